@@ -1,0 +1,1 @@
+"""The verbs: parse arguments, call one function, choose the exit code."""

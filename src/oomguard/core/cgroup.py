@@ -1,0 +1,55 @@
+"""Which unit a cgroup path belongs to, as systemd's `cg_path_get_unit` reads it."""
+
+_UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
+_USER_MANAGER = "user@"
+
+
+def parse_cgroup(raw: bytes) -> str:
+    """Return the path that systemd manages out of `/proc/PID/cgroup`; "/" where there is none.
+
+    On cgroup v1 and hybrid hosts that is the `name=systemd` hierarchy, else the unified one.
+    """
+    unified = "/"
+    for line in raw.decode("utf-8", "surrogateescape").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "name=systemd":
+            return path
+        if not controllers and path:
+            unified = path
+    return unified
+
+
+def system_unit(path: str) -> str:
+    """Return the system manager's unit (`ssh.service`, `session-3.scope`), "" where there is none."""
+    unit, _ = _first_unit(path.split("/"))
+    return unit
+
+
+def user_unit(path: str) -> str:
+    """Return the unit inside a user's own service manager, "" where there is none."""
+    unit, rest = _first_unit(path.split("/"))
+    if not (unit.startswith(_USER_MANAGER) and unit.endswith(".service")):
+        return ""
+    inner, _ = _first_unit(rest)
+    return inner
+
+
+def in_system_service(path: str) -> bool:
+    """Tell whether the path is a service below `system.slice`, where only root puts processes.
+
+    A scope there may be a container, and what is below a user's slice is the user's.
+    """
+    return path.startswith("/system.slice/") and system_unit(path).endswith(".service")
+
+
+def _first_unit(components: list[str]) -> tuple[str, list[str]]:
+    """Return the first component that is a unit and not a slice, and the components below it."""
+    for depth, component in enumerate(components):
+        if not component or component.endswith(".slice"):
+            continue
+        name = component.removeprefix("_")  # systemd escapes names that look like cgroup files
+        if name.endswith(_UNIT_SUFFIXES) and not name.startswith("."):
+            return name, components[depth + 1 :]
+        return "", []
+    return "", []

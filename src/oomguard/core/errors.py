@@ -1,0 +1,15 @@
+"""The one error a user is meant to read."""
+
+
+class OomguardError(Exception):
+    """Something a user can act on: what failed and where, and what to do about it.
+
+    `exit_code` is what `__main__` leaves with: 1 something failed, 2 usage, 78 bad policy.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint

@@ -1,0 +1,170 @@
+"""Which rule governs a process: the first whose conditions all hold.
+
+A process name reaches its rules through a dictionary, so the cost of a process that no rule
+names does not grow with the policy. Conditions are tried from cheap to dear: each may cost a
+system call, and none is asked before the ones in front of it hold.
+"""
+
+import fnmatch
+import re
+from typing import TYPE_CHECKING, Literal
+
+from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.process import COMM_LENGTH, Facts, full_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.core.policy import Rule
+
+Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup", "cmdline", "exe"]
+
+_MEMO_LIMIT = 4096
+"""Names remembered before the memo starts over: enough for any host, bounded for a hostile one."""
+
+
+def is_glob(pattern: str | bytes) -> bool:
+    """Tell whether a pattern has a wildcard; without one it is compared as it stands."""
+    return any(wildcard in pattern for wildcard in ("*?[" if isinstance(pattern, str) else b"*?["))
+
+
+class Matcher:
+    """The rules of a policy, indexed. `decide` finds the one that governs a process."""
+
+    def __init__(self, rules: "Iterable[Rule]") -> None:
+        self._exact: dict[bytes, list[Rule] | Rule] = {}
+        self._globbed: list[Rule] = []
+        self._nameless: list[Rule] = []
+        globs: list[str] = []
+        for rule in rules:
+            if not rule.names:
+                self._nameless.append(rule)
+            has_glob = False
+            for name in rule.names:
+                if is_glob(name):
+                    globs.append(fnmatch.translate(_text(name)))
+                    has_glob = True
+                else:
+                    self._index(name, rule)
+            if has_glob:
+                self._globbed.append(rule)
+        self._any_glob = re.compile("|".join(globs)) if globs else None
+        self._memo: dict[bytes, tuple[Rule, ...]] = {}
+
+    def _index(self, name: bytes, rule: "Rule") -> None:
+        key = name[:COMM_LENGTH]
+        there = self._exact.get(key)
+        if there is None:
+            self._exact[key] = rule  # most names have one rule, and need no list
+        elif isinstance(there, list):
+            there.append(rule)
+        else:
+            self._exact[key] = [there, rule]
+
+    def candidates(self, comm: bytes) -> "tuple[Rule, ...]":
+        """Return the rules whose `name` may hold for a process called `comm`, in policy order."""
+        known = self._memo.get(comm)
+        if known is not None:
+            return known
+        there = self._exact.get(comm)
+        found = there if isinstance(there, list) else [] if there is None else [there]
+        # A name that fills its 15 bytes may be longer: only the command line can rule a glob out.
+        if self._any_glob and (len(comm) >= COMM_LENGTH or self._any_glob.match(_text(comm))):
+            found = found + self._globbed
+        if self._nameless:
+            found = found + self._nameless
+        result = tuple(sorted(set(found))) if len(found) > 1 else tuple(found)
+        if len(self._memo) >= _MEMO_LIMIT:
+            self._memo.clear()
+        self._memo[comm] = result
+        return result
+
+    def decide(self, process: Facts) -> "Rule | None":
+        """Return the first rule all of whose conditions hold, or None."""
+        for rule in self.candidates(process.comm):
+            if first_unmet(rule, process) is None:
+                return rule
+        return None
+
+
+def first_unmet(rule: "Rule", process: Facts) -> Condition | None:
+    """Return the first condition of `rule` that does not hold for `process`, or None."""
+    terms = rule.terms
+    if rule.names and not name_holds(rule.names, process):
+        return "name"
+    if not terms.containers and process.in_container:
+        return "containers"
+    if terms.users and process.uid not in terms.uids:
+        return "user"
+    if terms.units and not glob_holds(terms.units, system_unit(process.cgroup)):
+        return "unit"
+    if terms.user_units and not glob_holds(terms.user_units, user_unit(process.cgroup)):
+        return "user_unit"
+    if terms.cgroups and not glob_holds(terms.cgroups, process.cgroup):
+        return "cgroup"
+    if terms.cmdlines and not _regex(terms.cmdlines).search(_text(b" ".join(process.arguments))):
+        return "cmdline"
+    if terms.exes and not _exe_holds(terms.exes, process.exe):
+        return "exe"
+    return None
+
+
+def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
+    """Tell whether any pattern names the process.
+
+    An exact pattern of up to 15 bytes is compared with `comm`, a longer one with the full name;
+    a glob may match either.
+    """
+    comm = process.comm
+    whole: bytes | None = None
+    for pattern in patterns:
+        if len(pattern) <= COMM_LENGTH and pattern == comm:
+            return True
+        glob = is_glob(pattern)
+        if glob and _glob((_text(pattern),)).match(_text(comm)):
+            return True
+        if len(comm) < COMM_LENGTH or not (glob or pattern.startswith(comm)):
+            continue
+        if whole is None:
+            whole = full_name(comm, process.arguments)
+        if pattern == whole or (glob and _glob((_text(pattern),)).match(_text(whole))):
+            return True
+    return False
+
+
+def glob_holds(patterns: tuple[str, ...], text: str) -> bool:
+    """Tell whether any pattern matches the whole of `text`; nothing matches an empty one."""
+    return bool(text) and _glob(patterns).match(text) is not None
+
+
+def _exe_holds(patterns: tuple[str, ...], exe: str | None) -> bool:
+    # After an upgrade the running program's file is gone; it still is the same program.
+    return exe is not None and glob_holds(patterns, exe.removesuffix(" (deleted)"))
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+# Compiled patterns are kept by the tuple they came from: rules share their terms, so this
+# holds one entry a distinct list of patterns and lives as long as the policy does.
+_compiled: dict[tuple[str, tuple[str, ...]], re.Pattern[str]] = {}
+
+
+def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return _combined("glob", patterns)
+
+
+def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return _combined("regex", patterns)
+
+
+def _combined(kind: str, patterns: tuple[str, ...]) -> re.Pattern[str]:
+    key = (kind, patterns)
+    pattern = _compiled.get(key)
+    if pattern is None:
+        if len(_compiled) >= _MEMO_LIMIT:
+            _compiled.clear()
+        parts = [fnmatch.translate(one) for one in patterns] if kind == "glob" else [f"(?:{p})" for p in patterns]
+        pattern = _compiled[key] = re.compile("|".join(parts))
+    return pattern

@@ -1,0 +1,86 @@
+"""A process as it was observed, and the questions rules ask about one."""
+
+from typing import NamedTuple, Protocol
+
+from oomguard.core.cgroup import parse_cgroup, system_unit, user_unit
+
+COMM_LENGTH = 15
+"""Bytes of a process name the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""
+
+
+class Identity(NamedTuple):
+    """A pid alone is reused; with the start time it is one process for as long as the host is up."""
+
+    pid: int
+    start_time_ticks: int
+
+
+class Facts(Protocol):
+    """What rules may ask about a process. Reading each may cost a system call, so ask late."""
+
+    @property
+    def comm(self) -> bytes:
+        """The name the kernel keeps, at most 15 bytes, chosen by the process itself."""
+
+    @property
+    def arguments(self) -> tuple[bytes, ...]:
+        """The command line; empty for kernel threads and zombies."""
+
+    @property
+    def uid(self) -> int:
+        """The effective uid."""
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup path that systemd manages."""
+
+    @property
+    def exe(self) -> str | None:
+        """The executable's path, or None where the caller may not read it."""
+
+    @property
+    def in_container(self) -> bool:
+        """Whether it lives in a PID namespace below the host's."""
+
+
+class Process(NamedTuple):
+    """A process with everything known about it: what tests, replays and `explain` hold."""
+
+    identity: Identity
+    comm: bytes
+    parent_pid: int = 1
+    arguments: tuple[bytes, ...] = ()
+    uid: int = 0
+    cgroup: str = "/"
+    exe: str | None = None
+    in_container: bool = False
+    in_user_namespace: bool = False
+    oom_score_adj: int = 0
+
+
+def full_name(comm: bytes, arguments: tuple[bytes, ...]) -> bytes:
+    """Return the whole name of a process whose `comm` fills its 15 bytes.
+
+    The first argument whose base name begins with `comm` tells: `argv[0]` of a program, the
+    script's path of an interpreter. Where none does, `comm` is all there is.
+    """
+    if len(comm) < COMM_LENGTH:
+        return comm
+    for argument in arguments[:4]:
+        base = argument.rpartition(b"/")[2]
+        if base.startswith(comm):
+            # A program that rewrites its title puts blanks behind its name.
+            return base.split(b" ", 1)[0] if b" " not in comm else base
+    return comm
+
+
+__all__ = [
+    "COMM_LENGTH",
+    "Facts",
+    "Identity",
+    "Process",
+    "full_name",
+    "parse_cgroup",
+    "system_unit",
+    "user_unit",
+]

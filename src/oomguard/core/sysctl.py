@@ -1,0 +1,148 @@
+"""The sysctls a policy may set, one row each, and how they depend on each other.
+
+Ranges are the kernel's own (kernel/sysctl.c:vm_table and the handlers in mm/, Linux 6.12). Where
+a range grew over time the widest is given: the kernel refuses what it does not know with EINVAL.
+"""
+
+from typing import NamedTuple
+
+INT_MAX = 2**31 - 1
+ULONG_MAX = 2**64 - 1
+
+
+class Sysctl(NamedTuple):
+    """One knob: its full name, the values it takes, and what they mean.
+
+    `partner` is the knob that the kernel zeroes when this one is written. `since` is the kernel
+    that brought it, "" where every kernel in use has it.
+    """
+
+    name: str
+    low: int
+    high: int
+    summary: str
+    partner: str = ""
+    since: str = ""
+
+    @property
+    def path(self) -> str:
+        """Its file below the /proc root: `sys/vm/swappiness`."""
+        return "sys/" + self.name.replace(".", "/", 1)
+
+
+SYSCTLS: dict[str, Sysctl] = {
+    row.name: row
+    for row in (
+        Sysctl("vm.overcommit_memory", 0, 2, "0 heuristic, 1 always grant, 2 strict accounting"),
+        Sysctl(
+            "vm.overcommit_ratio",
+            0,
+            INT_MAX,
+            "percent of RAM that may be promised in mode 2; writing it zeroes overcommit_kbytes",
+            partner="vm.overcommit_kbytes",
+        ),
+        Sysctl(
+            "vm.overcommit_kbytes",
+            0,
+            ULONG_MAX,
+            "KiB that may be promised in mode 2; writing it zeroes overcommit_ratio",
+            partner="vm.overcommit_ratio",
+            since="3.14",
+        ),
+        Sysctl("vm.panic_on_oom", 0, 2, "0 kill, 1 panic when the whole host is out, 2 panic on any OOM"),
+        Sysctl("vm.oom_kill_allocating_task", 0, 1, "1 kills the task that asked instead of the worst one"),
+        Sysctl("vm.oom_dump_tasks", 0, 1, "1 prints the task table in OOM reports"),
+        Sysctl("vm.admin_reserve_kbytes", 0, ULONG_MAX, "KiB kept for root in mode 2", since="3.10"),
+        Sysctl("vm.user_reserve_kbytes", 0, ULONG_MAX, "KiB kept for a user's recovery in mode 2", since="3.10"),
+        Sysctl("vm.swappiness", 0, 200, "how readily anonymous memory is swapped (up to 100 before 5.8)"),
+        Sysctl("vm.min_free_kbytes", 0, INT_MAX, "KiB the kernel keeps free"),
+        Sysctl("vm.watermark_scale_factor", 1, 3000, "distance between watermarks, in 1/10,000 of memory"),
+        Sysctl("vm.watermark_boost_factor", 0, INT_MAX, "reclaim after fragmentation, 1/10,000", since="5.0"),
+        Sysctl("vm.vfs_cache_pressure", 0, INT_MAX, "how readily dentries and inodes are reclaimed"),
+        Sysctl("vm.page-cluster", 0, 31, "swap read-ahead, as a power of two of pages"),
+        Sysctl("vm.max_map_count", 0, INT_MAX, "memory mappings a process may have"),
+        Sysctl("vm.mmap_min_addr", 0, ULONG_MAX, "lowest address a process may map"),
+        Sysctl("vm.dirty_ratio", 0, 100, "percent of memory dirty before writers block", "vm.dirty_bytes"),
+        Sysctl("vm.dirty_bytes", 0, ULONG_MAX, "bytes dirty before writers block", "vm.dirty_ratio"),
+        Sysctl(
+            "vm.dirty_background_ratio",
+            0,
+            100,
+            "percent of memory dirty before write-back starts",
+            "vm.dirty_background_bytes",
+        ),
+        Sysctl(
+            "vm.dirty_background_bytes",
+            0,
+            ULONG_MAX,
+            "bytes dirty before write-back starts",
+            "vm.dirty_background_ratio",
+        ),
+        Sysctl("vm.dirty_expire_centisecs", 0, INT_MAX, "age at which dirty pages are written, in 1/100 s"),
+        Sysctl("vm.dirty_writeback_centisecs", 0, INT_MAX, "interval of write-back, in 1/100 s"),
+        Sysctl("vm.dirtytime_expire_seconds", 0, INT_MAX, "age at which lazy timestamps are written"),
+        Sysctl("vm.extfrag_threshold", 0, 1000, "fragmentation above which memory is compacted"),
+        Sysctl("vm.compaction_proactiveness", 0, 100, "effort of background compaction", since="5.9"),
+        Sysctl("vm.compact_unevictable_allowed", 0, 1, "whether locked pages may be compacted"),
+        Sysctl("vm.percpu_pagelist_high_fraction", 0, INT_MAX, "0 or at least 8", since="5.14"),
+        Sysctl("vm.zone_reclaim_mode", 0, 7, "NUMA: reclaim here before allocating elsewhere (bits 1, 2, 4)"),
+        Sysctl("vm.min_unmapped_ratio", 0, 100, "NUMA: percent of a zone unmapped before reclaim"),
+        Sysctl("vm.min_slab_ratio", 0, 100, "NUMA: percent of a zone in slab before reclaim"),
+        Sysctl("vm.nr_hugepages", 0, ULONG_MAX, "huge pages in the pool; the kernel may grant fewer"),
+        Sysctl("vm.nr_overcommit_hugepages", 0, ULONG_MAX, "huge pages beyond the pool"),
+        Sysctl("vm.hugetlb_shm_group", 0, INT_MAX, "group that may use huge pages in shared memory"),
+        Sysctl("vm.stat_interval", 1, INT_MAX, "seconds between updates of VM statistics"),
+        Sysctl("vm.laptop_mode", 0, INT_MAX, "seconds to batch disk writes"),
+        Sysctl("vm.unprivileged_userfaultfd", 0, 1, "whether any user may handle page faults", since="5.2"),
+        Sysctl("vm.memory_failure_early_kill", 0, 1, "kill users of a corrupted page at once"),
+        Sysctl("vm.memory_failure_recovery", 0, 1, "recover from memory failure instead of panicking"),
+        Sysctl("kernel.panic", -1, INT_MAX, "seconds until reboot after a panic; 0 hangs, -1 reboots at once"),
+    )
+}
+
+TRIGGERS = {
+    "vm.drop_caches": "it drops caches once, at the moment it is written",
+    "vm.compact_memory": "it compacts memory once, at the moment it is written",
+    "vm.stat_refresh": "it refreshes counters once, at the moment it is written",
+}
+"""Files that do something when written and hold nothing: no state to keep, so no policy."""
+
+_WRITE_ORDER = ("vm.admin_reserve_kbytes", "vm.user_reserve_kbytes", "vm.overcommit_ratio", "vm.overcommit_kbytes")
+
+
+class Memory(NamedTuple):
+    """What the commit interlock needs from /proc/meminfo, in KiB (PAGE_SIZE does not matter)."""
+
+    total_kib: int
+    swap_total_kib: int
+    hugetlb_kib: int
+    committed_kib: int
+    commit_limit_kib: int = 0
+
+
+def commit_limit_kib(memory: Memory, *, ratio: int, kbytes: int) -> int:
+    """Return the limit these settings give, as mm/util.c:vm_commit_limit computes it.
+
+    Huge pages count against the ratio, never against the absolute value.
+    """
+    allowed = kbytes if kbytes else (memory.total_kib - memory.hugetlb_kib) * ratio // 100
+    return allowed + memory.swap_total_kib
+
+
+def write_order(names: "tuple[str, ...] | list[str]", *, tightening: bool) -> list[str]:
+    """Return the order in which to write `names`.
+
+    Tightening (to mode 2) sets the limits first and the mode last, loosening sets the mode first:
+    at no moment is a limit in force that neither the old nor the new settings ask for.
+    """
+    first = () if tightening else ("vm.overcommit_memory",)
+    last = ("vm.overcommit_memory",) if tightening else ()
+
+    def rank(name: str) -> tuple[int, str]:
+        if name in first:
+            return (0, name)
+        if name in last:
+            return (3, name)
+        return (1 if name in _WRITE_ORDER else 2, name)
+
+    return sorted(names, key=rank)

@@ -1,0 +1,28 @@
+"""Untrusted names as printable text.
+
+A process chooses its own name and arguments; nothing it puts there may reach a terminal,
+a log line or a table cell as a control character.
+"""
+
+
+def printable(raw: bytes | str) -> str:
+    r"""Return `raw` with control characters, invalid UTF-8 and backslashes escaped.
+
+    >>> printable(b"a\x1b[31m\nb\xff")
+    'a\\x1b[31m\\nb\\xff'
+    """
+    text = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as surrogateescape decodes it
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

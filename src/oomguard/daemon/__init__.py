@@ -1,0 +1,1 @@
+"""The service: event loop, reload, readiness, watchdog, shutdown."""

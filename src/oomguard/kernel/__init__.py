@@ -1,0 +1,1 @@
+"""The one door to Linux: /proc, sysctls, capabilities and notifications."""

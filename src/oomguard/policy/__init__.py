@@ -1,0 +1,1 @@
+"""The YAML policy language: reading, faults by line, lint and compilation."""

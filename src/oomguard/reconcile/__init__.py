@@ -1,0 +1,1 @@
+"""One level-triggered pass: observe, plan, apply, record."""

@@ -1,0 +1,1 @@
+"""Values as journal entries, status file, tables and JSON."""
