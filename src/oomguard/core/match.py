@@ -13,7 +13,7 @@ from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.process import COMM_LENGTH, Facts, full_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from oomguard.core.policy import Rule
 
@@ -79,10 +79,14 @@ class Matcher:
         self._memo[comm] = result
         return result
 
-    def decide(self, process: Facts) -> "Rule | None":
-        """Return the first rule all of whose conditions hold, or None."""
+    def decide(self, process: Facts, is_topmost: "Callable[[Rule], bool]") -> "Rule | None":
+        """Return the first rule all of whose conditions hold, or None.
+
+        `is_topmost(rule)` tells whether no ancestor of the process meets the rule's conditions;
+        it is asked last, and only for `scope: main`.
+        """
         for rule in self.candidates(process.comm):
-            if first_unmet(rule, process) is None:
+            if first_unmet(rule, process) is None and (rule.terms.scope == "all" or is_topmost(rule)):
                 return rule
         return None
 
@@ -165,6 +169,8 @@ def _combined(kind: str, patterns: tuple[str, ...]) -> re.Pattern[str]:
     if pattern is None:
         if len(_compiled) >= _MEMO_LIMIT:
             _compiled.clear()
-        parts = [fnmatch.translate(one) for one in patterns] if kind == "glob" else [f"(?:{p})" for p in patterns]
+        parts = (
+            [fnmatch.translate(one) for one in patterns] if kind == "glob" else [f"(?:{p})" for p in patterns]
+        )
         pattern = _compiled[key] = re.compile("|".join(parts))
     return pattern

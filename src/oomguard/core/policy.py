@@ -167,4 +167,4 @@ def decode(lines: "Iterable[str | bytes]") -> Policy:
 
 def _decode_terms(row: list[Any]) -> Terms:
     value, *rest = row
-    return Terms(Value(*value), *(tuple(item) if isinstance(item, list) else item for item in rest))
+    return Terms._make((Value(*value), *(tuple(item) if isinstance(item, list) else item for item in rest)))

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple, Protocol
 
-from oomguard.core.cgroup import parse_cgroup, system_unit, user_unit
-
 COMM_LENGTH = 15
 """Bytes of a process name the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""
 
@@ -42,6 +40,10 @@ class Facts(Protocol):
     def in_container(self) -> bool:
         """Whether it lives in a PID namespace below the host's."""
 
+    @property
+    def in_user_namespace(self) -> bool:
+        """Whether it lives in a user namespace below the host's, where root is not root."""
+
 
 class Process(NamedTuple):
     """A process with everything known about it: what tests, replays and `explain` hold."""
@@ -72,15 +74,3 @@ def full_name(comm: bytes, arguments: tuple[bytes, ...]) -> bytes:
             # A program that rewrites its title puts blanks behind its name.
             return base.split(b" ", 1)[0] if b" " not in comm else base
     return comm
-
-
-__all__ = [
-    "COMM_LENGTH",
-    "Facts",
-    "Identity",
-    "Process",
-    "full_name",
-    "parse_cgroup",
-    "system_unit",
-    "user_unit",
-]

@@ -53,7 +53,9 @@ SYSCTLS: dict[str, Sysctl] = {
         Sysctl("vm.oom_kill_allocating_task", 0, 1, "1 kills the task that asked instead of the worst one"),
         Sysctl("vm.oom_dump_tasks", 0, 1, "1 prints the task table in OOM reports"),
         Sysctl("vm.admin_reserve_kbytes", 0, ULONG_MAX, "KiB kept for root in mode 2", since="3.10"),
-        Sysctl("vm.user_reserve_kbytes", 0, ULONG_MAX, "KiB kept for a user's recovery in mode 2", since="3.10"),
+        Sysctl(
+            "vm.user_reserve_kbytes", 0, ULONG_MAX, "KiB kept for a user's recovery in mode 2", since="3.10"
+        ),
         Sysctl("vm.swappiness", 0, 200, "how readily anonymous memory is swapped (up to 100 before 5.8)"),
         Sysctl("vm.min_free_kbytes", 0, INT_MAX, "KiB the kernel keeps free"),
         Sysctl("vm.watermark_scale_factor", 1, 3000, "distance between watermarks, in 1/10,000 of memory"),
@@ -96,7 +98,9 @@ SYSCTLS: dict[str, Sysctl] = {
         Sysctl("vm.unprivileged_userfaultfd", 0, 1, "whether any user may handle page faults", since="5.2"),
         Sysctl("vm.memory_failure_early_kill", 0, 1, "kill users of a corrupted page at once"),
         Sysctl("vm.memory_failure_recovery", 0, 1, "recover from memory failure instead of panicking"),
-        Sysctl("kernel.panic", -1, INT_MAX, "seconds until reboot after a panic; 0 hangs, -1 reboots at once"),
+        Sysctl(
+            "kernel.panic", -1, INT_MAX, "seconds until reboot after a panic; 0 hangs, -1 reboots at once"
+        ),
     )
 }
 
@@ -106,43 +110,3 @@ TRIGGERS = {
     "vm.stat_refresh": "it refreshes counters once, at the moment it is written",
 }
 """Files that do something when written and hold nothing: no state to keep, so no policy."""
-
-_WRITE_ORDER = ("vm.admin_reserve_kbytes", "vm.user_reserve_kbytes", "vm.overcommit_ratio", "vm.overcommit_kbytes")
-
-
-class Memory(NamedTuple):
-    """What the commit interlock needs from /proc/meminfo, in KiB (PAGE_SIZE does not matter)."""
-
-    total_kib: int
-    swap_total_kib: int
-    hugetlb_kib: int
-    committed_kib: int
-    commit_limit_kib: int = 0
-
-
-def commit_limit_kib(memory: Memory, *, ratio: int, kbytes: int) -> int:
-    """Return the limit these settings give, as mm/util.c:vm_commit_limit computes it.
-
-    Huge pages count against the ratio, never against the absolute value.
-    """
-    allowed = kbytes if kbytes else (memory.total_kib - memory.hugetlb_kib) * ratio // 100
-    return allowed + memory.swap_total_kib
-
-
-def write_order(names: "tuple[str, ...] | list[str]", *, tightening: bool) -> list[str]:
-    """Return the order in which to write `names`.
-
-    Tightening (to mode 2) sets the limits first and the mode last, loosening sets the mode first:
-    at no moment is a limit in force that neither the old nor the new settings ask for.
-    """
-    first = () if tightening else ("vm.overcommit_memory",)
-    last = ("vm.overcommit_memory",) if tightening else ()
-
-    def rank(name: str) -> tuple[int, str]:
-        if name in first:
-            return (0, name)
-        if name in last:
-            return (3, name)
-        return (1 if name in _WRITE_ORDER else 2, name)
-
-    return sorted(names, key=rank)

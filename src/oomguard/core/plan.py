@@ -1,0 +1,168 @@
+"""The difference between what a policy asks for and what was observed, as changes.
+
+Everything here is pure: the same functions make the table of `oomguard plan` and the writes of
+the daemon, so the two cannot disagree.
+"""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from oomguard.core.cgroup import in_system_service
+from oomguard.core.commit import KNOBS, MODE, STRICT, Refusal, interlock, write_order
+from oomguard.core.sysctl import SYSCTLS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from oomguard.core.commit import Memory
+    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.process import Facts, Identity
+
+Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
+Result = Literal["applied", "denied", "vanished", "refused"]
+
+
+class SetSysctl(NamedTuple):
+    """Write one sysctl. `source` is the policy line that asks for it, "" for a restore."""
+
+    name: str
+    before: int
+    after: int
+    cause: Cause
+    source: str = ""
+    refusal: Refusal | None = None
+
+
+class SetOomScoreAdj(NamedTuple):
+    """Write one process's `oom_score_adj`. `rule` is None for a restore.
+
+    `own` is the value the process has by itself, which the ledger keeps; `before` is what it
+    has at this moment.
+    """
+
+    identity: "Identity"
+    comm: bytes
+    before: int
+    after: int
+    own: int
+    cause: Cause
+    rule: "Rule | None" = None
+    refusal: Refusal | None = None
+
+
+Change = SetSysctl | SetOomScoreAdj
+
+
+class Outcome(NamedTuple):
+    """What became of a change. `errno` is the kernel's answer, 0 where it was not asked."""
+
+    change: Change
+    result: Result
+    errno: int = 0
+    reason: str = ""
+    hint: str = ""
+
+
+class Entry(NamedTuple):
+    """What the ledger knows of a value: what it was before oomguard, and what oomguard gave it.
+
+    `given_before` is the gift that `given` replaces: after a crash between the ledger's line and
+    the write, the value still is that one.
+    """
+
+    original: int
+    given: int
+    given_before: int | None = None
+
+    def is_ours(self, value: int) -> bool:
+        """Tell whether `value` is one oomguard gave; any other is somebody else's by now."""
+        return value in (self.given, self.given_before)
+
+
+def wanted_oom_score_adj(rule: "Rule | None", entry: Entry | None, value: int) -> tuple[int, int]:
+    """Return the process's own value and the one it shall have, given that it has `value` now.
+
+    A process that no rule values gets its own value back, if it still has the one it was given.
+    """
+    own = entry.original if entry is not None and entry.is_ours(value) else value
+    wanted = None if rule is None else rule.terms.value.wanted(own)
+    return own, own if wanted is None else wanted
+
+
+def trust_refusal(rule: "Rule", process: "Facts", *, own: int, wanted: int) -> Refusal | None:
+    """Return why a rule must not protect this process, or None.
+
+    A name is whatever a process says it is. Immunity by name alone goes only to processes that
+    the administrator vouches for: root's, and those of system services.
+    """
+    terms = rule.terms
+    if wanted >= own or terms.trust == "name":
+        return None
+    if terms.uids or terms.units or terms.exes or terms.cgroups:
+        return None
+    if (process.uid == 0 and not process.in_user_namespace) or in_system_service(process.cgroup):
+        return None
+    return Refusal(
+        f"uid {process.uid} may call any program that name: it is neither root's nor in a system service",
+        "add `user`, `unit`, `exe` or `cgroup` to the rule, or `trust: name` to take the name's word",
+    )
+
+
+def diff_sysctls(
+    policy: "Policy",
+    actual: "Mapping[str, int]",
+    memory: "Memory | None",
+    ledger: "Mapping[str, Entry]",
+    *,
+    cause: Cause,
+) -> list[SetSysctl]:
+    """Return the writes that bring the `actual` sysctls to the policy, in the order to make them.
+
+    `actual` holds every sysctl the policy or the ledger names, with its partner and the
+    overcommit knobs; one this kernel lacks is missing from it, and is left out. A sysctl that the
+    policy no longer names goes back to its original value, if it still has the one it was given.
+    """
+    wanted: dict[str, tuple[int, Cause, str]] = {}
+    for name, entry in ledger.items():
+        if name in actual and entry.is_ours(actual[name]):
+            wanted[name] = (entry.original, "restore", "")
+    for setting in policy.sysctls:
+        if setting.name in actual:
+            known = ledger.get(setting.name)
+            drifted = known is not None and known.given == setting.value
+            wanted[setting.name] = (setting.value, "drift" if drifted else cause, setting.source)
+            wanted.pop(SYSCTLS[setting.name].partner, None)
+    names = [name for name, (value, _, _) in wanted.items() if _must_write(name, value, actual, wanted)]
+    if not names:
+        return []
+
+    final = _after_writing(actual, {name: wanted[name][0] for name in names})
+    tightening = final.get(MODE) == STRICT and actual.get(MODE) != STRICT
+    refusal = None
+    if memory is not None and not policy.force:
+        refusal = interlock(
+            memory, actual=actual, final=final, headroom_percent=policy.commit_headroom_percent
+        )
+    changes = []
+    for name in write_order(names, tightening=tightening):
+        value, why, source = wanted[name]
+        # Before the mode is strict a limit binds nobody: only what would put it in force is refused.
+        binding = name == MODE or (name in KNOBS and not tightening)
+        changes.append(SetSysctl(name, actual[name], value, why, source, refusal if binding else None))
+    return changes
+
+
+def _must_write(name: str, value: int, actual: "Mapping[str, int]", wanted: "Mapping[str, object]") -> bool:
+    partner = SYSCTLS[name].partner
+    if partner in wanted and value == 0:
+        return False  # writing the partner zeroes this one
+    return actual[name] != value or (bool(partner) and partner not in wanted and actual.get(partner, 0) != 0)
+
+
+def _after_writing(actual: "Mapping[str, int]", writes: "Mapping[str, int]") -> dict[str, int]:
+    final = dict(actual)
+    for name, value in writes.items():
+        final[name] = value
+        partner = SYSCTLS[name].partner
+        if partner and partner not in writes:
+            final[partner] = 0
+    return final

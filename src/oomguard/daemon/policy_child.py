@@ -1,0 +1,132 @@
+"""The policy, read by a short-lived child: pydantic and PyYAML never enter the daemon.
+
+The child (`python -m oomguard.policy PATH`) writes one line that says how it went, then the
+compiled policy as `core.policy.encode` makes it. Whatever becomes of it, hang or crash, the
+daemon goes on with the policy it has.
+"""
+
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.policy import Policy, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEADLINE_SECONDS = 30.0
+"""A policy at its bounds takes a few seconds; a child that takes longer hangs."""
+
+_CHUNK = 65536
+_OUTPUT_LIMIT = 64 * 1024 * 1024
+
+
+class PolicyRejectedError(OomguardError):
+    """The files hold no valid policy; `message` has every fault, one a line."""
+
+    exit_code = 78
+
+
+class PolicyChild:
+    """One reading of the policy in progress. `fileno` is readable when there is more to read."""
+
+    def __init__(self, path: str, *, deadline: float) -> None:
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            os.set_blocking(writer, True)
+            # -P: the working directory of whoever started the daemon is no place to import from.
+            command = [sys.executable, "-P", "-m", "oomguard.policy", path]
+            self.pid = os.posix_spawn(
+                sys.executable,
+                command,
+                os.environ,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, writer, 1),
+                ],
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE],
+            )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        self.fd = reader
+        self.deadline = deadline
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self.fd
+
+    def receive(self) -> bool:
+        """Take what the child wrote; True when it is done."""
+        while True:
+            try:
+                chunk = os.read(self.fd, _CHUNK)
+            except BlockingIOError:
+                return False
+            if not chunk:
+                return True
+            self._chunks.append(chunk)
+            self._size += len(chunk)
+            if self._size > _OUTPUT_LIMIT:
+                return True
+
+    def kill(self) -> None:
+        """End a child that is not done."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._reap()
+
+    def finish(self) -> Policy:
+        """Return the policy of a child that is done, or raise why there is none."""
+        status = self._reap()
+        lines = b"".join(self._chunks).splitlines()
+        self._chunks.clear()
+        try:
+            header: dict[str, Any] = json.loads(lines[0])
+            if header["ok"]:
+                return decode(lines[1:])
+            faults = header["faults"]
+        except (IndexError, ValueError, KeyError, TypeError) as error:
+            raise OomguardError(
+                f"the policy could not be read: its reader {_ending(status)} without an answer",
+                hint="run `oomguard check` to see why",
+            ) from error
+        raise PolicyRejectedError("\n".join(_fault_line(fault) for fault in faults))
+
+    def _reap(self) -> int:
+        os.close(self.fd)
+        _, status = os.waitpid(self.pid, 0)
+        return status
+
+
+def read_policy(path: str, *, wait: "Callable[[PolicyChild], bool]", now: float) -> Policy:
+    """Read the policy and wait for it. `wait(child)` blocks until it is readable or too late."""
+    child = PolicyChild(path, deadline=now + DEADLINE_SECONDS)
+    while not child.receive():
+        if not wait(child):
+            child.kill()
+            raise OomguardError(
+                f"{path}: reading it took longer than {DEADLINE_SECONDS:.0f} s",
+                hint="run `oomguard check` to see why",
+            )
+    return child.finish()
+
+
+def _fault_line(fault: dict[str, Any]) -> str:
+    place = f"{fault['file']}:{fault['line']}:{fault['column']}: "
+    where = f"{fault['path']}: " if fault["path"] else ""
+    hint = f" ({fault['hint']})" if fault["hint"] else ""
+    return f"{place}{where}{fault['message']}{hint}"
+
+
+def _ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exited with {os.WEXITSTATUS(status)}"

@@ -1,0 +1,111 @@
+"""Notices an edit of the policy, however it is made.
+
+In-place writes, an editor's rename, and the swap of a symbolic link as Kubernetes does for a
+ConfigMap all show as events in one of the folders the policy's path leads through. An event only
+says "look": whether the policy changed is told by the files' own metadata.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+from oomguard.kernel.inotify import (
+    IN_ATTRIB,
+    IN_CLOSE_WRITE,
+    IN_CREATE,
+    IN_DELETE,
+    IN_MOVED_FROM,
+    IN_MOVED_TO,
+    IN_ONLYDIR,
+    Inotify,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SETTLE_SECONDS = 0.1
+"""An edit is a burst of events; it is over when none came for this long."""
+
+_MASK = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
+_LINKS = 40
+"""Symbolic links followed in a row, as many as the kernel does (MAXSYMLINKS)."""
+
+
+class PolicyWatch:
+    """Watches the folders of one policy path. `fileno` is readable when something moved there."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._inotify: Inotify | None = None
+        self.renew()
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on; it changes with `renew`."""
+        assert self._inotify is not None
+        return self._inotify.fileno()
+
+    def renew(self) -> None:
+        """Watch the folders as they are now, and take the files as they are now for unchanged."""
+        self.close()
+        self._inotify = Inotify()
+        for folder in set(self._folders()):
+            try:
+                self._inotify.add(folder, _MASK)
+            except OSError:
+                continue  # a folder that is not there, or no watches left: SIGHUP still reloads
+        self._seen = self.fingerprint()
+
+    def drain(self) -> None:
+        """Take the events that wait; what they say does not matter."""
+        assert self._inotify is not None
+        self._inotify.read()
+
+    def has_changed(self) -> bool:
+        """Tell whether the files differ from those at the last `renew`."""
+        return self.fingerprint() != self._seen
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+
+    def fingerprint(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return the metadata of every policy file."""
+        return [(path, _metadata(path)) for path in self._files()]
+
+    @property
+    def _drop_ins(self) -> str:
+        return os.path.splitext(self.path)[0] + ".d"
+
+    def _files(self) -> list[str]:
+        try:
+            names = sorted(name for name in os.listdir(self._drop_ins) if name.endswith(".yaml"))
+        except OSError:
+            names = []
+        return [self.path, self._drop_ins, *(os.path.join(self._drop_ins, name) for name in names)]
+
+    def _folders(self) -> "Iterator[str]":
+        yield self._drop_ins
+        for path in self._files():
+            yield from _folders_through(path)
+
+
+def _folders_through(path: str) -> "Iterator[str]":
+    """Yield each folder in which a link on the way to `path` could be exchanged."""
+    for _ in range(_LINKS):
+        folder, name = os.path.split(path)
+        yield folder
+        try:
+            target = os.readlink(path)
+        except OSError:
+            return
+        # A link through another link (`..data/x.yaml`): its first step lies in this folder.
+        path = os.path.join(folder, target)
+
+
+def _metadata(path: str) -> tuple[int, ...]:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ()
+    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode, info.st_uid)

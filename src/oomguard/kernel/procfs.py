@@ -1,0 +1,240 @@
+"""Processes through directory descriptors on /proc.
+
+A process is opened once, and everything is read and written through that descriptor: after the
+process is gone it answers ESRCH, never with somebody else's data, even when the pid is used again
+(fs/proc/base.c). `GONE` are the errors that say so; they may come from open, read and write alike.
+
+Reading is apart from parsing: `parse_*` take bytes and are pure.
+"""
+
+import os
+from typing import NamedTuple
+
+from oomguard.core.cgroup import parse_cgroup
+from oomguard.core.process import Identity, Process
+
+GONE = (ProcessLookupError, FileNotFoundError)
+"""What a process that ended raises, from any call."""
+
+PF_KTHREAD = 0x00200000
+"""Flag of kernel threads in field 9 of stat (include/linux/sched.h)."""
+
+CMDLINE_LIMIT = 4096
+"""Bytes read of a command line: its owner chooses how long it is."""
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
+
+
+class Stat(NamedTuple):
+    """The fields of /proc/PID/stat that are of use here."""
+
+    state: str
+    parent_pid: int
+    flags: int
+    start_time_ticks: int
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        """Whether the kernel runs it; a value written to one is accepted and does nothing."""
+        return bool(self.flags & PF_KTHREAD)
+
+
+def parse_stat(raw: bytes) -> Stat:
+    """Parse /proc/PID/stat. The name may hold anything, so what counts is behind the last `)`."""
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    return Stat(fields[0].decode("ascii"), int(fields[1]), int(fields[6]), int(fields[19]))
+
+
+class Status(NamedTuple):
+    """The fields of /proc/PID/status that are of use here."""
+
+    effective_uid: int
+    pid_namespace_depth: int
+    """Pids it has: 1 in the namespace /proc was mounted from, more in one below."""
+
+
+def parse_status(raw: bytes) -> Status:
+    """Parse /proc/PID/status. The kernel escapes newlines in its `Name:` line."""
+    uid = raw.index(b"\nUid:\t") + 6
+    effective = int(raw[uid : raw.index(b"\n", uid)].split()[1])
+    nspid = raw.find(b"\nNSpid:\t") + 8
+    depth = len(raw[nspid : raw.index(b"\n", nspid)].split()) if nspid >= 8 else 1
+    return Status(effective, depth)
+
+
+def parse_arguments(raw: bytes) -> tuple[bytes, ...]:
+    """Parse /proc/PID/cmdline: arguments end in NUL; a rewritten title may lack it."""
+    return tuple(raw.rstrip(b"\0").split(b"\0")) if raw else ()
+
+
+class Procfs:
+    """A mounted proc file system, or a tree that looks like one."""
+
+    def __init__(self, root: str = "/proc") -> None:
+        self.root = root
+        self.fd = os.open(root, _DIRECTORY)
+        self._uid_map = self._own_uid_map()
+
+    def close(self) -> None:
+        """Close the descriptor; nothing can be read afterwards."""
+        os.close(self.fd)
+
+    def pids(self) -> list[int]:
+        """Return the pids there are now, in the kernel's order."""
+        return [int(name) for name in os.listdir(self.fd) if name.isdecimal()]
+
+    def open(self, pid: int) -> "ProcessHandle | None":
+        """Open a process, or return None if there is none of that pid."""
+        try:
+            return ProcessHandle(pid, os.open(str(pid), _DIRECTORY, dir_fd=self.fd), self._uid_map)
+        except GONE:
+            return None
+
+    def read(self, path: str, limit: int = 65536) -> bytes:
+        """Read a file by its path below the root."""
+        return _read(self.fd, path, limit)
+
+    def write(self, path: str, text: bytes) -> None:
+        """Write a file by its path below the root, in one write."""
+        _write(self.fd, path, text)
+
+    def _own_uid_map(self) -> bytes:
+        try:
+            return _read(self.fd, "self/uid_map", 4096)
+        except OSError:
+            return b""  # a tree made for tests, or a kernel without user namespaces
+
+
+class ProcessHandle:
+    """One process, held open. Facts are read when first asked for, and kept.
+
+    Close it, or use it in a `with` block. Every property may raise one of `GONE`.
+    """
+
+    __slots__ = ("_arguments", "_cgroup", "_comm", "_host_uid_map", "_stat", "_status", "fd", "pid")
+
+    def __init__(self, pid: int, fd: int, host_uid_map: bytes = b"") -> None:
+        self.pid = pid
+        self.fd = fd
+        self._host_uid_map = host_uid_map
+        self._comm: bytes | None = None
+        self._stat: Stat | None = None
+        self._status: Status | None = None
+        self._cgroup: str | None = None
+        self._arguments: tuple[bytes, ...] | None = None
+
+    def __enter__(self) -> "ProcessHandle":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+    @property
+    def comm(self) -> bytes:
+        """The name; the kernel ends it with one newline of its own."""
+        if self._comm is None:
+            self._comm = _read(self.fd, "comm", 128).removesuffix(b"\n")
+        return self._comm
+
+    @property
+    def stat(self) -> Stat:
+        """The parsed stat file."""
+        if self._stat is None:
+            self._stat = parse_stat(_read(self.fd, "stat", 4096))
+        return self._stat
+
+    @property
+    def identity(self) -> Identity:
+        """The pid and the start time."""
+        return Identity(self.pid, self.stat.start_time_ticks)
+
+    @property
+    def arguments(self) -> tuple[bytes, ...]:
+        """The command line, its first 4,096 bytes."""
+        if self._arguments is None:
+            self._arguments = parse_arguments(_read(self.fd, "cmdline", CMDLINE_LIMIT))
+        return self._arguments
+
+    @property
+    def _parsed_status(self) -> Status:
+        if self._status is None:
+            self._status = parse_status(_read(self.fd, "status", 8192))
+        return self._status
+
+    @property
+    def uid(self) -> int:
+        """The effective uid."""
+        return self._parsed_status.effective_uid
+
+    @property
+    def in_container(self) -> bool:
+        """Whether it has a pid in a namespace below that of /proc."""
+        return self._parsed_status.pid_namespace_depth > 1
+
+    @property
+    def in_user_namespace(self) -> bool:
+        """Whether its uids are mapped otherwise than those of the reader."""
+        try:
+            return _read(self.fd, "uid_map", 4096) != self._host_uid_map
+        except FileNotFoundError:
+            if self._host_uid_map:
+                raise
+            return False
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup path that systemd manages."""
+        if self._cgroup is None:
+            self._cgroup = parse_cgroup(_read(self.fd, "cgroup", 8192))
+        return self._cgroup
+
+    @property
+    def exe(self) -> str | None:
+        """The executable's path; None for others' processes without CAP_SYS_PTRACE."""
+        try:
+            return os.readlink("exe", dir_fd=self.fd)
+        except (PermissionError, FileNotFoundError):
+            return None
+
+    def read_oom_score_adj(self) -> int:
+        """Read the value the process has now."""
+        return int(_read(self.fd, "oom_score_adj", 16))
+
+    def write_oom_score_adj(self, value: int) -> None:
+        """Write a value. EACCES: below the process's floor, or another user's; EINVAL: out of range."""
+        _write(self.fd, "oom_score_adj", b"%d\n" % value)
+
+    def snapshot(self) -> Process:
+        """Read everything, for showing and replaying."""
+        return Process(
+            identity=self.identity,
+            comm=self.comm,
+            parent_pid=self.stat.parent_pid,
+            arguments=self.arguments,
+            uid=self.uid,
+            cgroup=self.cgroup,
+            exe=self.exe,
+            in_container=self.in_container,
+            in_user_namespace=self.in_user_namespace,
+            oom_score_adj=self.read_oom_score_adj(),
+        )
+
+
+def _read(directory: int, path: str, limit: int) -> bytes:
+    fd = os.open(path, _READ, dir_fd=directory)
+    try:
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
+
+
+def _write(directory: int, path: str, text: bytes) -> None:
+    fd = os.open(path, _WRITE, dir_fd=directory)
+    try:
+        written = os.write(fd, text)
+    finally:
+        os.close(fd)
+    if written != len(text):  # the kernel takes what it understands of too long a text
+        raise OSError(22, f"only {written} of {len(text)} bytes were taken")

@@ -1,0 +1,64 @@
+"""Sysctls and the memory they are judged by, as the kernel has them now."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.core.commit import KNOBS, Memory
+from oomguard.core.sysctl import SYSCTLS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.kernel.procfs import Procfs
+
+
+def observe_sysctls(procfs: "Procfs", names: "Iterable[str]") -> dict[str, int]:
+    """Read the named sysctls, their partners and the overcommit knobs.
+
+    One that this kernel lacks is not in the result; one that may not be read raises.
+    """
+    wanted = set(names)
+    wanted |= {partner for name in wanted if (partner := SYSCTLS[name].partner)}
+    if wanted.intersection(KNOBS):
+        wanted.update(KNOBS)
+    found = {}
+    for name in sorted(wanted):
+        value = read_sysctl(procfs, name)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def read_sysctl(procfs: "Procfs", name: str) -> int | None:
+    """Read one sysctl; None where this kernel has no such knob."""
+    try:
+        return int(procfs.read(SYSCTLS[name].path))
+    except FileNotFoundError:
+        return None
+
+
+def write_sysctl(procfs: "Procfs", name: str, value: int) -> None:
+    """Write one sysctl. EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range."""
+    procfs.write(SYSCTLS[name].path, b"%d\n" % value)
+
+
+def observe_memory(procfs: "Procfs") -> Memory | None:
+    """Read what overcommit is reckoned from; None where /proc has no meminfo (`subset=pid`)."""
+    try:
+        return parse_meminfo(procfs.read("meminfo"))
+    except FileNotFoundError:
+        return None
+
+
+def parse_meminfo(raw: bytes) -> Memory:
+    """Parse /proc/meminfo (fs/proc/meminfo.c). Its unit, kB, is KiB."""
+    fields = {}
+    for line in raw.splitlines():
+        key, _, rest = line.partition(b":")
+        fields[key] = int(rest.split()[0])
+    return Memory(
+        total_kib=fields[b"MemTotal"],
+        swap_total_kib=fields.get(b"SwapTotal", 0),
+        hugetlb_kib=fields.get(b"HugePages_Total", 0) * fields.get(b"Hugepagesize", 0),
+        commit_limit_kib=fields.get(b"CommitLimit", 0),
+        committed_kib=fields.get(b"Committed_AS", 0),
+    )

@@ -1,0 +1,101 @@
+"""The only place that writes to the kernel."""
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from oomguard.core.plan import Entry, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.procfs import GONE
+from oomguard.kernel.sysctl import read_sysctl, write_sysctl
+
+if TYPE_CHECKING:
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.reconcile.ledger import Ledger
+
+
+def apply_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> Outcome:
+    """Write one sysctl, after its original value is in the ledger."""
+    if change.refusal is not None:
+        return Outcome(change, "refused", 0, *change.refusal)
+    restoring = change.cause == "restore"
+    partner = SYSCTLS[change.name].partner
+    try:
+        if not restoring:
+            _record_sysctl(change.name, change.before, change.after, ledger)
+            beside = read_sysctl(procfs, partner) if partner else None
+            if beside:
+                _record_sysctl(partner, beside, 0, ledger)  # the kernel zeroes it
+        write_sysctl(procfs, change.name, change.after)
+    except OSError as error:
+        return Outcome(change, "denied", error.errno or 0, *_sysctl_reason(change, error))
+    if restoring:
+        ledger.forget_sysctl(change.name)
+        ledger.forget_sysctl(partner)
+    return Outcome(change, "applied")
+
+
+def apply_oom_score_adj(change: SetOomScoreAdj, handle: "ProcessHandle", ledger: "Ledger") -> Outcome:
+    """Write one process's value through its descriptor, after its own value is in the ledger."""
+    if change.refusal is not None:
+        return Outcome(change, "refused", 0, *change.refusal)
+    known = ledger.process(change.identity)
+    try:
+        if change.rule is not None:
+            given_before = known.given if known is not None else None
+            original = known.original if known is not None else change.own
+            ledger.record_process(change.identity, Entry(original, change.after, given_before))
+        handle.write_oom_score_adj(change.after)
+    except GONE:
+        ledger.forget_process(change.identity.pid)
+        return Outcome(change, "vanished", errno.ESRCH)
+    except OSError as error:
+        if known is None:
+            ledger.forget_process(change.identity.pid)
+        return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
+    if change.rule is None:
+        ledger.forget_process(change.identity.pid)
+    return Outcome(change, "applied")
+
+
+def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
+    known = ledger.sysctls.get(name)
+    if known is None:
+        ledger.record_sysctl(name, Entry(before, after))
+    elif known.given != after:
+        ledger.record_sysctl(name, Entry(known.original, after, known.given))
+
+
+def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:
+    match error.errno:
+        case errno.EACCES:
+            return "permission denied", "sysctls of the host may be written by root only"
+        case errno.EPERM:
+            return "operation not permitted", "this sysctl takes CAP_SYS_RAWIO"
+        case errno.EROFS:
+            return (
+                "/proc/sys is read-only here",
+                "run on the host, not in a container; in a unit, ReadWritePaths= must name it",
+            )
+        case errno.EINVAL:
+            return f"this kernel does not take {change.after}", SYSCTLS[change.name].summary
+        case errno.ENOENT:
+            return "this kernel has no such sysctl", "remove it from the policy of this host"
+        case _:
+            return os.strerror(error.errno or errno.EIO), ""
+
+
+def _process_reason(error: OSError) -> tuple[str, str]:
+    # Only open() names a file in its error: there the owner counts, at the write the floor does.
+    if error.errno == errno.EACCES and error.filename is None:
+        return (
+            "the value is below the process's floor",
+            "lowering below what the process may give itself takes CAP_SYS_RESOURCE",
+        )
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            return "the process belongs to another user", "writing another user's takes CAP_DAC_OVERRIDE"
+        case errno.EROFS:
+            return "/proc is read-only here", "run where /proc is mounted writable"
+        case _:
+            return os.strerror(error.errno or errno.EIO), ""

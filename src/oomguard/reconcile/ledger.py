@@ -1,0 +1,167 @@
+"""The ledger: every value as it was before oomguard changed it first.
+
+It is a file of JSON lines. A line is appended, in one write, before the change it is about, so a
+crash at any point leaves either no line and no change, or a line that tells what to put back. A
+line cut short by a full disk or a crash is no line. The file belongs to one boot.
+"""
+
+import errno
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.plan import Entry
+from oomguard.core.process import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.reconcile.state import StateFolder
+
+_FILE = "ledger"
+_VERSION = 1
+_SLACK_LINES = 4096
+"""Lines beyond the live entries before the file is written anew."""
+
+
+class Ledger:
+    """The entries in force, in memory and, if there is a folder to keep them, on file."""
+
+    def __init__(self, *, boot_id: str = "") -> None:
+        self.sysctls: dict[str, Entry] = {}
+        self.processes: dict[int, tuple[int, Entry]] = {}
+        """By pid: start time in ticks, and the entry."""
+        self.ignored_lines = 0
+        """Lines of the file that could not be read."""
+        self._boot_id = boot_id
+        self._folder: StateFolder | None = None
+        self._fd = -1
+        self._lines = 0
+
+    def process(self, identity: Identity) -> Entry | None:
+        """Return the entry of exactly this process."""
+        found = self.processes.get(identity.pid)
+        return found[1] if found is not None and found[0] == identity.start_time_ticks else None
+
+    def record_sysctl(self, name: str, entry: Entry) -> None:
+        """Write down what a sysctl was, before it is changed."""
+        self._append({"sysctl": name, "entry": entry})
+        self.sysctls[name] = entry
+
+    def record_process(self, identity: Identity, entry: Entry) -> None:
+        """Write down what a process had, before it is changed."""
+        self._append_raw(_process_line(identity.pid, identity.start_time_ticks, entry))
+        self.processes[identity.pid] = (identity.start_time_ticks, entry)
+
+    def forget_sysctl(self, name: str) -> None:
+        """Drop a sysctl that has its own value again."""
+        if self.sysctls.pop(name, None) is not None:
+            self._append({"sysctl": name, "entry": None})
+
+    def forget_process(self, pid: int) -> None:
+        """Drop a process that has its own value again, or is gone.
+
+        Nothing is written: an entry of a process that is gone says nothing, and one whose value
+        is its own again puts back nothing.
+        """
+        self.processes.pop(pid, None)
+
+    def compact(self) -> None:
+        """Write the file anew if most of its lines are about what is no more."""
+        if self._folder is not None and self._lines > 2 * self._live() + _SLACK_LINES:
+            self._rewrite()
+
+    def close(self) -> None:
+        """Close the file; entries can no longer be recorded."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _live(self) -> int:
+        return len(self.sysctls) + len(self.processes)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        self._append_raw(json.dumps(row).encode("ascii") + b"\n")
+
+    def _append_raw(self, line: bytes) -> None:
+        if self._fd < 0:
+            return
+        written = os.write(self._fd, line)
+        if written != len(line):
+            raise OSError(errno.ENOSPC, "the ledger could not be written")
+        self._lines += 1
+
+    def _rewrite(self) -> None:
+        assert self._folder is not None
+        lines = [json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii") + b"\n"]
+        lines += [
+            json.dumps({"sysctl": n, "entry": e}).encode("ascii") + b"\n" for n, e in self.sysctls.items()
+        ]
+        lines += [_process_line(pid, ticks, entry) for pid, (ticks, entry) in self.processes.items()]
+        self._folder.replace(_FILE, b"".join(lines))
+        self.close()
+        self._fd = self._folder.open_append(_FILE)
+        self._lines = len(lines)
+
+    def _read(self, raw: bytes) -> None:
+        lines = raw.split(b"\n")
+        if not _same_boot(lines[0], self._boot_id):
+            return
+        # Each line ends in a newline, so what is behind the last one was cut short.
+        for line in lines[1:-1]:
+            try:
+                row = json.loads(line)
+                entry = Entry(*row["entry"]) if row["entry"] is not None else None
+                if "sysctl" in row and entry is None:
+                    self.sysctls.pop(row["sysctl"], None)
+                elif "sysctl" in row and entry is not None:
+                    self.sysctls[row["sysctl"]] = entry
+                elif entry is not None:
+                    self.processes[row["pid"]] = (row["start"], entry)
+            except (ValueError, KeyError, TypeError):
+                self.ignored_lines += 1
+
+
+def open_ledger(folder: "StateFolder", *, boot_id: str, is_alive: "Callable[[Identity], bool]") -> Ledger:
+    """Open the ledger for writing, with the entries of this boot whose processes still live.
+
+    Raises OomguardError if it cannot be written: without it nothing could be put back, so
+    nothing may be changed.
+    """
+    ledger = read_ledger(folder, boot_id=boot_id)
+    gone = [pid for pid, (ticks, _) in ledger.processes.items() if not is_alive(Identity(pid, ticks))]
+    for pid in gone:
+        ledger.forget_process(pid)
+    ledger._folder = folder
+    try:
+        ledger._rewrite()
+    except OSError as error:
+        raise OomguardError(
+            f"{folder.path}/{_FILE}: cannot be written: {os.strerror(error.errno or errno.EIO)}",
+            hint="the values to put back are kept there, so nothing is changed without it",
+        ) from error
+    return ledger
+
+
+def read_ledger(folder: "StateFolder", *, boot_id: str) -> Ledger:
+    """Read the ledger without the right to record anything: for `plan` and `status`."""
+    ledger = Ledger(boot_id=boot_id)
+    raw = folder.read(_FILE)
+    if raw is not None:
+        ledger._read(raw)
+    return ledger
+
+
+def _process_line(pid: int, start: int, entry: Entry) -> bytes:
+    # Written once for every process that is valued, so made by hand: json.dumps takes 4 times as long.
+    was = "null" if entry.given_before is None else entry.given_before
+    return f'{{"pid":{pid},"start":{start},"entry":[{entry.original},{entry.given},{was}]}}\n'.encode("ascii")
+
+
+def _same_boot(header: bytes, boot_id: str) -> bool:
+    try:
+        row = json.loads(header)
+        return bool(row["version"] == _VERSION and row["boot_id"] == boot_id)
+    except (ValueError, KeyError, TypeError):
+        return False

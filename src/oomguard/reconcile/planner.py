@@ -1,0 +1,149 @@
+"""From what /proc says now to the changes that would bring it to the policy. Writes nothing."""
+
+import os
+from typing import TYPE_CHECKING
+
+from oomguard.core.match import Matcher, first_unmet
+from oomguard.core.plan import (
+    Entry,
+    SetOomScoreAdj,
+    SetSysctl,
+    diff_sysctls,
+    trust_refusal,
+    wanted_oom_score_adj,
+)
+from oomguard.kernel.procfs import GONE
+from oomguard.kernel.sysctl import observe_memory, observe_sysctls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.plan import Cause
+    from oomguard.core.policy import Policy, Rule
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.reconcile.ledger import Ledger
+
+INIT_PID = 1
+_ANCESTORS = 64
+"""How far up a tree is followed: deeper than any that is not made to mislead."""
+
+
+class Planner:
+    """A policy held against one /proc. `rules_met` counts the processes each rule holds."""
+
+    def __init__(self, policy: "Policy", ledger: "Ledger", procfs: "Procfs") -> None:
+        self.policy = policy
+        self.ledger = ledger
+        self.procfs = procfs
+        self.matcher = Matcher(policy.rules)
+        self.rule_of: dict[int, int] = {}
+        """By pid, the number of the rule that holds it, as last seen."""
+        self._own_pid = os.getpid()
+
+    def sysctl_changes(self, cause: "Cause") -> list[SetSysctl]:
+        """Return the sysctl writes that are due, in order."""
+        names = [setting.name for setting in self.policy.sysctls]
+        names += list(self.ledger.sysctls)
+        if not names:
+            return []
+        actual = observe_sysctls(self.procfs, names)
+        memory = observe_memory(self.procfs)
+        return diff_sysctls(self.policy, actual, memory, self.ledger.sysctls, cause=cause)
+
+    def process_changes(self, cause: "Cause") -> "Iterator[tuple[SetOomScoreAdj, ProcessHandle]]":
+        """Yield each process's change with the process held open; it closes on the next step."""
+        pids = self.procfs.pids()
+        gone = self.rule_of.keys() - set(pids)
+        for pid in gone:
+            self.forget(pid)
+        for pid in pids:
+            handle = self.procfs.open(pid)
+            if handle is None:
+                continue
+            with handle:
+                change = self.process_change(handle, cause)
+                if change is not None:
+                    yield change, handle
+
+    def process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
+        """Return the change that one process needs, or None; it may be gone meanwhile."""
+        try:
+            return self._process_change(handle, cause)
+        except GONE:
+            self.forget(handle.pid)
+            return None
+
+    def forget(self, pid: int) -> None:
+        """Drop what is known of a process that is gone."""
+        self.rule_of.pop(pid, None)
+        self.ledger.forget_process(pid)
+
+    def governing_rule(self, handle: "ProcessHandle") -> "Rule | None":
+        """Return the rule that holds the process. Raises one of GONE if it ended."""
+        if handle.pid in (INIT_PID, self._own_pid):
+            return None
+        rule = self.matcher.decide(handle, lambda rule: self.is_topmost(rule, handle))
+        if rule is None or handle.stat.is_kernel_thread or handle.stat.state == "Z":
+            return None
+        return rule
+
+    def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
+        """Tell whether no ancestor of the process meets the rule's conditions."""
+        parent_pid = handle.stat.parent_pid
+        for _ in range(_ANCESTORS):
+            if parent_pid <= INIT_PID:
+                return True
+            parent = self.procfs.open(parent_pid)
+            if parent is None:
+                return True  # it ended meanwhile; its children are init's now
+            with parent:
+                try:
+                    if first_unmet(rule, parent) is None:
+                        return False
+                    parent_pid = parent.stat.parent_pid
+                except GONE:
+                    return True
+        return True
+
+    def _process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
+        rule = self.governing_rule(handle)
+        if rule is None:
+            self.rule_of.pop(handle.pid, None)
+            if handle.pid not in self.ledger.processes:
+                return None
+        else:
+            self.rule_of[handle.pid] = rule.number
+        value = handle.read_oom_score_adj()
+        entry = self.ledger.process(handle.identity)
+        if entry is None:
+            entry = self._inherited(handle, value)
+            if entry is not None:
+                self.ledger.record_process(handle.identity, entry)
+        own, wanted = wanted_oom_score_adj(rule, entry, value)
+        if wanted == value:
+            if entry is not None and (rule is None or not entry.is_ours(value)):
+                self.ledger.forget_process(handle.pid)  # the value it has is its own by now
+            return None
+        held = rule is not None and wanted != own
+        if entry is not None and entry.given == wanted:
+            cause = "drift"
+        return SetOomScoreAdj(
+            identity=handle.identity,
+            comm=handle.comm,
+            before=value,
+            after=wanted,
+            own=own,
+            cause=cause if held else "restore",
+            rule=rule if held else None,
+            refusal=trust_refusal(rule, handle, own=own, wanted=wanted)
+            if rule is not None and held
+            else None,
+        )
+
+    def _inherited(self, handle: "ProcessHandle", value: int) -> Entry | None:
+        """Return the entry of the parent a child has its value from: what that one had is its own."""
+        start = handle.identity.start_time_ticks
+        parent = self.ledger.processes.get(handle.stat.parent_pid)
+        if parent is None or parent[1].given != value or parent[0] > start:
+            return None
+        return parent[1]

@@ -1,0 +1,100 @@
+"""The state folder: who may write to the kernel, and files that survive a crash.
+
+The folder belongs to the user who runs oomguard and is writable by nobody else; nothing in it is
+opened through a symbolic link.
+"""
+
+import errno
+import fcntl
+import os
+
+from oomguard.core.errors import OomguardError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class StateFolder:
+    """The folder that holds ledger, lock and status, as a descriptor."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self._lock_fd = -1
+
+    def close(self) -> None:
+        """Let go of the folder, and of the lock if it is held."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+        os.close(self.fd)
+
+    def lock(self) -> None:
+        """Become the one process that writes, or raise an error that names the one that is."""
+        fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise OomguardError(
+                f"{self.path}: oomguard already runs here, as pid {holder or 'unknown'}",
+                hint="the daemon keeps the policy by itself; to restore or apply by hand, stop it first "
+                "(systemctl stop oomguard)",
+            ) from error
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
+        self._lock_fd = fd
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's contents, or None if there is no such file."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            return file.read()
+
+    def replace(self, name: str, content: bytes, *, mode: int = 0o600) -> None:
+        """Put `content` under `name`, wholly or not at all."""
+        temporary = f".{name}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(temporary, flags, mode, dir_fd=self.fd)
+        try:
+            os.fchmod(fd, mode)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def open_append(self, name: str) -> int:
+        """Open a file to append lines to; the caller closes the descriptor."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=self.fd)
+
+
+def open_state_folder(path: str, *, create: bool = True) -> StateFolder | None:
+    """Open the state folder; None if it is not there and may not be created.
+
+    A folder that somebody else owns or may write is refused: the ledger in it decides what
+    `restore` writes.
+    """
+    try:
+        if create:
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        fd = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OomguardError(
+            f"{path}: cannot use it as the state folder: {os.strerror(error.errno or errno.EIO)}",
+            hint='choose one you may write with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
+        ) from error
+    info = os.fstat(fd)
+    if create and (info.st_uid != os.geteuid() or info.st_mode & 0o022):
+        os.close(fd)
+        raise OomguardError(
+            f"{path}: the state folder belongs to uid {info.st_uid} with mode {info.st_mode & 0o7777:o}",
+            hint="it must belong to the user who runs oomguard and be writable by nobody else",
+        )
+    return StateFolder(path, fd)

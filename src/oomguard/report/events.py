@@ -1,0 +1,91 @@
+"""Everything oomguard says, one row each. The journal catalog explains each by its message id."""
+
+import errno
+from typing import NamedTuple
+
+from oomguard.core.plan import Outcome, SetOomScoreAdj
+from oomguard.core.text import printable
+from oomguard.report.text import sentence, target
+
+ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+"""Priorities of syslog(3)."""
+
+
+class Event(NamedTuple):
+    """A kind of thing that happens: its name in OOMGUARD_EVENT, its MESSAGE_ID and priority."""
+
+    name: str
+    message_id: str
+    priority: int
+
+
+APPLIED = Event("applied", "32d0f20d742e45318c687a23a485a724", INFO)
+REFUSED = Event("refused", "758862d786974293a9e6114ec7531789", WARNING)
+DENIED = Event("denied", "6a8f9b78d36a4c6d8e4b26044c7021a9", WARNING)
+CONTENDED = Event("contended", "352a9c98b8234e0a8bb81d89b816d876", WARNING)
+UNCONTENDED = Event("uncontended", "327c23a5c995466596132f73eb9eba32", NOTICE)
+STARTED = Event("started", "c7b887879eb34107b9a9faec312863ee", NOTICE)
+STOPPED = Event("stopped", "5d150b1fed4e42c494ba9b5295139097", NOTICE)
+POLICY_LOADED = Event("policy-loaded", "6ebbadf903f14803a38210f19a1985cd", NOTICE)
+POLICY_REJECTED = Event("policy-rejected", "ddaecdecd43c484fa2c995444d24c89a", ERROR)
+LIMITED = Event("limited", "454a6ff5a2914e928979fc5b575341c9", WARNING)
+EVENTS_LOST = Event("events-lost", "9f3f9a260d4a45df8da7d3e1b3fe8ff5", NOTICE)
+OUT_OF_MEMORY = Event("out-of-memory", "c51ff7b267694ed4a3bf5e13a51de553", WARNING)
+
+EVENTS = (
+    APPLIED,
+    REFUSED,
+    DENIED,
+    CONTENDED,
+    UNCONTENDED,
+    STARTED,
+    STOPPED,
+    POLICY_LOADED,
+    POLICY_REJECTED,
+    LIMITED,
+    EVENTS_LOST,
+    OUT_OF_MEMORY,
+)
+
+_OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED}
+
+
+class Record(NamedTuple):
+    """One entry for the log: what happened, in words and in fields."""
+
+    event: Event
+    message: str
+    fields: dict[str, str]
+
+
+def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...] = ()) -> Record:
+    """Return the entry for an outcome, or for `count` of one kind with a few examples.
+
+    A process that vanished is no event; asking for its entry is a KeyError.
+    """
+    change = outcome.change
+    fields = {
+        "OOMGUARD_TARGET": target(change),
+        "OOMGUARD_OLD": str(change.before),
+        "OOMGUARD_NEW": str(change.after),
+        "OOMGUARD_CAUSE": change.cause,
+    }
+    if isinstance(change, SetOomScoreAdj):
+        fields["OOMGUARD_COMM"] = printable(change.comm)
+        fields["OBJECT_PID"] = str(change.identity.pid)
+        if change.rule is not None:
+            fields["OOMGUARD_RULE"] = change.rule.label
+            fields["OOMGUARD_SOURCE"] = change.rule.source
+    elif change.source:
+        fields["OOMGUARD_SOURCE"] = change.source
+    if outcome.errno:
+        fields["OOMGUARD_ERRNO"] = errno.errorcode.get(outcome.errno, str(outcome.errno))
+    message = sentence(outcome)
+    if count > 1:
+        message = f"{message}; and {count - 1} more of this kind: {', '.join(examples)}"
+        if len(examples) < count - 1:
+            message += ", …"
+        fields["OOMGUARD_COUNT"] = str(count)
+    if outcome.hint:
+        message = f"{message}; {outcome.hint}"
+    return Record(_OF_RESULT[outcome.result], message, fields)

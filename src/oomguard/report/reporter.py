@@ -1,0 +1,135 @@
+"""What is said when: bursts are folded, and a failure that repeats is said once."""
+
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.plan import Outcome, SetOomScoreAdj
+from oomguard.report.events import Event, Record, outcome_record
+from oomguard.report.text import because, sentence, subject, target
+
+if TYPE_CHECKING:
+    from oomguard.report.journal import Sink
+
+FOLD_SECONDS = 1.0
+"""At most one entry of a kind in this time."""
+
+_EXAMPLES = 5
+_COMPLAINTS_LIMIT = 1024
+"""Distinct failures remembered: more than a host has rules, bounded for a hostile one."""
+
+_RECENT = 20
+
+
+class Complaint(NamedTuple):
+    """A change that cannot be made, how often it was tried, and the way out."""
+
+    subject: str
+    wanted: int
+    result: str
+    reason: str
+    hint: str
+    by: str
+    tries: int
+
+
+class _Fold:
+    """Outcomes of one kind since the last entry about it."""
+
+    __slots__ = ("count", "deadline", "examples", "last")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.count = 0
+        self.examples: list[str] = []
+        self.last: Outcome | None = None
+
+
+class Reporter:
+    """Turns outcomes and events into entries of a log, and keeps what `status` shows of them."""
+
+    def __init__(self, sink: "Sink") -> None:
+        self.sink = sink
+        self.complaints: dict[tuple[object, ...], Complaint] = {}
+        self.recent: deque[str] = deque(maxlen=_RECENT)
+        self.counts = {"applied": 0, "refused": 0, "denied": 0, "vanished": 0}
+        self._folds: dict[tuple[object, ...], _Fold] = {}
+
+    def say(self, event: Event, message: str, **fields: str) -> None:
+        """Write one entry about the daemon itself."""
+        self.sink.write(Record(event, message, {f"OOMGUARD_{key}": text for key, text in fields.items()}))
+
+    def outcome(self, outcome: Outcome, now: float) -> None:
+        """Take note of an outcome at the monotonic time `now`."""
+        self.counts[outcome.result] += 1
+        if outcome.result == "vanished":
+            return
+        if outcome.result == "applied":
+            self.complaints.pop(_complaint_key(outcome), None)
+            self.recent.append(sentence(outcome))
+        elif not self._complain(outcome):
+            return
+        self._fold(outcome, now)
+
+    def flush(self, now: float) -> None:
+        """Write the entries whose time to gather has run out."""
+        for key, fold in list(self._folds.items()):
+            if fold.deadline > now:
+                continue
+            if fold.last is None:
+                del self._folds[key]
+                continue
+            self.sink.write(outcome_record(fold.last, count=fold.count, examples=tuple(fold.examples)))
+            self._folds[key] = _Fold(now + FOLD_SECONDS)
+
+    def next_flush(self) -> float | None:
+        """Return when `flush` has something to do, or None."""
+        return min((fold.deadline for fold in self._folds.values()), default=None)
+
+    def close(self) -> None:
+        """Write everything that still gathers."""
+        self.flush(float("inf"))
+
+    def start_over(self) -> None:
+        """Forget the complaints: under another policy they are said anew."""
+        self.complaints.clear()
+
+    def _complain(self, outcome: Outcome) -> bool:
+        """Count a failure; tell whether it is the first of its kind."""
+        key = _complaint_key(outcome)
+        known = self.complaints.get(key)
+        if known is not None:
+            self.complaints[key] = known._replace(tries=known.tries + 1)
+            return False
+        if len(self.complaints) >= _COMPLAINTS_LIMIT:
+            return False
+        change = outcome.change
+        self.complaints[key] = Complaint(
+            subject(change), change.after, outcome.result, outcome.reason, outcome.hint, because(change), 1
+        )
+        return True
+
+    def _fold(self, outcome: Outcome, now: float) -> None:
+        change = outcome.change
+        key = (outcome.result, change.cause, target(change), _rule_number(outcome))
+        fold = self._folds.get(key)
+        if fold is None:
+            self._folds[key] = _Fold(now + FOLD_SECONDS)
+            self.sink.write(outcome_record(outcome))
+            return
+        fold.count += 1
+        if fold.last is not None and len(fold.examples) < _EXAMPLES:
+            fold.examples.append(subject(fold.last.change))
+        fold.last = outcome
+
+
+def _rule_number(outcome: Outcome) -> int | None:
+    change = outcome.change
+    return change.rule.number if isinstance(change, SetOomScoreAdj) and change.rule is not None else None
+
+
+def _complaint_key(outcome: Outcome) -> tuple[object, ...]:
+    """Tell failures apart: a sysctl by name, a process by rule and reason, never by pid."""
+    change = outcome.change
+    if isinstance(change, SetOomScoreAdj):
+        return (_rule_number(outcome), outcome.reason)
+    return (change.name,)

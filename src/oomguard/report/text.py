@@ -1,0 +1,35 @@
+"""One sentence for each thing that happened, for a tired administrator."""
+
+from oomguard.core.plan import Change, Outcome, SetSysctl
+from oomguard.core.text import printable
+
+
+def subject(change: Change) -> str:
+    """Return what a change is about: `vm.swappiness` or `sshd[812]`."""
+    if isinstance(change, SetSysctl):
+        return change.name
+    return f"{printable(change.comm)}[{change.identity.pid}]"
+
+
+def target(change: Change) -> str:
+    """Return which value a change writes: the sysctl's name, or `oom_score_adj`."""
+    return change.name if isinstance(change, SetSysctl) else "oom_score_adj"
+
+
+def because(change: Change) -> str:
+    """Return who asks for a change: the rule or policy line, or nothing for a restore."""
+    if isinstance(change, SetSysctl):
+        return change.source
+    return "" if change.rule is None else f"{change.rule.label}, {change.rule.source}"
+
+
+def sentence(outcome: Outcome) -> str:
+    """Return the outcome as one sentence."""
+    change = outcome.change
+    name = "" if isinstance(change, SetSysctl) else " oom_score_adj"
+    what = f"{subject(change)}:{name} {change.before} → {change.after}"
+    why = ", ".join(filter(None, (change.cause, because(change))))
+    if outcome.result == "applied":
+        return f"{what} ({why})"
+    end = f"{outcome.result}: {outcome.reason}" if outcome.reason else outcome.result
+    return f"{what} {end} ({why})"
