@@ -1,0 +1,139 @@
+"""From what the files say to the policy that the daemon works with."""
+
+import hashlib
+import pwd
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.policy import model
+from oomguard.policy.nodes import Mapping, Sequence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.policy.source import Source
+
+
+_Item = TypeVar("_Item")
+
+
+class Document(NamedTuple):
+    """A valid policy file: what it says, and where it says it."""
+
+    file: str
+    root: Mapping
+    said: model.Document
+
+
+class Users:
+    """User names and their uids on this host, asked once each."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int | None] = {}
+
+    def uid(self, user: str | int) -> int | None:
+        """Return the uid of a user, None where this host has no such user."""
+        if isinstance(user, int):
+            return user
+        if user not in self._known:
+            try:
+                self._known[user] = pwd.getpwnam(user).pw_uid
+            except (KeyError, ValueError):
+                self._known[user] = None
+        return self._known[user]
+
+
+def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
+    """Return the policy of valid files: the rules in their order, the sysctls in the table's."""
+    settings = {setting.name: setting for one in documents for setting in _sysctls(one)}
+    default = Policy()
+    headroom, force, interval = (
+        next((value for one in documents if (value := getattr(one.said, key)) is not None), otherwise)
+        for key, otherwise in (
+            ("commit_headroom", default.commit_headroom_percent),
+            ("force", default.force),
+            ("resync_interval", default.resync_interval_seconds),
+        )
+    )
+    return Policy(
+        sysctls=tuple(settings[name] for name in SYSCTLS if name in settings),
+        rules=tuple(_rules(documents, users)),
+        commit_headroom_percent=headroom,
+        force=force,
+        resync_interval_seconds=interval,
+        files=tuple(one.file for one in documents),
+    )
+
+
+def digest(sources: "tuple[Source, ...]") -> str:
+    """Return the SHA-256 over the names and contents of the policy files, in hexadecimal."""
+    total = hashlib.sha256()
+    for source in sources:
+        for part in (source.file.encode("utf-8", "surrogateescape"), source.content):
+            total.update(len(part).to_bytes(8, "big"))
+            total.update(part)
+    return total.hexdigest()
+
+
+def _sysctls(document: Document) -> "Iterator[SysctlSetting]":
+    for section in ("vm", "kernel"):
+        said = getattr(document.said, section)
+        if said is None:
+            continue
+        node = document.root.entries[section].value
+        assert isinstance(node, Mapping)
+        for knob, value in said:
+            if value is not None:
+                yield SysctlSetting(f"{section}.{knob}", value, document.file, node.entries[knob].line)
+
+
+def _rules(documents: tuple[Document, ...], users: Users) -> "Iterator[Rule]":
+    shared: dict[Terms, Terms] = {}
+    number = 0
+    for document in documents:
+        if document.said.rules is None:
+            continue
+        nodes = document.root.entries["rules"].value
+        assert isinstance(nodes, Sequence)
+        for rule, node in zip(document.said.rules, nodes.items, strict=True):
+            terms = _terms(rule, users)
+            names = tuple(name.encode() for name in _many(rule.name))
+            yield Rule(number, names, shared.setdefault(terms, terms), document.file, node.line)
+            number += 1
+
+
+def _terms(rule: model.Rule, users: Users) -> Terms:
+    named = _many(rule.user)
+    uids = (users.uid(user) for user in named)
+    return Terms(
+        value=_value(rule.oom_score_adj),
+        users=tuple(str(user) for user in named),
+        uids=tuple(uid for uid in uids if uid is not None),
+        units=_many(rule.unit),
+        user_units=_many(rule.user_unit),
+        cgroups=_many(rule.cgroup),
+        cmdlines=_many(rule.cmdline),
+        exes=_many(rule.exe),
+        scope=rule.scope,
+        children=rule.children,
+        trust=rule.trust,
+        containers=rule.containers,
+    )
+
+
+def _value(said: int | str | model.Bound) -> Value:
+    if isinstance(said, int):
+        return Value("exact", said)
+    if isinstance(said, str):
+        return Value("keep")
+    if said.at_most is not None:
+        return Value("at_most", said.at_most)
+    assert said.at_least is not None
+    return Value("at_least", said.at_least)
+
+
+def _many(said: _Item | list[_Item] | None) -> tuple[_Item, ...]:
+    if said is None:
+        return ()
+    return tuple(said) if isinstance(said, list) else (said,)

@@ -1,0 +1,77 @@
+"""From files to a policy that can be used, or to everything that is wrong with them."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import ValidationError
+
+from oomguard.core.policy import Policy
+from oomguard.policy import model, nodes, prose, relations, scalar
+from oomguard.policy.compile import Document, Users, compile_policy, digest
+from oomguard.policy.fault import Fault, PolicyError
+from oomguard.policy.lint import lint
+from oomguard.policy.source import Source, Sources, read_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Loaded(NamedTuple):
+    """A policy, and what is valid in it but probably not meant."""
+
+    policy: Policy
+    warnings: tuple[Fault, ...]
+
+
+def load(path: str, *, host: bool = False) -> Loaded:
+    """Read the policy file `path` and its drop-ins. `host` warns of what this host does not have.
+
+    Raises PolicyError with everything that is wrong in any of them.
+    """
+    return parse(read_sources(path), host=host)
+
+
+def parse(sources: Sources, *, host: bool = False) -> Loaded:
+    """Make a policy of files that have been read. Touches no file but the user database.
+
+    Raises PolicyError with everything that is wrong in any of them.
+    """
+    faults: list[Fault] = []
+    roots: list[relations.Root] = []
+    documents: list[Document] = []
+    for source in sources.files:
+        root, found = _root(source)
+        faults += found
+        if root is None:
+            continue
+        roots.append(relations.Root(source.file, root))
+        try:
+            said = model.Document.model_validate(scalar.data(root))
+            documents.append(Document(source.file, root, said))
+        except ValidationError as error:
+            faults += prose.faults(source.file, root, error)
+    faults += relations.faults(roots)
+    if faults:
+        raise PolicyError(_in_order(faults, sources))
+    users, valid = Users(), tuple(documents)
+    policy = compile_policy(valid, users)._replace(digest=digest(sources.files))
+    warnings = lint(policy, valid, users if host else None)
+    return Loaded(policy, tuple(_in_order(warnings, sources)))
+
+
+def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
+    """Return the keys of a file, None where there is nothing to look at."""
+    if source.fault is not None:
+        return None, [source.fault]
+    root, faults = nodes.parse(source.file, source.content)
+    if root is None and not faults:
+        return nodes.Mapping({}, 1, 1), faults
+    if root is None or isinstance(root, nodes.Mapping):
+        return root, faults
+    if isinstance(root, nodes.Scalar) and root.plain and not root.text:  # nothing but `---`
+        return nodes.Mapping({}, root.line, root.column), faults
+    return None, [*faults, prose.not_a_mapping(source.file, root)]
+
+
+def _in_order(faults: "Iterable[Fault]", sources: Sources) -> list[Fault]:
+    order = {source.file: number for number, source in enumerate(sources.files)}
+    return sorted(faults, key=lambda fault: (order[fault.file], fault.line, fault.column))

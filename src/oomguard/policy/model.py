@@ -1,0 +1,261 @@
+"""The policy language: every key, what it takes, and what it is for.
+
+Pydantic holds a file against these models and `schema` describes them to editors. What a user
+reads when something is wrong is written in `prose`, which finds a key's `Wanted` here.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic.functional_validators import AfterValidator
+
+from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Policy, Scope, Trust
+from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
+from oomguard.policy import condition
+
+UID_MAX = 2**32 - 2  # the one above is (uid_t) -1, "leave it"
+CONDITIONS = ("name", "exe", "cmdline", "user", "unit", "user_unit", "cgroup")
+
+
+class Wanted(NamedTuple):
+    """What a key takes, in words, for one who gave it something else.
+
+    `kinds` are the scalars it takes; `each` is what an item of its list must be.
+    """
+
+    words: str
+    kinds: tuple[type, ...] = ()
+    each: str = ""
+
+
+class Language(BaseModel):
+    """What all parts of the language share: no key that is not described, no value that is converted."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def _one_or_many(value: object) -> str:
+    return "<many>" if isinstance(value, list) else "<one>"
+
+
+def _name_or_uid(value: object) -> str:
+    return "<uid>" if isinstance(value, int) else "<name>"
+
+
+def _number_word_or_bound(value: object) -> str:
+    if isinstance(value, dict):
+        return "<bound>"
+    return "<word>" if isinstance(value, str) else "<number>"
+
+
+def _text(regex: str, *, limit: int) -> Any:
+    """Describe a text to editors. `condition` enforces the same, and says it better."""
+    return Field(min_length=1, max_length=limit, json_schema_extra={"pattern": regex})
+
+
+_Item = TypeVar("_Item")
+_Some = Annotated[
+    Annotated[_Item, Tag("<one>")] | Annotated[list[_Item], Field(min_length=1), Tag("<many>")],
+    Discriminator(_one_or_many),
+]
+
+_NAME_LIMIT = 255  # NAME_MAX: a process name is a file's, or at most 15 bytes
+_PATH_LIMIT = 4096
+_REGEX_LIMIT = 1000
+
+_Name = Annotated[str, _text(r"^[^/\s]([^/]*[^/\s])?$", limit=_NAME_LIMIT), AfterValidator(condition.name)]
+_Path = Annotated[str, _text(r"^[/*](.*\S)?$", limit=_PATH_LIMIT), AfterValidator(condition.path)]
+_Unit = Annotated[
+    str,
+    _text(rf"^\S(.*)(\*|\.({'|'.join(condition.UNIT_SUFFIXES)}))$|^\*$", limit=_NAME_LIMIT),
+    AfterValidator(condition.unit),
+]
+_Regex = Annotated[str, _text("", limit=_REGEX_LIMIT), AfterValidator(condition.regex)]
+_UserName = Annotated[
+    str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=_NAME_LIMIT), AfterValidator(condition.user)
+]
+_User = Annotated[
+    Annotated[_UserName, Tag("<name>")] | Annotated[int, Field(ge=0, le=UID_MAX), Tag("<uid>")],
+    Discriminator(_name_or_uid),
+]
+
+
+def _some(words: str, *kinds: type) -> Wanted:
+    return Wanted(f"{words}, or a list of them", kinds or (str,), words)
+
+
+_SCORE = f"an integer from {OOM_SCORE_ADJ_MIN} to {OOM_SCORE_ADJ_MAX}"
+_Score = Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=OOM_SCORE_ADJ_MAX)]
+
+
+class Bound(Language):
+    """A value that honours a process which asks for more itself: exactly one of the two."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    at_most: Annotated[_Score | None, Wanted(_SCORE, (int,))] = Field(
+        None, description="Lowers a process that has a higher value; a lower one is left.", examples=[-900]
+    )
+    at_least: Annotated[_Score | None, Wanted(_SCORE, (int,))] = Field(
+        None, description="Raises a process that has a lower value; a higher one is left.", examples=[300]
+    )
+
+
+class Rule(Language):
+    """Conditions on a process, and the value it shall have. The first rule that matches wins."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": [key]} for key in CONDITIONS]})
+
+    name: Annotated[_Some[_Name] | None, _some("a process name or glob")] = Field(
+        None,
+        description="The process name, exact or glob (* ? []). The kernel keeps 15 bytes of it; "
+        "a longer one is compared with the full name from the command line.",
+        examples=["sshd", ["postgres", "mysqld*"]],
+    )
+    exe: Annotated[_Some[_Path] | None, _some("a glob on an absolute path")] = Field(
+        None,
+        description="Glob on the path of the executable. Reading it takes CAP_SYS_PTRACE.",
+        examples=["/usr/lib/postgresql/*/bin/postgres"],
+    )
+    cmdline: Annotated[_Some[_Regex] | None, _some("a regular expression")] = Field(
+        None,
+        description="Regular expression, searched in the arguments joined by spaces.",
+        examples=[r"java .*-jar .*/jenkins\.war"],
+    )
+    user: Annotated[_Some[_User] | None, _some("a user's name or uid", str, int)] = Field(
+        None, description="Name or uid of the effective user.", examples=["postgres", [1000, "backup"]]
+    )
+    unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit's name")] = Field(
+        None,
+        description="Glob on the system unit the process belongs to; a user's own units never match.",
+        examples=["ssh.service", "batch-*.service"],
+    )
+    user_unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit's name")] = Field(
+        None,
+        description="Glob on the innermost unit of a user's own service manager.",
+        examples=["app-firefox-*.scope"],
+    )
+    cgroup: Annotated[_Some[_Path] | None, _some("a glob on a cgroup path")] = Field(
+        None, description="Glob on the cgroup path; * crosses /.", examples=["/machine.slice/*"]
+    )
+    oom_score_adj: Annotated[
+        Annotated[_Score, Tag("<number>")]
+        | Annotated[Literal["keep"], Tag("<word>")]
+        | Annotated[Bound, Tag("<bound>")],
+        Discriminator(_number_word_or_bound),
+        Wanted(f"{_SCORE}, keep, {{at_most: N}} or {{at_least: N}}", (int,)),
+    ] = Field(
+        description="The value: -1000 is never killed, 1000 goes first. keep matches the process and "
+        "leaves it alone; at_most and at_least honour a process that asks for more itself.",
+        examples=[-900, "keep", {"at_most": -900}, {"at_least": 300}],
+    )
+    scope: Annotated[Scope, Wanted("all or main")] = Field(
+        "all",
+        description="main: only the topmost process of a tree that matches, as the sshd listener "
+        "and not its sessions.",
+        examples=["main"],
+    )
+    children: Annotated[Children, Wanted("reset or inherit")] = Field(
+        "reset",
+        description="reset: a descendant that runs another program and matches no rule gets back "
+        "the value its ancestor had before. inherit: it keeps the ancestor's.",
+        examples=["inherit"],
+    )
+    trust: Annotated[Trust, Wanted("verified or name")] = Field(
+        "verified",
+        description="verified: a rule that protects by name alone takes effect only on what root "
+        "vouches for. name: any program that calls itself so is protected.",
+        examples=["name"],
+    )
+    containers: Annotated[bool, Wanted("true or false", (bool,))] = Field(
+        default=False,
+        description="Whether processes in containers (another PID namespace) match, too.",
+        examples=[True],
+    )
+
+
+def _range(row: Sysctl) -> str:
+    if row.high == ULONG_MAX:
+        return f"an integer of {row.low} or more"
+    return f"an integer from {row.low} to {row.high}"
+
+
+def _section(prefix: str) -> Any:
+    """Make the model of `vm:` or `kernel:` from the table of sysctls."""
+    knobs: dict[str, Any] = {}
+    for row in SYSCTLS.values():
+        if row.name.startswith(prefix):
+            since = f" Since Linux {row.since}." if row.since else ""
+            field = Field(
+                None, ge=row.low, le=row.high, description=f"{row.summary}.{since}", examples=[row.low]
+            )
+            knobs[row.name.removeprefix(prefix)] = (Annotated[int, Wanted(_range(row), (int,))], field)
+    return create_model(f"Sysctls below {prefix}*", __base__=Language, __doc__=f"{prefix}* sysctls.", **knobs)
+
+
+if TYPE_CHECKING:
+    Vm = Kernel = Language
+else:
+    Vm, Kernel = _section("vm."), _section("kernel.")
+
+_SYSCTLS = Wanted("a mapping of sysctls and their values")
+
+
+class Document(Language):
+    """A whole policy file."""
+
+    vm: Annotated[Vm | None, _SYSCTLS] = Field(
+        None, description="vm.* sysctls by their kernel names.", examples=[{"overcommit_memory": 2}]
+    )
+    kernel: Annotated[Kernel | None, _SYSCTLS] = Field(
+        None, description="kernel.* sysctls by their kernel names.", examples=[{"panic": 10}]
+    )
+    rules: Annotated[
+        list[Rule] | None, Wanted("a list of rules", each="a rule: conditions and an oom_score_adj")
+    ] = Field(
+        None,
+        description="Who goes first when memory runs out. The first rule that matches a process wins.",
+        examples=[[{"name": "sshd", "scope": "main", "oom_score_adj": {"at_most": -900}}]],
+    )
+    commit_headroom: Annotated[int | None, Wanted("percent, an integer from 0 to 1000", (int,))] = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Percent by which the commit limit must exceed what is already promised before "
+        f"strict accounting is switched on. {Policy().commit_headroom_percent} if not given.",
+        examples=[10],
+    )
+    force: Annotated[bool | None, Wanted("true or false", (bool,))] = Field(
+        None,
+        description="true: switch to strict accounting even if the host has promised more than it "
+        "allows; every later allocation may then fail.",
+        examples=[False],
+    )
+    resync_interval: Annotated[int | None, Wanted("seconds, an integer from 1 to 86400", (int,))] = Field(
+        None,
+        ge=1,
+        le=86400,
+        description="Seconds between two full passes over all processes. "
+        f"{Policy().resync_interval_seconds} if not given.",
+        examples=[60],
+    )
+
+
+MODELS: dict[tuple[str, ...], type[Language]] = {
+    (): Document,
+    ("vm",): Vm,
+    ("kernel",): Kernel,
+    ("rules",): Rule,
+    ("rules", "oom_score_adj"): Bound,
+}
+"""Which model describes what is below a key."""
+
+
+def wanted(keys: tuple[str, ...]) -> Wanted:
+    """Return what the key at `keys` takes, as `("rules", "scope")`."""
+    if keys:
+        field = MODELS[keys[:-1]].model_fields[keys[-1]]
+        for mark in field.metadata:
+            if isinstance(mark, Wanted):
+                return mark
+    return Wanted("a mapping with " + ", ".join(Document.model_fields))

@@ -1,0 +1,124 @@
+"""What a word without quotes means.
+
+YAML 1.1, which most tools still speak, reads `on` as true, `0100` as 64 and `12:30` as 750. Here
+such a word means nothing at all: it becomes a `Surprise`, which no key takes, and the fault says
+what YAML 1.1 makes of it. Canonical decimal integers, `true` and `false` mean themselves; the rest
+is text.
+"""
+
+import re
+from typing import NamedTuple
+
+from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
+
+
+class Surprise(NamedTuple):
+    """A plain scalar that does not mean what it seems to.
+
+    `meaning` says what YAML makes of it; `instead` is how to write that without doubt, "" where
+    nothing a policy takes means it.
+    """
+
+    text: str
+    meaning: str
+    instead: str = ""
+
+
+Data = str | int | bool | Surprise | list["Data"] | dict[str, "Data"]
+
+_DIGITS_LIMIT = 30
+_DECIMAL = re.compile(r"(?:0|-?[1-9][0-9]{0,29})\Z")
+_WORD = re.compile(r"[^-+.0-9~]")
+_INTEGERS = tuple(
+    (re.compile(rf"[-+]?{digits}\Z"), base, reading)
+    for digits, base, reading in (
+        ("0x[0-9a-fA-F_]+", 16, "YAML 1.1 reads as {} (hexadecimal)"),
+        ("0b[01_]+", 2, "YAML 1.1 reads as {} (binary)"),
+        ("0o[0-7]+", 8, "YAML 1.1 reads as text and YAML 1.2 as {} (octal)"),
+        ("0[0-7_]+", 8, "YAML 1.1 reads as {} (octal)"),
+        ("0[0-9_]+", 10, "YAML 1.1 reads as text and YAML 1.2 as {}"),
+        ("[0-9][0-9_]*", 10, "YAML 1.1 reads as {}"),
+    )
+)
+_SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?\Z")
+_FLOAT = re.compile(
+    r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+    r"|\.(?:inf|Inf|INF|nan|NaN|NAN))\Z"
+)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:.*)?\Z")
+_WORDS = {
+    spelling: meaning
+    for word, meaning in {
+        "yes": "true",
+        "on": "true",
+        "y": "true",
+        "no": "false",
+        "off": "false",
+        "n": "false",
+        "null": "nothing",
+    }.items()
+    for spelling in (word, word.title(), word.upper())
+} | {spelling: word.lower() for word in ("True", "False") for spelling in (word, word.upper())}
+
+
+def data(node: Node) -> Data:
+    """Return a tree as plain values, with a `Surprise` where a scalar does not speak for itself."""
+    if isinstance(node, Scalar):
+        return scalar(node)
+    if isinstance(node, Sequence):
+        return [data(item) for item in node.items]
+    assert isinstance(node, Mapping)
+    return {key: data(entry.value) for key, entry in node.entries.items()}
+
+
+def scalar(node: Scalar) -> Data:
+    """Return what one scalar means."""
+    text = node.text
+    if not node.plain:
+        return text
+    if text and _WORD.match(text):  # begins with a letter: by far the most
+        if text in _WORDS:
+            return _word(text)
+        return text == "true" if text in {"true", "false"} else text
+    if _DECIMAL.match(text):
+        return int(text)
+    return _surprise(text) or text
+
+
+def _word(text: str) -> Surprise:
+    meaning = _WORDS[text]
+    return Surprise(text, f"which YAML 1.1 reads as {meaning}", "" if meaning == "nothing" else meaning)
+
+
+def _surprise(text: str) -> Surprise | None:
+    """Return what YAML makes of a plain scalar that begins with a digit or a sign."""
+    if text in {"", "~"}:
+        return Surprise(text, "which YAML reads as nothing")
+    for pattern, base, reading in _INTEGERS:
+        if pattern.match(text):
+            return _integer(text, base, reading)
+    if _SIXTIES.match(text):
+        return Surprise(text, f"which YAML 1.1 reads as {_sixties(text)} (base 60, as in hours and minutes)")
+    if _DATE.match(text):
+        return Surprise(text, "which YAML 1.1 reads as a date")
+    if _FLOAT.match(text):
+        return Surprise(text, "which YAML reads as a number with a fraction or exponent")
+    return None
+
+
+def _integer(text: str, base: int, reading: str) -> Surprise:
+    digits = text.replace("_", "")
+    if len(digits) > _DIGITS_LIMIT:
+        return Surprise(text, "a number with too many digits")
+    try:
+        number = str(int(digits, base))
+    except ValueError:  # `0x_` has no digit
+        return Surprise(text, "which is no number")
+    return Surprise(text, f"which {reading.format(number)}", number)
+
+
+def _sixties(text: str) -> str:
+    total = 0
+    for part in text.lstrip("-+").partition(".")[0].replace("_", "").split(":")[:8]:
+        total = total * 60 + int(part[:_DIGITS_LIMIT] or "0")
+    return f"-{total}" if text.startswith("-") else str(total)
