@@ -1,0 +1,1 @@
+"""The virtual machine suite: oomguard on a real kernel, under a real systemd."""

@@ -1,0 +1,190 @@
+"""Fixtures of the virtual machine suite: `vm` (a shared guest), `fresh_vm` (one's own) and `installed`.
+
+Every test below this folder carries the mark `vm` and is left out unless `-m` names it. A new scenario is one
+file `test_*.py` whose tests take one of these fixtures.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from . import payload
+from .guest import Guest, missing_emulator
+from .image import SUITES, ImageError, build, cache_folder
+from .service import Service
+
+CONSOLE_TAIL_LINES = 25
+SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
+ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
+
+GUESTS_OF_TEST = pytest.StashKey[list[tuple[Guest, int]]]()
+"""The guests a test works in, each with the size of its journal when the test began."""
+
+
+# The command line
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options; pytest takes them only if the command names this folder."""
+    group = parser.getgroup("vm", "oomguard in virtual machines")
+    group.addoption("--vm-suite", help=f"Debian releases, of {','.join(SUITES)} (default {SUITES[0]})")
+    group.addoption("--vm-artefacts", help="folder for what failed scenarios leave (default: in the cache)")
+
+
+def chosen_suites(config: pytest.Config) -> list[str]:
+    """Read the suites from the options or the environment."""
+    text = config.getoption("--vm-suite", default=None) or os.environ.get(SUITES_VARIABLE) or SUITES[0]
+    suites = [suite.strip() for suite in str(text).split(",")]
+    if unknown := sorted(set(suites) - set(SUITES)):
+        raise pytest.UsageError(f"--vm-suite: {', '.join(unknown)} unknown, choose from {', '.join(SUITES)}")
+    return suites
+
+
+def artefacts_folder(config: pytest.Config) -> Path:
+    """Where failed scenarios leave console, journal and kernel log."""
+    text = config.getoption("--vm-artefacts", default=None) or os.environ.get(ARTEFACTS_VARIABLE)
+    return Path(text) if text else cache_folder() / "artefacts"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every test of this folder, so that no scenario has to."""
+    item.add_marker(pytest.mark.vm)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave these tests out of a run that did not ask for them: they take minutes."""
+    if re.search(r"\bvm\b", config.option.markexpr):
+        return
+    left_out = [item for item in items if item.get_closest_marker("vm")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run every scenario once a suite; all of one suite before the next, so that one guest runs at a time."""
+    if "suite" in metafunc.fixturenames:
+        metafunc.parametrize("suite", chosen_suites(metafunc.config), scope="session")
+
+
+# Guests
+
+
+class Machines:
+    """Boots guests of one suite, and keeps one of them running for all who can share it."""
+
+    def __init__(self, suite: str, folder: Path) -> None:
+        """Prepare the suite's image and disk."""
+        self.suite = suite
+        self._image = build(suite)
+        self._folder = folder
+        self._payload = folder / "payload.img"
+        payload.make(suite, self._payload)
+        self._shared: Guest | None = None
+        self._boots = 0
+
+    def boot(self, *, memory_mib: int = 1024, kernel_arguments: str = "") -> Guest:
+        """Boot another guest, to be closed by the caller."""
+        self._boots += 1
+        folder = self._folder / f"boot-{self._boots}"
+        folder.mkdir()
+        guest = Guest(
+            self._image, self._payload, folder, memory_mib=memory_mib, kernel_arguments=kernel_arguments
+        )
+        try:
+            guest.wait_for_boot()
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+    def shared(self) -> Guest:
+        """Return the guest of all scenarios that do no lasting harm; replace a dead one."""
+        if self._shared is None or not self._shared.is_alive:
+            self.close()
+            self._shared = self.boot()
+        return self._shared
+
+    def close(self) -> None:
+        """End the shared guest."""
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
+
+
+@pytest.fixture(scope="session")
+def machines(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """All guests of one suite; skips where this host can not run any."""
+    if reason := missing_emulator():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp(suite)
+    try:
+        made = Machines(suite, folder)
+    except ImageError as error:
+        pytest.skip(str(error))
+    yield made
+    made.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def watch(request: pytest.FixtureRequest, guest: Guest) -> Guest:
+    """Remember where the guest's journal stood, for the artefacts."""
+    guests = request.node.stash.setdefault(GUESTS_OF_TEST, [])
+    guests.append((guest, guest.journal_stream.stat().st_size))
+    return guest
+
+
+@pytest.fixture
+def vm(machines: Machines, request: pytest.FixtureRequest) -> Guest:
+    """Provide a booted guest, shared with the other scenarios: leave it as you found it."""
+    return watch(request, machines.shared())
+
+
+@pytest.fixture
+def fresh_vm(machines: Machines, request: pytest.FixtureRequest) -> Iterator[Guest]:
+    """Provide a guest of one's own, for scenarios that do not leave much of it."""
+    with machines.boot() as guest:
+        yield watch(request, guest)
+
+
+@pytest.fixture
+def installed(vm: Guest) -> Iterator[Service]:
+    """Oomguard in the shared guest, installed by its installer and running with the policy as shipped."""
+    service = Service(vm)
+    service.ensure_installed()
+    yield service
+    if vm.is_alive:
+        service.reset()
+
+
+# What a failure leaves
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the guests' logs of a failed test and show the end of the console."""
+    report = yield
+    guests: list[tuple[Guest, int]] = item.stash.get(GUESTS_OF_TEST, [])
+    if report.failed:
+        for number, (guest, journal_start) in enumerate(guests, 1):
+            folder = artefacts_folder(item.config) / re.sub(r"[^\w.-]+", "_", item.nodeid) / str(number)
+            keep(guest, journal_start, folder)
+            tail = guest.console.read_text(errors="backslashreplace").splitlines()[-CONSOLE_TAIL_LINES:]
+            report.sections.append((f"guest {number}: console, all of it in {folder}", "\n".join(tail)))
+    return report
+
+
+def keep(guest: Guest, journal_start: int, folder: Path) -> None:
+    """Copy console, emulator's output and the test's part of the journal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(guest.console, folder / "console.log")
+    shutil.copy(guest.folder / "qemu.log", folder / "qemu.log")
+    with guest.journal_stream.open("rb") as journal, (folder / "journal.json").open("wb") as kept:
+        journal.seek(journal_start)
+        shutil.copyfileobj(journal, kept)

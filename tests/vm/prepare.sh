@@ -1,0 +1,26 @@
+#!/bin/sh
+# Prepares a Debian or Ubuntu host for the virtual machine suite; run as root.
+#
+#   tests/vm/prepare.sh [SUITE...]
+#
+# Installs the packages that the suite needs, then builds the root images (default: bookworm). Under sudo the images
+# go to the cache of the user who called it.
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "prepare.sh: must run as root: sudo $0 $*" >&2
+    exit 1
+fi
+
+apt-get update -q
+DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+    qemu-system-x86 mmdebstrap e2fsprogs tar gpgv debian-archive-keyring ca-certificates python3 shellcheck
+
+user=${SUDO_USER:-root}
+home=$(getent passwd "$user" | cut -d: -f6)
+export OOMGUARD_VM_CACHE="${OOMGUARD_VM_CACHE:-$home/.cache/oomguard-vm}"
+mkdir -p "$OOMGUARD_VM_CACHE"
+"$here/image.py" "$@"
+chown -R "$user:" "$OOMGUARD_VM_CACHE"

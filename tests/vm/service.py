@@ -1,0 +1,85 @@
+"""Oomguard as an administrator sees it: installed by its installer, driven through files and systemctl."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .guest import Completed, Guest, Record
+
+TREE = "/media/oomguard/tree"
+WHEELS = "/media/oomguard/wheels"
+POLICY = "/etc/oomguard.yaml"
+DROP_INS = "/etc/oomguard.d"
+STATUS = "/run/oomguard/status.json"
+UNIT = "oomguard.service"
+
+INSTALL_TIMEOUT_SECONDS = 900.0
+CONVERGE_TIMEOUT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The program in one guest."""
+
+    vm: Guest
+
+    # Installing
+
+    def install(self, *options: str) -> Completed:
+        """Run the installer as the administrator of a host without a network would."""
+        command = ["sh", f"{TREE}/systemd/install.sh", "--wheels", WHEELS, *options]
+        return self.vm.run(command, timeout_seconds=INSTALL_TIMEOUT_SECONDS)
+
+    def uninstall(self) -> Completed:
+        """Take the program out again; the policy stays."""
+        command = ["sh", f"{TREE}/systemd/install.sh", "--uninstall"]
+        return self.vm.run(command, timeout_seconds=INSTALL_TIMEOUT_SECONDS)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether systemd calls the service active."""
+        return self.vm.run(["systemctl", "is-active", "--quiet", UNIT], check=False).code == 0
+
+    def ensure_installed(self) -> None:
+        """Install once a guest, and again after a scenario that uninstalled."""
+        if not self.is_active:
+            self.vm.run(f"rm -rf {POLICY} {DROP_INS}/*.yaml")
+            self.install()
+            self.vm.run(f"cp -a {POLICY} /root/oomguard.yaml.shipped")
+
+    def reset(self) -> None:
+        """Go back to the policy as shipped, with nothing oomguard set left behind by the scenario's one."""
+        self.vm.run(
+            f"test -e /root/oomguard.yaml.shipped || exit 0; rm -f {DROP_INS}/*.yaml; "
+            f"cp -a /root/oomguard.yaml.shipped {POLICY}; systemctl reset-failed {UNIT}; "
+            f"systemctl is-active --quiet {UNIT} && systemctl reload {UNIT} || true"
+        )
+
+    # The policy
+
+    def write_policy(self, text: str) -> None:
+        """Replace /etc/oomguard.yaml; the daemon notices by itself."""
+        self.vm.put(POLICY, text, mode=0o644)
+
+    def reload(self) -> None:
+        """Ask for the policy to be read again."""
+        self.vm.run(["systemctl", "reload", UNIT])
+
+    # What it says
+
+    def status(self) -> dict[str, Any]:
+        """Read the status file."""
+        content: dict[str, Any] = json.loads(self.vm.get(STATUS))
+        return content
+
+    def log(self, *, after: str | None = None) -> list[Record]:
+        """Return what the service itself wrote to the journal."""
+        return self.vm.journal(f"_SYSTEMD_UNIT={UNIT}", after=after)
+
+    def wait_for_value(self, path: str, value: int) -> None:
+        """Wait until a file of /proc holds `value`."""
+        self.vm.wait_until(
+            f'test "$(cat {path})" = {value} || {{ cat {path}; exit 1; }}',
+            timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
+            describe=f"{path} to become {value}",
+        )
