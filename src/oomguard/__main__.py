@@ -1,6 +1,29 @@
-"""Entry point of `oomguard` and `python -m oomguard`."""
+"""Entry point of `oomguard` and `python -m oomguard`: the one place that turns errors into exit codes."""
+
+import os
+import sys
+
+from oomguard.core.errors import OomguardError
 
 
 def main() -> int:
-    """Run one verb."""
-    return 0
+    """Run one verb and return its exit code: 0 done, 1 failed, 2 usage, 3 would change, 78 bad policy."""
+    from oomguard.cli.main import run_verb
+
+    try:
+        return run_verb(sys.argv[1:])
+    except OomguardError as error:
+        print(f"oomguard: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oomguard.core.process import Facts, Identity
 
 Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
-Result = Literal["applied", "denied", "vanished", "refused"]
+Result = Literal["applied", "denied", "vanished", "refused", "contended"]
 
 
 class SetSysctl(NamedTuple):

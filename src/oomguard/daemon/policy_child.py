@@ -7,15 +7,14 @@ daemon goes on with the policy it has.
 
 import json
 import os
+import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+import time
+from typing import Any
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy, decode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DEADLINE_SECONDS = 30.0
 """A policy at its bounds takes a few seconds; a child that takes longer hangs."""
@@ -31,7 +30,7 @@ class PolicyRejectedError(OomguardError):
 
 
 class PolicyChild:
-    """One reading of the policy in progress. `fileno` is readable when there is more to read."""
+    """One reading of the policy in progress. `fd` is readable when there is more to receive."""
 
     def __init__(self, path: str, *, deadline: float) -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -59,10 +58,6 @@ class PolicyChild:
         self.deadline = deadline
         self._chunks: list[bytes] = []
         self._size = 0
-
-    def fileno(self) -> int:
-        """Return the descriptor to wait on."""
-        return self.fd
 
     def receive(self) -> bool:
         """Take what the child wrote; True when it is done."""
@@ -106,11 +101,12 @@ class PolicyChild:
         return status
 
 
-def read_policy(path: str, *, wait: "Callable[[PolicyChild], bool]", now: float) -> Policy:
-    """Read the policy and wait for it. `wait(child)` blocks until it is readable or too late."""
+def read_policy(path: str, *, now: float) -> Policy:
+    """Read the policy and wait for it; `now` is monotonic time."""
     child = PolicyChild(path, deadline=now + DEADLINE_SECONDS)
     while not child.receive():
-        if not wait(child):
+        readable, _, _ = select.select([child.fd], [], [], max(0.0, child.deadline - time.monotonic()))
+        if not readable:
             child.kill()
             raise OomguardError(
                 f"{path}: reading it took longer than {DEADLINE_SECONDS:.0f} s",

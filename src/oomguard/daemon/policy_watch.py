@@ -82,7 +82,7 @@ class PolicyWatch:
             names = sorted(name for name in os.listdir(self._drop_ins) if name.endswith(".yaml"))
         except OSError:
             names = []
-        return [self.path, self._drop_ins, *(os.path.join(self._drop_ins, name) for name in names)]
+        return [self.path, *(os.path.join(self._drop_ins, name) for name in names)]
 
     def _folders(self) -> "Iterator[str]":
         yield self._drop_ins
@@ -93,7 +93,7 @@ class PolicyWatch:
 def _folders_through(path: str) -> "Iterator[str]":
     """Yield each folder in which a link on the way to `path` could be exchanged."""
     for _ in range(_LINKS):
-        folder, name = os.path.split(path)
+        folder = os.path.dirname(path)
         yield folder
         try:
             target = os.readlink(path)

@@ -100,6 +100,24 @@ class Procfs:
         """Write a file by its path below the root, in one write."""
         _write(self.fd, path, text)
 
+    def is_alive(self, identity: Identity) -> bool:
+        """Tell whether exactly this process still is there."""
+        handle = self.open(identity.pid)
+        if handle is None:
+            return False
+        with handle:
+            try:
+                return handle.identity == identity
+            except GONE:
+                return False
+
+    def boot_id(self) -> str:
+        """Return what tells this boot from others; "" in a tree that has none."""
+        try:
+            return self.read("sys/kernel/random/boot_id").decode("ascii").strip()
+        except FileNotFoundError:
+            return ""
+
     def _own_uid_map(self) -> bytes:
         try:
             return _read(self.fd, "self/uid_map", 4096)

@@ -1,7 +1,7 @@
 """Values that somebody else writes too: when to give way, and for how long."""
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -25,13 +25,6 @@ class _Record:
         self.until = 0.0
 
 
-class Verdict(NamedTuple):
-    """What one more healing of a target means: whether contention begins, and the pause now."""
-
-    begins: bool
-    pause_seconds: float
-
-
 class Contention:
     """Counts how often each target had to be healed, and paces the next time."""
 
@@ -39,7 +32,7 @@ class Contention:
         self.longest_pause_seconds = longest_pause_seconds
         self._records: dict[Hashable, _Record] = {}
 
-    def healed(self, target: "Hashable", now: float) -> Verdict:
+    def healed(self, target: "Hashable", now: float) -> None:
         """Take note that `target` was put right at monotonic time `now`."""
         record = self._records.get(target)
         if record is None:
@@ -47,14 +40,10 @@ class Contention:
                 del self._records[next(iter(self._records))]
             record = self._records[target] = _Record()
         record.healed.append(now)
-        if record.pause == 0.0:
-            often = len(record.healed) > TOLERATED and now - record.healed[0] <= WINDOW_SECONDS
-            if not often:
-                return Verdict(begins=False, pause_seconds=0.0)
-        begins = record.pause == 0.0
-        record.pause = min(record.pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)
-        record.until = now + record.pause
-        return Verdict(begins=begins, pause_seconds=record.pause)
+        often = len(record.healed) > TOLERATED and now - record.healed[0] <= WINDOW_SECONDS
+        if record.pause or often:
+            record.pause = min(record.pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)
+            record.until = now + record.pause
 
     def is_paused(self, target: "Hashable", now: float) -> bool:
         """Tell whether `target` is to be left alone at `now`."""

@@ -53,9 +53,7 @@ class Planner:
     def process_changes(self, cause: "Cause") -> "Iterator[tuple[SetOomScoreAdj, ProcessHandle]]":
         """Yield each process's change with the process held open; it closes on the next step."""
         pids = self.procfs.pids()
-        gone = self.rule_of.keys() - set(pids)
-        for pid in gone:
-            self.forget(pid)
+        self.forget_all_but(set(pids))
         for pid in pids:
             handle = self.procfs.open(pid)
             if handle is None:
@@ -77,6 +75,11 @@ class Planner:
         """Drop what is known of a process that is gone."""
         self.rule_of.pop(pid, None)
         self.ledger.forget_process(pid)
+
+    def forget_all_but(self, pids: set[int]) -> None:
+        """Drop what is known of every process that is not among `pids`."""
+        for pid in (self.rule_of.keys() | self.ledger.processes.keys()) - pids:
+            self.forget(pid)
 
     def governing_rule(self, handle: "ProcessHandle") -> "Rule | None":
         """Return the rule that holds the process. Raises one of GONE if it ended."""

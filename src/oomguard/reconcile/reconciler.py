@@ -3,63 +3,58 @@
 from typing import TYPE_CHECKING
 
 from oomguard.core.commit import MODE
+from oomguard.core.plan import Outcome, SetSysctl
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctl
+from oomguard.reconcile.contention import Contention
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
-    from oomguard.core.plan import Cause, Outcome
+    from oomguard.core.plan import Cause, Change, SetOomScoreAdj
     from oomguard.core.policy import Policy
-    from oomguard.kernel.procfs import Procfs
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
 
 
 class Reconciler:
-    """Keeps one /proc to one policy, with one ledger."""
+    """Keeps one /proc to one policy, with one ledger. `now` is monotonic time, in seconds."""
 
     def __init__(self, policy: "Policy", ledger: "Ledger", procfs: "Procfs") -> None:
         self.ledger = ledger
         self.procfs = procfs
-        self.planner = Planner(policy, ledger, procfs)
-
-    @property
-    def policy(self) -> "Policy":
-        """The policy in force."""
-        return self.planner.policy
+        self.adopt(policy)
 
     def adopt(self, policy: "Policy") -> None:
         """Take another policy from the next pass on."""
+        self.policy = policy
         self.planner = Planner(policy, self.ledger, self.procfs)
+        self.contention = Contention(policy.resync_interval_seconds)
 
-    def everything(self, cause: "Cause") -> "Iterator[Outcome]":
-        """Bring sysctls and every process to the policy, yielding what was done as it is done."""
-        yield from self.sysctls(cause)
-        yield from self.processes(cause)
+    def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
+        """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
+        yield from self.sysctls(cause, now)
+        for change, handle in self.planner.process_changes(cause):
+            yield self._apply(change, handle, now)
         self.ledger.compact()
 
-    def sysctls(self, cause: "Cause") -> "Iterator[Outcome]":
+    def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
         """Bring the sysctls to the policy."""
         tried = set()
         for change in self.planner.sysctl_changes(cause):
             if change.name == MODE and change.refusal is None:
                 break
             tried.add(change.name)
-            yield apply_sysctl(change, self.procfs, self.ledger)
+            yield self._apply(change, None, now)
         else:
             return
         # A limit may have been denied, or taken otherwise than planned: what the mode would put in
         # force is judged by what the kernel has now.
         for change in self.planner.sysctl_changes(cause):
             if change.name not in tried:
-                yield apply_sysctl(change, self.procfs, self.ledger)
+                yield self._apply(change, None, now)
 
-    def processes(self, cause: "Cause") -> "Iterator[Outcome]":
-        """Bring every process to the policy."""
-        for change, handle in self.planner.process_changes(cause):
-            yield apply_oom_score_adj(change, handle, self.ledger)
-
-    def process(self, pid: int, cause: "Cause") -> "Outcome | None":
+    def process(self, pid: int, cause: "Cause", now: float) -> "Outcome | None":
         """Bring one process to the policy; None if there was nothing to do, or it is gone."""
         handle = self.procfs.open(pid)
         if handle is None:
@@ -67,4 +62,27 @@ class Reconciler:
             return None
         with handle:
             change = self.planner.process_change(handle, cause)
-            return None if change is None else apply_oom_score_adj(change, handle, self.ledger)
+            return None if change is None else self._apply(change, handle, now)
+
+    def _apply(self, change: "Change", handle: "ProcessHandle | None", now: float) -> Outcome:
+        target = _target(change)
+        if self.contention.is_paused(target, now):
+            return Outcome(
+                change,
+                "contended",
+                reason="something else keeps rewriting it",
+                hint="find what does (the other value tells), or give it way in the policy; "
+                "oomguard tries again ever less often, at every resync in the end",
+            )
+        if isinstance(change, SetSysctl):
+            outcome = apply_sysctl(change, self.procfs, self.ledger)
+        else:
+            assert handle is not None
+            outcome = apply_oom_score_adj(change, handle, self.ledger)
+        if outcome.result == "applied" and change.cause == "drift":
+            self.contention.healed(target, now)
+        return outcome
+
+
+def _target(change: "SetSysctl | SetOomScoreAdj") -> "Hashable":
+    return change.name if isinstance(change, SetSysctl) else change.identity

@@ -7,6 +7,7 @@ opened through a symbolic link.
 import errno
 import fcntl
 import os
+from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
 
@@ -66,6 +67,11 @@ class StateFolder:
         finally:
             os.close(fd)
         os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.fd)
 
     def open_append(self, name: str) -> int:
         """Open a file to append lines to; the caller closes the descriptor."""

@@ -47,7 +47,7 @@ EVENTS = (
     OUT_OF_MEMORY,
 )
 
-_OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED}
+_OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED, "contended": CONTENDED}
 
 
 class Record(NamedTuple):

@@ -51,7 +51,7 @@ class Reporter:
         self.sink = sink
         self.complaints: dict[tuple[object, ...], Complaint] = {}
         self.recent: deque[str] = deque(maxlen=_RECENT)
-        self.counts = {"applied": 0, "refused": 0, "denied": 0, "vanished": 0}
+        self.counts = dict.fromkeys(("applied", "refused", "denied", "contended", "vanished"), 0)
         self._folds: dict[tuple[object, ...], _Fold] = {}
 
     def say(self, event: Event, message: str, **fields: str) -> None:
@@ -132,4 +132,4 @@ def _complaint_key(outcome: Outcome) -> tuple[object, ...]:
     change = outcome.change
     if isinstance(change, SetOomScoreAdj):
         return (_rule_number(outcome), outcome.reason)
-    return (change.name,)
+    return (change.name, outcome.result == "contended")

@@ -1,0 +1,34 @@
+"""`oomguard apply`: one pass."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.cli.host import load_policy, reconcile_once
+from oomguard.report.document import outcome_document, print_json
+from oomguard.report.text import sentence
+
+if TYPE_CHECKING:
+    import argparse
+
+    from oomguard.core.plan import Outcome
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Bring this host to the policy and say what became of each change."""
+    return report(reconcile_once(options, load_policy(options), "policy"), as_json=options.json)
+
+
+def report(outcomes: "list[Outcome]", *, as_json: bool) -> int:
+    """Print outcomes; return 1 if one was denied or refused."""
+    if as_json:
+        print_json([outcome_document(outcome) for outcome in outcomes])
+    else:
+        hints: dict[str, None] = {}  # each once, in order
+        for outcome in outcomes:
+            print(sentence(outcome))
+            if outcome.hint:
+                hints[outcome.hint] = None
+        for hint in hints:
+            print(f"  {hint}")
+        if not outcomes:
+            print("nothing to change")
+    return 1 if any(outcome.result in ("denied", "refused") for outcome in outcomes) else 0

@@ -1,0 +1,193 @@
+"""`oomguard explain`: every rule tried on a process, and which condition failed on which value."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oomguard.cli.host import load_policy
+from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.errors import OomguardError
+from oomguard.core.match import first_unmet
+from oomguard.core.plan import trust_refusal
+from oomguard.core.process import full_name
+from oomguard.core.text import printable
+from oomguard.kernel.procfs import GONE, Procfs
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.planner import Planner
+from oomguard.report.document import print_json
+
+if TYPE_CHECKING:
+    import argparse
+
+    from oomguard.core.policy import Rule
+    from oomguard.core.process import Process
+    from oomguard.kernel.procfs import ProcessHandle
+
+_SHOWN = 30
+"""Rules shown that merely name another process; a policy may have thousands."""
+
+
+class Tried(NamedTuple):
+    """One rule held against the process: the condition that failed, "" if all hold."""
+
+    rule: "Rule"
+    unmet: str
+    found: str
+
+
+class Explanation(NamedTuple):
+    """A process, the rules tried on it in order, and what follows."""
+
+    process: "Process"
+    tried: list[Tried]
+    verdict: str
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Explain each process of that pid or name."""
+    policy = load_policy(options)
+    procfs = Procfs(options.proc)
+    planner = Planner(policy, Ledger(), procfs)
+    explanations = []
+    for pid in _pids(options.process, procfs):
+        handle = procfs.open(pid)
+        if handle is None:
+            continue
+        with handle:
+            try:
+                explanations.append(_explain(handle, planner))
+            except GONE:
+                continue
+    if not explanations:
+        raise OomguardError(
+            f"no process {options.process!r} on this host",
+            hint="give a pid or a process name as `ps -e` shows it; names are matched in full",
+        )
+    if options.json:
+        print_json([_document(explanation) for explanation in explanations])
+    else:
+        for explanation in explanations:
+            _print(explanation)
+    return 0
+
+
+def _pids(wanted: str, procfs: Procfs) -> list[int]:
+    if wanted.isdecimal():
+        return [int(wanted)]
+    raw = wanted.encode("utf-8", "surrogateescape")
+    found = []
+    for pid in procfs.pids():
+        handle = procfs.open(pid)
+        if handle is None:
+            continue
+        with handle:
+            try:
+                if raw in (handle.comm, full_name(handle.comm, handle.arguments)):
+                    found.append(pid)
+            except GONE:
+                continue
+    return found
+
+
+def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:
+    process = handle.snapshot()
+    if handle.stat.is_kernel_thread:
+        return Explanation(process, [], "a kernel thread: never killed, so never matched")
+    if handle.pid == 1:
+        return Explanation(process, [], "the init process: never killed, so never matched")
+    tried = []
+    for rule in planner.policy.rules:
+        unmet: str = first_unmet(rule, process) or ""
+        if not unmet and rule.terms.scope == "main" and not planner.is_topmost(rule, handle):
+            unmet = "scope"
+        tried.append(Tried(rule, unmet, _found(unmet, process)))
+        if not unmet:
+            return Explanation(process, tried, _verdict(rule, process))
+    return Explanation(process, tried, "no rule holds it; its value is its own")
+
+
+def _verdict(rule: "Rule", process: "Process") -> str:
+    value = process.oom_score_adj
+    wanted = rule.terms.value.wanted(value)
+    if wanted is None:
+        return f"{rule.label} ({rule.source}) leaves it alone: {value} is its own"
+    refusal = trust_refusal(rule, process, own=value, wanted=wanted)
+    if refusal is not None:
+        return f"{rule.label} ({rule.source}) asks for {wanted}, refused: {refusal.reason}; {refusal.hint}"
+    state = "as it is" if wanted == value else f"it has {value}"
+    return f"{rule.label} ({rule.source}) gives {rule.terms.value}: {wanted}, {state}"
+
+
+def _found(unmet: str, process: "Process") -> str:
+    """Return the value on which a condition failed."""
+    match unmet:
+        case "name":
+            return printable(full_name(process.comm, process.arguments))
+        case "containers":
+            return "it lives in a container's PID namespace"
+        case "user":
+            return f"uid {process.uid}"
+        case "unit":
+            return system_unit(process.cgroup) or f"no system unit ({process.cgroup})"
+        case "user_unit":
+            return user_unit(process.cgroup) or f"no user unit ({process.cgroup})"
+        case "cgroup":
+            return process.cgroup
+        case "cmdline":
+            return printable(b" ".join(process.arguments))[:200]
+        case "exe":
+            return "unreadable without CAP_SYS_PTRACE" if process.exe is None else printable(process.exe)
+        case "scope":
+            return f"its ancestor (parent {process.parent_pid}) is the topmost that matches"
+        case _:
+            return ""
+
+
+def _document(explanation: Explanation) -> dict[str, Any]:
+    process = explanation.process
+    return {
+        "pid": process.identity.pid,
+        "comm": printable(process.comm),
+        "arguments": [printable(argument) for argument in process.arguments],
+        "uid": process.uid,
+        "cgroup": process.cgroup,
+        "exe": None if process.exe is None else printable(process.exe),
+        "oom_score_adj": process.oom_score_adj,
+        "tried": [
+            {
+                "rule": t.rule.label,
+                "source": t.rule.source,
+                "matched": not t.unmet,
+                "unmet": t.unmet or None,
+                "found": t.found or None,
+            }
+            for t in explanation.tried
+        ],
+        "verdict": explanation.verdict,
+    }
+
+
+def _print(explanation: Explanation) -> None:
+    from oomguard.report.tables import console, table
+
+    process = explanation.process
+    out = console()
+    unit = system_unit(process.cgroup)
+    out.print(
+        f"{printable(process.comm)}[{process.identity.pid}]  uid {process.uid}"
+        f"{f'  {unit}' if unit else ''}  oom_score_adj {process.oom_score_adj}",
+        style="bold",
+    )
+    others = [t for t in explanation.tried if t.unmet == "name"]
+    shown = (
+        explanation.tried if len(others) <= _SHOWN else [t for t in explanation.tried if t.unmet != "name"]
+    )
+    if shown:
+        made = table("RULE", "WHERE", "RESULT")
+        for tried in shown:
+            result = f"{tried.unmet}: {tried.found}" if tried.unmet else "matches"
+            made.add_row(
+                tried.rule.label, f"line {tried.rule.line}", result, style="" if tried.unmet else "green"
+            )
+        out.print(made)
+    if len(shown) < len(explanation.tried):
+        out.print(f"and {len(others)} rules that name other processes")
+    out.print(f"→ {explanation.verdict}\n")

@@ -1,0 +1,61 @@
+"""What the verbs open: the policy, /proc and the state folder."""
+
+import time
+from typing import TYPE_CHECKING
+
+from oomguard.core.policy import Policy
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
+from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state import StateFolder, open_state_folder
+
+if TYPE_CHECKING:
+    import argparse
+
+    from oomguard.core.plan import Cause, Outcome
+
+
+def load_policy(options: "argparse.Namespace") -> Policy:
+    """Read the policy that the command line names; raises PolicyError with every fault."""
+    from oomguard.policy.load import load
+
+    return load(options.policy).policy
+
+
+def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
+    """Hold a policy against this host, without the means to change anything."""
+    procfs = Procfs(options.proc)
+    return Planner(policy, _ledger_to_read(options.state_dir, procfs), procfs)
+
+
+def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause") -> "list[Outcome]":
+    """Bring this host to a policy in one pass, as the only writer."""
+    procfs = Procfs(options.proc)
+    folder = open_state_folder(options.state_dir)
+    assert folder is not None
+    folder.lock()
+    ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
+    try:
+        return list(Reconciler(policy, ledger, procfs).everything(cause, time.monotonic()))
+    finally:
+        ledger.close()
+        folder.close()
+        procfs.close()
+
+
+def open_folder_to_read(path: str) -> StateFolder | None:
+    """Open the state folder if it is there and may be read."""
+    return open_state_folder(path, create=False)
+
+
+def _ledger_to_read(state_dir: str, procfs: Procfs) -> Ledger:
+    folder = open_folder_to_read(state_dir)
+    if folder is None:
+        return Ledger()
+    try:
+        return read_ledger(folder, boot_id=procfs.boot_id())
+    except PermissionError:
+        return Ledger()  # only its owner knows what was before: the plan shows what is
+    finally:
+        folder.close()

@@ -1,0 +1,16 @@
+"""`oomguard run`: the daemon, in the foreground."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def run(options: "argparse.Namespace") -> NoReturn:
+    """Become the daemon: same pid, but without the command line's modules in memory."""
+    sys.stdout.flush()
+    # -P: the working directory of whoever starts the daemon is no place to import from.
+    command = [sys.executable, "-P", "-m", "oomguard.daemon", options.policy, options.state_dir, options.proc]
+    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell wanted

@@ -1,0 +1,162 @@
+"""`oomguard status`: what is kept, what drifted and what was refused."""
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from oomguard.cli.host import open_folder_to_read
+from oomguard.core.commit import Memory, kib
+from oomguard.core.errors import OomguardError
+from oomguard.core.process import Identity
+from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.report.document import print_json
+from oomguard.report.status import STATUS_FILE, VERSION
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+Document = dict[str, Any]
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Show the daemon's status file beside what the kernel says now."""
+    procfs = Procfs(options.proc)
+    document = read_status(options.state_dir)
+    running = document is not None and procfs.is_alive(
+        Identity(document["pid"], document["start_time_ticks"])
+    )
+    memory = observe_memory(procfs)
+    sysctls = [
+        row | {"actual": read_sysctl(procfs, row["name"])}
+        for row in (document["sysctls"] if document is not None else _declared(options))
+    ]
+    if options.json:
+        print_json(
+            {
+                "running": running,
+                "sysctls": sysctls,
+                "memory": None if memory is None else memory._asdict(),
+                "daemon": document,
+            }
+        )
+    else:
+        _print(document if running else None, sysctls, memory, options)
+    return 0
+
+
+def read_status(state_dir: str) -> Document | None:
+    """Return the status file of a daemon, None if there is none; a corrupt one is an error."""
+    folder = open_folder_to_read(state_dir)
+    if folder is None:
+        return None
+    try:
+        raw = folder.read(STATUS_FILE)
+    finally:
+        folder.close()
+    if raw is None:
+        return None
+    try:
+        document = json.loads(raw)
+        if document["format"] == VERSION:
+            return cast("Document", document)
+        found = f"format {document['format']}"
+    except (ValueError, KeyError, TypeError):
+        found = "no valid JSON"
+    raise OomguardError(
+        f"{state_dir}/{STATUS_FILE}: not a status file this version reads ({found})",
+        hint="restart the daemon; it writes the file anew",
+    )
+
+
+def _declared(options: "argparse.Namespace") -> list[Document]:
+    from oomguard.policy.fault import PolicyError
+    from oomguard.policy.load import load
+
+    try:
+        policy = load(options.policy).policy
+    except PolicyError:
+        return []
+    return [{"name": s.name, "wanted": s.value, "source": s.source} for s in policy.sysctls]
+
+
+def _print(
+    document: Document | None, sysctls: list[Document], memory: Memory | None, options: "argparse.Namespace"
+) -> None:
+    from oomguard.report.tables import console, table
+
+    out = console()
+    if document is None:
+        out.print(f"oomguard is not running (no daemon keeps {options.state_dir})", style="bold")
+    else:
+        _print_daemon(document, out)
+    if sysctls:
+        made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
+        for row in sysctls:
+            actual = row["actual"]
+            word = (
+                "missing in this kernel" if actual is None else "" if actual == row["wanted"] else "differs"
+            )
+            made.add_row(row["name"], str(row["wanted"]), "-" if actual is None else str(actual), word)
+        out.print(made)
+    if memory is not None:
+        _print_memory(memory, out, Procfs(options.proc))
+    if document is None:
+        return
+    if document["rules"]:
+        made = table("RULE", "VALUE", "PROCESSES", "WHERE", right=("VALUE", "PROCESSES"))
+        for rule in document["rules"]:
+            where = rule["source"].rpartition("/")[2]
+            made.add_row(rule["label"], rule["value"], str(rule["processes"]), where)
+        out.print(made)
+    for complaint in document["complaints"]:
+        out.print(
+            f"{complaint['result']}: {complaint['subject']} → {complaint['wanted']}: {complaint['reason']} "
+            f"({complaint['by']}; {complaint['tries']} times)",
+            style="yellow",
+        )
+        if complaint["hint"]:
+            out.print(f"  {complaint['hint']}")
+    if document["recent"]:
+        out.print("\nLast adjustments", style="bold")
+        for line in document["recent"][-10:]:
+            out.print(f"  {line}")
+
+
+def _print_daemon(document: Document, out: "Console") -> None:
+    policy = document["policy"]
+    age = _ago(time.time() - document["started_at"])
+    out.print(f"oomguard {document['version']} runs as pid {document['pid']} since {age}", style="bold")
+    out.print(f"policy    {', '.join(policy['files'])}: {policy['rules']} rules ({policy['digest'][:12]})")
+    if policy["error"]:
+        out.print(f"rejected  {policy['error']}", style="red")
+    counts = document["outcomes"]
+    out.print(
+        f"changes   {counts['applied']} applied, {counts['refused']} refused, {counts['denied']} denied; "
+        f"{document['processes_held']} processes held"
+    )
+    for limit in document["limits"]:
+        out.print(f"limited   {limit}", style="yellow")
+    for target in document["contended"]:
+        out.print(f"contended {target}", style="yellow")
+
+
+def _print_memory(memory: Memory, out: "Console", procfs: Procfs) -> None:
+    from oomguard.report.tables import bar
+
+    mode = read_sysctl(procfs, "vm.overcommit_memory")
+    enforced = "enforced" if mode == 2 else f"not enforced: overcommit_memory is {mode}"
+    percent = 100 * memory.committed_kib // memory.commit_limit_kib if memory.commit_limit_kib else 0
+    out.print(
+        f"\nCommitted {bar(memory.committed_kib, memory.commit_limit_kib)} {percent} %: "
+        f"{kib(memory.committed_kib)} of {kib(memory.commit_limit_kib)} CommitLimit ({enforced})\n"
+    )
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} seconds"

@@ -1,0 +1,24 @@
+"""`python -m oomguard.daemon POLICY STATE_DIR PROC`: what `oomguard run` becomes."""
+
+import sys
+
+from oomguard.core.errors import OomguardError
+from oomguard.daemon.service import Options, Service
+from oomguard.report.journal import open_sink
+
+
+def main() -> int:
+    """Run until SIGTERM; return the exit code."""
+    try:
+        policy_path, state_dir, proc_root = sys.argv[1:]
+        Service(Options(policy_path, state_dir, proc_root), open_sink()).run()
+    except OomguardError as error:
+        print(f"oomguard: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

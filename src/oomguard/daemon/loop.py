@@ -1,0 +1,84 @@
+"""One epoll loop over descriptors, signals and deadlines; no threads.
+
+Not asyncio: importing it costs 10 MiB, and its wake-ups are slower.
+"""
+
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Loop:
+    """Calls handlers when their descriptor is readable, their deadline is due or their signal came.
+
+    Deadlines are monotonic seconds, one a name; setting one again moves it.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._readable: dict[int, Callable[[], None]] = {}
+        self._timers: dict[str, Callable[[float], None]] = {}
+        self._due: dict[str, float] = {}
+        self._on_signal: dict[int, Callable[[], None]] = {}
+        self._signals = -1
+
+    def watch(self, fd: int, handler: "Callable[[], None]") -> None:
+        """Call `handler` whenever `fd` is readable."""
+        self._readable[fd] = handler
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching `fd`; call it before the descriptor is closed."""
+        del self._readable[fd]
+        self._epoll.unregister(fd)
+
+    def define(self, name: str, action: "Callable[[float], None]") -> None:
+        """Say what happens when the timer `name` is due; it gets the time."""
+        self._timers[name] = action
+
+    def set(self, name: str, when: float | None) -> None:
+        """Set a timer; None clears it."""
+        if when is None:
+            self._due.pop(name, None)
+        else:
+            self._due[name] = when
+
+    def set_earlier(self, name: str, when: float) -> None:
+        """Set a timer unless it is due sooner."""
+        self._due[name] = min(when, self._due.get(name, when))
+
+    def on_signal(self, number: signal.Signals, handler: "Callable[[], None]") -> None:
+        """Call `handler` from the loop, not from the signal's context."""
+        if self._signals < 0:
+            self._signals, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+            self.watch(self._signals, self._signalled)
+        self._on_signal[number] = handler
+        signal.signal(number, lambda *_: None)
+
+    def turn(self, *, busy: bool) -> None:
+        """Wait for something to happen, or only look if there is other work, and handle it."""
+        for fd, _ in self._epoll.poll(0.0 if busy else self._timeout()):
+            handler = self._readable.get(fd)
+            if handler is not None:  # one handler may have unwatched what another waits for
+                handler()
+        self._run_timers(time.monotonic())
+
+    def _timeout(self) -> float | None:
+        if not self._due:
+            return None
+        return max(0.0, min(self._due.values()) - time.monotonic())
+
+    def _run_timers(self, now: float) -> None:
+        for name in [name for name, when in self._due.items() if when <= now]:
+            if self._due.pop(name, None) is not None:
+                self._timers[name](now)
+
+    def _signalled(self) -> None:
+        for number in os.read(self._signals, 64):
+            self._on_signal[number]()

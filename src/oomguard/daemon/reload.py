@@ -1,0 +1,94 @@
+"""When the policy changed, and what it is now: the watch and the child that reads, put together."""
+
+import time
+from typing import TYPE_CHECKING
+
+from oomguard.core.errors import OomguardError
+from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild
+from oomguard.daemon.policy_watch import SETTLE_SECONDS, PolicyWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.core.policy import Policy
+    from oomguard.daemon.loop import Loop
+
+
+class Reloader:
+    """Reads the policy again after an edit or on demand, in the background.
+
+    `adopt` gets each valid policy, `reject` the error of one that is not.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        loop: "Loop",
+        *,
+        adopt: "Callable[[Policy], None]",
+        reject: "Callable[[OomguardError], None]",
+    ) -> None:
+        self._path = path
+        self._loop = loop
+        self._adopt = adopt
+        self._reject = reject
+        self._child: PolicyChild | None = None
+        self._watch = PolicyWatch(path)
+        loop.define("reload", self._reload_if_changed)
+        loop.define("policy-child", self._give_up)
+        loop.watch(self._watch.fileno(), self._moved)
+
+    def reload(self) -> None:
+        """Read the policy, whether or not it changed."""
+        now = time.monotonic()
+        self._drop_child()
+        self._loop.unwatch(self._watch.fileno())
+        self._watch.renew()  # before it is read: an edit between the two is seen
+        self._loop.watch(self._watch.fileno(), self._moved)
+        try:
+            self._child = PolicyChild(self._path, deadline=now + DEADLINE_SECONDS)
+        except OSError as error:
+            self._reject(OomguardError(f"no process could be started to read the policy: {error.strerror}"))
+            return
+        self._loop.watch(self._child.fd, self._receive)
+        self._loop.set("policy-child", self._child.deadline)
+
+    def close(self) -> None:
+        """Stop watching, and end a reading in progress."""
+        self._drop_child()
+        self._watch.close()
+
+    def _moved(self) -> None:
+        self._watch.drain()
+        self._loop.set("reload", time.monotonic() + SETTLE_SECONDS)
+
+    def _reload_if_changed(self, _now: float) -> None:
+        if self._watch.has_changed():
+            self.reload()
+
+    def _receive(self) -> None:
+        assert self._child is not None
+        if not self._child.receive():
+            return
+        child = self._release_child()
+        try:
+            policy = child.finish()
+        except OomguardError as error:
+            self._reject(error)
+            return
+        self._adopt(policy)
+
+    def _give_up(self, _now: float) -> None:
+        self._drop_child()
+        self._reject(OomguardError(f"reading the policy took longer than {DEADLINE_SECONDS:.0f} s"))
+
+    def _drop_child(self) -> None:
+        if self._child is not None:
+            self._release_child().kill()
+
+    def _release_child(self) -> PolicyChild:
+        assert self._child is not None
+        child, self._child = self._child, None
+        self._loop.unwatch(child.fd)
+        self._loop.set("policy-child", None)
+        return child

@@ -1,0 +1,84 @@
+"""The status file: what the daemon knows, for `oomguard status` and for metrics.
+
+It is plain JSON, readable by everyone, and replaced as a whole: there is no socket to attack.
+"""
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oomguard.core.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oomguard.core.policy import Policy
+    from oomguard.core.process import Identity
+    from oomguard.report.reporter import Reporter
+
+STATUS_FILE = "status.json"
+VERSION = 1
+
+_RULES_LIMIT = 1000
+"""Rules listed with what they hold: those that hold most."""
+
+
+class Status(NamedTuple):
+    """What the daemon puts into the file."""
+
+    version: str
+    identity: "Identity"
+    started_at: float
+    written_at: float
+    policy: "Policy"
+    policy_error: str
+    rule_of: "Mapping[int, int]"
+    reporter: "Reporter"
+    contended: "Sequence[str]"
+    limits: "Sequence[str]"
+    passes: int
+
+
+def encode_status(status: Status) -> bytes:
+    """Return the file's content. Every text in it is printable."""
+    return json.dumps(_document(status), ensure_ascii=True).encode("ascii") + b"\n"
+
+
+def _document(status: Status) -> dict[str, Any]:
+    policy, reporter = status.policy, status.reporter
+    held = Counter(status.rule_of.values()).most_common(_RULES_LIMIT)
+    return {
+        "format": VERSION,
+        "version": status.version,
+        "pid": status.identity.pid,
+        "start_time_ticks": status.identity.start_time_ticks,
+        "started_at": round(status.started_at, 3),
+        "written_at": round(status.written_at, 3),
+        "policy": {
+            "files": list(policy.files),
+            "digest": policy.digest,
+            "rules": len(policy.rules),
+            "error": printable(status.policy_error),
+        },
+        "sysctls": [{"name": s.name, "wanted": s.value, "source": s.source} for s in policy.sysctls],
+        "rules": [_rule(policy, number, count) for number, count in sorted(held)],
+        "processes_held": len(status.rule_of),
+        "outcomes": dict(reporter.counts),
+        "complaints": [complaint._asdict() for complaint in reporter.complaints.values()],
+        "contended": list(status.contended),
+        "limits": list(status.limits),
+        "recent": list(reporter.recent),
+        "passes": status.passes,
+        "log_entries_lost": reporter.sink.lost,
+    }
+
+
+def _rule(policy: "Policy", number: int, count: int) -> dict[str, Any]:
+    rule = policy.rules[number]
+    return {
+        "number": number,
+        "label": rule.label,
+        "source": rule.source,
+        "value": str(rule.terms.value),
+        "processes": count,
+    }
