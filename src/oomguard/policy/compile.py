@@ -10,7 +10,7 @@ from oomguard.policy import model
 from oomguard.policy.nodes import Mapping, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from oomguard.policy.source import Source
 
@@ -48,20 +48,16 @@ def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
     """Return the policy of valid files: the rules in their order, the sysctls in the table's."""
     settings = {setting.name: setting for one in documents for setting in _sysctls(one)}
     default = Policy()
-    headroom, force, interval = (
-        next((value for one in documents if (value := getattr(one.said, key)) is not None), otherwise)
-        for key, otherwise in (
-            ("commit_headroom", default.commit_headroom_percent),
-            ("force", default.force),
-            ("resync_interval", default.resync_interval_seconds),
-        )
-    )
     return Policy(
         sysctls=tuple(settings[name] for name in SYSCTLS if name in settings),
         rules=tuple(_rules(documents, users)),
-        commit_headroom_percent=headroom,
-        force=force,
-        resync_interval_seconds=interval,
+        commit_headroom_percent=_first(
+            (one.said.commit_headroom for one in documents), default.commit_headroom_percent
+        ),
+        force=_first((one.said.force for one in documents), default.force),
+        resync_interval_seconds=_first(
+            (one.said.resync_interval for one in documents), default.resync_interval_seconds
+        ),
         files=tuple(one.file for one in documents),
     )
 
@@ -104,7 +100,7 @@ def _rules(documents: tuple[Document, ...], users: Users) -> "Iterator[Rule]":
 
 
 def _terms(rule: model.Rule, users: Users) -> Terms:
-    named = _many(rule.user)
+    named: tuple[str | int, ...] = _many(rule.user)
     uids = (users.uid(user) for user in named)
     return Terms(
         value=_value(rule.oom_score_adj),
@@ -131,6 +127,10 @@ def _value(said: int | str | model.Bound) -> Value:
         return Value("at_most", said.at_most)
     assert said.at_least is not None
     return Value("at_least", said.at_least)
+
+
+def _first(said: "Iterable[_Item | None]", default: _Item) -> _Item:
+    return next((value for value in said if value is not None), default)
 
 
 def _many(said: _Item | list[_Item] | None) -> tuple[_Item, ...]:

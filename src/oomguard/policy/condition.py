@@ -16,7 +16,7 @@ UNIT_SUFFIXES = ("service", "scope", "slice", "socket", "mount", "swap")
 
 def refusal(code: str, message: str, hint: str) -> PydanticCustomError:
     """Return what pydantic shall report, in our words: `code`, and `message` and `hint` in its context."""
-    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})  # type: ignore[arg-type]  # a LiteralString only guards against format injection, and "code" is our own
+    return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 def name(value: str) -> str:
@@ -44,7 +44,7 @@ def path(value: str) -> str:
 def unit(value: str) -> str:
     """Check a glob on a unit's name."""
     stem, dot, suffix = value.rpartition(".")
-    if value.endswith("*") or suffix in UNIT_SUFFIXES and dot:
+    if value.endswith("*") or (dot and suffix in UNIT_SUFFIXES):
         return _glob(value)
     known = ", ".join(f".{one}" for one in UNIT_SUFFIXES)
     if dot and suffix in {"timer", "target", "path", "device", "automount"}:

@@ -8,11 +8,15 @@ from oomguard.core.policy import Policy
 from oomguard.policy import model, nodes, prose, relations, scalar
 from oomguard.policy.compile import Document, Users, compile_policy, digest
 from oomguard.policy.fault import Fault, PolicyError
-from oomguard.policy.lint import lint
+from oomguard.policy.lint import Subject, lint
 from oomguard.policy.source import Source, Sources, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+FAULTS_LIMIT = 1000
+"""Faults that are reported of a policy; a file that is no policy at all can have half a million."""
 
 
 class Loaded(NamedTuple):
@@ -51,10 +55,10 @@ def parse(sources: Sources, *, host: bool = False) -> Loaded:
             faults += prose.faults(source.file, root, error)
     faults += relations.faults(roots)
     if faults:
-        raise PolicyError(_in_order(faults, sources))
+        raise PolicyError(_cut(_in_order(faults, sources)))
     users, valid = Users(), tuple(documents)
     policy = compile_policy(valid, users)._replace(digest=digest(sources.files))
-    warnings = lint(policy, valid, users if host else None)
+    warnings = lint(Subject(policy, valid, users if host else None))
     return Loaded(policy, tuple(_in_order(warnings, sources)))
 
 
@@ -75,3 +79,11 @@ def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
 def _in_order(faults: "Iterable[Fault]", sources: Sources) -> list[Fault]:
     order = {source.file: number for number, source in enumerate(sources.files)}
     return sorted(faults, key=lambda fault: (order[fault.file], fault.line, fault.column))
+
+
+def _cut(faults: list[Fault]) -> list[Fault]:
+    more = len(faults) - FAULTS_LIMIT
+    if more <= 0:
+        return faults
+    last = Fault(faults[-1].file, 0, 0, "", f"{more:,} more faults are not shown", code="more-faults")
+    return [*faults[:FAULTS_LIMIT], last]

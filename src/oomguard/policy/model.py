@@ -4,7 +4,7 @@ Pydantic holds a file against these models and `schema` describes them to editor
 reads when something is wrong is written in `prose`, which finds a key's `Wanted` here.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic.functional_validators import AfterValidator
@@ -194,7 +194,8 @@ def _section(prefix: str) -> Any:
 
 
 if TYPE_CHECKING:
-    Vm = Kernel = Language
+    Vm: TypeAlias = Language
+    Kernel: TypeAlias = Language
 else:
     Vm, Kernel = _section("vm."), _section("kernel.")
 

@@ -5,6 +5,7 @@ without limit. So its events are taken, and the tree is built here: bounded, wit
 and every refusal is a fault that names its place.
 """
 
+import codecs
 import re
 from typing import NamedTuple
 
@@ -72,7 +73,7 @@ def parse(file: str, content: bytes) -> Tree:
     """Build the tree of one policy file."""
     builder = _Builder(file)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         builder.faults.append(_bad_utf8(file, error))
         return Tree(None, builder.faults)
@@ -210,7 +211,7 @@ class _Builder:
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         line, column = _place(event)
-        name = event.anchor
+        name = event.anchor or ""
         anchor = self._anchors.get(name)
         if anchor is None:
             self._refuse(
@@ -352,4 +353,5 @@ class _Builder:
 
 def _place(event: yaml.Event) -> tuple[int, int]:
     mark = event.start_mark
+    assert mark is not None
     return mark.line + 1, mark.column + 1

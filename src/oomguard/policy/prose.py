@@ -175,7 +175,7 @@ def _found_surprise(value: Surprise, want: Wanted) -> tuple[str, str, str]:
     if not shown:
         return "nothing", "give it a value, or remove the key", "empty"
     hints = []
-    if value.instead and any(type(scalar(Scalar(value.instead, True, 0, 0))) is kind for kind in want.kinds):
+    if value.instead and type(scalar(Scalar(value.instead, plain=True, line=0, column=0))) in want.kinds:
         hints.append(f"write {value.instead}")
     if str in want.kinds:
         hints.append(f"quote it if it is a name: '{shown}'")

@@ -63,7 +63,8 @@ def _rules(root: Root) -> "Iterator[Fault]":
                 rule.line,
                 rule.column,
                 path,
-                f"has no condition, so it would match every process; give at least one of {', '.join(CONDITIONS)}",
+                "has no condition and would match every process; "
+                f"give at least one of {', '.join(CONDITIONS)}",
                 "if every process is meant: name: '*'",
                 code="no-condition",
             )

@@ -1,0 +1,82 @@
+"""The short-lived process in which the daemon reads its policy: `python -m oomguard.policy PATH`.
+
+The daemon stays small because pydantic and PyYAML are imported here, and it stays safe because what
+parses YAML has limits and, after the files are read, no privileges. On standard output:
+
+- `{"ok": true, "warnings": [...]}` and the lines of `core.policy.encode`, exit 0; or
+- `{"ok": false, "faults": [...]}`, exit 78.
+
+Anything else is exit 1 and one line on standard error.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+from oomguard.core.policy import encode
+from oomguard.policy.fault import PolicyError
+from oomguard.policy.load import parse
+from oomguard.policy.source import read_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NOBODY = 65534
+_LIMITS = (
+    (resource.RLIMIT_AS, 512 * 1024 * 1024),  # 15,000 rules take 110 MiB, the largest single file 330
+    (resource.RLIMIT_CPU, 20),  # seconds; 15,000 rules take one
+    (resource.RLIMIT_NOFILE, 64),  # a policy file and its folder, and what user lookups open
+    (resource.RLIMIT_CORE, 0),
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Hand the compiled policy over, or its faults."""
+    if len(arguments) != 1:
+        print("usage: python -m oomguard.policy PATH", file=sys.stderr)
+        return 2
+    try:
+        _limit_resources()
+        sources = read_sources(arguments[0])
+        _drop_privileges()  # from here on nothing may be imported: nobody need not be able to read it
+        try:
+            loaded = parse(sources, host=True)
+        except PolicyError as error:
+            _write([json.dumps({"ok": False, "faults": [fault._asdict() for fault in error.faults]})])
+            return error.exit_code
+        header = {"ok": True, "warnings": [fault._asdict() for fault in loaded.warnings]}
+        _write([json.dumps(header)])
+        _write(encode(loaded.policy))
+    except Exception as error:  # noqa: BLE001  # the daemon can use one line, not a traceback
+        print(f"reading the policy failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _limit_resources() -> None:
+    for limit, wanted in _LIMITS:
+        _, hard = resource.getrlimit(limit)
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(limit, (value, value))
+
+
+def _drop_privileges() -> None:
+    """Become nobody. Where that is not allowed, as in a container without the capability, go on as we are."""
+    if os.geteuid() != 0:
+        return
+    with contextlib.suppress(OSError):
+        os.setgroups([])
+    with contextlib.suppress(OSError):
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    with contextlib.suppress(OSError):
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # nobody starts no process
+
+
+def _write(lines: "list[str] | Iterator[str]") -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()

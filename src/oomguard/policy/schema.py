@@ -1,0 +1,39 @@
+"""The policy language as a JSON Schema, for editors and for checks in a pipeline."""
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from oomguard.policy.model import Document
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import core_schema
+
+SCHEMA_ID = "https://oomguard.dev/schema/oomguard.schema.json"
+
+
+class _Generator(GenerateJsonSchema):
+    """Pydantic's generator, told that None only ever says that a key is not there."""
+
+    def nullable_schema(self, schema: "core_schema.NullableSchema") -> "JsonSchemaValue":
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: "core_schema.WithDefaultSchema") -> "JsonSchemaValue":
+        if schema.get("default") is None:
+            return self.generate_inner(schema["schema"])
+        return super().default_schema(schema)
+
+    def get_title_from_name(self, name: str) -> str:
+        return name
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema of a policy file (draft 2020-12)."""
+    schema = Document.model_json_schema(schema_generator=_Generator)
+    return {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        "$id": SCHEMA_ID,
+        **schema,
+        "title": "oomguard policy",
+    }

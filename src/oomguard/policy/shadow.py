@@ -1,0 +1,93 @@
+"""Rules that never take effect, because an earlier one matches all that they match.
+
+The answer errs on the side of silence: what is reported is certain, what is not may still be so.
+"""
+
+import fnmatch
+import re
+from typing import TYPE_CHECKING
+
+from oomguard.core.match import is_glob
+from oomguard.core.policy import Terms, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.core.policy import Rule
+
+_GLOBS_LIMIT = 200
+"""Globs with one beginning that are remembered, so that the time stays linear."""
+
+
+class _Names:
+    """The names that rules with one set of conditions match, and the first rule for each."""
+
+    def __init__(self) -> None:
+        self.any_name: Rule | None = None
+        self._exact: dict[bytes, Rule] = {}
+        self._globs: dict[bytes, list[tuple[re.Pattern[bytes], Rule]]] = {}
+
+    def add(self, name: bytes, rule: "Rule") -> None:
+        self._exact.setdefault(name, rule)
+        if not is_glob(name) or any(wildcard in name for wildcard in b"?["):
+            return
+        globs = self._globs.setdefault(name[: name.index(b"*")], [])
+        if len(globs) < _GLOBS_LIMIT:
+            globs.append((re.compile(fnmatch.translate(name.decode()).encode()), rule))
+
+    def first(self, name: bytes) -> "Rule | None":
+        """Return the first rule that matches every process which `name` matches."""
+        found = [self.any_name, self._exact.get(name)]
+        if b"[" not in name:  # a * matches a * or ? as if it were a character, so globs compare as text
+            found += [
+                rule
+                for end in range(len(name) + 1)
+                for glob, rule in self._globs.get(name[:end], ())
+                if glob.match(name)
+            ]
+        return min((rule for rule in found if rule is not None), default=None)
+
+
+def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
+    """Return, by number, the rules that never take effect, each with the earlier rule that wins."""
+    seen: dict[Terms, _Names] = {}
+    found: dict[int, Rule] = {}
+    for rule in rules:
+        first = _winner(rule, [seen[terms] for terms in _broader(rule.terms) if terms in seen])
+        if first is not None:
+            found[rule.number] = first
+        if rule.terms.scope == "main":  # leaves the rest of the tree to later rules
+            continue
+        names = seen.setdefault(_conditions(rule.terms), _Names())
+        if not rule.names and names.any_name is None:
+            names.any_name = rule
+        for name in rule.names:
+            names.add(name, rule)
+    return found
+
+
+def _conditions(terms: Terms) -> Terms:
+    """Return what of a rule decides whether it matches, beside its names."""
+    return terms._replace(value=Value("keep"), children="reset", trust="verified")
+
+
+def _broader(terms: Terms) -> "set[Terms]":
+    """Return the conditions that hold whenever these do: the same ones, and none at all."""
+    same = _conditions(terms)._replace(scope="all")
+    none = Terms(Value("keep"))
+    return {
+        one._replace(containers=containers) for one in (same, none) for containers in (terms.containers, True)
+    }
+
+
+def _winner(rule: "Rule", broader: list[_Names]) -> "Rule | None":
+    """Return the last of the rules that together match everything before `rule` could."""
+    if not rule.names:
+        return min((one.any_name for one in broader if one.any_name is not None), default=None)
+    winners = []
+    for name in rule.names:
+        candidates = [winner for one in broader if (winner := one.first(name)) is not None]
+        if not candidates:
+            return None
+        winners.append(min(candidates))
+    return max(winners)
