@@ -233,16 +233,19 @@ class Guest:
                 raise GuestError(f"not within {timeout_seconds} s: {what}: {done.stdout}{done.stderr}")
             time.sleep(POLL_SECONDS)
 
-    def cursor(self) -> str:
-        """Return where the journal ends now, for `journal`."""
-        shown = self.run("journalctl --sync; journalctl -n 0 --show-cursor").stdout
-        return shown.rpartition("cursor: ")[2].strip()
+    def now(self) -> float:
+        """Return the guest's time in seconds since 1970, for `journal`."""
+        return float(self.run(["date", "+%s.%6N"]).stdout)
 
-    def journal(self, *matches: str, after: str | None = None) -> list[Record]:
-        """Return the journal entries of this boot that fit `FIELD=value` matches, the oldest first."""
-        position = [f"--after-cursor={after}"] if after else []
+    def journal(self, *matches: str, since: float | None = None) -> list[Record]:
+        """Return the journal entries of this boot that fit `FIELD=value` matches, the oldest first.
+
+        By time and not by cursor: journalctl skips a matching entry after a cursor that does not match
+        (systemd 252).
+        """
+        span = [] if since is None else [f"--since=@{since:.6f}"]
         self.run(["journalctl", "--sync"])
-        command = ["journalctl", "-b", "-o", "json", "--no-pager", "--all", *position, *matches]
+        command = ["journalctl", "-b", "-o", "json", "--no-pager", "--all", *span, *matches]
         return [json.loads(line) for line in self.run(command).stdout.splitlines() if line.startswith("{")]
 
     # The agent

@@ -72,9 +72,9 @@ class Service:
         content: dict[str, Any] = json.loads(self.vm.get(STATUS))
         return content
 
-    def log(self, *, after: str | None = None) -> list[Record]:
+    def log(self, *, since: float | None = None) -> list[Record]:
         """Return what the service itself wrote to the journal."""
-        return self.vm.journal(f"_SYSTEMD_UNIT={UNIT}", after=after)
+        return self.vm.journal(f"_SYSTEMD_UNIT={UNIT}", since=since)
 
     def wait_for_value(self, path: str, value: int) -> None:
         """Wait until a file of /proc holds `value`."""

@@ -44,14 +44,14 @@ def test_files_travel_unchanged(vm: Guest) -> None:
 def test_the_journal_can_be_read_from_a_point_on(vm: Guest) -> None:
     """Scenarios share a boot, so each must see its own entries only."""
     vm.run("logger -t scenario before")
-    cursor = vm.cursor()
+    start = vm.now()
     vm.run("logger -t scenario after")
-    assert [entry["MESSAGE"] for entry in vm.journal("SYSLOG_IDENTIFIER=scenario", after=cursor)] == ["after"]
+    assert [entry["MESSAGE"] for entry in vm.journal("SYSLOG_IDENTIFIER=scenario", since=start)] == ["after"]
 
 
 def test_the_kernel_kills_the_hog_with_the_higher_score(vm: Guest) -> None:
     """A global OOM without oomguard: the values alone decide."""
-    cursor = vm.cursor()
+    start = vm.now()
     vm.run("for name in meek bold; do install /media/oomguard/vm/hog.py /usr/local/bin/$name; done")
     meek = vm.run(
         "systemd-run --quiet --unit=meek -p OOMScoreAdjust=500 -p OOMPolicy=continue meek 250 1000; "
@@ -63,7 +63,7 @@ def test_the_kernel_kills_the_hog_with_the_higher_score(vm: Guest) -> None:
         check=False,
     )
     vm.run("systemctl stop meek; systemctl reset-failed", check=False)
-    messages = [entry["MESSAGE"] for entry in vm.journal("_TRANSPORT=kernel", after=cursor)]
+    messages = [entry["MESSAGE"] for entry in vm.journal("_TRANSPORT=kernel", since=start)]
     kills = [message for message in messages if "Killed process" in message]
     assert kills
     assert f"Killed process {meek} (meek)" in kills[0]

@@ -1,0 +1,222 @@
+#!/bin/sh
+# Installs oomguard on a host with systemd, or takes it out again.
+#
+#   install.sh [--wheels DIR] [--no-start]
+#   install.sh --uninstall [--force]
+#
+#   --wheels DIR   install from the wheels in DIR, without a network
+#   --no-start     install only; neither enable nor start the service
+#   --uninstall    stop the service, put the host's values back, remove all but the policy
+#   --force        remove even if some values could not be put back
+#
+# Run as root from an unpacked release. Running it again repairs or upgrades: an edited /etc/oomguard.yaml is kept,
+# one that still is as shipped is replaced. /usr/share/oomguard/oomguard.yaml always is the one of this release.
+set -eu
+umask 022
+
+tree=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+home=/usr/lib/oomguard
+command=/usr/bin/oomguard
+share=/usr/share/oomguard
+policy=/etc/oomguard.yaml
+drop_ins=/etc/oomguard.d
+state=/run/oomguard
+unit=oomguard.service
+manifest=$home/installed-files
+
+say() { printf '%s\n' "oomguard: $*"; }
+warn() { printf '%s\n' "oomguard: $*" >&2; }
+die() {
+    warn "$*"
+    exit 1
+}
+
+main() {
+    wheels='' start=yes action=install force=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --wheels)
+                [ $# -ge 2 ] || usage
+                wheels=$(CDPATH='' cd -- "$2" && pwd) || die "--wheels: no such folder: $2"
+                shift
+                ;;
+            --no-start) start=no ;;
+            --uninstall) action=uninstall ;;
+            --force) force=yes ;;
+            *) usage ;;
+        esac
+        shift
+    done
+    [ "$(id -u)" -eq 0 ] || die "must run as root"
+    refuse_package
+    "$action"
+}
+
+usage() {
+    sed -n '4,5s/^# *//p' "$0" >&2
+    exit 2
+}
+
+# Where a distribution package put the same files, that package has to change them.
+refuse_package() {
+    if command -v dpkg-query >/dev/null && dpkg-query --show --showformat '${db:Status-Status}\n' oomguard 2>/dev/null |
+        grep -qx installed; then
+        die "the Debian package oomguard is installed: use apt, or remove it first"
+    fi
+    if [ -e "$command" ] && [ "$(readlink "$command")" != "$home/bin/oomguard" ]; then
+        die "$command belongs to something else: move it away first"
+    fi
+}
+
+has_systemd() { [ -d /run/systemd/system ]; }
+
+# Install
+
+install() {
+    require_python
+    install_program
+    install_files
+    install_policy
+    say "installed $("$command" --version)"
+    if [ "$start" = yes ]; then
+        start_service
+    else
+        say "not started: systemctl enable --now oomguard"
+    fi
+}
+
+require_python() {
+    command -v python3 >/dev/null || need python3
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "needs Python 3.11 or later, but python3 is $(python3 --version)"
+    python3 -c 'import venv, ensurepip' 2>/dev/null || need python3-venv
+}
+
+# Installs a missing distribution package, or names it.
+need() {
+    command -v apt-get >/dev/null || die "needs $1: install it with the package manager of this distribution"
+    say "installing $1, which is missing"
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$1" ||
+        die "needs $1, and apt-get could not install it"
+}
+
+# An environment of its own: neither the distribution's Python packages nor pip's break it, and it breaks none.
+install_program() {
+    if "$home/bin/python3" -m pip --version >/dev/null 2>&1; then
+        upgrade=yes
+    else
+        upgrade=no # also after the distribution's Python was replaced
+        rm -rf "$home"
+        python3 -m venv "$home"
+    fi
+    if [ -n "$wheels" ]; then
+        set -- --no-index --find-links "$wheels" oomguard
+    else
+        set -- "$tree"
+    fi
+    pip install --upgrade "$@"
+    # pip takes equal version numbers for equal programs.
+    [ "$upgrade" = no ] || pip install --force-reinstall --no-deps "$@"
+    ln -sfn "$home/bin/oomguard" "$command"
+}
+
+pip() { "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir "$@"; }
+
+# Everything below /usr but the program, noted down for --uninstall.
+install_files() {
+    : >"$manifest.new"
+    place "$tree/systemd/$unit" "/usr/lib/systemd/system/$unit"
+    place "$tree/systemd/oomguard.catalog" /usr/lib/systemd/catalog/oomguard.catalog
+    "$command" schema >"$home/schema.new"
+    place "$home/schema.new" "$share/oomguard.schema.json"
+    rm -f "$home/schema.new"
+    for page in "$tree"/man/*.[1-8]; do
+        place "$page" "/usr/share/man/man${page##*.}/${page##*/}"
+    done
+    place "$tree/completions/oomguard.bash" /usr/share/bash-completion/completions/oomguard
+    place "$tree/completions/_oomguard" /usr/share/zsh/vendor-completions/_oomguard
+    place "$tree/completions/oomguard.fish" /usr/share/fish/vendor_completions.d/oomguard.fish
+    # What an earlier release had and this one has not.
+    if [ -e "$manifest" ]; then
+        grep -vxFf "$manifest.new" "$manifest" | remove_listed
+    fi
+    mv "$manifest.new" "$manifest"
+    ! command -v journalctl >/dev/null || journalctl --update-catalog
+}
+
+# place SOURCE TARGET: skips what this release does not have.
+place() {
+    [ -e "$1" ] || return 0
+    mkdir -p "${2%/*}"
+    cp "$1" "$2.new"
+    chmod 644 "$2.new"
+    mv "$2.new" "$2"
+    printf '%s\n' "$2" >>"$manifest.new"
+}
+
+remove_listed() {
+    while IFS= read -r file; do
+        rm -f "$file"
+    done
+}
+
+install_policy() {
+    shipped=$share/oomguard.yaml
+    if [ ! -e "$policy" ]; then
+        copy_policy "$policy"
+    elif cmp -s "$policy" "$shipped"; then
+        cmp -s "$tree/etc/oomguard.yaml" "$policy" || copy_policy "$policy"
+    elif ! cmp -s "$policy" "$tree/etc/oomguard.yaml"; then
+        say "kept $policy, which was edited; this release's is $shipped"
+    fi
+    copy_policy "$shipped"
+    mkdir -p "$drop_ins"
+}
+
+copy_policy() {
+    mkdir -p "${1%/*}"
+    cp "$tree/etc/oomguard.yaml" "$1.new"
+    chmod 644 "$1.new"
+    mv "$1.new" "$1"
+}
+
+start_service() {
+    if ! has_systemd; then
+        say "systemd does not run here: start \`oomguard run\` yourself"
+        return
+    fi
+    systemctl daemon-reload
+    systemctl --quiet enable "$unit"
+    status=0
+    systemctl restart "$unit" || status=$?
+    say "journalctl -u oomguard:"
+    journalctl --sync
+    journalctl --no-pager --output=cat "_SYSTEMD_INVOCATION_ID=$(invocation)" | sed -n '1,10s/^/    /p'
+    [ "$status" -eq 0 ] || die "the service did not start: see journalctl -u oomguard"
+}
+
+invocation() { systemctl show --property=InvocationID --value "$unit"; }
+
+# Uninstall
+
+uninstall() {
+    if has_systemd && [ -e "/usr/lib/systemd/system/$unit" ]; then
+        systemctl --quiet disable --now "$unit"
+    fi
+    if [ -x "$command" ] && ! "$command" restore && [ "$force" = no ]; then
+        die "some values could not be put back; nothing was removed (--force removes all the same)"
+    fi
+    if [ -e "$manifest" ]; then
+        remove_listed <"$manifest"
+    fi
+    rm -rf "$home" "$share" "$state"
+    rm -f "$command"
+    if has_systemd; then
+        systemctl daemon-reload
+        systemctl reset-failed "$unit" 2>/dev/null || true
+    fi
+    ! command -v journalctl >/dev/null || journalctl --update-catalog
+    say "removed; the policy stays: $policy, $drop_ins"
+}
+
+main "$@"
