@@ -1,0 +1,23 @@
+"""Fixtures that every layer uses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.kernel.procfs import Procfs
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProc:
+    """Return an empty tree that looks like /proc."""
+    return FakeProc(tmp_path / "proc")
+
+
+@pytest.fixture
+def procfs(proc: FakeProc) -> Iterator[Procfs]:
+    """Open that tree."""
+    opened = proc.procfs()
+    yield opened
+    opened.close()

@@ -1,0 +1,59 @@
+"""Which unit a cgroup path belongs to."""
+
+import pytest
+
+from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
+
+SESSION = "/user.slice/user-1000.slice/session-3.scope"
+MANAGER = "/user.slice/user-1000.slice/user@1000.service"
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        (b"0::/system.slice/ssh.service\n", "/system.slice/ssh.service"),
+        (b"12:memory:/a\n1:name=systemd:/system.slice/x.service\n0::/\n", "/system.slice/x.service"),
+        (b"4:memory:/docker/abc\n", "/"),
+        (b"", "/"),
+        (b"0::/a:b\n", "/a:b"),
+    ],
+)
+def test_the_path_systemd_manages_is_read(raw: bytes, path: str) -> None:
+    """Unified where there is nothing else, name=systemd on v1 and hybrid hosts."""
+    assert parse_cgroup(raw) == path
+
+
+@pytest.mark.parametrize(
+    ("path", "system", "user"),
+    [
+        ("/system.slice/ssh.service", "ssh.service", ""),
+        ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service", ""),
+        (SESSION, "session-3.scope", ""),
+        (f"{MANAGER}/app.slice/firefox.service", "user@1000.service", "firefox.service"),
+        (f"{MANAGER}/init.scope", "user@1000.service", "init.scope"),
+        (MANAGER, "user@1000.service", ""),
+        ("/init.scope", "init.scope", ""),
+        ("/", "", ""),
+        ("/docker/abc", "", ""),
+        ("/system.slice/_cgroup.service", "cgroup.service", ""),
+        ("/system.slice/docker.service/x/y", "docker.service", ""),
+    ],
+)
+def test_units_are_found_as_systemd_does(path: str, system: str, user: str) -> None:
+    """Slices are passed over; a user's own units are never the system's."""
+    assert (system_unit(path), user_unit(path)) == (system, user)
+
+
+@pytest.mark.parametrize(
+    ("path", "vouched"),
+    [
+        ("/system.slice/ssh.service", True),
+        ("/system.slice/docker-abc.scope", False),
+        (f"{MANAGER}/app.slice/ssh.service", False),
+        ("/user.slice/ssh.service", False),
+        ("/x/system.slice/ssh.service", False),
+    ],
+)
+def test_only_services_below_system_slice_are_roots(path: str, *, vouched: bool) -> None:
+    """A scope may be a container, and users have services of their own."""
+    assert in_system_service(path) is vouched

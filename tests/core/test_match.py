@@ -1,0 +1,217 @@
+"""Which rule governs a process."""
+
+import fnmatch
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.match import Matcher, first_unmet
+from oomguard.core.policy import Rule, Terms, Value
+from oomguard.core.process import Identity, Process, full_name
+
+VALUE = Value("exact", 100)
+
+
+def rule(*names: str, number: int = 0, **terms: Any) -> Rule:
+    """Return a rule with the given names and terms."""
+    made = Terms(VALUE)._replace(**terms)
+    return Rule(number, tuple(name.encode() for name in names), made, "test.yaml", number + 1)
+
+
+def process(comm: str = "x", *arguments: str, **facts: Any) -> Process:
+    """Return a process with the given facts."""
+    argv = tuple(argument.encode() for argument in arguments)
+    return Process(Identity(10, 1), comm.encode(), arguments=argv)._replace(**facts)
+
+
+def governed(rules: list[Rule], subject: Process) -> int | None:
+    """Return the number of the rule that holds the process."""
+    found = Matcher(rules).decide(subject, lambda _: True)
+    return None if found is None else found.number
+
+
+LONG = "chromium-browser-sandbox"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "holds"),
+    [
+        ("sshd", process("sshd"), True),
+        ("sshd", process("sshd2"), False),
+        ("ssh*", process("sshd"), True),
+        ("ssh?", process("ssh"), False),
+        ("[sr]shd", process("rshd"), True),
+        (LONG, process(LONG[:15], f"/usr/lib/{LONG}", "--type=x"), True),
+        (LONG, process(LONG[:15], "/usr/bin/python3", f"/opt/{LONG}"), True),
+        (LONG, process(LONG[:15], "/usr/bin/chromium-browser"), False),
+        (LONG, process(LONG[:15]), False),
+        (LONG, process("chromium", LONG), False),
+        ("*-sandbox", process(LONG[:15], LONG), True),
+        (LONG[:15], process(LONG[:15], LONG), True),
+        ("foo) Z 1 (", process("foo) Z 1 ("), True),
+        ("Ünïcödé", process("Ünïcödé"), True),
+    ],
+)
+def test_a_name_is_compared_in_full(pattern: str, subject: Process, *, holds: bool) -> None:
+    """Short patterns meet comm, longer ones the name recovered from the command line, globs either."""
+    assert (governed([rule(pattern)], subject) == 0) is holds
+
+
+@pytest.mark.parametrize(
+    ("terms", "subject", "unmet"),
+    [
+        ({"users": ("root",), "uids": (0,)}, process(uid=0), None),
+        ({"users": ("root",), "uids": (0,)}, process(uid=1), "user"),
+        ({"users": ("nobody-here",), "uids": ()}, process(uid=0), "user"),
+        ({"units": ("ssh.service",)}, process(cgroup="/system.slice/ssh.service"), None),
+        ({"units": ("batch-*.service",)}, process(cgroup="/system.slice/batch-1.service/sub"), None),
+        ({"units": ("*",)}, process(cgroup="/"), "unit"),
+        (
+            {"units": ("ssh.service",)},
+            process(cgroup="/user.slice/user-1.slice/user@1.service/app.slice/ssh.service"),
+            "unit",
+        ),
+        (
+            {"user_units": ("ssh.service",)},
+            process(cgroup="/user.slice/user-1.slice/user@1.service/app.slice/ssh.service"),
+            None,
+        ),
+        ({"user_units": ("ssh.service",)}, process(cgroup="/system.slice/ssh.service"), "user_unit"),
+        ({"cgroups": ("/system.slice/*",)}, process(cgroup="/system.slice/a/b"), None),
+        ({"cgroups": ("/system.slice",)}, process(cgroup="/system.slice/a"), "cgroup"),
+        ({"cmdlines": ("--type=renderer",)}, process("x", "chrome", "--type=renderer"), None),
+        ({"cmdlines": ("^java .*-Xmx",)}, process("x", "java", "-server"), "cmdline"),
+        ({"exes": ("/usr/bin/*",)}, process(exe="/usr/bin/x"), None),
+        ({"exes": ("/usr/bin/x",)}, process(exe="/usr/bin/x (deleted)"), None),
+        ({"exes": ("*",)}, process(exe=None), "exe"),
+        ({}, process(in_container=True), "containers"),
+        ({"containers": True}, process(in_container=True), None),
+    ],
+)
+def test_each_condition_names_what_failed(terms: dict[str, Any], subject: Process, unmet: str | None) -> None:
+    """`first_unmet` tells the condition, which `explain` shows."""
+    assert first_unmet(rule("x", **terms), subject) == unmet
+
+
+def test_the_first_matching_rule_wins_whatever_its_kind() -> None:
+    """Exact names are looked up first, but that does not let them overtake an earlier glob."""
+    rules = [rule("ssh*", number=0), rule("sshd", number=1), rule(number=2, cmdlines=("x",))]
+    assert governed(rules, process("sshd", "x")) == 0
+    assert governed(rules[1:], process("sshd", "x")) == 1
+    assert governed(rules[2:], process("sshd", "x")) == 2
+
+
+def test_scope_main_passes_on_to_the_next_rule() -> None:
+    """A rule that holds only the topmost process does not hold the others, and a later one may."""
+    rules = [rule("sshd", number=0, scope="main"), rule("sshd", number=1)]
+    found = Matcher(rules).decide(process("sshd"), lambda _: False)
+    assert found is not None
+    assert found.number == 1
+
+
+def test_names_that_collide_at_15_bytes_are_kept_apart() -> None:
+    """748 groups of names in a public rule set are equal in the 15 bytes the kernel keeps."""
+    rules = [rule("gnome-terminal-server", number=0), rule("gnome-terminal-client", number=1)]
+    assert governed(rules, process("gnome-terminal-", "/usr/libexec/gnome-terminal-client")) == 1
+
+
+def test_a_full_name_needs_an_argument_that_begins_with_comm() -> None:
+    """Where none does, comm is all there is."""
+    assert full_name(b"a" * 15, (b"/bin/" + b"a" * 20,)) == b"a" * 20
+    assert full_name(b"a" * 15, (b"/bin/b",)) == b"a" * 15
+    assert full_name(b"short", (b"/bin/shorter",)) == b"short"
+
+
+# The law: the index finds what a naive reading of the policy finds.
+
+LETTERS = "ab"
+names = st.text(LETTERS, min_size=1, max_size=18)
+patterns = st.one_of(names, st.text(LETTERS + "*?", min_size=1, max_size=5))
+cgroups = st.sampled_from(
+    ["/", "/system.slice/a.service", "/user.slice/user-1.slice/user@1.service/app.slice/b.service", "/a"]
+)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> list[Rule]:
+    """Generate a policy's rules."""
+    made = []
+    for number in range(draw(st.integers(0, 6))):
+        terms = Terms(
+            VALUE,
+            users=("u",) if draw(st.booleans()) else (),
+            uids=(draw(st.integers(0, 2)),),
+            units=draw(st.sampled_from([(), ("a.service",), ("*.service",)])),
+            user_units=draw(st.sampled_from([(), ("b.service",)])),
+            cgroups=draw(st.sampled_from([(), ("/system*",), ("/", "/a")])),
+            cmdlines=draw(st.sampled_from([(), ("^a", "bb"), ("b$",)])),
+            exes=draw(st.sampled_from([(), ("/bin/*",)])),
+            containers=draw(st.booleans()),
+        )
+        given_names = tuple(name.encode() for name in draw(st.lists(patterns, max_size=3)))
+        made.append(Rule(number, given_names, terms, "f", number))
+    return made
+
+
+@st.composite
+def processes(draw: st.DrawFn) -> Process:
+    """Generate a process, its name cut to 15 bytes as the kernel does."""
+    name = draw(names)
+    return Process(
+        Identity(2, 2),
+        name.encode()[:15],
+        arguments=draw(st.sampled_from([(name.encode(),), (b"/bin/" + name.encode(), b"b"), ()])),
+        uid=draw(st.integers(0, 2)),
+        cgroup=draw(cgroups),
+        exe=draw(st.sampled_from([None, "/bin/a", "/opt/a", "/bin/a (deleted)"])),
+        in_container=draw(st.booleans()),
+    )
+
+
+def naive(rule: Rule, process: Process) -> bool:
+    """Read a rule as the manual states it, with no index and nothing shared with the program."""
+    terms, comm = rule.terms, process.comm.decode()
+    whole = comm
+    if len(comm) == 15:
+        bases = [a.decode().rsplit("/", 1)[-1] for a in process.arguments[:4]]
+        whole = next((base for base in bases if base.startswith(comm)), comm)
+
+    def glob(pattern: str, text: str) -> bool:
+        return fnmatch.fnmatchcase(text, pattern)
+
+    def named(pattern: str) -> bool:
+        if any(c in pattern for c in "*?["):
+            return glob(pattern, comm) or glob(pattern, whole)
+        return pattern == (whole if len(pattern) > 15 else comm)
+
+    unit, inner = system_unit(process.cgroup), user_unit(process.cgroup)
+    return (
+        (not rule.names or any(named(name.decode()) for name in rule.names))
+        and (terms.containers or not process.in_container)
+        and (not terms.users or process.uid in terms.uids)
+        and (not terms.units or any(unit and glob(p, unit) for p in terms.units))
+        and (not terms.user_units or any(inner and glob(p, inner) for p in terms.user_units))
+        and (not terms.cgroups or any(glob(p, process.cgroup) for p in terms.cgroups))
+        and (
+            not terms.cmdlines
+            or any(re.search(p, b" ".join(process.arguments).decode()) for p in terms.cmdlines)
+        )
+        and (
+            not terms.exes
+            or any(process.exe and glob(p, process.exe.removesuffix(" (deleted)")) for p in terms.exes)
+        )
+    )
+
+
+@settings(max_examples=500, deadline=None)
+@given(rules(), st.lists(processes(), min_size=1, max_size=4))
+def test_compiled_rules_agree_with_a_naive_reading(policy: list[Rule], subjects: list[Process]) -> None:
+    """For any policy and process the index and the memo find the same rule as plain reading."""
+    matcher = Matcher(policy)
+    for subject in subjects:
+        expected = next((rule for rule in policy if naive(rule, subject)), None)
+        assert matcher.decide(subject, lambda _: True) == expected

@@ -1,0 +1,25 @@
+"""Untrusted names as printable text."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomguard.core.text import printable
+
+
+def test_control_characters_are_escaped() -> None:
+    """Terminal escapes, newlines and bytes that are no UTF-8 cannot act."""
+    assert printable(b"a\x1b[31m\nb\xff\\") == r"a\x1b[31m\nb\xff\\"
+    assert printable("plain Ünïcödé") == "plain Ünïcödé"
+    assert printable("\u202e\u2028") == r"\u202e\u2028"
+
+
+@given(st.binary())
+def test_nothing_unprintable_is_left(raw: bytes) -> None:
+    """Whatever the bytes, the result is printable ASCII escapes and printable characters."""
+    assert printable(raw).isprintable()
+
+
+@given(st.binary(), st.binary())
+def test_two_names_never_look_alike(one: bytes, other: bytes) -> None:
+    """Escaping loses nothing: different names stay different."""
+    assert (printable(one) == printable(other)) == (one == other)

@@ -1,0 +1,85 @@
+"""A tree of real files that looks like /proc. It neither refuses nor forgets, as the kernel would."""
+
+import os
+from pathlib import Path
+
+from oomguard.core.process import Process
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.procfs import PF_KTHREAD, Procfs
+
+MEMINFO = {
+    "MemTotal": 16 * 1024 * 1024,
+    "SwapTotal": 0,
+    "CommitLimit": 8 * 1024 * 1024,
+    "Committed_AS": 2 * 1024 * 1024,
+    "HugePages_Total": 0,
+    "Hugepagesize": 2048,
+}
+
+
+class FakeProc:
+    """Builds the tree below `root`; `procfs` reads it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "sys" / "vm").mkdir(parents=True)
+        (root / "sys" / "kernel" / "random").mkdir(parents=True)
+        (root / "sys" / "kernel" / "random" / "boot_id").write_text("fake-boot\n")
+        self.meminfo()
+
+    def procfs(self) -> Procfs:
+        """Open the tree; the caller closes it."""
+        return Procfs(str(self.root))
+
+    def meminfo(self, **fields: int) -> None:
+        """Write meminfo, with `fields` over the defaults."""
+        lines = [f"{key}: {value} kB\n" for key, value in (MEMINFO | fields).items()]
+        (self.root / "meminfo").write_text("".join(lines))
+
+    def sysctl(self, name: str, value: int) -> None:
+        """Give this kernel a sysctl."""
+        (self.root / SYSCTLS[name].path).write_text(f"{value}\n")
+
+    def sysctls(self) -> dict[str, int]:
+        """Return every sysctl there is."""
+        found = {}
+        for name, row in SYSCTLS.items():
+            path = self.root / row.path
+            if path.exists():
+                found[name] = int(path.read_text())
+        return found
+
+    def process(self, process: Process, *, kernel_thread: bool = False, state: str = "S") -> None:
+        """Start a process."""
+        folder = self.root / str(process.identity.pid)
+        folder.mkdir(exist_ok=True)
+        pid, uid = process.identity.pid, process.uid
+        flags = PF_KTHREAD if kernel_thread else 0
+        fields = [state, process.parent_pid, pid, pid, 0, -1, flags, *[0] * 12]
+        fields += [process.identity.start_time_ticks, 0, 0]
+        stat = b"%d (%b) " % (pid, process.comm) + " ".join(map(str, fields)).encode() + b"\n"
+        (folder / "stat").write_bytes(stat)
+        (folder / "comm").write_bytes(process.comm + b"\n")
+        nspid = f"{pid}\t1" if process.in_container else str(pid)
+        (folder / "status").write_text(f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nNSpid:\t{nspid}\n")
+        (folder / "cmdline").write_bytes(b"".join(argument + b"\0" for argument in process.arguments))
+        (folder / "cgroup").write_text(f"0::{process.cgroup}\n")
+        if process.exe is not None and not (folder / "exe").is_symlink():
+            os.symlink(process.exe, folder / "exe")
+        if process.in_user_namespace:
+            (folder / "uid_map").write_text("0 100000 65536\n")
+        (folder / "oom_score_adj").write_text(f"{process.oom_score_adj}\n")
+
+    def oom_score_adj(self, pid: int) -> int:
+        """Return the value a process has."""
+        return int((self.root / str(pid) / "oom_score_adj").read_text())
+
+    def set_oom_score_adj(self, pid: int, value: int) -> None:
+        """Write a value as somebody else would."""
+        (self.root / str(pid) / "oom_score_adj").write_text(f"{value}\n")
+
+    def end(self, pid: int) -> None:
+        """End a process."""
+        for name in (self.root / str(pid)).iterdir():
+            name.unlink()
+        (self.root / str(pid)).rmdir()
