@@ -19,6 +19,10 @@ FAULTS_LIMIT = 1000
 """Faults that are reported of a policy; a file that is no policy at all can have half a million."""
 
 
+_UNREAD = {"tag", "complex-key", "merge-key", "unknown-anchor"}
+"""Faults after which a value is not what its author wrote: what follows from that is not said."""
+
+
 class Loaded(NamedTuple):
     """A policy, and what is valid in it but probably not meant."""
 
@@ -52,7 +56,8 @@ def parse(sources: Sources, *, host: bool = False) -> Loaded:
             said = model.Document.model_validate(scalar.data(root))
             documents.append(Document(source.file, root, said))
         except ValidationError as error:
-            faults += prose.faults(source.file, root, error)
+            unread = {fault.path for fault in found if fault.code in _UNREAD}
+            faults += [fault for fault in prose.faults(source.file, root, error) if fault.path not in unread]
     faults += relations.faults(roots)
     if faults:
         raise PolicyError(_cut(_in_order(faults, sources)))

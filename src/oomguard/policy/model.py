@@ -20,12 +20,14 @@ CONDITIONS = ("name", "exe", "cmdline", "user", "unit", "user_unit", "cgroup")
 class Wanted(NamedTuple):
     """What a key takes, in words, for one who gave it something else.
 
-    `kinds` are the scalars it takes; `each` is what an item of its list must be.
+    `kinds` are the scalars it takes; `each` is what an item of its list must be; `hint` helps where
+    nothing better is known.
     """
 
     words: str
     kinds: tuple[type, ...] = ()
     each: str = ""
+    hint: str = ""
 
 
 class Language(BaseModel):
@@ -64,13 +66,13 @@ _PATH_LIMIT = 4096
 _REGEX_LIMIT = 1000
 
 _Name = Annotated[str, _text(r"^[^/\s]([^/]*[^/\s])?$", limit=_NAME_LIMIT), AfterValidator(condition.name)]
-_Path = Annotated[str, _text(r"^[/*](.*\S)?$", limit=_PATH_LIMIT), AfterValidator(condition.path)]
+_Path = Annotated[str, _text(r"^[/*]([\s\S]*\S)?$", limit=_PATH_LIMIT), AfterValidator(condition.path)]
 _Unit = Annotated[
     str,
-    _text(rf"^\S(.*)(\*|\.({'|'.join(condition.UNIT_SUFFIXES)}))$|^\*$", limit=_NAME_LIMIT),
+    _text(rf"^\S[\s\S]*(\*|\.({'|'.join(condition.UNIT_SUFFIXES)}))$|^\*$", limit=_NAME_LIMIT),
     AfterValidator(condition.unit),
 ]
-_Regex = Annotated[str, _text("", limit=_REGEX_LIMIT), AfterValidator(condition.regex)]
+_Regex = Annotated[str, Field(min_length=1, max_length=_REGEX_LIMIT), AfterValidator(condition.regex)]
 _UserName = Annotated[
     str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=_NAME_LIMIT), AfterValidator(condition.user)
 ]
@@ -122,8 +124,8 @@ class Rule(Language):
         description="Regular expression, searched in the arguments joined by spaces.",
         examples=[r"java .*-jar .*/jenkins\.war"],
     )
-    user: Annotated[_Some[_User] | None, _some("a user's name or uid", str, int)] = Field(
-        None, description="Name or uid of the effective user.", examples=["postgres", [1000, "backup"]]
+    user: Annotated[_Some[_User] | None, _some(f"a user's name or a uid from 0 to {UID_MAX}", str, int)] = (
+        Field(None, description="Name or uid of the effective user.", examples=["postgres", [1000, "backup"]])
     )
     unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit's name")] = Field(
         None,
@@ -185,11 +187,12 @@ def _section(prefix: str) -> Any:
     knobs: dict[str, Any] = {}
     for row in SYSCTLS.values():
         if row.name.startswith(prefix):
+            knob = row.name.removeprefix(prefix)
             since = f" Since Linux {row.since}." if row.since else ""
             field = Field(
                 None, ge=row.low, le=row.high, description=f"{row.summary}.{since}", examples=[row.low]
             )
-            knobs[row.name.removeprefix(prefix)] = (Annotated[int, Wanted(_range(row), (int,))], field)
+            knobs[knob] = (Annotated[int, Wanted(_range(row), (int,), hint=f"{knob}: {row.summary}")], field)
     return create_model(f"Sysctls below {prefix}*", __base__=Language, __doc__=f"{prefix}* sysctls.", **knobs)
 
 
@@ -199,7 +202,7 @@ if TYPE_CHECKING:
 else:
     Vm, Kernel = _section("vm."), _section("kernel.")
 
-_SYSCTLS = Wanted("a mapping of sysctls and their values")
+_SYSCTLS = Wanted("a mapping of sysctls and their values", hint="one a line, without '- ': swappiness: 10")
 
 
 class Document(Language):
@@ -212,13 +215,18 @@ class Document(Language):
         None, description="kernel.* sysctls by their kernel names.", examples=[{"panic": 10}]
     )
     rules: Annotated[
-        list[Rule] | None, Wanted("a list of rules", each="a rule: conditions and an oom_score_adj")
+        list[Rule] | None,
+        Wanted(
+            "a list of rules",
+            each="a rule: conditions and an oom_score_adj",
+            hint="each rule begins with '- ', as in '- name: sshd', with its other keys below name",
+        ),
     ] = Field(
         None,
         description="Who goes first when memory runs out. The first rule that matches a process wins.",
         examples=[[{"name": "sshd", "scope": "main", "oom_score_adj": {"at_most": -900}}]],
     )
-    commit_headroom: Annotated[int | None, Wanted("percent, an integer from 0 to 1000", (int,))] = Field(
+    commit_headroom: Annotated[int | None, Wanted("an integer from 0 to 1000 (percent)", (int,))] = Field(
         None,
         ge=0,
         le=1000,
@@ -232,7 +240,7 @@ class Document(Language):
         "allows; every later allocation may then fail.",
         examples=[False],
     )
-    resync_interval: Annotated[int | None, Wanted("seconds, an integer from 1 to 86400", (int,))] = Field(
+    resync_interval: Annotated[int | None, Wanted("an integer from 1 to 86400 (seconds)", (int,))] = Field(
         None,
         ge=1,
         le=86400,

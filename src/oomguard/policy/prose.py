@@ -2,11 +2,12 @@
 
 import difflib
 import functools
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.policy.fault import Fault, excerpt
-from oomguard.policy.model import MODELS, Wanted, wanted
+from oomguard.policy.model import MODELS, Bound, Wanted, wanted
 from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
 from oomguard.policy.scalar import Surprise, scalar
 
@@ -71,7 +72,17 @@ def place(root: Node, loc: tuple[int | str, ...]) -> Place:
 
 def faults(file: str, root: Node, error: "ValidationError") -> list[Fault]:
     """Return what `error` holds as faults."""
-    return [_fault(file, root, found) for found in error.errors(include_url=False)]
+    found = [_fault(file, root, one) for one in error.errors(include_url=False)]
+    misspelt = {(one.path.rpartition(".")[0], one.hint) for one in found if one.code == "unknown-key"}
+    return [
+        one
+        for one in found
+        if one.code != "missing-key" or (one.path, _did_you_mean(one.message.split()[0])) not in misspelt
+    ]
+
+
+def _did_you_mean(word: str) -> str:
+    return f"did you mean {word}?"
 
 
 def not_a_mapping(file: str, root: Node) -> Fault:
@@ -119,23 +130,27 @@ def _words(kind: str, here: Place, want: Wanted, error: Any) -> tuple[str, str, 
         )
     if "message" in context and "hint" in context:
         return context["message"], context["hint"], kind
-    return _mismatch(kind, here, want)
+    return _mismatch(error, here, want)
 
 
-def _mismatch(kind: str, here: Place, want: Wanted) -> tuple[str, str, str]:
+def _mismatch(error: Any, here: Place, want: Wanted) -> tuple[str, str, str]:
     """Say what the key takes and what it was given instead."""
+    kind = error["type"]
     words = want.each if here.is_item else want.words
     found, hint, code = _found(here.node, want)
     if kind in _RANGES:
         code = "out-of-range"
     if kind == "literal_error" and isinstance(here.node, Scalar) and not hint:
-        code = "not-allowed"
-        near = nearest(here.node.text, words.replace(",", "").split())
-        hint = f"did you mean {near}?" if near else ""
-    name = ".".join(here.keys)
-    if not hint and name in SYSCTLS:
-        hint = f"{here.keys[-1]}: {SYSCTLS[name].summary}"
-    return f"must be {words}, got {found}", hint, code
+        code, hint = "not-allowed", _nearest_word(here.node.text, error["ctx"]["expected"])
+    return f"must be {words}, got {found}", hint or want.hint, code
+
+
+def _nearest_word(text: str, expected: str) -> str:
+    bound, _, number = text.partition(" ")
+    if bound.rstrip(":") in Bound.model_fields:
+        return f"write {{{bound.rstrip(':')}: {excerpt(number.strip()) or -900}}}"
+    near = nearest(text, re.findall("'([^']+)'", expected))  # pydantic says: 'all' or 'main'
+    return _did_you_mean(near) if near else ""
 
 
 def _found(node: Node, want: Wanted) -> tuple[str, str, str]:
@@ -164,6 +179,8 @@ def _found(node: Node, want: Wanted) -> tuple[str, str, str]:
             f"quote it: '{shown}'" if str in want.kinds and int not in want.kinds else "",
             "wrong-type",
         )
+    if not want.kinds and ":" in node.text:
+        return f"'{shown}'", "write key: value, with a space after the ':'", "wrong-type"
     meant = scalar(node._replace(plain=True))
     if not node.plain and type(meant) in want.kinds:
         return f"'{shown}'", f"quoted, so it is text; write {shown} without quotes", "quoted-value"
@@ -172,8 +189,10 @@ def _found(node: Node, want: Wanted) -> tuple[str, str, str]:
 
 def _found_surprise(value: Surprise, want: Wanted) -> tuple[str, str, str]:
     shown = excerpt(value.text)
-    if not shown:
-        return "nothing", "give it a value, or remove the key", "empty"
+    if value.is_nothing:
+        return shown or "nothing", "give it a value, or remove the key", "empty"
+    if int in want.kinds and not value.instead and str not in want.kinds:
+        return f"{shown}, {value.meaning}", "write a whole number in decimal digits", "yaml-surprise"
     hints = []
     if value.instead and type(scalar(Scalar(value.instead, plain=True, line=0, column=0))) in want.kinds:
         hints.append(f"write {value.instead}")
@@ -207,10 +226,17 @@ def _unknown_key_words(key: str, parents: tuple[str, ...]) -> tuple[str, str, st
         return f"unknown key {shown}", f"write {knob} below {place_}:", "unknown-key"
     if section in {"vm", "kernel"}:
         return _unknown_sysctl(shown, key, section, allowed)
+    word, colon, value = key.partition(":")
+    if colon and word in allowed:
+        return (
+            f"unknown key {shown}",
+            f"write {word}: {excerpt(value)}, with a space after the ':'",
+            "unknown-key",
+        )
     near = _ELSEWHERE.get(key)
     near = near if near in allowed else nearest(key, allowed)
     if near:
-        hint = f"did you mean {near}?"
+        hint = _did_you_mean(near)
     elif not parents and any(key in model.model_fields for model in MODELS.values()):
         hint = next(
             f"it belongs below {'.'.join(keys)}:"
@@ -229,7 +255,7 @@ def _unknown_sysctl(shown: str, key: str, section: str, allowed: list[str]) -> t
     if not near and f"{other}.{key}" in SYSCTLS:
         return message, f"write it below {other}:", "unknown-sysctl"
     if near:
-        return message, f"did you mean {near}?", "unknown-sysctl"
+        return message, _did_you_mean(near), "unknown-sysctl"
     return message, "leave it to sysctl.d, or see oomguard schema for those it sets", "unknown-sysctl"
 
 

@@ -23,6 +23,11 @@ class Surprise(NamedTuple):
     meaning: str
     instead: str = ""
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is one of the ways to leave a value out."""
+        return self.text in _NOTHING
+
 
 Data = str | int | bool | Surprise | list["Data"] | dict[str, "Data"]
 
@@ -46,6 +51,7 @@ _FLOAT = re.compile(
     r"|\.(?:inf|Inf|INF|nan|NaN|NAN))\Z"
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:.*)?\Z")
+_NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _WORDS = {
     spelling: meaning
     for word, meaning in {
@@ -92,7 +98,7 @@ def _word(text: str) -> Surprise:
 
 def _surprise(text: str) -> Surprise | None:
     """Return what YAML makes of a plain scalar that begins with a digit or a sign."""
-    if text in {"", "~"}:
+    if text in _NOTHING:
         return Surprise(text, "which YAML reads as nothing")
     for pattern, base, reading in _INTEGERS:
         if pattern.match(text):

@@ -114,8 +114,14 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
     if "\t" in here[: len(here) - len(here.lstrip())]:
         return fault("the line is indented with a tab", "indent with spaces: YAML allows no tabs", "tab")
     if "cannot start any token" in problem:
-        character = excerpt(here[column - 1 : column])
-        return fault(f"text can not begin with {character} unless it is quoted", "quote it, as in '@name'")
+        word = excerpt(here[column - 1 :].strip())
+        return fault(f"text can not begin with {word[:1]} unless it is quoted", f"write '{word}'")
+    if here.lstrip().startswith(": "):
+        return fault("a key is missing before the ':'", "write key: value")
+    if context.startswith("while parsing a block") and here[: column - 1].strip():
+        return fault(
+            "more text where the value has ended", "quote the whole value; a ' inside single quotes is ''"
+        )
     for prose in _PROSE:
         if prose.context in context and prose.problem in problem:
             return fault(prose.message.format(start=start), prose.hint)
