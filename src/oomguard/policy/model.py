@@ -202,16 +202,18 @@ if TYPE_CHECKING:
 else:
     Vm, Kernel = _section("vm."), _section("kernel.")
 
-_SYSCTLS = Wanted("a mapping of sysctls and their values", hint="one a line, without '- ': swappiness: 10")
+
+def _sysctls(example: str) -> Wanted:
+    return Wanted("a mapping of sysctls and their values", hint=f"one a line, without '- ': {example}")
 
 
 class Document(Language):
     """A whole policy file."""
 
-    vm: Annotated[Vm | None, _SYSCTLS] = Field(
+    vm: Annotated[Vm | None, _sysctls("swappiness: 10")] = Field(
         None, description="vm.* sysctls by their kernel names.", examples=[{"overcommit_memory": 2}]
     )
-    kernel: Annotated[Kernel | None, _SYSCTLS] = Field(
+    kernel: Annotated[Kernel | None, _sysctls("panic: 10")] = Field(
         None, description="kernel.* sysctls by their kernel names.", examples=[{"panic": 10}]
     )
     rules: Annotated[

@@ -189,7 +189,7 @@ def _found(node: Node, want: Wanted) -> tuple[str, str, str]:
 
 def _found_surprise(value: Surprise, want: Wanted) -> tuple[str, str, str]:
     shown = excerpt(value.text)
-    if value.is_nothing:
+    if value.is_nothing and not (shown.isalpha() and str in want.kinds):
         return shown or "nothing", "give it a value, or remove the key", "empty"
     if int in want.kinds and not value.instead and str not in want.kinds:
         return f"{shown}, {value.meaning}", "write a whole number in decimal digits", "yaml-surprise"

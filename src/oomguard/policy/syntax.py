@@ -115,7 +115,9 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
         return fault("the line is indented with a tab", "indent with spaces: YAML allows no tabs", "tab")
     if "cannot start any token" in problem:
         word = excerpt(here[column - 1 :].strip())
-        return fault(f"text can not begin with {word[:1]} unless it is quoted", f"write '{word}'")
+        return fault(
+            f"text can not begin with {word[:1]} unless it is quoted", f"remove it, or quote all: '{word}'"
+        )
     if here.lstrip().startswith(": "):
         return fault("a key is missing before the ':'", "write key: value")
     if context.startswith("while parsing a block") and here[: column - 1].strip():

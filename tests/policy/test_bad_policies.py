@@ -1,0 +1,61 @@
+"""What is said about policies that can not be used, word by word."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from oomguard.policy.fault import PolicyError, render_text
+from oomguard.policy.load import parse
+from oomguard.policy.source import Source, Sources
+
+
+class _Case(NamedTuple):
+    title: str
+    policy: str
+    faults: str
+
+
+def _cases() -> list[_Case]:
+    text = (Path(__file__).parent / "bad_policies.txt").read_text()
+    cases = []
+    for section in text.split("\n=== ")[1:]:
+        title, _, rest = section.partition("\n")
+        policy, _, faults = rest.partition(">>>\n")
+        cases.append(_Case(title, policy, faults.strip("\n")))
+    return cases
+
+
+def _faults(policy: str) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
+        parse(Sources((Source("policy.yaml", policy.encode()),)))
+    return caught.value
+
+
+@pytest.mark.parametrize("case", _cases(), ids=lambda case: case.title)
+def test_a_bad_policy_is_refused_with_the_way_out(case: _Case) -> None:
+    """Each fault is said where it is, as it stands in the table."""
+    said = "\n" + render_text(_faults(case.policy).faults)
+    assert said.replace("\npolicy.yaml:", "\n").strip("\n") == case.faults
+
+
+@pytest.mark.parametrize("case", _cases(), ids=lambda case: case.title)
+def test_every_fault_has_a_place_a_code_and_printable_words(case: _Case) -> None:
+    """Programs get a stable code, terminals no control characters, and editors a line."""
+    error = _faults(case.policy)
+    assert error.exit_code == 78
+    assert error.message == render_text(error.faults)
+    for fault in error.faults:
+        assert fault.line >= 1
+        assert fault.column >= 1
+        assert fault.code
+        assert fault.severity == "error"
+        assert all(part.isprintable() for part in (str(fault), fault.hint))
+    assert list(error.faults) == sorted(error.faults, key=lambda fault: (fault.line, fault.column))
+
+
+def test_the_table_is_complete_enough() -> None:
+    """The table names at least sixty mistakes, each once."""
+    titles = [case.title for case in _cases()]
+    assert len(titles) >= 60
+    assert len(titles) == len(set(titles))

@@ -1,0 +1,181 @@
+"""Which files are read as a policy, and which are not."""
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oomguard.policy.fault import Fault, PolicyError
+from oomguard.policy.load import load
+from oomguard.policy.source import SIZE_LIMIT, drop_in_folder, read_sources
+
+from .conftest import Install, needs_root
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _faults(path: str) -> list[Fault]:
+    return [source.fault for source in read_sources(path).files if source.fault is not None]
+
+
+def _codes(path: str) -> list[str]:
+    return [fault.code for fault in _faults(path)]
+
+
+def test_a_policy_that_belongs_to_us_is_read(install: Install) -> None:
+    """The content comes back as it is."""
+    path = install("rules: []\n")
+    (source,) = read_sources(path).files
+    assert (source.file, source.content, source.fault) == (path, b"rules: []\n", None)
+
+
+def test_a_missing_policy_is_a_fault_with_a_way_out(tmp_path: "Path") -> None:
+    """The fault names the file, and a policy that would do."""
+    (fault,) = _faults(str(tmp_path / "policy.yaml"))
+    assert str(fault) == f"{tmp_path}/policy.yaml: there is no such file"
+    assert "an empty file is a valid policy" in fault.hint
+    assert fault.code == "missing-file"
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o777])
+def test_a_policy_that_others_may_write_is_refused(install: Install, mode: int) -> None:
+    """Whoever may write the policy decides who is killed."""
+    path = install("")
+    os.chmod(path, mode)
+    (fault,) = _faults(path)
+    assert fault.code == "writable-by-others"
+    assert f"mode {mode:04o}" in fault.message
+    assert fault.hint.endswith(f"chmod go-w {path}") or "…" in fault.hint
+
+
+@needs_root
+def test_a_policy_that_belongs_to_somebody_else_is_refused(install: Install) -> None:
+    """The owner is named by uid, and the way out is a chown."""
+    path = install("")
+    os.chown(path, 1234, 0)
+    (fault,) = _faults(path)
+    assert fault.code == "wrong-owner"
+    assert "must belong to root, belongs to uid 1234" in fault.message
+    assert "chown root:" in fault.hint
+
+
+@needs_root
+def test_the_owner_of_a_symlink_does_not_count_but_its_target_does(install: Install, tmp_path: "Path") -> None:
+    """A link is followed, and what it leads to must be root's."""
+    path = install("")
+    link = tmp_path / "link.yaml"
+    link.symlink_to(path)
+    os.chown(link, 1234, 0, follow_symlinks=False)
+    assert _codes(str(link)) == []
+    os.chown(path, 1234, 0)
+    assert _codes(str(link)) == ["wrong-owner"]
+
+
+def test_a_symlink_that_leads_nowhere_is_a_missing_file(tmp_path: "Path") -> None:
+    """A dangling link is the same as no file."""
+    link = tmp_path / "policy.yaml"
+    link.symlink_to(tmp_path / "nowhere")
+    assert _codes(str(link)) == ["missing-file"]
+
+
+def test_symlinks_in_a_circle_are_a_fault(tmp_path: "Path") -> None:
+    """The system's own words say why the file can not be read."""
+    link = tmp_path / "policy.yaml"
+    link.symlink_to(link)
+    (fault,) = _faults(str(link))
+    assert fault.message == "can not be read: Too many levels of symbolic links"
+
+
+def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: "Path") -> None:
+    """Opening a FIFO would block for ever; the daemon's start must not."""
+    path = tmp_path / "policy.yaml"
+    os.mkfifo(path, 0o600)
+    (fault,) = _faults(str(path))
+    assert fault.message == "must be a regular file, is a FIFO"
+
+
+def test_folders_devices_and_sockets_are_refused(tmp_path: "Path") -> None:
+    """What is no regular file holds no policy."""
+    folder = tmp_path / "policy.yaml"
+    folder.mkdir()
+    assert _codes(str(folder)) == ["not-a-file"]
+    assert _codes("/dev/zero") == ["not-a-file"]
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        assert _codes(str(tmp_path / "socket")) == ["unreadable"]  # open(2) itself says ENXIO
+
+
+def test_a_file_of_the_size_limit_is_read_and_one_byte_more_is_refused(install: Install) -> None:
+    """The limit is exact."""
+    path = install(b"#" * SIZE_LIMIT)
+    assert _codes(path) == []
+    with open(path, "ab") as file:
+        file.write(b"#")
+    assert _codes(path) == ["too-large"]
+
+
+def test_drop_ins_are_read_in_the_order_of_their_names(install: Install) -> None:
+    """The main file comes first."""
+    path = install("", b="", a="", c="")
+    assert [os.path.basename(source.file) for source in read_sources(path).files] == [
+        "policy.yaml",
+        "a.yaml",
+        "b.yaml",
+        "c.yaml",
+    ]
+
+
+def test_what_editors_leave_behind_is_no_drop_in(install: Install, tmp_path: "Path") -> None:
+    """Hidden files, backups and swap files are passed over."""
+    path = install("", a="")
+    for name in (".#a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#", "a.yaml.dpkg-old", "README", ".yaml"):
+        (tmp_path / "policy.d" / name).write_text("no policy: at all")
+    assert len(read_sources(path).files) == 2
+
+
+def test_a_drop_in_folder_that_others_may_write_is_refused(install: Install, tmp_path: "Path") -> None:
+    """Who may write the folder may add rules; nothing in there is read."""
+    path = install("", a="rules: []")
+    (tmp_path / "policy.d").chmod(0o775)
+    (fault,) = _faults(path)
+    assert (fault.file, fault.code) == (str(tmp_path / "policy.d"), "writable-by-others")
+    assert len(read_sources(path).files) == 2
+
+
+def test_a_drop_in_folder_that_is_a_file_is_a_fault(install: Install, tmp_path: "Path") -> None:
+    """A drop-in folder is a folder."""
+    path = install("")
+    (tmp_path / "policy.d").write_text("")
+    (fault,) = _faults(path)
+    assert fault.message == "can not be read: Not a directory"
+
+
+def test_a_bad_drop_in_does_not_hide_the_others(install: Install, tmp_path: "Path") -> None:
+    """Faults of reading and of content are reported in one run, in the order of the files."""
+    path = install("force: maybe", a="", b="vm: 3")
+    (tmp_path / "policy.d" / "a.yaml").chmod(0o666)
+    with pytest.raises(PolicyError) as caught:
+        load(path)
+    found = [(os.path.basename(fault.file), fault.code) for fault in caught.value.faults]
+    assert found == [
+        ("policy.yaml", "wrong-type"),
+        ("a.yaml", "writable-by-others"),
+        ("b.yaml", "wrong-type"),
+    ]
+
+
+def test_no_descriptor_stays_open(install: Install) -> None:
+    """Reading leaves the process as it was."""
+    path = install("", a="", b="")
+    before = os.listdir("/proc/self/fd")
+    read_sources(path)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_drop_in_folder_stands_beside_the_policy() -> None:
+    """Its name is the policy's, with another ending."""
+    assert drop_in_folder("/etc/oomguard.yaml") == "/etc/oomguard.d"
+    assert drop_in_folder("/etc/oomguard.yml") == "/etc/oomguard.d"
+    assert drop_in_folder("policy") == "policy.d"
