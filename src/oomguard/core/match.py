@@ -51,6 +51,10 @@ class Matcher:
         self._any_glob = re.compile("|".join(globs)) if globs else None
         self._memo: dict[bytes, tuple[Rule, ...]] = {}
 
+    def forget(self) -> None:
+        """Drop the memo; it fills again."""
+        self._memo.clear()
+
     def _index(self, name: bytes, rule: "Rule") -> None:
         key = name[:COMM_LENGTH]
         there = self._exact.get(key)

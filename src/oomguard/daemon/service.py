@@ -7,15 +7,26 @@ signals, the watchdog or a reload.
 import os
 import signal
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard import __version__
 from oomguard.core.process import Identity
+from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_child import read_policy
 from oomguard.daemon.reload import Reloader
+from oomguard.kernel.capability import (
+    CAP_DAC_OVERRIDE,
+    CAP_SYS_PTRACE,
+    CAP_SYS_RESOURCE,
+    has,
+    parse_effective,
+)
+from oomguard.kernel.connector import Connector, ConnectorUnavailableError
+from oomguard.kernel.own import lock_pages, raise_descriptor_limit
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -25,6 +36,8 @@ from oomguard.report.reporter import Reporter
 from oomguard.report.status import STATUS_FILE, Status, encode_status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from oomguard.core.errors import OomguardError
     from oomguard.core.plan import Cause, Outcome
     from oomguard.core.policy import Policy
@@ -34,12 +47,17 @@ POLL_SECONDS = 1.0
 """Interval of passes while nothing tells of new processes."""
 
 SLICE_SECONDS = 0.02
-"""Time for one slice of a pass before signals and events are looked at again."""
+"""Time for one slice of work before signals and events are looked at again."""
 
 STATUS_SECONDS = 1.0
 """The status file is replaced at most this often."""
 
+SETTLED_SECONDS = 3.0
+"""A process that lived this long is worth a watch of its own."""
+
 _SLICE_PROCESSES = 64
+_EVENTS_A_TURN = 1024
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Options(NamedTuple):
@@ -59,110 +77,179 @@ class Service:
         self.loop = Loop()
         self.notifier = SystemdNotifier()
         self.procfs = Procfs(options.proc_root)
-        self._identity = self._own_identity()
         self._started_at = time.time()
         self._stopping = False
+        self._connector: Connector | None = None
+        self._drift = DriftWatch(self.procfs)
         self._policy_error = ""
         self._limits: list[str] = []
         self._passes = 0
+        self._losses = 0
+        self._urgent: set[int] = set()
         self._sweep: list[int] = []
         self._sweep_cause: Cause = "start"
+        self._sweep_again = False
         self._pids: set[int] = set()
         self._pids_before: set[int] = set()
+        self._unwatched: list[int] = []
 
     def run(self) -> None:
         """Take the lock, read the policy, apply it, say so, and keep it until SIGTERM."""
-        folder = open_state_folder(self.options.state_dir)
-        assert folder is not None
-        self.folder = folder
-        folder.lock()
-        self._define()
-        reloader = Reloader(self.options.policy_path, self.loop, adopt=self._adopt, reject=self._reject)
-        self.loop.on_signal(signal.SIGHUP, reloader.reload)
-        policy = read_policy(self.options.policy_path, now=time.monotonic())
-        ledger = open_ledger(folder, boot_id=self.procfs.boot_id(), is_alive=self.procfs.is_alive)
-        self.reconciler = Reconciler(policy, ledger, self.procfs)
-        self.reporter.say(
-            events.STARTED,
-            f"oomguard {__version__} started: {_counts(policy)} from {', '.join(policy.files)}",
-            POLICY=policy.digest,
-        )
-        self._begin_pass("start")
-        while self._sweep:
-            self._work()
-        self._say_ready()
-        self._beat(time.monotonic())
-        try:
-            while not self._stopping:
-                self.loop.turn(busy=bool(self._sweep))
-                self._work()
-        finally:
-            self.notifier.notify("STOPPING=1")
-            reloader.close()
-            self.reporter.close()
+        with ExitStack() as stack:
+            folder = open_state_folder(self.options.state_dir)
+            assert folder is not None
+            stack.callback(folder.close)
+            self.folder = folder
+            folder.lock()
+            self._define()
+            reloader = Reloader(self.options.policy_path, self.loop, adopt=self._adopt, reject=self._reject)
+            stack.callback(reloader.close)
+            self.loop.on_signal(signal.SIGHUP, reloader.reload)
+            policy = read_policy(self.options.policy_path, now=time.monotonic())
+            ledger = open_ledger(folder, boot_id=self.procfs.boot_id(), is_alive=self.procfs.is_alive)
+            stack.callback(ledger.close)
+            self.reconciler = Reconciler(policy, ledger, self.procfs)
             self.reporter.say(
-                events.STOPPED,
-                "oomguard stopped; values stay as they are (`oomguard restore` puts them back)",
+                events.STARTED,
+                f"oomguard {__version__} started: {_counts(policy)} from {', '.join(policy.files)}",
+                POLICY=policy.digest,
             )
-            folder.remove(STATUS_FILE)
-            ledger.close()
-            folder.close()
-
-    def _own_identity(self) -> Identity:
-        handle = self.procfs.open(os.getpid())
-        if handle is None:
-            return Identity(os.getpid(), 0)  # a tree made for tests
-        with handle:
-            return handle.identity
+            self._prepare_self(policy)
+            self._subscribe(stack)  # before the first pass: what starts during it is not missed
+            self._begin_pass("start")
+            while self._sweep:
+                self._work()
+            self._say_ready()
+            self._beat(time.monotonic())
+            stack.callback(self._say_stopped)
+            while not self._stopping:
+                self._turn()
 
     def _define(self) -> None:
         self.loop.define("pass", lambda _: self._begin_pass("resync"))
+        self.loop.define("retry", lambda _: self._begin_pass("drift"))
+        self.loop.define("settle", self._list_unwatched)
         self.loop.define("watchdog", self._beat)
         self.loop.define("fold", self._flush)
         self.loop.define("status", self._write_status)
+        self.loop.watch(self._drift.fileno(), self._drifted)
         self.loop.on_signal(signal.SIGTERM, self._stop)
         self.loop.on_signal(signal.SIGINT, self._stop)
 
     def _stop(self) -> None:
         self._stopping = True
 
+    def _turn(self) -> None:
+        try:
+            self.loop.turn(busy=self._is_busy)
+            self._work()
+        except MemoryError:
+            # Everything dropped here is found again by the pass.
+            self._urgent.clear()
+            self._sweep.clear()
+            self.reconciler.planner.matcher.forget()
+            self.loop.set("pass", time.monotonic() + POLL_SECONDS)
+
+    # What tells that something moved
+
+    def _subscribe(self, stack: ExitStack) -> None:
+        try:
+            connector = Connector()
+        except ConnectorUnavailableError as error:
+            self._limit(f"new processes are found by looking every {POLL_SECONDS:.0f} s: {error}")
+            return
+        stack.callback(connector.close)
+        self._connector = connector
+        self.loop.watch(connector.fileno(), self._receive)
+
+    def _receive(self) -> None:
+        assert self._connector is not None
+        if self._connector.receive(self._urgent, limit=_EVENTS_A_TURN):
+            self._lost("the kernel dropped process events (more than the buffer holds)")
+
+    def _drifted(self) -> None:
+        drift = self._drift.read()
+        if drift.sysctls:
+            self._reconcile_sysctls("drift", time.monotonic())
+        self._urgent |= drift.pids
+        if drift.lost:
+            self._lost("the kernel dropped inotify events (fs.inotify.max_queued_events)")
+
+    def _lost(self, what: str) -> None:
+        """Look at everything: what was lost is not known."""
+        self._losses += 1
+        if not self._sweep_again:
+            self.reporter.say(events.EVENTS_LOST, f"{what}; every process is looked at again")
+        if self._sweep:
+            self._sweep_again = True  # the pass in progress is finished first, or none ever would be
+        else:
+            self._begin_pass("resync")
+
     # Passes
 
     def _begin_pass(self, cause: "Cause") -> None:
         """Look at the sysctls at once, and at every process in slices."""
-        now = time.monotonic()
-        for outcome in self.reconciler.sysctls(cause, now):
-            self._take(outcome, now)
+        self._reconcile_sysctls(cause, time.monotonic())
         pids = self.procfs.pids()
         self._pids_before, self._pids = self._pids, set(pids)
         self.reconciler.planner.forget_all_but(self._pids)
         self._sweep = pids[::-1]  # taken from the end: the oldest first
         self._sweep_cause = cause
 
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._urgent or self._sweep or self._unwatched)
+
     def _work(self) -> None:
-        """Do one slice of the pass in progress."""
-        if not self._sweep:
-            return
+        """Do one slice of what waits: what events told of, then the pass, then watches."""
         now = time.monotonic()
         end = now + SLICE_SECONDS
-        while self._sweep and now < end:
-            for _ in range(min(_SLICE_PROCESSES, len(self._sweep))):
-                pid = self._sweep.pop()
-                is_new = self._sweep_cause == "resync" and pid not in self._pids_before
-                outcome = self.reconciler.process(pid, "exec" if is_new else self._sweep_cause, now)
-                if outcome is not None:
-                    self._take(outcome, now)
+        while self._is_busy and now < end:
+            if self._urgent:
+                self._visit(
+                    [self._urgent.pop() for _ in range(min(_SLICE_PROCESSES, len(self._urgent)))], now
+                )
+            elif self._sweep:
+                batch, self._sweep[-_SLICE_PROCESSES:] = self._sweep[-_SLICE_PROCESSES:], []
+                self._visit(batch[::-1], now, self._sweep_cause)
+                if not self._sweep:
+                    self._end_pass(now)
+            else:
+                self._watch_slice(now)
             now = time.monotonic()
-        if not self._sweep:
-            self._end_pass(now)
+
+    def _visit(self, pids: list[int], now: float, cause: "Cause" = "exec") -> None:
+        """Bring processes to the policy; what came of it is told after the last was written."""
+        outcomes = []
+        process, before = self.reconciler.process, self._pids_before
+        for pid in pids:
+            why = "exec" if cause == "resync" and pid not in before else cause
+            outcome = process(pid, why, now)
+            if outcome is not None:
+                outcomes.append(outcome)
+        for outcome in outcomes:
+            self._take(outcome, now)
+        if len(self.reconciler.planner.rule_of) > self._drift.processes and not self._drift.full:
+            self.loop.set_earlier("settle", now + SETTLED_SECONDS)
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
-        self.reconciler.ledger.compact()
-        for target in self.reconciler.contention.settle(now):
+        reconciler = self.reconciler
+        reconciler.ledger.compact()
+        self._drift.keep_only(reconciler.planner.rule_of)
+        for target in reconciler.contention.settle(now):
             name = f"oom_score_adj of pid {target.pid}" if isinstance(target, Identity) else str(target)
             self.reporter.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name)
-        self.loop.set("pass", now + POLL_SECONDS)
+        interval = reconciler.policy.resync_interval_seconds
+        self.loop.set("pass", now + (interval if self._connector else min(interval, POLL_SECONDS)))
+        if self._sweep_again:
+            self._sweep_again = False
+            self._begin_pass("resync")
+
+    def _reconcile_sysctls(self, cause: "Cause", now: float) -> None:
+        for outcome in self.reconciler.sysctls(cause, now):
+            self._take(outcome, now)
+        self._drift.watch_sysctls(self.reconciler.planner.sysctl_names())
 
     def _take(self, outcome: "Outcome", now: float) -> None:
         self.reporter.outcome(outcome, now)
@@ -170,6 +257,34 @@ class Service:
         if flush is not None:
             self.loop.set_earlier("fold", flush)
         self.loop.set_earlier("status", now + STATUS_SECONDS)
+        if outcome.result == "contended":
+            retry = self.reconciler.contention.next_retry(now)
+            if retry is not None:
+                self.loop.set_earlier("retry", retry)
+
+    # Watching what is kept
+
+    def _list_unwatched(self, _now: float) -> None:
+        self._unwatched = [pid for pid in self.reconciler.planner.rule_of if not self._drift.watches(pid)]
+
+    def _watch_slice(self, now: float) -> None:
+        """Watch some of the processes that are kept and have lived long enough; forget the dead."""
+        planner = self.reconciler.planner
+        batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
+        youngest = (time.clock_gettime(time.CLOCK_BOOTTIME) - SETTLED_SECONDS) * _TICKS_PER_SECOND
+        for pid in batch:
+            identity = self.procfs.identity(pid)
+            if identity is None:
+                planner.forget(pid)
+            elif identity.start_time_ticks <= youngest:
+                self._drift.watch_process(identity)
+            else:
+                self.loop.set_earlier("settle", now + SETTLED_SECONDS)
+        if self._drift.full:
+            self._unwatched.clear()
+            self._limit(
+                f"not every kept value is watched, the rest is looked at in passes: {self._drift.full}"
+            )
 
     # The policy
 
@@ -193,6 +308,27 @@ class Service:
         )
         self._say_ready()
 
+    # This process
+
+    def _prepare_self(self, policy: "Policy") -> None:
+        """Make the daemon hold when memory is short, and say what it may not do here."""
+        raise_descriptor_limit()
+        why = lock_pages()
+        if why:
+            self._limit(f"oomguard's pages may be swapped out: {why}")
+        try:
+            status = self.procfs.read("self/status")
+            self.procfs.write("self/oom_score_adj", b"-1000\n")
+        except FileNotFoundError:
+            return  # a tree made for tests
+        except PermissionError:
+            self._limit("oomguard itself may be killed when memory runs out: CAP_SYS_RESOURCE is missing")
+        for limit in _missing_rights(policy, parse_effective(status)):
+            self._limit(limit)
+
+    def _own_identity(self) -> Identity:
+        return self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0)
+
     # What is said
 
     def _say_ready(self) -> None:
@@ -202,6 +338,14 @@ class Service:
             state = f"policy rejected; {state}"
         self.notifier.notify(f"READY=1\nSTATUS={state}")
         self._write_status(time.monotonic())
+
+    def _say_stopped(self) -> None:
+        self.notifier.notify("STOPPING=1")
+        self.reporter.close()
+        self.reporter.say(
+            events.STOPPED, "oomguard stopped; values stay as they are (`oomguard restore` puts them back)"
+        )
+        self.folder.remove(STATUS_FILE)
 
     def _beat(self, now: float) -> None:
         interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
@@ -223,7 +367,7 @@ class Service:
         reconciler = self.reconciler
         status = Status(
             version=__version__,
-            identity=self._identity,
+            identity=self._own_identity(),
             started_at=self._started_at,
             written_at=time.time(),
             policy=reconciler.policy,
@@ -232,12 +376,26 @@ class Service:
             reporter=self.reporter,
             contended=[str(target) for target in reconciler.contention.contended()],
             limits=self._limits,
+            has_events=self._connector is not None,
+            watches=len(self._drift),
             passes=self._passes,
+            losses=self._losses,
         )
         try:
             self.folder.replace(STATUS_FILE, encode_status(status), mode=0o644)
         except OSError as error:
             self._limit(f"{self.options.state_dir}/{STATUS_FILE} cannot be written: {error.strerror}")
+
+
+def _missing_rights(policy: "Policy", effective: int) -> "Iterator[str]":
+    if not has(effective, CAP_SYS_RESOURCE):
+        yield "no value can be lowered below a process's floor, 0 for most: CAP_SYS_RESOURCE is missing"
+    if not has(effective, CAP_DAC_OVERRIDE):
+        yield "other users' processes cannot be changed: CAP_DAC_OVERRIDE is missing"
+    if not has(effective, CAP_SYS_PTRACE) and any(rule.terms.exes for rule in policy.rules):
+        yield "rules with `exe` match none of other users' processes: CAP_SYS_PTRACE is missing"
+    if os.geteuid() != 0 and policy.sysctls:
+        yield "sysctls cannot be changed: they take root"
 
 
 def _counts(policy: "Policy") -> str:

@@ -100,16 +100,20 @@ class Procfs:
         """Write a file by its path below the root, in one write."""
         _write(self.fd, path, text)
 
-    def is_alive(self, identity: Identity) -> bool:
-        """Tell whether exactly this process still is there."""
-        handle = self.open(identity.pid)
+    def identity(self, pid: int) -> Identity | None:
+        """Return which process has a pid now, or None."""
+        handle = self.open(pid)
         if handle is None:
-            return False
+            return None
         with handle:
             try:
-                return handle.identity == identity
+                return handle.identity
             except GONE:
-                return False
+                return None
+
+    def is_alive(self, identity: Identity) -> bool:
+        """Tell whether exactly this process still is there."""
+        return self.identity(identity.pid) == identity
 
     def boot_id(self) -> str:
         """Return what tells this boot from others; "" in a tree that has none."""

@@ -42,13 +42,16 @@ class Planner:
 
     def sysctl_changes(self, cause: "Cause") -> list[SetSysctl]:
         """Return the sysctl writes that are due, in order."""
-        names = [setting.name for setting in self.policy.sysctls]
-        names += list(self.ledger.sysctls)
+        names = self.sysctl_names()
         if not names:
             return []
         actual = observe_sysctls(self.procfs, names)
         memory = observe_memory(self.procfs)
         return diff_sysctls(self.policy, actual, memory, self.ledger.sysctls, cause=cause)
+
+    def sysctl_names(self) -> set[str]:
+        """Return the sysctls that are kept: those of the policy, and those to put back."""
+        return {setting.name for setting in self.policy.sysctls} | self.ledger.sysctls.keys()
 
     def process_changes(self, cause: "Cause") -> "Iterator[tuple[SetOomScoreAdj, ProcessHandle]]":
         """Yield each process's change with the process held open; it closes on the next step."""

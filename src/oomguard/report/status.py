@@ -36,7 +36,10 @@ class Status(NamedTuple):
     reporter: "Reporter"
     contended: "Sequence[str]"
     limits: "Sequence[str]"
+    has_events: bool
+    watches: int
     passes: int
+    losses: int
 
 
 def encode_status(status: Status) -> bytes:
@@ -68,7 +71,10 @@ def _document(status: Status) -> dict[str, Any]:
         "contended": list(status.contended),
         "limits": list(status.limits),
         "recent": list(reporter.recent),
+        "events": status.has_events,
+        "watches": status.watches,
         "passes": status.passes,
+        "losses": status.losses,
         "log_entries_lost": reporter.sink.lost,
     }
 

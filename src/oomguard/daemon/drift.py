@@ -1,0 +1,147 @@
+"""Foreign writes to kept values, told by inotify on the /proc files themselves.
+
+A watch hangs on the file's dentry, which the kernel drops when memory is short or when told to
+(`drop_caches`), and the watch dies silently with it. An O_PATH descriptor pins it, so every watched
+file is held open. Where descriptors or watches run out the regular pass finds drift, later.
+"""
+
+import errno
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, Inotify
+from oomguard.kernel.procfs import GONE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.core.process import Identity
+    from oomguard.kernel.procfs import Procfs
+
+_OUT_OF_ROOM = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class _Watch(NamedTuple):
+    fd: int
+    wd: int
+    start_time_ticks: int
+
+
+class Drift(NamedTuple):
+    """What may have been written: sysctls or not, and processes. `lost` says that more was."""
+
+    sysctls: bool
+    pids: set[int]
+    lost: bool
+
+
+class DriftWatch:
+    """The watches on sysctls and processes. `fileno` is readable when one was written."""
+
+    def __init__(self, procfs: "Procfs") -> None:
+        self._procfs = procfs
+        self._inotify = Inotify()
+        self._sysctls: dict[str, _Watch] = {}
+        self._processes: dict[int, _Watch] = {}
+        self._pid_of: dict[int, int] = {}
+        self.full = ""
+        """Why nothing more can be watched, "" while it can."""
+
+    @property
+    def processes(self) -> int:
+        """How many processes are watched."""
+        return len(self._processes)
+
+    def __len__(self) -> int:
+        return len(self._sysctls) + len(self._processes)
+
+    def watches(self, pid: int) -> bool:
+        """Tell whether a process of this pid is watched."""
+        return pid in self._processes
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._inotify.fileno()
+
+    def watch_sysctls(self, names: "Iterable[str]") -> None:
+        """Watch exactly these sysctls."""
+        wanted = set(names)
+        for name in self._sysctls.keys() - wanted:
+            self._drop(self._sysctls.pop(name))
+        for name in wanted - self._sysctls.keys():
+            watch = self._add(SYSCTLS[name].path, start_time_ticks=0)
+            if watch is not None:
+                self._sysctls[name] = watch
+
+    def watch_process(self, identity: "Identity") -> None:
+        """Watch a process's value; again, if the pid belongs to another by now."""
+        pid, start = identity
+        known = self._processes.get(pid)
+        if known is not None:
+            if known.start_time_ticks == start:
+                return
+            self._forget(pid)
+        watch = self._add(f"{pid}/oom_score_adj", start_time_ticks=start)
+        if watch is not None:
+            self._processes[pid] = watch
+            self._pid_of[watch.wd] = pid
+
+    def keep_only(self, pids: "Iterable[int]") -> None:
+        """Drop the watches of all other processes."""
+        for pid in self._processes.keys() - set(pids):
+            self._forget(pid)
+        self.full = ""
+
+    def read(self) -> Drift:
+        """Take the events that wait."""
+        sysctls, lost, pids = False, False, set()
+        for event in self._inotify.read():
+            if event.mask & IN_Q_OVERFLOW:
+                lost = True
+            elif event.wd in self._pid_of:
+                pids.add(self._pid_of[event.wd])
+            else:
+                sysctls = True
+        return Drift(sysctls, pids, lost)
+
+    def close(self) -> None:
+        """Drop every watch and descriptor."""
+        self._inotify.close()
+        for watch in (*self._sysctls.values(), *self._processes.values()):
+            os.close(watch.fd)
+
+    def _add(self, path: str, *, start_time_ticks: int) -> _Watch | None:
+        if self.full:
+            return None
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=self._procfs.fd)
+        except GONE:
+            return None
+        except OSError as error:
+            if error.errno not in _OUT_OF_ROOM:
+                raise
+            self.full = "no descriptors are left (LimitNOFILE=)"
+            return None
+        try:
+            return _Watch(fd, self._inotify.add_descriptor(fd, IN_MODIFY), start_time_ticks)
+        except OSError as error:
+            os.close(fd)
+            if error.errno in _OUT_OF_ROOM:
+                self.full = "no inotify watches are left (fs.inotify.max_user_watches)"
+            elif error.errno != errno.EACCES:  # inotify needs to read; another user's may not be
+                raise
+            return None
+
+    def _forget(self, pid: int) -> None:
+        watch = self._processes.pop(pid)
+        self._pid_of.pop(watch.wd, None)
+        self._drop(watch)
+
+    def _drop(self, watch: _Watch) -> None:
+        try:
+            self._inotify.remove(watch.wd)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # the file is gone and its watch with it
+                raise
+        os.close(watch.fd)
