@@ -22,6 +22,9 @@ PF_KTHREAD = 0x00200000
 CMDLINE_LIMIT = 4096
 """Bytes read of a command line: its owner chooses how long it is."""
 
+_CHUNK = 8192
+"""Bytes read at once of a file that mostly is shorter."""
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
@@ -182,7 +185,7 @@ class ProcessHandle:
     @property
     def _parsed_status(self) -> Status:
         if self._status is None:
-            self._status = parse_status(_read(self.fd, "status", 8192))
+            self._status = parse_status(_read_whole(self.fd, "status"))
         return self._status
 
     @property
@@ -209,7 +212,7 @@ class ProcessHandle:
     def cgroup(self) -> str:
         """The cgroup path that systemd manages."""
         if self._cgroup is None:
-            self._cgroup = parse_cgroup(_read(self.fd, "cgroup", 8192))
+            self._cgroup = parse_cgroup(_read_whole(self.fd, "cgroup"))
         return self._cgroup
 
     @property
@@ -250,6 +253,22 @@ def _read(directory: int, path: str, limit: int) -> bytes:
         return os.read(fd, limit)
     finally:
         os.close(fd)
+
+
+def _read_whole(directory: int, path: str) -> bytes:
+    """Read a file that may be long.
+
+    Its 65,536 supplementary groups push what a process does not want known 400 KiB down its status.
+    """
+    fd = os.open(path, _READ, dir_fd=directory)
+    try:
+        chunk = raw = os.read(fd, _CHUNK)
+        while len(chunk) == _CHUNK:
+            chunk = os.read(fd, _CHUNK)
+            raw += chunk
+    finally:
+        os.close(fd)
+    return raw
 
 
 def _write(directory: int, path: str, text: bytes) -> None:
