@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from oomguard.core.process import Process
+from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import PF_KTHREAD, Procfs
 
@@ -15,6 +15,25 @@ MEMINFO = {
     "HugePages_Total": 0,
     "Hugepagesize": 2048,
 }
+
+_BY_PATH = {row.path: row for row in SYSCTLS.values()}
+
+
+class FakeKernel(Procfs):
+    """The one thing the tree cannot do by itself: to zero the partner of a sysctl that is written."""
+
+    def write(self, path: str, text: bytes) -> None:
+        """Write a file, and what the kernel writes beside it."""
+        row = _BY_PATH.get(path)
+        before = int(self.read(path)) if row is not None else 0
+        super().write(path, text)
+        if row is None or not row.partner:
+            return
+        # mm/util.c zeroes at every write, mm/page-writeback.c only at one that changes the value.
+        if row.name.startswith("vm.overcommit_") or int(text) != before:
+            partner = SYSCTLS[row.partner].path
+            if os.path.exists(os.path.join(self.root, partner)):
+                super().write(partner, b"0\n")
 
 
 class FakeProc:
@@ -29,12 +48,16 @@ class FakeProc:
 
     def procfs(self) -> Procfs:
         """Open the tree; the caller closes it."""
-        return Procfs(str(self.root))
+        return FakeKernel(str(self.root))
 
     def meminfo(self, **fields: int) -> None:
         """Write meminfo, with `fields` over the defaults."""
         lines = [f"{key}: {value} kB\n" for key, value in (MEMINFO | fields).items()]
         (self.root / "meminfo").write_text("".join(lines))
+
+    def boot(self, boot_id: str) -> None:
+        """Make it another boot."""
+        (self.root / "sys" / "kernel" / "random" / "boot_id").write_text(f"{boot_id}\n")
 
     def sysctl(self, name: str, value: int) -> None:
         """Give this kernel a sysctl."""
@@ -53,13 +76,13 @@ class FakeProc:
         """Start a process."""
         folder = self.root / str(process.identity.pid)
         folder.mkdir(exist_ok=True)
-        pid, uid = process.identity.pid, process.uid
+        pid, uid, comm = process.identity.pid, process.uid, process.comm[:COMM_LENGTH]
         flags = PF_KTHREAD if kernel_thread else 0
         fields = [state, process.parent_pid, pid, pid, 0, -1, flags, *[0] * 12]
         fields += [process.identity.start_time_ticks, 0, 0]
-        stat = b"%d (%b) " % (pid, process.comm) + " ".join(map(str, fields)).encode() + b"\n"
+        stat = b"%d (%b) " % (pid, comm) + " ".join(map(str, fields)).encode() + b"\n"
         (folder / "stat").write_bytes(stat)
-        (folder / "comm").write_bytes(process.comm + b"\n")
+        (folder / "comm").write_bytes(comm + b"\n")
         nspid = f"{pid}\t1" if process.in_container else str(pid)
         (folder / "status").write_text(f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nNSpid:\t{nspid}\n")
         (folder / "cmdline").write_bytes(b"".join(argument + b"\0" for argument in process.arguments))
@@ -70,9 +93,17 @@ class FakeProc:
             (folder / "uid_map").write_text("0 100000 65536\n")
         (folder / "oom_score_adj").write_text(f"{process.oom_score_adj}\n")
 
+    def pids(self) -> list[int]:
+        """Return the pids there are."""
+        return sorted(int(entry.name) for entry in self.root.iterdir() if entry.name.isdecimal())
+
     def oom_score_adj(self, pid: int) -> int:
         """Return the value a process has."""
         return int((self.root / str(pid) / "oom_score_adj").read_text())
+
+    def oom_score_adjs(self) -> dict[int, int]:
+        """Return the value of every process."""
+        return {pid: self.oom_score_adj(pid) for pid in self.pids()}
 
     def set_oom_score_adj(self, pid: int, value: int) -> None:
         """Write a value as somebody else would."""

@@ -1,0 +1,391 @@
+"""Processes as /proc shows them: parsing what anyone may have chosen, and handles that outlive them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fakeproc import FakeProc
+from oomguard.core.process import Identity, Process
+from oomguard.kernel.procfs import (
+    PF_KTHREAD,
+    ProcessHandle,
+    Procfs,
+    Stat,
+    Status,
+    parse_arguments,
+    parse_stat,
+    parse_status,
+)
+
+HOSTILE = [
+    b"foo) Z 1 (",
+    b") S 1 1 1 1 -1",
+    b"two words",
+    b"line\nfeed",
+    b"\x1b[2Jclear",
+    b"",
+    b"\xff\xfe",
+    b"\xc3(",
+    b"(((",
+    b")))",
+    b"\t\n \r",
+    b"exactly15bytes!",
+]
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+@pytest.fixture
+def real() -> Iterator[Procfs]:
+    """Open the kernel's /proc."""
+    procfs = Procfs()
+    yield procfs
+    procfs.close()
+
+
+@pytest.fixture
+def child() -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process that only waits, and end it."""
+    process = subprocess.Popen(["/bin/sleep", "60"])
+    yield process
+    with suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+
+
+def stat_line(comm: bytes, *, state: str = "S", parent: int = 1, flags: int = 0, start: int = 77) -> bytes:
+    """Return /proc/PID/stat as the kernel writes it, all 52 fields."""
+    fields = [state, parent, 5, 5, 0, -1, flags, *[0] * 12, start, *[0] * 30]
+    return b"5 (%b) " % comm + " ".join(map(str, fields)).encode() + b"\n"
+
+
+# Parsing
+
+
+@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
+def test_no_name_can_forge_a_field_of_stat(comm: bytes) -> None:
+    """What counts is behind the last parenthesis, and no name comes after it."""
+    found = parse_stat(stat_line(comm, state="R", parent=42, flags=PF_KTHREAD | 1, start=1234))
+    assert found == Stat("R", 42, PF_KTHREAD | 1, 1234)
+    assert found.is_kernel_thread
+
+
+@given(
+    st.binary(max_size=15),
+    st.sampled_from("RSDZTtXI"),
+    st.integers(0, 2**22),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**64 - 1),
+)
+def test_stat_gives_back_what_the_kernel_put_in(
+    comm: bytes, state: str, parent: int, flags: int, start: int
+) -> None:
+    """For any name and any numbers."""
+    line = stat_line(comm, state=state, parent=parent, flags=flags, start=start)
+    assert parse_stat(line) == Stat(state, parent, flags, start)
+
+
+@given(
+    st.binary(max_size=15).filter(lambda comm: b"\n" not in comm),
+    st.tuples(*[st.integers(0, 2**32 - 1)] * 4),
+    st.lists(st.integers(1, 2**22), min_size=1, max_size=32),
+    st.lists(st.integers(0, 2**32 - 1), max_size=100),
+)
+def test_status_gives_the_effective_uid_and_the_depth(
+    comm: bytes, uids: tuple[int, int, int, int], pids: list[int], groups: list[int]
+) -> None:
+    """The second of four uids, and one pid for each namespace."""
+    raw = (
+        b"Name:\t%b\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1\nPPid:\t1\nUid:\t" % comm
+        + b"\t".join(b"%d" % uid for uid in uids)
+        + b"\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t"
+        + b"".join(b"%d " % group for group in groups)
+        + b"\nNStgid:\t1\nNSpid:\t"
+        + b"\t".join(b"%d" % pid for pid in pids)
+        + b"\nNSpgid:\t1\nVmPeak:\t     100 kB\n"
+    )
+    assert parse_status(raw) == Status(uids[1], len(pids))
+
+
+def test_a_status_without_namespaces_is_the_hosts() -> None:
+    """A kernel without PID namespaces prints no NSpid."""
+    assert parse_status(b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n") == Status(2, 1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "arguments"),
+    [
+        (b"", ()),
+        (b"\0", (b"",)),
+        (b"sleep\x0060\0", (b"sleep", b"60")),
+        (b"nginx: master process", (b"nginx: master process",)),
+        (b"title\0\0\0\0", (b"title",)),
+        (b"a\0\0b\0", (b"a", b"", b"b")),
+        (b"\xff\n\x1b\0", (b"\xff\n\x1b",)),
+    ],
+)
+def test_arguments_are_split_at_nul_and_nowhere_else(raw: bytes, arguments: tuple[bytes, ...]) -> None:
+    """A title that a program wrote over its arguments may be padded, or lack its NUL."""
+    assert parse_arguments(raw) == arguments
+
+
+@given(
+    st.lists(st.binary(max_size=20).map(lambda raw: raw.replace(b"\0", b"")), min_size=1).filter(
+        lambda arguments: arguments[-1] != b""
+    )
+)
+def test_any_arguments_come_back(arguments: list[bytes]) -> None:
+    """For any that a program can be given."""
+    assert parse_arguments(b"".join(argument + b"\0" for argument in arguments)) == tuple(arguments)
+
+
+# A tree made for tests
+
+
+@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
+def test_a_process_is_read_whatever_its_name(proc: FakeProc, procfs: Procfs, comm: bytes) -> None:
+    """Every fact of it, through the handle."""
+    process = Process(
+        Identity(12, 345),
+        comm,
+        parent_pid=3,
+        arguments=(b"/bin/" + comm.replace(b"\0", b""), b"-x") if comm else (),
+        uid=1000,
+        cgroup="/system.slice/a.service",
+        exe="/bin/a",
+        in_container=True,
+        in_user_namespace=False,
+        oom_score_adj=-5,
+    )
+    proc.process(process)
+    handle = procfs.open(12)
+    assert handle is not None
+    with handle:
+        assert handle.snapshot() == process
+
+
+def test_a_process_that_is_not_there_is_none(procfs: Procfs) -> None:
+    """It is no error: processes end at any time."""
+    assert procfs.open(999_999_999) is None
+    assert not procfs.is_alive(Identity(999_999_999, 1))
+
+
+def test_a_tree_without_a_boot_id_has_none(proc: FakeProc, procfs: Procfs) -> None:
+    """It is told by the empty text, which no boot has."""
+    assert procfs.boot_id() == "fake-boot"
+    (proc.root / "sys/kernel/random/boot_id").unlink()
+    assert procfs.boot_id() == ""
+
+
+# The kernel
+
+
+def test_the_own_process_is_as_the_system_calls_say(real: Procfs) -> None:
+    """Pid, parent, uid, name, arguments and executable agree with what os knows."""
+    handle = real.open(os.getpid())
+    assert handle is not None
+    with handle:
+        found = handle.snapshot()
+    assert found.identity.pid == os.getpid()
+    assert found.parent_pid == os.getppid()
+    assert found.uid == os.geteuid()
+    assert found.comm == Path("/proc/self/comm").read_bytes()[:-1]
+    raw = Path("/proc/self/cmdline").read_bytes()[:4096]
+    assert found.arguments == tuple(raw.removesuffix(b"\0").split(b"\0"))
+    assert found.exe == os.path.realpath(sys.executable)
+    assert not found.in_user_namespace
+    assert found.oom_score_adj == int(Path("/proc/self/oom_score_adj").read_text())
+    assert os.getpid() in real.pids()
+    assert real.is_alive(found.identity)
+    assert not real.is_alive(found.identity._replace(start_time_ticks=found.identity.start_time_ticks - 1))
+
+
+def test_the_start_time_is_in_ticks_since_boot(real: Procfs, child: "subprocess.Popen[bytes]") -> None:
+    """It is between then and now on the clock that counts suspended time, too."""
+    handle = real.open(child.pid)
+    assert handle is not None
+    with handle:
+        started = handle.identity.start_time_ticks / os.sysconf("SC_CLK_TCK")
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert now - 10 < started <= now + 0.02
+
+
+def test_the_kernel_itself_has_a_boot_id(real: Procfs) -> None:
+    """It is a UUID with nothing around it."""
+    assert len(real.boot_id()) == 36
+    assert real.boot_id() == real.boot_id().strip()
+
+
+def test_kernel_threads_are_recognised(real: Procfs) -> None:
+    """kthreadd has pid 2 on a host; in a container there is none to see."""
+    handle = real.open(2)
+    if handle is None:
+        pytest.skip("no pid 2 here")
+    with handle:
+        if handle.comm != b"kthreadd":
+            pytest.skip("pid 2 is not the kernel's here")
+        assert handle.stat.is_kernel_thread
+        assert handle.arguments == ()
+        assert handle.exe is None
+    own = real.open(os.getpid())
+    assert own is not None
+    with own:
+        assert not own.stat.is_kernel_thread
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if b"\0" not in name], ids=repr)
+def test_a_real_process_may_call_itself_anything(real: Procfs, name: bytes) -> None:
+    """It writes its name into its own comm; the kernel shows it as it stands."""
+    code = "import sys; f = open('/proc/self/comm', 'wb', 0); f.write(sys.stdin.buffer.read()); print(flush=True)"
+    code += "; sys.stdout.close(); import signal; signal.pause()"
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(name or b"\0")
+            process.stdin.close()
+            process.stdout.readline()
+            handle = real.open(process.pid)
+            assert handle is not None
+            with handle:
+                assert handle.comm == name
+                assert handle.stat.parent_pid == os.getpid()
+                assert handle.stat.state in "RS"
+                assert handle.uid == os.geteuid()
+        finally:
+            process.kill()
+
+
+def test_a_value_is_written_through_the_handle(real: Procfs, child: "subprocess.Popen[bytes]") -> None:
+    """Raising and going back to the start takes no capability."""
+    handle = real.open(child.pid)
+    assert handle is not None
+    with handle:
+        before = handle.read_oom_score_adj()
+        handle.write_oom_score_adj(777)
+        assert handle.read_oom_score_adj() == 777
+        assert int(Path(f"/proc/{child.pid}/oom_score_adj").read_text()) == 777
+        handle.write_oom_score_adj(before)
+        assert handle.read_oom_score_adj() == before
+
+
+@pytest.mark.parametrize("value", [1001, -1001, 2**31, 10**30])
+def test_a_value_out_of_range_is_refused_by_the_kernel(
+    real: Procfs, child: "subprocess.Popen[bytes]", value: int
+) -> None:
+    """At the write, and the value stays."""
+    handle = real.open(child.pid)
+    assert handle is not None
+    with handle:
+        before = handle.read_oom_score_adj()
+        with pytest.raises(OSError, match="Invalid argument|Numerical result|out of range"):
+            handle.write_oom_score_adj(value)
+        assert handle.read_oom_score_adj() == before
+
+
+ACCESSES: dict[str, Callable[[ProcessHandle], object]] = {
+    "comm": lambda handle: handle.comm,
+    "stat": lambda handle: handle.stat,
+    "identity": lambda handle: handle.identity,
+    "arguments": lambda handle: handle.arguments,
+    "uid": lambda handle: handle.uid,
+    "cgroup": lambda handle: handle.cgroup,
+    "in_container": lambda handle: handle.in_container,
+    "in_user_namespace": lambda handle: handle.in_user_namespace,
+    "read": lambda handle: handle.read_oom_score_adj(),
+    "write": lambda handle: handle.write_oom_score_adj(500),
+}
+
+
+def assert_gone(handle: ProcessHandle) -> None:
+    """Every read and write says that the process is gone."""
+    for name, access in ACCESSES.items():
+        with pytest.raises((ProcessLookupError, FileNotFoundError)):
+            pytest.fail(f"{name} gave {access(handle)!r}")
+
+
+def test_a_handle_of_a_process_that_ended_says_so(real: Procfs, child: "subprocess.Popen[bytes]") -> None:
+    """On every read and every write."""
+    handle = real.open(child.pid)
+    assert handle is not None
+    child.kill()
+    child.wait()
+    with handle:
+        assert_gone(handle)
+
+
+def test_a_pid_that_is_used_again_never_answers_for_the_first(
+    real: Procfs, child: "subprocess.Popen[bytes]"
+) -> None:
+    """The handle stays that of the process that ended, and the new one keeps its value."""
+    if not os.access(LAST_PID, os.W_OK):
+        pytest.skip("cannot choose the next pid here")
+    handle = real.open(child.pid)
+    assert handle is not None
+    with handle:
+        started = handle.identity
+        handle = real.open(child.pid)  # one that has read nothing yet
+    assert handle is not None
+    child.kill()
+    child.wait()
+    with handle:
+        for _ in range(200):
+            try:
+                LAST_PID.write_text(str(child.pid - 1))
+            except PermissionError:
+                pytest.skip("cannot choose the next pid here")
+            with subprocess.Popen(["/bin/sleep", "60"]) as second:
+                try:
+                    if second.pid != child.pid:
+                        continue  # somebody else was faster
+                    before = Path(f"/proc/{second.pid}/oom_score_adj").read_text()
+                    assert_gone(handle)
+                    assert Path(f"/proc/{second.pid}/oom_score_adj").read_text() == before
+                    return
+                finally:
+                    second.send_signal(signal.SIGKILL)
+        pytest.skip(f"pid {started.pid} never came again")
+
+
+def test_many_groups_hide_nothing(real: Procfs) -> None:
+    """65,536 groups make a status of half a megabyte, in front of the line that tells of containers."""
+    if os.geteuid() != 0:
+        pytest.skip("setting groups takes CAP_SETGID")
+    code = "import os, signal; os.setgroups(range(100000, 165536)); print(flush=True); signal.pause()"
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-S", "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                pytest.skip("no PID namespace can be made here")
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            inner = real.open(int(children[0]))
+            assert inner is not None
+            with inner:
+                assert inner.in_container
+                assert inner.uid == 0
+        finally:
+            process.kill()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 4096))
+def test_a_title_cut_anywhere_is_still_read(length: int) -> None:
+    """A command line is read up to a limit, wherever that cuts it."""
+    raw = (b"/usr/bin/program\0--option\0" * 200)[:length]
+    found = parse_arguments(raw)
+    assert b"\0".join(found) == raw.rstrip(b"\0")
