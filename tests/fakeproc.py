@@ -29,8 +29,8 @@ class FakeKernel(Procfs):
         super().write(path, text)
         if row is None or not row.partner:
             return
-        # mm/util.c zeroes at every write, mm/page-writeback.c only at one that changes the value.
-        if row.name.startswith("vm.overcommit_") or int(text) != before:
+        # Most zero at every write, these two (mm/page-writeback.c) only at one that changes the value.
+        if row.name not in {"vm.dirty_ratio", "vm.dirty_bytes"} or int(text) != before:
             partner = SYSCTLS[row.partner].path
             if os.path.exists(os.path.join(self.root, partner)):
                 super().write(partner, b"0\n")

@@ -226,7 +226,7 @@ def test_the_kernel_itself_has_a_boot_id(real: Procfs) -> None:
 
 
 def test_kernel_threads_are_recognised(real: Procfs) -> None:
-    """kthreadd has pid 2 on a host; in a container there is none to see."""
+    """Pid 2 is kthreadd on a host; in a container there is none to see."""
     handle = real.open(2)
     if handle is None:
         pytest.skip("no pid 2 here")
@@ -245,8 +245,10 @@ def test_kernel_threads_are_recognised(real: Procfs) -> None:
 @pytest.mark.parametrize("name", [name for name in HOSTILE if b"\0" not in name], ids=repr)
 def test_a_real_process_may_call_itself_anything(real: Procfs, name: bytes) -> None:
     """It writes its name into its own comm; the kernel shows it as it stands."""
-    code = "import sys; f = open('/proc/self/comm', 'wb', 0); f.write(sys.stdin.buffer.read()); print(flush=True)"
-    code += "; sys.stdout.close(); import signal; signal.pause()"
+    code = (
+        "import signal, sys; open('/proc/self/comm', 'wb', 0).write(sys.stdin.buffer.read());"
+        "print(flush=True); signal.pause()"
+    )
     with subprocess.Popen(
         [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -289,7 +291,7 @@ def test_a_value_out_of_range_is_refused_by_the_kernel(
     assert handle is not None
     with handle:
         before = handle.read_oom_score_adj()
-        with pytest.raises(OSError, match="Invalid argument|Numerical result|out of range"):
+        with pytest.raises(OSError, match=r"Invalid argument|Numerical result"):
             handle.write_oom_score_adj(value)
         assert handle.read_oom_score_adj() == before
 

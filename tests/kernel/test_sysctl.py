@@ -1,0 +1,196 @@
+"""Sysctls and meminfo: parsing, a tree made for tests, and briefly the kernel's own."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.commit import KNOBS, Memory, commit_limit_kib
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.sysctl import (
+    observe_memory,
+    observe_sysctls,
+    parse_meminfo,
+    read_sysctl,
+    write_sysctl,
+)
+
+REAL = Procfs()
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.access("/proc/sys/vm/swappiness", os.W_OK),
+    reason="sysctls of the host may be written by root only",
+)
+
+
+@contextmanager
+def kept(*names: str) -> Iterator[dict[str, int]]:
+    """Put sysctls of this host back as they were, whatever happens."""
+    lock = os.open("/proc/sys/vm", os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of these tests at once would keep each other's values
+    before = {name: value for name in names if (value := read_sysctl(REAL, name)) is not None}
+    try:
+        yield before
+    finally:
+        # The one of a pair that counts is written last: it zeroes the other.
+        for name, value in sorted(before.items(), key=lambda item: item[1] != 0):
+            if read_sysctl(REAL, name) != value:
+                write_sysctl(REAL, name, value)
+        os.close(lock)
+
+
+# Parsing
+
+
+def test_meminfo_is_read_by_its_keys() -> None:
+    """Whatever else there is, and in whatever order."""
+    raw = (
+        b"MemTotal:       16384000 kB\nMemFree:         1 kB\nSwapTotal:       2048 kB\n"
+        b"CommitLimit:     8194048 kB\nCommitted_AS:    4096 kB\nHugePages_Total:      10\n"
+        b"HugePages_Free:        0\nHugepagesize:       2048 kB\nDirectMap1G:    1 kB\n"
+    )
+    assert parse_meminfo(raw) == Memory(16384000, 2048, 20480, 8194048, 4096)
+
+
+def test_meminfo_without_swap_and_huge_pages_has_none() -> None:
+    """A kernel built without them prints no such lines."""
+    assert parse_meminfo(b"MemTotal: 100 kB\nCommitLimit: 50 kB\nCommitted_AS: 1 kB\n") == Memory(
+        100, 0, 0, 50, 1
+    )
+
+
+# A tree made for tests
+
+
+def test_a_sysctl_this_kernel_lacks_is_left_out(proc: FakeProc, procfs: Procfs) -> None:
+    """It is no error to ask."""
+    proc.sysctl("vm.swappiness", 60)
+    assert observe_sysctls(procfs, ["vm.swappiness", "vm.page-cluster"]) == {"vm.swappiness": 60}
+    assert read_sysctl(procfs, "vm.page-cluster") is None
+
+
+def test_the_partner_is_observed_with_a_sysctl(proc: FakeProc, procfs: Procfs) -> None:
+    """Writing one zeroes the other, so both count."""
+    proc.sysctl("vm.dirty_ratio", 20)
+    proc.sysctl("vm.dirty_bytes", 0)
+    assert observe_sysctls(procfs, ["vm.dirty_bytes"]) == {"vm.dirty_bytes": 0, "vm.dirty_ratio": 20}
+
+
+def test_one_overcommit_knob_brings_them_all(proc: FakeProc, procfs: Procfs) -> None:
+    """The limit is reckoned from all of them."""
+    for number, name in enumerate(KNOBS):
+        proc.sysctl(name, number)
+    assert observe_sysctls(procfs, ["vm.overcommit_memory"]).keys() == set(KNOBS)
+
+
+def test_a_proc_with_pids_only_has_no_memory(proc: FakeProc, procfs: Procfs) -> None:
+    """`mount -o subset=pid` hides meminfo."""
+    assert observe_memory(procfs) is not None
+    (proc.root / "meminfo").unlink()
+    assert observe_memory(procfs) is None
+
+
+# The kernel
+
+
+def test_every_sysctl_of_the_table_reads_as_an_integer_in_its_range() -> None:
+    """The rows agree with the kernel that runs these tests, where it has them and they may be read."""
+    found = 0
+    for name, row in SYSCTLS.items():
+        try:
+            value = read_sysctl(REAL, name)
+        except PermissionError:
+            continue
+        if value is not None:
+            found += 1
+            assert row.low <= value <= row.high, name
+    assert found > 10
+
+
+def test_the_commit_limit_is_computed_as_the_kernel_does() -> None:
+    """From meminfo and the knobs, to within the page it rounds to."""
+    memory = observe_memory(REAL)
+    assert memory is not None
+    knobs = observe_sysctls(REAL, ["vm.overcommit_memory"])
+    assert abs(commit_limit_kib(memory, knobs) - memory.commit_limit_kib) <= 4
+
+
+@needs_root
+def test_a_sysctl_of_this_host_is_written_and_put_back() -> None:
+    """One that is harmless for the moment that it takes."""
+    with kept("vm.swappiness") as before:
+        other = before["vm.swappiness"] + (1 if before["vm.swappiness"] < 100 else -1)
+        write_sysctl(REAL, "vm.swappiness", other)
+        assert int(Path("/proc/sys/vm/swappiness").read_text()) == other
+    assert read_sysctl(REAL, "vm.swappiness") == before["vm.swappiness"]
+
+
+@needs_root
+def test_a_value_out_of_range_is_refused_and_changes_nothing() -> None:
+    """The kernel says EINVAL."""
+    with kept("vm.swappiness") as before:
+        with pytest.raises(OSError, match="Invalid argument"):
+            write_sysctl(REAL, "vm.swappiness", 100_000)
+        assert read_sysctl(REAL, "vm.swappiness") == before["vm.swappiness"]
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("ratio", "absolute", "amount"),
+    [
+        ("vm.overcommit_ratio", "vm.overcommit_kbytes", 1_000_000),
+        ("vm.dirty_background_ratio", "vm.dirty_background_bytes", 100_000_000),
+    ],
+)
+def test_the_kernel_zeroes_the_partner_of_what_is_written(ratio: str, absolute: str, amount: int) -> None:
+    """The table's pairs are the kernel's: each way, and the value of before comes back by its own."""
+    if read_sysctl(REAL, "vm.overcommit_memory") == 2:
+        pytest.skip("strict accounting is in force: a limit is not to be played with")
+    with kept(ratio, absolute) as before:
+        assert SYSCTLS[ratio].partner == absolute
+        assert SYSCTLS[absolute].partner == ratio
+        write_sysctl(REAL, absolute, amount)
+        assert (read_sysctl(REAL, ratio), read_sysctl(REAL, absolute)) == (0, amount)
+        write_sysctl(REAL, ratio, 37)
+        assert (read_sysctl(REAL, ratio), read_sysctl(REAL, absolute)) == (37, 0)
+    assert {name: read_sysctl(REAL, name) for name in before} == before
+
+
+@needs_root
+def test_writing_what_is_there_zeroes_no_partner_of_dirty_ratio() -> None:
+    """mm/page-writeback.c asks whether the value changed; mm/util.c and the background pair do not ask."""
+    if read_sysctl(REAL, "vm.overcommit_memory") == 2:
+        pytest.skip("strict accounting is in force: a limit is not to be played with")
+    with kept("vm.overcommit_ratio", "vm.overcommit_kbytes", "vm.dirty_ratio", "vm.dirty_bytes"):
+        write_sysctl(REAL, "vm.overcommit_ratio", 41)
+        write_sysctl(REAL, "vm.overcommit_kbytes", 0)
+        assert read_sysctl(REAL, "vm.overcommit_ratio") == 0
+        write_sysctl(REAL, "vm.dirty_bytes", 1_000_000_000)
+        write_sysctl(REAL, "vm.dirty_ratio", 0)
+        assert read_sysctl(REAL, "vm.dirty_bytes") == 1_000_000_000
+
+
+def test_the_tree_made_for_tests_zeroes_partners_as_the_kernel_does(proc: FakeProc, procfs: Procfs) -> None:
+    """What the laws about sysctls stand on."""
+    for name, value in {
+        "vm.overcommit_ratio": 41,
+        "vm.overcommit_kbytes": 0,
+        "vm.dirty_ratio": 0,
+        "vm.dirty_bytes": 100,
+    }.items():
+        proc.sysctl(name, value)
+    write_sysctl(procfs, "vm.overcommit_kbytes", 0)
+    write_sysctl(procfs, "vm.dirty_ratio", 0)
+    assert proc.sysctls() == {
+        "vm.overcommit_ratio": 0,
+        "vm.overcommit_kbytes": 0,
+        "vm.dirty_ratio": 0,
+        "vm.dirty_bytes": 100,
+    }
+    write_sysctl(procfs, "vm.dirty_ratio", 30)
+    assert proc.sysctls()["vm.dirty_bytes"] == 0
