@@ -37,8 +37,8 @@ def kept(*names: str) -> Iterator[dict[str, int]]:
     try:
         yield before
     finally:
-        # The one of a pair that counts is written last: it zeroes the other.
-        for name, value in sorted(before.items(), key=lambda item: item[1] != 0):
+        # The one of a pair that counts zeroes the other, which may not take a 0 itself.
+        for name, value in sorted(before.items(), key=lambda item: item[1] == 0):
             if read_sysctl(REAL, name) != value:
                 write_sysctl(REAL, name, value)
         os.close(lock)
