@@ -20,6 +20,7 @@ from oomguard.daemon.policy_child import read_policy
 from oomguard.daemon.reload import Reloader
 from oomguard.kernel.capability import (
     CAP_DAC_OVERRIDE,
+    CAP_IPC_LOCK,
     CAP_SYS_PTRACE,
     CAP_SYS_RESOURCE,
     has,
@@ -313,17 +314,17 @@ class Service:
     def _prepare_self(self, policy: "Policy") -> None:
         """Make the daemon hold when memory is short, and say what it may not do here."""
         raise_descriptor_limit()
-        why = lock_pages()
-        if why:
-            self._limit(f"oomguard's pages may be swapped out: {why}")
         try:
-            status = self.procfs.read("self/status")
+            effective = parse_effective(self.procfs.read("self/status"))
             self.procfs.write("self/oom_score_adj", b"-1000\n")
         except FileNotFoundError:
             return  # a tree made for tests
         except PermissionError:
             self._limit("oomguard itself may be killed when memory runs out: CAP_SYS_RESOURCE is missing")
-        for limit in _missing_rights(policy, parse_effective(status)):
+        why = lock_pages(privileged=has(effective, CAP_IPC_LOCK))
+        if why:
+            self._limit(f"oomguard's pages may be swapped out: {why}")
+        for limit in _missing_rights(policy, effective):
             self._limit(limit)
 
     def _own_identity(self) -> Identity:

@@ -1,6 +1,7 @@
 """What this process may do beyond its user, and what it costs where it may not."""
 
 CAP_DAC_OVERRIDE = 1
+CAP_IPC_LOCK = 14
 CAP_SYS_PTRACE = 19
 CAP_SYS_RESOURCE = 24
 """Numbers of include/uapi/linux/capability.h."""

@@ -1,6 +1,5 @@
 """What the daemon does to its own process so that it works when memory is short."""
 
-import os
 import resource
 
 from oomguard.kernel.libc import call
@@ -10,11 +9,15 @@ _LOCKABLE = 256 * 1024 * 1024
 """Bytes that must be lockable: with less, locking would make allocations fail that need not."""
 
 
-def lock_pages() -> str:
-    """Keep every page once touched in memory; return why not, "" when done (mlockall(2))."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft != resource.RLIM_INFINITY and soft < _LOCKABLE and os.geteuid() != 0:
-        return f"RLIMIT_MEMLOCK is {soft // 1024} KiB"
+def lock_pages(*, privileged: bool) -> str:
+    """Keep every page once touched in memory; return why not, "" when done (mlockall(2)).
+
+    `privileged` is whether this process has CAP_IPC_LOCK, which lifts RLIMIT_MEMLOCK.
+    """
+    if not privileged:
+        lockable = _limits(resource.RLIMIT_MEMLOCK)[0]
+        if lockable != resource.RLIM_INFINITY and lockable < _LOCKABLE:
+            return f"RLIMIT_MEMLOCK is {lockable // 1024} KiB"
     try:
         call("mlockall", _MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
     except OSError as error:
@@ -24,5 +27,17 @@ def lock_pages() -> str:
 
 def raise_descriptor_limit() -> None:
     """Raise the limit on open files as far as it goes: each watched process takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    soft, hard = _limits(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        return  # a sandbox may forbid it; then there are fewer watches
+
+
+def _limits(which: int) -> tuple[int, int]:
+    try:
+        return resource.getrlimit(which)
+    except OSError:  # the sandbox of a unit may forbid prlimit64, which reads and writes
+        return 0, 0
