@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Install(Protocol):
     """Writes `policy.yaml`, and drop-ins by their names; returns the path of the former."""
 
-    def __call__(self, text: str | bytes, **drop_ins: str) -> str: ...
+    def __call__(self, text: str | bytes, **drop_ins: str) -> str:
+        """Write the files anew."""
 
 
 @pytest.fixture

@@ -62,7 +62,9 @@ def test_a_policy_that_belongs_to_somebody_else_is_refused(install: Install) -> 
 
 
 @needs_root
-def test_the_owner_of_a_symlink_does_not_count_but_its_target_does(install: Install, tmp_path: "Path") -> None:
+def test_the_owner_of_a_symlink_does_not_count_but_its_target_does(
+    install: Install, tmp_path: "Path"
+) -> None:
     """A link is followed, and what it leads to must be root's."""
     path = install("")
     link = tmp_path / "link.yaml"

@@ -46,7 +46,10 @@ class Users:
 
 def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
     """Return the policy of valid files: the rules in their order, the sysctls in the table's."""
-    settings = {setting.name: setting for one in documents for setting in _sysctls(one)}
+    settings: dict[str, SysctlSetting] = {}
+    for one in documents:
+        for setting in _sysctls(one):
+            settings.setdefault(setting.name, setting)
     default = Policy()
     return Policy(
         sysctls=tuple(settings[name] for name in SYSCTLS if name in settings),

@@ -14,6 +14,9 @@ UNIT_SUFFIXES = ("service", "scope", "slice", "socket", "mount", "swap")
 """The kinds of unit a process can live in. Timers and targets only start others."""
 
 
+_REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
+
+
 def refusal(code: str, message: str, hint: str) -> PydanticCustomError:
     """Return what pydantic shall report, in our words: `code`, and `message` and `hint` in its context."""
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
@@ -99,7 +102,14 @@ def regex(value: str) -> str:
 
 def _compile(value: str) -> None:
     re.compile(value)
-    re.compile(f"(?:{value})")  # several are joined into one, so each must also stand inside a group
+    # Several are joined into one for speed, so each must stand inside a group, and name or count none.
+    compiled = re.compile(f"(?:{value})")
+    if compiled.groupindex or _REFERENCE.search(value):
+        raise refusal(
+            "regex",
+            f"may not name groups or refer back to them: {excerpt(value)}",
+            "write (...) or (?:...), and repeat what you would refer to",
+        )
 
 
 def _regex_hint(error: re.error) -> str:

@@ -1,0 +1,183 @@
+"""The JSON Schema: what editors are told agrees with what the loader does."""
+
+import json
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.policy.fault import PolicyError
+from oomguard.policy.load import load, parse
+from oomguard.policy.model import MODELS
+from oomguard.policy.schema import SCHEMA_ID, json_schema
+
+from .conftest import sources
+
+_SHIPPED = Path(__file__).parents[2] / "etc" / "oomguard.yaml"
+
+_VALID = (
+    "vm: {overcommit_memory: 2, overcommit_ratio: 80, page-cluster: 0}\nkernel: {panic: -1}\n",
+    "vm: {admin_reserve_kbytes: 18446744073709551615}",
+    "commit_headroom: 0\nforce: false\nresync_interval: 86400\n",
+    "rules: []",
+    "rules: [{name: '*', oom_score_adj: keep}]",
+    "rules: [{name: [a, 'b c', '[x]'], user: [root, 0, '*a'], oom_score_adj: {at_most: -1000}}]",
+    "rules: [{user: 4294967294, oom_score_adj: {at_least: 1000}, scope: main, children: inherit}]",
+    "rules: [{unit: ['a*', '*', x.service], user_unit: y.scope, oom_score_adj: 1000, trust: name}]",
+    'rules: [{cgroup: /a, exe: ["*/b", "/a\\nb"], cmdline: "^ x ", oom_score_adj: -1000, containers: true}]',
+)
+
+_INVALID = (
+    "vm: {swappiness: 201}",
+    "vm: {swappiness: -1}",
+    "vm: {swapiness: 1}",
+    "vm: {drop_caches: 1}",
+    "vm: {swappiness: '1'}",
+    "vm: {swappiness: true}",
+    "vm: null",
+    "kernel: {panic: -2}",
+    "commit_headroom: 1001",
+    "resync_interval: 0",
+    "resync_interval: 86401",
+    "force: 1",
+    "nmae: 1",
+    "[]",
+    "rules: {}",
+    "rules: [{name: a}]",
+    "rules: [{oom_score_adj: 1}]",
+    "rules: [{name: a, oom_score_adj: 1001}]",
+    "rules: [{name: a, oom_score_adj: -1001}]",
+    "rules: [{name: a, oom_score_adj: keeep}]",
+    "rules: [{name: a, oom_score_adj: {}}]",
+    "rules: [{name: a, oom_score_adj: {at_most: 1, at_least: 1}}]",
+    "rules: [{name: a, oom_score_adj: {at_most: -1001}}]",
+    "rules: [{name: '', oom_score_adj: 1}]",
+    "rules: [{name: [], oom_score_adj: 1}]",
+    "rules: [{name: ' a', oom_score_adj: 1}]",
+    "rules: [{name: a/b, oom_score_adj: 1}]",
+    "rules: [{name: 7, oom_score_adj: 1}]",
+    "rules: [{exe: a, oom_score_adj: 1}]",
+    "rules: [{cgroup: a, oom_score_adj: 1}]",
+    "rules: [{unit: a, oom_score_adj: 1}]",
+    "rules: [{unit: a.timer, oom_score_adj: 1}]",
+    "rules: [{user: -1, oom_score_adj: 1}]",
+    "rules: [{user: 4294967295, oom_score_adj: 1}]",
+    "rules: [{user: 'a:b', oom_score_adj: 1}]",
+    "rules: [{name: a, scope: none, oom_score_adj: 1}]",
+    "rules: [{name: a, children: none, oom_score_adj: 1}]",
+    "rules: [{name: a, trust: none, oom_score_adj: 1}]",
+    "rules: [{name: a, containers: 1, oom_score_adj: 1}]",
+)
+
+
+def _refused_by_schema(folder: Path, *arguments: str) -> set[str]:
+    """Return the names of the files which check-jsonschema refuses."""
+    schema = folder / "schema.json"
+    schema.write_text(json.dumps(json_schema()))
+    command = Path(sysconfig.get_path("scripts")) / "check-jsonschema"
+    done = subprocess.run(
+        [command, "--output-format", "json", "--schemafile", schema, *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    said = json.loads(done.stdout)
+    assert not said.get("parse_errors")
+    assert done.returncode == (0 if said["status"] == "ok" else 1)
+    return {Path(error["filename"]).name for error in said.get("errors", [])}
+
+
+def _write(folder: Path, policies: tuple[str, ...]) -> list[str]:
+    paths = [folder / f"{number}.yaml" for number in range(len(policies))]
+    for path, policy in zip(paths, policies, strict=True):
+        path.write_text(policy)
+    return [str(path) for path in paths]
+
+
+def test_what_the_loader_accepts_the_schema_accepts(tmp_path: Path) -> None:
+    """An editor never complains of a good policy."""
+    for policy in _VALID:
+        parse(sources(policy))
+    assert _refused_by_schema(tmp_path, *_write(tmp_path, _VALID)) == set()
+
+
+def test_simple_mistakes_are_refused_by_loader_and_schema_alike(tmp_path: Path) -> None:
+    """An editor sees what the loader will say, before it says so."""
+    for policy in _INVALID:
+        with pytest.raises(PolicyError):
+            parse(sources(policy))
+    refused = _refused_by_schema(tmp_path, *_write(tmp_path, _INVALID))
+    assert [_INVALID[number] for number in range(len(_INVALID)) if f"{number}.yaml" not in refused] == []
+
+
+def test_the_shipped_policy_is_valid_for_loader_and_schema(tmp_path: Path) -> None:
+    """It also warns of nothing."""
+    policy, warnings = load(str(_SHIPPED), host=True)
+    assert warnings == ()
+    assert _refused_by_schema(tmp_path, str(_SHIPPED)) == set()
+    assert policy.rules
+
+
+def test_the_shipped_policy_is_safe_on_any_host() -> None:
+    """It sets no sysctl, and only ever lowers, and nothing to where the kernel could not kill it."""
+    policy, _ = load(str(_SHIPPED))
+    assert policy.sysctls == ()
+    assert {rule.terms.value.kind for rule in policy.rules} == {"at_most"}
+    assert all(-900 <= rule.terms.value.number < 0 for rule in policy.rules)
+    assert {rule.terms.trust for rule in policy.rules} == {"verified"}
+
+
+def test_the_examples_in_the_shipped_policy_are_valid() -> None:
+    """Whoever removes the # gets what the comment promises."""
+    text = _SHIPPED.read_text()
+    _, _, rules = text.partition("  # Examples.")
+    examples = [
+        line.replace("# ", "", 1) for line in rules.splitlines() if line.startswith(("  # -", "  #   "))
+    ]
+    assert len(parse(sources("rules:\n" + "\n".join(examples))).policy.rules) == 3
+    sysctls, _, _ = text.partition("# vm:\n")[2].partition("#\n")
+    policy = parse(sources("vm:\n" + re.sub("^# ", "", sysctls, flags=re.MULTILINE))).policy
+    assert [setting.name for setting in policy.sysctls] == [
+        "vm.overcommit_memory",
+        "vm.overcommit_ratio",
+        "vm.panic_on_oom",
+        "kernel.panic",
+    ]
+
+
+def test_the_modeline_is_the_first_line_of_the_shipped_policy() -> None:
+    """Editors look for it there."""
+    first = _SHIPPED.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=/usr/share/oomguard/oomguard.schema.json"
+
+
+def test_the_schema_says_what_it_is() -> None:
+    """Draft, name and title."""
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == SCHEMA_ID
+    assert schema["title"] == "oomguard policy"
+
+
+def test_every_key_is_described_with_an_example() -> None:
+    """In every model of the language."""
+    for keys, model in MODELS.items():
+        for name, field in model.model_fields.items():
+            assert field.description, (keys, name)
+            assert field.examples, (keys, name)
+
+
+def test_every_sysctl_is_in_the_schema_with_its_range() -> None:
+    """The table is the only source."""
+    schema = json_schema()
+    listed = {}
+    for section in ("vm", "kernel"):
+        name = schema["properties"][section]["$ref"].rpartition("/")[2]
+        for knob, described in schema["$defs"][name]["properties"].items():
+            listed[f"{section}.{knob}"] = (described["minimum"], described["maximum"])
+            assert SYSCTLS[f"{section}.{knob}"].summary in described["description"]
+    assert listed == {row.name: (row.low, row.high) for row in SYSCTLS.values()}
