@@ -1,0 +1,165 @@
+"""The proc connector on the real kernel. Skipped, with the reason, where it gives no events."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from oomguard.kernel import connector as module
+from oomguard.kernel.connector import Connector, ConnectorUnavailableError
+
+
+@pytest.fixture
+def connector() -> Iterator[Connector]:
+    """Return a proven subscription."""
+    try:
+        opened = Connector()
+    except ConnectorUnavailableError as reason:
+        pytest.skip(str(reason))
+    yield opened
+    opened.close()
+
+
+def hear(connector: Connector, wanted: Callable[[set[int]], bool]) -> set[int]:
+    """Receive until `wanted` holds of the pids heard of, for five seconds at most."""
+    heard: set[int] = set()
+    for _ in range(50):
+        if wanted(heard):
+            break
+        select.select([connector], [], [], 0.1)
+        connector.receive(heard, limit=1000)
+    return heard
+
+
+def test_an_exec_is_heard(connector: Connector) -> None:
+    """The pid is that of the program that was started."""
+    with subprocess.Popen(["true"]) as process:
+        assert process.pid in hear(connector, lambda heard: process.pid in heard)
+
+
+def test_a_rename_and_a_change_of_user_are_heard(connector: Connector) -> None:
+    """Either may change which rule holds a process that runs no other program."""
+    code = "import os; input(); open('/proc/self/comm', 'w').write('renamed'); input(); {}"
+    change = "os.setresuid(1, 1, 1)" if os.geteuid() == 0 else "open('/proc/self/comm', 'w').write('again')"
+    command = [sys.executable, "-c", code.format(change)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        hear(connector, lambda heard: process.pid in heard)
+        for _ in range(2):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.pid in hear(connector, lambda heard: process.pid in heard)
+
+
+def test_threads_are_not_heard(connector: Connector) -> None:
+    """Neither their start nor their end nor a name of their own wakes anyone."""
+    connector.receive(set(), limit=10_000)
+
+    def name_itself() -> None:
+        with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:
+            file.write("a-thread")
+
+    for _ in range(20):
+        thread = threading.Thread(target=name_itself)
+        thread.start()
+        thread.join()
+    heard: set[int] = set()
+    connector.receive(heard, limit=10_000)
+    assert os.getpid() not in heard
+
+
+def test_an_exec_by_a_thread_is_heard_as_its_process(connector: Connector) -> None:
+    """The kernel gives the thread the leader's pid before it tells."""
+    code = (
+        "import os, threading; threading.Thread(target=os.execv, args=('/bin/sleep', ['sleep', '5'])).start()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        seen = 0
+        for _ in range(2):  # first the interpreter, then what its thread runs
+            seen += process.pid in hear(connector, lambda heard: process.pid in heard)
+        process.kill()
+    assert seen == 2
+
+
+def test_a_loss_is_told_once_and_then_events_flow_again(connector: Connector) -> None:
+    """After ENOBUFS the queue is emptied, since the kernel adds nothing to it before that."""
+    connector._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    for _ in range(50):
+        subprocess.run(["true"], check=True)
+    assert connector.receive(set(), limit=1)
+    assert not connector.receive(set(), limit=1000)
+    with subprocess.Popen(["true"]) as process:
+        assert process.pid in hear(connector, lambda heard: process.pid in heard)
+
+
+def test_what_is_not_an_event_counts_as_a_loss(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message of a shape this program does not know may be about anything."""
+
+    class Oddity:
+        sent = False
+
+        def recv_into(self, buffer: bytearray) -> int:
+            if self.sent:
+                raise BlockingIOError
+            self.sent = True
+            return 12
+
+    real = connector._socket
+    monkeypatch.setattr(connector, "_socket", Oddity())
+    assert connector.receive(set(), limit=10)
+    monkeypatch.setattr(connector, "_socket", real)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="making a namespace takes root")
+@pytest.mark.parametrize(
+    ("namespace", "reason"),
+    [(["--net"], "network namespace"), (["--pid", "--fork", "--mount-proc"], "pid namespace")],
+)
+def test_inside_a_namespace_the_reason_is_told(
+    connector: Connector, namespace: list[str], reason: str
+) -> None:
+    """There the kernel is silent or refuses; either way the daemon must not believe that it hears."""
+    code = (
+        "from oomguard.kernel.connector import *\n"
+        "try: Connector()\n"
+        "except ConnectorUnavailableError as error: print(error)\n"
+    )
+    command = ["unshare", *namespace, sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare failed" in result.stderr:
+        pytest.skip(result.stderr)
+    assert reason in result.stdout
+
+
+def test_an_old_kernel_is_asked_without_a_mask(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 6.6 the subscription is to everything, and the socket filter sorts out."""
+    monkeypatch.setattr(module, "_kernel_version", lambda: (6, 1))
+    older = Connector()
+    try:
+        assert not older.filtered
+        with subprocess.Popen(["true"]) as process:
+            assert process.pid in hear(older, lambda heard: process.pid in heard)
+    finally:
+        older.close()
+
+
+@pytest.mark.parametrize(
+    ("release", "version"),
+    [("6.18.44-fc-v669", (6, 18)), ("6.6+", (6, 6)), ("5.10.0-28-amd64", (5, 10)), ("6.1.0-rc3", (6, 1))],
+)
+def test_kernel_releases_are_understood(
+    release: str, version: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Distributions put their own words behind the numbers."""
+
+    def uname() -> Any:
+        return os.uname_result(("Linux", "host", release, "", ""))
+
+    monkeypatch.setattr(os, "uname", uname)
+    assert module._kernel_version() == version

@@ -1,0 +1,93 @@
+"""inotify on the real kernel, on ordinary folders and on /proc."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oomguard.kernel.inotify import IN_CLOSE_WRITE, IN_MODIFY, IN_MOVED_TO, Inotify, parse_events
+
+DROP_CACHES = "/proc/sys/vm/drop_caches"
+
+
+@pytest.fixture
+def inotify() -> Iterator[Inotify]:
+    """Return a queue that is closed at the end."""
+    opened = Inotify()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[int]:
+    """Start a process whose value may be raised, and end it."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def raise_value(pid: int, value: int) -> None:
+    """Write a process's value as somebody else would."""
+    Path(f"/proc/{pid}/oom_score_adj").write_text(f"{value}\n")
+
+
+def test_writes_and_renames_in_a_folder_are_told_by_name(inotify: Inotify, tmp_path: Path) -> None:
+    """An in-place edit closes a written file; an editor's rename moves one in."""
+    wd = inotify.add(str(tmp_path), IN_CLOSE_WRITE | IN_MOVED_TO)
+    (tmp_path / "policy.yaml").write_text("rules: []\n")
+    (tmp_path / "policy.yaml").rename(tmp_path / "neu-ä.yaml")
+    assert [(event.wd, event.mask, event.name) for event in inotify.read()] == [
+        (wd, IN_CLOSE_WRITE, "policy.yaml"),
+        (wd, IN_MOVED_TO, "neu-ä.yaml"),
+    ]
+
+
+def test_reading_an_empty_queue_does_not_wait(inotify: Inotify) -> None:
+    """There is nothing, and that is the answer."""
+    assert inotify.read() == []
+
+
+def test_a_foreign_write_to_oom_score_adj_is_told(inotify: Inotify, sleeper: int) -> None:
+    """The kernel tells of writes to proc files made through the same mount."""
+    fd = os.open(f"/proc/{sleeper}/oom_score_adj", os.O_PATH)
+    try:
+        wd = inotify.add_descriptor(fd, IN_MODIFY)
+        raise_value(sleeper, 300)
+        assert [event.wd for event in inotify.read()] == [wd]
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.skipif(
+    not os.access(DROP_CACHES, os.W_OK), reason="dropping caches takes root on a writable /proc/sys"
+)
+@pytest.mark.parametrize("held", [True, False])
+def test_a_watch_outlives_drop_caches_only_while_its_file_is_held(
+    inotify: Inotify, sleeper: int, *, held: bool
+) -> None:
+    """Without the descriptor the dentry goes, and the watch with it: the reason that one is held."""
+    fd = os.open(f"/proc/{sleeper}/oom_score_adj", os.O_PATH)
+    wd = inotify.add_descriptor(fd, IN_MODIFY)
+    if not held:
+        os.close(fd)
+    Path(DROP_CACHES).write_text("2\n")
+    inotify.read()  # the notice that the watch is gone, if it is
+    raise_value(sleeper, 400)
+    assert [event.wd for event in inotify.read()] == ([wd] if held else [])
+    if held:
+        os.close(fd)
+
+
+def test_a_watch_that_is_not_there_cannot_be_removed(inotify: Inotify) -> None:
+    """The kernel's answer comes as an OSError."""
+    with pytest.raises(OSError, match="Invalid argument"):
+        inotify.remove(4711)
+
+
+def test_names_are_parsed_without_their_padding() -> None:
+    """The kernel pads each name with NULs to a multiple of the header."""
+    raw = bytes.fromhex("01000000 08000000 00000000 10000000") + b"a".ljust(16, b"\0")
+    raw += bytes.fromhex("02000000 00400000 00000000 00000000")
+    assert [tuple(event) for event in parse_events(raw)] == [(1, 8, "a"), (2, 0x4000, "")]
