@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oomguard.core.policy import decode, encode
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
 from oomguard.policy.source import SIZE_LIMIT, drop_in_folder, read_sources
@@ -135,6 +136,33 @@ def test_what_editors_leave_behind_is_no_drop_in(install: Install, tmp_path: "Pa
     for name in (".#a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#", "a.yaml.dpkg-old", "README", ".yaml"):
         (tmp_path / "policy.d" / name).write_text("no policy: at all")
     assert len(read_sources(path).files) == 2
+
+
+def test_a_drop_in_with_another_ending_is_not_read_and_said_to_be_so(
+    install: Install, tmp_path: "Path"
+) -> None:
+    """Two letters less are easily overlooked, and the rules in there would silently be missing."""
+    path = install("", a="")
+    (tmp_path / "policy.d" / "mine.yml").write_text("force: true")
+    policy, (warning,) = load(path)
+    assert policy.force is False
+    assert str(warning) == f"{tmp_path}/policy.d/mine.yml: warning: is not read: drop-ins end in .yaml"
+
+
+def test_a_drop_in_may_have_any_name(install: Install, tmp_path: "Path") -> None:
+    """Its name is escaped where it is said, and survives the way to the daemon."""
+    path = install("", a="")
+    name = os.fsencode(tmp_path / "policy.d") + b"/\xff\x1b\n.yaml"
+    with open(name, "w") as file:
+        file.write("rules: [{name: a, oom_score_adj: 1}]")
+    os.chmod(name, 0o644)
+    policy, _ = load(path)
+    assert decode(encode(policy)) == policy
+    with open(name, "w") as file:
+        file.write("a: 1")
+    with pytest.raises(PolicyError) as caught:
+        load(path)
+    assert str(caught.value).splitlines()[0].endswith(r"/policy.d/\xff\x1b\n.yaml:1:1: a: unknown key a")
 
 
 def test_a_drop_in_folder_that_others_may_write_is_refused(install: Install, tmp_path: "Path") -> None:

@@ -59,12 +59,12 @@ def parse(sources: Sources, *, host: bool = False) -> Loaded:
             unread = {fault.path for fault in found if fault.code in _UNREAD}
             faults += [fault for fault in prose.faults(source.file, root, error) if fault.path not in unread]
     faults += relations.faults(roots)
-    if faults:
+    if any(fault.severity == "error" for fault in faults):
         raise PolicyError(_cut(_in_order(faults, sources)))
     users, valid = Users(), tuple(documents)
     policy = compile_policy(valid, users)._replace(digest=digest(sources.files))
-    warnings = lint(Subject(policy, valid, users if host else None))
-    return Loaded(policy, tuple(_in_order(warnings, sources)))
+    faults += lint(Subject(policy, valid, users if host else None))
+    return Loaded(policy, tuple(_in_order(faults, sources)))
 
 
 def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:

@@ -193,7 +193,12 @@ def _section(prefix: str) -> Any:
                 None, ge=row.low, le=row.high, description=f"{row.summary}.{since}", examples=[row.low]
             )
             knobs[knob] = (Annotated[int, Wanted(_range(row), (int,), hint=f"{knob}: {row.summary}")], field)
-    return create_model(f"Sysctls below {prefix}*", __base__=Language, __doc__=f"{prefix}* sysctls.", **knobs)
+    return create_model(
+        prefix.rstrip(".").title(),
+        __base__=Language,
+        __doc__=f"{prefix}* sysctls by their kernel names.",
+        **knobs,
+    )
 
 
 if TYPE_CHECKING:

@@ -5,21 +5,19 @@ without limit. So its events are taken, and the tree is built here: bounded, wit
 and every refusal is a fault that names its place.
 """
 
-import codecs
-import re
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import yaml
 
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.syntax import syntax_fault
+from oomguard.policy.unicode import decode, has_surrogate
 
 DEPTH_LIMIT = 20
 NODE_LIMIT = 400_000
 ALIAS_LIMIT = 100_000
 
 _LOADER: "type[yaml.CSafeLoader | yaml.SafeLoader]" = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Scalar(NamedTuple):
@@ -57,6 +55,8 @@ class Mapping(NamedTuple):
 
 Node = Scalar | Sequence | Mapping
 
+_NO_KEY = Scalar("", plain=True, line=0, column=0)  # stands for a key that was refused
+
 
 class Tree(NamedTuple):
     """The root of a file, None where it is empty or can not be read, and what was wrong with it."""
@@ -71,52 +71,18 @@ class _StopError(Exception):
 
 def parse(file: str, content: bytes) -> Tree:
     """Build the tree of one policy file."""
+    text = decode(file, content)
+    if isinstance(text, Fault):
+        return Tree(None, [text])
     builder = _Builder(file)
-    try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        builder.faults.append(_bad_utf8(file, error))
-        return Tree(None, builder.faults)
-    bad = _FORBIDDEN.search(text)
-    if bad:
-        builder.faults.append(_bad_character(file, text, bad))
-        return Tree(None, builder.faults)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        builder.faults.append(syntax_fault(file, text, error))
-        builder.root = None
+        return Tree(None, [*builder.faults, syntax_fault(file, text, error)])
     except _StopError:
-        builder.root = None
+        return Tree(None, builder.faults)
     return Tree(builder.root, builder.faults)
-
-
-def _bad_utf8(file: str, error: UnicodeDecodeError) -> Fault:
-    before = error.object[: error.start]
-    line_start = before.rfind(b"\n") + 1
-    return Fault(
-        file,
-        before.count(b"\n") + 1,
-        len(before[line_start:].decode("utf-8", "replace")) + 1,
-        "",
-        f"byte 0x{error.object[error.start]:02x} is not valid UTF-8",
-        "save the file as UTF-8",
-        code="not-utf-8",
-    )
-
-
-def _bad_character(file: str, text: str, found: re.Match[str]) -> Fault:
-    before = text[: found.start()]
-    return Fault(
-        file,
-        before.count("\n") + 1,
-        len(before) - before.rfind("\n"),
-        "",
-        f"control character U+{ord(found[0]):04X} is not allowed in YAML",
-        'remove it, or write it as an escape such as "\\x1b" in double quotes',
-        code="control-character",
-    )
 
 
 class _Frame:
@@ -180,7 +146,7 @@ class _Builder:
         if event.tag is not None:
             self._refuse_tag(event.tag, line, column)
         text = event.value
-        if not text.isascii() and re.search("[\ud800-\udfff]", text):
+        if has_surrogate(text):
             self._refuse(
                 line, column, "not-unicode", "holds half of a surrogate pair, which is no character", ""
             )
@@ -246,9 +212,7 @@ class _Builder:
             node = node._replace(line=line, column=column)
         self._add(node, anchor.height)
 
-    def _add(self, node: Node | None, height: int = 0) -> None:
-        if node is None:
-            return
+    def _add(self, node: Node, height: int = 0) -> None:
         if not self._stack:
             self.root = node
             return
@@ -272,21 +236,22 @@ class _Builder:
             f"a {what} can not be a key",
             "text that begins with [ or { must be quoted",
         )
-        return Scalar("<<", plain=True, line=0, column=0)
+        return _NO_KEY
 
     def _entry(self, frame: _Frame, value: Node) -> None:
         key, frame.key = frame.key, None
         assert key is not None
         assert frame.entries is not None
+        if key is _NO_KEY:
+            return
         if key.text == "<<" and key.plain:
-            if key.line:
-                self._refuse(
-                    key.line,
-                    key.column,
-                    "merge-key",
-                    "merge keys (<<) are not part of the policy language",
-                    "repeat the keys, or name several processes in one rule: name: [a, b]",
-                )
+            self._refuse(
+                key.line,
+                key.column,
+                "merge-key",
+                "merge keys (<<) are not part of the policy language",
+                "repeat the keys, or name several processes in one rule: name: [a, b]",
+            )
             return
         first = frame.entries.get(key.text)
         if first is not None:
@@ -336,7 +301,7 @@ class _Builder:
     def _refuse(self, line: int, column: int, code: str, message: str, hint: str) -> None:
         self.faults.append(Fault(self._file, line, column, self._path(), message, hint, code=code))
 
-    def _stop(self, line: int, column: int, code: str, message: str, hint: str) -> None:
+    def _stop(self, line: int, column: int, code: str, message: str, hint: str) -> NoReturn:
         self._refuse(line, column, code, message, hint)
         raise _StopError
 

@@ -51,9 +51,13 @@ def read_sources(path: str) -> Sources:
     try:
         _refuse_other_owners(os.fstat(descriptor), folder)
         for name in sorted(os.listdir(descriptor)):
-            if not name.endswith(".yaml") or name.startswith("."):
+            file = f"{folder}/{name}"
+            if name.startswith("."):
                 continue
-            files.append(_read_source(f"{folder}/{name}", name, folder=descriptor))
+            if name.endswith(".yaml"):
+                files.append(_read_source(file, name, folder=descriptor))
+            elif name.endswith(".yml"):
+                files.append(Source(file, fault=_ignored(file)))
     except _RefusedError as refused:
         files.append(Source(folder, fault=_fault(folder, refused)))
     except OSError as error:
@@ -138,6 +142,19 @@ def _kind(mode: int) -> str:
 
 def _fault(file: str, refused: _RefusedError) -> Fault:
     return Fault(file, 0, 0, "", refused.message, refused.hint, code=refused.code)
+
+
+def _ignored(file: str) -> Fault:
+    return Fault(
+        file,
+        0,
+        0,
+        "",
+        "is not read: drop-ins end in .yaml",
+        "rename it",
+        severity="warning",
+        code="ignored-file",
+    )
 
 
 def _unreadable(file: str, error: OSError) -> Fault:
