@@ -83,6 +83,19 @@ class Matcher:
         self._memo[comm] = result
         return result
 
+    def is_decided_by_name(self, comm: bytes) -> bool:
+        """Tell whether a process of this name is held by the same rule for as long as it is one.
+
+        No rule that may hold it asks for anything else that can change while it lives; the PID
+        namespace cannot.
+        """
+        return len(comm) < COMM_LENGTH and all(
+            rule.terms.scope == "all"
+            and not (rule.terms.users or rule.terms.units or rule.terms.user_units)
+            and not (rule.terms.cgroups or rule.terms.cmdlines or rule.terms.exes)
+            for rule in self.candidates(comm)
+        )
+
     def decide(self, process: Facts, is_topmost: "Callable[[Rule], bool]") -> "Rule | None":
         """Return the first rule all of whose conditions hold, or None.
 

@@ -11,7 +11,7 @@ from oomguard.core.commit import KNOBS, MODE, STRICT, Refusal, interlock, write_
 from oomguard.core.sysctl import SYSCTLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from oomguard.core.commit import Memory
     from oomguard.core.policy import Policy, Rule
@@ -114,16 +114,19 @@ def diff_sysctls(
     ledger: "Mapping[str, Entry]",
     *,
     cause: Cause,
+    leave: "Container[str]" = (),
 ) -> list[SetSysctl]:
     """Return the writes that bring the `actual` sysctls to the policy, in the order to make them.
 
     `actual` holds every sysctl the policy or the ledger names, with its partner and the
     overcommit knobs; one this kernel lacks is missing from it, and is left out. A sysctl that the
     policy no longer names goes back to its original value, if it still has the one it was given.
+    What is in `leave` is left as it is, and the rest is judged by that.
     """
     wanted: dict[str, tuple[int, Cause, str]] = {}
     for name, entry in ledger.items():
-        if name in actual and entry.is_ours(actual[name]):
+        ours = name in actual and entry.is_ours(actual[name])
+        if ours and not _is_foreign(SYSCTLS[name].partner, actual, ledger):
             wanted[name] = (entry.original, "restore", "")
     for setting in policy.sysctls:
         if setting.name in actual:
@@ -131,7 +134,11 @@ def diff_sysctls(
             drifted = known is not None and known.given == setting.value
             wanted[setting.name] = (setting.value, "drift" if drifted else cause, setting.source)
             wanted.pop(SYSCTLS[setting.name].partner, None)
-    names = [name for name, (value, _, _) in wanted.items() if _must_write(name, value, actual, wanted)]
+    names = [
+        name
+        for name, (value, _, _) in wanted.items()
+        if name not in leave and _must_write(name, value, actual, wanted)
+    ]
     if not names:
         return []
 
@@ -152,10 +159,15 @@ def diff_sysctls(
 
 
 def _must_write(name: str, value: int, actual: "Mapping[str, int]", wanted: "Mapping[str, object]") -> bool:
-    partner = SYSCTLS[name].partner
-    if partner in wanted and value == 0:
+    if value == 0 and SYSCTLS[name].partner in wanted:
         return False  # writing the partner zeroes this one
-    return actual[name] != value or (bool(partner) and partner not in wanted and actual.get(partner, 0) != 0)
+    return actual[name] != value
+
+
+def _is_foreign(partner: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
+    """Tell whether somebody else put a partner in force: to write the other one would zero it."""
+    value = actual.get(partner, 0)
+    return value != 0 and not (partner in ledger and ledger[partner].is_ours(value))
 
 
 def _after_writing(actual: "Mapping[str, int]", writes: "Mapping[str, int]") -> dict[str, int]:

@@ -22,10 +22,12 @@ def apply_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> Outco
     partner = SYSCTLS[change.name].partner
     try:
         if not restoring:
+            is_first = change.name not in ledger.sysctls
             _record_sysctl(change.name, change.before, change.after, ledger)
             beside = read_sysctl(procfs, partner) if partner else None
-            if beside:
-                _record_sysctl(partner, beside, 0, ledger)  # the kernel zeroes it
+            # The kernel zeroes it. What somebody put there since our first write is not its original.
+            if beside and (is_first or partner in ledger.sysctls):
+                _record_sysctl(partner, beside, 0, ledger)
         write_sysctl(procfs, change.name, change.after)
     except OSError as error:
         return Outcome(change, "denied", error.errno or 0, *_sysctl_reason(change, error))
@@ -41,10 +43,8 @@ def apply_oom_score_adj(change: SetOomScoreAdj, handle: "ProcessHandle", ledger:
         return Outcome(change, "refused", 0, *change.refusal)
     known = ledger.process(change.identity)
     try:
-        if change.rule is not None:
-            given_before = known.given if known is not None else None
-            original = known.original if known is not None else change.own
-            ledger.record_process(change.identity, Entry(original, change.after, given_before))
+        if change.rule is not None and (known is None or known.given != change.after):
+            ledger.record_process(change.identity, _entry(known, change.own, change.before, change.after))
         handle.write_oom_score_adj(change.after)
     except GONE:
         ledger.forget_process(change.identity.pid)
@@ -60,10 +60,15 @@ def apply_oom_score_adj(change: SetOomScoreAdj, handle: "ProcessHandle", ledger:
 
 def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
     known = ledger.sysctls.get(name)
+    if known is None or known.given != after:
+        ledger.record_sysctl(name, _entry(known, before, before, after))
+
+
+def _entry(known: Entry | None, own: int, before: int, after: int) -> Entry:
+    """Return the entry for a write of `after` over `before`, which stays ours if the write fails."""
     if known is None:
-        ledger.record_sysctl(name, Entry(before, after))
-    elif known.given != after:
-        ledger.record_sysctl(name, Entry(known.original, after, known.given))
+        return Entry(own, after)
+    return Entry(known.original, after, before if known.is_ours(before) else None)
 
 
 def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from oomguard.kernel.procfs import GONE
 from oomguard.kernel.sysctl import observe_memory, observe_sysctls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from oomguard.core.plan import Cause
     from oomguard.core.policy import Policy, Rule
@@ -38,16 +38,18 @@ class Planner:
         self.matcher = Matcher(policy.rules)
         self.rule_of: dict[int, int] = {}
         """By pid, the number of the rule that holds it, as last seen."""
+        self._settled: dict[int, tuple[int, bytes, int]] = {}
+        """By pid: inode, name and value of a process that needs nothing while these are the same."""
         self._own_pid = os.getpid()
 
-    def sysctl_changes(self, cause: "Cause") -> list[SetSysctl]:
-        """Return the sysctl writes that are due, in order."""
+    def sysctl_changes(self, cause: "Cause", *, leave: "Container[str]" = ()) -> list[SetSysctl]:
+        """Return the sysctl writes that are due, in order; those in `leave` stay as they are."""
         names = self.sysctl_names()
         if not names:
             return []
         actual = observe_sysctls(self.procfs, names)
         memory = observe_memory(self.procfs)
-        return diff_sysctls(self.policy, actual, memory, self.ledger.sysctls, cause=cause)
+        return diff_sysctls(self.policy, actual, memory, self.ledger.sysctls, cause=cause, leave=leave)
 
     def sysctl_names(self) -> set[str]:
         """Return the sysctls that are kept: those of the policy, and those to put back."""
@@ -69,6 +71,9 @@ class Planner:
     def process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
         """Return the change that one process needs, or None; it may be gone meanwhile."""
         try:
+            settled = self._settled.get(handle.pid)
+            if settled and settled == (handle.inode, handle.comm, handle.read_oom_score_adj()):
+                return None
             return self._process_change(handle, cause)
         except GONE:
             self.forget(handle.pid)
@@ -77,6 +82,7 @@ class Planner:
     def forget(self, pid: int) -> None:
         """Drop what is known of a process that is gone."""
         self.rule_of.pop(pid, None)
+        self._settled.pop(pid, None)
         self.ledger.forget_process(pid)
 
     def forget_all_but(self, pids: set[int]) -> None:
@@ -113,6 +119,7 @@ class Planner:
 
     def _process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
         rule = self.governing_rule(handle)
+        self._settled.pop(handle.pid, None)
         if rule is None:
             self.rule_of.pop(handle.pid, None)
             if handle.pid not in self.ledger.processes:
@@ -129,6 +136,8 @@ class Planner:
         if wanted == value:
             if entry is not None and (rule is None or not entry.is_ours(value)):
                 self.ledger.forget_process(handle.pid)  # the value it has is its own by now
+            if rule is not None and self.matcher.is_decided_by_name(handle.comm):
+                self._settled[handle.pid] = (handle.inode, handle.comm, value)
             return None
         held = rule is not None and wanted != own
         if entry is not None and entry.given == wanted:

@@ -50,9 +50,8 @@ class Reconciler:
             return
         # A limit may have been denied, or taken otherwise than planned: what the mode would put in
         # force is judged by what the kernel has now.
-        for change in self.planner.sysctl_changes(cause):
-            if change.name not in tried:
-                yield self._apply(change, None, now)
+        for change in self.planner.sysctl_changes(cause, leave=tried):
+            yield self._apply(change, None, now)
 
     def process(self, pid: int, cause: "Cause", now: float) -> "Outcome | None":
         """Bring one process to the policy; None if there was nothing to do, or it is gone."""
