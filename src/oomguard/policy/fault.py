@@ -40,6 +40,18 @@ class Fault(NamedTuple):
         return ": ".join(part for part in parts if part)
 
 
+class Words(NamedTuple):
+    """A fault apart from its place."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+    def at(self, file: str, line: int, column: int, path: str, severity: Severity = "error") -> Fault:
+        """Return the fault at a place."""
+        return Fault(file, line, column, path, self.message, self.hint, severity, self.code)
+
+
 class PolicyError(OomguardError):
     """The policy can not be used. `faults` holds everything that is wrong with it, in file order."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import OOM_SCORE_ADJ_MIN
 from oomguard.policy.fault import Fault, excerpt
-from oomguard.policy.prose import place
+from oomguard.policy.nodes import place
 from oomguard.policy.shadow import shadows
 
 if TYPE_CHECKING:

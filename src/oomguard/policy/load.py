@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from oomguard.core.policy import Policy
-from oomguard.policy import model, nodes, prose, relations, scalar
+from oomguard.policy import model, nodes, prose, relations, scalar, tree
 from oomguard.policy.compile import Document, Users, compile_policy, digest
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.lint import Subject, lint
@@ -71,7 +71,7 @@ def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
     """Return the keys of a file, None where there is nothing to look at."""
     if source.fault is not None:
         return None, [source.fault]
-    root, faults = nodes.parse(source.file, source.content)
+    root, faults = tree.parse(source.file, source.content)
     if root is None and not faults:
         return nodes.Mapping({}, 1, 1), faults
     if root is None or isinstance(root, nodes.Mapping):

@@ -1,23 +1,8 @@
-"""A policy file as a tree of nodes that remember their line and column.
+"""A policy file as a tree of nodes that remember their line and column."""
 
-PyYAML's own loader keeps the last of two equal keys, builds objects from tags and expands aliases
-without limit. So its events are taken, and the tree is built here: bounded, without recursion,
-and every refusal is a fault that names its place.
-"""
+from typing import NamedTuple
 
-from typing import NamedTuple, NoReturn
-
-import yaml
-
-from oomguard.policy.fault import Fault, excerpt
-from oomguard.policy.syntax import syntax_fault
-from oomguard.policy.unicode import decode, has_surrogate
-
-DEPTH_LIMIT = 20
-NODE_LIMIT = 400_000
-ALIAS_LIMIT = 100_000
-
-_LOADER: "type[yaml.CSafeLoader | yaml.SafeLoader]" = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from oomguard.policy.fault import excerpt
 
 
 class Scalar(NamedTuple):
@@ -55,268 +40,30 @@ class Mapping(NamedTuple):
 
 Node = Scalar | Sequence | Mapping
 
-_NO_KEY = Scalar("", plain=True, line=0, column=0)  # stands for a key that was refused
+
+class Place(NamedTuple):
+    """Where in a file something is: the node, its position, and its path in words and in keys."""
+
+    node: Node
+    line: int
+    column: int
+    path: str
+    keys: tuple[str, ...]
+    is_item: bool = False
 
 
-class Tree(NamedTuple):
-    """The root of a file, None where it is empty or can not be read, and what was wrong with it."""
-
-    root: Node | None
-    faults: list[Fault]
-
-
-class _StopError(Exception):
-    """The rest of the file is not worth reading."""
-
-
-def parse(file: str, content: bytes) -> Tree:
-    """Build the tree of one policy file."""
-    text = decode(file, content)
-    if isinstance(text, Fault):
-        return Tree(None, [text])
-    builder = _Builder(file)
-    try:
-        for event in yaml.parse(text, Loader=_LOADER):
-            builder.take(event)
-    except yaml.MarkedYAMLError as error:
-        return Tree(None, [*builder.faults, syntax_fault(file, text, error)])
-    except _StopError:
-        return Tree(None, builder.faults)
-    return Tree(builder.root, builder.faults)
-
-
-class _Frame:
-    """A list or mapping whose end has not been read yet."""
-
-    __slots__ = ("anchor", "entries", "height", "items", "key", "node", "size_before")
-
-    def __init__(self, node: Sequence | Mapping, anchor: str | None, size_before: int) -> None:
-        self.node = node
-        self.items = node.items if isinstance(node, Sequence) else None
-        self.entries = node.entries if isinstance(node, Mapping) else None
-        self.anchor = anchor
-        self.size_before = size_before
-        self.height = 1
-        self.key: Scalar | None = None
-
-
-class _Anchor(NamedTuple):
-    node: Node | None  # None while it is being read: an alias in there would refer to itself
-    size: int = 1
-    height: int = 0
-
-
-class _Builder:
-    """Takes YAML events one by one and grows the tree."""
-
-    def __init__(self, file: str) -> None:
-        self.root: Node | None = None
-        self.faults: list[Fault] = []
-        self._file = file
-        self._stack: list[_Frame] = []
-        self._anchors: dict[str, _Anchor] = {}
-        self._documents = 0
-        self._nodes = 0
-        self._expanded = 0
-
-    def take(self, event: yaml.Event) -> None:
-        if isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
-            self._start(event)
-        elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
-            self._end()
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._documents += 1
-            if self._documents > 1:
-                line, column = _place(event)
-                self._stop(
-                    line,
-                    column,
-                    "several-documents",
-                    "a second YAML document starts here; a policy file holds one",
-                    "remove the '---', or move the second part to a drop-in of its own",
-                )
-
-    def _scalar(self, event: yaml.ScalarEvent) -> None:
-        line, column = _place(event)
-        self._count(line, column)
-        if event.tag is not None:
-            self._refuse_tag(event.tag, line, column)
-        text = event.value
-        if has_surrogate(text):
-            self._refuse(
-                line, column, "not-unicode", "holds half of a surrogate pair, which is no character", ""
-            )
-            text = ""
-        node = Scalar(text, not event.style, line, column)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = _Anchor(node)
-        self._add(node)
-
-    def _start(self, event: "yaml.SequenceStartEvent | yaml.MappingStartEvent") -> None:
-        line, column = _place(event)
-        self._count(line, column)
-        self._refuse_depth(len(self._stack) + 1, line, column)
-        if event.tag is not None:
-            self._refuse_tag(event.tag, line, column)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = _Anchor(None)
-        is_list = isinstance(event, yaml.SequenceStartEvent)
-        node = Sequence([], line, column) if is_list else Mapping({}, line, column)
-        self._stack.append(_Frame(node, event.anchor, self._nodes + self._expanded - 1))
-
-    def _end(self) -> None:
-        frame = self._stack.pop()
-        if frame.anchor is not None:
-            size = self._nodes + self._expanded - frame.size_before
-            self._anchors[frame.anchor] = _Anchor(frame.node, size, frame.height)
-        self._add(frame.node, frame.height)
-
-    def _alias(self, event: yaml.AliasEvent) -> None:
-        line, column = _place(event)
-        name = event.anchor or ""
-        anchor = self._anchors.get(name)
-        if anchor is None:
-            self._refuse(
-                line,
-                column,
-                "unknown-anchor",
-                f"*{excerpt(name)} refers to an anchor &{excerpt(name)} that is not above it",
-                f"a name that begins with * must be quoted: '*{excerpt(name)}'",
-            )
-            self._add(Scalar(f"*{name}", plain=False, line=line, column=column))
-            return
-        if anchor.node is None:
-            self._stop(
-                line,
-                column,
-                "recursive-alias",
-                f"*{excerpt(name)} stands inside of what &{excerpt(name)} names: it would never end",
-                "write the value out",
-            )
-        self._expanded += anchor.size
-        if self._expanded > ALIAS_LIMIT:
-            self._stop(
-                line,
-                column,
-                "too-many-aliases",
-                f"aliases stand for more than {ALIAS_LIMIT:,} values up to here",
-                "write fewer rules with longer lists of names",
-            )
-        self._refuse_depth(len(self._stack) + anchor.height, line, column)
-        node = anchor.node
-        if isinstance(node, Scalar):
-            node = node._replace(line=line, column=column)
-        self._add(node, anchor.height)
-
-    def _add(self, node: Node, height: int = 0) -> None:
-        if not self._stack:
-            self.root = node
-            return
-        frame = self._stack[-1]
-        frame.height = max(frame.height, height + 1)
-        if frame.items is not None:
-            frame.items.append(node)
-        elif frame.key is None:
-            frame.key = self._key(node)
-        else:
-            self._entry(frame, node)
-
-    def _key(self, node: Node) -> Scalar:
-        if isinstance(node, Scalar):
-            return node
-        what = "list" if isinstance(node, Sequence) else "mapping"
-        self._refuse(
-            node.line,
-            node.column,
-            "complex-key",
-            f"a {what} can not be a key",
-            "text that begins with [ or { must be quoted",
-        )
-        return _NO_KEY
-
-    def _entry(self, frame: _Frame, value: Node) -> None:
-        key, frame.key = frame.key, None
-        assert key is not None
-        assert frame.entries is not None
-        if key is _NO_KEY:
-            return
-        if key.text == "<<" and key.plain:
-            self._refuse(
-                key.line,
-                key.column,
-                "merge-key",
-                "merge keys (<<) are not part of the policy language",
-                "repeat the keys, or name several processes in one rule: name: [a, b]",
-            )
-            return
-        first = frame.entries.get(key.text)
-        if first is not None:
-            self._refuse(
-                key.line,
-                key.column,
-                "duplicate-key",
-                f"{excerpt(key.text)} is given twice, first on line {first.line}",
-                "remove one of the two: YAML would silently keep the last"
-                if key.text not in {"rules", "vm", "kernel"}
-                else "put everything below the first one",
-            )
-            return
-        frame.entries[key.text] = Entry(value, key.line, key.column)
-
-    def _count(self, line: int, column: int) -> None:
-        self._nodes += 1
-        if self._nodes > NODE_LIMIT:
-            self._stop(
-                line,
-                column,
-                "too-many-values",
-                f"the file holds more than {NODE_LIMIT:,} values",
-                "use globs and lists of names, or spread the rules over drop-ins",
-            )
-
-    def _refuse_depth(self, depth: int, line: int, column: int) -> None:
-        if depth > DEPTH_LIMIT:
-            self._stop(
-                line,
-                column,
-                "too-deep",
-                f"lists and mappings are nested more than {DEPTH_LIMIT} deep",
-                "a policy needs four levels; text that begins with [ or { must be quoted",
-            )
-
-    def _refuse_tag(self, tag: str, line: int, column: int) -> None:
-        shown = tag.replace("tag:yaml.org,2002:", "!!", 1)
-        self._refuse(
-            line,
-            column,
-            "tag",
-            f"YAML tags ({excerpt(shown)}) are not part of the policy language",
-            "remove the tag; text that begins with ! must be quoted",
-        )
-
-    def _refuse(self, line: int, column: int, code: str, message: str, hint: str) -> None:
-        self.faults.append(Fault(self._file, line, column, self._path(), message, hint, code=code))
-
-    def _stop(self, line: int, column: int, code: str, message: str, hint: str) -> NoReturn:
-        self._refuse(line, column, code, message, hint)
-        raise _StopError
-
-    def _path(self) -> str:
-        """Return where in the tree we are, as `rules[3].name`."""
-        path = ""
-        for frame in self._stack:
-            if frame.items is not None:
-                path += f"[{len(frame.items)}]"
-            elif frame.key is not None:
-                path += f".{excerpt(frame.key.text)}" if path else excerpt(frame.key.text)
-        return path
-
-
-def _place(event: yaml.Event) -> tuple[int, int]:
-    mark = event.start_mark
-    assert mark is not None
-    return mark.line + 1, mark.column + 1
+def place(root: Node, loc: tuple[int | str, ...]) -> Place:
+    """Follow pydantic's location down the tree, past the names that it gives to alternatives."""
+    here = Place(root, root.line, root.column, "", ())
+    for part in loc:
+        node = here.node
+        if isinstance(node, Sequence) and isinstance(part, int):
+            item = node.items[part]
+            here = Place(item, item.line, item.column, f"{here.path}[{part}]", here.keys, is_item=True)
+        elif isinstance(node, Mapping) and isinstance(part, str):
+            entry = node.entries.get(part)
+            if entry is not None:
+                path = f"{here.path}.{excerpt(part)}" if here.path else excerpt(part)
+                value = entry.value
+                here = Place(value, value.line, value.column, path, (*here.keys, part))
+    return here

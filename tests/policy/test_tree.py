@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomguard.policy import nodes
+from oomguard.policy import tree
 from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
 from oomguard.policy.scalar import data
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _parse(text: str) -> Node:
-    root, faults = nodes.parse("x.yaml", text.encode())
+    root, faults = tree.parse("x.yaml", text.encode())
     assert faults == []
     assert root is not None
     return root
@@ -22,7 +22,7 @@ def _parse(text: str) -> Node:
 
 def _faults(content: str | bytes) -> "list[Fault]":
     raw = content.encode() if isinstance(content, str) else content
-    return nodes.parse("x.yaml", raw).faults
+    return tree.parse("x.yaml", raw).faults
 
 
 def test_every_node_knows_its_line_and_column() -> None:
@@ -37,7 +37,7 @@ def test_every_node_knows_its_line_and_column() -> None:
 
 def test_columns_count_characters_and_a_byte_order_mark_counts_nothing() -> None:
     """An editor and a fault agree on the column."""
-    root, faults = nodes.parse("x.yaml", b"\xef\xbb\xbf\xc3\xa9: {b: c}")
+    root, faults = tree.parse("x.yaml", b"\xef\xbb\xbf\xc3\xa9: {b: c}")
     assert faults == []
     assert isinstance(root, Mapping)
     inner = root.entries["é"].value
@@ -49,7 +49,7 @@ def test_columns_count_characters_and_a_byte_order_mark_counts_nothing() -> None
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing but words\n", "%YAML 1.1\n---\n# x\n"])
 def test_an_empty_file_has_no_root_to_speak_of(text: str) -> None:
     """Nothing, or the empty scalar after `---`."""
-    root, faults = nodes.parse("x.yaml", text.encode())
+    root, faults = tree.parse("x.yaml", text.encode())
     assert faults == []
     assert root is None or root[:2] == ("", True)
 
@@ -113,7 +113,7 @@ def test_nesting_through_aliases_is_bounded_too() -> None:
 def test_bombs_are_defused_in_bounded_time(content: str, code: str) -> None:
     """Four megabytes of malice take seconds at most, and say what was wrong."""
     start = time.process_time()
-    root, faults = nodes.parse("x.yaml", content.encode())
+    root, faults = tree.parse("x.yaml", content.encode())
     assert time.process_time() - start < 10
     assert root is None
     assert faults[-1].code == code
@@ -121,7 +121,7 @@ def test_bombs_are_defused_in_bounded_time(content: str, code: str) -> None:
 
 def test_all_duplicate_keys_are_found_and_the_first_value_stays() -> None:
     """Each names the line of the first."""
-    root, faults = nodes.parse("x.yaml", b"a: 1\nb: 2\na: 3\nb: 4\na: 5\n")
+    root, faults = tree.parse("x.yaml", b"a: 1\nb: 2\na: 3\nb: 4\na: 5\n")
     assert [(fault.line, fault.message) for fault in faults] == [
         (3, "a is given twice, first on line 1"),
         (4, "b is given twice, first on line 2"),
@@ -135,7 +135,7 @@ def test_the_pure_python_parser_is_understood_as_well(monkeypatch: pytest.Monkey
     """PyYAML without libyaml words its complaints differently."""
     import yaml
 
-    monkeypatch.setattr(nodes, "_LOADER", yaml.SafeLoader)
+    monkeypatch.setattr(tree, "_LOADER", yaml.SafeLoader)
     wanted = {
         "a:\n\t- b": "the line is indented with a tab",
         "a: b: c": "a ': ' where no key can be",
