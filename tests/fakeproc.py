@@ -20,7 +20,11 @@ _BY_PATH = {row.path: row for row in SYSCTLS.values()}
 
 
 class FakeKernel(Procfs):
-    """The one thing the tree cannot do by itself: to zero the partner of a sysctl that is written."""
+    """What the tree cannot do by itself: list pids in order, zero the partner of a sysctl."""
+
+    def pids(self) -> list[int]:
+        """Return the pids in the kernel's order."""
+        return sorted(super().pids())
 
     def write(self, path: str, text: bytes) -> None:
         """Write a file, and what the kernel writes beside it."""
