@@ -7,8 +7,8 @@ faults of single keys.
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.policy.fault import Fault, excerpt
-from oomguard.policy.model import CONDITIONS, Bound, Rule
+from oomguard.policy.fault import Fault, Words, excerpt
+from oomguard.policy.model import CONDITIONS, Bound, Language, Rule
 from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
 
 if TYPE_CHECKING:
@@ -50,38 +50,39 @@ def faults(roots: "Iterable[Root]") -> "Iterator[Fault]":
 
 def _rules(root: Root) -> "Iterator[Fault]":
     rules = _value(root.node, "rules")
-    if not isinstance(rules, Sequence):
-        return
-    for number, rule in enumerate(rules.items):
+    for number, rule in enumerate(rules.items if isinstance(rules, Sequence) else ()):
         if not isinstance(rule, Mapping):
             continue
         path = f"rules[{number}]"
-        keys = rule.entries.keys()
-        if keys <= Rule.model_fields.keys() and keys.isdisjoint(CONDITIONS):
-            yield Fault(
-                root.file,
-                rule.line,
-                rule.column,
-                path,
-                "has no condition and would match every process; "
-                f"give at least one of {', '.join(CONDITIONS)}",
-                "if every process is meant: name: '*'",
-                code="no-condition",
-            )
+        if _lacks(rule, CONDITIONS, Rule):
+            yield _NO_CONDITION.at(root.file, rule.line, rule.column, path)
         bound = _value(rule, "oom_score_adj")
-        if isinstance(bound, Mapping) and len(bound.entries.keys() & Bound.model_fields.keys()) != 1:
-            if bound.entries.keys() - Bound.model_fields.keys():
-                continue  # a misspelt key is said by itself
-            yield Fault(
-                root.file,
-                bound.line,
-                bound.column,
-                f"{path}.oom_score_adj",
-                "must have exactly one of at_most and at_least"
-                + (", got both" if bound.entries else ", got an empty mapping"),
-                "at_most lowers what is higher, at_least raises what is lower",
-                code="one-bound",
-            )
+        if not isinstance(bound, Mapping):
+            continue
+        if bound.entries.keys() >= Bound.model_fields.keys():
+            yield _one_bound("both").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
+        elif _lacks(bound, tuple(Bound.model_fields), Bound):
+            yield _one_bound("none").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
+
+
+def _lacks(node: Mapping, keys: tuple[str, ...], language: type[Language]) -> bool:
+    """Tell whether none of `keys` is there, and none can have been meant by a key that is misspelt."""
+    return node.entries.keys() <= language.model_fields.keys() and node.entries.keys().isdisjoint(keys)
+
+
+_NO_CONDITION = Words(
+    "no-condition",
+    f"has no condition and would match every process; give at least one of {', '.join(CONDITIONS)}",
+    "if every process is meant: name: '*'",
+)
+
+
+def _one_bound(got: str) -> Words:
+    return Words(
+        "one-bound",
+        f"must have exactly one of at_most and at_least, got {got}",
+        "at_most lowers what is higher, at_least raises what is lower",
+    )
 
 
 def _single_values(root: Root) -> "Iterator[tuple[str, _Said]]":
@@ -99,28 +100,22 @@ def _single_values(root: Root) -> "Iterator[tuple[str, _Said]]":
 def _contradictions(name: str, here: _Said, said: dict[str, _Said]) -> "Iterator[Fault]":
     first = said.get(name)
     if first is not None and first.text != here.text:
-        yield Fault(
-            here.file,
-            here.line,
-            here.column,
-            name,
+        words = Words(
+            "contradiction",
             f"is {excerpt(here.text)} here and {excerpt(first.text)} at {first.source}",
             "keep one of the two: drop-ins add to a policy, they do not override it",
-            code="contradiction",
         )
+        yield words.at(here.file, here.line, here.column, name)
     partner = SYSCTLS[name].partner if name in SYSCTLS else ""
     other = said.get(partner)
     if other is not None:
-        yield Fault(
-            here.file,
-            here.line,
-            here.column,
-            name,
+        words = Words(
+            "exclusive-pair",
             f"excludes {partner}, which is set at {other.source}: "
             "the kernel zeroes one when the other is written",
             "keep the one you mean",
-            code="exclusive-pair",
         )
+        yield words.at(here.file, here.line, here.column, name)
 
 
 def _value(node: Mapping, key: str) -> Node | None:
