@@ -158,8 +158,11 @@ def diff_sysctls(
     return changes
 
 
-def _must_write(name: str, value: int, actual: "Mapping[str, int]", wanted: "Mapping[str, object]") -> bool:
-    if value == 0 and SYSCTLS[name].partner in wanted:
+def _must_write(
+    name: str, value: int, actual: "Mapping[str, int]", wanted: "Mapping[str, tuple[int, Cause, str]]"
+) -> bool:
+    partner = wanted.get(SYSCTLS[name].partner)
+    if value == 0 and partner is not None and partner[0] != 0:
         return False  # writing the partner zeroes this one
     return actual[name] != value
 
