@@ -86,13 +86,12 @@ def plan(reconciler: Reconciler) -> list[Change]:
 
 def described(change: Change, expected: Case) -> Case:
     """Return a change as a case writes it, with the optional keys that `expected` has."""
-    is_process = isinstance(change, SetOomScoreAdj)
-    source = (change.rule.source if change.rule else "") if is_process else change.source
-    found: Case = {
-        "target": change.identity.pid if is_process else change.name,
-        "from": change.before,
-        "to": change.after,
-    }
+    target: int | str
+    if isinstance(change, SetOomScoreAdj):
+        target, source = change.identity.pid, change.rule.source if change.rule else ""
+    else:
+        target, source = change.name, change.source
+    found: Case = {"target": target, "from": change.before, "to": change.after}
     if "cause" in expected:
         found["cause"] = change.cause
     if "line" in expected:
@@ -106,7 +105,7 @@ def described(change: Change, expected: Case) -> Case:
 
 def values(proc: FakeProc) -> Values:
     """Return every value there is."""
-    return {**proc.oom_score_adjs(), **proc.sysctls()}
+    return dict([*proc.oom_score_adjs().items(), *proc.sysctls().items()])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,0 +1,144 @@
+"""Overcommit arithmetic and the interlock."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomguard.core.commit import (
+    ADMIN_RESERVE,
+    KBYTES,
+    MODE,
+    RATIO,
+    USER_RESERVE,
+    Memory,
+    commit_limit_kib,
+    interlock,
+    kib,
+    usable_limit_kib,
+    write_order,
+)
+
+GIB = 1024 * 1024
+
+
+def memory(**fields: int) -> Memory:
+    """Return a host of 8 GiB with 2 GiB of swap, half of it promised."""
+    return Memory(8 * GIB, 2 * GIB, 0, 6 * GIB, 4 * GIB)._replace(**fields)
+
+
+@pytest.mark.parametrize(
+    ("host", "knobs", "limit"),
+    [
+        (memory(), {RATIO: 50}, 6 * GIB),
+        (memory(), {}, 6 * GIB),
+        (memory(), {RATIO: 0}, 2 * GIB),
+        (memory(), {RATIO: 100}, 10 * GIB),
+        (memory(), {RATIO: 250}, 22 * GIB),
+        (memory(), {RATIO: 50, KBYTES: 0}, 6 * GIB),
+        (memory(), {RATIO: 0, KBYTES: GIB}, 3 * GIB),
+        (memory(hugetlb_kib=4 * GIB), {RATIO: 50}, 4 * GIB),
+        (memory(hugetlb_kib=4 * GIB), {RATIO: 0, KBYTES: GIB}, 3 * GIB),
+        (memory(swap_total_kib=0), {RATIO: 50}, 4 * GIB),
+    ],
+)
+def test_the_limit_is_the_kernels(host: Memory, knobs: dict[str, int], limit: int) -> None:
+    """A share of what is no huge page, or an absolute amount; swap on top of either."""
+    assert commit_limit_kib(host, knobs) == limit
+
+
+def test_the_reserves_are_not_usable() -> None:
+    """An ordinary process finds the limit less what is kept for root and for recovery."""
+    assert usable_limit_kib(memory(), {RATIO: 50, ADMIN_RESERVE: GIB, USER_RESERVE: 2 * GIB}) == 3 * GIB
+
+
+def why_not(host: Memory, actual: dict[str, int], final: dict[str, int], headroom: int = 10) -> str:
+    """Return the reason of a refusal, "" where there is none."""
+    refusal = interlock(host, actual=actual, final=final, headroom_percent=headroom)
+    return "" if refusal is None else refusal.reason
+
+
+def test_a_refusal_tells_the_exact_numbers() -> None:
+    """What would be, what is promised, and with which headroom."""
+    reason = why_not(
+        memory(committed_kib=5 * GIB),
+        {MODE: 0, RATIO: 50},
+        {MODE: 2, RATIO: 50, USER_RESERVE: GIB},
+    )
+    assert reason == (
+        "CommitLimit would be 6.0 GiB (5.0 GiB of it usable), but Committed_AS is 5.0 GiB, "
+        "5.5 GiB with 10 % headroom: every later allocation on this host would fail"
+    )
+
+
+def test_reserves_beyond_the_limit_leave_nothing_usable() -> None:
+    """Never less than nothing."""
+    reason = why_not(memory(), {MODE: 0}, {MODE: 2, RATIO: 0, USER_RESERVE: 9 * GIB})
+    assert "(0 KiB of it usable)" in reason
+
+
+@pytest.mark.parametrize(
+    ("actual", "final", "committed", "refused"),
+    [
+        ({MODE: 0, RATIO: 50}, {MODE: 1, RATIO: 0}, 9 * GIB, False),
+        ({MODE: 2, RATIO: 50}, {MODE: 0, RATIO: 0}, 9 * GIB, False),
+        ({MODE: 0, RATIO: 50}, {MODE: 2, RATIO: 50}, 6 * GIB, True),
+        ({MODE: 0, RATIO: 50}, {MODE: 2, RATIO: 50}, 5 * GIB, False),
+        ({MODE: 2, RATIO: 50}, {MODE: 2, RATIO: 50}, 9 * GIB, False),
+        ({MODE: 2, RATIO: 50}, {MODE: 2, RATIO: 60}, 9 * GIB, False),
+        ({MODE: 2, RATIO: 50}, {MODE: 2, RATIO: 40}, 9 * GIB, True),
+        ({MODE: 2, RATIO: 50}, {MODE: 2, RATIO: 40}, 1 * GIB, False),
+        ({MODE: 2, RATIO: 50}, {MODE: 2, RATIO: 50, USER_RESERVE: GIB}, 9 * GIB, True),
+        ({MODE: 2, RATIO: 50}, {MODE: 2, RATIO: 0, KBYTES: 9 * GIB}, 9 * GIB, False),
+    ],
+)
+def test_only_tightening_is_refused(
+    actual: dict[str, int], final: dict[str, int], committed: int, *, refused: bool
+) -> None:
+    """To strict accounting, or under it to less."""
+    assert bool(why_not(memory(committed_kib=committed), actual, final)) is refused
+
+
+def test_headroom_counts_to_the_last_kib() -> None:
+    """At the limit is allowed, one beyond is not."""
+    final = {MODE: 2, RATIO: 50}
+    assert not why_not(memory(committed_kib=6 * GIB), {MODE: 0}, final, headroom=0)
+    assert why_not(memory(committed_kib=6 * GIB + 1), {MODE: 0}, final, headroom=0)
+
+
+@given(
+    st.builds(Memory, *[st.integers(0, 2**40)] * 5),
+    st.fixed_dictionaries({MODE: st.integers(0, 2), RATIO: st.integers(0, 200)}),
+    st.fixed_dictionaries({MODE: st.just(2), RATIO: st.integers(0, 200), KBYTES: st.integers(0, 2**40)}),
+    st.integers(0, 1000),
+)
+def test_what_is_allowed_leaves_room_or_was_worse_before(
+    host: Memory, actual: dict[str, int], final: dict[str, int], headroom: int
+) -> None:
+    """The law of the interlock, for any host and settings."""
+    if not why_not(host, actual, final, headroom):
+        room = usable_limit_kib(host, final)
+        was = usable_limit_kib(host, actual) if actual[MODE] == 2 else None
+        assert host.committed_kib * (100 + headroom) // 100 <= room or (was is not None and room >= was)
+
+
+def test_tightening_writes_the_mode_last_and_loosening_first() -> None:
+    """All else keeps its order."""
+    names = ["vm.swappiness", MODE, RATIO]
+    assert write_order(names, tightening=True) == ["vm.swappiness", RATIO, MODE]
+    assert write_order(names, tightening=False) == [MODE, "vm.swappiness", RATIO]
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0 KiB"),
+        (1023, "1023 KiB"),
+        (1024, "1.0 MiB"),
+        (8 * GIB, "8.0 GiB"),
+        (5 * 1024**3, "5.0 TiB"),
+        (2**64, "17179869184.0 TiB"),
+    ],
+)
+def test_amounts_are_written_as_people_read_them(amount: int, text: str) -> None:
+    """With one digit behind the point from MiB on."""
+    assert kib(amount) == text

@@ -1,0 +1,267 @@
+"""Decisions about values, and the laws of applying and restoring sysctls in a model of the kernel."""
+
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from oomguard.core.commit import MODE, Memory
+from oomguard.core.plan import (
+    Entry,
+    SetSysctl,
+    _after_writing,
+    diff_sysctls,
+    trust_refusal,
+    wanted_oom_score_adj,
+)
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.process import Identity, Process
+from oomguard.core.sysctl import SYSCTLS
+
+RATIO, KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"
+DIRTY_RATIO, DIRTY_BYTES = "vm.dirty_ratio", "vm.dirty_bytes"
+PLENTY = Memory(10**9, 0, 0, 10**9, 0)
+
+
+def policy(**values: int) -> Policy:
+    """Return a policy that asks for sysctls of vm.* by their short names."""
+    made = [
+        SysctlSetting(f"vm.{name}", value, "p.yaml", line)
+        for line, (name, value) in enumerate(values.items(), 1)
+    ]
+    return Policy(sysctls=tuple(made))
+
+
+def rule(value: Value, **terms: Any) -> Rule:
+    """Return a rule by name."""
+    return Rule(0, (b"x",), Terms(value)._replace(**terms), "p.yaml", 1)
+
+
+# One value
+
+
+@pytest.mark.parametrize(
+    ("value", "own", "wanted"),
+    [
+        (Value("exact", 0), 5, 0),
+        (Value("exact", -1000), 5, -1000),
+        (Value("keep"), 5, None),
+        (Value("at_most", 0), 5, 0),
+        (Value("at_most", 0), -5, -5),
+        (Value("at_least", 0), -5, 0),
+        (Value("at_least", 0), 5, 5),
+    ],
+)
+def test_each_kind_of_value_makes_its_own_of_what_is_there(
+    value: Value, own: int, wanted: int | None
+) -> None:
+    """None is to leave it alone, 0 is a value."""
+    assert value.wanted(own) == wanted
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "own"),
+    [
+        (None, 7, 7),
+        (Entry(5, 300), 300, 5),
+        (Entry(5, 300), 200, 200),
+        (Entry(5, 300, 200), 200, 5),
+        (Entry(0, 0), 0, 0),
+        (Entry(5, 300, 0), 0, 5),
+    ],
+)
+def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: int, own: int) -> None:
+    """And without a rule it shall have what it owns."""
+    assert wanted_oom_score_adj(None, entry, value) == (own, own)
+
+
+@pytest.mark.parametrize(
+    ("terms", "facts", "refused"),
+    [
+        ({}, {"uid": 1000}, True),
+        ({}, {"uid": 0}, False),
+        ({}, {"uid": 0, "in_user_namespace": True}, True),
+        ({}, {"uid": 1000, "cgroup": "/system.slice/a.service"}, False),
+        ({}, {"uid": 1000, "cgroup": "/system.slice/a.scope"}, True),
+        ({}, {"uid": 1000, "cgroup": "/user.slice/system.slice/a.service"}, True),
+        ({"trust": "name"}, {"uid": 1000}, False),
+        ({"users": ("a",), "uids": (1000,)}, {"uid": 1000}, False),
+        ({"units": ("a.service",)}, {"uid": 1000}, False),
+        ({"cgroups": ("/a",)}, {"uid": 1000}, False),
+        ({"exes": ("/a",)}, {"uid": 1000}, False),
+        ({"cmdlines": ("a",)}, {"uid": 1000}, True),
+        ({"user_units": ("a.service",)}, {"uid": 1000}, True),
+    ],
+)
+def test_protection_takes_more_than_a_name(
+    terms: dict[str, Any], facts: dict[str, Any], *, refused: bool
+) -> None:
+    """Lowering does; raising and leaving never do."""
+    process = Process(Identity(2, 2), b"x")._replace(**facts)
+    protecting = rule(Value("exact", -1), **terms)
+    assert (trust_refusal(protecting, process, own=0, wanted=-1) is not None) is refused
+    assert trust_refusal(protecting, process, own=0, wanted=0) is None
+    assert trust_refusal(protecting, process, own=0, wanted=1) is None
+
+
+# Many sysctls
+
+
+def test_what_is_left_does_not_count_as_written() -> None:
+    """A limit that could not be written is judged by what it is, not by what it should be."""
+    actual = {MODE: 0, RATIO: 50, KBYTES: 0}
+    memory = Memory(1000, 0, 0, 500, 600)
+    wanted = policy(overcommit_memory=2, overcommit_ratio=90)
+    changes = diff_sysctls(wanted, actual, memory, {}, cause="policy")
+    assert [(change.name, change.refusal is None) for change in changes] == [(RATIO, True), (MODE, True)]
+    left = diff_sysctls(wanted, actual, memory, {}, cause="policy", leave={RATIO})
+    assert [(change.name, change.refusal is None) for change in left] == [(MODE, False)]
+
+
+def test_without_meminfo_nothing_is_refused() -> None:
+    """Where /proc has none, there is nothing to reckon with."""
+    changes = diff_sysctls(policy(overcommit_memory=2), {MODE: 0}, None, {}, cause="policy")
+    assert [change.refusal for change in changes] == [None]
+
+
+def test_a_refused_mode_lets_the_limits_through() -> None:
+    """Before the mode is strict a limit binds nobody, and the next try finds it there."""
+    changes = diff_sysctls(
+        policy(overcommit_memory=2, overcommit_ratio=90),
+        {MODE: 0, RATIO: 50, KBYTES: 0},
+        Memory(1000, 0, 0, 500, 5000),
+        {},
+        cause="policy",
+    )
+    assert [(change.name, change.refusal is None) for change in changes] == [(RATIO, True), (MODE, False)]
+
+
+class Kernel:
+    """What the kernel does with sysctls, and the ledger kept of it as `reconcile.apply` keeps it."""
+
+    def __init__(self, values: dict[str, int]) -> None:
+        self.values = dict(values)
+        self.ledger: dict[str, Entry] = {}
+
+    def write(self, name: str, value: int) -> None:
+        """Write one, as whoever."""
+        if name.startswith("vm.dirty") and self.values[name] == value:
+            return
+        self.values = _after_writing(self.values, {name: value})
+
+    def plan(self, policy: Policy) -> list[SetSysctl]:
+        """Return what is due."""
+        return diff_sysctls(policy, self.values, PLENTY, self.ledger, cause="policy")
+
+    def apply(self, policy: Policy) -> None:
+        """Make every change that is due."""
+        for change in self.plan(policy):
+            partner = SYSCTLS[change.name].partner
+            if change.cause == "restore":
+                self.ledger.pop(change.name, None)
+                self.ledger.pop(partner, None)
+            else:
+                is_first = change.name not in self.ledger
+                self._record(change.name, change.after)
+                if self.values.get(partner) and (is_first or partner in self.ledger):
+                    self._record(partner, 0)
+            self.write(change.name, change.after)
+
+    def _record(self, name: str, after: int) -> None:
+        before, known = self.values[name], self.ledger.get(name)
+        if known is None:
+            self.ledger[name] = Entry(before, after)
+        elif known.given != after:
+            self.ledger[name] = Entry(known.original, after, before if known.is_ours(before) else None)
+
+
+NAMES = (MODE, RATIO, KBYTES, DIRTY_RATIO, DIRTY_BYTES, "vm.swappiness")
+numbers = st.integers(0, 3)
+
+
+@st.composite
+def starts(draw: st.DrawFn) -> dict[str, int]:
+    """Generate what the kernel has at first: never both of a pair."""
+    values = {name: draw(numbers) for name in NAMES} | {MODE: draw(st.integers(0, 1))}
+    for one, other in ((RATIO, KBYTES), (DIRTY_RATIO, DIRTY_BYTES)):
+        values[draw(st.sampled_from([one, other]))] = 0
+    return values
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Generate what a policy asks for: never both of a pair."""
+    wanted: dict[str, int] = draw(st.dictionaries(st.sampled_from(NAMES), numbers))
+    if MODE in wanted:
+        wanted[MODE] = min(wanted[MODE], 2)
+    for one, other in ((RATIO, KBYTES), (DIRTY_RATIO, DIRTY_BYTES)):
+        if one in wanted:
+            wanted.pop(other, None)
+    return policy(**{name.removeprefix("vm."): value for name, value in wanted.items()})
+
+
+@settings(deadline=None)
+@given(starts(), policies())
+@example({RATIO: 50, KBYTES: 0}, policy(overcommit_kbytes=0))
+@example({DIRTY_RATIO: 0, DIRTY_BYTES: 3}, policy(dirty_ratio=0))
+def test_applying_a_plan_leaves_an_empty_plan(start: dict[str, int], wanted: Policy) -> None:
+    """For any kernel and policy, and every value is the declared one."""
+    kernel = Kernel(start)
+    kernel.apply(wanted)
+    assert kernel.plan(wanted) == []
+    for setting in wanted.sysctls:
+        assert kernel.values[setting.name] == setting.value
+
+
+@settings(deadline=None)
+@given(starts(), st.lists(policies(), min_size=1, max_size=4))
+@example({RATIO: 50, KBYTES: 0}, [policy(overcommit_kbytes=7), policy(overcommit_ratio=9)])
+def test_restoring_after_any_policies_gives_back_the_start(
+    start: dict[str, int], wanted: list[Policy]
+) -> None:
+    """However many policies were in force one after another."""
+    kernel = Kernel(start)
+    for one in wanted:
+        kernel.apply(one)
+    kernel.apply(Policy())
+    assert kernel.values == start
+    assert kernel.plan(Policy()) == []
+
+
+@settings(deadline=None)
+@given(starts(), policies(), st.lists(st.tuples(st.sampled_from(NAMES), st.integers(4, 9)), max_size=4))
+@example({RATIO: 50, KBYTES: 0}, policy(overcommit_ratio=8), [(KBYTES, 5)])
+def test_drift_is_healed_and_does_not_become_the_start(
+    start: dict[str, int], wanted: Policy, writes: list[tuple[str, int]]
+) -> None:
+    """What the policy names gets its start back; what it does not name is whoever wrote it last."""
+    kernel = Kernel(start)
+    kernel.apply(wanted)
+    for name, value in writes:
+        if name != MODE:
+            kernel.write(name, value)
+    strange = dict(kernel.values)
+    kernel.apply(wanted)
+    assert kernel.plan(wanted) == []
+    kernel.apply(Policy())
+    declared = {setting.name: setting.value for setting in wanted.sysctls}
+    for name in start:
+        if name in declared and start[name] != declared[name]:
+            # A 0 stays what is declared when somebody puts its partner in force: that is theirs.
+            assert kernel.values[name] == start[name] or declared[name] == 0
+        elif name not in declared and SYSCTLS[name].partner not in declared:
+            assert kernel.values[name] == strange[name]
+
+
+@settings(deadline=None)
+@given(starts(), policies(), st.sampled_from(NAMES[1:]), st.integers(4, 9))
+def test_what_somebody_else_wrote_last_is_not_restored(
+    start: dict[str, int], wanted: Policy, name: str, value: int
+) -> None:
+    """It is in force after a restore as it was before."""
+    kernel = Kernel(start)
+    kernel.apply(wanted)
+    kernel.write(name, value)
+    kernel.apply(Policy())
+    assert kernel.values[name] == value
