@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value, decode, encode
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.wire import decode, encode
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import FAULTS_LIMIT, load, parse
 

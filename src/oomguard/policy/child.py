@@ -3,7 +3,7 @@
 The daemon stays small because pydantic and PyYAML are imported here, and it stays safe because what
 parses YAML has limits and, after the files are read, no privileges. On standard output:
 
-- `{"ok": true, "warnings": [...]}` and the lines of `core.policy.encode`, exit 0; or
+- `{"ok": true, "warnings": [...]}` and the lines of `core.wire.encode`, exit 0; or
 - `{"ok": false, "faults": [...]}`, exit 78.
 
 Anything else is exit 1 and one line on standard error.
@@ -16,7 +16,7 @@ import resource
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.core.policy import encode
+from oomguard.core.wire import encode
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.source import read_sources

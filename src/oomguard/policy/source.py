@@ -10,7 +10,8 @@ import os
 import stat
 from typing import NamedTuple
 
-from oomguard.policy.fault import Fault, excerpt
+from oomguard.core.text import printable
+from oomguard.policy.fault import Fault
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes a policy file may have: some 80,000 rules."""
@@ -117,7 +118,7 @@ def _refuse_other_owners(status: os.stat_result, file: str) -> None:
             "wrong-owner",
             f"must belong to {wanted}, belongs to uid {status.st_uid}: "
             "whoever may write it decides which process is killed",
-            f"check what it says, then: chown root: {excerpt(file)}",
+            f"check what it says, then: chown root: {printable(file)}",
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         others = "everybody" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
@@ -125,7 +126,7 @@ def _refuse_other_owners(status: os.stat_result, file: str) -> None:
             "writable-by-others",
             f"may be written by {others} (mode {stat.S_IMODE(status.st_mode):04o}): "
             "whoever may write it decides which process is killed",
-            f"check what it says, then: chmod go-w {excerpt(file)}",
+            f"check what it says, then: chmod go-w {printable(file)}",
         )
 
 
