@@ -1,25 +1,27 @@
 """Which rule governs a process: the first whose conditions all hold.
 
-A process name reaches its rules through a dictionary, so the cost of a process that no rule
-names does not grow with the policy. Conditions are tried from cheap to dear: each may cost a
+A process name reaches its rules through a memo in front of an index, so the cost of a process that
+no rule names does not grow with the policy. Conditions are tried from cheap to dear: each may cost a
 system call, and none is asked before the ones in front of it hold.
 """
 
 import fnmatch
 import re
+from array import array
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Literal
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.process import COMM_LENGTH, Facts, full_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator, Sequence
 
     from oomguard.core.policy import Rule
 
 Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup", "cmdline", "exe"]
 
-_MEMO_LIMIT = 4096
+_MEMO_LIMIT = 2048
 """Names remembered before the memo starts over: enough for any host, bounded for a hostile one."""
 
 
@@ -31,23 +33,29 @@ def is_glob(pattern: str | bytes) -> bool:
 class Matcher:
     """The rules of a policy, indexed. `decide` finds the one that governs a process."""
 
-    def __init__(self, rules: "Iterable[Rule]") -> None:
-        self._exact: dict[bytes, list[Rule] | Rule] = {}
-        self._globbed: list[Rule] = []
-        self._nameless: list[Rule] = []
+    def __init__(self, rules: "Sequence[Rule]") -> None:
+        self._rules = rules
+        self._globbed: list[int] = []
+        self._nameless: list[int] = []
+        names: list[bytes] = []
+        places = array("I")
         globs: list[str] = []
-        for rule in rules:
+        for place, rule in enumerate(rules):
             if not rule.names:
-                self._nameless.append(rule)
-            has_glob = False
+                self._nameless.append(place)
+            patterns = [fnmatch.translate(_text(name)) for name in rule.names if is_glob(name)]
+            if patterns:
+                globs += patterns
+                self._globbed.append(place)
             for name in rule.names:
-                if is_glob(name):
-                    globs.append(fnmatch.translate(_text(name)))
-                    has_glob = True
-                else:
-                    self._index(name, rule)
-            if has_glob:
-                self._globbed.append(rule)
+                if not is_glob(name):
+                    names.append(name)
+                    places.append(place)
+        order = sorted(range(len(names)), key=names.__getitem__)
+        # Sorted names and a bisection hold 15,000 in a third of what a dictionary takes; a name
+        # that was seen before is found in the memo, which is one.
+        self._names = [names[at] for at in order]
+        self._places = array("I", [places[at] for at in order])
         self._any_glob = re.compile("|".join(globs)) if globs else None
         self._memo: dict[bytes, tuple[Rule, ...]] = {}
 
@@ -55,33 +63,30 @@ class Matcher:
         """Drop the memo; it fills again."""
         self._memo.clear()
 
-    def _index(self, name: bytes, rule: "Rule") -> None:
-        key = name[:COMM_LENGTH]
-        there = self._exact.get(key)
-        if there is None:
-            self._exact[key] = rule  # most names have one rule, and need no list
-        elif isinstance(there, list):
-            there.append(rule)
-        else:
-            self._exact[key] = [there, rule]
-
     def candidates(self, comm: bytes) -> "tuple[Rule, ...]":
         """Return the rules whose `name` may hold for a process called `comm`, in policy order."""
         known = self._memo.get(comm)
         if known is not None:
             return known
-        there = self._exact.get(comm)
-        found = there if isinstance(there, list) else [] if there is None else [there]
+        places = set(self._named(comm))
+        places.update(self._nameless)
         # A name that fills its 15 bytes may be longer: only the command line can rule a glob out.
         if self._any_glob and (len(comm) >= COMM_LENGTH or self._any_glob.match(_text(comm))):
-            found = found + self._globbed
-        if self._nameless:
-            found = found + self._nameless
-        result = tuple(sorted(set(found))) if len(found) > 1 else tuple(found)
+            places.update(self._globbed)
+        result = tuple([self._rules[place] for place in sorted(places)])
         if len(self._memo) >= _MEMO_LIMIT:
             self._memo.clear()
         self._memo[comm] = result
         return result
+
+    def _named(self, comm: bytes) -> "Iterator[int]":
+        """Yield the places of the rules with an exact name that is `comm`, or was cut to it by the kernel."""
+        names = self._names
+        at = bisect_left(names, comm)
+        cut = len(comm) >= COMM_LENGTH
+        while at < len(names) and (names[at] == comm or (cut and names[at].startswith(comm))):
+            yield self._places[at]
+            at += 1
 
     def is_decided_by_name(self, comm: bytes) -> bool:
         """Tell whether a process of this name is held by the same rule for as long as it is one.

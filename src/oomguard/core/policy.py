@@ -1,16 +1,11 @@
-"""The compiled policy: desired sysctls and an ordered list of rules.
+"""The compiled policy: desired sysctls and an ordered list of rules."""
 
-It crosses from the short-lived process that reads YAML to the daemon as lines of JSON, one
-header and one line a rule, so that neither side ever holds the whole text.
-"""
-
-import json
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
 
 Kind = Literal["exact", "keep", "at_most", "at_least"]
 Scope = Literal["all", "main"]
@@ -122,49 +117,10 @@ class Policy(NamedTuple):
     """What the policy files declare, validated and compiled."""
 
     sysctls: tuple[SysctlSetting, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    rules: "Sequence[Rule]" = ()
     commit_headroom_percent: int = 10
     force: bool = False
     resync_interval_seconds: int = 60
     files: tuple[str, ...] = ()
     digest: str = ""
     """SHA-256 over the policy files, in hexadecimal."""
-
-
-def encode(policy: Policy) -> "Iterator[str]":
-    """Yield the policy as lines of JSON; `decode` reads them."""
-    terms: dict[Terms, int] = {}
-    for rule in policy.rules:
-        terms.setdefault(rule.terms, len(terms))
-    files: dict[str, int] = {}
-    for rule in policy.rules:
-        files.setdefault(rule.file, len(files))
-    header = policy._replace(rules=())._asdict() | {"terms": list(terms), "rule_files": list(files)}
-    yield json.dumps(header, ensure_ascii=True)
-    for rule in policy.rules:
-        names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
-        yield json.dumps([names, terms[rule.terms], files[rule.file], rule.line])
-
-
-def decode(lines: "Iterable[str | bytes]") -> Policy:
-    """Rebuild the policy from what `encode` yielded. Malformed input raises ValueError."""
-    reader = iter(lines)
-    try:
-        header = cast("dict[str, Any]", json.loads(next(reader, "")))
-        terms = [_decode_terms(row) for row in header.pop("terms")]
-        files: list[str] = header.pop("rule_files")
-        rules = []
-        for number, line in enumerate(reader):
-            names, term, file, line_number = json.loads(line)
-            encoded = tuple([name.encode("utf-8", "surrogateescape") for name in names])
-            rules.append(Rule(number, encoded, terms[term], files[file], line_number))
-        header["sysctls"] = tuple(SysctlSetting(*row) for row in header["sysctls"])
-        header["files"] = tuple(header["files"])
-        return Policy(**header | {"rules": tuple(rules)})
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a compiled policy: {error!r}") from error
-
-
-def _decode_terms(row: list[Any]) -> Terms:
-    value, *rest = row
-    return Terms._make((Value(*value), *(tuple(item) if isinstance(item, list) else item for item in rest)))

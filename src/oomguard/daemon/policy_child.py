@@ -1,7 +1,7 @@
 """The policy, read by a short-lived child: pydantic and PyYAML never enter the daemon.
 
 The child (`python -m oomguard.policy PATH`) writes one line that says how it went, then the
-compiled policy as `core.policy.encode` makes it. Whatever becomes of it, hang or crash, the
+compiled policy as `core.wire.encode` makes it. Whatever becomes of it, hang or crash, the
 daemon goes on with the policy it has.
 """
 
@@ -11,10 +11,13 @@ import select
 import signal
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import Policy, decode
+from oomguard.core.wire import Decoder
+
+if TYPE_CHECKING:
+    from oomguard.core.policy import Policy
 
 DEADLINE_SECONDS = 30.0
 """A policy at its bounds takes a few seconds; a child that takes longer hangs."""
@@ -56,8 +59,11 @@ class PolicyChild:
             os.close(writer)
         self.fd = reader
         self.deadline = deadline
-        self._chunks: list[bytes] = []
+        self._partial = b""
         self._size = 0
+        self._header: dict[str, Any] | None = None
+        self._decoder = Decoder()
+        self._error = ""
 
     def receive(self) -> bool:
         """Take what the child wrote; True when it is done."""
@@ -68,32 +74,45 @@ class PolicyChild:
                 return False
             if not chunk:
                 return True
-            self._chunks.append(chunk)
             self._size += len(chunk)
             if self._size > _OUTPUT_LIMIT:
+                self._error = "an answer without end"
+                os.kill(self.pid, signal.SIGKILL)
                 return True
+            *lines, self._partial = (self._partial + chunk).split(b"\n")
+            self._take(lines)
+
+    def _take(self, lines: list[bytes]) -> None:
+        try:
+            for line in lines:
+                if self._header is None:
+                    self._header = json.loads(line)
+                else:
+                    self._decoder.feed(line)
+        except ValueError as error:
+            self._error = str(error)
 
     def kill(self) -> None:
         """End a child that is not done."""
         os.kill(self.pid, signal.SIGKILL)
         self._reap()
 
-    def finish(self) -> Policy:
+    def finish(self) -> "Policy":
         """Return the policy of a child that is done, or raise why there is none."""
         status = self._reap()
-        lines = b"".join(self._chunks).splitlines()
-        self._chunks.clear()
+        header = self._header or {}
+        if header.get("ok") is False:
+            raise PolicyRejectedError("\n".join(_fault_line(fault) for fault in header["faults"]))
         try:
-            header: dict[str, Any] = json.loads(lines[0])
-            if header["ok"]:
-                return decode(lines[1:])
-            faults = header["faults"]
-        except (IndexError, ValueError, KeyError, TypeError) as error:
-            raise OomguardError(
-                f"the policy could not be read: its reader {_ending(status)} without an answer",
-                hint="run `oomguard check` to see why",
-            ) from error
-        raise PolicyRejectedError("\n".join(_fault_line(fault) for fault in faults))
+            if status == 0 and not self._error:
+                return self._decoder.policy()
+        except ValueError as error:
+            self._error = str(error)
+        raise OomguardError(
+            f"the policy could not be read: its reader {_ending(status)}"
+            + (f" ({self._error})" if self._error else ""),
+            hint="run `oomguard check` to see why",
+        )
 
     def _reap(self) -> int:
         os.close(self.fd)
@@ -101,7 +120,7 @@ class PolicyChild:
         return status
 
 
-def read_policy(path: str, *, now: float) -> Policy:
+def read_policy(path: str, *, now: float) -> "Policy":
     """Read the policy and wait for it; `now` is monotonic time."""
     child = PolicyChild(path, deadline=now + DEADLINE_SECONDS)
     while not child.receive():

@@ -1,0 +1,56 @@
+"""Many rules in little memory.
+
+Rule sets of 15,000 programs exist. As one `Rule` object each they take 400 bytes a rule, more than
+the rest of the daemon; here it is the name and ten bytes, and the object is made when asked for.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
+
+from oomguard.core.policy import Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.core.policy import Terms
+
+
+class RuleTable(Sequence[Rule]):
+    """An append-only sequence of rules; `terms` and `files` are what they share."""
+
+    def __init__(self, terms: "Iterable[Terms]", files: "Iterable[str]") -> None:
+        self._terms = list(terms)
+        self._files = list(files)
+        self._names: list[bytes | tuple[bytes, ...]] = []  # most rules have one name, and need no tuple
+        self._rows = array("I")  # three numbers a rule: terms, file, line
+
+    def append(self, names: tuple[bytes, ...], terms: int, file: int, line: int) -> None:
+        """Add a rule, its terms and file by their place in what is shared. IndexError: no such place."""
+        self._terms[terms]
+        self._files[file]
+        self._names.append(names[0] if len(names) == 1 else names)
+        self._rows.extend((terms, file, line))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, index: int) -> Rule: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Rule]: ...
+
+    def __getitem__(self, index: int | slice) -> Rule | list[Rule]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        names = self._names[index]
+        number = index % len(self)
+        terms, file, line = self._rows[3 * number : 3 * number + 3]
+        listed = names if isinstance(names, tuple) else (names,)
+        return Rule(number, listed, self._terms[terms], self._files[file], line)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal to tuples, which hash otherwise
