@@ -10,9 +10,11 @@ Anything else is exit 1 and one line on standard error.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
+import struct
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOBODY = 65534
+_CAPABILITY_VERSION_3 = 0x20080522
 _LIMITS = (
     (resource.RLIMIT_AS, 512 * 1024 * 1024),  # 15,000 rules take 75 MiB, 79,000 take 210
     (resource.RLIMIT_CPU, 20),  # seconds; 15,000 rules take one
@@ -40,6 +43,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         _limit_resources()
+        _give_up_immunity()
         sources = read_sources(arguments[0])
         _drop_privileges()  # from here on nothing may be imported: nobody need not be able to read it
         try:
@@ -58,13 +62,23 @@ def main(arguments: list[str]) -> int:
 
 def _limit_resources() -> None:
     for limit, wanted in _LIMITS:
-        _, hard = resource.getrlimit(limit)
-        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(limit, (value, value))
+        with contextlib.suppress(OSError):  # a sandbox may forbid to set any
+            _, hard = resource.getrlimit(limit)
+            value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(limit, (value, value))
+
+
+def _give_up_immunity() -> None:
+    """Become killable again: the daemon's exemption is not for what parses YAML."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("0\n")
 
 
 def _drop_privileges() -> None:
-    """Become nobody. Where that is not allowed, as in a container without the capability, go on as we are."""
+    """Become nobody without capabilities, as far as that is allowed here.
+
+    The daemon's unit lacks the capability to change its user; it can still give up the others.
+    """
     if os.geteuid() != 0:
         return
     with contextlib.suppress(OSError):
@@ -73,6 +87,8 @@ def _drop_privileges() -> None:
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
     with contextlib.suppress(OSError):
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    ctypes.CDLL(None).capset(header, bytes(24))  # effective, permitted and inheritable: none
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # nobody starts no process
 
