@@ -1,0 +1,135 @@
+"""Foreign writes to kept values, on the real kernel."""
+
+import errno
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oomguard.core.process import Identity
+from oomguard.daemon.drift import DriftWatch
+from oomguard.kernel.inotify import Inotify
+from oomguard.kernel.procfs import Procfs
+
+DROP_CACHES = "/proc/sys/vm/drop_caches"
+SWAPPINESS = Path("/proc/sys/vm/swappiness")
+
+
+@pytest.fixture
+def drift() -> Iterator[DriftWatch]:
+    """Return a watch over the real /proc."""
+    procfs = Procfs()
+    watch = DriftWatch(procfs)
+    yield watch
+    watch.close()
+    procfs.close()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Identity]:
+    """Start a process whose value may be raised, and end it."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        procfs = Procfs()
+        identity = procfs.identity(process.pid)
+        procfs.close()
+        assert identity is not None
+        yield identity
+        process.kill()
+
+
+def write_value(pid: int, value: int) -> None:
+    """Write a process's value as somebody else would."""
+    Path(f"/proc/{pid}/oom_score_adj").write_text(f"{value}\n")
+
+
+def test_a_write_names_the_process(drift: DriftWatch, sleeper: Identity) -> None:
+    """The daemon then looks at that process alone."""
+    drift.watch_process(sleeper)
+    write_value(sleeper.pid, 300)
+    assert drift.read() == (False, {sleeper.pid}, False)
+
+
+@pytest.mark.skipif(
+    not os.access(DROP_CACHES, os.W_OK), reason="dropping caches takes root on a writable /proc/sys"
+)
+def test_watches_outlive_drop_caches(drift: DriftWatch, sleeper: Identity) -> None:
+    """The kernel drops dentries that nothing holds, and watches with them; these are held."""
+    drift.watch_process(sleeper)
+    drift.watch_sysctls(["vm.swappiness"])
+    Path(DROP_CACHES).write_text("2\n")
+    write_value(sleeper.pid, 300)
+    SWAPPINESS.write_text(SWAPPINESS.read_text())
+    assert drift.read() == (True, {sleeper.pid}, False)
+
+
+def test_a_process_is_watched_once(drift: DriftWatch, sleeper: Identity) -> None:
+    """Asking again changes nothing."""
+    drift.watch_process(sleeper)
+    drift.watch_process(sleeper)
+    assert drift.processes == 1
+
+
+def test_a_recycled_pid_is_watched_anew(drift: DriftWatch, sleeper: Identity) -> None:
+    """The old watch hangs on a process that is gone, and would never tell anything."""
+    drift.watch_process(Identity(sleeper.pid, 1))
+    drift.watch_process(sleeper)
+    write_value(sleeper.pid, 300)
+    assert drift.processes == 1
+    assert drift.read().pids == {sleeper.pid}
+
+
+def test_a_process_that_is_gone_is_not_watched(drift: DriftWatch) -> None:
+    """It may end between any two steps."""
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    drift.watch_process(Identity(process.pid, 1))
+    assert drift.processes == 0
+
+
+def test_the_dead_are_let_go(drift: DriftWatch, sleeper: Identity) -> None:
+    """Their descriptors are closed when the pass says who is left."""
+    before = len(os.listdir("/proc/self/fd"))
+    drift.watch_process(sleeper)
+    drift.keep_only([])
+    assert drift.processes == 0
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_sysctls_no_longer_kept_are_let_go(drift: DriftWatch) -> None:
+    """A policy without them has no use for their watches."""
+    drift.watch_sysctls(["vm.swappiness", "vm.panic_on_oom"])
+    drift.watch_sysctls(["vm.swappiness"])
+    assert len(drift) == 1
+
+
+def test_running_out_of_descriptors_is_told_and_survived(drift: DriftWatch, sleeper: Identity) -> None:
+    """The pass finds what cannot be watched; nothing is raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        drift.watch_process(sleeper)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "descriptors" in drift.full
+    drift.keep_only([])
+    assert drift.full == ""
+
+
+def test_running_out_of_watches_is_told_and_survived(
+    drift: DriftWatch, sleeper: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel answers ENOSPC at fs.inotify.max_user_watches, which all of root's programs share."""
+
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Inotify, "add_descriptor", no_room)
+    before = len(os.listdir("/proc/self/fd"))
+    drift.watch_process(sleeper)
+    assert "max_user_watches" in drift.full
+    assert len(os.listdir("/proc/self/fd")) == before
