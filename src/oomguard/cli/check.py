@@ -1,12 +1,17 @@
 """`oomguard check`: whether the policy is valid, and wise."""
 
+import os
 from typing import TYPE_CHECKING
 
-from oomguard.policy.fault import PolicyError, render_json, render_text
+from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.sysctl import read_sysctl
+from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
 
 if TYPE_CHECKING:
     import argparse
+
+    from oomguard.core.policy import Policy
 
 BAD_POLICY = 78
 
@@ -16,11 +21,12 @@ def run(options: "argparse.Namespace") -> int:
     try:
         loaded = load(options.policy, host=options.host)
     except PolicyError as error:
-        faults = error.faults
+        faults: tuple[Fault, ...] = error.faults
         valid = False
     else:
-        faults = loaded.warnings
-        valid = not (options.strict and faults)
+        missing = _missing_sysctls(loaded.policy, options.proc) if options.host else []
+        faults = (*missing, *loaded.warnings)
+        valid = not missing and not (options.strict and faults)
     if options.json:
         print(render_json(faults))
     elif faults:
@@ -30,3 +36,24 @@ def run(options: "argparse.Namespace") -> int:
         counted = f"{len(policy.rules)} rules, {len(policy.sysctls)} sysctls"
         print(f"{options.policy}: valid ({counted}; {', '.join(policy.files)})")
     return 0 if valid else BAD_POLICY
+
+
+def _missing_sysctls(policy: "Policy", proc_root: str) -> list[Fault]:
+    """Return a fault for each sysctl that this kernel does not have."""
+    procfs = Procfs(proc_root)
+    try:
+        return [
+            Fault(
+                setting.file,
+                setting.line,
+                1,
+                setting.name,
+                f"this kernel ({os.uname().release}) has no such sysctl",
+                "remove it from the policy of this host; the daemon passes it over",
+                code="missing-sysctl",
+            )
+            for setting in policy.sysctls
+            if read_sysctl(procfs, setting.name) is None
+        ]
+    finally:
+        procfs.close()

@@ -45,6 +45,8 @@ class DriftWatch:
         self._sysctls: dict[str, _Watch] = {}
         self._processes: dict[int, _Watch] = {}
         self._pid_of: dict[int, int] = {}
+        self.missing: set[str] = set()
+        """Sysctls that are to be watched and that this kernel does not have."""
         self.full = ""
         """Why nothing more can be watched, "" while it can."""
 
@@ -69,10 +71,13 @@ class DriftWatch:
         wanted = set(names)
         for name in self._sysctls.keys() - wanted:
             self._drop(self._sysctls.pop(name))
+        self.missing = set()
         for name in wanted - self._sysctls.keys():
             watch = self._add(SYSCTLS[name].path, start_time_ticks=0)
             if watch is not None:
                 self._sysctls[name] = watch
+            elif not self.full:
+                self.missing.add(name)
 
     def watch_process(self, identity: "Identity") -> None:
         """Watch a process's value; again, if the pid belongs to another by now."""

@@ -251,6 +251,8 @@ class Service:
         for outcome in self.reconciler.sysctls(cause, now):
             self._take(outcome, now)
         self._drift.watch_sysctls(self.reconciler.planner.sysctl_names())
+        for name in self._drift.missing:
+            self._limit(f"{name} is passed over: this kernel has no such sysctl")
 
     def _take(self, outcome: "Outcome", now: float) -> None:
         self.reporter.outcome(outcome, now)

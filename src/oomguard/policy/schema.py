@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import core_schema
 
-SCHEMA_ID = "https://oomguard.dev/schema/oomguard.schema.json"
+SCHEMA_ID = "urn:oomguard:policy"
 
 
 class _Generator(GenerateJsonSchema):

@@ -8,11 +8,13 @@ line cut short by a full disk or a crash is no line. The file belongs to one boo
 import errno
 import json
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.plan import Entry
 from oomguard.core.process import Identity
+from oomguard.core.sysctl import SYSCTLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +59,8 @@ class Ledger:
     def forget_sysctl(self, name: str) -> None:
         """Drop a sysctl that has its own value again."""
         if self.sysctls.pop(name, None) is not None:
-            self._append({"sysctl": name, "entry": None})
+            with suppress(OSError):  # an entry of a value that is no longer ours puts back nothing
+                self._append({"sysctl": name, "entry": None})
 
     def forget_process(self, pid: int) -> None:
         """Drop a process that has its own value again, or is gone.
@@ -70,13 +73,13 @@ class Ledger:
     def compact(self) -> None:
         """Write the file anew if most of its lines are about what is no more."""
         if self._folder is not None and self._lines > 2 * self._live() + _SLACK_LINES:
-            self._rewrite()
+            with suppress(OSError):  # the file there still is whole, only long
+                self._rewrite()
 
     def close(self) -> None:
         """Close the file; entries can no longer be recorded."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._folder = None
+        self._close_file()
 
     def _live(self) -> int:
         return len(self.sysctls) + len(self.processes)
@@ -85,10 +88,14 @@ class Ledger:
         self._append_raw(json.dumps(row).encode("ascii") + b"\n")
 
     def _append_raw(self, line: bytes) -> None:
-        if self._fd < 0:
+        if self._folder is None:
             return
+        if self._fd < 0:
+            self._fd = self._folder.open_append(_FILE)
         written = os.write(self._fd, line)
         if written != len(line):
+            # Without its newline it would spoil the line behind it.
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(errno.ENOSPC, "the ledger could not be written")
         self._lines += 1
 
@@ -100,9 +107,14 @@ class Ledger:
         ]
         lines += [_process_line(pid, ticks, entry) for pid, (ticks, entry) in self.processes.items()]
         self._folder.replace(_FILE, b"".join(lines))
-        self.close()
-        self._fd = self._folder.open_append(_FILE)
         self._lines = len(lines)
+        self._close_file()
+        self._fd = self._folder.open_append(_FILE)
+
+    def _close_file(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _read(self, raw: bytes) -> None:
         lines = raw.split(b"\n")
@@ -111,16 +123,18 @@ class Ledger:
         # Each line ends in a newline, so what is behind the last one was cut short.
         for line in lines[1:-1]:
             try:
-                row = json.loads(line)
-                entry = Entry(*row["entry"]) if row["entry"] is not None else None
-                if "sysctl" in row and entry is None:
-                    self.sysctls.pop(row["sysctl"], None)
-                elif "sysctl" in row and entry is not None:
-                    self.sysctls[row["sysctl"]] = entry
-                elif entry is not None:
-                    self.processes[row["pid"]] = (row["start"], entry)
-            except (ValueError, KeyError, TypeError):
+                self._read_row(json.loads(line))
+            except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
+
+    def _read_row(self, row: Any) -> None:
+        if "sysctl" not in row:
+            pid, start, *values = _integers(row["pid"], row["start"], *row["entry"])
+            self.processes[pid] = (start, Entry(*values))
+        elif row["entry"] is None:
+            self.sysctls.pop(row["sysctl"], None)
+        else:
+            self.sysctls[SYSCTLS[row["sysctl"]].name] = Entry(*_integers(*row["entry"]))
 
 
 def open_ledger(folder: "StateFolder", *, boot_id: str, is_alive: "Callable[[Identity], bool]") -> Ledger:
@@ -157,6 +171,15 @@ def _process_line(pid: int, start: int, entry: Entry) -> bytes:
     # Written once for every process that is valued, so made by hand: json.dumps takes 4 times as long.
     was = "null" if entry.given_before is None else entry.given_before
     return f'{{"pid":{pid},"start":{start},"entry":[{entry.original},{entry.given},{was}]}}\n'.encode("ascii")
+
+
+def _integers(*values: Any) -> tuple[int, ...]:
+    """Return what must be integers; only the last, the gift of before, may be null and is dropped then."""
+    if values[-1] is None:
+        values = values[:-1]
+    if not all(type(value) is int for value in values):
+        raise ValueError("not integers")
+    return values
 
 
 def _same_boot(header: bytes, boot_id: str) -> bool:

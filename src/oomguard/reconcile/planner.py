@@ -1,6 +1,7 @@
 """From what /proc says now to the changes that would bring it to the policy. Writes nothing."""
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oomguard.core.match import Matcher, first_unmet
@@ -131,7 +132,8 @@ class Planner:
         if entry is None:
             entry = self._inherited(handle, value)
             if entry is not None:
-                self.ledger.record_process(handle.identity, entry)
+                with suppress(OSError):  # on a full disk the change is denied, not the pass
+                    self.ledger.record_process(handle.identity, entry)
         own, wanted = wanted_oom_score_adj(rule, entry, value)
         if wanted == value:
             if entry is not None and (rule is None or not entry.is_ours(value)):

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
 
+_LOCK = "lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -30,7 +31,11 @@ class StateFolder:
 
     def lock(self) -> None:
         """Become the one process that writes, or raise an error that names the one that is."""
-        fd = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(_LOCK, flags, 0o600, dir_fd=self.fd)
+        except OSError as error:
+            raise self._unusable(_LOCK, error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -41,18 +46,23 @@ class StateFolder:
                 hint="the daemon keeps the policy by itself; to restore or apply by hand, stop it first "
                 "(systemctl stop oomguard)",
             ) from error
-        os.ftruncate(fd, 0)
-        os.write(fd, b"%d\n" % os.getpid())
+        with suppress(OSError):  # on a full disk the lock holds without the pid it would name
+            os.ftruncate(fd, 0)
+            os.write(fd, b"%d\n" % os.getpid())
         self._lock_fd = fd
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's contents, or None if there is no such file."""
+        """Return a file's contents, or None if there is no such file. PermissionError: another's."""
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
+            with os.fdopen(fd, "rb") as file:
+                return file.read()
         except FileNotFoundError:
             return None
-        with os.fdopen(fd, "rb") as file:
-            return file.read()
+        except PermissionError:
+            raise
+        except OSError as error:
+            raise self._unusable(name, error) from error
 
     def replace(self, name: str, content: bytes, *, mode: int = 0o600) -> None:
         """Put `content` under `name`, wholly or not at all."""
@@ -64,9 +74,12 @@ class StateFolder:
             view = memoryview(content)
             while view:
                 view = view[os.write(fd, view) :]
+            os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except OSError:
+            self.remove(temporary)  # half a file only fills a full disk further
+            raise
         finally:
             os.close(fd)
-        os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
@@ -77,6 +90,16 @@ class StateFolder:
         """Open a file to append lines to; the caller closes the descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=self.fd)
+
+    def _unusable(self, name: str, error: OSError) -> OomguardError:
+        if error.errno == errno.ELOOP:
+            reason = "is a symbolic link, which oomguard never follows here"
+        else:
+            reason = f"cannot be used: {os.strerror(error.errno or errno.EIO)}"
+        return OomguardError(
+            f"{self.path}/{name}: {reason}",
+            hint="find out who put it there; once it is removed, oomguard makes its own",
+        )
 
 
 def open_state_folder(path: str, *, create: bool = True) -> StateFolder | None:
