@@ -15,6 +15,8 @@ set -eu
 umask 022
 
 tree=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+# Not any python3 of the PATH: the unit lets the service run this one.
+python=/usr/bin/python3
 home=/usr/lib/oomguard
 command=/usr/bin/oomguard
 share=/usr/share/oomguard
@@ -86,11 +88,14 @@ install() {
 }
 
 require_python() {
-    command -v python3 >/dev/null || need python3
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "needs Python 3.11 or later, but python3 is $(python3 --version)"
-    python3 -c 'import venv, ensurepip' 2>/dev/null || need python3-venv
+    [ -x "$python" ] || need python3
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "needs Python 3.11 or later, but $python is $("$python" --version)"
+    has_venv || need python3-venv
+    has_venv || die "needs python3-venv: $python can not make an environment that has pip"
 }
+
+has_venv() { "$python" -c 'import venv; from ensurepip import bootstrap' 2>/dev/null; }
 
 # Installs a missing distribution package, or names it.
 need() {
@@ -107,7 +112,7 @@ install_program() {
     else
         upgrade=no # also after the distribution's Python was replaced
         rm -rf "$home"
-        python3 -m venv "$home"
+        "$python" -m venv "$home"
     fi
     if [ -n "$wheels" ]; then
         set -- --no-index --find-links "$wheels" oomguard

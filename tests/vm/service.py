@@ -6,7 +6,7 @@ from typing import Any
 
 from .guest import Completed, Guest, Record
 
-TREE = "/media/oomguard/tree"
+INSTALLER = "/media/oomguard/tree/systemd/install.sh"
 WHEELS = "/media/oomguard/wheels"
 POLICY = "/etc/oomguard.yaml"
 DROP_INS = "/etc/oomguard.d"
@@ -27,12 +27,12 @@ class Service:
 
     def install(self, *options: str) -> Completed:
         """Run the installer as the administrator of a host without a network would."""
-        command = ["sh", f"{TREE}/systemd/install.sh", "--wheels", WHEELS, *options]
+        command = ["sh", INSTALLER, "--wheels", WHEELS, *options]
         return self.vm.run(command, timeout_seconds=INSTALL_TIMEOUT_SECONDS)
 
     def uninstall(self) -> Completed:
         """Take the program out again; the policy stays."""
-        command = ["sh", f"{TREE}/systemd/install.sh", "--uninstall"]
+        command = ["sh", INSTALLER, "--uninstall"]
         return self.vm.run(command, timeout_seconds=INSTALL_TIMEOUT_SECONDS)
 
     @property
@@ -75,6 +75,15 @@ class Service:
     def log(self, *, since: float | None = None) -> list[Record]:
         """Return what the service itself wrote to the journal."""
         return self.vm.journal(f"_SYSTEMD_UNIT={UNIT}", since=since)
+
+    def wait_for_event(self, event: str, *, since: float) -> None:
+        """Wait until the service has logged an event of that name."""
+        self.vm.wait_until(
+            "journalctl --sync; journalctl --quiet --output=cat "
+            f"--since=@{since:.6f} _SYSTEMD_UNIT={UNIT} OOMGUARD_EVENT={event} | grep .",
+            timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
+            describe=f"the event {event} in the journal",
+        )
 
     def wait_for_value(self, path: str, value: int) -> None:
         """Wait until a file of /proc holds `value`."""

@@ -3,6 +3,7 @@
 import pytest
 
 from .guest import Guest, GuestError, GuestPanicError
+from .workload import fill_memory, hog, kills
 
 KERNELS = {"bookworm": "6.1.", "trixie": "6.12."}
 
@@ -51,28 +52,17 @@ def test_the_journal_can_be_read_from_a_point_on(vm: Guest) -> None:
 
 def test_the_kernel_kills_the_hog_with_the_higher_score(vm: Guest) -> None:
     """A global OOM without oomguard: the values alone decide."""
-    start = vm.now()
-    vm.run("for name in meek bold; do install /media/oomguard/vm/hog.py /usr/local/bin/$name; done")
-    meek = vm.run(
-        "systemd-run --quiet --unit=meek -p OOMScoreAdjust=500 -p OOMPolicy=continue meek 250 1000; "
-        "sleep 2; systemctl show --value -p MainPID meek"
-    ).stdout.strip()
-    vm.run(
-        "systemd-run --quiet --wait --unit=bold -p OOMScoreAdjust=-500 -p OOMPolicy=continue bold 900 0",
-        timeout_seconds=300,
-        check=False,
-    )
-    vm.run("systemctl stop meek; systemctl reset-failed", check=False)
-    messages = [entry["MESSAGE"] for entry in vm.journal("_TRANSPORT=kernel", since=start)]
-    kills = [message for message in messages if "Killed process" in message]
-    assert kills
-    assert f"Killed process {meek} (meek)" in kills[0]
+    since = vm.now()
+    with hog(vm, "vm-meek", mib=300) as meek, hog(vm, "vm-bold", mib=200) as bold:
+        vm.run(f"choom -n -500 -p {meek}; choom -n 500 -p {bold}")
+        fill_memory(vm)
+        assert f"Killed process {bold} (vm-bold)" in kills(vm, since=since)[0]
 
 
 def test_a_panic_is_recognised_and_so_is_the_reboot_after_it(fresh_vm: Guest) -> None:
     """`panic_on_oom=1` with `kernel.panic=1`: the guest is lost, and says why."""
     fresh_vm.run("sysctl -q vm.panic_on_oom=1 kernel.panic=1")
     with pytest.raises(GuestPanicError):
-        fresh_vm.run(["/media/oomguard/vm/hog.py", "2000"], timeout_seconds=300)
+        fill_memory(fresh_vm)
     assert fresh_vm.expect_panic()
     assert "panic_on_oom is enabled" in fresh_vm.console.read_text(errors="replace")

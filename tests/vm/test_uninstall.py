@@ -1,0 +1,24 @@
+"""Taking oomguard out leaves a host as it was, and the policy."""
+
+from .service import POLICY, Service
+
+
+def test_uninstalling_puts_values_back_and_leaves_the_policy(installed: Service) -> None:
+    """Nothing of oomguard runs or lies about, except what the administrator wrote."""
+    vm = installed.vm
+    before = int(vm.run("cat /proc/sys/vm/swappiness").stdout)
+    logind = vm.run("systemctl show -P MainPID systemd-logind").stdout.strip()
+    installed.write_policy(
+        "vm: {swappiness: 44}\nrules: [{name: systemd-logind, user: root, oom_score_adj: -444}]\n"
+    )
+    installed.wait_for_value("/proc/sys/vm/swappiness", 44)
+    installed.wait_for_value(f"/proc/{logind}/oom_score_adj", -444)
+    installed.uninstall()
+    assert vm.run("cat /proc/sys/vm/swappiness").stdout == f"{before}\n"
+    assert vm.run(["cat", f"/proc/{logind}/oom_score_adj"]).stdout == "0\n"
+    assert b"-444" in vm.get(POLICY)
+    assert vm.run("command -v oomguard", check=False).code != 0
+    left = vm.run("find / -xdev -name '*oomguard*' -not -path '/var/*' -not -path '/media/*'").stdout.split()
+    assert set(left) <= {POLICY, "/etc/oomguard.d", "/root/oomguard.yaml.shipped"} | {
+        path for path in left if "oomguard-vm" in path
+    }
