@@ -33,8 +33,7 @@ def run(options: "argparse.Namespace") -> int:
         print(render_text(faults))
     if valid and not options.json:
         policy = loaded.policy
-        counted = f"{len(policy.rules)} rules, {len(policy.sysctls)} sysctls"
-        print(f"{options.policy}: valid ({counted}; {', '.join(policy.files)})")
+        print(f"{options.policy}: valid, {policy.summary} from {', '.join(policy.files)}")
     return 0 if valid else BAD_POLICY
 
 

@@ -128,7 +128,7 @@ def _print(
 def _print_daemon(document: Document, out: "Console") -> None:
     policy = document["policy"]
     age = _ago(time.time() - document["started_at"])
-    out.print(f"oomguard {document['version']} runs as pid {document['pid']} since {age}", style="bold")
+    out.print(f"oomguard {document['version']} runs as pid {document['pid']}, for {age}", style="bold")
     out.print(f"policy    {', '.join(policy['files'])}: {policy['rules']} rules ({policy['digest'][:12]})")
     if policy["error"]:
         out.print(f"rejected  {policy['error']}", style="red")

@@ -99,6 +99,11 @@ def _some(values: tuple[str, ...]) -> str:
     return shown if len(values) <= 3 else f"{shown}|…"
 
 
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """Return `1 rule` or `2 rules`."""
+    return f"{number} {noun}{plural if number != 1 else ''}"
+
+
 class SysctlSetting(NamedTuple):
     """A sysctl by its full name (`vm.swappiness`), the value it shall have, and who says so."""
 
@@ -124,3 +129,8 @@ class Policy(NamedTuple):
     files: tuple[str, ...] = ()
     digest: str = ""
     """SHA-256 over the policy files, in hexadecimal."""
+
+    @property
+    def summary(self) -> str:
+        """How much it declares: `2 rules and 1 sysctl`."""
+        return f"{counted(len(self.rules), 'rule')} and {counted(len(self.sysctls), 'sysctl')}"

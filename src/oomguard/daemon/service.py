@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard import __version__
+from oomguard.core.policy import counted
 from oomguard.core.process import Identity
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.loop import Loop
@@ -112,7 +113,7 @@ class Service:
             self.reconciler = Reconciler(policy, ledger, self.procfs)
             self.reporter.say(
                 events.STARTED,
-                f"oomguard {__version__} started: {_counts(policy)} from {', '.join(policy.files)}",
+                f"oomguard {__version__} started: {policy.summary} from {', '.join(policy.files)}",
                 POLICY=policy.digest,
             )
             self._prepare_self(policy)
@@ -297,7 +298,7 @@ class Service:
         self.reconciler.adopt(policy)
         self.reporter.say(
             events.POLICY_LOADED,
-            f"policy loaded: {_counts(policy)} from {', '.join(policy.files)}",
+            f"policy loaded: {policy.summary} from {', '.join(policy.files)}",
             POLICY=policy.digest,
         )
         self._begin_pass("policy")
@@ -336,7 +337,7 @@ class Service:
 
     def _say_ready(self) -> None:
         planner = self.reconciler.planner
-        state = f"keeping {_counts(planner.policy)}; {_count(len(planner.rule_of), 'process', 'es')} held"
+        state = f"keeping {planner.policy.summary}; {counted(len(planner.rule_of), 'process', 'es')} held"
         if self._policy_error:
             state = f"policy rejected; {state}"
         self.notifier.notify(f"READY=1\nSTATUS={state}")
@@ -399,11 +400,3 @@ def _missing_rights(policy: "Policy", effective: int) -> "Iterator[str]":
         yield "rules with `exe` match none of other users' processes: CAP_SYS_PTRACE is missing"
     if os.geteuid() != 0 and policy.sysctls:
         yield "sysctls cannot be changed: they take root"
-
-
-def _counts(policy: "Policy") -> str:
-    return f"{_count(len(policy.rules), 'rule')} and {_count(len(policy.sysctls), 'sysctl')}"
-
-
-def _count(number: int, noun: str, plural: str = "s") -> str:
-    return f"{number} {noun}{plural if number != 1 else ''}"
