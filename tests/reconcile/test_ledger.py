@@ -1,0 +1,467 @@
+"""The ledger: whatever happens to its file or its writer, every value finds its way back."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fakeproc import FakeProc
+from oomguard.core.errors import OomguardError
+from oomguard.core.plan import Entry
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.process import Identity, Process
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state import StateFolder, open_state_folder
+
+BOOT = "fake-boot"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[StateFolder]:
+    """Open a state folder."""
+    opened = open_state_folder(str(tmp_path / "state"))
+    assert opened is not None
+    yield opened
+    opened.close()
+
+
+def reopened(folder: StateFolder, boot: str = BOOT) -> Ledger:
+    """Open the ledger as after a restart, with every process still there."""
+    return open_ledger(folder, boot_id=boot, is_alive=lambda _: True)
+
+
+def file(folder: StateFolder) -> Path:
+    """Return where the ledger is."""
+    return Path(folder.path) / "ledger"
+
+
+def rule(value: int, *names: bytes) -> Rule:
+    """Return a rule by name."""
+    return Rule(0, names or (b"worker",), Terms(Value("exact", value), trust="name"), "p.yaml", 1)
+
+
+# On file
+
+
+def test_entries_outlive_the_process_that_made_them(folder: StateFolder) -> None:
+    """Sysctls and processes, with and without the gift of before."""
+    ledger = reopened(folder)
+    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
+    ledger.record_sysctl("vm.overcommit_kbytes", Entry(2**64 - 1, 0, 5))
+    ledger.record_process(Identity(7, 2**60), Entry(-5, 300))
+    ledger.record_process(Identity(8, 9), Entry(0, -1000, 0))
+    ledger.close()
+    again = reopened(folder)
+    assert again.sysctls == {
+        "vm.swappiness": Entry(60, 10),
+        "vm.overcommit_kbytes": Entry(2**64 - 1, 0, 5),
+    }
+    assert again.processes == {7: (2**60, Entry(-5, 300)), 8: (9, Entry(0, -1000, 0))}
+    assert again.ignored_lines == 0
+
+
+def test_an_entry_is_of_one_process_and_not_of_its_pid() -> None:
+    """The start time counts, too."""
+    ledger = Ledger()
+    ledger.record_process(Identity(7, 100), Entry(0, 5))
+    assert ledger.process(Identity(7, 100)) == Entry(0, 5)
+    assert ledger.process(Identity(7, 101)) is None
+
+
+def test_what_is_forgotten_stays_forgotten(folder: StateFolder) -> None:
+    """A sysctl that was put back is no entry after a restart."""
+    ledger = reopened(folder)
+    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
+    ledger.forget_sysctl("vm.swappiness")
+    ledger.close()
+    assert reopened(folder).sysctls == {}
+
+
+def test_another_boot_begins_anew(folder: StateFolder) -> None:
+    """Pids and sysctls of before mean nothing, and nothing of them is kept."""
+    ledger = reopened(folder)
+    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
+    ledger.record_process(Identity(7, 1), Entry(0, 300))
+    ledger.close()
+    other = reopened(folder, boot="another")
+    assert (other.sysctls, other.processes) == ({}, {})
+    other.close()
+    assert reopened(folder).sysctls == {}
+
+
+def test_processes_that_are_gone_are_dropped_when_it_is_opened(folder: StateFolder) -> None:
+    """Only those that still live have anything to get back."""
+    ledger = reopened(folder)
+    ledger.record_process(Identity(7, 1), Entry(0, 300))
+    ledger.record_process(Identity(8, 1), Entry(0, 300))
+    ledger.close()
+    again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid == 8)
+    assert again.processes.keys() == {8}
+
+
+def test_a_file_cut_anywhere_neither_raises_nor_invents(folder: StateFolder) -> None:
+    """At every byte: what is read is what some prefix of its lines says."""
+    ledger = reopened(folder)
+    states: list[tuple[dict[str, Entry], dict[int, tuple[int, Entry]]]] = [({}, {})]
+    for change in range(4):
+        ledger.record_sysctl("vm.swappiness", Entry(60, change, change - 1))
+        states.append((dict(ledger.sysctls), dict(ledger.processes)))
+        ledger.record_process(Identity(100 + change, 77), Entry(change, 300))
+        states.append((dict(ledger.sysctls), dict(ledger.processes)))
+    ledger.forget_sysctl("vm.swappiness")
+    states.append((dict(ledger.sysctls), dict(ledger.processes)))
+    ledger.close()
+    whole = file(folder).read_bytes()
+    for size in range(len(whole) + 1):
+        file(folder).write_bytes(whole[:size])
+        found = read_ledger(folder, boot_id=BOOT)
+        lines = max(whole[:size].count(b"\n") - 1, 0)
+        assert (found.sysctls, found.processes) == states[lines]
+        assert found.ignored_lines == 0
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=30),
+            st.from_type(object).map(lambda thing: json.dumps(str(thing)).encode()),
+            st.recursive(
+                st.none() | st.integers() | st.text(max_size=3) | st.floats() | st.booleans(),
+                lambda inner: (
+                    st.lists(inner, max_size=4)
+                    | st.dictionaries(st.sampled_from(["pid", "start", "entry", "sysctl"]), inner, max_size=4)
+                ),
+                max_leaves=8,
+            ).map(lambda thing: json.dumps(thing).encode()),
+        ),
+        max_size=5,
+    )
+)
+def test_any_rubbish_between_the_lines_is_counted_and_passed_over(
+    folder: StateFolder, rubbish: list[bytes]
+) -> None:
+    """For any bytes and any JSON; what is read is typed, and the good line is found."""
+    header = json.dumps({"version": 1, "boot_id": BOOT}).encode()
+    good = b'{"pid":7,"start":1,"entry":[0,300,null]}'
+    lines = [header, *[line.replace(b"\n", b"") for line in rubbish], good, b""]
+    file(folder).write_bytes(b"\n".join(lines))
+    found = read_ledger(folder, boot_id=BOOT)
+    assert found.processes[7] == (1, Entry(0, 300))
+    for pid, (start, entry) in found.processes.items():
+        assert {type(pid), type(start), type(entry.original), type(entry.given)} == {int}
+    assert found.ignored_lines + len(found.processes) + len(found.sysctls) <= len(lines) - 2 + 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[]",
+        '"entry"',
+        '{"pid":1,"start":1}',
+        '{"pid":1,"start":1,"entry":[]}',
+        '{"pid":1,"start":1,"entry":[1]}',
+        '{"pid":1,"start":1,"entry":[1,2,3,4]}',
+        '{"pid":1,"start":1,"entry":["1","2",null]}',
+        '{"pid":1,"start":1,"entry":[1.5,2,null]}',
+        '{"pid":1,"start":1,"entry":[true,2,null]}',
+        '{"pid":1,"start":1,"entry":[null,2,3]}',
+        '{"pid":"1","start":1,"entry":[1,2,null]}',
+        '{"pid":[1],"start":1,"entry":[1,2,null]}',
+        '{"pid":1,"start":null,"entry":[1,2,null]}',
+        '{"pid":1,"start":1,"entry":null}',
+        '{"pid":1,"start":1,"entry":{"original":1,"given":2}}',
+        '{"sysctl":"vm.swappiness","entry":[1]}',
+        '{"sysctl":"vm.swappiness","entry":"12"}',
+        '{"sysctl":"vm.of_another_version","entry":[1,2]}',
+        '{"sysctl":["vm.swappiness"],"entry":[1,2]}',
+        "[" * 100_000,
+    ],
+    ids=lambda line: line[:60],
+)
+def test_a_corrupt_line_is_counted(folder: StateFolder, line: str) -> None:
+    """Those beside it are read."""
+    good = '{"sysctl": "vm.swappiness", "entry": [60, 10, null]}'
+    file(folder).write_text(f'{{"version": 1, "boot_id": "{BOOT}"}}\n{line}\n{good}\n')
+    found = read_ledger(folder, boot_id=BOOT)
+    assert (found.sysctls, found.processes) == ({"vm.swappiness": Entry(60, 10)}, {})
+    assert found.ignored_lines == 1
+
+
+@pytest.mark.parametrize("header", ["", "{}", "[]", "null", '{"version": 2, "boot_id": "fake-boot"}', "\x00"])
+def test_a_file_of_another_kind_is_as_none(folder: StateFolder, header: str) -> None:
+    """It is not of this boot, or not of this version."""
+    file(folder).write_text(f'{header}\n{{"pid":7,"start":1,"entry":[0,300,null]}}\n')
+    assert reopened(folder).processes == {}
+
+
+def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
+    """The file stays in proportion to what is in force."""
+    ledger = reopened(folder)
+    for number in range(10_000):
+        ledger.record_process(Identity(number + 2, 1), Entry(0, 300))
+        if number >= 3:
+            ledger.forget_process(number + 2)
+        ledger.compact()
+    assert file(folder).read_bytes().count(b"\n") <= 4200
+    ledger.record_process(Identity(50_000, 1), Entry(1, 2))
+    ledger.close()
+    again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid in {2, 3, 4, 50_000})
+    assert set(again.processes) == {2, 3, 4, 50_000}
+    assert file(folder).read_bytes().count(b"\n") == 5
+
+
+def test_the_file_is_its_owners_alone(folder: StateFolder) -> None:
+    """Who may write it decides what restore writes."""
+    ledger = reopened(folder)
+    ledger.close()
+    assert stat.S_IMODE(file(folder).stat().st_mode) == 0o600
+
+
+def test_reading_it_needs_no_right_to_write_and_changes_nothing(folder: StateFolder) -> None:
+    """`plan` looks at the ledger of a running daemon."""
+    ledger = reopened(folder)
+    ledger.record_process(Identity(7, 1), Entry(0, 300))
+    before = file(folder).read_bytes()
+    reader = read_ledger(folder, boot_id=BOOT)
+    reader.record_process(Identity(8, 1), Entry(0, 300))
+    reader.forget_process(7)
+    reader.compact()
+    assert file(folder).read_bytes() == before
+
+
+# Ahead of the write
+
+
+def keeping(proc: FakeProc, procfs: Procfs, folder: StateFolder, policy: Policy) -> Reconciler:
+    """Return a reconciler over two processes and a sysctl."""
+    for pid in (10, 11):
+        proc.process(Process(Identity(pid, pid), b"worker", oom_score_adj=pid))
+    proc.sysctl("vm.swappiness", 60)
+    return Reconciler(policy, reopened(folder), procfs)
+
+
+POLICY = Policy(sysctls=(SysctlSetting("vm.swappiness", 10, "p.yaml", 1),), rules=(rule(300),))
+
+
+def test_the_line_is_on_file_before_the_value_is_written(
+    proc: FakeProc, procfs: Procfs, folder: StateFolder
+) -> None:
+    """A crash between the two leaves a line and no change."""
+    reconciler = keeping(proc, procfs, folder, POLICY)
+    seen = []
+    for outcome in reconciler.everything("policy", 0.0):
+        known = read_ledger(folder, boot_id=BOOT)
+        seen.append(outcome.result)
+        assert len(known.sysctls) + len(known.processes) == len(seen)
+    assert seen == ["applied"] * 3
+
+
+def test_a_change_that_is_denied_again_and_again_keeps_the_start(
+    proc: FakeProc, procfs: Procfs, folder: StateFolder
+) -> None:
+    """What the process had of us before stays ours, however often the next value is refused."""
+    reconciler = keeping(proc, procfs, folder, POLICY)
+    list(reconciler.everything("policy", 0.0))
+    reconciler.adopt(Policy(rules=(rule(400),)))
+    with pytest.MonkeyPatch.context() as patch:  # a tree refuses nothing, least of all to root
+        patch.setattr("oomguard.kernel.procfs.ProcessHandle.write_oom_score_adj", refuse)
+        for _ in range(3):
+            results = [outcome.result for outcome in reconciler.everything("policy", 0.0)]
+            assert results[-2:] == ["denied", "denied"]
+    reconciler.adopt(Policy())
+    list(reconciler.everything("restore", 0.0))
+    assert proc.oom_score_adjs() == {10: 10, 11: 11}
+
+
+def refuse(*_: object) -> None:
+    """Answer as the kernel does below the floor."""
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount 16 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", str(place)],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def fill(place: Path) -> None:
+    """Use up the disk, but for what is left in the pages of files that are there."""
+    with (place / "filler").open("wb", buffering=0) as filler:
+        try:
+            while True:
+                filler.write(b"x" * 4096)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
+
+
+def test_on_a_full_disk_nothing_is_changed_without_its_line(
+    proc: FakeProc, procfs: Procfs, small_disk: Path
+) -> None:
+    """What fits has its line and its value, what does not has neither, and later all have both."""
+    folder = open_state_folder(str(small_disk / "state"))
+    assert folder is not None
+    for pid in range(10, 210):
+        proc.process(Process(Identity(pid, pid), b"worker", oom_score_adj=1))
+    reconciler = Reconciler(POLICY, reopened(folder), procfs)
+    fill(small_disk)
+    outcomes = list(reconciler.everything("policy", 0.0))
+    denied = [outcome for outcome in outcomes if outcome.result == "denied"]
+    assert denied
+    assert {(outcome.errno, bool(outcome.reason)) for outcome in denied} == {(errno.ENOSPC, True)}
+    known = read_ledger(folder, boot_id=BOOT)
+    assert known.ignored_lines == 0
+    valued = {pid for pid, value in proc.oom_score_adjs().items() if value == 300}
+    assert 0 < len(valued) < 200
+    assert valued <= known.processes.keys()
+
+    (small_disk / "filler").unlink()
+    list(reconciler.everything("policy", 0.0))
+    assert set(proc.oom_score_adjs().values()) == {300}
+    known = read_ledger(folder, boot_id=BOOT)
+    assert known.ignored_lines == 0
+    assert len(known.processes) == 200
+
+    reconciler.adopt(Policy())
+    fill(small_disk)
+    list(reconciler.everything("restore", 0.0))  # giving back needs no line
+    assert set(proc.oom_score_adjs().values()) == {1}
+    reconciler.ledger.close()
+    folder.close()
+
+
+def test_a_ledger_that_cannot_be_opened_lets_nothing_begin(small_disk: Path) -> None:
+    """The error says why it matters."""
+    folder = open_state_folder(str(small_disk / "state"))
+    assert folder is not None
+    fill(small_disk)
+    with pytest.raises(OomguardError, match=r"ledger: cannot be written: No space left") as caught:
+        reopened(folder)
+    assert "nothing is changed without it" in caught.value.hint
+    assert sorted(os.listdir(folder.path)) == []
+    folder.close()
+
+
+def test_a_line_that_fits_only_half_is_taken_back(folder: StateFolder) -> None:
+    """The next line is not glued to it. A limit on the file's size cuts a write as a full disk does."""
+    script = f"""
+import resource, signal
+from oomguard.core.plan import Entry
+from oomguard.core.process import Identity
+from oomguard.reconcile.ledger import open_ledger
+from oomguard.reconcile.state import open_state_folder
+folder = open_state_folder({folder.path!r})
+ledger = open_ledger(folder, boot_id={BOOT!r}, is_alive=lambda _: True)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ledger.record_process(Identity(7, 1), Entry(0, 300))
+import os
+size = os.stat({folder.path!r} + "/ledger").st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))
+try:
+    ledger.record_process(Identity(8, 1), Entry(0, 300))
+except OSError as error:
+    print(error.errno)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+ledger.record_process(Identity(9, 1), Entry(0, 300))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == f"{errno.ENOSPC}\n"
+    found = read_ledger(folder, boot_id=BOOT)
+    assert (set(found.processes), found.ignored_lines) == ({7, 9}, 0)
+
+
+# Against a real kill
+
+
+CHANGER = """
+import itertools, sys
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.reconcile.ledger import open_ledger
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state import open_state_folder
+sys.path.insert(0, sys.argv[3])
+from fakeproc import FakeKernel
+procfs = FakeKernel(sys.argv[1])
+folder = open_state_folder(sys.argv[2])
+ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
+reconciler = Reconciler(Policy(), ledger, procfs)
+for number in itertools.count():
+    value = 100 + number % 7
+    names = (b"worker",) if number % 3 else (b"work*", b"other")
+    rule = Rule(0, names, Terms(Value("exact", value), trust="name"), "p.yaml", 1)
+    settings = (SysctlSetting("vm.swappiness", value, "p.yaml", 1),) if number % 2 else ()
+    settings += (SysctlSetting("vm.overcommit_kbytes", value, "p.yaml", 1),) if number % 5 else ()
+    reconciler.adopt(Policy(rules=(rule,), sysctls=settings))
+    for _ in reconciler.everything("policy", 0.0):
+        pass
+    if number == 3:
+        print(flush=True)
+"""
+
+
+@pytest.mark.parametrize("milliseconds", [0, 3, 7, 13, 29, 53])
+def test_a_kill_at_any_moment_leaves_everything_to_be_restored(
+    proc: FakeProc, procfs: Procfs, folder: StateFolder, milliseconds: int
+) -> None:
+    """A real process changes values without end, is killed, and a restore puts all of them back.
+
+    Between the truncation and the write of a file it is empty, which the kernel's never are; such
+    a one is given the value that the ledger says it was about to get.
+    """
+    for pid in range(10, 16):
+        proc.process(Process(Identity(pid, pid), b"worker", oom_score_adj=pid))
+    proc.process(Process(Identity(20, 20), b"other", oom_score_adj=20))
+    for name, value in {"vm.swappiness": 60, "vm.overcommit_ratio": 50, "vm.overcommit_kbytes": 0}.items():
+        proc.sysctl(name, value)
+    start = (proc.oom_score_adjs(), proc.sysctls())
+    tests = str(Path(__file__).parent.parent)
+    with subprocess.Popen(
+        [sys.executable, "-c", CHANGER, str(proc.root), folder.path, tests], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(milliseconds / 1000)
+        child.send_signal(signal.SIGKILL)
+    ledger = reopened(folder)
+    for pid, (_, entry) in ledger.processes.items():
+        mend(proc.root / str(pid) / "oom_score_adj", entry.given)
+    for name, entry in ledger.sysctls.items():
+        mend(proc.root / "sys" / name.replace(".", "/"), entry.given)
+    list(Reconciler(Policy(), ledger, procfs).everything("restore", 0.0))
+    assert (proc.oom_score_adjs(), proc.sysctls()) == start
+
+
+def mend(file: Path, value: int) -> None:
+    """Finish a write that was cut between truncating and writing."""
+    if not file.read_bytes():
+        file.write_text(f"{value}\n")
+
+
+def test_limits_of_this_process_are_as_they_were() -> None:
+    """No test above left the size limit on."""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

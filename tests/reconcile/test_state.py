@@ -1,0 +1,154 @@
+"""The state folder: whose it is, who may write, and what is never followed."""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oomguard.core.errors import OomguardError
+from oomguard.reconcile.ledger import open_ledger, read_ledger
+from oomguard.reconcile.state import StateFolder, open_state_folder
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[StateFolder]:
+    """Open a state folder."""
+    opened = open_state_folder(str(tmp_path / "state"))
+    assert opened is not None
+    yield opened
+    opened.close()
+
+
+def test_it_is_made_for_everyone_to_read_and_its_owner_to_write(tmp_path: Path) -> None:
+    """Parents, too, whatever the umask allows beyond that."""
+    before = os.umask(0)
+    try:
+        opened = open_state_folder(str(tmp_path / "deep" / "state"))
+    finally:
+        os.umask(before)
+    assert opened is not None
+    assert stat.S_IMODE((tmp_path / "deep" / "state").stat().st_mode) == 0o755
+    opened.close()
+
+
+def test_one_that_is_not_there_is_none_to_a_reader(tmp_path: Path) -> None:
+    """And is not made."""
+    assert open_state_folder(str(tmp_path / "state"), create=False) is None
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777])
+def test_one_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    """Its ledger decides what restore writes."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+    with pytest.raises(OomguardError, match=f"belongs to uid {os.geteuid()} with mode {mode:o}") as caught:
+        open_state_folder(str(tmp_path / "state"))
+    assert "writable by nobody else" in caught.value.hint
+
+
+@needs_root
+def test_one_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """Even if it is root who asks."""
+    (tmp_path / "state").mkdir(mode=0o755)
+    os.chown(tmp_path / "state", 65534, -1)
+    with pytest.raises(OomguardError, match="belongs to uid 65534"):
+        open_state_folder(str(tmp_path / "state"))
+
+
+def test_a_file_in_its_place_is_an_error_to_read(tmp_path: Path) -> None:
+    """No traceback."""
+    (tmp_path / "state").write_text("")
+    with pytest.raises(OomguardError, match="cannot use it as the state folder") as caught:
+        open_state_folder(str(tmp_path / "state"))
+    assert "--state-dir" in caught.value.hint
+
+
+def test_there_is_one_writer(folder: StateFolder) -> None:
+    """The second is told which process is the first, and the way out."""
+    folder.lock()
+    second = open_state_folder(folder.path)
+    assert second is not None
+    with pytest.raises(OomguardError, match=f"already runs here, as pid {os.getpid()}") as caught:
+        second.lock()
+    assert "stop it first" in caught.value.hint
+    second.close()
+
+
+def test_a_lock_ends_with_its_holder(folder: StateFolder) -> None:
+    """However that ends; what is left of its file does not matter."""
+    code = (
+        "import os, signal, sys; from oomguard.reconcile.state import open_state_folder;"
+        "open_state_folder(sys.argv[1]).lock(); print(flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, folder.path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(OomguardError, match=f"as pid {holder.pid}"):
+            folder.lock()
+        holder.kill()
+    folder.lock()
+    assert (Path(folder.path) / "lock").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("name", ["lock", "ledger"])
+def test_a_symbolic_link_is_not_followed(folder: StateFolder, tmp_path: Path, name: str) -> None:
+    """It is an error that says so, and its target stays as it is."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (Path(folder.path) / name).symlink_to(target)
+    with pytest.raises(OomguardError, match=f"{name}: is a symbolic link") as caught:
+        if name == "lock":
+            folder.lock()
+        else:
+            open_ledger(folder, boot_id="", is_alive=lambda _: True)
+    assert "remove" in caught.value.hint
+    assert target.read_text() == "precious"
+    if name == "ledger":
+        with pytest.raises(OomguardError, match="is a symbolic link"):
+            read_ledger(folder, boot_id="")
+
+
+def test_a_link_where_the_new_ledger_is_written_is_not_followed(folder: StateFolder, tmp_path: Path) -> None:
+    """Neither is the one beside it."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (Path(folder.path) / ".ledger.new").symlink_to(target)
+    with pytest.raises(OomguardError, match="ledger: cannot be written"):
+        open_ledger(folder, boot_id="", is_alive=lambda _: True)
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["lock", "ledger"])
+def test_a_folder_in_the_place_of_a_file_is_an_error_to_read(folder: StateFolder, name: str) -> None:
+    """No traceback."""
+    (Path(folder.path) / name).mkdir()
+    with pytest.raises(OomguardError, match=f"{name}: cannot be used: Is a directory"):
+        if name == "lock":
+            folder.lock()
+        else:
+            open_ledger(folder, boot_id="", is_alive=lambda _: True)
+
+
+def test_a_file_is_replaced_as_a_whole(folder: StateFolder) -> None:
+    """Who holds the old one reads it to its end; nothing is left beside the new one."""
+    folder.replace("status.json", b"old", mode=0o644)
+    path = Path(folder.path) / "status.json"
+    with path.open("rb") as old:
+        folder.replace("status.json", b"new" * 100_000, mode=0o644)
+        assert old.read() == b"old"
+    assert folder.read("status.json") == b"new" * 100_000
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert os.listdir(folder.path) == ["status.json"]
+
+
+def test_a_file_that_is_not_there_reads_as_none_and_needs_no_removing(folder: StateFolder) -> None:
+    """Both are what is to be expected of a first start."""
+    assert folder.read("status.json") is None
+    folder.remove("status.json")
