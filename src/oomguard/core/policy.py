@@ -82,8 +82,8 @@ class Rule(NamedTuple):
     def label(self) -> str:
         """The rule in a few words, for logs and tables: `name=sshd`."""
         terms = self.terms
-        conditions = {
-            "name": tuple(printable(name) for name in self.names),
+        conditions: dict[str, tuple[bytes, ...] | tuple[str, ...]] = {
+            "name": self.names,
             "exe": terms.exes,
             "cmdline": terms.cmdlines,
             "user": terms.users,
@@ -94,8 +94,8 @@ class Rule(NamedTuple):
         return " ".join(f"{key}={_some(values)}" for key, values in conditions.items() if values)
 
 
-def _some(values: tuple[str, ...]) -> str:
-    shown = "|".join(values[:3])
+def _some(values: tuple[bytes, ...] | tuple[str, ...]) -> str:
+    shown = "|".join(printable(value) for value in values[:3])
     return shown if len(values) <= 3 else f"{shown}|…"
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, Inotify
+from oomguard.kernel.own import descriptor_limit
 from oomguard.kernel.procfs import GONE
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from oomguard.core.process import Identity
     from oomguard.kernel.procfs import Procfs
+
+_SPARE_DESCRIPTORS = 64
+"""Left for looking at processes, reading the policy and writing the status."""
 
 _OUT_OF_ROOM = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -126,17 +130,27 @@ class DriftWatch:
         except OSError as error:
             if error.errno not in _OUT_OF_ROOM:
                 raise
-            self.full = "no descriptors are left (LimitNOFILE=)"
+            self._say_full(error.errno)
+            return None
+        if fd >= descriptor_limit() - _SPARE_DESCRIPTORS:
+            os.close(fd)
+            self._say_full(errno.EMFILE)
             return None
         try:
             return _Watch(fd, self._inotify.add_descriptor(fd, IN_MODIFY), start_time_ticks)
         except OSError as error:
             os.close(fd)
             if error.errno in _OUT_OF_ROOM:
-                self.full = "no inotify watches are left (fs.inotify.max_user_watches)"
+                self._say_full(error.errno)
             elif error.errno != errno.EACCES:  # inotify needs to read; another user's may not be
                 raise
             return None
+
+    def _say_full(self, number: int | None) -> None:
+        if number == errno.ENOSPC:
+            self.full = "no inotify watches are left (fs.inotify.max_user_watches)"
+        else:
+            self.full = "no descriptors are left (LimitNOFILE=)"
 
     def _forget(self, pid: int) -> None:
         watch = self._processes.pop(pid)

@@ -4,6 +4,7 @@ Work is done in slices, so that neither a burst of events nor a pass over a larg
 signals, the watchdog or a reload.
 """
 
+import errno
 import os
 import signal
 import time
@@ -56,6 +57,9 @@ STATUS_SECONDS = 1.0
 
 SETTLED_SECONDS = 3.0
 """A process that lived this long is worth a watch of its own."""
+
+_SHORTAGE = {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+"""What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
 
 _SLICE_PROCESSES = 64
 _EVENTS_A_TURN = 1024
@@ -146,11 +150,21 @@ class Service:
             self.loop.turn(busy=self._is_busy)
             self._work()
         except MemoryError:
-            # Everything dropped here is found again by the pass.
-            self._urgent.clear()
-            self._sweep.clear()
-            self.reconciler.planner.matcher.forget()
-            self.loop.set("pass", time.monotonic() + POLL_SECONDS)
+            self._shed()
+        except OSError as error:
+            if error.errno not in _SHORTAGE:
+                raise
+            self._shed()
+
+    def _shed(self) -> None:
+        """Drop what can be had again, and look at everything when the shortage may be over."""
+        self._urgent.clear()
+        self._sweep.clear()
+        self._unwatched.clear()
+        self._drift.keep_only(())
+        self.reconciler.planner.matcher.forget()
+        self._losses += 1
+        self.loop.set("pass", time.monotonic() + POLL_SECONDS)
 
     # What tells that something moved
 

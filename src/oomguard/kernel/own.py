@@ -1,6 +1,7 @@
 """What the daemon does to its own process so that it works when memory is short."""
 
 import resource
+from contextlib import suppress
 
 from oomguard.kernel.libc import call
 
@@ -28,12 +29,15 @@ def lock_pages(*, privileged: bool) -> str:
 def raise_descriptor_limit() -> None:
     """Raise the limit on open files as far as it goes: each watched process takes one."""
     soft, hard = _limits(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):
-        return  # a sandbox may forbid it; then there are fewer watches
+    # A sandbox may forbid it; then there are fewer watches.
+    with suppress(OSError, ValueError):
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def descriptor_limit() -> int:
+    """Return the lowest number that no descriptor can have; 1,024 where it may not be asked."""
+    return _limits(resource.RLIMIT_NOFILE)[0] or 1024
 
 
 def _limits(which: int) -> tuple[int, int]:

@@ -16,6 +16,9 @@ from oomguard.core.process import Identity, Process
 GONE = (ProcessLookupError, FileNotFoundError)
 """What a process that ended raises, from any call."""
 
+HIDDEN = PermissionError
+"""What reading raises where /proc is mounted with hidepid= and the process is another user's."""
+
 PF_KTHREAD = 0x00200000
 """Flag of kernel threads in field 9 of stat (include/linux/sched.h)."""
 
@@ -89,10 +92,10 @@ class Procfs:
         return [int(name) for name in os.listdir(self.fd) if name.isdecimal()]
 
     def open(self, pid: int) -> "ProcessHandle | None":
-        """Open a process, or return None if there is none of that pid."""
+        """Open a process, or return None if there is none of that pid, or none to be seen."""
         try:
             return ProcessHandle(pid, os.open(str(pid), _DIRECTORY, dir_fd=self.fd), self._uid_map)
-        except GONE:
+        except (*GONE, HIDDEN):
             return None
 
     def read(self, path: str, limit: int = 65536) -> bytes:

@@ -13,7 +13,7 @@ from oomguard.core.plan import (
     trust_refusal,
     wanted_oom_score_adj,
 )
-from oomguard.kernel.procfs import GONE
+from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, observe_sysctls
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Planner:
             if settled and settled == (handle.inode, handle.comm, handle.read_oom_score_adj()):
                 return None
             return self._process_change(handle, cause)
-        except GONE:
+        except (*GONE, HIDDEN):
             self.forget(handle.pid)
             return None
 

@@ -59,7 +59,7 @@ class StreamSink:
         level = _LEVELS.get(record.event.priority, "")
         try:
             print(f"{time.strftime('%H:%M:%S')} {level}{record.message}", file=self._stream, flush=True)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: it is closed, or its encoding lacks a letter
             self.lost += 1
 
 
