@@ -1,0 +1,1 @@
+"""Figures beside their floors: `python tests/benchmarks/run.py`."""
