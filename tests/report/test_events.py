@@ -1,0 +1,386 @@
+"""What is said: events, sentences, entries and how bursts of them are folded."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomguard.core.commit import Refusal
+from oomguard.core.plan import Change, Outcome, Result, SetOomScoreAdj, SetSysctl
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.process import Identity
+from oomguard.report import events
+from oomguard.report.document import change_document, outcome_document
+from oomguard.report.events import EVENTS, Record, outcome_record
+from oomguard.report.reporter import FOLD_SECONDS, Reporter
+from oomguard.report.status import Status, encode_status
+
+CATALOG = Path(__file__).parents[2] / "systemd" / "oomguard.catalog"
+
+HOSTILE = [
+    b"foo) Z 1 (",
+    b"a\nMESSAGE=forged",
+    b"\x1b[2J",
+    b"",
+    b"\xff\xfe",
+    b"\r\t\0",
+    "\u202eevil".encode(),
+]
+
+
+def rule(number: int = 0, *names: bytes, value: int = 300) -> Rule:
+    """Return a rule by name."""
+    return Rule(number, names or (b"worker",), Terms(Value("exact", value)), "/etc/p.yaml", number + 1)
+
+
+def valued(pid: int = 7, comm: bytes = b"worker", by: Rule | None = None, **fields: Any) -> SetOomScoreAdj:
+    """Return a change of a process."""
+    change = SetOomScoreAdj(Identity(pid, 1), comm, 0, 300, 0, "policy", by or rule())
+    return change._replace(**fields)
+
+
+def applied(change: Change) -> Outcome:
+    """Return its outcome."""
+    return Outcome(change, "applied")
+
+
+def denied(change: Change, reason: str = "no", hint: str = "try") -> Outcome:
+    """Return its outcome."""
+    return Outcome(change, "denied", 13, reason, hint)
+
+
+class Memory:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        """Keep one."""
+        self.records.append(record)
+
+    @property
+    def counts(self) -> list[int]:
+        """How many outcomes each record stands for."""
+        return [int(record.fields.get("OOMGUARD_COUNT", "1")) for record in self.records]
+
+
+@pytest.fixture
+def sink() -> Memory:
+    """Return an empty sink."""
+    return Memory()
+
+
+@pytest.fixture
+def reporter(sink: Memory) -> Reporter:
+    """Return a reporter that writes to it."""
+    return Reporter(sink)
+
+
+# Events
+
+
+def test_every_event_has_an_id_and_a_name_of_its_own() -> None:
+    """The journal finds its explanation by the one, programs filter by the other."""
+    assert len({event.message_id for event in EVENTS}) == len(EVENTS)
+    assert len({event.name for event in EVENTS}) == len(EVENTS)
+    for event in EVENTS:
+        assert re.fullmatch("[0-9a-f]{32}", event.message_id)
+        assert re.fullmatch("[a-z]+(-[a-z]+)*", event.name)
+        assert event.priority in range(3, 7)
+
+
+def test_every_event_of_the_module_is_listed() -> None:
+    """One that is not could not be found by what checks them all."""
+    found = {value for value in vars(events).values() if isinstance(value, events.Event)}
+    assert found == set(EVENTS)
+
+
+def test_the_catalog_explains_every_event() -> None:
+    """And no other."""
+    explained = set(re.findall(r"^-- ([0-9a-f]{32})", CATALOG.read_text(), re.MULTILINE))
+    assert explained == {event.message_id for event in EVENTS}
+
+
+@pytest.mark.parametrize(
+    ("result", "event"),
+    [
+        ("applied", events.APPLIED),
+        ("refused", events.REFUSED),
+        ("denied", events.DENIED),
+        ("contended", events.CONTENDED),
+    ],
+)
+def test_each_result_is_an_event(result: Result, event: events.Event) -> None:
+    """A process that vanished is none."""
+    assert outcome_record(Outcome(valued(), result)).event == event
+
+
+def test_a_record_has_the_facts_in_words_and_in_fields() -> None:
+    """For a process, with what the kernel answered."""
+    record = outcome_record(denied(valued(), "below the floor", "grant it"))
+    assert record.message == (
+        "worker[7]: oom_score_adj 0 → 300 denied: below the floor "
+        "(policy, name=worker, /etc/p.yaml:1); grant it"
+    )
+    assert record.fields == {
+        "OOMGUARD_TARGET": "oom_score_adj",
+        "OOMGUARD_OLD": "0",
+        "OOMGUARD_NEW": "300",
+        "OOMGUARD_CAUSE": "policy",
+        "OOMGUARD_COMM": "worker",
+        "OBJECT_PID": "7",
+        "OOMGUARD_RULE": "name=worker",
+        "OOMGUARD_SOURCE": "/etc/p.yaml:1",
+        "OOMGUARD_ERRNO": "EACCES",
+    }
+
+
+def test_a_sysctl_is_named_by_its_full_name() -> None:
+    """With the line that asks for it."""
+    record = outcome_record(applied(SetSysctl("vm.swappiness", 60, 0, "drift", "/etc/p.yaml:2")))
+    assert record.message == "vm.swappiness: 60 → 0 (drift, /etc/p.yaml:2)"
+    assert record.fields["OOMGUARD_TARGET"] == "vm.swappiness"
+    assert "OBJECT_PID" not in record.fields
+
+
+def test_a_restore_is_by_no_rule() -> None:
+    """Neither in words nor in fields."""
+    record = outcome_record(applied(valued(cause="restore")._replace(rule=None)))
+    assert record.message == "worker[7]: oom_score_adj 0 → 300 (restore)"
+    assert "OOMGUARD_RULE" not in record.fields
+
+
+@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
+def test_no_name_reaches_a_record_or_a_document_unescaped(comm: bytes) -> None:
+    """Neither of a process nor of a rule."""
+    outcome = denied(valued(comm=comm, by=rule(0, b"\x1bname", comm)))
+    record = outcome_record(outcome)
+    for text in (record.message, *record.fields.values()):
+        assert text.isprintable()
+    document = outcome_document(outcome)
+    assert str(document["comm"]).isprintable()
+    assert str(document["rule"]).isprintable()
+    json.dumps(document).encode("ascii")
+
+
+def test_no_condition_reaches_a_label_unescaped() -> None:
+    """A regular expression may hold any character."""
+    terms = Terms(Value("keep"), cmdlines=("a\nb", "\x1b[0m"), exes=("/a\tb",), cgroups=("/\u202e",))
+    assert Rule(0, (), terms, "f", 1).label.isprintable()
+
+
+# Folding
+
+
+def test_the_first_of_a_kind_is_said_at_once(reporter: Reporter, sink: Memory) -> None:
+    """What comes after it in the same second is gathered."""
+    for pid in range(10):
+        reporter.outcome(applied(valued(pid)), now=100.0)
+    assert len(sink.records) == 1
+    assert reporter.next_flush() == 100.0 + FOLD_SECONDS
+    reporter.flush(100.0 + FOLD_SECONDS / 2)
+    assert len(sink.records) == 1
+    reporter.flush(100.0 + FOLD_SECONDS)
+    assert sink.counts == [1, 9]
+    assert "and 8 more of this kind: worker[1], worker[2], worker[3], worker[4], worker[5], …" in (
+        sink.records[1].message
+    )
+
+
+def test_a_second_alone_is_said_as_itself(reporter: Reporter, sink: Memory) -> None:
+    """With no count."""
+    reporter.outcome(applied(valued(1)), now=0.0)
+    reporter.outcome(applied(valued(2)), now=0.5)
+    reporter.flush(1.0)
+    assert sink.records[1] == outcome_record(applied(valued(2)))
+
+
+def test_when_a_burst_is_over_nothing_waits(reporter: Reporter, sink: Memory) -> None:
+    """An idle daemon has no timer for it."""
+    for pid in range(3):
+        reporter.outcome(applied(valued(pid)), now=0.0)
+    reporter.flush(1.0)
+    reporter.flush(2.0)
+    assert reporter.next_flush() is None
+    reporter.outcome(applied(valued(9)), now=2.0)
+    assert sink.counts == [1, 2, 1]
+
+
+def test_kinds_are_folded_apart(reporter: Reporter, sink: Memory) -> None:
+    """By rule, cause, target and result."""
+    for change in (
+        valued(1),
+        valued(2, by=rule(1)),
+        valued(3, cause="drift"),
+        SetSysctl("vm.swappiness", 60, 0, "policy", "p:1"),
+        SetSysctl("vm.page-cluster", 3, 0, "policy", "p:2"),
+    ):
+        reporter.outcome(applied(change), now=0.0)
+    assert len(sink.records) == 5
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["applied", "denied"]), st.floats(0, 3)), max_size=60
+    )
+)
+def test_folding_loses_no_count(burst: list[tuple[int, Result, float]]) -> None:
+    """For any burst: entries stand for exactly the outcomes that were applied, and each failure once."""
+    sink = Memory()
+    reporter = Reporter(sink)
+    now = 0.0
+    for pid, (number, result, pause) in enumerate(burst):
+        now += pause
+        reporter.flush(now)
+        reporter.outcome(Outcome(valued(pid, by=rule(number)), result, reason="no"), now)
+    reporter.close()
+    done = [
+        count
+        for record, count in zip(sink.records, sink.counts, strict=True)
+        if record.event == events.APPLIED
+    ]
+    assert sum(done) == sum(result == "applied" for _, result, _ in burst) == reporter.counts["applied"]
+    assert reporter.counts["denied"] == sum(result == "denied" for _, result, _ in burst)
+
+
+# Complaints
+
+
+def test_a_failure_that_repeats_is_said_once_and_counted(reporter: Reporter, sink: Memory) -> None:
+    """By rule and reason, whichever process it meets."""
+    for pid in range(50):
+        reporter.outcome(denied(valued(pid)), now=float(pid))
+        reporter.flush(float(pid))
+    reporter.close()
+    assert len(sink.records) == 1
+    assert [complaint.tries for complaint in reporter.complaints.values()] == [50]
+
+
+def test_another_reason_is_another_complaint(reporter: Reporter, sink: Memory) -> None:
+    """So is another rule."""
+    reporter.outcome(denied(valued(1), "one"), now=0.0)
+    reporter.outcome(denied(valued(1), "two"), now=0.0)
+    reporter.outcome(denied(valued(1, by=rule(1)), "one"), now=0.0)
+    reporter.close()
+    assert len(reporter.complaints) == 3
+    assert sum(sink.counts) == 3
+
+
+def test_a_complaint_ends_with_success_and_may_begin_again(reporter: Reporter, sink: Memory) -> None:
+    """As for a sysctl that could be written at last."""
+    change = SetSysctl("vm.swappiness", 60, 0, "policy", "p:1")
+    for now in (0.0, 10.0):
+        reporter.outcome(denied(change), now)
+        reporter.outcome(applied(change), now + 2)
+        reporter.flush(now + 5)
+        assert not reporter.complaints
+    assert [record.event.name for record in sink.records] == ["denied", "applied"] * 2
+
+
+def test_under_another_policy_complaints_are_said_anew(reporter: Reporter, sink: Memory) -> None:
+    """The administrator just tried to mend them."""
+    reporter.outcome(denied(valued()), now=0.0)
+    reporter.start_over()
+    reporter.outcome(denied(valued()), now=10.0)
+    reporter.close()
+    assert sum(sink.counts) == 2
+
+
+def test_a_hostile_host_cannot_make_it_remember_without_end(reporter: Reporter, sink: Memory) -> None:
+    """A reason may name a uid, and there are many."""
+    for uid in range(5000):
+        reporter.outcome(denied(valued(uid), f"uid {uid}"), now=0.0)
+    assert len(reporter.complaints) <= 1024
+    assert reporter.counts["denied"] == 5000
+    assert len(reporter.recent) <= 20
+
+
+def test_a_process_that_vanished_is_counted_and_not_said(reporter: Reporter, sink: Memory) -> None:
+    """Processes end at any time."""
+    reporter.outcome(Outcome(valued(), "vanished", 3), now=0.0)
+    reporter.close()
+    assert (sink.records, reporter.counts["vanished"]) == ([], 1)
+
+
+def test_what_is_said_of_the_daemon_has_its_own_fields(reporter: Reporter, sink: Memory) -> None:
+    """Named as all others are."""
+    reporter.say(events.STARTED, "started", POLICY="abc")
+    assert sink.records == [Record(events.STARTED, "started", {"OOMGUARD_POLICY": "abc"})]
+
+
+# Status and documents
+
+
+@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
+def test_the_status_file_is_json_whatever_the_names(reporter: Reporter, comm: bytes) -> None:
+    """In ASCII, and with nothing that would move a terminal's cursor once decoded."""
+    policy = Policy(
+        sysctls=(SysctlSetting("vm.swappiness", 0, "/etc/p.yaml", 1),),
+        rules=(rule(0, comm, b"x"), rule(1)),
+        files=("/etc/p.yaml",),
+        digest="d" * 64,
+    )
+    reporter.outcome(denied(valued(comm=comm, by=policy.rules[0])), now=0.0)
+    reporter.outcome(applied(valued(comm=comm, by=policy.rules[0])), now=0.0)
+    reporter.outcome(denied(valued(comm=comm, by=policy.rules[1])), now=0.0)
+    raw = encode_status(
+        Status(
+            version="1",
+            identity=Identity(1, 2),
+            started_at=1.23456,
+            written_at=2.0,
+            policy=policy,
+            policy_error="line one\nline \x1btwo",
+            rule_of={7: 0, 8: 0, 9: 1},
+            reporter=reporter,
+            contended=["vm.swappiness"],
+            limits=["no events"],
+            has_events=True,
+            watches=4,
+            passes=3,
+            losses=0,
+        )
+    )
+    assert raw.endswith(b"}\n")
+    assert raw.count(b"\n") == 1
+    document = json.loads(raw.decode("ascii"))
+    assert document["rules"][0]["processes"] == 2
+    assert document["sysctls"] == [{"name": "vm.swappiness", "wanted": 0, "source": "/etc/p.yaml:1"}]
+    assert document["outcomes"]["denied"] == 2
+    assert (document["pid"], document["start_time_ticks"], document["processes_held"]) == (1, 2, 3)
+    for text in texts(document):
+        assert text.isprintable(), text
+
+
+def texts(value: object) -> list[str]:
+    """Return every text in a document."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for key, item in value.items() for text in (key, *texts(item))]
+    return [text for item in value for text in texts(item)] if isinstance(value, list) else []
+
+
+def test_a_document_says_why_a_change_is_refused() -> None:
+    """And null where it is not."""
+    change = valued(refusal=Refusal("too dear", "pay"))
+    assert change_document(change)["refused"] == {"reason": "too dear", "hint": "pay"}
+    assert change_document(valued())["refused"] is None
+
+
+def test_a_document_of_a_sysctl_has_no_process() -> None:
+    """Its source is null for a restore."""
+    assert change_document(SetSysctl("vm.swappiness", 60, 0, "restore")) == {
+        "target": "vm.swappiness",
+        "from": 60,
+        "to": 0,
+        "cause": "restore",
+        "refused": None,
+        "source": None,
+    }
