@@ -8,7 +8,9 @@ from .guest import Completed, Guest, Record
 
 INSTALLER = "/media/oomguard/tree/systemd/install.sh"
 WHEELS = "/media/oomguard/wheels"
+COMMAND = "/usr/bin/oomguard"
 POLICY = "/etc/oomguard.yaml"
+SHIPPED_POLICY = "/usr/share/oomguard/oomguard.yaml"
 DROP_INS = "/etc/oomguard.d"
 STATUS = "/run/oomguard/status.json"
 UNIT = "oomguard.service"
@@ -43,16 +45,19 @@ class Service:
     def ensure_installed(self) -> None:
         """Install once a guest, and again after a scenario that uninstalled."""
         if not self.is_active:
-            self.vm.run(f"rm -rf {POLICY} {DROP_INS}/*.yaml")
+            self.vm.run(f"rm -rf {POLICY} {DROP_INS}")
             self.install()
-            self.vm.run(f"cp -a {POLICY} /root/oomguard.yaml.shipped")
 
     def reset(self) -> None:
-        """Go back to the policy as shipped, with nothing oomguard set left behind by the scenario's one."""
+        """Go back to the policy as shipped, and wait until every value is as that one asks for."""
+        if self.vm.run(["test", "-e", COMMAND], check=False).code != 0:
+            return  # the scenario uninstalled it
         self.vm.run(
-            f"test -e /root/oomguard.yaml.shipped || exit 0; rm -f {DROP_INS}/*.yaml; "
-            f"cp -a /root/oomguard.yaml.shipped {POLICY}; systemctl reset-failed {UNIT}; "
-            f"systemctl is-active --quiet {UNIT} && systemctl reload {UNIT} || true"
+            f"rm -f {DROP_INS}/*.yaml; cp -a {SHIPPED_POLICY} {POLICY}; systemctl reset-failed {UNIT}"
+        )
+        self.vm.run(f"systemctl start {UNIT} && systemctl reload {UNIT}")
+        self.vm.wait_until(
+            "oomguard plan", timeout_seconds=CONVERGE_TIMEOUT_SECONDS, describe="the policy as shipped"
         )
 
     # The policy

@@ -39,7 +39,7 @@ def test_strict_overcommit_refuses_instead_of_killing(installed: Service) -> Non
     """`overcommit_memory=2`: the allocation fails, nobody dies."""
     vm = installed.vm
     since = vm.now()
-    installed.write_policy("vm: {overcommit_memory: 2, overcommit_ratio: 100}\n")
+    installed.write_policy("vm: {overcommit_memory: 2, overcommit_ratio: 60}\n")
     installed.wait_for_value("/proc/sys/vm/overcommit_memory", 2)
     done = vm.run([HOG, "4000"], user="alice", check=False, timeout_seconds=300)
     assert done.code == errno.ENOMEM, done
