@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from oomguard.core.process import COMM_LENGTH, Process
-from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.procfs import PF_KTHREAD, Procfs
 
 MEMINFO = {
@@ -29,15 +29,16 @@ class FakeKernel(Procfs):
     def write(self, path: str, text: bytes) -> None:
         """Write a file, and what the kernel writes beside it."""
         row = _BY_PATH.get(path)
-        before = int(self.read(path)) if row is not None else 0
-        super().write(path, text)
-        if row is None or not row.partner:
-            return
-        # Most zero at every write, these two (mm/page-writeback.c) only at one that changes the value.
-        if row.name not in {"vm.dirty_ratio", "vm.dirty_bytes"} or int(text) != before:
+        if row is not None and row.partner and self._zeroes_partner(row, int(text)):
             partner = SYSCTLS[row.partner].path
+            # Ahead of the write: a kill between the two leaves none in force, as no kernel leaves both.
             if os.path.exists(os.path.join(self.root, partner)):
                 super().write(partner, b"0\n")
+        super().write(path, text)
+
+    def _zeroes_partner(self, row: Sysctl, value: int) -> bool:
+        # Most zero at every write, these two (mm/page-writeback.c) only at one that changes the value.
+        return row.name not in {"vm.dirty_ratio", "vm.dirty_bytes"} or value != int(self.read(row.path))
 
 
 class FakeProc:
