@@ -58,7 +58,7 @@ def cells(figure: Figure) -> tuple[str, ...]:
         figure.name + (f" ({figure.note})" if figure.note else ""),
         _amount(figure.value, figure.unit),
         "" if figure.floor is None else f"{_amount(figure.floor, figure.unit)} ({figure.floor_name})",
-        f"{figure.value / figure.floor:.2f} ×" if figure.floor else "",
+        f"{figure.value / figure.floor:.2f} ×" if figure.floor and figure.floor < float("inf") else "",
         wanted,
         figure.verdict,
     )

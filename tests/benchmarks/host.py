@@ -53,8 +53,10 @@ FIFO = Scheduling("SCHED_FIFO 1", ("chrt", "--reset-on-fork", "--fifo", "1"))
 class Host:
     """One run's folder with the floors in it, and the interpreter."""
 
-    def __init__(self, folder: Path, source: Path) -> None:
+    def __init__(self, folder: Path, source: Path, *, idle_seconds: int, reloads: int) -> None:
         self.folder = folder
+        self.idle_seconds = idle_seconds
+        self.reloads = reloads
         folder.chmod(0o755)  # the policy is read as nobody
         self.python = _interpreter()
         shutil.copytree(source / "src" / "oomguard", folder / "lib" / "oomguard")
@@ -208,7 +210,9 @@ def cpu_ns(pid: int) -> int:
 
 def switches(pid: int) -> int:
     """Return how often a process gave up the CPU to wait: its wake-ups."""
-    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    found = re.search(
+        r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
     assert found is not None
     return int(found[1])
 
@@ -241,10 +245,10 @@ def _interpreter() -> str:
     if not marker.exists() or marker.read_text() != wanted:
         print(f"building an environment in {cache} …", file=sys.stderr)
         subprocess.run([base, "-m", "venv", "--clear", cache], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *project["dependencies"]], check=True)
         subprocess.run([*pip, "psutil"], check=False)  # one more to compare with
         # It starts itself in every interpreter of the environment.
-        subprocess.run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"], check=True)
+        subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"], check=True)
         marker.write_text(wanted)
     return str(python)

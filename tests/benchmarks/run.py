@@ -24,7 +24,7 @@ NAMES = ("latency", "events", "storm", "drift", "scan", "idle", "memory", "start
 
 def main() -> int:
     """Run the benchmarks that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", metavar="NAME", nargs="*", help=f"which: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--markdown", action="store_true", help="print a markdown table at the end")
     parser.add_argument("--source", type=Path, default=REPOSITORY, help="the checkout to measure")
@@ -36,11 +36,9 @@ def main() -> int:
         parser.error(f"there is no benchmark called {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:
         parser.error("the proc connector and real-time scheduling take root")
-    os.environ["OGB_IDLE_SECONDS"] = str(options.idle_seconds)
-    os.environ["OGB_RELOADS"] = str(options.reloads)
     done: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="oomguard-bench-") as folder:
-        host = Host(Path(folder), options.source)
+        host = Host(Path(folder), options.source, idle_seconds=options.idle_seconds, reloads=options.reloads)
         for name in options.names or NAMES:
             for figure in importlib.import_module(f"benchmarks.{name}").figures(host):
                 done.append(figure)

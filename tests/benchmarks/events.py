@@ -1,0 +1,49 @@
+"""CPU time of the daemon for each program started."""
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import Figure, Target, middle
+from benchmarks.host import PREFIX, VALUE, cpu_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.host import Host
+
+EXEC = 0x2
+PROGRAMS = 800
+RATE = 200
+ROUNDS = 3
+
+
+def figures(host: "Host") -> "Iterator[Figure]":
+    """Start programs at a steady rate, one that no rule names and one that a rule does."""
+    for case, target in (("no rule matches", Target(2.5, 3.5, ratio=True)), ("a rule matches", None)):
+        name = f"{PREFIX}-brief"
+        policy = host.policy(100, names=[name] if target is None else [f"{PREFIX}-other"])
+        found, floor = [], []
+        for _ in range(ROUNDS):
+            with host.running(
+                host.tool("guard", name if target is None else "", VALUE, EXEC), ready="ready"
+            ) as c:
+                floor.append(_cost(host, c.pid, name))
+            with host.daemon(policy) as daemon:
+                found.append(_cost(host, daemon.pid, name))
+        yield Figure(f"CPU per exec at {RATE}/s, {case}", middle(found), "µs", middle(floor), target)
+
+
+def _cost(host: "Host", pid: int, name: str) -> float:
+    """Return the CPU time a program costs, in µs, without that of the idle process."""
+    program = host.named("probe", name)
+    time.sleep(0.3)
+    before = cpu_ns(pid)
+    # It lives for 300 µs of CPU time: what is gone before it is looked at would cost nothing.
+    subprocess.run(
+        host.tool("execer", PROGRAMS, RATE, 1, program, -1001, 300),
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return (cpu_ns(pid) - before) / PROGRAMS / 1000

@@ -1,0 +1,75 @@
+"""How much memory it takes, and whether that grows."""
+
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import Figure, Target
+from benchmarks.host import Memory, memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from benchmarks.host import Daemon, Host
+
+RULES = (10, 1000, 15_000)
+ROUNDS, SLEEPERS = 10, 1000
+
+
+def figures(host: "Host") -> "Iterator[Figure]":
+    """Compare with an interpreter that sleeps."""
+    with _bare(host) as pid:
+        bare = memory(pid)
+        for rules in RULES:
+            target = Target(1.8, 2.5, ratio=True) if rules > 1000 else Target(1.4, 1.8, ratio=True)
+            with host.daemon(host.policy(rules)) as daemon:
+                time.sleep(1)
+                found = memory(daemon.pid)
+            for name, value, floor in zip(("RSS", "PSS"), found, bare, strict=True):
+                yield Figure(f"{name}, {rules:,} rules", value, "MiB", floor, target, "bare Python")
+        with host.daemon(host.policy(SLEEPERS)) as daemon:
+            time.sleep(1)
+            yield _growth(
+                f"{ROUNDS * SLEEPERS:,} kept processes came and went", daemon, _come_and_go(host, daemon)
+            )
+        with host.daemon(host.policy(SLEEPERS)) as daemon:
+            time.sleep(1)
+            before = memory(daemon.pid)
+            for _ in range(host.reloads):
+                daemon.reload()
+            yield _growth(f"{host.reloads:,} reloads", daemon, before)
+
+
+def _growth(name: str, daemon: "Daemon", before: Memory) -> Figure:
+    after = memory(daemon.pid)
+    growth = 100 * (after.rss / before.rss - 1)
+    return Figure(
+        f"RSS growth after {name}",
+        growth,
+        "%",
+        None,
+        Target(5, 10),
+        note=f"{before.rss:.1f} → {after.rss:.1f} MiB",
+    )
+
+
+def _come_and_go(host: "Host", daemon: "Daemon") -> Memory:
+    before = memory(daemon.pid)
+    for _ in range(ROUNDS):
+        with host.sleepers(SLEEPERS):
+            daemon.wait_for("processes_held", SLEEPERS)
+            time.sleep(3.5)  # long enough to be watched, too
+    daemon.reload()
+    return before
+
+
+@contextmanager
+def _bare(host: "Host") -> "Iterator[int]":
+    process = subprocess.Popen([host.python, "-I", "-c", "import time; time.sleep(3600)"])
+    try:
+        time.sleep(0.5)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,63 @@
+"""How long until it is ready, and how long the commands take."""
+
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import Figure, Target, middle
+from benchmarks.host import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from benchmarks.host import Host
+
+ROUNDS = 7
+PROCESSES = 1000
+IMPORTS = "import yaml, pydantic\nclass Model(pydantic.BaseModel):\n    field: int\n"
+
+
+def figures(host: "Host") -> "Iterator[Figure]":
+    """Compare with importing what reads the policy."""
+    imports = [host.python, "-I", "-c", IMPORTS]
+    policy = host.policy(100)
+    floor, found = [], []
+    for _ in range(ROUNDS):
+        floor.append(_wall(host, imports))
+        with host.daemon(policy) as daemon:
+            found.append(daemon.ready_seconds)
+    yield _figure("start to READY, 100 rules", found, floor, Target(1.2, ratio=True))
+    shipped = str(REPOSITORY / "etc" / "oomguard.yaml")
+    with host.sleepers(PROCESSES):
+        state = str(host.folder / "no-state")
+        check = host.oomguard("check", "--policy", shipped)
+        plan = host.oomguard("plan", "--policy", shipped, "--state-dir", state)
+        for name, command, target in (
+            ("check", check, Target(300, 600)),
+            (f"plan, {PROCESSES:,} processes", plan, Target(500, 1000)),
+        ):
+            _wall(host, command)
+            yield _figure(
+                f"oomguard {name}, the whole command",
+                [_wall(host, command) for _ in range(ROUNDS)],
+                [_wall(host, imports) for _ in range(ROUNDS)],
+                target,
+            )
+
+
+def _figure(name: str, found: "Sequence[float]", floor: "Sequence[float]", target: Target) -> Figure:
+    return Figure(name, middle(found) * 1000, "ms", middle(floor) * 1000, target, "imports")
+
+
+def _wall(host: "Host", command: "Sequence[str]") -> float:
+    start = time.monotonic()
+    done = subprocess.run(
+        command,
+        env=host.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode not in (0, 3):  # 3: there is something to change
+        raise RuntimeError(done.stderr.decode())
+    return time.monotonic() - start
