@@ -174,6 +174,8 @@ def test_any_rubbish_between_the_lines_is_counted_and_passed_over(
         '"entry"',
         '{"pid":1,"start":1}',
         '{"pid":1,"start":1,"entry":[]}',
+        '{"sysctl":"vm.swappiness","entry":[]}',
+        '{"sysctl":"vm.swappiness","entry":[null]}',
         '{"pid":1,"start":1,"entry":[1]}',
         '{"pid":1,"start":1,"entry":[1,2,3,4]}',
         '{"pid":1,"start":1,"entry":["1","2",null]}',

@@ -175,7 +175,7 @@ def _process_line(pid: int, start: int, entry: Entry) -> bytes:
 
 def _integers(*values: Any) -> tuple[int, ...]:
     """Return what must be integers; only the last, the gift of before, may be null and is dropped then."""
-    if values[-1] is None:
+    if values[-1:] == (None,):
         values = values[:-1]
     if not all(type(value) is int for value in values):
         raise ValueError("not integers")
