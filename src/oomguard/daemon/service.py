@@ -250,6 +250,7 @@ class Service:
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
+        self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
         reconciler.ledger.compact()
         self._drift.keep_only(reconciler.planner.rule_of)
@@ -298,6 +299,7 @@ class Service:
                 self._drift.watch_process(identity)
             else:
                 self.loop.set_earlier("settle", now + SETTLED_SECONDS)
+        self.loop.set_earlier("status", now + STATUS_SECONDS)
         if self._drift.full:
             self._unwatched.clear()
             self._limit(
