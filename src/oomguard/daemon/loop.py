@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_BUSY_SECONDS = 0.2
+_BREATH_SECONDS = 0.002
+"""After so much work without a pause, so long a pause: 1 %."""
+
 
 class Loop:
     """Calls handlers when their descriptor is readable, their deadline is due or their signal came.
@@ -26,6 +30,7 @@ class Loop:
         self._due: dict[str, float] = {}
         self._on_signal: dict[int, Callable[[], None]] = {}
         self._signals = -1
+        self._awake_since = time.monotonic()
 
     def watch(self, fd: int, handler: "Callable[[], None]") -> None:
         """Call `handler` whenever `fd` is readable."""
@@ -62,8 +67,20 @@ class Loop:
         signal.signal(number, lambda *_: None)
 
     def turn(self, *, busy: bool) -> None:
-        """Wait for something to happen, or only look if there is other work, and handle it."""
-        for fd, _ in self._epoll.poll(0.0 if busy else self._timeout()):
+        """Wait for something to happen, or only look if there is other work, and handle it.
+
+        A loop that always has work still sleeps for a moment now and then: at a real-time
+        priority nothing else would get its processor, and RLIMIT_RTTIME would end it.
+        """
+        before = time.monotonic()
+        ready = self._epoll.poll(0.0 if busy else self._timeout())
+        now = time.monotonic()
+        if now - before > _BREATH_SECONDS:
+            self._awake_since = now
+        elif now - self._awake_since > _BUSY_SECONDS:
+            time.sleep(_BREATH_SECONDS)
+            self._awake_since = now
+        for fd, _ in ready:
             handler = self._readable.get(fd)
             if handler is not None:  # one handler may have unwatched what another waits for
                 handler()

@@ -47,11 +47,7 @@ class PolicyWatch:
         """Watch the folders as they are now, and take the files as they are now for unchanged."""
         self.close()
         self._inotify = Inotify()
-        for folder in set(self._folders()):
-            try:
-                self._inotify.add(folder, _MASK)
-            except OSError:
-                continue  # a folder that is not there, or no watches left: SIGHUP still reloads
+        self._watch_folders()
         self._seen = self.fingerprint()
 
     def drain(self) -> None:
@@ -61,6 +57,7 @@ class PolicyWatch:
 
     def has_changed(self) -> bool:
         """Tell whether the files differ from those at the last `renew`."""
+        self._watch_folders()  # the folder of the drop-ins may be new; to watch one again does nothing
         return self.fingerprint() != self._seen
 
     def close(self) -> None:
@@ -73,34 +70,55 @@ class PolicyWatch:
         """Return the metadata of every policy file."""
         return [(path, _metadata(path)) for path in self._files()]
 
+    def _watch_folders(self) -> None:
+        assert self._inotify is not None
+        for folder in set(self._folders()):
+            try:
+                self._inotify.add(folder, _MASK)
+            except OSError:
+                continue  # a folder that is not there, or no watches left: SIGHUP still reloads
+
     @property
     def _drop_ins(self) -> str:
-        return os.path.splitext(self.path)[0] + ".d"
+        # As policy.source.drop_in_folder, which is none of the daemon's imports.
+        return self.path.removesuffix(".yaml").removesuffix(".yml") + ".d"
 
     def _files(self) -> list[str]:
         try:
-            names = sorted(name for name in os.listdir(self._drop_ins) if name.endswith(".yaml"))
+            found = os.listdir(self._drop_ins)
         except OSError:
-            names = []
+            found = []
+        # An editor's `.#name.yaml` is no drop-in.
+        names = sorted(name for name in found if name.endswith(".yaml") and not name.startswith("."))
         return [self.path, *(os.path.join(self._drop_ins, name) for name in names)]
 
     def _folders(self) -> "Iterator[str]":
-        yield self._drop_ins
+        yield from _folders_through(self._drop_ins + "/")
         for path in self._files():
             yield from _folders_through(path)
 
 
 def _folders_through(path: str) -> "Iterator[str]":
-    """Yield each folder in which a link on the way to `path` could be exchanged."""
+    """Yield the folder of `path`, and each in which a link on the way to it could be exchanged."""
     for _ in range(_LINKS):
-        folder = os.path.dirname(path)
-        yield folder
-        try:
-            target = os.readlink(path)
-        except OSError:
+        yield os.path.dirname(path)
+        link = _first_link(path)
+        if not link:
             return
-        # A link through another link (`..data/x.yaml`): its first step lies in this folder.
-        path = os.path.join(folder, target)
+        folder = os.path.dirname(link)
+        yield folder
+        path = os.path.join(folder, os.readlink(link)) + path[len(link) :]
+
+
+def _first_link(path: str) -> str:
+    """Return `path` up to its first component that is a symbolic link, "" where none is."""
+    end = 0
+    while end >= 0:
+        end = path.find("/", end + 1)
+        part = path if end < 0 else path[:end]
+        if os.path.islink(part):
+            return part
+    return ""
 
 
 def _metadata(path: str) -> tuple[int, ...]:

@@ -124,7 +124,7 @@ class Service:
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
             self._begin_pass("start")
             while self._sweep:
-                self._work()
+                self._turn()
             self._say_ready()
             self._beat(time.monotonic())
             stack.callback(self._say_stopped)
