@@ -1,9 +1,11 @@
-"""Run by the interpreter that has oomguard: `passes.py POLICY STATE_DIR ROUNDS`.
+"""Run by the interpreter that has oomguard: `passes.py POLICY STATE_DIR ROUNDS SCAN...`.
 
-Does full passes as the daemon does, in this process, and prints as JSON how long they took.
+Does full passes as the daemon does, in this process, in turn with the C scan, and prints as JSON
+how long they took.
 """
 
 import json
+import os
 import sys
 import time
 
@@ -16,35 +18,40 @@ from oomguard.reconcile.state import open_state_folder
 
 def main() -> None:
     """Time the first pass, which writes, and those after it."""
-    policy_path, state_dir, rounds = sys.argv[1:]
+    policy_path, state_dir, rounds, *scan = sys.argv[1:]
     folder = open_state_folder(state_dir)
     assert folder is not None
     procfs = Procfs()
     ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
     reconciler = Reconciler(read_policy(policy_path, now=time.monotonic()), ledger, procfs)
-    passes, written = [], 0
+    passes, floors, others = [], [], []
     for _ in range(int(rounds)):
         start = time.perf_counter_ns()
         pids = procfs.pids()
         reconciler.planner.forget_all_but(set(pids))
         now = time.monotonic()
         for pid in pids:
-            written += reconciler.process(pid, "resync", now) is not None
+            reconciler.process(pid, "resync", now)
         passes.append(time.perf_counter_ns() - start)
-    result = {"passes": passes, "processes": len(pids), "written": written}
+        with os.popen(" ".join(scan)) as output:
+            floors.append(int(output.read().split()[0]))
+        others.append(_psutil())
+    print(json.dumps({"processes": len(pids), "passes": passes, "floors": floors, "psutil": others}))
+
+
+def _psutil() -> int:
+    """Return how long psutil takes for the names alone, or 0 if it is not there."""
     try:
         import psutil  # type: ignore[import-untyped]  # may not be there at all
     except ImportError:
-        pass
-    else:
-        start = time.perf_counter_ns()
-        for process in psutil.process_iter():
-            try:
-                process.name()
-            except psutil.NoSuchProcess:
-                continue
-        result["psutil"] = time.perf_counter_ns() - start
-    print(json.dumps(result))
+        return 0
+    start = time.perf_counter_ns()
+    for pid in psutil.pids():
+        try:
+            psutil.Process(pid).name()
+        except psutil.NoSuchProcess:
+            continue
+    return time.perf_counter_ns() - start
 
 
 main()
