@@ -1,0 +1,39 @@
+"""Write the shell completions of the verbs as they are now: `python etc/completions/generate.py`."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import shtab
+
+from oomguard.cli.main import build_parser
+
+FOLDER = Path(__file__).parent
+FILES = {"bash": "oomguard.bash", "zsh": "_oomguard", "fish": "oomguard.fish"}
+"""By shell, under the name it is installed as."""
+
+_COMPLETES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
+"""What an option takes, told by the word that stands for it in the help."""
+
+
+def completion(shell: str) -> str:
+    """Return the completion for a shell."""
+    parser = build_parser()
+    for action in _actions(parser):
+        if action.metavar in _COMPLETES:
+            action.complete = _COMPLETES[action.metavar]  # type: ignore[attr-defined]  # shtab looks there
+    text: str = shtab.complete(parser, shell=shell)
+    return text.rstrip() + "\n"
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for verb in action.choices.values():
+                yield from _actions(verb)
+
+
+if __name__ == "__main__":
+    for shell, name in FILES.items():
+        (FOLDER / name).write_text(completion(shell))
