@@ -11,7 +11,10 @@ def main() -> int:
     from oomguard.cli.main import run_verb
 
     try:
-        return run_verb(sys.argv[1:])
+        try:
+            return run_verb(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # here, where a reader that went away can still be met in silence
     except OomguardError as error:
         print(f"oomguard: {error.message}", file=sys.stderr)
         if error.hint:
