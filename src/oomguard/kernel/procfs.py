@@ -7,10 +7,12 @@ process is gone it answers ESRCH, never with somebody else's data, even when the
 Reading is apart from parsing: `parse_*` take bytes and are pure.
 """
 
+import errno
 import os
 from typing import NamedTuple
 
 from oomguard.core.cgroup import parse_cgroup
+from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity, Process
 
 GONE = (ProcessLookupError, FileNotFoundError)
@@ -80,7 +82,13 @@ class Procfs:
 
     def __init__(self, root: str = "/proc") -> None:
         self.root = root
-        self.fd = os.open(root, _DIRECTORY)
+        try:
+            self.fd = os.open(root, _DIRECTORY)
+        except OSError as error:
+            raise OomguardError(
+                f"{root}: no proc file system: {os.strerror(error.errno or errno.EIO)}",
+                hint="--proc names the folder where one is mounted",
+            ) from error
         self._uid_map = self._own_uid_map()
 
     def close(self) -> None:
