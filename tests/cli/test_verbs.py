@@ -1,0 +1,660 @@
+"""The verbs: what they print, and the exit code they choose."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
+import pytest
+import yaml
+
+from fakeproc import FakeKernel, FakeProc
+from oomguard import __version__
+from oomguard.__main__ import main
+from oomguard.core.policy import Policy
+from oomguard.core.process import Identity, Process
+from oomguard.report.reporter import Reporter
+from oomguard.report.status import Status, encode_status
+
+POLICY = """\
+vm:
+  swappiness: 10
+rules:
+  - name: sshd
+    oom_score_adj: -900
+  - name: worker
+    oom_score_adj: {at_least: 300}
+"""
+
+HOSTILE = [
+    b"\x1b[2J\x1b[31mred",
+    b"[red]x[/red]",
+    b"a\nb\tc\r",
+    b"\xff\xfe",
+    b"",
+    b":smile:",
+    "\u202e\u200b".encode(),
+]
+
+
+class Run:
+    """What came of one call."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        """Return what was printed, parsed."""
+        return json.loads(self.out)
+
+
+Oomguard = Callable[..., Run]
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """Return a policy file."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+@pytest.fixture
+def oomguard(
+    proc: FakeProc,
+    policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Oomguard:
+    """Return what calls the program, in this process, with the policy, state folder and tree of this test."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr("oomguard.cli.host.Procfs", FakeKernel)
+    places = {
+        "--policy": (str(policy), {"check", "plan", "apply", "status", "explain"}),
+        "--state-dir": (str(tmp_path / "state"), {"plan", "apply", "restore", "status"}),
+        "--proc": (str(proc.root), {"check", "plan", "apply", "restore", "status", "explain"}),
+    }
+
+    def call(verb: str, *arguments: str) -> Run:
+        argv = ["oomguard", verb, *arguments]
+        for option, (value, verbs) in places.items():
+            if verb in verbs and option not in arguments:
+                argv += [option, value]
+        monkeypatch.setattr(sys, "argv", argv)
+        code = main()
+        captured = capsys.readouterr()
+        return Run(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def host(proc: FakeProc) -> FakeProc:
+    """Fill the tree: a sysctl to change, a process to protect, one to refuse, one to leave, one to raise."""
+    proc.sysctl("vm.swappiness", 60)
+    proc.sysctl("vm.overcommit_memory", 0)
+    proc.process(Process(Identity(10, 1), b"sshd"))
+    proc.process(Process(Identity(11, 1), b"sshd", uid=1000))
+    proc.process(Process(Identity(12, 1), b"bash", uid=1000))
+    proc.process(Process(Identity(13, 1), b"worker", uid=1000))
+    return proc
+
+
+# check
+
+
+def test_check_of_a_valid_policy_says_what_it_holds(oomguard: Oomguard, policy: Path) -> None:
+    """Exit 0."""
+    run = oomguard("check")
+    assert (run.code, run.out) == (0, f"{policy}: valid, 2 rules and 1 sysctl from {policy}\n")
+
+
+def test_check_reports_every_fault_at_once(oomguard: Oomguard, policy: Path) -> None:
+    """Exit 78, each with its place, in order of lines."""
+    policy.write_text("rules:\n  - name: a\n    oom_score_adj: 5000\n  - name: b\nvm: {swappines: 1}\n")
+    run = oomguard("check")
+    assert run.code == 78
+    places = [line.split(": ")[0] for line in run.out.splitlines() if not line.startswith(" ")]
+    assert [int(place.split(":")[1]) for place in places] == [3, 4, 5]
+    assert "did you mean" in run.out
+
+
+def test_check_as_json_is_a_list_of_faults(oomguard: Oomguard, policy: Path) -> None:
+    """Empty where there is none."""
+    assert oomguard("check", "--json").json == []
+    policy.write_text("rulez: 1\n")
+    run = oomguard("check", "--json")
+    assert run.code == 78
+    assert [(fault["file"], fault["line"], fault["severity"]) for fault in run.json] == [
+        (str(policy), 1, "error")
+    ]
+
+
+def test_a_warning_fails_only_with_strict(oomguard: Oomguard, policy: Path) -> None:
+    """It is shown either way."""
+    policy.write_text("rules:\n  - name: a\n    trust: name\n    oom_score_adj: -5\n")
+    assert oomguard("check").code == 0
+    strict = oomguard("check", "--strict")
+    assert strict.code == 78
+    assert ": warning: " in strict.out
+
+
+def test_check_on_a_host_names_the_sysctl_that_it_lacks(oomguard: Oomguard, policy: Path) -> None:
+    """And without --host does not ask."""
+    policy.write_text("vm: {stat_interval: 5}\n")
+    assert oomguard("check").code == 0
+    run = oomguard("check", "--host")
+    assert run.code == 78
+    assert "vm.stat_interval" in run.out
+    assert "no such sysctl" in run.out
+
+
+def test_a_policy_that_is_not_there_is_a_bad_policy(oomguard: Oomguard, policy: Path) -> None:
+    """For every verb that needs one, with a way out."""
+    policy.unlink()
+    for verb, more in (("check", ()), ("plan", ()), ("apply", ()), ("explain", ("10",))):
+        run = oomguard(verb, *more)
+        assert run.code == 78, verb
+        assert "there is no such file" in run.out + run.err
+
+
+# plan
+
+
+def test_plan_shows_what_would_change_and_changes_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
+    """Exit 3, with the rule and its line, and why a change is refused."""
+    before = (proc.oom_score_adjs(), proc.sysctls())
+    run = oomguard("plan")
+    assert run.code == 3
+    assert [line.split() for line in run.out.splitlines()[2:6]] == [
+        ["vm.swappiness", "60", "10", "policy.yaml:2"],
+        ["sshd[10]", "0", "-900", "name=sshd", "(policy.yaml:4)"],
+        ["sshd[11]", "0", "-900", "refused", "name=sshd", "(policy.yaml:4)"],
+        ["worker[13]", "0", "300", "name=worker", "(policy.yaml:6)"],
+    ]
+    assert "sshd[11]: uid 1000 may call any program that name" in run.out
+    assert run.out.endswith("\n3 to change, 1 refused\n")
+    assert (proc.oom_score_adjs(), proc.sysctls()) == before
+
+
+def test_plan_makes_no_state_folder(oomguard: Oomguard, tmp_path: Path) -> None:
+    """Anyone may plan."""
+    oomguard("plan")
+    assert not (tmp_path / "state").exists()
+
+
+def test_plan_with_nothing_to_change_is_exit_0(oomguard: Oomguard, policy: Path) -> None:
+    """And says how many processes are held."""
+    policy.write_text("rules:\n  - name: bash\n    oom_score_adj: 0\n")
+    run = oomguard("plan")
+    assert (run.code, run.out) == (
+        0,
+        "Nothing to change: the host is as the policy asks (1 processes held).\n",
+    )
+    run = oomguard("plan", "--json")
+    assert (run.code, run.json) == (0, [])
+
+
+def test_plan_as_json_has_every_fact(oomguard: Oomguard, policy: Path) -> None:
+    """In order, refused ones with reason and hint."""
+    run = oomguard("plan", "--json")
+    assert run.code == 3
+    sysctl, protected, refused, raised = run.json
+    assert sysctl == {
+        "target": "vm.swappiness",
+        "from": 60,
+        "to": 10,
+        "cause": "policy",
+        "refused": None,
+        "source": f"{policy}:2",
+    }
+    assert protected == {
+        "target": "oom_score_adj",
+        "from": 0,
+        "to": -900,
+        "cause": "policy",
+        "refused": None,
+        "pid": 10,
+        "start_time_ticks": 1,
+        "comm": "sshd",
+        "rule": "name=sshd",
+        "source": f"{policy}:4",
+    }
+    assert refused["refused"].keys() == {"reason", "hint"}
+    assert raised["pid"] == 13
+
+
+def test_plan_of_a_bad_policy_is_exit_78(oomguard: Oomguard, policy: Path) -> None:
+    """On stderr, with nothing on stdout."""
+    policy.write_text("rulez: 1\n")
+    run = oomguard("plan")
+    assert (run.code, run.out) == (78, "")
+    assert run.err.startswith(f"oomguard: {policy}:1:1: rulez:")
+
+
+@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
+def test_no_name_breaks_a_table(oomguard: Oomguard, proc: FakeProc, policy: Path, comm: bytes) -> None:
+    """No control character, no markup taken for such, no line beyond 80 columns; JSON stays JSON."""
+    policy.write_text(
+        f"rules:\n  - user: 1234\n    cmdline: {json.dumps('x' * 100 + '|.*')}\n    oom_score_adj: 5\n"
+    )
+    proc.process(Process(Identity(50, 1), comm, uid=1234, arguments=(comm * 30, b"\x1b]0;title\x07")))
+    for arguments in (("plan",), ("explain", "50"), ("status",), ("apply",)):
+        run = oomguard(*arguments)
+        assert run.code in (0, 3), run.err
+        assert run.out.replace("\n", "").isprintable(), arguments
+        if arguments != ("apply",):
+            assert max(len(line) for line in run.out.splitlines()) <= 80, arguments
+        assert "50]" in run.out or arguments == ("status",)
+    assert "[red]" in run.out or comm != HOSTILE[1]
+    oomguard("restore")
+    assert [change["pid"] for change in oomguard("plan", "--json").json] == [50]
+    assert oomguard("explain", "50", "--json").json[0]["pid"] == 50
+
+
+# apply and restore
+
+
+def test_apply_does_what_plan_showed_and_says_each(oomguard: Oomguard, proc: FakeProc, policy: Path) -> None:
+    """Exit 1 where one was refused; the hint comes once at the end."""
+    run = oomguard("apply")
+    assert run.code == 1
+    lines = run.out.splitlines()
+    assert lines[0] == f"vm.swappiness: 60 → 10 (policy, {policy}:2)"
+    assert lines[1] == f"sshd[10]: oom_score_adj 0 → -900 (policy, name=sshd, {policy}:4)"
+    assert lines[2].startswith("sshd[11]: oom_score_adj 0 → -900 refused: uid 1000 may call")
+    assert lines[4].startswith("  add `user`")
+    assert proc.oom_score_adjs() == {10: -900, 11: 0, 12: 0, 13: 300}
+    assert proc.sysctls()["vm.swappiness"] == 10
+
+
+def test_apply_where_all_is_done_is_exit_0(oomguard: Oomguard, proc: FakeProc) -> None:
+    """A second time there is nothing to do."""
+    proc.end(11)
+    first = oomguard("apply", "--json")
+    assert (first.code, [row["result"] for row in first.json]) == (0, ["applied"] * 3)
+    assert all(row["errno"] is row["reason"] is row["hint"] is None for row in first.json)
+    second = oomguard("apply")
+    assert (second.code, second.out) == (0, "nothing to change\n")
+    assert oomguard("plan").code == 0
+
+
+def test_apply_that_is_denied_is_exit_1_with_the_kernels_answer(
+    oomguard: Oomguard, proc: FakeProc, policy: Path
+) -> None:
+    """One failing change stops no other."""
+    policy.write_text("vm: {swappiness: 10}\nrules:\n  - name: worker\n    oom_score_adj: 5\n")
+    path = proc.root / "sys" / "vm" / "swappiness"
+    mounted = subprocess.run(["mount", "--bind", str(path), str(path)], check=False, capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(path)], check=True)
+        run = oomguard("apply", "--json")
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+    assert run.code == 1
+    assert [(row["result"], row["errno"], row["reason"]) for row in run.json] == [
+        ("denied", "EROFS", "/proc/sys is read-only here"),
+        ("applied", None, None),
+    ]
+
+
+def test_restore_puts_everything_back_and_then_has_nothing_to_do(oomguard: Oomguard, proc: FakeProc) -> None:
+    """Exit 0 both times."""
+    before = (proc.oom_score_adjs(), proc.sysctls())
+    oomguard("apply")
+    run = oomguard("restore")
+    assert run.code == 0
+    assert run.out.splitlines() == [
+        "vm.swappiness: 10 → 60 (restore)",
+        "sshd[10]: oom_score_adj -900 → 0 (restore)",
+        "worker[13]: oom_score_adj 300 → 0 (restore)",
+    ]
+    assert (proc.oom_score_adjs(), proc.sysctls()) == before
+    again = oomguard("restore", "--json")
+    assert (again.code, again.json) == (0, [])
+
+
+def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
+    """The ledger is of another boot."""
+    oomguard("apply")
+    proc.boot("another")
+    assert oomguard("restore").out == "nothing to change\n"
+    assert proc.oom_score_adj(10) == -900
+
+
+def test_what_drifted_and_what_is_to_be_put_back_shows_in_plan(
+    oomguard: Oomguard, proc: FakeProc, policy: Path
+) -> None:
+    """It reads the ledger, and leaves it as it is."""
+    oomguard("apply")
+    proc.set_oom_score_adj(10, -1)
+    policy.write_text("rules:\n  - name: sshd\n    oom_score_adj: -900\n")
+    run = oomguard("plan", "--json")
+    causes = {row.get("pid", row["target"]): row["cause"] for row in run.json if row["refused"] is None}
+    assert causes == {"vm.swappiness": "restore", 10: "drift", 13: "restore"}
+    assert "no rule any more: its own value" in oomguard("plan").out
+    assert "not in the policy any more" in " ".join(oomguard("plan").out.split())
+
+
+@pytest.mark.parametrize("verb", ["apply", "restore"])
+def test_a_state_folder_that_others_may_write_is_refused(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path, verb: str
+) -> None:
+    """Exit 1, and nothing was changed."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(0o777)
+    run = oomguard(verb)
+    assert run.code == 1
+    assert "writable by nobody else" in run.err
+    assert proc.oom_score_adj(10) == 0
+
+
+@pytest.mark.parametrize("verb", ["apply", "plan", "status"])
+def test_a_link_in_the_state_folder_is_an_error_to_read(
+    oomguard: Oomguard, tmp_path: Path, verb: str
+) -> None:
+    """And no traceback."""
+    (tmp_path / "state").mkdir()
+    for name in ("ledger", "status.json"):
+        (tmp_path / "state" / name).symlink_to("/etc/passwd")
+    run = oomguard(verb)
+    assert run.code == 1
+    assert "is a symbolic link" in run.err
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply", "restore", "status"])
+def test_a_proc_that_is_not_there_is_an_error_to_read(oomguard: Oomguard, verb: str) -> None:
+    """With the option that names it."""
+    run = oomguard(verb, "--proc", "/nowhere")
+    assert (run.code, run.err.splitlines()[0]) == (
+        1,
+        "oomguard: /nowhere: no proc file system: No such file or directory",
+    )
+
+
+# status
+
+
+def write_status(state: Path, identity: Identity, **fields: Any) -> None:
+    """Write the file of a daemon."""
+
+    class Sink:
+        lost = 0
+
+        def write(self, record: object) -> None:
+            """Keep nothing."""
+
+    status = Status(
+        version="9.9",
+        identity=identity,
+        started_at=0.0,
+        written_at=0.0,
+        policy=Policy(files=("/etc/x.yaml",), digest="abc"),
+        policy_error="",
+        rule_of={},
+        reporter=Reporter(Sink()),
+        contended=[],
+        limits=["no events here"],
+        has_events=True,
+        watches=0,
+        passes=1,
+        losses=0,
+    )
+    state.mkdir()
+    (state / "status.json").write_bytes(encode_status(status._replace(**fields)))
+
+
+def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard) -> None:
+    """What the policy declares beside what is, and what is promised."""
+    run = oomguard("status")
+    assert run.code == 0
+    assert "oomguard is not running" in run.out
+    assert "differs" in run.out
+    assert "25 %: 2.0 GiB of 8.0 GiB CommitLimit (not enforced" in " ".join(run.out.split())
+    document = oomguard("status", "--json").json
+    assert (document["running"], document["daemon"]) == (False, None)
+    assert [(row["name"], row["wanted"], row["actual"]) for row in document["sysctls"]] == [
+        ("vm.swappiness", 10, 60)
+    ]
+    assert document["memory"]["commit_limit_kib"] == 8 * 1024 * 1024
+
+
+def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Path) -> None:
+    """Process 10 stands for it."""
+    write_status(tmp_path / "state", Identity(10, 1), policy_error="line 3 is bad")
+    run = oomguard("status")
+    assert "oomguard 9.9 runs as pid 10" in run.out
+    assert "line 3 is bad" in run.out
+    assert "no events here" in run.out
+    document = oomguard("status", "--json").json
+    assert document["running"]
+    assert document["daemon"]["pid"] == 10
+
+
+def test_the_status_of_a_daemon_that_was_killed_is_none(oomguard: Oomguard, tmp_path: Path) -> None:
+    """Its pid may be somebody else's by now."""
+    write_status(tmp_path / "state", Identity(10, 2))
+    assert "oomguard is not running" in oomguard("status").out
+    assert not oomguard("status", "--json").json["running"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', "null"])
+def test_a_status_that_cannot_be_read_is_an_error(oomguard: Oomguard, tmp_path: Path, content: str) -> None:
+    """With a way out."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "status.json").write_text(content)
+    run = oomguard("status")
+    assert run.code == 1
+    assert "not a status file this version reads" in run.err
+    assert "restart the daemon" in run.err
+
+
+def test_status_shows_a_policy_that_cannot_be_read_as_none(oomguard: Oomguard, policy: Path) -> None:
+    """It is the host that is asked about."""
+    policy.write_text("rulez: 1\n")
+    assert oomguard("status").code == 0
+
+
+# explain
+
+
+CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "name": ("name: other", {}, "probe"),
+    "containers": ("name: probe", {"in_container": True}, "it lives in a container's PID namespace"),
+    "user": ("user: 5", {"uid": 6}, "uid 6"),
+    "unit": ("unit: a.service", {"cgroup": "/system.slice/b.service"}, "b.service"),
+    "user_unit": ("user_unit: a.service", {"cgroup": "/x"}, "no user unit (/x)"),
+    "cgroup": ("cgroup: /a", {"cgroup": "/b"}, "/b"),
+    "cmdline": ("cmdline: --yes", {"arguments": (b"probe", b"--no")}, "probe --no"),
+    "exe": ("exe: /usr/bin/a", {"exe": "/usr/bin/b"}, "/usr/bin/b"),
+    "scope": ("name: probe\n    scope: main", {"parent_pid": 21}, "its ancestor (parent 21)"),
+}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_explain_names_the_condition_that_failed_and_on_what(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, condition: str
+) -> None:
+    """Each condition there is, by pid and by name, for people and for programs."""
+    text, facts, found = CONDITIONS[condition]
+    proc.process(Process(Identity(21, 1), b"probe", uid=1))
+    proc.process(Process(Identity(20, 1), b"probe")._replace(**facts))
+    policy.write_text(f"rules:\n  - {text}\n    oom_score_adj: 5\n")
+    tried = oomguard("explain", "20", "--json").json[0]["tried"]
+    assert [(row["matched"], row["unmet"]) for row in tried] == [(False, condition)]
+    assert found in tried[0]["found"]
+    run = oomguard("explain", "20")
+    assert run.code == 0
+    assert f"{condition}: {found}"[:20] in " ".join(run.out.split())
+    assert "no rule holds it; its value is its own" in run.out
+    assert {row["pid"] for row in oomguard("explain", "probe", "--json").json} == {20, 21}
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdict"),
+    [
+        ("name: sshd\n    oom_score_adj: 5", "gives 5: 5, it has 0"),
+        ("name: sshd\n    oom_score_adj: 0", "gives 0: 0, as it is"),
+        ("name: sshd\n    oom_score_adj: keep", "leaves it alone: 0 is its own"),
+        ("name: sshd\n    oom_score_adj: {at_most: 7}", "gives at_most 7: 0, as it is"),
+        (
+            "cmdline: .*\n    oom_score_adj: -5",
+            "asks for -5, refused: uid 1000 may call any program that name",
+        ),
+    ],
+)
+def test_explain_says_what_follows(oomguard: Oomguard, policy: Path, rule: str, verdict: str) -> None:
+    """From the rule that holds the process."""
+    policy.write_text(f"rules:\n  - {rule}\n")
+    assert verdict in oomguard("explain", "11", "--json").json[0]["verdict"]
+
+
+def test_explain_stops_at_the_rule_that_holds(oomguard: Oomguard) -> None:
+    """Those behind it were not tried."""
+    tried = oomguard("explain", "10", "--json").json[0]["tried"]
+    assert [row["matched"] for row in tried] == [True]
+    tried = oomguard("explain", "13", "--json").json[0]["tried"]
+    assert [row["matched"] for row in tried] == [False, True]
+
+
+def test_explain_knows_what_is_never_matched(oomguard: Oomguard, proc: FakeProc) -> None:
+    """Kernel threads and init."""
+    proc.process(Process(Identity(1, 1), b"systemd", parent_pid=0))
+    proc.process(Process(Identity(2, 1), b"kthreadd", parent_pid=0), kernel_thread=True)
+    assert "the init process: never killed" in oomguard("explain", "1").out
+    assert "a kernel thread: never killed" in oomguard("explain", "kthreadd").out
+
+
+def test_explain_finds_a_process_by_its_full_name(oomguard: Oomguard, proc: FakeProc) -> None:
+    """And by the 15 bytes that the kernel keeps of it."""
+    name = b"chromium-browser-sandbox"
+    proc.process(Process(Identity(40, 1), name, arguments=(b"/usr/lib/" + name,)))
+    for wanted in (name, name[:15]):
+        assert [row["pid"] for row in oomguard("explain", wanted.decode(), "--json").json] == [40]
+
+
+@pytest.mark.parametrize("wanted", ["nothing-is-called-so", "4194305", "99999999999999999999999", "²"])
+def test_explain_of_what_is_not_there_is_exit_1(oomguard: Oomguard, wanted: str) -> None:
+    """With a way out."""
+    run = oomguard("explain", wanted)
+    assert run.code == 1
+    assert "no process" in run.err
+
+
+def test_explain_cuts_rules_that_merely_name_others(oomguard: Oomguard, policy: Path) -> None:
+    """A policy may have thousands."""
+    rows = [f"  - {{name: other-{number}, oom_score_adj: 1}}\n" for number in range(200)]
+    policy.write_text("rules:\n" + "".join(rows) + "  - {name: bash, user: 5, oom_score_adj: 1}\n")
+    run = oomguard("explain", "12")
+    assert len(run.out.splitlines()) < 15
+    assert "and 200 rules that name other processes" in run.out
+    assert "user: uid 1000" in run.out
+
+
+# schema, help and usage
+
+
+def test_the_schema_is_one_and_holds_for_the_policy(oomguard: Oomguard) -> None:
+    """As editors will use it."""
+    schema = oomguard("schema").json
+    jsonschema.validators.validator_for(schema).check_schema(schema)
+    jsonschema.validate(yaml.safe_load(POLICY), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"rules": [{"name": "a", "oom_score_adj": 1001}]}, schema)
+
+
+def ended(oomguard: Oomguard, *arguments: str) -> object:
+    """Return the code that the parser itself exits with."""
+    with pytest.raises(SystemExit) as caught:
+        oomguard(*arguments)
+    return caught.value.code
+
+
+def test_the_version_is_told(oomguard: Oomguard, capsys: pytest.CaptureFixture[str]) -> None:
+    """And nothing else."""
+    assert ended(oomguard, "--version") == 0
+    assert capsys.readouterr().out == f"oomguard {__version__}\n"
+
+
+def test_help_shows_examples_and_exit_codes(oomguard: Oomguard, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the program, and of each verb what it takes."""
+    assert ended(oomguard, "--help") == 0
+    text = capsys.readouterr().out
+    assert "examples:\n  oomguard check" in text
+    assert "exit codes: 0 done" in text
+    for verb in ("check", "plan", "apply", "run", "restore", "status", "explain", "schema"):
+        assert f"\n    {verb} " in text
+        assert ended(oomguard, verb, "--help") == 0
+        assert f"usage: oomguard {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("frobnicate",), ("plan", "--frobnicate"), ("explain",), ("plan", "extra"), ("plan", "--policy")],
+    ids=repr,
+)
+def test_bad_usage_is_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    """With the usage on stderr, and nothing on stdout."""
+    monkeypatch.setattr(sys, "argv", ["oomguard", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    captured = capsys.readouterr()
+    assert (caught.value.code, captured.out) == (2, "")
+    assert captured.err.startswith("usage: oomguard")
+
+
+@pytest.mark.parametrize("arguments", [["schema"], ["--help"], ["check", "--policy", "/dev/null"]], ids=repr)
+def test_a_reader_that_went_away_is_met_in_silence(arguments: list[str]) -> None:
+    """As `head` does: whether the output fills the pipe or waits in a buffer until the end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "oomguard", *arguments], check=False, stdout=writer, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == (0 if arguments == ["--help"] else 141)  # argparse meets it by itself
+
+
+def test_the_installed_command_is_the_same_program(policy: Path) -> None:
+    """As `python -m oomguard`."""
+    command = shutil.which("oomguard", path=str(Path(sys.executable).parent))
+    if command is None:
+        pytest.skip("the package is not installed here")
+    done = subprocess.run(
+        [command, "check", "--policy", str(policy)], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_working_directory_of_somebody_else_is_nothing_to_import_from(tmp_path: Path, policy: Path) -> None:
+    """The daemon is started anywhere, by root."""
+    for name in ("oomguard", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    policy.write_text("rulez: 1\n")
+    command = shutil.which("oomguard", path=str(Path(sys.executable).parent))
+    if command is None:
+        pytest.skip("the package is not installed here")
+    done = subprocess.run(
+        [command, "run", "--policy", str(policy), "--state-dir", str(tmp_path / "state")],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=30,
+    )
+    assert (done.returncode, "imported" in done.stderr) == (78, False)
