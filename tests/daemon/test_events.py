@@ -202,3 +202,33 @@ def test_programs_that_end_between_any_two_steps_do_no_harm(tmp_path: Path) -> N
         assert daemon.process.poll() is None
         wait_until(lambda: status(daemon)["processes_held"] <= 1, "the dead to be forgotten")
         survivor.end()
+
+
+SHORTAGE = """
+import sys
+if "oomguard.daemon" in sys.orig_argv:
+    import errno
+    from oomguard.reconcile.reconciler import Reconciler
+
+    calls, process = 0, Reconciler.process
+
+    def short(self, pid, cause, now):
+        global calls
+        calls += 1
+        if calls in (3, 9, 27):
+            raise MemoryError if calls == 9 else OSError(errno.ENFILE, "too many open files")
+        return process(self, pid, cause, now)
+
+    Reconciler.process = short
+"""
+
+
+def test_a_shortage_of_memory_or_descriptors_costs_time_only(tmp_path: Path, program: Program) -> None:
+    """It drops what it can have again, waits a moment, and looks at everything."""
+    (tmp_path / "sitecustomize.py").write_text(SHORTAGE)
+    pid = program.start()
+    with running(tmp_path, POLICY, wrapper=["env", f"PYTHONPATH={tmp_path}"]) as daemon:
+        wait_for_value(pid, 400)
+        wait_until(lambda: status(daemon)["losses"] >= 2, "two shortages")
+        wait_for_value(program.start(), 400)
+        assert daemon.process.poll() is None

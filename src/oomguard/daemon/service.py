@@ -164,7 +164,9 @@ class Service:
         self._drift.keep_only(())
         self.reconciler.planner.matcher.forget()
         self._losses += 1
-        self.loop.set("pass", time.monotonic() + POLL_SECONDS)
+        now = time.monotonic()
+        self.loop.set("pass", now + POLL_SECONDS)
+        self.loop.set_earlier("status", now + STATUS_SECONDS)
 
     # What tells that something moved
 
