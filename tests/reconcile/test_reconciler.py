@@ -1,0 +1,191 @@
+"""One pass: what it does when a write fails, when a value is contended, and when there is little to see."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.plan import Outcome
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.process import Identity, Process
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.contention import FIRST_PAUSE_SECONDS, TOLERATED, WINDOW_SECONDS, Contention
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.reconciler import Reconciler
+
+WORKER = Rule(0, (b"worker",), Terms(Value("exact", 300)), "p.yaml", 1)
+
+
+def asking(**values: int) -> Policy:
+    """Return a policy of sysctls of vm.*, and of one rule."""
+    rows = [SysctlSetting(f"vm.{name}", value, "p.yaml", 1) for name, value in values.items()]
+    return Policy(sysctls=tuple(rows), rules=(WORKER,))
+
+
+def results(outcomes: Iterator[Outcome]) -> dict[object, str]:
+    """Return what became of each target."""
+    found: dict[object, str] = {}
+    for outcome in outcomes:
+        change = outcome.change
+        found[getattr(change, "name", None) or change.identity.pid] = outcome.result  # type: ignore[union-attr]  # one or the other
+    return found
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[None]:
+    """Let nobody write a file, not even root."""
+    if subprocess.run(["mount", "--bind", path, path], check=False, capture_output=True).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_a_mode_is_judged_by_the_limit_in_force_and_not_by_the_one_wanted(
+    proc: FakeProc, procfs: Procfs
+) -> None:
+    """The limit was denied: strict accounting with the old one would take the host down."""
+    for name, value in {"memory": 0, "ratio": 10, "kbytes": 0}.items():
+        proc.sysctl(f"vm.overcommit_{name}", value)
+    reconciler = Reconciler(asking(overcommit_memory=2, overcommit_ratio=90), Ledger(), procfs)
+    with read_only(proc.root / "sys" / "vm" / "overcommit_ratio"):
+        assert results(reconciler.everything("policy", 0.0)) == {
+            "vm.overcommit_ratio": "denied",
+            "vm.overcommit_memory": "refused",
+        }
+    assert proc.sysctls()["vm.overcommit_memory"] == 0
+    assert set(results(reconciler.everything("policy", 0.0)).values()) == {"applied"}
+    assert proc.sysctls() == {"vm.overcommit_memory": 2, "vm.overcommit_ratio": 90, "vm.overcommit_kbytes": 0}
+
+
+def test_a_failing_change_stops_no_other(proc: FakeProc, procfs: Procfs) -> None:
+    """Of sysctls and of processes."""
+    proc.sysctl("vm.swappiness", 60)
+    proc.sysctl("vm.page-cluster", 3)
+    for pid in (10, 11, 12):
+        proc.process(Process(Identity(pid, pid), b"worker"))
+    policy = asking(swappiness=10)
+    policy = policy._replace(sysctls=(*policy.sysctls, SysctlSetting("vm.page-cluster", 0, "p.yaml", 1)))
+    reconciler = Reconciler(policy, Ledger(), procfs)
+    with read_only(proc.root / "sys" / "vm" / "swappiness"), read_only(proc.root / "11" / "oom_score_adj"):
+        assert results(reconciler.everything("policy", 0.0)) == {
+            "vm.swappiness": "denied",
+            "vm.page-cluster": "applied",
+            10: "applied",
+            11: "denied",
+            12: "applied",
+        }
+    assert results(reconciler.everything("policy", 0.0)) == {"vm.swappiness": "applied", 11: "applied"}
+    list(Reconciler(Policy(), reconciler.ledger, procfs).everything("restore", 0.0))
+    assert proc.sysctls() == {"vm.swappiness": 60, "vm.page-cluster": 3}
+    assert set(proc.oom_score_adjs().values()) == {0}
+
+
+def test_a_process_that_ends_between_plan_and_write_has_vanished(proc: FakeProc, procfs: Procfs) -> None:
+    """It is no failure, and the ledger forgets it."""
+    proc.process(Process(Identity(10, 10), b"worker"))
+    reconciler = Reconciler(asking(), Ledger(), procfs)
+    (proc.root / "10" / "oom_score_adj").chmod(0o644)
+    handle = procfs.open(10)
+    assert handle is not None
+    with handle:
+        change = reconciler.planner.process_change(handle, "policy")
+        assert change is not None
+        proc.end(10)
+        assert reconciler._apply(change, handle, 0.0).result == "vanished"
+    assert reconciler.ledger.processes == {}
+    assert reconciler.process(10, "policy", 0.0) is None
+
+
+def test_a_pid_that_is_used_again_has_no_part_in_the_entry_of_the_first(
+    proc: FakeProc, procfs: Procfs
+) -> None:
+    """Its own value is its own, and it is restored to that."""
+    proc.process(Process(Identity(10, 10), b"worker", oom_score_adj=5))
+    reconciler = Reconciler(asking(), Ledger(), procfs)
+    list(reconciler.everything("policy", 0.0))
+    proc.end(10)
+    proc.process(Process(Identity(10, 99), b"worker", oom_score_adj=7))
+    list(reconciler.everything("policy", 0.0))
+    reconciler.adopt(Policy())
+    list(reconciler.everything("restore", 0.0))
+    assert proc.oom_score_adj(10) == 7
+
+
+@pytest.mark.xfail(reason="a child is taken to have inherited what it had before its parent was given it")
+def test_a_child_that_had_the_value_already_keeps_it_after_a_restore(proc: FakeProc, procfs: Procfs) -> None:
+    """A browser's tabs ask for 300 themselves; a rule gives the browser 300, and is taken back."""
+    proc.process(Process(Identity(10, 10), b"worker"))
+    proc.process(Process(Identity(11, 11), b"worker", parent_pid=10, oom_score_adj=300))
+    reconciler = Reconciler(asking(), Ledger(), procfs)
+    list(reconciler.everything("start", 0.0))
+    reconciler.adopt(Policy())
+    list(reconciler.everything("restore", 0.0))
+    assert proc.oom_score_adjs() == {10: 0, 11: 300}
+
+
+def test_a_contended_value_is_left_alone_for_a_while_and_tried_again(proc: FakeProc, procfs: Procfs) -> None:
+    """After more rewrites than are tolerated."""
+    proc.sysctl("vm.swappiness", 60)
+    reconciler = Reconciler(asking(swappiness=10), Ledger(), procfs)
+    list(reconciler.everything("policy", 0.0))
+    now = 0.0
+    for _ in range(TOLERATED + 1):
+        now += 0.1
+        proc.sysctl("vm.swappiness", 99)
+        assert results(reconciler.everything("resync", now)) == {"vm.swappiness": "applied"}
+    proc.sysctl("vm.swappiness", 99)
+    assert results(reconciler.everything("resync", now)) == {"vm.swappiness": "contended"}
+    assert proc.sysctls()["vm.swappiness"] == 99
+    again = reconciler.contention.next_retry(now)
+    assert again == now + FIRST_PAUSE_SECONDS
+    assert results(reconciler.everything("resync", again)) == {"vm.swappiness": "applied"}
+
+
+# Contention by itself
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    """And end with the resync interval."""
+    contention = Contention(longest_pause_seconds=10)
+    now, pauses = 0.0, []
+    for _ in range(TOLERATED + 7):
+        contention.healed("x", now)
+        until = contention.next_retry(now)
+        pauses.append(0.0 if until is None else until - now)
+        now = until or now
+    assert pauses == [0.0] * TOLERATED + [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+    assert contention.contended() == ["x"]
+
+
+def test_rewrites_far_apart_are_tolerated_for_ever() -> None:
+    """Nobody fights over a value once in a minute."""
+    contention = Contention(longest_pause_seconds=10)
+    for number in range(100):
+        contention.healed("x", number * (WINDOW_SECONDS / TOLERATED + 1))
+    assert contention.contended() == []
+
+
+def test_what_stays_right_is_settled() -> None:
+    """And named once, if it had been contended."""
+    contention = Contention(longest_pause_seconds=10)
+    for _ in range(TOLERATED + 1):
+        contention.healed("contended", 0.0)
+    contention.healed("healed", 0.0)
+    assert contention.settle(WINDOW_SECONDS) == []
+    assert contention.settle(WINDOW_SECONDS + FIRST_PAUSE_SECONDS + 1) == ["contended"]
+    assert contention.settle(1000.0) == []
+    assert not contention.is_paused("contended", 1000.0)
+
+
+def test_a_hostile_host_cannot_make_it_remember_without_end() -> None:
+    """Every process may rewrite its own value."""
+    contention = Contention(longest_pause_seconds=10)
+    for number in range(30_000):
+        contention.healed(number, 0.0)
+    assert len(contention._records) <= 10_000
