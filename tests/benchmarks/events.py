@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, Target, middle
-from benchmarks.host import PREFIX, VALUE, cpu_ns
+from benchmarks.host import HERE, PREFIX, VALUE, cpu_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,15 +23,21 @@ def figures(host: "Host") -> "Iterator[Figure]":
     for case, target in (("no rule matches", Target(2.5, 3.5, ratio=True)), ("a rule matches", None)):
         name = f"{PREFIX}-brief"
         policy = host.policy(100, names=[name] if target is None else [f"{PREFIX}-other"])
-        found, floor = [], []
+        found, floor, python = [], [], []
+        guard = host.tool("guard", name if target is None else "", VALUE, EXEC)
         for _ in range(ROUNDS):
-            with host.running(
-                host.tool("guard", name if target is None else "", VALUE, EXEC), ready="ready"
-            ) as c:
-                floor.append(_cost(host, c.pid, name))
+            with host.running(guard, ready="ready") as process:
+                floor.append(_cost(host, process.pid, name))
+            if target is not None:
+                command = [host.python, "-I", str(HERE / "guard.py"), f"{PREFIX}-none"]
+                with host.running(command, ready="ready") as process:
+                    python.append(_cost(host, process.pid, name))
             with host.daemon(policy) as daemon:
                 found.append(_cost(host, daemon.pid, name))
-        yield Figure(f"CPU per exec at {RATE}/s, {case}", middle(found), "µs", middle(floor), target)
+        figure = f"CPU per exec at {RATE}/s, {case}"
+        yield Figure(figure, middle(found), "µs", middle(floor), target)
+        if python:
+            yield Figure(figure, middle(found), "µs", middle(python), None, "Python")
 
 
 def _cost(host: "Host", pid: int, name: str) -> float:

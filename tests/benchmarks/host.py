@@ -59,6 +59,8 @@ class Host:
         self.reloads = reloads
         folder.chmod(0o755)  # the policy is read as nobody
         self.python = _interpreter()
+        self._policies = folder / "policies"
+        self._policies.mkdir()
         shutil.copytree(source / "src" / "oomguard", folder / "lib" / "oomguard")
         self.environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder / "lib"), "LANG": "C.UTF-8"}
         subprocess.run([self.python, "-m", "compileall", "-q", folder / "lib"], check=True)
@@ -93,7 +95,7 @@ class Host:
         listed = [*names, *(f"{PREFIX}{number:05d}" for number in range(rules - len(names)))]
         text = [f"resync_interval: {resync_seconds}\nrules:\n"]
         text += [f'  - name: "{name}"\n    oom_score_adj: {VALUE}\n' for name in listed]
-        handle, path = tempfile.mkstemp(suffix=".yaml", dir=self.folder)
+        handle, path = tempfile.mkstemp(suffix=".yaml", dir=self._policies)
         with os.fdopen(handle, "w") as file:
             file.writelines(text)
         os.chmod(path, 0o644)
