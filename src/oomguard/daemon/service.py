@@ -20,16 +20,8 @@ from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_child import read_policy
 from oomguard.daemon.reload import Reloader
-from oomguard.kernel.capability import (
-    CAP_DAC_OVERRIDE,
-    CAP_IPC_LOCK,
-    CAP_SYS_PTRACE,
-    CAP_SYS_RESOURCE,
-    has,
-    parse_effective,
-)
+from oomguard.daemon.rights import take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
-from oomguard.kernel.own import lock_pages, raise_descriptor_limit
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -39,8 +31,6 @@ from oomguard.report.reporter import Reporter
 from oomguard.report.status import STATUS_FILE, Status, encode_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from oomguard.core.errors import OomguardError
     from oomguard.core.plan import Cause, Outcome
     from oomguard.core.policy import Policy
@@ -120,7 +110,8 @@ class Service:
                 f"oomguard {__version__} started: {policy.summary} from {', '.join(policy.files)}",
                 POLICY=policy.digest,
             )
-            self._prepare_self(policy)
+            for limit in take_rights(self.procfs, policy):
+                self._limit(limit)
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
             self._begin_pass("start")
             while self._sweep:
@@ -330,27 +321,6 @@ class Service:
         )
         self._say_ready()
 
-    # This process
-
-    def _prepare_self(self, policy: "Policy") -> None:
-        """Make the daemon hold when memory is short, and say what it may not do here."""
-        raise_descriptor_limit()
-        try:
-            effective = parse_effective(self.procfs.read("self/status"))
-            self.procfs.write("self/oom_score_adj", b"-1000\n")
-        except FileNotFoundError:
-            return  # a tree made for tests
-        except PermissionError:
-            self._limit("oomguard itself may be killed when memory runs out: CAP_SYS_RESOURCE is missing")
-        why = lock_pages(privileged=has(effective, CAP_IPC_LOCK))
-        if why:
-            self._limit(f"oomguard's pages may be swapped out: {why}")
-        for limit in _missing_rights(policy, effective):
-            self._limit(limit)
-
-    def _own_identity(self) -> Identity:
-        return self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0)
-
     # What is said
 
     def _say_ready(self) -> None:
@@ -389,7 +359,7 @@ class Service:
         reconciler = self.reconciler
         status = Status(
             version=__version__,
-            identity=self._own_identity(),
+            identity=self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0),
             started_at=self._started_at,
             written_at=time.time(),
             policy=reconciler.policy,
@@ -407,14 +377,3 @@ class Service:
             self.folder.replace(STATUS_FILE, encode_status(status), mode=0o644)
         except OSError as error:
             self._limit(f"{self.options.state_dir}/{STATUS_FILE} cannot be written: {error.strerror}")
-
-
-def _missing_rights(policy: "Policy", effective: int) -> "Iterator[str]":
-    if not has(effective, CAP_SYS_RESOURCE):
-        yield "no value can be lowered below a process's floor, 0 for most: CAP_SYS_RESOURCE is missing"
-    if not has(effective, CAP_DAC_OVERRIDE):
-        yield "other users' processes cannot be changed: CAP_DAC_OVERRIDE is missing"
-    if not has(effective, CAP_SYS_PTRACE) and any(rule.terms.exes for rule in policy.rules):
-        yield "rules with `exe` match none of other users' processes: CAP_SYS_PTRACE is missing"
-    if os.geteuid() != 0 and policy.sysctls:
-        yield "sysctls cannot be changed: they take root"

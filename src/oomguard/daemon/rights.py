@@ -1,0 +1,43 @@
+"""What the daemon takes for itself, and what it may not do here."""
+
+import os
+from typing import TYPE_CHECKING
+
+from oomguard.kernel.capability import (
+    CAP_DAC_OVERRIDE,
+    CAP_IPC_LOCK,
+    CAP_SYS_PTRACE,
+    CAP_SYS_RESOURCE,
+    has,
+    parse_effective,
+)
+from oomguard.kernel.own import lock_pages, raise_descriptor_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.policy import Policy
+    from oomguard.kernel.procfs import Procfs
+
+
+def take_rights(procfs: "Procfs", policy: "Policy") -> "Iterator[str]":
+    """Make this process hold when memory is short; yield a sentence for each thing it may not do."""
+    raise_descriptor_limit()
+    try:
+        effective = parse_effective(procfs.read("self/status"))
+        procfs.write("self/oom_score_adj", b"-1000\n")
+    except FileNotFoundError:
+        return  # a tree made for tests
+    except PermissionError:
+        yield "oomguard itself may be killed when memory runs out: CAP_SYS_RESOURCE is missing"
+    why = lock_pages(privileged=has(effective, CAP_IPC_LOCK))
+    if why:
+        yield f"oomguard's pages may be swapped out: {why}"
+    if not has(effective, CAP_SYS_RESOURCE):
+        yield "no value can be lowered below a process's floor, 0 for most: CAP_SYS_RESOURCE is missing"
+    if not has(effective, CAP_DAC_OVERRIDE):
+        yield "other users' processes cannot be changed: CAP_DAC_OVERRIDE is missing"
+    if not has(effective, CAP_SYS_PTRACE) and any(rule.terms.exes for rule in policy.rules):
+        yield "rules with `exe` match none of other users' processes: CAP_SYS_PTRACE is missing"
+    if os.geteuid() != 0 and policy.sysctls:
+        yield "sysctls cannot be changed: they take root"
