@@ -42,6 +42,11 @@ class Service:
         """Whether systemd calls the service active."""
         return self.vm.run(["systemctl", "is-active", "--quiet", UNIT], check=False).code == 0
 
+    @property
+    def main_pid(self) -> int:
+        """The daemon's pid as systemd knows it; 0 while there is none."""
+        return int(self.vm.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).stdout)
+
     def ensure_installed(self) -> None:
         """Install once a guest, and again after a scenario that uninstalled."""
         if not self.is_active:

@@ -23,7 +23,7 @@ def test_the_installed_service_runs_and_answers_on_the_path(installed: Service) 
 def test_the_daemon_is_exempt_from_the_oom_killer_and_has_few_rights(installed: Service) -> None:
     """What the unit promises is what the kernel says of the process."""
     vm = installed.vm
-    pid = vm.run(["systemctl", "show", "-P", "MainPID", UNIT]).stdout.strip()
+    pid = installed.main_pid
     assert vm.run(["cat", f"/proc/{pid}/oom_score_adj"]).stdout == "-1000\n"
     status = dict(
         line.split(":\t", 1) for line in vm.get(f"/proc/{pid}/status").decode().splitlines() if ":\t" in line
@@ -42,7 +42,7 @@ def test_the_sandbox_is_as_tight_as_promised(installed: Service) -> None:
 def test_the_daemon_sees_the_hosts_own_proc(installed: Service) -> None:
     """In a private /proc no inotify event tells of a write made on the host."""
     vm = installed.vm
-    pid = vm.run(["systemctl", "show", "-P", "MainPID", UNIT]).stdout.strip()
+    pid = installed.main_pid
     device = "{ print $3; exit }"
     ours = vm.run(f"awk '$5 == \"/proc\" {device}' /proc/self/mountinfo").stdout
     assert vm.run(f"awk '$5 == \"/proc\" {device}' /proc/{pid}/mountinfo").stdout == ours

@@ -98,7 +98,7 @@ def test_restarting_keeps_values_and_originals(installed: Service) -> None:
     original = int(vm.get("/proc/sys/vm/swappiness"))
     installed.write_policy(POLICY)
     installed.wait_for_value("/proc/sys/vm/swappiness", 33)
-    old = vm.run(["systemctl", "show", "-P", "MainPID", UNIT]).stdout.strip()
+    old = installed.main_pid
     vm.run(["systemctl", "kill", "--signal=KILL", "--kill-whom=main", UNIT])
     vm.wait_until(f"systemctl is-active -q {UNIT} && test $(systemctl show -P MainPID {UNIT}) != {old}")
     assert vm.get("/proc/sys/vm/swappiness") == b"33\n"
