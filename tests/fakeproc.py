@@ -26,6 +26,12 @@ class FakeKernel(Procfs):
         """Return the pids in the kernel's order."""
         return sorted(super().pids())
 
+    def now_ticks(self) -> int:
+        """Return a time after the start of every process there is."""
+        return 1 + max(
+            (found.start_time_ticks for pid in self.pids() if (found := self.identity(pid))), default=0
+        )
+
     def write(self, path: str, text: bytes) -> None:
         """Write a file, and what the kernel writes beside it."""
         row = _BY_PATH.get(path)

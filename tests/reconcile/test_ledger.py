@@ -177,7 +177,7 @@ def test_any_rubbish_between_the_lines_is_counted_and_passed_over(
         '{"sysctl":"vm.swappiness","entry":[]}',
         '{"sysctl":"vm.swappiness","entry":[null]}',
         '{"pid":1,"start":1,"entry":[1]}',
-        '{"pid":1,"start":1,"entry":[1,2,3,4]}',
+        '{"pid":1,"start":1,"entry":[1,2,3,4,5]}',
         '{"pid":1,"start":1,"entry":["1","2",null]}',
         '{"pid":1,"start":1,"entry":[1.5,2,null]}',
         '{"pid":1,"start":1,"entry":[true,2,null]}',

@@ -117,7 +117,6 @@ def test_a_pid_that_is_used_again_has_no_part_in_the_entry_of_the_first(
     assert proc.oom_score_adj(10) == 7
 
 
-@pytest.mark.xfail(reason="a child is taken to have inherited what it had before its parent was given it")
 def test_a_child_that_had_the_value_already_keeps_it_after_a_restore(proc: FakeProc, procfs: Procfs) -> None:
     """A browser's tabs ask for 300 themselves; a rule gives the browser 300, and is taken back."""
     proc.process(Process(Identity(10, 10), b"worker"))

@@ -66,12 +66,14 @@ class Entry(NamedTuple):
     """What the ledger knows of a value: what it was before oomguard, and what oomguard gave it.
 
     `given_before` is the gift that `given` replaces: after a crash between the ledger's line and
-    the write, the value still is that one.
+    the write, the value still is that one. `since_ticks` is when a process was given it, in the clock
+    of its start time: what started before cannot have inherited it.
     """
 
     original: int
     given: int
     given_before: int | None = None
+    since_ticks: int = 0
 
     def is_ours(self, value: int) -> bool:
         """Tell whether `value` is one oomguard gave; any other is somebody else's by now."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SETTLE_SECONDS = 0.1
-"""An edit is a burst of events; it is over when none came for this long."""
+LONGEST_SETTLE_SECONDS = 1.0
+"""An edit is a burst of events; it is over when none came for the first, or after the second."""
 
 _MASK = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
 _LINKS = 40

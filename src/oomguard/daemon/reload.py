@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild
-from oomguard.daemon.policy_watch import SETTLE_SECONDS, PolicyWatch
+from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ class Reloader:
         self._adopt = adopt
         self._reject = reject
         self._child: PolicyChild | None = None
+        self._moved_at: float | None = None
         self._watch = PolicyWatch(path)
         loop.define("reload", self._reload_if_changed)
         loop.define("policy-child", self._give_up)
@@ -60,9 +61,14 @@ class Reloader:
 
     def _moved(self) -> None:
         self._watch.drain()
-        self._loop.set("reload", time.monotonic() + SETTLE_SECONDS)
+        now = time.monotonic()
+        if self._moved_at is None:
+            self._moved_at = now
+        # A folder in which something always moves must not put it off for ever.
+        self._loop.set("reload", min(now + SETTLE_SECONDS, self._moved_at + LONGEST_SETTLE_SECONDS))
 
     def _reload_if_changed(self, _now: float) -> None:
+        self._moved_at = None
         if self._watch.has_changed():
             self.reload()
 

@@ -46,6 +46,7 @@ STATUS_SECONDS = 1.0
 """The status file is replaced at most this often."""
 
 SETTLED_SECONDS = 3.0
+SETTLED_TICKS = SETTLED_SECONDS * os.sysconf("SC_CLK_TCK")
 """A process that lived this long is worth a watch of its own."""
 
 _SHORTAGE = {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
@@ -53,7 +54,6 @@ _SHORTAGE = {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGA
 
 _SLICE_PROCESSES = 64
 _EVENTS_A_TURN = 1024
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Options(NamedTuple):
@@ -104,6 +104,9 @@ class Service:
             policy = read_policy(self.options.policy_path, now=time.monotonic())
             ledger = open_ledger(folder, boot_id=self.procfs.boot_id(), is_alive=self.procfs.is_alive)
             stack.callback(ledger.close)
+            if ledger.ignored_lines:
+                lost = counted(ledger.ignored_lines, "line")
+                self._limit(f"{lost} of the ledger cannot be read; what they tell of is not put back")
             self.reconciler = Reconciler(policy, ledger, self.procfs)
             self.reporter.say(
                 events.STARTED,
@@ -248,7 +251,7 @@ class Service:
         reconciler.ledger.compact()
         self._drift.keep_only(reconciler.planner.rule_of)
         for target in reconciler.contention.settle(now):
-            name = f"oom_score_adj of pid {target.pid}" if isinstance(target, Identity) else str(target)
+            name = _target_name(target)
             self.reporter.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name)
         interval = reconciler.policy.resync_interval_seconds
         self.loop.set("pass", now + (interval if self._connector else min(interval, POLL_SECONDS)))
@@ -283,7 +286,7 @@ class Service:
         """Watch some of the processes that are kept and have lived long enough; forget the dead."""
         planner = self.reconciler.planner
         batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
-        youngest = (time.clock_gettime(time.CLOCK_BOOTTIME) - SETTLED_SECONDS) * _TICKS_PER_SECOND
+        youngest = self.procfs.now_ticks() - SETTLED_TICKS
         for pid in batch:
             identity = self.procfs.identity(pid)
             if identity is None:
@@ -366,7 +369,7 @@ class Service:
             policy_error=self._policy_error,
             rule_of=reconciler.planner.rule_of,
             reporter=self.reporter,
-            contended=[str(target) for target in reconciler.contention.contended()],
+            contended=[_target_name(target) for target in reconciler.contention.contended()],
             limits=self._limits,
             has_events=self._connector is not None,
             watches=len(self._drift),
@@ -377,3 +380,7 @@ class Service:
             self.folder.replace(STATUS_FILE, encode_status(status), mode=0o644)
         except OSError as error:
             self._limit(f"{self.options.state_dir}/{STATUS_FILE} cannot be written: {error.strerror}")
+
+
+def _target_name(target: object) -> str:
+    return f"oom_score_adj of pid {target.pid}" if isinstance(target, Identity) else str(target)

@@ -9,6 +9,7 @@ Reading is apart from parsing: `parse_*` take bytes and are pure.
 
 import errno
 import os
+import time
 from typing import NamedTuple
 
 from oomguard.core.cgroup import parse_cgroup
@@ -30,6 +31,7 @@ CMDLINE_LIMIT = 4096
 _CHUNK = 8192
 """Bytes read at once of a file that mostly is shorter."""
 
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
@@ -128,6 +130,10 @@ class Procfs:
     def is_alive(self, identity: Identity) -> bool:
         """Tell whether exactly this process still is there."""
         return self.identity(identity.pid) == identity
+
+    def now_ticks(self) -> int:
+        """Return the time in the clock of process start times, CLOCK_BOOTTIME in ticks."""
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)
 
     def boot_id(self) -> str:
         """Return what tells this boot from others; "" in a tree that has none."""

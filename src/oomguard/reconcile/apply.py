@@ -37,14 +37,17 @@ def apply_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> Outco
     return Outcome(change, "applied")
 
 
-def apply_oom_score_adj(change: SetOomScoreAdj, handle: "ProcessHandle", ledger: "Ledger") -> Outcome:
+def apply_oom_score_adj(
+    change: SetOomScoreAdj, handle: "ProcessHandle", ledger: "Ledger", *, now_ticks: int
+) -> Outcome:
     """Write one process's value through its descriptor, after its own value is in the ledger."""
     if change.refusal is not None:
         return Outcome(change, "refused", 0, *change.refusal)
     known = ledger.process(change.identity)
     try:
         if change.rule is not None and (known is None or known.given != change.after):
-            ledger.record_process(change.identity, _entry(known, change.own, change.before, change.after))
+            entry = _entry(known, change.own, change.before, change.after)
+            ledger.record_process(change.identity, entry._replace(since_ticks=now_ticks))
         handle.write_oom_score_adj(change.after)
     except GONE:
         ledger.forget_process(change.identity.pid)

@@ -129,12 +129,13 @@ class Ledger:
 
     def _read_row(self, row: Any) -> None:
         if "sysctl" not in row:
-            pid, start, *values = _integers(row["pid"], row["start"], *row["entry"])
-            self.processes[pid] = (start, Entry(*values))
+            identity = Identity(row["pid"], row["start"])
+            _must_be_integers(identity)
+            self.processes[identity.pid] = (identity.start_time_ticks, _entry(row["entry"]))
         elif row["entry"] is None:
             self.sysctls.pop(row["sysctl"], None)
         else:
-            self.sysctls[SYSCTLS[row["sysctl"]].name] = Entry(*_integers(*row["entry"]))
+            self.sysctls[SYSCTLS[row["sysctl"]].name] = _entry(row["entry"])
 
 
 def open_ledger(folder: "StateFolder", *, boot_id: str, is_alive: "Callable[[Identity], bool]") -> Ledger:
@@ -170,16 +171,20 @@ def read_ledger(folder: "StateFolder", *, boot_id: str) -> Ledger:
 def _process_line(pid: int, start: int, entry: Entry) -> bytes:
     # Written once for every process that is valued, so made by hand: json.dumps takes 4 times as long.
     was = "null" if entry.given_before is None else entry.given_before
-    return f'{{"pid":{pid},"start":{start},"entry":[{entry.original},{entry.given},{was}]}}\n'.encode("ascii")
+    values = f"{entry.original},{entry.given},{was},{entry.since_ticks}"
+    return f'{{"pid":{pid},"start":{start},"entry":[{values}]}}\n'.encode("ascii")
 
 
-def _integers(*values: Any) -> tuple[int, ...]:
-    """Return what must be integers; only the last, the gift of before, may be null and is dropped then."""
-    if values[-1:] == (None,):
-        values = values[:-1]
+def _entry(row: list[Any]) -> Entry:
+    """Return an entry as it was written. Anything else raises ValueError or TypeError."""
+    entry = Entry(*row)
+    _must_be_integers(entry._replace(given_before=entry.given_before or 0))
+    return entry
+
+
+def _must_be_integers(values: tuple[object, ...]) -> None:
     if not all(type(value) is int for value in values):
         raise ValueError("not integers")
-    return values
 
 
 def _same_boot(header: bytes, boot_id: str) -> bool:

@@ -159,8 +159,7 @@ class Planner:
 
     def _inherited(self, handle: "ProcessHandle", value: int) -> Entry | None:
         """Return the entry of the parent a child has its value from: what that one had is its own."""
-        start = handle.identity.start_time_ticks
-        parent = self.ledger.processes.get(handle.stat.parent_pid)
-        if parent is None or parent[1].given != value or parent[0] > start:
+        _, entry = self.ledger.processes.get(handle.stat.parent_pid, (0, None))
+        if entry is None or entry.given != value or entry.since_ticks > handle.identity.start_time_ticks:
             return None
-        return parent[1]
+        return entry

@@ -77,7 +77,7 @@ class Reconciler:
             outcome = apply_sysctl(change, self.procfs, self.ledger)
         else:
             assert handle is not None
-            outcome = apply_oom_score_adj(change, handle, self.ledger)
+            outcome = apply_oom_score_adj(change, handle, self.ledger, now_ticks=self.procfs.now_ticks())
         if outcome.result == "applied" and change.cause == "drift":
             self.contention.healed(target, now)
         return outcome
