@@ -33,7 +33,7 @@ def run(options: "argparse.Namespace") -> int:
         print(render_text(faults))
     if valid and not options.json:
         policy = loaded.policy
-        print(f"{options.policy}: valid, {policy.summary} from {', '.join(policy.files)}")
+        print(f"{options.policy}: valid, {policy.origin}")
     return 0 if valid else BAD_POLICY
 
 

@@ -129,8 +129,18 @@ class Policy(NamedTuple):
     files: tuple[str, ...] = ()
     digest: str = ""
     """SHA-256 over the policy files, in hexadecimal."""
+    warnings: int = 0
+    """How many warnings `oomguard check --host` would print."""
 
     @property
     def summary(self) -> str:
         """How much it declares: `2 rules and 1 sysctl`."""
         return f"{counted(len(self.rules), 'rule')} and {counted(len(self.sysctls), 'sysctl')}"
+
+    @property
+    def origin(self) -> str:
+        """What it declares, where, and whether a second look is due."""
+        doubts = (
+            f"; {counted(self.warnings, 'warning')}: see `oomguard check --host`" if self.warnings else ""
+        )
+        return f"{self.summary} from {', '.join(self.files)}{doubts}"

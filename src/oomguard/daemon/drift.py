@@ -86,15 +86,19 @@ class DriftWatch:
     def watch_process(self, identity: "Identity") -> None:
         """Watch a process's value; again, if the pid belongs to another by now."""
         pid, start = identity
-        known = self._processes.get(pid)
-        if known is not None:
-            if known.start_time_ticks == start:
-                return
-            self._forget(pid)
+        self.release_recycled(identity)
+        if pid in self._processes:
+            return
         watch = self._add(f"{pid}/oom_score_adj", start_time_ticks=start)
         if watch is not None:
             self._processes[pid] = watch
             self._pid_of[watch.wd] = pid
+
+    def release_recycled(self, identity: "Identity") -> None:
+        """Drop the watch on an earlier process of this pid: it would never tell anything."""
+        known = self._processes.get(identity.pid)
+        if known is not None and known.start_time_ticks != identity.start_time_ticks:
+            self._forget(identity.pid)
 
     def keep_only(self, pids: "Iterable[int]") -> None:
         """Drop the watches of all other processes."""

@@ -105,8 +105,8 @@ class PolicyChild:
             raise PolicyRejectedError("\n".join(_fault_line(fault) for fault in header["faults"]))
         try:
             if status == 0 and not self._error:
-                return self._decoder.policy()
-        except ValueError as error:
+                return self._decoder.policy()._replace(warnings=len(header["warnings"]))
+        except (ValueError, KeyError) as error:
             self._error = str(error)
         raise OomguardError(
             f"the policy could not be read: its reader {_ending(status)}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard import __version__
+from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import counted
 from oomguard.core.process import Identity
 from oomguard.daemon.drift import DriftWatch
@@ -110,7 +111,7 @@ class Service:
             self.reconciler = Reconciler(policy, ledger, self.procfs)
             self.reporter.say(
                 events.STARTED,
-                f"oomguard {__version__} started: {policy.summary} from {', '.join(policy.files)}",
+                f"oomguard {__version__} started: {policy.origin}",
                 POLICY=policy.digest,
             )
             for limit in take_rights(self.procfs, policy):
@@ -127,7 +128,7 @@ class Service:
 
     def _define(self) -> None:
         self.loop.define("pass", lambda _: self._begin_pass("resync"))
-        self.loop.define("retry", lambda _: self._begin_pass("drift"))
+        self.loop.define("retry", lambda _: self._begin_pass("resync"))
         self.loop.define("settle", self._list_unwatched)
         self.loop.define("watchdog", self._beat)
         self.loop.define("fold", self._flush)
@@ -183,7 +184,7 @@ class Service:
         drift = self._drift.read()
         if drift.sysctls:
             self._reconcile_sysctls("drift", time.monotonic())
-        self._urgent |= drift.pids
+        self._visit(list(drift.pids), time.monotonic(), "drift")
         if drift.lost:
             self._lost("the kernel dropped inotify events (fs.inotify.max_queued_events)")
 
@@ -267,6 +268,8 @@ class Service:
             self._limit(f"{name} is passed over: this kernel has no such sysctl")
 
     def _take(self, outcome: "Outcome", now: float) -> None:
+        if isinstance(outcome.change, SetOomScoreAdj):
+            self._drift.release_recycled(outcome.change.identity)
         self.reporter.outcome(outcome, now)
         flush = self.reporter.next_flush()
         if flush is not None:
@@ -310,7 +313,7 @@ class Service:
         self.reconciler.adopt(policy)
         self.reporter.say(
             events.POLICY_LOADED,
-            f"policy loaded: {policy.summary} from {', '.join(policy.files)}",
+            f"policy loaded: {policy.origin}",
             POLICY=policy.digest,
         )
         self._begin_pass("policy")
