@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, Target, middle, percentile
-from benchmarks.host import VALUE
+from benchmarks.host import FIFO, PLAIN, PREFIX, VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,18 +18,20 @@ ROUNDS = 4
 
 def figures(host: "Host") -> "Iterator[Figure]":
     """Write over the values of processes that are watched."""
-    with host.sleepers(PROCESSES) as pids:
-        host.output("scan", 1, "ogb", VALUE)
-        with host.running(host.tool("healer", VALUE, *pids), ready="ready"):
-            floor = _poke(host, pids)
-        with host.daemon(host.policy(PROCESSES)) as daemon:
-            time.sleep(4)  # a process is watched once it is 3 s old
-            daemon.status()
-            daemon.wait_for("watches", PROCESSES)
-            found = _poke(host, pids)
-    name = f"foreign write healed, {PROCESSES} watched"
-    yield Figure(f"{name}: median", middle(found), "µs", middle(floor), Target(1000, 5000))
-    yield Figure(f"{name}: p99", percentile(found, 99), "µs", percentile(floor, 99))
+    for scheduling, target in ((PLAIN, Target(1000, 5000)), (FIFO, None)):
+        with host.sleepers(PROCESSES) as pids:
+            host.output("scan", 1, PREFIX, VALUE)
+            healer = [*scheduling.command, *host.tool("healer", VALUE, *pids)]
+            with host.running(healer, ready="ready"):
+                floor = _poke(host, pids)
+            with host.daemon(host.policy(PROCESSES), scheduling=scheduling) as daemon:
+                time.sleep(4)  # a process is watched once it is 3 s old
+                daemon.status()
+                daemon.wait_for("watches", PROCESSES)
+                found = _poke(host, pids)
+        name = f"foreign write healed, {PROCESSES} watched, {scheduling.name}"
+        yield Figure(f"{name}: median", middle(found), "µs", middle(floor), target)
+        yield Figure(f"{name}: p99", percentile(found, 99), "µs", percentile(floor, 99))
 
 
 def _poke(host: "Host", pids: list[int]) -> list[float]:

@@ -26,7 +26,7 @@ def main() -> None:
         (pid,) = pid_of(buffer, 56)
         try:
             fd = os.open(f"{pid}/comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
         try:
             if os.read(fd, 64) == name:

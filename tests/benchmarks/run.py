@@ -37,8 +37,8 @@ def main() -> int:
     if os.geteuid() != 0:
         parser.error("the proc connector and real-time scheduling take root")
     done: list[Figure] = []
-    # In /run as the service is: in memory, and every folder above a policy is watched for edits.
-    with tempfile.TemporaryDirectory(prefix="oomguard-bench-", dir="/run") as folder:
+    # In memory, as the service's /run/oomguard is: on a disk a write to the ledger may take 20 ms.
+    with tempfile.TemporaryDirectory(prefix="oomguard-bench-", dir="/dev/shm") as folder:
         host = Host(Path(folder), options.source, idle_seconds=options.idle_seconds, reloads=options.reloads)
         for name in options.names or NAMES:
             for figure in importlib.import_module(f"benchmarks.{name}").figures(host):
