@@ -135,12 +135,12 @@ install_files() {
     "$command" schema >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard.schema.json"
     rm -f "$home/schema.new"
-    for page in "$tree"/man/*.[1-8]; do
+    for page in "$tree"/docs/man/*.[1-8]; do
         place "$page" "/usr/share/man/man${page##*.}/${page##*/}"
     done
-    place "$tree/completions/oomguard.bash" /usr/share/bash-completion/completions/oomguard
-    place "$tree/completions/_oomguard" /usr/share/zsh/vendor-completions/_oomguard
-    place "$tree/completions/oomguard.fish" /usr/share/fish/vendor_completions.d/oomguard.fish
+    place "$tree/etc/completions/oomguard.bash" /usr/share/bash-completion/completions/oomguard
+    place "$tree/etc/completions/_oomguard" /usr/share/zsh/vendor-completions/_oomguard
+    place "$tree/etc/completions/oomguard.fish" /usr/share/fish/vendor_completions.d/oomguard.fish
     # What an earlier release had and this one has not.
     if [ -e "$manifest" ]; then
         grep -vxFf "$manifest.new" "$manifest" | remove_listed

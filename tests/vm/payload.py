@@ -17,7 +17,7 @@ from pathlib import Path
 from .image import ImageError, cache_folder, make_filesystem
 
 TREE = Path(__file__).parents[2]
-INSTALLED_FROM_TREE = ("systemd", "etc", "docs", "man", "completions", "README.md", "CHANGELOG.md", "LICENSE")
+INSTALLED_FROM_TREE = ("systemd", "etc", "docs", "README.md", "CHANGELOG.md", "LICENSE")
 PROGRAMS = ("agent.py", "hog.py")
 
 GUEST_PYTHON = {"bookworm": "3.11", "trixie": "3.13"}

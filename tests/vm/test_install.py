@@ -17,6 +17,7 @@ def test_the_installed_service_runs_and_answers_on_the_path(installed: Service) 
     assert vm.run(["systemctl", "show", "-P", "NRestarts", UNIT]).stdout == "0\n"
     assert vm.run("oomguard check").code == 0
     assert vm.run("oomguard status").code == 0
+    assert vm.run("test -s /usr/share/bash-completion/completions/oomguard").code == 0
     assert b"json-schema.org" in vm.get("/usr/share/oomguard/oomguard.schema.json")
 
 
