@@ -12,8 +12,22 @@ FOLDER = Path(__file__).parent
 FILES = {"bash": "oomguard.bash", "zsh": "_oomguard", "fish": "oomguard.fish"}
 """By shell, under the name it is installed as."""
 
-_COMPLETES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
-"""What an option takes, told by the word that stands for it in the help."""
+_NAMES = "ps -e -o comm= | LC_ALL=C grep -x '[A-Za-z0-9][A-Za-z0-9_.@+-]*' | sort -u"
+"""Names of processes that mean nothing to a shell. Any user can call a program `$(reboot)`, and bash
+would run that while it completes, or when root presses Enter on what was completed."""
+
+_PROCESSES = {
+    "bash": "_oomguard_processes",
+    "zsh": "_oomguard_processes",
+    "fish": f"({_NAMES})",
+    "preamble": {
+        "bash": f'_oomguard_processes() {{\n  compgen -W "$({_NAMES})" -- "$1"\n}}',
+        "zsh": f"_oomguard_processes() {{\n  local names\n  names=($({_NAMES}))\n  compadd -a names\n}}",
+    },
+}
+
+_COMPLETES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "PID|NAME": _PROCESSES}
+"""What an option or argument takes, told by the word that stands for it in the help."""
 
 
 def completion(shell: str) -> str:

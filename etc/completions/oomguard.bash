@@ -33,6 +33,7 @@ _shtab_oomguard_restore___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_status___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_status___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_status___proc_COMPGEN=_shtab_compgen_dirs
+_shtab_oomguard_explain_pos_0_COMPGEN=_oomguard_processes
 _shtab_oomguard_explain___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_explain___proc_COMPGEN=_shtab_compgen_dirs
 
@@ -67,6 +68,12 @@ _shtab_oomguard__h_nargs=0
 _shtab_oomguard___help_nargs=0
 _shtab_oomguard___version_nargs=0
 
+
+# Custom Preamble
+_oomguard_processes() {
+  compgen -W "$(ps -e -o comm= | LC_ALL=C grep -x '[A-Za-z0-9][A-Za-z0-9_.@+-]*' | sort -u)" -- "$1"
+}
+# End Custom Preamble
 
 # $1=COMP_WORDS[1]
 _shtab_compgen_files() {
