@@ -14,7 +14,8 @@ def main() -> int:
         try:
             return run_verb(sys.argv[1:])
         finally:
-            sys.stdout.flush()  # here, where a reader that went away can still be met in silence
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that went away can still be met in silence
     except OomguardError as error:
         print(f"oomguard: {error.message}", file=sys.stderr)
         if error.hint:
@@ -26,6 +27,9 @@ def main() -> int:
         # The reader of our output went away, as `head` does; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        print(f"oomguard: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """What the verbs open: the policy, /proc and the state folder."""
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, counted
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
 from oomguard.reconcile.planner import Planner
@@ -36,6 +37,12 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
     assert folder is not None
     folder.lock()
     ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
+    if ledger.ignored_lines:
+        print(
+            f"oomguard: {counted(ledger.ignored_lines, 'line')} of {folder.path}/ledger cannot be read, "
+            "and what they tell of is not put back; the file is kept as ledger.damaged",
+            file=sys.stderr,
+        )
     try:
         return list(Reconciler(policy, ledger, procfs).everything(cause, time.monotonic()))
     finally:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from oomguard.cli.host import open_folder_to_read
 from oomguard.core.commit import Memory, kib
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import counted
 from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
@@ -129,13 +130,14 @@ def _print_daemon(document: Document, out: "Console") -> None:
     policy = document["policy"]
     age = _ago(time.time() - document["started_at"])
     out.print(f"oomguard {document['version']} runs as pid {document['pid']}, for {age}", style="bold")
-    out.print(f"policy    {', '.join(policy['files'])}: {policy['rules']} rules ({policy['digest'][:12]})")
+    rules = counted(policy["rules"], "rule")
+    out.print(f"policy    {', '.join(policy['files'])}: {rules} ({policy['digest'][:12]})")
     if policy["error"]:
         out.print(f"rejected  {policy['error']}", style="red")
     counts = document["outcomes"]
     out.print(
         f"changes   {counts['applied']} applied, {counts['refused']} refused, {counts['denied']} denied; "
-        f"{document['processes_held']} processes held"
+        f"{counted(document['processes_held'], 'process', 'es')} held"
     )
     for limit in document["limits"]:
         out.print(f"limited   {limit}", style="yellow")

@@ -135,7 +135,7 @@ def read_policy(path: str, *, now: float) -> "Policy":
 
 
 def _fault_line(fault: dict[str, Any]) -> str:
-    place = f"{fault['file']}:{fault['line']}:{fault['column']}: "
+    place = f"{fault['file']}:{fault['line']}:{fault['column']}: " if fault["line"] else f"{fault['file']}: "
     where = f"{fault['path']}: " if fault["path"] else ""
     hint = f" ({fault['hint']})" if fault["hint"] else ""
     return f"{place}{where}{fault['message']}{hint}"

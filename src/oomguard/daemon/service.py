@@ -222,6 +222,7 @@ class Service:
                 self._visit(
                     [self._urgent.pop() for _ in range(min(_SLICE_PROCESSES, len(self._urgent)))], now
                 )
+                self._settle_later(now)
             elif self._sweep:
                 batch, self._sweep[-_SLICE_PROCESSES:] = self._sweep[-_SLICE_PROCESSES:], []
                 self._visit(batch[::-1], now, self._sweep_cause)
@@ -242,8 +243,6 @@ class Service:
                 outcomes.append(outcome)
         for outcome in outcomes:
             self._take(outcome, now)
-        if len(self.reconciler.planner.rule_of) > self._drift.processes and not self._drift.full:
-            self.loop.set_earlier("settle", now + SETTLED_SECONDS)
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
@@ -251,6 +250,7 @@ class Service:
         reconciler = self.reconciler
         reconciler.ledger.compact()
         self._drift.keep_only(reconciler.planner.rule_of)
+        self._settle_later(now)
         for target in reconciler.contention.settle(now):
             name = _target_name(target)
             self.reporter.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name)
@@ -282,6 +282,10 @@ class Service:
 
     # Watching what is kept
 
+    def _settle_later(self, now: float) -> None:
+        if len(self.reconciler.planner.rule_of) > self._drift.processes and not self._drift.full:
+            self.loop.set_earlier("settle", now + SETTLED_SECONDS)
+
     def _list_unwatched(self, _now: float) -> None:
         self._unwatched = [pid for pid in self.reconciler.planner.rule_of if not self._drift.watches(pid)]
 
@@ -290,14 +294,17 @@ class Service:
         planner = self.reconciler.planner
         batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
         youngest = self.procfs.now_ticks() - SETTLED_TICKS
+        watched = []
         for pid in batch:
             identity = self.procfs.identity(pid)
             if identity is None:
                 planner.forget(pid)
             elif identity.start_time_ticks <= youngest:
                 self._drift.watch_process(identity)
+                watched.append(pid)
             else:
                 self.loop.set_earlier("settle", now + SETTLED_SECONDS)
+        self._visit(watched, now, "drift")  # what was written just before the watch is not told by it
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         if self._drift.full:
             self._unwatched.clear()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oomguard.reconcile.state import StateFolder
 
 _FILE = "ledger"
+_DAMAGED = "ledger.damaged"
 _VERSION = 1
 _SLACK_LINES = 4096
 """Lines beyond the live entries before the file is written anew."""
@@ -92,6 +93,8 @@ class Ledger:
             return
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
+        elif os.fstat(self._fd).st_nlink == 0:
+            self._rewrite()  # somebody removed the file: nobody would find what is written to it
         written = os.write(self._fd, line)
         if written != len(line):
             # Without its newline it would spoil the line behind it.
@@ -118,7 +121,10 @@ class Ledger:
 
     def _read(self, raw: bytes) -> None:
         lines = raw.split(b"\n")
-        if not _same_boot(lines[0], self._boot_id):
+        boot = _boot_of(lines[0])
+        if boot is None and raw:
+            self.ignored_lines += 1  # a pid with its start time still tells which process is meant
+        elif boot != self._boot_id:
             return
         # Each line ends in a newline, so what is behind the last one was cut short.
         for line in lines[1:-1]:
@@ -145,6 +151,9 @@ def open_ledger(folder: "StateFolder", *, boot_id: str, is_alive: "Callable[[Ide
     nothing may be changed.
     """
     ledger = read_ledger(folder, boot_id=boot_id)
+    if ledger.ignored_lines:
+        with suppress(OSError):
+            folder.replace(_DAMAGED, folder.read(_FILE) or b"")  # for whoever can still make sense of it
     gone = [pid for pid, (ticks, _) in ledger.processes.items() if not is_alive(Identity(pid, ticks))]
     for pid in gone:
         ledger.forget_process(pid)
@@ -187,9 +196,10 @@ def _must_be_integers(values: tuple[object, ...]) -> None:
         raise ValueError("not integers")
 
 
-def _same_boot(header: bytes, boot_id: str) -> bool:
+def _boot_of(header: bytes) -> str | None:
+    """Return the boot that a file is of; None where the line is damaged."""
     try:
         row = json.loads(header)
-        return bool(row["version"] == _VERSION and row["boot_id"] == boot_id)
-    except (ValueError, KeyError, TypeError):
-        return False
+        return str(row["boot_id"]) if row["version"] == _VERSION else "another version"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -112,9 +112,9 @@ def open_state_folder(path: str, *, create: bool = True) -> StateFolder | None:
         if create:
             os.makedirs(path, mode=0o755, exist_ok=True)
         fd = os.open(path, _FOLDER)
-    except FileNotFoundError:
-        return None
     except OSError as error:
+        if not create and isinstance(error, FileNotFoundError):
+            return None
         raise OomguardError(
             f"{path}: cannot use it as the state folder: {os.strerror(error.errno or errno.EIO)}",
             hint='choose one you may write with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
