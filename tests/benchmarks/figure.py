@@ -58,7 +58,9 @@ def cells(figure: Figure) -> tuple[str, ...]:
         figure.name + (f" ({figure.note})" if figure.note else ""),
         _amount(figure.value, figure.unit),
         "" if figure.floor is None else f"{_amount(figure.floor, figure.unit)} ({figure.floor_name})",
-        f"{figure.value / figure.floor:.2f} ×" if figure.floor and figure.floor < float("inf") else "",
+        f"{figure.value / figure.floor:.2f} ×"
+        if _is_number(figure.value) and figure.floor and _is_number(figure.floor)
+        else "",
         wanted,
         figure.verdict,
     )
@@ -79,6 +81,10 @@ def percentile(values: "Sequence[float]", percent: float) -> float:
 def middle(values: "Sequence[float]") -> float:
     """Return the median; of nothing, infinity: it never happened."""
     return median(values) if values else float("inf")
+
+
+def _is_number(value: float) -> bool:
+    return value < float("inf")
 
 
 def _amount(value: float, unit: str) -> str:
