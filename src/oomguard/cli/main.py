@@ -1,14 +1,22 @@
 """The command line: which verbs there are, what they take, and which function each calls."""
 
 import argparse
+import difflib
 import importlib
+import re
+import sys
+from typing import NoReturn
 
 from oomguard import __version__
 
 DEFAULT_POLICY = "/etc/oomguard.yaml"
 DEFAULT_STATE_DIR = "/run/oomguard"
 
-_DESCRIPTION = "Declares, enforces and explains Linux memory policy: overcommit, panic_on_oom, oom_score_adj."
+_DESCRIPTION = """\
+Keep Linux memory policy as one YAML file declares it: overcommit, panic_on_oom,
+and oom_score_adj, the order in which processes are killed when memory runs out.
+oomguard itself never kills anything.
+"""
 
 _EPILOG = """\
 examples:
@@ -23,10 +31,117 @@ exit codes: 0 done, 1 a change failed or was refused, 2 bad usage,
             3 plan found something to change, 78 the policy is not valid
 """
 
+_CHECK = """\
+Every mistake of every file is said at once, with line, column and the way out.
+Nothing is changed. Without --host it needs nothing of this machine but the file,
+and can run where the policy is written.
+
+examples:
+  oomguard check
+  oomguard check --policy ./new.yaml --host
+  oomguard check --policy ./new.yaml --strict --json     in a build
+
+exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
+"""
+
+_PLAN = """\
+This is what `apply` would do, and `run` at its start: the same code without the
+writes. It writes nothing at all, and may run beside the daemon.
+
+examples:
+  oomguard plan
+  oomguard plan --policy ./new.yaml
+
+exit codes: 0 nothing would change, 3 something would, 78 the policy is not valid
+"""
+
+_APPLY = """\
+One pass, then it ends: what starts later is not touched. Each change is printed.
+Beside a running daemon it is refused. `oomguard restore` takes it all back.
+
+examples:
+  oomguard apply
+  oomguard plan --policy ./new.yaml; oomguard apply --policy ./new.yaml
+
+exit codes: 0 all done, 1 a change failed or was refused, 78 the policy is not valid
+"""
+
+_RUN = """\
+Stays in the foreground until SIGTERM or Ctrl-C. An edit of the policy, or SIGHUP,
+loads it anew; one that is not valid changes nothing and is reported. Values stay
+when it stops; `oomguard restore` puts them back.
+
+examples:
+  oomguard run
+  oomguard run --policy ./my.yaml --state-dir "$XDG_RUNTIME_DIR/oomguard"
+                                     without root: your own processes, and only raised
+
+exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
+"""
+
+_RESTORE = """\
+A value that something else has changed since is left alone. Stop the daemon first:
+beside a running one it is refused.
+
+examples:
+  systemctl stop oomguard && oomguard restore
+  oomguard restore --state-dir "$XDG_RUNTIME_DIR/oomguard"
+
+exit codes: 0 everything is as it was, 1 something could not be put back
+"""
+
+_STATUS = """\
+Reads the status file of the daemon; needs no root. Without a daemon it shows what the
+kernel says, beside what the policy asks for.
+
+examples:
+  oomguard status
+  oomguard status --json
+
+exit code: 0, also when no daemon runs (see "running" in --json)
+"""
+
+_EXPLAIN = """\
+Rules are tried in order, and the first that matches decides. A name means each
+process of that name.
+
+examples:
+  oomguard explain 812
+  oomguard explain postgres
+  oomguard explain 812 --policy ./new.yaml     what a new policy would make of it
+
+exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
+"""
+
+_SCHEMA = """\
+For completion and checks while you type; editors that use yaml-language-server find it
+by the first line of the shipped policy.
+
+example:
+  oomguard schema > ~/oomguard.schema.json
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says which verb was probably meant, or where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and the way out; exit with 2."""
+        hint = f"see {self.prog} --help"
+        wrong = re.match(r"argument VERB: invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if wrong:
+            message = f"there is no verb {wrong[1]}"
+            near = difflib.get_close_matches(wrong[1], re.findall(r"\w+", wrong[2]), n=1)
+            hint = f"did you mean {near[0]}?" if near else hint
+        elif message.endswith("arguments are required: VERB"):
+            message = "a verb is missing"
+        self.print_usage(sys.stderr)
+        self.exit(2, f"oomguard: {message}\n  {hint}\n")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; completions and the manual are made from it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="oomguard",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -35,30 +150,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"oomguard {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    policy = argparse.ArgumentParser(add_help=False)
+    policy = Parser(add_help=False)
     policy.add_argument(
         "--policy",
         metavar="FILE",
         default=DEFAULT_POLICY,
         help="the policy; drop-ins are *.yaml in the .d folder beside it (default: %(default)s)",
     )
-    state = argparse.ArgumentParser(add_help=False)
+    state = Parser(add_help=False)
     state.add_argument(
         "--state-dir",
         metavar="DIR",
         default=DEFAULT_STATE_DIR,
         help="folder of ledger, lock and status (default: %(default)s)",
     )
-    proc = argparse.ArgumentParser(add_help=False)
+    proc = Parser(add_help=False)
     proc.add_argument(
         "--proc", metavar="DIR", default="/proc", help="where proc is mounted (default: %(default)s)"
     )
-    as_json = argparse.ArgumentParser(add_help=False)
+    as_json = Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON for programs")
 
-    def verb(
-        name: str, summary: str, *parents: argparse.ArgumentParser, detail: str = ""
-    ) -> argparse.ArgumentParser:
+    def verb(name: str, summary: str, *parents: Parser, detail: str = "") -> Parser:
         return verbs.add_parser(
             name,
             help=summary,
@@ -74,8 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
         policy,
         as_json,
         proc,
-        detail="example:\n  oomguard check --policy ./new.yaml --host\n\n"
-        "exit: 0 valid, 78 not (or, with --strict, a warning)",
+        detail=_CHECK,
     )
     check.add_argument(
         "--host", action="store_true", help="also hold it against this machine: users, knobs, limits"
@@ -88,8 +200,7 @@ def build_parser() -> argparse.ArgumentParser:
         state,
         proc,
         as_json,
-        detail="example:\n  oomguard plan --policy ./new.yaml\n\n"
-        "exit: 0 nothing would change, 3 something would, 78 bad policy",
+        detail=_PLAN,
     )
     verb(
         "apply",
@@ -98,38 +209,43 @@ def build_parser() -> argparse.ArgumentParser:
         state,
         proc,
         as_json,
-        detail="exit: 0 all done, 1 a change failed or was refused, 78 bad policy",
+        detail=_APPLY,
     )
     verb(
         "run",
-        "bring this host to the policy and keep it there: the daemon, in the foreground",
+        "keep this host at the policy: the daemon, in the foreground",
         policy,
         state,
         proc,
-        detail="SIGHUP or an edit of the policy reloads it; a policy that is not valid changes nothing.\n"
-        "SIGTERM stops; values stay until `oomguard restore`.\n\n"
-        "example, without root:\n"
-        '  oomguard run --policy ./my.yaml --state-dir "$XDG_RUNTIME_DIR/oomguard"',
+        detail=_RUN,
     )
     verb(
         "restore",
-        "put back every value that oomguard changed and that still is as it left it",
+        "put back every value that still is as oomguard left it",
         state,
         proc,
         as_json,
-        detail="Stop the daemon first: beside a running one it is refused.",
+        detail=_RESTORE,
     )
-    verb("status", "show what is kept, what drifted and what was refused", policy, state, proc, as_json)
+    verb(
+        "status",
+        "show what is kept, what drifted and what was refused",
+        policy,
+        state,
+        proc,
+        as_json,
+        detail=_STATUS,
+    )
     explain = verb(
         "explain",
         "show every rule tried on a process, and which condition failed",
         policy,
         proc,
         as_json,
-        detail="examples:\n  oomguard explain 812\n  oomguard explain postgres",
+        detail=_EXPLAIN,
     )
     explain.add_argument("process", metavar="PID|NAME", help="a pid, or a process name")
-    verb("schema", "print the JSON Schema of the policy, for editors")
+    verb("schema", "print the JSON Schema of the policy, for editors", detail=_SCHEMA)
     return parser
 
 
