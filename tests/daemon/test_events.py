@@ -16,8 +16,8 @@ from running import Daemon, Program, oom_score_adj, running, wait_for_value, wai
 
 NAME = "oomguard-probe"
 POLICY = f"rules:\n  - name: {NAME}\n    oom_score_adj: 400\n"
-SOON = 1.0
-"""Seconds: longer than an event takes on a busy machine, much less than a pass without events."""
+SOON = 5.0
+"""Seconds: longer than an event takes on a busy machine, far less than the time between two passes."""
 
 QUIET = "resync_interval: 3600\n"
 """Passes so rare that only events can explain what happens."""
@@ -232,3 +232,15 @@ def test_a_shortage_of_memory_or_descriptors_costs_time_only(tmp_path: Path, pro
         wait_until(lambda: status(daemon)["losses"] >= 2, "two shortages")
         wait_for_value(program.start(), 400)
         assert daemon.process.poll() is None
+
+
+def test_a_command_line_made_to_stall_a_pattern_stalls_nothing(tmp_path: Path, program: Program) -> None:
+    """Anyone may start a program with any arguments; the daemon must not stop for it."""
+    rules = f"  - name: {NAME}\n    oom_score_adj: 400\n  - cmdline: '(a+)+$'\n    oom_score_adj: 1\n"
+    trap = Program(tmp_path, "oomguard-trap", sys.executable)
+    with running(tmp_path, f"rules:\n{rules}") as daemon:
+        trap.start("-c", "import time; time.sleep(60)", "a" * 64 + "!")
+        wait_for_value(program.start(), 400)
+        daemon.wait_for("pattern takes too long")
+        trap.end()
+        assert daemon.stop() == 0

@@ -35,6 +35,8 @@ class Matcher:
 
     def __init__(self, rules: "Sequence[Rule]") -> None:
         self._rules = rules
+        self.has_cmdlines = any(rule.terms.cmdlines for rule in rules)
+        """Whether any rule runs a regular expression on what a process chose for its command line."""
         self._globbed: list[int] = []
         self._nameless: list[int] = []
         names: list[bytes] = []

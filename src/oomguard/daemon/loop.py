@@ -98,4 +98,5 @@ class Loop:
 
     def _signalled(self) -> None:
         for number in os.read(self._signals, 64):
-            self._on_signal[number]()
+            if number in self._on_signal:
+                self._on_signal[number]()

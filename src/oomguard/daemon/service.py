@@ -243,6 +243,8 @@ class Service:
                 outcomes.append(outcome)
         for outcome in outcomes:
             self._take(outcome, now)
+        if self.reconciler.planner.gave_up:
+            self._limit("a `cmdline` pattern takes too long on some command lines: these match no rule")
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1

@@ -13,6 +13,7 @@ from oomguard.core.plan import (
     trust_refusal,
     wanted_oom_score_adj,
 )
+from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, observe_sysctls
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from oomguard.reconcile.ledger import Ledger
 
 INIT_PID = 1
+MATCH_SECONDS = 0.02
+"""Longest that the `cmdline` patterns of a policy may take on one process."""
+
 _ANCESTORS = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
 
@@ -41,6 +45,8 @@ class Planner:
         """By pid, the number of the rule that holds it, as last seen."""
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
+        self.gave_up = 0
+        """Processes whose command line a pattern took too long on; they are held by no rule."""
         self._own_pid = os.getpid()
 
     def sysctl_changes(self, cause: "Cause", *, leave: "Container[str]" = ()) -> list[SetSysctl]:
@@ -95,10 +101,22 @@ class Planner:
         """Return the rule that holds the process. Raises one of GONE if it ended."""
         if handle.pid in (INIT_PID, self._own_pid):
             return None
-        rule = self.matcher.decide(handle, lambda rule: self.is_topmost(rule, handle))
+        rule = self._decide(handle)
         if rule is None or handle.stat.is_kernel_thread or handle.stat.state == "Z":
             return None
         return rule
+
+    def _decide(self, handle: "ProcessHandle") -> "Rule | None":
+        def decide() -> "Rule | None":
+            return self.matcher.decide(handle, lambda rule: self.is_topmost(rule, handle))
+
+        if not self.matcher.has_cmdlines:
+            return decide()
+        try:
+            return within(MATCH_SECONDS, decide)
+        except TooLongError:
+            self.gave_up += 1
+            return None
 
     def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
         """Tell whether no ancestor of the process meets the rule's conditions."""
