@@ -5,6 +5,7 @@ signals, the watchdog or a reload.
 """
 
 import errno
+import gc
 import os
 import signal
 import time
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 """Interval of passes while nothing tells of new processes."""
 
-SLICE_SECONDS = 0.02
-"""Time for one slice of work before signals and events are looked at again."""
+SLICE_SECONDS = 0.0005
+"""Time for one slice of work before signals and events are looked at again: with 20 ms, a program that
+starts during a pass waits that long (docs/performance.md)."""
 
 STATUS_SECONDS = 1.0
 """The status file is replaced at most this often."""
@@ -53,7 +55,7 @@ SETTLED_TICKS = SETTLED_SECONDS * os.sysconf("SC_CLK_TCK")
 _SHORTAGE = {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
 """What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
 
-_SLICE_PROCESSES = 64
+_SLICE_PROCESSES = 8
 _EVENTS_A_TURN = 1024
 
 
@@ -120,6 +122,8 @@ class Service:
             self._begin_pass("start")
             while self._sweep:
                 self._turn()
+            gc.collect()
+            gc.freeze()  # what lives from here on to the end need not be looked through at every collection
             self._say_ready()
             self._beat(time.monotonic())
             stack.callback(self._say_stopped)
@@ -191,6 +195,7 @@ class Service:
     def _lost(self, what: str) -> None:
         """Look at everything: what was lost is not known."""
         self._losses += 1
+        self.loop.set_earlier("status", time.monotonic() + STATUS_SECONDS)
         if not self._sweep_again:
             self.reporter.say(events.EVENTS_LOST, f"{what}; every process is looked at again")
         if self._sweep:
