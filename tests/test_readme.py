@@ -1,17 +1,38 @@
 """The README: what it shows must be so."""
 
+import argparse
 import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from oomguard.cli.main import build_parser
+from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX
 from oomguard.policy.load import load
 from oomguard.policy.schema import json_schema
+from test_layers import MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def verbs() -> list[str]:
+    """Return the verbs that the parser knows."""
+    for action in build_parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return [*action.choices]
+    raise AssertionError("the parser has no verbs")
+
+
+VERBS = verbs()
+
+
+def section(text: str, title: str) -> str:
+    """Return what stands below a heading of the second level."""
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -25,6 +46,7 @@ def test_policies_shown_are_valid(page: Path, tmp_path: Path) -> None:
     for number, block in enumerate(blocks(page.read_text(), "yaml")):
         policy = tmp_path / f"{number}.yaml"
         policy.write_text(block)
+        policy.chmod(0o644)  # whatever the umask
         load(str(policy))
 
 
@@ -37,22 +59,82 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_verb_is_in_the_table() -> None:
     """And every verb in the table is one."""
-    verbs = build_parser()._subparsers
-    assert verbs is not None
-    (action,) = verbs._group_actions
-    assert action.choices is not None
-    assert set(re.findall(r"^\| `(\w+)", README, re.MULTILINE)) == set(action.choices)
+    assert set(re.findall(r"^\| `(\w+)", section(README, "The verbs"), re.MULTILINE)) == set(VERBS)
 
 
-def test_the_test_command_is_what_ci_runs() -> None:
-    """.ci/run takes it from here; it must find it."""
-    assert any("sh .ci/setup dev && " in block and "pytest" in block for block in blocks(README, "console"))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_ones_that_the_parser_takes(page: Path) -> None:
+    """Every line that starts with oomguard, in a block or in a sentence."""
+    text = page.read_text()
+    commands = re.findall(r"(?:^|&& |`)(?:\.venv/bin/|sudo )?oomguard ([a-z][^\n`]*)", text, re.MULTILINE)
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        if words[0] in VERBS and "VERB" not in words:
+            build_parser().parse_args(words)
+
+
+def test_sentences_name_only_verbs_that_there_are() -> None:
+    """`oomguard VERB` in all pages."""
+    for page in PAGES:
+        for word in re.findall(r"`oomguard ([a-z]+)", page.read_text()):
+            assert word in VERBS, f"{page.name}: oomguard {word}"
+
+
+def test_ci_runs_the_command_that_the_readme_gives_for_the_tests() -> None:
+    """One script, so that they cannot come apart; and the other commands call what is there."""
+    lines = [line for block in blocks(README, "console") for line in block.splitlines()]
+    assert "sh .ci/test" in lines
+    assert re.search(r"^step sh \.ci/test\b", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    for script in re.findall(r"\bsh ([.\w/-]+)", "\n".join(lines)):
+        assert (ROOT / script).is_file(), script
+
+
+def test_ci_and_its_parts_are_shell() -> None:
+    """They parse."""
+    for script, shell in (("run", "bash"), ("setup", "sh"), ("test", "sh")):
+        subprocess.run([shell, "-n", ROOT / ".ci" / script], check=True)
+
+
+def test_the_table_of_layers_is_the_one_that_is_enforced() -> None:
+    """docs/architecture.md says what test_layers.py holds every module to."""
+    rows = re.findall(
+        r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
+    assert {layer: set(re.findall(r"`(\w+)`", allowed)) for layer, allowed in rows} == MAY_IMPORT
+
+
+def test_every_module_is_described() -> None:
+    """docs/architecture.md has a line for each."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    for module in sorted((ROOT / "src/oomguard").rglob("*.py")):
+        if module.name != "__init__.py":
+            name = str(module.relative_to(ROOT / "src/oomguard"))
+            assert f"`{name}`" in text, name
 
 
 def test_the_reference_has_every_key() -> None:
-    """Those at the top of a policy, and those of a rule."""
+    """Those at the top of a policy, those of a rule, those of a value, and every sysctl."""
     text = (ROOT / "docs" / "policy.md").read_text()
     schema = json_schema()
-    rule = next(part for part in schema["$defs"].values() if "oom_score_adj" in part.get("properties", {}))
-    for key in [*schema["properties"], *rule["properties"]]:
-        assert f"`{key}`" in text, key
+    keys = [*schema["properties"]]
+    for part in schema["$defs"].values():
+        keys += part.get("properties", {})
+    assert "swappiness" in keys
+    for key in keys:
+        assert re.search(rf"`(\{{)?{re.escape(key)}[`:]", text), key
+
+
+def test_the_reference_has_the_ranges_of_every_sysctl() -> None:
+    """As the loader enforces them; if this fails, paste the table that it prints."""
+    assert sysctl_table() in (ROOT / "docs" / "policy.md").read_text(), f"\n{sysctl_table()}"
+
+
+def sysctl_table() -> str:
+    """Return the table of sysctls as it stands in the reference."""
+    rows = ["| below | sysctl | takes | meaning |", "| --- | --- | --- | --- |"]
+    for row in SYSCTLS.values():
+        highest = {INT_MAX: "2³¹-1", ULONG_MAX: "2⁶⁴-1"}.get(row.high, str(row.high))
+        since = f" (since Linux {row.since})" if row.since else ""
+        below, _, name = row.name.partition(".")
+        rows.append(f"| `{below}` | `{name}` | {row.low} to {highest} | {row.summary}{since} |")
+    return "\n".join(rows) + "\n"
