@@ -1,5 +1,6 @@
 """Fixtures that every layer uses."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 
 from fakeproc import FakeProc
 from oomguard.kernel.procfs import Procfs
+
+# Policies that others may write are refused, and the tests write many.
+os.umask(0o022)
 
 
 @pytest.fixture
