@@ -124,6 +124,7 @@ def open_state_folder(path: str, *, create: bool = True) -> StateFolder | None:
         os.close(fd)
         raise OomguardError(
             f"{path}: the state folder belongs to uid {info.st_uid} with mode {info.st_mode & 0o7777:o}",
-            hint="it must belong to the user who runs oomguard and be writable by nobody else",
+            hint="it must belong to the user who runs oomguard and be writable by nobody else; "
+            "--state-dir names another",
         )
     return StateFolder(path, fd)
