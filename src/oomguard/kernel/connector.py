@@ -32,7 +32,8 @@ NONE, EXEC, UID, COMM = 0x0, 0x2, 0x4, 0x200
 """Events of include/uapi/linux/cn_proc.h that are used; NONE is the acknowledgement."""
 
 RECEIVE_BUFFER = 8 * 1024 * 1024
-"""Bytes the kernel may queue: about 20,000 events, at 400 bytes of accounting each."""
+"""Bytes asked for. The kernel takes twice that (net/core/sock.c:__sock_set_rcvbuf) and counts 832 an
+event, so it queues about 20,000."""
 
 _NLMSG_DONE = 3
 _HEADERS = struct.Struct("=IHHII IIIIHH")  # struct nlmsghdr, struct cn_msg
@@ -43,6 +44,9 @@ _EVENT_OFFSET = _HEADERS.size
 _MESSAGE_SIZE = _HEADERS.size + 40
 _SO_RCVBUFFORCE = 33
 _SO_ATTACH_FILTER = 26
+_QUEUE_LENGTH = 2 * RECEIVE_BUFFER // 512
+"""More events than can ever be queued: no socket buffer counts less, whatever the kernel."""
+
 _PROOF_SECONDS = 0.2
 _INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 """Inodes of the namespaces the kernel boots with (include/linux/proc_ns.h)."""
@@ -58,6 +62,7 @@ class Connector:
     def __init__(self) -> None:
         _check_namespaces()
         self._buffer = bytearray(4096)
+        self._behind = 0  # how many of the events queued at the last loss may still be unread
         self._socket = _open()
         try:
             self.filtered = self._subscribe()
@@ -70,37 +75,45 @@ class Connector:
         return self._socket.fileno()
 
     def receive(self, pids: "MutableSet[int]", *, limit: int) -> bool:
-        """Add to `pids` whom up to `limit` events are about; True if events were lost.
+        """Add to `pids` whom up to `limit` events are about; True if others were lost before.
 
-        After a loss the kernel queues nothing until the queue is empty (net/netlink:
-        NETLINK_S_CONGESTED), so then it is emptied whatever the limit.
+        A loss is told when all that was queued at the time is read: the kernel queues nothing more
+        until then (net/netlink/af_netlink.c: netlink_overrun, netlink_rcv_wake), and who looks at
+        everything any sooner misses what happens meanwhile. It takes several calls. None of them goes
+        on until the queue is empty: one process that renames itself in a loop sends as fast as we read.
         """
         buffer, receive, unpack, add = self._buffer, self._socket.recv_into, _EVENT.unpack_from, pids.add
-        lost = False
-        while limit > 0 or lost:
+        behind, lost = self._behind, False
+        for done in range(limit):
             try:
                 size = receive(buffer)
             except BlockingIOError:
+                left = 0
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                lost = True
+                lost = lost or behind > done  # the queue was emptied since the loss before, and filled again
+                behind = done + 1 + _QUEUE_LENGTH
                 continue
-            limit -= 1
             if size != _MESSAGE_SIZE:
-                lost = True
+                lost = True  # of a shape we do not know: it may have been about anybody
                 continue
             what, pid = unpack(buffer, _EVENT_OFFSET)
             if what:
                 add(pid)
-        return lost
+        else:
+            left = max(0, behind - limit)
+        self._behind = left
+        return lost or (behind > 0 and left == 0)
 
     def close(self) -> None:
         """Unsubscribe: a listener that does not say so is counted by the kernel for ever."""
-        with suppress(OSError):
-            self._send(PROC_CN_MCAST_IGNORE)
-        self._socket.close()
+        try:
+            with suppress(OSError, ConnectorUnavailableError):
+                self._send(PROC_CN_MCAST_IGNORE)
+        finally:
+            self._socket.close()
 
     def _subscribe(self) -> bool:
         if _kernel_version() >= (6, 6):
