@@ -1,10 +1,38 @@
-"""What this process may do beyond its user, and what it costs where it may not."""
+"""What this process may do beyond its user, and what it costs where it may not.
+
+A capability that is permitted but not effective does not count (capabilities(7)). That matters for
+CAP_SYS_RESOURCE: whatever its holder writes to an `oom_score_adj`, raising or lowering, also becomes
+the floor below which the process may not go by itself (fs/proc/base.c:__set_oom_adj).
+"""
+
+import ctypes
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.kernel.libc import call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CAP_DAC_OVERRIDE = 1
+CAP_NET_ADMIN = 12
 CAP_IPC_LOCK = 14
 CAP_SYS_PTRACE = 19
 CAP_SYS_RESOURCE = 24
+CAP_SYSLOG = 34
 """Numbers of include/uapi/linux/capability.h."""
+
+_HEADER = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, the calling thread
+_SETS = struct.Struct("=6I")  # effective, permitted, inheritable; then the upper halves of the three
+
+
+class Sets(NamedTuple):
+    """The capability sets of a thread, as masks."""
+
+    effective: int
+    permitted: int
+    inheritable: int
 
 
 def parse_effective(status: bytes) -> int:
@@ -13,6 +41,55 @@ def parse_effective(status: bytes) -> int:
     return int(status[start : status.index(b"\n", start)], 16)
 
 
-def has(effective: int, capability: int) -> bool:
+def has(capabilities: int, capability: int) -> bool:
     """Tell whether a set holds a capability."""
-    return bool(effective >> capability & 1)
+    return bool(capabilities >> capability & 1)
+
+
+def own_sets() -> Sets:
+    """Return the sets of the calling thread (capget(2))."""
+    data = ctypes.create_string_buffer(_SETS.size)
+    call("capget", _HEADER, data)
+    low_and_high = _SETS.unpack(data.raw)
+    return Sets(*(low | high << 32 for low, high in zip(low_and_high[:3], low_and_high[3:], strict=True)))
+
+
+def drop_effective(*capabilities: int) -> None:
+    """Take capabilities out of the calling thread's effective set; `effective` gives them back.
+
+    OSError (EPERM): a sandbox forbids capset(2), as systemd's SystemCallFilter=~@privileged does.
+    """
+    before = own_sets()
+    _set_effective(before, before.effective & ~_mask(capabilities))
+
+
+@contextmanager
+def effective(capability: int) -> "Iterator[bool]":
+    """Have a permitted capability in effect for the block; gives whether it is.
+
+    It gives False, and changes nothing, where the capability is not permitted. OSError as
+    `drop_effective`, but not where there is nothing to change.
+    """
+    before = own_sets()
+    if not has(before.permitted, capability):
+        yield False
+        return
+    bit = _mask((capability,))
+    _set_effective(before, before.effective | bit)
+    try:
+        yield True
+    finally:
+        now = own_sets()  # the block may have dropped others
+        _set_effective(now, now.effective & ~bit | before.effective & bit)
+
+
+def _mask(capabilities: tuple[int, ...]) -> int:
+    return sum(1 << capability for capability in set(capabilities))
+
+
+def _set_effective(sets: Sets, mask: int) -> None:
+    if mask == sets.effective:
+        return
+    changed = sets._replace(effective=mask)
+    halves = [half & 0xFFFFFFFF for half in (*changed, *(wide >> 32 for wide in changed))]
+    call("capset", _HEADER, _SETS.pack(*halves))
