@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.kernel.inotify import IN_CLOSE_WRITE, IN_MODIFY, IN_MOVED_TO, Inotify, parse_events
+from oomguard.kernel.inotify import (
+    IN_ATTRIB,
+    IN_CLOSE_WRITE,
+    IN_CREATE,
+    IN_MODIFY,
+    IN_MOVED_TO,
+    IN_Q_OVERFLOW,
+    Event,
+    Inotify,
+    parse_events,
+)
 
 DROP_CACHES = "/proc/sys/vm/drop_caches"
+MAX_QUEUED_EVENTS = "/proc/sys/fs/inotify/max_queued_events"
 
 
 @pytest.fixture
@@ -42,6 +53,37 @@ def test_writes_and_renames_in_a_folder_are_told_by_name(inotify: Inotify, tmp_p
         (wd, IN_CLOSE_WRITE, "policy.yaml"),
         (wd, IN_MOVED_TO, "neu-ä.yaml"),
     ]
+
+
+def test_a_link_that_is_swapped_is_told_by_name(inotify: Inotify, tmp_path: Path) -> None:
+    """As configuration tools switch versions: a new link is made and renamed over the one in use."""
+    (tmp_path / "policy.yaml").symlink_to("version-1")
+    wd = inotify.add(str(tmp_path), IN_CREATE | IN_MOVED_TO)
+    (tmp_path / "new").symlink_to("version-2")
+    (tmp_path / "new").rename(tmp_path / "policy.yaml")
+    assert inotify.read() == [Event(wd, IN_CREATE, "new"), Event(wd, IN_MOVED_TO, "policy.yaml")]
+
+
+def test_a_queue_that_runs_over_says_so(inotify: Inotify, tmp_path: Path) -> None:
+    """Of no watch (-1), and last: what comes after it is told again once the queue was read."""
+    with open(MAX_QUEUED_EVENTS) as file:
+        most = int(file.read())
+    if most > 100_000:
+        pytest.skip(f"this machine queues {most} events")
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.touch()
+    second.touch()
+    inotify.add(str(tmp_path), IN_ATTRIB)
+    for _ in range(most // 2 + 1):  # the same event twice in a row is told once
+        os.utime(first)
+        os.utime(second)
+    events = []
+    while batch := inotify.read():
+        events += batch
+    assert len(events) == most + 1
+    assert events[-1] == Event(-1, IN_Q_OVERFLOW, "")
+    os.utime(first)
+    assert [event.name for event in inotify.read()] == ["first"]
 
 
 def test_reading_an_empty_queue_does_not_wait(inotify: Inotify) -> None:
