@@ -77,7 +77,8 @@ def _give_up_immunity() -> None:
 def _drop_privileges() -> None:
     """Become nobody without capabilities, as far as that is allowed here.
 
-    The daemon's unit lacks the capability to change its user; it can still give up the others.
+    The shipped unit allows neither (its filter forbids capset(2), and it has no CAP_SETUID): there the
+    limits and the unit's sandbox are what holds this process.
     """
     if os.geteuid() != 0:
         return
