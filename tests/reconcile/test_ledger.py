@@ -28,15 +28,6 @@ from oomguard.reconcile.state import StateFolder, open_state_folder
 BOOT = "fake-boot"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[StateFolder]:
-    """Open a state folder."""
-    opened = open_state_folder(str(tmp_path / "state"))
-    assert opened is not None
-    yield opened
-    opened.close()
-
-
 def reopened(folder: StateFolder, boot: str = BOOT) -> Ledger:
     """Open the ledger as after a restart, with every process still there."""
     return open_ledger(folder, boot_id=boot, is_alive=lambda _: True)

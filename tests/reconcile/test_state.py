@@ -4,25 +4,15 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from oomguard.core.errors import OomguardError
 from oomguard.reconcile.ledger import open_ledger, read_ledger
-from oomguard.reconcile.state import StateFolder, open_state_folder
+from oomguard.reconcile.state import StateFolder, find_state_folder, open_state_folder
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[StateFolder]:
-    """Open a state folder."""
-    opened = open_state_folder(str(tmp_path / "state"))
-    assert opened is not None
-    yield opened
-    opened.close()
 
 
 def test_it_is_made_for_everyone_to_read_and_its_owner_to_write(tmp_path: Path) -> None:
@@ -39,7 +29,7 @@ def test_it_is_made_for_everyone_to_read_and_its_owner_to_write(tmp_path: Path) 
 
 def test_one_that_is_not_there_is_none_to_a_reader(tmp_path: Path) -> None:
     """And is not made."""
-    assert open_state_folder(str(tmp_path / "state"), create=False) is None
+    assert find_state_folder(str(tmp_path / "state")) is None
     assert not (tmp_path / "state").exists()
 
 

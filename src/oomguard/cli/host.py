@@ -9,7 +9,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import StateFolder, open_state_folder
+from oomguard.reconcile.state import find_state_folder, open_state_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,6 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
     """Bring this host to a policy in one pass, as the only writer."""
     procfs = Procfs(options.proc)
     folder = open_state_folder(options.state_dir)
-    assert folder is not None
     folder.lock()
     ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
     if ledger.ignored_lines:
@@ -51,13 +50,8 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
         procfs.close()
 
 
-def open_folder_to_read(path: str) -> StateFolder | None:
-    """Open the state folder if it is there and may be read."""
-    return open_state_folder(path, create=False)
-
-
 def _ledger_to_read(state_dir: str, procfs: Procfs) -> Ledger:
-    folder = open_folder_to_read(state_dir)
+    folder = find_state_folder(state_dir)
     if folder is None:
         return Ledger()
     try:

@@ -4,13 +4,13 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from oomguard.cli.host import open_folder_to_read
-from oomguard.core.commit import Memory, kib
+from oomguard.core.commit import MODE, STRICT, Memory, kib
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import counted
 from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.reconcile.state import find_state_folder
 from oomguard.report.document import print_json
 from oomguard.report.status import STATUS_FILE, VERSION
 
@@ -44,13 +44,14 @@ def run(options: "argparse.Namespace") -> int:
             }
         )
     else:
-        _print(document if running else None, sysctls, memory, options)
+        mode = read_sysctl(procfs, MODE)
+        _print(document if running else None, sysctls, memory, mode, options.state_dir)
     return 0
 
 
 def read_status(state_dir: str) -> Document | None:
     """Return the status file of a daemon, None if there is none; a corrupt one is an error."""
-    folder = open_folder_to_read(state_dir)
+    folder = find_state_folder(state_dir)
     if folder is None:
         return None
     try:
@@ -84,13 +85,17 @@ def _declared(options: "argparse.Namespace") -> list[Document]:
 
 
 def _print(
-    document: Document | None, sysctls: list[Document], memory: Memory | None, options: "argparse.Namespace"
+    document: Document | None,
+    sysctls: list[Document],
+    memory: Memory | None,
+    mode: int | None,
+    state_dir: str,
 ) -> None:
     from oomguard.report.tables import console, table
 
     out = console()
     if document is None:
-        out.print(f"oomguard is not running (no daemon keeps {options.state_dir})", style="bold")
+        out.print(f"oomguard is not running (no daemon keeps {state_dir})", style="bold")
     else:
         _print_daemon(document, out)
     if sysctls:
@@ -103,7 +108,7 @@ def _print(
             made.add_row(row["name"], str(row["wanted"]), "-" if actual is None else str(actual), word)
         out.print(made)
     if memory is not None:
-        _print_memory(memory, out, Procfs(options.proc))
+        _print_memory(memory, mode, out)
     if document is None:
         return
     if document["rules"]:
@@ -145,11 +150,10 @@ def _print_daemon(document: Document, out: "Console") -> None:
         out.print(f"contended {target}", style="yellow")
 
 
-def _print_memory(memory: Memory, out: "Console", procfs: Procfs) -> None:
+def _print_memory(memory: Memory, mode: int | None, out: "Console") -> None:
     from oomguard.report.tables import bar
 
-    mode = read_sysctl(procfs, "vm.overcommit_memory")
-    enforced = "enforced" if mode == 2 else f"not enforced: overcommit_memory is {mode}"
+    enforced = "enforced" if mode == STRICT else f"not enforced: overcommit_memory is {mode}"
     percent = 100 * memory.committed_kib // memory.commit_limit_kib if memory.commit_limit_kib else 0
     out.print(
         f"\nCommitted {bar(memory.committed_kib, memory.commit_limit_kib)} {percent} %: "

@@ -96,7 +96,6 @@ class Service:
         """Take the lock, read the policy, apply it, say so, and keep it until SIGTERM."""
         with ExitStack() as stack:
             folder = open_state_folder(self.options.state_dir)
-            assert folder is not None
             stack.callback(folder.close)
             self.folder = folder
             folder.lock()

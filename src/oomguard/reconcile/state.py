@@ -102,25 +102,19 @@ class StateFolder:
         )
 
 
-def open_state_folder(path: str, *, create: bool = True) -> StateFolder | None:
-    """Open the state folder; None if it is not there and may not be created.
+def open_state_folder(path: str) -> StateFolder:
+    """Open the state folder to keep things in, and make it if it is not there.
 
     A folder that somebody else owns or may write is refused: the ledger in it decides what
     `restore` writes.
     """
     try:
-        if create:
-            os.makedirs(path, mode=0o755, exist_ok=True)
+        os.makedirs(path, mode=0o755, exist_ok=True)
         fd = os.open(path, _FOLDER)
     except OSError as error:
-        if not create and isinstance(error, FileNotFoundError):
-            return None
-        raise OomguardError(
-            f"{path}: cannot use it as the state folder: {os.strerror(error.errno or errno.EIO)}",
-            hint='choose one you may write with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
-        ) from error
+        raise _no_state_folder(path, error) from error
     info = os.fstat(fd)
-    if create and (info.st_uid != os.geteuid() or info.st_mode & 0o022):
+    if info.st_uid != os.geteuid() or info.st_mode & 0o022:
         os.close(fd)
         raise OomguardError(
             f"{path}: the state folder belongs to uid {info.st_uid} with mode {info.st_mode & 0o7777:o}",
@@ -128,3 +122,20 @@ def open_state_folder(path: str, *, create: bool = True) -> StateFolder | None:
             "--state-dir names another",
         )
     return StateFolder(path, fd)
+
+
+def find_state_folder(path: str) -> StateFolder | None:
+    """Open the state folder, whoever's it is, to read what is in it; None if it is not there."""
+    try:
+        return StateFolder(path, os.open(path, _FOLDER))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _no_state_folder(path, error) from error
+
+
+def _no_state_folder(path: str, error: OSError) -> OomguardError:
+    return OomguardError(
+        f"{path}: cannot use it as the state folder: {os.strerror(error.errno or errno.EIO)}",
+        hint='choose one you may write with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
+    )
