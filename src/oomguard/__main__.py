@@ -17,9 +17,7 @@ def main() -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where a reader that went away can still be met in silence
     except OomguardError as error:
-        print(f"oomguard: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+        print(error.for_stderr, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

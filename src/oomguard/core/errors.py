@@ -13,3 +13,8 @@ class OomguardError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def for_stderr(self) -> str:
+        """The message, and the hint indented below it."""
+        return f"oomguard: {self.message}" + (f"\n  {self.hint}" if self.hint else "")

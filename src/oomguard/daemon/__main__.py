@@ -13,9 +13,7 @@ def main() -> int:
         policy_path, state_dir, proc_root = sys.argv[1:]
         Service(Options(policy_path, state_dir, proc_root), open_sink()).run()
     except OomguardError as error:
-        print(f"oomguard: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+        print(error.for_stderr, file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -102,7 +102,7 @@ class PolicyChild:
         status = self._reap()
         header = self._header or {}
         if header.get("ok") is False:
-            raise PolicyRejectedError("\n".join(_fault_line(fault) for fault in header["faults"]))
+            raise PolicyRejectedError("\n".join(header["lines"]))
         try:
             if status == 0 and not self._error:
                 return self._decoder.policy()._replace(warnings=len(header["warnings"]))
@@ -132,13 +132,6 @@ def read_policy(path: str, *, now: float) -> "Policy":
                 hint="run `oomguard check` to see why",
             )
     return child.finish()
-
-
-def _fault_line(fault: dict[str, Any]) -> str:
-    place = f"{fault['file']}:{fault['line']}:{fault['column']}: " if fault["line"] else f"{fault['file']}: "
-    where = f"{fault['path']}: " if fault["path"] else ""
-    hint = f" ({fault['hint']})" if fault["hint"] else ""
-    return f"{place}{where}{fault['message']}{hint}"
 
 
 def _ending(status: int) -> str:

@@ -4,7 +4,7 @@ The daemon stays small because pydantic and PyYAML are imported here, and it sta
 parses YAML has limits and, after the files are read, no privileges. On standard output:
 
 - `{"ok": true, "warnings": [...]}` and the lines of `core.wire.encode`, exit 0; or
-- `{"ok": false, "faults": [...]}`, exit 78.
+- `{"ok": false, "faults": [...], "lines": [...]}`, the same for programs and for a log, exit 78.
 
 Anything else is exit 1 and one line on standard error.
 """
@@ -49,7 +49,9 @@ def main(arguments: list[str]) -> int:
         try:
             loaded = parse(sources, host=True)
         except PolicyError as error:
-            _write([json.dumps({"ok": False, "faults": [fault._asdict() for fault in error.faults]})])
+            rows = [fault._asdict() for fault in error.faults]
+            lines = [fault.one_line for fault in error.faults]
+            _write([json.dumps({"ok": False, "faults": rows, "lines": lines})])
             return error.exit_code
         header = {"ok": True, "warnings": [fault._asdict() for fault in loaded.warnings]}
         _write([json.dumps(header)])

@@ -1,6 +1,6 @@
 """What is wrong with a policy file, where, and what to do about it.
 
-The daemon reads faults that its child found, so this module needs no more than the standard library.
+The daemon logs faults that its child found, each as the one line that `one_line` makes.
 """
 
 import json
@@ -38,6 +38,11 @@ class Fault(NamedTuple):
         place = printable(self.file) + (f":{self.line}:{self.column}" if self.line else "")
         parts = [place, "warning" if self.severity == "warning" else "", self.path, self.message]
         return ": ".join(part for part in parts if part)
+
+    @property
+    def one_line(self) -> str:
+        """The fault and its way out, for a log."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
 
 
 class Words(NamedTuple):
