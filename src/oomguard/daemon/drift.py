@@ -49,6 +49,7 @@ class DriftWatch:
         self._sysctls: dict[str, _Watch] = {}
         self._processes: dict[int, _Watch] = {}
         self._pid_of: dict[int, int] = {}
+        self._usable_descriptors = 0
         self.missing: set[str] = set()
         """Sysctls that are to be watched and that this kernel does not have."""
         self.full = ""
@@ -136,7 +137,9 @@ class DriftWatch:
                 raise
             self._say_full(error.errno)
             return None
-        if fd >= descriptor_limit() - _SPARE_DESCRIPTORS:
+        if self._usable_descriptors == 0:  # asked late: the daemon raises the limit as it starts
+            self._usable_descriptors = descriptor_limit() - _SPARE_DESCRIPTORS
+        if fd >= self._usable_descriptors:
             os.close(fd)
             self._say_full(errno.EMFILE)
             return None

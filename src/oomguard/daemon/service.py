@@ -29,7 +29,7 @@ from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import open_state_folder
 from oomguard.report import events
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import FOLD_SECONDS, Reporter
 from oomguard.report.status import STATUS_FILE, Status, encode_status
 
 if TYPE_CHECKING:
@@ -277,9 +277,7 @@ class Service:
         if isinstance(outcome.change, SetOomScoreAdj):
             self._drift.release_recycled(outcome.change.identity)
         self.reporter.outcome(outcome, now)
-        flush = self.reporter.next_flush()
-        if flush is not None:
-            self.loop.set_earlier("fold", flush)
+        self.loop.set_earlier("fold", now + FOLD_SECONDS)  # whatever gathers already is due before
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         if outcome.result == "contended":
             retry = self.reconciler.contention.next_retry(now)
