@@ -230,6 +230,7 @@ def test_a_shortage_of_memory_or_descriptors_costs_time_only(tmp_path: Path, pro
     with running(tmp_path, POLICY, wrapper=["env", f"PYTHONPATH={tmp_path}"]) as daemon:
         wait_for_value(pid, 400)
         wait_until(lambda: status(daemon)["losses"] >= 2, "two shortages")
+        daemon.wait_for("oomguard ran short (")
         wait_for_value(program.start(), 400)
         assert daemon.process.poll() is None
 

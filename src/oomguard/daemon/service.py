@@ -9,7 +9,7 @@ import gc
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
@@ -84,6 +84,7 @@ class Service:
         self._limits: list[str] = []
         self._passes = 0
         self._losses = 0
+        self._is_short = False
         self._urgent: set[int] = set()
         self._sweep: list[int] = []
         self._sweep_cause: Cause = "start"
@@ -148,13 +149,13 @@ class Service:
             self.loop.turn(busy=self._is_busy)
             self._work()
         except MemoryError:
-            self._shed()
+            self._shed("memory")
         except OSError as error:
             if error.errno not in _SHORTAGE:
                 raise
-            self._shed()
+            self._shed(error.strerror or "memory")
 
-    def _shed(self) -> None:
+    def _shed(self, of_what: str) -> None:
         """Drop what can be had again, and look at everything when the shortage may be over."""
         self._urgent.clear()
         self._sweep.clear()
@@ -165,6 +166,12 @@ class Service:
         now = time.monotonic()
         self.loop.set("pass", now + POLL_SECONDS)
         self.loop.set_earlier("status", now + STATUS_SECONDS)
+        if not self._is_short:
+            self._is_short = True  # said once, until a pass gets to its end
+            with suppress(MemoryError):
+                self.reporter.say(
+                    events.OUT_OF_MEMORY, f"oomguard ran short ({of_what}); every process is looked at again"
+                )
 
     # What tells that something moved
 
@@ -252,6 +259,7 @@ class Service:
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
+        self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
         reconciler.ledger.compact()
