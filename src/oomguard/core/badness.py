@@ -1,0 +1,174 @@
+"""Whom the kernel would kill: its own formula, with its integer division, generation by generation.
+
+mm/oom_kill.c:oom_badness adds what a process holds in RAM, in swap and in page tables, in pages, and one
+thousandth of all memory for each point of `oom_score_adj`. The highest sum dies.
+"""
+
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+IMMUNE = -1000
+"""OOM_SCORE_ADJ_MIN: never chosen, whatever it holds (include/uapi/linux/oom.h)."""
+
+_PER_MILLE = 1000
+_ROOT_BONUS = 30
+
+
+class Usage(NamedTuple):
+    """What the kernel counts of a process, in pages. Shared memory is in `rss`, in full for each sharer."""
+
+    rss: int
+    swap: int = 0
+    page_tables: int = 0
+
+
+class Era(NamedTuple):
+    """How one generation of kernels reckons; each holds from `since` until the next one's."""
+
+    since: tuple[int, int, int]
+    is_per_mille: bool = False
+    """Badness is in thousandths of all memory, at most 1000: smaller processes are all alike."""
+    counts_page_tables: bool = True
+    root_bonus: Literal["none", "points", "usage"] = "none"
+    """What CAP_SYS_ADMIN is worth: 30 points of `oom_score_adj`, or 3 % of its memory."""
+    least: int | None = None
+    """Badness is cut off here, and one of 0 is never chosen. None: it may be below zero."""
+    last_wins_tie: bool = True
+    """Of equals the one scanned last dies, not the one scanned first."""
+    sacrifices_child: bool = False
+    """Not the chosen process dies, but its child with the highest badness that has its own memory."""
+
+
+_OLDER = Era((0, 0, 0), least=1, last_wins_tie=False, sacrifices_child=True)
+
+ERAS = (
+    # 2.6.36 a63d83f427fb: proportional to memory; before, it was another heuristic altogether
+    _OLDER._replace(
+        since=(2, 6, 36), is_per_mille=True, counts_page_tables=False, root_bonus="points", least=0
+    ),
+    _OLDER._replace(
+        since=(2, 6, 39), is_per_mille=True, counts_page_tables=False, root_bonus="points", least=1
+    ),
+    _OLDER._replace(since=(3, 0, 0), is_per_mille=True, root_bonus="points"),  # f755a042d82b
+    _OLDER._replace(since=(3, 5, 0), root_bonus="points"),  # a7f638f999ff, 61eafb00d55d: in pages
+    _OLDER._replace(since=(3, 14, 0), root_bonus="usage"),  # 778c14affaf9
+    _OLDER._replace(since=(4, 17, 0)),  # d46078b28889: root is like others
+    _OLDER._replace(since=(5, 1, 0), sacrifices_child=False),  # bbbe48029720
+    _OLDER._replace(since=(5, 3, 0), sacrifices_child=False, last_wins_tie=True),  # f168a9a54ec3
+    Era(since=(5, 9, 0)),  # 9066e5cfb73c: below zero, too
+)
+"""Oldest first. What a distribution ported back to an older release the number does not tell."""
+
+CURRENT = ERAS[-1]
+
+
+def era_of(release: str) -> Era | None:
+    """Return how a kernel reckons, by its release (`6.1.0-18-amd64`); None before 2.6.36."""
+    numbers = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", release)
+    if numbers is None:
+        return CURRENT
+    version = tuple(int(number or 0) for number in numbers.groups())
+    return next((era for era in reversed(ERAS) if version >= era.since), None)
+
+
+def badness(
+    usage: Usage, oom_score_adj: int, total_pages: int, *, era: Era = CURRENT, is_admin: bool = False
+) -> int | None:
+    """Return how much the kernel wants a process dead; None (LONG_MIN) where it never is chosen.
+
+    `total_pages` is the memory that ran out: RAM and swap, or a cgroup's limit. `is_admin` is whether it
+    has CAP_SYS_ADMIN, which kernels before 4.17 rewarded. Init, kernel threads, processes in vfork
+    and those already dying are exempt, too; that is for the caller to know.
+    """
+    if oom_score_adj == IMMUNE:
+        return None
+    points = usage.rss + usage.swap + (usage.page_tables if era.counts_page_tables else 0)
+    adjustment = oom_score_adj
+    if is_admin and era.root_bonus == "usage":
+        points -= points * 3 // 100
+    if is_admin and era.root_bonus == "points":
+        adjustment -= _ROOT_BONUS
+    if era.is_per_mille:
+        points = min(points * _PER_MILLE // max(total_pages, 1) + adjustment, _PER_MILLE)
+    else:
+        points += adjustment * adj_pages(total_pages)
+    return points if era.least is None else max(points, era.least)
+
+
+def adj_pages(total_pages: int) -> int:
+    """Return how many pages one point of `oom_score_adj` weighs; 0 where less than 1000 pages ran out."""
+    return total_pages // _PER_MILLE
+
+
+def oom_score(points: int | None, total_pages: int, *, era: Era = CURRENT) -> int:
+    """Return what /proc/PID/oom_score says of a badness (fs/proc/base.c:proc_oom_score).
+
+    The kernel always reckons it against RAM and swap, whichever cgroup the process lives in.
+    """
+    if points is None:
+        return 0
+    if era.is_per_mille:
+        return points
+    share = _divide(points * _PER_MILLE, max(total_pages, 1))
+    return (_PER_MILLE + share) * 2 // 3 if era.least is None else share
+
+
+def kill_order(points: "Sequence[int | None]", *, era: Era = CURRENT) -> list[int]:
+    """Return the places in `points`, first victim first; `points` are in the order of the scan.
+
+    The scan follows the kernel's list of tasks, in which they stand by time of birth, or that of
+    a cgroup. Those that are never chosen are left out.
+    """
+    eligible = [
+        (value, place)
+        for place, value in enumerate(points)
+        if value is not None and (era.least is None or value > 0)
+    ]
+    later = 1 if era.last_wins_tie else -1
+    eligible.sort(key=lambda one: (one[0], later * one[1]), reverse=True)
+    return [place for _, place in eligible]
+
+
+def global_pages(total_kib: int, swap_total_kib: int, *, page_kib: int = 4) -> int:
+    """Return the pages of the whole host: MemTotal and SwapTotal of /proc/meminfo."""
+    return total_kib // page_kib + swap_total_kib // page_kib
+
+
+class CgroupLimits(NamedTuple):
+    """The limits of a memory cgroup, in bytes; None is none.
+
+    `swap` is `memory.swap.max` of version 2, `memory_and_swap` `memory.memsw.limit_in_bytes` of version 1.
+    """
+
+    memory: int | None
+    swap: int | None = None
+    memory_and_swap: int | None = None
+    swappiness: int = 60
+
+
+def cgroup_pages(limits: CgroupLimits, *, swap_total_kib: int, is_v2: bool, page_kib: int = 4) -> int | None:
+    """Return the pages that a memory cgroup may hold (mm/memcontrol.c:mem_cgroup_get_max).
+
+    None where it has no limit of its own: then it is never out of memory by itself.
+    """
+    if limits.memory is None:
+        return None
+    page = page_kib * 1024
+    pages = limits.memory // page
+    swap_total = swap_total_kib // page_kib
+    if limits.swappiness == 0:
+        return max(pages, 1)
+    if is_v2:
+        swap = swap_total if limits.swap is None else limits.swap // page
+    else:
+        both = limits.memory_and_swap
+        swap = swap_total if both is None else max(both // page - pages, 0)
+    return max(pages + min(swap, swap_total), 1)
+
+
+def _divide(number: int, by: int) -> int:
+    """Divide as C does, towards zero."""
+    return number // by if number >= 0 else -(-number // by)
