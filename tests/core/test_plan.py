@@ -12,11 +12,9 @@ from oomguard.core.plan import (
     SetSysctl,
     _after_writing,
     diff_sysctls,
-    trust_refusal,
     wanted_oom_score_adj,
 )
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
-from oomguard.core.process import Identity, Process
 from oomguard.core.sysctl import SYSCTLS
 
 RATIO, KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"
@@ -74,35 +72,6 @@ def test_each_kind_of_value_makes_its_own_of_what_is_there(
 def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: int, own: int) -> None:
     """And without a rule it shall have what it owns."""
     assert wanted_oom_score_adj(None, entry, value) == (own, own)
-
-
-@pytest.mark.parametrize(
-    ("terms", "facts", "refused"),
-    [
-        ({}, {"uid": 1000}, True),
-        ({}, {"uid": 0}, False),
-        ({}, {"uid": 0, "in_user_namespace": True}, True),
-        ({}, {"uid": 1000, "cgroup": "/system.slice/a.service"}, False),
-        ({}, {"uid": 1000, "cgroup": "/system.slice/a.scope"}, True),
-        ({}, {"uid": 1000, "cgroup": "/user.slice/system.slice/a.service"}, True),
-        ({"trust": "name"}, {"uid": 1000}, False),
-        ({"users": ("a",), "uids": (1000,)}, {"uid": 1000}, False),
-        ({"units": ("a.service",)}, {"uid": 1000}, False),
-        ({"cgroups": ("/a",)}, {"uid": 1000}, False),
-        ({"exes": ("/a",)}, {"uid": 1000}, False),
-        ({"cmdlines": ("a",)}, {"uid": 1000}, True),
-        ({"user_units": ("a.service",)}, {"uid": 1000}, True),
-    ],
-)
-def test_protection_takes_more_than_a_name(
-    terms: dict[str, Any], facts: dict[str, Any], *, refused: bool
-) -> None:
-    """Lowering does; raising and leaving never do."""
-    process = Process(Identity(2, 2), b"x")._replace(**facts)
-    protecting = rule(Value("exact", -1), **terms)
-    assert (trust_refusal(protecting, process, own=0, wanted=-1) is not None) is refused
-    assert trust_refusal(protecting, process, own=0, wanted=0) is None
-    assert trust_refusal(protecting, process, own=0, wanted=1) is None
 
 
 # Many sysctls

@@ -100,10 +100,10 @@ def test_stat_gives_back_what_the_kernel_put_in(
     st.lists(st.integers(1, 2**22), min_size=1, max_size=32),
     st.lists(st.integers(0, 2**32 - 1), max_size=100),
 )
-def test_status_gives_the_effective_uid_and_the_depth(
+def test_status_gives_the_uids_and_the_depth(
     comm: bytes, uids: tuple[int, int, int, int], pids: list[int], groups: list[int]
 ) -> None:
-    """The second of four uids, and one pid for each namespace."""
+    """The first two of four uids, and one pid for each namespace."""
     raw = (
         b"Name:\t%b\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1\nPPid:\t1\nUid:\t" % comm
         + b"\t".join(b"%d" % uid for uid in uids)
@@ -113,12 +113,12 @@ def test_status_gives_the_effective_uid_and_the_depth(
         + b"\t".join(b"%d" % pid for pid in pids)
         + b"\nNSpgid:\t1\nVmPeak:\t     100 kB\n"
     )
-    assert parse_status(raw) == Status(uids[1], len(pids))
+    assert parse_status(raw) == Status(uids[0], uids[1], len(pids))
 
 
 def test_a_status_without_namespaces_is_the_hosts() -> None:
     """A kernel without PID namespaces prints no NSpid."""
-    assert parse_status(b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n") == Status(2, 1)
+    assert parse_status(b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n") == Status(1, 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from oomguard.cli.host import load_policy
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
-from oomguard.core.plan import trust_refusal
 from oomguard.core.process import full_name
 from oomguard.core.text import printable
+from oomguard.core.trust import trust_refusal
 from oomguard.kernel.procfs import GONE, Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Literal
 
 from oomguard.core.cgroup import system_unit, user_unit
-from oomguard.core.process import COMM_LENGTH, Facts, full_name
+from oomguard.core.process import COMM_LENGTH, DELETED, Facts, full_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -160,6 +160,15 @@ def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
     return False
 
 
+def is_called(path: str, names: tuple[bytes, ...]) -> bool:
+    """Tell whether any of a rule's names is the file name of `path`."""
+    name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
+    return any(
+        pattern == name or (is_glob(pattern) and _glob((_text(pattern),)).match(_text(name)) is not None)
+        for pattern in names
+    )
+
+
 def glob_holds(patterns: tuple[str, ...], text: str) -> bool:
     """Tell whether any pattern matches the whole of `text`; nothing matches an empty one."""
     return bool(text) and _glob(patterns).match(text) is not None
@@ -167,7 +176,7 @@ def glob_holds(patterns: tuple[str, ...], text: str) -> bool:
 
 def _exe_holds(patterns: tuple[str, ...], exe: str | None) -> bool:
     # After an upgrade the running program's file is gone; it still is the same program.
-    return exe is not None and glob_holds(patterns, exe.removesuffix(" (deleted)"))
+    return exe is not None and glob_holds(patterns, exe.removesuffix(DELETED))
 
 
 def _text(raw: bytes) -> str:

@@ -6,7 +6,6 @@ the daemon, so the two cannot disagree.
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oomguard.core.cgroup import in_system_service
 from oomguard.core.commit import KNOBS, MODE, STRICT, Refusal, interlock, write_order
 from oomguard.core.sysctl import SYSCTLS
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.commit import Memory
     from oomguard.core.policy import Policy, Rule
-    from oomguard.core.process import Facts, Identity
+    from oomguard.core.process import Identity
 
 Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
 Result = Literal["applied", "denied", "vanished", "refused", "contended"]
@@ -88,25 +87,6 @@ def wanted_oom_score_adj(rule: "Rule | None", entry: Entry | None, value: int) -
     own = entry.original if entry is not None and entry.is_ours(value) else value
     wanted = None if rule is None else rule.terms.value.wanted(own)
     return own, own if wanted is None else wanted
-
-
-def trust_refusal(rule: "Rule", process: "Facts", *, own: int, wanted: int) -> Refusal | None:
-    """Return why a rule must not protect this process, or None.
-
-    A name is whatever a process says it is. Immunity by name alone goes only to processes that
-    the administrator vouches for: root's, and those of system services.
-    """
-    terms = rule.terms
-    if wanted >= own or terms.trust == "name":
-        return None
-    if terms.uids or terms.units or terms.exes or terms.cgroups:
-        return None
-    if (process.uid == 0 and not process.in_user_namespace) or in_system_service(process.cgroup):
-        return None
-    return Refusal(
-        f"uid {process.uid} may call any program that name: it is neither root's nor in a system service",
-        "add `user`, `unit`, `exe` or `cgroup` to the rule, or `trust: name` to take the name's word",
-    )
 
 
 def diff_sysctls(

@@ -5,12 +5,26 @@ from typing import NamedTuple, Protocol
 COMM_LENGTH = 15
 """Bytes of a process name the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""
 
+DELETED = " (deleted)"
+"""What the kernel puts behind the path of a file that is gone (fs/d_path.c)."""
+
 
 class Identity(NamedTuple):
     """A pid alone is reused; with the start time it is one process for as long as the host is up."""
 
     pid: int
     start_time_ticks: int
+
+
+class Program(NamedTuple):
+    """The file that a process runs, compared with what the host has there."""
+
+    path: str
+    """As the process sees it, which may have mounts of its own; without ` (deleted)`."""
+    is_hosts: bool = False
+    """Whether that path is the very same file on the host."""
+    only_root_changes: bool = False
+    """Whether, moreover, nobody but root can change it, or any folder above it."""
 
 
 class Facts(Protocol):
@@ -37,6 +51,14 @@ class Facts(Protocol):
         """The executable's path, or None where the caller may not read it."""
 
     @property
+    def program(self) -> Program | None:
+        """The executable held against the host's, or None where the caller may not look at it."""
+
+    @property
+    def is_setuid(self) -> bool:
+        """Whether somebody else than root or its effective user started it."""
+
+    @property
     def in_container(self) -> bool:
         """Whether it lives in a PID namespace below the host's."""
 
@@ -55,6 +77,8 @@ class Process(NamedTuple):
     uid: int = 0
     cgroup: str = "/"
     exe: str | None = None
+    program: Program | None = None
+    is_setuid: bool = False
     in_container: bool = False
     in_user_namespace: bool = False
     oom_score_adj: int = 0

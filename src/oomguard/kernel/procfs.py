@@ -9,12 +9,13 @@ Reading is apart from parsing: `parse_*` take bytes and are pure.
 
 import errno
 import os
+import stat
 import time
 from typing import NamedTuple
 
 from oomguard.core.cgroup import parse_cgroup
 from oomguard.core.errors import OomguardError
-from oomguard.core.process import Identity, Process
+from oomguard.core.process import DELETED, Identity, Process, Program
 
 GONE = (ProcessLookupError, FileNotFoundError)
 """What a process that ended raises, from any call."""
@@ -31,6 +32,7 @@ CMDLINE_LIMIT = 4096
 _CHUNK = 8192
 """Bytes read at once of a file that mostly is shorter."""
 
+_OTHERS_WRITE = 0o022
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
@@ -60,6 +62,7 @@ def parse_stat(raw: bytes) -> Stat:
 class Status(NamedTuple):
     """The fields of /proc/PID/status that are of use here."""
 
+    real_uid: int
     effective_uid: int
     pid_namespace_depth: int
     """Pids it has: 1 in the namespace /proc was mounted from, more in one below."""
@@ -68,10 +71,10 @@ class Status(NamedTuple):
 def parse_status(raw: bytes) -> Status:
     """Parse /proc/PID/status. The kernel escapes newlines in its `Name:` line."""
     uid = raw.index(b"\nUid:\t") + 6
-    effective = int(raw[uid : raw.index(b"\n", uid)].split()[1])
+    real, effective = raw[uid : raw.index(b"\n", uid)].split()[:2]
     nspid = raw.find(b"\nNSpid:\t") + 8
     depth = len(raw[nspid : raw.index(b"\n", nspid)].split()) if nspid >= 8 else 1
-    return Status(effective, depth)
+    return Status(int(real), int(effective), depth)
 
 
 def parse_arguments(raw: bytes) -> tuple[bytes, ...]:
@@ -220,6 +223,12 @@ class ProcessHandle:
         return self._parsed_status.effective_uid
 
     @property
+    def is_setuid(self) -> bool:
+        """Whether its real uid is neither root nor its effective one: it became another user at exec."""
+        status = self._parsed_status
+        return status.real_uid not in (0, status.effective_uid)
+
+    @property
     def in_container(self) -> bool:
         """Whether it has a pid in a namespace below that of /proc."""
         return self._parsed_status.pid_namespace_depth > 1
@@ -249,6 +258,20 @@ class ProcessHandle:
         except (PermissionError, FileNotFoundError):
             return None
 
+    @property
+    def program(self) -> Program | None:
+        """The executable itself, followed by the kernel and not by its path; None as `exe`."""
+        path = self.exe
+        if path is None:
+            return None
+        try:
+            running = os.stat("exe", dir_fd=self.fd)
+        except (PermissionError, FileNotFoundError):
+            return None
+        path = path.removesuffix(DELETED)
+        is_hosts = _is_same_file(path, running)
+        return Program(path, is_hosts, is_hosts and only_root_changes(path))
+
     def read_oom_score_adj(self) -> int:
         """Read the value the process has now."""
         return int(_read(self.fd, "oom_score_adj", 16))
@@ -267,10 +290,36 @@ class ProcessHandle:
             uid=self.uid,
             cgroup=self.cgroup,
             exe=self.exe,
+            program=self.program,
+            is_setuid=self.is_setuid,
             in_container=self.in_container,
             in_user_namespace=self.in_user_namespace,
             oom_score_adj=self.read_oom_score_adj(),
         )
+
+
+def only_root_changes(path: str) -> bool:
+    """Tell whether nobody but root can replace or write a file: it and all folders above are root's.
+
+    `path` is absolute. A symlink in it tells no: the kernel names an executable without any.
+    """
+    while True:
+        try:
+            found = os.lstat(path)
+        except OSError:
+            return False
+        if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE or stat.S_ISLNK(found.st_mode):
+            return False
+        if path in ("/", ""):
+            return path == "/"
+        path = os.path.dirname(path)
+
+
+def _is_same_file(path: str, running: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), running)
+    except (OSError, ValueError):
+        return False
 
 
 def _read(directory: int, path: str, limit: int) -> bytes:

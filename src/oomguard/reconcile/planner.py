@@ -10,9 +10,9 @@ from oomguard.core.plan import (
     SetOomScoreAdj,
     SetSysctl,
     diff_sysctls,
-    trust_refusal,
     wanted_oom_score_adj,
 )
+from oomguard.core.trust import trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, observe_sysctls
