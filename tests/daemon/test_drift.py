@@ -23,6 +23,7 @@ def drift() -> Iterator[DriftWatch]:
     """Return a watch over the real /proc."""
     procfs = Procfs()
     watch = DriftWatch(procfs)
+    assert watch.open()
     yield watch
     watch.close()
     procfs.close()

@@ -32,7 +32,9 @@ def watch(policy: Path) -> Iterator[PolicyWatch]:
 
 def told(watch: PolicyWatch) -> bool:
     """Tell whether there was an event since the last time, and take it."""
-    readable, _, _ = select.select([watch.fileno()], [], [], 0)
+    fd = watch.fileno()
+    assert fd is not None
+    readable, _, _ = select.select([fd], [], [], 0)
     watch.drain()
     return bool(readable)
 

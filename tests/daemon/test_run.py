@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from running import Daemon, Program, oom_score_adj, running, wait_for_value, wait_until
+from running import Daemon, Program, oom_score_adj, running, wait_for_value, wait_until, write_oom_score_adj
 
 NAME = f"og-{os.getpid()}"
 """A name that no other process of this machine has."""
@@ -184,6 +184,24 @@ def test_a_bad_policy_at_the_start_is_exit_78(tmp_path: Path) -> None:
     assert f"{daemon.policy}:4:20: rules[0].oom_score_adj:" in daemon.log
     assert "Traceback" not in daemon.log
     assert not (daemon.state / "ledger").exists()
+
+
+def test_without_inotify_edits_and_drift_are_looked_for(tmp_path: Path, program: Program) -> None:
+    """A host that has given out all instances: said once each, and made good by looking."""
+    limit = "/proc/sys/user/max_inotify_instances"  # of a user namespace, so the host's is left alone
+    within = ["unshare", "--user", "--map-root-user", "sh", "-c", f'echo 0 >{limit} && exec "$@"', "sh"]
+    if subprocess.run([*within, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("making a user namespace is not allowed here")
+    pid = program.start()
+    with running(tmp_path, "resync_interval: 1\n" + rules(400), wrapper=within) as daemon:
+        wait_for_value(pid, 400)
+        write_oom_score_adj(pid, 1)
+        wait_for_value(pid, 400)
+        for value in (500, 600):
+            daemon.policy.write_text("resync_interval: 1\n" + rules(value))
+            wait_for_value(pid, value)
+        assert daemon.log.count("fs.inotify.max_user_instances") == 2, daemon.log
+        assert daemon.process.poll() is None
 
 
 # Its end

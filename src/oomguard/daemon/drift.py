@@ -2,7 +2,7 @@
 
 A watch hangs on the file's dentry, which the kernel drops when memory is short or when told to
 (`drop_caches`), and the watch dies silently with it. An O_PATH descriptor pins it, so every watched
-file is held open. Where descriptors or watches run out the regular pass finds drift, later.
+file is held open. Where descriptors, watches or queues run out the regular pass finds drift, later.
 """
 
 import errno
@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, Inotify
+from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, OUT_OF_ROOM, Inotify, shortage
 from oomguard.kernel.own import descriptor_limit
 from oomguard.kernel.procfs import GONE
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SPARE_DESCRIPTORS = 64
 """Left for looking at processes, reading the policy and writing the status."""
 
-_OUT_OF_ROOM = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_NO_DESCRIPTORS = "no descriptors are left (LimitNOFILE=)"
 
 
 class _Watch(NamedTuple):
@@ -41,11 +41,11 @@ class Drift(NamedTuple):
 
 
 class DriftWatch:
-    """The watches on sysctls and processes. `fileno` is readable when one was written."""
+    """The watches on sysctls and processes. `open` it first; `fileno` is readable when one was written."""
 
     def __init__(self, procfs: "Procfs") -> None:
         self._procfs = procfs
-        self._inotify = Inotify()
+        self._inotify: Inotify | None = None
         self._sysctls: dict[str, _Watch] = {}
         self._processes: dict[int, _Watch] = {}
         self._pid_of: dict[int, int] = {}
@@ -54,6 +54,20 @@ class DriftWatch:
         """Sysctls that are to be watched and that this kernel does not have."""
         self.full = ""
         """Why nothing more can be watched, "" while it can."""
+
+    def open(self) -> bool:
+        """Get a queue for events unless there is one; tell whether there is now one to wait on."""
+        if self._inotify is not None:
+            return False
+        try:
+            self._inotify = Inotify()
+        except OSError as error:
+            if error.errno not in OUT_OF_ROOM:
+                raise
+            self.full = shortage(error)
+            return False
+        self.full = ""
+        return True
 
     @property
     def processes(self) -> int:
@@ -69,6 +83,7 @@ class DriftWatch:
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
+        assert self._inotify is not None
         return self._inotify.fileno()
 
     def watch_sysctls(self, names: "Iterable[str]") -> None:
@@ -105,10 +120,12 @@ class DriftWatch:
         """Drop the watches of all other processes."""
         for pid in self._processes.keys() - set(pids):
             self._forget(pid)
-        self.full = ""
+        if self._inotify is not None:
+            self.full = ""
 
     def read(self) -> Drift:
         """Take the events that wait."""
+        assert self._inotify is not None
         sysctls, lost, pids = False, False, set()
         for event in self._inotify.read():
             if event.mask & IN_Q_OVERFLOW:
@@ -121,43 +138,38 @@ class DriftWatch:
 
     def close(self) -> None:
         """Drop every watch and descriptor."""
-        self._inotify.close()
+        if self._inotify is not None:
+            self._inotify.close()
         for watch in (*self._sysctls.values(), *self._processes.values()):
             os.close(watch.fd)
 
     def _add(self, path: str, *, start_time_ticks: int) -> _Watch | None:
-        if self.full:
+        if self.full or self._inotify is None:
             return None
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=self._procfs.fd)
         except GONE:
             return None
         except OSError as error:
-            if error.errno not in _OUT_OF_ROOM:
+            if error.errno not in OUT_OF_ROOM:
                 raise
-            self._say_full(error.errno)
+            self.full = _NO_DESCRIPTORS
             return None
         if self._usable_descriptors == 0:  # asked late: the daemon raises the limit as it starts
             self._usable_descriptors = descriptor_limit() - _SPARE_DESCRIPTORS
         if fd >= self._usable_descriptors:
             os.close(fd)
-            self._say_full(errno.EMFILE)
+            self.full = _NO_DESCRIPTORS
             return None
         try:
             return _Watch(fd, self._inotify.add_descriptor(fd, IN_MODIFY), start_time_ticks)
         except OSError as error:
             os.close(fd)
-            if error.errno in _OUT_OF_ROOM:
-                self._say_full(error.errno)
+            if error.errno in OUT_OF_ROOM:
+                self.full = shortage(error)
             elif error.errno != errno.EACCES:  # inotify needs to read; another user's may not be
                 raise
             return None
-
-    def _say_full(self, number: int | None) -> None:
-        if number == errno.ENOSPC:
-            self.full = "no inotify watches are left (fs.inotify.max_user_watches)"
-        else:
-            self.full = "no descriptors are left (LimitNOFILE=)"
 
     def _forget(self, pid: int) -> None:
         watch = self._processes.pop(pid)
@@ -165,6 +177,7 @@ class DriftWatch:
         self._drop(watch)
 
     def _drop(self, watch: _Watch) -> None:
+        assert self._inotify is not None
         try:
             self._inotify.remove(watch.wd)
         except OSError as error:

@@ -16,7 +16,9 @@ from oomguard.kernel.inotify import (
     IN_MOVED_FROM,
     IN_MOVED_TO,
     IN_ONLYDIR,
+    OUT_OF_ROOM,
     Inotify,
+    shortage,
 )
 
 if TYPE_CHECKING:
@@ -37,17 +39,24 @@ class PolicyWatch:
     def __init__(self, path: str) -> None:
         self.path = os.path.abspath(path)
         self._inotify: Inotify | None = None
+        self.blind = ""
+        """Why edits may happen of which nothing tells; "" while there is no such reason."""
         self.renew()
 
-    def fileno(self) -> int:
-        """Return the descriptor to wait on; it changes with `renew`."""
-        assert self._inotify is not None
-        return self._inotify.fileno()
+    def fileno(self) -> int | None:
+        """Return the descriptor to wait on, if there is one; it changes with `renew`."""
+        return None if self._inotify is None else self._inotify.fileno()
 
     def renew(self) -> None:
         """Watch the folders as they are now, and take the files as they are now for unchanged."""
         self.close()
-        self._inotify = Inotify()
+        self.blind = ""
+        try:
+            self._inotify = Inotify()
+        except OSError as error:
+            if error.errno not in OUT_OF_ROOM:
+                raise
+            self.blind = shortage(error)
         self._watch_folders()
         self._seen = self.fingerprint()
 
@@ -72,12 +81,14 @@ class PolicyWatch:
         return [(path, _metadata(path)) for path in self._files()]
 
     def _watch_folders(self) -> None:
-        assert self._inotify is not None
+        if self._inotify is None:
+            return
         for folder in set(self._folders()):
             try:
                 self._inotify.add(folder, _MASK)
-            except OSError:
-                continue  # a folder that is not there, or no watches left: SIGHUP still reloads
+            except OSError as error:  # a folder that is not there has a parent that is
+                if error.errno in OUT_OF_ROOM:
+                    self.blind = shortage(error)
 
     @property
     def _drop_ins(self) -> str:

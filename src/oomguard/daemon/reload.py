@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Policy
     from oomguard.daemon.loop import Loop
 
+LOOK_SECONDS = 5.0
+"""How often an edit is looked for where inotify does not tell of it."""
+
 
 class Reloader:
     """Reads the policy again after an edit or on demand, in the background.
 
-    `adopt` gets each valid policy, `reject` the error of one that is not.
+    `adopt` gets each valid policy, `reject` the error of one that is not, and `limited` is told where nothing
+    tells of an edit and it is looked for.
     """
 
     def __init__(
@@ -27,25 +31,29 @@ class Reloader:
         *,
         adopt: "Callable[[Policy], None]",
         reject: "Callable[[OomguardError], None]",
+        limited: "Callable[[str], None]",
     ) -> None:
         self._path = path
         self._loop = loop
         self._adopt = adopt
         self._reject = reject
+        self._limited = limited
         self._child: PolicyChild | None = None
         self._moved_at: float | None = None
         self._watch = PolicyWatch(path)
         loop.define("reload", self._reload_if_changed)
         loop.define("policy-child", self._give_up)
-        loop.watch(self._watch.fileno(), self._moved)
+        self._listen()
 
     def reload(self) -> None:
         """Read the policy, whether or not it changed."""
         now = time.monotonic()
         self._drop_child()
-        self._loop.unwatch(self._watch.fileno())
+        listening = self._watch.fileno()
+        if listening is not None:
+            self._loop.unwatch(listening)
         self._watch.renew()  # before it is read: an edit between the two is seen
-        self._loop.watch(self._watch.fileno(), self._moved)
+        self._listen()
         try:
             self._child = PolicyChild(self._path, deadline=now + DEADLINE_SECONDS)
         except OSError as error:
@@ -59,6 +67,16 @@ class Reloader:
         self._drop_child()
         self._watch.close()
 
+    def _listen(self) -> None:
+        listening = self._watch.fileno()
+        if listening is not None:
+            self._loop.watch(listening, self._moved)
+        if self._watch.blind:
+            self._limited(
+                f"edits of the policy are looked for every {LOOK_SECONDS:.0f} s: {self._watch.blind}"
+            )
+            self._loop.set("reload", time.monotonic() + LOOK_SECONDS)
+
     def _moved(self) -> None:
         self._watch.drain()
         now = time.monotonic()
@@ -67,10 +85,12 @@ class Reloader:
         # A folder in which something always moves must not put it off for ever.
         self._loop.set("reload", min(now + SETTLE_SECONDS, self._moved_at + LONGEST_SETTLE_SECONDS))
 
-    def _reload_if_changed(self, _now: float) -> None:
+    def _reload_if_changed(self, now: float) -> None:
         self._moved_at = None
         if self._watch.has_changed():
             self.reload()
+        elif self._watch.blind:
+            self._loop.set("reload", now + LOOK_SECONDS)
 
     def _receive(self) -> None:
         assert self._child is not None

@@ -24,6 +24,7 @@ from oomguard.daemon.policy_child import read_policy
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
+from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -101,7 +102,13 @@ class Service:
             self.folder = folder
             folder.lock()
             self._define()
-            reloader = Reloader(self.options.policy_path, self.loop, adopt=self._adopt, reject=self._reject)
+            reloader = Reloader(
+                self.options.policy_path,
+                self.loop,
+                adopt=self._adopt,
+                reject=self._reject,
+                limited=self._limit,
+            )
             stack.callback(reloader.close)
             self.loop.on_signal(signal.SIGHUP, reloader.reload)
             policy = read_policy(self.options.policy_path, now=time.monotonic())
@@ -110,7 +117,6 @@ class Service:
             if ledger.ignored_lines:
                 lost = counted(ledger.ignored_lines, "line")
                 self._limit(f"{lost} of the ledger cannot be read; what they tell of is not put back")
-            self.reconciler = Reconciler(policy, ledger, self.procfs)
             self.reporter.say(
                 events.STARTED,
                 f"oomguard {__version__} started: {policy.origin}",
@@ -118,6 +124,13 @@ class Service:
             )
             for limit in take_rights(self.procfs, policy):
                 self._limit(limit)
+            privilege = SysResource()
+            if privilege.moves_every_floor:
+                self._limit(
+                    "a process that is raised cannot lower itself again: CAP_SYS_RESOURCE cannot be put aside"
+                    " between writes (capset is forbidden here)"
+                )
+            self.reconciler = Reconciler(policy, ledger, self.procfs, privilege)
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
             self._begin_pass("start")
             while self._sweep:
@@ -137,7 +150,7 @@ class Service:
         self.loop.define("watchdog", self._beat)
         self.loop.define("fold", self._flush)
         self.loop.define("status", self._write_status)
-        self.loop.watch(self._drift.fileno(), self._drifted)
+        self._listen_for_drift()
         self.loop.on_signal(signal.SIGTERM, self._stop)
         self.loop.on_signal(signal.SIGINT, self._stop)
 
@@ -189,6 +202,12 @@ class Service:
         assert self._connector is not None
         if self._connector.receive(self._urgent, limit=_EVENTS_A_TURN):
             self._lost("the kernel dropped process events (more than the buffer holds)")
+
+    def _listen_for_drift(self) -> None:
+        if self._drift.open():
+            self.loop.watch(self._drift.fileno(), self._drifted)
+        elif self._drift.full:
+            self._limit_watches()
 
     def _drifted(self) -> None:
         drift = self._drift.read()
@@ -264,6 +283,7 @@ class Service:
         reconciler = self.reconciler
         reconciler.ledger.compact()
         self._drift.keep_only(reconciler.planner.rule_of)
+        self._listen_for_drift()
         self._settle_later(now)
         for target in reconciler.contention.settle(now):
             name = _target_name(target)
@@ -320,9 +340,10 @@ class Service:
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         if self._drift.full:
             self._unwatched.clear()
-            self._limit(
-                f"not every kept value is watched, the rest is looked at in passes: {self._drift.full}"
-            )
+            self._limit_watches()
+
+    def _limit_watches(self) -> None:
+        self._limit(f"not every kept value is watched, the rest is looked at in passes: {self._drift.full}")
 
     # The policy
 

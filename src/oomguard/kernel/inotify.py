@@ -4,6 +4,7 @@ Our own, since the packages that wrap it find libc by running `ldconfig` in a ch
 the modules for that cost 2.7 MiB in a process of 11.
 """
 
+import errno
 import os
 import struct
 from typing import NamedTuple
@@ -24,6 +25,20 @@ IN_ONLYDIR = 0x01000000
 _HEADER = struct.Struct("iIII")
 _BUFFER = 65536
 
+OUT_OF_ROOM = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""Errors that say that a queue or a watch cannot be had now: what it would tell has to be looked for."""
+
+
+def shortage(error: OSError) -> str:
+    """Return which limit on queues and watches an error of OUT_OF_ROOM tells of."""
+    match error.errno:
+        case errno.ENOSPC:
+            return "no inotify watches are left (fs.inotify.max_user_watches)"
+        case errno.EMFILE:
+            return "no inotify instances are left (fs.inotify.max_user_instances)"
+        case _:
+            return os.strerror(error.errno or errno.EIO)
+
 
 class Event(NamedTuple):
     """What happened to a watch; `name` is the entry of a watched folder, "" for a file."""
@@ -37,6 +52,7 @@ class Inotify:
     """A queue of events. Reading never blocks; IN_Q_OVERFLOW says that some were lost."""
 
     def __init__(self) -> None:
+        """Make a queue. EMFILE: the user has fs.inotify.max_user_instances of them."""
         self._fd = call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
 
     def fileno(self) -> int:
