@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.policy import Policy, counted
+from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
 from oomguard.reconcile.planner import Planner
@@ -43,7 +44,7 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
             file=sys.stderr,
         )
     try:
-        return list(Reconciler(policy, ledger, procfs).everything(cause, time.monotonic()))
+        return list(Reconciler(policy, ledger, procfs, SysResource()).everything(cause, time.monotonic()))
     finally:
         ledger.close()
         folder.close()

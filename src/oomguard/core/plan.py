@@ -35,7 +35,8 @@ class SetOomScoreAdj(NamedTuple):
     """Write one process's `oom_score_adj`. `rule` is None for a restore.
 
     `own` is the value the process has by itself, which the ledger keeps; `before` is what it
-    has at this moment.
+    has at this moment. `moved_floor` tells that the value it was given moved its floor as well, so that
+    what is written now has to move it, too.
     """
 
     identity: "Identity"
@@ -46,6 +47,7 @@ class SetOomScoreAdj(NamedTuple):
     cause: Cause
     rule: "Rule | None" = None
     refusal: Refusal | None = None
+    moved_floor: bool = False
 
 
 Change = SetSysctl | SetOomScoreAdj
@@ -66,13 +68,15 @@ class Entry(NamedTuple):
 
     `given_before` is the gift that `given` replaces: after a crash between the ledger's line and
     the write, the value still is that one. `since_ticks` is when a process was given it, in the clock
-    of its start time: what started before cannot have inherited it.
+    of its start time: what started before cannot have inherited it. `moved_floor` tells that it took
+    CAP_SYS_RESOURCE, which moves the floor below which a process may not lower itself.
     """
 
     original: int
     given: int
     given_before: int | None = None
     since_ticks: int = 0
+    moved_floor: bool = False
 
     def is_ours(self, value: int) -> bool:
         """Tell whether `value` is one oomguard gave; any other is somebody else's by now."""

@@ -10,6 +10,7 @@ from oomguard.kernel.procfs import GONE
 from oomguard.kernel.sysctl import read_sysctl, write_sysctl
 
 if TYPE_CHECKING:
+    from oomguard.kernel.floor import Privilege
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
 
@@ -38,17 +39,22 @@ def apply_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> Outco
 
 
 def apply_oom_score_adj(
-    change: SetOomScoreAdj, handle: "ProcessHandle", ledger: "Ledger", *, now_ticks: int
+    change: SetOomScoreAdj,
+    handle: "ProcessHandle",
+    ledger: "Ledger",
+    *,
+    now_ticks: int,
+    privilege: "Privilege",
 ) -> Outcome:
     """Write one process's value through its descriptor, after its own value is in the ledger."""
     if change.refusal is not None:
         return Outcome(change, "refused", 0, *change.refusal)
     known = ledger.process(change.identity)
     try:
-        if change.rule is not None and (known is None or known.given != change.after):
-            entry = _entry(known, change.own, change.before, change.after)
-            ledger.record_process(change.identity, entry._replace(since_ticks=now_ticks))
-        handle.write_oom_score_adj(change.after)
+        if change.rule is None:
+            _write(change, handle, privilege)
+        else:
+            _give(change, known, handle, ledger, now_ticks, privilege)
     except GONE:
         ledger.forget_process(change.identity.pid)
         return Outcome(change, "vanished", errno.ESRCH)
@@ -59,6 +65,45 @@ def apply_oom_score_adj(
     if change.rule is None:
         ledger.forget_process(change.identity.pid)
     return Outcome(change, "applied")
+
+
+def _give(
+    change: SetOomScoreAdj,
+    known: Entry | None,
+    handle: "ProcessHandle",
+    ledger: "Ledger",
+    now_ticks: int,
+    privilege: "Privilege",
+) -> None:
+    """Write what a rule asks for, first in the ledger and then to the process."""
+    moved_floor = change.moved_floor or privilege.moves_every_floor
+    entry = _entry(known, change.own, change.before, change.after)
+    entry = entry._replace(since_ticks=now_ticks, moved_floor=moved_floor)
+    if moved_floor and change.after >= change.own and not privilege.moves_every_floor:
+        # It is lowered no more: its own floor comes back, and this one leaves it alone.
+        _write(change._replace(after=change.own), handle, privilege)
+        entry = entry._replace(moved_floor=False)
+    if known is None or known.given != change.after or known.moved_floor != entry.moved_floor:
+        ledger.record_process(change.identity, entry)
+    try:
+        _write(change._replace(moved_floor=entry.moved_floor), handle, privilege)
+    except PermissionError as error:
+        if not _is_below_floor(error) or entry.moved_floor:
+            raise
+        with privilege.raised() as is_raised:
+            if not is_raised:
+                raise
+            ledger.record_process(change.identity, entry._replace(moved_floor=True))
+            handle.write_oom_score_adj(change.after)
+
+
+def _write(change: SetOomScoreAdj, handle: "ProcessHandle", privilege: "Privilege") -> None:
+    """Write the value, and the floor with it if a write of ours moved that before."""
+    if not change.moved_floor:
+        handle.write_oom_score_adj(change.after)
+        return
+    with privilege.raised():
+        handle.write_oom_score_adj(change.after)
 
 
 def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
@@ -93,9 +138,13 @@ def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:
             return os.strerror(error.errno or errno.EIO), ""
 
 
-def _process_reason(error: OSError) -> tuple[str, str]:
+def _is_below_floor(error: OSError) -> bool:
     # Only open() names a file in its error: there the owner counts, at the write the floor does.
-    if error.errno == errno.EACCES and error.filename is None:
+    return error.errno == errno.EACCES and error.filename is None
+
+
+def _process_reason(error: OSError) -> tuple[str, str]:
+    if _is_below_floor(error):
         return (
             "the value is below the process's floor",
             "lowering below what the process may give itself takes CAP_SYS_RESOURCE",

@@ -180,15 +180,17 @@ def read_ledger(folder: "StateFolder", *, boot_id: str) -> Ledger:
 def _process_line(pid: int, start: int, entry: Entry) -> bytes:
     # Written once for every process that is valued, so made by hand: json.dumps takes 4 times as long.
     was = "null" if entry.given_before is None else entry.given_before
-    values = f"{entry.original},{entry.given},{was},{entry.since_ticks}"
+    values = f"{entry.original},{entry.given},{was},{entry.since_ticks},{int(entry.moved_floor)}"
     return f'{{"pid":{pid},"start":{start},"entry":[{values}]}}\n'.encode("ascii")
 
 
 def _entry(row: list[Any]) -> Entry:
     """Return an entry as it was written. Anything else raises ValueError or TypeError."""
     entry = Entry(*row)
-    _must_be_integers(entry._replace(given_before=entry.given_before or 0))
-    return entry
+    _must_be_integers((entry.original, entry.given, entry.given_before or 0, entry.since_ticks))
+    if entry.moved_floor not in (0, 1):
+        raise ValueError("neither 0 nor 1")
+    return entry._replace(moved_floor=bool(entry.moved_floor))
 
 
 def _must_be_integers(values: tuple[object, ...]) -> None:

@@ -173,6 +173,7 @@ class Planner:
             refusal=trust_refusal(rule, handle, own=own, wanted=wanted)
             if rule is not None and held
             else None,
+            moved_floor=entry is not None and entry.moved_floor,
         )
 
     def _inherited(self, handle: "ProcessHandle", value: int) -> Entry | None:

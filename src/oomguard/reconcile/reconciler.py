@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.commit import MODE
 from oomguard.core.plan import Outcome, SetSysctl
+from oomguard.kernel.floor import Privilege
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctl
 from oomguard.reconcile.contention import Contention
 from oomguard.reconcile.planner import Planner
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 class Reconciler:
     """Keeps one /proc to one policy, with one ledger. `now` is monotonic time, in seconds."""
 
-    def __init__(self, policy: "Policy", ledger: "Ledger", procfs: "Procfs") -> None:
+    def __init__(
+        self, policy: "Policy", ledger: "Ledger", procfs: "Procfs", privilege: Privilege | None = None
+    ) -> None:
+        self.privilege = privilege or Privilege()
         self.ledger = ledger
         self.procfs = procfs
         self.adopt(policy)
@@ -77,7 +81,13 @@ class Reconciler:
             outcome = apply_sysctl(change, self.procfs, self.ledger)
         else:
             assert handle is not None
-            outcome = apply_oom_score_adj(change, handle, self.ledger, now_ticks=self.procfs.now_ticks())
+            outcome = apply_oom_score_adj(
+                change,
+                handle,
+                self.ledger,
+                now_ticks=self.procfs.now_ticks(),
+                privilege=self.privilege,
+            )
         if outcome.result == "applied" and change.cause == "drift":
             self.contention.healed(target, now)
         return outcome

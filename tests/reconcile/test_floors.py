@@ -1,0 +1,135 @@
+"""What a process may lower itself to, after everything that is done to its value."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakeproc import FakeProc
+from floors import FakePrivilege, FlooredKernel
+from oomguard.core.plan import Outcome
+from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.process import Identity, Process
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.reconciler import Reconciler
+
+PID = 10
+
+
+class Host:
+    """One process with a floor, and a reconciler."""
+
+    def __init__(self, folder: Path, *, value: int = 0, floor: int = 0, privilege: FakePrivilege) -> None:
+        self.proc = FakeProc(folder / "proc")
+        self.proc.process(Process(Identity(PID, PID), b"worker", oom_score_adj=value))
+        self.kernel = FlooredKernel(str(self.proc.root), privilege)
+        self.kernel.floors[PID] = floor
+        self.ledger = Ledger()
+        self.reconciler = Reconciler(Policy(), self.ledger, self.kernel, privilege)
+
+    def give(self, *values: int) -> list[Outcome]:
+        """Do one pass with a rule for each value; the first one counts, none restores."""
+        rules = [Rule(0, (b"worker",), Terms(Value("exact", value)), "p.yaml", 1) for value in values]
+        self.reconciler.adopt(Policy(rules=tuple(rules)))
+        return list(self.reconciler.everything("policy", 0.0))
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """The value and the floor."""
+        return self.proc.oom_score_adj(PID), self.kernel.floor(PID)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Return a host where the privilege is permitted."""
+    made = Host(tmp_path, privilege=FakePrivilege())
+    yield made
+    made.kernel.close()
+
+
+def test_a_raise_leaves_the_floor(host: Host) -> None:
+    """The process may come down again by itself, so may others that it trusts."""
+    host.give(800)
+    assert host.state == (800, 0)
+    host.give()
+    assert host.state == (0, 0)
+    assert [effective for *_, effective in host.kernel.writes] == [False, False]
+
+
+def test_a_lowering_moves_the_floor_and_a_restore_moves_it_back(host: Host) -> None:
+    """Put back without the privilege, it could return to immunity whenever it likes."""
+    host.give(-900)
+    assert host.state == (-900, -900)
+    host.give()
+    assert host.state == (0, 0)
+
+
+def test_a_lowering_that_the_floor_allows_takes_no_privilege(tmp_path: Path) -> None:
+    """A daemon that manages its own value keeps the right to, exactly."""
+    host = Host(tmp_path, floor=-1000, privilege=FakePrivilege())
+    host.give(-900)
+    assert host.state == (-900, -1000)
+    host.give()
+    assert host.state == (0, -1000)
+
+
+def test_a_lesser_protection_takes_the_greater_ones_right_away(host: Host) -> None:
+    """The floor follows the gift down and up."""
+    host.give(-900)
+    host.give(-500)
+    assert host.state == (-500, -500)
+    host.give(-700)
+    assert host.state == (-700, -700)
+
+
+def test_a_raise_after_a_lowering_gives_the_own_floor_back(host: Host) -> None:
+    """As if it had never been lowered."""
+    host.give(-900)
+    host.give(300)
+    assert host.state == (300, 0)
+    host.give()
+    assert host.state == (0, 0)
+
+
+def test_without_the_privilege_a_lowering_is_denied(tmp_path: Path) -> None:
+    """And nothing is remembered of it."""
+    host = Host(tmp_path, privilege=FakePrivilege(is_permitted=False))
+    (outcome,) = host.give(-900)
+    assert (outcome.result, outcome.hint) == (
+        "denied",
+        "lowering below what the process may give itself takes CAP_SYS_RESOURCE",
+    )
+    assert host.state == (0, 0)
+    assert not host.ledger.processes
+
+
+def test_where_it_cannot_be_put_aside_a_restore_moves_the_floor_back(tmp_path: Path) -> None:
+    """Every write moves it then, and the last one to where the value began."""
+    host = Host(tmp_path, privilege=FakePrivilege(moves_every_floor=True))
+    host.give(800)
+    assert host.state == (800, 800)
+    host.give()
+    assert host.state == (0, 0)
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.sampled_from([-1000, -900, -500, 0, 300, 1000])), max_size=6),
+    st.sampled_from([0, 200, 1000]),
+)
+def test_after_any_history_a_restore_gives_value_and_floor_back(
+    tmp_path_factory: pytest.TempPathFactory, history: list[int | None], value: int
+) -> None:
+    """For a process whose floor is its value or 0, as nearly all have."""
+    host = Host(tmp_path_factory.mktemp("host"), value=value, privilege=FakePrivilege())
+    lowered = False
+    for number in history:
+        host.give(*([] if number is None else [number]))
+        lowered = lowered or host.state[1] != 0
+        assert number is None or host.state[0] == number
+    host.give()
+    assert host.state[0] == value
+    # Once moved, all that is known of the floor is that it was not above the value.
+    assert host.state[1] == (value if lowered else 0)
+    host.kernel.close()
