@@ -204,6 +204,30 @@ def test_without_inotify_edits_and_drift_are_looked_for(tmp_path: Path, program:
         assert daemon.process.poll() is None
 
 
+@pytest.mark.parametrize("limit", [17, 31])
+def test_too_few_descriptors_are_an_error_and_not_half_a_guard(tmp_path: Path, limit: int) -> None:
+    """Named, with the way out; the soft limit alone is raised."""
+    daemon = Daemon(tmp_path, rules(400), wrapper=["prlimit", f"--nofile={limit}:{limit}"])
+    assert daemon.process.wait(10) == 1
+    assert f"no more than {limit} files open, and takes 32" in daemon.log
+    assert "LimitNOFILE=" in daemon.log
+    assert "Traceback" not in daemon.log
+
+
+def test_few_descriptors_cost_watches_only(tmp_path: Path, program: Program) -> None:
+    """Edits are read, processes kept; drift of those that are not watched is found by the pass."""
+    pid = program.start()
+    with running(
+        tmp_path, "resync_interval: 1\n" + rules(400), wrapper=["prlimit", "--nofile=32:32"]
+    ) as daemon:
+        wait_for_value(pid, 400)
+        daemon.wait_for("no descriptors are left (LimitNOFILE=)")
+        write_oom_score_adj(pid, 1)
+        wait_for_value(pid, 400)
+        daemon.policy.write_text("resync_interval: 1\n" + rules(500))
+        wait_for_value(pid, 500)
+
+
 # Its end
 
 

@@ -3,6 +3,7 @@
 import sys
 
 from oomguard.core.errors import OomguardError
+from oomguard.daemon.rights import require_descriptors
 from oomguard.daemon.service import Options, Service
 from oomguard.report.journal import open_sink
 
@@ -11,6 +12,7 @@ def main() -> int:
     """Run until SIGTERM; return the exit code."""
     try:
         policy_path, state_dir, proc_root = sys.argv[1:]
+        require_descriptors()
         Service(Options(policy_path, state_dir, proc_root), open_sink()).run()
     except OomguardError as error:
         print(error.for_stderr, file=sys.stderr)

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+from oomguard.core.errors import OomguardError
 from oomguard.kernel.capability import (
     CAP_DAC_OVERRIDE,
     CAP_IPC_LOCK,
@@ -11,7 +12,7 @@ from oomguard.kernel.capability import (
     has,
     parse_effective,
 )
-from oomguard.kernel.own import lock_pages, raise_descriptor_limit
+from oomguard.kernel.own import descriptor_limit, lock_pages, raise_descriptor_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +20,23 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import Procfs
 
+LEAST_DESCRIPTORS = 32
+"""With 18 it just works, a reload included; with 17 it looks alive and values nothing."""
+
+
+def require_descriptors() -> None:
+    """Raise the limit on open files as far as it goes; raise an error if that is not far enough."""
+    raise_descriptor_limit()
+    limit = descriptor_limit()
+    if limit < LEAST_DESCRIPTORS:
+        raise OomguardError(
+            f"oomguard may have no more than {limit} files open, and takes {LEAST_DESCRIPTORS}",
+            hint="raise LimitNOFILE= of the unit, or `ulimit -n`; each watched process takes one more",
+        )
+
 
 def take_rights(procfs: "Procfs", policy: "Policy") -> "Iterator[str]":
     """Make this process hold when memory is short; yield a sentence for each thing it may not do."""
-    raise_descriptor_limit()
     try:
         effective = parse_effective(procfs.read("self/status"))
         procfs.write("self/oom_score_adj", b"-1000\n")
