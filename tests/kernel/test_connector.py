@@ -8,7 +8,9 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -76,6 +78,101 @@ def test_threads_are_not_heard(connector: Connector) -> None:
     heard: set[int] = set()
     connector.receive(heard, limit=10_000)
     assert os.getpid() not in heard
+
+
+def family(connector: Connector) -> list[tuple[int, int]]:
+    """Return the forks since the last call, as pairs of parent and child."""
+    found: list[tuple[int, int]] = []
+    assert not connector.forks(lambda parent, child, _: found.append((parent, child)))
+    return found
+
+
+def test_forks_are_told_in_order_with_their_time(connector: Connector) -> None:
+    """Also of those that are gone by then, and never of threads."""
+    code = "import os, threading; threading.Thread(target=lambda: None).start(); os.fork() or os.fork()"
+    before = time.monotonic_ns()
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        process.wait()
+    found: list[tuple[int, int, int]] = []
+    assert not connector.forks(lambda *fork: found.append(fork))
+    ours = [fork for fork in found if fork[0] == os.getpid()]
+    first = [fork for fork in found if fork[0] == process.pid]
+    second = [fork for fork in found if fork[0] in {child for _, child, _ in first}]
+    assert [len(ours), len(first), len(second)] == [1, 1, 1]
+    assert ours[0][1] == process.pid
+    assert before < ours[0][2] < first[0][2] < second[0][2] < time.monotonic_ns()
+
+
+def test_forks_wake_nobody_but_for_the_attended(connector: Connector) -> None:
+    """Of these each is told on the socket that is waited on."""
+    os.waitpid(os.spawnv(os.P_NOWAIT, "/bin/true", ["true"]), 0)
+    hear(connector, lambda _: False)
+    connector.has_forks = False
+    assert connector.attend(frozenset({os.getpid(), 1, 2**22 - 1}))
+    assert not connector.attend(frozenset({1, os.getpid(), 2**22 - 1}))
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    select.select([connector], [], [], 5.0)
+    heard: set[int] = set()
+    connector.receive(heard, limit=1000)
+    assert connector.has_forks
+    assert os.getpid() not in heard
+    assert (os.getpid(), child) in family(connector)
+    assert not connector.has_forks
+
+
+def test_lost_forks_are_told(connector: Connector) -> None:
+    """Then nothing is known of who came from whom."""
+    connector._forks.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    for _ in range(50):
+        subprocess.run(["true"], check=True)
+    assert connector.forks(lambda *_: None)
+    assert not connector.forks(lambda *_: None)
+
+
+def fork_message(*, parent: int = 500, child: int = 600, thread: int | None = None) -> bytes:
+    """Return the kernel's message about a fork."""
+    body = struct.pack("=IIQIIII8x", 1, 0, 77, parent, parent, thread or child, child)
+    return bytes(36) + body
+
+
+@pytest.fixture
+def filtered() -> Iterator[Callable[[frozenset[int], list[bytes]], list[bytes]]]:
+    """Send messages through the filter of events, to see which the kernel lets through."""
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.setblocking(False)
+
+    def send(attended: frozenset[int], messages: list[bytes]) -> list[bytes]:
+        module._attach(receiver, module._event_filter(attended))
+        passed = []
+        for message in messages:
+            sender.send(message)
+            with suppress(BlockingIOError):
+                passed.append(receiver.recv(4096))
+        return passed
+
+    with sender, receiver:
+        yield send
+
+
+def test_a_fork_in_a_thousand_is_told_at_random(
+    filtered: Callable[[frozenset[int], list[bytes]], list[bytes]],
+) -> None:
+    """Enough that the queue of forks, of 20,000, is emptied in time; few enough not to matter."""
+    assert 10 < len(filtered(frozenset(), [fork_message()] * 50_000)) < 150
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 64])
+def test_every_attended_parent_is_told_of(
+    filtered: Callable[[frozenset[int], list[bytes]], list[bytes]], count: int
+) -> None:
+    """However many there are; and never of a thread of theirs."""
+    attended = frozenset(range(1000, 1000 + count))
+    wanted = [fork_message(parent=pid) for pid in attended]
+    assert filtered(attended, wanted) == wanted
+    assert filtered(attended, [fork_message(parent=pid, thread=5) for pid in attended]) == []
 
 
 def test_an_exec_by_a_thread_is_heard_as_its_process(connector: Connector) -> None:

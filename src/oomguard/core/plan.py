@@ -36,7 +36,7 @@ class SetOomScoreAdj(NamedTuple):
 
     `own` is the value the process has by itself, which the ledger keeps; `before` is what it
     has at this moment. `moved_floor` tells that the value it was given moved its floor as well, so that
-    what is written now has to move it, too.
+    what is written now has to move it, too; `inherited`, that an ancestor was given it.
     """
 
     identity: "Identity"
@@ -48,6 +48,7 @@ class SetOomScoreAdj(NamedTuple):
     rule: "Rule | None" = None
     refusal: Refusal | None = None
     moved_floor: bool = False
+    inherited: bool = False
 
 
 Change = SetSysctl | SetOomScoreAdj

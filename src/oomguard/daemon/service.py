@@ -175,6 +175,8 @@ class Service:
         self._unwatched.clear()
         self._drift.keep_only(())
         self.reconciler.planner.matcher.forget()
+        self.reconciler.planner.asks_parents = True
+        self.reconciler.lineage.forget()
         self._losses += 1
         now = time.monotonic()
         self.loop.set("pass", now + POLL_SECONDS)
@@ -202,6 +204,26 @@ class Service:
         assert self._connector is not None
         if self._connector.receive(self._urgent, limit=_EVENTS_A_TURN):
             self._lost("the kernel dropped process events (more than the buffer holds)")
+        if self._connector.has_forks or self.reconciler.lineage.is_needed:
+            self._follow_forks()
+
+    def _follow_forks(self) -> None:
+        """Learn who came from whom, up to now."""
+        if self._connector is not None and self._connector.forks(self._forked):
+            self.reconciler.lineage.forget()
+            self.reconciler.planner.asks_parents = True
+            self._lost("the kernel dropped fork events (more than the buffer holds)")
+
+    def _forked(self, parent: int, child: int, at_ns: int) -> None:
+        lineage = self.reconciler.lineage
+        lineage.forked(parent, child, at_ns)
+        if parent in lineage.attended:
+            self._urgent.add(child)
+
+    def _attend(self) -> None:
+        """Be woken by the forks of those whose children are to be looked at at once."""
+        if self._connector is not None and self._connector.attend(self.reconciler.lineage.attended):
+            self._follow_forks()  # what they forked before
 
     def _listen_for_drift(self) -> None:
         if self._drift.open():
@@ -232,6 +254,7 @@ class Service:
 
     def _begin_pass(self, cause: "Cause") -> None:
         """Look at the sysctls at once, and at every process in slices."""
+        self._follow_forks()  # before those that are gone are forgotten
         self._reconcile_sysctls(cause, time.monotonic())
         pids = self.procfs.pids()
         self._pids_before, self._pids = self._pids, set(pids)
@@ -273,6 +296,8 @@ class Service:
                 outcomes.append(outcome)
         for outcome in outcomes:
             self._take(outcome, now)
+        if outcomes:
+            self._attend()
         if self.reconciler.planner.gave_up:
             self._limit("a `cmdline` pattern takes too long on some command lines: these match no rule")
 
@@ -281,6 +306,8 @@ class Service:
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
+        reconciler.planner.asks_parents = self._connector is None
+        self._attend()
         reconciler.ledger.compact()
         self._drift.keep_only(reconciler.planner.rule_of)
         self._listen_for_drift()

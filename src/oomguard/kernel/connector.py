@@ -1,4 +1,4 @@
-"""The proc connector: the kernel tells of every exec, rename and change of user.
+"""The proc connector: the kernel tells of every exec, rename, change of user and fork.
 
 A netlink socket in the multicast group of drivers/connector/cn_proc.c. An event only says where
 to look; what is done is decided by what /proc says then. So a forged one could make oomguard look,
@@ -8,6 +8,10 @@ Three ways, the best that proves itself: subscribed with an event mask, which Li
 older kernels silently ignore; subscribed to everything; not at all (`ConnectorUnavailableError`).
 In each a classic BPF program drops, before it is queued, what is not used and what concerns a
 thread only: programs that name their threads would wake us for each.
+
+Forks come on a socket of their own, which nobody waits on: who a process came from matters only once it
+runs a program, and that wakes us anyway. So that its queue does not run over on a host that forks and
+never execs, one fork in 1,024, at random, is told on the first socket as well.
 """
 
 import ctypes
@@ -21,14 +25,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import MutableSet
+    from collections.abc import Callable, MutableSet
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = 1
 PROC_CN_MCAST_LISTEN = 1
 PROC_CN_MCAST_IGNORE = 2
 
-NONE, EXEC, UID, COMM = 0x0, 0x2, 0x4, 0x200
+NONE, FORK, EXEC, UID, COMM = 0x0, 0x1, 0x2, 0x4, 0x200
 """Events of include/uapi/linux/cn_proc.h that are used; NONE is the acknowledgement."""
 
 RECEIVE_BUFFER = 8 * 1024 * 1024
@@ -40,12 +44,18 @@ _HEADERS = struct.Struct("=IHHII IIIIHH")  # struct nlmsghdr, struct cn_msg
 _EVENT = struct.Struct("=I16xI")
 """`what` of struct proc_event, and the tgid of its body behind cpu, timestamp and pid."""
 
+_FORK = struct.Struct("=8xQ4xI4xI")
+"""The time of a fork, the parent's tgid and the child's: the pid in front of each is a thread's."""
+
 _EVENT_OFFSET = _HEADERS.size
 _MESSAGE_SIZE = _HEADERS.size + 40
 _SO_RCVBUFFORCE = 33
 _SO_ATTACH_FILTER = 26
 _QUEUE_LENGTH = 2 * RECEIVE_BUFFER // 512
 """More events than can ever be queued: no socket buffer counts less, whatever the kernel."""
+
+_SAMPLED = 1024 - 1
+"""Of the forks, those are told on the first socket whose random number has none of these bits."""
 
 _PROOF_SECONDS = 0.2
 _INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
@@ -63,7 +73,15 @@ class Connector:
         _check_namespaces()
         self._buffer = bytearray(4096)
         self._behind = 0  # how many of the events queued at the last loss may still be unread
-        self._socket = _open()
+        self._attended: frozenset[int] = frozenset()
+        self.has_forks = False
+        """Whether a fork was told of on the socket that is waited on, since `forks` was called."""
+        self._socket = _open(_event_filter(self._attended))
+        try:
+            self._forks = _open(_fork_filter())
+        except BaseException:
+            self._socket.close()
+            raise
         try:
             self.filtered = self._subscribe()
         except BaseException:
@@ -100,41 +118,77 @@ class Connector:
                 lost = True  # of a shape we do not know: it may have been about anybody
                 continue
             what, pid = unpack(buffer, _EVENT_OFFSET)
-            if what:
+            if what > FORK:
                 add(pid)
+            elif what:
+                self.has_forks = True
         else:
             left = max(0, behind - limit)
         self._behind = left
         return lost or (behind > 0 and left == 0)
 
+    def forks(self, note: "Callable[[int, int, int], object]") -> bool:
+        """Call `note(parent, child, time)` for each fork since the last call; True if some were lost.
+
+        Pids are of processes, the time is CLOCK_MONOTONIC in nanoseconds. The kernel tells of a fork
+        before the child runs, and so before whatever the child does.
+        """
+        buffer, receive, unpack = self._buffer, self._forks.recv_into, _FORK.unpack_from
+        lost = self.has_forks = False
+        for _ in range(_QUEUE_LENGTH):
+            try:
+                size = receive(buffer)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                lost = True
+                continue
+            if size == _MESSAGE_SIZE:
+                at_ns, parent, child = unpack(buffer, _EVENT_OFFSET)
+                note(parent, child, at_ns)
+        return lost
+
+    def attend(self, parents: frozenset[int]) -> bool:
+        """Tell of every fork of these processes on the socket that is waited on; True if that is new."""
+        if parents == self._attended:
+            return False
+        _attach(self._socket, _event_filter(parents))
+        self._attended = parents
+        return True
+
     def close(self) -> None:
         """Unsubscribe: a listener that does not say so is counted by the kernel for ever."""
-        try:
-            with suppress(OSError, ConnectorUnavailableError):
-                self._send(PROC_CN_MCAST_IGNORE)
-        finally:
-            self._socket.close()
+        for opened in (self._socket, self._forks):
+            try:
+                with suppress(OSError, ConnectorUnavailableError):
+                    self._send(opened, PROC_CN_MCAST_IGNORE)
+            finally:
+                opened.close()
 
     def _subscribe(self) -> bool:
         if _kernel_version() >= (6, 6):
-            self._send(PROC_CN_MCAST_LISTEN, EXEC | UID | COMM)
+            self._send(self._socket, PROC_CN_MCAST_LISTEN, FORK | EXEC | UID | COMM)
             if self._proves_itself():
+                self._send(self._forks, PROC_CN_MCAST_LISTEN, FORK)
                 return True
-        self._send(PROC_CN_MCAST_LISTEN)
+        self._send(self._socket, PROC_CN_MCAST_LISTEN)
         if self._proves_itself():
+            self._send(self._forks, PROC_CN_MCAST_LISTEN)
             return False
         raise ConnectorUnavailableError(
             "the kernel sends no process events (CONFIG_PROC_EVENTS is off, or a container)"
         )
 
-    def _send(self, operation: int, mask: int | None = None) -> None:
+    def _send(self, opened: socket.socket, operation: int, mask: int | None = None) -> None:
         body = struct.pack("=I", operation) if mask is None else struct.pack("=II", operation, mask)
         length = _HEADERS.size + len(body)
         headers = _HEADERS.pack(
             length, _NLMSG_DONE, 0, 0, os.getpid(), CN_IDX_PROC, CN_IDX_PROC, 0, 0, len(body), 0
         )
         try:
-            self._socket.send(headers + body)
+            opened.send(headers + body)
         except ConnectionRefusedError as error:
             raise ConnectorUnavailableError("process events do not reach this network namespace") from error
 
@@ -152,7 +206,7 @@ class Connector:
         return own in seen
 
 
-def _open() -> socket.socket:
+def _open(program: bytes) -> socket.socket:
     try:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, NETLINK_CONNECTOR)
     except OSError as error:
@@ -161,9 +215,7 @@ def _open() -> socket.socket:
         ) from error
     try:
         _enlarge(opened)
-        length, code = _bpf_program()
-        program = struct.pack("@HP", length, ctypes.addressof(code))  # struct sock_fprog
-        opened.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        _attach(opened, program)
         opened.bind((0, CN_IDX_PROC))
     except PermissionError as error:
         opened.close()
@@ -181,33 +233,76 @@ def _enlarge(opened: socket.socket) -> None:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
-def _bpf_program() -> "tuple[int, ctypes.Array[ctypes.c_char]]":
-    """Return the socket filter, its length in instructions and its code.
+# Classic BPF (linux/filter.h), which every kernel runs for any socket. Jumps count from the next instruction.
 
-    It passes the events that are used, and of these the main thread's.
-    """
-    load, load_x, jump_if_equal, jump_if_equal_x, give = 0x20, 0x07, 0x15, 0x1D, 0x06
-    what, pid, tgid = _EVENT_OFFSET, _EVENT_OFFSET + 16, _EVENT_OFFSET + 20
-    everything = 0xFFFFFFFF
+_LOAD, _LOAD_X, _GIVE = 0x20, 0x07, 0x06
+_JUMP_IF_EQUAL, _JUMP_IF_EQUAL_X, _JUMP_IF_SET = 0x15, 0x1D, 0x45
+_RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
+_EVERYTHING = 0xFFFFFFFF
+_WHAT, _PID, _TGID, _CHILD_PID, _CHILD_TGID = (_EVENT_OFFSET + at for at in (0, 16, 20, 24, 28))
 
-    def swapped(event: int) -> int:
-        return socket.htonl(event)  # BPF loads words in network order
 
-    instructions = (
-        (load, 0, 0, what),
-        (jump_if_equal, 7, 0, swapped(NONE)),
-        (jump_if_equal, 2, 0, swapped(EXEC)),
-        (jump_if_equal, 1, 0, swapped(COMM)),
-        (jump_if_equal, 0, 5, swapped(UID)),
-        (load, 0, 0, pid),
-        (load_x, 0, 0, 0),  # A to X
-        (load, 0, 0, tgid),
-        (jump_if_equal_x, 0, 1, 0),
-        (give, 0, 0, everything),
-        (give, 0, 0, 0),
+def _attach(opened: socket.socket, program: bytes) -> None:
+    """Put a filter on a socket, in place of the one it had (struct sock_fprog)."""
+    code = ctypes.create_string_buffer(program)
+    opened.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     )
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
-    return len(instructions), ctypes.create_string_buffer(code)
+
+
+def _event_filter(attended: frozenset[int]) -> bytes:
+    """Return a filter that passes events of main threads, and some forks.
+
+    These are the forks of the processes in `attended`, 250 at most, and one in 1,024 of all others.
+    """
+    parents = sorted(attended)
+    return _assembled(
+        (_LOAD, 0, 0, _WHAT),
+        (_JUMP_IF_EQUAL, 8, 0, _swapped(NONE)),
+        (_JUMP_IF_EQUAL, 9, 0, _swapped(FORK)),
+        (_JUMP_IF_EQUAL, 2, 0, _swapped(EXEC)),
+        (_JUMP_IF_EQUAL, 1, 0, _swapped(COMM)),
+        (_JUMP_IF_EQUAL, 0, 5, _swapped(UID)),
+        *_compared(_PID, _TGID, jump_if_not=1),
+        (_GIVE, 0, 0, _EVERYTHING),
+        (_GIVE, 0, 0, 0),
+        *_compared(_CHILD_PID, _CHILD_TGID, jump_if_not=len(parents) + 3),
+        (_LOAD, 0, 0, _TGID),
+        *((_JUMP_IF_EQUAL, len(parents) - at + 2, 0, _swapped(pid)) for at, pid in enumerate(parents)),
+        (_LOAD, 0, 0, _RANDOM),
+        (_JUMP_IF_SET, 0, 1, _SAMPLED),
+        (_GIVE, 0, 0, 0),
+        (_GIVE, 0, 0, _EVERYTHING),
+    )
+
+
+def _fork_filter() -> bytes:
+    """Return a filter that passes the forks of processes, not those of threads."""
+    return _assembled(
+        (_LOAD, 0, 0, _WHAT),
+        (_JUMP_IF_EQUAL, 0, 5, _swapped(FORK)),
+        *_compared(_CHILD_PID, _CHILD_TGID, jump_if_not=1),
+        (_GIVE, 0, 0, _EVERYTHING),
+        (_GIVE, 0, 0, 0),
+    )
+
+
+def _compared(one: int, other: int, *, jump_if_not: int) -> tuple[tuple[int, int, int, int], ...]:
+    """Return the four instructions that go on if two words of the message are equal."""
+    return (
+        (_LOAD, 0, 0, one),
+        (_LOAD_X, 0, 0, 0),  # A to X
+        (_LOAD, 0, 0, other),
+        (_JUMP_IF_EQUAL_X, 0, jump_if_not, 0),
+    )
+
+
+def _swapped(word: int) -> int:
+    return socket.htonl(word)  # BPF loads words in network order
+
+
+def _assembled(*instructions: tuple[int, int, int, int]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
 
 
 def _check_namespaces() -> None:

@@ -159,8 +159,8 @@ class Rule(Language):
     )
     children: Annotated[Children, Wanted("reset or inherit")] = Field(
         "reset",
-        description="reset: a descendant that runs another program and matches no rule gets back "
-        "the value its ancestor had before. inherit: it keeps the ancestor's.",
+        description="reset: a descendant that no rule holds and that still has its ancestor's value gets "
+        "back the one that had before. inherit: it keeps the ancestor's.",
         examples=["inherit"],
     )
     trust: Annotated[Trust, Wanted("verified or name")] = Field(

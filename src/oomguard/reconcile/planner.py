@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Policy, Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
+    from oomguard.reconcile.lineage import Lineage
 
 INIT_PID = 1
 MATCH_SECONDS = 0.02
@@ -36,9 +37,13 @@ _ANCESTORS = 64
 class Planner:
     """A policy held against one /proc. `rules_met` counts the processes each rule holds."""
 
-    def __init__(self, policy: "Policy", ledger: "Ledger", procfs: "Procfs") -> None:
+    def __init__(self, policy: "Policy", ledger: "Ledger", procfs: "Procfs", lineage: "Lineage") -> None:
         self.policy = policy
         self.ledger = ledger
+        self.lineage = lineage
+        self.asks_parents = True
+        """Whether parents are looked through for who a value came from, since not all forks were told of."""
+        self._legacies: dict[int, Entry | None] = {}
         self.procfs = procfs
         self.matcher = Matcher(policy.rules)
         self.rule_of: dict[int, int] = {}
@@ -88,12 +93,15 @@ class Planner:
 
     def forget(self, pid: int) -> None:
         """Drop what is known of a process that is gone."""
+        self.lineage.died(pid)
         self.rule_of.pop(pid, None)
         self._settled.pop(pid, None)
         self.ledger.forget_process(pid)
 
     def forget_all_but(self, pids: set[int]) -> None:
         """Drop what is known of every process that is not among `pids`."""
+        self._legacies.clear()
+        self.lineage.keep_only(pids)
         for pid in (self.rule_of.keys() | self.ledger.processes.keys()) - pids:
             self.forget(pid)
 
@@ -141,25 +149,29 @@ class Planner:
         self._settled.pop(handle.pid, None)
         if rule is None:
             self.rule_of.pop(handle.pid, None)
-            if handle.pid not in self.ledger.processes:
+            if not (handle.pid in self.ledger.processes or self._may_inherit(handle.pid)):
                 return None
         else:
             self.rule_of[handle.pid] = rule.number
         value = handle.read_oom_score_adj()
         entry = self.ledger.process(handle.identity)
+        inherited = entry is None
         if entry is None:
-            entry = self._inherited(handle, value)
-            if entry is not None:
+            entry = self._inherited(handle, value, asks_parent=rule is not None)
+            if entry is not None and rule is not None:
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
                     self.ledger.record_process(handle.identity, entry)
         own, wanted = wanted_oom_score_adj(rule, entry, value)
+        held = rule is not None and wanted != own
+        if rule is not None and held:
+            self._bequeath(handle.pid, rule)
         if wanted == value:
             if entry is not None and (rule is None or not entry.is_ours(value)):
+                self.lineage.gave_up(handle.pid, entry)
                 self.ledger.forget_process(handle.pid)  # the value it has is its own by now
             if rule is not None and self.matcher.is_decided_by_name(handle.comm):
                 self._settled[handle.pid] = (handle.inode, handle.comm, value)
             return None
-        held = rule is not None and wanted != own
         if entry is not None and entry.given == wanted:
             cause = "drift"
         return SetOomScoreAdj(
@@ -174,11 +186,60 @@ class Planner:
             if rule is not None and held
             else None,
             moved_floor=entry is not None and entry.moved_floor,
+            inherited=inherited and not held,
         )
 
-    def _inherited(self, handle: "ProcessHandle", value: int) -> Entry | None:
-        """Return the entry of the parent a child has its value from: what that one had is its own."""
-        _, entry = self.ledger.processes.get(handle.stat.parent_pid, (0, None))
-        if entry is None or entry.given != value or entry.since_ticks > handle.identity.start_time_ticks:
+    def _may_inherit(self, pid: int) -> bool:
+        """Tell whether a process that no rule holds may have the value of one that a rule does."""
+        if self.asks_parents:
+            return self.lineage.is_needed
+        return self.lineage.entry(pid) is not None
+
+    def _bequeath(self, pid: int, rule: "Rule") -> None:
+        resets = rule.terms.children == "reset"
+        self.lineage.bequeath(pid, inherit=not resets, attend=resets and rule.terms.scope == "main")
+
+    def _inherited(self, handle: "ProcessHandle", value: int, *, asks_parent: bool) -> Entry | None:
+        """Return the entry of the process that a child has its value from: what that one had is its own."""
+        entry = self.lineage.entry(handle.pid)
+        if entry is not None and not entry.is_ours(value):
+            self.lineage.gave_up(handle.pid, entry)
+        if entry is None and asks_parent:
+            _, entry = self.ledger.processes.get(handle.stat.parent_pid, (0, None))
+        if entry is None and self.asks_parents:
+            entry = self._legacy(handle.stat.parent_pid, value)
+        if entry is None or not entry.is_ours(value):
+            return None
+        # Started before its ancestor was given that, it has it from itself.
+        if value == entry.given and entry.since_ticks > handle.identity.start_time_ticks:
             return None
         return entry
+
+    def _legacy(self, pid: int, value: int) -> Entry | None:
+        """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""
+        passed: list[int] = []
+        found: Entry | None = None
+        for _ in range(_ANCESTORS):
+            if pid in self._legacies:
+                found = self._legacies[pid]
+                break
+            handle = self.procfs.open(pid) if pid > INIT_PID else None
+            if handle is None:
+                break
+            with handle:
+                try:
+                    found = self.ledger.process(handle.identity) or self.lineage.former_entry(pid)
+                    if found is not None:
+                        rule = self.governing_rule(handle)
+                        if rule is not None and rule.terms.children == "inherit":
+                            found = None
+                        passed.append(pid)
+                        break
+                    if handle.read_oom_score_adj() != value:
+                        break  # it, and so its children, has a value of its own
+                    passed.append(pid)
+                    pid = handle.stat.parent_pid
+                except (*GONE, HIDDEN):
+                    break
+        self._legacies.update(dict.fromkeys(passed, found))
+        return found

@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING
 
 from oomguard.core.commit import MODE
-from oomguard.core.plan import Outcome, SetSysctl
+from oomguard.core.plan import Entry, Outcome, SetSysctl
 from oomguard.kernel.floor import Privilege
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctl
 from oomguard.reconcile.contention import Contention
+from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
@@ -26,13 +27,14 @@ class Reconciler:
     ) -> None:
         self.privilege = privilege or Privilege()
         self.ledger = ledger
+        self.lineage = Lineage(ledger)
         self.procfs = procfs
         self.adopt(policy)
 
     def adopt(self, policy: "Policy") -> None:
         """Take another policy from the next pass on."""
         self.policy = policy
-        self.planner = Planner(policy, self.ledger, self.procfs)
+        self.planner = Planner(policy, self.ledger, self.procfs, self.lineage)
         self.contention = Contention(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -81,6 +83,9 @@ class Reconciler:
             outcome = apply_sysctl(change, self.procfs, self.ledger)
         else:
             assert handle is not None
+            gift = self.ledger.process(change.identity) or Entry(
+                change.own, change.before, moved_floor=change.moved_floor
+            )
             outcome = apply_oom_score_adj(
                 change,
                 handle,
@@ -88,6 +93,8 @@ class Reconciler:
                 now_ticks=self.procfs.now_ticks(),
                 privilege=self.privilege,
             )
+            if outcome.result == "applied" and change.rule is None:
+                self.lineage.gave_up(handle.pid, gift)
         if outcome.result == "applied" and change.cause == "drift":
             self.contention.healed(target, now)
         return outcome

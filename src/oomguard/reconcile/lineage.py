@@ -1,0 +1,105 @@
+"""Who inherited a value that oomguard gave: Linux copies it to every child, and keeps it at exec.
+
+What tells is each fork, in the order in which they happened, so that a daemon that forks twice and is
+nobody's child any more is known by whom it came from. Where forks are not told of, or some were lost, the
+parents that still live tell (`reconcile.planner`).
+"""
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from oomguard.core.plan import Entry
+    from oomguard.reconcile.ledger import Ledger
+
+_ATTENDED_LIMIT = 64
+"""Parents whose children are looked at as soon as they are forked; the filter in the kernel names each."""
+
+
+class _Heir(NamedTuple):
+    entry: "Entry"
+    until_ns: int | None = None
+    """When it got another value: what it forked later did not inherit this one."""
+
+
+class Lineage:
+    """The descendants of processes in the ledger, by pid. A pid that is used again is told by its fork.
+
+    `clock` is that of the kernel's events, CLOCK_MONOTONIC in nanoseconds.
+    """
+
+    def __init__(self, ledger: "Ledger", clock: "Callable[[], int]" = time.monotonic_ns) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._heirs: dict[int, _Heir] = {}
+        self._generous: set[int] = set()
+        self.attended: frozenset[int] = frozenset()
+        """Parents whose children their rule does not hold, whatever these run."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to inherit."""
+        return bool(self._ledger.processes or self._heirs)
+
+    def forked(self, parent: int, child: int, at_ns: int) -> None:
+        """Take note of a fork, and when it was."""
+        entry = self._legacy(parent, at_ns)
+        if entry is None:
+            self._heirs.pop(child, None)
+        else:
+            self._heirs[child] = _Heir(entry)
+
+    def entry(self, pid: int) -> "Entry | None":
+        """Return the entry of the process whose value this one inherited, if it still has that."""
+        heir = self._heirs.get(pid)
+        return heir.entry if heir is not None and heir.until_ns is None else None
+
+    def former_entry(self, pid: int) -> "Entry | None":
+        """Return the entry of a process whose value its children may have, though it has it no more."""
+        heir = self._heirs.get(pid)
+        return None if heir is None else heir.entry
+
+    def gave_up(self, pid: int, entry: "Entry") -> None:
+        """Take note that from now on a process has another value than the one `entry` says it was given."""
+        if pid not in self._generous:
+            self._heirs[pid] = _Heir(entry, self._clock())
+        self.bequeath(pid, inherit=False, attend=False)
+
+    def bequeath(self, pid: int, *, inherit: bool, attend: bool) -> None:
+        """Say of a process in the ledger whether its children keep its value, or are looked at at once."""
+        if inherit:
+            self._generous.add(pid)
+        else:
+            self._generous.discard(pid)
+        if attend and pid not in self.attended and len(self.attended) < _ATTENDED_LIMIT:
+            self.attended |= {pid}
+        elif not attend and pid in self.attended:
+            self.attended -= {pid}
+
+    def died(self, pid: int) -> None:
+        """Take note that a process in the ledger is gone: its last children may not be told of yet."""
+        known = self._ledger.processes.get(pid)
+        if known is None:
+            return
+        if pid not in self._generous:
+            self._heirs[pid] = _Heir(known[1])
+        self.bequeath(pid, inherit=False, attend=False)
+
+    def keep_only(self, pids: "Container[int]") -> None:
+        """Forget every process that is not among `pids`."""
+        self._heirs = {pid: heir for pid, heir in self._heirs.items() if pid in pids}
+
+    def forget(self) -> None:
+        """Forget everything; the parents that live will tell."""
+        self._heirs.clear()
+
+    def _legacy(self, parent: int, at_ns: int) -> "Entry | None":
+        known = self._ledger.processes.get(parent)
+        if known is not None:
+            return None if parent in self._generous else known[1]
+        heir = self._heirs.get(parent)
+        if heir is None or (heir.until_ns is not None and heir.until_ns < at_ns):
+            return None
+        return heir.entry

@@ -1,0 +1,134 @@
+"""Who inherited what, from the forks alone, and then against a tree and a model of a family."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomguard.core.plan import Entry
+from oomguard.core.process import Identity
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.lineage import Lineage
+
+MANAGED, CHILD, GRANDCHILD = 10, 11, 12
+ENTRY = Entry(0, -900)
+
+
+class Clock:
+    """A time that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def __call__(self) -> int:
+        """Return it."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock at 0."""
+    return Clock()
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """Return a ledger with one process in it."""
+    made = Ledger()
+    made.record_process(Identity(MANAGED, 1), ENTRY)
+    return made
+
+
+@pytest.fixture
+def lineage(ledger: Ledger, clock: Clock) -> Lineage:
+    """Return who descends from that one: nobody yet."""
+    return Lineage(ledger, clock)
+
+
+def test_a_child_of_a_child_is_an_heir(lineage: Lineage) -> None:
+    """Though the one between is gone by the time it matters: it forked twice to be nobody's child."""
+    lineage.forked(MANAGED, CHILD, 1)
+    lineage.forked(CHILD, GRANDCHILD, 2)
+    lineage.keep_only({GRANDCHILD})
+    assert lineage.entry(GRANDCHILD) == ENTRY
+    assert lineage.entry(CHILD) is None
+
+
+def test_a_strangers_child_is_none(lineage: Lineage) -> None:
+    """Also when its pid was an heir's before."""
+    lineage.forked(MANAGED, CHILD, 1)
+    lineage.forked(999, CHILD, 2)
+    lineage.forked(CHILD, GRANDCHILD, 3)
+    assert lineage.entry(CHILD) is None
+    assert lineage.entry(GRANDCHILD) is None
+
+
+def test_what_is_forked_after_a_reset_inherits_what_that_gave(lineage: Lineage, clock: Clock) -> None:
+    """And what was forked just before is told of later, and is an heir all the same."""
+    lineage.forked(MANAGED, CHILD, 1)
+    clock.now = 5
+    lineage.gave_up(CHILD, ENTRY)
+    lineage.forked(CHILD, 20, 4)
+    lineage.forked(CHILD, 21, 6)
+    assert lineage.entry(CHILD) is None
+    assert lineage.entry(20) == ENTRY
+    assert lineage.entry(21) is None
+    assert lineage.former_entry(CHILD) == ENTRY
+
+
+def test_the_last_children_of_the_dead_are_heirs(lineage: Lineage, ledger: Ledger) -> None:
+    """It ended before its fork was told of."""
+    lineage.died(MANAGED)
+    ledger.forget_process(MANAGED)
+    lineage.forked(MANAGED, CHILD, 1)
+    assert lineage.entry(CHILD) == ENTRY
+
+
+def test_children_may_inherit_on_purpose(lineage: Lineage, ledger: Ledger) -> None:
+    """With `children: inherit` they are no heirs, nor are theirs; nor those of one that ended."""
+    lineage.bequeath(MANAGED, inherit=True, attend=False)
+    lineage.forked(MANAGED, CHILD, 1)
+    lineage.forked(CHILD, GRANDCHILD, 2)
+    assert lineage.entry(CHILD) is None
+    assert lineage.entry(GRANDCHILD) is None
+    lineage.died(MANAGED)
+    ledger.forget_process(MANAGED)
+    lineage.forked(MANAGED, CHILD, 3)
+    assert lineage.entry(CHILD) is None
+    assert not lineage.is_needed
+
+
+def test_the_children_of_few_are_attended(lineage: Lineage) -> None:
+    """The filter in the kernel names each parent; the children of more are found in passes."""
+    for pid in range(100, 300):
+        lineage.bequeath(pid, inherit=False, attend=True)
+    assert len(lineage.attended) == 64
+    lineage.bequeath(100, inherit=False, attend=False)
+    assert 100 not in lineage.attended
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["fork", "give up", "die"])), max_size=60))
+def test_an_heir_is_whose_value_came_down_from_the_managed_one(acts: list[tuple[int, str]]) -> None:
+    """For any family, told of in order: by a model that copies the value as the kernel does."""
+    ledger, clock = Ledger(), Clock()
+    ledger.record_process(Identity(1, 1), ENTRY)
+    lineage = Lineage(ledger, clock)
+    values: dict[int, int] = {1: -900, 2: 0}
+    alive, next_pid = [1, 2], 3
+    for which, act in acts:
+        if not alive:
+            break
+        pid = alive[which % len(alive)]
+        clock.now += 1
+        if act == "fork":
+            values[next_pid] = values[pid]
+            lineage.forked(pid, next_pid, clock.now)
+            alive.append(next_pid)
+            next_pid += 1
+        elif act == "give up" and pid != 1 and values[pid] == -900:
+            values[pid] = 0
+            lineage.gave_up(pid, ENTRY)
+        elif act == "die" and pid != 1:
+            alive.remove(pid)
+    for pid in alive:
+        if pid != 1:
+            assert (lineage.entry(pid) is not None) == (values[pid] == -900)
