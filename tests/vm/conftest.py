@@ -5,6 +5,7 @@ file `test_*.py` whose tests take one of these fixtures.
 """
 
 import os
+import random
 import re
 import shutil
 from collections.abc import Generator, Iterator
@@ -18,6 +19,7 @@ from .image import SUITES, ImageError, build, cache_folder
 from .service import Service
 
 CONSOLE_TAIL_LINES = 25
+SOAK_MINUTES = 20
 SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
 ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
 
@@ -33,6 +35,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vm", "oomguard in virtual machines")
     group.addoption("--vm-suite", help=f"Debian releases, of {','.join(SUITES)} (default {SUITES[0]})")
     group.addoption("--vm-artefacts", help="folder for what failed scenarios leave (default: in the cache)")
+    group.addoption(
+        "--soak-minutes", type=float, default=SOAK_MINUTES, help="length of a soak (default: %(default)s)"
+    )
+    group.addoption(
+        "--soak-seed", type=int, help="what decides the faults of a soak (default: any, and printed)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the suite's own marks."""
+    config.addinivalue_line("markers", "smoke: the shortest look at everything (run with -m smoke)")
+    config.addinivalue_line("markers", "soak: goes on for --soak-minutes (run with -m soak)")
+    config.addinivalue_line("markers", "guest(memory_mib, may_reboot): what the guest of `fresh_vm` is like")
 
 
 def chosen_suites(config: pytest.Config) -> list[str]:
@@ -50,19 +65,35 @@ def artefacts_folder(config: pytest.Config) -> Path:
     return Path(text) if text else cache_folder() / "artefacts"
 
 
+def soak_minutes(config: pytest.Config) -> float:
+    """Return how long a soak goes on."""
+    return float(config.getoption("--soak-minutes", default=SOAK_MINUTES))
+
+
+def soak_seed(config: pytest.Config) -> int:
+    """Return what decides the faults of a soak: the same seed causes the same ones, in the same order."""
+    seed = config.getoption("--soak-seed", default=None)
+    return random.randrange(1_000_000) if seed is None else int(seed)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark every test of this folder, so that no scenario has to."""
     item.add_marker(pytest.mark.vm)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these tests out of a run that did not ask for them: they take minutes."""
-    if re.search(r"\bvm\b", config.option.markexpr):
-        return
-    left_out = [item for item in items if item.get_closest_marker("vm")]
+    """Leave these tests out of a run that did not ask for them: they take minutes, a soak longer still."""
+    asked = {mark for mark in ("vm", "smoke", "soak") if re.search(rf"\b{mark}\b", config.option.markexpr)}
+
+    def is_asked_for(item: pytest.Item) -> bool:
+        if item.get_closest_marker("soak"):
+            return "soak" in asked
+        return bool(asked) or not item.get_closest_marker("vm")
+
+    left_out = [item for item in items if not is_asked_for(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = [item for item in items if is_asked_for(item)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -87,13 +118,18 @@ class Machines:
         self._shared: Guest | None = None
         self._boots = 0
 
-    def boot(self, *, memory_mib: int = 1024, kernel_arguments: str = "") -> Guest:
+    def boot(self, *, memory_mib: int = 1024, kernel_arguments: str = "", may_reboot: bool = False) -> Guest:
         """Boot another guest, to be closed by the caller."""
         self._boots += 1
         folder = self._folder / f"boot-{self._boots}"
         folder.mkdir()
         guest = Guest(
-            self._image, self._payload, folder, memory_mib=memory_mib, kernel_arguments=kernel_arguments
+            self._image,
+            self._payload,
+            folder,
+            memory_mib=memory_mib,
+            kernel_arguments=kernel_arguments,
+            may_reboot=may_reboot,
         )
         try:
             guest.wait_for_boot()
@@ -146,8 +182,12 @@ def vm(machines: Machines, request: pytest.FixtureRequest) -> Guest:
 
 @pytest.fixture
 def fresh_vm(machines: Machines, request: pytest.FixtureRequest) -> Iterator[Guest]:
-    """Provide a guest of one's own, for scenarios that do not leave much of it."""
-    with machines.boot() as guest:
+    """Provide a guest of one's own, for scenarios that do not leave much of it.
+
+    `@pytest.mark.guest(memory_mib=…, may_reboot=…)` says what it must be like.
+    """
+    mark = request.node.get_closest_marker("guest")
+    with machines.boot(**(mark.kwargs if mark else {})) as guest:
         yield watch(request, guest)
 
 

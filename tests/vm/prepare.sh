@@ -3,8 +3,8 @@
 #
 #   tests/vm/prepare.sh [SUITE...]
 #
-# Installs the packages that the suite needs, then builds the root images (default: bookworm). Under sudo the images
-# go to the cache of the user who called it.
+# Installs the packages that the suite needs and that are missing, then builds the root images that are (default:
+# bookworm). Under sudo the images go to the cache of the user who called it.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -14,9 +14,14 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 1
 fi
 
-apt-get update -q
-DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-    qemu-system-x86 mmdebstrap e2fsprogs tar gpgv debian-archive-keyring ca-certificates python3 shellcheck
+for tool in qemu-system-x86_64 mmdebstrap mke2fs tar gpgv; do
+    command -v "$tool" >/dev/null && continue
+    echo "prepare.sh: $tool is missing, installing all that the suite needs"
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+        qemu-system-x86 mmdebstrap e2fsprogs tar gpgv debian-archive-keyring ca-certificates python3
+    break
+done
 
 user=${SUDO_USER:-root}
 home=$(getent passwd "$user" | cut -d: -f6)

@@ -1,6 +1,8 @@
 """Oomguard as an administrator sees it: installed by its installer, driven through files and systemctl."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,7 @@ SHIPPED_POLICY = "/usr/share/oomguard/oomguard.yaml"
 DROP_INS = "/etc/oomguard.d"
 STATUS = "/run/oomguard/status.json"
 UNIT = "oomguard.service"
+UNIT_DROP_IN = "/run/systemd/system/oomguard.service.d/scenario.conf"
 
 INSTALL_TIMEOUT_SECONDS = 900.0
 CONVERGE_TIMEOUT_SECONDS = 120.0
@@ -65,6 +68,33 @@ class Service:
             "oomguard plan", timeout_seconds=CONVERGE_TIMEOUT_SECONDS, describe="the policy as shipped"
         )
 
+    # The unit
+
+    def restart(self) -> None:
+        """Restart the service and wait until it keeps its policy."""
+        self.vm.run(f"systemctl reset-failed {UNIT}; systemctl restart {UNIT}")
+
+    def wait_for_restart(self, old_pid: int) -> None:
+        """Wait until systemd has another process instead, which keeps the policy."""
+        self.vm.wait_until(
+            f"systemctl is-active --quiet {UNIT} && test $(systemctl show -P MainPID {UNIT}) != {old_pid}",
+            timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
+            describe=f"a daemon instead of {old_pid}",
+        )
+
+    @contextmanager
+    def unit_settings(self, *lines: str) -> Iterator[None]:
+        """Restart the service with other settings in its [Service] section; and again without."""
+        self.vm.put(UNIT_DROP_IN, "\n".join(["[Service]", *lines, ""]))
+        try:
+            self.vm.run("systemctl daemon-reload")
+            self.restart()
+            yield
+        finally:
+            if self.vm.is_alive:
+                self.vm.run(f"rm {UNIT_DROP_IN} && systemctl daemon-reload")
+                self.restart()
+
     # The policy
 
     def write_policy(self, text: str) -> None:
@@ -85,6 +115,10 @@ class Service:
     def log(self, *, since: float | None = None) -> list[Record]:
         """Return what the service itself wrote to the journal."""
         return self.vm.journal(f"_SYSTEMD_UNIT={UNIT}", since=since)
+
+    def events(self, *names: str, since: float) -> list[Record]:
+        """Return the entries of these events."""
+        return [entry for entry in self.log(since=since) if entry.get("OOMGUARD_EVENT") in names]
 
     def wait_for_event(self, event: str, *, since: float) -> None:
         """Wait until the service has logged an event of that name."""

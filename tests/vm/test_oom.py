@@ -18,6 +18,7 @@ rules:
 """
 
 
+@pytest.mark.smoke
 def test_the_marked_hog_dies_and_the_protected_one_lives(installed: Service) -> None:
     """The protected one is larger: by size alone it would have been first."""
     vm = installed.vm

@@ -1,8 +1,11 @@
 """Taking oomguard out leaves a host as it was, and the policy."""
 
+import pytest
+
 from .service import DROP_INS, POLICY, Service
 
 
+@pytest.mark.smoke
 def test_uninstalling_puts_values_back_and_leaves_the_policy(installed: Service) -> None:
     """Nothing of oomguard runs or lies about, except what the administrator wrote."""
     vm = installed.vm

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from .guest import Guest
 
 HOG = "/media/oomguard/vm/hog.py"
+CHURN = "/media/oomguard/vm/churn.py"
+GLUTTON = "/media/oomguard/vm/glutton.py"
 FOREVER_SECONDS = 100_000
 
 
@@ -29,6 +31,69 @@ def hog(vm: Guest, name: str, *, mib: int = 0, user: str = "alice") -> Iterator[
     finally:
         if vm.is_alive:
             vm.run(f"systemctl stop {name}; systemctl reset-failed {name}", check=False)
+
+
+@contextmanager
+def sleepers(vm: Guest, name: str, count: int, *, own: int = 0, user: str = "alice") -> Iterator[list[str]]:
+    """Run `count` processes called `name` that do nothing, with a value of their `own`; give their pids."""
+    vm.run(f"install -m 755 /bin/sleep /usr/local/bin/{name}")
+    start = f"for _ in $(seq {count}); do {name} {FOREVER_SECONDS} & done; wait"
+    vm.run(
+        f"systemd-run --quiet --unit={name}s --slice=scenario.slice -p User={user} -p TasksMax=infinity "
+        f"-p OOMPolicy=continue -p OOMScoreAdjust={own} sh -c '{start}'"
+    )
+    try:
+        found = vm.wait_until(f"test $(pgrep -cx {name}) = {count} && pgrep -x {name}", describe=f"{name}s")
+        yield found.stdout.split()
+    finally:
+        if vm.is_alive:
+            vm.run(f"systemctl stop {name}s; systemctl reset-failed {name}s", check=False)
+
+
+@contextmanager
+def churn(vm: Guest, name: str, *, rate: int = 200, life: float = 0.0, user: str = "alice") -> Iterator[str]:
+    """Start programs called `name` all the time, up to `rate` a second; give the unit that does."""
+    vm.run(f"install -m 755 /bin/sleep /usr/local/bin/{name}")
+    unit = f"{name}-churn"
+    vm.run(
+        f"systemd-run --quiet --unit={unit} --slice=scenario.slice -p User={user} -p TasksMax=infinity "
+        f"-p OOMPolicy=continue {CHURN} {rate} /usr/local/bin/{name} {life}"
+    )
+    try:
+        yield unit
+    finally:
+        if vm.is_alive:
+            vm.run(f"systemctl stop {unit}; systemctl reset-failed {unit}", check=False)
+
+
+@contextmanager
+def glutton(vm: Guest) -> Iterator[None]:
+    """Have a user's process take every promise of memory that strict overcommit makes."""
+    vm.run(
+        "systemd-run --quiet --unit=glutton --slice=scenario.slice -p User=alice "
+        f"-p StandardOutput=truncate:/var/tmp/glutton {GLUTTON}"
+    )
+    try:
+        vm.wait_until("grep -qx full /var/tmp/glutton", describe="nothing to be left")
+        yield
+    finally:
+        if vm.is_alive:
+            vm.run("systemctl stop glutton; systemctl reset-failed glutton", check=False)
+
+
+def rewrite_values(vm: Guest, name: str, value: int = 1) -> None:
+    """Give all processes of that name another value, as somebody else would."""
+    vm.run(f"for p in $(pgrep -x {name}); do echo {value} >/proc/$p/oom_score_adj; done")
+
+
+def wait_for_values(vm: Guest, name: str, value: int, *, count: int, timeout_seconds: float = 180.0) -> None:
+    """Wait until there are `count` processes of that name and each has `value`."""
+    read = f"pgrep -x {name} | sed 's|.*|/proc/&/oom_score_adj|' | xargs cat"
+    vm.wait_until(
+        f"found=$({read} | sort -n | uniq -c | xargs); echo $found; test \"$found\" = '{count} {value}'",
+        timeout_seconds=timeout_seconds,
+        describe=f"{count} times {name} with {value}",
+    )
 
 
 def fill_memory(vm: Guest) -> None:

@@ -1,0 +1,59 @@
+"""The unit as shipped: what its settings really do, on a real systemd and kernel."""
+
+from .service import UNIT, Service
+from .workload import churn
+
+
+def test_systemd_has_nothing_to_say_against_the_unit(installed: Service) -> None:
+    """No unknown key, no missing file. The manual is left out: the guest has no `man` to look with."""
+    command = ["systemd-analyze", "verify", "--man=no", f"/usr/lib/systemd/system/{UNIT}"]
+    done = installed.vm.run(command, check=False)
+    assert (done.code, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_daemon_is_real_time_and_what_it_starts_is_not(installed: Service) -> None:
+    """SCHED_FIFO 1 with reset on fork, so that a policy's reader never holds a processor."""
+    scheduling = installed.vm.run(["chrt", "-p", str(installed.main_pid)]).stdout
+    assert "SCHED_FIFO|SCHED_RESET_ON_FORK" in scheduling
+    assert scheduling.endswith("scheduling priority: 1\n")
+
+
+def test_a_daemon_that_never_pauses_is_ended_and_started_again(installed: Service) -> None:
+    """LimitRTTIME= in this very sandbox, with a program that spins in the daemon's place.
+
+    systemd sets the hard limit with the soft one, so it is SIGKILL that comes (and not SIGXCPU).
+    """
+    vm = installed.vm
+    spin = "ExecStart=/usr/bin/python3 -c 'while True: pass'"
+    since = vm.now()
+    vm.run(f"systemctl stop {UNIT}")
+    with installed.unit_settings("Type=exec", "ExecStart=", spin, "LimitRTTIME=2s", "WatchdogSec=0"):
+        vm.wait_until(f"test $(systemctl show -P NRestarts {UNIT}) -gt 0", describe="a restart")
+        ends = [
+            (entry["EXIT_CODE"], entry["EXIT_STATUS"])
+            for entry in vm.journal(f"UNIT={UNIT}", since=since)
+            if "EXIT_STATUS" in entry and entry["COMMAND"] == "ExecStart"
+        ]
+        assert ends[-1] == ("killed", "9"), ends
+    assert installed.is_active
+
+
+def test_a_daemon_that_is_busy_for_long_is_not(installed: Service) -> None:
+    """With a fifth of its time: it pauses by itself, whatever the storm."""
+    vm = installed.vm
+    installed.write_policy("rules: [{name: 'vm-*', oom_score_adj: 800}]\n")
+    with installed.unit_settings("LimitRTTIME=2s"):
+        pid = installed.main_pid
+        rename = "while True:\n  for n in b'vm-a', b'vm-b': f.write(n)"
+        vm.put("/tmp/renamer.py", f"f = open('/proc/self/comm', 'wb', 0)\n{rename}\n")
+        vm.run(
+            "systemd-run --quiet --unit=renamer -p User=alice --slice=scenario.slice python3 /tmp/renamer.py"
+        )
+        try:
+            with churn(vm, "vm-brief", rate=1000):
+                vm.run("sleep 30")
+        finally:
+            vm.run("systemctl stop renamer", check=False)
+        assert installed.main_pid == pid
+        busy = vm.run(f"awk '{{ print ($14 + $15) / 100 }}' /proc/{pid}/stat").stdout
+        assert float(busy) > 10, "the storm did not keep it busy"
