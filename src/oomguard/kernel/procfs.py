@@ -180,8 +180,12 @@ class ProcessHandle:
     def comm(self) -> bytes:
         """The name; the kernel ends it with one newline of its own."""
         if self._comm is None:
-            self._comm = _read(self.fd, "comm", 128).removesuffix(b"\n")
+            self._comm = self.read_comm()
         return self._comm
+
+    def read_comm(self) -> bytes:
+        """Read the name that the process has now."""
+        return _read(self.fd, "comm", 128).removesuffix(b"\n")
 
     @property
     def stat(self) -> Stat:

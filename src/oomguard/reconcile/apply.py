@@ -76,6 +76,8 @@ def _give(
     privilege: "Privilege",
 ) -> None:
     """Write what a rule asks for, first in the ledger and then to the process."""
+    if handle.read_comm() != change.comm:
+        raise ProcessLookupError(errno.ESRCH, "it runs another program by now")
     moved_floor = change.moved_floor or privilege.moves_every_floor
     entry = _entry(known, change.own, change.before, change.after)
     entry = entry._replace(since_ticks=now_ticks, moved_floor=moved_floor)

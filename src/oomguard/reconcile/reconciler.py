@@ -41,7 +41,10 @@ class Reconciler:
         """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
         yield from self.sysctls(cause, now)
         for change, handle in self.planner.process_changes(cause):
-            yield self._apply(change, handle, now)
+            outcome = self._apply(change, handle, now)
+            if outcome.result == "vanished":  # or it became another, and is decided on anew
+                outcome = self.process(handle.pid, cause, now) or outcome
+            yield outcome
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
