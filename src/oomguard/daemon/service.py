@@ -22,7 +22,7 @@ from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_child import read_policy
 from oomguard.daemon.reload import Reloader
-from oomguard.daemon.rights import take_rights
+from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
@@ -122,7 +122,7 @@ class Service:
                 f"oomguard {__version__} started: {policy.origin}",
                 POLICY=policy.digest,
             )
-            for limit in take_rights(self.procfs, policy):
+            for limit in (*take_rights(self.procfs), *rights_missing_for(policy, self.procfs)):
                 self._limit(limit)
             privilege = SysResource()
             if privilege.moves_every_floor:
@@ -383,6 +383,8 @@ class Service:
             f"policy loaded: {policy.origin}",
             POLICY=policy.digest,
         )
+        for limit in rights_missing_for(policy, self.procfs):
+            self._limit(limit)
         self._begin_pass("policy")
         self._say_ready()
 
