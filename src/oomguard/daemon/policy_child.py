@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEADLINE_SECONDS = 120.0
 """A policy at its bounds takes a few seconds of a processor, and more than 20 are refused. On a host that
-thrashes, or starts programs as fast as it can, it may wait a minute for them; this only ends one that hangs."""
+thrashes, or starts programs as fast as it can, it may wait a minute for them; this ends one that hangs."""
 
 _CHUNK = 65536
 _OUTPUT_LIMIT = 64 * 1024 * 1024
