@@ -5,7 +5,7 @@
 Two processes fork all the time, and have the kernel use the same few pids for it. What the one forks is
 called as the rule says; what the other forks looks, as it ends, whether it was given a value: that would have
 been meant for somebody else. Prints decisions, writes, forks and wrong writes. NAIVE writes by path, a moment
-after it decided: what happens then shows that the others would have noticed; it ends with the first wrong write.
+after it decided: what happens then shows that the others would have noticed; it ends with the first.
 """
 
 import os

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeProc
@@ -114,6 +114,7 @@ def test_where_it_cannot_be_put_aside_a_restore_moves_the_floor_back(tmp_path: P
     assert host.state == (0, 0)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.none(), st.sampled_from([-1000, -900, -500, 0, 300, 1000])), max_size=6),
     st.sampled_from([0, 200, 1000]),
@@ -133,3 +134,33 @@ def test_after_any_history_a_restore_gives_value_and_floor_back(
     # Once moved, all that is known of the floor is that it was not above the value.
     assert host.state[1] == (value if lowered else 0)
     host.kernel.close()
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["its fork was told of", "its parent tells"])
+@pytest.mark.parametrize(
+    ("value", "capabilities", "after"),
+    [
+        (-900, "0000000000000000", (0, 0)),
+        (-899, "0000000000000000", (0, 0)),
+        (-1, "0000000000000000", (0, 0)),
+        (300, "0000000000000000", (300, -900)),
+        (-899, "000001ffffffffff", (-899, -900)),
+    ],
+)
+def test_a_child_cannot_keep_immunity_by_choosing_nearly_the_same(
+    host: Host, value: int, capabilities: str, after: tuple[int, int], *, told: bool
+) -> None:
+    """Below what its parent had it can only be by the floor it inherited; or it may choose freely itself."""
+    host.give(-900)
+    child = Process(
+        Identity(11, host.kernel.now_ticks()), b"sh", parent_pid=PID, uid=1000, oom_score_adj=value
+    )
+    host.proc.process(child)
+    status = host.proc.root / "11" / "status"
+    status.write_text(f"{status.read_text()}CapEff:\t{capabilities}\n")
+    host.kernel.floors[11] = -900
+    if told:
+        host.reconciler.lineage.forked(PID, 11, 0)
+    host.reconciler.planner.asks_parents = not told
+    host.reconciler.process(11, "exec", 0.0)
+    assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == after

@@ -1,7 +1,7 @@
 """Who inherited what, from the forks alone, and then against a tree and a model of a family."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomguard.core.plan import Entry
@@ -106,6 +106,7 @@ def test_the_children_of_few_are_attended(lineage: Lineage) -> None:
     assert 100 not in lineage.attended
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["fork", "give up", "die"])), max_size=60))
 def test_an_heir_is_whose_value_came_down_from_the_managed_one(acts: list[tuple[int, str]]) -> None:
     """For any family, told of in order: by a model that copies the value as the kernel does."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from oomguard.core.cgroup import parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, Identity, Process, Program
+from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 
 GONE = (ProcessLookupError, FileNotFoundError)
 """What a process that ended raises, from any call."""
@@ -275,6 +276,28 @@ class ProcessHandle:
         path = path.removesuffix(DELETED)
         is_hosts = _is_same_file(path, running)
         return Program(path, is_hosts, is_hosts and only_root_changes(path))
+
+    def read(self, path: str) -> bytes:
+        """Read one of its files, anew and whole, by its path below the process's folder."""
+        return _read_whole(self.fd, path)
+
+    def threads(self) -> list[int]:
+        """Return the tids of its threads."""
+        fd = os.open("task", _DIRECTORY, dir_fd=self.fd)
+        try:
+            return [int(name) for name in os.listdir(fd)]
+        finally:
+            os.close(fd)
+
+    @property
+    def may_lower_itself(self) -> bool:
+        """Whether it has CAP_SYS_RESOURCE on the host, and so chooses its value and its floor freely."""
+        raw = _read_whole(self.fd, "status")
+        return (
+            b"\nCapEff:\t" in raw
+            and has(parse_effective(raw), CAP_SYS_RESOURCE)
+            and not self.in_user_namespace
+        )
 
     def read_oom_score_adj(self) -> int:
         """Read the value the process has now."""

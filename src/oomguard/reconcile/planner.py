@@ -155,6 +155,8 @@ class Planner:
             self.rule_of[handle.pid] = rule.number
         value = handle.read_oom_score_adj()
         entry = self.ledger.process(handle.identity)
+        if entry is not None:
+            entry = _reclaimed(entry, value, handle)
         inherited = entry is None
         if entry is None:
             entry = self._inherited(handle, value, asks_parent=rule is not None)
@@ -202,12 +204,16 @@ class Planner:
     def _inherited(self, handle: "ProcessHandle", value: int, *, asks_parent: bool) -> Entry | None:
         """Return the entry of the process that a child has its value from: what that one had is its own."""
         entry = self.lineage.entry(handle.pid)
-        if entry is not None and not entry.is_ours(value):
-            self.lineage.gave_up(handle.pid, entry)
+        if entry is not None:
+            entry = _reclaimed(entry, value, handle)
+            if not entry.is_ours(value):
+                self.lineage.gave_up(handle.pid, entry)
         if entry is None and asks_parent:
             _, entry = self.ledger.processes.get(handle.stat.parent_pid, (0, None))
         if entry is None and self.asks_parents:
             entry = self._legacy(handle.stat.parent_pid, value)
+            if entry is not None:
+                entry = _reclaimed(entry, value, handle)
         if entry is None or not entry.is_ours(value):
             return None
         # Started before its ancestor was given that, it has it from itself.
@@ -243,3 +249,13 @@ class Planner:
                     break
         self._legacies.update(dict.fromkeys(passed, found))
         return found
+
+
+def _reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
+    """Return the entry, with `value` as ours if only the floor that we moved let the process choose it.
+
+    An ordinary process below its original value can be there by nobody else's leave: a child that lowers
+    itself by one before it is looked at would otherwise stay immune for good.
+    """
+    stole = entry.moved_floor and entry.given < value < entry.original and not entry.is_ours(value)
+    return entry._replace(given_before=value) if stole and not handle.may_lower_itself else entry
