@@ -72,7 +72,8 @@ require_tools() {
     /usr/bin/python3 -c 'import venv; from ensurepip import bootstrap' 2>/dev/null || missing="$missing python3-venv"
     [ -n "$missing" ] || return 0
     [ "$(id -u)" -eq 0 ] || die "missing: $missing; apt-get install $missing"
-    warn "installing $missing"
+    warn "installing $missing, which is missing"
+    apt-get -qq update
     # shellcheck disable=SC2086  # names, one or two
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >/dev/null
 }
