@@ -1,6 +1,7 @@
 """Fixtures that every layer uses."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,39 @@ import pytest
 from fakeproc import FakeProc
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state import StateFolder, open_state_folder
+from soak import MINUTES, Soak
 
 # Policies that others may write are refused, and the tests write many.
 os.umask(0o022)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of soaks."""
+    group = parser.getgroup("soak", "everything at once, for a while (-m soak)")
+    group.addoption("--soak-minutes", type=float, default=MINUTES, help="how long (default: %(default)s)")
+    group.addoption("--soak-seed", type=int, help="what decides the faults (default: any, and printed)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave soaks out of a run that did not ask for them, by whatever other mark it asked."""
+    if re.search(r"\bsoak\b", config.option.markexpr):
+        return
+    left_out = [item for item in items if item.get_closest_marker("soak")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture
+def soak(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Soak:
+    """Return what the command line says of soaks."""
+
+    def say(line: str) -> None:
+        with capsys.disabled():
+            print(line, flush=True)
+
+    option = request.config.getoption
+    return Soak(minutes=option("--soak-minutes"), seed=option("--soak-seed"), say=say)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ file `test_*.py` whose tests take one of these fixtures.
 """
 
 import os
-import random
 import re
 import shutil
 from collections.abc import Generator, Iterator
@@ -19,7 +18,6 @@ from .image import SUITES, ImageError, build, cache_folder
 from .service import Service
 
 CONSOLE_TAIL_LINES = 25
-SOAK_MINUTES = 20
 SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
 ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
 
@@ -35,18 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vm", "oomguard in virtual machines")
     group.addoption("--vm-suite", help=f"Debian releases, of {','.join(SUITES)} (default {SUITES[0]})")
     group.addoption("--vm-artefacts", help="folder for what failed scenarios leave (default: in the cache)")
-    group.addoption(
-        "--soak-minutes", type=float, default=SOAK_MINUTES, help="length of a soak (default: %(default)s)"
-    )
-    group.addoption(
-        "--soak-seed", type=int, help="what decides the faults of a soak (default: any, and printed)"
-    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the suite's own marks."""
     config.addinivalue_line("markers", "smoke: the shortest look at everything (run with -m smoke)")
-    config.addinivalue_line("markers", "soak: goes on for --soak-minutes (run with -m soak)")
     config.addinivalue_line("markers", "guest(memory_mib, may_reboot): what the guest of `fresh_vm` is like")
 
 
@@ -65,35 +56,19 @@ def artefacts_folder(config: pytest.Config) -> Path:
     return Path(text) if text else cache_folder() / "artefacts"
 
 
-def soak_minutes(config: pytest.Config) -> float:
-    """Return how long a soak goes on."""
-    return float(config.getoption("--soak-minutes", default=SOAK_MINUTES))
-
-
-def soak_seed(config: pytest.Config) -> int:
-    """Return what decides the faults of a soak: the same seed causes the same ones, in the same order."""
-    seed = config.getoption("--soak-seed", default=None)
-    return random.randrange(1_000_000) if seed is None else int(seed)
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark every test of this folder, so that no scenario has to."""
     item.add_marker(pytest.mark.vm)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these tests out of a run that did not ask for them: they take minutes, a soak longer still."""
-    asked = {mark for mark in ("vm", "smoke", "soak") if re.search(rf"\b{mark}\b", config.option.markexpr)}
-
-    def is_asked_for(item: pytest.Item) -> bool:
-        if item.get_closest_marker("soak"):
-            return "soak" in asked
-        return bool(asked) or not item.get_closest_marker("vm")
-
-    left_out = [item for item in items if not is_asked_for(item)]
+    """Leave these tests out of a run that did not ask for them: they take minutes."""
+    if re.search(r"\b(vm|smoke|soak)\b", config.option.markexpr):
+        return
+    left_out = [item for item in items if item.get_closest_marker("vm")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if is_asked_for(item)]
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
