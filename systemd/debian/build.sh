@@ -106,7 +106,7 @@ with open(sys.argv[1], "rb") as file:
     print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
 END
     # What has no wheel is built first. That works for pure Python only, and the download below tells if it did not.
-    pip wheel --requirement "$work/requirements" --wheel-dir "$work/built"
+    pip wheel --use-pep517 --requirement "$work/requirements" --wheel-dir "$work/built"
     for python in $pythons; do
         pip download --requirement "$work/requirements" --only-binary=:all: --implementation cp \
             --python-version "$python" --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" \
