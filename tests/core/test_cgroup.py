@@ -23,6 +23,17 @@ def test_the_path_systemd_manages_is_read(raw: bytes, path: str) -> None:
     assert parse_cgroup(raw) == path
 
 
+@pytest.mark.parametrize("line_break", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r")
+@pytest.mark.parametrize(
+    "forged", ["1:name=systemd:/system.slice/ssh.service", "0::/system.slice/ssh.service"]
+)
+def test_a_users_cgroup_cannot_be_named_into_a_system_service(line_break: str, forged: str) -> None:
+    """The kernel forbids only the newline in a name, and a user names the cgroups below his own."""
+    path = f"{MANAGER}/x{line_break}{forged}"
+    assert parse_cgroup(f"0::{path}\n".encode()) == path
+    assert system_unit(path) == "user@1000.service"
+
+
 @pytest.mark.parametrize(
     ("path", "system", "user"),
     [

@@ -10,7 +10,9 @@ def parse_cgroup(raw: bytes) -> str:
     On cgroup v1 and hybrid hosts that is the `name=systemd` hierarchy, else the unified one.
     """
     unified = "/"
-    for line in raw.decode("utf-8", "surrogateescape").splitlines():
+    # Not splitlines: a user may name a cgroup of his own with any of the breaks it knows, and the kernel
+    # forbids only the newline (kernel/cgroup/cgroup.c:cgroup_mkdir).
+    for line in raw.decode("utf-8", "surrogateescape").split("\n"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "name=systemd":
