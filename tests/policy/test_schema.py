@@ -126,8 +126,9 @@ def test_the_shipped_policy_is_safe_on_any_host() -> None:
     """It sets no sysctl, and only ever lowers, and nothing to where the kernel could not kill it."""
     policy, _ = load(str(_SHIPPED))
     assert policy.sysctls == ()
-    assert {rule.terms.value.kind for rule in policy.rules} == {"at_most"}
-    assert all(-900 <= rule.terms.value.number < 0 for rule in policy.rules)
+    values = [rule.terms.value for rule in policy.rules if rule.terms.value.kind != "keep"]
+    assert {value.kind for value in values} == {"at_most"}
+    assert all(-900 <= value.number < 0 for value in values)
     assert {rule.terms.trust for rule in policy.rules} == {"verified"}
 
 

@@ -161,6 +161,27 @@ def test_a_child_cannot_keep_immunity_by_choosing_nearly_the_same(
     host.kernel.floors[11] = -900
     if told:
         host.reconciler.lineage.forked(PID, 11, 0)
-    host.reconciler.planner.asks_parents = not told
+    host.reconciler.lineage.asks_parents = not told
     host.reconciler.process(11, "exec", 0.0)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == after
+
+
+def test_what_a_program_puts_by_for_its_children_is_taken_from_them(host: Host) -> None:
+    """Sshd was given -900 as it started, put that by, gave itself -1000, and gives -900 to each session."""
+    rule = Rule(0, (b"worker",), Terms(Value("at_most", -900), scope="main"), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule,)))
+    host.reconciler.process(PID, "exec", 0.0)
+    assert host.state == (-900, -900)
+    host.proc.set_oom_score_adj(PID, -1000)
+    assert host.reconciler.process(PID, "drift", 0.0) is None
+    assert not host.ledger.processes
+    lineage = host.reconciler.lineage
+    for child, name in ((11, b"worker"), (12, b"sh")):
+        lineage.forked(PID, child, 10**30)
+        host.proc.process(Process(Identity(child, 10**6), name, parent_pid=PID, oom_score_adj=-1000))
+        assert host.reconciler.process(child, "exec", 0.0) is None
+        host.proc.set_oom_score_adj(child, -900)
+        host.reconciler.process(child, "exec", 0.0)
+        assert host.proc.oom_score_adj(child) == 0
+        host.proc.set_oom_score_adj(child, -900)  # and once is enough: from now on it is its own choice
+        assert host.reconciler.process(child, "exec", 0.0) is None

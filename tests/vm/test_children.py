@@ -99,6 +99,7 @@ def test_sessions_of_a_protected_sshd_are_ordinary(installed: Service) -> None:
     vm = installed.vm
     since = vm.now()
     installed.write_policy("rules: [{name: sshd, scope: main, oom_score_adj: -500}]\n")
+    installed.wait_for_event("policy-loaded", since=since)
     with ssh_server(vm) as listener:
         installed.wait_for_value(f"/proc/{listener}/oom_score_adj", -500)
         for _ in range(2):
@@ -108,9 +109,22 @@ def test_sessions_of_a_protected_sshd_are_ordinary(installed: Service) -> None:
         assert not installed.events("contended", since=since)
 
 
-def test_the_policy_as_shipped_leaves_sshd_its_own_ways(installed: Service) -> None:
-    """It asks for -900 at most; the listener has -1000, and the sessions are ordinary."""
+def test_what_sshd_puts_by_for_its_sessions_is_taken_from_them(installed: Service) -> None:
+    """Given a value before it puts by its own, it gives that one to its sessions; for a moment."""
     vm = installed.vm
-    with ssh_server(vm) as listener:
-        assert session(vm, "cat /proc/self/oom_score_adj") == "0\n"
-        assert vm.get(f"/proc/{listener}/oom_score_adj") == b"-1000\n"
+    since = vm.now()
+    installed.write_policy("rules: [{name: sshd, scope: main, oom_score_adj: {at_most: -900}}]\n")
+    installed.wait_for_event("policy-loaded", since=since)
+    for _ in range(3):
+        with ssh_server(vm) as listener:
+            vm.wait_until(f"grep -x -- -1000 /proc/{listener}/oom_score_adj", describe="sshd's own value")
+            assert session(vm, "sleep 1; cat /proc/self/oom_score_adj") == "0\n"
+
+
+def test_the_policy_as_shipped_leaves_sshd_alone(installed: Service) -> None:
+    """The listener gives itself -1000, and the sessions are ordinary."""
+    vm = installed.vm
+    for _ in range(3):
+        with ssh_server(vm) as listener:
+            vm.wait_until(f"grep -x -- -1000 /proc/{listener}/oom_score_adj", describe="sshd's own value")
+            assert session(vm, "cat /proc/self/oom_score_adj") == "0\n"

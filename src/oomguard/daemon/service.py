@@ -175,7 +175,6 @@ class Service:
         self._unwatched.clear()
         self._drift.keep_only(())
         self.reconciler.planner.matcher.forget()
-        self.reconciler.planner.asks_parents = True
         self.reconciler.lineage.forget()
         self._losses += 1
         now = time.monotonic()
@@ -211,7 +210,6 @@ class Service:
         """Learn who came from whom, up to now."""
         if self._connector is not None and self._connector.forks(self._forked):
             self.reconciler.lineage.forget()
-            self.reconciler.planner.asks_parents = True
             self._lost("the kernel dropped fork events (more than the buffer holds)")
 
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
@@ -306,7 +304,7 @@ class Service:
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
-        reconciler.planner.asks_parents = self._connector is None
+        reconciler.lineage.asks_parents = self._connector is None
         self._attend()
         reconciler.ledger.compact()
         self._drift.keep_only(reconciler.planner.rule_of)

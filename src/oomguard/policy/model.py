@@ -231,7 +231,7 @@ class Document(Language):
     ] = Field(
         None,
         description="Who goes first when memory runs out. The first rule that matches a process wins.",
-        examples=[[{"name": "sshd", "scope": "main", "oom_score_adj": {"at_most": -900}}]],
+        examples=[[{"name": "haproxy", "scope": "main", "oom_score_adj": {"at_most": -900}}]],
     )
     commit_headroom: Annotated[int | None, Wanted("an integer from 0 to 1000 (percent)", (int,))] = Field(
         None,

@@ -35,6 +35,8 @@ class Lineage:
         self._clock = clock
         self._heirs: dict[int, _Heir] = {}
         self._generous: set[int] = set()
+        self.asks_parents = bool(ledger.processes)
+        """Whether living parents tell who inherited what, since some forks were not told of."""
         self.attended: frozenset[int] = frozenset()
         """Parents whose children their rule does not hold, whatever these run."""
 
@@ -62,10 +64,15 @@ class Lineage:
         return None if heir is None else heir.entry
 
     def gave_up(self, pid: int, entry: "Entry") -> None:
-        """Take note that from now on a process has another value than the one `entry` says it was given."""
-        if pid not in self._generous:
-            self._heirs[pid] = _Heir(entry, self._clock())
-        self.bequeath(pid, inherit=False, attend=False)
+        """Take note that a process was given its own value back, instead of the one of `entry`."""
+        self._hand_down(pid, _Heir(entry, self._clock()))
+
+    def chose(self, pid: int, entry: "Entry") -> None:
+        """Take note that a process gave itself another value than the one of `entry`.
+
+        It may have put that one by, to give it to its children: sshd does.
+        """
+        self._hand_down(pid, _Heir(entry))
 
     def bequeath(self, pid: int, *, inherit: bool, attend: bool) -> None:
         """Say of a process in the ledger whether its children keep its value, or are looked at at once."""
@@ -81,11 +88,8 @@ class Lineage:
     def died(self, pid: int) -> None:
         """Take note that a process in the ledger is gone: its last children may not be told of yet."""
         known = self._ledger.processes.get(pid)
-        if known is None:
-            return
-        if pid not in self._generous:
-            self._heirs[pid] = _Heir(known[1])
-        self.bequeath(pid, inherit=False, attend=False)
+        if known is not None:
+            self._hand_down(pid, _Heir(known[1]))
 
     def keep_only(self, pids: "Container[int]") -> None:
         """Forget every process that is not among `pids`."""
@@ -94,6 +98,18 @@ class Lineage:
     def forget(self) -> None:
         """Forget everything; the parents that live will tell."""
         self._heirs.clear()
+        self.asks_parents = True
+
+    def reconsider(self) -> None:
+        """Have another policy say whose children keep what they inherited: so far nobody followed these."""
+        self.asks_parents = self.asks_parents or bool(self._generous)
+        self._generous.clear()
+
+    def _hand_down(self, pid: int, heir: _Heir) -> None:
+        """Have a process that leaves the ledger be one of those whose children are heirs."""
+        if pid not in self._generous:
+            self._heirs[pid] = heir
+        self.bequeath(pid, inherit=False, attend=False)
 
     def _legacy(self, parent: int, at_ns: int) -> "Entry | None":
         known = self._ledger.processes.get(parent)

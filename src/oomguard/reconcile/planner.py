@@ -41,8 +41,6 @@ class Planner:
         self.policy = policy
         self.ledger = ledger
         self.lineage = lineage
-        self.asks_parents = True
-        """Whether parents are looked through for who a value came from, since not all forks were told of."""
         self._legacies: dict[int, Entry | None] = {}
         self.procfs = procfs
         self.matcher = Matcher(policy.rules)
@@ -169,7 +167,7 @@ class Planner:
             self._bequeath(handle.pid, rule)
         if wanted == value:
             if entry is not None and (rule is None or not entry.is_ours(value)):
-                self.lineage.gave_up(handle.pid, entry)
+                self.lineage.chose(handle.pid, entry)
                 self.ledger.forget_process(handle.pid)  # the value it has is its own by now
             if rule is not None and self.matcher.is_decided_by_name(handle.comm):
                 self._settled[handle.pid] = (handle.inode, handle.comm, value)
@@ -193,7 +191,7 @@ class Planner:
 
     def _may_inherit(self, pid: int) -> bool:
         """Tell whether a process that no rule holds may have the value of one that a rule does."""
-        if self.asks_parents:
+        if self.lineage.asks_parents:
             return self.lineage.is_needed
         return self.lineage.entry(pid) is not None
 
@@ -206,11 +204,9 @@ class Planner:
         entry = self.lineage.entry(handle.pid)
         if entry is not None:
             entry = _reclaimed(entry, value, handle)
-            if not entry.is_ours(value):
-                self.lineage.gave_up(handle.pid, entry)
         if entry is None and asks_parent:
             _, entry = self.ledger.processes.get(handle.stat.parent_pid, (0, None))
-        if entry is None and self.asks_parents:
+        if entry is None and self.lineage.asks_parents:
             entry = self._legacy(handle.stat.parent_pid, value)
             if entry is not None:
                 entry = _reclaimed(entry, value, handle)

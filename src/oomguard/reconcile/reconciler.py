@@ -34,6 +34,7 @@ class Reconciler:
     def adopt(self, policy: "Policy") -> None:
         """Take another policy from the next pass on."""
         self.policy = policy
+        self.lineage.reconsider()
         self.planner = Planner(policy, self.ledger, self.procfs, self.lineage)
         self.contention = Contention(policy.resync_interval_seconds)
 
