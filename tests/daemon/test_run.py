@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -155,6 +156,22 @@ def test_a_policy_that_others_may_write_is_not_taken(tmp_path: Path, program: Pr
         daemon.policy.chmod(0o666)
         daemon.wait_for("may be written by everybody")
         wait_for_value(program.start(), 400)
+
+
+def test_a_policy_that_could_not_be_read_is_read_later(tmp_path: Path, program: Program) -> None:
+    """Where no reader can be started, that is said once, and the file need not be edited again."""
+    pid = program.start()
+    with running(tmp_path, rules(400)) as daemon:
+        wait_for_value(pid, 400)
+        reader = daemon.process.pid
+        room = max(map(int, os.listdir(f"/proc/{reader}/fd"))) + 1
+        _, hard = resource.prlimit(reader, resource.RLIMIT_NOFILE)
+        resource.prlimit(reader, resource.RLIMIT_NOFILE, (room, hard))
+        daemon.policy.write_text(rules(500))
+        daemon.wait_for("no process could be started to read the policy")
+        resource.prlimit(reader, resource.RLIMIT_NOFILE, (hard, hard))
+        wait_for_value(pid, 500, seconds=60)
+        assert daemon.log.count("no process could be started") == 1
 
 
 def test_sighup_reads_the_policy_again(tmp_path: Path) -> None:

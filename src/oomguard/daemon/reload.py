@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild
+from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
 
 if TYPE_CHECKING:
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 5.0
 """How often an edit is looked for where inotify does not tell of it."""
+
+RETRY_SECONDS = 10.0
+LONGEST_RETRY_SECONDS = 300.0
+"""After a reading that came to nothing though the policy may be valid: its reader was killed, or waited too
+long for a processor, or for memory. Each pause is twice the one before."""
 
 
 class Reloader:
@@ -40,14 +45,18 @@ class Reloader:
         self._limited = limited
         self._child: PolicyChild | None = None
         self._moved_at: float | None = None
+        self._failure = ""
+        self._retry_seconds = RETRY_SECONDS
         self._watch = PolicyWatch(path)
         loop.define("reload", self._reload_if_changed)
         loop.define("policy-child", self._give_up)
+        loop.define("policy-retry", lambda _: self.reload())
         self._listen()
 
     def reload(self) -> None:
         """Read the policy, whether or not it changed."""
         now = time.monotonic()
+        self._loop.set("policy-retry", None)
         self._drop_child()
         listening = self._watch.fileno()
         if listening is not None:
@@ -57,7 +66,7 @@ class Reloader:
         try:
             self._child = PolicyChild(self._path, deadline=now + DEADLINE_SECONDS)
         except OSError as error:
-            self._reject(OomguardError(f"no process could be started to read the policy: {error.strerror}"))
+            self._failed(OomguardError(f"no process could be started to read the policy: {error.strerror}"))
             return
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
@@ -99,14 +108,30 @@ class Reloader:
         child = self._release_child()
         try:
             policy = child.finish()
-        except OomguardError as error:
+        except PolicyRejectedError as error:
+            self._succeeded()
             self._reject(error)
-            return
-        self._adopt(policy)
+        except OomguardError as error:
+            self._failed(error)
+        else:
+            self._succeeded()
+            self._adopt(policy)
 
     def _give_up(self, _now: float) -> None:
         self._drop_child()
-        self._reject(OomguardError(f"reading the policy took longer than {DEADLINE_SECONDS:.0f} s"))
+        self._failed(OomguardError(f"reading the policy took longer than {DEADLINE_SECONDS:.0f} s"))
+
+    def _succeeded(self) -> None:
+        self._failure = ""
+        self._retry_seconds = RETRY_SECONDS
+
+    def _failed(self, error: OomguardError) -> None:
+        """Try again later, and say once why."""
+        self._loop.set("policy-retry", time.monotonic() + self._retry_seconds)
+        self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
+        if error.message != self._failure:
+            self._failure = error.message
+            self._reject(error)  # last: it may itself run short
 
     def _drop_child(self) -> None:
         if self._child is not None:
