@@ -86,7 +86,8 @@ class Program:
 
     def end(self) -> None:
         """End all that were started."""
-        for process in self._started:
+        while self._started:
+            process = self._started.pop()
             process.kill()
             process.wait()
 

@@ -101,9 +101,8 @@ def sample(daemon: Daemon) -> Sample:
 class Trouble:
     """The faults. Each leaves nothing behind that the daemon cannot mend."""
 
-    def __init__(self, daemon: Daemon, folder: Path, kept: list[int], chance: random.Random) -> None:
-        self.daemon, self.kept, self.chance = daemon, kept, chance
-        self._folder = folder
+    def __init__(self, daemon: Daemon, kept: list[int], burst: Program, chance: random.Random) -> None:
+        self.daemon, self.kept, self.burst, self.chance = daemon, kept, burst, chance
 
     def reload(self) -> None:
         """Ask for the policy to be read."""
@@ -132,13 +131,10 @@ class Trouble:
 
     def start_many_at_once(self) -> None:
         """Start processes that a rule names, and end them once they are watched."""
-        burst = Program(self._folder, NAMES["burst"])
-        try:
-            for _ in range(BURST):
-                burst.start()
-            time.sleep(5)
-        finally:
-            burst.end()
+        for _ in range(BURST):
+            self.burst.start()
+        time.sleep(5)
+        self.burst.end()
 
     def hold_up(self) -> None:
         """Stop the daemon for a while."""
@@ -185,7 +181,8 @@ class Trouble:
 def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soak) -> None:
     """Memory and descriptors stay; every value is as the last policy says, and then as it was before."""
     kept, others = Program(tmp_path, NAMES["kept"]), Program(tmp_path, NAMES["other"])
-    brief = Program(tmp_path, NAMES["brief"], "/bin/true").path
+    # Made before anything starts: a file that is still being written cannot be run.
+    burst, brief = Program(tmp_path, NAMES["burst"]), Program(tmp_path, NAMES["brief"], "/bin/true")
     half = soak.seconds / 2
     soak.say(f"{soak.seconds / 60:.0f} minutes, --soak-seed {soak.seed}, Linux {os.uname().release}")
     try:
@@ -194,8 +191,8 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
         for pid in (*pids, *strangers):
             write_oom_score_adj(pid, OWN)
         with running(tmp_path, policy(300)) as daemon:
-            trouble = Trouble(daemon, tmp_path, pids, soak.chance)
-            with churn([brief, Path("/bin/true")]) as churned:
+            trouble = Trouble(daemon, pids, burst, soak.chance)
+            with churn([brief.path, Path("/bin/true")]) as churned:
                 began = time.monotonic()
                 trouble.go_on([*trouble.mild, trouble.kill], seconds=half, soak=soak)
                 soak.say("from here on one daemon")
@@ -219,8 +216,8 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
             wait_until(lambda: values(pids) == {OWN}, "their own", seconds=PATIENCE_SECONDS)
             assert values(strangers) == {OWN}
     finally:
-        kept.end()
-        others.end()
+        for program in (kept, others, burst):
+            program.end()
     assert {taken.pid for taken in samples} == {last.pid}
     assert last.resident_kib <= samples[0].resident_kib * GROWTH
     besides = [taken.descriptors - taken.watches for taken in (*samples, last)]
