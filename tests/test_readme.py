@@ -91,7 +91,7 @@ def test_ci_runs_the_command_that_the_readme_gives_for_the_tests() -> None:
 
 def test_ci_and_its_parts_are_shell() -> None:
     """They parse."""
-    for script, shell in (("run", "bash"), ("setup", "sh"), ("test", "sh")):
+    for script, shell in (("run", "bash"), ("setup", "sh"), ("smoke", "sh"), ("test", "sh")):
         subprocess.run([shell, "-n", ROOT / ".ci" / script], check=True)
 
 
