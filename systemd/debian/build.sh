@@ -91,7 +91,7 @@ assemble() {
     cat >"$source/debian/changelog" <<END
 oomguard ($version) unstable; urgency=medium
 
-  * Release $version: see /usr/share/doc/oomguard/CHANGELOG.md.gz.
+  * Release $version: see CHANGELOG.md beside this file.
 
  -- $(sed -n 's/^Maintainer: //p' "$source/debian/control")  $(date -u -R -d "@$epoch")
 END
