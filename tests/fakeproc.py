@@ -55,6 +55,7 @@ class FakeProc:
         (root / "sys" / "vm").mkdir(parents=True)
         (root / "sys" / "kernel" / "random").mkdir(parents=True)
         (root / "sys" / "kernel" / "random" / "boot_id").write_text("fake-boot\n")
+        (root / "sys" / "kernel" / "osrelease").write_text("6.12.0\n")
         self.meminfo()
 
     def procfs(self) -> Procfs:
@@ -104,6 +105,18 @@ class FakeProc:
         if process.in_user_namespace:
             (folder / "uid_map").write_text("0 100000 65536\n")
         (folder / "oom_score_adj").write_text(f"{process.oom_score_adj}\n")
+
+    def hold(self, pid: int, *, rss_pages: int, score: int = 666) -> None:
+        """Give a process memory, all of it its own, and the score that the kernel states."""
+        folder = self.root / str(pid)
+        before, _, fields = (folder / "stat").read_bytes().rpartition(b") ")
+        cells = fields.split()
+        cells[21] = b"%d" % rss_pages
+        (folder / "stat").write_bytes(before + b") " + b" ".join(cells) + b"\n")
+        held = f"VmRSS:\t{rss_pages * 4} kB\nRssAnon:\t{rss_pages * 4} kB\nVmPTE:\t0 kB\nVmSwap:\t0 kB\n"
+        with (folder / "status").open("a") as status:
+            status.write(held)
+        (folder / "oom_score").write_text(f"{score}\n")
 
     def pids(self) -> list[int]:
         """Return the pids there are."""

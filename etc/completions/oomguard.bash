@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/oomguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_oomguard_subparsers=(check plan apply run restore status explain schema)
+_shtab_oomguard_subparsers=(check plan apply run restore status explain rank schema)
 
 _shtab_oomguard_check_option_strings=(-h --help --policy --json --proc --host --strict)
 _shtab_oomguard_plan_option_strings=(-h --help --policy --state-dir --proc --json)
@@ -14,6 +14,7 @@ _shtab_oomguard_run_option_strings=(-h --help --policy --state-dir --proc)
 _shtab_oomguard_restore_option_strings=(-h --help --state-dir --proc --json)
 _shtab_oomguard_status_option_strings=(-h --help --policy --state-dir --proc --json)
 _shtab_oomguard_explain_option_strings=(-h --help --policy --proc --json)
+_shtab_oomguard_rank_option_strings=(-h --help --policy --state-dir --proc --cgroup --limit --json --watch --interval)
 _shtab_oomguard_schema_option_strings=(-h --help)
 _shtab_oomguard_option_strings=(-h --help --version)
 
@@ -36,8 +37,11 @@ _shtab_oomguard_status___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_explain_pos_0_COMPGEN=_oomguard_processes
 _shtab_oomguard_explain___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_explain___proc_COMPGEN=_shtab_compgen_dirs
+_shtab_oomguard_rank___policy_COMPGEN=_shtab_compgen_files
+_shtab_oomguard_rank___state_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_oomguard_rank___proc_COMPGEN=_shtab_compgen_dirs
 
-_shtab_oomguard_pos_0_choices=(check plan apply run restore status explain schema)
+_shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank schema)
 
 _shtab_oomguard_check__h_nargs=0
 _shtab_oomguard_check___help_nargs=0
@@ -61,6 +65,10 @@ _shtab_oomguard_status___json_nargs=0
 _shtab_oomguard_explain__h_nargs=0
 _shtab_oomguard_explain___help_nargs=0
 _shtab_oomguard_explain___json_nargs=0
+_shtab_oomguard_rank__h_nargs=0
+_shtab_oomguard_rank___help_nargs=0
+_shtab_oomguard_rank___json_nargs=0
+_shtab_oomguard_rank___watch_nargs=0
 _shtab_oomguard_schema__h_nargs=0
 _shtab_oomguard_schema___help_nargs=0
 _shtab_oomguard_pos_0_nargs=A...

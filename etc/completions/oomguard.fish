@@ -50,8 +50,8 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check plan apply run restore status explain schema
-set -g _shtab_oomguard_opts_with_value --policy --proc --state-dir
+set -g _shtab_oomguard_commands check plan apply run restore status explain rank schema
+set -g _shtab_oomguard_opts_with_value --cgroup --interval --limit --policy --proc --state-dir
 
 complete -c oomguard -e
 complete -c oomguard -f
@@ -99,5 +99,15 @@ complete -c oomguard -n '_shtab_oomguard_using explain' -l policy -xka "(__fish_
 complete -c oomguard -n '_shtab_oomguard_using explain' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
 complete -c oomguard -n '_shtab_oomguard_using explain' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using explain; and test $_shtab_oomguard_npos -eq 0' -ka "(ps -e -o comm= | LC_ALL=C grep -x '[A-Za-z0-9][A-Za-z0-9_.@+-]*' | sort -u)" -d 'a pid, or a process name'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a rank -d 'Show whom the kernel would kill first, now and under the policy.'
+complete -c oomguard -n '_shtab_oomguard_using rank' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'the policy; drop-ins are *.yaml in the .d folder beside it (default: /etc/oomguard.yaml)'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l state-dir -xka "(__fish_complete_directories)" -d 'folder of ledger, lock and status (default: /run/oomguard)'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l cgroup -x -d 'rank what lives in a memory cgroup, against its limit'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l limit -x -d 'processes to show, 0 for all (default: 20, and all with --json)'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l json -d 'print JSON for programs'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l watch -d 'draw it anew until q is pressed'
+complete -c oomguard -n '_shtab_oomguard_using rank' -l interval -x -d 'for --watch (default: 2)'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a schema -d 'Print the JSON Schema of the policy, for editors.'
 complete -c oomguard -n '_shtab_oomguard_using schema' -s h -l help -d 'show this help message and exit'

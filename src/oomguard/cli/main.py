@@ -113,6 +113,23 @@ examples:
 exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
 """
 
+_RANK = """\
+Reckoned from the kernel's own formula: what a process holds in RAM, swap and page
+tables, and its oom_score_adj. SCORE is /proc/PID/oom_score. Without a policy file only
+the kernel's order is shown. See docs/rank.md.
+
+examples:
+  oomguard rank
+  oomguard rank --policy ./new.yaml              who would go first under a new policy?
+  oomguard rank --cgroup /system.slice/app.service   when that one's limit is reached
+  oomguard rank --watch
+
+keys of --watch: k kill order, p order under the policy, m memory, v value, n name,
+                 / filter, Esc no filter, arrows and Page Up/Down scroll, q quit
+
+exit codes: 0 shown, 1 it cannot be reckoned, 78 the policy is not valid
+"""
+
 _SCHEMA = """\
 For completion and checks while you type; editors that use yaml-language-server find it
 by the first line of the shipped policy.
@@ -245,8 +262,49 @@ def build_parser() -> argparse.ArgumentParser:
         detail=_EXPLAIN,
     )
     explain.add_argument("process", metavar="PID|NAME", help="a pid, or a process name")
+    rank = verb(
+        "rank",
+        "show whom the kernel would kill first, now and under the policy",
+        policy,
+        state,
+        proc,
+        detail=_RANK,
+    )
+    rank.add_argument(
+        "--cgroup", metavar="PATH", help="rank what lives in a memory cgroup, against its limit"
+    )
+    rank.add_argument(
+        "--limit",
+        metavar="N",
+        type=_count,
+        help="processes to show, 0 for all (default: 20, and all with --json)",
+    )
+    shown = rank.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print JSON for programs")
+    shown.add_argument("--watch", action="store_true", help="draw it anew until q is pressed")
+    rank.add_argument(
+        "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="for --watch (default: 2)"
+    )
     verb("schema", "print the JSON Schema of the policy, for editors", detail=_SCHEMA)
     return parser
+
+
+def _count(text: str) -> int:
+    """Read a number of rows."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """Read an interval; shorter than a tenth of a second would only heat the machine."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"must be seconds from 0.1 to 86400, got {text!r}")
+    return seconds
 
 
 def run_verb(arguments: list[str]) -> int:

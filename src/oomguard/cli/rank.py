@@ -1,0 +1,200 @@
+"""`oomguard rank`: whom the kernel would kill first, now and under the policy."""
+
+import os
+import pwd
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from oomguard.cli.host import load_policy, open_planner
+from oomguard.cli.main import DEFAULT_POLICY
+from oomguard.core.badness import adj_pages, cgroup_pages, era_of, global_pages
+from oomguard.core.errors import OomguardError
+from oomguard.core.policy import Policy
+from oomguard.core.ranking import Domain, Verdict, rank
+from oomguard.core.text import printable
+from oomguard.kernel.memcg import (
+    Memcg,
+    ancestors,
+    group_killed_with,
+    members,
+    open_memcg,
+    read_limits,
+    read_used_bytes,
+)
+from oomguard.kernel.procfs import GONE
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.kernel.usage import PAGE_KIB, observe_candidates
+from oomguard.report.document import print_json
+from oomguard.report.ranking import View, label, rank_document
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from oomguard.core.badness import Era
+    from oomguard.core.commit import Memory
+    from oomguard.core.ranking import Candidate, Ranked
+    from oomguard.kernel.procfs import ProcessHandle
+    from oomguard.reconcile.planner import Planner
+
+_LIMIT = 20
+_SWAPPINESS = 60
+"""The kernel's default, where the sysctl cannot be read."""
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Show the kill order once, or again and again."""
+    if options.watch:
+        from oomguard.cli.watch import refuse_no_terminal, watch
+
+        refuse_no_terminal()
+        ranker = open_ranker(options)
+        return watch(ranker.look, interval_seconds=options.interval)
+    view = open_ranker(options).look()
+    if options.json:
+        print_json(rank_document(view, limit=options.limit or 0))
+    else:
+        from oomguard.report.rank_table import print_ranking
+
+        print_ranking(view, limit=_LIMIT if options.limit is None else options.limit)
+    return 0
+
+
+def open_ranker(options: "argparse.Namespace") -> "Ranker":
+    """Hold the policy, if there is one, and the cgroup, if one is asked for, against this host."""
+    # A host without a policy has a kill order, too.
+    has_policy = options.policy != DEFAULT_POLICY or os.path.exists(options.policy)
+    planner = open_planner(options, load_policy(options) if has_policy else Policy())
+    memcg = None if options.cgroup is None else open_memcg(planner.procfs, options.cgroup)
+    return Ranker(planner, memcg, has_policy=has_policy)
+
+
+class Ranker:
+    """Looks at every process as the OOM killer would, as often as asked."""
+
+    def __init__(self, planner: "Planner", memcg: Memcg | None, *, has_policy: bool) -> None:
+        self._planner = planner
+        self._procfs = planner.procfs
+        self._memcg = memcg
+        self._has_policy = has_policy
+        self._own_pid = os.getpid()
+        self._user = lru_cache(maxsize=1024)(_user)
+
+    def look(self) -> View:
+        """Return the kill order of this moment."""
+        memory = observe_memory(self._procfs)
+        if memory is None:
+            raise OomguardError(
+                f"{self._procfs.root}/meminfo is not there, so the total is not known",
+                hint="proc is mounted with subset=pid; name another mount with --proc",
+            )
+        domain = self._domain(memory)
+        candidates: list[Candidate] = []
+        verdicts: dict[int, Verdict] = {}
+        for candidate, handle in self._observe(domain.era):
+            candidates.append(candidate)
+            if self._has_policy:
+                verdicts[handle.pid] = self._verdict(candidate, handle)
+        if self._memcg is None or not self._memcg.is_v2:
+            # The kernel's list of tasks is in order of birth (kernel/fork.c:copy_process).
+            candidates.sort(key=lambda one: (one.identity.start_time_ticks, one.identity.pid))
+        ranked = rank(candidates, domain, verdicts if self._has_policy else None)
+        used = None if self._memcg is None else read_used_bytes(self._memcg)
+        return View(
+            domain,
+            ranked,
+            {uid: name for uid in {one.uid for one in candidates} if (name := self._user(uid))},
+            used_kib=None if used is None else used // 1024,
+            notes=list(self._notes(domain, memory, ranked)),
+        )
+
+    def _observe(self, era: "Era") -> "Iterator[tuple[Candidate, ProcessHandle]]":
+        pids = self._procfs.pids()
+        self._planner.forget_all_but(set(pids))
+        asked = pids if self._memcg is None else members(self._memcg)
+        # Whoever asks is gone before memory is.
+        return observe_candidates(self._procfs, [pid for pid in asked if pid != self._own_pid], era)
+
+    def _verdict(self, candidate: "Candidate", handle: "ProcessHandle") -> Verdict:
+        change = self._planner.process_change(handle, "policy")
+        if change is None:
+            number = self._planner.rule_of.get(handle.pid)
+            rule = None if number is None else self._planner.policy.rules[number]
+            return Verdict(candidate.oom_score_adj, rule)
+        if change.refusal is not None:
+            return Verdict(change.before, change.rule, change.refusal.reason)
+        return Verdict(change.after, change.rule)
+
+    def _domain(self, memory: "Memory") -> Domain:
+        release = self._procfs.read("sys/kernel/osrelease").decode("ascii", "replace").strip()
+        era = era_of(release)
+        if era is None:
+            raise OomguardError(
+                f"Linux {release} chooses by another formula, which oomguard does not know",
+                hint="oom_score_adj came with Linux 2.6.36",
+            )
+        if self._memcg is None:
+            total = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
+            return Domain(total, PAGE_KIB, era=era)
+        pages = self._limit_pages(self._memcg, memory)
+        if pages is None:
+            raise self._unlimited(self._memcg, memory)
+        return Domain(pages, PAGE_KIB, self._memcg.path, era)
+
+    def _limit_pages(self, memcg: Memcg, memory: "Memory") -> int | None:
+        host_swappiness = read_sysctl(self._procfs, "vm.swappiness")
+        limits = read_limits(
+            memcg, host_swappiness=_SWAPPINESS if host_swappiness is None else host_swappiness
+        )
+        return cgroup_pages(
+            limits, swap_total_kib=memory.swap_total_kib, is_v2=memcg.is_v2, page_kib=PAGE_KIB
+        )
+
+    def _unlimited(self, memcg: Memcg, memory: "Memory") -> OomguardError:
+        above = (one.path for one in ancestors(memcg) if self._limit_pages(one, memory) is not None)
+        limited = next(above, None)
+        way_out = "leave --cgroup out for the whole host"
+        if limited is not None:
+            way_out = f"{printable(limited)}, above it, has one: --cgroup {printable(limited)}"
+        return OomguardError(
+            f"{printable(memcg.path)} has no memory limit, so it never runs out of memory by itself",
+            hint=way_out,
+        )
+
+    def _notes(self, domain: Domain, memory: "Memory", ranked: "list[Ranked]") -> "Iterator[str]":
+        """Yield what else decides, beside the order."""
+        panic = read_sysctl(self._procfs, "vm.panic_on_oom")
+        if panic == 2 or (panic and self._memcg is None):
+            yield f"vm.panic_on_oom is {panic}: the kernel does not kill, it panics"
+        if self._memcg is None and read_sysctl(self._procfs, "vm.oom_kill_allocating_task"):
+            yield "vm.oom_kill_allocating_task is 1: whoever asks for memory is killed, and not in this order"
+        if adj_pages(domain.total_pages) == 0:
+            yield "Less than 1000 pages in all: oom_score_adj weighs nothing here, except -1000"
+        if self._memcg is not None:
+            for one in ancestors(self._memcg):
+                pages = self._limit_pages(one, memory)
+                if pages is not None and pages < domain.total_pages:
+                    yield f"{printable(one.path)}, above it, has a lower limit and runs out first"
+        if ranked and ranked[0].now.place is not None:
+            group = self._group(ranked[0].candidate)
+            if group:
+                name = label(ranked[0].candidate)
+                yield f"With {name} all of {printable(group)} dies: memory.oom.group is set"
+
+    def _group(self, victim: "Candidate") -> str:
+        handle = self._procfs.open(victim.identity.pid)
+        if handle is None:
+            return ""
+        with handle:
+            try:
+                memcg = self._memcg or open_memcg(self._procfs, "/")
+                return group_killed_with(memcg, handle.cgroup)
+            except (*GONE, OomguardError):
+                return ""
+
+
+def _user(uid: int) -> str | None:
+    try:
+        return printable(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return None

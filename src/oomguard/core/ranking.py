@@ -1,0 +1,137 @@
+"""The kernel's kill order: now, and as it would be with the values a policy gives."""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from oomguard.core.badness import CURRENT, Era, Usage, badness, kill_order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from oomguard.core.policy import Rule
+    from oomguard.core.process import Identity
+
+Exemption = Literal["", "init", "in vfork, or dying"]
+
+
+class Domain(NamedTuple):
+    """The memory that runs out: `cgroup` is "" for the whole host."""
+
+    total_pages: int
+    page_kib: int = 4
+    cgroup: str = ""
+    era: Era = CURRENT
+
+
+class Candidate(NamedTuple):
+    """A process as the OOM killer sees it.
+
+    `kernel_score` is its /proc/PID/oom_score, always reckoned against the whole host; None where
+    it could not be read. `freed_kib` is what its death gives back: anonymous memory, swap and page
+    tables; what it shares with others or maps from files is not its own.
+    """
+
+    identity: "Identity"
+    comm: bytes
+    uid: int
+    oom_score_adj: int
+    usage: Usage
+    freed_kib: int
+    exemption: Exemption = ""
+    is_admin: bool = False
+    kernel_score: int | None = None
+
+
+class Verdict(NamedTuple):
+    """What a policy makes of a process: its value, the rule that holds it, and why not where refused."""
+
+    oom_score_adj: int
+    rule: "Rule | None" = None
+    refused: str = ""
+
+
+class Standing(NamedTuple):
+    """A place in the kill order, from 1; None for one that is never killed, as is its badness."""
+
+    place: int | None
+    badness: int | None
+    oom_score_adj: int
+
+
+class Ranked(NamedTuple):
+    """A process, where it stands now, and where it would under the policy; None if there is no policy."""
+
+    candidate: Candidate
+    now: Standing
+    new: Standing | None = None
+    rule: "Rule | None" = None
+    refused: str = ""
+
+
+class Reserve(NamedTuple):
+    """What is killed before the first process that is protected: one whose value is below 0.
+
+    `before` is that process, None if there is none to be killed at all.
+    """
+
+    kib: int
+    processes: int
+    before: Candidate | None
+
+
+def rank(
+    candidates: "Sequence[Candidate]", domain: Domain, verdicts: "Mapping[int, Verdict] | None" = None
+) -> list[Ranked]:
+    """Return all candidates, the first victim first and those that are never killed last.
+
+    `candidates` are in the order in which the kernel scans them: it decides between equals.
+    `verdicts` are the policy's, by pid; a process without one keeps its value.
+    """
+    now = _standings(candidates, domain, [one.oom_score_adj for one in candidates])
+    if verdicts is None:
+        ranked = [Ranked(one, standing) for one, standing in zip(candidates, now, strict=True)]
+    else:
+        found = [verdicts.get(one.identity.pid, Verdict(one.oom_score_adj)) for one in candidates]
+        new = _standings(candidates, domain, [verdict.oom_score_adj for verdict in found])
+        ranked = [
+            Ranked(one, before, after, verdict.rule, verdict.refused)
+            for one, before, after, verdict in zip(candidates, now, new, found, strict=True)
+        ]
+    return sorted(ranked, key=lambda one: one.now.place or len(ranked) + 1)
+
+
+def reserve(standings: "Sequence[tuple[Candidate, Standing]]") -> Reserve:
+    """Return how much is killed before the first protected process is reached."""
+    kib = processes = 0
+    for candidate, standing in sorted(standings, key=lambda one: one[1].place or 0):
+        if standing.place is None:
+            continue
+        if standing.oom_score_adj < 0:
+            return Reserve(kib, processes, candidate)
+        kib += candidate.freed_kib
+        processes += 1
+    return Reserve(kib, processes, None)
+
+
+def reserve_now(ranked: "Sequence[Ranked]") -> Reserve:
+    """Return the reserve with the values processes have."""
+    return reserve([(one.candidate, one.now) for one in ranked])
+
+
+def reserve_new(ranked: "Sequence[Ranked]") -> Reserve | None:
+    """Return the reserve with the values the policy gives; None if there is no policy."""
+    return reserve([(one.candidate, one.new) for one in ranked if one.new]) if _has_policy(ranked) else None
+
+
+def _has_policy(ranked: "Sequence[Ranked]") -> bool:
+    return any(one.new is not None for one in ranked)
+
+
+def _standings(candidates: "Sequence[Candidate]", domain: Domain, values: "Sequence[int]") -> list[Standing]:
+    points = [
+        None
+        if one.exemption
+        else badness(one.usage, value, domain.total_pages, era=domain.era, is_admin=one.is_admin)
+        for one, value in zip(candidates, values, strict=True)
+    ]
+    places = {at: place for place, at in enumerate(kill_order(points, era=domain.era), 1)}
+    return [Standing(places.get(at), points[at], value) for at, value in enumerate(values)]

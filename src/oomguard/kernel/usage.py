@@ -1,0 +1,134 @@
+"""What the OOM killer counts of a process, in the kernel's own numbers.
+
+The resident set is field 24 of stat: there, as in oom_badness, the kernel takes get_mm_rss, whose counters
+lag behind by what each CPU still holds back. `VmRSS:` is exact since Linux 6.17, and so may differ
+from the number that decides.
+"""
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.badness import CURRENT, Usage
+from oomguard.core.ranking import Candidate, Exemption
+from oomguard.kernel.procfs import GONE, HIDDEN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from oomguard.core.badness import Era
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
+
+_CAP_SYS_ADMIN = 1 << 21
+_INIT_PID = 1
+_TELLING_FLOOR = -998
+"""Below, a score of 0 may also be what the formula gives."""
+
+PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+class Held(NamedTuple):
+    """The memory of a process: what counts, what its death gives back, and whether it has CAP_SYS_ADMIN."""
+
+    usage: Usage
+    freed_kib: int
+    is_admin: bool
+
+
+def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held | None:
+    """Parse /proc/PID/stat and status; None for a task that has no memory, as a kernel thread."""
+    fields = _fields(status)
+    if b"VmRSS" not in fields:
+        return None
+    rss = int(stat[stat.rindex(b")") + 2 :].split()[21])
+    swap_kib = fields.get(b"VmSwap", 0)
+    # Linux before 4.15 tells the upper levels apart.
+    tables_kib = fields.get(b"VmPTE", 0) + fields.get(b"VmPMD", 0)
+    anonymous_kib = fields.get(b"RssAnon", fields[b"VmRSS"])
+    return Held(
+        Usage(rss, swap_kib // page_kib, tables_kib // page_kib),
+        anonymous_kib + swap_kib + tables_kib,
+        bool(fields.get(b"CapEff", 0) & _CAP_SYS_ADMIN),
+    )
+
+
+def _fields(status: bytes) -> dict[bytes, int]:
+    found = {}
+    for line in status.splitlines():
+        key, _, rest = line.partition(b":\t")
+        if key.startswith((b"Vm", b"RssAnon")):
+            found[key] = int(rest.split()[0])
+        elif key == b"CapEff":
+            found[key] = int(rest, 16)
+    return found
+
+
+def read_held(handle: "ProcessHandle") -> Held | None:
+    """Read what a process holds; None if it has no memory of its own. Raises one of GONE."""
+    stat = handle.read("stat")
+    held = parse_held(stat, handle.read("status"))
+    if held is None and int(stat[stat.rindex(b")") + 2 :].split()[17]) > 1:
+        # The main thread has ended, the process has not (mm/oom_kill.c:find_lock_task_mm).
+        for tid in handle.threads():
+            with suppress(*GONE):
+                held = parse_held(handle.read(f"task/{tid}/stat"), handle.read(f"task/{tid}/status"))
+            if held is not None:
+                break
+    return held
+
+
+def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidate | None:
+    """Return a process as the OOM killer sees it; None for what has no memory, or is gone."""
+    try:
+        held = None if handle.stat.is_kernel_thread else read_held(handle)
+        if held is None:
+            return None
+        value = handle.read_oom_score_adj()
+        score = _read_oom_score(handle)
+        return Candidate(
+            identity=handle.identity,
+            comm=handle.comm,
+            uid=handle.uid,
+            oom_score_adj=value,
+            usage=held.usage,
+            freed_kib=held.freed_kib,
+            exemption=_exemption(handle.pid, value, score, era),
+            is_admin=held.is_admin,
+            kernel_score=score,
+        )
+    except (*GONE, HIDDEN):
+        return None
+
+
+def observe_candidates(
+    procfs: "Procfs", pids: "Iterable[int]", era: "Era" = CURRENT
+) -> "Iterator[tuple[Candidate, ProcessHandle]]":
+    """Yield each candidate with its process held open; it closes on the next step."""
+    for pid in pids:
+        handle = procfs.open(pid)
+        if handle is None:
+            continue
+        with handle:
+            candidate = observe_candidate(handle, era)
+            if candidate is not None:
+                yield candidate, handle
+
+
+def _exemption(pid: int, value: int, score: int | None, era: "Era") -> Exemption:
+    """Return why the kernel skips a process whatever its value is.
+
+    Since Linux 5.9 a score of 0 says that it does; before, every small process has it. Init is told
+    by its pid, unless its score tells that it is only a container's.
+    """
+    if pid == _INIT_PID and not score:
+        return "init"
+    if score == 0 and era.least is None and value > _TELLING_FLOOR:
+        return "in vfork, or dying"
+    return ""
+
+
+def _read_oom_score(handle: "ProcessHandle") -> int | None:
+    try:
+        return int(handle.read("oom_score"))
+    except FileNotFoundError:
+        return None  # a tree made for tests

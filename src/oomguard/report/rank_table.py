@@ -1,0 +1,141 @@
+"""The kill order as a table, for a page and for a screen that is drawn again and again."""
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from oomguard.core.text import printable
+from oomguard.report.ranking import View, exemption, summary
+from oomguard.report.tables import bar, console, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from oomguard.core.ranking import Ranked, Standing
+
+_BAR_CELLS = 6
+_USER_CELLS = 8
+_NAME_CELLS = 20
+"""A name is 15 bytes; what had to be escaped is longer."""
+
+
+def print_ranking(view: View, *, limit: int) -> None:
+    """Print the summary and the first `limit` processes, 0 for all."""
+    out = console()
+    print_summary(view, out)
+    shown = view.ranked[:limit] if limit else view.ranked
+    out.print()
+    out.print(rank_table(view, shown))
+    hidden = len(view.ranked) - len(shown)
+    if hidden:
+        out.print(f"and {hidden} more; --limit 0 shows all")
+
+
+def print_summary(view: View, out: "Console") -> None:
+    """Print the summary, the notes so that they are seen."""
+    for line in summary(view):
+        out.print(line, style="yellow" if line in view.notes else "")
+
+
+def rank_table(view: View, shown: "Iterable[Ranked]") -> "Table":
+    """Return the table of the processes in `shown`, in that order.
+
+    NOW is the place in the kernel's order, NEW the one under the policy. MEMORY is what the kernel counts.
+    """
+    headings = ["NOW", "NEW", "SCORE", "PID", "NAME", "USER", "MEMORY", "", "VALUE", "RULE"]
+    if not view.has_policy:
+        headings = [name for name in headings if name not in ("NEW", "RULE")]
+    made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "VALUE"))
+    made.collapse_padding = True
+    for column in made.columns:
+        column.no_wrap = column.header != "RULE"  # the one that gives way where there is no room
+        column.overflow = "ellipsis"
+        column.max_width = _NAME_CELLS if column.header == "NAME" else None
+    worst = max((one.now.badness or 0 for one in view.ranked), default=0)
+    for one in shown:
+        cells = _cells(one, view, worst)
+        made.add_row(*(cells[name] for name in headings))
+    return made
+
+
+def _cells(one: "Ranked", view: View, worst: int) -> "dict[str, str | Text]":
+    candidate = one.candidate
+    pages = sum(candidate.usage)
+    user = view.users.get(candidate.uid, str(candidate.uid))
+    return {
+        "NOW": _place(one.now),
+        "NEW": "" if one.new is None else _moved(one.now, one.new),
+        "SCORE": "" if candidate.kernel_score is None else str(candidate.kernel_score),
+        "PID": str(candidate.identity.pid),
+        "NAME": printable(candidate.comm),
+        "USER": user if len(user) <= _USER_CELLS else user[: _USER_CELLS - 1] + "+",
+        "MEMORY": compact(pages * view.domain.page_kib),
+        "": bar(max(one.now.badness or 0, 0), worst, _BAR_CELLS),
+        "VALUE": _value(one),
+        "RULE": _rule(one),
+    }
+
+
+def _place(standing: "Standing") -> str:
+    return "never" if standing.place is None else str(standing.place)
+
+
+def _moved(now: "Standing", new: "Standing") -> Text:
+    if now.place == new.place:
+        return Text(_place(new))
+    safer = new.place is None or (now.place is not None and new.place > now.place)
+    return Text(_place(new), style="green" if safer else "red")
+
+
+def _value(one: "Ranked") -> Text:
+    before = one.now.oom_score_adj
+    if one.new is None or one.new.oom_score_adj == before:
+        return Text(str(before))
+    after = one.new.oom_score_adj
+    return Text(f"{before}→{after}", style="green" if after < before else "red")
+
+
+def _rule(one: "Ranked") -> Text:
+    if one.refused:
+        return _cut(f"refused: {one.rule.label if one.rule else ''}", "yellow")
+    if one.rule is not None:
+        return _cut(one.rule.label)
+    return _cut(exemption(one.candidate, one.now), "dim")
+
+
+def _cut(text: str, style: str = "") -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
+def compact(amount_kib: int) -> str:
+    """Write an amount of KiB in at most five cells, as top does: `812M`, `1.2G`."""
+    size = float(amount_kib)
+    for unit in "KMGT":
+        if round(size) < 1000 or unit == "T":
+            return f"{size:.0f}{unit}" if size >= 10 or unit == "K" else f"{size:.1f}{unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def sort_keys() -> "dict[str, str]":
+    """Return what the rows may be sorted by, by the key that chooses it."""
+    return {"k": "kill order", "p": "order under the policy", "m": "memory", "v": "value", "n": "name"}
+
+
+def sorted_by(key: str, ranked: "Sequence[Ranked]") -> "list[Ranked]":
+    """Return the rows in another order; equals stay in the kernel's."""
+    never = len(ranked) + 1
+    match key:
+        case "p":
+            return sorted(ranked, key=lambda one: (one.new or one.now).place or never)
+        case "m":
+            return sorted(ranked, key=lambda one: -sum(one.candidate.usage))
+        case "v":
+            return sorted(ranked, key=lambda one: -one.now.oom_score_adj)
+        case "n":
+            return sorted(ranked, key=lambda one: one.candidate.comm)
+        case _:
+            return list(ranked)

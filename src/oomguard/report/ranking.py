@@ -1,0 +1,135 @@
+"""The kill order in words and as JSON. Keys are stable; new ones may be added."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oomguard.core.badness import adj_pages
+from oomguard.core.commit import kib
+from oomguard.core.policy import counted
+from oomguard.core.ranking import Domain, Ranked, Reserve, Standing, reserve_new, reserve_now
+from oomguard.core.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from oomguard.core.ranking import Candidate
+
+FORMAT = 1
+
+
+class View(NamedTuple):
+    """Everything that is shown of a kill order at one moment.
+
+    `used_kib` is what a cgroup holds, None for the whole host. `notes` are what else decides.
+    """
+
+    domain: Domain
+    ranked: "Sequence[Ranked]"
+    users: "Mapping[int, str]"
+    used_kib: int | None = None
+    notes: "Sequence[str]" = ()
+
+    @property
+    def has_policy(self) -> bool:
+        """Whether a policy's order is there to compare with."""
+        return any(one.new is not None for one in self.ranked)
+
+
+def summary(view: View) -> "Iterator[str]":
+    """Yield what matters most, a sentence a line."""
+    domain = view.domain
+    total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
+    weighs = f"one point of oom_score_adj weighs {kib(point)}"
+    if domain.cgroup:
+        used = "" if view.used_kib is None else f", {kib(view.used_kib)} used"
+        yield f"{printable(domain.cgroup)}: {kib(total)} at most{used}; {weighs}."
+    else:
+        yield f"{kib(total)} of RAM and swap; {weighs}."
+    yield f"Killable before a protected process: {_reserve(reserve_now(view.ranked))}."
+    after = reserve_new(view.ranked)
+    if after is not None:
+        yield f"Under the policy: {_reserve(after)}."
+    yield from view.notes
+
+
+def _reserve(found: Reserve) -> str:
+    amount = f"{kib(found.kib)} in {counted(found.processes, 'process', 'es')}"
+    if found.before is None:
+        return f"{amount}, all there is"
+    return f"{amount}, then {label(found.before)}"
+
+
+def label(candidate: "Candidate") -> str:
+    """Return `sshd[812]`."""
+    return f"{printable(candidate.comm)}[{candidate.identity.pid}]"
+
+
+def rank_document(view: View, *, limit: int = 0) -> dict[str, Any]:
+    """Return the view as JSON; `limit` keeps that many processes, 0 all."""
+    domain = view.domain
+    after = reserve_new(view.ranked)
+    return {
+        "format": FORMAT,
+        "domain": {
+            "cgroup": printable(domain.cgroup) or None,
+            "total_bytes": domain.total_pages * domain.page_kib * 1024,
+            "used_bytes": None if view.used_kib is None else view.used_kib * 1024,
+            "page_bytes": domain.page_kib * 1024,
+            "pages_per_point": adj_pages(domain.total_pages),
+        },
+        "killable": {
+            "now": _reserve_document(reserve_now(view.ranked)),
+            "policy": None if after is None else _reserve_document(after),
+        },
+        "notes": list(view.notes),
+        "processes": [
+            _document(one, view.users, domain.page_kib)
+            for one in (view.ranked[:limit] if limit else view.ranked)
+        ],
+    }
+
+
+def _reserve_document(found: Reserve) -> dict[str, Any]:
+    before = found.before
+    return {
+        "bytes": found.kib * 1024,
+        "processes": found.processes,
+        "before": None if before is None else {"pid": before.identity.pid, "comm": printable(before.comm)},
+    }
+
+
+def _document(one: Ranked, users: "Mapping[int, str]", page_kib: int) -> dict[str, Any]:
+    candidate = one.candidate
+    page = page_kib * 1024
+    return {
+        "pid": candidate.identity.pid,
+        "start_time_ticks": candidate.identity.start_time_ticks,
+        "comm": printable(candidate.comm),
+        "uid": candidate.uid,
+        "user": users.get(candidate.uid),
+        "rss_bytes": candidate.usage.rss * page,
+        "swap_bytes": candidate.usage.swap * page,
+        "page_table_bytes": candidate.usage.page_tables * page,
+        "freed_bytes": candidate.freed_kib * 1024,
+        "oom_score": candidate.kernel_score,
+        "exempt": exemption(candidate, one.now) or None,
+        "now": _standing(one.now),
+        "policy": None if one.new is None else _standing(one.new),
+        "rule": None if one.rule is None else one.rule.label,
+        "source": None if one.rule is None else one.rule.source,
+        "refused": one.refused or None,
+    }
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    return {
+        "place": standing.place,
+        "badness": standing.badness,
+        "oom_score_adj": standing.oom_score_adj,
+    }
+
+
+def exemption(candidate: "Candidate", standing: Standing) -> str:
+    """Return why a process is never killed, "" if it may be."""
+    if candidate.exemption:
+        return candidate.exemption
+    return "" if standing.place is not None else "oom_score_adj -1000"

@@ -1,0 +1,368 @@
+"""`oomguard rank`: the kernel's order, the policy's, and a screen that can be left."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakeproc import FakeKernel, FakeProc
+from oomguard.__main__ import main
+from oomguard.core.process import Identity, Process
+
+POLICY = """\
+rules:
+  - name: database
+    user: 999
+    oom_score_adj: -900
+  - name: impostor
+    oom_score_adj: -900
+  - name: batch
+    oom_score_adj: 500
+"""
+
+KIB_TOTAL = 4 * 1024 * 1024  # 1,048,576 pages: a point weighs 1048
+
+Rank = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def rank(
+    proc: FakeProc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Rank:
+    """Return what runs the verb on a host with a database, a batch job and an impostor."""
+    proc.meminfo(MemTotal=KIB_TOTAL)
+    population = [
+        (1, b"init", 0, 0, 3000, 0),
+        (10, b"database", 999, 0, 500_000, 984),
+        (11, b"batch", 1000, 0, 10_000, 673),
+        (12, b"impostor", 1000, 0, 20_000, 679),
+        (13, b"udevd", 0, -1000, 5_000, 0),
+        (14, b"shell\x1b[31m", 1000, 0, 900, 667),
+    ]
+    for pid, comm, uid, value, pages, score in population:
+        proc.process(Process(Identity(pid, pid), comm, uid=uid, oom_score_adj=value))
+        proc.hold(pid, rss_pages=pages, score=score)
+    proc.process(Process(Identity(2, 2), b"kthreadd"), kernel_thread=True)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY)
+    monkeypatch.setattr("oomguard.cli.host.Procfs", FakeKernel)
+    monkeypatch.setattr("oomguard.cli.rank.PAGE_KIB", 4)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def call(*arguments: str, given: bool = True) -> tuple[int, str, str]:
+        argv = [
+            "oomguard",
+            "rank",
+            "--proc",
+            str(proc.root),
+            "--state-dir",
+            str(tmp_path / "none"),
+            *arguments,
+        ]
+        monkeypatch.setattr(sys, "argv", [*argv, "--policy", str(policy)] if given else argv)
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def documents(out: str) -> dict[int, dict[str, Any]]:
+    """Return the processes of a document by pid."""
+    return {one["pid"]: one for one in json.loads(out)["processes"]}
+
+
+def test_the_order_is_the_kernels_and_beside_it_the_policys(rank: Rank) -> None:
+    """Kernel threads are left out; those that are never killed come last."""
+    code, out, _ = rank("--json")
+    found = documents(out)
+    assert code == 0
+    assert [*found] == [10, 12, 11, 14, 1, 13]
+    places = {pid: (one["now"]["place"], one["policy"]["place"]) for pid, one in found.items()}
+    assert places == {10: (1, 4), 12: (2, 2), 11: (3, 1), 14: (4, 3), 1: (None, None), 13: (None, None)}
+    assert found[10]["policy"] == {"place": 4, "badness": 500_000 - 900 * 1048, "oom_score_adj": -900}
+    assert found[10]["rule"] == "name=database user=999"
+    assert found[10]["source"].endswith("policy.yaml:2")
+    assert found[1]["exempt"] == "init"
+    assert found[13]["exempt"] == "oom_score_adj -1000"
+
+
+def test_a_refused_rule_gives_nothing_and_says_why(rank: Rank) -> None:
+    """An impostor keeps its place."""
+    _, out, _ = rank("--json")
+    impostor = documents(out)[12]
+    assert impostor["policy"]["oom_score_adj"] == 0
+    assert "may call any program that name" in impostor["refused"]
+
+
+def test_the_headline_is_what_is_killable_before_a_protected_process(rank: Rank) -> None:
+    """In the document with the process that is reached, in the table as a sentence."""
+    _, out, _ = rank("--json")
+    killable = json.loads(out)["killable"]
+    assert killable["now"] == {"bytes": 530_900 * 4096, "processes": 4, "before": None}
+    assert killable["policy"] == {
+        "bytes": 30_900 * 4096,
+        "processes": 3,
+        "before": {"pid": 10, "comm": "database"},
+    }
+    _, out, _ = rank()
+    assert "Killable before a protected process: 2.0 GiB in 4 processes, all there is." in out
+    assert "Under the policy: 120.7 MiB in 3 processes, then database[10]." in out
+
+
+def test_the_table_fits_80_columns_and_escapes_names(rank: Rank) -> None:
+    """It is plain where nobody looks, too: no escape sequence gets through."""
+    code, out, _ = rank()
+    assert code == 0
+    assert "\x1b" not in out
+    assert "shell\\x1b[31m" in out
+    assert max(map(len, out.splitlines())) <= 80
+    row = next(line for line in out.splitlines() if "database" in line and "0→-900" in line)
+    assert row.split()[:4] == ["1", "4", "984", "10"]
+
+
+def test_a_limit_keeps_the_first_and_says_how_many_more(rank: Rank) -> None:
+    """0 is no limit."""
+    _, out, _ = rank("--limit", "2")
+    assert "and 4 more; --limit 0 shows all" in out
+    assert "batch" not in out
+    _, out, _ = rank("--limit", "0")
+    assert "more" not in out
+    _, out, _ = rank("--json", "--limit", "1")
+    assert [*documents(out)] == [10]
+
+
+def test_without_a_policy_file_it_is_the_kernels_order_alone(
+    rank: Rank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A host that has none is asked about as well; but a file that was named must be there."""
+    monkeypatch.setattr("oomguard.cli.main.DEFAULT_POLICY", str(tmp_path / "nowhere.yaml"))
+    monkeypatch.setattr("oomguard.cli.rank.DEFAULT_POLICY", str(tmp_path / "nowhere.yaml"))
+    code, out, _ = rank(given=False)
+    assert code == 0
+    assert "NEW" not in out
+    code, _, err = rank("--policy", str(tmp_path / "missing.yaml"), given=False)
+    assert code == 78
+    assert "missing.yaml" in err
+
+
+def test_what_else_decides_is_said(rank: Rank, proc: FakeProc) -> None:
+    """panic_on_oom and oom_kill_allocating_task make the order moot."""
+    proc.sysctl("vm.panic_on_oom", 1)
+    proc.sysctl("vm.oom_kill_allocating_task", 1)
+    _, out, _ = rank()
+    assert "vm.panic_on_oom is 1: the kernel does not kill, it panics" in out
+    assert "whoever asks for memory is killed" in out
+
+
+def test_a_kernel_of_another_formula_is_refused(rank: Rank, proc: FakeProc) -> None:
+    """Before 2.6.36 there was no oom_score_adj."""
+    (proc.root / "sys" / "kernel" / "osrelease").write_text("2.6.32-754.el6\n")
+    code, _, err = rank()
+    assert code == 1
+    assert "2.6.32-754.el6 chooses by another formula" in err
+
+
+@pytest.fixture
+def mount(proc: FakeProc, tmp_path: Path) -> Path:
+    """Mount cgroups: /app with 400 MiB, the batch job and the shell in it, and /free above nothing."""
+    folder = tmp_path / "cgroup"
+    (proc.root / "self").mkdir()
+    (proc.root / "self" / "mountinfo").write_text(f"31 20 0:27 / {folder} rw - cgroup2 none rw\n")
+    for path, limit in {"app": 400 << 20, "app/free": "max", "idle": "max"}.items():
+        (folder / path).mkdir(parents=True)
+        (folder / path / "memory.max").write_text(f"{limit}\n")
+        (folder / path / "memory.swap.max").write_text("0\n")
+    (folder / "app" / "memory.current").write_text(f"{100 << 20}\n")
+    (folder / "app" / "memory.oom.group").write_text("1\n")
+    (folder / "app" / "cgroup.procs").write_text("14\n11\n")
+    for pid in (11, 14):
+        (proc.root / str(pid) / "cgroup").write_text("0::/app\n")
+    return folder
+
+
+def test_a_cgroup_is_ranked_against_its_own_limit(rank: Rank, mount: Path) -> None:
+    """Only who lives there; a point weighs a thousandth of the limit; the group goes as a whole."""
+    _, out, _ = rank("--json", "--cgroup", "/app")
+    document = json.loads(out)
+    assert document["domain"] == {
+        "cgroup": "/app",
+        "total_bytes": 400 << 20,
+        "used_bytes": 100 << 20,
+        "page_bytes": 4096,
+        "pages_per_point": 102,
+    }
+    assert {pid: one["policy"]["badness"] for pid, one in documents(out).items()} == {
+        11: 10_000 + 500 * 102,
+        14: 900,
+    }
+    assert document["notes"] == ["With batch[11] all of /app dies: memory.oom.group is set"]
+
+
+def test_a_cgroup_without_a_limit_names_the_one_that_has(rank: Rank, mount: Path) -> None:
+    """Or that there is none."""
+    code, _, err = rank("--cgroup", "/app/free")
+    assert code == 1
+    assert "/app/free has no memory limit" in err
+    assert "--cgroup /app\n" in err
+    _, _, err = rank("--cgroup", "/idle")
+    assert "leave --cgroup out" in err
+
+
+def test_watch_without_a_terminal_is_bad_usage(rank: Rank) -> None:
+    """It says what to do instead."""
+    code, _, err = rank("--watch")
+    assert code == 2
+    assert "needs a terminal" in err
+    assert "--json" in err
+
+
+@pytest.mark.parametrize("wrong", [["--limit", "-1"], ["--interval", "0"], ["--json", "--watch"]])
+def test_wrong_numbers_are_bad_usage(rank: Rank, wrong: list[str]) -> None:
+    """As everywhere."""
+    with pytest.raises(SystemExit) as caught:
+        rank(*wrong)
+    assert caught.value.code == 2
+
+
+# --watch, on a terminal
+
+ENTERED, LEFT = b"\x1b[?1049h", b"\x1b[?1049l"
+
+
+class Screen:
+    """A program on a terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.before = termios.tcgetattr(theirs)
+        command = [sys.executable, "-m", "oomguard", "rank", "--watch", "--interval", "0.2", *arguments]
+        environment = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+        self.process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, process_group=0
+        )
+        self._theirs = theirs
+        self.seen = b""
+
+    def type(self, keys: bytes) -> None:
+        """Press keys."""
+        os.write(self._ours, keys)
+
+    def wait_for(self, text: bytes) -> None:
+        """Wait until a text is drawn after all that was seen before."""
+        end = time.monotonic() + 20
+        while text not in self.seen:
+            assert time.monotonic() < end, self.seen[-3000:]
+            self.read()
+        self.seen = self.seen.partition(text)[2]
+
+    def read(self) -> None:
+        """Take what is drawn."""
+        if select.select([self._ours], [], [], 0.1)[0]:
+            self.seen += os.read(self._ours, 65536)
+
+    @property
+    def settings(self) -> list[Any]:
+        """Return how the terminal is set."""
+        return termios.tcgetattr(self._theirs)
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+
+@contextmanager
+def watched(tmp_path: Path, *arguments: str) -> Iterator[Screen]:
+    """Watch the real host under a policy."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("rules: []\n")
+    screen = Screen("--policy", str(policy), *arguments)
+    try:
+        screen.wait_for(ENTERED)
+        yield screen
+    finally:
+        screen.close()
+
+
+def test_keys_sort_filter_and_quit(tmp_path: Path) -> None:
+    """And the terminal is as it was."""
+    with watched(tmp_path) as screen:
+        screen.wait_for(b"by kill order")
+        assert screen.settings != screen.before
+        screen.type(b"m")
+        screen.wait_for(b"by memory")
+        screen.type(b"/no such name")
+        screen.wait_for(b"filter: no such name_")
+        screen.type(b"\x1b")
+        screen.wait_for(b"by memory")
+        screen.type(b"/x\r")
+        screen.wait_for(b"filter 'x'")
+        screen.type(b"\x1b[B\x1b[6~\xc3\xa4Zq")
+        screen.wait_for(LEFT)
+        assert screen.process.wait(10) == 0
+        assert screen.settings == screen.before
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)],
+)
+def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """Ctrl-C is a way to quit; others end it as they end any program, after it has cleaned up."""
+    with watched(tmp_path) as screen:
+        screen.wait_for(b"PID")
+        screen.process.send_signal(number)
+        screen.wait_for(LEFT)
+        assert screen.process.wait(10) == code
+        assert screen.settings == screen.before
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(tmp_path: Path) -> None:
+    """It stops like any program, and draws again when it is continued.
+
+    It is in the session of these tests: the kernel stops nobody whom nobody could continue.
+    """
+    with watched(tmp_path) as screen:
+        screen.wait_for(b"PID")
+        screen.process.send_signal(signal.SIGTSTP)
+        screen.wait_for(LEFT)
+        end = time.monotonic() + 10
+        while Path(f"/proc/{screen.process.pid}/stat").read_text().rpartition(") ")[2][0] != "T":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert screen.settings == screen.before
+        screen.process.send_signal(signal.SIGCONT)
+        screen.wait_for(ENTERED)
+        screen.type(b"q")
+        screen.wait_for(LEFT)
+        assert screen.process.wait(10) == 0
+
+
+def test_no_color_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left are the movements of the cursor."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    with watched(tmp_path, "--limit", "3") as screen:
+        screen.wait_for(b"PID")
+        screen.wait_for(b"q=quit")
+        assert b"\x1b[3" not in screen.seen
+        screen.type(b"q")
+        assert screen.process.wait(10) == 0

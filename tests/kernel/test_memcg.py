@@ -1,0 +1,121 @@
+"""Memory cgroups: a tree that looks like theirs, in both versions."""
+
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.badness import CgroupLimits
+from oomguard.core.errors import OomguardError
+from oomguard.kernel.memcg import (
+    Hierarchy,
+    Memcg,
+    ancestors,
+    group_killed_with,
+    members,
+    open_memcg,
+    parse_mountinfo,
+    read_limits,
+    read_used_bytes,
+)
+from oomguard.kernel.procfs import Procfs
+
+V1 = b"30 20 0:26 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory\n"
+V2 = b"31 20 0:27 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+PIDS = b"32 20 0:28 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n"
+
+
+def test_with_version_1_mounted_that_is_where_memory_is() -> None:
+    """On a hybrid host the unified hierarchy has no memory controller."""
+    assert parse_mountinfo(PIDS + V2 + V1) == Hierarchy("/sys/fs/cgroup/memory", "/", is_v2=False)
+    assert parse_mountinfo(PIDS + V2) == Hierarchy("/sys/fs/cgroup/unified", "/", is_v2=True)
+    assert parse_mountinfo(PIDS) is None
+
+
+def test_a_mount_point_with_a_space_is_found() -> None:
+    """The kernel escapes it."""
+    raw = b"31 20 0:27 /k\\134x /mnt/c\\040g rw - cgroup2 none rw\n"
+    assert parse_mountinfo(raw) == Hierarchy("/mnt/c g", "/k\\x", is_v2=True)
+
+
+def make(mount: Path, path: str, **files: str) -> None:
+    """Make a cgroup with these files; `_` stands for a dot."""
+    folder = mount / path.lstrip("/")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("_", ".", 1).replace("__", ".")).write_text(content)
+
+
+@pytest.fixture
+def mount(proc: FakeProc, tmp_path: Path) -> Path:
+    """Mount an empty version 2 tree."""
+    folder = tmp_path / "cgroup"
+    folder.mkdir()
+    (proc.root / "self").mkdir()
+    (proc.root / "self" / "mountinfo").write_text(f"31 20 0:27 / {folder} rw - cgroup2 none rw\n")
+    return folder
+
+
+def test_a_cgroup_is_named_by_its_path_or_by_its_folder(procfs: Procfs, mount: Path) -> None:
+    """As /proc/PID/cgroup has it, as one would list it, and with a slash too many."""
+    make(mount, "/a.slice/b.service")
+    expected = Memcg("/a.slice/b.service", f"{mount}/a.slice/b.service", is_v2=True)
+    for named in ("/a.slice/b.service", "a.slice/b.service/", f"{mount}/a.slice/b.service"):
+        assert open_memcg(procfs, named) == expected
+    assert [one.path for one in ancestors(expected)] == ["/a.slice", "/"]
+
+
+@pytest.mark.parametrize("path", ["/none", "/../../etc/none"])
+def test_a_cgroup_that_is_not_there_is_an_error(procfs: Procfs, mount: Path, path: str) -> None:
+    """It names where it looked, which never is outside of the tree."""
+    with pytest.raises(OomguardError, match="no such memory cgroup") as caught:
+        open_memcg(procfs, path)
+    assert str(mount) in caught.value.message
+
+
+def test_the_limits_of_version_2(procfs: Procfs, mount: Path) -> None:
+    """`max` is none, and the root has no such file."""
+    make(mount, "/a", memory_max="4096\n", memory_current="17\n")
+    make(mount, "/b", memory_max="max\n")
+    (mount / "a" / "memory.swap.max").write_text("0\n")
+    a = open_memcg(procfs, "/a")
+    assert read_limits(a, host_swappiness=10) == CgroupLimits(4096, swap=0, swappiness=10)
+    assert read_used_bytes(a) == 17
+    assert read_limits(open_memcg(procfs, "/b"), host_swappiness=10).memory is None
+    assert read_limits(open_memcg(procfs, "/"), host_swappiness=10).memory is None
+
+
+def test_the_limits_of_version_1(tmp_path: Path) -> None:
+    """It has a swappiness of its own, and writes no limit as a very large number."""
+    for name, text in {
+        "memory.limit_in_bytes": "8192",
+        "memory.memsw.limit_in_bytes": "9223372036854771712",
+        "memory.swappiness": "0",
+        "memory.usage_in_bytes": "18",
+    }.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    memcg = Memcg("/a", str(tmp_path), is_v2=False)
+    assert read_limits(memcg, host_swappiness=10) == CgroupLimits(8192, swappiness=0)
+    assert read_used_bytes(memcg) == 18
+
+
+def test_members_come_in_the_order_of_the_scan(procfs: Procfs, mount: Path) -> None:
+    """A cgroup before those in it; in each, as the kernel lists them."""
+    make(mount, "/a", cgroup_procs="30\n10\n0\n")
+    make(mount, "/a/x", cgroup_procs="50\n")
+    make(mount, "/a/x/deep", cgroup_procs="20\n")
+    make(mount, "/other", cgroup_procs="99\n")
+    found = members(open_memcg(procfs, "/a"))
+    assert found[:2] == [30, 10]
+    assert found[2:] == [50, 20]
+
+
+def test_a_group_dies_with_the_highest_that_says_so(procfs: Procfs, mount: Path) -> None:
+    """memory.oom.group, up to where memory ran out and no further."""
+    for path, group in {"/a": "1", "/a/b": "1", "/a/b/c": "0"}.items():
+        make(mount, path)
+        (mount / path.lstrip("/") / "memory.oom.group").write_text(f"{group}\n")
+    assert group_killed_with(open_memcg(procfs, "/"), "/a/b/c") == "/a"
+    assert group_killed_with(open_memcg(procfs, "/a/b"), "/a/b/c") == "/a/b"
+    assert group_killed_with(open_memcg(procfs, "/a/b/c"), "/a/b/c") == ""
+    assert group_killed_with(open_memcg(procfs, "/a/b"), "/abc") == ""
