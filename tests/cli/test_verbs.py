@@ -448,15 +448,54 @@ def test_the_status_of_a_daemon_that_was_killed_is_none(oomguard: Oomguard, tmp_
     assert not oomguard("status", "--json").json["running"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', "null"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "null", "[" * 99999])
 def test_a_status_that_cannot_be_read_is_an_error(oomguard: Oomguard, tmp_path: Path, content: str) -> None:
-    """With a way out."""
+    """With a way out; what the kernel says is shown all the same."""
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "status.json").write_text(content)
     run = oomguard("status")
     assert run.code == 1
+    assert "vm.swappiness" in run.out
+    assert "Committed" in run.out
     assert "not a status file this version reads" in run.err
     assert "restart the daemon" in run.err
+
+
+def test_a_status_cut_anywhere_is_an_error(oomguard: Oomguard, tmp_path: Path) -> None:
+    """None of its parts is taken for the whole."""
+    write_status(tmp_path / "state", Identity(10, 1))
+    file = tmp_path / "state" / "status.json"
+    whole = file.read_bytes()
+    assert oomguard("status", "--json").code == 0
+    for length in range(0, len(whole) - 2, 97):
+        file.write_bytes(whole[:length])
+        run = oomguard("status", "--json")
+        assert (run.code, run.json["running"]) == (1, False)
+        assert "no valid JSON" in run.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pid", "7"),
+        ("limits", ["\x1b[2J"]),
+        ("sysctls", [{"name": "vm.nonsense", "wanted": 1, "source": "x"}]),
+        ("rules", [{}]),
+        ("policy", None),
+        ("recent", {}),
+    ],
+)
+def test_a_status_of_another_shape_is_an_error(
+    oomguard: Oomguard, tmp_path: Path, key: str, value: object
+) -> None:
+    """It says where, and nothing of it reaches the terminal."""
+    write_status(tmp_path / "state", Identity(10, 1))
+    file = tmp_path / "state" / "status.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {key: value}))
+    run = oomguard("status")
+    assert run.code == 1
+    assert f"({key}" in run.err
+    assert "\x1b" not in run.out + run.err
 
 
 def test_status_shows_a_policy_that_cannot_be_read_as_none(oomguard: Oomguard, policy: Path) -> None:

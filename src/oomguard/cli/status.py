@@ -1,31 +1,33 @@
 """`oomguard status`: what is kept, what drifted and what was refused."""
 
-import json
+import sys
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from oomguard.core.commit import MODE, STRICT, Memory, kib
-from oomguard.core.errors import OomguardError
 from oomguard.core.policy import counted
 from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.reconcile.state import find_state_folder
 from oomguard.report.document import print_json
-from oomguard.report.status import STATUS_FILE, VERSION
+from oomguard.report.status import STATUS_FILE
+from oomguard.report.status_document import Document, StatusError, decode_status
 
 if TYPE_CHECKING:
     import argparse
 
     from rich.console import Console
 
-Document = dict[str, Any]
-
 
 def run(options: "argparse.Namespace") -> int:
     """Show the daemon's status file beside what the kernel says now."""
     procfs = Procfs(options.proc)
-    document = read_status(options.state_dir)
+    damage = ""
+    try:
+        document = read_status(options.state_dir)
+    except StatusError as error:  # what the kernel says is no less true
+        document, damage = None, error.for_stderr
     running = document is not None and procfs.is_alive(
         Identity(document["pid"], document["start_time_ticks"])
     )
@@ -46,11 +48,13 @@ def run(options: "argparse.Namespace") -> int:
     else:
         mode = read_sysctl(procfs, MODE)
         _print(document if running else None, sysctls, memory, mode, options.state_dir)
-    return 0
+    if damage:
+        print(damage, file=sys.stderr)
+    return 1 if damage else 0
 
 
 def read_status(state_dir: str) -> Document | None:
-    """Return the status file of a daemon, None if there is none; a corrupt one is an error."""
+    """Return the status file of a daemon, None if there is none. StatusError: it is damaged."""
     folder = find_state_folder(state_dir)
     if folder is None:
         return None
@@ -58,19 +62,7 @@ def read_status(state_dir: str) -> Document | None:
         raw = folder.read(STATUS_FILE)
     finally:
         folder.close()
-    if raw is None:
-        return None
-    try:
-        document = json.loads(raw)
-        if document["format"] == VERSION:
-            return cast("Document", document)
-        found = f"format {document['format']}"
-    except (ValueError, KeyError, TypeError):
-        found = "no valid JSON"
-    raise OomguardError(
-        f"{state_dir}/{STATUS_FILE}: not a status file this version reads ({found})",
-        hint="restart the daemon; it writes the file anew",
-    )
+    return None if raw is None else decode_status(raw, f"{state_dir}/{STATUS_FILE}")
 
 
 def _declared(options: "argparse.Namespace") -> list[Document]:

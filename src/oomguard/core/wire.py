@@ -5,13 +5,17 @@ a rule, so that neither side ever holds the whole text.
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from oomguard.core.policy import Policy, SysctlSetting, Terms, Value
+from oomguard.core.policy import Children, Kind, Policy, Scope, SysctlSetting, Terms, Trust, Value
 from oomguard.core.ruletable import RuleTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+_CHOICES = {"scope": get_args(Scope), "children": get_args(Children), "trust": get_args(Trust)}
+_DEFAULT_TERMS = Terms(Value("keep"))
+_DEFAULT_POLICY = Policy()
 
 
 def encode(policy: Policy) -> "Iterator[str]":
@@ -49,16 +53,21 @@ class Decoder:
             row = json.loads(line)
             if self._rules is None:
                 terms = [_decode_terms(terms) for terms in row.pop("terms")]
-                self._rules = RuleTable(terms, row.pop("rule_files"))
-                row["sysctls"] = tuple(SysctlSetting(*setting) for setting in row["sysctls"])
+                files = row.pop("rule_files")
+                _must_be(str, *files)
+                rules = RuleTable(terms, files)
+                row["sysctls"] = tuple(_decode_setting(setting) for setting in row["sysctls"])
                 row["files"] = tuple(row["files"])
-                self._header = row
+                row["rules"] = tuple(row["rules"])
+                _must_resemble(row, _DEFAULT_POLICY._asdict())
+                _must_be(str, *row["files"])
+                self._header, self._rules = row, rules
                 return
             names, term, file, number = row
             self._rules.append(
                 tuple([n.encode("utf-8", "surrogateescape") for n in names]), term, file, number
             )
-        except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a compiled policy: {error!r}") from error
 
     def policy(self) -> Policy:
@@ -71,6 +80,36 @@ class Decoder:
             raise ValueError(f"not a compiled policy: {error}") from error
 
 
+def _decode_setting(row: list[Any]) -> SysctlSetting:
+    setting = SysctlSetting(*row)
+    _must_resemble(setting._asdict(), SysctlSetting("", 0, "", 0)._asdict())
+    return setting
+
+
 def _decode_terms(row: list[Any]) -> Terms:
-    value, *rest = row
-    return Terms._make((Value(*value), *(tuple(item) if isinstance(item, list) else item for item in rest)))
+    (kind, number), *rest = row
+    _must_be(int, number)
+    if kind not in get_args(Kind):
+        raise TypeError(f"no kind of value: {kind!r}")
+    made = Terms._make(
+        (Value(kind, number), *(tuple(item) if isinstance(item, list) else item for item in rest))
+    )
+    fields = made._asdict()
+    _must_resemble(fields, _DEFAULT_TERMS._asdict())
+    for name, item in fields.items():
+        if name in _CHOICES and item not in _CHOICES[name]:
+            raise TypeError(f"no {name}: {item!r}")
+        if type(item) is tuple:
+            _must_be(int if name == "uids" else str, *item)
+    return made
+
+
+def _must_resemble(found: dict[str, Any], model: dict[str, Any]) -> None:
+    """Raise TypeError where a field is of another type than in `model`."""
+    for name, item in found.items():
+        _must_be(type(model[name]), item)
+
+
+def _must_be(kind: type, *items: object) -> None:
+    if any(type(item) is not kind for item in items):
+        raise TypeError(f"not {kind.__name__}")

@@ -87,10 +87,10 @@ class PolicyChild:
         try:
             for line in lines:
                 if self._header is None:
-                    self._header = json.loads(line)
+                    self._header = dict(json.loads(line))
                 else:
                     self._decoder.feed(line)
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             self._error = str(error)
 
     def kill(self) -> None:
@@ -102,12 +102,12 @@ class PolicyChild:
         """Return the policy of a child that is done, or raise why there is none."""
         status = self._reap()
         header = self._header or {}
-        if header.get("ok") is False:
-            raise PolicyRejectedError("\n".join(header["lines"]))
         try:
+            if header.get("ok") is False:
+                raise PolicyRejectedError("\n".join(header["lines"]))
             if status == 0 and not self._error:
                 return self._decoder.policy()._replace(warnings=len(header["warnings"]))
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             self._error = str(error)
         raise OomguardError(
             f"the policy could not be read: its reader {_ending(status)}"

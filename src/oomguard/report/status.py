@@ -44,7 +44,7 @@ class Status(NamedTuple):
 
 def encode_status(status: Status) -> bytes:
     """Return the file's content. Every text in it is printable."""
-    return json.dumps(_document(status), ensure_ascii=True).encode("ascii") + b"\n"
+    return json.dumps(_printable(_document(status)), ensure_ascii=True).encode("ascii") + b"\n"
 
 
 def _document(status: Status) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def _document(status: Status) -> dict[str, Any]:
             "files": list(policy.files),
             "digest": policy.digest,
             "rules": len(policy.rules),
-            "error": printable(status.policy_error),
+            "error": status.policy_error,
         },
         "sysctls": [{"name": s.name, "wanted": s.value, "source": s.source} for s in policy.sysctls],
         "rules": [_rule(policy, number, count) for number, count in sorted(held)],
@@ -77,6 +77,15 @@ def _document(status: Status) -> dict[str, Any]:
         "losses": status.losses,
         "log_entries_lost": reporter.sink.lost,
     }
+
+
+def _printable(item: Any) -> Any:
+    """Return a document with what is not printable yet escaped; paths and reasons may hold anything."""
+    if isinstance(item, str):
+        return item if item.isprintable() else printable(item)
+    if isinstance(item, dict):
+        return {key: _printable(value) for key, value in item.items()}
+    return [_printable(value) for value in item] if isinstance(item, list) else item
 
 
 def _rule(policy: "Policy", number: int, count: int) -> dict[str, Any]:

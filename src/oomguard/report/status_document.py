@@ -1,0 +1,83 @@
+"""The status file as its readers take it: checked, since whoever wrote it may have been cut short."""
+
+import json
+from typing import Any
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.report.status import VERSION
+
+Document = dict[str, Any]
+
+_SHAPE: Document = {
+    "version": str,
+    "pid": int,
+    "start_time_ticks": int,
+    "started_at": float,
+    "written_at": float,
+    "policy": {"files": [str], "digest": str, "rules": int, "error": str},
+    "sysctls": [{"name": str, "wanted": int, "source": str}],
+    "rules": [{"label": str, "source": str, "value": str, "processes": int}],
+    "processes_held": int,
+    "outcomes": {"applied": int, "refused": int, "denied": int},
+    "complaints": [
+        {
+            "subject": str,
+            "wanted": int,
+            "result": str,
+            "reason": str,
+            "hint": str,
+            "by": str,
+            "tries": int,
+        }
+    ],
+    "contended": [str],
+    "limits": [str],
+    "recent": [str],
+}
+"""What is read of it. More may be there."""
+
+
+class StatusError(OomguardError):
+    """The status file is there, and not to be read."""
+
+
+def decode_status(raw: bytes, path: str) -> Document:
+    """Return what a daemon wrote. StatusError: it is damaged, or another version's."""
+    try:
+        document = json.loads(raw)
+        if document["format"] == VERSION:
+            _must_fit(document, _SHAPE, "")
+            return dict(document)
+        found = f"format {document['format']!a}"
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found = f"{error}" if isinstance(error, _ShapeError) else "no valid JSON"
+    raise StatusError(
+        f"{path}: not a status file this version reads ({found})",
+        hint="restart the daemon; it writes the file anew",
+    )
+
+
+class _ShapeError(ValueError):
+    pass
+
+
+def _must_fit(found: Any, shape: Any, where: str) -> None:
+    if isinstance(shape, dict):
+        if not isinstance(found, dict):
+            raise _ShapeError(f"{where or 'all of it'} is no mapping")
+        for key, inner in shape.items():
+            if key not in found:
+                raise _ShapeError(f"{where}{key} is missing")
+            _must_fit(found[key], inner, f"{where}{key}: ")
+        if "wanted" in shape and "name" in shape and found["name"] not in SYSCTLS:
+            raise _ShapeError(f"{where}no such sysctl")
+    elif isinstance(shape, list):
+        if not isinstance(found, list):
+            raise _ShapeError(f"{where}no list")
+        for item in found:
+            _must_fit(item, shape[0], where)
+    elif type(found) is not shape and not (shape is float and type(found) is int):
+        raise _ShapeError(f"{where}not {shape.__name__}")
+    elif shape is str and not found.isprintable():  # it goes to a terminal
+        raise _ShapeError(f"{where}not printable")

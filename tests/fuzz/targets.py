@@ -1,0 +1,259 @@
+"""What reads bytes that others choose, each with the laws that hold for any of them.
+
+A target takes bytes and raises AssertionError, or anything but what it says it refuses with, when a law
+is broken. `test_targets.py` feeds them a few hundred inputs in the suite, `run.py` millions outside of it.
+"""
+
+import json
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+
+from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
+from oomguard.core.errors import OomguardError
+from oomguard.core.match import Matcher
+from oomguard.core.process import COMM_LENGTH, Identity, full_name
+from oomguard.core.text import printable
+from oomguard.core.wire import Decoder, decode, encode
+from oomguard.kernel.capability import parse_effective
+from oomguard.kernel.connector import _EVENT, _EVENT_OFFSET, _MESSAGE_SIZE, FORK, Connector
+from oomguard.kernel.procfs import PF_KTHREAD, parse_arguments, parse_stat, parse_status
+from oomguard.kernel.sysctl import parse_meminfo
+from oomguard.policy.fault import PolicyError, render_json, render_text
+from oomguard.policy.load import parse
+from oomguard.policy.source import Source, Sources
+from oomguard.reconcile.ledger import Ledger
+from oomguard.report.events import STARTED, Record
+from oomguard.report.journal import encode as encode_record
+from oomguard.report.status_document import decode_status
+
+if TYPE_CHECKING:
+    import socket
+
+Target = Callable[[bytes], None]
+
+BOOT = "b"
+_LEDGER_HEADER = json.dumps({"version": 1, "boot_id": BOOT}).encode() + b"\n"
+_FIELD_LIMIT = 4096
+
+
+def policy(data: bytes) -> None:
+    """Any file is a policy that survives its way to the daemon, or is refused in printable words."""
+    sources = Sources((Source("a.yaml", data),))
+    try:
+        loaded, faults = parse(sources, host=True)
+    except PolicyError as error:
+        faults = error.faults
+        assert faults
+    else:
+        assert decode(encode(loaded)) == loaded
+        Matcher(loaded.rules).candidates(data[:COMM_LENGTH])
+    assert all(line.isprintable() for line in render_text(faults).splitlines())
+    assert len(json.loads(render_json(faults))) == len(faults)
+
+
+def stat(data: bytes) -> None:
+    """No name changes the fields behind it; what no kernel wrote is a ValueError or IndexError."""
+    comm = data[:COMM_LENGTH].replace(b"\0", b"")
+    behind = b" S 7 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 90311 5 6\n"
+    assert parse_stat(b"10 (" + comm + b")" + behind) == ("S", 7, 4194560, 90311)
+    assert not 4194560 & PF_KTHREAD
+    with suppress(ValueError, IndexError):
+        parse_stat(data)
+
+
+def status(data: bytes) -> None:
+    """No name and no list of groups changes uid, depth or capabilities."""
+    comm = data[:COMM_LENGTH].replace(b"\0", b"").replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
+    raw = (
+        b"Name:\t%b\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t5\n"
+        b"FDSize:\t64\nGroups:\t%b \nNSpid:\t7\t8\nVmRSS:\t    4 kB\nCapEff:\t00000000000000ff\n"
+    ) % (comm, b" ".join(b"%d" % byte for byte in data[COMM_LENGTH:]))
+    assert parse_status(raw) == (1, 2, 2)
+    assert parse_effective(raw) == 0xFF
+    with suppress(ValueError, IndexError):
+        parse_status(data)
+
+
+def cgroup(data: bytes) -> None:
+    """Any bytes are a path; and no cgroup below a user's is the system's."""
+    path = parse_cgroup(data)
+    system_unit(path)
+    user_unit(path)
+    in_system_service(path)
+    own = "/user.slice/user-1000.slice/user@1000.service/x" + data.replace(b"\n", b"").decode(
+        "utf-8", "surrogateescape"
+    )
+    path = parse_cgroup(f"0::{own}\n".encode("utf-8", "surrogateescape"))
+    assert path == own
+    assert system_unit(path) == "user@1000.service"
+    assert not in_system_service(path)
+
+
+def cmdline(data: bytes) -> None:
+    """Any command line is read, named and shown."""
+    arguments = parse_arguments(data)
+    assert b"\0".join(arguments) == data.rstrip(b"\0")
+    name = full_name(data[:COMM_LENGTH], arguments)
+    assert name.startswith(data[:COMM_LENGTH])
+    assert printable(name).isprintable()
+    assert printable(b" ".join(arguments)).isprintable()
+
+
+def meminfo(data: bytes) -> None:
+    """Lines that are not known change nothing; what no kernel wrote is refused in a known way."""
+    with suppress(ValueError, IndexError, KeyError):
+        parse_meminfo(data)
+    unknown = b"".join(b"X%d: %d kB\n" % (number, byte) for number, byte in enumerate(data))
+    raw = b"MemTotal: 10 kB\n" + unknown + b"CommitLimit: 7 kB\nCommitted_AS: 5 kB\n"
+    assert parse_meminfo(raw)[:2] == (10, 0)
+    assert parse_meminfo(raw)[3:] == (7, 5)
+
+
+class _Queue:
+    """A socket that gives back datagrams: of 76 bytes, as the kernel's, and shorter ones."""
+
+    def __init__(self, data: bytes) -> None:
+        self.datagrams = []
+        while data:
+            size = min(_MESSAGE_SIZE, data[0])
+            datagram = data[1 : 1 + size]
+            if size == _MESSAGE_SIZE:
+                datagram = datagram.ljust(size, b"\0")
+            self.datagrams.append(datagram)
+            data = data[1 + size :]
+        self._left = iter(self.datagrams)
+
+    def recv_into(self, buffer: bytearray) -> int:
+        for datagram in self._left:
+            buffer[: len(datagram)] = datagram
+            return len(datagram)
+        raise BlockingIOError
+
+
+def connector(data: bytes) -> None:
+    """Only whole messages are read, only their pids are heard, and any other shape is a loss."""
+    opened = object.__new__(Connector)
+    opened._buffer = bytearray(4096)
+    opened._behind = 0
+    opened._attended = frozenset()
+    queue = _Queue(data)
+    opened._socket = cast("socket.socket", queue)
+    opened._forks = cast("socket.socket", _Queue(data))
+    heard: set[int] = set()
+    lost = opened.receive(heard, limit=len(data) + 1)
+    whole = [d for d in queue.datagrams if len(d) == _MESSAGE_SIZE]
+    events = [_EVENT.unpack_from(d, _EVENT_OFFSET) for d in whole]
+    assert heard == {pid for what, pid in events if what > FORK}
+    assert lost == (len(whole) < len(queue.datagrams))
+    forks: list[tuple[int, int, int]] = []
+    opened.forks(lambda *fork: forks.append(fork))
+    assert len(forks) == len(whole)
+
+
+def wire(data: bytes) -> None:
+    """Nothing but a policy comes of what its reader writes, or a ValueError."""
+    decoder = Decoder()
+    try:
+        for line in data.split(b"\n"):
+            decoder.feed(line)
+        found = decoder.policy()
+    except ValueError:
+        return
+    assert decode(encode(found)) == found
+
+
+def ledger(data: bytes) -> None:
+    """Only the lines that are damaged are lost of a file, and are counted."""
+    for content in (data, _LEDGER_HEADER + data):
+        found = Ledger(boot_id=BOOT)
+        found._read(content)
+        entries = [*found.sysctls.values(), *(entry for _, entry in found.processes.values())]
+        assert all(type(entry.original) is type(entry.given) is int for entry in entries)
+        assert found.ignored_lines <= content.count(b"\n") + 1
+        for pid, (start, _) in found.processes.items():
+            assert found.process(Identity(pid, start)) is not None
+    behind = Ledger(boot_id=BOOT)
+    behind._read(_LEDGER_HEADER + data + b'\n{"sysctl":"vm.swappiness","entry":[60,10,null,1,0]}\n')
+    assert behind.sysctls["vm.swappiness"][:2] == (60, 10)
+
+
+def journal(data: bytes) -> None:
+    """Fields come back as they were: no value forges another."""
+    text = data.decode("utf-8", "surrogateescape")
+    fields = {"OOMGUARD_COMM": text, "OOMGUARD_RULE": text[::-1]}
+    found = _fields(encode_record(Record(STARTED, text, fields)))
+    assert [name for name, _ in found] == [
+        *("MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "OOMGUARD_EVENT"),
+        *("OOMGUARD_COMM", "OOMGUARD_RULE"),
+    ]
+    for name, value in {"MESSAGE": text, **fields}.items():
+        assert dict(found)[name] == value.encode("utf-8", "backslashreplace")[:_FIELD_LIMIT]
+
+
+def _fields(datagram: bytes) -> list[tuple[str, bytes]]:
+    found = []
+    while datagram:
+        line, _, rest = datagram.partition(b"\n")
+        name, equals, value = line.partition(b"=")
+        if not equals:
+            (length,) = struct.unpack_from("<Q", rest)
+            value, rest = rest[8 : 8 + length], rest[9 + length :]
+        found.append((name.decode("ascii"), value))
+        datagram = rest
+    return found
+
+
+def text(data: bytes) -> None:
+    """Whatever a process is called, what is shown is one printable line that tells it from others."""
+    shown = printable(data)
+    assert shown.isprintable()
+    assert json.loads(json.dumps(shown)) == shown
+    assert printable(data + b"\x1b") != shown
+
+
+def status_file(data: bytes) -> None:
+    """Nothing is raised over a damaged file but the error that says what to do."""
+    with suppress(OomguardError):
+        decode_status(data, "status.json")
+
+
+TARGETS: dict[str, Target] = {
+    target.__name__: target
+    for target in (
+        *(policy, stat, status, cgroup, cmdline, meminfo, connector, wire, ledger, status_file),
+        *(journal, text),
+    )
+}
+
+SEEDS: dict[str, list[bytes]] = {
+    "policy": [
+        b"vm: {overcommit_memory: 2, overcommit_ratio: 80}\nkernel: {panic: 10}\n",
+        b"rules:\n- name: [sshd, 'my*']\n  user: root\n  scope: main\n  oom_score_adj: {at_most: -900}\n",
+        b"rules:\n- {cmdline: 'a(b|c)+', unit: x.service, oom_score_adj: keep}\n",
+        b"a: &x [1, *x]\n<<: !!str 010\n? [1]\n",
+    ],
+    "stat": [b"10 (a) S 1 1 1 0 -1 64 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n"],
+    "status": [b"Name:\ta\nUid:\t0\t0\t0\t0\nNSpid:\t1\n"],
+    "cgroup": [
+        b"0::/system.slice/a.service\n",
+        b"1:name=systemd:/user.slice/user@1.service/b\n",
+    ],
+    "cmdline": [b"/usr/bin/chromium-browser\0--type=renderer\0"],
+    "meminfo": [b"MemTotal:       16 kB\nCommitLimit: 5 kB\nCommitted_AS: 4 kB\n"],
+    "connector": [b"\xff" + bytes(range(1, 77)) + b"\x05short"],
+    "ledger": [b'{"pid": 812, "start": 90311, "entry": [0, -900, null, 90312, 1]}\n'],
+    "status_file": [b'{"format": 1, "pid": 1, "start_time_ticks": 1, "sysctls": [], "rules": []}'],
+    "journal": [b"a\nMESSAGE=forged\n"],
+    "text": [b"\x1b[31m\xe2\x80\xae\xff\n"],
+}
+"""What a fuzzer starts from."""
+
+
+def seeds(name: str) -> list[bytes]:
+    """Return the inputs that a target's search starts from."""
+    if name != "wire":
+        return SEEDS[name]
+    lines = [*encode(parse(Sources((Source("a", SEEDS["policy"][1]),))).policy)]
+    return ["\n".join(lines).encode()]
