@@ -50,8 +50,8 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check plan apply run restore status explain rank schema
-set -g _shtab_oomguard_opts_with_value --cgroup --interval --limit --policy --proc --state-dir
+set -g _shtab_oomguard_commands check plan apply run restore status explain rank log schema
+set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --pid --policy --proc --rule --since --state-dir --until -n
 
 complete -c oomguard -e
 complete -c oomguard -f
@@ -109,5 +109,16 @@ complete -c oomguard -n '_shtab_oomguard_using rank' -l limit -x -d 'processes t
 complete -c oomguard -n '_shtab_oomguard_using rank' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using rank' -l watch -d 'draw it anew until q is pressed'
 complete -c oomguard -n '_shtab_oomguard_using rank' -l interval -x -d 'for --watch (default: 2)'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a log -d 'Show the adjustments that the journal holds.'
+complete -c oomguard -n '_shtab_oomguard_using log' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using log' -l json -d 'print JSON for programs'
+complete -c oomguard -n '_shtab_oomguard_using log' -l since -x -d 'from then on, as in journalctl: today, -1h, 2026-01-31'
+complete -c oomguard -n '_shtab_oomguard_using log' -l until -x -d 'up to then'
+complete -c oomguard -n '_shtab_oomguard_using log' -l rule -x -d 'of a rule: part of its label or file:line, or a glob'
+complete -c oomguard -n '_shtab_oomguard_using log' -l pid -x -d 'about a process'
+complete -c oomguard -n '_shtab_oomguard_using log' -l cause -xka "start exec drift policy resync restore" -d 'why a value was changed'
+complete -c oomguard -n '_shtab_oomguard_using log' -l event -xka "applied refused denied contended uncontended started stopped policy-loaded policy-rejected limited events-lost out-of-memory all" -d 'what happened; may be given more than once'
+complete -c oomguard -n '_shtab_oomguard_using log' -s n -l lines -x -d 'the last N'
+complete -c oomguard -n '_shtab_oomguard_using log' -s f -l follow -d 'go on with what comes, a line each'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a schema -d 'Print the JSON Schema of the policy, for editors.'
 complete -c oomguard -n '_shtab_oomguard_using schema' -s h -l help -d 'show this help message and exit'

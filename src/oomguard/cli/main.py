@@ -5,9 +5,11 @@ import difflib
 import importlib
 import re
 import sys
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from oomguard import __version__
+from oomguard.core.plan import Cause
+from oomguard.report.events import EVENTS
 
 DEFAULT_POLICY = "/etc/oomguard.yaml"
 DEFAULT_STATE_DIR = "/run/oomguard"
@@ -128,6 +130,20 @@ keys of --watch: k kill order, p order under the policy, m memory, v value, n na
                  / filter, Esc no filter, arrows and Page Up/Down scroll, q quit
 
 exit codes: 0 shown, 1 it cannot be reckoned, 78 the policy is not valid
+"""
+
+_LOG = """\
+Reads systemd's journal through journalctl. Only entries of root, and your own, count:
+anybody may write to the journal under any name. Without --event, what is about no value
+is left out.
+
+examples:
+  oomguard log
+  oomguard log --since today --cause drift     what did something else rewrite today?
+  oomguard log --rule sshd --event refused --event denied
+  oomguard log --follow
+
+exit codes: 0 shown, 1 there is no journal, or it cannot be read
 """
 
 _SCHEMA = """\
@@ -285,6 +301,20 @@ def build_parser() -> argparse.ArgumentParser:
     rank.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="for --watch (default: 2)"
     )
+    log = verb("log", "show the adjustments that the journal holds", as_json, detail=_LOG)
+    log.add_argument("--since", metavar="TIME", help="from then on, as in journalctl: today, -1h, 2026-01-31")
+    log.add_argument("--until", metavar="TIME", help="up to then")
+    log.add_argument("--rule", metavar="TEXT", help="of a rule: part of its label or file:line, or a glob")
+    log.add_argument("--pid", metavar="PID", type=_count, help="about a process")
+    log.add_argument("--cause", choices=get_args(Cause), help="why a value was changed")
+    log.add_argument(
+        "--event",
+        action="append",
+        choices=[*(event.name for event in EVENTS), "all"],
+        help="what happened; may be given more than once",
+    )
+    log.add_argument("-n", "--lines", metavar="N", type=_count, help="the last N")
+    log.add_argument("-f", "--follow", action="store_true", help="go on with what comes, a line each")
     verb("schema", "print the JSON Schema of the policy, for editors", detail=_SCHEMA)
     return parser
 
@@ -307,9 +337,20 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _joined(arguments: list[str]) -> list[str]:
+    """Return `--since -1h` as `--since=-1h`: argparse would take a time that begins so for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in ("--since", "--until") and word.startswith("-"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def run_verb(arguments: list[str]) -> int:
     """Parse the command line, run its verb and return the exit code."""
-    options = build_parser().parse_args(arguments)
+    options = build_parser().parse_args(_joined(arguments))
     # Each verb imports what it needs: `check` no tables, `plan` no daemon.
     module = importlib.import_module(f"oomguard.cli.{options.verb}")
     code: int = module.run(options)

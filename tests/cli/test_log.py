@@ -1,0 +1,254 @@
+"""`oomguard log`: entries as journald keeps them, shown, filtered, and never trusted."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from oomguard.__main__ import main
+from oomguard.core.plan import Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.policy import Rule, Terms, Value
+from oomguard.core.process import Identity
+from oomguard.report.events import STARTED, Record, outcome_record
+from oomguard.report.history import parse_entry
+
+RULE = Rule(0, (b"sshd",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
+CHANGE = SetOomScoreAdj(Identity(812, 5), b"ss\x1bhd", 0, -900, 0, "exec", RULE)
+
+JOURNALCTL = """\
+#!/bin/sh
+printf '%s\\n' "$*" > "{folder}/asked"
+cat "{folder}/entries"
+{tail}
+"""
+
+
+def line(record: Record, second: int, **fields: object) -> str:
+    """Return an entry as `journalctl -o json` prints it."""
+    known = {
+        "MESSAGE": record.message,
+        "OOMGUARD_EVENT": record.event.name,
+        "__REALTIME_TIMESTAMP": str((1_790_000_000 + second) * 1_000_000),
+        "SYSLOG_IDENTIFIER": "oomguard",
+    }
+    return json.dumps(known | record.fields | fields)
+
+
+ENTRIES = [
+    line(Record(STARTED, "oomguard 0.1.0 started", {}), 0),
+    line(outcome_record(Outcome(CHANGE, "applied"), count=3, examples=("sshd[9]",)), 1),
+    line(outcome_record(Outcome(CHANGE._replace(after=-500), "denied", 13, "no right", "grant it")), 2),
+    line(
+        outcome_record(
+            Outcome(SetSysctl("vm.swappiness", 60, 10, "drift", "/etc/oomguard.yaml:3"), "applied")
+        ),
+        3,
+    ),
+]
+
+Log = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return what puts a journalctl with these entries on the PATH."""
+
+    def put(entries: Sequence[str] = ENTRIES, tail: str = "exit 0") -> Path:
+        program = tmp_path / "journalctl"
+        program.write_text(JOURNALCTL.format(folder=tmp_path, tail=tail))
+        program.chmod(0o755)
+        (tmp_path / "entries").write_text("".join(f"{entry}\n" for entry in entries))
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        return tmp_path / "asked"
+
+    return put
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Log:
+    """Return what runs the verb."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["oomguard", "log", *arguments])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_adjustments_are_a_table_of_80_columns(log: Log, journalctl: Callable[..., Path]) -> None:
+    """With who, from what to what, why and by which rule; what is about no value is left out."""
+    journalctl()
+    code, out, _ = log()
+    assert code == 0
+    assert "started" not in out
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    applied = next(row for row in out.splitlines() if "applied" in row and "812" in row)
+    assert "ss\\x1bhd[812] +2" in applied
+    assert applied.split()[-4:] == ["0", "-900", "exec", "name=sshd"]
+    assert "vm.swappiness" in out
+    assert "oomguard.yaml:3" in out
+
+
+def test_the_document_has_everything_as_it_is(log: Log, journalctl: Callable[..., Path]) -> None:
+    """Numbers are numbers, and what an entry does not have is null."""
+    journalctl()
+    _, out, _ = log("--json")
+    first, denied, sysctl = json.loads(out)
+    assert (first["pid"], first["old"], first["new"], first["count"]) == (812, 0, -900, 3)
+    assert (first["rule"], first["source"]) == ("name=sshd", "/etc/oomguard.yaml:12")
+    assert denied["errno"] == "EACCES"
+    assert (sysctl["target"], sysctl["pid"], sysctl["comm"]) == ("vm.swappiness", None, None)
+    assert first["time"].endswith("+00:00") or first["time"][-6] in "+-"
+
+
+def test_filters_are_the_journals_where_it_has_an_index(log: Log, journalctl: Callable[..., Path]) -> None:
+    """Time, pid, cause and event; and only root's entries and one's own."""
+    asked = journalctl()
+    log(
+        "--since",
+        "-1h",
+        "--until",
+        "now",
+        "--pid",
+        "812",
+        "--cause",
+        "exec",
+        "--event",
+        "applied",
+        "--event",
+        "denied",
+    )
+    assert asked.read_text().split()[:4] == ["--output=json", "--no-pager", "--all", "--quiet"]
+    for word in (
+        "--since=-1h",
+        "--until=now",
+        "SYSLOG_IDENTIFIER=oomguard",
+        "_UID=0",
+        "OBJECT_PID=812",
+        "OOMGUARD_CAUSE=exec",
+        "OOMGUARD_EVENT=applied",
+        "OOMGUARD_EVENT=denied",
+    ):
+        assert word in asked.read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "events"),
+    [
+        (["--rule", "sshd"], ["applied", "denied"]),
+        (["--rule", "*.yaml:3"], ["applied"]),
+        (["--rule", "nothing"], []),
+        (["--event", "all"], ["started", "applied", "denied", "applied"]),
+        (["-n", "1"], ["applied"]),
+        (["-n", "2", "--rule", "sshd"], ["applied", "denied"]),
+    ],
+)
+def test_rules_and_counts_are_filtered_here(
+    log: Log, journalctl: Callable[..., Path], arguments: list[str], events: list[str]
+) -> None:
+    """By a part of label or place, or a glob on the whole; the last N of what is left."""
+    journalctl()
+    _, out, _ = log("--json", *arguments)
+    assert [entry["event"] for entry in json.loads(out)] == events
+
+
+def test_nothing_is_said_to_be_nothing(log: Log, journalctl: Callable[..., Path]) -> None:
+    """It then ends with 1, and says no word."""
+    journalctl([], tail="exit 1")
+    assert log() == (0, "Nothing of the kind in the journal.\n", "")
+    assert log("--json")[1] == "[]\n"
+
+
+def test_without_journalctl_the_way_out_is_named(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 1."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    code, out, err = log()
+    assert (code, out) == (1, "")
+    assert "journalctl is not there" in err
+    assert "standard error" in err
+
+
+def test_what_journalctl_complains_of_is_passed_on(log: Log, journalctl: Callable[..., Path]) -> None:
+    """As a time that it cannot read."""
+    journalctl([], tail="echo 'Failed to parse timestamp: soon' >&2; exit 1")
+    code, _, err = log("--since", "soon")
+    assert code == 1
+    assert "journalctl: Failed to parse timestamp: soon" in err
+    journalctl(tail="echo 'Hint: you see your own messages only' >&2")
+    code, out, err = log()
+    assert code == 0
+    assert "vm.swappiness" in out
+    assert "Hint: you see your own" in err
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "",
+        "null",
+        "[]",
+        "[" * 5000,
+        "{}",
+        '{"__REALTIME_TIMESTAMP": "1e9", "OOMGUARD_EVENT": "x"}',
+        '{"__REALTIME_TIMESTAMP": "99999999999999999999999", "OOMGUARD_EVENT": "x"}',
+        '{"__REALTIME_TIMESTAMP": "1", "OOMGUARD_EVENT": null}',
+    ],
+)
+def test_a_line_that_is_no_entry_is_passed_over(hostile: str) -> None:
+    """Cut off, not ours, or made to hurt."""
+    assert parse_entry(hostile.encode()) is None
+
+
+def test_values_that_are_no_text_are_shown_escaped() -> None:
+    """Bytes come as numbers, and repeated fields as lists."""
+    entry = parse_entry(
+        line(
+            Record(STARTED, "", {}),
+            0,
+            MESSAGE=[27, 91, 255],
+            OOMGUARD_COMM=["one", "two"],
+            OOMGUARD_RULE="\x1b]0;x\x07",
+            OOMGUARD_COUNT="²",
+            OBJECT_PID="-",
+        ).encode()
+    )
+    assert entry is not None
+    assert entry.message == "\\x1b[\\xff"
+    assert entry.comm == "one"
+    assert entry.rule == "\\x1b]0;x\\x07"
+    assert entry.total == 1
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_following_prints_a_line_each_until_it_is_ended(
+    journalctl: Callable[..., Path], as_json: bool
+) -> None:
+    """At once, and journalctl ends with it."""
+    asked = journalctl(tail="exec sleep 60")
+    command = [sys.executable, "-m", "oomguard", "log", "--follow", *(["--json"] if as_json else [])]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        os.killpg(process.pid, 2)
+        started = time.monotonic()
+        assert process.wait(20) == 0
+        assert time.monotonic() - started < 20
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert "--follow" in asked.read_text()
+    if as_json:
+        assert [json.loads(one)["event"] for one in lines] == ["applied", "denied", "applied"]
+    else:
+        assert "oom_score_adj 0 → -900" in lines[0].decode()
