@@ -196,6 +196,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
                 began = time.monotonic()
                 trouble.go_on([*trouble.mild, trouble.kill], seconds=half, soak=soak)
                 soak.say("from here on one daemon")
+                trouble.start_many_at_once()  # so that the first sample knows what many cost
                 trouble.go_on(trouble.mild, seconds=WARM_UP_SECONDS, soak=soak)
                 samples = trouble.go_on(trouble.mild, seconds=half - WARM_UP_SECONDS, soak=soak)
                 seconds = time.monotonic() - began

@@ -1,0 +1,153 @@
+"""A host under load: programs start by the hundred, memory is gone, or another tool wants other values."""
+
+import pytest
+
+from .guest import Guest
+from .service import INSTALLER, WHEELS, Service
+from .workload import churn, fill_memory, glutton, hog, kills, rewrite_values, sleepers, wait_for_values
+
+SWAPPINESS = "/proc/sys/vm/swappiness"
+MARKED = "vm: {swappiness: 33}\nrules: [{name: vm-marked, oom_score_adj: 800}]\n"
+RESTORING = "rules: []\n"
+
+
+def test_killed_in_a_storm_it_comes_back_with_all_originals(installed: Service) -> None:
+    """`kill -9`, three times, while programs start: all that live have their value, then their own."""
+    vm = installed.vm
+    before = int(vm.get(SWAPPINESS))
+    installed.write_policy(MARKED)
+    with (
+        sleepers(vm, "vm-marked", 50, own=77),
+        churn(vm, "vm-brief", rate=50),
+        churn(vm, "vm-other", rate=50),
+    ):
+        wait_for_values(vm, "vm-marked", 800, count=50)
+        for _ in range(3):
+            old = installed.main_pid
+            vm.run(["kill", "-KILL", str(old)])
+            rewrite_values(vm, "vm-marked")
+            installed.wait_for_restart(old)
+            wait_for_values(vm, "vm-marked", 800, count=50)
+        installed.write_policy(RESTORING)
+        wait_for_values(vm, "vm-marked", 77, count=50)
+        installed.wait_for_value(SWAPPINESS, before)
+
+
+@pytest.mark.guest(memory_mib=3072)
+def test_a_fork_bomb_of_ten_thousand_is_kept(fresh_vm: Guest) -> None:
+    """Each of them has the value, the daemon is the same as before, and each gets its own back."""
+    vm, bombs = fresh_vm, 10_000
+    vm.run("sysctl -q kernel.pid_max=60000 kernel.threads-max=60000")
+    service = Service(vm)
+    service.ensure_installed()
+    service.write_policy("rules: [{name: vm-bomb, oom_score_adj: 700}]\n")
+    pid = service.main_pid
+    vm.run("install -m 755 /usr/bin/perl /usr/local/bin/vm-bomb")
+    script = f"for (2..{bombs}) {{ defined(my $p = fork) or die $!; $p or sleep 100000 }} sleep 100000"
+    vm.run(
+        "systemd-run --quiet --unit=bomb --slice=scenario.slice -p User=alice -p TasksMax=infinity "
+        f"-p LimitNPROC=infinity vm-bomb -e '{script}'"
+    )
+    vm.wait_until(f"test $(pgrep -cx vm-bomb) = {bombs}", timeout_seconds=600, describe=f"{bombs} processes")
+    wait_for_values(vm, "vm-bomb", 700, count=bombs, timeout_seconds=600)
+    service.write_policy("rules: [{name: vm-bomb, oom_score_adj: 600}]\n")
+    wait_for_values(vm, "vm-bomb", 600, count=bombs, timeout_seconds=600)
+    service.write_policy(RESTORING)
+    wait_for_values(vm, "vm-bomb", 0, count=bombs, timeout_seconds=600)
+    assert service.main_pid == pid
+
+
+def test_out_of_memory_again_and_again_it_lives_and_the_marked_die(installed: Service) -> None:
+    """Three times while programs start: each takes a marked process, none the daemon or a protected one."""
+    vm = installed.vm
+    installed.write_policy(
+        "rules:\n"
+        "  - {name: vm-precious, user: alice, oom_score_adj: -700}\n"
+        "  - {name: vm-marked, oom_score_adj: 800}\n"
+    )
+    pid, since = installed.main_pid, vm.now()
+    with hog(vm, "vm-precious", mib=300) as precious, churn(vm, "vm-brief", rate=20):
+        installed.wait_for_value(f"/proc/{precious}/oom_score_adj", -700)
+        for _ in range(3):
+            with hog(vm, "vm-marked", mib=100) as marked:
+                installed.wait_for_value(f"/proc/{marked}/oom_score_adj", 800)
+                fill_memory(vm)
+                assert any(f"process {marked} (vm-marked)" in line for line in kills(vm, since=since))
+            assert installed.main_pid == pid
+        assert not any("(vm-precious)" in line for line in kills(vm, since=since))
+        rewrite_values(vm, "vm-precious")
+        installed.wait_for_value(f"/proc/{precious}/oom_score_adj", -700)
+
+
+def test_with_nothing_left_to_promise_it_keeps_what_it_keeps(installed: Service) -> None:
+    """Strict overcommit used up: drift is healed all the same, and a reload waits for better days.
+
+    The reserve for administrators is left to those who look; without CAP_SYS_ADMIN the daemon has no share.
+    """
+    vm = installed.vm
+    installed.write_policy(
+        "resync_interval: 2\n"
+        "vm: {overcommit_memory: 2, overcommit_ratio: 80, admin_reserve_kbytes: 131072, "
+        "user_reserve_kbytes: 0, swappiness: 33}\n"
+        "rules: [{name: vm-marked, oom_score_adj: 800}]\n"
+    )
+    installed.wait_for_value("/proc/sys/vm/overcommit_memory", 2)
+    pid = installed.main_pid
+    with sleepers(vm, "vm-marked", 5), glutton(vm):
+        wait_for_values(vm, "vm-marked", 800, count=5)
+        assert vm.run(["true"], user="alice", check=False).code != 0, "alice still gets memory"
+        rewrite_values(vm, "vm-marked")
+        vm.run("sysctl -q vm.swappiness=70")
+        wait_for_values(vm, "vm-marked", 800, count=5)
+        installed.wait_for_value(SWAPPINESS, 33)
+        installed.reload()
+        vm.run("sleep 5")
+    installed.write_policy(MARKED)
+    installed.wait_for_value("/proc/sys/vm/overcommit_memory", 0)
+    assert installed.main_pid == pid
+
+
+def test_a_tool_that_rewrites_everything_is_given_way_to_and_said_once(installed: Service) -> None:
+    """Each 100 ms, for half a minute: one entry when it begins, and one for each value when it has ended."""
+    vm = installed.vm
+    installed.write_policy("resync_interval: 2\n" + MARKED)
+    with sleepers(vm, "vm-marked", 5) as pids:
+        wait_for_values(vm, "vm-marked", 800, count=5)
+        vm.run("sleep 4")  # until they are watched
+        since = vm.now()
+        files = " ".join([SWAPPINESS, *(f"/proc/{pid}/oom_score_adj" for pid in pids)])
+        rewrite = f"for file in {files}; do echo 1 >$file; done; sleep 0.1"
+        vm.run(f"end=$(($(date +%s) + 30)); while [ $(date +%s) -lt $end ]; do {rewrite}; done")
+        wait_for_values(vm, "vm-marked", 800, count=5)
+        installed.wait_for_value(SWAPPINESS, 33)
+        vm.wait_until(
+            "test $(oomguard status --json | grep -c '\"contended\": \\[\\]') = 1", timeout_seconds=180
+        )
+        begun = [entry["OOMGUARD_TARGET"] for entry in installed.events("contended", since=since)]
+        ended = [entry["OOMGUARD_TARGET"] for entry in installed.events("uncontended", since=since)]
+        assert sorted(begun) == ["oom_score_adj", "vm.swappiness"]
+        assert sorted(ended) == sorted([*(f"oom_score_adj of pid {pid}" for pid in pids), "vm.swappiness"])
+        assert len(installed.log(since=since)) < 100
+
+
+def test_an_upgrade_under_load_loses_no_value_and_no_original(installed: Service) -> None:
+    """Programs start before, during and after it; all that live have their value, and get their own back."""
+    vm = installed.vm
+    before = int(vm.get(SWAPPINESS))
+    installed.write_policy(MARKED)
+    old = installed.main_pid
+    with sleepers(vm, "vm-marked", 20, own=77), churn(vm, "vm-brief", rate=50):
+        wait_for_values(vm, "vm-marked", 800, count=20)
+        vm.run(
+            "systemd-run --quiet --no-block --unit=upgrade --slice=scenario.slice -p Type=oneshot "
+            f"-p RemainAfterExit=yes sh {INSTALLER} --wheels {WHEELS}"
+        )
+        vm.wait_until(
+            "test $(systemctl show -P ActiveState upgrade) = active || ! sleep 2", timeout_seconds=900
+        )
+        vm.run(["systemctl", "stop", "upgrade"])
+        assert installed.main_pid not in (0, old)
+        wait_for_values(vm, "vm-marked", 800, count=20)
+        installed.write_policy(RESTORING)
+        wait_for_values(vm, "vm-marked", 77, count=20)
+        installed.wait_for_value(SWAPPINESS, before)
