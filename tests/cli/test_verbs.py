@@ -400,6 +400,7 @@ def write_status(state: Path, identity: Identity, **fields: Any) -> None:
         started_at=0.0,
         written_at=0.0,
         policy=Policy(files=("/etc/x.yaml",), digest="abc"),
+        policy_loaded_at=1.5,
         policy_error="",
         rule_of={},
         reporter=Reporter(Sink()),

@@ -336,6 +336,7 @@ def test_the_status_file_is_json_whatever_the_names(reporter: Reporter, comm: by
             started_at=1.23456,
             written_at=2.0,
             policy=policy,
+            policy_loaded_at=1.5,
             policy_error="line one\nline \x1btwo",
             rule_of={7: 0, 8: 0, 9: 1},
             reporter=reporter,
@@ -352,7 +353,11 @@ def test_the_status_file_is_json_whatever_the_names(reporter: Reporter, comm: by
     document = json.loads(raw.decode("ascii"))
     assert document["rules"][0]["processes"] == 2
     assert document["sysctls"] == [{"name": "vm.swappiness", "wanted": 0, "source": "/etc/p.yaml:1"}]
-    assert document["outcomes"]["denied"] == 2
+    assert document["outcomes"] == {"applied": 1, "refused": 0, "denied": 2, "contended": 0, "vanished": 0}
+    assert document["changes"] == [
+        {"target": "oom_score_adj", "cause": "policy", "result": "applied", "count": 1},
+        {"target": "oom_score_adj", "cause": "policy", "result": "denied", "count": 2},
+    ]
     assert (document["pid"], document["start_time_ticks"], document["processes_held"]) == (1, 2, 3)
     for text in texts(document):
         assert text.isprintable(), text

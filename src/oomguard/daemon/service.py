@@ -81,6 +81,7 @@ class Service:
         self._stopping = False
         self._connector: Connector | None = None
         self._drift = DriftWatch(self.procfs)
+        self._policy_loaded_at = 0.0
         self._policy_error = ""
         self._limits: list[str] = []
         self._passes = 0
@@ -112,6 +113,7 @@ class Service:
             stack.callback(reloader.close)
             self.loop.on_signal(signal.SIGHUP, reloader.reload)
             policy = read_policy(self.options.policy_path, now=time.monotonic())
+            self._policy_loaded_at = time.time()
             ledger = open_ledger(folder, boot_id=self.procfs.boot_id(), is_alive=self.procfs.is_alive)
             stack.callback(ledger.close)
             if ledger.ignored_lines:
@@ -373,6 +375,7 @@ class Service:
     # The policy
 
     def _adopt(self, policy: "Policy") -> None:
+        self._policy_loaded_at = time.time()
         self._policy_error = ""
         self.reporter.start_over()
         self.reconciler.adopt(policy)
@@ -436,6 +439,7 @@ class Service:
             started_at=self._started_at,
             written_at=time.time(),
             policy=reconciler.policy,
+            policy_loaded_at=self._policy_loaded_at,
             policy_error=self._policy_error,
             rule_of=reconciler.planner.rule_of,
             reporter=self.reporter,

@@ -1,6 +1,6 @@
 """What is said when: bursts are folded, and a failure that repeats is said once."""
 
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.plan import Outcome, SetOomScoreAdj
@@ -8,6 +8,7 @@ from oomguard.report.events import Event, Record, outcome_record
 from oomguard.report.text import because, sentence, subject, target
 
 if TYPE_CHECKING:
+    from oomguard.core.plan import Cause, Result
     from oomguard.report.journal import Sink
 
 FOLD_SECONDS = 1.0
@@ -51,7 +52,8 @@ class Reporter:
         self.sink = sink
         self.complaints: dict[tuple[object, ...], Complaint] = {}
         self.recent: deque[str] = deque(maxlen=_RECENT)
-        self.counts = dict.fromkeys(("applied", "refused", "denied", "contended", "vanished"), 0)
+        self.changes: Counter[tuple[str, Cause, Result]] = Counter()
+        """How many changes of a value came to what, by `target`, cause and result."""
         self._folds: dict[tuple[object, ...], _Fold] = {}
 
     def say(self, event: Event, message: str, **fields: str) -> None:
@@ -60,7 +62,7 @@ class Reporter:
 
     def outcome(self, outcome: Outcome, now: float) -> None:
         """Take note of an outcome at the monotonic time `now`."""
-        self.counts[outcome.result] += 1
+        self.changes[target(outcome.change), outcome.change.cause, outcome.result] += 1
         if outcome.result == "vanished":
             return
         if outcome.result == "applied":
@@ -69,6 +71,16 @@ class Reporter:
         elif not self._complain(outcome):
             return
         self._fold(outcome, now)
+
+    @property
+    def counts(self) -> "dict[Result, int]":
+        """How many changes came to each result."""
+        totals: dict[Result, int] = dict.fromkeys(
+            ("applied", "refused", "denied", "contended", "vanished"), 0
+        )
+        for (_, _, result), count in self.changes.items():
+            totals[result] += count
+        return totals
 
     def flush(self, now: float) -> None:
         """Write the entries whose time to gather has run out."""

@@ -31,6 +31,7 @@ class Status(NamedTuple):
     started_at: float
     written_at: float
     policy: "Policy"
+    policy_loaded_at: float
     policy_error: str
     rule_of: "Mapping[int, int]"
     reporter: "Reporter"
@@ -61,12 +62,18 @@ def _document(status: Status) -> dict[str, Any]:
             "files": list(policy.files),
             "digest": policy.digest,
             "rules": len(policy.rules),
+            "loaded_at": round(status.policy_loaded_at, 3),
+            "resync_interval_seconds": policy.resync_interval_seconds,
             "error": status.policy_error,
         },
         "sysctls": [{"name": s.name, "wanted": s.value, "source": s.source} for s in policy.sysctls],
         "rules": [_rule(policy, number, count) for number, count in sorted(held)],
         "processes_held": len(status.rule_of),
-        "outcomes": dict(reporter.counts),
+        "outcomes": reporter.counts,
+        "changes": [
+            {"target": target, "cause": cause, "result": result, "count": count}
+            for (target, cause, result), count in sorted(reporter.changes.items())
+        ],
         "complaints": [complaint._asdict() for complaint in reporter.complaints.values()],
         "contended": list(status.contended),
         "limits": list(status.limits),
