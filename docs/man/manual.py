@@ -81,12 +81,10 @@ def _arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def _term(action: argparse.Action) -> str:
     """Return an option or argument as macros: `Fl -policy Ar FILE`."""
     if not action.option_strings:
-        return f"Ar {action.metavar or action.dest}"
+        return f"Ar {action.metavar or action.dest}{' ...' if action.nargs in ('*', '+') else ''}"
     names = " , ".join(f"Fl {name[1:]}" for name in action.option_strings)
     if action.nargs == 0:
         return names
-    if action.metavar is None and action.choices is not None:
-        return f"{names} Brq {' | '.join(f'Cm {choice}' for choice in action.choices)}"
     return f"{names} Ar {action.metavar or action.dest.upper()}"
 
 
@@ -109,7 +107,12 @@ def _common() -> list[argparse.Action]:
 
 
 def _item(action: argparse.Action, parser: argparse.ArgumentParser) -> list[str]:
-    return [f".It {_term(action)}", *prose(_sentence(parser._get_formatter()._expand_help(action)))]
+    about = parser._get_formatter()._expand_help(action)
+    lines = [f".It {_term(action)}", *prose(_sentence(about))]
+    if action.choices is not None and not all(choice in about for choice in action.choices):
+        *others, last = map(literal, action.choices)
+        lines += ["One of", *(f".Cm {other} ," for other in others), f".Cm {last} ."]
+    return lines
 
 
 def _sentence(text: str) -> str:
