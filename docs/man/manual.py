@@ -54,7 +54,7 @@ def prose(text: str) -> Iterator[str]:
                 before, word, after = marked.groups()
                 yield " ".join([".Ql", *before, argument(word), *after])
             else:
-                escaped = re.sub(r"(?<!\w)-(?=[\w-])", r"\\-", part.replace("\\", "\\e"))
+                escaped = re.sub(r"(?<!\w)-|(?<=-)-", r"\\-", part.replace("\\", "\\e"))
                 for wrapped in textwrap.wrap(escaped, _WIDTH, break_long_words=False, break_on_hyphens=False):
                     yield re.sub(r"^(?=[.'])", r"\&", wrapped)
 
