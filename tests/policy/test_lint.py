@@ -1,7 +1,13 @@
 """Warnings: what is valid and probably not meant."""
 
+import ast
+import json
+import re
+from pathlib import Path
+
 import pytest
 
+from oomguard.cli.check import is_slow
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import parse
 
@@ -177,3 +183,217 @@ def test_warnings_come_in_the_order_of_files_and_lines() -> None:
         ("1.yaml", 3, "rules[1]"),
         ("1.yaml", 4, "vm.panic_on_oom"),
     ]
+
+
+# Rules
+
+
+def _rule(text: str) -> list[str]:
+    return [fault.code for fault in _warnings(f"rules: [{{{text}}}]")]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "why"),
+    [
+        ("name: oomguard", "oomguard itself"),
+        ("name: [kswapd0, kthreadd]", "kernel threads"),
+        ("name: chromium-browser --type=renderer", "longer than the 15 bytes"),
+        ("unit: user.slice", "never in the slice itself"),
+        ("unit: ssh.service, user_unit: a.service", "is in no unit of a user"),
+        ("unit: 'x*.service', user_unit: a.service", "is in no unit of a user"),
+        ("cgroup: /system.slice", "processes live in the units below it"),
+        ("cgroup: /system.slice/", "no cgroup's path ends in /"),
+        ("unit: a.service, cgroup: /system.slice/b.service", "not in the unit a.service"),
+        ("cmdline: '.{4097}'", "at least 4097 characters"),
+    ],
+)
+def test_a_rule_that_no_process_can_match_is_found(conditions: str, why: str) -> None:
+    """And why, and what to write."""
+    (fault,) = _warnings(f"rules: [{{{conditions}, oom_score_adj: 5}}]")
+    assert (fault.code, fault.severity) == ("never-matches", "warning")
+    assert why in fault.message
+    assert fault.hint
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        "name: [oomguard, x]",
+        "name: [kswapd0, x]",
+        "name: Isolated Web Content",
+        "name: 'chromium-browser *'",
+        "unit: [user.slice, ssh.service]",
+        "unit: 'user.sl*'",
+        "unit: user@1000.service, user_unit: a.service",
+        "unit: 'user*', user_unit: a.service",
+        "unit: 'user@*.service', user_unit: a.service",
+        "unit: '[u]ser@1.service', user_unit: a.service",
+        "unit: '*', user_unit: a.service",
+        "cgroup: '/system.slice/*'",
+        "cgroup: /",
+        "unit: a.service, cgroup: /system.slice/a.service",
+        "unit: a.service, cgroup: /system.slice/a.service/b",
+        "cmdline: ['.{4097}', x]",
+        "cmdline: '.{4096}'",
+    ],
+)
+def test_a_rule_that_some_process_can_match_is_not_called_unmatchable(conditions: str) -> None:
+    """What may match is left alone."""
+    assert _rule(f"{conditions}, oom_score_adj: 5") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["bash", "python3", "python3.11", "'python*'", "java", "node", "[x, perl5.36]"]
+)
+def test_a_bare_interpreter_is_too_little(name: str) -> None:
+    """It holds for everything that runs in it."""
+    assert _rule(f"name: {name}, oom_score_adj: 300") == ["interpreter-name"]
+    assert _rule(f"name: {name}, oom_score_adj: -300") == ["interpreter-name"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "name: bash, unit: a.service, oom_score_adj: 300",
+        "name: java, cmdline: jenkins, oom_score_adj: 300",
+        "name: python3, user: root, oom_score_adj: -300",
+        "name: bash, oom_score_adj: keep",
+        "name: [pythonista, bashful, 'a*', javac], oom_score_adj: 300",
+    ],
+)
+def test_an_interpreter_with_something_beside_its_name_is_fine(rule: str) -> None:
+    """That says which of them is meant; and other programs may begin like one."""
+    assert _rule(rule) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "name: firefox, oom_score_adj: -100",
+        "name: [x, gnome-shell], oom_score_adj: {at_most: -100}",
+        "name: tmux, cmdline: main, oom_score_adj: -100",
+        "name: code, user_unit: a.service, oom_score_adj: -100",
+    ],
+)
+def test_protection_of_what_users_run_by_name_is_said_to_be_refused(rule: str) -> None:
+    """Neither a command line nor a user's unit vouches for anything."""
+    (fault,) = _warnings(f"rules: [{{{rule}}}]")
+    assert fault.code == "unvouched"
+    assert fault.hint == "add user, unit or exe"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "name: firefox, oom_score_adj: 100",
+        "name: firefox, oom_score_adj: {at_least: -100}",
+        "name: firefox, user: root, oom_score_adj: -100",
+        "name: firefox, exe: /usr/bin/firefox, oom_score_adj: -100",
+        "name: sshd, oom_score_adj: -100",
+    ],
+)
+def test_other_rules_on_what_users_run_are_fine(rule: str) -> None:
+    """Those that raise, and those that say whose or which."""
+    assert _rule(rule) == []
+
+
+def _two(first: str, second: str) -> str:
+    return f"rules:\n- {{{first}}}\n- {{{second}}}\n"
+
+
+def test_names_that_are_one_to_the_kernel_are_found() -> None:
+    """15 bytes of each are the same: the shorter takes all, or only a command line tells."""
+    short, long = "name: gnome-keyring-d, oom_score_adj: 1", "name: gnome-keyring-daemon, oom_score_adj: 2"
+    (fault,) = _warnings(_two(short, long))
+    assert (fault.code, fault.line, fault.hint) == ("names-collide", 3, "move the longer name up")
+    assert "gnome-keyring-d" in fault.message
+    other = "name: gnome-keyring-dialog, oom_score_adj: 3"
+    (fault,) = _warnings(_two(long, other))
+    assert (fault.code, fault.line) == ("names-collide", 3)
+    assert "gnome-keyring-daemon at 0.yaml:2" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("name: gnome-keyring-daemon, oom_score_adj: 2", "name: gnome-keyring-d, oom_score_adj: 1"),
+        ("name: gnome-keyring-daemon, oom_score_adj: 2", "name: gnome-keyring-dialog, oom_score_adj: 2"),
+        ("name: gnome-keyrings, oom_score_adj: 2", "name: gnome-keyrings-x, oom_score_adj: 1"),
+        (
+            "name: gnome-keyring-daemon, unit: a.service, oom_score_adj: 2",
+            "name: gnome-keyring-dialog, oom_score_adj: 3",
+        ),
+    ],
+)
+def test_names_that_can_be_told_apart_are_fine(first: str, second: str) -> None:
+    """The longer one first, one value, a shorter name, another condition."""
+    assert _codes(_two(first, second)) == []
+
+
+# Patterns
+
+
+def _slow(*patterns: str) -> list[str]:
+    rules = f"rules: [{{cmdline: {json.dumps(patterns)}, oom_score_adj: 5}}]"
+    found = parse(sources(rules), trial=is_slow).warnings
+    assert {fault.code for fault in found} <= {"slow-pattern"}
+    return [fault.path for fault in found]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(a+)+$",
+        r"(a|a)*$",
+        r"(a|aa)+$",
+        r"^(([a-z])+.)+[A-Z]([a-z])+$",
+        r"(\w+\s?)+;",
+        r"(?=(a+)+b)c",
+        r"a*a*a*a*a*a*b",
+        r"java (.*x)*-jar",
+        r"(?i:(A+)+)$",
+        r"(a{1,30}){1,30}b",
+    ],
+)
+def test_a_pattern_that_goes_on_for_ever_is_found(pattern: str) -> None:
+    """By trying it on what it repeats."""
+    assert _slow("x", pattern) == ["rules[0].cmdline[1]"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "--serve$",
+        "java .*-jar .*jenkins",
+        r"^/usr/bin/python3? .*",
+        "(foo|bar)+ baz",
+        "(--[a-z]+ )*end",
+        r"(?<=a)b(?!c)",
+        "(?>a+)+$",
+        "a++b",
+        r"(?:[^/]*/)+x$",
+        "x?|[^a-z0-9]*",
+    ],
+)
+def test_a_pattern_that_ends_soon_is_fine(pattern: str) -> None:
+    """Ordinary ones, and those that never go back; 3.11 has atomic groups."""
+    assert _slow(pattern) == []
+
+
+def test_a_pattern_is_tried_only_where_there_is_time_for_it() -> None:
+    """The daemon's reader has none: it counts other warnings only."""
+    assert _codes("rules: [{cmdline: '(a+)+$', oom_score_adj: 5}]") == []
+
+
+def test_every_warning_is_documented() -> None:
+    """docs/lint.md has a heading for each code, and no other."""
+    root = Path(__file__).parents[2]
+    codes = {"immune", "ignored-file"}  # the one in one word, and the one that is found before any lint
+    for module in ("policy/lint.py", "cli/fit.py"):
+        for node in ast.walk(ast.parse((root / "src/oomguard" / module).read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                codes.update(re.findall(r"\A[a-z]+(?:-[a-z0-9]+)+\Z", node.value))
+    codes.discard("ananicy-cpp")
+    documented = re.findall(r"^### `([a-z0-9-]+)`$", (root / "docs/lint.md").read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(set(documented))
+    assert set(documented) == codes, set(documented) ^ codes

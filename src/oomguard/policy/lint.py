@@ -1,28 +1,39 @@
 """Policies that are valid and yet probably not what their author wants.
 
-Each check is a function in `CHECKS` that yields warnings; their codes never change.
+Each check is a function in `CHECKS` that yields warnings; their codes never change, and docs/lint.md has all.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import OOM_SCORE_ADJ_MIN
+from oomguard.core.process import COMM_LENGTH
+from oomguard.policy.backtracking import TRIAL_LENGTH, slow_text
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.nodes import place
+from oomguard.policy.programs import INTERPRETERS, USERS_PROGRAMS, known
 from oomguard.policy.shadow import shadows
+from oomguard.policy.unmatchable import unmatchable
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator
 
-    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.policy import Policy, Rule, Terms
     from oomguard.policy.compile import Document, Users
+
+    Trial = Callable[[re.Pattern[str], str], bool]
 
 
 class Subject(NamedTuple):
-    """What a check looks at. `users` are this host's, None for a policy of another one."""
+    """What a check looks at. `users` are this host's, None for a policy of another one.
+
+    `trial` tells whether searching a text takes a pattern too long, None where there is no time to try.
+    """
 
     policy: "Policy"
     documents: "tuple[Document, ...]"
     users: "Users | None"
+    trial: "Trial | None" = None
 
     def rules(self) -> "Iterator[tuple[Document, int, Rule]]":
         """Yield each rule with its file and its place in there."""
@@ -55,6 +66,118 @@ def _shadowed_rule(subject: Subject) -> "Iterator[Fault]":
                 f"({excerpt(first.label)}) matches first",
                 "remove one of the two, or move this one above the other",
             )
+
+
+def _never_matches(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        found = unmatchable(rule)
+        if found is not None:
+            yield _warning(
+                document,
+                ("rules", index, found.key),
+                "never-matches",
+                f"matches no process: {found.why}",
+                found.hint,
+            )
+
+
+def _interpreter(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        program = _named(rule, INTERPRETERS)
+        if program and _only_names(rule.terms) and not rule.terms.users and rule.terms.value.kind != "keep":
+            yield _warning(
+                document,
+                ("rules", index, "name"),
+                "interpreter-name",
+                f"{program} is what many programs run in: the rule holds for all of them",
+                "name the script, which is the process name of one that starts with #!, "
+                "or add unit, user or cmdline",
+            )
+
+
+def _users_program(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        terms = rule.terms
+        program = _named(rule, USERS_PROGRAMS)
+        if program and _protects(terms) and terms.trust == "verified" and not _vouches(terms):
+            yield _warning(
+                document,
+                ("rules", index, "name"),
+                "unvouched",
+                f"{program} is a program that users run, and protection of their processes by name alone is "
+                "refused: any program may take the name",
+                "add user, unit or exe",
+            )
+
+
+def _named(rule: "Rule", programs: frozenset[str]) -> str:
+    """Return which of `programs` a rule names, "" if none."""
+    return next(
+        (found for name in rule.names if (found := known(name.decode("utf-8", "surrogateescape"), programs))),
+        "",
+    )
+
+
+def _protects(terms: "Terms") -> bool:
+    return terms.value.kind in {"exact", "at_most"} and terms.value.number < 0
+
+
+def _vouches(terms: "Terms") -> bool:
+    """Tell whether a rule has a condition that a user cannot meet at will (core/trust.py)."""
+    return bool(terms.users or terms.units or terms.exes or terms.cgroups)
+
+
+def _only_names(terms: "Terms") -> bool:
+    return not (terms.units or terms.user_units or terms.cgroups or terms.cmdlines or terms.exes)
+
+
+def _names_collide(subject: Subject) -> "Iterator[Fault]":
+    """Find names that the kernel cuts to the same 15 bytes, in rules that give different values."""
+    seen: dict[bytes, tuple[bytes, Rule]] = {}
+    for document, index, rule in subject.rules():
+        if not _only_names(rule.terms):
+            continue
+        for name in rule.names:
+            if len(name) < COMM_LENGTH or any(wild in name for wild in b"*?["):
+                continue
+            other, first = seen.setdefault(name[:COMM_LENGTH], (name, rule))
+            same = other == name or first.terms == rule.terms or first.terms.value == rule.terms.value
+            if same or len(name) == COMM_LENGTH:  # the longer one comes first: each gets its own
+                continue
+            cut = excerpt(name[:COMM_LENGTH].decode("utf-8", "replace"))
+            where = f"{excerpt(other.decode('utf-8', 'replace'))} at {excerpt(first.source)}"
+            yield _warning(
+                document,
+                ("rules", index, "name"),
+                "names-collide",
+                f"the kernel keeps {cut} of this name, and that is all of {where}, which matches first"
+                if len(other) == COMM_LENGTH
+                else f"the kernel keeps {cut} of this name and of {where}, which has another value: only "
+                "the command line tells them apart, and a process may rewrite it",
+                "move the longer name up"
+                if len(other) == COMM_LENGTH
+                else "add unit, user or exe to tell them apart for certain",
+            )
+            break
+
+
+def _slow_pattern(subject: Subject) -> "Iterator[Fault]":
+    if subject.trial is None:
+        return
+    tried: dict[str, bool] = {}
+    for document, index, rule in subject.rules():
+        for position, pattern in enumerate(rule.terms.cmdlines):
+            if pattern not in tried:
+                tried[pattern] = slow_text(pattern, subject.trial) is not None
+            if tried[pattern]:
+                yield _warning(
+                    document,
+                    ("rules", index, "cmdline", position),
+                    "slow-pattern",
+                    f"some command line of {TRIAL_LENGTH} characters takes this pattern more than 20 ms, "
+                    "after which its process matches no rule",
+                    "do not repeat what repeats: for (a+)+ write a+, for (.*x)* write .*x",
+                )
 
 
 def _immune(subject: Subject) -> "Iterator[Fault]":
@@ -151,6 +274,11 @@ def _ratio_over_100(subject: Subject) -> "Iterator[Fault]":
 
 CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _shadowed_rule,
+    _never_matches,
+    _interpreter,
+    _users_program,
+    _names_collide,
+    _slow_pattern,
     _immune,
     _trust_name,
     _inherited_protection,

@@ -14,6 +14,7 @@ from oomguard.policy.source import Source, Sources, read_sources
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from oomguard.policy.lint import Trial
 
 FAULTS_LIMIT = 1000
 """Faults that are reported of a policy; a file that is no policy at all can have half a million."""
@@ -30,15 +31,16 @@ class Loaded(NamedTuple):
     warnings: tuple[Fault, ...]
 
 
-def load(path: str, *, host: bool = False) -> Loaded:
+def load(path: str, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
     """Read the policy file `path` and its drop-ins. `host` warns of what this host does not have.
 
-    Raises PolicyError with everything that is wrong in any of them.
+    `trial` is what patterns are tried with (`lint.Subject`). Raises PolicyError with everything that is
+    wrong in any of them.
     """
-    return parse(read_sources(path), host=host)
+    return parse(read_sources(path), host=host, trial=trial)
 
 
-def parse(sources: Sources, *, host: bool = False) -> Loaded:
+def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
     """Make a policy of files that have been read. Touches no file but the user database.
 
     Raises PolicyError with everything that is wrong in any of them.
@@ -63,7 +65,7 @@ def parse(sources: Sources, *, host: bool = False) -> Loaded:
         raise PolicyError(_cut(_in_order(faults, sources)))
     users, valid = Users(), tuple(documents)
     policy = compile_policy(valid, users)._replace(digest=digest(sources.files))
-    faults += lint(Subject(policy, valid, users if host else None))
+    faults += lint(Subject(policy, valid, users if host else None, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
 
 
