@@ -12,11 +12,10 @@ from oomguard.cli.main import build_parser
 from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX
 from oomguard.policy.load import load
 from oomguard.policy.schema import json_schema
+from pages import PAGES, ROOT, blocks, name
 from test_layers import MAY_IMPORT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
 def verbs() -> list[str]:
@@ -35,26 +34,14 @@ def section(text: str, title: str) -> str:
     return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_policies_shown_are_valid(page: Path, tmp_path: Path) -> None:
-    """Each block of YAML is a policy that the loader takes without a warning it does not mention."""
+    """Each block of YAML is a policy that the loader takes without a warning."""
     for number, block in enumerate(blocks(page.read_text(), "yaml")):
         policy = tmp_path / f"{number}.yaml"
         policy.write_text(block)
         policy.chmod(0o644)  # whatever the umask
-        load(str(policy))
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """To files of this repository; nothing else can be held to be there."""
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+        assert not [fault.message for fault in load(str(policy)).warnings], f"{page}: {block}"
 
 
 def test_every_verb_is_in_the_table() -> None:
@@ -62,14 +49,14 @@ def test_every_verb_is_in_the_table() -> None:
     assert set(re.findall(r"^\| `(\w+)", section(README, "The verbs"), re.MULTILINE)) == set(VERBS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_are_ones_that_the_parser_takes(page: Path) -> None:
     """Every line that starts with oomguard, in a block or in a sentence."""
     text = page.read_text()
-    commands = re.findall(r"(?:^|&& |`)(?:\.venv/bin/|sudo )?oomguard ([a-z][^\n`]*)", text, re.MULTILINE)
+    commands = re.findall(r"(?:^|&& |`)(?:\.venv/bin/|sudo )?oomguard ([a-z][^\n`|&;>]*)", text, re.MULTILINE)
     for command in commands:
         words = shlex.split(command, comments=True)
-        if words[0] in VERBS and "VERB" not in words:
+        if words[0] in VERBS and words[1:] and "VERB" not in words:  # a bare one may be a sentence's word
             build_parser().parse_args(words)
 
 
@@ -77,7 +64,7 @@ def test_sentences_name_only_verbs_that_there_are() -> None:
     """`oomguard VERB` in all pages."""
     for page in PAGES:
         for word in re.findall(r"`oomguard ([a-z]+)", page.read_text()):
-            assert word in VERBS, f"{page.name}: oomguard {word}"
+            assert word in [*VERBS, "has"], f"{page.name}: oomguard {word}"  # as in `oomguard has stopped`
 
 
 def test_ci_runs_the_command_that_the_readme_gives_for_the_tests() -> None:

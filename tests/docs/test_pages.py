@@ -1,0 +1,86 @@
+"""The pages themselves: their blocks are ones that the tests know, their links lead somewhere."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from pages import PAGES, ROOT, blocks, is_as_shown, name, steps
+
+LANGUAGES = {"console", "yaml", "text", "json", "python", "ini"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_blocks_are_of_a_kind_that_is_tried(page: Path) -> None:
+    """A fence without a language, or an indented block, would hide its commands from the tests."""
+    text = page.read_text()
+    fences = re.findall(r"^```+(\w*)$", text, re.MULTILINE)
+    assert set(fences[::2]) <= LANGUAGES
+    assert not any(fences[1::2]), "a block is not closed"
+    outside = re.sub(r"^<!--.*?-->$|^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r"(?<=\n\n)    [^\n]*", outside), "an indented block"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_marks_are_ones_that_there_are(page: Path) -> None:
+    """A misspelt one would leave its block untried, or run it in the wrong place."""
+    assert all(step.text for step in steps(page))
+    known = {"setup", "vm setup", "output", "vm", "network", "background", "after Ctrl-C"}
+    for mark in re.findall(r"^<!-- (.*?)(?: -->|\n)", page.read_text(), re.MULTILINE):
+        for one in [mark] if mark.startswith("not run: ") else mark.split(", "):
+            assert one in known or re.fullmatch(r"not run: \S.*|exits \d+", one), mark
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_to_files_and_headings_that_there_are(page: Path) -> None:
+    """Those to this repository; nothing else can be held to be there."""
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert there.is_relative_to(ROOT), target
+        if anchor:
+            assert anchor in anchors(there), f"{target}: there is {sorted(anchors(there))}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_json_is_json(page: Path) -> None:
+    """Each block is one document, or one a line."""
+    for block in blocks(page.read_text(), "json"):
+        try:
+            json.loads(block)
+        except ValueError:
+            for line in block.splitlines():
+                json.loads(line)
+
+
+def test_every_how_to_is_in_the_list_of_how_tos() -> None:
+    """And the list is in the README."""
+    folder = ROOT / "docs" / "howto"
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "README.md").read_text()))
+    assert listed == {page.name for page in folder.glob("*.md")} - {"README.md"}
+    assert "docs/howto/README.md" in (ROOT / "README.md").read_text()
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks and code."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`(?!\])", "", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that a page's headings have."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_an_ellipsis_stands_for_anything_and_nothing_else_does() -> None:
+    """Within a line for a part of it, alone for any number of lines."""
+    assert is_as_shown("pid 12 ran\n", "pid … ran")
+    assert is_as_shown("a\nb\nc\nd\n", "a\n…\nd\n")
+    assert is_as_shown("a\nd\n", "a\n…\nd\n")
+    assert not is_as_shown("a\nb\nc\n", "a\n…\nd\n")
+    assert not is_as_shown("a\nb\n", "a\n")
+    assert not is_as_shown("a+b", "aab")
