@@ -40,7 +40,8 @@ def literal(text: str) -> str:
 
 def argument(text: str) -> str:
     """Return text as one argument of a macro."""
-    return f'"{literal(text).replace(chr(34), chr(92) + "(dq")}"'
+    quoted = literal(text).replace('"', r"\(dq")
+    return f'"{quoted}"'
 
 
 def prose(text: str) -> Iterator[str]:
