@@ -50,7 +50,7 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check plan apply run restore status explain rank log schema
+set -g _shtab_oomguard_commands check plan apply run restore status explain rank log import schema
 set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --pid --policy --proc --rule --since --state-dir --until -n
 
 complete -c oomguard -e
@@ -120,5 +120,8 @@ complete -c oomguard -n '_shtab_oomguard_using log' -l cause -xka "start exec dr
 complete -c oomguard -n '_shtab_oomguard_using log' -l event -xka "applied refused denied contended uncontended started stopped policy-loaded policy-rejected limited events-lost out-of-memory all" -d 'what happened; may be given more than once'
 complete -c oomguard -n '_shtab_oomguard_using log' -s n -l lines -x -d 'the last N'
 complete -c oomguard -n '_shtab_oomguard_using log' -s f -l follow -d 'go on with what comes, a line each'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a import -d 'Print as a policy what another tool is told.'
+complete -c oomguard -n '_shtab_oomguard_using import' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using import; and test $_shtab_oomguard_npos -eq 0' -ka "earlyoom nohang ananicy systemd" -d 'one of earlyoom, nohang, ananicy, systemd'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a schema -d 'Print the JSON Schema of the policy, for editors.'
 complete -c oomguard -n '_shtab_oomguard_using schema' -s h -l help -d 'show this help message and exit'

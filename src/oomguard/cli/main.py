@@ -12,6 +12,7 @@ from oomguard.core.plan import Cause
 from oomguard.report.events import EVENTS
 
 DEFAULT_POLICY = "/etc/oomguard.yaml"
+IMPORTERS = ("earlyoom", "nohang", "ananicy", "systemd")
 DEFAULT_STATE_DIR = "/run/oomguard"
 
 _DESCRIPTION = """\
@@ -144,6 +145,21 @@ examples:
   oomguard log --follow
 
 exit codes: 0 shown, 1 there is no journal, or it cannot be read
+"""
+
+_IMPORT = """\
+Prints a policy to look through: each rule says where it comes from, and what has no
+equivalent is listed at the end, by file and line. Without SOURCE the usual places are
+read: /etc/default/earlyoom, /etc/nohang/nohang.conf, /etc/ananicy.d, systemd's folders
+of system units.
+
+examples:
+  oomguard import earlyoom
+  oomguard import earlyoom -- --avoid '^(sshd|Xorg)$' --prefer '^chrome$'
+  oomguard import systemd /etc/systemd/system > units.yaml
+  oomguard import ananicy ./rules
+
+exit codes: 0 done, 2 it cannot be read
 """
 
 _SCHEMA = """\
@@ -315,6 +331,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     log.add_argument("-n", "--lines", metavar="N", type=_count, help="the last N")
     log.add_argument("-f", "--follow", action="store_true", help="go on with what comes, a line each")
+    imported = verb("import", "print as a policy what another tool is told", detail=_IMPORT)
+    imported.add_argument("tool", metavar="TOOL", choices=IMPORTERS, help=f"one of {', '.join(IMPORTERS)}")
+    imported.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="*",
+        help="its files or folders; of earlyoom also its arguments, after --",
+    )
     verb("schema", "print the JSON Schema of the policy, for editors", detail=_SCHEMA)
     return parser
 
@@ -352,6 +376,7 @@ def run_verb(arguments: list[str]) -> int:
     """Parse the command line, run its verb and return the exit code."""
     options = build_parser().parse_args(_joined(arguments))
     # Each verb imports what it needs: `check` no tables, `plan` no daemon.
-    module = importlib.import_module(f"oomguard.cli.{options.verb}")
+    name = "import_" if options.verb == "import" else options.verb  # the one that is a keyword
+    module = importlib.import_module(f"oomguard.cli.{name}")
     code: int = module.run(options)
     return code

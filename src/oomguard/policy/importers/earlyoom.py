@@ -1,0 +1,136 @@
+"""Earlyoom: `--prefer` and `--avoid` on its command line, in /etc/default/earlyoom or in a unit."""
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from oomguard.policy.draft import Draft, DraftRule, toward
+from oomguard.policy.importers.files import ForeignError, read_lines
+from oomguard.policy.importers.pattern import globs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT = "/etc/default/earlyoom"
+_POINTS = 300
+"""What earlyoom adds to, or takes from, the score of a process (main.c)."""
+
+_LISTS = {"--prefer": _POINTS, "--avoid": -_POINTS, "--ignore": -999}
+_VALUED = {"-m", "-s", "-M", "-S", "-r", "-N", "-P", "--sort"}
+_FLAGS = {
+    "-k",
+    "-i",
+    "-d",
+    "-v",
+    "-p",
+    "-n",
+    "-g",
+    "-h",
+    "--help",
+    "--dryrun",
+    "--ignore-root-user",
+    "--debug",
+}
+_TITLE = (
+    "From earlyoom. It adds or takes 300 points of oom_score when it picks a victim itself; as "
+    "oom_score_adj the same wish reaches the kernel, too (where a point has been 2/3 of one of "
+    "oom_score since Linux 5.9). What --avoid protects by name alone takes effect only for root's "
+    "processes and system services. Keep earlyoom for when to kill."
+)
+
+
+def import_files(paths: "Sequence[str]") -> Draft:
+    """Read the arguments from files that hold EARLYOOM_ARGS= or ExecStart=."""
+    found: list[tuple[list[str], str]] = []
+    for path in paths or [DEFAULT]:
+        for number, line in enumerate(read_lines(path), 1):
+            said = re.match(r"\s*(?:export\s+)?(EARLYOOM_ARGS|ExecStart)\s*=(.*)", line)
+            if said is None:
+                continue
+            place = f"{path}:{number}"
+            words = _words(said[2], place)
+            if said[1] == "EARLYOOM_ARGS":
+                words = [word for text in words for word in _words(text, place)]
+            else:
+                words = [word for word in words[1:] if not word.startswith("$")]
+            found.append((words, place))
+    if not found:
+        raise ForeignError(
+            f"{', '.join(paths or [DEFAULT])}: holds no EARLYOOM_ARGS= and no ExecStart=",
+            hint="give the arguments themselves: oomguard import earlyoom -- --prefer '^x$'",
+        )
+    return _draft(found)
+
+
+def import_arguments(words: "Sequence[str]") -> Draft:
+    """Read the arguments themselves."""
+    return _draft([([*words], "command line")])
+
+
+def _words(text: str, place: str) -> list[str]:
+    try:
+        return shlex.split(text, comments=True)
+    except ValueError as error:
+        raise ForeignError(
+            f"{place}: {error}".replace("No closing", "no closing"), hint="mend the quotes"
+        ) from None
+
+
+def _draft(found: list[tuple[list[str], str]]) -> Draft:
+    rules: dict[str, list[DraftRule]] = {name: [] for name in _LISTS}
+    own: list[DraftRule] = []
+    notes: list[str] = []
+    for words, place in found:
+        for option, argument in _options(words, place):
+            if option in _LISTS:
+                names = globs(argument)
+                if names is None:
+                    notes.append(
+                        f"{place}: {option} {argument!r}: no glob says what this regular expression does"
+                    )
+                    continue
+                rules[option].append(
+                    DraftRule({"name": [*names]}, toward(_LISTS[option]), f"{option} {argument!r}", place)
+                )
+            elif option == "-p":
+                own.append(DraftRule({"name": ["earlyoom"]}, "at_most -100", "-p, for itself", place))
+            else:
+                notes.append(f"{place}: {option}{' ' + argument if argument else ''}: {_meaning(option)}")
+    # Earlyoom adds up; here the first rule that matches wins, and to spare is the safer of the two.
+    return Draft(_TITLE, (), (*rules["--ignore"], *rules["--avoid"], *rules["--prefer"], *own), tuple(notes))
+
+
+def _options(words: list[str], place: str) -> list[tuple[str, str]]:
+    """Return options with their arguments, as getopt_long takes them."""
+    options, left = [], list(words)
+    while left:
+        word = left.pop(0)
+        name, has_value, value = (
+            word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+        )
+        if name in _LISTS or name in _VALUED:
+            if not has_value:
+                if not left:
+                    raise ForeignError(f"{place}: {name} lacks its argument")
+                value = left.pop(0)
+            options.append((name, value))
+        elif name in _FLAGS:
+            options.append((name, ""))
+            if not name.startswith("--") and len(word) > 2:
+                left.insert(0, f"-{word[2:]}")
+        else:
+            raise ForeignError(
+                f"{place}: earlyoom has no option {word!r}",
+                hint="the regular expression of --prefer and --avoid is one argument: quote it",
+            )
+    return options
+
+
+def _meaning(option: str) -> str:
+    if option in {"-m", "-s", "-M", "-S"}:
+        return "says when to kill; oomguard never kills"
+    if option == "-g":
+        return "kills whole process groups; for cgroups the kernel has memory.oom.group"
+    if option == "--ignore-root-user":
+        return "spares whatever root runs; no rule should, name what must live"
+    return "is about earlyoom itself"

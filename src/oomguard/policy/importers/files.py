@@ -1,0 +1,45 @@
+"""The files of other tools, read within bounds and with clear errors."""
+
+import os
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.text import printable
+
+_SIZE_LIMIT = 16 * 1024 * 1024
+_FILES_LIMIT = 20_000
+
+
+class ForeignError(OomguardError):
+    """Something that cannot be imported; 2, as it is about what was asked for."""
+
+    exit_code = 2
+
+
+def read_lines(path: str) -> list[str]:
+    """Return the lines of a text file."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_SIZE_LIMIT + 1)
+    except OSError as error:
+        raise ForeignError(f"{printable(path)}: cannot be read: {error.strerror}") from error
+    if len(raw) > _SIZE_LIMIT:
+        raise ForeignError(f"{printable(path)}: is larger than {_SIZE_LIMIT >> 20} MiB, and no configuration")
+    if b"\0" in raw:
+        raise ForeignError(f"{printable(path)}: is no text")
+    return raw.decode("utf-8", "replace").splitlines()
+
+
+def files_below(path: str, endings: tuple[str, ...]) -> list[str]:
+    """Return a file itself, or those below a folder with these endings, sorted."""
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise ForeignError(f"{printable(path)}: there is no such file or folder")
+        return [path]
+    found: list[str] = []
+    for folder, _, names in os.walk(path):
+        found += [os.path.join(folder, name) for name in names if name.endswith(endings)]
+        if len(found) > _FILES_LIMIT:
+            raise ForeignError(
+                f"{printable(path)}: holds more than {_FILES_LIMIT:,} files; name a folder below"
+            )
+    return sorted(found)

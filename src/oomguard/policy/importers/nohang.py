@@ -1,0 +1,77 @@
+"""Nohang's configuration: `@BADNESS_ADJ_RE_…  POINTS /// REGEX`."""
+
+import re
+from typing import TYPE_CHECKING
+
+from oomguard.policy.draft import Draft, DraftRule, toward
+from oomguard.policy.importers.files import ForeignError, read_lines
+from oomguard.policy.importers.pattern import globs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULT = "/etc/nohang/nohang.conf"
+
+_CONDITIONS = {"NAME": "name", "CGROUP_V1": "cgroup", "CGROUP_V2": "cgroup", "REALPATH": "exe"}
+_TITLE = (
+    "From nohang. It adds up the points of all patterns that match; here the first rule that matches "
+    "wins, so look at their order. What takes points away protects: by name alone that takes effect "
+    "only for root's processes and system services. Keep nohang for when to kill, and how."
+)
+
+
+def import_files(paths: "Sequence[str]") -> Draft:
+    """Read configuration files."""
+    rules: list[DraftRule] = []
+    notes: list[str] = []
+    for path in paths or [DEFAULT]:
+        settings: list[str] = []
+        for number, line in enumerate(read_lines(path), 1):
+            if not line or line[0] in "# \t":
+                continue
+            place = f"{path}:{number}"
+            if line.startswith("@"):
+                found = _adjustment(line, place)
+                if isinstance(found, str):
+                    notes.append(f"{place}: {found}")
+                else:
+                    rules.append(found)
+            elif re.match(r"\w+\s*=", line):
+                settings.append(f"{line.partition('=')[0].strip()} ({number})")
+            else:
+                raise ForeignError(f"{place}: is no line of a nohang configuration: {line[:60]!r}")
+        if settings:
+            notes.append(
+                f"{path}: {len(settings)} settings, by their lines, say when and how to kill, "
+                f"which oomguard never does: {', '.join(settings)}"
+            )
+    return Draft(_TITLE, (), tuple(rules), tuple(notes))
+
+
+def _adjustment(line: str, place: str) -> DraftRule | str:
+    """Return the rule of a line, or why there is none."""
+    kind, _, rest = line.partition(" ") if " " in line else line.partition("\t")
+    prefix = "@BADNESS_ADJ_RE_"
+    if not kind.startswith(prefix):
+        return f"{line}: no equivalent; oomguard takes no action"
+    points, separator, regex = (part.strip() for part in rest.partition("///"))
+    if not separator or not re.fullmatch(r"[+-]?\d+", points) or not regex:
+        raise ForeignError(f"{place}: must be {kind} POINTS /// REGEX, got {line[:60]!r}")
+    value = toward(int(points))
+    if int(points) == 0:
+        return f"{line}: adds nothing"
+    what = kind.removeprefix(prefix)
+    reason = f"{kind} {points} /// {regex}"
+    if what in _CONDITIONS:
+        found = globs(regex)
+        if found is None:
+            return f"{line}: no glob says what this regular expression does"
+        return DraftRule({_CONDITIONS[what]: [*found]}, value, reason, place)
+    if what == "CMDLINE":
+        return DraftRule({"cmdline": [regex]}, value, reason, place)
+    if what == "UID":
+        uids = globs(regex)
+        if uids is None or not all(uid.isdecimal() for uid in uids):
+            return f"{line}: only whole uids can be named, as ^1000$"
+        return DraftRule({"user": [int(uid) for uid in uids]}, value, reason, place)
+    return f"{line}: no condition looks at that of a process"

@@ -1,0 +1,162 @@
+"""Regular expressions on names and paths as globs, as far as globs can say them."""
+
+import re
+import warnings
+
+_SPECIAL = set(".^$*+?{}[]\\|()")
+_SHOWN_LIMIT = 64
+"""Alternatives at most: more than anybody writes."""
+
+
+def globs(regex: str) -> list[str] | None:
+    """Return globs that together match what a searched regular expression does; None if none can.
+
+    Understood are anchors, alternatives, groups of alternatives, `.`, `.*`, `[...]`, and characters.
+    `(^|/)` in front is an anchor, too: a process name holds no slash.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(regex)
+    except (re.error, RecursionError, OverflowError):
+        return None
+    found = _alternatives(regex.replace("(^|/)", "^"))
+    if found is None or not 0 < len(found) <= _SHOWN_LIMIT:
+        return None
+    said = [_glob(one) for one in found]
+    return [one for one in dict.fromkeys(said) if one] if all(said) else None
+
+
+def _alternatives(regex: str) -> list[str] | None:
+    """Return the regex without groups, one for each alternative; None if a group is repeated."""
+    parts = _split(regex)
+    if parts is None:
+        return None
+    if len(parts) > 1:
+        expanded: list[str] = []
+        for part in parts:
+            below = _alternatives(part)
+            if below is None:
+                return None
+            expanded += below
+            if len(expanded) > _SHOWN_LIMIT:
+                return None
+        return expanded
+    start = _opening(regex)
+    if start is None:
+        return [regex]
+    end = _closing(regex, start)
+    inner = regex[start + 1 : end].removeprefix("?:")
+    after = regex[end + 1 :]
+    if inner.startswith("?") or after[:1] in ("*", "+", "?", "{"):
+        return None
+    choices = _split(inner)
+    if choices is None:
+        return None
+    result: list[str] = []
+    for choice in choices:
+        below = _alternatives(regex[:start] + choice + after)
+        if below is None or len(result) + len(below) > _SHOWN_LIMIT:
+            return None
+        result += below
+    return result
+
+
+def _split(regex: str) -> list[str] | None:
+    """Split at the bars outside of groups and sets."""
+    parts, depth, begin, at = [], 0, 0, 0
+    while at < len(regex):
+        character = regex[at]
+        if character == "\\":
+            at += 1
+        elif character == "[":
+            at = _set_end(regex, at)
+        elif character in "()":
+            depth += 1 if character == "(" else -1
+        elif character == "|" and depth == 0:
+            parts.append(regex[begin:at])
+            begin = at + 1
+        at += 1
+    return [*parts, regex[begin:]] if depth == 0 else None
+
+
+def _opening(regex: str) -> int | None:
+    at = 0
+    while at < len(regex):
+        if regex[at] == "\\":
+            at += 1
+        elif regex[at] == "[":
+            at = _set_end(regex, at)
+        elif regex[at] == "(":
+            return at
+        at += 1
+    return None
+
+
+def _closing(regex: str, start: int) -> int:
+    depth, at = 0, start
+    while at < len(regex):
+        if regex[at] == "\\":
+            at += 1
+        elif regex[at] == "[":
+            at = _set_end(regex, at)
+        elif regex[at] == "(":
+            depth += 1
+        elif regex[at] == ")":
+            depth -= 1
+            if depth == 0:
+                return at
+        at += 1
+    raise AssertionError  # it compiled
+
+
+def _set_end(regex: str, start: int) -> int:
+    at = start + 1
+    if regex[at : at + 1] == "^":
+        at += 1
+    at += 1  # a ] that comes first stands for itself
+    while regex[at : at + 1] != "]":
+        at += 2 if regex[at] == "\\" else 1
+    return at
+
+
+def _glob(regex: str) -> str | None:
+    """Return one alternative, without groups, as a glob; None if it is more than one can say."""
+    is_begun = regex.startswith("^")
+    is_ended = regex.endswith("$") and not regex.endswith("\\$")
+    body = regex[1 if is_begun else 0 : len(regex) - 1 if is_ended else len(regex)]
+    said = "" if is_begun else "*"
+    at = 0
+    while at < len(body):
+        character, following = body[at], body[at + 1 : at + 2]
+        step = 1
+        if character == "\\":
+            if following.isalnum() or not following:
+                return None
+            piece, step = literal(following), 2
+        elif character == "[":
+            end = _set_end(body, at)
+            inner = body[at + 1 : end]
+            if "\\" in inner or "[" in inner:
+                return None
+            piece, step = f"[{'!' + inner[1:] if inner.startswith('^') else inner}]", end + 1 - at
+        elif character == ".":
+            piece = "?"
+        elif character in _SPECIAL:
+            return None
+        else:
+            piece = literal(character)
+        quantifier = body[at + step : at + step + 1]
+        if quantifier in ("*", "+") and piece == "?":
+            piece, step = ("*" if quantifier == "*" else "?*"), step + 1
+        elif quantifier and quantifier in "*+?{":
+            return None
+        said += piece
+        at += step
+    said += "" if is_ended else "*"
+    return re.sub(r"\*\*+", "*", said)
+
+
+def literal(text: str) -> str:
+    """Return a text as a glob that matches it and nothing else."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in text)

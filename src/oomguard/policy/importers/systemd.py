@@ -1,0 +1,138 @@
+"""systemd: `OOMScoreAdjust=` of units and their drop-ins."""
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomguard.policy.draft import Draft, DraftRule, toward
+from oomguard.policy.importers.files import files_below, read_lines
+from oomguard.policy.importers.pattern import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DEFAULTS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+
+_KINDS = (".service", ".socket", ".mount", ".swap")
+"""Units that start programs, and so take the setting (systemd.exec(5))."""
+
+_TITLE = (
+    "From systemd's units. systemd writes these values itself, before the first instruction of a "
+    "service, so they need no rule to be there. A rule keeps them: it comes back when something "
+    "rewrites the value. What is protected is so with its main process only, since many services give"
+    " their children another value."
+)
+
+
+class _Setting(NamedTuple):
+    value: int | None
+    place: str
+
+
+def import_files(paths: "Sequence[str]") -> Draft:
+    """Read units, drop-ins, and folders of both."""
+    notes: list[str] = []
+    files = [file for path in paths or _present(DEFAULTS) for file in files_below(path, (*_KINDS, ".conf"))]
+    units: dict[tuple[str, bool], dict[str, str]] = {}  # by unit: the file that counts, by its name
+    for file in files:
+        if os.path.dirname(file).endswith((".wants", ".requires", ".upholds")):
+            continue  # links to units that are found where they are
+        unit, part = _unit(file)
+        if not unit:
+            if os.path.basename(file) in ("system.conf", "user.conf") or ".conf.d/" in file:
+                notes += _defaults(file)
+            continue
+        # Of files with one name the first counts: /etc hides /run, which hides /usr/lib.
+        units.setdefault((unit, "/systemd/user/" in file), {}).setdefault(part, file)
+    rules = []
+    for (unit, is_user), parts in sorted(units.items()):
+        if os.path.realpath(parts.get("", "")) == "/dev/null":
+            continue  # masked
+        setting = None
+        for _, file in sorted(parts.items()):  # "" comes first: the unit itself, then its drop-ins
+            setting = _setting(file, notes) or setting
+        if setting is None or setting.value is None:
+            continue
+        if setting.value == 0:
+            notes.append(f"{setting.place}: {unit}: 0 is what a service has anyway")
+            continue
+        rules.append(_rule(unit, setting, is_user=is_user))
+    return Draft(_TITLE, (), tuple(rules), tuple(notes))
+
+
+def _present(folders: "Sequence[str]") -> list[str]:
+    return [folder for folder in folders if os.path.isdir(folder)]
+
+
+def _unit(file: str) -> tuple[str, str]:
+    """Return the unit a file is about, and the drop-in's name, "" for the unit itself."""
+    folder, name = os.path.split(file)
+    parent = os.path.basename(folder)
+    if name.endswith(".conf") and parent.endswith(tuple(f"{kind}.d" for kind in _KINDS)):
+        return parent.removesuffix(".d"), name
+    return (name, "") if name.endswith(_KINDS) else ("", "")
+
+
+def _setting(file: str, notes: list[str]) -> _Setting | None:
+    """Return the last OOMScoreAdjust= of a file; an empty one takes back those before."""
+    found = None
+    for section, key, value, number in _assignments(file):
+        if key != "OOMScoreAdjust" or section not in ("Service", "Socket", "Mount", "Swap"):
+            continue
+        place = f"{file}:{number}"
+        if not value:
+            found = _Setting(None, place)
+            continue
+        digits = value.removeprefix("-").removeprefix("+")
+        if not (digits.isascii() and digits.isdecimal()) or not (
+            OOM_SCORE_ADJ_MIN <= int(value) <= OOM_SCORE_ADJ_MAX
+        ):
+            notes.append(
+                f"{place}: OOMScoreAdjust={value} is not from -1000 to 1000; systemd ignores it, too"
+            )
+            continue
+        found = _Setting(int(value), place)
+    return found
+
+
+def _assignments(file: str) -> list[tuple[str, str, str, int]]:
+    found, section, pending, begun = [], "", "", 0
+    for number, line in enumerate(read_lines(file), 1):
+        text = line.strip()
+        if text.startswith(("#", ";")) or (not text and not pending):
+            continue  # a comment does not end a continued line
+        begun = begun or number
+        if text.endswith("\\"):
+            pending += text[:-1] + " "
+            continue
+        text, pending = pending + text, ""
+        if text.startswith("[") and text.endswith("]"):
+            section = text[1:-1]
+        elif "=" in text:
+            key, _, value = text.partition("=")
+            found.append((section, key.strip(), value.strip(), begun))
+        begun = 0
+    return found
+
+
+def _defaults(file: str) -> list[str]:
+    return [
+        f"{file}:{number}: {key}={value}: a default for all services; name those that matter"
+        for _, key, value, number in _assignments(file)
+        if key == "DefaultOOMScoreAdjust"
+    ]
+
+
+def _rule(unit: str, setting: _Setting, *, is_user: bool) -> DraftRule:
+    assert setting.value is not None
+    stem, dot, kind = unit.rpartition(".")
+    # foo@.service is a template, and what runs are its instances; a socket's processes are its service's.
+    pattern = f"{literal(stem)}*{dot}{kind}" if stem.endswith("@") else literal(unit)
+    protects = setting.value < 0
+    return DraftRule(
+        {"user_unit" if is_user else "unit": [pattern]},
+        toward(setting.value),
+        f"OOMScoreAdjust={setting.value}",
+        setting.place,
+        scope="main" if protects else "all",
+    )
