@@ -35,14 +35,15 @@ class Matcher:
 
     def __init__(self, rules: "Sequence[Rule]") -> None:
         self._rules = rules
-        self.has_cmdlines = any(rule.terms.cmdlines for rule in rules)
-        """Whether any rule runs a regular expression on what a process chose for its command line."""
         self._globbed: list[int] = []
         self._nameless: list[int] = []
         names: list[bytes] = []
         places = array("I")
         globs: list[str] = []
+        cmdlines: set[tuple[str, ...]] = set()
         for place, rule in enumerate(rules):
+            if rule.terms.cmdlines:
+                cmdlines.add(rule.terms.cmdlines)
             if not rule.names:
                 self._nameless.append(place)
             patterns = [fnmatch.translate(_text(name)) for name in rule.names if is_glob(name)]
@@ -60,6 +61,10 @@ class Matcher:
         self._places = array("I", [places[at] for at in order])
         self._any_glob = re.compile("|".join(globs)) if globs else None
         self._memo: dict[bytes, tuple[Rule, ...]] = {}
+        self.has_cmdlines = bool(cmdlines)
+        """Whether any rule runs a regular expression on what a process chose for its command line."""
+        for patterns in list(cmdlines)[:_MEMO_LIMIT]:
+            _regex(patterns)  # now: a hundred take longer to compile than one process is given to be matched
 
     def forget(self) -> None:
         """Drop the memo; it fills again."""

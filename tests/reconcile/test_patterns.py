@@ -1,0 +1,74 @@
+"""Regular expressions on command lines that others choose: bounded, said, and never silently wrong."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.process import Identity, Process
+from oomguard.kernel.procfs import CMDLINE_LIMIT, Procfs
+from oomguard.policy.load import load
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.lineage import Lineage
+from oomguard.reconcile.planner import MATCH_SECONDS, Planner
+
+WORST = [
+    (r"(a+)+$", b"a" * 64 + b"!"),
+    (r"(a|a)*$", b"a" * 4000 + b"!"),
+    (r"(a|aa)+$", b"a" * 4000 + b"!"),
+    (r"^(([a-z])+.)+[A-Z]([a-z])+$", b"a" * 200),
+    (r"(.*)*x", b"y" * 2_000_000),
+    (r"(?=(a+)+b)", b"a" * 5000),
+    (r"a*a*a*a*a*a*b", b"a" * 4096),
+    (r"java .*-jar .*-jar .*jenkins", b"java -jar " * 400),
+    (r"(\d+|[0-9]+)+;", b"1" * 4000),
+]
+
+
+def planner(text: str, procfs: Procfs, tmp_path: Path) -> Planner:
+    """Hold a policy against the tree."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(text)
+    return Planner(load(str(file)).policy, ledger := Ledger(), procfs, Lineage(ledger))
+
+
+@pytest.mark.parametrize(("pattern", "arguments"), WORST, ids=[pattern for pattern, _ in WORST])
+def test_the_worst_patterns_cost_no_more_than_they_are_given(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path, pattern: str, arguments: bytes
+) -> None:
+    """The process matches no rule, which is counted, and its neighbour is not held up."""
+    proc.process(Process(Identity(20, 1), b"trap", arguments=(arguments,)))
+    proc.process(Process(Identity(21, 1), b"other", arguments=(b"--serve",)))
+    text = f"rules:\n- {{cmdline: '{pattern}', oom_score_adj: 100}}\n- {{cmdline: ., oom_score_adj: 200}}\n"
+    found = planner(text, procfs, tmp_path)
+    start = time.process_time()
+    changes = [change.identity.pid for change, _ in found.process_changes("policy")]
+    assert time.process_time() - start < 10 * MATCH_SECONDS
+    assert changes == [21]
+    assert found.gave_up == 1
+    assert 20 not in found.rule_of
+
+
+def test_many_patterns_do_not_use_up_the_time_of_the_first_process(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path
+) -> None:
+    """They are compiled before: 400 take a tenth of a second, which would be given up, again and again."""
+    patterns = "\n".join(
+        rf"  - '^/usr/lib/jvm/java-{n}/bin/java .*-jar /opt/app-{n}/.*\.jar'" for n in range(400)
+    )
+    proc.process(Process(Identity(20, 1), b"java", arguments=(b"/opt/x",)))
+    text = f"rules:\n- cmdline:\n{patterns}\n  oom_score_adj: 100\n- {{name: java, oom_score_adj: 200}}\n"
+    found = planner(text, procfs, tmp_path)
+    assert [change.after for change, _ in found.process_changes("policy")] == [200]
+    assert found.gave_up == 0
+
+
+def test_what_stands_behind_the_limit_of_a_command_line_is_not_seen(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path
+) -> None:
+    """Its owner may put 2 MiB in front; the limit is documented."""
+    proc.process(Process(Identity(20, 1), b"a", arguments=(b"x" * CMDLINE_LIMIT, b"--late")))
+    proc.process(Process(Identity(21, 1), b"a", arguments=(b"x" * (CMDLINE_LIMIT - 7), b"--late")))
+    found = planner("rules: [{cmdline: '--late$', oom_score_adj: 5}]", procfs, tmp_path)
+    assert [change.identity.pid for change, _ in found.process_changes("policy")] == [21]
