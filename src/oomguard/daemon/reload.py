@@ -131,7 +131,8 @@ class Reloader:
         self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
         if error.message != self._failure:
             self._failure = error.message
-            self._reject(error)  # last: it may itself run short
+            again = OomguardError(f"{error.message}; it is read again in a while")
+            self._reject(again)  # last: it may itself run short
 
     def _drop_child(self) -> None:
         if self._child is not None:

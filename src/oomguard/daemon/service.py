@@ -26,6 +26,7 @@ from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.sysctl import observe_memory
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import open_state_folder
@@ -85,6 +86,7 @@ class Service:
         self._policy_error = ""
         self._limits: list[str] = []
         self._passes = 0
+        self._committed_peak_kib = 0
         self._losses = 0
         self._is_short = False
         self._urgent: set[int] = set()
@@ -303,6 +305,7 @@ class Service:
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
+        self._note_promised()
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
@@ -320,6 +323,11 @@ class Service:
         if self._sweep_again:
             self._sweep_again = False
             self._begin_pass("resync")
+
+    def _note_promised(self) -> None:
+        memory = observe_memory(self.procfs)
+        if memory is not None:
+            self._committed_peak_kib = max(self._committed_peak_kib, memory.committed_kib)
 
     def _reconcile_sysctls(self, cause: "Cause", now: float) -> None:
         for outcome in self.reconciler.sysctls(cause, now):
@@ -393,7 +401,7 @@ class Service:
         self._policy_error = error.message
         self.reporter.say(
             events.POLICY_REJECTED,
-            f"the policy changed and is not valid, the one before stays in force: {error.message}",
+            f"the policy cannot be used, the one before stays in force: {error.message}",
         )
         self._say_ready()
 
@@ -449,6 +457,7 @@ class Service:
             watches=len(self._drift),
             passes=self._passes,
             losses=self._losses,
+            committed_peak_kib=self._committed_peak_kib,
         )
         try:
             self.folder.replace(STATUS_FILE, encode_status(status), mode=0o644)
