@@ -328,8 +328,41 @@ def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakePr
     """The ledger is of another boot."""
     oomguard("apply")
     proc.boot("another")
-    assert oomguard("restore").out == "nothing to change\n"
+    assert oomguard("restore").out == "nothing to restore\n"
     assert proc.oom_score_adj(10) == -900
+
+
+def test_restore_with_a_damaged_ledger_puts_back_what_it_knows_and_fails(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path
+) -> None:
+    """What was damaged is named, kept, and not said again."""
+    oomguard("apply")
+    ledger = tmp_path / "state" / "ledger"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    assert b'"pid":10' in lines[2]
+    lines[2] = b"\x00\xff damaged\n"
+    ledger.write_bytes(b"".join(lines))
+    run = oomguard("restore")
+    assert run.code == 1
+    assert f"1 line of {tmp_path}/state/ledger cannot be read" in run.err
+    assert "ledger.damaged" in run.err
+    assert proc.oom_score_adjs() == {10: -900, 11: 0, 12: 0, 13: 0}
+    assert proc.sysctls()["vm.swappiness"] == 60
+    assert (tmp_path / "state" / "ledger.damaged").read_bytes() == b"".join(lines)
+    again = oomguard("restore")
+    assert (again.code, again.out, again.err) == (0, "nothing to restore\n", "")
+
+
+def test_restore_of_a_ledger_that_ends_in_the_middle_puts_back_the_rest(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path
+) -> None:
+    """A line that was cut short was written for a change that was never made: nothing is missing."""
+    oomguard("apply")
+    ledger = tmp_path / "state" / "ledger"
+    ledger.write_bytes(ledger.read_bytes() + b'{"pid":12,"st')
+    run = oomguard("restore")
+    assert (run.code, run.err) == (0, "")
+    assert set(proc.oom_score_adjs().values()) == {0}
 
 
 def test_what_drifted_and_what_is_to_be_put_back_shows_in_plan(

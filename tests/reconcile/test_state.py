@@ -1,14 +1,21 @@
 """The state folder: whose it is, who may write, and what is never followed."""
 
+import errno
 import os
+import shutil
+import signal
+import socket
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.plan import Entry
+from oomguard.core.process import Identity
 from oomguard.reconcile.ledger import open_ledger, read_ledger
 from oomguard.reconcile.state import StateFolder, find_state_folder, open_state_folder
 
@@ -142,3 +149,90 @@ def test_a_file_that_is_not_there_reads_as_none_and_needs_no_removing(folder: St
     """Both are what is to be expected of a first start."""
     assert folder.read("status.json") is None
     folder.remove("status.json")
+
+
+@pytest.mark.parametrize("name", ["lock", "ledger", "status.json"])
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
+def test_what_is_no_file_is_an_error_and_keeps_nobody_waiting(
+    folder: StateFolder, name: str, kind: str
+) -> None:
+    """A FIFO without a writer would block whoever opens it to read, one without a reader a writer."""
+    path = f"{folder.path}/{name}"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path)
+    else:
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero: it has no end
+        except PermissionError:
+            pytest.skip("no devices can be made here")
+    signal.alarm(20)
+    try:
+        if name == "lock":
+            with suppress(OomguardError):
+                folder.lock()  # a lock needs no content
+        else:
+            with pytest.raises(OomguardError, match=r"is no regular file|cannot be used"):
+                folder.read(name)
+        if name == "ledger":
+            with pytest.raises(OomguardError, match=r"is no regular file|cannot be used"):
+                open_ledger(folder, boot_id="", is_alive=lambda _: True)
+        if name == "status.json":
+            folder.replace(name, b"x")
+            assert folder.read(name) == b"x"
+    finally:
+        signal.alarm(0)
+
+
+def test_a_folder_that_was_removed_is_made_anew(folder: StateFolder) -> None:
+    """For everyone to read, whatever the umask, and locked as it was."""
+    folder.lock()
+    shutil.rmtree(folder.path)
+    before = os.umask(0o077)
+    try:
+        folder.replace("status.json", b"x", mode=0o644)
+    finally:
+        os.umask(before)
+    assert Path(folder.path, "status.json").read_bytes() == b"x"
+    assert stat.S_IMODE(Path(folder.path).stat().st_mode) == 0o755
+    second = open_state_folder(folder.path)
+    with pytest.raises(OomguardError, match="already runs here"):
+        second.lock()
+    second.close()
+
+
+@pytest.mark.parametrize("place", ["a file", "another writer", "a folder that others may write"])
+def test_a_folder_that_cannot_be_made_anew_is_an_error_of_its_own(folder: StateFolder, place: str) -> None:
+    """Not one that looks as if a process had ended; and what is there by now is left alone."""
+    folder.lock()
+    shutil.rmtree(folder.path)
+    other = None
+    if place == "a file":
+        Path(folder.path).write_text("x")
+    elif place == "another writer":
+        other = open_state_folder(folder.path)
+        other.lock()
+    else:
+        os.mkdir(folder.path)
+        os.chmod(folder.path, 0o777)
+    for write in (lambda: folder.replace("ledger", b""), lambda: folder.open_append("ledger")):
+        with pytest.raises(OSError, match=folder.path) as caught:
+            write()
+        assert caught.value.errno == errno.ESTALE
+    if other is not None:
+        other.close()
+
+
+def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateFolder) -> None:
+    """At the next entry, or at the end of the next pass."""
+    ledger = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
+    ledger.record_process(Identity(10, 1), Entry(0, 5))
+    shutil.rmtree(folder.path)
+    ledger.compact()
+    assert read_ledger(folder, boot_id="b").processes == {10: (1, Entry(0, 5))}
+    shutil.rmtree(folder.path)
+    ledger.record_process(Identity(11, 1), Entry(0, 6))
+    assert read_ledger(folder, boot_id="b").processes.keys() == {10, 11}
+    ledger.close()

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 def run(options: "argparse.Namespace") -> int:
     """Bring this host to the policy and say what became of each change."""
-    return report(reconcile_once(options, load_policy(options), "policy"), as_json=options.json)
+    done = reconcile_once(options, load_policy(options), "policy")
+    return report(done.outcomes, as_json=options.json, nothing="nothing to change")
 
 
-def report(outcomes: "list[Outcome]", *, as_json: bool) -> int:
-    """Print outcomes; return 1 if one was denied or refused."""
+def report(outcomes: "list[Outcome]", *, as_json: bool, nothing: str) -> int:
+    """Print outcomes, or that there was `nothing`; return 1 if one was denied or refused."""
     if as_json:
         print_json([outcome_document(outcome) for outcome in outcomes])
     else:
@@ -30,5 +31,5 @@ def report(outcomes: "list[Outcome]", *, as_json: bool) -> int:
         for hint in hints:
             print(f"  {hint}")
         if not outcomes:
-            print("nothing to change")
+            print(nothing)
     return 1 if any(outcome.result in ("denied", "refused") for outcome in outcomes) else 0

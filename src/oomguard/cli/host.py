@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import Policy, counted
 from oomguard.kernel.floor import SysResource
@@ -33,7 +33,14 @@ def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
     return Planner(policy, ledger, procfs, Lineage(ledger))
 
 
-def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause") -> "list[Outcome]":
+class Pass(NamedTuple):
+    """One pass over this host; `is_damaged` tells that some of what was before is not known."""
+
+    outcomes: "list[Outcome]"
+    is_damaged: bool
+
+
+def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause") -> Pass:
     """Bring this host to a policy in one pass, as the only writer."""
     procfs = Procfs(options.proc)
     folder = open_state_folder(options.state_dir)
@@ -46,7 +53,8 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
             file=sys.stderr,
         )
     try:
-        return list(Reconciler(policy, ledger, procfs, SysResource()).everything(cause, time.monotonic()))
+        reconciler = Reconciler(policy, ledger, procfs, SysResource())
+        return Pass([*reconciler.everything(cause, time.monotonic())], ledger.ignored_lines > 0)
     finally:
         ledger.close()
         folder.close()

@@ -12,4 +12,6 @@ if TYPE_CHECKING:
 
 def run(options: "argparse.Namespace") -> int:
     """Reconcile with a policy that asks for nothing: what the ledger knows goes back."""
-    return report(reconcile_once(options, Policy(), "restore"), as_json=options.json)
+    done = reconcile_once(options, Policy(), "restore")
+    code = report(done.outcomes, as_json=options.json, nothing="nothing to restore")
+    return 1 if done.is_damaged else code

@@ -63,8 +63,8 @@ class Matcher:
         self._memo: dict[bytes, tuple[Rule, ...]] = {}
         self.has_cmdlines = bool(cmdlines)
         """Whether any rule runs a regular expression on what a process chose for its command line."""
-        for patterns in list(cmdlines)[:_MEMO_LIMIT]:
-            _regex(patterns)  # now: a hundred take longer to compile than one process is given to be matched
+        for listed in list(cmdlines)[:_MEMO_LIMIT]:
+            _regex(listed)  # now: a hundred take longer to compile than one process is given to be matched
 
     def forget(self) -> None:
         """Drop the memo; it fills again."""

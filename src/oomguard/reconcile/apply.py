@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from oomguard.reconcile.ledger import Ledger
 
 
+_NO_FOLDER = (
+    "the state folder was removed and cannot be made anew here: what could not be put back is not changed",
+    "systemctl restart oomguard",
+)
+
+
 def apply_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> Outcome:
     """Write one sysctl, after its original value is in the ledger."""
     if change.refusal is not None:
@@ -136,6 +142,8 @@ def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:
             return f"this kernel does not take {change.after}", SYSCTLS[change.name].summary
         case errno.ENOENT:
             return "this kernel has no such sysctl", "remove it from the policy of this host"
+        case errno.ESTALE:
+            return _NO_FOLDER
         case _:
             return os.strerror(error.errno or errno.EIO), ""
 
@@ -156,5 +164,7 @@ def _process_reason(error: OSError) -> tuple[str, str]:
             return "the process belongs to another user", "writing another user's takes CAP_DAC_OVERRIDE"
         case errno.EROFS:
             return "/proc is read-only here", "run where /proc is mounted writable"
+        case errno.ESTALE:
+            return _NO_FOLDER
         case _:
             return os.strerror(error.errno or errno.EIO), ""

@@ -72,8 +72,11 @@ class Ledger:
         self.processes.pop(pid, None)
 
     def compact(self) -> None:
-        """Write the file anew if most of its lines are about what is no more."""
-        if self._folder is not None and self._lines > 2 * self._live() + _SLACK_LINES:
+        """Write the file anew if somebody removed it, or most of its lines are about what is no more."""
+        if self._folder is None:
+            return
+        is_removed = self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+        if is_removed or self._lines > 2 * self._live() + _SLACK_LINES:
             with suppress(OSError):  # the file there still is whole, only long
                 self._rewrite()
 

@@ -7,12 +7,14 @@ opened through a symbolic link.
 import errno
 import fcntl
 import os
+import stat
 from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
 
 _LOCK = "lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place must not keep us waiting
 
 
 class StateFolder:
@@ -31,9 +33,8 @@ class StateFolder:
 
     def lock(self) -> None:
         """Become the one process that writes, or raise an error that names the one that is."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd = os.open(_LOCK, flags, 0o600, dir_fd=self.fd)
+            fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.fd)
         except OSError as error:
             raise self._unusable(_LOCK, error) from error
         try:
@@ -54,9 +55,11 @@ class StateFolder:
     def read(self, name: str) -> bytes | None:
         """Return a file's contents, or None if there is no such file. PermissionError: another's."""
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
-            with os.fdopen(fd, "rb") as file:
-                return file.read()
+            fd = os.open(name, os.O_RDONLY | _FILE, dir_fd=self.fd)
+            try:
+                return _read_file(fd)
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             return None
         except PermissionError:
@@ -65,10 +68,10 @@ class StateFolder:
             raise self._unusable(name, error) from error
 
     def replace(self, name: str, content: bytes, *, mode: int = 0o600) -> None:
-        """Put `content` under `name`, wholly or not at all."""
+        """Put `content` under `name`, wholly or not at all. ESTALE: the folder is gone for good."""
+        self._remake_if_removed()
         temporary = f".{name}.new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(temporary, flags, mode, dir_fd=self.fd)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FILE, mode, dir_fd=self.fd)
         try:
             os.fchmod(fd, mode)
             view = memoryview(content)
@@ -87,13 +90,32 @@ class StateFolder:
             os.unlink(name, dir_fd=self.fd)
 
     def open_append(self, name: str) -> int:
-        """Open a file to append lines to; the caller closes the descriptor."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=self.fd)
+        """Open a file to append lines to; the caller closes the descriptor. ESTALE: as `replace`."""
+        self._remake_if_removed()
+        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FILE, 0o600, dir_fd=self.fd)
+
+    def _remake_if_removed(self) -> None:
+        """Make the folder anew where somebody removed it, and be its one writer as before."""
+        if os.fstat(self.fd).st_nlink:
+            return
+        try:
+            remade = open_state_folder(self.path)
+            try:
+                if self._lock_fd >= 0:
+                    remade.lock()
+            except OomguardError:
+                os.close(remade.fd)
+                raise
+        except OomguardError as error:
+            raise OSError(errno.ESTALE, error.message) from error
+        self.close()
+        self.fd, self._lock_fd = remade.fd, remade._lock_fd
 
     def _unusable(self, name: str, error: OSError) -> OomguardError:
         if error.errno == errno.ELOOP:
             reason = "is a symbolic link, which oomguard never follows here"
+        elif error.errno == errno.ENOTSUP:
+            reason = "is no regular file"
         else:
             reason = f"cannot be used: {os.strerror(error.errno or errno.EIO)}"
         return OomguardError(
@@ -109,8 +131,11 @@ def open_state_folder(path: str) -> StateFolder:
     `restore` writes.
     """
     try:
+        is_new = not os.path.isdir(path)
         os.makedirs(path, mode=0o755, exist_ok=True)
         fd = os.open(path, _FOLDER)
+        if is_new and os.fstat(fd).st_uid == os.geteuid():
+            os.fchmod(fd, 0o755)  # whatever the umask: status.json is for everyone
     except OSError as error:
         raise _no_state_folder(path, error) from error
     info = os.fstat(fd)
@@ -132,6 +157,19 @@ def find_state_folder(path: str) -> StateFolder | None:
         return None
     except OSError as error:
         raise _no_state_folder(path, error) from error
+
+
+def _read_file(fd: int) -> bytes:
+    """Return what is in an open file. ENOTSUP: it is none."""
+    info = os.fstat(fd)
+    if stat.S_ISDIR(info.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.ENOTSUP, "no regular file")
+    content = bytearray()
+    while block := os.read(fd, 1 << 20):
+        content += block
+    return bytes(content)
 
 
 def _no_state_folder(path: str, error: OSError) -> OomguardError:
