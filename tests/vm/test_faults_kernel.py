@@ -1,5 +1,7 @@
 """What the host or its kernel withholds: the daemon goes on with what it has, and says what it lacks."""
 
+import pytest
+
 from .service import Service
 from .workload import hog, rewrite_values, sleepers, wait_for_values
 
@@ -69,11 +71,13 @@ def test_without_the_right_to_lower_it_raises_and_says_so_once(installed: Servic
         assert "CAP_SYS_RESOURCE" in denied[0]["MESSAGE"]
 
 
-def test_without_inotify_watches_drift_is_found_by_the_pass(installed: Service) -> None:
-    """fs.inotify.max_user_watches=1: nothing tells of a write, so the next look heals it."""
+@pytest.mark.parametrize("limit", ["max_user_watches", "max_user_instances"])
+def test_without_inotify_drift_and_edits_are_looked_for(installed: Service, limit: str) -> None:
+    """With a limit of 1, which systemd has used up: nothing tells of a write or an edit, and both are found."""
     vm = installed.vm
-    limit = vm.run("sysctl -n fs.inotify.max_user_watches").stdout.strip()
-    vm.run("sysctl -q fs.inotify.max_user_watches=1")
+    sysctl = f"fs.inotify.{limit}"
+    before = vm.run(["sysctl", "-n", sysctl]).stdout.strip()
+    vm.run(["sysctl", "-q", f"{sysctl}=1"])
     try:
         installed.write_policy(MARKED_OFTEN)
         installed.restart()
@@ -82,29 +86,10 @@ def test_without_inotify_watches_drift_is_found_by_the_pass(installed: Service) 
             vm.run(f"sleep 4; sysctl -q vm.swappiness=70; choom -n 1 -p {pid}")
             installed.wait_for_value("/proc/sys/vm/swappiness", 33)
             installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 800)
-        assert_inotify_is_missed(installed, "fs.inotify.max_user_watches")
+        assert_inotify_is_missed(installed, sysctl)
         assert_the_policy_can_be_exchanged(installed)
     finally:
-        vm.run(f"sysctl -q fs.inotify.max_user_watches={limit}")
-
-
-def test_without_inotify_instances_it_starts_and_keeps_the_policy(installed: Service) -> None:
-    """fs.inotify.max_user_instances=1, and systemd has that one: neither writes nor edits are told of."""
-    vm = installed.vm
-    limit = vm.run("sysctl -n fs.inotify.max_user_instances").stdout.strip()
-    vm.run("sysctl -q fs.inotify.max_user_instances=1")
-    try:
-        installed.write_policy(MARKED_OFTEN)
-        installed.restart()
-        with hog(vm, "vm-marked") as pid:
-            installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 800)
-            vm.run(f"sysctl -q vm.swappiness=70; choom -n 1 -p {pid}")
-            installed.wait_for_value("/proc/sys/vm/swappiness", 33)
-            installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 800)
-        assert_inotify_is_missed(installed, "fs.inotify.max_user_instances")
-        assert_the_policy_can_be_exchanged(installed)
-    finally:
-        vm.run(f"sysctl -q fs.inotify.max_user_instances={limit}")
+        vm.run(["sysctl", "-q", f"{sysctl}={before}"])
 
 
 def assert_inotify_is_missed(service: Service, sysctl: str) -> None:
