@@ -73,7 +73,7 @@ def test_without_the_right_to_lower_it_raises_and_says_so_once(installed: Servic
 
 @pytest.mark.parametrize("limit", ["max_user_watches", "max_user_instances"])
 def test_without_inotify_drift_and_edits_are_looked_for(installed: Service, limit: str) -> None:
-    """With a limit of 1, which systemd has used up: nothing tells of a write or an edit, and both are found."""
+    """With a limit of 1, which systemd has used up: nothing tells of writes and edits; they are found."""
     vm = installed.vm
     sysctl = f"fs.inotify.{limit}"
     before = vm.run(["sysctl", "-n", sysctl]).stdout.strip()
