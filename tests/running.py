@@ -26,8 +26,10 @@ def wait_until(happened: Callable[[], bool], what: str, *, seconds: float = PATI
 class Daemon:
     """`oomguard run` with a policy and a state folder of its own below `folder`."""
 
-    def __init__(self, folder: Path, policy: str, *, wrapper: Sequence[str] = ()) -> None:
-        self.policy = folder / "policy.yaml"
+    def __init__(
+        self, folder: Path, policy: str, *, name: str = "policy.yaml", wrapper: Sequence[str] = ()
+    ) -> None:
+        self.policy = folder / name
         self.state = folder / "state"
         self._log = folder / "daemon.log"
         self._wrapper = list(wrapper)
@@ -59,9 +61,11 @@ class Daemon:
 
 
 @contextmanager
-def running(folder: Path, policy: str, *, wrapper: Sequence[str] = ()) -> Iterator[Daemon]:
+def running(
+    folder: Path, policy: str, *, name: str = "policy.yaml", wrapper: Sequence[str] = ()
+) -> Iterator[Daemon]:
     """Run a daemon, and end it whatever happens."""
-    daemon = Daemon(folder, policy, wrapper=wrapper)
+    daemon = Daemon(folder, policy, name=name, wrapper=wrapper)
     try:
         yield daemon
     finally:

@@ -142,7 +142,7 @@ def test_its_command_keeps_what_a_configmap_says_and_takes_a_swapped_one(tmp_pat
     if subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
         pytest.skip("no namespaces can be made here")
     program = Program(tmp_path, NAME)
-    pid = program.start()
+    pid = program.start("3600")
     policy = ConfigMap(tmp_path / "policy", RULE.format(name=NAME, value=500))
     try:
         with pod(tmp_path, policy) as process:

@@ -1,0 +1,131 @@
+"""The Ansible role, run for real against this host, below a folder and beside a daemon of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pages import ROOT
+from running import Program, oom_score_adj, running, wait_for_value
+
+ROLES = ROOT / "etc" / "ansible" / "roles"
+PLAYBOOK = shutil.which("ansible-playbook") or shutil.which("ansible-playbook", path=f"{sys.prefix}/bin")
+NAME = "og-role-test"
+RULE = "rules:\n  - name: {name}\n    oom_score_adj: {value}\n"
+
+needs_ansible = pytest.mark.skipif(PLAYBOOK is None, reason="ansible-core is missing: pip install '.[fleet]'")
+
+
+class Host:
+    """What the role sees as a host: a folder with an /etc, and a daemon that keeps what is in there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        (self.root / "etc").mkdir(parents=True)
+        self.policy = self.root / "etc" / "oomguard.yaml"
+        self.drop_ins = self.root / "etc" / "oomguard.d"
+        self._folder = folder
+
+    def play(self, *options: str, state: Path, **variables: object) -> subprocess.CompletedProcess[str]:
+        """Run the role with these variables."""
+        settings = {
+            "oomguard_root": str(self.root),
+            "oomguard_command": f"{sys.prefix}/bin/oomguard",
+            "oomguard_state_dir": str(state),
+            "oomguard_patience": 5,
+        }
+        play = {
+            "hosts": "localhost",
+            "connection": "local",
+            "gather_facts": False,
+            "roles": [{"role": "oomguard", "vars": settings | variables}],
+        }
+        book = self._folder / "play.yml"
+        book.write_text(yaml.safe_dump([play]))
+        assert PLAYBOOK is not None
+        return subprocess.run(
+            [PLAYBOOK, "--inventory", "localhost,", *options, str(book)],
+            env={
+                **os.environ,
+                "ANSIBLE_ROLES_PATH": str(ROLES),
+                "ANSIBLE_LOCAL_TEMP": str(self._folder / "local"),
+                "ANSIBLE_REMOTE_TEMP": str(self._folder / "remote"),
+                "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def changed(done: subprocess.CompletedProcess[str]) -> int:
+    """Return how many tasks changed something in a play that went well."""
+    found = re.search(r"changed=(\d+) .* failed=0", done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found, done.stdout
+    return int(found[1])
+
+
+@needs_ansible
+def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None:
+    """Check mode, a change, the same again, a policy that is not valid, and away again."""
+    host = Host(tmp_path)
+    program = Program(tmp_path, NAME)
+    pid = program.start("3600")
+    good = {"50-trial": RULE.format(name=NAME, value=500)}
+    try:
+        with running(host.policy.parent, "", name="oomguard.yaml") as daemon:
+
+            def play(*options: str, **variables: object) -> subprocess.CompletedProcess[str]:
+                return host.play(*options, state=daemon.state, **variables)
+
+            assert changed(play("--check", oomguard_drop_ins=good)) > 0
+            assert not host.drop_ins.exists()
+
+            assert changed(play(oomguard_drop_ins=good)) > 0
+            wait_for_value(pid, 500)
+            assert changed(play(oomguard_drop_ins=good)) == 0
+
+            bad = play(oomguard_drop_ins={"50-trial": RULE.format(name=NAME, value=5000)})
+            assert bad.returncode != 0
+            assert "must be an integer from -1000 to 1000" in bad.stdout
+            assert (host.drop_ins / "50-trial.yaml").read_text() == good["50-trial"]
+
+            clash = play(
+                oomguard_policy="resync_interval: 50\n",
+                oomguard_drop_ins={"60-clash": "resync_interval: 40\n"},
+            )
+            assert clash.returncode != 0, "valid one by one, and not together"
+            assert oom_score_adj(pid) == 500
+
+            assert changed(play(oomguard_policy="# nothing\n", oomguard_only_these_drop_ins=True)) > 0
+            wait_for_value(pid, 0)
+            assert list(host.drop_ins.iterdir()) == []
+    finally:
+        program.end()
+
+
+@needs_ansible
+def test_a_daemon_that_does_not_run_fails_the_play(tmp_path: Path) -> None:
+    """A rollout stops at the first host on which the policy is not in force."""
+    host = Host(tmp_path)
+    host.policy.write_text("")
+    host.policy.chmod(0o644)
+    done = host.play(state=tmp_path / "state", oomguard_patience=1)
+    assert done.returncode != 0
+    assert changed(host.play(state=tmp_path / "state", oomguard_service=False)) == 0
+
+
+def test_the_example_names_variables_that_the_role_has() -> None:
+    """And a role that there is."""
+    (play,) = yaml.safe_load((ROLES.parent / "site.yml").read_text())
+    defaults = yaml.safe_load((ROLES / "oomguard/defaults/main.yml").read_text())
+    (role,) = play["roles"]
+    assert (ROLES / role["role"]).is_dir()
+    assert set(role["vars"]) <= set(defaults)
