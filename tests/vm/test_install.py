@@ -18,6 +18,8 @@ def test_the_installed_service_runs_and_answers_on_the_path(installed: Service) 
     assert vm.run("oomguard check").code == 0
     assert vm.run("oomguard status").code == 0
     assert vm.run("test -s /usr/share/bash-completion/completions/oomguard").code == 0
+    for page in ("man8/oomguard.8", "man5/oomguard.yaml.5"):
+        vm.run(["test", "-s", f"/usr/share/man/{page}"])
     assert b"json-schema.org" in vm.get("/usr/share/oomguard/oomguard.schema.json")
 
 
