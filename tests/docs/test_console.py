@@ -12,7 +12,7 @@ import pytest
 from pages import PAGES, ROOT, Step, is_as_shown, name, steps
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
-NOT_RUN_LIMIT = 24
+NOT_RUN_LIMIT = 15
 """Blocks of all pages that may go untried. Before it is raised: can the block not be tried after all?"""
 
 MOUNTS = ("unshare", "--mount")
