@@ -24,6 +24,7 @@ policy=/etc/oomguard.yaml
 drop_ins=/etc/oomguard.d
 state=/run/oomguard
 unit=oomguard.service
+exporter=oomguard-exporter.service # installed, and started by who wants metrics
 manifest=$home/installed-files
 
 say() { printf '%s\n' "oomguard: $*"; }
@@ -131,6 +132,7 @@ pip() { "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-inpu
 install_files() {
     : >"$manifest.new"
     place "$tree/systemd/$unit" "/usr/lib/systemd/system/$unit"
+    place "$tree/systemd/$exporter" "/usr/lib/systemd/system/$exporter"
     place "$tree/systemd/oomguard.catalog" /usr/lib/systemd/catalog/oomguard.catalog
     "$command" schema >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard.schema.json"
@@ -194,6 +196,9 @@ start_service() {
     systemctl --quiet enable "$unit"
     status=0
     systemctl restart "$unit" || status=$?
+    if systemctl --quiet is-active "$exporter"; then
+        systemctl restart "$exporter" || warn "$exporter did not start again: see journalctl -u $exporter"
+    fi
     say "journalctl -u oomguard:"
     journalctl --sync
     journalctl --no-pager --output=cat "_SYSTEMD_INVOCATION_ID=$(invocation)" | sed -n '1,10s/^/    /p'
@@ -205,9 +210,11 @@ invocation() { systemctl show --property=InvocationID --value "$unit"; }
 # Uninstall
 
 uninstall() {
-    if has_systemd && [ -e "/usr/lib/systemd/system/$unit" ]; then
-        systemctl --quiet disable --now "$unit"
-    fi
+    for name in "$exporter" "$unit"; do
+        if has_systemd && [ -e "/usr/lib/systemd/system/$name" ]; then
+            systemctl --quiet disable --now "$name"
+        fi
+    done
     if [ -x "$command" ] && ! "$command" restore && [ "$force" = no ]; then
         die "some values could not be put back; nothing was removed (--force removes all the same)"
     fi
@@ -218,7 +225,7 @@ uninstall() {
     rm -f "$command"
     if has_systemd; then
         systemctl daemon-reload
-        systemctl reset-failed "$unit" 2>/dev/null || true
+        systemctl reset-failed "$unit" "$exporter" 2>/dev/null || true
     fi
     ! command -v journalctl >/dev/null || journalctl --update-catalog
     say "removed; the policy stays: $policy, $drop_ins"
