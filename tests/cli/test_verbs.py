@@ -157,6 +157,12 @@ def test_check_on_a_host_names_the_sysctl_that_it_lacks(oomguard: Oomguard, poli
     assert "no such sysctl" in run.out
 
 
+def test_a_policy_without_a_name_is_said_to_have_none(oomguard: Oomguard) -> None:
+    """As a variable that is not set leaves it."""
+    run = oomguard("check", "--policy", "")
+    assert (run.code, run.out) == (78, "--policy: is empty, and names no file\n    name one: --policy FILE\n")
+
+
 def test_a_policy_that_is_not_there_is_a_bad_policy(oomguard: Oomguard, policy: Path) -> None:
     """For every verb that needs one, with a way out."""
     policy.unlink()
@@ -197,7 +203,7 @@ def test_plan_with_nothing_to_change_is_exit_0(oomguard: Oomguard, policy: Path)
     run = oomguard("plan")
     assert (run.code, run.out) == (
         0,
-        "Nothing to change: the host is as the policy asks (1 processes held).\n",
+        "Nothing to change: the host is as the policy asks (1 process held).\n",
     )
     run = oomguard("plan", "--json")
     assert (run.code, run.json) == (0, [])
@@ -251,7 +257,7 @@ def test_no_name_breaks_a_table(oomguard: Oomguard, proc: FakeProc, policy: Path
         run = oomguard(*arguments)
         assert run.code in (0, 3), run.err
         assert run.out.replace("\n", "").isprintable(), arguments
-        if arguments != ("apply",):
+        if arguments in (("plan",), ("explain", "50")):
             assert max(len(line) for line in run.out.splitlines()) <= 80, arguments
         assert "50]" in run.out or arguments == ("status",)
     assert "[red]" in run.out or comm != HOSTILE[1]
@@ -475,6 +481,13 @@ def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Pa
     assert document["daemon"]["pid"] == 10
 
 
+def test_a_line_of_status_is_one_line(oomguard: Oomguard, tmp_path: Path) -> None:
+    """However long, so that it can be searched for; a terminal breaks it by itself."""
+    limits = ["a limit that is " + "very " * 40 + "long"]
+    write_status(tmp_path / "state", Identity(10, 1), limits=limits)
+    assert f"limited   {limits[0]}\n" in oomguard("status").out
+
+
 def test_the_status_of_a_daemon_that_was_killed_is_none(oomguard: Oomguard, tmp_path: Path) -> None:
     """Its pid may be somebody else's by now."""
     write_status(tmp_path / "state", Identity(10, 2))
@@ -539,6 +552,25 @@ def test_status_shows_a_policy_that_cannot_be_read_as_none(oomguard: Oomguard, p
 
 
 # explain
+
+
+def test_explain_shows_processes_that_are_alike_once(oomguard: Oomguard, proc: FakeProc) -> None:
+    """With the pids of all, up to a few; one that has another value stands for itself."""
+    for pid in range(20, 40):
+        proc.process(Process(Identity(pid, 1), b"worker", uid=1000))
+    proc.set_oom_score_adj(25, 300)
+    run = oomguard("explain", "worker")
+    assert run.out.count("RULE") == 2
+    assert "worker[13, 20, 21, 22, 23, 24, 26, 27, and 12 more]" in run.out
+    assert "worker[25]" in run.out
+    assert len(oomguard("explain", "worker", "--json").json) == 21
+
+
+def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -> None:
+    """And of names where a name was asked for."""
+    run = oomguard("explain", "999999")
+    assert (run.code, "no process has the pid 999999" in run.err, "names" in run.err) == (1, True, False)
+    assert "names are matched in full" in oomguard("explain", "nobody-here").err
 
 
 CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {

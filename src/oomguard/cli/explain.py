@@ -6,6 +6,7 @@ from oomguard.cli.host import load_policy
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
+from oomguard.core.policy import counted
 from oomguard.core.process import full_name
 from oomguard.core.text import printable
 from oomguard.core.trust import trust_refusal
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _SHOWN = 30
 """Rules shown that merely name another process; a policy may have thousands."""
+
+_PIDS = 8
+"""Pids shown of processes that are alike in all else."""
 
 
 class Tried(NamedTuple):
@@ -58,16 +62,36 @@ def run(options: "argparse.Namespace") -> int:
             except GONE:
                 continue
     if not explanations:
-        raise OomguardError(
-            f"no process {options.process!r} on this host",
-            hint="give a pid or a process name as `ps -e` shows it; names are matched in full",
-        )
+        raise _no_process(options.process)
     if options.json:
         print_json([_document(explanation) for explanation in explanations])
     else:
-        for explanation in explanations:
-            _print(explanation)
+        for alike in _alike(explanations):
+            _print(alike)
     return 0
+
+
+def _no_process(wanted: str) -> OomguardError:
+    if wanted.isdecimal():
+        return OomguardError(
+            f"no process has the pid {wanted}",
+            hint="it has ended, or never was: see `ps -e` for those there are",
+        )
+    return OomguardError(
+        f"no process {wanted!r} on this host",
+        hint="give a pid or a process name as `ps -e` shows it; names are matched in full",
+    )
+
+
+def _alike(explanations: list[Explanation]) -> list[list[Explanation]]:
+    """Return the explanations, those that differ in nothing but the pid together."""
+    found: dict[object, list[Explanation]] = {}
+    for one in explanations:
+        process = one.process
+        key = (process.comm, process.uid, system_unit(process.cgroup), process.oom_score_adj, one.verdict)
+        tried = tuple((t.rule.number, t.unmet, t.found) for t in one.tried)
+        found.setdefault((key, tried), []).append(one)
+    return list(found.values())
 
 
 def _pids(wanted: str, procfs: Procfs) -> list[int]:
@@ -166,14 +190,19 @@ def _document(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _print(explanation: Explanation) -> None:
+def _print(alike: list[Explanation]) -> None:
+    """Print what holds for one process, or for several that differ in their pid only."""
     from oomguard.report.tables import console, table
 
+    explanation = alike[0]
     process = explanation.process
     out = console()
     unit = system_unit(process.cgroup)
+    pids = [str(pid) for pid in sorted(one.process.identity.pid for one in alike)]
+    if len(pids) > _PIDS:
+        pids[_PIDS:] = [f"and {len(pids) - _PIDS} more"]
     out.print(
-        f"{printable(process.comm)}[{process.identity.pid}]  uid {process.uid}"
+        f"{printable(process.comm)}[{', '.join(pids)}]  uid {process.uid}"
         f"{f'  {unit}' if unit else ''}  oom_score_adj {process.oom_score_adj}",
         style="bold",
     )
@@ -190,5 +219,5 @@ def _print(explanation: Explanation) -> None:
             )
         out.print(made)
     if len(shown) < len(explanation.tried):
-        out.print(f"and {len(others)} rules that name other processes")
+        out.print(f"and {counted(len(others), 'rule')} that name other processes")
     out.print(f"→ {explanation.verdict}\n")

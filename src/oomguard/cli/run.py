@@ -1,6 +1,7 @@
 """`oomguard run`: the daemon, in the foreground."""
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 def run(options: "argparse.Namespace") -> NoReturn:
     """Become the daemon: same pid, but without the command line's modules in memory."""
     sys.stdout.flush()
+    # Ctrl-C waits until the daemon can take it: a mask outlasts exec, a handler of ours would not.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # -P: the working directory of whoever starts the daemon is no place to import from.
     command = [sys.executable, "-P", "-m", "oomguard.daemon", options.policy, options.state_dir, options.proc]
     os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell wanted

@@ -87,7 +87,7 @@ def _print(
 
     out = console()
     if document is None:
-        out.print(f"oomguard is not running (no daemon keeps {state_dir})", style="bold")
+        _line(out, f"oomguard is not running (no daemon keeps {state_dir})", style="bold")
     else:
         _print_daemon(document, out)
     if sysctls:
@@ -110,36 +110,43 @@ def _print(
             made.add_row(rule["label"], rule["value"], str(rule["processes"]), where)
         out.print(made)
     for complaint in document["complaints"]:
-        out.print(
+        _line(
+            out,
             f"{complaint['result']}: {complaint['subject']} → {complaint['wanted']}: {complaint['reason']} "
             f"({complaint['by']}; {complaint['tries']} times)",
             style="yellow",
         )
         if complaint["hint"]:
-            out.print(f"  {complaint['hint']}")
+            _line(out, f"  {complaint['hint']}")
     if document["recent"]:
-        out.print("\nLast adjustments", style="bold")
+        _line(out, "\nLast adjustments", style="bold")
         for line in document["recent"][-10:]:
-            out.print(f"  {line}")
+            _line(out, f"  {line}")
+
+
+def _line(out: "Console", text: str, style: str | None = None) -> None:
+    """Print a line as one: a terminal breaks it where it must, and who reads a file can search it."""
+    out.print(text, style=style, soft_wrap=True)
 
 
 def _print_daemon(document: Document, out: "Console") -> None:
     policy = document["policy"]
     age = _ago(time.time() - document["started_at"])
-    out.print(f"oomguard {document['version']} runs as pid {document['pid']}, for {age}", style="bold")
+    _line(out, f"oomguard {document['version']} runs as pid {document['pid']}, for {age}", style="bold")
     rules = counted(policy["rules"], "rule")
-    out.print(f"policy    {', '.join(policy['files'])}: {rules} ({policy['digest'][:12]})")
+    _line(out, f"policy    {', '.join(policy['files'])}: {rules} ({policy['digest'][:12]})")
     if policy["error"]:
-        out.print(f"rejected  {policy['error']}", style="red")
+        _line(out, f"rejected  {policy['error']}", style="red")
     counts = document["outcomes"]
-    out.print(
+    _line(
+        out,
         f"changes   {counts['applied']} applied, {counts['refused']} refused, {counts['denied']} denied; "
-        f"{counted(document['processes_held'], 'process', 'es')} held"
+        f"{counted(document['processes_held'], 'process', 'es')} held",
     )
     for limit in document["limits"]:
-        out.print(f"limited   {limit}", style="yellow")
+        _line(out, f"limited   {limit}", style="yellow")
     for target in document["contended"]:
-        out.print(f"contended {target}", style="yellow")
+        _line(out, f"contended {target}", style="yellow")
 
 
 def _print_memory(memory: Memory, mode: int | None, out: "Console") -> None:
@@ -147,9 +154,10 @@ def _print_memory(memory: Memory, mode: int | None, out: "Console") -> None:
 
     enforced = "enforced" if mode == STRICT else f"not enforced: overcommit_memory is {mode}"
     percent = 100 * memory.committed_kib // memory.commit_limit_kib if memory.commit_limit_kib else 0
-    out.print(
+    _line(
+        out,
         f"\nCommitted {bar(memory.committed_kib, memory.commit_limit_kib)} {percent} %: "
-        f"{kib(memory.committed_kib)} of {kib(memory.commit_limit_kib)} CommitLimit ({enforced})\n"
+        f"{kib(memory.committed_kib)} of {kib(memory.commit_limit_kib)} CommitLimit ({enforced})\n",
     )
 
 

@@ -58,13 +58,14 @@ class Loop:
         self._due[name] = min(when, self._due.get(name, when))
 
     def on_signal(self, number: signal.Signals, handler: "Callable[[], None]") -> None:
-        """Call `handler` from the loop, not from the signal's context."""
+        """Call `handler` from the loop, not from the signal's context; one that waits comes now."""
         if self._signals < 0:
             self._signals, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             self.watch(self._signals, self._signalled)
         self._on_signal[number] = handler
         signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
     def turn(self, *, busy: bool) -> None:
         """Wait for something to happen, or only look if there is other work, and handle it.

@@ -50,6 +50,7 @@ class PolicyChild:
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, writer, 1),
                 ],
+                setpgroup=0,  # what a terminal sends to the daemon, as Ctrl-C, is not for its reader
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE],
             )

@@ -4,7 +4,6 @@ Work is done in slices, so that neither a burst of events nor a pass over a larg
 signals, the watchdog or a reload.
 """
 
-import errno
 import gc
 import os
 import signal
@@ -28,6 +27,7 @@ from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.reconcile.ledger import open_ledger
+from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import open_state_folder
 from oomguard.report import events
@@ -54,8 +54,12 @@ SETTLED_SECONDS = 3.0
 SETTLED_TICKS = SETTLED_SECONDS * os.sysconf("SC_CLK_TCK")
 """A process that lived this long is worth a watch of its own."""
 
-_SHORTAGE = {errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
-"""What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
+HEIRS_LIMIT = 100_000
+"""Descendants remembered before the dead are weeded out: 14 MiB."""
+
+NEWBORN_SECONDS = 0.1
+"""What a program does to the value of a child it forked, it has done by then: sshd gives its sessions what it
+put by, and a backend of PostgreSQL values itself."""
 
 _SLICE_PROCESSES = 8
 _EVENTS_A_TURN = 1024
@@ -90,6 +94,8 @@ class Service:
         self._losses = 0
         self._is_short = False
         self._urgent: set[int] = set()
+        self._newborn: set[int] = set()
+        self._heirs_limit = HEIRS_LIMIT
         self._sweep: list[int] = []
         self._sweep_cause: Cause = "start"
         self._sweep_again = False
@@ -151,6 +157,7 @@ class Service:
         self.loop.define("pass", lambda _: self._begin_pass("resync"))
         self.loop.define("retry", lambda _: self._begin_pass("resync"))
         self.loop.define("settle", self._list_unwatched)
+        self.loop.define("newborn", self._look_at_newborn)
         self.loop.define("watchdog", self._beat)
         self.loop.define("fold", self._flush)
         self.loop.define("status", self._write_status)
@@ -168,13 +175,14 @@ class Service:
         except MemoryError:
             self._shed("memory")
         except OSError as error:
-            if error.errno not in _SHORTAGE:
+            if error.errno not in SHORTAGE:
                 raise
             self._shed(error.strerror or "memory")
 
     def _shed(self, of_what: str) -> None:
         """Drop what can be had again, and look at everything when the shortage may be over."""
         self._urgent.clear()
+        self._newborn.clear()
         self._sweep.clear()
         self._unwatched.clear()
         self._drift.keep_only(())
@@ -209,6 +217,8 @@ class Service:
             self._lost("the kernel dropped process events (more than the buffer holds)")
         if self._connector.has_forks or self.reconciler.lineage.is_needed:
             self._follow_forks()
+            if len(self.reconciler.lineage) > self._heirs_limit and not self._sweep:
+                self._begin_pass("resync")  # most of them are gone
 
     def _follow_forks(self) -> None:
         """Learn who came from whom, up to now."""
@@ -220,7 +230,12 @@ class Service:
         lineage = self.reconciler.lineage
         lineage.forked(parent, child, at_ns)
         if parent in lineage.attended:
-            self._urgent.add(child)
+            self._newborn.add(child)
+            self.loop.set_earlier("newborn", time.monotonic() + NEWBORN_SECONDS)
+
+    def _look_at_newborn(self, _now: float) -> None:
+        self._urgent |= self._newborn
+        self._newborn.clear()
 
     def _attend(self) -> None:
         """Be woken by the forks of those whose children are to be looked at at once."""
@@ -302,6 +317,8 @@ class Service:
             self._attend()
         if self.reconciler.planner.gave_up:
             self._limit("a `cmdline` pattern takes too long on some command lines: these match no rule")
+        for reason in self.reconciler.planner.unreadable:
+            self._limit(f"processes that cannot be read are passed over: {reason}")
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
@@ -312,6 +329,7 @@ class Service:
         reconciler.lineage.asks_parents = self._connector is None
         self._attend()
         reconciler.ledger.compact()
+        self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.lineage))
         self._drift.keep_only(reconciler.planner.rule_of)
         self._listen_for_drift()
         self._settle_later(now)
@@ -384,12 +402,13 @@ class Service:
 
     def _adopt(self, policy: "Policy") -> None:
         self._policy_loaded_at = time.time()
+        is_new = bool(self._policy_error) or policy.digest != self.reconciler.policy.digest
         self._policy_error = ""
         self.reporter.start_over()
-        self.reconciler.adopt(policy)
+        self.reconciler.adopt(policy)  # the same files may name users that have other uids by now
         self.reporter.say(
             events.POLICY_LOADED,
-            f"policy loaded: {policy.origin}",
+            f"policy {'loaded' if is_new else 'read again, unchanged'}: {policy.origin}",
             POLICY=policy.digest,
         )
         for limit in rights_missing_for(policy, self.procfs):

@@ -113,9 +113,18 @@ def _given_surprise(value: Surprise, want: Wanted) -> Words:
     if value.is_nothing and not (shown.isalpha() and str in want.kinds):
         return Words("empty", shown or "nothing", "give it a value, or remove the key")
     if value.instead and type(scalar(Scalar(value.instead, plain=True, line=0, column=0))) in want.kinds:
-        hints.append(f"write {value.instead}")
+        hints.append(f"write {value.instead}{_decimal(value)}")
     elif not value.instead and want.kinds == (int,):
         hints.append("write a whole number in decimal digits")
     if str in want.kinds:
         hints.append(f"quote it if it is a name: '{shown}'")
     return Words("yaml-surprise", f"{shown}, {value.meaning}", ", or ".join(hints))
+
+
+def _decimal(value: Surprise) -> str:
+    """Return what else a number with a leading zero may have been meant to be, as an addition to the hint."""
+    digits = value.text.replace("_", "")
+    if not digits.lstrip("+-").isdecimal():
+        return ""
+    decimal = str(int(digits))
+    return "" if decimal == value.instead else f", or {decimal} if octal was not meant"

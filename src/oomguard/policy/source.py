@@ -39,8 +39,15 @@ class _RefusedError(Exception):
         self.code, self.message, self.hint = code, message, hint
 
 
+_NO_NAME = Fault(
+    "--policy", 0, 0, "", "is empty, and names no file", "name one: --policy FILE", code="missing-file"
+)
+
+
 def read_sources(path: str) -> Sources:
     """Read the policy file `path` and its drop-ins. Never raises: what fails becomes a fault."""
+    if not path:
+        return Sources((Source("--policy", fault=_NO_NAME),))
     files = [_read_source(path, path, folder=None)]
     folder = drop_in_folder(path)
     try:

@@ -61,6 +61,12 @@ _PROSE = (
         "write {at_most: -900}; text that holds { } or , must be quoted",
     ),
     _Prose(
+        "flow node",
+        "",
+        "a value, or the ] or }} that closes what was opened, is missing here",
+        "write [a, b] or {at_most: -900}; text that holds [ ] { } or , must be quoted",
+    ),
+    _Prose(
         "quoted scalar",
         "unknown escape",
         "a backslash that starts no escape YAML knows",

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oomguard.core.plan import SetOomScoreAdj
+from oomguard.core.policy import counted
 from oomguard.core.text import printable
 from oomguard.report.text import subject
 
@@ -34,7 +35,9 @@ def print_plan(changes: "Sequence[Change]", *, held: int) -> None:
     """Print what would change: what, from, to, by which rule, and why not where refused."""
     out = console()
     if not changes:
-        out.print(f"Nothing to change: the host is as the policy asks ({held} processes held).")
+        out.print(
+            f"Nothing to change: the host is as the policy asks ({counted(held, 'process', 'es')} held)."
+        )
         return
     made = table("WHAT", "FROM", "TO", "BY", right=("FROM", "TO"))
     for change in changes:
@@ -45,8 +48,8 @@ def print_plan(changes: "Sequence[Change]", *, held: int) -> None:
         assert change.refusal is not None
         out.print(f"\n{subject(change)}: {change.refusal.reason}", style="yellow")
         out.print(f"  {change.refusal.hint}")
-    counted = f"{len(changes) - len(refused)} to change"
-    out.print(f"\n{counted}, {len(refused)} refused" if refused else f"\n{counted}")
+    due = f"{len(changes) - len(refused)} to change"
+    out.print(f"\n{due}, {len(refused)} refused" if refused else f"\n{due}")
 
 
 def _to(change: "Change") -> Text:
