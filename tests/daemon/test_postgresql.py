@@ -63,7 +63,7 @@ class Cluster:
     def session(self) -> Iterator[int]:
         """Open a session that does nothing; give the pid of its backend."""
         assert PROGRAMS is not None
-        psql = [
+        psql: list[str | Path] = [
             PROGRAMS / "psql",
             f"--host={self.folder}",
             "--no-psqlrc",

@@ -172,6 +172,15 @@ def _in_memory(stage: Stage) -> int:
     return pid
 
 
+def _too_deep(stage: Stage) -> int:
+    code = (
+        "import os, shutil\n"
+        "for _ in range(22):\n    os.mkdir('x' * 200); os.chdir('x' * 200)\n"
+        f"shutil.copy('/bin/sleep', '{NAME}'); os.execv('./{NAME}', ['{NAME}', '60'])"
+    )
+    return stage.run(["/usr/bin/python3", "-c", code])
+
+
 def _setuid(stage: Stage) -> int:
     program = stage.copy(stage.root / "setuid", mode=0o4755)
     (stage.person / NAME).symlink_to(program)
@@ -210,6 +219,7 @@ IMPOSTORS: dict[str, tuple[Callable[[Stage], int], str]] = {
     "a script of root's, whose interpreter anybody runs": (_script, "may call any program that name"),
     "a program that was replaced": (_deleted, "may call any program that name"),
     "a program where anybody may put another": (_in_writable_folder, "may call any program that name"),
+    "a path longer than a path can be": (_too_deep, "may call any program that name"),
     "a setuid program called through a link": (_setuid, "setuid"),
     "root of a user namespace": (_root_of_its_own_namespace, "may call any program that name"),
     "a file mounted over root's": (_mounted_over, "may call any program that name"),

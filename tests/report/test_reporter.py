@@ -389,3 +389,14 @@ def test_a_document_of_a_sysctl_has_no_process() -> None:
         "refused": None,
         "source": None,
     }
+
+
+def test_one_rules_failures_do_not_crowd_out_anothers(reporter: Reporter) -> None:
+    """The reason of a refusal names a uid, and a user may have thousands of them."""
+    for number in range(5000):
+        reporter.outcome(denied(valued(number), reason=f"uid {number}"), 0.0)
+    reporter.outcome(denied(valued(1, by=rule(1, b"other"))), 0.0)
+    told = [complaint.by for complaint in reporter.complaints.values()]
+    assert len(told) == 17
+    assert told[-1].startswith("name=other")
+    assert reporter.counts["denied"] == 5001

@@ -103,8 +103,11 @@ def test_sessions_of_a_protected_sshd_are_ordinary(installed: Service) -> None:
     with ssh_server(vm) as listener:
         installed.wait_for_value(f"/proc/{listener}/oom_score_adj", -500)
         for _ in range(2):
-            assert session(vm, "cat /proc/self/oom_score_adj") == "0\n"
-            assert session(vm, "echo -1 >/proc/self/oom_score_adj 2>/dev/null || echo kept").strip() == "kept"
+            assert session(vm, "sleep 1; cat /proc/self/oom_score_adj") == "0\n"
+            assert (
+                session(vm, "sleep 1; echo -1 >/proc/self/oom_score_adj 2>/dev/null || echo kept").strip()
+                == "kept"
+            )
         installed.wait_for_value(f"/proc/{listener}/oom_score_adj", -500)
         assert not installed.events("contended", since=since)
 
@@ -127,4 +130,4 @@ def test_the_policy_as_shipped_leaves_sshd_alone(installed: Service) -> None:
     for _ in range(3):
         with ssh_server(vm) as listener:
             vm.wait_until(f"grep -x -- -1000 /proc/{listener}/oom_score_adj", describe="sshd's own value")
-            assert session(vm, "cat /proc/self/oom_score_adj") == "0\n"
+            assert session(vm, "sleep 1; cat /proc/self/oom_score_adj") == "0\n"

@@ -260,7 +260,11 @@ class ProcessHandle:
         """The executable's path; None for others' processes without CAP_SYS_PTRACE."""
         try:
             return os.readlink("exe", dir_fd=self.fd)
-        except (PermissionError, FileNotFoundError):
+        except ProcessLookupError:
+            raise
+        except OSError:
+            # No right, none at all, longer than a path can be, or on a file system that does not answer:
+            # its user may choose which.
             return None
 
     @property
@@ -271,7 +275,9 @@ class ProcessHandle:
             return None
         try:
             running = os.stat("exe", dir_fd=self.fd)
-        except (PermissionError, FileNotFoundError):
+        except ProcessLookupError:
+            raise
+        except OSError:
             return None
         path = path.removesuffix(DELETED)
         is_hosts = _is_same_file(path, running)

@@ -8,8 +8,10 @@ parents that still live tell (`reconcile.planner`).
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.process import Identity
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Set
 
     from oomguard.core.plan import Entry
     from oomguard.reconcile.ledger import Ledger
@@ -27,11 +29,18 @@ class _Heir(NamedTuple):
 class Lineage:
     """The descendants of processes in the ledger, by pid. A pid that is used again is told by its fork.
 
-    `clock` is that of the kernel's events, CLOCK_MONOTONIC in nanoseconds.
+    `is_alive` tells whether a process still is there; `clock` is that of the kernel's events,
+    CLOCK_MONOTONIC in nanoseconds.
     """
 
-    def __init__(self, ledger: "Ledger", clock: "Callable[[], int]" = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        ledger: "Ledger",
+        is_alive: "Callable[[Identity], bool]" = lambda _: True,
+        clock: "Callable[[], int]" = time.monotonic_ns,
+    ) -> None:
         self._ledger = ledger
+        self._is_alive = is_alive
         self._clock = clock
         self._heirs: dict[int, _Heir] = {}
         self._generous: set[int] = set()
@@ -45,13 +54,20 @@ class Lineage:
         """Whether there is anything to inherit."""
         return bool(self._ledger.processes or self._heirs)
 
+    def __len__(self) -> int:
+        return len(self._heirs)
+
     def forked(self, parent: int, child: int, at_ns: int) -> None:
         """Take note of a fork, and when it was."""
-        entry = self._legacy(parent, at_ns)
-        if entry is None:
+        known = self._ledger.processes.get(child)
+        if known is not None and not self._is_alive(Identity(child, known[0])):
+            self._ledger.forget_process(child)  # it had this pid before, and its last children are known
+            self.bequeath(child, inherit=False, attend=False)
+        heir = self._legacy(parent, at_ns)
+        if heir is None:
             self._heirs.pop(child, None)
         else:
-            self._heirs[child] = _Heir(entry)
+            self._heirs[child] = heir
 
     def entry(self, pid: int) -> "Entry | None":
         """Return the entry of the process whose value this one inherited, if it still has that."""
@@ -90,9 +106,13 @@ class Lineage:
         known = self._ledger.processes.get(pid)
         if known is not None:
             self._hand_down(pid, _Heir(known[1]))
+        else:
+            self.bequeath(pid, inherit=False, attend=False)
 
-    def keep_only(self, pids: "Container[int]") -> None:
+    def keep_only(self, pids: "Set[int]") -> None:
         """Forget every process that is not among `pids`."""
+        self._generous &= pids
+        self.attended &= pids
         self._heirs = {pid: heir for pid, heir in self._heirs.items() if pid in pids}
 
     def forget(self) -> None:
@@ -111,11 +131,11 @@ class Lineage:
             self._heirs[pid] = heir
         self.bequeath(pid, inherit=False, attend=False)
 
-    def _legacy(self, parent: int, at_ns: int) -> "Entry | None":
+    def _legacy(self, parent: int, at_ns: int) -> _Heir | None:
         known = self._ledger.processes.get(parent)
         if known is not None:
-            return None if parent in self._generous else known[1]
+            return None if parent in self._generous else _Heir(known[1])
         heir = self._heirs.get(parent)
         if heir is None or (heir.until_ns is not None and heir.until_ns < at_ns):
             return None
-        return heir.entry
+        return heir if heir.until_ns is None else _Heir(heir.entry)

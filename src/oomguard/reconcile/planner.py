@@ -1,5 +1,6 @@
 """From what /proc says now to the changes that would bring it to the policy. Writes nothing."""
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from oomguard.reconcile.lineage import Lineage
 
 INIT_PID = 1
+SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
+"""What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
+
 MATCH_SECONDS = 0.02
 """Longest that the `cmdline` patterns of a policy may take on one process."""
 
@@ -50,6 +54,8 @@ class Planner:
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
         self.gave_up = 0
         """Processes whose command line a pattern took too long on; they are held by no rule."""
+        self.unreadable: set[str] = set()
+        """What kept processes from being read; these are passed over."""
         self._own_pid = os.getpid()
 
     def sysctl_changes(self, cause: "Cause", *, leave: "Container[str]" = ()) -> list[SetSysctl]:
@@ -87,6 +93,11 @@ class Planner:
             return self._process_change(handle, cause)
         except (*GONE, HIDDEN):
             self.forget(handle.pid)
+            return None
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                raise
+            self.unreadable.add(os.strerror(error.errno or errno.EIO))
             return None
 
     def forget(self, pid: int) -> None:
@@ -158,20 +169,27 @@ class Planner:
         inherited = entry is None
         if entry is None:
             entry = self._inherited(handle, value, asks_parent=rule is not None)
-            if entry is not None and rule is not None:
+        own, wanted = wanted_oom_score_adj(rule, entry, value)
+        refusal = None if rule is None else trust_refusal(rule, handle, own=own, wanted=wanted)
+        if refusal is not None and value != own:
+            # It has by inheritance, or had before it became somebody else's, what it would not be given.
+            rule, refusal, wanted = None, None, own
+        if rule is not None and refusal is None:
+            if inherited and entry is not None:
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
                     self.ledger.record_process(handle.identity, entry)
-        own, wanted = wanted_oom_score_adj(rule, entry, value)
-        held = rule is not None and wanted != own
-        if rule is not None and held:
-            self._bequeath(handle.pid, rule)
+            if wanted != own:
+                self._bequeath(handle.pid, rule)
         if wanted == value:
             if entry is not None and (rule is None or not entry.is_ours(value)):
                 self.lineage.chose(handle.pid, entry)
                 self.ledger.forget_process(handle.pid)  # the value it has is its own by now
-            if rule is not None and self.matcher.is_decided_by_name(handle.comm):
+            # Whom a rule may protect is asked each time: a process can become another user.
+            is_free = rule is not None and (wanted >= own or rule.terms.trust == "name")
+            if is_free and self.matcher.is_decided_by_name(handle.comm):
                 self._settled[handle.pid] = (handle.inode, handle.comm, value)
             return None
+        held = rule is not None and wanted != own
         if entry is not None and entry.given == wanted:
             cause = "drift"
         return SetOomScoreAdj(
@@ -182,9 +200,7 @@ class Planner:
             own=own,
             cause=cause if held else "restore",
             rule=rule if held else None,
-            refusal=trust_refusal(rule, handle, own=own, wanted=wanted)
-            if rule is not None and held
-            else None,
+            refusal=refusal,
             moved_floor=entry is not None and entry.moved_floor,
             inherited=inherited and not held,
         )
@@ -205,7 +221,7 @@ class Planner:
         if entry is not None:
             entry = _reclaimed(entry, value, handle)
         if entry is None and asks_parent:
-            _, entry = self.ledger.processes.get(handle.stat.parent_pid, (0, None))
+            entry = self._entry_of(handle.stat.parent_pid)
         if entry is None and self.lineage.asks_parents:
             entry = self._legacy(handle.stat.parent_pid, value)
             if entry is not None:
@@ -216,6 +232,11 @@ class Planner:
         if value == entry.given and entry.since_ticks > handle.identity.start_time_ticks:
             return None
         return entry
+
+    def _entry_of(self, pid: int) -> Entry | None:
+        """Return the entry of the process that has a pid now."""
+        identity = self.procfs.identity(pid) if pid in self.ledger.processes else None
+        return None if identity is None else self.ledger.process(identity)
 
     def _legacy(self, pid: int, value: int) -> Entry | None:
         """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""

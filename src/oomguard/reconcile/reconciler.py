@@ -27,7 +27,7 @@ class Reconciler:
     ) -> None:
         self.privilege = privilege or Privilege()
         self.ledger = ledger
-        self.lineage = Lineage(ledger)
+        self.lineage = Lineage(ledger, procfs.is_alive)
         self.procfs = procfs
         self.adopt(policy)
 
@@ -99,6 +99,8 @@ class Reconciler:
             )
             if outcome.result == "applied" and change.rule is None:
                 self.lineage.gave_up(handle.pid, gift)
+            elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
+                self.lineage.bequeath(handle.pid, inherit=False, attend=False)
         if outcome.result == "applied" and change.cause == "drift":
             self.contention.healed(target, now)
         return outcome

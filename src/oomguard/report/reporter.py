@@ -18,6 +18,9 @@ _EXAMPLES = 5
 _COMPLAINTS_LIMIT = 1024
 """Distinct failures remembered: more than a host has rules, bounded for a hostile one."""
 
+_COMPLAINTS_PER_RULE = 16
+"""Distinct failures of one rule that are said; what follows is counted."""
+
 _RECENT = 20
 
 
@@ -115,6 +118,11 @@ class Reporter:
         if len(self.complaints) >= _COMPLAINTS_LIMIT:
             return False
         change = outcome.change
+        if isinstance(change, SetOomScoreAdj):
+            # The reason names a uid, and a user may have thousands: they must not crowd out other failures.
+            of_rule = sum(1 for other in self.complaints if other[0] == key[0])
+            if of_rule >= _COMPLAINTS_PER_RULE:
+                return False
         self.complaints[key] = Complaint(
             subject(change), change.after, outcome.result, outcome.reason, outcome.hint, because(change), 1
         )
