@@ -14,8 +14,8 @@ A page is Markdown. What counts in it:
       <!-- output -->        before a block of text: what the commands before print; … is anything
       <!-- not run: why -->  is not tried, and why
 
-- `<!-- setup`, or `<!-- vm setup`, lines, and `-->` are commands that a reader need not see: they bring about
-  what the page is about.
+- `<!-- setup`, or `<!-- vm setup` and so on, lines, and `-->` are commands that a reader need not see: they
+  bring about what the page is about.
 """
 
 import re
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 _PART = re.compile(
-    r"^<!-- (?P<set>setup|vm setup)\n(?P<lines>.*?)^-->\n"
+    r"^<!-- (?P<set>(?:\w+ )?setup)\n(?P<lines>.*?)^-->\n"
     r"|^(?:<!-- (?P<mark>[^\n]*) -->\n)?^(?P<fence>```+)(?P<language>\w*)\n(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
@@ -76,7 +76,8 @@ def steps(page: Path) -> list[Step]:
     for part in _PART.finditer(text):
         line = text.count("\n", 0, part.start("fence") if part["fence"] else part.start()) + 1
         if part["set"]:
-            found.append(Step(page, line, "vm" if part["set"] == "vm setup" else "here", part["lines"]))
+            where = part["set"].removesuffix("setup").strip()
+            found.append(Step(page, line, where or "here", part["lines"]))
             continue
         mark = part["mark"] or ""
         marks = [] if not mark or mark.startswith("not run: ") else mark.split(", ")

@@ -43,9 +43,7 @@ def main() -> None:
     for name in names:
         os.link(programs / "sleep", programs / name)
     policy = Path("/run/policy.yaml")
-    policy.write_text(
-        "rules:\n" + "".join(f"  - name: {name}\n    oom_score_adj: 300\n" for name in names)
-    )
+    policy.write_text("rules:\n" + "".join(f"  - name: {name}\n    oom_score_adj: 300\n" for name in names))
     policy.chmod(0o644)
 
     with subprocess.Popen([JOURNALD], stderr=subprocess.DEVNULL) as journald:

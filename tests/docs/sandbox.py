@@ -60,9 +60,10 @@ class Background:
         wait_until(lambda: "started" in self.log.read_text(), f"{script}: {self.log.read_text()}")
 
     def end(self) -> int:
-        """Press Ctrl-C; return how it ends."""
+        """Press Ctrl-C; return how it ends: 0 also where its shell then dies of the same signal."""
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(PATIENCE_SECONDS)
+        status = self.process.wait(PATIENCE_SECONDS)
+        return 0 if status == -signal.SIGINT else status
 
 
 def write(step: dict[str, Any]) -> dict[str, Any]:
