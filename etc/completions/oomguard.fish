@@ -50,7 +50,7 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check plan apply run restore status explain rank log import schema
+set -g _shtab_oomguard_commands check plan apply run restore status explain rank log import advise schema
 set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --pid --policy --proc --rule --since --state-dir --until -n
 
 complete -c oomguard -e
@@ -123,5 +123,9 @@ complete -c oomguard -n '_shtab_oomguard_using log' -s f -l follow -d 'go on wit
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a import -d 'Print as a policy what another tool is told.'
 complete -c oomguard -n '_shtab_oomguard_using import' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using import; and test $_shtab_oomguard_npos -eq 0' -ka "earlyoom nohang ananicy systemd" -d 'one of earlyoom, nohang, ananicy, systemd'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a advise -d 'Propose a policy from the figures and programs of this host.'
+complete -c oomguard -n '_shtab_oomguard_using advise' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using advise' -l state-dir -xka "(__fish_complete_directories)" -d 'folder of ledger, lock and status (default: /run/oomguard)'
+complete -c oomguard -n '_shtab_oomguard_using advise' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a schema -d 'Print the JSON Schema of the policy, for editors.'
 complete -c oomguard -n '_shtab_oomguard_using schema' -s h -l help -d 'show this help message and exit'

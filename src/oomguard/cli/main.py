@@ -162,6 +162,19 @@ examples:
 exit codes: 0 done, 2 it cannot be read
 """
 
+_ADVISE = """\
+Reads RAM, swap, huge pages and what is promised, now and at most since the daemon has
+run, and which programs run that are known to want a mode. Each line says its reason;
+where facts are missing or two programs want what excludes each other, nothing is
+proposed, and the end says why. Nothing is changed.
+
+examples:
+  oomguard advise
+  oomguard advise > candidate.yaml; oomguard plan --policy candidate.yaml
+
+exit codes: 0 done, 1 this host's figures cannot be read
+"""
+
 _SCHEMA = """\
 For completion and checks while you type; editors that use yaml-language-server find it
 by the first line of the shipped policy.
@@ -338,6 +351,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         nargs="*",
         help="its files or folders; of earlyoom also its arguments, after --",
+    )
+    verb(
+        "advise",
+        "propose a policy from the figures and programs of this host",
+        state,
+        proc,
+        detail=_ADVISE,
     )
     verb("schema", "print the JSON Schema of the policy, for editors", detail=_SCHEMA)
     return parser

@@ -41,6 +41,8 @@ class Status(NamedTuple):
     watches: int
     passes: int
     losses: int
+    committed_peak_kib: int = 0
+    """The largest Committed_AS that a pass has seen."""
 
 
 def encode_status(status: Status) -> bytes:
@@ -82,6 +84,7 @@ def _document(status: Status) -> dict[str, Any]:
         "watches": status.watches,
         "passes": status.passes,
         "losses": status.losses,
+        "committed_peak_kib": status.committed_peak_kib,
         "log_entries_lost": reporter.sink.lost,
     }
 

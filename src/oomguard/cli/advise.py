@@ -1,0 +1,78 @@
+"""`oomguard advise`: what this host's figures and programs speak for, as a policy."""
+
+import pwd
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from oomguard.cli.status import read_status
+from oomguard.core.commit import KNOBS
+from oomguard.core.errors import OomguardError
+from oomguard.core.process import Identity, full_name
+from oomguard.core.trust import is_system_uid
+from oomguard.kernel.procfs import GONE, HIDDEN, Procfs
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.policy.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
+from oomguard.policy.draft import render_valid
+from oomguard.report.status_document import StatusError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+_SYSCTLS = (*KNOBS, PANIC_ON_OOM, PANIC, MAPS)
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Print the policy."""
+    procfs = Procfs(options.proc)
+    memory = observe_memory(procfs)
+    if memory is None:
+        raise OomguardError(
+            f"{procfs.root}/meminfo is not there: without it there is nothing to go by",
+            hint="proc is mounted with subset=pid; name another mount with --proc",
+        )
+    sysctls = {name: value for name in _SYSCTLS if (value := read_sysctl(procfs, name)) is not None}
+    facts = Facts(memory, sysctls, tuple(_running(procfs)), _peak(options.state_dir, procfs))
+    sys.stdout.write(render_valid(advise(facts)))
+    return 0
+
+
+def _peak(state_dir: str, procfs: Procfs) -> Peak | None:
+    """Return the peak that a daemon has seen, None where none runs, or none that keeps one."""
+    try:
+        document = read_status(state_dir)
+    except (StatusError, PermissionError) as error:
+        print(f"oomguard: {error}; its peak is not known", file=sys.stderr)
+        return None
+    if document is None or not procfs.is_alive(Identity(document["pid"], document["start_time_ticks"])):
+        return None
+    peak = document.get("committed_peak_kib")
+    if not isinstance(peak, int) or peak <= 0:
+        return None
+    return Peak(peak, time.time() - document["started_at"])
+
+
+def _running(procfs: Procfs) -> "Iterator[Running]":
+    for pid in procfs.pids():
+        handle = procfs.open(pid)
+        if handle is None:
+            continue
+        with handle:
+            try:
+                if handle.stat.is_kernel_thread:
+                    continue
+                name = full_name(handle.comm, handle.arguments).decode("utf-8", "replace")
+                cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
+                yield Running(
+                    name, _user(handle.uid), is_system_uid(handle.uid), handle.in_container, cmdline
+                )
+            except (*GONE, HIDDEN):
+                continue
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,329 @@
+"""What this host's own figures and programs speak for, as a draft with a reason at each line.
+
+Where a fact is missing, or two programs want what excludes each other, nothing is proposed, and it
+is said why.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.commit import KBYTES, MODE, RATIO, STRICT, Memory, commit_limit_kib, kib, usable_limit_kib
+from oomguard.policy.draft import Draft, DraftRule, DraftSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from oomguard.policy.draft import Value
+
+PANIC_ON_OOM, PANIC, MAPS = "vm.panic_on_oom", "kernel.panic", "vm.max_map_count"
+
+_DAY_SECONDS = 24 * 3600
+"""A peak says something once it has seen a day, with its backups and its cron jobs."""
+_HEADROOM_PERCENT = 20
+_USUAL_RATIO, _HIGHEST_RATIO = 80, 95
+
+
+class Running(NamedTuple):
+    """A program that runs: its whole name, whose it is, whether in a container, and its command line.
+
+    `is_service` is whether its user is a system's, and no person, who may call any program anything.
+    """
+
+    name: str
+    user: str
+    is_service: bool = True
+    in_container: bool = False
+    cmdline: str = ""
+
+
+class Peak(NamedTuple):
+    """The most that a daemon saw promised, and for how long it has been looking."""
+
+    committed_kib: int
+    seconds: float
+
+
+class Facts(NamedTuple):
+    """What is known of a host. `sysctls` holds those that could be read."""
+
+    memory: Memory
+    sysctls: "Mapping[str, int]"
+    running: "Sequence[Running]"
+    peak: Peak | None = None
+
+
+class Software(NamedTuple):
+    """A program that is known to want sysctls: by which names it runs, what it wants, and who says so."""
+
+    title: str
+    names: tuple[str, ...]
+    wants: "Mapping[str, int]"
+    because: str
+    argument: str = ""
+    """Part of the command line, where the name does not tell."""
+
+
+_KUBELET = {MODE: 1, PANIC_ON_OOM: 0, PANIC: 10}
+_KUBELET_WHY = (
+    "sets this at its start, and with protectKernelDefaults refuses to start with another value "
+    "(pkg/kubelet/cm/container_manager_linux.go)"
+)
+
+SOFTWARE = (
+    Software(
+        "Redis",
+        ("redis-server", "valkey-server", "keydb-server"),
+        {MODE: 1},
+        "saves by fork, which promises its memory a second time; it warns of any other mode (src/syscheck.c)",
+    ),
+    Software(
+        "PostgreSQL",
+        ("postgres", "postmaster"),
+        {MODE: 2},
+        "rather gets an error than the OOM killer (manual, 19.4.4 Linux Memory Overcommit)",
+    ),
+    Software("Kubernetes", ("kubelet", "k3s", "k3s-server", "k3s-agent", "rke2"), _KUBELET, _KUBELET_WHY),
+    Software(
+        "Elasticsearch",
+        ("java",),
+        {MAPS: 262144},
+        "refuses to start in production with less (bootstrap checks, maximum map count)",
+        argument="org.elasticsearch.",
+    ),
+    Software(
+        "OpenSearch",
+        ("java",),
+        {MAPS: 262144},
+        "refuses to start in production with less (bootstrap checks, maximum map count)",
+        argument="org.opensearch.",
+    ),
+)
+"""Only what the makers of a program write themselves."""
+
+
+class Protected(NamedTuple):
+    """A program that a host should not lose first, as a rule."""
+
+    names: tuple[str, ...]
+    value: "Value"
+    because: str
+    scope: str = "main"
+    has_user: bool = False
+    """Whether the rule names the user that it runs as here: it is not root's."""
+
+
+PROTECTED = (
+    Protected(("sshd",), "at_most -900", "the way back in; sshd gives its sessions their own value"),
+    Protected(
+        ("systemd-networkd", "NetworkManager", "wpa_supplicant", "dhcpcd", "dhclient"),
+        "at_most -500",
+        "without the network nobody gets back in",
+    ),
+    Protected(("systemd-logind",), "at_most -500", "without it logins hang", scope="all"),
+    Protected(("systemd-journald",), "at_most -250", "or nobody reads what happened", scope="all"),
+    Protected(("systemd-udevd",), "at_most -900", "as its unit has it"),
+    Protected(
+        ("containerd", "dockerd", "crio"),
+        "at_most -500",
+        "its containers outlive it unsupervised; they have their own values",
+    ),
+    Protected(
+        ("postgres", "postmaster"),
+        "at_most -900",
+        "if the postmaster dies, all of the database restarts; its backends stay killable, so that a leaking "
+        "one is found",
+        has_user=True,
+    ),
+    Protected(
+        ("mysqld", "mariadbd", "mongod", "redis-server", "valkey-server", "etcd"),
+        "at_most -500",
+        "what it holds takes long to load again; -500 still lets it die before all the rest does if it leaks",
+        has_user=True,
+    ),
+)
+
+
+def advise(facts: Facts) -> Draft:
+    """Return what speaks for itself on this host."""
+    here = [one for one in SOFTWARE if _runs(one, facts)]
+    settings: list[DraftSetting] = []
+    notes: list[str] = []
+    for found in (*_overcommit(facts, here), *_panic(facts, here), *_maps(facts, here)):
+        if isinstance(found, DraftSetting):
+            settings.append(found)
+        else:
+            notes.append(found)
+    notes += _java(facts)
+    return Draft(_title(facts, here), tuple(settings), tuple(_rules(facts)), tuple(notes))
+
+
+def _runs(software: Software, facts: Facts) -> bool:
+    return any(
+        one.name in software.names and software.argument in one.cmdline
+        for one in facts.running
+        if one.is_service or one.in_container
+    )
+
+
+def _title(facts: Facts, here: "Sequence[Software]") -> str:
+    memory = facts.memory
+    known = ", ".join(one.title for one in here) or "nothing that is known to want a sysctl"
+    peak = f"{kib(facts.peak.committed_kib)} in {_span(facts.peak.seconds)}" if facts.peak else "not known"
+    huge = f", {kib(memory.hugetlb_kib)} of it in huge pages" if memory.hugetlb_kib else ""
+    return (
+        "What the figures and programs of this host speak for, to be looked through.\n"
+        f"RAM {kib(memory.total_kib)}{huge}, swap {kib(memory.swap_total_kib)}. Promised (Committed_AS): "
+        f"{kib(memory.committed_kib)} now; its peak: {peak}.\n"
+        f"Running: {known}."
+    )
+
+
+# How much may be promised
+
+
+def _overcommit(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | str]":
+    wishes = _wishes(MODE, here)
+    now = facts.sysctls.get(MODE)
+    if not wishes:
+        yield (
+            "vm.overcommit_memory: nothing that runs here is known to want another mode than it has"
+            f"{'' if now is None else f', {now}'}; what is right depends on what this host is for"
+        )
+        return
+    if len(wishes) > 1:
+        yield f"vm.overcommit_memory: {_conflict(wishes)}. One host cannot please both: move one, or choose"
+        return
+    (mode, by), *_ = wishes.items()
+    if mode != STRICT:
+        yield DraftSetting(MODE, mode, _why(by))
+        return
+    yield from _strict(facts, by)
+
+
+def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | str]":
+    """Yield mode 2 and a ratio under which everything promised so far would have been granted."""
+    peak = facts.peak
+    if peak is None or peak.seconds < _DAY_SECONDS:
+        seen = (
+            "no daemon has seen its peak"
+            if peak is None
+            else f"its peak is known for {_span(peak.seconds)} only"
+        )
+        yield (
+            f"vm.overcommit_memory: {_why(by)}, so 2; but {kib(facts.memory.committed_kib)} is what is "
+            f"promised now, and {seen}. Too low a limit fails every allocation: let `oomguard run` look for "
+            "a day, and ask again"
+        )
+        return
+    needed = max(peak.committed_kib, facts.memory.committed_kib) * (100 + _HEADROOM_PERCENT) // 100
+    ratio = next((one for one in _ratios() if _usable(facts, one) >= needed), None)
+    if ratio is None:
+        most = commit_limit_kib(facts.memory, {RATIO: _HIGHEST_RATIO})
+        yield (
+            f"vm.overcommit_memory: {_why(by)}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % "
+            f"over the peak), and {_HIGHEST_RATIO} % of RAM and the swap are {kib(most)}. Add swap, or "
+            "promise less"
+        )
+        return
+    yield DraftSetting(MODE, STRICT, _why(by))
+    limit = commit_limit_kib(facts.memory, {RATIO: ratio})
+    yield DraftSetting(
+        RATIO,
+        ratio,
+        f"CommitLimit {kib(limit)}; the most that was promised in {_span(peak.seconds)} is "
+        f"{kib(peak.committed_kib)}, {kib(needed)} with {_HEADROOM_PERCENT} % headroom",
+    )
+
+
+def _ratios() -> "Iterator[int]":
+    return iter(range(_USUAL_RATIO, _HIGHEST_RATIO + 1, 5))
+
+
+def _usable(facts: Facts, ratio: int) -> int:
+    return usable_limit_kib(facts.memory, {**facts.sysctls, KBYTES: 0, RATIO: ratio})
+
+
+# What happens when it runs out
+
+
+def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | str]":
+    now = facts.sysctls.get(PANIC_ON_OOM)
+    wishes = _wishes(PANIC_ON_OOM, here)
+    if now is None:
+        yield f"{PANIC_ON_OOM}: cannot be read here"
+    elif wishes:
+        (value, by), *_ = wishes.items()
+        yield DraftSetting(PANIC_ON_OOM, value, _why(by))
+    elif now == 0:
+        yield DraftSetting(PANIC_ON_OOM, 0, "as it is: the kernel kills, and the rules below say whom")
+    else:
+        yield f"{PANIC_ON_OOM}: is {now}, which somebody chose: the kernel panics, and no rule counts"
+    reboot = facts.sysctls.get(PANIC)
+    wishes = _wishes(PANIC, here)
+    if reboot is None:
+        yield f"{PANIC}: cannot be read here"
+    elif wishes:
+        (value, by), *_ = wishes.items()
+        yield DraftSetting(PANIC, value, _why(by))
+    elif reboot == 0:
+        hangs = "and panic_on_oom makes one of every shortage" if now else "whatever caused it"
+        yield DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs until somebody comes, {hangs}")
+    else:
+        yield DraftSetting(PANIC, reboot, "as it is: the host comes back by itself after a panic")
+
+
+def _maps(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
+    wishes = _wishes(MAPS, here)
+    now = facts.sysctls.get(MAPS)
+    for value, by in wishes.items():
+        if now is not None and now < value:
+            yield DraftSetting(MAPS, value, f"is {now}; {_why(by)}")
+
+
+def _java(facts: Facts) -> "Iterator[str]":
+    if any(one.name == "java" for one in facts.running):
+        yield (
+            "java: a JVM reserves its largest heap at once and is charged for what it commits; under "
+            "overcommit_memory 2 give -Xms and -Xmx what fits, and expect OutOfMemoryError instead of a kill"
+        )
+
+
+def _wishes(name: str, here: "Sequence[Software]") -> dict[int, list[Software]]:
+    found: dict[int, list[Software]] = {}
+    for one in here:
+        if name in one.wants:
+            found.setdefault(one.wants[name], []).append(one)
+    return found
+
+
+def _why(by: "Sequence[Software]") -> str:
+    return "; ".join(f"{one.title} {one.because}" for one in by)
+
+
+def _conflict(wishes: "Mapping[int, Sequence[Software]]") -> str:
+    return ", but ".join(f"{_why(by)}, so {value}" for value, by in sorted(wishes.items()))
+
+
+# Who goes last
+
+
+def _rules(facts: Facts) -> "Iterator[DraftRule]":
+    for row in PROTECTED:
+        # A container's values are its runtime's, and what people start is theirs.
+        found = [
+            one for one in facts.running if one.name in row.names and one.is_service and not one.in_container
+        ]
+        names = sorted({one.name for one in found})
+        users = sorted({one.user for one in found if one.user})
+        if not found:
+            continue
+        conditions: dict[str, list[str | int]] = {"name": [*names]}
+        if row.has_user and users:
+            conditions["user"] = [int(user) if user.isdecimal() else user for user in users]
+        yield DraftRule(conditions, row.value, row.because, scope=row.scope)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} seconds"

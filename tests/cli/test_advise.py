@@ -1,0 +1,78 @@
+"""`oomguard advise`: from /proc and the status file to a policy that passes `check`."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.__main__ import main
+from oomguard.core.process import Identity, Process
+from oomguard.policy.load import load
+from running import running, wait_until
+
+Advise = Callable[[], tuple[int, str, str]]
+
+
+@pytest.fixture
+def advise(
+    proc: FakeProc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Advise:
+    """Return what runs the verb on a host with a database."""
+    for name, value in {"vm.overcommit_memory": 0, "vm.panic_on_oom": 0, "kernel.panic": 10}.items():
+        proc.sysctl(name, value)
+    proc.process(Process(Identity(7, 1), b"postgres", uid=999))
+    proc.process(Process(Identity(8, 1), b"redis-server"), kernel_thread=True)
+    argv = ["oomguard", "advise", "--proc", str(proc.root), "--state-dir", str(tmp_path / "state")]
+
+    def call() -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", argv)
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_without_a_daemon_no_limit_is_proposed(advise: Advise, tmp_path: Path) -> None:
+    """But what else is known is, and it passes."""
+    code, out, _ = advise()
+    assert code == 0
+    assert "no daemon has seen its peak" in out.replace("\n# ", " ").replace("  ", " ")
+    file = tmp_path / "advised.yaml"
+    file.write_text(out)
+    assert next(rule.label for rule in load(str(file)).policy.rules).startswith("name=postgres user=")
+
+
+def test_a_damaged_status_file_is_said_and_passed_over(advise: Advise, tmp_path: Path) -> None:
+    """What is on the host is no less true."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "status.json").write_text("{")
+    code, out, err = advise()
+    assert code == 0
+    assert "its peak is not known" in err
+    assert "postgres" in out
+
+
+def test_without_meminfo_there_is_nothing_to_go_by(advise: Advise, proc: FakeProc) -> None:
+    """Exit 1."""
+    (proc.root / "meminfo").unlink()
+    code, out, err = advise()
+    assert (code, out) == (1, "")
+    assert "nothing to go by" in err
+
+
+def test_the_daemon_keeps_the_peak_for_it(tmp_path: Path) -> None:
+    """In the status file, from its first pass on; the real host has promised something."""
+    with running(tmp_path, "rules: []\n") as daemon:
+        status = daemon.state / "status.json"
+
+        def peak() -> int:
+            found: int = json.loads(status.read_bytes())["committed_peak_kib"]
+            return found
+
+        wait_until(lambda: peak() > 0, "a peak")
+        assert time.time() - json.loads(status.read_bytes())["started_at"] < 60
