@@ -93,6 +93,15 @@ def test_a_raise_after_a_lowering_gives_the_own_floor_back(host: Host) -> None:
     assert host.state == (0, 0)
 
 
+def test_a_floor_that_somebody_else_moved_up_does_not_keep_the_own_value_away(tmp_path: Path) -> None:
+    """As root with choom does: what is put back later then lies below the floor."""
+    host = Host(tmp_path, value=77, privilege=FakePrivilege())
+    host.give(400)
+    host.kernel.floors[PID] = 90
+    host.give()
+    assert host.state == (77, 77)
+
+
 def test_without_the_privilege_a_lowering_is_denied(tmp_path: Path) -> None:
     """And nothing is remembered of it."""
     host = Host(tmp_path, privilege=FakePrivilege(is_permitted=False))

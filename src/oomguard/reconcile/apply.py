@@ -58,7 +58,7 @@ def apply_oom_score_adj(
     known = ledger.process(change.identity)
     try:
         if change.rule is None:
-            _write(change, handle, privilege)
+            _put_back(change, handle, privilege)
         else:
             _give(change, known, handle, ledger, now_ticks, privilege)
     except GONE:
@@ -102,6 +102,20 @@ def _give(
             if not is_raised:
                 raise
             ledger.record_process(change.identity, entry._replace(moved_floor=True))
+            handle.write_oom_score_adj(change.after)
+
+
+def _put_back(change: SetOomScoreAdj, handle: "ProcessHandle", privilege: "Privilege") -> None:
+    """Write a process's own value, also where the floor is above it by now."""
+    try:
+        _write(change, handle, privilege)
+    except PermissionError as error:
+        if not _is_below_floor(error):
+            raise
+        # Meanwhile a privileged write of somebody else's, such as root's with choom, moved the floor up.
+        with privilege.raised() as is_raised:
+            if not is_raised:
+                raise
             handle.write_oom_score_adj(change.after)
 
 
