@@ -246,29 +246,29 @@ def _usable(facts: Facts, ratio: int) -> int:
 
 
 def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | str]":
-    now = facts.sysctls.get(PANIC_ON_OOM)
-    wishes = _wishes(PANIC_ON_OOM, here)
-    if now is None:
-        yield f"{PANIC_ON_OOM}: cannot be read here"
-    elif wishes:
-        (value, by), *_ = wishes.items()
-        yield DraftSetting(PANIC_ON_OOM, value, _why(by))
-    elif now == 0:
-        yield DraftSetting(PANIC_ON_OOM, 0, "as it is: the kernel kills, and the rules below say whom")
-    else:
-        yield f"{PANIC_ON_OOM}: is {now}, which somebody chose: the kernel panics, and no rule counts"
-    reboot = facts.sysctls.get(PANIC)
-    wishes = _wishes(PANIC, here)
-    if reboot is None:
-        yield f"{PANIC}: cannot be read here"
-    elif wishes:
-        (value, by), *_ = wishes.items()
-        yield DraftSetting(PANIC, value, _why(by))
-    elif reboot == 0:
-        hangs = "and panic_on_oom makes one of every shortage" if now else "whatever caused it"
-        yield DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs until somebody comes, {hangs}")
-    else:
-        yield DraftSetting(PANIC, reboot, "as it is: the host comes back by itself after a panic")
+    for name, as_it_is in ((PANIC_ON_OOM, _panic_on_oom), (PANIC, _reboot)):
+        now = facts.sysctls.get(name)
+        wish = next(iter(_wishes(name, here).items()), None)
+        if now is None:
+            yield f"{name}: cannot be read here"
+        elif wish is not None:
+            yield DraftSetting(name, wish[0], _why(wish[1]))
+        else:
+            yield as_it_is(now, facts)
+
+
+def _panic_on_oom(now: int, _: Facts) -> DraftSetting | str:
+    if now == 0:
+        return DraftSetting(PANIC_ON_OOM, 0, "as it is: the kernel kills, and the rules below say whom")
+    return f"{PANIC_ON_OOM}: is {now}, which somebody chose: the kernel panics, and no rule counts"
+
+
+def _reboot(now: int, facts: Facts) -> DraftSetting:
+    if now:
+        return DraftSetting(PANIC, now, "as it is: the host comes back by itself after a panic")
+    every = facts.sysctls.get(PANIC_ON_OOM)
+    hangs = "and panic_on_oom makes one of every shortage" if every else "whatever caused it"
+    return DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs until somebody comes, {hangs}")
 
 
 def _maps(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":

@@ -2,6 +2,10 @@
 
 import re
 import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SPECIAL = set(".^$*+?{}[]\\|()")
 _SHOWN_LIMIT = 64
@@ -63,51 +67,42 @@ def _alternatives(regex: str) -> list[str] | None:
 
 
 def _split(regex: str) -> list[str] | None:
-    """Split at the bars outside of groups and sets."""
-    parts, depth, begin, at = [], 0, 0, 0
-    while at < len(regex):
-        character = regex[at]
-        if character == "\\":
-            at += 1
-        elif character == "[":
-            at = _set_end(regex, at)
-        elif character in "()":
+    """Split at the bars outside of groups."""
+    parts, depth, begin = [], 0, 0
+    for at, character in _marks(regex):
+        if character in "()":
             depth += 1 if character == "(" else -1
         elif character == "|" and depth == 0:
             parts.append(regex[begin:at])
             begin = at + 1
-        at += 1
     return [*parts, regex[begin:]] if depth == 0 else None
 
 
 def _opening(regex: str) -> int | None:
+    return next((at for at, character in _marks(regex) if character == "("), None)
+
+
+def _closing(regex: str, start: int) -> int:
+    depth = 0
+    for at, character in _marks(regex):
+        if at >= start and character in "()":
+            depth += 1 if character == "(" else -1
+            if depth == 0:
+                return at
+    raise AssertionError  # it compiled
+
+
+def _marks(regex: str) -> "Iterator[tuple[int, str]]":
+    """Yield each character that may mean something, with its place: none that is escaped or in a set."""
     at = 0
     while at < len(regex):
         if regex[at] == "\\":
             at += 1
         elif regex[at] == "[":
             at = _set_end(regex, at)
-        elif regex[at] == "(":
-            return at
+        else:
+            yield at, regex[at]
         at += 1
-    return None
-
-
-def _closing(regex: str, start: int) -> int:
-    depth, at = 0, start
-    while at < len(regex):
-        if regex[at] == "\\":
-            at += 1
-        elif regex[at] == "[":
-            at = _set_end(regex, at)
-        elif regex[at] == "(":
-            depth += 1
-        elif regex[at] == ")":
-            depth -= 1
-            if depth == 0:
-                return at
-        at += 1
-    raise AssertionError  # it compiled
 
 
 def _set_end(regex: str, start: int) -> int:
