@@ -190,7 +190,8 @@ def test_what_a_program_puts_by_for_its_children_is_taken_from_them(host: Host) 
         host.proc.process(Process(Identity(child, 10**6), name, parent_pid=PID, oom_score_adj=-1000))
         assert host.reconciler.process(child, "exec", 0.0) is None
         host.proc.set_oom_score_adj(child, -900)
+        host.kernel.floors[child] = -900
         host.reconciler.process(child, "exec", 0.0)
-        assert host.proc.oom_score_adj(child) == 0
+        assert (host.proc.oom_score_adj(child), host.kernel.floor(child)) == (0, 0)
         host.proc.set_oom_score_adj(child, -900)  # and once is enough: from now on it is its own choice
         assert host.reconciler.process(child, "exec", 0.0) is None

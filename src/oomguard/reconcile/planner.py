@@ -192,6 +192,8 @@ class Planner:
         held = rule is not None and wanted != own
         if entry is not None and entry.given == wanted:
             cause = "drift"
+        # What an heir was given by a privileged ancestor, sshd for one, moved its floor though we did not.
+        is_freed = inherited and not held and own > value
         return SetOomScoreAdj(
             identity=handle.identity,
             comm=handle.comm,
@@ -201,7 +203,7 @@ class Planner:
             cause=cause if held else "restore",
             rule=rule if held else None,
             refusal=refusal,
-            moved_floor=entry is not None and entry.moved_floor,
+            moved_floor=is_freed or (entry is not None and entry.moved_floor),
             inherited=inherited and not held,
         )
 
