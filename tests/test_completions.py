@@ -24,7 +24,7 @@ def complete(*words: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")[:-1]
 
 
-@pytest.mark.parametrize(("typed", "completed"), [("pl", "plan"), ("exp", "explain"), ("st", "status")])
+@pytest.mark.parametrize(("typed", "completed"), [("pl", "plan"), ("expl", "explain"), ("st", "status")])
 def test_bash_completes_a_verb(typed: str, completed: str) -> None:
     """The file works in the shell that it is for."""
     assert complete("oomguard", typed) == [completed]

@@ -3,6 +3,7 @@
 Each check is a function in `CHECKS` that yields warnings; their codes never change, and docs/lint.md has all.
 """
 
+import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import OOM_SCORE_ADJ_MIN
@@ -47,10 +48,11 @@ class Subject(NamedTuple):
         return next((one.value for one in self.policy.sysctls if one.name == name), None)
 
 
-def lint(subject: Subject) -> "Iterator[Fault]":
-    """Yield everything that is probably not meant, in no particular order."""
-    for check in CHECKS:
-        yield from check(subject)
+def lint(subject: Subject) -> list[Fault]:
+    """Return everything that is probably not meant, in no particular order."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # patterns were compiled before: re has said what it had to say
+        return [found for check in CHECKS for found in check(subject)]
 
 
 def _shadowed_rule(subject: Subject) -> "Iterator[Fault]":
