@@ -50,8 +50,8 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check plan apply run restore status explain rank log import advise schema
-set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --pid --policy --proc --rule --since --state-dir --until -n
+set -g _shtab_oomguard_commands check plan apply run restore status explain rank log import exporter advise schema
+set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --listen --pid --policy --proc --rule --rules --since --state-dir --textfile --until -n
 
 complete -c oomguard -e
 complete -c oomguard -f
@@ -123,6 +123,13 @@ complete -c oomguard -n '_shtab_oomguard_using log' -s f -l follow -d 'go on wit
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a import -d 'Print as a policy what another tool is told.'
 complete -c oomguard -n '_shtab_oomguard_using import' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using import; and test $_shtab_oomguard_npos -eq 0' -ka "earlyoom nohang ananicy systemd" -d 'one of earlyoom, nohang, ananicy, systemd'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a exporter -d 'Serve metrics of the daemon and this host for Prometheus.'
+complete -c oomguard -n '_shtab_oomguard_using exporter' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using exporter' -l state-dir -xka "(__fish_complete_directories)" -d 'folder of ledger, lock and status (default: /run/oomguard)'
+complete -c oomguard -n '_shtab_oomguard_using exporter' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
+complete -c oomguard -n '_shtab_oomguard_using exporter' -l rules -x -d 'rules that get a series of their own: the first N that hold a process (default: 100)'
+complete -c oomguard -n '_shtab_oomguard_using exporter' -l listen -x -d 'where to serve them (default: 127.0.0.1:19177)'
+complete -c oomguard -n '_shtab_oomguard_using exporter' -l textfile -xka "(__fish_complete_path (commandline -ct))" -d 'write them once instead, for node_exporter'"'"'s textfile collector; - is standard output'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a advise -d 'Propose a policy from the figures and programs of this host.'
 complete -c oomguard -n '_shtab_oomguard_using advise' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using advise' -l state-dir -xka "(__fish_complete_directories)" -d 'folder of ledger, lock and status (default: /run/oomguard)'

@@ -146,7 +146,8 @@ def test_every_file_is_described() -> None:
     files = {DEFAULT_POLICY, f"{DEFAULT_POLICY.removesuffix('.yaml')}.d/*.yaml"}
     files |= {f"{DEFAULT_STATE_DIR}/{name}" for name in (ledger._FILE, state._LOCK, STATUS_FILE)}
     files |= {f"/usr/share/oomguard/{name}" for name in ("oomguard.yaml", "oomguard.schema.json")}
-    files |= {f"/usr/lib/systemd/{name}" for name in ("system/oomguard.service", "catalog/oomguard.catalog")}
+    units = {"system/oomguard.service", "system/oomguard-exporter.service"}
+    files |= {f"/usr/lib/systemd/{name}" for name in (*units, "catalog/oomguard.catalog")}
     assert items(section(COMMANDS, "FILES"), "Pa") == files
     assert ledger._DAMAGED in section(COMMANDS, "FILES")
 

@@ -5,15 +5,20 @@ import difflib
 import importlib
 import re
 import sys
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from oomguard import __version__
+
+if TYPE_CHECKING:
+    from oomguard.exporter.address import Address
 from oomguard.core.plan import Cause
 from oomguard.report.events import EVENTS
 
 DEFAULT_POLICY = "/etc/oomguard.yaml"
 IMPORTERS = ("earlyoom", "nohang", "ananicy", "systemd")
 DEFAULT_STATE_DIR = "/run/oomguard"
+DEFAULT_LISTEN = "127.0.0.1:19177"
+DEFAULT_RULES = 100
 
 _DESCRIPTION = """\
 Keep Linux memory policy as one YAML file declares it: overcommit, panic_on_oom,
@@ -160,6 +165,19 @@ examples:
   oomguard import ananicy ./rules
 
 exit codes: 0 done, 2 it cannot be read
+"""
+
+_EXPORTER = """\
+Reads the status file of the daemon and /proc, and nothing else; needs no root. Without a
+daemon oomguard_up is 0 and what the host says is still there. See docs/metrics.md.
+
+examples:
+  oomguard exporter                              http://127.0.0.1:19177/metrics
+  oomguard exporter --listen [::1]:9100
+  oomguard exporter --textfile /var/lib/prometheus/node-exporter/oomguard.prom
+  oomguard exporter --textfile -                 what would be scraped, now
+
+exit codes: 0 stopped or written, 1 it cannot listen or write, 2 bad usage
 """
 
 _ADVISE = """\
@@ -352,6 +370,30 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="*",
         help="its files or folders; of earlyoom also its arguments, after --",
     )
+    exporter = verb(
+        "exporter", "serve metrics of the daemon and this host for Prometheus", state, proc, detail=_EXPORTER
+    )
+    exporter.add_argument(
+        "--rules",
+        metavar="N",
+        type=_count,
+        default=DEFAULT_RULES,
+        help="rules that get a series of their own: the first N that hold a process (default: %(default)s)",
+    )
+    where = exporter.add_mutually_exclusive_group()
+    where.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        type=_address,
+        default=DEFAULT_LISTEN,
+        help="where to serve them (default: %(default)s)",
+    )
+    where.add_argument(
+        "--textfile",
+        metavar="FILE",
+        type=_textfile,
+        help="write them once instead, for node_exporter's textfile collector; - is standard output",
+    )
     verb(
         "advise",
         "propose a policy from the figures and programs of this host",
@@ -368,6 +410,23 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text!r}")
     return int(text)
+
+
+def _address(text: str) -> "Address":
+    """Read where to listen."""
+    from oomguard.exporter.address import parse_address
+
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _textfile(text: str) -> str:
+    """Read the name of a file that node_exporter will look at."""
+    if text != "-" and not text.endswith(".prom"):
+        raise argparse.ArgumentTypeError(f"must end in .prom, or node_exporter passes it over; got {text!r}")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -50,11 +50,8 @@ def observe_memory(procfs: "Procfs") -> Memory | None:
 
 
 def parse_meminfo(raw: bytes) -> Memory:
-    """Parse /proc/meminfo (fs/proc/meminfo.c). Its unit, kB, is KiB."""
-    fields = {}
-    for line in raw.splitlines():
-        key, _, rest = line.partition(b":")
-        fields[key] = int(rest.split()[0])
+    """Parse what overcommit is reckoned from out of /proc/meminfo."""
+    fields = meminfo_fields(raw)
     return Memory(
         total_kib=fields[b"MemTotal"],
         swap_total_kib=fields.get(b"SwapTotal", 0),
@@ -62,3 +59,12 @@ def parse_meminfo(raw: bytes) -> Memory:
         commit_limit_kib=fields.get(b"CommitLimit", 0),
         committed_kib=fields.get(b"Committed_AS", 0),
     )
+
+
+def meminfo_fields(raw: bytes) -> dict[bytes, int]:
+    """Parse /proc/meminfo (fs/proc/meminfo.c). Its unit, kB, is KiB."""
+    fields = {}
+    for line in raw.splitlines():
+        key, _, rest = line.partition(b":")
+        fields[key] = int(rest.split()[0])
+    return fields

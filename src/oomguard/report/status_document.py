@@ -15,11 +15,19 @@ _SHAPE: Document = {
     "start_time_ticks": int,
     "started_at": float,
     "written_at": float,
-    "policy": {"files": [str], "digest": str, "rules": int, "error": str},
+    "policy": {
+        "files": [str],
+        "digest": str,
+        "rules": int,
+        "loaded_at": float,
+        "resync_interval_seconds": int,
+        "error": str,
+    },
     "sysctls": [{"name": str, "wanted": int, "source": str}],
     "rules": [{"label": str, "source": str, "value": str, "processes": int}],
     "processes_held": int,
     "outcomes": {"applied": int, "refused": int, "denied": int},
+    "changes": [{"target": str, "cause": str, "result": str, "count": int}],
     "complaints": [
         {
             "subject": str,
@@ -34,6 +42,11 @@ _SHAPE: Document = {
     "contended": [str],
     "limits": [str],
     "recent": [str],
+    "events": bool,
+    "watches": int,
+    "passes": int,
+    "losses": int,
+    "log_entries_lost": int,
 }
 """What is read of it. More may be there."""
 

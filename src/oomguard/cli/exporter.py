@@ -1,0 +1,41 @@
+"""`oomguard exporter`: metrics for Prometheus, served or written to a file once."""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from prometheus_client import generate_latest, write_to_textfile
+
+from oomguard.core.errors import OomguardError
+from oomguard.exporter.collector import HostCollector, make_registry
+from oomguard.exporter.server import serve
+from oomguard.kernel.procfs import Procfs
+
+if TYPE_CHECKING:
+    import argparse
+
+    from prometheus_client import CollectorRegistry
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Serve metrics until asked to stop, or write them once."""
+    registry = make_registry(HostCollector(options.state_dir, Procfs(options.proc), rule_limit=options.rules))
+    if options.textfile is None:
+        serve(registry, options.listen)
+    elif options.textfile == "-":
+        sys.stdout.buffer.write(generate_latest(registry))
+    else:
+        _write(options.textfile, registry)
+    return 0
+
+
+def _write(path: str, registry: "CollectorRegistry") -> None:
+    """Replace the file as a whole: node_exporter may read at any moment."""
+    os.umask(0o022)  # whoever writes it, node_exporter must be able to read it
+    try:
+        write_to_textfile(path, registry)
+    except OSError as error:
+        raise OomguardError(
+            f"{path}: cannot be written: {error.strerror}",
+            hint="it belongs into the folder that node_exporter's --collector.textfile.directory names",
+        ) from error
