@@ -87,6 +87,9 @@ assemble() {
     find "$source" -name __pycache__ -prune -exec rm -rf {} +
     cp -r "$tree/systemd/debian" "$source/debian"
     cp "$tree/systemd/oomguard.service" "$source/debian/"
+    for unit in "$source"/systemd/oomguard-*.service; do
+        [ ! -e "$unit" ] || cp "$unit" "$source/debian/oomguard.${unit##*/}"
+    done
     epoch=${SOURCE_DATE_EPOCH:-$(date -r "$tree/CHANGELOG.md" +%s)}
     cat >"$source/debian/changelog" <<END
 oomguard ($version) unstable; urgency=medium

@@ -16,7 +16,8 @@ UPGRADE_IN_GUEST = "/var/tmp/oomguard-upgrade.deb"
 DPKG_TIMEOUT_SECONDS = 600.0
 """Everything is compiled at the installation, which an emulated guest takes a while for."""
 
-WANTED = "/etc/systemd/system/multi-user.target.wants/oomguard.service"
+EXPORTER = "oomguard-exporter.service"
+WANTED = "/etc/systemd/system/multi-user.target.wants"
 """Kept by deb-systemd-helper until the purge: who disabled a service finds it so when it comes back."""
 
 PIECE_BYTES = 128 * 1024
@@ -83,6 +84,8 @@ def test_the_package_lives_as_packages_do(fresh_vm: Guest, package: Path) -> Non
     assert service.is_active
     assert vm.run(["systemctl", "is-enabled", UNIT]).stdout == "enabled\n"
     assert vm.run(["systemctl", "show", "-P", "NRestarts", UNIT]).stdout == "0\n"
+    assert vm.run(["systemctl", "is-enabled", EXPORTER], check=False).stdout == "disabled\n"
+    vm.run(["systemctl", "enable", "--now", EXPORTER])
     assert vm.run("oomguard check --host && oomguard status && oomguard explain systemd-logind").code == 0
     assert vm.get(POLICY) == vm.get(SHIPPED_POLICY)
     assert b"json-schema.org" in vm.get("/usr/share/oomguard/oomguard.schema.json")
@@ -111,9 +114,12 @@ def test_the_package_lives_as_packages_do(fresh_vm: Guest, package: Path) -> Non
     vm.run(f"echo 'vm: {{stat_interval: 2}}' >{DROP_INS}/site.yaml")
     service.wait_for_value("/proc/sys/vm/stat_interval", 2)
     before, since = service.main_pid, vm.now()
+    exporter = vm.run(["systemctl", "show", "-P", "MainPID", EXPORTER]).stdout
     dpkg(vm, "--force-confold", "--install", UPGRADE_IN_GUEST)
     assert service.is_active
     assert service.main_pid != before
+    vm.run(["systemctl", "is-active", EXPORTER])
+    assert vm.run(["systemctl", "show", "-P", "MainPID", EXPORTER]).stdout != exporter
     assert vm.get(POLICY).decode() == EDITED
     assert vm.get(SHIPPED_POLICY).endswith(f"{LATER}\n".encode())
     assert swappiness(vm) == 44
@@ -123,10 +129,12 @@ def test_the_package_lives_as_packages_do(fresh_vm: Guest, package: Path) -> Non
     said = dpkg(vm, "--remove", "oomguard")
     assert swappiness(vm) == original, said
     assert vm.run(["cat", f"/proc/{logind}/oom_score_adj"]).stdout == "0\n"
-    assert vm.run(["systemctl", "status", UNIT], check=False).code == 4, "systemd still knows the unit"
+    for unit in (UNIT, EXPORTER):
+        assert vm.run(["systemctl", "status", unit], check=False).code == 4, f"systemd still knows {unit}"
     assert vm.get(POLICY).decode() == EDITED
     assert left_behind(vm) == {
-        POLICY, f"{POLICY}.dpkg-dist", DROP_INS, f"{DROP_INS}/site.yaml", WANTED,
+        POLICY, f"{POLICY}.dpkg-dist", DROP_INS, f"{DROP_INS}/site.yaml",
+        f"{WANTED}/{UNIT}", f"{WANTED}/{EXPORTER}",
     }  # fmt: skip
 
     # Purged: nothing is left.
