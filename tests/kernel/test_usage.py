@@ -41,6 +41,12 @@ def test_the_resident_set_is_the_kernels_own_of_stat() -> None:
     assert held.is_admin
 
 
+def test_a_name_cannot_forge_a_field() -> None:
+    """The kernel escapes the newline in a name and no other break."""
+    forged = parse_held(STAT, STATUS.replace(b"\\n99", b"\rVmPMD:\t9 kB\x0bVm:\tx"), page_kib=4)
+    assert forged == parse_held(STAT, STATUS, page_kib=4)
+
+
 def test_before_4_15_page_tables_are_in_two_lines() -> None:
     """And before 4.5 nobody tells anonymous memory from the rest."""
     status = b"Name:\tx\nVmRSS:\t 4000 kB\nVmPTE:\t 88 kB\nVmPMD:\t 12 kB\nVmSwap:\t 0 kB\nCapEff:\t0\n"

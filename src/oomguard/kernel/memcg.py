@@ -35,7 +35,7 @@ class Memcg(NamedTuple):
 def parse_mountinfo(raw: bytes) -> Hierarchy | None:
     """Find the memory controller in /proc/PID/mountinfo: with version 1 mounted, that is the one."""
     unified = None
-    for line in raw.decode("utf-8", "surrogateescape").splitlines():
+    for line in raw.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
         before, _, after = line.partition(" - ")
         fields, (kind, _, options, *_) = before.split(" "), (*after.split(" "), "", "", "")
         if kind == "cgroup" and "memory" in options.split(","):

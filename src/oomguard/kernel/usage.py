@@ -54,7 +54,7 @@ def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held 
 
 def _fields(status: bytes) -> dict[bytes, int]:
     found = {}
-    for line in status.splitlines():
+    for line in status.split(b"\n"):  # the one break that the kernel escapes in a name
         key, _, rest = line.partition(b":\t")
         if key.startswith((b"Vm", b"RssAnon")):
             found[key] = int(rest.split()[0])
