@@ -1,0 +1,100 @@
+"""docs/metrics.md: every metric there is, and no other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import Metric
+
+from oomguard.exporter.metrics import daemon_metrics, host_metrics, up_metric
+from oomguard.kernel.procfs import Procfs
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+DOCUMENT = {
+    "version": "1",
+    "started_at": 1.0,
+    "written_at": 2.0,
+    "policy": {"digest": "d", "rules": 2, "loaded_at": 1.5, "resync_interval_seconds": 60, "error": ""},
+    "sysctls": [{"name": "vm.swappiness", "wanted": 10}],
+    "rules": [
+        {"label": "name=a", "value": "300", "processes": 2},
+        {"label": "name=a", "value": "300", "processes": 3},
+        {"label": "name=b" + "b" * 500, "value": "-900", "processes": 1},
+    ],
+    "processes_held": 6,
+    "changes": [
+        {"target": "vm.swappiness", "cause": "drift", "result": "applied", "count": 4},
+        {"target": "oom_score_adj", "cause": "drift", "result": "contended", "count": 5},
+        {"target": "oom_score_adj", "cause": "exec", "result": "denied", "count": 6},
+    ],
+    "contended": ["vm.swappiness"],
+    "limits": [],
+    "events": True,
+    "watches": 3,
+    "passes": 7,
+    "losses": 8,
+    "log_entries_lost": 9,
+}
+
+
+def metrics(rule_limit: int = 100) -> Iterator[Metric]:
+    """Return every metric of a daemon and of this host."""
+    yield up_metric(up=True)
+    yield from daemon_metrics(DOCUMENT, rule_limit=rule_limit)
+    yield from host_metrics(Procfs(), ["vm.swappiness"])
+
+
+def value(name: str, *, rule_limit: int = 100, **labels: str) -> float:
+    """Return the one sample of that name which has these labels."""
+    samples = [sample for metric in metrics(rule_limit) for sample in metric.samples]
+    (found,) = [s for s in samples if s.name == name and labels.items() <= s.labels.items()]
+    return float(found.value)
+
+
+def table() -> str:
+    """Return the table of metrics as it stands in the page."""
+    rows = []
+    for metric in metrics():
+        sample = metric.samples[0]
+        labels = ", ".join(f"`{label}`" for label in sample.labels)
+        rows.append(f"| `{sample.name}` | {labels} | {metric.documentation} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_the_page_has_every_metric() -> None:
+    """With its labels and its help. If this fails, paste the table that it prints."""
+    assert table() in PAGE.read_text(), f"\n{table()}"
+
+
+def test_drift_is_counted_whatever_became_of_it() -> None:
+    """By sysctl; of processes together."""
+    assert value("oomguard_drift_total", target="vm.swappiness") == 4
+    assert value("oomguard_drift_total", target="oom_score_adj") == 5
+
+
+def test_adjustments_and_failures_are_told_apart() -> None:
+    """And what did not happen is 0, not missing."""
+    assert value("oomguard_adjustments_total", target="sysctl", cause="drift") == 4
+    assert value("oomguard_adjustments_total", target="oom_score_adj", cause="drift") == 0
+    assert value("oomguard_change_failures_total", target="oom_score_adj", reason="denied") == 6
+    assert value("oomguard_change_failures_total", target="oom_score_adj", reason="contended") == 5
+    assert value("oomguard_change_failures_total", target="sysctl", reason="refused") == 0
+
+
+def test_rules_that_look_alike_share_a_series_and_labels_are_bounded() -> None:
+    """One series twice would void the scrape."""
+    assert value("oomguard_rule_processes", rule="name=a") == 5
+    (long,) = [
+        sample.labels["rule"]
+        for metric in metrics()
+        for sample in metric.samples
+        if sample.labels.get("value") == "-900"
+    ]
+    assert len(long) == 200
+
+
+def test_rules_beyond_the_limit_have_no_series_and_are_counted() -> None:
+    """The first of the policy that hold a process have one."""
+    assert value("oomguard_rule_processes", rule_limit=1) == 2
+    assert value("oomguard_rules_without_series", rule_limit=1) == 2
+    assert value("oomguard_rules_without_series", rule_limit=0) == 3
