@@ -54,21 +54,15 @@ def _peak(state_dir: str, procfs: Procfs) -> Peak | None:
 
 
 def _running(procfs: Procfs) -> "Iterator[Running]":
-    for pid in procfs.pids():
-        handle = procfs.open(pid)
-        if handle is None:
-            continue
-        with handle:
-            try:
-                if handle.stat.is_kernel_thread:
-                    continue
-                name = full_name(handle.comm, handle.arguments).decode("utf-8", "replace")
-                cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
-                yield Running(
-                    name, _user(handle.uid), is_system_uid(handle.uid), handle.in_container, cmdline
-                )
-            except (*GONE, HIDDEN):
+    for handle in procfs.processes():
+        try:
+            if handle.stat.is_kernel_thread:
                 continue
+            name = full_name(handle.comm, handle.arguments).decode("utf-8", "replace")
+            cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
+            yield Running(name, _user(handle.uid), is_system_uid(handle.uid), handle.in_container, cmdline)
+        except (*GONE, HIDDEN):
+            continue
 
 
 def _user(uid: int) -> str:

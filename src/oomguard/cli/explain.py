@@ -1,5 +1,6 @@
 """`oomguard explain`: every rule tried on a process, and which condition failed on which value."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.cli.host import load_policy
@@ -18,6 +19,7 @@ from oomguard.report.document import print_json
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from oomguard.core.policy import Rule
     from oomguard.core.process import Process
@@ -52,15 +54,9 @@ def run(options: "argparse.Namespace") -> int:
     procfs = Procfs(options.proc)
     planner = Planner(policy, Ledger(), procfs, Lineage(Ledger()))
     explanations = []
-    for pid in _pids(options.process, procfs):
-        handle = procfs.open(pid)
-        if handle is None:
-            continue
-        with handle:
-            try:
-                explanations.append(_explain(handle, planner))
-            except GONE:
-                continue
+    for handle in _found_processes(options.process, procfs):
+        with suppress(*GONE):
+            explanations.append(_explain(handle, planner))
     if not explanations:
         raise _no_process(options.process)
     if options.json:
@@ -94,22 +90,18 @@ def _alike(explanations: list[Explanation]) -> list[list[Explanation]]:
     return list(found.values())
 
 
-def _pids(wanted: str, procfs: Procfs) -> list[int]:
+def _found_processes(wanted: str, procfs: Procfs) -> "Iterator[ProcessHandle]":
     if wanted.isdecimal():
-        return [int(wanted)]
+        yield from procfs.processes([int(wanted)])
+        return
     raw = wanted.encode("utf-8", "surrogateescape")
-    found = []
-    for pid in procfs.pids():
-        handle = procfs.open(pid)
-        if handle is None:
+    for handle in procfs.processes():
+        try:
+            is_wanted = raw in (handle.comm, full_name(handle.comm, handle.arguments))
+        except GONE:
             continue
-        with handle:
-            try:
-                if raw in (handle.comm, full_name(handle.comm, handle.arguments)):
-                    found.append(pid)
-            except GONE:
-                continue
-    return found
+        if is_wanted:
+            yield handle
 
 
 def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:

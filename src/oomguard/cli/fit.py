@@ -1,6 +1,7 @@
 """Whether a policy fits this host: who wants other values, what would be refused, what is left to kill."""
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.cli.config_files import (
@@ -74,15 +75,9 @@ def misfits(policy: Policy, procfs: "Procfs", path: str) -> "tuple[list[Fault], 
 
 def _look(planner: Planner, path: str) -> Seen:
     seen = Seen({}, {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
-    for pid in planner.procfs.pids():
-        handle = planner.procfs.open(pid)
-        if handle is None:
-            continue
-        with handle:
-            try:
-                seen = _look_at(handle, planner, path, seen)
-            except (*GONE, HIDDEN):
-                continue
+    for handle in planner.procfs.processes():
+        with suppress(*GONE, HIDDEN):
+            seen = _look_at(handle, planner, path, seen)
     return seen
 
 

@@ -11,12 +11,15 @@ import errno
 import os
 import stat
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, Identity, Process, Program
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 GONE = (ProcessLookupError, FileNotFoundError)
 """What a process that ended raises, from any call."""
@@ -111,6 +114,14 @@ class Procfs:
             return ProcessHandle(pid, os.open(str(pid), _DIRECTORY, dir_fd=self.fd), self._uid_map)
         except (*GONE, HIDDEN):
             return None
+
+    def processes(self, pids: "Iterable[int] | None" = None) -> "Iterator[ProcessHandle]":
+        """Yield each process there is, or each of `pids`, held open; it closes on the next step."""
+        for pid in self.pids() if pids is None else pids:
+            handle = self.open(pid)
+            if handle is not None:
+                with handle:
+                    yield handle
 
     def read(self, path: str, limit: int = 65536) -> bytes:
         """Read a file by its path below the root."""

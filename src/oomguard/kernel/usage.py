@@ -104,14 +104,10 @@ def observe_candidates(
     procfs: "Procfs", pids: "Iterable[int]", era: "Era" = CURRENT
 ) -> "Iterator[tuple[Candidate, ProcessHandle]]":
     """Yield each candidate with its process held open; it closes on the next step."""
-    for pid in pids:
-        handle = procfs.open(pid)
-        if handle is None:
-            continue
-        with handle:
-            candidate = observe_candidate(handle, era)
-            if candidate is not None:
-                yield candidate, handle
+    for handle in procfs.processes(pids):
+        candidate = observe_candidate(handle, era)
+        if candidate is not None:
+            yield candidate, handle
 
 
 def _exemption(pid: int, value: int, score: int | None, era: "Era") -> Exemption:

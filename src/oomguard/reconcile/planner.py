@@ -75,14 +75,10 @@ class Planner:
         """Yield each process's change with the process held open; it closes on the next step."""
         pids = self.procfs.pids()
         self.forget_all_but(set(pids))
-        for pid in pids:
-            handle = self.procfs.open(pid)
-            if handle is None:
-                continue
-            with handle:
-                change = self.process_change(handle, cause)
-                if change is not None:
-                    yield change, handle
+        for handle in self.procfs.processes(pids):
+            change = self.process_change(handle, cause)
+            if change is not None:
+                yield change, handle
 
     def process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
         """Return the change that one process needs, or None; it may be gone meanwhile."""
