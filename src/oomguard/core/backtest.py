@@ -1,0 +1,217 @@
+"""Who would have died under another policy: a report's decision with other values.
+
+A report knows of each process its name, its uid and its value, and of the victim its cgroup. What a rule asks
+beyond that stays open, and with it the value: then a process has more than one that it may have had.
+"""
+
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from oomguard.core.cgroup import system_unit
+from oomguard.core.match import Matcher, first_unmet
+from oomguard.core.postmortem import INIT, Place, rank_tasks, task_badness
+from oomguard.core.trust import trust_refusal
+
+if TYPE_CHECKING:
+    from oomguard.core.oom_report import Task
+    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.postmortem import Finding
+    from oomguard.core.process import Program
+
+_CONTAINER = re.compile(r"kubepods|docker|cri-containerd|crio-|libpod|lxc|/machine\.slice/")
+
+
+class Verdict(NamedTuple):
+    """What a policy makes of a process: a value, and the rule that gives it; None leaves it its own."""
+
+    value: int
+    rule: "Rule | None" = None
+
+
+class Replayed(NamedTuple):
+    """A process with every value that the policy may give it: more than one where a rule asks the unknown.
+
+    `place` is the one with the likeliest values, which are the first of each.
+    """
+
+    place: Place
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def likely(self) -> Verdict:
+        """What it would have, were all that is not known as the rule asks."""
+        return self.verdicts[0]
+
+
+Result = Literal["same", "other", "open", "nobody"]
+
+
+class Backtest(NamedTuple):
+    """What a policy would have changed.
+
+    `victims` are those who may have died, the likeliest first; one is certain. `open_rules` are those that
+    ask for what the report does not tell.
+    """
+
+    result: Result
+    victims: tuple[Replayed, ...]
+    replayed: tuple[Replayed, ...]
+    open_rules: "tuple[Rule, ...]"
+
+
+class _UnrecordedError(Exception):
+    """A rule asks what the report does not tell."""
+
+
+class _Recorded:
+    """A process as far as a report knows it: what rules ask of it."""
+
+    def __init__(self, task: "Task", *, cgroup: str, is_exact: bool) -> None:
+        self.comm = task.comm.encode("utf-8", "surrogateescape")
+        self.uid = task.uid
+        self.is_setuid = False
+        self.in_user_namespace = False
+        self.in_container = _CONTAINER.search(cgroup) is not None
+        self.is_exact = is_exact
+        self._cgroup = cgroup
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup, as far as it tells the unit."""
+        if self.is_exact or system_unit(self._cgroup):
+            return self._cgroup
+        raise _UnrecordedError
+
+    @property
+    def arguments(self) -> tuple[bytes, ...]:
+        """No report has them."""
+        raise _UnrecordedError
+
+    @property
+    def exe(self) -> str | None:
+        """No report has it."""
+        raise _UnrecordedError
+
+    @property
+    def program(self) -> "Program | None":
+        """As for a daemon without CAP_SYS_PTRACE."""
+        return None
+
+
+class Backtester:
+    """Holds a policy against reports."""
+
+    def __init__(self, policy: "Policy") -> None:
+        self._matcher = Matcher(policy.rules)
+
+    def replay(self, finding: "Finding") -> Backtest | None:
+        """Decide again with the values of the policy; None where the report does not tell enough."""
+        report, era, total = finding.report, finding.era, finding.total_pages
+        if era is None or total is None or not report.tasks:
+            return None
+        open_rules: dict[int, Rule] = {}
+        verdicts = [
+            (Verdict(task.oom_score_adj),) if task.pid == INIT else self._verdicts(task, finding, open_rules)
+            for task in report.tasks
+        ]
+        likely = rank_tasks(report.tasks, [found[0].value for found in verdicts], total, era)
+        of_pid = {task.pid: found for task, found in zip(report.tasks, verdicts, strict=True)}
+        replayed = tuple(Replayed(place, of_pid[place.task.pid]) for place in likely)
+        victims = self._victims(replayed, finding)
+        return Backtest(_result(victims, finding), victims, replayed, tuple(open_rules.values()))
+
+    def _verdicts(
+        self, task: "Task", finding: "Finding", open_rules: "dict[int, Rule]"
+    ) -> tuple[Verdict, ...]:
+        """Return the values the policy may give, the first rule that may hold it first."""
+        facts = _facts(task, finding)
+        own = task.oom_score_adj
+        found: list[Verdict] = []
+        for rule in self._matcher.candidates(facts.comm):
+            is_met, is_certain = _is_met(rule, facts)
+            if not is_met:
+                continue
+            wanted = rule.terms.value.wanted(own)
+            verdict = Verdict(own if wanted is None else wanted, rule)
+            trusted = _is_trusted(rule, facts, own, verdict.value)
+            if trusted is False:
+                verdict = Verdict(own, rule)
+            found.append(verdict)
+            if trusted is None:
+                found.append(Verdict(own, rule))
+            if is_certain and trusted is not None:
+                return tuple(found)
+            open_rules[rule.number] = rule
+            if is_certain:
+                return tuple(found)
+        return (*found, Verdict(own))
+
+    def _victims(self, replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replayed, ...]:
+        """Return who may have died: whose worst case is not below everybody's best."""
+        bounds = [_bounds(one, finding) for one in replayed]
+        certain = max((low for low, _ in bounds if low is not None), default=None)
+        likely = [one for one in replayed if one.place.place == 1]
+        possible = [
+            one
+            for one, (_, high) in zip(replayed, bounds, strict=True)
+            if high is not None and (certain is None or high > certain) and one not in likely
+        ]
+        # One that is certain is its own highest; others tie with it only if they are open themselves.
+        return tuple(likely + [one for one in possible if _is_open(one) or _is_open(likely[0])])
+
+
+def _bounds(one: Replayed, finding: "Finding") -> tuple[int | None, int | None]:
+    """Return the lowest and the highest badness a process may have had; None is never chosen."""
+    era, total = finding.era, finding.total_pages
+    assert era is not None
+    assert total is not None
+    if one.place.task.pid == INIT:
+        return None, None
+    points = [task_badness(one.place.task, verdict.value, total, era) for verdict in one.verdicts]
+    known = [number for number in points if number is not None]
+    if not known:
+        return None, None
+    return (None if len(known) < len(points) else min(known)), max(known)
+
+
+def _is_open(one: Replayed) -> bool:
+    return len({verdict.value for verdict in one.verdicts}) > 1
+
+
+def _result(victims: tuple[Replayed, ...], finding: "Finding") -> Result:
+    if not victims:
+        return "nobody"
+    if len(victims) > 1:
+        return "open"
+    victim = finding.report.victim
+    return "same" if victim is not None and victims[0].place.task.pid == victim.pid else "other"
+
+
+def _facts(task: "Task", finding: "Finding") -> _Recorded:
+    report = finding.report
+    victim = report.victim
+    if victim is not None and victim.pid == task.pid and report.task_memcg:
+        return _Recorded(task, cgroup=report.task_memcg, is_exact=True)
+    # Whoever could be taken lived in the cgroup that was at its limit, or below.
+    return _Recorded(task, cgroup=report.oom_memcg, is_exact=False)
+
+
+def _is_met(rule: "Rule", facts: _Recorded) -> tuple[bool, bool]:
+    """Return whether a rule's conditions may hold, and whether that is certain."""
+    terms = rule.terms
+    is_certain = terms.scope == "all"
+    if not facts.is_exact and (terms.cgroups or terms.user_units):
+        rule = rule._replace(terms=terms._replace(cgroups=(), user_units=()))
+        is_certain = False
+    try:
+        return first_unmet(rule, facts) is None, is_certain
+    except _UnrecordedError:
+        return True, False
+
+
+def _is_trusted(rule: "Rule", facts: _Recorded, own: int, wanted: int) -> bool | None:
+    """Tell whether a rule may give that value; None where it is not known."""
+    try:
+        return trust_refusal(rule, facts, own=own, wanted=wanted) is None
+    except _UnrecordedError:
+        return None

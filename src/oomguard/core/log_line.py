@@ -1,0 +1,163 @@
+"""A line of a kernel log without what others put in front of it: who, where, when.
+
+The same words of the kernel reach people through /dev/kmsg, dmesg, syslog, journalctl, serial consoles and
+the log files of container runtimes. What another program says of a kill is not the kernel's word: no line.
+"""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Line(NamedTuple):
+    """What the kernel said. `when` is the wall clock as it was written, "" where it was not.
+
+    `indent` is how wide what stood in front was: further lines of one message are indented by it.
+    """
+
+    text: str
+    when: str = ""
+    uptime_seconds: float | None = None
+    host: str = ""
+    indent: int = 0
+
+
+_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[ ]?[+-]\d\d:?\d\d)?"
+_BSD = r"[A-Z][a-z]{2}[ ][ \d]\d(?:[ ]\d{4})?[ ]\d\d:\d\d:\d\d(?:\.\d{1,9})?"
+_FULL = r"[A-Z][a-z]{2}[ ]\d{4}-\d\d-\d\d[ ]\d\d:\d\d:\d\d(?:\.\d{1,9})?[ ][A-Z+-][\w/+-]{0,9}"
+_ASCTIME = r"[A-Z][a-z]{2}[ ][A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d[ ]\d{4}"
+_UNIX = r"\d{9,10}\.\d{1,9}"
+_WHEN = f"{_ISO}|{_BSD}|{_FULL}|{_ASCTIME}|{_UNIX}"
+
+_PREFIX = re.compile(
+    rf"""
+    (?:{_ISO}[ ](?:stdout|stderr)[ ][FP][ ])?          # a container's log, as the CRI writes it
+    (?:<\d{{1,3}}>(?:1[ ])?)?                          # dmesg -r, netconsole, RFC 5424
+    (?:[a-z]{{2,8}}[ ]*:[a-z]{{2,7}}[ ]*:[ ])?         # dmesg -x
+    (?:
+        (?P<when>{_WHEN})(?:[ ](?P<host>[^\s:]{{1,255}}))?(?:[ ]\w{{1,10}}\.\w{{1,10}})?
+            [ ]kernel(?::|[ ]-[ ]-[ ]-)[ ]?              # BusyBox has a facility, RFC 5424 no colon
+      | \[(?P<asctime>{_ASCTIME})\][ ]?                # dmesg -T
+      | (?P<iso>{_ISO})[ ](?![^\s:]+[ ][^\s:]+:[ ])    # dmesg --time-format iso
+    )?
+    (?:
+        \[[ ]*(?P<uptime>\d{{1,12}}\.\d{{1,9}})(?:[ ]<[^>]{{0,20}}>)?\][ ]?
+        (?:\[[ ]*[CT]\d{{1,10}}\][ ]?)?                # CONFIG_PRINTK_CALLER
+        (?:(?P<host2>[^\s:]{{1,255}})[ ]kernel:[ ])?   # journalctl -o short-monotonic
+    )?
+    """,
+    re.VERBOSE,
+)
+_SOMEBODYS = re.compile(
+    rf"(?:<\d{{1,3}}>(?:1[ ])?)?(?:{_WHEN})[ ]|\[[ ]*\d+\.\d+\][ ]?[^\s:]+[ ][^\s:]+\[\d+\]:[ ]"
+)
+_KMSG = re.compile(r"(\d{1,6}),\d{1,20},(\d{1,20}),[^;]{0,80};")
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
+
+_KERN = 8
+"""Priorities below are of facility kern; a program that writes to /dev/kmsg has another."""
+_MICRO = 1_000_000
+
+
+def split_line(line: str) -> Line | None:
+    """Split a line of any kernel log; None for one that is not the kernel's.
+
+    A line without anything in front is taken as the kernel's: its log was stripped.
+    """
+    if line.startswith("{"):
+        return _split_json(line)
+    if "\x1b" in line:
+        line = _COLOUR.sub("", line)
+    if line[:1].isdigit():
+        found = _KMSG.match(line)
+        if found is not None:
+            if int(found[1]) >= _KERN:
+                return None
+            return Line(_unescaped(line[found.end() :]), uptime_seconds=int(found[2]) / _MICRO)
+    found = _PREFIX.match(line)
+    assert found is not None, "all of it is optional"
+    end = found.end()
+    if end == 0:
+        return None if _SOMEBODYS.match(line) else Line(line)
+    when = found["when"]
+    if when is None:
+        if found["uptime"] is not None and _SOMEBODYS.match(line):
+            return None
+        when = found["asctime"] or found["iso"]
+    text = line[end:]
+    if "#0" in text:
+        text = text.replace("#012", "\n")  # rsyslog's newline
+    uptime = found["uptime"]
+    return Line(
+        text,
+        when or "",
+        None if uptime is None else float(uptime),
+        found["host"] or found["host2"] or "",
+        end,
+    )
+
+
+def _split_json(line: str) -> Line | None:
+    """Split an entry of `journalctl -o json`, or a line of a container runtime's log."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict):
+        return None
+    if "MESSAGE" in entry:
+        return _split_journal(entry)
+    for key in ("log", "message"):
+        text = entry.get(key)
+        if isinstance(text, str) and not text.startswith("{"):
+            inner = split_line(text.rstrip("\n"))
+            if inner is None:
+                return None
+            return inner._replace(when=inner.when or _string(entry.get("time")), indent=0)
+    return None
+
+
+def _split_journal(entry: "Mapping[str, Any]") -> Line | None:
+    if entry.get("_TRANSPORT", "kernel") != "kernel":
+        return None  # anybody may write to the journal
+    message = entry["MESSAGE"]
+    if isinstance(message, list):  # what is not printable is there as bytes
+        try:
+            message = bytes(message).decode("utf-8", "surrogateescape")
+        except (TypeError, ValueError):
+            return None
+    if not isinstance(message, str):
+        return None
+    uptime = _micros(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
+    realtime = _micros(entry.get("__REALTIME_TIMESTAMP"))
+    return Line(
+        message,
+        "" if realtime is None else f"{realtime / _MICRO:.6f}",
+        None if uptime is None else uptime / _MICRO,
+        _string(entry.get("_HOSTNAME")),
+    )
+
+
+def _micros(value: object) -> int | None:
+    text = value if isinstance(value, str) else ""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= 20 else None
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _unescaped(text: str) -> str:
+    r"""Return a record of /dev/kmsg as it was printed: `\x0a` is a newline, `\x5c` a backslash."""
+    if "\\x" not in text:
+        return text
+    raw = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    # What was not ASCII came as bytes, too.
+    try:
+        return raw.encode("latin-1").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return raw
