@@ -1,12 +1,14 @@
 """What is proposed, what is refused, and why: each case is a host."""
 
+from pathlib import Path
+
 import pytest
 
 from oomguard.core.commit import Memory
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, Value
 from oomguard.policy.advice import Facts, Peak, Running, advise
 from oomguard.policy.draft import render_valid
-from oomguard.policy.load import parse
+from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
 
 GIB = 1024 * 1024  # KiB
@@ -156,13 +158,40 @@ def test_containers_and_people_give_no_rules() -> None:
     assert sysctls["vm.overcommit_memory"] == 2  # that of a container counts, that of a person does not
 
 
+def test_a_program_that_hands_its_start_value_on_is_left_alone() -> None:
+    """Each session would get what sshd was given, as the shipped policy says as well; its own is -1000."""
+    policy, _, text = proposed(host(Running("sshd", "root")))
+    shipped = load(str(Path(__file__).parents[2] / "etc" / "oomguard.yaml")).policy
+    of_sshd = [
+        (rule.label, rule.terms.value) for rule in (*policy.rules, *shipped.rules) if b"sshd" in rule.names
+    ]
+    assert of_sshd == [("name=sshd", Value("keep"))] * 2
+    assert "each session the value it started with" in text
+
+
+def test_runtimes_whose_shims_follow_them_are_left_alone() -> None:
+    """A shim has its parent's value and one more, and a container without a value of its own gets that."""
+    policy, _, text = proposed(host(Running("containerd", "root"), Running("dockerd", "root")))
+    assert {rule.label: str(rule.terms.value) for rule in policy.rules} == {
+        "name=dockerd": "at_most -500",
+        "name=containerd": "keep",
+    }
+    assert "every container that is started without" in text
+
+
+def test_redis_that_ranks_itself_is_named() -> None:
+    """oom-score-adj of its configuration cannot be seen from here."""
+    _, _, text = proposed(host(REDIS))
+    assert "its configuration sets oom-score-adj" in text
+
+
 def test_protective_rules_name_what_runs_and_whose_it_is() -> None:
     """Main processes only, where the others have values of their own."""
     policy, _, _ = proposed(
         host(POSTGRES, Running("sshd", "root"), Running("systemd-logind", "root"), Running("mariadbd", "994"))
     )
     assert [(rule.label, str(rule.terms.value), rule.terms.scope) for rule in policy.rules] == [
-        ("name=sshd", "at_most -900", "main"),
+        ("name=sshd", "keep", "all"),
         ("name=systemd-logind", "at_most -500", "all"),
         ("name=postgres user=postgres", "at_most -900", "main"),
         ("name=mariadbd user=994", "at_most -500", "main"),

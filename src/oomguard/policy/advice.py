@@ -100,6 +100,9 @@ SOFTWARE = (
 """Only what the makers of a program write themselves."""
 
 
+_DEAR = "what it holds takes long to load again; -500 still lets it die before all the rest does if it leaks"
+
+
 class Protected(NamedTuple):
     """A program that a host should not lose first, as a rule."""
 
@@ -111,8 +114,15 @@ class Protected(NamedTuple):
     """Whether the rule names the user that it runs as here: it is not root's."""
 
 
+# A program that saves the value it starts with, to give it to its children, is left alone.
 PROTECTED = (
-    Protected(("sshd",), "at_most -900", "the way back in; sshd gives its sessions their own value"),
+    Protected(
+        ("sshd",),
+        "keep",
+        "the way back in: OpenSSH gives its listener -1000 itself, and each session the value it started "
+        "with, so one from a rule would go to every session",
+        scope="all",
+    ),
     Protected(
         ("systemd-networkd", "NetworkManager", "wpa_supplicant", "dhcpcd", "dhclient"),
         "at_most -500",
@@ -120,23 +130,37 @@ PROTECTED = (
     ),
     Protected(("systemd-logind",), "at_most -500", "without it logins hang", scope="all"),
     Protected(("systemd-journald",), "at_most -250", "or nobody reads what happened", scope="all"),
-    Protected(("systemd-udevd",), "at_most -900", "as its unit has it"),
     Protected(
-        ("containerd", "dockerd", "crio"),
-        "at_most -500",
-        "its containers outlive it unsupervised; they have their own values",
+        ("systemd-udevd",), "at_most -900", "its unit gives it -1000, and it gives its workers 0 itself"
+    ),
+    Protected(
+        ("dockerd",), "at_most -500", "its unit gives it that; its containers have values of their own"
+    ),
+    Protected(
+        ("containerd", "crio"),
+        "keep",
+        "its unit gives it -999. Its shims read that and stay near it, so a rule's value would go to every "
+        "container that is started without one of its own",
+        scope="all",
     ),
     Protected(
         ("postgres", "postmaster"),
         "at_most -900",
         "if the postmaster dies, all of the database restarts; its backends stay killable, so that a leaking "
-        "one is found",
+        "one is found: with PG_OOM_ADJUST_FILE they set their own value, and else get it back",
         has_user=True,
     ),
     Protected(
-        ("mysqld", "mariadbd", "mongod", "redis-server", "valkey-server", "etcd"),
+        ("mysqld", "mariadbd", "mongod", "etcd"),
         "at_most -500",
-        "what it holds takes long to load again; -500 still lets it die before all the rest does if it leaks",
+        _DEAR,
+        has_user=True,
+    ),
+    Protected(
+        ("redis-server", "valkey-server", "keydb-server"),
+        "at_most -500",
+        f"{_DEAR}. Where its configuration sets oom-score-adj, it ranks itself and the child that saves: "
+        "then write keep",
         has_user=True,
     ),
 )
