@@ -152,6 +152,20 @@ examples:
 exit codes: 0 shown, 1 there is no journal, or it cannot be read
 """
 
+_POSTMORTEM = """\
+Reads the kernel's reports from the journal, from files or from standard input:
+dmesg, journalctl, syslog, /dev/kmsg, logs of container runtimes, of every kernel
+since 2.6.18. Says when, what ran out, who died, why that one and not the next,
+and, with --policy, who would have died instead. See docs/postmortem.md.
+
+examples:
+  oomguard postmortem
+  oomguard postmortem --since yesterday --all
+  oomguard postmortem /var/log/kern.log.1.gz
+  oomguard postmortem --policy ./new.yaml        would it have spared the database?
+  ssh db1 dmesg | oomguard postmortem -
+"""
+
 _IMPORT = """\
 Prints a policy to look through: each rule says where it comes from, and what has no
 equivalent is listed at the end, by file and line. Without SOURCE the usual places are
@@ -362,6 +376,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     log.add_argument("-n", "--lines", metavar="N", type=_count, help="the last N")
     log.add_argument("-f", "--follow", action="store_true", help="go on with what comes, a line each")
+    postmortem = verb(
+        "postmortem", "tell who died of the OOM killer and why, and who would have", detail=_POSTMORTEM
+    )
+    postmortem.add_argument(
+        "files", metavar="FILE", nargs="*", help="a kernel log, also .gz, .xz or .bz2; - is standard input"
+    )
+    postmortem.add_argument("--policy", metavar="FILE", help="replay each decision under this policy")
+    postmortem.add_argument("--kmsg", action="store_true", help="read /dev/kmsg, not the journal")
+    postmortem.add_argument("--since", metavar="TIME", help="in the journal from then on, as in journalctl")
+    postmortem.add_argument("--until", metavar="TIME", help="in the journal up to then")
+    told = postmortem.add_mutually_exclusive_group()
+    told.add_argument("--report", metavar="N", type=_count, help="tell of the Nth report")
+    told.add_argument("--all", action="store_true", help="tell of each at length, not of the last only")
+    postmortem.add_argument(
+        "--tasks",
+        metavar="N",
+        type=_count,
+        help="processes to show, 0 for all (default: 10, all with --json)",
+    )
+    postmortem.add_argument("--json", action="store_true", help="print JSON for programs")
     imported = verb("import", "print as a policy what another tool is told", detail=_IMPORT)
     imported.add_argument("tool", metavar="TOOL", choices=IMPORTERS, help=f"one of {', '.join(IMPORTERS)}")
     imported.add_argument(

@@ -32,16 +32,19 @@ _ASCTIME = r"[A-Z][a-z]{2}[ ][A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d[ ]\d{4}"
 _UNIX = r"\d{9,10}\.\d{1,9}"
 _WHEN = f"{_ISO}|{_BSD}|{_FULL}|{_ASCTIME}|{_UNIX}"
 
+_SAID = r"(?:[^\s:]+[ ])?[^\s:]+\[\d+\]:[ ]|[^\s:]+[ ][^\s:]+:[ ]"
+"""A host and a program, or a program and its pid: who said it, in syslog."""
+
 _PREFIX = re.compile(
     rf"""
     (?:{_ISO}[ ](?:stdout|stderr)[ ][FP][ ])?          # a container's log, as the CRI writes it
     (?:<\d{{1,3}}>(?:1[ ])?)?                          # dmesg -r, netconsole, RFC 5424
     (?:[a-z]{{2,8}}[ ]*:[a-z]{{2,7}}[ ]*:[ ])?         # dmesg -x
     (?:
-        (?P<when>{_WHEN})(?:[ ](?P<host>[^\s:]{{1,255}}))?(?:[ ]\w{{1,10}}\.\w{{1,10}})?
+        (?P<when>{_WHEN})(?:[ ](?!kern\.)(?P<host>[^\s:]{{1,255}}))?(?:[ ]kern\.[a-z]{{2,7}})?
             [ ]kernel(?::|[ ]-[ ]-[ ]-)[ ]?              # BusyBox has a facility, RFC 5424 no colon
       | \[(?P<asctime>{_ASCTIME})\][ ]?                # dmesg -T
-      | (?P<iso>{_ISO})[ ](?![^\s:]+[ ][^\s:]+:[ ])    # dmesg --time-format iso
+      | (?P<iso>{_ISO})[ ](?!{_SAID})                # dmesg --time-format iso
     )?
     (?:
         \[[ ]*(?P<uptime>\d{{1,12}}\.\d{{1,9}})(?:[ ]<[^>]{{0,20}}>)?\][ ]?
@@ -51,9 +54,7 @@ _PREFIX = re.compile(
     """,
     re.VERBOSE,
 )
-_SOMEBODYS = re.compile(
-    rf"(?:<\d{{1,3}}>(?:1[ ])?)?(?:{_WHEN})[ ]|\[[ ]*\d+\.\d+\][ ]?[^\s:]+[ ][^\s:]+\[\d+\]:[ ]"
-)
+_SOMEBODYS = re.compile(rf"(?:{_WHEN})[ ]|[^\s:]+[ ][^\s:]+\[\d+\]:[ ]")
 _KMSG = re.compile(r"(\d{1,6}),\d{1,20},(\d{1,20}),[^;]{0,80};")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
@@ -81,11 +82,9 @@ def split_line(line: str) -> Line | None:
     found = _PREFIX.match(line)
     assert found is not None, "all of it is optional"
     end = found.end()
-    if end == 0:
-        return None if _SOMEBODYS.match(line) else Line(line)
     when = found["when"]
     if when is None:
-        if found["uptime"] is not None and _SOMEBODYS.match(line):
+        if _SOMEBODYS.match(line, end):
             return None
         when = found["asctime"] or found["iso"]
     text = line[end:]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _TRIGGERS = (
     "oom",  # oom-killer:, oom-kill:, oom_reaper:, memory.oom.group, oom_kill_process: suppressed
     "ill process ",
+    "Killed process ",
     "total_vm",
     "as a result of limit of",
     "no killable process",
@@ -67,12 +68,11 @@ class OomLog:
         rest = ""
         for block in blocks:
             text = rest + block
-            end = text.rfind("\n") + 1
-            if not end and len(text) < _LINE_LIMIT:
-                rest = text
-                continue
-            end = end or len(text)
-            rest = text[end:][-_LINE_LIMIT:]
+            # The last message is kept back: it may have more lines, by which alone it is found.
+            end = _line_start(text, len(text) - 1, 0)
+            if not end and len(text) >= _LINE_LIMIT:
+                end = len(text)
+            rest = text[end:]
             yield from self._scan(text[:end])
         yield from self._scan(rest)
         yield from self._flush()

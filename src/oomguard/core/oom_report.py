@@ -126,6 +126,7 @@ class Report(NamedTuple):
 _HEADER = re.compile(
     r"(?:(?P<comm>.*) invoked )?oom-killer: gfp_mask=(?P<gfp_mask>0x[0-9a-f]{1,16}(?:\([^)]{0,400}\))?)"
     r"(?:, nodemask=(?P<nodemask>[^ ]{1,200}))?(?:, order=(?P<order>-?\d{1,4}))?"
+    r"(?:, oom_adj=-?\d{1,5}(?=, oom_score_adj))?"  # 2.6.36 to 3.6 had both
     r"(?:, (?:oom_score_adj|oom_adj|oomkilladj)=(?P<value>-?\d{1,5}))?\s*",
     re.DOTALL,
 )

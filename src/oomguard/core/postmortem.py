@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.badness import (
     CURRENT,
+    IMMUNE,
     CgroupLimits,
     Era,
     Usage,
@@ -89,9 +90,7 @@ def examine(report: "Report") -> Finding:
         assumed.append("what each process had in swap is not in the table")
     ranked = rank_tasks(report.tasks, [task.oom_score_adj for task in report.tasks], total, era)
     victim = _victim(ranked, report)
-    by_memory = rank_tasks(
-        report.tasks, [min(task.oom_score_adj, 0) and _kept(task) for task in report.tasks], total, era
-    )
+    by_memory = rank_tasks(report.tasks, [_kept(task) for task in report.tasks], total, era)
     others = [
         one for one in ranked if one.place is not None and (victim is None or one.task is not victim.task)
     ]
@@ -131,7 +130,7 @@ def share_per_mille(points: int, total_pages: int) -> int:
 
 def _kept(task: "Task") -> int:
     """Return the value that a task keeps when all others are set to 0: none but immunity."""
-    return task.oom_score_adj if task.oom_score_adj == -1000 else 0
+    return IMMUNE if task.oom_score_adj == IMMUNE else 0
 
 
 def _constraint(report: "Report") -> "Constraint | None":

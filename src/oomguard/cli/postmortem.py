@@ -1,0 +1,224 @@
+"""`oomguard postmortem`: who died of the OOM killer and why, and who would have under another policy."""
+
+import bz2
+import codecs
+import gzip
+import json
+import lzma
+import os
+import sys
+import time
+from collections import deque
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, cast
+
+from oomguard.cli.host import load_policy
+from oomguard.cli.journal import OURS, has_journal, open_journal
+from oomguard.core.backtest import Backtester
+from oomguard.core.errors import OomguardError
+from oomguard.core.oom_log import OomLog
+from oomguard.core.policy import counted
+from oomguard.core.postmortem import examine
+from oomguard.core.text import printable
+from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
+from oomguard.report.history import Entry, parse_entry
+from oomguard.report.postmortem import Gift, Told
+from oomguard.report.postmortem_document import FORMAT, told_document
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from oomguard.core.oom_report import Report
+
+_BLOCK_BYTES = 1 << 20
+_TASKS = 10
+_LISTED = 50
+
+_OTHERS = {
+    b"\x28\xb5\x2f\xfd": "zstd -dc FILE | oomguard postmortem -",
+    b"LPKSHHRH": "journalctl --file FILE -o json _TRANSPORT=kernel | oomguard postmortem -",
+}
+_JOURNAL_FIELDS = "MESSAGE,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_HOSTNAME"
+_WITHOUT = "name a file, - for standard input, or --kmsg for the kernel's log since boot"
+
+
+def run(options: "argparse.Namespace") -> int:
+    """Tell of every report there is, of one, or of the last and the rest in a list."""
+    log = OomLog()
+    told = _tell(options, log)
+    if options.json:
+        _print_json(told, log, options)
+    else:
+        _print(told, log, options)
+    return 0
+
+
+# Where reports come from
+
+
+def _tell(options: "argparse.Namespace", log: OomLog) -> "Iterator[Told]":
+    backtester = None if options.policy is None else Backtester(load_policy(options))
+    for number, report in enumerate(_reports(options, log), 1):
+        if options.report is not None and number != options.report:
+            continue
+        finding = examine(report)
+        yield Told(
+            number,
+            finding,
+            backtest=None if backtester is None else backtester.replay(finding),
+            policy=options.policy or "",
+        )
+
+
+def _reports(options: "argparse.Namespace", log: OomLog) -> "Iterator[Report]":
+    if _is_from_journal(options):
+        asked = [f"--{name}={value}" for name in ("since", "until") if (value := getattr(options, name))]
+        asked += [f"--output-fields={_JOURNAL_FIELDS}", "_TRANSPORT=kernel"]
+        with open_journal(asked, without=_WITHOUT) as journal:
+            yield from log.read(_blocks(journal))
+        return
+    if options.since or options.until:
+        raise OomguardError("--since and --until are for the journal", hint="leave them out, or the files")
+    if not options.files:
+        booted = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+        for report in log.read(_kernel_log()):
+            yield report._replace(when=f"{booted + (report.uptime_seconds or 0):.6f}")
+        return
+    for path in options.files:
+        with _open(path) as file:
+            yield from log.read(_blocks(file))
+
+
+def _is_from_journal(options: "argparse.Namespace") -> bool:
+    if options.kmsg and options.files:
+        raise OomguardError("--kmsg and a file are two logs", hint="leave one of them out")
+    return not options.files and not options.kmsg and has_journal()
+
+
+def _kernel_log() -> "Iterator[str]":
+    fd = open_kernel_log()
+    try:
+        for record in records(fd):
+            yield record.decode("ascii", "surrogateescape")  # what is not is escaped
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _open(path: str) -> "Iterator[IO[bytes]]":
+    """Open a log, compressed or not; `-` is standard input."""
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with open(path, "rb") as file:
+            head = file.peek(8)[:8]
+            for magic, way_out in _OTHERS.items():
+                if head.startswith(magic):
+                    raise OomguardError(
+                        f"{printable(path)} is not text",
+                        hint=f"try: {way_out.replace('FILE', printable(path))}",
+                    )
+            with _unpacked(file, head) as inner:
+                yield inner
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OomguardError(f"{printable(path)}: {said}", hint=_WITHOUT) from error
+
+
+def _unpacked(file: "IO[bytes]", head: bytes) -> "IO[bytes]":
+    if head.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+    if head.startswith(b"\xfd7zXZ"):
+        return lzma.LZMAFile(file)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    return file
+
+
+def _blocks(file: "IO[bytes]") -> "Iterator[str]":
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    while block := file.read(_BLOCK_BYTES):
+        yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
+
+
+def _gift(report: "Report") -> Gift | None:
+    """Ask the journal whether oomguard gave the victim the value it had."""
+    victim = report.victim
+    if victim is None or victim.oom_score_adj is None or not report.when:
+        return None
+    asked = [
+        *OURS,
+        f"OBJECT_PID={victim.pid}",
+        "OOMGUARD_EVENT=applied",
+        f"--until=@{float(report.when):.6f}",
+    ]
+    last: Entry | None = None
+    with open_journal(asked, without=_WITHOUT) as journal:
+        for line in journal:
+            entry = parse_entry(line)
+            if entry is not None and entry.comm == printable(victim.comm):
+                last = entry
+    if last is None or last.new != str(victim.oom_score_adj) or not last.rule:
+        return None
+    return Gift(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def _with_gift(told: Told, options: "argparse.Namespace") -> Told:
+    return told._replace(gift=_gift(told.finding.report)) if _is_from_journal(options) else told
+
+
+# What is shown
+
+
+def _print(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -> None:
+    from oomguard.report.postmortem_table import Row, list_row, print_list, print_told
+
+    limit = _TASKS if options.tasks is None else options.tasks
+    rows: deque[Row] = deque(maxlen=None if options.all else _LISTED)
+    last: Told | None = None
+    count = 0
+    for one in told:
+        if options.all:
+            if count:
+                print()
+            print_told(_with_gift(one, options), limit=limit)
+        else:
+            rows.append(list_row(one))
+        last, count = one, count + 1
+    if last is None:
+        print(_nothing(options))
+    elif not options.all:
+        if count > 1:
+            print_list(rows, has_policy=options.policy is not None)
+            hidden = count - len(rows)
+            more = f"and {hidden} before; " if hidden else ""
+            print(f"\n{more}--report N tells of one, --all of each. The last:\n")
+        print_told(_with_gift(last, options), limit=limit)
+    if log.refusals:
+        print(
+            f"\n{counted(log.refusals, 'allocation')} refused for lack of CommitLimit or of any hope to fit:"
+            " no kills (vm.overcommit_memory)"
+        )
+
+
+def _nothing(options: "argparse.Namespace") -> str:
+    if options.report is not None:
+        return f"There is no report {options.report} here."
+    if options.files:
+        return "No report of the OOM killer in it."
+    where = "the journal" if _is_from_journal(options) else f"{DEVICE}, which goes back to the boot at most"
+    return f"No report of the OOM killer in {where}."
+
+
+def _print_json(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -> None:
+    """Print one document, a report at a time: there may be thousands."""
+    print(f'{{\n  "format": {FORMAT},\n  "reports": [', end="")
+    between = "\n"
+    for one in told:
+        document = told_document(_with_gift(one, options), limit=options.tasks or 0)
+        print(f"{between}{json.dumps(document, indent=2)}", end="")
+        between = ",\n"
+    print(f'\n  ],\n  "refused_allocations": {log.refusals}\n}}')

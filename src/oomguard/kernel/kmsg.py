@@ -1,0 +1,52 @@
+"""The kernel's own log, /dev/kmsg: one record a read, oldest first (Documentation/ABI/testing/dev-kmsg).
+
+Opening it takes CAP_SYSLOG where kernel.dmesg_restrict is 1, as Debian has it; reading what is open does not.
+"""
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from oomguard.core.errors import OomguardError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEVICE = "/dev/kmsg"
+
+_RECORD_LIMIT = 8192
+"""PRINTK_MESSAGE_MAX is 2048 since 6.4, CONSOLE_EXT_LOG_MAX was 8192 before; shorter gives EINVAL."""
+
+
+def open_kernel_log(path: str = DEVICE) -> int:
+    """Open the log at its oldest record. A read that finds nothing new does not wait."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise OomguardError(
+            f"{path} cannot be opened: {error.strerror}",
+            hint="run it as root: kernel.dmesg_restrict keeps the kernel's log from others",
+        ) from error
+    except OSError as error:
+        raise OomguardError(
+            f"{path} cannot be opened: {error.strerror}", hint="in a container it has to be mounted"
+        ) from error
+
+
+def records(fd: int) -> "Iterator[bytes]":
+    """Yield every record up to now, as `prio,seq,usec,flags;text` and a newline, then lines of ` KEY=value`.
+
+    What was overwritten before it was read is passed over.
+    """
+    while True:
+        try:
+            record = os.read(fd, _RECORD_LIMIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                continue
+            raise
+        if not record:
+            return
+        yield record

@@ -1,0 +1,163 @@
+"""A report of the OOM killer as JSON. Keys are stable; new ones may be added."""
+
+from typing import TYPE_CHECKING, Any
+
+from oomguard.core.postmortem import share_per_mille
+from oomguard.core.text import printable
+from oomguard.report.postmortem import Told, moment, prose, title, unranked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oomguard.core.oom_kill import Kill
+    from oomguard.core.oom_report import Report
+    from oomguard.core.policy import Rule
+    from oomguard.core.postmortem import Finding, Place
+
+FORMAT = 1
+
+
+def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
+    """Return a report as JSON; `limit` keeps that many tasks, 0 all."""
+    finding, report = told.finding, told.finding.report
+    invoker = report.invoker
+    page = report.memory.page_kib * 1024
+    return {
+        "number": told.number,
+        "time": moment(report) if report.when else None,
+        "uptime_seconds": report.uptime_seconds,
+        "host": printable(report.host) or None,
+        "release": printable(report.release) or None,
+        "summary": title(told),
+        "explanation": list(prose(told)),
+        "constraint": finding.constraint,
+        "oom_memcg": printable(report.oom_memcg) or None,
+        "task_memcg": printable(report.task_memcg) or None,
+        "nodes": printable(report.nodes) or None,
+        "invoker": None
+        if invoker is None
+        else {
+            "comm": printable(invoker.comm),
+            "pid": invoker.pid,
+            "order": invoker.order,
+            "gfp_mask": printable(invoker.gfp_mask),
+            "oom_score_adj": invoker.oom_score_adj,
+        },
+        "memory": _memory_document(finding),
+        "outcome": _outcome_name(report),
+        "why": finding.why,
+        "victim": None if report.victim is None else _kill_document(report.victim),
+        "killed": [_kill_document(kill) for kill in report.kills],
+        "oom_group": printable(report.group) or None,
+        "chosen": None
+        if report.choice is None
+        else {
+            "pid": report.choice.pid,
+            "comm": printable(report.choice.comm),
+            "score": report.choice.score,
+        },
+        "given_by": None if told.gift is None else told.gift._asdict(),
+        "runner_up": None if finding.runner_up is None else finding.runner_up.task.pid,
+        "largest": None if finding.largest is None else finding.largest.task.pid,
+        "suppressed": report.suppressed,
+        "assumed": list(finding.assumed),
+        "tasks": [_task_document(one, finding, page) for one in _kept(finding, limit)],
+        "policy": None if not told.policy else _backtest_document(told),
+    }
+
+
+def _outcome_name(report: "Report") -> str:
+    if report.kills:
+        return "killed"
+    if "panic" in report.ending:
+        return "panic"
+    return "no-victim" if report.ending else "unknown"
+
+
+def _kept(finding: "Finding", limit: int) -> "Sequence[Place]":
+    places = finding.ranked or unranked(finding.report)
+    return places[:limit] if limit else places
+
+
+def _memory_document(finding: "Finding") -> dict[str, Any]:
+    memory, page = finding.report.memory, finding.report.memory.page_kib * 1024
+    free = memory.pages.get("free")
+    return {
+        "page_bytes": page,
+        "ran_out_bytes": None if finding.total_pages is None else finding.total_pages * page,
+        "pages_per_point": finding.point_pages,
+        "ram_bytes": None if memory.total_pages is None else memory.total_pages * page,
+        "free_bytes": None if free is None else free * page,
+        "swap_total_bytes": None if memory.swap_total_kib is None else memory.swap_total_kib * 1024,
+        "swap_free_bytes": None if memory.swap_free_kib is None else memory.swap_free_kib * 1024,
+        "cgroup": {
+            name: {
+                "usage_bytes": amount.usage_kib * 1024,
+                "limit_bytes": None if amount.limit_kib is None else amount.limit_kib * 1024,
+            }
+            for name, amount in memory.cgroup.items()
+        },
+        "pages": dict(memory.pages),
+    }
+
+
+def _kill_document(kill: "Kill") -> dict[str, Any]:
+    return {
+        "pid": kill.pid,
+        "comm": printable(kill.comm),
+        "uid": kill.uid,
+        "oom_score_adj": kill.oom_score_adj,
+        "total_vm_bytes": _bytes(kill.total_vm_kib),
+        "anon_rss_bytes": _bytes(kill.anon_rss_kib),
+        "file_rss_bytes": _bytes(kill.file_rss_kib),
+        "shmem_rss_bytes": _bytes(kill.shmem_rss_kib),
+        "page_table_bytes": _bytes(kill.page_tables_kib),
+    }
+
+
+def _bytes(amount_kib: int | None) -> int | None:
+    return None if amount_kib is None else amount_kib * 1024
+
+
+def _task_document(one: "Place", finding: "Finding", page: int) -> dict[str, Any]:
+    task, total = one.task, finding.total_pages
+    share = None if one.badness is None or total is None else share_per_mille(one.badness, total)
+    return {
+        "place": one.place,
+        "pid": task.pid,
+        "uid": task.uid,
+        "comm": printable(task.comm),
+        "total_vm_bytes": task.total_vm * page,
+        "rss_bytes": task.rss * page,
+        "swap_bytes": task.swap * page,
+        "page_table_bytes": task.page_tables * page,
+        "oom_score_adj": task.oom_score_adj,
+        "badness": one.badness,
+        "badness_per_mille": share,
+    }
+
+
+def _backtest_document(told: Told) -> dict[str, Any]:
+    backtest = told.backtest
+    if backtest is None:
+        return {"policy": printable(told.policy), "result": "unknown", "victims": [], "open_rules": []}
+    return {
+        "policy": printable(told.policy),
+        "result": backtest.result,
+        "victims": [
+            {
+                "pid": one.place.task.pid,
+                "comm": printable(one.place.task.comm),
+                "oom_score_adj": one.likely.value,
+                **_rule_document(one.likely.rule),
+            }
+            for one in backtest.victims
+        ],
+        "open_rules": [_rule_document(rule) for rule in backtest.open_rules],
+    }
+
+
+def _rule_document(rule: "Rule | None") -> dict[str, Any]:
+    if rule is None:
+        return {"rule": None, "source": None}
+    return {"rule": rule.label, "source": printable(rule.source)}
