@@ -10,6 +10,8 @@ from oomguard.kernel.procfs import GONE
 from oomguard.kernel.sysctl import read_sysctl, write_sysctl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oomguard.kernel.floor import Privilege
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
@@ -58,7 +60,8 @@ def apply_oom_score_adj(
     known = ledger.process(change.identity)
     try:
         if change.rule is None:
-            _put_back(change, handle, privilege)
+            # It may be below its floor: a write of somebody else's, such as root's with choom, moves that up.
+            _write(change.after, handle, privilege, moves_floor=change.moved_floor)
         else:
             _give(change, known, handle, ledger, now_ticks, privilege)
     except GONE:
@@ -89,43 +92,45 @@ def _give(
     entry = entry._replace(since_ticks=now_ticks, moved_floor=moved_floor)
     if moved_floor and change.after >= change.own and not privilege.moves_every_floor:
         # It is lowered no more: its own floor comes back, and this one leaves it alone.
-        _write(change._replace(after=change.own), handle, privilege)
+        _write(change.own, handle, privilege, moves_floor=True)
         entry = entry._replace(moved_floor=False)
     if known is None or known.given != change.after or known.moved_floor != entry.moved_floor:
         ledger.record_process(change.identity, entry)
-    try:
-        _write(change._replace(moved_floor=entry.moved_floor), handle, privilege)
-    except PermissionError as error:
-        if not _is_below_floor(error) or entry.moved_floor:
-            raise
-        with privilege.raised() as is_raised:
-            if not is_raised:
-                raise
-            ledger.record_process(change.identity, entry._replace(moved_floor=True))
-            handle.write_oom_score_adj(change.after)
+    _write(
+        change.after,
+        handle,
+        privilege,
+        moves_floor=entry.moved_floor,
+        before_raising=lambda: ledger.record_process(change.identity, entry._replace(moved_floor=True)),
+    )
 
 
-def _put_back(change: SetOomScoreAdj, handle: "ProcessHandle", privilege: "Privilege") -> None:
-    """Write a process's own value, also where the floor is above it by now."""
+def _write(
+    value: int,
+    handle: "ProcessHandle",
+    privilege: "Privilege",
+    *,
+    moves_floor: bool,
+    before_raising: "Callable[[], None]" = lambda: None,
+) -> None:
+    """Write a value, and the floor with it if `moves_floor`, or if it is below the one there is.
+
+    Then the privilege is raised for what was tried in vain without, after `before_raising`.
+    """
+    if moves_floor:
+        with privilege.raised():
+            handle.write_oom_score_adj(value)
+        return
     try:
-        _write(change, handle, privilege)
+        handle.write_oom_score_adj(value)
     except PermissionError as error:
         if not _is_below_floor(error):
             raise
-        # Meanwhile a privileged write of somebody else's, such as root's with choom, moved the floor up.
         with privilege.raised() as is_raised:
             if not is_raised:
                 raise
-            handle.write_oom_score_adj(change.after)
-
-
-def _write(change: SetOomScoreAdj, handle: "ProcessHandle", privilege: "Privilege") -> None:
-    """Write the value, and the floor with it if a write of ours moved that before."""
-    if not change.moved_floor:
-        handle.write_oom_score_adj(change.after)
-        return
-    with privilege.raised():
-        handle.write_oom_score_adj(change.after)
+            before_raising()
+            handle.write_oom_score_adj(value)
 
 
 def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
