@@ -175,6 +175,51 @@ def test_a_child_cannot_keep_immunity_by_choosing_nearly_the_same(
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == after
 
 
+def family(host: Host, *, started: int, value: int) -> Process:
+    """Return a child of the managed process, a program that a rule of its own holds at -500 or below."""
+    child = Process(Identity(11, started), b"helper", parent_pid=PID, uid=1000, oom_score_adj=value)
+    host.proc.process(child)
+    host.kernel.floors[11] = value
+    rules = (
+        Rule(0, (b"worker",), Terms(Value("exact", -900), trust="name"), "p.yaml", 1),
+        Rule(1, (b"helper",), Terms(Value("at_most", -500), trust="name"), "p.yaml", 2),
+    )
+    host.reconciler.adopt(Policy(rules=rules))
+    return child
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["its fork was told of", "its parent tells"])
+def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, told: bool) -> None:
+    """What it took by the floor it inherited is not its own, and is not put back later."""
+    host.give(-900)
+    child = family(host, started=host.kernel.now_ticks(), value=-899)
+    host.kernel.floors[11] = -900
+    host.reconciler.lineage.asks_parents = not told
+    if told:
+        host.reconciler.lineage.forked(PID, 11, 0)
+    host.reconciler.process(11, "exec", 0.0)
+    assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (-500, -500)
+    assert host.ledger.process(child.identity) is not None
+    host.give(-900)
+    assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (0, 0)
+
+
+@pytest.mark.parametrize("has_rule", [True, False])
+def test_a_child_that_was_there_before_the_gift_has_its_value_from_itself(
+    host: Host, *, has_rule: bool
+) -> None:
+    """Whoever lowered it, no floor of ours did."""
+    host.give(-900)
+    (entry,) = host.ledger.processes.values()
+    host.ledger.record_process(Identity(PID, PID), entry[1]._replace(since_ticks=100))
+    family(host, started=50, value=-700)
+    if not has_rule:
+        host.reconciler.adopt(Policy(rules=host.reconciler.policy.rules[:1]))
+    host.reconciler.lineage.asks_parents = True
+    assert host.reconciler.process(11, "resync", 0.0) is None
+    assert host.proc.oom_score_adj(11) == -700
+
+
 def test_what_a_program_puts_by_for_its_children_is_taken_from_them(host: Host) -> None:
     """Sshd was given -900 as it started, put that by, gave itself -1000, and gives -900 to each session."""
     rule = Rule(0, (b"worker",), Terms(Value("at_most", -900), scope="main"), "p.yaml", 1)

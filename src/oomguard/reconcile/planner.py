@@ -39,7 +39,7 @@ _ANCESTORS = 64
 
 
 class Planner:
-    """A policy held against one /proc. `rules_met` counts the processes each rule holds."""
+    """A policy held against one /proc, with what the ledger and the lineage know of it."""
 
     def __init__(self, policy: "Policy", ledger: "Ledger", procfs: "Procfs", lineage: "Lineage") -> None:
         self.policy = policy
@@ -215,21 +215,20 @@ class Planner:
 
     def _inherited(self, handle: "ProcessHandle", value: int, *, asks_parent: bool) -> Entry | None:
         """Return the entry of the process that a child has its value from: what that one had is its own."""
+        parent_pid = handle.stat.parent_pid
         entry = self.lineage.entry(handle.pid)
-        if entry is not None:
-            entry = _reclaimed(entry, value, handle)
         if entry is None and asks_parent:
-            entry = self._entry_of(handle.stat.parent_pid)
+            entry = self._entry_of(parent_pid)
         if entry is None and self.lineage.asks_parents:
-            entry = self._legacy(handle.stat.parent_pid, value)
-            if entry is not None:
-                entry = _reclaimed(entry, value, handle)
-        if entry is None or not entry.is_ours(value):
+            entry = self._legacy(parent_pid, value)
+        if entry is None:
             return None
-        # Started before its ancestor was given that, it has it from itself.
-        if value == entry.given and entry.since_ticks > handle.identity.start_time_ticks:
+        # Started before its ancestor was given that, it has its value, and its floor, from itself.
+        is_older = entry.since_ticks > handle.identity.start_time_ticks
+        if is_older and (value == entry.given or entry.given_before is None):
             return None
-        return entry
+        entry = _reclaimed(entry, value, handle)
+        return entry if entry.is_ours(value) else None
 
     def _entry_of(self, pid: int) -> Entry | None:
         """Return the entry of the process that has a pid now."""
