@@ -8,11 +8,17 @@ import json
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import oom_formats
+from oomguard.core.backtest import Backtester
 from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import Matcher
+from oomguard.core.oom_log import OomLog
+from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.postmortem import examine
 from oomguard.core.process import COMM_LENGTH, Identity, full_name
 from oomguard.core.text import printable
 from oomguard.core.wire import Decoder, decode, encode
@@ -26,6 +32,8 @@ from oomguard.policy.source import Source, Sources
 from oomguard.reconcile.ledger import Ledger
 from oomguard.report.events import STARTED, Record
 from oomguard.report.journal import encode as encode_record
+from oomguard.report.postmortem import Told, prose, title
+from oomguard.report.postmortem_document import told_document
 from oomguard.report.status_document import decode_status
 
 if TYPE_CHECKING:
@@ -36,6 +44,7 @@ Target = Callable[[bytes], None]
 BOOT = "b"
 _LEDGER_HEADER = json.dumps({"version": 1, "boot_id": BOOT}).encode() + b"\n"
 _FIELD_LIMIT = 4096
+_REPORTS = Path(__file__).parent.parent / "reports"
 
 
 def policy(data: bytes) -> None:
@@ -219,11 +228,34 @@ def status_file(data: bytes) -> None:
         decode_status(data, "status.json")
 
 
+def kernel_log(data: bytes) -> None:
+    """Any text is a log, the same in pieces; whatever is found in it can be told, and is printable."""
+    log = data.decode("utf-8", "surrogateescape")
+    reports = [*OomLog().read([log])]
+    assert reports == [*OomLog().read(log[at : at + 61] for at in range(0, len(log), 61))]
+    for number, report in enumerate(reports, 1):
+        finding = examine(report)
+        assert sorted(one.task for one in finding.ranked) in ([], sorted(report.tasks))
+        told = Told(number, finding, backtest=_BACKTESTER.replay(finding), policy="a.yaml")
+        assert all(paragraph.isprintable() for paragraph in (title(told), *prose(told)))
+        json.dumps(told_document(told)).encode("ascii")
+
+
+_TERMS = (
+    Terms(Value("exact", 500)),
+    Terms(Value("at_most", -900)),
+    Terms(Value("exact", 0), cmdlines=("x",)),
+)
+_BACKTESTER = Backtester(
+    Policy(rules=[Rule(number, (b"*",), terms, "a", 1) for number, terms in enumerate(_TERMS)])
+)
+
+
 TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (
         *(policy, stat, status, cgroup, cmdline, meminfo, connector, wire, ledger, status_file),
-        *(journal, text),
+        *(journal, text, kernel_log),
     )
 }
 
@@ -246,6 +278,9 @@ SEEDS: dict[str, list[bytes]] = {
     "ledger": [b'{"pid": 812, "start": 90311, "entry": [0, -900, null, 90312, 1]}\n'],
     "status_file": [b'{"format": 1, "pid": 1, "start_time_ticks": 1, "sysctls": [], "rules": []}'],
     "journal": [b"a\nMESSAGE=forged\n"],
+    "kernel_log": [path.read_bytes()[:4000] for path in sorted(_REPORTS.glob("*.txt"))]
+    + [path.read_bytes()[-1500:] for path in sorted(_REPORTS.glob("*.txt"))]
+    + [getattr(oom_formats, name).encode() for name in dir(oom_formats) if name[-1].isdigit()],
     "text": [b"\x1b[31m\xe2\x80\xae\xff\n"],
 }
 """What a fuzzer starts from."""

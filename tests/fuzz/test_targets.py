@@ -12,6 +12,9 @@ _PIECES = st.binary(max_size=12) | st.sampled_from(
         *(b"0::/", b"1:name=systemd:/", b"\nUid:\t", b"NSpid:\t", b"MemTotal: ", b" kB\n", b"CapEff:\t"),
         *(b'{"pid":', b'"entry":[', b'"sysctl":"vm.swappiness"', b"null", b"rules:\n- ", b"name: ", b"*x"),
         *(b"[" * 5000, b"\x1b[31m", "\u202e".encode(), b"9" * 5000, b"-1", b"1e999", b"NaN"),
+        *(b" invoked oom-killer: gfp_mask=0x1, order=0\n", b"[ pid ]   uid  tgid total_vm      rss name\n"),
+        *(b"[    7]     0     7     9     9 a\n", b"Killed process 7 (", b") total-vm:9kB\n", b"Mem-Info:\n"),
+        *(b"Total swap = 9kB\n", b"9 pages RAM\n", b"[    1.000000] ", b"               "),
     ]
 )
 

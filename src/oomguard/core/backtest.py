@@ -154,7 +154,7 @@ class Backtester:
         possible = [
             one
             for one, (_, high) in zip(replayed, bounds, strict=True)
-            if high is not None and (certain is None or high > certain) and one not in likely
+            if high is not None and (certain is None or high >= certain) and one not in likely
         ]
         # One that is certain is its own highest; others tie with it only if they are open themselves.
         return tuple(likely + [one for one in possible if _is_open(one) or _is_open(likely[0])])

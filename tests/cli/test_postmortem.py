@@ -1,0 +1,336 @@
+"""`oomguard postmortem`: from any log to who died, why, and who would have."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import memcg
+import oom_formats as formats
+from oomguard.__main__ import main
+from oomguard.kernel.kmsg import open_kernel_log, records
+
+REPORTS = Path(__file__).parent.parent / "reports"
+HOST = str(REPORTS / "6.12-host.txt")
+VALUE = str(REPORTS / "6.18-memcg-value-decides.txt")
+
+Postmortem = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def postmortem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Postmortem:
+    """Return what runs the verb."""
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["oomguard", "postmortem", *arguments])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Callable[[str], str]:
+    """Return what writes a policy of these rules."""
+
+    def write(rules: str) -> str:
+        path = tmp_path / "policy.yaml"
+        path.write_text(f"rules:\n{rules}")
+        path.chmod(0o644)
+        return str(path)
+
+    return write
+
+
+def words(text: str) -> str:
+    """Return text without its line breaks."""
+    return " ".join(text.split())
+
+
+def test_one_report_is_told_in_words_and_then_as_a_table(postmortem: Postmortem) -> None:
+    """What ran out, who died, why that one, who was next: in 80 columns, plain where no terminal is."""
+    code, out, err = postmortem(VALUE)
+    assert (code, err) == (0, "")
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    said = words(out)
+    assert "/oom-report was out of memory: the kernel killed cache-worker[" in said
+    assert "held 64.0 MiB of the 64.0 MiB it may have" in said
+    assert "Its oom_score_adj decided: with 0 for all, db-server[" in said
+    rows = [line.split() for line in out.splitlines() if line.startswith(("†", "  "))]
+    assert [row[-6 if row[0] != "†" else 3] for row in rows[1:]] == [
+        "cache-worker",
+        "db-server",
+        "report-gen",
+    ]
+
+
+def test_policy_tells_who_would_have_died(postmortem: Postmortem, policy: Callable[[str], str]) -> None:
+    """The same memory, other values: in words, in the table and in the document."""
+    path = policy("  - {name: db-server, oom_score_adj: 900}\n  - {name: cache-worker, oom_score_adj: 0}\n")
+    _, out, _ = postmortem("--policy", path, VALUE)
+    assert "oom_score_adj 900, name=db-server) would have died instead" in words(out)
+    assert "0→900" in out
+    _, out, _ = postmortem("--policy", path, "--json", VALUE)
+    (report,) = json.loads(out)["reports"]
+    assert report["policy"]["result"] == "other"
+    assert report["policy"]["victims"][0]["comm"] == "db-server"
+    assert report["policy"]["victims"][0]["source"] == f"{path}:2"
+
+
+def test_policy_that_is_not_valid_is_refused(postmortem: Postmortem, policy: Callable[[str], str]) -> None:
+    """As everywhere, with its place and exit code."""
+    code, _, err = postmortem("--policy", policy("  - {name: a, oom_score_adj: 2000}\n"), VALUE)
+    assert code == 78
+    assert "2:30" in err
+
+
+def test_many_reports_are_a_list_and_the_last_in_full(postmortem: Postmortem) -> None:
+    """A line for each, and how to see another one."""
+    path = str(REPORTS / "6.18-memcg-rate-limited.txt")
+    _, out, _ = postmortem(path)
+    assert max(map(len, out.splitlines())) <= 80
+    listed = [line for line in out.splitlines() if "burst[" in line and line[:2].strip().isdigit()]
+    assert [int(line.split()[0]) for line in listed] == [*range(1, 15)]
+    assert "#14  " in out
+    assert "3 reports before it that the kernel left out" in words(out)
+    _, out, _ = postmortem("--report", "12", path)
+    assert out.startswith("#12  ")
+    _, out, _ = postmortem("--all", path)
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("#")] == [
+        f"#{number}" for number in range(1, 15)
+    ]
+    _, out, _ = postmortem("--report", "15", path)
+    assert out == "There is no report 15 here.\n"
+
+
+def test_two_hundred_reports_of_all_kernels_are_told_in_one_run(
+    postmortem: Postmortem, tmp_path: Path, policy: Callable[[str], str]
+) -> None:
+    """In one file, each replayed under a policy, and nothing lost in the list."""
+    log = tmp_path / "kern.log"
+    reports = ["\n".join(formats.host_report(kernel)) for kernel in formats.KERNELS] * 34
+    lines = "\n".join(reports[:200]).splitlines()
+    log.write_text("".join(f"Nov  2 10:00:01 db1 kernel: {line}\n" for line in lines))
+    path = policy("  - {name: postgres, oom_score_adj: 900}\n")
+    code, out, _ = postmortem("--policy", path, str(log))
+    assert code == 0
+    assert "and 150 before" in out
+    assert out.count("postgres[903]") >= 50
+    _, out, _ = postmortem("--policy", path, "--json", str(log))
+    document = json.loads(out)
+    assert len(document["reports"]) == 200
+    assert {report["policy"]["result"] for report in document["reports"]} == {"other"}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+def test_rotated_logs_are_read_as_they_are(
+    postmortem: Postmortem, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    """Whatever logrotate packed them with."""
+    log = tmp_path / "kern.log.2.gz"
+    log.write_bytes(pack(Path(HOST).read_bytes()))
+    _, out, _ = postmortem(str(log))
+    assert "the kernel killed python3[356]" in words(out)
+
+
+def test_standard_input_and_several_files_are_read(
+    postmortem: Postmortem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, numbered through."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(HOST).read_bytes())))
+    _, out, _ = postmortem("--json", VALUE, "-")
+    assert [report["victim"]["comm"] for report in json.loads(out)["reports"]] == ["cache-worker", "python3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "way_out"),
+    [
+        (b"LPKSHHRH....", "journalctl --file"),
+        (b"\x28\xb5\x2f\xfd....", "zstd -dc"),
+        (b"\x1f\x8bnonsense", "name a file"),
+        (None, "name a file"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_with_the_way_out(
+    postmortem: Postmortem, tmp_path: Path, content: bytes | None, way_out: str
+) -> None:
+    """No traceback, whatever the file is."""
+    path = tmp_path / "log"
+    if content is not None:
+        path.write_bytes(content)
+    code, _, err = postmortem(str(path))
+    assert code == 1
+    assert str(path) in err
+    assert way_out in err
+
+
+def test_log_without_reports_is_no_error(postmortem: Postmortem, tmp_path: Path) -> None:
+    """It is good news."""
+    log = tmp_path / "kern.log"
+    log.write_text("[    1.000000] Linux version 6.1\n")
+    assert postmortem(str(log))[:2] == (0, "No report of the OOM killer in it.\n")
+    _, out, _ = postmortem("--json", str(log))
+    assert json.loads(out) == {"format": 1, "reports": [], "refused_allocations": 0}
+
+
+def test_names_are_made_printable(postmortem: Postmortem, tmp_path: Path) -> None:
+    """A process chose them."""
+    text = (REPORTS / "6.18-memcg-newline-name.txt").read_text().replace("Out of memo", "\x1b]0;x\x07 memo")
+    log = tmp_path / "kern.log"
+    log.write_text(text)
+    for arguments in ((), ("--json",)):
+        _, out, _ = postmortem(*arguments, str(log))
+        assert "\x1b" not in out
+        assert "\x07" not in out
+    _, out, _ = postmortem(str(REPORTS / "6.18-memcg-newline-name.txt"))
+    assert "a\\nOut of memo[" in out
+
+
+def test_refused_allocations_are_told_apart(postmortem: Postmortem, tmp_path: Path) -> None:
+    """Strict overcommit kills nobody, and looks alike to those who ask what happened."""
+    log = tmp_path / "kern.log"
+    line = "__vm_enough_memory: pid: 12, comm: java, bytes: 4096 not enough memory for the allocation\n"
+    log.write_text(line * 12)
+    _, out, _ = postmortem(str(log))
+    assert "12 allocations refused" in out
+
+
+def test_journals_filters_are_for_the_journal(postmortem: Postmortem) -> None:
+    """A file has no index of times."""
+    code, _, err = postmortem("--since", "today", HOST)
+    assert code == 1
+    assert "--since" in err
+
+
+JOURNALCTL = """\
+#!/bin/sh
+printf '%s\\n' "$*" >> "{folder}/asked"
+case "$*" in
+*OBJECT_PID=356*) cat "{folder}/gifts" ;;
+*) cat "{folder}/kernel" ;;
+esac
+"""
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a journalctl on the PATH that has a report, and who gave the victim its value."""
+    program = tmp_path / "journalctl"
+    program.write_text(JOURNALCTL.format(folder=tmp_path))
+    program.chmod(0o755)
+    kernel = []
+    for line in _messages(Path(HOST).read_text()):
+        kernel.append(
+            json.dumps(
+                {
+                    "MESSAGE": line,
+                    "_TRANSPORT": "kernel",
+                    "_HOSTNAME": "db1",
+                    "__REALTIME_TIMESTAMP": "1790000000000000",
+                    "_SOURCE_MONOTONIC_TIMESTAMP": "34791100",
+                }
+            )
+        )
+    (tmp_path / "kernel").write_text("\n".join(kernel) + "\n")
+    gift = {
+        "__REALTIME_TIMESTAMP": "1789999990000000",
+        "OOMGUARD_EVENT": "applied",
+        "OOMGUARD_TARGET": "oom_score_adj",
+        "OOMGUARD_OLD": "0",
+        "OOMGUARD_NEW": "900",
+        "OOMGUARD_COMM": "python3",
+        "OOMGUARD_RULE": "name=python3",
+        "OOMGUARD_SOURCE": "/etc/oomguard.yaml:7",
+        "OBJECT_PID": "356",
+        "MESSAGE": "x",
+    }
+    (tmp_path / "gifts").write_text(json.dumps(gift) + "\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("oomguard.cli.postmortem.has_journal", lambda: True)
+    return tmp_path
+
+
+def _messages(text: str) -> Iterator[str]:
+    """Yield the messages of dmesg's output, those of several lines whole."""
+    message = ""
+    for line in text.splitlines():
+        if line.startswith("["):
+            if message:
+                yield message
+            message = line.partition("] ")[2]
+        else:
+            message += "\n" + line[15:]
+    yield message
+
+
+def test_journal_is_read_and_tells_which_rule_gave_the_value(postmortem: Postmortem, journal: Path) -> None:
+    """By default it is the journal, of every boot; ours has who gave the victim what it had."""
+    code, out, _ = postmortem("--since", "-2d")
+    assert code == 0
+    said = words(out)
+    assert "db1: the host was out of memory: the kernel killed python3[356]" in said
+    assert "Its value of 900 was given by oomguard" in said
+    assert "(name=python3, /etc/oomguard.yaml:7)" in said
+    asked = (journal / "asked").read_text().splitlines()
+    assert "--since=-2d" in asked[0]
+    assert "_TRANSPORT=kernel" in asked[0]
+    assert "_UID=0" in asked[1]
+    _, out, _ = postmortem("--json")
+    (report,) = json.loads(out)["reports"]
+    assert report["given_by"]["rule"] == "name=python3"
+
+
+def test_value_of_another_is_not_taken_for_ours(postmortem: Postmortem, journal: Path) -> None:
+    """The pid may be another process's by then, or the value may have been changed since."""
+    gifts = journal / "gifts"
+    gifts.write_text(gifts.read_text().replace('"900"', '"800"'))
+    _, out, _ = postmortem()
+    assert "given by oomguard" not in words(out)
+
+
+@pytest.mark.skipif(bool(memcg.missing()), reason=memcg.missing() or "there can be")
+def test_real_kill_is_explained(postmortem: Postmortem, policy: Callable[[str], str]) -> None:
+    """Three programs run into a limit on the running kernel; what the report says is what happened."""
+    with (
+        memcg.memory_cgroup("oomguard-postmortem", limit_mib=64) as cgroup,
+        cgroup.hog("pm-large", 34) as large,
+        cgroup.hog("pm-valued", 10, value=500) as valued,
+        cgroup.hog("x) UID:0", 26),
+    ):
+        assert valued.wait(10) == -9
+        assert large.poll() is None
+    path = policy("  - {name: pm-large, oom_score_adj: 1000}\n  - {name: pm-valued, oom_score_adj: 0}\n")
+    _, out, _ = postmortem("--kmsg", "--json", "--policy", path)
+    reports: list[dict[str, Any]] = json.loads(out)["reports"]
+    report = next(one for one in reports if one["victim"] and one["victim"]["pid"] == valued.pid)
+    assert report["oom_memcg"].endswith("/oomguard-postmortem")
+    assert (report["why"], report["victim"]["comm"]) == ("highest", "pm-valued")
+    assert report["largest"] == large.pid
+    assert report["victim"]["oom_score_adj"] == 500
+    assert {"x) UID:0", "pm-large"} <= {task["comm"] for task in report["tasks"]}
+    assert report["policy"]["victims"][0]["pid"] == large.pid
+    assert report["time"] is not None
+
+
+@pytest.mark.skipif(not os.access("/dev/kmsg", os.R_OK), reason="/dev/kmsg cannot be read here")
+def test_kernels_log_is_read_to_its_end_and_no_further() -> None:
+    """It does not wait for what has not been said yet."""
+    fd = open_kernel_log()
+    try:
+        found = list(records(fd))
+        assert all(b";" in record for record in found)
+        assert len(list(records(fd))) < max(len(found), 1)
+    finally:
+        os.close(fd)

@@ -1,0 +1,145 @@
+"""The decision behind a report, reckoned again: who was ahead, by how much, and why."""
+
+from pathlib import Path
+
+import pytest
+
+import oom_formats as formats
+from oomguard.core.oom_log import OomLog
+from oomguard.core.postmortem import Finding, examine
+
+REPORTS = Path(__file__).parent.parent / "reports"
+
+
+def found(text: str) -> Finding:
+    """Examine the only report of a log."""
+    (report,) = OomLog().read([text])
+    return examine(report)
+
+
+@pytest.mark.parametrize("kernel", formats.KERNELS, ids=lambda kernel: kernel.release)
+def test_decision_of_each_kernel_is_understood(kernel: formats.Kernel) -> None:
+    """The victim comes out first by each generation's own formula, and its value is what decided."""
+    finding = found("\n".join(formats.host_report(kernel)))
+    assert finding.total_pages == formats.RAM_PAGES - formats.RESERVED_PAGES + formats.SWAP_KIB // 4
+    assert finding.constraint == "none"
+    assert finding.why == "highest"
+    assert finding.victim is not None
+    assert finding.victim.place == 1
+    assert finding.runner_up is not None
+    assert finding.runner_up.task.comm == "postgres"
+    assert finding.largest is not None
+    assert finding.largest.task.comm == "postgres"
+    assert [one.task.comm for one in finding.ranked if one.place is None][-1] == "sshd"
+
+
+def test_sum_is_the_kernels() -> None:
+    """RAM, swap and page tables in pages, and a thousandth of all memory for each point."""
+    finding = found("\n".join(formats.host_report(formats.KERNELS[-1])))
+    assert finding.total_pages is not None
+    assert finding.point_pages == finding.total_pages // 1000
+    assert finding.victim is not None
+    assert finding.victim.badness == 40000 + 3000 + 120 + 300 * (finding.total_pages // 1000)
+
+
+@pytest.mark.parametrize("path", sorted(REPORTS.glob("*.txt")), ids=lambda path: path.stem)
+def test_kernels_choice_is_ours(path: Path) -> None:
+    """In every report that our own kernels printed in full, the victim is the one that comes out first."""
+    findings = [examine(report) for report in OomLog().read([path.read_text()])]
+    assert findings
+    for finding in findings:
+        if finding.report.tasks:
+            assert finding.why == "highest"
+
+
+def test_value_that_decided_is_named() -> None:
+    """The smallest of three died, for its value."""
+    finding = found((REPORTS / "6.18-memcg-value-decides.txt").read_text())
+    assert finding.total_pages == 64 << 8
+    assert finding.victim is not None
+    assert finding.largest is not None
+    assert (finding.victim.task.comm, finding.largest.task.comm) == ("cache-worker", "db-server")
+
+
+def test_score_of_old_kernels_agrees() -> None:
+    """What the kernel printed as score is our badness in thousandths."""
+    finding = found(formats.CHILD_3_19)
+    assert finding.why == "child"
+    first = finding.ranked[0]
+    assert first.badness is not None
+    assert finding.total_pages is not None
+    assert finding.report.choice is not None
+    assert abs(first.badness * 1000 // finding.total_pages - finding.report.choice.score) <= 2
+
+
+def test_cgroup_with_swap_counts_it() -> None:
+    """A version 1 cgroup's swap is what its second limit leaves; version 2 says it itself."""
+    assert found(formats.MEMCG_3_16).total_pages == 131072 // 4
+    finding = found(formats.GROUP_5_15)
+    assert finding.total_pages == 65536 // 4
+    assert finding.assumed == ()
+    unlimited = formats.GROUP_5_15.replace("limit 0kB", "limit 9007199254740988kB")
+    assert found(unlimited).total_pages == 65536 // 4
+    swapping = unlimited.replace("    61440        0", "    61440      500")
+    finding = found(swapping)
+    assert finding.total_pages == 65536 // 4 + 500
+    assert any("swap" in text for text in finding.assumed)
+
+
+def test_cpuset_is_its_nodes_memory() -> None:
+    """Only the nodes that it may use ran out."""
+    finding = found(formats.CPUSET_5_10)
+    assert finding.constraint == "cpuset"
+    assert finding.total_pages == 1_000_000
+
+
+def test_kernels_of_another_formula_are_not_ranked() -> None:
+    """Before 2.6.36 there was no oom_score_adj; what is not known is not made up."""
+    finding = found(formats.LINUX_2_6_32)
+    assert finding.era is None
+    assert finding.ranked == ()
+    assert finding.victim is not None
+    assert finding.victim.task.comm == "mysqld"
+
+
+def test_release_is_guessed_from_what_is_printed() -> None:
+    """Without the line that names it, the columns tell how old a kernel is at least; it is said so."""
+    lines = [
+        line
+        for line in formats.host_report(formats.KERNELS[1])
+        if not line.startswith(("CPU:", "Killed process", "Out of memory"))
+    ]
+    finding = found(
+        "\n".join([*lines, "Killed process 1377 (report (new) x) total-vm:400000kB, anon-rss:1kB"])
+    )
+    assert finding.era is not None
+    assert finding.era.since == (3, 14, 0)
+    assert any("release" in text for text in finding.assumed)
+
+
+def test_victim_that_was_not_ahead_is_told() -> None:
+    """Where the table and the choice do not agree, it is not explained away."""
+    text = "\n".join(formats.host_report(formats.KERNELS[-1])).replace("     300 report", "       0 report")
+    finding = found(text)
+    assert finding.why == "lower"
+
+
+def test_reasons_that_the_report_gives_are_taken() -> None:
+    """Who asked died for asking, or somebody pressed a key."""
+    assert found(formats.ALLOCATING_6_1).why == "allocating"
+    pressed = "\n".join(formats.host_report(formats.KERNELS[-1])).replace("order=0", "order=-1")
+    assert found(pressed).why == "sysrq"
+
+
+def test_pages_of_64_kib_are_counted_as_such() -> None:
+    """The page tables are printed in bytes."""
+    finding = found(formats.PAGES_64K)
+    assert finding.victim is not None
+    assert finding.victim.badness == 12000 + 100
+
+
+def test_init_is_never_taken() -> None:
+    """Old tables list it; the kernel passes it over."""
+    text = formats.CHILD_3_19.replace("[ 9772]   500  9772", "[    1]     0     1")
+    finding = found(text)
+    assert [one.task.pid for one in finding.ranked if one.place is not None] == [9787]
