@@ -18,7 +18,6 @@ from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs, only_root_changes
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 from running import wait_until
 
@@ -92,7 +91,7 @@ class Stage:
 
     def change(self, pid: int, rule: Rule = RULE) -> SetOomScoreAdj | None:
         """Return the change that is due for a process."""
-        planner = Planner(Policy(rules=(rule,)), Ledger(), self.procfs, Lineage(Ledger()))
+        planner = Planner(Policy(rules=(rule,)), Ledger(), self.procfs)
         handle = self.procfs.open(pid)
         assert handle is not None
         with handle:

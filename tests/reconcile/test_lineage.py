@@ -41,7 +41,7 @@ def ledger() -> Ledger:
 @pytest.fixture
 def lineage(ledger: Ledger, clock: Clock) -> Lineage:
     """Return who descends from that one: nobody yet."""
-    return Lineage(ledger, clock=clock)
+    return Lineage(ledger, lambda _: True, clock)
 
 
 def test_a_child_of_a_child_is_an_heir(lineage: Lineage) -> None:
@@ -102,7 +102,7 @@ def test_the_children_of_few_are_attended(lineage: Lineage) -> None:
     for pid in range(100, 300):
         lineage.bequeath(pid, inherit=False, attend=True)
     assert len(lineage.attended) == 64
-    lineage.bequeath(100, inherit=False, attend=False)
+    lineage.disregard(100)
     assert 100 not in lineage.attended
 
 
@@ -112,7 +112,7 @@ def test_an_heir_is_whose_value_came_down_from_the_managed_one(acts: list[tuple[
     """For any family, told of in order: by a model that copies the value as the kernel does."""
     ledger, clock = Ledger(), Clock()
     ledger.record_process(Identity(1, 1), ENTRY)
-    lineage = Lineage(ledger, clock=clock)
+    lineage = Lineage(ledger, lambda _: True, clock)
     values: dict[int, int] = {1: -900, 2: 0}
     alive, next_pid = [1, 2], 3
     for which, act in acts:

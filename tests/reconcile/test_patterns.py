@@ -10,7 +10,6 @@ from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import CMDLINE_LIMIT, Procfs
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import MATCH_SECONDS, Planner
 
 WORST = [
@@ -30,7 +29,7 @@ def planner(text: str, procfs: Procfs, tmp_path: Path) -> Planner:
     """Hold a policy against the tree."""
     file = tmp_path / "policy.yaml"
     file.write_text(text)
-    return Planner(load(str(file)).policy, ledger := Ledger(), procfs, Lineage(ledger))
+    return Planner(load(str(file)).policy, Ledger(), procfs)
 
 
 @pytest.mark.parametrize(("pattern", "arguments"), WORST, ids=[pattern for pattern, _ in WORST])

@@ -13,7 +13,6 @@ from oomguard.core.text import printable
 from oomguard.core.trust import trust_refusal
 from oomguard.kernel.procfs import GONE, Procfs
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 from oomguard.report.document import print_json
 
@@ -52,7 +51,7 @@ def run(options: "argparse.Namespace") -> int:
     """Explain each process of that pid or name."""
     policy = load_policy(options)
     procfs = Procfs(options.proc)
-    planner = Planner(policy, Ledger(), procfs, Lineage(Ledger()))
+    planner = Planner(policy, Ledger(), procfs)
     explanations = []
     for handle in _found_processes(options.process, procfs):
         with suppress(*GONE):

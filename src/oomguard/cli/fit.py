@@ -21,7 +21,6 @@ from oomguard.kernel.sysctl import read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.policy.fault import Fault
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Seen(NamedTuple):
 
 def misfits(policy: Policy, procfs: "Procfs", path: str) -> "tuple[list[Fault], str]":
     """Return what does not fit, and a sentence on how much killing could still give back."""
-    planner = Planner(policy, ledger := Ledger(), procfs, Lineage(ledger))
+    planner = Planner(policy, Ledger(), procfs)
     seen = _look(planner, path)
     faults = [
         *_missing(policy, procfs),

@@ -8,7 +8,6 @@ from oomguard.core.policy import Policy, counted
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
-from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import find_state_folder, open_state_folder
@@ -29,8 +28,7 @@ def load_policy(options: "argparse.Namespace") -> Policy:
 def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
     """Hold a policy against this host, without the means to change anything."""
     procfs = Procfs(options.proc)
-    ledger = _ledger_to_read(options.state_dir, procfs)
-    return Planner(policy, ledger, procfs, Lineage(ledger))
+    return Planner(policy, _ledger_to_read(options.state_dir, procfs), procfs)
 
 
 class Pass(NamedTuple):

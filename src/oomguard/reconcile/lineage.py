@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oomguard.reconcile.ledger import Ledger
 
 _ATTENDED_LIMIT = 64
-"""Parents whose children are looked at as soon as they are forked; the filter in the kernel names each."""
+"""Parents whose children are looked at 0.1 s after their fork; the filter in the kernel names each."""
 
 
 class _Heir(NamedTuple):
@@ -36,7 +36,7 @@ class Lineage:
     def __init__(
         self,
         ledger: "Ledger",
-        is_alive: "Callable[[Identity], bool]" = lambda _: True,
+        is_alive: "Callable[[Identity], bool]",
         clock: "Callable[[], int]" = time.monotonic_ns,
     ) -> None:
         self._ledger = ledger
@@ -62,7 +62,7 @@ class Lineage:
         known = self._ledger.processes.get(child)
         if known is not None and not self._is_alive(Identity(child, known[0])):
             self._ledger.forget_process(child)  # it had this pid before, and its last children are known
-            self.bequeath(child, inherit=False, attend=False)
+            self.disregard(child)
         heir = self._legacy(parent, at_ns)
         if heir is None:
             self._heirs.pop(child, None)
@@ -91,7 +91,7 @@ class Lineage:
         self._hand_down(pid, _Heir(entry))
 
     def bequeath(self, pid: int, *, inherit: bool, attend: bool) -> None:
-        """Say of a process in the ledger whether its children keep its value, or are looked at at once."""
+        """Say of a process in the ledger whether its children keep its value, or are looked at soon."""
         if inherit:
             self._generous.add(pid)
         else:
@@ -101,13 +101,17 @@ class Lineage:
         elif not attend and pid in self.attended:
             self.attended -= {pid}
 
+    def disregard(self, pid: int) -> None:
+        """Forget what was said of a process's children: it is none that gives them anything."""
+        self.bequeath(pid, inherit=False, attend=False)
+
     def died(self, pid: int) -> None:
         """Take note that a process in the ledger is gone: its last children may not be told of yet."""
         known = self._ledger.processes.get(pid)
         if known is not None:
             self._hand_down(pid, _Heir(known[1]))
         else:
-            self.bequeath(pid, inherit=False, attend=False)
+            self.disregard(pid)
 
     def keep_only(self, pids: "Set[int]") -> None:
         """Forget every process that is not among `pids`."""
@@ -129,7 +133,7 @@ class Lineage:
         """Have a process that leaves the ledger be one of those whose children are heirs."""
         if pid not in self._generous:
             self._heirs[pid] = heir
-        self.bequeath(pid, inherit=False, attend=False)
+        self.disregard(pid)
 
     def _legacy(self, parent: int, at_ns: int) -> _Heir | None:
         known = self._ledger.processes.get(parent)

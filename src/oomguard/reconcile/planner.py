@@ -17,6 +17,7 @@ from oomguard.core.trust import trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, observe_sysctls
+from oomguard.reconcile.lineage import Lineage
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Policy, Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.lineage import Lineage
 
 INIT_PID = 1
 SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
@@ -41,10 +41,12 @@ _ANCESTORS = 64
 class Planner:
     """A policy held against one /proc, with what the ledger and the lineage know of it."""
 
-    def __init__(self, policy: "Policy", ledger: "Ledger", procfs: "Procfs", lineage: "Lineage") -> None:
+    def __init__(
+        self, policy: "Policy", ledger: "Ledger", procfs: "Procfs", lineage: Lineage | None = None
+    ) -> None:
         self.policy = policy
         self.ledger = ledger
-        self.lineage = lineage
+        self.lineage = Lineage(ledger, procfs.is_alive) if lineage is None else lineage
         self._legacies: dict[int, Entry | None] = {}
         self.procfs = procfs
         self.matcher = Matcher(policy.rules)

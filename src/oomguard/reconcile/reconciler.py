@@ -87,9 +87,7 @@ class Reconciler:
             outcome = apply_sysctl(change, self.procfs, self.ledger)
         else:
             assert handle is not None
-            gift = self.ledger.process(change.identity) or Entry(
-                change.own, change.before, moved_floor=change.moved_floor
-            )
+            known = self.ledger.process(change.identity)
             outcome = apply_oom_score_adj(
                 change,
                 handle,
@@ -98,9 +96,10 @@ class Reconciler:
                 privilege=self.privilege,
             )
             if outcome.result == "applied" and change.rule is None:
-                self.lineage.gave_up(handle.pid, gift)
+                inherited = Entry(change.own, change.before, moved_floor=change.moved_floor)
+                self.lineage.gave_up(handle.pid, known or inherited)
             elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
-                self.lineage.bequeath(handle.pid, inherit=False, attend=False)
+                self.lineage.disregard(handle.pid)
         if outcome.result == "applied" and change.cause == "drift":
             self.contention.healed(target, now)
         return outcome
