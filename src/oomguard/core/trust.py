@@ -53,9 +53,11 @@ def is_vouched_for(process: "Facts") -> bool:
     A setuid program has root's uid and the name of the link it was called by, which is its caller's
     choice. And what people schedule with cron or at runs inside a system service.
     """
-    if process.uid == 0 and not process.is_setuid and not process.in_user_namespace:
+    if not is_system_uid(process.uid) or process.is_setuid:
+        return False
+    if process.uid == 0 and not process.in_user_namespace:
         return True
-    return is_system_uid(process.uid) and not process.is_setuid and in_system_service(process.cgroup)
+    return in_system_service(process.cgroup)
 
 
 def is_system_uid(uid: int) -> bool:
