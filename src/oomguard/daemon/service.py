@@ -238,7 +238,7 @@ class Service:
         self._newborn.clear()
 
     def _attend(self) -> None:
-        """Be woken by the forks of those whose children are to be looked at at once."""
+        """Be woken by the forks of those whose children are to be looked at soon."""
         if self._connector is not None and self._connector.attend(self.reconciler.lineage.attended):
             self._follow_forks()  # what they forked before
 
