@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/oomguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_oomguard_subparsers=(check plan apply run restore status explain rank log import exporter advise schema)
+_shtab_oomguard_subparsers=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
 
 _shtab_oomguard_check_option_strings=(-h --help --policy --json --proc --host --strict)
 _shtab_oomguard_plan_option_strings=(-h --help --policy --state-dir --proc --json)
@@ -16,6 +16,7 @@ _shtab_oomguard_status_option_strings=(-h --help --policy --state-dir --proc --j
 _shtab_oomguard_explain_option_strings=(-h --help --policy --proc --json)
 _shtab_oomguard_rank_option_strings=(-h --help --policy --state-dir --proc --cgroup --limit --json --watch --interval)
 _shtab_oomguard_log_option_strings=(-h --help --json --since --until --rule --pid --cause --event -n --lines -f --follow)
+_shtab_oomguard_postmortem_option_strings=(-h --help --policy --kmsg --since --until --report --all --tasks --json)
 _shtab_oomguard_import_option_strings=(-h --help)
 _shtab_oomguard_exporter_option_strings=(-h --help --state-dir --proc --rules --listen --textfile)
 _shtab_oomguard_advise_option_strings=(-h --help --state-dir --proc)
@@ -44,6 +45,8 @@ _shtab_oomguard_explain___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_rank___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_rank___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_rank___proc_COMPGEN=_shtab_compgen_dirs
+_shtab_oomguard_postmortem_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_oomguard_postmortem___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_exporter___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_exporter___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_exporter___textfile_COMPGEN=_shtab_compgen_files
@@ -53,7 +56,7 @@ _shtab_oomguard_advise___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_log___cause_choices=(start exec drift policy resync restore)
 _shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected limited events-lost out-of-memory all)
 _shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd)
-_shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank log import exporter advise schema)
+_shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
 
 _shtab_oomguard_check__h_nargs=0
 _shtab_oomguard_check___help_nargs=0
@@ -86,6 +89,12 @@ _shtab_oomguard_log___help_nargs=0
 _shtab_oomguard_log___json_nargs=0
 _shtab_oomguard_log__f_nargs=0
 _shtab_oomguard_log___follow_nargs=0
+_shtab_oomguard_postmortem_pos_0_nargs='*'
+_shtab_oomguard_postmortem__h_nargs=0
+_shtab_oomguard_postmortem___help_nargs=0
+_shtab_oomguard_postmortem___kmsg_nargs=0
+_shtab_oomguard_postmortem___all_nargs=0
+_shtab_oomguard_postmortem___json_nargs=0
 _shtab_oomguard_import_pos_1_nargs='*'
 _shtab_oomguard_import__h_nargs=0
 _shtab_oomguard_import___help_nargs=0

@@ -50,8 +50,8 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check plan apply run restore status explain rank log import exporter advise schema
-set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --listen --pid --policy --proc --rule --rules --since --state-dir --textfile --until -n
+set -g _shtab_oomguard_commands check plan apply run restore status explain rank log postmortem import exporter advise schema
+set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --listen --pid --policy --proc --report --rule --rules --since --state-dir --tasks --textfile --until -n
 
 complete -c oomguard -e
 complete -c oomguard -f
@@ -120,6 +120,17 @@ complete -c oomguard -n '_shtab_oomguard_using log' -l cause -xka "start exec dr
 complete -c oomguard -n '_shtab_oomguard_using log' -l event -xka "applied refused denied contended uncontended started stopped policy-loaded policy-rejected limited events-lost out-of-memory all" -d 'what happened; may be given more than once'
 complete -c oomguard -n '_shtab_oomguard_using log' -s n -l lines -x -d 'the last N'
 complete -c oomguard -n '_shtab_oomguard_using log' -s f -l follow -d 'go on with what comes, a line each'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a postmortem -d 'Tell who died of the OOM killer and why, and who would have.'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'replay each decision under this policy'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l kmsg -d 'read /dev/kmsg, not the journal'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l since -x -d 'in the journal from then on, as in journalctl'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l until -x -d 'in the journal up to then'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l report -x -d 'tell of the Nth report'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l all -d 'tell of each at length, not of the last only'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l tasks -x -d 'processes to show, 0 for all (default: 10, all with --json)'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l json -d 'print JSON for programs'
+complete -c oomguard -n '_shtab_oomguard_using postmortem; and test $_shtab_oomguard_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a kernel log, also .gz, .xz or .bz2; - is standard input'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a import -d 'Print as a policy what another tool is told.'
 complete -c oomguard -n '_shtab_oomguard_using import' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using import; and test $_shtab_oomguard_npos -eq 0' -ka "earlyoom nohang ananicy systemd" -d 'one of earlyoom, nohang, ananicy, systemd'

@@ -19,7 +19,7 @@ from benchmarks.host import REPOSITORY, Host  # noqa: E402
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
 
-NAMES = ("latency", "events", "storm", "drift", "scan", "idle", "memory", "start")
+NAMES = ("latency", "events", "storm", "drift", "scan", "idle", "memory", "start", "reports")
 
 
 def main() -> int:

@@ -121,7 +121,9 @@ class OomLog:
         """Take the rows that follow each other, and return where the next other line begins."""
         assembler, prefix, host, host_at = table
         indent = len(prefix)
-        assert assembler.row is not None
+        if assembler.row is None:  # another report has begun meanwhile
+            self._table = None
+            return at
         match = assembler.row.fullmatch
         while (end := text.find("\n", at)) >= 0:
             start = at + indent
