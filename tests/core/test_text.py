@@ -1,9 +1,10 @@
-"""Untrusted names as printable text."""
+"""Untrusted names as printable text, and times."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.text import printable
+from oomguard.core.text import printable, span
 
 
 def test_control_characters_are_escaped() -> None:
@@ -23,3 +24,12 @@ def test_nothing_unprintable_is_left(raw: bytes) -> None:
 def test_two_names_never_look_alike(one: bytes, other: bytes) -> None:
     """Escaping loses nothing: different names stay different."""
     assert (printable(one) == printable(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 seconds"), (119, "119 seconds"), (120, "2 minutes"), (7200, "2 hours"), (3 * 86400, "3 days")],
+)
+def test_a_time_is_said_in_the_largest_unit_that_is_there_twice(seconds: float, text: str) -> None:
+    """A clock that was set back makes no time negative."""
+    assert span(seconds) == text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.commit import MODE, STRICT, Memory, kib
 from oomguard.core.policy import counted
 from oomguard.core.process import Identity
+from oomguard.core.text import span
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.reconcile.state import find_state_folder
@@ -131,7 +132,7 @@ def _line(out: "Console", text: str, style: str | None = None) -> None:
 
 def _print_daemon(document: Document, out: "Console") -> None:
     policy = document["policy"]
-    age = _ago(time.time() - document["started_at"])
+    age = span(time.time() - document["started_at"])
     _line(out, f"oomguard {document['version']} runs as pid {document['pid']}, for {age}", style="bold")
     rules = counted(policy["rules"], "rule")
     _line(out, f"policy    {', '.join(policy['files'])}: {rules} ({policy['digest'][:12]})")
@@ -159,10 +160,3 @@ def _print_memory(memory: Memory, mode: int | None, out: "Console") -> None:
         f"\nCommitted {bar(memory.committed_kib, memory.commit_limit_kib)} {percent} %: "
         f"{kib(memory.committed_kib)} of {kib(memory.commit_limit_kib)} CommitLimit ({enforced})\n",
     )
-
-
-def _ago(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} seconds"

@@ -1,4 +1,4 @@
-"""Untrusted names as printable text.
+"""Untrusted names as printable text, and times as people say them.
 
 A process chooses its own name and arguments; nothing it puts there may reach a terminal,
 a log line or a table cell as a control character.
@@ -15,6 +15,14 @@ def printable(raw: bytes | str) -> str:
     if text.isprintable() and "\\" not in text:
         return text
     return "".join(_escape(character) for character in text)
+
+
+def span(seconds: float) -> str:
+    """Return a time in the largest unit of which it has two: `3 days`, `90 seconds`."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} seconds"
 
 
 def _escape(character: str) -> str:

@@ -7,6 +7,7 @@ is said why.
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.commit import KBYTES, MODE, RATIO, STRICT, Memory, commit_limit_kib, kib, usable_limit_kib
+from oomguard.core.text import span
 from oomguard.policy.draft import Draft, DraftRule, DraftSetting
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ PANIC_ON_OOM, PANIC, MAPS = "vm.panic_on_oom", "kernel.panic", "vm.max_map_count
 _DAY_SECONDS = 24 * 3600
 """A peak says something once it has seen a day, with its backups and its cron jobs."""
 _HEADROOM_PERCENT = 20
-_USUAL_RATIO, _HIGHEST_RATIO = 80, 95
+_RATIOS = (80, 85, 90, 95)
+"""Percent of RAM that may be promised, the smallest that will do; more leaves too little for the kernel."""
 
 
 class Running(NamedTuple):
@@ -191,7 +193,7 @@ def _runs(software: Software, facts: Facts) -> bool:
 def _title(facts: Facts, here: "Sequence[Software]") -> str:
     memory = facts.memory
     known = ", ".join(one.title for one in here) or "nothing that is known to want a sysctl"
-    peak = f"{kib(facts.peak.committed_kib)} in {_span(facts.peak.seconds)}" if facts.peak else "not known"
+    peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "not known"
     huge = f", {kib(memory.hugetlb_kib)} of it in huge pages" if memory.hugetlb_kib else ""
     return (
         "What the figures and programs of this host speak for, to be looked through.\n"
@@ -230,7 +232,7 @@ def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | 
         seen = (
             "no daemon has seen its peak"
             if peak is None
-            else f"its peak is known for {_span(peak.seconds)} only"
+            else f"its peak is known for {span(peak.seconds)} only"
         )
         yield (
             f"vm.overcommit_memory: {_why(by)}, so 2; but {kib(facts.memory.committed_kib)} is what is "
@@ -239,12 +241,12 @@ def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | 
         )
         return
     needed = max(peak.committed_kib, facts.memory.committed_kib) * (100 + _HEADROOM_PERCENT) // 100
-    ratio = next((one for one in _ratios() if _usable(facts, one) >= needed), None)
+    ratio = next((one for one in _RATIOS if _usable(facts, one) >= needed), None)
     if ratio is None:
-        most = commit_limit_kib(facts.memory, {RATIO: _HIGHEST_RATIO})
+        most = commit_limit_kib(facts.memory, {RATIO: _RATIOS[-1]})
         yield (
             f"vm.overcommit_memory: {_why(by)}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % "
-            f"over the peak), and {_HIGHEST_RATIO} % of RAM and the swap are {kib(most)}. Add swap, or "
+            f"over the peak), and {_RATIOS[-1]} % of RAM and the swap are {kib(most)}. Add swap, or "
             "promise less"
         )
         return
@@ -253,13 +255,9 @@ def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | 
     yield DraftSetting(
         RATIO,
         ratio,
-        f"CommitLimit {kib(limit)}; the most that was promised in {_span(peak.seconds)} is "
+        f"CommitLimit {kib(limit)}; the most that was promised in {span(peak.seconds)} is "
         f"{kib(peak.committed_kib)}, {kib(needed)} with {_HEADROOM_PERCENT} % headroom",
     )
-
-
-def _ratios() -> "Iterator[int]":
-    return iter(range(_USUAL_RATIO, _HIGHEST_RATIO + 1, 5))
 
 
 def _usable(facts: Facts, ratio: int) -> int:
@@ -344,10 +342,3 @@ def _rules(facts: Facts) -> "Iterator[DraftRule]":
         if row.has_user and users:
             conditions["user"] = [int(user) if user.isdecimal() else user for user in users]
         yield DraftRule(conditions, row.value, row.because, scope=row.scope)
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} seconds"
