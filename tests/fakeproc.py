@@ -97,7 +97,9 @@ class FakeProc:
         (folder / "comm").write_bytes(comm + b"\n")
         real = 12345 if process.is_setuid else uid
         nspid = f"{pid}\t1" if process.in_container else str(pid)
-        (folder / "status").write_text(f"Name:\tx\nUid:\t{real}\t{uid}\t{uid}\t{uid}\nNSpid:\t{nspid}\n")
+        (folder / "status").write_text(
+            f"Name:\tx\nUid:\t{real}\t{uid}\t{uid}\t{uid}\nNSpid:\t{nspid}\nCapEff:\t{0:016x}\n"
+        )
         (folder / "cmdline").write_bytes(b"".join(argument + b"\0" for argument in process.arguments))
         (folder / "cgroup").write_text(f"0::{process.cgroup}\n")
         if process.exe is not None and not (folder / "exe").is_symlink():

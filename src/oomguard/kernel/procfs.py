@@ -310,11 +310,7 @@ class ProcessHandle:
     def may_lower_itself(self) -> bool:
         """Whether it has CAP_SYS_RESOURCE on the host, and so chooses its value and its floor freely."""
         raw = _read_whole(self.fd, "status")
-        return (
-            b"\nCapEff:\t" in raw
-            and has(parse_effective(raw), CAP_SYS_RESOURCE)
-            and not self.in_user_namespace
-        )
+        return has(parse_effective(raw), CAP_SYS_RESOURCE) and not self.in_user_namespace
 
     def read_oom_score_adj(self) -> int:
         """Read the value the process has now."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.badness import CURRENT, Usage
 from oomguard.core.ranking import Candidate, Exemption
+from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from oomguard.core.badness import Era
     from oomguard.kernel.procfs import ProcessHandle, Procfs
 
-_CAP_SYS_ADMIN = 1 << 21
 _INIT_PID = 1
 _TELLING_FLOOR = -998
 """Below, a score of 0 may also be what the formula gives."""
@@ -48,7 +48,7 @@ def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held 
     return Held(
         Usage(rss, swap_kib // page_kib, tables_kib // page_kib),
         anonymous_kib + swap_kib + tables_kib,
-        bool(fields.get(b"CapEff", 0) & _CAP_SYS_ADMIN),
+        has(parse_effective(status), CAP_SYS_ADMIN),
     )
 
 
@@ -58,8 +58,6 @@ def _fields(status: bytes) -> dict[bytes, int]:
         key, _, rest = line.partition(b":\t")
         if key.startswith((b"Vm", b"RssAnon")):
             found[key] = int(rest.split()[0])
-        elif key == b"CapEff":
-            found[key] = int(rest, 16)
     return found
 
 
