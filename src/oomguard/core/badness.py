@@ -7,11 +7,13 @@ thousandth of all memory for each point of `oom_score_adj`. The highest sum dies
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from oomguard.core.policy import OOM_SCORE_ADJ_MIN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-IMMUNE = -1000
-"""OOM_SCORE_ADJ_MIN: never chosen, whatever it holds (include/uapi/linux/oom.h)."""
+IMMUNE = OOM_SCORE_ADJ_MIN
+"""Never chosen, whatever it holds."""
 
 _PER_MILLE = 1000
 _ROOT_BONUS = 30

@@ -119,11 +119,8 @@ def reserve_now(ranked: "Sequence[Ranked]") -> Reserve:
 
 def reserve_new(ranked: "Sequence[Ranked]") -> Reserve | None:
     """Return the reserve with the values the policy gives; None if there is no policy."""
-    return reserve([(one.candidate, one.new) for one in ranked if one.new]) if _has_policy(ranked) else None
-
-
-def _has_policy(ranked: "Sequence[Ranked]") -> bool:
-    return any(one.new is not None for one in ranked)
+    standings = [(one.candidate, one.new) for one in ranked if one.new is not None]
+    return reserve(standings) if standings else None
 
 
 def _standings(candidates: "Sequence[Candidate]", domain: Domain, values: "Sequence[int]") -> list[Standing]:
