@@ -19,6 +19,7 @@ from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import read_sysctl
 from oomguard.kernel.usage import observe_candidate
+from oomguard.policy.advice import KUBELET
 from oomguard.policy.fault import Fault
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 ROOT = "/"
 """Where the configuration of this host begins; tests have another."""
-
-_KUBELET = {"vm.overcommit_memory": 1, "vm.panic_on_oom": 0, "kernel.panic": 10}
-"""What kubelet sets, or with protectKernelDefaults insists on (pkg/kubelet/cm: setupKernelTunables)."""
 
 _ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
 """Daemons that write oom_score_adj by rules of their own, by process name."""
@@ -144,7 +142,7 @@ def _other_sysctls(policy: Policy, seen: Seen) -> "Iterator[Fault]":
                     f"the policy {setting.value}: after a boot there is one, then the other",
                     "keep one of the two; whoever reads that file anew will be corrected by the daemon",
                 )
-        wanted = _KUBELET.get(setting.name)
+        wanted = KUBELET.get(setting.name)
         if seen.has_kubelet and wanted is not None and wanted != setting.value:
             yield _at_setting(
                 setting,

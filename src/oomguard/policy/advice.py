@@ -64,7 +64,8 @@ class Software(NamedTuple):
     """Part of the command line, where the name does not tell."""
 
 
-_KUBELET = {MODE: 1, PANIC_ON_OOM: 0, PANIC: 10}
+KUBELET = {MODE: 1, PANIC_ON_OOM: 0, PANIC: 10}
+"""What kubelet sets (pkg/kubelet/cm/container_manager_linux.go: setupKernelTunables)."""
 _KUBELET_WHY = (
     "sets this at its start, and with protectKernelDefaults refuses to start with another value "
     "(pkg/kubelet/cm/container_manager_linux.go)"
@@ -83,7 +84,7 @@ SOFTWARE = (
         {MODE: 2},
         "rather gets an error than the OOM killer (manual, 19.4.4 Linux Memory Overcommit)",
     ),
-    Software("Kubernetes", ("kubelet", "k3s", "k3s-server", "k3s-agent", "rke2"), _KUBELET, _KUBELET_WHY),
+    Software("Kubernetes", ("kubelet", "k3s", "k3s-server", "k3s-agent", "rke2"), KUBELET, _KUBELET_WHY),
     Software(
         "Elasticsearch",
         ("java",),
