@@ -159,6 +159,13 @@ def test_units_hide_each_other_as_systemd_has_it(root: Path) -> None:
     assert unit_setting("b.service", "OOMScoreAdjust", str(root)) is None
 
 
+def test_a_continued_line_of_a_unit_is_one(root: Path) -> None:
+    """What looks like a setting there is an argument; a comment between does not end it (systemd.syntax(7))."""
+    text = "[Service]\nExecStart=/bin/x \\\n# more\n  OOMScoreAdjust=5\nOOMScoreAdjust=\\\n -7\n"
+    file = put(root, "etc/systemd/system/a.service", text)
+    assert unit_setting("a.service", "OOMScoreAdjust", str(root)) == ("-7", file, 5)
+
+
 def test_processes_that_would_be_refused_are_counted(check: Check, proc: FakeProc) -> None:
     """With the first of them and the way out."""
     proc.process(Process(Identity(20, 1), b"db", uid=0))

@@ -4,6 +4,8 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.policy.importers.unit_file import assignments
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -63,7 +65,7 @@ def sysctls_said(root: str = "/") -> dict[str, Said]:
     """Return what sysctl.d asks for, by dotted names: of each the last line, which is the one that counts."""
     said: dict[str, Said] = {}
     for file in sysctl_files(root):
-        for number, line in _lines(file):
+        for number, line in enumerate(_lines(file), 1):
             key, equals, value = line.partition("=")
             name = key.strip().removeprefix("-").strip()
             if equals and not line.startswith((";", "#")):
@@ -74,7 +76,7 @@ def sysctls_said(root: str = "/") -> dict[str, Said]:
 def tuned_profile(root: str = "/") -> str:
     """Return the active TuneD profile, "" if there is none."""
     active = os.path.join(root, "etc/tuned/active_profile")
-    return next((line.strip() for _, line in _lines(active) if line.strip()), "")
+    return next((line for line in _lines(active) if line), "")
 
 
 def tuned_sysctls(profile: str, root: str = "/", *, depth: int = 5) -> dict[str, Said]:
@@ -117,17 +119,11 @@ def unit_settings(unit: str, key: str, root: str = "/") -> list[Said]:
 
 
 def _assignments(file: str) -> "Iterator[tuple[str, str, Said]]":
-    section = ""
-    for number, line in _lines(file):
-        if line.startswith("[") and line.endswith("]"):
-            section = line[1:-1]
-            continue
-        key, equals, value = line.partition("=")
-        if equals and not line.startswith((";", "#")):
-            yield section, key.strip(), Said(value.strip(), file, number)
+    for one in assignments(_lines(file)):
+        yield one.section, one.key, Said(one.value, file, one.line)
 
 
-def _lines(file: str) -> "list[tuple[int, str]]":
+def _lines(file: str) -> list[str]:
     """Return the lines of a file without the blanks around them; none of one that cannot be read."""
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us waiting
@@ -139,7 +135,7 @@ def _lines(file: str) -> "list[tuple[int, str]]":
         return []
     finally:
         os.close(fd)
-    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    return [line.strip() for line in text.split("\n")]
 
 
 def _names(folder: str) -> list[str]:

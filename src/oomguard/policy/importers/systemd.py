@@ -7,6 +7,7 @@ from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.policy.draft import Draft, DraftRule, toward
 from oomguard.policy.importers.files import files_below, read_lines
 from oomguard.policy.importers.pattern import literal
+from oomguard.policy.importers.unit_file import assignments
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ def _unit(file: str) -> tuple[str, str]:
 def _setting(file: str, notes: list[str]) -> _Setting | None:
     """Return the last OOMScoreAdjust= of a file; an empty one takes back those before."""
     found = None
-    for section, key, value, number in _assignments(file):
+    for section, key, value, number in assignments(read_lines(file)):
         if key != "OOMScoreAdjust" or section not in ("Service", "Socket", "Mount", "Swap"):
             continue
         place = f"{file}:{number}"
@@ -95,30 +96,10 @@ def _setting(file: str, notes: list[str]) -> _Setting | None:
     return found
 
 
-def _assignments(file: str) -> list[tuple[str, str, str, int]]:
-    found, section, pending, begun = [], "", "", 0
-    for number, line in enumerate(read_lines(file), 1):
-        text = line.strip()
-        if text.startswith(("#", ";")) or (not text and not pending):
-            continue  # a comment does not end a continued line
-        begun = begun or number
-        if text.endswith("\\"):
-            pending += text[:-1] + " "
-            continue
-        text, pending = pending + text, ""
-        if text.startswith("[") and text.endswith("]"):
-            section = text[1:-1]
-        elif "=" in text:
-            key, _, value = text.partition("=")
-            found.append((section, key.strip(), value.strip(), begun))
-        begun = 0
-    return found
-
-
 def _defaults(file: str) -> list[str]:
     return [
         f"{file}:{number}: {key}={value}: a default for all services; name those that matter"
-        for _, key, value, number in _assignments(file)
+        for _, key, value, number in assignments(read_lines(file))
         if key == "DefaultOOMScoreAdjust"
     ]
 

@@ -1,0 +1,35 @@
+"""Files in the form of systemd's units (systemd.syntax(7)): sections, and keys with values."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Assignment(NamedTuple):
+    """A key and its value, in which section, "" before the first, and on which line it begins."""
+
+    section: str
+    key: str
+    value: str
+    line: int
+
+
+def assignments(lines: "Iterable[str]") -> "Iterator[Assignment]":
+    """Yield what the lines of a file assign, each continued line with those that follow it."""
+    section, pending, begun = "", "", 0
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if text.startswith(("#", ";")) or (not text and not pending):
+            continue  # a comment does not end a continued line
+        begun = begun or number
+        if text.endswith("\\"):
+            pending += text[:-1] + " "
+            continue
+        text, pending = pending + text, ""
+        if text.startswith("[") and text.endswith("]"):
+            section = text[1:-1]
+        elif "=" in text:
+            key, _, value = text.partition("=")
+            yield Assignment(section, key.strip(), value.strip(), begun)
+        begun = 0
