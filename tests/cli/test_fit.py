@@ -160,7 +160,7 @@ def test_units_hide_each_other_as_systemd_has_it(root: Path) -> None:
 
 
 def test_a_continued_line_of_a_unit_is_one(root: Path) -> None:
-    """What looks like a setting there is an argument; a comment between does not end it (systemd.syntax(7))."""
+    """What looks like a setting there is an argument; a comment between ends nothing (systemd.syntax(7))."""
     text = "[Service]\nExecStart=/bin/x \\\n# more\n  OOMScoreAdjust=5\nOOMScoreAdjust=\\\n -7\n"
     file = put(root, "etc/systemd/system/a.service", text)
     assert unit_setting("a.service", "OOMScoreAdjust", str(root)) == ("-7", file, 5)
