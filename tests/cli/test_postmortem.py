@@ -307,7 +307,7 @@ def test_real_kill_is_explained(postmortem: Postmortem, policy: Callable[[str], 
         memcg.memory_cgroup("oomguard-postmortem", limit_mib=64) as cgroup,
         cgroup.hog("pm-large", 34) as large,
         cgroup.hog("pm-valued", 10, value=500) as valued,
-        cgroup.hog("x) UID:0", 26),
+        cgroup.hog("x) UID:0", 22),
     ):
         assert valued.wait(10) == -9
         assert large.poll() is None

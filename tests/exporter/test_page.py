@@ -27,6 +27,10 @@ DOCUMENT = {
         {"target": "oom_score_adj", "cause": "drift", "result": "contended", "count": 5},
         {"target": "oom_score_adj", "cause": "exec", "result": "denied", "count": 6},
     ],
+    "kills": [
+        {"rule": "", "protected": False, "count": 2},
+        {"rule": "name=sshd", "protected": True, "count": 1},
+    ],
     "contended": ["vm.swappiness"],
     "limits": [],
     "events": True,
@@ -79,6 +83,21 @@ def test_adjustments_and_failures_are_told_apart() -> None:
     assert value("oomguard_change_failures_total", target="oom_score_adj", reason="denied") == 6
     assert value("oomguard_change_failures_total", target="oom_score_adj", reason="contended") == 5
     assert value("oomguard_change_failures_total", target="sysctl", reason="refused") == 0
+
+
+def test_kills_are_told_by_rule_and_begin_at_zero() -> None:
+    """Who died and whether it was protected; of the rules that hold something, a zero for a rate."""
+    assert value("oomguard_kernel_kills_total", rule="", protected="false") == 2
+    assert value("oomguard_kernel_kills_total", rule="", protected="true") == 0
+    assert value("oomguard_kernel_kills_total", rule="name=sshd", protected="true") == 1
+    assert value("oomguard_kernel_kills_total", rule="name=a", protected="false") == 0
+    few = {
+        sample.labels["rule"]
+        for metric in metrics(1)
+        for sample in metric.samples
+        if "protected" in sample.labels
+    }
+    assert few == {"", "name=a"}
 
 
 def test_rules_that_look_alike_share_a_series_and_labels_are_bounded() -> None:

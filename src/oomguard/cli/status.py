@@ -144,6 +144,12 @@ def _print_daemon(document: Document, out: "Console") -> None:
         f"changes   {counts['applied']} applied, {counts['refused']} refused, {counts['denied']} denied; "
         f"{counted(document['processes_held'], 'process', 'es')} held",
     )
+    if document["kills"]:
+        total = sum(row["count"] for row in document["kills"])
+        by_rule = ", ".join(f"{row['count']} of {row['rule'] or 'no rule'}" for row in document["kills"][:5])
+        is_grave = any(row["protected"] for row in document["kills"])
+        text = f"killed    {counted(total, 'process', 'es')} by the kernel: {by_rule}"
+        _line(out, f"{text}; see `oomguard postmortem`", style="red" if is_grave else "yellow")
     for limit in document["limits"]:
         _line(out, f"limited   {limit}", style="yellow")
     for target in document["contended"]:

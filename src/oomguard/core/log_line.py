@@ -8,6 +8,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oomguard.core.kmsg import parse_record
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -55,12 +57,8 @@ _PREFIX = re.compile(
     re.VERBOSE,
 )
 _SOMEBODYS = re.compile(rf"(?:{_WHEN})[ ]|[^\s:]+[ ][^\s:]+\[\d+\]:[ ]")
-_KMSG = re.compile(r"(\d{1,6}),\d{1,20},(\d{1,20}),[^;]{0,80};")
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
-_KERN = 8
-"""Priorities below are of facility kern; a program that writes to /dev/kmsg has another."""
 _MICRO = 1_000_000
 
 
@@ -74,11 +72,11 @@ def split_line(line: str) -> Line | None:
     if "\x1b" in line:
         line = _COLOUR.sub("", line)
     if line[:1].isdigit():
-        found = _KMSG.match(line)
-        if found is not None:
-            if int(found[1]) >= _KERN:
+        record = parse_record(line)
+        if record is not None:
+            if not record.is_kernels:
                 return None
-            return Line(_unescaped(line[found.end() :]), uptime_seconds=int(found[2]) / _MICRO)
+            return Line(record.text, uptime_seconds=record.uptime_us / _MICRO)
     found = _PREFIX.match(line)
     assert found is not None, "all of it is optional"
     end = found.end()
@@ -148,15 +146,3 @@ def _micros(value: object) -> int | None:
 
 def _string(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _unescaped(text: str) -> str:
-    r"""Return a record of /dev/kmsg as it was printed: `\x0a` is a newline, `\x5c` a backslash."""
-    if "\\x" not in text:
-        return text
-    raw = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-    # What was not ASCII came as bytes, too.
-    try:
-        return raw.encode("latin-1").decode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return raw

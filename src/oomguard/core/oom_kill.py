@@ -90,6 +90,9 @@ _CONTEXT = re.compile(
 )
 
 
+_GROUP = re.compile(r"Tasks in (.*) are going to be killed due to memory\.oom\.group set\s*", re.DOTALL)
+
+
 def parse_kill(line: str) -> Kill | None:
     """Parse a `Killed process` line of any kernel, without the log's prefix; None for any other line."""
     if "Killed process " not in line:
@@ -125,6 +128,12 @@ def parse_context(line: str) -> Context | None:
         mems_allowed=found["mems_allowed"] or "",
         nodemask="" if found["nodemask"] == "(null)" else found["nodemask"],
     )
+
+
+def parse_group(line: str) -> str | None:
+    """Return the cgroup that is killed as a whole, for its `memory.oom.group`; None for any other line."""
+    found = _GROUP.fullmatch(line) if line.startswith("Tasks in ") else None
+    return None if found is None else found[1]
 
 
 def _split_task(rest: str) -> tuple[str, str]:

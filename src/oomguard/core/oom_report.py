@@ -7,7 +7,7 @@ between the lines is left out, and what is there is told.
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.oom_kill import Constraint, Context, Kill, parse_context, parse_kill
+from oomguard.core.oom_kill import Constraint, Context, Kill, parse_context, parse_group, parse_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,7 +149,6 @@ _COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
 _PAGES = re.compile(r"(\d{1,20}) pages (RAM|reserved)\b")
 _SWAP = re.compile(r"(Free|Total) swap *[=:] *(\d{1,20})kB")
 _REAPED = re.compile(r"oom_reaper: reaped process (\d{1,10}) ")
-_GROUP = re.compile(r"Tasks in (.*) are going to be killed due to memory\.oom\.group set\s*", re.DOTALL)
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*(?:[Oo]ut of memory|deadlocked on memory).*)", re.DOTALL)
 _SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|out_of_memory): (\d{1,12}) callbacks suppressed")
 _NO_VICTIM = re.compile(
@@ -367,8 +366,8 @@ class Assembler:
     def _take_detail(self, draft: _Draft, text: str) -> None:
         self.quiet += 1
         fields = draft.fields
-        if (group := _GROUP.fullmatch(text)) is not None:
-            fields["group"] = group[1]
+        if (group := parse_group(text)) is not None:
+            fields["group"] = group
         elif (reaped := _REAPED.match(text)) is not None:
             if any(kill.pid == int(reaped[1]) for kill in draft.kills):
                 fields["reaped"] = int(str(fields.get("reaped", 0))) + 1

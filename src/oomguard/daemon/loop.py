@@ -42,6 +42,10 @@ class Loop:
         del self._readable[fd]
         self._epoll.unregister(fd)
 
+    def watches(self, fd: int) -> bool:
+        """Tell whether `fd` is watched."""
+        return fd in self._readable
+
     def define(self, name: str, action: "Callable[[float], None]") -> None:
         """Say what happens when the timer `name` is due; it gets the time."""
         self._timers[name] = action
@@ -56,6 +60,14 @@ class Loop:
     def set_earlier(self, name: str, when: float) -> None:
         """Set a timer unless it is due sooner."""
         self._due[name] = min(when, self._due.get(name, when))
+
+    def set_after(self, name: str, seconds: float) -> None:
+        """Set a timer so long from now."""
+        self._due[name] = time.monotonic() + seconds
+
+    def is_set(self, name: str) -> bool:
+        """Tell whether a timer is going to be due."""
+        return name in self._due
 
     def on_signal(self, number: signal.Signals, handler: "Callable[[], None]") -> None:
         """Call `handler` from the loop, not from the signal's context; one that waits comes now."""

@@ -18,6 +18,7 @@ from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import counted
 from oomguard.core.process import Identity
 from oomguard.daemon.drift import DriftWatch
+from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_child import read_policy
 from oomguard.daemon.reload import Reloader
@@ -25,17 +26,19 @@ from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.sysctl import observe_memory
+from oomguard.kernel.sysctl import observe_kills, observe_memory
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import open_state_folder
 from oomguard.report import events
+from oomguard.report.kills import Death
 from oomguard.report.reporter import FOLD_SECONDS, Reporter
 from oomguard.report.status import STATUS_FILE, Status, encode_status
 
 if TYPE_CHECKING:
     from oomguard.core.errors import OomguardError
+    from oomguard.core.oom_kill import Context, Kill
     from oomguard.core.plan import Cause, Outcome
     from oomguard.core.policy import Policy
     from oomguard.report.journal import Sink
@@ -86,6 +89,9 @@ class Service:
         self._stopping = False
         self._connector: Connector | None = None
         self._drift = DriftWatch(self.procfs)
+        self._kills = KillWatch(self.loop, self._killed)
+        self._kills_before: int | None = None
+        self._why_no_log = ""
         self._policy_loaded_at = 0.0
         self._policy_error = ""
         self._limits: list[str] = []
@@ -142,6 +148,7 @@ class Service:
                 )
             self.reconciler = Reconciler(policy, ledger, self.procfs, privilege)
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
+            self._watch_kills()
             self._begin_pass("start")
             while self._sweep:
                 self._turn()
@@ -272,6 +279,7 @@ class Service:
     def _begin_pass(self, cause: "Cause") -> None:
         """Look at the sysctls at once, and at every process in slices."""
         self._follow_forks()  # before those that are gone are forgotten
+        self._kills.read()  # and the rule that held them
         self._reconcile_sysctls(cause, time.monotonic())
         pids = self.procfs.pids()
         self._pids_before, self._pids = self._pids, set(pids)
@@ -323,6 +331,8 @@ class Service:
     def _end_pass(self, now: float) -> None:
         self._passes += 1
         self._note_promised()
+        if not self._kills.is_open:
+            self._count_kills()
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
@@ -341,6 +351,31 @@ class Service:
         if self._sweep_again:
             self._sweep_again = False
             self._begin_pass("resync")
+
+    # Kills
+
+    def _watch_kills(self) -> None:
+        reason = self._kills.open()
+        if reason:
+            self._why_no_log = reason
+            self._limit(f"the kernel's kills are counted, and who died is not told: {reason}")
+            self._count_kills()
+
+    def _killed(self, kill: "Kill", context: "Context | None") -> None:
+        planner = self.reconciler.planner
+        number = planner.rule_of.get(kill.pid)
+        rule = None if number is None else planner.policy.rules[number]
+        now = time.monotonic()
+        self.reporter.kills.take(Death(kill, context, rule), now)
+        self.loop.set_earlier("fold", now + FOLD_SECONDS)
+        self.loop.set_earlier("status", now + STATUS_SECONDS)
+
+    def _count_kills(self) -> None:
+        """Where the kernel's log cannot be read: say how many it has killed since the last look."""
+        kills = observe_kills(self.procfs)
+        before, self._kills_before = self._kills_before, kills
+        if kills is not None and before is not None and kills > before:
+            self.reporter.kills.take_unknown(kills - before, self._why_no_log)
 
     def _note_promised(self) -> None:
         memory = observe_memory(self.procfs)

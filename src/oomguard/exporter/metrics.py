@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 from oomguard.core.plan import Cause, Result
-from oomguard.kernel.sysctl import meminfo_fields, read_sysctl
+from oomguard.kernel.sysctl import meminfo_fields, observe_kills, read_sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -110,6 +110,7 @@ def daemon_metrics(document: "Document", *, rule_limit: int) -> "Iterator[Metric
     )
     yield from _changes(document)
     yield from _rules(document["rules"], rule_limit)
+    yield _kills(document, rule_limit)
 
 
 def host_metrics(procfs: "Procfs", declared: "Iterable[str]") -> "Iterator[Metric]":
@@ -135,12 +136,11 @@ def host_metrics(procfs: "Procfs", declared: "Iterable[str]") -> "Iterator[Metri
             yield GaugeMetricFamily(
                 f"oomguard_memory_{name}_bytes", f"{help_text} {key} of /proc/meminfo.", value=found * _KIB
             )
-    vmstat = dict(line.split() for line in _read(procfs, "vmstat").splitlines())
-    if (kills := vmstat.get(b"oom_kill")) is not None:
+    if (kills := observe_kills(procfs)) is not None:
         yield CounterMetricFamily(
             "oomguard_kernel_oom_kills",
             "Processes killed by the kernel's OOM killer since boot, for a cgroup's limit included.",
-            value=int(kills),
+            value=kills,
         )
 
 
@@ -208,6 +208,33 @@ def _rules(rules: "list[dict[str, Any]]", limit: int) -> "Iterator[Metric]":
         "Rules that hold processes, and are beyond the number that get a series of their own.",
         value=max(len(rules) - limit, 0),
     )
+
+
+def _kills(document: "Document", limit: int) -> "Metric":
+    """Return who died, by rule: of as many rules as get a series of their own. A rate needs its zero."""
+    rules = document["rules"][:limit]
+    counts: Counter[tuple[str, ...]] = Counter({("", "false"): 0, ("", "true"): 0})
+    counts.update({(_rule_label(rule["label"]), _truth(_protects(rule["value"]))): 0 for rule in rules})
+    for row in document["kills"]:
+        key = (_rule_label(row["rule"]), _truth(row["protected"]))
+        counts[key if key in counts or len(counts) < 2 * limit else ("", key[1])] += row["count"]
+    return _labelled(
+        CounterMetricFamily,
+        "oomguard_kernel_kills",
+        "Processes that the kernel killed while the daemon ran, by the rule that held them and whether their"
+        " oom_score_adj was below 0.",
+        ("rule", "protected"),
+        counts,
+    )
+
+
+def _protects(value: str) -> bool:
+    """Tell whether a rule's value, `-900` or `at_most -500`, is below 0."""
+    return value.rpartition(" ")[2].startswith("-")
+
+
+def _truth(value: bool) -> str:  # noqa: FBT001 - a label's value
+    return "true" if value else "false"
 
 
 def _rule_label(label: str) -> str:

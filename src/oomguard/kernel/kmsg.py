@@ -5,6 +5,7 @@ Opening it takes CAP_SYSLOG where kernel.dmesg_restrict is 1, as Debian has it; 
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 DEVICE = "/dev/kmsg"
 
 _RECORD_LIMIT = 8192
-"""PRINTK_MESSAGE_MAX is 2048 since 6.4, CONSOLE_EXT_LOG_MAX was 8192 before; shorter gives EINVAL."""
+"""PRINTK_MESSAGE_MAX is 2048 since 6.4, CONSOLE_EXT_LOG_MAX was 8192 before; a shorter read gives EINVAL."""
+_NUMBER = os.makedev(1, 11)
+_STDIN = 0
 
 
 def open_kernel_log(path: str = DEVICE) -> int:
@@ -31,6 +34,26 @@ def open_kernel_log(path: str = DEVICE) -> int:
         raise OomguardError(
             f"{path} cannot be opened: {error.strerror}", hint="in a container it has to be mounted"
         ) from error
+
+
+def inherited_kernel_log() -> int | None:
+    """Return standard input if it is the log, and make its reads not wait; None if it is anything else.
+
+    So a service can read it that may not open it: systemd's StandardInput=file:/dev/kmsg.
+    """
+    try:
+        found = os.fstat(_STDIN)
+    except OSError:
+        return None
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NUMBER:
+        return None
+    os.set_blocking(_STDIN, False)
+    return _STDIN
+
+
+def skip_to_end(fd: int) -> None:
+    """Pass over everything that was said so far."""
+    os.lseek(fd, 0, os.SEEK_END)
 
 
 def records(fd: int) -> "Iterator[bytes]":

@@ -1,5 +1,6 @@
 """Sysctls and the memory they are judged by, as the kernel has them now."""
 
+import re
 from typing import TYPE_CHECKING
 
 from oomguard.core.commit import KNOBS, Memory
@@ -59,6 +60,16 @@ def parse_meminfo(raw: bytes) -> Memory:
         commit_limit_kib=fields.get(b"CommitLimit", 0),
         committed_kib=fields.get(b"Committed_AS", 0),
     )
+
+
+def observe_kills(procfs: "Procfs") -> int | None:
+    """Read how many processes the OOM killer has killed since boot (/proc/vmstat, since 4.13)."""
+    try:
+        raw = procfs.read("vmstat")
+    except FileNotFoundError:
+        return None
+    found = re.search(rb"^oom_kill (\d+)$", raw, re.MULTILINE)
+    return None if found is None else int(found[1])
 
 
 def meminfo_fields(raw: bytes) -> dict[bytes, int]:

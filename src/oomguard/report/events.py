@@ -31,6 +31,7 @@ POLICY_REJECTED = Event("policy-rejected", "ddaecdecd43c484fa2c995444d24c89a", E
 LIMITED = Event("limited", "454a6ff5a2914e928979fc5b575341c9", WARNING)
 EVENTS_LOST = Event("events-lost", "9f3f9a260d4a45df8da7d3e1b3fe8ff5", NOTICE)
 OUT_OF_MEMORY = Event("out-of-memory", "c51ff7b267694ed4a3bf5e13a51de553", WARNING)
+KILLED = Event("killed", "b2b386293c254b37b71ee887d13d86cc", WARNING)
 
 EVENTS = (
     APPLIED,
@@ -45,6 +46,7 @@ EVENTS = (
     LIMITED,
     EVENTS_LOST,
     OUT_OF_MEMORY,
+    KILLED,
 )
 
 _OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED, "contended": CONTENDED}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.plan import Outcome, SetOomScoreAdj
 from oomguard.report.events import Event, Record, outcome_record
+from oomguard.report.kills import KillReporter
 from oomguard.report.text import because, sentence, subject, target
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Reporter:
         self.recent: deque[str] = deque(maxlen=_RECENT)
         self.changes: Counter[tuple[str, Cause, Result]] = Counter()
         """How many changes of a value came to what, by `target`, cause and result."""
+        self.kills = KillReporter(sink)
         self._folds: dict[tuple[object, ...], _Fold] = {}
 
     def say(self, event: Event, message: str, **fields: str) -> None:
@@ -87,6 +89,7 @@ class Reporter:
 
     def flush(self, now: float) -> None:
         """Write the entries whose time to gather has run out."""
+        self.kills.flush(now)
         for key, fold in list(self._folds.items()):
             if fold.deadline > now:
                 continue
@@ -98,7 +101,9 @@ class Reporter:
 
     def next_flush(self) -> float | None:
         """Return when `flush` has something to do, or None."""
-        return min((fold.deadline for fold in self._folds.values()), default=None)
+        due = [fold.deadline for fold in self._folds.values()]
+        of_kills = self.kills.next_flush()
+        return min(due if of_kills is None else [*due, of_kills], default=None)
 
     def close(self) -> None:
         """Write everything that still gathers."""

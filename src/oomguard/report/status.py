@@ -77,6 +77,10 @@ def _document(status: Status) -> dict[str, Any]:
             for (target, cause, result), count in sorted(reporter.changes.items())
         ],
         "complaints": [complaint._asdict() for complaint in reporter.complaints.values()],
+        "kills": [
+            {"rule": label, "protected": protected, "count": count}
+            for (label, protected), count in sorted(reporter.kills.counts.items())
+        ],
         "contended": list(status.contended),
         "limits": list(status.limits),
         "recent": list(reporter.recent),

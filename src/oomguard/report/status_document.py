@@ -39,6 +39,7 @@ _SHAPE: Document = {
             "tries": int,
         }
     ],
+    "kills": [{"rule": str, "protected": bool, "count": int}],
     "contended": [str],
     "limits": [str],
     "recent": [str],
@@ -60,6 +61,7 @@ def decode_status(raw: bytes, path: str) -> Document:
     try:
         document = json.loads(raw)
         if document["format"] == VERSION:
+            document.setdefault("kills", [])  # an older daemon did not count them
             _must_fit(document, _SHAPE, "")
             return dict(document)
         found = f"format {document['format']!a}"

@@ -1,0 +1,98 @@
+"""The kills of the kernel, as its log tells of them.
+
+The log may be read by a service that may not open it: systemd gives it as standard input (kernel/kmsg.py).
+"""
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.kmsg import parse_record
+from oomguard.core.oom_kill import Context, Kill, parse_context, parse_group, parse_kill
+from oomguard.kernel.kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.daemon.loop import Loop
+
+GATHER_SECONDS = 0.2
+"""What is said is read so much later: a log that is never quiet wakes the daemon five times a second."""
+
+_TIMER = "kernel-log"
+_RECORDS_A_TURN = 512
+_MARKS = (b"Killed process ", b"oom-kill:", b"memory.oom.group")
+
+
+class KillWatch:
+    """Tells of each process that the kernel kills, with what the kernel said of it before."""
+
+    def __init__(self, loop: "Loop", killed: "Callable[[Kill, Context | None], None]") -> None:
+        self._loop = loop
+        self._killed = killed
+        self._fd = -1
+        self._context: Context | None = None
+        self._group = ""
+        self._last_pid = 0
+        loop.define(_TIMER, lambda _: self.read())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a log to read."""
+        return self._fd >= 0
+
+    def open(self) -> str:
+        """Begin with what is said from now on. Return why there is no log, "" if there is."""
+        inherited = inherited_kernel_log()
+        try:
+            fd = open_kernel_log() if inherited is None else inherited
+        except OomguardError as error:
+            return error.message
+        skip_to_end(fd)
+        self._fd = fd
+        self._loop.watch(fd, self._gather)
+        return ""
+
+    def _gather(self) -> None:
+        self._loop.unwatch(self._fd)
+        self._loop.set_after(_TIMER, GATHER_SECONDS)
+
+    def read(self) -> None:
+        """Take what was said up to now."""
+        if not self.is_open:
+            return
+        count = 0
+        for raw in islice(records(self._fd), _RECORDS_A_TURN):
+            count += 1
+            if any(mark in raw for mark in _MARKS):
+                self._take(raw)
+        if count == _RECORDS_A_TURN:
+            self._loop.set_after(_TIMER, 0.0)  # the rest in the next turn
+        elif not self._loop.is_set(_TIMER) and not self._loop.watches(self._fd):
+            self._loop.watch(self._fd, self._gather)
+
+    def _take(self, raw: bytes) -> None:
+        record = parse_record(raw.decode("utf-8", "surrogateescape"))
+        if record is None or not record.is_kernels:
+            return
+        context, group = parse_context(record.text), parse_group(record.text)
+        if context is not None:
+            self._context, self._group = context, ""
+        elif group is not None:
+            self._group = group
+        else:
+            kill = parse_kill(record.text)
+            if kill is not None:
+                self._take_kill(kill)
+
+    def _take_kill(self, kill: Kill) -> None:
+        if self._group and kill.pid == self._last_pid:
+            return  # memory.oom.group prints the first one twice
+        self._last_pid = kill.pid
+        context = self._context
+        if context is not None and context.pid != kill.pid:
+            # Whoever dies with a group does so for the same reason; any other had a report of its own.
+            context = context._replace(pid=kill.pid, task_memcg=self._group) if self._group else None
+        if context is None:
+            self._context, self._group = None, ""
+        self._killed(kill, context)

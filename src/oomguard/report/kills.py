@@ -1,0 +1,140 @@
+"""What is said of the kernel's kills: one entry each, up to a number a second, and exact counts."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.commit import kib
+from oomguard.core.policy import counted
+from oomguard.core.text import printable
+from oomguard.report.events import ERROR, KILLED, Record
+
+if TYPE_CHECKING:
+    from oomguard.core.oom_kill import Context, Kill
+    from oomguard.core.policy import Rule
+    from oomguard.report.journal import Sink
+
+WINDOW_SECONDS = 1.0
+ENTRIES_A_WINDOW = 20
+"""What is killed beyond that is counted and said in one entry: a cgroup may run out again and again."""
+
+RULES_LIMIT = 1000
+"""Rules that are counted by themselves; a policy may be reloaded with new ones for as long as it likes."""
+
+
+class Death(NamedTuple):
+    """A kill, where memory had run out (None: the kernel did not say), and the rule that held the victim."""
+
+    kill: "Kill"
+    context: "Context | None" = None
+    rule: "Rule | None" = None
+
+    @property
+    def was_protected(self) -> bool:
+        """Whether its value was below 0: somebody had meant to spare it."""
+        value = self.kill.oom_score_adj
+        return value is not None and value < 0
+
+
+class KillReporter:
+    """Writes the entries about kills, and keeps their numbers by rule."""
+
+    def __init__(self, sink: "Sink") -> None:
+        self._sink = sink
+        self.counts: Counter[tuple[str, bool]] = Counter()
+        """How many died by the label of their rule, "" for none, and whether they were protected."""
+        self._until = 0.0
+        self._written = 0
+        self._more: Counter[str] = Counter()
+
+    def take(self, death: Death, now: float) -> None:
+        """Take note of a kill at the monotonic time `now`."""
+        label = "" if death.rule is None else death.rule.label
+        key = (label, death.was_protected)
+        self.counts[key if key in self.counts or len(self.counts) < RULES_LIMIT else ("", key[1])] += 1
+        self.flush(now)
+        if now >= self._until:
+            self._until, self._written = now + WINDOW_SECONDS, 0
+        if self._written < ENTRIES_A_WINDOW:
+            self._written += 1
+            self._sink.write(kill_record(death))
+        else:
+            self._more[label] += 1
+
+    def take_unknown(self, count: int, why: str) -> None:
+        """Take note of kills of which nothing but their number is known."""
+        self.counts["", False] += count
+        self._sink.write(
+            Record(
+                KILLED,
+                f"the kernel killed {counted(count, 'process', 'es')}, which one is not known: {why}",
+                {"OOMGUARD_COUNT": str(count)},
+            )
+        )
+
+    def flush(self, now: float) -> None:
+        """Say how many more there were, once their time to gather has run out."""
+        if not self._more or now < self._until:
+            return
+        by_rule = ", ".join(f"{count} of {label or 'no rule'}" for label, count in self._more.most_common(5))
+        count = self._more.total()
+        self._more.clear()
+        self._sink.write(
+            Record(
+                KILLED,
+                f"the kernel killed {counted(count, 'more process', 'es')} in that second: {by_rule}",
+                {"OOMGUARD_COUNT": str(count)},
+            )
+        )
+
+    def next_flush(self) -> float | None:
+        """Return when `flush` has something to do, or None."""
+        return self._until if self._more else None
+
+
+def kill_record(death: Death) -> Record:
+    """Return the entry for a kill."""
+    kill, context, rule = death
+    fields = {"OBJECT_PID": str(kill.pid), "OOMGUARD_COMM": printable(kill.comm)}
+    if kill.oom_score_adj is not None:
+        fields["OOMGUARD_OOM_SCORE_ADJ"] = str(kill.oom_score_adj)
+    if kill.uid is not None:
+        fields["OOMGUARD_UID"] = str(kill.uid)
+    if rule is not None:
+        fields["OOMGUARD_RULE"] = rule.label
+        fields["OOMGUARD_SOURCE"] = rule.source
+    if context is not None:
+        fields["OOMGUARD_CONSTRAINT"] = context.constraint
+        fields["OOMGUARD_MEMCG"] = printable(context.task_memcg)
+        if context.oom_memcg:
+            fields["OOMGUARD_OOM_MEMCG"] = printable(context.oom_memcg)
+    event = KILLED._replace(priority=ERROR) if death.was_protected else KILLED
+    return Record(event, _sentence(death), fields)
+
+
+def _sentence(death: Death) -> str:
+    kill, context, rule = death
+    parts = []
+    if kill.uid is not None:
+        parts.append(f"uid {kill.uid}")
+    if context is not None and context.task_memcg:
+        parts.append(printable(context.task_memcg))
+    if kill.rss_kib is not None:
+        parts.append(f"{kib(kill.rss_kib)} in RAM")
+    value = "" if kill.oom_score_adj is None else f"oom_score_adj {kill.oom_score_adj}"
+    by = "no rule" if rule is None else f"{rule.label}, {rule.source}"
+    parts.append(f"{value}, {by}" if value else by)
+    return f"the kernel killed {printable(kill.comm)}[{kill.pid}] ({'; '.join(parts)}): {_why(death)}"
+
+
+def _why(death: Death) -> str:
+    context = death.context
+    if context is None:
+        is_cgroup = death.kill.message.startswith("Memory cgroup")
+        return "a memory cgroup was at its limit" if is_cgroup else "out of memory"
+    match context.constraint:
+        case "none":
+            return "the host was out of memory"
+        case "memcg":
+            return f"{printable(context.oom_memcg)} was at its limit"
+        case "cpuset" | "memory-policy":
+            return f"memory nodes {context.nodemask or context.mems_allowed} were out of memory"

@@ -1,0 +1,104 @@
+"""What is said of kills: a sentence and fields each, and exact counts however many there are."""
+
+from oomguard.core.oom_kill import Context, Kill
+from oomguard.core.policy import Rule, Terms, Value
+from oomguard.report.events import ERROR, WARNING, Record
+from oomguard.report.kills import ENTRIES_A_WINDOW, Death, KillReporter, kill_record
+
+RULE = Rule(3, (b"postgres",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
+KILL = Kill(356, "postgres", "Out of memory", 26, -900, 500000, 400000, 2048, 0, 844)
+GLOBAL = Context("none", 356, "postgres", 26, task_memcg="/system.slice/postgresql.service")
+
+
+class Sink:
+    """Keeps what is written."""
+
+    lost = 0
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def write(self, record: Record) -> None:
+        """Keep it."""
+        self.records.append(record)
+
+
+def test_kill_is_one_sentence_with_its_facts_as_fields() -> None:
+    """Who, whose, where, how much, at which value, by which rule, and what was out."""
+    record = kill_record(Death(KILL, GLOBAL, RULE))
+    assert record.message == (
+        "the kernel killed postgres[356] (uid 26; /system.slice/postgresql.service; 392.6 MiB in RAM; "
+        "oom_score_adj -900, name=postgres, /etc/oomguard.yaml:12): the host was out of memory"
+    )
+    assert record.fields == {
+        "OBJECT_PID": "356",
+        "OOMGUARD_COMM": "postgres",
+        "OOMGUARD_OOM_SCORE_ADJ": "-900",
+        "OOMGUARD_UID": "26",
+        "OOMGUARD_RULE": "name=postgres",
+        "OOMGUARD_SOURCE": "/etc/oomguard.yaml:12",
+        "OOMGUARD_CONSTRAINT": "none",
+        "OOMGUARD_MEMCG": "/system.slice/postgresql.service",
+    }
+
+
+def test_death_of_the_protected_is_worse() -> None:
+    """Somebody had meant to spare it."""
+    assert kill_record(Death(KILL)).event.priority == ERROR
+    assert kill_record(Death(KILL._replace(oom_score_adj=0))).event.priority == WARNING
+
+
+def test_cgroup_and_nodes_are_named() -> None:
+    """What was out is not always the host."""
+    memcg = Context("memcg", 356, "a", 0, "/app", "/app/b")
+    assert kill_record(Death(KILL, memcg)).message.endswith(": /app was at its limit")
+    assert kill_record(Death(KILL, memcg)).fields["OOMGUARD_OOM_MEMCG"] == "/app"
+    cpuset = Context("cpuset", 356, "a", 0, mems_allowed="1")
+    assert kill_record(Death(KILL, cpuset)).message.endswith(": memory nodes 1 were out of memory")
+    in_short = KILL._replace(message="Memory cgroup out of memory")
+    assert kill_record(Death(in_short)).message.endswith(": a memory cgroup was at its limit")
+
+
+def test_names_are_made_printable() -> None:
+    """The dead chose theirs."""
+    record = kill_record(Death(KILL._replace(comm="a\n\x1b[31mb"), GLOBAL._replace(task_memcg="/\n")))
+    assert record.message.isprintable()
+    assert all(text.isprintable() for text in record.fields.values())
+
+
+def test_hundreds_in_a_second_are_counted_exactly() -> None:
+    """The first ones each for itself, the rest in one entry with its number."""
+    sink = Sink()
+    reporter = KillReporter(sink)
+    for number in range(500):
+        reporter.take(Death(KILL._replace(pid=number), GLOBAL, RULE if number % 2 else None), 10.0)
+    assert len(sink.records) == ENTRIES_A_WINDOW
+    assert reporter.next_flush() == 11.0
+    reporter.flush(10.5)
+    assert len(sink.records) == ENTRIES_A_WINDOW
+    reporter.flush(11.0)
+    assert sink.records[-1].fields == {"OOMGUARD_COUNT": "480"}
+    assert "240 of name=postgres" in sink.records[-1].message
+    assert "240 of no rule" in sink.records[-1].message
+    assert reporter.counts == {("name=postgres", True): 250, ("", True): 250}
+    assert reporter.next_flush() is None
+
+
+def test_next_second_is_told_one_by_one_again() -> None:
+    """And what gathered before it is said first."""
+    sink = Sink()
+    reporter = KillReporter(sink)
+    for _ in range(ENTRIES_A_WINDOW + 3):
+        reporter.take(Death(KILL), 10.0)
+    reporter.take(Death(KILL), 11.5)
+    assert sink.records[-2].fields == {"OOMGUARD_COUNT": "3"}
+    assert sink.records[-1].fields["OBJECT_PID"] == "356"
+
+
+def test_kills_that_are_only_counted_say_so() -> None:
+    """Where the log cannot be read there is a number, and the reason."""
+    sink = Sink()
+    reporter = KillReporter(sink)
+    reporter.take_unknown(2, "/dev/kmsg cannot be opened")
+    assert "killed 2 processes, which one is not known: /dev/kmsg" in sink.records[0].message
+    assert reporter.counts == {("", False): 2}
