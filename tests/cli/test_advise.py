@@ -14,7 +14,7 @@ from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
 from running import running, wait_until
 
-Advise = Callable[[], tuple[int, str, str]]
+Advise = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def advise(
     proc.process(Process(Identity(8, 1), b"redis-server"), kernel_thread=True)
     argv = ["oomguard", "advise", "--proc", str(proc.root), "--state-dir", str(tmp_path / "state")]
 
-    def call() -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", argv)
+    def call(*more: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [*argv, *more])
         code = main()
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -45,6 +45,30 @@ def test_without_a_daemon_no_limit_is_proposed(advise: Advise, tmp_path: Path) -
     file = tmp_path / "advised.yaml"
     file.write_text(out)
     assert next(rule.label for rule in load(str(file)).policy.rules).startswith("name=postgres user=")
+
+
+def test_as_json_each_finding_has_its_reason_and_sources(advise: Advise) -> None:
+    """What is not proposed has no value, and says why; the policy is the same."""
+    text = advise()[1]
+    code, out, _ = advise("--json")
+    document = json.loads(out)
+    assert code == 0
+    assert document["format"] == 1
+    assert document["policy"] == text
+    assert document["host"]["committed_peak_bytes"] is None
+    assert document["host"]["total_bytes"] > 0
+    found = {one["target"]: one for one in document["findings"]}
+    assert found["kernel.panic"]["value"] == 10
+    assert found["kernel.panic"]["sources"] == []
+    mode = found["vm.overcommit_memory"]
+    assert mode["value"] is None
+    assert "no daemon has seen its peak" in mode["reason"]
+    assert mode["sources"] == ["PostgreSQL: manual, 19.4.4 Linux Memory Overcommit"]
+    rule = found["oom_score_adj"]
+    assert rule["value"] == {"at_most": -900}
+    assert rule["conditions"]["name"] == ["postgres"]
+    assert rule["scope"] == "main"
+    assert all(one.keys() == mode.keys() for one in document["findings"])
 
 
 def test_a_damaged_status_file_is_said_and_passed_over(advise: Advise, tmp_path: Path) -> None:

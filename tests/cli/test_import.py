@@ -1,5 +1,6 @@
 """`oomguard import` as it is called."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -25,6 +26,60 @@ def test_what_is_printed_passes_check(
     file.write_text(out)
     assert len(load(str(file)).policy.rules) == 1
     assert "1 rule, 1 note" in err
+
+
+def test_as_json_it_says_where_each_rule_and_what_was_left_out_stood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the same policy, and nothing on stderr."""
+    rules = tmp_path / "x.rules"
+    rules.write_text(
+        '{"name": "a", "oom_score_adj": 5}\n{"name": "b", "oom_score_adj": 5}\n{"name": "c", "type": "T"}\n'
+    )
+    assert call(monkeypatch, "ananicy", str(rules)) == 0
+    text = capsys.readouterr().out
+    assert call(monkeypatch, "ananicy", "--json", str(rules)) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert json.loads(out) == {
+        "format": 1,
+        "tool": "ananicy",
+        "rules": [
+            {
+                "conditions": {"name": ["a", "b"]},
+                "scope": "all",
+                "oom_score_adj": 5,
+                "reason": "oom_score_adj",
+                "file": str(rules),
+                "line": 1,
+                "last_line": 2,
+            }
+        ],
+        "left_out": [
+            {
+                "what": "c",
+                "why": "there is no type 'T' in these files",
+                "file": str(rules),
+                "line": 3,
+                "last_line": 3,
+            }
+        ],
+        "policy": text,
+    }
+
+
+def test_arguments_are_of_no_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bounds are written as a policy has them; what is refused is left out with the reason."""
+    assert call(monkeypatch, "earlyoom", "--json", "--", "--prefer", "^chrom", "--avoid", "^a/b$") == 0
+    document = json.loads(capsys.readouterr().out)
+    (rule,) = document["rules"]
+    assert (rule["oom_score_adj"], rule["file"], rule["line"]) == ({"at_least": 300}, None, None)
+    (left_out,) = document["left_out"]
+    assert left_out["what"] == "name a/b"
+    assert "holds no '/'" in left_out["why"]
+    assert left_out["file"] is None
 
 
 @pytest.mark.parametrize(

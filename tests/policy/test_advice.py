@@ -7,7 +7,7 @@ import pytest
 from oomguard.core.commit import Memory
 from oomguard.core.policy import Policy, Value
 from oomguard.policy.advice import Facts, Peak, Running, advise
-from oomguard.policy.draft import render_valid
+from oomguard.policy.draft import render, valid
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
 
@@ -43,7 +43,7 @@ def host(
 
 def proposed(facts: Facts) -> tuple[Policy, dict[str, int], str]:
     """Return the policy that is proposed, its sysctls, and its text on one line without marks."""
-    text = render_valid(advise(facts))
+    text = render(valid(advise(facts)))
     policy = parse(Sources((Source("draft", text.encode()),))).policy
     plain = " ".join(line.strip().lstrip("# ") for line in text.splitlines())
     return policy, {one.name: one.value for one in policy.sysctls}, plain

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomguard.core.policy import Policy
-from oomguard.policy.draft import Draft, DraftRule, render_valid
+from oomguard.policy.draft import Draft, DraftRule, Place, render, valid
 from oomguard.policy.importers import ananicy, earlyoom, nohang, systemd
 from oomguard.policy.importers.files import ForeignError
 from oomguard.policy.importers.pattern import globs, literal
@@ -20,7 +20,7 @@ from oomguard.policy.source import Source, Sources
 
 def policy(draft: Draft) -> tuple[Policy, str]:
     """Return the policy that a draft makes, and its text."""
-    text = render_valid(draft)
+    text = render(valid(draft))
     return parse(Sources((Source("draft", text.encode()),))).policy, text
 
 
@@ -93,7 +93,7 @@ def test_a_literal_matches_itself_alone(text: str) -> None:
 def test_whatever_is_drafted_the_text_is_a_valid_policy(names: list[str], reason: str, value: int) -> None:
     """Names that no process can have become notes; no comment breaks out of its line."""
     items: list[str | int] = [*names]
-    found, text = policy(Draft("t", rules=(DraftRule({"name": items}, value, reason, "f:1"),)))
+    found, text = policy(Draft("t", rules=(DraftRule({"name": items}, value, reason, Place("f", 1)),)))
     kept = {name.decode() for rule in found.rules for name in rule.names}
     assert kept <= set(names)
     assert kept == set(names) or "# Left out:" in text
@@ -113,7 +113,7 @@ def test_earlyoom_arguments_become_rules_and_notes() -> None:
         ("name=chrom*", "at_least 300"),
         ("name=earlyoom", "at_most -100"),
     ]
-    assert [note.split(": ")[1] for note in draft.notes] == ["-m 5,3", "-r 3600", "-g", "--avoid '^a+$'"]
+    assert [note.what for note in draft.notes] == ["-m 5,3", "-r 3600", "-g", "--avoid '^a+$'"]
 
 
 def test_earlyoom_arguments_are_found_in_debians_file_and_in_units(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_earlyoom_arguments_are_found_in_debians_file_and_in_units(tmp_path: Pat
         ("name=init|X", "at_most -300"),
         ("name=Web Content", "at_least 300"),
     ]
-    assert f"{default}:2: -r 60" in render_valid(earlyoom.import_files([str(default)]))
+    assert f"{default}:2: -r 60" in render(valid(earlyoom.import_files([str(default)])))
     unit = tmp_path / "earlyoom.service"
     unit.write_text("[Service]\nExecStart=/usr/bin/earlyoom $EARLYOOM_ARGS --ignore '^sway$'\n")
     assert rules(earlyoom.import_files([str(unit)])) == [("name=sway", "at_most -999")]
@@ -190,7 +190,7 @@ def test_nohang_patterns_become_rules_by_what_they_look_at(tmp_path: Path) -> No
         ("cmdline=--type=renderer", "at_least 1000"),
         ("user=0", "at_most -100"),
     ]
-    text = " ".join(line.lstrip("# ") for line in render_valid(draft).splitlines())
+    text = " ".join(line.lstrip("# ") for line in render(valid(draft)).splitlines())
     for number, why in {
         9: "only whole uids",
         10: "no condition looks at that",
@@ -237,14 +237,14 @@ def test_ananicy_values_come_direct_and_through_types(tmp_path: Path) -> None:
     (tmp_path / "z.rules").write_text('{"name": "twice", "oom_score_adj": 100}\n')
     draft = ananicy.import_files([str(tmp_path)])
     assert rules(draft) == [("name=indexer|odd[[]1]", "900"), ("name=dear", "0"), ("name=twice", "100")]
-    text = " ".join(line.lstrip("# ") for line in render_valid(draft).splitlines())
+    text = " ".join(line.lstrip("# ") for line in render(valid(draft)).splitlines())
     for note in (
         "a.rules:6: java: `cmdlines`",
         "a.rules:7: lost: there is no type 'None'",
-        "a.rules:8: oom_score_adj must be from -1000 to 1000, got 5000",
+        "a.rules:8: oom_score_adj: must be from -1000 to 1000, got 5000",
         "a.rules:9: name a/b: a process name holds no '/'",
         "2 rules that set no oom_score_adj",
-        "1 rule that a later one of the same name overrides",
+        "1 rule: a later one of the same name overrides it",
     ):
         assert note in text, note
     assert "type BG, 00-types.types:3" in text
@@ -292,7 +292,7 @@ def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
     draft = systemd.import_files([str(etc), str(lib)])
     assert rules(draft) == [("unit=batch.service", "at_least 700"), ("unit=db@*.service", "at_most -800")]
     assert [rule.terms.scope for rule in policy(draft)[0].rules] == ["all", "main"]
-    assert sorted(note.rpartition("/")[2].partition(": ")[0] for note in draft.notes) == [
+    assert sorted(str(note.origin).rpartition("/")[2] for note in draft.notes) == [
         "logind.service:2",
         "system.conf:2",
         "wrong.service:2",

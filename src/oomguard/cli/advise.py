@@ -13,7 +13,9 @@ from oomguard.core.trust import is_system_uid
 from oomguard.kernel.procfs import GONE, HIDDEN, Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.policy.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
-from oomguard.policy.draft import render_valid
+from oomguard.policy.draft import render, valid
+from oomguard.policy.draft_document import FORMAT, findings_document
+from oomguard.report.document import print_json
 from oomguard.report.status_document import StatusError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ _SYSCTLS = (*KNOBS, PANIC_ON_OOM, PANIC, MAPS)
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Print the policy."""
+    """Print the policy, or its findings as JSON."""
     procfs = Procfs(options.proc)
     memory = observe_memory(procfs)
     if memory is None:
@@ -34,8 +36,25 @@ def run(options: "argparse.Namespace") -> int:
         )
     sysctls = {name: value for name in _SYSCTLS if (value := read_sysctl(procfs, name)) is not None}
     facts = Facts(memory, sysctls, tuple(_running(procfs)), _peak(options.state_dir, procfs))
-    sys.stdout.write(render_valid(advise(facts)))
+    draft = valid(advise(facts))
+    if options.json:
+        print_json({"format": FORMAT, "host": _host(facts), **findings_document(draft)})
+    else:
+        sys.stdout.write(render(draft))
     return 0
+
+
+def _host(facts: Facts) -> dict[str, int | None]:
+    """Return the figures that the findings go by."""
+    memory, peak = facts.memory, facts.peak
+    return {
+        "total_bytes": memory.total_kib * 1024,
+        "swap_bytes": memory.swap_total_kib * 1024,
+        "huge_page_bytes": memory.hugetlb_kib * 1024,
+        "committed_bytes": memory.committed_kib * 1024,
+        "committed_peak_bytes": None if peak is None else peak.committed_kib * 1024,
+        "peak_seconds": None if peak is None else int(peak.seconds),
+    }
 
 
 def _peak(state_dir: str, procfs: Procfs) -> Peak | None:

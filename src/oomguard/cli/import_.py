@@ -5,15 +5,17 @@ import sys
 from typing import TYPE_CHECKING
 
 from oomguard.core.policy import counted
-from oomguard.policy.draft import render_valid
+from oomguard.policy.draft import render, valid
+from oomguard.policy.draft_document import FORMAT, import_document
 from oomguard.policy.importers.files import ForeignError
+from oomguard.report.document import print_json
 
 if TYPE_CHECKING:
     import argparse
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Print the policy on stdout; say on stderr how much of it there is."""
+    """Print the policy on stdout, and say on stderr how much of it there is; or print JSON."""
     module = importlib.import_module(f"oomguard.policy.importers.{options.tool}")
     arguments = [word for word in options.source if word.startswith("-")]
     if options.tool == "earlyoom" and arguments:
@@ -22,11 +24,14 @@ def run(options: "argparse.Namespace") -> int:
         raise ForeignError(f"{options.tool} is read from files; {arguments[0]} is none")
     else:
         draft = module.import_files(options.source)
-    text = render_valid(draft)
-    sys.stdout.write(text)
-    left_out = counted(text.count("\n# - "), "note")
+    draft = valid(draft)
+    if options.json:
+        print_json({"format": FORMAT, "tool": options.tool, **import_document(draft)})
+        return 0
+    sys.stdout.write(render(draft))
+    rules, notes = counted(len(draft.rules), "rule"), counted(len(draft.notes), "note")
     print(
-        f"oomguard: {counted(text.count('  - '), 'rule')}, {left_out} on what was left out; "
+        f"oomguard: {rules}, {notes} on what was left out; "
         "look at them, then: oomguard check --policy FILE && oomguard plan --policy FILE",
         file=sys.stderr,
     )

@@ -177,6 +177,7 @@ examples:
   oomguard import earlyoom -- --avoid '^(sshd|Xorg)$' --prefer '^chrome$'
   oomguard import systemd /etc/systemd/system > units.yaml
   oomguard import ananicy ./rules
+  oomguard import nohang --json                  for programs: docs/import.md
 
 exit codes: 0 done, 2 it cannot be read
 """
@@ -396,7 +397,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="processes to show, 0 for all (default: 10, all with --json)",
     )
     postmortem.add_argument("--json", action="store_true", help="print JSON for programs")
-    imported = verb("import", "print as a policy what another tool is told", detail=_IMPORT)
+    imported = verb("import", "print as a policy what another tool is told", as_json, detail=_IMPORT)
     imported.add_argument("tool", metavar="TOOL", choices=IMPORTERS, help=f"one of {', '.join(IMPORTERS)}")
     imported.add_argument(
         "source",
@@ -433,6 +434,7 @@ def build_parser() -> argparse.ArgumentParser:
         "propose a policy from the figures and programs of this host",
         state,
         proc,
+        as_json,
         detail=_ADVISE,
     )
     verb("schema", "print the JSON Schema of the policy, for editors", detail=_SCHEMA)
@@ -485,9 +487,17 @@ def _joined(arguments: list[str]) -> list[str]:
     return joined
 
 
+def _option_first(arguments: list[str]) -> list[str]:
+    """Return `import TOOL --json SOURCE` with the option first: not every argparse takes it there."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if arguments[:1] != ["import"] or "--json" not in arguments[:end]:
+        return arguments
+    return ["import", "--json", *(word for word in arguments[1:end] if word != "--json"), *arguments[end:]]
+
+
 def run_verb(arguments: list[str]) -> int:
     """Parse the command line, run its verb and return the exit code."""
-    options = build_parser().parse_args(_joined(arguments))
+    options = build_parser().parse_args(_option_first(_joined(arguments)))
     # Each verb imports what it needs: `check` no tables, `plan` no daemon.
     name = "import_" if options.verb == "import" else options.verb  # the one that is a keyword
     module = importlib.import_module(f"oomguard.cli.{name}")

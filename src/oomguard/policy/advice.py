@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.commit import KBYTES, MODE, RATIO, STRICT, Memory, commit_limit_kib, kib, usable_limit_kib
 from oomguard.core.text import span
-from oomguard.policy.draft import Draft, DraftRule, DraftSetting
+from oomguard.policy.draft import Draft, DraftRule, DraftSetting, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from oomguard.policy.draft import Value
 
@@ -60,43 +60,52 @@ class Software(NamedTuple):
     names: tuple[str, ...]
     wants: "Mapping[str, int]"
     because: str
+    source: str
     argument: str = ""
     """Part of the command line, where the name does not tell."""
 
 
 KUBELET = {MODE: 1, PANIC_ON_OOM: 0, PANIC: 10}
 """What kubelet sets (pkg/kubelet/cm/container_manager_linux.go: setupKernelTunables)."""
-_KUBELET_WHY = (
-    "sets this at its start, and with protectKernelDefaults refuses to start with another value "
-    "(pkg/kubelet/cm/container_manager_linux.go)"
-)
+_MAPS_WHY = "refuses to start in production with less"
+_MAPS_SOURCE = "bootstrap checks, maximum map count"
 
 SOFTWARE = (
     Software(
         "Redis",
         ("redis-server", "valkey-server", "keydb-server"),
         {MODE: 1},
-        "saves by fork, which promises its memory a second time; it warns of any other mode (src/syscheck.c)",
+        "saves by fork, which promises its memory a second time; it warns of any other mode",
+        "src/syscheck.c",
     ),
     Software(
         "PostgreSQL",
         ("postgres", "postmaster"),
         {MODE: 2},
-        "rather gets an error than the OOM killer (manual, 19.4.4 Linux Memory Overcommit)",
+        "rather gets an error than the OOM killer",
+        "manual, 19.4.4 Linux Memory Overcommit",
     ),
-    Software("Kubernetes", ("kubelet", "k3s", "k3s-server", "k3s-agent", "rke2"), KUBELET, _KUBELET_WHY),
+    Software(
+        "Kubernetes",
+        ("kubelet", "k3s", "k3s-server", "k3s-agent", "rke2"),
+        KUBELET,
+        "sets this at its start, and with protectKernelDefaults refuses to start with another value",
+        "pkg/kubelet/cm/container_manager_linux.go",
+    ),
     Software(
         "Elasticsearch",
         ("java",),
         {MAPS: 262144},
-        "refuses to start in production with less (bootstrap checks, maximum map count)",
+        _MAPS_WHY,
+        _MAPS_SOURCE,
         argument="org.elasticsearch.",
     ),
     Software(
         "OpenSearch",
         ("java",),
         {MAPS: 262144},
-        "refuses to start in production with less (bootstrap checks, maximum map count)",
+        _MAPS_WHY,
+        _MAPS_SOURCE,
         argument="org.opensearch.",
     ),
 )
@@ -173,7 +182,7 @@ def advise(facts: Facts) -> Draft:
     """Return what speaks for itself on this host."""
     here = [one for one in SOFTWARE if _runs(one, facts)]
     settings: list[DraftSetting] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     for found in (*_overcommit(facts, here), *_panic(facts, here), *_maps(facts, here)):
         if isinstance(found, DraftSetting):
             settings.append(found)
@@ -207,26 +216,31 @@ def _title(facts: Facts, here: "Sequence[Software]") -> str:
 # How much may be promised
 
 
-def _overcommit(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | str]":
+def _overcommit(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
     wishes = _wishes(MODE, here)
     now = facts.sysctls.get(MODE)
     if not wishes:
-        yield (
-            "vm.overcommit_memory: nothing that runs here is known to want another mode than it has"
-            f"{'' if now is None else f', {now}'}; what is right depends on what this host is for"
+        yield Note(
+            MODE,
+            "nothing that runs here is known to want another mode than it has"
+            f"{'' if now is None else f', {now}'}; what is right depends on what this host is for",
         )
         return
     if len(wishes) > 1:
-        yield f"vm.overcommit_memory: {_conflict(wishes)}. One host cannot please both: move one, or choose"
+        yield Note(
+            MODE,
+            f"{_conflict(wishes)}. One host cannot please both: move one, or choose",
+            sources=_sources(one for by in wishes.values() for one in by),
+        )
         return
     (mode, by), *_ = wishes.items()
     if mode != STRICT:
-        yield DraftSetting(MODE, mode, _why(by))
+        yield DraftSetting(MODE, mode, _why(by), _sources(by))
         return
     yield from _strict(facts, by)
 
 
-def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | str]":
+def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
     """Yield mode 2 and a ratio under which everything promised so far would have been granted."""
     peak = facts.peak
     if peak is None or peak.seconds < _DAY_SECONDS:
@@ -235,23 +249,25 @@ def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | 
             if peak is None
             else f"its peak is known for {span(peak.seconds)} only"
         )
-        yield (
-            f"vm.overcommit_memory: {_why(by)}, so 2; but {kib(facts.memory.committed_kib)} is what is "
-            f"promised now, and {seen}. Too low a limit fails every allocation: let `oomguard run` look for "
-            "a day, and ask again"
+        yield Note(
+            MODE,
+            f"{_why(by)}, so 2; but {kib(facts.memory.committed_kib)} is what is promised now, and {seen}. "
+            "Too low a limit fails every allocation: let `oomguard run` look for a day, and ask again",
+            sources=_sources(by),
         )
         return
     needed = max(peak.committed_kib, facts.memory.committed_kib) * (100 + _HEADROOM_PERCENT) // 100
     ratio = next((one for one in _RATIOS if _usable(facts, one) >= needed), None)
     if ratio is None:
         most = commit_limit_kib(facts.memory, {RATIO: _RATIOS[-1]})
-        yield (
-            f"vm.overcommit_memory: {_why(by)}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % "
-            f"over the peak), and {_RATIOS[-1]} % of RAM and the swap are {kib(most)}. Add swap, or "
-            "promise less"
+        yield Note(
+            MODE,
+            f"{_why(by)}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % over the peak), and "
+            f"{_RATIOS[-1]} % of RAM and the swap are {kib(most)}. Add swap, or promise less",
+            sources=_sources(by),
         )
         return
-    yield DraftSetting(MODE, STRICT, _why(by))
+    yield DraftSetting(MODE, STRICT, _why(by), _sources(by))
     limit = commit_limit_kib(facts.memory, {RATIO: ratio})
     yield DraftSetting(
         RATIO,
@@ -268,22 +284,22 @@ def _usable(facts: Facts, ratio: int) -> int:
 # What happens when it runs out
 
 
-def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | str]":
+def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
     for name, as_it_is in ((PANIC_ON_OOM, _panic_on_oom), (PANIC, _reboot)):
         now = facts.sysctls.get(name)
         wish = next(iter(_wishes(name, here).items()), None)
         if now is None:
-            yield f"{name}: cannot be read here"
+            yield Note(name, "cannot be read here")
         elif wish is not None:
-            yield DraftSetting(name, wish[0], _why(wish[1]))
+            yield DraftSetting(name, wish[0], _why(wish[1]), _sources(wish[1]))
         else:
             yield as_it_is(now, facts)
 
 
-def _panic_on_oom(now: int, _: Facts) -> DraftSetting | str:
+def _panic_on_oom(now: int, _: Facts) -> DraftSetting | Note:
     if now == 0:
         return DraftSetting(PANIC_ON_OOM, 0, "as it is: the kernel kills, and the rules below say whom")
-    return f"{PANIC_ON_OOM}: is {now}, which somebody chose: the kernel panics, and no rule counts"
+    return Note(PANIC_ON_OOM, f"is {now}, which somebody chose: the kernel panics, and no rule counts")
 
 
 def _reboot(now: int, facts: Facts) -> DraftSetting:
@@ -299,14 +315,15 @@ def _maps(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
     now = facts.sysctls.get(MAPS)
     for value, by in wishes.items():
         if now is not None and now < value:
-            yield DraftSetting(MAPS, value, f"is {now}; {_why(by)}")
+            yield DraftSetting(MAPS, value, f"is {now}; {_why(by)}", _sources(by))
 
 
-def _java(facts: Facts) -> "Iterator[str]":
+def _java(facts: Facts) -> "Iterator[Note]":
     if any(one.name == "java" for one in facts.running):
-        yield (
-            "java: a JVM reserves its largest heap at once and is charged for what it commits; under "
-            "overcommit_memory 2 give -Xms and -Xmx what fits, and expect OutOfMemoryError instead of a kill"
+        yield Note(
+            "java",
+            "a JVM reserves its largest heap at once and is charged for what it commits; under "
+            "overcommit_memory 2 give -Xms and -Xmx what fits, and expect OutOfMemoryError instead of a kill",
         )
 
 
@@ -319,7 +336,11 @@ def _wishes(name: str, here: "Sequence[Software]") -> dict[int, list[Software]]:
 
 
 def _why(by: "Sequence[Software]") -> str:
-    return "; ".join(f"{one.title} {one.because}" for one in by)
+    return "; ".join(f"{one.title} {one.because} ({one.source})" for one in by)
+
+
+def _sources(by: "Iterable[Software]") -> tuple[str, ...]:
+    return tuple(f"{one.title}: {one.source}" for one in by)
 
 
 def _conflict(wishes: "Mapping[int, Sequence[Software]]") -> str:

@@ -17,35 +17,62 @@ _WIDTH = 100
 _PATH = re.compile(r"rules\[(\d+)\](?:\.(\w+)(?:\[(\d+)\])?)?")
 
 Value = int | str
-"""An exact value, or `at_most N`, `at_least N`."""
+"""An exact value, or `at_most N`, `at_least N`, `keep`."""
+
+
+class Place(NamedTuple):
+    """Where something was read: a file, "" for the command line; its first and last line, 0 for all of it."""
+
+    file: str
+    line: int = 0
+    last_line: int = 0
+
+    def __str__(self) -> str:
+        """Return `file:line`, or `file:line-line`."""
+        lines = f":{self.line}" if self.line else ""
+        last = f"-{self.last_line}" if self.last_line > self.line else ""
+        return f"{self.file or 'command line'}{lines}{last}"
 
 
 class DraftRule(NamedTuple):
-    """A rule to be: its conditions in order, its value, and why. `origin` is its source, `file:line`."""
+    """A rule to be: its conditions in order, its value, why, and where that was read."""
 
     conditions: dict[str, list[str | int]]
     value: Value
     reason: str
-    origin: str = ""
+    origin: Place | None = None
     scope: str = "all"
-    has_containers: bool = False
 
 
 class DraftSetting(NamedTuple):
-    """A sysctl to be, by its full name."""
+    """A sysctl to be, by its full name. `sources` say who asks for it, and where that is written."""
 
     name: str
     value: int
     reason: str
+    sources: tuple[str, ...] = ()
+
+
+class Note(NamedTuple):
+    """What was left out, why, where it was read, and who asks for it."""
+
+    what: str
+    why: str
+    origin: Place | None = None
+    sources: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return `file:line: what: why`."""
+        return ": ".join(str(part) for part in (self.origin, self.what, self.why) if part)
 
 
 class Draft(NamedTuple):
-    """A policy to be. `notes` stand at its end: what was left out, and where it was found."""
+    """A policy to be. `notes` stand at its end."""
 
     title: str
     settings: tuple[DraftSetting, ...] = ()
     rules: tuple[DraftRule, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def toward(number: int) -> Value:
@@ -54,37 +81,37 @@ def toward(number: int) -> Value:
     return f"at_least {value}" if value > 0 else f"at_most {value}"
 
 
-def render_valid(draft: Draft) -> str:
-    """Return the draft as the text of a policy that is valid."""
+def bound(value: Value) -> tuple[str, int]:
+    """Return `("at_most", N)` or `("at_least", N)`, `("", 0)` for a value that is none of the two."""
+    kind, _, number = str(value).partition(" ")
+    return (kind, int(number)) if number else ("", 0)
+
+
+def valid(draft: Draft) -> Draft:
+    """Return the draft without what the language refuses, which is noted instead."""
     while True:
-        text = render(draft)
         try:
-            parse(Sources((Source("draft", text.encode()),)))
+            parse(Sources((Source("draft", render(draft).encode()),)))
         except PolicyError as error:
-            found = [match for fault in error.faults if (match := _PATH.match(fault.path))]
-            if not found:
+            found = ((_PATH.match(fault.path), fault.message) for fault in error.faults)
+            refused = {(int(at[1]), at[2] or "", int(at[3] or 0)): message for at, message in found if at}
+            if not refused:
                 raise
-            messages = {
-                match[0]: fault.message for fault in error.faults if (match := _PATH.match(fault.path))
-            }
-            draft = _without(draft, messages)
+            draft = _without(draft, refused)
         else:
-            return text
+            return draft
 
 
-def _without(draft: Draft, messages: dict[str, str]) -> Draft:
+def _without(draft: Draft, refused: dict[tuple[int, str, int], str]) -> Draft:
     """Return the draft without what was refused: an item of a list, or else the rule."""
     rules, notes = [], list(draft.notes)
     for number, rule in enumerate(draft.rules):
         conditions = {key: list(items) for key, items in rule.conditions.items()}
-        for path, message in messages.items():
-            match = _PATH.fullmatch(path)
-            if match is None or int(match[1]) != number:
+        for (of, key, at), message in refused.items():
+            if of != number:
                 continue
-            items = conditions.get(match[2] or "", [])
-            at = int(match[3]) if match[3] else 0
-            what = f"{match[2]} {items[at]}" if at < len(items) else "this rule"
-            notes.append(f"{rule.origin}: {what}: {message}")
+            items = conditions.get(key, [])
+            notes.append(Note(f"{key} {items[at]}" if at < len(items) else "this rule", message, rule.origin))
             if at < len(items):
                 items[at] = ""
             else:
@@ -111,7 +138,7 @@ def render(draft: Draft) -> str:
     if draft.notes:
         lines += ["", "# Left out:", "#"]
         for note in draft.notes:
-            lines += _comment(note, "", "# - ", "#   ")
+            lines += _comment(str(note), "", "# - ", "#   ")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -121,10 +148,8 @@ def _rule(rule: DraftRule) -> list[str]:
     body = [f"{key}: {_list(items)}" for key, items in rule.conditions.items()]
     if rule.scope != "all":
         body.append(f"scope: {rule.scope}")
-    if rule.has_containers:
-        body.append("containers: true")
-    bound = str(rule.value).split(" ")
-    body.append(f"oom_score_adj: {rule.value if len(bound) == 1 else '{' + ': '.join(bound) + '}'}")
+    kind, number = bound(rule.value)
+    body.append(f"oom_score_adj: {f'{{{kind}: {number}}}' if kind else rule.value}")
     return [*lines, *(f"{'  - ' if number == 0 else '    '}{line}" for number, line in enumerate(body))]
 
 

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, counted
-from oomguard.policy.draft import Draft, DraftRule
+from oomguard.policy.draft import Draft, DraftRule, Note, Place
 from oomguard.policy.importers.files import ForeignError, files_below, read_lines
 from oomguard.policy.importers.pattern import literal
 
@@ -23,8 +23,7 @@ _OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
 
 
 class _Object(NamedTuple):
-    place: str
-    file: str
+    place: Place
     said: dict[str, Any]
 
 
@@ -33,59 +32,57 @@ def import_files(paths: "Sequence[str]") -> Draft:
     files = [file for path in paths or [DEFAULT] for file in files_below(path, (".rules", ".types"))]
     if not files:
         raise ForeignError(f"{', '.join(paths or [DEFAULT])}: holds no .rules and no .types")
-    notes: list[str] = []
-    types: dict[str, tuple[int | None, str]] = {}
+    notes: list[Note] = []
+    types: dict[str, tuple[int | None, Place]] = {}
     for one in _objects([file for file in files if file.endswith(".types")]):
         name = one.said.get("type")
         if isinstance(name, str):
             types[name] = (_value(one, notes), one.place)
         else:
-            notes.append(f"{one.place}: a type without its name")
+            notes.append(Note("a type", "has no name", one.place))
     named: dict[str, tuple[_Object, int, str]] = {}
     indifferent = overridden = 0
     for one in _objects([file for file in files if not file.endswith(".types")]):
         name = one.said.get("name")
         if not isinstance(name, str) or not name:
-            notes.append(f"{one.place}: a rule without a name")
+            notes.append(Note("a rule", "has no name", one.place))
             continue
         value, by = _value(one, notes), ""
         kind = one.said.get("type")
         if value is None and "oom_score_adj" not in one.said and kind is not None:
             if kind not in types:
-                notes.append(f"{one.place}: {name}: there is no type {kind!r} in these files")
+                notes.append(Note(name, f"there is no type {kind!r} in these files", one.place))
                 continue
             value, place = types[kind]
-            by = f"type {kind}, {os.path.basename(place)}"
+            by = f"type {kind}, {os.path.basename(str(place))}"
         if value is None:
             indifferent += 1
             continue
         if "cmdlines" in one.said:
-            notes.append(f"{one.place}: {name}: `cmdlines`; write a rule with name and cmdline by hand")
+            notes.append(Note(name, "`cmdlines`; write a rule with name and cmdline by hand", one.place))
             continue
         overridden += name in named
         named.pop(name, None)  # the last one counts, and stands where it is
         named[name] = (one, value, by)
     if indifferent:
-        notes.append(
-            f"{counted(indifferent, 'rule')} that set no oom_score_adj ({_OTHERS}): not oomguard's work"
-        )
+        rules = counted(indifferent, "rule")
+        notes.append(Note(f"{rules} that set no oom_score_adj ({_OTHERS})", "not oomguard's work"))
     if overridden:
-        notes.append(f"{counted(overridden, 'rule')} that a later one of the same name overrides")
+        notes.append(Note(counted(overridden, "rule"), "a later one of the same name overrides it"))
     return Draft(_TITLE, (), tuple(_rules(named)), tuple(notes))
 
 
 def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
     groups: dict[tuple[str, int, str], list[tuple[str, _Object]]] = {}
     for name, (one, value, by) in named.items():
-        groups.setdefault((one.file, value, by), []).append((name, one))
+        groups.setdefault((one.place.file, value, by), []).append((name, one))
     for (file, value, by), members in groups.items():
-        first, last = (one.place.rpartition(":")[2] for one in (members[0][1], members[-1][1]))
-        origin = f"{file}:{first}" if first == last else f"{file}:{first}-{last}"
+        origin = Place(file, members[0][1].place.line, members[-1][1].place.line)
         names: list[str | int] = [literal(name) for name, _ in members]
         yield DraftRule({"name": names}, value, by or "oom_score_adj", origin)
 
 
-def _value(one: _Object, notes: list[str]) -> int | None:
+def _value(one: _Object, notes: list[Note]) -> int | None:
     """Return the value an object gives itself. 0 is a value; Ananicy itself takes it for none."""
     value = one.said.get("oom_score_adj")
     if value is None:
@@ -95,7 +92,7 @@ def _value(one: _Object, notes: list[str]) -> int | None:
         or not isinstance(value, int)
         or not (OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX)
     ):
-        notes.append(f"{one.place}: oom_score_adj must be from -1000 to 1000, got {value!r}")
+        notes.append(Note("oom_score_adj", f"must be from -1000 to 1000, got {value!r}", one.place))
         return None
     return value
 
@@ -106,11 +103,11 @@ def _objects(files: "Sequence[str]") -> "Iterator[_Object]":
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
-            place = f"{file}:{number}"
+            place = Place(file, number)
             try:
                 said, end = json.JSONDecoder().raw_decode(text)
             except (ValueError, RecursionError):
                 raise ForeignError(f"{place}: is no JSON object: {text[:60]!r}") from None
             if not isinstance(said, dict) or text[end:].strip(" \t,").partition("#")[0]:
                 raise ForeignError(f"{place}: must be one JSON object, got {text[:60]!r}")
-            yield _Object(place, file, said)
+            yield _Object(place, said)

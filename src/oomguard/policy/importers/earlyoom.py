@@ -4,9 +4,9 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from oomguard.policy.draft import Draft, DraftRule, toward
+from oomguard.policy.draft import Draft, DraftRule, Note, Place, toward
 from oomguard.policy.importers.files import ForeignError, read_lines
-from oomguard.policy.importers.pattern import globs
+from oomguard.policy.importers.pattern import NO_GLOB, globs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,13 +41,13 @@ _TITLE = (
 
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read the arguments from files that hold EARLYOOM_ARGS= or ExecStart=."""
-    found: list[tuple[list[str], str]] = []
+    found: list[tuple[list[str], Place]] = []
     for path in paths or [DEFAULT]:
         for number, line in enumerate(read_lines(path), 1):
             said = re.match(r"\s*(?:export\s+)?(EARLYOOM_ARGS|ExecStart)\s*=(.*)", line)
             if said is None:
                 continue
-            place = f"{path}:{number}"
+            place = Place(path, number)
             words = _words(said[2], place)
             if said[1] == "EARLYOOM_ARGS":
                 words = [word for text in words for word in _words(text, place)]
@@ -64,10 +64,10 @@ def import_files(paths: "Sequence[str]") -> Draft:
 
 def import_arguments(words: "Sequence[str]") -> Draft:
     """Read the arguments themselves."""
-    return _draft([([*words], "command line")])
+    return _draft([([*words], Place(""))])
 
 
-def _words(text: str, place: str) -> list[str]:
+def _words(text: str, place: Place) -> list[str]:
     try:
         return shlex.split(text, comments=True)
     except ValueError as error:
@@ -76,18 +76,16 @@ def _words(text: str, place: str) -> list[str]:
         ) from None
 
 
-def _draft(found: list[tuple[list[str], str]]) -> Draft:
+def _draft(found: list[tuple[list[str], Place]]) -> Draft:
     rules: dict[str, list[DraftRule]] = {name: [] for name in _LISTS}
     own: list[DraftRule] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     for words, place in found:
         for option, argument in _options(words, place):
             if option in _LISTS:
                 names = globs(argument)
                 if names is None:
-                    notes.append(
-                        f"{place}: {option} {argument!r}: no glob says what this regular expression does"
-                    )
+                    notes.append(Note(f"{option} {argument!r}", NO_GLOB, place))
                     continue
                 rules[option].append(
                     DraftRule({"name": [*names]}, toward(_LISTS[option]), f"{option} {argument!r}", place)
@@ -95,12 +93,12 @@ def _draft(found: list[tuple[list[str], str]]) -> Draft:
             elif option == "-p":
                 own.append(DraftRule({"name": ["earlyoom"]}, "at_most -100", "-p, for itself", place))
             else:
-                notes.append(f"{place}: {option}{' ' + argument if argument else ''}: {_meaning(option)}")
+                notes.append(Note(f"{option} {argument}".rstrip(), _meaning(option), place))
     # Earlyoom adds up; here the first rule that matches wins, and to spare is the safer of the two.
     return Draft(_TITLE, (), (*rules["--ignore"], *rules["--avoid"], *rules["--prefer"], *own), tuple(notes))
 
 
-def _options(words: list[str], place: str) -> list[tuple[str, str]]:
+def _options(words: list[str], place: Place) -> list[tuple[str, str]]:
     """Return options with their arguments, as getopt_long takes them."""
     options, left = [], list(words)
     while left:

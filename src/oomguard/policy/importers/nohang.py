@@ -3,9 +3,10 @@
 import re
 from typing import TYPE_CHECKING
 
-from oomguard.policy.draft import Draft, DraftRule, toward
+from oomguard.core.policy import counted
+from oomguard.policy.draft import Draft, DraftRule, Note, Place, toward
 from oomguard.policy.importers.files import ForeignError, read_lines
-from oomguard.policy.importers.pattern import globs
+from oomguard.policy.importers.pattern import NO_GLOB, globs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,17 +24,17 @@ _TITLE = (
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read configuration files."""
     rules: list[DraftRule] = []
-    notes: list[str] = []
+    notes: list[Note] = []
     for path in paths or [DEFAULT]:
         settings: list[str] = []
         for number, line in enumerate(read_lines(path), 1):
             if not line or line[0] in "# \t":
                 continue
-            place = f"{path}:{number}"
+            place = Place(path, number)
             if line.startswith("@"):
                 found = _adjustment(line, place)
                 if isinstance(found, str):
-                    notes.append(f"{place}: {found}")
+                    notes.append(Note(line, found, place))
                 else:
                     rules.append(found)
             elif re.match(r"\w+\s*=", line):
@@ -42,36 +43,39 @@ def import_files(paths: "Sequence[str]") -> Draft:
                 raise ForeignError(f"{place}: is no line of a nohang configuration: {line[:60]!r}")
         if settings:
             notes.append(
-                f"{path}: {len(settings)} settings, by their lines, say when and how to kill, "
-                f"which oomguard never does: {', '.join(settings)}"
+                Note(
+                    counted(len(settings), "setting"),
+                    "when and how to kill, which oomguard never does; by their lines: " + ", ".join(settings),
+                    Place(path),
+                )
             )
     return Draft(_TITLE, (), tuple(rules), tuple(notes))
 
 
-def _adjustment(line: str, place: str) -> DraftRule | str:
+def _adjustment(line: str, place: Place) -> DraftRule | str:
     """Return the rule of a line, or why there is none."""
     kind, _, rest = line.partition(" ") if " " in line else line.partition("\t")
     prefix = "@BADNESS_ADJ_RE_"
     if not kind.startswith(prefix):
-        return f"{line}: no equivalent; oomguard takes no action"
+        return "no equivalent; oomguard takes no action"
     points, separator, regex = (part.strip() for part in rest.partition("///"))
     if not separator or not re.fullmatch(r"[+-]?\d+", points) or not regex:
         raise ForeignError(f"{place}: must be {kind} POINTS /// REGEX, got {line[:60]!r}")
     value = toward(int(points))
     if int(points) == 0:
-        return f"{line}: adds nothing"
+        return "adds nothing"
     what = kind.removeprefix(prefix)
     reason = f"{kind} {points} /// {regex}"
     if what in _CONDITIONS:
         found = globs(regex)
         if found is None:
-            return f"{line}: no glob says what this regular expression does"
+            return NO_GLOB
         return DraftRule({_CONDITIONS[what]: [*found]}, value, reason, place)
     if what == "CMDLINE":
         return DraftRule({"cmdline": [regex]}, value, reason, place)
     if what == "UID":
         uids = globs(regex)
         if uids is None or not all(uid.isdecimal() for uid in uids):
-            return f"{line}: only whole uids can be named, as ^1000$"
+            return "only whole uids can be named, as ^1000$"
         return DraftRule({"user": [int(uid) for uid in uids]}, value, reason, place)
-    return f"{line}: no condition looks at that of a process"
+    return "no condition looks at that of a process"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NO_GLOB = "no glob says what this regular expression does"
+
 _SPECIAL = set(".^$*+?{}[]\\|()")
 _SHOWN_LIMIT = 64
 """Alternatives at most: more than anybody writes."""

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
-from oomguard.policy.draft import Draft, DraftRule, toward
+from oomguard.policy.draft import Draft, DraftRule, Note, Place, toward
 from oomguard.policy.importers.files import files_below, read_lines
 from oomguard.policy.importers.pattern import literal
 from oomguard.policy.importers.unit_file import assignments
@@ -27,12 +27,12 @@ _TITLE = (
 
 class _Setting(NamedTuple):
     value: int | None
-    place: str
+    place: Place
 
 
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read units, drop-ins, and folders of both."""
-    notes: list[str] = []
+    notes: list[Note] = []
     files = [file for path in paths or _present(DEFAULTS) for file in files_below(path, (*_KINDS, ".conf"))]
     units: dict[tuple[str, bool], dict[str, str]] = {}  # by unit: the file that counts, by its name
     for file in files:
@@ -55,7 +55,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
         if setting is None or setting.value is None:
             continue
         if setting.value == 0:
-            notes.append(f"{setting.place}: {unit}: 0 is what a service has anyway")
+            notes.append(Note(unit, "0 is what a service has anyway", setting.place))
             continue
         rules.append(_rule(unit, setting, is_user=is_user))
     return Draft(_TITLE, (), tuple(rules), tuple(notes))
@@ -74,13 +74,13 @@ def _unit(file: str) -> tuple[str, str]:
     return (name, "") if name.endswith(_KINDS) else ("", "")
 
 
-def _setting(file: str, notes: list[str]) -> _Setting | None:
+def _setting(file: str, notes: list[Note]) -> _Setting | None:
     """Return the last OOMScoreAdjust= of a file; an empty one takes back those before."""
     found = None
     for section, key, value, number in assignments(read_lines(file)):
         if key != "OOMScoreAdjust" or section not in ("Service", "Socket", "Mount", "Swap"):
             continue
-        place = f"{file}:{number}"
+        place = Place(file, number)
         if not value:
             found = _Setting(None, place)
             continue
@@ -89,16 +89,16 @@ def _setting(file: str, notes: list[str]) -> _Setting | None:
             OOM_SCORE_ADJ_MIN <= int(value) <= OOM_SCORE_ADJ_MAX
         ):
             notes.append(
-                f"{place}: OOMScoreAdjust={value} is not from -1000 to 1000; systemd ignores it, too"
+                Note(f"OOMScoreAdjust={value}", "is not from -1000 to 1000; systemd ignores it, too", place)
             )
             continue
         found = _Setting(int(value), place)
     return found
 
 
-def _defaults(file: str) -> list[str]:
+def _defaults(file: str) -> list[Note]:
     return [
-        f"{file}:{number}: {key}={value}: a default for all services; name those that matter"
+        Note(f"{key}={value}", "a default for all services; name those that matter", Place(file, number))
         for _, key, value, number in assignments(read_lines(file))
         if key == "DefaultOOMScoreAdjust"
     ]
