@@ -15,6 +15,9 @@ from soak import MINUTES, Soak
 # Policies that others may write are refused, and the tests write many.
 os.umask(0o022)
 
+ASKS = {"soak": "soak", "vm": "vm|smoke|soak"}
+"""By mark, the marks that ask for it."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of soaks."""
@@ -24,13 +27,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave soaks out of a run that did not ask for them, by whatever other mark it asked."""
-    if re.search(r"\bsoak\b", config.option.markexpr):
-        return
-    left_out = [item for item in items if item.get_closest_marker("soak")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+    """Leave out what takes minutes where no mark asks for it: soaks even where others of a guest are run."""
+    for mark, asks in ASKS.items():
+        if re.search(rf"(?<!not )\b({asks})\b", config.option.markexpr):
+            continue
+        left_out = [item for item in items if item.get_closest_marker(mark)]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

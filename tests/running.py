@@ -10,8 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from oomguard.kernel.connector import Connector, ConnectorUnavailableError
+
 PATIENCE_SECONDS = 15.0
 """How long anything may take before a test fails: long, since machines are busy."""
+
+
+def _has_events() -> bool:
+    try:
+        Connector().close()
+    except ConnectorUnavailableError:
+        return False
+    return True
+
+
+needs_events = pytest.mark.skipif(not _has_events(), reason="process events do not reach this machine")
 
 
 def wait_until(happened: Callable[[], bool], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:

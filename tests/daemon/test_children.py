@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.kernel.connector import Connector, ConnectorUnavailableError
-from running import PATIENCE_SECONDS, oom_score_adj, running, wait_for_value, wait_until
+from running import PATIENCE_SECONDS, needs_events, oom_score_adj, running, wait_for_value, wait_until
 
 NAME = "oomg-parent"
 VALUE = 300
@@ -23,18 +22,6 @@ SOON = 5.0
 
 QUIET = "resync_interval: 3600\n"
 """No pass comes to help: what happens, events made happen."""
-
-
-def events_work() -> bool:
-    """Tell whether this machine has process events."""
-    try:
-        Connector().close()
-    except ConnectorUnavailableError:
-        return False
-    return True
-
-
-needs_events = pytest.mark.skipif(not events_work(), reason="process events do not reach this machine")
 
 
 def policy(**keys: str) -> str:

@@ -11,8 +11,16 @@ from typing import Any
 
 import pytest
 
-from oomguard.kernel.connector import Connector, ConnectorUnavailableError
-from running import Daemon, Program, oom_score_adj, running, wait_for_value, wait_until, write_oom_score_adj
+from running import (
+    Daemon,
+    Program,
+    needs_events,
+    oom_score_adj,
+    running,
+    wait_for_value,
+    wait_until,
+    write_oom_score_adj,
+)
 
 NAME = "oomguard-probe"
 POLICY = f"rules:\n  - name: {NAME}\n    oom_score_adj: 400\n"
@@ -21,18 +29,6 @@ SOON = 5.0
 
 QUIET = "resync_interval: 3600\n"
 """Passes so rare that only events can explain what happens."""
-
-
-def events_work() -> bool:
-    """Tell whether this machine has process events."""
-    try:
-        Connector().close()
-    except ConnectorUnavailableError:
-        return False
-    return True
-
-
-needs_events = pytest.mark.skipif(not events_work(), reason="process events do not reach this machine")
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ is broken. `test_targets.py` feeds them a few hundred inputs in the suite, `run.
 """
 
 import json
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import oom_formats
+from datagram import parse_datagram
 from oomguard.core.backtest import Backtester
 from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
 from oomguard.core.errors import OomguardError
@@ -192,26 +192,13 @@ def journal(data: bytes) -> None:
     """Fields come back as they were: no value forges another."""
     text = data.decode("utf-8", "surrogateescape")
     fields = {"OOMGUARD_COMM": text, "OOMGUARD_RULE": text[::-1]}
-    found = _fields(encode_record(Record(STARTED, text, fields)))
+    found = parse_datagram(encode_record(Record(STARTED, text, fields)))
     assert [name for name, _ in found] == [
         *("MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "OOMGUARD_EVENT"),
         *("OOMGUARD_COMM", "OOMGUARD_RULE"),
     ]
     for name, value in {"MESSAGE": text, **fields}.items():
         assert dict(found)[name] == value.encode("utf-8", "backslashreplace")[:_FIELD_LIMIT]
-
-
-def _fields(datagram: bytes) -> list[tuple[str, bytes]]:
-    found = []
-    while datagram:
-        line, _, rest = datagram.partition(b"\n")
-        name, equals, value = line.partition(b"=")
-        if not equals:
-            (length,) = struct.unpack_from("<Q", rest)
-            value, rest = rest[8 : 8 + length], rest[9 + length :]
-        found.append((name.decode("ascii"), value))
-        datagram = rest
-    return found
 
 
 def text(data: bytes) -> None:

@@ -4,7 +4,6 @@ import io
 import os
 import re
 import socket
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,24 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datagram import parse_datagram
 from oomguard.report.events import DENIED, STARTED, Record
 from oomguard.report.journal import JournalSink, StreamSink, encode, open_sink
-
-
-def parse(datagram: bytes) -> list[tuple[str, bytes]]:
-    """Read a datagram as journald does (systemd, JOURNAL_NATIVE_PROTOCOL)."""
-    fields = []
-    while datagram:
-        line, _, rest = datagram.partition(b"\n")
-        name, equals, value = line.partition(b"=")
-        if not equals:
-            (length,) = struct.unpack_from("<Q", rest)
-            value, rest = rest[8 : 8 + length], rest[8 + length :]
-            assert rest[:1] == b"\n"
-            rest = rest[1:]
-        fields.append((name.decode("ascii"), value))
-        datagram = rest
-    return fields
 
 
 @pytest.fixture
@@ -67,7 +51,7 @@ def test_an_entry_arrives_with_every_field(
     """One datagram, and what it says is what was meant."""
     sink = journal_sink(tmp_path / "socket")
     sink.write(Record(DENIED, "sshd[7]: 0 → -900 denied", {"OBJECT_PID": "7", "OOMGUARD_COMM": "sshd"}))
-    assert parse(journald.recv(65536)) == [
+    assert parse_datagram(journald.recv(65536)) == [
         ("MESSAGE", "sshd[7]: 0 → -900 denied".encode()),
         ("MESSAGE_ID", DENIED.message_id.encode()),
         ("PRIORITY", b"4"),
@@ -98,7 +82,7 @@ def test_no_value_can_forge_a_field(
     """Not with newlines, nor with the protocol's own lengths."""
     sink = journal_sink(tmp_path / "socket")
     sink.write(Record(STARTED, value, {"OOMGUARD_COMM": value}))
-    fields = parse(journald.recv(65536))
+    fields = parse_datagram(journald.recv(65536))
     assert len(fields) == 6
     assert dict(fields) == {
         "MESSAGE": value.encode(),
@@ -115,7 +99,7 @@ def test_no_value_can_forge_a_field(
 )
 def test_any_fields_come_back_as_they_were(fields: dict[str, str], message: str) -> None:
     """For any text at all, surrogates escaped."""
-    found = dict(parse(encode(Record(STARTED, message, fields))))
+    found = dict(parse_datagram(encode(Record(STARTED, message, fields))))
     for name, value in ({"MESSAGE": message} | fields).items():
         assert found[name] == value.encode("utf-8", "backslashreplace")[:4096]
 
@@ -126,7 +110,7 @@ def test_a_long_value_is_cut(
     """A pattern of a policy may be longer than a datagram."""
     sink = journal_sink(tmp_path / "socket")
     sink.write(Record(STARTED, "x" * 1_000_000, {"OOMGUARD_RULE": "y\n" * 1_000_000}))
-    fields = dict(parse(journald.recv(65536)))
+    fields = dict(parse_datagram(journald.recv(65536)))
     assert len(fields["MESSAGE"]) == len(fields["OOMGUARD_RULE"]) == 4096
     assert sink.lost == 0
 
@@ -145,7 +129,7 @@ def test_without_a_journald_entries_are_counted_and_nothing_raises(
             listener.bind(str(path))
             listener.settimeout(5)
             sink.write(Record(STARTED, "three", {}))
-            assert parse(listener.recv(65536))[0] == ("MESSAGE", b"three")
+            assert parse_datagram(listener.recv(65536))[0] == ("MESSAGE", b"three")
         path.unlink()
     assert sink.lost == 2
 

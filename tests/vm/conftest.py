@@ -61,16 +61,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.vm)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these tests out of a run that did not ask for them: they take minutes."""
-    if re.search(r"\b(vm|smoke|soak)\b", config.option.markexpr):
-        return
-    left_out = [item for item in items if item.get_closest_marker("vm")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every scenario once a suite; all of one suite before the next, so that one guest runs at a time."""
     if "suite" in metafunc.fixturenames:
