@@ -33,7 +33,7 @@ class KillWatch:
         self._fd = -1
         self._context: Context | None = None
         self._group = ""
-        self._last_pid = 0
+        self._dead: set[int] = set()
         loop.define(_TIMER, lambda _: self.read())
 
     @property
@@ -78,6 +78,7 @@ class KillWatch:
         context, group = parse_context(record.text), parse_group(record.text)
         if context is not None:
             self._context, self._group = context, ""
+            self._dead.clear()
         elif group is not None:
             self._group = group
         else:
@@ -86,13 +87,14 @@ class KillWatch:
                 self._take_kill(kill)
 
     def _take_kill(self, kill: Kill) -> None:
-        if self._group and kill.pid == self._last_pid:
+        if self._group and kill.pid in self._dead:
             return  # memory.oom.group prints the first one twice
-        self._last_pid = kill.pid
         context = self._context
         if context is not None and context.pid != kill.pid:
             # Whoever dies with a group does so for the same reason; any other had a report of its own.
             context = context._replace(pid=kill.pid, task_memcg=self._group) if self._group else None
         if context is None:
             self._context, self._group = None, ""
+            self._dead.clear()
+        self._dead.add(kill.pid)
         self._killed(kill, context)

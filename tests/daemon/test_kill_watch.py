@@ -1,0 +1,85 @@
+"""The kernel's log, record by record: which process died, and in which report."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import oom_formats as formats
+from oomguard.core.oom_kill import Context, Kill
+from oomguard.daemon import kills
+from oomguard.daemon.kills import KillWatch
+from oomguard.daemon.loop import Loop
+
+Found = list[tuple[Kill, Context | None]]
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Found, KillWatch, int]:
+    """Return what a watch tells, the watch, and where its log is written: a file that is read to its end."""
+    log = tmp_path / "kmsg"
+    log.touch()
+    reader = os.open(log, os.O_RDONLY)
+    writer = os.open(log, os.O_WRONLY)
+    monkeypatch.setattr(kills, "inherited_kernel_log", lambda: reader)
+    monkeypatch.setattr(Loop, "watch", lambda *_: None)
+    monkeypatch.setattr(kills, "records", lambda _: iter(os.read(reader, 1 << 20).splitlines(keepends=True)))
+    found: Found = []
+    watch = KillWatch(Loop(), lambda kill, context: found.append((kill, context)))
+    assert watch.open() == ""
+    return found, watch, writer
+
+
+def say(writer: int, text: str, *, priority: int = 4) -> None:
+    """Write records as the device gives them."""
+    lines = [f"{priority},{number},{number},-;{line}\n" for number, line in enumerate(text.splitlines())]
+    os.write(writer, "".join(lines).encode())
+
+
+def test_group_is_told_once_each(told: tuple[Found, KillWatch, int]) -> None:
+    """The first victim is printed twice, and may come second then; all share the reason of the first."""
+    found, watch, writer = told
+    lines = formats.GROUP_5_15.splitlines()
+    again = next(number for number, line in enumerate(lines) if line.startswith("Tasks in ")) + 1
+    lines[again], lines[again + 1] = lines[again + 1], lines[again]
+    say(writer, "\n".join(lines))
+    watch.read()
+    assert [kill.pid for kill, _ in found] == [900, 901]
+    assert [context.oom_memcg for _, context in found if context] == ["/app.slice"] * 2
+    assert found[1][1] is not None
+    assert found[1][1].pid == 901
+
+
+def test_kill_without_a_report_borrows_none(told: tuple[Found, KillWatch, int]) -> None:
+    """What the kernel left out is not made up from the report before."""
+    found, watch, writer = told
+    say(writer, formats.CPUSET_5_10)
+    say(writer, "Memory cgroup out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB")
+    watch.read()
+    assert [context and context.constraint for _, context in found] == ["cpuset", None]
+
+
+def test_same_pid_in_two_reports_is_two_deaths(told: tuple[Found, KillWatch, int]) -> None:
+    """Pids are given again."""
+    found, watch, writer = told
+    say(writer, formats.PAGES_64K + formats.PAGES_64K)
+    watch.read()
+    assert len(found) == 2
+
+
+def test_records_of_programs_are_passed_over(told: tuple[Found, KillWatch, int]) -> None:
+    """They have another facility."""
+    found, watch, writer = told
+    say(writer, formats.PAGES_64K, priority=12)
+    watch.read()
+    assert found == []
+
+
+def test_reports_of_every_kernel_are_understood(told: tuple[Found, KillWatch, int]) -> None:
+    """With the context where the kernel prints one."""
+    found, watch, writer = told
+    for kernel in formats.KERNELS:
+        say(writer, "\n".join(formats.host_report(kernel)))
+    watch.read()
+    assert [kill.pid for kill, _ in found] == [formats.VICTIM.pid] * len(formats.KERNELS)
+    assert [context is not None for _, context in found] == [kernel.context for kernel in formats.KERNELS]
