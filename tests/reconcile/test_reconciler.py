@@ -102,6 +102,43 @@ def test_a_process_that_ends_between_plan_and_write_has_vanished(proc: FakeProc,
     assert reconciler.process(10, "policy", 0.0) is None
 
 
+def test_a_value_that_a_process_chooses_between_plan_and_restore_is_its_own(
+    proc: FakeProc, procfs: Procfs
+) -> None:
+    """As the children of sshd and PostgreSQL do at that very moment."""
+    proc.process(Process(Identity(10, 10), b"worker"))
+    reconciler = Reconciler(asking(), Ledger(), procfs)
+    list(reconciler.everything("policy", 0.0))
+    reconciler.adopt(Policy())
+    handle = procfs.open(10)
+    assert handle is not None
+    with handle:
+        change = reconciler.planner.process_change(handle, "policy")
+        assert change is not None
+        proc.set_oom_score_adj(10, 555)
+        assert reconciler._apply(change, handle, 0.0).result == "vanished"
+    assert reconciler.process(10, "policy", 0.0) is None
+    assert proc.oom_score_adj(10) == 555
+    assert reconciler.ledger.processes == {}
+
+
+def test_a_name_that_changes_between_plan_and_write_loses_no_original(proc: FakeProc, procfs: Procfs) -> None:
+    """What it was given by another rule before still is taken from it."""
+    proc.process(Process(Identity(10, 10), b"worker", oom_score_adj=5))
+    reconciler = Reconciler(asking(), Ledger(), procfs)
+    list(reconciler.everything("policy", 0.0))
+    reconciler.adopt(Policy(rules=(WORKER._replace(terms=Terms(Value("exact", 200))),)))
+    handle = procfs.open(10)
+    assert handle is not None
+    with handle:
+        change = reconciler.planner.process_change(handle, "policy")
+        assert change is not None
+        (proc.root / "10" / "comm").write_bytes(b"other\n")
+        assert reconciler._apply(change, handle, 0.0).result == "vanished"
+    reconciler.process(10, "exec", 0.0)
+    assert proc.oom_score_adj(10) == 5
+
+
 def test_a_pid_that_is_used_again_has_no_part_in_the_entry_of_the_first(
     proc: FakeProc, procfs: Procfs
 ) -> None:

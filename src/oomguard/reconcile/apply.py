@@ -59,6 +59,8 @@ def apply_oom_score_adj(
         return Outcome(change, "refused", 0, *change.refusal)
     known = ledger.process(change.identity)
     try:
+        if _is_another(change, handle):
+            return Outcome(change, "vanished", errno.ESRCH)
         if change.rule is None:
             # It may be below its floor: a write of somebody else's, such as root's with choom, moves that up.
             _write(change.after, handle, privilege, moves_floor=change.moved_floor)
@@ -76,6 +78,16 @@ def apply_oom_score_adj(
     return Outcome(change, "applied")
 
 
+def _is_another(change: SetOomScoreAdj, handle: "ProcessHandle") -> bool:
+    """Tell whether what was decided on is there no more, so that it is to be looked at anew.
+
+    What a rule asks for, no new value puts off; nor is a floor left to who moves its value in time.
+    """
+    if change.rule is not None:
+        return handle.read_comm() != change.comm
+    return not change.moved_floor and handle.read_oom_score_adj() != change.before
+
+
 def _give(
     change: SetOomScoreAdj,
     known: Entry | None,
@@ -85,8 +97,6 @@ def _give(
     privilege: "Privilege",
 ) -> None:
     """Write what a rule asks for, first in the ledger and then to the process."""
-    if handle.read_comm() != change.comm:
-        raise ProcessLookupError(errno.ESRCH, "it runs another program by now")
     moved_floor = change.moved_floor or privilege.moves_every_floor
     entry = _entry(known, change.own, change.before, change.after)
     entry = entry._replace(since_ticks=now_ticks, moved_floor=moved_floor)

@@ -43,9 +43,7 @@ class Reconciler:
         yield from self.sysctls(cause, now)
         for change, handle in self.planner.process_changes(cause):
             outcome = self._apply(change, handle, now)
-            if outcome.result == "vanished":  # or it became another, and is decided on anew
-                outcome = self.process(handle.pid, cause, now) or outcome
-            yield outcome
+            yield self._again(outcome, handle.pid, cause, now)
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -65,6 +63,14 @@ class Reconciler:
 
     def process(self, pid: int, cause: "Cause", now: float) -> "Outcome | None":
         """Bring one process to the policy; None if there was nothing to do, or it is gone."""
+        outcome = self._process(pid, cause, now)
+        return None if outcome is None else self._again(outcome, pid, cause, now)
+
+    def _again(self, outcome: Outcome, pid: int, cause: "Cause", now: float) -> Outcome:
+        """Decide once more on a process that has vanished: it may have become another."""
+        return (outcome.result == "vanished" and self._process(pid, cause, now)) or outcome
+
+    def _process(self, pid: int, cause: "Cause", now: float) -> "Outcome | None":
         handle = self.procfs.open(pid)
         if handle is None:
             self.planner.forget(pid)
