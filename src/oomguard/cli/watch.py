@@ -132,7 +132,7 @@ class Screen:
         self._top = max(0, min(self._top, len(rows) - room))
         shown = rows[self._top : self._top + room]
         view = self.view
-        body = _lines(out, lambda: out.print(rank_table(view, shown)))
+        body = _lines(out, lambda: out.print(rank_table(view, shown, width=out.width)))
         foot = _lines(
             out, lambda: out.print(Text(self._keys(), style="dim", overflow="ellipsis", no_wrap=True))
         )

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from oomguard.core.text import printable
 from oomguard.report.postmortem import label, moment, prose, title, unranked
-from oomguard.report.rank_table import compact
+from oomguard.report.rank_table import WIDTH_OF_ALL, compact
 from oomguard.report.tables import bar, console, table
 
 if TYPE_CHECKING:
@@ -39,22 +39,27 @@ def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> Non
         out.print()
         places = list(told.finding.ranked) or unranked(told.finding.report)
         shown = places[:limit] if limit else places
-        out.print(task_table(told, shown))
+        out.print(task_table(told, shown, width=out.width))
         hidden = len(places) - len(shown)
         if hidden:
             out.print(f"and {hidden} more; --tasks 0 shows all")
 
 
-def task_table(told: "Told", shown: "Iterable[Place]") -> "Table":
-    """Return who could have been taken, the first victim first."""
+def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table":
+    """Return who could have been taken, the first victim first, for a screen of that many columns."""
     finding = told.finding
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
-    headings = ["", "PLACE", "NEW", "PID", "NAME", "UID", "MEMORY", "", "VALUE", "SCORE", "RULE"]
+    headings = ["", "PLACE", "NEW", "PID", "NAME", "UID", "MEMORY", "BAR", "VALUE", "SCORE", "RULE"]
     if not replayed:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
+    elif width < WIDTH_OF_ALL:
+        headings.remove("BAR")  # the rule tells more
     if not finding.ranked:
         headings = [name for name in headings if name not in ("PLACE", "SCORE")]
-    made = table(*headings, right=("PLACE", "NEW", "PID", "UID", "MEMORY", "VALUE", "SCORE"))
+    made = table(
+        *["" if name == "BAR" else name for name in headings],
+        right=("PLACE", "NEW", "PID", "UID", "MEMORY", "VALUE", "SCORE"),
+    )
     made.collapse_padding = True
     for column in made.columns:
         column.no_wrap = column.header != "RULE"
@@ -67,7 +72,8 @@ def task_table(told: "Told", shown: "Iterable[Place]") -> "Table":
         cells = _cells(one, finding, replayed.get(one.task.pid))
         part, whole = (max(one.badness or 0, 0), worst) if finding.ranked else (one.pages, largest)
         row = ["†" if one.task.pid in killed else ""]
-        row += [bar(part, whole, _BAR_CELLS) if name == "" else cells[name] for name in headings[1:]]
+        cells["BAR"] = bar(part, whole, _BAR_CELLS)
+        row += [cells[name] for name in headings[1:]]
         made.add_row(*row, style="bold red" if one.task.pid in killed else "")
     return made
 
@@ -88,7 +94,7 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
     if replayed is not None:
         values = sorted({verdict.value for verdict in replayed.verdicts})
         if values != [task.oom_score_adj]:
-            cells["VALUE"] = f"{task.oom_score_adj}→{'|'.join(map(str, values))}"
+            cells["VALUE"] = f"{task.oom_score_adj}→{replayed.likely.value}{'?' if len(values) > 1 else ''}"
         cells["NEW"] = "never" if replayed.place.place is None else str(replayed.place.place)
         cells["RULE"] = "" if replayed.likely.rule is None else replayed.likely.rule.label
     return cells
@@ -156,9 +162,11 @@ def print_list(rows: "Sequence[Row]", *, has_policy: bool) -> None:
     ]
     made = table(*[headings[at] for at in shown], right=("#", "RAM", "VALUE"))
     made.collapse_padding = True
-    for column in made.columns:
+    for column, at in zip(made.columns, shown, strict=True):
         column.no_wrap = True
         column.overflow = "ellipsis"
+        if headings[at] != "WHERE":  # the one that gives way where there is no room
+            column.min_width = max(len(headings[at]), *(len(row[at]) for row in rows))
     for row in rows:
         made.add_row(*[Text(row[at]) for at in shown])
     console().print(made)

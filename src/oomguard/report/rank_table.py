@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _BAR_CELLS = 6
 _USER_CELLS = 8
+WIDTH_OF_ALL = 100
+"""Where there is less room, a table that has rules has no bars."""
 _NAME_CELLS = 20
 """A name is 15 bytes; what had to be escaped is longer."""
 
@@ -28,7 +30,7 @@ def print_ranking(view: View, *, limit: int) -> None:
     print_summary(view, out)
     shown = view.ranked[:limit] if limit else view.ranked
     out.print()
-    out.print(rank_table(view, shown))
+    out.print(rank_table(view, shown, width=out.width))
     hidden = len(view.ranked) - len(shown)
     if hidden:
         out.print(f"and {hidden} more; --limit 0 shows all")
@@ -40,14 +42,16 @@ def print_summary(view: View, out: "Console") -> None:
         out.print(line, style="yellow" if line in view.notes else "")
 
 
-def rank_table(view: View, shown: "Iterable[Ranked]") -> "Table":
-    """Return the table of the processes in `shown`, in that order.
+def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
+    """Return the table of the processes in `shown`, in that order, for a screen of that many columns.
 
     NOW is the place in the kernel's order, NEW the one under the policy. MEMORY is what the kernel counts.
     """
     headings = ["NOW", "NEW", "SCORE", "PID", "NAME", "USER", "MEMORY", "", "VALUE", "RULE"]
     if not view.has_policy:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
+    elif width < WIDTH_OF_ALL:
+        headings.remove("")  # the rule tells more than the bar
     made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "VALUE"))
     made.collapse_padding = True
     for column in made.columns:
