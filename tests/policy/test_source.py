@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -128,6 +129,56 @@ def test_drop_ins_are_read_in_the_order_of_their_names(install: Install) -> None
         "b.yaml",
         "c.yaml",
     ]
+
+
+def test_a_folder_above_that_others_may_write_is_warned_of(install: Install, tmp_path: "Path") -> None:
+    """They can put another file of root's in the policy's place; the policy is read all the same."""
+    path = install("force: true")
+    tmp_path.chmod(0o775)
+    policy, (warning,) = load(path)
+    assert policy.force
+    assert (warning.file, warning.code, warning.severity) == (str(tmp_path), "open-folder", "warning")
+    assert "may be written by group" in warning.message
+    before = policy.digest
+    tmp_path.chmod(0o1777)  # sticky, as /tmp: nobody renames what is another's
+    policy, warnings = load(path)
+    assert warnings == ()
+    assert policy.digest == before
+
+
+@needs_root
+def test_a_folder_above_that_is_somebody_elses_is_warned_of(install: Install, tmp_path: "Path") -> None:
+    """On the way to a link, and on the way to what it leads to."""
+    path = install("")
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o755)
+    link = folder / "policy.yaml"
+    link.symlink_to(path)
+    os.chown(folder, 1234, 1234)
+    (warning,) = load(str(link)).warnings
+    assert (warning.file, warning.code) == (str(folder), "open-folder")
+    assert warning.message.startswith("belongs to uid 1234: ")
+    os.chown(folder, 0, 0)
+    assert load(str(link)).warnings == ()
+    os.chown(tmp_path, 1234, 1234)
+    assert [fault.file for fault in load(str(link)).warnings] == [str(tmp_path)]
+
+
+@needs_root
+def test_a_folder_on_a_read_only_mount_is_no_danger(tmp_path: "Path") -> None:
+    """As the volume of a ConfigMap, whose mode is 0777."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "none", volume], check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        (volume / "policy.yaml").write_text("")
+        volume.chmod(0o777)
+        assert [fault.code for fault in load(f"{volume}/policy.yaml").warnings] == ["open-folder"]
+        subprocess.run(["mount", "-o", "remount,ro", volume], check=True)
+        assert load(f"{volume}/policy.yaml").warnings == ()
+    finally:
+        subprocess.run(["umount", "--lazy", volume], check=True)
 
 
 def test_what_editors_leave_behind_is_no_drop_in(install: Install, tmp_path: "Path") -> None:

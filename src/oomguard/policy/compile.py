@@ -66,9 +66,9 @@ def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
 
 
 def digest(sources: "tuple[Source, ...]") -> str:
-    """Return the SHA-256 over the names and contents of the policy files, in hexadecimal."""
+    """Return the SHA-256 over the names and contents of the policy files that are read, in hexadecimal."""
     total = hashlib.sha256()
-    for source in sources:
+    for source in (one for one in sources if one.fault is None):
         for part in (source.file.encode("utf-8", "surrogateescape"), source.content):
             total.update(len(part).to_bytes(8, "big"))
             total.update(part)

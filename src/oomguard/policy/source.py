@@ -8,10 +8,13 @@ Reading may need privileges and parsing does not; that is why they are apart.
 import errno
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.text import printable
 from oomguard.policy.fault import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes a policy file may have: some 80,000 rules."""
@@ -49,6 +52,8 @@ def read_sources(path: str) -> Sources:
     if not path:
         return Sources((Source("--policy", fault=_NO_NAME),))
     files = [_read_source(path, path, folder=None)]
+    if files[0].fault is None:
+        files += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(path)]
     folder = drop_in_folder(path)
     try:
         descriptor = os.open(folder, _FLAGS | os.O_DIRECTORY)
@@ -128,13 +133,58 @@ def _refuse_other_owners(status: os.stat_result, file: str) -> None:
             f"check what it says, then: chown root: {printable(file)}",
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        others = "everybody" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
         raise _RefusedError(
             "writable-by-others",
-            f"may be written by {others} (mode {stat.S_IMODE(status.st_mode):04o}): "
-            "whoever may write it decides which process is killed",
+            f"{_writers(status)}: whoever may write it decides which process is killed",
             f"check what it says, then: chmod go-w {printable(file)}",
         )
+
+
+def _writers(status: os.stat_result) -> str:
+    others = "everybody" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
+    return f"may be written by {others} (mode {stat.S_IMODE(status.st_mode):04o})"
+
+
+def _open_folders(path: str) -> "Iterator[tuple[str, str]]":
+    """Yield each folder above a policy, and above what it is a link to, where others may put another file.
+
+    A sticky folder lets nobody rename what is another's, and a read-only one nobody at all: such are
+    the volumes of a ConfigMap, whose mode is 0777.
+    """
+    owners = {0, os.geteuid()}
+    folders = (
+        parent for file in (os.path.abspath(path), os.path.realpath(path)) for parent in _parents(file)
+    )
+    for folder in dict.fromkeys(folders):
+        try:
+            status = os.stat(folder)
+            is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+        except OSError:
+            continue  # it cannot be looked at from here
+        if is_read_only:
+            continue
+        if status.st_uid not in owners:
+            yield folder, f"belongs to uid {status.st_uid}"
+        elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+            yield folder, _writers(status)
+
+
+def _parents(file: str) -> "Iterator[str]":
+    while file != (file := os.path.dirname(file)):
+        yield file
+
+
+def _open_to_others(folder: str, why: str) -> Fault:
+    return Fault(
+        folder,
+        0,
+        0,
+        "",
+        f"{why}: whoever may write it can remove the policy, or put another file of root's in its place",
+        "let the folders above a policy belong to root, and be writable by nobody else",
+        severity="warning",
+        code="open-folder",
+    )
 
 
 def _kind(mode: int) -> str:
