@@ -25,7 +25,7 @@ POLICY = """\
 vm:
   swappiness: 10
 rules:
-  - name: sshd
+  - name: crond
     oom_score_adj: -900
   - name: worker
     oom_score_adj: {at_least: 300}
@@ -101,8 +101,8 @@ def host(proc: FakeProc) -> FakeProc:
     """Fill the tree: a sysctl to change, a process to protect, one to refuse, one to leave, one to raise."""
     proc.sysctl("vm.swappiness", 60)
     proc.sysctl("vm.overcommit_memory", 0)
-    proc.process(Process(Identity(10, 1), b"sshd"))
-    proc.process(Process(Identity(11, 1), b"sshd", uid=1000))
+    proc.process(Process(Identity(10, 1), b"crond"))
+    proc.process(Process(Identity(11, 1), b"crond", uid=1000))
     proc.process(Process(Identity(12, 1), b"bash", uid=1000))
     proc.process(Process(Identity(13, 1), b"worker", uid=1000))
     return proc
@@ -182,11 +182,11 @@ def test_plan_shows_what_would_change_and_changes_nothing(oomguard: Oomguard, pr
     assert run.code == 3
     assert [line.split() for line in run.out.splitlines()[2:6]] == [
         ["vm.swappiness", "60", "10", "policy.yaml:2"],
-        ["sshd[10]", "0", "-900", "name=sshd", "(policy.yaml:4)"],
-        ["sshd[11]", "0", "-900", "refused", "name=sshd", "(policy.yaml:4)"],
+        ["crond[10]", "0", "-900", "name=crond", "(policy.yaml:4)"],
+        ["crond[11]", "0", "-900", "refused", "name=crond", "(policy.yaml:4)"],
         ["worker[13]", "0", "300", "name=worker", "(policy.yaml:6)"],
     ]
-    assert "sshd[11]: uid 1000 may call any program that name" in run.out
+    assert "crond[11]: uid 1000 may call any program that name" in run.out
     assert run.out.endswith("\n3 to change, 1 refused\n")
     assert (proc.oom_score_adjs(), proc.sysctls()) == before
 
@@ -230,8 +230,8 @@ def test_plan_as_json_has_every_fact(oomguard: Oomguard, policy: Path) -> None:
         "refused": None,
         "pid": 10,
         "start_time_ticks": 1,
-        "comm": "sshd",
-        "rule": "name=sshd",
+        "comm": "crond",
+        "rule": "name=crond",
         "source": f"{policy}:4",
     }
     assert refused["refused"].keys() == {"reason", "hint"}
@@ -275,8 +275,8 @@ def test_apply_does_what_plan_showed_and_says_each(oomguard: Oomguard, proc: Fak
     assert run.code == 1
     lines = run.out.splitlines()
     assert lines[0] == f"vm.swappiness: 60 → 10 (policy, {policy}:2)"
-    assert lines[1] == f"sshd[10]: oom_score_adj 0 → -900 (policy, name=sshd, {policy}:4)"
-    assert lines[2].startswith("sshd[11]: oom_score_adj 0 → -900 refused: uid 1000 may call")
+    assert lines[1] == f"crond[10]: oom_score_adj 0 → -900 (policy, name=crond, {policy}:4)"
+    assert lines[2].startswith("crond[11]: oom_score_adj 0 → -900 refused: uid 1000 may call")
     assert lines[4].startswith("  add `user`")
     assert proc.oom_score_adjs() == {10: -900, 11: 0, 12: 0, 13: 300}
     assert proc.sysctls()["vm.swappiness"] == 10
@@ -322,7 +322,7 @@ def test_restore_puts_everything_back_and_then_has_nothing_to_do(oomguard: Oomgu
     assert run.code == 0
     assert run.out.splitlines() == [
         "vm.swappiness: 10 → 60 (restore)",
-        "sshd[10]: oom_score_adj -900 → 0 (restore)",
+        "crond[10]: oom_score_adj -900 → 0 (restore)",
         "worker[13]: oom_score_adj 300 → 0 (restore)",
     ]
     assert (proc.oom_score_adjs(), proc.sysctls()) == before
@@ -377,7 +377,7 @@ def test_what_drifted_and_what_is_to_be_put_back_shows_in_plan(
     """It reads the ledger, and leaves it as it is."""
     oomguard("apply")
     proc.set_oom_score_adj(10, -1)
-    policy.write_text("rules:\n  - name: sshd\n    oom_score_adj: -900\n")
+    policy.write_text("rules:\n  - name: crond\n    oom_score_adj: -900\n")
     run = oomguard("plan", "--json")
     causes = {row.get("pid", row["target"]): row["cause"] for row in run.json if row["refused"] is None}
     assert causes == {"vm.swappiness": "restore", 10: "drift", 13: "restore"}
@@ -608,10 +608,10 @@ def test_explain_names_the_condition_that_failed_and_on_what(
 @pytest.mark.parametrize(
     ("rule", "verdict"),
     [
-        ("name: sshd\n    oom_score_adj: 5", "gives 5: 5, it has 0"),
-        ("name: sshd\n    oom_score_adj: 0", "gives 0: 0, as it is"),
-        ("name: sshd\n    oom_score_adj: keep", "leaves it alone: 0 is its own"),
-        ("name: sshd\n    oom_score_adj: {at_most: 7}", "gives at_most 7: 0, as it is"),
+        ("name: crond\n    oom_score_adj: 5", "gives 5: 5, it has 0"),
+        ("name: crond\n    oom_score_adj: 0", "gives 0: 0, as it is"),
+        ("name: crond\n    oom_score_adj: keep", "leaves it alone: 0 is its own"),
+        ("name: crond\n    oom_score_adj: {at_most: 7}", "gives at_most 7: 0, as it is"),
         (
             "cmdline: .*\n    oom_score_adj: -5",
             "asks for -5, refused: uid 1000 may call any program that name",

@@ -14,7 +14,7 @@ from oomguard.policy.load import load
 
 from .conftest import Install, needs_root
 
-_POLICY = "rules:\n- {name: [sshd, 'ü*'], user: root, scope: main, oom_score_adj: {at_most: -1000}}\n"
+_POLICY = "rules:\n- {name: [crond, 'ü*'], user: root, scope: main, oom_score_adj: {at_most: -1000}}\n"
 
 
 def _child(*arguments: str, stdout: Any = subprocess.PIPE) -> "subprocess.CompletedProcess[str]":

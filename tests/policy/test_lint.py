@@ -289,7 +289,7 @@ def test_protection_of_what_users_run_by_name_is_said_to_be_refused(rule: str) -
         "name: firefox, oom_score_adj: {at_least: -100}",
         "name: firefox, user: root, oom_score_adj: -100",
         "name: firefox, exe: /usr/bin/firefox, oom_score_adj: -100",
-        "name: sshd, oom_score_adj: -100",
+        "name: crond, oom_score_adj: -100",
     ],
 )
 def test_other_rules_on_what_users_run_are_fine(rule: str) -> None:
@@ -383,6 +383,21 @@ def test_a_pattern_that_ends_soon_is_fine(pattern: str) -> None:
 def test_a_pattern_is_tried_only_where_there_is_time_for_it() -> None:
     """The daemon's reader has none: it counts other warnings only."""
     assert _codes("rules: [{cmdline: '(a+)+$', oom_score_adj: 5}]") == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "codes"),
+    [
+        ("name: sshd, oom_score_adj: -900", ["handed-on"]),
+        ("name: [cron, 'sshd*'], scope: main, oom_score_adj: {at_least: 5}", ["handed-on"]),
+        ("name: sshd, oom_score_adj: keep", []),
+        ("name: sshd-keygen, oom_score_adj: -900", []),
+        ("unit: ssh.service, oom_score_adj: -900", []),
+    ],
+)
+def test_a_value_that_sshd_would_hand_on_is_warned_of(rule: str, codes: list[str]) -> None:
+    """To every session, whatever its scope; what is left alone hands on its own."""
+    assert _codes(f"rules: [{{{rule}}}]") == codes
 
 
 def test_every_warning_is_documented() -> None:

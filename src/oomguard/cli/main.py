@@ -174,7 +174,7 @@ of system units.
 
 examples:
   oomguard import earlyoom
-  oomguard import earlyoom -- --avoid '^(sshd|Xorg)$' --prefer '^chrome$'
+  oomguard import earlyoom -- --avoid '^(cron|Xorg)$' --prefer '^chrome$'
   oomguard import systemd /etc/systemd/system > units.yaml
   oomguard import ananicy ./rules
   oomguard import nohang --json                  for programs: docs/import.md

@@ -11,7 +11,7 @@ from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.backtracking import TRIAL_LENGTH, slow_text
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.nodes import place
-from oomguard.policy.programs import INTERPRETERS, USERS_PROGRAMS, known
+from oomguard.policy.programs import HAND_ON, INTERPRETERS, USERS_PROGRAMS, known
 from oomguard.policy.shadow import shadows
 from oomguard.policy.unmatchable import unmatchable
 
@@ -109,6 +109,19 @@ def _users_program(subject: Subject) -> "Iterator[Fault]":
                 f"{program} is a program that users run, and protection of their processes by name alone is "
                 "refused: any program may take the name",
                 "add user, unit or exe",
+            )
+
+
+def _handed_on(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        program = _named(rule, HAND_ON)
+        if program and rule.terms.value.kind != "keep":
+            yield _warning(
+                document,
+                ("rules", index, "name"),
+                "handed-on",
+                f"every shell would get this, too: {program} gives each session what it started with itself",
+                "write oom_score_adj: keep; its listener gives itself -1000",
             )
 
 
@@ -279,6 +292,7 @@ CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _never_matches,
     _interpreter,
     _users_program,
+    _handed_on,
     _names_collide,
     _slow_pattern,
     _immune,

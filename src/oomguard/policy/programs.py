@@ -25,6 +25,9 @@ USERS_PROGRAMS = frozenset(
 )
 """What people start themselves: their processes are refused protection by name alone."""
 
+HAND_ON = frozenset({"sshd"})
+"""What gives people's programs the value that it started with itself (openssh, platform-listen.c)."""
+
 KERNEL_THREADS = frozenset(
     "kthreadd kswapd0 kswapd1 khugepaged ksmd kcompactd0 kcompactd1 oom_reaper kauditd khungtaskd "
     "rcu_sched rcu_preempt kdevtmpfs writeback kblockd".split()
