@@ -8,13 +8,14 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from . import payload
 from .guest import Guest, missing_emulator
-from .image import SUITES, ImageError, build, cache_folder
+from .image import CONTAINERS, SUITES, ImageError, build, cache_folder
 from .service import Service
 
 CONSOLE_TAIL_LINES = 25
@@ -79,7 +80,7 @@ class Machines:
         self._image = build(suite)
         self._folder = folder
         self._payload = folder / "payload.img"
-        payload.make(suite, self._payload)
+        payload.make(suite.removesuffix(CONTAINERS), self._payload)
         self._shared: Guest | None = None
         self._boots = 0
 
@@ -117,19 +118,41 @@ class Machines:
             self._shared = None
 
 
-@pytest.fixture(scope="session")
-def machines(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    """All guests of one suite; skips where this host can not run any."""
+@contextmanager
+def _machines(suite: str, factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """Have guests of one suite; skip where this host can not run any."""
     if reason := missing_emulator():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp(suite)
+    folder = factory.mktemp(suite)
     try:
         made = Machines(suite, folder)
     except ImageError as error:
         pytest.skip(str(error))
-    yield made
-    made.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def machines(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """All guests of one suite."""
+    with _machines(suite, tmp_path_factory) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def container_host(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Oomguard installed in a guest that has a container engine, and its service stopped."""
+    with (
+        _machines(f"{suite}{CONTAINERS}", tmp_path_factory) as made,
+        made.boot(memory_mib=2048) as guest,
+    ):
+        service = Service(guest)
+        service.install()
+        guest.run("systemctl disable --now oomguard; oomguard restore")
+        yield service
 
 
 def watch(request: pytest.FixtureRequest, guest: Guest) -> Guest:

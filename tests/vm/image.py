@@ -3,6 +3,8 @@
 
     tests/vm/image.py [SUITE...]
 
+A suite with `+containers` behind it has a container engine, too.
+
 An image is a folder with `vmlinuz`, `initrd` and `root.img`; its name holds a digest of all that went into
 it, so a changed recipe makes a new image and an unchanged one is never built twice. Guests boot snapshots
 and can not spoil it. Building needs root (mmdebstrap, and file owners in the image); using one does not.
@@ -27,6 +29,10 @@ PACKAGES = (
     "openssh-server", "initramfs-tools", "linux-image-cloud-amd64", "python3", "python3-venv",
 )  # fmt: skip
 """No python3-yaml or python3-pydantic: oomguard has to bring its own."""
+
+CONTAINERS = "+containers"
+ENGINE = ("podman", "crun", "catatonit", "netavark")
+"""What a suite with containers has more; 100 MB that no other scenario pays for."""
 
 MASKED_UNITS = (
     "getty.target", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
@@ -58,13 +64,19 @@ def cache_folder() -> Path:
 
 def locate(suite: str) -> Path:
     """Return the folder of the suite's image, whether it has been built or not."""
-    recipe = hashlib.sha256(json.dumps([suite, PACKAGES, MASKED_UNITS, AGENT_UNITS, SPARE_MIB]).encode())
+    parts = [suite, packages(suite), MASKED_UNITS, AGENT_UNITS, SPARE_MIB]
+    recipe = hashlib.sha256(json.dumps(parts).encode())
     recipe.update(Path(__file__).read_bytes())
     for path in sorted(ROOTFS.rglob("*")):
         recipe.update(str(path.relative_to(ROOTFS)).encode())
         if path.is_file():
             recipe.update(path.read_bytes())
     return cache_folder() / f"{suite}-{recipe.hexdigest()[:12]}"
+
+
+def packages(suite: str) -> tuple[str, ...]:
+    """Return what is installed in the suite's image."""
+    return PACKAGES + ENGINE if suite.endswith(CONTAINERS) else PACKAGES
 
 
 def is_built(folder: Path) -> bool:
@@ -120,8 +132,16 @@ def bootstrap(suite: str, work: Path) -> Path:
         f'--customize-hook=systemctl --quiet --root="$1" mask {" ".join(MASKED_UNITS)}',
         f'--customize-hook=systemctl --quiet --root="$1" enable {" ".join(AGENT_UNITS)}',
     ]
-    options = ["--quiet", "--variant=minbase", "--format=tar", f"--include={','.join(PACKAGES)}"]
-    command: list[str | Path] = ["mmdebstrap", *options, *hooks, suite, archive, *apt_sources(suite, work)]
+    release = suite.removesuffix(CONTAINERS)
+    options = ["--quiet", "--variant=minbase", "--format=tar", f"--include={','.join(packages(suite))}"]
+    command: list[str | Path] = [
+        "mmdebstrap",
+        *options,
+        *hooks,
+        release,
+        archive,
+        *apt_sources(release, work),
+    ]
     subprocess.run(command, check=True)
     root.mkdir()
     subprocess.run(["tar", "--extract", "--xattrs", f"--directory={root}", f"--file={archive}"], check=True)

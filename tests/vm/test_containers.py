@@ -1,0 +1,149 @@
+"""The DaemonSet's pod on a real host: its command, its mounts, and a ConfigMap that is swapped under it."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .guest import Guest
+from .service import CONVERGE_TIMEOUT_SECONDS, Service
+from .workload import hog
+
+DAEMONSET = Path(__file__).parents[2] / "etc" / "kubernetes" / "daemonset.yaml"
+NAME = "oomguard-pod"
+ROOT = "/srv/pod"
+VOLUME = "/srv/configmap"
+"""Where the kubelet would keep the ConfigMap."""
+
+POLICY = "rules: [{{name: pod-victim, oom_score_adj: {value}}}]\n"
+
+
+def container() -> dict[str, Any]:
+    """Return the container of the DaemonSet."""
+    for document in yaml.safe_load_all(DAEMONSET.read_text()):
+        if document["kind"] == "DaemonSet":
+            (found,) = document["spec"]["template"]["spec"]["containers"]
+            return dict(found)
+    raise AssertionError
+
+
+def swap(vm: Guest, text: str, *, version: int) -> None:
+    """Exchange the ConfigMap as the kubelet does: a new folder, and one rename of the link to it.
+
+    pkg/volume/util/atomic_writer.go: `..data` points to a folder with a time in its name, and the files of
+    the volume point into `..data`.
+    """
+    folder = f"..2026_11_23_{version:02}"
+    vm.run(f"mkdir -p -m 777 {VOLUME} && mkdir -m 755 {VOLUME}/{folder}")
+    vm.put(f"{VOLUME}/{folder}/policy.yaml", text, mode=0o644)
+    vm.run(
+        f"cd {VOLUME} && ln -s {folder} ..data_tmp && mv -T ..data_tmp ..data && "
+        "{ test -L policy.yaml || ln -s ..data/policy.yaml policy.yaml; }"
+    )
+
+
+@pytest.fixture(scope="module")
+def pod(container_host: Service) -> Iterator[Guest]:
+    """Run the DaemonSet's container with podman: the same command, rights and mounts.
+
+    Its root is the host's /usr, in place of an image from a registry.
+    """
+    vm = container_host.vm
+    vm.run(
+        f"mkdir -p {ROOT} && cd {ROOT} && "
+        "mkdir -p usr etc/oomguard proc sys dev run/oomguard tmp host/proc && "
+        "ln -sf usr/bin bin && ln -sf usr/lib lib && { test ! -e /usr/lib64 || ln -sf usr/lib64 lib64; }"
+    )
+    vm.run(f"cp /etc/passwd /etc/group {ROOT}/etc/; mkdir -p /run/oomguard")
+    swap(vm, POLICY.format(value=321), version=1)
+    made = container()
+    command = [
+        *("podman", "run", "--detach", "--name", NAME, "--pid=host", "--network=host", "--cgroupns=host"),
+        *("--privileged", "--read-only", "--user=0", "--log-driver=k8s-file"),
+        *("--volume=/usr:/usr:ro", f"--volume={VOLUME}:/etc/oomguard:ro", "--volume=/proc:/host/proc"),
+        *("--volume=/run/oomguard:/run/oomguard", "--rootfs", ROOT),
+    ]
+    vm.run(shlex.join([*command, *made["command"], *made["args"]]), timeout_seconds=300)
+    try:
+        vm.wait_until(
+            "oomguard status --json | grep '\"running\": true'", describe="the pod to keep the policy"
+        )
+        yield vm
+    finally:
+        if vm.is_alive:
+            vm.run(f"podman rm --force --time 10 {NAME}", check=False, timeout_seconds=300)
+
+
+def logs(vm: Guest) -> str:
+    """Return what the container said."""
+    return vm.run(f"podman logs {NAME} 2>&1").stdout
+
+
+def wait_for_value(vm: Guest, pid: str, value: int) -> None:
+    """Wait until a process of the host has a value."""
+    vm.wait_until(
+        f"grep -qx -- {value} /proc/{pid}/oom_score_adj",
+        timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
+        describe=f"{pid} to have {value}",
+    )
+
+
+def test_pod_has_no_right_it_does_not_need(pod: Guest) -> None:
+    """It is privileged for its cgroup namespace, and gives up all but three capabilities before it starts."""
+    pid = json.loads(pod.get("/run/oomguard/status.json"))["pid"]
+    status = pod.run(f"cat /proc/{pid}/status").stdout
+    found = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if line.startswith("Cap")}
+    allowed = 1 << 24 | 1 << 1 | 1 << 12  # SYS_RESOURCE, DAC_OVERRIDE, NET_ADMIN
+    assert int(found["CapBnd"], 16) == allowed
+    assert "NoNewPrivs:\t1" in status
+    assert pod.run(f"readlink /proc/{pid}/ns/cgroup").stdout == pod.run("readlink /proc/1/ns/cgroup").stdout
+
+
+def test_swapped_configmap_is_kept_within_seconds_and_no_restart(pod: Guest) -> None:
+    """The kubelet renames a link two folders above the file; the same daemon has the new policy."""
+    before = json.loads(pod.get("/run/oomguard/status.json"))
+    with hog(pod, "pod-victim") as pid:
+        wait_for_value(pod, pid, 321)
+        swap(pod, POLICY.format(value=654), version=2)
+        wait_for_value(pod, pid, 654)
+        after = json.loads(pod.get("/run/oomguard/status.json"))
+        assert after["pid"] == before["pid"]
+        assert after["policy"]["digest"] != before["policy"]["digest"]
+
+
+def test_configmap_that_is_not_valid_leaves_the_policy_in_force(pod: Guest) -> None:
+    """It is said what is wrong; and mended by the next swap."""
+    with hog(pod, "pod-victim") as pid:
+        swap(pod, "rules: [{name: pod-victim, oom_score_adj: 2000}]\n", version=3)
+        pod.wait_until(f"podman logs {NAME} 2>&1 | grep 'from -1000 to 1000'", describe="the refusal")
+        assert "the one before stays in force" in logs(pod)
+        wait_for_value(pod, pid, 654)
+        swap(pod, POLICY.format(value=111), version=4)
+        wait_for_value(pod, pid, 111)
+
+
+def test_kill_of_the_kernel_is_told(pod: Guest) -> None:
+    """The kernel's log came with it as standard input."""
+    pod.run(
+        "install -m 755 /media/oomguard/vm/hog.py /usr/local/bin/pod-victim; systemd-run --quiet --wait "
+        "--unit=pod-kill -p MemoryMax=48M -p MemorySwapMax=0 pod-victim 200 600; "
+        "systemctl reset-failed pod-kill",
+        check=False,
+        timeout_seconds=300,
+    )
+    pod.wait_until(f"podman logs {NAME} 2>&1 | grep 'the kernel killed pod-victim'", describe="the kill")
+    assert "name=pod-victim" in logs(pod)
+
+
+def test_pod_that_is_gone_leaves_values_and_the_way_back(pod: Guest) -> None:
+    """The state folder is the host's, so the host can put back what the pod gave."""
+    with hog(pod, "pod-victim") as pid:
+        wait_for_value(pod, pid, 111)
+        pod.run(f"podman stop --time 20 {NAME}", timeout_seconds=120)
+        wait_for_value(pod, pid, 111)
+        pod.run("oomguard restore")
+        wait_for_value(pod, pid, 0)
