@@ -4,6 +4,7 @@ No label grows with the number of processes or of rules: docs/metrics.md has the
 """
 
 from collections import Counter
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -154,11 +155,11 @@ def up_metric(*, up: bool) -> "Metric":
 def _changes(document: "Document") -> "Iterator[Metric]":
     """Return what became of changes. Every series is there from the start: a rate needs its zero."""
     targets = (OOM_SCORE_ADJ, "sysctl")
-    adjustments: Counter[tuple[str, ...]] = Counter(dict.fromkeys(_product(targets, get_args(Cause)), 0))
+    adjustments: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, get_args(Cause)), 0))
     failed = [result for result in get_args(Result) if result != "applied"]
-    failures: Counter[tuple[str, ...]] = Counter(dict.fromkeys(_product(targets, failed), 0))
+    failures: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, failed), 0))
     declared = [row["name"] for row in document["sysctls"]]
-    drift: Counter[tuple[str, ...]] = Counter(dict.fromkeys(_product((OOM_SCORE_ADJ, *declared)), 0))
+    drift: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product((OOM_SCORE_ADJ, *declared)), 0))
     for change in document["changes"]:
         target = OOM_SCORE_ADJ if change["target"] == OOM_SCORE_ADJ else "sysctl"
         if change["result"] == "applied":
@@ -239,12 +240,6 @@ def _truth(value: bool) -> str:  # noqa: FBT001 - a label's value
 
 def _rule_label(label: str) -> str:
     return label if len(label) <= _LABEL_LENGTH else f"{label[: _LABEL_LENGTH - 1]}…"
-
-
-def _product(*parts: "Iterable[str]") -> "list[tuple[str, ...]]":
-    from itertools import product
-
-    return [*product(*parts)]
 
 
 def _labelled(
