@@ -1,9 +1,11 @@
 """A real Prometheus for a moment: what it makes of our rules and of the exporter's answers."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -19,12 +21,12 @@ ROOT = Path(__file__).parents[2]
 RULES = ROOT / "etc" / "prometheus" / "oomguard.rules.yml"
 DASHBOARD = ROOT / "etc" / "grafana" / "oomguard.json"
 
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="needs promtool (apt-get install prometheus)"
-)
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="needs prometheus (apt-get install prometheus)"
-)
+_PATH = f"{sys.prefix}/bin:{os.environ['PATH']}"
+PROMTOOL = shutil.which("promtool", path=_PATH) or ""
+PROMETHEUS = shutil.which("prometheus", path=_PATH) or ""
+
+needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="needs promtool: sh .ci/extras")
+needs_prometheus = pytest.mark.skipif(not PROMETHEUS, reason="needs prometheus: sh .ci/extras")
 
 
 class Prometheus(NamedTuple):
@@ -56,7 +58,7 @@ def prometheus(folder: Path, targets: Mapping[str, str], *, interval: str = "1s"
     }
     path = folder / "prometheus.yml"  # JSON is YAML, too
     path.write_text(json.dumps(configuration))
-    command = ["prometheus", f"--config.file={path}", f"--storage.tsdb.path={folder}/tsdb"]
+    command = [PROMETHEUS, f"--config.file={path}", f"--storage.tsdb.path={folder}/tsdb"]
     command += [f"--web.listen-address={address}", "--log.level=error"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
         try:

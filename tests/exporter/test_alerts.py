@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus import DASHBOARD, RULES, needs_prometheus, needs_promtool, prometheus
+from prometheus import DASHBOARD, PROMTOOL, RULES, needs_prometheus, needs_promtool, prometheus
 from scraping import exporting
 from test_page import PAGE, metrics
 
@@ -86,7 +86,7 @@ def test_every_alert_is_tried() -> None:
 def test_rules_are_valid_and_do_what_they_should() -> None:
     """By Prometheus's own tools."""
     for command in (["check", "rules", str(RULES)], ["test", "rules", str(TESTS)]):
-        done = subprocess.run(["promtool", *command], capture_output=True, text=True, check=False)
+        done = subprocess.run([PROMTOOL, *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -101,7 +101,7 @@ def test_tests_notice_a_rule_that_never_is_due(rule: dict[str, Any], tmp_path: P
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(document))
     tests = TESTS.read_text().replace("../../etc/prometheus/oomguard.rules.yml", "rules.yml")
     (tmp_path / "tests.yml").write_text(tests)
-    command = ["promtool", "test", "rules", str(tmp_path / "tests.yml")]
+    command = [PROMTOOL, "test", "rules", str(tmp_path / "tests.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
 

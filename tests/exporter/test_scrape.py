@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus import PROMTOOL, needs_promtool
 from scraping import OPENMETRICS, Exporter, exporting, parse
 
 from oomguard import __version__
@@ -215,13 +215,12 @@ def test_openmetrics_is_spoken_to_who_asks(tmp_path: Path, policy: str) -> None:
         assert parse(text, is_openmetrics=True).keys() == exporter.scrape().keys()
 
 
+@needs_promtool
 def test_promtool_has_nothing_to_say_against_the_names(tmp_path: Path, policy: str) -> None:
     """Prometheus's own lint: units, suffixes, help texts."""
-    if shutil.which("promtool") is None:
-        pytest.skip("needs promtool (apt-get install prometheus)")
     with running(tmp_path, policy) as daemon, exporting(tmp_path, daemon.state) as exporter:
         linted = subprocess.run(
-            ["promtool", "check", "metrics"], input=exporter.get().encode(), capture_output=True, check=False
+            [PROMTOOL, "check", "metrics"], input=exporter.get().encode(), capture_output=True, check=False
         )
         assert (linted.returncode, linted.stdout, linted.stderr) == (0, b"", b"")
 
