@@ -63,14 +63,18 @@ def main() -> int:
 def pictures() -> Iterator[tuple[str, str]]:
     """Yield each picture with its name."""
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        host = ["--proc", str(_host(folder)), "--state-dir", str(_state(folder))]
-        policy = ["--policy", str(folder / "oomguard.yaml")]
+        policy, host = made_host(Path(made))
         yield "plan", _picture("oomguard plan", ["plan", *policy, *host])
         yield "status", _picture("oomguard status", ["status", *policy, *host])
         yield "rank", _picture("oomguard rank", ["rank", *policy, *host])
     report = ROOT / "tests" / "reports" / "6.18-memcg-value-decides.txt"
     yield "postmortem", _picture("oomguard postmortem kern.log", ["postmortem", str(report)])
+
+
+def made_host(folder: Path) -> tuple[list[str], list[str]]:
+    """Make a host of files, and return the arguments that name its policy, its /proc and its state folder."""
+    host = ["--proc", str(_host(folder)), "--state-dir", str(_state(folder))]
+    return ["--policy", str(folder / "oomguard.yaml")], host
 
 
 def text_of(picture: str) -> str:
