@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -148,3 +149,21 @@ def _ticks(stat: Path) -> int:
 
 def _switches(status: Path) -> int:
     return sum(int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line)
+
+
+@needs_cgroup
+def test_without_the_log_kills_are_counted(tmp_path: Path) -> None:
+    """In a container that has /dev/null in its place: how many, at each pass, and why not who."""
+    mask = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kmsg && exec "$@"', "sh"]
+    if subprocess.run([*mask, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        pytest.skip("no namespaces can be made here")
+    policy = "resync_interval: 5\n" + POLICY
+    with running(tmp_path, policy, wrapper=mask) as daemon:
+        daemon.wait_for("kills are counted, and who died is not told: /dev/kmsg is not the kernel's log here")
+        with memcg.memory_cgroup("oomguard-kills", limit_mib=16) as cgroup:
+            for _ in range(2):
+                with cgroup.hog("ok-victim", 40):
+                    pass
+        daemon.wait_for("which one is not known: /dev/kmsg")
+        said = kills(daemon)[0]
+        assert "the kernel killed 2 processes" in said or "the kernel killed 1 process" in said

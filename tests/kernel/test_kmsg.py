@@ -57,6 +57,14 @@ def test_log_that_cannot_be_opened_is_an_error_with_the_way_out(tmp_path: Path) 
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("path", [os.devnull, __file__])
+def test_what_is_called_so_and_is_not_the_log_is_refused(path: str) -> None:
+    """Containers have /dev/null in its place, which cannot be waited for."""
+    with pytest.raises(OomguardError) as caught:
+        open_kernel_log(path)
+    assert "is not the kernel's log here" in caught.value.message
+
+
 def test_standard_input_is_the_log_only_if_it_is() -> None:
     """Not a terminal, a pipe, a file or nothing."""
     code = "from oomguard.kernel.kmsg import inherited_kernel_log as log; print(log())"

@@ -19,21 +19,24 @@ _RECORD_LIMIT = 8192
 """PRINTK_MESSAGE_MAX is 2048 since 6.4, CONSOLE_EXT_LOG_MAX was 8192 before; a shorter read gives EINVAL."""
 _NUMBER = os.makedev(1, 11)
 _STDIN = 0
+_IN_A_CONTAINER = "a container has it only if the host's is given to it"
 
 
 def open_kernel_log(path: str = DEVICE) -> int:
     """Open the log at its oldest record. A read that finds nothing new does not wait."""
     try:
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
         raise OomguardError(
             f"{path} cannot be opened: {error.strerror}",
             hint="run it as root: kernel.dmesg_restrict keeps the kernel's log from others",
         ) from error
     except OSError as error:
-        raise OomguardError(
-            f"{path} cannot be opened: {error.strerror}", hint="in a container it has to be mounted"
-        ) from error
+        raise OomguardError(f"{path} cannot be opened: {error.strerror}", hint=_IN_A_CONTAINER) from error
+    if not _is_kernel_log(fd):
+        os.close(fd)
+        raise OomguardError(f"{path} is not the kernel's log here", hint=_IN_A_CONTAINER)
+    return fd
 
 
 def inherited_kernel_log() -> int | None:
@@ -42,13 +45,18 @@ def inherited_kernel_log() -> int | None:
     So a service can read it that may not open it: systemd's StandardInput=file:/dev/kmsg.
     """
     try:
-        found = os.fstat(_STDIN)
+        if not _is_kernel_log(_STDIN):
+            return None
     except OSError:
-        return None
-    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _NUMBER:
         return None
     os.set_blocking(_STDIN, False)
     return _STDIN
+
+
+def _is_kernel_log(fd: int) -> bool:
+    """Tell by its device number: in a container it often is /dev/null, or a console."""
+    found = os.fstat(fd)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == _NUMBER
 
 
 def skip_to_end(fd: int) -> None:
