@@ -220,6 +220,20 @@ def test_a_child_that_was_there_before_the_gift_has_its_value_from_itself(
     assert host.proc.oom_score_adj(11) == -700
 
 
+def test_a_value_that_moves_in_time_puts_off_no_floor(host: Host) -> None:
+    """Else who was immune could stay it by writing now one value and now another."""
+    host.give(-900)
+    host.reconciler.adopt(Policy())
+    handle = host.kernel.open(PID)
+    assert handle is not None
+    with handle:
+        change = host.reconciler.planner.process_change(handle, "policy")
+        assert change is not None
+        host.proc.set_oom_score_adj(PID, -899)
+        assert host.reconciler._apply(change, handle, 0.0).result == "applied"
+    assert host.state == (0, 0)
+
+
 def test_what_a_program_puts_by_for_its_children_is_taken_from_them(host: Host) -> None:
     """Sshd was given -900 as it started, put that by, gave itself -1000, and gives -900 to each session."""
     rule = Rule(0, (b"worker",), Terms(Value("at_most", -900), scope="main"), "p.yaml", 1)
