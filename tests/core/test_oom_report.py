@@ -55,6 +55,7 @@ def test_captured_reports_are_read_whole() -> None:
     for name, victim, constraint, tasks in (
         ("6.1-host.txt", "python3", "none", 8),
         ("6.12-host.txt", "python3", "none", 8),
+        ("6.12-memcg-group.txt", "vm-expendable", "memcg", 2),
         ("6.18-memcg-value-decides.txt", "cache-worker", "memcg", 3),
         ("6.18-memcg-newline-name.txt", "a\nOut of memo", "memcg", 1),
         ("6.18-memcg-parenthesis-name.txt", "x) total-vm:9kB", "memcg", 1),
@@ -98,6 +99,9 @@ def test_group_is_one_report() -> None:
     assert [kill.pid for kill in report.kills] == [900, 901]
     assert report.group == "/app.slice/web.service"
     assert report.reaped == 1
+    (report,) = read(captured("6.12-memcg-group.txt"))
+    assert [kill.pid for kill in report.kills] == [627, 626]
+    assert report.group == "/scenario.slice/vm-expendable.service"
 
 
 def test_child_that_was_sacrificed_is_the_victim() -> None:
