@@ -1,12 +1,14 @@
 """The decision behind a report, reckoned again: who was ahead, by how much, and why."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 import oom_formats as formats
 from oomguard.core.oom_log import OomLog
-from oomguard.core.postmortem import Finding, examine
+from oomguard.core.postmortem import Finding, examine, share
+from oomguard.report.postmortem import Told, prose
 
 REPORTS = Path(__file__).parent.parent / "reports"
 
@@ -50,6 +52,17 @@ def test_kernels_choice_is_ours(path: Path) -> None:
     for finding in findings:
         if finding.report.tasks:
             assert finding.why == "highest"
+
+
+def test_thousandths_of_old_kernels_are_told_as_such() -> None:
+    """Before 3.5 the sum itself was in thousandths: no amount of memory is made of it."""
+    finding = found("\n".join(formats.host_report(formats.KERNELS[0])))
+    assert finding.victim is not None
+    assert finding.victim.badness is not None
+    assert share(finding.victim.badness, finding) == finding.victim.badness / 1000 <= 1
+    said = " ".join(prose(Told(1, finding)))
+    assert f"or {finding.victim.badness} thousandths of memory" in said
+    assert re.search(r"behind by \d+ thousandths", said)
 
 
 def test_value_that_decided_is_named() -> None:

@@ -10,6 +10,7 @@ from oomguard.core.oom_kill import Context, Kill
 from oomguard.daemon import kills
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
+from oomguard.kernel.procfs import Procfs
 
 Found = list[tuple[Kill, Context | None]]
 
@@ -25,7 +26,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Found, KillWa
     monkeypatch.setattr(Loop, "watch", lambda *_: None)
     monkeypatch.setattr(kills, "records", lambda _: iter(os.read(reader, 1 << 20).splitlines(keepends=True)))
     found: Found = []
-    watch = KillWatch(Loop(), lambda kill, context: found.append((kill, context)))
+    watch = KillWatch(Loop(), Procfs(), lambda kill, context: found.append((kill, context)))
     assert watch.open() == ""
     return found, watch, writer
 

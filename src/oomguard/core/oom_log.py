@@ -6,7 +6,7 @@ Nothing is kept but the report in the making, one for each host whose lines are 
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.log_line import Line, split_line
-from oomguard.core.oom_report import Assembler
+from oomguard.core.oom_assembler import Assembler
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator

@@ -123,9 +123,11 @@ def task_badness(task: "Task", value: int, total_pages: int, era: Era) -> int | 
     return badness(usage, value, total_pages, era=era, is_admin=is_admin)
 
 
-def share_per_mille(points: int, total_pages: int) -> int:
-    """Return a badness in thousandths of the memory that ran out, as old kernels printed their score."""
-    return points * _PER_MILLE // max(total_pages, 1)
+def share(points: int, finding: Finding) -> float:
+    """Return a badness as a part of the memory that ran out; above 1 or below 0 by its value."""
+    if finding.era is not None and finding.era.is_per_mille:
+        return points / _PER_MILLE
+    return points / max(finding.total_pages or 0, 1)
 
 
 def _kept(task: "Task") -> int:

@@ -10,11 +10,13 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.kmsg import parse_record
 from oomguard.core.oom_kill import Context, Kill, parse_context, parse_group, parse_kill
 from oomguard.kernel.kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
+from oomguard.kernel.sysctl import observe_kills
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomguard.daemon.loop import Loop
+    from oomguard.kernel.procfs import Procfs
 
 GATHER_SECONDS = 0.2
 """What is said is read so much later: a log that is never quiet wakes the daemon five times a second."""
@@ -25,21 +27,23 @@ _MARKS = (b"Killed process ", b"oom-kill:", b"memory.oom.group")
 
 
 class KillWatch:
-    """Tells of each process that the kernel kills, with what the kernel said of it before."""
+    """Tells of each process that the kernel kills, with what the kernel said of it before.
 
-    def __init__(self, loop: "Loop", killed: "Callable[[Kill, Context | None], None]") -> None:
+    Where there is no log, `count` has the number of those that died since it was called last.
+    """
+
+    def __init__(
+        self, loop: "Loop", procfs: "Procfs", killed: "Callable[[Kill, Context | None], None]"
+    ) -> None:
         self._loop = loop
+        self._procfs = procfs
         self._killed = killed
         self._fd = -1
+        self._counted: int | None = None
         self._context: Context | None = None
         self._group = ""
         self._dead: set[int] = set()
         loop.define(_TIMER, lambda _: self.read())
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a log to read."""
-        return self._fd >= 0
 
     def open(self) -> str:
         """Begin with what is said from now on. Return why there is no log, "" if there is."""
@@ -47,11 +51,19 @@ class KillWatch:
         try:
             fd = open_kernel_log() if inherited is None else inherited
         except OomguardError as error:
+            self._counted = observe_kills(self._procfs)
             return error.message
         skip_to_end(fd)
         self._fd = fd
         self._loop.watch(fd, self._gather)
         return ""
+
+    def count(self) -> int:
+        """Return how many died of which nothing else is known."""
+        if self._fd >= 0:
+            return 0
+        before, self._counted = self._counted, observe_kills(self._procfs)
+        return 0 if before is None or self._counted is None else max(self._counted - before, 0)
 
     def _gather(self) -> None:
         self._loop.unwatch(self._fd)
@@ -59,7 +71,7 @@ class KillWatch:
 
     def read(self) -> None:
         """Take what was said up to now."""
-        if not self.is_open:
+        if self._fd < 0:
             return
         count = 0
         for raw in islice(records(self._fd), _RECORDS_A_TURN):

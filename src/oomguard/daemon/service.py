@@ -26,7 +26,7 @@ from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.sysctl import observe_kills, observe_memory
+from oomguard.kernel.sysctl import observe_memory
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
@@ -89,8 +89,7 @@ class Service:
         self._stopping = False
         self._connector: Connector | None = None
         self._drift = DriftWatch(self.procfs)
-        self._kills = KillWatch(self.loop, self._killed)
-        self._kills_before: int | None = None
+        self._kills = KillWatch(self.loop, self.procfs, self._killed)
         self._why_no_log = ""
         self._policy_loaded_at = 0.0
         self._policy_error = ""
@@ -331,8 +330,8 @@ class Service:
     def _end_pass(self, now: float) -> None:
         self._passes += 1
         self._note_promised()
-        if not self._kills.is_open:
-            self._count_kills()
+        if count := self._kills.count():
+            self.reporter.kills.take_unknown(count, self._why_no_log)
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
@@ -355,11 +354,9 @@ class Service:
     # Kills
 
     def _watch_kills(self) -> None:
-        reason = self._kills.open()
-        if reason:
-            self._why_no_log = reason
-            self._limit(f"the kernel's kills are counted, and who died is not told: {reason}")
-            self._count_kills()
+        self._why_no_log = self._kills.open()
+        if self._why_no_log:
+            self._limit(f"the kernel's kills are counted, and who died is not told: {self._why_no_log}")
 
     def _killed(self, kill: "Kill", context: "Context | None") -> None:
         planner = self.reconciler.planner
@@ -369,13 +366,6 @@ class Service:
         self.reporter.kills.take(Death(kill, context, rule), now)
         self.loop.set_earlier("fold", now + FOLD_SECONDS)
         self.loop.set_earlier("status", now + STATUS_SECONDS)
-
-    def _count_kills(self) -> None:
-        """Where the kernel's log cannot be read: say how many it has killed since the last look."""
-        kills = observe_kills(self.procfs)
-        before, self._kills_before = self._kills_before, kills
-        if kills is not None and before is not None and kills > before:
-            self.reporter.kills.take_unknown(kills - before, self._why_no_log)
 
     def _note_promised(self) -> None:
         memory = observe_memory(self.procfs)

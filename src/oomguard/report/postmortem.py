@@ -160,12 +160,10 @@ def _swap(finding: "Finding") -> str:
     memory = finding.report.memory
     if not memory.swap_total_kib:
         return "no swap"
-    free = (
-        ""
-        if memory.swap_free_kib is None
-        else f", {kib(memory.swap_free_kib) if memory.swap_free_kib else 'none'} of it free"
-    )
-    return f"{kib(memory.swap_total_kib)} of swap{free}"
+    total = f"{kib(memory.swap_total_kib)} of swap"
+    if memory.swap_free_kib is None:
+        return total
+    return f"{total}, {kib(memory.swap_free_kib) if memory.swap_free_kib else 'none'} of it free"
 
 
 def _use(finding: "Finding") -> "Iterator[str]":
@@ -174,11 +172,11 @@ def _use(finding: "Finding") -> "Iterator[str]":
     total, page = memory.total_pages, memory.page_kib
     if not total:
         return
-    for counters, what, way_out in (
-        (("slab_unreclaimable",), "the kernel's own objects (slab)", "`slabtop` shows whose"),
-        (("shmem",), "shared memory and tmpfs", "killing frees none of it"),
+    for counter, what, way_out in (
+        ("slab_unreclaimable", "the kernel's own objects (slab)", "`slabtop` shows whose"),
+        ("shmem", "shared memory and tmpfs", "killing frees none of it"),
     ):
-        pages = sum(memory.pages.get(counter, 0) for counter in counters)
+        pages = memory.pages.get(counter, 0)
         if pages * 4 >= total:
             yield f"{kib(pages * page)} were {what}: {way_out}."
 
@@ -233,7 +231,6 @@ def _value(finding: "Finding") -> int | None:
 
 def _why(finding: "Finding") -> "Iterator[str]":
     report, victim, total = finding.report, finding.victim, finding.total_pages
-    page = report.memory.page_kib
     if finding.why == "allocating":
         yield "vm.oom_kill_allocating_task is set: whoever asks is killed, and nothing is compared."
         return
@@ -253,7 +250,7 @@ def _why(finding: "Finding") -> "Iterator[str]":
     if finding.why == "lower":
         first = finding.ranked[0]
         assert first.badness is not None
-        ahead = kib((first.badness - victim.badness) * page)
+        ahead = _points(first.badness - victim.badness, finding)
         yield (
             f"By this reckoning {label(first.task)} was ahead by {ahead}:"
             " the table is printed after the choice, and what was in vfork or about to exit is passed over."
@@ -271,7 +268,7 @@ def _comparison(victim: "Place", next_one: "Place", finding: "Finding") -> "Iter
     ahead = victim.badness - next_one.badness
     yield (
         f"Next would have been {label(next_one.task)} ({kib(next_one.pages * page)},"
-        f" oom_score_adj {next_one.task.oom_score_adj}), behind by {kib(ahead * page)}."
+        f" oom_score_adj {next_one.task.oom_score_adj}), behind by {_points(ahead, finding)}."
     )
     largest = finding.largest
     if largest is None:
@@ -299,8 +296,9 @@ def _sum(place: "Place", finding: "Finding") -> str:
     if finding.era is not None and finding.era.counts_page_tables:
         parts.append(f"{kib(task.page_tables * page)} of page tables")
     held = " + ".join(parts)
+    highest = "It had the highest badness: " if finding.why != "lower" else "Its badness: "
     if finding.era is not None and finding.era.is_per_mille:
-        return f"It had the highest badness: {held}, or {place.badness} thousandths of memory, value included"
+        return f"{highest}{held}, or {place.badness} thousandths of memory, value included"
     point = finding.point_pages or 0
     sign = "-" if task.oom_score_adj < 0 else "+"
     value = (
@@ -308,10 +306,15 @@ def _sum(place: "Place", finding: "Finding") -> str:
         if task.oom_score_adj
         else ""
     )
-    highest = "It had the highest badness: " if finding.why != "lower" else "Its badness: "
-    return (
-        f"{highest}{held}{value}, in all {'' if place.badness >= 0 else '-'}{kib(abs(place.badness) * page)}"
-    )
+    in_all = f"{'' if place.badness >= 0 else '-'}{kib(abs(place.badness) * page)}"
+    return f"{highest}{held}{value}, in all {in_all}"
+
+
+def _points(badness: int, finding: "Finding") -> str:
+    """Return a difference of badness in the unit that the kernel reckons in."""
+    if finding.era is not None and finding.era.is_per_mille:
+        return f"{badness} thousandths"
+    return kib(badness * finding.report.memory.page_kib)
 
 
 def _replayed(told: Told) -> str:

@@ -1,8 +1,9 @@
 """A report of the OOM killer as JSON. Keys are stable; new ones may be added."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from oomguard.core.postmortem import share_per_mille
+from oomguard.core.postmortem import share
 from oomguard.core.text import printable
 from oomguard.report.postmortem import Told, moment, prose, title, unranked
 
@@ -120,8 +121,8 @@ def _bytes(amount_kib: int | None) -> int | None:
 
 
 def _task_document(one: "Place", finding: "Finding", page: int) -> dict[str, Any]:
-    task, total = one.task, finding.total_pages
-    share = None if one.badness is None or total is None else share_per_mille(one.badness, total)
+    task = one.task
+    per_mille = None if one.badness is None else math.floor(share(one.badness, finding) * 1000)
     return {
         "place": one.place,
         "pid": task.pid,
@@ -133,7 +134,7 @@ def _task_document(one: "Place", finding: "Finding", page: int) -> dict[str, Any
         "page_table_bytes": task.page_tables * page,
         "oom_score_adj": task.oom_score_adj,
         "badness": one.badness,
-        "badness_per_mille": share,
+        "badness_per_mille": per_mille,
     }
 
 

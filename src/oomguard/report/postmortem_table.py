@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from oomguard.core.postmortem import share
 from oomguard.core.text import printable
 from oomguard.report.postmortem import label, moment, prose, title, unranked
 from oomguard.report.rank_table import WIDTH_OF_ALL, compact
@@ -79,7 +80,7 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
 
 
 def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dict[str, str]:
-    task, total = one.task, finding.total_pages
+    task = one.task
     cells = {
         "PLACE": "never" if one.place is None else str(one.place),
         "PID": str(task.pid),
@@ -87,7 +88,7 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
         "UID": str(task.uid),
         "MEMORY": compact(one.pages * finding.report.memory.page_kib),
         "VALUE": str(task.oom_score_adj),
-        "SCORE": "" if one.badness is None or not total else f"{100 * one.badness / total:.1f}%",
+        "SCORE": "" if one.badness is None else f"{share(one.badness, finding):.1%}",
         "NEW": "",
         "RULE": "",
     }
