@@ -5,29 +5,15 @@ from contextlib import contextmanager
 
 from .guest import Guest
 from .service import Service
+from .workload import family
 
 PARENT = """\
-#!/bin/sh
 # Waits for its value, starts one child, and a daemon that forks twice to be nobody's child.
 until [ "$(cat /proc/$$/oom_score_adj)" != 0 ]; do sleep 0.2; done
 vm-child 1000 &
 (setsid sh -c 'vm-orphan 1000 & exit' &)
 wait
 """
-
-
-@contextmanager
-def family(vm: Guest) -> Iterator[str]:
-    """Run a parent called vm-parent, which starts vm-child and vm-orphan; give its pid."""
-    for name in ("vm-child", "vm-orphan"):
-        vm.run(f"install -m 755 /bin/sleep /usr/local/bin/{name}")
-    vm.put("/usr/local/bin/vm-parent", PARENT, mode=0o755)
-    vm.run("systemd-run --quiet --unit=vm-parent --slice=scenario.slice vm-parent")
-    try:
-        yield vm.run(["systemctl", "show", "-P", "MainPID", "vm-parent"]).stdout.strip()
-    finally:
-        if vm.is_alive:
-            vm.run("systemctl stop vm-parent; systemctl reset-failed vm-parent", check=False)
 
 
 def pid_of(vm: Guest, name: str) -> str:
@@ -40,7 +26,7 @@ def test_what_a_protected_process_starts_is_not_protected(installed: Service) ->
     vm = installed.vm
     since = vm.now()
     installed.write_policy("rules: [{name: vm-parent, user: root, oom_score_adj: -900}]\n")
-    with family(vm) as parent:
+    with family(vm, PARENT) as parent:
         installed.wait_for_value(f"/proc/{parent}/oom_score_adj", -900)
         for name in ("vm-child", "vm-orphan"):
             installed.wait_for_value(f"/proc/{pid_of(vm, name)}/oom_score_adj", 0)
@@ -55,20 +41,14 @@ def test_children_that_started_while_the_daemon_was_down_are_found(installed: Se
     installed.write_policy("rules: [{name: vm-parent, user: root, oom_score_adj: -900}]\n")
     installed.restart()
     vm.put("/run/wait", "")
-    vm.run("install -m 755 /bin/sleep /usr/local/bin/vm-child")
     script = "while [ -e /run/wait ]; do sleep 0.5; done; vm-child 1000; exit"
-    vm.put("/usr/local/bin/vm-parent", f"#!/bin/sh\n{script}\n", mode=0o755)
-    vm.run("systemd-run --quiet --unit=vm-parent --slice=scenario.slice vm-parent")
-    try:
-        parent = vm.run(["systemctl", "show", "-P", "MainPID", "vm-parent"]).stdout.strip()
+    with family(vm, script) as parent:
         installed.wait_for_value(f"/proc/{parent}/oom_score_adj", -900)
         vm.run("systemctl stop oomguard && rm /run/wait")
         child = pid_of(vm, "vm-child")
         assert vm.get(f"/proc/{child}/oom_score_adj") == b"-900\n"
         vm.run("systemctl start oomguard")
         installed.wait_for_value(f"/proc/{child}/oom_score_adj", 0)
-    finally:
-        vm.run("systemctl stop vm-parent; systemctl reset-failed vm-parent", check=False)
 
 
 @contextmanager

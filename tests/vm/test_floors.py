@@ -6,7 +6,7 @@ floor, so it comes to the same as the process writing its own file.
 
 from .guest import Guest
 from .service import Service
-from .workload import hog
+from .workload import family, hog
 
 LADDER = (-1000, -900, -500, -1, 0, 300, 800)
 
@@ -63,16 +63,10 @@ def test_a_child_that_is_reset_does_not_keep_its_ancestors_immunity(installed: S
     """It inherited -1000 and the right to it; both are gone."""
     vm = installed.vm
     installed.write_policy("rules: [{name: vm-parent, user: root, oom_score_adj: -1000}]\n")
-    vm.run("install -m 755 /bin/sleep /usr/local/bin/vm-child")
     script = "sleep 5; setpriv --reuid alice --regid alice --clear-groups vm-child 1000; exit"
-    vm.put("/usr/local/bin/vm-parent", f"#!/bin/sh\n{script}\n", mode=0o755)
-    vm.run("systemd-run --quiet --unit=vm-parent --slice=scenario.slice vm-parent")
-    try:
-        parent = vm.run(["systemctl", "show", "-P", "MainPID", "vm-parent"]).stdout.strip()
+    with family(vm, script) as parent:
         installed.wait_for_value(f"/proc/{parent}/oom_score_adj", -1000)
         child = vm.wait_until("pgrep -x vm-child", describe="the child").stdout.strip()
         installed.wait_for_value(f"/proc/{child}/oom_score_adj", 0)
         assert lowest(vm, child) == 0
         assert vm.get(f"/proc/{parent}/oom_score_adj") == b"-1000\n"
-    finally:
-        vm.run("systemctl stop vm-parent; systemctl reset-failed vm-parent", check=False)

@@ -5,21 +5,17 @@ from contextlib import contextmanager
 
 from .guest import Guest
 from .service import Service
-from .workload import FOREVER_SECONDS, HOG
+from .workload import FOREVER_SECONDS, HOG, unit
 
 BY_NAME = "rules: [{name: vm-guarded, oom_score_adj: -500}]\n"
 
 
 @contextmanager
-def guarded(vm: Guest, *properties: str, unit: str = "vm-guarded") -> Iterator[str]:
+def guarded(vm: Guest, *properties: str) -> Iterator[str]:
     """Run vm-guarded as a unit of the system, with these properties; give its pid."""
     vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-guarded")
-    options = " ".join(f"-p {one}" for one in properties)
-    vm.run(f"systemd-run --quiet --unit={unit} {options} vm-guarded 0 {FOREVER_SECONDS}")
-    try:
+    with unit(vm, "vm-guarded", f"vm-guarded 0 {FOREVER_SECONDS}", *properties, below="system.slice"):
         yield vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
-    finally:
-        vm.run(f"systemctl stop {unit}; systemctl reset-failed {unit}", check=False)
 
 
 def refused(installed: Service, pid: str, *, since: float) -> str:
@@ -89,15 +85,11 @@ def test_a_setuid_program_has_its_callers_name(installed: Service) -> None:
     for policy in (BY_NAME, "rules: [{name: vm-guarded, user: root, oom_score_adj: -500}]\n"):
         since = vm.now()
         installed.write_policy(policy)
-        vm.run(
-            "systemd-run --quiet --unit=vm-link -p User=alice /bin/sh -c 'exec /home/alice/vm-guarded 1000'"
-        )
-        try:
+        command = "/bin/sh -c 'exec /home/alice/vm-guarded 1000'"
+        with unit(vm, "vm-link", command, "User=alice", below="system.slice"):
             pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
             assert "\nUid:\t1000\t0\t" in vm.get(f"/proc/{pid}/status").decode()
             assert "setuid" in refused(installed, pid, since=since)
-        finally:
-            vm.run("systemctl stop vm-link; systemctl reset-failed vm-link", check=False)
 
 
 def test_root_of_a_user_namespace_is_not_root(installed: Service) -> None:
@@ -106,15 +98,10 @@ def test_root_of_a_user_namespace_is_not_root(installed: Service) -> None:
     since = vm.now()
     installed.write_policy(BY_NAME)
     vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-guarded")
-    vm.run(
-        "systemd-run --quiet --unit=vm-namespace --slice=scenario.slice -p User=alice "
-        f"unshare --user --map-root-user vm-guarded 0 {FOREVER_SECONDS}"
-    )
-    try:
+    command = f"unshare --user --map-root-user vm-guarded 0 {FOREVER_SECONDS}"
+    with unit(vm, "vm-namespace", command, "User=alice"):
         pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
         assert "uid 1000" in refused(installed, pid, since=since)
-    finally:
-        vm.run("systemctl stop vm-namespace; systemctl reset-failed vm-namespace", check=False)
 
 
 def test_containers_are_left_to_their_runtime_unless_asked_for(installed: Service) -> None:
@@ -123,18 +110,13 @@ def test_containers_are_left_to_their_runtime_unless_asked_for(installed: Servic
     policy = "rules: [{{name: vm-contained, oom_score_adj: 300{more}}}]\n"
     installed.write_policy(policy.format(more=""))
     vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-contained")
-    vm.run(
-        "systemd-run --quiet --unit=vm-container --slice=scenario.slice "
-        f"unshare --pid --fork --mount-proc vm-contained 0 {FOREVER_SECONDS}"
-    )
-    try:
+    command = f"unshare --pid --fork --mount-proc vm-contained 0 {FOREVER_SECONDS}"
+    with unit(vm, "vm-container", command):
         pid = vm.wait_until("pgrep -x vm-contained", describe="vm-contained").stdout.strip()
         vm.run("oomguard plan")
         assert vm.get(f"/proc/{pid}/oom_score_adj") == b"0\n"
         installed.write_policy(policy.format(more=", containers: true"))
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 300)
-    finally:
-        vm.run("systemctl stop vm-container; systemctl reset-failed vm-container", check=False)
 
 
 def test_executables_take_the_right_to_look_at_them(installed: Service) -> None:
@@ -144,8 +126,7 @@ def test_executables_take_the_right_to_look_at_them(installed: Service) -> None:
     vm.run("install -m 755 /bin/sleep /usr/local/bin/vm-sleeper")
     since = vm.now()
     installed.write_policy(policy)
-    vm.run("systemd-run --quiet --unit=vm-sleeper -p User=alice --slice=scenario.slice vm-sleeper 100000")
-    try:
+    with unit(vm, "vm-sleeper", "vm-sleeper 100000", "User=alice"):
         pid = vm.wait_until("pgrep -x vm-sleeper", describe="vm-sleeper").stdout.strip()
         installed.wait_for_event("limited", since=since)
         entries = installed.events("limited", since=since)
@@ -153,5 +134,3 @@ def test_executables_take_the_right_to_look_at_them(installed: Service) -> None:
         assert vm.get(f"/proc/{pid}/oom_score_adj") == b"0\n"
         with installed.unit_settings("CapabilityBoundingSet=CAP_SYS_PTRACE"):
             installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
-    finally:
-        vm.run("systemctl stop vm-sleeper; systemctl reset-failed vm-sleeper", check=False)

@@ -12,42 +12,53 @@ FOREVER_SECONDS = 100_000
 
 
 @contextmanager
-def hog(vm: Guest, name: str, *, mib: int = 0, user: str = "alice") -> Iterator[str]:
-    """Run a process called `name` that takes `mib` of memory and keeps it; give its pid.
-
-    It is in no system service's cgroup, so a policy has no more reason to trust it than its user's shell.
-    """
-    vm.run(f"install -m 755 {HOG} /usr/local/bin/{name}")
-    vm.run(
-        f"systemd-run --quiet --unit={name} --slice=scenario.slice -p User={user} -p OOMPolicy=continue "
-        f"{name} {mib} {FOREVER_SECONDS}"
-    )
+def unit(
+    vm: Guest, name: str, command: str, *properties: str, below: str = "scenario.slice"
+) -> Iterator[None]:
+    """Run a command as a unit of the system, with these properties, and stop it whatever happens."""
+    settings = "".join(f" -p {one}" for one in properties)
+    vm.run(f"systemd-run --quiet --unit={name} --slice={below}{settings} {command}")
     try:
-        started = vm.wait_until(
-            f"pid=$(systemctl show -P MainPID {name}); grep -qx {name} /proc/$pid/comm && echo $pid",
-            describe=f"{name} to start",
-        )
-        yield started.stdout.strip()
+        yield
     finally:
         if vm.is_alive:
             vm.run(f"systemctl stop {name}; systemctl reset-failed {name}", check=False)
 
 
 @contextmanager
+def family(vm: Guest, script: str) -> Iterator[str]:
+    """Run a parent called vm-parent, a script that may start vm-child and vm-orphan; give its pid."""
+    for name in ("vm-child", "vm-orphan"):
+        vm.run(f"install -m 755 /bin/sleep /usr/local/bin/{name}")
+    vm.put("/usr/local/bin/vm-parent", f"#!/bin/sh\n{script}\n", mode=0o755)
+    with unit(vm, "vm-parent", "vm-parent"):
+        yield vm.run(["systemctl", "show", "-P", "MainPID", "vm-parent"]).stdout.strip()
+
+
+@contextmanager
+def hog(vm: Guest, name: str, *, mib: int = 0, user: str = "alice") -> Iterator[str]:
+    """Run a process called `name` that takes `mib` of memory and keeps it; give its pid.
+
+    It is in no system service's cgroup, so a policy has no more reason to trust it than its user's shell.
+    """
+    vm.run(f"install -m 755 {HOG} /usr/local/bin/{name}")
+    with unit(vm, name, f"{name} {mib} {FOREVER_SECONDS}", f"User={user}", "OOMPolicy=continue"):
+        started = vm.wait_until(
+            f"pid=$(systemctl show -P MainPID {name}); grep -qx {name} /proc/$pid/comm && echo $pid",
+            describe=f"{name} to start",
+        )
+        yield started.stdout.strip()
+
+
+@contextmanager
 def sleepers(vm: Guest, name: str, count: int, *, own: int = 0, user: str = "alice") -> Iterator[list[str]]:
     """Run `count` processes called `name` that do nothing, with a value of their `own`; give their pids."""
     vm.run(f"install -m 755 /bin/sleep /usr/local/bin/{name}")
-    start = f"for _ in $(seq {count}); do {name} {FOREVER_SECONDS} & done; wait"
-    vm.run(
-        f"systemd-run --quiet --unit={name}s --slice=scenario.slice -p User={user} -p TasksMax=infinity "
-        f"-p OOMPolicy=continue -p OOMScoreAdjust={own} sh -c '{start}'"
-    )
-    try:
+    start = f"sh -c 'for _ in $(seq {count}); do {name} {FOREVER_SECONDS} & done; wait'"
+    settings = (f"User={user}", "TasksMax=infinity", "OOMPolicy=continue", f"OOMScoreAdjust={own}")
+    with unit(vm, f"{name}s", start, *settings):
         found = vm.wait_until(f"test $(pgrep -cx {name}) = {count} && pgrep -x {name}", describe=f"{name}s")
         yield found.stdout.split()
-    finally:
-        if vm.is_alive:
-            vm.run(f"systemctl stop {name}s; systemctl reset-failed {name}s", check=False)
 
 
 @contextmanager
@@ -55,31 +66,17 @@ def churn(vm: Guest, name: str, *, rate: int, user: str = "alice") -> Iterator[s
     """Start programs called `name` that end at once, up to `rate` a second; give the unit that does."""
     # The one of initramfs-tools, where there is one: in an emulator it starts in a quarter of the time.
     vm.run(f"install -m 755 $(ls -d /usr/lib/klibc/bin/true /bin/true | tail -n 1) /usr/local/bin/{name}")
-    unit = f"{name}-churn"
-    vm.run(
-        f"systemd-run --quiet --unit={unit} --slice=scenario.slice -p User={user} -p TasksMax=infinity "
-        f"-p OOMPolicy=continue {CHURN} {rate} /usr/local/bin/{name}"
-    )
-    try:
-        yield unit
-    finally:
-        if vm.is_alive:
-            vm.run(f"systemctl stop {unit}; systemctl reset-failed {unit}", check=False)
+    settings = (f"User={user}", "TasksMax=infinity", "OOMPolicy=continue")
+    with unit(vm, f"{name}-churn", f"{CHURN} {rate} /usr/local/bin/{name}", *settings):
+        yield f"{name}-churn"
 
 
 @contextmanager
 def glutton(vm: Guest) -> Iterator[None]:
     """Have a user's process take every promise of memory that strict overcommit makes."""
-    vm.run(
-        "systemd-run --quiet --unit=glutton --slice=scenario.slice -p User=alice "
-        f"-p StandardOutput=truncate:/var/tmp/glutton {GLUTTON}"
-    )
-    try:
+    with unit(vm, "glutton", GLUTTON, "User=alice", "StandardOutput=truncate:/var/tmp/glutton"):
         vm.wait_until("grep -qx full /var/tmp/glutton", describe="nothing to be left")
         yield
-    finally:
-        if vm.is_alive:
-            vm.run("systemctl stop glutton; systemctl reset-failed glutton", check=False)
 
 
 def rewrite_values(vm: Guest, name: str, value: int = 1) -> None:
