@@ -100,6 +100,20 @@ def answer(line: bytes) -> dict[str, Any]:
     return {"id": request["id"], **reply}
 
 
+def settled_state() -> str:
+    """Wait until systemd has started everything, and return what it says of that.
+
+    Not with its --wait, which does not always come back in a boot that follows a reboot (systemd 257).
+    """
+    while True:
+        asked = subprocess.run(
+            ["systemctl", "is-system-running"], stdout=subprocess.PIPE, text=True, check=False
+        )
+        if asked.stdout.strip() not in ("initializing", "starting"):
+            return asked.stdout.strip()
+        time.sleep(0.2)
+
+
 def serve() -> None:
     """Say that the boot is over, then answer for ever."""
     ctypes.CDLL(None).mlockall(MCL_CURRENT | MCL_FUTURE)  # a page fault under memory pressure takes seconds
@@ -110,10 +124,7 @@ def serve() -> None:
             while view:
                 view = view[port.write(view) :]
 
-        state = subprocess.run(
-            ["systemctl", "is-system-running", "--wait"], stdout=subprocess.PIPE, text=True, check=False
-        )
-        send({"state": state.stdout.strip(), "uptime_seconds": time.clock_gettime(time.CLOCK_BOOTTIME)})
+        send({"state": settled_state(), "uptime_seconds": time.clock_gettime(time.CLOCK_BOOTTIME)})
         pending = b""
         while True:
             chunk = port.read(65536)
