@@ -76,6 +76,19 @@ def test_one_report_is_told_in_words_and_then_as_a_table(postmortem: Postmortem)
     ]
 
 
+@pytest.mark.parametrize("columns", [60, 72, 80, 120])
+def test_numbers_are_whole_on_any_screen(
+    postmortem: Postmortem, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """The bars go first where there is little room."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, out, _ = postmortem(HOST)
+    assert max(map(len, out.splitlines())) <= columns
+    (row,) = [line.split() for line in out.splitlines() if line.startswith("†")]
+    assert row[1:5] == ["1", "356", "python3", "0"]
+    assert row[-1] == "130.4%"
+
+
 def test_policy_tells_who_would_have_died(postmortem: Postmortem, policy: Callable[[str], str]) -> None:
     """The same memory, other values: in words, in the table and in the document."""
     path = policy("  - {name: db-server, oom_score_adj: 900}\n  - {name: cache-worker, oom_score_adj: 0}\n")
@@ -111,8 +124,12 @@ def test_many_reports_are_a_list_and_the_last_in_full(postmortem: Postmortem) ->
     assert [line.split()[0] for line in out.splitlines() if line.startswith("#")] == [
         f"#{number}" for number in range(1, 15)
     ]
-    _, out, _ = postmortem("--report", "15", path)
-    assert out == "There is no report 15 here.\n"
+    for number in ("0", "15"):
+        for how in ([], ["--json"]):
+            code, out, err = postmortem("--report", number, *how, path)
+            assert (code, out) == (1, "")
+            assert f"there is no report {number} here" in err
+            assert "14 reports" in err
 
 
 def test_two_hundred_reports_of_all_kernels_are_told_in_one_run(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import deque
 from contextlib import contextmanager
+from itertools import chain
 from typing import IO, TYPE_CHECKING, cast
 
 from oomguard.cli.host import load_policy
@@ -59,6 +60,7 @@ def run(options: "argparse.Namespace") -> int:
 
 def _tell(options: "argparse.Namespace", log: OomLog) -> "Iterator[Told]":
     backtester = None if options.policy is None else Backtester(load_policy(options))
+    number = 0
     for number, report in enumerate(_reports(options, log), 1):
         if options.report is not None and number != options.report:
             continue
@@ -68,6 +70,11 @@ def _tell(options: "argparse.Namespace", log: OomLog) -> "Iterator[Told]":
             finding,
             backtest=None if backtester is None else backtester.replay(finding),
             policy=options.policy or "",
+        )
+    if options.report is not None and not 1 <= options.report <= number:
+        raise OomguardError(
+            f"there is no report {options.report} here",
+            hint=f"there are {counted(number, 'report')}, from 1 on" if number else "there is none at all",
         )
 
 
@@ -205,8 +212,6 @@ def _print(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -
 
 
 def _nothing(options: "argparse.Namespace") -> str:
-    if options.report is not None:
-        return f"There is no report {options.report} here."
     if options.files:
         return "No report of the OOM killer in it."
     where = "the journal" if _is_from_journal(options) else f"{DEVICE}, which goes back to the boot at most"
@@ -215,9 +220,10 @@ def _nothing(options: "argparse.Namespace") -> str:
 
 def _print_json(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -> None:
     """Print one document, a report at a time: there may be thousands."""
+    first = next(told, None)  # what is wrong is said before anything is printed
     print(f'{{\n  "format": {FORMAT},\n  "reports": [', end="")
     between = "\n"
-    for one in told:
+    for one in chain([] if first is None else [first], told):
         document = told_document(_with_gift(one, options), limit=options.tasks or 0)
         print(f"{between}{json.dumps(document, indent=2)}", end="")
         between = ",\n"

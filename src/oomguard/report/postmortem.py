@@ -370,4 +370,4 @@ def _below(path: str, above: str) -> str:
 
 
 def _cgroup(path: str) -> str:
-    return printable(path) if path else "its cgroup"
+    return printable(path) if path else "a memory cgroup"

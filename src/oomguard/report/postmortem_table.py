@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BAR_CELLS = 6
 _NAME_CELLS = 20
 _WHERE_CELLS = 26
+_WIDTH_OF_BARS = 72
 
 
 class Row(tuple[str, ...]):
@@ -53,8 +54,8 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
     headings = ["", "PLACE", "NEW", "PID", "NAME", "UID", "MEMORY", "BAR", "VALUE", "SCORE", "RULE"]
     if not replayed:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
-    elif width < WIDTH_OF_ALL:
-        headings.remove("BAR")  # the rule tells more
+    if width < (WIDTH_OF_ALL if replayed else _WIDTH_OF_BARS):
+        headings.remove("BAR")  # the rule, and whole numbers, tell more
     if not finding.ranked:
         headings = [name for name in headings if name not in ("PLACE", "SCORE")]
     made = table(
