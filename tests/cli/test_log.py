@@ -242,7 +242,7 @@ def test_following_prints_a_line_each_until_it_is_ended(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         process_group=0,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # who runs this may ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
     ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
