@@ -321,10 +321,10 @@ def test_value_of_another_is_not_taken_for_ours(postmortem: Postmortem, journal:
 def test_real_kill_is_explained(postmortem: Postmortem, policy: Callable[[str], str]) -> None:
     """Three programs run into a limit on the running kernel; what the report says is what happened."""
     with (
-        memcg.memory_cgroup("oomguard-postmortem", limit_mib=64) as cgroup,
-        cgroup.hog("pm-large", 34) as large,
-        cgroup.hog("pm-valued", 10, value=500) as valued,
-        cgroup.hog("x) UID:0", 22),
+        memcg.memory_cgroup("oomguard-postmortem", limit_mib=128) as cgroup,
+        cgroup.hog("pm-large", 62) as large,
+        cgroup.hog("pm-valued", 30, value=500) as valued,
+        cgroup.hog("x) UID:0", 48),
     ):
         assert valued.wait(10) == -9
         assert large.poll() is None
