@@ -148,7 +148,7 @@ def _ticks(stat: Path) -> int:
 
 
 def _switches(status: Path) -> int:
-    return sum(int(line.split()[1]) for line in status.read_text().splitlines() if "ctxt_switches" in line)
+    return sum(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt"))
 
 
 @needs_cgroup
