@@ -83,6 +83,16 @@ def test_blocks_may_end_anywhere(block: int) -> None:
         assert read(captured(name), block=block) == read(captured(name))
 
 
+@pytest.mark.parametrize("lines", [1, 3, 4, 9])
+def test_message_of_many_lines_is_one_however_it_comes(lines: int) -> None:
+    """A kill may stand at the end of a message that goes on and on."""
+    kill = "Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
+    text = "[    1.000000] " + "x\n               " * lines + f"y\n[    2.000000] {kill}\n"
+    assert read(text) == read(text, block=61) == read(text, block=1)
+    within = "[    1.000000] " + "x\n               " * lines + f"{kill}\n[    2.000000] z\n"
+    assert read(within) == read(within, block=61) == read(within, block=1) == []
+
+
 def test_old_memory_cgroups_are_read() -> None:
     """Before 5.0 the cgroups stand in a sentence of their own."""
     (report,) = read(formats.MEMCG_3_16)

@@ -148,7 +148,8 @@ def _ticks(stat: Path) -> int:
 
 
 def _switches(status: Path) -> int:
-    return sum(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt"))
+    waits = "voluntary_ctxt_switches:"
+    return sum(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(waits))
 
 
 @needs_cgroup

@@ -36,7 +36,6 @@ _QUIET_LINES = 5000
 """So many lines without a word about memory, and a report is over: its end was lost."""
 _HOSTS_LIMIT = 256
 _INDENT_LIMIT = 1024
-_CONTINUED = 3
 _DIGITS = str.maketrans("123456789", "000000000")
 
 
@@ -196,10 +195,8 @@ def _next_trigger(text: str, at: int, found: dict[str, int]) -> int:
 
 
 def _line_start(text: str, found: int, least: int) -> int:
-    """Return where the message begins that has `found` in it; a name with a newline may stand in front."""
+    """Return where the message begins that has `found` in it: with the line before those that are indented."""
     start = max(text.rfind("\n", least, found) + 1, least)
-    for _ in range(_CONTINUED):
-        if start == least or not text[start].isspace():
-            break
+    while start > least and text[start].isspace():
         start = max(text.rfind("\n", least, start - 1) + 1, least)
     return start
