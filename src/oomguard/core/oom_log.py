@@ -195,7 +195,7 @@ def _next_trigger(text: str, at: int, found: dict[str, int]) -> int:
 
 
 def _line_start(text: str, found: int, least: int) -> int:
-    """Return where the message begins that has `found` in it: with the line before those that are indented."""
+    """Return where the message begins that has `found` in it: with the line before the indented ones."""
     start = max(text.rfind("\n", least, found) + 1, least)
     while start > least and text[start].isspace():
         start = max(text.rfind("\n", least, start - 1) + 1, least)
