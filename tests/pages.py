@@ -123,3 +123,10 @@ def is_as_shown(printed: str, shown: str) -> bool:
         re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in printed.strip().splitlines()))
         is not None
     )
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that a page's headings have."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pages import PAGES, ROOT, blocks, is_as_shown, name, steps
+from pages import PAGES, ROOT, anchors, blocks, is_as_shown, name, steps
 
 LANGUAGES = {"console", "yaml", "text", "json", "python", "ini"}
 
@@ -70,13 +70,6 @@ def prose(page: Path) -> str:
     """Return a page without its fenced blocks and code."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"`[^`\n]*`(?!\])", "", text)
-
-
-def anchors(page: Path) -> set[str]:
-    """Return the anchors that a page's headings have."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_an_ellipsis_stands_for_anything_and_nothing_else_does() -> None:

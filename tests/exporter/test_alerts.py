@@ -3,15 +3,28 @@
 import json
 import re
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from prometheus import DASHBOARD, PROMTOOL, RULES, needs_prometheus, needs_promtool, prometheus
+from prometheus import (
+    DASHBOARD,
+    PROMTOOL,
+    ROOT,
+    RULES,
+    Prometheus,
+    needs_prometheus,
+    needs_promtool,
+    prometheus,
+)
 from scraping import exporting
 from test_page import PAGE, metrics
 
+import memcg
+from pages import anchors
 from running import running, wait_until
 
 TESTS = Path(__file__).with_name("alerts.test.yml")
@@ -40,6 +53,11 @@ def queries() -> list[str]:
     return [pattern.sub(lambda found: variables[found[0]], text) for text in texts]
 
 
+def unbounded(expression: str) -> str:
+    """Return an alert's expression with comparisons that always hold: what is left is what it looks at."""
+    return re.sub(r" (==|!=|>=|>) ", " >= -1e12 + ", expression)
+
+
 def samples() -> set[str]:
     """Return the name of every sample that the exporter gives."""
     return {sample.name for metric in metrics() for sample in metric.samples}
@@ -56,29 +74,34 @@ def test_every_alert_says_what_to_do_and_is_in_the_page() -> None:
     """If the table fails, paste what it prints."""
     for rule in alerts():
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
-        assert {"summary", "description"} == set(rule["annotations"])
+        assert {"summary", "description", "runbook"} == set(rule["annotations"])
     rows = []
     for rule in alerts():
+        path, _, anchor = rule["annotations"]["runbook"].partition("#")
+        name = path.removeprefix("docs/")
+        assert (ROOT / path).is_file()
+        assert not anchor or anchor in anchors(ROOT / path), rule["alert"]
         expression = " ".join(rule["expr"].split())
         cells = (
             f"`{rule['alert']}`",
             rule["labels"]["severity"],
             rule.get("for", "at once"),
             f"`{expression}`",
+            f"[{name.removesuffix('.md')}]({name}{'#' if anchor else ''}{anchor})",
         )
         rows.append(f"| {' | '.join(cells)} |")
     table = "\n".join(rows)
     assert table in PAGE.read_text(), f"\n{table}"
 
 
+def tried_alerts(test: dict[str, Any]) -> set[str]:
+    """Return the names of the alerts that come at some time in a test of promtool."""
+    return {case["alertname"] for case in test["alert_rule_test"] if case["exp_alerts"]}
+
+
 def test_every_alert_is_tried() -> None:
     """Once where it is due; what stays silent beside it is in the same test."""
-    tried = {
-        case["alertname"]
-        for test in yaml.safe_load(TESTS.read_text())["tests"]
-        for case in test["alert_rule_test"]
-        if case["exp_alerts"]
-    }
+    tried = set().union(*map(tried_alerts, yaml.safe_load(TESTS.read_text())["tests"]))
     assert tried == {rule["alert"] for rule in alerts()}
 
 
@@ -90,20 +113,36 @@ def test_rules_are_valid_and_do_what_they_should() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+MUTANTS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "never": lambda rule: rule | {"expr": "vector(0) > 1"},
+    "always": lambda rule: rule | {"expr": unbounded(rule["expr"])},
+    "at once": lambda rule: {key: value for key, value in rule.items() if key != "for"},
+    "late": lambda rule: rule | {"for": "3h"},
+}
+
+
 @needs_promtool
-@pytest.mark.parametrize("rule", alerts(), ids=lambda rule: str(rule["alert"]))
-def test_tests_notice_a_rule_that_never_is_due(rule: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "mutant"),
+    [(rule["alert"], mutant) for rule in alerts() for mutant in MUTANTS if MUTANTS[mutant](rule) != rule],
+)
+def test_tests_notice_an_alert_that_comes_too_soon_too_late_always_or_never(
+    name: str, mutant: str, tmp_path: Path
+) -> None:
     """A test of alerts that cannot fail would be worth nothing."""
     document = yaml.safe_load(RULES.read_text())
-    for other in document["groups"][0]["rules"]:
-        if other["alert"] == rule["alert"]:
-            other["expr"] = "vector(0) > 1"
+    rules = document["groups"][0]["rules"]
+    (number,) = (number for number, rule in enumerate(rules) if rule["alert"] == name)
+    rules[number] = MUTANTS[mutant](rules[number])
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(document))
-    tests = TESTS.read_text().replace("../../etc/prometheus/oomguard.rules.yml", "rules.yml")
-    (tmp_path / "tests.yml").write_text(tests)
+    tests = yaml.safe_load(TESTS.read_text())
+    tests["rule_files"] = ["rules.yml"]
+    tests["tests"] = [test for test in tests["tests"] if name in tried_alerts(test)]
+    (tmp_path / "tests.yml").write_text(yaml.safe_dump(tests))
     command = [PROMTOOL, "test", "rules", str(tmp_path / "tests.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
+    assert f"alertname: {name}," in done.stdout + done.stderr
 
 
 def test_dashboard_is_whole() -> None:
@@ -128,11 +167,39 @@ def test_dashboard_is_whole() -> None:
 
 @needs_prometheus
 def test_real_prometheus_takes_rules_and_panels(tmp_path: Path) -> None:
-    """Each expression is one it understands, and each panel has something to show of a real daemon."""
+    """Each expression is one it understands, and finds something of a real daemon to show or to compare."""
     policy = "vm: {swappiness: 60}\nrules: [{name: '*', oom_score_adj: {at_least: 0}}]\n"
     with running(tmp_path, policy) as daemon, exporting(tmp_path, daemon.state) as exporter:
         address = exporter.url.removeprefix("http://")
         with prometheus(tmp_path, {"here": address}) as server:
-            wait_until(lambda: all(server.ask("query", query=one)["result"] for one in queries()), "samples")
+            for query in [*queries(), *(unbounded(rule["expr"]) for rule in alerts())]:
+                wait_until(partial(finds, server, query), query)
             (group,) = server.ask("rules")["groups"]
             assert [rule["health"] for rule in group["rules"]] == ["ok"] * len(alerts())
+
+
+@needs_prometheus
+@pytest.mark.skipif(bool(memcg.missing()), reason=memcg.missing() or "there can be")
+def test_a_kill_by_the_real_kernel_is_an_alert(tmp_path: Path) -> None:
+    """From the kernel through the exporter to Prometheus; the other alerts take minutes to be due."""
+    with running(tmp_path, "vm: {}\n") as daemon, exporting(tmp_path, daemon.state) as exporter:
+        target = {"here": exporter.url.removeprefix("http://")}
+        with (
+            prometheus(tmp_path, target) as server,
+            memcg.memory_cgroup("oomguard-alert", limit_mib=16) as cgroup,
+        ):
+            wait_until(partial(finds, server, "rate(oomguard_up[1m])"), "two scrapes")
+            with cgroup.hog("oomguard-alert", 32) as victim:
+                victim.wait(10)
+            wait_until(lambda: "OomguardKernelKills" in names_of_alerts(server), "the alert")
+
+
+def finds(server: Prometheus, query: str) -> bool:
+    """Tell whether a query has an answer."""
+    return bool(server.ask("query", query=query)["result"])
+
+
+def names_of_alerts(server: Prometheus) -> set[str]:
+    """Return the alerts that are told now."""
+    told = server.ask("alerts")["alerts"]
+    return {alert["labels"]["alertname"] for alert in told if alert["state"] == "firing"}
