@@ -146,6 +146,7 @@ class Service:
                     " between writes (capset is forbidden here)"
                 )
             self.reconciler = Reconciler(policy, ledger, self.procfs, privilege)
+            self.reconciler.planner.before_release = self._kills.read
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
             self._watch_kills()
             self._begin_pass("start")
@@ -278,7 +279,6 @@ class Service:
     def _begin_pass(self, cause: "Cause") -> None:
         """Look at the sysctls at once, and at every process in slices."""
         self._follow_forks()  # before those that are gone are forgotten
-        self._kills.read()  # and the rule that held them
         self._reconcile_sysctls(cause, time.monotonic())
         pids = self.procfs.pids()
         self._pids_before, self._pids = self._pids, set(pids)
@@ -430,7 +430,9 @@ class Service:
         is_new = bool(self._policy_error) or policy.digest != self.reconciler.policy.digest
         self._policy_error = ""
         self.reporter.start_over()
+        self._kills.read()  # who died was held by the policy of before
         self.reconciler.adopt(policy)  # the same files may name users that have other uids by now
+        self.reconciler.planner.before_release = self._kills.read
         self.reporter.say(
             events.POLICY_LOADED,
             f"policy {'loaded' if is_new else 'read again, unchanged'}: {policy.origin}",

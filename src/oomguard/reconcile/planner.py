@@ -20,7 +20,7 @@ from oomguard.kernel.sysctl import observe_memory, observe_sysctls
 from oomguard.reconcile.lineage import Lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from oomguard.core.plan import Cause
     from oomguard.core.policy import Policy, Rule
@@ -51,6 +51,8 @@ class Planner:
         self.procfs = procfs
         self.matcher = Matcher(policy.rules)
         self.rule_of: dict[int, int] = {}
+        self.before_release: Callable[[], None] = lambda: None
+        """Called before a process is held no more: the last moment to ask which rule it was."""
         """By pid, the number of the rule that holds it, as last seen."""
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
@@ -101,9 +103,14 @@ class Planner:
     def forget(self, pid: int) -> None:
         """Drop what is known of a process that is gone."""
         self.lineage.died(pid)
-        self.rule_of.pop(pid, None)
+        self._release(pid)
         self._settled.pop(pid, None)
         self.ledger.forget_process(pid)
+
+    def _release(self, pid: int) -> None:
+        if pid in self.rule_of:
+            self.before_release()
+            del self.rule_of[pid]
 
     def forget_all_but(self, pids: set[int]) -> None:
         """Drop what is known of every process that is not among `pids`."""
@@ -155,7 +162,7 @@ class Planner:
         rule = self.governing_rule(handle)
         self._settled.pop(handle.pid, None)
         if rule is None:
-            self.rule_of.pop(handle.pid, None)
+            self._release(handle.pid)
             if not (handle.pid in self.ledger.processes or self._may_inherit(handle.pid)):
                 return None
         else:
