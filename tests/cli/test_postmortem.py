@@ -117,7 +117,7 @@ def test_many_reports_are_a_list_and_the_last_in_full(postmortem: Postmortem) ->
     listed = [line for line in out.splitlines() if "burst[" in line and line[:2].strip().isdigit()]
     assert [int(line.split()[0]) for line in listed] == [*range(1, 15)]
     assert "#14  " in out
-    assert "3 reports before it that the kernel left out" in words(out)
+    assert "3 reports before it, as the kernel prints ten in five seconds" in words(out)
     _, out, _ = postmortem("--report", "12", path)
     assert out.startswith("#12  ")
     _, out, _ = postmortem("--all", path)
@@ -138,8 +138,10 @@ def test_two_hundred_reports_of_all_kernels_are_told_in_one_run(
     """In one file, each replayed under a policy, and nothing lost in the list."""
     log = tmp_path / "kern.log"
     reports = ["\n".join(formats.host_report(kernel)) for kernel in formats.KERNELS] * 34
-    lines = "\n".join(reports[:200]).splitlines()
-    log.write_text("".join(f"Nov  2 10:00:01 db1 kernel: {line}\n" for line in lines))
+    with log.open("w") as file:
+        for number, report in enumerate(reports[:200]):
+            prefix = f"Nov  2 10:{number // 60:02}:{number % 60:02} db1 kernel:"
+            file.writelines(f"{prefix} {line}\n" for line in report.splitlines())
     path = policy("  - {name: postgres, oom_score_adj: 900}\n")
     code, out, _ = postmortem("--policy", path, str(log))
     assert code == 0
@@ -213,6 +215,46 @@ def test_names_are_made_printable(postmortem: Postmortem, tmp_path: Path) -> Non
         assert "\x07" not in out
     _, out, _ = postmortem(str(REPORTS / "6.18-memcg-newline-name.txt"))
     assert "a\\nOut of memo[" in out
+
+
+def test_rotated_logs_are_one_log_in_the_order_of_time(postmortem: Postmortem, tmp_path: Path) -> None:
+    """The shell names the newest first; a report is cut by the rotation; syslog has it once more."""
+    lines = Path(VALUE).read_text().splitlines(keepends=True)
+    logs = {"kern.log.1": Path(HOST).read_text() + "".join(lines[:60]), "kern.log": "".join(lines[60:])}
+    logs["syslog"] = logs["kern.log"]
+    for age, (name, text) in enumerate(logs.items()):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (1000 + age, 1000 + age))
+    _, out, _ = postmortem("--json", *(str(tmp_path / name) for name in ("kern.log", "kern.log.1", "syslog")))
+    reports = json.loads(out)["reports"]
+    assert [report["victim"]["comm"] for report in reports] == ["python3", "cache-worker"]
+    assert reports[1]["why"] == "highest"
+
+
+def test_kills_in_no_known_form_are_pointed_at(postmortem: Postmortem, tmp_path: Path) -> None:
+    """No report is a dangerous thing to say of a log that speaks of kills."""
+    log = tmp_path / "log"
+    log.write_text("Oct 12 19:00:20 aks monitor[3]: Killed process 7 (a)\n")
+    _, out, _ = postmortem(str(log))
+    assert "1 line in it speak" in words(out)
+
+
+def test_victim_is_shown_wherever_it_stands(postmortem: Postmortem, tmp_path: Path) -> None:
+    """Beyond the rows that were asked for, too."""
+    log = tmp_path / "log"
+    log.write_text(formats.CHILD_3_19)
+    _, out, _ = postmortem("--tasks", "1", str(log))
+    assert any(line.startswith("†") and "9787" in line for line in out.splitlines())
+
+
+def test_name_that_begins_with_a_blank_hides_nothing(postmortem: Postmortem, tmp_path: Path) -> None:
+    """Any user may choose one."""
+    log = tmp_path / "log"
+    log.write_text(Path(VALUE).read_text().replace("report-gen", " report-gen"))
+    _, out, _ = postmortem("--json", str(log))
+    (report,) = json.loads(out)["reports"]
+    assert report["why"] == "highest"
+    assert report["invoker"]["comm"] == " report-gen"
 
 
 def test_refused_allocations_are_told_apart(postmortem: Postmortem, tmp_path: Path) -> None:

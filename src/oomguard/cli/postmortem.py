@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 20
 _TASKS = 10
 _LISTED = 50
+_REPORT_SECONDS = 10
+"""Printing one may take so long on a slow console."""
 
 _OTHERS = {
     b"\x28\xb5\x2f\xfd": "zstd -dc FILE | oomguard postmortem -",
@@ -61,7 +63,7 @@ def run(options: "argparse.Namespace") -> int:
 def _tell(options: "argparse.Namespace", log: OomLog) -> "Iterator[Told]":
     backtester = None if options.policy is None else Backtester(load_policy(options))
     number = 0
-    for number, report in enumerate(_reports(options, log), 1):
+    for number, report in enumerate(_once(_reports(options, log)), 1):
         if options.report is not None and number != options.report:
             continue
         finding = examine(report)
@@ -78,6 +80,22 @@ def _tell(options: "argparse.Namespace", log: OomLog) -> "Iterator[Told]":
         )
 
 
+def _once(reports: "Iterator[Report]") -> "Iterator[Report]":
+    """Leave out what is told twice, as kern.log and syslog do."""
+    seen: dict[object, Report] = {}
+    for report in reports:
+        before = seen.get((report.host, report.kills))
+        if before is None or not report.kills or not _is_same_time(before, report):
+            seen[report.host, report.kills] = report
+            yield report
+
+
+def _is_same_time(one: "Report", other: "Report") -> bool:
+    if one.uptime_seconds is not None and other.uptime_seconds is not None:
+        return abs(one.uptime_seconds - other.uptime_seconds) < _REPORT_SECONDS
+    return one.when == other.when != ""
+
+
 def _reports(options: "argparse.Namespace", log: OomLog) -> "Iterator[Report]":
     if _is_from_journal(options):
         asked = [f"--{name}={value}" for name in ("since", "until") if (value := getattr(options, name))]
@@ -92,9 +110,23 @@ def _reports(options: "argparse.Namespace", log: OomLog) -> "Iterator[Report]":
         for report in log.read(_kernel_log()):
             yield report._replace(when=f"{booted + (report.uptime_seconds or 0):.6f}")
         return
-    for path in options.files:
+    yield from log.read(_all_blocks(sorted(options.files, key=_age)))
+
+
+def _age(path: str) -> float:
+    """Return when a log was last written to; standard input is the newest."""
+    try:
+        return float("inf") if path == "-" else os.stat(path).st_mtime
+    except OSError:
+        return 0.0  # opening it says what is wrong
+
+
+def _all_blocks(paths: "list[str]") -> "Iterator[str]":
+    """Yield several files as one log: a report may begin in one and end in the next."""
+    for path in paths:
         with _open(path) as file:
-            yield from log.read(_blocks(file))
+            yield from _blocks(file)
+        yield "\n"
 
 
 def _is_from_journal(options: "argparse.Namespace") -> bool:
@@ -197,6 +229,11 @@ def _print(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -
         last, count = one, count + 1
     if last is None:
         print(_nothing(options))
+        if log.foreign:
+            print(
+                f"{counted(log.foreign, 'line')} in it speak of killed processes, but are other programs', or"
+                " in a form that is not known; `dmesg` and `journalctl -k -o json` give one that is."
+            )
     elif not options.all:
         if count > 1:
             print_list(rows, has_policy=options.policy is not None)

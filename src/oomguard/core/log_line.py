@@ -40,12 +40,15 @@ _SAID = r"(?:[^\s:]+[ ])?[^\s:]+\[\d+\]:[ ]|[^\s:]+[ ][^\s:]+:[ ]"
 _PREFIX = re.compile(
     rf"""
     (?:{_ISO}[ ](?:stdout|stderr)[ ][FP][ ])?          # a container's log, as the CRI writes it
-    (?:<\d{{1,3}}>(?:1[ ])?)?                          # dmesg -r, netconsole, RFC 5424
-    (?:[a-z]{{2,8}}[ ]*:[a-z]{{2,7}}[ ]*:[ ])?         # dmesg -x
+    (?:<(?P<priority>\d{{1,3}})>(?:1[ ])?)?            # dmesg -r, netconsole, RFC 5424
+    (?:(?P<facility>[a-z]{{2,8}})[ ]*:[a-z]{{2,7}}[ ]*:[ ])?  # dmesg -x
     (?:
         (?P<when>{_WHEN})(?:[ ](?!kern\.)(?P<host>[^\s:]{{1,255}}))?(?:[ ]kern\.[a-z]{{2,7}})?
             [ ]kernel(?::|[ ]-[ ]-[ ]-)[ ]?              # BusyBox has a facility, RFC 5424 no colon
       | \[(?P<asctime>{_ASCTIME})\][ ]?                # dmesg -T
+      | \[[A-Z][a-z]{{2}}[ \d]\d[ ]\d\d:\d\d\][ ]?     # dmesg -e, and the next two
+      | \[[ ]*[+]\d{{1,9}}\.\d{{1,9}}\][ ]?
+      | \[<[ ]*\d{{1,9}}\.\d{{1,9}}>\][ ]?             # dmesg --time-format delta
       | (?P<iso>{_ISO})[ ](?!{_SAID})                # dmesg --time-format iso
     )?
     (?:
@@ -60,6 +63,8 @@ _SOMEBODYS = re.compile(rf"(?:{_WHEN})[ ]|[^\s:]+[ ][^\s:]+\[\d+\]:[ ]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
 _MICRO = 1_000_000
+_NOT_KERN = 8
+"""Priorities from here on are of another facility than kern."""
 
 
 def split_line(line: str) -> Line | None:
@@ -82,6 +87,8 @@ def split_line(line: str) -> Line | None:
     end = found.end()
     when = found["when"]
     if when is None:
+        if int(found["priority"] or 0) >= _NOT_KERN or (found["facility"] or "kern") != "kern":
+            return None  # a program wrote it to /dev/kmsg
         if _SOMEBODYS.match(line, end):
             return None
         when = found["asctime"] or found["iso"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.log_line import Line
 
+_VALUE_MOST = 1000
 _TASKS_LIMIT = 200_000
 """More than any report has: a host of 4 million pids prints no more before its log is full."""
 
@@ -125,8 +126,8 @@ class Assembler:
                 yield from self._begin_table(line)
             return
         head = text[:1]
-        if head == " " and not (self._draft and self._draft.in_memory):
-            return  # the stack
+        if head == " " and not (self._draft and self._draft.in_memory) and "oom-killer:" not in text:
+            return  # the stack; only the header begins with a name, which may begin with a blank
         yield from self._feed_words(line)
 
     def finish(self) -> "Iterator[Report]":
@@ -219,7 +220,9 @@ class Assembler:
         """Take the fields of a row that `row` has matched."""
         draft, make = self._draft, self._make
         if draft is not None and make is not None and len(draft.tasks) < _TASKS_LIMIT:
-            draft.tasks.append(make(fields))
+            task = make(fields)
+            if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
+                draft.tasks.append(task)
             self.quiet = 0
 
     def _take_context(self, context: Context) -> None:

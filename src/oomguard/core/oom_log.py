@@ -52,7 +52,8 @@ class _Table(NamedTuple):
 class OomLog:
     """Reads a log, block by block; blocks may end anywhere.
 
-    `refusals` counts the allocations that strict overcommit refused, which kill nobody.
+    `refusals` counts the allocations that strict overcommit refused, which kill nobody; `foreign` the lines
+    that speak of a kill and are not the kernel's, or not in a form that is known.
     """
 
     def __init__(self) -> None:
@@ -61,6 +62,7 @@ class OomLog:
         self._pending: Line | None = None
         self._table: _Table | None = None
         self.refusals = 0
+        self.foreign = 0
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report as soon as it is complete; the last ones at the end of the log."""
@@ -104,6 +106,8 @@ class OomLog:
             return
         yield from self._flush()
         self._pending = line = split_line(raw)
+        if line is None and "Killed process " in raw:
+            self.foreign += 1
         if line is not None and "total_vm" in line.text:
             yield from self._flush()
             assembler = self._hosts[line.host]

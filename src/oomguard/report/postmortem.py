@@ -359,7 +359,7 @@ def _doubts(finding: "Finding") -> "Iterator[str]":
     elif finding.total_pages is None:
         yield "how much memory there was, so nothing is ranked"
     if report.suppressed:
-        yield f"{counted(report.suppressed, 'report')} before it that the kernel left out, being in a hurry"
+        yield f"{counted(report.suppressed, 'report')} before it, as the kernel prints ten in five seconds"
     yield from finding.assumed
 
 

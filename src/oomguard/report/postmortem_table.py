@@ -40,7 +40,8 @@ def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> Non
     if told.finding.report.tasks:
         out.print()
         places = list(told.finding.ranked) or unranked(told.finding.report)
-        shown = places[:limit] if limit else places
+        killed = {kill.pid for kill in told.finding.report.kills}
+        shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
         out.print(task_table(told, shown, width=out.width))
         hidden = len(places) - len(shown)
         if hidden:
