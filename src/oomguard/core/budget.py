@@ -1,0 +1,52 @@
+"""What each of many may take of something shared, so that one of them cannot take all of it."""
+
+from typing import NamedTuple
+
+_KEYS = 1024
+"""Spenders remembered at most. Those beyond it share one account."""
+
+_SHARED = ""
+
+
+class _Debt(NamedTuple):
+    amount: float
+    at: float
+
+
+class Budget:
+    """An account for each spender: `capacity` at once, and `refill` more each second after that.
+
+    What it counts (seconds, writes) is up to the caller. `now` is monotonic time in seconds.
+    """
+
+    def __init__(self, *, capacity: float, refill: float) -> None:
+        self._capacity = capacity
+        self._refill = refill
+        self._debts: dict[str, _Debt] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether anybody has spent anything lately: if not, nobody's account must be looked up."""
+        return bool(self._debts)
+
+    def is_spent(self, key: str, now: float) -> bool:
+        """Tell whether a spender has to wait."""
+        return self._debt(key, now) >= self._capacity
+
+    def charge(self, key: str, amount: float, now: float) -> None:
+        """Book what a spender took."""
+        if key not in self._debts and len(self._debts) >= _KEYS:
+            self.settle(now)
+            key = key if len(self._debts) < _KEYS else _SHARED
+        self._debts[key] = _Debt(self._debt(key, now) + amount, now)
+
+    def settle(self, now: float) -> None:
+        """Forget spenders who owe nothing."""
+        self._debts = {key: debt for key, debt in self._debts.items() if self._debt(key, now) > 0}
+
+    def _debt(self, key: str, now: float) -> float:
+        debt = self._debts.get(key)
+        if debt is None:
+            if len(self._debts) < _KEYS:
+                return 0.0
+            debt = self._debts.get(_SHARED, _Debt(0.0, now))
+        return max(0.0, debt.amount - (now - debt.at) * self._refill)
