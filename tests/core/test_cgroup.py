@@ -2,7 +2,7 @@
 
 import pytest
 
-from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
+from oomguard.core.cgroup import budget_key, in_system_service, parse_cgroup, system_unit, user_unit
 
 SESSION = "/user.slice/user-1000.slice/session-3.scope"
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
@@ -68,3 +68,29 @@ def test_units_are_found_as_systemd_does(path: str, system: str, user: str) -> N
 def test_only_services_below_system_slice_are_roots(path: str, *, vouched: bool) -> None:
     """A scope may be a container, and users have services of their own."""
     assert in_system_service(path) is vouched
+
+
+@pytest.mark.parametrize(
+    ("path", "uid", "key"),
+    [
+        (SESSION, 1000, "user-1000.slice"),
+        (SESSION, 0, "user-1000.slice"),
+        (f"{MANAGER}/app.slice/ssh.service", 100_000, "user-1000.slice"),
+        ("/user.slice/user-0.slice/session-1.scope", 0, "user-0.slice"),
+        ("/user.slice", 1000, "untrusted"),
+        ("/user.slice/other.scope", 1000, "untrusted"),
+        ("/system.slice/ssh.service", 0, "ssh.service"),
+        ("/system.slice/system-postgresql.slice/postgresql@16-main.service", 0, "postgresql@16-main.service"),
+        ("/system.slice/cron.service", 1000, "cron.service (unprivileged)"),
+        ("/system.slice/cron.service", 100_000, "cron.service (unprivileged)"),
+        ("/system.slice/docker-abc.scope", 0, "docker-abc.scope"),
+        ("/system.slice/docker-abc.scope", 999, "untrusted"),
+        ("/machine.slice/libpod-abc.scope", 100_000, "untrusted"),
+        ("/docker/abc", 0, "root"),
+        ("/", 0, "root"),
+        ("/", 1000, "untrusted"),
+    ],
+)
+def test_what_one_user_can_start_shares_one_budget(path: str, uid: int, key: str) -> None:
+    """Whatever uids and cgroups the user takes; system services and root have budgets of their own."""
+    assert budget_key(path, uid) == key

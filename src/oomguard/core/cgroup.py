@@ -2,6 +2,7 @@
 
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
 _USER_MANAGER = "user@"
+_USER_SLICE = "/user.slice/"
 
 
 def parse_cgroup(raw: bytes) -> str:
@@ -43,6 +44,22 @@ def in_system_service(path: str) -> bool:
     A scope there may be a container, and what is below a user's slice is the user's.
     """
     return path.startswith("/system.slice/") and system_unit(path).endswith(".service")
+
+
+def budget_key(path: str, real_uid: int) -> str:
+    """Return what a process's cost is charged to: its user's slice, its system unit, "root" or "untrusted".
+
+    Everything that one user can start shares one key, and only root can make more keys. So the uid counts
+    only as root's or not: subordinate uids (subuid(5)) give every user 65,536 of them. In a system
+    service, what does not run as root has a key apart, because cron runs the jobs of people there.
+    """
+    if path.startswith(_USER_SLICE):
+        user = path.split("/", 3)[2]
+        return user if user.startswith("user-") and user.endswith(".slice") else "untrusted"
+    unit = system_unit(path)
+    if real_uid == 0:
+        return unit or "root"
+    return f"{unit} (unprivileged)" if in_system_service(path) else "untrusted"
 
 
 def _first_unit(components: list[str]) -> tuple[str, list[str]]:
