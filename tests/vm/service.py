@@ -129,6 +129,15 @@ class Service:
             describe=f"the event {event} in the journal",
         )
 
+    def wait_for_passes(self, count: int) -> None:
+        """Wait until `count` more passes have begun and ended."""
+        goal = self.status()["passes"] + count + 1
+        self.vm.wait_until(
+            f"grep -Eo '\"passes\": *[0-9]+' {STATUS} | awk '{{exit $2 < {goal}}}'",
+            timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
+            describe=f"{goal} passes",
+        )
+
     def wait_for_value(self, path: str, value: int) -> None:
         """Wait until a file of /proc holds `value`."""
         self.vm.wait_until(
