@@ -6,21 +6,22 @@ from pathlib import Path
 from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.procfs import PF_KTHREAD, Procfs
+from oomguard.kernel.sysctl import meminfo_fields
 
 MEMINFO = {
     "MemTotal": 16 * 1024 * 1024,
     "SwapTotal": 0,
-    "CommitLimit": 8 * 1024 * 1024,
     "Committed_AS": 2 * 1024 * 1024,
     "HugePages_Total": 0,
     "Hugepagesize": 2048,
+    "Hugetlb": 0,
 }
 
 _BY_PATH = {row.path: row for row in SYSCTLS.values()}
 
 
 class FakeKernel(Procfs):
-    """What the tree cannot do by itself: list pids in order, zero the partner of a sysctl."""
+    """What the tree cannot do by itself: list pids in order, compute CommitLimit, zero a partner."""
 
     def pids(self) -> list[int]:
         """Return the pids in the kernel's order."""
@@ -31,6 +32,22 @@ class FakeKernel(Procfs):
         return 1 + max(
             (found.start_time_ticks for pid in self.pids() if (found := self.identity(pid))), default=0
         )
+
+    def read(self, path: str, limit: int = 65536) -> bytes:
+        """Read a file; meminfo has the CommitLimit that the tree's sysctls give, unless it states one."""
+        raw = super().read(path, limit)
+        if path != "meminfo" or b"CommitLimit" in raw:
+            return raw
+        memory = meminfo_fields(raw)
+        kbytes, ratio = self._number("vm.overcommit_kbytes", 0), self._number("vm.overcommit_ratio", 50)
+        limit = kbytes or (memory[b"MemTotal"] - memory[b"Hugetlb"]) * ratio // 100
+        return raw + b"CommitLimit: %d kB\n" % (limit + memory[b"SwapTotal"])
+
+    def _number(self, name: str, otherwise: int) -> int:
+        try:
+            return int(super().read(SYSCTLS[name].path))
+        except FileNotFoundError:
+            return otherwise
 
     def write(self, path: str, text: bytes) -> None:
         """Write a file, and what the kernel writes beside it."""

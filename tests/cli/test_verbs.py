@@ -454,8 +454,9 @@ def write_status(state: Path, identity: Identity, **fields: Any) -> None:
     (state / "status.json").write_bytes(encode_status(status._replace(**fields)))
 
 
-def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard) -> None:
+def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, proc: FakeProc) -> None:
     """What the policy declares beside what is, and what is promised."""
+    proc.meminfo(CommitLimit=8 * 1024 * 1024)
     run = oomguard("status")
     assert run.code == 0
     assert "oomguard is not running" in run.out

@@ -26,6 +26,11 @@ def memory(**fields: int) -> Memory:
     return Memory(8 * GIB, 2 * GIB, 0, 6 * GIB, 4 * GIB)._replace(**fields)
 
 
+def with_limit_of(knobs: dict[str, int], host: Memory) -> Memory:
+    """Return the host as a kernel with these settings reports it."""
+    return host._replace(commit_limit_kib=commit_limit_kib(host, knobs))
+
+
 @pytest.mark.parametrize(
     ("host", "knobs", "limit"),
     [
@@ -53,6 +58,7 @@ def test_the_reserves_are_not_usable() -> None:
 
 def why_not(host: Memory, actual: dict[str, int], final: dict[str, int], headroom: int = 10) -> str:
     """Return the reason of a refusal, "" where there is none."""
+    host = with_limit_of(actual, host)
     refusal = interlock(host, actual=actual, final=final, headroom_percent=headroom)
     return "" if refusal is None else refusal.reason
 
@@ -96,6 +102,26 @@ def test_only_tightening_is_refused(
 ) -> None:
     """To strict accounting, or under it to less."""
     assert bool(why_not(memory(committed_kib=committed), actual, final)) is refused
+
+
+@pytest.mark.parametrize(("off_by", "refused"), [(-257, True), (-256, False), (256, False), (257, True)])
+def test_a_limit_is_not_predicted_where_todays_is_not_the_kernels(off_by: int, *, refused: bool) -> None:
+    """Beyond what comes of rounding to pages, with both numbers."""
+    host = memory(commit_limit_kib=6 * GIB + off_by, committed_kib=0)
+    refusal = interlock(host, actual={MODE: 0, RATIO: 50}, final={MODE: 2, RATIO: 90}, headroom_percent=10)
+    assert (refusal is not None) is refused
+    if refusal is not None:
+        assert f"CommitLimit is {6 * GIB + off_by} KiB, but {6 * GIB} KiB computed" in refusal.reason
+        assert "force: true" in refusal.hint
+
+
+def test_a_limit_may_be_raised_where_it_cannot_be_predicted() -> None:
+    """Under strict accounting that repairs a host."""
+    host = memory(commit_limit_kib=1)
+    assert (
+        interlock(host, actual={MODE: 2, RATIO: 50}, final={MODE: 2, RATIO: 51}, headroom_percent=0) is None
+    )
+    assert interlock(host, actual={MODE: 2, RATIO: 50}, final={MODE: 0, RATIO: 1}, headroom_percent=0) is None
 
 
 def test_headroom_counts_to_the_last_kib() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fakeproc import FakeProc
+from fakeproc import FakeKernel, FakeProc
 from oomguard.core.commit import KNOBS, Memory, commit_limit_kib
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import (
     observe_memory,
+    observe_overcommit,
     observe_sysctls,
     parse_meminfo,
     read_sysctl,
@@ -57,6 +58,12 @@ def test_meminfo_is_read_by_its_keys() -> None:
     assert parse_meminfo(raw) == Memory(16384000, 2048, 20480, 8194048, 4096)
 
 
+def test_huge_pages_of_every_size_count() -> None:
+    """Those of the default size are told in pages, all of them in KiB (since Linux 4.16)."""
+    raw = b"MemTotal: 9 kB\nHugePages_Total: 1\nHugepagesize: 2048 kB\nHugetlb: 2099200 kB\n"
+    assert parse_meminfo(raw).hugetlb_kib == 2099200
+
+
 def test_meminfo_without_swap_and_huge_pages_has_none() -> None:
     """A kernel built without them prints no such lines."""
     assert parse_meminfo(b"MemTotal: 100 kB\nCommitLimit: 50 kB\nCommitted_AS: 1 kB\n") == Memory(
@@ -86,6 +93,22 @@ def test_one_overcommit_knob_brings_them_all(proc: FakeProc, procfs: Procfs) -> 
     for number, name in enumerate(KNOBS):
         proc.sysctl(name, number)
     assert observe_sysctls(procfs, ["vm.overcommit_memory"]).keys() == set(KNOBS)
+
+
+def test_what_contradicts_itself_is_read_once_more(proc: FakeProc) -> None:
+    """A ratio that changes between the two readings makes no refusal."""
+
+    class Busy(FakeKernel):
+        def read(self, path: str, limit: int = 65536) -> bytes:
+            if path == "meminfo":
+                proc.sysctl("vm.overcommit_ratio", 80)
+            return super().read(path, limit)
+
+    proc.sysctl("vm.overcommit_memory", 0)
+    proc.sysctl("vm.overcommit_ratio", 50)
+    knobs, memory = observe_overcommit(Busy(str(proc.root)), ["vm.overcommit_memory"])
+    assert memory is not None
+    assert commit_limit_kib(memory, knobs) == memory.commit_limit_kib
 
 
 def test_a_proc_with_pids_only_has_no_memory(proc: FakeProc, procfs: Procfs) -> None:
@@ -118,6 +141,31 @@ def test_the_commit_limit_is_computed_as_the_kernel_does() -> None:
     assert memory is not None
     knobs = observe_sysctls(REAL, ["vm.overcommit_memory"])
     assert abs(commit_limit_kib(memory, knobs) - memory.commit_limit_kib) <= 4
+
+
+@needs_root
+@pytest.mark.parametrize("size_kib", [2048, 1048576])
+def test_the_commit_limit_is_computed_beside_huge_pages_of_any_size(size_kib: int) -> None:
+    """With every kind of limit, and two pages, if the kernel has that size and grants them."""
+    pool = Path(f"/sys/kernel/mm/hugepages/hugepages-{size_kib}kB/nr_hugepages")
+    if not pool.exists():
+        pytest.skip(f"no huge pages of {size_kib} KiB on this machine")
+    if read_sysctl(REAL, "vm.overcommit_memory") == 2:
+        pytest.skip("strict accounting is in force: a limit is not to be played with")
+    before = pool.read_text()
+    with kept("vm.overcommit_ratio", "vm.overcommit_kbytes"):
+        try:
+            pool.write_text(f"{int(before) + 2}\n")
+            if pool.read_text() == before:
+                pytest.skip(f"no memory for a huge page of {size_kib} KiB")
+            for name, value in (("ratio", 37), ("kbytes", 1_000_003), ("ratio", 0), ("ratio", 250)):
+                write_sysctl(REAL, f"vm.overcommit_{name}", value)
+                knobs, memory = observe_overcommit(REAL, ["vm.overcommit_memory"])
+                assert memory is not None
+                assert memory.hugetlb_kib >= size_kib
+                assert abs(commit_limit_kib(memory, knobs) - memory.commit_limit_kib) <= 4
+        finally:
+            pool.write_text(before)
 
 
 @needs_root

@@ -123,7 +123,7 @@ class Guest:
         kernel = "console=ttyS0 loglevel=7 root=/dev/vda rw systemd.show_status=0 no_timer_check "
         kernel += kernel_arguments
         command = [
-            EMULATOR, "-M", "q35", "-accel", accel, "-cpu", "host" if accel == "kvm" else "qemu64",
+            EMULATOR, "-M", "q35", "-accel", accel, "-cpu", "host" if accel == "kvm" else "qemu64,+pdpe1gb",
             "-m", str(memory_mib), "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none",
             "-nic", "none", "-kernel", str(image / "vmlinuz"), "-initrd", str(image / "initrd"),
             "-append", kernel, "-serial", f"file:{self.console}",

@@ -21,6 +21,9 @@ KNOBS = (MODE, RATIO, KBYTES, ADMIN_RESERVE, USER_RESERVE)
 
 STRICT = 2
 
+_ROUNDING_KIB = 256
+"""How far the computed limit may be from the kernel's, which counts in pages: four of 64 KiB."""
+
 
 class Memory(NamedTuple):
     """What overcommit is reckoned from, as /proc/meminfo has it, in KiB."""
@@ -57,6 +60,23 @@ def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
     return commit_limit_kib(memory, knobs) - reserves
 
 
+def mismatch(memory: Memory, actual: "Mapping[str, int]") -> Refusal | None:
+    """Return a refusal if the `actual` knobs do not give the CommitLimit that the kernel reports.
+
+    Something else counts then, such as huge pages of a size that an old kernel does not report, memory
+    that comes or goes, or a meminfo that is a container's. What other knobs would give is unknown, too.
+    """
+    computed = commit_limit_kib(memory, actual)
+    if abs(computed - memory.commit_limit_kib) <= _ROUNDING_KIB:
+        return None
+    return Refusal(
+        f"the kernel's CommitLimit is {memory.commit_limit_kib} KiB, but {computed} KiB computed from "
+        "MemTotal, SwapTotal, Hugetlb and the overcommit sysctls of now: a new limit cannot be predicted",
+        "find out what else counts, such as huge pages of several sizes or a /proc/meminfo that is not the "
+        "host's (`force: true` overrides)",
+    )
+
+
 def interlock(
     memory: Memory,
     *,
@@ -66,13 +86,17 @@ def interlock(
 ) -> Refusal | None:
     """Return why going from the `actual` knobs to the `final` ones would be fatal, or None.
 
-    Only tightening is refused: a change to strict accounting, or, under it, to a lower limit.
+    Only tightening is refused: a change to strict accounting, or, under it, to a lower limit. So is one
+    whose limit cannot be computed.
     """
     if final.get(MODE) != STRICT:
         return None
     usable = usable_limit_kib(memory, final)
     if actual.get(MODE) == STRICT and usable >= usable_limit_kib(memory, actual):
         return None
+    unpredictable = mismatch(memory, actual)
+    if unpredictable is not None:
+        return unpredictable
     needed = memory.committed_kib * (100 + headroom_percent) // 100
     if needed <= usable:
         return None

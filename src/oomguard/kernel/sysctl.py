@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from oomguard.core.commit import KNOBS, Memory
+from oomguard.core.commit import KNOBS, MODE, Memory, mismatch
 from oomguard.core.sysctl import SYSCTLS
 
 if TYPE_CHECKING:
@@ -42,6 +42,20 @@ def write_sysctl(procfs: "Procfs", name: str, value: int) -> None:
     procfs.write(SYSCTLS[name].path, b"%d\n" % value)
 
 
+def observe_overcommit(procfs: "Procfs", names: "Iterable[str]") -> tuple[dict[str, int], Memory | None]:
+    """Read the named sysctls, as `observe_sysctls`, and the memory they are judged by, as `observe_memory`.
+
+    If the two contradict each other, something may have changed in between: both are read once more.
+    """
+    names = set(names)
+    for _ in range(2):
+        actual = observe_sysctls(procfs, names)
+        memory = observe_memory(procfs)
+        if memory is None or MODE not in actual or mismatch(memory, actual) is None:
+            break
+    return actual, memory
+
+
 def observe_memory(procfs: "Procfs") -> Memory | None:
     """Read what overcommit is reckoned from; None where /proc has no meminfo (`subset=pid`)."""
     try:
@@ -51,12 +65,17 @@ def observe_memory(procfs: "Procfs") -> Memory | None:
 
 
 def parse_meminfo(raw: bytes) -> Memory:
-    """Parse what overcommit is reckoned from out of /proc/meminfo."""
+    """Parse what overcommit is reckoned from out of /proc/meminfo.
+
+    `Hugetlb` counts huge pages of every size (since Linux 4.16, mm/hugetlb.c:hugetlb_report_meminfo), as the
+    limit does; the other fields count those of the default size.
+    """
     fields = meminfo_fields(raw)
+    default_size = fields.get(b"HugePages_Total", 0) * fields.get(b"Hugepagesize", 0)
     return Memory(
         total_kib=fields[b"MemTotal"],
         swap_total_kib=fields.get(b"SwapTotal", 0),
-        hugetlb_kib=fields.get(b"HugePages_Total", 0) * fields.get(b"Hugepagesize", 0),
+        hugetlb_kib=fields.get(b"Hugetlb", default_size),
         commit_limit_kib=fields.get(b"CommitLimit", 0),
         committed_kib=fields.get(b"Committed_AS", 0),
     )

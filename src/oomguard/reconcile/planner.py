@@ -16,7 +16,7 @@ from oomguard.core.plan import (
 from oomguard.core.trust import trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
-from oomguard.kernel.sysctl import observe_memory, observe_sysctls
+from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class Planner:
         names = self.sysctl_names()
         if not names:
             return []
-        actual = observe_sysctls(self.procfs, names)
-        memory = observe_memory(self.procfs)
+        actual, memory = observe_overcommit(self.procfs, names)
         return diff_sysctls(self.policy, actual, memory, self.ledger.sysctls, cause=cause, leave=leave)
 
     def sysctl_names(self) -> set[str]:

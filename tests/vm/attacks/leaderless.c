@@ -1,8 +1,8 @@
 /*
- * leaderless SECONDS: a process whose main thread has ended.
+ * leaderless BEFORE AFTER: a process whose main thread ends after BEFORE seconds, and another one AFTER seconds later.
  *
- * /proc/PID/stat says "Z (zombie)" of it and its command line is empty, though a thread lives on for SECONDS and
- * holds the process's memory. The kernel kills it like any other.
+ * In between /proc/PID/stat says "Z (zombie)" and the command line is empty, though the process lives and holds its
+ * memory. The kernel kills it like any other.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -20,7 +20,10 @@ int main(int argc, char **argv)
 {
 	pthread_t thread;
 
-	if (argc != 2 || pthread_create(&thread, NULL, live_on, argv[1]) != 0)
+	if (argc != 3)
 		return 2;
+	sleep(atoi(argv[1]));
+	if (pthread_create(&thread, NULL, live_on, argv[2]) != 0)
+		return 1;
 	syscall(SYS_exit, 0); /* this thread alone: exit(3) ends all of them */
 }
