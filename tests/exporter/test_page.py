@@ -37,6 +37,7 @@ DOCUMENT = {
     "watches": 3,
     "passes": 7,
     "losses": 8,
+    "throttled": False,
     "log_entries_lost": 9,
 }
 

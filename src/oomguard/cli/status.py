@@ -150,6 +150,8 @@ def _print_daemon(document: Document, out: "Console") -> None:
         is_grave = any(row["protected"] for row in document["kills"])
         text = f"killed    {counted(total, 'process', 'es')} by the kernel: {by_rule}"
         _line(out, f"{text}; see `oomguard postmortem`", style="red" if is_grave else "yellow")
+    if document["throttled"]:
+        _line(out, "throttled at its CPU limit: new processes get their values later", style="yellow")
     for limit in document["limits"]:
         _line(out, f"limited   {limit}", style="yellow")
     for target in document["contended"]:

@@ -9,12 +9,20 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from oomguard.daemon.ceiling import Ceiling
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _BUSY_SECONDS = 0.2
 _BREATH_SECONDS = 0.002
 """After so much work without a pause, so long a pause: 1 %."""
+
+_ACCOUNT_SECONDS = 0.05
+"""CPU time is looked at this often: a system call, which an exec should not pay for."""
+
+_LONGEST_PAUSE_SECONDS = 0.25
+"""Timers, the watchdog's among them, are looked at this often while the daemon pauses."""
 
 
 class Loop:
@@ -30,7 +38,9 @@ class Loop:
         self._due: dict[str, float] = {}
         self._on_signal: dict[int, Callable[[], None]] = {}
         self._signals = -1
-        self._awake_since = time.monotonic()
+        self._paused = select.poll()
+        self._accounted_at = self._awake_since = time.monotonic()
+        self.ceiling = Ceiling(self._awake_since, time.process_time())
 
     def watch(self, fd: int, handler: "Callable[[], None]") -> None:
         """Call `handler` whenever `fd` is readable."""
@@ -75,17 +85,21 @@ class Loop:
             self._signals, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             self.watch(self._signals, self._signalled)
+            self._paused.register(self._signals, select.POLLIN)
         self._on_signal[number] = handler
         signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
-    def turn(self, *, busy: bool) -> None:
+    def turn(self, *, busy: bool) -> bool:
         """Wait for something to happen, or only look if there is other work, and handle it.
 
-        A loop that always has work still sleeps for a moment now and then: at a real-time
-        priority nothing else would get its processor, and RLIMIT_RTTIME would end it.
+        Returns False after a pause at the ceiling, during which only signals and timers were handled:
+        then other work has to wait, too. A loop that always has work still sleeps for a moment now and
+        then: at a real-time priority nothing else would get its processor, and RLIMIT_RTTIME would end it.
         """
         before = time.monotonic()
+        if self._paused_at_ceiling(before):
+            return False
         ready = self._epoll.poll(0.0 if busy else self._timeout())
         now = time.monotonic()
         if now - before > _BREATH_SECONDS:
@@ -98,6 +112,21 @@ class Loop:
             if handler is not None:  # one handler may have unwatched what another waits for
                 handler()
         self._run_timers(time.monotonic())
+        return True
+
+    def _paused_at_ceiling(self, now: float) -> bool:
+        ceiling = self.ceiling
+        if now - self._accounted_at < _ACCOUNT_SECONDS and not ceiling.is_reached:
+            return False
+        self._accounted_at = now
+        pause = ceiling.pause(now, time.process_time())
+        if not pause:
+            return False
+        if self._paused.poll(min(pause, _LONGEST_PAUSE_SECONDS) * 1000):
+            self._signalled()
+        self._awake_since = time.monotonic()
+        self._run_timers(self._awake_since)
+        return True
 
     def _timeout(self) -> float | None:
         if not self._due:

@@ -17,6 +17,8 @@ from oomguard import __version__
 from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import counted
 from oomguard.core.process import Identity
+from oomguard.core.text import span
+from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
@@ -98,7 +100,9 @@ class Service:
         self._committed_peak_kib = 0
         self._losses = 0
         self._is_short = False
+        self._is_throttled = False
         self._urgent: set[int] = set()
+        self._drifting: set[int] = set()
         self._newborn: set[int] = set()
         self._heirs_limit = HEIRS_LIMIT
         self._sweep: list[int] = []
@@ -177,8 +181,11 @@ class Service:
 
     def _turn(self) -> None:
         try:
-            self.loop.turn(busy=self._is_busy)
-            self._work()
+            is_paused = not self.loop.turn(busy=self._is_busy)
+            if self.loop.ceiling.is_reached != self._is_throttled:
+                self._say_throttled()
+            if not is_paused:
+                self._work()
         except MemoryError:
             self._shed("memory")
         except OSError as error:
@@ -189,6 +196,7 @@ class Service:
     def _shed(self, of_what: str) -> None:
         """Drop what can be had again, and look at everything when the shortage may be over."""
         self._urgent.clear()
+        self._drifting.clear()
         self._newborn.clear()
         self._sweep.clear()
         self._unwatched.clear()
@@ -259,7 +267,7 @@ class Service:
         drift = self._drift.read()
         if drift.sysctls:
             self._reconcile_sysctls("drift", time.monotonic())
-        self._visit(list(drift.pids), time.monotonic(), "drift")
+        self._drifting |= drift.pids
         if drift.lost:
             self._lost("the kernel dropped inotify events (fs.inotify.max_queued_events)")
 
@@ -288,18 +296,23 @@ class Service:
 
     @property
     def _is_busy(self) -> bool:
-        return bool(self._urgent or self._sweep or self._unwatched)
+        return bool(self._urgent or self._drifting or self._sweep or self._unwatched)
 
     def _work(self) -> None:
-        """Do one slice of what waits: what events told of, then the pass, then watches."""
+        """Do one slice of what waits: what events told of, then the pass, then watches.
+
+        At the ceiling events come faster than there is time for: there, half of it is the pass's.
+        """
         now = time.monotonic()
         end = now + SLICE_SECONDS
+        is_passs_turn = False
         while self._is_busy and now < end:
-            if self._urgent:
-                self._visit(
-                    [self._urgent.pop() for _ in range(min(_SLICE_PROCESSES, len(self._urgent)))], now
-                )
+            is_passs_turn = self._is_throttled and not is_passs_turn and bool(self._sweep)
+            if self._urgent and not is_passs_turn:
+                self._visit(_taken(self._urgent), now)
                 self._settle_later(now)
+            elif self._drifting and not is_passs_turn:
+                self._visit(_taken(self._drifting), now, "drift")
             elif self._sweep:
                 batch, self._sweep[-_SLICE_PROCESSES:] = self._sweep[-_SLICE_PROCESSES:], []
                 self._visit(batch[::-1], now, self._sweep_cause)
@@ -485,6 +498,21 @@ class Service:
             self._limits.append(text)
             self.reporter.say(events.LIMITED, text)
 
+    def _say_throttled(self) -> None:
+        """Say that the ceiling on CPU time was reached, or is no longer."""
+        ceiling, now = self.loop.ceiling, time.monotonic()
+        self._is_throttled = ceiling.is_reached
+        self.loop.set_earlier("status", now + STATUS_SECONDS)
+        if self._is_throttled:
+            self.reporter.say(
+                events.THROTTLED,
+                f"oomguard pauses to use less than {LIMIT_PERCENT} % of a CPU: processes change faster than"
+                " it can follow; until that ends, new processes get their values later",
+            )
+        else:
+            seconds = now - ceiling.reached_at
+            self.reporter.say(events.UNTHROTTLED, f"oomguard no longer pauses, after {span(seconds)}")
+
     def _write_status(self, _now: float) -> None:
         reconciler = self.reconciler
         status = Status(
@@ -503,12 +531,18 @@ class Service:
             watches=len(self._drift),
             passes=self._passes,
             losses=self._losses,
+            is_throttled=self._is_throttled,
             committed_peak_kib=self._committed_peak_kib,
         )
         try:
             self.folder.replace(STATUS_FILE, encode_status(status), mode=0o644)
         except OSError as error:
             self._limit(f"{self.options.state_dir}/{STATUS_FILE} cannot be written: {error.strerror}")
+
+
+def _taken(pids: set[int]) -> list[int]:
+    """Take some pids out of a set."""
+    return [pids.pop() for _ in range(min(_SLICE_PROCESSES, len(pids)))]
 
 
 def _target_name(target: object) -> str:

@@ -73,6 +73,11 @@ _GAUGES = (
         lambda d: d["events"],
     ),
     _Row(
+        "oomguard_throttled",
+        "1 while the daemon pauses at its CPU limit, so that new processes get their values later.",
+        lambda d: d["throttled"],
+    ),
+    _Row(
         "oomguard_limitations",
         "Things the daemon cannot do on this host; `oomguard status` names them.",
         lambda d: len(d["limits"]),

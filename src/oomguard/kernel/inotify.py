@@ -23,7 +23,8 @@ IN_IGNORED = 0x8000
 IN_ONLYDIR = 0x01000000
 
 _HEADER = struct.Struct("iIII")
-_BUFFER = 65536
+_BUFFER = 8192
+"""Bytes read at once: 512 events of files, which whoever owns these can raise as fast as we read."""
 
 OUT_OF_ROOM = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors that say that a queue or a watch cannot be had now: what it would tell has to be looked for."""
@@ -76,7 +77,7 @@ class Inotify:
         call("inotify_rm_watch", self._fd, wd)
 
     def read(self) -> list[Event]:
-        """Return the events that wait."""
+        """Return events that wait, 512 at most; the descriptor stays readable while there are more."""
         try:
             raw = os.read(self._fd, _BUFFER)
         except BlockingIOError:

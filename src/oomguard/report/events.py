@@ -31,6 +31,8 @@ POLICY_REJECTED = Event("policy-rejected", "ddaecdecd43c484fa2c995444d24c89a", E
 LIMITED = Event("limited", "454a6ff5a2914e928979fc5b575341c9", WARNING)
 EVENTS_LOST = Event("events-lost", "9f3f9a260d4a45df8da7d3e1b3fe8ff5", NOTICE)
 OUT_OF_MEMORY = Event("out-of-memory", "c51ff7b267694ed4a3bf5e13a51de553", WARNING)
+THROTTLED = Event("throttled", "99d3688299d34e299a6a39f965c671c0", WARNING)
+UNTHROTTLED = Event("unthrottled", "52458d7e71c847299adb9124385b62ae", NOTICE)
 KILLED = Event("killed", "b2b386293c254b37b71ee887d13d86cc", WARNING)
 
 EVENTS = (
@@ -46,6 +48,8 @@ EVENTS = (
     LIMITED,
     EVENTS_LOST,
     OUT_OF_MEMORY,
+    THROTTLED,
+    UNTHROTTLED,
     KILLED,
 )
 

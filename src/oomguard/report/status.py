@@ -43,6 +43,8 @@ class Status(NamedTuple):
     losses: int
     committed_peak_kib: int = 0
     """The largest Committed_AS that a pass has seen."""
+    is_throttled: bool = False
+    """Whether the daemon pauses at its ceiling on CPU time."""
 
 
 def encode_status(status: Status) -> bytes:
@@ -88,6 +90,7 @@ def _document(status: Status) -> dict[str, Any]:
         "watches": status.watches,
         "passes": status.passes,
         "losses": status.losses,
+        "throttled": status.is_throttled,
         "committed_peak_kib": status.committed_peak_kib,
         "log_entries_lost": reporter.sink.lost,
     }

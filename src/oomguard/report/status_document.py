@@ -47,6 +47,7 @@ _SHAPE: Document = {
     "watches": int,
     "passes": int,
     "losses": int,
+    "throttled": bool,
     "log_entries_lost": int,
 }
 """What is read of it. More may be there."""
@@ -62,6 +63,7 @@ def decode_status(raw: bytes, path: str) -> Document:
         document = json.loads(raw)
         if document["format"] == VERSION:
             document.setdefault("kills", [])  # an older daemon did not count them
+            document.setdefault("throttled", False)  # nor had it a ceiling
             _must_fit(document, _SHAPE, "")
             return dict(document)
         found = f"format {document['format']!a}"

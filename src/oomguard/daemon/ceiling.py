@@ -1,0 +1,57 @@
+"""The most CPU time that others can make the daemon use.
+
+At a real-time priority every microsecond it spends is one that nobody else on that CPU gets, and every user
+can start, rename and rewrite processes as fast as a CPU allows. The unit may not change its own scheduling
+class (RestrictRealtime=), so the daemon pauses instead.
+
+A bucket of CPU time, refilled at SHARE of the wall clock. A burst may empty it; then the daemon works only as
+the bucket refills. Time is an argument: both clocks in seconds, wall (monotonic) and CPU.
+"""
+
+LIMIT_PERCENT = 10
+"""What it stays below once a burst is over."""
+
+SHARE = 0.08
+"""CPU time that comes back each second: less than the limit, because a turn can use more than was left."""
+
+CAPACITY_SECONDS = 5.0
+"""CPU time of a burst: an exec bomb for 10 s, or the first pass over 50,000 processes (3 s)."""
+
+_BURST_SECONDS = 10.0
+"""However little above the limit, a burst is over after about this long."""
+
+_WINDOW_SECONDS = 1.0
+_RECOVERED_SECONDS = CAPACITY_SECONDS / 2
+
+
+class Ceiling:
+    """Says when to pause. `is_reached` from when the bucket is empty until it is half full again."""
+
+    def __init__(self, now: float, cpu: float) -> None:
+        self.is_reached = False
+        self.reached_at = 0.0
+        """When that was, by the wall clock."""
+        self._left = CAPACITY_SECONDS
+        self._now, self._cpu = now, cpu
+        self._window_now, self._window_cpu = now, cpu
+
+    def pause(self, now: float, cpu: float) -> float:
+        """Account for the CPU time used so far, and return how long to do nothing; mostly 0."""
+        self._left += (now - self._now) * SHARE - (cpu - self._cpu)
+        self._now, self._cpu = now, cpu
+        if now - self._window_now >= _WINDOW_SECONDS:
+            self._end_window(now, cpu)
+        self._left = min(self._left, CAPACITY_SECONDS)
+        if self._left < 0 and not self.is_reached:
+            self.is_reached, self.reached_at = True, now
+        elif self._left >= _RECOVERED_SECONDS:
+            self.is_reached = False
+        return max(0.0, -self._left / SHARE)
+
+    def _end_window(self, now: float, cpu: float) -> None:
+        """Charge a second above the limit as one of a burst, or twice the limit could go on for a minute."""
+        seconds, used = now - self._window_now, cpu - self._window_cpu
+        self._window_now, self._window_cpu = now, cpu
+        if used * 100 > seconds * LIMIT_PERCENT and not self.is_reached:
+            least = seconds * (CAPACITY_SECONDS / _BURST_SECONDS + SHARE)
+            self._left -= max(0.0, least - used)

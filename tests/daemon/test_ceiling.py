@@ -1,0 +1,71 @@
+"""The ceiling on the daemon's own CPU time, with both clocks as arguments."""
+
+from itertools import pairwise
+
+import pytest
+
+from oomguard.daemon.ceiling import CAPACITY_SECONDS, LIMIT_PERCENT, Ceiling
+
+
+def used(ceiling: Ceiling, share: float, *, seconds: int) -> list[float]:
+    """Return the CPU time used by the end of each second, if it works at `share` between its pauses."""
+    step, now, cpu, awake_at = 0.002, 0.0, 0.0, 0.0
+    totals: list[float] = []
+    while len(totals) < seconds:
+        now += step
+        if now >= awake_at:
+            cpu += step * share
+            awake_at = now + ceiling.pause(now, cpu)
+        if now >= len(totals) + 1:
+            totals.append(cpu)
+    return totals
+
+
+@pytest.mark.parametrize("share", [0.12, 0.2, 0.5, 0.67, 1.0])
+def test_a_burst_is_over_after_ten_seconds_whatever_is_wanted(share: float) -> None:
+    """From then on it stays below the limit, in every second."""
+    totals = used(Ceiling(0.0, 0.0), share, seconds=120)
+    assert max(after - before for before, after in pairwise(totals[11:])) * 100 < LIMIT_PERCENT
+    assert totals[9] <= CAPACITY_SECONDS + 1
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.08])
+def test_who_stays_below_is_never_paused(share: float) -> None:
+    """Not in a day either."""
+    ceiling = Ceiling(0.0, 0.0)
+    assert not any(ceiling.pause(float(second), second * share) for second in range(86_400))
+    assert not ceiling.is_reached
+
+
+def test_short_peaks_far_apart_are_free() -> None:
+    """A pass over a large host takes half a second of CPU each minute."""
+    ceiling, cpu = Ceiling(0.0, 0.0), 0.0
+    for minute in range(1000):
+        for tenth in range(600):
+            cpu += 0.1 if tenth < 5 else 0.001
+            assert not ceiling.pause(minute * 60 + tenth / 10, cpu)
+
+
+def test_the_first_pass_over_fifty_thousand_processes_is_not_paused() -> None:
+    """It takes 3 s of CPU, all at once."""
+    ceiling = Ceiling(0.0, 0.0)
+    assert not any(ceiling.pause(tick / 100, tick / 100) for tick in range(300))
+
+
+def test_it_is_over_only_after_a_quiet_time() -> None:
+    """What begins and ends is said; half a minute apart at least."""
+    ceiling = Ceiling(0.0, 0.0)
+    cpu = used(ceiling, 1.0, seconds=20)[-1]
+    reached = []
+    for second in range(20, 80):
+        ceiling.pause(second, cpu)
+        reached.append(ceiling.is_reached)
+    assert reached == sorted(reached, reverse=True)
+    assert 25 < sum(reached) < 40
+
+
+def test_a_debt_is_paid_before_work_goes_on() -> None:
+    """One turn may take long: reading 50,000 pids, say."""
+    ceiling = Ceiling(0.0, 0.0)
+    assert ceiling.pause(CAPACITY_SECONDS + 1, CAPACITY_SECONDS + 1) > 1
+    assert ceiling.is_reached
