@@ -63,10 +63,9 @@ for line in sys.stdin:
 class Parent:
     """A process that the rule holds, and starts others when told."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, *, own: int = 0) -> None:
+        command = ["choom", "-n", str(own), "--", sys.executable, "-c", PARENT]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._children: list[int] = []
 
     @property
@@ -93,9 +92,9 @@ class Parent:
 
 
 @contextmanager
-def parent() -> Iterator[Parent]:
-    """Start one, end it whatever happens."""
-    made = Parent()
+def parent(*, own: int = 0) -> Iterator[Parent]:
+    """Start one with a value of its own, end it whatever happens."""
+    made = Parent(own=own)
     try:
         yield made
     finally:
@@ -124,11 +123,11 @@ def test_a_daemon_that_forks_twice_is_found(tmp_path: Path) -> None:
 
 @needs_events
 def test_children_of_the_topmost_are_reset_though_they_run_nothing_else(tmp_path: Path) -> None:
-    """With `scope: main` the rule is for the one and not for what it forks."""
-    with running(tmp_path, policy(scope="main")), parent() as managed:
+    """With `scope: main` the rule is for the parent alone. Children of one that is raised wait for a pass."""
+    with running(tmp_path, policy(scope="main")), parent(own=500) as managed:
         wait_for_value(managed.pid, VALUE)
         time.sleep(0.1)  # its value was written; that its forks are told of comes a moment later
-        wait_for_value(managed.tell("fork"), 0, seconds=SOON)
+        wait_for_value(managed.tell("fork"), 500, seconds=SOON)
 
 
 @needs_events

@@ -119,6 +119,20 @@ def test_impostors_take_no_place_from_whose_children_are_attended(tmp_path: Path
     host.kernel.close()
 
 
+def test_only_rules_that_protect_attend(host: Host) -> None:
+    """Any user can have as many topmost processes of a raising rule as he likes."""
+    raising = Rule(0, (b"browser",), Terms(Value("exact", 300), scope="main"), "p.yaml", 1)
+    protecting = Rule(1, (b"postgres",), Terms(Value("exact", -500), scope="main"), "p.yaml", 2)
+    host.reconciler.adopt(Policy(rules=(raising, protecting)))
+    for pid in range(100, 164):
+        host.start(pid, b"browser", uid=1000)
+        host.look(pid)
+        assert host.value(pid) == 300
+    host.start(200, b"postgres")
+    host.look(200)
+    assert host.reconciler.lineage.attended == {200}
+
+
 def test_the_next_owner_of_a_pid_has_heirs_of_its_own(host: Host) -> None:
     """What it gives its children, whatever it is, is not what the one before it was given."""
     host.proc.end(CRON)

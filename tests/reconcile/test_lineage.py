@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from oomguard.core.plan import Entry
 from oomguard.core.process import Identity
+from oomguard.core.trust import Standing
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.lineage import Lineage
 
@@ -53,6 +54,15 @@ def test_a_child_of_a_child_is_an_heir(lineage: Lineage) -> None:
     assert lineage.entry(CHILD) is None
 
 
+def test_the_fork_of_a_process_that_ended_counts_until_the_dead_are_forgotten(lineage: Lineage) -> None:
+    """So forks are read after the processes are listed: between the two it may fork once more, and end."""
+    lineage.forked(MANAGED, CHILD, 1)
+    listed = {MANAGED, GRANDCHILD}
+    lineage.forked(CHILD, GRANDCHILD, 2)
+    lineage.keep_only(listed)
+    assert lineage.entry(GRANDCHILD) == ENTRY
+
+
 def test_a_strangers_child_is_none(lineage: Lineage) -> None:
     """Also when its pid was an heir's before."""
     lineage.forked(MANAGED, CHILD, 1)
@@ -85,7 +95,7 @@ def test_the_last_children_of_the_dead_are_heirs(lineage: Lineage, ledger: Ledge
 
 def test_children_may_inherit_on_purpose(lineage: Lineage, ledger: Ledger) -> None:
     """With `children: inherit` they are no heirs, nor are theirs; nor those of one that ended."""
-    lineage.bequeath(MANAGED, inherit=True, attend=False)
+    lineage.bequeath(MANAGED, inherit=True)
     lineage.forked(MANAGED, CHILD, 1)
     lineage.forked(CHILD, GRANDCHILD, 2)
     assert lineage.entry(CHILD) is None
@@ -100,10 +110,23 @@ def test_children_may_inherit_on_purpose(lineage: Lineage, ledger: Ledger) -> No
 def test_the_children_of_few_are_attended(lineage: Lineage) -> None:
     """The filter in the kernel names each parent; the children of more are found in passes."""
     for pid in range(100, 300):
-        lineage.bequeath(pid, inherit=False, attend=True)
-    assert len(lineage.attended) == 64
+        lineage.bequeath(pid, inherit=False, attend=Standing.ROOTS)
+    assert lineage.attended == frozenset(range(100, 164))
     lineage.disregard(100)
     assert 100 not in lineage.attended
+
+
+def test_what_a_user_can_multiply_takes_no_place_from_what_matters(lineage: Lineage) -> None:
+    """Whichever comes first; among equals who has a place keeps it."""
+    for pid in range(100, 164):
+        lineage.bequeath(pid, inherit=False, attend=Standing.ANYBODYS)
+    lineage.bequeath(200, inherit=False, attend=Standing.A_SERVICES)
+    lineage.bequeath(201, inherit=False, attend=Standing.ANYBODYS)
+    for pid in range(300, 363):
+        lineage.bequeath(pid, inherit=False, attend=Standing.ROOTS)
+    assert lineage.attended == {200, *range(300, 363)}
+    lineage.bequeath(400, inherit=False, attend=Standing.ROOTS)
+    assert lineage.attended == {*range(300, 363), 400}
 
 
 @settings(deadline=None)

@@ -4,6 +4,7 @@ Immunity from the OOM killer is worth stealing, so a rule that lowers a value an
 what that process chose takes effect only where the administrator vouches for it.
 """
 
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import in_system_service
@@ -19,6 +20,14 @@ SYSTEM_UID_MAX = 999
 
 DYNAMIC_UIDS = range(61184, 65535)
 """DynamicUser= of systemd, and nobody. People of systemd-homed are below, subordinate uids above."""
+
+
+class Standing(IntEnum):
+    """Whose a process is. Where places are few, a lower number takes one before a higher."""
+
+    ROOTS = 0
+    A_SERVICES = 1
+    ANYBODYS = 2
 
 
 def trust_refusal(rule: "Rule", process: "Facts", *, own: int, wanted: int) -> Refusal | None:
@@ -58,6 +67,13 @@ def is_vouched_for(process: "Facts") -> bool:
     if process.uid == 0 and not process.in_user_namespace:
         return True
     return in_system_service(process.cgroup)
+
+
+def standing(process: "Facts") -> Standing:
+    """Return who can make more processes like this one: only root, a system service, or anybody."""
+    if not is_vouched_for(process):
+        return Standing.ANYBODYS
+    return Standing.ROOTS if process.uid == 0 else Standing.A_SERVICES
 
 
 def is_system_uid(uid: int) -> bool:

@@ -235,11 +235,18 @@ class Service:
             if len(self.reconciler.lineage) > self._heirs_limit and not self._sweep:
                 self._begin_pass("resync")  # most of them are gone
 
-    def _follow_forks(self) -> None:
-        """Learn who came from whom, up to now."""
-        if self._connector is not None and self._connector.forks(self._forked):
+    def _follow_forks(self) -> set[int]:
+        """Learn which process forked which, up to now; return the children."""
+        children: set[int] = set()
+
+        def forked(parent: int, child: int, at_ns: int) -> None:
+            children.add(child)
+            self._forked(parent, child, at_ns)
+
+        if self._connector is not None and self._connector.forks(forked):
             self.reconciler.lineage.forget()
             self._lost("the kernel dropped fork events (more than the buffer holds)")
+        return children
 
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
         lineage = self.reconciler.lineage
@@ -286,11 +293,13 @@ class Service:
 
     def _begin_pass(self, cause: "Cause") -> None:
         """Look at the sysctls at once, and at every process in slices."""
-        self._follow_forks()  # before those that are gone are forgotten
+        self._follow_forks()
         self._reconcile_sysctls(cause, time.monotonic())
         pids = self.procfs.pids()
+        # A process that forked just now and ended is not in the list; its child is known by that fork only.
+        younger = self._follow_forks()
         self._pids_before, self._pids = self._pids, set(pids)
-        self.reconciler.planner.forget_all_but(self._pids)
+        self.reconciler.planner.forget_all_but(self._pids | younger)
         self._sweep = pids[::-1]  # taken from the end: the oldest first
         self._sweep_cause = cause
 

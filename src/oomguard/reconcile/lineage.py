@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Set
 
     from oomguard.core.plan import Entry
+    from oomguard.core.trust import Standing
     from oomguard.reconcile.ledger import Ledger
 
 _ATTENDED_LIMIT = 64
@@ -44,15 +45,19 @@ class Lineage:
         self._clock = clock
         self._heirs: dict[int, _Heir] = {}
         self._generous: set[int] = set()
+        self._attended: dict[int, Standing] = {}
         self.asks_parents = bool(ledger.processes)
         """Whether living parents tell who inherited what, since some forks were not told of."""
-        self.attended: frozenset[int] = frozenset()
-        """Parents whose children their rule does not hold, whatever these run."""
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to inherit."""
         return bool(self._ledger.processes or self._heirs)
+
+    @property
+    def attended(self) -> frozenset[int]:
+        """Protected parents whose children their rule does not match, whatever these run."""
+        return frozenset(self._attended)
 
     def __len__(self) -> int:
         return len(self._heirs)
@@ -90,20 +95,29 @@ class Lineage:
         """
         self._hand_down(pid, _Heir(entry))
 
-    def bequeath(self, pid: int, *, inherit: bool, attend: bool) -> None:
-        """Say of a process in the ledger whether its children keep its value, or are looked at soon."""
+    def bequeath(self, pid: int, *, inherit: bool, attend: "Standing | None" = None) -> None:
+        """Say of a process in the ledger whether its children keep its value, or are looked at soon.
+
+        What has the higher standing takes the place of what has the lowest if none is free.
+        """
         if inherit:
             self._generous.add(pid)
         else:
             self._generous.discard(pid)
-        if attend and pid not in self.attended and len(self.attended) < _ATTENDED_LIMIT:
-            self.attended |= {pid}
-        elif not attend and pid in self.attended:
-            self.attended -= {pid}
+        places = self._attended
+        if attend is None:
+            places.pop(pid, None)
+        elif pid in places or len(places) < _ATTENDED_LIMIT:
+            places[pid] = attend
+        else:
+            last = max(places, key=places.__getitem__)
+            if attend < places[last]:
+                del places[last]
+                places[pid] = attend
 
     def disregard(self, pid: int) -> None:
         """Forget what was said of a process's children: it is none that gives them anything."""
-        self.bequeath(pid, inherit=False, attend=False)
+        self.bequeath(pid, inherit=False)
 
     def died(self, pid: int) -> None:
         """Take note that a process in the ledger is gone: its last children may not be told of yet."""
@@ -116,7 +130,7 @@ class Lineage:
     def keep_only(self, pids: "Set[int]") -> None:
         """Forget every process that is not among `pids`."""
         self._generous &= pids
-        self.attended &= pids
+        self._attended = {pid: standing for pid, standing in self._attended.items() if pid in pids}
         self._heirs = {pid: heir for pid, heir in self._heirs.items() if pid in pids}
 
     def forget(self) -> None:

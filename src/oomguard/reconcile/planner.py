@@ -13,7 +13,7 @@ from oomguard.core.plan import (
     diff_sysctls,
     wanted_oom_score_adj,
 )
-from oomguard.core.trust import trust_refusal
+from oomguard.core.trust import standing, trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit
@@ -183,7 +183,7 @@ class Planner:
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
                     self.ledger.record_process(handle.identity, entry)
             if wanted != own:
-                self._bequeath(handle.pid, rule)
+                self._bequeath(handle, rule, protects=wanted < own)
         if wanted == value:
             if entry is not None and (rule is None or not entry.is_ours(value)):
                 self.lineage.chose(handle.pid, entry)
@@ -217,9 +217,12 @@ class Planner:
             return self.lineage.is_needed
         return self.lineage.entry(pid) is not None
 
-    def _bequeath(self, pid: int, rule: "Rule") -> None:
+    def _bequeath(self, handle: "ProcessHandle", rule: "Rule", *, protects: bool) -> None:
         resets = rule.terms.children == "reset"
-        self.lineage.bequeath(pid, inherit=not resets, attend=resets and rule.terms.scope == "main")
+        is_attended = protects and resets and rule.terms.scope == "main"
+        self.lineage.bequeath(
+            handle.pid, inherit=not resets, attend=standing(handle) if is_attended else None
+        )
 
     def _inherited(self, handle: "ProcessHandle", value: int, *, asks_parent: bool) -> Entry | None:
         """Return the entry of the process that a child has its value from: what that one had is its own."""
