@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import oom_formats as formats
+import zlib
 from pages import ROOT, blocks
 
 sys.path.insert(0, str(ROOT / "tests" / "pictures"))
@@ -130,16 +131,16 @@ def shape(change: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def test_ledger_of_the_architecture_is_one_that_is_read(tmp_path: Path) -> None:
-    """The only other example: a line of the ledger, after the header that the program writes."""
-    from oomguard.reconcile.ledger import open_ledger
+    """The only other example: the JSON of a line, behind its checksum and after the header that is written."""
+    from oomguard.reconcile.ledger import _line, open_ledger
     from oomguard.reconcile.state import open_state_folder
 
     (line,) = blocks((ROOT / "docs" / "architecture.md").read_text(), "json")
     folder = open_state_folder(str(tmp_path))
     try:
         open_ledger(folder, boot_id="b", is_alive=lambda _: True).close()
-        with (tmp_path / "ledger").open("a") as ledger:
-            ledger.write(line if line.endswith("\n") else f"{line}\n")
+        with (tmp_path / "ledger").open("ab") as ledger:
+            ledger.write(_line(line.strip().encode(), zlib.crc32(b"b")))
         read = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
         assert read.ignored_lines == 0
         assert list(read.processes) == [812]

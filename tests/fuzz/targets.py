@@ -5,6 +5,7 @@ is broken. `test_targets.py` feeds them a few hundred inputs in the suite, `run.
 """
 
 import json
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
-from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.ledger import Ledger, _line
 from oomguard.report.events import STARTED, Record
 from oomguard.report.journal import encode as encode_record
 from oomguard.report.postmortem import Told, prose, title
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 Target = Callable[[bytes], None]
 
 BOOT = "b"
-_LEDGER_HEADER = json.dumps({"version": 1, "boot_id": BOOT}).encode() + b"\n"
+_LEDGER_HEADER = _line(b'{"version":2,"boot_id":"b"}')
+_LEDGER_SEED = zlib.crc32(BOOT.encode())
 _FIELD_LIMIT = 4096
 _REPORTS = Path(__file__).parent.parent / "reports"
 
@@ -175,7 +177,8 @@ def wire(data: bytes) -> None:
 
 def ledger(data: bytes) -> None:
     """Only the lines that are damaged are lost of a file, and are counted."""
-    for content in (data, _LEDGER_HEADER + data):
+    intact = b"".join(_line(text, _LEDGER_SEED) for text in data.split(b"\n"))
+    for content in (data, _LEDGER_HEADER + data, _LEDGER_HEADER + intact):
         found = Ledger(boot_id=BOOT)
         found._read(content)
         entries = [*found.sysctls.values(), *(entry for _, entry in found.processes.values())]
@@ -184,7 +187,8 @@ def ledger(data: bytes) -> None:
         for pid, (start, _) in found.processes.items():
             assert found.process(Identity(pid, start)) is not None
     behind = Ledger(boot_id=BOOT)
-    behind._read(_LEDGER_HEADER + data + b'\n{"sysctl":"vm.swappiness","entry":[60,10,null,1,0]}\n')
+    line = _line(b'{"sysctl":"vm.swappiness","entry":[60,10,null,1,0]}', _LEDGER_SEED)
+    behind._read(_LEDGER_HEADER + data + b"\n" + line)
     assert behind.sysctls["vm.swappiness"][:2] == (60, 10)
 
 

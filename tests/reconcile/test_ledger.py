@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +22,17 @@ from oomguard.core.plan import Entry
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
+from oomguard.reconcile.ledger import Ledger, _line, open_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import StateFolder, open_state_folder
 
 BOOT = "fake-boot"
+HEADER = _line(json.dumps({"version": 2, "boot_id": BOOT}).encode())
+
+
+def line(text: str | bytes, boot: str = BOOT) -> bytes:
+    """Return a line of the file as it is written in a boot."""
+    return _line(text if isinstance(text, bytes) else text.encode(), zlib.crc32(boot.encode()))
 
 
 def reopened(folder: StateFolder, boot: str = BOOT) -> Ledger:
@@ -145,20 +152,20 @@ def test_a_file_cut_anywhere_neither_raises_nor_invents(folder: StateFolder) -> 
 def test_any_rubbish_between_the_lines_is_counted_and_passed_over(
     folder: StateFolder, rubbish: list[bytes]
 ) -> None:
-    """For any bytes and any JSON; what is read is typed, and the good line is found."""
-    header = json.dumps({"version": 1, "boot_id": BOOT}).encode()
-    good = b'{"pid":7,"start":1,"entry":[0,300,null]}'
-    lines = [header, *[line.replace(b"\n", b"") for line in rubbish], good, b""]
-    file(folder).write_bytes(b"\n".join(lines))
+    """For any bytes and any JSON, even with a checksum; what is read is typed, and the good line is found."""
+    texts = [text.replace(b"\n", b"") for text in rubbish]
+    good = line('{"pid":7,"start":1,"entry":[0,300,null]}')
+    lines = [HEADER, *(line(text) for text in texts), *(text + b"\n" for text in texts), good]
+    file(folder).write_bytes(b"".join(lines))
     found = read_ledger(folder, boot_id=BOOT)
     assert found.processes[7] == (1, Entry(0, 300))
     for pid, (start, entry) in found.processes.items():
         assert {type(pid), type(start), type(entry.original), type(entry.given)} == {int}
-    assert found.ignored_lines + len(found.processes) + len(found.sysctls) <= len(lines) - 2 + 1
+    assert len(texts) <= found.ignored_lines + len(found.processes) + len(found.sysctls) <= len(lines)
 
 
 @pytest.mark.parametrize(
-    "line",
+    "text",
     [
         "",
         "{",
@@ -177,7 +184,6 @@ def test_any_rubbish_between_the_lines_is_counted_and_passed_over(
         '{"pid":"1","start":1,"entry":[1,2,null]}',
         '{"pid":[1],"start":1,"entry":[1,2,null]}',
         '{"pid":1,"start":null,"entry":[1,2,null]}',
-        '{"pid":1,"start":1,"entry":null}',
         '{"pid":1,"start":1,"entry":{"original":1,"given":2}}',
         '{"sysctl":"vm.swappiness","entry":[1]}',
         '{"sysctl":"vm.swappiness","entry":"12"}',
@@ -185,24 +191,100 @@ def test_any_rubbish_between_the_lines_is_counted_and_passed_over(
         '{"sysctl":["vm.swappiness"],"entry":[1,2]}',
         "[" * 100_000,
     ],
-    ids=lambda line: line[:60],
+    ids=lambda text: text[:60],
 )
-def test_a_corrupt_line_is_counted(folder: StateFolder, line: str) -> None:
-    """Those beside it are read."""
-    good = '{"sysctl": "vm.swappiness", "entry": [60, 10, null]}'
-    file(folder).write_text(f'{{"version": 1, "boot_id": "{BOOT}"}}\n{line}\n{good}\n')
+def test_a_corrupt_line_is_counted(folder: StateFolder, text: str) -> None:
+    """Even with its checksum; those beside it are read."""
+    good = line('{"sysctl": "vm.swappiness", "entry": [60, 10, null]}')
+    file(folder).write_bytes(HEADER + line(text) + good)
     found = read_ledger(folder, boot_id=BOOT)
     assert (found.sysctls, found.processes) == ({"vm.swappiness": Entry(60, 10)}, {})
     assert found.ignored_lines == 1
 
 
 @pytest.mark.parametrize(
-    "header", ['{"version": 2, "boot_id": "fake-boot"}', '{"version": 1, "boot_id": "x"}']
+    "header",
+    [
+        _line(b'{"version": 3, "boot_id": "fake-boot"}'),
+        _line(b'{"version": 1, "boot_id": "fake-boot"}'),
+        _line(b'{"version": 2, "boot_id": "x"}'),
+        b'{"version": 1, "boot_id": "x"}\n',
+        b'{"version": 2, "boot_id": "fake-boot"}\n',
+    ],
 )
-def test_a_file_of_another_boot_or_version_is_as_none(folder: StateFolder, header: str) -> None:
-    """It is not of this boot, or not of this version."""
-    file(folder).write_text(f'{header}\n{{"pid":7,"start":1,"entry":[0,300,null]}}\n')
-    assert reopened(folder).processes == {}
+def test_a_file_of_another_boot_or_version_is_as_none(folder: StateFolder, header: bytes) -> None:
+    """It is not of this boot, or not of a version that is known."""
+    text = '{"pid":7,"start":1,"entry":[0,300,null]}'
+    file(folder).write_bytes(header + line(text) + text.encode() + b"\n")
+    ledger = reopened(folder)
+    assert (ledger.processes, ledger.ignored_lines) == ({}, 0)
+
+
+def test_a_file_without_checksums_is_read_once_more(folder: StateFolder) -> None:
+    """That was version 1: an upgraded daemon loses no original, and writes the file anew with checksums."""
+    old = f'{{"version": 1, "boot_id": "{BOOT}"}}\n{{"pid":7,"start":1,"entry":[0,300,null,5,1]}}\n'
+    old += '{"sysctl": "vm.swappiness", "entry": [60, 10, null, 0, false]}\n'
+    file(folder).write_text(old)
+    entries = ({7: (1, Entry(0, 300, None, 5, moved_floor=True))}, {"vm.swappiness": Entry(60, 10)})
+    ledger = reopened(folder)
+    ledger.close()
+    assert (ledger.processes, ledger.sysctls) == entries
+    assert file(folder).read_bytes().startswith(HEADER)
+    again = reopened(folder)
+    assert (again.processes, again.sysctls, again.ignored_lines) == (*entries, 0)
+
+
+def test_no_flipped_bit_makes_another_entry(folder: StateFolder) -> None:
+    """Of any one in the file: what is read is what was written, and at most two lines are lost."""
+    ledger = reopened(folder)
+    written: dict[int | str, list[Entry]] = {"vm.swappiness": [], "vm.overcommit_kbytes": [], 7: [], 8: []}
+    for value in range(2):
+        for target, entries in written.items():
+            entries.append(Entry(100 + value, 300 + value, 5, 12345 + value))
+            if isinstance(target, int):
+                ledger.record_process(Identity(target, 1000), entries[-1])
+            else:
+                ledger.record_sysctl(target, entries[-1])
+    ledger.close()
+    whole = file(folder).read_bytes()
+    for position in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        found = Ledger(boot_id=BOOT)
+        found._read(bytes(damaged))
+        assert found.processes.keys() == {7, 8}
+        assert found.sysctls.keys() == {"vm.swappiness", "vm.overcommit_kbytes"}
+        read: dict[int | str, Entry] = {pid: entry for pid, (_, entry) in found.processes.items()}
+        read.update(found.sysctls.items())
+        assert all(entry in written[target] for target, entry in read.items())
+        assert [start for start, _ in found.processes.values()] == [1000, 1000]
+        lost = sum(entry != written[target][-1] for target, entry in read.items())
+        assert lost <= 2
+        is_last_newline = position // 8 == len(whole) - 1
+        assert found.ignored_lines in ((0,) if is_last_newline else (1, 2))
+
+
+def test_a_process_that_is_struck_out_stays_struck_out(folder: StateFolder) -> None:
+    """Restored, it may choose by itself what it was given: no later run takes that away."""
+    ledger = reopened(folder)
+    ledger.record_process(Identity(7, 1), Entry(0, 300))
+    ledger.strike_process(7)
+    ledger.strike_process(8)
+    ledger.close()
+    again = reopened(folder)
+    assert (again.processes, again.ignored_lines) == ({}, 0)
+
+
+def test_the_file_is_bounded_between_two_passes(folder: StateFolder) -> None:
+    """However often one value is written."""
+    ledger = reopened(folder)
+    longest = 0
+    for number in range(20_000):
+        ledger.record_process(Identity(7, 1), Entry(0, number))
+        longest = max(longest, file(folder).stat().st_size)
+    ledger.close()
+    assert longest < 500_000
+    assert reopened(folder).processes == {7: (1, Entry(0, 19_999))}
 
 
 def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
@@ -463,16 +545,17 @@ def test_limits_of_this_process_are_as_they_were() -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
-@pytest.mark.parametrize("header", ["", "{}", "[]", "null", "\x00", "garbage"])
+@pytest.mark.parametrize("header", ["", "{}", "[]", "null", "\x00", "garbage", "00000000 {}"])
 def test_a_damaged_header_costs_no_entry(folder: StateFolder, header: str) -> None:
-    """A pid with its start time says which process is meant; the file is kept for a second look."""
-    text = f'{header}\n{{"pid":7,"start":1,"entry":[0,300,null]}}\n'
-    file(folder).write_text(text)
+    """Each line tells of which boot it is; the file is kept for a second look."""
+    stale = line('{"pid":8,"start":1,"entry":[0,300,null]}', "another boot")
+    text = header.encode() + b"\n" + stale + line('{"pid":7,"start":1,"entry":[0,300,null]}')
+    file(folder).write_bytes(text)
     ledger = open_ledger(folder, boot_id=BOOT, is_alive=lambda _: True)
     ledger.close()
-    assert ledger.ignored_lines == 1
+    assert ledger.ignored_lines == 2
     assert ledger.processes == {7: (1, Entry(0, 300))}
-    assert folder.read("ledger.damaged") == text.encode()
+    assert folder.read("ledger.damaged") == text
 
 
 def test_a_removed_file_is_written_anew_before_the_next_change(folder: StateFolder) -> None:

@@ -21,7 +21,7 @@ def test_a_process_keeps_its_value_when_its_main_thread_ends(installed: Service)
         assert vm.get(f"/proc/{pid}/oom_score_adj") == b"-500\n"
 
 
-@pytest.mark.guest(memory_mib=3072, kernel_arguments="hugepagesz=1G hugepages=1")
+@pytest.mark.guest(memory_mib=4096, kernel_arguments="hugepagesz=1G hugepages=1")
 def test_huge_pages_of_another_size_count_against_a_strict_limit(fresh_vm: Guest) -> None:
     """With a page of 1 GiB beside the pool of 2 MiB pages: what would fit without it is refused."""
     service = Service(fresh_vm)
@@ -30,20 +30,21 @@ def test_huge_pages_of_another_size_count_against_a_strict_limit(fresh_vm: Guest
     pool = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
     assert fresh_vm.get(pool) == b"1\n", "the guest has no page of 1 GiB"
 
-    # Headrooms in percent of what is promised: just above and just below the limit that the kernel will have.
     ratio = 30
     figures = dict(line.split(":") for line in fresh_vm.get("/proc/meminfo").decode().splitlines())
     total, committed = (int(figures[key].split()[0]) for key in ("MemTotal", "Committed_AS"))
     limit = (total - 2**20) * ratio // 100
-    at_limit = 100 * limit // committed - 100
-    policy = f"commit_headroom: {{}}\nvm: {{{{overcommit_memory: 2, overcommit_ratio: {ratio}}}}}\n"
+
+    def policy(needed_kib: int) -> str:
+        headroom = 100 * needed_kib // committed - 100
+        return f"commit_headroom: {headroom}\nvm: {{overcommit_memory: 2, overcommit_ratio: {ratio}}}\n"
 
     since = fresh_vm.now()
-    service.write_policy(policy.format(at_limit * 5 // 4 + 10))
+    service.write_policy(policy(limit + 2**19 * ratio // 100))  # between the limits with and without the page
     service.wait_for_event("refused", since=since)
     assert fresh_vm.get("/proc/sys/vm/overcommit_memory") == b"0\n"
 
-    service.write_policy(policy.format(at_limit * 3 // 4 - 10))
+    service.write_policy(policy(limit * 3 // 4))
     service.wait_for_value("/proc/sys/vm/overcommit_memory", 2)
     found = fresh_vm.run("grep CommitLimit: /proc/meminfo").stdout.split()[1]
     assert abs(int(found) - limit) <= 4

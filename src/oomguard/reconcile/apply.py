@@ -71,10 +71,10 @@ def apply_oom_score_adj(
         return Outcome(change, "vanished", errno.ESRCH)
     except OSError as error:
         if known is None:
-            ledger.forget_process(change.identity.pid)
+            ledger.strike_process(change.identity.pid)
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
     if change.rule is None:
-        ledger.forget_process(change.identity.pid)
+        ledger.strike_process(change.identity.pid)
     return Outcome(change, "applied")
 
 

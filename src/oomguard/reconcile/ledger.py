@@ -1,13 +1,15 @@
 """The ledger: every value as it was before oomguard changed it first.
 
-It is a file of JSON lines. A line is appended, in one write, before the change it is about, so a
-crash at any point leaves either no line and no change, or a line that tells what to put back. A
-line cut short by a full disk or a crash is no line. The file belongs to one boot.
+Each line is a checksum and JSON. A line is appended, in one write, before the change it is about, so a
+crash at any point leaves either no line and no change, or a line that tells what to restore. A line
+cut short by a full disk or a crash, or damaged, is ignored: its checksum does not fit. The checksum
+covers the boot as well, so a line of another boot is ignored even if the header is damaged.
 """
 
 import errno
 import json
 import os
+import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 _FILE = "ledger"
 _DAMAGED = "ledger.damaged"
-_VERSION = 1
+_VERSION = 2
+_VERSION_WITHOUT_CHECKSUMS = 1
+_CHECKSUM = 9
+"""Bytes of a line before its JSON: eight hexadecimal digits and a space."""
+
 _SLACK_LINES = 4096
 """Lines beyond the live entries before the file is written anew."""
 
@@ -38,6 +44,7 @@ class Ledger:
         self.ignored_lines = 0
         """Lines of the file that could not be read."""
         self._boot_id = boot_id
+        self._seed = zlib.crc32(boot_id.encode())
         self._folder: StateFolder | None = None
         self._fd = -1
         self._lines = 0
@@ -54,7 +61,7 @@ class Ledger:
 
     def record_process(self, identity: Identity, entry: Entry) -> None:
         """Write down what a process had, before it is changed."""
-        self._append_raw(_process_line(identity.pid, identity.start_time_ticks, entry))
+        self._append_text(_process_text(identity.pid, identity.start_time_ticks, entry))
         self.processes[identity.pid] = (identity.start_time_ticks, entry)
 
     def forget_sysctl(self, name: str) -> None:
@@ -64,19 +71,22 @@ class Ledger:
                 self._append({"sysctl": name, "entry": None})
 
     def forget_process(self, pid: int) -> None:
-        """Drop a process that has its own value again, or is gone.
-
-        Nothing is written: an entry of a process that is gone says nothing, and one whose value
-        is its own again puts back nothing.
-        """
+        """Drop a process that is gone, in memory only: its line on file is about no living process."""
         self.processes.pop(pid, None)
+
+    def strike_process(self, pid: int) -> None:
+        """Drop a process that has its own value again, on file too: what it has from now on it chose."""
+        known = self.processes.pop(pid, None)
+        if known is not None:
+            with suppress(OSError):  # giving back needs no line
+                self._append({"pid": pid, "start": known[0], "entry": None})
 
     def compact(self) -> None:
         """Write the file anew if somebody removed it, or most of its lines are about what is no more."""
         if self._folder is None:
             return
         is_removed = self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
-        if is_removed or self._lines > 2 * self._live() + _SLACK_LINES:
+        if is_removed or self._is_long():
             with suppress(OSError):  # the file there still is whole, only long
                 self._rewrite()
 
@@ -85,15 +95,18 @@ class Ledger:
         self._folder = None
         self._close_file()
 
-    def _live(self) -> int:
-        return len(self.sysctls) + len(self.processes)
+    def _is_long(self) -> bool:
+        return self._lines > 2 * (len(self.sysctls) + len(self.processes)) + _SLACK_LINES
 
     def _append(self, row: dict[str, Any]) -> None:
-        self._append_raw(json.dumps(row).encode("ascii") + b"\n")
+        self._append_text(json.dumps(row).encode("ascii"))
 
-    def _append_raw(self, line: bytes) -> None:
+    def _append_text(self, text: bytes) -> None:
         if self._folder is None:
             return
+        if self._is_long():
+            self.compact()  # what is written over and over between two passes must not fill /run
+        line = _line(text, self._seed)
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
         elif os.fstat(self._fd).st_nlink == 0:
@@ -107,11 +120,12 @@ class Ledger:
 
     def _rewrite(self) -> None:
         assert self._folder is not None
-        lines = [json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii") + b"\n"]
-        lines += [
-            json.dumps({"sysctl": n, "entry": e}).encode("ascii") + b"\n" for n, e in self.sysctls.items()
+        header = json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii")
+        texts = [
+            *(json.dumps({"sysctl": n, "entry": e}).encode("ascii") for n, e in self.sysctls.items()),
+            *(_process_text(pid, ticks, entry) for pid, (ticks, entry) in self.processes.items()),
         ]
-        lines += [_process_line(pid, ticks, entry) for pid, (ticks, entry) in self.processes.items()]
+        lines = [_line(header), *(_line(text, self._seed) for text in texts)]
         self._folder.replace(_FILE, b"".join(lines))
         self._lines = len(lines)
         self._close_file()
@@ -123,16 +137,17 @@ class Ledger:
             self._fd = -1
 
     def _read(self, raw: bytes) -> None:
-        lines = raw.split(b"\n")
-        boot = _boot_of(lines[0])
-        if boot is None and raw:
-            self.ignored_lines += 1  # a pid with its start time still tells which process is meant
+        header, *lines = raw.split(b"\n")
+        version, boot = _read_header(header)
+        if version is None and raw:
+            self.ignored_lines += 1  # each line still tells by its checksum whether it is of this boot
         elif boot != self._boot_id:
             return
         # Each line ends in a newline, so what is behind the last one was cut short.
-        for line in lines[1:-1]:
+        for line in lines[:-1]:
             try:
-                self._read_row(json.loads(line))
+                text = line if version == _VERSION_WITHOUT_CHECKSUMS else _text(line, self._seed)
+                self._read_row(json.loads(text))
             except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
 
@@ -140,7 +155,10 @@ class Ledger:
         if "sysctl" not in row:
             identity = Identity(row["pid"], row["start"])
             _must_be_integers(identity)
-            self.processes[identity.pid] = (identity.start_time_ticks, _entry(row["entry"]))
+            if row["entry"] is None:
+                self.processes.pop(identity.pid, None)
+            else:
+                self.processes[identity.pid] = (identity.start_time_ticks, _entry(row["entry"]))
         elif row["entry"] is None:
             self.sysctls.pop(row["sysctl"], None)
         else:
@@ -180,11 +198,23 @@ def read_ledger(folder: "StateFolder", *, boot_id: str) -> Ledger:
     return ledger
 
 
-def _process_line(pid: int, start: int, entry: Entry) -> bytes:
+def _line(text: bytes, seed: int = 0) -> bytes:
+    return b"%08x %b\n" % (zlib.crc32(text, seed), text)
+
+
+def _text(line: bytes, seed: int = 0) -> bytes:
+    """Return the JSON of a line. ValueError: it is not as it was written."""
+    text = line[_CHECKSUM:]
+    if _line(text, seed) != line + b"\n":
+        raise ValueError("the checksum does not fit")
+    return text
+
+
+def _process_text(pid: int, start: int, entry: Entry) -> bytes:
     # Written once for every process that is valued, so made by hand: json.dumps takes 4 times as long.
     was = "null" if entry.given_before is None else entry.given_before
     values = f"{entry.original},{entry.given},{was},{entry.since_ticks},{int(entry.moved_floor)}"
-    return f'{{"pid":{pid},"start":{start},"entry":[{values}]}}\n'.encode("ascii")
+    return f'{{"pid":{pid},"start":{start},"entry":[{values}]}}'.encode("ascii")
 
 
 def _entry(row: list[Any]) -> Entry:
@@ -201,10 +231,13 @@ def _must_be_integers(values: tuple[object, ...]) -> None:
         raise ValueError("not integers")
 
 
-def _boot_of(header: bytes) -> str | None:
-    """Return the boot that a file is of; None where the line is damaged."""
+def _read_header(header: bytes) -> tuple[int | None, str | None]:
+    """Return a file's version, None if the line is damaged, and its boot, None if the version is unknown."""
     try:
-        row = json.loads(header)
-        return str(row["boot_id"]) if row["version"] == _VERSION else "another version"
+        has_checksum = not header.startswith(b"{")
+        row = json.loads(_text(header) if has_checksum else header)
+        version, boot = row["version"], str(row["boot_id"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+        return None, None
+    known = _VERSION if has_checksum else _VERSION_WITHOUT_CHECKSUMS
+    return version, boot if version == known else None
