@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 import oom_formats as formats
-import zlib
 from pages import ROOT, blocks
 
 sys.path.insert(0, str(ROOT / "tests" / "pictures"))
@@ -131,7 +131,7 @@ def shape(change: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def test_ledger_of_the_architecture_is_one_that_is_read(tmp_path: Path) -> None:
-    """The only other example: the JSON of a line, behind its checksum and after the header that is written."""
+    """The only other example: the JSON of a line, after a checksum and the header."""
     from oomguard.reconcile.ledger import _line, open_ledger
     from oomguard.reconcile.state import open_state_folder
 
