@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.plan import Outcome
+from oomguard.core.plan import Cause, Outcome
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.contention import FIRST_PAUSE_SECONDS, TOLERATED, WINDOW_SECONDS, Contention
+from oomguard.reconcile.contention import (
+    FIRST_PAUSE_SECONDS,
+    TOLERATED,
+    TOLERATED_LOOKS,
+    USER_BURST,
+    WINDOW_SECONDS,
+    Contention,
+)
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 
+SESSION = "/user.slice/user-1000.slice/session-3.scope"
 WORKER = Rule(0, (b"worker",), Terms(Value("exact", 300)), "p.yaml", 1)
 
 
@@ -171,16 +179,132 @@ def test_a_contended_value_is_left_alone_for_a_while_and_tried_again(proc: FakeP
     reconciler = Reconciler(asking(swappiness=10), Ledger(), procfs)
     list(reconciler.everything("policy", 0.0))
     now = 0.0
-    for _ in range(TOLERATED + 1):
+    for _ in range(TOLERATED):
         now += 0.1
         proc.sysctl("vm.swappiness", 99)
         assert results(reconciler.everything("resync", now)) == {"vm.swappiness": "applied"}
     proc.sysctl("vm.swappiness", 99)
     assert results(reconciler.everything("resync", now)) == {"vm.swappiness": "contended"}
     assert proc.sysctls()["vm.swappiness"] == 99
-    again = reconciler.contention.next_retry(now)
+    again = reconciler.contention.next_wake()
     assert again == now + FIRST_PAUSE_SECONDS
     assert results(reconciler.everything("resync", again)) == {"vm.swappiness": "applied"}
+
+
+class Rewriting:
+    """A rule that raises processes to 300, and what each look of an event leads to."""
+
+    def __init__(self, proc: FakeProc, procfs: Procfs, *, cgroup: str = SESSION) -> None:
+        self.proc, self.cgroup = proc, cgroup
+        self.reconciler = Reconciler(asking(), Ledger(), procfs)
+
+    def start(self, pid: int) -> None:
+        """Start a process, which is given its value."""
+        self.proc.process(Process(Identity(pid, pid), b"worker", uid=1000, cgroup=self.cgroup))
+        assert self.look(pid, 0.0, "exec") == "applied"
+
+    def rewrite(self, pid: int, now: float, **options: bool) -> str:
+        """Have a process rewrite its value, and look at it."""
+        self.proc.set_oom_score_adj(pid, 7)
+        return self.look(pid, now, "drift", **options)
+
+    def look(self, pid: int, now: float, cause: Cause, **options: bool) -> str:
+        """Look at a process, and return what came of it."""
+        outcome = self.reconciler.process(pid, cause, now, **options)
+        return "nothing to do" if outcome is None else outcome.result
+
+
+@pytest.fixture
+def rewriting(proc: FakeProc, procfs: Procfs) -> Rewriting:
+    """Return processes of one user."""
+    return Rewriting(proc, procfs)
+
+
+def test_a_pass_corrects_a_contended_process_and_events_do_not(rewriting: Rewriting) -> None:
+    """So its own value lasts no longer than to the next pass, and what it costs has a limit."""
+    rewriting.start(10)
+    for _ in range(TOLERATED):
+        assert rewriting.rewrite(10, 1.0) == "applied"
+    assert rewriting.rewrite(10, 1.5) == "contended"
+    assert rewriting.look(10, 1.5, "resync", in_pass=True) == "applied"
+    assert rewriting.rewrite(10, 1.5) == "contended"
+    assert rewriting.reconciler.contention.contended() == [Identity(10, 10)]
+
+
+def test_a_process_that_is_contended_rests_and_is_watched_again(rewriting: Rewriting) -> None:
+    """While it rests its watch would only wake the daemon."""
+    contention = rewriting.reconciler.contention
+    rewriting.start(10)
+    for _ in range(TOLERATED + 1):
+        rewriting.rewrite(10, 1.0)
+    assert contention.take_rested() == [Identity(10, 10)]
+    assert contention.take_rested() == []
+    assert contention.next_wake() == 1.0 + FIRST_PAUSE_SECONDS
+    assert contention.wake(1.5) == []
+    assert contention.wake(2.0) == [Identity(10, 10)]
+    assert rewriting.rewrite(10, 2.0) == "applied"
+    assert contention.next_wake() == 2.0 + 2 * FIRST_PAUSE_SECONDS
+
+
+def test_a_user_with_many_processes_causes_no_more_writes_than_with_one(rewriting: Rewriting) -> None:
+    """Each is allowed five in a minute, and all of them together have an account that others do not share."""
+    for pid in (10, 11):
+        rewriting.start(pid)
+    for number in range(USER_BURST - 1):
+        rewriting.reconciler.contention.looked(number, 1.0, "user-1000.slice")
+    assert rewriting.rewrite(10, 1.0) == "applied"
+    assert rewriting.rewrite(10, 1.0) == "contended"
+    assert rewriting.rewrite(11, 1.0) == "contended"
+    assert {Identity(10, 10), Identity(11, 11)} <= rewriting.reconciler.contention.resting.keys()
+    assert rewriting.look(11, 1.0, "resync", in_pass=True) == "applied"
+    rewriting.start(12)  # what is new gets its value at once
+    rewriting.cgroup = SESSION.replace("1000", "1001")
+    rewriting.start(13)
+    assert rewriting.rewrite(13, 1.0) == "applied"
+    assert rewriting.rewrite(11, 3.0) == "applied", "it refills"
+
+
+def test_opening_the_file_without_a_change_is_noticed_for_a_while_only(rewriting: Rewriting) -> None:
+    """O_TRUNC raises the same event as a write."""
+    rewriting.start(10)
+    for _ in range(TOLERATED_LOOKS):
+        assert rewriting.look(10, 1.0, "drift", is_watched=True) == "nothing to do"
+    assert not rewriting.reconciler.contention.resting
+    rewriting.look(10, 1.0, "drift", is_watched=True)
+    assert rewriting.reconciler.contention.take_rested() == [Identity(10, 10)]
+    assert rewriting.reconciler.contention.contended() == []
+
+
+def test_a_rule_that_matches_and_does_not_in_turn_is_contention(proc: FakeProc, procfs: Procfs) -> None:
+    """A daemon that changes its name, or its user, back and forth: each time it is given and restored."""
+    proc.process(Process(Identity(10, 10), b"worker", uid=1000, cgroup=SESSION))
+    reconciler = Reconciler(asking(), Ledger(), procfs)
+    found = []
+    for turn in range(100):
+        (proc.root / "10" / "comm").write_bytes(b"other\n" if turn % 2 else b"worker\n")
+        outcome = reconciler.process(10, "exec", turn / 100)
+        found.append("" if outcome is None else outcome.result)
+    assert found.count("applied") == 2 * TOLERATED
+    assert reconciler.contention.contended() == [Identity(10, 10)]
+
+
+def test_protection_is_taken_from_who_must_not_keep_it_however_contended(
+    proc: FakeProc, procfs: Procfs
+) -> None:
+    """A pause keeps it from being given, and never from being taken."""
+    protecting = WORKER._replace(terms=Terms(Value("exact", -300), trust="name"))
+    proc.process(Process(Identity(10, 10), b"worker", uid=1000, cgroup=SESSION))
+    reconciler = Reconciler(Policy(rules=(protecting,)), Ledger(), procfs)
+    reconciler.process(10, "exec", 0.0)
+    for _ in range(TOLERATED + 2):
+        proc.set_oom_score_adj(10, 7)
+        reconciler.process(10, "drift", 0.0)
+    proc.set_oom_score_adj(10, -300)
+    (proc.root / "10" / "comm").write_bytes(b"other\n")
+    outcome = reconciler.process(10, "exec", 0.0)
+    assert outcome is not None
+    assert outcome.result == "applied"
+    assert proc.oom_score_adj(10) == 0
 
 
 # Contention by itself
@@ -190,12 +314,19 @@ def test_pauses_double_up_to_the_longest() -> None:
     """And end with the resync interval."""
     contention = Contention(longest_pause_seconds=10)
     now, pauses = 0.0, []
-    for _ in range(TOLERATED + 7):
-        contention.healed("x", now)
-        until = contention.next_retry(now)
-        pauses.append(0.0 if until is None else until - now)
-        now = until or now
-    assert pauses == [0.0] * TOLERATED + [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+    for _ in range(TOLERATED):
+        assert not contention.must_wait("x", now)
+        contention.corrected("x", now)
+    assert contention.must_wait("x", now)
+    for _ in range(7):
+        until = contention.next_wake()
+        assert until is not None
+        pauses.append(until - now)
+        now = until
+        assert contention.wake(now) == ["x"]
+        assert not contention.must_wait("x", now)
+        contention.corrected("x", now)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
     assert contention.contended() == ["x"]
 
 
@@ -203,25 +334,29 @@ def test_rewrites_far_apart_are_tolerated_for_ever() -> None:
     """Nobody fights over a value once in a minute."""
     contention = Contention(longest_pause_seconds=10)
     for number in range(100):
-        contention.healed("x", number * (WINDOW_SECONDS / TOLERATED + 1))
+        contention.corrected("x", number * (WINDOW_SECONDS / TOLERATED + 1))
     assert contention.contended() == []
 
 
 def test_what_stays_right_is_settled() -> None:
     """And named once, if it had been contended."""
     contention = Contention(longest_pause_seconds=10)
-    for _ in range(TOLERATED + 1):
-        contention.healed("contended", 0.0)
-    contention.healed("healed", 0.0)
+    for _ in range(TOLERATED):
+        contention.corrected("contended", 0.0)
+    assert contention.must_wait("contended", 0.0)
+    contention.corrected("corrected", 0.0)
     assert contention.settle(WINDOW_SECONDS) == []
     assert contention.settle(WINDOW_SECONDS + FIRST_PAUSE_SECONDS + 1) == ["contended"]
     assert contention.settle(1000.0) == []
-    assert not contention.is_paused("contended", 1000.0)
+    assert not contention.must_wait("contended", 1000.0)
 
 
 def test_a_hostile_host_cannot_make_it_remember_without_end() -> None:
     """Every process may rewrite its own value."""
     contention = Contention(longest_pause_seconds=10)
     for number in range(30_000):
-        contention.healed(number, 0.0)
-    assert len(contention._records) <= 10_000
+        for _ in range(TOLERATED):
+            contention.corrected(number, 0.0)
+        contention.must_wait(number, 0.0)
+    assert len(contention.contended()) <= 10_000
+    assert len(contention.resting) <= 10_000

@@ -109,7 +109,7 @@ def test_with_nothing_left_to_promise_it_keeps_what_it_keeps(installed: Service)
 
 
 def test_a_tool_that_rewrites_everything_is_given_way_to_and_said_once(installed: Service) -> None:
-    """Each 100 ms, for half a minute: one entry when it begins, and one for each value when it has ended."""
+    """Each 100 ms, for half a minute: one entry for each rule and sysctl when it begins, and when it ends."""
     vm = installed.vm
     installed.write_policy("resync_interval: 2\n" + MARKED)
     with sleepers(vm, "vm-marked", 5) as pids:
@@ -127,7 +127,9 @@ def test_a_tool_that_rewrites_everything_is_given_way_to_and_said_once(installed
         begun = [entry["OOMGUARD_TARGET"] for entry in installed.events("contended", since=since)]
         ended = [entry["OOMGUARD_TARGET"] for entry in installed.events("uncontended", since=since)]
         assert sorted(begun) == ["oom_score_adj", "vm.swappiness"]
-        assert sorted(ended) == sorted([*(f"oom_score_adj of pid {pid}" for pid in pids), "vm.swappiness"])
+        assert len(ended) <= 2 + len(pids)  # those that end with the same pass share an entry
+        assert "vm.swappiness" in ended
+        assert all(any(f"pid {pid}" in target for target in ended) for pid in pids)
         assert len(installed.log(since=since)) < 100
 
 

@@ -110,6 +110,12 @@ class DriftWatch:
             self._processes[pid] = watch
             self._pid_of[watch.wd] = pid
 
+    def release(self, identity: "Identity") -> None:
+        """Drop the watch on a process."""
+        known = self._processes.get(identity.pid)
+        if known is not None and known.start_time_ticks == identity.start_time_ticks:
+            self._forget(identity.pid)
+
     def release_recycled(self, identity: "Identity") -> None:
         """Drop the watch on an earlier process of this pid: it would never tell anything."""
         known = self._processes.get(identity.pid)

@@ -68,6 +68,7 @@ put by, and a backend of PostgreSQL values itself."""
 
 _SLICE_PROCESSES = 8
 _EVENTS_A_TURN = 1024
+_EXAMPLES = 5
 
 
 class Options(NamedTuple):
@@ -166,7 +167,7 @@ class Service:
 
     def _define(self) -> None:
         self.loop.define("pass", lambda _: self._begin_pass("resync"))
-        self.loop.define("retry", lambda _: self._begin_pass("resync"))
+        self.loop.define("wake", self._wake_rested)
         self.loop.define("settle", self._list_unwatched)
         self.loop.define("newborn", self._look_at_newborn)
         self.loop.define("watchdog", self._beat)
@@ -321,29 +322,38 @@ class Service:
                 self._visit(_taken(self._urgent), now)
                 self._settle_later(now)
             elif self._drifting and not is_passs_turn:
-                self._visit(_taken(self._drifting), now, "drift")
+                self._visit(_taken(self._drifting), now, "drift", is_watched=True)
             elif self._sweep:
                 batch, self._sweep[-_SLICE_PROCESSES:] = self._sweep[-_SLICE_PROCESSES:], []
-                self._visit(batch[::-1], now, self._sweep_cause)
+                self._visit(batch[::-1], now, self._sweep_cause, in_pass=True)
                 if not self._sweep:
                     self._end_pass(now)
             else:
                 self._watch_slice(now)
             now = time.monotonic()
 
-    def _visit(self, pids: list[int], now: float, cause: "Cause" = "exec") -> None:
+    def _visit(
+        self,
+        pids: list[int],
+        now: float,
+        cause: "Cause" = "exec",
+        *,
+        in_pass: bool = False,
+        is_watched: bool = False,
+    ) -> None:
         """Bring processes to the policy; what came of it is told after the last was written."""
         outcomes = []
         process, before = self.reconciler.process, self._pids_before
         for pid in pids:
             why = "exec" if cause == "resync" and pid not in before else cause
-            outcome = process(pid, why, now)
+            outcome = process(pid, why, now, in_pass=in_pass, is_watched=is_watched)
             if outcome is not None:
                 outcomes.append(outcome)
         for outcome in outcomes:
             self._take(outcome, now)
         if outcomes:
             self._attend()
+        self._rest()
         if self.reconciler.planner.gave_up:
             self._limit("a `cmdline` pattern takes too long on some command lines: these match no rule")
         for reason in self.reconciler.planner.unreadable:
@@ -364,9 +374,7 @@ class Service:
         self._drift.keep_only(reconciler.planner.rule_of)
         self._listen_for_drift()
         self._settle_later(now)
-        for target in reconciler.contention.settle(now):
-            name = _target_name(target)
-            self.reporter.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name)
+        self._say_uncontended(now)
         interval = reconciler.policy.resync_interval_seconds
         self.loop.set("pass", now + (interval if self._connector else min(interval, POLL_SECONDS)))
         if self._sweep_again:
@@ -397,6 +405,7 @@ class Service:
     def _reconcile_sysctls(self, cause: "Cause", now: float) -> None:
         for outcome in self.reconciler.sysctls(cause, now):
             self._take(outcome, now)
+        self._rest()
         self._drift.watch_sysctls(self.reconciler.planner.sysctl_names())
         for name in self._drift.missing:
             self._limit(f"{name} is passed over: this kernel has no such sysctl")
@@ -407,19 +416,47 @@ class Service:
         self.reporter.outcome(outcome, now)
         self.loop.set_earlier("fold", now + FOLD_SECONDS)  # whatever gathers already is due before
         self.loop.set_earlier("status", now + STATUS_SECONDS)
-        if outcome.result == "contended":
-            retry = self.reconciler.contention.next_retry(now)
-            if retry is not None:
-                self.loop.set_earlier("retry", retry)
 
     # Watching what is kept
 
     def _settle_later(self, now: float) -> None:
-        if len(self.reconciler.planner.rule_of) > self._drift.processes and not self._drift.full:
+        watchable = len(self.reconciler.planner.rule_of) - len(self.reconciler.contention.resting)
+        if watchable > self._drift.processes and not self._drift.full:
             self.loop.set_earlier("settle", now + SETTLED_SECONDS)
 
     def _list_unwatched(self, _now: float) -> None:
-        self._unwatched = [pid for pid in self.reconciler.planner.rule_of if not self._drift.watches(pid)]
+        reconciler = self.reconciler
+        resting = {target.pid for target in reconciler.contention.resting if isinstance(target, Identity)}
+        self._unwatched = [
+            pid for pid in reconciler.planner.rule_of if not self._drift.watches(pid) and pid not in resting
+        ]
+
+    def _rest(self) -> None:
+        """Drop the watches on values that took too much of it, for a while."""
+        rested = self.reconciler.contention.take_rested()
+        if not rested:
+            return
+        for target in rested:
+            if isinstance(target, Identity):
+                self._drift.release(target)
+        self._wake_later()
+
+    def _wake_later(self) -> None:
+        wake = self.reconciler.contention.next_wake()
+        if wake is not None:
+            self.loop.set_earlier("wake", wake)
+
+    def _wake_rested(self, now: float) -> None:
+        """Look at what has rested for long enough, and watch it again."""
+        planner = self.reconciler.planner
+        for target in self.reconciler.contention.wake(now):
+            if not isinstance(target, Identity):
+                self._reconcile_sysctls("drift", now)
+            elif target.pid in planner.rule_of:
+                self._unwatched.append(target.pid)
+            else:
+                self._urgent.add(target.pid)
+        self._wake_later()
 
     def _watch_slice(self, now: float) -> None:
         """Watch some of the processes that are kept and have lived long enough; forget the dead."""
@@ -436,7 +473,7 @@ class Service:
                 watched.append(pid)
             else:
                 self.loop.set_earlier("settle", now + SETTLED_SECONDS)
-        self._visit(watched, now, "drift")  # what was written just before the watch is not told by it
+        self._visit(watched, now)  # what was written just before the watch is not told by it
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         if self._drift.full:
             self._unwatched.clear()
@@ -506,6 +543,21 @@ class Service:
         if text not in self._limits:
             self._limits.append(text)
             self.reporter.say(events.LIMITED, text)
+
+    def _say_uncontended(self, now: float) -> None:
+        """Say which values nothing rewrites any more: once for each sysctl, and for each rule."""
+        planner = self.reconciler.planner
+        pids: dict[int, list[int]] = {}
+        for target in self.reconciler.contention.settle(now):
+            if not isinstance(target, Identity):
+                self.reporter.uncontended(_target_name(target))
+            elif target.pid in planner.rule_of:
+                pids.setdefault(planner.rule_of[target.pid], []).append(target.pid)
+        for number, of_rule in pids.items():
+            name = "oom_score_adj of " + ", ".join(f"pid {pid}" for pid in of_rule[:_EXAMPLES])
+            if len(of_rule) > _EXAMPLES:
+                name += f" and {len(of_rule) - _EXAMPLES} more"
+            self.reporter.uncontended(name, count=len(of_rule), rule=planner.policy.rules[number])
 
     def _say_throttled(self) -> None:
         """Say that the ceiling on CPU time was reached, or is no longer."""

@@ -63,7 +63,7 @@ _GAUGES = (
     _Row("oomguard_held_processes", "Processes that a rule holds.", lambda d: d["processes_held"]),
     _Row(
         "oomguard_contended_values",
-        "Values left alone for a while, because something else keeps rewriting them.",
+        "Values corrected less often, because something else keeps rewriting them.",
         lambda d: len(d["contended"]),
     ),
     _Row("oomguard_watched_values", "Values watched for foreign writes.", lambda d: d["watches"]),

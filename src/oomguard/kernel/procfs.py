@@ -13,7 +13,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.cgroup import parse_cgroup
+from oomguard.core.cgroup import budget_key, parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, Identity, Process, Program
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
@@ -265,6 +265,11 @@ class ProcessHandle:
         if self._cgroup is None:
             self._cgroup = parse_cgroup(_read_whole(self.fd, "cgroup"))
         return self._cgroup
+
+    @property
+    def budget_key(self) -> str:
+        """What its cost is charged to: its user's slice, its system unit, "root" or "untrusted"."""
+        return budget_key(self.cgroup, self._parsed_status.real_uid)
 
     @property
     def exe(self) -> str | None:

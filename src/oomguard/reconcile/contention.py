@@ -1,69 +1,144 @@
-"""Values that somebody else writes too: when to give way, and for how long."""
+"""Values that something else writes too: when oomguard corrects them at once, and when only at the next pass.
 
-from collections import deque
+Any process can rewrite its own value, or open it for writing, as often as it likes, and each time inotify
+wakes the daemon. So a value that takes too much of that *rests*: it is not watched for a while, and no event
+causes a write to it. There is a limit for each value, and one for each user, who can have any number of
+processes. A pass corrects every process whatever rests, so none has a value of its own for longer than from one
+pass to the next.
+"""
+
 from typing import TYPE_CHECKING
+
+from oomguard.core.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
 TOLERATED = 5
-"""Times a value may be healed inside WINDOW_SECONDS before oomguard backs off."""
+"""Times a value may be corrected inside WINDOW_SECONDS before oomguard backs off."""
+
+TOLERATED_LOOKS = 60
+"""Times a watch may make oomguard look inside WINDOW_SECONDS though nothing was wrong."""
 
 WINDOW_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 1.0
+
+USER_BURST = 600
+USER_PER_SECOND = 10
+"""Looks and corrections that the processes of one user may cause: at 0.15 ms each, 0.15 % of a CPU."""
 
 _LIMIT = 10_000
 """Targets remembered at most; beyond it the oldest are forgotten, which only costs patience."""
 
 
 class _Record:
-    __slots__ = ("healed", "pause", "until")
+    __slots__ = ("corrected", "last", "looks", "pause", "since", "until")
 
-    def __init__(self) -> None:
-        self.healed: deque[float] = deque(maxlen=TOLERATED + 1)
+    def __init__(self, now: float) -> None:
+        self.since = self.last = now
+        self.corrected = 0
+        self.looks = 0
         self.pause = 0.0
         self.until = 0.0
 
 
 class Contention:
-    """Counts how often each target had to be healed, and paces the next time."""
+    """What each target cost lately, and which of them rest. A target is a sysctl's name or an Identity.
+
+    `user` is what a process's cost is charged to (core.cgroup.budget_key); `now` is monotonic time.
+    """
 
     def __init__(self, longest_pause_seconds: float) -> None:
         self.longest_pause_seconds = longest_pause_seconds
         self._records: dict[Hashable, _Record] = {}
+        self._users = Budget(capacity=USER_BURST, refill=USER_PER_SECOND)
+        self.resting: dict[Hashable, float] = {}
+        """By target, until when it is not watched."""
+        self._rested: list[Hashable] = []
 
-    def healed(self, target: "Hashable", now: float) -> None:
-        """Take note that `target` was put right at monotonic time `now`."""
+    def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
+        """Count that `target` was corrected. `user` is None in a pass, which others cannot hasten."""
+        record = self._record(target, now)
+        record.corrected += 1
+        if record.pause:
+            self._pause(target, record, now)
+        if user is not None:
+            self._users.charge(user, 1, now)
+
+    def looked(self, target: "Hashable", now: float, user: str) -> None:
+        """Count that a watch woke the daemon for `target`, and nothing was wrong."""
+        record = self._record(target, now)
+        record.looks += 1
+        if record.looks > TOLERATED_LOOKS or self._users.is_spent(user, now):
+            self._rest(target, now + WINDOW_SECONDS)
+        self._users.charge(user, 1, now)
+
+    def must_wait(self, target: "Hashable", now: float) -> bool:
+        """Tell whether `target` must not be corrected now: once too often begins the first pause."""
         record = self._records.get(target)
         if record is None:
-            while len(self._records) >= _LIMIT:
-                del self._records[next(iter(self._records))]
-            record = self._records[target] = _Record()
-        record.healed.append(now)
-        often = len(record.healed) > TOLERATED and now - record.healed[0] <= WINDOW_SECONDS
-        if record.pause or often:
-            record.pause = min(record.pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)
-            record.until = now + record.pause
+            return False
+        if not record.pause and record.corrected >= TOLERATED and now - record.since <= WINDOW_SECONDS:
+            self._pause(target, record, now)
+        return record.until > now
 
-    def is_paused(self, target: "Hashable", now: float) -> bool:
-        """Tell whether `target` is to be left alone at `now`."""
-        record = self._records.get(target)
-        return record is not None and record.until > now
+    def is_spent(self, target: "Hashable", now: float, user: str) -> bool:
+        """Tell whether events must not cause a write to any process of `user`; `target` then rests."""
+        spent = self._users.is_spent(user, now)
+        if spent:
+            self._rest(target, now + WINDOW_SECONDS)
+        return spent
+
+    def take_rested(self) -> "list[Hashable]":
+        """Return the targets that began to rest since the last call."""
+        rested, self._rested = self._rested, []
+        return rested
+
+    def wake(self, now: float) -> "list[Hashable]":
+        """Return the targets that have rested for long enough, and are to be watched again."""
+        woken = [target for target, until in self.resting.items() if until <= now]
+        for target in woken:
+            del self.resting[target]
+        return woken
+
+    def next_wake(self) -> float | None:
+        """Return when `wake` has something to return, or None."""
+        return min(self.resting.values(), default=None)
 
     def contended(self) -> "list[Hashable]":
         """Return the targets that are contended."""
         return [target for target, record in self._records.items() if record.pause]
 
-    def next_retry(self, now: float) -> float | None:
-        """Return when the first pause ends, or None."""
-        return min((r.until for r in self._records.values() if r.until > now), default=None)
-
     def settle(self, now: float) -> "list[Hashable]":
         """Forget targets that stayed right for long enough; return those that were contended."""
         ended = []
         for target, record in list(self._records.items()):
-            if now - max(record.healed[-1], record.until) > WINDOW_SECONDS:
+            if now - max(record.last, record.until) > WINDOW_SECONDS:
                 if record.pause:
                     ended.append(target)
                 del self._records[target]
+        self._users.settle(now)
         return ended
+
+    def _record(self, target: "Hashable", now: float) -> _Record:
+        record = self._records.get(target)
+        if record is None:
+            while len(self._records) >= _LIMIT:
+                del self._records[next(iter(self._records))]
+            record = self._records[target] = _Record(now)
+        elif now - record.since > WINDOW_SECONDS:
+            record.since, record.corrected, record.looks = now, 0, 0
+        record.last = now
+        return record
+
+    def _pause(self, target: "Hashable", record: _Record, now: float) -> None:
+        record.pause = min(record.pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)
+        record.until = now + record.pause
+        self._rest(target, record.until)
+
+    def _rest(self, target: "Hashable", until: float) -> None:
+        if target not in self.resting:
+            if len(self.resting) >= _LIMIT:
+                return
+            self._rested.append(target)
+        self.resting[target] = max(until, self.resting.get(target, 0.0))

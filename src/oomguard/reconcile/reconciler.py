@@ -1,10 +1,12 @@
 """One level-triggered pass: observe, plan, apply, record. Whatever led to it, it is the same pass."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oomguard.core.commit import MODE
 from oomguard.core.plan import Entry, Outcome, SetSysctl
 from oomguard.kernel.floor import Privilege
+from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctl
 from oomguard.reconcile.contention import Contention
 from oomguard.reconcile.lineage import Lineage
@@ -42,8 +44,8 @@ class Reconciler:
         """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
         yield from self.sysctls(cause, now)
         for change, handle in self.planner.process_changes(cause):
-            outcome = self._apply(change, handle, now)
-            yield self._again(outcome, handle.pid, cause, now)
+            outcome = self._apply(change, handle, now, in_pass=True)
+            yield self._again(outcome, handle.pid, cause, now, in_pass=True)
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -61,33 +63,51 @@ class Reconciler:
         for change in self.planner.sysctl_changes(cause, leave=tried):
             yield self._apply(change, None, now)
 
-    def process(self, pid: int, cause: "Cause", now: float) -> "Outcome | None":
-        """Bring one process to the policy; None if there was nothing to do, or it is gone."""
-        outcome = self._process(pid, cause, now)
-        return None if outcome is None else self._again(outcome, pid, cause, now)
+    def process(
+        self, pid: int, cause: "Cause", now: float, *, in_pass: bool = False, is_watched: bool = False
+    ) -> "Outcome | None":
+        """Bring one process to the policy; None if there was nothing to do, or it is gone.
 
-    def _again(self, outcome: Outcome, pid: int, cause: "Cause", now: float) -> Outcome:
+        A pass corrects what is contended, too. `is_watched`: the watch on its value asked for this.
+        """
+        outcome = self._process(pid, cause, now, in_pass=in_pass, is_watched=is_watched)
+        return None if outcome is None else self._again(outcome, pid, cause, now, in_pass=in_pass)
+
+    def _again(self, outcome: Outcome, pid: int, cause: "Cause", now: float, *, in_pass: bool) -> Outcome:
         """Decide once more on a process that has vanished: it may have become another."""
-        return (outcome.result == "vanished" and self._process(pid, cause, now)) or outcome
+        return (outcome.result == "vanished" and self._process(pid, cause, now, in_pass=in_pass)) or outcome
 
-    def _process(self, pid: int, cause: "Cause", now: float) -> "Outcome | None":
+    def _process(
+        self, pid: int, cause: "Cause", now: float, *, in_pass: bool, is_watched: bool = False
+    ) -> "Outcome | None":
         handle = self.procfs.open(pid)
         if handle is None:
             self.planner.forget(pid)
             return None
         with handle:
             change = self.planner.process_change(handle, cause)
-            return None if change is None else self._apply(change, handle, now)
+            if change is None:
+                if is_watched:
+                    self._looked(handle, now)
+                return None
+            return self._apply(change, handle, now, in_pass=in_pass)
 
-    def _apply(self, change: "Change", handle: "ProcessHandle | None", now: float) -> Outcome:
+    def _looked(self, handle: "ProcessHandle", now: float) -> None:
+        with suppress(*GONE, HIDDEN):
+            self.contention.looked(handle.identity, now, handle.budget_key)
+
+    def _apply(
+        self, change: "Change", handle: "ProcessHandle | None", now: float, *, in_pass: bool = False
+    ) -> Outcome:
         target = _target(change)
-        if self.contention.is_paused(target, now):
+        user = None if in_pass else _user(change, handle)
+        if self._must_wait(change, now, user, in_pass=in_pass):
             return Outcome(
                 change,
                 "contended",
                 reason="something else keeps rewriting it",
-                hint="find what does (the other value tells), or give it way in the policy; "
-                "oomguard tries again ever less often, at every resync in the end",
+                hint="find out which program does: the other value is a hint; or change the policy. "
+                "oomguard waits longer each time before it corrects the value, until the next resync at most",
             )
         if isinstance(change, SetSysctl):
             outcome = apply_sysctl(change, self.procfs, self.ledger)
@@ -106,9 +126,34 @@ class Reconciler:
                 self.lineage.gave_up(handle.pid, known or inherited)
             elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
                 self.lineage.disregard(handle.pid)
-        if outcome.result == "applied" and change.cause == "drift":
-            self.contention.healed(target, now)
+        if outcome.result == "applied" and (user is not None or change.cause == "drift"):
+            self.contention.corrected(target, now, user)
         return outcome
+
+    def _must_wait(self, change: "Change", now: float, user: str | None, *, in_pass: bool) -> bool:
+        """Tell whether a value is contended. Protection that a process must not keep is taken at once."""
+        if isinstance(change, SetSysctl):
+            return self.contention.must_wait(change.name, now)
+        if in_pass or (change.rule is None and change.after > change.before):
+            return False
+        return self.contention.must_wait(change.identity, now) or (
+            user is not None and self.contention.is_spent(change.identity, now, user)
+        )
+
+
+def _user(change: "Change", handle: "ProcessHandle | None") -> str | None:
+    """Return what a write is charged to, if others can have it repeated; None if not, or it is gone.
+
+    They can rewrite what they were given, or be somebody else and back in turn, which gives and restores.
+    A value that is given or inherited for the first time is not looked up: that is the way of each exec.
+    """
+    if isinstance(change, SetSysctl) or change.inherited or change.cause not in ("drift", "restore"):
+        return None
+    assert handle is not None
+    try:
+        return handle.budget_key
+    except (*GONE, HIDDEN):
+        return None
 
 
 def _target(change: "SetSysctl | SetOomScoreAdj") -> "Hashable":

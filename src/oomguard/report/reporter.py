@@ -4,12 +4,14 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.plan import Outcome, SetOomScoreAdj
+from oomguard.report import events
 from oomguard.report.events import Event, Record, outcome_record
 from oomguard.report.kills import KillReporter
 from oomguard.report.text import because, sentence, subject, target
 
 if TYPE_CHECKING:
     from oomguard.core.plan import Cause, Result
+    from oomguard.core.policy import Rule
     from oomguard.report.journal import Sink
 
 FOLD_SECONDS = 1.0
@@ -64,6 +66,13 @@ class Reporter:
     def say(self, event: Event, message: str, **fields: str) -> None:
         """Write one entry about the daemon itself."""
         self.sink.write(Record(event, message, {f"OOMGUARD_{key}": text for key, text in fields.items()}))
+
+    def uncontended(self, name: str, *, count: int = 1, rule: "Rule | None" = None) -> None:
+        """Write that nothing rewrites a value any more, or `count` values of one rule."""
+        fields = {} if count == 1 else {"COUNT": str(count)}
+        if rule is not None:
+            fields |= {"RULE": rule.label, "SOURCE": rule.source}
+        self.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name, **fields)
 
     def outcome(self, outcome: Outcome, now: float) -> None:
         """Take note of an outcome at the monotonic time `now`."""
