@@ -5,7 +5,8 @@ from pathlib import Path
 
 from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
-from oomguard.kernel.procfs import PF_KTHREAD, Procfs
+from oomguard.kernel.cgroup_folders import CgroupFolders
+from oomguard.kernel.procfs import PF_KTHREAD, ProcessHandle, Procfs
 from oomguard.kernel.sysctl import meminfo_fields
 
 MEMINFO = {
@@ -17,11 +18,27 @@ MEMINFO = {
     "Hugetlb": 0,
 }
 
+CONTAINED, USERS_CGROUPS, DYNAMIC_UIDS = "contained", "users-cgroups", "dynamic-uids"
+"""Files of the tree that no /proc has: what is elsewhere on a real host."""
+
 _BY_PATH = {row.path: row for row in SYSCTLS.values()}
 
 
 class FakeKernel(Procfs):
-    """What the tree cannot do by itself: list pids in order, compute CommitLimit, zero a partner."""
+    """What the tree cannot do by itself: list pids in order, compute CommitLimit, zero a partner.
+
+    Cgroups and containers it has as the test says of each process.
+    """
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self.cgroups = FakeCgroups(root)
+        self.dynamic_uids = f"{root}/{DYNAMIC_UIDS}"
+
+    def is_in_container(self, handle: ProcessHandle) -> bool:
+        """Tell what the test said, or else what the tree says."""
+        said = os.path.exists(f"{self.root}/{handle.pid}/{CONTAINED}")
+        return said or super().is_in_container(handle)
 
     def pids(self) -> list[int]:
         """Return the pids in the kernel's order."""
@@ -64,11 +81,25 @@ class FakeKernel(Procfs):
         return row.name not in {"vm.dirty_ratio", "vm.dirty_bytes"} or value != int(self.read(row.path))
 
 
+class FakeCgroups(CgroupFolders):
+    """Cgroups that root made, but for those that a test says a user made."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(None)
+        self._users = Path(root, USERS_CGROUPS)
+
+    def are_roots(self, path: str) -> bool | None:
+        """Tell what the test said."""
+        return path not in self._users.read_text().split("\n")
+
+
 class FakeProc:
     """Builds the tree below `root`; `procfs` reads it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        (root / DYNAMIC_UIDS).mkdir(parents=True)
+        (root / USERS_CGROUPS).touch()
         (root / "sys" / "vm").mkdir(parents=True)
         (root / "sys" / "kernel" / "random").mkdir(parents=True)
         (root / "sys" / "kernel" / "random" / "boot_id").write_text("fake-boot\n")
@@ -101,21 +132,39 @@ class FakeProc:
                 found[name] = int(path.read_text())
         return found
 
-    def process(self, process: Process, *, kernel_thread: bool = False, state: str = "S") -> None:
-        """Start a process."""
+    def process(
+        self,
+        process: Process,
+        *,
+        kernel_thread: bool = False,
+        state: str = "S",
+        threads: int = 1,
+        namespaces: int = 1,
+    ) -> None:
+        """Start a process; `namespaces` is how deep it is in PID namespaces, unless it is in a container."""
         folder = self.root / str(process.identity.pid)
         folder.mkdir(exist_ok=True)
         pid, uid, comm = process.identity.pid, process.uid, process.comm[:COMM_LENGTH]
         flags = PF_KTHREAD if kernel_thread else 0
-        fields = [state, process.parent_pid, pid, pid, 0, -1, flags, *[0] * 12]
-        fields += [process.identity.start_time_ticks, 0, 0]
+        fields = [state, process.parent_pid, pid, pid, 0, -1, flags, *[0] * 10]
+        fields += [threads, 0, process.identity.start_time_ticks, 0, 0]
         stat = b"%d (%b) " % (pid, comm) + " ".join(map(str, fields)).encode() + b"\n"
         (folder / "stat").write_bytes(stat)
         (folder / "comm").write_bytes(comm + b"\n")
-        real = 12345 if process.is_setuid else uid
-        nspid = f"{pid}\t1" if process.in_container else str(pid)
+        saved = process.saved_uid
+        if process.in_container:
+            namespaces = 2
+            (folder / CONTAINED).touch()
+        if not process.cgroup_is_roots:
+            with (self.root / USERS_CGROUPS).open("a") as users:
+                users.write(f"{process.cgroup}\n")
+        if process.has_dynamic_uid:
+            (self.root / DYNAMIC_UIDS / str(uid)).touch()
+        nspid = "\t".join(map(str, range(pid, pid + namespaces)))
         (folder / "status").write_text(
-            f"Name:\tx\nUid:\t{real}\t{uid}\t{uid}\t{uid}\nNSpid:\t{nspid}\nCapEff:\t{0:016x}\n"
+            f"Name:\tx\nState:\t{state}\nPPid:\t{process.parent_pid}\n"
+            f"Uid:\t{uid}\t{saved}\t{saved}\t{saved}\n"
+            f"Threads:\t{threads}\nNSpid:\t{nspid}\nCapEff:\t{0:016x}\n"
         )
         (folder / "cmdline").write_bytes(b"".join(argument + b"\0" for argument in process.arguments))
         (folder / "cgroup").write_text(f"0::{process.cgroup}\n")

@@ -49,7 +49,7 @@ class FlooredKernel(FakeKernel):
 
 class _Handle(ProcessHandle):
     def __init__(self, kernel: FlooredKernel, pid: int, fd: int, plain: ProcessHandle) -> None:
-        super().__init__(pid, fd)
+        super().__init__(pid, fd, kernel)
         os.close(plain.fd)
         self._kernel = kernel
 

@@ -576,7 +576,11 @@ def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -
 
 CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "name": ("name: other", {}, "probe"),
-    "containers": ("name: probe", {"in_container": True}, "it lives in a container's PID namespace"),
+    "containers": (
+        "name: probe",
+        {"in_container": True, "parent_pid": 21, "cgroup": "/c"},
+        "it lives in a container",
+    ),
     "user": ("user: 5", {"uid": 6}, "uid 6"),
     "unit": ("unit: a.service", {"cgroup": "/system.slice/b.service"}, "b.service"),
     "user_unit": ("user_unit: a.service", {"cgroup": "/x"}, "no user unit (/x)"),
@@ -634,11 +638,13 @@ def test_explain_stops_at_the_rule_that_holds(oomguard: Oomguard) -> None:
 
 
 def test_explain_knows_what_is_never_matched(oomguard: Oomguard, proc: FakeProc) -> None:
-    """Kernel threads and init."""
+    """Kernel threads, zombies and init."""
     proc.process(Process(Identity(1, 1), b"systemd", parent_pid=0))
+    proc.process(Process(Identity(3, 1), b"defunct"), state="Z")
     proc.process(Process(Identity(2, 1), b"kthreadd", parent_pid=0), kernel_thread=True)
     assert "the init process: never killed" in oomguard("explain", "1").out
     assert "a kernel thread: never killed" in oomguard("explain", "kthreadd").out
+    assert "a zombie" in oomguard("explain", "defunct").out
 
 
 def test_explain_finds_a_process_by_its_full_name(oomguard: Oomguard, proc: FakeProc) -> None:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from oomguard.core.cgroup import budget_key, in_system_service, parse_cgroup, system_unit, user_unit
+from oomguard.core.cgroup import (
+    budget_key,
+    folders_above,
+    in_system_service,
+    is_container,
+    parse_cgroup,
+    system_unit,
+    user_unit,
+)
 
 SESSION = "/user.slice/user-1000.slice/session-3.scope"
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
@@ -94,3 +102,70 @@ def test_only_services_below_system_slice_are_roots(path: str, *, vouched: bool)
 def test_what_one_user_can_start_shares_one_budget(path: str, uid: int, key: str) -> None:
     """Whatever uids and cgroups the user takes; system services and root have budgets of their own."""
     assert budget_key(path, uid) == key
+
+
+POD = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice"
+ROOTLESS = f"{MANAGER}/user.slice"
+
+
+@pytest.mark.parametrize(
+    ("path", "maker"),
+    [
+        ("/system.slice/docker-0123.scope", "/system.slice/containerd.service"),
+        ("/docker/0123", "/system.slice/docker.service"),
+        ("/machine.slice/libpod-0123.scope", "/machine.slice/libpod-conmon-0123.scope"),
+        ("/machine.slice/libpod-0123.scope/container", "/machine.slice/libpod-conmon-0123.scope"),
+        ("/system.slice/web.service/libpod-payload-0123", "/system.slice/web.service/runtime"),
+        (f"{POD}/cri-containerd-0123.scope", "/system.slice/containerd.service"),
+        (f"{POD}/crio-0123.scope/container", f"{POD}/crio-conmon-0123.scope"),
+        ("/kubepods/burstable/pod1/0123", "/system.slice/containerd.service"),
+        ("/lxc.payload.c1", "/lxc.monitor.c1"),
+        ("/lxc.payload.c1/init.scope", "/lxc.monitor.c1"),
+        ("/lxc/c1", "/"),
+        ("/machine.slice/machine-x.scope/payload", "/machine.slice/machine-x.scope/supervisor"),
+        (
+            "/machine.slice/systemd-nspawn@x.service/payload/init.scope",
+            "/machine.slice/systemd-nspawn@x.service/supervisor",
+        ),
+    ],
+)
+def test_what_a_runtime_put_into_a_cgroup_of_its_own_is_a_container(path: str, maker: str) -> None:
+    """Docker, Podman as root, Kubernetes, LXC, nspawn; not if a user could have made that cgroup."""
+    assert is_container(path, is_roots=True, maker=maker)
+    assert is_container(path, is_roots=None, maker=maker)
+    assert not is_container(path, is_roots=False, maker=maker)
+    assert not is_container(path, is_roots=True, maker=None)
+
+
+@pytest.mark.parametrize(
+    ("path", "maker"),
+    [
+        (SESSION, SESSION),
+        (f"{MANAGER}/app.slice/app-chromium.scope", f"{MANAGER}/app.slice/app-chromium.scope"),
+        (f"{ROOTLESS}/libpod-0123.scope/container", f"{ROOTLESS}/libpod-conmon-0123.scope"),
+        ("/system.slice/cron.service", "/system.slice/cron.service"),
+        ("/system.slice/private-pids.service", None),
+        ("/system.slice/private-pids.service/main", None),
+        ("/system.slice/run-r1.scope", "/system.slice/run-r1.scope"),
+        ("/system.slice/slurmstepd.scope/job_1/task_0", "/system.slice/slurmstepd.scope/job_1/task_0"),
+        ("/", "/"),
+    ],
+)
+def test_any_other_pid_namespace_is_a_sandbox(path: str, maker: str | None) -> None:
+    """A session's, a user's own service manager's, rootless containers, what a service makes for itself."""
+    assert not is_container(path, is_roots=True, maker=maker)
+    assert not is_container(path, is_roots=None, maker=maker)
+
+
+@pytest.mark.parametrize(
+    ("path", "above"),
+    [
+        ("/", []),
+        ("/a", ["/"]),
+        ("/a/b/c", ["/", "/a", "/a/b"]),
+        ("", []),
+    ],
+)
+def test_the_cgroups_above_one_begin_at_the_root(path: str, above: list[str]) -> None:
+    """And do not include itself."""
+    assert list(folders_above(path)) == above

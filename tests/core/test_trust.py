@@ -1,12 +1,13 @@
-"""Whom a rule may protect, from the facts alone."""
+"""Which processes a rule may protect, from the facts alone."""
 
 from typing import Any
 
 import pytest
 
+from oomguard.core.commit import Refusal
 from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity, Process, Program
-from oomguard.core.trust import is_system_uid, trust_refusal
+from oomguard.core.trust import is_of_services, trust_refusal
 
 SERVICE = "/system.slice/a.service"
 
@@ -16,23 +17,36 @@ def protecting(**terms: Any) -> Rule:
     return Rule(0, (b"x",), Terms(Value("exact", -1))._replace(**terms), "p.yaml", 1)
 
 
+def asked(rule: Rule, process: Process, *, wanted: int = -1) -> Refusal | None:
+    """Return why the rule must not take the process from 0 to `wanted`."""
+    return trust_refusal(rule, process, own=0, wanted=wanted, first_person_uid=1000)
+
+
 @pytest.mark.parametrize(
     ("terms", "facts", "refused"),
     [
         ({}, {"uid": 1000}, "uid 1000 may call any program that name"),
         ({}, {"uid": 0}, ""),
         ({}, {"uid": 0, "in_user_namespace": True}, "uid 0 may call any program that name"),
-        ({}, {"uid": 0, "is_setuid": True}, "setuid"),
+        ({}, {"uid": 1000, "saved": 0}, "uid 1000"),
+        ({}, {"uid": 0, "saved": 1000}, "uid 0"),
         ({}, {"uid": 33, "cgroup": SERVICE}, ""),
-        ({}, {"uid": 33, "cgroup": SERVICE, "is_setuid": True}, "setuid"),
+        ({}, {"uid": 33, "saved": 1000, "cgroup": SERVICE}, "uid 33"),
         ({}, {"uid": 1000, "cgroup": SERVICE}, "uid 1000"),
+        ({}, {"uid": 1000, "saved": 0, "cgroup": SERVICE}, "uid 1000"),
         ({}, {"uid": 33, "cgroup": "/system.slice/a.scope"}, "uid 33"),
         ({}, {"uid": 33, "cgroup": "/user.slice/system.slice/a.service"}, "uid 33"),
         ({"trust": "name"}, {"uid": 1000}, ""),
         ({"users": ("a",), "uids": (1000,)}, {"uid": 1000}, ""),
-        ({"users": ("root",), "uids": (0,)}, {"uid": 0, "is_setuid": True}, "setuid"),
+        ({"users": ("a",), "uids": (1000,)}, {"uid": 1000, "saved": 0}, ""),
+        ({"users": ("root",), "uids": (0,)}, {"uid": 0, "saved": 1000}, "can become uid 1000"),
         ({"units": ("a.service",)}, {"uid": 1000}, ""),
         ({"cgroups": ("/a",)}, {"uid": 1000}, ""),
+        ({"cgroups": ("/a",)}, {"uid": 1000, "cgroup_is_roots": False}, "a cgroup of any name"),
+        ({"cgroups": ("/a",)}, {"uid": 1000, "cgroup_is_roots": None}, "a cgroup of any name"),
+        ({"cgroups": ("/a",), "units": ("a.scope",)}, {"uid": 1000, "cgroup_is_roots": False}, ""),
+        ({"cgroups": ("/a",), "users": ("a",), "uids": (1000,)}, {"uid": 1000, "cgroup_is_roots": False}, ""),
+        ({"cgroups": ("/a",)}, {"uid": 0, "cgroup_is_roots": False}, ""),
         ({"cmdlines": ("a",)}, {"uid": 1000}, "uid 1000"),
         ({"user_units": ("a.service",)}, {"uid": 1000}, "uid 1000"),
     ],
@@ -42,11 +56,11 @@ def test_protection_takes_more_than_a_name(
 ) -> None:
     """Lowering does; raising and leaving never do."""
     process = Process(Identity(2, 2), b"x")._replace(**facts)
-    refusal = trust_refusal(protecting(**terms), process, own=0, wanted=-1)
+    refusal = asked(protecting(**terms), process)
     assert (refusal is None) is (refused == "")
     assert refusal is None or (refused in refusal.reason and refusal.hint)
-    assert trust_refusal(protecting(**terms), process, own=0, wanted=0) is None
-    assert trust_refusal(protecting(**terms), process, own=0, wanted=1) is None
+    assert asked(protecting(**terms), process, wanted=0) is None
+    assert asked(protecting(**terms), process, wanted=1) is None
 
 
 @pytest.mark.parametrize(
@@ -65,14 +79,23 @@ def test_an_executable_vouches_if_it_is_the_hosts(
 ) -> None:
     """For a rule with `exe` that is enough; one without wants root's file of the rule's name."""
     process = Process(Identity(2, 2), b"x", uid=1000, program=program)
-    assert (trust_refusal(protecting(), process, own=0, wanted=-1) is None) is by_name
-    assert (trust_refusal(protecting(exes=("/*",)), process, own=0, wanted=-1) is None) is by_exe
+    assert (asked(protecting(), process) is None) is by_name
+    assert (asked(protecting(exes=("/*",)), process) is None) is by_exe
 
 
 @pytest.mark.parametrize(
-    ("uid", "is_system"),
-    [(0, True), (999, True), (1000, False), (60513, False), (61184, True), (65534, True), (100_000, False)],
+    ("uid", "is_service"),
+    [(0, True), (499, True), (500, False), (999, False), (60513, False), (61500, False), (65534, True)],
 )
-def test_people_are_told_from_services_by_uid(uid: int, *, is_system: bool) -> None:
-    """As systemd tells them; a person's containers run as subordinate uids, which are a person's."""
-    assert is_system_uid(uid) is is_system
+def test_people_begin_where_the_host_says(uid: int, *, is_service: bool) -> None:
+    """From UID_MIN, but for nobody; subordinate uids of a person's containers are a person's."""
+    assert is_of_services(Process(Identity(2, 2), b"x", uid=uid), 500) is is_service
+
+
+def test_a_dynamic_uid_is_a_services_if_systemd_made_it_up() -> None:
+    """A directory service may give people uids of that range; and a service cannot be half a person."""
+    dynamic = Process(Identity(2, 2), b"x", uid=61500, has_dynamic_uid=True)
+    assert is_of_services(dynamic, 1000)
+    assert not is_of_services(dynamic._replace(has_dynamic_uid=False), 1000)
+    assert not is_of_services(dynamic._replace(saved=1000), 1000)
+    assert not is_of_services(dynamic._replace(uid=1000), 1000)

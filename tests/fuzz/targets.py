@@ -68,7 +68,7 @@ def stat(data: bytes) -> None:
     """No name changes the fields behind it; what no kernel wrote is a ValueError or IndexError."""
     comm = data[:COMM_LENGTH].replace(b"\0", b"")
     behind = b" S 7 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 90311 5 6\n"
-    assert parse_stat(b"10 (" + comm + b")" + behind) == ("S", 7, 4194560, 90311)
+    assert parse_stat(b"10 (" + comm + b")" + behind) == ("S", 7, 4194560, 1, 90311)
     assert not 4194560 & PF_KTHREAD
     with suppress(ValueError, IndexError):
         parse_stat(data)
@@ -78,10 +78,11 @@ def status(data: bytes) -> None:
     """No name and no list of groups changes uid, depth or capabilities."""
     comm = data[:COMM_LENGTH].replace(b"\0", b"").replace(b"\\", b"\\\\").replace(b"\n", b"\\n")
     raw = (
-        b"Name:\t%b\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t5\t5\t5\n"
-        b"FDSize:\t64\nGroups:\t%b \nNSpid:\t7\t8\nVmRSS:\t    4 kB\nCapEff:\t00000000000000ff\n"
+        b"Name:\t%b\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t7\nPPid:\t6\nUid:\t1\t2\t3\t4\n"
+        b"Gid:\t5\t5\t5\t5\nFDSize:\t64\nGroups:\t%b \n"
+        b"NSpid:\t7\t8\nVmRSS:\t    4 kB\nCapEff:\t00000000000000ff\n"
     ) % (comm, b" ".join(b"%d" % byte for byte in data[COMM_LENGTH:]))
-    assert parse_status(raw) == (1, 2, 2)
+    assert parse_status(raw) == (6, 1, 3, 2, False)
     assert parse_effective(raw) == 0xFF
     with suppress(ValueError, IndexError):
         parse_status(data)

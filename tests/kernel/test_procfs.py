@@ -62,9 +62,11 @@ def child() -> Iterator["subprocess.Popen[bytes]"]:
     process.wait()
 
 
-def stat_line(comm: bytes, *, state: str = "S", parent: int = 1, flags: int = 0, start: int = 77) -> bytes:
+def stat_line(
+    comm: bytes, *, state: str = "S", parent: int = 1, flags: int = 0, threads: int = 1, start: int = 77
+) -> bytes:
     """Return /proc/PID/stat as the kernel writes it, all 52 fields."""
-    fields = [state, parent, 5, 5, 0, -1, flags, *[0] * 12, start, *[0] * 30]
+    fields = [state, parent, 5, 5, 0, -1, flags, *[0] * 10, threads, 0, start, *[0] * 30]
     return b"5 (%b) " % comm + " ".join(map(str, fields)).encode() + b"\n"
 
 
@@ -75,7 +77,7 @@ def stat_line(comm: bytes, *, state: str = "S", parent: int = 1, flags: int = 0,
 def test_no_name_can_forge_a_field_of_stat(comm: bytes) -> None:
     """What counts is behind the last parenthesis, and no name comes after it."""
     found = parse_stat(stat_line(comm, state="R", parent=42, flags=PF_KTHREAD | 1, start=1234))
-    assert found == Stat("R", 42, PF_KTHREAD | 1, 1234)
+    assert found == Stat("R", 42, PF_KTHREAD | 1, 1, 1234)
     assert found.is_kernel_thread
 
 
@@ -84,14 +86,15 @@ def test_no_name_can_forge_a_field_of_stat(comm: bytes) -> None:
     st.sampled_from("RSDZTtXI"),
     st.integers(0, 2**22),
     st.integers(0, 2**32 - 1),
+    st.integers(0, 2**22),
     st.integers(0, 2**64 - 1),
 )
 def test_stat_gives_back_what_the_kernel_put_in(
-    comm: bytes, state: str, parent: int, flags: int, start: int
+    comm: bytes, state: str, parent: int, flags: int, threads: int, start: int
 ) -> None:
     """For any name and any numbers."""
-    line = stat_line(comm, state=state, parent=parent, flags=flags, start=start)
-    assert parse_stat(line) == Stat(state, parent, flags, start)
+    line = stat_line(comm, state=state, parent=parent, flags=flags, threads=threads, start=start)
+    assert parse_stat(line) == Stat(state, parent, flags, threads, start)
 
 
 @given(
@@ -103,7 +106,7 @@ def test_stat_gives_back_what_the_kernel_put_in(
 def test_status_gives_the_uids_and_the_depth(
     comm: bytes, uids: tuple[int, int, int, int], pids: list[int], groups: list[int]
 ) -> None:
-    """The first two of four uids, and one pid for each namespace."""
+    """The real and the saved of four uids, and one pid for each namespace."""
     raw = (
         b"Name:\t%b\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1\nPPid:\t1\nUid:\t" % comm
         + b"\t".join(b"%d" % uid for uid in uids)
@@ -113,12 +116,13 @@ def test_status_gives_the_uids_and_the_depth(
         + b"\t".join(b"%d" % pid for pid in pids)
         + b"\nNSpgid:\t1\nVmPeak:\t     100 kB\n"
     )
-    assert parse_status(raw) == Status(uids[0], uids[1], len(pids))
+    assert parse_status(raw) == Status(1, uids[0], uids[2], len(pids), lives_without_main_thread=False)
 
 
 def test_a_status_without_namespaces_is_the_hosts() -> None:
     """A kernel without PID namespaces prints no NSpid."""
-    assert parse_status(b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n") == Status(1, 2, 1)
+    raw = b"Name:\tx\nPPid:\t9\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n"
+    assert parse_status(raw) == Status(9, 1, 3, 0, lives_without_main_thread=False)
 
 
 @pytest.mark.parametrize(
@@ -360,8 +364,129 @@ def test_a_pid_that_is_used_again_never_answers_for_the_first(
         pytest.skip(f"pid {started.pid} never came again")
 
 
+def test_a_uid_map_of_a_process_that_just_ended_is_gone(
+    proc: FakeProc, procfs: Procfs, child: "subprocess.Popen[bytes]"
+) -> None:
+    """The kernel says EINVAL if it ends while the file is opened; a link to the file holds that moment."""
+    proc.process(Process(Identity(12, 1), b"x"))
+    held = os.open(f"/proc/{child.pid}/uid_map", os.O_PATH)
+    try:
+        os.symlink(f"/proc/self/fd/{held}", proc.root / "12" / "uid_map")
+        handle = procfs.open(12)
+        assert handle is not None
+        with handle:
+            assert handle.in_user_namespace  # the tree has no map of its own, so any is another
+            child.kill()
+            child.wait()
+            with pytest.raises(OSError, match="Invalid argument"):
+                os.close(os.open(f"/proc/self/fd/{held}", os.O_RDONLY))
+            with pytest.raises(ProcessLookupError):
+                pytest.fail(f"{handle.in_user_namespace}")
+    finally:
+        os.close(held)
+
+
+def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc, procfs: Procfs) -> None:
+    """A tracer can keep them; the process then cannot be read, and is nothing that ended."""
+    process = Process(Identity(12, 1), b"x", arguments=(b"whole",))
+    for living in (5, 500):
+        proc.process(process._replace(arguments=()), state="Z", threads=living)
+        for tid in range(20, 20 + living):
+            thread = proc.root / "12" / "task" / str(tid)
+            thread.mkdir(parents=True, exist_ok=True)
+            (thread / "stat").write_bytes(stat_line(b"x", state="S" if tid == 19 + living else "Z"))
+            (thread / "cmdline").write_bytes(b"whole\0")
+        handle = procfs.open(12)
+        assert handle is not None
+        with handle:
+            assert not handle.stat.is_zombie
+            if living == 5:
+                assert handle.arguments == process.arguments
+                continue
+            with pytest.raises(OSError, match="no living thread"):
+                pytest.fail(f"{handle.arguments}")
+
+
+# Containers
+
+
+SHIM, INIT, INNER = 20, 21, 22
+RUNTIME, CONTAINER = "/system.slice/containerd.service", "/system.slice/docker-1.scope"
+
+
+def container(proc: FakeProc) -> None:
+    """Run a container with a service manager, which makes cgroups of its own, and the runtime."""
+    proc.process(Process(Identity(SHIM, 1), b"shim", cgroup=RUNTIME))
+    proc.process(Process(Identity(INIT, 1), b"init", parent_pid=SHIM, cgroup=CONTAINER), namespaces=2)
+    inner = Process(Identity(INNER, 1), b"x", parent_pid=INIT, cgroup=f"{CONTAINER}/system.slice/x.service")
+    proc.process(inner, namespaces=2)
+
+
+def in_container(procfs: Procfs, pid: int) -> bool:
+    """Return what the handle says."""
+    handle = procfs.open(pid)
+    assert handle is not None
+    with handle:
+        return handle.in_container
+
+
+def test_a_containers_processes_are_told_by_its_first(proc: FakeProc, procfs: Procfs) -> None:
+    """Wherever they live in there; and so is what entered it from outside."""
+    container(proc)
+    entered = Process(Identity(23, 1), b"exec", parent_pid=SHIM, cgroup=CONTAINER)
+    proc.process(entered, namespaces=2)
+    sandbox = Process(
+        Identity(24, 1), b"chromium", parent_pid=INNER, cgroup=f"{CONTAINER}/system.slice/x.service"
+    )
+    proc.process(sandbox, namespaces=3)
+    assert [in_container(procfs, pid) for pid in (SHIM, INIT, INNER, 23, 24)] == [
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_who_enters_a_container_and_stays_in_his_cgroup_is_not_in_it(proc: FakeProc, procfs: Procfs) -> None:
+    """As nsenter(1) does; what it starts is judged by it."""
+    container(proc)
+    session = "/user.slice/user-1000.slice/session-1.scope"
+    proc.process(Process(Identity(30, 1), b"nsenter", cgroup=session))
+    proc.process(Process(Identity(31, 1), b"sh", parent_pid=30, cgroup=session), namespaces=2)
+    proc.process(Process(Identity(32, 1), b"x", parent_pid=31, cgroup=session), namespaces=2)
+    assert not in_container(procfs, 31)
+    assert not in_container(procfs, 32)
+
+
+def test_a_tree_made_to_mislead_is_followed_for_a_while_only(proc: FakeProc, procfs: Procfs) -> None:
+    """Too deep, in a circle, or without a parent: none is a container."""
+    container(proc)
+    for pid in range(100, 200):
+        parent = INIT if pid == 100 else pid - 1
+        proc.process(Process(Identity(pid, 1), b"x", parent_pid=parent, cgroup="/a"), namespaces=2)
+    assert in_container(procfs, 110)
+    assert not in_container(procfs, 199)
+    proc.process(Process(Identity(300, 1), b"x", parent_pid=301), namespaces=2)
+    proc.process(Process(Identity(301, 1), b"x", parent_pid=300), namespaces=2)
+    proc.process(Process(Identity(302, 1), b"x", parent_pid=999), namespaces=2)
+    assert not in_container(procfs, 300)
+    assert not in_container(procfs, 302)
+
+
+def test_a_dynamic_uid_is_one_that_systemd_keeps_a_file_of(proc: FakeProc, procfs: Procfs) -> None:
+    """By its number, for as long as the service runs."""
+    proc.process(Process(Identity(12, 1), b"x", uid=61500, has_dynamic_uid=True))
+    proc.process(Process(Identity(13, 1), b"x", uid=61501))
+    for pid, is_dynamic in ((12, True), (13, False)):
+        handle = procfs.open(pid)
+        assert handle is not None
+        with handle:
+            assert handle.has_dynamic_uid is is_dynamic
+
+
 def test_many_groups_hide_nothing(real: Procfs) -> None:
-    """65,536 groups make a status of half a megabyte, in front of the line that tells of containers."""
+    """65,536 groups make a status of half a megabyte, in front of the line that shows PID namespaces."""
     if os.geteuid() != 0:
         pytest.skip("setting groups takes CAP_SETGID")
     code = "import os, signal; os.setgroups(range(100000, 165536)); print(flush=True); signal.pause()"
@@ -378,7 +503,7 @@ def test_many_groups_hide_nothing(real: Procfs) -> None:
             inner = real.open(int(children[0]))
             assert inner is not None
             with inner:
-                assert inner.in_container
+                assert inner.status.namespace_depth == 2
                 assert inner.uid == 0
         finally:
             process.kill()

@@ -73,6 +73,13 @@ def _rules(*rules: str) -> str:
             "0.yaml:1:47: warning: rules[0].trust: any user may give a program this name and be protected",
         ),
         (
+            "rules: [{cgroup: [/a, '*x*'], oom_score_adj: -999}]",
+            (
+                "0.yaml:1:23: warning: rules[0].cgroup[1]: this pattern also matches below cgroups that "
+                "users own and name, and protection is refused there"
+            ),
+        ),
+        (
             "rules: [{name: x, oom_score_adj: -999, children: inherit}]",
             "0.yaml:1:50: warning: rules[0].children: whatever these processes start is protected like them",
         ),
@@ -103,6 +110,9 @@ def test_what_is_probably_not_meant_is_said(text: str, warning: str) -> None:
         "rules: [{name: x, oom_score_adj: {at_least: -1000}}]",
         "rules: [{name: x, unit: a.service, oom_score_adj: -999, trust: name}]",
         "rules: [{name: x, oom_score_adj: 300, children: inherit}]",
+        "rules: [{cgroup: '*x*', oom_score_adj: 300}]",
+        "rules: [{cgroup: '*x*', user: root, oom_score_adj: -300}]",
+        "rules: [{cgroup: '/a/*x*', oom_score_adj: -300}]",
     ],
 )
 def test_what_is_meant_is_not_remarked_on(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Whoever wants to be spared: every trick by which a user's program gets a name that a rule protects.
+"""Attempts to be protected: every trick by which a user's program gets a name that a rule protects.
 
 On the real kernel, by a person's uid. The programs have a raised value, so that to protect them is a
 lowering anybody may do: what keeps them from it is nothing but trust.
@@ -219,7 +219,7 @@ IMPOSTORS: dict[str, tuple[Callable[[Stage], int], str]] = {
     "a program that was replaced": (_deleted, "may call any program that name"),
     "a program where anybody may put another": (_in_writable_folder, "may call any program that name"),
     "a path longer than a path can be": (_too_deep, "may call any program that name"),
-    "a setuid program called through a link": (_setuid, "setuid"),
+    "a setuid program called through a link": (_setuid, f"uid {PERSON} may call any program that name"),
     "root of a user namespace": (_root_of_its_own_namespace, "may call any program that name"),
     "a file mounted over root's": (_mounted_over, "may call any program that name"),
     "root's folder, overlaid": (_overlaid, "may call any program that name"),
@@ -275,7 +275,35 @@ def test_a_path_is_worth_what_the_host_has_there(stage: Stage) -> None:
     assert "not the file of that path" in stage.refusal(impostor, rule)
 
 
-def test_a_root_user_condition_does_not_hold_for_who_calls_a_setuid_program(stage: Stage) -> None:
-    """Its effective uid is root's, and its name is the caller's choice."""
+def test_a_setuid_program_is_its_callers(stage: Stage) -> None:
+    """A rule for root's processes does not match it: its name is the caller's choice."""
+    pid = _setuid(stage)
     rule = RULE._replace(terms=RULE.terms._replace(users=("root",), uids=(0,)))
-    assert "setuid" in stage.refusal(_setuid(stage), rule)
+    assert stage.change(pid, rule) is None
+    callers = RULE._replace(terms=RULE.terms._replace(users=(str(PERSON),), uids=(PERSON,)))
+    assert stage.refusal(pid, callers) == ""
+
+
+def test_a_root_daemon_that_works_for_a_user_stays_roots(stage: Stage) -> None:
+    """As smbd does a thousand times a second: it switches its effective uid, and can always switch back."""
+    code = (
+        f"import os, time; name = open('/proc/self/comm', 'w'); os.seteuid({PERSON});"
+        f"name.write({NAME!r}); name.close(); time.sleep(60)"
+    )
+    pid = stage.run(["/usr/bin/python3", "-c", code], user=0)
+    assert f"Uid:\t0\t{PERSON}\t0\t{PERSON}\n" in Path(f"/proc/{pid}/status").read_text()
+    assert stage.refusal(pid) == ""
+    rule = RULE._replace(terms=RULE.terms._replace(users=("root",), uids=(0,)))
+    assert stage.refusal(pid, rule) == ""
+
+
+def test_root_that_can_become_a_user_is_not_trusted(stage: Stage) -> None:
+    """Real root alone is also what old setuid programs have that swap uids, under their caller's name."""
+    code = (
+        f"import os, time; os.setresuid(0, 0, {PERSON});"
+        f"open('/proc/self/comm', 'w').write({NAME!r}); time.sleep(60)"
+    )
+    pid = stage.run(["/usr/bin/python3", "-c", code], user=0)
+    assert "uid 0" in stage.refusal(pid)
+    rule = RULE._replace(terms=RULE.terms._replace(users=("root",), uids=(0,)))
+    assert f"can become uid {PERSON}" in stage.refusal(pid, rule)

@@ -9,9 +9,10 @@ from oomguard.cli.status import read_status
 from oomguard.core.commit import KNOBS
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity, full_name
-from oomguard.core.trust import is_system_uid
+from oomguard.core.trust import is_of_services
 from oomguard.kernel.procfs import GONE, HIDDEN, Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.policy import login_defs
 from oomguard.policy.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
 from oomguard.policy.draft import render, valid
 from oomguard.policy.draft_document import FORMAT, findings_document
@@ -73,13 +74,15 @@ def _peak(state_dir: str, procfs: Procfs) -> Peak | None:
 
 
 def _running(procfs: Procfs) -> "Iterator[Running]":
+    first_person = login_defs.first_person_uid()
     for handle in procfs.processes():
         try:
-            if handle.stat.is_kernel_thread:
+            if handle.stat.is_kernel_thread or handle.stat.is_zombie:
                 continue
             name = full_name(handle.comm, handle.arguments).decode("utf-8", "replace")
             cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
-            yield Running(name, _user(handle.uid), is_system_uid(handle.uid), handle.in_container, cmdline)
+            is_service = is_of_services(handle, first_person)
+            yield Running(name, _user(handle.uid), is_service, handle.in_container, cmdline)
         except (*GONE, HIDDEN):
             continue
 

@@ -107,6 +107,8 @@ def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:
     process = handle.snapshot()
     if handle.stat.is_kernel_thread:
         return Explanation(process, [], "a kernel thread: never killed, so never matched")
+    if handle.stat.is_zombie:
+        return Explanation(process, [], "a zombie: it has ended and holds no memory, so it is never matched")
     if handle.pid == 1:
         return Explanation(process, [], "the init process: never killed, so never matched")
     tried = []
@@ -116,16 +118,16 @@ def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:
             unmet = "scope"
         tried.append(Tried(rule, unmet, _found(unmet, process)))
         if not unmet:
-            return Explanation(process, tried, _verdict(rule, process))
+            return Explanation(process, tried, _verdict(rule, process, planner.policy.first_person_uid))
     return Explanation(process, tried, "no rule holds it; its value is its own")
 
 
-def _verdict(rule: "Rule", process: "Process") -> str:
+def _verdict(rule: "Rule", process: "Process", first_person_uid: int) -> str:
     value = process.oom_score_adj
     wanted = rule.terms.value.wanted(value)
     if wanted is None:
         return f"{rule.label} ({rule.source}) leaves it alone: {value} is its own"
-    refusal = trust_refusal(rule, process, own=value, wanted=wanted)
+    refusal = trust_refusal(rule, process, own=value, wanted=wanted, first_person_uid=first_person_uid)
     if refusal is not None:
         return f"{rule.label} ({rule.source}) asks for {wanted}, refused: {refusal.reason}; {refusal.hint}"
     state = "as it is" if wanted == value else f"it has {value}"
@@ -138,7 +140,7 @@ def _found(unmet: str, process: "Process") -> str:
         case "name":
             return printable(full_name(process.comm, process.arguments))
         case "containers":
-            return "it lives in a container's PID namespace"
+            return "it lives in a container"
         case "user":
             return f"uid {process.uid}"
         case "unit":

@@ -7,10 +7,10 @@ beyond that stays open, and with it the value: then a process has more than one 
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oomguard.core.cgroup import system_unit
+from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.match import Matcher, first_unmet
 from oomguard.core.postmortem import INIT, Place, rank_tasks, task_badness
-from oomguard.core.trust import trust_refusal
+from oomguard.core.trust import DYNAMIC_UIDS, trust_refusal
 
 if TYPE_CHECKING:
     from oomguard.core.oom_report import Task
@@ -68,9 +68,10 @@ class _Recorded:
 
     def __init__(self, task: "Task", *, cgroup: str, is_exact: bool) -> None:
         self.comm = task.comm.encode("utf-8", "surrogateescape")
-        self.uid = task.uid
-        self.is_setuid = False
+        self.uid = self.saved_uid = task.uid  # the kernel prints the real one
+        self.has_dynamic_uid = self.uid in DYNAMIC_UIDS
         self.in_user_namespace = False
+        self.cgroup_is_roots = not user_unit(cgroup)  # below a user's own service manager they are his
         self.in_container = _CONTAINER.search(cgroup) is not None
         self.is_exact = is_exact
         self._cgroup = cgroup
@@ -103,6 +104,7 @@ class Backtester:
 
     def __init__(self, policy: "Policy") -> None:
         self._matcher = Matcher(policy.rules)
+        self._first_person_uid = policy.first_person_uid
 
     def replay(self, finding: "Finding") -> Backtest | None:
         """Decide again with the values of the policy; None where the report does not tell enough."""
@@ -133,7 +135,7 @@ class Backtester:
                 continue
             wanted = rule.terms.value.wanted(own)
             verdict = Verdict(own if wanted is None else wanted, rule)
-            trusted = _is_trusted(rule, facts, own, verdict.value)
+            trusted = _is_trusted(rule, facts, own, verdict.value, self._first_person_uid)
             if trusted is False:
                 verdict = Verdict(own, rule)
             found.append(verdict)
@@ -209,9 +211,10 @@ def _is_met(rule: "Rule", facts: _Recorded) -> tuple[bool, bool]:
         return True, False
 
 
-def _is_trusted(rule: "Rule", facts: _Recorded, own: int, wanted: int) -> bool | None:
+def _is_trusted(rule: "Rule", facts: _Recorded, own: int, wanted: int, first_person_uid: int) -> bool | None:
     """Tell whether a rule may give that value; None where it is not known."""
     try:
-        return trust_refusal(rule, facts, own=own, wanted=wanted) is None
+        refusal = trust_refusal(rule, facts, own=own, wanted=wanted, first_person_uid=first_person_uid)
     except _UnrecordedError:
         return None
+    return refusal is None

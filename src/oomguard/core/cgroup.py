@@ -1,8 +1,13 @@
-"""Which unit a cgroup path belongs to, as systemd's `cg_path_get_unit` reads it."""
+"""What a cgroup path tells: its unit, as systemd's `cg_path_get_unit` reads it, and which are containers."""
+
+from typing import TYPE_CHECKING
 
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
 _USER_MANAGER = "user@"
 _USER_SLICE = "/user.slice/"
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def parse_cgroup(raw: bytes) -> str:
@@ -60,6 +65,34 @@ def budget_key(path: str, real_uid: int) -> str:
     if real_uid == 0:
         return unit or "root"
     return f"{unit} (unprivileged)" if in_system_service(path) else "untrusted"
+
+
+def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool:
+    """Tell whether the first process of a PID namespace, in the cgroup `path`, is a container's.
+
+    A runtime makes a container a cgroup of its own, and stays outside. Any user can make a PID namespace,
+    as browsers do for their sandboxes, but no cgroup above his own. So whatever only root can have put
+    there is a container, and the rest is a sandbox: no user leaves a rule by making one.
+
+    `is_roots` tells whether nobody but root can have made the cgroup, None where that cannot be seen;
+    `maker` is the cgroup of the process that made the namespace, None if it ended or is PID 1, as it is for
+    PrivatePIDs= of systemd.
+    """
+    return (
+        is_roots is not False
+        and not path.startswith(_USER_SLICE)
+        and not path.endswith(".service")
+        and maker is not None
+        and maker != path
+    )
+
+
+def folders_above(path: str) -> "Iterator[str]":
+    """Yield the paths of the cgroups above one, the root first."""
+    at = path.find("/")
+    while at >= 0 and path != "/":
+        yield path[:at] or "/"
+        at = path.find("/", at + 1)
 
 
 def _first_unit(components: list[str]) -> tuple[str, list[str]]:

@@ -15,6 +15,9 @@ Trust = Literal["verified", "name"]
 OOM_SCORE_ADJ_MIN = -1000
 OOM_SCORE_ADJ_MAX = 1000
 
+FIRST_PERSON_UID = 1000
+"""The lowest uid of a person on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
+
 
 class Value(NamedTuple):
     """The `oom_score_adj` a rule asks for."""
@@ -131,6 +134,8 @@ class Policy(NamedTuple):
     """SHA-256 over the policy files, in hexadecimal."""
     warnings: int = 0
     """How many warnings `oomguard check --host` would print."""
+    first_person_uid: int = FIRST_PERSON_UID
+    """On the host that the policy was read on, uids below are of services."""
 
     @property
     def summary(self) -> str:

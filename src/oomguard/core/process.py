@@ -40,7 +40,11 @@ class Facts(Protocol):
 
     @property
     def uid(self) -> int:
-        """The effective uid."""
+        """The real uid: a setuid program has its starter's, a root daemon that works for a user root's."""
+
+    @property
+    def saved_uid(self) -> int:
+        """The saved uid, to which it can switch: a program that gave up its rights for good has no other."""
 
     @property
     def cgroup(self) -> str:
@@ -55,12 +59,16 @@ class Facts(Protocol):
         """The executable held against the host's, or None where the caller may not look at it."""
 
     @property
-    def is_setuid(self) -> bool:
-        """Whether somebody else than root or its effective user started it."""
+    def has_dynamic_uid(self) -> bool:
+        """Whether systemd made up its real uid for a service that runs now (DynamicUser=)."""
+
+    @property
+    def cgroup_is_roots(self) -> bool | None:
+        """Whether nobody but root can have made its cgroup; None where that cannot be seen."""
 
     @property
     def in_container(self) -> bool:
-        """Whether it lives in a PID namespace below the host's."""
+        """Whether it lives in a container, as `core.cgroup.is_container` tells those from sandboxes."""
 
     @property
     def in_user_namespace(self) -> bool:
@@ -75,13 +83,21 @@ class Process(NamedTuple):
     parent_pid: int = 1
     arguments: tuple[bytes, ...] = ()
     uid: int = 0
+    saved: int | None = None
+    """The saved uid where it differs."""
+    has_dynamic_uid: bool = False
     cgroup: str = "/"
+    cgroup_is_roots: bool | None = True
     exe: str | None = None
     program: Program | None = None
-    is_setuid: bool = False
     in_container: bool = False
     in_user_namespace: bool = False
     oom_score_adj: int = 0
+
+    @property
+    def saved_uid(self) -> int:
+        """The saved uid."""
+        return self.uid if self.saved is None else self.saved
 
 
 def full_name(comm: bytes, arguments: tuple[bytes, ...]) -> bytes:

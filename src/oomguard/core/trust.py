@@ -1,7 +1,7 @@
-"""Whom a rule may protect: a process name is whatever the process says it is.
+"""Which processes a rule may protect: a process name is whatever the process says it is.
 
 Immunity from the OOM killer is worth stealing, so a rule that lowers a value and knows a process only by
-what that process chose takes effect only where the administrator vouches for it.
+what that process chose takes effect only if something that only root decides says the same.
 """
 
 from enum import IntEnum
@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Rule
     from oomguard.core.process import Facts
 
-SYSTEM_UID_MAX = 999
-"""Users above are people (systemd's UIDS-GIDS; UID_MIN of login.defs(5)), but for these:"""
+NOBODY = 65534
 
-DYNAMIC_UIDS = range(61184, 65535)
-"""DynamicUser= of systemd, and nobody. People of systemd-homed are below, subordinate uids above."""
+DYNAMIC_UIDS = range(61184, 65520)
+"""From these systemd takes the uids of services with DynamicUser= (systemd's UIDS-GIDS)."""
 
 
 class Standing(IntEnum):
@@ -30,63 +29,73 @@ class Standing(IntEnum):
     ANYBODYS = 2
 
 
-def trust_refusal(rule: "Rule", process: "Facts", *, own: int, wanted: int) -> Refusal | None:
-    """Return why a rule must not give a process `wanted` instead of its `own` value, or None.
+def trust_refusal(
+    rule: "Rule", process: "Facts", *, own: int, wanted: int, first_person_uid: int
+) -> Refusal | None:
+    """Return why a rule must not set a process to `wanted` instead of its `own` value, or None.
 
-    Only what protects takes trust. Facts are read from cheap to dear, and only when they matter.
+    Only protection needs trust. Facts are read from cheap to expensive, and only if they matter.
     """
     terms = rule.terms
-    if wanted >= own or terms.trust == "name" or is_vouched_for(process):
+    if wanted >= own or terms.trust == "name" or is_trusted(process, first_person_uid):
         return None
-    if terms.units or terms.cgroups:
-        return None  # a process cannot choose where it lives, and the rule says which place counts
+    if terms.units:
+        return None  # only root chooses a system unit, and the rule says which one counts
+    if terms.cgroups and process.cgroup_is_roots:
+        return None
     if terms.uids:
-        return _setuid_refusal(process)
+        return _switch_refusal(process, terms.uids)
     if terms.exes:
         return _impostor_refusal(process)
-    if process.is_setuid:
-        return _setuid_refusal(process)
     program = process.program
     if program is not None and program.only_root_changes and is_called(program.path, rule.names):
         return None
+    if terms.cgroups:
+        return Refusal(
+            f"uid {process.uid} may live in a cgroup of any name: the one above it is not root's",
+            "add `user`, `unit` or `exe` to the rule, or `trust: name` to trust the cgroup's name alone",
+        )
     return Refusal(
         f"uid {process.uid} may call any program that name: it is neither root's"
         " nor a system user's in a system service",
-        "add `user`, `unit`, `exe` or `cgroup` to the rule, or `trust: name` to take the name's word",
+        "add `user`, `unit`, `exe` or `cgroup` to the rule, or `trust: name` to trust the name alone",
     )
 
 
-def is_vouched_for(process: "Facts") -> bool:
+def is_trusted(process: "Facts", first_person_uid: int) -> bool:
     """Tell whether it is root's, or a system user's in a system service.
 
-    A setuid program has root's uid and the name of the link it was called by, which is its caller's
-    choice. And what people schedule with cron or at runs inside a system service.
+    The real and the saved uid count. A setuid program has its caller's as the real one, and its name is
+    the caller's choice; a root daemon that works as a user for a moment keeps both. And jobs that
+    people schedule with cron or at run inside a system service.
     """
-    if not is_system_uid(process.uid) or process.is_setuid:
-        return False
-    if process.uid == 0 and not process.in_user_namespace:
+    if process.uid == process.saved_uid == 0 and not process.in_user_namespace:
         return True
-    return in_system_service(process.cgroup)
+    return in_system_service(process.cgroup) and is_of_services(process, first_person_uid)
 
 
-def standing(process: "Facts") -> Standing:
+def standing(process: "Facts", first_person_uid: int) -> Standing:
     """Return who can make more processes like this one: only root, a system service, or anybody."""
-    if not is_vouched_for(process):
+    if not is_trusted(process, first_person_uid):
         return Standing.ANYBODYS
     return Standing.ROOTS if process.uid == 0 else Standing.A_SERVICES
 
 
-def is_system_uid(uid: int) -> bool:
-    """Tell whether a uid is of a service, and not of a person."""
-    return uid <= SYSTEM_UID_MAX or uid in DYNAMIC_UIDS
+def is_of_services(process: "Facts", first_person_uid: int) -> bool:
+    """Tell whether all uids that a process can have are of services, and not of people."""
+    uids = {process.uid, process.saved_uid}
+    if all(uid < first_person_uid or uid == NOBODY for uid in uids):
+        return True
+    # A directory service may give people uids of this range: systemd knows which it made up.
+    return len(uids) == 1 and process.uid in DYNAMIC_UIDS and process.has_dynamic_uid
 
 
-def _setuid_refusal(process: "Facts") -> Refusal | None:
-    if not process.is_setuid:
+def _switch_refusal(process: "Facts", uids: tuple[int, ...]) -> Refusal | None:
+    if process.saved_uid in (0, *uids):
         return None
     return Refusal(
-        f"it is a setuid program: it runs as uid {process.uid}, and somebody else started it",
-        "who starts it chooses its name: add `unit`, `exe` or `cgroup` to the rule, or leave it out",
+        f"it runs for uid {process.uid} and can become uid {process.saved_uid}, which the rule does not name",
+        "add that user, `unit` or `exe` to the rule",
     )
 
 
@@ -97,5 +106,5 @@ def _impostor_refusal(process: "Facts") -> Refusal | None:
     return Refusal(
         "its executable is not the file of that path on this host: it was replaced,"
         " or the process has mounts of its own",
-        "restart the process if it was upgraded; add `user`, `unit` or `cgroup` if it lives in a container",
+        "restart the process if it was upgraded; add `user` or `unit` if it lives in a container",
     )

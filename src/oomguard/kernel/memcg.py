@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.badness import CgroupLimits
 from oomguard.core.errors import OomguardError
+from oomguard.kernel.mountinfo import parse_mounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,13 +36,11 @@ class Memcg(NamedTuple):
 def parse_mountinfo(raw: bytes) -> Hierarchy | None:
     """Find the memory controller in /proc/PID/mountinfo: with version 1 mounted, that is the one."""
     unified = None
-    for line in raw.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
-        before, _, after = line.partition(" - ")
-        fields, (kind, _, options, *_) = before.split(" "), (*after.split(" "), "", "", "")
-        if kind == "cgroup" and "memory" in options.split(","):
-            return Hierarchy(_unescape(fields[4]), _unescape(fields[3]), is_v2=False)
-        if kind == "cgroup2" and unified is None:
-            unified = Hierarchy(_unescape(fields[4]), _unescape(fields[3]), is_v2=True)
+    for mount in parse_mounts(raw):
+        if mount.kind == "cgroup" and "memory" in mount.options:
+            return Hierarchy(mount.point, mount.root, is_v2=False)
+        if mount.kind == "cgroup2" and unified is None:
+            unified = Hierarchy(mount.point, mount.root, is_v2=True)
     return unified
 
 
@@ -155,10 +154,3 @@ def _read(folder: str, name: str) -> bytes:
         if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
             return b""  # a threaded cgroup counts at the one above it; ENODEV: just removed
         raise
-
-
-def _unescape(text: str) -> str:
-    """Undo the octal escapes of mountinfo (fs/seq_file.c:mangle_path)."""
-    for escaped, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
-        text = text.replace(escaped, character)
-    return text

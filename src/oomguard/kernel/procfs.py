@@ -11,12 +11,14 @@ import errno
 import os
 import stat
 import time
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.cgroup import budget_key, parse_cgroup
+from oomguard.core.cgroup import budget_key, is_container, parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, Identity, Process, Program
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
+from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +38,12 @@ CMDLINE_LIMIT = 4096
 _CHUNK = 8192
 """Bytes read at once of a file that mostly is shorter."""
 
+_THREADS = 64
+"""How many threads are asked whether they live: only a tracer keeps ended ones, and only to mislead."""
+
+_ANCESTORS = 64
+"""How far up a tree is followed: deeper than any that is not made to mislead."""
+
 _OTHERS_WRITE = 0o022
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -49,7 +57,13 @@ class Stat(NamedTuple):
     state: str
     parent_pid: int
     flags: int
+    num_threads: int
     start_time_ticks: int
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether the whole process ended. The state alone is the main thread's, and others may live on."""
+        return self.state in "ZX" and self.num_threads <= 1
 
     @property
     def is_kernel_thread(self) -> bool:
@@ -60,25 +74,39 @@ class Stat(NamedTuple):
 def parse_stat(raw: bytes) -> Stat:
     """Parse /proc/PID/stat. The name may hold anything, so what counts is behind the last `)`."""
     fields = raw[raw.rindex(b")") + 2 :].split()
-    return Stat(fields[0].decode("ascii"), int(fields[1]), int(fields[6]), int(fields[19]))
+    state, parent_pid, flags = fields[0].decode("ascii"), int(fields[1]), int(fields[6])
+    return Stat(state, parent_pid, flags, int(fields[17]), int(fields[19]))
 
 
 class Status(NamedTuple):
     """The fields of /proc/PID/status that are of use here."""
 
+    parent_pid: int
     real_uid: int
-    effective_uid: int
-    pid_namespace_depth: int
-    """Pids it has: 1 in the namespace /proc was mounted from, more in one below."""
+    saved_uid: int
+    namespace_depth: int
+    """Pids it has: 1 in the namespace /proc was mounted from, more in one below; 0 on kernels without."""
+    lives_without_main_thread: bool
+    """Whether its main thread ended while others run."""
 
 
 def parse_status(raw: bytes) -> Status:
     """Parse /proc/PID/status. The kernel escapes newlines in its `Name:` line."""
-    uid = raw.index(b"\nUid:\t") + 6
-    real, effective = raw[uid : raw.index(b"\n", uid)].split()[:2]
-    nspid = raw.find(b"\nNSpid:\t") + 8
-    depth = len(raw[nspid : raw.index(b"\n", nspid)].split()) if nspid >= 8 else 1
-    return Status(int(real), int(effective), depth)
+    uids = _status_line(raw, b"Uid").split()
+    has_ended = _status_line(raw, b"State")[:1] in (b"Z", b"X")
+    return Status(
+        parent_pid=int(_status_line(raw, b"PPid")),
+        real_uid=int(uids[0]),
+        saved_uid=int(uids[2]),
+        namespace_depth=len(_status_line(raw, b"NSpid").split()),
+        lives_without_main_thread=has_ended and int(_status_line(raw, b"Threads")) > 1,
+    )
+
+
+def _status_line(raw: bytes, key: bytes) -> bytes:
+    """Return what stands behind a key; nothing on a kernel that does not have it."""
+    at = raw.find(b"\n%b:\t" % key)
+    return b"" if at < 0 else raw[at + len(key) + 3 : raw.index(b"\n", at + 1)]
 
 
 def parse_arguments(raw: bytes) -> tuple[bytes, ...]:
@@ -98,7 +126,10 @@ class Procfs:
                 f"{root}: no proc file system: {os.strerror(error.errno or errno.EIO)}",
                 hint="--proc names the folder where one is mounted",
             ) from error
-        self._uid_map = self._own_uid_map()
+        self.uid_map = self._own_uid_map()
+        self.cgroups = CgroupFolders(self._cgroup_mount())
+        self.dynamic_uids = "/run/systemd/dynamic-uid"
+        """Where systemd keeps a file for each uid that it made up (src/core/dynamic-user.c)."""
 
     def close(self) -> None:
         """Close the descriptor; nothing can be read afterwards."""
@@ -111,7 +142,7 @@ class Procfs:
     def open(self, pid: int) -> "ProcessHandle | None":
         """Open a process, or return None if there is none of that pid, or none to be seen."""
         try:
-            return ProcessHandle(pid, os.open(str(pid), _DIRECTORY, dir_fd=self.fd), self._uid_map)
+            return ProcessHandle(pid, os.open(str(pid), _DIRECTORY, dir_fd=self.fd), self)
         except (*GONE, HIDDEN):
             return None
 
@@ -150,12 +181,47 @@ class Procfs:
         """Return the time in the clock of process start times, CLOCK_BOOTTIME in ticks."""
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)
 
+    def is_in_container(self, handle: "ProcessHandle") -> bool:
+        """Tell whether a process in a PID namespace below that of /proc lives in a container.
+
+        The namespace's first process tells, or the one that entered it from outside. Where that is a
+        sandbox, its maker may live in a container. What is decided from parents, which an attacker
+        can arrange, is never more than what `is_container` asks of cgroups.
+        """
+        with ExitStack() as stack:
+            inner = handle
+            for _ in range(_ANCESTORS):
+                try:
+                    status = inner.status
+                    if status.namespace_depth <= 1:
+                        return False
+                    outer = self.open(status.parent_pid)
+                    if outer is None:
+                        raise ProcessLookupError
+                    stack.enter_context(outer)
+                    if outer.status.namespace_depth < status.namespace_depth:
+                        maker = outer.cgroup if outer.pid > 1 else None
+                        if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
+                            return True
+                    inner = outer
+                except GONE:
+                    # An ancestor ended: its children have another parent by now. Begin again.
+                    inner = handle
+                    handle.forget_status()
+        return False
+
     def boot_id(self) -> str:
         """Return what tells this boot from others; "" in a tree that has none."""
         try:
             return self.read("sys/kernel/random/boot_id").decode("ascii").strip()
         except FileNotFoundError:
             return ""
+
+    def _cgroup_mount(self) -> str | None:
+        try:
+            return parse_systemd_mount(self.read("self/mountinfo", 1 << 20))
+        except OSError:
+            return None  # a tree made for tests
 
     def _own_uid_map(self) -> bytes:
         try:
@@ -170,12 +236,12 @@ class ProcessHandle:
     Close it, or use it in a `with` block. Every property may raise one of `GONE`.
     """
 
-    __slots__ = ("_arguments", "_cgroup", "_comm", "_host_uid_map", "_stat", "_status", "fd", "pid")
+    __slots__ = ("_arguments", "_cgroup", "_comm", "_procfs", "_stat", "_status", "fd", "pid")
 
-    def __init__(self, pid: int, fd: int, host_uid_map: bytes = b"") -> None:
+    def __init__(self, pid: int, fd: int, procfs: Procfs) -> None:
         self.pid = pid
         self.fd = fd
-        self._host_uid_map = host_uid_map
+        self._procfs = procfs
         self._comm: bytes | None = None
         self._stat: Stat | None = None
         self._status: Status | None = None
@@ -224,58 +290,98 @@ class ProcessHandle:
     def arguments(self) -> tuple[bytes, ...]:
         """The command line, its first 4,096 bytes."""
         if self._arguments is None:
-            self._arguments = parse_arguments(_read(self.fd, "cmdline", CMDLINE_LIMIT))
+            self._arguments = parse_arguments(_read(self.fd, f"{self._living}cmdline", CMDLINE_LIMIT))
         return self._arguments
 
     @property
-    def _parsed_status(self) -> Status:
+    def status(self) -> Status:
+        """The parsed status file."""
         if self._status is None:
             self._status = parse_status(_read_whole(self.fd, "status"))
         return self._status
 
-    @property
-    def uid(self) -> int:
-        """The effective uid."""
-        return self._parsed_status.effective_uid
+    def forget_status(self) -> None:
+        """Have the status read again, as the parent in it may have ended."""
+        self._status = None
 
     @property
-    def is_setuid(self) -> bool:
-        """Whether its real uid is neither root nor its effective one: it became another user at exec."""
-        status = self._parsed_status
-        return status.real_uid not in (0, status.effective_uid)
+    def _living(self) -> str:
+        """The folder of facts that a main thread loses when it ends: its own, or that of a living thread.
+
+        Without one it has no command line, no executable, and on cgroup v1 no cgroup: a process could
+        leave any rule that asks for those. Raises OSError if too many threads have ended to find one that
+        lives: what is not known is left as it is.
+        """
+        if not self.status.lives_without_main_thread:
+            return ""
+        for tid in self.threads()[:_THREADS]:
+            with suppress(*GONE):
+                if parse_stat(_read(self.fd, f"task/{tid}/stat", 4096)).state not in "ZX":
+                    return f"task/{tid}/"
+        raise OSError(errno.EBUSY, "no living thread found")
+
+    @property
+    def uid(self) -> int:
+        """The real uid."""
+        return self.status.real_uid
+
+    @property
+    def saved_uid(self) -> int:
+        """The saved uid."""
+        return self.status.saved_uid
 
     @property
     def in_container(self) -> bool:
-        """Whether it has a pid in a namespace below that of /proc."""
-        return self._parsed_status.pid_namespace_depth > 1
+        """Whether it lives in a container, and not merely in a PID namespace that anybody can make."""
+        return self.status.namespace_depth > 1 and self._procfs.is_in_container(self)
 
     @property
     def in_user_namespace(self) -> bool:
         """Whether its uids are mapped otherwise than those of the reader."""
+        host = self._procfs.uid_map
         try:
-            return _read(self.fd, "uid_map", 4096) != self._host_uid_map
+            return _read(self.fd, "uid_map", 4096) != host
         except FileNotFoundError:
-            if self._host_uid_map:
+            if host:
                 raise
             return False
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # it ended while the file was opened
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
+            raise
 
     @property
     def cgroup(self) -> str:
         """The cgroup path that systemd manages."""
         if self._cgroup is None:
-            self._cgroup = parse_cgroup(_read_whole(self.fd, "cgroup"))
+            self._cgroup = parse_cgroup(_read_whole(self.fd, f"{self._living}cgroup"))
         return self._cgroup
 
     @property
     def budget_key(self) -> str:
         """What its cost is charged to: its user's slice, its system unit, "root" or "untrusted"."""
-        return budget_key(self.cgroup, self._parsed_status.real_uid)
+        try:
+            return budget_key(self.cgroup, self.uid)
+        except GONE:
+            raise
+        except OSError:
+            return "untrusted"  # only a user makes a cgroup whose path is too long to be read
+
+    @property
+    def cgroup_is_roots(self) -> bool | None:
+        """Whether nobody but root can have made its cgroup; None where that cannot be seen."""
+        return self._procfs.cgroups.are_roots(self.cgroup)
+
+    @property
+    def has_dynamic_uid(self) -> bool:
+        """Whether systemd made up its real uid for a service that runs now."""
+        return os.path.lexists(f"{self._procfs.dynamic_uids}/{self.uid}")
 
     @property
     def exe(self) -> str | None:
         """The executable's path; None for others' processes without CAP_SYS_PTRACE."""
         try:
-            return os.readlink("exe", dir_fd=self.fd)
+            return os.readlink(f"{self._living}exe", dir_fd=self.fd)
         except ProcessLookupError:
             raise
         except OSError:
@@ -290,7 +396,7 @@ class ProcessHandle:
         if path is None:
             return None
         try:
-            running = os.stat("exe", dir_fd=self.fd)
+            running = os.stat(f"{self._living}exe", dir_fd=self.fd)
         except ProcessLookupError:
             raise
         except OSError:
@@ -333,10 +439,12 @@ class ProcessHandle:
             parent_pid=self.stat.parent_pid,
             arguments=self.arguments,
             uid=self.uid,
+            has_dynamic_uid=self.has_dynamic_uid,
             cgroup=self.cgroup,
+            cgroup_is_roots=self.cgroup_is_roots,
             exe=self.exe,
             program=self.program,
-            is_setuid=self.is_setuid,
+            saved=None if self.saved_uid == self.uid else self.saved_uid,
             in_container=self.in_container,
             in_user_namespace=self.in_user_namespace,
             oom_score_adj=self.read_oom_score_adj(),

@@ -63,9 +63,8 @@ def _fields(status: bytes) -> dict[bytes, int]:
 
 def read_held(handle: "ProcessHandle") -> Held | None:
     """Read what a process holds; None if it has no memory of its own. Raises one of GONE."""
-    stat = handle.read("stat")
-    held = parse_held(stat, handle.read("status"))
-    if held is None and int(stat[stat.rindex(b")") + 2 :].split()[17]) > 1:
+    held = parse_held(handle.read("stat"), handle.read("status"))
+    if held is None and handle.stat.num_threads > 1:
         # The main thread has ended, the process has not (mm/oom_kill.c:find_lock_task_mm).
         for tid in handle.threads():
             with suppress(*GONE):

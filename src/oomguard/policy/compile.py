@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.policy import model
+from oomguard.policy import login_defs, model
 from oomguard.policy.nodes import Mapping, Sequence
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
             (one.said.resync_interval for one in documents), default.resync_interval_seconds
         ),
         files=tuple(one.file for one in documents),
+        first_person_uid=login_defs.first_person_uid(),
     )
 
 

@@ -222,6 +222,23 @@ def _trust_name(subject: Subject) -> "Iterator[Fault]":
             )
 
 
+def _loose_cgroup(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        terms = rule.terms
+        if not _protects(terms) or terms.users or terms.units or terms.exes:
+            continue
+        for position, pattern in enumerate(terms.cgroups):
+            if pattern.startswith("*"):
+                yield _warning(
+                    document,
+                    ("rules", index, "cgroup", position),
+                    "loose-cgroup",
+                    "this pattern also matches below cgroups that users own and name, and protection is "
+                    "refused there",
+                    "begin the path with /, as /system.slice/postgresql*, or use unit",
+                )
+
+
 def _inherited_protection(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         value = rule.terms.value
@@ -297,6 +314,7 @@ CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _slow_pattern,
     _immune,
     _trust_name,
+    _loose_cgroup,
     _inherited_protection,
     _unknown_user,
     _panic_hangs,

@@ -41,7 +41,7 @@ def load(path: str, *, host: bool = False, trial: "Trial | None" = None) -> Load
 
 
 def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
-    """Make a policy of files that have been read. Touches no file but the user database.
+    """Make a policy of files that have been read. Touches no file but the user database and login.defs(5).
 
     Raises PolicyError with everything that is wrong in any of them.
     """

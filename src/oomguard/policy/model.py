@@ -125,7 +125,11 @@ class Rule(Language):
         examples=[r"java .*-jar .*/jenkins\.war"],
     )
     user: Annotated[_Some[_User] | None, _some(f"a user's name or a uid from 0 to {UID_MAX}", str, int)] = (
-        Field(None, description="Name or uid of the effective user.", examples=["postgres", [1000, "backup"]])
+        Field(
+            None,
+            description="Name or uid of the real user: of who started a setuid program.",
+            examples=["postgres", [1000, "backup"]],
+        )
     )
     unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit's name")] = Field(
         None,
@@ -138,7 +142,9 @@ class Rule(Language):
         examples=["app-firefox-*.scope"],
     )
     cgroup: Annotated[_Some[_Path] | None, _some("a glob on a cgroup path")] = Field(
-        None, description="Glob on the cgroup path; * crosses /.", examples=["/machine.slice/*"]
+        None,
+        description="Glob on the cgroup path; * crosses /. It vouches only for cgroups that root made.",
+        examples=["/machine.slice/*"],
     )
     oom_score_adj: Annotated[
         Annotated[_Score, Tag("<number>")]
@@ -171,7 +177,7 @@ class Rule(Language):
     )
     containers: Annotated[bool, Wanted("true or false", (bool,))] = Field(
         default=False,
-        description="Whether processes in containers (another PID namespace) match, too.",
+        description="Whether processes in containers match, too. Those in sandboxes of users always do.",
         examples=[True],
     )
 

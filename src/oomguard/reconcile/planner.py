@@ -22,6 +22,7 @@ from oomguard.reconcile.lineage import Lineage
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
+    from oomguard.core.commit import Refusal
     from oomguard.core.plan import Cause
     from oomguard.core.policy import Policy, Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -123,7 +124,7 @@ class Planner:
         if handle.pid in (INIT_PID, self._own_pid):
             return None
         rule = self._decide(handle)
-        if rule is None or handle.stat.is_kernel_thread or handle.stat.state == "Z":
+        if rule is None or handle.stat.is_kernel_thread or handle.stat.is_zombie:
             return None
         return rule
 
@@ -174,7 +175,7 @@ class Planner:
         if entry is None:
             entry = self._inherited(handle, value, asks_parent=rule is not None)
         own, wanted = wanted_oom_score_adj(rule, entry, value)
-        refusal = None if rule is None else trust_refusal(rule, handle, own=own, wanted=wanted)
+        refusal = None if rule is None else self._refusal(rule, handle, own, wanted)
         if refusal is not None and value != own:
             # It has by inheritance, or had before it became somebody else's, what it would not be given.
             rule, refusal, wanted = None, None, own
@@ -211,6 +212,10 @@ class Planner:
             inherited=inherited and not held,
         )
 
+    def _refusal(self, rule: "Rule", handle: "ProcessHandle", own: int, wanted: int) -> "Refusal | None":
+        first = self.policy.first_person_uid
+        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
+
     def _may_inherit(self, pid: int) -> bool:
         """Tell whether a process that no rule holds may have the value of one that a rule does."""
         if self.lineage.asks_parents:
@@ -221,7 +226,9 @@ class Planner:
         resets = rule.terms.children == "reset"
         is_attended = protects and resets and rule.terms.scope == "main"
         self.lineage.bequeath(
-            handle.pid, inherit=not resets, attend=standing(handle) if is_attended else None
+            handle.pid,
+            inherit=not resets,
+            attend=standing(handle, self.policy.first_person_uid) if is_attended else None,
         )
 
     def _inherited(self, handle: "ProcessHandle", value: int, *, asks_parent: bool) -> Entry | None:

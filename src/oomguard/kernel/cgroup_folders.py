@@ -1,0 +1,50 @@
+"""Which cgroups only root can have made, by the owners of their folders."""
+
+import errno
+import os
+
+from oomguard.core.cgroup import folders_above
+from oomguard.kernel.mountinfo import parse_mounts
+
+_OTHERS_WRITE = 0o022
+
+
+def parse_systemd_mount(raw: bytes) -> str | None:
+    """Return where mountinfo has the whole hierarchy that systemd manages; None if nowhere.
+
+    On cgroup v1 and hybrid hosts that is `name=systemd`, else the unified one, as for `parse_cgroup`.
+    """
+    unified = None
+    for mount in parse_mounts(raw):
+        if mount.root != "/":
+            continue
+        if mount.kind == "cgroup" and "name=systemd" in mount.options:
+            return mount.point
+        if mount.kind == "cgroup2" and unified is None:
+            unified = mount.point
+    return unified
+
+
+class CgroupFolders:
+    """The folders of the hierarchy that systemd manages; `mount` is None where there is none to be seen."""
+
+    def __init__(self, mount: str | None) -> None:
+        self.mount = mount
+
+    def are_roots(self, path: str) -> bool | None:
+        """Tell whether nobody but root can have made the cgroup `path`; None where that cannot be seen.
+
+        Whoever may write to a folder makes cgroups in it, and gives them any name: so it takes root as
+        the only writer of each folder above.
+        """
+        if self.mount is None or path.startswith("/.."):  # outside of our cgroup namespace
+            return None
+        for folder in folders_above(path):
+            try:
+                found = os.stat(f"{self.mount}{folder}")
+            except OSError as error:
+                # Only who owns a cgroup makes a path too long for any call.
+                return False if error.errno == errno.ENAMETOOLONG else None
+            if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
+                return False
+        return True

@@ -1,0 +1,31 @@
+"""The mounts of a mount namespace, from /proc/PID/mountinfo."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Mount(NamedTuple):
+    """One mount: where it is, which folder of the file system it shows, of what kind, its options."""
+
+    point: str
+    root: str
+    kind: str
+    options: list[str]
+
+
+def parse_mounts(raw: bytes) -> "Iterator[Mount]":
+    """Yield what mountinfo lists, in its order: of two at one place, the later hides the earlier."""
+    for line in raw.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
+        before, _, after = line.partition(" - ")
+        fields, (kind, _, options, *_) = before.split(" "), (*after.split(" "), "", "", "")
+        if len(fields) > 4:
+            yield Mount(_unescape(fields[4]), _unescape(fields[3]), kind, options.split(","))
+
+
+def _unescape(text: str) -> str:
+    """Undo the octal escapes of mountinfo (fs/seq_file.c:mangle_path)."""
+    for escaped, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        text = text.replace(escaped, character)
+    return text
