@@ -3,8 +3,8 @@
 Any process can rewrite its own value, or open it for writing, as often as it likes, and each time inotify
 wakes the daemon. So a value that takes too much of that *rests*: it is not watched for a while, and no event
 causes a write to it. There is a limit for each value, and one for each user, who can have any number of
-processes. A pass corrects every process whatever rests, so none has a value of its own for longer than from one
-pass to the next.
+processes. A pass corrects every process whatever rests, so none has a value of its own for longer than from
+one pass to the next.
 """
 
 from typing import TYPE_CHECKING
