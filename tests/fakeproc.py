@@ -7,6 +7,7 @@ from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.kernel.procfs import PF_KTHREAD, ProcessHandle, Procfs
+from oomguard.kernel.slow_reads import SlowReads
 from oomguard.kernel.sysctl import meminfo_fields
 
 MEMINFO = {
@@ -30,8 +31,8 @@ class FakeKernel(Procfs):
     Cgroups and containers it has as the test says of each process.
     """
 
-    def __init__(self, root: str) -> None:
-        super().__init__(root)
+    def __init__(self, root: str, slow_reads: SlowReads | None = None) -> None:
+        super().__init__(root, slow_reads)
         self.cgroups = FakeCgroups(root)
         self.dynamic_uids = f"{root}/{DYNAMIC_UIDS}"
 

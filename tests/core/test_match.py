@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomguard.core.cgroup import system_unit, user_unit
-from oomguard.core.match import Matcher, first_unmet
+from oomguard.core.commit import Refusal
+from oomguard.core.match import Governed, Matcher, first_unmet
 from oomguard.core.policy import Rule, Terms, Value
-from oomguard.core.process import Identity, Process, full_name
+from oomguard.core.process import Identity, Process, UnknownFactError, full_name
 
 VALUE = Value("exact", 100)
 
@@ -30,7 +31,7 @@ def process(comm: str = "x", *arguments: str, **facts: Any) -> Process:
 
 def governed(rules: list[Rule], subject: Process) -> int | None:
     """Return the number of the rule that holds the process."""
-    found = Matcher(rules).decide(subject, lambda _: True)
+    found = Matcher(rules).decide(subject, lambda _: True).rule
     return None if found is None else found.number
 
 
@@ -108,9 +109,35 @@ def test_the_first_matching_rule_wins_whatever_its_kind() -> None:
 def test_scope_main_passes_on_to_the_next_rule() -> None:
     """A rule that holds only the topmost process does not hold the others, and a later one may."""
     rules = [rule("sshd", number=0, scope="main"), rule("sshd", number=1)]
-    found = Matcher(rules).decide(process("sshd"), lambda _: False)
+    found = Matcher(rules).decide(process("sshd"), lambda _: False).rule
     assert found is not None
     assert found.number == 1
+
+
+def test_a_refused_rule_passes_on_to_the_next_rule() -> None:
+    """The first refusal is kept for the report; one whose other conditions fail is none."""
+    rules = [
+        rule("sshd", number=0, cmdlines=("another",)),
+        rule("sshd", number=1),
+        rule("sshd", number=2),
+        rule("sshd", number=3),
+    ]
+    no = Refusal("no")
+    found = Matcher(rules).decide(process("sshd"), lambda _: True, lambda one: no if one.number < 3 else None)
+    assert found == Governed(rules[3], (rules[1], no))
+
+
+def test_a_rule_that_cannot_be_judged_does_not_match_and_is_said_to_be_unknown() -> None:
+    """Why is kept; what is only busy counts for more than what will not answer at all."""
+
+    def slow(pattern: re.Pattern[str], _: str) -> bool:
+        raise UnknownFactError(pattern.pattern, is_transient="busy" in pattern.pattern)
+
+    rules = [rule(number=0, cmdlines=("slow",)), rule(number=1, cmdlines=("busy",)), rule("x", number=2)]
+    found = Matcher(rules).decide(process("x"), lambda _: True, search=slow)
+    assert found.rule == rules[2]
+    assert found.unknown is not None
+    assert found.unknown.is_transient
 
 
 def test_names_that_collide_at_15_bytes_are_kept_apart() -> None:
@@ -214,4 +241,4 @@ def test_compiled_rules_agree_with_a_naive_reading(policy: list[Rule], subjects:
     matcher = Matcher(policy)
     for subject in subjects:
         expected = next((rule for rule in policy if naive(rule, subject)), None)
-        assert matcher.decide(subject, lambda _: True) == expected
+        assert matcher.decide(subject, lambda _: True).rule == expected

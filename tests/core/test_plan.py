@@ -12,7 +12,7 @@ from oomguard.core.plan import (
     SetSysctl,
     _after_writing,
     diff_sysctls,
-    wanted_oom_score_adj,
+    own_oom_score_adj,
 )
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
@@ -70,8 +70,8 @@ def test_each_kind_of_value_makes_its_own_of_what_is_there(
     ],
 )
 def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: int, own: int) -> None:
-    """And without a rule it shall have what it owns."""
-    assert wanted_oom_score_adj(None, entry, value) == (own, own)
+    """What it has otherwise is what it had before the first change."""
+    assert own_oom_score_adj(entry, value) == own
 
 
 # Many sysctls

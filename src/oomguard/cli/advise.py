@@ -5,12 +5,13 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from oomguard.cli.host import open_procfs
 from oomguard.cli.status import read_status
 from oomguard.core.commit import KNOBS
 from oomguard.core.errors import OomguardError
-from oomguard.core.process import Identity, full_name
+from oomguard.core.process import Identity, UnknownFactError, full_name
 from oomguard.core.trust import is_of_services
-from oomguard.kernel.procfs import GONE, HIDDEN, Procfs
+from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.policy import login_defs
 from oomguard.policy.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from oomguard.kernel.procfs import Procfs
+
 _SYSCTLS = (*KNOBS, PANIC_ON_OOM, PANIC, MAPS)
 
 
 def run(options: "argparse.Namespace") -> int:
     """Print the policy, or its findings as JSON."""
-    procfs = Procfs(options.proc)
+    procfs = open_procfs(options)
     memory = observe_memory(procfs)
     if memory is None:
         raise OomguardError(
@@ -58,7 +61,7 @@ def _host(facts: Facts) -> dict[str, int | None]:
     }
 
 
-def _peak(state_dir: str, procfs: Procfs) -> Peak | None:
+def _peak(state_dir: str, procfs: "Procfs") -> Peak | None:
     """Return the peak that a daemon has seen, None where none runs, or none that keeps one."""
     try:
         document = read_status(state_dir)
@@ -73,7 +76,7 @@ def _peak(state_dir: str, procfs: Procfs) -> Peak | None:
     return Peak(peak, time.time() - document["started_at"])
 
 
-def _running(procfs: Procfs) -> "Iterator[Running]":
+def _running(procfs: "Procfs") -> "Iterator[Running]":
     first_person = login_defs.first_person_uid()
     for handle in procfs.processes():
         try:
@@ -83,7 +86,7 @@ def _running(procfs: Procfs) -> "Iterator[Running]":
             cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
             is_service = is_of_services(handle, first_person)
             yield Running(name, _user(handle.uid), is_service, handle.in_container, cmdline)
-        except (*GONE, HIDDEN):
+        except (*GONE, HIDDEN, UnknownFactError):
             continue
 
 

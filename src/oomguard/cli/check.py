@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from oomguard.cli.host import open_procfs
 from oomguard.kernel.alarm import TooLongError, within
-from oomguard.kernel.procfs import Procfs
 from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
 from oomguard.reconcile.planner import MATCH_SECONDS
@@ -49,7 +49,7 @@ def run(options: "argparse.Namespace") -> int:
 def _held_against_host(policy: "Policy", options: "argparse.Namespace") -> tuple[list[Fault], str]:
     from oomguard.cli.fit import misfits
 
-    procfs = Procfs(options.proc)
+    procfs = open_procfs(options)
     try:
         return misfits(policy, procfs, options.policy)
     finally:

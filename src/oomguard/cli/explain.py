@@ -3,15 +3,14 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oomguard.cli.host import load_policy
+from oomguard.cli.host import load_policy, open_procfs
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
 from oomguard.core.policy import counted
-from oomguard.core.process import full_name
+from oomguard.core.process import COMM_LENGTH, UnknownFactError, full_name
 from oomguard.core.text import printable
-from oomguard.core.trust import trust_refusal
-from oomguard.kernel.procfs import GONE, Procfs
+from oomguard.kernel.procfs import GONE
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
 from oomguard.report.document import print_json
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.policy import Rule
     from oomguard.core.process import Process
-    from oomguard.kernel.procfs import ProcessHandle
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 _SHOWN = 30
 """Rules shown that merely name another process; a policy may have thousands."""
@@ -50,7 +49,7 @@ class Explanation(NamedTuple):
 def run(options: "argparse.Namespace") -> int:
     """Explain each process of that pid or name."""
     policy = load_policy(options)
-    procfs = Procfs(options.proc)
+    procfs = open_procfs(options)
     planner = Planner(policy, Ledger(), procfs)
     explanations = []
     for handle in _found_processes(options.process, procfs):
@@ -89,15 +88,19 @@ def _alike(explanations: list[Explanation]) -> list[list[Explanation]]:
     return list(found.values())
 
 
-def _found_processes(wanted: str, procfs: Procfs) -> "Iterator[ProcessHandle]":
+def _found_processes(wanted: str, procfs: "Procfs") -> "Iterator[ProcessHandle]":
     if wanted.isdecimal():
         yield from procfs.processes([int(wanted)])
         return
     raw = wanted.encode("utf-8", "surrogateescape")
     for handle in procfs.processes():
         try:
-            is_wanted = raw in (handle.comm, full_name(handle.comm, handle.arguments))
-        except GONE:
+            is_wanted = raw == handle.comm or (
+                len(handle.comm) >= COMM_LENGTH
+                and raw.startswith(handle.comm)
+                and raw == full_name(handle.comm, handle.arguments)
+            )
+        except (*GONE, UnknownFactError):
             continue
         if is_wanted:
             yield handle
@@ -113,23 +116,37 @@ def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:
         return Explanation(process, [], "the init process: never killed, so never matched")
     tried = []
     for rule in planner.policy.rules:
-        unmet: str = first_unmet(rule, process) or ""
-        if not unmet and rule.terms.scope == "main" and not planner.is_topmost(rule, handle):
-            unmet = "scope"
-        tried.append(Tried(rule, unmet, _found(unmet, process)))
+        unmet, found = _try(rule, process, handle, planner)
+        tried.append(Tried(rule, unmet, found))
         if not unmet:
-            return Explanation(process, tried, _verdict(rule, process, planner.policy.first_person_uid))
+            return Explanation(process, tried, _verdict(rule, process))
+    refused = next((one for one in tried if one.unmet == "trust"), None)
+    if refused is not None:
+        wanted = refused.rule.terms.value.wanted(process.oom_score_adj)
+        asks = f"{refused.rule.label} ({refused.rule.source}) asks for {wanted}"
+        return Explanation(process, tried, f"{asks}, refused: {refused.found}")
     return Explanation(process, tried, "no rule holds it; its value is its own")
 
 
-def _verdict(rule: "Rule", process: "Process", first_person_uid: int) -> str:
+def _try(rule: "Rule", process: "Process", handle: "ProcessHandle", planner: Planner) -> tuple[str, str]:
+    """Return the first condition that keeps a rule from governing the process, and what was found instead."""
+    try:
+        unmet: str = first_unmet(rule, handle, planner.search_within(handle)) or ""
+        if not unmet and rule.terms.scope == "main" and not planner.is_topmost(rule, handle):
+            unmet = "scope"
+        if unmet:
+            return unmet, _found(unmet, process)
+        refusal = planner.refusal(rule, handle, own=process.oom_score_adj)
+    except UnknownFactError as error:
+        return "unknown", f"it cannot be read: {error}"
+    return ("trust", f"{refusal.reason}; {refusal.hint}") if refusal is not None else ("", "")
+
+
+def _verdict(rule: "Rule", process: "Process") -> str:
     value = process.oom_score_adj
     wanted = rule.terms.value.wanted(value)
     if wanted is None:
         return f"{rule.label} ({rule.source}) leaves it alone: {value} is its own"
-    refusal = trust_refusal(rule, process, own=value, wanted=wanted, first_person_uid=first_person_uid)
-    if refusal is not None:
-        return f"{rule.label} ({rule.source}) asks for {wanted}, refused: {refusal.reason}; {refusal.hint}"
     state = "as it is" if wanted == value else f"it has {value}"
     return f"{rule.label} ({rule.source}) gives {rule.terms.value}: {wanted}, {state}"
 

@@ -14,6 +14,7 @@ from oomguard.cli.config_files import (
 from oomguard.core.cgroup import system_unit
 from oomguard.core.commit import kib
 from oomguard.core.policy import Policy, counted
+from oomguard.core.process import UnknownFactError
 from oomguard.core.text import printable
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
@@ -103,7 +104,12 @@ def _rival(handle: "ProcessHandle", path: str) -> str:
     """Return what a process is if it writes the same values and is not the daemon of this policy."""
     if handle.comm in _ALSO_WRITE:
         return _ALSO_WRITE[handle.comm]
-    arguments = handle.arguments
+    if handle.uid != 0 or not handle.comm.startswith((b"python", b"oomguard")):
+        return ""
+    try:
+        arguments = handle.arguments
+    except UnknownFactError:
+        return ""
     if b"oomguard.daemon" in arguments and arguments.index(b"oomguard.daemon") + 1 < len(arguments):
         other = arguments[arguments.index(b"oomguard.daemon") + 1]
         if os.path.realpath(other) != os.fsencode(os.path.realpath(path)):

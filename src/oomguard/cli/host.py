@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.policy import Policy, counted
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.slow_reads import PATIENT_SECONDS, SlowReads
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from oomguard.core.plan import Cause, Outcome
 
 
+def open_procfs(options: "argparse.Namespace") -> Procfs:
+    """Open the /proc that the command line names."""
+    return Procfs(options.proc, SlowReads(deadline_seconds=PATIENT_SECONDS))
+
+
 def load_policy(options: "argparse.Namespace") -> Policy:
     """Read the policy that the command line names; raises PolicyError with every fault."""
     from oomguard.policy.load import load
@@ -27,7 +33,7 @@ def load_policy(options: "argparse.Namespace") -> Policy:
 
 def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
     """Hold a policy against this host, without the means to change anything."""
-    procfs = Procfs(options.proc)
+    procfs = open_procfs(options)
     return Planner(policy, _ledger_to_read(options.state_dir, procfs), procfs)
 
 
@@ -40,7 +46,7 @@ class Pass(NamedTuple):
 
 def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause") -> Pass:
     """Bring this host to a policy in one pass, as the only writer."""
-    procfs = Procfs(options.proc)
+    procfs = open_procfs(options)
     folder = open_state_folder(options.state_dir)
     folder.lock()
     ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)

@@ -137,15 +137,11 @@ class Backtester:
             verdict = Verdict(own if wanted is None else wanted, rule)
             trusted = _is_trusted(rule, facts, own, verdict.value, self._first_person_uid)
             if trusted is False:
-                verdict = Verdict(own, rule)
+                continue
             found.append(verdict)
-            if trusted is None:
-                found.append(Verdict(own, rule))
-            if is_certain and trusted is not None:
+            if is_certain and trusted:
                 return tuple(found)
             open_rules[rule.number] = rule
-            if is_certain:
-                return tuple(found)
         return (*found, Verdict(own))
 
     def _victims(self, replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replayed, ...]:

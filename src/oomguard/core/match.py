@@ -2,21 +2,23 @@
 
 A process name reaches its rules through a memo in front of an index, so the cost of a process that
 no rule names does not grow with the policy. Conditions are tried from cheap to dear: each may cost a
-system call, and none is asked before the ones in front of it hold.
+system call, and none is asked before the ones in front of it hold. The command line comes last of all,
+because its owner can keep a reader waiting.
 """
 
 import fnmatch
 import re
 from array import array
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
-from oomguard.core.process import COMM_LENGTH, DELETED, Facts, full_name
+from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError, full_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from oomguard.core.commit import Refusal
     from oomguard.core.policy import Rule
 
 Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup", "cmdline", "exe"]
@@ -28,6 +30,23 @@ _MEMO_LIMIT = 2048
 def is_glob(pattern: str | bytes) -> bool:
     """Tell whether a pattern has a wildcard; without one it is compared as it stands."""
     return any(wildcard in pattern for wildcard in ("*?[" if isinstance(pattern, str) else b"*?["))
+
+
+def search(pattern: re.Pattern[str], text: str) -> bool:
+    """Tell whether a pattern of a rule is found in a command line."""
+    return pattern.search(text) is not None
+
+
+class Governed(NamedTuple):
+    """The rule that governs a process, and what else was found on the way to it.
+
+    `refused` is the first rule that would have, but must not protect this process. `unknown` is why
+    a rule could not be judged; it counts as one that does not match.
+    """
+
+    rule: "Rule | None" = None
+    refused: "tuple[Rule, Refusal] | None" = None
+    unknown: UnknownFactError | None = None
 
 
 class Matcher:
@@ -108,22 +127,57 @@ class Matcher:
             for rule in self.candidates(comm)
         )
 
-    def decide(self, process: Facts, is_topmost: "Callable[[Rule], bool]") -> "Rule | None":
-        """Return the first rule all of whose conditions hold, or None.
+    def decide(
+        self,
+        process: Facts,
+        is_topmost: "Callable[[Rule], bool]",
+        refusal: "Callable[[Rule], Refusal | None]" = lambda _: None,
+        search: "Callable[[re.Pattern[str], str], bool]" = search,
+    ) -> Governed:
+        """Return the first rule all of whose conditions hold and that is not refused.
 
-        `is_topmost(rule)` tells whether no ancestor of the process meets the rule's conditions;
-        it is asked last, and only for `scope: main`.
+        `is_topmost(rule)` tells whether no ancestor of the process meets the rule's conditions; it is
+        asked last, and only for `scope: main`. `refusal(rule)` tells why a rule must not protect the
+        process: then the rules after it are tried, or any program could escape them under a protected
+        name. `search` may raise UnknownFactError, as the process's facts may.
         """
+        refused, unknown = None, None
         for rule in self.candidates(process.comm):
-            if first_unmet(rule, process) is None and (rule.terms.scope == "all" or is_topmost(rule)):
-                return rule
-        return None
+            if quick_unmet(rule, process) is not None:
+                continue
+            reason = None
+            try:
+                reason = refusal(rule)
+                if reason is not None and refused is not None:
+                    continue
+                if slow_unmet(rule, process, search) is not None:
+                    continue
+                if rule.terms.scope == "main" and not is_topmost(rule):
+                    continue
+            except UnknownFactError as error:
+                if reason is None and (unknown is None or error.is_transient):
+                    unknown = error
+                continue
+            if reason is None:
+                return Governed(rule, refused, unknown)
+            refused = rule, reason
+        return Governed(None, refused, unknown)
 
 
-def first_unmet(rule: "Rule", process: Facts) -> Condition | None:
-    """Return the first condition of `rule` that does not hold for `process`, or None."""
+def first_unmet(
+    rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
+) -> Condition | None:
+    """Return the first condition of `rule` that does not hold for `process`, or None.
+
+    Raises UnknownFactError if one that no other decides cannot be judged.
+    """
+    return quick_unmet(rule, process) or slow_unmet(rule, process, search)
+
+
+def quick_unmet(rule: "Rule", process: Facts) -> Condition | None:
+    """Return the first condition that fails on what the kernel tells at once, or None."""
     terms = rule.terms
-    if rule.names and not name_holds(rule.names, process):
+    if rule.names and not _name_may_hold(rule.names, process.comm):
         return "name"
     if not terms.containers and process.in_container:
         return "containers"
@@ -135,11 +189,32 @@ def first_unmet(rule: "Rule", process: Facts) -> Condition | None:
         return "user_unit"
     if terms.cgroups and not glob_holds(terms.cgroups, process.cgroup):
         return "cgroup"
-    if terms.cmdlines and not _regex(terms.cmdlines).search(_text(b" ".join(process.arguments))):
-        return "cmdline"
     if terms.exes and not _exe_holds(terms.exes, process.exe):
         return "exe"
     return None
+
+
+def slow_unmet(
+    rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
+) -> Condition | None:
+    """Return the first condition that fails on the command line, or None."""
+    if rule.names and not name_holds(rule.names, process):
+        return "name"
+    cmdlines = rule.terms.cmdlines
+    if cmdlines and not search(_regex(cmdlines), _text(b" ".join(process.arguments))):
+        return "cmdline"
+    return None
+
+
+def _name_may_hold(patterns: tuple[bytes, ...], comm: bytes) -> bool:
+    """Tell whether any pattern names a process called `comm`, or may once its full name is known."""
+    for pattern in patterns:
+        if is_glob(pattern):
+            if len(comm) >= COMM_LENGTH or _glob((_text(pattern),)).match(_text(comm)):
+                return True
+        elif pattern == comm or (len(comm) >= COMM_LENGTH and pattern.startswith(comm)):
+            return True
+    return False
 
 
 def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:

@@ -84,14 +84,9 @@ class Entry(NamedTuple):
         return value in (self.given, self.given_before)
 
 
-def wanted_oom_score_adj(rule: "Rule | None", entry: Entry | None, value: int) -> tuple[int, int]:
-    """Return the process's own value and the one it shall have, given that it has `value` now.
-
-    A process that no rule values gets its own value back, if it still has the one it was given.
-    """
-    own = entry.original if entry is not None and entry.is_ours(value) else value
-    wanted = None if rule is None else rule.terms.value.wanted(own)
-    return own, own if wanted is None else wanted
+def own_oom_score_adj(entry: Entry | None, value: int) -> int:
+    """Return the value that a process would have without oomguard, given that it has `value` now."""
+    return entry.original if entry is not None and entry.is_ours(value) else value
 
 
 def diff_sysctls(

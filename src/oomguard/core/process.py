@@ -16,6 +16,17 @@ class Identity(NamedTuple):
     start_time_ticks: int
 
 
+class UnknownFactError(Exception):
+    """A fact of a process that could not be had in time; the message is why, for a person.
+
+    `is_transient` tells that it is worth asking again at once: not the process is slow, but this host.
+    """
+
+    def __init__(self, reason: str, *, is_transient: bool = False) -> None:
+        super().__init__(reason)
+        self.is_transient = is_transient
+
+
 class Program(NamedTuple):
     """The file that a process runs, compared with what the host has there."""
 
@@ -28,7 +39,10 @@ class Program(NamedTuple):
 
 
 class Facts(Protocol):
-    """What rules may ask about a process. Reading each may cost a system call, so ask late."""
+    """What rules may ask about a process. Reading each may cost a system call, so ask late.
+
+    What the process itself can delay (`arguments`, `program`) may raise UnknownFactError.
+    """
 
     @property
     def comm(self) -> bytes:

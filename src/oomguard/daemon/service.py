@@ -354,10 +354,13 @@ class Service:
         if outcomes:
             self._attend()
         self._rest()
-        if self.reconciler.planner.gave_up:
-            self._limit("a `cmdline` pattern takes too long on some command lines: these match no rule")
-        for reason in self.reconciler.planner.unreadable:
-            self._limit(f"processes that cannot be read are passed over: {reason}")
+        planner = self.reconciler.planner
+        for reason in planner.unreadable:
+            self._limit(f"some processes cannot be read: {reason}")
+        if planner.postponed:
+            self._newborn |= planner.postponed
+            planner.postponed.clear()
+            self.loop.set_earlier("newborn", now + NEWBORN_SECONDS)
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1

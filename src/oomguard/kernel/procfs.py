@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import budget_key, is_container, parse_cgroup
 from oomguard.core.errors import OomguardError
-from oomguard.core.process import DELETED, Identity, Process, Program
+from oomguard.core.process import DELETED, Identity, Process, Program, UnknownFactError
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
+from oomguard.kernel.slow_reads import SlowReads, Spender
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -115,10 +116,14 @@ def parse_arguments(raw: bytes) -> tuple[bytes, ...]:
 
 
 class Procfs:
-    """A mounted proc file system, or a tree that looks like one."""
+    """A mounted proc file system, or a tree that looks like one.
 
-    def __init__(self, root: str = "/proc") -> None:
+    `slow_reads` does what a process can delay.
+    """
+
+    def __init__(self, root: str = "/proc", slow_reads: SlowReads | None = None) -> None:
         self.root = root
+        self.slow_reads = slow_reads or SlowReads()
         try:
             self.fd = os.open(root, _DIRECTORY)
         except OSError as error:
@@ -142,9 +147,10 @@ class Procfs:
     def open(self, pid: int) -> "ProcessHandle | None":
         """Open a process, or return None if there is none of that pid, or none to be seen."""
         try:
-            return ProcessHandle(pid, os.open(str(pid), _DIRECTORY, dir_fd=self.fd), self)
+            fd = os.open(str(pid), _DIRECTORY, dir_fd=self.fd)
         except (*GONE, HIDDEN):
             return None
+        return ProcessHandle(pid, fd, self)
 
     def processes(self, pids: "Iterable[int] | None" = None) -> "Iterator[ProcessHandle]":
         """Yield each process there is, or each of `pids`, held open; it closes on the next step."""
@@ -233,7 +239,8 @@ class Procfs:
 class ProcessHandle:
     """One process, held open. Facts are read when first asked for, and kept.
 
-    Close it, or use it in a `with` block. Every property may raise one of `GONE`.
+    Close it, or use it in a `with` block. Every property may raise one of `GONE`; `arguments` and `program`,
+    which the process can delay, UnknownFactError as well.
     """
 
     __slots__ = ("_arguments", "_cgroup", "_comm", "_procfs", "_stat", "_status", "fd", "pid")
@@ -290,8 +297,20 @@ class ProcessHandle:
     def arguments(self) -> tuple[bytes, ...]:
         """The command line, its first 4,096 bytes."""
         if self._arguments is None:
-            self._arguments = parse_arguments(_read(self.fd, f"{self._living}cmdline", CMDLINE_LIMIT))
+            file = f"{self._living}cmdline"
+            raw = self._procfs.slow_reads.call(
+                self.fd, lambda process: _read(process, file, CMDLINE_LIMIT), self.spender
+            )
+            self._arguments = parse_arguments(raw)
         return self._arguments
+
+    def spender(self) -> Spender:
+        """Return who pays for the time that this process can make others wait."""
+        real_uid = self.status.real_uid
+        if real_uid == 0 and not self.in_user_namespace:
+            # Root does not attack itself: where one of its processes hangs, the others are still read.
+            return Spender(f"pid {self.pid}", is_root=True)
+        return Spender(budget_key(self.cgroup, real_uid), is_root=False)
 
     @property
     def status(self) -> Status:
@@ -380,30 +399,17 @@ class ProcessHandle:
     @property
     def exe(self) -> str | None:
         """The executable's path; None for others' processes without CAP_SYS_PTRACE."""
-        try:
-            return os.readlink(f"{self._living}exe", dir_fd=self.fd)
-        except ProcessLookupError:
-            raise
-        except OSError:
-            # No right, none at all, longer than a path can be, or on a file system that does not answer:
-            # its user may choose which.
-            return None
+        return _read_exe(self.fd, f"{self._living}exe")
 
     @property
     def program(self) -> Program | None:
         """The executable itself, followed by the kernel and not by its path; None as `exe`."""
-        path = self.exe
-        if path is None:
+        if self.exe is None:
             return None
-        try:
-            running = os.stat(f"{self._living}exe", dir_fd=self.fd)
-        except ProcessLookupError:
-            raise
-        except OSError:
-            return None
-        path = path.removesuffix(DELETED)
-        is_hosts = _is_same_file(path, running)
-        return Program(path, is_hosts, is_hosts and only_root_changes(path))
+        file = f"{self._living}exe"
+        return self._procfs.slow_reads.call(
+            self.fd, lambda process: _find_program(process, file), self.spender
+        )
 
     def read(self, path: str) -> bytes:
         """Read one of its files, anew and whole, by its path below the process's folder."""
@@ -432,23 +438,55 @@ class ProcessHandle:
         _write(self.fd, "oom_score_adj", b"%d\n" % value)
 
     def snapshot(self) -> Process:
-        """Read everything, for showing and replaying."""
+        """Read everything, for showing and replaying. What cannot be had in time is left out."""
+        arguments: tuple[bytes, ...] = ()
+        program = None
+        with suppress(UnknownFactError):
+            arguments = self.arguments
+        with suppress(UnknownFactError):
+            program = self.program
         return Process(
             identity=self.identity,
             comm=self.comm,
             parent_pid=self.stat.parent_pid,
-            arguments=self.arguments,
+            arguments=arguments,
             uid=self.uid,
             has_dynamic_uid=self.has_dynamic_uid,
             cgroup=self.cgroup,
             cgroup_is_roots=self.cgroup_is_roots,
             exe=self.exe,
-            program=self.program,
+            program=program,
             saved=None if self.saved_uid == self.uid else self.saved_uid,
             in_container=self.in_container,
             in_user_namespace=self.in_user_namespace,
             oom_score_adj=self.read_oom_score_adj(),
         )
+
+
+def _read_exe(process: int, file: str) -> str | None:
+    try:
+        return os.readlink(file, dir_fd=process)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        # No right, none at all, longer than a path can be, or on a file system that does not answer:
+        # its user may choose which.
+        return None
+
+
+def _find_program(process: int, file: str) -> Program | None:
+    path = _read_exe(process, file)
+    if path is None:
+        return None
+    try:
+        running = os.stat(file, dir_fd=process)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
+    path = path.removesuffix(DELETED)
+    is_hosts = _is_same_file(path, running)
+    return Program(path, is_hosts, is_hosts and only_root_changes(path))
 
 
 def only_root_changes(path: str) -> bool:

@@ -2,24 +2,28 @@
 
 import errno
 import os
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.match import Matcher, first_unmet
+from oomguard.core.budget import Budget
+from oomguard.core.match import Governed, Matcher, first_unmet, search
 from oomguard.core.plan import (
     Entry,
     SetOomScoreAdj,
     SetSysctl,
     diff_sysctls,
-    wanted_oom_score_adj,
+    own_oom_score_adj,
 )
-from oomguard.core.trust import standing, trust_refusal
+from oomguard.core.process import UnknownFactError
+from oomguard.core.trust import is_trusted, standing, trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.lineage import Lineage
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Container, Iterator
 
     from oomguard.core.commit import Refusal
@@ -33,10 +37,29 @@ SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, e
 """What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
 
 MATCH_SECONDS = 0.02
-"""Longest that the `cmdline` patterns of a policy may take on one process."""
+"""Processor time that the `cmdline` patterns of one rule may take on one process."""
+
+_UNNOTICED_SECONDS = 0.001
+_REFILL = 0.01
+"""Share of the time that patterns may take on the processes of one user, once they took MATCH_SECONDS."""
+
+_REASONS = 64
+"""Reasons kept of what could not be read or judged."""
 
 _ANCESTORS = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
+
+
+class Situation(NamedTuple):
+    """The value a process has, and what it would have without oomguard.
+
+    `entry` is the ledger's, or, if `is_inherited`, that of the process it has its value from.
+    """
+
+    value: int
+    own: int
+    entry: Entry | None
+    is_inherited: bool
 
 
 class Planner:
@@ -52,15 +75,16 @@ class Planner:
         self.procfs = procfs
         self.matcher = Matcher(policy.rules)
         self.rule_of: dict[int, int] = {}
+        """By pid, the number of the rule that governs it, as last seen."""
         self.before_release: Callable[[], None] = lambda: None
-        """Called before a process is held no more: the last moment to ask which rule it was."""
-        """By pid, the number of the rule that holds it, as last seen."""
+        """Called before a process is managed no more: the last moment to ask which rule it was."""
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
-        self.gave_up = 0
-        """Processes whose command line a pattern took too long on; they are held by no rule."""
+        self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=_REFILL)
+        self.postponed: set[int] = set()
+        """Processes to look at again soon: this host was too busy to read them."""
         self.unreadable: set[str] = set()
-        """What kept processes from being read; these are passed over."""
+        """What kept processes from being read or judged, for a person."""
         self._own_pid = os.getpid()
 
     def sysctl_changes(self, cause: "Cause", *, leave: "Container[str]" = ()) -> list[SetSysctl]:
@@ -120,25 +144,38 @@ class Planner:
             self.forget(pid)
 
     def governing_rule(self, handle: "ProcessHandle") -> "Rule | None":
-        """Return the rule that holds the process. Raises one of GONE if it ended."""
-        if handle.pid in (INIT_PID, self._own_pid):
-            return None
-        rule = self._decide(handle)
-        if rule is None or handle.stat.is_kernel_thread or handle.stat.is_zombie:
-            return None
-        return rule
+        """Return the rule that governs the process. Raises one of GONE if it ended."""
+        return self._governed(handle).rule
 
-    def _decide(self, handle: "ProcessHandle") -> "Rule | None":
-        def decide() -> "Rule | None":
-            return self.matcher.decide(handle, lambda rule: self.is_topmost(rule, handle))
+    def _governed(
+        self, handle: "ProcessHandle", refusal: "Callable[[Rule], Refusal | None]" = lambda _: None
+    ) -> Governed:
+        if handle.pid in (INIT_PID, self._own_pid) or not self.matcher.candidates(handle.comm):
+            return Governed()
+        if handle.stat.is_kernel_thread or handle.stat.is_zombie:
+            return Governed()
+        return self.matcher.decide(
+            handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)
+        )
 
-        if not self.matcher.has_cmdlines:
-            return decide()
-        try:
-            return within(MATCH_SECONDS, decide)
-        except TooLongError:
-            self.gave_up += 1
-            return None
+    def search_within(self, handle: "ProcessHandle") -> "Callable[[re.Pattern[str], str], bool]":
+        """Return a search that raises UnknownFactError when it takes too long on this process's words."""
+
+        def bounded(pattern: "re.Pattern[str]", text: str) -> bool:
+            spent = self._pattern_time
+            if spent and spent.is_spent(handle.spender().key, time.monotonic()):
+                raise TooLongError(f"`cmdline` patterns took too long on others of {handle.spender().key}")
+            begun = time.thread_time()
+            try:
+                return within(MATCH_SECONDS, lambda: search(pattern, text))
+            finally:
+                took = time.thread_time() - begun
+                if took > _UNNOTICED_SECONDS:
+                    now = time.monotonic()
+                    spent.settle(now)
+                    spent.charge(handle.spender().key, took, now)
+
+        return bounded
 
     def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
         """Tell whether no ancestor of the process meets the rule's conditions."""
@@ -151,7 +188,7 @@ class Planner:
                 return True  # it ended meanwhile; its children are init's now
             with parent:
                 try:
-                    if first_unmet(rule, parent) is None:
+                    if first_unmet(rule, parent, self.search_within(parent)) is None:
                         return False
                     parent_pid = parent.stat.parent_pid
                 except GONE:
@@ -159,27 +196,40 @@ class Planner:
         return True
 
     def _process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
-        rule = self.governing_rule(handle)
+        situation: Situation | None = None
+
+        def refusal(rule: "Rule") -> "Refusal | None":
+            nonlocal situation
+            situation = situation or self._situation(handle, may_match=True)
+            return self.refusal(rule, handle, own=situation.own)
+
+        governed = self._governed(handle, refusal)
+        rule, is_sure = governed.rule, governed.unknown is None
+        if governed.unknown is not None:
+            self._note_unknown(handle, governed.unknown)
+            if governed.unknown.is_transient:
+                return None
+            rule = self._rule_meanwhile(handle, rule)
+            if rule is None and (
+                self._is_trusted(handle) or self.ledger.process(handle.identity) is not None
+            ):
+                return None
         self._settled.pop(handle.pid, None)
-        if rule is None:
+        if rule is not None:
+            self.rule_of[handle.pid] = rule.number
+        elif governed.refused is None:
             self._release(handle.pid)
             if not (handle.pid in self.ledger.processes or self._may_inherit(handle.pid)):
                 return None
-        else:
-            self.rule_of[handle.pid] = rule.number
-        value = handle.read_oom_score_adj()
-        entry = self.ledger.process(handle.identity)
-        if entry is not None:
-            entry = _reclaimed(entry, value, handle)
-        inherited = entry is None
-        if entry is None:
-            entry = self._inherited(handle, value, asks_parent=rule is not None)
-        own, wanted = wanted_oom_score_adj(rule, entry, value)
-        refusal = None if rule is None else self._refusal(rule, handle, own, wanted)
-        if refusal is not None and value != own:
-            # It has by inheritance, or had before it became somebody else's, what it would not be given.
-            rule, refusal, wanted = None, None, own
-        if rule is not None and refusal is None:
+        situation = situation or self._situation(handle, may_match=rule is not None)
+        value, own, entry, inherited = situation
+        wanted = rule.terms.value.wanted(own) if rule is not None else None
+        wanted = own if wanted is None else wanted
+        if not is_sure and wanted < value:
+            return None  # neither protected nor taken back on what is not known
+        if rule is None and governed.refused is not None and value == own:  # otherwise it is reset first
+            return self._refused(handle, situation, *governed.refused, cause)
+        if rule is not None:
             if inherited and entry is not None:
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
                     self.ledger.record_process(handle.identity, entry)
@@ -189,9 +239,11 @@ class Planner:
             if entry is not None and (rule is None or not entry.is_ours(value)):
                 self.lineage.chose(handle.pid, entry)
                 self.ledger.forget_process(handle.pid)  # the value it has is its own by now
-            # Whom a rule may protect is asked each time: a process can become another user.
-            is_free = rule is not None and (wanted >= own or rule.terms.trust == "name")
-            if is_free and self.matcher.is_decided_by_name(handle.comm):
+            # Trust is checked each time: a process can change its user.
+            is_free = (
+                rule is not None and (wanted >= own or rule.terms.trust == "name") and not governed.refused
+            )
+            if is_free and is_sure and self.matcher.is_decided_by_name(handle.comm):
                 self._settled[handle.pid] = (handle.inode, handle.comm, value)
             return None
         held = rule is not None and wanted != own
@@ -207,14 +259,64 @@ class Planner:
             own=own,
             cause=cause if held else "restore",
             rule=rule if held else None,
-            refusal=refusal,
             moved_floor=is_freed or (entry is not None and entry.moved_floor),
             inherited=inherited and not held,
         )
 
-    def _refusal(self, rule: "Rule", handle: "ProcessHandle", own: int, wanted: int) -> "Refusal | None":
+    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
+        """Return why a rule must not give a process, whose own value is `own`, what it asks for; or None."""
+        wanted = rule.terms.value.wanted(own)
+        if wanted is None:
+            return None
         first = self.policy.first_person_uid
         return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
+
+    def _is_trusted(self, handle: "ProcessHandle") -> bool:
+        return is_trusted(handle, self.policy.first_person_uid)
+
+    def _refused(
+        self, handle: "ProcessHandle", situation: Situation, rule: "Rule", refusal: "Refusal", cause: "Cause"
+    ) -> SetOomScoreAdj:
+        """Return the change that a rule asks for and that is not made."""
+        self.rule_of[handle.pid] = rule.number
+        wanted = rule.terms.value.wanted(situation.own)
+        assert wanted is not None
+        return SetOomScoreAdj(
+            identity=handle.identity,
+            comm=handle.comm,
+            before=situation.value,
+            after=wanted,
+            own=situation.own,
+            cause=cause,
+            rule=rule,
+            refusal=refusal,
+        )
+
+    def _rule_meanwhile(self, handle: "ProcessHandle", otherwise: "Rule | None") -> "Rule | None":
+        """Return the rule to go by while one cannot be judged: the one that governs the process so far."""
+        number = self.rule_of.get(handle.pid)
+        if number is not None and self.ledger.process(handle.identity) is not None:
+            return self.policy.rules[number]
+        return None if self._is_trusted(handle) else otherwise
+
+    def _note_unknown(self, handle: "ProcessHandle", reason: UnknownFactError) -> None:
+        if reason.is_transient:
+            self.postponed.add(handle.pid)
+            return
+        who = handle.spender().key
+        if len(self.unreadable) < _REASONS:
+            self.unreadable.add(f"{who}: {reason}; a rule that needs its command line is not applied")
+
+    def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> Situation:
+        """Return what the process has and would have; `may_match`: a rule may govern it."""
+        value = handle.read_oom_score_adj()
+        entry = self.ledger.process(handle.identity)
+        is_inherited = entry is None
+        if entry is None:
+            entry = self._inherited(handle, value, asks_parent=may_match)
+        else:
+            entry = _reclaimed(entry, value, handle)
+        return Situation(value, own_oom_score_adj(entry, value), entry, is_inherited)
 
     def _may_inherit(self, pid: int) -> bool:
         """Tell whether a process that no rule holds may have the value of one that a rule does."""

@@ -1,0 +1,179 @@
+"""Reads that the process being read can delay, done by threads that nobody has to wait for.
+
+Reading /proc/PID/cmdline takes that process's mmap_lock. Its owner can hold it over a page fault that never
+ends (a FUSE file in a user namespace of his own), and then the reader sleeps until the process ends; only
+SIGKILL interrupts it. A stat of its executable may ask a file system that he serves. So such reads have a
+deadline, each user has a budget, and what did not answer in time is an `UnknownFactError`.
+"""
+
+import _thread
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from oomguard.core.budget import Budget
+from oomguard.core.process import UnknownFactError
+from oomguard.kernel.libc import libc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+
+DEADLINE_SECONDS = 0.02
+"""The daemon waits this long for one read: answers take some 30 µs."""
+
+PATIENT_SECONDS = 0.25
+"""A verb waits longer: nothing else waits for it, and a person should see a whole answer on a busy host."""
+
+REFILL = 0.01
+"""Share of the time that any one user can make a caller wait, once his budget is spent."""
+
+_STUCK_LIMIT = 8
+_STUCK_OTHERS = 6
+"""Threads that may be stuck at once, in all and on processes that are not root's."""
+
+_UNNOTICED_SECONDS = 0.001
+"""Waits up to this are nobody's fault."""
+
+_STACK_BYTES = 256 * 1024
+_M_ARENA_MAX = -8  # malloc.h
+
+
+class Spender(NamedTuple):
+    """Who pays for the time a read takes. For root some threads are left when users have taken theirs."""
+
+    key: str
+    is_root: bool
+
+
+class SlowReads:
+    """Runs reads in threads: one when all is well, another for each that is stuck.
+
+    A thread that is stuck is used again once its read returns, and dies with this process.
+    """
+
+    def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        with suppress(AttributeError):  # another C library has none
+            libc.mallopt(_M_ARENA_MAX, 1)  # an arena a thread would be 64 MiB of locked address space
+        self._deadline = deadline_seconds
+        self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
+        self._idle: list[_Worker] = []
+        self._stuck: dict[_Worker, Spender] = {}
+
+    @property
+    def stuck(self) -> int:
+        """How many reads were given up on and have not returned, as far as is known."""
+        return len(self._stuck)
+
+    def call(self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]") -> _T:
+        """Return what `read` returns, called in a thread with a duplicate of `fd`.
+
+        `spender` is only asked if somebody was slow lately. Raises UnknownFactError if there was no
+        answer in time, or the spender has used up his time; otherwise what `read` raises.
+        """
+        if self._stuck or self._budget:
+            self._admit(spender())
+        worker = self._idle.pop() if self._idle else _Worker()
+        own = os.dup(fd)  # it may be closed, and its number used again, before the thread is done
+        answers: list[_T] = []
+        errors: list[BaseException] = []
+        took = 0.0
+
+        def job() -> None:
+            nonlocal took
+            begun = time.monotonic()
+            try:
+                answers.append(read(own))
+            except BaseException as error:  # noqa: BLE001  # raised again by who called
+                errors.append(error)
+            finally:
+                took = time.monotonic() - begun
+                os.close(own)
+
+        if worker.run(job, self._deadline):
+            self._idle.append(worker)
+            if took > _UNNOTICED_SECONDS:
+                waited = max(0.0, took - worker.lost_seconds())
+                self._budget.charge(spender().key, waited, time.monotonic())
+            if errors:
+                raise errors.pop()
+            return answers[0]
+        who = spender()
+        self._stuck[worker] = who
+        if worker.waits_for_a_processor():
+            raise UnknownFactError("this host is too busy to read it", is_transient=True)
+        self._budget.charge(who.key, self._deadline, time.monotonic())
+        raise UnknownFactError(f"no answer within {self._deadline * 1000:.0f} ms")
+
+    def _admit(self, who: Spender) -> None:
+        """Raise UnknownFactError unless another read may be tried for this spender."""
+        for worker in [worker for worker in self._stuck if worker.is_free()]:
+            del self._stuck[worker]
+            self._idle.append(worker)
+        now = time.monotonic()
+        self._budget.settle(now)
+        if (
+            len(self._stuck) >= (_STUCK_LIMIT if who.is_root else _STUCK_OTHERS)
+            or who in self._stuck.values()
+            or self._budget.is_spent(who.key, now)
+        ):
+            raise UnknownFactError(f"{who.key} did not answer in time before")
+
+
+class _Worker:
+    """A thread that does one read after the other."""
+
+    def __init__(self) -> None:
+        self._begin, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._begin.acquire()
+        self._done.acquire()
+        self._job: Callable[[], None] | None = None
+        self._tid = 0
+        self._lost_seconds = 0.0
+        before = _thread.stack_size(_STACK_BYTES)
+        try:
+            _thread.start_new_thread(self._work, ())
+        except RuntimeError as error:  # the limit on tasks (TasksMax=)
+            raise UnknownFactError("no thread could be started to read it") from error
+        finally:
+            _thread.stack_size(before)
+
+    def run(self, job: "Callable[[], None]", seconds: float) -> bool:
+        """Do a job, which raises nothing, and tell whether it was done in time."""
+        self._job = job
+        self._begin.release()
+        return self._done.acquire(timeout=seconds)
+
+    def is_free(self) -> bool:
+        """Tell whether a job that was not done in time is done by now."""
+        return self._done.acquire(blocking=False)
+
+    def waits_for_a_processor(self) -> bool:
+        """Tell whether the thread could go on, if only it got a processor."""
+        return self._own("stat").rpartition(b") ")[2][:1] in (b"R", b"")
+
+    def lost_seconds(self) -> float:
+        """Return how long it has waited for a processor since this was asked last."""
+        waited = self._own("schedstat").split()
+        before = self._lost_seconds
+        if len(waited) > 1:
+            self._lost_seconds = int(waited[1]) / 1e9
+        return self._lost_seconds - before
+
+    def _own(self, name: str) -> bytes:
+        if not self._tid:
+            return b""  # not even begun
+        with suppress(OSError), open(f"/proc/self/task/{self._tid}/{name}", "rb", buffering=0) as file:
+            return file.read(512)
+        return b""
+
+    def _work(self) -> None:
+        self._tid = _thread.get_native_id()
+        while True:
+            self._begin.acquire()
+            assert self._job is not None
+            self._job()
+            self._job = None  # what was read is not kept alive
+            self._done.release()

@@ -1,0 +1,133 @@
+"""Reads that somebody else can delay cost a bounded time, and bounded threads."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from oomguard.core.process import UnknownFactError
+from oomguard.kernel.slow_reads import SlowReads, Spender
+
+ROOT = Spender("pid 1", is_root=True)
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Make a descriptor that nothing can be read from until something is written to the other."""
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+def user(number: int) -> Callable[[], Spender]:
+    """Return one of many users who each have a slice of their own."""
+    return lambda: Spender(f"user-{number}.slice", is_root=False)
+
+
+def never(fd: int) -> bytes:
+    """Read what does not come."""
+    return os.read(fd, 1)
+
+
+def wait_until_free(reads: SlowReads, seconds: float = 10.0) -> None:
+    """Wait until the threads that were stuck are found to be free."""
+    end = time.monotonic() + seconds
+    while reads.stuck and time.monotonic() < end:
+        with suppress(UnknownFactError):
+            reads.call(0, lambda _: None, lambda: Spender("somebody", is_root=False))
+    assert not reads.stuck
+
+
+def test_what_answers_is_returned_and_what_fails_is_raised(pipe: tuple[int, int]) -> None:
+    """A thread makes no difference to who calls, and leaves no descriptor open."""
+    reads = SlowReads(deadline_seconds=5.0)
+    os.write(pipe[1], b"ab")
+    before = os.listdir("/proc/self/fd")
+    assert [reads.call(pipe[0], never, user(1)) for _ in range(2)] == [b"a", b"b"]
+    with pytest.raises(ProcessLookupError):
+        reads.call(pipe[0], lambda _: os.kill(2**22 + 1, 0), user(1))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_read_that_never_returns_is_given_up_on_and_its_thread_is_used_again(pipe: tuple[int, int]) -> None:
+    """What it returned in the end goes to nobody."""
+    reads = SlowReads(deadline_seconds=0.02)
+    begun = time.monotonic()
+    with pytest.raises(UnknownFactError, match="no answer within 20 ms") as given_up:
+        reads.call(pipe[0], never, user(1))
+    assert not given_up.value.is_transient
+    assert 0.02 <= time.monotonic() - begun < 2.0
+    assert reads.stuck == 1
+    os.write(pipe[1], b"x")
+    wait_until_free(reads)
+    threads = len(os.listdir("/proc/self/task"))
+    assert reads.call(pipe[0], lambda _: b"another", lambda: ROOT) == b"another"
+    assert len(os.listdir("/proc/self/task")) == threads
+
+
+def test_a_thousand_processes_of_one_user_cost_no_more_than_one(pipe: tuple[int, int]) -> None:
+    """Only the first is waited for, and the others take no thread."""
+    reads = SlowReads(deadline_seconds=0.1)
+    begun = time.monotonic()
+    for _ in range(1000):
+        with pytest.raises(UnknownFactError):
+            reads.call(pipe[0], never, user(1))
+    assert reads.stuck == 1
+    assert time.monotonic() - begun < 5.0
+    assert reads.call(pipe[0], lambda _: 7, user(2)) == 7
+    os.write(pipe[1], b"x")
+    wait_until_free(reads)
+
+
+def test_users_cannot_take_the_threads_that_are_left_to_root(pipe: tuple[int, int]) -> None:
+    """However many users work together, root's processes are read."""
+    reads = SlowReads(deadline_seconds=0.01)
+    for number in range(100):
+        with pytest.raises(UnknownFactError):
+            reads.call(pipe[0], never, user(number))
+    assert reads.stuck < 8
+    assert reads.call(pipe[0], lambda _: 7, lambda: ROOT) == 7
+    os.write(pipe[1], b"x" * 8)
+    wait_until_free(reads)
+
+
+def test_one_hung_process_of_root_hides_no_other(pipe: tuple[int, int]) -> None:
+    """And it takes one thread, however often it is asked."""
+    reads = SlowReads(deadline_seconds=0.01)
+    for _ in range(10):
+        with pytest.raises(UnknownFactError):
+            reads.call(pipe[0], never, lambda: ROOT)
+    assert reads.stuck == 1
+    assert reads.call(pipe[0], lambda _: 7, lambda: Spender("pid 2", is_root=True)) == 7
+    os.write(pipe[1], b"x")
+    wait_until_free(reads)
+
+
+def test_waits_below_the_deadline_add_up() -> None:
+    """Who always answers just in time is not asked for long."""
+    reads = SlowReads(deadline_seconds=0.05)
+    answered = 0
+    for _ in range(100):
+        with suppress(UnknownFactError):
+            reads.call(0, lambda _: time.sleep(0.02), user(1))
+            answered += 1
+    assert 1 <= answered < 10
+
+
+def test_a_host_without_a_free_processor_is_nobodys_fault() -> None:
+    """The thread could go on at any time: worth asking again, and no user pays for it."""
+    reads = SlowReads(deadline_seconds=0.02)
+    stop = time.monotonic() + 0.5
+
+    def busy(_: int) -> None:
+        while time.monotonic() < stop:
+            pass
+
+    with pytest.raises(UnknownFactError) as given_up:
+        reads.call(0, busy, user(1))
+    assert given_up.value.is_transient
+    wait_until_free(reads)
+    assert reads.call(0, lambda _: 7, user(1)) == 7

@@ -1,0 +1,146 @@
+"""What cannot be known of a process in time: nothing is taken back, and nobody escapes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from fakeproc import FakeKernel, FakeProc
+from oomguard.core.plan import Entry
+from oomguard.core.policy import Policy
+from oomguard.core.process import Identity, Process, UnknownFactError
+from oomguard.kernel.slow_reads import SlowReads, Spender
+from oomguard.policy.load import load
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.reconciler import Reconciler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONG = "systemd-networkd"
+COMM = LONG.encode()[:15]
+PERSON = 1000
+_T = TypeVar("_T")
+
+
+class Mute(SlowReads):
+    """A host on which no process lets itself be read, unless `answers` is set."""
+
+    def __init__(self, *, is_transient: bool = False) -> None:
+        super().__init__()
+        self.is_transient = is_transient
+        self.answers = False
+        self.asked = 0
+
+    def call(self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]") -> _T:
+        """Return the answer of the last process, and none of others'."""
+        self.asked += 1
+        if self.answers:
+            return read(fd)
+        raise UnknownFactError("no answer", is_transient=self.is_transient)
+
+
+def policy(tmp_path: Path, rules: str) -> Policy:
+    """Return a policy of these rules."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(f"rules:\n{rules}")
+    return load(str(file)).policy
+
+
+def value(proc: FakeProc, pid: int) -> int:
+    """Return the value that a process has."""
+    return int((proc.root / str(pid) / "oom_score_adj").read_text())
+
+
+def test_a_protective_rule_does_not_read_what_it_would_refuse_anyway(proc: FakeProc, tmp_path: Path) -> None:
+    """Any user may call a program like the shipped policy's services, and make its command line hang."""
+    proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
+    mute = Mute()
+    rules = f"- {{name: {LONG}, oom_score_adj: -500}}\n"
+    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), mute))
+    assert [change for change, _ in planner.process_changes("start")] == []
+    assert mute.asked <= 1, "only for the report of the refusal"
+
+
+def test_other_conditions_are_asked_before_the_command_line(proc: FakeProc, tmp_path: Path) -> None:
+    """What the kernel tells at once decides without it."""
+    proc.process(Process(Identity(20, 1), COMM, uid=PERSON, cgroup="/user.slice"))
+    mute = Mute()
+    rules = f"""\
+- {{name: {LONG}, unit: a.service, oom_score_adj: 100}}
+- {{name: {LONG}, user: root, oom_score_adj: 100}}
+- {{cmdline: x, cgroup: /system.slice/*, oom_score_adj: 100}}
+"""
+    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), mute))
+    assert [*planner.process_changes("start")] == []
+    assert mute.asked == 0
+
+
+@pytest.mark.parametrize("given", [-500, 300])
+def test_what_a_process_was_given_stays_while_it_cannot_be_read(
+    proc: FakeProc, tmp_path: Path, given: int
+) -> None:
+    """Not known is not unmatched: a host that thrashes would lose its protection just then."""
+    proc.process(Process(Identity(20, 1), COMM))
+    mute = Mute()
+    mute.answers = True
+    wanted = policy(tmp_path, f"- {{name: {LONG}, oom_score_adj: {given}}}\n")
+    (proc.root / "20/cmdline").write_bytes(b"/usr/lib/" + LONG.encode() + b"\0")
+    reconciler = Reconciler(wanted, Ledger(), FakeKernel(str(proc.root), mute))
+    assert [o.result for o in reconciler.everything("start", 0.0)] == ["applied"]
+    mute.answers = False
+    assert [*reconciler.everything("resync", 1.0)] == []
+    reconciler.adopt(wanted)  # a reload forgets which rule it was
+    assert [*reconciler.everything("policy", 2.0)] == []
+    assert value(proc, 20) == given
+    assert reconciler.planner.unreadable
+
+
+def test_nobody_escapes_a_later_rule_by_not_being_readable(proc: FakeProc, tmp_path: Path) -> None:
+    """A rule that cannot be judged does not match for those who could choose that it cannot."""
+    proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
+    proc.process(Process(Identity(21, 1), COMM, uid=0))
+    rules = f"- {{name: {LONG}, oom_score_adj: 100}}\n- {{user: [root, {PERSON}], oom_score_adj: 800}}\n"
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), Mute()))
+    assert [o.change.after for o in reconciler.everything("start", 0.0)] == [800]
+    assert (value(proc, 20), value(proc, 21)) == (800, 0)
+
+
+def test_what_cannot_be_read_and_lowers_itself_is_raised_again(proc: FakeProc, tmp_path: Path) -> None:
+    """It goes on being governed by the rule that raised it."""
+    proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
+    mute = Mute()
+    mute.answers = True
+    (proc.root / "20/cmdline").write_bytes(LONG.encode() + b"\0")
+    wanted = policy(tmp_path, f"- {{name: {LONG}, oom_score_adj: 300}}\n")
+    reconciler = Reconciler(wanted, Ledger(), FakeKernel(str(proc.root), mute))
+    assert [o.result for o in reconciler.everything("start", 0.0)] == ["applied"]
+    mute.answers = False
+    (proc.root / "20/oom_score_adj").write_text("0\n")
+    assert [(o.change.cause, o.result) for o in reconciler.everything("resync", 1.0)] == [
+        ("drift", "applied")
+    ]
+    assert value(proc, 20) == 300
+
+
+def test_what_a_busy_host_could_not_read_is_asked_again_soon(proc: FakeProc, tmp_path: Path) -> None:
+    """It is neither reported nor decided."""
+    proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
+    rules = f"- {{name: {LONG}, oom_score_adj: 100}}\n- {{user: {PERSON}, oom_score_adj: 800}}\n"
+    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), Mute(is_transient=True)))
+    assert [*planner.process_changes("start")] == []
+    assert planner.postponed == {20}
+    assert not planner.unreadable
+
+
+def test_what_is_unknown_keeps_nothing_that_is_inherited(proc: FakeProc, tmp_path: Path) -> None:
+    """Whoever cannot be read and is not trusted is reset like everybody else."""
+    ledger = Ledger()
+    ledger.record_process(Identity(10, 1), Entry(0, -500))
+    proc.process(Process(Identity(10, 1), b"guard", oom_score_adj=-500))
+    proc.process(Process(Identity(20, 5), COMM, parent_pid=10, uid=PERSON, oom_score_adj=-500))
+    rules = f"- {{name: guard, oom_score_adj: -500}}\n- {{name: {LONG}, oom_score_adj: 100}}\n"
+    reconciler = Reconciler(policy(tmp_path, rules), ledger, FakeKernel(str(proc.root), Mute()))
+    assert [o.change.after for o in reconciler.everything("start", 0.0)] == [0]
+    assert value(proc, 20) == 0
