@@ -7,7 +7,7 @@
 #   --wheels DIR   install from the wheels in DIR, without a network
 #   --no-start     install only; neither enable nor start the service
 #   --uninstall    stop the service, put the host's values back, remove all but the policy
-#   --force        remove even if some values could not be put back
+#   --force        remove even if some values could not be restored; the ledger then stays in /run/oomguard
 #
 # Run as root from an unpacked release. Running it again repairs or upgrades: an edited /etc/oomguard.yaml is kept,
 # one that still is as shipped is replaced. /usr/share/oomguard/oomguard.yaml always is the one of this release.
@@ -215,13 +215,17 @@ uninstall() {
             systemctl --quiet disable --now "$name"
         fi
     done
-    if [ -x "$command" ] && ! "$command" restore && [ "$force" = no ]; then
-        die "some values could not be put back; nothing was removed (--force removes all the same)"
+    if [ ! -x "$command" ] || "$command" restore; then
+        rm -rf "$state"
+    elif [ "$force" = no ]; then
+        die "some values could not be restored; nothing was removed (--force removes all but their originals)"
+    else
+        warn "kept $state, which has the original values of what could not be restored"
     fi
     if [ -e "$manifest" ]; then
         remove_listed <"$manifest"
     fi
-    rm -rf "$home" "$share" "$state"
+    rm -rf "$home" "$share"
     rm -f "$command"
     if has_systemd; then
         systemctl daemon-reload

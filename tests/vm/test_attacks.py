@@ -30,9 +30,9 @@ def test_huge_pages_of_another_size_count_against_a_strict_limit(fresh_vm: Guest
     pool = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
     assert fresh_vm.get(pool) == b"1\n", "the guest has no page of 1 GiB"
 
-    ratio = 30
     figures = dict(line.split(":") for line in fresh_vm.get("/proc/meminfo").decode().splitlines())
     total, committed = (int(figures[key].split()[0]) for key in ("MemTotal", "Committed_AS"))
+    ratio = 500 * committed // (total - 2**20) + 1
     limit = (total - 2**20) * ratio // 100
 
     def policy(needed_kib: int) -> str:

@@ -11,6 +11,7 @@ from oomguard.kernel.slow_reads import PATIENT_SECONDS, SlowReads
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.settle import settle
 from oomguard.reconcile.state import find_state_folder, open_state_folder
 
 if TYPE_CHECKING:
@@ -38,14 +39,18 @@ def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
 
 
 class Pass(NamedTuple):
-    """One pass over this host; `is_damaged` tells that some of what was before is not known."""
+    """One pass over this host, or as many as it took.
+
+    `is_damaged` tells that some original values are not known, `is_settled` that every process was examined.
+    """
 
     outcomes: "list[Outcome]"
     is_damaged: bool
+    is_settled: bool = True
 
 
 def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause") -> Pass:
-    """Bring this host to a policy in one pass, as the only writer."""
+    """Bring this host to a policy, as the only writer: in one pass, or to restore in as many as it takes."""
     procfs = open_procfs(options)
     folder = open_state_folder(options.state_dir)
     folder.lock()
@@ -58,7 +63,11 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
         )
     try:
         reconciler = Reconciler(policy, ledger, procfs, SysResource())
-        return Pass([*reconciler.everything(cause, time.monotonic())], ledger.ignored_lines > 0)
+        if cause == "restore":
+            outcomes, is_settled = settle(reconciler, cause)
+        else:
+            outcomes, is_settled = [*reconciler.everything(cause, time.monotonic())], True
+        return Pass(outcomes, ledger.ignored_lines > 0, is_settled)
     finally:
         ledger.close()
         folder.close()

@@ -89,7 +89,8 @@ exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
 
 _RESTORE = """\
 A value that something else has changed since is left alone. Stop the daemon first:
-beside a running one it is refused.
+beside a running one it is refused. Processes that start meanwhile are restored as well;
+after 10 s of ever new ones it gives up, with 1.
 
 examples:
   systemctl stop oomguard && oomguard restore

@@ -1,10 +1,13 @@
 """`oomguard restore`: everything as it was."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.apply import report
 from oomguard.cli.host import reconcile_once
+from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import Policy
+from oomguard.core.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -14,4 +17,13 @@ def run(options: "argparse.Namespace") -> int:
     """Reconcile with a policy that asks for nothing: what the ledger knows goes back."""
     done = reconcile_once(options, Policy(), "restore")
     code = report(done.outcomes, as_json=options.json, nothing="nothing to restore")
-    return 1 if done.is_damaged else code
+    if not done.is_settled:
+        last = done.outcomes[-1].change if done.outcomes else None
+        example = f", such as {printable(last.comm)}" if isinstance(last, SetOomScoreAdj) else ""
+        print(
+            f"oomguard: processes{example} start faster than they can be examined: "
+            "some may still have an inherited value\n"
+            "  stop what starts them, and run oomguard restore again",
+            file=sys.stderr,
+        )
+    return 1 if done.is_damaged or not done.is_settled else code

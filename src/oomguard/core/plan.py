@@ -30,6 +30,11 @@ class SetSysctl(NamedTuple):
     source: str = ""
     refusal: Refusal | None = None
 
+    @property
+    def target(self) -> str:
+        """What it changes, as a key."""
+        return self.name
+
 
 class SetOomScoreAdj(NamedTuple):
     """Write one process's `oom_score_adj`. `rule` is None for a restore.
@@ -49,6 +54,11 @@ class SetOomScoreAdj(NamedTuple):
     refusal: Refusal | None = None
     moved_floor: bool = False
     inherited: bool = False
+
+    @property
+    def target(self) -> "Identity":
+        """What it changes, as a key."""
+        return self.identity
 
 
 Change = SetSysctl | SetOomScoreAdj

@@ -13,9 +13,9 @@ from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Iterator
 
-    from oomguard.core.plan import Cause, Change, SetOomScoreAdj
+    from oomguard.core.plan import Cause, Change
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
@@ -99,7 +99,7 @@ class Reconciler:
     def _apply(
         self, change: "Change", handle: "ProcessHandle | None", now: float, *, in_pass: bool = False
     ) -> Outcome:
-        target = _target(change)
+        target = change.target
         user = None if in_pass else _user(change, handle)
         if self._must_wait(change, now, user, in_pass=in_pass):
             return Outcome(
@@ -154,7 +154,3 @@ def _user(change: "Change", handle: "ProcessHandle | None") -> str | None:
         return handle.budget_key
     except (*GONE, HIDDEN):
         return None
-
-
-def _target(change: "SetSysctl | SetOomScoreAdj") -> "Hashable":
-    return change.name if isinstance(change, SetSysctl) else change.identity
