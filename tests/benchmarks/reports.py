@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, Target, middle
 from benchmarks.host import REPOSITORY
+from hostile_logs import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +19,11 @@ MEGABYTES = 100
 REPORTS = 200
 TABLE_ROWS = 160
 ROUNDS = 3
+HOSTILE = (
+    *("hosts", "askers", "headings", "victims", "short victims", "victims of a group", "counters"),
+    *("rows between other lines", "tables of many hosts", "a table without an end"),
+)
+"""The dearest of what tests/core/test_hostile_log.py tries."""
 _NOISE = '[{:12.6f}] audit: type=1400 audit(1.2:{}): apparmor="ALLOWED" operation="open" profile="x" pid={}\n'
 
 
@@ -36,6 +42,31 @@ def figures(host: "Host") -> "Iterator[Figure]":
         yield Figure(name, seconds, "s", middle(floor), Target(5, 10), "grep")
         yield Figure(f"{name}: RSS at most", max(one[1] for one in found), "MiB", None, Target(64, 128))
         path.unlink()
+    yield from _of_hostile_logs(host)
+
+
+def _of_hostile_logs(host: "Host") -> "Iterator[Figure]":
+    """Read logs that were written to be dear: the dearest in time, and the one of which most is kept."""
+    path = host.folder / "hostile.log"
+    found: dict[str, tuple[float, float]] = {}
+    for kind in HOSTILE:
+        _write_hostile(path, kind)
+        found[kind] = _run(host, host.oomguard("postmortem", str(path)))
+    path.unlink()
+    for at, unit, target in ((0, "s", Target(15, 30)), (1, "MiB", Target(64, 128))):
+        worst = max(found, key=lambda kind: found[kind][at])
+        name = f"postmortem of {MEGABYTES} MB that were made to be dear ({worst})"
+        yield Figure(f"{name}: RSS at most" if at else name, found[worst][at], unit, None, target)
+
+
+def _write_hostile(path: "Path", kind: str) -> None:
+    left = MEGABYTES * 1_000_000
+    with path.open("w") as log:
+        for part in KINDS[kind]():
+            log.write(part[:left])
+            left -= len(part)
+            if left <= 0:
+                return
 
 
 def _run(host: "Host", command: "Sequence[str]") -> tuple[float, float]:

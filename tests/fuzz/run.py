@@ -18,7 +18,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
 _DONE = re.compile(r"Done (\d+) (?:runs|in)")
-_LENGTHS = {"policy": 2048, "wire": 2048, "stat": 256, "text": 256}
+_INPUT_SECONDS = 20
+"""One input may take so long under instrumentation; a search that never ends does not go on for ever."""
+_LENGTHS = {"policy": 2048, "cost": 2048, "wire": 2048, "stat": 256, "text": 256}
 _MEMORY_MIB = 1024
 
 
@@ -68,6 +70,7 @@ def fuzz(name: str, seconds: int) -> int:
             f"-max_total_time={seconds}",
             f"-max_len={_LENGTHS.get(name, 512)}",
             f"-rss_limit_mb={_MEMORY_MIB}",
+            f"-timeout={_INPUT_SECONDS}",
             f"-artifact_prefix=fuzz-{name}-",
             corpus,
         ]

@@ -5,12 +5,14 @@ is broken. `test_targets.py` feeds them a few hundred inputs in the suite, `run.
 """
 
 import json
+import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import hostile_logs
 import oom_formats
 from datagram import parse_datagram
 from oomguard.core.backtest import Backtester
@@ -243,11 +245,24 @@ _BACKTESTER = Backtester(
 )
 
 
+def cost(data: bytes) -> None:
+    """Nothing costs more than its length, however often it is repeated: 15 µs a byte, where 0.2 are usual."""
+    for text in (data, data + b"\n"):
+        log = (text * (_COST_BYTES // max(len(text), 1)))[:_COST_BYTES].decode("utf-8", "surrogateescape")
+        before = time.process_time()
+        for _ in OomLog().read([log]):
+            pass
+        assert time.process_time() - before < _COST_BYTES * 15e-6
+
+
+_COST_BYTES = 1 << 15
+
+
 TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (
         *(policy, stat, status, cgroup, cmdline, meminfo, connector, wire, ledger, status_file),
-        *(journal, text, kernel_log),
+        *(journal, text, kernel_log, cost),
     )
 }
 
@@ -273,6 +288,7 @@ SEEDS: dict[str, list[bytes]] = {
     "kernel_log": [path.read_bytes()[:4000] for path in sorted(_REPORTS.glob("*.txt"))]
     + [path.read_bytes()[-1500:] for path in sorted(_REPORTS.glob("*.txt"))]
     + [getattr(oom_formats, name).encode() for name in dir(oom_formats) if name[-1].isdigit()],
+    "cost": [hostile_logs.log(kind, 2000).encode() for kind in hostile_logs.KINDS],
     "text": [b"\x1b[31m\xe2\x80\xae\xff\n"],
 }
 """What a fuzzer starts from."""

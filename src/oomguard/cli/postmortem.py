@@ -8,7 +8,7 @@ import lzma
 import os
 import sys
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from contextlib import contextmanager
 from itertools import chain
 from typing import IO, TYPE_CHECKING, cast
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from oomguard.core.oom_report import Report
 
 _BLOCK_BYTES = 1 << 20
+_REMEMBERED = 1 << 14
 _TASKS = 10
 _LISTED = 50
 _REPORT_SECONDS = 10
@@ -49,30 +50,36 @@ _WITHOUT = "name a file, - for standard input, or --kmsg for the kernel's log si
 def run(options: "argparse.Namespace") -> int:
     """Tell of every report there is, of one, or of the last and the rest in a list."""
     log = OomLog()
-    told = _tell(options, log)
+    examiner = _Examiner(options)
     if options.json:
-        _print_json(told, log, options)
+        _print_json(examiner, log, options)
     else:
-        _print(told, log, options)
+        _print(examiner, log, options)
     return 0
 
 
 # Where reports come from
 
 
-def _tell(options: "argparse.Namespace", log: OomLog) -> "Iterator[Told]":
-    backtester = None if options.policy is None else Backtester(load_policy(options))
+class _Examiner:
+    """Tells what follows from a report, and with a policy what would have."""
+
+    def __init__(self, options: "argparse.Namespace") -> None:
+        self._backtester = None if options.policy is None else Backtester(load_policy(options))
+        self._policy = options.policy or ""
+
+    def examine(self, number: int, report: "Report") -> Told:
+        finding = examine(report)
+        backtest = None if self._backtester is None else self._backtester.replay(finding)
+        return Told(number, finding, backtest=backtest, policy=self._policy)
+
+
+def _numbered(options: "argparse.Namespace", log: OomLog) -> "Iterator[tuple[int, Report]]":
+    """Yield each report that is asked for, with its number."""
     number = 0
     for number, report in enumerate(_once(_reports(options, log)), 1):
-        if options.report is not None and number != options.report:
-            continue
-        finding = examine(report)
-        yield Told(
-            number,
-            finding,
-            backtest=None if backtester is None else backtester.replay(finding),
-            policy=options.policy or "",
-        )
+        if options.report is None or number == options.report:
+            yield number, report
     if options.report is not None and not 1 <= options.report <= number:
         raise OomguardError(
             f"there is no report {options.report} here",
@@ -81,19 +88,22 @@ def _tell(options: "argparse.Namespace", log: OomLog) -> "Iterator[Told]":
 
 
 def _once(reports: "Iterator[Report]") -> "Iterator[Report]":
-    """Leave out what is told twice, as kern.log and syslog do."""
-    seen: dict[object, Report] = {}
+    """Leave out what is told twice, as kern.log and syslog do; of the last _REMEMBERED reports, that is."""
+    seen: OrderedDict[int, tuple[float | None, str]] = OrderedDict()
     for report in reports:
-        before = seen.get((report.host, report.kills))
-        if before is None or not report.kills or not _is_same_time(before, report):
-            seen[report.host, report.kills] = report
-            yield report
+        key, time = hash((report.host, report.kills)), (report.uptime_seconds, report.when)
+        if report.kills and key in seen and _is_same_time(seen[key], time):
+            continue
+        seen[key] = time
+        if len(seen) > _REMEMBERED:
+            seen.popitem(last=False)
+        yield report
 
 
-def _is_same_time(one: "Report", other: "Report") -> bool:
-    if one.uptime_seconds is not None and other.uptime_seconds is not None:
-        return abs(one.uptime_seconds - other.uptime_seconds) < _REPORT_SECONDS
-    return one.when == other.when != ""
+def _is_same_time(one: tuple[float | None, str], other: tuple[float | None, str]) -> bool:
+    if one[0] is not None and other[0] is not None:
+        return abs(one[0] - other[0]) < _REPORT_SECONDS
+    return one[1] == other[1] != ""
 
 
 def _reports(options: "argparse.Namespace", log: OomLog) -> "Iterator[Report]":
@@ -212,21 +222,22 @@ def _with_gift(told: Told, options: "argparse.Namespace") -> Told:
 # What is shown
 
 
-def _print(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -> None:
+def _print(examiner: _Examiner, log: OomLog, options: "argparse.Namespace") -> None:
     from oomguard.report.postmortem_table import Row, list_row, print_list, print_told
 
     limit = _TASKS if options.tasks is None else options.tasks
-    rows: deque[Row] = deque(maxlen=None if options.all else _LISTED)
-    last: Told | None = None
+    listed: deque[Row | tuple[int, Report]] = deque(maxlen=_LISTED)
+    last: tuple[int, Report] | None = None
     count = 0
-    for one in told:
+    for last in _numbered(options, log):
         if options.all:
             if count:
                 print()
-            print_told(_with_gift(one, options), limit=limit)
+            print_told(_with_gift(examiner.examine(*last), options), limit=limit)
         else:
-            rows.append(list_row(one))
-        last, count = one, count + 1
+            # One with a table is too large to keep fifty of. One without is too many to examine each.
+            listed.append(list_row(examiner.examine(*last)) if last[1].is_large else last)
+        count += 1
     if last is None:
         print(_nothing(options))
         if log.foreign:
@@ -236,15 +247,21 @@ def _print(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -
             )
     elif not options.all:
         if count > 1:
+            rows = [one if isinstance(one, Row) else list_row(examiner.examine(*one)) for one in listed]
             print_list(rows, has_policy=options.policy is not None)
             hidden = count - len(rows)
             more = f"and {hidden} before; " if hidden else ""
             print(f"\n{more}--report N tells of one, --all of each. The last:\n")
-        print_told(_with_gift(last, options), limit=limit)
+        print_told(_with_gift(examiner.examine(*last), options), limit=limit)
     if log.refusals:
         print(
             f"\n{counted(log.refusals, 'allocation')} refused for lack of CommitLimit or of any hope to fit:"
             " no kills (vm.overcommit_memory)"
+        )
+    if log.skipped:
+        print(
+            f"\n{counted(log.skipped, 'line')} skipped: longer than any line of the kernel's log, or too many"
+            " short ones in a row that mention memory."
         )
 
 
@@ -255,13 +272,14 @@ def _nothing(options: "argparse.Namespace") -> str:
     return f"No report of the OOM killer in {where}."
 
 
-def _print_json(told: "Iterator[Told]", log: OomLog, options: "argparse.Namespace") -> None:
+def _print_json(examiner: _Examiner, log: OomLog, options: "argparse.Namespace") -> None:
     """Print one document, a report at a time: there may be thousands."""
-    first = next(told, None)  # what is wrong is said before anything is printed
+    numbered = _numbered(options, log)
+    first = next(numbered, None)  # what is wrong is said before anything is printed
     print(f'{{\n  "format": {FORMAT},\n  "reports": [', end="")
     between = "\n"
-    for one in chain([] if first is None else [first], told):
-        document = told_document(_with_gift(one, options), limit=options.tasks or 0)
+    for one in chain([] if first is None else [first], numbered):
+        document = told_document(_with_gift(examiner.examine(*one), options), limit=options.tasks or 0)
         print(f"{between}{json.dumps(document, indent=2)}", end="")
         between = ",\n"
     print(f'\n  ],\n  "refused_allocations": {log.refusals}\n}}')

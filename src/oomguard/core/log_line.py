@@ -34,7 +34,8 @@ _ASCTIME = r"[A-Z][a-z]{2}[ ][A-Z][a-z]{2}[ ][ \d]\d[ ]\d\d:\d\d:\d\d[ ]\d{4}"
 _UNIX = r"\d{9,10}\.\d{1,9}"
 _WHEN = f"{_ISO}|{_BSD}|{_FULL}|{_ASCTIME}|{_UNIX}"
 
-_SAID = r"(?:[^\s:]+[ ])?[^\s:]+\[\d+\]:[ ]|[^\s:]+[ ][^\s:]+:[ ]"
+_WORD = r"[^\s:]{1,255}"
+_SAID = rf"(?:{_WORD}[ ])?{_WORD}\[\d{{1,10}}\]:[ ]|{_WORD}[ ]{_WORD}:[ ]"
 """A host and a program, or a program and its pid: who said it, in syslog."""
 
 _PREFIX = re.compile(
@@ -59,7 +60,7 @@ _PREFIX = re.compile(
     """,
     re.VERBOSE,
 )
-_SOMEBODYS = re.compile(rf"(?:{_WHEN})[ ]|[^\s:]+[ ][^\s:]+\[\d+\]:[ ]")
+_SOMEBODYS = re.compile(rf"(?:{_WHEN})[ ]|{_WORD}[ ]{_WORD}\[\d{{1,10}}\]:[ ]")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
 _MICRO = 1_000_000

@@ -5,9 +5,19 @@ beginning or the end may be lost. What is there is told.
 """
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from oomguard.core.oom_kill import Context, Kill, parse_context, parse_group, parse_kill
+from oomguard.core.oom_kill import (
+    COMM_CHARACTERS,
+    CONTEXT,
+    KILLED,
+    Context,
+    Kill,
+    parse_context,
+    parse_group,
+    parse_kill,
+)
 from oomguard.core.oom_report import Amount, Choice, Invoker, Memory, Report, Task
 
 if TYPE_CHECKING:
@@ -16,45 +26,47 @@ if TYPE_CHECKING:
     from oomguard.core.log_line import Line
 
 _VALUE_MOST = 1000
-_TASKS_LIMIT = 200_000
-"""More than any report has: a host of 4 million pids prints no more before its log is full."""
+TASKS_LIMIT = 25_000
+"""Rows of one table that are kept, of which each takes 350 bytes; further ones are counted."""
+_KILLS_LIMIT = 2_000
+_COLUMNS_LIMIT = 24
+_COUNTERS_LIMIT = 128
+_NODES_LIMIT = 1024  # MAX_NUMNODES of the largest configuration
 
+# Every quantifier is bounded, or is the only one that is not. Names and paths are found by the fixed words
+# around them.
+_INVOKED = " invoked oom-killer: gfp_mask="
 _HEADER = re.compile(
-    r"(?:(?P<comm>.*) invoked )?oom-killer: gfp_mask=(?P<gfp_mask>0x[0-9a-f]{1,16}(?:\([^)]{0,400}\))?)"
+    r"(?P<gfp_mask>0x[0-9a-f]{1,16}(?:\([^)]{0,400}\))?)"
     r"(?:, nodemask=(?P<nodemask>[^ ]{1,200}))?(?:, order=(?P<order>-?\d{1,4}))?"
     r"(?:, oom_adj=-?\d{1,5}(?=, oom_score_adj))?"  # 2.6.36 to 3.6 had both
-    r"(?:, (?:oom_score_adj|oom_adj|oomkilladj)=(?P<value>-?\d{1,5}))?\s*",
-    re.DOTALL,
+    r"(?:, (?:oom_score_adj|oom_adj|oomkilladj)=(?P<value>-?\d{1,5}))?"
 )
 _CPU = re.compile(
-    r"(?:CPU: \d{1,6} +)?(?:UID: \d{1,10} +)?P(?:ID|id): (?P<pid>\d{1,10}),? +[Cc]omm: .{0,80}?"
-    r"(?:Not tainted|Tainted: .{0,60}?) +(?:\(?(?P<release>\d+\.\d+\.\d+[^ )]{0,80})\)?)",
-    re.DOTALL,
+    r"(?:CPU: \d{1,6} {1,4})?(?:UID: \d{1,10} {1,4})?P(?:ID|id): (?P<pid>\d{1,10}),? {1,4}[Cc]omm: "
 )
-_CHOICE = re.compile(
-    r"(?:(?P<message>[\w ()]{1,80}): )?[Kk]ill process (?P<pid>\d{1,10}) \((?P<comm>.*)\)"
-    r" score (?P<score>\d{1,20}) or (?:sacrifice child|a child)\s*",
-    re.DOTALL,
-)
-_LIMIT = re.compile(r"Task in (?P<task>.*) killed as a result of limit of (?P<oom>.*)", re.DOTALL)
+_CPU_LENGTH = 400
+_RELEASE = re.compile(r"\(?(\d{1,3}\.\d{1,5}\.\d{1,5}[^ )]{0,80})")
+_CHOICE = re.compile(r"(?:(?P<message>[\w ()]{1,80}): )?[Kk]ill process (?P<pid>\d{1,10}) \(")
+_SCORE = re.compile(r"(\d{1,20}) or (?:sacrifice child|a child)\s*")
 _AMOUNT = re.compile(r"(memory|memory\+swap|swap|kmem): usage (\d{1,20})kB, limit (\d{1,20})kB")
-_ZONE = re.compile(r"Node (\d{1,5}) \w{1,20} free:.{0,900}? (?:managed|present):(\d{1,20})kB")
+_ZONE = re.compile(r"Node (\d{1,5}) \w{1,20} free:")
+_PRESENT = re.compile(r" present:(\d{1,20})kB")
 _MANAGED = re.compile(r" managed:(\d{1,20})kB")
 _BUDDIES = re.compile(r"Node \d{1,5} \w{1,20}: \d{1,20}\*(\d{1,5})kB")
 _COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
 _PAGES = re.compile(r"(\d{1,20}) pages (RAM|reserved)\b")
-_SWAP = re.compile(r"(Free|Total) swap *[=:] *(\d{1,20})kB")
+_SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
 _REAPED = re.compile(r"oom_reaper: reaped process (\d{1,10}) ")
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*(?:[Oo]ut of memory|deadlocked on memory).*)", re.DOTALL)
+_PANIC = "Kernel panic - not syncing: "
 _SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|out_of_memory): (\d{1,12}) callbacks suppressed")
-_NO_VICTIM = re.compile(
-    r"(?:Out of memory and no killable processes|OOM victim \d+ \(.*\) is already exiting)", re.DOTALL
-)
-_CPUSET = re.compile(r"(?:.*) cpuset=(?P<cpuset>.*) mems_allowed=(?P<mems>[\d,-]{1,200})\s*", re.DOTALL)
+_EXITING = re.compile(r"OOM victim \d{1,10} \(")
+_NODE_LIST = re.compile(r"[\d,-]{1,200}")
 
 _UNLIMITED_KIB = 1 << 52
 """Limits above are none: PAGE_COUNTER_MAX in KiB is 2^53 or so, whatever a page is."""
-_HAS_ROWS = ("total_vm", "rss", "name")
+_HAS_ROWS = ("uid", "tgid", "total_vm", "rss", "name")
+_UNKNOWN_MEMORY = Memory()
 
 
 class _Draft:
@@ -71,27 +83,31 @@ class _Draft:
         self.cgroup: dict[str, Amount] = {}
         self.nodes_kib: dict[int, int] = {}
         self.tasks: list[Task] = []
-        self.kills: list[Kill] = []
+        self.kills: dict[int, Kill] = {}
         self.context: Context | None = None
         self.choice: Choice | None = None
+        self.rows_left_out = 0
         self.has_tasks = False
         self.in_memory = False
         self.ended = False
 
     def finished(self) -> Report:
-        memory = Memory(
-            **self.memory,  # type: ignore[arg-type] # the keys below are the fields
-            pages=self.pages,
-            cgroup=self.cgroup,
-            nodes_kib=self.nodes_kib,
-        )
+        memory = _UNKNOWN_MEMORY
+        if self.memory or self.pages or self.cgroup or self.nodes_kib:
+            memory = Memory(
+                **self.memory,  # type: ignore[arg-type] # the keys below are the fields
+                pages=self.pages,
+                cgroup=self.cgroup,
+                nodes_kib=self.nodes_kib,
+            )
         return Report(
             **self.fields,  # type: ignore[arg-type]
             memory=memory,
             context=self.context,
             choice=self.choice,
             tasks=tuple(self.tasks),
-            kills=tuple(self.kills),
+            rows_left_out=self.rows_left_out,
+            kills=tuple(self.kills.values()),
         )
 
 
@@ -114,6 +130,12 @@ class Assembler:
     def is_reading(self) -> bool:
         """Whether a report has begun and nobody has died yet: every line may be part of it."""
         return self._draft is not None and not self._draft.ended
+
+    @property
+    def size(self) -> int:
+        """How many rows and victims the report in the making has."""
+        draft = self._draft
+        return 0 if draft is None else len(draft.tasks) + len(draft.kills)
 
     def feed(self, line: "Line") -> "Iterator[Report]":
         """Take a line, and yield the reports that are finished by it."""
@@ -140,34 +162,33 @@ class Assembler:
     def _feed_words(self, line: "Line") -> "Iterator[Report]":
         text = line.text
         draft = self._draft
-        if "oom-killer:" in text and (header := _HEADER.fullmatch(text)) is not None:
-            yield from self._begin_report(line, header)
-        elif "ill process " in text or "Killed process " in text:
+        if "oom-killer:" in text and (invoker := _parse_header(text)) is not None:
+            yield from self._begin(line)
+            assert self._draft is not None
+            self._draft.fields["invoker"] = invoker
+        elif "ill process " in text or KILLED in text:
             yield from self._take_victim(line)
-        elif text.startswith("oom-kill:"):
+        elif text.startswith(CONTEXT):
             context = parse_context(text)
             if context is not None:
                 if draft is None or draft.ended or draft.context is not None:
                     yield from self._begin(line)
                 self._take_context(context)
-        elif (panic := _PANIC.match(text)) is not None or _NO_VICTIM.match(text) is not None:
+        elif (is_panic := _is_panic(text)) or _is_without_victim(text):
             if draft is None or draft.ended:
                 yield from self._begin(line)
             assert self._draft is not None
             if not self._draft.fields.get("ending"):
                 self._draft.fields["ending"] = text.strip()
-            self._draft.ended = panic is not None
+            self._draft.ended = is_panic
         elif (suppressed := _SUPPRESSED.match(text)) is not None:
             self._suppressed += int(suppressed[1])
-        elif text.startswith("Task in ") and (limit := _LIMIT.fullmatch(text)) is not None:
+        elif text.startswith("Task in ") and " killed as a result of limit of " in text:
             if draft is None or draft.ended:
                 yield from self._begin(line)
             assert self._draft is not None
-            self._draft.fields |= {
-                "constraint": "memcg",
-                "oom_memcg": limit["oom"],
-                "task_memcg": limit["task"],
-            }
+            task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
+            self._draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
         elif draft is not None:
             self._take_detail(draft, text)
 
@@ -181,21 +202,9 @@ class Assembler:
             self._draft.fields["suppressed"] = self._suppressed
             self._suppressed = 0
 
-    def _begin_report(self, line: "Line", header: re.Match[str]) -> "Iterator[Report]":
-        yield from self._begin(line)
-        assert self._draft is not None
-        order, value = header["order"], header["value"]
-        self._draft.fields["invoker"] = Invoker(
-            header["comm"] or "",
-            None,
-            header["gfp_mask"],
-            int(order or 0),
-            None if value is None else int(value),
-        )
-
     def _begin_table(self, line: "Line") -> "Iterator[Report]":
         columns = tuple(line.text.replace("[", " ").replace("]", " ").split())
-        if not all(name in columns for name in _HAS_ROWS) or columns[-1] != "name":
+        if len(columns) > _COLUMNS_LIMIT or not set(_HAS_ROWS).issubset(columns) or columns[-1] != "name":
             return
         if self._draft is None or self._draft.ended or self._draft.has_tasks:
             yield from self._begin(line)
@@ -219,11 +228,15 @@ class Assembler:
     def add_task(self, fields: tuple[str, ...]) -> None:
         """Take the fields of a row that `row` has matched."""
         draft, make = self._draft, self._make
-        if draft is not None and make is not None and len(draft.tasks) < _TASKS_LIMIT:
-            task = make(fields)
-            if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
-                draft.tasks.append(task)
-            self.quiet = 0
+        if draft is None or make is None:
+            return
+        self.quiet = 0
+        if len(draft.tasks) >= TASKS_LIMIT:
+            draft.rows_left_out += 1
+            return
+        task = make(fields)
+        if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
+            draft.tasks.append(task)
 
     def _take_context(self, context: Context) -> None:
         assert self._draft is not None
@@ -241,24 +254,25 @@ class Assembler:
         if kill is not None:
             draft = self._draft
             if draft is not None and draft.kills:
-                if any(one.pid == kill.pid for one in draft.kills):
+                if kill.pid in draft.kills:
                     return  # memory.oom.group prints the first one twice
                 if not draft.fields.get("group"):
                     yield from self._begin(line)
             elif draft is None:
                 yield from self._begin(line)
             assert self._draft is not None
-            self._draft.kills.append(kill)
+            if len(self._draft.kills) < _KILLS_LIMIT:
+                self._draft.kills[kill.pid] = kill
             self._draft.ended = True
             return
-        found = _CHOICE.fullmatch(line.text)
+        found = _parse_choice(line.text)
         if found is None:
             return
         if self._draft is None or self._draft.ended:
             yield from self._begin(line)
         assert self._draft is not None
-        self._draft.choice = Choice(int(found["pid"]), found["comm"], int(found["score"]))
-        if (found["message"] or "").startswith("Memory cgroup"):
+        message, self._draft.choice = found
+        if message.startswith("Memory cgroup"):
             self._draft.fields.setdefault("constraint", "memcg")
 
     def _take_detail(self, draft: _Draft, text: str) -> None:
@@ -267,7 +281,7 @@ class Assembler:
         if (group := parse_group(text)) is not None:
             fields["group"] = group
         elif (reaped := _REAPED.match(text)) is not None:
-            if any(kill.pid == int(reaped[1]) for kill in draft.kills):
+            if int(reaped[1]) in draft.kills:
                 fields["reaped"] = int(str(fields.get("reaped", 0))) + 1
         elif draft.ended:
             return
@@ -277,20 +291,70 @@ class Assembler:
             limit = int(amount[3])
             draft.cgroup[amount[1]] = Amount(int(amount[2]), None if limit >= _UNLIMITED_KIB else limit)
         elif text.startswith(("CPU: ", "Pid: ", "PID: ")):
-            self._take_cpu(fields, text)
+            _take_cpu(fields, text)
         elif draft.in_memory:
             _take_memory(draft, text)
-        elif "mems_allowed=" in text and (cpuset := _CPUSET.fullmatch(text)) is not None:
-            fields.setdefault("nodes", cpuset["mems"])
+        elif " mems_allowed=" in text:
+            before, _, nodes = text.rpartition(" mems_allowed=")
+            if " cpuset=" in before and _NODE_LIST.fullmatch(nodes.rstrip()):
+                fields.setdefault("nodes", nodes.rstrip())
 
-    def _take_cpu(self, fields: dict[str, object], text: str) -> None:
-        invoker = fields.get("invoker")
-        found = _CPU.match(text)
-        if found is None or "release" in fields:
+
+def _parse_header(text: str) -> Invoker | None:
+    """Parse `NAME invoked oom-killer: gfp_mask=…`, or without the name, of old kernels."""
+    at = text.find(_INVOKED, 0, COMM_CHARACTERS + len(_INVOKED))
+    start = len(_INVOKED) + at if at >= 0 else len("oom-killer: gfp_mask=")
+    if at < 0 and not text.startswith("oom-killer: gfp_mask="):
+        return None
+    found = _HEADER.fullmatch(text.rstrip(), start)
+    if found is None:
+        return None
+    order, value = found["order"], found["value"]
+    return Invoker(
+        text[: max(at, 0)], None, found["gfp_mask"], int(order or 0), None if value is None else int(value)
+    )
+
+
+def _parse_choice(text: str) -> tuple[str, Choice] | None:
+    """Parse `Out of memory: Kill process 7 (name) score 9 or sacrifice child`, and return how it begins."""
+    head = _CHOICE.match(text)
+    marker = ") score "
+    end = text.rfind(marker)
+    if head is None or not head.end() <= end <= head.end() + COMM_CHARACTERS:
+        return None
+    score = _SCORE.fullmatch(text, end + len(marker))
+    if score is None:
+        return None
+    return head["message"] or "", Choice(int(head["pid"]), text[head.end() : end], int(score[1]))
+
+
+def _is_panic(text: str) -> bool:
+    return text.startswith(_PANIC) and any(
+        words in text for words in ("out of memory", "Out of memory", "deadlocked on memory")
+    )
+
+
+def _is_without_victim(text: str) -> bool:
+    if text.startswith("Out of memory and no killable processes"):
+        return True
+    return _EXITING.match(text) is not None and ") is already exiting" in text
+
+
+def _take_cpu(fields: dict[str, object], text: str) -> None:
+    """Take the kernel's release, which stands behind the last word on its taint, and who asked for memory."""
+    text = text[:_CPU_LENGTH]
+    head = _CPU.match(text)
+    if head is None or "release" in fields:
+        return
+    taint = max(text.rfind("Not tainted"), text.rfind("Tainted: "), head.end())
+    for word in text[taint:].split():
+        release = _RELEASE.match(word)
+        if release is not None:
+            fields["release"] = release[1]
+            invoker = fields.get("invoker")
+            if isinstance(invoker, Invoker):
+                fields["invoker"] = invoker._replace(pid=int(head["pid"]))
             return
-        fields["release"] = found["release"]
-        if isinstance(invoker, Invoker):
-            fields["invoker"] = invoker._replace(pid=int(found["pid"]))
 
 
 def _is_worth_telling(draft: _Draft) -> bool:
@@ -305,15 +369,15 @@ def _take_memory(draft: _Draft, text: str) -> None:
         if (buddies := _BUDDIES.match(text)) is not None:
             draft.memory["page_kib"] = max(int(buddies[1]), 1)
         elif (zone := _ZONE.match(text)) is not None:
-            managed = _MANAGED.search(text)
-            kib = int(zone[2] if managed is None else managed[1])
-            draft.nodes_kib[int(zone[1])] = draft.nodes_kib.get(int(zone[1]), 0) + kib
+            node, size = int(zone[1]), _MANAGED.search(text) or _PRESENT.search(text)
+            if size is not None and (node in draft.nodes_kib or len(draft.nodes_kib) < _NODES_LIMIT):
+                draft.nodes_kib[node] = draft.nodes_kib.get(node, 0) + int(size[1])
     elif (pages := _PAGES.match(text)) is not None:
         draft.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])
     elif (swap := _SWAP.match(text)) is not None:
         draft.memory["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
-    elif not draft.nodes_kib:
-        for name, count in _COUNTER.findall(text):
+    elif not draft.nodes_kib and len(draft.pages) < _COUNTERS_LIMIT:
+        for name, count in islice(_COUNTER.findall(text), _COUNTERS_LIMIT):
             draft.pages.setdefault(name, int(count))
 
 

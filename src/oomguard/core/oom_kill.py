@@ -1,12 +1,15 @@
 """The kernel's lines about a kill: who died, and where memory had run out (mm/oom_kill.c).
 
-A name is raw in them, and its process chose it: what follows it is found from the end of the line.
+Names and paths are raw in them, and users choose both. So each line is parsed from the fixed words that no
+name is long enough to hold, or that stand behind the last name, and in time linear in its length.
 """
 
 import re
 from typing import Literal, NamedTuple
 
 _COMM_BYTES = 15
+COMM_CHARACTERS = 60
+"""Fifteen bytes, of which a log may write each as four characters, such as `#033` or `\\x1b`."""
 
 
 class Kill(NamedTuple):
@@ -62,14 +65,16 @@ class Context(NamedTuple):
     nodemask: str = ""
 
 
+KILLED = "Killed process "
+CONTEXT = "oom-kill:constraint="
+
+# Every quantifier is bounded: what one of them matches is no longer than the kernel prints it.
 _KILLED = re.compile(
     r"(?:(?P<message>(?:Out of [mM]emory|Memory cgroup out of memory)(?: \(\w{1,40}\))?): )?"
-    r"Killed process (?P<pid>\d{1,10})"
-    r"(?:, UID (?P<early_uid>\d{1,10}),)? \((?P<comm>.*)\)"
-    r"(?:, UID (?P<late_uid>\d{1,10}),)?(?P<figures>(?:[ ,]*(?:[a-zA-Z_-]{1,20}:-?\d{1,20}(?:kB)?))*)\.?\s*",
-    re.DOTALL,
+    rf"{KILLED}(?P<pid>\d{{1,10}})(?:, UID (?P<uid>\d{{1,10}}),)? \("
 )
-_FIGURE = re.compile(r"([a-zA-Z_-]+):(-?\d+)")
+_LATE_UID = re.compile(r", UID (\d{1,10}),")
+_FIGURE = re.compile(r"([a-zA-Z_-]{1,20}):(-?\d{1,20})(?:kB)?")
 _FIGURES = {
     "total-vm": "total_vm_kib",
     "vsz": "total_vm_kib",  # 2.6.34 and 2.6.35
@@ -80,69 +85,123 @@ _FIGURES = {
     "pgtables": "page_tables_kib",
     "oom_score_adj": "oom_score_adj",
 }
-
-_CONTEXT = re.compile(
-    r"oom-kill:constraint=(?P<constraint>\w+),nodemask=(?P<nodemask>\(null\)|[\d,-]*)"
-    r"(?:,cpuset=(?P<cpuset>.*?),mems_allowed=(?P<mems_allowed>[\d,-]*))?"
-    r"(?:,global_oom|,oom_memcg=(?P<oom_memcg>.*?))"
-    r",task_memcg=(?P<rest>.*),pid=(?P<pid>\d{1,10}),uid=(?P<uid>\d{1,10})\s*",
-    re.DOTALL,
-)
-
-
-_GROUP = re.compile(r"Tasks in (.*) are going to be killed due to memory\.oom\.group set\s*", re.DOTALL)
+_FIGURES_LENGTH = 512
+_RECORD_CHARACTERS = 4096
+"""A record of the kernel's has 1 KiB (PRINTKRB_RECORD_MAX), of which a log may write each byte as four."""
+_NODES = re.compile(r"[\d,-]*")
+_VICTIM = re.compile(r"(\d{1,10}),uid=(\d{1,10})")
+_GROUP_BEFORE, _GROUP_BEHIND = "Tasks in ", " are going to be killed due to memory.oom.group set"
 
 
 def parse_kill(line: str) -> Kill | None:
     """Parse a `Killed process` line of any kernel, without the log's prefix; None for any other line."""
-    if "Killed process " not in line:
+    head = _KILLED.match(line)
+    if head is None:
         return None
-    found = _KILLED.fullmatch(line)
-    if found is None:
+    # No figure holds a parenthesis, so the last one ends the name, whatever the name holds.
+    end = line.rfind(")")
+    if not head.end() <= end <= head.end() + COMM_CHARACTERS:
         return None
-    figures = {
-        _FIGURES[name]: int(number) for name, number in _FIGURE.findall(found["figures"]) if name in _FIGURES
-    }
-    uid = found["early_uid"] or found["late_uid"]
-    if uid is not None:
-        figures["uid"] = int(uid)
-    return Kill(int(found["pid"]), found["comm"], found["message"] or "", **figures)
+    figures = _parse_figures(line[end + 1 : end + 1 + _FIGURES_LENGTH])
+    if figures is None or len(line) - end > _FIGURES_LENGTH:
+        return None
+    if head["uid"] is not None:
+        figures["uid"] = int(head["uid"])
+    return Kill(int(head["pid"]), line[head.end() : end], head["message"] or "", **figures)
+
+
+def _parse_figures(text: str) -> dict[str, int] | None:
+    """Parse what stands behind the name; None if it is nothing that the kernel prints."""
+    figures = {}
+    late_uid = _LATE_UID.match(text)
+    if late_uid is not None:
+        figures["uid"] = int(late_uid[1])
+        text = text[late_uid.end() :]
+    for word in text.rstrip().removesuffix(".").replace(",", " ").split(" "):
+        if not word:
+            continue
+        figure = _FIGURE.fullmatch(word)
+        if figure is None:
+            return None
+        if figure[1] in _FIGURES:
+            figures[_FIGURES[figure[1]]] = int(figure[2])
+    return figures
 
 
 def parse_context(line: str) -> Context | None:
-    """Parse an `oom-kill:` line, without the log's prefix; None for any other line."""
-    if not line.startswith("oom-kill:"):
+    """Parse an `oom-kill:` line, without the log's prefix; None for any other line.
+
+    `oom-kill:constraint=…,nodemask=…[,cpuset=…,mems_allowed=…](,global_oom|,oom_memcg=…),task_memcg=…,task=…,
+    pid=…,uid=…`. The name of a cpuset, both paths and the task's name may hold any of these words. But a
+    cpuset's name holds no slash, and the cgroup of who is killed is the one at its limit, or below it.
+    """
+    if not line.startswith(CONTEXT) or len(line) > _RECORD_CHARACTERS:
         return None
-    found = _CONTEXT.fullmatch(line)
-    if found is None or found["constraint"] not in CONSTRAINTS:
+    word, _, rest = line[len(CONTEXT) :].partition(",nodemask=")
+    constraint = CONSTRAINTS.get(word)
+    rest, _, victim = rest.rpartition(",pid=")
+    numbers = _VICTIM.fullmatch(victim.rstrip())
+    if constraint is None or numbers is None:
         return None
-    task_memcg, comm = _split_task(found["rest"])
-    return Context(
-        CONSTRAINTS[found["constraint"]],
-        int(found["pid"]),
-        comm,
-        int(found["uid"]),
-        oom_memcg=found["oom_memcg"] or "",
-        task_memcg=task_memcg,
-        cpuset=found["cpuset"] or "",
-        mems_allowed=found["mems_allowed"] or "",
-        nodemask="" if found["nodemask"] == "(null)" else found["nodemask"],
-    )
+    where, oom_memcg, task = _split_memcgs(rest, "oom_memcg" if constraint == "memcg" else "global_oom")
+    nodes = _parse_nodes(where)
+    if not task or nodes is None:
+        return None
+    nodemask, cpuset, mems_allowed = nodes
+    task_memcg, comm = _split_task(task)
+    pid, uid = int(numbers[1]), int(numbers[2])
+    return Context(constraint, pid, comm, uid, oom_memcg, task_memcg, cpuset, mems_allowed, nodemask)
+
+
+def _split_memcgs(text: str, kind: str) -> tuple[str, str, str]:
+    """Split `…,oom_memcg=/a,task_memcg=/a/b,task=c` or `…,global_oom,task_memcg=/a/b,task=c`.
+
+    Returns what stands before, the cgroup at its limit, and the rest; three times "" if it is neither.
+    """
+    marker = ",task_memcg="
+    if kind == "global_oom":
+        where, found, task = text.partition(f",global_oom{marker}/")
+        return (where, "", f"/{task}") if found else ("", "", "")
+    where, _, paths = text.partition(",oom_memcg=/")
+    paths = f"/{paths}"
+    first = at = paths.find(marker)
+    while at >= 0:
+        above, below = paths[:at], paths[at + len(marker) :]
+        if below.startswith(above):
+            return where, above, below
+        at = paths.find(marker, at + 1)
+    return (where, paths[:first], paths[first + len(marker) :]) if first >= 0 else ("", "", "")
+
+
+def _parse_nodes(text: str) -> tuple[str, str, str] | None:
+    """Parse `nodemask[,cpuset=…,mems_allowed=…]`; None for anything else."""
+    nodemask, found, rest = text.partition(",cpuset=")
+    cpuset, has_mems, mems_allowed = rest.rpartition(",mems_allowed=")
+    if nodemask == "(null)":
+        nodemask = ""
+    if bool(found) != bool(has_mems) or not _NODES.fullmatch(nodemask) or not _NODES.fullmatch(mems_allowed):
+        return None
+    return nodemask, cpuset, mems_allowed
+
+
+def _split_task(text: str) -> tuple[str, str]:
+    """Split `/a/cgroup,task=name`; both may have `,task=` in them, but a name is short."""
+    marker = ",task="
+    at = text.find(marker, max(len(text) - len(marker) - _COMM_BYTES, 0))
+    while at >= 0:
+        comm = text[at + len(marker) :]
+        if len(comm.encode("utf-8", "surrogateescape")) <= _COMM_BYTES:
+            return text[:at], comm
+        at = text.find(marker, at + 1)
+    path, _, comm = text.rpartition(marker)  # a log has escaped it
+    return (path, comm) if path and len(comm) <= COMM_CHARACTERS else (text, "")
 
 
 def parse_group(line: str) -> str | None:
     """Return the cgroup that is killed as a whole, for its `memory.oom.group`; None for any other line."""
-    found = _GROUP.fullmatch(line) if line.startswith("Tasks in ") else None
-    return None if found is None else found[1]
-
-
-def _split_task(rest: str) -> tuple[str, str]:
-    """Split `/a/cgroup,task=name`; both may have `,task=` in them, but a name is short."""
-    marker = ",task="
-    at = rest.find(marker)
-    while at >= 0:
-        comm = rest[at + len(marker) :]
-        if len(comm.encode("utf-8", "surrogateescape")) <= _COMM_BYTES:
-            return rest[:at], comm
-        at = rest.find(marker, at + 1)
-    return rest, ""
+    if not line.startswith(_GROUP_BEFORE):
+        return None
+    text = line.rstrip()
+    if not text.endswith(_GROUP_BEHIND) or len(text) < len(_GROUP_BEFORE) + len(_GROUP_BEHIND):
+        return None
+    return text[len(_GROUP_BEFORE) : -len(_GROUP_BEHIND)]

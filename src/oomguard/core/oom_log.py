@@ -1,12 +1,16 @@
-"""OOM reports out of a log of any size: most of it is passed over unread.
+"""OOM reports out of a log of any size: most of it is skipped unread.
 
-Nothing is kept but the report in the making, one for each host whose lines are in the log.
+Users choose much of what is in a log, so no text costs more than a fixed time for each character: parsing a
+message is paid for with characters of the log. In memory there is only the report in the making, one for each
+host whose lines are in the log, with a limit on the rows of all of them.
 """
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.log_line import Line, split_line
-from oomguard.core.oom_assembler import Assembler
+from oomguard.core.oom_assembler import TASKS_LIMIT, Assembler
+from oomguard.core.oom_kill import KILLED
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
@@ -14,14 +18,17 @@ if TYPE_CHECKING:
     from oomguard.core.oom_report import Report
 
 _TRIGGERS = (
-    "oom",  # oom-killer:, oom-kill:, oom_reaper:, memory.oom.group, oom_kill_process: suppressed
+    "oom-kill",  # oom-killer:, oom-kill:
+    "oom_",  # oom_reaper:, oom_kill_process: … suppressed
     "ill process ",
-    "Killed process ",
+    KILLED,
     "total_vm",
     "as a result of limit of",
+    "memory.oom.group",
     "no killable process",
     "panic - not syncing",
-    "already exiting. Skip",
+    "already exiting",
+    " callbacks suppressed",
     "__vm_enough_memory",
     '"MESSAGE":[',  # not printable, so it is there as a list of bytes
     '"MESSAGE" : [',
@@ -31,11 +38,27 @@ _TRIGGERS = (
 Each is searched for by itself: one regular expression of them all takes five times as long.
 """
 
-_LINE_LIMIT = 1 << 16
+_DETAILS = re.compile(
+    "|".join(map(re.escape, _TRIGGERS))
+    + r"|\[ *\d{1,10}\]|Mem-Info|: usage \d|omm: |Node \d|\d pages |[El] swap|[a-z_]{3}:\d|mems_allowed="
+)
+"""What may count, too, between the beginning of a report and its end."""
+
+_LINE_LIMIT = 1 << 15
+"""Characters of a line. A record of the kernel has 1 KiB; the largest form is a list of bytes in JSON."""
+_MESSAGE_LINES = 64
+_MESSAGE_LIMIT = 1 << 14
+"""Characters and lines of a message: the longest of the kernel's has some twenty lines."""
+_MESSAGE_COST = 64
+"""What parsing a message costs, in characters of the log. Real reports have from 80 to 470 for each."""
+_CREDIT = 1 << 20
+"""How much of a log may be dearer than that, before lines are skipped."""
 _QUIET_LINES = 5000
 """So many lines without a word about memory, and a report is over: its end was lost."""
 _HOSTS_LIMIT = 256
-_INDENT_LIMIT = 1024
+_ROWS_LIMIT = TASKS_LIMIT + TASKS_LIMIT // 4
+"""Rows and victims of all reports in the making."""
+_LOOK_AFTER_ROWS = 1024
 _DIGITS = str.maketrans("123456789", "000000000")
 
 
@@ -53,77 +76,123 @@ class OomLog:
     """Reads a log, block by block; blocks may end anywhere.
 
     `refusals` counts the allocations that strict overcommit refused, which kill nobody; `foreign` the lines
-    that speak of a kill and are not the kernel's, or not in a form that is known.
+    that speak of a kill and are not the kernel's, or not in a form that is known; `skipped` the lines that
+    were left out unread because no kernel's log has such lines, or so many of them.
     """
 
     def __init__(self) -> None:
         self._hosts: dict[str, Assembler] = {}
         self._reading: dict[str, Assembler] = {}
-        self._pending: Line | None = None
         self._table: _Table | None = None
+        self._credit = _CREDIT
+        self._quiet = 0
+        self._rows = 0
         self.refusals = 0
         self.foreign = 0
+        self.skipped = 0
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report as soon as it is complete; the last ones at the end of the log."""
-        rest = ""
-        for block in blocks:
-            text = rest + block
-            # The last message is kept back: it may have more lines, by which alone it is found.
-            end = _line_start(text, len(text) - 1, 0)
-            if not end and len(text) >= _LINE_LIMIT:
-                end = len(text)
-            rest = text[end:]
-            yield from self._scan(text[:end])
-        yield from self._scan(rest)
-        yield from self._flush()
+        for text in self._whole_messages(blocks):
+            yield from self._scan(text)
         for assembler in self._hosts.values():
             yield from assembler.finish()
 
+    def _whole_messages(self, blocks: "Iterable[str]") -> "Iterator[str]":
+        """Yield the log in pieces of whole messages, without the lines that are too long."""
+        rest, is_too_long = "", False
+        for block in blocks:
+            text = rest + block
+            begin = 0
+            if is_too_long:
+                begin = text.find("\n") + 1
+                if not begin:
+                    rest = ""
+                    continue
+                is_too_long = False
+            end = _line_start(text, len(text) - 1, begin)
+            if len(text) - end > _LINE_LIMIT:
+                is_too_long = True
+                self._skip(text, end, len(text))
+                rest = ""
+            else:
+                # The last message is kept back: it may have more lines, by which alone it is found.
+                end = _message_start(text, end, begin)
+                rest = text[end:]
+            yield text[begin:end]
+        yield rest
+
     def _scan(self, text: str) -> "Iterator[Report]":
         at = 0
-        found = dict.fromkeys(_TRIGGERS, -1)
+        places = dict.fromkeys(_TRIGGERS, -1)
         while at < len(text):
-            if not self._reading and not self._goes_on(text[at : at + _INDENT_LIMIT]):
-                yield from self._flush()
-            if not self._reading and self._pending is None:
-                at = _next_trigger(text, at, found)
-            elif self._table is not None:
+            if self._table is not None:
                 at = yield from self._take_rows(text, at, self._table)
-            if at >= len(text):
+            if self._reading:
+                found = _DETAILS.search(text, at)
+                place = len(text) if found is None else found.start()
+                yield from self._give_up(text.count("\n", at, place))
+            else:
+                place = _next_trigger(text, at, places)
+            if place >= len(text):
+                self._credit = min(self._credit + len(text) - at, _CREDIT)
                 return
-            end = text.find("\n", at)
-            end = len(text) if end < 0 else end
-            yield from self._take(text[at : min(end, at + _LINE_LIMIT)].rstrip("\r"))
-            at = end + 1
+            end = yield from self._take(text, at, place)
+            self._credit = min(self._credit + end - at - _MESSAGE_COST, _CREDIT)
+            at = end
+            if self._credit < 0:
+                end = min(at - self._credit, len(text))
+                end = text.find("\n", end) + 1 or len(text)
+                self._skip(text, at, end)
+                self._credit += end - at
+                at = end
 
-    def _take(self, raw: str) -> "Iterator[Report]":
-        """Take a line of the log: it begins a message of the kernel's, or goes on with one."""
-        pending = self._pending
-        if pending is not None and self._goes_on(raw):
-            if len(pending.text) < _LINE_LIMIT:
-                self._pending = pending._replace(text=f"{pending.text}\n{raw[pending.indent :]}")
-            return
-        yield from self._flush()
-        self._pending = line = split_line(raw)
-        if line is None and "Killed process " in raw:
-            self.foreign += 1
-        if line is not None and "total_vm" in line.text:
-            yield from self._flush()
-            assembler = self._hosts[line.host]
-            prefix = raw[: line.indent]
-            if assembler.row is not None and raw.endswith(line.text):
+    def _skip(self, text: str, start: int, end: int) -> None:
+        self.skipped += max(text.count("\n", start, end), 1)
+
+    def _take(self, text: str, at: int, place: int) -> "Generator[Report, None, int]":
+        """Take the message that has `place` in it, and return where the next one begins."""
+        start = _line_start(text, place, at)
+        end = text.find("\n", place)
+        end = len(text) if end < 0 else end
+        if end - start > _LINE_LIMIT:
+            self._skip(text, start, end)
+            return end + 1
+        begin = start if text[start] != " " else _message_start(text, start, at)
+        line, following = _message(text, begin)
+        if following <= start:  # that message ends before
+            line, following = _message(text, start)
+        raw = text[start:end].rstrip("\r")
+        if line is None:
+            self.foreign += KILLED in raw
+            return following
+        if line.text.startswith("__vm_enough_memory: pid: "):
+            self.refusals += 1
+            return following
+        assembler = self._hosts.get(line.host)
+        if assembler is None:
+            if len(self._hosts) >= _HOSTS_LIMIT:
+                yield from self._finish_all()
+            assembler = self._hosts[line.host] = Assembler()
+        yield from assembler.feed(line)
+        self._rows += 1
+        if self._rows >= _LOOK_AFTER_ROWS:
+            yield from self._look_after_rows()
+        if not assembler.is_reading:
+            self._reading.pop(line.host, None)
+            self._table = None
+        else:
+            self._reading[line.host] = assembler
+            if "total_vm" in line.text and assembler.row is not None and raw.endswith(line.text):
+                prefix = raw[: line.indent]
                 self._table = _Table(assembler, prefix.translate(_DIGITS), line.host, prefix.find(line.host))
-
-    def _goes_on(self, raw: str) -> bool:
-        """Tell whether a line is one more of the pending message: indented by what that has in front."""
-        pending = self._pending
-        return pending is not None and pending.indent > 0 and raw[: pending.indent].isspace()
+        return following
 
     def _take_rows(self, text: str, at: int, table: _Table) -> "Generator[Report, None, int]":
         """Take the rows that follow each other, and return where the next other line begins."""
         assembler, prefix, host, host_at = table
         indent = len(prefix)
+        spaces = " " * indent
         if assembler.row is None:  # another report has begun meanwhile
             self._table = None
             return at
@@ -135,72 +204,83 @@ class OomLog:
             ):
                 break
             row = match(text, start, end)
-            if (
-                row is None
-                or text[end - 1] == "\r"
-                or (indent and text[end + 1 : end + 1 + indent].isspace())
-            ):
+            if row is None or text[end - 1] == "\r" or (indent and text.startswith(spaces, end + 1)):
                 break
-            if self._pending is not None:
-                yield from self._flush()
             assembler.add_task(row.groups())
+            self._rows += 1
             at = end + 1
+        if self._rows >= _LOOK_AFTER_ROWS:
+            yield from self._look_after_rows()
         return at
 
-    def _flush(self) -> "Iterator[Report]":
-        """Hand the message that is complete to the assembler of its host."""
-        line, self._pending = self._pending, None
-        if line is not None and line.text.startswith("__vm_enough_memory: pid: "):
-            self.refusals += 1
-            line = None
-        assembler = None
-        if line is not None:
-            assembler = self._hosts.get(line.host)
-            if assembler is None:
-                yield from self._make_room()
-                assembler = self._hosts[line.host] = Assembler()
-            yield from assembler.feed(line)
-            if assembler.is_reading:
-                self._reading[line.host] = assembler
-            else:
-                self._reading.pop(line.host, None)
-                self._table = None
-        if self._reading:
-            yield from self._give_up(assembler)
+    def _look_after_rows(self) -> "Iterator[Report]":
+        """Finish all reports in the making when they have too many rows together."""
+        self._rows = 0
+        if sum(assembler.size for assembler in self._hosts.values()) > _ROWS_LIMIT:
+            yield from self._finish_all()
 
-    def _make_room(self) -> "Iterator[Report]":
-        if len(self._hosts) >= _HOSTS_LIMIT:
-            for assembler in self._hosts.values():
-                yield from assembler.finish()
-            self._hosts.clear()
-            self._reading.clear()
-            self._table = None
+    def _finish_all(self) -> "Iterator[Report]":
+        for assembler in self._hosts.values():
+            yield from assembler.finish()
+        self._hosts.clear()
+        self._reading.clear()
+        self._table = None
 
-    def _give_up(self, fed: Assembler | None) -> "Iterator[Report]":
-        """Finish the reports whose end does not come."""
+    def _give_up(self, lines: int) -> "Iterator[Report]":
+        """Finish the reports whose end does not come; so many more lines were not about memory."""
+        self._quiet += lines + 1
+        if self._quiet < _QUIET_LINES // 10:
+            return
         for host, assembler in list(self._reading.items()):
-            if assembler is not fed:
-                assembler.quiet += 1
+            assembler.quiet += self._quiet
             if assembler.quiet > _QUIET_LINES:
                 yield from assembler.finish()
                 del self._reading[host]
                 self._table = None
+        self._quiet = 0
 
 
-def _next_trigger(text: str, at: int, found: dict[str, int]) -> int:
-    """Return where the next line with a trigger begins, or the end; `found` is what is known of `text`."""
+def _next_trigger(text: str, at: int, places: dict[str, int]) -> int:
+    """Return the place of the next trigger, or the end; `places` is what is known of `text`."""
     first = len(text)
-    for trigger, known in found.items():
+    for trigger, known in places.items():
+        place = known
         if known < at:
             place = text.find(trigger, at)
-            found[trigger] = len(text) if place < 0 else place
-        first = min(first, found[trigger])
-    return _line_start(text, first, at) if first < len(text) else first
+            places[trigger] = place = len(text) if place < 0 else place
+        if place < first:  # min() takes three times as long
+            first = place
+    return first
 
 
-def _line_start(text: str, found: int, least: int) -> int:
-    """Return where the message begins that has `found` in it: with the line before the indented ones."""
-    start = max(text.rfind("\n", least, found) + 1, least)
-    while start > least and text[start].isspace():
-        start = max(text.rfind("\n", least, start - 1) + 1, least)
+def _line_start(text: str, place: int, least: int) -> int:
+    """Return where the line begins that has `place` in it; a line begins at `least`."""
+    return max(text.rfind("\n", least, place) + 1, least)
+
+
+def _message_start(text: str, start: int, least: int) -> int:
+    """Return where the message may begin that has the line at `start`: its further lines are indented."""
+    for _ in range(_MESSAGE_LINES):
+        if start <= least or not text.startswith(" ", start):
+            break
+        before = text.rfind("\n", max(least, start - _MESSAGE_LIMIT), start - 1)
+        if before < 0 and start - _MESSAGE_LIMIT > least:
+            break
+        start = max(before + 1, least)
     return start
+
+
+def _message(text: str, start: int) -> tuple[Line | None, int]:
+    """Return the message that begins with the line at `start`, and where the next one begins."""
+    end = text.find("\n", start)
+    end = len(text) if end < 0 else end
+    line = split_line(text[start:end].rstrip("\r"))
+    if line is None or not line.indent or not text.startswith(" ", end + 1):
+        return line, end + 1
+    spaces, more = " " * line.indent, [line.text]
+    while text.startswith(spaces, end + 1):
+        start, end = end + 1 + line.indent, text.find("\n", end + 1)
+        end = len(text) if end < 0 else end
+        if len(more) <= _MESSAGE_LINES:
+            more.append(text[start : min(end, start + _MESSAGE_LIMIT)].rstrip("\r"))
+    return line._replace(text="\n".join(more)[:_MESSAGE_LIMIT]), end + 1

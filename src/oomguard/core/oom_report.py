@@ -80,6 +80,7 @@ class Report(NamedTuple):
 
     `kills` are in order; more than one died with `memory.oom.group`, whose cgroup is `group`. `ending` is
     what happened if nobody was killed. `suppressed` is how many reports the kernel left out before this one.
+    `rows_left_out` is how many rows the table had beyond those that are kept.
     """
 
     when: str = ""
@@ -95,6 +96,7 @@ class Report(NamedTuple):
     memory: Memory = Memory()
     columns: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
+    rows_left_out: int = 0
     choice: Choice | None = None
     kills: tuple[Kill, ...] = ()
     group: str = ""
@@ -106,6 +108,11 @@ class Report(NamedTuple):
     def victim(self) -> Kill | None:
         """The first that died."""
         return self.kills[0] if self.kills else None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is more than a line of a kill."""
+        return bool(self.tasks) or len(self.kills) > 1
 
     @property
     def has_oom_adj(self) -> bool:

@@ -358,6 +358,9 @@ def _doubts(finding: "Finding") -> "Iterator[str]":
         yield "how kernels before 2.6.36 chose, which was by another formula"
     elif finding.total_pages is None:
         yield "how much memory there was, so nothing is ranked"
+    if report.rows_left_out:
+        rows = counted(report.rows_left_out, "row")
+        yield f"{rows} of the table of tasks, beyond the {len(report.tasks):,} that are kept"
     if report.suppressed:
         yield f"{counted(report.suppressed, 'report')} before it, as the kernel prints ten in five seconds"
     yield from finding.assumed
