@@ -1,7 +1,7 @@
 """Logs that were written to take `postmortem` as long, or as much memory, as they can.
 
-Each is a kind of text that costs a parser more than its length: what a regular expression goes back over, what
-is looked for again and again, what is kept. `log(kind, size)` returns one of that many characters.
+Each is a kind of text that costs a parser more than its length: what a regular expression goes back over,
+what is looked for again and again, what is kept. `log(kind, size)` returns one of that many characters.
 """
 
 import json

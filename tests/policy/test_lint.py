@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.cli.check import is_slow
+from cpu import cpu_bound
+from oomguard.cli.check import Trial
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import parse
 
@@ -345,7 +346,7 @@ def test_names_that_can_be_told_apart_are_fine(first: str, second: str) -> None:
 
 def _slow(*patterns: str) -> list[str]:
     rules = f"rules: [{{cmdline: {json.dumps(patterns)}, oom_score_adj: 5}}]"
-    found = parse(sources(rules), trial=is_slow).warnings
+    found = parse(sources(rules), trial=Trial()).warnings
     assert {fault.code for fault in found} <= {"slow-pattern"}
     return [fault.path for fault in found]
 
@@ -388,6 +389,20 @@ def test_a_pattern_that_goes_on_for_ever_is_found(pattern: str) -> None:
 def test_a_pattern_that_ends_soon_is_fine(pattern: str) -> None:
     """Ordinary ones, and those that never go back; 3.11 has atomic groups."""
     assert _slow(pattern) == []
+
+
+def test_patterns_are_tried_for_two_seconds_in_all() -> None:
+    """However many of them are slow; the others are counted."""
+    rules = (
+        f"rules: [{{cmdline: {json.dumps([f'(a+)+{number}$' for number in range(400)])}, oom_score_adj: 5}}]"
+    )
+    with cpu_bound(10, "a check of 400 slow patterns"):
+        found = parse(sources(rules), trial=Trial()).warnings
+    (untried,) = [fault for fault in found if "not tried" in fault.message]
+    slow = len(found) - 1
+    assert 0 < slow < 400
+    assert untried.message.startswith(f"{400 - slow} patterns")
+    assert untried.path == f"rules[0].cmdline[{slow}]"
 
 
 def test_a_pattern_is_tried_only_where_there_is_time_for_it() -> None:

@@ -1,9 +1,11 @@
 """`oomguard check`: whether the policy is valid, and wise."""
 
+import time
 from typing import TYPE_CHECKING
 
 from oomguard.cli.host import open_procfs
 from oomguard.kernel.alarm import TooLongError, within
+from oomguard.policy.backtracking import NoTimeError
 from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
 from oomguard.reconcile.planner import MATCH_SECONDS
@@ -19,12 +21,15 @@ BAD_POLICY = 78
 _FAR_TOO_LONG = 5
 """So that what is slow on one host and not on another is no warning on either."""
 
+_TRIAL_SECONDS = 2
+"""CPU time for trying patterns, those of the whole policy."""
+
 
 def run(options: "argparse.Namespace") -> int:
     """Report every fault and warning of every file at once."""
     killable = ""
     try:
-        loaded = load(options.policy, host=options.host, trial=is_slow)
+        loaded = load(options.policy, host=options.host, trial=Trial())
     except PolicyError as error:
         faults: tuple[Fault, ...] = error.faults
         valid = False
@@ -56,12 +61,18 @@ def _held_against_host(policy: "Policy", options: "argparse.Namespace") -> tuple
         procfs.close()
 
 
-def is_slow(pattern: "re.Pattern[str]", text: str) -> bool:
-    """Tell whether a search takes far longer than the daemon waits; a busy host has a second chance."""
-    for _ in range(2):
+class Trial:
+    """Tells whether a search takes far longer than the daemon waits."""
+
+    def __init__(self) -> None:
+        self._until = time.process_time() + _TRIAL_SECONDS
+
+    def __call__(self, pattern: "re.Pattern[str]", text: str) -> bool:
+        """Search the text; raise NoTimeError when all searches together have taken too long."""
+        if time.process_time() > self._until:
+            raise NoTimeError
         try:
             within(_FAR_TOO_LONG * MATCH_SECONDS, lambda: pattern.search(text))
         except TooLongError:
-            continue
+            return True
         return False
-    return True

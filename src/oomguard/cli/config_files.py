@@ -79,16 +79,23 @@ def tuned_profile(root: str = "/") -> str:
     return next((line for line in _lines(active) if line), "")
 
 
-def tuned_sysctls(profile: str, root: str = "/", *, depth: int = 5) -> dict[str, Said]:
-    """Return the sysctls of a TuneD profile, those of the profiles it includes first."""
+def tuned_sysctls(profile: str, root: str = "/", seen: set[str] | None = None) -> dict[str, Said]:
+    """Return the sysctls of a TuneD profile, those of the profiles it includes first.
+
+    `seen` are profiles that were read already: a circle of them ends, and none is read twice.
+    """
     said: dict[str, Said] = {}
+    seen = set() if seen is None else seen
     for name in profile.split():
+        if name in seen:
+            continue
+        seen.add(name)
         folders = (os.path.join(root, folder, os.path.basename(name)) for folder in TUNED_FOLDERS)
         file = next((f"{one}/tuned.conf" for one in folders if os.path.isfile(f"{one}/tuned.conf")), "")
         own: dict[str, Said] = {}
         for section, key, found in _assignments(file) if file else ():
-            if section == "main" and key == "include" and depth:
-                said |= tuned_sysctls(found.value.replace(",", " "), root, depth=depth - 1)
+            if section == "main" and key == "include":
+                said |= tuned_sysctls(found.value.replace(",", " "), root, seen)
             elif section == "sysctl":
                 own[key.removeprefix("-").strip()] = found
         said |= own

@@ -16,6 +16,11 @@ TRIAL_LENGTH = 400
 """Characters of a trial. Enough for what takes twice as long with each; what only takes the square or the
 cube of the length, as every pattern with two or three `.*` does, passes."""
 
+
+class NoTimeError(Exception):
+    """There is no time left to try a pattern."""
+
+
 _SAMPLES = 4
 _TEXTS = 64
 _ENDINGS = ("\n!", "", "\0")
@@ -32,7 +37,10 @@ _REPEATS = {_OPCODES.MAX_REPEAT, _OPCODES.MIN_REPEAT}
 
 
 def slow_text(pattern: str, is_slow: "Callable[[re.Pattern[str], str], bool]") -> str | None:
-    """Return a text of up to TRIAL_LENGTH characters on which `is_slow(pattern, text)`, or None."""
+    """Return a text of up to TRIAL_LENGTH characters on which `is_slow(pattern, text)`, or None.
+
+    `is_slow` raises NoTimeError when it has taken all the time that there is.
+    """
     compiled = re.compile(pattern)
     for number, text in enumerate(trial_texts(pattern)):
         if number >= _TEXTS:

@@ -4,11 +4,12 @@ Each check is a function in `CHECKS` that yields warnings; their codes never cha
 """
 
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import OOM_SCORE_ADJ_MIN
+from oomguard.core.policy import OOM_SCORE_ADJ_MIN, counted
 from oomguard.core.process import COMM_LENGTH
-from oomguard.policy.backtracking import TRIAL_LENGTH, slow_text
+from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.nodes import place
 from oomguard.policy.programs import HAND_ON, INTERPRETERS, USERS_PROGRAMS, known
@@ -180,11 +181,15 @@ def _slow_pattern(subject: Subject) -> "Iterator[Fault]":
     if subject.trial is None:
         return
     tried: dict[str, bool] = {}
+    untried: dict[str, tuple[Document, tuple[int | str, ...]]] = {}
     for document, index, rule in subject.rules():
         for position, pattern in enumerate(rule.terms.cmdlines):
+            if pattern not in tried and not untried:
+                with suppress(NoTimeError):
+                    tried[pattern] = slow_text(pattern, subject.trial) is not None
             if pattern not in tried:
-                tried[pattern] = slow_text(pattern, subject.trial) is not None
-            if tried[pattern]:
+                untried.setdefault(pattern, (document, ("rules", index, "cmdline", position)))
+            elif tried[pattern]:
                 yield _warning(
                     document,
                     ("rules", index, "cmdline", position),
@@ -193,6 +198,15 @@ def _slow_pattern(subject: Subject) -> "Iterator[Fault]":
                     "after which its process matches no rule",
                     "do not repeat what repeats: for (a+)+ write a+, for (.*x)* write .*x",
                 )
+    if untried:
+        document, loc = next(iter(untried.values()))
+        yield _warning(
+            document,
+            loc,
+            "slow-pattern",
+            f"{counted(len(untried), 'pattern')} from here on not tried: there is no time left for it",
+            "fix the slow patterns first, then check again",
+        )
 
 
 def _immune(subject: Subject) -> "Iterator[Fault]":

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_DIGITS_LIMIT = 20
+"""More than any number has that oomguard writes."""
+
+
 class Entry(NamedTuple):
     """One entry of the journal. Fields that it does not have are ""; `total` says how many it stands for."""
 
@@ -69,16 +73,16 @@ def parse_entry(line: bytes) -> Entry | None:
         comm=_text(fields.get("OOMGUARD_COMM")),
         pid=_text(fields.get("OBJECT_PID")),
         error=_text(fields.get("OOMGUARD_ERRNO")),
-        total=int(count) if count.isascii() and count.isdecimal() else 1,
+        total=_number(count) or 1,
     )
 
 
 def _text(value: object) -> str:
     """Return a field as text. oomguard escapes what it writes; anything else is escaped here."""
-    if isinstance(value, list) and value and not all(isinstance(item, int) for item in value):
-        return _text(value[0])
+    if isinstance(value, list) and value and not isinstance(value[0], int):
+        value = value[0]
     if isinstance(value, list):
-        text = printable(bytes(item & 0xFF for item in value))
+        text = printable(bytes(item & 0xFF for item in value if isinstance(item, int)))
     else:
         text = value if isinstance(value, str) else ""
     return text if text.isprintable() else printable(text)
@@ -105,7 +109,7 @@ def entry_document(entry: Entry) -> dict[str, Any]:
 
 def _number(text: str) -> int | None:
     digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdecimal() else None
+    return int(text) if digits.isascii() and digits.isdecimal() and len(text) <= _DIGITS_LIMIT else None
 
 
 def history_table(entries: "Sequence[Entry]") -> "Table":

@@ -31,6 +31,10 @@ _FLAGS = {
     "--ignore-root-user",
     "--debug",
 }
+_FLAGS_LENGTH = 64
+"""Characters of an option without an argument, or of several in one word."""
+_ARGUMENTS_LENGTH = 1 << 17
+"""Characters of a line of arguments: the kernel takes no longer one (MAX_ARG_STRLEN)."""
 _TITLE = (
     "From earlyoom. It adds or takes 300 points of oom_score when it picks a victim itself; as "
     "oom_score_adj the same wish reaches the kernel, too (where a point has been 2/3 of one of "
@@ -68,6 +72,8 @@ def import_arguments(words: "Sequence[str]") -> Draft:
 
 
 def _words(text: str, place: Place) -> list[str]:
+    if len(text) > _ARGUMENTS_LENGTH:
+        raise ForeignError(f"{place}: is longer than an argument can be")
     try:
         return shlex.split(text, comments=True)
     except ValueError as error:
@@ -100,9 +106,9 @@ def _draft(found: list[tuple[list[str], Place]]) -> Draft:
 
 def _options(words: list[str], place: Place) -> list[tuple[str, str]]:
     """Return options with their arguments, as getopt_long takes them."""
-    options, left = [], list(words)
+    options, left = [], words[::-1]
     while left:
-        word = left.pop(0)
+        word = left.pop()
         name, has_value, value = (
             word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
         )
@@ -110,12 +116,12 @@ def _options(words: list[str], place: Place) -> list[tuple[str, str]]:
             if not has_value:
                 if not left:
                     raise ForeignError(f"{place}: {name} lacks its argument")
-                value = left.pop(0)
+                value = left.pop()
             options.append((name, value))
-        elif name in _FLAGS:
+        elif name in _FLAGS and len(word) <= _FLAGS_LENGTH:
             options.append((name, ""))
             if not name.startswith("--") and len(word) > 2:
-                left.insert(0, f"-{word[2:]}")
+                left.append(f"-{word[2:]}")
         else:
             raise ForeignError(
                 f"{place}: earlyoom has no option {word!r}",

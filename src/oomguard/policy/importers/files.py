@@ -5,7 +5,8 @@ import os
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 
-_SIZE_LIMIT = 16 * 1024 * 1024
+_SIZE_LIMIT = 1 << 20
+"""The largest of Ananicy's files has a tenth of it."""
 _FILES_LIMIT = 20_000
 
 

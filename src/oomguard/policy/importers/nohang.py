@@ -59,7 +59,7 @@ def _adjustment(line: str, place: Place) -> DraftRule | str:
     if not kind.startswith(prefix):
         return "no equivalent; oomguard takes no action"
     points, separator, regex = (part.strip() for part in rest.partition("///"))
-    if not separator or not re.fullmatch(r"[+-]?\d+", points) or not regex:
+    if not separator or not re.fullmatch(r"[+-]?\d{1,9}", points) or not regex:
         raise ForeignError(f"{place}: must be {kind} POINTS /// REGEX, got {line[:60]!r}")
     value = toward(int(points))
     if int(points) == 0:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NO_GLOB = "no glob says what this regular expression does"
+NO_GLOB = "no glob says what this regular expression does, or too many would"
 
 _SPECIAL = set(".^$*+?{}[]\\|()")
 _SHOWN_LIMIT = 64
 """Alternatives at most: more than anybody writes."""
+_LENGTH_LIMIT = 4096
+_EXPANDED_LIMIT = 2048
+"""Characters of a regular expression, and of all its alternatives together. A process name has 15."""
 
 
 def globs(regex: str) -> list[str] | None:
@@ -20,6 +23,8 @@ def globs(regex: str) -> list[str] | None:
     Understood are anchors, alternatives, groups of alternatives, `.`, `.*`, `[...]`, and characters.
     `(^|/)` in front is an anchor, too: a process name holds no slash.
     """
+    if len(regex) > _LENGTH_LIMIT:
+        return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -27,71 +32,46 @@ def globs(regex: str) -> list[str] | None:
     except (re.error, RecursionError, OverflowError):
         return None
     found = _alternatives(regex.replace("(^|/)", "^"))
-    if found is None or not 0 < len(found) <= _SHOWN_LIMIT:
+    if found is None or sum(map(len, found)) > _EXPANDED_LIMIT:
         return None
     said = [_glob(one) for one in found]
     return [one for one in dict.fromkeys(said) if one] if all(said) else None
 
 
 def _alternatives(regex: str) -> list[str] | None:
-    """Return the regex without groups, one for each alternative; None if a group is repeated."""
-    parts = _split(regex)
-    if parts is None:
-        return None
-    if len(parts) > 1:
-        expanded: list[str] = []
-        for part in parts:
-            below = _alternatives(part)
-            if below is None:
+    """Return the regex without groups, one for each alternative; None for too many, or a repeated group.
+
+    `done` are the alternatives that have ended in the group that is being read, `begun` those that go on,
+    and `outer` is both of each group around it.
+    """
+    outer: list[tuple[list[str], list[str]]] = []
+    done: list[str] = []
+    begun = [""]
+    begin = 0
+    for at, character in _marks(regex):
+        if character not in "(|)":
+            continue
+        begun = [one + regex[begin:at] for one in begun]
+        begin = at + 1
+        if character == "(":
+            if regex.startswith("?", begin):
+                if not regex.startswith("?:", begin):
+                    return None
+                begin += 2
+            outer.append((done, begun))
+            done, begun = [], [""]
+        elif character == "|":
+            done += begun
+            begun = [""]
+        else:
+            if regex[begin : begin + 1] in ("*", "+", "?", "{"):
                 return None
-            expanded += below
-            if len(expanded) > _SHOWN_LIMIT:
-                return None
-        return expanded
-    start = _opening(regex)
-    if start is None:
-        return [regex]
-    end = _closing(regex, start)
-    inner = regex[start + 1 : end].removeprefix("?:")
-    after = regex[end + 1 :]
-    if inner.startswith("?") or after[:1] in ("*", "+", "?", "{"):
-        return None
-    choices = _split(inner)
-    if choices is None:
-        return None
-    result: list[str] = []
-    for choice in choices:
-        below = _alternatives(regex[:start] + choice + after)
-        if below is None or len(result) + len(below) > _SHOWN_LIMIT:
+            choices = done + begun
+            done, before = outer.pop()
+            begun = [one + choice for one in before for choice in choices]
+        if len(done) + len(begun) > _SHOWN_LIMIT:
             return None
-        result += below
-    return result
-
-
-def _split(regex: str) -> list[str] | None:
-    """Split at the bars outside of groups."""
-    parts, depth, begin = [], 0, 0
-    for at, character in _marks(regex):
-        if character in "()":
-            depth += 1 if character == "(" else -1
-        elif character == "|" and depth == 0:
-            parts.append(regex[begin:at])
-            begin = at + 1
-    return [*parts, regex[begin:]] if depth == 0 else None
-
-
-def _opening(regex: str) -> int | None:
-    return next((at for at, character in _marks(regex) if character == "("), None)
-
-
-def _closing(regex: str, start: int) -> int:
-    depth = 0
-    for at, character in _marks(regex):
-        if at >= start and character in "()":
-            depth += 1 if character == "(" else -1
-            if depth == 0:
-                return at
-    raise AssertionError  # it compiled
+    return done + [one + regex[begin:] for one in begun]
 
 
 def _marks(regex: str) -> "Iterator[tuple[int, str]]":

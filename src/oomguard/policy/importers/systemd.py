@@ -1,6 +1,7 @@
 """systemd: `OOMScoreAdjust=` of units and their drop-ins."""
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
+_SHOWN_LIMIT = 60
 _KINDS = (".service", ".socket", ".mount", ".swap")
 """Units that start programs, and so take the setting (systemd.exec(5))."""
 
@@ -84,12 +86,15 @@ def _setting(file: str, notes: list[Note]) -> _Setting | None:
         if not value:
             found = _Setting(None, place)
             continue
-        digits = value.removeprefix("-").removeprefix("+")
-        if not (digits.isascii() and digits.isdecimal()) or not (
+        if not re.fullmatch(r"[-+]?[0-9]{1,9}", value) or not (
             OOM_SCORE_ADJ_MIN <= int(value) <= OOM_SCORE_ADJ_MAX
         ):
             notes.append(
-                Note(f"OOMScoreAdjust={value}", "is not from -1000 to 1000; systemd ignores it, too", place)
+                Note(
+                    f"OOMScoreAdjust={value[:_SHOWN_LIMIT]}",
+                    "is not from -1000 to 1000; systemd ignores it, too",
+                    place,
+                )
             )
             continue
         found = _Setting(int(value), place)
