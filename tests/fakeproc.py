@@ -7,7 +7,7 @@ from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.kernel.procfs import PF_KTHREAD, ProcessHandle, Procfs
-from oomguard.kernel.slow_reads import SlowReads
+from oomguard.kernel.slow_reads import SlowReads, patient_reads
 from oomguard.kernel.sysctl import meminfo_fields
 
 MEMINFO = {
@@ -32,7 +32,7 @@ class FakeKernel(Procfs):
     """
 
     def __init__(self, root: str, slow_reads: SlowReads | None = None) -> None:
-        super().__init__(root, slow_reads)
+        super().__init__(root, slow_reads or patient_reads())
         self.cgroups = FakeCgroups(root)
         self.dynamic_uids = f"{root}/{DYNAMIC_UIDS}"
 

@@ -276,8 +276,8 @@ def test_opening_the_file_without_a_change_is_noticed_for_a_while_only(rewriting
 
 
 def test_a_rule_that_matches_and_does_not_in_turn_is_contention(proc: FakeProc, procfs: Procfs) -> None:
-    """A daemon that changes its name, or its user, back and forth: each time it is given and restored."""
-    proc.process(Process(Identity(10, 10), b"worker", uid=1000, cgroup=SESSION))
+    """A daemon of root's that changes its name back and forth: each time it is given and restored."""
+    proc.process(Process(Identity(10, 10), b"worker", uid=0, cgroup=SESSION))
     reconciler = Reconciler(asking(), Ledger(), procfs)
     found = []
     for turn in range(100):

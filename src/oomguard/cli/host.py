@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.policy import Policy, counted
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.slow_reads import PATIENT_SECONDS, SlowReads
+from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def open_procfs(options: "argparse.Namespace") -> Procfs:
     """Open the /proc that the command line names."""
-    return Procfs(options.proc, SlowReads(deadline_seconds=PATIENT_SECONDS))
+    return Procfs(options.proc, patient_reads())
 
 
 def load_policy(options: "argparse.Namespace") -> Policy:

@@ -64,6 +64,9 @@ class Terms(NamedTuple):
     containers: bool = False
 
 
+_ANY_VALUE = Value("keep")
+
+
 class Rule(NamedTuple):
     """One entry of `rules:`. `number` is its place in the whole policy, from 0.
 
@@ -80,6 +83,11 @@ class Rule(NamedTuple):
     def source(self) -> str:
         """Where the rule was written, as `file:line`."""
         return f"{self.file}:{self.line}"
+
+    @property
+    def conditions(self) -> "tuple[tuple[bytes, ...], Terms]":
+        """All that tells which processes the rule is for: what a rule of another policy has in common."""
+        return self.names, self.terms._replace(value=_ANY_VALUE)
 
     @property
     def label(self) -> str:

@@ -229,7 +229,7 @@ class Service:
 
     def _receive(self) -> None:
         assert self._connector is not None
-        if self._connector.receive(self._urgent, limit=_EVENTS_A_TURN):
+        if self._connector.receive(self._urgent, self.reconciler.planner.executed, limit=_EVENTS_A_TURN):
             self._lost("the kernel dropped process events (more than the buffer holds)")
         if self._connector.has_forks or self.reconciler.lineage.is_needed:
             self._follow_forks()

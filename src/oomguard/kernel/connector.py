@@ -92,8 +92,12 @@ class Connector:
         """Return the descriptor to wait on."""
         return self._socket.fileno()
 
-    def receive(self, pids: "MutableSet[int]", *, limit: int) -> bool:
-        """Add to `pids` whom up to `limit` events are about; True if others were lost before.
+    def receive(
+        self, pids: "MutableSet[int]", executed: "MutableSet[int] | None" = None, *, limit: int
+    ) -> bool:
+        """Add to `pids` the processes that up to `limit` events are about; True if others were lost before.
+
+        To `executed` are added those that ran another program.
 
         A loss is told when all that was queued at the time is read: the kernel queues nothing more
         until then (net/netlink/af_netlink.c: netlink_overrun, netlink_rcv_wake), and who looks at
@@ -120,6 +124,8 @@ class Connector:
             what, pid = unpack(buffer, _EVENT_OFFSET)
             if what > FORK:
                 add(pid)
+                if what == EXEC and executed is not None:
+                    executed.add(pid)
             elif what:
                 self.has_forks = True
         else:

@@ -24,8 +24,8 @@ _T = TypeVar("_T")
 DEADLINE_SECONDS = 0.02
 """The daemon waits this long for one read: answers take some 30 µs."""
 
-PATIENT_SECONDS = 0.25
-"""A verb waits longer: nothing else waits for it, and a person should see a whole answer on a busy host."""
+VERB_SECONDS = 0.25
+"""A verb waits this long, and for a processor as long as it takes: a person should see a whole answer."""
 
 REFILL = 0.01
 """Share of the time that any one user can make a caller wait, once his budget is spent."""
@@ -48,16 +48,23 @@ class Spender(NamedTuple):
     is_root: bool
 
 
+def patient_reads() -> "SlowReads":
+    """Return what verbs read with."""
+    return SlowReads(deadline_seconds=VERB_SECONDS, is_patient=True)
+
+
 class SlowReads:
     """Runs reads in threads: one when all is well, another for each that is stuck.
 
-    A thread that is stuck is used again once its read returns, and dies with this process.
+    A thread that is stuck is used again once its read returns, and dies with this process. `is_patient`
+    waits for as long as all that is missing is a processor.
     """
 
-    def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS, is_patient: bool = False) -> None:
         with suppress(AttributeError):  # another C library has none
             libc.mallopt(_M_ARENA_MAX, 1)  # an arena a thread would be 64 MiB of locked address space
         self._deadline = deadline_seconds
+        self._is_patient = is_patient
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
         self._idle: list[_Worker] = []
         self._stuck: dict[_Worker, Spender] = {}
@@ -92,7 +99,10 @@ class SlowReads:
                 took = time.monotonic() - begun
                 os.close(own)
 
-        if worker.run(job, self._deadline):
+        is_done = worker.run(job, self._deadline)
+        while self._is_patient and not is_done and worker.waits_for_a_processor():
+            is_done = worker.wait(self._deadline)
+        if is_done:
             self._idle.append(worker)
             if took > _UNNOTICED_SECONDS:
                 waited = max(0.0, took - worker.lost_seconds())
@@ -109,7 +119,7 @@ class SlowReads:
 
     def _admit(self, who: Spender) -> None:
         """Raise UnknownFactError unless another read may be tried for this spender."""
-        for worker in [worker for worker in self._stuck if worker.is_free()]:
+        for worker in [worker for worker in self._stuck if worker.wait(0)]:
             del self._stuck[worker]
             self._idle.append(worker)
         now = time.monotonic()
@@ -144,11 +154,11 @@ class _Worker:
         """Do a job, which raises nothing, and tell whether it was done in time."""
         self._job = job
         self._begin.release()
-        return self._done.acquire(timeout=seconds)
+        return self.wait(seconds)
 
-    def is_free(self) -> bool:
-        """Tell whether a job that was not done in time is done by now."""
-        return self._done.acquire(blocking=False)
+    def wait(self, seconds: float) -> bool:
+        """Wait for the job, and tell whether it is done."""
+        return self._done.acquire(timeout=seconds)
 
     def waits_for_a_processor(self) -> bool:
         """Tell whether the thread could go on, if only it got a processor."""

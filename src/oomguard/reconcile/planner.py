@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.budget import Budget
-from oomguard.core.match import Governed, Matcher, first_unmet, search
+from oomguard.core.match import Governed, Matcher, first_unmet, quick_unmet, search
 from oomguard.core.plan import (
     Entry,
     SetOomScoreAdj,
@@ -50,6 +50,9 @@ _ANCESTORS = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
 
 
+_UNGOVERNED = Governed()
+
+
 class Situation(NamedTuple):
     """The value a process has, and what it would have without oomguard.
 
@@ -60,6 +63,15 @@ class Situation(NamedTuple):
     own: int
     entry: Entry | None
     is_inherited: bool
+
+
+class Judged(NamedTuple):
+    """Which rule governs a process, or would if it were trusted, and whether all that decides is known."""
+
+    rule: "Rule | None"
+    refused: "tuple[Rule, Refusal] | None"
+    is_sure: bool
+    situation: Situation
 
 
 class Planner:
@@ -81,11 +93,27 @@ class Planner:
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=_REFILL)
+        self.executed: set[int] = set()
+        """Processes that have run another program since they were looked at."""
+        self.renamed: dict[int, Rule] = {}
+        """By pid, the rule that goes on governing a process which left it by a name of its own choice."""
         self.postponed: set[int] = set()
         """Processes to look at again soon: this host was too busy to read them."""
         self.unreadable: set[str] = set()
         """What kept processes from being read or judged, for a person."""
         self._own_pid = os.getpid()
+
+    def succeed(self, before: "Planner") -> None:
+        """Take over, from the planner of the policy before, which rules processes cannot leave by a name."""
+        wanted = {rule.conditions for rule in before.renamed.values()}
+        found: dict[object, Rule] = {}
+        for rule in self.policy.rules if wanted else ():
+            if rule.conditions in wanted:
+                found.setdefault(rule.conditions, rule)
+        self.renamed = {
+            pid: found[rule.conditions] for pid, rule in before.renamed.items() if rule.conditions in found
+        }
+        self.rule_of = {pid: rule.number for pid, rule in self.renamed.items()}
 
     def sysctl_changes(self, cause: "Cause", *, leave: "Container[str]" = ()) -> list[SetSysctl]:
         """Return the sysctl writes that are due, in order; those in `leave` stay as they are."""
@@ -114,7 +142,9 @@ class Planner:
             settled = self._settled.get(handle.pid)
             if settled and settled == (handle.inode, handle.comm, handle.read_oom_score_adj()):
                 return None
-            return self._process_change(handle, cause)
+            self._settled.pop(handle.pid, None)
+            judged = self._judge(handle)
+            return None if judged is None else self._change(handle, judged, cause)
         except (*GONE, HIDDEN):
             self.forget(handle.pid)
             return None
@@ -123,11 +153,15 @@ class Planner:
                 raise
             self.unreadable.add(os.strerror(error.errno or errno.EIO))
             return None
+        finally:
+            if handle.pid not in self.postponed:
+                self.executed.discard(handle.pid)
 
     def forget(self, pid: int) -> None:
         """Drop what is known of a process that is gone."""
         self.lineage.died(pid)
         self._release(pid)
+        self.renamed.pop(pid, None)
         self._settled.pop(pid, None)
         self.ledger.forget_process(pid)
 
@@ -151,9 +185,9 @@ class Planner:
         self, handle: "ProcessHandle", refusal: "Callable[[Rule], Refusal | None]" = lambda _: None
     ) -> Governed:
         if handle.pid in (INIT_PID, self._own_pid) or not self.matcher.candidates(handle.comm):
-            return Governed()
+            return _UNGOVERNED
         if handle.stat.is_kernel_thread or handle.stat.is_zombie:
-            return Governed()
+            return _UNGOVERNED
         return self.matcher.decide(
             handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)
         )
@@ -195,7 +229,8 @@ class Planner:
                     return True
         return True
 
-    def _process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
+    def _judge(self, handle: "ProcessHandle") -> Judged | None:
+        """Return what is decided on a process; None if there is nothing to decide, or it cannot be yet."""
         situation: Situation | None = None
 
         def refusal(rule: "Rule") -> "Refusal | None":
@@ -203,32 +238,33 @@ class Planner:
             situation = situation or self._situation(handle, may_match=True)
             return self.refusal(rule, handle, own=situation.own)
 
-        governed = self._governed(handle, refusal)
-        rule, is_sure = governed.rule, governed.unknown is None
-        if governed.unknown is not None:
-            self._note_unknown(handle, governed.unknown)
-            if governed.unknown.is_transient:
+        rule, refused, unknown = self._governed(handle, refusal)
+        if unknown is not None:
+            self._note_unknown(handle, unknown)
+            if unknown.is_transient:
                 return None
             rule = self._rule_meanwhile(handle, rule)
-            if rule is None and (
-                self._is_trusted(handle) or self.ledger.process(handle.identity) is not None
-            ):
+            if rule is None and (self.ledger.process(handle.identity) or self._is_trusted(handle)):
                 return None
-        self._settled.pop(handle.pid, None)
+        else:
+            rule = self._rule_left(handle, rule) or rule
         if rule is not None:
             self.rule_of[handle.pid] = rule.number
-        elif governed.refused is None:
+        elif refused is None:
             self._release(handle.pid)
             if not (handle.pid in self.ledger.processes or self._may_inherit(handle.pid)):
                 return None
         situation = situation or self._situation(handle, may_match=rule is not None)
+        return Judged(rule, refused, unknown is None, situation)
+
+    def _change(self, handle: "ProcessHandle", judged: Judged, cause: "Cause") -> SetOomScoreAdj | None:
+        rule, refused, is_sure, situation = judged
         value, own, entry, inherited = situation
-        wanted = rule.terms.value.wanted(own) if rule is not None else None
-        wanted = own if wanted is None else wanted
+        wanted = _wanted(rule, own)
         if not is_sure and wanted < value:
             return None  # neither protected nor taken back on what is not known
-        if rule is None and governed.refused is not None and value == own:  # otherwise it is reset first
-            return self._refused(handle, situation, *governed.refused, cause)
+        if rule is None and refused is not None and value == own:  # otherwise it is reset first
+            return self._refused(handle, situation, *refused, cause)
         if rule is not None:
             if inherited and entry is not None:
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
@@ -240,10 +276,9 @@ class Planner:
                 self.lineage.chose(handle.pid, entry)
                 self.ledger.forget_process(handle.pid)  # the value it has is its own by now
             # Trust is checked each time: a process can change its user.
-            is_free = (
-                rule is not None and (wanted >= own or rule.terms.trust == "name") and not governed.refused
-            )
-            if is_free and is_sure and self.matcher.is_decided_by_name(handle.comm):
+            is_free = rule is not None and (wanted >= own or rule.terms.trust == "name") and not refused
+            is_free = is_free and is_sure and handle.pid not in self.renamed
+            if is_free and self.matcher.is_decided_by_name(handle.comm):
                 self._settled[handle.pid] = (handle.inode, handle.comm, value)
             return None
         held = rule is not None and wanted != own
@@ -279,13 +314,11 @@ class Planner:
     ) -> SetOomScoreAdj:
         """Return the change that a rule asks for and that is not made."""
         self.rule_of[handle.pid] = rule.number
-        wanted = rule.terms.value.wanted(situation.own)
-        assert wanted is not None
         return SetOomScoreAdj(
             identity=handle.identity,
             comm=handle.comm,
             before=situation.value,
-            after=wanted,
+            after=_wanted(rule, situation.own),
             own=situation.own,
             cause=cause,
             rule=rule,
@@ -298,6 +331,23 @@ class Planner:
         if number is not None and self.ledger.process(handle.identity) is not None:
             return self.policy.rules[number]
         return None if self._is_trusted(handle) else otherwise
+
+    def _rule_left(self, handle: "ProcessHandle", found: "Rule | None") -> "Rule | None":
+        """Return the rule that raised a process which then left it by itself, for one that raises it less.
+
+        A process can change its name and its command line at any time, and every rule that raises by these
+        could be escaped. So an untrusted one goes on being governed until it runs another program.
+        """
+        entry = self.ledger.process(handle.identity) if handle.pid in self.rule_of else None
+        if entry is None or entry.given <= entry.original:
+            return None
+        rule = self.renamed.pop(handle.pid, None) or self.policy.rules[self.rule_of[handle.pid]]
+        if handle.pid in self.executed or _wanted(rule, entry.original) <= _wanted(found, entry.original):
+            return None
+        if quick_unmet(rule._replace(names=()), handle) is not None or self._is_trusted(handle):
+            return None
+        self.renamed[handle.pid] = rule
+        return rule
 
     def _note_unknown(self, handle: "ProcessHandle", reason: UnknownFactError) -> None:
         if reason.is_transient:
@@ -383,6 +433,12 @@ class Planner:
                     break
         self._legacies.update(dict.fromkeys(passed, found))
         return found
+
+
+def _wanted(rule: "Rule | None", own: int) -> int:
+    """Return the value of a process that a rule governs, or none does."""
+    wanted = None if rule is None else rule.terms.value.wanted(own)
+    return own if wanted is None else wanted
 
 
 def _reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:

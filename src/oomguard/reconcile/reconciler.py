@@ -31,12 +31,17 @@ class Reconciler:
         self.ledger = ledger
         self.lineage = Lineage(ledger, procfs.is_alive)
         self.procfs = procfs
-        self.adopt(policy)
+        self._take(policy)
 
     def adopt(self, policy: "Policy") -> None:
         """Take another policy from the next pass on."""
-        self.policy = policy
+        before = self.planner
         self.lineage.reconsider()
+        self._take(policy)
+        self.planner.succeed(before)
+
+    def _take(self, policy: "Policy") -> None:
+        self.policy = policy
         self.planner = Planner(policy, self.ledger, self.procfs, self.lineage)
         self.contention = Contention(policy.resync_interval_seconds)
 
