@@ -16,7 +16,7 @@ import pytest
 
 from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import Policy, Rule, Terms, Value
-from oomguard.kernel.procfs import Procfs, only_root_changes
+from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
 from running import wait_until
@@ -252,7 +252,7 @@ def test_roots_own_program_is_protected_for_whoever_runs_it(stage: Stage) -> Non
     with handle:
         if handle.program is None:
             pytest.skip("takes CAP_SYS_PTRACE, as in the daemon")
-        assert only_root_changes(handle.program.path)
+        assert handle.program.only_root_changes
     assert stage.refusal(pid) == ""
 
 

@@ -126,6 +126,22 @@ def test_configmap_that_is_not_valid_leaves_the_policy_in_force(pod: Guest) -> N
         wait_for_value(pod, pid, 111)
 
 
+def test_other_containers_are_left_to_podman(pod: Guest) -> None:
+    """Their first process lives in a cgroup that podman made; its parent, conmon, in another."""
+    pod.run("install -m 755 /media/oomguard/vm/hog.py /usr/local/bin/pod-victim")
+    other = f"podman run --detach --name other --volume=/usr:/usr:ro --rootfs {ROOT}"
+    pod.run(f"{other} /usr/local/bin/pod-victim 0 100000", timeout_seconds=300)
+    try:
+        pid = pod.wait_until("pgrep -x pod-victim", describe="pod-victim").stdout.strip()
+        with hog(pod, "pod-witness") as witness:
+            rules = "{name: pod-victim, oom_score_adj: 111}, {name: pod-witness, oom_score_adj: 113}"
+            swap(pod, f"rules: [{rules}]\n", version=5)
+            wait_for_value(pod, witness, 113)
+        wait_for_value(pod, pid, 0)
+    finally:
+        pod.run("podman rm --force --time 1 other", check=False, timeout_seconds=300)
+
+
 def test_kill_of_the_kernel_is_told(pod: Guest) -> None:
     """The kernel's log came with it as standard input."""
     pod.run(

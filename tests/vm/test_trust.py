@@ -5,9 +5,24 @@ from contextlib import contextmanager
 
 from .guest import Guest
 from .service import Service
-from .workload import FOREVER_SECONDS, HOG, unit
+from .workload import FOREVER_SECONDS, HOG, unit, wait_for_values
 
 BY_NAME = "rules: [{name: vm-guarded, oom_score_adj: -500}]\n"
+
+SWITCHING = """#!/usr/bin/python3
+import os, time
+while True:
+    os.seteuid(1000)
+    time.sleep(0.0005)
+    os.seteuid(0)
+    time.sleep(0.0005)
+"""
+
+HEADLESS = """#!/usr/bin/python3
+import ctypes, platform, threading, time
+threading.Thread(target=time.sleep, args=(100000,)).start()
+ctypes.CDLL(None).syscall({"x86_64": 60}.get(platform.machine(), 93), 0)
+"""
 
 
 @contextmanager
@@ -78,18 +93,50 @@ def test_a_users_own_unit_is_not_the_systems_of_that_name(installed: Service) ->
 
 
 def test_a_setuid_program_has_its_callers_name(installed: Service) -> None:
-    """It is root's and called what its caller's link is called."""
+    """It is called what its caller's link is called, and its real uid is its caller's."""
     vm = installed.vm
     vm.run("install -m 4755 /bin/sleep /usr/local/bin/vm-setuid")
     vm.run("ln -sf /usr/local/bin/vm-setuid /home/alice/vm-guarded")
-    for policy in (BY_NAME, "rules: [{name: vm-guarded, user: root, oom_score_adj: -500}]\n"):
+    since = vm.now()
+    installed.write_policy(BY_NAME)
+    command = "/bin/sh -c 'exec /home/alice/vm-guarded 1000'"
+    with unit(vm, "vm-link", command, "User=alice", below="system.slice"):
+        pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
+        assert "\nUid:\t1000\t0\t" in vm.get(f"/proc/{pid}/status").decode()
+        assert "uid 1000" in refused(installed, pid, since=since)
+        # The last rule tells when the policy is in force.
+        by_user = "{name: vm-guarded, user: root, oom_score_adj: -500}"
+        installed.write_policy(f"rules: [{by_user}, {{name: vm-guarded, oom_score_adj: 50}}]\n")
+        installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 50)
+
+
+def test_a_root_daemon_that_works_as_a_user_keeps_its_protection(installed: Service) -> None:
+    """As smbd does, a thousand times a second: nothing is written once it is protected."""
+    vm = installed.vm
+    vm.put("/usr/local/bin/vm-guarded", SWITCHING, mode=0o755)
+    installed.write_policy(BY_NAME)
+    with unit(vm, "vm-guarded", "vm-guarded", below="system.slice"):
+        pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
+        installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
         since = vm.now()
-        installed.write_policy(policy)
-        command = "/bin/sh -c 'exec /home/alice/vm-guarded 1000'"
-        with unit(vm, "vm-link", command, "User=alice", below="system.slice"):
-            pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
-            assert "\nUid:\t1000\t0\t" in vm.get(f"/proc/{pid}/status").decode()
-            assert "setuid" in refused(installed, pid, since=since)
+        for _ in range(3):
+            installed.reload()
+            sample = f"for _ in $(seq 200); do cat /proc/{pid}/oom_score_adj; done | sort | uniq -c"
+            assert vm.run(sample).stdout.split() == ["200", "-500"]
+        assert not installed.events("applied", "refused", "contended", since=since)
+
+
+def test_a_daemon_whose_main_thread_ended_keeps_its_protection(installed: Service) -> None:
+    """The kernel calls its main thread a zombie; it lives."""
+    vm = installed.vm
+    vm.put("/usr/local/bin/vm-guarded", HEADLESS, mode=0o755)
+    installed.write_policy("rules: [{unit: vm-guarded.service, oom_score_adj: -500}]\n")
+    with unit(vm, "vm-guarded", "vm-guarded", below="system.slice"):
+        pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
+        vm.wait_until(f"grep -q '^State:.Z' /proc/{pid}/status", describe="its main thread to end")
+        vm.run("oomguard plan")
+        installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
+        assert "gives -500" in vm.run(f"oomguard explain {pid}").stdout
 
 
 def test_root_of_a_user_namespace_is_not_root(installed: Service) -> None:
@@ -105,18 +152,70 @@ def test_root_of_a_user_namespace_is_not_root(installed: Service) -> None:
 
 
 def test_containers_are_left_to_their_runtime_unless_asked_for(installed: Service) -> None:
-    """A process in a PID namespace below the host's matches with `containers: true` only."""
+    """What a runtime put into a cgroup of its own matches with `containers: true` only."""
     vm = installed.vm
     policy = "rules: [{{name: vm-contained, oom_score_adj: 300{more}}}]\n"
     installed.write_policy(policy.format(more=""))
-    vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-contained")
-    command = f"unshare --pid --fork --mount-proc vm-contained 0 {FOREVER_SECONDS}"
-    with unit(vm, "vm-container", command):
+    vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-contained; mkdir -p /sys/fs/cgroup/vm-payload")
+    first = f"echo 0 > /sys/fs/cgroup/vm-payload/cgroup.procs; exec vm-contained 0 {FOREVER_SECONDS}"
+    vm.put("/usr/local/bin/vm-payload", f"#!/bin/sh\n{first}\n", mode=0o755)
+    with unit(vm, "vm-container", "unshare --pid --fork --kill-child vm-payload"):
         pid = vm.wait_until("pgrep -x vm-contained", describe="vm-contained").stdout.strip()
         vm.run("oomguard plan")
         assert vm.get(f"/proc/{pid}/oom_score_adj") == b"0\n"
+        assert "it lives in a container" in vm.run(f"oomguard explain {pid}").stdout
         installed.write_policy(policy.format(more=", containers: true"))
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 300)
+    vm.run("rmdir /sys/fs/cgroup/vm-payload", check=False)
+
+
+def test_nobody_leaves_a_raising_rule_by_a_sandbox(installed: Service) -> None:
+    """In alice's user@.service, in a service of hers, and below cgroups that she owns."""
+    vm = installed.vm
+    vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-sandboxed; loginctl enable-linger alice")
+    vm.wait_until("systemctl is-active user@1000.service", describe="alice's service manager")
+    sandboxed = f"unshare -Ur --pid --fork --kill-child vm-sandboxed 0 {FOREVER_SECONDS}"
+    own = f"runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/1000 systemd-run --quiet --user {sandboxed}"
+    cgroup = "/sys/fs/cgroup/system.slice/vm-delegated.service"
+    vm.put(
+        "/usr/local/bin/vm-inner",
+        f"#!/bin/sh\nmkdir {cgroup}/mine {cgroup}/other; echo $$ >{cgroup}/other/cgroup.procs\n"
+        f"exec unshare -Ur --pid --fork --kill-child sh -c 'echo 0 >{cgroup}/mine/cgroup.procs; "
+        f"exec vm-sandboxed 0 {FOREVER_SECONDS}'\n",
+        mode=0o755,
+    )
+    installed.write_policy("rules: [{name: vm-sandboxed, user: alice, oom_score_adj: 500}]\n")
+    try:
+        vm.run(own)
+        delegated = ("User=alice", "Delegate=yes")
+        with (
+            unit(vm, "vm-plain", sandboxed, "User=alice", below="system.slice"),
+            unit(vm, "vm-delegated", "vm-inner", *delegated, below="system.slice"),
+        ):
+            wait_for_values(vm, "vm-sandboxed", 500, count=3)
+            found = vm.run("for p in $(pgrep -x vm-sandboxed); do cat /proc/$p/cgroup; done").stdout
+            assert "/mine\n" in found
+            vm.run("oomguard plan")  # exits 3 if a pass would lower one of them
+    finally:
+        vm.run("loginctl disable-linger alice; systemctl stop user@1000.service", check=False)
+
+
+def test_a_cgroup_that_alice_named_vouches_for_nothing(installed: Service) -> None:
+    """Neither in her user@.service nor in a service of hers with Delegate=; the service itself does."""
+    vm = installed.vm
+    vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-guarded")
+    cgroup = "/sys/fs/cgroup/system.slice/vm-delegated.service"
+    inner = f"mkdir {cgroup}/vm-database; echo $$ >{cgroup}/vm-database/cgroup.procs"
+    vm.put(
+        "/usr/local/bin/vm-inner", f"#!/bin/sh\n{inner}; exec vm-guarded 0 {FOREVER_SECONDS}\n", mode=0o755
+    )
+    since = vm.now()
+    installed.write_policy("rules: [{cgroup: '*vm-database*', oom_score_adj: -500}]\n")
+    with unit(vm, "vm-delegated", "vm-inner", "User=alice", "Delegate=yes", below="system.slice"):
+        pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
+        assert "cgroup of any name" in refused(installed, pid, since=since)
+        installed.write_policy("rules: [{unit: vm-delegated.service, oom_score_adj: -500}]\n")
+        installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
 
 
 def test_executables_take_the_right_to_look_at_them(installed: Service) -> None:

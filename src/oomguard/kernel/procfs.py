@@ -9,7 +9,6 @@ Reading is apart from parsing: `parse_*` take bytes and are pure.
 
 import errno
 import os
-import stat
 import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +18,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, Identity, Process, Program, UnknownFactError
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
+from oomguard.kernel.host_file import find
 from oomguard.kernel.slow_reads import SlowReads, Spender
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ _THREADS = 64
 _ANCESTORS = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
 
-_OTHERS_WRITE = 0o022
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
@@ -132,7 +131,7 @@ class Procfs:
                 hint="--proc names the folder where one is mounted",
             ) from error
         self.uid_map = self._own_uid_map()
-        self.cgroups = CgroupFolders(self._cgroup_mount())
+        self.cgroups = CgroupFolders(parse_systemd_mount(self.own_mounts()))
         self.dynamic_uids = "/run/systemd/dynamic-uid"
         """Where systemd keeps a file for each uid that it made up (src/core/dynamic-user.c)."""
 
@@ -216,18 +215,19 @@ class Procfs:
                     handle.forget_status()
         return False
 
+    def own_mounts(self) -> bytes:
+        """Return the mountinfo of the mount namespace that we are in; b"" in a tree that has none."""
+        try:
+            return _read_whole(self.fd, "self/mountinfo")
+        except FileNotFoundError:
+            return b""
+
     def boot_id(self) -> str:
         """Return what tells this boot from others; "" in a tree that has none."""
         try:
             return self.read("sys/kernel/random/boot_id").decode("ascii").strip()
         except FileNotFoundError:
             return ""
-
-    def _cgroup_mount(self) -> str | None:
-        try:
-            return parse_systemd_mount(self.read("self/mountinfo", 1 << 20))
-        except OSError:
-            return None  # a tree made for tests
 
     def _own_uid_map(self) -> bytes:
         try:
@@ -306,11 +306,10 @@ class ProcessHandle:
 
     def spender(self) -> Spender:
         """Return who pays for the time that this process can make others wait."""
-        real_uid = self.status.real_uid
-        if real_uid == 0 and not self.in_user_namespace:
+        if self.uid == 0 and not self.in_user_namespace:
             # Root does not attack itself: where one of its processes hangs, the others are still read.
             return Spender(f"pid {self.pid}", is_root=True)
-        return Spender(budget_key(self.cgroup, real_uid), is_root=False)
+        return Spender(self.budget_key, is_root=False)
 
     @property
     def status(self) -> Status:
@@ -407,8 +406,9 @@ class ProcessHandle:
         if self.exe is None:
             return None
         file = f"{self._living}exe"
+        mounts = self._procfs.own_mounts()
         return self._procfs.slow_reads.call(
-            self.fd, lambda process: _find_program(process, file), self.spender
+            self.fd, lambda process: _find_program(process, file, mounts), self.spender
         )
 
     def read(self, path: str) -> bytes:
@@ -474,7 +474,7 @@ def _read_exe(process: int, file: str) -> str | None:
         return None
 
 
-def _find_program(process: int, file: str) -> Program | None:
+def _find_program(process: int, file: str, mounts: bytes) -> Program | None:
     path = _read_exe(process, file)
     if path is None:
         return None
@@ -485,32 +485,10 @@ def _find_program(process: int, file: str) -> Program | None:
     except OSError:
         return None
     path = path.removesuffix(DELETED)
-    is_hosts = _is_same_file(path, running)
-    return Program(path, is_hosts, is_hosts and only_root_changes(path))
-
-
-def only_root_changes(path: str) -> bool:
-    """Tell whether nobody but root can replace or write a file: it and all folders above are root's.
-
-    `path` is absolute. A symlink in it tells no: the kernel names an executable without any.
-    """
-    while True:
-        try:
-            found = os.lstat(path)
-        except OSError:
-            return False
-        if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE or stat.S_ISLNK(found.st_mode):
-            return False
-        if path in ("/", ""):
-            return path == "/"
-        path = os.path.dirname(path)
-
-
-def _is_same_file(path: str, running: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.lstat(path), running)
-    except (OSError, ValueError):
-        return False
+    hosts = find(path, mounts)
+    if hosts is None or not os.path.samestat(hosts.status, running):
+        return Program(path)
+    return Program(path, is_hosts=True, only_root_changes=hosts.only_root_changes)
 
 
 def _read(directory: int, path: str, limit: int) -> bytes:

@@ -1,0 +1,56 @@
+"""What this host has at a path that somebody else chose."""
+
+import os
+from typing import NamedTuple
+
+from oomguard.kernel.mountinfo import parse_mounts
+
+_OTHERS_WRITE = 0o022
+_PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class HostFile(NamedTuple):
+    """A file on this host."""
+
+    status: os.stat_result
+    only_root_changes: bool
+    """Whether nobody but root can replace or write it: it and all folders above are root's."""
+
+
+def find(path: str, mountinfo: bytes) -> HostFile | None:
+    """Return the file at `path`, None where there is none, or none to be looked at.
+
+    Followed from the root down, without symbolic links: the kernel names an executable without any. Stops
+    ahead of what automount(8) would have to mount and of FUSE, where a user's program answers.
+    """
+    kinds = {mount.point: mount.kind for mount in parse_mounts(mountinfo)}
+    kind, at = kinds.get("/", ""), ""
+    root, *names = path.split("/")
+    if root or not names or not {"", ".", ".."}.isdisjoint(names):
+        return None
+    try:
+        fd = os.open("/", _PATH)
+        try:
+            found = os.fstat(fd)
+            is_roots = _is_roots(found)
+            for name in names:
+                at = f"{at}/{name}"
+                if at not in kinds and kind == "autofs":
+                    return None
+                kind = kinds.get(at, kind)
+                if kind.startswith("fuse"):
+                    return None
+                below = os.open(name, _PATH, dir_fd=fd)
+                os.close(fd)
+                fd = below
+                found = os.fstat(fd)
+                is_roots = is_roots and _is_roots(found)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError):  # ValueError: a NUL, or what no path can hold
+        return None
+    return HostFile(found, is_roots)
+
+
+def _is_roots(found: os.stat_result) -> bool:
+    return found.st_uid == 0 and not found.st_mode & _OTHERS_WRITE
