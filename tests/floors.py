@@ -36,6 +36,7 @@ class FlooredKernel(FakeKernel):
         self.privilege = privilege
         self.floors: dict[int, int] = {}
         self.writes: list[tuple[int, int, bool]] = []
+        self.refused: list[int] = []
 
     def floor(self, pid: int) -> int:
         """Return how low a process may go by itself."""
@@ -58,6 +59,7 @@ class _Handle(ProcessHandle):
         kernel = self._kernel
         effective = kernel.privilege.is_effective
         if value < kernel.floor(self.pid) and not effective:
+            kernel.refused.append(self.pid)
             raise OSError(errno.EACCES, "Permission denied")
         kernel.writes.append((self.pid, value, effective))
         super().write_oom_score_adj(value)

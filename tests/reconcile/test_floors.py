@@ -152,14 +152,16 @@ def test_after_any_history_a_restore_gives_value_and_floor_back(
         (-900, "0000000000000000", (0, 0)),
         (-899, "0000000000000000", (0, 0)),
         (-1, "0000000000000000", (0, 0)),
-        (300, "0000000000000000", (300, -900)),
+        (0, "0000000000000000", (0, 0)),
+        (300, "0000000000000000", (300, 0)),
+        (0, "000001ffffffffff", (0, -900)),
         (-899, "000001ffffffffff", (-899, -900)),
     ],
 )
-def test_a_child_cannot_keep_immunity_by_choosing_nearly_the_same(
+def test_a_child_cannot_keep_immunity_by_choosing_another_value(
     host: Host, value: int, capabilities: str, after: tuple[int, int], *, told: bool
 ) -> None:
-    """Below what its parent had it can only be by the floor it inherited; or it may choose freely itself."""
+    """The floor it inherited is taken from it as well, unless it may choose its value freely itself."""
     host.give(-900)
     child = Process(
         Identity(11, host.kernel.now_ticks()), b"sh", parent_pid=PID, uid=1000, oom_score_adj=value
@@ -171,7 +173,7 @@ def test_a_child_cannot_keep_immunity_by_choosing_nearly_the_same(
     if told:
         host.reconciler.lineage.forked(PID, 11, 0)
     host.reconciler.lineage.asks_parents = not told
-    host.reconciler.process(11, "exec", 0.0)
+    host.reconciler.process(11, "exec", 0.0, in_pass=not told)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == after
 
 

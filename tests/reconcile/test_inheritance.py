@@ -12,8 +12,12 @@ from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
+from oomguard.report.text import sentence, subject
 
 CRON = 10
+CRON_SERVICE = "/system.slice/cron.service"
+SESSION = "/user.slice/user-1000.slice/session-3.scope"
+MANAGER = "/user.slice/user-1000.slice/user@1000.service/init.scope"
 VALUES = {b"cron": -900, b"postgres": -950, b"mysqld": -500, b"same": -900}
 POLICY = Policy(
     rules=tuple(
@@ -32,15 +36,26 @@ class Host:
         self.ledger = Ledger()
         self.reconciler = Reconciler(POLICY, self.ledger, self.kernel, self.kernel.privilege)
         self._start = 0
-        self.start(CRON, b"cron")
+        self.start(CRON, b"cron", cgroup=CRON_SERVICE)
         self.look(CRON)
         assert self.value(CRON) == -900
 
-    def start(self, pid: int, comm: bytes, *, parent: int = 1, uid: int = 0, value: int = 0) -> None:
-        """Start a process, later than all others."""
+    def start(
+        self,
+        pid: int,
+        comm: bytes,
+        *,
+        parent: int = 1,
+        uid: int = 0,
+        value: int = 0,
+        cgroup: str = "/",
+        in_container: bool = False,
+    ) -> None:
+        """Start a process, later than all others, with a floor that is its value."""
         self._start += 1
         process = Process(Identity(pid, self._start), comm, parent_pid=parent, uid=uid, oom_score_adj=value)
-        self.proc.process(process)
+        self.proc.process(process._replace(cgroup=cgroup, in_container=in_container))
+        self.kernel.floors[pid] = min(0, value)
 
     def inherit(self, pid: int, comm: bytes, *, uid: int) -> None:
         """Have cron fork a child that becomes a user and runs a program."""
@@ -51,6 +66,12 @@ class Host:
     def look(self, pid: int) -> Outcome | None:
         """Look at one process, as after an event."""
         return self.reconciler.process(pid, "exec", 0.0)
+
+    def sweep(self) -> list[Outcome]:
+        """Look at every process, with nothing known of any fork."""
+        self.reconciler.lineage.forget()
+        self.reconciler.lineage.asks_parents = False
+        return list(self.reconciler.everything("resync", 0.0))
 
     def value(self, pid: int) -> int:
         """Return the value a process has."""
@@ -131,6 +152,172 @@ def test_only_rules_that_protect_attend(host: Host) -> None:
     host.start(200, b"postgres")
     host.look(200)
     assert host.reconciler.lineage.attended == {200}
+
+
+@pytest.mark.parametrize("cgroup", [CRON_SERVICE, SESSION, MANAGER, "/"])
+@pytest.mark.parametrize("value", [-900, -899, -1])
+def test_a_pass_finds_what_no_fork_tells(host: Host, cgroup: str, value: int) -> None:
+    """An orphan of a user's has the value, or one that the floor lets it choose; it loses both."""
+    host.start(11, b"job", uid=1000, value=value, cgroup=cgroup)
+    host.kernel.floors[11] = -900
+    (outcome,) = host.sweep()
+    assert (outcome.result, outcome.change.cause) == ("applied", "restore")
+    assert (host.value(11), host.kernel.floor(11)) == (0, 0)
+    assert host.sweep() == []
+
+
+def test_events_alone_read_no_value_that_no_rule_asks_for(host: Host) -> None:
+    """That would be a read more for each program that starts; a fork tells, or the next pass finds it."""
+    host.start(11, b"job", uid=1000, value=-900, cgroup=SESSION)
+    assert host.look(11) is None
+    assert host.value(11) == -900
+
+
+@pytest.mark.parametrize("value", [0, 300])
+def test_a_pass_finds_a_floor_that_is_not_the_processs_own(host: Host, value: int) -> None:
+    """It raised itself, to lower itself again when memory is short. Its value stays."""
+    host.start(11, b"job", uid=1000, value=value, cgroup=SESSION)
+    host.kernel.floors[11] = -900
+    (outcome,) = host.sweep()
+    assert "could lower itself, by a floor inherited" in sentence(outcome)
+    assert (host.value(11), host.kernel.floor(11)) == (value, 0)
+    assert host.sweep() == []
+
+
+def test_a_process_whose_floor_was_checked_is_checked_again_when_it_becomes_a_users(host: Host) -> None:
+    """While it was root's, the floor was its own."""
+    host.start(11, b"job", value=0, cgroup=SESSION)
+    host.kernel.floors[11] = -900
+    assert host.sweep() == []
+    host.proc.process(Process(Identity(11, 2), b"job", uid=1000, cgroup=SESSION))
+    host.look(11)
+    assert len(host.sweep()) == 1
+    assert host.kernel.floor(11) == 0
+
+
+def test_ordinary_processes_are_not_written_to(host: Host) -> None:
+    """Whether a floor is inherited is tried by a write that the kernel refuses, once for each process."""
+    writes = len(host.kernel.writes)
+    for pid, uid in ((11, 1000), (12, 0)):
+        host.start(pid, b"shell", uid=uid, cgroup=SESSION)
+    host.sweep()
+    host.sweep()
+    assert len(host.kernel.writes) == writes
+    assert host.kernel.refused.count(11) == 1
+    assert 12 not in host.kernel.refused
+
+
+@pytest.mark.parametrize(
+    ("uid", "cgroup", "in_container"),
+    [
+        pytest.param(1000, "/system.slice/app.service", False, id="OOMScoreAdjust= of a unit with User="),
+        pytest.param(1000, "/kubepods.slice/kubepods-pod1.slice/cri-1.scope", True, id="a Guaranteed pod"),
+        pytest.param(0, SESSION, False, id="root's"),
+        pytest.param(33, "/system.slice/apache2.service", False, id="a system user's in a system service"),
+    ],
+)
+def test_a_pass_leaves_alone_what_has_the_value_by_itself(
+    host: Host, uid: int, cgroup: str, *, in_container: bool
+) -> None:
+    """Neither events nor passes take anything from it, nor does a restore."""
+    host.start(11, b"own", uid=uid, value=-900, cgroup=cgroup, in_container=in_container)
+    assert host.sweep() == []
+    host.reconciler.adopt(Policy())
+    assert [subject(outcome.change) for outcome in host.sweep()] == [f"cron[{CRON}]"]
+    assert host.value(11) == -900
+
+
+def test_a_pid_namespace_that_a_user_made_is_no_container(host: Host) -> None:
+    """Neither in a session nor in a service that was given the value."""
+    for pid, cgroup in ((11, SESSION), (12, CRON_SERVICE), (13, MANAGER)):
+        host.start(pid, b"job", uid=1000, value=-900, cgroup=cgroup, in_container=True)
+    host.sweep()
+    assert [host.value(pid) for pid in (11, 12, 13)] == [0, 0, 0]
+
+
+def test_what_root_started_with_a_value_keeps_it(host: Host) -> None:
+    """`choom -n -900 -- runuser -u alice server`: root's shell has another value, and lives."""
+    host.start(11, b"bash", cgroup=SESSION)
+    host.start(12, b"runuser", parent=11, value=-900, cgroup=SESSION)
+    host.start(13, b"server", parent=12, uid=1000, value=-900, cgroup=SESSION)
+    host.start(14, b"worker", parent=13, uid=1000, value=-900, cgroup=SESSION)
+    assert host.sweep() == []
+    host.proc.end(11)  # then nothing tells it from what runuser inherited
+    host.sweep()
+    assert [host.value(pid) for pid in (12, 13, 14)] == [-900, 0, 0]
+
+
+@pytest.mark.parametrize("parent_uid", [0, 1000])
+def test_a_trusted_ancestor_that_a_user_started_grants_nothing(host: Host, parent_uid: int) -> None:
+    """`sudo --askpass` is root's, and runs a program of its caller's."""
+    host.start(11, b"bash", uid=parent_uid, cgroup=SESSION)
+    host.start(12, b"sudo", parent=11, value=-900, cgroup=SESSION)
+    host.start(13, b"askpass", parent=12, uid=1000, value=-900, cgroup=SESSION)
+    host.sweep()
+    assert host.value(13) == (-900 if parent_uid == 0 else 0)
+
+
+def test_a_child_of_a_managed_process_is_found_by_it(host: Host) -> None:
+    """It gets what that one had, also where others had more."""
+    host.start(20, b"same", value=-100, cgroup=CRON_SERVICE)
+    host.look(20)
+    host.start(21, b"sh", parent=20, value=-900, cgroup=SESSION)
+    host.start(22, b"job", parent=21, uid=1000, value=-900, cgroup=SESSION)
+    host.sweep()
+    assert host.value(22) == -100
+
+
+def test_children_that_inherit_on_purpose_keep_it(host: Host) -> None:
+    """Though another rule gives the same value, and takes it from its children."""
+    rule = Rule(0, (b"build",), Terms(Value("exact", -900), children="inherit"), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule, *POLICY.rules)))
+    host.start(20, b"build", cgroup=SESSION)
+    host.look(20)
+    host.start(21, b"sh", parent=20, uid=1000, value=-900, cgroup=SESSION)
+    host.start(22, b"cc", parent=21, uid=1000, value=-900, cgroup=SESSION)
+    assert host.sweep() == []
+    host.proc.end(20)
+    host.sweep()
+    assert (host.value(21), host.value(22)) == (0, 0)
+
+
+def test_what_only_rules_that_let_children_inherit_gave_is_taken_from_nobody(host: Host) -> None:
+    """It outlives the process that it was given to."""
+    rule = Rule(0, (b"build",), Terms(Value("exact", -700), children="inherit"), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule, *POLICY.rules)))
+    host.start(20, b"build", cgroup=SESSION)
+    host.look(20)
+    host.ledger.protections.forget({-900})
+    host.start(21, b"cc", uid=1000, value=-700, cgroup=SESSION)
+    assert host.sweep() == []
+
+
+def test_a_rule_of_its_own_does_not_take_an_inherited_value_for_the_processs_own(host: Host) -> None:
+    """Restored, it has what the protected process had."""
+    rule = Rule(0, (b"job",), Terms(Value("at_most", -500), trust="name"), "p.yaml", 1)
+    host.reconciler.adopt(Policy(rules=(rule, *POLICY.rules)))
+    host.start(11, b"job", uid=1000, value=-900, cgroup=SESSION)
+    host.sweep()
+    assert (host.value(11), host.kernel.floor(11)) == (-500, -500)
+    host.reconciler.adopt(Policy(rules=POLICY.rules))
+    host.sweep()
+    assert (host.value(11), host.kernel.floor(11)) == (0, 0)
+
+
+def test_what_was_given_is_known_as_long_as_somebody_may_have_it(host: Host) -> None:
+    """Its process ends, and a whole pass finds nobody; then an administrator may use the value again."""
+    host.proc.end(CRON)
+    host.start(11, b"job", uid=1000, value=-900, cgroup=SESSION)
+    host.sweep()
+    assert host.value(11) == 0
+    host.start(12, b"job", uid=1000, value=-900, cgroup=SESSION)
+    host.sweep()
+    assert host.value(12) == 0
+    for is_known in (True, True, False):
+        assert bool(host.ledger.protections) is is_known
+        host.sweep()
+    host.start(13, b"job", uid=1000, value=-900, cgroup=SESSION)
+    assert host.sweep() == []
 
 
 def test_the_next_owner_of_a_pid_has_heirs_of_its_own(host: Host) -> None:

@@ -21,6 +21,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.plan import Entry
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
+from oomguard.core.protection import Protection
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, _line, open_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -107,6 +108,45 @@ def test_processes_that_are_gone_are_dropped_when_it_is_opened(folder: StateFold
     ledger.close()
     again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid == 8)
     assert again.processes.keys() == {8}
+
+
+def test_what_was_protected_outlives_its_processes(folder: StateFolder) -> None:
+    """Those may have descendants that nobody knows; one line each is enough for any number of processes."""
+    ledger = reopened(folder)
+    for since in (5, 3, 9):
+        ledger.record_protection(-900, "cron.service", 0, since)
+    ledger.record_protection(-500, "", -100, 7)
+    size = file(folder).stat().st_size
+    ledger.record_protection(-900, "cron.service", 0, 10)
+    assert file(folder).stat().st_size == size
+    ledger.close()
+    expected = [(-900, "cron.service", Protection(0, 3)), (-500, "", Protection(-100, 7))]
+    for _ in range(2):
+        again = reopened(folder)
+        assert list(again.protections) == expected
+        assert again.ignored_lines == 0
+        again.close()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"protected": "-900", "service": "", "is": [0, 1]},
+        {"protected": -900, "service": None, "is": [0, 1]},
+        {"protected": -900, "service": "", "is": [0]},
+        {"protected": -900, "service": "", "is": [0, None]},
+        {"protected": -900},
+    ],
+)
+def test_a_protection_of_another_form_is_ignored(folder: StateFolder, row: dict[str, object]) -> None:
+    """And counted; the rest is read."""
+    ledger = reopened(folder)
+    ledger._append(row)
+    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
+    ledger.close()
+    found = read_ledger(folder, boot_id=BOOT)
+    assert (found.ignored_lines, len(found.protections)) == (1, 0)
+    assert found.sysctls
 
 
 def test_a_file_cut_anywhere_neither_raises_nor_invents(folder: StateFolder) -> None:
@@ -450,6 +490,7 @@ def test_a_line_that_fits_only_half_is_taken_back(folder: StateFolder) -> None:
 import resource, signal
 from oomguard.core.plan import Entry
 from oomguard.core.process import Identity
+from oomguard.core.protection import Protection
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.state import open_state_folder
 folder = open_state_folder({folder.path!r})

@@ -8,7 +8,7 @@ from oomguard.core.plan import Entry
 from oomguard.core.process import Identity
 from oomguard.core.trust import Standing
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.lineage import Lineage
+from oomguard.reconcile.lineage import CROSSING_NS, Lineage
 
 MANAGED, CHILD, GRANDCHILD = 10, 11, 12
 ENTRY = Entry(0, -900)
@@ -73,16 +73,50 @@ def test_a_strangers_child_is_none(lineage: Lineage) -> None:
 
 
 def test_what_is_forked_after_a_reset_inherits_what_that_gave(lineage: Lineage, clock: Clock) -> None:
-    """And what was forked just before is told of later, and is an heir all the same."""
+    """What was forked just before is told of later and counts; what may have been, its value tells."""
     lineage.forked(MANAGED, CHILD, 1)
     clock.now = 5
     lineage.gave_up(CHILD, ENTRY)
-    lineage.forked(CHILD, 20, 4)
-    lineage.forked(CHILD, 21, 6)
+    assert lineage.forked(CHILD, 20, 4)
+    assert lineage.forked(CHILD, 21, 5 + CROSSING_NS)
+    lineage.forked(CHILD, 22, 6 + CROSSING_NS)
     assert lineage.entry(CHILD) is None
-    assert lineage.entry(20) == ENTRY
-    assert lineage.entry(21) is None
+    assert [lineage.entry(pid) for pid in (20, 21, 22)] == [ENTRY, ENTRY, None]
+    assert [lineage.is_certain(pid) for pid in (20, 21)] == [True, False]
+    lineage.has_own(20)
+    lineage.has_own(21)
+    assert [lineage.entry(pid) for pid in (20, 21)] == [ENTRY, None]
     assert lineage.former_entry(CHILD) == ENTRY
+
+
+def test_the_forks_of_a_process_that_was_reset_and_of_its_parent_are_checked(
+    lineage: Lineage, clock: Clock
+) -> None:
+    """For a second: with CLONE_PARENT its children are said to be its parent's."""
+    second = 1_000_000_000
+    assert not lineage.forked(99, CHILD, 1)
+    lineage.gave_up(CHILD, ENTRY, 99)
+    assert lineage.forked(CHILD, 20, second)
+    assert lineage.forked(99, 21, second)
+    assert not lineage.forked(99, 22, second + 1)
+    clock.now = second + 1
+    lineage.keep_only({99, CHILD})
+    assert not lineage.forked(99, 22, second)
+
+
+def test_the_forks_of_a_process_that_inherited_are_checked(lineage: Lineage) -> None:
+    """It need not run a program to have a child that keeps the value."""
+    assert not lineage.forked(MANAGED, CHILD, 1)
+    assert lineage.forked(CHILD, GRANDCHILD, 2)
+
+
+def test_forks_of_init_are_checked_while_there_is_something_to_inherit(
+    lineage: Lineage, ledger: Ledger
+) -> None:
+    """An orphan's child is init's, with CLONE_PARENT; else only the service manager forks there."""
+    assert not lineage.forked(1, CHILD, 1)
+    ledger.record_protection(-900, "cron.service", 0, 1)
+    assert lineage.forked(1, CHILD, 1)
 
 
 def test_the_last_children_of_the_dead_are_heirs(lineage: Lineage, ledger: Ledger) -> None:
@@ -142,7 +176,7 @@ def test_an_heir_is_whose_value_came_down_from_the_managed_one(acts: list[tuple[
         if not alive:
             break
         pid = alive[which % len(alive)]
-        clock.now += 1
+        clock.now += 2 * CROSSING_NS
         if act == "fork":
             values[next_pid] = values[pid]
             lineage.forked(pid, next_pid, clock.now)

@@ -5,6 +5,9 @@ from typing import NamedTuple, Protocol
 COMM_LENGTH = 15
 """Bytes of a process name the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""
 
+INIT_PID = 1
+"""The first process, which orphans become children of. The kernel never kills it."""
+
 DELETED = " (deleted)"
 """What the kernel puts behind the path of a file that is gone (fs/d_path.c)."""
 

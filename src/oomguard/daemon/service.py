@@ -16,7 +16,7 @@ from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships
 from oomguard import __version__
 from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import counted
-from oomguard.core.process import Identity
+from oomguard.core.process import INIT_PID, Identity
 from oomguard.core.text import span
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.drift import DriftWatch
@@ -66,6 +66,9 @@ NEWBORN_SECONDS = 0.1
 """What a program does to the value of a child it forked, it has done by then: sshd gives its sessions what it
 put by, and a backend of PostgreSQL values itself."""
 
+CHASES = 20
+"""How often a pass that found inherited protection continues with what was forked meanwhile."""
+
 _SLICE_PROCESSES = 8
 _EVENTS_A_TURN = 1024
 _EXAMPLES = 5
@@ -104,7 +107,10 @@ class Service:
         self._is_throttled = False
         self._urgent: set[int] = set()
         self._drifting: set[int] = set()
-        self._newborn: set[int] = set()
+        self._newborn: list[int] = []
+        self._checks: list[int] = []
+        self._found_inherited = False
+        self._chases = 0
         self._heirs_limit = HEIRS_LIMIT
         self._sweep: list[int] = []
         self._sweep_cause: Cause = "start"
@@ -199,6 +205,7 @@ class Service:
         self._urgent.clear()
         self._drifting.clear()
         self._newborn.clear()
+        self._checks.clear()
         self._sweep.clear()
         self._unwatched.clear()
         self._drift.keep_only(())
@@ -250,19 +257,21 @@ class Service:
         return children
 
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
-        lineage = self.reconciler.lineage
-        lineage.forked(parent, child, at_ns)
-        if parent in lineage.attended:
-            self._newborn.add(child)
+        if self.reconciler.lineage.forked(parent, child, at_ns):
+            self._newborn.append(child)
             self.loop.set_earlier("newborn", time.monotonic() + NEWBORN_SECONDS)
 
     def _look_at_newborn(self, _now: float) -> None:
-        self._urgent |= self._newborn
+        self._follow_forks()
+        self._checks += self._newborn
         self._newborn.clear()
 
     def _attend(self) -> None:
         """Be woken by the forks of those whose children are to be looked at soon."""
-        if self._connector is not None and self._connector.attend(self.reconciler.lineage.attended):
+        parents = self.reconciler.lineage.attended
+        if self.reconciler.ledger.protections:
+            parents |= {INIT_PID}
+        if self._connector is not None and self._connector.attend(parents):
             self._follow_forks()  # what they forked before
 
     def _listen_for_drift(self) -> None:
@@ -301,12 +310,13 @@ class Service:
         younger = self._follow_forks()
         self._pids_before, self._pids = self._pids, set(pids)
         self.reconciler.planner.forget_all_but(self._pids | younger)
+        self._found_inherited, self._chases = False, 0
         self._sweep = pids[::-1]  # taken from the end: the oldest first
         self._sweep_cause = cause
 
     @property
     def _is_busy(self) -> bool:
-        return bool(self._urgent or self._drifting or self._sweep or self._unwatched)
+        return bool(self._urgent or self._checks or self._drifting or self._sweep or self._unwatched)
 
     def _work(self) -> None:
         """Do one slice of what waits: what events told of, then the pass, then watches.
@@ -317,6 +327,8 @@ class Service:
         end = now + SLICE_SECONDS
         is_passs_turn = False
         while self._is_busy and now < end:
+            if self._checks:
+                self._visit(_last(self._checks), now, in_pass=True)
             is_passs_turn = self._is_throttled and not is_passs_turn and bool(self._sweep)
             if self._urgent and not is_passs_turn:
                 self._visit(_taken(self._urgent), now)
@@ -324,11 +336,10 @@ class Service:
             elif self._drifting and not is_passs_turn:
                 self._visit(_taken(self._drifting), now, "drift", is_watched=True)
             elif self._sweep:
-                batch, self._sweep[-_SLICE_PROCESSES:] = self._sweep[-_SLICE_PROCESSES:], []
-                self._visit(batch[::-1], now, self._sweep_cause, in_pass=True)
-                if not self._sweep:
+                self._visit(_last(self._sweep), now, self._sweep_cause, in_pass=True)
+                if not (self._sweep or self._chase()):
                     self._end_pass(now)
-            else:
+            elif self._unwatched:
                 self._watch_slice(now)
             now = time.monotonic()
 
@@ -358,9 +369,24 @@ class Service:
         for reason in planner.unreadable:
             self._limit(f"some processes cannot be read: {reason}")
         if planner.postponed:
-            self._newborn |= planner.postponed
+            self._newborn += planner.postponed
             planner.postponed.clear()
             self.loop.set_earlier("newborn", now + NEWBORN_SECONDS)
+
+    def _chase(self) -> bool:
+        """Continue a pass that found inherited protection with what was forked meanwhile, the latest first.
+
+        Otherwise a process could keep it by forking before it is reached, and so could its child.
+        """
+        if not self._found_inherited or self._chases == CHASES:
+            return False
+        self._found_inherited = False
+        self._chases += 1
+        self._follow_forks()
+        young = set(self.procfs.pids()) - self._pids
+        self._pids |= young
+        self._sweep = sorted(young)
+        return bool(young)
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
@@ -372,7 +398,7 @@ class Service:
         reconciler = self.reconciler
         reconciler.lineage.asks_parents = self._connector is None
         self._attend()
-        reconciler.ledger.compact()
+        reconciler.end_pass()
         self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.lineage))
         self._drift.keep_only(reconciler.planner.rule_of)
         self._listen_for_drift()
@@ -416,6 +442,9 @@ class Service:
     def _take(self, outcome: "Outcome", now: float) -> None:
         if isinstance(outcome.change, SetOomScoreAdj):
             self._drift.release_recycled(outcome.change.identity)
+            if outcome.change.inherited:
+                self._found_inherited = True
+                self.loop.set_earlier("newborn", now + NEWBORN_SECONDS)  # some forks crossed the write
         self.reporter.outcome(outcome, now)
         self.loop.set_earlier("fold", now + FOLD_SECONDS)  # whatever gathers already is due before
         self.loop.set_earlier("status", now + STATUS_SECONDS)
@@ -607,6 +636,12 @@ class Service:
 def _taken(pids: set[int]) -> list[int]:
     """Take some pids out of a set."""
     return [pids.pop() for _ in range(min(_SLICE_PROCESSES, len(pids)))]
+
+
+def _last(pids: list[int]) -> list[int]:
+    """Take some pids from the end of a list, the last first."""
+    batch, pids[-_SLICE_PROCESSES:] = pids[-_SLICE_PROCESSES:], []
+    return batch[::-1]
 
 
 def _target_name(target: object) -> str:

@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from oomguard.core.plan import Entry, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import GONE
 from oomguard.kernel.sysctl import read_sysctl, write_sysctl
@@ -78,6 +79,31 @@ def apply_oom_score_adj(
     return Outcome(change, "applied")
 
 
+def take_floor(handle: "ProcessHandle", privilege: "Privilege") -> Outcome | None:
+    """Move a process's floor up to 0 if it is below; None if it is not, or if that cannot be known.
+
+    The kernel shows it nowhere, but refuses to write less without CAP_SYS_RESOURCE.
+    """
+    if privilege.moves_every_floor:
+        return None
+    try:
+        value = handle.read_oom_score_adj()
+        handle.write_oom_score_adj(JUST_BELOW_ZERO)
+    except OSError:
+        return None  # as for every ordinary process
+    change = SetOomScoreAdj(
+        handle.identity, handle.comm, value, value, value, "restore", moved_floor=True, inherited=True
+    )
+    try:
+        _write(min(0, value), handle, privilege, moves_floor=True)
+        _write(value, handle, privilege, moves_floor=False)
+    except GONE:
+        return Outcome(change, "vanished", errno.ESRCH)
+    except OSError as error:
+        return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
+    return Outcome(change, "applied")
+
+
 def _is_another(change: SetOomScoreAdj, handle: "ProcessHandle") -> bool:
     """Tell whether what was decided on is there no more, so that it is to be looked at anew.
 
@@ -104,6 +130,12 @@ def _give(
         # It is lowered no more: its own floor comes back, and this one leaves it alone.
         _write(change.own, handle, privilege, moves_floor=True)
         entry = entry._replace(moved_floor=False)
+    if (
+        change.rule is not None
+        and change.rule.terms.children == "reset"
+        and change.after < min(0, change.own)
+    ):
+        ledger.record_protection(change.after, home_service(handle.cgroup), change.own, now_ticks)
     if known is None or known.given != change.after or known.moved_floor != entry.moved_floor:
         ledger.record_process(change.identity, entry)
     _write(

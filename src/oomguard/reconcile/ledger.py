@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from oomguard.core.errors import OomguardError
 from oomguard.core.plan import Entry
 from oomguard.core.process import Identity
+from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Set
 
     from oomguard.reconcile.state import StateFolder
 
@@ -41,6 +42,9 @@ class Ledger:
         self.sysctls: dict[str, Entry] = {}
         self.processes: dict[int, tuple[int, Entry]] = {}
         """By pid: start time in ticks, and the entry."""
+        self.protections = Protections()
+        """What outlives the processes it is about: their descendants may have inherited it."""
+        self._idle: Set[int] = frozenset()
         self.ignored_lines = 0
         """Lines of the file that could not be read."""
         self._boot_id = boot_id
@@ -63,6 +67,20 @@ class Ledger:
         """Write down what a process had, before it is changed."""
         self._append_text(_process_text(identity.pid, identity.start_time_ticks, entry))
         self.processes[identity.pid] = (identity.start_time_ticks, entry)
+
+    def record_protection(self, value: int, service: str, original: int, since_ticks: int) -> None:
+        """Write down that a process gets a value that its descendants inherit and are to lose."""
+        if self.protections.add(value, service, original, since_ticks):
+            self._append_text(_protection_text(value, service, Protection(original, since_ticks)))
+
+    def settle_protections(self, in_force: "Set[int]") -> None:
+        """Forget the values that no process has from oomguard, and had none at the end of the pass before.
+
+        So there was a whole pass that found each process that had one of them still.
+        """
+        idle = self.protections.values - in_force
+        self.protections.forget(idle & self._idle)
+        self._idle = idle
 
     def forget_sysctl(self, name: str) -> None:
         """Drop a sysctl that has its own value again."""
@@ -96,7 +114,8 @@ class Ledger:
         self._close_file()
 
     def _is_long(self) -> bool:
-        return self._lines > 2 * (len(self.sysctls) + len(self.processes)) + _SLACK_LINES
+        live = len(self.sysctls) + len(self.processes) + len(self.protections)
+        return self._lines > 2 * live + _SLACK_LINES
 
     def _append(self, row: dict[str, Any]) -> None:
         self._append_text(json.dumps(row).encode("ascii"))
@@ -123,6 +142,7 @@ class Ledger:
         header = json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii")
         texts = [
             *(json.dumps({"sysctl": n, "entry": e}).encode("ascii") for n, e in self.sysctls.items()),
+            *(_protection_text(*row) for row in self.protections),
             *(_process_text(pid, ticks, entry) for pid, (ticks, entry) in self.processes.items()),
         ]
         lines = [_line(header), *(_line(text, self._seed) for text in texts)]
@@ -152,7 +172,13 @@ class Ledger:
                 self.ignored_lines += 1
 
     def _read_row(self, row: Any) -> None:
-        if "sysctl" not in row:
+        if "protected" in row:
+            protection = Protection(*row["is"])
+            _must_be_integers((row["protected"], *protection))
+            if type(row["service"]) is not str:
+                raise ValueError("no service")
+            self.protections.add(row["protected"], row["service"], *protection)
+        elif "sysctl" not in row:
             identity = Identity(row["pid"], row["start"])
             _must_be_integers(identity)
             if row["entry"] is None:
@@ -208,6 +234,10 @@ def _text(line: bytes, seed: int = 0) -> bytes:
     if _line(text, seed) != line + b"\n":
         raise ValueError("the checksum does not fit")
     return text
+
+
+def _protection_text(value: int, service: str, protection: Protection) -> bytes:
+    return json.dumps({"protected": value, "service": service, "is": protection}).encode("ascii")
 
 
 def _process_text(pid: int, start: int, entry: Entry) -> bytes:

@@ -8,7 +8,7 @@ parents that still live tell (`reconcile.planner`).
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.process import Identity
+from oomguard.core.process import INIT_PID, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -20,11 +20,21 @@ if TYPE_CHECKING:
 _ATTENDED_LIMIT = 64
 """Parents whose children are looked at 0.1 s after their fork; the filter in the kernel names each."""
 
+CROSSING_NS = 100_000_000
+"""The kernel copies the value to a child before it stamps the fork, so a fork that seems to follow a reset
+may have come before it. Where every processor is busy the two are some milliseconds apart."""
+
+_SUSPECT_NS = 1_000_000_000
+"""How long the forks of a process that was reset, and of its parent, are checked. With CLONE_PARENT a
+process makes its child one of its parent's."""
+
 
 class _Heir(NamedTuple):
     entry: "Entry"
     until_ns: int | None = None
     """When it got another value: what it forked later did not inherit this one."""
+    is_certain: bool = True
+    """Whether it had the value at first: else its fork crossed a reset, and only its value tells."""
 
 
 class Lineage:
@@ -46,6 +56,7 @@ class Lineage:
         self._heirs: dict[int, _Heir] = {}
         self._generous: set[int] = set()
         self._attended: dict[int, Standing] = {}
+        self._suspects: dict[int, int] = {}
         self.asks_parents = bool(ledger.processes)
         """Whether living parents tell who inherited what, since some forks were not told of."""
 
@@ -62,8 +73,8 @@ class Lineage:
     def __len__(self) -> int:
         return len(self._heirs)
 
-    def forked(self, parent: int, child: int, at_ns: int) -> None:
-        """Take note of a fork, and when it was."""
+    def forked(self, parent: int, child: int, at_ns: int) -> bool:
+        """Take note of a fork, and when it was; tell whether to check the child soon, whatever it runs."""
         known = self._ledger.processes.get(child)
         if known is not None and not self._is_alive(Identity(child, known[0])):
             self._ledger.forget_process(child)  # it had this pid before, and its last children are known
@@ -73,20 +84,42 @@ class Lineage:
             self._heirs.pop(child, None)
         else:
             self._heirs[child] = heir
+        if parent == INIT_PID:
+            # The service manager forks seldom. An orphan's child can be made to look like one of those.
+            return bool(self._ledger.protections)
+        return (
+            parent in self._attended
+            or (parent in self._heirs and self._heirs[parent].until_ns is None)
+            or at_ns <= self._suspects.get(parent, -1)
+        )
 
     def entry(self, pid: int) -> "Entry | None":
         """Return the entry of the process whose value this one inherited, if it still has that."""
         heir = self._heirs.get(pid)
         return heir.entry if heir is not None and heir.until_ns is None else None
 
+    def is_certain(self, pid: int) -> bool:
+        """Tell whether a process did inherit what `entry` tells, whatever value it has by now."""
+        heir = self._heirs.get(pid)
+        return heir is not None and heir.until_ns is None and heir.is_certain
+
+    def has_own(self, pid: int) -> None:
+        """Take note that a process has another value than one that it may have inherited."""
+        if pid in self._heirs and not self._heirs[pid].is_certain:
+            del self._heirs[pid]
+
     def former_entry(self, pid: int) -> "Entry | None":
         """Return the entry of a process whose value its children may have, though it has it no more."""
         heir = self._heirs.get(pid)
         return None if heir is None else heir.entry
 
-    def gave_up(self, pid: int, entry: "Entry") -> None:
+    def gave_up(self, pid: int, entry: "Entry", parent: int = INIT_PID) -> None:
         """Take note that a process was given its own value back, instead of the one of `entry`."""
-        self._hand_down(pid, _Heir(entry, self._clock()))
+        now = self._clock()
+        self._hand_down(pid, _Heir(entry, now))
+        for suspect in (pid, parent):
+            if suspect != INIT_PID:
+                self._suspects[suspect] = now + _SUSPECT_NS
 
     def chose(self, pid: int, entry: "Entry") -> None:
         """Take note that a process gave itself another value than the one of `entry`.
@@ -132,6 +165,17 @@ class Lineage:
         self._generous &= pids
         self._attended = {pid: standing for pid, standing in self._attended.items() if pid in pids}
         self._heirs = {pid: heir for pid, heir in self._heirs.items() if pid in pids}
+        now = self._clock()
+        self._suspects = {pid: until for pid, until in self._suspects.items() if until >= now}
+
+    def values(self) -> set[int]:
+        """Return the values that some process inherited, or until just now gave to its children."""
+        since = self._clock() - _SUSPECT_NS
+        return {
+            heir.entry.given
+            for heir in self._heirs.values()
+            if heir.until_ns is None or heir.until_ns > since
+        }
 
     def forget(self) -> None:
         """Forget everything; the parents that live will tell."""
@@ -154,6 +198,8 @@ class Lineage:
         if known is not None:
             return None if parent in self._generous else _Heir(known[1])
         heir = self._heirs.get(parent)
-        if heir is None or (heir.until_ns is not None and heir.until_ns < at_ns):
+        if heir is None or heir.until_ns is None:
+            return heir
+        if at_ns > heir.until_ns + CROSSING_NS:
             return None
-        return heir if heir.until_ns is None else _Heir(heir.entry)
+        return _Heir(heir.entry, is_certain=at_ns <= heir.until_ns)

@@ -15,11 +15,12 @@ from oomguard.core.plan import (
     diff_sysctls,
     own_oom_score_adj,
 )
-from oomguard.core.process import UnknownFactError
+from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import is_trusted, standing, trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit
+from oomguard.reconcile.inheritance import ANCESTORS_LIMIT, Inheritance
 from oomguard.reconcile.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
 
-INIT_PID = 1
 SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
 """What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
 
@@ -45,9 +45,6 @@ _REFILL = 0.01
 
 _REASONS = 64
 """Reasons kept of what could not be read or judged."""
-
-_ANCESTORS = 64
-"""How far up a tree is followed: deeper than any that is not made to mislead."""
 
 
 _UNGOVERNED = Governed()
@@ -83,6 +80,9 @@ class Planner:
         self.policy = policy
         self.ledger = ledger
         self.lineage = Lineage(ledger, procfs.is_alive) if lineage is None else lineage
+        self._inheritance = Inheritance(
+            ledger, self.lineage, procfs, rule_of=self.governing_rule, is_trusted=self._is_trusted
+        )
         self._legacies: dict[int, Entry | None] = {}
         self.procfs = procfs
         self.matcher = Matcher(policy.rules)
@@ -129,21 +129,31 @@ class Planner:
 
     def process_changes(self, cause: "Cause") -> "Iterator[tuple[SetOomScoreAdj, ProcessHandle]]":
         """Yield each process's change with the process held open; it closes on the next step."""
-        pids = self.procfs.pids()
-        self.forget_all_but(set(pids))
-        for handle in self.procfs.processes(pids):
+        for handle in self.processes():
             change = self.process_change(handle, cause)
             if change is not None:
                 yield change, handle
 
-    def process_change(self, handle: "ProcessHandle", cause: "Cause") -> SetOomScoreAdj | None:
-        """Return the change that one process needs, or None; it may be gone meanwhile."""
+    def processes(self) -> "Iterator[ProcessHandle]":
+        """Yield each process there is, held open, after those that are gone were forgotten."""
+        pids = self.procfs.pids()
+        self.forget_all_but(set(pids))
+        yield from self.procfs.processes(pids)
+
+    def process_change(
+        self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
+    ) -> SetOomScoreAdj | None:
+        """Return the change that one process needs, or None; it may be gone meanwhile.
+
+        Only a pass reads the value of the many that no rule matches; between two, forks tell what those
+        inherited.
+        """
         try:
             settled = self._settled.get(handle.pid)
             if settled and settled == (handle.inode, handle.comm, handle.read_oom_score_adj()):
                 return None
             self._settled.pop(handle.pid, None)
-            judged = self._judge(handle)
+            judged = self._judge(handle, in_pass=in_pass)
             return None if judged is None else self._change(handle, judged, cause)
         except (*GONE, HIDDEN):
             self.forget(handle.pid)
@@ -156,6 +166,17 @@ class Planner:
         finally:
             if handle.pid not in self.postponed:
                 self.executed.discard(handle.pid)
+
+    def may_have_floor(self, handle: "ProcessHandle", *, in_pass: bool = True) -> bool:
+        """Tell whether a process that needs no other value may have inherited a floor below 0."""
+        if not in_pass:
+            self._inheritance.forget(handle.pid)  # it may have become another user's
+            if not self.lineage.is_certain(handle.pid):
+                return False
+        try:
+            return self._inheritance.may_have_floor(handle)
+        except (*GONE, HIDDEN):
+            return False
 
     def forget(self, pid: int) -> None:
         """Drop what is known of a process that is gone."""
@@ -174,6 +195,7 @@ class Planner:
         """Drop what is known of every process that is not among `pids`."""
         self._legacies.clear()
         self.lineage.keep_only(pids)
+        self._inheritance.keep_only(pids)
         for pid in (self.rule_of.keys() | self.ledger.processes.keys()) - pids:
             self.forget(pid)
 
@@ -214,7 +236,7 @@ class Planner:
     def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
         """Tell whether no ancestor of the process meets the rule's conditions."""
         parent_pid = handle.stat.parent_pid
-        for _ in range(_ANCESTORS):
+        for _ in range(ANCESTORS_LIMIT):
             if parent_pid <= INIT_PID:
                 return True
             parent = self.procfs.open(parent_pid)
@@ -229,7 +251,7 @@ class Planner:
                     return True
         return True
 
-    def _judge(self, handle: "ProcessHandle") -> Judged | None:
+    def _judge(self, handle: "ProcessHandle", *, in_pass: bool) -> Judged | None:
         """Return what is decided on a process; None if there is nothing to decide, or it cannot be yet."""
         situation: Situation | None = None
 
@@ -252,7 +274,7 @@ class Planner:
             self.rule_of[handle.pid] = rule.number
         elif refused is None:
             self._release(handle.pid)
-            if not (handle.pid in self.ledger.processes or self._may_inherit(handle.pid)):
+            if not (handle.pid in self.ledger.processes or self._may_inherit(handle, in_pass=in_pass)):
                 return None
         situation = situation or self._situation(handle, may_match=rule is not None)
         return Judged(rule, refused, unknown is None, situation)
@@ -278,6 +300,7 @@ class Planner:
             # Trust is checked each time: a process can change its user.
             is_free = rule is not None and (wanted >= own or rule.terms.trust == "name") and not refused
             is_free = is_free and is_sure and handle.pid not in self.renamed
+            is_free = is_free and not self._inheritance.is_possible(value)
             if is_free and self.matcher.is_decided_by_name(handle.comm):
                 self._settled[handle.pid] = (handle.inode, handle.comm, value)
             return None
@@ -346,6 +369,9 @@ class Planner:
             return None
         if quick_unmet(rule._replace(names=()), handle) is not None or self._is_trusted(handle):
             return None
+        own = own_oom_score_adj(entry, handle.read_oom_score_adj())
+        if _wanted(rule, own) < own:
+            return None  # it chose a value that the rule would lower, for which it is not trusted
         self.renamed[handle.pid] = rule
         return rule
 
@@ -368,11 +394,17 @@ class Planner:
             entry = _reclaimed(entry, value, handle)
         return Situation(value, own_oom_score_adj(entry, value), entry, is_inherited)
 
-    def _may_inherit(self, pid: int) -> bool:
+    def _may_inherit(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
         """Tell whether a process that no rule holds may have the value of one that a rule does."""
-        if self.lineage.asks_parents:
-            return self.lineage.is_needed
-        return self.lineage.entry(pid) is not None
+        if self.lineage.entry(handle.pid) is not None:
+            return True
+        if self.lineage.asks_parents and self.lineage.is_needed:
+            return True
+        return (
+            in_pass
+            and bool(self.ledger.protections)
+            and self._inheritance.is_possible(handle.read_oom_score_adj())
+        )
 
     def _bequeath(self, handle: "ProcessHandle", rule: "Rule", *, protects: bool) -> None:
         resets = rule.terms.children == "reset"
@@ -391,14 +423,18 @@ class Planner:
             entry = self._entry_of(parent_pid)
         if entry is None and self.lineage.asks_parents:
             entry = self._legacy(parent_pid, value)
+        if entry is not None:
+            # Started before its ancestor was given that, it has its value, and its floor, from itself.
+            is_older = entry.since_ticks > handle.identity.start_time_ticks
+            if is_older and (value == entry.given or entry.given_before is None):
+                return None
+            entry = _reclaimed(entry, value, handle)
+            if entry.is_ours(value):
+                return entry
+        entry = self._inheritance.entry(handle, value)
         if entry is None:
-            return None
-        # Started before its ancestor was given that, it has its value, and its floor, from itself.
-        is_older = entry.since_ticks > handle.identity.start_time_ticks
-        if is_older and (value == entry.given or entry.given_before is None):
-            return None
-        entry = _reclaimed(entry, value, handle)
-        return entry if entry.is_ours(value) else None
+            self.lineage.has_own(handle.pid)
+        return entry
 
     def _entry_of(self, pid: int) -> Entry | None:
         """Return the entry of the process that has a pid now."""
@@ -409,7 +445,7 @@ class Planner:
         """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""
         passed: list[int] = []
         found: Entry | None = None
-        for _ in range(_ANCESTORS):
+        for _ in range(ANCESTORS_LIMIT):
             if pid in self._legacies:
                 found = self._legacies[pid]
                 break

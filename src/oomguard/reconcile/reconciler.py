@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.commit import MODE
 from oomguard.core.plan import Entry, Outcome, SetSysctl
+from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import GONE, HIDDEN
-from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctl
+from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctl, take_floor
 from oomguard.reconcile.contention import Contention
 from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
@@ -48,9 +49,16 @@ class Reconciler:
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
         """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
         yield from self.sysctls(cause, now)
-        for change, handle in self.planner.process_changes(cause):
-            outcome = self._apply(change, handle, now, in_pass=True)
-            yield self._again(outcome, handle.pid, cause, now, in_pass=True)
+        for handle in self.planner.processes():
+            outcome = self._bring(handle, cause, now, in_pass=True)
+            if outcome is not None:
+                yield self._again(outcome, handle.pid, cause, now, in_pass=True)
+        self.end_pass()
+
+    def end_pass(self) -> None:
+        """Bound what is remembered, after every process was seen to."""
+        in_force = {entry.given for _, entry in self.ledger.processes.values()}
+        self.ledger.settle_protections(in_force | self.lineage.values())
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -73,7 +81,8 @@ class Reconciler:
     ) -> "Outcome | None":
         """Bring one process to the policy; None if there was nothing to do, or it is gone.
 
-        A pass corrects what is contended, too. `is_watched`: the watch on its value asked for this.
+        A pass corrects what is contended, too, and finds what was inherited though no fork told of it.
+        `is_watched`: the watch on its value asked for this.
         """
         outcome = self._process(pid, cause, now, in_pass=in_pass, is_watched=is_watched)
         return None if outcome is None else self._again(outcome, pid, cause, now, in_pass=in_pass)
@@ -90,12 +99,29 @@ class Reconciler:
             self.planner.forget(pid)
             return None
         with handle:
-            change = self.planner.process_change(handle, cause)
-            if change is None:
-                if is_watched:
-                    self._looked(handle, now)
-                return None
+            return self._bring(handle, cause, now, in_pass=in_pass, is_watched=is_watched)
+
+    def _bring(
+        self,
+        handle: "ProcessHandle",
+        cause: "Cause",
+        now: float,
+        *,
+        in_pass: bool,
+        is_watched: bool = False,
+    ) -> "Outcome | None":
+        change = self.planner.process_change(handle, cause, in_pass=in_pass)
+        if change is not None:
             return self._apply(change, handle, now, in_pass=in_pass)
+        if is_watched:
+            self._looked(handle, now)
+        if not self.planner.may_have_floor(handle, in_pass=in_pass):
+            return None
+        outcome = take_floor(handle, self.privilege)
+        if outcome is not None:
+            entry = self.lineage.former_entry(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
+            self.lineage.gave_up(handle.pid, entry, handle.stat.parent_pid)
+        return outcome
 
     def _looked(self, handle: "ProcessHandle", now: float) -> None:
         with suppress(*GONE, HIDDEN):
@@ -127,8 +153,9 @@ class Reconciler:
                 privilege=self.privilege,
             )
             if outcome.result == "applied" and change.rule is None:
+                known = known or self.lineage.entry(handle.pid)
                 inherited = Entry(change.own, change.before, moved_floor=change.moved_floor)
-                self.lineage.gave_up(handle.pid, known or inherited)
+                self.lineage.gave_up(handle.pid, known or inherited, handle.stat.parent_pid)
             elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
                 self.lineage.disregard(handle.pid)
         if outcome.result == "applied" and (user is not None or change.cause == "drift"):

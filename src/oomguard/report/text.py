@@ -20,6 +20,8 @@ def because(change: Change) -> str:
     """Return who asks for a change: the rule or policy line, or nothing for a restore."""
     if isinstance(change, SetSysctl):
         return change.source
+    if change.inherited and change.before == change.after:
+        return "could lower itself, by a floor inherited from a process that a rule holds"
     if change.inherited:
         return "inherited from a process that a rule holds"
     return "" if change.rule is None else f"{change.rule.label}, {change.rule.source}"
