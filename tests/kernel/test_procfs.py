@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeProc
-from oomguard.core.process import Identity, Process
+from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.procfs import (
     PF_KTHREAD,
     ProcessHandle,
@@ -403,7 +403,7 @@ def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc
             if living == 5:
                 assert handle.arguments == process.arguments
                 continue
-            with pytest.raises(OSError, match="no living thread"):
+            with pytest.raises(UnknownFactError, match="find one that lives"):
                 pytest.fail(f"{handle.arguments}")
 
 

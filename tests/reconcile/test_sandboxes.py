@@ -1,9 +1,9 @@
-"""PID namespaces that anybody can make, and those of containers, on the real kernel."""
+"""PID namespaces and cgroups that anybody can make, and those of containers, on the real kernel."""
 
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -37,15 +37,29 @@ class Stage:
 
     def cgroup(self, below: Path | None = None, *, owner: int = 0) -> Path:
         """Make a cgroup."""
-        mount = self.procfs.cgroups.mount
-        if mount is None or not os.access(mount, os.W_OK):
-            pytest.skip("cannot make a cgroup here")
         self._made += 1
-        folder = (below or Path(mount)) / f"oomguard-test-{os.getpid()}-{self._made}"
+        folder = (below or self._mount()) / f"oomguard-test-{os.getpid()}-{self._made}"
         folder.mkdir()
         self._stack.callback(folder.rmdir)
         self._stack.callback(wait_until, lambda: not (folder / "cgroup.procs").read_text(), "an empty cgroup")
         os.chown(folder, owner, owner)
+        return folder
+
+    def _mount(self) -> Path:
+        mount = self.procfs.cgroups.mount
+        if mount is None or not os.access(mount, os.W_OK):
+            pytest.skip("cannot make a cgroup here")
+        return Path(mount)
+
+    def users_manager(self) -> Path:
+        """Make the cgroup of the person's service manager."""
+        folder = self._mount()
+        for name in ("user.slice", f"user-{PERSON}.slice", f"user@{PERSON}.service"):
+            folder /= name
+            if not folder.exists():
+                folder.mkdir()
+                self._stack.callback(folder.rmdir)
+        os.chown(folder, PERSON, PERSON)
         return folder
 
     def run(self, command: list[str], *, within: Path | None = None, inner: Path | None = None) -> int:
@@ -77,15 +91,29 @@ class Stage:
             return 0
         return next((found for child in children if (found := self._named(int(child)))), 0)
 
+    def deep_cgroup(self, top: Path) -> int:
+        """Make a cgroup whose path is longer than the kernel prints; return where pids are written."""
+        name = "x" * 250
+        at = os.open(top, os.O_RDONLY)
+        self._stack.callback(os.close, at)
+        for _ in range(17):
+            os.mkdir(name, dir_fd=at)
+            self._stack.callback(os.rmdir, name, dir_fd=at)
+            at = os.open(name, os.O_RDONLY, dir_fd=at)
+            self._stack.callback(os.close, at)
+        procs = os.open("cgroup.procs", os.O_RDWR, dir_fd=at)
+        self._stack.callback(os.close, procs)
+        self._stack.callback(wait_until, lambda: not os.pread(procs, 99, 0), "an empty cgroup")
+        return procs
+
     def value(self, pid: int, rule: Rule = RULE) -> int | None:
-        """Return what the rule sets the process to; None if it leaves it alone."""
+        """Return what the rule sets the process to; None if it leaves it alone, or must."""
         planner = Planner(Policy(rules=(rule,)), Ledger(), self.procfs)
         handle = self.procfs.open(pid)
         assert handle is not None
         with handle:
-            assert handle.status.namespace_depth > 1
             change = planner.process_change(handle, "start")
-        return None if change is None else change.after
+        return None if change is None or change.refusal is not None else change.after
 
 
 @pytest.fixture
@@ -140,4 +168,19 @@ def test_an_orphan_is_no_container(stage: Stage) -> None:
     wait_until(lambda: f"\nPPid:\t{parent}\n" not in Path(f"/proc/{pid}/status").read_text(), "an orphan")
     if "\nPPid:\t1\n" not in Path(f"/proc/{pid}/status").read_text():
         pytest.skip("orphans have another parent than init here")
+    assert stage.value(pid) == 800
+
+
+def test_nobody_leaves_a_raising_rule_by_a_cgroup_too_deep_to_be_read(stage: Stage) -> None:
+    """The kernel prints no path of over 4,095 bytes: it cuts it, or before 6.18 or so says ENAMETOOLONG."""
+    users = stage.users_manager()
+    deep = stage.deep_cgroup(users)
+    pid = stage.run([*AS_PERSON, *PYTHON, CODE])
+    os.write(deep, str(pid).encode())
+    with suppress(OSError):
+        assert all(len(line) < 4200 for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    terms = RULE.terms._replace(units=(f"user@{PERSON}.service",))
+    assert stage.value(pid, RULE._replace(names=(), terms=terms)) == 800
+    terms = RULE.terms._replace(cgroups=("/user.slice/*",), value=Value("exact", -1))
+    assert stage.value(pid, RULE._replace(terms=terms)) is None
     assert stage.value(pid) == 800

@@ -200,6 +200,40 @@ def test_nobody_leaves_a_raising_rule_by_a_sandbox(installed: Service) -> None:
         vm.run("loginctl disable-linger alice; systemctl stop user@1000.service", check=False)
 
 
+DEEP = f"""#!/usr/bin/python3
+import os
+for line in open("/proc/self/cgroup"):
+    path = line.rstrip().partition("::")[2]
+at = os.open("/sys/fs/cgroup" + os.path.dirname(path), os.O_RDONLY)
+for _ in range(17):
+    os.mkdir("x" * 250, dir_fd=at)
+    at = os.open("x" * 250, os.O_RDONLY, dir_fd=at)
+procs = os.open("cgroup.procs", os.O_WRONLY, dir_fd=at)
+os.write(procs, b"0")
+os.execvp("vm-deep", ["vm-deep", "0", "{FOREVER_SECONDS}"])
+"""
+
+
+def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(installed: Service) -> None:
+    """The kernel says ENAMETOOLONG, or cuts it; nothing fails, and nobody leaves a raising rule by that."""
+    vm = installed.vm
+    vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-deep; loginctl enable-linger alice")
+    vm.wait_until("systemctl is-active user@1000.service", describe="alice's service manager")
+    vm.put("/usr/local/bin/vm-dive", DEEP, mode=0o755)
+    installed.write_policy("rules: [{unit: user@1000.service, oom_score_adj: 500}]\n")
+    try:
+        own = "runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/1000 systemd-run --quiet --user"
+        vm.run(f"{own} --scope --unit=vm-dive vm-dive >/dev/null 2>&1 &")
+        wait_for_values(vm, "vm-deep", 500, count=1)
+        pid = vm.run("pgrep -x vm-deep").stdout.strip()
+        vm.run(f"runuser -u alice -- sh -c 'echo 0 >/proc/{pid}/oom_score_adj'", check=False)
+        wait_for_values(vm, "vm-deep", 500, count=1)
+        assert vm.run(f"oomguard explain {pid} && oomguard check --host", check=False).code in (0, 78)
+        assert installed.is_active
+    finally:
+        vm.run("loginctl disable-linger alice; systemctl stop user@1000.service", check=False)
+
+
 def test_a_cgroup_that_alice_named_vouches_for_nothing(installed: Service) -> None:
     """Neither in her user@.service nor in a service of hers with Delegate=; the service itself does."""
     vm = installed.vm

@@ -48,3 +48,11 @@ class CgroupFolders:
             if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
                 return False
         return True
+
+    def of_users_manager(self, uid: int) -> str | None:
+        """Return the cgroup of a user's own service manager, None if the user has none."""
+        path = f"/user.slice/user-{uid}.slice/user@{uid}.service"
+        try:
+            return path if self.mount is not None and os.stat(self.mount + path).st_uid == uid else None
+        except OSError:
+            return None

@@ -42,6 +42,9 @@ _CHUNK = 8192
 _THREADS = 64
 """How many threads are asked whether they live: only a tracer keeps ended ones, and only to mislead."""
 
+_TOO_DEEP = "too-deep"
+"""Stands for the cgroups below a user's service manager whose path is too long."""
+
 _ANCESTORS = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
 
@@ -209,6 +212,8 @@ class Procfs:
                         if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
                             return True
                     inner = outer
+                except UnknownFactError:
+                    return False  # no runtime hides where it is
                 except GONE:
                     # An ancestor ended: its children have another parent by now. Begin again.
                     inner = handle
@@ -240,7 +245,7 @@ class ProcessHandle:
     """One process, held open. Facts are read when first asked for, and kept.
 
     Close it, or use it in a `with` block. Every property may raise one of `GONE`; `arguments` and `program`,
-    which the process can delay, UnknownFactError as well.
+    which the process can delay, and `cgroup`, which it can hide, UnknownFactError as well.
     """
 
     __slots__ = ("_arguments", "_cgroup", "_comm", "_procfs", "_stat", "_status", "fd", "pid")
@@ -327,8 +332,7 @@ class ProcessHandle:
         """The folder of facts that a main thread loses when it ends: its own, or that of a living thread.
 
         Without one it has no command line, no executable, and on cgroup v1 no cgroup: a process could
-        leave any rule that asks for those. Raises OSError if too many threads have ended to find one that
-        lives: what is not known is left as it is.
+        leave any rule that asks for those.
         """
         if not self.status.lives_without_main_thread:
             return ""
@@ -336,7 +340,7 @@ class ProcessHandle:
             with suppress(*GONE):
                 if parse_stat(_read(self.fd, f"task/{tid}/stat", 4096)).state not in "ZX":
                     return f"task/{tid}/"
-        raise OSError(errno.EBUSY, "no living thread found")
+        raise UnknownFactError("too many of its threads have ended to find one that lives")
 
     @property
     def uid(self) -> int:
@@ -370,9 +374,20 @@ class ProcessHandle:
 
     @property
     def cgroup(self) -> str:
-        """The cgroup path that systemd manages."""
+        """The cgroup path that systemd manages.
+
+        A user can make it longer than the kernel prints. It then is one below that user's service manager.
+        """
         if self._cgroup is None:
-            self._cgroup = parse_cgroup(_read_whole(self.fd, f"{self._living}cgroup"))
+            try:
+                self._cgroup = parse_cgroup(_read_whole(self.fd, f"{self._living}cgroup"))
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                manager = self._procfs.cgroups.of_users_manager(self.uid)
+                if manager is None:
+                    raise UnknownFactError("its cgroup has a longer path than the kernel prints") from error
+                self._cgroup = f"{manager}/{_TOO_DEEP}"
         return self._cgroup
 
     @property
@@ -380,10 +395,8 @@ class ProcessHandle:
         """What its cost is charged to: its user's slice, its system unit, "root" or "untrusted"."""
         try:
             return budget_key(self.cgroup, self.uid)
-        except GONE:
-            raise
-        except OSError:
-            return "untrusted"  # only a user makes a cgroup whose path is too long to be read
+        except UnknownFactError:
+            return "untrusted"
 
     @property
     def cgroup_is_roots(self) -> bool | None:
@@ -445,6 +458,9 @@ class ProcessHandle:
             arguments = self.arguments
         with suppress(UnknownFactError):
             program = self.program
+        cgroup, cgroup_is_roots = "", None
+        with suppress(UnknownFactError):
+            cgroup, cgroup_is_roots = self.cgroup, self.cgroup_is_roots
         return Process(
             identity=self.identity,
             comm=self.comm,
@@ -452,8 +468,8 @@ class ProcessHandle:
             arguments=arguments,
             uid=self.uid,
             has_dynamic_uid=self.has_dynamic_uid,
-            cgroup=self.cgroup,
-            cgroup_is_roots=self.cgroup_is_roots,
+            cgroup=cgroup,
+            cgroup_is_roots=cgroup_is_roots,
             exe=self.exe,
             program=program,
             saved=None if self.saved_uid == self.uid else self.saved_uid,

@@ -158,6 +158,9 @@ class Planner:
         except (*GONE, HIDDEN):
             self.forget(handle.pid)
             return None
+        except UnknownFactError as error:
+            self._note_unknown(handle, error)
+            return None
         except OSError as error:
             if error.errno in SHORTAGE:
                 raise
@@ -381,7 +384,7 @@ class Planner:
             return
         who = handle.spender().key
         if len(self.unreadable) < _REASONS:
-            self.unreadable.add(f"{who}: {reason}; a rule that needs its command line is not applied")
+            self.unreadable.add(f"{who}: {reason}; a rule that needs it is not applied")
 
     def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> Situation:
         """Return what the process has and would have; `may_match`: a rule may govern it."""
