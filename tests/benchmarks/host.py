@@ -53,8 +53,11 @@ FIFO = Scheduling("SCHED_FIFO 1", ("chrt", "--reset-on-fork", "--fifo", "1"))
 class Host:
     """One run's folder with the floors in it, and the interpreter."""
 
-    def __init__(self, folder: Path, source: Path, *, idle_seconds: int, reloads: int) -> None:
+    def __init__(
+        self, folder: Path, source: Path, *, idle_seconds: int, reloads: int, attack: str = ""
+    ) -> None:
         self.folder = folder
+        self.attack = attack
         self.idle_seconds = idle_seconds
         self.reloads = reloads
         folder.chmod(0o755)  # the policy is read as nobody

@@ -19,7 +19,7 @@ from benchmarks.host import REPOSITORY, Host  # noqa: E402
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
 
-NAMES = ("latency", "events", "storm", "drift", "scan", "idle", "memory", "start", "reports")
+NAMES = ("latency", "events", "storm", "drift", "scan", "idle", "memory", "start", "reports", "attacks")
 
 
 def main() -> int:
@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--source", type=Path, default=REPOSITORY, help="the checkout to measure")
     parser.add_argument("--idle-seconds", type=int, default=60, help="how long to be idle (default: 60)")
     parser.add_argument("--reloads", type=int, default=200, help="how often to reload (default: 200)")
+    parser.add_argument("--attack", default="", help="of `attacks`, those whose name has this in it")
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:
@@ -39,7 +40,13 @@ def main() -> int:
     done: list[Figure] = []
     # In memory, as the service's /run/oomguard is: on a disk a write to the ledger may take 20 ms.
     with tempfile.TemporaryDirectory(prefix="oomguard-bench-", dir="/dev/shm") as folder:
-        host = Host(Path(folder), options.source, idle_seconds=options.idle_seconds, reloads=options.reloads)
+        host = Host(
+            Path(folder),
+            options.source,
+            idle_seconds=options.idle_seconds,
+            reloads=options.reloads,
+            attack=options.attack,
+        )
         for name in options.names or NAMES:
             for figure in importlib.import_module(f"benchmarks.{name}").figures(host):
                 done.append(figure)

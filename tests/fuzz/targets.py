@@ -151,7 +151,7 @@ def connector(data: bytes) -> None:
     opened = object.__new__(Connector)
     opened._buffer = bytearray(4096)
     opened._behind = 0
-    opened._attended = frozenset()
+    opened.changed = []
     queue = _Queue(data)
     opened._socket = cast("socket.socket", queue)
     opened._forks = cast("socket.socket", _Queue(data))

@@ -139,13 +139,13 @@ def fork_message(*, parent: int = 500, child: int = 600, thread: int | None = No
 
 
 @pytest.fixture
-def filtered() -> Iterator[Callable[[frozenset[int], list[bytes]], list[bytes]]]:
+def filtered() -> Iterator[Callable[..., list[bytes]]]:
     """Send messages through the filter of events, to see which the kernel lets through."""
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.setblocking(False)
 
-    def send(attended: frozenset[int], messages: list[bytes]) -> list[bytes]:
-        module._attach(receiver, module._event_filter(attended))
+    def send(attended: frozenset[int], messages: list[bytes], **wanted: Any) -> list[bytes]:
+        module._attach(receiver, module._event_filter(module.Wanted(attended, **wanted)))
         passed = []
         for message in messages:
             sender.send(message)
@@ -158,16 +158,45 @@ def filtered() -> Iterator[Callable[[frozenset[int], list[bytes]], list[bytes]]]
 
 
 def test_a_fork_in_a_thousand_is_told_at_random(
-    filtered: Callable[[frozenset[int], list[bytes]], list[bytes]],
+    filtered: Callable[..., list[bytes]],
 ) -> None:
     """Enough that the queue of forks, of 20,000, is emptied in time; few enough not to matter."""
     assert 10 < len(filtered(frozenset(), [fork_message()] * 50_000)) < 150
 
 
+def message(what: int, pid: int, *, thread: int | None = None) -> bytes:
+    """Return the kernel's message about a change of one process."""
+    return bytes(36) + struct.pack("=IIQII16x", what, 0, 77, thread or pid, pid)
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 64])
-def test_every_attended_parent_is_told_of(
-    filtered: Callable[[frozenset[int], list[bytes]], list[bytes]], count: int
+@pytest.mark.parametrize("all_renames", [False, True])
+def test_a_muted_process_is_heard_when_it_runs_a_program_only(
+    filtered: Callable[..., list[bytes]], count: int, *, all_renames: bool
 ) -> None:
+    """And its forks are heard as ever. Our own rename is never dropped: it proves that events arrive."""
+    muted = frozenset(range(1000, 1000 + count))
+    attended = frozenset(range(1000, 1064))
+    others = [7, os.getpid()]
+    sent = [
+        message(what, pid) for what in (module.EXEC, module.UID, module.COMM) for pid in (*muted, *others)
+    ]
+    sent += [fork_message(parent=pid) for pid in sorted(attended)]
+    dropped = {message(what, pid) for what in (module.UID, module.COMM) for pid in muted}
+    if all_renames:
+        dropped.add(message(module.COMM, 7))
+    passed = filtered(attended, sent, muted=muted, all_renames=all_renames)
+    assert passed == [each for each in sent if each not in dropped]
+
+
+@pytest.mark.parametrize("what", [module.EXEC, module.UID, module.COMM])
+def test_what_concerns_a_thread_only_is_never_queued(filtered: Callable[..., list[bytes]], what: int) -> None:
+    """Or programs that name their threads would wake us for each."""
+    assert filtered(frozenset(), [message(what, 7), message(what, 7, thread=8)]) == [message(what, 7)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 64])
+def test_every_attended_parent_is_told_of(filtered: Callable[..., list[bytes]], count: int) -> None:
     """However many there are; and never of a thread of theirs."""
     attended = frozenset(range(1000, 1000 + count))
     wanted = [fork_message(parent=pid) for pid in attended]
@@ -222,7 +251,7 @@ class Script:
 def scripted(script: Script) -> Connector:
     """Return a connector that hears the script; it needs no kernel."""
     made = Connector.__new__(Connector)
-    made._buffer, made._behind = bytearray(4096), 0
+    made._buffer, made._behind, made.changed = bytearray(4096), 0, []
     made._socket = script  # type: ignore[assignment]  # all that receive() uses of one
     return made
 

@@ -22,6 +22,7 @@ from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
+from oomguard.daemon.noise import LOOK_SECONDS, Noise
 from oomguard.daemon.policy_child import read_policy
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
@@ -94,6 +95,7 @@ class Service:
         self._started_at = time.time()
         self._stopping = False
         self._connector: Connector | None = None
+        self._noise = Noise()
         self._drift = DriftWatch(self.procfs)
         self._kills = KillWatch(self.loop, self.procfs, self._killed)
         self._why_no_log = ""
@@ -176,6 +178,7 @@ class Service:
         self.loop.define("wake", self._wake_rested)
         self.loop.define("settle", self._list_unwatched)
         self.loop.define("newborn", self._look_at_newborn)
+        self.loop.define("noise", self._look_at_muted)
         self.loop.define("watchdog", self._beat)
         self.loop.define("fold", self._flush)
         self.loop.define("status", self._write_status)
@@ -238,10 +241,33 @@ class Service:
         assert self._connector is not None
         if self._connector.receive(self._urgent, self.reconciler.planner.executed, limit=_EVENTS_A_TURN):
             self._lost("the kernel dropped process events (more than the buffer holds)")
+        if self._connector.changed:
+            self._mute_noise(time.monotonic())
         if self._connector.has_forks or self.reconciler.lineage.is_needed:
             self._follow_forks()
             if len(self.reconciler.lineage) > self._heirs_limit and not self._sweep:
                 self._begin_pass("resync")  # most of them are gone
+
+    def _mute_noise(self, now: float) -> None:
+        """Have the kernel drop the events of processes that change all the time."""
+        assert self._connector is not None
+        if self._noise.take(self._connector.changed, now):
+            self._connector.mute(self._noise.muted, all_renames=self._noise.all_renames)
+            self.loop.set_earlier("noise", now + LOOK_SECONDS)
+        self._connector.changed.clear()
+
+    def _look_at_muted(self, now: float) -> None:
+        """Look at the processes whose events are dropped: all of them, if that holds for all renames."""
+        assert self._connector is not None
+        noise = self._noise
+        self._urgent |= noise.muted
+        was_all = noise.all_renames
+        if noise.expire(now):
+            self._connector.mute(noise.muted, all_renames=noise.all_renames)
+        if was_all and not noise.all_renames and not self._sweep:
+            self._begin_pass("resync")
+        if noise.is_any:
+            self.loop.set("noise", now + LOOK_SECONDS)
 
     def _follow_forks(self) -> set[int]:
         """Learn which process forked which, up to now; return the children."""

@@ -22,7 +22,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableSet
@@ -66,6 +66,17 @@ class ConnectorUnavailableError(Exception):
     """There are no events here; the message is the reason, for a person."""
 
 
+class Wanted(NamedTuple):
+    """Which events are to be queued, of those that are used at all. Of pids there are 64 each, at most."""
+
+    attended: frozenset[int] = frozenset()
+    """Processes of which each fork is; of all others one in 1,024."""
+    muted: frozenset[int] = frozenset()
+    """Processes of which no change of name or user is."""
+    all_renames: bool = False
+    """Whether no change of name is, but our own."""
+
+
 class Connector:
     """A proven subscription. `filtered` tells whether the kernel masks events at the source."""
 
@@ -73,10 +84,12 @@ class Connector:
         _check_namespaces()
         self._buffer = bytearray(4096)
         self._behind = 0  # how many of the events queued at the last loss may still be unread
-        self._attended: frozenset[int] = frozenset()
+        self._wanted = Wanted()
+        self.changed: list[int] = []
+        """Who changed their name or user since this was last cleared, as often as they did."""
         self.has_forks = False
         """Whether a fork was told of on the socket that is waited on, since `forks` was called."""
-        self._socket = _open(_event_filter(self._attended))
+        self._socket = _open(_event_filter(self._wanted))
         try:
             self._forks = _open(_fork_filter())
         except BaseException:
@@ -105,7 +118,7 @@ class Connector:
         on until the queue is empty: one process that renames itself in a loop sends as fast as we read.
         """
         buffer, receive, unpack, add = self._buffer, self._socket.recv_into, _EVENT.unpack_from, pids.add
-        behind, lost = self._behind, False
+        behind, lost, changed = self._behind, False, self.changed.append
         for done in range(limit):
             try:
                 size = receive(buffer)
@@ -124,7 +137,9 @@ class Connector:
             what, pid = unpack(buffer, _EVENT_OFFSET)
             if what > FORK:
                 add(pid)
-                if what == EXEC and executed is not None:
+                if what != EXEC:
+                    changed(pid)
+                elif executed is not None:
                     executed.add(pid)
             elif what:
                 self.has_forks = True
@@ -157,11 +172,18 @@ class Connector:
         return lost
 
     def attend(self, parents: frozenset[int]) -> bool:
-        """Tell of every fork of these processes on the socket that is waited on; True if that is new."""
-        if parents == self._attended:
+        """Report every fork of these processes on the socket that is waited on; True if that is new."""
+        return self._want(self._wanted._replace(attended=parents))
+
+    def mute(self, pids: frozenset[int], *, all_renames: bool) -> None:
+        """Drop changes of name and user by `pids`, and with `all_renames` all renames but our own."""
+        self._want(self._wanted._replace(muted=pids, all_renames=all_renames))
+
+    def _want(self, wanted: Wanted) -> bool:
+        if wanted == self._wanted:
             return False
-        _attach(self._socket, _event_filter(parents))
-        self._attended = parents
+        _attach(self._socket, _event_filter(wanted))
+        self._wanted = wanted
         return True
 
     def close(self) -> None:
@@ -239,7 +261,9 @@ def _enlarge(opened: socket.socket) -> None:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
-# Classic BPF (linux/filter.h), which every kernel runs for any socket. Jumps count from the next instruction.
+# Classic BPF (linux/filter.h), which every kernel runs for any socket. A jump skips 255 instructions at most.
+
+_Instruction = tuple[int, str | int, str | int, int]
 
 _LOAD, _LOAD_X, _GIVE = 0x20, 0x07, 0x06
 _JUMP_IF_EQUAL, _JUMP_IF_EQUAL_X, _JUMP_IF_SET = 0x15, 0x1D, 0x45
@@ -256,29 +280,34 @@ def _attach(opened: socket.socket, program: bytes) -> None:
     )
 
 
-def _event_filter(attended: frozenset[int]) -> bytes:
-    """Return a filter that passes events of main threads, and some forks.
-
-    These are the forks of the processes in `attended`, 250 at most, and one in 1,024 of all others.
-    """
-    parents = sorted(attended)
+def _event_filter(wanted: Wanted) -> bytes:
+    """Return a filter that passes what is wanted of the events of main threads, and some forks."""
+    own = (_JUMP_IF_EQUAL, "pass", "drop", _swapped(os.getpid()))
     return _assembled(
         (_LOAD, 0, 0, _WHAT),
-        (_JUMP_IF_EQUAL, 8, 0, _swapped(NONE)),
-        (_JUMP_IF_EQUAL, 9, 0, _swapped(FORK)),
-        (_JUMP_IF_EQUAL, 2, 0, _swapped(EXEC)),
-        (_JUMP_IF_EQUAL, 1, 0, _swapped(COMM)),
-        (_JUMP_IF_EQUAL, 0, 5, _swapped(UID)),
-        *_compared(_PID, _TGID, jump_if_not=1),
-        (_GIVE, 0, 0, _EVERYTHING),
-        (_GIVE, 0, 0, 0),
-        *_compared(_CHILD_PID, _CHILD_TGID, jump_if_not=len(parents) + 3),
+        (_JUMP_IF_EQUAL, "pass", 0, _swapped(NONE)),
+        (_JUMP_IF_EQUAL, "fork", 0, _swapped(FORK)),
+        (_JUMP_IF_EQUAL, "exec", 0, _swapped(EXEC)),
+        (_JUMP_IF_EQUAL, "uid", 0, _swapped(UID)),
+        (_JUMP_IF_EQUAL, 0, "drop", _swapped(COMM)),
+        *(((_LOAD, 0, 0, _TGID), own) if wanted.all_renames else ()),
+        "uid",
         (_LOAD, 0, 0, _TGID),
-        *((_JUMP_IF_EQUAL, len(parents) - at + 2, 0, _swapped(pid)) for at, pid in enumerate(parents)),
+        *((_JUMP_IF_EQUAL, "drop", 0, _swapped(pid)) for pid in wanted.muted),
+        "exec",
+        *_compared(_PID, _TGID),
+        (_JUMP_IF_EQUAL_X, "pass", "drop", 0),
+        "fork",
+        *_compared(_CHILD_PID, _CHILD_TGID),
+        (_JUMP_IF_EQUAL_X, 0, "drop", 0),
+        (_LOAD, 0, 0, _TGID),
+        *((_JUMP_IF_EQUAL, "pass", 0, _swapped(pid)) for pid in wanted.attended),
         (_LOAD, 0, 0, _RANDOM),
-        (_JUMP_IF_SET, 0, 1, _SAMPLED),
-        (_GIVE, 0, 0, 0),
+        (_JUMP_IF_SET, "drop", "pass", _SAMPLED),
+        "pass",
         (_GIVE, 0, 0, _EVERYTHING),
+        "drop",
+        (_GIVE, 0, 0, 0),
     )
 
 
@@ -286,29 +315,37 @@ def _fork_filter() -> bytes:
     """Return a filter that passes the forks of processes, not those of threads."""
     return _assembled(
         (_LOAD, 0, 0, _WHAT),
-        (_JUMP_IF_EQUAL, 0, 5, _swapped(FORK)),
-        *_compared(_CHILD_PID, _CHILD_TGID, jump_if_not=1),
+        (_JUMP_IF_EQUAL, 0, "drop", _swapped(FORK)),
+        *_compared(_CHILD_PID, _CHILD_TGID),
+        (_JUMP_IF_EQUAL_X, 0, "drop", 0),
         (_GIVE, 0, 0, _EVERYTHING),
+        "drop",
         (_GIVE, 0, 0, 0),
     )
 
 
-def _compared(one: int, other: int, *, jump_if_not: int) -> tuple[tuple[int, int, int, int], ...]:
-    """Return the four instructions that go on if two words of the message are equal."""
-    return (
-        (_LOAD, 0, 0, one),
-        (_LOAD_X, 0, 0, 0),  # A to X
-        (_LOAD, 0, 0, other),
-        (_JUMP_IF_EQUAL_X, 0, jump_if_not, 0),
-    )
+def _compared(one: int, other: int) -> tuple[_Instruction, ...]:
+    """Return the instructions in front of _JUMP_IF_EQUAL_X for two words of the message."""
+    return (_LOAD, 0, 0, one), (_LOAD_X, 0, 0, 0), (_LOAD, 0, 0, other)  # _LOAD_X is A to X
 
 
 def _swapped(word: int) -> int:
     return socket.htonl(word)  # BPF loads words in network order
 
 
-def _assembled(*instructions: tuple[int, int, int, int]) -> bytes:
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+def _assembled(*lines: "_Instruction | str") -> bytes:
+    """Return a program. A jump of 0 goes on, any other is to a label further down: a line of text only."""
+    labels: dict[str | int, int] = {}
+    instructions: list[_Instruction] = []
+    for line in lines:
+        if isinstance(line, str):
+            labels[line] = len(instructions)
+        else:
+            instructions.append(line)
+    code = bytearray()
+    for at, (operation, if_so, if_not, word) in enumerate(instructions, start=1):
+        code += struct.pack("=HBBI", operation, labels.get(if_so, at) - at, labels.get(if_not, at) - at, word)
+    return bytes(code)
 
 
 def _check_namespaces() -> None:
