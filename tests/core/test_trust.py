@@ -1,13 +1,13 @@
 """Which processes a rule may protect, from the facts alone."""
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from oomguard.core.commit import Refusal
 from oomguard.core.policy import Rule, Terms, Value
-from oomguard.core.process import Facts, Identity, Process, Program, UnknownFactError
-from oomguard.core.trust import is_of_services, is_trusted, trust_refusal
+from oomguard.core.process import Identity, Process, Program
+from oomguard.core.trust import is_of_services, trust_refusal
 
 SERVICE = "/system.slice/a.service"
 
@@ -61,23 +61,6 @@ def test_protection_takes_more_than_a_name(
     assert refusal is None or (refused in refusal.reason and refusal.hint)
     assert asked(protecting(**terms), process, wanted=0) is None
     assert asked(protecting(**terms), process, wanted=1) is None
-
-
-class Hidden:
-    """A process that hides where it lives."""
-
-    uid = saved_uid = 33
-    in_user_namespace = has_dynamic_uid = False
-
-    @property
-    def cgroup(self) -> str:
-        """Raise that it is not known."""
-        raise UnknownFactError("too deep")
-
-
-def test_who_hides_where_it_lives_is_not_trusted() -> None:
-    """Only a user can; what is in a service has a place that can be read."""
-    assert not is_trusted(cast("Facts", Hidden()), 1000)
 
 
 @pytest.mark.parametrize(

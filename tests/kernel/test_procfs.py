@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeProc
 from oomguard.core.process import Identity, Process, UnknownFactError
+from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.kernel.procfs import (
     PF_KTHREAD,
     ProcessHandle,
@@ -405,6 +406,28 @@ def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc
                 continue
             with pytest.raises(UnknownFactError, match="find one that lives"):
                 pytest.fail(f"{handle.arguments}")
+            assert handle.cgroup == process.cgroup
+
+
+def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path
+) -> None:
+    """Or below that of somebody who is not known: only who owns a cgroup makes one that deep."""
+    user = os.geteuid()
+    proc.process(Process(Identity(12, 1), b"x", uid=user))
+    (proc.root / "12" / "cgroup").unlink()
+    (proc.root / "12" / "cgroup").symlink_to("x" * 300)  # ENAMETOOLONG, as the kernel says
+    manager = f"/user.slice/user-{user}.slice/user@{user}.service"
+    for known, path in ((False, "/user.slice/unknown/too-deep"), (True, f"{manager}/too-deep")):
+        if known:
+            (tmp_path / manager[1:]).mkdir(parents=True)
+        procfs.cgroups = CgroupFolders(str(tmp_path))
+        handle = procfs.open(12)
+        assert handle is not None
+        with handle:
+            assert handle.cgroup == path
+            assert handle.budget_key == (f"user-{user}.slice" if known else "untrusted")
+            assert known or handle.cgroup_is_roots is None
 
 
 # Containers

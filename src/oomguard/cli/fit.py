@@ -83,8 +83,7 @@ def _look_at(handle: "ProcessHandle", planner: Planner, path: str, seen: Seen) -
     change = planner.process_change(handle, "policy")
     number = planner.rule_of.get(handle.pid)
     if number is not None:
-        with suppress(UnknownFactError):
-            seen.units.setdefault(number, set()).add(system_unit(handle.cgroup))
+        seen.units.setdefault(number, set()).add(system_unit(handle.cgroup))
         if change is not None and change.refusal is not None:
             seen.refused.setdefault(number, []).append(change)
     rival = _rival(handle, path)

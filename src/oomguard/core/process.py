@@ -44,7 +44,7 @@ class Program(NamedTuple):
 class Facts(Protocol):
     """What rules may ask about a process. Reading each may cost a system call, so ask late.
 
-    What the process itself can delay (`arguments`, `program`) or hide (`cgroup`) may raise UnknownFactError.
+    What the process itself can delay (`arguments`, `program`) may raise UnknownFactError.
     """
 
     @property

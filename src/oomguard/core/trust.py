@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from oomguard.core.cgroup import in_system_service
 from oomguard.core.commit import Refusal
 from oomguard.core.match import is_called
-from oomguard.core.process import UnknownFactError
 
 if TYPE_CHECKING:
     from oomguard.core.policy import Rule
@@ -72,10 +71,7 @@ def is_trusted(process: "Facts", first_person_uid: int) -> bool:
     """
     if process.uid == process.saved_uid == 0 and not process.in_user_namespace:
         return True
-    try:
-        return in_system_service(process.cgroup) and is_of_services(process, first_person_uid)
-    except UnknownFactError:
-        return False  # who hides where it lives is no service of the system's
+    return in_system_service(process.cgroup) and is_of_services(process, first_person_uid)
 
 
 def standing(process: "Facts", first_person_uid: int) -> Standing:

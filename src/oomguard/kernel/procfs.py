@@ -43,7 +43,7 @@ _THREADS = 64
 """How many threads are asked whether they live: only a tracer keeps ended ones, and only to mislead."""
 
 _TOO_DEEP = "too-deep"
-"""Stands for the cgroups below a user's service manager whose path is too long."""
+"""Stands for the cgroups below one of a user's whose path is too long."""
 
 _ANCESTORS = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
@@ -212,8 +212,6 @@ class Procfs:
                         if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
                             return True
                     inner = outer
-                except UnknownFactError:
-                    return False  # no runtime hides where it is
                 except GONE:
                     # An ancestor ended: its children have another parent by now. Begin again.
                     inner = handle
@@ -245,7 +243,7 @@ class ProcessHandle:
     """One process, held open. Facts are read when first asked for, and kept.
 
     Close it, or use it in a `with` block. Every property may raise one of `GONE`; `arguments` and `program`,
-    which the process can delay, and `cgroup`, which it can hide, UnknownFactError as well.
+    which the process can delay, UnknownFactError as well.
     """
 
     __slots__ = ("_arguments", "_cgroup", "_comm", "_procfs", "_stat", "_status", "fd", "pid")
@@ -376,27 +374,26 @@ class ProcessHandle:
     def cgroup(self) -> str:
         """The cgroup path that systemd manages.
 
-        A user can make it longer than the kernel prints. It then is one below that user's service manager.
+        A user can make it longer than the kernel prints. It then is one below a cgroup that a user owns: that
+        of the service manager of its own user, if there is one.
         """
         if self._cgroup is None:
+            folder = ""  # on cgroup v2, a main thread that ended keeps its own
+            with suppress(UnknownFactError):
+                folder = self._living
             try:
-                self._cgroup = parse_cgroup(_read_whole(self.fd, f"{self._living}cgroup"))
+                self._cgroup = parse_cgroup(_read_whole(self.fd, f"{folder}cgroup"))
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
                 manager = self._procfs.cgroups.of_users_manager(self.uid)
-                if manager is None:
-                    raise UnknownFactError("its cgroup has a longer path than the kernel prints") from error
-                self._cgroup = f"{manager}/{_TOO_DEEP}"
+                self._cgroup = f"{manager or '/user.slice/unknown'}/{_TOO_DEEP}"
         return self._cgroup
 
     @property
     def budget_key(self) -> str:
         """What its cost is charged to: its user's slice, its system unit, "root" or "untrusted"."""
-        try:
-            return budget_key(self.cgroup, self.uid)
-        except UnknownFactError:
-            return "untrusted"
+        return budget_key(self.cgroup, self.uid)
 
     @property
     def cgroup_is_roots(self) -> bool | None:
@@ -458,9 +455,6 @@ class ProcessHandle:
             arguments = self.arguments
         with suppress(UnknownFactError):
             program = self.program
-        cgroup, cgroup_is_roots = "", None
-        with suppress(UnknownFactError):
-            cgroup, cgroup_is_roots = self.cgroup, self.cgroup_is_roots
         return Process(
             identity=self.identity,
             comm=self.comm,
@@ -468,8 +462,8 @@ class ProcessHandle:
             arguments=arguments,
             uid=self.uid,
             has_dynamic_uid=self.has_dynamic_uid,
-            cgroup=cgroup,
-            cgroup_is_roots=cgroup_is_roots,
+            cgroup=self.cgroup,
+            cgroup_is_roots=self.cgroup_is_roots,
             exe=self.exe,
             program=program,
             saved=None if self.saved_uid == self.uid else self.saved_uid,
