@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 _UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
 _USER_MANAGER = "user@"
-_USER_SLICE = "/user.slice/"
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +50,11 @@ def in_system_service(path: str) -> bool:
     return path.startswith("/system.slice/") and system_unit(path).endswith(".service")
 
 
+def in_user_slice(path: str) -> bool:
+    """Tell whether the path is below `user.slice`, where people's sessions and service managers are."""
+    return path.startswith("/user.slice/")
+
+
 def budget_key(path: str, real_uid: int) -> str:
     """Return what a process's cost is charged to: its user's slice, its system unit, "root" or "untrusted".
 
@@ -58,7 +62,7 @@ def budget_key(path: str, real_uid: int) -> str:
     only as root's or not: subordinate uids (subuid(5)) give every user 65,536 of them. In a system
     service, what does not run as root has a key apart, because cron runs the jobs of people there.
     """
-    if path.startswith(_USER_SLICE):
+    if in_user_slice(path):
         user = path.split("/", 3)[2]
         return user if user.startswith("user-") and user.endswith(".slice") else "untrusted"
     unit = system_unit(path)
@@ -80,7 +84,7 @@ def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool
     """
     return (
         is_roots is not False
-        and not path.startswith(_USER_SLICE)
+        and not in_user_slice(path)
         and not path.endswith(".service")
         and maker is not None
         and maker != path

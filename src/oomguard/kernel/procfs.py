@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.cgroup import budget_key, is_container, parse_cgroup
+from oomguard.core.cgroup import budget_key, in_user_slice, is_container, parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, Identity, Process, Program, UnknownFactError
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
@@ -353,7 +353,9 @@ class ProcessHandle:
     @property
     def in_container(self) -> bool:
         """Whether it lives in a container, and not merely in a PID namespace that anybody can make."""
-        return self.status.namespace_depth > 1 and self._procfs.is_in_container(self)
+        if self.status.namespace_depth <= 1 or in_user_slice(self.cgroup):
+            return False  # what a runtime has put into a cgroup never gets to a user's
+        return self._procfs.is_in_container(self)
 
     @property
     def in_user_namespace(self) -> bool:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 ANCESTORS_LIMIT = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
 
-_USERS = "/user.slice/"
-
 
 class Inheritance:
     """Decides whether a process has a protective value by itself.
@@ -113,7 +111,6 @@ class Inheritance:
         return Holder(
             handle.stat.start_time_ticks,
             home_service(cgroup),
-            # No container below a user's slice was given a value below 0 by who runs it.
-            handle.in_container and not cgroup.startswith(_USERS),
+            handle.in_container,
             self._is_trusted(handle),
         )
