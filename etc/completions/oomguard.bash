@@ -7,13 +7,13 @@
 
 _shtab_oomguard_subparsers=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
 
-_shtab_oomguard_check_option_strings=(-h --help --policy --json --proc --host --strict)
+_shtab_oomguard_check_option_strings=(-h --help --policy --state-dir --json --proc --host --strict)
 _shtab_oomguard_plan_option_strings=(-h --help --policy --state-dir --proc --json)
 _shtab_oomguard_apply_option_strings=(-h --help --policy --state-dir --proc --json)
 _shtab_oomguard_run_option_strings=(-h --help --policy --state-dir --proc)
 _shtab_oomguard_restore_option_strings=(-h --help --state-dir --proc --json)
 _shtab_oomguard_status_option_strings=(-h --help --policy --state-dir --proc --json)
-_shtab_oomguard_explain_option_strings=(-h --help --policy --proc --json)
+_shtab_oomguard_explain_option_strings=(-h --help --policy --state-dir --proc --json)
 _shtab_oomguard_rank_option_strings=(-h --help --policy --state-dir --proc --cgroup --limit --json --watch --interval)
 _shtab_oomguard_log_option_strings=(-h --help --json --since --until --rule --pid --cause --event -n --lines -f --follow)
 _shtab_oomguard_postmortem_option_strings=(-h --help --policy --kmsg --since --until --report --all --tasks --json)
@@ -24,6 +24,7 @@ _shtab_oomguard_schema_option_strings=(-h --help)
 _shtab_oomguard_option_strings=(-h --help --version)
 
 _shtab_oomguard_check___policy_COMPGEN=_shtab_compgen_files
+_shtab_oomguard_check___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_check___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_plan___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_plan___state_dir_COMPGEN=_shtab_compgen_dirs
@@ -41,6 +42,7 @@ _shtab_oomguard_status___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_status___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_explain_pos_0_COMPGEN=_oomguard_processes
 _shtab_oomguard_explain___policy_COMPGEN=_shtab_compgen_files
+_shtab_oomguard_explain___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_explain___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_rank___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_rank___state_dir_COMPGEN=_shtab_compgen_dirs
@@ -54,7 +56,7 @@ _shtab_oomguard_advise___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_advise___proc_COMPGEN=_shtab_compgen_dirs
 
 _shtab_oomguard_log___cause_choices=(start exec drift policy resync restore)
-_shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected limited events-lost out-of-memory killed all)
+_shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected limited events-lost out-of-memory throttled unthrottled killed all)
 _shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd)
 _shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
 

@@ -79,7 +79,7 @@ def oomguard(
     monkeypatch.setattr("oomguard.cli.host.Procfs", FakeKernel)
     places = {
         "--policy": (str(policy), {"check", "plan", "apply", "status", "explain"}),
-        "--state-dir": (str(tmp_path / "state"), {"plan", "apply", "restore", "status"}),
+        "--state-dir": (str(tmp_path / "state"), {"check", "plan", "apply", "restore", "status", "explain"}),
         "--proc": (str(proc.root), {"check", "plan", "apply", "restore", "status", "explain"}),
     }
 
@@ -345,8 +345,8 @@ def test_restore_with_a_damaged_ledger_puts_back_what_it_knows_and_fails(
     oomguard("apply")
     ledger = tmp_path / "state" / "ledger"
     lines = ledger.read_bytes().splitlines(keepends=True)
-    assert b'"pid":10' in lines[2]
-    lines[2] = b"\x00\xff damaged\n"
+    (number,) = [number for number, line in enumerate(lines) if b'"pid":10' in line]
+    lines[number] = b"\x00\xff damaged\n"
     ledger.write_bytes(b"".join(lines))
     run = oomguard("restore")
     assert run.code == 1
@@ -452,6 +452,23 @@ def write_status(state: Path, identity: Identity, **fields: Any) -> None:
     )
     state.mkdir()
     (state / "status.json").write_bytes(encode_status(status._replace(**fields)))
+
+
+def test_the_daemon_and_its_child_are_matched_by_no_rule(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path
+) -> None:
+    """Whoever asks; a pid that a daemon had before, somebody else may have now."""
+    write_status(tmp_path / "state", Identity(20, 1))
+    for pid, parent in ((20, 1), (21, 20), (22, 21)):
+        proc.process(Process(Identity(pid, 1), b"worker", parent_pid=parent))
+    planned = {row["pid"] for row in oomguard("plan", "--json").json if row["target"] == "oom_score_adj"}
+    assert planned & {20, 21, 22} == {22}
+    for name in ("20", "21"):
+        assert "oomguard itself: never matched" in oomguard("explain", name).out
+    assert "gives" in oomguard("explain", "22").out
+    proc.process(Process(Identity(20, 2), b"worker"))
+    planned = {row["pid"] for row in oomguard("plan", "--json").json if row["target"] == "oom_score_adj"}
+    assert planned & {20, 21, 22} == {20, 21, 22}
 
 
 def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, proc: FakeProc) -> None:

@@ -5,8 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import open_procfs
-from oomguard.cli.status import read_status
+from oomguard.cli.host import open_procfs, read_status
 from oomguard.core.commit import KNOBS
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity, UnknownFactError, full_name

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import open_procfs
+from oomguard.cli.host import find_itself, open_procfs
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.policy.backtracking import NoTimeError
 from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
@@ -56,7 +56,7 @@ def _held_against_host(policy: "Policy", options: "argparse.Namespace") -> tuple
 
     procfs = open_procfs(options)
     try:
-        return misfits(policy, procfs, options.policy)
+        return misfits(policy, procfs, options.policy, find_itself(options.state_dir, procfs))
     finally:
         procfs.close()
 

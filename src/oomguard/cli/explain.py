@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oomguard.cli.host import load_policy, open_procfs
+from oomguard.cli.host import find_itself, load_policy, open_procfs
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
@@ -50,7 +50,7 @@ def run(options: "argparse.Namespace") -> int:
     """Explain each process of that pid or name."""
     policy = load_policy(options)
     procfs = open_procfs(options)
-    planner = Planner(policy, Ledger(), procfs)
+    planner = Planner(policy, Ledger(), procfs, itself=find_itself(options.state_dir, procfs))
     explanations = []
     for handle in _found_processes(options.process, procfs):
         with suppress(*GONE):
@@ -114,6 +114,8 @@ def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:
         return Explanation(process, [], "a zombie: it has ended and holds no memory, so it is never matched")
     if handle.pid == 1:
         return Explanation(process, [], "the init process: never killed, so never matched")
+    if planner.itself.covers(handle):
+        return Explanation(process, [], "oomguard itself: never matched")
     tried = []
     for rule in planner.policy.rules:
         unmet, found = _try(rule, process, handle, planner)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from oomguard.core.plan import SetOomScoreAdj
     from oomguard.core.policy import Rule, SysctlSetting
     from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.reconcile.itself import Itself
 
 ROOT = "/"
 """Where the configuration of this host begins; tests have another."""
@@ -50,9 +51,11 @@ class Seen(NamedTuple):
     killable_kib: int
 
 
-def misfits(policy: Policy, procfs: "Procfs", path: str) -> "tuple[list[Fault], str]":
+def misfits(
+    policy: Policy, procfs: "Procfs", path: str, itself: "Itself | None" = None
+) -> "tuple[list[Fault], str]":
     """Return what does not fit, and a sentence on how much killing could still give back."""
-    planner = Planner(policy, Ledger(), procfs)
+    planner = Planner(policy, Ledger(), procfs, itself=itself)
     seen = _look(planner, path)
     faults = [
         *_missing(policy, procfs),

@@ -1,18 +1,23 @@
 """What the verbs open: the policy, /proc and the state folder."""
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import Policy, counted
+from oomguard.core.process import Identity
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
+from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.settle import settle
 from oomguard.reconcile.state import find_state_folder, open_state_folder
+from oomguard.report.status import STATUS_FILE
+from oomguard.report.status_document import Document, StatusError, decode_status
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +40,30 @@ def load_policy(options: "argparse.Namespace") -> Policy:
 def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
     """Hold a policy against this host, without the means to change anything."""
     procfs = open_procfs(options)
-    return Planner(policy, _ledger_to_read(options.state_dir, procfs), procfs)
+    ledger = _ledger_to_read(options.state_dir, procfs)
+    return Planner(policy, ledger, procfs, itself=find_itself(options.state_dir, procfs))
+
+
+def read_status(state_dir: str) -> Document | None:
+    """Return the status file of a daemon, None if there is none. StatusError: it is damaged."""
+    folder = find_state_folder(state_dir)
+    if folder is None:
+        return None
+    try:
+        raw = folder.read(STATUS_FILE)
+    finally:
+        folder.close()
+    return None if raw is None else decode_status(raw, f"{state_dir}/{STATUS_FILE}")
+
+
+def find_itself(state_dir: str, procfs: Procfs) -> Itself:
+    """Return this process, and the daemon that runs with this state folder as far as this user may know."""
+    try:
+        document = read_status(state_dir)
+    except (StatusError, PermissionError):
+        document = None
+    daemon = None if document is None else Identity(document["pid"], document["start_time_ticks"])
+    return Itself(os.getpid(), daemon if daemon is not None and procfs.is_alive(daemon) else None)
 
 
 class Pass(NamedTuple):

@@ -4,16 +4,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from oomguard.cli.host import read_status
 from oomguard.core.commit import MODE, STRICT, Memory, kib
 from oomguard.core.policy import counted
 from oomguard.core.process import Identity
 from oomguard.core.text import span
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
-from oomguard.reconcile.state import find_state_folder
 from oomguard.report.document import print_json
-from oomguard.report.status import STATUS_FILE
-from oomguard.report.status_document import Document, StatusError, decode_status
+from oomguard.report.status_document import Document, StatusError
 
 if TYPE_CHECKING:
     import argparse
@@ -52,18 +51,6 @@ def run(options: "argparse.Namespace") -> int:
     if damage:
         print(damage, file=sys.stderr)
     return 1 if damage else 0
-
-
-def read_status(state_dir: str) -> Document | None:
-    """Return the status file of a daemon, None if there is none. StatusError: it is damaged."""
-    folder = find_state_folder(state_dir)
-    if folder is None:
-        return None
-    try:
-        raw = folder.read(STATUS_FILE)
-    finally:
-        folder.close()
-    return None if raw is None else decode_status(raw, f"{state_dir}/{STATUS_FILE}")
 
 
 def _declared(options: "argparse.Namespace") -> list[Document]:

@@ -30,6 +30,7 @@ from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory
+from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
@@ -92,6 +93,7 @@ class Service:
         self.loop = Loop()
         self.notifier = SystemdNotifier()
         self.procfs = Procfs(options.proc_root)
+        self._identity = self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0)
         self._started_at = time.time()
         self._stopping = False
         self._connector: Connector | None = None
@@ -158,7 +160,9 @@ class Service:
                     "a process that is raised cannot lower itself again: CAP_SYS_RESOURCE cannot be put aside"
                     " between writes (capset is forbidden here)"
                 )
-            self.reconciler = Reconciler(policy, ledger, self.procfs, privilege)
+            self.reconciler = Reconciler(
+                policy, ledger, self.procfs, privilege, Itself(os.getpid(), self._identity)
+            )
             self.reconciler.planner.before_release = self._kills.read
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
             self._watch_kills()
@@ -636,7 +640,7 @@ class Service:
         reconciler = self.reconciler
         status = Status(
             version=__version__,
-            identity=self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0),
+            identity=self._identity,
             started_at=self._started_at,
             written_at=time.time(),
             policy=reconciler.policy,

@@ -21,6 +21,7 @@ from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.inheritance import ANCESTORS_LIMIT, Inheritance
+from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.lineage import Lineage
 
 if TYPE_CHECKING:
@@ -75,7 +76,12 @@ class Planner:
     """A policy held against one /proc, with what the ledger and the lineage know of it."""
 
     def __init__(
-        self, policy: "Policy", ledger: "Ledger", procfs: "Procfs", lineage: Lineage | None = None
+        self,
+        policy: "Policy",
+        ledger: "Ledger",
+        procfs: "Procfs",
+        lineage: Lineage | None = None,
+        itself: Itself | None = None,
     ) -> None:
         self.policy = policy
         self.ledger = ledger
@@ -101,7 +107,7 @@ class Planner:
         """Processes to look at again soon: this host was too busy to read them."""
         self.unreadable: set[str] = set()
         """What kept processes from being read or judged, for a person."""
-        self._own_pid = os.getpid()
+        self.itself = itself or Itself(os.getpid())
 
     def succeed(self, before: "Planner") -> None:
         """Take over, from the planner of the policy before, which rules processes cannot leave by a name."""
@@ -209,7 +215,7 @@ class Planner:
     def _governed(
         self, handle: "ProcessHandle", refusal: "Callable[[Rule], Refusal | None]" = lambda _: None
     ) -> Governed:
-        if handle.pid in (INIT_PID, self._own_pid) or not self.matcher.candidates(handle.comm):
+        if handle.pid == INIT_PID or not self.matcher.candidates(handle.comm) or self.itself.covers(handle):
             return _UNGOVERNED
         if handle.stat.is_kernel_thread or handle.stat.is_zombie:
             return _UNGOVERNED

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from oomguard.core.plan import Cause, Change
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.reconcile.itself import Itself
     from oomguard.reconcile.ledger import Ledger
 
 
@@ -26,8 +27,14 @@ class Reconciler:
     """Keeps one /proc to one policy, with one ledger. `now` is monotonic time, in seconds."""
 
     def __init__(
-        self, policy: "Policy", ledger: "Ledger", procfs: "Procfs", privilege: Privilege | None = None
+        self,
+        policy: "Policy",
+        ledger: "Ledger",
+        procfs: "Procfs",
+        privilege: Privilege | None = None,
+        itself: "Itself | None" = None,
     ) -> None:
+        self._itself = itself
         self.privilege = privilege or Privilege()
         self.ledger = ledger
         self.lineage = Lineage(ledger, procfs.is_alive)
@@ -43,7 +50,7 @@ class Reconciler:
 
     def _take(self, policy: "Policy") -> None:
         self.policy = policy
-        self.planner = Planner(policy, self.ledger, self.procfs, self.lineage)
+        self.planner = Planner(policy, self.ledger, self.procfs, self.lineage, self._itself)
         self.contention = Contention(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
