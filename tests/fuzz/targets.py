@@ -152,6 +152,8 @@ def connector(data: bytes) -> None:
     opened._buffer = bytearray(4096)
     opened._behind = 0
     opened.changed = []
+    opened._own = -1
+    opened._is_asked = False
     queue = _Queue(data)
     opened._socket = cast("socket.socket", queue)
     opened._forks = cast("socket.socket", _Queue(data))

@@ -229,6 +229,7 @@ def test_a_loss_is_told_once_and_then_events_flow_again(connector: Connector) ->
         assert process.pid in hear(connector, lambda heard: process.pid in heard)
 
 
+OWN = 2**22
 EMPTY, LOSS = BlockingIOError(), OSError(errno.ENOBUFS, "No buffer space available")
 
 
@@ -252,6 +253,8 @@ def scripted(script: Script) -> Connector:
     """Return a connector that hears the script; it needs no kernel."""
     made = Connector.__new__(Connector)
     made._buffer, made._behind, made.changed = bytearray(4096), 0, []
+    made._own, made._is_asked, made.answer = OWN, False, None
+    made.has_forks = made.requested = False
     made._socket = script  # type: ignore[assignment]  # all that receive() uses of one
     return made
 
@@ -322,16 +325,119 @@ def test_inside_a_namespace_the_reason_is_told(
     assert "ResourceWarning" not in result.stderr, "the socket was left open"
 
 
-def test_an_old_kernel_is_asked_without_a_mask(connector: Connector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before 6.6 the subscription is to everything, and the socket filter sorts out."""
-    monkeypatch.setattr(module, "_kernel_version", lambda: (6, 1))
-    older = Connector()
+@pytest.mark.parametrize("version", [(6, 1), (6, 6)])
+def test_forks_are_asked_for_alone_where_the_kernel_can(
+    connector: Connector, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]
+) -> None:
+    """Before 6.6 the subscription is to everything, and the socket's filter sorts out."""
+    monkeypatch.setattr(module, "_kernel_version", lambda: version)
+    other = Connector()
     try:
-        assert not older.filtered
         with subprocess.Popen(["true"]) as process:
-            assert process.pid in hear(older, lambda heard: process.pid in heard)
+            assert process.pid in hear(other, lambda heard: process.pid in heard)
+        assert process.pid in {child for _, child in family(other)}
     finally:
-        older.close()
+        other.close()
+
+
+def answer(connector: Connector) -> bool | None:
+    """Return whether an event of our own arrives."""
+    connector.probe()
+    heard: set[int] = set()
+    connector.receive(heard, limit=10_000)
+    assert os.getpid() not in heard
+    return connector.answer
+
+
+def test_events_prove_that_they_flow(connector: Connector) -> None:
+    """By a rename to the same name; the answer is there at once, and this process is not looked at for it."""
+    with open("/proc/self/comm") as file:
+        name = file.read()
+    assert answer(connector) is True
+    with open("/proc/self/comm") as file:
+        assert file.read() == name
+
+
+def test_events_that_do_not_arrive_are_no_proof(connector: Connector) -> None:
+    """The queue was read to its end, and nothing was lost."""
+    module._attach(connector._socket, module._assembled((module._GIVE, 0, 0, 0)))
+    assert answer(connector) is False
+
+
+def test_an_answer_that_may_have_been_dropped_is_unknown() -> None:
+    """A loss says nothing about silence, nor does a queue that is not read to its end."""
+    for parts, limit, expected in (
+        ([LOSS, event(1)], 1_000_000, None),
+        ([event(1)], 1, None),
+        ([event(1)], 10, False),
+        ([event(1), event(OWN)], 10, True),
+        ([event(OWN), LOSS], 10, True),
+    ):
+        connector = scripted(Script(*parts))
+        connector._is_asked = True
+        connector.receive(set(), limit=limit)
+        assert connector.answer is expected, parts
+
+
+@pytest.mark.skipif(module._kernel_version() < (6, 6), reason="only since 6.6 may any user send requests")
+def test_requests_of_others_are_heard(connector: Connector) -> None:
+    """A listener that comes or goes is the ordinary one; only who asked for that is told."""
+    Connector().close()
+    connector.receive(set(), limit=10_000)
+    assert not connector.requested
+    connector.hear_requests()
+    connector.receive(set(), limit=10_000)
+    assert not connector.requested
+    Connector().close()
+    connector.receive(set(), limit=10_000)
+    assert connector.requested
+    connector.ignore_requests()
+    connector.attend(frozenset({1}))
+    connector.requested = False
+    Connector().close()
+    connector.receive(set(), limit=10_000)
+    assert not connector.requested
+
+
+def test_a_renewed_subscription_is_one(connector: Connector) -> None:
+    """Counting the kernel's listeners up changes nothing for those that listen."""
+    connector.renew(100)
+    assert answer(connector) is True
+    with subprocess.Popen(["true"]) as process:
+        assert process.pid in hear(connector, lambda heard: process.pid in heard)
+    assert process.pid in {child for _, child in family(connector)}
+
+
+FORGER = """
+import os, socket, struct, sys
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+portid, pid = int(sys.argv[1]), int(sys.argv[2])
+body = struct.pack("=IIQII16x", 0x200, 0, 0, pid, pid)
+message = struct.pack("=IHHII IIIIHH", 76, 3, 0, 0, 0, 1, 1, 0, 0, 40, 0) + body
+for address in (portid, 0), (0, 1), (portid, 1):
+    for connect in (False, True):
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 11) as forger:
+            try:
+                if connect:
+                    forger.connect(address)
+                    forger.send(message)
+                else:
+                    forger.sendto(message, address)
+            except PermissionError:
+                continue
+            print(address, connect, "was sent")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user takes root")
+def test_no_user_can_forge_an_event(connector: Connector) -> None:
+    """Neither to a subscriber's address nor to all of them: an answer that arrived is the kernel's."""
+    for opened in (connector._socket, connector._forks):
+        portid = opened.getsockname()[0]
+        command = [sys.executable, "-c", FORGER, str(portid), str(os.getpid())]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+    connector.receive(set(), limit=10_000)
+    assert connector.answer is None
 
 
 @pytest.mark.parametrize(

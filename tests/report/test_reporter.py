@@ -400,3 +400,18 @@ def test_one_rules_failures_do_not_crowd_out_anothers(reporter: Reporter) -> Non
     assert len(told) == 17
     assert told[-1].startswith("name=other")
     assert reporter.counts["denied"] == 5001
+
+
+def test_what_others_can_repeat_is_written_once_a_minute(reporter: Reporter, sink: Memory) -> None:
+    """At once the first time, then with how often it happened, and at the end once more."""
+    for second in range(150):
+        reporter.again(events.EVENTS_LOST, "events were lost", float(second))
+        reporter.flush(float(second))
+    assert sink.counts == [1, 60, 60]
+    assert sink.records[1].message == "events were lost (60 times in the last 60 s)"
+    reporter.flush(180.0)
+    assert sink.counts == [1, 60, 60, 29]
+    reporter.flush(240.0)
+    assert reporter.next_flush() is None
+    reporter.again(events.EVENTS_LOST, "events were lost", 700.0)
+    assert sink.counts == [1, 60, 60, 29, 1]

@@ -24,6 +24,7 @@ from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.noise import LOOK_SECONDS, Noise
 from oomguard.daemon.policy_child import read_policy
+from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
@@ -37,7 +38,7 @@ from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import open_state_folder
 from oomguard.report import events
 from oomguard.report.kills import Death
-from oomguard.report.reporter import FOLD_SECONDS, Reporter
+from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
 from oomguard.report.status import STATUS_FILE, Status, encode_status
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from oomguard.core.oom_kill import Context, Kill
     from oomguard.core.plan import Cause, Outcome
     from oomguard.core.policy import Policy
+    from oomguard.daemon.process_events import Turn
     from oomguard.report.journal import Sink
 
 POLL_SECONDS = 1.0
@@ -71,6 +73,7 @@ put by, and a backend of PostgreSQL values itself."""
 CHASES = 20
 """How often a pass that found inherited protection continues with what was forked meanwhile."""
 
+_NO_EVENTS = f"the kernel sends no process events; new processes are looked for every {POLL_SECONDS:.0f} s"
 _SLICE_PROCESSES = 8
 _EVENTS_A_TURN = 1024
 _EXAMPLES = 5
@@ -96,8 +99,8 @@ class Service:
         self._identity = self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0)
         self._started_at = time.time()
         self._stopping = False
-        self._connector: Connector | None = None
         self._noise = Noise()
+        self._events: ProcessEvents | None = None
         self._drift = DriftWatch(self.procfs)
         self._kills = KillWatch(self.loop, self.procfs, self._killed)
         self._why_no_log = ""
@@ -180,6 +183,7 @@ class Service:
     def _define(self) -> None:
         self.loop.define("pass", lambda _: self._begin_pass("resync"))
         self.loop.define("wake", self._wake_rested)
+        self.loop.define("prove", lambda _: self._prove())
         self.loop.define("settle", self._list_unwatched)
         self.loop.define("newborn", self._look_at_newborn)
         self.loop.define("noise", self._look_at_muted)
@@ -225,9 +229,12 @@ class Service:
         if not self._is_short:
             self._is_short = True  # said once, until a pass gets to its end
             with suppress(MemoryError):
-                self.reporter.say(
-                    events.OUT_OF_MEMORY, f"oomguard ran short ({of_what}); every process is looked at again"
+                self.reporter.again(
+                    events.OUT_OF_MEMORY,
+                    f"oomguard ran short ({of_what}); every process is looked at again",
+                    now,
                 )
+                self.loop.set_earlier("fold", now + REPEAT_SECONDS)
 
     # What tells that something moved
 
@@ -238,36 +245,64 @@ class Service:
             self._limit(f"new processes are found by looking every {POLL_SECONDS:.0f} s: {error}")
             return
         stack.callback(connector.close)
-        self._connector = connector
+        self._events = ProcessEvents(connector)
         self.loop.watch(connector.fileno(), self._receive)
 
+    @property
+    def _has_events(self) -> bool:
+        return self._events is not None and self._events.flow
+
+    def _prove(self) -> None:
+        """Find out whether process events flow."""
+        if self._events is not None:
+            self._events.prove(time.monotonic())
+            self._receive()
+
     def _receive(self) -> None:
-        assert self._connector is not None
-        if self._connector.receive(self._urgent, self.reconciler.planner.executed, limit=_EVENTS_A_TURN):
+        assert self._events is not None
+        lost, turn = self._events.receive(
+            self._urgent, self.reconciler.planner.executed, limit=_EVENTS_A_TURN, now=time.monotonic()
+        )
+        if turn is not None:
+            self._take_turn(turn)
+        elif lost:
             self._lost("the kernel dropped process events (more than the buffer holds)")
-        if self._connector.changed:
-            self._mute_noise(time.monotonic())
-        if self._connector.has_forks or self.reconciler.lineage.is_needed:
+        connector = self._events.connector
+        if self._events.guard_at is not None:
+            self.loop.set("prove", self._events.guard_at)
+        if connector.changed:
+            self._mute_noise(connector, time.monotonic())
+        if connector.has_forks or self.reconciler.lineage.is_needed:
             self._follow_forks()
             if len(self.reconciler.lineage) > self._heirs_limit and not self._sweep:
                 self._begin_pass("resync")  # most of them are gone
 
-    def _mute_noise(self, now: float) -> None:
+    def _take_turn(self, turn: "Turn") -> None:
+        """Close the gap: what started meanwhile, and which process forked it, is not known."""
+        if turn == "stopped":
+            self._losses += 1
+            self.reporter.say(events.EVENTS_STOPPED, _NO_EVENTS)
+        else:
+            self.reporter.say(events.EVENTS_RESUMED, "the kernel sends process events again")
+        self.loop.set_earlier("status", time.monotonic() + STATUS_SECONDS)
+        self.reconciler.lineage.forget()
+        self._look_again()
+
+    def _mute_noise(self, connector: Connector, now: float) -> None:
         """Have the kernel drop the events of processes that change all the time."""
-        assert self._connector is not None
-        if self._noise.take(self._connector.changed, now):
-            self._connector.mute(self._noise.muted, all_renames=self._noise.all_renames)
+        if self._noise.take(connector.changed, now):
+            connector.mute(self._noise.muted, all_renames=self._noise.all_renames)
             self.loop.set_earlier("noise", now + LOOK_SECONDS)
-        self._connector.changed.clear()
+        connector.changed.clear()
 
     def _look_at_muted(self, now: float) -> None:
         """Look at the processes whose events are dropped: all of them, if that holds for all renames."""
-        assert self._connector is not None
+        assert self._events is not None
         noise = self._noise
         self._urgent |= noise.muted
         was_all = noise.all_renames
         if noise.expire(now):
-            self._connector.mute(noise.muted, all_renames=noise.all_renames)
+            self._events.connector.mute(noise.muted, all_renames=noise.all_renames)
         if was_all and not noise.all_renames and not self._sweep:
             self._begin_pass("resync")
         if noise.is_any:
@@ -281,7 +316,7 @@ class Service:
             children.add(child)
             self._forked(parent, child, at_ns)
 
-        if self._connector is not None and self._connector.forks(forked):
+        if self._events is not None and self._events.connector.forks(forked):
             self.reconciler.lineage.forget()
             self._lost("the kernel dropped fork events (more than the buffer holds)")
         return children
@@ -301,7 +336,7 @@ class Service:
         parents = self.reconciler.lineage.attended
         if self.reconciler.ledger.protections:
             parents |= {INIT_PID}
-        if self._connector is not None and self._connector.attend(parents):
+        if self._events is not None and self._events.connector.attend(parents):
             self._follow_forks()  # what they forked before
 
     def _listen_for_drift(self) -> None:
@@ -322,8 +357,12 @@ class Service:
         """Look at everything: what was lost is not known."""
         self._losses += 1
         self.loop.set_earlier("status", time.monotonic() + STATUS_SECONDS)
-        if not self._sweep_again:
-            self.reporter.say(events.EVENTS_LOST, f"{what}; every process is looked at again")
+        self.reporter.again(events.EVENTS_LOST, f"{what}; every process is looked at again", time.monotonic())
+        self.loop.set_earlier("fold", time.monotonic() + REPEAT_SECONDS)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Look at every process from now on: those at which a pass in progress looked may have changed."""
         if self._sweep:
             self._sweep_again = True  # the pass in progress is finished first, or none ever would be
         else:
@@ -346,7 +385,10 @@ class Service:
 
     @property
     def _is_busy(self) -> bool:
-        return bool(self._urgent or self._checks or self._drifting or self._sweep or self._unwatched)
+        is_renewing = self._events is not None and self._events.is_busy
+        return bool(
+            self._urgent or self._checks or self._drifting or self._sweep or self._unwatched or is_renewing
+        )
 
     def _work(self) -> None:
         """Do one slice of what waits: what events told of, then the pass, then watches.
@@ -371,6 +413,9 @@ class Service:
                     self._end_pass(now)
             elif self._unwatched:
                 self._watch_slice(now)
+            elif self._events is not None:
+                self._events.work(now)
+                self._receive()
             now = time.monotonic()
 
     def _visit(
@@ -426,7 +471,7 @@ class Service:
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
-        reconciler.lineage.asks_parents = self._connector is None
+        reconciler.lineage.asks_parents = not self._has_events
         self._attend()
         reconciler.end_pass()
         self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.lineage))
@@ -435,10 +480,11 @@ class Service:
         self._settle_later(now)
         self._say_uncontended(now)
         interval = reconciler.policy.resync_interval_seconds
-        self.loop.set("pass", now + (interval if self._connector else min(interval, POLL_SECONDS)))
+        self.loop.set("pass", now + (interval if self._has_events else min(interval, POLL_SECONDS)))
         if self._sweep_again:
             self._sweep_again = False
             self._begin_pass("resync")
+        self._prove()
 
     # Kills
 
@@ -649,8 +695,8 @@ class Service:
             rule_of=reconciler.planner.rule_of,
             reporter=self.reporter,
             contended=[_target_name(target) for target in reconciler.contention.contended()],
-            limits=self._limits,
-            has_events=self._connector is not None,
+            limits=[*self._limits, *([] if self._events is None or self._events.flow else [_NO_EVENTS])],
+            has_events=self._has_events,
             watches=len(self._drift),
             passes=self._passes,
             losses=self._losses,

@@ -69,7 +69,7 @@ _GAUGES = (
     _Row("oomguard_watched_values", "Values watched for foreign writes.", lambda d: d["watches"]),
     _Row(
         "oomguard_process_events",
-        "1 if the kernel tells of new processes, 0 if they are found by looking.",
+        "1 if process events are relied on, 0 if new processes are found by looking.",
         lambda d: d["events"],
     ),
     _Row(

@@ -1,27 +1,26 @@
-"""The proc connector: the kernel tells of every exec, rename, change of user and fork.
+"""The proc connector: the kernel reports every exec, rename, change of user and fork.
 
-A netlink socket in the multicast group of drivers/connector/cn_proc.c. An event only says where
-to look; what is done is decided by what /proc says then. So a forged one could make oomguard look,
-and nothing else (and forging takes CAP_NET_ADMIN: net/netlink/af_netlink.c, NL_CFG_F_NONROOT_SEND).
+A netlink socket in the multicast group of drivers/connector/cn_proc.c. An event only says where to look; what
+/proc says then decides. Nobody can forge one without CAP_NET_ADMIN (net/netlink/af_netlink.c:
+NL_CFG_F_NONROOT_SEND), but since Linux 6.6 any user can stop them: the kernel sends events while it counts
+listeners, and stores a request before it validates it, so an invalid request followed by IGNORE removes one
+listener from the count (docs/internals/connector-listener-count.md). Therefore `probe` proves that events
+flow, `renew` brings the count up, and `hear_requests` notices when somebody sends requests.
 
-Three ways, the best that proves itself: subscribed with an event mask, which Linux 6.6 brought and
-older kernels silently ignore; subscribed to everything; not at all (`ConnectorUnavailableError`).
-In each a classic BPF program drops, before it is queued, what is not used and what concerns a
-thread only: programs that name their threads would wake us for each.
+A classic BPF program on each socket drops what is not used, and what concerns a thread only, before it is
+queued: programs that name their threads would wake us for each.
 
-Forks come on a socket of their own, which nobody waits on: who a process came from matters only once it
-runs a program, and that wakes us anyway. So that its queue does not run over on a host that forks and
-never execs, one fork in 1,024, at random, is told on the first socket as well.
+Forks come on a socket of their own, which nobody waits on: a process's parents matter only once it runs a
+program, and that wakes us anyway. So that its queue does not overflow on a host that forks and never execs,
+one fork in 1,024, at random, arrives on the first socket as well.
 """
 
 import ctypes
 import errno
 import os
-import select
 import socket
 import struct
-import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ NETLINK_CONNECTOR = 11
 CN_IDX_PROC = 1
 PROC_CN_MCAST_LISTEN = 1
 PROC_CN_MCAST_IGNORE = 2
+INVALID_OPERATION = 0x7FFFFFFF
+"""The kernel refuses and, since 6.6, remembers it: a LISTEN after it counts as one listener more."""
 
 NONE, FORK, EXEC, UID, COMM = 0x0, 0x1, 0x2, 0x4, 0x200
 """Events of include/uapi/linux/cn_proc.h that are used; NONE is the acknowledgement."""
@@ -57,7 +58,6 @@ _QUEUE_LENGTH = 2 * RECEIVE_BUFFER // 512
 _SAMPLED = 1024 - 1
 """Of the forks, those are told on the first socket whose random number has none of these bits."""
 
-_PROOF_SECONDS = 0.2
 _INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 """Inodes of the namespaces the kernel boots with (include/linux/proc_ns.h)."""
 
@@ -75,35 +75,73 @@ class Wanted(NamedTuple):
     """Processes of which no change of name or user is."""
     all_renames: bool = False
     """Whether no change of name is, but our own."""
+    requests: bool = False
+    """Whether acknowledgements are, which the kernel sends to all listeners at every request."""
 
 
 class Connector:
-    """A proven subscription. `filtered` tells whether the kernel masks events at the source."""
+    """A subscription. Whether the kernel honors it shows `answer` some time after `probe`."""
 
     def __init__(self) -> None:
         _check_namespaces()
+        self._own = os.getpid()
         self._buffer = bytearray(4096)
         self._behind = 0  # how many of the events queued at the last loss may still be unread
         self._wanted = Wanted()
         self.changed: list[int] = []
-        """Who changed their name or user since this was last cleared, as often as they did."""
+        """Processes that changed their name or user since this was last cleared, as often as they did."""
+        self._is_asked = False
+        self.answer: bool | None = None
+        """Whether the event that `probe` caused arrived; None while that is unknown."""
+        self._is_open_to_all = _kernel_version() >= (6, 6)
+        self.requested = False
+        """Whether somebody sent a request since `hear_requests` was called."""
         self.has_forks = False
-        """Whether a fork was told of on the socket that is waited on, since `forks` was called."""
+        """Whether a fork arrived on the socket that is waited on, since `forks` was called."""
         self._socket = _open(_event_filter(self._wanted))
-        try:
+        with ExitStack() as opened:
+            opened.callback(self._socket.close)
             self._forks = _open(_fork_filter())
-        except BaseException:
-            self._socket.close()
-            raise
-        try:
-            self.filtered = self._subscribe()
-        except BaseException:
-            self.close()
-            raise
+            opened.callback(self._forks.close)
+            self._comm = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
+            opened.callback(os.close, self._comm)
+            # To everything, though 6.6 has masks: with one the kernel leaves out acknowledgements.
+            self._send(self._socket, PROC_CN_MCAST_LISTEN)
+            self._send(self._forks, PROC_CN_MCAST_LISTEN, FORK if self._is_open_to_all else None)
+            _check_kernel()  # now: a request into a network namespace of its own is refused with that reason
+            opened.pop_all()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._socket.fileno()
+
+    def probe(self) -> None:
+        """Cause an event of our own: rename this process to the name it has.
+
+        The kernel queues it before this returns, so whoever reads the queue to its end has the `answer`.
+        """
+        self._is_asked, self.answer = True, None
+        os.write(self._comm, os.pread(self._comm, 64, 0).removesuffix(b"\n"))
+
+    def renew(self, count: int) -> None:
+        """Count up the kernel's listeners by `count`, which is harmless if they were not too few."""
+        invalid, listen = _request(INVALID_OPERATION), _request(PROC_CN_MCAST_LISTEN)
+        for _ in range(count):
+            self._socket.send(invalid)
+            self._socket.send(listen)
+
+    def hear_requests(self) -> None:
+        """Set `requested` and become readable when somebody sends a request, ourselves included.
+
+        The kernel acknowledges each to all listeners, as long as it counts one. Before Linux 6.6 a user's
+        requests change nothing, and none is heard.
+        """
+        self.requested = False
+        self._want(self._wanted._replace(requests=self._is_open_to_all))
+
+    def ignore_requests(self) -> None:
+        """End what `hear_requests` began."""
+        self._want(self._wanted._replace(requests=False))
 
     def receive(
         self, pids: "MutableSet[int]", executed: "MutableSet[int] | None" = None, *, limit: int
@@ -112,18 +150,18 @@ class Connector:
 
         To `executed` are added those that ran another program.
 
-        A loss is told when all that was queued at the time is read: the kernel queues nothing more
+        A loss is reported when all that was queued at the time is read: the kernel queues nothing more
         until then (net/netlink/af_netlink.c: netlink_overrun, netlink_rcv_wake), and who looks at
         everything any sooner misses what happens meanwhile. It takes several calls. None of them goes
         on until the queue is empty: one process that renames itself in a loop sends as fast as we read.
         """
         buffer, receive, unpack, add = self._buffer, self._socket.recv_into, _EVENT.unpack_from, pids.add
-        behind, lost, changed = self._behind, False, self.changed.append
+        behind, lost, emptied, changed = self._behind, False, False, self.changed.append
         for done in range(limit):
             try:
                 size = receive(buffer)
             except BlockingIOError:
-                left = 0
+                left, emptied = 0, True
                 break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
@@ -143,10 +181,19 @@ class Connector:
                     executed.add(pid)
             elif what:
                 self.has_forks = True
+            else:
+                self.requested = True
         else:
             left = max(0, behind - limit)
         self._behind = left
-        return lost or (behind > 0 and left == 0)
+        lost = lost or (behind > 0 and left == 0)
+        if self._own in pids:
+            pids.discard(self._own)
+            self.changed = [pid for pid in self.changed if pid != self._own]
+            self._is_asked, self.answer = False, True
+        elif self._is_asked and emptied:
+            self._is_asked, self.answer = False, None if lost else False
+        return lost
 
     def forks(self, note: "Callable[[int, int, int], object]") -> bool:
         """Call `note(parent, child, time)` for each fork since the last call; True if some were lost.
@@ -194,44 +241,19 @@ class Connector:
                     self._send(opened, PROC_CN_MCAST_IGNORE)
             finally:
                 opened.close()
-
-    def _subscribe(self) -> bool:
-        if _kernel_version() >= (6, 6):
-            self._send(self._socket, PROC_CN_MCAST_LISTEN, FORK | EXEC | UID | COMM)
-            if self._proves_itself():
-                self._send(self._forks, PROC_CN_MCAST_LISTEN, FORK)
-                return True
-        self._send(self._socket, PROC_CN_MCAST_LISTEN)
-        if self._proves_itself():
-            self._send(self._forks, PROC_CN_MCAST_LISTEN)
-            return False
-        raise ConnectorUnavailableError(
-            "the kernel sends no process events (CONFIG_PROC_EVENTS is off, or a container)"
-        )
+        os.close(self._comm)
 
     def _send(self, opened: socket.socket, operation: int, mask: int | None = None) -> None:
-        body = struct.pack("=I", operation) if mask is None else struct.pack("=II", operation, mask)
-        length = _HEADERS.size + len(body)
-        headers = _HEADERS.pack(
-            length, _NLMSG_DONE, 0, 0, os.getpid(), CN_IDX_PROC, CN_IDX_PROC, 0, 0, len(body), 0
-        )
         try:
-            opened.send(headers + body)
+            opened.send(_request(operation, mask))
         except ConnectionRefusedError as error:
             raise ConnectorUnavailableError("process events do not reach this network namespace") from error
 
-    def _proves_itself(self) -> bool:
-        """Rename this process to the name it has, and see whether the kernel tells us."""
-        own = os.getpid()
-        with open("/proc/self/comm", "r+b", buffering=0) as file:
-            name = file.read().removesuffix(b"\n")
-            file.write(name)
-        end = time.monotonic() + _PROOF_SECONDS
-        seen: set[int] = set()
-        while own not in seen and (left := end - time.monotonic()) > 0:
-            select.select([self._socket], [], [], left)
-            self.receive(seen, limit=1024)
-        return own in seen
+
+def _request(operation: int, mask: int | None = None) -> bytes:
+    body = struct.pack("=I", operation) if mask is None else struct.pack("=II", operation, mask)
+    length = _HEADERS.size + len(body)
+    return _HEADERS.pack(length, _NLMSG_DONE, 0, 0, 0, CN_IDX_PROC, CN_IDX_PROC, 0, 0, len(body), 0) + body
 
 
 def _open(program: bytes) -> socket.socket:
@@ -285,7 +307,7 @@ def _event_filter(wanted: Wanted) -> bytes:
     own = (_JUMP_IF_EQUAL, "pass", "drop", _swapped(os.getpid()))
     return _assembled(
         (_LOAD, 0, 0, _WHAT),
-        (_JUMP_IF_EQUAL, "pass", 0, _swapped(NONE)),
+        (_JUMP_IF_EQUAL, "pass" if wanted.requests else "drop", 0, _swapped(NONE)),
         (_JUMP_IF_EQUAL, "fork", 0, _swapped(FORK)),
         (_JUMP_IF_EQUAL, "exec", 0, _swapped(EXEC)),
         (_JUMP_IF_EQUAL, "uid", 0, _swapped(UID)),
@@ -352,6 +374,16 @@ def _check_namespaces() -> None:
     for name, inode in _INITIAL_NAMESPACES.items():
         if os.stat(f"/proc/self/ns/{name}").st_ino != inode:
             raise ConnectorUnavailableError(f"process events do not reach this {name} namespace")
+
+
+def _check_kernel() -> None:
+    try:
+        with open("/proc/net/connector", "rb") as file:
+            has_events = b"cn_proc" in file.read()
+    except OSError:
+        has_events = False
+    if not has_events:
+        raise ConnectorUnavailableError("this kernel has no process events (CONFIG_PROC_EVENTS is off)")
 
 
 def _kernel_version() -> tuple[int, int]:

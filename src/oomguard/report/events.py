@@ -30,6 +30,8 @@ POLICY_LOADED = Event("policy-loaded", "6ebbadf903f14803a38210f19a1985cd", NOTIC
 POLICY_REJECTED = Event("policy-rejected", "ddaecdecd43c484fa2c995444d24c89a", ERROR)
 LIMITED = Event("limited", "454a6ff5a2914e928979fc5b575341c9", WARNING)
 EVENTS_LOST = Event("events-lost", "9f3f9a260d4a45df8da7d3e1b3fe8ff5", NOTICE)
+EVENTS_STOPPED = Event("events-stopped", "c21ae3a0514c42938da3604e82e4d862", WARNING)
+EVENTS_RESUMED = Event("events-resumed", "784e68e82bba450684052b1b634532b8", NOTICE)
 OUT_OF_MEMORY = Event("out-of-memory", "c51ff7b267694ed4a3bf5e13a51de553", WARNING)
 THROTTLED = Event("throttled", "99d3688299d34e299a6a39f965c671c0", WARNING)
 UNTHROTTLED = Event("unthrottled", "52458d7e71c847299adb9124385b62ae", NOTICE)
@@ -47,6 +49,8 @@ EVENTS = (
     POLICY_REJECTED,
     LIMITED,
     EVENTS_LOST,
+    EVENTS_STOPPED,
+    EVENTS_RESUMED,
     OUT_OF_MEMORY,
     THROTTLED,
     UNTHROTTLED,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 FOLD_SECONDS = 1.0
 """At most one entry of a kind in this time."""
 
+REPEAT_SECONDS = 60.0
+"""At most one entry in this time about what happens to the daemon again and again."""
+
 _EXAMPLES = 5
 _COMPLAINTS_LIMIT = 1024
 """Distinct failures remembered: more than a host has rules, bounded for a hostile one."""
@@ -51,6 +54,17 @@ class _Fold:
         self.last: Outcome | None = None
 
 
+class _Repeat:
+    """How often something happened to the daemon since the last entry about it."""
+
+    __slots__ = ("count", "deadline", "message")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.count = 0
+        self.message = ""
+
+
 class Reporter:
     """Turns outcomes and events into entries of a log, and keeps what `status` shows of them."""
 
@@ -62,6 +76,7 @@ class Reporter:
         """How many changes of a value came to what, by `target`, cause and result."""
         self.kills = KillReporter(sink)
         self._folds: dict[tuple[object, ...], _Fold] = {}
+        self._repeats: dict[Event, _Repeat] = {}
 
     def say(self, event: Event, message: str, **fields: str) -> None:
         """Write one entry about the daemon itself."""
@@ -73,6 +88,16 @@ class Reporter:
         if rule is not None:
             fields |= {"RULE": rule.label, "SOURCE": rule.source}
         self.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name, **fields)
+
+    def again(self, event: Event, message: str, now: float) -> None:
+        """Write an entry about the daemon itself, but one a minute at most: others can cause any number."""
+        repeat = self._repeats.get(event)
+        if repeat is None:
+            self._repeats[event] = _Repeat(now + REPEAT_SECONDS)
+            self.say(event, message)
+        else:
+            repeat.count += 1
+            repeat.message = message
 
     def outcome(self, outcome: Outcome, now: float) -> None:
         """Take note of an outcome at the monotonic time `now`."""
@@ -99,6 +124,15 @@ class Reporter:
     def flush(self, now: float) -> None:
         """Write the entries whose time to gather has run out."""
         self.kills.flush(now)
+        for event, repeat in list(self._repeats.items()):
+            if repeat.deadline > now:
+                continue
+            if not repeat.count:
+                del self._repeats[event]
+                continue
+            times = f"{repeat.count} times in the last {REPEAT_SECONDS:.0f} s"
+            self.say(event, f"{repeat.message} ({times})", COUNT=str(repeat.count))
+            self._repeats[event] = _Repeat(now + REPEAT_SECONDS)
         for key, fold in list(self._folds.items()):
             if fold.deadline > now:
                 continue
@@ -111,6 +145,7 @@ class Reporter:
     def next_flush(self) -> float | None:
         """Return when `flush` has something to do, or None."""
         due = [fold.deadline for fold in self._folds.values()]
+        due += [repeat.deadline for repeat in self._repeats.values()]
         of_kills = self.kills.next_flush()
         return min(due if of_kills is None else [*due, of_kills], default=None)
 
