@@ -88,6 +88,14 @@ def _counters() -> Iterator[str]:
         yield "\n"
 
 
+def _stamps() -> Iterator[str]:
+    """Yield lines of one time, and behind them a kill of each host at that time."""
+    for number in count():
+        yield f"Oct 12 19:00:20 a kernel: [{number:5}.000000] x\n" * 1000
+        for host in range(200):
+            yield f"Oct 12 19:00:20 a{host} kernel: [{number:5}.000000] Killed process 1 (a)\n"
+
+
 def _json(value: object) -> str:
     return json.dumps({"MESSAGE": value, "_TRANSPORT": "kernel"}, separators=(",", ":")) + "\n"
 
@@ -147,6 +155,14 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "tables of many hosts": _tables_of_hosts,
     "a table without an end": _rows,
     "rows between other lines": lambda: _repeat(_COLUMNS + "[1] 1 1 1 1 0 a\nx\n" * 2000),
+    "lines of one time": _stamps,
+    "hosts in turn": lambda: _repeat(
+        "".join(
+            f"Oct 12 19:00:20 h{'x' * number} kernel: [    1.{number:06}] Killed process 1 (a)\n"
+            for number in range(70)
+        )
+    ),
+    "lines without a time among others": lambda: _repeat(f"{_STAMP}x\n" + "Killed process 1 (a)\n" * 9),
     "bytes in JSON": lambda: _repeat(_json([1] * 8000)),
     "lists in JSON": lambda: _repeat('{"MESSAGE":' + "[" * 16_000 + '"MESSAGE":[' + "\n"),
     "short entries in JSON": lambda: _repeat(_json([75])),

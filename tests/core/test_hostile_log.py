@@ -1,5 +1,6 @@
 """Logs that were written to keep `postmortem` busy, or to have it keep all of them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,3 +91,59 @@ def test_rows_beyond_any_hosts_are_counted() -> None:
     rows = "".join(f"[{pid}] 0 {pid} 9 9 0 a\n" for pid in range(1, 25_101))
     (report,) = read(heading + rows + KILL)
     assert (len(report.tasks), report.rows_left_out) == (25_000, 100)
+
+
+# What reads the kernel's log by syslog(2) puts the prefix of a message in front of each of its lines. These
+# are of `mount -t overlay -o upperdir=$'/a\nOut of memory: …'` in a user namespace of an unprivileged user's.
+
+FIRST = "overlayfs: failed to resolve '/nonexistent/a"
+REPORT_HEADER = "sh invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"
+PREFIXES = {
+    "dmesg -S": "[ 2840.101979] ",
+    "dmesg -S -r": "<3>[ 2840.101979] ",
+    "a serial console": "[ 2840.101979][    C1] ",
+    "rsyslog": "2026-10-12T19:00:20.123456+02:00 db1 kernel: [ 2840.101979] ",
+    "syslog": "Oct 12 19:00:20 db1 kernel: [ 2840.101979] ",
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
+@pytest.mark.parametrize("between", [(), ("",) * 400, (REPORT_HEADER,), (" ",), (REPORT_HEADER, KILL)])
+def test_further_lines_of_a_message_are_no_reports(prefix: str, between: tuple[str, ...]) -> None:
+    """Whatever else the user puts in front, and wherever a block ends."""
+    before = prefix.replace("2840.101979", "2840.101871") + "usb 1-1: new high-speed USB device number 2"
+    lines = [before, *(prefix + text for text in (FIRST, *between, KILL, "x': -2"))]
+    text = "".join(f"{line}\n" for line in lines)
+    for block in (61, 1000, BLOCK):
+        log = OomLog()
+        assert read(text, log, block=block) == []
+        assert log.foreign == 1 + between.count(KILL)
+
+
+def test_further_lines_of_a_message_are_known_among_the_lines_of_others() -> None:
+    """A log server, or one file for the kernel and all programs."""
+    prefix = PREFIXES["syslog"]
+    others = [
+        "Oct 12 19:00:20 db2 kernel: [ 2840.101979] eth0: link is up\n",
+        "Oct 12 19:00:20 db1 app[7]: [ 2840.101979] hello\n",
+        "Oct 12 19:00:20 db1 app[7]: Mem-Info:\n",
+    ]
+    for other in others:
+        assert read(f"{prefix}{FIRST}\n{other}{prefix}{KILL}\n") == []
+        assert len(read(f"{other}{prefix}{KILL}\n")) == 1
+
+
+def test_reports_of_a_coarse_clock_are_believed() -> None:
+    """Many lines of one report may have one time; and another message may come right before."""
+    text = (Path(__file__).parent.parent / "reports" / "6.1-host.txt").read_text()
+    (report,) = read(text)
+    one_time = re.sub(r"(?m)^\[ *\d+\.\d+\]", "[   28.843324]", text)
+    (coarse,) = read(f"[   28.843320] {FIRST}': -2\n{one_time}")
+    assert (coarse.victim, coarse.tasks, coarse.memory) == (report.victim, report.tasks, report.memory)
+
+
+def test_line_without_a_time_is_no_report_where_others_have_one() -> None:
+    """A dmesg that does not indent leaves the further lines of a message bare."""
+    assert read(f"[ 2840.101979] {FIRST}\n{KILL}\nx': -2\n") == []
+    assert len(read(f"[ 2840.101979] {KILL}\n")) == 1
+    assert len(read(f"{FIRST}\n{KILL}\n")) == 1  # nothing tells it there: docs/postmortem.md

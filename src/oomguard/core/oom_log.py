@@ -72,6 +72,25 @@ class _Table(NamedTuple):
     host_at: int
 
 
+_STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
+_STAMPED = re.compile(r"^(?:<\d{1,3}>)?(?:\[ *\d{1,12}\.\d{1,9}[] ]|\[[A-Z][a-z]{2} )", re.MULTILINE)
+_RUN_LIMIT = 1 << 16
+"""Characters of a record with what stands in front of each of its lines: there may be a thousand of them."""
+_BARE_LIMIT = 1 << 12
+"""Characters of a record with nothing in front of its further lines."""
+_OTHERS_LIMIT = 32
+"""Lines of other hosts and programs between two of one record."""
+_BACK_COST = 3
+"""What looking at a line before costs, in characters of the log."""
+_REPORT = re.compile(
+    r".{0,60} invoked oom-killer: |oom-kill:|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
+    r"|P(?:ID|id): | .{0,80}\+0x| </?TASK>| ?[a-z_]{1,40}:\d|[a-z_]{1,40} \d{1,20}\Z|\[ *(?:pid|\d+) *\] "
+    r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |pages )|(?:Free|Total) swap|lowmem_reserve|Call Trace:|Code: "
+    r"|Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for |(?:memory|memory\+swap|swap|kmem): usage "
+)
+"""How lines of a report begin. In none of them can a name hold a line break and then as much as a kill."""
+
+
 class OomLog:
     """Reads a log, block by block; blocks may end anywhere.
 
@@ -86,6 +105,9 @@ class OomLog:
         self._table: _Table | None = None
         self._credit = _CREDIT
         self._quiet = 0
+        self._runs: dict[str, tuple[str, bool]] = {}
+        self._searched = 0
+        self._stamped = -_BARE_LIMIT
         self._rows = 0
         self.refusals = 0
         self.foreign = 0
@@ -93,19 +115,22 @@ class OomLog:
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report as soon as it is complete; the last ones at the end of the log."""
-        for text in self._whole_messages(blocks):
-            yield from self._scan(text)
+        for text, begin in self._whole_messages(blocks):
+            yield from self._scan(text, begin)
         for assembler in self._hosts.values():
             yield from assembler.finish()
 
-    def _whole_messages(self, blocks: "Iterable[str]") -> "Iterator[str]":
-        """Yield the log in pieces of whole messages, without the lines that are too long."""
-        rest, is_too_long = "", False
+    def _whole_messages(self, blocks: "Iterable[str]") -> "Iterator[tuple[str, int]]":
+        """Yield the log in pieces of whole messages, without the lines that are too long.
+
+        In front of each is what comes before it, as far as that may be looked at; it begins at the number.
+        """
+        before, rest, is_too_long = "", "", False
         for block in blocks:
-            text = rest + block
-            begin = 0
+            text = before + rest + block
+            begin = len(before)
             if is_too_long:
-                begin = text.find("\n") + 1
+                begin = text.find("\n", begin) + 1
                 if not begin:
                     rest = ""
                     continue
@@ -119,11 +144,14 @@ class OomLog:
                 # The last message is kept back: it may have more lines, by which alone it is found.
                 end = _message_start(text, end, begin)
                 rest = text[end:]
-            yield text[begin:end]
-        yield rest
+            yield text[:end], begin
+            before = text[max(end - _RUN_LIMIT, 0) : end]
+        yield before + rest, len(before)
 
-    def _scan(self, text: str) -> "Iterator[Report]":
-        at = 0
+    def _scan(self, text: str, begin: int) -> "Iterator[Report]":
+        at = begin
+        self._searched = 0
+        self._stamped = -_BARE_LIMIT
         places = dict.fromkeys(_TRIGGERS, -1)
         while at < len(text):
             if self._table is not None:
@@ -163,7 +191,7 @@ class OomLog:
         if following <= start:  # that message ends before
             line, following = _message(text, start)
         raw = text[start:end].rstrip("\r")
-        if line is None:
+        if line is None or self._may_be_forged(text, start, line, raw):
             self.foreign += KILLED in raw
             return following
         if line.text.startswith("__vm_enough_memory: pid: "):
@@ -187,6 +215,35 @@ class OomLog:
                 prefix = raw[: line.indent]
                 self._table = _Table(assembler, prefix.translate(_DIGITS), line.host, prefix.find(line.host))
         return following
+
+    def _may_be_forged(self, text: str, start: int, line: Line, raw: str) -> bool:
+        """Tell whether a line may be the further line of another message, in which a user chose the text.
+
+        The device and the journal keep a message together. But syslog(2), and with it dmesg -S, rsyslog and a
+        serial console, put the prefix of the first line in front of each. Then all have one time, to the
+        microsecond, which a report does not share with what is in front of it.
+        """
+        if line.text == raw:
+            return self._is_bare_among_stamped(text, start)
+        stamp = _STAMP.search(raw, 0, line.indent)
+        if stamp is None:
+            return False
+        run = self._runs.get(line.host)
+        if run is None or run[0] != stamp[0]:
+            first, seen = _first_of_run(text, start, stamp[0], line.host, raw[: line.indent])
+            self._credit -= seen * _BACK_COST
+            is_forged = first is not None and _REPORT.match(first) is None
+            if len(self._runs) >= _HOSTS_LIMIT:
+                self._runs.clear()
+            run = self._runs[line.host] = (stamp[0], is_forged)
+        return run[1]
+
+    def _is_bare_among_stamped(self, text: str, start: int) -> bool:
+        """Tell whether a line has nothing in front, but one shortly before has: some dmesg do not indent."""
+        for found in _STAMPED.finditer(text, max(self._searched, start - _BARE_LIMIT), start):
+            self._stamped = found.start()
+        self._searched = start
+        return start - self._stamped < _BARE_LIMIT
 
     def _take_rows(self, text: str, at: int, table: _Table) -> "Generator[Report, None, int]":
         """Take the rows that follow each other, and return where the next other line begins."""
@@ -251,6 +308,28 @@ def _next_trigger(text: str, at: int, places: dict[str, int]) -> int:
         if place < first:  # min() takes three times as long
             first = place
     return first
+
+
+def _first_of_run(text: str, start: int, stamp: str, host: str, prefix: str) -> tuple[str | None, int]:
+    """Return the first of the lines before with the host and stamp, or None; and how many lines were seen."""
+    own, host_at, first = prefix.translate(_DIGITS), prefix.find(host), -1
+    others = seen = 0
+    least = max(start - _RUN_LIMIT, 0)
+    while start > least and others < _OTHERS_LIMIT:
+        seen += 1
+        before = text.rfind("\n", least, start - 1) + 1 or least
+        end = before + len(own)
+        if text[before:end].translate(_DIGITS) != own or not text.startswith(host, before + host_at):
+            others += 1
+        elif text.find(stamp, before, end) < 0:
+            break  # another message of the same host
+        else:
+            first, others = before, 0
+        start = before
+    if first < 0:
+        return None, seen
+    line = split_line(text[first : min(text.find("\n", first), first + _LINE_LIMIT)])
+    return "" if line is None else line.text, seen
 
 
 def _line_start(text: str, place: int, least: int) -> int:
