@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.commit import Refusal
-from oomguard.core.match import Governed, Matcher, first_unmet
+from oomguard.core.match import Governed, Matcher, first_unmet, search
 from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
 
@@ -234,11 +234,41 @@ def naive(rule: Rule, process: Process) -> bool:
     )
 
 
+FILLER = [rule(f"*{n}-never", number=0) for n in range(20)] + [
+    rule(number=0, cmdlines=(f"never {n}",)) for n in range(20)
+]
+"""So many that a command line is asked first which of them it can be about."""
+
+
 @settings(max_examples=500, deadline=None)
-@given(rules(), st.lists(processes(), min_size=1, max_size=4))
-def test_compiled_rules_agree_with_a_naive_reading(policy: list[Rule], subjects: list[Process]) -> None:
+@given(rules(), st.lists(processes(), min_size=1, max_size=4), st.booleans())
+def test_compiled_rules_agree_with_a_naive_reading(
+    policy: list[Rule], subjects: list[Process], is_long: bool
+) -> None:
     """For any policy and process the index and the memo find the same rule as plain reading."""
+    policy = FILLER + policy if is_long else policy
     matcher = Matcher(policy)
     for subject in subjects:
         expected = next((rule for rule in policy if naive(rule, subject)), None)
         assert matcher.decide(subject, lambda _: True).rule == expected
+
+
+def test_many_globs_and_patterns_cost_a_process_no_more_than_a_few() -> None:
+    """A thousand of each: what is tried on a process is counted, not how long it takes."""
+    globs = [rule(f"program-{n}-*", number=n) for n in range(1000)]
+    patterns = [rule(number=1000 + n, cmdlines=(f"--job={n} ",)) for n in range(1000)]
+    matcher = Matcher(globs + patterns)
+    tried: list[str] = []
+
+    def counted(pattern: re.Pattern[str], text: str) -> bool:
+        tried.append(pattern.pattern)
+        return search(pattern, text)
+
+    def decide(comm: str, *arguments: str) -> int | None:
+        found = matcher.decide(process(comm, *arguments), lambda _: True, search=counted).rule
+        return None if found is None else found.number
+
+    assert decide("kworker/u8:0-ev") is None
+    assert decide("program-7-whate", "/usr/bin/program-7-whatever") == 7
+    assert len(tried) == 2, "all patterns as one, for each of the two"
+    assert decide("x", "x", "--job=12 ") == 1012

@@ -10,6 +10,7 @@ import fnmatch
 import re
 from array import array
 from bisect import bisect_left
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
@@ -25,6 +26,9 @@ Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup",
 
 _MEMO_LIMIT = 2048
 """Names remembered before the memo starts over: enough for any host, bounded for a hostile one."""
+
+_MANY = 16
+"""With more candidates than this, the command line is read first, because it rules most of them out."""
 
 
 def is_glob(pattern: str | bytes) -> bool:
@@ -53,24 +57,24 @@ class Matcher:
     """The rules of a policy, indexed. `decide` finds the one that governs a process."""
 
     def __init__(self, rules: "Sequence[Rule]") -> None:
+        _compiled.clear()  # of the policy before
         self._rules = rules
-        self._globbed: list[int] = []
         self._nameless: list[int] = []
+        self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
+        """Globs by what stands in front of their first wildcard: the place of the rule, and the pattern."""
         names: list[bytes] = []
         places = array("I")
-        globs: list[str] = []
-        cmdlines: set[tuple[str, ...]] = set()
+        cmdlines: dict[tuple[str, ...], None] = {}
         for place, rule in enumerate(rules):
             if rule.terms.cmdlines:
-                cmdlines.add(rule.terms.cmdlines)
+                cmdlines[rule.terms.cmdlines] = None
             if not rule.names:
                 self._nameless.append(place)
-            patterns = [fnmatch.translate(_text(name)) for name in rule.names if is_glob(name)]
-            if patterns:
-                globs += patterns
-                self._globbed.append(place)
             for name in rule.names:
-                if not is_glob(name):
+                if is_glob(name):
+                    pattern = re.compile(fnmatch.translate(_text(name)))
+                    self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
+                else:
                     names.append(name)
                     places.append(place)
         order = sorted(range(len(names)), key=names.__getitem__)
@@ -78,12 +82,11 @@ class Matcher:
         # that was seen before is found in the memo, which is one.
         self._names = [names[at] for at in order]
         self._places = array("I", [places[at] for at in order])
-        self._any_glob = re.compile("|".join(globs)) if globs else None
-        self._memo: dict[bytes, tuple[Rule, ...]] = {}
-        self.has_cmdlines = bool(cmdlines)
-        """Whether any rule runs a regular expression on what a process chose for its command line."""
-        for listed in list(cmdlines)[:_MEMO_LIMIT]:
+        self._memo: dict[bytes | tuple[bytes, bool], tuple[Rule, ...]] = {}
+        for listed in cmdlines:
             _regex(listed)  # now: a hundred take longer to compile than one process is given to be matched
+        self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
+        """All patterns in one, where there are many: most processes match none of them."""
 
     def forget(self) -> None:
         """Drop the memo; it fills again."""
@@ -92,26 +95,56 @@ class Matcher:
     def candidates(self, comm: bytes) -> "tuple[Rule, ...]":
         """Return the rules whose `name` may hold for a process called `comm`, in policy order."""
         known = self._memo.get(comm)
+        return self._remember(comm, self._placed(comm, comm)) if known is None else known
+
+    def _likely(self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]") -> "tuple[Rule, ...]":
+        """Return the candidates, without those that the command line rules out where they are many."""
+        comm = process.comm
+        listed = self.candidates(comm)
+        if len(listed) <= _MANY or (len(comm) < COMM_LENGTH and self._any_cmdline is None):
+            return listed
+        try:
+            whole = full_name(comm, process.arguments)
+            text = _text(b" ".join(process.arguments))
+            is_any = self._any_cmdline is not None and search(self._any_cmdline, text)
+        except UnknownFactError:
+            return listed
+        key = whole, is_any
+        known = self._memo.get(key)
         if known is not None:
             return known
-        places = set(self._named(comm))
-        places.update(self._nameless)
-        # A name that fills its 15 bytes may be longer: only the command line can rule a glob out.
-        if self._any_glob and (len(comm) >= COMM_LENGTH or self._any_glob.match(_text(comm))):
-            places.update(self._globbed)
-        result = tuple([self._rules[place] for place in sorted(places)])
+        places = self._placed(comm, whole, is_whole=True)
+        if self._any_cmdline is not None and not is_any:
+            places = {place for place in places if not self._rules[place].terms.cmdlines}
+        return self._remember(key, places)
+
+    def _remember(self, key: "bytes | tuple[bytes, bool]", places: set[int]) -> "tuple[Rule, ...]":
         if len(self._memo) >= _MEMO_LIMIT:
             self._memo.clear()
-        self._memo[comm] = result
-        return result
+        found = self._memo[key] = tuple([self._rules[place] for place in sorted(places)])
+        return found
 
-    def _named(self, comm: bytes) -> "Iterator[int]":
+    def _placed(self, comm: bytes, whole: bytes, *, is_whole: bool = False) -> set[int]:
+        """Return the places of the rules that may name a process, or that do if its whole name is known."""
+        places = set(self._nameless)
+        places.update(place for place, name in self._named(comm) if not is_whole or name in (comm, whole))
+        if not self._globbed:
+            return places
+        is_open = len(comm) >= COMM_LENGTH and not is_whole
+        short, long = _text(comm), _text(whole)
+        for length in range(len(comm) + 1):
+            for place, glob in self._globbed.get(comm[:length], ()):
+                if is_open or glob.match(short) or glob.match(long):
+                    places.add(place)
+        return places
+
+    def _named(self, comm: bytes) -> "Iterator[tuple[int, bytes]]":
         """Yield the places of the rules with an exact name that is `comm`, or was cut to it by the kernel."""
         names = self._names
         at = bisect_left(names, comm)
         cut = len(comm) >= COMM_LENGTH
         while at < len(names) and (names[at] == comm or (cut and names[at].startswith(comm))):
-            yield self._places[at]
+            yield self._places[at], names[at]
             at += 1
 
     def is_decided_by_name(self, comm: bytes) -> bool:
@@ -142,7 +175,7 @@ class Matcher:
         name. `search` may raise UnknownFactError, as the process's facts may.
         """
         refused, unknown = None, None
-        for rule in self.candidates(process.comm):
+        for rule in self._likely(process, search):
             if quick_unmet(rule, process) is not None:
                 continue
             reason = None
@@ -240,6 +273,12 @@ def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
     return False
 
 
+def _before_wildcard(glob: bytes) -> bytes:
+    """Return the first bytes of a glob that stand for themselves, as many as the kernel keeps of a name."""
+    length = next(at for at, byte in enumerate(glob) if byte in b"*?[")
+    return glob[: min(length, COMM_LENGTH)]
+
+
 def is_called(path: str, names: tuple[bytes, ...]) -> bool:
     """Tell whether any of a rule's names is the file name of `path`."""
     name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
@@ -263,8 +302,8 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-# Compiled patterns are kept by the tuple they came from: rules share their terms, so this
-# holds one entry a distinct list of patterns and lives as long as the policy does.
+# Compiled patterns are kept by the tuple they came from: rules share their terms, so this holds one entry a
+# distinct list of patterns. Each policy's matcher begins with none, and nothing is compiled twice.
 _compiled: dict[tuple[str, tuple[str, ...]], re.Pattern[str]] = {}
 
 
@@ -280,8 +319,6 @@ def _combined(kind: str, patterns: tuple[str, ...]) -> re.Pattern[str]:
     key = (kind, patterns)
     pattern = _compiled.get(key)
     if pattern is None:
-        if len(_compiled) >= _MEMO_LIMIT:
-            _compiled.clear()
         parts = (
             [fnmatch.translate(one) for one in patterns] if kind == "glob" else [f"(?:{p})" for p in patterns]
         )
