@@ -1,6 +1,6 @@
 """What goes wrong around the daemon: it lives or is restarted, and values converge to the policy."""
 
-from .service import DROP_INS, POLICY, UNIT, Service
+from .service import DROP_INS, POLICY, STATUS, UNIT, Service
 from .workload import hog
 
 MARKED = "rules: [{name: vm-marked, oom_score_adj: 800}]\n"
@@ -25,12 +25,24 @@ def test_processes_hidden_from_others_are_still_found(installed: Service) -> Non
     vm = installed.vm
     vm.run("mount -o remount,hidepid=2 /proc")
     try:
-        installed.write_policy(MARKED)
+        installed.write_policy("resync_interval: 2\n" + MARKED)
         with hog(vm, "vm-marked", user="root") as pid:
             assert vm.run(["test", "-e", f"/proc/{pid}"], user="alice", check=False).code == 1
             installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 800)
+        # The status file names processes, so it is for those who may see them.
+        assert "oomguard_up 1" in vm.run("oomguard exporter --textfile -").stdout
+        vm.wait_until(f"test $(stat -c %a:%G {STATUS}) = 640:root", describe="status.json to be closed")
+        asked = vm.run("oomguard status", user="alice", check=False)
+        assert asked.code == 1
+        assert "status.json: this user may not read it" in asked.stderr
+        assert "vm-marked" not in asked.stdout
+        vm.run("mount -o remount,hidepid=2,gid=1000 /proc")
+        vm.wait_until(f"test $(stat -c %a {STATUS}) = 600", describe="status.json to be root's alone")
+        with installed.unit_settings("Group=1000"):
+            vm.run("oomguard status", user="alice")
     finally:
-        vm.run("mount -o remount,hidepid=0 /proc")
+        vm.run("mount -o remount,hidepid=0,gid=0 /proc")
+        vm.wait_until(f"test $(stat -c %a {STATUS}) = 644", describe="status.json to be open again")
 
 
 def test_a_restart_of_journald_loses_no_later_entry(installed: Service) -> None:

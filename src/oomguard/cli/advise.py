@@ -64,7 +64,7 @@ def _peak(state_dir: str, procfs: "Procfs") -> Peak | None:
     """Return the peak that a daemon has seen, None where none runs, or none that keeps one."""
     try:
         document = read_status(state_dir)
-    except (StatusError, PermissionError) as error:
+    except StatusError as error:
         print(f"oomguard: {error}; its peak is not known", file=sys.stderr)
         return None
     if document is None or not procfs.is_alive(Identity(document["pid"], document["start_time_ticks"])):

@@ -45,12 +45,17 @@ def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
 
 
 def read_status(state_dir: str) -> Document | None:
-    """Return the status file of a daemon, None if there is none. StatusError: it is damaged."""
+    """Return a daemon's status file, None if there is none. StatusError: it is damaged, or not for us."""
     folder = find_state_folder(state_dir)
     if folder is None:
         return None
     try:
         raw = folder.read(STATUS_FILE)
+    except PermissionError as error:
+        raise StatusError(
+            f"{state_dir}/{STATUS_FILE}: this user may not read it",
+            hint="ask as root: /proc hides other users' processes (hidepid=), and the file names them",
+        ) from error
     finally:
         folder.close()
     return None if raw is None else decode_status(raw, f"{state_dir}/{STATUS_FILE}")
@@ -60,7 +65,7 @@ def find_itself(state_dir: str, procfs: Procfs) -> Itself:
     """Return this process, and the daemon that runs with this state folder as far as this user may know."""
     try:
         document = read_status(state_dir)
-    except (StatusError, PermissionError):
+    except StatusError:
         document = None
     daemon = None if document is None else Identity(document["pid"], document["start_time_ticks"])
     return Itself(os.getpid(), daemon if daemon is not None and procfs.is_alive(daemon) else None)

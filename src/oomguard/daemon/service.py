@@ -29,6 +29,7 @@ from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
+from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.reconcile.itself import Itself
@@ -108,6 +109,7 @@ class Service:
         self._policy_error = ""
         self._limits: list[str] = []
         self._passes = 0
+        self._status_mode = 0o600
         self._committed_peak_kib = 0
         self._losses = 0
         self._is_short = False
@@ -465,6 +467,7 @@ class Service:
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
+        self._choose_readers()
         self._note_promised()
         if count := self._kills.count():
             self.reporter.kills.take_unknown(count, self._why_no_log)
@@ -704,9 +707,23 @@ class Service:
             committed_peak_kib=self._committed_peak_kib,
         )
         try:
-            self.folder.replace(STATUS_FILE, encode_status(status), mode=0o644)
+            self.folder.replace(STATUS_FILE, encode_status(status), mode=self._status_mode)
         except OSError as error:
             self._limit(f"{self.options.state_dir}/{STATUS_FILE} cannot be written: {error.strerror}")
+
+    def _choose_readers(self) -> None:
+        """Let those read the status file who may see all the processes that it names."""
+        group = observe_privileged_group(self.procfs)
+        if group is None:
+            self._status_mode = 0o644
+            return
+        is_ours = group == os.getegid()
+        self._status_mode = 0o640 if is_ours else 0o600
+        if not is_ours and os.geteuid() == 0:
+            self._limit(
+                f"only root can read {STATUS_FILE}: /proc is mounted with hidepid= and gid={group} "
+                f"(systemctl edit oomguard: Group={group} lets that group read it, too)"
+            )
 
 
 def _taken(pids: set[int]) -> list[int]:

@@ -1,0 +1,59 @@
+"""Who sees all processes of a host, by the options that its /proc is mounted with."""
+
+import subprocess
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.kernel.hidepid import observe_privileged_group, parse_privileged_group
+from oomguard.kernel.procfs import Procfs
+
+ROOT = b"28 1 259:1 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+OTHER = b"99 28 0:21 / /srv/jail/proc rw,relatime - proc proc rw,hidepid=invisible\n"
+
+
+def mounted(options: bytes, kind: bytes = b"proc") -> bytes:
+    """Return a mountinfo with a /proc that has these options."""
+    return ROOT + b"22 28 0:21 / /proc rw,nosuid shared:5 - " + kind + b" proc " + options + b"\n" + OTHER
+
+
+@pytest.mark.parametrize(
+    ("mountinfo", "group"),
+    [
+        (mounted(b"rw"), None),
+        (mounted(b"rw,hidepid=0"), None),
+        (mounted(b"rw,hidepid=off,gid=5"), None),
+        (mounted(b"rw,hidepid=1"), 0),
+        (mounted(b"rw,hidepid=2"), 0),
+        (mounted(b"rw,gid=26,hidepid=invisible"), 26),
+        (mounted(b"rw,hidepid=ptraceable,subset=pid"), 0),
+        (mounted(b"rw,hidepid=2") + mounted(b"rw"), None),
+        (mounted(b"rw") + mounted(b"rw,hidepid=2,gid=7"), 7),
+        (mounted(b"rw,hidepid=2", b"tmpfs"), None),
+        (ROOT, None),
+        (b"", None),
+    ],
+)
+def test_the_last_proc_that_is_mounted_there_counts(mountinfo: bytes, group: int | None) -> None:
+    """In the old words and in those of Linux 5.8; no other mount of proc."""
+    assert parse_privileged_group(mountinfo) == group
+
+
+def test_where_the_first_process_is_hidden_so_are_others(proc: FakeProc, procfs: Procfs) -> None:
+    """Then only root's group is trusted with names."""
+    assert observe_privileged_group(procfs) == 0
+    (proc.root / "1").mkdir()
+    assert observe_privileged_group(procfs) == 0
+    (proc.root / "1" / "mountinfo").write_bytes(mounted(b"rw,hidepid=2,gid=9"))
+    assert observe_privileged_group(procfs) == 9
+
+
+def test_a_real_mount_is_read_as_the_kernel_writes_it() -> None:
+    """In a mount namespace of its own, as no first process of this machine may be given another."""
+    script = "mount -t proc -o hidepid=2,gid=26 proc /proc && cat /proc/self/mountinfo"
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.decode().strip()}")
+    assert parse_privileged_group(done.stdout) == 26
