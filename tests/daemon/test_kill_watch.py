@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import oom_formats as formats
+from fakeproc import FakeProc
 from oomguard.core.oom_kill import Context, Kill
 from oomguard.daemon import kills
 from oomguard.daemon.kills import KillWatch
@@ -16,7 +17,9 @@ Found = list[tuple[Kill, Context | None]]
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Found, KillWatch, int]:
+def told(
+    tmp_path: Path, proc: FakeProc, procfs: Procfs, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Found, KillWatch, int]:
     """Return what a watch tells, the watch, and where its log is written: a file that is read to its end."""
     log = tmp_path / "kmsg"
     log.touch()
@@ -25,8 +28,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Found, KillWa
     monkeypatch.setattr(kills, "inherited_kernel_log", lambda: reader)
     monkeypatch.setattr(Loop, "watch", lambda *_: None)
     monkeypatch.setattr(kills, "records", lambda _: iter(os.read(reader, 1 << 20).splitlines(keepends=True)))
+    (proc.root / "vmstat").write_text("oom_kill 5\n")
     found: Found = []
-    watch = KillWatch(Loop(), Procfs(), lambda kill, context: found.append((kill, context)))
+    watch = KillWatch(Loop(), procfs, lambda kill, context: found.append((kill, context)))
     assert watch.open() == ""
     return found, watch, writer
 
@@ -84,3 +88,18 @@ def test_reports_of_every_kernel_are_understood(told: tuple[Found, KillWatch, in
     watch.read()
     assert [kill.pid for kill, _ in found] == [formats.VICTIM.pid] * len(formats.KERNELS)
     assert [context is not None for _, context in found] == [kernel.context for kernel in formats.KERNELS]
+
+
+def test_kills_that_the_log_lost_are_counted(told: tuple[Found, KillWatch, int], proc: FakeProc) -> None:
+    """Who makes the kernel log enough overwrites what was not read yet; the counter has it all the same."""
+    found, watch, writer = told
+    vmstat = proc.root / "vmstat"
+    assert watch.count() == 0
+    vmstat.write_text("oom_kill 7\n")  # two died, of which one is logged later
+    assert watch.count() == 0
+    say(writer, formats.PAGES_64K)
+    assert watch.count() == 1
+    assert len(found) == 1
+    assert watch.count() == 0
+    vmstat.write_text("oom_kill 8\n")
+    assert [watch.count() for _ in range(3)] == [0, 1, 0]

@@ -29,7 +29,8 @@ _MARKS = (b"Killed process ", b"oom-kill:", b"memory.oom.group")
 class KillWatch:
     """Tells of each process that the kernel kills, with what the kernel said of it before.
 
-    Where there is no log, `count` has the number of those that died since it was called last.
+    `count` has the number of those that no log has: there may be none, and who makes the kernel log enough
+    overwrites what was not read yet.
     """
 
     def __init__(
@@ -40,6 +41,8 @@ class KillWatch:
         self._killed = killed
         self._fd = -1
         self._counted: int | None = None
+        self._told = 0
+        """Of those that are counted, how many are known, or were reported as unknown."""
         self._context: Context | None = None
         self._group = ""
         self._dead: set[int] = set()
@@ -47,11 +50,12 @@ class KillWatch:
 
     def open(self) -> str:
         """Begin with what is said from now on. Return why there is no log, "" if there is."""
+        self._counted = observe_kills(self._procfs)
+        self._told = self._counted or 0
         inherited = inherited_kernel_log()
         try:
             fd = open_kernel_log() if inherited is None else inherited
         except OomguardError as error:
-            self._counted = observe_kills(self._procfs)
             return error.message
         skip_to_end(fd)
         self._fd = fd
@@ -59,11 +63,14 @@ class KillWatch:
         return ""
 
     def count(self) -> int:
-        """Return how many died of which nothing else is known."""
-        if self._fd >= 0:
-            return 0
+        """Return how many died of which nothing else is known, and was not returned before."""
+        self.read()
         before, self._counted = self._counted, observe_kills(self._procfs)
-        return 0 if before is None or self._counted is None else max(self._counted - before, 0)
+        # A kill is counted before it is logged, so a log is held against the count of the call before.
+        counted = self._counted if self._fd < 0 else before
+        unknown = max((counted or 0) - self._told, 0)
+        self._told += unknown
+        return unknown
 
     def _gather(self) -> None:
         self._loop.unwatch(self._fd)
@@ -109,4 +116,5 @@ class KillWatch:
             self._context, self._group = None, ""
             self._dead.clear()
         self._dead.add(kill.pid)
+        self._told += 1
         self._killed(kill, context)

@@ -75,6 +75,7 @@ CHASES = 20
 """How often a pass that found inherited protection continues with what was forked meanwhile."""
 
 _NO_EVENTS = f"the kernel sends no process events; new processes are looked for every {POLL_SECONDS:.0f} s"
+_LOG_OVERWRITTEN = "its log was overwritten before it was read"
 _SLICE_PROCESSES = 8
 _EVENTS_A_TURN = 1024
 _EXAMPLES = 5
@@ -470,7 +471,7 @@ class Service:
         self._choose_readers()
         self._note_promised()
         if count := self._kills.count():
-            self.reporter.kills.take_unknown(count, self._why_no_log)
+            self.reporter.kills.take_unknown(count, self._why_no_log or _LOG_OVERWRITTEN)
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
