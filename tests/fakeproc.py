@@ -153,8 +153,9 @@ class FakeProc:
         (folder / "stat").write_bytes(stat)
         (folder / "comm").write_bytes(comm + b"\n")
         saved = process.saved_uid
-        if process.in_container:
+        if process.in_container or process.in_pid_namespace:
             namespaces = 2
+        if process.in_container:
             (folder / CONTAINED).touch()
         if not process.cgroup_is_roots:
             with (self.root / USERS_CGROUPS).open("a") as users:

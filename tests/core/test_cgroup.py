@@ -123,6 +123,7 @@ ROOTLESS = f"{MANAGER}/user.slice"
         ("/lxc.payload.c1/init.scope", "/lxc.monitor.c1"),
         ("/lxc/c1", "/"),
         ("/machine.slice/machine-x.scope/payload", "/machine.slice/machine-x.scope/supervisor"),
+        ("/system.slice/web.service/payload/system.slice/inner.service", "/system.slice/web.service/runtime"),
         (
             "/machine.slice/systemd-nspawn@x.service/payload/init.scope",
             "/machine.slice/systemd-nspawn@x.service/supervisor",

@@ -165,8 +165,9 @@ def test_a_process_is_read_whatever_its_name(proc: FakeProc, procfs: Procfs, com
         parent_pid=3,
         arguments=(b"/bin/" + comm.replace(b"\0", b""), b"-x") if comm else (),
         uid=1000,
-        cgroup="/system.slice/a.service",
+        cgroup="/system.slice/a.scope",
         exe="/bin/a",
+        in_pid_namespace=True,
         in_container=True,
         in_user_namespace=False,
         oom_score_adj=-5,
@@ -485,16 +486,18 @@ def test_who_enters_a_container_and_stays_in_his_cgroup_is_not_in_it(proc: FakeP
 def test_a_tree_made_to_mislead_is_followed_for_a_while_only(proc: FakeProc, procfs: Procfs) -> None:
     """Too deep, in a circle, or without a parent: none is a container."""
     container(proc)
-    for pid in range(100, 200):
+    for pid in range(100, 300):
         parent = INIT if pid == 100 else pid - 1
         proc.process(Process(Identity(pid, 1), b"x", parent_pid=parent, cgroup="/a"), namespaces=2)
+    assert not in_container(procfs, 170)
     assert in_container(procfs, 110)
-    assert not in_container(procfs, 199)
-    proc.process(Process(Identity(300, 1), b"x", parent_pid=301), namespaces=2)
-    proc.process(Process(Identity(301, 1), b"x", parent_pid=300), namespaces=2)
-    proc.process(Process(Identity(302, 1), b"x", parent_pid=999), namespaces=2)
-    assert not in_container(procfs, 300)
-    assert not in_container(procfs, 302)
+    assert in_container(procfs, 170), "followed to one that is known by now"
+    assert not in_container(procfs, 299)
+    proc.process(Process(Identity(400, 1), b"x", parent_pid=401), namespaces=2)
+    proc.process(Process(Identity(401, 1), b"x", parent_pid=400), namespaces=2)
+    proc.process(Process(Identity(402, 1), b"x", parent_pid=999), namespaces=2)
+    assert not in_container(procfs, 400)
+    assert not in_container(procfs, 402)
 
 
 def test_a_dynamic_uid_is_one_that_systemd_keeps_a_file_of(proc: FakeProc, procfs: Procfs) -> None:

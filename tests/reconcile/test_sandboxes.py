@@ -162,13 +162,24 @@ def test_a_cgroup_below_a_users_is_no_containers(stage: Stage) -> None:
 def test_an_orphan_is_no_container(stage: Stage) -> None:
     """Whoever ends the maker of a namespace makes no runtime of init."""
     pid = stage.run([*UNSHARE[:3], *PYTHON, CODE], inner=stage.cgroup())
-    assert stage.value(pid) is None
     parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
     os.kill(parent, 9)
     wait_until(lambda: f"\nPPid:\t{parent}\n" not in Path(f"/proc/{pid}/status").read_text(), "an orphan")
     if "\nPPid:\t1\n" not in Path(f"/proc/{pid}/status").read_text():
         pytest.skip("orphans have another parent than init here")
     assert stage.value(pid) == 800
+    protecting = RULE._replace(terms=RULE.terms._replace(value=Value("exact", -1)))
+    assert stage.value(pid, protecting) is None, "it may be a container's root that lost its runtime"
+
+
+def test_a_container_stays_one_when_its_runtime_ends(stage: Stage) -> None:
+    """What was a container once is one for as long as it lives."""
+    pid = stage.run([*UNSHARE[:3], *PYTHON, CODE], inner=stage.cgroup())
+    assert stage.value(pid) is None
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    os.kill(parent, 9)
+    wait_until(lambda: f"\nPPid:\t{parent}\n" not in Path(f"/proc/{pid}/status").read_text(), "an orphan")
+    assert stage.value(pid) is None
 
 
 def test_nobody_leaves_a_raising_rule_by_a_cgroup_too_deep_to_be_read(stage: Stage) -> None:

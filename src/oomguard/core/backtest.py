@@ -70,7 +70,7 @@ class _Recorded:
         self.comm = task.comm.encode("utf-8", "surrogateescape")
         self.uid = self.saved_uid = task.uid  # the kernel prints the real one
         self.has_dynamic_uid = self.uid in DYNAMIC_UIDS
-        self.in_user_namespace = False
+        self.in_user_namespace = self.in_pid_namespace = False
         self.cgroup_is_roots = not user_unit(cgroup)  # below a user's own service manager they are his
         self.in_container = _CONTAINER.search(cgroup) is not None
         self.is_exact = is_exact

@@ -50,6 +50,11 @@ def in_system_service(path: str) -> bool:
     return path.startswith("/system.slice/") and system_unit(path).endswith(".service")
 
 
+def is_system_service(path: str) -> bool:
+    """Tell whether the path is that of such a service itself, and not of a cgroup that it made."""
+    return in_system_service(path) and path.endswith(f"/{system_unit(path)}")
+
+
 def in_user_slice(path: str) -> bool:
     """Tell whether the path is below `user.slice`, where people's sessions and service managers are."""
     return path.startswith("/user.slice/")
@@ -85,7 +90,7 @@ def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool
     return (
         is_roots is not False
         and not in_user_slice(path)
-        and not path.endswith(".service")
+        and not is_system_service(path)
         and maker is not None
         and maker != path
     )

@@ -150,8 +150,8 @@ class Matcher:
     def is_decided_by_name(self, comm: bytes) -> bool:
         """Tell whether a process of this name is held by the same rule for as long as it is one.
 
-        No rule that may hold it asks for anything else that can change while it lives; the PID
-        namespace cannot.
+        No rule that may hold it asks for anything else that can change while it lives. No runtime takes
+        a process that runs into a container.
         """
         return len(comm) < COMM_LENGTH and all(
             rule.terms.scope == "all"

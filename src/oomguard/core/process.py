@@ -88,6 +88,10 @@ class Facts(Protocol):
         """Whether it lives in a container, as `core.cgroup.is_container` tells those from sandboxes."""
 
     @property
+    def in_pid_namespace(self) -> bool:
+        """Whether it lives in a PID namespace below the host's: in a container, or a sandbox."""
+
+    @property
     def in_user_namespace(self) -> bool:
         """Whether it lives in a user namespace below the host's, where root is not root."""
 
@@ -107,6 +111,7 @@ class Process(NamedTuple):
     cgroup_is_roots: bool | None = True
     exe: str | None = None
     program: Program | None = None
+    in_pid_namespace: bool = False
     in_container: bool = False
     in_user_namespace: bool = False
     oom_score_adj: int = 0

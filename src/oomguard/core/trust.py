@@ -7,7 +7,7 @@ what that process chose takes effect only if something that only root decides sa
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from oomguard.core.cgroup import in_system_service
+from oomguard.core.cgroup import in_system_service, is_system_service
 from oomguard.core.commit import Refusal
 from oomguard.core.match import is_called
 
@@ -67,8 +67,11 @@ def is_trusted(process: "Facts", first_person_uid: int) -> bool:
 
     The real and the saved uid count. A setuid program has its caller's as the real one, and its name is
     the caller's choice; a root daemon that works as a user for a moment keeps both. And jobs that
-    people schedule with cron or at run inside a system service.
+    people schedule with cron or at run inside a system service. In a PID namespace below the host's, root
+    may be a container's, whatever `in_container` makes of parents that have ended or are too many.
     """
+    if process.in_pid_namespace:
+        return is_system_service(process.cgroup) and is_of_services(process, first_person_uid)
     if process.uid == process.saved_uid == 0 and not process.in_user_namespace:
         return True
     return in_system_service(process.cgroup) and is_of_services(process, first_person_uid)

@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.cgroup import budget_key, in_user_slice, is_container, parse_cgroup
+from oomguard.core.cgroup import budget_key, in_user_slice, is_container, is_system_service, parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, Identity, Process, Program, UnknownFactError
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
@@ -44,6 +44,8 @@ _THREADS = 64
 
 _TOO_DEEP = "too-deep"
 """Stands for the cgroups below one of a user's whose path is too long."""
+
+_CONTAINED_LIMIT = 8192
 
 _ANCESTORS = 64
 """How far up a tree is followed: deeper than any that is not made to mislead."""
@@ -135,6 +137,8 @@ class Procfs:
             ) from error
         self.uid_map = self._own_uid_map()
         self.cgroups = CgroupFolders(parse_systemd_mount(self.own_mounts()))
+        self._contained: dict[int, int] = {}
+        """By pid, the inode of a process that lives in a container."""
         self.dynamic_uids = "/run/systemd/dynamic-uid"
         """Where systemd keeps a file for each uid that it made up (src/core/dynamic-user.c)."""
 
@@ -197,12 +201,15 @@ class Procfs:
         can arrange, is never more than what `is_container` asks of cgroups.
         """
         with ExitStack() as stack:
-            inner = handle
+            inner, passed = handle, [handle]
             for _ in range(_ANCESTORS):
                 try:
                     status = inner.status
                     if status.namespace_depth <= 1:
                         return False
+                    if self._contained.get(inner.pid) == inner.inode:
+                        self._remember_contained(passed)
+                        return True
                     outer = self.open(status.parent_pid)
                     if outer is None:
                         raise ProcessLookupError
@@ -210,13 +217,22 @@ class Procfs:
                     if outer.status.namespace_depth < status.namespace_depth:
                         maker = outer.cgroup if outer.pid > 1 else None
                         if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
+                            self._remember_contained(passed)
                             return True
                     inner = outer
+                    passed.append(outer)
                 except GONE:
                     # An ancestor ended: its children have another parent by now. Begin again.
-                    inner = handle
+                    inner, passed = handle, [handle]
                     handle.forget_status()
         return False
+
+    def _remember_contained(self, handles: "list[ProcessHandle]") -> None:
+        """Keep that these live in a container, for as long as they live: no process leaves one."""
+        if len(self._contained) >= _CONTAINED_LIMIT:
+            self._contained.clear()
+        with suppress(*GONE):
+            self._contained.update({one.pid: one.inode for one in handles})
 
     def own_mounts(self) -> bytes:
         """Return the mountinfo of the mount namespace that we are in; b"" in a tree that has none."""
@@ -353,9 +369,14 @@ class ProcessHandle:
     @property
     def in_container(self) -> bool:
         """Whether it lives in a container, and not merely in a PID namespace that anybody can make."""
-        if self.status.namespace_depth <= 1 or in_user_slice(self.cgroup):
-            return False  # what a runtime has put into a cgroup never gets to a user's
+        if not self.in_pid_namespace or in_user_slice(self.cgroup) or is_system_service(self.cgroup):
+            return False  # what a runtime has put into a cgroup never gets to these
         return self._procfs.is_in_container(self)
+
+    @property
+    def in_pid_namespace(self) -> bool:
+        """Whether it has a pid in a namespace below that of /proc."""
+        return self.status.namespace_depth > 1
 
     @property
     def in_user_namespace(self) -> bool:
@@ -469,6 +490,7 @@ class ProcessHandle:
             exe=self.exe,
             program=program,
             saved=None if self.saved_uid == self.uid else self.saved_uid,
+            in_pid_namespace=self.in_pid_namespace,
             in_container=self.in_container,
             in_user_namespace=self.in_user_namespace,
             oom_score_adj=self.read_oom_score_adj(),
