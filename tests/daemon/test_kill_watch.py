@@ -1,6 +1,7 @@
 """The kernel's log, record by record: which process died, and in which report."""
 
 import os
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,15 @@ def test_kills_that_the_log_lost_are_counted(told: tuple[Found, KillWatch, int],
     assert watch.count() == 0
     vmstat.write_text("oom_kill 8\n")
     assert [watch.count() for _ in range(3)] == [0, 1, 0]
+
+
+def test_log_that_is_never_read_to_its_end_is_left_for_a_while(
+    told: tuple[Found, KillWatch, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four turns at once; then it waits, as if there were nothing new."""
+    pauses: list[float] = []
+    monkeypatch.setattr(Loop, "set_after", lambda _self, _name, seconds: pauses.append(seconds))
+    monkeypatch.setattr(kills, "records", lambda _: repeat(b"4,1,1,-;usb 1-1: x\n"))
+    for _ in range(8):
+        told[1].read()
+    assert pauses == [0.0, 0.0, 0.0, kills.GATHER_SECONDS] * 2
