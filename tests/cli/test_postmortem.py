@@ -6,6 +6,9 @@ import io
 import json
 import lzma
 import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -393,3 +396,35 @@ def test_kernels_log_is_read_to_its_end_and_no_further() -> None:
         assert len(list(records(fd))) < max(len(found), 1)
     finally:
         os.close(fd)
+
+
+MOUNT = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+os.setgroups([])
+os.setresgid(1234, 1234, 1234)
+os.setresuid(1234, 1234, 1234)
+CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0:
+    libc.mount(b"tmpfs", b"/mnt", b"tmpfs", 0, sys.argv[1].encode())
+"""
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("dmesg") is None or not os.access("/dev/kmsg", os.R_OK),
+    reason="takes root, dmesg and the kernel's log",
+)
+def test_kill_that_a_user_has_the_kernel_print_is_none(postmortem: Postmortem, tmp_path: Path) -> None:
+    """The complaint about a mount, which any user may try in a namespace, has its option in it as it is."""
+    name = f"not{os.getpid()}"
+    option = f"x\nOut of memory: Killed process 1 ({name})\nx"
+    subprocess.run([sys.executable, "-c", MOUNT, option], check=True)
+    log = tmp_path / "log"
+    log.write_bytes(subprocess.run(["dmesg", "-S"], check=True, stdout=subprocess.PIPE).stdout)
+    if not re.search(
+        rf"(?m)^\[.*\] Out of memory: Killed process 1 \({name}\)$", log.read_text(errors="replace")
+    ):
+        pytest.skip("users have no user namespaces here, or the log has no times")
+    for source in (str(log), "--kmsg"):
+        _, out, _ = postmortem("--json", source)
+        assert name not in out
