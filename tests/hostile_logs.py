@@ -12,7 +12,7 @@ _STAMP = "[    1.000000] "
 _HEADER = "a invoked oom-killer: gfp_mask=0x0, order=0\n"
 _LONG = 60_000
 """Characters of a long line: more than any that is parsed."""
-_PARSED = 16_000
+_PARSED = 30_000
 """Characters of a line that is parsed still, and longer than any of the kernel's."""
 _COLUMNS = "[ pid ]   uid  tgid total_vm      rss oom_score_adj name\n"
 
@@ -101,21 +101,26 @@ def _json(value: object) -> str:
 
 
 KINDS: dict[str, Callable[[], Iterator[str]]] = {
-    "figures without an end": lambda: _repeat("Killed process 1 (a)" + "a:1" * 90 + "!\n"),
+    "figures without an end": lambda: _repeat("Killed process 1 (a)" + "a:1kB" * 50 + "!\n"),
     "a long line of figures": lambda: _repeat("Killed process 1 (a)" + " a:1" * 4000 + "!\n"),
     "a long name": lambda: _repeat("Killed process 1 (" + ")" * _PARSED + " x\n"),
     "many cpusets": lambda: _repeat(_context("/a", cpuset=",mems_allowed=0" * 240)),
     "many memory cgroups": lambda: _repeat(_context(",task_memcg=/a" * 120)),
-    "many memory cgroups in a long line": lambda: _repeat(_context(",oom_memcg=/a,task_memcg=/a" * 600)),
+    "many memory cgroups in a long line": lambda: _repeat(_context(",oom_memcg=/a,task_memcg=/a" * 1000)),
     "many names of tasks": lambda: _repeat(_context("/a" + ",task=" * 600)),
     "many pids": lambda: _repeat(_context("/a" + ",pid=1" * 600)),
-    "many askers": lambda: _repeat("x invoked oom-killer: gfp_mask=0x0" * 480 + "\n"),
+    "contexts that do not end": lambda: _repeat(
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null)"
+        + ",cpuset=a,mems_allowed=0,oom_memcg=/a,task_memcg=/a,pid=1" * 500
+        + "\n"
+    ),
+    "many askers": lambda: _repeat("x invoked oom-killer: gfp_mask=0x0" * 850 + "\n"),
     "long masks": lambda: _repeat(
         "x invoked oom-killer: gfp_mask=0x0(" + "a" * 399 + ")" + " x" * 9000 + "\n"
     ),
     "many choices": lambda: _repeat("Kill process 1 (" + ") score 1 or " * 1200 + "\n"),
     "taint": lambda: _reading("CPU: 0 PID: 1 Comm: " + "Tainted: " * 8 + " " * _PARSED + "\n"),
-    "cpuset lines": lambda: _reading("a" + " cpuset=a mems_allowed=0" * 600 + "!\n"),
+    "cpuset lines": lambda: _reading("a" + " cpuset=a mems_allowed=0" * 1200 + "!\n"),
     "zones": lambda: _repeat(_HEADER + "Mem-Info:\n" + "Node 0 DMA free: managed:" * 600 + "\n"),
     "spaces in a row": lambda: _repeat(_COLUMNS + "[" + " " * _PARSED + "1]\n"),
     "a path in two sentences": lambda: _repeat("Task in " + " killed as a result of limit of" * 500 + "\n"),
@@ -130,6 +135,7 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "empty lines": lambda: _repeat("\n"),
     "indented lines": lambda: _repeat(" \n"),
     "indented lines before a word": lambda: _repeat(" \n" * 20_000 + "oom-kill\n"),
+    "indented lines before an indented word": lambda: _repeat(" \n" * 20_000 + " oom-kill\n"),
     "indented lines with a word": lambda: _repeat(" oom-kill\n"),
     "a message of many lines": lambda: _repeat(_STAMP + "oom-kill\n" + "               x\n" * 9000),
     "messages of many lines": lambda: _repeat("<4>oom-kill\n" + "   \n" * 80),

@@ -223,6 +223,8 @@ class OomLog:
         serial console, put the prefix of the first line in front of each. Then all have one time, to the
         microsecond, which a report does not share with what is in front of it.
         """
+        if line.text.startswith("[") and "total_vm" not in line.text:
+            return False  # a row: nobody is named by it who did not die, and most are not taken here
         if line.text == raw:
             return self._is_bare_among_stamped(text, start)
         stamp = _STAMP.search(raw, 0, line.indent)
