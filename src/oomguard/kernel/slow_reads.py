@@ -115,7 +115,7 @@ class SlowReads:
         if worker.waits_for_a_processor():
             raise UnknownFactError("this host is too busy to read it", is_transient=True)
         self._budget.charge(who.key, self._deadline, time.monotonic())
-        raise UnknownFactError(f"no answer within {self._deadline * 1000:.0f} ms")
+        raise UnknownFactError(f"reading a process took more than {self._deadline * 1000:.0f} ms")
 
     def _admit(self, who: Spender) -> None:
         """Raise UnknownFactError unless another read may be tried for this spender."""
@@ -129,7 +129,7 @@ class SlowReads:
             or who in self._stuck.values()
             or self._budget.is_spent(who.key, now)
         ):
-            raise UnknownFactError(f"{who.key} did not answer in time before")
+            raise UnknownFactError("reading another of its processes took too long")
 
 
 class _Worker:

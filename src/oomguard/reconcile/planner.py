@@ -44,8 +44,8 @@ _UNNOTICED_SECONDS = 0.001
 _REFILL = 0.01
 """Share of the time that patterns may take on the processes of one user, once they took MATCH_SECONDS."""
 
-_REASONS = 64
-"""Reasons kept of what could not be read or judged."""
+_SLOW_LIMIT = 64
+"""Users that are reported because their processes could not be read or judged in time."""
 
 
 _UNGOVERNED = Governed()
@@ -105,6 +105,7 @@ class Planner:
         """By pid, the rule that goes on governing a process which left it by a name of its own choice."""
         self.postponed: set[int] = set()
         """Processes to look at again soon: this host was too busy to read them."""
+        self._slow: set[str] = set()
         self.unreadable: set[str] = set()
         """What kept processes from being read or judged, for a person."""
         self.itself = itself or Itself(os.getpid())
@@ -389,8 +390,9 @@ class Planner:
             self.postponed.add(handle.pid)
             return
         who = handle.spender().key
-        if len(self.unreadable) < _REASONS:
-            self.unreadable.add(f"{who}: {reason}; a rule that needs it is not applied")
+        if who not in self._slow and len(self._slow) < _SLOW_LIMIT:
+            self._slow.add(who)
+            self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
 
     def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> Situation:
         """Return what the process has and would have; `may_match`: a rule may govern it."""
