@@ -134,3 +134,40 @@ def test_running_out_of_watches_is_told_and_survived(
     drift.watch_process(sleeper)
     assert "max_user_watches" in drift.full
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_a_user_can_multiply_takes_no_watch_from_what_is_protected(
+    drift: DriftWatch, sleeper: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor from a sysctl: where there are no more watches, the oldest of what is only raised is given up."""
+    room = 2
+    add, remove = Inotify.add_descriptor, Inotify.remove
+
+    def add_if_room(inotify: Inotify, fd: int, mask: int) -> int:
+        nonlocal room
+        if room == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room -= 1
+        return add(inotify, fd, mask)
+
+    def remove_and_make_room(inotify: Inotify, wd: int) -> None:
+        nonlocal room
+        room += 1
+        remove(inotify, wd)
+
+    monkeypatch.setattr(Inotify, "add_descriptor", add_if_room)
+    monkeypatch.setattr(Inotify, "remove", remove_and_make_room)
+    own = Procfs().identity(os.getpid())
+    assert own is not None
+    parent = Procfs().identity(os.getppid())
+    assert parent is not None
+    drift.watch_process(sleeper)
+    drift.watch_process(own)
+    drift.watch_process(parent)
+    assert "max_user_watches" in drift.full
+    assert not drift.watches(parent.pid)
+    drift.watch_process(parent, yields=False)
+    assert [drift.watches(one.pid) for one in (sleeper, own, parent)] == [False, True, True]
+    drift.watch_sysctls(["vm.swappiness"])
+    assert [drift.watches(one.pid) for one in (own, parent)] == [False, True]
+    assert len(drift) == 2

@@ -402,6 +402,19 @@ def test_one_rules_failures_do_not_crowd_out_anothers(reporter: Reporter) -> Non
     assert reporter.counts["denied"] == 5001
 
 
+def test_refusals_crowd_out_no_denial(reporter: Reporter) -> None:
+    """Of no rule, though users make sure that every rule of a long policy has many."""
+    rules = [rule(number, b"%d" % number) for number in range(200)]
+    for by in rules:
+        for uid in range(20):
+            reporter.outcome(Outcome(valued(by=by), "refused", 0, f"uid {uid}"), 0.0)
+    for by in (rules[0], rules[-1]):
+        reporter.outcome(denied(valued(by=by)), 0.0)
+    results = [complaint.result for complaint in reporter.complaints.values()]
+    assert results[-2:] == ["denied", "denied"]
+    assert results.count("refused") == 512
+
+
 def test_what_others_can_repeat_is_written_once_a_minute(reporter: Reporter, sink: Memory) -> None:
     """At once the first time, then with how often it happened, and at the end once more."""
     for second in range(150):

@@ -49,6 +49,7 @@ class DriftWatch:
         self._sysctls: dict[str, _Watch] = {}
         self._processes: dict[int, _Watch] = {}
         self._pid_of: dict[int, int] = {}
+        self._yielding: dict[int, None] = {}
         self._usable_descriptors = 0
         self.missing: set[str] = set()
         """Sysctls that are to be watched and that this kernel does not have."""
@@ -99,16 +100,22 @@ class DriftWatch:
             elif not self.full:
                 self.missing.add(name)
 
-    def watch_process(self, identity: "Identity") -> None:
-        """Watch a process's value; again, if the pid belongs to another by now."""
+    def watch_process(self, identity: "Identity", *, yields: bool = True) -> None:
+        """Watch a process's value; again, if the pid belongs to another by now.
+
+        What `yields` gives its watch up for one that does not, where there are no more: users have any number
+        of processes that a rule raises.
+        """
         pid, start = identity
         self.release_recycled(identity)
         if pid in self._processes:
             return
-        watch = self._add(f"{pid}/oom_score_adj", start_time_ticks=start)
+        watch = self._add(f"{pid}/oom_score_adj", start_time_ticks=start, yields=yields)
         if watch is not None:
             self._processes[pid] = watch
             self._pid_of[watch.wd] = pid
+            if yields:
+                self._yielding[pid] = None
 
     def release(self, identity: "Identity") -> None:
         """Drop the watch on a process."""
@@ -149,7 +156,15 @@ class DriftWatch:
         for watch in (*self._sysctls.values(), *self._processes.values()):
             os.close(watch.fd)
 
-    def _add(self, path: str, *, start_time_ticks: int) -> _Watch | None:
+    def _add(self, path: str, *, start_time_ticks: int, yields: bool = False) -> _Watch | None:
+        watch = self._try(path, start_time_ticks)
+        if watch is None and self.full and self._yielding and not yields:
+            self._forget(next(iter(self._yielding)))
+            self.full = ""
+            watch = self._try(path, start_time_ticks)
+        return watch
+
+    def _try(self, path: str, start_time_ticks: int) -> _Watch | None:
         if self.full or self._inotify is None:
             return None
         try:
@@ -180,6 +195,7 @@ class DriftWatch:
     def _forget(self, pid: int) -> None:
         watch = self._processes.pop(pid)
         self._pid_of.pop(watch.wd, None)
+        self._yielding.pop(pid, None)
         self._drop(watch)
 
     def _drop(self, watch: _Watch) -> None:

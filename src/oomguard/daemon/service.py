@@ -542,6 +542,7 @@ class Service:
         self._unwatched = [
             pid for pid in reconciler.planner.rule_of if not self._drift.watches(pid) and pid not in resting
         ]
+        self._unwatched.sort(key=reconciler.ledger.protects)  # taken from the end
 
     def _rest(self) -> None:
         """Drop the watches on values that took too much of it, for a while."""
@@ -581,7 +582,7 @@ class Service:
             if identity is None:
                 planner.forget(pid)
             elif identity.start_time_ticks <= youngest:
-                self._drift.watch_process(identity)
+                self._drift.watch_process(identity, yields=not self.reconciler.ledger.protects(pid))
                 watched.append(pid)
             else:
                 self.loop.set_earlier("settle", now + SETTLED_SECONDS)

@@ -58,6 +58,11 @@ class Ledger:
         found = self.processes.get(identity.pid)
         return found[1] if found is not None and found[0] == identity.start_time_ticks else None
 
+    def protects(self, pid: int) -> bool:
+        """Tell whether the process of this pid has less by oomguard than by itself."""
+        found = self.processes.get(pid)
+        return found is not None and found[1].given < found[1].original
+
     def record_sysctl(self, name: str, entry: Entry) -> None:
         """Write down what a sysctl was, before it is changed."""
         self._append({"sysctl": name, "entry": entry})

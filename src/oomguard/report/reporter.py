@@ -168,9 +168,12 @@ class Reporter:
             return False
         change = outcome.change
         if isinstance(change, SetOomScoreAdj):
-            # The reason names a uid, and a user may have thousands: they must not crowd out other failures.
-            of_rule = sum(1 for other in self.complaints if other[0] == key[0])
+            # The reason names a uid, and a user may have thousands: they must not crowd out other failures,
+            # neither those of a rule nor, with many rules, all others.
+            of_rule = sum(1 for other in self.complaints if other[:2] == key[:2])
             if of_rule >= _COMPLAINTS_PER_RULE:
+                return False
+            if outcome.result == "refused" and len(self.complaints) >= _COMPLAINTS_LIMIT // 2:
                 return False
         self.complaints[key] = Complaint(
             subject(change), change.after, outcome.result, outcome.reason, outcome.hint, because(change), 1
@@ -200,5 +203,5 @@ def _complaint_key(outcome: Outcome) -> tuple[object, ...]:
     """Tell failures apart: a sysctl by name, a process by rule and reason, never by pid."""
     change = outcome.change
     if isinstance(change, SetOomScoreAdj):
-        return (_rule_number(outcome), outcome.reason)
+        return (_rule_number(outcome), outcome.result, outcome.reason)
     return (change.name, outcome.result == "contended")
