@@ -82,13 +82,19 @@ def test_what_a_trusted_process_set_is_left_alone(protections: Protections) -> N
 
 
 def test_the_highest_original_comes_back(protections: Protections) -> None:
-    """Nobody is left with more protection than any of those it may have inherited from had before."""
-    protections.add(-900, "", 200, SINCE)
-    protections.add(-900, "", 100, SINCE)
-    found = protections.origin(-900, user())
-    assert found is not None
-    assert found.original == 200
-    assert protections.origin(-900, user(CRON)) == Protection(0, SINCE)
+    """Nobody is left with more protection than those it may have inherited from had before."""
+    for original in (-200, -100, -300):
+        protections.add(-900, "", original, SINCE)
+    assert protections.origin(-900, user()) == Protection(0, SINCE)
+    protections.forget({-500})
+    protections.add(-800, "app.service", -100, SINCE)
+    assert protections.origin(-800, user("app.service")) == Protection(-100, SINCE)
+
+
+def test_no_user_makes_another_one_a_victim(protections: Protections) -> None:
+    """By taking 1000 before a rule protects his process: what is reset by evidence gets 0 at most."""
+    protections.add(-900, "", 1000, SINCE)
+    assert protections.origin(-900, user()) == Protection(0, SINCE)
 
 
 def test_only_what_protects_below_0_is_remembered() -> None:
@@ -104,10 +110,10 @@ def test_only_what_protects_below_0_is_remembered() -> None:
 def test_a_protection_is_news_once() -> None:
     """So that it is written down once, however often processes are protected; the first time counts."""
     made = Protections()
-    assert made.add(-900, CRON, 0, 10)
-    assert not made.add(-900, CRON, 0, 20)
-    assert made.add(-900, CRON, 100, 20)
-    assert list(made) == [(-900, CRON, Protection(100, 10))]
+    assert made.add(-900, CRON, -100, 10)
+    assert not made.add(-900, CRON, -100, 20)
+    assert made.add(-900, CRON, 0, 20)
+    assert list(made) == [(-900, CRON, Protection(0, 10))]
 
 
 def test_more_services_than_are_remembered_by_name_count_as_every_service() -> None:

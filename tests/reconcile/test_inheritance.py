@@ -10,6 +10,7 @@ from floors import FakePrivilege, FlooredKernel
 from oomguard.core.plan import Outcome
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.core.process import Identity, Process
+from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report.text import sentence, subject
@@ -233,6 +234,16 @@ def test_a_pid_namespace_that_a_user_made_is_no_container(host: Host) -> None:
         host.start(pid, b"job", uid=1000, value=-900, cgroup=cgroup, in_container=True)
     host.sweep()
     assert [host.value(pid) for pid in (11, 12, 13)] == [0, 0, 0]
+
+
+def test_a_service_that_its_user_moves_processes_into_explains_nothing(host: Host, tmp_path: Path) -> None:
+    """`Delegate=yes` with `User=`: systemd gives that user the cgroup, and moves his processes there."""
+    (tmp_path / "system.slice" / "app.service").mkdir(parents=True)
+    (tmp_path / "system.slice" / "app.service").chmod(0o777)
+    host.kernel.cgroups = CgroupFolders(str(tmp_path))
+    host.start(11, b"job", uid=1000, value=-900, cgroup="/system.slice/app.service")
+    host.sweep()
+    assert host.value(11) == 0
 
 
 def test_what_root_started_with_a_value_keeps_it(host: Host) -> None:

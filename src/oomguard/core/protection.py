@@ -27,7 +27,7 @@ class Protection(NamedTuple):
     """What is remembered of the processes of one service that oomguard gave one value below 0."""
 
     original: int
-    """The highest value that it replaced."""
+    """The highest value that it replaced, at most 0: a user may choose more before a process is protected."""
     since_ticks: int
     """When the first of them got it, in the clock of process start times."""
 
@@ -52,7 +52,8 @@ class Protections:
 
     def add(self, value: int, service: str, original: int, since_ticks: int) -> bool:
         """Remember that a process of `service` ("" for none) got `value`; tell whether that is news."""
-        if value >= min(0, original):
+        original = min(0, original)
+        if value >= original:
             return False
         of_services = self._by_value.setdefault(value, {})
         if service not in of_services and len(self) >= _ROWS_LIMIT:
@@ -87,7 +88,7 @@ class Protections:
         found = [
             protection
             for given, service, protection in self
-            if given <= value < min(0, protection.original)
+            if given <= value < protection.original
             and protection.since_ticks <= holder.started_ticks
             and (not holder.service or service in (holder.service, _EVERYWHERE))
         ]

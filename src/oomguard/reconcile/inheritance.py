@@ -108,9 +108,13 @@ class Inheritance:
 
     def _holder(self, handle: "ProcessHandle") -> Holder:
         cgroup = handle.cgroup
+        service = home_service(cgroup)
+        # Into a cgroup that systemd delegated to a user, that user moves any process of his own.
+        if service and self._procfs.cgroups.are_roots(f"{cgroup}/any") is False:
+            service = ""
         return Holder(
             handle.stat.start_time_ticks,
-            home_service(cgroup),
+            service,
             handle.in_container,
             self._is_trusted(handle),
         )
