@@ -2,7 +2,8 @@
 
 A watch hangs on the file's dentry, which the kernel drops when memory is short or when told to
 (`drop_caches`), and the watch dies silently with it. An O_PATH descriptor pins it, so every watched
-file is held open. Where descriptors, watches or queues run out the regular pass finds drift, later.
+file is held open. Where descriptors, watches or queues run out the regular pass finds drift, later; so it
+does with writes that are not seen: through /proc/thread-self, /proc/TID, or another mount of procfs.
 """
 
 import errno
