@@ -51,6 +51,7 @@ main() {
         shift
     done
     [ "$(id -u)" -eq 0 ] || die "must run as root"
+    cd / # Python imports from the working directory, where others may have put a pip.py
     refuse_package
     "$action"
 }

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from prometheus import PROMTOOL, needs_promtool
 from scraping import OPENMETRICS, Exporter, exporting, parse
 
 from oomguard import __version__
+from oomguard.__main__ import main
 from running import Program, running, wait_for_value, wait_until, write_oom_score_adj
 
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -275,6 +277,24 @@ def test_a_textfile_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o644
     assert target.stat().st_ino != inode
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_textfile_is_written_through_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder may belong to another user, who would have root overwrite a file of root's."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    target = tmp_path / "prom" / "oomguard.prom"
+    target.parent.mkdir()
+    # Where the file is, and where the library of Prometheus writes it first.
+    for name in ("oomguard.prom", f"oomguard.prom.{os.getpid()}.{threading.get_ident()}"):
+        (target.parent / name).symlink_to(precious)
+    monkeypatch.setattr(
+        sys, "argv", ["oomguard", "exporter", "--state-dir", str(tmp_path), "--textfile", str(target)]
+    )
+    assert main() == 0
+    assert precious.read_text() == "precious"
+    assert not target.is_symlink()
+    assert "oomguard_up" in target.read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """What the daemon does to its own process."""
 
+import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
-from oomguard.kernel.own import descriptor_limit, parse_limit
+import pytest
+
+from oomguard.kernel.own import descriptor_limit, parse_limit, python_command
 
 LIMITS = b"""\
 Limit                     Soft Limit           Hard Limit           Units
@@ -66,3 +69,31 @@ def test_its_own_limits_are_there_to_be_read() -> None:
     raw = Path("/proc/self/limits").read_bytes()
     assert b"Max open files" in raw
     assert b"Max locked memory" in raw
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="users may have oomguard in their own ~/.local")
+def test_nothing_is_imported_that_whoever_starts_it_wrote(tmp_path: Path) -> None:
+    """Neither from the working directory nor from the ~/.local of whoever's HOME it is."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    user_site = tmp_path / ".local" / "lib" / version / "site-packages"
+    user_site.mkdir(parents=True)
+    for folder in (tmp_path, user_site):
+        for name in ("json", "usercustomize"):
+            (folder / f"{name}.py").write_text("print('owned', __file__)")
+    python = os.path.realpath(sys.executable)  # the system's: an environment has no packages of a user
+    code = "import json, oomguard.kernel.own; print('clean')"
+    environment = {"HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    plain = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "owned" in plain.stdout
+    options = python_command("m")[1:-2]
+    done = subprocess.run(
+        [python, *options, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("clean")

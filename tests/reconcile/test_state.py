@@ -30,7 +30,9 @@ def test_it_is_made_for_everyone_to_read_and_its_owner_to_write(tmp_path: Path) 
     finally:
         os.umask(before)
     assert opened is not None
-    assert stat.S_IMODE((tmp_path / "deep" / "state").stat().st_mode) == 0o755
+    for folder in (tmp_path / "deep", tmp_path / "deep" / "state"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert os.umask(0o022) == 0o022
     opened.close()
 
 

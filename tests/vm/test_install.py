@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from .guest import Guest
-from .service import INSTALLER, POLICY, UNIT, Service
+from .service import INSTALL_TIMEOUT_SECONDS, INSTALLER, POLICY, UNIT, WHEELS, Service
 
 CATALOG = Path(__file__).parents[2] / "systemd" / "oomguard.catalog"
 
@@ -63,8 +63,15 @@ def test_every_message_is_explained_by_the_catalog(installed: Service) -> None:
 
 def test_installing_again_keeps_an_edited_policy(installed: Service) -> None:
     """An upgrade must not undo what the administrator wrote."""
+    vm = installed.vm
     installed.write_policy("rules:\n  - {name: never-there, oom_score_adj: 1}\n")
-    done = installed.install()
+    # In a folder where somebody else has put what Python would import.
+    for name in ("pip", "venv", "ensurepip", "json", "shutil"):
+        vm.put(f"/var/tmp/trap/{name}.py", "open('/var/tmp/owned', 'w')\n")
+    done = vm.run(
+        f"cd /var/tmp/trap && sh {INSTALLER} --wheels {WHEELS}", timeout_seconds=INSTALL_TIMEOUT_SECONDS
+    )
+    vm.run("rm -r /var/tmp/trap; ! test -e /var/tmp/owned")
     assert f"kept {POLICY}" in done.stdout
     assert b"never-there" in installed.vm.get(POLICY)
     assert installed.is_active

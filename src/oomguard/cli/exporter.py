@@ -2,9 +2,10 @@
 
 import os
 import sys
+from tempfile import mkstemp
 from typing import TYPE_CHECKING
 
-from prometheus_client import generate_latest, write_to_textfile
+from prometheus_client import generate_latest
 
 from oomguard.core.errors import OomguardError
 from oomguard.exporter.collector import HostCollector, make_registry
@@ -30,10 +31,20 @@ def run(options: "argparse.Namespace") -> int:
 
 
 def _write(path: str, registry: "CollectorRegistry") -> None:
-    """Replace the file as a whole: node_exporter may read at any moment."""
-    os.umask(0o022)  # whoever writes it, node_exporter must be able to read it
+    """Replace the file as a whole: node_exporter may read at any moment.
+
+    The folder may be another user's, so root writes through no link in it.
+    """
     try:
-        write_to_textfile(path, registry)
+        fd, temporary = mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
+        try:
+            with os.fdopen(fd, "wb") as file:
+                os.fchmod(fd, 0o644)  # whoever writes it, node_exporter must be able to read it
+                file.write(generate_latest(registry))
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     except OSError as error:
         raise OomguardError(
             f"{path}: cannot be written: {error.strerror}",

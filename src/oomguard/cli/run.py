@@ -5,6 +5,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from oomguard.kernel.own import python_command
+
 if TYPE_CHECKING:
     import argparse
 
@@ -14,6 +16,5 @@ def run(options: "argparse.Namespace") -> NoReturn:
     sys.stdout.flush()
     # Ctrl-C waits until the daemon can take it: a mask outlasts exec, a handler of ours would not.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # -P: the working directory of whoever starts the daemon is no place to import from.
-    command = [sys.executable, "-P", "-m", "oomguard.daemon", options.policy, options.state_dir, options.proc]
-    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter, no shell wanted
+    command = python_command("oomguard.daemon", options.policy, options.state_dir, options.proc)
+    os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted

@@ -9,12 +9,12 @@ import json
 import os
 import select
 import signal
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.wire import Decoder
+from oomguard.kernel.own import python_command
 
 if TYPE_CHECKING:
     from oomguard.core.policy import Policy
@@ -40,10 +40,9 @@ class PolicyChild:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writer, True)
-            # -P: the working directory of whoever started the daemon is no place to import from.
-            command = [sys.executable, "-P", "-m", "oomguard.policy", path]
+            command = python_command("oomguard.policy", path)
             self.pid = os.posix_spawn(
-                sys.executable,
+                command[0],
                 command,
                 os.environ,
                 file_actions=[

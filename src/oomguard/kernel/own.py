@@ -1,6 +1,8 @@
-"""What the daemon does to its own process so that it works when memory is short."""
+"""What the daemon does to its own process, and which processes it starts."""
 
+import os
 import resource
+import sys
 from contextlib import suppress
 
 from oomguard.kernel.libc import call
@@ -10,6 +12,16 @@ _LOCKABLE = 256 * 1024 * 1024
 """Bytes that must be lockable: with less, locking would make allocations fail that need not."""
 
 _UNLIMITED = 1 << 62
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs one of our modules, and imports nothing that others wrote.
+
+    -P leaves out the working directory, -s leaves out ~/.local, which is another user's if sudo keeps HOME.
+    Users may have installed oomguard there, for themselves.
+    """
+    only_ours = ["-P", "-s"] if os.geteuid() == 0 else ["-P"]
+    return [sys.executable, *only_ours, "-m", module, *arguments]
 
 
 def lock_pages(*, privileged: bool) -> str:

@@ -131,11 +131,13 @@ def open_state_folder(path: str) -> StateFolder:
     `restore` writes.
     """
     try:
-        is_new = not os.path.isdir(path)
-        os.makedirs(path, mode=0o755, exist_ok=True)
+        # Whatever the umask: everyone may read status.json, and only we write to the folders above.
+        umask = os.umask(0o022)
+        try:
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        finally:
+            os.umask(umask)
         fd = os.open(path, _FOLDER)
-        if is_new and os.fstat(fd).st_uid == os.geteuid():
-            os.fchmod(fd, 0o755)  # whatever the umask: status.json is for everyone
     except OSError as error:
         raise _no_state_folder(path, error) from error
     info = os.fstat(fd)
