@@ -76,6 +76,9 @@ CHASES = 20
 
 _NO_EVENTS = f"the kernel sends no process events; new processes are looked for every {POLL_SECONDS:.0f} s"
 _LOG_OVERWRITTEN = "its log was overwritten before it was read"
+URGENT_LIMIT = 10_000
+"""Processes that wait for a look because of an event. Beyond it a pass takes no longer."""
+
 _SLICE_PROCESSES = 8
 _EVENTS_A_TURN = 1024
 _EXAMPLES = 5
@@ -270,6 +273,9 @@ class Service:
             self._take_turn(turn)
         elif lost:
             self._lost("the kernel dropped process events (more than the buffer holds)")
+        if len(self._urgent) > URGENT_LIMIT:
+            self._urgent.clear()
+            self._lost("more processes start than can be looked at one by one")
         connector = self._events.connector
         if self._events.guard_at is not None:
             self.loop.set("prove", self._events.guard_at)

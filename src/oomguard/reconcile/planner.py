@@ -193,6 +193,7 @@ class Planner:
         self.lineage.died(pid)
         self._release(pid)
         self.renamed.pop(pid, None)
+        self.executed.discard(pid)
         self._settled.pop(pid, None)
         self.ledger.forget_process(pid)
 
@@ -206,6 +207,7 @@ class Planner:
         self._legacies.clear()
         self.lineage.keep_only(pids)
         self._inheritance.keep_only(pids)
+        self.executed &= pids
         for pid in (self.rule_of.keys() | self.ledger.processes.keys()) - pids:
             self.forget(pid)
 

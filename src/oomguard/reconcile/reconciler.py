@@ -139,11 +139,12 @@ class Reconciler:
     ) -> Outcome:
         target = change.target
         user = None if in_pass else _user(change, handle)
-        if self._must_wait(change, now, user, in_pass=in_pass):
+        why = self._contended(change, now, user, in_pass=in_pass)
+        if why:
             return Outcome(
                 change,
                 "contended",
-                reason="something else keeps rewriting it",
+                reason=why,
                 hint="find out which program does: the other value is a hint; or change the policy. "
                 "oomguard waits longer each time before it corrects the value, until the next resync at most",
             )
@@ -169,15 +170,18 @@ class Reconciler:
             self.contention.corrected(target, now, user)
         return outcome
 
-    def _must_wait(self, change: "Change", now: float, user: str | None, *, in_pass: bool) -> bool:
-        """Tell whether a value is contended. Protection that a process must not keep is taken at once."""
-        if isinstance(change, SetSysctl):
-            return self.contention.must_wait(change.name, now)
-        if in_pass or (change.rule is None and change.after > change.before):
-            return False
-        return self.contention.must_wait(change.identity, now) or (
-            user is not None and self.contention.is_spent(change.identity, now, user)
-        )
+    def _contended(self, change: "Change", now: float, user: str | None, *, in_pass: bool) -> str:
+        """Return why a value must not be written now, or "".
+
+        A pass writes every process's; and protection that a process must not keep is taken at once.
+        """
+        if not isinstance(change, SetSysctl):
+            if in_pass or (change.rule is None and change.after > change.before):
+                return ""
+            if user is not None and self.contention.is_spent(change.identity, now, user):
+                return f"the processes of {user} keep rewriting theirs"
+        must_wait = self.contention.must_wait(change.target, now)
+        return "something else keeps rewriting it" if must_wait else ""
 
 
 def _user(change: "Change", handle: "ProcessHandle | None") -> str | None:
