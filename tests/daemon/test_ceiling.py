@@ -1,10 +1,15 @@
 """The ceiling on the daemon's own CPU time, with both clocks as arguments."""
 
+import os
+import signal
+import threading
+import time
 from itertools import pairwise
 
 import pytest
 
 from oomguard.daemon.ceiling import CAPACITY_SECONDS, LIMIT_PERCENT, Ceiling
+from oomguard.daemon.loop import Loop
 
 
 def used(ceiling: Ceiling, share: float, *, seconds: int) -> list[float]:
@@ -69,3 +74,42 @@ def test_a_debt_is_paid_before_work_goes_on() -> None:
     ceiling = Ceiling(0.0, 0.0)
     assert ceiling.pause(CAPACITY_SECONDS + 1, CAPACITY_SECONDS + 1) > 1
     assert ceiling.is_reached
+
+
+def at_the_ceiling() -> Loop:
+    """Return a loop that has used up its burst, and a little more."""
+    loop = Loop()
+    loop.ceiling = Ceiling(time.monotonic(), time.process_time() - CAPACITY_SECONDS - 0.01)
+    return loop
+
+
+def test_a_loop_at_its_ceiling_sleeps_most_of_the_time() -> None:
+    """However much work there is."""
+    loop = at_the_ceiling()
+    start, start_cpu = time.monotonic(), time.process_time()
+    while time.monotonic() - start < 1.5:
+        if loop.turn(busy=True):
+            end = time.process_time() + 0.002
+            while time.process_time() < end:
+                pass
+    assert (time.process_time() - start_cpu) * 100 < LIMIT_PERCENT * 1.5
+
+
+def test_a_paused_loop_still_serves_signals_and_timers() -> None:
+    """SIGTERM ends it at once, and the watchdog does not."""
+    loop = at_the_ceiling()
+    loop.ceiling.pause(time.monotonic(), time.process_time() + 10)  # two minutes to pay for
+    served: list[str] = []
+    loop.define("watchdog", lambda _: served.append("watchdog"))
+    loop.set_after("watchdog", 0.1)
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        loop.on_signal(signal.SIGUSR1, lambda: served.append("signal"))
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        start = time.monotonic()
+        while len(served) < 2 and time.monotonic() - start < 5.0:
+            assert not loop.turn(busy=True)
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGUSR1, before)
+    assert served == ["signal", "watchdog"]

@@ -1,0 +1,63 @@
+"""What a user can do to have the daemon work, done on the real kernel, and what CPU time it takes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from test_events import NAME, POLICY, QUIET, settle, status
+
+from oomguard.daemon.ceiling import LIMIT_PERCENT
+from running import Program, needs_events, running, wait_for_value
+
+SECONDS = 3.0
+
+RENAME = "file = open('/proc/self/comm', 'wb', 0)\nwhile True: file.write(b'other'); file.write(b'another')"
+REWRITE = (
+    "import os\nfile = os.open('/proc/self/oom_score_adj', os.O_WRONLY)\nwhile True: os.write(file, b'7')"
+)
+OPEN = "import os\nwhile True: os.close(os.open('/proc/self/oom_score_adj', os.O_WRONLY | os.O_TRUNC))"
+
+
+@contextmanager
+def attacking(code: str) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Run Python under a name that the rule matches; return its pid, and what has it begin with `code`."""
+    name = f"import sys\nopen('/proc/self/comm', 'w').write('{NAME}')\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{name}sys.stdin.read()\n{code}"], stdin=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        try:
+            yield process.pid, process.stdin.close
+        finally:
+            process.kill()
+
+
+def cpu_percent(pid: int, seconds: float) -> float:
+    """Return how much of a CPU a process uses from now on."""
+
+    def used() -> int:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+
+    before, start = used(), time.monotonic_ns()
+    time.sleep(seconds)
+    return 100 * (used() - before) / (time.monotonic_ns() - start)
+
+
+@needs_events
+@pytest.mark.parametrize("code", [RENAME, REWRITE, OPEN], ids=["rename", "rewrite", "open"])
+def test_a_process_in_a_loop_takes_no_cpu_from_others(tmp_path: Path, code: str) -> None:
+    """Nor does it delay the value of another program."""
+    other = Program(tmp_path, NAME)
+    with running(tmp_path, QUIET + POLICY) as daemon, attacking(code) as (pid, begin):
+        wait_for_value(pid, 400)
+        settle(daemon)
+        begin()
+        time.sleep(1.0)
+        assert cpu_percent(daemon.process.pid, SECONDS) < LIMIT_PERCENT
+        wait_for_value(other.start(), 400, seconds=5.0)
+        other.end()
+        assert not status(daemon)["throttled"]
