@@ -20,6 +20,9 @@ SYSCTLS = {
     "vm.user_reserve_kbytes": 131072,
     "vm.panic_on_oom": 0,
     "kernel.panic": 0,
+    "kernel.panic_on_oops": 0,
+    "kernel.keys.root_maxkeys": 1_000_000,
+    "kernel.keys.root_maxbytes": 25_000_000,
     "vm.max_map_count": 65530,
 }
 POSTGRES = Running("postgres", "postgres")
@@ -67,10 +70,17 @@ def test_redis_wants_everything_granted() -> None:
     assert policy.rules[0].terms.scope == "main"
 
 
-def test_kubernetes_wants_three_things() -> None:
+def test_kubernetes_wants_six_things() -> None:
     """As protectKernelDefaults checks them."""
     _, sysctls, text = proposed(host(KUBELET))
-    assert sysctls == {"vm.overcommit_memory": 1, "vm.panic_on_oom": 0, "kernel.panic": 10}
+    assert sysctls == {
+        "vm.overcommit_memory": 1,
+        "vm.panic_on_oom": 0,
+        "kernel.panic": 10,
+        "kernel.panic_on_oops": 1,
+        "kernel.keys.root_maxkeys": 1_000_000,
+        "kernel.keys.root_maxbytes": 25_000_000,
+    }
     assert "protectKernelDefaults" in text
 
 

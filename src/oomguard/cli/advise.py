@@ -13,7 +13,7 @@ from oomguard.core.trust import is_of_services
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.policy import login_defs
-from oomguard.policy.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
+from oomguard.policy.advice import KUBELET, MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
 from oomguard.policy.draft import render, valid
 from oomguard.policy.draft_document import FORMAT, findings_document
 from oomguard.report.document import print_json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from oomguard.kernel.procfs import Procfs
 
-_SYSCTLS = (*KNOBS, PANIC_ON_OOM, PANIC, MAPS)
+_SYSCTLS = dict.fromkeys((*KNOBS, PANIC_ON_OOM, PANIC, *KUBELET, MAPS))
 
 
 def run(options: "argparse.Namespace") -> int:

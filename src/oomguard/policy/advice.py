@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from oomguard.policy.draft import Value
 
 PANIC_ON_OOM, PANIC, MAPS = "vm.panic_on_oom", "kernel.panic", "vm.max_map_count"
+PANIC_ON_OOPS = "kernel.panic_on_oops"
+ROOT_MAXKEYS, ROOT_MAXBYTES = "kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes"
 
 _DAY_SECONDS = 24 * 3600
 """A peak says something once it has seen a day, with its backups and its cron jobs."""
@@ -65,7 +67,14 @@ class Software(NamedTuple):
     """Part of the command line, where the name does not tell."""
 
 
-KUBELET = {MODE: 1, PANIC_ON_OOM: 0, PANIC: 10}
+KUBELET = {
+    MODE: 1,
+    PANIC_ON_OOM: 0,
+    PANIC: 10,
+    PANIC_ON_OOPS: 1,
+    ROOT_MAXKEYS: 1_000_000,
+    ROOT_MAXBYTES: 25_000_000,
+}
 """What kubelet sets (pkg/kubelet/cm/container_manager_linux.go: setupKernelTunables)."""
 _MAPS_WHY = "refuses to start in production with less"
 _MAPS_SOURCE = "bootstrap checks, maximum map count"
@@ -183,7 +192,12 @@ def advise(facts: Facts) -> Draft:
     here = [one for one in SOFTWARE if _runs(one, facts)]
     settings: list[DraftSetting] = []
     notes: list[Note] = []
-    for found in (*_overcommit(facts, here), *_panic(facts, here), *_maps(facts, here)):
+    for found in (
+        *_overcommit(facts, here),
+        *_panic(facts, here),
+        *_kernel(facts, here),
+        *_maps(facts, here),
+    ):
         if isinstance(found, DraftSetting):
             settings.append(found)
         else:
@@ -308,6 +322,13 @@ def _reboot(now: int, facts: Facts) -> DraftSetting:
     every = facts.sysctls.get(PANIC_ON_OOM)
     hangs = "and panic_on_oom makes one of every shortage" if every else "whatever caused it"
     return DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs until somebody comes, {hangs}")
+
+
+def _kernel(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
+    for name in (PANIC_ON_OOPS, ROOT_MAXKEYS, ROOT_MAXBYTES):
+        for value, by in _wishes(name, here).items():
+            if name in facts.sysctls:
+                yield DraftSetting(name, value, _why(by), _sources(by))
 
 
 def _maps(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":

@@ -33,6 +33,11 @@ _OTHER_WORDS = {
 """Words that others use for our keys, beyond what a spelling check finds."""
 
 
+_MISSPELT = 0.8
+"""How like a sysctl's name a word must be to be taken for it: the kernel has many of like names, such as
+mmap_rnd_bits and mmap_min_addr, and who follows a hint writes what the other would do."""
+
+
 @functools.lru_cache(maxsize=1024)
 def unknown_key(key: str, parents: tuple[str, ...]) -> Words:
     """Return what is wrong with `key` below `parents`, and which one was probably meant."""
@@ -54,7 +59,11 @@ def unknown_key(key: str, parents: tuple[str, ...]) -> Words:
 
 
 def _meant_sysctl(key: str, section: str, allowed: tuple[str, ...]) -> str:
-    near = nearest(key, allowed)
+    inner = next((one for one in allowed if one.startswith(f"{key}.")), "")
+    if inner:
+        return f"write it in one word, as {inner}"
+    harmless = [one for one in allowed if not SYSCTLS[f"{section}.{one}"].hazard]
+    near = nearest(key, harmless, likeness=_MISSPELT)
     if near:
         return did_you_mean(near)
     other = "kernel" if section == "vm" else "vm"
@@ -83,7 +92,7 @@ def did_you_mean(word: str) -> str:
     return f"did you mean {word}?"
 
 
-def nearest(word: str, words: tuple[str, ...] | list[str]) -> str:
-    """Return the one of `words` that was probably meant, "" if none is near."""
-    found = difflib.get_close_matches(word[:80], words, n=1)
+def nearest(word: str, words: tuple[str, ...] | list[str], *, likeness: float = 0.6) -> str:
+    """Return the one of `words` that was probably meant, "" if none is as like it as `likeness`, up to 1."""
+    found = difflib.get_close_matches(word[:80], words, n=1, cutoff=likeness)
     return found[0] if found else ""
