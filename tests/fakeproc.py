@@ -22,6 +22,9 @@ MEMINFO = {
 CONTAINED, USERS_CGROUPS, DYNAMIC_UIDS = "contained", "users-cgroups", "dynamic-uids"
 """Files of the tree that no /proc has: what is elsewhere on a real host."""
 
+GRANTED = "granted"
+"""Beside a sysctl's file: the most that this kernel makes of it."""
+
 _BY_PATH = {row.path: row for row in SYSCTLS.values()}
 
 
@@ -52,14 +55,19 @@ class FakeKernel(Procfs):
         )
 
     def read(self, path: str, limit: int = 65536) -> bytes:
-        """Read a file; meminfo has the CommitLimit that the tree's sysctls give, unless it states one."""
+        """Read a file; meminfo has the huge pages and, unless stated, the CommitLimit of the sysctls."""
         raw = super().read(path, limit)
-        if path != "meminfo" or b"CommitLimit" in raw:
+        if path != "meminfo":
             return raw
         memory = meminfo_fields(raw)
-        kbytes, ratio = self._number("vm.overcommit_kbytes", 0), self._number("vm.overcommit_ratio", 50)
-        limit = kbytes or (memory[b"MemTotal"] - memory[b"Hugetlb"]) * ratio // 100
-        return raw + b"CommitLimit: %d kB\n" % (limit + memory[b"SwapTotal"])
+        pages = self._number("vm.nr_hugepages", memory[b"HugePages_Total"])
+        memory[b"Hugetlb"] += (pages - memory[b"HugePages_Total"]) * memory[b"Hugepagesize"]
+        memory[b"HugePages_Total"] = pages
+        if b"CommitLimit" not in memory:
+            kbytes, ratio = self._number("vm.overcommit_kbytes", 0), self._number("vm.overcommit_ratio", 50)
+            of_ram = kbytes or (memory[b"MemTotal"] - memory[b"Hugetlb"]) * ratio // 100
+            memory[b"CommitLimit"] = of_ram + memory[b"SwapTotal"]
+        return b"".join(b"%b: %d kB\n" % field for field in memory.items())
 
     def _number(self, name: str, otherwise: int) -> int:
         try:
@@ -68,13 +76,16 @@ class FakeKernel(Procfs):
             return otherwise
 
     def write(self, path: str, text: bytes) -> None:
-        """Write a file, and what the kernel writes beside it."""
+        """Write a file, and what the kernel writes beside it; no more than the test says is granted."""
         row = _BY_PATH.get(path)
         if row is not None and row.partner and self._zeroes_partner(row, int(text)):
             partner = SYSCTLS[row.partner].path
             # Ahead of the write: a kill between the two leaves none in force, as no kernel leaves both.
             if os.path.exists(os.path.join(self.root, partner)):
                 super().write(partner, b"0\n")
+        granted = Path(self.root, GRANTED, row.name) if row is not None else None
+        if granted is not None and granted.exists():
+            text = b"%d\n" % min(int(text), int(granted.read_text()))
         super().write(path, text)
 
     def _zeroes_partner(self, row: Sysctl, value: int) -> bool:
@@ -122,7 +133,14 @@ class FakeProc:
 
     def sysctl(self, name: str, value: int) -> None:
         """Give this kernel a sysctl."""
-        (self.root / SYSCTLS[name].path).write_text(f"{value}\n")
+        path = self.root / SYSCTLS[name].path
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{value}\n")
+
+    def grant(self, name: str, most: int) -> None:
+        """Have this kernel make no more than `most` of what is written to a sysctl."""
+        (self.root / GRANTED).mkdir(exist_ok=True)
+        (self.root / GRANTED / name).write_text(f"{most}\n")
 
     def sysctls(self) -> dict[str, int]:
         """Return every sysctl there is."""

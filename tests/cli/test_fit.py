@@ -183,9 +183,20 @@ def test_the_interlock_is_asked_beforehand(check: Check, proc: FakeProc) -> None
     proc.sysctl("vm.overcommit_ratio", 50)
     proc.meminfo(MemTotal=1000, SwapTotal=0, Committed_AS=700)
     found = check("vm: {overcommit_memory: 2, overcommit_ratio: 60}")["refused-now"]
-    assert "would be refused now: CommitLimit would be 600 KiB" in found.message
+    assert "would be refused now, with vm.overcommit_memory: CommitLimit would be 600 KiB" in found.message
     proc.meminfo(MemTotal=1000, SwapTotal=0, Committed_AS=100)
     assert check("vm: {overcommit_memory: 2, overcommit_ratio: 60}") == {}
+
+
+def test_what_this_host_cannot_spare_or_only_just_can_is_named(check: Check, proc: FakeProc) -> None:
+    """By its memory: what is refused, and what is unwise."""
+    proc.sysctl("vm.min_free_kbytes", 67584)
+    found = check("vm: {min_free_kbytes: 4194304}")
+    assert "4194304 KiB (4.0 GiB) is more than 3355443 KiB (3.2 GiB)" in found["refused-now"].message
+    found = check("vm: {min_free_kbytes: 1048576}")
+    assert found.keys() == {"unwise-value"}
+    assert "on this host, 1048576 KiB (1.0 GiB) is more than 838860 KiB" in found["unwise-value"].message
+    assert check("vm: {min_free_kbytes: 131072}") == {}
 
 
 def test_a_rule_with_exe_says_what_it_takes(check: Check, root: Path) -> None:

@@ -6,11 +6,14 @@ from hypothesis import strategies as st
 
 from oomguard.core.commit import (
     ADMIN_RESERVE,
+    HUGE_PAGES,
     KBYTES,
     MODE,
     RATIO,
     USER_RESERVE,
     Memory,
+    Peak,
+    Refusal,
     commit_limit_kib,
     interlock,
     kib,
@@ -150,8 +153,64 @@ def test_what_is_allowed_leaves_room_or_was_worse_before(
 def test_tightening_writes_the_mode_last_and_loosening_first() -> None:
     """All else keeps its order."""
     names = ["vm.swappiness", MODE, RATIO]
-    assert write_order(names, tightening=True) == ["vm.swappiness", RATIO, MODE]
-    assert write_order(names, tightening=False) == [MODE, "vm.swappiness", RATIO]
+    loose, strict = {MODE: 0, RATIO: 50}, {MODE: 2, RATIO: 80}
+    assert write_order(names, actual=loose, final=strict) == ["vm.swappiness", RATIO, MODE]
+    assert write_order(names, actual=strict, final=loose) == [MODE, "vm.swappiness", RATIO]
+
+
+def test_under_strict_accounting_what_raises_the_limit_is_written_first() -> None:
+    """So that between two writes there never is a limit below both the old and the new one."""
+    host = memory(huge_pages=1000, huge_page_kib=2048, hugetlb_kib=1000 * 2048)
+    many_pages, high_ratio = {MODE: 2, HUGE_PAGES: 1000, RATIO: 80}, {MODE: 2, HUGE_PAGES: 0, RATIO: 70}
+    names = [RATIO, HUGE_PAGES]
+    assert write_order(names, actual=many_pages, final=high_ratio, memory=host) == [HUGE_PAGES, RATIO]
+    host = memory(huge_page_kib=2048)
+    assert write_order(names, actual=high_ratio, final=many_pages, memory=host) == [RATIO, HUGE_PAGES]
+
+
+def test_huge_pages_that_are_wanted_lower_the_limit_of_a_ratio_only() -> None:
+    """As if all of them were granted, and beside those of other sizes."""
+    host = memory(huge_pages=10, huge_page_kib=2048, hugetlb_kib=10 * 2048 + GIB)
+    assert commit_limit_kib(host, {RATIO: 50}) == 2 * GIB + (7 * GIB - 20480) // 2
+    assert commit_limit_kib(host, {RATIO: 50, HUGE_PAGES: 1034}) == 2 * GIB + 5 * GIB // 2 - 10240
+    assert commit_limit_kib(host, {RATIO: 50, HUGE_PAGES: 0}) == 2 * GIB + 7 * GIB // 2
+    assert commit_limit_kib(host, {RATIO: 50, HUGE_PAGES: 10**9}) == 2 * GIB
+    assert commit_limit_kib(host, {KBYTES: GIB, HUGE_PAGES: 10**9}) == 3 * GIB
+
+
+@pytest.mark.parametrize(("pages", "refused"), [(1000, False), (4000, True)])
+def test_huge_pages_under_strict_accounting_are_a_lower_limit(pages: int, *, refused: bool) -> None:
+    """Though neither the mode nor the ratio changes."""
+    host = memory(huge_page_kib=2048, committed_kib=4 * GIB)
+    actual = {MODE: 2, RATIO: 50, HUGE_PAGES: 0}
+    assert bool(why_not(host, actual, actual | {HUGE_PAGES: pages})) is refused
+
+
+# The peak of earlier days
+
+PEAK = Peak(9 * GIB, "2026-11-20", "/var/lib/oomguard/committed.json")
+
+
+def why_not_after(host: Memory, peak: Peak, final: dict[str, int]) -> Refusal | None:
+    """Return why a host that is not strict yet must not become so."""
+    actual = {MODE: 0, RATIO: 50}
+    return interlock(with_limit_of(actual, host), actual=actual, final=final, headroom_percent=10, peak=peak)
+
+
+def test_a_host_that_has_just_booted_is_judged_by_the_peak_of_earlier_days() -> None:
+    """The refusal names the day, and how to forget it."""
+    refusal = why_not_after(memory(committed_kib=GIB // 8), PEAK, {MODE: 2, RATIO: 50})
+    assert refusal is not None
+    assert "Committed_AS had its peak 9.0 GiB on 2026-11-20, 9.9 GiB with 10 % headroom" in refusal.reason
+    assert "rm /var/lib/oomguard/committed.json" in refusal.hint
+    assert why_not_after(memory(committed_kib=GIB // 8), PEAK, {MODE: 2, RATIO: 100}) is None
+
+
+def test_of_now_and_the_peak_the_larger_counts() -> None:
+    """What is promised now needs no day."""
+    refusal = why_not_after(memory(committed_kib=9 * GIB + 1), PEAK, {MODE: 2, RATIO: 50})
+    assert refusal is not None
+    assert "Committed_AS is 9.0 GiB" in refusal.reason
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,16 @@ from oomguard.core.commit import MODE, Memory
 from oomguard.core.plan import (
     Entry,
     SetSysctl,
-    _after_writing,
     diff_sysctls,
+    grouped,
     own_oom_score_adj,
 )
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
-from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.sysctl import SYSCTLS, after_writing
 
 RATIO, KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"
 DIRTY_RATIO, DIRTY_BYTES = "vm.dirty_ratio", "vm.dirty_bytes"
+PAGES = "vm.nr_hugepages"
 PLENTY = Memory(10**9, 0, 0, 10**9, 0)
 
 
@@ -77,47 +78,79 @@ def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: 
 # Many sysctls
 
 
-def test_what_is_left_does_not_count_as_written() -> None:
-    """A limit that could not be written is judged by what it is, not by what it should be."""
-    actual = {MODE: 0, RATIO: 50, KBYTES: 0}
-    memory = Memory(1000, 0, 0, 500, 600)
-    wanted = policy(overcommit_memory=2, overcommit_ratio=90)
-    changes = diff_sysctls(wanted, actual, memory, {}, cause="policy")
-    assert [(change.name, change.refusal is None) for change in changes] == [(RATIO, True), (MODE, True)]
-    left = diff_sysctls(wanted, actual, memory, {}, cause="policy", leave={RATIO})
-    assert [(change.name, change.refusal is None) for change in left] == [(MODE, False)]
-
-
 def test_without_meminfo_nothing_is_refused() -> None:
     """Where /proc has none, there is nothing to reckon with."""
     changes = diff_sysctls(policy(overcommit_memory=2), {MODE: 0}, None, {}, cause="policy")
     assert [change.refusal for change in changes] == [None]
 
 
-def test_a_refused_mode_lets_the_limits_through() -> None:
-    """Before the mode is strict a limit binds nobody, and the next try finds it there."""
+def test_what_depends_on_each_other_is_refused_as_one() -> None:
+    """A limit that must not be enforced must not be written either: the mode may be set later, by hand."""
     changes = diff_sysctls(
-        policy(overcommit_memory=2, overcommit_ratio=90),
-        {MODE: 0, RATIO: 50, KBYTES: 0},
-        Memory(1000, 0, 0, 500, 5000),
+        policy(overcommit_memory=2, overcommit_ratio=3, user_reserve_kbytes=0, swappiness=10),
+        {MODE: 0, RATIO: 50, KBYTES: 0, "vm.user_reserve_kbytes": 8, "vm.swappiness": 60},
+        Memory(1000, 0, 0, 500, 400),
         {},
         cause="policy",
     )
-    assert [(change.name, change.refusal is None) for change in changes] == [(RATIO, True), (MODE, False)]
+    refused = {change.name: change.refusal for change in changes}
+    assert refused.pop("vm.swappiness") is None
+    assert refused.keys() == {MODE, RATIO, "vm.user_reserve_kbytes"}
+    (reason,) = set(refused.values())
+    assert reason is not None
+    assert reason.reason.startswith("CommitLimit would be 30 KiB")
+
+
+def test_huge_pages_alone_are_refused_where_they_lower_a_limit_in_force() -> None:
+    """Strict accounting is the host's own, and the policy does not name it."""
+    host = Memory(16_777_216, 0, 0, 8_388_608, 6_291_456, 0, 2048, 16_000_000)
+    actual = {MODE: 2, RATIO: 50, KBYTES: 0, PAGES: 0}
+    (change,) = diff_sysctls(policy(nr_hugepages=4000), actual, host, {}, cause="policy")
+    assert change.refusal is not None
+    assert change.refusal.reason.startswith("CommitLimit would be 4.1 GiB")
+    (change,) = diff_sysctls(policy(nr_hugepages=4000), actual | {MODE: 0}, host, {}, cause="policy")
+    assert change.refusal is None
+
+
+def test_a_part_that_was_granted_is_what_drift_is_measured_against() -> None:
+    """Another number that is asked for, or that is there, is to be written."""
+    ledger = {PAGES: Entry(0, 14, made=13)}
+
+    def due(asked: int, there: int) -> list[tuple[int, int, str]]:
+        found = diff_sysctls(policy(nr_hugepages=asked), {PAGES: there}, None, ledger, cause="policy")
+        return [(change.before, change.after, change.cause) for change in found]
+
+    assert due(14, 13) == []
+    assert due(14, 12) == [(12, 14, "drift")]
+    assert due(15, 13) == [(13, 15, "policy")]
+    restored = diff_sysctls(Policy(), {PAGES: 13}, None, ledger, cause="restore")
+    assert [(change.before, change.after) for change in restored] == [(13, 0)]
+
+
+def test_what_goes_back_goes_back_piece_by_piece_unless_it_ends_in_strict_accounting() -> None:
+    """One that cannot be restored keeps no other from it; but no limit is put in force in part."""
+    ledger = {MODE: Entry(0, 2), RATIO: Entry(50, 90)}
+    changes = diff_sysctls(Policy(), {MODE: 2, RATIO: 90, KBYTES: 0}, PLENTY, ledger, cause="restore")
+    assert [[change.name for change in group] for group in grouped(changes)] == [[MODE], [RATIO]]
+    ledger = {MODE: Entry(2, 0), RATIO: Entry(50, 10)}
+    changes = diff_sysctls(Policy(), {MODE: 0, RATIO: 10, KBYTES: 0}, PLENTY, ledger, cause="restore")
+    assert [[change.name for change in group] for group in grouped(changes)] == [[RATIO, MODE]]
 
 
 class Kernel:
     """What the kernel does with sysctls, and the ledger kept of it as `reconcile.apply` keeps it."""
 
-    def __init__(self, values: dict[str, int]) -> None:
+    def __init__(self, values: dict[str, int], pages: int) -> None:
         self.values = dict(values)
+        self.pages = pages
+        """The most huge pages that it grants."""
         self.ledger: dict[str, Entry] = {}
 
     def write(self, name: str, value: int) -> None:
         """Write one, as whoever."""
         if name.startswith("vm.dirty") and self.values[name] == value:
             return
-        self.values = _after_writing(self.values, {name: value})
+        self.values = after_writing(self.values, {name: min(value, self.pages) if name == PAGES else value})
 
     def plan(self, policy: Policy) -> list[SetSysctl]:
         """Return what is due."""
@@ -136,16 +169,19 @@ class Kernel:
                 if self.values.get(partner) and (is_first or partner in self.ledger):
                     self._record(partner, 0)
             self.write(change.name, change.after)
+            made = self.values[change.name]
+            if change.name in self.ledger and made != change.after:
+                self.ledger[change.name] = self.ledger[change.name]._replace(made=made)
 
     def _record(self, name: str, after: int) -> None:
         before, known = self.values[name], self.ledger.get(name)
         if known is None:
             self.ledger[name] = Entry(before, after)
-        elif known.given != after:
+        elif known.given != after or known.made is not None:
             self.ledger[name] = Entry(known.original, after, before if known.is_ours(before) else None)
 
 
-NAMES = (MODE, RATIO, KBYTES, DIRTY_RATIO, DIRTY_BYTES, "vm.swappiness")
+NAMES = (MODE, RATIO, KBYTES, DIRTY_RATIO, DIRTY_BYTES, PAGES, "vm.swappiness")
 numbers = st.integers(0, 3)
 
 
@@ -171,26 +207,27 @@ def policies(draw: st.DrawFn) -> Policy:
 
 
 @settings(deadline=None)
-@given(starts(), policies())
-@example({RATIO: 50, KBYTES: 0}, policy(overcommit_kbytes=0))
-@example({DIRTY_RATIO: 0, DIRTY_BYTES: 3}, policy(dirty_ratio=0))
-def test_applying_a_plan_leaves_an_empty_plan(start: dict[str, int], wanted: Policy) -> None:
-    """For any kernel and policy, and every value is the declared one."""
-    kernel = Kernel(start)
+@given(starts(), policies(), numbers)
+@example({RATIO: 50, KBYTES: 0}, policy(overcommit_kbytes=0), 3)
+@example({DIRTY_RATIO: 0, DIRTY_BYTES: 3}, policy(dirty_ratio=0), 3)
+def test_applying_a_plan_leaves_an_empty_plan(start: dict[str, int], wanted: Policy, pages: int) -> None:
+    """For any kernel and policy, and every value is the declared one, or as much of it as is granted."""
+    kernel = Kernel(start, pages)
     kernel.apply(wanted)
     assert kernel.plan(wanted) == []
     for setting in wanted.sysctls:
-        assert kernel.values[setting.name] == setting.value
+        granted = min(setting.value, pages) if setting.name == PAGES else setting.value
+        assert kernel.values[setting.name] in (granted, setting.value)
 
 
 @settings(deadline=None)
-@given(starts(), st.lists(policies(), min_size=1, max_size=4))
-@example({RATIO: 50, KBYTES: 0}, [policy(overcommit_kbytes=7), policy(overcommit_ratio=9)])
+@given(starts(), st.lists(policies(), min_size=1, max_size=4), numbers)
+@example({RATIO: 50, KBYTES: 0}, [policy(overcommit_kbytes=7), policy(overcommit_ratio=9)], 3)
 def test_restoring_after_any_policies_gives_back_the_start(
-    start: dict[str, int], wanted: list[Policy]
+    start: dict[str, int], wanted: list[Policy], pages: int
 ) -> None:
     """However many policies were in force one after another."""
-    kernel = Kernel(start)
+    kernel = Kernel(start, max(pages, start.get(PAGES, 0)))
     for one in wanted:
         kernel.apply(one)
     kernel.apply(Policy())
@@ -205,7 +242,7 @@ def test_drift_is_healed_and_does_not_become_the_start(
     start: dict[str, int], wanted: Policy, writes: list[tuple[str, int]]
 ) -> None:
     """What the policy names gets its start back; what it does not name is whoever wrote it last."""
-    kernel = Kernel(start)
+    kernel = Kernel(start, 9)
     kernel.apply(wanted)
     for name, value in writes:
         if name != MODE:
@@ -229,7 +266,7 @@ def test_what_somebody_else_wrote_last_is_not_restored(
     start: dict[str, int], wanted: Policy, name: str, value: int
 ) -> None:
     """It is in force after a restore as it was before."""
-    kernel = Kernel(start)
+    kernel = Kernel(start, 9)
     kernel.apply(wanted)
     kernel.write(name, value)
     kernel.apply(Policy())

@@ -15,7 +15,7 @@ DOCUMENT = {
     "started_at": 1.0,
     "written_at": 2.0,
     "policy": {"digest": "d", "rules": 2, "loaded_at": 1.5, "resync_interval_seconds": 60, "error": ""},
-    "sysctls": [{"name": "vm.swappiness", "wanted": 10}],
+    "sysctls": [{"name": "vm.swappiness", "wanted": 11, "granted": 10}],
     "rules": [
         {"label": "name=a", "value": "300", "processes": 2},
         {"label": "name=a", "value": "300", "processes": 3},

@@ -122,7 +122,7 @@ def meminfo(data: bytes) -> None:
     unknown = b"".join(b"X%d: %d kB\n" % (number, byte) for number, byte in enumerate(data))
     raw = b"MemTotal: 10 kB\n" + unknown + b"CommitLimit: 7 kB\nCommitted_AS: 5 kB\n"
     assert parse_meminfo(raw)[:2] == (10, 0)
-    assert parse_meminfo(raw)[3:] == (7, 5)
+    assert parse_meminfo(raw)[3:5] == (7, 5)
 
 
 class _Queue:

@@ -53,9 +53,10 @@ def test_meminfo_is_read_by_its_keys() -> None:
     raw = (
         b"MemTotal:       16384000 kB\nMemFree:         1 kB\nSwapTotal:       2048 kB\n"
         b"CommitLimit:     8194048 kB\nCommitted_AS:    4096 kB\nHugePages_Total:      10\n"
-        b"HugePages_Free:        0\nHugepagesize:       2048 kB\nDirectMap1G:    1 kB\n"
+        b"HugePages_Free:        0\nHugePages_Surp:        3\nHugepagesize:       2048 kB\n"
+        b"DirectMap1G:    1 kB\nMemAvailable:    9000000 kB\n"
     )
-    assert parse_meminfo(raw) == Memory(16384000, 2048, 20480, 8194048, 4096)
+    assert parse_meminfo(raw) == Memory(16384000, 2048, 20480, 8194048, 4096, 7, 2048, 9000000)
 
 
 def test_huge_pages_of_every_size_count() -> None:
@@ -66,9 +67,8 @@ def test_huge_pages_of_every_size_count() -> None:
 
 def test_meminfo_without_swap_and_huge_pages_has_none() -> None:
     """A kernel built without them prints no such lines."""
-    assert parse_meminfo(b"MemTotal: 100 kB\nCommitLimit: 50 kB\nCommitted_AS: 1 kB\n") == Memory(
-        100, 0, 0, 50, 1
-    )
+    raw = b"MemTotal: 100 kB\nCommitLimit: 50 kB\nCommitted_AS: 1 kB\n"
+    assert parse_meminfo(raw) == Memory(100, 0, 0, 50, 1, available_kib=100)
 
 
 # A tree made for tests
@@ -116,6 +116,23 @@ def test_a_proc_with_pids_only_has_no_memory(proc: FakeProc, procfs: Procfs) -> 
     assert observe_memory(procfs) is not None
     (proc.root / "meminfo").unlink()
     assert observe_memory(procfs) is None
+
+
+def test_a_write_returns_what_the_kernel_made_of_it(proc: FakeProc, procfs: Procfs) -> None:
+    """Unless it is only what somebody else wrote in the same moment."""
+    proc.sysctl("vm.nr_hugepages", 0)
+    assert write_sysctl(procfs, "vm.nr_hugepages", 14) == 14
+    proc.grant("vm.nr_hugepages", 13)
+    assert write_sysctl(procfs, "vm.nr_hugepages", 14) == 13
+
+    class Interrupted(FakeKernel):
+        def write(self, path: str, text: bytes) -> None:
+            super().write(path, text)
+            if not (proc.root / "interrupted").exists():
+                (proc.root / "interrupted").touch()
+                proc.sysctl("vm.nr_hugepages", 5)
+
+    assert write_sysctl(Interrupted(str(proc.root)), "vm.nr_hugepages", 12) == 12
 
 
 # The kernel

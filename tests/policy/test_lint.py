@@ -45,6 +45,48 @@ def _rules(*rules: str) -> str:
             ),
         ),
         (
+            "kernel: {panic_on_oops: 1}",
+            (
+                "0.yaml:1:25: warning: kernel.panic_on_oops: the host panics when it meets a bug, "
+                "and then hangs for ever unless kernel.panic is set"
+            ),
+        ),
+        (
+            "vm: {max_map_count: 0}",
+            (
+                "0.yaml:1:21: warning: vm.max_map_count: 0 is less than 1024: programs could not map their "
+                "libraries, and none could be started"
+            ),
+        ),
+        (
+            "vm: {max_map_count: 65529}",
+            (
+                "0.yaml:1:21: warning: vm.max_map_count: 65529 is less than 65530: the kernel's default, "
+                "which databases and Java already find too low"
+            ),
+        ),
+        (
+            "vm: {min_free_kbytes: 512}",
+            (
+                "0.yaml:1:23: warning: vm.min_free_kbytes: 512 KiB is less than 1024 KiB (1.0 MiB): "
+                "the kernel itself may fail to allocate under load"
+            ),
+        ),
+        (
+            "vm: {mmap_min_addr: 0}",
+            (
+                "0.yaml:1:21: warning: vm.mmap_min_addr: 0 is less than 4096: a bug of the kernel that "
+                "follows a null pointer could be exploited"
+            ),
+        ),
+        (
+            "vm: {vfs_cache_pressure: 0}",
+            (
+                "0.yaml:1:26: warning: vm.vfs_cache_pressure: 0 is less than 1: 0 never reclaims dentries "
+                "and inodes, which can use up all memory"
+            ),
+        ),
+        (
             "vm: {overcommit_ratio: 80}",
             (
                 "0.yaml:1:24: warning: vm.overcommit_ratio: has no effect unless vm.overcommit_memory is 2, "

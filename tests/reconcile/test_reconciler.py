@@ -54,23 +54,6 @@ def read_only(path: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
-def test_a_mode_is_judged_by_the_limit_in_force_and_not_by_the_one_wanted(
-    proc: FakeProc, procfs: Procfs
-) -> None:
-    """The limit was denied: strict accounting with the old one would take the host down."""
-    for name, value in {"memory": 0, "ratio": 10, "kbytes": 0}.items():
-        proc.sysctl(f"vm.overcommit_{name}", value)
-    reconciler = Reconciler(asking(overcommit_memory=2, overcommit_ratio=90), Ledger(), procfs)
-    with read_only(proc.root / "sys" / "vm" / "overcommit_ratio"):
-        assert results(reconciler.everything("policy", 0.0)) == {
-            "vm.overcommit_ratio": "denied",
-            "vm.overcommit_memory": "refused",
-        }
-    assert proc.sysctls()["vm.overcommit_memory"] == 0
-    assert set(results(reconciler.everything("policy", 0.0)).values()) == {"applied"}
-    assert proc.sysctls() == {"vm.overcommit_memory": 2, "vm.overcommit_ratio": 90, "vm.overcommit_kbytes": 0}
-
-
 def test_a_failing_change_stops_no_other(proc: FakeProc, procfs: Procfs) -> None:
     """Of sysctls and of processes."""
     proc.sysctl("vm.swappiness", 60)

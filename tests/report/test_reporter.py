@@ -352,7 +352,9 @@ def test_the_status_file_is_json_whatever_the_names(reporter: Reporter, comm: by
     assert raw.count(b"\n") == 1
     document = json.loads(raw.decode("ascii"))
     assert document["rules"][0]["processes"] == 2
-    assert document["sysctls"] == [{"name": "vm.swappiness", "wanted": 0, "source": "/etc/p.yaml:1"}]
+    assert document["sysctls"] == [
+        {"name": "vm.swappiness", "wanted": 0, "granted": 0, "source": "/etc/p.yaml:1"}
+    ]
     assert document["outcomes"] == {"applied": 1, "refused": 0, "denied": 2, "contended": 0, "vanished": 0}
     assert document["changes"] == [
         {"target": "oom_score_adj", "cause": "policy", "result": "applied", "count": 1},

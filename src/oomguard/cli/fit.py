@@ -13,12 +13,14 @@ from oomguard.cli.config_files import (
 )
 from oomguard.core.cgroup import system_unit
 from oomguard.core.commit import kib
+from oomguard.core.guard import unwise
+from oomguard.core.plan import grouped
 from oomguard.core.policy import Policy, counted
 from oomguard.core.process import UnknownFactError
 from oomguard.core.text import printable
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
-from oomguard.kernel.sysctl import read_sysctl
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.policy.advice import KUBELET
 from oomguard.policy.fault import Fault
@@ -61,6 +63,7 @@ def misfits(
         *_missing(policy, procfs),
         *_other_sysctls(policy, seen),
         *_interlock(planner),
+        *_unwise(policy, procfs),
         *_units(policy, seen),
         *_refused(policy, seen),
         *_unreadable(policy, procfs),
@@ -163,12 +166,20 @@ def _other_sysctls(policy: Policy, seen: Seen) -> "Iterator[Fault]":
 
 def _interlock(planner: Planner) -> "Iterator[Fault]":
     settings = {setting.name: setting for setting in planner.policy.sysctls}
-    for change in planner.sysctl_changes("policy"):
-        setting = settings.get(change.name)
-        if setting is not None and change.refusal is not None:
-            yield _at_setting(
-                setting, "refused-now", f"would be refused now: {change.refusal.reason}", change.refusal.hint
-            )
+    for group in grouped(planner.sysctl_changes("policy")):
+        refusal, names = group[0].refusal, [change.name for change in group if change.name in settings]
+        if refusal is not None and names:
+            beside = f", with {', '.join(names[1:])}" if names[1:] else ""
+            message = f"would be refused now{beside}: {refusal.reason}"
+            yield _at_setting(settings[names[0]], "refused-now", message, refusal.hint)
+
+
+def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
+    memory = observe_memory(procfs)
+    for setting in policy.sysctls:
+        found = None if memory is None else unwise(setting.name, setting.value, memory)
+        if found is not None:
+            yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
 
 
 def _units(policy: Policy, seen: Seen) -> "Iterator[Fault]":

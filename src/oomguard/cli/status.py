@@ -61,7 +61,19 @@ def _declared(options: "argparse.Namespace") -> list[Document]:
         policy = load(options.policy).policy
     except PolicyError:
         return []
-    return [{"name": s.name, "wanted": s.value, "source": s.source} for s in policy.sysctls]
+    return [
+        {"name": one.name, "wanted": one.value, "granted": one.value, "source": one.source}
+        for one in policy.sysctls
+    ]
+
+
+def _word(row: Document, actual: int | None) -> str:
+    """Return how the actual value of a sysctl relates to the wanted one."""
+    if actual is None:
+        return "missing in this kernel"
+    if actual == row["wanted"]:
+        return ""
+    return "all that the kernel granted" if actual == row["granted"] else "differs"
 
 
 def _print(
@@ -82,10 +94,8 @@ def _print(
         made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
         for row in sysctls:
             actual = row["actual"]
-            word = (
-                "missing in this kernel" if actual is None else "" if actual == row["wanted"] else "differs"
-            )
-            made.add_row(row["name"], str(row["wanted"]), "-" if actual is None else str(actual), word)
+            shown = "-" if actual is None else str(actual)
+            made.add_row(row["name"], str(row["wanted"]), shown, _word(row, actual))
         out.print(made)
     if memory is not None:
         _print_memory(memory, mode, out)

@@ -7,16 +7,19 @@ every later fork, mmap and brk on the host fails, those of the shell that would 
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.sysctl import COMMIT, SYSCTLS, after_writing
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MODE = "vm.overcommit_memory"
 RATIO = "vm.overcommit_ratio"
 KBYTES = "vm.overcommit_kbytes"
 ADMIN_RESERVE = "vm.admin_reserve_kbytes"
 USER_RESERVE = "vm.user_reserve_kbytes"
+HUGE_PAGES = "vm.nr_hugepages"
 
-KNOBS = (MODE, RATIO, KBYTES, ADMIN_RESERVE, USER_RESERVE)
+KNOBS = tuple(row.name for row in SYSCTLS.values() if row.group == COMMIT)
 """Every sysctl that decides how much may be promised."""
 
 STRICT = 2
@@ -26,13 +29,28 @@ _ROUNDING_KIB = 256
 
 
 class Memory(NamedTuple):
-    """What overcommit is reckoned from, as /proc/meminfo has it, in KiB."""
+    """What the commit limit is computed from, as /proc/meminfo has it.
+
+    `hugetlb_kib` is what huge pages of all sizes take; `huge_pages` are those that `vm.nr_hugepages` counts,
+    of `huge_page_kib` each. `available_kib` can be used without swapping (MemAvailable).
+    """
 
     total_kib: int
     swap_total_kib: int
     hugetlb_kib: int
     commit_limit_kib: int
     committed_kib: int
+    huge_pages: int = 0
+    huge_page_kib: int = 0
+    available_kib: int = 0
+
+
+class Peak(NamedTuple):
+    """The highest Committed_AS that lasted lately, on which day (`YYYY-MM-DD`), and which file has it."""
+
+    committed_kib: int
+    day: str
+    file: str
 
 
 class Refusal(NamedTuple):
@@ -45,12 +63,15 @@ class Refusal(NamedTuple):
 def commit_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
     """Return the limit these settings give, as mm/util.c:vm_commit_limit computes it.
 
-    Huge pages count against the ratio, never against the absolute value.
+    Huge pages count against the ratio, never against the absolute value; those that `knobs` asks for count
+    as granted.
     """
     kbytes = knobs.get(KBYTES, 0)
     if kbytes:
         return kbytes + memory.swap_total_kib
-    share = (memory.total_kib - memory.hugetlb_kib) * knobs.get(RATIO, 50) // 100
+    more_pages = knobs.get(HUGE_PAGES, memory.huge_pages) - memory.huge_pages
+    hugetlb = memory.hugetlb_kib + more_pages * memory.huge_page_kib
+    share = max(0, memory.total_kib - hugetlb) * knobs.get(RATIO, 50) // 100
     return share + memory.swap_total_kib
 
 
@@ -83,11 +104,13 @@ def interlock(
     actual: "Mapping[str, int]",
     final: "Mapping[str, int]",
     headroom_percent: int,
+    peak: Peak | None = None,
 ) -> Refusal | None:
     """Return why going from the `actual` knobs to the `final` ones would be fatal, or None.
 
     Only tightening is refused: a change to strict accounting, or, under it, to a lower limit. So is one
-    whose limit cannot be computed.
+    whose limit cannot be computed. What is promised now counts, or the `peak` of earlier days if it is more:
+    a host that has just booted has promised little yet.
     """
     if final.get(MODE) != STRICT:
         return None
@@ -97,29 +120,52 @@ def interlock(
     unpredictable = mismatch(memory, actual)
     if unpredictable is not None:
         return unpredictable
-    needed = memory.committed_kib * (100 + headroom_percent) // 100
+    was_more = peak is not None and peak.committed_kib > memory.committed_kib
+    promised = peak.committed_kib if peak is not None and was_more else memory.committed_kib
+    needed = promised * (100 + headroom_percent) // 100
     if needed <= usable:
         return None
+    limit = kib(commit_limit_kib(memory, final))
+    would_be = f"CommitLimit would be {limit} ({kib(max(usable, 0))} of it usable), but"
+    with_headroom = f"{kib(needed)} with {headroom_percent} % headroom"
+    if peak is not None and was_more:
+        return Refusal(
+            f"{would_be} Committed_AS had its peak {kib(promised)} on {peak.day}, {with_headroom}: "
+            "allocations would fail when it is that high again",
+            f"raise overcommit_ratio or add swap; if it will not be that high again: rm {peak.file} "
+            "(`force: true` overrides)",
+        )
     return Refusal(
-        f"CommitLimit would be {kib(commit_limit_kib(memory, final))} ({kib(max(usable, 0))} of it usable), "
-        f"but Committed_AS is {kib(memory.committed_kib)}, {kib(needed)} with {headroom_percent} % headroom: "
+        f"{would_be} Committed_AS is {kib(promised)}, {with_headroom}: "
         "every later allocation on this host would fail",
         "raise overcommit_ratio, add swap or stop programs; it is tried again when Committed_AS has fallen "
         "(`force: true` overrides)",
     )
 
 
-def write_order(names: "list[str]", *, tightening: bool) -> list[str]:
+def write_order(
+    names: "Iterable[str]",
+    *,
+    actual: "Mapping[str, int]",
+    final: "Mapping[str, int]",
+    memory: Memory | None = None,
+) -> list[str]:
     """Return `names` in the order to write them.
 
     Tightening to strict accounting sets the limits first and the mode last, loosening the other
-    way round: at no moment is a limit in force that neither the old nor the new settings ask for.
+    way round, and under strict accounting what raises the limit comes first: at no moment is a limit in
+    force below both the old and the new one.
     """
+    was_strict, is_strict = actual.get(MODE) == STRICT, final.get(MODE) == STRICT
 
     def rank(name: str) -> int:
         if name == MODE:
-            return 2 if tightening else 0
-        return 1
+            return 2 if is_strict and not was_strict else -2
+        if not was_strict or memory is None or name not in KNOBS:
+            return 0
+        gain = usable_limit_kib(memory, after_writing(actual, {name: final[name]}))
+        gain -= usable_limit_kib(memory, actual)
+        return (gain < 0) - (gain > 0)
 
     return sorted(names, key=rank)
 

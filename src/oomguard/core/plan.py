@@ -6,13 +6,14 @@ the daemon, so the two cannot disagree.
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oomguard.core.commit import KNOBS, MODE, STRICT, Refusal, interlock, write_order
-from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.commit import MODE, STRICT, Refusal, interlock, write_order
+from oomguard.core.guard import guard
+from oomguard.core.sysctl import SYSCTLS, after_writing
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from oomguard.core.commit import Memory
+    from oomguard.core.commit import Memory, Peak
     from oomguard.core.policy import Policy, Rule
     from oomguard.core.process import Identity
 
@@ -21,7 +22,10 @@ Result = Literal["applied", "denied", "vanished", "refused", "contended"]
 
 
 class SetSysctl(NamedTuple):
-    """Write one sysctl. `source` is the policy line that asks for it, "" for a restore."""
+    """Write one sysctl. `source` is the policy line that asks for it, "" for a restore.
+
+    Changes of one `group` are made together or not at all; one without is made by itself.
+    """
 
     name: str
     before: int
@@ -29,6 +33,7 @@ class SetSysctl(NamedTuple):
     cause: Cause
     source: str = ""
     refusal: Refusal | None = None
+    group: str = ""
 
     @property
     def target(self) -> str:
@@ -65,13 +70,17 @@ Change = SetSysctl | SetOomScoreAdj
 
 
 class Outcome(NamedTuple):
-    """What became of a change. `errno` is the kernel's answer, 0 where it was not asked."""
+    """What became of a change. `errno` is the kernel's answer, 0 where it was not asked.
+
+    `made` is what the kernel made of the value of an applied change, None if it took it as it is.
+    """
 
     change: Change
     result: Result
     errno: int = 0
     reason: str = ""
     hint: str = ""
+    made: int | None = None
 
 
 class Entry(NamedTuple):
@@ -81,6 +90,8 @@ class Entry(NamedTuple):
     the write, the value still is that one. `since_ticks` is when a process was given it, in the clock
     of its start time: what started before cannot have inherited it. `moved_floor` tells that it took
     CAP_SYS_RESOURCE, which moves the floor below which a process may not lower itself.
+    `made` is what the kernel made of `given`, None if it took it as it is. `is_open`: it may grant a part
+    only, and how much is not known yet.
     """
 
     original: int
@@ -88,10 +99,15 @@ class Entry(NamedTuple):
     given_before: int | None = None
     since_ticks: int = 0
     moved_floor: bool = False
+    made: int | None = None
+    is_open: bool = False
 
     def is_ours(self, value: int) -> bool:
         """Tell whether `value` is one oomguard gave; any other is somebody else's by now."""
-        return value in (self.given, self.given_before)
+        low, high = sorted((self.original, self.given))
+        if self.is_open and low <= value <= high:
+            return True
+        return value in (self.given if self.made is None else self.made, self.given_before)
 
 
 def own_oom_score_adj(entry: Entry | None, value: int) -> int:
@@ -106,14 +122,14 @@ def diff_sysctls(
     ledger: "Mapping[str, Entry]",
     *,
     cause: Cause,
-    leave: "Container[str]" = (),
+    peak: "Peak | None" = None,
 ) -> list[SetSysctl]:
     """Return the writes that bring the `actual` sysctls to the policy, in the order to make them.
 
     `actual` holds every sysctl the policy or the ledger names, with its partner and the
     overcommit knobs; one this kernel lacks is missing from it, and is left out. A sysctl that the
     policy no longer names goes back to its original value, if it still has the one it was given.
-    What is in `leave` is left as it is, and the rest is judged by that.
+    Those of one group follow each other.
     """
     wanted: dict[str, tuple[int, Cause, str]] = {}
     for name, entry in ledger.items():
@@ -126,50 +142,89 @@ def diff_sysctls(
             drifted = known is not None and known.given == setting.value
             wanted[setting.name] = (setting.value, "drift" if drifted else cause, setting.source)
             wanted.pop(SYSCTLS[setting.name].partner, None)
-    names = [
-        name
-        for name, (value, _, _) in wanted.items()
-        if name not in leave and _must_write(name, value, actual, wanted)
+    groups: dict[str, list[str]] = {}
+    for name in wanted:
+        if _must_write(name, actual, wanted, ledger):
+            groups.setdefault(SYSCTLS[name].group or name, []).append(name)
+    return [
+        change
+        for names in groups.values()
+        for change in _diff_group(names, policy, actual, memory, wanted, peak)
     ]
-    if not names:
-        return []
 
-    final = _after_writing(actual, {name: wanted[name][0] for name in names})
-    tightening = final.get(MODE) == STRICT and actual.get(MODE) != STRICT
-    refusal = None
-    if memory is not None and not policy.force:
-        refusal = interlock(
-            memory, actual=actual, final=final, headroom_percent=policy.commit_headroom_percent
-        )
+
+def _diff_group(
+    names: list[str],
+    policy: "Policy",
+    actual: "Mapping[str, int]",
+    memory: "Memory | None",
+    wanted: "Mapping[str, tuple[int, Cause, str]]",
+    peak: "Peak | None",
+) -> "Iterator[SetSysctl]":
+    final = after_writing(actual, {name: wanted[name][0] for name in names})
+    # What goes back is safe piece by piece, unless it goes back to strict accounting.
+    is_one = final.get(MODE) == STRICT or any(wanted[name][1] != "restore" for name in names)
     changes = []
-    for name in write_order(names, tightening=tightening):
+    for name in write_order(names, actual=actual, final=final, memory=memory):
         value, why, source = wanted[name]
-        # Before the mode is strict a limit binds nobody: only what would put it in force is refused.
-        binding = name == MODE or (name in KNOBS and not tightening)
-        changes.append(SetSysctl(name, actual[name], value, why, source, refusal if binding else None))
-    return changes
+        group = SYSCTLS[name].group if is_one else ""
+        changes.append(SetSysctl(name, actual[name], value, why, source, group=group))
+    refusal = refusal_of(changes, policy, actual, memory, peak)
+    for change in changes:
+        yield change._replace(refusal=refusal)
+
+
+def refusal_of(
+    changes: "Sequence[SetSysctl]",
+    policy: "Policy",
+    actual: "Mapping[str, int]",
+    memory: "Memory | None",
+    peak: "Peak | None",
+) -> Refusal | None:
+    """Return why none of these writes must be made on this host, or None."""
+    if memory is None or policy.force:
+        return None
+    asked = [change for change in changes if change.cause != "restore"]
+    for change in asked:
+        refusal = guard(change.name, change.after, actual[change.name], memory)
+        if refusal is not None:
+            return refusal
+    return interlock(
+        memory,
+        actual=actual,
+        final=after_writing(actual, {change.name: change.after for change in changes}),
+        headroom_percent=policy.commit_headroom_percent,
+        peak=peak if asked else None,
+    )
+
+
+def grouped(changes: "Iterable[SetSysctl]") -> list[list[SetSysctl]]:
+    """Return the changes in lists: each is made as a whole or not at all."""
+    found: list[list[SetSysctl]] = []
+    for change in changes:
+        if found and change.group and change.group == found[-1][0].group:
+            found[-1].append(change)
+        else:
+            found.append([change])
+    return found
 
 
 def _must_write(
-    name: str, value: int, actual: "Mapping[str, int]", wanted: "Mapping[str, tuple[int, Cause, str]]"
+    name: str,
+    actual: "Mapping[str, int]",
+    wanted: "Mapping[str, tuple[int, Cause, str]]",
+    ledger: "Mapping[str, Entry]",
 ) -> bool:
+    value = wanted[name][0]
     partner = wanted.get(SYSCTLS[name].partner)
     if value == 0 and partner is not None and partner[0] != 0:
         return False  # writing the partner zeroes this one
-    return actual[name] != value
+    known = ledger.get(name)
+    is_granted = known is not None and known.given == value and known.made == actual[name]
+    return actual[name] != value and not is_granted
 
 
 def _is_foreign(partner: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
     """Tell whether somebody else put a partner in force: to write the other one would zero it."""
     value = actual.get(partner, 0)
     return value != 0 and not (partner in ledger and ledger[partner].is_ours(value))
-
-
-def _after_writing(actual: "Mapping[str, int]", writes: "Mapping[str, int]") -> dict[str, int]:
-    final = dict(actual)
-    for name, value in writes.items():
-        final[name] = value
-        partner = SYSCTLS[name].partner
-        if partner and partner not in writes:
-            final[partner] = 0
-    return final

@@ -4,17 +4,29 @@ Ranges are the kernel's own (kernel/sysctl.c:vm_table and the handlers in mm/, L
 a range grew over time the widest is given: the kernel refuses what it does not know with EINVAL.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 INT_MAX = 2**31 - 1
 ULONG_MAX = 2**64 - 1
+
+
+COMMIT = "commit"
+"""The group of what decides how much memory may be promised."""
+
+DIRTY = "dirty"
+"""The group of what decides when dirty pages are written."""
 
 
 class Sysctl(NamedTuple):
     """One knob: its full name, the values it takes, and what they mean.
 
     `partner` is the knob that the kernel zeroes when this one is written. `since` is the kernel
-    that brought it, "" where every kernel in use has it.
+    that brought it, "" where every kernel in use has it. Rows of one `group` depend on each other: they are
+    written together or not at all. `granted_less` says why the kernel may grant less than was written, ""
+    where it takes a value or refuses it. No spelling hint proposes a knob that is a `hazard`.
     """
 
     name: str
@@ -23,23 +35,33 @@ class Sysctl(NamedTuple):
     summary: str
     partner: str = ""
     since: str = ""
+    group: str = ""
+    granted_less: str = ""
+    hazard: bool = False
 
     @property
     def path(self) -> str:
         """Its file below the /proc root: `sys/vm/swappiness`."""
-        return "sys/" + self.name.replace(".", "/", 1)
+        return "sys/" + self.name.replace(".", "/")
 
 
 SYSCTLS: dict[str, Sysctl] = {
     row.name: row
     for row in (
-        Sysctl("vm.overcommit_memory", 0, 2, "0 heuristic, 1 always grant, 2 strict accounting"),
+        Sysctl(
+            "vm.overcommit_memory",
+            0,
+            2,
+            "0 heuristic, 1 always grant, 2 strict accounting",
+            group=COMMIT,
+        ),
         Sysctl(
             "vm.overcommit_ratio",
             0,
             INT_MAX,
             "percent of RAM that may be promised in mode 2; writing it zeroes overcommit_kbytes",
             partner="vm.overcommit_kbytes",
+            group=COMMIT,
         ),
         Sysctl(
             "vm.overcommit_kbytes",
@@ -48,13 +70,38 @@ SYSCTLS: dict[str, Sysctl] = {
             "KiB that may be promised in mode 2; writing it zeroes overcommit_ratio",
             partner="vm.overcommit_ratio",
             since="3.14",
+            group=COMMIT,
         ),
-        Sysctl("vm.panic_on_oom", 0, 2, "0 kill, 1 panic when the whole host is out, 2 panic on any OOM"),
-        Sysctl("vm.oom_kill_allocating_task", 0, 1, "1 kills the task that asked instead of the worst one"),
-        Sysctl("vm.oom_dump_tasks", 0, 1, "1 prints the task table in OOM reports"),
-        Sysctl("vm.admin_reserve_kbytes", 0, ULONG_MAX, "KiB kept for root in mode 2", since="3.10"),
         Sysctl(
-            "vm.user_reserve_kbytes", 0, ULONG_MAX, "KiB kept for a user's recovery in mode 2", since="3.10"
+            "vm.panic_on_oom",
+            0,
+            2,
+            "0 kill, 1 panic when the whole host is out, 2 panic on any OOM",
+            hazard=True,
+        ),
+        Sysctl(
+            "vm.oom_kill_allocating_task",
+            0,
+            1,
+            "1 kills the task that asked instead of the worst one",
+            hazard=True,
+        ),
+        Sysctl("vm.oom_dump_tasks", 0, 1, "1 prints the task table in OOM reports"),
+        Sysctl(
+            "vm.admin_reserve_kbytes",
+            0,
+            ULONG_MAX,
+            "KiB kept for root in mode 2",
+            since="3.10",
+            group=COMMIT,
+        ),
+        Sysctl(
+            "vm.user_reserve_kbytes",
+            0,
+            ULONG_MAX,
+            "KiB kept for a user's recovery in mode 2",
+            since="3.10",
+            group=COMMIT,
         ),
         Sysctl("vm.swappiness", 0, 200, "how readily anonymous memory is swapped (up to 100 before 5.8)"),
         Sysctl("vm.min_free_kbytes", 0, INT_MAX, "KiB the kernel keeps free"),
@@ -64,14 +111,29 @@ SYSCTLS: dict[str, Sysctl] = {
         Sysctl("vm.page-cluster", 0, 31, "swap read-ahead, as a power of two of pages"),
         Sysctl("vm.max_map_count", 0, INT_MAX, "memory mappings a process may have"),
         Sysctl("vm.mmap_min_addr", 0, ULONG_MAX, "lowest address a process may map"),
-        Sysctl("vm.dirty_ratio", 0, 100, "percent of memory dirty before writers block", "vm.dirty_bytes"),
-        Sysctl("vm.dirty_bytes", 0, ULONG_MAX, "bytes dirty before writers block", "vm.dirty_ratio"),
+        Sysctl(
+            "vm.dirty_ratio",
+            0,
+            100,
+            "percent of memory dirty before writers block",
+            "vm.dirty_bytes",
+            group=DIRTY,
+        ),
+        Sysctl(
+            "vm.dirty_bytes",
+            0,
+            ULONG_MAX,
+            "bytes dirty before writers block",
+            "vm.dirty_ratio",
+            group=DIRTY,
+        ),
         Sysctl(
             "vm.dirty_background_ratio",
             0,
             100,
             "percent of memory dirty before write-back starts",
             "vm.dirty_background_bytes",
+            group=DIRTY,
         ),
         Sysctl(
             "vm.dirty_background_bytes",
@@ -79,6 +141,7 @@ SYSCTLS: dict[str, Sysctl] = {
             ULONG_MAX,
             "bytes dirty before write-back starts",
             "vm.dirty_background_ratio",
+            group=DIRTY,
         ),
         Sysctl("vm.dirty_expire_centisecs", 0, INT_MAX, "age at which dirty pages are written, in 1/100 s"),
         Sysctl("vm.dirty_writeback_centisecs", 0, INT_MAX, "interval of write-back, in 1/100 s"),
@@ -90,19 +153,58 @@ SYSCTLS: dict[str, Sysctl] = {
         Sysctl("vm.zone_reclaim_mode", 0, 7, "NUMA: reclaim here before allocating elsewhere (bits 1, 2, 4)"),
         Sysctl("vm.min_unmapped_ratio", 0, 100, "NUMA: percent of a zone unmapped before reclaim"),
         Sysctl("vm.min_slab_ratio", 0, 100, "NUMA: percent of a zone in slab before reclaim"),
-        Sysctl("vm.nr_hugepages", 0, ULONG_MAX, "huge pages in the pool; the kernel may grant fewer"),
+        Sysctl(
+            "vm.nr_hugepages",
+            0,
+            ULONG_MAX,
+            "huge pages in the pool; the kernel may grant fewer",
+            group=COMMIT,
+            granted_less="no more free memory in one piece: reserve huge pages early in the boot "
+            "(hugepages= on the kernel's command line), or free memory and write the number again",
+        ),
         Sysctl("vm.nr_overcommit_hugepages", 0, ULONG_MAX, "huge pages beyond the pool"),
         Sysctl("vm.hugetlb_shm_group", 0, INT_MAX, "group that may use huge pages in shared memory"),
         Sysctl("vm.stat_interval", 1, INT_MAX, "seconds between updates of VM statistics"),
         Sysctl("vm.laptop_mode", 0, INT_MAX, "seconds to batch disk writes"),
         Sysctl("vm.unprivileged_userfaultfd", 0, 1, "whether any user may handle page faults", since="5.2"),
-        Sysctl("vm.memory_failure_early_kill", 0, 1, "kill users of a corrupted page at once"),
-        Sysctl("vm.memory_failure_recovery", 0, 1, "recover from memory failure instead of panicking"),
+        Sysctl("vm.memory_failure_early_kill", 0, 1, "kill users of a corrupted page at once", hazard=True),
         Sysctl(
-            "kernel.panic", -1, INT_MAX, "seconds until reboot after a panic; 0 hangs, -1 reboots at once"
+            "vm.memory_failure_recovery",
+            0,
+            1,
+            "recover from memory failure instead of panicking",
+            hazard=True,
         ),
+        Sysctl(
+            "kernel.panic",
+            -1,
+            INT_MAX,
+            "seconds until reboot after a panic; 0 hangs, -1 reboots at once",
+            hazard=True,
+        ),
+        Sysctl(
+            "kernel.panic_on_oops",
+            0,
+            1,
+            "1 panics on a kernel bug (oops) instead of going on without the task",
+            hazard=True,
+        ),
+        Sysctl("kernel.keys.root_maxkeys", 0, INT_MAX, "keys that root may own"),
+        Sysctl("kernel.keys.root_maxbytes", 0, INT_MAX, "bytes that root's keys may take"),
     )
 }
+
+
+def after_writing(actual: "Mapping[str, int]", writes: "Mapping[str, int]") -> dict[str, int]:
+    """Return the `actual` sysctls after some writes: each zeroes its partner, unless that is written, too."""
+    final = dict(actual)
+    for name, value in writes.items():
+        final[name] = value
+        partner = SYSCTLS[name].partner
+        if partner and partner not in writes:
+            final[partner] = 0
+    return final
+
 
 TRIGGERS = {
     "vm.drop_caches": "it drops caches once, at the moment it is written",

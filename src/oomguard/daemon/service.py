@@ -711,6 +711,11 @@ class Service:
             watches=len(self._drift),
             passes=self._passes,
             losses=self._losses,
+            granted={
+                name: entry.made
+                for name, entry in reconciler.ledger.sysctls.items()
+                if entry.made is not None
+            },
             is_throttled=self._is_throttled,
             committed_peak_kib=self._committed_peak_kib,
         )

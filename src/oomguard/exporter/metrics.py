@@ -110,9 +110,9 @@ def daemon_metrics(document: "Document", *, rule_limit: int) -> "Iterator[Metric
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_sysctl_desired",
-        "What the policy asks for.",
+        "What the policy asks for, or as much of it as the kernel granted.",
         ("sysctl",),
-        {(row["name"],): row["wanted"] for row in document["sysctls"]},
+        {(row["name"],): row["granted"] for row in document["sysctls"]},
     )
     yield from _changes(document)
     yield from _rules(document["rules"], rule_limit)

@@ -1,6 +1,8 @@
 """Sysctls and the memory they are judged by, as the kernel has them now."""
 
+import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oomguard.core.commit import KNOBS, MODE, Memory, mismatch
@@ -37,9 +39,28 @@ def read_sysctl(procfs: "Procfs", name: str) -> int | None:
         return None
 
 
-def write_sysctl(procfs: "Procfs", name: str, value: int) -> None:
-    """Write one sysctl. EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range."""
+def write_sysctl(procfs: "Procfs", name: str, value: int) -> int:
+    """Write one sysctl, and return what the kernel made of it.
+
+    EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range. What is read back may also be what
+    somebody else wrote in this very moment, so a difference counts only if a second try ends the same.
+    """
+    made = _write_once(procfs, name, value)
+    if made != value:
+        with suppress(OSError):  # the first try took effect
+            made = _write_once(procfs, name, value)
+    return made
+
+
+def _write_once(procfs: "Procfs", name: str, value: int) -> int:
     procfs.write(SYSCTLS[name].path, b"%d\n" % value)
+    made = read_sysctl(procfs, name)
+    return value if made is None else made
+
+
+def must_be_writable(procfs: "Procfs", name: str) -> None:
+    """Raise the OSError that writing a sysctl would raise whatever the value, and write nothing."""
+    os.close(os.open(SYSCTLS[name].path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=procfs.fd))
 
 
 def observe_overcommit(procfs: "Procfs", names: "Iterable[str]") -> tuple[dict[str, int], Memory | None]:
@@ -65,19 +86,23 @@ def observe_memory(procfs: "Procfs") -> Memory | None:
 
 
 def parse_meminfo(raw: bytes) -> Memory:
-    """Parse what overcommit is reckoned from out of /proc/meminfo.
+    """Parse what the commit limit is computed from out of /proc/meminfo.
 
     `Hugetlb` counts huge pages of every size (since Linux 4.16, mm/hugetlb.c:hugetlb_report_meminfo), as the
     limit does; the other fields count those of the default size.
     """
     fields = meminfo_fields(raw)
-    default_size = fields.get(b"HugePages_Total", 0) * fields.get(b"Hugepagesize", 0)
+    page_kib = fields.get(b"Hugepagesize", 0)
+    pages = fields.get(b"HugePages_Total", 0)
     return Memory(
         total_kib=fields[b"MemTotal"],
         swap_total_kib=fields.get(b"SwapTotal", 0),
-        hugetlb_kib=fields.get(b"Hugetlb", default_size),
+        hugetlb_kib=fields.get(b"Hugetlb", pages * page_kib),
         commit_limit_kib=fields.get(b"CommitLimit", 0),
         committed_kib=fields.get(b"Committed_AS", 0),
+        huge_pages=pages - fields.get(b"HugePages_Surp", 0),  # those beyond the pool go by themselves
+        huge_page_kib=page_kib,
+        available_kib=fields.get(b"MemAvailable", fields[b"MemTotal"]),
     )
 
 

@@ -7,6 +7,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.guard import unwise
 from oomguard.core.policy import OOM_SCORE_ADJ_MIN, counted
 from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
@@ -282,14 +283,15 @@ def _unknown_user(subject: Subject) -> "Iterator[Fault]":
 
 
 def _panic_hangs(subject: Subject) -> "Iterator[Fault]":
-    if subject.setting("vm.panic_on_oom") and not subject.setting("kernel.panic"):
-        yield _sysctl_warning(
-            subject,
-            "vm.panic_on_oom",
-            "panic-hangs",
-            "the host panics when memory runs out, and then hangs for ever unless kernel.panic is set",
-            "add kernel: {panic: 10} to reboot after 10 seconds",
-        )
+    for name, when in (("vm.panic_on_oom", "memory runs out"), ("kernel.panic_on_oops", "it meets a bug")):
+        if subject.setting(name) and not subject.setting("kernel.panic"):
+            yield _sysctl_warning(
+                subject,
+                name,
+                "panic-hangs",
+                f"the host panics when {when}, and then hangs for ever unless kernel.panic is set",
+                "add kernel: {panic: 10} to reboot after 10 seconds",
+            )
 
 
 def _limit_without_mode(subject: Subject) -> "Iterator[Fault]":
@@ -318,6 +320,13 @@ def _ratio_over_100(subject: Subject) -> "Iterator[Fault]":
         )
 
 
+def _unwise_value(subject: Subject) -> "Iterator[Fault]":
+    for setting in subject.policy.sysctls:
+        found = unwise(setting.name, setting.value)
+        if found is not None:
+            yield _sysctl_warning(subject, setting.name, "unwise-value", *found)
+
+
 CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _shadowed_rule,
     _never_matches,
@@ -334,6 +343,7 @@ CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _panic_hangs,
     _limit_without_mode,
     _ratio_over_100,
+    _unwise_value,
 )
 
 

@@ -250,7 +250,7 @@ class Document(Language):
     force: Annotated[bool | None, Wanted("true or false", (bool,))] = Field(
         None,
         description="true: switch to strict accounting even if the host has promised more than it "
-        "allows; every later allocation may then fail.",
+        "allows, and apply other values that this host cannot spare; every later allocation may then fail.",
         examples=[False],
     )
     resync_interval: Annotated[int | None, Wanted("an integer from 1 to 86400 (seconds)", (int,))] = Field(

@@ -2,17 +2,19 @@
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.plan import Entry, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import GONE
-from oomguard.kernel.sysctl import read_sysctl, write_sysctl
+from oomguard.kernel.sysctl import must_be_writable, read_sysctl, write_sysctl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from oomguard.core.commit import Refusal
     from oomguard.kernel.floor import Privilege
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
@@ -24,27 +26,126 @@ _NO_FOLDER = (
 )
 
 
-def apply_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> Outcome:
-    """Write one sysctl, after its original value is in the ledger."""
-    if change.refusal is not None:
-        return Outcome(change, "refused", 0, *change.refusal)
-    restoring = change.cause == "restore"
-    partner = SYSCTLS[change.name].partner
+class _Step(NamedTuple):
+    """One write of a sysctl, and how to take it back: what to write, and the entries of before."""
+
+    change: SetSysctl
+    made: int
+    back: tuple[str, int]
+    known: dict[str, Entry | None]
+
+
+def apply_sysctls(
+    changes: "Sequence[SetSysctl]",
+    procfs: "Procfs",
+    ledger: "Ledger",
+    *,
+    refusal_of: "Callable[[Sequence[SetSysctl]], Refusal | None]",
+) -> list[Outcome]:
+    """Make the changes of one group in their order: all of them, or none.
+
+    Original values are in the ledger first, and each value is read back. `refusal_of` says why what is left
+    must not be written, given what the kernel made of the rest.
+    """
+    for change in changes:
+        if change.refusal is not None:
+            return [Outcome(one, "refused", 0, *change.refusal) for one in changes]
+    steps: list[_Step] = []
+    change = changes[0]
     try:
-        if not restoring:
-            is_first = change.name not in ledger.sysctls
-            _record_sysctl(change.name, change.before, change.after, ledger)
-            beside = read_sysctl(procfs, partner) if partner else None
-            # The kernel zeroes it. What somebody put there since our first write is not its original.
-            if beside and (is_first or partner in ledger.sysctls):
-                _record_sysctl(partner, beside, 0, ledger)
-        write_sysctl(procfs, change.name, change.after)
+        for change in changes:
+            must_be_writable(procfs, change.name)
+        for position, change in enumerate(changes):
+            refusal = refusal_of(changes[position:]) if position else None
+            if refusal is not None:
+                return _take_back(Outcome(change, "refused", 0, *refusal), changes, steps, procfs, ledger)
+            steps.append(_write_sysctl(change, procfs, ledger))
+            _settle_sysctl(steps[-1], ledger)
     except OSError as error:
-        return Outcome(change, "denied", error.errno or 0, *_sysctl_reason(change, error))
-    if restoring:
-        ledger.forget_sysctl(change.name)
-        ledger.forget_sysctl(partner)
-    return Outcome(change, "applied")
+        denied = Outcome(change, "denied", error.errno or 0, *_sysctl_reason(change, error))
+        return _take_back(denied, changes, steps, procfs, ledger)
+    for step in steps:
+        if step.change.cause == "restore":
+            for name in step.known:
+                ledger.forget_sysctl(name)
+    return [_applied(step) for step in steps]
+
+
+def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Step:
+    """Write one sysctl, after its original value is in the ledger. OSError: both are as before."""
+    name, partner = change.name, SYSCTLS[change.name].partner
+    known = {one: ledger.sysctls.get(one) for one in (name, partner) if one}
+    beside = (read_sysctl(procfs, partner) or 0) if partner else 0
+    back = (partner, beside) if beside and not change.before else (name, change.before)
+    try:
+        if change.cause != "restore":
+            _record_sysctl(name, change.before, change.after, ledger)
+            # The kernel zeroes it. What somebody put there since our first write is not its original.
+            if beside and (known[name] is None or known[partner] is not None):
+                _record_sysctl(partner, beside, 0, ledger)
+        return _Step(change, write_sysctl(procfs, name, change.after), back, known)
+    except OSError:
+        _put_entries_back(known, ledger)
+        raise
+
+
+def _settle_sysctl(step: _Step, ledger: "Ledger") -> None:
+    """Note what the kernel made of a value, if it is not as it was noted ahead."""
+    change, entry = step.change, ledger.sysctls.get(step.change.name)
+    if change.cause == "restore" or entry is None:
+        return
+    made = None if step.made == change.after else step.made
+    if entry.is_open or entry.made != made:
+        ledger.record_sysctl(change.name, entry._replace(made=made, is_open=False))
+
+
+def _take_back(
+    failure: Outcome,
+    changes: "Sequence[SetSysctl]",
+    steps: "Sequence[_Step]",
+    procfs: "Procfs",
+    ledger: "Ledger",
+) -> list[Outcome]:
+    """Undo the steps, the last first, and return what became of each change of the group."""
+    stuck = {step.change.name for step in reversed(steps) if not _undo(step, procfs, ledger)}
+    outcomes = []
+    for change in changes:
+        reason = failure.reason
+        if failure.result == "denied" and change is not failure.change:
+            reason = f"one change with {failure.change.target}, which was denied: {reason}"
+        if change.name in stuck:
+            reason = f"{reason}; it was written before that, and cannot be taken back"
+        outcomes.append(failure._replace(change=change, reason=reason))
+    return outcomes
+
+
+def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
+    """Write back what was before a step, unless somebody else wrote since; tell whether it is as before."""
+    name, value = step.back
+    try:
+        if read_sysctl(procfs, step.change.name) == step.made and write_sysctl(procfs, name, value) != value:
+            return False
+    except OSError:
+        return False
+    _put_entries_back(step.known, ledger)
+    return True
+
+
+def _put_entries_back(known: "Mapping[str, Entry | None]", ledger: "Ledger") -> None:
+    for name, entry in known.items():
+        if entry is None:
+            ledger.forget_sysctl(name)
+        elif ledger.sysctls.get(name) != entry:
+            with suppress(OSError):  # the later entry restores the same
+                ledger.record_sysctl(name, entry)
+
+
+def _applied(step: _Step) -> Outcome:
+    change, made = step.change, step.made
+    if made == change.after:
+        return Outcome(change, "applied")
+    why = SYSCTLS[change.name].granted_less if made < change.after else ""
+    return Outcome(change, "applied", hint=why, made=made)
 
 
 def apply_oom_score_adj(
@@ -177,8 +278,9 @@ def _write(
 
 def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
     known = ledger.sysctls.get(name)
-    if known is None or known.given != after:
-        ledger.record_sysctl(name, _entry(known, before, before, after))
+    is_open = bool(SYSCTLS[name].granted_less)
+    if is_open or known is None or known.given != after or known.made is not None:
+        ledger.record_sysctl(name, _entry(known, before, before, after)._replace(is_open=is_open))
 
 
 def _entry(known: Entry | None, own: int, before: int, after: int) -> Entry:

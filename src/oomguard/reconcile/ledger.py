@@ -255,10 +255,11 @@ def _process_text(pid: int, start: int, entry: Entry) -> bytes:
 def _entry(row: list[Any]) -> Entry:
     """Return an entry as it was written. Anything else raises ValueError or TypeError."""
     entry = Entry(*row)
-    _must_be_integers((entry.original, entry.given, entry.given_before or 0, entry.since_ticks))
-    if entry.moved_floor not in (0, 1):
+    numbers = (entry.original, entry.given, entry.given_before or 0, entry.since_ticks, entry.made or 0)
+    _must_be_integers(numbers)
+    if entry.moved_floor not in (0, 1) or entry.is_open not in (0, 1):
         raise ValueError("neither 0 nor 1")
-    return entry._replace(moved_floor=bool(entry.moved_floor))
+    return entry._replace(moved_floor=bool(entry.moved_floor), is_open=bool(entry.is_open))
 
 
 def _must_be_integers(values: tuple[object, ...]) -> None:

@@ -14,6 +14,7 @@ from oomguard.core.plan import (
     SetSysctl,
     diff_sysctls,
     own_oom_score_adj,
+    refusal_of,
 )
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import is_trusted, standing, trust_refusal
@@ -26,9 +27,9 @@ from oomguard.reconcile.lineage import Lineage
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from oomguard.core.commit import Refusal
+    from oomguard.core.commit import Peak, Refusal
     from oomguard.core.plan import Cause
     from oomguard.core.policy import Policy, Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -82,8 +83,10 @@ class Planner:
         procfs: "Procfs",
         lineage: Lineage | None = None,
         itself: Itself | None = None,
+        promised_peak: "Callable[[], Peak | None]" = lambda: None,
     ) -> None:
         self.policy = policy
+        self.promised_peak = promised_peak
         self.ledger = ledger
         self.lineage = Lineage(ledger, procfs.is_alive) if lineage is None else lineage
         self._inheritance = Inheritance(
@@ -122,13 +125,20 @@ class Planner:
         }
         self.rule_of = {pid: rule.number for pid, rule in self.renamed.items()}
 
-    def sysctl_changes(self, cause: "Cause", *, leave: "Container[str]" = ()) -> list[SetSysctl]:
-        """Return the sysctl writes that are due, in order; those in `leave` stay as they are."""
+    def sysctl_changes(self, cause: "Cause") -> list[SetSysctl]:
+        """Return the sysctl writes that are due, in order."""
         names = self.sysctl_names()
         if not names:
             return []
         actual, memory = observe_overcommit(self.procfs, names)
-        return diff_sysctls(self.policy, actual, memory, self.ledger.sysctls, cause=cause, leave=leave)
+        return diff_sysctls(
+            self.policy, actual, memory, self.ledger.sysctls, cause=cause, peak=self.promised_peak()
+        )
+
+    def sysctl_refusal(self, changes: "Sequence[SetSysctl]") -> "Refusal | None":
+        """Return why the host, as it is at this moment, must not get these values; or None."""
+        actual, memory = observe_overcommit(self.procfs, {change.name for change in changes})
+        return refusal_of(changes, self.policy, actual, memory, self.promised_peak())
 
     def sysctl_names(self) -> set[str]:
         """Return the sysctls that are kept: those of the policy, and those to put back."""

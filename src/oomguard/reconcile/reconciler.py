@@ -3,24 +3,27 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oomguard.core.commit import MODE
-from oomguard.core.plan import Entry, Outcome, SetSysctl
+from oomguard.core.plan import Entry, Outcome, grouped
 from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import GONE, HIDDEN
-from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctl, take_floor
+from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.contention import Contention
 from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from oomguard.core.plan import Cause, Change
+    from oomguard.core.commit import Peak
+    from oomguard.core.plan import Cause, Change, SetOomScoreAdj, SetSysctl
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.itself import Itself
     from oomguard.reconcile.ledger import Ledger
+
+
+_REWRITTEN = "something else keeps rewriting {}"
 
 
 class Reconciler:
@@ -33,8 +36,10 @@ class Reconciler:
         procfs: "Procfs",
         privilege: Privilege | None = None,
         itself: "Itself | None" = None,
+        promised_peak: "Callable[[], Peak | None]" = lambda: None,
     ) -> None:
         self._itself = itself
+        self._promised_peak = promised_peak
         self.privilege = privilege or Privilege()
         self.ledger = ledger
         self.lineage = Lineage(ledger, procfs.is_alive)
@@ -50,7 +55,10 @@ class Reconciler:
 
     def _take(self, policy: "Policy") -> None:
         self.policy = policy
-        self.planner = Planner(policy, self.ledger, self.procfs, self.lineage, self._itself)
+        self.planner = Planner(
+            policy, self.ledger, self.procfs, self.lineage, self._itself, self._promised_peak
+        )
+        self._denied_sysctls: set[str] = set()
         self.contention = Contention(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -69,19 +77,28 @@ class Reconciler:
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
-        """Bring the sysctls to the policy."""
-        tried = set()
-        for change in self.planner.sysctl_changes(cause):
-            if change.name == MODE and change.refusal is None:
-                break
-            tried.add(change.name)
-            yield self._apply(change, None, now)
-        else:
-            return
-        # A limit may have been denied, or taken otherwise than planned: what the mode would put in
-        # force is judged by what the kernel has now.
-        for change in self.planner.sysctl_changes(cause, leave=tried):
-            yield self._apply(change, None, now)
+        """Bring the sysctls to the policy: of each group all, or none."""
+        for changes in grouped(self.planner.sysctl_changes(cause)):
+            yield from self._apply_sysctls(changes, cause, now)
+
+    def _apply_sysctls(self, changes: "list[SetSysctl]", cause: "Cause", now: float) -> list[Outcome]:
+        if cause == "drift" and any(change.name in self._denied_sysctls for change in changes):
+            return []  # taking a group back wakes the watches on it; the next pass tries again
+        waiting = {change.name for change in changes if self.contention.must_wait(change.name, now)}
+        if waiting:
+            return [
+                _contended(one, _REWRITTEN.format(", ".join(sorted(waiting - {one.name})) or "it"))
+                for one in changes
+            ]
+        outcomes = apply_sysctls(changes, self.procfs, self.ledger, refusal_of=self.planner.sysctl_refusal)
+        for change, outcome in zip(changes, outcomes, strict=True):
+            if outcome.result == "applied":
+                self._denied_sysctls.discard(change.name)
+                if change.cause == "drift":
+                    self.contention.corrected(change.name, now)
+            elif change.refusal is None:
+                self._denied_sysctls.add(change.name)
+        return outcomes
 
     def process(
         self, pid: int, cause: "Cause", now: float, *, in_pass: bool = False, is_watched: bool = False
@@ -135,64 +152,61 @@ class Reconciler:
             self.contention.looked(handle.identity, now, handle.budget_key)
 
     def _apply(
-        self, change: "Change", handle: "ProcessHandle | None", now: float, *, in_pass: bool = False
+        self, change: "SetOomScoreAdj", handle: "ProcessHandle", now: float, *, in_pass: bool = False
     ) -> Outcome:
-        target = change.target
         user = None if in_pass else _user(change, handle)
-        why = self._contended(change, now, user, in_pass=in_pass)
+        why = self._why_wait(change, now, user, in_pass=in_pass)
         if why:
-            return Outcome(
-                change,
-                "contended",
-                reason=why,
-                hint="find out which program does: the other value is a hint; or change the policy. "
-                "oomguard waits longer each time before it corrects the value, until the next resync at most",
-            )
-        if isinstance(change, SetSysctl):
-            outcome = apply_sysctl(change, self.procfs, self.ledger)
-        else:
-            assert handle is not None
-            known = self.ledger.process(change.identity)
-            outcome = apply_oom_score_adj(
-                change,
-                handle,
-                self.ledger,
-                now_ticks=self.procfs.now_ticks(),
-                privilege=self.privilege,
-            )
-            if outcome.result == "applied" and change.rule is None:
-                known = known or self.lineage.entry(handle.pid)
-                inherited = Entry(change.own, change.before, moved_floor=change.moved_floor)
-                self.lineage.gave_up(handle.pid, known or inherited, handle.stat.parent_pid)
-            elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
-                self.lineage.disregard(handle.pid)
+            return _contended(change, why)
+        known = self.ledger.process(change.identity)
+        outcome = apply_oom_score_adj(
+            change,
+            handle,
+            self.ledger,
+            now_ticks=self.procfs.now_ticks(),
+            privilege=self.privilege,
+        )
+        if outcome.result == "applied" and change.rule is None:
+            known = known or self.lineage.entry(handle.pid)
+            inherited = Entry(change.own, change.before, moved_floor=change.moved_floor)
+            self.lineage.gave_up(handle.pid, known or inherited, handle.stat.parent_pid)
+        elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
+            self.lineage.disregard(handle.pid)
         if outcome.result == "applied" and (user is not None or change.cause == "drift"):
-            self.contention.corrected(target, now, user)
+            self.contention.corrected(change.identity, now, user)
         return outcome
 
-    def _contended(self, change: "Change", now: float, user: str | None, *, in_pass: bool) -> str:
+    def _why_wait(self, change: "SetOomScoreAdj", now: float, user: str | None, *, in_pass: bool) -> str:
         """Return why a value must not be written now, or "".
 
         A pass writes every process's; and protection that a process must not keep is taken at once.
         """
-        if not isinstance(change, SetSysctl):
-            if in_pass or (change.rule is None and change.after > change.before):
-                return ""
-            if user is not None and self.contention.is_spent(change.identity, now, user):
-                return f"the processes of {user} keep rewriting theirs"
-        must_wait = self.contention.must_wait(change.target, now)
-        return "something else keeps rewriting it" if must_wait else ""
+        if in_pass or (change.rule is None and change.after > change.before):
+            return ""
+        if user is not None and self.contention.is_spent(change.identity, now, user):
+            return f"the processes of {user} keep rewriting theirs"
+        must_wait = self.contention.must_wait(change.identity, now)
+        return _REWRITTEN.format("it") if must_wait else ""
 
 
-def _user(change: "Change", handle: "ProcessHandle | None") -> str | None:
+def _contended(change: "Change", why: str) -> Outcome:
+    return Outcome(
+        change,
+        "contended",
+        reason=why,
+        hint="find out which program does: the other value is a hint; or change the policy. "
+        "oomguard waits longer each time before it corrects the value, until the next resync at most",
+    )
+
+
+def _user(change: "SetOomScoreAdj", handle: "ProcessHandle") -> str | None:
     """Return what a write is charged to, if others can have it repeated; None if not, or it is gone.
 
     They can rewrite what they were given, or be somebody else and back in turn, which gives and restores.
     A value that is given or inherited for the first time is not looked up: that is the way of each exec.
     """
-    if isinstance(change, SetSysctl) or change.inherited or change.cause not in ("drift", "restore"):
+    if change.inherited or change.cause not in ("drift", "restore"):
         return None
-    assert handle is not None
     try:
         return handle.budget_key
     except (*GONE, HIDDEN):

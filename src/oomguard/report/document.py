@@ -40,6 +40,7 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
     """Return what became of a change."""
     return change_document(outcome.change) | {
         "result": outcome.result,
+        "made": outcome.made,
         "errno": errno.errorcode.get(outcome.errno) if outcome.errno else None,
         "reason": outcome.reason or None,
         "hint": outcome.hint or None,

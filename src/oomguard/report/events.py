@@ -88,6 +88,8 @@ def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...
             fields["OOMGUARD_SOURCE"] = change.rule.source
     elif change.source:
         fields["OOMGUARD_SOURCE"] = change.source
+    if outcome.made is not None:
+        fields["OOMGUARD_MADE"] = str(outcome.made)
     if outcome.errno:
         fields["OOMGUARD_ERRNO"] = errno.errorcode.get(outcome.errno, str(outcome.errno))
     message = sentence(outcome)

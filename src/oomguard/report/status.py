@@ -43,6 +43,8 @@ class Status(NamedTuple):
     losses: int
     committed_peak_kib: int = 0
     """The largest Committed_AS that a pass has seen."""
+    granted: "Mapping[str, int] | None" = None
+    """By name, what the kernel made of a sysctl that it did not take as it was."""
     is_throttled: bool = False
     """Whether the daemon pauses at its ceiling on CPU time."""
 
@@ -70,7 +72,15 @@ def _document(status: Status) -> dict[str, Any]:
             "resync_interval_seconds": policy.resync_interval_seconds,
             "error": status.policy_error,
         },
-        "sysctls": [{"name": s.name, "wanted": s.value, "source": s.source} for s in policy.sysctls],
+        "sysctls": [
+            {
+                "name": one.name,
+                "wanted": one.value,
+                "granted": (status.granted or {}).get(one.name, one.value),
+                "source": one.source,
+            }
+            for one in policy.sysctls
+        ],
         "rules": [_rule(policy, number, count) for number, count in sorted(held)],
         "processes_held": len(status.rule_of),
         "outcomes": reporter.counts,

@@ -23,7 +23,7 @@ _SHAPE: Document = {
         "resync_interval_seconds": int,
         "error": str,
     },
-    "sysctls": [{"name": str, "wanted": int, "source": str}],
+    "sysctls": [{"name": str, "wanted": int, "granted": int, "source": str}],
     "rules": [{"label": str, "source": str, "value": str, "processes": int}],
     "processes_held": int,
     "outcomes": {"applied": int, "refused": int, "denied": int},
@@ -51,6 +51,10 @@ _SHAPE: Document = {
     "log_entries_lost": int,
 }
 """What is read of it. More may be there."""
+
+
+_ELSEWHERE = {"granted": "wanted"}
+"""Keys that an older daemon did not write, and those that say the same."""
 
 
 class StatusError(OomguardError):
@@ -84,6 +88,8 @@ def _must_fit(found: Any, shape: Any, where: str) -> None:
         if not isinstance(found, dict):
             raise _ShapeError(f"{where or 'all of it'} is no mapping")
         for key, inner in shape.items():
+            if key not in found and _ELSEWHERE.get(key) in found:
+                found[key] = found[_ELSEWHERE[key]]
             if key not in found:
                 raise _ShapeError(f"{where}{key} is missing")
             _must_fit(found[key], inner, f"{where}{key}: ")

@@ -1,5 +1,6 @@
 """Tables that people read, made with rich. The daemon never imports this."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -44,10 +45,12 @@ def print_plan(changes: "Sequence[Change]", *, held: int) -> None:
         made.add_row(subject(change), str(change.before), _to(change), _by(change))
     out.print(made)
     refused = [change for change in changes if change.refusal is not None]
-    for change in refused:
-        assert change.refusal is not None
-        out.print(f"\n{subject(change)}: {change.refusal.reason}", style="yellow")
-        out.print(f"  {change.refusal.hint}")
+    for _, group in groupby(refused, key=lambda one: getattr(one, "group", "") or one.target):
+        first, *others = group
+        assert first.refusal is not None
+        subjects = ", ".join(subject(change) for change in (first, *others))
+        out.print(f"\n{subjects}: {first.refusal.reason}", style="yellow")
+        out.print(f"  {first.refusal.hint}")
     due = f"{len(changes) - len(refused)} to change"
     out.print(f"\n{due}, {len(refused)} refused" if refused else f"\n{due}")
 

@@ -27,11 +27,19 @@ def because(change: Change) -> str:
     return "" if change.rule is None else f"{change.rule.label}, {change.rule.source}"
 
 
+def _value(outcome: Outcome) -> str:
+    """Return the value written, and what the kernel made of it: `13 of 14`, or `13 (14 was written)`."""
+    before, after, made = outcome.change.before, outcome.change.after, outcome.made
+    if made is None:
+        return str(after)
+    return f"{made} of {after}" if before <= made < after else f"{made} ({after} was written)"
+
+
 def sentence(outcome: Outcome) -> str:
     """Return the outcome as one sentence."""
     change = outcome.change
     name = "" if isinstance(change, SetSysctl) else " oom_score_adj"
-    what = f"{subject(change)}:{name} {change.before} → {change.after}"
+    what = f"{subject(change)}:{name} {change.before} → {_value(outcome)}"
     why = ", ".join(filter(None, (change.cause, because(change))))
     if outcome.result == "applied":
         return f"{what} ({why})"

@@ -1,0 +1,82 @@
+"""Values that a host cannot spare, and those that are unwise."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomguard.core.commit import Memory
+from oomguard.core.guard import BOUNDS, guard, unwise
+from oomguard.core.sysctl import SYSCTLS
+
+GIB = 1024 * 1024
+HOST = Memory(16 * GIB, 0, 0, 8 * GIB, 4 * GIB, 0, 2048, 10 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "most"),
+    [
+        ("vm.min_free_kbytes", 65536, 16 * GIB // 5),
+        ("vm.nr_hugepages", 100, 100 + 10 * GIB * 9 // 10 // 2048),
+        ("vm.admin_reserve_kbytes", 8192, 4 * GIB),
+        ("vm.user_reserve_kbytes", 131072, 4 * GIB),
+        ("vm.mmap_min_addr", 65536, 0x400000),
+    ],
+)
+def test_the_most_that_a_host_can_spare_is_allowed_and_one_more_is_not(
+    name: str, now: int, most: int
+) -> None:
+    """With both numbers in the reason."""
+    assert guard(name, most, now, HOST) is None
+    refusal = guard(name, most + 1, now, HOST)
+    assert refusal is not None
+    assert str(most + 1) in refusal.reason
+    assert str(most) in refusal.reason
+    assert "force: true" in refusal.hint
+
+
+@pytest.mark.parametrize(("value", "refused"), [(0, True), (1023, True), (1024, False)])
+def test_a_host_needs_some_mappings(value: int, *, refused: bool) -> None:
+    """Without, nothing can be started."""
+    assert (guard("vm.max_map_count", value, 65530, HOST) is not None) is refused
+
+
+def test_a_busy_host_can_spare_less_free_memory() -> None:
+    """What is available would have to be reclaimed for it."""
+    busy = HOST._replace(available_kib=GIB)
+    assert guard("vm.min_free_kbytes", 65536 + GIB // 2, 65536, busy) is None
+    assert guard("vm.min_free_kbytes", 65536 + GIB // 2 + 1, 65536, busy) is not None
+
+
+def test_what_is_better_than_now_is_allowed() -> None:
+    """Somebody else made it worse."""
+    assert guard("vm.min_free_kbytes", 8 * GIB, 9 * GIB, HOST) is None
+    assert guard("vm.max_map_count", 500, 400, HOST) is None
+    assert guard("vm.max_map_count", 300, 400, HOST) is not None
+
+
+@given(st.sampled_from(sorted(SYSCTLS)), st.integers(0, 2**64), st.integers(0, 2**64))
+def test_a_value_that_stays_is_never_refused_and_never_is_one_of_a_huge_host(
+    name: str, value: int, now: int
+) -> None:
+    """Only a bound of its own, and of any host, keeps a value from a host that has memory without end."""
+    endless = Memory(2**80, 0, 0, 0, 0, 0, 2048, 2**80)
+    assert guard(name, now, now, HOST) is None
+    of_any = any(bound.name == name and bound.of_any is not None and bound.fatal for bound in BOUNDS)
+    assert of_any or guard(name, value, now, endless) is None
+
+
+def test_every_bound_is_of_a_sysctl_that_there_is_and_can_be_computed() -> None:
+    """Of any host or of this one, and only one of both."""
+    for bound in BOUNDS:
+        assert bound.name in SYSCTLS
+        assert (bound.of_any is None) != (bound.of_host is None)
+        assert bound.limit(HOST) is not None
+
+
+def test_of_a_host_that_is_not_known_only_what_holds_for_any_is_unwise() -> None:
+    """And of one that is, only what depends on its memory."""
+    assert unwise("vm.min_free_kbytes", 2 * GIB) is None
+    assert unwise("vm.min_free_kbytes", 2 * GIB, HOST) is not None
+    assert unwise("vm.vfs_cache_pressure", 0) is not None
+    assert unwise("vm.vfs_cache_pressure", 0, HOST) is None
+    assert unwise("vm.min_free_kbytes", GIB // 2, HOST) is None
