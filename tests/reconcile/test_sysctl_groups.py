@@ -207,6 +207,10 @@ def test_one_that_something_else_keeps_rewriting_holds_back_all_of_its_group(
         proc.sysctl(MODE, 0)
         outcomes = bring(reconciler, "drift", 1.0)
     assert set(said(outcomes).values()) == {"contended"}
+    assert {outcome.reason for outcome in outcomes} == {"something else keeps rewriting it"}
+    proc.sysctl(PAGES, 3)
+    (outcome,) = [one for one in bring(reconciler, "drift", 1.0) if one.change.target == PAGES]
+    assert outcome.reason == f"something else keeps rewriting {ADMIN}, {MODE}"
 
 
 # What the kernel makes of a value

@@ -86,9 +86,10 @@ class Reconciler:
             return []  # taking a group back wakes the watches on it; the next pass tries again
         waiting = {change.name for change in changes if self.contention.must_wait(change.name, now)}
         if waiting:
+            others = ", ".join(sorted(waiting))
             return [
-                _contended(one, _REWRITTEN.format(", ".join(sorted(waiting - {one.name})) or "it"))
-                for one in changes
+                _contended(change, _REWRITTEN.format("it" if change.name in waiting else others))
+                for change in changes
             ]
         outcomes = apply_sysctls(changes, self.procfs, self.ledger, refusal_of=self.planner.sysctl_refusal)
         for change, outcome in zip(changes, outcomes, strict=True):
