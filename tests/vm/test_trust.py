@@ -214,6 +214,25 @@ os.execvp("vm-deep", ["vm-deep", "0", "{FOREVER_SECONDS}"])
 """
 
 
+SURFACE = """
+import os, signal, sys, time
+os.kill(int(sys.argv[1]), signal.SIGKILL)
+name, folders = "x" * 250, []
+at = os.open("/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice", os.O_RDONLY)
+while name in os.listdir(at):
+    folders.append(at)
+    at = os.open(name, os.O_RDONLY, dir_fd=at)
+for folder in reversed(folders):
+    while True:
+        try:
+            os.rmdir(name, dir_fd=folder)
+            break
+        except OSError:
+            time.sleep(0.1)
+"""
+"""The service manager cannot remove what it cannot name, and would not start again."""
+
+
 def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(installed: Service) -> None:
     """The kernel says ENAMETOOLONG, or cuts it; nothing fails, and nobody leaves a raising rule by that."""
     vm = installed.vm
@@ -230,6 +249,8 @@ def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(installed: S
         wait_for_values(vm, "vm-deep", 500, count=1)
         assert vm.run(f"oomguard explain {pid} && oomguard check --host", check=False).code in (0, 78)
         assert installed.is_active
+        vm.put("/usr/local/bin/vm-surface", f"#!/usr/bin/python3{SURFACE}", mode=0o755)
+        vm.run(f"vm-surface {pid} && systemctl restart user@1000.service")
     finally:
         vm.run("loginctl disable-linger alice; systemctl stop user@1000.service", check=False)
 
