@@ -104,6 +104,7 @@ static void hang(const char *name, const char *folder, int seconds, int ready)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		serve();
 	}
+	close(device); /* so that the file system ends with its server, and the fault with it */
 	snprintf(text, sizeof text, "%s/file", folder);
 	int file = open(text, O_RDONLY);
 	if (file < 0) die(text);
