@@ -5,7 +5,7 @@ from .service import Service
 from .workload import FOREVER_SECONDS, hog, unit
 
 POLICY = """\
-resync_interval: 1
+resync_interval: 5
 rules:
 - {name: systemd-networkd, oom_score_adj: -500}
 - {name: systemd-network-of-a-user, oom_score_adj: 400}
@@ -25,7 +25,7 @@ def test_a_command_line_that_never_comes_holds_up_nobody(installed: Service) -> 
     with unit(vm, "vm-unreadable", command, "User=alice", "StandardOutput=truncate:/var/tmp/unreadable"):
         # No pgrep and no ps from here on: they would hang.
         vm.wait_until("grep -qx ready /var/tmp/unreadable", describe="command lines that never come")
-        installed.wait_for_passes(3)
+        installed.wait_for_passes(2)
         installed.wait_for_event("limited", since=since)
         with hog(vm, "vm-prompt") as prompt:
             installed.wait_for_value(f"/proc/{prompt}/oom_score_adj", 300)

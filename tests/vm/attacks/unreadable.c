@@ -111,8 +111,8 @@ static void hang(const char *name, const char *folder, int seconds, int ready)
 	page = mmap(0, 4096, PROT_READ, MAP_PRIVATE, file, 0);
 	if (page == MAP_FAILED) die("mmap");
 	pthread_t one, other;
+	pthread_create(&other, 0, lock, 0); /* first: to make a thread takes the lock, too */
 	pthread_create(&one, 0, fault, 0);
-	pthread_create(&other, 0, lock, 0);
 	sleep(2);
 	prctl(PR_SET_NAME, name);
 	if (write(ready, "r", 1) != 1) die("ready");
