@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from oomguard.policy import tree
 from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
@@ -84,6 +85,17 @@ def test_nesting_is_bounded() -> None:
     assert (fault.line, fault.column) == (1, 21)
 
 
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? "])
+def test_nesting_is_too_deep_whichever_loader_stops_first(
+    opening: str, loader: type[yaml.SafeLoader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 0.2.6 on, libyaml stops at 1,000 levels by itself, and may do so before it hands over the twentieth."""
+    monkeypatch.setattr(tree, "_LOADER", loader)
+    (fault,) = _faults(opening * 2_000)
+    assert fault.code == "too-deep"
+
+
 def test_nesting_through_aliases_is_bounded_too() -> None:
     """Each line is shallow, and all together would be a thousand deep."""
     lines = ["- &a0 [x]"] + [f"- &a{n} [*a{n - 1}]" for n in range(1, 1000)]
@@ -133,8 +145,6 @@ def test_all_duplicate_keys_are_found_and_the_first_value_stays() -> None:
 
 def test_the_pure_python_parser_is_understood_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyYAML without libyaml words its complaints differently."""
-    import yaml
-
     monkeypatch.setattr(tree, "_LOADER", yaml.SafeLoader)
     wanted = {
         "a:\n\t- b": "the line is indented with a tab",

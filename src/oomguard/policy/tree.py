@@ -18,6 +18,9 @@ DEPTH_LIMIT = 20
 NODE_LIMIT = 400_000
 ALIAS_LIMIT = 100_000
 
+_LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
+"""What libyaml 0.2.6 and later (PyYAML 6.0.4) stops at: 1,000 levels, before we have seen the twentieth."""
+
 _LOADER: "type[yaml.CSafeLoader | yaml.SafeLoader]" = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -45,6 +48,9 @@ def parse(file: str, content: bytes) -> Tree:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
+        if error.problem == _LIBYAML_TOO_DEEP and error.problem_mark is not None:
+            mark = error.problem_mark
+            return Tree(None, [*builder.faults, _TOO_DEEP.at(file, mark.line + 1, mark.column + 1, "")])
         return Tree(None, [*builder.faults, syntax_fault(file, text, error)])
     except _StopError:
         return Tree(None, builder.faults)
