@@ -72,6 +72,9 @@ refuse_package() {
     fi
 }
 
+# shellcheck source=/dev/null
+. "$tree/systemd/packages.sh"
+
 has_systemd() { [ -d /run/systemd/system ]; }
 
 # Install
@@ -87,47 +90,49 @@ install() {
     else
         say "not started: systemctl enable --now oomguard"
     fi
+    next_steps
+}
+
+next_steps() {
+    say "next:"
+    cat <<END
+    write your rules     $policy, or files of your own in $drop_ins; man oomguard.yaml
+    check them           oomguard check --host && oomguard plan
+                         a running service loads a valid edit by itself
+    see what it does     oomguard status; journalctl -u oomguard
+    undo                 systemctl stop oomguard && oomguard restore
+    uninstall            sh $tree/systemd/install.sh --uninstall
+END
 }
 
 require_python() {
-    [ -x "$python" ] || need python3
+    if ! [ -x "$python" ] || ! has_venv; then
+        install_packages python3 python3-venv || die "needs python3 and its venv module"
+    fi
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "needs Python 3.11 or later, but $python is $("$python" --version)"
-    has_venv || need python3-venv
-    has_venv || die "needs python3-venv: $python can not make an environment that has pip"
+    has_venv || die "needs python3-venv: $python cannot make an environment that has pip"
 }
 
 has_venv() { "$python" -c 'import venv; from ensurepip import bootstrap' 2>/dev/null; }
 
-# Installs a missing distribution package, or names it.
-need() {
-    command -v apt-get >/dev/null || die "needs $1: install it with the package manager of this distribution"
-    say "installing $1, which is missing"
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$1" ||
-        die "needs $1, and apt-get could not install it"
-}
-
 # An environment of its own: neither the distribution's Python packages nor pip's break it, and it breaks none.
 install_program() {
-    if "$home/bin/python3" -m pip --version >/dev/null 2>&1; then
-        upgrade=yes
-    else
-        upgrade=no # also after the distribution's Python was replaced
+    if ! "$home/bin/python3" -m pip --version >/dev/null 2>&1; then # also after the distribution's Python was replaced
         rm -rf "$home"
         "$python" -m venv "$home"
     fi
-    if [ -n "$wheels" ]; then
-        set -- --no-index --find-links "$wheels" oomguard
-    else
-        set -- "$tree"
+    if [ -z "$wheels" ]; then
+        made=$(mktemp -d)
+        trap 'rm -rf "$made"' EXIT
+        trap 'exit 130' INT TERM
+        sh "$tree/systemd/wheels.sh" "$home/bin/python3" "$made"
     fi
-    pip install --upgrade "$@"
-    # pip takes equal version numbers for equal programs.
-    [ "$upgrade" = no ] || pip install --force-reinstall --no-deps "$@"
+    # By force: pip takes equal version numbers for equal programs, and leaves a dependency that is new enough.
+    "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir install \
+        --root-user-action ignore --force-reinstall --no-index --find-links "${wheels:-$made}" oomguard
     ln -sfn "$home/bin/oomguard" "$command"
 }
-
-pip() { "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir "$@"; }
 
 # Everything below /usr but the program, noted down for --uninstall.
 install_files() {

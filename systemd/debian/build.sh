@@ -5,8 +5,8 @@
 #
 #   --output DIR   where the .deb goes (default: dist, in this tree)
 #
-# Needs Debian or Ubuntu, and a network for the Python packages that go into it (or PIP_NO_INDEX=1 and
-# PIP_FIND_LINKS=DIR). Root gets missing build tools installed, others are told their names.
+# Needs Debian or Ubuntu, and a network for the Python packages that go into it, as requirements.txt locks them (or
+# PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR). Root gets missing build tools installed, others are told their names.
 #
 # Why the package brings its Python packages: Debian 12 has pydantic 1.10 and oomguard needs 2.7, and a guard should
 # not stop because somebody replaced a library. pydantic's core and PyYAML are machine code for one version of Python,
@@ -15,13 +15,16 @@ set -eu
 umask 022
 
 tree=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
-pythons='3.11 3.12 3.13' # as in debian/control
+pythons='3.11 3.12 3.13 3.14' # as in debian/control
 
 warn() { printf '%s\n' "build.sh: $*" >&2; }
 die() {
     warn "$*"
     exit 1
 }
+
+# shellcheck source=/dev/null
+. "$tree/systemd/packages.sh"
 
 main() {
     output=$tree/dist
@@ -41,8 +44,7 @@ main() {
     require_tools
     architecture=$(dpkg --print-architecture)
     case $architecture in
-        amd64) machine=x86_64 ;;
-        arm64) machine=aarch64 ;;
+        amd64 | arm64) ;;
         *) die "there are no wheels of pydantic-core to take for $architecture: build for amd64 or arm64" ;;
     esac
     work=$(mktemp -d)
@@ -71,11 +73,8 @@ require_tools() {
     command -v dh >/dev/null || missing='debhelper'
     /usr/bin/python3 -c 'import venv; from ensurepip import bootstrap' 2>/dev/null || missing="$missing python3-venv"
     [ -n "$missing" ] || return 0
-    [ "$(id -u)" -eq 0 ] || die "missing: $missing; apt-get install $missing"
-    warn "installing $missing, which is missing"
-    apt-get -qq update
     # shellcheck disable=SC2086  # names, one or two
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >/dev/null
+    install_packages $missing || exit
 }
 
 # The source tree as dpkg-buildpackage wants it: what is packaged, and debian/ beside it.
@@ -100,23 +99,12 @@ oomguard ($version) unstable; urgency=medium
 END
 }
 
-# Into debian/wheels, for every version of Python.
+# Into debian/wheels, for every version of Python; oomguard itself is taken from the tree.
 fetch_wheels() {
     /usr/bin/python3 -m venv "$work/venv"
-    "$work/venv/bin/python3" - "$tree/pyproject.toml" >"$work/requirements" <<'END'
-import sys, tomllib
-with open(sys.argv[1], "rb") as file:
-    print(*tomllib.load(file)["project"]["dependencies"], sep="\n")
-END
-    # What has no wheel is built first. That works for pure Python only, and the download below tells if it did not.
-    pip wheel --use-pep517 --requirement "$work/requirements" --wheel-dir "$work/built"
-    for python in $pythons; do
-        pip download --requirement "$work/requirements" --only-binary=:all: --implementation cp \
-            --python-version "$python" --platform "manylinux_2_28_$machine" --platform "manylinux_2_17_$machine" \
-            --platform "manylinux2014_$machine" --find-links "$work/built" --dest "$source/debian/wheels"
-    done
+    # shellcheck disable=SC2086  # versions
+    sh "$tree/systemd/wheels.sh" "$work/venv/bin/python3" "$source/debian/wheels" $pythons
+    rm "$source"/debian/wheels/oomguard-*.whl
 }
-
-pip() { "$work/venv/bin/python3" -m pip --quiet --disable-pip-version-check --no-input "$@"; }
 
 main "$@"

@@ -18,7 +18,7 @@ from typing import Any
 
 PATIENCE_SECONDS = 60.0
 
-LEFT_OUT = shutil.ignore_patterns(".venv", ".git", "__pycache__", ".*_cache", ".hypothesis", "build", "dist")
+LEFT_OUT = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", ".hypothesis", "build", "dist")
 
 
 def prepare(root: Path, environment: str | None) -> Path:

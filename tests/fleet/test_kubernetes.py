@@ -126,7 +126,7 @@ def is_ready(process: subprocess.Popen[bytes]) -> bool:
     probe = container()["startupProbe"]["exec"]["command"]
     return (
         subprocess.run(
-            ["nsenter", "--mount", f"--target={process.pid}", *probe],
+            ["nsenter", "--mount", "--root", f"--target={process.pid}", *probe],
             env={**os.environ, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"},
             stderr=subprocess.DEVNULL,
             check=False,

@@ -127,7 +127,7 @@ def test_the_program_in_it_runs_beside_no_other_package(tree: Path, tmp_path: Pa
         )
         assert done.returncode in (0, 3), done.stderr
         assert done.stderr == ""
-    for minor in (11, 12, 13):
+    for minor in (11, 12, 13, 14):
         assert [*(tree / SITE / "pydantic_core").glob(f"*.cpython-3{minor}-*.so")]
         assert (tree / "usr/lib/oomguard/lib" / f"python3.{minor}").readlink() == Path("python3")
 

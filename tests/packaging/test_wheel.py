@@ -30,7 +30,7 @@ SHARED = {
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build both, the wheel from the sdist: so the sdist has all that it takes."""
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True)
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], check=True)
     return folder
 
 
@@ -74,6 +74,11 @@ def test_the_sdist_has_all_that_installing_and_testing_take(dist: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for name in (
         "pyproject.toml",
+        "requirements.txt",
+        "requirements-build.txt",
+        "requirements-dev.txt",
+        "systemd/packages.sh",
+        "systemd/wheels.sh",
         "LICENSE",
         "systemd/install.sh",
         "systemd/oomguard.service",

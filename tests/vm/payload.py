@@ -6,12 +6,10 @@
 """
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 
 from .image import ImageError, cache_folder, make_filesystem
@@ -23,7 +21,7 @@ PROGRAMS = ("agent.py", "churn.py", "glutton.py", "hog.py")
 GUEST_PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
 """The Python that each suite's python3 is; binary wheels must be made for exactly that one."""
 
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+WHEELS = TREE / "systemd" / "wheels.sh"
 
 
 def make(suite: str, target: Path) -> None:
@@ -47,38 +45,38 @@ def make(suite: str, target: Path) -> None:
                 (disk / "tree").mkdir(exist_ok=True)
                 shutil.copy(source, disk / "tree" / entry)
         shutil.copytree(dependency_wheels(suite), disk / "wheels")
-        pip("wheel", "--no-deps", "--wheel-dir", disk / "wheels", TREE)
+        pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", disk / "wheels", TREE)
         disk.chmod(0o755)
         make_filesystem(disk, target)
 
 
 def dependency_wheels(suite: str) -> Path:
-    """Return a kept folder with a wheel of every dependency; fetch again when the dependencies change."""
-    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
-    dependencies: list[str] = project["dependencies"]
+    """Return a kept folder with a wheel of every dependency; fetch again when the locks change."""
     version = GUEST_PYTHON[suite]
-    digest = hashlib.sha256(json.dumps([dependencies, version, PLATFORMS]).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"wheels-{suite}-{digest}"
+    digest = hashlib.sha256(version.encode())
+    for file in (TREE / "requirements.txt", TREE / "requirements-build.txt", WHEELS):
+        digest.update(file.read_bytes())
+    folder = cache_folder() / f"wheels-{suite}-{digest.hexdigest()[:12]}"
     if folder.exists():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        host, guest = Path(name, "host"), Path(name, "guest")
-        # What exists as source only is built here first; pure wheels fit every Python.
-        pip("wheel", "--wheel-dir", host, *dependencies)
-        platforms = [f"--platform={platform}" for platform in PLATFORMS]
-        pip(
-            "download", "--only-binary=:all:", f"--python-version={version}", "--implementation=cp",
-            *platforms, "--find-links", host, "--dest", guest, *dependencies,
-        )  # fmt: skip
-        guest.chmod(0o755)
-        guest.rename(folder)
+        made = Path(name, "made")
+        run("sh", WHEELS, sys.executable, made, version)
+        for own in made.glob("oomguard-*.whl"):
+            own.unlink()  # the tree changes with every edit
+        made.chmod(0o755)
+        made.rename(folder)
     return folder
 
 
 def pip(*arguments: str | Path) -> None:
     """Run this Python's pip."""
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    run(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+
+
+def run(*command: str | Path) -> None:
+    """Run a program that prepares wheels."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ImageError(f"{' '.join(map(str, command))}:\n{done.stderr.strip()}")

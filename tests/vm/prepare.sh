@@ -14,12 +14,11 @@ if [ "$(id -u)" -ne 0 ]; then
     exit 1
 fi
 
+# shellcheck source=/dev/null
+. "$here/../../systemd/packages.sh"
 for tool in qemu-system-x86_64 mmdebstrap mke2fs tar gpgv; do
     command -v "$tool" >/dev/null && continue
-    echo "prepare.sh: $tool is missing, installing all that the suite needs"
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-        qemu-system-x86 mmdebstrap e2fsprogs tar gpgv debian-archive-keyring ca-certificates python3
+    install_packages qemu-system-x86 mmdebstrap e2fsprogs tar gpgv debian-archive-keyring ca-certificates python3
     break
 done
 
