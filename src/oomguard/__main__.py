@@ -1,33 +1,39 @@
 """Entry point of `oomguard` and `python -m oomguard`: the one place that turns errors into exit codes."""
 
-import os
+import contextlib
 import sys
 
 from oomguard.core.errors import OomguardError
+from oomguard.report import streams
 
 
 def main() -> int:
     """Run one verb and return its exit code: 0 done, 1 failed, 2 usage, 3 would change, 78 bad policy."""
+    streams.set_up()
     from oomguard.cli.main import run_verb
 
     try:
         try:
             return run_verb(sys.argv[1:])
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, where a reader that went away can still be met in silence
+            sys.stdout.flush()  # here, where a reader that went away can still be met in silence
     except OomguardError as error:
-        print(error.for_stderr, file=sys.stderr)
+        _complain(error.for_stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 141  # the reader of our output went away, as `head` does; there is nobody left to tell
     except OSError as error:
-        print(f"oomguard: {error}", file=sys.stderr)
+        _complain(f"oomguard: {error}")
         return 1
+    finally:
+        streams.abandon()
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError):  # whether or not it can be said, the exit code is the same
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

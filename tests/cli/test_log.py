@@ -65,6 +65,7 @@ def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         program.chmod(0o755)
         (tmp_path / "entries").write_text("".join(f"{entry}\n" for entry in entries))
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setattr("oomguard.cli.log.has_journal", lambda: True)
         return tmp_path / "asked"
 
     return put

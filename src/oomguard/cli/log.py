@@ -6,7 +6,8 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from oomguard.cli.journal import OURS, open_journal
+from oomguard.cli.journal import OURS, has_journal, open_journal
+from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
 from oomguard.report.document import print_json
 from oomguard.report.history import Entry, entry_document, history_table, parse_entry
@@ -23,6 +24,8 @@ def run(options: "argparse.Namespace") -> int:
     if options.follow:
         return _follow(options)
     kept: deque[Entry] = deque(_entries(options), maxlen=options.lines)
+    if not kept and not has_journal():
+        raise OomguardError("this host has no journal", hint=_WITHOUT)
     if options.json:
         print_json([entry_document(entry) for entry in kept])
     elif kept:

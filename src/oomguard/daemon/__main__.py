@@ -5,11 +5,13 @@ import sys
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.rights import require_descriptors
 from oomguard.daemon.service import Options, Service
+from oomguard.report import streams
 from oomguard.report.journal import open_sink
 
 
 def main() -> int:
     """Run until SIGTERM; return the exit code."""
+    streams.set_up()
     try:
         policy_path, state_dir, proc_root = sys.argv[1:]
         require_descriptors()

@@ -58,6 +58,7 @@ def main(arguments: list[str]) -> int:
         _write(encode(loaded.policy))
     except Exception as error:  # noqa: BLE001  # the daemon can use one line, not a traceback
         print(f"reading the policy failed: {type(error).__name__}: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or what is left to write fails once more at exit
         return 1
     return 0
 

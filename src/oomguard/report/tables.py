@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     from oomguard.core.plan import Change
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `__main__`, as for every other way to print. Called while the error is handled."""
+        raise  # noqa: PLE0704 - rich calls it in its handler
+
+
 def console() -> Console:
     """Return a console: plain when not a terminal, 80 columns then unless COLUMNS says otherwise."""
-    return Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
+    return _Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

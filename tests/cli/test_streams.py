@@ -1,0 +1,153 @@
+"""Every verb with the standard streams that callers leave it: not UTF-8, closed, full, or read by nobody."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oomguard.cli.main import build_parser
+from running import Program, oom_score_adj, running
+from test_readme import VERBS
+
+NAME = f"og-{os.getpid()}"
+REPORT = Path(__file__).parents[1] / "reports" / "6.12-host.txt"
+
+AS_IS = 'exec "$@"'
+
+CONDITIONS = {
+    "UTF-8": ("utf-8", AS_IS),
+    "ASCII": ("ascii", AS_IS),
+    "Latin-1": ("iso-8859-1", AS_IS),
+    "no standard input": ("ascii", 'exec "$@" <&-'),
+    "no standard output": ("ascii", 'exec "$@" >&-'),
+    "no standard error": ("ascii", 'exec "$@" 2>&-'),
+    "none of the three": ("ascii", 'exec "$@" <&- >&- 2>&-'),
+}
+"""By name, the encoding of the streams and the shell that starts a verb."""
+
+
+class Caller:
+    """Calls verbs on a policy with one rule, for a program that has its value to itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.program = Program(folder, NAME)
+        self.policy = folder / "policy.yaml"
+        self.policy.write_text(f"# → …\nrules:\n  - name: {NAME}\n    oom_score_adj: 500\n")
+        self.policy.chmod(0o644)
+        self.units = folder / "units"
+        self.units.mkdir()
+        self.state = folder / "state"
+        self.pid = self.program.start()
+
+    def calls(self) -> "list[tuple[str, int, list[str]]]":
+        """Return each verb with the exit code it has, in an order in which each has something to say."""
+        policy = ["--policy", str(self.policy)]
+        both = [*policy, "--state-dir", str(self.state)]
+        return [
+            ("check", 0, policy),
+            ("plan", 3, both),
+            ("apply", 0, both),
+            ("explain", 0, [str(self.pid), *both]),
+            ("rank", 0, ["--limit=0", *both]),
+            ("status", 0, both),
+            ("restore", 0, ["--state-dir", str(self.state)]),
+            ("postmortem", 0, [*policy, str(REPORT)]),
+            ("import", 0, ["systemd", str(self.units)]),
+            ("exporter", 0, ["--textfile=-", "--state-dir", str(self.state)]),
+            ("advise", 0, ["--state-dir", str(self.state)]),
+            ("schema", 0, []),
+            ("log", 1, ["--since=not a time"]),
+        ]
+
+    def call(
+        self, verb: str, arguments: list[str], encoding: str, shell: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a verb in a bare environment."""
+        command = ["sh", "-c", shell, "sh", sys.executable, "-m", "oomguard", verb, *arguments]
+        environment = {"PATH": os.environ["PATH"], "PYTHONIOENCODING": encoding}
+        return subprocess.run(command, env=environment, check=False, capture_output=True, timeout=120)
+
+
+@pytest.fixture
+def caller(tmp_path: Path) -> Iterator[Caller]:
+    """Return what calls verbs; restore, last, leaves the program as it was."""
+    made = Caller(tmp_path)
+    yield made
+    made.program.end()
+
+
+def test_every_verb_is_called_here(caller: Caller) -> None:
+    """But `run`, which does not end."""
+    assert {verb for verb, _, _ in caller.calls()} | {"run"} == set(VERBS)
+    for verb, _, arguments in caller.calls():
+        build_parser().parse_args([verb, *arguments])
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_no_verb_minds_what_its_streams_are(caller: Caller, condition: str) -> None:
+    """Each does what it does, and ends as it does elsewhere."""
+    encoding, shell = CONDITIONS[condition]
+    for verb, code, arguments in caller.calls():
+        done = caller.call(verb, arguments, encoding, shell)
+        assert (verb, done.returncode, b"Traceback" in done.stderr) == (verb, code, False), done.stderr
+        done.stdout.decode(encoding)
+        if verb == "apply":
+            assert oom_score_adj(caller.pid) == 500
+            wanted = {"utf-8": "0 → 500", "ascii": "0 -> 500", "iso-8859-1": "0 -> 500"}[encoding]
+            assert (wanted in done.stdout.decode(encoding)) == (">&- " not in f"{shell} ".replace("2>&-", ""))
+        elif verb == "restore":
+            assert oom_score_adj(caller.pid) == 0
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["a full disk", "a reader that went away"])
+def test_output_that_cannot_be_written_is_no_success(caller: Caller, gone: bool) -> None:
+    """As oomguard(8) has it: 1 for what failed, 141 for a reader that went away."""
+    reader, pipe = os.pipe()
+    os.close(reader)
+    full = os.open("/dev/full", os.O_WRONLY)
+    code, said = (141, b"") if gone else (1, b"oomguard: [Errno 28] No space left on device\n")
+    try:
+        for verb, _, arguments in caller.calls():
+            if verb == "log":
+                continue  # it has nothing to print here
+            done = subprocess.run(
+                [sys.executable, "-m", "oomguard", verb, *arguments],
+                env={"PATH": os.environ["PATH"]},
+                check=False,
+                stdout=pipe if gone else full,
+                stderr=subprocess.PIPE,
+                timeout=120,
+            )
+            assert (verb, done.returncode, b"Traceback" in done.stderr) == (verb, code, False)
+            assert done.stderr.endswith(said)
+    finally:
+        os.close(pipe)
+        os.close(full)
+
+
+def test_a_daemon_starts_without_any_standard_stream(tmp_path: Path) -> None:
+    """As something that forgot to open them may start it; its descriptors are not the ledger's."""
+    wrapper = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    with running(tmp_path, "rules: []\n", wrapper=wrapper) as daemon:
+        for descriptor in range(3):
+            assert os.readlink(f"/proc/{daemon.process.pid}/fd/{descriptor}") == "/dev/null"
+        assert daemon.stop() == 0
+
+
+def test_what_the_daemon_says_reaches_a_terminal_that_is_not_utf8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With arrows that it can show, rather than not at all."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    program = Program(tmp_path, NAME)
+    try:
+        pid = program.start()
+        policy = f"rules:\n  - name: {NAME}\n    oom_score_adj: 300\n"
+        with running(tmp_path, policy) as daemon:
+            daemon.wait_for(f"{NAME}[{pid}]: oom_score_adj 0 -> 300")
+            assert daemon.stop() == 0
+    finally:
+        program.end()
