@@ -82,11 +82,23 @@ def text_of(picture: str) -> str:
     return " ".join(_TAG.sub(" ", _STYLE.sub("", picture)).replace("&#160;", " ").split())
 
 
+_IN_ORDER = """\
+import sys
+import oomguard.cli.host
+from fakeproc import FakeKernel
+from oomguard.__main__ import main
+oomguard.cli.host.Procfs = FakeKernel
+sys.exit(main())
+"""
+"""The program, where folders are listed in the order of pids as /proc is, and not of their file system."""
+
+
 def _picture(shown: str, arguments: list[str]) -> str:
     """Run a verb as on a terminal of 80 columns, and draw what it prints."""
     environment = {**os.environ, "COLUMNS": str(WIDTH), "FORCE_COLOR": "1", "TERM": "xterm-256color"}
     environment.pop("NO_COLOR", None)
-    command = [sys.executable, "-m", "oomguard", *arguments]
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", _IN_ORDER, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode in (0, 3), done.stderr
     screen = Console(
