@@ -18,6 +18,7 @@ from oomguard import __version__
 from oomguard.__main__ import main
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
+from oomguard.policy.load import load
 from oomguard.report.reporter import Reporter
 from oomguard.report.status import Status, encode_status
 
@@ -702,6 +703,19 @@ def test_the_schema_is_one_and_holds_for_the_policy(oomguard: Oomguard) -> None:
         jsonschema.validate({"rules": [{"name": "a", "oom_score_adj": 1001}]}, schema)
 
 
+def test_check_says_what_a_daemon_still_enforces_from_an_emptied_file(
+    oomguard: Oomguard, policy: Path, tmp_path: Path
+) -> None:
+    """Before it is loaded: how many rules, and how many processes lose their value."""
+    rule_of = {10: 0, 11: 1, 12: 1}
+    write_status(tmp_path / "state", Identity(9, 1), policy=load(str(policy)).policy, rule_of=rule_of)
+    policy.write_text("")
+    done = oomguard("check")
+    assert done.code == 0
+    assert "is empty: it declares nothing" in done.out
+    assert "2 rules from it still match 3 processes, which lose their value" in done.out
+
+
 def ended(oomguard: Oomguard, *arguments: str) -> object:
     """Return the code that the parser itself exits with."""
     with pytest.raises(SystemExit) as caught:
@@ -751,12 +765,16 @@ def test_a_reader_that_went_away_is_met_in_silence(arguments: list[str]) -> None
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "oomguard", *arguments], check=False, stdout=writer, stderr=subprocess.PIPE
+            [sys.executable, "-m", "oomguard", *arguments],
+            env={"PATH": os.environ["PATH"]},  # not PYTHONUNBUFFERED: argparse would meet it by itself
+            check=False,
+            stdout=writer,
+            stderr=subprocess.PIPE,
         )
     finally:
         os.close(writer)
     assert done.stderr == b""
-    assert done.returncode == (0 if arguments == ["--help"] else 141)  # argparse meets it by itself
+    assert done.returncode == 141
 
 
 def test_the_installed_command_is_the_same_program(policy: Path) -> None:

@@ -185,6 +185,25 @@ def test_sighup_reads_the_policy_again(tmp_path: Path) -> None:
         daemon.wait_for("policy loaded")
 
 
+def test_an_emptied_file_is_a_warning_that_says_what_is_lost(tmp_path: Path, program: Program) -> None:
+    """As a full disk leaves it: valid, in force, and nothing that anybody asked for."""
+    pid = program.start()
+    with running(tmp_path, rules(300)) as daemon:
+        wait_for_value(pid, 300)
+        daemon.policy.write_text("")
+        daemon.wait_for(
+            f"warning: {daemon.policy} no longer declares anything: "
+            "1 rule and 0 sysctls are no longer in force, 1 process matched; if this is a mistake, "
+            "restore the file"
+        )
+        wait_for_value(pid, 0)
+        daemon.policy.write_text("# nothing yet\n")
+        daemon.wait_for("policy loaded: 0 rules and 0 sysctls")
+        wait_until(lambda: loaded(daemon) == 2, "the second edit")
+        assert daemon.log.count("no longer declares") == 1
+        daemon.stop()
+
+
 def test_many_edits_in_a_row_end_with_the_last(tmp_path: Path, program: Program) -> None:
     """A reading that is overtaken is given up."""
     pid = program.start()

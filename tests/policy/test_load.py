@@ -32,12 +32,30 @@ def _terms(conditions: str) -> Terms:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# only words\n", "---\n", "{}", "vm: {}\nrules: []\n", b"\xef\xbb\xbf"]
+    "text",
+    [
+        "",
+        "# only words\n",
+        "---\n",
+        "{}",
+        "vm: {}\nrules: []\n",
+        "vm:\n  # swappiness: 10\nkernel:\nrules:\n",
+        "rules: ~\nvm: null\n",
+        b"\xef\xbb\xbf",
+    ],
 )
 def test_a_policy_that_says_nothing_is_valid(text: str | bytes) -> None:
     """Defaults hold, and nothing is changed."""
     policy = _policy(text)
     assert policy._replace(files=(), digest="") == Policy()
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"), [("", ["empty-file"]), (" \n\n", ["empty-file"]), ("# on purpose\n", [])]
+)
+def test_a_file_without_even_a_comment_is_a_warning(text: str, codes: list[str]) -> None:
+    """As a full disk leaves it; comments alone are what somebody wrote."""
+    assert [fault.code for fault in parse(sources("rules: []", text)).warnings] == codes
 
 
 def test_every_key_reaches_the_policy() -> None:
@@ -198,7 +216,7 @@ def test_two_values_in_two_files_are_a_fault_that_names_both_places() -> None:
 
 def test_a_pair_in_two_files_excludes_each_other() -> None:
     """Both places are named."""
-    (fault,) = _faults("vm: {dirty_ratio: 10}", "", "vm: {dirty_bytes: 10000}")
+    (fault,) = _faults("vm: {dirty_ratio: 10}", "{}", "vm: {dirty_bytes: 10000}")
     assert fault.code == "exclusive-pair"
     assert str(fault).startswith(
         "2.yaml:1:6: vm.dirty_bytes: excludes vm.dirty_ratio, which is set at 0.yaml:1"

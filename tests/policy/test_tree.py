@@ -90,7 +90,7 @@ def test_nesting_is_bounded() -> None:
 def test_nesting_is_too_deep_whichever_loader_stops_first(
     opening: str, loader: type[yaml.SafeLoader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From 0.2.6 on, libyaml stops at 1,000 levels by itself, and may do so before it hands over the twentieth."""
+    """From 0.2.6 on, libyaml stops at 1,000 levels, and may not have handed over the twentieth by then."""
     monkeypatch.setattr(tree, "_LOADER", loader)
     (fault,) = _faults(opening * 2_000)
     assert fault.code == "too-deep"

@@ -3,12 +3,15 @@
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import find_itself, open_procfs
+from oomguard.cli.host import find_itself, open_procfs, read_status
+from oomguard.core.policy import counted
+from oomguard.core.text import printable
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.policy.backtracking import NoTimeError
 from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
 from oomguard.reconcile.planner import MATCH_SECONDS
+from oomguard.report.status_document import StatusError
 
 if TYPE_CHECKING:
     import argparse
@@ -34,6 +37,7 @@ def run(options: "argparse.Namespace") -> int:
         faults: tuple[Fault, ...] = error.faults
         valid = False
     else:
+        loaded = loaded._replace(warnings=_with_losses(loaded.warnings, options.state_dir))
         misfits: list[Fault] = []
         if options.host:
             misfits, killable = _held_against_host(loaded.policy, options)
@@ -49,6 +53,29 @@ def run(options: "argparse.Namespace") -> int:
         if killable:
             print(killable)
     return 0 if valid else BAD_POLICY
+
+
+def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault, ...]":
+    """Say of each empty file what a daemon that has not read it yet still enforces from it."""
+    if all(fault.code != "empty-file" for fault in warnings):
+        return warnings
+    try:
+        document = read_status(state_dir)
+    except (StatusError, PermissionError):
+        document = None
+    rules = [] if document is None else document["rules"]
+
+    def with_loss(fault: Fault) -> Fault:
+        lost = [rule for rule in rules if rule["source"].rpartition(":")[0] == printable(fault.file)]
+        if fault.code != "empty-file" or not lost:
+            return fault
+        held = sum(rule["processes"] for rule in lost)
+        return fault._replace(
+            message=f"{fault.message}; {counted(len(lost), 'rule')} from it still match "
+            f"{counted(held, 'process', 'es')}, which lose their value when it is loaded"
+        )
+
+    return tuple(with_loss(fault) for fault in warnings)
 
 
 def _held_against_host(policy: "Policy", options: "argparse.Namespace") -> tuple[list[Fault], str]:

@@ -157,3 +157,31 @@ class Policy(NamedTuple):
             f"; {counted(self.warnings, 'warning')}: see `oomguard check --host`" if self.warnings else ""
         )
         return f"{self.summary} from {', '.join(self.files)}{doubts}"
+
+
+class Emptied(NamedTuple):
+    """A policy file that no longer declares anything, and what it declared."""
+
+    file: str
+    rules: frozenset[int]
+    """By their numbers in the policy of before."""
+    sysctls: int
+
+    @property
+    def summary(self) -> str:
+        """What it declared: `2 rules and 1 sysctl`."""
+        return f"{counted(len(self.rules), 'rule')} and {counted(self.sysctls, 'sysctl')}"
+
+
+def emptied(before: Policy, after: Policy) -> list[Emptied]:
+    """Return each file of `before` that is still there in `after`, and has lost all rules and sysctls."""
+    left = {rule.file for rule in after.rules} | {setting.file for setting in after.sysctls}
+    found = []
+    for file in before.files:
+        if file in left or file not in after.files:
+            continue
+        rules = frozenset(rule.number for rule in before.rules if rule.file == file)
+        sysctls = sum(setting.file == file for setting in before.sysctls)
+        if rules or sysctls:
+            found.append(Emptied(file, rules, sysctls))
+    return found

@@ -15,9 +15,9 @@ from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships
 
 from oomguard import __version__
 from oomguard.core.plan import SetOomScoreAdj
-from oomguard.core.policy import counted
+from oomguard.core.policy import counted, emptied
 from oomguard.core.process import INIT_PID, Identity
-from oomguard.core.text import span
+from oomguard.core.text import printable, span
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.kills import KillWatch
@@ -609,6 +609,7 @@ class Service:
         self._policy_error = ""
         self.reporter.start_over()
         self._kills.read()  # who died was held by the policy of before
+        self._say_emptied(policy)
         self.reconciler.adopt(policy)  # the same files may name users that have other uids by now
         self.reconciler.planner.before_release = self._kills.read
         self.reporter.say(
@@ -620,6 +621,18 @@ class Service:
             self._limit(limit)
         self._begin_pass("policy")
         self._say_ready()
+
+    def _say_emptied(self, policy: "Policy") -> None:
+        """Warn of files that declare nothing any more: a full disk or a shell's > may have emptied them."""
+        planner = self.reconciler.planner
+        for one in emptied(planner.policy, policy):
+            held = sum(number in one.rules for number in planner.rule_of.values())
+            self.reporter.say(
+                events.POLICY_EMPTIED,
+                f"{printable(one.file)} no longer declares anything: {one.summary} are no longer in force, "
+                f"{counted(held, 'process', 'es')} matched; if this is a mistake, restore the file",
+                SOURCE=one.file,
+            )
 
     def _reject(self, error: "OomguardError") -> None:
         self._policy_error = error.message

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from oomguard.core.policy import Policy
 from oomguard.policy import model, nodes, prose, relations, scalar, tree
 from oomguard.policy.compile import Document, Users, compile_policy, digest
-from oomguard.policy.fault import Fault, PolicyError
+from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
 from oomguard.policy.source import Source, Sources, read_sources
 
@@ -22,6 +22,21 @@ FAULTS_LIMIT = 1000
 
 _UNREAD = {"tag", "complex-key", "merge-key", "unknown-anchor"}
 """Faults after which a value is not what its author wrote: what follows from that is not said."""
+
+
+_SECTIONS: "dict[str, nodes.Node]" = {
+    "vm": nodes.Mapping({}, 0, 0),
+    "kernel": nodes.Mapping({}, 0, 0),
+    "rules": nodes.Sequence([], 0, 0),
+}
+"""What a section is whose lines are all commented out."""
+
+
+_EMPTY_FILE = Words(
+    "empty-file",
+    "is empty: it declares nothing, and has no comment that says so",
+    "a full disk or a shell's > may have emptied it: restore it; if it is meant to be empty, write a comment",
+)
 
 
 class Loaded(NamedTuple):
@@ -51,6 +66,8 @@ def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None)
     for source in sources.files:
         root, found = _root(source)
         faults += found
+        if source.fault is None and not source.content.strip():
+            faults.append(_EMPTY_FILE.at(source.file, 0, 0, "", "warning"))
         if root is None:
             continue
         roots.append(relations.Root(source.file, root))
@@ -76,11 +93,24 @@ def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
     root, faults = tree.parse(source.file, source.content)
     if root is None and not faults:
         return nodes.Mapping({}, 1, 1), faults
-    if root is None or isinstance(root, nodes.Mapping):
-        return root, faults
+    if isinstance(root, nodes.Mapping):
+        return _with_empty_sections(root), faults
+    if root is None:
+        return None, faults
     if isinstance(root, nodes.Scalar) and root.plain and not root.text:  # nothing but `---`
         return nodes.Mapping({}, root.line, root.column), faults
     return None, [*faults, prose.not_a_mapping(source.file, root)]
+
+
+def _with_empty_sections(root: nodes.Mapping) -> nodes.Mapping:
+    """Return the keys of a file with an empty list or mapping for each section that has nothing below it."""
+    entries = {
+        key: entry._replace(value=_SECTIONS[key])
+        if key in _SECTIONS and isinstance(entry.value, nodes.Scalar) and scalar.is_nothing(entry.value)
+        else entry
+        for key, entry in root.entries.items()
+    }
+    return root._replace(entries=entries)
 
 
 def _in_order(faults: "Iterable[Fault]", sources: Sources) -> list[Fault]:

@@ -91,6 +91,11 @@ def scalar(node: Scalar) -> Data:
     return _surprise(text) or text
 
 
+def is_nothing(node: Scalar) -> bool:
+    """Tell whether a scalar is one of the ways to leave a value out."""
+    return node.plain and node.text in _NOTHING
+
+
 def _word(text: str) -> Surprise:
     meaning = _WORDS[text]
     return Surprise(text, f"which YAML 1.1 reads as {meaning}", "" if meaning == "nothing" else meaning)

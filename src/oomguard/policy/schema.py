@@ -31,6 +31,10 @@ class _Generator(GenerateJsonSchema):
 def json_schema() -> dict[str, Any]:
     """Return the schema of a policy file (draft 2020-12)."""
     schema = Document.model_json_schema(schema_generator=_Generator)
+    for key in ("vm", "kernel", "rules"):  # all lines below it may be commented out
+        section = schema["properties"][key]
+        filled = {name: section.pop(name) for name in ("$ref", "type", "items") if name in section}
+        section["anyOf"] = [filled, {"type": "null"}]
     return {
         "$schema": GenerateJsonSchema.schema_dialect,
         "$id": SCHEMA_ID,

@@ -28,6 +28,7 @@ STARTED = Event("started", "c7b887879eb34107b9a9faec312863ee", NOTICE)
 STOPPED = Event("stopped", "5d150b1fed4e42c494ba9b5295139097", NOTICE)
 POLICY_LOADED = Event("policy-loaded", "6ebbadf903f14803a38210f19a1985cd", NOTICE)
 POLICY_REJECTED = Event("policy-rejected", "ddaecdecd43c484fa2c995444d24c89a", ERROR)
+POLICY_EMPTIED = Event("policy-emptied", "3f0d3c5a0f6b4b6e9a1de0d14b7f2c85", WARNING)
 LIMITED = Event("limited", "454a6ff5a2914e928979fc5b575341c9", WARNING)
 EVENTS_LOST = Event("events-lost", "9f3f9a260d4a45df8da7d3e1b3fe8ff5", NOTICE)
 EVENTS_STOPPED = Event("events-stopped", "c21ae3a0514c42938da3604e82e4d862", WARNING)
@@ -47,6 +48,7 @@ EVENTS = (
     STOPPED,
     POLICY_LOADED,
     POLICY_REJECTED,
+    POLICY_EMPTIED,
     LIMITED,
     EVENTS_LOST,
     EVENTS_STOPPED,

@@ -1,0 +1,32 @@
+"""The compiled policy, as one is compared with the one before."""
+
+from oomguard.core.policy import Emptied, Policy, Rule, SysctlSetting, Terms, Value, emptied
+
+TERMS = Terms(Value("exact", 300))
+
+
+def policy(rules: str, sysctls: str = "", files: str = "abc") -> Policy:
+    """Return a policy whose rules and sysctls come from the files named by one letter each."""
+    return Policy(
+        rules=tuple(Rule(number, (b"x",), TERMS, file, 1) for number, file in enumerate(rules)),
+        sysctls=tuple(SysctlSetting("vm.swappiness", 1, file, 1) for file in sysctls),
+        files=tuple(files),
+    )
+
+
+def test_a_file_that_lost_all_it_declared_is_emptied() -> None:
+    """With the numbers of its rules, and how many sysctls."""
+    before = policy("abab", "b")
+    assert emptied(before, policy("aa")) == [Emptied("b", frozenset({1, 3}), 1)]
+    assert emptied(before, policy("")) == [
+        Emptied("a", frozenset({0, 2}), 0),
+        Emptied("b", frozenset({1, 3}), 1),
+    ]
+
+
+def test_a_file_that_has_something_left_or_never_had_is_not() -> None:
+    """Nor one that was removed: that is no accident of a full disk."""
+    before = policy("ab")
+    assert emptied(before, policy("a", "b")) == []
+    assert emptied(before, policy("a", files="ac")) == []
+    assert emptied(policy(""), policy("")) == []
