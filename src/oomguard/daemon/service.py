@@ -124,6 +124,7 @@ class Service:
         self._checks: list[int] = []
         self._found_inherited = False
         self._chases = 0
+        self._young: set[int] = set()
         self._heirs_limit = HEIRS_LIMIT
         self._sweep: list[int] = []
         self._sweep_cause: Cause = "start"
@@ -388,7 +389,7 @@ class Service:
         younger = self._follow_forks()
         self._pids_before, self._pids = self._pids, set(pids)
         self.reconciler.planner.forget_all_but(self._pids | younger)
-        self._found_inherited, self._chases = False, 0
+        self._found_inherited, self._chases, self._young = False, 0, set()
         self._sweep = pids[::-1]  # taken from the end: the oldest first
         self._sweep_cause = cause
 
@@ -460,17 +461,21 @@ class Service:
     def _chase(self) -> bool:
         """Continue a pass that found inherited protection with what was forked meanwhile, the latest first.
 
-        Otherwise a process could keep it by forking before it is reached, and so could its child.
+        Otherwise a process could keep it by forking before it is reached, and so could its child. What ended
+        before it was reached may have forked as well.
         """
-        if not self._found_inherited or self._chases == CHASES:
+        if self._chases == CHASES or not (self._found_inherited or self._chases):
+            return False
+        self._follow_forks()
+        listed = set(self.procfs.pids())
+        if not self._found_inherited and self._young <= listed:
             return False
         self._found_inherited = False
         self._chases += 1
-        self._follow_forks()
-        young = set(self.procfs.pids()) - self._pids
-        self._pids |= young
-        self._sweep = sorted(young)
-        return bool(young)
+        self._young = listed - self._pids
+        self._pids |= self._young
+        self._sweep = sorted(self._young)
+        return bool(self._young)
 
     def _end_pass(self, now: float) -> None:
         self._passes += 1
