@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 	if (strcmp(way, "fork") == 0) {
 		leave(0);
 	} else if (strcmp(way, "subreaper") == 0) {
+		become_an_orphan(self);
 		prctl(PR_SET_CHILD_SUBREAPER, 1);
 		pid_t middle = fork();
 		if (middle == 0) {
