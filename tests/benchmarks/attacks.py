@@ -76,24 +76,26 @@ def _figures(host: "Host", attack: Attack) -> "Iterator[Figure]":
     scheduling = Scheduling("pinned", ("taskset", "-c", str(last), "chrt", "--reset-on-fork", "--fifo", "1"))
     with ExitStack() as stack:
         daemon = stack.enter_context(host.daemon(policy, scheduling=scheduling))
-        victim = stack.enter_context(host.running([*NICE, "taskset", "-c", str(last), *host.tool("spin", 1)]))
-        started = _Sample(daemon.pid, victim.pid)
+        start, start_cpu = time.monotonic(), cpu_ns(daemon.pid)
         if attack.how:
-            stack.enter_context(host.running(_command(host, attack), ready="ready"))
+            attacker = stack.enter_context(host.running(_command(host, attack), ready="ready"))
         time.sleep(1)
         daemon.reload()  # children of what a rule matches are found by a pass, and watched from then on
-        time.sleep(BURST_SECONDS - 1)
+        time.sleep(max(0.0, start + BURST_SECONDS - time.monotonic()))
+        burst_percent = (cpu_ns(daemon.pid) - start_cpu) / (time.monotonic() - start) / 1e7
+        victim = stack.enter_context(host.running([*NICE, "taskset", "-c", str(last), *host.tool("spin", 1)]))
         burst = _Sample(daemon.pid, victim.pid)
         latencies: list[float] = []
         probing = threading.Thread(target=lambda: latencies.extend(_probe(host)))
         probing.start()
         time.sleep(AFTER_SECONDS)
         after = _Sample(daemon.pid, victim.pid)
+        assert not attack.how or attacker.poll() is None, "the attack ended before it was measured"
         probing.join()
         status = json.loads((daemon.state / "status.json").read_text())
     name = f"attack, {attack.name}"
     reached = [value for value in latencies if value < float("inf")]
-    yield Figure(f"{name}: CPU in the first {BURST_SECONDS} s", started.daemon_percent(burst), "%")
+    yield Figure(f"{name}: CPU in the first {BURST_SECONDS} s", burst_percent, "%")
     yield Figure(f"{name}: CPU after that", burst.daemon_percent(after), "%", None, Target(10))
     yield Figure(
         f"{name}: CPU left to a program beside it", burst.victim_percent(after), "%", None,
@@ -110,7 +112,7 @@ def _figures(host: "Host", attack: Attack) -> "Iterator[Figure]":
 def _command(host: "Host", attack: Attack) -> list[str]:
     """Return what attacks, from the first CPU."""
     program = host.named("attacker", ATTACKER)
-    command = [program, attack.how, attack.processes, attack.rate, BURST_SECONDS + AFTER_SECONDS + 2]
+    command = [program, attack.how, attack.processes, attack.rate, BURST_SECONDS + AFTER_SECONDS + 10]
     line = " ".join(map(str, command))
     user = [] if attack.as_root else ["setpriv", "--reuid", str(USER), "--clear-groups"]
     first = str(min(os.sched_getaffinity(0)))
