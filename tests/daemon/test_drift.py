@@ -13,6 +13,7 @@ from oomguard.core.process import Identity
 from oomguard.daemon.drift import DriftWatch
 from oomguard.kernel.inotify import Inotify
 from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.sysctl import write_sysctl
 
 DROP_CACHES = "/proc/sys/vm/drop_caches"
 SWAPPINESS = Path("/proc/sys/vm/swappiness")
@@ -51,6 +52,22 @@ def test_a_write_names_the_process(drift: DriftWatch, sleeper: Identity) -> None
     drift.watch_process(sleeper)
     write_value(sleeper.pid, 300)
     assert drift.read() == (False, {sleeper.pid}, False)
+
+
+def test_a_denied_write_of_our_own_wakes_nobody(drift: DriftWatch, sleeper: Identity) -> None:
+    """Or each would lead to another, and a value that cannot be written would take a whole processor."""
+    procfs = Procfs()
+    drift.watch_process(sleeper)
+    handle = procfs.open(sleeper.pid)
+    assert handle is not None
+    with handle, pytest.raises(OSError, match="Invalid argument"):
+        handle.write_oom_score_adj(2000)
+    if os.access(SWAPPINESS, os.W_OK):
+        drift.watch_sysctls({"vm.swappiness"})
+        with pytest.raises(OSError, match="Invalid argument"):
+            write_sysctl(procfs, "vm.swappiness", -1)
+    assert drift.read() == (False, set(), False)
+    procfs.close()
 
 
 @pytest.mark.skipif(

@@ -53,7 +53,8 @@ _ANCESTORS = 64
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
+"""Not O_TRUNC: that counts as a modification, even if the write is then denied, and wakes our own watch."""
 
 
 class Stat(NamedTuple):
@@ -552,6 +553,8 @@ def _read_whole(directory: int, path: str) -> bytes:
 def _write(directory: int, path: str, text: bytes) -> None:
     fd = os.open(path, _WRITE, dir_fd=directory)
     try:
+        if os.fstat(fd).st_size:  # a file of a tree that only looks like /proc: the kernel's have no size
+            os.ftruncate(fd, 0)
         written = os.write(fd, text)
     finally:
         os.close(fd)
