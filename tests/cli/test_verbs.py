@@ -20,7 +20,7 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
 from oomguard.report.reporter import Reporter
-from oomguard.report.status import Status, encode_status
+from oomguard.report.status import Matched, Status, encode_status
 
 POLICY = """\
 vm:
@@ -442,7 +442,7 @@ def write_status(state: Path, identity: Identity, **fields: Any) -> None:
         policy=Policy(files=("/etc/x.yaml",), digest="abc"),
         policy_loaded_at=1.5,
         policy_error="",
-        rule_of={},
+        matched=Matched((), {}, ()),
         reporter=Reporter(Sink()),
         contended=[],
         limits=["no events here"],

@@ -204,6 +204,31 @@ def test_an_emptied_file_is_a_warning_that_says_what_is_lost(tmp_path: Path, pro
         daemon.stop()
 
 
+def test_no_reload_makes_the_counts_dip(tmp_path: Path, program: Program) -> None:
+    """What is matched is replaced when the first pass of the new policy ends, and not before."""
+    pids = [program.start() for _ in range(3)]
+    with running(tmp_path, rules(400)) as daemon:
+        for pid in pids:
+            wait_for_value(pid, 400)
+        status = daemon.state / "status.json"
+        wait_until(lambda: json.loads(status.read_text())["processes_held"] == 3, "three in the status")
+        seen = set()
+
+        def look() -> None:
+            document = json.loads(status.read_text())
+            held = sum(rule["processes"] for rule in document["rules"])
+            seen.add((document["processes_held"], held))
+
+        for load in range(1, 9):
+            daemon.policy.write_text(rules(400 + load % 2))
+            while loaded(daemon) < load:
+                look()
+            until = time.monotonic() + 0.3
+            while time.monotonic() < until:
+                look()
+        assert seen == {(3, 3)}
+
+
 def test_many_edits_in_a_row_end_with_the_last(tmp_path: Path, program: Program) -> None:
     """A reading that is overtaken is given up."""
     pid = program.start()

@@ -27,7 +27,7 @@ from oomguard.core.process import Identity, Process  # noqa: E402
 from oomguard.policy.load import load  # noqa: E402
 from oomguard.report.journal import StreamSink  # noqa: E402
 from oomguard.report.reporter import Reporter  # noqa: E402
-from oomguard.report.status import STATUS_FILE, Status, encode_status  # noqa: E402
+from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status  # noqa: E402
 
 WIDTH = 80
 PICTURES = ROOT / "docs" / "pictures"
@@ -163,7 +163,7 @@ def _state(folder: Path) -> Path:
         policy=policy,
         policy_loaded_at=now,
         policy_error="",
-        rule_of={812: 0, 1377: 1, 1402: 2, 1403: 2},
+        matched=Matched(rules, {812: 0, 1377: 1, 1402: 2, 1403: 2}, []),
         reporter=reporter,
         contended=[],
         limits=[],

@@ -17,7 +17,7 @@ from oomguard.report import events
 from oomguard.report.document import change_document, outcome_document
 from oomguard.report.events import EVENTS, Record, outcome_record
 from oomguard.report.reporter import FOLD_SECONDS, Reporter
-from oomguard.report.status import Status, encode_status
+from oomguard.report.status import Matched, Status, encode_status
 
 CATALOG = Path(__file__).parents[2] / "systemd" / "oomguard.catalog"
 
@@ -338,7 +338,7 @@ def test_the_status_file_is_json_whatever_the_names(reporter: Reporter, comm: by
             policy=policy,
             policy_loaded_at=1.5,
             policy_error="line one\nline \x1btwo",
-            rule_of={7: 0, 8: 0, 9: 1},
+            matched=Matched(policy.rules, {7: 0, 8: 0, 9: 1}, [*reporter.complaints.values()]),
             reporter=reporter,
             contended=["vm.swappiness"],
             limits=["no events"],

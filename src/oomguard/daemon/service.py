@@ -40,7 +40,7 @@ from oomguard.reconcile.state import open_state_folder
 from oomguard.report import events
 from oomguard.report.kills import Death
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
-from oomguard.report.status import STATUS_FILE, Status, encode_status
+from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status
 
 if TYPE_CHECKING:
     from oomguard.core.errors import OomguardError
@@ -113,6 +113,7 @@ class Service:
         self._policy_error = ""
         self._limits: list[str] = []
         self._passes = 0
+        self._matched_before: Matched | None = None
         self._status_mode = 0o600
         self._committed_peak_kib = 0
         self._losses = 0
@@ -496,6 +497,9 @@ class Service:
         self._say_uncontended(now)
         interval = reconciler.policy.resync_interval_seconds
         self.loop.set("pass", now + (interval if self._has_events else min(interval, POLL_SECONDS)))
+        if self._matched_before is not None:
+            self._matched_before = None
+            self._say_ready()
         if self._sweep_again:
             self._sweep_again = False
             self._begin_pass("resync")
@@ -509,9 +513,7 @@ class Service:
             self._limit(f"the kernel's kills are counted, and who died is not told: {self._why_no_log}")
 
     def _killed(self, kill: "Kill", context: "Context | None") -> None:
-        planner = self.reconciler.planner
-        number = planner.rule_of.get(kill.pid)
-        rule = None if number is None else planner.policy.rules[number]
+        rule = self._matched_now.rule(kill.pid) or self._matched.rule(kill.pid)
         now = time.monotonic()
         self.reporter.kills.take(Death(kill, context, rule), now)
         self.loop.set_earlier("fold", now + FOLD_SECONDS)
@@ -612,6 +614,7 @@ class Service:
         self._policy_loaded_at = time.time()
         is_new = bool(self._policy_error) or policy.digest != self.reconciler.policy.digest
         self._policy_error = ""
+        self._matched_before = self._matched
         self.reporter.start_over()
         self._kills.read()  # who died was held by the policy of before
         self._say_emptied(policy)
@@ -649,9 +652,19 @@ class Service:
 
     # What is said
 
-    def _say_ready(self) -> None:
+    @property
+    def _matched(self) -> Matched:
+        """What the rules match: until the first pass of a policy ends, what those before it matched."""
+        return self._matched_before or self._matched_now
+
+    @property
+    def _matched_now(self) -> Matched:
         planner = self.reconciler.planner
-        state = f"keeping {planner.policy.summary}; {counted(len(planner.rule_of), 'process', 'es')} held"
+        return Matched(planner.policy.rules, planner.rule_of, [*self.reporter.complaints.values()])
+
+    def _say_ready(self) -> None:
+        count = len(self._matched.rule_of)
+        state = f"keeping {self.reconciler.policy.summary}; {counted(count, 'process', 'es')} held"
         if self._policy_error:
             state = f"policy rejected; {state}"
         self.notifier.notify(f"READY=1\nSTATUS={state}")
@@ -721,7 +734,7 @@ class Service:
             policy=reconciler.policy,
             policy_loaded_at=self._policy_loaded_at,
             policy_error=self._policy_error,
-            rule_of=reconciler.planner.rule_of,
+            matched=self._matched,
             reporter=self.reporter,
             contended=[_target_name(target) for target in reconciler.contention.contended()],
             limits=[*self._limits, *([] if self._events is None or self._events.flow else [_NO_EVENTS])],

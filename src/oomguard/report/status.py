@@ -12,15 +12,31 @@ from oomguard.core.text import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oomguard.core.policy import Policy
+    from oomguard.core.policy import Policy, Rule
     from oomguard.core.process import Identity
-    from oomguard.report.reporter import Reporter
+    from oomguard.report.reporter import Complaint, Reporter
 
 STATUS_FILE = "status.json"
 VERSION = 1
 
 _RULES_LIMIT = 1000
 """Rules listed with what they hold: those that hold most."""
+
+
+class Matched(NamedTuple):
+    """What the rules of one policy match, and which of their changes cannot be made.
+
+    `rule_of` gives, by pid, the number of the rule in `rules`.
+    """
+
+    rules: "Sequence[Rule]"
+    rule_of: "Mapping[int, int]"
+    complaints: "Sequence[Complaint]"
+
+    def rule(self, pid: int) -> "Rule | None":
+        """Return the rule that matches a process, or None."""
+        number = self.rule_of.get(pid)
+        return None if number is None else self.rules[number]
 
 
 class Status(NamedTuple):
@@ -33,7 +49,7 @@ class Status(NamedTuple):
     policy: "Policy"
     policy_loaded_at: float
     policy_error: str
-    rule_of: "Mapping[int, int]"
+    matched: Matched
     reporter: "Reporter"
     contended: "Sequence[str]"
     limits: "Sequence[str]"
@@ -55,8 +71,8 @@ def encode_status(status: Status) -> bytes:
 
 
 def _document(status: Status) -> dict[str, Any]:
-    policy, reporter = status.policy, status.reporter
-    held = Counter(status.rule_of.values()).most_common(_RULES_LIMIT)
+    policy, reporter, matched = status.policy, status.reporter, status.matched
+    held = Counter(matched.rule_of.values()).most_common(_RULES_LIMIT)
     return {
         "format": VERSION,
         "version": status.version,
@@ -81,14 +97,14 @@ def _document(status: Status) -> dict[str, Any]:
             }
             for one in policy.sysctls
         ],
-        "rules": [_rule(policy, number, count) for number, count in sorted(held)],
-        "processes_held": len(status.rule_of),
+        "rules": [_rule(matched.rules[number], count) for number, count in sorted(held)],
+        "processes_held": len(matched.rule_of),
         "outcomes": reporter.counts,
         "changes": [
             {"target": target, "cause": cause, "result": result, "count": count}
             for (target, cause, result), count in sorted(reporter.changes.items())
         ],
-        "complaints": [complaint._asdict() for complaint in reporter.complaints.values()],
+        "complaints": [complaint._asdict() for complaint in matched.complaints],
         "kills": [
             {"rule": label, "protected": protected, "count": count}
             for (label, protected), count in sorted(reporter.kills.counts.items())
@@ -115,10 +131,9 @@ def _printable(item: Any) -> Any:
     return [_printable(value) for value in item] if isinstance(item, list) else item
 
 
-def _rule(policy: "Policy", number: int, count: int) -> dict[str, Any]:
-    rule = policy.rules[number]
+def _rule(rule: "Rule", count: int) -> dict[str, Any]:
     return {
-        "number": number,
+        "number": rule.number,
         "label": rule.label,
         "source": rule.source,
         "value": str(rule.terms.value),
