@@ -1,6 +1,7 @@
 """Who sees all processes of a host, by the options that its /proc is mounted with."""
 
 import subprocess
+import sys
 
 import pytest
 
@@ -48,12 +49,26 @@ def test_where_the_first_process_is_hidden_so_are_others(proc: FakeProc, procfs:
     assert observe_privileged_group(procfs) == 9
 
 
-def test_a_real_mount_is_read_as_the_kernel_writes_it() -> None:
-    """In a mount namespace of its own, as no first process of this machine may be given another."""
-    script = "mount -t proc -o hidepid=2,gid=26 proc /proc && cat /proc/self/mountinfo"
-    done = subprocess.run(
-        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script], capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.decode().strip()}")
-    assert parse_privileged_group(done.stdout) == 26
+LOOK = """
+from oomguard.kernel.hidepid import observe_privileged_group
+from oomguard.kernel.procfs import Procfs
+procfs = Procfs()
+print(observe_privileged_group(procfs), *(raw == open("/proc/1/mountinfo", "rb").read() for raw in (
+    procfs.own_mounts(), procfs.init_mounts())))
+"""
+
+
+def test_a_real_mount_is_found_behind_many_others() -> None:
+    """In namespaces of its own, where a shell is the first process; the kernel tells mounts by and by."""
+    script = """
+set -e
+for number in $(seq 120); do mount -t tmpfs -o size=4k none /mnt; done
+mount -t proc -o hidepid=2,gid=26 proc /proc
+test $(wc -c </proc/1/mountinfo) -gt 9000
+"$@"
+"""
+    command = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", sys.executable, "-c", LOOK]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert done.stdout == "26 True True\n", done.stderr

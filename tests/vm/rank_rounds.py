@@ -215,14 +215,14 @@ def available_kib() -> int:
 
 def is_v2(procfs: Procfs) -> bool:
     """Tell which version the memory controller is of."""
-    hierarchy = parse_mountinfo(procfs.read("self/mountinfo"))
+    hierarchy = parse_mountinfo(procfs.own_mounts())
     assert hierarchy is not None
     return hierarchy.is_v2
 
 
 def make_cgroup(procfs: Procfs) -> str:
     """Make an empty cgroup with a limit, and return its folder."""
-    hierarchy = parse_mountinfo(procfs.read("self/mountinfo"))
+    hierarchy = parse_mountinfo(procfs.own_mounts())
     assert hierarchy is not None
     folder = hierarchy.mount + CGROUP
     if hierarchy.is_v2:

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from oomguard.core.process import INIT_PID
 from oomguard.kernel.mountinfo import parse_mounts
-from oomguard.kernel.procfs import GONE, HIDDEN
 
 if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
@@ -20,14 +18,8 @@ def observe_privileged_group(procfs: "Procfs") -> int | None:
 
     Asked of the first process: our own /proc may be another mount, which a sandbox made.
     """
-    init = procfs.open(INIT_PID)
-    if init is None:
-        return ROOT_GROUP  # it is hidden even from us
-    with init:
-        try:
-            return parse_privileged_group(init.read("mountinfo"))
-        except (*GONE, HIDDEN):
-            return ROOT_GROUP
+    mountinfo = procfs.init_mounts()
+    return ROOT_GROUP if mountinfo is None else parse_privileged_group(mountinfo)  # None: hidden even from us
 
 
 def parse_privileged_group(mountinfo: bytes) -> int | None:

@@ -46,7 +46,7 @@ def parse_mountinfo(raw: bytes) -> Hierarchy | None:
 
 def open_memcg(procfs: "Procfs", path: str) -> Memcg:
     """Return the cgroup that a user names, by its path or by its folder in the file system."""
-    hierarchy = parse_mountinfo(procfs.read("self/mountinfo", 1 << 20))
+    hierarchy = parse_mountinfo(procfs.own_mounts())
     if hierarchy is None:
         raise OomguardError(
             "no memory cgroups: neither cgroup2 nor the memory controller is mounted",

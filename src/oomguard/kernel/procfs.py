@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import budget_key, in_user_slice, is_container, is_system_service, parse_cgroup
 from oomguard.core.errors import OomguardError
-from oomguard.core.process import DELETED, Identity, Process, Program, UnknownFactError
+from oomguard.core.process import DELETED, INIT_PID, Identity, Process, Program, UnknownFactError
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
 from oomguard.kernel.host_file import find
@@ -238,9 +238,16 @@ class Procfs:
     def own_mounts(self) -> bytes:
         """Return the mountinfo of the mount namespace that we are in; b"" in a tree that has none."""
         try:
-            return _read_whole(self.fd, "self/mountinfo")
+            return _read_records(self.fd, "self/mountinfo")
         except FileNotFoundError:
             return b""
+
+    def init_mounts(self) -> bytes | None:
+        """Return the mountinfo of the host's first process; None where we may not see it."""
+        try:
+            return _read_records(self.fd, f"{INIT_PID}/mountinfo")
+        except (*GONE, HIDDEN):
+            return None
 
     def boot_id(self) -> str:
         """Return what tells this boot from others; "" in a tree that has none."""
@@ -534,8 +541,20 @@ def _read(directory: int, path: str, limit: int) -> bytes:
         os.close(fd)
 
 
+def _read_records(directory: int, path: str) -> bytes:
+    """Read a file that the kernel hands out in whole lines, some 4 KiB a read (fs/seq_file.c)."""
+    fd = os.open(path, _READ, dir_fd=directory)
+    try:
+        raw = bytearray()
+        while chunk := os.read(fd, _CHUNK):
+            raw += chunk
+    finally:
+        os.close(fd)
+    return bytes(raw)
+
+
 def _read_whole(directory: int, path: str) -> bytes:
-    """Read a file that may be long.
+    """Read a file of one record, which may be long.
 
     Its 65,536 supplementary groups push what a process does not want known 400 KiB down its status.
     """
