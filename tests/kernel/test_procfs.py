@@ -389,14 +389,17 @@ def test_a_uid_map_of_a_process_that_just_ended_is_gone(
 
 
 def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc, procfs: Procfs) -> None:
-    """A tracer can keep them; the process then cannot be read, and is nothing that ended."""
+    """A tracer can keep them; the process then cannot be read, and is nothing that ended.
+
+    The living one is in the middle: file systems list from either end.
+    """
     process = Process(Identity(12, 1), b"x", arguments=(b"whole",))
     for living in (5, 500):
         proc.process(process._replace(arguments=()), state="Z", threads=living)
         for tid in range(20, 20 + living):
             thread = proc.root / "12" / "task" / str(tid)
             thread.mkdir(parents=True, exist_ok=True)
-            (thread / "stat").write_bytes(stat_line(b"x", state="S" if tid == 19 + living else "Z"))
+            (thread / "stat").write_bytes(stat_line(b"x", state="S" if tid == 20 + living // 2 else "Z"))
             (thread / "cmdline").write_bytes(b"whole\0")
         handle = procfs.open(12)
         assert handle is not None
