@@ -44,7 +44,7 @@ def test_a_missing_policy_is_a_fault_with_a_way_out(tmp_path: "Path") -> None:
 @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o777])
 def test_a_policy_that_others_may_write_is_refused(install: Install, mode: int) -> None:
     """Whoever may write the policy decides who is killed."""
-    path = install("")
+    path = install("{}")
     os.chmod(path, mode)
     (fault,) = _faults(path)
     assert fault.code == "writable-by-others"
@@ -55,7 +55,7 @@ def test_a_policy_that_others_may_write_is_refused(install: Install, mode: int) 
 @needs_root
 def test_a_policy_that_belongs_to_somebody_else_is_refused(install: Install) -> None:
     """The owner is named by uid, and the way out is a chown."""
-    path = install("")
+    path = install("{}")
     os.chown(path, 1234, 0)
     (fault,) = _faults(path)
     assert fault.code == "wrong-owner"
@@ -68,7 +68,7 @@ def test_the_owner_of_a_symlink_does_not_count_but_its_target_does(
     install: Install, tmp_path: "Path"
 ) -> None:
     """A link is followed, and what it leads to must be root's."""
-    path = install("")
+    path = install("{}")
     link = tmp_path / "link.yaml"
     link.symlink_to(path)
     os.chown(link, 1234, 0, follow_symlinks=False)
@@ -122,7 +122,7 @@ def test_a_file_of_the_size_limit_is_read_and_one_byte_more_is_refused(install: 
 
 def test_drop_ins_are_read_in_the_order_of_their_names(install: Install) -> None:
     """The main file comes first."""
-    path = install("", b="", a="", c="")
+    path = install("{}", b="{}", a="{}", c="{}")
     assert [os.path.basename(source.file) for source in read_sources(path).files] == [
         "policy.yaml",
         "a.yaml",
@@ -149,7 +149,7 @@ def test_a_folder_above_that_others_may_write_is_warned_of(install: Install, tmp
 @needs_root
 def test_a_folder_above_that_is_somebody_elses_is_warned_of(install: Install, tmp_path: "Path") -> None:
     """On the way to a link, and on the way to what it leads to."""
-    path = install("")
+    path = install("{}")
     folder = tmp_path / "home"
     folder.mkdir(mode=0o755)
     link = folder / "policy.yaml"
@@ -172,7 +172,7 @@ def test_a_folder_on_a_read_only_mount_is_no_danger(tmp_path: "Path") -> None:
     if subprocess.run(["mount", "-t", "tmpfs", "none", volume], check=False, capture_output=True).returncode:
         pytest.skip("nothing can be mounted here")
     try:
-        (volume / "policy.yaml").write_text("")
+        (volume / "policy.yaml").write_text("{}")
         volume.chmod(0o777)
         assert [fault.code for fault in load(f"{volume}/policy.yaml").warnings] == ["open-folder"]
         subprocess.run(["mount", "-o", "remount,ro", volume], check=True)
@@ -183,7 +183,7 @@ def test_a_folder_on_a_read_only_mount_is_no_danger(tmp_path: "Path") -> None:
 
 def test_what_editors_leave_behind_is_no_drop_in(install: Install, tmp_path: "Path") -> None:
     """Hidden files, backups and swap files are passed over."""
-    path = install("", a="")
+    path = install("{}", a="{}")
     for name in (".#a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#", "a.yaml.dpkg-old", "README", ".yaml"):
         (tmp_path / "policy.d" / name).write_text("no policy: at all")
     assert len(read_sources(path).files) == 2
@@ -193,7 +193,7 @@ def test_a_drop_in_with_another_ending_is_not_read_and_said_to_be_so(
     install: Install, tmp_path: "Path"
 ) -> None:
     """Two letters less are easily overlooked, and the rules in there would silently be missing."""
-    path = install("", a="")
+    path = install("{}", a="{}")
     (tmp_path / "policy.d" / "mine.yml").write_text("force: true")
     policy, (warning,) = load(path)
     assert policy.force is False
@@ -202,7 +202,7 @@ def test_a_drop_in_with_another_ending_is_not_read_and_said_to_be_so(
 
 def test_a_drop_in_may_have_any_name(install: Install, tmp_path: "Path") -> None:
     """Its name is escaped where it is said, and survives the way to the daemon."""
-    path = install("", a="")
+    path = install("{}", a="{}")
     name = os.fsencode(tmp_path / "policy.d") + b"/\xff\x1b\n.yaml"
     with open(name, "w") as file:
         file.write("rules: [{name: a, oom_score_adj: 1}]")
@@ -218,7 +218,7 @@ def test_a_drop_in_may_have_any_name(install: Install, tmp_path: "Path") -> None
 
 def test_a_drop_in_folder_that_others_may_write_is_refused(install: Install, tmp_path: "Path") -> None:
     """Who may write the folder may add rules; nothing in there is read."""
-    path = install("", a="rules: []")
+    path = install("{}", a="rules: []")
     (tmp_path / "policy.d").chmod(0o775)
     (fault,) = _faults(path)
     assert (fault.file, fault.code) == (str(tmp_path / "policy.d"), "writable-by-others")
@@ -227,7 +227,7 @@ def test_a_drop_in_folder_that_others_may_write_is_refused(install: Install, tmp
 
 def test_a_drop_in_folder_that_is_a_file_is_a_fault(install: Install, tmp_path: "Path") -> None:
     """A drop-in folder is a folder."""
-    path = install("")
+    path = install("{}")
     (tmp_path / "policy.d").write_text("")
     (fault,) = _faults(path)
     assert fault.message == "can not be read: Not a directory"
@@ -249,7 +249,7 @@ def test_a_bad_drop_in_does_not_hide_the_others(install: Install, tmp_path: "Pat
 
 def test_no_descriptor_stays_open(install: Install) -> None:
     """Reading leaves the process as it was."""
-    path = install("", a="", b="")
+    path = install("{}", a="{}", b="{}")
     before = os.listdir("/proc/self/fd")
     read_sources(path)
     assert os.listdir("/proc/self/fd") == before
