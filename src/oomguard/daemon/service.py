@@ -72,7 +72,9 @@ NEWBORN_SECONDS = 0.1
 put by, and a backend of PostgreSQL values itself."""
 
 CHASES = 20
-"""How often a pass that found inherited protection continues with what was forked meanwhile."""
+FIRST_CHASES = 2
+"""How often a pass continues with what was forked meanwhile, if it found inherited protection, and if it
+found none, but processes ended before it reached them."""
 
 _NO_EVENTS = f"the kernel sends no process events; new processes are looked for every {POLL_SECONDS:.0f} s"
 _LOG_OVERWRITTEN = "its log was overwritten before it was read"
@@ -123,7 +125,7 @@ class Service:
         self._drifting: set[int] = set()
         self._newborn: list[int] = []
         self._checks: list[int] = []
-        self._found_inherited = False
+        self._found_inherited = self._is_chasing = False
         self._chases = 0
         self._young: set[int] = set()
         self._heirs_limit = HEIRS_LIMIT
@@ -390,7 +392,8 @@ class Service:
         younger = self._follow_forks()
         self._pids_before, self._pids = self._pids, set(pids)
         self.reconciler.planner.forget_all_but(self._pids | younger)
-        self._found_inherited, self._chases, self._young = False, 0, set()
+        self._found_inherited = self._is_chasing = False
+        self._chases, self._young = 0, self._pids if self.reconciler.ledger.protections else set()
         self._sweep = pids[::-1]  # taken from the end: the oldest first
         self._sweep_cause = cause
 
@@ -460,12 +463,13 @@ class Service:
             self.loop.set_earlier("newborn", now + NEWBORN_SECONDS)
 
     def _chase(self) -> bool:
-        """Continue a pass that found inherited protection with what was forked meanwhile, the latest first.
+        """Continue a pass with what was forked meanwhile, the latest first; tell whether there is any.
 
-        Otherwise a process could keep it by forking before it is reached, and so could its child. What ended
-        before it was reached may have forked as well.
+        Otherwise a process could keep inherited protection by forking before it is reached, and so could its
+        child. What ended before it was reached may have forked as well.
         """
-        if self._chases == CHASES or not (self._found_inherited or self._chases):
+        self._is_chasing |= self._found_inherited
+        if self._chases == (CHASES if self._is_chasing else FIRST_CHASES):
             return False
         self._follow_forks()
         listed = set(self.procfs.pids())
@@ -474,7 +478,7 @@ class Service:
         self._found_inherited = False
         self._chases += 1
         self._young = listed - self._pids
-        self._pids |= self._young
+        self._pids = self._pids | self._young
         self._sweep = sorted(self._young)
         return bool(self._young)
 

@@ -1,13 +1,13 @@
 /* keeper WAY: tries to keep the value that it inherited from a protected process, and ends up as one process.
  *
- *   fork		has a child at once, which may be copied before the value is reset and stamped after
- *   orphan	  becomes an orphan, and has a child that is said to be init's (CLONE_PARENT)
+ *   fork        has a child at once, which may be copied before the value is reset and stamped after
+ *   orphan      becomes an orphan, and has a child that is said to be init's (CLONE_PARENT)
  *   subreaper   the same, but its parent is the user's own process
- *   lower	   becomes an orphan, and lowers itself by one less than it was given
- *   raise	   becomes an orphan with 0, and lowers itself again once /run/keeper-go exists
- *   hop		 becomes an orphan, and goes on as its own child every other millisecond
+ *   lower       becomes an orphan, and lowers itself by one less than it was given
+ *   raise       becomes an orphan with 0, and lowers itself again once /run/keeper-go exists
+ *   hop         becomes an orphan, and goes on as its own child 100 times a second
  *   namespace   becomes an orphan in user and PID namespaces of its own
- *   share	   becomes an orphan that shares its memory with its child
+ *   share       becomes an orphan that shares its memory with its child
  */
 
 #define _GNU_SOURCE
@@ -88,7 +88,7 @@ int main(int argc, char **argv)
 			clone(stay, stack + sizeof stack, CLONE_VM | CLONE_PARENT | SIGCHLD, NULL);
 		while (strcmp(way, "hop") == 0) {
 			leave(0);
-			usleep(2000);
+			usleep(10000);
 		}
 	}
 	return stay(NULL);
