@@ -23,6 +23,7 @@ share=/usr/share/oomguard
 policy=/etc/oomguard.yaml
 drop_ins=/etc/oomguard.d
 state=/run/oomguard
+peaks=/var/lib/oomguard
 unit=oomguard.service
 exporter=oomguard-exporter.service # installed, and started by who wants metrics
 manifest=$home/installed-files
@@ -231,7 +232,7 @@ uninstall() {
     if [ -e "$manifest" ]; then
         remove_listed <"$manifest"
     fi
-    rm -rf "$home" "$share"
+    rm -rf "$home" "$share" "$peaks"
     rm -f "$command"
     if has_systemd; then
         systemctl daemon-reload

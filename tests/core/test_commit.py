@@ -15,6 +15,7 @@ from oomguard.core.commit import (
     Peak,
     Refusal,
     commit_limit_kib,
+    demand_kib,
     interlock,
     kib,
     usable_limit_kib,
@@ -227,3 +228,38 @@ def test_of_now_and_the_peak_the_larger_counts() -> None:
 def test_amounts_are_written_as_people_read_them(amount: int, text: str) -> None:
     """With one digit behind the point from MiB on."""
     assert kib(amount) == text
+
+
+# What later limits must allow
+
+
+def test_what_is_promised_without_a_limit_is_what_a_limit_must_allow() -> None:
+    """However much it is."""
+    assert demand_kib(memory(committed_kib=99 * GIB), {MODE: 1, RATIO: 50}, headroom_percent=10) == 99 * GIB
+
+
+@given(st.integers(0, 200), st.integers(0, 100), st.integers(-GIB // 50, GIB // 50))
+def test_what_lasted_under_a_limit_never_forbids_that_limit_after_a_reboot(
+    ratio: int, headroom: int, ram_differs_kib: int
+) -> None:
+    """Though all of it was promised, and the next kernel leaves a little less of RAM."""
+    knobs = {MODE: 2, RATIO: ratio}
+    host = memory(swap_total_kib=0)
+    full = host._replace(committed_kib=commit_limit_kib(host, knobs))
+    peak = Peak(demand_kib(full, knobs, headroom_percent=headroom), "2026-11-20", "x")
+    booted = host._replace(total_kib=host.total_kib + ram_differs_kib, committed_kib=0)
+    booted = with_limit_of({MODE: 0, RATIO: 50}, booted)
+    assert (
+        interlock(booted, actual={MODE: 0, RATIO: 50}, final=knobs, headroom_percent=headroom, peak=peak)
+        is None
+    )
+
+
+def test_what_lasted_under_a_limit_forbids_a_much_lower_one_after_a_reboot() -> None:
+    """As it would have been refused before."""
+    knobs = {MODE: 2, RATIO: 100}
+    full = memory(committed_kib=10 * GIB)
+    peak = Peak(demand_kib(full, knobs, headroom_percent=10), "2026-11-20", "x")
+    refusal = why_not_after(memory(committed_kib=0), peak, {MODE: 2, RATIO: 60})
+    assert refusal is not None
+    assert "peak 8.6 GiB on 2026-11-20" in refusal.reason

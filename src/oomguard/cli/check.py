@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import find_itself, open_procfs, read_status
+from oomguard.cli.host import find_itself, open_procfs, peak_source, read_status
 from oomguard.core.policy import counted
 from oomguard.core.text import printable
 from oomguard.kernel.alarm import TooLongError, within
@@ -83,7 +83,13 @@ def _held_against_host(policy: "Policy", options: "argparse.Namespace") -> tuple
 
     procfs = open_procfs(options)
     try:
-        return misfits(policy, procfs, options.policy, find_itself(options.state_dir, procfs))
+        return misfits(
+            policy,
+            procfs,
+            options.policy,
+            find_itself(options.state_dir, procfs),
+            promised_peak=peak_source(options.state_dir),
+        )
     finally:
         procfs.close()
 

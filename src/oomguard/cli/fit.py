@@ -28,8 +28,9 @@ from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from oomguard.core.commit import Peak
     from oomguard.core.plan import SetOomScoreAdj
     from oomguard.core.policy import Rule, SysctlSetting
     from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -54,10 +55,14 @@ class Seen(NamedTuple):
 
 
 def misfits(
-    policy: Policy, procfs: "Procfs", path: str, itself: "Itself | None" = None
+    policy: Policy,
+    procfs: "Procfs",
+    path: str,
+    itself: "Itself | None" = None,
+    promised_peak: "Callable[[], Peak | None]" = lambda: None,
 ) -> "tuple[list[Fault], str]":
     """Return what does not fit, and a sentence on how much killing could still give back."""
-    planner = Planner(policy, Ledger(), procfs, itself=itself)
+    planner = Planner(policy, Ledger(), procfs, itself=itself, promised_peak=promised_peak)
     seen = _look(planner, path)
     faults = [
         *_missing(policy, procfs),

@@ -12,6 +12,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
+from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.settle import settle
@@ -21,7 +22,9 @@ from oomguard.report.status_document import Document, StatusError, decode_status
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
+    from oomguard.core.commit import Peak
     from oomguard.core.plan import Cause, Outcome
 
 
@@ -41,7 +44,17 @@ def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
     """Hold a policy against this host, without the means to change anything."""
     procfs = open_procfs(options)
     ledger = _ledger_to_read(options.state_dir, procfs)
-    return Planner(policy, ledger, procfs, itself=find_itself(options.state_dir, procfs))
+    itself = find_itself(options.state_dir, procfs)
+    return Planner(policy, ledger, procfs, itself=itself, promised_peak=peak_source(options.state_dir))
+
+
+def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
+    """Return what tells the highest Committed_AS of the last days; print why if that cannot be read."""
+    file = PeakFile(state_dir)
+    file.highest()
+    if file.trouble:
+        print(f"oomguard: {file.trouble}", file=sys.stderr)
+    return file.highest
 
 
 def read_status(state_dir: str) -> Document | None:
@@ -95,7 +108,8 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
             file=sys.stderr,
         )
     try:
-        reconciler = Reconciler(policy, ledger, procfs, SysResource())
+        peak = peak_source(options.state_dir)
+        reconciler = Reconciler(policy, ledger, procfs, SysResource(), promised_peak=peak)
         if cause == "restore":
             outcomes, is_settled = settle(reconciler, cause)
         else:

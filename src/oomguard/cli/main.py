@@ -12,11 +12,11 @@ from oomguard import __version__
 if TYPE_CHECKING:
     from oomguard.exporter.address import Address
 from oomguard.core.plan import Cause
+from oomguard.reconcile.state import RUN_FOLDER
 from oomguard.report.events import EVENTS
 
 DEFAULT_POLICY = "/etc/oomguard.yaml"
 IMPORTERS = ("earlyoom", "nohang", "ananicy", "systemd")
-DEFAULT_STATE_DIR = "/run/oomguard"
 DEFAULT_LISTEN = "127.0.0.1:19177"
 DEFAULT_RULES = 100
 
@@ -257,7 +257,7 @@ def build_parser() -> argparse.ArgumentParser:
     state.add_argument(
         "--state-dir",
         metavar="DIR",
-        default=DEFAULT_STATE_DIR,
+        default=RUN_FOLDER,
         help="folder of ledger, lock and status (default: %(default)s)",
     )
     proc = Parser(add_help=False)

@@ -81,6 +81,17 @@ def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
     return commit_limit_kib(memory, knobs) - reserves
 
 
+def demand_kib(memory: Memory, actual: "Mapping[str, int]", *, headroom_percent: int) -> int:
+    """Return how much of what is promised now a later limit must allow.
+
+    What lasted under a strict limit proves that limit, so it counts as no more than that limit would be
+    accepted for, and a little less, as RAM is not quite the same after each boot.
+    """
+    if actual.get(MODE) != STRICT:
+        return memory.committed_kib
+    return min(memory.committed_kib, usable_limit_kib(memory, actual) * 95 // (100 + headroom_percent))
+
+
 def mismatch(memory: Memory, actual: "Mapping[str, int]") -> Refusal | None:
     """Return a refusal if the `actual` knobs do not give the CommitLimit that the kernel reports.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard import __version__
+from oomguard.core.commit import KNOBS, demand_kib
 from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import counted, emptied
 from oomguard.core.process import INIT_PID, Identity
@@ -31,9 +32,10 @@ from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.sysctl import observe_memory
+from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import open_ledger
+from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import open_state_folder
@@ -118,6 +120,7 @@ class Service:
         self._matched_before: Matched | None = None
         self._status_mode = 0o600
         self._committed_peak_kib = 0
+        self._peaks = PeakFile(options.state_dir)
         self._losses = 0
         self._is_short = False
         self._is_throttled = False
@@ -174,7 +177,12 @@ class Service:
                     " between writes (capset is forbidden here)"
                 )
             self.reconciler = Reconciler(
-                policy, ledger, self.procfs, privilege, Itself(os.getpid(), self._identity)
+                policy,
+                ledger,
+                self.procfs,
+                privilege,
+                Itself(os.getpid(), self._identity),
+                promised_peak=self._peaks.highest,
             )
             self.reconciler.planner.before_release = self._kills.read
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
@@ -485,7 +493,7 @@ class Service:
     def _end_pass(self, now: float) -> None:
         self._passes += 1
         self._choose_readers()
-        self._note_promised()
+        self._note_promised(now)
         if count := self._kills.count():
             self.reporter.kills.take_unknown(count, self._why_no_log or _LOG_OVERWRITTEN)
         self._is_short = False
@@ -523,10 +531,15 @@ class Service:
         self.loop.set_earlier("fold", now + FOLD_SECONDS)
         self.loop.set_earlier("status", now + STATUS_SECONDS)
 
-    def _note_promised(self) -> None:
-        memory = observe_memory(self.procfs)
-        if memory is not None:
-            self._committed_peak_kib = max(self._committed_peak_kib, memory.committed_kib)
+    def _note_promised(self, now: float) -> None:
+        knobs, memory = observe_overcommit(self.procfs, KNOBS)
+        if memory is None:
+            return
+        self._committed_peak_kib = max(self._committed_peak_kib, memory.committed_kib)
+        headroom = self.reconciler.policy.commit_headroom_percent
+        self._peaks.note(demand_kib(memory, knobs, headroom_percent=headroom), now)
+        if self._peaks.trouble:
+            self._limit(f"the peak of Committed_AS is not known after a reboot: {self._peaks.trouble}")
 
     def _reconcile_sysctls(self, cause: "Cause", now: float) -> None:
         for outcome in self.reconciler.sysctls(cause, now):

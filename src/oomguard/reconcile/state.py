@@ -12,6 +12,12 @@ from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
 
+RUN_FOLDER = "/run/oomguard"
+"""The state folder of a host's daemon. A reboot empties it."""
+
+LASTING_FOLDER = "/var/lib/oomguard"
+"""Where that daemon keeps what outlives a reboot."""
+
 _LOCK = "lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place must not keep us waiting
@@ -149,6 +155,11 @@ def open_state_folder(path: str) -> StateFolder:
             "--state-dir names another",
         )
     return StateFolder(path, fd)
+
+
+def lasting_folder(state_dir: str) -> str:
+    """Return the folder for what outlives a reboot: the state folder itself, unless it is the host's."""
+    return LASTING_FOLDER if state_dir == RUN_FOLDER else state_dir
 
 
 def find_state_folder(path: str) -> StateFolder | None:

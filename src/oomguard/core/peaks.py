@@ -1,0 +1,95 @@
+"""The highest Committed_AS of the last days: a host that has just booted has promised little yet.
+
+In mode 0 and 1 any user can have any amount promised. So a level counts only if it *lasted*, and after
+ONCE_DAYS only if another day reached it, too. What somebody did once does not forbid strict accounting for a
+month; what this host does again and again is not forgotten at a reboot.
+
+Days are counted from 1970. The clock may be wrong, for one early in the boot. So a day in the future counts
+as a recent one, and only newer days replace old ones in the file.
+"""
+
+import json
+from typing import NamedTuple
+
+KEPT_DAYS = 30
+ONCE_DAYS = 7
+
+LASTING_SECONDS = 300.0
+"""A level has lasted if no look in this time found less."""
+
+_GROWTH = 64
+"""A day's level is noted again once it is higher by this part: each note is a write to the disk."""
+
+_VERSION = 1
+_DATE_LENGTH = len("2026-11-20")
+
+
+class Day(NamedTuple):
+    """What lasted on a day: its number, its date for people, and the level."""
+
+    number: int
+    date: str
+    committed_kib: int
+
+
+class Lasting:
+    """Tells which level has lasted: the least of all looks in LASTING_SECONDS."""
+
+    def __init__(self) -> None:
+        self._looks: list[tuple[float, int]] = []
+
+    def look(self, committed_kib: int, now: float) -> int | None:
+        """Take what is promised at the monotonic time `now`; return the level that lasted, None if too early.
+
+        It takes two looks, however rare they are.
+        """
+        looks = self._looks
+        looks.append((now, committed_kib))
+        while len(looks) > 2 and now - looks[1][0] >= LASTING_SECONDS:
+            del looks[0]
+        if now - looks[0][0] < LASTING_SECONDS:
+            return None
+        return min(level for _, level in looks)
+
+
+def note(days: "tuple[Day, ...]", today: Day) -> "tuple[Day, ...]":
+    """Return the days with today's level, or the same ones if it was noted already."""
+    known = next((day for day in days if day.number == today.number), None)
+    if known is None:
+        return (*days, today)[-KEPT_DAYS:]
+    if today.committed_kib <= known.committed_kib + known.committed_kib // _GROWTH:
+        return days
+    return tuple(today if day is known else day for day in days)
+
+
+def highest(days: "tuple[Day, ...]", today: int) -> Day | None:
+    """Return the day with the level that counts: of the last days, or of two of all that are kept."""
+    levels = sorted(
+        (day for day in days if today - day.number <= KEPT_DAYS), key=lambda day: -day.committed_kib
+    )
+    counted = [day for day in levels if today - day.number <= ONCE_DAYS][:1] + levels[1:2]
+    return max(counted, key=lambda day: day.committed_kib, default=None)
+
+
+def encode(days: "tuple[Day, ...]") -> bytes:
+    """Return the file's content."""
+    rows = [day._asdict() for day in days]
+    return json.dumps({"version": _VERSION, "days": rows}, indent=1).encode("ascii") + b"\n"
+
+
+def decode(raw: bytes) -> "tuple[Day, ...]":
+    """Return the days of a file. ValueError: nobody wrote this with `encode`."""
+    try:
+        document = json.loads(raw)
+        days = tuple(Day(**row) for row in document["days"])
+        if document["version"] == _VERSION and all(map(_is_sound, days)):
+            return days[-KEPT_DAYS:]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise ValueError("its content is damaged")
+
+
+def _is_sound(day: Day) -> bool:
+    if type(day.number) is not int or type(day.committed_kib) is not int or type(day.date) is not str:
+        return False
+    return day.committed_kib >= 0 and len(day.date) == _DATE_LENGTH and day.date.isprintable()
