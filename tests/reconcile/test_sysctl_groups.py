@@ -1,6 +1,7 @@
 """Sysctls that depend on each other: all of them are written or none, whichever write fails."""
 
 import errno
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from oomguard.core.commit import KBYTES, MODE, RATIO
 from oomguard.core.plan import Cause, Entry, Outcome
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, open_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import StateFolder
@@ -294,6 +296,42 @@ def test_what_the_kernel_made_of_a_value_outlives_the_daemon(
     again = open_ledger(folder, boot_id="fake-boot", is_alive=lambda _: True)
     assert again.sysctls == {PAGES: Entry(0, 14, made=13)}
     assert bring(Reconciler(asking(nr_hugepages=14), again, failing), "start") == []
+
+
+# The running kernel
+
+HOST = "/proc/sys/vm"
+
+
+@pytest.mark.skipif(not os.access(f"{HOST}/dirty_ratio", os.W_OK), reason="sysctls are root's")
+def test_the_running_kernel_takes_back_what_it_refuses_in_part() -> None:
+    """A limit out of range, after one that had zeroed its partner; then all of it with one in range."""
+    names = ("dirty_ratio", "dirty_bytes", "dirty_background_ratio", "dirty_background_bytes")
+    lock = os.open(HOST, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def values() -> dict[str, int]:
+        return {name: int(Path(HOST, name).read_text()) for name in names}
+
+    before = values()
+    try:
+        with closing(Procfs()) as procfs:
+            reconciler = Reconciler(asking(dirty_bytes=1 << 30, dirty_background_ratio=101), Ledger(), procfs)
+            outcomes = bring(reconciler)
+            assert {outcome.errno for outcome in outcomes} == {errno.EINVAL}
+            assert values() == before
+            assert reconciler.ledger.sysctls == {}
+            reconciler.adopt(asking(dirty_bytes=1 << 30, dirty_background_ratio=7))
+            assert set(said(bring(reconciler)).values()) == {"applied"}
+            assert (values()["dirty_ratio"], values()["dirty_bytes"]) == (0, 1 << 30)
+            reconciler.adopt(Policy())
+            bring(reconciler, "restore")
+            assert values() == before
+    finally:
+        for name, value in sorted(before.items(), key=lambda item: item[1] == 0):
+            if values()[name] != value:
+                Path(HOST, name).write_text(f"{value}\n")
+        os.close(lock)
 
 
 # The laws of it

@@ -1,4 +1,4 @@
-"""Sysctls on a real kernel: groups in the unit's sandbox, huge pages granted in part, peaks across a reboot."""
+"""Sysctls of a guest: groups in the unit's sandbox, huge pages granted in part, peaks across a reboot."""
 
 import json
 
