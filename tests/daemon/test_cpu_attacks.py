@@ -1,5 +1,7 @@
 """What a user can do to have the daemon work, done on the real kernel, and what CPU time it takes."""
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ import pytest
 from test_events import NAME, POLICY, QUIET, settle, status
 
 from oomguard.daemon.ceiling import LIMIT_PERCENT
-from running import Program, needs_events, running, wait_for_value
+from running import Program, needs_events, running, wait_for_value, wait_until
 
 SECONDS = 3.0
 
@@ -61,3 +63,22 @@ def test_a_process_in_a_loop_takes_no_cpu_from_others(tmp_path: Path, code: str)
         wait_for_value(other.start(), 400, seconds=5.0)
         other.end()
         assert not status(daemon)["throttled"]
+
+
+def test_values_that_are_denied_take_no_cpu_and_no_room(tmp_path: Path) -> None:
+    """As to root without CAP_SYS_RESOURCE. Their files are watched, and a try must not wake the daemon."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not there")
+    program = Program(tmp_path, NAME)
+    rules = f"rules:\n  - name: {NAME}\n    oom_score_adj: -100\n    trust: name\n"
+    without = ["setpriv", "--bounding-set=-sys_resource"] if os.geteuid() == 0 else []
+    for _ in range(5):
+        program.start()
+    with running(tmp_path, rules, wrapper=without) as daemon:
+        wait_until(lambda: status(daemon)["watches"] >= 5, "five watches")
+        assert cpu_percent(daemon.process.pid, SECONDS) < 10
+        assert (daemon.state / "ledger").stat().st_size < 8_000
+        assert daemon.log.count(" denied: ") == 1, daemon.log
+        assert "CAP_SYS_RESOURCE" in daemon.log
+        assert status(daemon)["outcomes"]["denied"] < 40
+    program.end()

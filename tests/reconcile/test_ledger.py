@@ -398,8 +398,8 @@ def test_a_change_that_is_denied_again_and_again_keeps_the_start(
     reconciler.adopt(Policy(rules=(rule(400),)))
     with pytest.MonkeyPatch.context() as patch:  # a tree refuses nothing, least of all to root
         patch.setattr("oomguard.kernel.procfs.ProcessHandle.write_oom_score_adj", refuse)
-        for _ in range(3):
-            results = [outcome.result for outcome in reconciler.everything("policy", 0.0)]
+        for now in (0.0, 60.0, 120.0):
+            results = [outcome.result for outcome in reconciler.everything("policy", now)]
             assert results[-2:] == ["denied", "denied"]
     reconciler.adopt(Policy())
     list(reconciler.everything("restore", 0.0))
@@ -458,7 +458,7 @@ def test_on_a_full_disk_nothing_is_changed_without_its_line(
     assert valued <= known.processes.keys()
 
     (small_disk / "filler").unlink()
-    list(reconciler.everything("policy", 0.0))
+    list(reconciler.everything("policy", 60.0))
     assert set(proc.oom_score_adjs().values()) == {300}
     known = read_ledger(folder, boot_id=BOOT)
     assert known.ignored_lines == 0

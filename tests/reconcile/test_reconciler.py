@@ -1,5 +1,6 @@
 """One pass: what it does when a write fails, when a value is contended, and when there is little to see."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeProc
+from floors import FakePrivilege, FlooredKernel
 from oomguard.core.plan import Cause, Outcome
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
@@ -20,8 +22,9 @@ from oomguard.reconcile.contention import (
     WINDOW_SECONDS,
     Contention,
 )
-from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.ledger import Ledger, open_ledger
 from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state import StateFolder
 
 SESSION = "/user.slice/user-1000.slice/session-3.scope"
 WORKER = Rule(0, (b"worker",), Terms(Value("exact", 300)), "p.yaml", 1)
@@ -71,7 +74,7 @@ def test_a_failing_change_stops_no_other(proc: FakeProc, procfs: Procfs) -> None
             11: "denied",
             12: "applied",
         }
-    assert results(reconciler.everything("policy", 0.0)) == {"vm.swappiness": "applied", 11: "applied"}
+    assert results(reconciler.everything("policy", 60.0)) == {"vm.swappiness": "applied", 11: "applied"}
     list(Reconciler(Policy(), reconciler.ledger, procfs).everything("restore", 0.0))
     assert proc.sysctls() == {"vm.swappiness": 60, "vm.page-cluster": 3}
     assert set(proc.oom_score_adjs().values()) == {0}
@@ -288,6 +291,57 @@ def test_protection_is_taken_from_who_must_not_keep_it_however_contended(
     assert outcome is not None
     assert outcome.result == "applied"
     assert proc.oom_score_adj(10) == 0
+
+
+def test_a_denied_value_is_tried_less_and_less_whatever_wakes_the_daemon(
+    proc: FakeProc, tmp_path: Path, folder: StateFolder
+) -> None:
+    """Neither events nor passes try it before the pause ends, and the ledger keeps nothing of it."""
+    kernel = FlooredKernel(str(proc.root), FakePrivilege(is_permitted=False))
+    proc.process(Process(Identity(10, 10), b"worker", cgroup=SESSION))
+    lowering = WORKER._replace(terms=Terms(Value("exact", -100), trust="name"))
+    ledger = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
+    reconciler = Reconciler(Policy(rules=(lowering,)), ledger, kernel)
+    size = 0
+    for tenth in range(3_000):
+        reconciler.process(10, "exec", tenth / 10)
+        reconciler.process(10, "drift", tenth / 10, is_watched=True)
+        reconciler.process(10, "resync", tenth / 10, in_pass=True)
+        size = max(size, os.stat(f"{folder.path}/ledger").st_size)
+    assert len(kernel.refused) == len((0, 1, 3, 7, 15, 31, 63, 123, 183, 243))
+    assert size < 8_000
+    assert not reconciler.ledger.processes
+    assert reconciler.contention.contended() == []
+    kernel.close()
+
+
+def test_another_value_than_the_denied_one_is_tried_at_once(proc: FakeProc) -> None:
+    """The process may run a program by now that another rule raises."""
+    kernel = FlooredKernel(str(proc.root), FakePrivilege(is_permitted=False))
+    proc.process(Process(Identity(10, 10), b"worker", cgroup=SESSION))
+    lowering = WORKER._replace(terms=Terms(Value("exact", -100), trust="name"))
+    raising = Rule(1, (b"other",), Terms(Value("exact", 300)), "p.yaml", 2)
+    reconciler = Reconciler(Policy(rules=(lowering, raising)), Ledger(), kernel)
+    outcome = reconciler.process(10, "exec", 0.0)
+    assert outcome is not None
+    assert outcome.result == "denied"
+    (proc.root / "10" / "comm").write_bytes(b"other\n")
+    outcome = reconciler.process(10, "exec", 0.0)
+    assert outcome is not None
+    assert outcome.result == "applied"
+    kernel.close()
+
+
+def test_a_watch_on_what_cannot_be_changed_rests(proc: FakeProc, procfs: Procfs) -> None:
+    """Refused or denied, a process that rewrites its own value has it looked at for a while only."""
+    protecting = WORKER._replace(terms=Terms(Value("exact", -300)))
+    proc.process(Process(Identity(10, 10), b"worker", uid=1000, cgroup=SESSION))
+    reconciler = Reconciler(Policy(rules=(protecting,)), Ledger(), procfs)
+    for _ in range(TOLERATED_LOOKS + 1):
+        outcome = reconciler.process(10, "drift", 1.0, is_watched=True)
+        assert outcome is not None
+        assert outcome.result == "refused"
+    assert reconciler.contention.take_rested() == [Identity(10, 10)]
 
 
 # Contention by itself

@@ -1,13 +1,16 @@
-"""Values that something else writes too: when oomguard corrects them at once, and when only at the next pass.
+"""Values that something else writes too, or that the kernel denies: when oomguard writes them, and when not.
 
 Any process can rewrite its own value, or open it for writing, as often as it likes, and each time inotify
 wakes the daemon. So a value that takes too much of that *rests*: it is not watched for a while, and no event
 causes a write to it. There is a limit for each value, and one for each user, who can have any number of
 processes. A pass corrects every process whatever rests, so none has a value of its own for longer than from
 one pass to the next.
+
+What the kernel denies it denies again, so the same write is tried once a pass at most, and less often where
+passes follow each other closely.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.budget import Budget
 
@@ -42,6 +45,11 @@ class _Record:
         self.until = 0.0
 
 
+class _Denial(NamedTuple):
+    until: float
+    pause: float
+
+
 class Contention:
     """What each target cost lately, and which of them rest. A target is a sysctl's name or an Identity.
 
@@ -55,6 +63,8 @@ class Contention:
         self.resting: dict[Hashable, float] = {}
         """By target, until when it is not watched."""
         self._rested: list[Hashable] = []
+        self._denials: dict[tuple[Hashable, int], _Denial] = {}
+        """By target and value."""
 
     def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
         """Count that `target` was corrected. `user` is None in a pass, which others cannot hasten."""
@@ -81,6 +91,19 @@ class Contention:
         if not record.pause and record.corrected >= TOLERATED and now - record.since <= WINDOW_SECONDS:
             self._pause(target, record, now)
         return record.until > now
+
+    def denied(self, target: "Hashable", value: int, now: float) -> None:
+        """Count that the kernel denied `target` this value: it is not tried again before a pause."""
+        known = self._denials.pop((target, value), None)
+        while len(self._denials) >= _LIMIT:
+            del self._denials[next(iter(self._denials))]
+        pause = self._longer(0.0 if known is None else known.pause)
+        self._denials[target, value] = _Denial(now + pause, pause)
+
+    def is_denied(self, target: "Hashable", value: int, now: float) -> bool:
+        """Tell whether the kernel denied `target` this value just now."""
+        known = self._denials.get((target, value))
+        return known is not None and known.until > now
 
     def is_spent(self, target: "Hashable", now: float, user: str) -> bool:
         """Tell whether events must not cause a write to any process of `user`; `target` then rests."""
@@ -117,6 +140,9 @@ class Contention:
                 if record.pause:
                     ended.append(target)
                 del self._records[target]
+        for key, denial in list(self._denials.items()):
+            if now - denial.until > WINDOW_SECONDS:
+                del self._denials[key]
         self._users.settle(now)
         return ended
 
@@ -132,9 +158,12 @@ class Contention:
         return record
 
     def _pause(self, target: "Hashable", record: _Record, now: float) -> None:
-        record.pause = min(record.pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)
+        record.pause = self._longer(record.pause)
         record.until = now + record.pause
         self._rest(target, record.until)
+
+    def _longer(self, pause: float) -> float:
+        return min(pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)
 
     def _rest(self, target: "Hashable", until: float) -> None:
         if target not in self.resting:

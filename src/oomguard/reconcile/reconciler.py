@@ -58,7 +58,6 @@ class Reconciler:
         self.planner = Planner(
             policy, self.ledger, self.procfs, self.lineage, self._itself, self._promised_peak
         )
-        self._denied_sysctls: set[str] = set()
         self.contention = Contention(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -79,11 +78,11 @@ class Reconciler:
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
         """Bring the sysctls to the policy: of each group all, or none."""
         for changes in grouped(self.planner.sysctl_changes(cause)):
-            yield from self._apply_sysctls(changes, cause, now)
+            yield from self._apply_sysctls(changes, now)
 
-    def _apply_sysctls(self, changes: "list[SetSysctl]", cause: "Cause", now: float) -> list[Outcome]:
-        if cause == "drift" and any(change.name in self._denied_sysctls for change in changes):
-            return []  # taking a group back wakes the watches on it; the next pass tries again
+    def _apply_sysctls(self, changes: "list[SetSysctl]", now: float) -> list[Outcome]:
+        if any(self.contention.is_denied(change.name, change.after, now) for change in changes):
+            return []
         waiting = {change.name for change in changes if self.contention.must_wait(change.name, now)}
         if waiting:
             others = ", ".join(sorted(waiting))
@@ -93,12 +92,11 @@ class Reconciler:
             ]
         outcomes = apply_sysctls(changes, self.procfs, self.ledger, refusal_of=self.planner.sysctl_refusal)
         for change, outcome in zip(changes, outcomes, strict=True):
-            if outcome.result == "applied":
-                self._denied_sysctls.discard(change.name)
-                if change.cause == "drift":
-                    self.contention.corrected(change.name, now)
-            elif change.refusal is None:
-                self._denied_sysctls.add(change.name)
+            if outcome.result == "applied" and change.cause == "drift":
+                self.contention.corrected(change.name, now)
+            elif outcome.result != "applied" and change.refusal is None:
+                # Taking a group back wakes the watches on it.
+                self.contention.denied(change.name, change.after, now)
         return outcomes
 
     def process(
@@ -136,10 +134,13 @@ class Reconciler:
         is_watched: bool = False,
     ) -> "Outcome | None":
         change = self.planner.process_change(handle, cause, in_pass=in_pass)
-        if change is not None:
-            return self._apply(change, handle, now, in_pass=in_pass)
-        if is_watched:
+        outcome = None
+        if change is not None and not self.contention.is_denied(change.identity, change.after, now):
+            outcome = self._apply(change, handle, now, in_pass=in_pass)
+        if is_watched and (outcome is None or outcome.result in ("denied", "refused")):
             self._looked(handle, now)
+        if change is not None:
+            return outcome
         if not self.planner.may_have_floor(handle, in_pass=in_pass):
             return None
         outcome = take_floor(handle, self.privilege)
@@ -175,6 +176,8 @@ class Reconciler:
             self.lineage.disregard(handle.pid)
         if outcome.result == "applied" and (user is not None or change.cause == "drift"):
             self.contention.corrected(change.identity, now, user)
+        elif outcome.result == "denied":
+            self.contention.denied(change.identity, change.after, now)
         return outcome
 
     def _why_wait(self, change: "SetOomScoreAdj", now: float, user: str | None, *, in_pass: bool) -> str:
