@@ -707,8 +707,9 @@ def test_check_says_what_a_daemon_still_enforces_from_an_emptied_file(
     oomguard: Oomguard, policy: Path, tmp_path: Path
 ) -> None:
     """Before it is loaded: how many rules, and how many processes lose their value."""
-    rule_of = {10: 0, 11: 1, 12: 1}
-    write_status(tmp_path / "state", Identity(9, 1), policy=load(str(policy)).policy, rule_of=rule_of)
+    loaded = load(str(policy)).policy
+    matched = Matched(loaded.rules, {10: 0, 11: 1, 12: 1}, ())
+    write_status(tmp_path / "state", Identity(9, 1), policy=loaded, matched=matched)
     policy.write_text("")
     done = oomguard("check")
     assert done.code == 0

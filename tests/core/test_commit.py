@@ -10,6 +10,7 @@ from oomguard.core.commit import (
     KBYTES,
     MODE,
     RATIO,
+    SURPLUS_PAGES,
     USER_RESERVE,
     Memory,
     Peak,
@@ -185,6 +186,17 @@ def test_huge_pages_under_strict_accounting_are_a_lower_limit(pages: int, *, ref
     host = memory(huge_page_kib=2048, committed_kib=4 * GIB)
     actual = {MODE: 2, RATIO: 50, HUGE_PAGES: 0}
     assert bool(why_not(host, actual, actual | {HUGE_PAGES: pages})) is refused
+
+
+def test_huge_pages_that_any_program_may_get_are_no_part_of_what_is_usable() -> None:
+    """Beyond the pool, and unless they are in use already: then they count as they are."""
+    host = memory(huge_page_kib=2048)
+    knobs = {MODE: 2, RATIO: 50, SURPLUS_PAGES: 1024}
+    assert usable_limit_kib(host, knobs) == 2 * GIB + 6 * GIB // 2
+    in_use = host._replace(surplus_pages=1024, hugetlb_kib=2 * GIB)
+    assert usable_limit_kib(in_use, knobs) == usable_limit_kib(host, knobs)
+    assert commit_limit_kib(host, knobs) == 6 * GIB
+    assert why_not(memory(huge_page_kib=2048, committed_kib=5 * GIB), knobs | {SURPLUS_PAGES: 0}, knobs)
 
 
 # The peak of earlier days

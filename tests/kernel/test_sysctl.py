@@ -56,7 +56,7 @@ def test_meminfo_is_read_by_its_keys() -> None:
         b"HugePages_Free:        0\nHugePages_Surp:        3\nHugepagesize:       2048 kB\n"
         b"DirectMap1G:    1 kB\nMemAvailable:    9000000 kB\n"
     )
-    assert parse_meminfo(raw) == Memory(16384000, 2048, 20480, 8194048, 4096, 7, 2048, 9000000)
+    assert parse_meminfo(raw) == Memory(16384000, 2048, 20480, 8194048, 4096, 7, 2048, 9000000, 3)
 
 
 def test_huge_pages_of_every_size_count() -> None:

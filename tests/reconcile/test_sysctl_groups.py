@@ -258,6 +258,29 @@ def test_the_limit_is_computed_from_the_huge_pages_that_were_granted(
     assert reconciler.ledger.sysctls == {}
 
 
+def test_what_is_spared_for_one_sysctl_is_not_spared_for_another(proc: FakeProc, failing: Failing) -> None:
+    """Each would fit what is available now, and both do not."""
+    proc.sysctl("vm.min_free_kbytes", 65536)
+    proc.meminfo(MemAvailable=4 * 1024 * 1024)
+
+    class Taking(FakeKernel):
+        """A kernel that has less available once huge pages are taken."""
+
+        def write(self, path: str, text: bytes) -> None:
+            super().write(path, text)
+            if path.endswith("nr_hugepages"):
+                proc.meminfo(MemAvailable=4 * 1024 * 1024 - 2048 * int(text))
+
+    policy = asking(nr_hugepages=1500, min_free_kbytes=1048576)
+    # In the table min_free_kbytes comes first, and would leave less for huge pages the other way round.
+    policy = policy._replace(sysctls=policy.sysctls[::-1])
+    with closing(Taking(str(proc.root))) as kernel:
+        reconciler = Reconciler(policy, Ledger(), kernel)
+        assert all(change.refusal is None for change in reconciler.planner.sysctl_changes("policy"))
+        assert said(bring(reconciler)) == {PAGES: "applied", "vm.min_free_kbytes": "refused"}
+    assert proc.sysctls()["vm.min_free_kbytes"] == 65536
+
+
 @pytest.mark.parametrize("granted", [0, 1, 13, 14])
 def test_after_a_crash_between_write_and_reading_back_huge_pages_are_restored(
     proc: FakeProc, failing: Failing, folder: StateFolder, granted: int

@@ -18,6 +18,7 @@ KBYTES = "vm.overcommit_kbytes"
 ADMIN_RESERVE = "vm.admin_reserve_kbytes"
 USER_RESERVE = "vm.user_reserve_kbytes"
 HUGE_PAGES = "vm.nr_hugepages"
+SURPLUS_PAGES = "vm.nr_overcommit_hugepages"
 
 KNOBS = tuple(row.name for row in SYSCTLS.values() if row.group == COMMIT)
 """Every sysctl that decides how much may be promised."""
@@ -31,8 +32,9 @@ _ROUNDING_KIB = 256
 class Memory(NamedTuple):
     """What the commit limit is computed from, as /proc/meminfo has it.
 
-    `hugetlb_kib` is what huge pages of all sizes take; `huge_pages` are those that `vm.nr_hugepages` counts,
-    of `huge_page_kib` each. `available_kib` can be used without swapping (MemAvailable).
+    `hugetlb_kib` is what huge pages of all sizes take. `huge_pages` are those that `vm.nr_hugepages` counts,
+    of `huge_page_kib` each, and `surplus_pages` those that programs got beyond them. `available_kib` is what
+    can be used without swapping (MemAvailable).
     """
 
     total_kib: int
@@ -43,6 +45,7 @@ class Memory(NamedTuple):
     huge_pages: int = 0
     huge_page_kib: int = 0
     available_kib: int = 0
+    surplus_pages: int = 0
 
 
 class Peak(NamedTuple):
@@ -76,9 +79,15 @@ def commit_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
 
 
 def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
-    """Return what an ordinary process finds of the limit: less what is kept for root and recovery."""
+    """Return what an ordinary process finds of the limit, at the least.
+
+    That is less what is kept for root and recovery, and with every huge page in use that any program may
+    get beyond the pool.
+    """
     reserves = knobs.get(ADMIN_RESERVE, 0) + knobs.get(USER_RESERVE, 0)
-    return commit_limit_kib(memory, knobs) - reserves
+    more_pages = max(0, knobs.get(SURPLUS_PAGES, 0) - memory.surplus_pages)
+    pages = knobs.get(HUGE_PAGES, memory.huge_pages) + more_pages
+    return commit_limit_kib(memory, {**knobs, HUGE_PAGES: pages}) - reserves
 
 
 def demand_kib(memory: Memory, actual: "Mapping[str, int]", *, headroom_percent: int) -> int:

@@ -137,6 +137,13 @@ BOUNDS = (
         of_any=1000,
     ),
     Bound(
+        "vm.dirty_ratio",
+        "least",
+        "with 0 every program that writes waits for the disk",
+        "10 to 40 is usual; for a small amount write dirty_bytes",
+        of_any=1,
+    ),
+    Bound(
         "vm.vfs_cache_pressure",
         "least",
         "0 never reclaims dentries and inodes, which can use up all memory",

@@ -162,7 +162,7 @@ SYSCTLS: dict[str, Sysctl] = {
             granted_less="no more free memory in one piece: reserve huge pages early in the boot "
             "(hugepages= on the kernel's command line), or free memory and write the number again",
         ),
-        Sysctl("vm.nr_overcommit_hugepages", 0, ULONG_MAX, "huge pages beyond the pool"),
+        Sysctl("vm.nr_overcommit_hugepages", 0, ULONG_MAX, "huge pages beyond the pool", group=COMMIT),
         Sysctl("vm.hugetlb_shm_group", 0, INT_MAX, "group that may use huge pages in shared memory"),
         Sysctl("vm.stat_interval", 1, INT_MAX, "seconds between updates of VM statistics"),
         Sysctl("vm.laptop_mode", 0, INT_MAX, "seconds to batch disk writes"),

@@ -93,15 +93,16 @@ def parse_meminfo(raw: bytes) -> Memory:
     """
     fields = meminfo_fields(raw)
     page_kib = fields.get(b"Hugepagesize", 0)
-    pages = fields.get(b"HugePages_Total", 0)
+    pages, surplus = fields.get(b"HugePages_Total", 0), fields.get(b"HugePages_Surp", 0)
     return Memory(
         total_kib=fields[b"MemTotal"],
         swap_total_kib=fields.get(b"SwapTotal", 0),
         hugetlb_kib=fields.get(b"Hugetlb", pages * page_kib),
         commit_limit_kib=fields.get(b"CommitLimit", 0),
         committed_kib=fields.get(b"Committed_AS", 0),
-        huge_pages=pages - fields.get(b"HugePages_Surp", 0),  # those beyond the pool go by themselves
+        huge_pages=pages - surplus,
         huge_page_kib=page_kib,
+        surplus_pages=surplus,
         available_kib=fields.get(b"MemAvailable", fields[b"MemTotal"]),
     )
 

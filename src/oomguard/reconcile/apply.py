@@ -45,7 +45,7 @@ def apply_sysctls(
     """Make the changes of one group in their order: all of them, or none.
 
     Original values are in the ledger first, and each value is read back. `refusal_of` says why what is left
-    must not be written, given what the kernel made of the rest.
+    must not be written, given what the kernel made of all that was written since the plan.
     """
     for change in changes:
         if change.refusal is not None:
@@ -56,7 +56,7 @@ def apply_sysctls(
         for change in changes:
             must_be_writable(procfs, change.name)
         for position, change in enumerate(changes):
-            refusal = refusal_of(changes[position:]) if position else None
+            refusal = refusal_of(changes[position:])
             if refusal is not None:
                 return _take_back(Outcome(change, "refused", 0, *refusal), changes, steps, procfs, ledger)
             steps.append(_write_sysctl(change, procfs, ledger))
