@@ -1,6 +1,7 @@
 """A real PostgreSQL: its postmaster is kept, its backends go their own way, and nobody fights.
 
-Every process of it is called `postgres`. The values are raised ones, which anybody may take back.
+Every process of it is called `postgres`. It starts with a raised value, which the rule lowers: anybody may
+do that.
 """
 
 import os
@@ -30,6 +31,8 @@ rules:
     scope: main
     oom_score_adj: 300
 """
+OWN = 500
+"""What the cluster is started with."""
 
 
 class Cluster:
@@ -84,7 +87,7 @@ class Cluster:
     def _run(self, program: str, *arguments: str, **environment: str) -> None:
         assert PROGRAMS is not None
         subprocess.run(
-            [PROGRAMS / program, *arguments],
+            ["choom", "-n", str(OWN), "--", PROGRAMS / program, *arguments],
             user="postgres",
             env=os.environ | environment,
             cwd="/",
@@ -121,12 +124,12 @@ def test_backends_are_not_held_with_their_postmaster(tmp_path: Path, cluster: Cl
     with running(tmp_path, POLICY) as daemon, postmaster(cluster) as pid:
         wait_for_value(pid, 300)
         with cluster.session() as backend:
-            wait_for_value(backend, 0)
+            wait_for_value(backend, OWN)
             assert oom_score_adj(pid) == 300
         helpers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         assert helpers
         for helper in helpers:
-            wait_for_value(int(helper), 0)
+            wait_for_value(int(helper), OWN)
         assert not fights(daemon)
 
 
