@@ -69,6 +69,15 @@ def test_it_is_over_only_after_a_quiet_time() -> None:
     assert 25 < sum(reached) < 40
 
 
+def test_one_long_turn_delays_the_next_little() -> None:
+    """50 ms of CPU time take 0.6 s to pay for; it goes on after 0.1 s, a little at a time."""
+    ceiling = Ceiling(0.0, 0.0)
+    assert ceiling.pause(0.1, CAPACITY_SECONDS + 0.05) == pytest.approx(0.1)
+    assert ceiling.pause(0.15, CAPACITY_SECONDS + 0.05) == pytest.approx(0.05)
+    assert ceiling.pause(0.2, CAPACITY_SECONDS + 0.05) == 0.0
+    assert ceiling.pause(0.2, CAPACITY_SECONDS + 0.052) == pytest.approx(0.1)
+
+
 def test_a_debt_is_paid_before_work_goes_on() -> None:
     """One turn may take long: reading 50,000 pids, say."""
     ceiling = Ceiling(0.0, 0.0)

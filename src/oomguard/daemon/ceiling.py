@@ -20,6 +20,11 @@ CAPACITY_SECONDS = 5.0
 _BURST_SECONDS = 10.0
 """However little above the limit, a burst is over after about this long."""
 
+_SOON_SECONDS = 0.1
+_DEBT_SECONDS = 0.1
+"""Unless it owes more than this, it does something at least so often: one long turn would delay the next
+programs for as long as it takes to pay for it."""
+
 _WINDOW_SECONDS = 1.0
 _RECOVERED_SECONDS = CAPACITY_SECONDS / 2
 
@@ -32,6 +37,7 @@ class Ceiling:
         self.reached_at = 0.0
         """When that was, by the wall clock."""
         self._left = CAPACITY_SECONDS
+        self._resume_at = 0.0
         self._now, self._cpu = now, cpu
         self._window_now, self._window_cpu = now, cpu
 
@@ -46,7 +52,18 @@ class Ceiling:
             self.is_reached, self.reached_at = True, now
         elif self._left >= _RECOVERED_SECONDS:
             self.is_reached = False
-        return max(0.0, -self._left / SHARE)
+        if self._left >= 0:
+            self._resume_at = 0.0
+            return 0.0
+        if not self._resume_at:
+            debt = -self._left
+            self._resume_at = now + (
+                debt / SHARE if debt > _DEBT_SECONDS else min(debt / SHARE, _SOON_SECONDS)
+            )
+        if now < self._resume_at:
+            return self._resume_at - now
+        self._resume_at = 0.0
+        return 0.0
 
     def _end_window(self, now: float, cpu: float) -> None:
         """Charge a second above the limit as one of a burst, or twice the limit could go on for a minute."""
