@@ -47,6 +47,14 @@ def test_a_busy_host_can_spare_less_free_memory() -> None:
     assert guard("vm.min_free_kbytes", 65536 + GIB // 2 + 1, 65536, busy) is not None
 
 
+def test_huge_pages_leave_a_small_host_half_a_gigabyte() -> None:
+    """None are allowed where there is not even that."""
+    small = HOST._replace(available_kib=GIB)
+    assert guard("vm.nr_hugepages", 256, 0, small) is None
+    assert guard("vm.nr_hugepages", 257, 0, small) is not None
+    assert guard("vm.nr_hugepages", 1, 0, HOST._replace(available_kib=GIB // 2)) is not None
+
+
 def test_what_is_better_than_now_is_allowed() -> None:
     """Somebody else made it worse."""
     assert guard("vm.min_free_kbytes", 8 * GIB, 9 * GIB, HOST) is None

@@ -121,18 +121,21 @@ def test_a_proc_with_pids_only_has_no_memory(proc: FakeProc, procfs: Procfs) -> 
 def test_a_write_returns_what_the_kernel_made_of_it(proc: FakeProc, procfs: Procfs) -> None:
     """Unless it is only what somebody else wrote in the same moment."""
     proc.sysctl("vm.nr_hugepages", 0)
+    proc.sysctl("vm.swappiness", 60)
     assert write_sysctl(procfs, "vm.nr_hugepages", 14) == 14
-    proc.grant("vm.nr_hugepages", 13)
-    assert write_sysctl(procfs, "vm.nr_hugepages", 14) == 13
+    for name in ("vm.nr_hugepages", "vm.swappiness"):
+        proc.grant(name, 13)
+        assert write_sysctl(procfs, name, 14) == 13
+    (proc.root / "granted" / "vm.swappiness").unlink()
 
     class Interrupted(FakeKernel):
         def write(self, path: str, text: bytes) -> None:
             super().write(path, text)
             if not (proc.root / "interrupted").exists():
                 (proc.root / "interrupted").touch()
-                proc.sysctl("vm.nr_hugepages", 5)
+                proc.sysctl("vm.swappiness", 5)
 
-    assert write_sysctl(Interrupted(str(proc.root)), "vm.nr_hugepages", 12) == 12
+    assert write_sysctl(Interrupted(str(proc.root)), "vm.swappiness", 12) == 12
 
 
 # The kernel

@@ -45,6 +45,14 @@ class Bound(NamedTuple):
 
 _QUARTER = "a quarter of RAM"
 
+_LEFT_KIB = 512 * 1024
+"""What must stay available beside huge pages: with less, a host that runs an ordinary system stalls."""
+
+
+def _spare_kib(memory: Memory) -> int:
+    return max(0, min(memory.available_kib * 9 // 10, memory.available_kib - _LEFT_KIB))
+
+
 BOUNDS = (
     Bound(
         "vm.min_free_kbytes",
@@ -60,7 +68,7 @@ BOUNDS = (
         "the rest of this host would be out of memory; huge pages serve only programs that ask for them",
         "ask for fewer, or stop programs first; it is tried again at each pass (`force: true` overrides)",
         fatal=True,
-        of_host=lambda memory, now: now + memory.available_kib * 9 // 10 // max(1, memory.huge_page_kib),
+        of_host=lambda memory, now: now + _spare_kib(memory) // max(1, memory.huge_page_kib),
     ),
     Bound(
         "vm.admin_reserve_kbytes",

@@ -43,10 +43,11 @@ def write_sysctl(procfs: "Procfs", name: str, value: int) -> int:
     """Write one sysctl, and return what the kernel made of it.
 
     EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range. What is read back may also be what
-    somebody else wrote in this very moment, so a difference counts only if a second try ends the same.
+    somebody else wrote in this very moment, so a difference counts only if a second try ends the same; but
+    for what the kernel grants as far as it can: trying that again costs much and gets no more.
     """
     made = _write_once(procfs, name, value)
-    if made != value:
+    if made != value and not SYSCTLS[name].granted_less:
         with suppress(OSError):  # the first try took effect
             made = _write_once(procfs, name, value)
     return made
