@@ -1,6 +1,7 @@
 """Reads that somebody else can delay cost a bounded time, and bounded threads."""
 
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -8,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from oomguard.core.process import UnknownFactError
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import SlowReads, Spender
 
 ROOT = Spender("pid 1", is_root=True)
@@ -104,6 +106,33 @@ def test_one_hung_process_of_root_hides_no_other(pipe: tuple[int, int]) -> None:
     assert reads.call(pipe[0], lambda _: 7, lambda: Spender("pid 2", is_root=True)) == 7
     os.write(pipe[1], b"x")
     wait_until_free(reads)
+
+
+def test_a_process_that_ends_while_it_is_waited_for_is_paid_for_all_the_same(pipe: tuple[int, int]) -> None:
+    """It can share its memory with another, on which the read hangs after it is gone."""
+    reads, procfs = SlowReads(deadline_seconds=0.05), Procfs()
+    begun, before = time.monotonic(), len(os.listdir("/proc/self/task"))
+    for _ in range(50):
+        with subprocess.Popen(["/bin/sleep", "60"], user=65534 if os.geteuid() == 0 else None) as process:
+            handle = procfs.open(process.pid)
+            assert handle is not None
+            with handle:
+                assert handle.uid, "as a rule would have asked"
+
+                def end(_: int, process: "subprocess.Popen[bytes]" = process) -> bytes:
+                    process.kill()
+                    process.wait()
+                    return os.read(pipe[0], 1)
+
+                with pytest.raises(UnknownFactError):
+                    reads.call(handle.fd, end, handle.spender)
+                process.kill()
+    assert reads.stuck <= 2, "one of an unknown user's, and one of that user's"
+    assert len(os.listdir("/proc/self/task")) <= before + 2
+    os.write(pipe[1], b"xx")
+    wait_until_free(reads)
+    procfs.close()
+    assert time.monotonic() - begun < 20.0
 
 
 def test_waits_below_the_deadline_add_up() -> None:

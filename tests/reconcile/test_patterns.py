@@ -1,16 +1,22 @@
 """Regular expressions on command lines that others choose: bounded, said, and never silently wrong."""
 
+import os
+import subprocess
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.process import Identity, Process
+from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.procfs import CMDLINE_LIMIT, Procfs
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import MATCH_SECONDS, Planner
+
+if TYPE_CHECKING:
+    import re
 
 WORST = [
     (r"(a+)+$", b"a" * 64 + b"!"),
@@ -71,3 +77,43 @@ def test_what_stands_behind_the_limit_of_a_command_line_is_not_seen(
     proc.process(Process(Identity(21, 1), b"a", arguments=(b"x" * (CMDLINE_LIMIT - 7), b"--late")))
     found = planner("rules: [{cmdline: '--late$', oom_score_adj: 5}]", procfs, tmp_path)
     assert [change.identity.pid for change, _ in found.process_changes("policy")] == [21]
+
+
+class Ending:
+    """A pattern that takes long on a process, which ends meanwhile."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.searches = 0
+
+    def search(self, _text: str) -> None:
+        """Find nothing, after a while."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.searches += 1
+        until = time.thread_time() + MATCH_SECONDS / 4
+        while time.thread_time() < until:
+            pass
+
+
+def test_processes_that_end_while_a_pattern_takes_long_pay_as_well(tmp_path: Path) -> None:
+    """However many a user starts, one after the other."""
+    found, pattern = planner("rules: [{cmdline: x, oom_score_adj: 5}]", Procfs(), tmp_path), Ending()
+    refused = 0
+    for _ in range(30):
+        with subprocess.Popen(
+            ["/bin/sleep", "60"], user=65534 if os.geteuid() == 0 else None
+        ) as pattern.process:
+            handle = found.procfs.open(pattern.process.pid)
+            assert handle is not None
+            with handle:
+                assert handle.uid, "as the rule's other conditions ask"
+                try:
+                    found.search_within(handle)(cast("re.Pattern[str]", pattern), "")
+                except UnknownFactError:
+                    refused += 1
+                pattern.process.kill()
+    assert pattern.searches < 15
+    assert refused > 15
+    found.procfs.close()

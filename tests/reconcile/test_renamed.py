@@ -63,6 +63,35 @@ def test_a_process_that_takes_another_name_stays_raised(
     assert changes(reconciler) == [800]
 
 
+def test_one_that_chooses_a_higher_value_meanwhile_stays_raised(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """That value is its own, and so is what it then chooses below the rule's."""
+    reconciler = started(proc, procfs, policy(RULES))
+    rename(proc, "sheep")
+    assert changes(reconciler) == []
+    for chosen, written in ((801, []), (0, [800]), (900, []), (900, []), (5, [800])):
+        (proc.root / "20/oom_score_adj").write_text(f"{chosen}\n")
+        assert changes(reconciler) == written
+    reconciler.adopt(policy("{}"))
+    assert changes(reconciler) == [0]
+
+
+@pytest.mark.parametrize("name", ["sheep", "lamb"])
+def test_one_that_had_the_rules_value_by_itself_stays_raised(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], name: str
+) -> None:
+    """There was nothing to write, so it is not in the ledger."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=800))
+    reconciler = Reconciler(policy(RULES), Ledger(), procfs)
+    assert changes(reconciler) == []
+    rename(proc, name)
+    assert changes(reconciler) == []
+    (proc.root / "20/oom_score_adj").write_text("0\n")
+    assert changes(reconciler) == [800]
+    assert changes(reconciler) == []
+
+
 @pytest.mark.parametrize(("name", "value"), [("sheep", 0), ("lamb", 100)])
 def test_one_that_runs_another_program_is_judged_by_that(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], name: str, value: int

@@ -144,3 +144,19 @@ def test_what_is_unknown_keeps_nothing_that_is_inherited(proc: FakeProc, tmp_pat
     reconciler = Reconciler(policy(tmp_path, rules), ledger, FakeKernel(str(proc.root), Mute()))
     assert [o.change.after for o in reconciler.everything("start", 0.0)] == [0]
     assert value(proc, 20) == 0
+
+
+def test_nobody_escapes_a_later_rule_by_hiding_the_executable(proc: FakeProc, tmp_path: Path) -> None:
+    """His tracer keeps so many ended threads that none is found that lives."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON), state="Z", threads=500)
+    for tid in range(100, 600):
+        thread = proc.root / f"20/task/{tid}"
+        thread.mkdir(parents=True)
+        (thread / "stat").write_bytes((proc.root / "20/stat").read_bytes())
+    rules = f"- {{exe: /opt/build/*, oom_score_adj: 900}}\n- {{user: {PERSON}, oom_score_adj: 800}}\n"
+    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root)))
+    assert [change.after for change, _ in planner.process_changes("start")] == [800]
+    handle = planner.procfs.open(20)
+    assert handle is not None
+    with handle:
+        assert handle.snapshot().exe is None

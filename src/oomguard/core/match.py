@@ -176,10 +176,10 @@ class Matcher:
         """
         refused, unknown = None, None
         for rule in self._likely(process, search):
-            if quick_unmet(rule, process) is not None:
-                continue
             reason = None
             try:
+                if quick_unmet(rule, process) is not None:
+                    continue
                 reason = refusal(rule)
                 if reason is not None and refused is not None:
                     continue

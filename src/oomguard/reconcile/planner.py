@@ -16,6 +16,7 @@ from oomguard.core.plan import (
     own_oom_score_adj,
     refusal_of,
 )
+from oomguard.core.policy import Value
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import is_trusted, standing, trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from oomguard.core.commit import Peak, Refusal
     from oomguard.core.plan import Cause
     from oomguard.core.policy import Policy, Rule
+    from oomguard.core.process import Identity
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
 
@@ -50,6 +52,7 @@ _SLOW_LIMIT = 64
 
 
 _UNGOVERNED = Governed()
+_KEEP = Value("keep")
 
 
 class Situation(NamedTuple):
@@ -106,6 +109,8 @@ class Planner:
         """Processes that have run another program since they were looked at."""
         self.renamed: dict[int, Rule] = {}
         """By pid, the rule that goes on governing a process which left it by a name of its own choice."""
+        self._content: dict[int, tuple[Identity, Rule]] = {}
+        """By pid, processes that have by themselves what a rule raises to."""
         self.postponed: set[int] = set()
         """Processes to look at again soon: this host was too busy to read them."""
         self._slow: set[str] = set()
@@ -203,6 +208,7 @@ class Planner:
         self.lineage.died(pid)
         self._release(pid)
         self.renamed.pop(pid, None)
+        self._content.pop(pid, None)
         self.executed.discard(pid)
         self._settled.pop(pid, None)
         self.ledger.forget_process(pid)
@@ -218,7 +224,7 @@ class Planner:
         self.lineage.keep_only(pids)
         self._inheritance.keep_only(pids)
         self.executed &= pids
-        for pid in (self.rule_of.keys() | self.ledger.processes.keys()) - pids:
+        for pid in (self.rule_of.keys() | self._content.keys() | self.ledger.processes.keys()) - pids:
             self.forget(pid)
 
     def governing_rule(self, handle: "ProcessHandle") -> "Rule | None":
@@ -291,7 +297,7 @@ class Planner:
             if rule is None and (self.ledger.process(handle.identity) or self._is_trusted(handle)):
                 return None
         else:
-            rule = self._rule_left(handle, rule) or rule
+            rule = self._rule_left(handle, rule, refused and refused[0]) or rule
         if rule is not None:
             self.rule_of[handle.pid] = rule.number
         elif refused is None:
@@ -316,7 +322,10 @@ class Planner:
             if wanted != own:
                 self._bequeath(handle, rule, protects=wanted < own)
         if wanted == value:
-            if entry is not None and (rule is None or not entry.is_ours(value)):
+            if entry is None and rule is not None and value > 0 and rule.terms.value.kind != "keep":
+                self._content[handle.pid] = handle.identity, rule
+            is_chosen = rule is None or (entry is not None and not entry.is_ours(value))
+            if entry is not None and is_chosen and handle.pid not in self.renamed:
                 self.lineage.chose(handle.pid, entry)
                 self.ledger.forget_process(handle.pid)  # the value it has is its own by now
             # Trust is checked each time: a process can change its user.
@@ -377,25 +386,37 @@ class Planner:
             return self.policy.rules[number]
         return None if self._is_trusted(handle) else otherwise
 
-    def _rule_left(self, handle: "ProcessHandle", found: "Rule | None") -> "Rule | None":
+    def _rule_left(
+        self, handle: "ProcessHandle", found: "Rule | None", refused: "Rule | None"
+    ) -> "Rule | None":
         """Return the rule that raised a process which then left it by itself, for one that raises it less.
 
-        A process can change its name and its command line at any time, and every rule that raises by these
-        could be escaped. So an untrusted one goes on being governed until it runs another program.
+        A process can change its name, its command line and its value at any time, and every rule that raises
+        by the first two could be escaped. So an untrusted one goes on being governed until it runs another
+        program, also if it had the rule's value before it was given it, or chose a higher one.
         """
-        entry = self.ledger.process(handle.identity) if handle.pid in self.rule_of else None
-        if entry is None or entry.given <= entry.original:
+        pid, entry, was = handle.pid, self.ledger.process(handle.identity), self.renamed.pop(handle.pid, None)
+        if entry is None:
+            identity, rule = self._content.pop(pid, (None, None))
+            if rule is None or identity != handle.identity:
+                return None
+        elif entry.given > entry.original and (was or pid in self.rule_of):
+            rule = was or self.policy.rules[self.rule_of[pid]]
+        else:
             return None
-        rule = self.renamed.pop(handle.pid, None) or self.policy.rules[self.rule_of[handle.pid]]
-        if handle.pid in self.executed or _wanted(rule, entry.original) <= _wanted(found, entry.original):
+        if pid in self.executed or rule.number in [other.number for other in (found, refused) if other]:
+            return None
+        own = own_oom_score_adj(entry, handle.read_oom_score_adj())
+        original = own if entry is None else entry.original
+        if (found or entry) and _wanted(rule, original) <= _wanted(found, original):
             return None
         if quick_unmet(rule._replace(names=()), handle) is not None or self._is_trusted(handle):
             return None
-        own = own_oom_score_adj(entry, handle.read_oom_score_adj())
-        if _wanted(rule, own) < own:
-            return None  # it chose a value that the rule would lower, for which it is not trusted
-        self.renamed[handle.pid] = rule
-        return rule
+        self.renamed[pid] = rule
+        if entry is None:
+            self._content[pid] = handle.identity, rule
+        # It may have chosen more than the rule asks for: lowering that would take trust.
+        return rule._replace(terms=rule.terms._replace(value=_KEEP)) if _wanted(rule, own) < own else rule
 
     def _note_unknown(self, handle: "ProcessHandle", reason: UnknownFactError) -> None:
         if reason.is_transient:
