@@ -47,7 +47,8 @@ class Ceiling:
         self._now, self._cpu = now, cpu
         if now - self._window_now >= _WINDOW_SECONDS:
             self._end_window(now, cpu)
-        self._left = min(self._left, CAPACITY_SECONDS)
+        # What timers use during a pause is owed, too; but no attack is paid for long after its end.
+        self._left = max(-CAPACITY_SECONDS, min(self._left, CAPACITY_SECONDS))
         if self._left < 0 and not self.is_reached:
             self.is_reached, self.reached_at = True, now
         elif self._left >= _RECOVERED_SECONDS:

@@ -351,6 +351,9 @@ class Service:
         self._follow_forks()
         self._checks += self._newborn
         self._newborn.clear()
+        if len(self._checks) > URGENT_LIMIT:
+            self._checks.clear()
+            self._lost("more processes start than can be looked at one by one")
 
     def _attend(self) -> None:
         """Be woken by the forks of those whose children are to be looked at soon."""

@@ -1,0 +1,61 @@
+"""Processes that wait to be checked after their fork."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oomguard.core.policy import Policy
+from oomguard.core.process import INIT_PID
+from oomguard.daemon.service import URGENT_LIMIT, Options, Service
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.report.events import Record
+
+
+class Said:
+    """Remembers what was said."""
+
+    lost = 0
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def write(self, record: Record) -> None:
+        """Take an entry."""
+        self.messages.append(record.message)
+
+
+@pytest.fixture
+def said() -> Said:
+    """Return what remembers what the service says."""
+    return Said()
+
+
+@pytest.fixture
+def service(tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """Make a service that is not run."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        made = Service(Options(str(tmp_path / "policy.yaml"), str(tmp_path), "/proc"), said)
+        yield made
+        made.notifier.socket.close()
+        made.procfs.close()
+
+
+def test_forks_in_inits_name_do_not_fill_the_memory(service: Service, said: Said) -> None:
+    """An orphan makes thousands a second (CLONE_PARENT), and a daemon at its ceiling does not keep up."""
+    ledger = Ledger()
+    ledger.record_protection(-900, "a.service", 0, 1)
+    service.reconciler = Reconciler(Policy(), ledger, service.procfs)
+    waiting = 0
+    for turn in range(50):
+        for child in range(1000):
+            service._forked(INIT_PID, 100_000 + 1000 * turn + child, 0)
+        service._look_at_newborn(0.0)
+        waiting = max(waiting, len(service._checks))
+    assert URGENT_LIMIT / 2 < waiting <= URGENT_LIMIT
+    assert service._sweep, "a pass looks at them"
+    assert [message for message in said.messages if "every process is looked at again" in message]
