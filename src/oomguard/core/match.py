@@ -83,6 +83,7 @@ class Matcher:
         self._names = [names[at] for at in order]
         self._places = array("I", [places[at] for at in order])
         self._memo: dict[bytes | tuple[bytes, bool], tuple[Rule, ...]] = {}
+        self._lists: dict[bytes, tuple[Rule, ...]] = {}
         for listed in cmdlines:
             _regex(listed)  # now: a hundred take longer to compile than one process is given to be matched
         self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
@@ -91,6 +92,7 @@ class Matcher:
     def forget(self) -> None:
         """Drop the memo; it fills again."""
         self._memo.clear()
+        self._lists.clear()
 
     def candidates(self, comm: bytes) -> "tuple[Rule, ...]":
         """Return the rules whose `name` may hold for a process called `comm`, in policy order."""
@@ -120,8 +122,13 @@ class Matcher:
 
     def _remember(self, key: "bytes | tuple[bytes, bool]", places: set[int]) -> "tuple[Rule, ...]":
         if len(self._memo) >= _MEMO_LIMIT:
-            self._memo.clear()
-        found = self._memo[key] = tuple([self._rules[place] for place in sorted(places)])
+            self.forget()
+        # Most names are in no rule, so most lists are of the same nameless rules: kept once, not 2,048 times.
+        listed = array("I", sorted(places))
+        found = self._lists.get(listed.tobytes())
+        if found is None:
+            found = self._lists[listed.tobytes()] = tuple([self._rules[place] for place in listed])
+        self._memo[key] = found
         return found
 
     def _placed(self, comm: bytes, whole: bytes, *, is_whole: bool = False) -> set[int]:
