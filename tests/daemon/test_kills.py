@@ -160,7 +160,7 @@ def test_without_the_log_kills_are_counted(tmp_path: Path) -> None:
     """In a container that has /dev/null in its place: how many, at each pass, and why not who."""
     mask = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /dev/kmsg && exec "$@"', "sh"]
     if subprocess.run([*mask, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("no namespaces can be made here")
+        pytest.skip("no mount namespace can be made here, as in a chroot")
     policy = "resync_interval: 5\n" + POLICY
     with running(tmp_path, policy, wrapper=mask) as daemon:
         daemon.wait_for("kills are counted, and who died is not told: /dev/kmsg is not the kernel's log here")

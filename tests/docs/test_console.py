@@ -34,7 +34,7 @@ def try_out(todo: list[Step], *, network: bool = False) -> None:
         pytest.skip("takes root, for namespaces of its own")
     namespaces = MOUNTS if network else PROCESSES
     if subprocess.run([*namespaces, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
-        pytest.skip("no namespaces can be made here")
+        pytest.skip("no mount namespace can be made here, as in a chroot")
     told: dict[str, Any] = {
         "root": str(ROOT),
         "environment": None if network else sys.prefix,

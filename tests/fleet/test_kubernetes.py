@@ -140,7 +140,7 @@ def is_ready(process: subprocess.Popen[bytes]) -> bool:
 def test_its_command_keeps_what_a_configmap_says_and_takes_a_swapped_one(tmp_path: Path) -> None:
     """Ready, with few rights, told of foreign writes by the host's own /proc."""
     if subprocess.run(["unshare", "--mount", "true"], check=False).returncode:
-        pytest.skip("no namespaces can be made here")
+        pytest.skip("no mount namespace can be made here, as in a chroot")
     program = Program(tmp_path, NAME)
     pid = program.start("3600")
     policy = ConfigMap(tmp_path / "policy", RULE.format(name=NAME, value=500))
