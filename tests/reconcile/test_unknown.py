@@ -160,3 +160,36 @@ def test_nobody_escapes_a_later_rule_by_hiding_the_executable(proc: FakeProc, tm
     assert handle is not None
     with handle:
         assert handle.snapshot().exe is None
+
+
+def test_a_process_that_ends_before_it_is_known_whose_it_was_ends_nothing_else(
+    proc: FakeProc, tmp_path: Path
+) -> None:
+    """Its executable cannot be read, and then neither can its cgroup, which tells who is to be reported."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON), state="Z", threads=500)
+    (proc.root / "20/task").mkdir(exist_ok=True)
+    (proc.root / "20/cgroup").unlink()
+    planner = Planner(
+        policy(tmp_path, "- {exe: /opt/build/*, oom_score_adj: 900}\n"),
+        Ledger(),
+        FakeKernel(str(proc.root)),
+    )
+    assert [*planner.process_changes("start")] == []
+    handle = planner.procfs.open(20)
+    assert handle is not None
+    with handle:
+        assert not handle.spender().is_root
+
+
+def test_root_of_a_container_takes_no_thread_that_is_left_for_root(proc: FakeProc, tmp_path: Path) -> None:
+    """It pays like any user, with all of its container."""
+    rules = "- {name: a, oom_score_adj: 1}\n"
+    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root)))
+    for pid, inside in ((20, True), (21, False)):
+        cgroup = "/system.slice/docker-1.scope"
+        proc.process(Process(Identity(pid, 1), b"a", cgroup=cgroup, in_pid_namespace=inside))
+        handle = planner.procfs.open(pid)
+        assert handle is not None
+        with handle:
+            expected = ("docker-1.scope", False) if inside else ("pid 21", True)
+            assert handle.spender() == expected
