@@ -59,6 +59,9 @@ SLICE_SECONDS = 0.0005
 """Time for one slice of work before signals and events are looked at again: with 20 ms, a program that
 starts during a pass waits that long (docs/performance.md)."""
 
+THROTTLED_SLICE_SECONDS = 0.005
+"""The same at the ceiling on CPU time, where each slice is followed by a pause."""
+
 STATUS_SECONDS = 1.0
 """The status file is replaced at most this often."""
 
@@ -421,7 +424,7 @@ class Service:
         At the ceiling events come faster than there is time for: there, half of it is the pass's.
         """
         now = time.monotonic()
-        end = now + SLICE_SECONDS
+        end = now + (THROTTLED_SLICE_SECONDS if self._is_throttled else SLICE_SECONDS)
         is_passs_turn = False
         while self._is_busy and now < end:
             if self._checks:
