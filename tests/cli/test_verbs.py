@@ -331,6 +331,35 @@ def test_restore_puts_everything_back_and_then_has_nothing_to_do(oomguard: Oomgu
     assert (again.code, again.json) == (0, [])
 
 
+def test_restore_says_what_it_leaves_alone_as_plan_did(
+    oomguard: Oomguard, proc: FakeProc, policy: Path
+) -> None:
+    """What something else has set since, one line each; the next restore has nothing to do."""
+    start = proc.oom_score_adjs()
+    oomguard("apply")
+    proc.set_oom_score_adj(13, 57)
+    left = "left alone: oom_score_adj of worker[13] is 57, set by something else (oomguard had set 300)"
+    files = {path: path.read_bytes() for path in policy.parent.rglob("*") if path.is_file()}
+    planned = oomguard("plan", "--restore")
+    assert planned.code == 3
+    assert left in planned.out.splitlines()
+    document = oomguard("plan", "--restore", "--json").json
+    assert [(row["target"], row.get("pid"), row.get("result")) for row in document] == [
+        ("vm.swappiness", None, None),
+        ("oom_score_adj", 10, None),
+        ("oom_score_adj", 13, "left-alone"),
+    ]
+    assert {path: path.read_bytes() for path in files} == files
+    done = oomguard("restore")
+    assert (done.code, done.out.splitlines()[-1]) == (0, left)
+    assert proc.oom_score_adjs() == start | {13: 57}
+    assert oomguard("restore").out == "nothing to restore\n"
+    assert (oomguard("plan", "--restore").code, oomguard("plan", "--restore").out) == (
+        0,
+        "Nothing to restore.\n",
+    )
+
+
 def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
     """The ledger is of another boot."""
     oomguard("apply")
@@ -346,12 +375,11 @@ def test_restore_with_a_damaged_ledger_puts_back_what_it_knows_and_fails(
     oomguard("apply")
     ledger = tmp_path / "state" / "ledger"
     lines = ledger.read_bytes().splitlines(keepends=True)
-    (number,) = [number for number, line in enumerate(lines) if b'"pid":10' in line]
-    lines[number] = b"\x00\xff damaged\n"
+    lines = [b"\x00\xff damaged\n" if b'"pid":10' in line else line for line in lines]
     ledger.write_bytes(b"".join(lines))
     run = oomguard("restore")
     assert run.code == 1
-    assert f"1 line of {tmp_path}/state/ledger cannot be read" in run.err
+    assert f"2 lines of {tmp_path}/state/ledger cannot be read" in run.err
     assert "ledger.damaged" in run.err
     assert proc.oom_score_adjs() == {10: -900, 11: 0, 12: 0, 13: 0}
     assert proc.sysctls()["vm.swappiness"] == 60

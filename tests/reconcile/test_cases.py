@@ -7,7 +7,7 @@ A case is a mapping with these keys:
 - `processes`: fields of `core.process.Process`, with `pid`, `start` (else the pid), `value`, and
   `state` or `kernel_thread` where they matter; texts may hold surrogates for bytes that are no UTF-8;
 - `sysctls`, `meminfo`: what this kernel has; `meminfo` over the defaults of `fakeproc`;
-- `ledger`: by pid or sysctl, `[original, given]` or `[original, given, given_before]`;
+- `ledger`: by pid or sysctl, `[original, given]`, `[original, given, given_before]` or all fields by name;
 - `plan`: the changes in order, each with `target` (pid or sysctl), `from`, `to`, and, where they
   matter, `cause`, `line` (of the policy) and `refused` (a text in the reason);
 - `restored`: what `restore` leaves, where that is not the start.
@@ -67,11 +67,12 @@ def known(case: Case) -> Ledger:
     """Return the ledger that the case begins with."""
     ledger = Ledger()
     starts = {fields["pid"]: fields.get("start", fields["pid"]) for fields in case.get("processes", [])}
-    for target, entry in case.get("ledger", {}).items():
+    for target, fields in case.get("ledger", {}).items():
+        entry = Entry(**fields) if isinstance(fields, dict) else Entry(*fields)
         if isinstance(target, int):
-            ledger.record_process(Identity(target, starts[target]), Entry(*entry))
+            ledger.record_process(Identity(target, starts[target]), entry)
         else:
-            ledger.record_sysctl(target, Entry(*entry))
+            ledger.record_sysctl(target, entry)
     return ledger
 
 

@@ -83,7 +83,7 @@ def test_what_is_forgotten_stays_forgotten(folder: StateFolder) -> None:
     """A sysctl that was put back is no entry after a restart."""
     ledger = reopened(folder)
     ledger.record_sysctl("vm.swappiness", Entry(60, 10))
-    ledger.forget_sysctl("vm.swappiness")
+    ledger.strike_sysctl("vm.swappiness")
     ledger.close()
     assert reopened(folder).sysctls == {}
 
@@ -141,7 +141,7 @@ def test_what_was_protected_outlives_its_processes(folder: StateFolder) -> None:
 def test_a_protection_of_another_form_is_ignored(folder: StateFolder, row: dict[str, object]) -> None:
     """And counted; the rest is read."""
     ledger = reopened(folder)
-    ledger._append(row)
+    ledger._append_text(json.dumps(row).encode())
     ledger.record_sysctl("vm.swappiness", Entry(60, 10))
     ledger.close()
     found = read_ledger(folder, boot_id=BOOT)
@@ -158,7 +158,7 @@ def test_a_file_cut_anywhere_neither_raises_nor_invents(folder: StateFolder) -> 
         states.append((dict(ledger.sysctls), dict(ledger.processes)))
         ledger.record_process(Identity(100 + change, 77), Entry(change, 300))
         states.append((dict(ledger.sysctls), dict(ledger.processes)))
-    ledger.forget_sysctl("vm.swappiness")
+    ledger.strike_sysctl("vm.swappiness")
     states.append((dict(ledger.sysctls), dict(ledger.processes)))
     ledger.close()
     whole = file(folder).read_bytes()
@@ -413,11 +413,11 @@ def refuse(*_: object) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount 16 KiB."""
+    """Mount 64 KiB."""
     place = tmp_path / "small"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16k,mode=755", "tmpfs", str(place)],
+        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", str(place)],
         check=False,
         capture_output=True,
     )

@@ -18,7 +18,7 @@ from oomguard.core.plan import Cause, Entry, Outcome
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.ledger import Ledger, open_ledger
+from oomguard.reconcile.ledger import Ledger, open_hosts_ledger, open_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state import StateFolder
 
@@ -301,8 +301,8 @@ def test_after_a_crash_between_write_and_reading_back_huge_pages_are_restored(
         bring(Reconciler(asking(nr_hugepages=14), ledger, kernel))
     assert proc.sysctls()[PAGES] == granted
     ledger.close()
-    again = open_ledger(folder, boot_id="fake-boot", is_alive=lambda _: True)
-    assert again.sysctls == {PAGES: Entry(0, 14, is_open=True)}
+    again = open_hosts_ledger(folder, failing)
+    assert again.sysctls == ({PAGES: Entry(0, 14, is_open=True)} if granted else {})
     bring(Reconciler(Policy(), again, failing), "restore")
     assert proc.sysctls()[PAGES] == 0
 

@@ -5,13 +5,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy, counted
 from oomguard.core.process import Identity
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.itself import Itself
-from oomguard.reconcile.ledger import Ledger, open_ledger, read_ledger
+from oomguard.reconcile.ledger import Ledger, open_hosts_ledger, read_ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
@@ -40,10 +41,13 @@ def load_policy(options: "argparse.Namespace") -> Policy:
     return load(options.policy).policy
 
 
-def open_planner(options: "argparse.Namespace", policy: Policy) -> Planner:
-    """Hold a policy against this host, without the means to change anything."""
+def open_planner(options: "argparse.Namespace", policy: Policy, *, needs_ledger: bool = False) -> Planner:
+    """Hold a policy against this host, without the means to change anything.
+
+    OomguardError: `needs_ledger`, and this user may not read it.
+    """
     procfs = open_procfs(options)
-    ledger = _ledger_to_read(options.state_dir, procfs)
+    ledger = _ledger_to_read(options.state_dir, procfs, is_needed=needs_ledger)
     itself = find_itself(options.state_dir, procfs)
     return Planner(policy, ledger, procfs, itself=itself, promised_peak=peak_source(options.state_dir))
 
@@ -87,7 +91,8 @@ def find_itself(state_dir: str, procfs: Procfs) -> Itself:
 class Pass(NamedTuple):
     """One pass over this host, or as many as it took.
 
-    `is_damaged` tells that some original values are not known, `is_settled` that every process was examined.
+    After what was done, `outcomes` has what a restore left alone. `is_damaged` tells that some original
+    values are not known, `is_settled` that every process was examined.
     """
 
     outcomes: "list[Outcome]"
@@ -100,7 +105,7 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
     procfs = open_procfs(options)
     folder = open_state_folder(options.state_dir)
     folder.lock()
-    ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
+    ledger = open_hosts_ledger(folder, procfs)
     if ledger.ignored_lines:
         print(
             f"oomguard: {counted(ledger.ignored_lines, 'line')} of {folder.path}/ledger cannot be read, "
@@ -111,7 +116,9 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
         peak = peak_source(options.state_dir)
         reconciler = Reconciler(policy, ledger, procfs, SysResource(), promised_peak=peak)
         if cause == "restore":
+            left = reconciler.planner.left_alone()
             outcomes, is_settled = settle(reconciler, cause)
+            outcomes += left
         else:
             outcomes, is_settled = [*reconciler.everything(cause, time.monotonic())], True
         return Pass(outcomes, ledger.ignored_lines > 0, is_settled)
@@ -121,13 +128,18 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
         procfs.close()
 
 
-def _ledger_to_read(state_dir: str, procfs: Procfs) -> Ledger:
+def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool) -> Ledger:
     folder = find_state_folder(state_dir)
     if folder is None:
         return Ledger()
     try:
         return read_ledger(folder, boot_id=procfs.boot_id())
-    except PermissionError:
+    except PermissionError as error:
+        if is_needed:
+            raise OomguardError(
+                f"{state_dir}/ledger: this user may not read it",
+                hint="ask as root, or as the user who runs oomguard: original values are kept there",
+            ) from error
         return Ledger()  # only its owner knows what was before: the plan shows what is
     finally:
         folder.close()

@@ -55,10 +55,12 @@ exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
 _PLAN = """\
 This is what `apply` would do, and `run` at its start: the same code without the
 writes. It writes nothing at all, and may run beside the daemon.
+With --restore it is what `restore` would do, and what that would leave alone.
 
 examples:
   oomguard plan
   oomguard plan --policy ./new.yaml
+  oomguard plan --restore
 
 exit codes: 0 nothing would change, 3 something would, 78 the policy is not valid
 """
@@ -88,15 +90,16 @@ exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
 """
 
 _RESTORE = """\
-A value that something else has changed since is left alone. Stop the daemon first:
-beside a running one it is refused. Processes that start meanwhile are restored as well;
-after 10 s of ever new ones it gives up, with 1.
+Prints each value that it restores, and each that it leaves alone because something else
+has set it since, with the value that oomguard had set. `oomguard plan --restore` shows the
+same beforehand. Stop the daemon first: beside a running one it is refused. Processes that
+start meanwhile are restored as well; if new ones keep starting for 10 s, it gives up with 1.
 
 examples:
   systemctl stop oomguard && oomguard restore
   oomguard restore --state-dir "$XDG_RUNTIME_DIR/oomguard"
 
-exit codes: 0 everything is as it was, 1 something could not be put back
+exit codes: 0 no value that oomguard set is in force any more, 1 a value could not be restored
 """
 
 _STATUS = """\
@@ -290,7 +293,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--host", action="store_true", help="also hold it against this machine: users, knobs, limits"
     )
     check.add_argument("--strict", action="store_true", help="let a warning fail, too")
-    verb(
+    plan = verb(
         "plan",
         "show what would change, and by which rule",
         policy,
@@ -298,6 +301,9 @@ def build_parser() -> argparse.ArgumentParser:
         proc,
         as_json,
         detail=_PLAN,
+    )
+    plan.add_argument(
+        "--restore", action="store_true", help="show what `oomguard restore` would do, without the policy"
     )
     verb(
         "apply",
@@ -318,7 +324,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb(
         "restore",
-        "put back every value that still is as oomguard left it",
+        "restore original values, except those that something else has set since",
         state,
         proc,
         as_json,

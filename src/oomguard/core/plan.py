@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oomguard.core.process import Identity
 
 Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
-Result = Literal["applied", "denied", "vanished", "refused", "contended"]
+Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-alone"]
 
 
 class SetSysctl(NamedTuple):
@@ -86,8 +86,9 @@ class Outcome(NamedTuple):
 class Entry(NamedTuple):
     """What the ledger knows of a value: what it was before oomguard, and what oomguard gave it.
 
-    `given_before` is the gift that `given` replaces: after a crash between the ledger's line and
-    the write, the value still is that one. `since_ticks` is when a process was given it, in the clock
+    `given_before` is what oomguard had set before `given`; children may still have inherited it.
+    `is_written` is False from just before a write until it is known to have happened: the value then is
+    `given`, or what was there before. `since_ticks` is when a process was given it, in the clock
     of its start time: what started before cannot have inherited it. `moved_floor` tells that it took
     CAP_SYS_RESOURCE, which moves the floor below which a process may not lower itself.
     `made` is what the kernel made of `given`, None if it took it as it is. `is_open`: it may grant a part
@@ -101,13 +102,32 @@ class Entry(NamedTuple):
     moved_floor: bool = False
     made: int | None = None
     is_open: bool = False
+    is_written: bool = True
 
     def is_ours(self, value: int) -> bool:
-        """Tell whether `value` is one oomguard gave; any other is somebody else's by now."""
+        """Tell whether oomguard set `value`; if not, something else changed it since."""
         low, high = sorted((self.original, self.given))
         if self.is_open and low <= value <= high:
             return True
-        return value in (self.given if self.made is None else self.made, self.given_before)
+        is_given = value == (self.given if self.made is None else self.made)
+        return is_given or (not self.is_written and value == self.given_before)
+
+    def was_ours(self, value: int) -> bool:
+        """Tell whether oomguard sets `value` or did: a child may have inherited it."""
+        return value == self.given_before or self.is_ours(value)
+
+    def after_crash(self, value: int) -> "Entry | None":
+        """Return the entry once the value found after a crash tells whether the write happened.
+
+        None: oomguard has set nothing. If something else has set the same value before it was read, that
+        counts as written: nothing tells the two apart.
+        """
+        written = self._replace(is_written=True)
+        if self.is_written or (value != self.original and written.is_ours(value)):
+            return written
+        if self.given_before is None:
+            return None
+        return written._replace(given=self.given_before, given_before=None, made=None, is_open=False)
 
 
 def own_oom_score_adj(entry: Entry | None, value: int) -> int:
@@ -133,13 +153,12 @@ def diff_sysctls(
     """
     wanted: dict[str, tuple[int, Cause, str]] = {}
     for name, entry in ledger.items():
-        ours = name in actual and entry.is_ours(actual[name])
-        if ours and not _is_foreign(SYSCTLS[name].partner, actual, ledger):
+        if name in actual and _is_ours(name, actual, ledger):
             wanted[name] = (entry.original, "restore", "")
     for setting in policy.sysctls:
         if setting.name in actual:
             known = ledger.get(setting.name)
-            drifted = known is not None and known.given == setting.value
+            drifted = known is not None and known.is_written and known.given == setting.value
             wanted[setting.name] = (setting.value, "drift" if drifted else cause, setting.source)
             wanted.pop(SYSCTLS[setting.name].partner, None)
     groups: dict[str, list[str]] = {}
@@ -150,6 +169,16 @@ def diff_sysctls(
         change
         for names in groups.values()
         for change in _diff_group(names, policy, actual, memory, wanted, peak)
+    ]
+
+
+def left_alone(policy: "Policy", actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> list[str]:
+    """Return the sysctls that do not go back to their original value: something else has set them since."""
+    named = {setting.name for setting in policy.sysctls}
+    return [
+        name
+        for name in ledger
+        if name in actual and not named & {name, SYSCTLS[name].partner} and not _is_ours(name, actual, ledger)
     ]
 
 
@@ -222,6 +251,10 @@ def _must_write(
     known = ledger.get(name)
     is_granted = known is not None and known.given == value and known.made == actual[name]
     return actual[name] != value and not is_granted
+
+
+def _is_ours(name: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
+    return ledger[name].is_ours(actual[name]) and not _is_foreign(SYSCTLS[name].partner, actual, ledger)
 
 
 def _is_foreign(partner: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:

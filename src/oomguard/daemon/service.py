@@ -34,7 +34,7 @@ from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.itself import Itself
-from oomguard.reconcile.ledger import open_ledger
+from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
@@ -161,7 +161,7 @@ class Service:
             self.loop.on_signal(signal.SIGHUP, reloader.reload)
             policy = read_policy(self.options.policy_path, now=time.monotonic())
             self._policy_loaded_at = time.time()
-            ledger = open_ledger(folder, boot_id=self.procfs.boot_id(), is_alive=self.procfs.is_alive)
+            ledger = open_hosts_ledger(folder, self.procfs)
             stack.callback(ledger.close)
             if ledger.ignored_lines:
                 lost = counted(ledger.ignored_lines, "line")

@@ -12,7 +12,7 @@ from oomguard.kernel.procfs import GONE
 from oomguard.kernel.sysctl import must_be_writable, read_sysctl, write_sysctl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from oomguard.core.commit import Refusal
     from oomguard.kernel.floor import Privilege
@@ -67,7 +67,7 @@ def apply_sysctls(
     for step in steps:
         if step.change.cause == "restore":
             for name in step.known:
-                ledger.forget_sysctl(name)
+                ledger.strike_sysctl(name)
     return [_applied(step) for step in steps]
 
 
@@ -78,7 +78,9 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
     beside = (read_sysctl(procfs, partner) or 0) if partner else 0
     back = (partner, beside) if beside and not change.before else (name, change.before)
     try:
-        if change.cause != "restore":
+        if change.cause == "restore":
+            _intend(known, ledger, restores=True)
+        else:
             _record_sysctl(name, change.before, change.after, ledger)
             # The kernel zeroes it. What somebody put there since our first write is not its original.
             if beside and (known[name] is None or known[partner] is not None):
@@ -90,13 +92,23 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
 
 
 def _settle_sysctl(step: _Step, ledger: "Ledger") -> None:
-    """Note what the kernel made of a value, if it is not as it was noted ahead."""
+    """Note that a value was written, and what the kernel made of it."""
     change, entry = step.change, ledger.sysctls.get(step.change.name)
     if change.cause == "restore" or entry is None:
         return
     made = None if step.made == change.after else step.made
-    if entry.is_open or entry.made != made:
-        ledger.record_sysctl(change.name, entry._replace(made=made, is_open=False))
+    ledger.put_sysctl_back(change.name, entry._replace(made=made, is_open=False, is_written=True))
+    ledger.confirm_sysctl(SYSCTLS[change.name].partner)
+
+
+def _intend(names: "Iterable[str]", ledger: "Ledger", *, restores: bool) -> None:
+    """Note that sysctls get back what they had before the last write, or before the first if `restores`."""
+    for name in names:
+        entry = ledger.sysctls.get(name)
+        if entry is not None:
+            before = None if restores else entry.given_before
+            with suppress(OSError):  # on a full disk it is restored nevertheless
+                ledger.record_sysctl(name, entry._replace(given_before=before, is_written=False))
 
 
 def _take_back(
@@ -122,10 +134,13 @@ def _take_back(
 def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
     """Write back what was before a step, unless somebody else wrote since; tell whether it is as before."""
     name, value = step.back
+    _intend(step.known, ledger, restores=False)
     try:
         if read_sysctl(procfs, step.change.name) == step.made and write_sysctl(procfs, name, value) != value:
             return False
     except OSError:
+        for one in step.known:
+            ledger.confirm_sysctl(one)
         return False
     _put_entries_back(step.known, ledger)
     return True
@@ -133,11 +148,7 @@ def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
 
 def _put_entries_back(known: "Mapping[str, Entry | None]", ledger: "Ledger") -> None:
     for name, entry in known.items():
-        if entry is None:
-            ledger.forget_sysctl(name)
-        elif ledger.sysctls.get(name) != entry:
-            with suppress(OSError):  # the later entry restores the same
-                ledger.record_sysctl(name, entry)
+        ledger.put_sysctl_back(name, entry)
 
 
 def _applied(step: _Step) -> Outcome:
@@ -164,6 +175,11 @@ def apply_oom_score_adj(
         if _is_another(change, handle):
             return Outcome(change, "vanished", errno.ESRCH)
         if change.rule is None:
+            if known is not None:
+                with suppress(OSError):  # on a full disk it is restored nevertheless
+                    ledger.record_process(
+                        change.identity, known._replace(given_before=None, is_written=False)
+                    )
             # It may be below its floor: a write of somebody else's, such as root's with choom, moves that up.
             _write(change.after, handle, privilege, moves_floor=change.moved_floor)
         else:
@@ -172,15 +188,16 @@ def apply_oom_score_adj(
         ledger.forget_process(change.identity.pid)
         return Outcome(change, "vanished", errno.ESRCH)
     except OSError as error:
-        if known is None:
-            ledger.strike_process(change.identity.pid)
+        ledger.put_process_back(change.identity, known)
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
     if change.rule is None:
         ledger.strike_process(change.identity.pid)
+    else:
+        ledger.confirm_process(change.identity)
     return Outcome(change, "applied")
 
 
-def take_floor(handle: "ProcessHandle", privilege: "Privilege") -> Outcome | None:
+def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege") -> Outcome | None:
     """Move a process's floor up to 0 if it is below; None if it is not, or if that cannot be known.
 
     The kernel shows it nowhere, but refuses to write less without CAP_SYS_RESOURCE.
@@ -188,20 +205,27 @@ def take_floor(handle: "ProcessHandle", privilege: "Privilege") -> Outcome | Non
     if privilege.moves_every_floor:
         return None
     try:
-        value = handle.read_oom_score_adj()
-        handle.write_oom_score_adj(JUST_BELOW_ZERO)
+        value, identity = handle.read_oom_score_adj(), handle.identity
     except OSError:
-        return None  # as for every ordinary process
+        return None
+    known = ledger.process(identity)
     change = SetOomScoreAdj(
-        handle.identity, handle.comm, value, value, value, "restore", moved_floor=True, inherited=True
+        identity, handle.comm, value, value, value, "restore", moved_floor=True, inherited=True
     )
     try:
+        ledger.record_process(identity, _entry(known, value, value, JUST_BELOW_ZERO))
+        try:
+            handle.write_oom_score_adj(JUST_BELOW_ZERO)
+        except OSError:
+            return None  # as for every ordinary process
         _write(min(0, value), handle, privilege, moves_floor=True)
         _write(value, handle, privilege, moves_floor=False)
     except GONE:
         return Outcome(change, "vanished", errno.ESRCH)
     except OSError as error:
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
+    finally:
+        ledger.put_process_back(identity, known)
     return Outcome(change, "applied")
 
 
@@ -284,10 +308,10 @@ def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None
 
 
 def _entry(known: Entry | None, own: int, before: int, after: int) -> Entry:
-    """Return the entry for a write of `after` over `before`, which stays ours if the write fails."""
+    """Return the entry for a write of `after` over `before` that is not made yet."""
     if known is None:
-        return Entry(own, after)
-    return Entry(known.original, after, before if known.is_ours(before) else None)
+        return Entry(own, after, is_written=False)
+    return Entry(known.original, after, before if known.is_ours(before) else None, is_written=False)
 
 
 def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:

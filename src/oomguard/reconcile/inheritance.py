@@ -70,7 +70,7 @@ class Inheritance:
                         is_unmanaged = known is None and self._lineage.former_entry(pid) is None
                         is_set_by_trusted = is_unmanaged and self._is_trusted(parent)
                         break
-                    if known is not None and known.is_ours(value):
+                    if known is not None and known.was_ours(value):
                         rule = self._rule_of(parent)
                         shares = rule is not None and rule.terms.children == "inherit"
                         return None if shares else known._replace(moved_floor=True)

@@ -1,8 +1,10 @@
 """The ledger: every value as it was before oomguard changed it first.
 
-Each line is a checksum and JSON. A line is appended, in one write, before the change it is about, so a
-crash at any point leaves either no line and no change, or a line that tells what to restore. A line
-cut short by a full disk or a crash, or damaged, is ignored: its checksum does not fit. The checksum
+Each line is a checksum and JSON. A line is appended, in one write, before the change it is about, and marked
+as an intent; another follows that says what became of it. So a crash at any point leaves no line and no
+change, or a line that tells what to restore; after an intent without a second line the value itself tells
+whether it was written, when the ledger is opened next (`Entry.after_crash`). To restore is a change, too.
+A line cut short by a full disk or a crash, or damaged, is ignored: its checksum does not fit. The checksum
 covers the boot as well, so a line of another boot is ignored even if the header is damaged.
 """
 
@@ -18,10 +20,13 @@ from oomguard.core.plan import Entry
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.sysctl import read_sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
 
+    from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.state import StateFolder
 
 _FILE = "ledger"
@@ -30,6 +35,9 @@ _VERSION = 2
 _VERSION_WITHOUT_CHECKSUMS = 1
 _CHECKSUM = 9
 """Bytes of a line before its JSON: eight hexadecimal digits and a space."""
+
+_ENTRY_FIELDS = 7
+"""Fields of an entry that are in its list; `is_written` is a key of its own, which older versions ignore."""
 
 _SLACK_LINES = 4096
 """Lines beyond the live entries before the file is written anew."""
@@ -52,6 +60,8 @@ class Ledger:
         self._folder: StateFolder | None = None
         self._fd = -1
         self._lines = 0
+        self._longest = _SLACK_LINES
+        self._is_stale = False
 
     def process(self, identity: Identity) -> Entry | None:
         """Return the entry of exactly this process."""
@@ -65,13 +75,28 @@ class Ledger:
 
     def record_sysctl(self, name: str, entry: Entry) -> None:
         """Write down what a sysctl was, before it is changed."""
-        self._append({"sysctl": name, "entry": entry})
+        self._append_text(_sysctl_text(name, entry))
         self.sysctls[name] = entry
 
     def record_process(self, identity: Identity, entry: Entry) -> None:
         """Write down what a process had, before it is changed."""
         self._append_text(_process_text(identity.pid, identity.start_time_ticks, entry))
         self.processes[identity.pid] = (identity.start_time_ticks, entry)
+
+    def confirm_sysctl(self, name: str) -> None:
+        """Write down that a sysctl was changed as recorded."""
+        entry = self.sysctls.get(name)
+        if entry is not None and not entry.is_written:
+            self.sysctls[name] = entry = entry._replace(is_written=True)
+            self._append_fact(_sysctl_text(name, entry))
+
+    def confirm_process(self, identity: Identity) -> None:
+        """Write down that a process's value was changed as recorded."""
+        entry = self.process(identity)
+        if entry is not None and not entry.is_written:
+            entry = entry._replace(is_written=True)
+            self.processes[identity.pid] = (identity.start_time_ticks, entry)
+            self._append_fact(_process_text(*identity, entry))
 
     def record_protection(self, value: int, service: str, original: int, since_ticks: int) -> None:
         """Write down that a process gets a value that its descendants inherit and are to lose."""
@@ -87,29 +112,43 @@ class Ledger:
         self.protections.forget(idle & self._idle)
         self._idle = idle
 
-    def forget_sysctl(self, name: str) -> None:
-        """Drop a sysctl that has its own value again."""
+    def strike_sysctl(self, name: str) -> None:
+        """Drop a sysctl that oomguard has set no longer, or never did."""
         if self.sysctls.pop(name, None) is not None:
-            with suppress(OSError):  # an entry of a value that is no longer ours puts back nothing
-                self._append({"sysctl": name, "entry": None})
+            self._append_fact(json.dumps({"sysctl": name, "entry": None}).encode("ascii"))
+
+    def put_sysctl_back(self, name: str, entry: Entry | None) -> None:
+        """Have the entry of before again, as a change was not made or was taken back."""
+        if entry is None:
+            self.strike_sysctl(name)
+        elif self.sysctls.get(name) != entry:
+            self.sysctls[name] = entry
+            self._append_fact(_sysctl_text(name, entry))
 
     def forget_process(self, pid: int) -> None:
         """Drop a process that is gone, in memory only: its line on file is about no living process."""
         self.processes.pop(pid, None)
 
     def strike_process(self, pid: int) -> None:
-        """Drop a process that has its own value again, on file too: what it has from now on it chose."""
+        """Drop a process whose value oomguard has set no longer, or never did."""
         known = self.processes.pop(pid, None)
         if known is not None:
-            with suppress(OSError):  # giving back needs no line
-                self._append({"pid": pid, "start": known[0], "entry": None})
+            self._append_fact(json.dumps({"pid": pid, "start": known[0], "entry": None}).encode("ascii"))
+
+    def put_process_back(self, identity: Identity, entry: Entry | None) -> None:
+        """Have the entry of before again, as a change was not made."""
+        if entry is None:
+            self.strike_process(identity.pid)
+        elif self.process(identity) != entry:
+            self.processes[identity.pid] = (identity.start_time_ticks, entry)
+            self._append_fact(_process_text(*identity, entry))
 
     def compact(self) -> None:
-        """Write the file anew if somebody removed it, or most of its lines are about what is no more."""
+        """Write the file again if somebody removed it, or it is not as it should be, or long."""
         if self._folder is None:
             return
         is_removed = self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
-        if is_removed or self._is_long():
+        if is_removed or self._is_stale or self._is_long():
             with suppress(OSError):  # the file there still is whole, only long
                 self._rewrite()
 
@@ -120,16 +159,22 @@ class Ledger:
 
     def _is_long(self) -> bool:
         live = len(self.sysctls) + len(self.processes) + len(self.protections)
-        return self._lines > 2 * live + _SLACK_LINES
+        return self._lines > max(2 * live + _SLACK_LINES, self._longest)
 
-    def _append(self, row: dict[str, Any]) -> None:
-        self._append_text(json.dumps(row).encode("ascii"))
+    def _append_fact(self, text: bytes) -> None:
+        """Append what is so already. Where there is no room, the file is written again after the pass."""
+        try:
+            self._append_text(text)
+        except OSError:
+            self._is_stale = True
 
     def _append_text(self, text: bytes) -> None:
         if self._folder is None:
             return
         if self._is_long():
-            self.compact()  # what is written over and over between two passes must not fill /run
+            self._longest = 2 * self._lines  # where there is no room, not tried again with each line
+            with suppress(OSError):  # the file there still is whole, only long
+                self._rewrite()  # what is written over and over between two passes must not fill /run
         line = _line(text, self._seed)
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
@@ -146,13 +191,13 @@ class Ledger:
         assert self._folder is not None
         header = json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii")
         texts = [
-            *(json.dumps({"sysctl": n, "entry": e}).encode("ascii") for n, e in self.sysctls.items()),
+            *(_sysctl_text(name, entry) for name, entry in self.sysctls.items()),
             *(_protection_text(*row) for row in self.protections),
             *(_process_text(pid, ticks, entry) for pid, (ticks, entry) in self.processes.items()),
         ]
         lines = [_line(header), *(_line(text, self._seed) for text in texts)]
         self._folder.replace(_FILE, b"".join(lines))
-        self._lines = len(lines)
+        self._lines, self._longest, self._is_stale = len(lines), _SLACK_LINES, False
         self._close_file()
         self._fd = self._folder.open_append(_FILE)
 
@@ -189,16 +234,51 @@ class Ledger:
             if row["entry"] is None:
                 self.processes.pop(identity.pid, None)
             else:
-                self.processes[identity.pid] = (identity.start_time_ticks, _entry(row["entry"]))
+                self.processes[identity.pid] = (identity.start_time_ticks, _entry(row))
         elif row["entry"] is None:
             self.sysctls.pop(row["sysctl"], None)
         else:
-            self.sysctls[SYSCTLS[row["sysctl"]].name] = _entry(row["entry"])
+            self.sysctls[SYSCTLS[row["sysctl"]].name] = _entry(row)
+
+    def _settle(self, value_of: "Callable[[str | Identity], int | None]") -> None:
+        """Find out which of the intents of a writer that crashed were carried out."""
+        for name, entry in list(self.sysctls.items()):
+            value = None if entry.is_written else value_of(name)
+            if value is not None:
+                self.put_sysctl_back(name, entry.after_crash(value))
+        for pid, (ticks, entry) in list(self.processes.items()):
+            value = None if entry.is_written else value_of(Identity(pid, ticks))
+            if value is not None:
+                self.put_process_back(Identity(pid, ticks), entry.after_crash(value))
 
 
-def open_ledger(folder: "StateFolder", *, boot_id: str, is_alive: "Callable[[Identity], bool]") -> Ledger:
+def open_hosts_ledger(folder: "StateFolder", procfs: "Procfs") -> Ledger:
+    """Open the ledger of a host for writing, as `open_ledger`."""
+
+    def value_of(target: "str | Identity") -> int | None:
+        if isinstance(target, str):
+            return read_sysctl(procfs, target)
+        handle = procfs.open(target.pid)
+        if handle is None:
+            return None
+        with handle, suppress(*GONE, HIDDEN):
+            if handle.identity == target:
+                return handle.read_oom_score_adj()
+        return None
+
+    return open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive, value_of=value_of)
+
+
+def open_ledger(
+    folder: "StateFolder",
+    *,
+    boot_id: str,
+    is_alive: "Callable[[Identity], bool]",
+    value_of: "Callable[[str | Identity], int | None]" = lambda _: None,
+) -> Ledger:
     """Open the ledger for writing, with the entries of this boot whose processes still live.
 
+    `value_of` returns the value that a sysctl or process has now, None if that is not known.
     Raises OomguardError if it cannot be written: without it nothing could be put back, so
     nothing may be changed.
     """
@@ -209,6 +289,7 @@ def open_ledger(folder: "StateFolder", *, boot_id: str, is_alive: "Callable[[Ide
     gone = [pid for pid, (ticks, _) in ledger.processes.items() if not is_alive(Identity(pid, ticks))]
     for pid in gone:
         ledger.forget_process(pid)
+    ledger._settle(value_of)
     ledger._folder = folder
     try:
         ledger._rewrite()
@@ -249,12 +330,21 @@ def _process_text(pid: int, start: int, entry: Entry) -> bytes:
     # Written once for every process that is valued, so made by hand: json.dumps takes 4 times as long.
     was = "null" if entry.given_before is None else entry.given_before
     values = f"{entry.original},{entry.given},{was},{entry.since_ticks},{int(entry.moved_floor)}"
-    return f'{{"pid":{pid},"start":{start},"entry":[{values}]}}'.encode("ascii")
+    mark = "" if entry.is_written else ',"intent":1'
+    return f'{{"pid":{pid},"start":{start},"entry":[{values}]{mark}}}'.encode("ascii")
 
 
-def _entry(row: list[Any]) -> Entry:
+def _sysctl_text(name: str, entry: Entry) -> bytes:
+    row = {"sysctl": name, "entry": entry[:_ENTRY_FIELDS]}
+    return json.dumps(row if entry.is_written else row | {"intent": 1}).encode("ascii")
+
+
+def _entry(row: dict[str, Any]) -> Entry:
     """Return an entry as it was written. Anything else raises ValueError or TypeError."""
-    entry = Entry(*row)
+    fields = row["entry"]
+    if len(fields) > _ENTRY_FIELDS:
+        raise ValueError("too many fields")
+    entry = Entry(*fields)._replace(is_written=not row.get("intent", 0))
     numbers = (entry.original, entry.given, entry.given_before or 0, entry.since_ticks, entry.made or 0)
     _must_be_integers(numbers)
     if entry.moved_floor not in (0, 1) or entry.is_open not in (0, 1):

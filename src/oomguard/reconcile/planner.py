@@ -10,9 +10,11 @@ from oomguard.core.budget import Budget
 from oomguard.core.match import Governed, Matcher, first_unmet, quick_unmet, search
 from oomguard.core.plan import (
     Entry,
+    Outcome,
     SetOomScoreAdj,
     SetSysctl,
     diff_sysctls,
+    left_alone,
     own_oom_score_adj,
     refusal_of,
 )
@@ -21,7 +23,7 @@ from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import is_trusted, standing, trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
-from oomguard.kernel.sysctl import observe_overcommit
+from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import ANCESTORS_LIMIT, Inheritance
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.lineage import Lineage
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from oomguard.core.commit import Peak, Refusal
-    from oomguard.core.plan import Cause
+    from oomguard.core.plan import Cause, Change
     from oomguard.core.policy import Policy, Rule
     from oomguard.core.process import Identity
     from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -148,6 +150,28 @@ class Planner:
     def sysctl_names(self) -> set[str]:
         """Return the sysctls that are kept: those of the policy, and those to put back."""
         return {setting.name for setting in self.policy.sysctls} | self.ledger.sysctls.keys()
+
+    def foreign_sysctls(self) -> dict[str, int]:
+        """Return the sysctls in the ledger that are not restored, as something else has set them since."""
+        if self.ledger.sysctls.keys() <= {setting.name for setting in self.policy.sysctls}:
+            return {}
+        actual = observe_sysctls(self.procfs, self.ledger.sysctls)
+        return {name: actual[name] for name in left_alone(self.policy, actual, self.ledger.sysctls)}
+
+    def left_alone(self) -> list[Outcome]:
+        """Return what a restore leaves: values that are neither the original nor what oomguard had set."""
+        found = []
+        for name, value in self.foreign_sysctls().items():
+            entry = self.ledger.sysctls[name]
+            if not _has(entry, value):
+                found.append(_left_alone(SetSysctl(name, value, value, "restore"), entry))
+        for handle in self.procfs.processes(sorted(self.ledger.processes)):
+            with suppress(*GONE, HIDDEN):
+                known, value = self.ledger.process(handle.identity), handle.read_oom_score_adj()
+                if known is not None and not _has(_reclaimed(known, value, handle), value):
+                    change = SetOomScoreAdj(handle.identity, handle.comm, value, value, value, "restore")
+                    found.append(_left_alone(change, known))
+        return found
 
     def process_changes(self, cause: "Cause") -> "Iterator[tuple[SetOomScoreAdj, ProcessHandle]]":
         """Yield each process's change with the process held open; it closes on the next step."""
@@ -326,8 +350,9 @@ class Planner:
                 self._content[handle.pid] = handle.identity, rule
             is_chosen = rule is None or (entry is not None and not entry.is_ours(value))
             if entry is not None and is_chosen and handle.pid not in self.renamed:
-                self.lineage.chose(handle.pid, entry)
-                self.ledger.forget_process(handle.pid)  # the value it has is its own by now
+                is_former = value == entry.given_before
+                self.lineage.chose(handle.pid, entry._replace(given_before=None) if is_former else entry)
+                self.ledger.strike_process(handle.pid)  # the value it has is its own by now
             # Trust is checked each time: a process can change its user.
             is_free = rule is not None and (wanted >= own or rule.terms.trust == "name") and not refused
             is_free = is_free and is_sure and handle.pid not in self.renamed
@@ -336,7 +361,7 @@ class Planner:
                 self._settled[handle.pid] = (handle.inode, handle.comm, value)
             return None
         held = rule is not None and wanted != own
-        if entry is not None and entry.given == wanted:
+        if entry is not None and entry.given == wanted and entry.is_written and not inherited:
             cause = "drift"
         # What an heir was given by a privileged ancestor, sshd for one, moved its floor though we did not.
         is_freed = inherited and not held and own > value
@@ -436,6 +461,8 @@ class Planner:
             entry = self._inherited(handle, value, asks_parent=may_match)
         else:
             entry = _reclaimed(entry, value, handle)
+        if is_inherited and entry is not None:
+            return Situation(value, entry.original, entry, is_inherited)
         return Situation(value, own_oom_score_adj(entry, value), entry, is_inherited)
 
     def _may_inherit(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
@@ -473,7 +500,7 @@ class Planner:
             if is_older and (value == entry.given or entry.given_before is None):
                 return None
             entry = _reclaimed(entry, value, handle)
-            if entry.is_ours(value):
+            if entry.was_ours(value):
                 return entry
         entry = self._inheritance.entry(handle, value)
         if entry is None:
@@ -515,6 +542,15 @@ class Planner:
         return found
 
 
+def _has(entry: Entry, value: int) -> bool:
+    return value == entry.original or entry.is_ours(value)
+
+
+def _left_alone(change: "Change", entry: Entry) -> Outcome:
+    given = entry.given if entry.made is None else entry.made
+    return Outcome(change, "left-alone", reason=f"set by something else (oomguard had set {given})")
+
+
 def _wanted(rule: "Rule | None", own: int) -> int:
     """Return the value of a process that a rule governs, or none does."""
     wanted = None if rule is None else rule.terms.value.wanted(own)
@@ -528,4 +564,8 @@ def _reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
     itself by one before it is looked at would otherwise stay immune for good.
     """
     stole = entry.moved_floor and entry.given < value < entry.original and not entry.is_ours(value)
-    return entry._replace(given_before=value) if stole and not handle.may_lower_itself else entry
+    return (
+        entry._replace(given_before=value, is_written=False)
+        if stole and not handle.may_lower_itself
+        else entry
+    )

@@ -79,6 +79,8 @@ class Reconciler:
         """Bring the sysctls to the policy: of each group all, or none."""
         for changes in grouped(self.planner.sysctl_changes(cause)):
             yield from self._apply_sysctls(changes, now)
+        for name in self.planner.foreign_sysctls():
+            self.ledger.strike_sysctl(name)
 
     def _apply_sysctls(self, changes: "list[SetSysctl]", now: float) -> list[Outcome]:
         if any(self.contention.is_denied(change.name, change.after, now) for change in changes):
@@ -143,7 +145,7 @@ class Reconciler:
             return outcome
         if not self.planner.may_have_floor(handle, in_pass=in_pass):
             return None
-        outcome = take_floor(handle, self.privilege)
+        outcome = take_floor(handle, self.ledger, self.privilege)
         if outcome is not None:
             entry = self.lineage.former_entry(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
             self.lineage.gave_up(handle.pid, entry, handle.stat.parent_pid)

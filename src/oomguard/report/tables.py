@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from oomguard.core.plan import SetOomScoreAdj
-from oomguard.core.policy import counted
 from oomguard.core.text import printable
 from oomguard.report.text import subject
 
@@ -38,13 +37,11 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
-def print_plan(changes: "Sequence[Change]", *, held: int) -> None:
-    """Print what would change: what, from, to, by which rule, and why not where refused."""
+def print_plan(changes: "Sequence[Change]", *, nothing: str) -> None:
+    """Print what would change: what, from, to, by which rule, and why not where refused; or `nothing`."""
     out = console()
     if not changes:
-        out.print(
-            f"Nothing to change: the host is as the policy asks ({counted(held, 'process', 'es')} held)."
-        )
+        out.print(nothing)
         return
     made = table("WHAT", "FROM", "TO", "BY", right=("FROM", "TO"))
     for change in changes:

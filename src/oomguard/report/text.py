@@ -39,6 +39,9 @@ def sentence(outcome: Outcome) -> str:
     """Return the outcome as one sentence."""
     change = outcome.change
     name = "" if isinstance(change, SetSysctl) else " oom_score_adj"
+    if outcome.result == "left-alone":
+        of = "" if isinstance(change, SetSysctl) else "oom_score_adj of "
+        return f"left alone: {of}{subject(change)} is {change.before}, {outcome.reason}"
     what = f"{subject(change)}:{name} {change.before} → {_value(outcome)}"
     why = ", ".join(filter(None, (change.cause, because(change))))
     if outcome.result == "applied":
