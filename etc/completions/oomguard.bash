@@ -8,7 +8,7 @@
 _shtab_oomguard_subparsers=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
 
 _shtab_oomguard_check_option_strings=(-h --help --policy --state-dir --json --proc --host --strict)
-_shtab_oomguard_plan_option_strings=(-h --help --policy --state-dir --proc --json)
+_shtab_oomguard_plan_option_strings=(-h --help --policy --state-dir --proc --json --restore)
 _shtab_oomguard_apply_option_strings=(-h --help --policy --state-dir --proc --json)
 _shtab_oomguard_run_option_strings=(-h --help --policy --state-dir --proc)
 _shtab_oomguard_restore_option_strings=(-h --help --state-dir --proc --json)
@@ -68,6 +68,7 @@ _shtab_oomguard_check___strict_nargs=0
 _shtab_oomguard_plan__h_nargs=0
 _shtab_oomguard_plan___help_nargs=0
 _shtab_oomguard_plan___json_nargs=0
+_shtab_oomguard_plan___restore_nargs=0
 _shtab_oomguard_apply__h_nargs=0
 _shtab_oomguard_apply___help_nargs=0
 _shtab_oomguard_apply___json_nargs=0

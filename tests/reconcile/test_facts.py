@@ -12,6 +12,7 @@ import pytest
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
+from oomguard.core.plan import Entry
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs
@@ -156,6 +157,20 @@ def test_drift_is_what_something_else_changed_after_oomguard_set_it(host: Host) 
     host.restore()
     host.by_hand(7)
     assert {cause for _, cause in host.apply(300).values()} == {"policy"}
+
+
+def test_a_child_that_inherited_an_earlier_value_gets_its_parents_original(host: Host) -> None:
+    """Though its parent has another by now, and a rule asks for just the value that it has."""
+    ledger = open_hosts_ledger(host.folder, host.kernel)
+    ledger.record_process(Identity(PID, PID), Entry(5, 200, 300))
+    ledger.close()
+    host.proc.set_oom_score_adj(PID, 200)
+    host.proc.process(Process(Identity(20, 20), b"child", parent_pid=PID, oom_score_adj=300))
+    children = Rule(0, (b"child",), Terms(Value("exact", 300)), "p.yaml", 1)
+    host.bring(Policy(rules=(children, asking(200).rules[0]._replace(number=1))))
+    assert host.proc.oom_score_adjs() == {PID: 200, 20: 300}
+    host.restore()
+    assert host.proc.oom_score_adjs() == {PID: 5, 20: 5}
 
 
 # Killed after any write

@@ -341,6 +341,8 @@ class Planner:
             return self._refused(handle, situation, *refused, cause)
         if rule is not None:
             if inherited and entry is not None:
+                if not entry.is_ours(value):
+                    entry = entry._replace(given=value, given_before=None)
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
                     self.ledger.record_process(handle.identity, entry)
             if wanted != own:
