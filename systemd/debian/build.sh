@@ -8,7 +8,7 @@
 # Needs Debian or Ubuntu, and a network for the Python packages that go into it, as requirements.txt locks them (or
 # PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR). Root gets missing build tools installed, others are told their names.
 #
-# Why the package brings its Python packages: Debian 12 has pydantic 1.10 and oomguard needs 2.7, and a guard should
+# Why the package brings its Python packages: Debian 12 has pydantic 1.10 and oomguard needs 2.10, and a guard should
 # not stop because somebody replaced a library. pydantic's core and PyYAML are machine code for one version of Python,
 # so each is in there once for every version below, and the package outlives an upgrade of the distribution.
 set -eu
@@ -70,7 +70,8 @@ usage() {
 require_tools() {
     missing=''
     command -v dpkg >/dev/null || die "this is not a Debian: use systemd/install.sh"
-    command -v dh >/dev/null || missing='debhelper'
+    command -v dh >/dev/null && dpkg-query --show --showformat '${db:Status-Status}' build-essential 2>/dev/null |
+        grep -qx installed || missing='build-essential debhelper'
     /usr/bin/python3 -c 'import venv; from ensurepip import bootstrap' 2>/dev/null || missing="$missing python3-venv"
     [ -n "$missing" ] || return 0
     # shellcheck disable=SC2086  # names, one or two

@@ -18,7 +18,7 @@ PLAYBOOK = shutil.which("ansible-playbook") or shutil.which("ansible-playbook", 
 NAME = "og-role-test"
 RULE = "rules:\n  - name: {name}\n    oom_score_adj: {value}\n"
 
-needs_ansible = pytest.mark.skipif(PLAYBOOK is None, reason="ansible-core is missing: pip install '.[fleet]'")
+needs_ansible = pytest.mark.skipif(PLAYBOOK is None, reason="ansible-core is missing: sh .ci/extras")
 
 
 class Host:

@@ -48,7 +48,7 @@ def container() -> dict[str, Any]:
 def test_the_manifests_fit_the_schema_of_the_api() -> None:
     """Without a cluster, and with no key that the API does not know."""
     validate = pytest.importorskip(
-        "kubernetes_validate", reason="kubernetes-validate is missing: pip install '.[fleet]'"
+        "kubernetes_validate", reason="kubernetes-validate is missing: sh .ci/extras"
     ).validate
     for document in documents("daemonset.yaml"):
         validate(document, "1.34", strict=True)
