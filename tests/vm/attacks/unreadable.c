@@ -2,8 +2,8 @@
  *
  * In namespaces of its own it mounts a FUSE file system on FOLDER, whose one file it serves itself: the first
  * read of a page fails, later ones never get an answer. A thread faults on the page, holding the process's
- * mmap_lock; another one waits for the lock to write, so that every reader waits behind it. Then it takes NAME.
- * COUNT processes do so. Prints "ready" when all of them do. */
+ * mmap_lock; another one waits for the lock to write, so that every reader waits behind it. Its name is
+ * NAME. COUNT processes do so. Prints "ready" 3 s after all of them began. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -110,12 +110,12 @@ static void hang(const char *name, const char *folder, int seconds, int ready)
 	if (file < 0) die(text);
 	page = mmap(0, 4096, PROT_READ, MAP_PRIVATE, file, 0);
 	if (page == MAP_FAILED) die("mmap");
-	pthread_t one, other;
-	pthread_create(&other, 0, lock, 0); /* first: to make a thread takes the lock, too */
-	pthread_create(&one, 0, fault, 0);
-	sleep(2);
 	prctl(PR_SET_NAME, name);
+	/* From here on it may hang in any page fault of its own, so this comes first. */
 	if (write(ready, "r", 1) != 1) die("ready");
+	pthread_t one, other;
+	pthread_create(&other, 0, lock, 0);
+	pthread_create(&one, 0, fault, 0);
 	sleep(seconds);
 	kill(server, SIGKILL);
 	_exit(0);
@@ -135,6 +135,7 @@ int main(int argc, char **argv)
 	close(pipes[1]);
 	for (int number = 0; number < count; number++)
 		if (read(pipes[0], &byte, 1) != 1) return 1;
+	sleep(3);
 	puts("ready");
 	fflush(stdout);
 	sleep(atoi(argv[3]));
