@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fakeproc import FakeProc
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state import StateFolder, open_state_folder
 from soak import MINUTES, Soak
+
+# How long an example takes depends on what else the machine does: tests that bound time count processor time.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 # Policies that others may write are refused, and the tests write many.
 os.umask(0o022)
