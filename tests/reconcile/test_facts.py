@@ -4,11 +4,14 @@ import errno
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from test_sysctl_groups import START as GROUP_START
+from test_sysctl_groups import STRICT, Failing
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
@@ -266,4 +269,35 @@ def bring(procfs: Procfs, folder: StateFolder, pid: int, *path: int | None) -> N
         ledger = open_hosts_ledger(folder, procfs)
         reconciler = Reconciler(policy, ledger, procfs)
         reconciler.process(pid, "policy" if policy.rules else "restore", 0.0, in_pass=True)
+        ledger.close()
+
+
+@pytest.mark.parametrize("fail_at", [0, 2, 3, 4])
+def test_whatever_write_of_a_group_it_is_killed_after_all_of_it_is_restored(
+    tmp_path: Path, fail_at: int
+) -> None:
+    """Limit, mode, a reserve and huge pages; also while they are taken back, as a write was denied."""
+    writes = 0
+    is_killed = True
+    while is_killed:
+        writes += 1
+        place = tmp_path / str(writes)
+        proc, folder = FakeProc(place / "proc"), open_state_folder(str(place / "state"))
+        for name, value in GROUP_START.items():
+            proc.sysctl(name, value)
+        with closing(Failing(str(proc.root))) as kernel:
+            kernel.fail_at = fail_at
+            is_killed = killed_after(writes, partial(bring_group, kernel, folder, STRICT, Policy()))
+            kernel.fail_at = 0
+            bring_group(kernel, folder, Policy())
+        assert proc.sysctls() == GROUP_START, f"after {writes} writes"
+        folder.close()
+    assert writes > 10
+
+
+def bring_group(kernel: Procfs, folder: StateFolder, *policies: Policy) -> None:
+    """Bring the sysctls to policies one after the other, with the ledger opened for each."""
+    for policy in policies:
+        ledger = open_hosts_ledger(folder, kernel)
+        list(Reconciler(policy, ledger, kernel).sysctls("policy" if policy.sysctls else "restore", 0.0))
         ledger.close()
