@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from fakeproc import FakeProc
 from oomguard.kernel.procfs import Procfs
@@ -14,7 +14,7 @@ from oomguard.reconcile.state import StateFolder, open_state_folder
 from soak import MINUTES, Soak
 
 # How long an example takes depends on what else the machine does: tests that bound time count processor time.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 # Policies that others may write are refused, and the tests write many.
