@@ -5,7 +5,7 @@
  *   subreaper   the same, but its parent is the user's own process
  *   lower       becomes an orphan, and lowers itself by one less than it was given
  *   raise       becomes an orphan with 0, and lowers itself again once /run/keeper-go exists
- *   hop         becomes an orphan, and goes on as its own child 100 times a second
+ *   hop         becomes an orphan, and goes on as its own child 100 times a second, until /run/keeper-go exists
  *   namespace   becomes an orphan in user and PID namespaces of its own
  *   share       becomes an orphan that shares its memory with its child
  */
@@ -86,7 +86,7 @@ int main(int argc, char **argv)
 			leave(0);
 		if (strcmp(way, "share") == 0)
 			clone(stay, stack + sizeof stack, CLONE_VM | CLONE_PARENT | SIGCHLD, NULL);
-		while (strcmp(way, "hop") == 0) {
+		while (strcmp(way, "hop") == 0 && access("/run/keeper-go", F_OK) != 0) {
 			leave(0);
 			usleep(10000);
 		}
