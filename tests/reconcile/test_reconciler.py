@@ -397,3 +397,27 @@ def test_a_hostile_host_cannot_make_it_remember_without_end() -> None:
         contention.must_wait(number, 0.0)
     assert len(contention.contended()) <= 10_000
     assert len(contention.resting) <= 10_000
+
+
+def test_nothing_but_the_name_is_read_of_a_process_that_no_rule_names() -> None:
+    """Most programs that start are such ones, and each system call is paid for at each of them."""
+    looks = 100
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            reconciler = Reconciler(Policy(rules=(WORKER,)), Ledger(), Procfs())
+            reconciler.process(process.pid, "exec", 0.0)
+            before = _reads()
+            for _ in range(looks):
+                assert reconciler.process(process.pid, "exec", 0.0) is None
+            assert _reads() - before == looks + 1  # and the one that counts them
+        finally:
+            process.kill()
+
+
+def _reads() -> int:
+    """Return how many times this process has called read(2) and the like."""
+    fd = os.open("/proc/self/io", os.O_RDONLY)
+    try:
+        return int(os.read(fd, 512).split(b"syscr: ")[1].split()[0])
+    finally:
+        os.close(fd)

@@ -422,7 +422,10 @@ class Planner:
         by the first two could be escaped. So an untrusted one goes on being governed until it runs another
         program, also if it had the rule's value before it was given it, or chose a higher one.
         """
-        pid, entry, was = handle.pid, self.ledger.process(handle.identity), self.renamed.pop(handle.pid, None)
+        pid, was = handle.pid, self.renamed.pop(handle.pid, None)
+        if pid not in self.ledger.processes and pid not in self._content:
+            return None  # as most of all processes: nothing is read of them
+        entry = self.ledger.process(handle.identity)
         if entry is None:
             identity, rule = self._content.pop(pid, (None, None))
             if rule is None or identity != handle.identity:
