@@ -17,6 +17,7 @@ import pytest
 from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
 from running import wait_until
@@ -39,7 +40,7 @@ class Stage:
         self.person = self.root / "person"
         self.person.mkdir()
         os.chown(self.person, PERSON, PERSON)
-        self.procfs = Procfs()
+        self.procfs = Procfs(slow_reads=patient_reads())
         stack.callback(self.procfs.close)
 
     def copy(self, path: Path, *, owner: int = 0, mode: int = 0o755, source: str = "/bin/sleep") -> Path:

@@ -17,6 +17,7 @@ from oomguard.core.plan import Entry, SetOomScoreAdj
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.core.process import UnknownFactError
 from oomguard.kernel.procfs import ProcessHandle, Procfs
+from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.usage import observe_candidate
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
@@ -34,7 +35,7 @@ ctypes.CDLL(None).syscall({"x86_64": 60}.get(platform.machine(), 93), 0)
 @pytest.fixture
 def procfs() -> Iterator[Procfs]:
     """Open the kernel's /proc."""
-    opened = Procfs()
+    opened = Procfs(slow_reads=patient_reads())
     yield opened
     opened.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
 from running import wait_until
@@ -31,7 +32,7 @@ class Stage:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self.procfs = Procfs()
+        self.procfs = Procfs(slow_reads=patient_reads())
         stack.callback(self.procfs.close)
         self._made = 0
 
