@@ -8,7 +8,7 @@ import pytest
 from .attack import attack
 from .guest import Guest
 from .service import Service
-from .workload import churn, unit
+from .workload import churn, unit, wait_for_values
 
 WAYS = ("fork", "orphan", "subreaper", "lower", "raise", "hop", "namespace", "share")
 """See attacks/keeper.c."""
@@ -93,13 +93,12 @@ def test_no_way_keeps_what_was_inherited_without_events(installed: Service) -> N
 
 
 def test_a_fork_that_crosses_the_reset_keeps_nothing(installed: Service) -> None:
-    """The kernel copies the value before it stamps the fork, further apart the busier it is: 400 tries."""
+    """The kernel copies the value before it stamps the fork, further apart on a busy host; no pass helps."""
     installed.write_policy(POLICY.replace("5", "3600"))
-    with churn(installed.vm, "vm-churn", rate=100), starter(installed.vm, 400, "fork") as pid:
+    with churn(installed.vm, "vm-churn", rate=50), starter(installed.vm, 100, "fork") as pid:
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -900)
-        start_them(installed.vm, 400)
-        installed.vm.run("sleep 2")
-        assert values(installed.vm) == {0: 400}
+        start_them(installed.vm, 100)
+        wait_for_values(installed.vm, "keeper", 0, count=100)
 
 
 def test_a_units_own_value_stays(installed: Service) -> None:
@@ -108,9 +107,9 @@ def test_a_units_own_value_stays(installed: Service) -> None:
     installed.write_policy(POLICY)
     with starter(vm, 1, "orphan") as pid:
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -900)
-        keeper = attack(vm, "keeper")
+        vm.run("install -m 755 /bin/sleep /usr/local/bin/keeper")
         settings = ("User=alice", "OOMScoreAdjust=-900")
-        with unit(vm, "vm-own", f"{keeper} fork", *settings, "KillMode=mixed", below="system.slice"):
+        with unit(vm, "vm-own", "keeper 1000", *settings, below="system.slice"):
             vm.wait_until("pgrep -x keeper", describe="keeper")
             installed.wait_for_passes(2)
             assert set(values(vm)) == {-900}
