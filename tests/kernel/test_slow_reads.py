@@ -160,3 +160,15 @@ def test_a_host_without_a_free_processor_is_nobodys_fault() -> None:
     assert given_up.value.is_transient
     wait_until_free(reads)
     assert reads.call(0, lambda _: 7, user(1)) == 7
+
+
+def test_a_descriptor_that_cannot_be_duplicated_loses_no_thread() -> None:
+    """As where the limit on open files is reached, again and again."""
+    reads = SlowReads()
+    assert reads.call(0, lambda _: 7, user(1)) == 7
+    threads = len(os.listdir("/proc/self/task"))
+    for _ in range(3):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            reads.call(-1, never, user(1))
+    assert reads.call(0, lambda _: 7, user(1)) == 7
+    assert len(os.listdir("/proc/self/task")) == threads

@@ -28,13 +28,13 @@ VERB_SECONDS = 0.25
 """A verb waits this long, and for a processor as long as it takes: a person should see a whole answer."""
 
 REFILL = 0.01
-"""Share of the time that any one user can make a caller wait, once his budget is spent."""
+"""Share of the time that any one user can take, once his budget is spent."""
 
 _STUCK_LIMIT = 8
 _STUCK_OTHERS = 6
 """Threads that may be stuck at once, in all and on processes that are not root's."""
 
-_UNNOTICED_SECONDS = 0.001
+UNNOTICED_SECONDS = 0.001
 """Waits up to this are nobody's fault."""
 
 _STACK_BYTES = 256 * 1024
@@ -82,8 +82,10 @@ class SlowReads:
         """
         if self._stuck or self._budget:
             self._admit(spender())
-        worker = self._idle.pop() if self._idle else _Worker()
+        if not self._idle:
+            self._idle.append(_Worker())
         own = os.dup(fd)  # it may be closed, and its number used again, before the thread is done
+        worker = self._idle.pop()
         answers: list[_T] = []
         errors: list[BaseException] = []
         took = 0.0
@@ -104,7 +106,7 @@ class SlowReads:
             is_done = worker.wait(self._deadline)
         if is_done:
             self._idle.append(worker)
-            if took > _UNNOTICED_SECONDS:
+            if took > UNNOTICED_SECONDS:
                 waited = max(0.0, took - worker.lost_seconds())
                 self._budget.charge(spender().key, waited, time.monotonic())
             if errors:

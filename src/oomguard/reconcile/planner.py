@@ -23,6 +23,7 @@ from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import is_trusted, standing, trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import ANCESTORS_LIMIT, Inheritance
 from oomguard.reconcile.itself import Itself
@@ -44,10 +45,6 @@ SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, e
 
 MATCH_SECONDS = 0.02
 """Processor time that the `cmdline` patterns of one rule may take on one process."""
-
-_UNNOTICED_SECONDS = 0.001
-_REFILL = 0.01
-"""Share of the time that patterns may take on the processes of one user, once they took MATCH_SECONDS."""
 
 _SLOW_LIMIT = 64
 """Users that are reported because their processes could not be read or judged in time."""
@@ -106,7 +103,7 @@ class Planner:
         """Called before a process is managed no more: the last moment to ask which rule it was."""
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
-        self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=_REFILL)
+        self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
         self.executed: set[int] = set()
         """Processes that have run another program since they were looked at."""
         self.renamed: dict[int, Rule] = {}
@@ -278,7 +275,7 @@ class Planner:
                 return within(MATCH_SECONDS, lambda: search(pattern, text))
             finally:
                 took = time.thread_time() - begun
-                if took > _UNNOTICED_SECONDS:
+                if took > UNNOTICED_SECONDS:
                     now = time.monotonic()
                     spent.settle(now)
                     spent.charge(handle.spender().key, took, now)
