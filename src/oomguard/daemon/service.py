@@ -419,7 +419,7 @@ class Service:
         )
 
     def _work(self) -> None:
-        """Do one slice of what waits: what events told of, then the pass, then watches.
+        """Do one slice of the work: what events reported, then the pass, then watches.
 
         At the ceiling events come faster than there is time for: there, half of it is the pass's.
         """
