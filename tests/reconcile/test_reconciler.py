@@ -3,13 +3,13 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
+from mounts import read_only
 from oomguard.core.plan import Cause, Outcome
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
@@ -43,18 +43,6 @@ def results(outcomes: Iterator[Outcome]) -> dict[object, str]:
         change = outcome.change
         found[getattr(change, "name", None) or change.identity.pid] = outcome.result  # type: ignore[union-attr]  # one or the other
     return found
-
-
-@contextmanager
-def read_only(path: Path) -> Iterator[None]:
-    """Let nobody write a file, not even root."""
-    if subprocess.run(["mount", "--bind", path, path], check=False, capture_output=True).returncode != 0:
-        pytest.skip("nothing can be mounted here")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def test_a_failing_change_stops_no_other(proc: FakeProc, procfs: Procfs) -> None:

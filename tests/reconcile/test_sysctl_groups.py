@@ -3,9 +3,8 @@
 import errno
 import fcntl
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeKernel, FakeProc
+from mounts import read_only
 from oomguard.core.commit import KBYTES, MODE, RATIO
 from oomguard.core.plan import Cause, Entry, Outcome
 from oomguard.core.policy import Policy, SysctlSetting
@@ -71,18 +71,6 @@ def said(outcomes: Sequence[Outcome]) -> dict[str, str]:
 def bring(reconciler: Reconciler, cause: Cause = "policy", now: float = 0.0) -> list[Outcome]:
     """Bring the sysctls to the policy."""
     return list(reconciler.sysctls(cause, now))
-
-
-@contextmanager
-def read_only(path: Path) -> Iterator[None]:
-    """Let nobody write a file, not even root."""
-    if subprocess.run(["mount", "--bind", path, path], check=False, capture_output=True).returncode != 0:
-        pytest.skip("nothing can be mounted here")
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", path], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EACCES, errno.EROFS, errno.EPERM])
