@@ -1,4 +1,4 @@
-"""Imports point down only: the layers of docs/architecture.md, enforced."""
+"""Imports point down only: the layers of docs/internals/architecture.md, enforced."""
 
 import ast
 import sys

@@ -83,16 +83,18 @@ def test_ci_and_its_parts_are_shell() -> None:
 
 
 def test_the_table_of_layers_is_the_one_that_is_enforced() -> None:
-    """docs/architecture.md says what test_layers.py holds every module to."""
+    """docs/internals/architecture.md says what test_layers.py holds every module to."""
     rows = re.findall(
-        r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+        r"^\| `(\w+)/` \|[^|]*\|([^|]*)\|$",
+        (ROOT / "docs/internals/architecture.md").read_text(),
+        re.MULTILINE,
     )
     assert {layer: set(re.findall(r"`(\w+)`", allowed)) for layer, allowed in rows} == MAY_IMPORT
 
 
 def test_every_module_is_described() -> None:
-    """docs/architecture.md has a line for each."""
-    text = (ROOT / "docs/architecture.md").read_text()
+    """docs/internals/architecture.md has a line for each."""
+    text = (ROOT / "docs/internals/architecture.md").read_text()
     for module in sorted((ROOT / "src/oomguard").rglob("*.py")):
         if module.name != "__init__.py":
             name = str(module.relative_to(ROOT / "src/oomguard"))

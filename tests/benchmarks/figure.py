@@ -67,7 +67,7 @@ def cells(figure: Figure) -> tuple[str, ...]:
 
 
 def markdown(figures: "Sequence[Figure]") -> str:
-    """Return a table for docs/performance.md."""
+    """Return a table for docs/internals/performance.md."""
     rows = [HEADER, ("---", "---:", "---:", "---:", "---:", "---"), *map(cells, figures)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -135,7 +135,7 @@ def test_ledger_of_the_architecture_is_one_that_is_read(tmp_path: Path) -> None:
     from oomguard.reconcile.ledger import _line, open_ledger
     from oomguard.reconcile.state import open_state_folder
 
-    (line,) = blocks((ROOT / "docs" / "architecture.md").read_text(), "json")
+    (line,) = blocks((ROOT / "docs" / "internals" / "architecture.md").read_text(), "json")
     folder = open_state_folder(str(tmp_path))
     try:
         open_ledger(folder, boot_id="b", is_alive=lambda _: True).close()

@@ -57,7 +57,7 @@ POLL_SECONDS = 1.0
 
 SLICE_SECONDS = 0.0005
 """Time for one slice of work before signals and events are looked at again: with 20 ms, a program that
-starts during a pass waits that long (docs/performance.md)."""
+starts during a pass waits that long (docs/internals/performance.md)."""
 
 THROTTLED_SLICE_SECONDS = 0.005
 """The same at the ceiling on CPU time, where each slice is followed by a pause."""
