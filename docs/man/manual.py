@@ -1,4 +1,4 @@
-"""Write what the manual pages have from the code: `python docs/man/manual.py`.
+"""Write the parts of the manual that come from the code: `python docs/man/manual.py`.
 
 `oomguard.8` and `oomguard.yaml.5` are written by hand, in mdoc(7), except for the parts between the
 comments `begin NAME` and `end NAME`: verbs and options come from the parser, message ids from the table of
@@ -48,14 +48,14 @@ def prose(text: str) -> Iterator[str]:
     """Return sentences, each on a line of its own; what stands in backquotes is set as literal."""
     text = re.sub(r"(?<=[.!?])\s+", "\n", re.sub(r"\s+", " ", text.strip()))
     for line in text.split("\n"):
-        # `word`, with the punctuation around it that is set without a blank.
+        # `word`, with the punctuation around it that is set without a space.
         for part in re.split(r"(\(?`[^`]+`[.,:;?)]*)", line):
             marked = re.fullmatch(r"(\(?)`([^`]+)`([.,:;?)]*)", part)
             if marked:
                 before, word, after = marked.groups()
                 yield " ".join([".Ql", *before, argument(word), *after])
-            else:
-                escaped = re.sub(r"(?<!\w)-|(?<=-)-", r"\\-", part.replace("\\", "\\e"))
+            else:  # a line that begins with a space would end the one before it
+                escaped = re.sub(r"(?<!\w)-|(?<=-)-", r"\\-", part.strip().replace("\\", "\\e"))
                 for wrapped in textwrap.wrap(escaped, _WIDTH, break_long_words=False, break_on_hyphens=False):
                     yield re.sub(r"^(?=[.'])", r"\&", wrapped)
 
@@ -152,7 +152,7 @@ def verbs() -> Iterator[str]:
 def subjects() -> dict[str, str]:
     """Return what the catalog calls each message, by id."""
     found = re.findall(r"^-- ([0-9a-f]{32})\nSubject: (.*)$", CATALOG.read_text(), re.MULTILINE)
-    return {number: re.sub(r"@OOMGUARD_(\w+)@", r"\1", subject) for number, subject in found}
+    return {number: re.sub(r"@(?:OOMGUARD|OBJECT)_(\w+)@", r"\1", subject) for number, subject in found}
 
 
 def messages() -> Iterator[str]:

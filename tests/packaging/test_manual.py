@@ -101,8 +101,7 @@ def test_every_field_of_an_entry_is_described() -> None:
 
 def test_every_cause_is_described() -> None:
     """Each word that OOMGUARD_CAUSE can be."""
-    text = section(COMMANDS, "THE JOURNAL").partition(".It Va OOMGUARD_CAUSE\n")[2].partition("\n.It")[0]
-    assert set(re.findall(r"^\.Cm (\w+)$", text, re.MULTILINE)) == set(get_args(Cause))
+    assert items(section(COMMANDS, "THE JOURNAL"), "Cm") == set(get_args(Cause))
 
 
 def test_every_exit_status_is_described() -> None:
