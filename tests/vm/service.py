@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from .guest import Completed, Guest, Record
@@ -120,13 +121,13 @@ class Service:
         """Return the entries of these events."""
         return [entry for entry in self.log(since=since) if entry.get("OOMGUARD_EVENT") in names]
 
-    def wait_for_event(self, event: str, *, since: float) -> None:
-        """Wait until the service has logged an event of that name."""
+    def wait_for_event(self, event: str, *, since: float, message: str = "") -> None:
+        """Wait until the service has logged an event of that name, with a message that contains `message`."""
         self.vm.wait_until(
             "journalctl --sync; journalctl --quiet --output=cat "
-            f"--since=@{since:.6f} _SYSTEMD_UNIT={UNIT} OOMGUARD_EVENT={event} | grep .",
+            f"--since=@{since:.6f} _SYSTEMD_UNIT={UNIT} OOMGUARD_EVENT={event} | grep -F -- {quote(message)}",
             timeout_seconds=CONVERGE_TIMEOUT_SECONDS,
-            describe=f"the event {event} in the journal",
+            describe=f"the event {event} in the journal: {message or 'any'}",
         )
 
     def wait_for_passes(self, count: int) -> None:

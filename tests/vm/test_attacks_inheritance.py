@@ -14,19 +14,23 @@ WAYS = ("fork", "orphan", "subreaper", "lower", "raise", "hop", "namespace", "sh
 """See attacks/keeper.c."""
 
 POLICY = "resync_interval: 5\nrules: [{name: starter, user: root, oom_score_adj: -900}]\n"
-VALUES = "for p in $(pgrep -x keeper); do cat /proc/$p/oom_score_adj; done 2>/dev/null | sort -n | uniq -c"
+LIVING = "ps -C keeper -o stat=,pid= | awk '$1 !~ /^Z/ { print $2 }'"
+"""What is dead keeps its value until its parent asks for it, and no memory."""
+
+VALUES = f"for p in $({LIVING}); do cat /proc/$p/oom_score_adj; done 2>/dev/null | sort -n | uniq -c"
+FLAGS = "/run/starter-go /run/starter-done /run/keeper-go"
 
 
 @contextmanager
 def starter(vm: Guest, rounds: int, way: str) -> Iterator[str]:
     """Run a service of root's that is protected, and starts `rounds` programs of alice's once it may."""
     program, keeper = attack(vm, "starter"), attack(vm, "keeper")
-    vm.run("rm -f /run/starter-go /run/keeper-go")
+    vm.run(f"rm -f {FLAGS}")
     try:
         with unit(vm, "vm-starter", f"{program} 1000 {rounds} {keeper} {way}", below="system.slice"):
             yield vm.wait_until("pgrep -x starter", describe="starter").stdout.strip()
     finally:
-        vm.run("rm -f /run/starter-go /run/keeper-go", check=False)
+        vm.run(f"rm -f {FLAGS}", check=False)
 
 
 def values(vm: Guest) -> dict[int, int]:
@@ -37,14 +41,17 @@ def values(vm: Guest) -> dict[int, int]:
 
 def may_lower_themselves(vm: Guest) -> str:
     """Return the pids of alice's processes that she may give a value below 0, and does."""
-    script = "for p in $(pgrep -x keeper); do echo -1 2>/dev/null >/proc/$p/oom_score_adj && echo $p; done; :"
+    script = f"for p in $({LIVING}); do echo -1 2>/dev/null >/proc/$p/oom_score_adj && echo $p; done; :"
     return vm.run(["sh", "-c", script], user="alice").stdout.strip()
 
 
-def start_them(vm: Guest, count: int) -> None:
-    """Have alice's programs started, and wait until there are so many."""
+def start_them(vm: Guest, rounds: int, way: str) -> None:
+    """Have alice's programs started, and wait until all of them got where they want to be."""
+    count = 2 * rounds if way in ("subreaper", "share") else rounds
     vm.run("touch /run/starter-go")
-    vm.wait_until(f"test $(pgrep -cx keeper) -ge {count}", describe=f"{count} keepers")
+    vm.wait_until(
+        f"test -e /run/starter-done && test $({LIVING} | wc -l) -ge {count}", describe=f"{count} keepers"
+    )
 
 
 def assert_nothing_was_kept(installed: Service) -> None:
@@ -63,7 +70,7 @@ def test_no_way_keeps_what_was_inherited(installed: Service, way: str) -> None:
     installed.write_policy(POLICY)
     with starter(installed.vm, rounds, way) as pid:
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -900)
-        start_them(installed.vm, rounds)
+        start_them(installed.vm, rounds, way)
         assert_nothing_was_kept(installed)
         assert installed.vm.get(f"/proc/{pid}/oom_score_adj") == b"-900\n"
 
@@ -76,7 +83,7 @@ def test_no_way_keeps_what_was_inherited_while_no_daemon_ran(installed: Service,
     with starter(vm, 3, way) as pid:
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -900)
         vm.run("systemctl stop oomguard")
-        start_them(vm, 3)
+        start_them(vm, 3, way)
         vm.run("sleep 0.5")
         assert way == "hop" or may_lower_themselves(vm) != ""  # that one is gone before it is asked
         vm.run("systemctl start oomguard")
@@ -88,7 +95,7 @@ def test_no_way_keeps_what_was_inherited_without_events(installed: Service) -> N
     installed.write_policy(POLICY)
     with installed.unit_settings("PrivateNetwork=yes"), starter(installed.vm, 30, "orphan") as pid:
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -900)
-        start_them(installed.vm, 30)
+        start_them(installed.vm, 30, "orphan")
         assert_nothing_was_kept(installed)
 
 
@@ -97,7 +104,7 @@ def test_a_fork_that_crosses_the_reset_keeps_nothing(installed: Service) -> None
     installed.write_policy(POLICY.replace("5", "3600"))
     with churn(installed.vm, "vm-churn", rate=50), starter(installed.vm, 100, "fork") as pid:
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -900)
-        start_them(installed.vm, 100)
+        start_them(installed.vm, 100, "fork")
         wait_for_values(installed.vm, "keeper", 0, count=100)
 
 

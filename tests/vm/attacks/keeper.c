@@ -1,4 +1,5 @@
-/* keeper WAY: tries to keep the value that it inherited from a protected process, and ends up as one process.
+/* keeper WAY: tries to keep the value that it inherited from a protected process, and ends up as one process, or as
+ * two with `subreaper` and `share`.
  *
  *   fork        has a child at once, which may be copied before the value is reset and stamped after
  *   orphan      becomes an orphan, and has a child that is said to be init's (CLONE_PARENT)
@@ -63,6 +64,7 @@ int main(int argc, char **argv)
 	} else if (strcmp(way, "subreaper") == 0) {
 		become_an_orphan(self);
 		prctl(PR_SET_CHILD_SUBREAPER, 1);
+		signal(SIGCHLD, SIG_IGN); /* it leaves no zombies */
 		pid_t middle = fork();
 		if (middle == 0) {
 			become_an_orphan(getpid());

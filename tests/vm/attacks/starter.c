@@ -1,8 +1,10 @@
 /* starter UID ROUNDS PROGRAM ARGUMENT...: a daemon of root's that starts a user's program, as cron does.
  *
- * It waits until it is protected and /run/starter-go exists, and starts the program ROUNDS times, one after the other. */
+ * It waits until it is protected and /run/starter-go exists, starts the program ROUNDS times, one after the other, and
+ * makes /run/starter-done. */
 
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -36,6 +38,7 @@ int main(int argc, char **argv)
 		}
 		waitpid(child, NULL, 0);
 	}
+	close(creat("/run/starter-done", 0644));
 	for (;;)
 		pause();
 }
