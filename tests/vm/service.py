@@ -51,6 +51,11 @@ class Service:
         """The daemon's pid as systemd knows it; 0 while there is none."""
         return int(self.vm.run(["systemctl", "show", "--property=MainPID", "--value", UNIT]).stdout)
 
+    def cpu_ticks(self) -> int:
+        """Return how much processor time the daemon has used, in hundredths of a second."""
+        fields = self.vm.get(f"/proc/{self.main_pid}/stat").decode().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
     def ensure_installed(self) -> None:
         """Install once a guest, and again after a scenario that uninstalled."""
         if not self.is_active:

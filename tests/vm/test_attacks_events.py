@@ -120,9 +120,9 @@ def test_who_goes_on_silencing_it_costs_little(attacked: Service) -> None:
     since = vm.now()
     with unit(vm, "vm-deafen", "python3 /usr/local/bin/deafen.py 1000 30", "User=alice"):
         vm.run("sleep 1")
-        begin = cpu_ticks(vm, attacked)
+        begin = attacked.cpu_ticks()
         waits = [latency(vm) for _ in range(5) if not vm.run("sleep 4").code]
-        spent = cpu_ticks(vm, attacked) - begin
+        spent = attacked.cpu_ticks() - begin
         assert attacked.status()["events"] is not is_vulnerable(vm)
     print(f"continuous: {spent} ticks in 20 s, waits {waits} ms")
     # Emulated, a pass takes 25 times as long, so that polling reaches the ceiling and waits for it.
@@ -131,9 +131,3 @@ def test_who_goes_on_silencing_it_costs_little(attacked: Service) -> None:
     entries = attacked.log(since=since)
     assert len([entry for entry in entries if "OOMGUARD_EVENT" in entry]) < 15
     assert len(attacked.events("events-stopped", "events-resumed", since=since)) <= 3
-
-
-def cpu_ticks(vm: Guest, service: Service) -> int:
-    """Return how much processor time the daemon has used."""
-    fields = vm.get(f"/proc/{service.main_pid}/stat").decode().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])

@@ -1,0 +1,56 @@
+"""Processes that change all the time: the daemon is bounded, others get their values, and so do they."""
+
+import pytest
+
+from oomguard.daemon.ceiling import LIMIT_PERCENT
+
+from .service import Service
+from .workload import hog, unit, wait_for_values
+
+POLICY = """\
+resync_interval: 5
+rules:
+- {name: vm-busy, oom_score_adj: 400}
+- {name: vm-prompt, oom_score_adj: 300}
+"""
+
+RENAME = "file = open('/proc/self/comm', 'wb', 0)\nwhile True: file.write(b'other'); file.write(b'another')"
+OPEN = "while True: os.close(os.open('/proc/self/oom_score_adj', os.O_WRONLY | os.O_TRUNC))"
+REWRITE = "file = os.open('/proc/self/oom_score_adj', os.O_WRONLY)\nwhile True: os.write(file, b'7')"
+REWRITE_SLOWLY = f"{REWRITE}; time.sleep(0.1)"
+
+PROCESSES = "/sys/fs/cgroup/scenario.slice/vm-busy.service/cgroup.procs"
+BURST_SECONDS = 15
+"""Of at most 10 s, by the daemon's clock; an emulated guest's are not exact."""
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [(RENAME, 1), (OPEN, 1), (REWRITE, 1), (REWRITE_SLOWLY, 100)],
+    ids=["rename", "open", "rewrite", "rewrite-by-a-hundred"],
+)
+def test_who_changes_all_the_time_takes_no_cpu_from_others(installed: Service, code: str, count: int) -> None:
+    """At real-time priority, as the unit has it: below the ceiling once the burst is over."""
+    vm = installed.vm
+    wait = "while not os.path.exists('/run/vm-busy-go'): time.sleep(0.2)"
+    fork = f"for _ in range({count - 1}):\n if not os.fork(): break"
+    vm.put(
+        "/usr/local/bin/vm-busy", f"#!/usr/bin/python3\nimport os, time\n{fork}\n{wait}\n{code}\n", mode=0o755
+    )
+    vm.run("rm -f /run/vm-busy-go")
+    installed.write_policy(POLICY)
+    with unit(vm, "vm-busy", "vm-busy", "User=alice"):
+        wait_for_values(vm, "vm-busy", 400, count=count)
+        vm.run(f"touch /run/vm-busy-go; sleep {BURST_SECONDS}")
+        start, before = vm.now(), installed.cpu_ticks()
+        vm.run("sleep 20")
+        percent = (installed.cpu_ticks() - before) / (vm.now() - start)
+        print(f"{percent:.1f} % of a processor")
+        assert percent < LIMIT_PERCENT
+        with hog(vm, "vm-prompt") as prompt:
+            installed.wait_for_value(f"/proc/{prompt}/oom_score_adj", 300)
+        vm.run("systemctl kill --signal=STOP vm-busy")
+        values = f"xargs -I PID cat /proc/PID/oom_score_adj <{PROCESSES}"
+        vm.wait_until(
+            f"test \"$({values} | sort | uniq -c | xargs)\" = '{count} 400'", describe="the rule's value"
+        )
