@@ -1,6 +1,7 @@
-"""Processes that wait to be checked after their fork."""
+"""Processes that wait to be checked."""
 
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +60,14 @@ def test_forks_in_inits_name_do_not_fill_the_memory(service: Service, said: Said
     assert URGENT_LIMIT / 2 < waiting <= URGENT_LIMIT
     assert service._sweep, "a pass looks at them"
     assert [message for message in said.messages if "every process is looked at again" in message]
+
+
+@pytest.mark.parametrize(("seconds", "visited"), [(-1.0, 1), (60.0, 8)])
+def test_a_slice_ends_on_time_whatever_one_process_takes(
+    service: Service, seconds: float, visited: int
+) -> None:
+    """Its user makes a process that takes 20 ms to read. What is left is the next slice's."""
+    service.reconciler = Reconciler(Policy(), Ledger(), service.procfs)
+    for pids in (set(range(1, 21)), [*range(1, 21)]):
+        service._visit(pids, time.monotonic() + seconds)
+        assert len(pids) == 20 - visited

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from oomguard.kernel.procfs import (
     parse_stat,
     parse_status,
 )
+from oomguard.kernel.slow_reads import SlowReads, patient_reads
 
 HOSTILE = [
     b"foo) Z 1 (",
@@ -42,13 +43,14 @@ HOSTILE = [
     b"exactly15bytes!",
 ]
 
+USER = 4242
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 
 
 @pytest.fixture
 def real() -> Iterator[Procfs]:
-    """Open the kernel's /proc."""
-    procfs = Procfs()
+    """Open the kernel's /proc, and wait for answers for as long as this machine is busy."""
+    procfs = Procfs(slow_reads=patient_reads())
     yield procfs
     procfs.close()
 
@@ -545,3 +547,37 @@ def test_a_title_cut_anywhere_is_still_read(length: int) -> None:
     raw = (b"/usr/bin/program\0--option\0" * 200)[:length]
     found = parse_arguments(raw)
     assert b"\0".join(found) == raw.rstrip(b"\0")
+
+
+def test_who_has_many_groups_pays_for_the_time_it_takes_to_read_them(real: Procfs) -> None:
+    """Any number of processes takes some nine reads of 20 ms; others, root's above all, are read as ever."""
+    real.slow_reads = SlowReads()
+    if os.geteuid() != 0:
+        pytest.skip("setting groups takes CAP_SETGID")
+    code = (
+        "import os, signal; os.setgroups(range(100000, 165536)); os.setuid({uid}); print(flush=True);"
+        " signal.pause()"
+    )
+    with ExitStack() as started:
+        handles = {}
+        for uid in (USER, 0):
+            process = started.enter_context(
+                subprocess.Popen([sys.executable, "-c", code.format(uid=uid)], stdout=subprocess.PIPE)
+            )
+            started.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline()
+            handle = real.open(process.pid)
+            assert handle is not None
+            handles[uid] = started.enter_context(handle)
+        read = 0
+        with pytest.raises(UnknownFactError, match="too much processor time"):
+            while read < 50:
+                handles[USER].forget_status()
+                assert handles[USER].uid == USER
+                read += 1
+        assert 1 <= read < 12
+        assert handles[USER].spender() == (handles[USER].budget_key, False)
+        for _ in range(20):
+            handles[0].forget_status()
+            assert handles[0].uid == 0

@@ -193,3 +193,47 @@ def test_root_of_a_container_takes_no_thread_that_is_left_for_root(proc: FakePro
         with handle:
             expected = ("docker-1.scope", False) if inside else ("pid 21", True)
             assert handle.spender() == expected
+
+
+class Spent(SlowReads):
+    """A host whose users have used up the time that it takes to read their long files."""
+
+    def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
+        """Return nothing."""
+        raise UnknownFactError("no time left")
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [("name: hog", 800), ("cgroup: /user.slice/*", 800), (f"user: {PERSON}", 0)],
+)
+def test_who_makes_his_status_long_is_still_raised_by_what_is_known_without_it(
+    proc: FakeProc, tmp_path: Path, condition: str, expected: int
+) -> None:
+    """Nobody there is in a container. Who it is tells the next pass for which he has time left."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, cgroup="/user.slice/user-1000.slice/a.scope"))
+    wanted = policy(tmp_path, f"- {{{condition}, oom_score_adj: 800}}\n")
+    kernel = FakeKernel(str(proc.root), Spent())
+    reconciler = Reconciler(wanted, Ledger(), kernel)
+    for now in (0.0, 1.0):
+        for outcome in reconciler.everything("resync", now):
+            assert outcome.result == "applied"
+        assert value(proc, 20) == expected
+    kernel.slow_reads = SlowReads()
+    assert len([*reconciler.everything("resync", 2.0)]) == (expected == 0)
+    assert value(proc, 20) == 800
+
+
+def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -> None:
+    """Whether it has one that was inherited is asked again once there is time."""
+    ledger = Ledger()
+    ledger.record_protection(-900, "", 0, 1)
+    proc.process(Process(Identity(20, 5), b"job", uid=PERSON))
+    kernel = FakeKernel(str(proc.root), Spent())
+    planner = Planner(policy(tmp_path, "- {name: guard, oom_score_adj: -900}\n"), ledger, kernel)
+    for has_time in (False, True):
+        kernel.slow_reads = SlowReads() if has_time else Spent()
+        handle = kernel.open(20)
+        assert handle is not None
+        with handle:
+            assert planner.may_have_floor(handle) is has_time

@@ -428,15 +428,15 @@ class Service:
         is_passs_turn = False
         while self._is_busy and now < end:
             if self._checks:
-                self._visit(_last(self._checks), now, in_pass=True)
+                self._visit(self._checks, end, in_pass=True)
             is_passs_turn = self._is_throttled and not is_passs_turn and bool(self._sweep)
             if self._urgent and not is_passs_turn:
-                self._visit(_taken(self._urgent), now)
+                self._visit(self._urgent, end)
                 self._settle_later(now)
             elif self._drifting and not is_passs_turn:
-                self._visit(_taken(self._drifting), now, "drift", is_watched=True)
+                self._visit(self._drifting, end, "drift", is_watched=True)
             elif self._sweep:
-                self._visit(_last(self._sweep), now, self._sweep_cause, in_pass=True)
+                self._visit(self._sweep, end, self._sweep_cause, in_pass=True)
                 if not (self._sweep or self._chase()):
                     self._end_pass(now)
             elif self._unwatched:
@@ -448,21 +448,29 @@ class Service:
 
     def _visit(
         self,
-        pids: list[int],
-        now: float,
+        pids: set[int] | list[int],
+        end: float,
         cause: "Cause" = "exec",
         *,
         in_pass: bool = False,
         is_watched: bool = False,
     ) -> None:
-        """Bring processes to the policy; what came of it is told after the last was written."""
+        """Bring processes to the policy, of a list the last ones: at least one, and some more until `end`.
+
+        What came of it is reported after the last was written.
+        """
         outcomes = []
         process, before = self.reconciler.process, self._pids_before
-        for pid in pids:
+        now = time.monotonic()
+        for _ in range(min(_SLICE_PROCESSES, len(pids))):
+            pid = pids.pop()
             why = "exec" if cause == "resync" and pid not in before else cause
             outcome = process(pid, why, now, in_pass=in_pass, is_watched=is_watched)
             if outcome is not None:
                 outcomes.append(outcome)
+            now = time.monotonic()
+            if now >= end:
+                break
         for outcome in outcomes:
             self._take(outcome, now)
         if outcomes:
@@ -612,17 +620,15 @@ class Service:
         planner = self.reconciler.planner
         batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
         youngest = self.procfs.now_ticks() - SETTLED_TICKS
-        watched = []
         for pid in batch:
             identity = self.procfs.identity(pid)
             if identity is None:
                 planner.forget(pid)
             elif identity.start_time_ticks <= youngest:
                 self._drift.watch_process(identity, yields=not self.reconciler.ledger.protects(pid))
-                watched.append(pid)
+                self._urgent.add(pid)  # what was written just before the watch is not told by it
             else:
                 self.loop.set_earlier("settle", now + SETTLED_SECONDS)
-        self._visit(watched, now)  # what was written just before the watch is not told by it
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         if self._drift.full:
             self._unwatched.clear()
@@ -791,17 +797,6 @@ class Service:
                 f"only root can read {STATUS_FILE}: /proc is mounted with hidepid= and gid={group} "
                 f"(systemctl edit oomguard: Group={group} lets that group read it, too)"
             )
-
-
-def _taken(pids: set[int]) -> list[int]:
-    """Take some pids out of a set."""
-    return [pids.pop() for _ in range(min(_SLICE_PROCESSES, len(pids)))]
-
-
-def _last(pids: list[int]) -> list[int]:
-    """Take some pids from the end of a list, the last first."""
-    batch, pids[-_SLICE_PROCESSES:] = pids[-_SLICE_PROCESSES:], []
-    return batch[::-1]
 
 
 def _target_name(target: object) -> str:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.cgroup import budget_key, in_user_slice, is_container, is_system_service, parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import DELETED, INIT_PID, Identity, Process, Program, UnknownFactError
+from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
 from oomguard.kernel.host_file import find
-from oomguard.kernel.slow_reads import SlowReads, Spender
+from oomguard.kernel.slow_reads import LONG_BYTES, SlowReads, Spender
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +38,7 @@ PF_KTHREAD = 0x00200000
 CMDLINE_LIMIT = 4096
 """Bytes read of a command line: its owner chooses how long it is."""
 
-_CHUNK = 8192
+_CHUNK = LONG_BYTES
 """Bytes read at once of a file that mostly is shorter."""
 
 _THREADS = 64
@@ -269,8 +270,8 @@ class Procfs:
 class ProcessHandle:
     """One process, held open. Facts are read when first asked for, and kept.
 
-    Close it, or use it in a `with` block. Every property may raise one of `GONE`; `arguments` and `program`,
-    which the process can delay, UnknownFactError as well.
+    Close it, or use it in a `with` block. Every property may raise one of `GONE`. What the process can delay
+    may raise UnknownFactError as well: `arguments`, `program`, and all that `status` tells.
     """
 
     __slots__ = ("_arguments", "_cgroup", "_comm", "_procfs", "_stat", "_status", "_thread", "fd", "pid")
@@ -342,9 +343,10 @@ class ProcessHandle:
         one account.
         """
         try:
-            if self.uid == 0 and not self.in_pid_namespace and not self.in_user_namespace:
-                # Root does not attack itself: where one of its processes hangs, the others are still read.
-                return Spender(f"pid {self.pid}", is_root=True)
+            with suppress(UnknownFactError):
+                if self.uid == 0 and not self.in_pid_namespace and not self.in_user_namespace:
+                    # Root does not attack itself: where one of its processes hangs, others are still read.
+                    return Spender(f"pid {self.pid}", is_root=True)
             return Spender(self.budget_key, is_root=False)
         except GONE:
             return _ENDED
@@ -353,8 +355,18 @@ class ProcessHandle:
     def status(self) -> Status:
         """The parsed status file."""
         if self._status is None:
-            self._status = parse_status(_read_whole(self.fd, "status"))
+            self._status = parse_status(self._read_status())
         return self._status
+
+    def _read_status(self) -> bytes:
+        return self._procfs.slow_reads.read_long(lambda: _read_whole(self.fd, "status"), self._payer)
+
+    def _payer(self) -> str:
+        """Return who pays for a long `status`, told without it; "" for root of the host, who pays nothing."""
+        owner = os.fstat(self.fd).st_uid
+        if owner == 0 and not self.in_user_namespace:  # else it may be root's because it is not dumpable
+            return ""
+        return budget_key(parse_cgroup(_read_whole(self.fd, "cgroup")), owner or NOBODY)
 
     def forget_status(self) -> None:
         """Have the status read again, as the parent in it may have ended."""
@@ -393,7 +405,13 @@ class ProcessHandle:
     @property
     def in_container(self) -> bool:
         """Whether it lives in a container, and not merely in a PID namespace that anybody can make."""
-        if not self.in_pid_namespace or in_user_slice(self.cgroup) or is_system_service(self.cgroup):
+        try:
+            is_nested = self.in_pid_namespace
+        except UnknownFactError:
+            if in_user_slice(self.cgroup):
+                return False
+            raise
+        if not is_nested or in_user_slice(self.cgroup) or is_system_service(self.cgroup):
             return False  # what a runtime has put into a cgroup never gets to these
         return self._procfs.is_in_container(self)
 
@@ -440,7 +458,10 @@ class ProcessHandle:
     @property
     def budget_key(self) -> str:
         """What its cost is charged to: its user's slice, its system unit, "root" or "untrusted"."""
-        return budget_key(self.cgroup, self.uid)
+        try:
+            return budget_key(self.cgroup, self.uid)
+        except UnknownFactError:
+            return self._payer()
 
     @property
     def cgroup_is_roots(self) -> bool | None:
@@ -484,7 +505,7 @@ class ProcessHandle:
     @property
     def may_lower_itself(self) -> bool:
         """Whether it has CAP_SYS_RESOURCE on the host, and so chooses its value and its floor freely."""
-        raw = _read_whole(self.fd, "status")
+        raw = self._read_status()
         return has(parse_effective(raw), CAP_SYS_RESOURCE) and not self.in_user_namespace
 
     def read_oom_score_adj(self) -> int:

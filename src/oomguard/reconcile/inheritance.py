@@ -91,12 +91,13 @@ class Inheritance:
             return False
         if handle.read_oom_score_adj() < 0:
             return False
-        self._checked[handle.pid] = handle.inode
-        return (
+        may_have = (
             not self._is_trusted(handle)
             and not handle.may_lower_itself
             and protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None
         )
+        self._checked[handle.pid] = handle.inode
+        return may_have
 
     def forget(self, pid: int) -> None:
         """Check the floor of a process again: it became another's, or is another."""

@@ -221,7 +221,7 @@ class Planner:
                 return False
         try:
             return self._inheritance.may_have_floor(handle)
-        except (*GONE, HIDDEN):
+        except (*GONE, HIDDEN, UnknownFactError):
             return False
 
     def forget(self, pid: int) -> None:
