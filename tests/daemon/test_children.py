@@ -5,6 +5,7 @@ The value is a raised one, so that to take it back is a lowering anybody may do.
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -199,3 +200,43 @@ def test_without_events_the_parents_tell(tmp_path: Path) -> None:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+ZYGOTE = f"""
+import ctypes, os, sys, time
+ctypes.CDLL(None).prctl(15, b"{NAME}", 0, 0, 0)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        start, end = map(int, open("/proc/self/stat").read().rpartition(")")[2].split()[45:47])
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, b"--type=renderer", 15)
+        time.sleep(60)
+        os._exit(0)
+    print(child, flush=True)
+"""
+
+
+@needs_events
+def test_a_child_that_rewrites_its_command_line_is_matched(tmp_path: Path) -> None:
+    """Chromium's zygote forks its tabs: they run no program and keep its name, so no event tells of it."""
+    text = f"{QUIET}rules:\n  - name: {NAME}\n    cmdline: ^--type=renderer\n    oom_score_adj: {VALUE}\n"
+    command = [sys.executable, "-c", ZYGOTE]
+    with (
+        running(tmp_path, text),
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as zygote,
+    ):
+        assert zygote.stdin is not None
+        assert zygote.stdout is not None
+        children = []
+        try:
+            for _ in range(2):
+                zygote.stdin.write("\n")
+                zygote.stdin.flush()
+                children.append(int(zygote.stdout.readline()))
+                wait_for_value(children[-1], VALUE, seconds=SOON)
+            assert oom_score_adj(zygote.pid) == 0
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+            zygote.stdin.close()

@@ -163,6 +163,21 @@ def test_what_a_user_can_multiply_takes_no_place_from_what_matters(lineage: Line
     assert lineage.attended == {*range(300, 363), 400}
 
 
+def test_parents_of_what_may_come_to_match_take_no_place_from_protected_ones(lineage: Lineage) -> None:
+    """Their children lose nothing but time: a pass finds them."""
+    for pid in range(100, 164):
+        lineage.expect(pid, Standing.ROOTS)
+    assert lineage.attended == set(range(100, 164))
+    for pid in range(300, 360):
+        lineage.bequeath(pid, inherit=False, attend=Standing.ANYBODYS)
+    assert lineage.attended == {*range(300, 360), *range(100, 104)}
+    lineage.expect(100, None)
+    lineage.has_new_places = False
+    lineage.expect(101, Standing.ROOTS)
+    assert not lineage.has_new_places
+    assert 100 not in lineage.attended
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(["fork", "give up", "die"])), max_size=60))
 def test_an_heir_is_whose_value_came_down_from_the_managed_one(acts: list[tuple[int, str]]) -> None:

@@ -167,6 +167,20 @@ class Matcher:
             for rule in self.candidates(comm)
         )
 
+    def may_come_to_match(self, process: Facts, governing: "Rule | None") -> bool:
+        """Tell whether a command line of its own would have a child of the process match a rule by name.
+
+        A program that forks and then rewrites its command line, as Chromium's zygote does for each tab,
+        causes no event but the fork.
+        """
+        return any(
+            rule is not governing
+            and rule.names
+            and rule.terms.cmdlines
+            and quick_unmet(rule, process) is None
+            for rule in self.candidates(process.comm)
+        )
+
     def decide(
         self,
         process: Facts,

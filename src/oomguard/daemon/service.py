@@ -360,6 +360,7 @@ class Service:
 
     def _attend(self) -> None:
         """Be woken by the forks of those whose children are to be looked at soon."""
+        self.reconciler.lineage.has_new_places = False
         parents = self.reconciler.lineage.attended
         if self.reconciler.ledger.protections:
             parents |= {INIT_PID}
@@ -473,7 +474,7 @@ class Service:
                 break
         for outcome in outcomes:
             self._take(outcome, now)
-        if outcomes:
+        if outcomes or self.reconciler.lineage.has_new_places:
             self._attend()
         self._rest()
         planner = self.reconciler.planner

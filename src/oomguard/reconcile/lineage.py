@@ -56,6 +56,9 @@ class Lineage:
         self._heirs: dict[int, _Heir] = {}
         self._generous: set[int] = set()
         self._attended: dict[int, Standing] = {}
+        self._expectant: dict[int, Standing] = {}
+        self.has_new_places = False
+        """Whether children of others are expected than when this was last set to False."""
         self._suspects: dict[int, int] = {}
         self.asks_parents = bool(ledger.processes)
         """Whether living parents tell who inherited what, since some forks were not told of."""
@@ -67,8 +70,8 @@ class Lineage:
 
     @property
     def attended(self) -> frozenset[int]:
-        """Protected parents whose children their rule does not match, whatever these run."""
-        return frozenset(self._attended)
+        """Parents whose children are checked soon: protected ones first, whose rule does not match these."""
+        return frozenset([*self._attended, *self._expectant][:_ATTENDED_LIMIT])
 
     def __len__(self) -> int:
         return len(self._heirs)
@@ -89,6 +92,7 @@ class Lineage:
             return bool(self._ledger.protections)
         return (
             parent in self._attended
+            or parent in self._expectant
             or (parent in self._heirs and self._heirs[parent].until_ns is None)
             or at_ns <= self._suspects.get(parent, -1)
         )
@@ -129,24 +133,17 @@ class Lineage:
         self._hand_down(pid, _Heir(entry))
 
     def bequeath(self, pid: int, *, inherit: bool, attend: "Standing | None" = None) -> None:
-        """Say of a process in the ledger whether its children keep its value, or are looked at soon.
-
-        What has the higher standing takes the place of what has the lowest if none is free.
-        """
+        """Say of a process in the ledger whether its children keep its value, or are looked at soon."""
         if inherit:
             self._generous.add(pid)
         else:
             self._generous.discard(pid)
-        places = self._attended
-        if attend is None:
-            places.pop(pid, None)
-        elif pid in places or len(places) < _ATTENDED_LIMIT:
-            places[pid] = attend
-        else:
-            last = max(places, key=places.__getitem__)
-            if attend < places[last]:
-                del places[last]
-                places[pid] = attend
+        _place(self._attended, pid, attend)
+
+    def expect(self, pid: int, standing: "Standing | None") -> None:
+        """Say of a process whether its children may come to match a rule, without an event but their fork."""
+        if (standing is None) == (pid in self._expectant) and _place(self._expectant, pid, standing):
+            self.has_new_places = True
 
     def disregard(self, pid: int) -> None:
         """Forget what was said of a process's children: it is none that gives them anything."""
@@ -163,7 +160,9 @@ class Lineage:
     def keep_only(self, pids: "Set[int]") -> None:
         """Forget every process that is not among `pids`."""
         self._generous &= pids
-        self._attended = {pid: standing for pid, standing in self._attended.items() if pid in pids}
+        for places in (self._attended, self._expectant):
+            for gone in places.keys() - pids:
+                del places[gone]
         self._heirs = {pid: heir for pid, heir in self._heirs.items() if pid in pids}
         now = self._clock()
         self._suspects = {pid: until for pid, until in self._suspects.items() if until >= now}
@@ -203,3 +202,19 @@ class Lineage:
         if at_ns > heir.until_ns + CROSSING_NS:
             return None
         return _Heir(heir.entry, is_certain=at_ns <= heir.until_ns)
+
+
+def _place(places: "dict[int, Standing]", pid: int, standing: "Standing | None") -> bool:
+    """Give a process a place, or take its place away; tell whether that was done.
+
+    What has the higher standing takes the place of what has the lowest if none is free.
+    """
+    if standing is None:
+        return places.pop(pid, None) is not None
+    if pid not in places and len(places) >= _ATTENDED_LIMIT:
+        last = max(places, key=places.__getitem__)
+        if standing >= places[last]:
+            return False
+        del places[last]
+    places[pid] = standing
+    return True

@@ -20,7 +20,7 @@ from oomguard.core.plan import (
 )
 from oomguard.core.policy import Value
 from oomguard.core.process import INIT_PID, UnknownFactError
-from oomguard.core.trust import is_trusted, standing, trust_refusal
+from oomguard.core.trust import Standing, is_trusted, standing, trust_refusal
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
@@ -309,7 +309,9 @@ class Planner:
             situation = situation or self._situation(handle, may_match=True)
             return self.refusal(rule, handle, own=situation.own)
 
-        rule, refused, unknown = self._governed(handle, refusal)
+        governed = self._governed(handle, refusal)
+        rule, refused, unknown = governed
+        self.lineage.expect(handle.pid, None if governed is _UNGOVERNED else self._expectation(handle, rule))
         if unknown is not None:
             self._note_unknown(handle, unknown)
             if unknown.is_transient:
@@ -327,6 +329,12 @@ class Planner:
                 return None
         situation = situation or self._situation(handle, may_match=rule is not None)
         return Judged(rule, refused, unknown is None, situation)
+
+    def _expectation(self, handle: "ProcessHandle", rule: "Rule | None") -> Standing | None:
+        """Return the standing of a process whose children may come to match a rule, or None."""
+        if not self.matcher.may_come_to_match(handle, rule):
+            return None
+        return standing(handle, self.policy.first_person_uid)
 
     def _change(self, handle: "ProcessHandle", judged: Judged, cause: "Cause") -> SetOomScoreAdj | None:
         rule, refused, is_sure, situation = judged
