@@ -34,7 +34,22 @@ def test_a_burst_is_over_after_ten_seconds_whatever_is_wanted(share: float) -> N
     assert totals[9] <= CAPACITY_SECONDS + 1
 
 
-@pytest.mark.parametrize("share", [0.01, 0.05, 0.08])
+@pytest.mark.parametrize("share", [0.12, 0.3, 1.0])
+def test_a_burst_does_not_end_in_a_long_pause(share: float) -> None:
+    """Programs that start then would have no value for seconds."""
+    ceiling = Ceiling(0.0, 0.0)
+    now, cpu, longest = 0.0, 0.0, 0.0
+    while now < 60.0:
+        now += 0.002
+        cpu += 0.002 * (0.7 if now < 2.0 else share)
+        pause = ceiling.pause(now, cpu)
+        now += pause
+        longest = max(longest, pause)
+    assert ceiling.is_reached
+    assert longest < 0.2
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.07])
 def test_who_stays_below_is_never_paused(share: float) -> None:
     """Not in a day either."""
     ceiling = Ceiling(0.0, 0.0)
@@ -70,7 +85,7 @@ def test_it_is_over_only_after_a_quiet_time() -> None:
 
 
 def test_one_long_turn_delays_the_next_little() -> None:
-    """50 ms of CPU time take 0.6 s to pay for; it goes on after 0.1 s, a little at a time."""
+    """50 ms of CPU time take 0.7 s to pay for; it goes on after 0.1 s, a little at a time."""
     ceiling = Ceiling(0.0, 0.0)
     assert ceiling.pause(0.1, CAPACITY_SECONDS + 0.05) == pytest.approx(0.1)
     assert ceiling.pause(0.15, CAPACITY_SECONDS + 0.05) == pytest.approx(0.05)

@@ -11,8 +11,9 @@ the bucket refills. Time is an argument: both clocks in seconds, wall (monotonic
 LIMIT_PERCENT = 10
 """What it stays below once a burst is over."""
 
-SHARE = 0.08
-"""CPU time that comes back each second: less than the limit, because a turn can use more than was left."""
+SHARE = 0.07
+"""CPU time that comes back each second: less than the limit, because a turn can use more than was left, and
+because a program beside it loses more than the daemon uses, and should keep 90 % of what it had."""
 
 CAPACITY_SECONDS = 5.0
 """CPU time of a burst: an exec bomb for 10 s, or the first pass over 50,000 processes (3 s)."""
@@ -72,4 +73,5 @@ class Ceiling:
         self._window_now, self._window_cpu = now, cpu
         if used * 100 > seconds * LIMIT_PERCENT and not self.is_reached:
             least = seconds * (CAPACITY_SECONDS / _BURST_SECONDS + SHARE)
-            self._left -= max(0.0, least - used)
+            if self._left > 0:  # what was not used is no debt: to pay for it would take a pause of seconds
+                self._left = max(0.0, self._left - max(0.0, least - used))
