@@ -37,7 +37,7 @@ def _reading(line: str) -> Iterator[str]:
     """Yield lines while a report is being read, of which each may be part."""
     while True:
         yield _HEADER
-        yield line * 4000
+        yield from (line * 100,) * 40
 
 
 def _victims() -> Iterator[str]:

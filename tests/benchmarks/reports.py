@@ -3,11 +3,10 @@
 import os
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.figure import Figure, Target, middle
 from benchmarks.host import REPOSITORY
-from hostile_logs import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,11 +18,6 @@ MEGABYTES = 100
 REPORTS = 200
 TABLE_ROWS = 160
 ROUNDS = 3
-HOSTILE = (
-    *("hosts", "askers", "headings", "victims", "short victims", "victims of a group", "counters"),
-    *("rows between other lines", "tables of many hosts", "a table without an end"),
-)
-"""The dearest of what tests/core/test_hostile_log.py tries."""
 _NOISE = '[{:12.6f}] audit: type=1400 audit(1.2:{}): apparmor="ALLOWED" operation="open" profile="x" pid={}\n'
 
 
@@ -35,42 +29,25 @@ def figures(host: "Host") -> "Iterator[Figure]":
     _write_dense(dense, report)
     for path, what in ((sparse, f"{REPORTS} reports in it"), (dense, "nothing but reports")):
         grep = ["grep", "-c", "Killed process", str(path)]
-        found = [_run(host, host.oomguard("postmortem", str(path))) for _ in range(ROUNDS)]
-        floor = [_run(host, grep)[0] for _ in range(ROUNDS)]
+        found = [run(host, host.oomguard("postmortem", str(path))) for _ in range(ROUNDS)]
+        floor = [run(host, grep).seconds for _ in range(ROUNDS)]
         name = f"postmortem of {MEGABYTES} MB, {what}"
-        seconds = middle([one[0] for one in found])
+        seconds = middle([one.seconds for one in found])
         yield Figure(name, seconds, "s", middle(floor), Target(5, 10), "grep")
-        yield Figure(f"{name}: RSS at most", max(one[1] for one in found), "MiB", None, Target(64, 128))
+        yield Figure(f"{name}: RSS at most", max(one.rss_mib for one in found), "MiB", None, Target(64, 128))
         path.unlink()
-    yield from _of_hostile_logs(host)
 
 
-def _of_hostile_logs(host: "Host") -> "Iterator[Figure]":
-    """Read logs that were written to be dear: the dearest in time, and the one of which most is kept."""
-    path = host.folder / "hostile.log"
-    found: dict[str, tuple[float, float]] = {}
-    for kind in HOSTILE:
-        _write_hostile(path, kind)
-        found[kind] = _run(host, host.oomguard("postmortem", str(path)))
-    path.unlink()
-    for at, unit, target in ((0, "s", Target(15, 30)), (1, "MiB", Target(64, 128))):
-        worst = max(found, key=lambda kind: found[kind][at])
-        name = f"postmortem of {MEGABYTES} MB that were made to be dear ({worst})"
-        yield Figure(f"{name}: RSS at most" if at else name, found[worst][at], unit, None, target)
+class Done(NamedTuple):
+    """What a command took; its largest resident set is at least what started it had."""
+
+    seconds: float
+    cpu_seconds: float
+    rss_mib: float
 
 
-def _write_hostile(path: "Path", kind: str) -> None:
-    left = MEGABYTES * 1_000_000
-    with path.open("w") as log:
-        for part in KINDS[kind]():
-            log.write(part[:left])
-            left -= len(part)
-            if left <= 0:
-                return
-
-
-def _run(host: "Host", command: "Sequence[str]") -> tuple[float, float]:
-    """Return the seconds of wall clock and the largest resident set in MiB."""
+def run(host: "Host", command: "Sequence[str]") -> Done:
+    """Run a command to its end."""
     start = time.monotonic()
     with subprocess.Popen(command, env=host.environment, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -79,7 +56,8 @@ def _run(host: "Host", command: "Sequence[str]") -> tuple[float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}")
-    return time.monotonic() - start, usage.ru_maxrss / 1024
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Done(time.monotonic() - start, cpu_seconds, usage.ru_maxrss / 1024)
 
 
 def _write_sparse(path: "Path", report: str) -> None:

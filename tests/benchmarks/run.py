@@ -19,7 +19,10 @@ from benchmarks.host import REPOSITORY, Host  # noqa: E402
 if TYPE_CHECKING:
     from benchmarks.figure import Figure
 
-NAMES = ("latency", "events", "storm", "drift", "scan", "idle", "memory", "start", "reports", "attacks")
+NAMES = (
+    *("latency", "events", "storm", "drift", "scan", "idle", "memory", "start"),
+    *("reports", "hostile", "attacks"),
+)
 
 
 def main() -> int:

@@ -85,6 +85,18 @@ def test_reports_of_real_kernels_pay_for_themselves() -> None:
     assert log.skipped == 0
 
 
+def test_storm_of_kills_is_read_whole() -> None:
+    """Beyond ten reports in five seconds the kernel prints one line for each kill."""
+    log = OomLog()
+    text = "".join(
+        f"[{pid / 100:12.6f}] Memory cgroup out of memory: Killed process {pid} (worker) total-vm:36000kB, "
+        "anon-rss:12000kB, file-rss:0kB, shmem-rss:0kB, UID:33 pgtables:60kB oom_score_adj:0\n"
+        for pid in range(100_000, 140_000)
+    )
+    assert len(read(text, log)) == 40_000
+    assert log.skipped == 0
+
+
 def test_rows_beyond_any_hosts_are_counted() -> None:
     """A report says what it left out."""
     heading = "[ pid ]   uid  tgid total_vm      rss oom_score_adj name\n"

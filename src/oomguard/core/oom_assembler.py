@@ -21,7 +21,7 @@ from oomguard.core.oom_kill import (
 from oomguard.core.oom_report import Amount, Choice, Invoker, Memory, Report, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from oomguard.core.log_line import Line
 
@@ -137,91 +137,85 @@ class Assembler:
         draft = self._draft
         return 0 if draft is None else len(draft.tasks) + len(draft.kills)
 
-    def feed(self, line: "Line") -> "Iterator[Report]":
-        """Take a line, and yield the reports that are finished by it."""
+    def feed(self, line: "Line") -> Report | None:
+        """Take a line, and return the report that it ends by beginning another."""
         text = line.text
         if text.startswith("["):
             if self.row is not None and (row := self.row.fullmatch(text)) is not None:
                 self.add_task(row.groups())
-                return
-            if "total_vm" in text:
-                yield from self._begin_table(line)
-            return
-        head = text[:1]
-        if head == " " and not (self._draft and self._draft.in_memory) and "oom-killer:" not in text:
-            return  # the stack; only the header begins with a name, which may begin with a blank
-        yield from self._feed_words(line)
+                return None
+            return self._take_heading(line) if "total_vm" in text else None
+        if text.startswith(" ") and not (self._draft and self._draft.in_memory) and "oom-killer:" not in text:
+            return None  # the stack; only the header begins with a name, which may begin with a space
+        return self._take_words(line)
 
-    def finish(self) -> "Iterator[Report]":
-        """Yield the report that is in the making, if there is one."""
+    def finish(self) -> Report | None:
+        """Return the report that is in the making, if there is one."""
         draft, self._draft = self._draft, None
         self.row = None
-        if draft is not None and _is_worth_telling(draft):
-            yield draft.finished()
+        return draft.finished() if draft is not None and _is_worth_telling(draft) else None
 
-    def _feed_words(self, line: "Line") -> "Iterator[Report]":
-        text = line.text
-        draft = self._draft
+    def _take_words(self, line: "Line") -> Report | None:
+        text, draft, finished = line.text, self._draft, None
         if "oom-killer:" in text and (invoker := _parse_header(text)) is not None:
-            yield from self._begin(line)
-            assert self._draft is not None
-            self._draft.fields["invoker"] = invoker
-        elif "ill process " in text or KILLED in text:
-            yield from self._take_victim(line)
+            draft, finished = self._begin(line)
+            draft.fields["invoker"] = invoker
+        elif KILLED in text or "ill process " in text:
+            finished = self._take_victim(line)
         elif text.startswith(CONTEXT):
             context = parse_context(text)
             if context is not None:
-                if draft is None or draft.ended or draft.context is not None:
-                    yield from self._begin(line)
-                self._take_context(context)
+                draft, finished = self._go_on(line, has_one=draft is not None and draft.context is not None)
+                _take_context(draft, context)
         elif (is_panic := _is_panic(text)) or _is_without_victim(text):
-            if draft is None or draft.ended:
-                yield from self._begin(line)
-            assert self._draft is not None
-            if not self._draft.fields.get("ending"):
-                self._draft.fields["ending"] = text.strip()
-            self._draft.ended = is_panic
+            draft, finished = self._go_on(line)
+            if not draft.fields.get("ending"):
+                draft.fields["ending"] = text.strip()
+            draft.ended = is_panic
         elif (suppressed := _SUPPRESSED.match(text)) is not None:
             self._suppressed += int(suppressed[1])
         elif text.startswith("Task in ") and " killed as a result of limit of " in text:
-            if draft is None or draft.ended:
-                yield from self._begin(line)
-            assert self._draft is not None
+            draft, finished = self._go_on(line)
             task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
-            self._draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
+            draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
         elif draft is not None:
             self._take_detail(draft, text)
+        return finished
 
     # Beginnings
 
-    def _begin(self, line: "Line") -> "Iterator[Report]":
-        yield from self.finish()
-        self._draft = _Draft(line)
+    def _begin(self, line: "Line") -> tuple[_Draft, Report | None]:
+        """Begin a report, and return it with the one that was in the making."""
+        finished = self.finish()
+        self._draft = draft = _Draft(line)
         self.quiet = 0
         if self._suppressed:
-            self._draft.fields["suppressed"] = self._suppressed
+            draft.fields["suppressed"] = self._suppressed
             self._suppressed = 0
+        return draft, finished
 
-    def _begin_table(self, line: "Line") -> "Iterator[Report]":
+    def _go_on(self, line: "Line", *, has_one: bool = False) -> tuple[_Draft, Report | None]:
+        """Return the report that a line belongs to: a new one if there is none, or it `has_one` already."""
+        draft = self._draft
+        if draft is None or draft.ended or has_one:
+            return self._begin(line)
+        return draft, None
+
+    def _take_heading(self, line: "Line") -> Report | None:
         columns = tuple(line.text.replace("[", " ").replace("]", " ").split())
         if len(columns) > _COLUMNS_LIMIT or not set(_HAS_ROWS).issubset(columns) or columns[-1] != "name":
-            return
-        if self._draft is None or self._draft.ended or self._draft.has_tasks:
-            yield from self._begin(line)
-        assert self._draft is not None
-        self._draft.has_tasks = True
-        self._draft.fields["columns"] = columns
-        self._draft.in_memory = False
+            return None
+        draft, finished = self._go_on(line, has_one=self._draft is not None and self._draft.has_tasks)
+        draft.has_tasks = True
+        draft.fields["columns"] = columns
+        draft.in_memory = False
         self.row = re.compile(
             r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2) + r" (.{0,200})", re.DOTALL
         )
-        self._make = _task_maker(columns, self._page_kib())
-
-    def _page_kib(self) -> int:
-        assert self._draft is not None
-        page = self._draft.memory.get("page_kib", 4)
-        assert isinstance(page, int)
-        return page
+        page_kib = draft.memory.get("page_kib", 4)
+        assert isinstance(page_kib, int)
+        self._make = _task_maker(columns, page_kib)
+        return finished
 
     # Parts
 
@@ -238,42 +232,23 @@ class Assembler:
         if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
             draft.tasks.append(task)
 
-    def _take_context(self, context: Context) -> None:
-        assert self._draft is not None
-        draft = self._draft
-        draft.context = context
-        draft.fields |= {
-            "constraint": context.constraint,
-            "oom_memcg": context.oom_memcg,
-            "task_memcg": context.task_memcg,
-            "nodes": context.nodemask or context.mems_allowed,
-        }
-
-    def _take_victim(self, line: "Line") -> "Iterator[Report]":
+    def _take_victim(self, line: "Line") -> Report | None:
+        draft, finished = self._draft, None
         kill = parse_kill(line.text)
         if kill is not None:
-            draft = self._draft
-            if draft is not None and draft.kills:
-                if kill.pid in draft.kills:
-                    return  # memory.oom.group prints the first one twice
-                if not draft.fields.get("group"):
-                    yield from self._begin(line)
-            elif draft is None:
-                yield from self._begin(line)
-            assert self._draft is not None
-            if len(self._draft.kills) < _KILLS_LIMIT:
-                self._draft.kills[kill.pid] = kill
-            self._draft.ended = True
-            return
-        found = _parse_choice(line.text)
-        if found is None:
-            return
-        if self._draft is None or self._draft.ended:
-            yield from self._begin(line)
-        assert self._draft is not None
-        message, self._draft.choice = found
-        if message.startswith("Memory cgroup"):
-            self._draft.fields.setdefault("constraint", "memcg")
+            if draft is not None and kill.pid in draft.kills:
+                return None  # memory.oom.group prints the first one twice
+            if draft is None or (draft.kills and not draft.fields.get("group")):
+                draft, finished = self._begin(line)
+            if len(draft.kills) < _KILLS_LIMIT:
+                draft.kills[kill.pid] = kill
+            draft.ended = True
+        elif (found := _parse_choice(line.text)) is not None:
+            draft, finished = self._go_on(line)
+            message, draft.choice = found
+            if message.startswith("Memory cgroup"):
+                draft.fields.setdefault("constraint", "memcg")
+        return finished
 
     def _take_detail(self, draft: _Draft, text: str) -> None:
         self.quiet += 1
@@ -298,6 +273,16 @@ class Assembler:
             before, _, nodes = text.rpartition(" mems_allowed=")
             if " cpuset=" in before and _NODE_LIST.fullmatch(nodes.rstrip()):
                 fields.setdefault("nodes", nodes.rstrip())
+
+
+def _take_context(draft: _Draft, context: Context) -> None:
+    draft.context = context
+    draft.fields |= {
+        "constraint": context.constraint,
+        "oom_memcg": context.oom_memcg,
+        "task_memcg": context.task_memcg,
+        "nodes": context.nodemask or context.mems_allowed,
+    }
 
 
 def _parse_header(text: str) -> Invoker | None:
@@ -372,10 +357,12 @@ def _take_memory(draft: _Draft, text: str) -> None:
             node, size = int(zone[1]), _MANAGED.search(text) or _PRESENT.search(text)
             if size is not None and (node in draft.nodes_kib or len(draft.nodes_kib) < _NODES_LIMIT):
                 draft.nodes_kib[node] = draft.nodes_kib.get(node, 0) + int(size[1])
-    elif (pages := _PAGES.match(text)) is not None:
-        draft.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])
-    elif (swap := _SWAP.match(text)) is not None:
-        draft.memory["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
+    elif text[:1].isdigit():
+        if (pages := _PAGES.match(text)) is not None:
+            draft.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])
+    elif text.startswith(("Free swap", "Total swap")):
+        if (swap := _SWAP.match(text)) is not None:
+            draft.memory["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
     elif not draft.nodes_kib and len(draft.pages) < _COUNTERS_LIMIT:
         for name, count in islice(_COUNTER.findall(text), _COUNTERS_LIMIT):
             draft.pages.setdefault(name, int(count))

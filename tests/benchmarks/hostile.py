@@ -1,0 +1,36 @@
+"""What logs cost `oomguard postmortem` that were written to be dear: each kind, a megabyte of it."""
+
+from typing import TYPE_CHECKING
+
+from benchmarks.figure import Figure, Target
+from benchmarks.reports import run
+from hostile_logs import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from benchmarks.host import Host
+
+MEGABYTES = 50
+
+
+def figures(host: "Host") -> "Iterator[Figure]":
+    """Read 50 MB of each kind."""
+    path = host.folder / "hostile.log"
+    for kind in KINDS:
+        _write(path, kind)
+        done = run(host, host.oomguard("postmortem", str(path)))
+        yield Figure(kind, done.cpu_seconds / MEGABYTES * 1000, "ms", None, Target(150, 300), note="1 MB")
+        yield Figure(kind, done.rss_mib, "MiB", None, Target(64, 128), note="RSS")
+    path.unlink()
+
+
+def _write(path: "Path", kind: str) -> None:
+    left = MEGABYTES * 1_000_000
+    with path.open("w") as log:
+        for part in KINDS[kind]():
+            log.write(part[:left])
+            left -= len(part)
+            if left <= 0:
+                return
