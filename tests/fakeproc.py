@@ -6,7 +6,7 @@ from pathlib import Path
 from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.cgroup_folders import CgroupFolders
-from oomguard.kernel.procfs import PF_KTHREAD, ProcessHandle, Procfs
+from oomguard.kernel.procfs import PF_FORKNOEXEC, PF_KTHREAD, ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import SlowReads, patient_reads
 from oomguard.kernel.sysctl import meminfo_fields
 
@@ -156,15 +156,20 @@ class FakeProc:
         process: Process,
         *,
         kernel_thread: bool = False,
+        forked: bool = False,
         state: str = "S",
         threads: int = 1,
         namespaces: int = 1,
     ) -> None:
-        """Start a process; `namespaces` is how deep it is in PID namespaces, unless it is in a container."""
+        """Start a process.
+
+        `forked`: it has run no program yet; `namespaces` is how deep it is in PID namespaces, unless it is in
+        a container.
+        """
         folder = self.root / str(process.identity.pid)
         folder.mkdir(exist_ok=True)
         pid, uid, comm = process.identity.pid, process.uid, process.comm[:COMM_LENGTH]
-        flags = PF_KTHREAD if kernel_thread else 0
+        flags = (PF_KTHREAD if kernel_thread else 0) | (PF_FORKNOEXEC if forked else 0)
         fields = [state, process.parent_pid, pid, pid, 0, -1, flags, *[0] * 10]
         fields += [threads, 0, process.identity.start_time_ticks, 0, 0]
         stat = b"%d (%b) " % (pid, comm) + " ".join(map(str, fields)).encode() + b"\n"

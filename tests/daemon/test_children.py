@@ -3,6 +3,7 @@
 The value is a raised one, so that to take it back is a lowering anybody may do.
 """
 
+import json
 import os
 import shlex
 import signal
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from running import PATIENCE_SECONDS, needs_events, oom_score_adj, running, wait_for_value, wait_until
+from running import PATIENCE_SECONDS, Daemon, needs_events, oom_score_adj, running, wait_for_value, wait_until
 
 NAME = "oomg-parent"
 VALUE = 300
@@ -240,3 +241,62 @@ def test_a_child_that_rewrites_its_command_line_is_matched(tmp_path: Path) -> No
             for child in children:
                 os.kill(child, signal.SIGKILL)
             zygote.stdin.close()
+
+
+FUGITIVE = f"""
+import ctypes, os, signal, sys
+prctl = ctypes.CDLL(None).prctl
+os.setuid(4242)
+prctl(4, 1, 0, 0, 0)  # what changed its user is not dumpable, and its files are root's
+prctl(15, b"{NAME}", 0, 0, 0)
+print(flush=True)
+sys.stdin.readline()
+prctl(15, b"innocent", 0, 0, 0)
+for _ in range(2):  # the second one's parent ends
+    if os.fork():
+        signal.pause() if _ == 0 else os._exit(0)
+with open("/proc/self/oom_score_adj", "w") as file:
+    file.write("0")
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+os.execv("/bin/sleep", ["sleep", "60"])
+"""
+
+
+@needs_events
+@pytest.mark.skipif(os.geteuid() != 0, reason="to become a user takes root")
+def test_a_users_program_does_not_leave_its_rule_by_a_fork_under_another_name(tmp_path: Path) -> None:
+    """Nor by ending the one that was raised. What it runs instead has its own value."""
+    rules = policy().replace("3600", "1")
+    with (
+        running(tmp_path, rules) as daemon,
+        subprocess.Popen(
+            [sys.executable, "-c", FUGITIVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        child = 0
+        try:
+            assert process.stdout.readline()
+            wait_for_value(process.pid, VALUE)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            child = int(process.stdout.readline())
+            wait_for_value(child, VALUE)
+            before = passes(daemon)
+            wait_until(lambda: passes(daemon) >= before + 3, "three passes")
+            assert oom_score_adj(child) == VALUE
+            process.stdin.write("\n")
+            process.stdin.flush()
+            wait_for_value(child, 0)
+        finally:
+            process.kill()
+            if child:
+                os.kill(child, signal.SIGKILL)
+
+
+def passes(daemon: Daemon) -> int:
+    """Return how many passes the daemon has made."""
+    count: int = json.loads((daemon.state / "status.json").read_text())["passes"]
+    return count

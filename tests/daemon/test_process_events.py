@@ -4,7 +4,7 @@ The kernel is a model of drivers/connector/cn_proc.c (Linux 6.6 and later) at it
 silences the one that runs; tests/vm/test_attacks_events.py silences a real one.
 """
 
-from collections.abc import MutableSet
+from collections.abc import MutableMapping, MutableSet
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +49,9 @@ class Kernel(Connector):
         """Note none."""
         self._hears_requests = False
 
-    def receive(self, pids: MutableSet[int], executed: MutableSet[int] | None = None, *, limit: int) -> bool:
+    def receive(
+        self, pids: MutableSet[int], executed: MutableMapping[int, int] | None = None, *, limit: int
+    ) -> bool:
         """Read the queue to its end."""
         self.answer, self._event = (None if self.is_full else self._event), None
         return self.is_full
@@ -90,7 +92,7 @@ class Host:
 
     def receive(self) -> None:
         """Take what there is."""
-        _, turn = self.events.receive(set(), set(), limit=1000, now=self.now)
+        _, turn = self.events.receive(set(), {}, limit=1000, now=self.now)
         if turn is not None:
             self.turns.append(turn)
 

@@ -10,7 +10,7 @@ attacker costs, and how often he is logged, does not grow with his attempts.
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import MutableSet
+    from collections.abc import MutableMapping, MutableSet
 
     from oomguard.kernel.connector import Connector
 
@@ -77,7 +77,7 @@ class ProcessEvents:
             self.connector.probe()
 
     def receive(
-        self, pids: "MutableSet[int]", executed: "MutableSet[int]", *, limit: int, now: float
+        self, pids: "MutableSet[int]", executed: "MutableMapping[int, int]", *, limit: int, now: float
     ) -> "tuple[bool, Turn | None]":
         """Take up to `limit` events as `Connector.receive` does; return too what changed."""
         connector = self.connector

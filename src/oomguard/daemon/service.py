@@ -242,7 +242,7 @@ class Service:
         self._unwatched.clear()
         self._drift.keep_only(())
         self.reconciler.planner.matcher.forget()
-        self.reconciler.lineage.forget()
+        self.reconciler.planner.forget_forks()
         self._losses += 1
         now = time.monotonic()
         self.loop.set("pass", now + POLL_SECONDS)
@@ -309,7 +309,7 @@ class Service:
         else:
             self.reporter.say(events.EVENTS_RESUMED, "the kernel sends process events again")
         self.loop.set_earlier("status", time.monotonic() + STATUS_SECONDS)
-        self.reconciler.lineage.forget()
+        self.reconciler.planner.forget_forks()
         self._look_again()
 
     def _mute_noise(self, connector: Connector, now: float) -> None:
@@ -341,12 +341,12 @@ class Service:
             self._forked(parent, child, at_ns)
 
         if self._events is not None and self._events.connector.forks(forked):
-            self.reconciler.lineage.forget()
+            self.reconciler.planner.forget_forks()
             self._lost("the kernel dropped fork events (more than the buffer holds)")
         return children
 
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
-        if self.reconciler.lineage.forked(parent, child, at_ns):
+        if self.reconciler.planner.forked(parent, child, at_ns):
             self._newborn.append(child)
             self.loop.set_earlier("newborn", time.monotonic() + NEWBORN_SECONDS)
 

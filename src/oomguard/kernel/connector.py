@@ -24,7 +24,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableSet
+    from collections.abc import Callable, MutableMapping, MutableSet
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = 1
@@ -42,8 +42,8 @@ event, so it queues about 20,000."""
 
 _NLMSG_DONE = 3
 _HEADERS = struct.Struct("=IHHII IIIIHH")  # struct nlmsghdr, struct cn_msg
-_EVENT = struct.Struct("=I16xI")
-"""`what` of struct proc_event, and the tgid of its body behind cpu, timestamp and pid."""
+_EVENT = struct.Struct("=I4xQ4xI")
+"""`what` of struct proc_event, its timestamp behind the cpu, and the tgid of its body behind a pid."""
 
 _FORK = struct.Struct("=8xQ4xI4xI")
 """The time of a fork, the parent's tgid and the child's: the pid in front of each is a thread's."""
@@ -144,11 +144,11 @@ class Connector:
         self._want(self._wanted._replace(requests=False))
 
     def receive(
-        self, pids: "MutableSet[int]", executed: "MutableSet[int] | None" = None, *, limit: int
+        self, pids: "MutableSet[int]", executed: "MutableMapping[int, int] | None" = None, *, limit: int
     ) -> bool:
         """Add to `pids` the processes that up to `limit` events are about; True if others were lost before.
 
-        To `executed` are added those that ran another program.
+        `executed` gets those that ran another program, and when: CLOCK_MONOTONIC in nanoseconds.
 
         A loss is reported when all that was queued at the time is read: the kernel queues nothing more
         until then (net/netlink/af_netlink.c: netlink_overrun, netlink_rcv_wake), and who looks at
@@ -172,13 +172,13 @@ class Connector:
             if size != _MESSAGE_SIZE:
                 lost = True  # of a shape we do not know: it may have been about anybody
                 continue
-            what, pid = unpack(buffer, _EVENT_OFFSET)
+            what, at_ns, pid = unpack(buffer, _EVENT_OFFSET)
             if what > FORK:
                 add(pid)
                 if what != EXEC:
                     changed(pid)
                 elif executed is not None:
-                    executed.add(pid)
+                    executed[pid] = at_ns
             elif what:
                 self.has_forks = True
             else:

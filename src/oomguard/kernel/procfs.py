@@ -35,6 +35,9 @@ HIDDEN = PermissionError
 PF_KTHREAD = 0x00200000
 """Flag of kernel threads in field 9 of stat (include/linux/sched.h)."""
 
+PF_FORKNOEXEC = 0x00000040
+"""Flag of processes that have run no program since they were forked: theirs is that of their parent."""
+
 CMDLINE_LIMIT = 4096
 """Bytes read of a command line: its owner chooses how long it is."""
 
@@ -79,6 +82,11 @@ class Stat(NamedTuple):
     def is_kernel_thread(self) -> bool:
         """Whether the kernel runs it; a value written to one is accepted and does nothing."""
         return bool(self.flags & PF_KTHREAD)
+
+    @property
+    def runs_its_parents_program(self) -> bool:
+        """Whether it has run no other program since it was forked."""
+        return bool(self.flags & PF_FORKNOEXEC)
 
 
 def parse_stat(raw: bytes) -> Stat:

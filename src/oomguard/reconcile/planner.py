@@ -104,10 +104,12 @@ class Planner:
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
-        self.executed: set[int] = set()
-        """Processes that have run another program since they were looked at."""
+        self.executed: dict[int, int] = {}
+        """Processes that have run another program since they were looked at, and when, as forks are dated."""
         self.renamed: dict[int, Rule] = {}
         """By pid, the rule that goes on governing a process which left it by a name of its own choice."""
+        self._forked_from: dict[int, Rule] = {}
+        """By pid, the rule that raised the process it was forked from, whose program it may still run."""
         self._content: dict[int, tuple[Identity, Rule]] = {}
         """By pid, processes that have by themselves what a rule raises to."""
         self.postponed: set[int] = set()
@@ -119,14 +121,17 @@ class Planner:
 
     def succeed(self, before: "Planner") -> None:
         """Take over, from the planner of the policy before, which rules processes cannot leave by a name."""
-        wanted = {rule.conditions for rule in before.renamed.values()}
+        wanted = {
+            rule.conditions for rules in (before.renamed, before._forked_from) for rule in rules.values()
+        }
         found: dict[object, Rule] = {}
         for rule in self.policy.rules if wanted else ():
             if rule.conditions in wanted:
                 found.setdefault(rule.conditions, rule)
-        self.renamed = {
-            pid: found[rule.conditions] for pid, rule in before.renamed.items() if rule.conditions in found
-        }
+        self.renamed, self._forked_from = (
+            {pid: found[rule.conditions] for pid, rule in rules.items() if rule.conditions in found}
+            for rules in (before.renamed, before._forked_from)
+        )
         self.rule_of = {pid: rule.number for pid, rule in self.renamed.items()}
 
     def sysctl_changes(self, cause: "Cause") -> list[SetSysctl]:
@@ -211,7 +216,7 @@ class Planner:
             return None
         finally:
             if handle.pid not in self.postponed:
-                self.executed.discard(handle.pid)
+                self.executed.pop(handle.pid, None)
 
     def may_have_floor(self, handle: "ProcessHandle", *, in_pass: bool = True) -> bool:
         """Tell whether a process that needs no other value may have inherited a floor below 0."""
@@ -224,13 +229,37 @@ class Planner:
         except (*GONE, HIDDEN, UnknownFactError):
             return False
 
+    def forked(self, parent: int, child: int, at_ns: int) -> bool:
+        """Take note of a fork, and when it was; tell whether to check the child soon, whatever it runs."""
+        rule = self._raised_by(parent)
+        if rule is None or at_ns > self.executed.get(parent, at_ns):
+            self._forked_from.pop(child, None)
+        else:
+            self._forked_from[child] = rule
+        return self.lineage.forked(parent, child, at_ns)
+
+    def forget_forks(self) -> None:
+        """Forget who forked whom; the parents that live will tell."""
+        self._forked_from.clear()
+        self.lineage.forget()
+
+    def _raised_by(self, pid: int) -> "Rule | None":
+        """Return the rule that raises a process, as last seen, or that raised the one it was forked from."""
+        known = self.ledger.processes.get(pid)
+        if known is not None and pid in self.rule_of:
+            return self.policy.rules[self.rule_of[pid]] if known[1].given > known[1].original else None
+        return self._content[pid][1] if pid in self._content else self._forked_from.get(pid)
+
     def forget(self, pid: int) -> None:
         """Drop what is known of a process that is gone."""
+        rule = self._raised_by(pid)
+        if rule is not None:
+            self._forked_from[pid] = rule  # until the next pass: its last forks may not be known yet
         self.lineage.died(pid)
         self._release(pid)
         self.renamed.pop(pid, None)
         self._content.pop(pid, None)
-        self.executed.discard(pid)
+        self.executed.pop(pid, None)
         self._settled.pop(pid, None)
         self.ledger.forget_process(pid)
 
@@ -244,9 +273,10 @@ class Planner:
         self._legacies.clear()
         self.lineage.keep_only(pids)
         self._inheritance.keep_only(pids)
-        self.executed &= pids
+        self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
         for pid in (self.rule_of.keys() | self._content.keys() | self.ledger.processes.keys()) - pids:
             self.forget(pid)
+        self._forked_from = {pid: rule for pid, rule in self._forked_from.items() if pid in pids}
 
     def governing_rule(self, handle: "ProcessHandle") -> "Rule | None":
         """Return the rule that governs the process. Raises one of GONE if it ended."""
@@ -425,21 +455,22 @@ class Planner:
 
         A process can change its name, its command line and its value at any time, and every rule that raises
         by the first two could be escaped. So an untrusted one goes on being governed until it runs another
-        program, also if it had the rule's value before it was given it, or chose a higher one.
+        program, also if it had the rule's value before it was given it, or chose a higher one; and so does
+        what it forks, whatever value that chose meanwhile.
         """
         pid, was = handle.pid, self.renamed.pop(handle.pid, None)
-        if pid not in self.ledger.processes and pid not in self._content:
+        if not (pid in self.ledger.processes or pid in self._content or pid in self._forked_from):
             return None  # as most of all processes: nothing is read of them
+        identity, rule = self._content.pop(pid, (None, None))
         entry = self.ledger.process(handle.identity)
-        if entry is None:
-            identity, rule = self._content.pop(pid, (None, None))
-            if rule is None or identity != handle.identity:
-                return None
-        elif entry.given > entry.original and (was or pid in self.rule_of):
-            rule = was or self.policy.rules[self.rule_of[pid]]
-        else:
+        if entry is not None:
+            is_raised = entry.given > entry.original and (was or pid in self.rule_of)
+            rule = (was or self.policy.rules[self.rule_of[pid]]) if is_raised else None
+        elif identity != handle.identity:
+            rule = self._forked_from.get(pid) if handle.stat.runs_its_parents_program else None
+        if rule is None or pid in self.executed:
             return None
-        if pid in self.executed or rule.number in [other.number for other in (found, refused) if other]:
+        if rule.number in [other.number for other in (found, refused) if other]:
             return None
         own = own_oom_score_adj(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
