@@ -20,7 +20,7 @@ settings.load_profile("patient")
 # Policies that others may write are refused, and the tests write many.
 os.umask(0o022)
 
-ASKS = {"soak": "soak", "vm": "vm|smoke|soak"}
+ASKS = {"soak": "soak", "vm": "vm|smoke|soak", "browser": "browser"}
 """By mark, the marks that ask for it."""
 
 
@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what takes minutes where no mark asks for it: soaks even where others of a guest are run."""
+    """Leave out what takes minutes or much to install where no mark asks for it."""
     for mark, asks in ASKS.items():
         if re.search(rf"(?<!not )\b({asks})\b", config.option.markexpr):
             continue

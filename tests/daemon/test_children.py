@@ -209,6 +209,7 @@ ctypes.CDLL(None).prctl(15, b"{NAME}", 0, 0, 0)
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
+        time.sleep(float(line))
         start, end = map(int, open("/proc/self/stat").read().rpartition(")")[2].split()[45:47])
         ctypes.memset(start, 0, end - start)
         ctypes.memmove(start, b"--type=renderer", 15)
@@ -220,7 +221,10 @@ for line in sys.stdin:
 
 @needs_events
 def test_a_child_that_rewrites_its_command_line_is_matched(tmp_path: Path) -> None:
-    """Chromium's zygote forks its tabs: they run no program and keep its name, so no event tells of it."""
+    """Chromium's zygote forks its tabs: they run no program and keep its name, so no event tells of it.
+
+    A busy host may take some time until it has done so.
+    """
     text = f"{QUIET}rules:\n  - name: {NAME}\n    cmdline: ^--type=renderer\n    oom_score_adj: {VALUE}\n"
     command = [sys.executable, "-c", ZYGOTE]
     with (
@@ -231,8 +235,8 @@ def test_a_child_that_rewrites_its_command_line_is_matched(tmp_path: Path) -> No
         assert zygote.stdout is not None
         children = []
         try:
-            for _ in range(2):
-                zygote.stdin.write("\n")
+            for delay in (0, 0, 0.5):
+                zygote.stdin.write(f"{delay}\n")
                 zygote.stdin.flush()
                 children.append(int(zygote.stdout.readline()))
                 wait_for_value(children[-1], VALUE, seconds=SOON)

@@ -76,6 +76,9 @@ NEWBORN_SECONDS = 0.1
 """What a program does to the value of a child it forked, it has done by then: sshd gives its sessions what it
 put by, and a backend of PostgreSQL values itself."""
 
+UNDECIDED_SECONDS = 1.0
+"""Pause between looks at a young process that may yet rewrite its command line."""
+
 CHASES = 20
 FIRST_CHASES = 2
 """How often a pass continues with what was forked meanwhile, if it found inherited protection, and if it
@@ -130,6 +133,7 @@ class Service:
         self._urgent: set[int] = set()
         self._drifting: set[int] = set()
         self._newborn: list[int] = []
+        self._undecided: list[int] = []
         self._checks: list[int] = []
         self._found_inherited = self._is_chasing = False
         self._chases = 0
@@ -207,6 +211,7 @@ class Service:
         self.loop.define("prove", lambda _: self._prove())
         self.loop.define("settle", self._list_unwatched)
         self.loop.define("newborn", self._look_at_newborn)
+        self.loop.define("undecided", self._look_at_undecided)
         self.loop.define("noise", self._look_at_muted)
         self.loop.define("watchdog", self._beat)
         self.loop.define("fold", self._flush)
@@ -237,6 +242,7 @@ class Service:
         self._urgent.clear()
         self._drifting.clear()
         self._newborn.clear()
+        self._undecided.clear()
         self._checks.clear()
         self._sweep.clear()
         self._unwatched.clear()
@@ -357,6 +363,11 @@ class Service:
         if len(self._checks) > URGENT_LIMIT:
             self._checks.clear()
             self._lost("more processes start than can be looked at one by one")
+
+    def _look_at_undecided(self, now: float) -> None:
+        self._newborn += self._undecided
+        self._undecided.clear()
+        self._look_at_newborn(now)
 
     def _attend(self) -> None:
         """Be woken by the forks of those whose children are to be looked at soon."""
@@ -484,6 +495,10 @@ class Service:
             self._newborn += planner.postponed
             planner.postponed.clear()
             self.loop.set_earlier("newborn", now + NEWBORN_SECONDS)
+        if planner.undecided:
+            self._undecided += planner.undecided
+            planner.undecided.clear()
+            self.loop.set_earlier("undecided", now + UNDECIDED_SECONDS)
 
     def _chase(self) -> bool:
         """Continue a pass with what was forked meanwhile, the latest first; tell whether there is any.

@@ -46,6 +46,9 @@ SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, e
 MATCH_SECONDS = 0.02
 """Processor time that the `cmdline` patterns of one rule may take on one process."""
 
+UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
+"""A program that rewrites its command line has done so at this age."""
+
 _SLOW_LIMIT = 64
 """Users that are reported because their processes could not be read or judged in time."""
 
@@ -114,6 +117,8 @@ class Planner:
         """By pid, processes that have by themselves what a rule raises to."""
         self.postponed: set[int] = set()
         """Processes to look at again soon: this host was too busy to read them."""
+        self.undecided: set[int] = set()
+        """Young processes to look at again: a rule matches them if they rewrite their command line."""
         self._slow: set[str] = set()
         self.unreadable: set[str] = set()
         """What kept processes from being read or judged, for a person."""
@@ -364,6 +369,8 @@ class Planner:
         """Return the standing of a process whose children may come to match a rule, or None."""
         if not self.matcher.may_come_to_match(handle, rule):
             return None
+        if self.procfs.now_ticks() - handle.identity.start_time_ticks < UNDECIDED_TICKS:
+            self.undecided.add(handle.pid)
         return standing(handle, self.policy.first_person_uid)
 
     def _change(self, handle: "ProcessHandle", judged: Judged, cause: "Cause") -> SetOomScoreAdj | None:
