@@ -123,7 +123,7 @@ def test_other_daemons_that_write_the_same_values_are_named(
     proc.process(
         Process(Identity(22, 1), b"python3", arguments=(*command, b"/etc/other.yaml", b"/x", b"/proc"))
     )
-    assert "another oomguard, which keeps /etc/other.yaml (pid 22)" in check("")["rival-daemon"].message
+    assert "another oomguard, with the policy /etc/other.yaml (pid 22)" in check("")["rival-daemon"].message
     proc.end(22)
     proc.process(Process(Identity(23, 1), b"ananicy-cpp"))
     assert "ananicy-cpp (pid 23)" in check("")["rival-daemon"].message
@@ -138,10 +138,28 @@ def test_a_unit_with_another_value_is_named(check: Check, root: Path, proc: Fake
     assert check(rule) == {}
     file = put(root, "etc/systemd/system/db@.service.d/x.conf", "[Service]\n# x\nOOMScoreAdjust=-500\n")
     found = check(rule)["unit-value"]
-    assert f"db@7.service has OOMScoreAdjust=-500 ({file}:3), the rule gives -800" in found.message
+    assert f"db@7.service has OOMScoreAdjust=-500 ({file}:3), the rule wants -800" in found.message
     assert (found.line, found.path) == (2, "rules[0]")
     assert check("rules:\n- {name: db, oom_score_adj: {at_least: -600}}\n") == {}
     assert check("rules:\n- {name: db, oom_score_adj: keep}\n") == {}
+
+
+def test_a_unit_of_a_user_is_not_compared_with_its_manager(check: Check, root: Path, proc: FakeProc) -> None:
+    """OOMScoreAdjust= of user@1000.service is the manager's; its units have their own."""
+    cgroup = "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service"
+    proc.process(Process(Identity(20, 1), b"a", uid=1000, cgroup=cgroup))
+    put(root, "usr/lib/systemd/system/user@.service", "[Service]\nOOMScoreAdjust=100\n")
+    assert check("rules:\n- {user_unit: a.service, oom_score_adj: 300}\n") == {}
+    assert check("rules:\n- {name: a, oom_score_adj: 300}\n") == {}
+
+
+def test_a_limit_that_looks_like_bytes_is_named_once(check: Check, proc: FakeProc) -> None:
+    """By the memory of this host where it is not said of any host."""
+    policy = "vm: {overcommit_memory: 2, overcommit_kbytes: %d}\n"
+    proc.sysctl("vm.overcommit_kbytes", 0)
+    assert "looks like a number of bytes" in check(policy % (8 * 1024**3))["unwise-value"].message
+    assert "unwise-value" not in check(policy % (16 * 1024**3))
+    assert "unwise-value" not in check(policy % (8 * 1024**2))
 
 
 def test_units_hide_each_other_as_systemd_has_it(root: Path) -> None:
@@ -174,7 +192,7 @@ def test_processes_that_would_be_refused_are_counted(check: Check, proc: FakePro
     for pid in (21, 22):
         proc.process(Process(Identity(pid, 1), b"db", uid=1000))
     found = check(rule)["refused-process"]
-    assert found.message.startswith("2 processes it matches now would not be protected, as db[21]: uid 1000")
+    assert found.message.startswith("would not protect 2 matching processes, such as db[21]: uid 1000")
     assert found.path == "rules[1]"
 
 
@@ -221,10 +239,10 @@ def test_too_much_that_is_protected_is_said(
         proc.hold(pid, rss_pages=pages)
     policy = "rules: [{name: %s, oom_score_adj: -500}]"
     message = check(policy % "db")["little-killable"].message
-    assert "protected processes hold 878.9 MiB, all others 97.7 MiB" in message
+    assert "protected processes use 878.9 MiB, all others 97.7 MiB" in message
     assert check(policy % "web") == {}
     _, sentence = misfits(load(str(tmp_path / "policy.yaml")).policy, procfs, "x")
-    assert sentence == "spared as protected: 97.7 MiB; left to kill for: 878.9 MiB"
+    assert sentence == "protected: 97.7 MiB; killable: 878.9 MiB"
 
 
 def test_a_sysctl_that_is_not_there_is_an_error(check: Check) -> None:

@@ -72,13 +72,13 @@ def test_arguments_are_of_no_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Bounds are written as a policy has them; what is refused is left out with the reason."""
-    assert call(monkeypatch, "earlyoom", "--json", "--", "--prefer", "^chrom", "--avoid", "^a/b$") == 0
+    assert call(monkeypatch, "earlyoom", "--json", "--", "--prefer", "^chrom", "--avoid", "^ a$") == 0
     document = json.loads(capsys.readouterr().out)
     (rule,) = document["rules"]
     assert (rule["oom_score_adj"], rule["file"], rule["line"]) == ({"at_least": 300}, None, None)
     (left_out,) = document["left_out"]
-    assert left_out["what"] == "name a/b"
-    assert "holds no '/'" in left_out["why"]
+    assert left_out["what"] == "name  a"
+    assert "starts with a space" in left_out["why"]
     assert left_out["file"] is None
 
 

@@ -161,7 +161,7 @@ def test_check_on_a_host_names_the_sysctl_that_it_lacks(oomguard: Oomguard, poli
 def test_a_policy_without_a_name_is_said_to_have_none(oomguard: Oomguard) -> None:
     """As a variable that is not set leaves it."""
     run = oomguard("check", "--policy", "")
-    assert (run.code, run.out) == (78, "--policy: is empty, and names no file\n    name one: --policy FILE\n")
+    assert (run.code, run.out) == (78, "--policy: the file name is empty\n    write --policy FILE\n")
 
 
 def test_a_policy_that_is_not_there_is_a_bad_policy(oomguard: Oomguard, policy: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_policy_that_is_not_there_is_a_bad_policy(oomguard: Oomguard, policy: 
     for verb, more in (("check", ()), ("plan", ()), ("apply", ()), ("explain", ("10",))):
         run = oomguard(verb, *more)
         assert run.code == 78, verb
-        assert "there is no such file" in run.out + run.err
+        assert "no such file" in run.out + run.err
 
 
 # plan
@@ -675,6 +675,25 @@ def test_explain_says_what_follows(oomguard: Oomguard, policy: Path, rule: str, 
     assert verdict in oomguard("explain", "11", "--json").json[0]["verdict"]
 
 
+@pytest.mark.parametrize(
+    ("comm", "rule"),
+    [
+        (b"file:// Content", '- {name: "file:// Content", user: 1000, oom_score_adj: 300}'),
+        (b"a b\x1b[2J*", '- {name: "a b\\x1b[[]2J[*]", user: 1000, oom_score_adj: 300}'),
+    ],
+)
+def test_explain_prints_a_rule_for_what_no_rule_matches(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, comm: bytes, rule: str
+) -> None:
+    """On a line of its own, to paste: with it in the policy, the process is matched without a warning."""
+    proc.process(Process(Identity(40, 1), comm, uid=1000))
+    assert f"\n  {rule}\n" in oomguard("explain", "40").out
+    policy.write_text(f"rules:\n  {rule}\n")
+    assert oomguard("check", "--strict").code == 0
+    assert "gives 300" in oomguard("explain", "40").out
+    assert rule not in oomguard("explain", "40").out
+
+
 def test_explain_stops_at_the_rule_that_holds(oomguard: Oomguard) -> None:
     """Those behind it were not tried."""
     tried = oomguard("explain", "10", "--json").json[0]["tried"]
@@ -741,7 +760,7 @@ def test_check_says_what_a_daemon_still_enforces_from_an_emptied_file(
     policy.write_text("")
     done = oomguard("check")
     assert done.code == 0
-    assert "is empty: it declares nothing" in done.out
+    assert "the file is empty" in done.out
     assert "2 rules from it still match 3 processes, which lose their value" in done.out
 
 

@@ -218,9 +218,7 @@ def test_a_pair_in_two_files_excludes_each_other() -> None:
     """Both places are named."""
     (fault,) = _faults("vm: {dirty_ratio: 10}", "{}", "vm: {dirty_bytes: 10000}")
     assert fault.code == "exclusive-pair"
-    assert str(fault).startswith(
-        "2.yaml:1:6: vm.dirty_bytes: excludes vm.dirty_ratio, which is set at 0.yaml:1"
-    )
+    assert str(fault).startswith("2.yaml:1:6: vm.dirty_bytes: conflicts with vm.dirty_ratio, set at 0.yaml:1")
 
 
 def test_faults_of_all_files_come_in_one_run_and_in_order() -> None:
@@ -239,7 +237,7 @@ def test_a_file_that_is_no_policy_at_all_is_not_explained_line_by_line() -> None
     """A thousand faults are enough; the rest is counted."""
     found = _faults("rules:\n" + "- x\n" * 5000)
     assert len(found) == FAULTS_LIMIT + 1
-    assert found[-1].message == "4,000 more faults are not shown"
+    assert found[-1].message == "4,000 more errors are not shown"
 
 
 def test_an_alias_is_validated_where_it_stands() -> None:

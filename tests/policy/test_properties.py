@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.core.wire import decode, encode
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
@@ -46,11 +46,18 @@ _RULES = st.fixed_dictionaries(
 ).filter(lambda rule: any(key in rule for key in _CONDITIONS))
 
 _KNOBS = [row for row in SYSCTLS.values() if row.name.startswith("vm.") and not row.partner]
+
+
+def _taken(row: Sysctl) -> "st.SearchStrategy[int]":
+    least = row.least_above_zero
+    return st.integers(least, row.high) | st.just(0) if least else st.integers(row.low, row.high)
+
+
 _POLICIES = st.fixed_dictionaries(
     {},
     optional={
         "vm": st.fixed_dictionaries(
-            {}, optional={row.name.removeprefix("vm."): st.integers(row.low, row.high) for row in _KNOBS}
+            {}, optional={row.name.removeprefix("vm."): _taken(row) for row in _KNOBS}
         ),
         "rules": st.lists(_RULES, max_size=5),
         "commit_headroom": st.integers(0, 1000),

@@ -81,7 +81,7 @@ def test_canonical_words_mean_what_they_seem_to(text: str, value: object) -> Non
         ("null", "nothing", ""),
         ("NULL", "nothing", ""),
         ("1" * 31, "too many digits", ""),
-        ("0x_", "no number", ""),
+        ("0x_", "not a number", ""),
     ],
 )
 def test_surprises_say_what_yaml_makes_of_them(text: str, meaning: str, instead: str) -> None:

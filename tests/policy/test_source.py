@@ -36,8 +36,8 @@ def test_a_policy_that_belongs_to_us_is_read(install: Install) -> None:
 def test_a_missing_policy_is_a_fault_with_a_way_out(tmp_path: "Path") -> None:
     """The fault names the file, and a policy that would do."""
     (fault,) = _faults(str(tmp_path / "policy.yaml"))
-    assert str(fault) == f"{tmp_path}/policy.yaml: there is no such file"
-    assert "an empty file is a valid policy" in fault.hint
+    assert str(fault) == f"{tmp_path}/policy.yaml: no such file"
+    assert "a file with only a comment is a valid policy" in fault.hint
     assert fault.code == "missing-file"
 
 
@@ -49,7 +49,7 @@ def test_a_policy_that_others_may_write_is_refused(install: Install, mode: int) 
     (fault,) = _faults(path)
     assert fault.code == "writable-by-others"
     assert f"mode {mode:04o}" in fault.message
-    assert fault.hint == f"check what it says, then: chmod go-w {path}"
+    assert fault.hint == f"check its content, then run: chmod go-w {path}"
 
 
 @needs_root
@@ -59,7 +59,7 @@ def test_a_policy_that_belongs_to_somebody_else_is_refused(install: Install) -> 
     os.chown(path, 1234, 0)
     (fault,) = _faults(path)
     assert fault.code == "wrong-owner"
-    assert "must belong to root, belongs to uid 1234" in fault.message
+    assert "must belong to root, got uid 1234" in fault.message
     assert "chown root:" in fault.hint
 
 
@@ -85,11 +85,11 @@ def test_a_symlink_that_leads_nowhere_is_a_missing_file(tmp_path: "Path") -> Non
 
 
 def test_symlinks_in_a_circle_are_a_fault(tmp_path: "Path") -> None:
-    """The system's own words say why the file can not be read."""
+    """The system's own words say why the file cannot be read."""
     link = tmp_path / "policy.yaml"
     link.symlink_to(link)
     (fault,) = _faults(str(link))
-    assert fault.message == "can not be read: Too many levels of symbolic links"
+    assert fault.message == "cannot be read: Too many levels of symbolic links"
 
 
 def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: "Path") -> None:
@@ -97,7 +97,7 @@ def test_a_fifo_is_refused_without_waiting_for_a_writer(tmp_path: "Path") -> Non
     path = tmp_path / "policy.yaml"
     os.mkfifo(path, 0o600)
     (fault,) = _faults(str(path))
-    assert fault.message == "must be a regular file, is a FIFO"
+    assert fault.message == "must be a regular file, but is a FIFO"
 
 
 def test_folders_devices_and_sockets_are_refused(tmp_path: "Path") -> None:
@@ -138,7 +138,7 @@ def test_a_folder_above_that_others_may_write_is_warned_of(install: Install, tmp
     policy, (warning,) = load(path)
     assert policy.force
     assert (warning.file, warning.code, warning.severity) == (str(tmp_path), "open-folder", "warning")
-    assert "may be written by group" in warning.message
+    assert "makes it writable by group" in warning.message
     before = policy.digest
     tmp_path.chmod(0o1777)  # sticky, as /tmp: nobody renames what is another's
     policy, warnings = load(path)
@@ -197,7 +197,8 @@ def test_a_drop_in_with_another_ending_is_not_read_and_said_to_be_so(
     (tmp_path / "policy.d" / "mine.yml").write_text("force: true")
     policy, (warning,) = load(path)
     assert policy.force is False
-    assert str(warning) == f"{tmp_path}/policy.d/mine.yml: warning: is not read: drop-ins end in .yaml"
+    message = "oomguard does not read this file: the name of a drop-in ends in .yaml"
+    assert str(warning) == f"{tmp_path}/policy.d/mine.yml: warning: {message}"
 
 
 def test_a_drop_in_may_have_any_name(install: Install, tmp_path: "Path") -> None:
@@ -230,7 +231,7 @@ def test_a_drop_in_folder_that_is_a_file_is_a_fault(install: Install, tmp_path: 
     path = install("{}")
     (tmp_path / "policy.d").write_text("")
     (fault,) = _faults(path)
-    assert fault.message == "can not be read: Not a directory"
+    assert fault.message == "cannot be read: Not a directory"
 
 
 def test_a_bad_drop_in_does_not_hide_the_others(install: Install, tmp_path: "Path") -> None:

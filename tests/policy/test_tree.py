@@ -135,9 +135,9 @@ def test_all_duplicate_keys_are_found_and_the_first_value_stays() -> None:
     """Each names the line of the first."""
     root, faults = tree.parse("x.yaml", b"a: 1\nb: 2\na: 3\nb: 4\na: 5\n")
     assert [(fault.line, fault.message) for fault in faults] == [
-        (3, "a is given twice, first on line 1"),
-        (4, "b is given twice, first on line 2"),
-        (5, "a is given twice, first on line 1"),
+        (3, "a is already set on line 1"),
+        (4, "b is already set on line 2"),
+        (5, "a is already set on line 1"),
     ]
     assert root is not None
     assert data(root) == {"a": 1, "b": 2}
@@ -147,13 +147,13 @@ def test_the_pure_python_parser_is_understood_as_well(monkeypatch: pytest.Monkey
     """PyYAML without libyaml words its complaints differently."""
     monkeypatch.setattr(tree, "_LOADER", yaml.SafeLoader)
     wanted = {
-        "a:\n\t- b": "the line is indented with a tab",
-        "a: b: c": "a ': ' where no key can be",
-        "a: [1": "the list opened with [ on line 1 is not closed, or a ',' is missing",
-        "a: *": "* starts an alias in YAML, and no name follows",
-        "a: @x": "text can not begin with @ unless it is quoted",
-        'a: "\\d"': "a backslash that starts no escape YAML knows",
-        "- a\nb: c": "this line belongs neither to the list that starts on line 1 nor to what is above it",
-        'a: "\\ud800"': "holds half of a surrogate pair, which is no character",
+        "a:\n\t- b": "this line is indented with a tab",
+        "a: b: c": "a key is not allowed here",
+        "a: [1": "the [ on line 1 is not closed, or a ',' is missing",
+        "a: *": "* starts an alias in YAML, but no name follows",
+        "a: @x": "text cannot start with @ unless it is quoted",
+        'a: "\\d"': "unknown escape after a backslash",
+        "- a\nb: c": "this line does not belong to the list that starts on line 1, or to anything above it",
+        'a: "\\ud800"': "contains half of a surrogate pair, which is not a character",
     }
     assert {text: _faults(text)[0].message for text in wanted} == wanted

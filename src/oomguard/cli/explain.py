@@ -11,6 +11,7 @@ from oomguard.core.policy import counted
 from oomguard.core.process import COMM_LENGTH, UnknownFactError, full_name
 from oomguard.core.text import printable
 from oomguard.kernel.procfs import GONE
+from oomguard.policy.paste import rule_for
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.planner import Planner
 from oomguard.report.document import print_json
@@ -39,11 +40,12 @@ class Tried(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A process, the rules tried on it in order, and what follows."""
+    """A process, the rules tried on it in order, what follows, and a rule to paste if none matches."""
 
     process: "Process"
     tried: list[Tried]
     verdict: str
+    paste: str = ""
 
 
 def run(options: "argparse.Namespace") -> int:
@@ -127,7 +129,7 @@ def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:
         wanted = refused.rule.terms.value.wanted(process.oom_score_adj)
         asks = f"{refused.rule.label} ({refused.rule.source}) asks for {wanted}"
         return Explanation(process, tried, f"{asks}, refused: {refused.found}")
-    return Explanation(process, tried, "no rule holds it; its value is its own")
+    return Explanation(process, tried, "no rule holds it; its value is its own", rule_for(process))
 
 
 def _try(rule: "Rule", process: "Process", handle: "ProcessHandle", planner: Planner) -> tuple[str, str]:
@@ -233,3 +235,6 @@ def _print(alike: list[Explanation]) -> None:
     if len(shown) < len(explanation.tried):
         out.print(f"and {counted(len(others), 'rule')} that name other processes")
     out.print(f"→ {explanation.verdict}\n")
+    if explanation.paste:
+        out.print("To match it, add this below rules:, with the value you want:")
+        out.print(f"  {explanation.paste}\n", soft_wrap=True)

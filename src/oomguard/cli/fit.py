@@ -11,7 +11,7 @@ from oomguard.cli.config_files import (
     unit_setting,
     unit_settings,
 )
-from oomguard.core.cgroup import system_unit
+from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.commit import kib
 from oomguard.core.guard import unwise
 from oomguard.core.plan import grouped
@@ -76,7 +76,7 @@ def misfits(
         *_little_killable(seen, path),
     ]
     return faults, (
-        f"spared as protected: {kib(seen.protected_kib)}; left to kill for: {kib(seen.killable_kib)}"
+        f"protected: {kib(seen.protected_kib)}; killable: {kib(seen.killable_kib)}"
         if seen.protected_kib or seen.killable_kib
         else ""
     )
@@ -94,7 +94,9 @@ def _look_at(handle: "ProcessHandle", planner: Planner, path: str, seen: Seen) -
     change = planner.process_change(handle, "policy")
     number = planner.rule_of.get(handle.pid)
     if number is not None:
-        seen.units.setdefault(number, set()).add(system_unit(handle.cgroup))
+        # The value of user@1000.service is its manager's: the units of a user have their own.
+        unit = "" if user_unit(handle.cgroup) else system_unit(handle.cgroup)
+        seen.units.setdefault(number, set()).add(unit)
         if change is not None and change.refusal is not None:
             seen.refused.setdefault(number, []).append(change)
     rival = _rival(handle, path)
@@ -124,7 +126,7 @@ def _rival(handle: "ProcessHandle", path: str) -> str:
     if b"oomguard.daemon" in arguments and arguments.index(b"oomguard.daemon") + 1 < len(arguments):
         other = arguments[arguments.index(b"oomguard.daemon") + 1]
         if os.path.realpath(other) != os.fsencode(os.path.realpath(path)):
-            return f"another oomguard, which keeps {printable(other)}"
+            return f"another oomguard, with the policy {printable(other)}"
     return ""
 
 
@@ -137,7 +139,7 @@ def _missing(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
                 1,
                 setting.name,
                 f"this kernel ({os.uname().release}) has no such sysctl",
-                "remove it from the policy of this host; the daemon passes it over",
+                "remove it from the policy of this host; the daemon skips it",
                 code="missing-sysctl",
             )
 
@@ -156,16 +158,16 @@ def _other_sysctls(policy: Policy, seen: Seen) -> "Iterator[Fault]":
                     setting,
                     code,
                     f"{who} sets {printable(said.value)[:40]} ({printable(said.source)}), "
-                    f"the policy {setting.value}: after a boot there is one, then the other",
-                    "keep one of the two; whoever reads that file anew will be corrected by the daemon",
+                    f"the policy {setting.value}: at boot it has one value, then the other",
+                    "remove one of them; the daemon corrects the value when something applies that file",
                 )
         wanted = KUBELET.get(setting.name)
         if seen.has_kubelet and wanted is not None and wanted != setting.value:
             yield _at_setting(
                 setting,
                 "kubelet-value",
-                f"kubelet sets {wanted}, the policy {setting.value}; with protectKernelDefaults it refuses",
-                f"leave it out, or write {wanted}",
+                f"kubelet sets {wanted}, the policy {setting.value}; with protectKernelDefaults it fails",
+                f"remove it, or write {wanted}",
             )
 
 
@@ -182,7 +184,9 @@ def _interlock(planner: Planner) -> "Iterator[Fault]":
 def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
     memory = observe_memory(procfs)
     for setting in policy.sysctls:
-        found = None if memory is None else unwise(setting.name, setting.value, memory)
+        if memory is None or unwise(setting.name, setting.value) is not None:
+            continue  # not known, or said of any host
+        found = unwise(setting.name, setting.value, memory)
         if found is not None:
             yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
 
@@ -200,8 +204,8 @@ def _units(policy: Policy, seen: Seen) -> "Iterator[Fault]":
                 rule,
                 "unit-value",
                 f"{printable(unit)} has OOMScoreAdjust={printable(said.value)[:20]} "
-                f"({printable(said.source)}), the rule gives {wanted}: each start has one, then the other",
-                f"keep one of the two: systemctl edit {printable(unit)}, or the rule",
+                f"({printable(said.source)}), the rule wants {wanted}: each start has one, then the other",
+                f"remove one of them: run systemctl edit {printable(unit)}, or change the rule",
             )
             break
 
@@ -214,7 +218,7 @@ def _refused(policy: Policy, seen: Seen) -> "Iterator[Fault]":
             policy,
             policy.rules[number],
             "refused-process",
-            f"{counted(len(changes), 'process', 'es')} it matches now would not be protected, as "
+            f"would not protect {counted(len(changes), 'matching process', 'es')}, such as "
             f"{printable(first.comm)}[{first.identity.pid}]: {first.refusal.reason}",
             first.refusal.hint,
         )
@@ -230,7 +234,7 @@ def _unreadable(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
         "exe-unreadable",
         "the daemon cannot read the executable of other users' processes: it lacks CAP_SYS_PTRACE",
         "systemctl edit oomguard, and below [Service] CapabilityBoundingSet=CAP_SYS_PTRACE; "
-        "or name it by unit or user",
+        "or use unit or user instead of exe",
     )
 
 
@@ -256,8 +260,8 @@ def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":
             0,
             0,
             "",
-            f"{who} ({where}) also writes oom_score_adj; where both want a value, neither has it",
-            "stop it, or leave to it what it keeps",
+            f"{who} ({where}) also writes oom_score_adj; if both set a process, they overwrite each other",
+            "stop it, or remove the rules for processes that it manages",
             severity="warning",
             code="rival-daemon",
         )
@@ -270,9 +274,9 @@ def _little_killable(seen: Seen, path: str) -> "Iterator[Fault]":
             0,
             0,
             "",
-            f"protected processes hold {kib(seen.protected_kib)}, all others {kib(seen.killable_kib)}: "
-            "when memory runs out, killing what is not protected may not be enough",
-            "protect less; `oomguard rank` shows who would be next",
+            f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.killable_kib)}: "
+            "when memory runs out, killing the others may not be enough",
+            "protect less; `oomguard rank` shows the kill order",
             severity="warning",
             code="little-killable",
         )

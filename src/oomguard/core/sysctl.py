@@ -26,7 +26,8 @@ class Sysctl(NamedTuple):
     `partner` is the knob that the kernel zeroes when this one is written. `since` is the kernel
     that brought it, "" where every kernel in use has it. Rows of one `group` depend on each other: they are
     written together or not at all. `granted_less` says why the kernel may grant less than was written, ""
-    where it takes a value or refuses it. No spelling hint proposes a knob that is a `hazard`.
+    where it takes a value or refuses it. No spelling hint proposes a knob that is a `hazard`. From 1 to below
+    `least_above_zero` the kernel refuses a value.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Sysctl(NamedTuple):
     group: str = ""
     granted_less: str = ""
     hazard: bool = False
+    least_above_zero: int = 0
 
     @property
     def path(self) -> str:
@@ -149,7 +151,14 @@ SYSCTLS: dict[str, Sysctl] = {
         Sysctl("vm.extfrag_threshold", 0, 1000, "fragmentation above which memory is compacted"),
         Sysctl("vm.compaction_proactiveness", 0, 100, "effort of background compaction", since="5.9"),
         Sysctl("vm.compact_unevictable_allowed", 0, 1, "whether locked pages may be compacted"),
-        Sysctl("vm.percpu_pagelist_high_fraction", 0, INT_MAX, "0 or at least 8", since="5.14"),
+        Sysctl(
+            "vm.percpu_pagelist_high_fraction",
+            0,
+            INT_MAX,
+            "0 or at least 8: per-CPU page lists hold up to 1/N of a zone",
+            since="5.14",
+            least_above_zero=8,
+        ),
         Sysctl("vm.zone_reclaim_mode", 0, 7, "NUMA: reclaim here before allocating elsewhere (bits 1, 2, 4)"),
         Sysctl("vm.min_unmapped_ratio", 0, 100, "NUMA: percent of a zone unmapped before reclaim"),
         Sysctl("vm.min_slab_ratio", 0, 100, "NUMA: percent of a zone in slab before reclaim"),

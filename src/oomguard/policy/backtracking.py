@@ -1,8 +1,7 @@
-"""Regular expressions that a process can make run for ever, by the command line it chooses.
+"""Regular expressions that take very long on some command lines, which a process may choose.
 
-Python's `re` goes back and tries again, so a pattern such as `(a+)+$` takes twice as long with each
-character. A look at the pattern tells where it repeats; whether that is slow is not guessed but tried, on
-texts made of what it repeats.
+Python's `re` backtracks, so a pattern such as `(a+)+$` takes twice as long with each character. The pattern
+shows where it repeats; whether that is slow is measured, on texts made of what it repeats.
 """
 
 import re
@@ -13,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TRIAL_LENGTH = 400
-"""Characters of a trial. Enough for what takes twice as long with each; what only takes the square or the
-cube of the length, as every pattern with two or three `.*` does, passes."""
+"""Characters of a trial text. Enough to find exponential time; quadratic and cubic time, as of every pattern
+with two or three `.*`, passes."""
 
 
 class NoTimeError(Exception):
-    """There is no time left to try a pattern."""
+    """There is no time left to test a pattern."""
 
 
 _SAMPLES = 4

@@ -1,12 +1,12 @@
 """The short-lived process in which the daemon reads its policy: `python -m oomguard.policy PATH`.
 
-The daemon stays small because pydantic and PyYAML are imported here, and it stays safe because what
-parses YAML has limits and, after the files are read, no privileges. On standard output:
+The daemon stays small because only this process imports pydantic and PyYAML. It stays safe because this
+process has resource limits and drops its privileges before it parses. On standard output:
 
 - `{"ok": true, "warnings": [...]}` and the lines of `core.wire.encode`, exit 0; or
 - `{"ok": false, "faults": [...], "lines": [...]}`, the same for programs and for a log, exit 78.
 
-Anything else is exit 1 and one line on standard error.
+Any other failure is exit 1 and one line on standard error.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _LIMITS = (
 
 
 def main(arguments: list[str]) -> int:
-    """Hand the compiled policy over, or its faults."""
+    """Print the compiled policy, or its faults."""
     if len(arguments) != 1:
         print("usage: python -m oomguard.policy PATH", file=sys.stderr)
         return 2
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         _limit_resources()
         _give_up_immunity()
         sources = read_sources(arguments[0])
-        _drop_privileges()  # from here on nothing may be imported: nobody need not be able to read it
+        _drop_privileges()  # import nothing from here on: nobody may not be able to read it
         try:
             loaded = parse(sources, host=True)
         except PolicyError as error:
@@ -58,30 +58,30 @@ def main(arguments: list[str]) -> int:
         _write(encode(loaded.policy))
     except Exception as error:  # noqa: BLE001  # the daemon can use one line, not a traceback
         print(f"reading the policy failed: {type(error).__name__}: {error}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or what is left to write fails once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the rest of the output fails again at exit
         return 1
     return 0
 
 
 def _limit_resources() -> None:
     for limit, wanted in _LIMITS:
-        with contextlib.suppress(OSError):  # a sandbox may forbid to set any
+        with contextlib.suppress(OSError):  # a sandbox may not allow it
             _, hard = resource.getrlimit(limit)
             value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(limit, (value, value))
 
 
 def _give_up_immunity() -> None:
-    """Become killable again: the daemon's exemption is not for what parses YAML."""
+    """Set oom_score_adj to 0: only the daemon itself is exempt from the OOM killer."""
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("0\n")
 
 
 def _drop_privileges() -> None:
-    """Become nobody without capabilities, as far as that is allowed here.
+    """Become nobody without capabilities, where that is allowed.
 
-    The shipped unit allows neither (its filter forbids capset(2), and it has no CAP_SETUID): there the
-    limits and the unit's sandbox are what holds this process.
+    The shipped unit does not allow it: its filter blocks capset(2), and it lacks CAP_SETUID. There the limits
+    and the unit's sandbox confine this process.
     """
     if os.geteuid() != 0:
         return
@@ -94,7 +94,7 @@ def _drop_privileges() -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     ctypes.CDLL(None).capset(header, bytes(24))  # effective, permitted and inheritable: none
     with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # nobody starts no process
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no new processes
 
 
 def _write(lines: "list[str] | Iterator[str]") -> None:

@@ -1,4 +1,4 @@
-"""From what the files say to the policy that the daemon works with."""
+"""From valid files to the policy that the daemon applies."""
 
 import hashlib
 import pwd
@@ -19,7 +19,7 @@ _Item = TypeVar("_Item")
 
 
 class Document(NamedTuple):
-    """A valid policy file: what it says, and where it says it."""
+    """A valid policy file: its content, and the place of each key."""
 
     file: str
     root: Mapping
@@ -27,13 +27,13 @@ class Document(NamedTuple):
 
 
 class Users:
-    """User names and their uids on this host, asked once each."""
+    """User names and their uids on this host, each looked up once."""
 
     def __init__(self) -> None:
         self._known: dict[str, int | None] = {}
 
     def uid(self, user: str | int) -> int | None:
-        """Return the uid of a user, None where this host has no such user."""
+        """Return the uid of a user, None if this host has no such user."""
         if isinstance(user, int):
             return user
         if user not in self._known:
@@ -45,7 +45,7 @@ class Users:
 
 
 def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
-    """Return the policy of valid files: the rules in their order, the sysctls in the table's."""
+    """Return the policy of valid files: rules in file order, sysctls in the order of the table."""
     settings: dict[str, SysctlSetting] = {}
     for one in documents:
         for setting in _sysctls(one):
@@ -67,7 +67,7 @@ def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
 
 
 def digest(sources: "tuple[Source, ...]") -> str:
-    """Return the SHA-256 over the names and contents of the policy files that are read, in hexadecimal."""
+    """Return the SHA-256 of the names and contents of the policy files, in hexadecimal."""
     total = hashlib.sha256()
     for source in (one for one in sources if one.fault is None):
         for part in (source.file.encode("utf-8", "surrogateescape"), source.content):

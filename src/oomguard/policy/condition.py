@@ -1,6 +1,6 @@
 """What the text of a condition may be: names, paths, units, users and regular expressions.
 
-Each function returns the text it was given, or refuses it with a reason and a way out.
+Each function returns the text, or raises a PydanticCustomError with a reason and a fix.
 """
 
 import re
@@ -11,25 +11,19 @@ from pydantic_core import PydanticCustomError
 from oomguard.policy.fault import excerpt
 
 UNIT_SUFFIXES = ("service", "scope", "slice", "socket", "mount", "swap")
-"""The kinds of unit a process can live in. Timers and targets only start others."""
+"""The kinds of unit that have processes. Timers and targets only start other units."""
 
 
 _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
 
 
 def refusal(code: str, message: str, hint: str) -> PydanticCustomError:
-    """Return what pydantic shall report, in our words: `code`, and `message` and `hint` in its context."""
+    """Return an error for pydantic to report: `code`, with `message` and `hint` in its context."""
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 def name(value: str) -> str:
     """Check a process name, exact or glob."""
-    if "/" in value:
-        raise refusal(
-            "path-as-name",
-            f"a process name holds no '/', got {excerpt(value)}",
-            f"use exe: {excerpt(value)} for a path, or name: {excerpt(value.rsplit('/', 1)[1]) or '...'}",
-        )
     return _glob(value)
 
 
@@ -38,7 +32,7 @@ def path(value: str) -> str:
     if not value.startswith(("/", "*")):
         raise refusal(
             "relative-path",
-            f"must begin with / or *, got {excerpt(value)}",
+            f"must start with / or *, got {excerpt(value)}",
             f"write the whole path, or '*/{excerpt(value)}' for any folder",
         )
     return _glob(value)
@@ -53,12 +47,12 @@ def unit(value: str) -> str:
     if dot and suffix in {"timer", "target", "path", "device", "automount"}:
         raise refusal(
             "unit-suffix",
-            f"no process lives in a .{suffix} unit, got {excerpt(value)}",
-            f"name the unit that it starts, perhaps {excerpt(stem)}.service",
+            f"a .{suffix} unit has no processes, got {excerpt(value)}",
+            f"write the unit that it starts, such as {excerpt(stem)}.service",
         )
     raise refusal(
         "unit-suffix",
-        f"a unit's name ends in {known} or *, got {excerpt(value)}",
+        f"must end in {known} or *, got {excerpt(value)}",
         f"did you mean {excerpt(value.rstrip('.'))}.service?",
     )
 
@@ -68,12 +62,14 @@ def user(value: str) -> str:
     if value.isdecimal():
         raise refusal(
             "quoted-number",
-            f"must be a user's name or uid, got {value} in quotes, which is text",
-            f"write {value} without quotes for the uid",
+            f"must be a user name or a uid, got '{value}'",
+            f"remove the quotes: {value}",
         )
     if ":" in value or "/" in value:
         raise refusal(
-            "user-name", f"a user's name holds no ':' or '/', got {excerpt(value)}", "see getent passwd"
+            "user-name",
+            f"a user name cannot contain ':' or '/', got {excerpt(value)}",
+            "list user names with: getent passwd",
         )
     return _tidy(value)
 
@@ -88,36 +84,36 @@ def regex(value: str) -> str:
         at = "" if error.pos is None else f" at character {error.pos + 1}"
         raise refusal(
             "regex",
-            f"is no regular expression: {excerpt(error.msg)}{at} of {excerpt(value)}",
+            f"is not a valid regular expression: {excerpt(error.msg)}{at} of {excerpt(value)}",
             _regex_hint(error),
         ) from None
     except (RecursionError, OverflowError):
         raise refusal(
             "regex",
-            f"is too complicated a regular expression: {excerpt(value)}",
-            "nest fewer groups and repeat less",
+            f"is too complex a regular expression: {excerpt(value)}",
+            "use fewer nested groups and fewer repetitions",
         ) from None
     return value
 
 
 def _compile(value: str) -> None:
     re.compile(value)
-    # Several are joined into one for speed, so each must stand inside a group, and name or count none.
+    # The matcher joins several into one, so each must work inside a group, without names or back references.
     compiled = re.compile(f"(?:{value})")
     if compiled.groupindex or _REFERENCE.search(value):
         raise refusal(
             "regex",
-            f"may not name groups or refer back to them: {excerpt(value)}",
-            "write (...) or (?:...), and repeat what you would refer to",
+            f"must not have named groups or back references, got {excerpt(value)}",
+            "use (...) or (?:...), and repeat the pattern instead of a back reference",
         )
 
 
 def _regex_hint(error: re.error) -> str:
     if "global flags" in error.msg:
-        return "write (?i:...) around what the flag is for"
+        return "write (?i:...) around the part that the flag is for"
     if error.msg == "nothing to repeat":
-        return "this is a regular expression, not a glob: write .* for anything"
-    return "put a backslash before a character that shall stand for itself, and the whole in single quotes"
+        return "this is a regular expression, not a glob: write .* for any text"
+    return "put a backslash before each literal special character, and use single quotes"
 
 
 def _glob(value: str) -> str:
@@ -126,31 +122,35 @@ def _glob(value: str) -> str:
         raise refusal(
             "glob",
             f"the [ at character {start + 1} of {excerpt(value)} is not closed",
-            "a set of characters ends with ]; write [[] for a plain [",
+            "close it with ], or write [[] for a literal [",
         )
-    return _tidy(value)
+    return _tidy(value, ", or [ ] for a literal space")
 
 
 def _open_bracket(glob: str) -> int | None:
-    """Return where a set of characters begins that never ends, None where all do."""
+    """Return the position of a [ that is not closed, None if there is none."""
     at = glob.find("[")
     while at >= 0:
         first = at + 2 if glob[at + 1 : at + 2] == "!" else at + 1
-        end = glob.find("]", first + 1)  # a ] that comes first stands for itself
+        end = glob.find("]", first + 1)  # a ] in first place is literal
         if end < 0:
             return at
         at = glob.find("[", end)
     return None
 
 
-def _tidy(value: str) -> str:
+def _tidy(value: str, instead: str = "") -> str:
     if value != value.strip():
-        where = "begins" if value[:1].isspace() else "ends"
+        where = "starts" if value[:1].isspace() else "ends"
         raise refusal(
             "padded",
             f"{where} with a space, got '{excerpt(value)}'",
-            f"write {excerpt(value.strip()) or 'a name'}; if the space is meant, use ? for it",
+            f"write {excerpt(value.strip()) or 'a name'}{instead}",
         )
     if "\0" in value:
-        raise refusal("nul", f"holds a NUL character, got {excerpt(value)}", "no name on Linux can hold one")
+        raise refusal(
+            "nul",
+            f"contains a NUL character, got {excerpt(value)}",
+            "remove it: Linux does not allow it in names",
+        )
     return value

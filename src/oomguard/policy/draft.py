@@ -11,6 +11,7 @@ from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import printable
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
+from oomguard.policy.quoting import quoted
 from oomguard.policy.source import Source, Sources
 
 _WIDTH = 100
@@ -165,25 +166,6 @@ def _list(items: list[str | int]) -> str:
     )
     # A quoted name may hold spaces, and YAML would fold a broken line: then each stands on its own.
     return "\n".join(wrapped) if " " not in "".join(said) else "[\n      " + ",\n      ".join(said) + "]"
-
-
-def quoted(text: str) -> str:
-    """Return a text as YAML reads it back, in double quotes unless nothing in it means anything."""
-    if re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./@+-]*[A-Za-z0-9_]", text) and text.lower() not in _WORDS:
-        return text
-    return '"' + "".join(_escaped(character) for character in text) + '"'
-
-
-_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
-
-
-def _escaped(character: str) -> str:
-    if character in '\\"':
-        return f"\\{character}"
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _comment(text: str, indent: str, first: str = "# ", rest: str = "# ") -> list[str]:

@@ -1,6 +1,6 @@
-"""What is wrong with a policy file, where, and what to do about it.
+"""What is wrong with a policy file, where, and how to fix it.
 
-The daemon logs faults that its child found, each as the one line that `one_line` makes.
+The daemon logs the faults that its child finds, each as `one_line`.
 """
 
 import json
@@ -18,11 +18,11 @@ _SHOWN_CHARACTERS = 60
 
 
 class Fault(NamedTuple):
-    """One thing to mend in a policy file.
+    """One error or warning in a policy file.
 
-    `line` and `column` count from 1; 0 says that the fault is the file's as a whole. `path` is the
-    key, as `rules[0].oom_score_adj`. `message` says what was found and what is allowed, `hint` is
-    the way out. `code` is a stable word for programs.
+    `line` and `column` count from 1; 0 means the whole file. `path` is the key, as
+    `rules[0].oom_score_adj`. `message` is what is wrong and what is allowed, `hint` how to fix it.
+    `code` is a stable word for programs.
     """
 
     file: str
@@ -41,12 +41,12 @@ class Fault(NamedTuple):
 
     @property
     def one_line(self) -> str:
-        """The fault and its way out, for a log."""
+        """The fault and its hint, for a log."""
         return f"{self} ({self.hint})" if self.hint else str(self)
 
 
 class Words(NamedTuple):
-    """A fault apart from its place."""
+    """A fault without its place."""
 
     code: str
     message: str
@@ -58,7 +58,7 @@ class Words(NamedTuple):
 
 
 class PolicyError(OomguardError):
-    """The policy can not be used. `faults` holds everything that is wrong with it, in file order."""
+    """The policy cannot be used. `faults` are all its faults, in file order."""
 
     exit_code = 78
 
@@ -68,13 +68,13 @@ class PolicyError(OomguardError):
 
 
 def excerpt(text: str) -> str:
-    """Return text from a policy file as it may stand in a message: printable and not too long."""
+    """Return text from a policy file for a message: printable, and cut if it is long."""
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
     return printable(cut)
 
 
 def render_text(faults: "Iterable[Fault]") -> str:
-    """Return the faults as lines for people, each hint indented below its fault."""
+    """Return the faults as lines of text, each hint indented below its fault."""
     lines = []
     for fault in faults:
         lines.append(str(fault))

@@ -1,19 +1,22 @@
-"""Policies that are valid and yet probably not what their author wants.
+"""Warnings about policies that are valid, but probably not what their author wants.
 
-Each check is a function in `CHECKS` that yields warnings; their codes never change, and docs/lint.md has all.
+Each check is a function in `CHECKS` that yields warnings. Codes never change; docs/lint.md describes them.
 """
 
 import warnings
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.guard import unwise
+from oomguard.core.match import is_glob
 from oomguard.core.policy import OOM_SCORE_ADJ_MIN, counted
 from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
 from oomguard.policy.fault import Fault, excerpt
+from oomguard.policy.lookalike import lookalike, unusual_character
 from oomguard.policy.nodes import place
-from oomguard.policy.programs import HAND_ON, INTERPRETERS, USERS_PROGRAMS, known
+from oomguard.policy.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
 from oomguard.policy.shadow import shadows
 from oomguard.policy.unmatchable import unmatchable
 
@@ -28,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class Subject(NamedTuple):
-    """What a check looks at. `users` are this host's, None for a policy of another one.
+    """The input of a check. `users` are the users of this host, None if the policy is for another one.
 
-    `trial` tells whether searching a text takes a pattern too long, None where there is no time to try.
+    `trial(pattern, text)` returns whether a search takes too long; None skips that check.
     """
 
     policy: "Policy"
@@ -39,21 +42,21 @@ class Subject(NamedTuple):
     trial: "Trial | None" = None
 
     def rules(self) -> "Iterator[tuple[Document, int, Rule]]":
-        """Yield each rule with its file and its place in there."""
+        """Yield each rule with its file and its index in that file."""
         compiled = iter(self.policy.rules)
         for document in self.documents:
             for index in range(len(document.said.rules or ())):
                 yield document, index, next(compiled)
 
     def setting(self, name: str) -> int | None:
-        """Return what the policy sets a sysctl to, None where it does not."""
+        """Return the value of a sysctl in the policy, None if it has none."""
         return next((one.value for one in self.policy.sysctls if one.name == name), None)
 
 
 def lint(subject: Subject) -> list[Fault]:
-    """Return everything that is probably not meant, in no particular order."""
+    """Return all warnings, in no particular order."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # patterns were compiled before: re has said what it had to say
+        warnings.simplefilter("ignore")  # patterns were compiled before
         return [found for check in CHECKS for found in check(subject)]
 
 
@@ -66,9 +69,9 @@ def _shadowed_rule(subject: Subject) -> "Iterator[Fault]":
                 document,
                 ("rules", index),
                 "shadowed-rule",
-                f"never takes effect: whatever it matches, the rule at {excerpt(first.source)} "
-                f"({excerpt(first.label)}) matches first",
-                "remove one of the two, or move this one above the other",
+                f"never takes effect: the rule at {excerpt(first.source)} ({excerpt(first.label)}) "
+                "matches the same processes first",
+                "remove one of them, or move this one above the other",
             )
 
 
@@ -85,6 +88,56 @@ def _never_matches(subject: Subject) -> "Iterator[Fault]":
             )
 
 
+def _lookalikes(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        names = [name.decode() for name in rule.names]
+        for position, name in enumerate(names):
+            found = lookalike(name)
+            if found is not None and name.removesuffix(".*") not in [
+                *names[:position],
+                *names[position + 1 :],
+            ]:
+                yield _warning(document, ("rules", index, "name", position), *found)
+        terms = rule.terms
+        for key, texts in (
+            ("exe", terms.exes),
+            ("cmdline", terms.cmdlines),
+            ("user", terms.users),
+            ("unit", terms.units),
+            ("user_unit", terms.user_units),
+            ("cgroup", terms.cgroups),
+        ):
+            for position, text in enumerate(texts):
+                found = unusual_character(text)
+                if found is not None:
+                    hint = f"write {found.hint}"
+                    yield _warning(document, ("rules", index, key, position), found.code, found.message, hint)
+
+
+def _raised_supervisor(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        program = _named(rule, SUPERVISORS)
+        value = rule.terms.value
+        if not program or value.kind not in {"exact", "at_least"} or value.number <= 0:
+            continue
+        if rule.terms.children == "reset" and not any(map(_names_a_worker, subject.policy.rules)):
+            yield _warning(
+                document,
+                ("rules", index, "name"),
+                "raised-supervisor",
+                f"{program} gets {value.number}, but the programs it starts, which use the memory, are reset",
+                "add children: inherit, or add a rule for those programs",
+            )
+
+
+def _names_a_worker(rule: "Rule") -> bool:
+    names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
+    return any(
+        name in WORKERS or (is_glob(name) and any(fnmatchcase(worker, name) for worker in WORKERS))
+        for name in names
+    )
+
+
 def _interpreter(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         program = _named(rule, INTERPRETERS)
@@ -93,9 +146,8 @@ def _interpreter(subject: Subject) -> "Iterator[Fault]":
                 document,
                 ("rules", index, "name"),
                 "interpreter-name",
-                f"{program} is what many programs run in: the rule holds for all of them",
-                "name the script, which is the process name of one that starts with #!, "
-                "or add unit, user or cmdline",
+                f"{program} runs many programs: the rule matches all of them",
+                "add unit, user or cmdline; a script that starts with #! has its own name",
             )
 
 
@@ -103,13 +155,13 @@ def _users_program(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         terms = rule.terms
         program = _named(rule, USERS_PROGRAMS)
-        if program and _protects(terms) and terms.trust == "verified" and not _vouches(terms):
+        if program and _protects(terms) and terms.trust == "verified" and not _is_trusted(terms):
             yield _warning(
                 document,
                 ("rules", index, "name"),
                 "unvouched",
-                f"{program} is a program that users run, and protection of their processes by name alone is "
-                "refused: any program may take the name",
+                f"oomguard refuses to protect the {program} of a user by name alone: any program can have "
+                "this name",
                 "add user, unit or exe",
             )
 
@@ -122,13 +174,13 @@ def _handed_on(subject: Subject) -> "Iterator[Fault]":
                 document,
                 ("rules", index, "name"),
                 "handed-on",
-                f"every shell would get this, too: {program} gives each session what it started with itself",
-                "write oom_score_adj: keep; its listener gives itself -1000",
+                f"{program} passes the value it starts with on to every session, so every shell gets it",
+                "write oom_score_adj: keep; the listener sets itself to -1000",
             )
 
 
 def _named(rule: "Rule", programs: frozenset[str]) -> str:
-    """Return which of `programs` a rule names, "" if none."""
+    """Return the first of `programs` that a rule names, "" if it names none."""
     return next(
         (found for name in rule.names if (found := known(name.decode("utf-8", "surrogateescape"), programs))),
         "",
@@ -139,8 +191,8 @@ def _protects(terms: "Terms") -> bool:
     return terms.value.kind in {"exact", "at_most"} and terms.value.number < 0
 
 
-def _vouches(terms: "Terms") -> bool:
-    """Tell whether a rule has a condition that a user cannot meet at will (core/trust.py)."""
+def _is_trusted(terms: "Terms") -> bool:
+    """Return whether a rule has a condition that users cannot meet at will (core/trust.py)."""
     return bool(terms.users or terms.units or terms.exes or terms.cgroups)
 
 
@@ -149,7 +201,7 @@ def _only_names(terms: "Terms") -> bool:
 
 
 def _names_collide(subject: Subject) -> "Iterator[Fault]":
-    """Find names that the kernel cuts to the same 15 bytes, in rules that give different values."""
+    """Find names that the kernel cuts to the same 15 bytes, in rules with different values."""
     seen: dict[bytes, tuple[bytes, Rule]] = {}
     for document, index, rule in subject.rules():
         if not _only_names(rule.terms):
@@ -159,7 +211,7 @@ def _names_collide(subject: Subject) -> "Iterator[Fault]":
                 continue
             other, first = seen.setdefault(name[:COMM_LENGTH], (name, rule))
             same = other == name or first.terms == rule.terms or first.terms.value == rule.terms.value
-            if same or len(name) == COMM_LENGTH:  # the longer one comes first: each gets its own
+            if same or len(name) == COMM_LENGTH:  # the longer one comes first: both work
                 continue
             cut = excerpt(name[:COMM_LENGTH].decode("utf-8", "replace"))
             where = f"{excerpt(other.decode('utf-8', 'replace'))} at {excerpt(first.source)}"
@@ -167,13 +219,11 @@ def _names_collide(subject: Subject) -> "Iterator[Fault]":
                 document,
                 ("rules", index, "name"),
                 "names-collide",
-                f"the kernel keeps {cut} of this name, and that is all of {where}, which matches first"
+                f"the kernel keeps only {cut} of this name, so {where} matches it first"
                 if len(other) == COMM_LENGTH
-                else f"the kernel keeps {cut} of this name and of {where}, which has another value: only "
-                "the command line tells them apart, and a process may rewrite it",
-                "move the longer name up"
-                if len(other) == COMM_LENGTH
-                else "add unit, user or exe to tell them apart for certain",
+                else f"the kernel keeps only {cut} of this name and of {where}, which has another value; the "
+                "command line tells them apart, but a process can change it",
+                "move the longer name up" if len(other) == COMM_LENGTH else "add unit, user or exe",
             )
             break
 
@@ -195,9 +245,9 @@ def _slow_pattern(subject: Subject) -> "Iterator[Fault]":
                     document,
                     ("rules", index, "cmdline", position),
                     "slow-pattern",
-                    f"some command line of {TRIAL_LENGTH} characters takes this pattern more than 20 ms, "
-                    "after which its process matches no rule",
-                    "do not repeat what repeats: for (a+)+ write a+, for (.*x)* write .*x",
+                    f"on some command lines of {TRIAL_LENGTH} characters this takes more than 20 ms, and "
+                    "then the rule does not match",
+                    "do not nest repetitions: for (a+)+ write a+, for (.*x)* write .*x",
                 )
     if untried:
         document, loc = next(iter(untried.values()))
@@ -205,7 +255,7 @@ def _slow_pattern(subject: Subject) -> "Iterator[Fault]":
             document,
             loc,
             "slow-pattern",
-            f"{counted(len(untried), 'pattern')} from here on not tried: there is no time left for it",
+            f"{counted(len(untried), 'pattern')} from here on not tested: the time for it is used up",
             "fix the slow patterns first, then check again",
         )
 
@@ -218,9 +268,9 @@ def _immune(subject: Subject) -> "Iterator[Fault]":
                 document,
                 ("rules", index, "oom_score_adj"),
                 "immune",
-                "-1000 also forbids killing it when its own cgroup is out of memory: if it leaks there, "
-                "the cgroup stays out of memory for ever",
-                "-999 protects it as well from everything else",
+                "-1000 forbids killing it even if its own cgroup is out of memory: if it leaks, the cgroup "
+                "hangs",
+                "write -999, which protects it as well on the rest of the host",
             )
 
 
@@ -232,8 +282,8 @@ def _trust_name(subject: Subject) -> "Iterator[Fault]":
                 document,
                 ("rules", index, "trust"),
                 "trust-name",
-                "any user may give a program this name and be protected",
-                "a condition on user, unit, exe or cgroup says better who is meant",
+                "any user can give a program this name to protect it",
+                "add user, unit, exe or cgroup instead",
             )
 
 
@@ -248,9 +298,8 @@ def _loose_cgroup(subject: Subject) -> "Iterator[Fault]":
                     document,
                     ("rules", index, "cgroup", position),
                     "loose-cgroup",
-                    "this pattern also matches below cgroups that users own and name, and protection is "
-                    "refused there",
-                    "begin the path with /, as /system.slice/postgresql*, or use unit",
+                    "this also matches cgroups that users make, where oomguard refuses to protect processes",
+                    "start the path with /, as in /system.slice/postgresql*, or use unit",
                 )
 
 
@@ -262,8 +311,8 @@ def _inherited_protection(subject: Subject) -> "Iterator[Fault]":
                 document,
                 ("rules", index, "children"),
                 "inherited-protection",
-                "whatever these processes start is protected like them",
-                "leave children out, and name the programs that need protection",
+                "all programs that these start are protected too",
+                "remove children, and add a rule for each program to protect",
             )
 
 
@@ -278,7 +327,7 @@ def _unknown_user(subject: Subject) -> "Iterator[Fault]":
                     ("rules", index, "user", position),
                     "unknown-user",
                     f"this host has no user {excerpt(user)}",
-                    "the rule matches nothing of that user until there is one and the policy is reloaded",
+                    "create the user and reload the policy; until then the rule does not match this user",
                 )
 
 
@@ -289,9 +338,26 @@ def _panic_hangs(subject: Subject) -> "Iterator[Fault]":
                 subject,
                 name,
                 "panic-hangs",
-                f"the host panics when {when}, and then hangs for ever unless kernel.panic is set",
+                f"the host panics when {when}, and hangs unless kernel.panic is set",
                 "add kernel: {panic: 10} to reboot after 10 seconds",
             )
+
+
+def _panic_with_limits(subject: Subject) -> "Iterator[Fault]":
+    if subject.setting("vm.panic_on_oom") != 2:
+        return
+    for _, _, rule in subject.rules():
+        terms = rule.terms
+        if terms.units or terms.user_units or terms.cgroups or terms.containers:
+            yield _sysctl_warning(
+                subject,
+                "vm.panic_on_oom",
+                "panic-with-limits",
+                "2 panics the host whenever any unit or container reaches its own memory limit; "
+                f"the rule at {excerpt(rule.source)} ({excerpt(rule.label)}) matches such processes",
+                "write panic_on_oom: 1 to panic only when the whole host runs out of memory",
+            )
+            return
 
 
 def _limit_without_mode(subject: Subject) -> "Iterator[Fault]":
@@ -303,7 +369,7 @@ def _limit_without_mode(subject: Subject) -> "Iterator[Fault]":
                 subject,
                 name,
                 "limit-without-mode",
-                "has no effect unless vm.overcommit_memory is 2, which this policy does not set",
+                "has no effect, because this policy does not set vm.overcommit_memory to 2",
                 "add overcommit_memory: 2, or remove this",
             )
 
@@ -315,8 +381,8 @@ def _ratio_over_100(subject: Subject) -> "Iterator[Fault]":
             subject,
             "vm.overcommit_ratio",
             "ratio-over-100",
-            f"promises {ratio} % of RAM: more than there is",
-            "strict accounting prevents the OOM killer only up to 100; swap comes on top by itself",
+            f"promises {ratio} % of RAM, more than the host has",
+            "write 100 or less; the kernel adds swap by itself",
         )
 
 
@@ -330,6 +396,7 @@ def _unwise_value(subject: Subject) -> "Iterator[Fault]":
 CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _shadowed_rule,
     _never_matches,
+    _lookalikes,
     _interpreter,
     _users_program,
     _handed_on,
@@ -339,8 +406,10 @@ CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _trust_name,
     _loose_cgroup,
     _inherited_protection,
+    _raised_supervisor,
     _unknown_user,
     _panic_hangs,
+    _panic_with_limits,
     _limit_without_mode,
     _ratio_over_100,
     _unwise_value,

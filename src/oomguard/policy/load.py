@@ -1,4 +1,4 @@
-"""From files to a policy that can be used, or to everything that is wrong with them."""
+"""From policy files to a policy, or to all their faults."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +9,7 @@ from oomguard.policy import model, nodes, prose, relations, scalar, tree
 from oomguard.policy.compile import Document, Users, compile_policy, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
-from oomguard.policy.source import Source, Sources, read_sources
+from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_sources, read_standard_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from oomguard.policy.lint import Trial
 
 FAULTS_LIMIT = 1000
-"""Faults that are reported of a policy; a file that is no policy at all can have half a million."""
+"""Faults to report for a policy: a file that is not a policy can have half a million."""
 
 
 _UNREAD = {"tag", "complex-key", "merge-key", "unknown-anchor"}
-"""Faults after which a value is not what its author wrote: what follows from that is not said."""
+"""Faults that change a value: what follows from the changed value is not reported."""
 
 
 _SECTIONS: "dict[str, nodes.Node]" = {
@@ -29,36 +29,38 @@ _SECTIONS: "dict[str, nodes.Node]" = {
     "kernel": nodes.Mapping({}, 0, 0),
     "rules": nodes.Sequence([], 0, 0),
 }
-"""What a section is whose lines are all commented out."""
+"""The value of a section whose lines are all commented out."""
 
 
 _EMPTY_FILE = Words(
     "empty-file",
-    "is empty: it declares nothing, and has no comment that says so",
-    "a full disk or a shell's > may have emptied it: restore it; if it is meant to be empty, write a comment",
+    "the file is empty",
+    "restore it: a full disk or a shell's > may have emptied it; if it should be empty, add a comment",
 )
 
 
 class Loaded(NamedTuple):
-    """A policy, and what is valid in it but probably not meant."""
+    """A policy, and its warnings."""
 
     policy: Policy
     warnings: tuple[Fault, ...]
 
 
 def load(path: str, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
-    """Read the policy file `path` and its drop-ins. `host` warns of what this host does not have.
+    """Read the policy file `path` and its drop-ins, or standard input if it is `-`.
 
-    `trial` is what patterns are tried with (`lint.Subject`). Raises PolicyError with everything that is
-    wrong in any of them.
+    `host` adds warnings about this host, `trial` about slow patterns (`lint.Subject`). Raises PolicyError
+    with all faults of all files.
     """
-    return parse(read_sources(path), host=host, trial=trial)
+    return parse(
+        read_standard_input() if path == STANDARD_INPUT else read_sources(path), host=host, trial=trial
+    )
 
 
 def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
-    """Make a policy of files that have been read. Touches no file but the user database and login.defs(5).
+    """Return the policy of files that were read. Reads only the user database and login.defs(5).
 
-    Raises PolicyError with everything that is wrong in any of them.
+    Raises PolicyError with all faults of all files.
     """
     faults: list[Fault] = []
     roots: list[relations.Root] = []
@@ -87,7 +89,7 @@ def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None)
 
 
 def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
-    """Return the keys of a file, None where there is nothing to look at."""
+    """Return the keys of a file, None if it cannot be parsed, and the faults."""
     if source.fault is not None:
         return None, [source.fault]
     root, faults = tree.parse(source.file, source.content)
@@ -103,7 +105,7 @@ def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
 
 
 def _with_empty_sections(root: nodes.Mapping) -> nodes.Mapping:
-    """Return the keys of a file with an empty list or mapping for each section that has nothing below it."""
+    """Return the keys of a file, with an empty list or mapping for each section without content."""
     entries = {
         key: entry._replace(value=_SECTIONS[key])
         if key in _SECTIONS and isinstance(entry.value, nodes.Scalar) and scalar.is_nothing(entry.value)
@@ -122,5 +124,5 @@ def _cut(faults: list[Fault]) -> list[Fault]:
     more = len(faults) - FAULTS_LIMIT
     if more <= 0:
         return faults
-    last = Fault(faults[-1].file, 0, 0, "", f"{more:,} more faults are not shown", code="more-faults")
+    last = Fault(faults[-1].file, 0, 0, "", f"{more:,} more errors are not shown", code="more-faults")
     return [*faults[:FAULTS_LIMIT], last]

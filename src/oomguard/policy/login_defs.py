@@ -1,11 +1,11 @@
-"""Where the uids of people begin on this host, as login.defs(5) has it."""
+"""The lowest uid of a person on this host, from login.defs(5)."""
 
 from contextlib import suppress
 
 from oomguard.core.policy import FIRST_PERSON_UID
 
 FILES = ("/etc/login.defs", "/usr/etc/login.defs")
-"""The administrator's, and the vendor's where /etc has none."""
+"""The administrator's file, then the vendor's."""
 
 
 def first_person_uid(files: tuple[str, ...] = FILES) -> int:
@@ -19,7 +19,7 @@ def first_person_uid(files: tuple[str, ...] = FILES) -> int:
 def parse(raw: bytes) -> int:
     """Return the lowest uid of a person: UID_MIN, if that is lower than usual.
 
-    A higher one only says where useradd(8) begins; people from before may be below.
+    A higher one is only where useradd(8) starts; older accounts of people may be below.
     """
     found = FIRST_PERSON_UID
     for line in raw.split(b"\n"):

@@ -1,7 +1,7 @@
 """The policy language: every key, what it takes, and what it is for.
 
-Pydantic holds a file against these models and `schema` describes them to editors. What a user
-reads when something is wrong is written in `prose`, which finds a key's `Wanted` here.
+Pydantic validates files with these models, and `schema` describes them to editors. `prose` makes the
+messages, from the `Wanted` of each key.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -13,15 +13,18 @@ from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children,
 from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.policy import condition
 
-UID_MAX = 2**32 - 2  # the one above is (uid_t) -1, "leave it"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 CONDITIONS = ("name", "exe", "cmdline", "user", "unit", "user_unit", "cgroup")
 
 
 class Wanted(NamedTuple):
-    """What a key takes, in words, for one who gave it something else.
+    """What a key takes, in words, for error messages.
 
-    `kinds` are the scalars it takes; `each` is what an item of its list must be; `hint` helps where
-    nothing better is known.
+    `kinds` are the scalars it takes; `each` is what an item of its list must be; `hint` is the hint
+    if there is no better one.
     """
 
     words: str
@@ -31,7 +34,7 @@ class Wanted(NamedTuple):
 
 
 class Language(BaseModel):
-    """What all parts of the language share: no key that is not described, no value that is converted."""
+    """The base of all models: no unknown keys, no conversion of values."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -51,7 +54,7 @@ def _number_word_or_bound(value: object) -> str:
 
 
 def _text(regex: str, *, limit: int) -> Any:
-    """Describe a text to editors. `condition` enforces the same, and says it better."""
+    """Describe a text to editors. `condition` enforces the same, with better messages."""
     return Field(min_length=1, max_length=limit, json_schema_extra={"pattern": regex})
 
 
@@ -61,11 +64,11 @@ _Some = Annotated[
     Discriminator(_one_or_many),
 ]
 
-_NAME_LIMIT = 255  # NAME_MAX: a process name is a file's, or at most 15 bytes
+_NAME_LIMIT = 255  # NAME_MAX: a process name is a file name, or at most 15 bytes
 _PATH_LIMIT = 4096
 _REGEX_LIMIT = 1000
 
-_Name = Annotated[str, _text(r"^[^/\s]([^/]*[^/\s])?$", limit=_NAME_LIMIT), AfterValidator(condition.name)]
+_Name = Annotated[str, _text(r"^\S([\s\S]*\S)?$", limit=_NAME_LIMIT), AfterValidator(condition.name)]
 _Path = Annotated[str, _text(r"^[/*]([\s\S]*\S)?$", limit=_PATH_LIMIT), AfterValidator(condition.path)]
 _Unit = Annotated[
     str,
@@ -91,32 +94,32 @@ _Score = Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=OOM_SCORE_ADJ_MAX)]
 
 
 class Bound(Language):
-    """A value that honours a process which asks for more itself: exactly one of the two."""
+    """A limit that leaves values beyond it alone: exactly one of the two."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     at_most: Annotated[_Score | None, Wanted(_SCORE, (int,))] = Field(
-        None, description="Lowers a process that has a higher value; a lower one is left.", examples=[-900]
+        None, description="Lowers a higher value; leaves a lower one alone.", examples=[-900]
     )
     at_least: Annotated[_Score | None, Wanted(_SCORE, (int,))] = Field(
-        None, description="Raises a process that has a lower value; a higher one is left.", examples=[300]
+        None, description="Raises a lower value; leaves a higher one alone.", examples=[300]
     )
 
 
 class Rule(Language):
-    """Conditions on a process, and the value it shall have. The first rule that matches wins."""
+    """Conditions on a process, and its oom_score_adj. The first rule that matches wins."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": [key]} for key in CONDITIONS]})
 
     name: Annotated[_Some[_Name] | None, _some("a process name or glob")] = Field(
         None,
-        description="The process name, exact or glob (* ? []). The kernel keeps 15 bytes of it; "
-        "a longer one is compared with the full name from the command line.",
+        description="The process name, exact or as a glob (* ? []). The kernel keeps 15 bytes of a name; "
+        "oomguard compares a longer one with the full name from the command line.",
         examples=["sshd", ["postgres", "mysqld*"]],
     )
     exe: Annotated[_Some[_Path] | None, _some("a glob on an absolute path")] = Field(
         None,
-        description="Glob on the path of the executable. Reading it takes CAP_SYS_PTRACE.",
+        description="Glob on the path of the executable. Reading it needs CAP_SYS_PTRACE.",
         examples=["/usr/lib/postgresql/*/bin/postgres"],
     )
     cmdline: Annotated[_Some[_Regex] | None, _some("a regular expression")] = Field(
@@ -124,26 +127,26 @@ class Rule(Language):
         description="Regular expression, searched in the arguments joined by spaces.",
         examples=[r"java .*-jar .*/jenkins\.war"],
     )
-    user: Annotated[_Some[_User] | None, _some(f"a user's name or a uid from 0 to {UID_MAX}", str, int)] = (
+    user: Annotated[_Some[_User] | None, _some(f"a user name or a uid from 0 to {UID_MAX}", str, int)] = (
         Field(
             None,
-            description="Name or uid of the real user: of who started a setuid program.",
+            description="Name or uid of the real user: for a setuid program, the user who started it.",
             examples=["postgres", [1000, "backup"]],
         )
     )
-    unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit's name")] = Field(
+    unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit name")] = Field(
         None,
-        description="Glob on the system unit the process belongs to; a user's own units never match.",
+        description="Glob on the system unit of the process; a user's own units never match.",
         examples=["ssh.service", "batch-*.service"],
     )
-    user_unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit's name")] = Field(
+    user_unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit name")] = Field(
         None,
-        description="Glob on the innermost unit of a user's own service manager.",
+        description="Glob on the unit inside a user's own service manager.",
         examples=["app-firefox-*.scope"],
     )
     cgroup: Annotated[_Some[_Path] | None, _some("a glob on a cgroup path")] = Field(
         None,
-        description="Glob on the cgroup path; * crosses /. It vouches only for cgroups that root made.",
+        description="Glob on the cgroup path; * also matches /. Only cgroups that root made are trusted.",
         examples=["/machine.slice/*"],
     )
     oom_score_adj: Annotated[
@@ -153,39 +156,55 @@ class Rule(Language):
         Discriminator(_number_word_or_bound),
         Wanted(f"{_SCORE}, keep, {{at_most: N}} or {{at_least: N}}", (int,)),
     ] = Field(
-        description="The value: -1000 is never killed, 1000 goes first. keep matches the process and "
-        "leaves it alone; at_most and at_least honour a process that asks for more itself.",
+        description="-1000 is never killed, 1000 is killed first. keep matches the process and leaves it "
+        "alone; at_most and at_least leave values beyond their limit alone.",
         examples=[-900, "keep", {"at_most": -900}, {"at_least": 300}],
     )
     scope: Annotated[Scope, Wanted("all or main")] = Field(
         "all",
-        description="main: only the topmost process of a tree that matches, as the sshd listener "
-        "and not its sessions.",
+        description="main: only the topmost process of a tree that matches, such as the sshd listener "
+        "but not its sessions.",
         examples=["main"],
     )
     children: Annotated[Children, Wanted("reset or inherit")] = Field(
         "reset",
-        description="reset: a descendant that no rule holds and that still has its ancestor's value gets "
-        "back the one that had before. inherit: it keeps the ancestor's.",
+        description="reset: a descendant that matches no rule and still has the inherited value gets its "
+        "ancestor's original value. inherit: it keeps the inherited value.",
         examples=["inherit"],
     )
     trust: Annotated[Trust, Wanted("verified or name")] = Field(
         "verified",
-        description="verified: a rule that protects by name alone takes effect only on what root "
-        "vouches for. name: any program that calls itself so is protected.",
+        description="verified: a rule that protects by name alone applies only to trusted processes. "
+        "name: it applies to any process with that name.",
         examples=["name"],
     )
     containers: Annotated[bool, Wanted("true or false", (bool,))] = Field(
         default=False,
-        description="Whether processes in containers match, too. Those in sandboxes of users always do.",
+        description="Whether processes in containers match. Processes in user sandboxes always match.",
         examples=[True],
     )
 
 
 def _range(row: Sysctl) -> str:
+    if row.least_above_zero:
+        return f"0 or an integer from {row.least_above_zero} to {row.high}"
     if row.high == ULONG_MAX:
         return f"an integer of {row.low} or more"
     return f"an integer from {row.low} to {row.high}"
+
+
+def _gap(row: Sysctl) -> dict[str, Any]:
+    """Describe to editors the values that a sysctl does not take between 0 and its least other value."""
+    return {"not": {"minimum": 1, "maximum": row.least_above_zero - 1}} if row.least_above_zero else {}
+
+
+def _taken(row: Sysctl, want: Wanted) -> "Callable[[int], int]":
+    def check(value: int) -> int:
+        if 0 < value < row.least_above_zero:
+            raise condition.refusal("out-of-range", f"must be {want.words}, got {value}", want.hint)
+        return value
+
+    return check
 
 
 def _section(prefix: str) -> Any:
@@ -196,9 +215,15 @@ def _section(prefix: str) -> Any:
             knob = row.name.removeprefix(prefix)
             since = f" Since Linux {row.since}." if row.since else ""
             field = Field(
-                None, ge=row.low, le=row.high, description=f"{row.summary}.{since}", examples=[row.low]
+                None,
+                ge=row.low,
+                le=row.high,
+                description=f"{row.summary}.{since}",
+                examples=[row.low],
+                json_schema_extra=_gap(row),
             )
-            knobs[knob] = (Annotated[int, Wanted(_range(row), (int,), hint=f"{knob}: {row.summary}")], field)
+            want = Wanted(_range(row), (int,), hint=f"{knob}: {row.summary}")
+            knobs[knob] = (Annotated[int, want, AfterValidator(_taken(row, want))], field)
     return create_model(
         prefix.rstrip(".").title(),
         __base__=Language,
@@ -215,7 +240,9 @@ else:
 
 
 def _sysctls(example: str) -> Wanted:
-    return Wanted("a mapping of sysctls and their values", hint=f"one a line, without '- ': {example}")
+    return Wanted(
+        "a mapping of sysctls and their values", hint=f"write one per line, without '- ': {example}"
+    )
 
 
 class Document(Language):
@@ -232,33 +259,33 @@ class Document(Language):
         Wanted(
             "a list of rules",
             each="a rule: conditions and an oom_score_adj",
-            hint="each rule begins with '- ', as in '- name: sshd', with its other keys below name",
+            hint="start each rule with '- ', as in '- name: sshd', and align its other keys with name",
         ),
     ] = Field(
         None,
-        description="Who goes first when memory runs out. The first rule that matches a process wins.",
+        description="Which processes are killed first or last. The first rule that matches a process wins.",
         examples=[[{"name": "haproxy", "scope": "main", "oom_score_adj": {"at_most": -900}}]],
     )
     commit_headroom: Annotated[int | None, Wanted("an integer from 0 to 1000 (percent)", (int,))] = Field(
         None,
         ge=0,
         le=1000,
-        description="Percent by which the commit limit must exceed what is already promised before "
-        f"strict accounting is switched on. {Policy().commit_headroom_percent} if not given.",
+        description="Percent by which CommitLimit must exceed Committed_AS before oomguard enables strict "
+        f"accounting. Default: {Policy().commit_headroom_percent}.",
         examples=[10],
     )
     force: Annotated[bool | None, Wanted("true or false", (bool,))] = Field(
         None,
-        description="true: switch to strict accounting even if the host has promised more than it "
-        "allows, and apply other values that this host cannot spare; every later allocation may then fail.",
+        description="true: apply strict accounting and other values that oomguard would refuse on this "
+        "host; every later allocation may then fail.",
         examples=[False],
     )
     resync_interval: Annotated[int | None, Wanted("an integer from 1 to 86400 (seconds)", (int,))] = Field(
         None,
         ge=1,
         le=86400,
-        description="Seconds between two full passes over all processes. "
-        f"{Policy().resync_interval_seconds} if not given.",
+        description="Seconds between two passes over all processes. "
+        f"Default: {Policy().resync_interval_seconds}.",
         examples=[60],
     )
 
@@ -270,7 +297,7 @@ MODELS: dict[tuple[str, ...], type[Language]] = {
     ("rules",): Rule,
     ("rules", "oom_score_adj"): Bound,
 }
-"""Which model describes what is below a key."""
+"""The model of each section, by its keys."""
 
 
 def wanted(keys: tuple[str, ...]) -> Wanted:

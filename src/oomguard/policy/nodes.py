@@ -6,7 +6,7 @@ from oomguard.policy.fault import excerpt
 
 
 class Scalar(NamedTuple):
-    """A word or a number. `plain` says that it was written without quotes."""
+    """A word or a number. `plain` is whether it has no quotes."""
 
     text: str
     plain: bool
@@ -42,7 +42,7 @@ Node = Scalar | Sequence | Mapping
 
 
 class Place(NamedTuple):
-    """Where in a file something is: the node, its position, and its path in words and in keys."""
+    """A node, its position in the file, and its path as text and as keys."""
 
     node: Node
     line: int
@@ -53,7 +53,7 @@ class Place(NamedTuple):
 
 
 def place(root: Node, loc: tuple[int | str, ...]) -> Place:
-    """Follow pydantic's location down the tree, past the names that it gives to alternatives."""
+    """Return the node at pydantic's location, ignoring the names of alternatives in there."""
     here = Place(root, root.line, root.column, "", ())
     for part in loc:
         node = here.node

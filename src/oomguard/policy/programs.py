@@ -1,4 +1,4 @@
-"""Programs that a name says little about: many things run under it, or anybody runs it."""
+"""Programs whose name alone is a poor condition, and what to know about them."""
 
 # ruff: noqa: SIM905  # a list of quoted words is harder to read and to add to
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 INTERPRETERS = frozenset(
     "sh bash dash zsh fish ksh mksh csh tcsh busybox sudo su env "
-    "python python2 python3 perl ruby irb node nodejs deno bun java php php-fpm lua luajit Rscript R "
+    "python python2 python3 perl ruby irb node nodejs deno bun java php lua luajit Rscript R "
     "dotnet mono julia erl beam.smp guile tclsh wish awk gawk mawk pwsh".split()
 )
-"""Shells and interpreters: the kernel names what they run after them, unless it is a script."""
+"""Shells and interpreters: what they run has their name, unless it is a script."""
 
 USERS_PROGRAMS = frozenset(
     "firefox firefox-esr chromium chromium-browser chrome google-chrome brave opera vivaldi epiphany "
@@ -23,22 +23,39 @@ USERS_PROGRAMS = frozenset(
     "slack discord zoom spotify steam signal-desktop teams obs gimp blender vlc mpv libreoffice soffice.bin "
     "code-server jupyter-lab jupyter-noteboo rstudio".split()
 )
-"""What people start themselves: their processes are refused protection by name alone."""
+"""Programs that users start: oomguard refuses to protect their processes by name alone."""
 
 HAND_ON = frozenset({"sshd"})
-"""What gives people's programs the value that it started with itself (openssh, platform-listen.c)."""
+"""Programs that give users' programs the value they started with themselves (openssh, platform-listen.c)."""
 
 KERNEL_THREADS = frozenset(
     "kthreadd kswapd0 kswapd1 khugepaged ksmd kcompactd0 kcompactd1 oom_reaper kauditd khungtaskd "
     "rcu_sched rcu_preempt kdevtmpfs writeback kblockd".split()
 )
-"""Some of the kernel's own, whose names no program has."""
+"""Some kernel threads, whose names no program has."""
+
+
+ONLY_TITLED = frozenset(
+    "nginx postgres sshd php-fpm avahi-daemon sendmail vsftpd dovecot proftpd pure-ftpd smtpd systemd".split()
+)
+"""Programs that change what `ps` shows as their command line, `nginx: worker process`, and not their name."""
+
+SUPERVISORS = frozenset(
+    "make gmake ninja samu scons cargo go bazel gcc g++ cc c++ ccache distccd npm yarn pnpm xargs parallel "
+    "sbuild dpkg-buildpackage debuild rpmbuild mock makepkg emerge nix-daemon guix-daemon "
+    "gitlab-runner buildkite-agent act_runner".split()
+)
+"""Programs that use little memory themselves: the programs they start use it."""
+
+WORKERS = frozenset("cc1 cc1plus lto1 rustc as ld ld.lld mold collect2 compile link node".split())
+"""What supervisors start. A policy that names one of these covers their children."""
 
 
 def known(pattern: str, programs: "Set[str]") -> str:
-    """Return which of `programs` a pattern is for, "" if none: `python3`, `python3.11` and `python*` are."""
+    """Return which of `programs` a pattern matches, "" if none: `python3.11` and `python*` match python."""
     literal = pattern[: min((pattern.find(wild) for wild in "*?[" if wild in pattern), default=len(pattern))]
     if pattern == literal and pattern in programs:
         return pattern
     stem = literal.rstrip("0123456789.")
-    return stem if stem in programs else ""
+    is_version = not pattern[len(literal) :].strip("0123456789.-*?![]")
+    return stem if stem in programs and is_version else ""

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, at the line where it is wrong, in words that name the way out."""
+"""The errors that pydantic finds, as faults with their line and a fix."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -7,27 +7,33 @@ from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import Bound, Wanted, wanted
 from oomguard.policy.nodes import Mapping, Node, Place, Scalar, Sequence, place
 from oomguard.policy.scalar import Surprise, scalar
-from oomguard.policy.spelling import did_you_mean, nearest, unknown_key
+from oomguard.policy.spelling import did_you_mean, meant, nearest, unknown_key
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
 def faults(file: str, root: Node, error: "ValidationError") -> list[Fault]:
-    """Return what `error` holds as faults."""
-    found = [_fault(file, root, one) for one in error.errors(include_url=False)]
-    misspelt = {(one.path.rpartition(".")[0], one.hint) for one in found if one.code == "unknown-key"}
-    return [  # a key that is there, only misspelt, is not missing as well
-        one
-        for one in found
-        if one.code != "missing-key" or (one.path, did_you_mean("oom_score_adj")) not in misspelt
+    """Return the errors in `error` as faults."""
+    found = error.errors(include_url=False)
+    return [
+        _fault(file, root, one) for one in found if one["type"] != "missing" or not _is_misspelt(root, one)
     ]
 
 
+def _is_misspelt(root: Node, error: Any) -> bool:
+    """Tell whether the key that is missing is there under another name."""
+    parent = place(root, error["loc"][:-1])
+    key = error["loc"][-1]
+    return isinstance(parent.node, Mapping) and any(
+        meant(one, parent.keys) == key for one in parent.node.entries
+    )
+
+
 def not_a_mapping(file: str, root: Node) -> Fault:
-    """Return the fault of a file that holds something else than keys and values."""
+    """Return the fault of a file that is not a mapping."""
     want = wanted(())
-    hint = "put 'rules:' above the list" if isinstance(root, Sequence) else _COLON
+    hint = "write rules: above the list" if isinstance(root, Sequence) else _COLON
     words = Words("wrong-type", f"must be {want.words}, got {_given(root, want).message}", hint)
     return words.at(file, root.line, root.column, "")
 
@@ -45,21 +51,21 @@ def _unknown_key(file: str, root: Node, loc: tuple[int | str, ...]) -> Fault:
     assert isinstance(parent.node, Mapping)
     entry = parent.node.entries[key]
     path = f"{parent.path}.{excerpt(key)}" if parent.path else excerpt(key)
-    return unknown_key(key, parent.keys).at(file, entry.line, entry.column, path)
+    value = entry.value.text if isinstance(entry.value, Scalar) else ""
+    return unknown_key(key, value, parent.keys).at(file, entry.line, entry.column, path)
 
 
 def _words(error: Any, here: Place, want: Wanted) -> Words:
     kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "missing":
-            hint = "say which value the process shall have, as in oom_score_adj: -500"
-            return Words("missing-key", f"{error['loc'][-1]} is missing", hint)
+            return Words("missing-key", f"{error['loc'][-1]} is missing", "add it, as in oom_score_adj: -500")
         case "too_short":
-            return Words("empty", "must not be an empty list", "remove the key, or name something")
+            return Words("empty", "must not be an empty list", "remove the key, or add an item")
         case "string_too_short":
             return Words("empty", "must not be empty", f"write {want.each}")
         case "string_too_long":
-            message = f"must have at most {context['max_length']} characters, has {len(error['input'])}"
+            message = f"must have at most {context['max_length']} characters, got {len(error['input'])}"
             return Words("too-long", message, "use a glob or a shorter pattern")
     if "message" in context and "hint" in context:  # a refusal of `condition`
         return Words(kind, context["message"], context["hint"])
@@ -67,7 +73,7 @@ def _words(error: Any, here: Place, want: Wanted) -> Words:
 
 
 def _mismatch(error: Any, here: Place, want: Wanted) -> Words:
-    """Say what the key takes and what it was given instead."""
+    """Return what the key takes and what it got instead."""
     code, found, hint = _given(here.node, want)
     if error["type"] in {"greater_than_equal", "less_than_equal"}:
         code = "out-of-range"
@@ -90,12 +96,12 @@ _COLON = "write key: value, with a space after the ':'"
 
 
 def _given(node: Node, want: Wanted) -> Words:
-    """Describe what was given where something else is wanted."""
+    """Return what was given where something else is wanted, and how to fix it."""
     if isinstance(node, Mapping):
-        hint = "text that holds ': ' or begins with { must be quoted" if str in want.kinds else ""
+        hint = "quote text that contains ': ' or starts with {" if str in want.kinds else ""
         return Words("wrong-type", "a mapping", hint)
     if isinstance(node, Sequence):
-        minus = "'- ' starts a list; write the minus and the number together: -900"
+        minus = "'- ' starts a list; write a negative number without a space: -900"
         return Words("wrong-type", "a list", minus if want.kinds == (int,) else "")
     value, shown = scalar(node), excerpt(node.text)
     if isinstance(value, Surprise):
@@ -104,27 +110,27 @@ def _given(node: Node, want: Wanted) -> Words:
         hint = f"quote it if it is text: '{shown}'" if str in want.kinds and int not in want.kinds else ""
         return Words("wrong-type", shown, hint)
     if not node.plain and type(scalar(node._replace(plain=True))) in want.kinds:
-        return Words("quoted-value", f"'{shown}'", f"quoted, so it is text; write {shown} without quotes")
+        return Words("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")
     return Words("wrong-type", f"'{shown}'", _COLON if not want.kinds and ":" in value else "")
 
 
 def _given_surprise(value: Surprise, want: Wanted) -> Words:
     shown, hints = excerpt(value.text), []
     if value.is_nothing and not (shown.isalpha() and str in want.kinds):
-        return Words("empty", shown or "nothing", "give it a value, or remove the key")
+        return Words("empty", shown or "nothing", "add a value, or remove the key")
     if value.instead and type(scalar(Scalar(value.instead, plain=True, line=0, column=0))) in want.kinds:
         hints.append(f"write {value.instead}{_decimal(value)}")
     elif not value.instead and want.kinds == (int,):
-        hints.append("write a whole number in decimal digits")
+        hints.append("write a whole number in decimal")
     if str in want.kinds:
         hints.append(f"quote it if it is a name: '{shown}'")
     return Words("yaml-surprise", f"{shown}, {value.meaning}", ", or ".join(hints))
 
 
 def _decimal(value: Surprise) -> str:
-    """Return what else a number with a leading zero may have been meant to be, as an addition to the hint."""
+    """Return what else a number with a leading zero may mean, as an addition to the hint."""
     digits = value.text.replace("_", "")
     if not digits.lstrip("+-").isdecimal():
         return ""
     decimal = str(int(digits))
-    return "" if decimal == value.instead else f", or {decimal} if octal was not meant"
+    return "" if decimal == value.instead else f", or {decimal} if it is not octal"

@@ -1,7 +1,7 @@
-"""What no key can tell by itself: keys that need, exclude or contradict each other.
+"""Keys that need, exclude or contradict each other.
 
-These are read from the nodes, not from the models, so that they are found in the same run as the
-faults of single keys.
+They are found in the nodes, not in the models, so that they are reported together with the faults
+of single keys.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +26,7 @@ class Root(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """A value that may be given only once in all files, and where."""
+    """A value that all files together may set only once, and where it is set."""
 
     file: str
     line: int
@@ -39,7 +39,7 @@ class _Said(NamedTuple):
 
 
 def faults(roots: "Iterable[Root]") -> "Iterator[Fault]":
-    """Yield what is wrong between the keys of a rule, of a file and of all files."""
+    """Yield the conflicts between the keys of a rule, of a file and of all files."""
     said: dict[str, _Said] = {}
     for root in roots:
         yield from _rules(root)
@@ -62,26 +62,26 @@ def _rules(root: Root) -> "Iterator[Fault]":
         if bound.entries.keys() >= Bound.model_fields.keys():
             yield _one_bound("both").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
         elif _lacks(bound, tuple(Bound.model_fields), Bound):
-            yield _one_bound("none").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
+            yield _one_bound("neither").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
 
 
 def _lacks(node: Mapping, keys: tuple[str, ...], language: type[Language]) -> bool:
-    """Tell whether none of `keys` is there, and none can have been meant by a key that is misspelt."""
+    """Return whether all of `keys` are missing, and no unknown key may be one of them."""
     return node.entries.keys() <= language.model_fields.keys() and node.entries.keys().isdisjoint(keys)
 
 
 _NO_CONDITION = Words(
     "no-condition",
-    f"has no condition and would match every process; give at least one of {', '.join(CONDITIONS)}",
-    "if every process is meant: name: '*'",
+    f"has no condition, so it would match every process; add at least one of {', '.join(CONDITIONS)}",
+    "to match every process, write name: '*'",
 )
 
 
 def _one_bound(got: str) -> Words:
     return Words(
         "one-bound",
-        f"must have exactly one of at_most and at_least, got {got}",
-        "at_most lowers what is higher, at_least raises what is lower",
+        f"must have either at_most or at_least, got {got}",
+        "at_most lowers higher values, at_least raises lower values",
     )
 
 
@@ -103,7 +103,7 @@ def _contradictions(name: str, here: _Said, said: dict[str, _Said]) -> "Iterator
         words = Words(
             "contradiction",
             f"is {excerpt(here.text)} here and {excerpt(first.text)} at {first.source}",
-            "keep one of the two: drop-ins add to a policy, they do not override it",
+            "remove one of them: drop-ins add to a policy, they do not override it",
         )
         yield words.at(here.file, here.line, here.column, name)
     partner = SYSCTLS[name].partner if name in SYSCTLS else ""
@@ -111,9 +111,8 @@ def _contradictions(name: str, here: _Said, said: dict[str, _Said]) -> "Iterator
     if other is not None:
         words = Words(
             "exclusive-pair",
-            f"excludes {partner}, which is set at {other.source}: "
-            "the kernel zeroes one when the other is written",
-            "keep the one you mean",
+            f"conflicts with {partner}, set at {other.source}: setting one makes the kernel zero the other",
+            "remove one of them",
         )
         yield words.at(here.file, here.line, here.column, name)
 

@@ -1,9 +1,8 @@
 """What a word without quotes means.
 
 YAML 1.1, which most tools still speak, reads `on` as true, `0100` as 64 and `12:30` as 750. Here
-such a word means nothing at all: it becomes a `Surprise`, which no key takes, and the fault says
-what YAML 1.1 makes of it. Canonical decimal integers, `true` and `false` mean themselves; the rest
-is text.
+such a word becomes a `Surprise`, which no key takes, and the fault explains how YAML 1.1 reads it.
+Canonical decimal integers, `true` and `false` mean themselves; the rest is text.
 """
 
 import re
@@ -13,10 +12,10 @@ from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
 
 
 class Surprise(NamedTuple):
-    """A plain scalar that does not mean what it seems to.
+    """A plain scalar that YAML does not read as it looks.
 
-    `meaning` says what YAML makes of it; `instead` is how to write that without doubt, "" where
-    nothing a policy takes means it.
+    `meaning` is how YAML reads it; `instead` is how to write that unambiguously, "" where no key
+    takes it.
     """
 
     text: str
@@ -25,7 +24,7 @@ class Surprise(NamedTuple):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it is one of the ways to leave a value out."""
+        """Whether it is an empty value."""
         return self.text in _NOTHING
 
 
@@ -68,7 +67,7 @@ _WORDS = {
 
 
 def data(node: Node) -> Data:
-    """Return a tree as plain values, with a `Surprise` where a scalar does not speak for itself."""
+    """Return a tree as plain values, with a `Surprise` for each ambiguous scalar."""
     if isinstance(node, Scalar):
         return scalar(node)
     if isinstance(node, Sequence):
@@ -92,7 +91,7 @@ def scalar(node: Scalar) -> Data:
 
 
 def is_nothing(node: Scalar) -> bool:
-    """Tell whether a scalar is one of the ways to leave a value out."""
+    """Return whether a scalar is an empty value."""
     return node.plain and node.text in _NOTHING
 
 
@@ -102,7 +101,7 @@ def _word(text: str) -> Surprise:
 
 
 def _surprise(text: str) -> Surprise | None:
-    """Return what YAML makes of a plain scalar that begins with a digit or a sign."""
+    """Return how YAML reads a plain scalar that starts with a digit or a sign, None if as text."""
     if text in _NOTHING:
         return Surprise(text, "which YAML reads as nothing")
     for pattern, base, reading in _INTEGERS:
@@ -124,7 +123,7 @@ def _integer(text: str, base: int, reading: str) -> Surprise:
     try:
         number = str(int(digits, base))
     except ValueError:  # `0x_` has no digit
-        return Surprise(text, "which is no number")
+        return Surprise(text, "which is not a number")
     return Surprise(text, f"which {reading.format(number)}", number)
 
 

@@ -1,4 +1,4 @@
-"""The policy language as a JSON Schema, for editors and for checks in a pipeline."""
+"""The policy language as a JSON Schema, for editors and pipelines."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ SCHEMA_ID = "urn:oomguard:policy"
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's generator, told that None only ever says that a key is not there."""
+    """Pydantic's generator, for models where None only means that a key is missing."""
 
     def nullable_schema(self, schema: "core_schema.NullableSchema") -> "JsonSchemaValue":
         return self.generate_inner(schema["schema"])
@@ -31,7 +31,7 @@ class _Generator(GenerateJsonSchema):
 def json_schema() -> dict[str, Any]:
     """Return the schema of a policy file (draft 2020-12)."""
     schema = Document.model_json_schema(schema_generator=_Generator)
-    for key in ("vm", "kernel", "rules"):  # all lines below it may be commented out
+    for key in ("vm", "kernel", "rules"):  # all its lines may be commented out
         section = schema["properties"][key]
         filled = {name: section.pop(name) for name in ("$ref", "type", "items") if name in section}
         section["anyOf"] = [filled, {"type": "null"}]

@@ -1,6 +1,6 @@
-"""Rules that never take effect, because an earlier one matches all that they match.
+"""Rules that never take effect, because earlier rules match everything they match.
 
-The answer errs on the side of silence: what is reported is certain, what is not may still be so.
+Each result is certain; some such rules are not found.
 """
 
 import fnmatch
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Rule
 
 _GLOBS_LIMIT = 200
-"""Globs with one beginning that are remembered, so that the time stays linear."""
+"""Globs kept for each literal start, so that the time stays linear."""
 
 
 class _Names:
-    """The names that rules with one set of conditions match, and the first rule for each."""
+    """The names in rules with the same other conditions, and the first rule for each."""
 
     def __init__(self) -> None:
         self.any_name: Rule | None = None
@@ -36,7 +36,7 @@ class _Names:
             globs.append((re.compile(fnmatch.translate(name.decode()).encode()), rule))
 
     def first(self, name: bytes) -> "Rule | None":
-        """Return the first rule that matches every process which `name` matches."""
+        """Return the first rule that matches every process that `name` matches, None if there is none."""
         found = [self.any_name, self._exact.get(name)]
         if b"[" not in name:  # a * matches a * or ? as if it were a character, so globs compare as text
             found += [
@@ -67,12 +67,12 @@ def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
 
 
 def _conditions(terms: Terms) -> Terms:
-    """Return what of a rule decides whether it matches, beside its names."""
+    """Return the conditions of a rule other than its names."""
     return terms._replace(value=Value("keep"), children="reset", trust="verified")
 
 
 def _broader(terms: Terms) -> "set[Terms]":
-    """Return the conditions that hold whenever these do: the same ones, and none at all."""
+    """Return the conditions that are met whenever these are: the same ones, and none at all."""
     same = _conditions(terms)._replace(scope="all")
     none = Terms(Value("keep"))
     return {

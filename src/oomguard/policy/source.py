@@ -1,8 +1,8 @@
 """The bytes of the policy files, read without trusting their path.
 
-A policy decides who is killed, so its file must belong to root and be writable by nobody else.
-Ownership is asked of the open descriptor, not of the path: nothing can be swapped in between.
-Reading may need privileges and parsing does not; that is why they are apart.
+A policy decides which process is killed, so its file must belong to root, and only root may write it.
+Owner and mode come from the open descriptor, not from the path, so that nobody can swap the file in between.
+Reading may need privileges; parsing, in another module, does not.
 """
 
 import errno
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes a policy file may have: some 80,000 rules."""
 
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not keep us waiting for a writer
+STANDARD_INPUT = "-"
+"""The name that stands for standard input."""
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # do not wait for the writer of a FIFO
 
 
 class Source(NamedTuple):
-    """A policy file: its content, or why it has none."""
+    """A policy file: its content, or the fault."""
 
     file: str
     content: bytes = b""
@@ -42,13 +45,11 @@ class _RefusedError(Exception):
         self.code, self.message, self.hint = code, message, hint
 
 
-_NO_NAME = Fault(
-    "--policy", 0, 0, "", "is empty, and names no file", "name one: --policy FILE", code="missing-file"
-)
+_NO_NAME = Fault("--policy", 0, 0, "", "the file name is empty", "write --policy FILE", code="missing-file")
 
 
 def read_sources(path: str) -> Sources:
-    """Read the policy file `path` and its drop-ins. Never raises: what fails becomes a fault."""
+    """Read the policy file `path` and its drop-ins. Never raises: an error becomes a fault."""
     if not path:
         return Sources((Source("--policy", fault=_NO_NAME),))
     files = [_read_source(path, path, folder=None)]
@@ -80,8 +81,18 @@ def read_sources(path: str) -> Sources:
     return Sources(tuple(files))
 
 
+def read_standard_input() -> Sources:
+    """Read a policy from standard input. Never raises: an error becomes a fault."""
+    try:
+        return Sources((Source("<stdin>", _content(0)),))
+    except _RefusedError as refused:
+        return Sources((Source("<stdin>", fault=_fault("<stdin>", refused)),))
+    except OSError as error:
+        return Sources((Source("<stdin>", fault=_unreadable("<stdin>", error)),))
+
+
 def drop_in_folder(path: str) -> str:
-    """Return the folder of the drop-ins of a policy file: `/etc/oomguard.d` for `/etc/oomguard.yaml`."""
+    """Return the drop-in folder of a policy file: `/etc/oomguard.d` for `/etc/oomguard.yaml`."""
     return path.removesuffix(".yaml").removesuffix(".yml") + ".d"
 
 
@@ -105,10 +116,14 @@ def _read(descriptor: int, file: str) -> bytes:
     if not stat.S_ISREG(status.st_mode):
         raise _RefusedError(
             "not-a-file",
-            f"must be a regular file, is a {_kind(status.st_mode)}",
-            "name the YAML file that holds the policy",
+            f"must be a regular file, but is a {_kind(status.st_mode)}",
+            "give the YAML file, or - for standard input",
         )
     _refuse_other_owners(status, file)
+    return _content(descriptor)
+
+
+def _content(descriptor: int) -> bytes:
     content = bytearray()
     while len(content) <= SIZE_LIMIT:
         block = os.read(descriptor, SIZE_LIMIT + 1 - len(content))
@@ -118,7 +133,7 @@ def _read(descriptor: int, file: str) -> bytes:
     raise _RefusedError(
         "too-large",
         f"is larger than {SIZE_LIMIT // 1024 // 1024} MiB",
-        "a policy is read at every start; use globs and lists, or several drop-ins",
+        "use globs and lists of names, or split it into drop-ins",
     )
 
 
@@ -128,28 +143,27 @@ def _refuse_other_owners(status: os.stat_result, file: str) -> None:
         wanted = "root" if owners == {0} else "root or you"
         raise _RefusedError(
             "wrong-owner",
-            f"must belong to {wanted}, belongs to uid {status.st_uid}: "
-            "whoever may write it decides which process is killed",
-            f"check what it says, then: chown root: {printable(file)}",
+            f"must belong to {wanted}, got uid {status.st_uid}: others could decide which process is killed",
+            f"check its content, then run: chown root: {printable(file)}",
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise _RefusedError(
             "writable-by-others",
-            f"{_writers(status)}: whoever may write it decides which process is killed",
-            f"check what it says, then: chmod go-w {printable(file)}",
+            f"{_writers(status)}: others could decide which process is killed",
+            f"check its content, then run: chmod go-w {printable(file)}",
         )
 
 
 def _writers(status: os.stat_result) -> str:
-    others = "everybody" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
-    return f"may be written by {others} (mode {stat.S_IMODE(status.st_mode):04o})"
+    others = "every user" if status.st_mode & stat.S_IWOTH else f"group {status.st_gid}"
+    return f"mode {stat.S_IMODE(status.st_mode):04o} makes it writable by {others}"
 
 
 def _open_folders(path: str) -> "Iterator[tuple[str, str]]":
-    """Yield each folder above a policy, and above what it is a link to, where others may put another file.
+    """Yield each folder above a policy, and above the target of a link, in which others may replace a file.
 
-    A sticky folder lets nobody rename what is another's, and a read-only one nobody at all: such are
-    the volumes of a ConfigMap, whose mode is 0777.
+    Not a sticky folder, where nobody can rename the files of others, and not a read-only one, such as the
+    volume of a ConfigMap, which has mode 0777.
     """
     owners = {0, os.geteuid()}
     folders = (
@@ -160,7 +174,7 @@ def _open_folders(path: str) -> "Iterator[tuple[str, str]]":
             status = os.stat(folder)
             is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
         except OSError:
-            continue  # it cannot be looked at from here
+            continue  # not accessible
         if is_read_only:
             continue
         if status.st_uid not in owners:
@@ -180,8 +194,8 @@ def _open_to_others(folder: str, why: str) -> Fault:
         0,
         0,
         "",
-        f"{why}: whoever may write it can remove the policy, or put another file of root's in its place",
-        "let the folders above a policy belong to root, and be writable by nobody else",
+        f"{why}: others could remove the policy, or replace it by another file that belongs to root",
+        "make root the owner of all folders above the policy, and remove write permission for others",
         severity="warning",
         code="open-folder",
     )
@@ -208,8 +222,8 @@ def _ignored(file: str) -> Fault:
         0,
         0,
         "",
-        "is not read: drop-ins end in .yaml",
-        "rename it",
+        "oomguard does not read this file: the name of a drop-in ends in .yaml",
+        "rename it to .yaml",
         severity="warning",
         code="ignored-file",
     )
@@ -217,11 +231,11 @@ def _ignored(file: str) -> Fault:
 
 def _unreadable(file: str, error: OSError) -> Fault:
     if error.errno == errno.ENOENT:
-        message, code = "there is no such file", "missing-file"
-        hint = "write one (an empty file is a valid policy), or name another with --policy"
+        message, code = "no such file", "missing-file"
+        hint = "create it (a file with only a comment is a valid policy), or give another with --policy"
     else:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        message, code, hint = f"can not be read: {reason}", "unreadable", ""
+        message, code, hint = f"cannot be read: {reason}", "unreadable", ""
         if error.errno in {errno.EACCES, errno.EPERM}:
-            hint = "run this as root, or let everybody read the policy: it holds no secrets"
+            hint = "run this as root, or make the policy readable: it contains no secrets"
     return Fault(file, 0, 0, "", message, hint, code=code)

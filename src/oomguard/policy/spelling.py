@@ -1,8 +1,10 @@
-"""What to say about a key that the language does not have."""
+"""What is wrong with a key that the language does not have, and which key was probably meant."""
 
 import difflib
 import functools
+import re
 
+from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.model import MODELS
@@ -30,69 +32,102 @@ _OTHER_WORDS = {
     "interval": "resync_interval",
     "headroom": "commit_headroom",
 }
-"""Words that others use for our keys, beyond what a spelling check finds."""
+"""Words that other tools use for our keys, beyond what a spelling check finds."""
 
 
 _MISSPELT = 0.8
-"""How like a sysctl's name a word must be to be taken for it: the kernel has many of like names, such as
-mmap_rnd_bits and mmap_min_addr, and who follows a hint writes what the other would do."""
+"""How similar a word must be to a sysctl's name to be taken for it. The kernel has many similar names, such
+as mmap_rnd_bits and mmap_min_addr, and who follows a wrong hint sets the wrong one."""
+
+_OOM_ADJ_NEVER, _OOM_ADJ_MAX, _OOM_ADJ_SCALE = -17, 15, 17
+"""The old scale (Linux 6.1, include/uapi/linux/oom.h)."""
+
+_NO_SPACE = re.compile(r"(\w+)(?:[:=] ?| )(.+)", re.DOTALL)
 
 
 @functools.lru_cache(maxsize=1024)
-def unknown_key(key: str, parents: tuple[str, ...]) -> Words:
-    """Return what is wrong with `key` below `parents`, and which one was probably meant."""
+def unknown_key(key: str, value: str, parents: tuple[str, ...]) -> Words:
+    """Return what is wrong with `key` below `parents`, and which one was probably meant.
+
+    `value` is its text, "" for a list or mapping.
+    """
     allowed = tuple(MODELS[parents].model_fields)
     if not key:
         return Words("unknown-key", "a key is missing before the ':'", f"allowed here: {', '.join(allowed)}")
     section = parents[0] if parents else ""
     sysctl = key if "." in key else f"{section}.{key}"
     if sysctl in TRIGGERS:
-        message = f"{excerpt(key)} is no setting: {TRIGGERS[sysctl]}"
-        return Words("trigger", message, "remove it; a policy holds what lasts")
+        message = f"{excerpt(key)} is not a setting: {TRIGGERS[sysctl]}"
+        return Words("trigger", message, "remove it")
     if key in SYSCTLS:
         prefix, _, knob = key.partition(".")
         return Words("unknown-key", f"unknown key {key}", f"write {knob} below {prefix}:")
+    near = meant(key, parents)
     if section in {"vm", "kernel"}:
-        message = f"{excerpt(key)} is not a {section}.* sysctl that oomguard sets"
-        return Words("unknown-sysctl", message, _meant_sysctl(key, section, allowed))
-    return Words("unknown-key", f"unknown key {excerpt(key)}", _meant_key(key, parents, allowed))
+        message = "not a sysctl that oomguard sets"
+        return Words(
+            "unknown-sysctl", message, did_you_mean(near) if near else _other_sysctl(key, section, allowed)
+        )
+    hint = did_you_mean(near) if near else _other_key(key, parents, allowed)
+    if key == "oom_adj" and near and re.fullmatch(r"-?[0-9]{1,2}", value):
+        hint = _new_scale(int(value))
+    return Words("unknown-key", f"unknown key {excerpt(key)}", hint)
 
 
-def _meant_sysctl(key: str, section: str, allowed: tuple[str, ...]) -> str:
+def meant(key: str, parents: tuple[str, ...]) -> str:
+    """Return the key below `parents` that an unknown key probably means, "" if none is similar enough."""
+    allowed = tuple(MODELS[parents].model_fields)
+    other = next((one for one in allowed if one.casefold() == key.casefold()), _OTHER_WORDS.get(key))
+    if other in allowed:
+        return other
+    if parents in {("vm",), ("kernel",)}:
+        harmless = [one for one in allowed if not SYSCTLS[f"{parents[0]}.{one}"].hazard]
+        return nearest(key.casefold(), harmless, likeness=_MISSPELT)
+    return "" if _without_space(key, allowed) else nearest(key.casefold(), allowed)
+
+
+def _new_scale(adj: int) -> str:
+    """Return what an oom_adj is on the scale of oom_score_adj (Linux 6.1, fs/proc/base.c:oom_adj_write)."""
+    if not _OOM_ADJ_NEVER <= adj <= _OOM_ADJ_MAX:
+        return did_you_mean("oom_score_adj")
+    new = OOM_SCORE_ADJ_MAX if adj == _OOM_ADJ_MAX else int(adj * OOM_SCORE_ADJ_MAX / _OOM_ADJ_SCALE)
+    new = max(new, OOM_SCORE_ADJ_MIN)
+    return f"write oom_score_adj: {new}; oom_adj is the old scale, {_OOM_ADJ_NEVER} (never) to {_OOM_ADJ_MAX}"
+
+
+def _other_sysctl(key: str, section: str, allowed: tuple[str, ...]) -> str:
     inner = next((one for one in allowed if one.startswith(f"{key}.")), "")
     if inner:
         return f"write it in one word, as {inner}"
-    harmless = [one for one in allowed if not SYSCTLS[f"{section}.{one}"].hazard]
-    near = nearest(key, harmless, likeness=_MISSPELT)
-    if near:
-        return did_you_mean(near)
     other = "kernel" if section == "vm" else "vm"
     if f"{other}.{key}" in SYSCTLS:
         return f"write it below {other}:"
-    return "leave it to sysctl.d, or see oomguard schema for those it sets"
+    return "set it in sysctl.d; `oomguard schema` lists the sysctls that oomguard sets"
 
 
-def _meant_key(key: str, parents: tuple[str, ...], allowed: tuple[str, ...]) -> str:
-    word, colon, value = key.partition(":")
-    if colon and word in allowed:
-        return f"write {word}: {excerpt(value)}, with a space after the ':'"
-    other = _OTHER_WORDS.get(key)
-    near = other if other in allowed else nearest(key, allowed)
-    if near:
-        return did_you_mean(near)
+def _other_key(key: str, parents: tuple[str, ...], allowed: tuple[str, ...]) -> str:
+    unspaced = _without_space(key, allowed)
+    if unspaced:
+        return f"write {unspaced[0]}: {excerpt(unspaced[1])}, with a space after the ':'"
     if not parents:
         for keys, model in MODELS.items():
             if key in model.model_fields:
-                return f"it belongs below {'.'.join(keys)}:"
+                return f"write it below {'.'.join(keys)}:"
     return f"allowed here: {', '.join(allowed)}"
 
 
+def _without_space(key: str, allowed: tuple[str, ...]) -> tuple[str, str] | None:
+    """Return key and value of `at_most:-900` and of `at_most -900`, None where it is neither."""
+    found = _NO_SPACE.fullmatch(key)
+    return (found[1], found[2]) if found and found[1] in allowed else None
+
+
 def did_you_mean(word: str) -> str:
-    """Return the hint that names what was probably meant."""
+    """Return the hint that names the word that was probably meant."""
     return f"did you mean {word}?"
 
 
 def nearest(word: str, words: tuple[str, ...] | list[str], *, likeness: float = 0.6) -> str:
-    """Return the one of `words` that was probably meant, "" if none is as like it as `likeness`, up to 1."""
+    """Return the most similar of `words`, "" if none is similar enough; 1 is equal."""
     found = difflib.get_close_matches(word[:80], words, n=1, cutoff=likeness)
     return found[0] if found else ""

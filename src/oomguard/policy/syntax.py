@@ -1,4 +1,4 @@
-"""YAML's own complaints in words that name the cause and the way out."""
+"""The errors of the YAML parser, as a cause and a fix."""
 
 import re
 from typing import NamedTuple
@@ -11,9 +11,9 @@ _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML 1.1 counts 
 
 
 class _Prose(NamedTuple):
-    """What to say when `context` and `problem` both occur in what the parser said.
+    """The message for an error of the parser that contains both `context` and `problem`.
 
-    `{start}` is the line where the construct began that could not be finished.
+    `{start}` is the line where the unfinished construct starts.
     """
 
     context: str
@@ -26,78 +26,77 @@ _PROSE = (
     _Prose(
         "",
         "mapping values are not allowed",
-        "a ': ' where no key can be",
+        "a key is not allowed here",
         "check the indentation of this line and the one above; "
-        "a value that holds ': ' or ends with ':' must be quoted",
+        "quote a value that contains ': ' or ends with ':'",
     ),
     _Prose(
         "",
         "sequence entries are not allowed",
-        "a '- ' where no list item can be",
+        "a list item is not allowed here",
         "write a negative number without a space: -900; put a list on lines of its own, or in [ ]",
     ),
     _Prose(
         "block collection",
         "",
-        "this line belongs neither to the list that starts on line {start} nor to what is above it",
-        "check the indentation: the keys of one rule stand exactly below each other",
+        "this line does not belong to the list that starts on line {start}, or to anything above it",
+        "check the indentation: all keys of a rule start in the same column",
     ),
     _Prose(
         "block mapping",
         "",
-        "this line does not fit below the keys that start on line {start}",
-        "check the indentation, and that text which begins with a quote ends with one",
+        "this line does not belong to the keys that start on line {start}",
+        "check the indentation, and that every opening quote has a closing one",
     ),
     _Prose(
         "flow sequence",
         "",
-        "the list opened with [ on line {start} is not closed, or a ',' is missing",
-        "write [a, b]; text that holds [ ] or , must be quoted",
+        "the [ on line {start} is not closed, or a ',' is missing",
+        "write [a, b]; quote text that contains [ ] or ,",
     ),
     _Prose(
         "flow mapping",
         "",
-        "the mapping opened with {{ on line {start} is not closed, or a ',' is missing",
-        "write {at_most: -900}; text that holds { } or , must be quoted",
+        "the {{ on line {start} is not closed, or a ',' is missing",
+        "write {at_most: -900}; quote text that contains { } or ,",
     ),
     _Prose(
         "flow node",
         "",
-        "a value, or the ] or }} that closes what was opened, is missing here",
-        "write [a, b] or {at_most: -900}; text that holds [ ] { } or , must be quoted",
+        "a value is missing here, or the closing ] or }}",
+        "write [a, b] or {at_most: -900}; quote text that contains [ ] { } or ,",
     ),
     _Prose(
         "quoted scalar",
         "unknown escape",
-        "a backslash that starts no escape YAML knows",
-        "use single quotes: there a backslash is a backslash, as in '\\d+'",
+        "unknown escape after a backslash",
+        "use single quotes, where a backslash is an ordinary character: '\\d+'",
     ),
     _Prose(
         "quoted scalar",
         "",
-        "the quote opened on line {start} is not closed as it should be",
-        "close it; a ' inside single quotes is written ''",
+        "the quote on line {start} is not closed",
+        "close it; inside single quotes, write '' for a '",
     ),
     _Prose(
         "double-quoted scalar",
         "",
-        "a backslash that starts no escape YAML knows",
-        "use single quotes: there a backslash is a backslash, as in '\\d+'",
+        "unknown escape after a backslash",
+        "use single quotes, where a backslash is an ordinary character: '\\d+'",
     ),
-    _Prose("simple key", "", "the key that starts on line {start} has no ': ' after it", "write key: value"),
     _Prose(
         "scanning an alias",
         "",
-        "* starts an alias in YAML, and no name follows",
-        "a glob that begins with * must be quoted: '*.service'",
+        "* starts an alias in YAML, but no name follows",
+        "quote a glob that starts with *: '*.service'",
     ),
-    _Prose("scanning an anchor", "", "& starts an anchor in YAML, and no name follows", "quote the value"),
-    _Prose("a tag", "", "! starts a tag in YAML, and this is none", "quote the value"),
-    _Prose("parsing a node", "tag", "! starts a tag in YAML, and this is none", "quote the value"),
+    _Prose("scanning an anchor", "", "& starts an anchor in YAML, but no name follows", "quote the value"),
+    _Prose("a tag", "", "! starts a tag in YAML, but this is not a valid one", "quote the value"),
+    _Prose("parsing a node", "tag", "! starts a tag in YAML, but this is not a valid one", "quote the value"),
     _Prose(
         "block scalar",
         "",
-        "the text block that starts on line {start} is not written as YAML wants it",
+        "the text block that starts on line {start} is not valid YAML",
         "quote the text instead",
     ),
     _Prose(
@@ -105,9 +104,14 @@ _PROSE = (
     ),
 )
 
+_NO_COLON = re.compile(
+    r"[ ]*(?P<item>(?:- +)*)(?P<key>[A-Za-z_][\w.-]*)(?::(?=\S)|\s+|\Z)(?P<value>.*)", re.DOTALL
+)
+"""A line with a key that no colon and space follow."""
+
 
 def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
-    """Return what the parser could not read as a fault for people."""
+    """Return the fault for an error of the parser."""
     problem, context = error.problem or "not valid YAML", error.context or ""
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -118,17 +122,24 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
 
     here = _line(text, line)
     if "\t" in here[: len(here) - len(here.lstrip())]:
-        return fault("the line is indented with a tab", "indent with spaces: YAML allows no tabs", "tab")
+        return fault(
+            "this line is indented with a tab", "indent with spaces: YAML does not allow tabs", "tab"
+        )
     if "cannot start any token" in problem:
         word = excerpt(here[column - 1 :].strip())
         return fault(
-            f"text can not begin with {word[:1]} unless it is quoted", f"remove it, or quote all: '{word}'"
+            f"text cannot start with {word[:1]} unless it is quoted", f"remove it, or quote all: '{word}'"
         )
     if here.lstrip().startswith(": "):
         return fault("a key is missing before the ':'", "write key: value")
+    keyless = _without_colon(text, error)
+    if keyless is not None:
+        line, column, message, hint = keyless
+        return fault(message, hint)
     if context.startswith("while parsing a block") and here[: column - 1].strip():
         return fault(
-            "more text where the value has ended", "quote the whole value; a ' inside single quotes is ''"
+            "unexpected text after the end of the value",
+            "quote the whole value; inside single quotes, write '' for a '",
         )
     for prose in _PROSE:
         if prose.context in context and prose.problem in problem:
@@ -137,6 +148,36 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
     return fault(f"not valid YAML: {excerpt(said)}", "")
 
 
+def _without_colon(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int, str, str] | None:
+    """Return line, column, message and hint of a key without a colon, None if something else is wrong.
+
+    The parser takes such a line for text that goes on, and complains about a line below it.
+    """
+    problem, context = error.problem or "", error.context or ""
+    if "simple key" in context and error.context_mark is not None:
+        line, column = error.context_mark.line + 1, error.context_mark.column + 1
+        if not _NO_COLON.match(_line(text, line)):
+            return line, column, "this key has no ': ' after it", "write key: value"
+    elif error.problem_mark is not None and (
+        "mapping values are not allowed" in problem or "block mapping" in context
+    ):
+        line = _line_above(text, error.problem_mark.line + 1)
+    else:
+        return None
+    found = _NO_COLON.match(_line(text, line).partition(" #")[0].rstrip())
+    if found is None or ": " in f"{found['value']} " or (found["item"] and "block mapping" in context):
+        return None
+    key, value = excerpt(found["key"]), excerpt(found["value"])
+    hint = f"write {key}: {value}" if value else f"add a colon: {key}:"
+    return line, found.start("key") + 1, f"{key} has no ': ' after it", hint
+
+
+def _line_above(text: str, number: int) -> int:
+    """Return the number of the closest line above that is not empty or a comment, 0 if there is none."""
+    above = _LINE_BREAK.split(text)[: number - 1]
+    return next((n for n in range(len(above), 0, -1) if above[n - 1].split("#")[0].strip()), 0)
+
+
 def _line(text: str, number: int) -> str:
     lines = _LINE_BREAK.split(text, maxsplit=number)
-    return lines[number - 1] if number <= len(lines) else ""
+    return lines[number - 1] if 0 < number <= len(lines) else ""

@@ -1,8 +1,8 @@
 """From the text of a policy file to its nodes.
 
 PyYAML's own loader keeps the last of two equal keys, builds objects from tags and expands aliases
-without limit. So its events are taken, and the tree is built here: bounded, without recursion,
-and every refusal is a fault that names its place.
+without limit. So this module builds the tree from PyYAML's events: bounded, without recursion, and with
+the place of every fault.
 """
 
 from typing import NamedTuple, NoReturn
@@ -19,27 +19,27 @@ NODE_LIMIT = 400_000
 ALIAS_LIMIT = 100_000
 
 _LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
-"""What libyaml 0.2.6 and later (PyYAML 6.0.4) stops at: 1,000 levels, before we have seen the twentieth."""
+"""The error of libyaml 0.2.6 and later (PyYAML 6.0.4) at 1,000 levels, which comes before our own."""
 
 _LOADER: "type[yaml.CSafeLoader | yaml.SafeLoader]" = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-_NO_KEY = Scalar("", plain=True, line=0, column=0)  # stands for a key that was refused
+_NO_KEY = Scalar("", plain=True, line=0, column=0)  # replaces a key that was refused
 
 
 class Tree(NamedTuple):
-    """The root of a file, None where it is empty or can not be read, and what was wrong with it."""
+    """The root of a file, None if it is empty or cannot be parsed, and the faults."""
 
     root: Node | None
     faults: list[Fault]
 
 
 class _StopError(Exception):
-    """The rest of the file is not worth reading."""
+    """Stop parsing: the rest of the file does not matter."""
 
 
 def parse(file: str, content: bytes) -> Tree:
-    """Build the tree of one policy file."""
+    """Return the tree of one policy file."""
     text = decode(file, content)
     if isinstance(text, Fault):
         return Tree(None, [text])
@@ -58,7 +58,7 @@ def parse(file: str, content: bytes) -> Tree:
 
 
 class _Frame:
-    """A list or mapping whose end has not been read yet."""
+    """A list or mapping that is not complete yet."""
 
     __slots__ = ("anchor", "entries", "height", "items", "key", "node", "size_before")
 
@@ -73,13 +73,13 @@ class _Frame:
 
 
 class _Anchor(NamedTuple):
-    node: Node | None  # None while it is being read: an alias in there would refer to itself
+    node: Node | None  # None until it is complete: an alias inside refers to itself
     size: int = 1
     height: int = 0
 
 
 class _Builder:
-    """Takes YAML events one by one and grows the tree."""
+    """Builds the tree from YAML events, one by one."""
 
     def __init__(self, file: str) -> None:
         self.root: Node | None = None
@@ -208,7 +208,7 @@ class _Builder:
         raise _StopError
 
     def _path(self) -> str:
-        """Return where in the tree we are, as `rules[3].name`."""
+        """Return the path of the current node, as `rules[3].name`."""
         path = ""
         for frame in self._stack:
             if frame.items is not None:
@@ -226,32 +226,30 @@ def _place(event: yaml.Event) -> tuple[int, int]:
 
 _SEVERAL_DOCUMENTS = Words(
     "several-documents",
-    "a second YAML document starts here; a policy file holds one",
-    "remove the '---', or move the second part to a drop-in of its own",
+    "a second YAML document starts here; a policy file is one document",
+    "remove the ---, or move the second part to a drop-in",
 )
-_NOT_UNICODE = Words("not-unicode", "holds half of a surrogate pair, which is no character")
+_NOT_UNICODE = Words("not-unicode", "contains half of a surrogate pair, which is not a character")
 _TOO_MANY_VALUES = Words(
     "too-many-values",
-    f"the file holds more than {NODE_LIMIT:,} values",
-    "use globs and lists of names, or spread the rules over drop-ins",
+    f"the file has more than {NODE_LIMIT:,} values",
+    "use globs and lists of names, or split the rules into drop-ins",
 )
 _TOO_MANY_ALIASES = Words(
     "too-many-aliases",
-    f"aliases stand for more than {ALIAS_LIMIT:,} values up to here",
+    f"aliases expand to more than {ALIAS_LIMIT:,} values",
     "write fewer rules with longer lists of names",
 )
 _TOO_DEEP = Words(
     "too-deep",
-    f"lists and mappings are nested more than {DEPTH_LIMIT} deep",
-    "a policy needs four levels; text that begins with [ or { must be quoted",
+    f"lists and mappings are nested more than {DEPTH_LIMIT} levels deep",
+    "a policy needs four levels; quote text that starts with [ or {",
 )
-_COMPLEX_KEY = Words(
-    "complex-key", "a list or mapping can not be a key", "text that begins with [ or { must be quoted"
-)
+_COMPLEX_KEY = Words("complex-key", "a list or mapping cannot be a key", "quote text that starts with [ or {")
 _MERGE_KEY = Words(
     "merge-key",
-    "merge keys (<<) are not part of the policy language",
-    "repeat the keys, or name several processes in one rule: name: [a, b]",
+    "merge keys (<<) are not allowed in a policy",
+    "repeat the keys, or list several names in one rule: name: [a, b]",
 )
 
 
@@ -259,8 +257,8 @@ def _unknown_anchor(name: str) -> Words:
     shown = excerpt(name)
     return Words(
         "unknown-anchor",
-        f"*{shown} refers to an anchor &{shown} that is not above it",
-        f"a name that begins with * must be quoted: '*{shown}'",
+        f"*{shown} refers to an anchor &{shown}, but there is none above",
+        f"quote a name that starts with *: '*{shown}'",
     )
 
 
@@ -268,22 +266,22 @@ def _recursive_alias(name: str) -> Words:
     shown = excerpt(name)
     return Words(
         "recursive-alias",
-        f"*{shown} stands inside of what &{shown} names: it would never end",
-        "write the value out",
+        f"*{shown} refers to a value that contains it",
+        "write the value instead of the alias",
     )
 
 
 def _duplicate_key(key: str, first: Entry) -> Words:
-    hint = "remove one of the two: YAML would silently keep the last"
+    hint = "remove one of them; YAML would silently use the last one"
     if key in {"rules", "vm", "kernel"}:
-        hint = "put everything below the first one"
-    return Words("duplicate-key", f"{excerpt(key)} is given twice, first on line {first.line}", hint)
+        hint = "move everything below the first one"
+    return Words("duplicate-key", f"{excerpt(key)} is already set on line {first.line}", hint)
 
 
 def _tag(tag: str) -> Words:
     shown = excerpt(tag.replace("tag:yaml.org,2002:", "!!", 1))
     return Words(
         "tag",
-        f"YAML tags ({shown}) are not part of the policy language",
-        "remove the tag; text that begins with ! must be quoted",
+        f"YAML tags ({shown}) are not allowed in a policy",
+        "remove the tag; quote text that starts with !",
     )

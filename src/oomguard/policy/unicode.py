@@ -10,7 +10,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def decode(file: str, content: bytes) -> str | Fault:
-    """Return the text of a file, or what keeps it from being one. A byte order mark is left out."""
+    """Return the text of a file without its byte order mark, or the fault."""
     try:
         text = content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
@@ -35,7 +35,7 @@ def decode(file: str, content: bytes) -> str | Fault:
 
 
 def has_surrogate(text: str) -> bool:
-    """Tell whether an escape made half a character, which can not be encoded again."""
+    """Return whether an escape made half a character, which cannot be encoded."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 

@@ -1,17 +1,18 @@
-"""Rules that can match no process, whatever runs.
+"""Rules that cannot match any process.
 
-The answer errs on the side of silence: what is reported is certain, what is not may still be so.
+Each result is certain; some such rules are not found.
 """
 
+import re
 from fnmatch import fnmatchcase
-from re import _parser  # type: ignore[attr-defined]  # the only place that knows how long a match must be
+from re import _parser  # type: ignore[attr-defined]  # knows the minimum length of a match
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
-from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.fault import excerpt
 from oomguard.policy.programs import KERNEL_THREADS
+from oomguard.policy.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,13 +20,16 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Rule, Terms
 
 CMDLINE_LIMIT = 4096
-"""Bytes that are read of a command line (kernel/procfs.py)."""
+"""Bytes that oomguard reads of a command line (kernel/procfs.py)."""
 
 _USER_MANAGER = "user@"
+_MOUNT = "/sys/fs/cgroup"
+_CONTROLLER = re.compile(r"/(?:memory|systemd|unified|pids|cpu,cpuacct|cpuset|blkio|freezer|devices)(?:/|\Z)")
+"""What stands below the mount point where cgroups are of version 1."""
 
 
 class Unmatchable(NamedTuple):
-    """A condition that nothing meets, and the way out."""
+    """A condition that no process meets, why, and a fix."""
 
     key: str
     why: str
@@ -33,7 +37,7 @@ class Unmatchable(NamedTuple):
 
 
 def unmatchable(rule: "Rule") -> Unmatchable | None:
-    """Return the first condition of a rule that no process can meet, or None."""
+    """Return the first condition of a rule that no process can meet, None if there is none."""
     for found in (*_names(rule), *_units(rule.terms), *_cgroups(rule.terms), *_cmdlines(rule.terms)):
         return found
     return None
@@ -44,20 +48,11 @@ def _names(rule: "Rule") -> "Iterator[Unmatchable]":
     if not names:
         return
     if all(name == "oomguard" for name in names):
-        yield Unmatchable("name", "oomguard itself is never matched", "remove the rule; oomguard is at -1000")
+        yield Unmatchable("name", "oomguard never matches itself", "remove the rule; oomguard has -1000")
     elif all(name in KERNEL_THREADS for name in names):
-        yield Unmatchable("name", "kernel threads are never killed, so never matched", "remove the rule")
-    elif all(_has_late_space(name) for name in rule.names):
         yield Unmatchable(
-            "name",
-            f"{excerpt(names[0])} is longer than the 15 bytes the kernel keeps, and what comes after a blank "
-            "in a command line is no name",
-            f"write name: {excerpt(names[0].split(' ')[0])}, and the rest as cmdline",
+            "name", "the kernel never kills its threads, so oomguard never matches them", "remove the rule"
         )
-
-
-def _has_late_space(name: bytes) -> bool:
-    return not is_glob(name) and b" " in name[COMM_LENGTH:] and b" " not in name[:COMM_LENGTH]
 
 
 def _units(terms: "Terms") -> "Iterator[Unmatchable]":
@@ -65,36 +60,45 @@ def _units(terms: "Terms") -> "Iterator[Unmatchable]":
         slice_ = terms.units[0]
         yield Unmatchable(
             "unit",
-            "a process lives in the units of a slice, never in the slice itself",
-            f'write cgroup: "/{slice_}/*" for everything in there',
+            "processes are in the units of a slice, not in the slice itself",
+            f'write cgroup: "/{slice_}/*" to match all of them',
         )
     elif terms.user_units and terms.units and not any(_may_be_manager(unit) for unit in terms.units):
         yield Unmatchable(
             "user_unit",
-            f"what is in the system's {excerpt(terms.units[0])} is in no unit of a user",
-            "remove one of unit and user_unit, or write two rules",
+            f"a process in the system unit {excerpt(terms.units[0])} is not in a user's unit",
+            "remove unit or user_unit, or write two rules",
         )
 
 
 def _may_be_manager(unit: str) -> bool:
-    """Tell whether a glob may name a user's service manager, the only unit with user units inside."""
+    """Return whether a glob may match a user's service manager, the only unit with user units."""
     literal = unit[: min((unit.find(wild) for wild in "*?[" if wild in unit), default=len(unit))]
     return literal.startswith(_USER_MANAGER) or (is_glob(unit) and _USER_MANAGER.startswith(literal))
 
 
 def _cgroups(terms: "Terms") -> "Iterator[Unmatchable]":
     paths = terms.cgroups
+    mounted = next((path for path in paths if path.startswith(_MOUNT)), None)
+    if mounted is not None:
+        yield Unmatchable(
+            "cgroup",
+            f"{excerpt(mounted)} is the path of a folder: cgroup paths start below {_MOUNT}",
+            f"write cgroup: {quoted(_CONTROLLER.sub('/', mounted.removeprefix(_MOUNT), count=1) or '/')}",
+        )
     if not paths or any(is_glob(path) for path in paths):
         return
     if all(path.endswith("/") and path != "/" for path in paths):
         yield Unmatchable(
-            "cgroup", "no cgroup's path ends in /", f'write cgroup: "{excerpt(paths[0])}*" for all below it'
+            "cgroup",
+            "cgroup paths do not end in /",
+            f'write cgroup: "{excerpt(paths[0])}*" to match everything below',
         )
     elif all(path.endswith(".slice") for path in paths):
         path = paths[0]
         yield Unmatchable(
             "cgroup",
-            f"{excerpt(path)} is a slice: processes live in the units below it",
+            f"{excerpt(path)} is a slice: processes are in the units below it",
             f'write cgroup: "{excerpt(path)}/*"',
         )
     elif terms.units and not any(
@@ -103,7 +107,7 @@ def _cgroups(terms: "Terms") -> "Iterator[Unmatchable]":
         yield Unmatchable(
             "cgroup",
             f"{excerpt(paths[0])} is not in the unit {excerpt(terms.units[0])}",
-            "remove one of unit and cgroup, or write two rules",
+            "remove unit or cgroup, or write two rules",
         )
 
 
@@ -112,6 +116,6 @@ def _cmdlines(terms: "Terms") -> "Iterator[Unmatchable]":
     if least and min(least) > CMDLINE_LIMIT:
         yield Unmatchable(
             "cmdline",
-            f"takes at least {min(least)} characters, and {CMDLINE_LIMIT} bytes are read of a command line",
-            "repeat less",
+            f"it needs at least {min(least)} characters, and oomguard reads {CMDLINE_LIMIT} bytes",
+            "use fewer repetitions",
         )

@@ -1,0 +1,187 @@
+"""Names that look right and are not: regular expressions, lists in one word, paths, units, command lines.
+
+Each is valid, because a process can call itself anything. A character in brackets, as in `a[|]b`, says that
+it is meant.
+"""
+
+import re
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.match import is_glob
+from oomguard.core.process import COMM_LENGTH
+from oomguard.policy.fault import excerpt
+from oomguard.policy.importers.pattern import globs
+from oomguard.policy.programs import ONLY_TITLED
+from oomguard.policy.quoting import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Lookalike(NamedTuple):
+    """What a text looks like, why it does not work as that, and what to write."""
+
+    code: str
+    message: str
+    hint: str
+
+
+_UNIT = r"\.(?:service|scope|slice|socket|timer)\Z"
+_UNIT_END = re.compile(_UNIT)
+_ORDINARY = re.compile(rf"(?!.*{_UNIT})[\w.@+:-]+\Z")
+"""Most names, which need no other test."""
+
+_SET = re.compile(r"\[!?\]?[^\]]*\]")
+_LIST = re.compile(r"\||,\s|\w,\w|\{[^}]*,")
+_BRACES = re.compile(r"([^{},|]*)\{([^{}]+)\}([^{},|]*)")
+_REGEX = re.compile(
+    r"""^\^ | \$\Z | \(\?
+    | ^[^.]*(?<![0-9.])\.[*+]      # any text; but python3.* and org.gnome.* are globs
+    | [\])][+{] | \)[*?]           # repeated sets and groups
+    | \\[dwsbDWSB.*+?()|^$-]       # classes and escapes; a glob has neither
+    """,
+    re.VERBOSE,
+)
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:\\")
+_PATH = re.compile(r"[*.~]?/")
+_OPTION = re.compile(r" --?\w")
+_TITLE = re.compile(r"([\w.+-]+?)[0-9.]*: ")
+_WILDCARD = re.compile(r"[*?\[]")
+_BARE = re.compile(r"\[!?\]?[^\]]*\]|[^\w*?!-]")
+"""A set of characters, or a character that is no letter, digit or wildcard."""
+_REGEX_SPECIAL = re.compile(r"[.^$*+?{}\[\]\\|()]")
+
+_QUOTES = frozenset("\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a")
+_DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
+_MEMBERS_SHOWN = 8
+
+
+def lookalike(name: str) -> Lookalike | None:
+    """Return what else than a process name `name` looks like, or None."""
+    if _ORDINARY.match(name):
+        return None
+    found = unusual_character(name) or next(_lookalikes(name, _SET.sub("[]", name)), None)
+    literally = quoted(in_brackets(name))
+    return found and found._replace(hint=f"write {found.hint}; if a process has this very name, {literally}")
+
+
+def unusual_character(text: str) -> Lookalike | None:
+    """Return what is wrong with a text that has typographic or invisible characters, or None.
+
+    The hint is the text without them.
+    """
+    odd = "" if text.isascii() else next(filter(_is_unusual, _SET.sub("", text)), "")
+    if not odd:
+        return None
+    kind = "a typographic" if odd in _QUOTES | _DASHES else "an invisible"
+    return Lookalike(
+        "unusual-character",
+        f"{excerpt(text)} has {kind} character: U+{ord(odd):04X}, {unicodedata.name(odd, 'unnamed').lower()}",
+        quoted("".join(map(_usual, text)).strip() or "..."),
+    )
+
+
+def in_brackets(name: str) -> str:
+    """Return a name that matches the same, with each character in brackets that is no letter or digit."""
+    return _BARE.sub(lambda one: one[0] if len(one[0]) > 1 else f"[{one[0]}]", name)
+
+
+def _is_unusual(character: str) -> bool:
+    if character.isascii():
+        return False
+    is_invisible = unicodedata.category(character) in {"Cf", "Zs", "Zl", "Zp"}
+    return is_invisible or character in _QUOTES or character in _DASHES
+
+
+def _usual(character: str) -> str:
+    if not _is_unusual(character):
+        return character
+    return "-" if character in _DASHES else " " if unicodedata.category(character) == "Zs" else ""
+
+
+def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
+    """Yield what `name` looks like; in `plain` its sets of characters are empty."""
+    shown = excerpt(name)
+    if name[0] in "\"'" and name[-1] == name[0] and name[1:]:
+        yield Lookalike(
+            "unusual-character",
+            f"the quotes are part of the name: {shown}",
+            quoted(name[1:-1].strip() or "..."),
+        )
+    if _LIST.search(plain):
+        yield Lookalike(
+            "list-as-name",
+            f"{shown} is one name: a name matches exactly or as a glob, where "
+            f"{next(one for one in '|{,' if one in plain)} has no meaning",
+            f"name: {_listed(_meant(name)) or '[a, b]'}",
+        )
+    if _REGEX.search(plain) and not _WINDOWS_PATH.match(name):
+        globs_ = _listed(_meant(name))
+        yield Lookalike(
+            "regex-as-name",
+            f"{shown} looks like a regular expression: a name matches exactly or as a glob",
+            f"name: {globs_}" if globs_ else "a glob, where * is any text and [0-9] a digit",
+        )
+    yield from _foreign(name, plain, shown)
+
+
+def _foreign(name: str, plain: str, shown: str) -> "Iterator[Lookalike]":
+    """Yield which other fact of a process the name looks like."""
+    is_long = len(name.encode()) > COMM_LENGTH and not is_glob(plain)
+    if _PATH.match(plain) or (is_long and "/" in plain and " " not in plain):
+        base = name.rpartition("/")[2]
+        choices = [f"name: {quoted(base)}"] * bool(base) + [f"exe: {quoted(name)}"] * (name[0] in "/*")
+        yield Lookalike(
+            "path-as-name",
+            f"{shown} looks like a path: the name of a process is a file name without its folder",
+            " or ".join(choices) or "the file name",
+        )
+    if _UNIT_END.search(plain):
+        yield Lookalike(
+            "unit-as-name", f"{shown} looks like a unit, not like a process name", f"unit: {quoted(name)}"
+        )
+    kept = name.encode()[:COMM_LENGTH].decode(errors="ignore")
+    is_cut = is_long and " " in name[len(kept) :] and " " not in kept
+    title = _TITLE.match(plain)
+    if is_cut or _OPTION.search(plain) or (title and (is_long or title[1] in ONLY_TITLED)):
+        program = name.partition(" ")[0].rstrip(":")
+        yield Lookalike(
+            "command-line-as-name",
+            f"{shown} looks like a command line: the name of the process is probably {excerpt(program)}",
+            f"name: {quoted(program)} and cmdline: {_regex(name)}",
+        )
+    if is_long and " " in kept:
+        yield Lookalike(
+            "long-name",
+            f"the kernel keeps {COMM_LENGTH} bytes of {shown}, and the rest is rarely on the command line",
+            f"name: {quoted(kept.strip())}{'*' * (kept != kept.strip())}",
+        )
+
+
+def _regex(text: str) -> str:
+    """Return a regular expression that finds the text before its first wildcard, quoted."""
+    literal = _WILDCARD.split(text, maxsplit=1)[0].strip()
+    regex = _REGEX_SPECIAL.sub(r"\\\g<0>", literal).replace("'", "''")
+    return f"'{regex}'" if regex.isprintable() else "its arguments"
+
+
+def _meant(name: str) -> list[str]:
+    """Return the names that were probably meant."""
+    braces = _BRACES.fullmatch(name)
+    if braces:
+        before, inner, after = braces.groups()
+        found = [f"{before}{one.strip()}{after}" for one in inner.split(",")]
+    elif "," in name:
+        found = [one.strip(" \t'\"()[]{}") for one in name.split(",")]
+    else:
+        is_anchored = name.startswith("^") or name.endswith("$")
+        found = [one.strip() for one in globs(name if is_anchored else f"^({name})$") or ()]
+    return [one for one in found if one]
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) < 2:
+        return "".join(map(quoted, names))
+    more = ", ..." if len(names) > _MEMBERS_SHOWN else ""
+    return f"[{', '.join(map(quoted, names[:_MEMBERS_SHOWN]))}{more}]"

@@ -1,0 +1,55 @@
+"""A rule to paste into the policy, for a process that no rule matches."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.core.process import COMM_LENGTH, UnknownFactError, full_name
+from oomguard.policy.importers.pattern import literal
+from oomguard.policy.lookalike import in_brackets, lookalike
+from oomguard.policy.quoting import quoted
+
+if TYPE_CHECKING:
+    from oomguard.core.process import Facts
+
+_EXAMPLE = 300
+
+
+def rule_for(process: "Facts") -> str:
+    """Return one rule as YAML that matches the process by its name and user, "" if its name is empty.
+
+    Its value is an example.
+    """
+    if not process.comm:
+        return ""
+    conditions = [f"name: {quoted(name_pattern(_whole_name(process)))}"]
+    if process.uid != 0:
+        conditions.append(f"user: {process.uid}")
+    if process.in_container:
+        conditions.append("containers: true")
+    return f"- {{{', '.join(conditions)}, oom_score_adj: {_EXAMPLE}}}"
+
+
+def name_pattern(name: bytes) -> str:
+    """Return a `name` for a policy that matches a process name, and nothing else if that is UTF-8.
+
+    A byte that is not UTF-8 becomes a `?`.
+    """
+    text = name.decode("utf-8", "surrogateescape")
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    pattern = (
+        "".join(f"[{one}]" for one in text[:start])
+        + "".join("?" if "\udc80" <= one <= "\udcff" else literal(one) for one in text[start:end])
+        + "".join(f"[{one}]" for one in text[max(start, end) :])
+    )
+    return in_brackets(pattern) if lookalike(pattern) else pattern
+
+
+def _whole_name(process: "Facts") -> bytes:
+    """Return the name without the kernel's cut where the command line tells it."""
+    comm = process.comm
+    if len(comm) < COMM_LENGTH:
+        return comm
+    try:
+        whole = full_name(comm, process.arguments)
+    except UnknownFactError:
+        return comm
+    return whole if len(whole) < 64 and whole.isascii() and b" " not in whole else comm
