@@ -189,7 +189,7 @@ class FakeProc:
         (folder / "status").write_text(
             f"Name:\tx\nState:\t{state}\nPPid:\t{process.parent_pid}\n"
             f"Uid:\t{uid}\t{saved}\t{saved}\t{saved}\n"
-            f"Threads:\t{threads}\nNSpid:\t{nspid}\nCapEff:\t{0:016x}\n"
+            f"Threads:\t{threads}\nNSpid:\t{nspid}\nCapPrm:\t{0:016x}\nCapEff:\t{0:016x}\n"
         )
         (folder / "cmdline").write_bytes(b"".join(argument + b"\0" for argument in process.arguments))
         (folder / "cgroup").write_text(f"0::{process.cgroup}\n")

@@ -80,6 +80,7 @@ _shtab_oomguard_restore___json_nargs=0
 _shtab_oomguard_status__h_nargs=0
 _shtab_oomguard_status___help_nargs=0
 _shtab_oomguard_status___json_nargs=0
+_shtab_oomguard_explain_pos_0_nargs=+
 _shtab_oomguard_explain__h_nargs=0
 _shtab_oomguard_explain___help_nargs=0
 _shtab_oomguard_explain___json_nargs=0

@@ -101,7 +101,7 @@ complete -c oomguard -n '_shtab_oomguard_using explain' -l policy -xka "(__fish_
 complete -c oomguard -n '_shtab_oomguard_using explain' -l state-dir -xka "(__fish_complete_directories)" -d 'folder of ledger, lock and status (default: /run/oomguard)'
 complete -c oomguard -n '_shtab_oomguard_using explain' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
 complete -c oomguard -n '_shtab_oomguard_using explain' -l json -d 'print JSON for programs'
-complete -c oomguard -n '_shtab_oomguard_using explain; and test $_shtab_oomguard_npos -eq 0' -ka "(ps -e -o comm= | LC_ALL=C grep -x '[A-Za-z0-9][A-Za-z0-9_.@+-]*' | sort -u)" -d 'a pid, or a process name'
+complete -c oomguard -n '_shtab_oomguard_using explain; and test $_shtab_oomguard_npos -ge 0' -ka "(ps -e -o comm= | LC_ALL=C grep -x '[A-Za-z0-9][A-Za-z0-9_.@+-]*' | sort -u)" -d 'a pid, or a process name'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a rank -d 'Show whom the kernel would kill first, now and under the policy.'
 complete -c oomguard -n '_shtab_oomguard_using rank' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using rank' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'the policy; drop-ins are *.yaml in the .d folder beside it (default: /etc/oomguard.yaml)'

@@ -95,8 +95,8 @@ def test_the_order_is_the_kernels_and_beside_it_the_policys(rank: Rank) -> None:
     places = {pid: (one["now"]["place"], one["policy"]["place"]) for pid, one in found.items()}
     assert places == {10: (1, 4), 12: (2, 2), 11: (3, 1), 14: (4, 3), 1: (None, None), 13: (None, None)}
     assert found[10]["policy"] == {"place": 4, "badness": 500_000 - 900 * 1048, "oom_score_adj": -900}
-    assert found[10]["rule"] == "name=database user=999"
-    assert found[10]["source"].endswith("policy.yaml:2")
+    assert found[10]["decision"]["rule"] == "name=database user=999"
+    assert found[10]["decision"]["source"].endswith("policy.yaml:2")
     assert found[1]["exempt"] == "init"
     assert found[13]["exempt"] == "oom_score_adj -1000"
 
@@ -106,7 +106,8 @@ def test_a_refused_rule_gives_nothing_and_says_why(rank: Rank) -> None:
     _, out, _ = rank("--json")
     impostor = documents(out)[12]
     assert impostor["policy"]["oom_score_adj"] == 0
-    assert "may call any program that name" in impostor["refused"]
+    obstacle = impostor["decision"]["obstacle"]
+    assert (obstacle["kind"], "could give any program this name" in obstacle["reason"]) == ("refused", True)
 
 
 def test_the_headline_is_what_is_killable_before_a_protected_process(rank: Rank) -> None:
@@ -120,7 +121,7 @@ def test_the_headline_is_what_is_killable_before_a_protected_process(rank: Rank)
         "before": {"pid": 10, "comm": "database"},
     }
     _, out, _ = rank()
-    assert "Killable before a protected process: 2.0 GiB in 4 processes, all there is." in out
+    assert "2.0 GiB in 4 processes can be killed; no process is protected." in out
     assert "Under the policy: 120.7 MiB in 3 processes, then database[10]." in out
 
 

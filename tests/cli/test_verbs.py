@@ -16,6 +16,7 @@ import yaml
 from fakeproc import FakeKernel, FakeProc
 from oomguard import __version__
 from oomguard.__main__ import main
+from oomguard.core.decide import Rights
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
@@ -78,6 +79,9 @@ def oomguard(
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr("oomguard.cli.host.Procfs", FakeKernel)
+    monkeypatch.setattr(
+        "oomguard.cli.host.own_rights", lambda: Rights(os.geteuid())
+    )  # as the tree refuses nothing
     places = {
         "--policy": (str(policy), {"check", "plan", "apply", "status", "explain"}),
         "--state-dir": (str(tmp_path / "state"), {"check", "plan", "apply", "restore", "status", "explain"}),
@@ -187,8 +191,8 @@ def test_plan_shows_what_would_change_and_changes_nothing(oomguard: Oomguard, pr
         ["crond[11]", "0", "-900", "refused", "name=crond", "(policy.yaml:4)"],
         ["worker[13]", "0", "300", "name=worker", "(policy.yaml:6)"],
     ]
-    assert "crond[11]: uid 1000 may call any program that name" in run.out
-    assert run.out.endswith("\n3 to change, 1 refused\n")
+    assert "refused: crond[11]: uid 1000 could give any program this name\n  add user" in run.out
+    assert run.out.endswith("\n3 to change, 1 refused.\nProcesses matched: name=crond 2, name=worker 1.\n")
     assert (proc.oom_score_adjs(), proc.sysctls()) == before
 
 
@@ -204,7 +208,7 @@ def test_plan_with_nothing_to_change_is_exit_0(oomguard: Oomguard, policy: Path)
     run = oomguard("plan")
     assert (run.code, run.out) == (
         0,
-        "Nothing to change: the host is as the policy asks (1 process held).\n",
+        "Nothing to change (1 managed process).\nProcesses matched: name=bash 1.\n",
     )
     run = oomguard("plan", "--json")
     assert (run.code, run.json) == (0, [])
@@ -220,7 +224,7 @@ def test_plan_as_json_has_every_fact(oomguard: Oomguard, policy: Path) -> None:
         "from": 60,
         "to": 10,
         "cause": "policy",
-        "refused": None,
+        "obstacle": None,
         "source": f"{policy}:2",
     }
     assert protected == {
@@ -228,14 +232,16 @@ def test_plan_as_json_has_every_fact(oomguard: Oomguard, policy: Path) -> None:
         "from": 0,
         "to": -900,
         "cause": "policy",
-        "refused": None,
+        "obstacle": None,
         "pid": 10,
         "start_time_ticks": 1,
         "comm": "crond",
+        "original": 0,
+        "inherited": False,
         "rule": "name=crond",
         "source": f"{policy}:4",
     }
-    assert refused["refused"].keys() == {"reason", "hint"}
+    assert refused["obstacle"].keys() == {"kind", "reason", "hint"}
     assert raised["pid"] == 13
 
 
@@ -277,8 +283,8 @@ def test_apply_does_what_plan_showed_and_says_each(oomguard: Oomguard, proc: Fak
     lines = run.out.splitlines()
     assert lines[0] == f"vm.swappiness: 60 → 10 (policy, {policy}:2)"
     assert lines[1] == f"crond[10]: oom_score_adj 0 → -900 (policy, name=crond, {policy}:4)"
-    assert lines[2].startswith("crond[11]: oom_score_adj 0 → -900 refused: uid 1000 may call")
-    assert lines[4].startswith("  add `user`")
+    assert lines[2].startswith("crond[11]: oom_score_adj 0 → -900 refused: uid 1000 could give")
+    assert lines[4].startswith("  add user")
     assert proc.oom_score_adjs() == {10: -900, 11: 0, 12: 0, 13: 300}
     assert proc.sysctls()["vm.swappiness"] == 10
 
@@ -408,10 +414,11 @@ def test_what_drifted_and_what_is_to_be_put_back_shows_in_plan(
     proc.set_oom_score_adj(10, -1)
     policy.write_text("rules:\n  - name: crond\n    oom_score_adj: -900\n")
     run = oomguard("plan", "--json")
-    causes = {row.get("pid", row["target"]): row["cause"] for row in run.json if row["refused"] is None}
+    causes = {row.get("pid", row["target"]): row["cause"] for row in run.json if row["obstacle"] is None}
     assert causes == {"vm.swappiness": "restore", 10: "drift", 13: "restore"}
-    assert "no rule any more: its own value" in oomguard("plan").out
-    assert "not in the policy any more" in " ".join(oomguard("plan").out.split())
+    shown = " ".join(oomguard("plan").out.split())
+    assert "no rule: back to its original" in shown
+    assert "not in the policy: back to its original" in shown
 
 
 @pytest.mark.parametrize("verb", ["apply", "restore"])
@@ -467,6 +474,7 @@ def write_status(state: Path, identity: Identity, **fields: Any) -> None:
         identity=identity,
         started_at=0.0,
         written_at=0.0,
+        now=0.0,
         policy=Policy(files=("/etc/x.yaml",), digest="abc"),
         policy_loaded_at=1.5,
         policy_error="",
@@ -493,8 +501,8 @@ def test_the_daemon_and_its_child_are_matched_by_no_rule(
     planned = {row["pid"] for row in oomguard("plan", "--json").json if row["target"] == "oom_score_adj"}
     assert planned & {20, 21, 22} == {22}
     for name in ("20", "21"):
-        assert "oomguard itself: never matched" in oomguard("explain", name).out
-    assert "gives" in oomguard("explain", "22").out
+        assert "oomguard itself: no rule matches it" in oomguard("explain", name).out
+    assert "will be set to 300" in oomguard("explain", "22").out
     proc.process(Process(Identity(20, 2), b"worker"))
     planned = {row["pid"] for row in oomguard("plan", "--json").json if row["target"] == "oom_score_adj"}
     assert planned & {20, 21, 22} == {20, 21, 22}
@@ -607,7 +615,7 @@ def test_explain_shows_processes_that_are_alike_once(oomguard: Oomguard, proc: F
         proc.process(Process(Identity(pid, 1), b"worker", uid=1000))
     proc.set_oom_score_adj(25, 300)
     run = oomguard("explain", "worker")
-    assert run.out.count("RULE") == 2
+    assert run.out.count("name=crond") == 2
     assert "worker[13, 20, 21, 22, 23, 24, 26, 27, and 12 more]" in run.out
     assert "worker[25]" in run.out
     assert len(oomguard("explain", "worker", "--json").json) == 21
@@ -617,7 +625,7 @@ def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -
     """And of names where a name was asked for."""
     run = oomguard("explain", "999999")
     assert (run.code, "no process has the pid 999999" in run.err, "names" in run.err) == (1, True, False)
-    assert "names are matched in full" in oomguard("explain", "nobody-here").err
+    assert "names are compared in full" in oomguard("explain", "nobody-here").err
 
 
 CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -625,15 +633,15 @@ CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "containers": (
         "name: probe",
         {"in_container": True, "parent_pid": 21, "cgroup": "/c"},
-        "it lives in a container",
+        "in a container",
     ),
     "user": ("user: 5", {"uid": 6}, "uid 6"),
     "unit": ("unit: a.service", {"cgroup": "/system.slice/b.service"}, "b.service"),
-    "user_unit": ("user_unit: a.service", {"cgroup": "/x"}, "no user unit (/x)"),
+    "user_unit": ("user_unit: a.service", {"cgroup": "/x"}, "none (/x)"),
     "cgroup": ("cgroup: /a", {"cgroup": "/b"}, "/b"),
     "cmdline": ("cmdline: --yes", {"arguments": (b"probe", b"--no")}, "probe --no"),
     "exe": ("exe: /usr/bin/a", {"exe": "/usr/bin/b"}, "/usr/bin/b"),
-    "scope": ("name: probe\n    scope: main", {"parent_pid": 21}, "its ancestor (parent 21)"),
+    "scope": ("name: probe\n    scope: main", {"parent_pid": 21}, "an ancestor (parent 21)"),
 }
 
 
@@ -652,20 +660,20 @@ def test_explain_names_the_condition_that_failed_and_on_what(
     run = oomguard("explain", "20")
     assert run.code == 0
     assert f"{condition}: {found}"[:20] in " ".join(run.out.split())
-    assert "no rule holds it; its value is its own" in run.out
+    assert "→ stays 0: no rule matches it" in run.out
     assert {row["pid"] for row in oomguard("explain", "probe", "--json").json} == {20, 21}
 
 
 @pytest.mark.parametrize(
     ("rule", "verdict"),
     [
-        ("name: crond\n    oom_score_adj: 5", "gives 5: 5, it has 0"),
-        ("name: crond\n    oom_score_adj: 0", "gives 0: 0, as it is"),
-        ("name: crond\n    oom_score_adj: keep", "leaves it alone: 0 is its own"),
-        ("name: crond\n    oom_score_adj: {at_most: 7}", "gives at_most 7: 0, as it is"),
+        ("name: crond\n    oom_score_adj: 5", "will be set to 5"),
+        ("name: crond\n    oom_score_adj: 0", "stays 0, as name=crond wants it"),
+        ("name: crond\n    oom_score_adj: keep", "stays 0: name=crond leaves it alone"),
+        ("name: crond\n    oom_score_adj: {at_most: 7}", "stays 0, as name=crond wants it"),
         (
             "cmdline: .*\n    oom_score_adj: -5",
-            "asks for -5, refused: uid 1000 may call any program that name",
+            "will not be set to -5: refused: uid 1000 could give any program this name",
         ),
     ],
 )
@@ -707,8 +715,8 @@ def test_explain_knows_what_is_never_matched(oomguard: Oomguard, proc: FakeProc)
     proc.process(Process(Identity(1, 1), b"systemd", parent_pid=0))
     proc.process(Process(Identity(3, 1), b"defunct"), state="Z")
     proc.process(Process(Identity(2, 1), b"kthreadd", parent_pid=0), kernel_thread=True)
-    assert "the init process: never killed" in oomguard("explain", "1").out
-    assert "a kernel thread: never killed" in oomguard("explain", "kthreadd").out
+    assert "the init process: the kernel never kills it" in oomguard("explain", "1").out
+    assert "a kernel thread: the kernel never kills it" in oomguard("explain", "kthreadd").out
     assert "a zombie" in oomguard("explain", "defunct").out
 
 
@@ -734,7 +742,7 @@ def test_explain_cuts_rules_that_merely_name_others(oomguard: Oomguard, policy: 
     policy.write_text("rules:\n" + "".join(rows) + "  - {name: bash, user: 5, oom_score_adj: 1}\n")
     run = oomguard("explain", "12")
     assert len(run.out.splitlines()) < 15
-    assert "and 200 rules that name other processes" in run.out
+    assert "200 rules for other names, not shown" in run.out
     assert "user: uid 1000" in run.out
 
 

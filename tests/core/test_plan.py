@@ -103,7 +103,7 @@ def test_after_a_crash_the_value_tells_whether_it_was_written(
 def test_without_meminfo_nothing_is_refused() -> None:
     """Where /proc has none, there is nothing to reckon with."""
     changes = diff_sysctls(policy(overcommit_memory=2), {MODE: 0}, None, {}, cause="policy")
-    assert [change.refusal for change in changes] == [None]
+    assert [change.obstacle for change in changes] == [None]
 
 
 def test_what_depends_on_each_other_is_refused_as_one() -> None:
@@ -115,7 +115,7 @@ def test_what_depends_on_each_other_is_refused_as_one() -> None:
         {},
         cause="policy",
     )
-    refused = {change.name: change.refusal for change in changes}
+    refused = {change.name: change.obstacle for change in changes}
     assert refused.pop("vm.swappiness") is None
     assert refused.keys() == {MODE, RATIO, "vm.user_reserve_kbytes"}
     (reason,) = set(refused.values())
@@ -128,10 +128,10 @@ def test_huge_pages_alone_are_refused_where_they_lower_a_limit_in_force() -> Non
     host = Memory(16_777_216, 0, 0, 8_388_608, 6_291_456, 0, 2048, 16_000_000)
     actual = {MODE: 2, RATIO: 50, KBYTES: 0, PAGES: 0}
     (change,) = diff_sysctls(policy(nr_hugepages=4000), actual, host, {}, cause="policy")
-    assert change.refusal is not None
-    assert change.refusal.reason.startswith("CommitLimit would be 4.1 GiB")
+    assert change.obstacle is not None
+    assert change.obstacle.reason.startswith("CommitLimit would be 4.1 GiB")
     (change,) = diff_sysctls(policy(nr_hugepages=4000), actual | {MODE: 0}, host, {}, cause="policy")
-    assert change.refusal is None
+    assert change.obstacle is None
 
 
 def test_a_part_that_was_granted_is_what_drift_is_measured_against() -> None:

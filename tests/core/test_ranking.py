@@ -1,8 +1,9 @@
 """The kill order, and what a policy makes of it."""
 
 from oomguard.core.badness import Usage
+from oomguard.core.decide import Decision, Obstacle
 from oomguard.core.process import Identity
-from oomguard.core.ranking import Candidate, Domain, Verdict, rank, reserve_new, reserve_now
+from oomguard.core.ranking import Candidate, Domain, rank, reserve_new, reserve_now
 
 DOMAIN = Domain(1_000_000)
 
@@ -11,6 +12,11 @@ def candidate(pid: int, pages: int, value: int = 0, **known: object) -> Candidat
     """Return a process that holds some pages, all of them its own."""
     made = Candidate(Identity(pid, pid), b"p%d" % pid, 0, value, Usage(pages), pages * 4)
     return made._replace(**known)  # type: ignore[arg-type]  # fields of Candidate
+
+
+def decided(pid: int, wanted: int, obstacle: Obstacle | None = None) -> Decision:
+    """Return a decision on a process that has 0."""
+    return Decision(Identity(pid, pid), b"p", None, 0, 0, wanted, obstacle=obstacle)
 
 
 def pids(ranked: list[object]) -> list[int]:
@@ -35,24 +41,25 @@ def test_the_largest_goes_first_and_the_exempt_last() -> None:
 
 
 def test_a_policy_gives_every_process_a_second_place() -> None:
-    """One without a verdict keeps its value; a refused verdict says why."""
+    """One without a decision keeps its value; so does one whose rule is refused, and it says why."""
     found = rank(
         [candidate(1, 500), candidate(2, 10), candidate(3, 20)],
         DOMAIN,
-        {1: Verdict(-500), 2: Verdict(300), 3: Verdict(0, refused="by name only")},
+        {1: decided(1, -500), 2: decided(2, 300), 3: decided(3, -900, Obstacle("refused", "by name only"))},
     )
     assert [(one.candidate.identity.pid, one.now.place, one.new and one.new.place) for one in found] == [
         (1, 1, 3),
         (3, 2, 2),
         (2, 3, 1),
     ]
-    assert found[1].refused == "by name only"
+    assert found[1].decision is not None
+    assert found[1].decision.obstacle == Obstacle("refused", "by name only")
 
 
 def test_the_reserve_ends_at_the_first_protected_process() -> None:
     """A protected giant may go before what is small: it is reached all the same."""
     candidates = [candidate(1, 100), candidate(2, 600_000, value=-100), candidate(3, 510_000)]
-    found = rank(candidates, DOMAIN, {3: Verdict(-600), 2: Verdict(0)})
+    found = rank(candidates, DOMAIN, {3: decided(3, -600), 2: decided(2, 0)})
     now, new = reserve_now(found), reserve_new(found)
     assert (now.kib, now.processes, now.before) == (510_000 * 4, 1, candidates[1])
     assert new is not None

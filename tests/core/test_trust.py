@@ -25,9 +25,9 @@ def asked(rule: Rule, process: Process, *, wanted: int = -1) -> Refusal | None:
 @pytest.mark.parametrize(
     ("terms", "facts", "refused"),
     [
-        ({}, {"uid": 1000}, "uid 1000 may call any program that name"),
+        ({}, {"uid": 1000}, "uid 1000 could give any program this name"),
         ({}, {"uid": 0}, ""),
-        ({}, {"uid": 0, "in_user_namespace": True}, "uid 0 may call any program that name"),
+        ({}, {"uid": 0, "in_user_namespace": True}, "uid 0 could give any program this name"),
         ({}, {"uid": 0, "in_pid_namespace": True}, "uid 0"),
         ({}, {"uid": 0, "in_pid_namespace": True, "cgroup": SERVICE}, ""),
         ({}, {"uid": 0, "in_pid_namespace": True, "cgroup": f"{SERVICE}/payload"}, "uid 0"),
@@ -47,8 +47,8 @@ def asked(rule: Rule, process: Process, *, wanted: int = -1) -> Refusal | None:
         ({"users": ("root",), "uids": (0,)}, {"uid": 0, "saved": 1000}, "can become uid 1000"),
         ({"units": ("a.service",)}, {"uid": 1000}, ""),
         ({"cgroups": ("/a",)}, {"uid": 1000}, ""),
-        ({"cgroups": ("/a",)}, {"uid": 1000, "cgroup_is_roots": False}, "a cgroup of any name"),
-        ({"cgroups": ("/a",)}, {"uid": 1000, "cgroup_is_roots": None}, "a cgroup of any name"),
+        ({"cgroups": ("/a",)}, {"uid": 1000, "cgroup_is_roots": False}, "a cgroup with any name"),
+        ({"cgroups": ("/a",)}, {"uid": 1000, "cgroup_is_roots": None}, "a cgroup with any name"),
         ({"cgroups": ("/a",), "units": ("a.scope",)}, {"uid": 1000, "cgroup_is_roots": False}, ""),
         ({"cgroups": ("/a",), "users": ("a",), "uids": (1000,)}, {"uid": 1000, "cgroup_is_roots": False}, ""),
         ({"cgroups": ("/a",)}, {"uid": 0, "cgroup_is_roots": False}, ""),

@@ -72,6 +72,7 @@ def run(*arguments: str) -> Any:
 VALUES = {
     *("oom_score_adj", "start", "exec", "drift", "policy", "resync", "restore", "applied", "denied"),
     *("vanished", "refused", "contended", "plan", "actual", "error", "warning"),
+    "unknown",
 }
 """What the tables name that is no key everywhere: values, and keys of elsewhere."""
 
@@ -99,7 +100,7 @@ def test_every_key_is_documented_and_no_other(
     if verb == "status":
         missing -= conditional["complaints"] | conditional["kills"]
     if verb == "restore":
-        missing -= {"reason", "hint"}
+        missing -= {"reason", "hint", "kind"}
     assert missing == set()
 
 
@@ -127,7 +128,7 @@ def test_examples_have_the_structure_of_what_is_printed(printed: dict[str, Any])
 def shape(change: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each key of a change with what kind of value it has."""
     for key, value in change.items():
-        yield key, "refusal or null" if key == "refused" else type(value).__name__
+        yield key, "obstacle or null" if key == "obstacle" else type(value).__name__
 
 
 def test_ledger_of_the_architecture_is_one_that_is_read(tmp_path: Path) -> None:

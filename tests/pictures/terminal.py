@@ -64,9 +64,10 @@ def pictures() -> Iterator[tuple[str, str]]:
     """Yield each picture with its name."""
     with tempfile.TemporaryDirectory() as made:
         policy, host = made_host(Path(made))
-        yield "plan", _picture("oomguard plan", ["plan", *policy, *host])
+        before = [*policy, *host[:2], "--state-dir", f"{made}/none"]
+        yield "plan", _picture("oomguard plan", ["plan", *before])
         yield "status", _picture("oomguard status", ["status", *policy, *host])
-        yield "rank", _picture("oomguard rank", ["rank", *policy, *host])
+        yield "rank", _picture("oomguard rank", ["rank", *before])
     report = ROOT / "tests" / "reports" / "6.18-memcg-value-decides.txt"
     yield "postmortem", _picture("oomguard postmortem kern.log", ["postmortem", str(report)])
 
@@ -87,7 +88,9 @@ import sys
 import oomguard.cli.host
 from fakeproc import FakeKernel
 from oomguard.__main__ import main
+from oomguard.core.decide import Rights
 oomguard.cli.host.Procfs = FakeKernel
+oomguard.cli.host.own_rights = lambda: Rights(0)
 sys.exit(main())
 """
 """The program, where folders are listed in the order of pids as /proc is, and not of their file system."""
@@ -160,6 +163,7 @@ def _state(folder: Path) -> Path:
         identity=Identity(1, 1),
         started_at=now - 3 * 86400 - 600,
         written_at=now,
+        now=0.0,
         policy=policy,
         policy_loaded_at=now,
         policy_error="",

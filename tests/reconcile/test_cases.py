@@ -97,8 +97,8 @@ def described(change: Change, expected: Case) -> Case:
         found["cause"] = change.cause
     if "line" in expected:
         found["line"] = int(source.rpartition(":")[2]) if source else None
-    if "refused" in expected or change.refusal is not None:
-        reason = "" if change.refusal is None else change.refusal.reason
+    if "refused" in expected or change.obstacle is not None:
+        reason = "" if change.obstacle is None else change.obstacle.reason
         wanted = expected.get("refused")
         found["refused"] = wanted if wanted is not None and wanted in reason else reason
     return found
@@ -126,19 +126,19 @@ def test_a_case(name: str, proc: FakeProc, procfs: Procfs, tmp_path: Path) -> No
     assert [described(change, wanted) for change, wanted in zip(found, beside, strict=False)] == expected
     assert values(proc) == start, "planning wrote something"
 
-    refused = [change for change in found if change.refusal is not None]
+    refused = [change for change in found if change.obstacle is not None]
     outcomes = list(reconciler.everything("policy", now=0.0))
-    results = ["refused" if change.refusal is not None else "applied" for change in found]
+    results = ["refused" if change.obstacle is not None else "applied" for change in found]
     assert [outcome.result for outcome in outcomes] == results
     for change in found:
         target = change.identity.pid if isinstance(change, SetOomScoreAdj) else change.name
-        assert values(proc)[target] == (change.before if change.refusal is not None else change.after)
+        assert values(proc)[target] == (change.before if change.obstacle is not None else change.after)
     assert [(c.before, c.after) for c in plan(reconciler)] == [(c.before, c.after) for c in refused]
 
     reconciler.adopt(Policy())
     assert {outcome.result for outcome in reconciler.everything("restore", now=0.0)} <= {"applied", "refused"}
     assert values(proc) == start | case.get("restored", {})
-    assert all(change.refusal is not None for change in plan(reconciler))
+    assert all(change.obstacle is not None for change in plan(reconciler))
 
 
 def test_every_case_has_a_name_of_its_own() -> None:

@@ -103,7 +103,7 @@ class Stage:
         change = self.change(pid, rule)
         assert change is not None
         assert (change.before, change.after) == (500, 100)
-        return change.refusal.reason if change.refusal else ""
+        return change.obstacle.reason if change.obstacle else ""
 
 
 def _comm(pid: int) -> str:
@@ -212,18 +212,18 @@ def _overlaid(stage: Stage) -> int:
 
 
 IMPOSTORS: dict[str, tuple[Callable[[Stage], int], str]] = {
-    "a copy in a folder of one's own": (_copy, "may call any program that name"),
-    "a symbolic link to a program of root's": (_link, "may call any program that name"),
-    "a hard link to the very program": (_hard_link, "may call any program that name"),
-    "a process that renames itself": (_rename, "may call any program that name"),
-    "a script of root's, whose interpreter anybody runs": (_script, "may call any program that name"),
-    "a program that was replaced": (_deleted, "may call any program that name"),
-    "a program where anybody may put another": (_in_writable_folder, "may call any program that name"),
-    "a path longer than a path can be": (_too_deep, "may call any program that name"),
-    "a setuid program called through a link": (_setuid, f"uid {PERSON} may call any program that name"),
-    "root of a user namespace": (_root_of_its_own_namespace, "may call any program that name"),
-    "a file mounted over root's": (_mounted_over, "may call any program that name"),
-    "root's folder, overlaid": (_overlaid, "may call any program that name"),
+    "a copy in a folder of one's own": (_copy, "could give any program this name"),
+    "a symbolic link to a program of root's": (_link, "could give any program this name"),
+    "a hard link to the very program": (_hard_link, "could give any program this name"),
+    "a process that renames itself": (_rename, "could give any program this name"),
+    "a script of root's, whose interpreter anybody runs": (_script, "could give any program this name"),
+    "a program that was replaced": (_deleted, "could give any program this name"),
+    "a program where anybody may put another": (_in_writable_folder, "could give any program this name"),
+    "a path longer than a path can be": (_too_deep, "could give any program this name"),
+    "a setuid program called through a link": (_setuid, f"uid {PERSON} could give any program this name"),
+    "root of a user namespace": (_root_of_its_own_namespace, "could give any program this name"),
+    "a file mounted over root's": (_mounted_over, "could give any program this name"),
+    "root's folder, overlaid": (_overlaid, "could give any program this name"),
 }
 
 

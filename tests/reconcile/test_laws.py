@@ -94,7 +94,7 @@ class World:
     def due(self) -> list[Change]:
         """Return what another pass would write."""
         changes = self.reconciler.planner.process_changes("policy")
-        return [change for change, _ in changes if change.refusal is None]
+        return [change for change, _ in changes if change.obstacle is None]
 
 
 @fast

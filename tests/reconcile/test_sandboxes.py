@@ -114,7 +114,7 @@ class Stage:
         assert handle is not None
         with handle:
             change = planner.process_change(handle, "start")
-        return None if change is None or change.refusal is not None else change.after
+        return None if change is None or change.obstacle is not None else change.after
 
 
 @pytest.fixture

@@ -264,7 +264,7 @@ def test_what_is_spared_for_one_sysctl_is_not_spared_for_another(proc: FakeProc,
     policy = policy._replace(sysctls=policy.sysctls[::-1])
     with closing(Taking(str(proc.root))) as kernel:
         reconciler = Reconciler(policy, Ledger(), kernel)
-        assert all(change.refusal is None for change in reconciler.planner.sysctl_changes("policy"))
+        assert all(change.obstacle is None for change in reconciler.planner.sysctl_changes("policy"))
         assert said(bring(reconciler)) == {PAGES: "applied", "vm.min_free_kbytes": "refused"}
     assert proc.sysctls()["vm.min_free_kbytes"] == 65536
 

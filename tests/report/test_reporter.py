@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.commit import Refusal
+from oomguard.core.decide import Obstacle
 from oomguard.core.plan import Change, Outcome, Result, SetOomScoreAdj, SetSysctl
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity
@@ -335,6 +335,7 @@ def test_the_status_file_is_json_whatever_the_names(reporter: Reporter, comm: by
             identity=Identity(1, 2),
             started_at=1.23456,
             written_at=2.0,
+            now=0.0,
             policy=policy,
             policy_loaded_at=1.5,
             policy_error="line one\nline \x1btwo",
@@ -376,9 +377,13 @@ def texts(value: object) -> list[str]:
 
 def test_a_document_says_why_a_change_is_refused() -> None:
     """And null where it is not."""
-    change = valued(refusal=Refusal("too dear", "pay"))
-    assert change_document(change)["refused"] == {"reason": "too dear", "hint": "pay"}
-    assert change_document(valued())["refused"] is None
+    change = valued(obstacle=Obstacle("refused", "too dear", "pay"))
+    assert change_document(change)["obstacle"] == {
+        "kind": "refused",
+        "reason": "too dear",
+        "hint": "pay",
+    }
+    assert change_document(valued())["obstacle"] is None
 
 
 def test_a_document_of_a_sysctl_has_no_process() -> None:
@@ -388,7 +393,7 @@ def test_a_document_of_a_sysctl_has_no_process() -> None:
         "from": 60,
         "to": 0,
         "cause": "restore",
-        "refused": None,
+        "obstacle": None,
         "source": None,
     }
 

@@ -21,13 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oomguard.cli.host import open_planner
+from oomguard.cli.host import open_preview
 from oomguard.cli.rank import Ranker
 from oomguard.core.policy import Policy
 from oomguard.core.ranking import Ranked
 from oomguard.kernel.memcg import open_memcg, parse_mountinfo
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.preview import Preview
 
 MIB = 1 << 20
 CGROUP = "/rank-rounds"
@@ -52,10 +52,10 @@ def main() -> int:
     """Play the rounds."""
     domain, rounds, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     Path("/proc/self/oom_score_adj").write_text("-1000" if can_protect() else "0")
-    planner = open_planner(argparse.Namespace(proc="/proc", state_dir="/nonexistent"), Policy())
+    preview = open_preview(argparse.Namespace(proc="/proc", state_dir="/nonexistent"), Policy())
     for number in range(rounds):
         chance = random.Random(f"{domain}-{seed}-{number}")
-        outcome = play(planner, domain, chance)
+        outcome = play(preview, domain, chance)
         print(json.dumps({"round": number} | outcome), flush=True)
     return 0
 
@@ -81,13 +81,13 @@ def population(chance: random.Random, domain: str) -> tuple[str, list[Member], M
     return kind, members, grower
 
 
-def play(planner: Planner, domain: str, chance: random.Random) -> dict[str, Any]:
+def play(preview: Preview, domain: str, chance: random.Random) -> dict[str, Any]:
     """Play one round."""
     kind, members, grower = population(chance, domain)
-    procfs = planner.procfs
+    procfs = preview.planner.procfs
     folder = make_cgroup(procfs) if domain == "cgroup" else None
     memcg = open_memcg(procfs, CGROUP) if folder else None
-    ranker = Ranker(planner, memcg, has_policy=False)
+    ranker = Ranker(preview, memcg, has_policy=False)
     log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     os.lseek(log, 0, os.SEEK_END)
     children: list[int] = []

@@ -61,7 +61,7 @@ def test_a_persons_job_in_a_system_service_is_not(installed: Service) -> None:
     since = installed.vm.now()
     installed.write_policy(BY_NAME)
     with guarded(installed.vm, "User=alice") as pid:
-        assert "uid 1000 may call any program that name" in refused(installed, pid, since=since)
+        assert "uid 1000 could give any program this name" in refused(installed, pid, since=since)
         by_rule = '"by": "[^"]*vm-guarded'  # a complaint's
         installed.vm.wait_until(f"grep -q '{by_rule}' {STATUS}", describe="the refusal in the status")
 

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import find_itself, open_procfs, peak_source, read_status
+from oomguard.cli.host import open_preview, read_status
 from oomguard.core.policy import counted
 from oomguard.core.text import printable
 from oomguard.kernel.alarm import TooLongError, within
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     import re
 
-    from oomguard.core.policy import Policy
+    from oomguard.cli.fit import Fit
 
 BAD_POLICY = 78
 
@@ -30,7 +30,7 @@ _TRIAL_SECONDS = 2
 
 def run(options: "argparse.Namespace") -> int:
     """Report every fault and warning of every file at once."""
-    killable = ""
+    found: Fit | None = None
     try:
         loaded = load(options.policy, host=options.host, trial=Trial())
     except PolicyError as error:
@@ -38,10 +38,11 @@ def run(options: "argparse.Namespace") -> int:
         valid = False
     else:
         loaded = loaded._replace(warnings=_with_losses(loaded.warnings, options.state_dir))
-        misfits: list[Fault] = []
         if options.host:
-            misfits, killable = _held_against_host(loaded.policy, options)
-        faults = (*misfits, *loaded.warnings)
+            from oomguard.cli.fit import fit
+
+            found = fit(open_preview(options, loaded.policy), options.policy)
+        faults = (*(found.faults if found else ()), *loaded.warnings)
         valid = all(fault.severity == "warning" for fault in faults) and not (options.strict and faults)
     if options.json:
         print(render_json(faults))
@@ -50,8 +51,12 @@ def run(options: "argparse.Namespace") -> int:
     if valid and not options.json:
         policy = loaded.policy
         print(f"{options.policy}: valid, {policy.origin}")
-        if killable:
-            print(killable)
+        if found is not None:
+            from oomguard.report.plan_table import print_matched
+
+            print_matched(policy.rules, found.matched, found.unmatched)
+            if found.killable:
+                print(found.killable)
     return 0 if valid else BAD_POLICY
 
 
@@ -76,22 +81,6 @@ def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault,
         )
 
     return tuple(with_loss(fault) for fault in warnings)
-
-
-def _held_against_host(policy: "Policy", options: "argparse.Namespace") -> tuple[list[Fault], str]:
-    from oomguard.cli.fit import misfits
-
-    procfs = open_procfs(options)
-    try:
-        return misfits(
-            policy,
-            procfs,
-            options.policy,
-            find_itself(options.state_dir, procfs),
-            promised_peak=peak_source(options.state_dir),
-        )
-    finally:
-        procfs.close()
 
 
 class Trial:

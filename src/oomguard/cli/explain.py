@@ -3,26 +3,27 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oomguard.cli.host import find_itself, load_policy, open_procfs
+from oomguard.cli.host import load_policy, open_preview
 from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.decide import Decision
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
 from oomguard.core.policy import counted
-from oomguard.core.process import COMM_LENGTH, UnknownFactError, full_name
+from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
 from oomguard.core.text import printable
-from oomguard.kernel.procfs import GONE
+from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.policy.paste import rule_for
-from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import Planner
-from oomguard.report.document import print_json
+from oomguard.report.document import decision_document, print_json
+from oomguard.report.text import outlook
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from oomguard.core.policy import Rule
     from oomguard.core.process import Process
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.kernel.procfs import ProcessHandle
+    from oomguard.reconcile.planner import Planner
 
 _SHOWN = 30
 """Rules shown that merely name another process; a policy may have thousands."""
@@ -40,42 +41,49 @@ class Tried(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A process, the rules tried on it in order, what follows, and a rule to paste if none matches."""
+    """A process, the rules tried on it in order, and what is decided. `never` is why no rule is tried."""
 
     process: "Process"
     tried: list[Tried]
-    verdict: str
-    paste: str = ""
+    decision: Decision
+    never: str
+
+    @property
+    def verdict(self) -> str:
+        """What follows, in words."""
+        return self.never or outlook(self.decision)
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Explain each process of that pid or name."""
-    policy = load_policy(options)
-    procfs = open_procfs(options)
-    planner = Planner(policy, Ledger(), procfs, itself=find_itself(options.state_dir, procfs))
+    """Explain each process of these pids and names."""
+    preview = open_preview(options, load_policy(options))
     explanations = []
-    for handle in _found_processes(options.process, procfs):
-        with suppress(*GONE):
-            explanations.append(_explain(handle, planner))
-    if not explanations:
-        raise _no_process(options.process)
-    if options.json:
+    missing = dict.fromkeys(options.process)
+    # All of them are decided on, in the order of a pass: a child's value depends on its parent's.
+    for handle, judged in preview.processes():
+        wanted = [one for one in options.process if _is_meant(handle, one)]
+        if wanted:
+            with suppress(*GONE, HIDDEN):
+                decision = None if judged is None else judged.decision
+                explanations.append(_explain(handle, preview.planner, decision))
+                for one in wanted:
+                    missing.pop(one, None)
+    if explanations and options.json:
         print_json([_document(explanation) for explanation in explanations])
-    else:
+    elif explanations:
         for alike in _alike(explanations):
             _print(alike)
+    if missing:
+        raise _no_process(next(iter(missing)))
     return 0
 
 
 def _no_process(wanted: str) -> OomguardError:
     if wanted.isdecimal():
-        return OomguardError(
-            f"no process has the pid {wanted}",
-            hint="it has ended, or never was: see `ps -e` for those there are",
-        )
+        return OomguardError(f"no process has the pid {wanted}", hint="see `ps -e` for those there are")
     return OomguardError(
-        f"no process {wanted!r} on this host",
-        hint="give a pid or a process name as `ps -e` shows it; names are matched in full",
+        f"no process is called {printable(wanted)}",
+        hint="give a pid, or a name as `ps -e` shows it; names are compared in full",
     )
 
 
@@ -90,49 +98,49 @@ def _alike(explanations: list[Explanation]) -> list[list[Explanation]]:
     return list(found.values())
 
 
-def _found_processes(wanted: str, procfs: "Procfs") -> "Iterator[ProcessHandle]":
+def _is_meant(handle: "ProcessHandle", wanted: str) -> bool:
     if wanted.isdecimal():
-        yield from procfs.processes([int(wanted)])
-        return
+        return handle.pid == int(wanted)
     raw = wanted.encode("utf-8", "surrogateescape")
-    for handle in procfs.processes():
-        try:
-            is_wanted = raw == handle.comm or (
-                len(handle.comm) >= COMM_LENGTH
-                and raw.startswith(handle.comm)
-                and raw == full_name(handle.comm, handle.arguments)
-            )
-        except (*GONE, UnknownFactError):
-            continue
-        if is_wanted:
-            yield handle
+    try:
+        return raw == handle.comm or (
+            len(handle.comm) >= COMM_LENGTH
+            and raw.startswith(handle.comm)
+            and raw == full_name(handle.comm, handle.arguments)
+        )
+    except (*GONE, HIDDEN, UnknownFactError):
+        return False
 
 
-def _explain(handle: "ProcessHandle", planner: Planner) -> Explanation:
+def _explain(handle: "ProcessHandle", planner: "Planner", decision: Decision | None) -> Explanation:
     process = handle.snapshot()
-    if handle.stat.is_kernel_thread:
-        return Explanation(process, [], "a kernel thread: never killed, so never matched")
-    if handle.stat.is_zombie:
-        return Explanation(process, [], "a zombie: it has ended and holds no memory, so it is never matched")
-    if handle.pid == 1:
-        return Explanation(process, [], "the init process: never killed, so never matched")
-    if planner.itself.covers(handle):
-        return Explanation(process, [], "oomguard itself: never matched")
+    value = process.oom_score_adj
+    if decision is None:
+        decision = Decision(process.identity, process.comm, None, value, value, value)
+    never = _why_never(handle, planner)
     tried = []
-    for rule in planner.policy.rules:
-        unmet, found = _try(rule, process, handle, planner)
+    for rule in () if never else planner.policy.rules:
+        unmet, found = _try(rule, process, handle, planner, decision)
         tried.append(Tried(rule, unmet, found))
         if not unmet:
-            return Explanation(process, tried, _verdict(rule, process))
-    refused = next((one for one in tried if one.unmet == "trust"), None)
-    if refused is not None:
-        wanted = refused.rule.terms.value.wanted(process.oom_score_adj)
-        asks = f"{refused.rule.label} ({refused.rule.source}) asks for {wanted}"
-        return Explanation(process, tried, f"{asks}, refused: {refused.found}")
-    return Explanation(process, tried, "no rule holds it; its value is its own", rule_for(process))
+            break
+    return Explanation(process, tried, decision, never)
 
 
-def _try(rule: "Rule", process: "Process", handle: "ProcessHandle", planner: Planner) -> tuple[str, str]:
+def _why_never(handle: "ProcessHandle", planner: "Planner") -> str:
+    """Return why no rule is tried on a process, or ""."""
+    if handle.stat.is_kernel_thread:
+        return "a kernel thread: the kernel never kills it, so no rule matches it"
+    if handle.stat.is_zombie:
+        return "a zombie: it has ended and uses no memory, so no rule matches it"
+    if handle.pid == INIT_PID:
+        return "the init process: the kernel never kills it, so no rule matches it"
+    return "oomguard itself: no rule matches it" if planner.itself.covers(handle) else ""
+
+
+def _try(
+    rule: "Rule", process: "Process", handle: "ProcessHandle", planner: "Planner", decision: Decision
+) -> tuple[str, str]:
     """Return the first condition that keeps a rule from governing the process, and what was found instead."""
     try:
         unmet: str = first_unmet(rule, handle, planner.search_within(handle)) or ""
@@ -140,19 +148,10 @@ def _try(rule: "Rule", process: "Process", handle: "ProcessHandle", planner: Pla
             unmet = "scope"
         if unmet:
             return unmet, _found(unmet, process)
-        refusal = planner.refusal(rule, handle, own=process.oom_score_adj)
+        refusal = planner.refusal(rule, handle, own=decision.original)
     except UnknownFactError as error:
-        return "unknown", f"it cannot be read: {error}"
-    return ("trust", f"{refusal.reason}; {refusal.hint}") if refusal is not None else ("", "")
-
-
-def _verdict(rule: "Rule", process: "Process") -> str:
-    value = process.oom_score_adj
-    wanted = rule.terms.value.wanted(value)
-    if wanted is None:
-        return f"{rule.label} ({rule.source}) leaves it alone: {value} is its own"
-    state = "as it is" if wanted == value else f"it has {value}"
-    return f"{rule.label} ({rule.source}) gives {rule.terms.value}: {wanted}, {state}"
+        return "unknown", f"cannot be read: {error}"
+    return ("trust", refusal.reason) if refusal is not None else ("", "")
 
 
 def _found(unmet: str, process: "Process") -> str:
@@ -161,13 +160,13 @@ def _found(unmet: str, process: "Process") -> str:
         case "name":
             return printable(full_name(process.comm, process.arguments))
         case "containers":
-            return "it lives in a container"
+            return "in a container"
         case "user":
             return f"uid {process.uid}"
         case "unit":
-            return system_unit(process.cgroup) or f"no system unit ({process.cgroup})"
+            return system_unit(process.cgroup) or f"none ({process.cgroup})"
         case "user_unit":
-            return user_unit(process.cgroup) or f"no user unit ({process.cgroup})"
+            return user_unit(process.cgroup) or f"none ({process.cgroup})"
         case "cgroup":
             return process.cgroup
         case "cmdline":
@@ -175,7 +174,7 @@ def _found(unmet: str, process: "Process") -> str:
         case "exe":
             return "unreadable without CAP_SYS_PTRACE" if process.exe is None else printable(process.exe)
         case "scope":
-            return f"its ancestor (parent {process.parent_pid}) is the topmost that matches"
+            return f"an ancestor (parent {process.parent_pid}) matches as well"
         case _:
             return ""
 
@@ -184,6 +183,7 @@ def _document(explanation: Explanation) -> dict[str, Any]:
     process = explanation.process
     return {
         "pid": process.identity.pid,
+        "start_time_ticks": process.identity.start_time_ticks,
         "comm": printable(process.comm),
         "arguments": [printable(argument) for argument in process.arguments],
         "uid": process.uid,
@@ -200,13 +200,17 @@ def _document(explanation: Explanation) -> dict[str, Any]:
             }
             for t in explanation.tried
         ],
+        "decision": decision_document(explanation.decision),
         "verdict": explanation.verdict,
     }
 
 
-def _print(alike: list[Explanation]) -> None:
+def _print(alike: "Sequence[Explanation]") -> None:
     """Print what holds for one process, or for several that differ in their pid only."""
-    from oomguard.report.tables import console, table
+    from rich.table import Table
+
+    from oomguard.report.plan_table import place
+    from oomguard.report.tables import console
 
     explanation = alike[0]
     process = explanation.process
@@ -217,24 +221,30 @@ def _print(alike: list[Explanation]) -> None:
         pids[_PIDS:] = [f"and {len(pids) - _PIDS} more"]
     out.print(
         f"{printable(process.comm)}[{', '.join(pids)}]  uid {process.uid}"
-        f"{f'  {unit}' if unit else ''}  oom_score_adj {process.oom_score_adj}",
+        f"{f', {unit}' if unit else ''}, oom_score_adj {process.oom_score_adj}",
         style="bold",
     )
     others = [t for t in explanation.tried if t.unmet == "name"]
     shown = (
         explanation.tried if len(others) <= _SHOWN else [t for t in explanation.tried if t.unmet != "name"]
     )
-    if shown:
-        made = table("RULE", "WHERE", "RESULT")
-        for tried in shown:
-            result = f"{tried.unmet}: {tried.found}" if tried.unmet else "matches"
-            made.add_row(
-                tried.rule.label, f"line {tried.rule.line}", result, style="" if tried.unmet else "green"
-            )
-        out.print(made)
     if len(shown) < len(explanation.tried):
-        out.print(f"and {counted(len(others), 'rule')} that name other processes")
-    out.print(f"→ {explanation.verdict}\n")
-    if explanation.paste:
-        out.print("To match it, add this below rules:, with the value you want:")
-        out.print(f"  {explanation.paste}\n", soft_wrap=True)
+        out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
+    if shown:
+        made = Table.grid(padding=(0, 2))
+        for overflow in ("fold", "fold", "fold", "fold"):
+            made.add_column(overflow=overflow)
+        for tried in shown:
+            answer, style = ("no", "") if tried.unmet else ("yes", "green")
+            what = f"{tried.unmet}: {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
+            number = f"  {tried.rule.number + 1}"
+            made.add_row(number, f"{tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
+        out.print(made)
+    out.print(f"→ {explanation.verdict}")
+    obstacle = explanation.decision.obstacle
+    if obstacle is not None and obstacle.hint:
+        out.print(f"  {obstacle.hint}")
+    elif explanation.decision.rule is None and not explanation.never:
+        out.print("  to match it, add this below rules:, with the value you want:")
+        out.print(f"  {rule_for(process)}", soft_wrap=True)
+    out.print()

@@ -1,6 +1,7 @@
 """Whether a policy fits this host: who wants other values, what would be refused, what is left to kill."""
 
 import os
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,17 +25,14 @@ from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.policy.advice import KUBELET
 from oomguard.policy.fault import Fault
-from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from oomguard.core.commit import Peak
-    from oomguard.core.plan import SetOomScoreAdj
+    from oomguard.core.decide import Decision, Kind
     from oomguard.core.policy import Rule, SysctlSetting
     from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.reconcile.itself import Itself
+    from oomguard.reconcile.preview import Preview
 
 ROOT = "/"
 """Where the configuration of this host begins; tests have another."""
@@ -43,10 +41,37 @@ _ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
 """Daemons that write oom_score_adj by rules of their own, by process name."""
 
 
+class _Words(NamedTuple):
+    """How an obstacle is reported: the code for a sysctl and what happens to it, the same for processes."""
+
+    sysctl_code: str
+    sysctl: str
+    process_code: str
+    process: str
+
+
+_WORDS: "dict[Kind, _Words]" = {
+    "refused": _Words("refused-now", "would be refused now", "refused-process", "would not protect"),
+    "denied": _Words(
+        "denied-here", "would be denied now", "denied-here", "the kernel would deny its value to"
+    ),
+    "may-be-denied": _Words(
+        "denied-here", "may be denied", "denied-here", "the kernel may deny its value to"
+    ),
+    "contended": _Words("contended-now", "is contended", "contended-now", "something else keeps rewriting"),
+    "unknown": _Words("unknown-process", "", "unknown-process", "cannot be judged for"),
+}
+
+
 class Seen(NamedTuple):
     """What one look at all processes tells that matters here."""
 
-    refused: "dict[int, list[SetOomScoreAdj]]"
+    obstacles: "dict[tuple[int, Kind], list[Decision]]"
+    """By the number of the rule, and what is in the way."""
+    matched: "Counter[int]"
+    """By the number of the rule."""
+    unmatched: "Counter[bytes]"
+    """By name."""
     units: dict[int, set[str]]
     rivals: dict[str, str]
     has_kubelet: bool
@@ -54,51 +79,55 @@ class Seen(NamedTuple):
     killable_kib: int
 
 
-def misfits(
-    policy: Policy,
-    procfs: "Procfs",
-    path: str,
-    itself: "Itself | None" = None,
-    promised_peak: "Callable[[], Peak | None]" = lambda: None,
-) -> "tuple[list[Fault], str]":
-    """Return what does not fit, and a sentence on how much killing could still give back."""
-    planner = Planner(policy, Ledger(), procfs, itself=itself, promised_peak=promised_peak)
-    seen = _look(planner, path)
+class Fit(NamedTuple):
+    """What does not fit, which processes rules match, and how much killing could still give back."""
+
+    faults: list[Fault]
+    matched: "Counter[int]"
+    unmatched: "Counter[bytes]"
+    killable: str
+
+
+def fit(preview: "Preview", path: str) -> Fit:
+    """Hold the policy of a preview against this host; `path` is where the policy was read from."""
+    policy, procfs = preview.planner.policy, preview.planner.procfs
+    seen = _look(preview, path)
     faults = [
         *_missing(policy, procfs),
         *_other_sysctls(policy, seen),
-        *_interlock(planner),
+        *_interlock(preview),
         *_unwise(policy, procfs),
         *_units(policy, seen),
-        *_refused(policy, seen),
+        *_obstacles(policy, seen),
         *_unreadable(policy, procfs),
         *_rivals(seen, path),
         *_little_killable(seen, path),
     ]
-    return faults, (
-        f"protected: {kib(seen.protected_kib)}; killable: {kib(seen.killable_kib)}"
-        if seen.protected_kib or seen.killable_kib
-        else ""
+    killable = f"protected: {kib(seen.protected_kib)}; killable: {kib(seen.killable_kib)}"
+    return Fit(
+        faults, seen.matched, seen.unmatched, killable if seen.protected_kib or seen.killable_kib else ""
     )
 
 
-def _look(planner: Planner, path: str) -> Seen:
-    seen = Seen({}, {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
-    for handle in planner.procfs.processes():
+def _look(preview: "Preview", path: str) -> Seen:
+    seen = Seen({}, Counter(), Counter(), {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
+    for handle, judged in preview.processes():
         with suppress(*GONE, HIDDEN):
-            seen = _look_at(handle, planner, path, seen)
+            seen = _look_at(handle, None if judged is None else judged.decision, path, seen)
     return seen
 
 
-def _look_at(handle: "ProcessHandle", planner: Planner, path: str, seen: Seen) -> Seen:
-    change = planner.process_change(handle, "policy")
-    number = planner.rule_of.get(handle.pid)
-    if number is not None:
+def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> Seen:
+    if decision is not None and decision.rule is not None:
+        number = decision.rule.number
+        seen.matched[number] += 1
         # The value of user@1000.service is its manager's: the units of a user have their own.
         unit = "" if user_unit(handle.cgroup) else system_unit(handle.cgroup)
         seen.units.setdefault(number, set()).add(unit)
-        if change is not None and change.refusal is not None:
-            seen.refused.setdefault(number, []).append(change)
+        if decision.obstacle is not None:
+            seen.obstacles.setdefault((number, decision.obstacle.kind), []).append(decision)
+    else:
+        seen.unmatched[handle.comm] += 1
     rival = _rival(handle, path)
     if rival:
         seen.rivals.setdefault(rival, f"pid {handle.pid}")
@@ -107,7 +136,7 @@ def _look_at(handle: "ProcessHandle", planner: Planner, path: str, seen: Seen) -
     candidate = observe_candidate(handle)
     if candidate is None:
         return seen
-    value = change.after if change is not None and change.refusal is None else candidate.oom_score_adj
+    value = candidate.oom_score_adj if decision is None else decision.result
     if value < 0 or handle.pid == 1:
         return seen._replace(protected_kib=seen.protected_kib + candidate.freed_kib)
     return seen._replace(killable_kib=seen.killable_kib + candidate.freed_kib)
@@ -171,14 +200,15 @@ def _other_sysctls(policy: Policy, seen: Seen) -> "Iterator[Fault]":
             )
 
 
-def _interlock(planner: Planner) -> "Iterator[Fault]":
-    settings = {setting.name: setting for setting in planner.policy.sysctls}
-    for group in grouped(planner.sysctl_changes("policy")):
-        refusal, names = group[0].refusal, [change.name for change in group if change.name in settings]
-        if refusal is not None and names:
+def _interlock(preview: "Preview") -> "Iterator[Fault]":
+    settings = {setting.name: setting for setting in preview.planner.policy.sysctls}
+    for group in grouped(preview.sysctl_changes("policy")):
+        obstacle, names = group[0].obstacle, [change.name for change in group if change.name in settings]
+        if obstacle is not None and names:
             beside = f", with {', '.join(names[1:])}" if names[1:] else ""
-            message = f"would be refused now{beside}: {refusal.reason}"
-            yield _at_setting(settings[names[0]], "refused-now", message, refusal.hint)
+            words = _WORDS[obstacle.kind]
+            message = f"{words.sysctl}{beside}: {obstacle.reason}"
+            yield _at_setting(settings[names[0]], words.sysctl_code, message, obstacle.hint)
 
 
 def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
@@ -210,17 +240,17 @@ def _units(policy: Policy, seen: Seen) -> "Iterator[Fault]":
             break
 
 
-def _refused(policy: Policy, seen: Seen) -> "Iterator[Fault]":
-    for number, changes in sorted(seen.refused.items()):
-        first = changes[0]
-        assert first.refusal is not None
+def _obstacles(policy: Policy, seen: Seen) -> "Iterator[Fault]":
+    for (number, kind), decisions in sorted(seen.obstacles.items()):
+        first = decisions[0]
+        assert first.obstacle is not None
         yield _at_rule(
             policy,
             policy.rules[number],
-            "refused-process",
-            f"would not protect {counted(len(changes), 'matching process', 'es')}, such as "
-            f"{printable(first.comm)}[{first.identity.pid}]: {first.refusal.reason}",
-            first.refusal.hint,
+            _WORDS[kind].process_code,
+            f"{_WORDS[kind].process} {counted(len(decisions), 'matching process', 'es')}, such as "
+            f"{printable(first.comm)}[{first.identity.pid}]: {first.obstacle.reason}",
+            first.obstacle.hint,
         )
 
 

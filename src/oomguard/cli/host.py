@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from collections.abc import Hashable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
@@ -10,11 +12,13 @@ from oomguard.core.policy import Policy, counted
 from oomguard.core.process import Identity
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.rights import observe_rights, own_rights
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import Ledger, open_hosts_ledger, read_ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.settle import settle
 from oomguard.reconcile.state import find_state_folder, open_state_folder
@@ -41,15 +45,24 @@ def load_policy(options: "argparse.Namespace") -> Policy:
     return load(options.policy).policy
 
 
-def open_planner(options: "argparse.Namespace", policy: Policy, *, needs_ledger: bool = False) -> Planner:
+def open_preview(options: "argparse.Namespace", policy: Policy, *, needs_ledger: bool = False) -> Preview:
     """Hold a policy against this host, without the means to change anything.
 
+    The rights that count are those of the running daemon, or the caller's if none runs.
     OomguardError: `needs_ledger`, and this user may not read it.
     """
     procfs = open_procfs(options)
     ledger = _ledger_to_read(options.state_dir, procfs, is_needed=needs_ledger)
-    itself = find_itself(options.state_dir, procfs)
-    return Planner(policy, ledger, procfs, itself=itself, promised_peak=peak_source(options.state_dir))
+    daemon = find_daemon(options.state_dir, procfs)
+    itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
+    peak = peak_source(options.state_dir)
+    planner = Planner(policy, ledger, procfs, itself=itself, promised_peak=peak)
+    rights, contended = own_rights(), frozenset[Hashable]()
+    if daemon is not None:
+        contended = daemon.contended
+        with suppress(OSError):
+            rights = observe_rights(procfs, daemon.identity.pid)
+    return Preview(planner, rights, contended)
 
 
 def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
@@ -78,14 +91,31 @@ def read_status(state_dir: str) -> Document | None:
     return None if raw is None else decode_status(raw, f"{state_dir}/{STATUS_FILE}")
 
 
-def find_itself(state_dir: str, procfs: Procfs) -> Itself:
-    """Return this process, and the daemon that runs with this state folder as far as this user may know."""
+class Daemon(NamedTuple):
+    """The daemon that runs with a state folder, and what it has paused to correct."""
+
+    identity: Identity
+    contended: "frozenset[Hashable]"
+
+
+def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
+    """Return the daemon that runs with this state folder, as far as this user may know."""
     try:
         document = read_status(state_dir)
     except StatusError:
-        document = None
-    daemon = None if document is None else Identity(document["pid"], document["start_time_ticks"])
-    return Itself(os.getpid(), daemon if daemon is not None and procfs.is_alive(daemon) else None)
+        return None
+    if document is None:
+        return None
+    identity = Identity(document["pid"], document["start_time_ticks"])
+    if not procfs.is_alive(identity):
+        return None
+    return Daemon(identity, frozenset(map(_contended, document["contended"])))
+
+
+def _contended(row: Document) -> "Hashable":
+    if row["target"] == "oom_score_adj":
+        return Identity(row["pid"], row["start_time_ticks"])
+    return str(row["target"])
 
 
 class Pass(NamedTuple):
@@ -140,6 +170,11 @@ def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool) -> Ledge
                 f"{state_dir}/ledger: this user may not read it",
                 hint="ask as root, or as the user who runs oomguard: original values are kept there",
             ) from error
-        return Ledger()  # only its owner knows what was before: the plan shows what is
+        print(
+            f"oomguard: {state_dir}/ledger: this user may not read it; original values, and what would be "
+            "restored, are not shown",
+            file=sys.stderr,
+        )
+        return Ledger()
     finally:
         folder.close()

@@ -348,7 +348,7 @@ def build_parser() -> argparse.ArgumentParser:
         as_json,
         detail=_EXPLAIN,
     )
-    explain.add_argument("process", metavar="PID|NAME", help="a pid, or a process name")
+    explain.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, or a process name")
     rank = verb(
         "rank",
         "show whom the kernel would kill first, now and under the policy",

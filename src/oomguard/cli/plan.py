@@ -1,16 +1,19 @@
 """`oomguard plan`: what would change, and by which rule, or what a restore would do."""
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
-from oomguard.cli.host import load_policy, open_planner
+from oomguard.cli.host import load_policy, open_preview
+from oomguard.core.plan import Planned, SetSysctl
 from oomguard.core.policy import Policy, counted
-from oomguard.report.document import change_document, outcome_document, print_json
+from oomguard.report.document import change_document, outcome_document, print_json, rule_document
 from oomguard.report.text import sentence
 
 if TYPE_CHECKING:
     import argparse
 
     from oomguard.core.plan import Cause, Change
+    from oomguard.core.policy import Rule
 
 WOULD_CHANGE = 3
 
@@ -19,22 +22,40 @@ def run(options: "argparse.Namespace") -> int:
     """Show the pipe's changes without applying them."""
     cause: Cause = "restore" if options.restore else "policy"
     policy = Policy() if options.restore else load_policy(options)
-    planner = open_planner(options, policy, needs_ledger=options.restore)
-    left = planner.left_alone() if options.restore else []
-    changes: list[Change] = [*planner.sysctl_changes(cause)]
-    changes += [change for change, _ in planner.process_changes(cause)]
+    preview = open_preview(options, policy, needs_ledger=options.restore)
+    left = preview.planner.left_alone() if options.restore else []
+    planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
+    matched: Counter[int] = Counter()
+    unmatched: Counter[bytes] = Counter()
+    for handle, judged in preview.processes():
+        rule = None if judged is None else judged.decision.rule
+        if rule is None:
+            unmatched[handle.comm] += 1
+        else:
+            matched[rule.number] += 1
+        change = None if judged is None else judged.change(cause)
+        if change is not None:
+            planned.append(Planned(change, rule))
     if options.json:
-        print_json([*map(change_document, changes), *map(outcome_document, left)])
+        print_json([*(_document(*one) for one in planned), *map(outcome_document, left)])
     else:
-        from oomguard.report.tables import print_plan
+        from oomguard.report.plan_table import print_plan
 
-        nothing = (
-            "Nothing to restore."
-            if options.restore
-            else "Nothing to change: the host is as the policy asks "
-            f"({counted(len(planner.rule_of), 'process', 'es')} held)."
-        )
-        print_plan(changes, nothing=nothing)
+        print_plan(planned, nothing=_nothing(options, matched.total()))
         for outcome in left:
             print(sentence(outcome))
-    return WOULD_CHANGE if changes else 0
+        if not options.restore:
+            from oomguard.report.plan_table import print_matched
+
+            print_matched(policy.rules, matched, unmatched)
+    return WOULD_CHANGE if planned else 0
+
+
+def _document(change: "Change", rule: "Rule | None") -> dict[str, Any]:
+    return change_document(change) | ({} if isinstance(change, SetSysctl) else rule_document(rule))
+
+
+def _nothing(options: "argparse.Namespace", managed: int) -> str:
+    if options.restore:
+        return "Nothing to restore."
+    return f"Nothing to change ({counted(managed, 'managed process', 'es')})."

@@ -5,12 +5,12 @@ import pwd
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import load_policy, open_planner
+from oomguard.cli.host import load_policy, open_preview
 from oomguard.cli.main import DEFAULT_POLICY
 from oomguard.core.badness import adj_pages, cgroup_pages, era_of, global_pages
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy
-from oomguard.core.ranking import Domain, Verdict, rank
+from oomguard.core.ranking import Domain, rank
 from oomguard.core.text import printable
 from oomguard.kernel.memcg import (
     Memcg,
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
     from oomguard.core.badness import Era
     from oomguard.core.commit import Memory
+    from oomguard.core.decide import Decision
     from oomguard.core.ranking import Candidate, Ranked
     from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.planner import Planner
+    from oomguard.reconcile.preview import Preview
 
 _LIMIT = 20
 _SWAPPINESS = 60
@@ -64,17 +65,17 @@ def open_ranker(options: "argparse.Namespace") -> "Ranker":
     """Hold the policy, if there is one, and the cgroup, if one is asked for, against this host."""
     # A host without a policy has a kill order, too.
     has_policy = options.policy != DEFAULT_POLICY or os.path.exists(options.policy)
-    planner = open_planner(options, load_policy(options) if has_policy else Policy())
-    memcg = None if options.cgroup is None else open_memcg(planner.procfs, options.cgroup)
-    return Ranker(planner, memcg, has_policy=has_policy)
+    preview = open_preview(options, load_policy(options) if has_policy else Policy())
+    memcg = None if options.cgroup is None else open_memcg(preview.planner.procfs, options.cgroup)
+    return Ranker(preview, memcg, has_policy=has_policy)
 
 
 class Ranker:
     """Looks at every process as the OOM killer would, as often as asked."""
 
-    def __init__(self, planner: "Planner", memcg: Memcg | None, *, has_policy: bool) -> None:
-        self._planner = planner
-        self._procfs = planner.procfs
+    def __init__(self, preview: "Preview", memcg: Memcg | None, *, has_policy: bool) -> None:
+        self._preview = preview
+        self._procfs = preview.planner.procfs
         self._memcg = memcg
         self._has_policy = has_policy
         self._own_pid = os.getpid()
@@ -90,15 +91,16 @@ class Ranker:
             )
         domain = self._domain(memory)
         candidates: list[Candidate] = []
-        verdicts: dict[int, Verdict] = {}
+        decisions: dict[int, Decision] = {}
         for candidate, handle in self._observe(domain.era):
             candidates.append(candidate)
-            if self._has_policy:
-                verdicts[handle.pid] = self._verdict(candidate, handle)
+            judged = self._preview.judge(handle) if self._has_policy else None
+            if judged is not None:
+                decisions[handle.pid] = judged.decision
         if self._memcg is None or not self._memcg.is_v2:
             # The kernel's list of tasks is in order of birth (kernel/fork.c:copy_process).
             candidates.sort(key=lambda one: (one.identity.start_time_ticks, one.identity.pid))
-        ranked = rank(candidates, domain, verdicts if self._has_policy else None)
+        ranked = rank(candidates, domain, decisions if self._has_policy else None)
         used = None if self._memcg is None else read_used_bytes(self._memcg)
         return View(
             domain,
@@ -110,20 +112,10 @@ class Ranker:
 
     def _observe(self, era: "Era") -> "Iterator[tuple[Candidate, ProcessHandle]]":
         pids = self._procfs.pids()
-        self._planner.forget_all_but(set(pids))
+        self._preview.planner.forget_all_but(set(pids))
         asked = pids if self._memcg is None else members(self._memcg)
         # Whoever asks is gone before memory is.
         return observe_candidates(self._procfs, [pid for pid in asked if pid != self._own_pid], era)
-
-    def _verdict(self, candidate: "Candidate", handle: "ProcessHandle") -> Verdict:
-        change = self._planner.process_change(handle, "policy")
-        if change is None:
-            number = self._planner.rule_of.get(handle.pid)
-            rule = None if number is None else self._planner.policy.rules[number]
-            return Verdict(candidate.oom_score_adj, rule)
-        if change.refusal is not None:
-            return Verdict(change.before, change.rule, change.refusal.reason)
-        return Verdict(change.after, change.rule)
 
     def _domain(self, memory: "Memory") -> Domain:
         release = self._procfs.read("sys/kernel/osrelease").decode("ascii", "replace").strip()

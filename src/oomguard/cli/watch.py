@@ -159,7 +159,7 @@ def _searched(one: "Ranked", view: "View") -> "Sequence[str]":
         candidate.comm.decode("utf-8", "replace"),
         str(candidate.identity.pid),
         view.users.get(candidate.uid, str(candidate.uid)),
-        one.rule.label if one.rule else "",
+        one.decision.rule.label if one.decision and one.decision.rule else "",
     )
 
 

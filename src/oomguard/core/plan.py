@@ -7,6 +7,7 @@ the daemon, so the two cannot disagree.
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.commit import MODE, STRICT, Refusal, interlock, write_order
+from oomguard.core.decide import Obstacle, refused
 from oomguard.core.guard import guard
 from oomguard.core.sysctl import SYSCTLS, after_writing
 
@@ -32,7 +33,7 @@ class SetSysctl(NamedTuple):
     after: int
     cause: Cause
     source: str = ""
-    refusal: Refusal | None = None
+    obstacle: Obstacle | None = None
     group: str = ""
 
     @property
@@ -56,7 +57,7 @@ class SetOomScoreAdj(NamedTuple):
     own: int
     cause: Cause
     rule: "Rule | None" = None
-    refusal: Refusal | None = None
+    obstacle: Obstacle | None = None
     moved_floor: bool = False
     inherited: bool = False
 
@@ -67,6 +68,13 @@ class SetOomScoreAdj(NamedTuple):
 
 
 Change = SetSysctl | SetOomScoreAdj
+
+
+class Planned(NamedTuple):
+    """A change, and the rule that governs the process, even if that asks for its original value."""
+
+    change: Change
+    rule: "Rule | None"
 
 
 class Outcome(NamedTuple):
@@ -200,7 +208,7 @@ def _diff_group(
         changes.append(SetSysctl(name, actual[name], value, why, source, group=group))
     refusal = refusal_of(changes, policy, actual, memory, peak)
     for change in changes:
-        yield change._replace(refusal=refusal)
+        yield change._replace(obstacle=refused(refusal))
 
 
 def refusal_of(

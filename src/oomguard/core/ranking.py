@@ -7,7 +7,7 @@ from oomguard.core.badness import CURRENT, Era, Usage, badness, kill_order
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from oomguard.core.policy import Rule
+    from oomguard.core.decide import Decision
     from oomguard.core.process import Identity
 
 Exemption = Literal["", "init", "in vfork, or dying"]
@@ -25,7 +25,7 @@ class Domain(NamedTuple):
 class Candidate(NamedTuple):
     """A process as the OOM killer sees it.
 
-    `kernel_score` is its /proc/PID/oom_score, always reckoned against the whole host; None where
+    `kernel_score` is its /proc/PID/oom_score, always computed against the whole host; None where
     it could not be read. `freed_kib` is what its death gives back: anonymous memory, swap and page
     tables; what it shares with others or maps from files is not its own.
     """
@@ -39,14 +39,6 @@ class Candidate(NamedTuple):
     exemption: Exemption = ""
     is_admin: bool = False
     kernel_score: int | None = None
-
-
-class Verdict(NamedTuple):
-    """What a policy makes of a process: its value, the rule that holds it, and why not where refused."""
-
-    oom_score_adj: int
-    rule: "Rule | None" = None
-    refused: str = ""
 
 
 class Standing(NamedTuple):
@@ -63,8 +55,8 @@ class Ranked(NamedTuple):
     candidate: Candidate
     now: Standing
     new: Standing | None = None
-    rule: "Rule | None" = None
-    refused: str = ""
+    decision: "Decision | None" = None
+    """What the policy makes of it; None if no rule concerns it."""
 
 
 class Reserve(NamedTuple):
@@ -79,22 +71,26 @@ class Reserve(NamedTuple):
 
 
 def rank(
-    candidates: "Sequence[Candidate]", domain: Domain, verdicts: "Mapping[int, Verdict] | None" = None
+    candidates: "Sequence[Candidate]", domain: Domain, decisions: "Mapping[int, Decision] | None" = None
 ) -> list[Ranked]:
     """Return all candidates, the first victim first and those that are never killed last.
 
     `candidates` are in the order in which the kernel scans them: it decides between equals.
-    `verdicts` are the policy's, by pid; a process without one keeps its value.
+    `decisions` are the policy's, by pid; a process without one keeps its value.
     """
     now = _standings(candidates, domain, [one.oom_score_adj for one in candidates])
-    if verdicts is None:
+    if decisions is None:
         ranked = [Ranked(one, standing) for one, standing in zip(candidates, now, strict=True)]
     else:
-        found = [verdicts.get(one.identity.pid, Verdict(one.oom_score_adj)) for one in candidates]
-        new = _standings(candidates, domain, [verdict.oom_score_adj for verdict in found])
+        found = [decisions.get(one.identity.pid) for one in candidates]
+        values = [
+            one.oom_score_adj if decision is None else decision.result
+            for one, decision in zip(candidates, found, strict=True)
+        ]
+        new = _standings(candidates, domain, values)
         ranked = [
-            Ranked(one, before, after, verdict.rule, verdict.refused)
-            for one, before, after, verdict in zip(candidates, now, new, found, strict=True)
+            Ranked(one, before, after, decision)
+            for one, before, after, decision in zip(candidates, now, new, found, strict=True)
         ]
     return sorted(ranked, key=lambda one: one.now.place or len(ranked) + 1)
 

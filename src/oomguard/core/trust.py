@@ -52,13 +52,12 @@ def trust_refusal(
         return None
     if terms.cgroups:
         return Refusal(
-            f"uid {process.uid} may live in a cgroup of any name: the one above it is not root's",
-            "add `user`, `unit` or `exe` to the rule, or `trust: name` to trust the cgroup's name alone",
+            f"uid {process.uid} could create a cgroup with any name: root does not own the one above it",
+            "add user, unit or exe to the rule, or trust: name to trust the cgroup's name alone",
         )
     return Refusal(
-        f"uid {process.uid} may call any program that name: it is neither root's"
-        " nor a system user's in a system service",
-        "add `user`, `unit`, `exe` or `cgroup` to the rule, or `trust: name` to trust the name alone",
+        f"uid {process.uid} could give any program this name",
+        "add user, unit, exe or cgroup to the rule, or trust: name to trust the name alone",
     )
 
 

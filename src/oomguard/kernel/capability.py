@@ -38,7 +38,16 @@ class Sets(NamedTuple):
 
 def parse_effective(status: bytes) -> int:
     """Return the effective set, as a mask, out of /proc/PID/status."""
-    start = status.index(b"\nCapEff:\t") + 9
+    return _parse_set(status, b"CapEff")
+
+
+def parse_permitted(status: bytes) -> int:
+    """Return the permitted set, as a mask, out of /proc/PID/status."""
+    return _parse_set(status, b"CapPrm")
+
+
+def _parse_set(status: bytes, field: bytes) -> int:
+    start = status.index(b"\n%b:\t" % field) + len(field) + 3
     return int(status[start : status.index(b"\n", start)], 16)
 
 

@@ -520,6 +520,10 @@ class ProcessHandle:
         """Read the value the process has now."""
         return int(_read(self.fd, "oom_score_adj", 16))
 
+    def value_owner(self) -> int:
+        """Return the uid that may write the value: the effective one, or root's if it cannot be traced."""
+        return os.stat("oom_score_adj", dir_fd=self.fd).st_uid
+
     def write_oom_score_adj(self, value: int) -> None:
         """Write a value. EACCES: below the process's floor, or another user's; EINVAL: out of range."""
         _write(self.fd, "oom_score_adj", b"%d\n" % value)

@@ -48,8 +48,8 @@ def apply_sysctls(
     must not be written, given what the kernel made of all that was written since the plan.
     """
     for change in changes:
-        if change.refusal is not None:
-            return [Outcome(one, "refused", 0, *change.refusal) for one in changes]
+        if change.obstacle is not None:
+            return [Outcome(one, "refused", 0, *change.obstacle[1:]) for one in changes]
     steps: list[_Step] = []
     change = changes[0]
     try:
@@ -168,8 +168,8 @@ def apply_oom_score_adj(
     privilege: "Privilege",
 ) -> Outcome:
     """Write one process's value through its descriptor, after its own value is in the ledger."""
-    if change.refusal is not None:
-        return Outcome(change, "refused", 0, *change.refusal)
+    if change.obstacle is not None:
+        return Outcome(change, "refused", 0, *change.obstacle[1:])
     known = ledger.process(change.identity)
     try:
         if _is_another(change, handle):

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.budget import Budget
+from oomguard.core.decide import Decision, decide, wanted_by
 from oomguard.core.match import Governed, Matcher, first_unmet, quick_unmet, search
 from oomguard.core.plan import (
     Entry,
@@ -70,12 +71,35 @@ class Situation(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Which rule governs a process, or would if it were trusted, and whether all that decides is known."""
+    """What is decided on a process, and from what. `is_plain`: no other rule might have governed it."""
 
-    rule: "Rule | None"
-    refused: "tuple[Rule, Refusal] | None"
-    is_sure: bool
+    decision: Decision
     situation: Situation
+    is_plain: bool
+
+    def change(self, cause: "Cause") -> SetOomScoreAdj | None:
+        """Return the write that the decision asks for, or None."""
+        decision, entry = self.decision, self.situation.entry
+        obstacle, own = decision.obstacle, decision.original
+        if decision.wanted == decision.current or (obstacle is not None and obstacle.kind == "unknown"):
+            return None
+        rule = decision.rule if decision.wanted != own else None
+        if entry is not None and not decision.is_inherited and entry.is_written:
+            cause = "drift" if entry.given == decision.wanted else cause
+        # What a child was given by a privileged ancestor, sshd for one, moved its floor though we did not.
+        is_reset = decision.is_inherited and rule is None and own > decision.current
+        return SetOomScoreAdj(
+            identity=decision.identity,
+            comm=decision.comm,
+            before=decision.current,
+            after=decision.wanted,
+            own=own,
+            cause="restore" if rule is None else cause,
+            rule=rule,
+            obstacle=obstacle,
+            moved_floor=is_reset or (entry is not None and entry.moved_floor),
+            inherited=decision.is_inherited and rule is None,
+        )
 
 
 class Planner:
@@ -201,13 +225,28 @@ class Planner:
         Only a pass reads the value of the many that no rule matches; between two, forks tell what those
         inherited.
         """
+        settled = self._settled.get(handle.pid)
+        if settled is not None and self._is_as(handle, settled):
+            return None
+        self._settled.pop(handle.pid, None)
+        judged = self.judge(handle, in_pass=in_pass)
+        return None if judged is None else judged.change(cause)
+
+    def _is_as(self, handle: "ProcessHandle", settled: tuple[int, bytes, int]) -> bool:
         try:
-            settled = self._settled.get(handle.pid)
-            if settled and settled == (handle.inode, handle.comm, handle.read_oom_score_adj()):
-                return None
-            self._settled.pop(handle.pid, None)
+            return settled == (handle.inode, handle.comm, handle.read_oom_score_adj())
+        except OSError:
+            return False
+
+    def judge(self, handle: "ProcessHandle", *, in_pass: bool = True) -> Judged | None:
+        """Return what is decided on a process, and keep what later decisions need.
+
+        None: no rule concerns it, and it has inherited nothing; or it is gone, or cannot be read now.
+        """
+        try:
             judged = self._judge(handle, in_pass=in_pass)
-            return None if judged is None else self._change(handle, judged, cause)
+            if judged is not None:
+                self._note(handle, judged)
         except (*GONE, HIDDEN):
             self.forget(handle.pid)
             return None
@@ -219,6 +258,8 @@ class Planner:
                 raise
             self.unreadable.add(os.strerror(error.errno or errno.EIO))
             return None
+        else:
+            return judged
         finally:
             if handle.pid not in self.postponed:
                 self.executed.pop(handle.pid, None)
@@ -363,7 +404,18 @@ class Planner:
             if not (handle.pid in self.ledger.processes or self._may_inherit(handle, in_pass=in_pass)):
                 return None
         situation = situation or self._situation(handle, may_match=rule is not None)
-        return Judged(rule, refused, unknown is None, situation)
+        decision = decide(
+            handle.identity,
+            handle.comm,
+            current=situation.value,
+            original=situation.own,
+            rule=rule,
+            refusal=refused,
+            unknown="" if unknown is None else str(unknown),
+            is_inherited=situation.is_inherited and situation.entry is not None,
+            is_renamed=handle.pid in self.renamed,
+        )
+        return Judged(decision, situation, unknown is None and refused is None)
 
     def _expectation(self, handle: "ProcessHandle", rule: "Rule | None") -> Standing | None:
         """Return the standing of a process whose children may come to match a rule, or None."""
@@ -373,53 +425,37 @@ class Planner:
             self.undecided.add(handle.pid)
         return standing(handle, self.policy.first_person_uid)
 
-    def _change(self, handle: "ProcessHandle", judged: Judged, cause: "Cause") -> SetOomScoreAdj | None:
-        rule, refused, is_sure, situation = judged
-        value, own, entry, inherited = situation
-        wanted = _wanted(rule, own)
-        if not is_sure and wanted < value:
-            return None  # neither protected nor taken back on what is not known
-        if rule is None and refused is not None and value == own:  # otherwise it is reset first
-            return self._refused(handle, situation, *refused, cause)
+    def _note(self, handle: "ProcessHandle", judged: Judged) -> None:
+        """Keep what later decisions need: on this process, and on the children that it has or will have."""
+        decision, situation, is_plain = judged
+        rule, entry, value, own = decision.rule, situation.entry, decision.current, decision.original
+        if decision.obstacle is not None:
+            if rule is not None and decision.obstacle.kind == "refused":
+                self.rule_of[handle.pid] = rule.number
+            return
         if rule is not None:
-            if inherited and entry is not None:
+            if situation.is_inherited and entry is not None:
                 if not entry.is_ours(value):
                     entry = entry._replace(given=value, given_before=None)
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
                     self.ledger.record_process(handle.identity, entry)
-            if wanted != own:
-                self._bequeath(handle, rule, protects=wanted < own)
-        if wanted == value:
-            if entry is None and rule is not None and value > 0 and rule.terms.value.kind != "keep":
-                self._content[handle.pid] = handle.identity, rule
-            is_chosen = rule is None or (entry is not None and not entry.is_ours(value))
-            if entry is not None and is_chosen and handle.pid not in self.renamed:
-                is_former = value == entry.given_before
-                self.lineage.chose(handle.pid, entry._replace(given_before=None) if is_former else entry)
-                self.ledger.strike_process(handle.pid)  # the value it has is its own by now
-            # Trust is checked each time: a process can change its user.
-            is_free = rule is not None and (wanted >= own or rule.terms.trust == "name") and not refused
-            is_free = is_free and is_sure and handle.pid not in self.renamed
-            is_free = is_free and not self._inheritance.is_possible(value)
-            if is_free and self.matcher.is_decided_by_name(handle.comm):
-                self._settled[handle.pid] = (handle.inode, handle.comm, value)
-            return None
-        held = rule is not None and wanted != own
-        if entry is not None and entry.given == wanted and entry.is_written and not inherited:
-            cause = "drift"
-        # What an heir was given by a privileged ancestor, sshd for one, moved its floor though we did not.
-        is_freed = inherited and not held and own > value
-        return SetOomScoreAdj(
-            identity=handle.identity,
-            comm=handle.comm,
-            before=value,
-            after=wanted,
-            own=own,
-            cause=cause if held else "restore",
-            rule=rule if held else None,
-            moved_floor=is_freed or (entry is not None and entry.moved_floor),
-            inherited=inherited and not held,
-        )
+            if decision.wanted != own:
+                self._bequeath(handle, rule, protects=decision.wanted < own)
+        if decision.wanted != value:
+            return
+        if entry is None and rule is not None and value > 0 and rule.terms.value.kind != "keep":
+            self._content[handle.pid] = handle.identity, rule
+        is_chosen = rule is None or (entry is not None and not entry.is_ours(value))
+        if entry is not None and is_chosen and not decision.is_renamed:
+            is_former = value == entry.given_before
+            self.lineage.chose(handle.pid, entry._replace(given_before=None) if is_former else entry)
+            self.ledger.strike_process(handle.pid)  # the value it has is its own by now
+        # Trust is checked each time: a process can change its user.
+        is_free = rule is not None and (decision.wanted >= own or rule.terms.trust == "name")
+        is_free = is_free and is_plain and not decision.is_renamed
+        is_free = is_free and not self._inheritance.is_possible(value)
+        if is_free and self.matcher.is_decided_by_name(handle.comm):
+            self._settled[handle.pid] = (handle.inode, handle.comm, value)
 
     def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
         """Return why a rule must not give a process, whose own value is `own`, what it asks for; or None."""
@@ -431,22 +467,6 @@ class Planner:
 
     def _is_trusted(self, handle: "ProcessHandle") -> bool:
         return is_trusted(handle, self.policy.first_person_uid)
-
-    def _refused(
-        self, handle: "ProcessHandle", situation: Situation, rule: "Rule", refusal: "Refusal", cause: "Cause"
-    ) -> SetOomScoreAdj:
-        """Return the change that a rule asks for and that is not made."""
-        self.rule_of[handle.pid] = rule.number
-        return SetOomScoreAdj(
-            identity=handle.identity,
-            comm=handle.comm,
-            before=situation.value,
-            after=_wanted(rule, situation.own),
-            own=situation.own,
-            cause=cause,
-            rule=rule,
-            refusal=refusal,
-        )
 
     def _rule_meanwhile(self, handle: "ProcessHandle", otherwise: "Rule | None") -> "Rule | None":
         """Return the rule to go by while one cannot be judged: the one that governs the process so far."""
@@ -481,7 +501,7 @@ class Planner:
             return None
         own = own_oom_score_adj(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
-        if (found or entry) and _wanted(rule, original) <= _wanted(found, original):
+        if (found or entry) and wanted_by(rule, original) <= wanted_by(found, original):
             return None
         if quick_unmet(rule._replace(names=()), handle) is not None or self._is_trusted(handle):
             return None
@@ -489,7 +509,7 @@ class Planner:
         if entry is None:
             self._content[pid] = handle.identity, rule
         # It may have chosen more than the rule asks for: lowering that would take trust.
-        return rule._replace(terms=rule.terms._replace(value=_KEEP)) if _wanted(rule, own) < own else rule
+        return rule._replace(terms=rule.terms._replace(value=_KEEP)) if wanted_by(rule, own) < own else rule
 
     def _note_unknown(self, handle: "ProcessHandle", reason: UnknownFactError) -> None:
         if reason.is_transient:
@@ -597,12 +617,6 @@ def _has(entry: Entry, value: int) -> bool:
 def _left_alone(change: "Change", entry: Entry) -> Outcome:
     given = entry.given if entry.made is None else entry.made
     return Outcome(change, "left-alone", reason=f"set by something else (oomguard had set {given})")
-
-
-def _wanted(rule: "Rule | None", own: int) -> int:
-    """Return the value of a process that a rule governs, or none does."""
-    wanted = None if rule is None else rule.terms.value.wanted(own)
-    return own if wanted is None else wanted
 
 
 def _reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:

@@ -96,7 +96,7 @@ class Reconciler:
         for change, outcome in zip(changes, outcomes, strict=True):
             if outcome.result == "applied" and change.cause == "drift":
                 self.contention.corrected(change.name, now)
-            elif outcome.result != "applied" and change.refusal is None:
+            elif outcome.result != "applied" and change.obstacle is None:
                 # Taking a group back wakes the watches on it.
                 self.contention.denied(change.name, change.after, now)
         return outcomes

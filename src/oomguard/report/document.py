@@ -10,30 +10,54 @@ from oomguard.core.text import printable
 from oomguard.report.text import target
 
 if TYPE_CHECKING:
+    from oomguard.core.decide import Decision, Obstacle
     from oomguard.core.plan import Change
+    from oomguard.core.policy import Rule
 
 
 def change_document(change: "Change") -> dict[str, Any]:
-    """Return a planned change. `refused` is null, or why it would not be attempted."""
-    refusal = change.refusal
+    """Return a planned change. `obstacle` is null, or why it will not be made."""
     document: dict[str, Any] = {
         "target": target(change),
         "from": change.before,
         "to": change.after,
         "cause": change.cause,
-        "refused": None if refusal is None else {"reason": refusal.reason, "hint": refusal.hint},
+        "obstacle": obstacle_document(change.obstacle),
     }
     if isinstance(change, SetOomScoreAdj):
         document |= {
             "pid": change.identity.pid,
             "start_time_ticks": change.identity.start_time_ticks,
             "comm": printable(change.comm),
-            "rule": None if change.rule is None else change.rule.label,
-            "source": None if change.rule is None else change.rule.source,
+            "original": change.own,
+            "inherited": change.inherited,
+            **rule_document(change.rule),
         }
     else:
         document["source"] = change.source or None
     return document
+
+
+def decision_document(decision: "Decision") -> dict[str, Any]:
+    """Return what is decided on a process."""
+    return {
+        **rule_document(decision.rule),
+        "original": decision.original,
+        "current": decision.current,
+        "wanted": decision.wanted,
+        "inherited": decision.is_inherited,
+        "obstacle": obstacle_document(decision.obstacle),
+    }
+
+
+def rule_document(rule: "Rule | None") -> dict[str, Any]:
+    """Return which rule it is: its label, and where it was written."""
+    return {"rule": None if rule is None else rule.label, "source": None if rule is None else rule.source}
+
+
+def obstacle_document(obstacle: "Obstacle | None") -> dict[str, Any] | None:
+    """Return why a value will not be written, or None."""
+    return None if obstacle is None else obstacle._asdict()
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.core.text import printable
+from oomguard.report.plan_table import WORDS
 from oomguard.report.ranking import View, exemption, summary
 from oomguard.report.tables import bar, console, table
 
@@ -103,10 +104,11 @@ def _value(one: "Ranked") -> Text:
 
 
 def _rule(one: "Ranked") -> Text:
-    if one.refused:
-        return _cut(f"refused: {one.rule.label if one.rule else ''}", "yellow")
-    if one.rule is not None:
-        return _cut(one.rule.label)
+    decision = one.decision
+    if decision is not None and decision.rule is not None:
+        if decision.obstacle is not None:
+            return _cut(f"{WORDS[decision.obstacle.kind]}: {decision.rule.label}", "yellow")
+        return _cut(decision.rule.label)
     return _cut(exemption(one.candidate, one.now), "dim")
 
 

@@ -7,6 +7,7 @@ from oomguard.core.commit import kib
 from oomguard.core.policy import counted
 from oomguard.core.ranking import Domain, Ranked, Reserve, Standing, reserve_new, reserve_now
 from oomguard.core.text import printable
+from oomguard.report.document import decision_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,11 @@ class View(NamedTuple):
 
 def summary(view: View) -> "Iterator[str]":
     """Yield what matters most, a sentence a line."""
+    yield _reserve(reserve_now(view.ranked))
+    after = reserve_new(view.ranked)
+    if after is not None:
+        amount = f"{kib(after.kib)} in {counted(after.processes, 'process', 'es')}"
+        yield f"Under the policy: {amount}{'' if after.before is None else f', then {label(after.before)}'}."
     domain = view.domain
     total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
     weighs = f"one point of oom_score_adj weighs {kib(point)}"
@@ -44,18 +50,14 @@ def summary(view: View) -> "Iterator[str]":
         yield f"{printable(domain.cgroup)}: {kib(total)} at most{used}; {weighs}."
     else:
         yield f"{kib(total)} of RAM and swap; {weighs}."
-    yield f"Killable before a protected process: {_reserve(reserve_now(view.ranked))}."
-    after = reserve_new(view.ranked)
-    if after is not None:
-        yield f"Under the policy: {_reserve(after)}."
     yield from view.notes
 
 
 def _reserve(found: Reserve) -> str:
     amount = f"{kib(found.kib)} in {counted(found.processes, 'process', 'es')}"
     if found.before is None:
-        return f"{amount}, all there is"
-    return f"{amount}, then {label(found.before)}"
+        return f"{amount} can be killed; no process is protected."
+    return f"{amount} can be killed before the first protected process, {label(found.before)}."
 
 
 def label(candidate: "Candidate") -> str:
@@ -114,9 +116,7 @@ def _document(one: Ranked, users: "Mapping[int, str]", page_kib: int) -> dict[st
         "exempt": exemption(candidate, one.now) or None,
         "now": _standing(one.now),
         "policy": None if one.new is None else _standing(one.new),
-        "rule": None if one.rule is None else one.rule.label,
-        "source": None if one.rule is None else one.rule.source,
-        "refused": one.refused or None,
+        "decision": None if one.decision is None else decision_document(one.decision),
     }
 
 

@@ -7,7 +7,7 @@ from oomguard.core.plan import Outcome, SetOomScoreAdj
 from oomguard.report import events
 from oomguard.report.events import Event, Record, outcome_record
 from oomguard.report.kills import KillReporter
-from oomguard.report.text import because, sentence, subject, target
+from oomguard.report.text import because, subject, target
 
 if TYPE_CHECKING:
     from oomguard.core.plan import Cause, Result
@@ -71,7 +71,8 @@ class Reporter:
     def __init__(self, sink: "Sink") -> None:
         self.sink = sink
         self.complaints: dict[tuple[object, ...], Complaint] = {}
-        self.recent: deque[str] = deque(maxlen=_RECENT)
+        self.recent: deque[tuple[float, Outcome]] = deque(maxlen=_RECENT)
+        """The last changes that were made, each with its monotonic time."""
         self.changes: Counter[tuple[str, Cause, Result]] = Counter()
         """How many changes of a value came to what, by `target`, cause and result."""
         self.kills = KillReporter(sink)
@@ -106,7 +107,7 @@ class Reporter:
             return
         if outcome.result == "applied":
             self.complaints.pop(_complaint_key(outcome), None)
-            self.recent.append(sentence(outcome))
+            self.recent.append((now, outcome))
         elif not self._complain(outcome):
             return
         self._fold(outcome, now)

@@ -7,13 +7,15 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oomguard.core.process import Identity
 from oomguard.core.text import printable
+from oomguard.report.text import because, subject
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
+    from oomguard.core.plan import Outcome
     from oomguard.core.policy import Policy, Rule
-    from oomguard.core.process import Identity
     from oomguard.report.reporter import Complaint, Reporter
 
 STATUS_FILE = "status.json"
@@ -46,12 +48,15 @@ class Status(NamedTuple):
     identity: "Identity"
     started_at: float
     written_at: float
+    now: float
+    """`written_at` on the monotonic clock."""
     policy: "Policy"
     policy_loaded_at: float
     policy_error: str
     matched: Matched
     reporter: "Reporter"
-    contended: "Sequence[str]"
+    contended: "Sequence[Hashable]"
+    """Sysctls by name, processes by identity."""
     limits: "Sequence[str]"
     has_events: bool
     watches: int
@@ -109,9 +114,9 @@ def _document(status: Status) -> dict[str, Any]:
             {"rule": label, "protected": protected, "count": count}
             for (label, protected), count in sorted(reporter.kills.counts.items())
         ],
-        "contended": list(status.contended),
+        "contended": [_contended(target) for target in status.contended],
         "limits": list(status.limits),
-        "recent": list(reporter.recent),
+        "recent": [_recent(outcome, status.written_at - status.now + at) for at, outcome in reporter.recent],
         "events": status.has_events,
         "watches": status.watches,
         "passes": status.passes,
@@ -129,6 +134,24 @@ def _printable(item: Any) -> Any:
     if isinstance(item, dict):
         return {key: _printable(value) for key, value in item.items()}
     return [_printable(value) for value in item] if isinstance(item, list) else item
+
+
+def _recent(outcome: "Outcome", at: float) -> dict[str, Any]:
+    change = outcome.change
+    return {
+        "at": round(at, 3),
+        "subject": subject(change),
+        "from": change.before,
+        "to": change.after if outcome.made is None else outcome.made,
+        "cause": change.cause,
+        "by": because(change),
+    }
+
+
+def _contended(target: "Hashable") -> dict[str, Any]:
+    if isinstance(target, Identity):
+        return {"target": "oom_score_adj", **target._asdict()}
+    return {"target": str(target)}
 
 
 def _rule(rule: "Rule", count: int) -> dict[str, Any]:

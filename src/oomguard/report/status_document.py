@@ -40,9 +40,9 @@ _SHAPE: Document = {
         }
     ],
     "kills": [{"rule": str, "protected": bool, "count": int}],
-    "contended": [str],
+    "contended": [{"target": str}],
     "limits": [str],
-    "recent": [str],
+    "recent": [{"at": float, "subject": str, "from": int, "to": int, "cause": str, "by": str}],
     "events": bool,
     "watches": int,
     "passes": int,

@@ -1,7 +1,12 @@
 """One sentence for each thing that happened, for a tired administrator."""
 
+from typing import TYPE_CHECKING
+
 from oomguard.core.plan import Change, Outcome, SetSysctl
 from oomguard.core.text import printable
+
+if TYPE_CHECKING:
+    from oomguard.core.decide import Decision
 
 
 def subject(change: Change) -> str:
@@ -25,6 +30,32 @@ def because(change: Change) -> str:
     if change.inherited:
         return "inherited from a process that a rule holds"
     return "" if change.rule is None else f"{change.rule.label}, {change.rule.source}"
+
+
+def outlook(decision: "Decision") -> str:
+    """Return what becomes of a process: `will be set to -900`, and what is in the way."""
+    current, wanted, rule = decision.current, decision.wanted, decision.rule
+    obstacle = decision.obstacle
+    what = f"be set to {wanted}"
+    if rule is None or wanted == decision.original != current:
+        what = f"be reset to {wanted}, its original value"
+    if decision.is_inherited and rule is None:
+        what += f"; it inherited {current} from a process that a rule protects"
+    if obstacle is not None and obstacle.kind == "unknown":
+        return f"stays {current}: which rule matches cannot be known: {obstacle.reason}"
+    if obstacle is not None and obstacle.kind == "may-be-denied":
+        return f"will {what}, unless the kernel denies it: {obstacle.reason}"
+    if obstacle is not None:
+        kind = "the kernel will deny it" if obstacle.kind == "denied" else obstacle.kind
+        return f"stays {current}, will not {what.partition(';')[0]}: {kind}: {obstacle.reason}"
+    if wanted != current:
+        return f"will {what}"
+    if rule is None:
+        return f"stays {current}: no rule matches it"
+    if rule.terms.value.kind == "keep":
+        return f"stays {current}: {rule.label} leaves it alone"
+    without = f" (without oomguard: {decision.original})" if decision.original != current else ""
+    return f"stays {current}, as {rule.label} wants it{without}"
 
 
 def _value(outcome: Outcome) -> str:

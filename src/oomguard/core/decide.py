@@ -1,0 +1,119 @@
+"""What the policy, the ledger and /proc say of one process, as one value: every verb shows this one."""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from oomguard.core.commit import Refusal
+    from oomguard.core.policy import Rule
+    from oomguard.core.process import Identity
+
+Kind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
+
+
+class Obstacle(NamedTuple):
+    """Why a wanted value is not written: by oomguard (`refused`), or by the kernel (`denied`).
+
+    `may-be-denied`: the kernel does not show whether it will allow it. `contended`: something else keeps
+    rewriting the value. `unknown`: what the rules ask for cannot be read.
+    """
+
+    kind: Kind
+    reason: str
+    hint: str = ""
+
+
+class Decision(NamedTuple):
+    """The value a process is to have, and why.
+
+    `rule` is the one that governs it, or would if it were trusted. `original` is the value it would have
+    without oomguard, `current` the one it has, `wanted` the one it is to have. `is_inherited`: it has its
+    current value from a process that oomguard set it for. `is_renamed`: it left its rule by a name of its own
+    choice, and the rule governs it until it runs another program.
+    """
+
+    identity: "Identity"
+    comm: bytes
+    rule: "Rule | None"
+    original: int
+    current: int
+    wanted: int
+    is_inherited: bool = False
+    is_renamed: bool = False
+    obstacle: Obstacle | None = None
+
+    @property
+    def result(self) -> int:
+        """The value it will have: the wanted one, or the current one if something is in the way."""
+        is_written = self.obstacle is None or self.obstacle.kind == "may-be-denied"
+        return self.wanted if is_written else self.current
+
+
+def refused(refusal: "Refusal | None") -> Obstacle | None:
+    """Return a refusal as an obstacle, or None."""
+    return None if refusal is None else Obstacle("refused", *refusal)
+
+
+def decide(
+    identity: "Identity",
+    comm: bytes,
+    *,
+    current: int,
+    original: int,
+    rule: "Rule | None",
+    refusal: "tuple[Rule, Refusal] | None" = None,
+    unknown: str = "",
+    is_inherited: bool = False,
+    is_renamed: bool = False,
+) -> Decision:
+    """Return the decision on a process that `rule` governs.
+
+    `refusal` is the first rule that would govern it but must not protect it, and why. `unknown` is why
+    another could not be judged: then nothing protects the process, and nothing is taken from it.
+    """
+    obstacle = None
+    wanted = wanted_by(rule, original)
+    if unknown and wanted < current:
+        obstacle = Obstacle("unknown", unknown)
+    elif rule is None and refusal is not None and current == original:  # otherwise it is reset first
+        rule, why = refusal
+        wanted, obstacle = wanted_by(rule, original), Obstacle("refused", *why)
+    return Decision(identity, comm, rule, original, current, wanted, is_inherited, is_renamed, obstacle)
+
+
+def wanted_by(rule: "Rule | None", original: int) -> int:
+    """Return the value that a process must have under a rule, or under none."""
+    wanted = None if rule is None else rule.terms.value.wanted(original)
+    return original if wanted is None else wanted
+
+
+class Rights(NamedTuple):
+    """What the process that writes may do: whose it is, and what it may do beyond that."""
+
+    uid: int
+    overrides_owner: bool = True
+    """Whether it may write files of other users (CAP_DAC_OVERRIDE)."""
+    lowers_any: bool = True
+    """Whether it may lower a value below a process's floor (CAP_SYS_RESOURCE)."""
+
+
+def denial(before: int, after: int, *, owner_uid: int, is_read_only: bool, rights: Rights) -> Obstacle | None:
+    """Return what the kernel will answer to this write of an `oom_score_adj`, or None if it allows it.
+
+    The floor of a process (`oom_score_adj_min`) is its current value or lower, and /proc does not show it
+    (fs/proc/base.c:__set_oom_adj).
+    """
+    if is_read_only:
+        return Obstacle("denied", "/proc is read-only here", "run where /proc is mounted writable")
+    if rights.uid != owner_uid and not rights.overrides_owner:
+        return Obstacle(
+            "denied",
+            f"uid {rights.uid} cannot change processes of uid {owner_uid}: CAP_DAC_OVERRIDE is missing",
+            "run as root",
+        )
+    if after < before and not rights.lowers_any:
+        return Obstacle(
+            "may-be-denied",
+            "CAP_SYS_RESOURCE is missing, and the kernel does not show how low a process may go without it",
+            "grant CAP_SYS_RESOURCE; in a container: --cap-add SYS_RESOURCE",
+        )
+    return None

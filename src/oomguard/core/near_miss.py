@@ -1,0 +1,31 @@
+"""Running processes that a rule probably was meant for, where it matches none."""
+
+import difflib
+from typing import TYPE_CHECKING
+
+from oomguard.core.match import is_glob
+from oomguard.core.process import COMM_LENGTH
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from oomguard.core.policy import Rule
+
+_SHOWN = 3
+
+
+def near_misses(rule: "Rule", running: "Collection[bytes]") -> list[bytes]:
+    """Return the names among `running` that are close to a name of the rule, the closest first.
+
+    Close is what differs in case, in a letter or two, or in what stands before or behind the name.
+    """
+    found: dict[bytes, None] = {}
+    texts = {name.decode("utf-8", "surrogateescape"): name for name in running}
+    for name in rule.names:
+        if is_glob(name):
+            continue
+        text = name[:COMM_LENGTH].decode("utf-8", "surrogateescape")
+        close = [one for one in texts if len(text) >= 3 and text.lower() in one.lower()]
+        close += difflib.get_close_matches(text, texts, n=_SHOWN, cutoff=0.75)
+        found.update(dict.fromkeys(texts[one] for one in close))
+    return [*found][:_SHOWN]

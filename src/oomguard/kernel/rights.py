@@ -1,0 +1,46 @@
+"""What a process may do to others' values, and which files here can be written at all."""
+
+import os
+from typing import TYPE_CHECKING
+
+from oomguard.core.decide import Rights
+from oomguard.kernel.capability import (
+    CAP_DAC_OVERRIDE,
+    CAP_SYS_RESOURCE,
+    has,
+    parse_effective,
+    parse_permitted,
+)
+
+if TYPE_CHECKING:
+    from oomguard.kernel.procfs import Procfs
+
+
+def own_rights() -> Rights:
+    """Return the rights of this process."""
+    with open("/proc/self/status", "rb") as file:
+        return parse_rights(file.read())
+
+
+def observe_rights(procfs: "Procfs", pid: int) -> Rights:
+    """Return the rights of a process. OSError: it has ended, or is hidden."""
+    return parse_rights(procfs.read(f"{pid}/status"))
+
+
+def parse_rights(status: bytes) -> Rights:
+    """Return rights out of /proc/PID/status.
+
+    CAP_SYS_RESOURCE counts if it is permitted: oomguard has it in effect only while it writes.
+    """
+    start = status.index(b"\nUid:\t") + 6
+    _, uid, *_ = status[start : status.index(b"\n", start)].split()
+    return Rights(
+        int(uid),
+        overrides_owner=has(parse_effective(status), CAP_DAC_OVERRIDE),
+        lowers_any=has(parse_permitted(status), CAP_SYS_RESOURCE),
+    )
+
+
+def is_read_only(path: str) -> bool:
+    """Tell whether a file is on a mount that allows no writing. OSError: there is none."""
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)

@@ -1,0 +1,103 @@
+"""What a pass would do on this host: what the planner decides, and what the kernel will deny."""
+
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from oomguard.core.decide import Obstacle, denial
+from oomguard.core.plan import grouped
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.rights import is_read_only
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Set
+
+    from oomguard.core.decide import Decision, Rights
+    from oomguard.core.plan import Cause, SetSysctl
+    from oomguard.kernel.procfs import ProcessHandle
+    from oomguard.reconcile.planner import Judged, Planner
+
+_CONTENDED = Obstacle("contended", "something else keeps rewriting it", "find out which program does")
+
+
+class Preview:
+    """Decides as the daemon does, and adds what would come of it. Writes nothing, opens nothing for writing.
+
+    `rights` are those of the process that would write. `contended` are what the running daemon has paused to
+    correct: sysctls by name, processes by identity.
+    """
+
+    def __init__(
+        self, planner: "Planner", rights: "Rights", contended: "Set[Hashable]" = frozenset()
+    ) -> None:
+        self.planner = planner
+        self._rights = rights
+        self._contended = contended
+        self._is_read_only = is_read_only(planner.procfs.root)
+
+    def processes(self) -> "Iterator[tuple[ProcessHandle, Judged | None]]":
+        """Yield each process, held open, and what is decided on it; None: nothing is."""
+        for handle in self.planner.processes():
+            yield handle, self.judge(handle)
+
+    def judge(self, handle: "ProcessHandle") -> "Judged | None":
+        """Return what is decided on a process, or None. Children come after the parents they inherit from."""
+        judged = self.planner.judge(handle)
+        if judged is None:
+            return None
+        obstacle = judged.decision.obstacle
+        with suppress(*GONE, HIDDEN):
+            obstacle = obstacle or self._obstacle(judged.decision, handle)
+        return judged._replace(decision=judged.decision._replace(obstacle=obstacle))
+
+    def sysctl_changes(self, cause: "Cause") -> "list[SetSysctl]":
+        """Return the sysctl writes that are due; those of one group share what is in the way of one."""
+        found = []
+        for changes in grouped(self.planner.sysctl_changes(cause)):
+            obstacle = changes[0].obstacle or self._sysctl_obstacle(changes)
+            found += [change._replace(obstacle=obstacle) for change in changes]
+        return found
+
+    def _obstacle(self, decision: "Decision", handle: "ProcessHandle") -> Obstacle | None:
+        if decision.wanted == decision.current:
+            return None
+        if decision.identity in self._contended:
+            return _CONTENDED
+        return denial(
+            decision.current,
+            decision.wanted,
+            owner_uid=handle.value_owner(),
+            is_read_only=self._is_read_only,
+            rights=self._rights,
+        )
+
+    def _sysctl_obstacle(self, changes: "list[SetSysctl]") -> Obstacle | None:
+        for change in changes:
+            name = change.name if len(changes) > 1 else ""
+            denied = self._sysctl_denial(change)
+            if denied is None and change.name in self._contended:
+                denied = _CONTENDED
+            if denied is not None:
+                return denied._replace(reason=f"{name}: {denied.reason}") if name else denied
+        return None
+
+    def _sysctl_denial(self, change: "SetSysctl") -> Obstacle | None:
+        path = f"{self.planner.procfs.root}/{SYSCTLS[change.name].path}"
+        try:
+            if is_read_only(path):
+                return Obstacle(
+                    "denied", "/proc/sys is read-only here", "run on the host, not in a container"
+                )
+            found = os.stat(path)
+        except OSError:
+            return None
+        if not found.st_mode & stat.S_IWUSR:
+            return Obstacle("denied", "this sysctl is read-only", "remove it from the policy of this host")
+        # Capabilities do not help: the kernel asks whether the writer owns it (fs/proc/proc_sysctl.c).
+        if found.st_uid != self._rights.uid:
+            return Obstacle(
+                "denied", f"uid {self._rights.uid} cannot change sysctls", "run as root of the host"
+            )
+        return None

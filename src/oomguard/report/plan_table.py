@@ -1,0 +1,166 @@
+"""The plan as a table: what would change, what is in the way, and what each rule matches."""
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from oomguard.core.near_miss import near_misses
+from oomguard.core.plan import SetOomScoreAdj
+from oomguard.core.text import printable
+from oomguard.report.tables import console, table
+from oomguard.report.text import subject
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Sequence
+
+    from oomguard.core.decide import Kind
+    from oomguard.core.plan import Change, Planned
+    from oomguard.core.policy import Rule
+
+WORDS: "dict[Kind, str]" = {
+    "refused": "refused",
+    "denied": "denied here",
+    "may-be-denied": "may be denied",
+    "contended": "contended",
+    "unknown": "unreadable",
+}
+"""How tables name what is in the way."""
+
+_PIDS = 3
+_RULES = 10
+"""Rules named in one sentence. Of more, only their number is of use."""
+
+
+def print_plan(planned: "Sequence[Planned]", *, nothing: str) -> None:
+    """Print what would change: what, from, to, what is in the way, by which rule; or `nothing`."""
+    out = console()
+    changes = [one.change for one in planned]
+    if not changes:
+        out.print(nothing)
+        return
+    made = table("WHAT", "FROM", "TO", "", "BY", right=("FROM", "TO"))
+    if all(change.obstacle is None for change in changes):
+        made = table("WHAT", "FROM", "TO", "BY", right=("FROM", "TO"))
+    for rule, group in _grouped(planned):
+        first = group[0]
+        state = [] if len(made.columns) == 4 else [_state(first)]
+        made.add_row(_subjects(group), str(first.before), _to(first), *state, _by(first, rule))
+    out.print(made)
+    for line, style in _obstacles(changes):
+        out.print(line, style=style)
+    out.print(f"\n{_totals(changes)}.")
+
+
+def print_matched(rules: "Sequence[Rule]", matched: "Counter[int]", unmatched: "Counter[bytes]") -> None:
+    """Print how many processes each rule matches, and what was probably meant by those that match none."""
+    out = console()
+    some = [rule for rule in rules if matched[rule.number]]
+    none = [rule for rule in rules if not matched[rule.number]]
+    if some:
+        each = [f"{rule.label} {matched[rule.number]}" for rule in some]
+        out.print(f"Processes matched: {_listed(each)}.")
+    if not none:
+        return
+    if len(none) > _RULES:
+        out.print(f"{len(none)} rules match nothing.")
+        return
+    out.print(f"Rules that match nothing: {', '.join(f'{rule.label} ({place(rule)})' for rule in none)}.")
+    for rule in none:
+        near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unmatched)]
+        if near:
+            out.print(f"  Running, and matched by no rule: {', '.join(near)}. Is {rule.label} a misspelling?")
+
+
+def _listed(texts: list[str]) -> str:
+    if len(texts) <= _RULES:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:_RULES])} and {len(texts) - _RULES} more rules"
+
+
+def _grouped(planned: "Sequence[Planned]") -> "list[tuple[Rule | None, list[Change]]]":
+    """Return the changes with their rule, those of processes that differ in nothing but the pid together."""
+    found: dict[object, tuple[Rule | None, list[Change]]] = {}
+    for change, rule in planned:
+        key: object = change.target
+        if isinstance(change, SetOomScoreAdj):
+            kind = None if change.obstacle is None else change.obstacle.kind
+            number = None if rule is None else rule.number
+            key = (change.comm, change.before, change.after, number, kind, change.inherited)
+        found.setdefault(key, (rule, []))[1].append(change)
+    return list(found.values())
+
+
+def _subjects(group: "Sequence[Change]") -> str:
+    first, *others = group
+    if not others:
+        return subject(first)
+    processes = [change for change in group if isinstance(change, SetOomScoreAdj)]
+    if len(group) > _PIDS or len({change.comm for change in processes}) > 1:
+        return f"{subject(first)} and {len(others)} more"
+    pids = ", ".join(str(change.identity.pid) for change in processes)
+    return f"{printable(processes[0].comm)}[{pids}]"
+
+
+def _obstacles(changes: "Sequence[Change]") -> "list[tuple[str, str]]":
+    """Return what is in the way, once for each rule or group of sysctls, with the fix; and their styles."""
+    found: dict[object, list[Change]] = {}
+    for change in changes:
+        obstacle = change.obstacle
+        if obstacle is None:
+            continue
+        whose: object = change.rule and change.rule.number if isinstance(change, SetOomScoreAdj) else ""
+        if obstacle.kind in ("denied", "may-be-denied"):
+            whose = ""  # the same for all
+        reason = obstacle.reason if whose == "" else ""
+        found.setdefault((obstacle.kind, whose, reason), []).append(change)
+    lines: list[tuple[str, str]] = []
+    for group in found.values():
+        obstacle = group[0].obstacle
+        assert obstacle is not None
+        sysctls = [change.name for change in group if not isinstance(change, SetOomScoreAdj)]
+        which = ", ".join(sysctls) or _subjects(group)
+        lines.append((f"\n{WORDS[obstacle.kind]}: {which}: {obstacle.reason}", "yellow"))
+        lines.append((f"  {obstacle.hint}", ""))
+    return lines
+
+
+def _totals(changes: "Sequence[Change]") -> str:
+    parts = [f"{sum(change.obstacle is None for change in changes)} to change"]
+    for kind, word in WORDS.items():
+        count = sum(change.obstacle is not None and change.obstacle.kind == kind for change in changes)
+        if count:
+            parts.append(f"{count} {word}")
+    return ", ".join(parts)
+
+
+def _state(change: "Change") -> Text:
+    return Text("" if change.obstacle is None else WORDS[change.obstacle.kind], style="yellow")
+
+
+def _to(change: "Change") -> Text:
+    if change.obstacle is not None:
+        return Text(str(change.after))
+    if isinstance(change, SetOomScoreAdj):
+        return Text(str(change.after), style="green" if change.after < change.before else "red")
+    return Text(str(change.after), style="bold")
+
+
+def _by(change: "Change", rule: "Rule | None") -> str:
+    if isinstance(change, SetOomScoreAdj):
+        if rule is not None:
+            return f"{rule.label} ({place(rule)})"
+        return "inherited; back to its original" if change.inherited else "no rule: back to its original"
+    if change.cause == "restore":
+        return "not in the policy: back to its original"
+    file, _, line = change.source.rpartition(":")
+    return f"{_short(file)}:{line}"
+
+
+def place(rule: "Rule") -> str:
+    """Return where a rule was written, as `FILE:LINE` without the folder."""
+    return f"{_short(rule.file)}:{rule.line}"
+
+
+def _short(path: str) -> str:
+    return printable(path.rpartition("/")[2])

@@ -1,0 +1,211 @@
+"""For any policy, processes, ledger and rights, every verb gives the same answer, and `apply` follows it."""
+
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fakeproc import FakeKernel, FakeProc
+from oomguard.__main__ import main
+from oomguard.core.decide import Rights
+from oomguard.core.process import Identity, Process
+
+COMMS = (b"a", b"b", b"foo) Z 1 (", b"\xff\n")
+CGROUPS = ("/", "/system.slice/a.service", "/user.slice/user-1.slice/user@1.service/app.slice/b.service")
+VALUES = st.sampled_from([-1000, -500, -1, 0, 1, 300, 1000])
+FACTS = ("rule", "source", "original", "current", "wanted", "inherited", "obstacle")
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Generate the rules of a policy as they are written."""
+    found = []
+    for _ in range(draw(st.integers(0, 4))):
+        value = draw(VALUES)
+        rule: dict[str, Any] = {
+            "name": draw(st.sampled_from(["a", ["b", "foo*"], "*"])),
+            "oom_score_adj": draw(st.sampled_from([value, "keep", {"at_most": value}, {"at_least": value}])),
+        }
+        if draw(st.booleans()):
+            rule["user"] = draw(st.integers(0, 1))
+        if draw(st.booleans()):
+            rule["unit"] = "*.service"
+        rule |= draw(
+            st.sampled_from(
+                [{}, {"scope": "main"}, {"trust": "name"}, {"containers": True}, {"children": "inherit"}]
+            )
+        )
+        found.append(rule)
+    return found
+
+
+@st.composite
+def processes(draw: st.DrawFn) -> list[Process]:
+    """Generate a forest of processes."""
+    return [
+        Process(
+            Identity(pid, pid),
+            draw(st.sampled_from(COMMS)),
+            parent_pid=draw(st.sampled_from([1, *range(10, pid)])),
+            uid=draw(st.integers(0, 1)),
+            cgroup=draw(st.sampled_from(CGROUPS)),
+            in_container=draw(st.booleans()),
+            oom_score_adj=draw(st.integers(-999, 999)),
+        )
+        for pid in range(10, 10 + draw(st.integers(1, 6)))
+    ]
+
+
+class Host:
+    """A tree with processes and a state folder, and the program's verbs on it."""
+
+    def __init__(self, folder: str, found: list[Process]) -> None:
+        self.proc = FakeProc(Path(folder) / "proc")
+        self.proc.sysctl("vm.swappiness", 60)
+        for process in found:
+            self.proc.process(process)
+            self.proc.hold(process.identity.pid, rss_pages=process.identity.pid)
+        self.policy = Path(folder) / "policy.yaml"
+        self._places = ["--state-dir", f"{folder}/state", "--proc", str(self.proc.root)]
+
+    def write(self, found: list[dict[str, Any]], swappiness: int) -> None:
+        """Write the policy file."""
+        self.policy.write_text(yaml.safe_dump({"vm": {"swappiness": swappiness}, "rules": found}))
+
+    def call(self, verb: str, *arguments: str, rights: Rights | None = None) -> Any:
+        """Run a verb with --json; return what it printed."""
+        policy = (
+            []
+            if "restore" in (verb, *(one.strip("-") for one in arguments))
+            else ["--policy", str(self.policy)]
+        )
+        argv = ["oomguard", verb, *arguments, "--json", *policy, *self._places]
+        out = io.StringIO()
+        with (
+            patch("oomguard.cli.host.Procfs", FakeKernel),
+            patch("oomguard.cli.host.own_rights", lambda: rights or Rights(os.geteuid())),
+            patch.object(sys, "argv", argv),
+            redirect_stdout(out),
+            redirect_stderr(io.StringIO()),
+        ):
+            main()
+        return json.loads(out.getvalue())
+
+    def decisions(self, rights: Rights | None = None) -> dict[int, dict[str, Any]]:
+        """Return what `explain` says of each process."""
+        pids = map(str, self.proc.pids())
+        explained = self.call("explain", *pids, rights=rights)
+        for one in explained:
+            matched = [tried["rule"] for tried in one["tried"] if tried["matched"]]
+            rule, obstacle = one["decision"]["rule"], one["decision"]["obstacle"]
+            is_refused = obstacle is not None and obstacle["kind"] == "refused"
+            assert matched == ([] if rule is None or is_refused else [rule])
+        return {one["pid"]: one["decision"] for one in explained}
+
+
+def as_decision(planned: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `plan` with the keys of a decision."""
+    renamed = planned | {"current": planned["from"], "wanted": planned["to"]}
+    return {key: renamed[key] for key in FACTS if key != "inherited"}
+
+
+def due(decision: dict[str, Any]) -> bool:
+    """Tell whether a decision is a change."""
+    return bool(decision["wanted"] != decision["current"])
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(processes(), st.lists(rules(), max_size=2), rules(), st.booleans(), st.booleans())
+def test_every_verb_gives_the_same_answer(
+    found: list[Process],
+    before: list[list[dict[str, Any]]],
+    now: list[dict[str, Any]],
+    lowers_any: bool,
+    is_owner: bool,
+) -> None:
+    """Whatever policies were applied before: rule, values and obstacle of each process agree."""
+    rights = Rights(os.geteuid() + (not is_owner), overrides_owner=False, lowers_any=lowers_any)
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(folder, found)
+        for one in before:
+            host.write(one, 10)
+            host.call("apply")
+        host.write(now, 20)
+        decisions = host.decisions(rights)
+        planned = {row["pid"]: row for row in host.call("plan", rights=rights) if "pid" in row}
+        assert {pid: as_decision(row) for pid, row in planned.items()} == {
+            pid: {key: one[key] for key in FACTS if key != "inherited"}
+            for pid, one in decisions.items()
+            if due(one)
+        }
+        for row in host.call("rank", rights=rights)["processes"]:
+            decision = decisions[row["pid"]]
+            assert row["decision"] in (None, decision)
+            assert row["decision"] is not None or (decision["rule"] is None and not due(decision))
+            is_written = decision["obstacle"] is None or decision["obstacle"]["kind"] == "may-be-denied"
+            assert row["policy"]["oom_score_adj"] == decision["wanted" if is_written else "current"]
+        in_the_way = Counter(
+            (one["source"], one["obstacle"]["kind"])
+            for one in decisions.values()
+            if one["rule"] and one["obstacle"]
+        )
+        codes = {"refused-process": ("refused",), "denied-here": ("denied", "may-be-denied")}
+        for fault in host.call("check", "--host", rights=rights):
+            number = re.search(r"(\d+) matching process", fault["message"])
+            if number and fault["code"] in codes:
+                source = f"{fault['file']}:{fault['line']}"
+                assert int(number[1]) in [in_the_way.pop((source, kind), 0) for kind in codes[fault["code"]]]
+        assert not in_the_way
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(processes(), rules(), rules())
+def test_apply_and_restore_do_what_plan_showed(
+    found: list[Process], before: list[dict[str, Any]], now: list[dict[str, Any]]
+) -> None:
+    """In the same order, with the same values; what was in the way is why it was not done."""
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(folder, found)
+        host.write(before, 10)
+        host.call("apply")
+        host.write(now, 20)
+        for arguments in (("apply",), ("restore",)):
+            planned = host.call("plan", *(["--restore"] if arguments == ("restore",) else []))
+            done = host.call(*arguments)
+            assert [(row.get("pid"), row["from"], row["to"]) for row in planned] == [
+                (row.get("pid"), row["from"], row["to"]) for row in done
+            ]
+            for was, became in zip(planned, done, strict=True):
+                expected = "applied" if was["obstacle"] is None else was["obstacle"]["kind"]
+                assert became["result"] == was.get("result", expected)
+            assert all(row["obstacle"] for row in host.call("plan")) or arguments == ("restore",)
+
+
+@pytest.mark.parametrize(
+    ("rights", "kind"),
+    [
+        (Rights(os.geteuid(), lowers_any=False), "may-be-denied"),
+        (Rights(os.geteuid() + 1, overrides_owner=False), "denied"),
+        (Rights(os.geteuid() + 1), None),
+    ],
+)
+def test_what_the_kernel_will_deny_is_known_beforehand(
+    tmp_path: Path, rights: Rights, kind: str | None
+) -> None:
+    """Without a capability lowering may fail, and another user's process cannot be changed."""
+    host = Host(str(tmp_path), [Process(Identity(10, 10), b"a")])
+    host.write([{"name": "a", "oom_score_adj": -500}], 60)
+    decision = host.decisions(rights)[10]
+    assert (decision["obstacle"] and decision["obstacle"]["kind"]) == kind
