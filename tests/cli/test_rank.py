@@ -133,7 +133,7 @@ def test_the_table_fits_80_columns_and_escapes_names(rank: Rank) -> None:
     assert "shell\\x1b[31m" in out
     assert max(map(len, out.splitlines())) <= 80
     row = next(line for line in out.splitlines() if "database" in line and "0→-900" in line)
-    assert row.split()[:4] == ["1", "4", "984", "10"]
+    assert row.split()[:3] == ["1", "4", "10"]
 
 
 def test_a_limit_keeps_the_first_and_says_how_many_more(rank: Rank) -> None:

@@ -16,6 +16,7 @@ import yaml
 from fakeproc import FakeKernel, FakeProc
 from oomguard import __version__
 from oomguard.__main__ import main
+from oomguard.cli import overview
 from oomguard.core.decide import Rights
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
@@ -515,7 +516,9 @@ def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, 
     assert run.code == 0
     assert "oomguard is not running" in run.out
     assert "differs" in run.out
-    assert "25 %: 2.0 GiB of 8.0 GiB CommitLimit (not enforced" in " ".join(run.out.split())
+    assert "Promised 2.0 GiB of 8.0 GiB (25 %), not enforced: overcommit_memory is 0" in " ".join(
+        run.out.split()
+    )
     document = oomguard("status", "--json").json
     assert (document["running"], document["daemon"]) == (False, None)
     assert [(row["name"], row["wanted"], row["actual"]) for row in document["sysctls"]] == [
@@ -528,7 +531,7 @@ def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Pa
     """Process 10 stands for it."""
     write_status(tmp_path / "state", Identity(10, 1), policy_error="line 3 is bad")
     run = oomguard("status")
-    assert "oomguard 9.9 runs as pid 10" in run.out
+    assert "oomguard 9.9 is running (pid 10)" in run.out
     assert "line 3 is bad" in run.out
     assert "no events here" in run.out
     document = oomguard("status", "--json").json
@@ -536,11 +539,34 @@ def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Pa
     assert document["daemon"]["pid"] == 10
 
 
+def test_status_after_apply_says_what_is_still_in_force(oomguard: Oomguard) -> None:
+    """And how to undo it; nothing of it once it is restored."""
+    oomguard("apply")
+    assert "oomguard is not running; 3 values it set are still in force\n  restore: oomguard restore" in (
+        oomguard("status").out
+    )
+    oomguard("restore")
+    assert "in force" not in oomguard("status").out
+
+
+def test_status_tells_monitoring_by_its_exit_code(oomguard: Oomguard, tmp_path: Path) -> None:
+    """0 only while a daemon runs with the policy on disk, and everything is as wanted."""
+    assert oomguard("status", "--exit-code").code == 1
+    write_status(tmp_path / "state", Identity(10, 1))
+    assert oomguard("status", "--exit-code").code == 0
+    (tmp_path / "state" / "status.json").unlink()
+    (tmp_path / "state").rmdir()
+    write_status(tmp_path / "state", Identity(10, 1), policy_error="a:1: no\nb:2: no")
+    run = oomguard("status", "--exit-code")
+    assert run.code == 1
+    assert "in force:\n  a:1: no\n  b:2: no\n" in run.out
+
+
 def test_a_line_of_status_is_one_line(oomguard: Oomguard, tmp_path: Path) -> None:
     """However long, so that it can be searched for; a terminal breaks it by itself."""
     limits = ["a limit that is " + "very " * 40 + "long"]
     write_status(tmp_path / "state", Identity(10, 1), limits=limits)
-    assert f"limited   {limits[0]}\n" in oomguard("status").out
+    assert f"limited: {limits[0]}\n" in oomguard("status").out
 
 
 def test_the_status_of_a_daemon_that_was_killed_is_none(oomguard: Oomguard, tmp_path: Path) -> None:
@@ -558,7 +584,7 @@ def test_a_status_that_cannot_be_read_is_an_error(oomguard: Oomguard, tmp_path: 
     run = oomguard("status")
     assert run.code == 1
     assert "vm.swappiness" in run.out
-    assert "Committed" in run.out
+    assert "Promised" in run.out
     assert "not a status file this version reads" in run.err
     assert "restart the daemon" in run.err
 
@@ -698,7 +724,7 @@ def test_explain_prints_a_rule_for_what_no_rule_matches(
     assert f"\n  {rule}\n" in oomguard("explain", "40").out
     policy.write_text(f"rules:\n  {rule}\n")
     assert oomguard("check", "--strict").code == 0
-    assert "gives 300" in oomguard("explain", "40").out
+    assert "will be set to 300" in oomguard("explain", "40").out
     assert rule not in oomguard("explain", "40").out
 
 
@@ -744,6 +770,37 @@ def test_explain_cuts_rules_that_merely_name_others(oomguard: Oomguard, policy: 
     assert len(run.out.splitlines()) < 15
     assert "200 rules for other names, not shown" in run.out
     assert "user: uid 1000" in run.out
+
+
+# without a verb
+
+
+def test_without_a_verb_it_shows_the_host_at_one_look(
+    proc: FakeProc, policy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who would go first, who is protected, what is wrong, and what to type next; the daemon need not run."""
+    for module in ("host", "overview", "status"):
+        monkeypatch.setattr(f"oomguard.cli.{module}.Procfs", FakeKernel)
+    proc.meminfo(CommitLimit=8 * 1024 * 1024, MemAvailable=4 * 1024 * 1024)
+    for pid, pages in ((10, 100), (12, 1024), (13, 50)):
+        proc.hold(pid, rss_pages=pages)
+    proc.set_oom_score_adj(10, -900)
+    state = policy.parent / "state"
+    assert overview.run(str(policy), str(state), str(proc.root)) == 0
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert shown[0] == f"oomguard {__version__} not running {policy}"
+    assert "Memory 4.0 GiB of 16.0 GiB available" in shown
+    assert "Promised 2.0 GiB of 8.0 GiB (25 %), not enforced: overcommit_memory is 0" in shown
+    assert "First to go bash[12] 4.0 MiB oom_score_adj 0" in shown
+    assert "Protected crond: 400 KiB in 1 process" in shown
+    assert any(line.startswith("oomguard plan what would change") for line in shown)
+    policy.write_text("rules: 1\n")
+    write_status(state, Identity(10, 1), limits=["no events here"])
+    assert overview.run(str(policy), str(state), str(proc.root)) == 0
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert shown[0].startswith("oomguard 9.9 running for")
+    assert any(line.startswith(f"Problem {policy}:1") for line in shown), shown
+    assert "Problem limited: no events here" in shown
 
 
 # schema, help and usage
@@ -799,7 +856,7 @@ def test_help_shows_examples_and_exit_codes(oomguard: Oomguard, capsys: pytest.C
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("frobnicate",), ("plan", "--frobnicate"), ("explain",), ("plan", "extra"), ("plan", "--policy")],
+    [("frobnicate",), ("plan", "--frobnicate"), ("explain",), ("plan", "extra"), ("plan", "--policy")],
     ids=repr,
 )
 def test_bad_usage_is_exit_2(

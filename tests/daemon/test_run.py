@@ -129,11 +129,11 @@ def test_a_bad_edit_keeps_the_policy_of_before_and_says_so(tmp_path: Path, progr
         assert f"{daemon.policy}:3:20: rules[0].oom_score_adj:" in daemon.log
         wait_for_value(program.start(), 400)
         document = json.loads((daemon.state / "status.json").read_text())
-        assert "oom_score_adj" in document["policy"]["error"]
+        assert "oom_score_adj" in " ".join(document["policy"]["errors"])
         daemon.policy.write_text(rules(500))
         wait_for_value(program.start(), 500)
         wait_until(
-            lambda: not json.loads((daemon.state / "status.json").read_text())["policy"]["error"],
+            lambda: not json.loads((daemon.state / "status.json").read_text())["policy"]["errors"],
             "the error to be gone from the status",
         )
         assert loaded(daemon) == 1

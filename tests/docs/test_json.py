@@ -16,7 +16,7 @@ import oom_formats as formats
 from pages import ROOT, blocks
 
 sys.path.insert(0, str(ROOT / "tests" / "pictures"))
-from terminal import made_host
+from terminal import made_host, managed_host
 
 PAGE = (ROOT / "docs" / "json.md").read_text()
 _WORD = re.compile(r"`([a-z_]+)`")
@@ -53,7 +53,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     log.write_text("\n".join(formats.host_report(formats.KERNELS[-1])) + "\n" + formats.MEMCG_3_16)
     return {
         "plan": run("plan", *policy, *host),
-        "status": run("status", *policy, *host),
+        "status": run("status", *policy, *managed_host(folder)),
         "explain": run("explain", *policy, *host[:2], "nginx"),
         "rank": run("rank", *policy, *host),
         "check": run("check", "--policy", str(bad)),

@@ -14,7 +14,7 @@ DOCUMENT = {
     "version": "1",
     "started_at": 1.0,
     "written_at": 2.0,
-    "policy": {"digest": "d", "rules": 2, "loaded_at": 1.5, "resync_interval_seconds": 60, "error": ""},
+    "policy": {"digest": "d", "rules": 2, "loaded_at": 1.5, "resync_interval_seconds": 60, "errors": []},
     "sysctls": [{"name": "vm.swappiness", "wanted": 11, "granted": 10}],
     "rules": [
         {"label": "name=a", "value": "300", "processes": 2},

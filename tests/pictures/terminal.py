@@ -63,19 +63,31 @@ def main() -> int:
 def pictures() -> Iterator[tuple[str, str]]:
     """Yield each picture with its name."""
     with tempfile.TemporaryDirectory() as made:
-        policy, host = made_host(Path(made))
-        before = [*policy, *host[:2], "--state-dir", f"{made}/none"]
-        yield "plan", _picture("oomguard plan", ["plan", *before])
-        yield "status", _picture("oomguard status", ["status", *policy, *host])
-        yield "rank", _picture("oomguard rank", ["rank", *before])
+        policy, before = made_host(Path(made))
+        yield "plan", _picture("oomguard plan", ["plan", *policy, *before])
+        yield "rank", _picture("oomguard rank", ["rank", *policy, *before])
+        after = managed_host(Path(made))
+        yield "status", _picture("oomguard status", ["status", *policy, *after])
+        yield "overview", _picture("oomguard", [policy[1], after[3], after[1]])
     report = ROOT / "tests" / "reports" / "6.18-memcg-value-decides.txt"
     yield "postmortem", _picture("oomguard postmortem kern.log", ["postmortem", str(report)])
 
 
 def made_host(folder: Path) -> tuple[list[str], list[str]]:
     """Make a host of files, and return the arguments that name its policy, its /proc and its state folder."""
-    host = ["--proc", str(_host(folder)), "--state-dir", str(_state(folder))]
+    host = ["--proc", str(_host(folder).root), "--state-dir", str(folder / "state")]
     return ["--policy", str(folder / "oomguard.yaml")], host
+
+
+def managed_host(folder: Path) -> list[str]:
+    """Make the same host with a daemon that has applied the policy; return the arguments that name it."""
+    proc = _host(folder / "managed")
+    for name, value in (("vm.overcommit_memory", 2), ("vm.overcommit_ratio", 80)):
+        proc.sysctl(name, value)
+    for pid, value in ((812, -900), (1377, 800), (1402, -500), (1403, -500)):
+        proc.set_oom_score_adj(pid, value)
+    proc.meminfo(MemTotal=16 << 20, SwapTotal=2 << 20, Committed_AS=5 << 20, MemAvailable=9 << 20)
+    return ["--proc", str(proc.root), "--state-dir", str(_state(folder / "managed"))]
 
 
 def text_of(picture: str) -> str:
@@ -86,12 +98,16 @@ def text_of(picture: str) -> str:
 _IN_ORDER = """\
 import sys
 import oomguard.cli.host
+import oomguard.cli.overview
+import oomguard.cli.status
 from fakeproc import FakeKernel
 from oomguard.__main__ import main
 from oomguard.core.decide import Rights
-oomguard.cli.host.Procfs = FakeKernel
+for module in (oomguard.cli.host, oomguard.cli.overview, oomguard.cli.status):
+    module.Procfs = FakeKernel
 oomguard.cli.host.own_rights = lambda: Rights(0)
-sys.exit(main())
+is_verb = sys.argv[1] in ("plan", "rank", "status", "postmortem")
+sys.exit(main() if is_verb else oomguard.cli.overview.run(*sys.argv[1:]))
 """
 """The program, where folders are listed in the order of pids as /proc is, and not of their file system."""
 
@@ -109,14 +125,15 @@ def _picture(shown: str, arguments: list[str]) -> str:
     )
     screen.print(f"[bold green]$[/] [bold]{shown}[/]", highlight=False)
     screen.print(Text.from_ansi(done.stdout), end="")
-    name = shown.split()[1]
-    return _FONT.sub("", screen.export_svg(title="oomguard", unique_id=f"oomguard-{name}"))
+    name = shown.split()[-1] if len(shown.split()) < 3 else shown.split()[1]
+    drawn = _FONT.sub("", screen.export_svg(title="oomguard", unique_id=f"oomguard-{name}"))
+    return drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)
 
 
-def _host(folder: Path) -> Path:
+def _host(folder: Path) -> FakeProc:
     """Make a host with a database, a server, a batch job and a desktop's leftovers."""
     proc = FakeProc(folder / "proc")
-    proc.meminfo(MemTotal=8 << 20, SwapTotal=2 << 20, CommitLimit=6 << 20, Committed_AS=5 << 20)
+    proc.meminfo(MemTotal=16 << 20, SwapTotal=2 << 20, Committed_AS=5 << 20, MemAvailable=9 << 20)
     for sysctl, value in (("vm.overcommit_memory", 0), ("vm.overcommit_ratio", 50), ("vm.panic_on_oom", 0)):
         proc.sysctl(sysctl, value)
     proc.sysctl("vm.overcommit_kbytes", 0)
@@ -127,6 +144,7 @@ def _host(folder: Path) -> Path:
         (1, 0, "systemd", 0, "/init.scope", 0, 3 * MIB, 0),
         (412, 1, "systemd-journal", 0, "/system.slice/systemd-journald.service", -250, 20 * MIB, 500),
         (640, 1, "sshd", 0, "/system.slice/ssh.service", -1000, 6 * MIB, 0),
+        (731, 1, "oomguard", 0, "/system.slice/oomguard.service", -1000, 14 * MIB, 0),
         (812, 1, "postgres", 4242, service, 0, 2 * GIB, 800),
         (813, 812, "postgres", 4242, service, 0, 1 * GIB, 733),
         (1377, 1, "report-gen", 4242, "/user.slice/user-4242.slice/session-3.scope", 0, 900 * MIB, 725),
@@ -141,7 +159,7 @@ def _host(folder: Path) -> Path:
         proc.hold(pid, rss_pages=pages, score=score)
     (folder / "oomguard.yaml").write_text(POLICY)
     (folder / "oomguard.yaml").chmod(0o644)
-    return proc.root
+    return proc
 
 
 def _state(folder: Path) -> Path:
@@ -160,7 +178,7 @@ def _state(folder: Path) -> Path:
     now = time.time()
     status = Status(
         version="0.1.0",
-        identity=Identity(1, 1),
+        identity=Identity(731, 731),
         started_at=now - 3 * 86400 - 600,
         written_at=now,
         now=0.0,

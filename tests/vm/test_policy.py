@@ -83,7 +83,7 @@ def test_a_broken_policy_leaves_the_one_before_in_force(installed: Service, brok
     vm.run("sysctl -q vm.swappiness=70")
     installed.wait_for_value("/proc/sys/vm/swappiness", 33)
     assert installed.is_active
-    assert installed.status()["policy"]["error"]
+    assert installed.status()["policy"]["errors"]
 
 
 def test_the_status_file_is_readable_by_everybody(installed: Service) -> None:

@@ -103,14 +103,16 @@ exit codes: 0 no value that oomguard set is in force any more, 1 a value could n
 """
 
 _STATUS = """\
-Reads the status file of the daemon; needs no root. Without a daemon it shows what the
-kernel says, beside what the policy asks for.
+Reads the status file of the daemon; needs no root. Without a daemon it shows how many
+values oomguard set are still in force, and each sysctl beside what the policy wants.
 
 examples:
   oomguard status
   oomguard status --json
+  oomguard status --exit-code >/dev/null || echo "look at oomguard on $(hostname)"
 
-exit code: 0, also when no daemon runs (see "running" in --json)
+exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code: no daemon runs,
+            its policy is not valid, or a value is not as the policy wants
 """
 
 _EXPLAIN = """\
@@ -330,14 +332,19 @@ def build_parser() -> argparse.ArgumentParser:
         as_json,
         detail=_RESTORE,
     )
-    verb(
+    status = verb(
         "status",
-        "show what is kept, what drifted and what was refused",
+        "show whether the daemon runs, what it manages and what it could not do",
         policy,
         state,
         proc,
         as_json,
         detail=_STATUS,
+    )
+    status.add_argument(
+        "--exit-code",
+        action="store_true",
+        help="for monitoring: exit with 1 unless all is as wanted",
     )
     explain = verb(
         "explain",
@@ -505,7 +512,11 @@ def _option_first(arguments: list[str]) -> list[str]:
 
 
 def run_verb(arguments: list[str]) -> int:
-    """Parse the command line, run its verb and return the exit code."""
+    """Parse the command line, run its verb and return the exit code; without a verb, show this host."""
+    if not arguments:
+        from oomguard.cli import overview
+
+        return overview.run(DEFAULT_POLICY, RUN_FOLDER, "/proc")
     options = build_parser().parse_args(_option_first(_joined(arguments)))
     # Each verb imports what it needs: `check` no tables, `plan` no daemon.
     name = "import_" if options.verb == "import" else options.verb  # the one that is a keyword

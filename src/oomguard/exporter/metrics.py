@@ -57,7 +57,7 @@ _GAUGES = (
     _Row(
         "oomguard_policy_rejected",
         "1 if the policy was edited and is not valid, so that the one before stays in force.",
-        lambda d: bool(d["policy"]["error"]),
+        lambda d: bool(d["policy"]["errors"]),
     ),
     _Row("oomguard_policy_rules", "Rules of the policy in force.", lambda d: d["policy"]["rules"]),
     _Row("oomguard_held_processes", "Processes that a rule holds.", lambda d: d["processes_held"]),

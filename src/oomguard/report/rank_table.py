@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
-"""Where there is less room, a table that has rules has no bars."""
+"""With less room, a table that has rules has no bars, and no score."""
 _NAME_CELLS = 20
 """A name is 15 bytes; what had to be escaped is longer."""
 
@@ -52,7 +52,7 @@ def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
     if not view.has_policy:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
     elif width < WIDTH_OF_ALL:
-        headings.remove("")  # the rule tells more than the bar
+        headings = [name for name in headings if name not in ("", "SCORE")]  # the rule tells more than those
     made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "VALUE"))
     made.collapse_padding = True
     for column in made.columns:

@@ -91,7 +91,7 @@ def _document(status: Status) -> dict[str, Any]:
             "rules": len(policy.rules),
             "loaded_at": round(status.policy_loaded_at, 3),
             "resync_interval_seconds": policy.resync_interval_seconds,
-            "error": status.policy_error,
+            "errors": status.policy_error.splitlines(),
         },
         "sysctls": [
             {

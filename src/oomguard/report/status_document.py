@@ -21,7 +21,7 @@ _SHAPE: Document = {
         "rules": int,
         "loaded_at": float,
         "resync_interval_seconds": int,
-        "error": str,
+        "errors": [str],
     },
     "sysctls": [{"name": str, "wanted": int, "granted": int, "source": str}],
     "rules": [{"label": str, "source": str, "value": str, "processes": int}],

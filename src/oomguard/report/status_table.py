@@ -1,0 +1,188 @@
+"""What `oomguard status` prints: the status file beside what the kernel has now, for a terminal."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from oomguard.core.commit import STRICT, Memory, kib
+from oomguard.core.policy import counted
+from oomguard.core.text import span
+from oomguard.report.tables import console, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.console import Console
+
+Document = dict[str, Any]
+
+_CAUSES = {
+    "start": "oomguard started",
+    "exec": "started",
+    "drift": "something else had changed it",
+    "policy": "the policy changed",
+    "resync": "found in a pass",
+    "restore": "restored",
+}
+
+_SHOWN = 10
+"""Complaints and changes shown; --json has all that the daemon keeps."""
+
+
+def print_status(
+    document: Document, sysctls: "Sequence[Document]", memory: Memory | None, mode: int | None
+) -> None:
+    """Print what a running daemon wrote, and the sysctls with what they are now (`actual`)."""
+    out = console()
+    policy = document["policy"]
+    age = span(time.time() - document["started_at"])
+    out.print(
+        f"oomguard {document['version']} is running (pid {document['pid']}) for {age}; "
+        f"policy loaded {when(policy['loaded_at'])}, {counted(policy['rules'], 'rule')}, "
+        f"{counted(document['processes_held'], 'managed process', 'es')}",
+        style="bold",
+    )
+    for text, style in problems(document):
+        _hang(out, text, style)
+    print_sysctls(sysctls, document["complaints"], out)
+    _print_memory(memory, mode, out)
+    _print_rules(document, out)
+    _print_complaints(document, out)
+    if document["recent"]:
+        out.print("\nLAST CHANGES", style="bold")
+        made = Table.grid(padding=(0, 2))
+        for change in document["recent"][-_SHOWN:]:
+            value = f"{change['from']} → {change['to']}"
+            made.add_row(when(change["at"]), change["subject"], value, _CAUSES[change["cause"]])
+        out.print(made)
+
+
+def problems(document: Document) -> "Iterator[tuple[str, str]]":
+    """Yield what is wrong with the daemon or its policy, a line each, with its style."""
+    faults = document["policy"]["errors"]
+    if faults:
+        yield "the policy on disk is not valid; the one before stays in force:", "red"
+        for fault in faults:
+            yield f"  {fault}", "red"
+    kills = document["kills"]
+    if kills:
+        total = sum(row["count"] for row in kills)
+        by_rule = ", ".join(f"{row['count']} of {row['rule'] or 'no rule'}" for row in kills[:5])
+        is_grave = any(row["protected"] for row in kills)
+        yield (
+            f"the kernel killed {counted(total, 'process', 'es')}: {by_rule}; see oomguard postmortem",
+            "red" if is_grave else "yellow",
+        )
+    if document["throttled"]:
+        yield "throttled at its CPU limit: new processes get their values later", "yellow"
+    for limit in document["limits"]:
+        yield f"limited: {limit}", "yellow"
+    names = [row["target"] for row in document["contended"]]
+    for name in sorted(set(names)):
+        times = f" of {counted(names.count(name), 'process', 'es')}" if name == "oom_score_adj" else ""
+        yield f"contended: something else keeps rewriting {name}{times}", "yellow"
+
+
+def print_stopped(
+    in_force: int | None, sysctls: "Sequence[Document]", memory: Memory | None, mode: int | None
+) -> None:
+    """Print that no daemon runs, how many values it set are still in force (None: unknown), and the host."""
+    out = console()
+    if in_force:
+        values = counted(in_force, "value")
+        out.print(f"oomguard is not running; {values} it set {_are(in_force)} still in force", style="bold")
+        out.print("  restore: oomguard restore        show them: oomguard plan --restore")
+    else:
+        out.print("oomguard is not running", style="bold")
+    if in_force is None:
+        out.print("  Only root can see whether values it set are still in force.")
+    print_sysctls(sysctls, (), out)
+    _print_memory(memory, mode, out)
+
+
+def print_sysctls(rows: "Sequence[Document]", complaints: "Sequence[Document]", out: "Console") -> None:
+    """Print each sysctl of the policy, what it is now, and why that differs."""
+    if not rows:
+        return
+    why = {one["subject"]: f"{one['result']}: {one['reason']}" for one in complaints}
+    made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
+    for row in rows:
+        actual = row["actual"]
+        shown = "-" if actual is None else str(actual)
+        made.add_row(row["name"], str(row["wanted"]), shown, Text(state(row, why), style="yellow"))
+    out.print()
+    out.print(made)
+
+
+def state(row: Document, why: "Mapping[str, str]") -> str:
+    """Return how the actual value of a sysctl relates to the wanted one, "" if it is the same."""
+    actual = row["actual"]
+    if actual is None:
+        return "this kernel has no such sysctl"
+    if actual == row["wanted"]:
+        return ""
+    if actual == row["granted"]:
+        return "all that the kernel granted"
+    return why.get(row["name"], "differs")
+
+
+def _print_memory(memory: Memory | None, mode: int | None, out: "Console") -> None:
+    if memory is not None:
+        out.print(f"\nPromised  {promised(memory, mode)}")
+
+
+def promised(memory: Memory, mode: int | None) -> str:
+    """Return how much memory is promised, of how much, and whether the limit is enforced."""
+    percent = 100 * memory.committed_kib // memory.commit_limit_kib if memory.commit_limit_kib else 0
+    enforced = f", {'' if mode == STRICT else 'not '}enforced: overcommit_memory is {mode}"
+    return f"{kib(memory.committed_kib)} of {kib(memory.commit_limit_kib)} ({percent} %){enforced}"
+
+
+def when(at: float) -> str:
+    """Return a time for a person: `09:12:04` if it was today, else `Nov 20 14:07`."""
+    then, today = time.localtime(at), time.localtime()
+    is_today = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
+    return time.strftime("%H:%M:%S" if is_today else "%b %e %H:%M", then)
+
+
+def _print_rules(document: Document, out: "Console") -> None:
+    rules, of_all = document["rules"], document["policy"]["rules"]
+    if rules:
+        made = table("RULE", "VALUE", "PROCESSES", "WHERE", right=("PROCESSES",))
+        for rule in rules:
+            where = rule["source"].rpartition("/")[2]
+            made.add_row(rule["label"], rule["value"], str(rule["processes"]), where)
+        out.print()
+        out.print(made)
+    idle = of_all - len(rules)
+    if idle > 0:
+        out.print(f"{counted(idle, 'rule')} match{'es' if idle == 1 else ''} nothing; see oomguard plan")
+
+
+def _print_complaints(document: Document, out: "Console") -> None:
+    names = {row["name"] for row in document["sysctls"]}
+    found = [one for one in document["complaints"] if one["subject"] not in names]
+    for one in found[:_SHOWN]:
+        text = f"{one['result']}: {one['subject']} → {one['wanted']}: {one['reason']} ({one['by']})"
+        out.print()
+        _hang(out, text, "yellow")
+        if one["hint"]:
+            _hang(out, f"  {one['hint']}", "")
+    if len(found) > _SHOWN:
+        out.print(f"and {len(found) - _SHOWN} more; --json shows all")
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _hang(out: "Console", text: str, style: str) -> None:
+    """Print a line that is broken at words only, and indented where it goes on; whole in a file."""
+    if not out.is_terminal:
+        out.print(text, style=style, soft_wrap=True)
+        return
+    indent = len(text) - len(text.lstrip())
+    out.print(Padding(Text(text.lstrip(), style=style), (0, 0, 0, indent)))
