@@ -161,7 +161,7 @@ def connector(data: bytes) -> None:
     lost = opened.receive(heard, limit=len(data) + 1)
     whole = [d for d in queue.datagrams if len(d) == _MESSAGE_SIZE]
     events = [_EVENT.unpack_from(d, _EVENT_OFFSET) for d in whole]
-    assert heard == {pid for what, pid in events if what > FORK}
+    assert heard == {pid for what, _, pid in events if what > FORK}
     assert lost == (len(whole) < len(queue.datagrams))
     forks: list[tuple[int, int, int]] = []
     opened.forks(lambda *fork: forks.append(fork))

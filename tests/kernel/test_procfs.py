@@ -581,3 +581,27 @@ def test_who_has_many_groups_pays_for_the_time_it_takes_to_read_them(real: Procf
         for _ in range(20):
             handles[0].forget_status()
             assert handles[0].uid == 0
+
+
+class Crowded(Procfs):
+    """A host on which a user has mounted so much that its mounts are not read in time."""
+
+    def own_mounts(self) -> bytes:
+        """Take as long as 4 MiB of them do, when this is not to open /proc."""
+        if hasattr(self, "slow_reads") and hasattr(self, "cgroups"):
+            time.sleep(0.3)
+        return super().own_mounts()
+
+
+def test_mounts_without_end_keep_nobody_waiting(child: "subprocess.Popen[bytes]") -> None:
+    """Whose program it is then counts as unknown."""
+    procfs = Crowded(slow_reads=SlowReads(deadline_seconds=0.01))
+    handle = procfs.open(child.pid)
+    assert handle is not None
+    with handle:
+        assert handle.exe
+        begun = time.monotonic()
+        with pytest.raises(UnknownFactError):
+            assert handle.program
+        assert time.monotonic() - begun < 0.25
+    procfs.close()

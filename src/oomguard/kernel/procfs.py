@@ -492,9 +492,10 @@ class ProcessHandle:
         if self.exe is None:
             return None
         file = f"{self._living}exe"
-        mounts = self._procfs.own_mounts()
+        # A user may mount 1,000 file systems (fusermount3) at paths so long that to read them takes 0.2 s.
+        mounts = self._procfs.own_mounts
         return self._procfs.slow_reads.call(
-            self.fd, lambda process: _find_program(process, file, mounts), self.spender
+            self.fd, lambda process: _find_program(process, file, mounts()), self.spender
         )
 
     def read(self, path: str) -> bytes:
