@@ -235,7 +235,7 @@ def quick_unmet(rule: "Rule", process: Facts) -> Condition | None:
         return "name"
     if not terms.containers and process.in_container:
         return "containers"
-    if terms.users and process.uid not in terms.uids:
+    if terms.users and not terms.is_of_users(process.uid):
         return "user"
     if terms.units and not glob_holds(terms.units, system_unit(process.cgroup)):
         return "unit"

@@ -47,7 +47,8 @@ class Terms(NamedTuple):
     """Everything of a rule but its names. Rules that differ only in name share one.
 
     `users` are the names as written, for people; `uids` are what they resolved to when the
-    policy was read (a user this host does not have resolves to nothing). Globs cross `/`.
+    policy was read (a user this host does not have resolves to nothing), and `subuids` the first and the
+    last of each range of subordinate uids that they may take. Globs cross `/`.
     """
 
     value: Value
@@ -62,6 +63,14 @@ class Terms(NamedTuple):
     children: Children = "reset"
     trust: Trust = "verified"
     containers: bool = False
+    subuids: tuple[int, ...] = ()
+
+    def is_of_users(self, uid: int) -> bool:
+        """Tell whether a uid is one of the users', or one that root granted them in addition."""
+        ranges = self.subuids
+        return uid in self.uids or any(
+            first <= uid <= last for first, last in zip(ranges[::2], ranges[1::2], strict=True)
+        )
 
 
 _ANY_VALUE = Value("keep")

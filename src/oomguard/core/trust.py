@@ -95,6 +95,11 @@ def is_of_services(process: "Facts", first_person_uid: int) -> bool:
 def _switch_refusal(process: "Facts", uids: tuple[int, ...]) -> Refusal | None:
     if process.saved_uid in (0, *uids):
         return None
+    if process.uid not in uids:
+        return Refusal(
+            f"uid {process.uid} is a subordinate one of that user, under which anything may run",
+            "name that uid in the rule, or `unit`",
+        )
     return Refusal(
         f"it runs for uid {process.uid} and can become uid {process.saved_uid}, which the rule does not name",
         "add that user, `unit` or `exe` to the rule",

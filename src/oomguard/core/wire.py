@@ -100,7 +100,9 @@ def _decode_terms(row: list[Any]) -> Terms:
         if name in _CHOICES and item not in _CHOICES[name]:
             raise TypeError(f"no {name}: {item!r}")
         if type(item) is tuple:
-            _must_be(int if name == "uids" else str, *item)
+            _must_be(int if name.endswith("uids") else str, *item)
+    if len(made.subuids) % 2:
+        raise TypeError("half a range of uids")
     return made
 
 

@@ -2,11 +2,12 @@
 
 import hashlib
 import pwd
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.policy import login_defs, model
+from oomguard.policy import login_defs, model, subuid
 from oomguard.policy.nodes import Mapping, Sequence
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ class Document(NamedTuple):
 
 
 class Users:
-    """User names and their uids on this host, each looked up once."""
+    """User names and their uids on this host, each looked up once, and subordinate uids (subuid(5))."""
 
-    def __init__(self) -> None:
+    def __init__(self, subuid_file: str = subuid.FILE) -> None:
         self._known: dict[str, int | None] = {}
+        self._subuid_file = subuid_file
+        self._granted: dict[str, list[int]] | None = None
 
     def uid(self, user: str | int) -> int | None:
         """Return the uid of a user, None if this host has no such user."""
@@ -42,6 +45,18 @@ class Users:
             except (KeyError, ValueError):
                 self._known[user] = None
         return self._known[user]
+
+    def subuids(self, user: str | int) -> list[int]:
+        """Return the first and the last uid of each range that was granted to a user."""
+        if self._granted is None:
+            self._granted = subuid.load(self._subuid_file)
+        uid = self.uid(user)
+        if not self._granted or uid is None:
+            return []
+        names = {str(user), str(uid)}
+        with suppress(KeyError):
+            names.add(pwd.getpwuid(uid).pw_name)
+        return [bound for name in sorted(names) for bound in self._granted.get(name, ())]
 
 
 def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
@@ -119,6 +134,7 @@ def _terms(rule: model.Rule, users: Users) -> Terms:
         children=rule.children,
         trust=rule.trust,
         containers=rule.containers,
+        subuids=tuple(bound for user in named for bound in users.subuids(user)),
     )
 
 

@@ -58,7 +58,9 @@ def load(path: str, *, host: bool = False, trial: "Trial | None" = None) -> Load
 
 
 def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
-    """Return the policy of files that were read. Reads only the user database and login.defs(5).
+    """Return the policy of files that were read.
+
+    Reads only the user database, subuid(5) and login.defs(5).
 
     Raises PolicyError with all faults of all files.
     """

@@ -130,7 +130,8 @@ class Rule(Language):
     user: Annotated[_Some[_User] | None, _some(f"a user name or a uid from 0 to {UID_MAX}", str, int)] = (
         Field(
             None,
-            description="Name or uid of the real user: for a setuid program, the user who started it.",
+            description="Name or uid of the real user: for a setuid program, the user who started it."
+            " Subordinate uids (subuid(5)) count as the user's.",
             examples=["postgres", [1000, "backup"]],
         )
     )
