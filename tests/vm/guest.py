@@ -240,7 +240,7 @@ class Guest:
         return base64.b64decode(self._ask("get", {"path": path}, ANSWER_GRACE_SECONDS)["content"])
 
     def wait_until(
-        self, command: str, *, timeout_seconds: float = 120.0, describe: str | None = None
+        self, command: str, *, timeout_seconds: float = 300.0, describe: str | None = None
     ) -> Completed:
         """Repeat a shell script until it ends with status 0."""
         deadline = time.monotonic() + timeout_seconds

@@ -12,7 +12,7 @@ def test_a_process_keeps_its_value_when_its_main_thread_ends(installed: Service)
     """The state of /proc/PID/stat is the main thread's: Z with threads left is no dead process."""
     vm = installed.vm
     program = attack(vm, "leaderless")
-    installed.write_policy("resync_interval: 1\nrules: [{name: leaderless, oom_score_adj: -500}]\n")
+    installed.write_policy("resync_interval: 5\nrules: [{name: leaderless, oom_score_adj: -500}]\n")
     with unit(vm, "vm-leaderless", f"{program} 5 {FOREVER_SECONDS}", below="system.slice"):
         pid = vm.run("systemctl show -P MainPID vm-leaderless").stdout.strip()
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)

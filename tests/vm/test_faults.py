@@ -25,7 +25,7 @@ def test_processes_hidden_from_others_are_still_found(installed: Service) -> Non
     vm = installed.vm
     vm.run("mount -o remount,hidepid=2 /proc")
     try:
-        installed.write_policy("resync_interval: 2\n" + MARKED)
+        installed.write_policy("resync_interval: 5\n" + MARKED)
         with hog(vm, "vm-marked", user="root") as pid:
             assert vm.run(["test", "-e", f"/proc/{pid}"], user="alice", check=False).code == 1
             installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 800)
