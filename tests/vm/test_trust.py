@@ -136,7 +136,7 @@ def test_a_daemon_whose_main_thread_ended_keeps_its_protection(installed: Servic
         vm.wait_until(f"grep -q '^State:.Z' /proc/{pid}/status", describe="its main thread to end")
         vm.run("oomguard plan")
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
-        assert "gives -500" in vm.run(f"oomguard explain {pid}").stdout
+        assert "stays -500" in vm.run(f"oomguard explain {pid}").stdout
 
 
 def test_root_of_a_user_namespace_is_not_root(installed: Service) -> None:
