@@ -39,6 +39,14 @@ def test_pages_are_in_plain_words(page: Path) -> None:
         assert not found
 
 
+@pytest.mark.parametrize(
+    "file", ["etc/oomguard.yaml", "etc/prometheus/oomguard.rules.yml", "systemd/oomguard.catalog"]
+)
+def test_installed_files_are_in_plain_words(file: str) -> None:
+    """Those that are written to be read: the shipped policy, alerts, the journal catalog."""
+    assert not words_of((ROOT / file).read_text())
+
+
 @pytest.mark.parametrize("page", MANUAL)
 def test_the_manual_is_in_plain_words(page: str) -> None:
     """The parts that are written by hand; the others have the words of the code."""
