@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from oomguard.__main__ import main
+from oomguard.core.oom_kill import Context, Kill
 from oomguard.core.plan import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity
 from oomguard.report.events import STARTED, Record, outcome_record
 from oomguard.report.history import parse_entry
+from oomguard.report.kills import Death, KillReporter, kill_record
 
 RULE = Rule(0, (b"sshd",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
 CHANGE = SetOomScoreAdj(Identity(812, 5), b"ss\x1bhd", 0, -900, 0, "exec", RULE)
@@ -101,6 +103,63 @@ def test_adjustments_are_a_table_of_80_columns(log: Log, journalctl: Callable[..
     assert "oomguard.yaml:3" in out
 
 
+POD = "/kubepods/burstable/pod5931aa75-4603-4e65-b552-7c71cf55cfb5"
+KILLS = [
+    Death(
+        Kill(356, "sshd", "Out of memory", 26, -900, 500000, 400000, 2048, 0, 844),
+        Context("none", 356, "sshd", 26, task_memcg="/system.slice/ssh.service"),
+        RULE,
+    ),
+    Death(
+        Kill(99, "worker", "Memory cgroup out of memory", 33, 500, 500000, 50000, 0, 0, 844),
+        Context("memcg", 99, "worker", 33, POD, f"{POD}/{'25a38b5b' * 8}"),
+    ),
+    Death(Kill(7, "a\x1bb", "Out of memory")),
+]
+
+
+def test_kills_are_a_table_of_their_own(log: Log, journalctl: Callable[..., Path]) -> None:
+    """What was killed at which value, how large it was, what ran out, and which rule matched."""
+    counted: list[Record] = []
+
+    class Sink:
+        lost = 0
+
+        def write(self, record: Record) -> None:
+            counted.append(record)
+
+    KillReporter(Sink()).take_unknown(3, "/dev/kmsg cannot be opened")
+    records = [kill_record(death) for death in KILLS] + counted
+    journalctl([line(record, number) for number, record in enumerate(records)])
+    _, out, _ = log("--event", "killed")
+    assert max(map(len, out.splitlines())) <= 80
+    rows = [" ".join(row.split()[2:]) for row in out.splitlines()]
+    assert rows[0] == "WHAT VALUE RAM OUT OF RULE"
+    assert rows[2:] == [
+        "killed sshd[356] -900 393M the host name=sshd",
+        "killed worker[99] 500 49M pod 5931aa75",
+        "killed a\\x1bb[7]",
+        "killed 3 processes",
+    ]
+    _, out, _ = log("--json", "--event", "killed")
+    first, second, third, unknown = json.loads(out)
+    assert (first["oom_score_adj"], first["rss_bytes"], first["constraint"]) == (-900, 402048 << 10, "none")
+    assert (second["oom_memcg"], second["memcg"]) == (POD, f"{POD}/{'25a38b5b' * 8}")
+    assert (third["oom_score_adj"], third["rss_bytes"], third["constraint"]) == (None, None, None)
+    assert (unknown["count"], unknown["pid"]) == (3, None)
+
+
+def test_entries_of_several_kinds_are_sentences(log: Log, journalctl: Callable[..., Path]) -> None:
+    """No column of one kind is empty for another."""
+    journalctl([*ENTRIES, line(kill_record(KILLS[0]), 9)])
+    _, out, _ = log("--event", "all")
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.split()[:3] == ["TIME", "EVENT", "WHAT"]
+    shown = " ".join(out.split())
+    assert "started oomguard 0.1.0 started" in shown
+    assert "killed the kernel killed sshd[356] (uid 26;" in shown
+
+
 def test_the_document_has_everything_as_it_is(log: Log, journalctl: Callable[..., Path]) -> None:
     """Numbers are numbers, and what an entry does not have is null."""
     journalctl()
@@ -165,18 +224,18 @@ def test_rules_and_counts_are_filtered_here(
 
 
 def test_nothing_is_said_to_be_nothing(log: Log, journalctl: Callable[..., Path]) -> None:
-    """It then ends with 1, and says no word."""
+    """It then ends with 1 and prints nothing."""
     journalctl([], tail="exit 1")
-    assert log() == (0, "Nothing of the kind in the journal.\n", "")
+    assert log() == (0, "No matching journal entries.\n", "")
     assert log("--json")[1] == "[]\n"
 
 
-def test_without_journalctl_the_way_out_is_named(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_journalctl_there_is_a_hint(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 1."""
     monkeypatch.setenv("PATH", "/nonexistent")
     code, out, err = log()
     assert (code, out) == (1, "")
-    assert "journalctl is not there" in err
+    assert "journalctl is not installed" in err
     assert "standard error" in err
 
 

@@ -1,4 +1,4 @@
-"""`oomguard postmortem`: from any log to who died, why, and who would have."""
+"""`oomguard postmortem`: from any log to what was killed and why, and what would have been."""
 
 import bz2
 import gzip
@@ -61,18 +61,18 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_one_report_is_told_in_words_and_then_as_a_table(postmortem: Postmortem) -> None:
-    """What ran out, who died, why that one, who was next: in 80 columns, plain where no terminal is."""
+def test_one_report_is_explained_in_words_and_then_as_a_table(postmortem: Postmortem) -> None:
+    """Which process, why that one, which was next: in 80 columns, plain without a terminal."""
     code, out, err = postmortem(VALUE)
     assert (code, err) == (0, "")
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= 80
-    said = words(out)
-    assert "/oom-report was out of memory: the kernel killed cache-worker[" in said
-    assert "held 64.0 MiB of the 64.0 MiB it may have" in said
-    assert "Its oom_score_adj decided: with 0 for all, db-server[" in said
-    rows = [line.split() for line in out.splitlines() if line.startswith(("†", "  "))]
-    assert [row[-6 if row[0] != "†" else 3] for row in rows[1:]] == [
+    assert out.startswith("#1  cache-worker[16420] was killed: cgroup /oom-report reached its limit of")
+    shown = words(out)
+    assert "The cgroup used 64.0 MiB of 64.0 MiB." in shown
+    assert "Without oom_score_adj, db-server[16419] (38.2 MiB) would have been killed instead." in shown
+    rows = [line.split() for line in out.partition("SCORE\n")[2].splitlines()[1:]]
+    assert [row[-6 if row[0] != "†" else 3] for row in rows] == [
         "cache-worker",
         "db-server",
         "report-gen",
@@ -96,7 +96,7 @@ def test_policy_tells_who_would_have_died(postmortem: Postmortem, policy: Callab
     """The same memory, other values: in words, in the table and in the document."""
     path = policy("  - {name: db-server, oom_score_adj: 900}\n  - {name: cache-worker, oom_score_adj: 0}\n")
     _, out, _ = postmortem("--policy", path, VALUE)
-    assert "oom_score_adj 900, name=db-server) would have died instead" in words(out)
+    assert "oom_score_adj 900, name=db-server) would have been killed instead" in words(out)
     assert "0→900" in out
     _, out, _ = postmortem("--policy", path, "--json", VALUE)
     (report,) = json.loads(out)["reports"]
@@ -118,9 +118,10 @@ def test_many_reports_are_a_list_and_the_last_in_full(postmortem: Postmortem) ->
     _, out, _ = postmortem(path)
     assert max(map(len, out.splitlines())) <= 80
     listed = [line for line in out.splitlines() if "burst[" in line and line[:2].strip().isdigit()]
+    assert all("/oom-report" in line or "a cgroup" in line for line in listed)
     assert [int(line.split()[0]) for line in listed] == [*range(1, 15)]
     assert "#14  " in out
-    assert "3 reports before it, as the kernel prints ten in five seconds" in words(out)
+    assert "3 reports before this one, because the kernel prints at most ten in five seconds" in words(out)
     _, out, _ = postmortem("--report", "12", path)
     assert out.startswith("#12  ")
     _, out, _ = postmortem("--all", path)
@@ -131,8 +132,59 @@ def test_many_reports_are_a_list_and_the_last_in_full(postmortem: Postmortem) ->
         for how in ([], ["--json"]):
             code, out, err = postmortem("--report", number, *how, path)
             assert (code, out) == (1, "")
-            assert f"there is no report {number} here" in err
+            assert f"no report {number}" in err
             assert "14 reports" in err
+
+
+POD = (
+    "/kubepods.slice/kubepods-burstable.slice/"
+    "kubepods-burstable-pod5931aa75_4603_4e65_b552_7c71cf55cfb5.slice"
+)
+CONTAINER = f"{POD}/cri-containerd-{'25a38b5b8d556d79' * 4}.scope"
+
+
+def pod_report(when: str = "Oct 12 19:00:20 aks-nodepool1-24207654-vmss000001 kernel: ") -> str:
+    """Return the report of a pod at its limit."""
+    lines = formats.GROUP_5_15.replace("/app.slice/web.service", CONTAINER).replace("/app.slice", POD)
+    return "".join(f"{when}{line}\n" for line in lines.splitlines())
+
+
+def test_long_path_stands_once_and_unbroken(postmortem: Postmortem, tmp_path: Path) -> None:
+    """The words name the pod and the container; the path is alone on its line, to be copied."""
+    log = tmp_path / "log"
+    log.write_text(pod_report())
+    _, out, _ = postmortem(str(log))
+    assert out.startswith(
+        "#1  worker[900] and 1 more were killed: pod 5931aa75 reached its limit of\n    64.0 MiB.\n"
+        "    Oct 12 19:00:20, host aks-nodepool1-24207654-vmss000001, Linux 5.15.0-1\n"
+    )
+    assert out.count("kubepods") == CONTAINER.count("kubepods")
+    assert out.splitlines().count(CONTAINER) == 1
+    assert max(len(line) for line in out.splitlines() if line != CONTAINER) <= 80
+    assert "memory.oom.group is set on pod 5931aa75 (container 25a38b5b)" in words(out)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_list_keeps_what_was_killed_on_any_screen(
+    postmortem: Postmortem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Number, process and RAM are whole; WHERE is the unit or pod, and gives way with HOST."""
+    log = tmp_path / "log"
+    report = "".join(
+        f"2026-10-12T19:00:20.1234+02:00 db1 kernel: {line}\n"
+        for line in formats.host_report(formats.KERNELS[-1])
+    )
+    log.write_text(pod_report() + report)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    _, out, _ = postmortem(str(log))
+    heading, _, pod, host, *_ = out.splitlines()
+    assert max(map(len, (heading, pod, host))) <= columns
+    assert heading.split()[:4] == ["#", "WHEN", "KILLED", "RAM"]
+    assert pod.split()[:7] == ["1", "Oct", "12", "19:00:20", "worker[900]", "+1", "47M"]
+    assert host.split()[:3] == ["2", "10-12", "19:00:20"]
+    assert "report (new) x[1377]  156M" in host
+    assert pod.count("…") <= 1
+    assert ("pod 5931aa75" in pod) == ("the host" in host) == (columns >= 80)
 
 
 def test_two_hundred_reports_of_all_kernels_are_told_in_one_run(
@@ -148,7 +200,7 @@ def test_two_hundred_reports_of_all_kernels_are_told_in_one_run(
     path = policy("  - {name: postgres, oom_score_adj: 900}\n")
     code, out, _ = postmortem("--policy", path, str(log))
     assert code == 0
-    assert "and 150 before" in out
+    assert "and 150 earlier reports." in out
     assert out.count("postgres[903]") >= 50
     _, out, _ = postmortem("--policy", path, "--json", str(log))
     document = json.loads(out)
@@ -164,7 +216,7 @@ def test_rotated_logs_are_read_as_they_are(
     log = tmp_path / "kern.log.2.gz"
     log.write_bytes(pack(Path(HOST).read_bytes()))
     _, out, _ = postmortem(str(log))
-    assert "the kernel killed python3[356]" in words(out)
+    assert out.startswith("#1  python3[356] was killed: the host ran out of memory.")
 
 
 def test_standard_input_and_several_files_are_read(
@@ -177,7 +229,7 @@ def test_standard_input_and_several_files_are_read(
 
 
 @pytest.mark.parametrize(
-    ("content", "way_out"),
+    ("content", "hint"),
     [
         (b"LPKSHHRH....", "journalctl --file"),
         (b"\x28\xb5\x2f\xfd....", "zstd -dc"),
@@ -185,8 +237,8 @@ def test_standard_input_and_several_files_are_read(
         (None, "name a file"),
     ],
 )
-def test_what_cannot_be_read_is_an_error_with_the_way_out(
-    postmortem: Postmortem, tmp_path: Path, content: bytes | None, way_out: str
+def test_what_cannot_be_read_is_an_error_with_a_hint(
+    postmortem: Postmortem, tmp_path: Path, content: bytes | None, hint: str
 ) -> None:
     """No traceback, whatever the file is."""
     path = tmp_path / "log"
@@ -195,14 +247,14 @@ def test_what_cannot_be_read_is_an_error_with_the_way_out(
     code, _, err = postmortem(str(path))
     assert code == 1
     assert str(path) in err
-    assert way_out in err
+    assert hint in err
 
 
 def test_log_without_reports_is_no_error(postmortem: Postmortem, tmp_path: Path) -> None:
     """It is good news."""
     log = tmp_path / "kern.log"
     log.write_text("[    1.000000] Linux version 6.1\n")
-    assert postmortem(str(log))[:2] == (0, "No report of the OOM killer in it.\n")
+    assert postmortem(str(log))[:2] == (0, "No report of the OOM killer in the log.\n")
     _, out, _ = postmortem("--json", str(log))
     assert json.loads(out) == {"format": 1, "reports": [], "refused_allocations": 0}
 
@@ -235,11 +287,11 @@ def test_rotated_logs_are_one_log_in_the_order_of_time(postmortem: Postmortem, t
 
 
 def test_kills_in_no_known_form_are_pointed_at(postmortem: Postmortem, tmp_path: Path) -> None:
-    """No report is a dangerous thing to say of a log that speaks of kills."""
+    """A log that mentions kills does not simply have no report."""
     log = tmp_path / "log"
     log.write_text("Oct 12 19:00:20 aks monitor[3]: Killed process 7 (a)\n")
     _, out, _ = postmortem(str(log))
-    assert "1 line in it speak" in words(out)
+    assert "1 line mentions a killed process, but is from another program" in words(out)
 
 
 def test_victim_is_shown_wherever_it_stands(postmortem: Postmortem, tmp_path: Path) -> None:
@@ -266,7 +318,7 @@ def test_refused_allocations_are_told_apart(postmortem: Postmortem, tmp_path: Pa
     line = "__vm_enough_memory: pid: 12, comm: java, bytes: 4096 not enough memory for the allocation\n"
     log.write_text(line * 12)
     _, out, _ = postmortem(str(log))
-    assert "12 allocations refused" in out
+    assert "12 allocations failed because of vm.overcommit_memory" in out
 
 
 def test_journals_filters_are_for_the_journal(postmortem: Postmortem) -> None:
@@ -341,10 +393,11 @@ def test_journal_is_read_and_tells_which_rule_gave_the_value(postmortem: Postmor
     """By default it is the journal, of every boot; ours has who gave the victim what it had."""
     code, out, _ = postmortem("--since", "-2d")
     assert code == 0
-    said = words(out)
-    assert "db1: the host was out of memory: the kernel killed python3[356]" in said
-    assert "Its value of 900 was given by oomguard" in said
-    assert "(name=python3, /etc/oomguard.yaml:7)" in said
+    assert out.startswith("#1  python3[356] was killed: the host ran out of memory.")
+    shown = words(out)
+    assert ", host db1, Linux 6.12" in shown
+    assert "oomguard set 900 at " in shown
+    assert "for name=python3 (/etc/oomguard.yaml:7)" in shown
     asked = (journal / "asked").read_text().splitlines()
     assert "--since=-2d" in asked[0]
     assert "_TRANSPORT=kernel" in asked[0]
@@ -359,7 +412,7 @@ def test_value_of_another_is_not_taken_for_ours(postmortem: Postmortem, journal:
     gifts = journal / "gifts"
     gifts.write_text(gifts.read_text().replace('"900"', '"800"'))
     _, out, _ = postmortem()
-    assert "given by oomguard" not in words(out)
+    assert "oomguard set" not in words(out)
 
 
 @pytest.mark.skipif(bool(memcg.missing()), reason=memcg.missing() or "there can be")

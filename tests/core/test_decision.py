@@ -1,4 +1,4 @@
-"""The decision behind a report, reckoned again: who was ahead, by how much, and why."""
+"""The decision behind a report, computed again: which process was ahead, by how much, and why."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import oom_formats as formats
 from oomguard.core.oom_log import OomLog
 from oomguard.core.postmortem import Finding, examine, share
-from oomguard.report.postmortem import Told, prose
+from oomguard.report.postmortem import Told, facts
 
 REPORTS = Path(__file__).parent.parent / "reports"
 
@@ -60,9 +60,9 @@ def test_thousandths_of_old_kernels_are_told_as_such() -> None:
     assert finding.victim is not None
     assert finding.victim.badness is not None
     assert share(finding.victim.badness, finding) == finding.victim.badness / 1000 <= 1
-    said = " ".join(prose(Told(1, finding)))
-    assert f"or {finding.victim.badness} thousandths of memory" in said
-    assert re.search(r"behind by \d+ thousandths", said)
+    shown = dict(facts(Told(1, finding)))
+    assert f"badness, {finding.victim.badness} thousandths of memory: " in shown["Why"]
+    assert re.search(r"\d+ thousandths of memory behind", shown["Next"])
 
 
 def test_value_that_decided_is_named() -> None:

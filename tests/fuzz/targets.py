@@ -35,7 +35,7 @@ from oomguard.policy.source import Source, Sources
 from oomguard.reconcile.ledger import Ledger, _line
 from oomguard.report.events import STARTED, Record
 from oomguard.report.journal import encode as encode_record
-from oomguard.report.postmortem import Told, prose, title
+from oomguard.report.postmortem import Told, circumstances, facts, headline, paths, short_moment
 from oomguard.report.postmortem_document import told_document
 from oomguard.report.status_document import decode_status
 
@@ -233,7 +233,9 @@ def kernel_log(data: bytes) -> None:
         finding = examine(report)
         assert sorted(one.task for one in finding.ranked) in ([], sorted(report.tasks))
         told = Told(number, finding, backtest=_BACKTESTER.replay(finding), policy="a.yaml")
-        assert all(paragraph.isprintable() for paragraph in (title(told), *prose(told)))
+        shown = [headline(finding), circumstances(report), short_moment(report)]
+        shown += [fact.text for fact in (*facts(told), *paths(report))]
+        assert all(text.isprintable() for text in shown)
         json.dumps(told_document(told)).encode("ascii")
 
 

@@ -1,4 +1,4 @@
-"""What is said of kills: a sentence and fields each, and exact counts however many there are."""
+"""Entries about kills: a sentence and fields for each, and exact counts however many there are."""
 
 from oomguard.core.oom_kill import Context, Kill
 from oomguard.core.policy import Rule, Terms, Value
@@ -28,12 +28,13 @@ def test_kill_is_one_sentence_with_its_facts_as_fields() -> None:
     record = kill_record(Death(KILL, GLOBAL, RULE))
     assert record.message == (
         "the kernel killed postgres[356] (uid 26; /system.slice/postgresql.service; 392.6 MiB in RAM; "
-        "oom_score_adj -900, name=postgres, /etc/oomguard.yaml:12): the host was out of memory"
+        "oom_score_adj -900, name=postgres, /etc/oomguard.yaml:12): the host ran out of memory"
     )
     assert record.fields == {
         "OBJECT_PID": "356",
         "OOMGUARD_COMM": "postgres",
         "OOMGUARD_OOM_SCORE_ADJ": "-900",
+        "OOMGUARD_RSS_KIB": "402048",
         "OOMGUARD_UID": "26",
         "OOMGUARD_RULE": "name=postgres",
         "OOMGUARD_SOURCE": "/etc/oomguard.yaml:12",
@@ -51,12 +52,12 @@ def test_death_of_the_protected_is_worse() -> None:
 def test_cgroup_and_nodes_are_named() -> None:
     """What was out is not always the host."""
     memcg = Context("memcg", 356, "a", 0, "/app", "/app/b")
-    assert kill_record(Death(KILL, memcg)).message.endswith(": /app was at its limit")
+    assert kill_record(Death(KILL, memcg)).message.endswith(": /app reached its limit")
     assert kill_record(Death(KILL, memcg)).fields["OOMGUARD_OOM_MEMCG"] == "/app"
     cpuset = Context("cpuset", 356, "a", 0, mems_allowed="1")
-    assert kill_record(Death(KILL, cpuset)).message.endswith(": memory nodes 1 were out of memory")
+    assert kill_record(Death(KILL, cpuset)).message.endswith(": memory nodes 1 ran out of memory")
     in_short = KILL._replace(message="Memory cgroup out of memory")
-    assert kill_record(Death(in_short)).message.endswith(": a memory cgroup was at its limit")
+    assert kill_record(Death(in_short)).message.endswith(": a memory cgroup reached its limit")
 
 
 def test_names_are_made_printable() -> None:
@@ -100,5 +101,5 @@ def test_kills_that_are_only_counted_say_so() -> None:
     sink = Sink()
     reporter = KillReporter(sink)
     reporter.take_unknown(2, "/dev/kmsg cannot be opened")
-    assert "killed 2 processes, which one is not known: /dev/kmsg" in sink.records[0].message
+    assert "killed 2 processes, names unknown: /dev/kmsg" in sink.records[0].message
     assert reporter.counts == {("", False): 2}

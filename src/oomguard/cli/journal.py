@@ -1,4 +1,4 @@
-"""What journalctl prints: the one program that oomguard's verbs start."""
+"""Reads the output of journalctl, the only program that oomguard's verbs start."""
 
 import os
 import shutil
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _FOLDERS = ("/var/log/journal", "/run/log/journal")
 
 OURS = ("SYSLOG_IDENTIFIER=oomguard", "_UID=0")
-"""What tells our entries. Anybody may write to the journal under any name; who it was is journald's word."""
+"""Selects oomguard's entries. Anybody can write to the journal under any name, but journald adds the uid."""
 
 
 def has_journal() -> bool:
-    """Tell whether there is a journal, and what reads it."""
+    """Return whether there is a journal, and journalctl."""
     return shutil.which("journalctl") is not None and any(
         os.path.isdir(folder) and os.listdir(folder) for folder in _FOLDERS
     )
@@ -28,13 +28,13 @@ def has_journal() -> bool:
 
 @contextmanager
 def open_journal(arguments: "Sequence[str]", *, without: str) -> "Iterator[IO[bytes]]":
-    """Start journalctl, and give what it prints, an entry of JSON a line.
+    """Start journalctl and yield its output, an entry of JSON per line.
 
-    `without` is the way out where there is no journalctl. What it complains of is an error at the end.
+    Raises OomguardError if there is no journalctl, with the hint `without`, or if it fails.
     """
     program = shutil.which("journalctl")
     if program is None:
-        raise OomguardError("journalctl is not there: this is read from systemd's journal", hint=without)
+        raise OomguardError("this needs systemd's journal, but journalctl is not installed", hint=without)
     command = [program, "--output=json", "--no-pager", "--all", "--quiet", *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe) as journal:  # noqa: S603 - no shell is in between
@@ -44,10 +44,10 @@ def open_journal(arguments: "Sequence[str]", *, without: str) -> "Iterator[IO[by
             yield journal.stdout
             said = journal.stderr.read()
         finally:
-            journal.terminate()  # it follows for ever, also when nobody reads any more
-    # Status 1 without a word is what it gives for no entries.
+            journal.terminate()  # with --follow it does not end by itself
+    # Without entries it exits with 1 and prints nothing.
     if journal.returncode > 0 and said:
         first = printable(said.strip().splitlines()[0])
-        raise OomguardError(f"journalctl: {first}", hint="--since and --until are as in journalctl(1)")
+        raise OomguardError(f"journalctl: {first}", hint="see journalctl(1) for --since and --until")
     if said:
         sys.stderr.write("".join(f"journalctl: {printable(line)}\n" for line in said.splitlines()))

@@ -1,4 +1,4 @@
-"""`oomguard log`: what the journal holds of the adjustments."""
+"""`oomguard log`: what oomguard changed, from the journal."""
 
 import fnmatch
 import json
@@ -10,17 +10,17 @@ from oomguard.cli.journal import OURS, has_journal, open_journal
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
 from oomguard.report.document import print_json
-from oomguard.report.history import Entry, entry_document, history_table, parse_entry
+from oomguard.report.history import Entry, entry_document, parse_entry
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-_WITHOUT = "where there is no journal, `oomguard run` writes the same to its standard error"
+_WITHOUT = "without a journal, `oomguard run` prints the same to standard error"
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Ask journalctl, and show what it has as a table, or a line at a time."""
+    """Print the journal's entries as a table, or one per line."""
     if options.follow:
         return _follow(options)
     kept: deque[Entry] = deque(_entries(options), maxlen=options.lines)
@@ -29,11 +29,12 @@ def run(options: "argparse.Namespace") -> int:
     if options.json:
         print_json([entry_document(entry) for entry in kept])
     elif kept:
+        from oomguard.report.history_table import history_table
         from oomguard.report.tables import console
 
         console().print(history_table(kept))
     else:
-        print("Nothing of the kind in the journal.")
+        print("No matching journal entries.")
     return 0
 
 
@@ -77,5 +78,5 @@ def _follow(options: "argparse.Namespace") -> int:
                 line = f"{entry.time.strftime('%m-%d %H:%M:%S')} {entry.event:<9} {entry.message}"
             print(line, flush=True)
     except KeyboardInterrupt:
-        return 0  # the way to end it
+        return 0  # Ctrl-C is how to end it
     return 0

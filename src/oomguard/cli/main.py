@@ -145,31 +145,36 @@ exit codes: 0 shown, 1 it cannot be reckoned, 78 the policy is not valid
 """
 
 _LOG = """\
-Reads systemd's journal through journalctl. Only entries of root, and your own, count:
-anybody may write to the journal under any name. Without --event, what is about no value
-is left out.
+Reads systemd's journal through journalctl. Only root's entries and your own
+count: anybody can write to the journal under any name. Without --event, only
+entries about values are shown, not kills, starts or reloads.
 
 examples:
   oomguard log
   oomguard log --since today --cause drift     what did something else rewrite today?
   oomguard log --rule sshd --event refused --event denied
+  oomguard log --event killed                  what did the kernel kill?
   oomguard log --follow
 
-exit codes: 0 shown, 1 there is no journal, or it cannot be read
+exit codes: 0 shown, 1 the host has no journal, or it cannot be read
 """
 
 _POSTMORTEM = """\
 Reads the kernel's reports from the journal, from files or from standard input:
-dmesg, journalctl, syslog, /dev/kmsg, logs of container runtimes, of every kernel
-since 2.6.18. Says when, what ran out, who died, why that one and not the next,
-and, with --policy, who would have died instead. See docs/postmortem.md.
+the output of dmesg and journalctl, syslog, /dev/kmsg, logs of container
+runtimes, from any kernel since 2.6.18. Shows which process was killed and why,
+which one was next, and, with --policy, which one would have been killed instead.
+See docs/postmortem.md.
 
 examples:
   oomguard postmortem
   oomguard postmortem --since yesterday --all
   oomguard postmortem /var/log/kern.log.1.gz
-  oomguard postmortem --policy ./new.yaml        would it have spared the database?
+  oomguard postmortem --policy ./new.yaml        would it have protected the database?
   ssh db1 dmesg | oomguard postmortem -
+
+exit codes: 0 shown, 1 a log or a report cannot be found or read,
+            78 the policy is not valid
 """
 
 _IMPORT = """\
@@ -379,33 +384,47 @@ def build_parser() -> argparse.ArgumentParser:
     rank.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="for --watch (default: 2)"
     )
-    log = verb("log", "show the adjustments that the journal holds", as_json, detail=_LOG)
-    log.add_argument("--since", metavar="TIME", help="from then on, as in journalctl: today, -1h, 2026-01-31")
-    log.add_argument("--until", metavar="TIME", help="up to then")
-    log.add_argument("--rule", metavar="TEXT", help="of a rule: part of its label or file:line, or a glob")
-    log.add_argument("--pid", metavar="PID", type=_count, help="about a process")
-    log.add_argument("--cause", choices=get_args(Cause), help="why a value was changed")
+    log = verb("log", "show oomguard's journal entries: changes, refusals and kills", as_json, detail=_LOG)
+    log.add_argument(
+        "--since", metavar="TIME", help="since this time, as in journalctl: today, -1h, 2026-01-31"
+    )
+    log.add_argument("--until", metavar="TIME", help="until this time")
+    log.add_argument("--rule", metavar="TEXT", help="for a rule: a part of its label or file:line, or a glob")
+    log.add_argument("--pid", metavar="PID", type=_count, help="about this process")
+    causes, events = get_args(Cause), [*(event.name for event in EVENTS), "all"]
+    log.add_argument(
+        "--cause", metavar="CAUSE", choices=causes, help=f"why a value changed: {', '.join(causes)}"
+    )
     log.add_argument(
         "--event",
+        metavar="EVENT",
         action="append",
-        choices=[*(event.name for event in EVENTS), "all"],
-        help="what happened; may be given more than once",
+        choices=events,
+        help=f"what happened; can be given more than once: {', '.join(events)}",
     )
-    log.add_argument("-n", "--lines", metavar="N", type=_count, help="the last N")
-    log.add_argument("-f", "--follow", action="store_true", help="go on with what comes, a line each")
+    log.add_argument("-n", "--lines", metavar="N", type=_count, help="only the last N")
+    log.add_argument(
+        "-f", "--follow", action="store_true", help="print new entries as they come, one per line"
+    )
     postmortem = verb(
-        "postmortem", "tell who died of the OOM killer and why, and who would have", detail=_POSTMORTEM
+        "postmortem",
+        "explain what the OOM killer killed and why, or would kill under another policy",
+        detail=_POSTMORTEM,
     )
     postmortem.add_argument(
         "files", metavar="FILE", nargs="*", help="a kernel log, also .gz, .xz or .bz2; - is standard input"
     )
-    postmortem.add_argument("--policy", metavar="FILE", help="replay each decision under this policy")
-    postmortem.add_argument("--kmsg", action="store_true", help="read /dev/kmsg, not the journal")
-    postmortem.add_argument("--since", metavar="TIME", help="in the journal from then on, as in journalctl")
-    postmortem.add_argument("--until", metavar="TIME", help="in the journal up to then")
+    postmortem.add_argument(
+        "--policy", metavar="FILE", help="also show what would have been killed under this policy"
+    )
+    postmortem.add_argument("--kmsg", action="store_true", help="read /dev/kmsg instead of the journal")
+    postmortem.add_argument(
+        "--since", metavar="TIME", help="read the journal since this time, as in journalctl"
+    )
+    postmortem.add_argument("--until", metavar="TIME", help="read the journal until this time")
     told = postmortem.add_mutually_exclusive_group()
-    told.add_argument("--report", metavar="N", type=_count, help="tell of the Nth report")
-    told.add_argument("--all", action="store_true", help="tell of each at length, not of the last only")
+    told.add_argument("--report", metavar="N", type=_count, help="explain the Nth report")
+    told.add_argument("--all", action="store_true", help="explain all reports, not only the last")
     postmortem.add_argument(
         "--tasks",
         metavar="N",

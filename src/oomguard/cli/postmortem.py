@@ -1,4 +1,4 @@
-"""`oomguard postmortem`: who died of the OOM killer and why, and who would have under another policy."""
+"""`oomguard postmortem`: which process the OOM killer killed and why, or would kill under another policy."""
 
 import bz2
 import codecs
@@ -44,11 +44,11 @@ _OTHERS = {
     b"LPKSHHRH": "journalctl --file FILE -o json _TRANSPORT=kernel | oomguard postmortem -",
 }
 _JOURNAL_FIELDS = "MESSAGE,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_HOSTNAME"
-_WITHOUT = "name a file, - for standard input, or --kmsg for the kernel's log since boot"
+_WITHOUT = "name a file, - for standard input, or use --kmsg for the kernel's log since boot"
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Tell of every report there is, of one, or of the last and the rest in a list."""
+    """Print all reports, one, or a list of them and the last."""
     log = OomLog()
     examiner = _Examiner(options)
     if options.json:
@@ -62,7 +62,7 @@ def run(options: "argparse.Namespace") -> int:
 
 
 class _Examiner:
-    """Tells what follows from a report, and with a policy what would have."""
+    """Examines reports, and with a policy what would have happened under it."""
 
     def __init__(self, options: "argparse.Namespace") -> None:
         self._backtester = None if options.policy is None else Backtester(load_policy(options))
@@ -75,20 +75,22 @@ class _Examiner:
 
 
 def _numbered(options: "argparse.Namespace", log: OomLog) -> "Iterator[tuple[int, Report]]":
-    """Yield each report that is asked for, with its number."""
+    """Yield each report to show, with its number; an OomguardError if there is no such report."""
     number = 0
     for number, report in enumerate(_once(_reports(options, log)), 1):
         if options.report is None or number == options.report:
             yield number, report
     if options.report is not None and not 1 <= options.report <= number:
         raise OomguardError(
-            f"there is no report {options.report} here",
-            hint=f"there are {counted(number, 'report')}, from 1 on" if number else "there is none at all",
+            f"no report {options.report}",
+            hint=f"the log has {counted(number, 'report')}; the first is 1"
+            if number
+            else "the log has no report",
         )
 
 
 def _once(reports: "Iterator[Report]") -> "Iterator[Report]":
-    """Leave out what is told twice, as kern.log and syslog do; of the last _REMEMBERED reports, that is."""
+    """Skip what is in the log twice, as in kern.log and syslog, among the last _REMEMBERED reports."""
     seen: OrderedDict[int, tuple[float | None, str]] = OrderedDict()
     for report in reports:
         key, time = hash((report.host, report.kills)), (report.uptime_seconds, report.when)
@@ -114,7 +116,9 @@ def _reports(options: "argparse.Namespace", log: OomLog) -> "Iterator[Report]":
             yield from log.read(_blocks(journal))
         return
     if options.since or options.until:
-        raise OomguardError("--since and --until are for the journal", hint="leave them out, or the files")
+        raise OomguardError(
+            "--since and --until work with the journal only", hint="remove them, or the files"
+        )
     if not options.files:
         booted = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
         for report in log.read(_kernel_log()):
@@ -124,11 +128,11 @@ def _reports(options: "argparse.Namespace", log: OomLog) -> "Iterator[Report]":
 
 
 def _age(path: str) -> float:
-    """Return when a log was last written to; standard input is the newest."""
+    """Return when a log was last written; standard input counts as the newest."""
     try:
         return float("inf") if path == "-" else os.stat(path).st_mtime
     except OSError:
-        return 0.0  # opening it says what is wrong
+        return 0.0  # opening it reports the error
 
 
 def _all_blocks(paths: "list[str]") -> "Iterator[str]":
@@ -141,7 +145,7 @@ def _all_blocks(paths: "list[str]") -> "Iterator[str]":
 
 def _is_from_journal(options: "argparse.Namespace") -> bool:
     if options.kmsg and options.files:
-        raise OomguardError("--kmsg and a file are two logs", hint="leave one of them out")
+        raise OomguardError("--kmsg and files cannot be used together", hint="remove one of them")
     return not options.files and not options.kmsg and has_journal()
 
 
@@ -163,11 +167,11 @@ def _open(path: str) -> "Iterator[IO[bytes]]":
     try:
         with open(path, "rb") as file:
             head = file.peek(8)[:8]
-            for magic, way_out in _OTHERS.items():
+            for magic, command in _OTHERS.items():
                 if head.startswith(magic):
                     raise OomguardError(
                         f"{printable(path)} is not text",
-                        hint=f"try: {way_out.replace('FILE', printable(path))}",
+                        hint=f"use: {command.replace('FILE', printable(path))}",
                     )
             with _unpacked(file, head) as inner:
                 yield inner
@@ -194,7 +198,7 @@ def _blocks(file: "IO[bytes]") -> "Iterator[str]":
 
 
 def _gift(report: "Report") -> Gift | None:
-    """Ask the journal whether oomguard gave the victim the value it had."""
+    """Ask the journal whether oomguard set the victim's value."""
     victim = report.victim
     if victim is None or victim.oom_score_adj is None or not report.when:
         return None
@@ -235,47 +239,52 @@ def _print(examiner: _Examiner, log: OomLog, options: "argparse.Namespace") -> N
                 print()
             print_told(_with_gift(examiner.examine(*last), options), limit=limit)
         else:
-            # One with a table is too large to keep fifty of. One without is too many to examine each.
+            # One with a table is too large to keep fifty. Of those without, there may be millions.
             listed.append(list_row(examiner.examine(*last)) if last[1].is_large else last)
         count += 1
     if last is None:
         print(_nothing(options))
         if log.foreign:
+            mention = (
+                "mentions a killed process, but is"
+                if log.foreign == 1
+                else "mention killed processes, but are"
+            )
             print(
-                f"{counted(log.foreign, 'line')} in it speak of killed processes, but are other programs', or"
-                " in a form that is not known; `dmesg` and `journalctl -k -o json` give one that is."
+                f"{counted(log.foreign, 'line')} {mention} from another program or in an unknown format.\n"
+                "Use the output of `dmesg` or `journalctl -k -o json`."
             )
     elif not options.all:
         if count > 1:
             rows = [one if isinstance(one, Row) else list_row(examiner.examine(*one)) for one in listed]
             print_list(rows, has_policy=options.policy is not None)
             hidden = count - len(rows)
-            more = f"and {hidden} before; " if hidden else ""
-            print(f"\n{more}--report N tells of one, --all of each. The last:\n")
+            more = f"and {counted(hidden, 'earlier report')}. " if hidden else ""
+            print(f"\n{more}--report N explains one of them, --all explains all. The last:\n")
         print_told(_with_gift(examiner.examine(*last), options), limit=limit)
     if log.refusals:
         print(
-            f"\n{counted(log.refusals, 'allocation')} refused for lack of CommitLimit or of any hope to fit:"
-            " no kills (vm.overcommit_memory)"
+            f"\n{counted(log.refusals, 'allocation')} failed because of vm.overcommit_memory. The kernel"
+            " killed no process for this."
         )
     if log.skipped:
         print(
-            f"\n{counted(log.skipped, 'line')} skipped: longer than any line of the kernel's log, or too many"
-            " short ones in a row that mention memory."
+            f"\n{counted(log.skipped, 'line')} skipped: too long for a kernel log, or too many short ones"
+            " that mention memory."
         )
 
 
 def _nothing(options: "argparse.Namespace") -> str:
     if options.files:
-        return "No report of the OOM killer in it."
-    where = "the journal" if _is_from_journal(options) else f"{DEVICE}, which goes back to the boot at most"
+        return "No report of the OOM killer in the log."
+    where = "the journal" if _is_from_journal(options) else f"{DEVICE}, which starts at boot or later"
     return f"No report of the OOM killer in {where}."
 
 
 def _print_json(examiner: _Examiner, log: OomLog, options: "argparse.Namespace") -> None:
-    """Print one document, a report at a time: there may be thousands."""
+    """Print one document, report by report: there may be thousands."""
     numbered = _numbered(options, log)
-    first = next(numbered, None)  # what is wrong is said before anything is printed
+    first = next(numbered, None)  # errors come before any output
     print(f'{{\n  "format": {FORMAT},\n  "reports": [', end="")
     between = "\n"
     for one in chain([] if first is None else [first], numbered):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-_UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
+UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
 _USER_MANAGER = "user@"
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _first_unit(components: list[str]) -> tuple[str, list[str]]:
         if not component or component.endswith(".slice"):
             continue
         name = component.removeprefix("_")  # systemd escapes names that look like cgroup files
-        if name.endswith(_UNIT_SUFFIXES) and not name.startswith("."):
+        if name.endswith(UNIT_SUFFIXES) and not name.startswith("."):
             return name, components[depth + 1 :]
         return "", []
     return "", []

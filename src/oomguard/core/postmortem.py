@@ -1,7 +1,7 @@
-"""Why that one died: the decision behind a report of the OOM killer, reckoned again.
+"""Why the kernel chose that process: the decision behind a report of the OOM killer, computed again.
 
-The kernel prints what it reckoned with, but neither its sums nor its reasons. Where a report leaves
-something out, what is assumed in its place is said.
+The kernel prints its input, but neither its sums nor its reasons. What a report leaves out is assumed, and
+listed as such.
 """
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from oomguard.core.oom_report import Report, Task
 
 Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
-"""Why the victim: the highest badness; a child of the highest; it was the one that asked; somebody pressed
-SysRq-f; another one was higher, by this reckoning; or the report does not tell."""
+"""Why the victim: the highest badness; a child of the highest; it asked for memory; somebody pressed SysRq-f;
+another process was higher, by this calculation; or the report does not show it."""
 
 INIT = 1
 _PER_MILLE = 1000
 
 
 class Place(NamedTuple):
-    """A task in the kill order, from 1; place and badness are None for one that is never killed."""
+    """A task in the kill order, from 1; place and badness are None for a task that is never killed."""
 
     task: "Task"
     place: int | None
@@ -42,16 +42,16 @@ class Place(NamedTuple):
 
     @property
     def pages(self) -> int:
-        """What it held: RAM, swap and page tables."""
+        """What it used: RAM, swap and page tables."""
         return self.task.rss + self.task.swap + self.task.page_tables
 
 
 class Finding(NamedTuple):
     """A report, and what follows from it.
 
-    `era` is None where the kernel is older than the formula; then nothing is ranked. `total_pages` is the
-    memory that ran out, None where it is not known. `ranked` has the first victim first. `runner_up` is
-    who would have died in the victim's place, `largest` who would have if all values had been 0.
+    `era` is None if the kernel is older than the formula; then nothing is ranked. `total_pages` is the memory
+    that ran out, None if unknown. `ranked` is in kill order. `runner_up` would have been killed in the
+    victim's place, `largest` if all values had been 0.
     """
 
     report: "Report"
@@ -67,12 +67,12 @@ class Finding(NamedTuple):
 
     @property
     def point_pages(self) -> int | None:
-        """How much one point of `oom_score_adj` weighed."""
+        """The weight of one point of `oom_score_adj`."""
         return None if self.total_pages is None else adj_pages(self.total_pages)
 
 
 def examine(report: "Report") -> Finding:
-    """Reckon a report's decision again."""
+    """Compute a report's decision again."""
     assumed: list[str] = []
     constraint = _constraint(report)
     era = _era(report, assumed)
@@ -85,9 +85,9 @@ def examine(report: "Report") -> Finding:
             assumed=tuple(assumed),
         )
     if era.root_bonus != "none" and any(task.uid == 0 for task in report.tasks):
-        assumed.append("uid 0 is taken for CAP_SYS_ADMIN, which this kernel rewards")
+        assumed.append("processes of uid 0 have CAP_SYS_ADMIN, which lowers badness on this kernel")
     if report.tasks and not {"swapents", "swap"} & set(report.columns):
-        assumed.append("what each process had in swap is not in the table")
+        assumed.append("no process used swap (the task table does not show it)")
     ranked = rank_tasks(report.tasks, [task.oom_score_adj for task in report.tasks], total, era)
     victim = _victim(ranked, report)
     by_memory = rank_tasks(report.tasks, [_kept(task) for task in report.tasks], total, era)
@@ -105,7 +105,7 @@ def examine(report: "Report") -> Finding:
 
 
 def rank_tasks(tasks: "Sequence[Task]", values: "Sequence[int]", total_pages: int, era: Era) -> list[Place]:
-    """Return the tasks with these values in the order in which they die, those that never do last."""
+    """Return the tasks with these values in kill order, those that are never killed last."""
     points = [
         None if task.pid == INIT else task_badness(task, value, total_pages, era)
         for task, value in zip(tasks, values, strict=True)
@@ -117,21 +117,21 @@ def rank_tasks(tasks: "Sequence[Task]", values: "Sequence[int]", total_pages: in
 
 
 def task_badness(task: "Task", value: int, total_pages: int, era: Era) -> int | None:
-    """Return the badness of a row of the task table, had it had that `oom_score_adj`."""
+    """Return the badness that a row of the task table has with that `oom_score_adj`."""
     usage = Usage(task.rss, task.swap, task.page_tables)
     is_admin = task.uid == 0 and era.root_bonus != "none"
     return badness(usage, value, total_pages, era=era, is_admin=is_admin)
 
 
 def share(points: int, finding: Finding) -> float:
-    """Return a badness as a part of the memory that ran out; above 1 or below 0 by its value."""
+    """Return a badness as a part of the memory that ran out; oom_score_adj can make it negative."""
     if finding.era is not None and finding.era.is_per_mille:
         return points / _PER_MILLE
     return points / max(finding.total_pages or 0, 1)
 
 
 def _kept(task: "Task") -> int:
-    """Return the value that a task keeps when all others are set to 0: none but immunity."""
+    """Return the value of a task when all values are set to 0: only immunity remains."""
     return IMMUNE if task.oom_score_adj == IMMUNE else 0
 
 
@@ -156,7 +156,7 @@ def _era(report: "Report", assumed: list[str]) -> Era | None:
         return CURRENT  # since 5.4, and the formula moved once since then
     release = _oldest_release(report)
     if release:
-        assumed.append(f"the kernel's release is not in the report; it looks like {release} or later")
+        assumed.append(f"Linux {release} or later (the report does not show the release)")
         return era_of(release)
     return CURRENT if report.context else None
 
@@ -191,7 +191,7 @@ def _total_pages(
         return kib // memory.page_kib + swap if kib else None
     if memory.total_pages is not None:
         if memory.swap_total_kib is None:
-            assumed.append("how much swap there was is not in the report: none")
+            assumed.append("there was no swap (the report does not show it)")
         return memory.total_pages + swap
     return _pages_by_score(report, era, assumed)
 
@@ -214,7 +214,7 @@ def _limit_pages(report: "Report", assumed: list[str]) -> int | None:
         swap_limit = None if both.limit_kib is None else max(both.limit_kib - limit, 0)
     if swap_limit is None:
         if uses_swap:
-            assumed.append("how much swap the cgroup may use is not in the report: what its processes have")
+            assumed.append("the cgroup's swap limit is what its processes use (the report does not show it)")
             swap_limit = sum(task.swap for task in report.tasks) * page_kib
         else:
             swap_limit = 0
@@ -223,7 +223,7 @@ def _limit_pages(report: "Report", assumed: list[str]) -> int | None:
 
 
 def _pages_by_score(report: "Report", era: Era, assumed: list[str]) -> int | None:
-    """Reckon back from the score that kernels printed before 5.1: it is in thousandths."""
+    """Compute it from the score that kernels printed before 5.1, which is in thousandths."""
     choice = report.choice
     if choice is None or choice.score <= 0:
         return None
@@ -231,7 +231,7 @@ def _pages_by_score(report: "Report", era: Era, assumed: list[str]) -> int | Non
     if task is None or task.oom_score_adj != 0:
         return None
     points = task_badness(task, 0, _PER_MILLE, era._replace(is_per_mille=False))
-    assumed.append("how much memory there was is not in the report; it is reckoned back from the score")
+    assumed.append("the size of memory follows from the score (the report does not show it)")
     return None if points is None else points * _PER_MILLE // choice.score
 
 

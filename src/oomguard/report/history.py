@@ -1,23 +1,19 @@
-"""What the journal holds of oomguard, read back: the other end of `report/events.py`."""
+"""Reads oomguard's journal entries back: the other end of `report/events.py`."""
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from oomguard.core.policy import counted
 from oomguard.core.text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
-
+from oomguard.report.events import KILLED
 
 _DIGITS_LIMIT = 20
 """More than any number has that oomguard writes."""
 
 
 class Entry(NamedTuple):
-    """One entry of the journal. Fields that it does not have are ""; `total` says how many it stands for."""
+    """An entry of the journal. Missing fields are ""; `total` is how many changes or kills it counts."""
 
     time: datetime
     event: str
@@ -32,23 +28,37 @@ class Entry(NamedTuple):
     pid: str = ""
     error: str = ""
     total: int = 1
+    value: str = ""
+    """The oom_score_adj of a process that was killed."""
+    rss_kib: str = ""
+    constraint: str = ""
+    """Which memory ran out, as in `core/oom_kill.py`."""
+    oom_memcg: str = ""
+    memcg: str = ""
 
     @property
     def is_adjustment(self) -> bool:
-        """Whether it is about a value: one that was changed, or was to be."""
+        """Whether it is about a value that was changed, or could not be."""
         return bool(self.target)
 
     @property
+    def is_kill(self) -> bool:
+        """Whether it is about processes that the kernel killed."""
+        return self.event == KILLED.name
+
+    @property
     def subject(self) -> str:
-        """What it is about: `sshd[812]`, a sysctl, or nothing."""
-        return f"{self.comm}[{self.pid}]" if self.pid else self.target
+        """What it is about: `sshd[812]`, a sysctl, a number of processes, or nothing."""
+        if self.pid:
+            return f"{self.comm}[{self.pid}]"
+        return counted(self.total, "process", "es") if self.is_kill else self.target
 
 
 def parse_entry(line: bytes) -> Entry | None:
-    """Parse a line of `journalctl -o json`; None for what is no entry of oomguard's.
+    """Parse a line of `journalctl -o json`; None if it is not an entry of oomguard's.
 
-    A value is a string, a list of bytes where it is not printable text, null where it was too
-    large, or a list of those where the field is there more than once.
+    A value is a string, a list of bytes if it is not printable text, null if it was too large, or a list of
+    those if the field is there more than once.
     """
     try:
         fields = json.loads(line)
@@ -73,12 +83,17 @@ def parse_entry(line: bytes) -> Entry | None:
         comm=_text(fields.get("OOMGUARD_COMM")),
         pid=_text(fields.get("OBJECT_PID")),
         error=_text(fields.get("OOMGUARD_ERRNO")),
-        total=_number(count) or 1,
+        total=number(count) or 1,
+        value=_text(fields.get("OOMGUARD_OOM_SCORE_ADJ")),
+        rss_kib=_text(fields.get("OOMGUARD_RSS_KIB")),
+        constraint=_text(fields.get("OOMGUARD_CONSTRAINT")),
+        oom_memcg=_text(fields.get("OOMGUARD_OOM_MEMCG")),
+        memcg=_text(fields.get("OOMGUARD_MEMCG")),
     )
 
 
 def _text(value: object) -> str:
-    """Return a field as text. oomguard escapes what it writes; anything else is escaped here."""
+    """Return a field as text, escaped if it was not written by oomguard."""
     if isinstance(value, list) and value and not isinstance(value[0], int):
         value = value[0]
     if isinstance(value, list):
@@ -89,47 +104,30 @@ def _text(value: object) -> str:
 
 
 def entry_document(entry: Entry) -> dict[str, Any]:
-    """Return an entry as JSON. Keys are stable; what the entry does not have is null."""
+    """Return an entry as JSON. Keys are stable; what the entry lacks is null."""
     return {
         "time": entry.time.isoformat(timespec="microseconds"),
         "event": entry.event,
         "target": entry.target or None,
         "comm": entry.comm or None,
-        "pid": _number(entry.pid),
-        "old": _number(entry.old),
-        "new": _number(entry.new),
+        "pid": number(entry.pid),
+        "old": number(entry.old),
+        "new": number(entry.new),
         "cause": entry.cause or None,
         "rule": entry.rule or None,
         "source": entry.source or None,
         "errno": entry.error or None,
         "count": entry.total,
+        "oom_score_adj": number(entry.value),
+        "rss_bytes": None if (rss_kib := number(entry.rss_kib)) is None else rss_kib * 1024,
+        "constraint": entry.constraint or None,
+        "oom_memcg": entry.oom_memcg or None,
+        "memcg": entry.memcg or None,
         "message": entry.message,
     }
 
 
-def _number(text: str) -> int | None:
+def number(text: str) -> int | None:
+    """Return a field as a number, None for anything else."""
     digits = text.removeprefix("-")
     return int(text) if digits.isascii() and digits.isdecimal() and len(text) <= _DIGITS_LIMIT else None
-
-
-def history_table(entries: "Sequence[Entry]") -> "Table":
-    """Return the entries as a table; what is not about a value is told in its own words."""
-    from rich.text import Text
-
-    from oomguard.report.tables import table
-
-    styles = {"applied": "", "refused": "yellow", "denied": "red", "contended": "yellow"}
-    made = table("TIME", "EVENT", "WHAT", "FROM", "TO", "CAUSE", "BY", right=("FROM", "TO"))
-    made.collapse_padding = True
-    for column in made.columns[:2]:
-        column.no_wrap = True
-    for entry in entries:
-        event = Text(entry.event, style=styles.get(entry.event, "dim"))
-        time = entry.time.strftime("%m-%d %H:%M:%S")
-        if not entry.is_adjustment:
-            made.add_row(time, event, "", "", "", "", entry.message)
-            continue
-        more = f" +{entry.total - 1}" if entry.total > 1 else ""
-        by = entry.rule or entry.source.rpartition("/")[2]
-        made.add_row(time, event, entry.subject + more, entry.old, entry.new, entry.cause, by)
-    return made

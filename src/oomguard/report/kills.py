@@ -1,4 +1,4 @@
-"""What is said of the kernel's kills: one entry each, up to a number a second, and exact counts."""
+"""Entries about the kernel's kills: one for each, up to a number per second, and exact counts."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 1.0
 ENTRIES_A_WINDOW = 20
-"""What is killed beyond that is counted and said in one entry: a cgroup may run out again and again."""
+"""Kills after that are counted in one entry: a cgroup may run out of memory again and again."""
 
 RULES_LIMIT = 1000
-"""Rules that are counted by themselves; a policy may be reloaded with new ones for as long as it likes."""
+"""Rules with a count of their own. Each reload of the policy may bring new ones."""
 
 
 class Death(NamedTuple):
-    """A kill, where memory had run out (None: the kernel did not say), and the rule that held the victim."""
+    """A kill, which memory ran out (None: the kernel did not say), and the rule that matched the victim."""
 
     kill: "Kill"
     context: "Context | None" = None
@@ -30,24 +30,24 @@ class Death(NamedTuple):
 
     @property
     def was_protected(self) -> bool:
-        """Whether its value was below 0: somebody had meant to spare it."""
+        """Whether its value was below 0."""
         value = self.kill.oom_score_adj
         return value is not None and value < 0
 
 
 class KillReporter:
-    """Writes the entries about kills, and keeps their numbers by rule."""
+    """Writes the entries about kills, and counts them by rule."""
 
     def __init__(self, sink: "Sink") -> None:
         self._sink = sink
         self.counts: Counter[tuple[str, bool]] = Counter()
-        """How many died by the label of their rule, "" for none, and whether they were protected."""
+        """Kills by the label of the victim's rule, "" for none, and by whether it was protected."""
         self._until = 0.0
         self._written = 0
         self._more: Counter[str] = Counter()
 
     def take(self, death: Death, now: float) -> None:
-        """Take note of a kill at the monotonic time `now`."""
+        """Count a kill at the monotonic time `now`, and write its entry."""
         label = "" if death.rule is None else death.rule.label
         key = (label, death.was_protected)
         self.counts[key if key in self.counts or len(self.counts) < RULES_LIMIT else ("", key[1])] += 1
@@ -61,18 +61,18 @@ class KillReporter:
             self._more[label] += 1
 
     def take_unknown(self, count: int, why: str) -> None:
-        """Take note of kills of which nothing but their number is known."""
+        """Count kills of unknown processes, and write one entry."""
         self.counts["", False] += count
         self._sink.write(
             Record(
                 KILLED,
-                f"the kernel killed {counted(count, 'process', 'es')}, which one is not known: {why}",
+                f"the kernel killed {counted(count, 'process', 'es')}, names unknown: {why}",
                 {"OOMGUARD_COUNT": str(count)},
             )
         )
 
     def flush(self, now: float) -> None:
-        """Say how many more there were, once their time to gather has run out."""
+        """Write an entry with the number of further kills, when their second is over."""
         if not self._more or now < self._until:
             return
         by_rule = ", ".join(f"{count} of {label or 'no rule'}" for label, count in self._more.most_common(5))
@@ -81,13 +81,13 @@ class KillReporter:
         self._sink.write(
             Record(
                 KILLED,
-                f"the kernel killed {counted(count, 'more process', 'es')} in that second: {by_rule}",
+                f"the kernel killed {counted(count, 'more process', 'es')} in the same second: {by_rule}",
                 {"OOMGUARD_COUNT": str(count)},
             )
         )
 
     def next_flush(self) -> float | None:
-        """Return when `flush` has something to do, or None."""
+        """Return when to call `flush`, or None."""
         return self._until if self._more else None
 
 
@@ -97,6 +97,8 @@ def kill_record(death: Death) -> Record:
     fields = {"OBJECT_PID": str(kill.pid), "OOMGUARD_COMM": printable(kill.comm)}
     if kill.oom_score_adj is not None:
         fields["OOMGUARD_OOM_SCORE_ADJ"] = str(kill.oom_score_adj)
+    if kill.rss_kib is not None:
+        fields["OOMGUARD_RSS_KIB"] = str(kill.rss_kib)
     if kill.uid is not None:
         fields["OOMGUARD_UID"] = str(kill.uid)
     if rule is not None:
@@ -130,11 +132,11 @@ def _why(death: Death) -> str:
     context = death.context
     if context is None:
         is_cgroup = death.kill.message.startswith("Memory cgroup")
-        return "a memory cgroup was at its limit" if is_cgroup else "out of memory"
+        return "a memory cgroup reached its limit" if is_cgroup else "memory ran out"
     match context.constraint:
         case "none":
-            return "the host was out of memory"
+            return "the host ran out of memory"
         case "memcg":
-            return f"{printable(context.oom_memcg)} was at its limit"
+            return f"{printable(context.oom_memcg)} reached its limit"
         case "cpuset" | "memory-policy":
-            return f"memory nodes {context.nodemask or context.mems_allowed} were out of memory"
+            return f"memory nodes {context.nodemask or context.mems_allowed} ran out of memory"

@@ -1,5 +1,6 @@
 """A report of the OOM killer in plain words."""
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,22 +9,24 @@ from oomguard.core.commit import kib
 from oomguard.core.policy import counted
 from oomguard.core.postmortem import Place
 from oomguard.core.text import printable
+from oomguard.report.cgroup_title import cgroup_title
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from oomguard.core.backtest import Backtest, Replayed
     from oomguard.core.oom_kill import Kill
-    from oomguard.core.oom_report import Report, Task
+    from oomguard.core.oom_report import Choice, Report, Task
     from oomguard.core.postmortem import Finding
 
 _OTHERS = 5
 _CONTIGUOUS_ORDER = 2
-"""From here on what was asked for is in one piece that may be lacking with much memory free."""
+"""From this order on an allocation may fail although much memory is free: it must be contiguous."""
+_DAY = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d")
 
 
 class Gift(NamedTuple):
-    """What the journal says of the value that the victim had: oomguard gave it, by that rule."""
+    """The journal's entry about the victim's value: oomguard set it, for that rule."""
 
     value: str
     rule: str
@@ -32,312 +35,359 @@ class Gift(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A report with all there is to tell of it; `number` counts from 1 in the order of the log."""
+    """A report and everything known about it; `number` counts from 1 in the order of the log."""
 
     number: int
     finding: "Finding"
     gift: Gift | None = None
     backtest: "Backtest | None" = None
     policy: str = ""
-    """The policy that `backtest` is about, "" without one."""
+    """The policy that `backtest` used, "" without one."""
 
 
-def title(told: Told) -> str:
-    """Return what happened in one line."""
-    report = told.finding.report
-    host = f"{printable(report.host)}:" if report.host else ""
-    what = f"{ran_out(told.finding)}: {outcome(report)}"
-    return "  ".join(filter(None, (f"#{told.number}", moment(report), f"{host} {what}".strip())))
+class Fact(NamedTuple):
+    """A paragraph about a report, and what it is about in one word."""
+
+    label: str
+    text: str
+
+
+def headline(finding: "Finding") -> str:
+    """Return who was killed and why, as a sentence."""
+    report, reason = finding.report, _reason(finding)
+    if report.victim is not None:
+        others = len(report.kills) - 1
+        verb = f"and {others} more were" if others else "was"
+        return f"{label(report.victim)} {verb} killed: {reason}."
+    if "panic" in report.ending:
+        return f"The kernel panicked: {reason}."
+    if "no killable" in report.ending:
+        return f"No process could be killed: {reason}."
+    if "already exiting" in report.ending:
+        return f"No process was killed, because one was already exiting: {reason}."
+    return f"{reason[0].upper()}{reason[1:]}; the log does not show which process was killed."
+
+
+def circumstances(report: "Report") -> str:
+    """Return when and where it was, as far as the log says."""
+    host = f"host {printable(report.host)}" if report.host else ""
+    release = f"Linux {printable(report.release)}" if report.release else ""
+    return ", ".join(filter(None, (moment(report), host, release)))
 
 
 def moment(report: "Report") -> str:
     """Return when it was, as far as the log says."""
-    if report.when:
-        try:
-            time = datetime.fromtimestamp(float(report.when)).astimezone()
-        except (ValueError, OverflowError, OSError):
-            return printable(report.when)
+    time = _time(report.when)
+    if time is not None:
         return time.strftime("%Y-%m-%d %H:%M:%S")
+    if report.when:
+        return printable(report.when)
     return "" if report.uptime_seconds is None else f"{report.uptime_seconds:.3f} s after boot"
 
 
-def ran_out(finding: "Finding") -> str:
-    """Return whose memory ran out."""
+def short_moment(report: "Report") -> str:
+    """Return when it was without the year, for a table."""
+    time = _time(report.when)
+    if time is not None:
+        return time.strftime("%m-%d %H:%M:%S")
+    if report.when:
+        day = _DAY.search(report.when)
+        return day[0] if day is not None else printable(report.when)
+    return "" if report.uptime_seconds is None else f"boot + {report.uptime_seconds:.0f} s"
+
+
+def _time(when: str) -> datetime | None:
+    """Read seconds since 1970 as local time, and ISO 8601 as it is."""
+    try:
+        return datetime.fromtimestamp(float(when)).astimezone()
+    except (ValueError, OverflowError, OSError):
+        pass
+    try:
+        return datetime.fromisoformat(when)
+    except ValueError:
+        return None
+
+
+def _reason(finding: "Finding") -> str:
+    """Return why the kernel killed anything: which memory ran out."""
     report = finding.report
+    if report.invoker is not None and report.invoker.is_sysrq:
+        return "somebody pressed SysRq-f"
     match finding.constraint:
         case "memcg":
-            return f"{_cgroup(report.oom_memcg)} was out of memory"
+            return f"{_cgroup(report.oom_memcg)} reached its limit{_limit(report)}"
         case "cpuset":
-            return (
-                f"the memory nodes of its cpuset ({printable(report.nodes) or 'unknown'}) were out of memory"
-            )
+            return f"the memory nodes of its cpuset ({_nodes(report)}) ran out of memory"
         case "memory-policy":
-            return (
-                f"the memory nodes of its policy ({printable(report.nodes) or 'unknown'}) were out of memory"
-            )
+            return f"the memory nodes of its memory policy ({_nodes(report)}) ran out of memory"
         case "none":
-            return "the host was out of memory"
+            return "the host ran out of memory"
         case None:
-            return "out of memory"
+            return "memory ran out"
 
 
-def outcome(report: "Report") -> str:
-    """Return what the kernel did."""
-    if report.victim is not None:
-        others = len(report.kills) - 1
-        more = f" and {others} more" if others else ""
-        return f"the kernel killed {label(report.victim)}{more}"
-    if "panic" in report.ending:
-        return "the kernel panicked"
-    if "no killable" in report.ending:
-        return "nobody was left to be killed"
-    if "already exiting" in report.ending:
-        return "nobody was killed, one was about to exit"
-    return "the log does not say who died"
+def _limit(report: "Report") -> str:
+    memory = report.memory.cgroup.get("memory")
+    return "" if memory is None or memory.limit_kib is None else f" of {kib(memory.limit_kib)}"
 
 
-def label(one: "Kill | Task") -> str:
+def _nodes(report: "Report") -> str:
+    return printable(report.nodes) or "unknown"
+
+
+def _cgroup(path: str) -> str:
+    """Return a cgroup in the middle of a sentence."""
+    title = cgroup_title(path)
+    if not title:
+        return "a memory cgroup"
+    return f"cgroup {title}" if title[0] in "/…" else title
+
+
+def paths(report: "Report") -> "Iterator[Fact]":
+    """Yield the paths of cgroups that the headline does not show in full."""
+    oom, task = report.oom_memcg, report.task_memcg
+    if oom and not task.startswith(oom):
+        yield Fact("Limit", printable(oom))
+    if (task or oom) not in ("", "/", cgroup_title(oom)):
+        yield Fact("Cgroup", printable(task or oom))
+
+
+def label(one: "Kill | Task | Choice") -> str:
     """Return `postgres[356]`."""
     return f"{printable(one.comm)}[{one.pid}]"
 
 
 def unranked(report: "Report") -> "list[Place]":
-    """Return the tasks of a report whose order cannot be told, those that held most first."""
+    """Return the tasks of a report whose order is unknown, largest first."""
     return sorted((Place(task, None, None) for task in report.tasks), key=lambda one: one.pages, reverse=True)
 
 
-def prose(told: Told) -> "Iterator[str]":
-    """Yield what happened and why, a paragraph a line."""
+def facts(told: Told) -> "Iterator[Fact]":
+    """Yield why, who would have been next, and what is known of the victim and of memory."""
     finding = told.finding
-    yield " ".join(_circumstances(finding))
-    if finding.report.victim is not None:
-        yield " ".join(_victims(told))
-    elif finding.report.ending:
-        yield f"The kernel said: {printable(finding.report.ending)}."
-    if told.policy:
-        yield _replayed(told)
-    doubts = list(_doubts(finding))
-    if doubts:
-        yield f"Not in the report, or assumed: {'; '.join(doubts)}."
+    sentences = {
+        "Why": _why(finding) if finding.report.victim is not None else _ending(finding.report),
+        "Next": _next(finding),
+        "Victim": _victim(told),
+        "Also": _also(finding.report),
+        "Memory": _memory(finding),
+        "Policy": _replayed(told),
+        "Missing": _missing(finding),
+        "Assumed": iter(finding.assumed),
+    }
+    for name, found in sentences.items():
+        text = ("; " if name in ("Missing", "Assumed") else " ").join(found)
+        if text:
+            yield Fact(name, text)
 
 
-def _circumstances(finding: "Finding") -> "Iterator[str]":
-    report, page = finding.report, finding.report.memory.page_kib
-    invoker = report.invoker
-    if invoker is not None and invoker.is_sysrq:
-        yield "Somebody pressed SysRq-f."
-    elif invoker is not None:
-        who = printable(invoker.comm) or "A process"
-        who = f"{who}[{invoker.pid}]" if invoker.pid is not None else who
-        yield f"{who} asked for {kib(page << min(max(invoker.order, 0), 20))} that could not be had."
-    memory = report.memory
-    if finding.constraint == "memcg":
-        yield from _cgroup_memory(finding)
-    elif memory.total_pages is not None:
-        free = memory.pages.get("free")
-        sentence = f"The host has {kib(memory.total_pages * page)} of RAM"
-        if free is not None:
-            sentence += f", {kib(free * page)} of it free"
-        yield f"{sentence}, and {_swap(finding)}."
-        yield from _use(finding)
-        if invoker is not None and invoker.order >= _CONTIGUOUS_ORDER:
-            yield "It had to be contiguous: that can be lacking with much of it free."
+# Why that process, and which one was next
 
 
-def _cgroup_memory(finding: "Finding") -> "Iterator[str]":
-    report = finding.report
-    memory = report.memory.cgroup.get("memory")
-    if memory is None:
-        yield "The cgroup was at its limit."
-    elif memory.limit_kib is None:
-        yield f"The cgroup held {kib(memory.usage_kib)}; the limit it hit was another than that of memory."
+def _ending(report: "Report") -> "Iterator[str]":
+    if report.ending:
+        yield f"The kernel printed: {printable(report.ending)}."
+
+
+def _why(finding: "Finding") -> "Iterator[str]":
+    report, victim, total = finding.report, finding.victim, finding.total_pages
+    if finding.why == "allocating":
+        yield "vm.oom_kill_allocating_task is set: the kernel kills the process that asks for memory."
+    elif finding.why == "child":
+        assert report.choice is not None
+        yield f"The kernel chose {label(report.choice)}. Before Linux 5.1 it then kills one of its children."
+    elif victim is None or total is None:
+        if report.choice is not None:
+            yield f"The kernel computed a score of {report.choice.score} for it."
+    elif victim.badness is None:
+        yield "By this calculation it could not be chosen: the report does not show what the kernel compared."
     else:
-        yield f"The cgroup held {kib(memory.usage_kib)} of the {kib(memory.limit_kib)} it may have."
-    yield "Only its own processes could be taken, however much the host had."
+        yield _sum(victim, finding)
+        if finding.why == "lower":
+            first = finding.ranked[0]
+            assert first.badness is not None
+            ahead = _points(first.badness - victim.badness, finding)
+            yield (
+                f"By this calculation {label(first.task)} was ahead by {ahead}. The kernel prints the table"
+                " after it chose, and skips processes in vfork or about to exit."
+            )
 
 
-def _swap(finding: "Finding") -> str:
-    memory = finding.report.memory
-    if not memory.swap_total_kib:
-        return "no swap"
-    total = f"{kib(memory.swap_total_kib)} of swap"
-    if memory.swap_free_kib is None:
-        return total
-    return f"{total}, {kib(memory.swap_free_kib) if memory.swap_free_kib else 'none'} of it free"
+def _sum(place: "Place", finding: "Finding") -> str:
+    """Return a badness as the sum that it is."""
+    page, task = finding.report.memory.page_kib, place.task
+    assert place.badness is not None
+    parts = [f"{kib(task.rss * page)} in RAM"]
+    if task.swap:
+        parts.append(f"{kib(task.swap * page)} in swap")
+    if finding.era is not None and finding.era.counts_page_tables:
+        parts.append(f"{kib(task.page_tables * page)} of page tables")
+    value = ""
+    if finding.era is not None and finding.era.is_per_mille:
+        value = ", oom_score_adj included" if task.oom_score_adj else ""
+    elif task.oom_score_adj:
+        sign = "-" if task.oom_score_adj < 0 else "+"
+        point = kib((finding.point_pages or 0) * page)
+        value = f" {sign} {abs(task.oom_score_adj)} × {point} for its oom_score_adj"
+    verb = "Its badness was" if finding.why == "lower" else "It had the highest badness,"
+    return f"{verb} {_points(place.badness, finding)}: {' + '.join(parts)}{value}."
 
 
-def _use(finding: "Finding") -> "Iterator[str]":
-    """Yield where the memory was, if not with processes."""
-    memory = finding.report.memory
-    total, page = memory.total_pages, memory.page_kib
-    if not total:
+def _points(badness: int, finding: "Finding") -> str:
+    """Return a badness, or a difference, in the unit that the kernel uses."""
+    if finding.era is not None and finding.era.is_per_mille:
+        return f"{badness} thousandths of memory"
+    return kib(badness * finding.report.memory.page_kib)
+
+
+def _next(finding: "Finding") -> "Iterator[str]":
+    victim, runner_up, largest = finding.victim, finding.runner_up, finding.largest
+    if finding.why not in ("highest", "sysrq") or victim is None or victim.badness is None:
         return
-    for counter, what, way_out in (
-        ("slab_unreclaimable", "the kernel's own objects (slab)", "`slabtop` shows whose"),
-        ("shmem", "shared memory and tmpfs", "killing frees none of it"),
-    ):
-        pages = memory.pages.get(counter, 0)
-        if pages * 4 >= total:
-            yield f"{kib(pages * page)} were {what}: {way_out}."
-
-
-def _victims(told: Told) -> "Iterator[str]":
-    finding = told.finding
-    report, victim = finding.report, finding.report.victim
-    assert victim is not None
-    yield f"{label(victim)} died{_at(told)}."
-    yield from _why(finding)
-    if told.gift is not None:
-        gift = told.gift
+    if runner_up is None:
+        yield "No other process could be killed."
+        return
+    assert runner_up.badness is not None
+    value, behind = runner_up.task.oom_score_adj, _points(victim.badness - runner_up.badness, finding)
+    yield f"{label(runner_up.task)} ({_held(runner_up, finding)}, oom_score_adj {value}), {behind} behind."
+    if largest is None:
+        return
+    if largest.task.pid != victim.task.pid:
         yield (
-            f"Its value of {gift.value} was given by oomguard at {gift.when} ({gift.rule}, {gift.source})."
+            f"Without oom_score_adj, {label(largest.task)} ({_held(largest, finding)}) would have been"
+            " killed instead."
         )
-    others = report.kills[1:]
-    if report.group:
-        yield f"memory.oom.group is set on {printable(report.group)}: all of it goes together."
-    if others:
-        shown = ", ".join(label(one) for one in others[:_OTHERS])
-        more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
-        yield f"The kernel also killed {shown}{more}."
+    elif any(one.task.oom_score_adj == IMMUNE and one.pages > victim.pages for one in finding.ranked):
+        yield "Only processes with oom_score_adj -1000, which are never killed, used more."
+    else:
+        yield "Without oom_score_adj, the same process would have been killed."
 
 
-def _at(told: Told) -> str:
-    """Return where the victim lived and what it had."""
-    report = told.finding.report
+def _held(place: "Place", finding: "Finding") -> str:
+    return kib(place.pages * finding.report.memory.page_kib)
+
+
+# The victim
+
+
+def _victim(told: Told) -> "Iterator[str]":
+    report, place = told.finding.report, told.finding.victim
     victim = report.victim
-    assert victim is not None
+    if victim is None:
+        return
     parts = []
     if victim.uid is not None:
         parts.append(f"uid {victim.uid}")
-    if report.task_memcg and report.task_memcg != report.oom_memcg:
-        parts.append(f"in {_below(report.task_memcg, report.oom_memcg)}")
-    if victim.rss_kib is not None:
+    if report.task_memcg not in ("", "/", report.oom_memcg):
+        parts.append(_cgroup(report.task_memcg))
+    if victim.rss_kib is not None and (place is None or place.badness is None):  # else in its badness
         parts.append(f"{kib(victim.rss_kib)} in RAM")
-    place = told.finding.victim
-    if place is not None and place.task.swap:
-        parts.append(f"{kib(place.task.swap * report.memory.page_kib)} in swap")
-    value = _value(told.finding)
+        parts += [f"{kib(place.task.swap * report.memory.page_kib)} in swap"] if place is not None else []
+    value = value_of_victim(told.finding)
     if value is not None:
         parts.append(f"{'oom_adj' if report.has_oom_adj else 'oom_score_adj'} {value}")
-    return f" ({', '.join(parts)})" if parts else ""
+    if parts:
+        yield f"{', '.join(parts)}."
+    if told.gift is not None:
+        gift = told.gift
+        yield f"oomguard set {gift.value} at {gift.when}, for {gift.rule} ({gift.source})."
 
 
-def _value(finding: "Finding") -> int | None:
+def value_of_victim(finding: "Finding") -> int | None:
+    """Return the value of the first process that was killed, None where the report does not have it."""
     victim = finding.report.victim
     if victim is not None and victim.oom_score_adj is not None:
         return victim.oom_score_adj
     return None if finding.victim is None else finding.victim.task.oom_score_adj
 
 
-def _why(finding: "Finding") -> "Iterator[str]":
-    report, victim, total = finding.report, finding.victim, finding.total_pages
-    if finding.why == "allocating":
-        yield "vm.oom_kill_allocating_task is set: whoever asks is killed, and nothing is compared."
+def _also(report: "Report") -> "Iterator[str]":
+    others = report.kills[1:]
+    if others:
+        shown = ", ".join(label(one) for one in others[:_OTHERS])
+        more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
+        yield f"The kernel also killed {shown}{more}."
+    if report.group:
+        yield f"memory.oom.group is set on {_cgroup(report.group)}: the kernel kills all of its processes."
+
+
+# Memory
+
+
+def _memory(finding: "Finding") -> "Iterator[str]":
+    report, page = finding.report, finding.report.memory.page_kib
+    invoker, memory = report.invoker, report.memory
+    if invoker is not None and not invoker.is_sysrq:
+        who = printable(invoker.comm) or "A process"
+        who = f"{who}[{invoker.pid}]" if invoker.pid is not None else who
+        yield f"{who} asked for {kib(page << min(max(invoker.order, 0), 20))}."
+    if finding.constraint == "memcg":
+        used = memory.cgroup.get("memory")
+        if used is not None:
+            limit = "" if used.limit_kib is None else f" of {kib(used.limit_kib)}"
+            yield f"The cgroup used {kib(used.usage_kib)}{limit}."
+            if used.limit_kib is None:
+                yield "It has no memory limit, so it reached another one."
+        yield "The kernel considers only processes in the cgroup, however much memory the host has."
+    elif memory.total_pages is not None:
+        free = memory.pages.get("free")
+        parts = [f"{kib(memory.total_pages * page)} of RAM"]
+        parts += [] if free is None else [f"{kib(free * page)} of it free"]
+        yield f"The host has {', '.join([*parts, *_swap(report)])}."
+        yield from _use(finding)
+        if invoker is not None and invoker.order >= _CONTIGUOUS_ORDER:
+            yield "What it asked for must be contiguous, which can fail while much memory is free."
+
+
+def _swap(report: "Report") -> "Iterator[str]":
+    total, free = report.memory.swap_total_kib, report.memory.swap_free_kib
+    if total:
+        yield f"{kib(total)} of swap"
+        if free is not None:
+            yield f"{kib(free) if free else 'none'} of it free"
+    elif total == 0:
+        yield "no swap"
+
+
+def _use(finding: "Finding") -> "Iterator[str]":
+    """Yield what used much memory and is no process."""
+    memory = finding.report.memory
+    total, page = memory.total_pages, memory.page_kib
+    if not total:
         return
-    if finding.why == "child":
-        assert report.choice is not None
-        chosen = f"{printable(report.choice.comm)}[{report.choice.pid}]"
-        yield f"Chosen was {chosen}; kernels before 5.1 then kill a child of the chosen one instead."
+    for counter, what, hint in (
+        ("slab_unreclaimable", "the kernel's own objects (slab)", "`slabtop` shows which"),
+        ("shmem", "shared memory and tmpfs", "killing a process does not free it"),
+    ):
+        pages = memory.pages.get(counter, 0)
+        if pages * 4 >= total:
+            yield f"{kib(pages * page)} are {what}: {hint}."
+
+
+# Another policy, and what is not known
+
+
+def _replayed(told: Told) -> "Iterator[str]":
+    if not told.policy:
         return
-    if victim is None or total is None:
-        if report.choice is not None:
-            yield f"The kernel gave it a score of {report.choice.score}."
-        return
-    if victim.badness is None or victim.place is None:
-        yield "By this reckoning it could not be chosen at all: what the report has is not what was compared."
-        return
-    yield f"{_sum(victim, finding)}."
-    if finding.why == "lower":
-        first = finding.ranked[0]
-        assert first.badness is not None
-        ahead = _points(first.badness - victim.badness, finding)
-        yield (
-            f"By this reckoning {label(first.task)} was ahead by {ahead}:"
-            " the table is printed after the choice, and what was in vfork or about to exit is passed over."
-        )
-    elif finding.runner_up is None:
-        yield "Nobody else could have been taken."
-    else:
-        yield from _comparison(victim, finding.runner_up, finding)
-
-
-def _comparison(victim: "Place", next_one: "Place", finding: "Finding") -> "Iterator[str]":
-    page = finding.report.memory.page_kib
-    assert victim.badness is not None
-    assert next_one.badness is not None
-    ahead = victim.badness - next_one.badness
-    yield (
-        f"Next would have been {label(next_one.task)} ({kib(next_one.pages * page)},"
-        f" oom_score_adj {next_one.task.oom_score_adj}), behind by {_points(ahead, finding)}."
-    )
-    largest = finding.largest
-    if largest is None:
-        return
-    if largest.task.pid != victim.task.pid:
-        yield (
-            f"Its oom_score_adj decided: with 0 for all, {label(largest.task)} would have died,"
-            f" which held {kib(largest.pages * page)}."
-        )
-    elif any(one.task.oom_score_adj == IMMUNE and one.pages > victim.pages for one in finding.ranked):
-        yield "Only what has -1000, and is never killed, held more."
-    else:
-        yield "It held the most, too: with 0 for all it would have been the same."
-
-
-def _sum(place: "Place", finding: "Finding") -> str:
-    """Return a badness as the sum that it is."""
-    page, total = finding.report.memory.page_kib, finding.total_pages
-    assert place.badness is not None
-    assert total is not None
-    task = place.task
-    parts = [f"{kib(task.rss * page)} in RAM"]
-    if task.swap:
-        parts.append(f"{kib(task.swap * page)} in swap")
-    if finding.era is not None and finding.era.counts_page_tables:
-        parts.append(f"{kib(task.page_tables * page)} of page tables")
-    held = " + ".join(parts)
-    highest = "It had the highest badness: " if finding.why != "lower" else "Its badness: "
-    if finding.era is not None and finding.era.is_per_mille:
-        return f"{highest}{held}, or {place.badness} thousandths of memory, value included"
-    point = finding.point_pages or 0
-    sign = "-" if task.oom_score_adj < 0 else "+"
-    value = (
-        f" {sign} {abs(task.oom_score_adj)} × {kib(point * page)} for its oom_score_adj"
-        if task.oom_score_adj
-        else ""
-    )
-    in_all = f"{'' if place.badness >= 0 else '-'}{kib(abs(place.badness) * page)}"
-    return f"{highest}{held}{value}, in all {in_all}"
-
-
-def _points(badness: int, finding: "Finding") -> str:
-    """Return a difference of badness in the unit that the kernel reckons in."""
-    if finding.era is not None and finding.era.is_per_mille:
-        return f"{badness} thousandths"
-    return kib(badness * finding.report.memory.page_kib)
-
-
-def _replayed(told: Told) -> str:
-    policy = printable(told.policy)
-    backtest = told.backtest
+    policy, backtest = printable(told.policy), told.backtest
     if backtest is None:
-        return (
-            f"Under {policy}: cannot be told, the report has no task table or not how much memory there was."
-        )
+        yield f"Under {policy}: unknown, because the report has no task table or not the size of memory."
+        return
     if not backtest.victims:
-        return f"Under {policy} nobody could have been killed."
+        yield f"Under {policy}, no process could have been killed."
+        return
     names = [_would(one) for one in backtest.victims[:_OTHERS]]
     if len(backtest.victims) > _OTHERS:
         names.append(f"one of {len(backtest.victims) - _OTHERS} more")
     if backtest.result == "same":
-        return f"Under {policy} it would have been the same: {names[0]}."
-    if backtest.result == "other":
-        return f"Under {policy} {names[0]} would have died instead."
-    rules = ", ".join(f"{rule.label} ({rule.source})" for rule in backtest.open_rules[:_OTHERS])
-    return (
-        f"Under {policy} it would have been {' or '.join(names)}: the report does not tell whether"
-        f" {printable(rules)} held."
-    )
+        yield f"Under {policy}, the same process would have been killed: {names[0]}."
+    elif backtest.result == "other":
+        yield f"Under {policy}, {names[0]} would have been killed instead."
+    else:
+        rules = ", ".join(f"{rule.label} ({rule.source})" for rule in backtest.open_rules[:_OTHERS])
+        yield f"Under {policy}, {' or '.join(names)} would have been killed."
+        yield f"The report does not show whether these rules match: {printable(rules)}."
 
 
 def _would(one: "Replayed") -> str:
@@ -347,30 +397,23 @@ def _would(one: "Replayed") -> str:
     return f"{label(one.place.task)} (oom_score_adj {verdict.value}, {verdict.rule.label})"
 
 
-def _doubts(finding: "Finding") -> "Iterator[str]":
+def _missing(finding: "Finding") -> "Iterator[str]":
+    """Yield what is not in the report."""
     report = finding.report
     if report.invoker is None:
-        yield "its beginning, who asked for memory"
+        yield "the beginning, which says what asked for memory"
     if not report.tasks:
-        dumped = "the table of tasks (cut off, rate-limited, or vm.oom_dump_tasks is 0)"
-        yield dumped if not report.columns else "the rows of the table of tasks"
+        table = "the task table (cut off, rate-limited, or vm.oom_dump_tasks is 0)"
+        yield table if not report.columns else "the rows of the task table"
     elif finding.era is None:
-        yield "how kernels before 2.6.36 chose, which was by another formula"
+        yield "the order, because kernels before 2.6.36 used another formula"
     elif finding.total_pages is None:
-        yield "how much memory there was, so nothing is ranked"
+        yield "the size of memory, so processes are not ranked"
     if report.rows_left_out:
         rows = counted(report.rows_left_out, "row")
-        yield f"{rows} of the table of tasks, beyond the {len(report.tasks):,} that are kept"
+        yield f"{rows} of the task table after the first {len(report.tasks):,}"
     if report.suppressed:
-        yield f"{counted(report.suppressed, 'report')} before it, as the kernel prints ten in five seconds"
-    yield from finding.assumed
-
-
-def _below(path: str, above: str) -> str:
-    """Return a cgroup by what it is below another one, which was named before."""
-    inside = path.removeprefix(above) if above not in ("", "/") else path
-    return printable(path) if inside == path else f"…{printable(inside)}"
-
-
-def _cgroup(path: str) -> str:
-    return printable(path) if path else "a memory cgroup"
+        yield (
+            f"{counted(report.suppressed, 'report')} before this one, because the kernel prints at most"
+            " ten in five seconds"
+        )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from oomguard.core.postmortem import share
 from oomguard.core.text import printable
-from oomguard.report.postmortem import Told, moment, prose, title, unranked
+from oomguard.report.postmortem import Told, facts, headline, moment, unranked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
         "uptime_seconds": report.uptime_seconds,
         "host": printable(report.host) or None,
         "release": printable(report.release) or None,
-        "summary": title(told),
-        "explanation": list(prose(told)),
+        "summary": headline(finding),
+        "explanation": [f"{fact.label}: {fact.text}" for fact in facts(told)],
         "constraint": finding.constraint,
         "oom_memcg": printable(report.oom_memcg) or None,
         "task_memcg": printable(report.task_memcg) or None,

@@ -1,28 +1,42 @@
-"""Reports of the OOM killer for people: one at length, or many in a table."""
+"""Reports of the OOM killer for people: one in detail, or many in a table."""
 
+import re
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from oomguard.core.postmortem import share
 from oomguard.core.text import printable
-from oomguard.report.postmortem import label, moment, prose, title, unranked
+from oomguard.report.cgroup_title import cgroup_title
+from oomguard.report.postmortem import (
+    circumstances,
+    facts,
+    headline,
+    label,
+    paths,
+    short_moment,
+    unranked,
+    value_of_victim,
+)
 from oomguard.report.rank_table import WIDTH_OF_ALL, compact
 from oomguard.report.tables import bar, console, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
     from rich.table import Table
 
     from oomguard.core.backtest import Replayed
+    from oomguard.core.oom_kill import Kill
     from oomguard.core.postmortem import Finding, Place
     from oomguard.report.postmortem import Told
 
+_AMOUNT = re.compile(r"(\d) ([KMGT]iB|s|more)\b")
 _BAR_CELLS = 6
 _NAME_CELLS = 20
-_WHERE_CELLS = 26
+_LEAST_CELLS = 8
 _WIDTH_OF_BARS = 72
 
 
@@ -31,16 +45,14 @@ class Row(tuple[str, ...]):
 
 
 def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> None:
-    """Print a report: first what happened in words, then who could have been taken."""
+    """Print a report: what happened and why in words, and then the candidates in a table."""
     out = console() if out is None else out
-    out.print(title(told), style="bold")
-    for paragraph in prose(told):
+    finding = told.finding
+    out.print(Text("\n").join(_lines(told, out.width)), soft_wrap=True)
+    if finding.report.tasks:
         out.print()
-        out.print(paragraph)
-    if told.finding.report.tasks:
-        out.print()
-        places = list(told.finding.ranked) or unranked(told.finding.report)
-        killed = {kill.pid for kill in told.finding.report.kills}
+        places = list(finding.ranked) or unranked(finding.report)
+        killed = {kill.pid for kill in finding.report.kills}
         shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
         out.print(task_table(told, shown, width=out.width))
         hidden = len(places) - len(shown)
@@ -48,8 +60,31 @@ def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> Non
             out.print(f"and {hidden} more; --tasks 0 shows all")
 
 
+def _lines(told: "Told", width: int) -> "Iterator[Text]":
+    """Yield which process was killed and why, when and where, and the rest as a list."""
+    report, number = told.finding.report, f"#{told.number}  "
+    yield from _hanging(number, headline(told.finding), width, style="bold")
+    yield from _hanging(" " * len(number), circumstances(report), width)
+    yield Text()
+    found, of_paths = list(facts(told)), list(paths(report))
+    indent = max((len(fact.label) for fact in (*found, *of_paths)), default=0) + 2
+    for fact in found:
+        yield from _hanging(f"{fact.label:<{indent}}", fact.text, width)
+    for fact in of_paths:  # whole, so that it can be copied
+        between = " " * (indent - len(fact.label)) if indent + len(fact.text) <= width else "\n"
+        yield Text.assemble((fact.label, "bold"), between, fact.text)
+
+
+def _hanging(first: str, text: str, width: int, *, style: str = "") -> "Iterator[Text]":
+    """Yield text in lines behind and below a bold word, unbroken between a number and its unit."""
+    lines = wrap(_AMOUNT.sub("\\1\xa0\\2", text), max(width - len(first), 1), break_on_hyphens=False)
+    for at, line in enumerate(lines):
+        before = (first, "bold") if at == 0 else " " * len(first)
+        yield Text.assemble(before, (line.replace("\xa0", " "), style))
+
+
 def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table":
-    """Return who could have been taken, the first victim first, for a screen of that many columns."""
+    """Return the candidates, the first in kill order first, for a screen of that many columns."""
     finding = told.finding
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
     headings = ["", "PLACE", "NEW", "PID", "NAME", "UID", "MEMORY", "BAR", "VALUE", "SCORE", "RULE"]
@@ -104,35 +139,31 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
 
 
 def list_row(told: "Told") -> Row:
-    """Return what the list of many reports says of one."""
+    """Return what the list of many reports shows of one."""
     finding, report = told.finding, told.finding.report
     victim = report.victim
-    place = finding.victim
-    value = victim.oom_score_adj if victim is not None else None
-    if value is None and place is not None:
-        value = place.task.oom_score_adj
-    where = {"memcg": _short(report.oom_memcg) or "a cgroup", "none": "the host", None: ""}.get(
+    value = None if victim is None else value_of_victim(finding)
+    where = {"memcg": cgroup_title(report.oom_memcg) or "a cgroup", "none": "the host", None: ""}.get(
         finding.constraint, str(finding.constraint)
     )
     return Row(
         (
             str(told.number),
-            moment(report),
-            printable(report.host),
-            where,
-            "none" if victim is None else label(victim),
-            "" if len(report.kills) < 2 else f"+{len(report.kills) - 1}",
+            short_moment(report),
+            "none" if victim is None else _killed(victim, len(report.kills) - 1),
             "" if victim is None or victim.rss_kib is None else compact(victim.rss_kib),
             "" if value is None else str(value),
+            where,
+            printable(report.host),
             _under_policy(told),
         )
     )
 
 
-def _short(path: str) -> str:
-    """Return the end of a cgroup's path, which tells most."""
-    text = printable(path)
-    return text if len(text) <= _WHERE_CELLS else f"…{text[1 - _WHERE_CELLS :]}"
+def _killed(victim: "Kill", others: int) -> str:
+    comm = printable(victim.comm)
+    comm = comm if len(comm) <= _NAME_CELLS else f"{comm[: _NAME_CELLS - 1]}…"
+    return f"{comm}[{victim.pid}]{f' +{others}' if others else ''}"
 
 
 def _under_policy(told: "Told") -> str:
@@ -145,7 +176,7 @@ def _under_policy(told: "Told") -> str:
         case "same":
             return "the same"
         case "nobody":
-            return "nobody"
+            return "none"
         case "other":
             return label(backtest.victims[0].place.task)
         case "open":
@@ -154,22 +185,50 @@ def _under_policy(told: "Told") -> str:
 
 def print_list(rows: "Sequence[Row]", *, has_policy: bool) -> None:
     """Print many reports, a line each."""
-    headings = ["#", "WHEN", "HOST", "WHERE", "KILLED", "", "RAM", "VALUE", "UNDER POLICY"]
-    has_hosts = len({row[2] for row in rows}) > 1
-    shown = [
-        at
-        for at, name in enumerate(headings)
-        if (name != "HOST" or has_hosts)
-        and (name != "UNDER POLICY" or has_policy)
-        and (name or any(row[at] for row in rows))
-    ]
-    made = table(*[headings[at] for at in shown], right=("#", "RAM", "VALUE"))
+    out = console()
+    columns = list(zip(_HEADINGS, *rows, strict=True))
+    if not has_policy:
+        del columns[_HEADINGS.index("UNDER POLICY")]
+    if len(set(columns[_HEADINGS.index("HOST")])) <= 2:  # the heading, and one host
+        del columns[_HEADINGS.index("HOST")]
+    widths = _fitting({cells[0]: max(map(len, cells)) for cells in columns}, out.width)
+    made = table(*widths, right=("#", "RAM", "VALUE"))
     made.collapse_padding = True
-    for column, at in zip(made.columns, shown, strict=True):
+    for column in made.columns:
         column.no_wrap = True
-        column.overflow = "ellipsis"
-        if headings[at] != "WHERE":  # the one that gives way where there is no room
-            column.min_width = max(len(headings[at]), *(len(row[at]) for row in rows))
-    for row in rows:
-        made.add_row(*[Text(row[at]) for at in shown])
-    console().print(made)
+        column.width = widths[str(column.header)]
+    shown = [cells for cells in columns if cells[0] in widths]
+    for at in range(len(rows)):
+        made.add_row(*[_shortened(cells[at + 1], widths[cells[0]], cells[0]) for cells in shown])
+    out.print(made)
+
+
+_HEADINGS = ("#", "WHEN", "KILLED", "RAM", "VALUE", "WHERE", "HOST", "UNDER POLICY")
+
+
+def _fitting(widths: dict[str, int], room: int) -> dict[str, int]:
+    """Return the columns that fit, with their widths: HOST and WHERE give way, then the least important."""
+    widths = dict(widths)
+    for name in ("HOST", "WHERE", "VALUE", "WHEN"):
+        excess = sum(widths.values()) + 2 * (len(widths) - 1) - room
+        for flexible in ("HOST", "WHERE"):
+            if excess > 0 and flexible in widths:
+                given = min(excess, max(widths[flexible] - _LEAST_CELLS, 0))
+                widths[flexible] -= given
+                excess -= given
+        if excess <= 0:
+            break
+        widths.pop(name, None)
+    return widths
+
+
+def _shortened(text: str, cells: int, heading: str) -> Text:
+    """Return text of at most so many cells. Paths, and hosts of one kind, differ at their ends."""
+    if len(text) <= cells:
+        return Text(text)
+    if text[0] in "/…":
+        return Text(f"…{text[1 - cells :]}")
+    end = (cells - 1) // 2 if heading == "HOST" else 0
+    if not end:
+        return Text(f"{text[: cells - 1]}…")
+    return Text(f"{text[: cells - 1 - end]}…{text[-end:]}")

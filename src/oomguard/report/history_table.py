@@ -1,0 +1,60 @@
+"""The journal's entries as a table."""
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from oomguard.report.cgroup_title import cgroup_title
+from oomguard.report.history import number
+from oomguard.report.rank_table import compact
+from oomguard.report.tables import table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.table import Table
+
+    from oomguard.report.history import Entry
+
+_STYLES = {"applied": "", "refused": "yellow", "denied": "red", "contended": "yellow", "killed": ""}
+
+
+def history_table(entries: "Sequence[Entry]") -> "Table":
+    """Return the entries as a table: of changes, of kills, or of sentences if they are of several kinds."""
+    columns: tuple[str, ...] = ()
+    cells: Callable[[Entry], tuple[str, ...]] = _sentence_cells
+    if all(entry.is_adjustment for entry in entries):
+        columns, cells = ("FROM", "TO", "CAUSE", "BY"), _change_cells
+    elif all(entry.is_kill for entry in entries):
+        columns, cells = ("VALUE", "RAM", "OUT OF", "RULE"), _kill_cells
+    made = table("TIME", "EVENT", "WHAT", *columns, right=("FROM", "TO", "VALUE", "RAM"))
+    made.collapse_padding = True
+    for column in made.columns[:2]:
+        column.no_wrap = True
+    for entry in entries:
+        event = Text(entry.event, style=_STYLES.get(entry.event, "dim"))
+        made.add_row(entry.time.strftime("%m-%d %H:%M:%S"), event, *cells(entry))
+    return made
+
+
+def _change_cells(entry: "Entry") -> tuple[str, ...]:
+    more = f" +{entry.total - 1}" if entry.total > 1 else ""
+    by = entry.rule or entry.source.rpartition("/")[2]
+    return (entry.subject + more, entry.old, entry.new, entry.cause, by)
+
+
+def _kill_cells(entry: "Entry") -> tuple[str, ...]:
+    rss_kib = number(entry.rss_kib)
+    ram = "" if rss_kib is None else compact(rss_kib)
+    return (entry.subject, entry.value, ram, _out_of(entry), entry.rule)
+
+
+def _out_of(entry: "Entry") -> str:
+    """Return which memory ran out."""
+    if entry.constraint == "memcg":
+        return cgroup_title(entry.oom_memcg)
+    return "the host" if entry.constraint == "none" else entry.constraint
+
+
+def _sentence_cells(entry: "Entry") -> tuple[str, ...]:
+    return (entry.message,)
