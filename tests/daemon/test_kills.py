@@ -69,7 +69,7 @@ def test_kill_is_told_within_a_second_with_its_rule(tmp_path: Path) -> None:
         (said, *_) = kills(daemon)
         assert f"the kernel killed ok-victim[{victim.pid}] (uid 0; " in said
         assert "oom_score_adj 700, name=ok-victim, " in said
-        assert "/oomguard-kills was at its limit" in said
+        assert "/oomguard-kills reached its limit" in said
         wait_until(lambda: bool(counted(daemon)), "the status file")
         assert {"rule": "name=ok-victim", "protected": False, "count": 1} in counted(daemon)
 
