@@ -168,6 +168,6 @@ def test_without_the_log_kills_are_counted(tmp_path: Path) -> None:
             for _ in range(2):
                 with cgroup.hog("ok-victim", 40):
                     pass
-        daemon.wait_for("which one is not known: /dev/kmsg")
+        daemon.wait_for("names unknown: /dev/kmsg")
         said = kills(daemon)[0]
         assert "the kernel killed 2 processes" in said or "the kernel killed 1 process" in said

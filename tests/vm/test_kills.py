@@ -92,7 +92,7 @@ def test_kill_at_a_limit_is_told_within_a_second(installed: Service) -> None:
     assert entry["OOMGUARD_CONSTRAINT"] == "memcg"
     assert entry["OOMGUARD_OOM_MEMCG"].endswith("/vm-expendable.service")
     assert entry["OOMGUARD_RULE"] == "name=vm-expendable"
-    assert "was at its limit" in entry["MESSAGE"]
+    assert "reached its limit" in entry["MESSAGE"]
     assert 0 <= delay(installed, entry, since=since) < PROMPT_SECONDS
     vm.wait_until("oomguard status | grep 'killed .*name=vm-expendable'", describe="the status to count it")
     assert "vm-expendable" in vm.run("oomguard log --event killed").stdout
