@@ -158,7 +158,7 @@ def test_what_a_user_can_multiply_takes_no_watch_from_what_is_protected(
 ) -> None:
     """Nor from a sysctl: where there are no more watches, the oldest of what is only raised is given up."""
     room = 2
-    add, remove = Inotify.add_descriptor, Inotify.remove
+    add, remove = Inotify.add_descriptor, Inotify.rm_watch
 
     def add_if_room(inotify: Inotify, fd: int, mask: int) -> int:
         nonlocal room
@@ -173,7 +173,7 @@ def test_what_a_user_can_multiply_takes_no_watch_from_what_is_protected(
         remove(inotify, wd)
 
     monkeypatch.setattr(Inotify, "add_descriptor", add_if_room)
-    monkeypatch.setattr(Inotify, "remove", remove_and_make_room)
+    monkeypatch.setattr(Inotify, "rm_watch", remove_and_make_room)
     own = Procfs().identity(os.getpid())
     assert own is not None
     parent = Procfs().identity(os.getppid())

@@ -86,7 +86,7 @@ class DriftWatch:
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         assert self._inotify is not None
-        return self._inotify.fileno()
+        return int(self._inotify.fileno())
 
     def watch_sysctls(self, names: "Iterable[str]") -> None:
         """Watch exactly these sysctls."""
@@ -141,7 +141,7 @@ class DriftWatch:
         """Take the events that wait."""
         assert self._inotify is not None
         sysctls, lost, pids = False, False, set()
-        for event in self._inotify.read():
+        for event in self._inotify.read_some():
             if event.mask & IN_Q_OVERFLOW:
                 lost = True
             elif event.wd in self._pid_of:
@@ -202,7 +202,7 @@ class DriftWatch:
     def _drop(self, watch: _Watch) -> None:
         assert self._inotify is not None
         try:
-            self._inotify.remove(watch.wd)
+            self._inotify.rm_watch(watch.wd)
         except OSError as error:
             if error.errno != errno.EINVAL:  # the file is gone and its watch with it
                 raise

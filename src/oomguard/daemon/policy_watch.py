@@ -63,7 +63,7 @@ class PolicyWatch:
     def drain(self) -> None:
         """Take the events that wait; what they say does not matter."""
         assert self._inotify is not None
-        self._inotify.read()
+        self._inotify.read_some()
 
     def has_changed(self) -> bool:
         """Tell whether the files differ from those at the last `renew`."""
@@ -85,7 +85,7 @@ class PolicyWatch:
             return
         for folder in set(self._folders()):
             try:
-                self._inotify.add(folder, _MASK)
+                self._inotify.add_watch(folder, _MASK)
             except OSError as error:  # a folder that is not there has a parent that is
                 if error.errno in OUT_OF_ROOM:
                     self.blind = shortage(error)
