@@ -8,7 +8,7 @@ import pytest
 import oom_formats as formats
 from oomguard.core.oom_log import OomLog
 from oomguard.core.postmortem import Finding, examine, share
-from oomguard.report.postmortem import Told, facts
+from oomguard.report.postmortem import Told, facts, headline, paths
 
 REPORTS = Path(__file__).parent.parent / "reports"
 
@@ -156,3 +156,36 @@ def test_init_is_never_taken() -> None:
     text = formats.CHILD_3_19.replace("[ 9772]   500  9772", "[    1]     0     1")
     finding = found(text)
     assert [one.task.pid for one in finding.ranked if one.place is not None] == [9787]
+
+
+def test_what_ran_out_is_named() -> None:
+    """The host, a cgroup with its limit, or nodes of memory; a key that somebody pressed is no lack of it."""
+    host = "\n".join(formats.host_report(formats.KERNELS[-1]))
+    for text, shown in (
+        (host, "report (new) x[1377] was killed: the host ran out of memory."),
+        (host.replace("order=0", "order=-1"), "report (new) x[1377] was killed: somebody pressed SysRq-f."),
+        (formats.MEMCG_3_16, "apache2[901] was killed: cgroup /lxc/web reached its limit of 64.0 MiB."),
+        (formats.CPUSET_5_10, "batch[900] was killed: memory node 1 of its cpuset ran out of memory."),
+        (formats.PANIC_6_1, "The kernel panicked: the host ran out of memory."),
+        (
+            "a invoked oom-killer: gfp_mask=0x0, order=0\nMem-Info:\n9 pages RAM\n",
+            "The host ran out of memory; the log does not show which process was killed.",
+        ),
+    ):
+        assert headline(found(text)) == shown
+
+
+def test_cgroups_are_shown_in_full_once() -> None:
+    """A short path is in a sentence; a long one is not, and follows on a line of its own."""
+    assert [*paths(found(formats.MEMCG_3_16).report)] == []
+    assert [*paths(found(formats.GROUP_5_15).report)] == [("Cgroup", "/app.slice/web.service")]
+    moved = formats.GROUP_5_15.replace("task_memcg=/app.slice/web", "task_memcg=/other.slice/web")
+    assert [*paths(found(moved).report)] == [("Limit", "/app.slice"), ("Cgroup", "/other.slice/web.service")]
+
+
+def test_swap_that_the_report_does_not_show_is_not_said_to_be_none() -> None:
+    """What is assumed is listed as such."""
+    finding = found("\n".join(one for one in formats.host_report(formats.KERNELS[-1]) if "swap" not in one))
+    shown = dict(facts(Told(1, finding)))
+    assert "swap" not in shown["Memory"]
+    assert "no swap" in shown["Assumed"]

@@ -117,9 +117,9 @@ def _reason(finding: "Finding") -> str:
         case "memcg":
             return f"{_cgroup(report.oom_memcg)} reached its limit{_limit(report)}"
         case "cpuset":
-            return f"the memory nodes of its cpuset ({_nodes(report)}) ran out of memory"
+            return f"{_nodes(report)} of its cpuset ran out of memory"
         case "memory-policy":
-            return f"the memory nodes of its memory policy ({_nodes(report)}) ran out of memory"
+            return f"{_nodes(report)} of its memory policy ran out of memory"
         case "none":
             return "the host ran out of memory"
         case None:
@@ -132,7 +132,9 @@ def _limit(report: "Report") -> str:
 
 
 def _nodes(report: "Report") -> str:
-    return printable(report.nodes) or "unknown"
+    if not report.nodes:
+        return "the memory nodes"
+    return f"memory {'node' if report.nodes.isdecimal() else 'nodes'} {printable(report.nodes)}"
 
 
 def _cgroup(path: str) -> str:
@@ -144,11 +146,11 @@ def _cgroup(path: str) -> str:
 
 
 def paths(report: "Report") -> "Iterator[Fact]":
-    """Yield the paths of cgroups that the headline does not show in full."""
+    """Yield the paths of the cgroups of which only a short name is in a sentence."""
     oom, task = report.oom_memcg, report.task_memcg
-    if oom and not task.startswith(oom):
+    if not task.startswith(oom) and cgroup_title(oom) != oom:
         yield Fact("Limit", printable(oom))
-    if (task or oom) not in ("", "/", cgroup_title(oom)):
+    if cgroup_title(task or oom) != (task or oom):
         yield Fact("Cgroup", printable(task or oom))
 
 
