@@ -239,6 +239,25 @@ def test_without_journalctl_there_is_a_hint(log: Log, monkeypatch: pytest.Monkey
     assert "standard error" in err
 
 
+def test_without_a_journal_nothing_found_is_an_error(
+    log: Log, journalctl: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 1, as the help says: journalctl alone ends the same way on a host where nothing is kept."""
+    journalctl([], tail="exit 1")
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    kept = tmp_path / "journal"
+    monkeypatch.setattr("oomguard.cli.journal._FOLDERS", (str(kept), str(tmp_path / "none")))
+    for is_made in (False, True):
+        if is_made:
+            kept.mkdir()
+        code, out, err = log("--json")
+        assert (code, out) == (1, "")
+        assert "this host has no journal" in err
+    (kept / "machine").mkdir()
+    assert log("--json")[:2] == (0, "[]\n")
+
+
 def test_what_journalctl_complains_of_is_passed_on(log: Log, journalctl: Callable[..., Path]) -> None:
     """As a time that it cannot read."""
     journalctl([], tail="echo 'Failed to parse timestamp: soon' >&2; exit 1")

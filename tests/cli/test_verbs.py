@@ -18,9 +18,11 @@ from oomguard import __version__
 from oomguard.__main__ import main
 from oomguard.cli import overview
 from oomguard.core.decide import Rights
+from oomguard.core.peaks import LASTING_SECONDS
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
+from oomguard.reconcile.peak_file import PeakFile
 from oomguard.report.reporter import Reporter
 from oomguard.report.status import Matched, Status, encode_status
 
@@ -525,6 +527,20 @@ def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, 
         ("vm.swappiness", 10, 60)
     ]
     assert document["memory"]["commit_limit_kib"] == 8 * 1024 * 1024
+
+
+def test_status_shows_the_peak_that_lasted(oomguard: Oomguard, proc: FakeProc, tmp_path: Path) -> None:
+    """Also where no daemon runs: the interlock goes by it."""
+    proc.meminfo()
+    assert oomguard("status", "--json").json["peak"] is None
+    assert "Peak" not in oomguard("status").out
+    state = str(tmp_path / "state")
+    peaks = PeakFile(state)
+    peaks.note(9 * 1024 * 1024, 0.0)
+    peaks.note(9 * 1024 * 1024, LASTING_SECONDS)
+    peak = oomguard("status", "--json").json["peak"]
+    assert (peak["committed_kib"], peak["file"]) == (9 * 1024 * 1024, peaks.path)
+    assert f"\nPeak      9.0 GiB on {peak['day']} " in oomguard("status").out
 
 
 def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -390,6 +391,24 @@ def test_what_takes_a_capability_is_said_once_with_its_name(tmp_path: Path, prog
         complaints = json.loads((daemon.state / "status.json").read_text())["complaints"]
         assert [complaint["result"] for complaint in complaints] == ["denied"]
         assert complaints[0]["tries"] >= 6
+
+
+def test_a_complaint_about_processes_leaves_the_status_with_them(tmp_path: Path, program: Program) -> None:
+    """With the first pass that meets none of them; it stays while the kernel is not asked at each pass."""
+    program.start()
+    without = ["setpriv", "--bounding-set=-sys_resource", "--"] if os.geteuid() == 0 else []
+    with running(tmp_path, "resync_interval: 1\n" + rules(-500), wrapper=without) as daemon:
+
+        def status() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads((daemon.state / "status.json").read_text())
+            return found
+
+        wait_until(lambda: len(status()["complaints"]) == 1, "the complaint")
+        passes = status()["passes"]
+        wait_until(lambda: status()["passes"] > passes + 1, "passes")
+        assert len(status()["complaints"]) == 1
+        program.end()
+        wait_until(lambda: status()["complaints"] == [], "its end")
 
 
 def test_systemd_is_told_of_readiness_state_and_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_a_real_mount_is_found_behind_many_others() -> None:
     """In namespaces of its own, where a shell is the first process; the kernel tells mounts by and by."""
     script = """
 set -e
-for number in $(seq 120); do mount -t tmpfs -o size=4k none /mnt; done
+for number in $(seq 240); do mount -t tmpfs -o size=4k none /mnt; done
 mount -t proc -o hidepid=2,gid=26 proc /proc
 test $(wc -c </proc/1/mountinfo) -gt 9000
 "$@"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.commit import Memory
+from oomguard.core.commit import Peak as LastingPeak
 from oomguard.core.policy import Policy, Value
 from oomguard.policy.advice import Facts, Peak, Running, advise
 from oomguard.policy.draft import render, valid
@@ -35,13 +36,16 @@ def host(
     *running: Running,
     committed: int = 4,
     peak: Peak | None = None,
+    lasting: LastingPeak | None = None,
     swap: int = 0,
     huge: int = 0,
     **sysctls: int,
 ) -> Facts:
     """Return a host of 16 GiB."""
     memory = Memory(16 * GIB, swap * GIB, huge * GIB, 8 * GIB, committed * GIB)
-    return Facts(memory, SYSCTLS | {f"vm.{key}": value for key, value in sysctls.items()}, running, peak)
+    return Facts(
+        memory, SYSCTLS | {f"vm.{key}": value for key, value in sysctls.items()}, running, peak, lasting
+    )
 
 
 def proposed(facts: Facts) -> tuple[Policy, dict[str, int], str]:
@@ -113,6 +117,17 @@ def test_the_ratio_is_one_under_which_the_peak_was_granted(peak: int, ratio: int
     assert sysctls.get("vm.overcommit_memory") == (None if ratio is None else 2)
     assert "7 days" in text
     assert ("Add swap" in text) == (ratio is None)
+
+
+def test_the_peak_of_earlier_days_counts_if_it_is_more() -> None:
+    """The interlock would refuse a limit below it."""
+    lasting = LastingPeak(12 * GIB, "2026-11-20", "/var/lib/oomguard/committed.json")
+    _, sysctls, text = proposed(host(POSTGRES, peak=Peak(4 * GIB, WEEK), lasting=lasting))
+    assert sysctls["vm.overcommit_ratio"] == 95
+    assert "and of earlier days 12.0 GiB on 2026-11-20." in text
+    assert "lately is 12.0 GiB on 2026-11-20" in text
+    _, sysctls, text = proposed(host(POSTGRES, peak=Peak(13 * GIB, WEEK), lasting=lasting))
+    assert "vm.overcommit_ratio" not in sysctls
 
 
 def test_swap_counts_and_huge_pages_do_not() -> None:

@@ -283,6 +283,44 @@ def test_a_complaint_ends_with_success_and_may_begin_again(reporter: Reporter, s
     assert [record.event.name for record in sink.records] == ["denied", "applied"] * 2
 
 
+def test_a_complaint_ends_with_the_first_pass_that_does_not_meet_it(reporter: Reporter, sink: Memory) -> None:
+    """The process has ended, or become another user's. The journal has it once, also if it comes back."""
+    for _ in range(3):
+        reporter.outcome(denied(valued(1)), now=0.0)
+        reporter.end_pass()
+        assert [complaint.tries for complaint in reporter.complaints.values()] == [1]
+        reporter.end_pass()
+        assert not reporter.complaints
+    assert len(sink.records) == 1
+
+
+def test_a_complaint_stays_while_the_kernel_is_not_asked_again(reporter: Reporter) -> None:
+    """A denied change is tried less and less often, and passes come in between."""
+    changes: list[Change] = [valued(1), SetSysctl("vm.swappiness", 60, 0, "policy", "p:1")]
+    for change in changes:
+        reporter.outcome(denied(change), now=0.0)
+    reporter.end_pass()
+    for change in changes:
+        reporter.still_denied(change)
+    reporter.end_pass()
+    assert len(reporter.complaints) == 2
+    reporter.still_denied(changes[1])
+    reporter.end_pass()
+    assert [complaint.subject for complaint in reporter.complaints.values()] == ["vm.swappiness"]
+
+
+def test_what_the_kernel_granted_in_part_is_a_warning(reporter: Reporter, sink: Memory) -> None:
+    """It is applied, and not what was asked for."""
+    change = SetSysctl("vm.nr_hugepages", 0, 14, "start", "p:1")
+    reporter.outcome(applied(change)._replace(made=13), now=0.0)
+    reporter.outcome(applied(SetSysctl("vm.swappiness", 60, 10, "start", "p:2")), now=0.0)
+    assert [(record.event.name, record.event.priority) for record in sink.records] == [
+        ("applied", events.WARNING),
+        ("applied", events.INFO),
+    ]
+    assert "13 of 14" in sink.records[0].message
+
+
 def test_under_another_policy_complaints_are_said_anew(reporter: Reporter, sink: Memory) -> None:
     """The administrator just tried to mend them."""
     reporter.outcome(denied(valued()), now=0.0)

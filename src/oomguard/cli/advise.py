@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import open_procfs, read_status
+from oomguard.cli.host import open_procfs, peak_source, read_status
 from oomguard.core.commit import KNOBS
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity, UnknownFactError, full_name
@@ -38,7 +38,13 @@ def run(options: "argparse.Namespace") -> int:
             hint="proc is mounted with subset=pid; name another mount with --proc",
         )
     sysctls = {name: value for name in _SYSCTLS if (value := read_sysctl(procfs, name)) is not None}
-    facts = Facts(memory, sysctls, tuple(_running(procfs)), _peak(options.state_dir, procfs))
+    facts = Facts(
+        memory,
+        sysctls,
+        tuple(_running(procfs)),
+        peak=_peak(options.state_dir, procfs),
+        lasting=peak_source(options.state_dir)(),
+    )
     draft = valid(advise(facts))
     if options.json:
         print_json({"format": FORMAT, "host": _host(facts), **findings_document(draft)})
@@ -47,9 +53,9 @@ def run(options: "argparse.Namespace") -> int:
     return 0
 
 
-def _host(facts: Facts) -> dict[str, int | None]:
+def _host(facts: Facts) -> dict[str, int | str | None]:
     """Return the figures that the findings go by."""
-    memory, peak = facts.memory, facts.peak
+    memory, peak, lasting = facts.memory, facts.peak, facts.lasting
     return {
         "total_bytes": memory.total_kib * 1024,
         "swap_bytes": memory.swap_total_kib * 1024,
@@ -57,6 +63,8 @@ def _host(facts: Facts) -> dict[str, int | None]:
         "committed_bytes": memory.committed_kib * 1024,
         "committed_peak_bytes": None if peak is None else peak.committed_kib * 1024,
         "peak_seconds": None if peak is None else int(peak.seconds),
+        "lasting_peak_bytes": None if lasting is None else lasting.committed_kib * 1024,
+        "lasting_peak_day": None if lasting is None else lasting.day,
     }
 
 

@@ -3,8 +3,8 @@
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.cli.host import open_preview, read_status
-from oomguard.core.commit import MODE, Memory
+from oomguard.cli.host import open_preview, peak_source, read_status
+from oomguard.core.commit import MODE, Memory, Peak
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity
@@ -27,6 +27,7 @@ class Look(NamedTuple):
     sysctls: list[Document]
     memory: Memory | None
     mode: int | None
+    peak: Peak | None
     damage: str
 
     @property
@@ -50,6 +51,7 @@ def run(options: "argparse.Namespace") -> int:
                 "running": seen.is_running,
                 "sysctls": seen.sysctls,
                 "memory": None if seen.memory is None else seen.memory._asdict(),
+                "peak": None if seen.peak is None else seen.peak._asdict(),
                 "daemon": seen.document,
             }
         )
@@ -57,9 +59,9 @@ def run(options: "argparse.Namespace") -> int:
         from oomguard.report.status_table import print_status, print_stopped
 
         if seen.is_running and seen.document is not None:
-            print_status(seen.document, seen.sysctls, seen.memory, seen.mode)
+            print_status(seen.document, seen.sysctls, seen.memory, seen.mode, seen.peak)
         else:
-            print_stopped(values_in_force(options), seen.sysctls, seen.memory, seen.mode)
+            print_stopped(values_in_force(options), seen.sysctls, seen.memory, seen.mode, seen.peak)
     if seen.damage:
         print(seen.damage, file=sys.stderr)
         return 1
@@ -81,7 +83,8 @@ def look(options: "argparse.Namespace") -> Look:
         row | {"actual": read_sysctl(procfs, row["name"])}
         for row in (document["sysctls"] if document is not None else _declared(options))
     ]
-    return Look(document, is_running, sysctls, observe_memory(procfs), read_sysctl(procfs, MODE), damage)
+    memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
+    return Look(document, is_running, sysctls, memory, mode, peak_source(options.state_dir)(), damage)
 
 
 def values_in_force(options: "argparse.Namespace") -> int | None:

@@ -192,6 +192,7 @@ class Service:
                 promised_peak=self._peaks.highest,
             )
             self.reconciler.planner.before_release = self._kills.read
+            self.reconciler.still_denied = self.reporter.still_denied
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
             self._watch_kills()
             self._begin_pass("start")
@@ -532,6 +533,7 @@ class Service:
         reconciler.lineage.asks_parents = not self._has_events
         self._attend()
         reconciler.end_pass()
+        self.reporter.end_pass()
         self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.lineage))
         self._drift.keep_only(reconciler.planner.rule_of)
         self._listen_for_drift()

@@ -13,6 +13,7 @@ from oomguard.policy.draft import Draft, DraftRule, DraftSetting, Note
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from oomguard.core.commit import Peak as LastingPeak
     from oomguard.policy.draft import Value
 
 PANIC_ON_OOM, PANIC, MAPS = "vm.panic_on_oom", "kernel.panic", "vm.max_map_count"
@@ -47,12 +48,16 @@ class Peak(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What is known of a host. `sysctls` holds those that could be read."""
+    """What is known of a host. `sysctls` holds those that could be read.
+
+    `lasting` is the peak of earlier days that the interlock goes by.
+    """
 
     memory: Memory
     sysctls: "Mapping[str, int]"
     running: "Sequence[Running]"
     peak: Peak | None = None
+    lasting: "LastingPeak | None" = None
 
 
 class Software(NamedTuple):
@@ -218,6 +223,8 @@ def _title(facts: Facts, here: "Sequence[Software]") -> str:
     memory = facts.memory
     known = ", ".join(one.title for one in here) or "nothing that is known to want a sysctl"
     peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "not known"
+    if facts.lasting:
+        peak += f", and of earlier days {_lasting(facts.lasting)}"
     huge = f", {kib(memory.hugetlb_kib)} of it in huge pages" if memory.hugetlb_kib else ""
     return (
         "What the figures and programs of this host speak for, to be looked through.\n"
@@ -270,14 +277,17 @@ def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | 
             sources=_sources(by),
         )
         return
-    needed = max(peak.committed_kib, facts.memory.committed_kib) * (100 + _HEADROOM_PERCENT) // 100
+    lasting = facts.lasting
+    is_older = lasting is not None and lasting.committed_kib > peak.committed_kib
+    most = lasting.committed_kib if lasting is not None and is_older else peak.committed_kib
+    needed = max(most, facts.memory.committed_kib) * (100 + _HEADROOM_PERCENT) // 100
     ratio = next((one for one in _RATIOS if _usable(facts, one) >= needed), None)
     if ratio is None:
-        most = commit_limit_kib(facts.memory, {RATIO: _RATIOS[-1]})
+        limit = commit_limit_kib(facts.memory, {RATIO: _RATIOS[-1]})
         yield Note(
             MODE,
             f"{_why(by)}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % over the peak), and "
-            f"{_RATIOS[-1]} % of RAM and the swap are {kib(most)}. Add swap, or promise less",
+            f"{_RATIOS[-1]} % of RAM and the swap are {kib(limit)}. Add swap, or promise less",
             sources=_sources(by),
         )
         return
@@ -286,9 +296,18 @@ def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | 
     yield DraftSetting(
         RATIO,
         ratio,
-        f"CommitLimit {kib(limit)}; the most that was promised in {span(peak.seconds)} is "
-        f"{kib(peak.committed_kib)}, {kib(needed)} with {_HEADROOM_PERCENT} % headroom",
+        f"CommitLimit {kib(limit)}; the most that was promised "
+        + (
+            f"lately is {_lasting(lasting)}"
+            if lasting is not None and is_older
+            else f"in {span(peak.seconds)} is {kib(most)}"
+        )
+        + f", {kib(needed)} with {_HEADROOM_PERCENT} % headroom",
     )
+
+
+def _lasting(peak: "LastingPeak") -> str:
+    return f"{kib(peak.committed_kib)} on {peak.day}"
 
 
 def _usable(facts: Facts, ratio: int) -> int:

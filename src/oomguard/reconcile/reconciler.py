@@ -41,6 +41,8 @@ class Reconciler:
         self._itself = itself
         self._promised_peak = promised_peak
         self.privilege = privilege or Privilege()
+        self.still_denied: Callable[[Change], None] = lambda _: None
+        """Called for a change that is due, and not tried again yet since the kernel denied it."""
         self.ledger = ledger
         self.lineage = Lineage(ledger, procfs.is_alive)
         self.procfs = procfs
@@ -84,6 +86,8 @@ class Reconciler:
 
     def _apply_sysctls(self, changes: "list[SetSysctl]", now: float) -> list[Outcome]:
         if any(self.contention.is_denied(change.name, change.after, now) for change in changes):
+            for change in changes:
+                self.still_denied(change)
             return []
         waiting = {change.name for change in changes if self.contention.must_wait(change.name, now)}
         if waiting:
@@ -137,8 +141,11 @@ class Reconciler:
     ) -> "Outcome | None":
         change = self.planner.process_change(handle, cause, in_pass=in_pass)
         outcome = None
-        if change is not None and not self.contention.is_denied(change.identity, change.after, now):
-            outcome = self._apply(change, handle, now, in_pass=in_pass)
+        if change is not None:
+            if self.contention.is_denied(change.identity, change.after, now):
+                self.still_denied(change)
+            else:
+                outcome = self._apply(change, handle, now, in_pass=in_pass)
         if is_watched and (outcome is None or outcome.result in ("denied", "refused")):
             self._looked(handle, now)
         if change is not None:

@@ -90,10 +90,12 @@ def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...
             fields["OOMGUARD_SOURCE"] = change.rule.source
     elif change.source:
         fields["OOMGUARD_SOURCE"] = change.source
-    if outcome.made is not None:
-        fields["OOMGUARD_MADE"] = str(outcome.made)
     if outcome.errno:
         fields["OOMGUARD_ERRNO"] = errno.errorcode.get(outcome.errno, str(outcome.errno))
+    event = _OF_RESULT[outcome.result]
+    if outcome.made is not None:
+        event = event._replace(priority=WARNING)  # the kernel did not do what it was asked for
+        fields["OOMGUARD_MADE"] = str(outcome.made)
     message = sentence(outcome)
     if count > 1:
         message = f"{message}; and {count - 1} more of this kind: {', '.join(examples)}"
@@ -102,4 +104,4 @@ def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...
         fields["OOMGUARD_COUNT"] = str(count)
     if outcome.hint:
         message = f"{message}; {outcome.hint}"
-    return Record(_OF_RESULT[outcome.result], message, fields)
+    return Record(event, message, fields)

@@ -10,7 +10,7 @@ from oomguard.report.kills import KillReporter
 from oomguard.report.text import because, subject, target
 
 if TYPE_CHECKING:
-    from oomguard.core.plan import Cause, Result
+    from oomguard.core.plan import Cause, Change, Result
     from oomguard.core.policy import Rule
     from oomguard.report.journal import Sink
 
@@ -73,6 +73,10 @@ class Reporter:
         self.complaints: dict[tuple[object, ...], Complaint] = {}
         self.recent: deque[tuple[float, Outcome]] = deque(maxlen=_RECENT)
         """The last changes that were made, each with its monotonic time."""
+        self._said: set[tuple[object, ...]] = set()
+        """Complaints that were written under this policy, those that ended included."""
+        self._current: set[tuple[object, ...]] = set()
+        """Complaints that were true since the last pass ended."""
         self.changes: Counter[tuple[str, Cause, Result]] = Counter()
         """How many changes of a value came to what, by `target`, cause and result."""
         self.kills = KillReporter(sink)
@@ -106,7 +110,9 @@ class Reporter:
         if outcome.result == "vanished":
             return
         if outcome.result == "applied":
-            self.complaints.pop(_complaint_key(outcome), None)
+            key = _complaint_key(outcome)
+            self.complaints.pop(key, None)
+            self._said.discard(key)
             self.recent.append((now, outcome))
         elif not self._complain(outcome):
             return
@@ -155,35 +161,53 @@ class Reporter:
         self.flush(float("inf"))
 
     def start_over(self) -> None:
-        """Forget the complaints: under another policy they are said anew."""
+        """Forget the complaints: under another policy they are written again."""
         self.complaints.clear()
+        self._said.clear()
+
+    def still_denied(self, change: "Change") -> None:
+        """Take note that a change is still due, but not tried again yet."""
+        if isinstance(change, SetOomScoreAdj):
+            kind = (_rule_number(change), "denied")
+            self._current.update(key for key in self.complaints if key[:2] == kind)
+        else:
+            self._current.add((change.name, False))
+
+    def end_pass(self) -> None:
+        """Drop complaints that are no longer true. The journal does not repeat those that are true again."""
+        for key in self.complaints.keys() - self._current:
+            del self.complaints[key]
+        self._current.clear()
 
     def _complain(self, outcome: Outcome) -> bool:
         """Count a failure; tell whether it is the first of its kind."""
         key = _complaint_key(outcome)
         known = self.complaints.get(key)
         if known is not None:
+            self._current.add(key)
             self.complaints[key] = known._replace(tries=known.tries + 1)
             return False
-        if len(self.complaints) >= _COMPLAINTS_LIMIT:
+        is_new, change = key not in self._said, outcome.change
+        if is_new and len(self._said) >= _COMPLAINTS_LIMIT:
             return False
-        change = outcome.change
-        if isinstance(change, SetOomScoreAdj):
+        if is_new and isinstance(change, SetOomScoreAdj):
             # The reason names a uid, and a user may have thousands: they must not crowd out other failures,
             # neither those of a rule nor, with many rules, all others.
-            of_rule = sum(1 for other in self.complaints if other[:2] == key[:2])
+            of_rule = sum(1 for other in self._said if other[:2] == key[:2])
             if of_rule >= _COMPLAINTS_PER_RULE:
                 return False
-            if outcome.result == "refused" and len(self.complaints) >= _COMPLAINTS_LIMIT // 2:
+            if outcome.result == "refused" and len(self._said) >= _COMPLAINTS_LIMIT // 2:
                 return False
+        self._said.add(key)
+        self._current.add(key)
         self.complaints[key] = Complaint(
             subject(change), change.after, outcome.result, outcome.reason, outcome.hint, because(change), 1
         )
-        return True
+        return is_new
 
     def _fold(self, outcome: Outcome, now: float) -> None:
         change = outcome.change
-        key = (outcome.result, change.cause, target(change), _rule_number(outcome))
+        key = (outcome.result, change.cause, target(change), _rule_number(change))
         fold = self._folds.get(key)
         if fold is None:
             self._folds[key] = _Fold(now + FOLD_SECONDS)
@@ -195,8 +219,7 @@ class Reporter:
         fold.last = outcome
 
 
-def _rule_number(outcome: Outcome) -> int | None:
-    change = outcome.change
+def _rule_number(change: "Change") -> int | None:
     return change.rule.number if isinstance(change, SetOomScoreAdj) and change.rule is not None else None
 
 
@@ -204,5 +227,5 @@ def _complaint_key(outcome: Outcome) -> tuple[object, ...]:
     """Tell failures apart: a sysctl by name, a process by rule and reason, never by pid."""
     change = outcome.change
     if isinstance(change, SetOomScoreAdj):
-        return (_rule_number(outcome), outcome.result, outcome.reason)
+        return (_rule_number(change), outcome.result, outcome.reason)
     return (change.name, outcome.result == "contended")

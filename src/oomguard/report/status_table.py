@@ -7,7 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from oomguard.core.commit import STRICT, Memory, kib
+from oomguard.core.commit import STRICT, Memory, Peak, kib
 from oomguard.core.policy import counted
 from oomguard.core.text import span
 from oomguard.report.tables import console, table
@@ -33,7 +33,11 @@ _SHOWN = 10
 
 
 def print_status(
-    document: Document, sysctls: "Sequence[Document]", memory: Memory | None, mode: int | None
+    document: Document,
+    sysctls: "Sequence[Document]",
+    memory: Memory | None,
+    mode: int | None,
+    peak: Peak | None,
 ) -> None:
     """Print what a running daemon wrote, and the sysctls with what they are now (`actual`)."""
     out = console()
@@ -48,7 +52,7 @@ def print_status(
     for text, style in problems(document):
         _hang(out, text, style)
     print_sysctls(sysctls, document["complaints"], out)
-    _print_memory(memory, mode, out)
+    _print_memory(memory, mode, peak, out)
     _print_rules(document, out)
     _print_complaints(document, out)
     if document["recent"]:
@@ -87,7 +91,11 @@ def problems(document: Document) -> "Iterator[tuple[str, str]]":
 
 
 def print_stopped(
-    in_force: int | None, sysctls: "Sequence[Document]", memory: Memory | None, mode: int | None
+    in_force: int | None,
+    sysctls: "Sequence[Document]",
+    memory: Memory | None,
+    mode: int | None,
+    peak: Peak | None,
 ) -> None:
     """Print that no daemon runs, how many values it set are still in force (None: unknown), and the host."""
     out = console()
@@ -100,7 +108,7 @@ def print_stopped(
     if in_force is None:
         out.print("  Only root can see whether values it set are still in force.")
     print_sysctls(sysctls, (), out)
-    _print_memory(memory, mode, out)
+    _print_memory(memory, mode, peak, out)
 
 
 def print_sysctls(rows: "Sequence[Document]", complaints: "Sequence[Document]", out: "Console") -> None:
@@ -129,9 +137,13 @@ def state(row: Document, why: "Mapping[str, str]") -> str:
     return why.get(row["name"], "differs")
 
 
-def _print_memory(memory: Memory | None, mode: int | None, out: "Console") -> None:
+def _print_memory(memory: Memory | None, mode: int | None, peak: Peak | None, out: "Console") -> None:
     if memory is not None:
         out.print(f"\nPromised  {promised(memory, mode)}")
+    if peak is not None:
+        out.print(
+            f"Peak      {kib(peak.committed_kib)} on {peak.day} (lasted; limits are checked against it)"
+        )
 
 
 def promised(memory: Memory, mode: int | None) -> str:
