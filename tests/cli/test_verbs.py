@@ -797,6 +797,7 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     """Who would go first, who is protected, what is wrong, and what to type next; the daemon need not run."""
     for module in ("host", "overview", "status"):
         monkeypatch.setattr(f"oomguard.cli.{module}.Procfs", FakeKernel)
+    monkeypatch.setenv("COLUMNS", "200")  # the path of a test's folder is long
     proc.meminfo(CommitLimit=8 * 1024 * 1024, MemAvailable=4 * 1024 * 1024)
     for pid, pages in ((10, 100), (12, 1024), (13, 50)):
         proc.hold(pid, rss_pages=pages)
