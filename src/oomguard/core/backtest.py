@@ -1,7 +1,7 @@
-"""Who would have died under another policy: a report's decision with other values.
+"""What would have been killed under another policy: a report's decision with other values.
 
-A report knows of each process its name, its uid and its value, and of the victim its cgroup. What a rule asks
-beyond that stays open, and with it the value: then a process has more than one that it may have had.
+A report has the name, uid and value of each process, and the cgroup of the victim. If a rule needs more,
+it is open whether it matches, and the process has several possible values.
 """
 
 import re
@@ -22,16 +22,16 @@ _CONTAINER = re.compile(r"kubepods|docker|cri-containerd|crio-|libpod|lxc|/machi
 
 
 class Verdict(NamedTuple):
-    """What a policy makes of a process: a value, and the rule that gives it; None leaves it its own."""
+    """The value of a process under a policy, and the rule that sets it; None keeps the process's own."""
 
     value: int
     rule: "Rule | None" = None
 
 
 class Replayed(NamedTuple):
-    """A process with every value that the policy may give it: more than one where a rule asks the unknown.
+    """A process with all its possible values: several if a rule needs what the report does not have.
 
-    `place` is the one with the likeliest values, which are the first of each.
+    `place` is computed with the likeliest values, the first of each process.
     """
 
     place: Place
@@ -39,7 +39,7 @@ class Replayed(NamedTuple):
 
     @property
     def likely(self) -> Verdict:
-        """What it would have, were all that is not known as the rule asks."""
+        """Its value if everything unknown is as the rules need it."""
         return self.verdicts[0]
 
 
@@ -49,8 +49,8 @@ Result = Literal["same", "other", "open", "nobody"]
 class Backtest(NamedTuple):
     """What a policy would have changed.
 
-    `victims` are those who may have died, the likeliest first; one is certain. `open_rules` are those that
-    ask for what the report does not tell.
+    `victims` are the processes that may have been killed, the likeliest first; a single one is certain.
+    `open_rules` need what the report does not have.
     """
 
     result: Result
@@ -60,11 +60,11 @@ class Backtest(NamedTuple):
 
 
 class _UnrecordedError(Exception):
-    """A rule asks what the report does not tell."""
+    """A rule needs what the report does not have."""
 
 
 class _Recorded:
-    """A process as far as a report knows it: what rules ask of it."""
+    """A process as far as a report has it, for rules to match."""
 
     def __init__(self, task: "Task", *, cgroup: str, is_exact: bool) -> None:
         self.comm = task.comm.encode("utf-8", "surrogateescape")
@@ -78,19 +78,19 @@ class _Recorded:
 
     @property
     def cgroup(self) -> str:
-        """The cgroup, as far as it tells the unit."""
+        """The cgroup, if it shows the unit."""
         if self.is_exact or system_unit(self._cgroup):
             return self._cgroup
         raise _UnrecordedError
 
     @property
     def arguments(self) -> tuple[bytes, ...]:
-        """No report has them."""
+        """Not in any report."""
         raise _UnrecordedError
 
     @property
     def exe(self) -> str | None:
-        """No report has it."""
+        """Not in any report."""
         raise _UnrecordedError
 
     @property
@@ -100,14 +100,14 @@ class _Recorded:
 
 
 class Backtester:
-    """Holds a policy against reports."""
+    """Applies a policy to reports."""
 
     def __init__(self, policy: "Policy") -> None:
         self._matcher = Matcher(policy.rules)
         self._first_person_uid = policy.first_person_uid
 
     def replay(self, finding: "Finding") -> Backtest | None:
-        """Decide again with the values of the policy; None where the report does not tell enough."""
+        """Compute the decision with the policy's values; None if the report has too little."""
         report, era, total = finding.report, finding.era, finding.total_pages
         if era is None or total is None or not report.tasks:
             return None
@@ -125,7 +125,7 @@ class Backtester:
     def _verdicts(
         self, task: "Task", finding: "Finding", open_rules: "dict[int, Rule]"
     ) -> tuple[Verdict, ...]:
-        """Return the values the policy may give, the first rule that may hold it first."""
+        """Return the possible values under the policy, the first rule's first."""
         facts = _facts(task, finding)
         own = task.oom_score_adj
         found: list[Verdict] = []
@@ -145,7 +145,7 @@ class Backtester:
         return (*found, Verdict(own))
 
     def _victims(self, replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replayed, ...]:
-        """Return who may have died: whose worst case is not below everybody's best."""
+        """Return the processes that may have been killed: those whose highest badness may be the highest."""
         bounds = [_bounds(one, finding) for one in replayed]
         certain = max((low for low, _ in bounds if low is not None), default=None)
         likely = [one for one in replayed if one.place.place == 1]
@@ -154,12 +154,12 @@ class Backtester:
             for one, (_, high) in zip(replayed, bounds, strict=True)
             if high is not None and (certain is None or high >= certain) and one not in likely
         ]
-        # One that is certain is its own highest; others tie with it only if they are open themselves.
+        # A certain process has one badness; others can be as high only if they are open themselves.
         return tuple(likely + [one for one in possible if _is_open(one) or _is_open(likely[0])])
 
 
 def _bounds(one: Replayed, finding: "Finding") -> tuple[int | None, int | None]:
-    """Return the lowest and the highest badness a process may have had; None is never chosen."""
+    """Return the lowest and the highest possible badness of a process; None is never chosen."""
     era, total = finding.era, finding.total_pages
     assert era is not None
     assert total is not None
@@ -190,12 +190,12 @@ def _facts(task: "Task", finding: "Finding") -> _Recorded:
     victim = report.victim
     if victim is not None and victim.pid == task.pid and report.task_memcg:
         return _Recorded(task, cgroup=report.task_memcg, is_exact=True)
-    # Whoever could be taken lived in the cgroup that was at its limit, or below.
+    # Every candidate was in the cgroup that reached its limit, or below it.
     return _Recorded(task, cgroup=report.oom_memcg, is_exact=False)
 
 
 def _is_met(rule: "Rule", facts: _Recorded) -> tuple[bool, bool]:
-    """Return whether a rule's conditions may hold, and whether that is certain."""
+    """Return whether a rule may match, and whether that is certain."""
     terms = rule.terms
     is_certain = terms.scope == "all"
     if not facts.is_exact and (terms.cgroups or terms.user_units):
@@ -208,7 +208,7 @@ def _is_met(rule: "Rule", facts: _Recorded) -> tuple[bool, bool]:
 
 
 def _is_trusted(rule: "Rule", facts: _Recorded, own: int, wanted: int, first_person_uid: int) -> bool | None:
-    """Tell whether a rule may give that value; None where it is not known."""
+    """Return whether trust allows a rule to set that value; None if unknown."""
     try:
         refusal = trust_refusal(rule, facts, own=own, wanted=wanted, first_person_uid=first_person_uid)
     except _UnrecordedError:

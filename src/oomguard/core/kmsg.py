@@ -9,7 +9,7 @@ _FACILITY_SHIFT = 3
 
 
 class Record(NamedTuple):
-    """What was said, how long after boot, and whether the kernel said it: programs may write there, too."""
+    """A message, when it was written after boot, and whether the kernel wrote it: programs can, too."""
 
     uptime_us: int
     text: str

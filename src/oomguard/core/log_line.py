@@ -1,7 +1,7 @@
-"""A line of a kernel log without what others put in front of it: who, where, when.
+"""A line of a kernel log without its prefix: time, host, program.
 
-The same words of the kernel reach people through /dev/kmsg, dmesg, syslog, journalctl, serial consoles and
-the log files of container runtimes. What another program says of a kill is not the kernel's word: no line.
+The kernel's messages reach people through /dev/kmsg, dmesg, syslog, journalctl, serial consoles and the
+logs of container runtimes. A line of another program is not the kernel's, even if it mentions a kill.
 """
 
 import json
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Line(NamedTuple):
-    """What the kernel said. `when` is the wall clock as it was written, "" where it was not.
+    """A message of the kernel. `when` is the wall clock as written, "" if it is missing.
 
-    `indent` is how wide what stood in front was: further lines of one message are indented by it.
+    `indent` is the width of the prefix: further lines of the message are indented by it.
     """
 
     text: str
@@ -36,7 +36,7 @@ _WHEN = f"{_ISO}|{_BSD}|{_FULL}|{_ASCTIME}|{_UNIX}"
 
 _WORD = r"[^\s:]{1,255}"
 _SAID = rf"(?:{_WORD}[ ])?{_WORD}\[\d{{1,10}}\]:[ ]|{_WORD}[ ]{_WORD}:[ ]"
-"""A host and a program, or a program and its pid: who said it, in syslog."""
+"""A host and a program, or a program and its pid, as in syslog."""
 
 _PREFIX = re.compile(
     rf"""
@@ -65,13 +65,13 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
 _MICRO = 1_000_000
 _NOT_KERN = 8
-"""Priorities from here on are of another facility than kern."""
+"""From this priority on, the facility is not kern."""
 
 
 def split_line(line: str) -> Line | None:
-    """Split a line of any kernel log; None for one that is not the kernel's.
+    """Split a line of any kernel log; None if it is not the kernel's.
 
-    A line without anything in front is taken as the kernel's: its log was stripped.
+    A line without a prefix counts as the kernel's: somebody removed the prefixes.
     """
     if line.startswith("{"):
         return _split_json(line)
@@ -128,7 +128,7 @@ def _split_json(line: str) -> Line | None:
 
 def _split_journal(entry: "Mapping[str, Any]") -> Line | None:
     if entry.get("_TRANSPORT", "kernel") != "kernel":
-        return None  # anybody may write to the journal
+        return None  # anybody can write to the journal
     message = entry["MESSAGE"]
     if isinstance(message, list):  # what is not printable is there as bytes
         try:

@@ -1,7 +1,7 @@
-"""From the kernel's lines to a report for each time that it was out of memory.
+"""Assembles the kernel's lines to a report for each time that memory ran out.
 
-Kernels since 2.6.18 differ in what they print and in which order; other lines may stand in between, and the
-beginning or the end may be lost. What is there is told.
+Kernels since 2.6.18 differ in what they print and in which order. Other lines may be in between, and the
+beginning or the end may be missing: a report has whatever is there.
 """
 
 import re
@@ -33,8 +33,7 @@ _COLUMNS_LIMIT = 24
 _COUNTERS_LIMIT = 128
 _NODES_LIMIT = 1024  # MAX_NUMNODES of the largest configuration
 
-# Every quantifier is bounded, or is the only one that is not. Names and paths are found by the fixed words
-# around them.
+# At most one quantifier in each is unbounded. Names and paths are found by the fixed words around them.
 _INVOKED = " invoked oom-killer: gfp_mask="
 _HEADER = re.compile(
     r"(?P<gfp_mask>0x[0-9a-f]{1,16}(?:\([^)]{0,400}\))?)"
@@ -64,13 +63,13 @@ _EXITING = re.compile(r"OOM victim \d{1,10} \(")
 _NODE_LIST = re.compile(r"[\d,-]{1,200}")
 
 _UNLIMITED_KIB = 1 << 52
-"""Limits above are none: PAGE_COUNTER_MAX in KiB is 2^53 or so, whatever a page is."""
+"""A limit above this is none: PAGE_COUNTER_MAX is about 2^53 KiB for any page size."""
 _HAS_ROWS = ("uid", "tgid", "total_vm", "rss", "name")
 _UNKNOWN_MEMORY = Memory()
 
 
 class _Draft:
-    """A report in the making."""
+    """An unfinished report."""
 
     def __init__(self, line: "Line") -> None:
         self.fields: dict[str, object] = {
@@ -112,15 +111,15 @@ class _Draft:
 
 
 class Assembler:
-    """Puts the lines of one host together. A report is there once the next begins, or at the end.
+    """Assembles the lines of one host. A report is complete when the next begins, or at the end.
 
-    Lines of other parts of the kernel may stand in between.
+    Lines of other parts of the kernel may be in between.
     """
 
     def __init__(self) -> None:
         self._draft: _Draft | None = None
         self.row: re.Pattern[str] | None = None
-        """What a row of the task table looks like, once its heading was there."""
+        """Matches a row of the task table; None before its heading."""
         self._make: Callable[[tuple[str, ...]], Task] | None = None
         self._suppressed = 0
         self.quiet = 0
@@ -128,17 +127,17 @@ class Assembler:
 
     @property
     def is_reading(self) -> bool:
-        """Whether a report has begun and nobody has died yet: every line may be part of it."""
+        """Whether a report has begun and shows no kill yet: every line may be part of it."""
         return self._draft is not None and not self._draft.ended
 
     @property
     def size(self) -> int:
-        """How many rows and victims the report in the making has."""
+        """How many rows and victims the unfinished report has."""
         draft = self._draft
         return 0 if draft is None else len(draft.tasks) + len(draft.kills)
 
     def feed(self, line: "Line") -> Report | None:
-        """Take a line, and return the report that it ends by beginning another."""
+        """Add a line; return the previous report if the line begins another one."""
         text = line.text
         if text.startswith("["):
             if self.row is not None and (row := self.row.fullmatch(text)) is not None:
@@ -146,11 +145,11 @@ class Assembler:
                 return None
             return self._take_heading(line) if "total_vm" in text else None
         if text.startswith(" ") and not (self._draft and self._draft.in_memory) and "oom-killer:" not in text:
-            return None  # the stack; only the header begins with a name, which may begin with a space
+            return None  # the stack; of other lines only the header can begin with a space, in a name
         return self._take_words(line)
 
     def finish(self) -> Report | None:
-        """Return the report that is in the making, if there is one."""
+        """Return the unfinished report, None if there is none."""
         draft, self._draft = self._draft, None
         self.row = None
         return draft.finished() if draft is not None and _is_worth_telling(draft) else None
@@ -185,7 +184,7 @@ class Assembler:
     # Beginnings
 
     def _begin(self, line: "Line") -> tuple[_Draft, Report | None]:
-        """Begin a report, and return it with the one that was in the making."""
+        """Begin a report, and return it with the previous one."""
         finished = self.finish()
         self._draft = draft = _Draft(line)
         self.quiet = 0
@@ -220,7 +219,7 @@ class Assembler:
     # Parts
 
     def add_task(self, fields: tuple[str, ...]) -> None:
-        """Take the fields of a row that `row` has matched."""
+        """Add the fields of a row that `row` matched."""
         draft, make = self._draft, self._make
         if draft is None or make is None:
             return
@@ -326,7 +325,7 @@ def _is_without_victim(text: str) -> bool:
 
 
 def _take_cpu(fields: dict[str, object], text: str) -> None:
-    """Take the kernel's release, which stands behind the last word on its taint, and who asked for memory."""
+    """Add the kernel's release, which follows the last word about taint, and the pid of the invoker."""
     text = text[:_CPU_LENGTH]
     head = _CPU.match(text)
     if head is None or "release" in fields:
@@ -343,7 +342,7 @@ def _take_cpu(fields: dict[str, object], text: str) -> None:
 
 
 def _is_worth_telling(draft: _Draft) -> bool:
-    """Tell whether there is more than a fragment of a table, which says nothing by itself."""
+    """Return whether it is more than a fragment of a table, which means nothing alone."""
     return bool(
         draft.kills or draft.context or draft.choice or "invoker" in draft.fields or "ending" in draft.fields
     )

@@ -1,7 +1,7 @@
-"""The kernel's lines about a kill: who died, and where memory had run out (mm/oom_kill.c).
+"""The kernel's lines about a kill: which process, and which memory ran out (mm/oom_kill.c).
 
-Names and paths are raw in them, and users choose both. So each line is parsed from the fixed words that no
-name is long enough to hold, or that stand behind the last name, and in time linear in its length.
+Names and paths are raw, and users choose both. So each line is parsed by fixed words that no name is long
+enough to contain, or that follow the last name, in time linear in its length.
 """
 
 import re
@@ -13,10 +13,10 @@ COMM_CHARACTERS = 60
 
 
 class Kill(NamedTuple):
-    """A process that the kernel killed, as its `Killed process` line has it; None is what it does not say.
+    """A process that the kernel killed, from its `Killed process` line; missing values are None.
 
-    `message` is what the line begins with: `Out of memory`, `Memory cgroup out of memory`, or nothing
-    in kernels that said so in a line before.
+    `message` is the beginning of the line: `Out of memory`, `Memory cgroup out of memory`, or nothing if the
+    kernel printed it in a line before.
     """
 
     pid: int
@@ -32,14 +32,14 @@ class Kill(NamedTuple):
 
     @property
     def rss_kib(self) -> int | None:
-        """What it had in RAM; None where the line does not say."""
+        """Its memory in RAM; None if the line does not have it."""
         parts = (self.anon_rss_kib, self.file_rss_kib, self.shmem_rss_kib)
         known = [part for part in parts if part is not None]
         return sum(known) if known else None
 
 
 Constraint = Literal["none", "cpuset", "memory-policy", "memcg"]
-"""enum oom_constraint (include/linux/oom.h): what kept the allocation from all the memory there is."""
+"""enum oom_constraint (include/linux/oom.h): what limited the allocation to a part of memory."""
 
 CONSTRAINTS: "dict[str, Constraint]" = {
     "CONSTRAINT_NONE": "none",
@@ -50,16 +50,16 @@ CONSTRAINTS: "dict[str, Constraint]" = {
 
 
 class Context(NamedTuple):
-    """Where memory had run out, and for whom, as an `oom-kill:` line has it (since Linux 5.0)."""
+    """Which memory ran out, and which process was chosen, from an `oom-kill:` line (since Linux 5.0)."""
 
     constraint: Constraint
     pid: int
     comm: str
     uid: int
     oom_memcg: str = ""
-    """The cgroup whose limit was hit, "" for another constraint."""
+    """The cgroup that reached its limit, "" for another constraint."""
     task_memcg: str = ""
-    """The cgroup that the victim lived in."""
+    """The victim's cgroup."""
     cpuset: str = ""
     mems_allowed: str = ""
     nodemask: str = ""
@@ -68,7 +68,7 @@ class Context(NamedTuple):
 KILLED = "Killed process "
 CONTEXT = "oom-kill:constraint="
 
-# Every quantifier is bounded: what one of them matches is no longer than the kernel prints it.
+# Every quantifier is bounded by what the kernel prints.
 _KILLED = re.compile(
     r"(?:(?P<message>(?:Out of [mM]emory|Memory cgroup out of memory)(?: \(\w{1,40}\))?): )?"
     rf"{KILLED}(?P<pid>\d{{1,10}})(?:, UID (?P<uid>\d{{1,10}}),)? \("
@@ -98,7 +98,7 @@ def parse_kill(line: str) -> Kill | None:
     head = _KILLED.match(line)
     if head is None:
         return None
-    # No figure holds a parenthesis, so the last one ends the name, whatever the name holds.
+    # No figure has a parenthesis, so the last one ends the name.
     end = line.rfind(")")
     if not head.end() <= end <= head.end() + COMM_CHARACTERS:
         return None
@@ -111,7 +111,7 @@ def parse_kill(line: str) -> Kill | None:
 
 
 def _parse_figures(text: str) -> dict[str, int] | None:
-    """Parse what stands behind the name; None if it is nothing that the kernel prints."""
+    """Parse what follows the name; None if the kernel does not print that."""
     figures = {}
     late_uid = _LATE_UID.match(text)
     if late_uid is not None:
@@ -132,8 +132,8 @@ def parse_context(line: str) -> Context | None:
     """Parse an `oom-kill:` line, without the log's prefix; None for any other line.
 
     `oom-kill:constraint=…,nodemask=…[,cpuset=…,mems_allowed=…](,global_oom|,oom_memcg=…),task_memcg=…,task=…,
-    pid=…,uid=…`. The name of a cpuset, both paths and the task's name may hold any of these words. But a
-    cpuset's name holds no slash, and the cgroup of who is killed is the one at its limit, or below it.
+    pid=…,uid=…`. A cpuset's name, both paths and the task's name may contain any of these words. But a
+    cpuset's name has no slash, and the victim's cgroup is the one that reached its limit, or below it.
     """
     if not line.startswith(CONTEXT) or len(line) > _RECORD_CHARACTERS:
         return None

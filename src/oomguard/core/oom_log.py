@@ -1,8 +1,8 @@
-"""OOM reports out of a log of any size: most of it is skipped unread.
+"""Reads OOM reports from a log of any size, and skips most of the log without parsing it.
 
-Users choose much of what is in a log, so no text costs more than a fixed time for each character: parsing a
-message is paid for with characters of the log. In memory there is only the report in the making, one for each
-host whose lines are in the log, with a limit on the rows of all of them.
+Users choose much of what is in a log, so no text may cost more than a fixed time per character: each
+parsed message uses up characters of the log. Memory holds one unfinished report for each host in the log,
+with a limit on the rows of all of them.
 """
 
 import re
@@ -34,16 +34,16 @@ _TRIGGERS = (
     '"MESSAGE":[',  # not printable, so it is there as a list of bytes
     '"MESSAGE" : [',
 )
-"""Where a report may begin, or go on after its victim is dead: a superset of the lines that count.
+"""Where a report may begin, or continue after the kill: a superset of the lines that matter.
 
-Each is searched for by itself: one regular expression of them all takes five times as long.
+Searching for each alone is five times faster than one regular expression of all.
 """
 
 _DETAILS = re.compile(
     "|".join(map(re.escape, _TRIGGERS))
     + r"|\[ *\d{1,10}\]|Mem-Info|: usage \d|omm: |Node \d|\d pages |[El] swap|[a-z_]{3}:\d|mems_allowed="
 )
-"""What may count, too, between the beginning of a report and its end."""
+"""What may also matter between the beginning of a report and the kill."""
 
 _LINE_LIMIT = 1 << 15
 """Characters of a line. A record of the kernel has 1 KiB; the largest form is a list of bytes in JSON."""
@@ -55,22 +55,22 @@ _MESSAGE_COST = 96
 _REPORT_COST = 72
 """What a report costs in addition. The shortest real one is a single line of about 180 characters."""
 _CREDIT = 1 << 20
-"""How much of a log may be dearer than that, before lines are skipped."""
+"""How much a log may cost beyond its length before lines are skipped."""
 _QUIET_LINES = 5000
-"""So many lines without a word about memory, and a report is over: its end was lost."""
+"""After so many lines that do not mention memory, the end of a report counts as lost."""
 _HOSTS_LIMIT = 256
 _ROWS_LIMIT = TASKS_LIMIT + TASKS_LIMIT // 4
-"""Rows and victims of all reports in the making."""
+"""Rows and victims of all unfinished reports."""
 _LOOK_AFTER_ROWS = 1024
 _DIGITS = str.maketrans("123456789", "000000000")
 
 
 class _Table(NamedTuple):
-    """A task table that is being read: most of a log that has reports is rows, and each begins alike."""
+    """The task table being read. Most lines of reports are rows, and all rows of one table begin alike."""
 
     assembler: Assembler
     prefix: str
-    """What stands in front of its heading, with every digit as 0."""
+    """The text before its heading, with every digit as 0."""
     host: str
     host_at: int
 
@@ -78,28 +78,28 @@ class _Table(NamedTuple):
 _STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
 _STAMPED = re.compile(r"^(?:<\d{1,3}>)?(?:\[ *\d{1,12}\.\d{1,9}[] ]|\[[A-Z][a-z]{2} )", re.MULTILINE)
 _RUN_LIMIT = 1 << 16
-"""Characters of a record with what stands in front of each of its lines: there may be a thousand of them."""
+"""Characters of a record that has a prefix on each line: it may have a thousand lines."""
 _BARE_LIMIT = 1 << 12
-"""Characters of a record with nothing in front of its further lines."""
+"""Characters of a record whose further lines have no prefix."""
 _OTHERS_LIMIT = 32
 """Lines of other hosts and programs between two of one record."""
 _BACK_COST = 3
-"""What looking at a line before costs, in characters of the log."""
+"""The cost of reading an earlier line again, in characters of the log."""
 _REPORT = re.compile(
     r".{0,60} invoked oom-killer: |oom-kill:|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
     r"|P(?:ID|id): | .{0,80}\+0x| </?TASK>| ?[a-z_]{1,40}:\d|[a-z_]{1,40} \d{1,20}\Z|\[ *(?:pid|\d+) *\] "
     r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |pages )|(?:Free|Total) swap|lowmem_reserve|Call Trace:|Code: "
     r"|Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for |(?:memory|memory\+swap|swap|kmem): usage "
 )
-"""How lines of a report begin. In none of them can a name hold a line break and then as much as a kill."""
+"""How lines of a report begin. No name in them is long enough for a line break and a kill."""
 
 
 class OomLog:
     """Reads a log, block by block; blocks may end anywhere.
 
-    `refusals` counts the allocations that strict overcommit refused, which kill nobody; `foreign` the lines
-    that speak of a kill and are not the kernel's, or not in a form that is known; `skipped` the lines that
-    were left out unread because no kernel's log has such lines, or so many of them.
+    `refusals` counts allocations that overcommit refused, which kill nothing; `foreign` counts lines that
+    mention a kill but are not the kernel's, or not in a known format; `skipped` counts lines that were not
+    parsed because no kernel log has such lines, or so many of them.
     """
 
     def __init__(self) -> None:
@@ -118,16 +118,16 @@ class OomLog:
         self.skipped = 0
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
-        """Yield each report as soon as it is complete; the last ones at the end of the log."""
+        """Yield each report when it is complete, and the unfinished ones at the end of the log."""
         for text, begin in self._whole_messages(blocks):
             yield from self._scan(text, begin)
         self._finish_all()
         yield from self._finished
 
     def _whole_messages(self, blocks: "Iterable[str]") -> "Iterator[tuple[str, int]]":
-        """Yield the log in pieces of whole messages, without the lines that are too long.
+        """Yield the log in pieces of whole messages, without lines that are too long.
 
-        In front of each is what comes before it, as far as that may be looked at; it begins at the number.
+        Each piece begins at the number; before it stands the text that precedes it in the log.
         """
         before, rest, is_too_long = "", "", False
         for block in blocks:
@@ -145,7 +145,7 @@ class OomLog:
                 self._skip(text, end, len(text))
                 rest = ""
             else:
-                # The last message is kept back: it may have more lines, by which alone it is found.
+                # Keep the last message: it may have more lines in the next block.
                 end = _message_start(text, end, begin)
                 rest = text[end:]
             yield text[:end], begin
@@ -186,7 +186,7 @@ class OomLog:
         self.skipped += max(text.count("\n", start, end), 1)
 
     def _take(self, text: str, at: int, place: int) -> int:
-        """Take the message that has `place` in it, and return where the next one begins."""
+        """Parse the message that includes `place`, and return where the next one begins."""
         start = _line_start(text, place, at)
         end = text.find("\n", place)
         end = len(text) if end < 0 else end
@@ -225,14 +225,14 @@ class OomLog:
         return following
 
     def _may_be_forged(self, text: str, start: int, line: Line, raw: str) -> bool:
-        """Tell whether a line may be the further line of another message, in which a user chose the text.
+        """Return whether a line may continue another message, whose text a user chose.
 
         The device and the journal keep a message together. But syslog(2), and with it dmesg -S, rsyslog and a
-        serial console, put the prefix of the first line in front of each. Then all have one time, to the
-        microsecond, which a report does not share with what is in front of it.
+        serial console, repeat the prefix on each line. Then all lines have the same microsecond, which a
+        report does not share with the message before it.
         """
         if line.text.startswith("[") and "total_vm" not in line.text:
-            return False  # a row: nobody is named by it who did not die, and most are not taken here
+            return False  # a row names no victim
         if line.text == raw:
             return self._is_bare_among_stamped(text, start)
         stamp = _STAMP.search(raw, 0, line.indent)
@@ -249,14 +249,14 @@ class OomLog:
         return run[1]
 
     def _is_bare_among_stamped(self, text: str, start: int) -> bool:
-        """Tell whether a line has nothing in front, but one shortly before has: some dmesg do not indent."""
+        """Return whether a line without a prefix follows one with a time: some dmesg do not indent."""
         for found in _STAMPED.finditer(text, max(self._searched, start - _BARE_LIMIT), start):
             self._stamped = found.start()
         self._searched = start
         return start - self._stamped < _BARE_LIMIT
 
     def _take_rows(self, text: str, at: int, table: _Table) -> int:
-        """Take the rows that follow each other, and return where the next other line begins."""
+        """Parse the rows that follow each other, and return where the next other line begins."""
         assembler, prefix, host, host_at = table
         indent = len(prefix)
         spaces = " " * indent
@@ -281,7 +281,7 @@ class OomLog:
         return at
 
     def _look_after_rows(self) -> None:
-        """Finish all reports in the making when they have too many rows together."""
+        """Finish all reports when they have too many rows together."""
         self._rows = 0
         if sum(assembler.size for assembler in self._hosts.values()) > _ROWS_LIMIT:
             self._finish_all()
@@ -299,7 +299,7 @@ class OomLog:
         self._table = None
 
     def _give_up(self, lines: int) -> None:
-        """Finish the reports whose end does not come; so many more lines were not about memory."""
+        """Finish reports whose end is lost; so many more lines did not mention memory."""
         self._quiet += lines + 1
         if self._quiet < _QUIET_LINES // 10:
             return
@@ -321,7 +321,7 @@ def _next_trigger(text: str, at: int, places: list[tuple[int, str]]) -> int:
 
 
 def _first_of_run(text: str, start: int, stamp: str, host: str, prefix: str) -> tuple[str | None, int]:
-    """Return the first of the lines before with the host and stamp, or None; and how many lines were seen."""
+    """Return the first earlier line with this host and time, or None; and how many lines were read."""
     own, host_at, first = prefix.translate(_DIGITS), prefix.find(host), -1
     others = seen = 0
     least = max(start - _RUN_LIMIT, 0)
@@ -343,12 +343,12 @@ def _first_of_run(text: str, start: int, stamp: str, host: str, prefix: str) -> 
 
 
 def _line_start(text: str, place: int, least: int) -> int:
-    """Return where the line begins that has `place` in it; a line begins at `least`."""
+    """Return where the line that includes `place` begins; a line begins at `least`."""
     return max(text.rfind("\n", least, place) + 1, least)
 
 
 def _message_start(text: str, start: int, least: int) -> int:
-    """Return where the message may begin that has the line at `start`: its further lines are indented."""
+    """Return where the message that includes the line at `start` may begin: further lines are indented."""
     for _ in range(_MESSAGE_LINES):
         if start <= least or not text.startswith(" ", start):
             break

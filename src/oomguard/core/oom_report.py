@@ -1,6 +1,6 @@
-"""What the kernel reports when it is out of memory: who asked, what there was, who could be taken, who was.
+"""What the kernel reports when memory runs out: the allocation, memory, the candidates, and the victims.
 
-Whatever a kernel does not print, or a log has lost, is None, or empty.
+What a kernel does not print, or a log has lost, is None or empty.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from oomguard.core.oom_kill import Constraint, Context, Kill
 
 
 class Invoker(NamedTuple):
-    """Who asked for memory when there was none. It need not be the one that dies."""
+    """The process that asked for memory. It is not always the one that is killed."""
 
     comm: str
     pid: int | None
@@ -19,12 +19,12 @@ class Invoker(NamedTuple):
 
     @property
     def is_sysrq(self) -> bool:
-        """Whether it was no allocation, but somebody at the keyboard (drivers/tty/sysrq.c:moom_callback)."""
+        """Whether it was not an allocation but SysRq-f (drivers/tty/sysrq.c:moom_callback)."""
         return self.order == -1
 
 
 class Task(NamedTuple):
-    """A row of the task table: who could have been taken. In pages, but for `page_table_bytes`."""
+    """A row of the task table: a candidate. Sizes are in pages."""
 
     pid: int
     uid: int
@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Whom the kernel had chosen, as it said before 5.1; it then killed that one or a child."""
+    """The process that the kernel chose, as it printed before 5.1; it then killed that one or a child."""
 
     pid: int
     comm: str
@@ -45,14 +45,14 @@ class Choice(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """What a memory cgroup held of what it may hold. Without a limit, `limit_kib` is None."""
+    """The usage and limit of a memory cgroup. Without a limit, `limit_kib` is None."""
 
     usage_kib: int
     limit_kib: int | None
 
 
 class Memory(NamedTuple):
-    """What memory looked like. None is what the report does not say.
+    """The state of memory. Missing values are None.
 
     `pages` are the kernel's counters of the whole host; `cgroup` are those of the cgroup: `memory`, `swap`
     (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has in all.
@@ -69,17 +69,17 @@ class Memory(NamedTuple):
 
     @property
     def total_pages(self) -> int | None:
-        """The RAM that the kernel manages, which is what it reckons with."""
+        """The RAM that the kernel manages, from which it computes badness."""
         if self.ram_pages is None:
             return None
         return self.ram_pages - (self.reserved_pages or 0)
 
 
 class Report(NamedTuple):
-    """One time that memory ran out.
+    """A report of the OOM killer.
 
-    `kills` are in order; more than one died with `memory.oom.group`, whose cgroup is `group`. `ending` is
-    what happened if nobody was killed. `suppressed` is how many reports the kernel left out before this one.
+    `kills` are in order; there is more than one with `memory.oom.group`, whose cgroup is `group`. `ending` is
+    what happened if nothing was killed. `suppressed` is how many reports the kernel left out before this one.
     `rows_left_out` is how many rows the table had beyond those that are kept.
     """
 
@@ -106,7 +106,7 @@ class Report(NamedTuple):
 
     @property
     def victim(self) -> Kill | None:
-        """The first that died."""
+        """The first process that was killed."""
         return self.kills[0] if self.kills else None
 
     @property

@@ -554,7 +554,7 @@ class Service:
     def _watch_kills(self) -> None:
         self._why_no_log = self._kills.open()
         if self._why_no_log:
-            self._limit(f"the kernel's kills are counted, and who died is not told: {self._why_no_log}")
+            self._limit(f"the kernel's kills are counted, but not their names: {self._why_no_log}")
 
     def _killed(self, kill: "Kill", context: "Context | None") -> None:
         rule = self._matched_now.rule(kill.pid) or self._matched.rule(kill.pid)

@@ -53,7 +53,7 @@ class Fact(NamedTuple):
 
 
 def headline(finding: "Finding") -> str:
-    """Return who was killed and why, as a sentence."""
+    """Return which process was killed and why, as a sentence."""
     report, reason = finding.report, _reason(finding)
     if report.victim is not None:
         others = len(report.kills) - 1
@@ -165,7 +165,7 @@ def unranked(report: "Report") -> "list[Place]":
 
 
 def facts(told: Told) -> "Iterator[Fact]":
-    """Yield why, who would have been next, and what is known of the victim and of memory."""
+    """Yield why, which process was next, and the facts about the victim and memory."""
     finding = told.finding
     sentences = {
         "Why": _why(finding) if finding.report.victim is not None else _ending(finding.report),

@@ -91,7 +91,7 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
     if not replayed:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
     if width < (WIDTH_OF_ALL if replayed else _WIDTH_OF_BARS):
-        headings.remove("BAR")  # the rule, and whole numbers, tell more
+        headings.remove("BAR")  # the rule and whole numbers matter more
     if not finding.ranked:
         headings = [name for name in headings if name not in ("PLACE", "SCORE")]
     made = table(
