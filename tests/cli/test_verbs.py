@@ -715,7 +715,7 @@ def test_explain_names_the_condition_that_failed_and_on_what(
         ("name: crond\n    oom_score_adj: {at_most: 7}", "stays 0, as name=crond wants it"),
         (
             "cmdline: .*\n    oom_score_adj: -5",
-            "will not be set to -5: refused: uid 1000 could give any program this name",
+            "stays 0; the rule wants -5, refused: uid 1000 could give any program this name",
         ),
     ],
 )

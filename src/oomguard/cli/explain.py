@@ -210,7 +210,7 @@ def _print(alike: "Sequence[Explanation]") -> None:
     from rich.table import Table
 
     from oomguard.report.plan_table import place
-    from oomguard.report.tables import console
+    from oomguard.report.tables import console, print_text
 
     explanation = alike[0]
     process = explanation.process
@@ -240,10 +240,10 @@ def _print(alike: "Sequence[Explanation]") -> None:
             number = f"  {tried.rule.number + 1}"
             made.add_row(number, f"{tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
         out.print(made)
-    out.print(f"→ {explanation.verdict}")
+    print_text(out, f"→ {explanation.verdict}")
     obstacle = explanation.decision.obstacle
     if obstacle is not None and obstacle.hint:
-        out.print(f"  {obstacle.hint}")
+        print_text(out, obstacle.hint, indent=2)
     elif explanation.decision.rule is None and not explanation.never:
         out.print("  to match it, add this below rules:, with the value you want:")
         out.print(f"  {rule_for(process)}", soft_wrap=True)

@@ -96,11 +96,13 @@ class Rights(NamedTuple):
     """Whether it may lower a value below a process's floor (CAP_SYS_RESOURCE)."""
 
 
-def denial(before: int, after: int, *, owner_uid: int, is_read_only: bool, rights: Rights) -> Obstacle | None:
+def denial(
+    after: int, *, highest_floor: int, owner_uid: int, is_read_only: bool, rights: Rights
+) -> Obstacle | None:
     """Return what the kernel will answer to this write of an `oom_score_adj`, or None if it allows it.
 
-    The floor of a process (`oom_score_adj_min`) is its current value or lower, and /proc does not show it
-    (fs/proc/base.c:__set_oom_adj).
+    /proc does not show the floor of a process (`oom_score_adj_min`, fs/proc/base.c:__set_oom_adj).
+    `highest_floor` is what it can be at most.
     """
     if is_read_only:
         return Obstacle("denied", "/proc is read-only here", "run where /proc is mounted writable")
@@ -110,7 +112,7 @@ def denial(before: int, after: int, *, owner_uid: int, is_read_only: bool, right
             f"uid {rights.uid} cannot change processes of uid {owner_uid}: CAP_DAC_OVERRIDE is missing",
             "run as root",
         )
-    if after < before and not rights.lowers_any:
+    if after < highest_floor and not rights.lowers_any:
         return Obstacle(
             "may-be-denied",
             "CAP_SYS_RESOURCE is missing, and the kernel does not show how low a process may go without it",

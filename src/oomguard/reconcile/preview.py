@@ -14,7 +14,7 @@ from oomguard.kernel.rights import is_read_only
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Set
 
-    from oomguard.core.decide import Decision, Rights
+    from oomguard.core.decide import Rights
     from oomguard.core.plan import Cause, SetSysctl
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.planner import Judged, Planner
@@ -49,7 +49,7 @@ class Preview:
             return None
         obstacle = judged.decision.obstacle
         with suppress(*GONE, HIDDEN):
-            obstacle = obstacle or self._obstacle(judged.decision, handle)
+            obstacle = obstacle or self._obstacle(judged, handle)
         return judged._replace(decision=judged.decision._replace(obstacle=obstacle))
 
     def sysctl_changes(self, cause: "Cause") -> "list[SetSysctl]":
@@ -60,14 +60,17 @@ class Preview:
             found += [change._replace(obstacle=obstacle) for change in changes]
         return found
 
-    def _obstacle(self, decision: "Decision", handle: "ProcessHandle") -> Obstacle | None:
+    def _obstacle(self, judged: "Judged", handle: "ProcessHandle") -> Obstacle | None:
+        decision, entry = judged.decision, judged.situation.entry
         if decision.wanted == decision.current:
             return None
         if decision.identity in self._contended:
             return _CONTENDED
+        # The floor is at most the value that a process has by itself, unless oomguard moved it.
+        is_moved = entry is not None and entry.moved_floor
         return denial(
-            decision.current,
             decision.wanted,
+            highest_floor=decision.current if is_moved else decision.original,
             owner_uid=handle.value_owner(),
             is_read_only=self._is_read_only,
             rights=self._rights,

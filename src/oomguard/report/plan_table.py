@@ -7,12 +7,12 @@ from rich.text import Text
 from oomguard.core.near_miss import near_misses
 from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.text import printable
-from oomguard.report.tables import console, table
+from oomguard.report.tables import console, print_text, table
 from oomguard.report.text import subject
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from oomguard.core.decide import Kind
     from oomguard.core.plan import Change, Planned
@@ -47,8 +47,10 @@ def print_plan(planned: "Sequence[Planned]", *, nothing: str) -> None:
         state = [] if len(made.columns) == 4 else [_state(first)]
         made.add_row(_subjects(group), str(first.before), _to(first), *state, _by(first, rule))
     out.print(made)
-    for line, style in _obstacles(changes):
-        out.print(line, style=style)
+    for text, hint in _obstacles(changes):
+        out.print()
+        print_text(out, text, style="yellow")
+        print_text(out, hint, indent=2)
     out.print(f"\n{_totals(changes)}.")
 
 
@@ -59,17 +61,20 @@ def print_matched(rules: "Sequence[Rule]", matched: "Counter[int]", unmatched: "
     none = [rule for rule in rules if not matched[rule.number]]
     if some:
         each = [f"{rule.label} {matched[rule.number]}" for rule in some]
-        out.print(f"Processes matched: {_listed(each)}.")
+        print_text(out, f"Processes matched: {_listed(each)}.")
     if not none:
         return
     if len(none) > _RULES:
         out.print(f"{len(none)} rules match nothing.")
         return
-    out.print(f"Rules that match nothing: {', '.join(f'{rule.label} ({place(rule)})' for rule in none)}.")
+    print_text(
+        out, f"Rules that match nothing: {', '.join(f'{rule.label} ({place(rule)})' for rule in none)}."
+    )
     for rule in none:
         near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unmatched)]
         if near:
-            out.print(f"  Running, and matched by no rule: {', '.join(near)}. Is {rule.label} a misspelling?")
+            running = f"Running, and matched by no rule: {', '.join(near)}."
+            print_text(out, f"{running} Is {rule.label} a misspelling?", indent=2)
 
 
 def _listed(texts: list[str]) -> str:
@@ -102,8 +107,8 @@ def _subjects(group: "Sequence[Change]") -> str:
     return f"{printable(processes[0].comm)}[{pids}]"
 
 
-def _obstacles(changes: "Sequence[Change]") -> "list[tuple[str, str]]":
-    """Return what is in the way, once for each rule or group of sysctls, with the fix; and their styles."""
+def _obstacles(changes: "Sequence[Change]") -> "Iterator[tuple[str, str]]":
+    """Yield what is in the way, once for each rule or group of sysctls, and the fix."""
     found: dict[object, list[Change]] = {}
     for change in changes:
         obstacle = change.obstacle
@@ -114,15 +119,12 @@ def _obstacles(changes: "Sequence[Change]") -> "list[tuple[str, str]]":
             whose = ""  # the same for all
         reason = obstacle.reason if whose == "" else ""
         found.setdefault((obstacle.kind, whose, reason), []).append(change)
-    lines: list[tuple[str, str]] = []
     for group in found.values():
         obstacle = group[0].obstacle
         assert obstacle is not None
         sysctls = [change.name for change in group if not isinstance(change, SetOomScoreAdj)]
         which = ", ".join(sysctls) or _subjects(group)
-        lines.append((f"\n{WORDS[obstacle.kind]}: {which}: {obstacle.reason}", "yellow"))
-        lines.append((f"  {obstacle.hint}", ""))
-    return lines
+        yield f"{WORDS[obstacle.kind]}: {which}: {obstacle.reason}", obstacle.hint
 
 
 def _totals(changes: "Sequence[Change]") -> str:

@@ -3,14 +3,13 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from oomguard.core.commit import STRICT, Memory, Peak, kib
 from oomguard.core.policy import counted
 from oomguard.core.text import span
-from oomguard.report.tables import console, table
+from oomguard.report.tables import console, print_text, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +49,7 @@ def print_status(
         style="bold",
     )
     for text, style in problems(document):
-        _hang(out, text, style)
+        _line(out, text.lstrip(), indent=len(text) - len(text.lstrip()), style=style)
     print_sysctls(sysctls, document["complaints"], out)
     _print_memory(memory, mode, peak, out)
     _print_rules(document, out)
@@ -180,9 +179,9 @@ def _print_complaints(document: Document, out: "Console") -> None:
     for one in found[:_SHOWN]:
         text = f"{one['result']}: {one['subject']} → {one['wanted']}: {one['reason']} ({one['by']})"
         out.print()
-        _hang(out, text, "yellow")
+        _line(out, text, style="yellow")
         if one["hint"]:
-            _hang(out, f"  {one['hint']}", "")
+            _line(out, one["hint"], indent=2)
     if len(found) > _SHOWN:
         out.print(f"and {len(found) - _SHOWN} more; --json shows all")
 
@@ -191,10 +190,9 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _hang(out: "Console", text: str, style: str) -> None:
-    """Print a line that is broken at words only, and indented where it goes on; whole in a file."""
-    if not out.is_terminal:
-        out.print(text, style=style, soft_wrap=True)
-        return
-    indent = len(text) - len(text.lstrip())
-    out.print(Padding(Text(text.lstrip(), style=style), (0, 0, 0, indent)))
+def _line(out: "Console", text: str, *, indent: int = 0, style: str = "") -> None:
+    """Print a paragraph; in a file as one line, so that it can be searched for."""
+    if out.is_terminal:
+        print_text(out, text, indent=indent, style=style)
+    else:
+        out.print(" " * indent + text, soft_wrap=True)

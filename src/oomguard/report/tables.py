@@ -1,5 +1,7 @@
 """Tables that people read, made with rich. The daemon never imports this."""
 
+import textwrap
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +24,14 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
+
+
+def print_text(out: Console, text: str, *, indent: int = 0, style: str = "") -> None:
+    """Print a paragraph, broken between words, and indented by two more where it goes on."""
+    left = " " * indent
+    made = textwrap.TextWrapper(out.width, left, left + "  ", break_on_hyphens=False)
+    for line in made.wrap(text):
+        out.print(line, style=style)
 
 
 def bar(part: float, whole: float, width: int = 20) -> str:

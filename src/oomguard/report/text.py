@@ -46,8 +46,8 @@ def outlook(decision: "Decision") -> str:
     if obstacle is not None and obstacle.kind == "may-be-denied":
         return f"will {what}, unless the kernel denies it: {obstacle.reason}"
     if obstacle is not None:
-        kind = "the kernel will deny it" if obstacle.kind == "denied" else obstacle.kind
-        return f"stays {current}, will not {what.partition(';')[0]}: {kind}: {obstacle.reason}"
+        who = "the kernel will deny it" if obstacle.kind == "denied" else obstacle.kind
+        return f"stays {current}; the rule wants {wanted}, {who}: {obstacle.reason}"
     if wanted != current:
         return f"will {what}"
     if rule is None:
