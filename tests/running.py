@@ -139,3 +139,17 @@ def wait_for_value(pid: int, value: int, *, seconds: float = PATIENCE_SECONDS) -
 def descriptors(pid: int) -> int:
     """Return how many descriptors a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def as_user(user: int) -> list[str]:
+    """Return what runs a command as a user who can do no more than read this virtual environment."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("becoming another user takes root and setpriv")
+    return [
+        "setpriv",
+        f"--reuid={user}",
+        f"--regid={user}",
+        "--clear-groups",
+        "--inh-caps=+dac_read_search",
+        "--ambient-caps=+dac_read_search",
+    ]

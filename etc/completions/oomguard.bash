@@ -23,6 +23,7 @@ _shtab_oomguard_advise_option_strings=(-h --help --state-dir --proc --json)
 _shtab_oomguard_schema_option_strings=(-h --help)
 _shtab_oomguard_option_strings=(-h --help --version)
 
+_shtab_oomguard_check_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_check___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_check___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_check___proc_COMPGEN=_shtab_compgen_dirs
@@ -60,6 +61,7 @@ _shtab_oomguard_log___event_choices=(applied refused denied contended uncontende
 _shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd)
 _shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
 
+_shtab_oomguard_check_pos_0_nargs='*'
 _shtab_oomguard_check__h_nargs=0
 _shtab_oomguard_check___help_nargs=0
 _shtab_oomguard_check___json_nargs=0

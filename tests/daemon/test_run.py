@@ -16,7 +16,16 @@ from typing import Any
 
 import pytest
 
-from running import Daemon, Program, oom_score_adj, running, wait_for_value, wait_until, write_oom_score_adj
+from running import (
+    Daemon,
+    Program,
+    as_user,
+    oom_score_adj,
+    running,
+    wait_for_value,
+    wait_until,
+    write_oom_score_adj,
+)
 
 NAME = f"og-{os.getpid()}"
 """A name that no other process of this machine has."""
@@ -144,7 +153,7 @@ def test_a_deleted_policy_stays_in_force_and_is_said(tmp_path: Path, program: Pr
     """Until there is one again."""
     with running(tmp_path, rules(400)) as daemon:
         daemon.policy.unlink()
-        daemon.wait_for("there is no such file")
+        daemon.wait_for("no such file")
         wait_for_value(program.start(), 400)
         daemon.policy.write_text(rules(500))
         wait_for_value(program.start(), 500)
@@ -155,7 +164,7 @@ def test_a_policy_that_others_may_write_is_not_taken(tmp_path: Path, program: Pr
     """Though its content did not change."""
     with running(tmp_path, rules(400)) as daemon:
         daemon.policy.chmod(0o666)
-        daemon.wait_for("may be written by everybody")
+        daemon.wait_for("makes it writable by every user")
         wait_for_value(program.start(), 400)
 
 
@@ -460,20 +469,6 @@ def test_hostile_names_do_not_reach_the_log_or_the_status(tmp_path: Path) -> Non
 
 
 # Without privileges
-
-
-def as_user(user: int) -> list[str]:
-    """Return what runs a command as a user who can do no more than read this virtual environment."""
-    if os.geteuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("becoming another user takes root and setpriv")
-    return [
-        "setpriv",
-        f"--reuid={user}",
-        f"--regid={user}",
-        "--clear-groups",
-        "--inh-caps=+dac_read_search",
-        "--ambient-caps=+dac_read_search",
-    ]
 
 
 def test_without_privileges_it_keeps_its_users_processes(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_commands_shown_are_ones_that_the_parser_takes(text: str) -> None:
     shown += re.findall(r'^\.Ql "?oomguard ([a-z][^"\n]*?)"?(?: [.,:;?)]+)?$', text, re.MULTILINE)
     assert shown
     for command in shown:
-        words = shlex.split(re.split(r" {2,}| > |;|&&", command)[0])
+        words = shlex.split(re.split(r" {2,}| >|;|&&", command)[0])
         assert words[0] in VERBS, command
         if len(words) > 1:
             build_parser().parse_args(words)

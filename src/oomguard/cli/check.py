@@ -1,15 +1,17 @@
 """`oomguard check`: whether the policy is valid, and wise."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.cli.host import open_preview, read_status
+from oomguard.cli.main import DEFAULT_POLICY
 from oomguard.core.policy import counted
 from oomguard.core.text import printable
 from oomguard.kernel.alarm import TooLongError, within
 from oomguard.policy.backtracking import NoTimeError
 from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
+from oomguard.policy.source import STANDARD_INPUT
 from oomguard.reconcile.planner import MATCH_SECONDS
 from oomguard.report.status_document import StatusError
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import re
 
     from oomguard.cli.fit import Fit
+    from oomguard.core.policy import Policy
 
 BAD_POLICY = 78
 
@@ -28,36 +31,59 @@ _TRIAL_SECONDS = 2
 """CPU time for trying patterns, those of the whole policy."""
 
 
+class _Checked(NamedTuple):
+    """What was found in one policy. `policy` is None if it is not valid, `fit` if it was not compared."""
+
+    name: str
+    faults: "tuple[Fault, ...]"
+    policy: "Policy | None" = None
+    fit: "Fit | None" = None
+
+
 def run(options: "argparse.Namespace") -> int:
     """Report every fault and warning of every file at once."""
-    found: Fit | None = None
-    try:
-        loaded = load(options.policy, host=options.host, trial=Trial())
-    except PolicyError as error:
-        faults: tuple[Fault, ...] = error.faults
-        valid = False
-    else:
-        loaded = loaded._replace(warnings=_with_losses(loaded.warnings, options.state_dir))
-        if options.host:
-            from oomguard.cli.fit import fit
-
-            found = fit(open_preview(options, loaded.policy), options.policy)
-        faults = (*(found.faults if found else ()), *loaded.warnings)
-        valid = all(fault.severity == "warning" for fault in faults) and not (options.strict and faults)
+    trial = Trial()
+    checked = [_check(file, options, trial, alone=True) for file in options.files]
+    if options.policy != DEFAULT_POLICY or not checked:
+        checked.insert(0, _check(options.policy, options, trial, alone=False))
+    faults = tuple(fault for one in checked for fault in one.faults)
     if options.json:
         print(render_json(faults))
     elif faults:
         print(render_text(faults))
-    if valid and not options.json:
-        policy = loaded.policy
-        print(f"{options.policy}: valid, {policy.origin}")
-        if found is not None:
-            from oomguard.report.plan_table import print_matched
+    if not options.json:
+        for one in checked:
+            if one.policy is not None and _passes(one.faults, options):
+                _print_valid(one.name, one.policy, one.fit)
+    return 0 if _passes(faults, options) else BAD_POLICY
 
-            print_matched(policy.rules, found.matched, found.unmatched)
-            if found.killable:
-                print(found.killable)
-    return 0 if valid else BAD_POLICY
+
+def _check(path: str, options: "argparse.Namespace", trial: "Trial", *, alone: bool) -> _Checked:
+    try:
+        policy, warnings = load(path, alone=alone, host=options.host, trial=trial)
+    except PolicyError as error:
+        return _Checked(path, error.faults)
+    found: Fit | None = None
+    if options.host:
+        from oomguard.cli.fit import fit
+
+        found = fit(open_preview(options, policy), path)
+    faults = (*(found.faults if found else ()), *_with_losses(warnings, options.state_dir))
+    return _Checked(policy.files[0] if path == STANDARD_INPUT else path, faults, policy, found)
+
+
+def _passes(faults: "tuple[Fault, ...]", options: "argparse.Namespace") -> bool:
+    return not faults if options.strict else all(fault.severity == "warning" for fault in faults)
+
+
+def _print_valid(name: str, policy: "Policy", found: "Fit | None") -> None:
+    print(f"{name}: valid, {policy.origin}")
+    if found is not None:
+        from oomguard.report.plan_table import print_matched
+
+        print_matched(policy.rules, found.matched, found.unmatched)
+        if found.killable:
+            print(found.killable)
 
 
 def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault, ...]":

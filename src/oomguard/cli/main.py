@@ -1,16 +1,14 @@
 """The command line: which verbs there are, what they take, and which function each calls."""
 
 import argparse
-import difflib
 import importlib
-import re
-import sys
 from typing import TYPE_CHECKING, NoReturn, get_args
 
 from oomguard import __version__
 
 if TYPE_CHECKING:
     from oomguard.exporter.address import Address
+from oomguard.cli import usage
 from oomguard.core.plan import Cause
 from oomguard.reconcile.state import RUN_FOLDER
 from oomguard.report.events import EVENTS
@@ -48,6 +46,7 @@ examples:
   oomguard check
   oomguard check --policy ./new.yaml --host
   oomguard check --policy ./new.yaml --strict --json     in a build
+  oomguard check --strict site.yaml drop-in.yaml         each by itself, for pre-commit
 
 exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
 """
@@ -229,20 +228,16 @@ example:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says which verb was probably meant, or where help is."""
+    """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and the way out; exit with 2."""
-        hint = f"see {self.prog} --help"
-        wrong = re.match(r"argument VERB: invalid choice: '(.*?)' \(choose from (.*)\)", message)
-        if wrong:
-            message = f"there is no verb {wrong[1]}"
-            near = difflib.get_close_matches(wrong[1], re.findall(r"\w+", wrong[2]), n=1)
-            hint = f"did you mean {near[0]}?" if near else hint
-        elif message.endswith("arguments are required: VERB"):
-            message = "a verb is missing"
-        self.print_usage(sys.stderr)
-        self.exit(2, f"oomguard: {message}\n  {hint}\n")
+        """Print what is wrong, and where help is if it names no fix; exit with 2."""
+        hint = (
+            ""
+            if message.endswith(("?", "--help")) or ": oomguard " in message
+            else f"; see {self.prog} --help"
+        )
+        self.exit(2, f"{self.prog}: {message}{hint}\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -261,7 +256,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--policy",
         metavar="FILE",
         default=DEFAULT_POLICY,
-        help="the policy; drop-ins are *.yaml in the .d folder beside it (default: %(default)s)",
+        help="the policy, - for standard input; drop-ins are *.yaml in the .d folder beside it "
+        "(default: %(default)s)",
     )
     state = Parser(add_help=False)
     state.add_argument(
@@ -299,7 +295,13 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--host", action="store_true", help="also hold it against this machine: users, knobs, limits"
     )
-    check.add_argument("--strict", action="store_true", help="let a warning fail, too")
+    check.add_argument("--strict", action="store_true", help="fail on warnings, too")
+    check.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        help="check the content of these files, each by itself; - is standard input",
+    )
     plan = verb(
         "plan",
         "show what would change, and by which rule",
@@ -530,13 +532,25 @@ def _option_first(arguments: list[str]) -> list[str]:
     return ["import", "--json", *(word for word in arguments[1:end] if word != "--json"), *arguments[end:]]
 
 
+def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (action,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
 def run_verb(arguments: list[str]) -> int:
     """Parse the command line, run its verb and return the exit code; without a verb, show this host."""
     if not arguments:
         from oomguard.cli import overview
 
         return overview.run(DEFAULT_POLICY, RUN_FOLDER, "/proc")
-    options = build_parser().parse_args(_option_first(_joined(arguments)))
+    parser = build_parser()
+    verbs = _verbs(parser)
+    wrong = usage.before_verb(arguments, parser._option_string_actions, verbs)
+    if wrong:
+        parser.error(wrong)
+    options, others = parser.parse_known_args(_option_first(_joined(arguments)))
+    if others:
+        verbs[options.verb].error(usage.not_taken(others, verbs[options.verb]))
     # Each verb imports what it needs: `check` no tables, `plan` no daemon.
     name = "import_" if options.verb == "import" else options.verb  # the one that is a keyword
     module = importlib.import_module(f"oomguard.cli.{name}")

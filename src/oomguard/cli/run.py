@@ -5,14 +5,30 @@ import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from oomguard.core.errors import UsageError
 from oomguard.kernel.own import python_command
+from oomguard.reconcile.state import RUN_FOLDER
 
 if TYPE_CHECKING:
     import argparse
 
 
 def run(options: "argparse.Namespace") -> NoReturn:
-    """Become the daemon: same pid, but without the command line's modules in memory."""
+    """Become the daemon: same pid, but without the command line's modules in memory.
+
+    Raises UsageError without root where there is no state folder of one's own, and for a policy that
+    cannot be read again.
+    """
+    if options.policy == "-":
+        raise UsageError(
+            "run cannot read the policy from standard input: the daemon reads it again",
+            hint="write it to a file, then: oomguard run --policy FILE",
+        )
+    if os.geteuid() != 0 and options.state_dir == RUN_FOLDER and not os.access(RUN_FOLDER, os.W_OK):
+        raise UsageError(
+            "run needs root to manage other users' processes; for your own:",
+            hint='oomguard run --state-dir "$XDG_RUNTIME_DIR/oomguard"',
+        )
     sys.stdout.flush()
     # Ctrl-C waits until the daemon can take it: a mask outlasts exec, a handler of ours would not.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from oomguard.core.errors import OomguardError
+from oomguard.core.errors import UsageError
 from oomguard.report.rank_table import print_summary, rank_table, sort_keys, sorted_by
 from oomguard.report.tables import console
 
@@ -37,12 +37,6 @@ _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.
 
 _SCROLLS = {b"\x1b[A": -1, b"\x1b[B": 1, b"\x1bOA": -1, b"\x1bOB": 1}
 _PAGES = {b"\x1b[5~": -1, b"\x1b[6~": 1, b" ": 1}
-
-
-class UsageError(OomguardError):
-    """The command line asks for what cannot be here."""
-
-    exit_code = 2
 
 
 def refuse_no_terminal() -> None:

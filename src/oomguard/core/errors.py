@@ -18,3 +18,9 @@ class OomguardError(Exception):
     def for_stderr(self) -> str:
         """The message, and the hint indented below it."""
         return f"oomguard: {self.message}" + (f"\n  {self.hint}" if self.hint else "")
+
+
+class UsageError(OomguardError):
+    """A command line that cannot work."""
+
+    exit_code = 2

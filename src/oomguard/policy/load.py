@@ -9,7 +9,7 @@ from oomguard.policy import model, nodes, prose, relations, scalar, tree
 from oomguard.policy.compile import Document, Users, compile_policy, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
-from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_sources, read_standard_input
+from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,15 +46,14 @@ class Loaded(NamedTuple):
     warnings: tuple[Fault, ...]
 
 
-def load(path: str, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
+def load(path: str, *, alone: bool = False, host: bool = False, trial: "Trial | None" = None) -> Loaded:
     """Read the policy file `path` and its drop-ins, or standard input if it is `-`.
 
-    `host` adds warnings about this host, `trial` about slow patterns (`lint.Subject`). Raises PolicyError
-    with all faults of all files.
+    `alone` reads no drop-ins, and ignores who owns the file. `host` adds warnings about this host, `trial`
+    about slow patterns (`lint.Subject`). Raises PolicyError with all faults of all files.
     """
-    return parse(
-        read_standard_input() if path == STANDARD_INPUT else read_sources(path), host=host, trial=trial
-    )
+    sources = read_alone(path) if alone or path == STANDARD_INPUT else read_sources(path)
+    return parse(sources, host=host, trial=trial)
 
 
 def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:

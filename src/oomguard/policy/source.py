@@ -14,7 +14,7 @@ from oomguard.core.text import printable
 from oomguard.policy.fault import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes a policy file may have: some 80,000 rules."""
@@ -81,14 +81,11 @@ def read_sources(path: str) -> Sources:
     return Sources(tuple(files))
 
 
-def read_standard_input() -> Sources:
-    """Read a policy from standard input. Never raises: an error becomes a fault."""
-    try:
-        return Sources((Source("<stdin>", _content(0)),))
-    except _RefusedError as refused:
-        return Sources((Source("<stdin>", fault=_fault("<stdin>", refused)),))
-    except OSError as error:
-        return Sources((Source("<stdin>", fault=_unreadable("<stdin>", error)),))
+def read_alone(path: str) -> Sources:
+    """Read one file, or standard input if it is `-`: without drop-ins, and whoever owns it. Never raises."""
+    if path == STANDARD_INPUT:
+        return Sources((_read_open("<stdin>", lambda: _content(0)),))
+    return Sources((_read_source(path, path, folder=None, anybodys=True),))
 
 
 def drop_in_folder(path: str) -> str:
@@ -96,22 +93,27 @@ def drop_in_folder(path: str) -> str:
     return path.removesuffix(".yaml").removesuffix(".yml") + ".d"
 
 
-def _read_source(file: str, name: str, *, folder: int | None) -> Source:
+def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = False) -> Source:
     try:
         descriptor = os.open(name, _FLAGS, dir_fd=folder)
     except OSError as error:
         return Source(file, fault=_unreadable(file, error))
     try:
-        return Source(file, _read(descriptor, file))
-    except _RefusedError as refused:
-        return Source(file, fault=_fault(file, refused))
-    except OSError as error:
-        return Source(file, fault=_unreadable(file, error))
+        return _read_open(file, lambda: _read(descriptor, file, anybodys=anybodys))
     finally:
         os.close(descriptor)
 
 
-def _read(descriptor: int, file: str) -> bytes:
+def _read_open(file: str, read: "Callable[[], bytes]") -> Source:
+    try:
+        return Source(file, read())
+    except _RefusedError as refused:
+        return Source(file, fault=_fault(file, refused))
+    except OSError as error:
+        return Source(file, fault=_unreadable(file, error))
+
+
+def _read(descriptor: int, file: str, *, anybodys: bool) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise _RefusedError(
@@ -119,7 +121,8 @@ def _read(descriptor: int, file: str) -> bytes:
             f"must be a regular file, but is a {_kind(status.st_mode)}",
             "give the YAML file, or - for standard input",
         )
-    _refuse_other_owners(status, file)
+    if not anybodys:
+        _refuse_other_owners(status, file)
     return _content(descriptor)
 
 

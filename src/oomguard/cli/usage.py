@@ -1,0 +1,86 @@
+"""What is wrong with a command line, and what was probably meant."""
+
+import argparse
+import difflib
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from oomguard.core.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def before_verb(
+    arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mapping[str, argparse.ArgumentParser]"
+) -> str:
+    """Return what is wrong with the start of a command line, "" if nothing is.
+
+    `own` are the options of the program itself, which come before a verb.
+    """
+    first = arguments[0]
+    if first in verbs or (len(first) > 2 and any(option.startswith(first) for option in own)) or first in own:
+        return ""
+    if not first.startswith("-"):
+        return f"no verb {printable(first)}{_meant(first, verbs)}"
+    at = _verb_at(arguments, verbs)
+    if at is None:
+        return f"no option {printable(first.partition('=')[0])} without a verb; see oomguard --help"
+    verb, others = arguments[at], [*arguments[:at], *arguments[at + 1 :]]
+    name, equals, value = first.partition("=")
+    near = _nearest(name, verbs[verb]._option_string_actions)
+    moved = shlex.join(["oomguard", verb, near + equals + value, *others[1:]]) if near else ""
+    if near == name:
+        return f"{name} goes after the verb: {moved}"
+    return f"no option {printable(name)}" + (
+        f"; did you mean: {moved}" if moved else f"; see oomguard {verb} --help"
+    )
+
+
+def not_taken(words: "Sequence[str]", verb: argparse.ArgumentParser) -> str:
+    """Return what is wrong with words that a verb does not take."""
+    options = verb._option_string_actions
+    option = next((word for word in words if word.startswith("-") and word != "-"), None)
+    if option is not None:
+        name = option.partition("=")[0]
+        near = _nearest(name, options)
+        return (
+            f"no option {printable(name)}; {f'did you mean {near}?' if near else f'see {verb.prog} --help'}"
+        )
+    word = words[0]
+    if "--policy" in options and _looks_like_file(word):
+        return f"takes no file name; did you mean --policy {shlex.quote(word)}?"
+    return f"takes no argument {printable(word)}; see {verb.prog} --help"
+
+
+def _verb_at(arguments: "Sequence[str]", verbs: "Mapping[str, argparse.ArgumentParser]") -> int | None:
+    """Return where the verb is; the value of an option is none."""
+    with_value = {
+        name
+        for verb in verbs.values()
+        for name, action in verb._option_string_actions.items()
+        if action.nargs != 0
+    }
+    previous = ""
+    for at, word in enumerate(arguments):
+        if word in verbs and previous not in with_value:
+            return at
+        previous = word
+    return None
+
+
+def _looks_like_file(word: str) -> bool:
+    return word == "-" or "/" in word or word.endswith((".yaml", ".yml")) or os.path.exists(word)
+
+
+def _meant(word: str, words: "Iterable[str]") -> str:
+    near = _nearest(word, words)
+    return f"; did you mean {near}?" if near else "; see oomguard --help"
+
+
+def _nearest(word: str, words: "Iterable[str]") -> str:
+    """Return the most similar of some words, "" if none is. Dashes do not make options alike."""
+    bare = {one.lstrip("-"): one for one in words}
+    found = difflib.get_close_matches(word[:80].lstrip("-"), bare, n=1)
+    return bare[found[0]] if found else ""

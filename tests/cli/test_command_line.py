@@ -1,0 +1,131 @@
+"""Command lines that cannot work: the answer names the one that was meant, and the exit code is 2."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from oomguard.__main__ import main
+from oomguard.cli.main import build_parser
+from running import as_user
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("--policy f.yaml plan", "oomguard: --policy goes after the verb: oomguard plan --policy f.yaml"),
+        ("--policy=f.yaml plan", "oomguard: --policy goes after the verb: oomguard plan --policy=f.yaml"),
+        ("--json plan --restore", "oomguard: --json goes after the verb: oomguard plan --json --restore"),
+        ("--policy plan check", "oomguard: --policy goes after the verb: oomguard check --policy plan"),
+        ("--polcy f plan", "oomguard: no option --polcy; did you mean: oomguard plan --policy f"),
+        ("--frobnicate plan", "oomguard: no option --frobnicate; see oomguard plan --help"),
+        ("--policy f.yaml", "oomguard: no option --policy without a verb; see oomguard --help"),
+        ("plna", "oomguard: no verb plna; did you mean plan?"),
+        ("frobnicate", "oomguard: no verb frobnicate; see oomguard --help"),
+        ("plan --polcy f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
+        ("plan --polcy=f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
+        ("plan --frob", "oomguard plan: no option --frob; see oomguard plan --help"),
+        ("plan f.yaml", "oomguard plan: takes no file name; did you mean --policy f.yaml?"),
+        ("plan ./f", "oomguard plan: takes no file name; did you mean --policy ./f?"),
+        ("plan nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),
+        ("schema f.yaml", "oomguard schema: takes no argument f.yaml; see oomguard schema --help"),
+        (
+            "plan --policy",
+            "oomguard plan: argument --policy: expected one argument; see oomguard plan --help",
+        ),
+    ],
+)
+def test_a_wrong_command_line_is_answered_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, answer: str
+) -> None:
+    """With the right one where it can be told."""
+    monkeypatch.setattr(sys, "argv", ["oomguard", *line.split()])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    captured = capsys.readouterr()
+    assert (caught.value.code, captured.out, captured.err) == (2, "", f"{answer}\n")
+
+
+def oomguard(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the program with `text` on its standard input."""
+    command = [sys.executable, "-P", "-m", "oomguard", *arguments]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [("-",), ("--policy", "-")])
+def test_check_reads_standard_input(arguments: tuple[str, ...]) -> None:
+    """As a file by itself."""
+    done = oomguard("check", *arguments, text="rules: []\n")
+    assert (done.returncode, done.stdout) == (0, "<stdin>: valid, 0 rules and 0 sysctls from <stdin>\n")
+    done = oomguard("check", *arguments, text="vm: {swapiness: 1}\n")
+    assert done.returncode == 78
+    assert done.stdout.startswith("<stdin>:1:6: vm.swapiness: ")
+
+
+def test_plan_reads_standard_input(tmp_path: Path) -> None:
+    """And so does every verb that reads its policy once."""
+    done = oomguard("plan", "--policy", "-", "--state-dir", str(tmp_path), text="rules: []\n")
+    assert done.returncode == 0, done.stderr
+
+
+def test_check_takes_files_each_by_itself(tmp_path: Path) -> None:
+    """Whoever may write them in a work tree, and without the drop-ins beside them."""
+    good, bad = tmp_path / "oomguard.yaml", tmp_path / "bad.yaml"
+    good.write_text("vm: {swappiness: 1}\n")
+    good.chmod(0o666)
+    (tmp_path / "oomguard.d").mkdir()
+    (tmp_path / "oomguard.d" / "a.yaml").write_text("vm: {swappiness: 2}\n")
+    bad.write_text("vm: {swapiness: 1}\n")
+    assert oomguard("check", "--policy", str(good)).returncode == 78
+    done = oomguard("check", str(good))
+    assert (done.returncode, done.stdout) == (0, f"{good}: valid, 0 rules and 1 sysctl from {good}\n")
+    done = oomguard("check", str(good), str(bad))
+    assert done.returncode == 78
+    assert f"{good}: valid" in done.stdout
+    assert f"{bad}:1:6: vm.swapiness" in done.stdout
+    done = oomguard("check", "--json", str(bad), str(good), str(bad))
+    assert [fault["file"] for fault in json.loads(done.stdout)] == [str(bad), str(bad)]
+
+
+def test_the_hook_for_pre_commit_checks_policies_and_drop_ins() -> None:
+    """Its command is one that there is, and it is for the files that users have."""
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    program, *words = hook["entry"].split()
+    assert program == "oomguard"
+    options = build_parser().parse_args([*words, "etc/oomguard.yaml", "etc/oomguard.d/a.yaml"])
+    assert options.strict
+    assert options.files == ["etc/oomguard.yaml", "etc/oomguard.d/a.yaml"]
+    for file, is_policy in {
+        "oomguard.yaml": True,
+        "etc/oomguard.yaml": True,
+        "roles/x/files/oomguard.d/10-db.yaml": True,
+        "not-oomguard.yaml": False,
+        "oomguard.d/a.yml": False,
+    }.items():
+        assert bool(re.search(hook["files"], file)) == is_policy, file
+
+
+def test_run_does_not_read_standard_input() -> None:
+    """The daemon reads its policy again when it changes."""
+    done = oomguard("run", "--policy", "-")
+    assert done.returncode == 2
+    assert "write it to a file" in done.stderr
+
+
+def test_run_without_root_names_the_folder_to_use() -> None:
+    """Where the folder in /run is not its own."""
+    command = [*as_user(65534), sys.executable, "-P", "-m", "oomguard", "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        [
+            "oomguard: run needs root to manage other users' processes; for your own:",
+            '  oomguard run --state-dir "$XDG_RUNTIME_DIR/oomguard"',
+        ],
+    )
