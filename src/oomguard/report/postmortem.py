@@ -255,10 +255,9 @@ def _next(finding: "Finding") -> "Iterator[str]":
     if largest is None:
         return
     if largest.task.pid != victim.task.pid:
-        yield (
-            f"Without oom_score_adj, {label(largest.task)} ({_held(largest, finding)}) would have been"
-            " killed instead."
-        )
+        is_next = largest.task.pid == runner_up.task.pid
+        instead = "it" if is_next else f"{label(largest.task)} ({_held(largest, finding)})"
+        yield f"Without oom_score_adj, {instead} would have been killed instead."
     elif any(one.task.oom_score_adj == IMMUNE and one.pages > victim.pages for one in finding.ranked):
         yield "Only processes with oom_score_adj -1000, which are never killed, used more."
     else:

@@ -174,7 +174,7 @@ def _under_policy(told: "Told") -> str:
         return "unknown"
     match backtest.result:
         case "same":
-            return "the same"
+            return "same"
         case "nobody":
             return "none"
         case "other":
@@ -188,7 +188,7 @@ def print_list(rows: "Sequence[Row]", *, has_policy: bool) -> None:
     out = console()
     columns = list(zip(_HEADINGS, *rows, strict=True))
     if not has_policy:
-        del columns[_HEADINGS.index("UNDER POLICY")]
+        del columns[_HEADINGS.index("INSTEAD")]
     if len(set(columns[_HEADINGS.index("HOST")])) <= 2:  # the heading, and one host
         del columns[_HEADINGS.index("HOST")]
     widths = _fitting({cells[0]: max(map(len, cells)) for cells in columns}, out.width)
@@ -203,7 +203,7 @@ def print_list(rows: "Sequence[Row]", *, has_policy: bool) -> None:
     out.print(made)
 
 
-_HEADINGS = ("#", "WHEN", "KILLED", "RAM", "VALUE", "WHERE", "HOST", "UNDER POLICY")
+_HEADINGS = ("#", "WHEN", "KILLED", "RAM", "VALUE", "WHERE", "HOST", "INSTEAD")
 
 
 def _fitting(widths: dict[str, int], room: int) -> dict[str, int]:
