@@ -8,6 +8,7 @@ with Debian's prometheus.
 import argparse
 import itertools
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -155,6 +156,8 @@ def lines(panel: dict[str, Any], answers: list[Any], w: int, h: int) -> Iterator
     begin, finish = min(at for at, _ in points), max(at for at, _ in points)
     top = max(value for _, value in points) or 1
     unit = panel["fieldConfig"]["defaults"]["unit"]
+    if panel["fieldConfig"]["defaults"].get("decimals") == 0:
+        top = 2 * max(math.ceil(top / 2), 1)  # half of it is an integer, too
     is_bars = panel["fieldConfig"]["defaults"].get("custom", {}).get("drawStyle") == "bars"
     left, right, up, down = 70, w - 12, 34, h - 46
     for fraction in (0, 0.5, 1):

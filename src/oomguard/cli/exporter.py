@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Serve metrics until asked to stop, or write them once."""
-    registry = make_registry(HostCollector(options.state_dir, Procfs(options.proc), rule_limit=options.rules))
+    """Serve metrics until stopped, or write them once."""
+    collector = HostCollector(options.state_dir, Procfs(options.proc), rule_limit=options.rules)
+    registry = make_registry(collector)
     if options.textfile is None:
-        serve(registry, options.listen)
+        serve(registry, collector.home, options.listen)
     elif options.textfile == "-":
         sys.stdout.buffer.write(generate_latest(registry))
     else:
@@ -31,15 +32,15 @@ def run(options: "argparse.Namespace") -> int:
 
 
 def _write(path: str, registry: "CollectorRegistry") -> None:
-    """Replace the file as a whole: node_exporter may read at any moment.
+    """Replace the file atomically, since node_exporter may read it at any time. Follow no link in its folder.
 
-    The folder may be another user's, so root writes through no link in it.
+    Raises OomguardError if the file cannot be written.
     """
     try:
         fd, temporary = mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
         try:
             with os.fdopen(fd, "wb") as file:
-                os.fchmod(fd, 0o644)  # whoever writes it, node_exporter must be able to read it
+                os.fchmod(fd, 0o644)  # node_exporter runs as another user
                 file.write(generate_latest(registry))
             os.replace(temporary, path)
         except BaseException:
@@ -47,6 +48,6 @@ def _write(path: str, registry: "CollectorRegistry") -> None:
             raise
     except OSError as error:
         raise OomguardError(
-            f"{path}: cannot be written: {error.strerror}",
-            hint="it belongs into the folder that node_exporter's --collector.textfile.directory names",
+            f"{path} cannot be written: {error.strerror}",
+            hint="use the folder given to node_exporter as --collector.textfile.directory",
         ) from error

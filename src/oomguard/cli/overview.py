@@ -15,8 +15,9 @@ from oomguard.core.ranking import reserve_now
 from oomguard.core.text import printable, span
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.usage import PAGE_KIB
+from oomguard.report.problems import problems
 from oomguard.report.ranking import View, label
-from oomguard.report.status_table import problems, promised
+from oomguard.report.status_table import promised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ class Address(NamedTuple):
 
     @property
     def family(self) -> int:
-        """The family of sockets that has such addresses."""
+        """The socket family of this address."""
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
 
     def __str__(self) -> str:
@@ -21,7 +21,7 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """Parse ADDRESS:PORT. ValueError says what is wrong with it, and what is meant."""
+    """Parse ADDRESS:PORT. ValueError: it is not valid; the message says what is allowed."""
     host, colon, port = text.rpartition(":")
     if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ValueError(f"must be ADDRESS:PORT with a port from 0 to 65535, got {text!r}")

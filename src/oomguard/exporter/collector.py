@@ -1,4 +1,4 @@
-"""The collector that prometheus_client asks at each scrape: nothing is kept between two."""
+"""What prometheus_client asks on each scrape, and what the page shows. Nothing is cached between requests."""
 
 import time
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from oomguard.exporter.metrics import daemon_metrics, host_metrics, up_metric
+from oomguard.exporter.page import Page, describe
 from oomguard.exporter.source import StatusSource
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class HostCollector:
-    """Reads the status file and /proc anew whenever it is asked."""
+    """Reads the status file and /proc on each request."""
 
     def __init__(self, state_dir: str, procfs: "Procfs", *, rule_limit: int) -> None:
         self._source = StatusSource(state_dir, procfs)
@@ -25,8 +26,8 @@ class HostCollector:
         self._rule_limit = rule_limit
 
     def collect(self) -> "Iterator[Metric]":
-        """Return every metric. Without a daemon, those of the host: old values would look like new ones."""
-        document = self._source.read(time.time())
+        """Yield every metric; without a running daemon, only the host's: old values would look current."""
+        document, _ = self._source.read(time.time())
         yield up_metric(up=document is not None)
         declared = []
         if document is not None:
@@ -34,9 +35,14 @@ class HostCollector:
             yield from daemon_metrics(document, rule_limit=self._rule_limit)
         yield from host_metrics(self._procfs, declared)
 
+    def home(self) -> Page:
+        """Return the page for a person."""
+        now = time.time()
+        return describe(*self._source.read(now), now=now, rule_limit=self._rule_limit)
+
 
 def make_registry(collector: HostCollector) -> CollectorRegistry:
-    """Return a registry with nothing else in it: neither Python's own metrics nor the exporter's."""
+    """Return a registry of this collector alone, without metrics of Python and of the exporter itself."""
     registry = CollectorRegistry(support_collectors_without_names=True)
     registry.register(collector)
     return registry

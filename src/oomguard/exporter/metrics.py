@@ -1,6 +1,6 @@
-"""What is measured: one row a metric, from the status file and from /proc.
+"""The metrics, from the status file and from /proc.
 
-No label grows with the number of processes or of rules: docs/metrics.md has the bounds.
+The number of series does not grow with processes, and is bounded for rules: see docs/metrics.md.
 """
 
 from collections import Counter
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 OOM_SCORE_ADJ = "oom_score_adj"
 
 ALWAYS_SHOWN = ("vm.overcommit_memory", "vm.panic_on_oom")
-"""Sysctls shown whether or not the policy has them: without the mode, CommitLimit means nothing."""
+"""Sysctls shown even if the policy does not set them: CommitLimit has no meaning without the mode."""
 
 _LABEL_LENGTH = 200
 _KIB = 1024
 
 
 class _Row(NamedTuple):
-    """A metric without labels: its name, what it tells, and its value in the status file."""
+    """A metric without labels: its name, its help text, and how to get its value from the status file."""
 
     name: str
     help: str
@@ -38,15 +38,15 @@ class _Row(NamedTuple):
 
 
 _GAUGES = (
-    _Row("oomguard_start_time_seconds", "When the daemon was started.", lambda d: d["started_at"]),
+    _Row("oomguard_start_time_seconds", "When the daemon started.", lambda d: d["started_at"]),
     _Row(
         "oomguard_status_written_timestamp_seconds",
-        "When the daemon last wrote its status file; at least once in a resync interval.",
+        "When the daemon last wrote its status file; at least once every resync interval.",
         lambda d: d["written_at"],
     ),
     _Row(
         "oomguard_resync_interval_seconds",
-        "Longest time between two passes over all processes.",
+        "Maximum time between two passes over all processes.",
         lambda d: d["policy"]["resync_interval_seconds"],
     ),
     _Row(
@@ -56,30 +56,34 @@ _GAUGES = (
     ),
     _Row(
         "oomguard_policy_rejected",
-        "1 if the policy was edited and is not valid, so that the one before stays in force.",
+        "1 if the policy on disk is not valid; the previous one stays in force.",
         lambda d: bool(d["policy"]["errors"]),
     ),
-    _Row("oomguard_policy_rules", "Rules of the policy in force.", lambda d: d["policy"]["rules"]),
-    _Row("oomguard_held_processes", "Processes that a rule holds.", lambda d: d["processes_held"]),
+    _Row("oomguard_policy_rules", "Rules in the policy in force.", lambda d: d["policy"]["rules"]),
+    _Row(
+        "oomguard_held_processes",
+        "Managed processes: those that a rule matches.",
+        lambda d: d["processes_held"],
+    ),
     _Row(
         "oomguard_contended_values",
-        "Values corrected less often, because something else keeps rewriting them.",
+        "Values corrected less often because something else keeps rewriting them.",
         lambda d: len(d["contended"]),
     ),
-    _Row("oomguard_watched_values", "Values watched for foreign writes.", lambda d: d["watches"]),
+    _Row("oomguard_watched_values", "Values watched for changes by other programs.", lambda d: d["watches"]),
     _Row(
         "oomguard_process_events",
-        "1 if process events are relied on, 0 if new processes are found by looking.",
+        "1 if process events arrive, 0 if new processes are found by polling.",
         lambda d: d["events"],
     ),
     _Row(
         "oomguard_throttled",
-        "1 while the daemon pauses at its CPU limit, so that new processes get their values later.",
+        "1 while the daemon pauses at its CPU limit; new processes get their values later.",
         lambda d: d["throttled"],
     ),
     _Row(
         "oomguard_limitations",
-        "Things the daemon cannot do on this host; `oomguard status` names them.",
+        "Features not available on this host; `oomguard status` lists them.",
         lambda d: len(d["limits"]),
     ),
 )
@@ -88,19 +92,21 @@ _COUNTERS = (
     _Row("oomguard_passes", "Passes over all processes.", lambda d: d["passes"]),
     _Row(
         "oomguard_event_losses",
-        "Times that events were lost; each was followed by a pass.",
+        "Times that process events were lost; a pass followed each time.",
         lambda d: d["losses"],
     ),
-    _Row("oomguard_log_entries_lost", "Log entries that nobody took.", lambda d: d["log_entries_lost"]),
+    _Row(
+        "oomguard_log_entries_lost", "Log entries that could not be written.", lambda d: d["log_entries_lost"]
+    ),
 )
 
 
 def daemon_metrics(document: "Document", *, rule_limit: int) -> "Iterator[Metric]":
-    """Return what the status file of a running daemon says."""
+    """Yield the metrics from the status file of a running daemon."""
     yield InfoMetricFamily("oomguard_build", "Version of the daemon.", value={"version": document["version"]})
     yield InfoMetricFamily(
         "oomguard_policy",
-        "SHA-256 of the policy in force: of the names and contents of its files.",
+        "SHA-256 of the policy in force: the names and contents of its files.",
         value={"digest": document["policy"]["digest"]},
     )
     for row in _GAUGES:
@@ -110,7 +116,7 @@ def daemon_metrics(document: "Document", *, rule_limit: int) -> "Iterator[Metric
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_sysctl_desired",
-        "What the policy asks for, or as much of it as the kernel granted.",
+        "Value that the policy sets, or the part of it that the kernel granted.",
         ("sysctl",),
         {(row["name"],): row["granted"] for row in document["sysctls"]},
     )
@@ -120,23 +126,27 @@ def daemon_metrics(document: "Document", *, rule_limit: int) -> "Iterator[Metric
 
 
 def host_metrics(procfs: "Procfs", declared: "Iterable[str]") -> "Iterator[Metric]":
-    """Return what /proc says, with or without a daemon. What it does not have here is left out."""
+    """Yield the host's metrics from /proc, except those that this kernel lacks."""
     actual = {name: read_sysctl(procfs, name) for name in sorted({*ALWAYS_SHOWN, *declared})}
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_sysctl_actual",
-        "What the kernel has.",
+        "Value in the kernel.",
         ("sysctl",),
         {(name,): value for name, value in actual.items() if value is not None},
     )
     meminfo = meminfo_fields(_read(procfs, "meminfo"))
     for key, name, help_text in (
-        ("CommitLimit", "commit_limit", "What may be promised to programs, if vm.overcommit_memory is 2."),
-        ("Committed_AS", "committed", "What is promised to programs."),
+        (
+            "CommitLimit",
+            "commit_limit",
+            "Memory that may be promised to programs if vm.overcommit_memory is 2.",
+        ),
+        ("Committed_AS", "committed", "Memory promised to programs."),
         ("MemTotal", "total", "RAM."),
-        ("MemAvailable", "available", "RAM that programs could have without swapping."),
+        ("MemAvailable", "available", "RAM available to programs without swapping."),
         ("SwapTotal", "swap_total", "Swap."),
-        ("SwapFree", "swap_free", "Swap that is not used."),
+        ("SwapFree", "swap_free", "Free swap."),
     ):
         if (found := meminfo.get(key.encode())) is not None:
             yield GaugeMetricFamily(
@@ -145,20 +155,20 @@ def host_metrics(procfs: "Procfs", declared: "Iterable[str]") -> "Iterator[Metri
     if (kills := observe_kills(procfs)) is not None:
         yield CounterMetricFamily(
             "oomguard_kernel_oom_kills",
-            "Processes killed by the kernel's OOM killer since boot, for a cgroup's limit included.",
+            "Processes that the OOM killer killed since boot, including those at a cgroup's limit.",
             value=kills,
         )
 
 
 def up_metric(*, up: bool) -> "Metric":
-    """Return whether a daemon runs whose status can be read."""
+    """Return whether the daemon runs and its status can be read."""
     return GaugeMetricFamily(
-        "oomguard_up", "1 if a daemon keeps the policy, and its status file is current.", value=int(up)
+        "oomguard_up", "1 if the daemon runs and its status file is current.", value=int(up)
     )
 
 
 def _changes(document: "Document") -> "Iterator[Metric]":
-    """Return what became of changes. Every series is there from the start: a rate needs its zero."""
+    """Yield how many changes had which result. Every series starts at 0, because rate() needs it."""
     targets = (OOM_SCORE_ADJ, "sysctl")
     adjustments: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, get_args(Cause)), 0))
     failed = [result for result in get_args(Result) if result != "applied"]
@@ -176,48 +186,48 @@ def _changes(document: "Document") -> "Iterator[Metric]":
     yield _labelled(
         CounterMetricFamily,
         "oomguard_adjustments",
-        "Values that were changed, by what made oomguard look.",
+        "Values changed, by what made oomguard check them.",
         ("target", "cause"),
         adjustments,
     )
     yield _labelled(
         CounterMetricFamily,
         "oomguard_change_failures",
-        "Changes that were not made: denied by the kernel, refused as unsafe, contended, or too late.",
+        "Changes not made: denied by the kernel, refused as unsafe, contended, or the process ended.",
         ("target", "reason"),
         failures,
     )
     yield _labelled(
         CounterMetricFamily,
         "oomguard_drift",
-        "Times that something else was seen to rewrite a kept value.",
+        "Times that something else rewrote a managed value, as reported by a watch.",
         ("target",),
         drift,
     )
 
 
 def _rules(rules: "list[dict[str, Any]]", limit: int) -> "Iterator[Metric]":
-    """Return how many processes rules hold: of the first `limit` of the policy that hold any."""
+    """Yield how many processes each rule matches, for the first `limit` rules that match any."""
     held: Counter[tuple[str, ...]] = Counter()
     for rule in rules[:limit]:
-        # Two rules may look alike; one series twice would void the whole scrape.
+        # Two rules may have the same label, and a duplicate series makes Prometheus reject the scrape.
         held[_rule_label(rule["label"]), rule["value"]] += rule["processes"]
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_rule_processes",
-        "Processes that a rule holds, and the oom_score_adj it asks for.",
+        "Processes that a rule matches, by rule and the oom_score_adj it sets.",
         ("rule", "value"),
         held,
     )
     yield GaugeMetricFamily(
         "oomguard_rules_without_series",
-        "Rules that hold processes, and are beyond the number that get a series of their own.",
+        "Rules that match processes but have no series, because of --rules.",
         value=max(len(rules) - limit, 0),
     )
 
 
 def _kills(document: "Document", limit: int) -> "Metric":
-    """Return who died, by rule: of as many rules as get a series of their own. A rate needs its zero."""
+    """Return the kills by rule, for `limit` rules. Every series starts at 0, because rate() needs it."""
     rules = document["rules"][:limit]
     counts: Counter[tuple[str, ...]] = Counter({("", "false"): 0, ("", "true"): 0})
     counts.update({(_rule_label(rule["label"]), _truth(_protects(rule["value"]))): 0 for rule in rules})
@@ -227,15 +237,15 @@ def _kills(document: "Document", limit: int) -> "Metric":
     return _labelled(
         CounterMetricFamily,
         "oomguard_kernel_kills",
-        "Processes that the kernel killed while the daemon ran, by the rule that held them and whether their"
-        " oom_score_adj was below 0.",
+        "Processes that the kernel killed while the daemon ran, by the rule that matched them and whether"
+        " their oom_score_adj was below 0.",
         ("rule", "protected"),
         counts,
     )
 
 
 def _protects(value: str) -> bool:
-    """Tell whether a rule's value, `-900` or `at_most -500`, is below 0."""
+    """Return whether a rule's value, such as `-900` or `at_most -500`, is below 0."""
     return value.rpartition(" ")[2].startswith("-")
 
 
@@ -261,7 +271,7 @@ def _labelled(
 
 
 def _read(procfs: "Procfs", path: str) -> bytes:
-    """Read a file of /proc; b"" where there is none, as with `subset=pid`."""
+    """Read a file of /proc; return b"" if there is none, as with `subset=pid`."""
     try:
         return procfs.read(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The HTTP side: one page, to be scraped."""
+"""The HTTP side: metrics for Prometheus, and a page for a person."""
 
 import signal
 import sys
@@ -12,6 +12,7 @@ from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships
 
 from oomguard.core.errors import OomguardError
 from oomguard.exporter.address import Address
+from oomguard.exporter.page import as_html, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,14 +20,22 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from oomguard.exporter.page import Page
+
 PATH = "/metrics"
 
-_HOME = f'<!doctype html><title>oomguard</title><a href="{PATH}">{PATH}</a>\n'.encode()
+_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+    ("Vary", "Accept"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+"""Of the page: it runs no script and loads nothing, whatever gets into it."""
 
 
 class _Handler(WSGIRequestHandler):
     timeout = 5
-    """A client that says nothing for so many seconds is hung up on; seconds, as socketserver has it."""
+    """Seconds after which an idle client is disconnected; socketserver reads this name."""
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
         """Log no scrape."""
@@ -41,24 +50,24 @@ class _Server(ThreadingWSGIServer):
         self.setup_environ()
 
     def handle_error(self, _request: object, client_address: object) -> None:
-        """Say in a line what went wrong with a request; a client that hung up is nothing to say."""
+        """Print one line about a request that failed; ignore clients that disconnect."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
-            print(f"oomguard: a request of {client_address} failed: {error!r}", file=sys.stderr, flush=True)
+            print(f"oomguard: a request from {client_address} failed: {error!r}", file=sys.stderr, flush=True)
 
 
-def serve(registry: "CollectorRegistry", address: Address) -> None:
-    """Answer scrapes until SIGTERM or SIGINT."""
+def serve(registry: "CollectorRegistry", home: "Callable[[], Page]", address: Address) -> None:
+    """Answer requests until SIGTERM or SIGINT. OomguardError: the address cannot be listened on."""
     made = type("_Server", (_Server,), {"address_family": address.family})
     try:
         server = made((address.host, address.port), _Handler)
     except OSError as error:
         raise OomguardError(
             f"cannot listen on {address}: {error.strerror}",
-            hint="--listen ADDRESS:PORT takes an address of this host, and a port that is free",
+            hint="use --listen ADDRESS:PORT with an address of this host and a free port",
         ) from error
     with server:
-        server.set_app(_routes(make_wsgi_app(registry)))
+        server.set_app(_routes(make_wsgi_app(registry), home))
         signal.signal(signal.SIGTERM, _stop)
         bound = Address(address.host, server.server_port)
         print(f"oomguard: metrics are at http://{bound}{PATH}", file=sys.stderr, flush=True)
@@ -70,15 +79,19 @@ def _stop(_number: int, _frame: "FrameType | None") -> NoReturn:
     raise SystemExit(0)
 
 
-def _routes(metrics: "Callable[..., Iterable[bytes]]") -> "Callable[..., Iterable[bytes]]":
+def _routes(
+    metrics: "Callable[..., Iterable[bytes]]", home: "Callable[[], Page]"
+) -> "Callable[..., Iterable[bytes]]":
     def app(environ: dict[str, Any], start_response: "Callable[..., object]") -> "Iterable[bytes]":
         path = environ["PATH_INFO"]
         if path == PATH:
             return metrics(environ, start_response)
         if path == "/" and environ["REQUEST_METHOD"] == "GET":
-            start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
-            return [_HOME]
+            is_browser = "text/html" in environ.get("HTTP_ACCEPT", "")
+            kind, render = ("html", as_html) if is_browser else ("plain", as_text)
+            start_response("200 OK", [("Content-Type", f"text/{kind}; charset=utf-8"), *_HEADERS])
+            return [render(home())]
         start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"there is nothing here but {PATH}\n".encode()]
+        return [f"not found; metrics are at {PATH}\n".encode()]
 
     return app

@@ -1,4 +1,4 @@
-"""What the daemon last wrote, and whether that still holds."""
+"""The status file that the daemon wrote, and whether it is current."""
 
 import os
 import sys
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from oomguard.report.status_document import Document
 
 _SIZE_LIMIT = 4 * 1024 * 1024
-"""Ten times what a daemon writes that lists a thousand rules."""
+"""Ten times the size of a file with a thousand rules."""
 
 _PATIENCE_SECONDS = 30.0
-"""A pass over a large host in trouble takes its time before the file is written again."""
+"""A pass over a large host under pressure can delay the next write."""
 
 
 class StatusSource:
-    """The status file of one daemon. Why there is nothing to read is said once, not at each scrape."""
+    """The status file of one daemon. Prints why it cannot be read once, not on each request."""
 
     def __init__(self, state_dir: str, procfs: "Procfs") -> None:
         self.path = os.path.join(state_dir, STATUS_FILE)
@@ -29,48 +29,48 @@ class StatusSource:
         self._seen: Identity | None = None
         self._trouble = ""
 
-    def read(self, now: float) -> "Document | None":
-        """Return the file of a daemon that runs, None if none does; `now` is time.time()."""
+    def read(self, now: float) -> "tuple[Document | None, str]":
+        """Return the status of a running daemon, or None and why there is none; `now` is time.time()."""
         document: Document | None = None
         try:
             document = decode_status(_read(self.path), self.path)
             trouble = self._why_stale(document, now)
         except FileNotFoundError:
-            trouble = f"{self.path}: no such file; no daemon runs here"
+            trouble = f"{self.path}: no such file: oomguard is not running, or uses another --state-dir"
         except StatusError as error:
             trouble = f"{error.message}; {error.hint}"
         except OSError as error:
             trouble = f"{self.path} cannot be read: {error.strerror}"
-        self._say(trouble)
-        return None if trouble else document
+        self._log(trouble)
+        return (None, trouble) if trouble else (document, "")
 
     def _why_stale(self, document: "Document", now: float) -> str:
-        """Return why what the file says is no longer so, "" if it is.
+        """Return why the file is out of date, "" if it is current.
 
-        Where /proc shows the daemon at all, its death is seen at once. It may not, with hidepid= or from
-        another PID namespace; then a file that was not replaced for two passes tells.
+        If /proc shows the daemon, its end is noticed at once. With hidepid= or in another PID namespace
+        it does not; then a file that was not replaced for two passes is stale.
         """
         identity = Identity(document["pid"], document["start_time_ticks"])
         if self._procfs.is_alive(identity):
             self._seen = identity
         elif self._seen == identity:
-            return f"{self.path} is left over: the daemon, pid {identity.pid}, is gone"
+            return f"{self.path} is left over: pid {identity.pid} is not running"
         if (
             now - document["written_at"]
             > 2 * document["policy"]["resync_interval_seconds"] + _PATIENCE_SECONDS
         ):
             since = time.strftime("%F %T", time.localtime(max(document["written_at"], 0)))
-            return f"{self.path} is stale, not written since {since}: the daemon hangs, or is gone"
+            return f"{self.path} is stale: last written {since}; oomguard hangs or is not running"
         return ""
 
-    def _say(self, trouble: str) -> None:
+    def _log(self, trouble: str) -> None:
         if trouble != self._trouble:
-            print(f"oomguard: {trouble or f'{self.path} can be read again'}", file=sys.stderr, flush=True)
+            print(f"oomguard: {trouble or f'{self.path} is readable again'}", file=sys.stderr, flush=True)
         self._trouble = trouble
 
 
 def _read(path: str) -> bytes:
-    """Read a file, but no more than a status file can be: what is cut short is no JSON."""
+    """Return the file's content, cut at the largest size of a status file: the rest is not valid JSON."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
         return file.read(_SIZE_LIMIT)

@@ -9,10 +9,11 @@ from rich.text import Text
 from oomguard.core.commit import STRICT, Memory, Peak, kib
 from oomguard.core.policy import counted
 from oomguard.core.text import span
+from oomguard.report.problems import problems
 from oomguard.report.tables import console, print_text, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
@@ -61,32 +62,6 @@ def print_status(
             value = f"{change['from']} → {change['to']}"
             made.add_row(when(change["at"]), change["subject"], value, _CAUSES[change["cause"]])
         out.print(made)
-
-
-def problems(document: Document) -> "Iterator[tuple[str, str]]":
-    """Yield what is wrong with the daemon or its policy, a line each, with its style."""
-    faults = document["policy"]["errors"]
-    if faults:
-        yield "the policy on disk is not valid; the one before stays in force:", "red"
-        for fault in faults:
-            yield f"  {fault}", "red"
-    kills = document["kills"]
-    if kills:
-        total = sum(row["count"] for row in kills)
-        by_rule = ", ".join(f"{row['count']} of {row['rule'] or 'no rule'}" for row in kills[:5])
-        is_grave = any(row["protected"] for row in kills)
-        yield (
-            f"the kernel killed {counted(total, 'process', 'es')}: {by_rule}; see oomguard postmortem",
-            "red" if is_grave else "yellow",
-        )
-    if document["throttled"]:
-        yield "throttled at its CPU limit: new processes get their values later", "yellow"
-    for limit in document["limits"]:
-        yield f"limited: {limit}", "yellow"
-    names = [row["target"] for row in document["contended"]]
-    for name in sorted(set(names)):
-        times = f" of {counted(names.count(name), 'process', 'es')}" if name == "oom_score_adj" else ""
-        yield f"contended: something else keeps rewriting {name}{times}", "yellow"
 
 
 def print_stopped(

@@ -1,0 +1,116 @@
+"""The page at `/`: whether a daemon runs, its policy and what is wrong, as HTML or as text."""
+
+import time
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard import __version__
+from oomguard.core.policy import counted
+from oomguard.core.text import span
+from oomguard.report.problems import problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.report.status_document import Document
+
+_STYLE = """\
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.5em; border-left: .3em solid #2a9d4a; padding-left: .5em }
+.down h1 { border-color: #d33 }
+h2 { font-size: 1.1em; margin: 1.5em 0 .3em }
+table { border-spacing: 0 }
+td { vertical-align: top; padding: .1em 1.5em .1em 0; overflow-wrap: anywhere }
+"""
+
+_LINKS = (
+    ("/metrics", "metrics for Prometheus"),
+    ("docs/metrics.md", "in oomguard's documentation: every metric, alerts and a dashboard"),
+)
+
+
+Table = tuple[str, Sequence[tuple[str, ...]]]
+
+
+class Page(NamedTuple):
+    """What the page says. Every string is plain text, not markup."""
+
+    title: str
+    is_up: bool
+    tables: "Sequence[Table]"
+    """Each with its heading."""
+
+
+def describe(document: "Document | None", trouble: str, *, now: float, rule_limit: int) -> Page:
+    """Return the page of a running daemon, or without `document`, of none and why: `trouble`."""
+    if document is None:
+        found = [("Exporter's version", __version__), ("Reason", trouble)]
+        return Page("oomguard is down", is_up=False, tables=[("Daemon", found)])
+    policy = document["policy"]
+    loaded = time.strftime("%F %T %Z", time.localtime(policy["loaded_at"]))
+    daemon = [
+        ("Version", document["version"]),
+        ("Running for", span(now - document["started_at"])),
+        ("Policy", ", ".join(policy["files"])),
+        ("Last reload", f"{loaded}, {span(now - policy['loaded_at'])} ago"),
+        ("Rules", str(policy["rules"])),
+        ("Managed", counted(document["processes_held"], "process", "es")),
+    ]
+    wrong: list[tuple[str, ...]] = [(text,) for text in _problems(document)] or [("none",)]
+    rules: list[tuple[str, ...]] = [
+        (row["label"], row["value"], counted(row["processes"], "process", "es"))
+        for row in document["rules"][:rule_limit]
+    ]
+    tables: list[Table] = [
+        ("Daemon", daemon),
+        ("Problems", wrong),
+        ("Rules that match", rules or [("none",)]),
+    ]
+    return Page("oomguard is up", is_up=True, tables=tables)
+
+
+def _problems(document: "Document") -> "Iterable[str]":
+    """Yield what is wrong. It names no process: with `hidepid=`, the reader may not know which run."""
+    yield from (text.strip() for text, _ in problems(document))
+    sysctls = {row["name"] for row in document["sysctls"]}
+    rules: dict[str, None] = {}
+    for one in document["complaints"]:
+        if one["subject"] in sysctls:
+            yield f"{one['result']}: {one['subject']} → {one['wanted']}: {one['reason']} ({one['by']})"
+        else:
+            rules[f"{one['result']}: oom_score_adj → {one['wanted']} ({one['by']}); see oomguard status"] = (
+                None
+            )
+    yield from rules
+
+
+def as_html(page: Page) -> bytes:
+    """Return the page for a browser. It loads nothing, and is readable as source, too."""
+    lines = [
+        '<!doctype html><html lang="en"><meta charset="utf-8">',
+        f'<meta name="viewport" content="width=device-width"><title>{escape(page.title)}</title>',
+        f"<style>\n{_STYLE}</style>",
+        f'<body class="{"up" if page.is_up else "down"}">',
+        f"<h1>{escape(page.title)}</h1>",
+    ]
+    for heading, rows in page.tables:
+        lines.append(f"<h2>{escape(heading)}</h2>\n<table>")
+        lines += (f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+        lines.append("</table>")
+    (path, what), (name, about) = _LINKS
+    lines.append(f'<p><a href="{path}">{path}</a>: {what}<br>{name} {about}</p>')
+    return "\n".join([*lines, ""]).encode()
+
+
+def as_text(page: Page) -> bytes:
+    """Return the page for a terminal."""
+    lines = [page.title]
+    for heading, rows in [*page.tables, ("See also", _LINKS)]:
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines += ["", heading]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append(f"  {'  '.join(cells)}".rstrip())
+    return "\n".join([*lines, ""]).encode()

@@ -1,0 +1,36 @@
+"""What is wrong with a running daemon, a line each, wherever it is shown."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.core.policy import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.report.status_document import Document
+
+
+def problems(document: "Document") -> "Iterator[tuple[str, str]]":
+    """Yield what is wrong with the daemon or its policy, a line each, with its style."""
+    faults = document["policy"]["errors"]
+    if faults:
+        yield "the policy on disk is not valid; the one before stays in force:", "red"
+        for fault in faults:
+            yield f"  {fault}", "red"
+    kills = document["kills"]
+    if kills:
+        total = sum(row["count"] for row in kills)
+        by_rule = ", ".join(f"{row['count']} of {row['rule'] or 'no rule'}" for row in kills[:5])
+        is_grave = any(row["protected"] for row in kills)
+        yield (
+            f"the kernel killed {counted(total, 'process', 'es')}: {by_rule}; see oomguard postmortem",
+            "red" if is_grave else "yellow",
+        )
+    if document["throttled"]:
+        yield "throttled at its CPU limit: new processes get their values later", "yellow"
+    for limit in document["limits"]:
+        yield f"limited: {limit}", "yellow"
+    names = [row["target"] for row in document["contended"]]
+    for name in sorted(set(names)):
+        times = f" of {counted(names.count(name), 'process', 'es')}" if name == "oom_score_adj" else ""
+        yield f"contended: something else keeps rewriting {name}{times}", "yellow"
