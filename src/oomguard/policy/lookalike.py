@@ -46,6 +46,8 @@ _REGEX = re.compile(
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:\\")
 _PATH = re.compile(r"[*.~]?/")
 _OPTION = re.compile(r" --?\w")
+_FILE_WITH_SPACES = re.compile(r" .*\.(?:exe|x86|x86_64)\Z")
+"""The file name of a game, such as `Yes, Your Grace.exe`."""
 _TITLE = re.compile(r"([\w.+-]+?)[0-9.]*: ")
 _WILDCARD = re.compile(r"[*?\[]")
 _BARE = re.compile(r"\[!?\]?[^\]]*\]|[^\w*?!-]")
@@ -62,7 +64,7 @@ def lookalike(name: str) -> Lookalike | None:
     if _ORDINARY.match(name):
         return None
     found = unusual_character(name) or next(_lookalikes(name, _SET.sub("[]", name)), None)
-    literally = quoted(in_brackets(name))
+    literally = quoted(in_brackets(_kept(name) if _is_cut(name) else name))
     return found and found._replace(hint=f"write {found.hint}; if a process has this very name, {literally}")
 
 
@@ -109,7 +111,7 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
             f"the quotes are part of the name: {shown}",
             quoted(name[1:-1].strip() or "..."),
         )
-    if _LIST.search(plain):
+    if _LIST.search(plain) and not _FILE_WITH_SPACES.search(plain):
         yield Lookalike(
             "list-as-name",
             f"{shown} is one name: a name matches exactly or as a glob, where "
@@ -128,8 +130,7 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
 
 def _foreign(name: str, plain: str, shown: str) -> "Iterator[Lookalike]":
     """Yield which other fact of a process the name looks like."""
-    is_long = len(name.encode()) > COMM_LENGTH and not is_glob(plain)
-    if _PATH.match(plain) or (is_long and "/" in plain and " " not in plain):
+    if _PATH.match(plain) or (_is_cut(name) and "/" in plain and " " not in plain):
         base = name.rpartition("/")[2]
         choices = [f"name: {quoted(base)}"] * bool(base) + [f"exe: {quoted(name)}"] * (name[0] in "/*")
         yield Lookalike(
@@ -141,22 +142,31 @@ def _foreign(name: str, plain: str, shown: str) -> "Iterator[Lookalike]":
         yield Lookalike(
             "unit-as-name", f"{shown} looks like a unit, not like a process name", f"unit: {quoted(name)}"
         )
-    kept = name.encode()[:COMM_LENGTH].decode(errors="ignore")
-    is_cut = is_long and " " in name[len(kept) :] and " " not in kept
     title = _TITLE.match(plain)
-    if is_cut or _OPTION.search(plain) or (title and (is_long or title[1] in ONLY_TITLED)):
+    is_command = _OPTION.search(plain) and not _FILE_WITH_SPACES.search(plain)
+    if _is_cut(name) or is_command or (title and (_kept(name) != name or title[1] in ONLY_TITLED)):
         program = name.partition(" ")[0].rstrip(":")
         yield Lookalike(
             "command-line-as-name",
-            f"{shown} looks like a command line: the name of the process is probably {excerpt(program)}",
+            f"matches no process: the kernel keeps {excerpt(_kept(name))}, and a longer name ends at a space"
+            if _is_cut(name)
+            else f"{shown} looks like a command line: the process name is probably {excerpt(program)}",
             f"name: {quoted(program)} and cmdline: {_regex(name)}",
         )
-    if is_long and " " in kept:
-        yield Lookalike(
-            "long-name",
-            f"the kernel keeps {COMM_LENGTH} bytes of {shown}, and the rest is rarely on the command line",
-            f"name: {quoted(kept.strip())}{'*' * (kept != kept.strip())}",
-        )
+
+
+def _is_cut(name: str) -> bool:
+    """Return whether a name matches no process, because the rest of it is never found on a command line.
+
+    There a name is a file name without its folder, and ends at the first space behind what the kernel keeps.
+    """
+    kept, rest = _kept(name), name[len(_kept(name)) :]
+    return not is_glob(name) and bool(rest) and ("/" in name or (" " in rest and " " not in kept))
+
+
+def _kept(name: str) -> str:
+    """Return what the kernel keeps of a name."""
+    return name.encode()[:COMM_LENGTH].decode(errors="ignore")
 
 
 def _regex(text: str) -> str:
