@@ -47,6 +47,16 @@ def test_links_lead_to_files_and_headings_that_there_are(page: Path) -> None:
             assert anchor in anchors(there), f"{target}: there is {sorted(anchors(there))}"
 
 
+TESTS = {str(test.relative_to(ROOT / "tests")) for test in (ROOT / "tests").rglob("test_*.py")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_tests_that_a_page_names_are_there(page: Path) -> None:
+    """By their name, or with folders in front of it."""
+    for named in re.findall(r"`(?:tests/)?([\w/]*test_\w+\.py)\b", page.read_text()):
+        assert any(f"/{test}".endswith(f"/{named}") for test in TESTS), named
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_json_is_json(page: Path) -> None:
     """Each block is one document, or one a line."""

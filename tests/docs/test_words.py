@@ -16,11 +16,6 @@ WRONG = re.compile(
 """Each is archaic, or a metaphor, where a plain word says the same: compute, predict, which process, again,
 fix, event lost, must, inherit, descendant, cannot."""
 
-NOT_YET = {
-    "docs/internals/security.md",
-}
-"""Pages that still have some. A page that has none left must leave this list."""
-
 
 def words_of(text: str) -> list[str]:
     """Return the wrong words, also those that a line break divides."""
@@ -30,11 +25,7 @@ def words_of(text: str) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_pages_are_in_plain_words(page: Path) -> None:
     """README, CONTRIBUTING and everything below docs."""
-    found = words_of(page.read_text())
-    if name(page) in NOT_YET:
-        assert found, "it is in plain words: take it out of NOT_YET"
-    else:
-        assert not found
+    assert not words_of(page.read_text())
 
 
 @pytest.mark.parametrize(
