@@ -9,11 +9,12 @@ from oomguard.cli.host import open_procfs, peak_source, read_status
 from oomguard.core.commit import KNOBS
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity, UnknownFactError, full_name
+from oomguard.core.sysctl import KUBELET
 from oomguard.core.trust import is_of_services
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.policy import login_defs
-from oomguard.policy.advice import KUBELET, MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
+from oomguard.policy.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
 from oomguard.policy.draft import render, valid
 from oomguard.policy.draft_document import FORMAT, findings_document
 from oomguard.report.document import print_json

@@ -18,12 +18,12 @@ from oomguard.core.guard import unwise
 from oomguard.core.plan import grouped
 from oomguard.core.policy import Policy, counted
 from oomguard.core.process import UnknownFactError
+from oomguard.core.sysctl import KUBELET
 from oomguard.core.text import printable
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
-from oomguard.policy.advice import KUBELET
 from oomguard.policy.fault import Fault
 
 if TYPE_CHECKING:

@@ -215,6 +215,16 @@ def after_writing(actual: "Mapping[str, int]", writes: "Mapping[str, int]") -> d
     return final
 
 
+KUBELET = {
+    "vm.overcommit_memory": 1,
+    "vm.panic_on_oom": 0,
+    "kernel.panic": 10,
+    "kernel.panic_on_oops": 1,
+    "kernel.keys.root_maxkeys": 1_000_000,
+    "kernel.keys.root_maxbytes": 25_000_000,
+}
+"""What kubelet sets (pkg/kubelet/cm/container_manager_linux.go: setupKernelTunables)."""
+
 TRIGGERS = {
     "vm.drop_caches": "it drops caches once, at the moment it is written",
     "vm.compact_memory": "it compacts memory once, at the moment it is written",

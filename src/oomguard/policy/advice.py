@@ -7,6 +7,7 @@ is said why.
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.commit import KBYTES, MODE, RATIO, STRICT, Memory, commit_limit_kib, kib, usable_limit_kib
+from oomguard.core.sysctl import KUBELET
 from oomguard.core.text import span
 from oomguard.policy.draft import Draft, DraftRule, DraftSetting, Note
 
@@ -72,15 +73,6 @@ class Software(NamedTuple):
     """Part of the command line, where the name does not tell."""
 
 
-KUBELET = {
-    MODE: 1,
-    PANIC_ON_OOM: 0,
-    PANIC: 10,
-    PANIC_ON_OOPS: 1,
-    ROOT_MAXKEYS: 1_000_000,
-    ROOT_MAXBYTES: 25_000_000,
-}
-"""What kubelet sets (pkg/kubelet/cm/container_manager_linux.go: setupKernelTunables)."""
 _MAPS_WHY = "refuses to start in production with less"
 _MAPS_SOURCE = "bootstrap checks, maximum map count"
 
