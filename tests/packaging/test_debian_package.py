@@ -147,8 +147,13 @@ def test_every_licence_is_in_the_copyright_file(tree: Path) -> None:
 @pytest.mark.packaging
 @pytest.mark.skipif(shutil.which("lintian") is None, reason="needs lintian")
 def test_lintian_finds_nothing(package: Path) -> None:
-    """Pedantic; what is overridden has its reason in systemd/debian/lintian-overrides."""
+    """Pedantic; what is overridden has its reason in systemd/debian/lintian-overrides.
+
+    Lintian of Debian 13 and before asks for init scripts, and the next calls an override of that alien. Readiness,
+    watchdog, sandbox and restarts are systemd's; without it `oomguard run` can be started by hand.
+    """
     options = ["--allow-root", "--display-info", "--pedantic", "--display-experimental"]
     done = subprocess.run(["lintian", *options, package], capture_output=True, text=True, check=False)
-    assert done.stdout == ""
-    assert done.returncode == 0
+    tag = "package-supports-alternative-init-but-no-init.d-script"
+    assert [line for line in done.stdout.splitlines() if tag not in line] == []
+    assert done.stderr == ""
