@@ -149,7 +149,7 @@ def test_every_licence_is_in_the_copyright_file(tree: Path) -> None:
 def test_lintian_finds_nothing(package: Path) -> None:
     """Pedantic; what is overridden has its reason in systemd/debian/lintian-overrides.
 
-    Lintian of Debian 13 and before asks for init scripts; the next calls an override of that alien. Readiness,
+    Lintian of Debian 13 and before asks for init scripts; the next calls an override alien. Readiness,
     watchdog, sandbox and restarts are systemd's; without it `oomguard run` can be started by hand.
     """
     options = ["--allow-root", "--display-info", "--pedantic", "--display-experimental"]
