@@ -41,7 +41,7 @@ def test_without_a_daemon_no_limit_is_proposed(advise: Advise, tmp_path: Path) -
     """But what else is known is, and it passes."""
     code, out, _ = advise()
     assert code == 0
-    assert "no daemon has seen its peak" in out.replace("\n# ", " ").replace("  ", " ")
+    assert "no daemon has measured its peak" in out.replace("\n# ", " ").replace("  ", " ")
     file = tmp_path / "advised.yaml"
     file.write_text(out)
     assert next(rule.label for rule in load(str(file)).policy.rules).startswith("name=postgres user=")
@@ -62,7 +62,7 @@ def test_as_json_each_finding_has_its_reason_and_sources(advise: Advise) -> None
     assert found["kernel.panic"]["sources"] == []
     mode = found["vm.overcommit_memory"]
     assert mode["value"] is None
-    assert "no daemon has seen its peak" in mode["reason"]
+    assert "no daemon has measured its peak" in mode["reason"]
     assert mode["sources"] == ["PostgreSQL: manual, 19.4.4 Linux Memory Overcommit"]
     rule = found["oom_score_adj"]
     assert rule["value"] == {"at_most": -900}

@@ -58,7 +58,7 @@ def test_as_json_it_says_where_each_rule_and_what_was_left_out_stood(
         "left_out": [
             {
                 "what": "c",
-                "why": "there is no type 'T' in these files",
+                "why": "no type 'T' in these files",
                 "file": str(rules),
                 "line": 3,
                 "last_line": 3,
@@ -87,7 +87,7 @@ def test_arguments_are_of_no_file(
     [
         (["nohang", "--", "--prefer", "x"], "nohang is read from files"),
         (["earlyoom", "/nonexistent/file"], "/nonexistent/file: cannot be read: No such file"),
-        (["ananicy", "/nonexistent/folder"], "there is no such file or folder"),
+        (["ananicy", "/nonexistent/folder"], "no such file or folder"),
     ],
 )
 def test_what_cannot_be_read_is_bad_usage(

@@ -1,7 +1,6 @@
-"""What this host's own figures and programs speak for, as a draft with a reason at each line.
+"""Suggestions for this host's policy, as a draft with a reason for each line.
 
-Where a fact is missing, or two programs want what excludes each other, nothing is proposed, and it
-is said why.
+If a fact is missing, or two programs want conflicting values, it suggests nothing and notes why.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,16 +21,16 @@ PANIC_ON_OOPS = "kernel.panic_on_oops"
 ROOT_MAXKEYS, ROOT_MAXBYTES = "kernel.keys.root_maxkeys", "kernel.keys.root_maxbytes"
 
 _DAY_SECONDS = 24 * 3600
-"""A peak says something once it has seen a day, with its backups and its cron jobs."""
+"""A peak counts once it covers a day, with backups and cron jobs."""
 _HEADROOM_PERCENT = 20
 _RATIOS = (80, 85, 90, 95)
-"""Percent of RAM that may be promised, the smallest that will do; more leaves too little for the kernel."""
+"""Percent of RAM to promise, smallest first; more than 95 leaves too little for the kernel."""
 
 
 class Running(NamedTuple):
-    """A program that runs: its whole name, whose it is, whether in a container, and its command line.
+    """A running program: its full name, its user, whether it is in a container, and its command line.
 
-    `is_service` is whether its user is a system's, and no person, who may call any program anything.
+    `is_service` is whether its user is a system user, because a person may give any program any name.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Running(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The most that a daemon saw promised, and for how long it has been looking."""
+    """The highest Committed_AS that a daemon saw, and for how long it has been running."""
 
     committed_kib: int
     seconds: float
@@ -62,7 +61,7 @@ class Facts(NamedTuple):
 
 
 class Software(NamedTuple):
-    """A program that is known to want sysctls: by which names it runs, what it wants, and who says so."""
+    """A program that wants certain sysctls: its process names, what it wants, why, and the source."""
 
     title: str
     names: tuple[str, ...]
@@ -70,10 +69,10 @@ class Software(NamedTuple):
     because: str
     source: str
     argument: str = ""
-    """Part of the command line, where the name does not tell."""
+    """Part of the command line, if the name is not enough."""
 
 
-_MAPS_WHY = "refuses to start in production with less"
+_MAPS_WHY = "does not start in production with less"
 _MAPS_SOURCE = "bootstrap checks, maximum map count"
 
 SOFTWARE = (
@@ -81,21 +80,21 @@ SOFTWARE = (
         "Redis",
         ("redis-server", "valkey-server", "keydb-server"),
         {MODE: 1},
-        "saves by fork, which promises its memory a second time; it warns of any other mode",
+        "saves with fork, which promises its memory a second time; it warns about any other mode",
         "src/syscheck.c",
     ),
     Software(
         "PostgreSQL",
         ("postgres", "postmaster"),
         {MODE: 2},
-        "rather gets an error than the OOM killer",
+        "prefers an error to the OOM killer",
         "manual, 19.4.4 Linux Memory Overcommit",
     ),
     Software(
         "Kubernetes",
         ("kubelet", "k3s", "k3s-server", "k3s-agent", "rke2"),
         KUBELET,
-        "sets this at its start, and with protectKernelDefaults refuses to start with another value",
+        "sets this when it starts; with protectKernelDefaults it does not start with another value",
         "pkg/kubelet/cm/container_manager_linux.go",
     ),
     Software(
@@ -115,57 +114,55 @@ SOFTWARE = (
         argument="org.opensearch.",
     ),
 )
-"""Only what the makers of a program write themselves."""
+"""Only recommendations by the authors of a program."""
 
 
-_DEAR = "what it holds takes long to load again; -500 still lets it die before all the rest does if it leaks"
+_DEAR = "its data takes long to load again; with -500 the kernel still kills it first if it leaks"
 
 
 class Protected(NamedTuple):
-    """A program that a host should not lose first, as a rule."""
+    """A program that the kernel should not kill first, as a rule."""
 
     names: tuple[str, ...]
     value: "Value"
     because: str
     scope: str = "main"
     has_user: bool = False
-    """Whether the rule names the user that it runs as here: it is not root's."""
+    """Whether the rule names its user on this host, because it does not run as root."""
 
 
-# A program that saves the value it starts with, to give it to its children, is left alone.
+# Leave a program alone that passes the value it starts with on to its children.
 PROTECTED = (
     Protected(
         ("sshd",),
         "keep",
-        "the way back in: OpenSSH gives its listener -1000 itself, and each session the value it started "
-        "with, so one from a rule would go to every session",
+        "needed to log in: OpenSSH sets its listener to -1000 itself, and passes the value it started "
+        "with on to each session, so every session would get a rule's value",
         scope="all",
     ),
     Protected(
         ("systemd-networkd", "NetworkManager", "wpa_supplicant", "dhcpcd", "dhclient"),
         "at_most -500",
-        "without the network nobody gets back in",
+        "without the network nobody can log in",
     ),
     Protected(("systemd-logind",), "at_most -500", "without it logins hang", scope="all"),
-    Protected(("systemd-journald",), "at_most -250", "or nobody reads what happened", scope="all"),
     Protected(
-        ("systemd-udevd",), "at_most -900", "its unit gives it -1000, and it gives its workers 0 itself"
+        ("systemd-journald",), "at_most -250", "without it there is no log of what happened", scope="all"
     ),
-    Protected(
-        ("dockerd",), "at_most -500", "its unit gives it that; its containers have values of their own"
-    ),
+    Protected(("systemd-udevd",), "at_most -900", "its unit sets -1000, and it sets its workers to 0 itself"),
+    Protected(("dockerd",), "at_most -500", "its unit sets that; its containers have their own values"),
     Protected(
         ("containerd", "crio"),
         "keep",
-        "its unit gives it -999. Its shims read that and stay near it, so a rule's value would go to every "
-        "container that is started without one of its own",
+        "its unit sets -999. Its shims take a value close to that, so every container that has no value of "
+        "its own would get a rule's value",
         scope="all",
     ),
     Protected(
         ("postgres", "postmaster"),
         "at_most -900",
-        "if the postmaster dies, all of the database restarts; its backends stay killable, so that a leaking "
-        "one is found: with PG_OOM_ADJUST_FILE they set their own value, and else get it back",
+        "if the postmaster dies, the whole database restarts. Its backends stay killable, so that the kernel "
+        "can kill one that leaks: they set their own value with PG_OOM_ADJUST_FILE, or oomguard resets them",
         has_user=True,
     ),
     Protected(
@@ -177,15 +174,15 @@ PROTECTED = (
     Protected(
         ("redis-server", "valkey-server", "keydb-server"),
         "at_most -500",
-        f"{_DEAR}. Where its configuration sets oom-score-adj, it ranks itself and the child that saves: "
-        "then write keep",
+        f"{_DEAR}. If its configuration sets oom-score-adj, it sets its own value and that of the child that "
+        "saves: then write keep",
         has_user=True,
     ),
 )
 
 
 def advise(facts: Facts) -> Draft:
-    """Return what speaks for itself on this host."""
+    """Return the suggestions for this host."""
     here = [one for one in SOFTWARE if _runs(one, facts)]
     settings: list[DraftSetting] = []
     notes: list[Note] = []
@@ -213,13 +210,13 @@ def _runs(software: Software, facts: Facts) -> bool:
 
 def _title(facts: Facts, here: "Sequence[Software]") -> str:
     memory = facts.memory
-    known = ", ".join(one.title for one in here) or "nothing that is known to want a sysctl"
-    peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "not known"
+    known = ", ".join(one.title for one in here) or "no program that is known to want a sysctl"
+    peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "unknown"
     if facts.lasting:
         peak += f", and of earlier days {_lasting(facts.lasting)}"
     huge = f", {kib(memory.hugetlb_kib)} of it in huge pages" if memory.hugetlb_kib else ""
     return (
-        "What the figures and programs of this host speak for, to be looked through.\n"
+        "Suggestions from this host's memory use and running programs. Review them before you use them.\n"
         f"RAM {kib(memory.total_kib)}{huge}, swap {kib(memory.swap_total_kib)}. Promised (Committed_AS): "
         f"{kib(memory.committed_kib)} now; its peak: {peak}.\n"
         f"Running: {known}."
@@ -235,14 +232,14 @@ def _overcommit(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSett
     if not wishes:
         yield Note(
             MODE,
-            "nothing that runs here is known to want another mode than it has"
-            f"{'' if now is None else f', {now}'}; what is right depends on what this host is for",
+            "no running program is known to want a certain mode"
+            f"{'' if now is None else f'; it is {now}'}. The right one depends on what this host is for",
         )
         return
     if len(wishes) > 1:
         yield Note(
             MODE,
-            f"{_conflict(wishes)}. One host cannot please both: move one, or choose",
+            f"{_conflict(wishes)}. One host cannot have both: move one program, or choose",
             sources=_sources(one for by in wishes.values() for one in by),
         )
         return
@@ -254,18 +251,18 @@ def _overcommit(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSett
 
 
 def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
-    """Yield mode 2 and a ratio under which everything promised so far would have been granted."""
+    """Yield mode 2 and a ratio that would have granted everything promised so far."""
     peak = facts.peak
     if peak is None or peak.seconds < _DAY_SECONDS:
         seen = (
-            "no daemon has seen its peak"
+            "no daemon has measured its peak"
             if peak is None
-            else f"its peak is known for {span(peak.seconds)} only"
+            else f"its peak covers only {span(peak.seconds)}"
         )
         yield Note(
             MODE,
-            f"{_why(by)}, so 2; but {kib(facts.memory.committed_kib)} is what is promised now, and {seen}. "
-            "Too low a limit fails every allocation: let `oomguard run` look for a day, and ask again",
+            f"{_why(by)}, so 2; but {kib(facts.memory.committed_kib)} are promised now, and {seen}. "
+            "With too low a limit every allocation fails: let `oomguard run` measure for a day",
             sources=_sources(by),
         )
         return
@@ -306,7 +303,7 @@ def _usable(facts: Facts, ratio: int) -> int:
     return usable_limit_kib(facts.memory, {**facts.sysctls, KBYTES: 0, RATIO: ratio})
 
 
-# What happens when it runs out
+# What happens when memory runs out
 
 
 def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
@@ -323,16 +320,21 @@ def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting |
 
 def _panic_on_oom(now: int, _: Facts) -> DraftSetting | Note:
     if now == 0:
-        return DraftSetting(PANIC_ON_OOM, 0, "as it is: the kernel kills, and the rules below say whom")
-    return Note(PANIC_ON_OOM, f"is {now}, which somebody chose: the kernel panics, and no rule counts")
+        return DraftSetting(
+            PANIC_ON_OOM, 0, "as it is now: the kernel kills a process, and the rules below decide which"
+        )
+    return Note(
+        PANIC_ON_OOM,
+        f"it is {now}, which somebody chose: the kernel panics instead of killing, whatever the rules say",
+    )
 
 
 def _reboot(now: int, facts: Facts) -> DraftSetting:
     if now:
-        return DraftSetting(PANIC, now, "as it is: the host comes back by itself after a panic")
+        return DraftSetting(PANIC, now, "as it is now: the host reboots by itself after a panic")
     every = facts.sysctls.get(PANIC_ON_OOM)
-    hangs = "and panic_on_oom makes one of every shortage" if every else "whatever caused it"
-    return DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs until somebody comes, {hangs}")
+    hangs = ", and panic_on_oom causes one whenever memory runs out" if every else ""
+    return DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs{hangs}")
 
 
 def _kernel(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
@@ -347,15 +349,15 @@ def _maps(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
     now = facts.sysctls.get(MAPS)
     for value, by in wishes.items():
         if now is not None and now < value:
-            yield DraftSetting(MAPS, value, f"is {now}; {_why(by)}", _sources(by))
+            yield DraftSetting(MAPS, value, f"it is {now}; {_why(by)}", _sources(by))
 
 
 def _java(facts: Facts) -> "Iterator[Note]":
     if any(one.name == "java" for one in facts.running):
         yield Note(
             "java",
-            "a JVM reserves its largest heap at once and is charged for what it commits; under "
-            "overcommit_memory 2 give -Xms and -Xmx what fits, and expect OutOfMemoryError instead of a kill",
+            "a JVM reserves its maximum heap at once, and what it commits counts. With overcommit_memory 2 "
+            "choose -Xms and -Xmx that fit, and expect OutOfMemoryError instead of a kill",
         )
 
 
@@ -379,12 +381,12 @@ def _conflict(wishes: "Mapping[int, Sequence[Software]]") -> str:
     return ", but ".join(f"{_why(by)}, so {value}" for value, by in sorted(wishes.items()))
 
 
-# Who goes last
+# Which processes are killed last
 
 
 def _rules(facts: Facts) -> "Iterator[DraftRule]":
     for row in PROTECTED:
-        # A container's values are its runtime's, and what people start is theirs.
+        # Leave containers to their runtime, and people's programs to them.
         found = [
             one for one in facts.running if one.name in row.names and one.is_service and not one.in_container
         ]

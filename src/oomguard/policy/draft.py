@@ -1,6 +1,6 @@
-"""A policy that oomguard proposes, with its reasons as comments: what `import` and `advise` print.
+"""A policy that `import` or `advise` suggests, with reasons as comments.
 
-Whatever is printed passes `oomguard check`: what the language refuses becomes a note instead.
+The output always passes `oomguard check`: what the language does not allow becomes a note.
 """
 
 import re
@@ -22,7 +22,7 @@ Value = int | str
 
 
 class Place(NamedTuple):
-    """Where something was read: a file, "" for the command line; its first and last line, 0 for all of it."""
+    """Where something was read: a file, "" for the command line; its first and last line, 0 for all."""
 
     file: str
     line: int = 0
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 class DraftRule(NamedTuple):
-    """A rule to be: its conditions in order, its value, why, and where that was read."""
+    """A suggested rule: its conditions in order, its value, why, and where it was read."""
 
     conditions: dict[str, list[str | int]]
     value: Value
@@ -46,7 +46,7 @@ class DraftRule(NamedTuple):
 
 
 class DraftSetting(NamedTuple):
-    """A sysctl to be, by its full name. `sources` say who asks for it, and where that is written."""
+    """A suggested sysctl, by its full name. `sources` are the programs that want it, with references."""
 
     name: str
     value: int
@@ -55,7 +55,7 @@ class DraftSetting(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What was left out, why, where it was read, and who asks for it."""
+    """What was left out, why, where it was read, and which programs want it."""
 
     what: str
     why: str
@@ -68,7 +68,7 @@ class Note(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """A policy to be. `notes` stand at its end."""
+    """A suggested policy. Its text ends with the `notes`."""
 
     title: str
     settings: tuple[DraftSetting, ...] = ()
@@ -77,19 +77,19 @@ class Draft(NamedTuple):
 
 
 def toward(number: int) -> Value:
-    """Return the value that moves a process by at least as much, and leaves one that went further itself."""
+    """Return the value that leaves a process alone that went further itself."""
     value = max(OOM_SCORE_ADJ_MIN, min(OOM_SCORE_ADJ_MAX, number))
     return f"at_least {value}" if value > 0 else f"at_most {value}"
 
 
 def bound(value: Value) -> tuple[str, int]:
-    """Return `("at_most", N)` or `("at_least", N)`, `("", 0)` for a value that is none of the two."""
+    """Return `("at_most", N)` or `("at_least", N)`, `("", 0)` for any other value."""
     kind, _, number = str(value).partition(" ")
     return (kind, int(number)) if number else ("", 0)
 
 
 def valid(draft: Draft) -> Draft:
-    """Return the draft without what the language refuses, which is noted instead."""
+    """Return the draft with a note in place of everything that the language does not allow."""
     while True:
         try:
             parse(Sources((Source("draft", render(draft).encode()),)))
@@ -104,7 +104,7 @@ def valid(draft: Draft) -> Draft:
 
 
 def _without(draft: Draft, refused: dict[tuple[int, str, int], str]) -> Draft:
-    """Return the draft without what was refused: an item of a list, or else the rule."""
+    """Return the draft without the refused item of a list, or without the rule."""
     rules, notes = [], list(draft.notes)
     for number, rule in enumerate(draft.rules):
         conditions = {key: list(items) for key, items in rule.conditions.items()}
@@ -164,7 +164,7 @@ def _list(items: list[str | int]) -> str:
     wrapped = textwrap.wrap(
         line, _WIDTH, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
     )
-    # A quoted name may hold spaces, and YAML would fold a broken line: then each stands on its own.
+    # YAML would fold a line that breaks inside a quoted name with spaces: then write one name per line.
     return "\n".join(wrapped) if " " not in "".join(said) else "[\n      " + ",\n      ".join(said) + "]"
 
 

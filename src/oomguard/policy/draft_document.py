@@ -11,7 +11,7 @@ FORMAT = 1
 
 
 def findings_document(draft: "Draft") -> dict[str, Any]:
-    """Return what is proposed, and what is not and why, one finding each; the policy is its text."""
+    """Return a finding for each suggestion and each note, and the text of the policy."""
     return {
         "findings": [
             *(
@@ -39,7 +39,7 @@ def findings_document(draft: "Draft") -> dict[str, Any]:
 
 
 def import_document(draft: "Draft") -> dict[str, Any]:
-    """Return the rules, and what has no equivalent, each with where it was read; the policy is its text."""
+    """Return the rules and the notes, each with where it was read, and the text of the policy."""
     return {
         "rules": [_rule(one) for one in draft.rules],
         "left_out": [_left_out(one) for one in draft.notes],

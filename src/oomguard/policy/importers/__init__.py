@@ -1,1 +1,1 @@
-"""What other tools are told, said as a policy. Each module reads one tool's files into a draft."""
+"""Other tools' settings as a policy. Each module reads the files of one tool into a draft."""

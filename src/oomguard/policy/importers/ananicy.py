@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 DEFAULT = "/etc/ananicy.d"
 
 _TITLE = (
-    "From Ananicy. Programs of one value and file share a rule. A negative value by name alone takes "
-    "effect only for root's processes and system services; add user, unit or exe, or say trust: name,"
-    " where more is meant."
+    "From Ananicy. Programs with the same value and file share a rule. A negative value by name alone "
+    "applies only to root's processes and system services; to protect others, add user, unit or exe, or "
+    "trust: name."
 )
 _OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
 
@@ -31,7 +31,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
     """Read folders with `.types` and `.rules`, or such files."""
     files = [file for path in paths or [DEFAULT] for file in files_below(path, (".rules", ".types"))]
     if not files:
-        raise ForeignError(f"{', '.join(paths or [DEFAULT])}: holds no .rules and no .types")
+        raise ForeignError(f"{', '.join(paths or [DEFAULT])}: has no .rules and no .types files")
     notes: list[Note] = []
     types: dict[str, tuple[int | None, Place]] = {}
     for one in _objects([file for file in files if file.endswith(".types")]):
@@ -51,7 +51,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
         kind = one.said.get("type")
         if value is None and "oom_score_adj" not in one.said and kind is not None:
             if kind not in types:
-                notes.append(Note(name, f"there is no type {kind!r} in these files", one.place))
+                notes.append(Note(name, f"no type {kind!r} in these files", one.place))
                 continue
             value, place = types[kind]
             by = f"type {kind}, {os.path.basename(str(place))}"
@@ -59,16 +59,16 @@ def import_files(paths: "Sequence[str]") -> Draft:
             indifferent += 1
             continue
         if "cmdlines" in one.said:
-            notes.append(Note(name, "`cmdlines`; write a rule with name and cmdline by hand", one.place))
+            notes.append(Note(name, "has `cmdlines`; write a rule with name and cmdline yourself", one.place))
             continue
         overridden += name in named
         named.pop(name, None)  # the last one counts, and stands where it is
         named[name] = (one, value, by)
     if indifferent:
         rules = counted(indifferent, "rule")
-        notes.append(Note(f"{rules} that set no oom_score_adj ({_OTHERS})", "not oomguard's work"))
+        notes.append(Note(f"{rules} that set no oom_score_adj ({_OTHERS})", "oomguard does not set these"))
     if overridden:
-        notes.append(Note(counted(overridden, "rule"), "a later one of the same name overrides it"))
+        notes.append(Note(counted(overridden, "rule"), "a later rule for the same name overrides it"))
     return Draft(_TITLE, (), tuple(_rules(named)), tuple(notes))
 
 
@@ -83,7 +83,7 @@ def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
 
 
 def _value(one: _Object, notes: list[Note]) -> int | None:
-    """Return the value an object gives itself. 0 is a value; Ananicy itself takes it for none."""
+    """Return the value in an object, None if it has none. 0 is a value here, but not for Ananicy."""
     value = one.said.get("oom_score_adj")
     if value is None:
         return None
@@ -107,7 +107,7 @@ def _objects(files: "Sequence[str]") -> "Iterator[_Object]":
             try:
                 said, end = json.JSONDecoder().raw_decode(text)
             except (ValueError, RecursionError):
-                raise ForeignError(f"{place}: is no JSON object: {text[:60]!r}") from None
+                raise ForeignError(f"{place}: is not a JSON object: {text[:60]!r}") from None
             if not isinstance(said, dict) or text[end:].strip(" \t,").partition("#")[0]:
                 raise ForeignError(f"{place}: must be one JSON object, got {text[:60]!r}")
             yield _Object(place, said)

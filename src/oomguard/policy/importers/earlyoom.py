@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "/etc/default/earlyoom"
 _POINTS = 300
-"""What earlyoom adds to, or takes from, the score of a process (main.c)."""
+"""The points that earlyoom adds to or subtracts from a score (main.c)."""
 
 _LISTS = {"--prefer": _POINTS, "--avoid": -_POINTS, "--ignore": -999}
 _VALUED = {"-m", "-s", "-M", "-S", "-r", "-N", "-P", "--sort"}
@@ -36,15 +36,15 @@ _FLAGS_LENGTH = 64
 _ARGUMENTS_LENGTH = 1 << 17
 """Characters of a line of arguments: the kernel takes no longer one (MAX_ARG_STRLEN)."""
 _TITLE = (
-    "From earlyoom. It adds or takes 300 points of oom_score when it picks a victim itself; as "
-    "oom_score_adj the same wish reaches the kernel, too (where a point has been 2/3 of one of "
-    "oom_score since Linux 5.9). What --avoid protects by name alone takes effect only for root's "
-    "processes and system services. Keep earlyoom for when to kill."
+    "From earlyoom. It adds or subtracts 300 points of oom_score when it picks a victim itself; these "
+    "rules tell the kernel the same (since Linux 5.9 a point of oom_score_adj is 2/3 of a point of "
+    "oom_score). Protection by name alone, from --avoid, applies only to root's processes and system "
+    "services. Keep earlyoom to decide when to kill."
 )
 
 
 def import_files(paths: "Sequence[str]") -> Draft:
-    """Read the arguments from files that hold EARLYOOM_ARGS= or ExecStart=."""
+    """Read the arguments from files with EARLYOOM_ARGS= or ExecStart=."""
     found: list[tuple[list[str], Place]] = []
     for path in paths or [DEFAULT]:
         for number, line in enumerate(read_lines(path), 1):
@@ -60,7 +60,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
             found.append((words, place))
     if not found:
         raise ForeignError(
-            f"{', '.join(paths or [DEFAULT])}: holds no EARLYOOM_ARGS= and no ExecStart=",
+            f"{', '.join(paths or [DEFAULT])}: has no EARLYOOM_ARGS= and no ExecStart=",
             hint="give the arguments themselves: oomguard import earlyoom -- --prefer '^x$'",
         )
     return _draft(found)
@@ -73,7 +73,7 @@ def import_arguments(words: "Sequence[str]") -> Draft:
 
 def _words(text: str, place: Place) -> list[str]:
     if len(text) > _ARGUMENTS_LENGTH:
-        raise ForeignError(f"{place}: is longer than an argument can be")
+        raise ForeignError(f"{place}: is longer than Linux allows for an argument")
     try:
         return shlex.split(text, comments=True)
     except ValueError as error:
@@ -115,7 +115,7 @@ def _options(words: list[str], place: Place) -> list[tuple[str, str]]:
         if name in _LISTS or name in _VALUED:
             if not has_value:
                 if not left:
-                    raise ForeignError(f"{place}: {name} lacks its argument")
+                    raise ForeignError(f"{place}: {name} needs an argument")
                 value = left.pop()
             options.append((name, value))
         elif name in _FLAGS and len(word) <= _FLAGS_LENGTH:
@@ -132,9 +132,9 @@ def _options(words: list[str], place: Place) -> list[tuple[str, str]]:
 
 def _meaning(option: str) -> str:
     if option in {"-m", "-s", "-M", "-S"}:
-        return "says when to kill; oomguard never kills"
+        return "decides when to kill; oomguard never kills"
     if option == "-g":
         return "kills whole process groups; for cgroups the kernel has memory.oom.group"
     if option == "--ignore-root-user":
-        return "spares whatever root runs; no rule should, name what must live"
-    return "is about earlyoom itself"
+        return "spares all of root's processes; write a rule for each program to protect instead"
+    return "only concerns earlyoom itself"

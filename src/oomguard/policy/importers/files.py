@@ -6,12 +6,12 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 
 _SIZE_LIMIT = 1 << 20
-"""The largest of Ananicy's files has a tenth of it."""
+"""Ten times the largest file of Ananicy."""
 _FILES_LIMIT = 20_000
 
 
 class ForeignError(OomguardError):
-    """Something that cannot be imported; 2, as it is about what was asked for."""
+    """Something that cannot be imported. Exit code 2, because the command line named it."""
 
     exit_code = 2
 
@@ -24,9 +24,11 @@ def read_lines(path: str) -> list[str]:
     except OSError as error:
         raise ForeignError(f"{printable(path)}: cannot be read: {error.strerror}") from error
     if len(raw) > _SIZE_LIMIT:
-        raise ForeignError(f"{printable(path)}: is larger than {_SIZE_LIMIT >> 20} MiB, and no configuration")
+        raise ForeignError(
+            f"{printable(path)}: is larger than {_SIZE_LIMIT >> 20} MiB, so it is not a configuration"
+        )
     if b"\0" in raw:
-        raise ForeignError(f"{printable(path)}: is no text")
+        raise ForeignError(f"{printable(path)}: is not text")
     return raw.decode("utf-8", "replace").splitlines()
 
 
@@ -34,13 +36,13 @@ def files_below(path: str, endings: tuple[str, ...]) -> list[str]:
     """Return a file itself, or those below a folder with these endings, sorted."""
     if not os.path.isdir(path):
         if not os.path.exists(path):
-            raise ForeignError(f"{printable(path)}: there is no such file or folder")
+            raise ForeignError(f"{printable(path)}: no such file or folder")
         return [path]
     found: list[str] = []
     for folder, _, names in os.walk(path):
         found += [os.path.join(folder, name) for name in names if name.endswith(endings)]
         if len(found) > _FILES_LIMIT:
             raise ForeignError(
-                f"{printable(path)}: holds more than {_FILES_LIMIT:,} files; name a folder below"
+                f"{printable(path)}: has more than {_FILES_LIMIT:,} files; give a folder below"
             )
     return sorted(found)

@@ -15,9 +15,9 @@ DEFAULT = "/etc/nohang/nohang.conf"
 
 _CONDITIONS = {"NAME": "name", "CGROUP_V1": "cgroup", "CGROUP_V2": "cgroup", "REALPATH": "exe"}
 _TITLE = (
-    "From nohang. It adds up the points of all patterns that match; here the first rule that matches "
-    "wins, so look at their order. What takes points away protects: by name alone that takes effect "
-    "only for root's processes and system services. Keep nohang for when to kill, and how."
+    "From nohang. It adds the points of all matching patterns; here the first rule that matches wins, "
+    "so check their order. Negative points protect, and protection by name alone applies only to root's "
+    "processes and system services. Keep nohang to decide when and how to kill."
 )
 
 
@@ -40,12 +40,13 @@ def import_files(paths: "Sequence[str]") -> Draft:
             elif re.match(r"\w+\s*=", line):
                 settings.append(f"{line.partition('=')[0].strip()} ({number})")
             else:
-                raise ForeignError(f"{place}: is no line of a nohang configuration: {line[:60]!r}")
+                raise ForeignError(f"{place}: is not a line of a nohang configuration: {line[:60]!r}")
         if settings:
             notes.append(
                 Note(
                     counted(len(settings), "setting"),
-                    "when and how to kill, which oomguard never does; by their lines: " + ", ".join(settings),
+                    "when and how to kill, which oomguard never does; with their lines: "
+                    + ", ".join(settings),
                     Place(path),
                 )
             )
@@ -57,7 +58,7 @@ def _adjustment(line: str, place: Place) -> DraftRule | str:
     kind, _, rest = line.partition(" ") if " " in line else line.partition("\t")
     prefix = "@BADNESS_ADJ_RE_"
     if not kind.startswith(prefix):
-        return "no equivalent; oomguard takes no action"
+        return "no equivalent: oomguard takes no action"
     points, separator, regex = (part.strip() for part in rest.partition("///"))
     if not separator or not re.fullmatch(r"[+-]?\d{1,9}", points) or not regex:
         raise ForeignError(f"{place}: must be {kind} POINTS /// REGEX, got {line[:60]!r}")
@@ -76,6 +77,6 @@ def _adjustment(line: str, place: Place) -> DraftRule | str:
     if what == "UID":
         uids = globs(regex)
         if uids is None or not all(uid.isdecimal() for uid in uids):
-            return "only whole uids can be named, as ^1000$"
+            return "only whole uids can be converted, as ^1000$"
         return DraftRule({"user": [int(uid) for uid in uids]}, value, reason, place)
-    return "no condition looks at that of a process"
+    return "no condition of a rule matches that"

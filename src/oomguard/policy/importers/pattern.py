@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NO_GLOB = "no glob says what this regular expression does, or too many would"
+NO_GLOB = "no glob is equivalent to this regular expression, or it needs too many"
 
 _SPECIAL = set(".^$*+?{}[]\\|()")
 _SHOWN_LIMIT = 64
@@ -21,7 +21,7 @@ def globs(regex: str) -> list[str] | None:
     """Return globs that together match what a searched regular expression does; None if none can.
 
     Understood are anchors, alternatives, groups of alternatives, `.`, `.*`, `[...]`, and characters.
-    `(^|/)` in front is an anchor, too: a process name holds no slash.
+    `(^|/)` at the start is an anchor, too: a file name does not contain a slash.
     """
     if len(regex) > _LENGTH_LIMIT:
         return None

@@ -17,13 +17,12 @@ DEFAULTS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/syst
 
 _SHOWN_LIMIT = 60
 _KINDS = (".service", ".socket", ".mount", ".swap")
-"""Units that start programs, and so take the setting (systemd.exec(5))."""
+"""Units that start programs, and therefore have the setting (systemd.exec(5))."""
 
 _TITLE = (
-    "From systemd's units. systemd writes these values itself, before the first instruction of a "
-    "service, so they need no rule to be there. A rule keeps them: it comes back when something "
-    "rewrites the value. What is protected is so with its main process only, since many services give"
-    " their children another value."
+    "From systemd's units. systemd sets these values itself when it starts a service, so they need no "
+    "rule. A rule also corrects the value when something changes it. Rules that protect match only the "
+    "main process, because many services set another value for their children."
 )
 
 
@@ -57,7 +56,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
         if setting is None or setting.value is None:
             continue
         if setting.value == 0:
-            notes.append(Note(unit, "0 is what a service has anyway", setting.place))
+            notes.append(Note(unit, "0 is the default of a service", setting.place))
             continue
         rules.append(_rule(unit, setting, is_user=is_user))
     return Draft(_TITLE, (), tuple(rules), tuple(notes))
@@ -77,7 +76,7 @@ def _unit(file: str) -> tuple[str, str]:
 
 
 def _setting(file: str, notes: list[Note]) -> _Setting | None:
-    """Return the last OOMScoreAdjust= of a file; an empty one takes back those before."""
+    """Return the last OOMScoreAdjust= of a file; an empty one resets those before."""
     found = None
     for section, key, value, number in assignments(read_lines(file)):
         if key != "OOMScoreAdjust" or section not in ("Service", "Socket", "Mount", "Swap"):
@@ -92,7 +91,7 @@ def _setting(file: str, notes: list[Note]) -> _Setting | None:
             notes.append(
                 Note(
                     f"OOMScoreAdjust={value[:_SHOWN_LIMIT]}",
-                    "is not from -1000 to 1000; systemd ignores it, too",
+                    "must be from -1000 to 1000; systemd ignores it, too",
                     place,
                 )
             )
@@ -103,7 +102,11 @@ def _setting(file: str, notes: list[Note]) -> _Setting | None:
 
 def _defaults(file: str) -> list[Note]:
     return [
-        Note(f"{key}={value}", "a default for all services; name those that matter", Place(file, number))
+        Note(
+            f"{key}={value}",
+            "a default for all services; write rules for those that matter",
+            Place(file, number),
+        )
         for _, key, value, number in assignments(read_lines(file))
         if key == "DefaultOOMScoreAdjust"
     ]
