@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -150,16 +151,20 @@ def lines(panel: dict[str, Any], answers: list[Any], w: int, h: int) -> Iterator
     """Yield each series as a line, or as bars where the panel has them, with legends below."""
     series = [one for answer in answers for one in answer if one.get("values")]
     points = [(float(at), float(value)) for one in series for at, value in one["values"]]
+    is_bars = panel["fieldConfig"]["defaults"].get("custom", {}).get("drawStyle") == "bars"
     if not points:
         yield f'<text x="{w / 2}" y="{h / 2}" fill="#8e8e8e" text-anchor="middle">No data</text>'
         return
     begin, finish = min(at for at, _ in points), max(at for at, _ in points)
-    top = max(value for _, value in points) or 1
+    totals: dict[float, float] = defaultdict(float)
+    for at, value in points:
+        totals[at] += value
+    top = max(totals.values() if is_bars else (value for _, value in points)) or 1
     unit = panel["fieldConfig"]["defaults"]["unit"]
     if panel["fieldConfig"]["defaults"].get("decimals") == 0:
-        top = 2 * max(math.ceil(top / 2), 1)  # half of it is an integer, too
-    is_bars = panel["fieldConfig"]["defaults"].get("custom", {}).get("drawStyle") == "bars"
-    left, right, up, down = 70, w - 12, 34, h - 46
+        top = 2.0 * max(math.ceil(top / 2), 1)  # half of it is an integer, too
+    stacked: dict[float, float] = defaultdict(float)
+    left, right, up, down = 70, w - 12, 34, h - 62
     for fraction in (0, 0.5, 1):
         at = down - (down - up) * fraction
         yield f'<line x1="{left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}" stroke="#2c3235"/>'
@@ -176,20 +181,24 @@ def lines(panel: dict[str, Any], answers: list[Any], w: int, h: int) -> Iterator
         ]
         if is_bars:
             for x, y in placed:
-                if y < down:
-                    yield f'<rect x="{x:.1f}" y="{y:.1f}" width="5" height="{down - y:.1f}" fill="{colour}"/>'
+                tall = down - y
+                stacked[x] += tall
+                if tall:
+                    bar = f'y="{down - stacked[x]:.1f}" width="5" height="{tall:.1f}" fill="{colour}"'
+                    yield f'<rect x="{x:.1f}" {bar}/>'
         else:
             joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
             yield f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
-    x = 12.0
+    x, y = 12.0, h - 32.0
     for number, one in enumerate(series):
         legend = one["legend"][:34]
-        if x + 7 * len(legend) > w - 20:
-            yield f'<text x="{x}" y="{h - 14}" fill="#8e8e8e">…</text>'
-            return
-        yield f'<rect x="{x}" y="{h - 21}" width="12" height="3" fill="{COLOURS[number % len(COLOURS)]}"/>'
-        yield f'<text x="{x + 17}" y="{h - 14}" fill="#ccccdc">{escape(legend)}</text>'
-        x += 34 + 6.4 * len(legend)
+        width = 34 + 7.3 * len(legend)
+        if x + width > w and x > 12:
+            x, y = 12.0, y + 20
+        colour = COLOURS[number % len(COLOURS)]
+        yield f'<rect x="{x:.1f}" y="{y - 7:.0f}" width="12" height="3" fill="{colour}"/>'
+        yield f'<text x="{x + 17:.1f}" y="{y:.0f}" fill="#ccccdc">{escape(legend)}</text>'
+        x += width
 
 
 def table(_panel: dict[str, Any], answers: list[Any], w: int, h: int) -> Iterator[str]:
