@@ -19,42 +19,41 @@ DEFAULT_LISTEN = "127.0.0.1:19177"
 DEFAULT_RULES = 100
 
 _DESCRIPTION = """\
-Keep Linux memory policy as one YAML file declares it: overcommit, panic_on_oom,
-and oom_score_adj, the order in which processes are killed when memory runs out.
-oomguard itself never kills anything.
+Apply a Linux memory policy from one YAML file: how much memory the kernel may
+promise, what happens when it runs out, and which processes are killed first.
+oomguard itself never kills anything. Without a verb, it shows this host.
 """
 
 _EPILOG = """\
 examples:
   oomguard check                     is /etc/oomguard.yaml valid?
   oomguard plan                      what would change on this host, and why?
-  oomguard apply                     change it, once
-  oomguard run                       change it, and keep it so
-  oomguard explain sshd              which rule holds sshd, and why not another?
-  oomguard restore                   put everything back as it was
+  oomguard apply                     change it once
+  oomguard run                       keep it applied
+  oomguard explain sshd              which rule matches sshd, and why?
+  oomguard restore                   restore the original values
 
 exit codes: 0 done, 1 a change failed or was refused, 2 bad usage,
             3 plan found something to change, 78 the policy is not valid
 """
 
 _CHECK = """\
-Every mistake of every file is said at once, with line, column and the way out.
-Nothing is changed. Without --host it needs nothing of this machine but the file,
-and can run where the policy is written.
+Reports every error in every file, with line, column and a fix. Changes nothing.
+Without --host, it reads nothing but the files, so it runs anywhere.
 
 examples:
   oomguard check
   oomguard check --policy ./new.yaml --host
   oomguard check --policy ./new.yaml --strict --json     in a build
-  oomguard check --strict site.yaml drop-in.yaml         each by itself, for pre-commit
+  oomguard check --strict site.yaml drop-in.yaml         each file alone, for pre-commit
 
 exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
 """
 
 _PLAN = """\
-This is what `apply` would do, and `run` at its start: the same code without the
-writes. It writes nothing at all, and may run beside the daemon.
-With --restore it is what `restore` would do, and what that would leave alone.
+Shows what `apply` would do, and `run` when it starts. Writes nothing, and can
+run while the daemon does. With --restore, it shows what `restore` would do, and
+what it would leave alone.
 
 examples:
   oomguard plan
@@ -65,34 +64,36 @@ exit codes: 0 nothing would change, 3 something would, 78 the policy is not vali
 """
 
 _APPLY = """\
-One pass, then it ends: what starts later is not touched. Each change is printed.
-Beside a running daemon it is refused. `oomguard restore` takes it all back.
+Makes one pass, prints each change and exits; processes that start later are not
+changed. Refused while a daemon runs. To undo it, run `oomguard restore`.
 
 examples:
   oomguard apply
   oomguard plan --policy ./new.yaml; oomguard apply --policy ./new.yaml
 
-exit codes: 0 all done, 1 a change failed or was refused, 78 the policy is not valid
+exit codes: 0 done, 1 a change failed or was refused, 78 the policy is not valid
 """
 
 _RUN = """\
-Stays in the foreground until SIGTERM or Ctrl-C. An edit of the policy, or SIGHUP,
-loads it anew; one that is not valid changes nothing and is reported. Values stay
-when it stops; `oomguard restore` puts them back.
+Runs in the foreground until SIGTERM or Ctrl-C. When the policy is edited, or on
+SIGHUP, it loads the policy again; if that is not valid, it reports the errors
+and keeps the previous policy. Values stay in force after it stops; to restore
+them, run `oomguard restore`.
 
 examples:
   oomguard run
   oomguard run --policy ./my.yaml --state-dir "$XDG_RUNTIME_DIR/oomguard"
-                                     without root: your own processes, and only raised
+                                     without root: can only raise your own processes
 
 exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
 """
 
 _RESTORE = """\
-Prints each value that it restores, and each that it leaves alone because something else
-has set it since, with the value that oomguard had set. `oomguard plan --restore` shows the
-same beforehand. Stop the daemon first: beside a running one it is refused. Processes that
-start meanwhile are restored as well; if new ones keep starting for 10 s, it gives up with 1.
+Prints each value it restores, and each it leaves alone because something else has
+changed it since, with the value that oomguard had set. To see this in advance, run
+`oomguard plan --restore`. Stop the daemon first: restore is refused while it runs.
+Processes that start during the restore are included; if new ones keep starting for
+10 s, restore stops with exit code 1.
 
 examples:
   systemctl stop oomguard && oomguard restore
@@ -102,45 +103,46 @@ exit codes: 0 no value that oomguard set is in force any more, 1 a value could n
 """
 
 _STATUS = """\
-Reads the status file of the daemon; needs no root. Without a daemon it shows how many
-values oomguard set are still in force, and each sysctl beside what the policy wants.
+Reads the status file of the daemon; needs no root. If no daemon runs, it shows how
+many values set by oomguard are still in force, and the sysctls that differ from the
+policy.
 
 examples:
   oomguard status
   oomguard status --json
-  oomguard status --exit-code >/dev/null || echo "look at oomguard on $(hostname)"
+  oomguard status --exit-code >/dev/null || echo "check oomguard on $(hostname)"
 
-exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code: no daemon runs,
-            its policy is not valid, or a value is not as the policy wants
+exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code: no daemon
+            runs, its policy is not valid, or a value differs from the policy
 """
 
 _EXPLAIN = """\
-Rules are tried in order, and the first that matches decides. A name means each
-process of that name.
+oomguard tries the rules in order, and the first one that matches decides. A name
+stands for every process with that name.
 
 examples:
   oomguard explain 812
   oomguard explain postgres
-  oomguard explain 812 --policy ./new.yaml     what a new policy would make of it
+  oomguard explain 812 --policy ./new.yaml     under a new policy
 
 exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
 """
 
 _RANK = """\
-Reckoned from the kernel's own formula: what a process holds in RAM, swap and page
-tables, and its oom_score_adj. SCORE is /proc/PID/oom_score. Without a policy file only
-the kernel's order is shown. See docs/rank.md.
+Uses the kernel's own formula: memory in RAM, swap and page tables, plus
+oom_score_adj. SCORE is /proc/PID/oom_score. Without a policy file, it shows only
+the kernel's order. See docs/rank.md.
 
 examples:
   oomguard rank
-  oomguard rank --policy ./new.yaml              who would go first under a new policy?
-  oomguard rank --cgroup /system.slice/app.service   when that one's limit is reached
+  oomguard rank --policy ./new.yaml              the order under a new policy
+  oomguard rank --cgroup /system.slice/app.service   when this cgroup reaches its limit
   oomguard rank --watch
 
 keys of --watch: k kill order, p order under the policy, m memory, v value, n name,
                  / filter, Esc no filter, arrows and Page Up/Down scroll, q quit
 
-exit codes: 0 shown, 1 it cannot be reckoned, 78 the policy is not valid
+exit codes: 0 shown, 1 cannot be calculated, 78 the policy is not valid
 """
 
 _LOG = """\
@@ -177,10 +179,10 @@ exit codes: 0 shown, 1 a log or a report cannot be found or read,
 """
 
 _IMPORT = """\
-Prints a policy to look through: each rule says where it comes from, and what has no
-equivalent is listed at the end, by file and line. Without SOURCE the usual places are
-read: /etc/default/earlyoom, /etc/nohang/nohang.conf, /etc/ananicy.d, systemd's folders
-of system units.
+Prints a policy to review. Each rule names its source. What has no equivalent is
+listed at the end, by file and line. Without SOURCE, it reads the usual places:
+/etc/default/earlyoom, /etc/nohang/nohang.conf, /etc/ananicy.d, and systemd's
+folders of system units.
 
 examples:
   oomguard import earlyoom
@@ -189,38 +191,39 @@ examples:
   oomguard import ananicy ./rules
   oomguard import nohang --json                  for programs: docs/import.md
 
-exit codes: 0 done, 2 it cannot be read
+exit codes: 0 done, 2 the source cannot be read
 """
 
 _EXPORTER = """\
-Reads the status file of the daemon and /proc, and nothing else; needs no root. Without a
-daemon oomguard_up is 0 and what the host says is still there. See docs/metrics.md.
+Reads only the daemon's status file and /proc; needs no root. If no daemon runs,
+oomguard_up is 0 and only the host's metrics remain. For people, there is a page
+at /. See docs/metrics.md.
 
 examples:
   oomguard exporter                              http://127.0.0.1:19177/metrics
   oomguard exporter --listen [::1]:9100
   oomguard exporter --textfile /var/lib/prometheus/node-exporter/oomguard.prom
-  oomguard exporter --textfile -                 what would be scraped, now
+  oomguard exporter --textfile -                 print the metrics once
 
 exit codes: 0 stopped or written, 1 it cannot listen or write, 2 bad usage
 """
 
 _ADVISE = """\
-Reads RAM, swap, huge pages and what is promised, now and at most since the daemon has
-run, and which programs run that are known to want a mode. Each line says its reason;
-where facts are missing or two programs want what excludes each other, nothing is
-proposed, and the end says why. Nothing is changed.
+Reads RAM, swap, huge pages, promised memory and its peak, and which running programs
+are known to need an overcommit mode. Each line states its reason. If facts are
+missing, or two programs need different modes, it suggests nothing and explains why.
+Changes nothing.
 
 examples:
   oomguard advise
   oomguard advise > candidate.yaml; oomguard plan --policy candidate.yaml
 
-exit codes: 0 done, 1 this host's figures cannot be read
+exit codes: 0 done, 1 this host's memory use cannot be read
 """
 
 _SCHEMA = """\
-For completion and checks while you type; editors that use yaml-language-server find it
-by the first line of the shipped policy.
+For completion and checks while you type. Editors with yaml-language-server find it
+through the first line of the shipped policy.
 
 example:
   oomguard schema > ~/oomguard.schema.json
@@ -228,10 +231,10 @@ example:
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong, and where help is if it names no fix; exit with 2."""
+        """Print the error, and where help is if it names no fix; exit with 2."""
         hint = (
             ""
             if message.endswith(("?", "--help")) or ": oomguard " in message
@@ -256,7 +259,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--policy",
         metavar="FILE",
         default=DEFAULT_POLICY,
-        help="the policy, - for standard input; drop-ins are *.yaml in the .d folder beside it "
+        help="policy file, - for standard input; drop-ins are *.yaml in the .d folder beside it "
         "(default: %(default)s)",
     )
     state = Parser(add_help=False)
@@ -264,7 +267,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--state-dir",
         metavar="DIR",
         default=RUN_FOLDER,
-        help="folder of ledger, lock and status (default: %(default)s)",
+        help="folder for ledger, lock and status file (default: %(default)s)",
     )
     proc = Parser(add_help=False)
     proc.add_argument(
@@ -285,7 +288,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     check = verb(
         "check",
-        "validate the policy and every drop-in",
+        "validate the policy and its drop-ins",
         policy,
         state,
         as_json,
@@ -293,14 +296,14 @@ def build_parser() -> argparse.ArgumentParser:
         detail=_CHECK,
     )
     check.add_argument(
-        "--host", action="store_true", help="also hold it against this machine: users, knobs, limits"
+        "--host", action="store_true", help="also check it against this host: users, sysctls, limits"
     )
     check.add_argument("--strict", action="store_true", help="fail on warnings, too")
     check.add_argument(
         "files",
         metavar="FILE",
         nargs="*",
-        help="check the content of these files, each by itself; - is standard input",
+        help="check each of these files alone; - is standard input",
     )
     plan = verb(
         "plan",
@@ -311,12 +314,10 @@ def build_parser() -> argparse.ArgumentParser:
         as_json,
         detail=_PLAN,
     )
-    plan.add_argument(
-        "--restore", action="store_true", help="show what `oomguard restore` would do, without the policy"
-    )
+    plan.add_argument("--restore", action="store_true", help="show what `oomguard restore` would do")
     verb(
         "apply",
-        "bring this host to the policy, once",
+        "apply the policy once",
         policy,
         state,
         proc,
@@ -325,7 +326,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb(
         "run",
-        "keep this host at the policy: the daemon, in the foreground",
+        "keep the policy applied: the daemon, in the foreground",
         policy,
         state,
         proc,
@@ -333,7 +334,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb(
         "restore",
-        "restore original values, except those that something else has set since",
+        "restore original values, except those changed by something else since",
         state,
         proc,
         as_json,
@@ -341,7 +342,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     status = verb(
         "status",
-        "show whether the daemon runs, what it manages and what it could not do",
+        "show whether the daemon runs, what it manages, and its problems",
         policy,
         state,
         proc,
@@ -351,11 +352,11 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument(
         "--exit-code",
         action="store_true",
-        help="for monitoring: exit with 1 unless all is as wanted",
+        help="for monitoring: exit with 1 if anything differs from the policy",
     )
     explain = verb(
         "explain",
-        "show every rule tried on a process, and which condition failed",
+        "show which rules match a process, and which condition failed",
         policy,
         state,
         proc,
@@ -365,14 +366,14 @@ def build_parser() -> argparse.ArgumentParser:
     explain.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, or a process name")
     rank = verb(
         "rank",
-        "show whom the kernel would kill first, now and under the policy",
+        "show which process the kernel would kill first, now and under the policy",
         policy,
         state,
         proc,
         detail=_RANK,
     )
     rank.add_argument(
-        "--cgroup", metavar="PATH", help="rank what lives in a memory cgroup, against its limit"
+        "--cgroup", metavar="PATH", help="rank the processes of a memory cgroup, against its limit"
     )
     rank.add_argument(
         "--limit",
@@ -382,9 +383,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     shown = rank.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print JSON for programs")
-    shown.add_argument("--watch", action="store_true", help="draw it anew until q is pressed")
+    shown.add_argument("--watch", action="store_true", help="update until q is pressed")
     rank.add_argument(
-        "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="for --watch (default: 2)"
+        "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="interval of --watch (default: 2)"
     )
     log = verb("log", "show oomguard's journal entries: changes, refusals and kills", as_json, detail=_LOG)
     log.add_argument(
@@ -434,23 +435,23 @@ def build_parser() -> argparse.ArgumentParser:
         help="processes to show, 0 for all (default: 10, all with --json)",
     )
     postmortem.add_argument("--json", action="store_true", help="print JSON for programs")
-    imported = verb("import", "print as a policy what another tool is told", as_json, detail=_IMPORT)
+    imported = verb("import", "convert another tool's settings to a policy", as_json, detail=_IMPORT)
     imported.add_argument("tool", metavar="TOOL", choices=IMPORTERS, help=f"one of {', '.join(IMPORTERS)}")
     imported.add_argument(
         "source",
         metavar="SOURCE",
         nargs="*",
-        help="its files or folders; of earlyoom also its arguments, after --",
+        help="files or folders of the tool; for earlyoom, also its arguments after --",
     )
     exporter = verb(
-        "exporter", "serve metrics of the daemon and this host for Prometheus", state, proc, detail=_EXPORTER
+        "exporter", "serve metrics of the daemon and this host to Prometheus", state, proc, detail=_EXPORTER
     )
     exporter.add_argument(
         "--rules",
         metavar="N",
         type=_count,
         default=DEFAULT_RULES,
-        help="rules that get a series of their own: the first N that hold a process (default: %(default)s)",
+        help="serve a series for the first N rules that match a process (default: %(default)s)",
     )
     where = exporter.add_mutually_exclusive_group()
     where.add_argument(
@@ -458,17 +459,17 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="ADDRESS:PORT",
         type=_address,
         default=DEFAULT_LISTEN,
-        help="where to serve them (default: %(default)s)",
+        help="address to serve them on (default: %(default)s)",
     )
     where.add_argument(
         "--textfile",
         metavar="FILE",
         type=_textfile,
-        help="write them once instead, for node_exporter's textfile collector; - is standard output",
+        help="write them once, for node_exporter's textfile collector; - is standard output",
     )
     verb(
         "advise",
-        "propose a policy from the figures and programs of this host",
+        "suggest a policy from this host's memory use and running programs",
         state,
         proc,
         as_json,
@@ -479,14 +480,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    """Read a number of rows."""
+    """Return a number of rows. ArgumentTypeError: it is not one."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text!r}")
     return int(text)
 
 
 def _address(text: str) -> "Address":
-    """Read where to listen."""
+    """Return the address. ArgumentTypeError: it is not valid."""
     from oomguard.exporter.address import parse_address
 
     try:
@@ -496,14 +497,14 @@ def _address(text: str) -> "Address":
 
 
 def _textfile(text: str) -> str:
-    """Read the name of a file that node_exporter will look at."""
+    """Return the file's name. ArgumentTypeError: node_exporter would ignore it."""
     if text != "-" and not text.endswith(".prom"):
-        raise argparse.ArgumentTypeError(f"must end in .prom, or node_exporter passes it over; got {text!r}")
+        raise argparse.ArgumentTypeError(f"must end in .prom, or node_exporter ignores it; got {text!r}")
     return text
 
 
 def _seconds(text: str) -> float:
-    """Read an interval; shorter than a tenth of a second would only heat the machine."""
+    """Return an interval of at least 0.1 s. ArgumentTypeError: it is not one."""
     try:
         seconds = float(text)
     except ValueError:
@@ -514,7 +515,7 @@ def _seconds(text: str) -> float:
 
 
 def _joined(arguments: list[str]) -> list[str]:
-    """Return `--since -1h` as `--since=-1h`: argparse would take a time that begins so for an option."""
+    """Return `--since -1h` as `--since=-1h`: argparse takes `-1h` for an option."""
     joined: list[str] = []
     for word in arguments:
         if joined and joined[-1] in ("--since", "--until") and word.startswith("-"):
@@ -525,7 +526,7 @@ def _joined(arguments: list[str]) -> list[str]:
 
 
 def _option_first(arguments: list[str]) -> list[str]:
-    """Return `import TOOL --json SOURCE` with the option first: not every argparse takes it there."""
+    """Return `import TOOL --json SOURCE` with the option first: some versions of argparse need that."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     if arguments[:1] != ["import"] or "--json" not in arguments[:end]:
         return arguments
@@ -551,8 +552,8 @@ def run_verb(arguments: list[str]) -> int:
     options, others = parser.parse_known_args(_option_first(_joined(arguments)))
     if others:
         verbs[options.verb].error(usage.not_taken(others, verbs[options.verb]))
-    # Each verb imports what it needs: `check` no tables, `plan` no daemon.
-    name = "import_" if options.verb == "import" else options.verb  # the one that is a keyword
+    # Import only what the verb needs.
+    name = "import_" if options.verb == "import" else options.verb  # a keyword of Python
     module = importlib.import_module(f"oomguard.cli.{name}")
     code: int = module.run(options)
     return code

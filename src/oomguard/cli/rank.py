@@ -1,4 +1,4 @@
-"""`oomguard rank`: whom the kernel would kill first, now and under the policy."""
+"""`oomguard rank`: which process the kernel would kill first, now and under the policy."""
 
 import os
 import pwd

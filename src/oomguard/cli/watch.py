@@ -1,4 +1,4 @@
-"""The kill order on a terminal, drawn anew every few seconds, until somebody quits.
+"""The kill order on a terminal, updated every few seconds until the user quits.
 
 The terminal is put back whatever ends it: a key, a signal, an error, Ctrl-Z.
 """

@@ -1,7 +1,7 @@
-"""Whom the kernel would kill: its own formula, with its integer division, generation by generation.
+"""Which process the kernel would kill: its own formula, with its integer division, for each kernel version.
 
-mm/oom_kill.c:oom_badness adds what a process holds in RAM, in swap and in page tables, in pages, and one
-thousandth of all memory for each point of `oom_score_adj`. The highest sum dies.
+mm/oom_kill.c:oom_badness adds the pages a process uses in RAM, swap and page tables, and one thousandth
+of all memory for each point of `oom_score_adj`. The kernel kills the process with the highest sum.
 """
 
 import re
@@ -28,11 +28,11 @@ class Usage(NamedTuple):
 
 
 class Era(NamedTuple):
-    """How one generation of kernels reckons; each holds from `since` until the next one's."""
+    """The formula of the kernels from version `since` to the next era."""
 
     since: tuple[int, int, int]
     is_per_mille: bool = False
-    """Badness is in thousandths of all memory, at most 1000: smaller processes are all alike."""
+    """Badness is in thousandths of all memory, 1000 at most: processes smaller than that are equal."""
     counts_page_tables: bool = True
     root_bonus: Literal["none", "points", "usage"] = "none"
     """What CAP_SYS_ADMIN is worth: 30 points of `oom_score_adj`, or 3 % of its memory."""
@@ -68,7 +68,7 @@ CURRENT = ERAS[-1]
 
 
 def era_of(release: str) -> Era | None:
-    """Return how a kernel reckons, by its release (`6.1.0-18-amd64`); None before 2.6.36."""
+    """Return the formula of a kernel, by its release (`6.1.0-18-amd64`); None before 2.6.36."""
     numbers = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", release)
     if numbers is None:
         return CURRENT
@@ -106,9 +106,9 @@ def adj_pages(total_pages: int) -> int:
 
 
 def oom_score(points: int | None, total_pages: int, *, era: Era = CURRENT) -> int:
-    """Return what /proc/PID/oom_score says of a badness (fs/proc/base.c:proc_oom_score).
+    """Return the /proc/PID/oom_score of a badness (fs/proc/base.c:proc_oom_score).
 
-    The kernel always reckons it against RAM and swap, whichever cgroup the process lives in.
+    The kernel always computes it relative to RAM and swap, whichever cgroup the process is in.
     """
     if points is None:
         return 0

@@ -57,7 +57,7 @@ class Peak(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Why a change must not be attempted, and the way out."""
+    """Why a change must not be attempted, and a fix."""
 
     reason: str
     hint: str = ""

@@ -26,7 +26,7 @@ class Value(NamedTuple):
     number: int = 0
 
     def wanted(self, own: int) -> int | None:
-        """Return what a process whose own value is `own` shall have; None leaves it alone."""
+        """Return the value for a process whose own is `own`; None leaves it alone."""
         match self.kind:
             case "exact":
                 return self.number
@@ -125,7 +125,7 @@ def counted(number: int, noun: str, plural: str = "s") -> str:
 
 
 class SysctlSetting(NamedTuple):
-    """A sysctl by its full name (`vm.swappiness`), the value it shall have, and who says so."""
+    """A sysctl by its full name (`vm.swappiness`), its value in the policy, and the line that sets it."""
 
     name: str
     value: int

@@ -499,7 +499,7 @@ class ProcessHandle:
         )
 
     def read(self, path: str) -> bytes:
-        """Read one of its files, anew and whole, by its path below the process's folder."""
+        """Return the whole of one of its files, by the path below the process's folder; nothing is cached."""
         return _read_whole(self.fd, path)
 
     def threads(self, limit: int | None = None) -> list[int]:

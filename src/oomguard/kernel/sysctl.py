@@ -79,7 +79,7 @@ def observe_overcommit(procfs: "Procfs", names: "Iterable[str]") -> tuple[dict[s
 
 
 def observe_memory(procfs: "Procfs") -> Memory | None:
-    """Read what overcommit is reckoned from; None where /proc has no meminfo (`subset=pid`)."""
+    """Return the figures that overcommit depends on; None if /proc has no meminfo (`subset=pid`)."""
     try:
         return parse_meminfo(procfs.read("meminfo"))
     except FileNotFoundError:

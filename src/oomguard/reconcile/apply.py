@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _NO_FOLDER = (
-    "the state folder was removed and cannot be made anew here: what could not be put back is not changed",
+    "the state folder was removed and cannot be created again: oomguard changes nothing it cannot restore",
     "systemctl restart oomguard",
 )
 
@@ -230,9 +230,9 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
 
 
 def _is_another(change: SetOomScoreAdj, handle: "ProcessHandle") -> bool:
-    """Tell whether what was decided on is there no more, so that it is to be looked at anew.
+    """Return whether the state the decision was made on is gone, so that it must be made again.
 
-    What a rule asks for, no new value puts off; nor is a floor left to who moves its value in time.
+    A rule's value is written even if the process changed its own meanwhile, and so is a floor.
     """
     if change.rule is not None:
         return handle.read_comm() != change.comm

@@ -40,7 +40,7 @@ _ENTRY_FIELDS = 7
 """Fields of an entry that are in its list; `is_written` is a key of its own, which older versions ignore."""
 
 _SLACK_LINES = 4096
-"""Lines beyond the live entries before the file is written anew."""
+"""Lines beyond the live entries after which the file is rewritten."""
 
 
 class Ledger:

@@ -1,8 +1,7 @@
-"""Who inherited a value that oomguard gave: Linux copies it to every child, and keeps it at exec.
+"""Which processes inherited a value that oomguard set: Linux copies it to every child, and exec keeps it.
 
-What tells is each fork, in the order in which they happened, so that a daemon that forks twice and is
-nobody's child any more is known by whom it came from. Where forks are not told of, or some were lost, the
-parents that still live tell (`reconcile.planner`).
+Fork events show it, in their order, even for a daemon that forks twice and has no living parent. Without
+fork events, or after some were lost, living parents show it (`reconcile.planner`).
 """
 
 import time
@@ -61,7 +60,7 @@ class Lineage:
         """Whether children of others are expected than when this was last set to False."""
         self._suspects: dict[int, int] = {}
         self.asks_parents = bool(ledger.processes)
-        """Whether living parents tell who inherited what, since some forks were not told of."""
+        """Whether inheritance is found from living parents, because fork events were lost."""
 
     @property
     def is_needed(self) -> bool:
@@ -150,7 +149,7 @@ class Lineage:
         self.bequeath(pid, inherit=False)
 
     def died(self, pid: int) -> None:
-        """Take note that a process in the ledger is gone: its last children may not be told of yet."""
+        """Note that a process in the ledger has ended; events of its last children may still come."""
         known = self._ledger.processes.get(pid)
         if known is not None:
             self._hand_down(pid, _Heir(known[1]))
@@ -187,7 +186,7 @@ class Lineage:
         self._generous.clear()
 
     def _hand_down(self, pid: int, heir: _Heir) -> None:
-        """Have a process that leaves the ledger be one of those whose children are heirs."""
+        """Let the children of a process that leaves the ledger still inherit from it."""
         if pid not in self._generous:
             self._heirs[pid] = heir
         self.disregard(pid)

@@ -285,7 +285,7 @@ class Planner:
         return self.lineage.forked(parent, child, at_ns)
 
     def forget_forks(self) -> None:
-        """Forget who forked whom; the parents that live will tell."""
+        """Forget which process forked which; living parents show it again."""
         self._forked_from.clear()
         self.lineage.forget()
 

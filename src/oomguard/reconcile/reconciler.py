@@ -110,7 +110,7 @@ class Reconciler:
     ) -> "Outcome | None":
         """Bring one process to the policy; None if there was nothing to do, or it is gone.
 
-        A pass corrects what is contended, too, and finds what was inherited though no fork told of it.
+        A pass also corrects contended values, and finds inherited ones without fork events.
         `is_watched`: the watch on its value asked for this.
         """
         outcome = self._process(pid, cause, now, in_pass=in_pass, is_watched=is_watched)

@@ -101,7 +101,7 @@ class StateFolder:
         return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FILE, 0o600, dir_fd=self.fd)
 
     def _remake_if_removed(self) -> None:
-        """Make the folder anew where somebody removed it, and be its one writer as before."""
+        """Create the folder again if it was removed, and lock it."""
         if os.fstat(self.fd).st_nlink:
             return
         try:

@@ -32,7 +32,7 @@ class Sink(Protocol):
 
 
 class JournalSink:
-    """journald, addressed anew with each datagram so that its restart goes unnoticed."""
+    """journald. Each datagram is addressed by path, so a restart of journald does not break it."""
 
     def __init__(self, path: str = JOURNAL_SOCKET) -> None:
         self.lost = 0

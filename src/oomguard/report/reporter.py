@@ -31,7 +31,7 @@ _RECENT = 20
 
 
 class Complaint(NamedTuple):
-    """A change that cannot be made, how often it was tried, and the way out."""
+    """A change that cannot be made, how often it was tried, and a fix."""
 
     subject: str
     wanted: int

@@ -75,7 +75,7 @@ def decode_status(raw: bytes, path: str) -> Document:
         found = f"{error}" if isinstance(error, _ShapeError) else "no valid JSON"
     raise StatusError(
         f"{path}: not a status file this version reads ({found})",
-        hint="restart the daemon; it writes the file anew",
+        hint="restart the daemon: it rewrites the file",
     )
 
 
