@@ -744,6 +744,22 @@ def test_explain_prints_a_rule_for_what_no_rule_matches(
     assert rule not in oomguard("explain", "40").out
 
 
+def test_explain_prints_a_rule_for_what_is_refused(oomguard: Oomguard, policy: Path) -> None:
+    """It names the user, and so protects what the name alone may not."""
+    rule = "- {name: crond, user: 1000, oom_score_adj: -900}"
+    assert f"\n  {rule}\n" in oomguard("explain", "11").out
+    policy.write_text(POLICY.replace("rules:\n", f"rules:\n  {rule}\n"))
+    assert "refused" not in oomguard("explain", "11").out
+
+
+def test_explain_has_no_rule_for_a_process_without_a_name(oomguard: Oomguard, proc: FakeProc) -> None:
+    """A policy cannot name it."""
+    proc.process(Process(Identity(41, 1), b"", uid=1000))
+    run = oomguard("explain", "41")
+    assert run.code == 0
+    assert "add this" not in run.out
+
+
 def test_explain_stops_at_the_rule_that_holds(oomguard: Oomguard) -> None:
     """Those behind it were not tried."""
     tried = oomguard("explain", "10", "--json").json[0]["tried"]

@@ -312,6 +312,8 @@ def test_a_bare_interpreter_is_too_little(name: str) -> None:
         "name: python3, user: root, oom_score_adj: -300",
         "name: bash, oom_score_adj: keep",
         "name: [pythonista, bashful, 'a*', javac], oom_score_adj: 300",
+        "name: php-fpm, oom_score_adj: -300",
+        "name: 'php-fpm*', oom_score_adj: 300",
     ],
 )
 def test_an_interpreter_with_something_beside_its_name_is_fine(rule: str) -> None:

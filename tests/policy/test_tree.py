@@ -147,6 +147,8 @@ def test_the_pure_python_parser_is_understood_as_well(monkeypatch: pytest.Monkey
     """PyYAML without libyaml words its complaints differently."""
     monkeypatch.setattr(tree, "_LOADER", yaml.SafeLoader)
     wanted = {
+        "a:\n  b 1\n  c: 2": "b has no ': ' after it",
+        "a: 1\nb 2\nc: 3": "b has no ': ' after it",
         "a:\n\t- b": "this line is indented with a tab",
         "a: b: c": "a key is not allowed here",
         "a: [1": "the [ on line 1 is not closed, or a ',' is missing",

@@ -241,10 +241,18 @@ def _print(alike: "Sequence[Explanation]") -> None:
             made.add_row(number, f"{tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
         out.print(made)
     print_text(out, f"→ {explanation.verdict}")
-    obstacle = explanation.decision.obstacle
+    decision = explanation.decision
+    obstacle, paste = decision.obstacle, ""
     if obstacle is not None and obstacle.hint:
         print_text(out, obstacle.hint, indent=2)
-    elif explanation.decision.rule is None and not explanation.never:
-        out.print("  to match it, add this below rules:, with the value you want:")
-        out.print(f"  {rule_for(process)}", soft_wrap=True)
+        if obstacle.kind == "refused" and process.uid != 0:  # naming the user is what trust takes
+            paste = rule_for(process, decision.wanted)
+    elif decision.rule is None and not explanation.never:
+        paste = rule_for(process)
+    if paste:
+        what = "to match it, add this below rules:, with the value you want:"
+        out.print(
+            f"  {what}" if decision.rule is None else "  for this user's processes, add this above that rule:"
+        )
+        out.print(f"  {paste}", soft_wrap=True)
     out.print()

@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 _EXAMPLE = 300
 
 
-def rule_for(process: "Facts") -> str:
-    """Return one rule as YAML that matches the process by its name and user, "" if its name is empty.
-
-    Its value is an example.
-    """
+def rule_for(process: "Facts", value: int = _EXAMPLE) -> str:
+    """Return one rule as YAML that matches the process by its name and user, "" if its name is empty."""
     if not process.comm:
         return ""
     conditions = [f"name: {quoted(name_pattern(_whole_name(process)))}"]
@@ -25,7 +22,7 @@ def rule_for(process: "Facts") -> str:
         conditions.append(f"user: {process.uid}")
     if process.in_container:
         conditions.append("containers: true")
-    return f"- {{{', '.join(conditions)}, oom_score_adj: {_EXAMPLE}}}"
+    return f"- {{{', '.join(conditions)}, oom_score_adj: {value}}}"
 
 
 def name_pattern(name: bytes) -> str:
