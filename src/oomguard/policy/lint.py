@@ -115,12 +115,14 @@ def _lookalikes(subject: Subject) -> "Iterator[Fault]":
 
 
 def _raised_supervisor(subject: Subject) -> "Iterator[Fault]":
+    if any(map(_names_a_worker, subject.policy.rules)):
+        return
     for document, index, rule in subject.rules():
         program = _named(rule, SUPERVISORS)
         value = rule.terms.value
         if not program or value.kind not in {"exact", "at_least"} or value.number <= 0:
             continue
-        if rule.terms.children == "reset" and not any(map(_names_a_worker, subject.policy.rules)):
+        if rule.terms.children == "reset":
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -133,8 +135,9 @@ def _raised_supervisor(subject: Subject) -> "Iterator[Fault]":
 def _names_a_worker(rule: "Rule") -> bool:
     names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
     return any(
-        name in WORKERS or (is_glob(name) and any(fnmatchcase(worker, name) for worker in WORKERS))
+        worker == name or ((worker[:1] == name[:1] or is_glob(name[:1])) and fnmatchcase(worker, name))
         for name in names
+        for worker in WORKERS
     )
 
 
