@@ -30,6 +30,7 @@ PRINTED = (
     "etc/grafana/oomguard.json",
     "etc/prometheus/oomguard.rules.yml",
     ".ci/setup",
+    "CHANGELOG.md",
 )
 """What is not Python, and read by users all the same."""
 
