@@ -74,6 +74,16 @@ def _rows() -> Iterator[str]:
         yield f"[{pid % 10**9}] 1 1 300000 400000 0 a{pid}\n"
 
 
+def _short_tables() -> Iterator[str]:
+    for pid in count(1):
+        yield f"{_COLUMNS}[{pid % 10**9}] 1 1 1 1 0 a\n"
+
+
+def _kills_of_two_lines() -> Iterator[str]:
+    for pid in count(1):
+        yield f"<4>Killed process {pid % 10**9} (a)\n    x\n"
+
+
 def _columns() -> Iterator[str]:
     for number in count():
         yield "[ pid ] uid tgid total_vm rss " + f"c{number} " * 2000 + "name\n"
@@ -145,6 +155,8 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "contexts": lambda: _repeat(_context("/a")),
     "headings": lambda: _repeat("[ pid ] uid tgid total_vm rss name\n"),
     "headings of many columns": _columns,
+    "tables of one row": _short_tables,
+    "kills of two lines": _kills_of_two_lines,
     "refusals": lambda: _repeat("__vm_enough_memory: pid: \n"),
     "empty lines in a report": lambda: _reading("\n"),
     "short lines in a report": lambda: _reading("abcdefgh\n"),

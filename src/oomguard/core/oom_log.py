@@ -219,7 +219,7 @@ class OomLog:
         else:
             self._reading[line.host] = assembler
             if "total_vm" in line.text and assembler.row is not None and raw.endswith(line.text):
-                self._credit -= _MESSAGE_COST  # to begin a table is as dear
+                self._credit -= _MESSAGE_COST + _REPORT_COST  # what beginning a table costs
                 prefix = raw[: line.indent]
                 self._table = _Table(assembler, prefix.translate(_DIGITS), line.host, prefix.find(line.host))
         return following
