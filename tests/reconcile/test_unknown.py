@@ -33,7 +33,9 @@ class Mute(SlowReads):
         self.answers = False
         self.asked = 0
 
-    def call(self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]") -> _T:
+    def call(
+        self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]", what: str = ""
+    ) -> _T:
         """Return the answer of the last process, and none of others'."""
         self.asked += 1
         if self.answers:

@@ -72,6 +72,9 @@ SETTLED_TICKS = SETTLED_SECONDS * os.sysconf("SC_CLK_TCK")
 HEIRS_LIMIT = 100_000
 """Descendants remembered before the dead are weeded out: 14 MiB."""
 
+POSTPONED_SECONDS = 0.001
+"""What this host was too busy to read is read again after so long for each such process, 5 ms at least."""
+
 NEWBORN_SECONDS = 0.1
 """What a program does to the value of a child it forked, it has done by then: sshd gives its sessions what it
 put by, and a backend of PostgreSQL values itself."""
@@ -133,6 +136,7 @@ class Service:
         self._urgent: set[int] = set()
         self._drifting: set[int] = set()
         self._newborn: list[int] = []
+        self._postponed: set[int] = set()
         self._undecided: list[int] = []
         self._checks: list[int] = []
         self._found_inherited = self._is_chasing = False
@@ -212,6 +216,7 @@ class Service:
         self.loop.define("prove", lambda _: self._prove())
         self.loop.define("settle", self._list_unwatched)
         self.loop.define("newborn", self._look_at_newborn)
+        self.loop.define("postponed", self._look_at_postponed)
         self.loop.define("undecided", self._look_at_undecided)
         self.loop.define("noise", self._look_at_muted)
         self.loop.define("watchdog", self._beat)
@@ -243,6 +248,7 @@ class Service:
         self._urgent.clear()
         self._drifting.clear()
         self._newborn.clear()
+        self._postponed.clear()
         self._undecided.clear()
         self._checks.clear()
         self._sweep.clear()
@@ -370,6 +376,10 @@ class Service:
         self._undecided.clear()
         self._look_at_newborn(now)
 
+    def _look_at_postponed(self, _now: float) -> None:
+        self._checks += self._postponed
+        self._postponed.clear()
+
     def _attend(self) -> None:
         """Be woken by the forks of those whose children are to be looked at soon."""
         self.reconciler.lineage.has_new_places = False
@@ -493,9 +503,9 @@ class Service:
         for reason in planner.unreadable:
             self._limit(f"some processes cannot be read: {reason}")
         if planner.postponed:
-            self._newborn += planner.postponed
+            self._postponed |= planner.postponed
             planner.postponed.clear()
-            self.loop.set_earlier("newborn", now + NEWBORN_SECONDS)
+            self.loop.set_earlier("postponed", now + POSTPONED_SECONDS * max(5, len(self._postponed)))
         if planner.undecided:
             self._undecided += planner.undecided
             planner.undecided.clear()

@@ -339,7 +339,7 @@ class ProcessHandle:
         if self._arguments is None:
             file = f"{self._living}cmdline"
             raw = self._procfs.slow_reads.call(
-                self.fd, lambda process: _read(process, file, CMDLINE_LIMIT), self.spender
+                self.fd, lambda process: _read(process, file, CMDLINE_LIMIT), self.spender, "cmdline"
             )
             self._arguments = parse_arguments(raw)
         return self._arguments
@@ -495,7 +495,7 @@ class ProcessHandle:
         # A user may mount 1,000 file systems (fusermount3) at paths so long that to read them takes 0.2 s.
         mounts = self._procfs.own_mounts
         return self._procfs.slow_reads.call(
-            self.fd, lambda process: _find_program(process, file, mounts()), self.spender
+            self.fd, lambda process: _find_program(process, file, mounts()), self.spender, "exe"
         )
 
     def read(self, path: str) -> bytes:

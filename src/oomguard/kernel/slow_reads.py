@@ -10,7 +10,7 @@ import _thread
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from oomguard.core.budget import Budget
 from oomguard.core.process import UnknownFactError
@@ -23,6 +23,9 @@ _T = TypeVar("_T")
 
 DEADLINE_SECONDS = 0.02
 """The daemon waits this long for one read: answers take some 30 µs."""
+
+STARVED_SECONDS = 0.005
+"""It does not wait any longer where the thread gets no processor: others must not wait for that, too."""
 
 VERB_SECONDS = 0.25
 """A verb waits this long, and for a processor as long as it takes: a person should see a whole answer."""
@@ -37,9 +40,15 @@ _SECONDS_A_BYTE = 50e-9
 _LONG_SECONDS = 0.2
 """Processor time that one user's long files may take at once: nine such processes in each pass."""
 
+_LATE_SECONDS = 1.0
+"""An answer that came late is kept for so long after it was asked for."""
+
 _STUCK_LIMIT = 8
 _STUCK_OTHERS = 6
 """Threads that may be stuck at once, in all and on processes that are not root's."""
+
+_RAN_SECONDS = 0.005
+"""A thread that has run for longer is slow by itself. The kernel accounts by ticks of up to 10 ms."""
 
 UNNOTICED_SECONDS = 0.001
 """Waits up to this are nobody's fault."""
@@ -75,57 +84,65 @@ class SlowReads:
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
         self._long = Budget(capacity=_LONG_SECONDS, refill=REFILL)
         self._idle: list[_Worker] = []
-        self._stuck: dict[_Worker, Spender] = {}
+        self._stuck: dict[_Worker, tuple[Spender, _Read[Any]]] = {}
+        self._late: dict[tuple[int, str], _Read[Any]] = {}
 
     @property
     def stuck(self) -> int:
         """How many reads were given up on and have not returned, as far as is known."""
         return len(self._stuck)
 
-    def call(self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]") -> _T:
+    def call(
+        self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]", what: str = ""
+    ) -> _T:
         """Return what `read` returns, called in a thread with a duplicate of `fd`.
 
         `spender` is only asked if somebody was slow lately. Raises UnknownFactError if there was no
-        answer in time, or the spender has used up his time; otherwise what `read` raises.
+        answer in time, or the spender has used up his time; otherwise what `read` raises. If all that was
+        missing was a processor, the next call for the same file, which is called `what`, gets the answer.
         """
-        if self._stuck or self._budget:
+        if self._stuck or self._late or self._budget:
+            self._reap()
+            late = self._late.pop(_key(fd, what), None)
+            if late is not None:
+                return cast("_Read[_T]", late).answer()
             self._admit(spender())
         if not self._idle:
             self._idle.append(_Worker())
-        own = os.dup(fd)  # it may be closed, and its number used again, before the thread is done
+        job = _Read(fd, read, what)
         worker = self._idle.pop()
-        answers: list[_T] = []
-        errors: list[BaseException] = []
-        took = 0.0
-
-        def job() -> None:
-            nonlocal took
-            begun = time.monotonic()
-            try:
-                answers.append(read(own))
-            except BaseException as error:  # noqa: BLE001  # raised again by who called
-                errors.append(error)
-            finally:
-                took = time.monotonic() - begun
-                os.close(own)
-
-        is_done = worker.run(job, self._deadline)
-        while self._is_patient and not is_done and worker.waits_for_a_processor():
+        is_done = worker.run(job, min(self._deadline, STARVED_SECONDS))
+        is_starved = not is_done and worker.waits_for_a_processor()
+        while not is_done and (self._is_patient or not is_starved):
             is_done = worker.wait(self._deadline)
+            is_starved = not is_done and worker.waits_for_a_processor()
+            if not is_starved:
+                break
         if is_done:
             self._idle.append(worker)
-            if took > UNNOTICED_SECONDS:
-                waited = max(0.0, took - worker.lost_seconds())
+            if job.took > UNNOTICED_SECONDS:
+                waited = max(0.0, job.took - worker.lost_seconds())
                 self._budget.charge(spender().key, waited, time.monotonic())
-            if errors:
-                raise errors.pop()
-            return answers[0]
+            return job.answer()
         who = spender()
-        self._stuck[worker] = who
-        if worker.waits_for_a_processor():
+        self._stuck[worker] = who, job
+        if is_starved:
+            job.is_wanted = True
             raise UnknownFactError("this host is too busy to read it", is_transient=True)
         self._budget.charge(who.key, self._deadline, time.monotonic())
         raise UnknownFactError(f"reading a process took more than {self._deadline * 1000:.0f} ms")
+
+    def disregard(self, fd: int, before: float) -> None:
+        """Drop answers about a process that were asked for `before` this monotonic time."""
+        if not self._stuck and not self._late:
+            return
+        inode = os.fstat(fd).st_ino
+        for key, late in list(self._late.items()):
+            if late.key[0] == inode and late.begun < before:
+                del self._late[key]
+        for _, job in self._stuck.values():
+            if job.key[0] == inode and job.begun < before:
+                job.is_wanted = False
 
     def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
         """Return a file that is mostly short, read at once; who makes it long pays for it.
@@ -145,17 +162,68 @@ class SlowReads:
 
     def _admit(self, who: Spender) -> None:
         """Raise UnknownFactError unless another read may be tried for this spender."""
-        for worker in [worker for worker in self._stuck if worker.wait(0)]:
-            del self._stuck[worker]
-            self._idle.append(worker)
         now = time.monotonic()
         self._budget.settle(now)
-        if (
-            len(self._stuck) >= (_STUCK_LIMIT if who.is_root else _STUCK_OTHERS)
-            or who in self._stuck.values()
-            or self._budget.is_spent(who.key, now)
-        ):
-            raise UnknownFactError("reading another of its processes took too long")
+        waits = "reading another of its processes took too long"
+        if self._budget.is_spent(who.key, now):
+            raise UnknownFactError(waits)
+        is_full = len(self._stuck) >= (_STUCK_LIMIT if who.is_root else _STUCK_OTHERS)
+        ahead = [worker for worker, (whose, _) in self._stuck.items() if is_full or whose == who]
+        if ahead:
+            is_starved = any(worker.waits_for_a_processor() for worker in ahead)
+            raise UnknownFactError(waits, is_transient=is_starved)
+
+    def _reap(self) -> None:
+        """Have threads that are done work again, and keep the answers that somebody still waits for."""
+        for worker in [worker for worker in self._stuck if worker.wait(0)]:
+            who, job = self._stuck.pop(worker)
+            self._idle.append(worker)
+            if job.is_wanted:
+                self._late[job.key] = job
+            unpaid = job.ran - (0.0 if job.is_wanted else self._deadline)
+            if unpaid > UNNOTICED_SECONDS:  # not only the host was slow
+                self._budget.charge(who.key, unpaid, time.monotonic())
+        since = time.monotonic() - _LATE_SECONDS
+        for key in [key for key, late in self._late.items() if late.begun < since]:
+            del self._late[key]
+
+
+def _key(fd: int, what: str) -> tuple[int, str]:
+    """Return what tells a file of one process from all others; as in ProcessHandle.inode."""
+    return os.fstat(fd).st_ino, what
+
+
+class _Read(Generic[_T]):
+    """One read, with a descriptor of its own: that of the caller may be closed, and its number used again."""
+
+    __slots__ = ("_answers", "_errors", "_fd", "_read", "begun", "is_wanted", "key", "ran", "took")
+
+    def __init__(self, fd: int, read: "Callable[[int], _T]", what: str) -> None:
+        self._fd = os.dup(fd)
+        self._read = read
+        self._answers: list[_T] = []
+        self._errors: list[BaseException] = []
+        self.begun = time.monotonic()
+        self.key = _key(fd, what)
+        self.took = self.ran = 0.0
+        self.is_wanted = False
+
+    def __call__(self) -> None:
+        """Read, and raise nothing."""
+        begun, ran_before = time.monotonic(), time.thread_time()
+        try:
+            self._answers.append(self._read(self._fd))
+        except BaseException as error:  # noqa: BLE001  # raised again by who called
+            self._errors.append(error)
+        finally:
+            self.took, self.ran = time.monotonic() - begun, time.thread_time() - ran_before
+            os.close(self._fd)
+
+    def answer(self) -> _T:
+        """Return what was read, or raise what that raised."""
+        if self._errors:
+            raise self._errors.pop()
+        return self._answers[0]
 
 
 class _Worker:
@@ -167,6 +235,8 @@ class _Worker:
         self._done.acquire()
         self._job: Callable[[], None] | None = None
         self._tid = 0
+        self._ran_before: float | None = None
+        """Processor time that the thread had used when it began its job; None while it has not begun."""
         self._lost_seconds = 0.0
         before = _thread.stack_size(_STACK_BYTES)
         try:
@@ -178,7 +248,7 @@ class _Worker:
 
     def run(self, job: "Callable[[], None]", seconds: float) -> bool:
         """Do a job, which raises nothing, and tell whether it was done in time."""
-        self._job = job
+        self._job, self._ran_before = job, None
         self._begin.release()
         return self.wait(seconds)
 
@@ -187,8 +257,11 @@ class _Worker:
         return self._done.acquire(timeout=seconds)
 
     def waits_for_a_processor(self) -> bool:
-        """Tell whether the thread could go on, if only it got a processor."""
-        return self._own("stat").rpartition(b") ")[2][:1] in (b"R", b"")
+        """Tell whether the thread could go on, if only it got a processor: ready, it has hardly run."""
+        if self._own("stat").rpartition(b") ")[2][:1] not in (b"R", b""):
+            return False
+        ran = self._own("schedstat").split()
+        return self._ran_before is None or not ran or int(ran[0]) / 1e9 - self._ran_before < _RAN_SECONDS
 
     def lost_seconds(self) -> float:
         """Return how long it has waited for a processor since this was asked last."""
@@ -210,6 +283,7 @@ class _Worker:
         while True:
             self._begin.acquire()
             assert self._job is not None
+            self._ran_before = time.thread_time()
             self._job()
             self._job = None  # what was read is not kept alive
             self._done.release()

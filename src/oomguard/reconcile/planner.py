@@ -229,6 +229,8 @@ class Planner:
         if settled is not None and self._is_as(handle, settled):
             return None
         self._settled.pop(handle.pid, None)
+        if handle.pid in self.executed:
+            self.procfs.slow_reads.disregard(handle.fd, before=self.executed[handle.pid] / 1e9)
         judged = self.judge(handle, in_pass=in_pass)
         return None if judged is None else judged.change(cause)
 
