@@ -120,7 +120,11 @@ class Guest:
         accel = accelerator()
         # no_timer_check: an emulated timer may tick too late for the test that a kernel makes of it at boot,
         # and it panics ("IO-APIC + timer doesn't work").
-        kernel = "console=ttyS0 loglevel=7 root=/dev/vda rw systemd.show_status=0 no_timer_check "
+        # tsc=reliable: on a busy host the kernel finds the emulated one too slow and patches itself, and qemu
+        # then runs half of an instruction ("Oops: int3" in sched_clock_tick, Linux 6.12).
+        kernel = (
+            "console=ttyS0 loglevel=7 root=/dev/vda rw systemd.show_status=0 no_timer_check tsc=reliable "
+        )
         kernel += kernel_arguments
         command = [
             EMULATOR, "-M", "q35", "-accel", accel, "-cpu", "host" if accel == "kvm" else "qemu64,+pdpe1gb",
