@@ -3,16 +3,20 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from oomguard.core.policy import Policy
 from oomguard.core.process import INIT_PID
+from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.service import URGENT_LIMIT, Options, Service
+from oomguard.kernel.connector import Connector
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report.events import Record
+from running import needs_events
 
 
 class Said:
@@ -71,3 +75,20 @@ def test_a_slice_ends_on_time_whatever_one_process_takes(
     for pids in (set(range(1, 21)), [*range(1, 21)]):
         service._visit(pids, time.monotonic() + seconds)
         assert len(pids) == 20 - visited
+
+
+@needs_events
+@pytest.mark.parametrize(("flow", "seconds"), [(True, 60.0), (False, 1.0)])
+def test_passes_follow_each_other_closely_while_no_events_flow(
+    service: Service, *, flow: bool, seconds: float
+) -> None:
+    """For as long as that is, also until a reboot."""
+    service.reconciler = Reconciler(Policy(), Ledger(), service.procfs)
+    with closing(Connector()) as connector:
+        service._events = ProcessEvents(connector)
+        service._events.flow = flow
+        now = time.monotonic()
+        service._end_pass(now)
+        assert service.loop._due["pass"] == now + seconds
+        assert service._drift._inotify is not None
+        service._drift._inotify.close()

@@ -161,6 +161,16 @@ def test_a_count_too_low_for_one_attempt_is_reached_in_several() -> None:
     assert host.turns == ["stopped", "resumed"]
 
 
+def test_a_count_out_of_reach_is_reported_once_and_polled_for() -> None:
+    """It takes weeks to bring it up by what one attempt a minute adds; most hosts are rebooted before."""
+    host = Host()
+    host.kernel.lower(10**9)
+    host.wait(DAY)
+    assert host.turns == ["stopped"]
+    assert not host.events.flow
+    assert host.kernel.renewed <= REACH * (DAY / module.LONGEST_RETRY_SECONDS + 10)
+
+
 def test_a_last_step_taken_later_does_not_go_unnoticed() -> None:
     """The step from one listener to none is not acknowledged; whoever waits before it finds more of them."""
     host = Host()
