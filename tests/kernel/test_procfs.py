@@ -605,3 +605,34 @@ def test_mounts_without_end_keep_nobody_waiting(child: "subprocess.Popen[bytes]"
             assert handle.program
         assert time.monotonic() - begun < 0.25
     procfs.close()
+
+
+SHARING = """
+import ctypes, signal
+libc = ctypes.CDLL(None)
+stack = ctypes.create_string_buffer(1 << 16)
+top = ctypes.c_void_p((ctypes.addressof(stack) + len(stack)) & ~15)
+print(libc.clone(libc.pause, top, 0x100 | signal.SIGCHLD, None), flush=True)  # CLONE_VM
+signal.pause()
+"""
+
+
+def test_processes_that_share_their_memory_share_their_value(real: Procfs) -> None:
+    """The kernel writes it to all of them (fs/proc/base.c:__set_oom_adj), and nothing tells which."""
+    with subprocess.Popen([sys.executable, "-c", SHARING], stdout=subprocess.PIPE) as process:
+        child = 0
+        try:
+            assert process.stdout is not None
+            child = int(process.stdout.readline())
+            one, other = real.open(process.pid), real.open(child)
+            assert one is not None
+            assert other is not None
+            with one, other:
+                other.write_oom_score_adj(300)
+                assert one.read_oom_score_adj() == 300
+                one.write_oom_score_adj(200)
+                assert other.read_oom_score_adj() == 200
+        finally:
+            process.kill()
+            if child > 0:
+                os.kill(child, signal.SIGKILL)
