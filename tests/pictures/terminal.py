@@ -126,7 +126,7 @@ def _picture(shown: str, arguments: list[str]) -> str:
         record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
     screen.print(f"[bold green]$[/] [bold]{shown}[/]", highlight=False)
-    screen.print(Text.from_ansi(_TIME_OF_DAY.sub("09:12:04", done.stdout)), end="")
+    screen.print(Text.from_ansi(_TIME_OF_DAY.sub("09:12:04", done.stdout)))
     name = shown.split()[-1] if len(shown.split()) < 3 else shown.split()[1]
     drawn = _FONT.sub("", screen.export_svg(title="oomguard", unique_id=f"oomguard-{name}"))
     return drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)
