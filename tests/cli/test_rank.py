@@ -221,7 +221,7 @@ def test_a_cgroup_without_a_limit_names_the_one_that_has(rank: Rank, mount: Path
     assert "/app/free has no memory limit" in err
     assert "--cgroup /app\n" in err
     _, _, err = rank("--cgroup", "/idle")
-    assert "leave --cgroup out" in err
+    assert "omit --cgroup" in err
 
 
 def test_watch_without_a_terminal_is_bad_usage(rank: Rank) -> None:

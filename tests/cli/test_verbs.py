@@ -456,7 +456,7 @@ def test_a_proc_that_is_not_there_is_an_error_to_read(oomguard: Oomguard, verb: 
     run = oomguard(verb, "--proc", "/nowhere")
     assert (run.code, run.err.splitlines()[0]) == (
         1,
-        "oomguard: /nowhere: no proc file system: No such file or directory",
+        "oomguard: /nowhere is not a proc file system: No such file or directory",
     )
 
 

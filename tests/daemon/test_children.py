@@ -194,7 +194,7 @@ def test_a_restore_takes_the_children_along(tmp_path: Path) -> None:
 def test_without_events_the_parents_tell(tmp_path: Path) -> None:
     """Where no connector reaches, each pass looks through them."""
     with running(tmp_path, policy(), wrapper=["unshare", "--net"]) as daemon, parent() as managed:
-        daemon.wait_for("found by looking every")
+        daemon.wait_for("checks for new processes every")
         wait_for_value(managed.pid, VALUE)
         wait_for_value(managed.tell("run", "sleep", "60"), 0)
 

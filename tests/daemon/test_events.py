@@ -164,7 +164,7 @@ def test_a_contended_value_is_given_way_to_and_said_once(tmp_path: Path, program
 def test_without_events_it_looks_every_second_and_says_why(tmp_path: Path, program: Program) -> None:
     """In a container's network namespace, say."""
     with running(tmp_path, POLICY, wrapper=["unshare", "--net"]) as daemon:
-        daemon.wait_for("process events do not reach this network namespace")
+        daemon.wait_for("there are no process events in this network namespace")
         wait_for_value(program.start(), 400)
         assert not status(daemon)["events"]
         assert "network namespace" in " ".join(status(daemon)["limits"])
@@ -227,7 +227,7 @@ def test_a_shortage_of_memory_or_descriptors_costs_time_only(tmp_path: Path, pro
     with running(tmp_path, POLICY, wrapper=["env", f"PYTHONPATH={tmp_path}"]) as daemon:
         wait_for_value(pid, 400)
         wait_until(lambda: status(daemon)["losses"] >= 2, "two shortages")
-        daemon.wait_for("oomguard ran short (")
+        daemon.wait_for("oomguard ran out of resources (")
         wait_for_value(program.start(), 400)
         assert daemon.process.poll() is None
 

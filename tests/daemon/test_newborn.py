@@ -63,7 +63,7 @@ def test_forks_in_inits_name_do_not_fill_the_memory(service: Service, said: Said
         waiting = max(waiting, len(service._checks))
     assert URGENT_LIMIT / 2 < waiting <= URGENT_LIMIT
     assert service._sweep, "a pass looks at them"
-    assert [message for message in said.messages if "every process is looked at again" in message]
+    assert [message for message in said.messages if "oomguard checks every process again" in message]
 
 
 @pytest.mark.parametrize(("seconds", "visited"), [(-1.0, 1), (60.0, 8)])

@@ -135,7 +135,7 @@ def test_a_bad_edit_keeps_the_policy_of_before_and_says_so(tmp_path: Path, progr
     """With the place of the fault; the next good one is taken."""
     with running(tmp_path, rules(400)) as daemon:
         daemon.policy.write_text(rules("9999"))
-        daemon.wait_for("the one before stays in force")
+        daemon.wait_for("the previous one stays in force")
         assert f"{daemon.policy}:3:20: rules[0].oom_score_adj:" in daemon.log
         wait_for_value(program.start(), 400)
         document = json.loads((daemon.state / "status.json").read_text())
@@ -178,10 +178,10 @@ def test_a_policy_that_could_not_be_read_is_read_later(tmp_path: Path, program: 
         _, hard = resource.prlimit(reader, resource.RLIMIT_NOFILE)
         resource.prlimit(reader, resource.RLIMIT_NOFILE, (room, hard))
         daemon.policy.write_text(rules(500))
-        daemon.wait_for("no process could be started to read the policy")
+        daemon.wait_for("cannot start a process to read the policy")
         resource.prlimit(reader, resource.RLIMIT_NOFILE, (hard, hard))
         wait_for_value(pid, 500, seconds=60)
-        assert daemon.log.count("no process could be started") == 1
+        assert daemon.log.count("cannot start a process") == 1
 
 
 def test_sighup_reads_the_policy_again(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_an_emptied_file_is_a_warning_that_says_what_is_lost(tmp_path: Path, pro
         daemon.policy.write_text("")
         daemon.wait_for(
             f"warning: {daemon.policy} no longer declares anything: "
-            "1 rule and 0 sysctls are no longer in force, 1 process matched; if this is a mistake, "
+            "1 rule and 0 sysctls are no longer in force; they matched 1 process; if this is a mistake, "
             "restore the file"
         )
         wait_for_value(pid, 0)
@@ -283,7 +283,7 @@ def test_too_few_descriptors_are_an_error_and_not_half_a_guard(tmp_path: Path, l
     """Named, with the way out; the soft limit alone is raised."""
     daemon = Daemon(tmp_path, rules(400), wrapper=["prlimit", f"--nofile={limit}:{limit}"])
     assert daemon.process.wait(10) == 1
-    assert f"no more than {limit} files open, and takes 32" in daemon.log
+    assert f"needs at least 32 open files, but the limit is {limit}" in daemon.log
     assert "LimitNOFILE=" in daemon.log
     assert "Traceback" not in daemon.log
 
@@ -295,7 +295,7 @@ def test_few_descriptors_cost_watches_only(tmp_path: Path, program: Program) -> 
         tmp_path, "resync_interval: 1\n" + rules(400), wrapper=["prlimit", "--nofile=32:32"]
     ) as daemon:
         wait_for_value(pid, 400)
-        daemon.wait_for("no descriptors are left (LimitNOFILE=)")
+        daemon.wait_for("no file descriptor is left (raise LimitNOFILE=)")
         write_oom_score_adj(pid, 1)
         wait_for_value(pid, 400)
         daemon.policy.write_text("resync_interval: 1\n" + rules(500))
@@ -315,7 +315,7 @@ def test_sigterm_ends_it_at_once_and_leaves_the_values(tmp_path: Path, program: 
         assert time.monotonic() - began < 2
         assert not (daemon.state / "status.json").exists()
         assert oom_score_adj(pid) == 400
-        assert "oomguard stopped; values stay as they are" in daemon.log
+        assert "oomguard stopped; its values stay in force" in daemon.log
         restored = oomguard("restore", daemon)
         assert (restored.returncode, oom_score_adj(pid)) == (0, 0)
         assert restored.stdout == f"{NAME}[{pid}]: oom_score_adj 400 → 0 (restore)\n"
@@ -370,7 +370,7 @@ def test_a_second_daemon_is_refused_and_told_of_the_first(tmp_path: Path, progra
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
             assert done.returncode == 1, verb
             assert f"{daemon.state}: oomguard already runs here, as pid {daemon.process.pid}" in done.stderr
-            assert "stop it first" in done.stderr
+            assert "stop the daemon first" in done.stderr
         assert daemon.process.poll() is None
         assert json.loads((daemon.state / "status.json").read_text())["pid"] == daemon.process.pid
 
@@ -436,15 +436,15 @@ def test_systemd_is_told_of_readiness_state_and_life(tmp_path: Path, monkeypatch
                 heard.append(listener.recv(4096).decode())
 
         with running(tmp_path, rules(400)) as daemon:
-            hear("READY=1\nSTATUS=keeping 1 rule and 0 sysctls; 0 processes held")
+            hear("READY=1\nSTATUS=1 rule and 0 sysctls in force; 0 managed processes")
             began = time.monotonic()
             for _ in range(10):
                 hear("WATCHDOG=1")
             assert 0.5 < time.monotonic() - began < 5
             daemon.policy.write_text(rules("high"))
-            hear("STATUS=policy rejected; keeping 1 rule")
+            hear("STATUS=policy rejected; 1 rule")
             daemon.policy.write_text("rules: []\n")
-            hear("STATUS=keeping 0 rules")
+            hear("STATUS=0 rules")
             daemon.stop()
             hear("STOPPING=1")
 

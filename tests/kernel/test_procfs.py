@@ -410,7 +410,7 @@ def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc
             if living == 5:
                 assert handle.arguments == process.arguments
                 continue
-            with pytest.raises(UnknownFactError, match="find one that lives"):
+            with pytest.raises(UnknownFactError, match="find a running one"):
                 pytest.fail(f"{handle.arguments}")
             assert handle.cgroup == process.cgroup
 
@@ -571,7 +571,7 @@ def test_who_has_many_groups_pays_for_the_time_it_takes_to_read_them(real: Procf
             assert handle is not None
             handles[uid] = started.enter_context(handle)
         read = 0
-        with pytest.raises(UnknownFactError, match="too much processor time"):
+        with pytest.raises(UnknownFactError, match="too much CPU time"):
             while read < 50:
                 handles[USER].forget_status()
                 assert handles[USER].uid == USER

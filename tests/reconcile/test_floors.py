@@ -108,7 +108,7 @@ def test_without_the_privilege_a_lowering_is_denied(tmp_path: Path) -> None:
     (outcome,) = host.give(-900)
     assert (outcome.result, outcome.hint) == (
         "denied",
-        "lowering below what the process may give itself takes CAP_SYS_RESOURCE",
+        "grant CAP_SYS_RESOURCE to oomguard",
     )
     assert host.state == (0, 0)
     assert not host.ledger.processes

@@ -180,7 +180,7 @@ def test_a_pass_finds_a_floor_that_is_not_the_processs_own(host: Host, value: in
     host.start(11, b"job", uid=1000, value=value, cgroup=SESSION)
     host.kernel.floors[11] = -900
     (outcome,) = host.sweep()
-    assert "could lower itself, by a floor inherited" in sentence(outcome)
+    assert "inherited the right to lower itself" in sentence(outcome)
     assert (host.value(11), host.kernel.floor(11)) == (value, 0)
     assert host.sweep() == []
 

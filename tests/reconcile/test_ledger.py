@@ -479,7 +479,7 @@ def test_a_ledger_that_cannot_be_opened_lets_nothing_begin(small_disk: Path) -> 
     fill(small_disk)
     with pytest.raises(OomguardError, match=r"ledger: cannot be written: No space left") as caught:
         reopened(folder)
-    assert "nothing is changed without it" in caught.value.hint
+    assert "oomguard changes nothing" in caught.value.hint
     assert sorted(os.listdir(folder.path)) == []
     folder.close()
 

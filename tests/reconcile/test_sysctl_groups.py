@@ -90,11 +90,12 @@ def test_whichever_write_fails_all_are_as_before(
     assert ledger.sysctls == {}
     ledger.close()
     assert open_ledger(folder, boot_id="fake-boot", is_alive=lambda _: True).sysctls == {}
-    failed = next(outcome for outcome in outcomes if "one change with" not in outcome.reason)
+    failed = next(outcome for outcome in outcomes if "changed together with" not in outcome.reason)
     for outcome in outcomes:
         if outcome is not failed:
             assert (
-                outcome.reason == f"one change with {failed.change.target}, which was denied: {failed.reason}"
+                outcome.reason
+                == f"changed together with {failed.change.target}, which was denied: {failed.reason}"
             )
 
 
@@ -139,7 +140,7 @@ def test_a_read_only_file_is_found_before_anything_is_written(proc: FakeProc, fa
         outcomes = bring(reconciler)
         assert set(said(outcomes).values()) == {"denied"}
         assert outcomes[0].reason == (
-            "one change with vm.overcommit_memory, which was denied: /proc/sys is read-only here"
+            "changed together with vm.overcommit_memory, which was denied: /proc/sys is read-only here"
         )
         assert failing.writes == 0
     assert set(said(bring(reconciler, now=60.0)).values()) == {"applied"}
@@ -162,7 +163,7 @@ def test_what_cannot_be_taken_back_is_named_and_stays_in_the_ledger(proc: FakePr
     reconciler = Reconciler(STRICT, Ledger(), failing)
     failing.fail_at, failing.errno, failing.fails_for_ever = 3, errno.EROFS, True
     outcomes = bring(reconciler)
-    stuck = {str(o.change.target) for o in outcomes if "cannot be taken back" in o.reason}
+    stuck = {str(o.change.target) for o in outcomes if "could not be restored" in o.reason}
     assert stuck == {KBYTES, ADMIN}
     failing.fail_at = 0
     reconciler.adopt(Policy())

@@ -31,7 +31,7 @@ def test_what_a_protected_process_starts_is_not_protected(installed: Service) ->
         for name in ("vm-child", "vm-orphan"):
             installed.wait_for_value(f"/proc/{pid_of(vm, name)}/oom_score_adj", 0)
         assert vm.get(f"/proc/{parent}/oom_score_adj") == b"-900\n"
-        installed.wait_for_event("applied", since=since, message="inherited from a process that a rule holds")
+        installed.wait_for_event("applied", since=since, message="inherited from a managed process")
 
 
 def test_children_that_started_while_the_daemon_was_down_are_found(installed: Service) -> None:

@@ -120,7 +120,7 @@ def test_configmap_that_is_not_valid_leaves_the_policy_in_force(pod: Guest) -> N
     with hog(pod, "pod-victim") as pid:
         swap(pod, "rules: [{name: pod-victim, oom_score_adj: 2000}]\n", version=3)
         pod.wait_until(f"podman logs {NAME} 2>&1 | grep 'from -1000 to 1000'", describe="the refusal")
-        assert "the one before stays in force" in logs(pod)
+        assert "the previous one stays in force" in logs(pod)
         wait_for_value(pod, pid, 654)
         swap(pod, POLICY.format(value=111), version=4)
         wait_for_value(pod, pid, 111)

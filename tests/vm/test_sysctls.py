@@ -35,7 +35,7 @@ def test_a_group_of_which_one_cannot_be_written_is_not_written(installed: Servic
             entry["OOMGUARD_TARGET"]: entry["MESSAGE"] for entry in installed.events("denied", since=since)
         }
         assert "/proc/sys is read-only here" in reasons["vm.overcommit_memory"]
-        assert "one change with vm.overcommit_memory" in reasons["vm.overcommit_ratio"]
+        assert "changed together with vm.overcommit_memory" in reasons["vm.overcommit_ratio"]
         assert values(vm, "overcommit_memory", "overcommit_ratio", "overcommit_kbytes") == before
         assert vm.run("oomguard plan --json", check=False).code == 3
     installed.write_policy("rules: []\n")

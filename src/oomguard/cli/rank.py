@@ -145,7 +145,7 @@ class Ranker:
     def _unlimited(self, memcg: Memcg, memory: "Memory") -> OomguardError:
         above = (one.path for one in ancestors(memcg) if self._limit_pages(one, memory) is not None)
         limited = next(above, None)
-        way_out = "leave --cgroup out for the whole host"
+        way_out = "omit --cgroup for the whole host"
         if limited is not None:
             way_out = f"{printable(limited)}, above it, has one: --cgroup {printable(limited)}"
         return OomguardError(

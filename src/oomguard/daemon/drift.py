@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SPARE_DESCRIPTORS = 64
 """Left for looking at processes, reading the policy and writing the status."""
 
-_NO_DESCRIPTORS = "no descriptors are left (LimitNOFILE=)"
+_NO_DESCRIPTORS = "no file descriptor is left (raise LimitNOFILE=)"
 
 
 class _Watch(NamedTuple):

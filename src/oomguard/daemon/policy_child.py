@@ -77,7 +77,7 @@ class PolicyChild:
                 return True
             self._size += len(chunk)
             if self._size > _OUTPUT_LIMIT:
-                self._error = "an answer without end"
+                self._error = "its answer is too long"
                 os.kill(self.pid, signal.SIGKILL)
                 return True
             *lines, self._partial = (self._partial + chunk).split(b"\n")
@@ -110,7 +110,7 @@ class PolicyChild:
         except (ValueError, KeyError, TypeError) as error:
             self._error = str(error)
         raise OomguardError(
-            f"the policy could not be read: its reader {_ending(status)}"
+            f"cannot read the policy: the process that reads it {_ending(status)}"
             + (f" ({self._error})" if self._error else ""),
             hint="run `oomguard check` to see why",
         )
@@ -129,7 +129,7 @@ def read_policy(path: str, *, now: float) -> "Policy":
         if not readable:
             child.kill()
             raise OomguardError(
-                f"{path}: reading it took longer than {DEADLINE_SECONDS:.0f} s",
+                f"{path}: reading it took more than {DEADLINE_SECONDS:.0f} s",
                 hint="run `oomguard check` to see why",
             )
     return child.finish()

@@ -66,7 +66,7 @@ class Reloader:
         try:
             self._child = PolicyChild(self._path, deadline=now + DEADLINE_SECONDS)
         except OSError as error:
-            self._failed(OomguardError(f"no process could be started to read the policy: {error.strerror}"))
+            self._failed(OomguardError(f"cannot start a process to read the policy: {error.strerror}"))
             return
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
@@ -82,7 +82,7 @@ class Reloader:
             self._loop.watch(listening, self._moved)
         if self._watch.blind:
             self._limited(
-                f"edits of the policy are looked for every {LOOK_SECONDS:.0f} s: {self._watch.blind}"
+                f"oomguard checks the policy for edits every {LOOK_SECONDS:.0f} s: {self._watch.blind}"
             )
             self._loop.set("reload", time.monotonic() + LOOK_SECONDS)
 
@@ -122,7 +122,7 @@ class Reloader:
         if self._child is None:
             return
         self._drop_child()
-        self._failed(OomguardError(f"reading the policy took longer than {DEADLINE_SECONDS:.0f} s"))
+        self._failed(OomguardError(f"reading the policy took more than {DEADLINE_SECONDS:.0f} s"))
 
     def _succeeded(self) -> None:
         self._failure = ""
@@ -134,7 +134,7 @@ class Reloader:
         self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
         if error.message != self._failure:
             self._failure = error.message
-            again = OomguardError(f"{error.message}; it is read again in a while")
+            again = OomguardError(f"{error.message}; oomguard will try again")
             self._reject(again)  # last: it may itself run short
 
     def _drop_child(self) -> None:

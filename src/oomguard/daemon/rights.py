@@ -30,8 +30,8 @@ def require_descriptors() -> None:
     limit = descriptor_limit()
     if limit < LEAST_DESCRIPTORS:
         raise OomguardError(
-            f"oomguard may have no more than {limit} files open, and takes {LEAST_DESCRIPTORS}",
-            hint="raise LimitNOFILE= of the unit, or `ulimit -n`; each watched process takes one more",
+            f"oomguard needs at least {LEAST_DESCRIPTORS} open files, but the limit is {limit}",
+            hint="raise LimitNOFILE= of the unit, or run `ulimit -n`; each watched process needs one more",
         )
 
 
@@ -43,12 +43,15 @@ def take_rights(procfs: "Procfs") -> "Iterator[str]":
     except FileNotFoundError:
         return  # a tree made for tests
     except PermissionError:
-        yield "oomguard itself may be killed when memory runs out: CAP_SYS_RESOURCE is missing"
+        yield "oomguard itself can be killed when memory runs out: CAP_SYS_RESOURCE is missing"
     why = lock_pages(privileged=has(effective, CAP_IPC_LOCK))
     if why:
-        yield f"oomguard's pages may be swapped out: {why}"
+        yield f"oomguard can be swapped out: {why}"
     if not has(effective, CAP_SYS_RESOURCE):
-        yield "no value can be lowered below a process's floor, 0 for most: CAP_SYS_RESOURCE is missing"
+        yield (
+            "no value can be lowered below the process's floor (oom_score_adj_min, mostly 0):"
+            " CAP_SYS_RESOURCE is missing"
+        )
     if not has(effective, CAP_DAC_OVERRIDE):
         yield "other users' processes cannot be changed: CAP_DAC_OVERRIDE is missing"
 
@@ -60,6 +63,6 @@ def rights_missing_for(policy: "Policy", procfs: "Procfs") -> "Iterator[str]":
     except FileNotFoundError:
         return  # a tree made for tests
     if not has(effective, CAP_SYS_PTRACE) and any(rule.terms.exes for rule in policy.rules):
-        yield "rules with `exe` match none of other users' processes: CAP_SYS_PTRACE is missing"
+        yield "rules with `exe` match no process of other users: CAP_SYS_PTRACE is missing"
     if os.geteuid() != 0 and policy.sysctls:
-        yield "sysctls cannot be changed: they take root"
+        yield "sysctls cannot be changed: only root can change them"

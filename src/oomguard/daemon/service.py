@@ -87,7 +87,9 @@ FIRST_CHASES = 2
 """How often a pass continues with what was forked meanwhile, if it found inherited protection, and if it
 found none, but processes ended before it reached them."""
 
-_NO_EVENTS = f"the kernel sends no process events; new processes are looked for every {POLL_SECONDS:.0f} s"
+_NO_EVENTS = (
+    f"the kernel sends no process events; oomguard checks for new processes every {POLL_SECONDS:.0f} s"
+)
 _LOG_OVERWRITTEN = "its log was overwritten before it was read"
 URGENT_LIMIT = 10_000
 """Processes that wait for a look because of an event. Beyond it a pass takes no longer."""
@@ -173,7 +175,7 @@ class Service:
             stack.callback(ledger.close)
             if ledger.ignored_lines:
                 lost = counted(ledger.ignored_lines, "line")
-                self._limit(f"{lost} of the ledger cannot be read; what they tell of is not put back")
+                self._limit(f"{lost} of the ledger cannot be read; the values in them cannot be restored")
             self.reporter.say(
                 events.STARTED,
                 f"oomguard {__version__} started: {policy.origin}",
@@ -184,8 +186,8 @@ class Service:
             privilege = SysResource()
             if privilege.moves_every_floor:
                 self._limit(
-                    "a process that is raised cannot lower itself again: CAP_SYS_RESOURCE cannot be put aside"
-                    " between writes (capset is forbidden here)"
+                    "raised processes cannot lower themselves again: oomguard cannot drop CAP_SYS_RESOURCE"
+                    " between writes (capset is not allowed here)"
                 )
             self.reconciler = Reconciler(
                 policy,
@@ -265,7 +267,7 @@ class Service:
             with suppress(MemoryError):
                 self.reporter.again(
                     events.OUT_OF_MEMORY,
-                    f"oomguard ran short ({of_what}); every process is looked at again",
+                    f"oomguard ran out of resources ({of_what}); it checks every process again",
                     now,
                 )
                 self.loop.set_earlier("fold", now + REPEAT_SECONDS)
@@ -276,7 +278,7 @@ class Service:
         try:
             connector = Connector()
         except ConnectorUnavailableError as error:
-            self._limit(f"new processes are found by looking every {POLL_SECONDS:.0f} s: {error}")
+            self._limit(f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {error}")
             return
         stack.callback(connector.close)
         self._events = ProcessEvents(connector)
@@ -303,7 +305,7 @@ class Service:
             self._lost("the kernel dropped process events (more than the buffer holds)")
         if len(self._urgent) > URGENT_LIMIT:
             self._urgent.clear()
-            self._lost("more processes start than can be looked at one by one")
+            self._lost("more processes start than oomguard can check one by one")
         connector = self._events.connector
         if self._events.guard_at is not None:
             self.loop.set("prove", self._events.guard_at)
@@ -369,7 +371,7 @@ class Service:
         self._newborn.clear()
         if len(self._checks) > URGENT_LIMIT:
             self._checks.clear()
-            self._lost("more processes start than can be looked at one by one")
+            self._lost("more processes start than oomguard can check one by one")
 
     def _look_at_undecided(self, now: float) -> None:
         self._newborn += self._undecided
@@ -407,7 +409,9 @@ class Service:
         """Look at everything: what was lost is not known."""
         self._losses += 1
         self.loop.set_earlier("status", time.monotonic() + STATUS_SECONDS)
-        self.reporter.again(events.EVENTS_LOST, f"{what}; every process is looked at again", time.monotonic())
+        self.reporter.again(
+            events.EVENTS_LOST, f"{what}; oomguard checks every process again", time.monotonic()
+        )
         self.loop.set_earlier("fold", time.monotonic() + REPEAT_SECONDS)
         self._look_again()
 
@@ -581,7 +585,7 @@ class Service:
         headroom = self.reconciler.policy.commit_headroom_percent
         self._peaks.note(demand_kib(memory, knobs, headroom_percent=headroom), now)
         if self._peaks.trouble:
-            self._limit(f"the peak of Committed_AS is not known after a reboot: {self._peaks.trouble}")
+            self._limit(f"the peak of Committed_AS will be lost at the next reboot: {self._peaks.trouble}")
 
     def _reconcile_sysctls(self, cause: "Cause", now: float) -> None:
         for outcome in self.reconciler.sysctls(cause, now):
@@ -589,7 +593,7 @@ class Service:
         self._rest()
         self._drift.watch_sysctls(self.reconciler.planner.sysctl_names())
         for name in self._drift.missing:
-            self._limit(f"{name} is passed over: this kernel has no such sysctl")
+            self._limit(f"{name} is skipped: this kernel has no such sysctl")
 
     def _take(self, outcome: "Outcome", now: float) -> None:
         if isinstance(outcome.change, SetOomScoreAdj):
@@ -663,7 +667,9 @@ class Service:
             self._limit_watches()
 
     def _limit_watches(self) -> None:
-        self._limit(f"not every kept value is watched, the rest is looked at in passes: {self._drift.full}")
+        self._limit(
+            f"not all managed values are watched; the others are only checked in passes: {self._drift.full}"
+        )
 
     # The policy
 
@@ -694,8 +700,8 @@ class Service:
             held = sum(number in one.rules for number in planner.rule_of.values())
             self.reporter.say(
                 events.POLICY_EMPTIED,
-                f"{printable(one.file)} no longer declares anything: {one.summary} are no longer in force, "
-                f"{counted(held, 'process', 'es')} matched; if this is a mistake, restore the file",
+                f"{printable(one.file)} no longer declares anything: {one.summary} are no longer in force;"
+                f" they matched {counted(held, 'process', 'es')}; if this is a mistake, restore the file",
                 SOURCE=one.file,
             )
 
@@ -703,7 +709,7 @@ class Service:
         self._policy_error = error.message
         self.reporter.say(
             events.POLICY_REJECTED,
-            f"the policy cannot be used, the one before stays in force: {error.message}",
+            f"the policy cannot be used; the previous one stays in force: {error.message}",
         )
         self._say_ready()
 
@@ -721,7 +727,7 @@ class Service:
 
     def _say_ready(self) -> None:
         count = len(self._matched.rule_of)
-        state = f"keeping {self.reconciler.policy.summary}; {counted(count, 'process', 'es')} held"
+        state = f"{self.reconciler.policy.summary} in force; {counted(count, 'managed process', 'es')}"
         if self._policy_error:
             state = f"policy rejected; {state}"
         self.notifier.notify(f"READY=1\nSTATUS={state}")
@@ -731,7 +737,7 @@ class Service:
         self.notifier.notify("STOPPING=1")
         self.reporter.close()
         self.reporter.say(
-            events.STOPPED, "oomguard stopped; values stay as they are (`oomguard restore` puts them back)"
+            events.STOPPED, "oomguard stopped; its values stay in force (to restore: oomguard restore)"
         )
         self.folder.remove(STATUS_FILE)
 
@@ -774,8 +780,8 @@ class Service:
         if self._is_throttled:
             self.reporter.say(
                 events.THROTTLED,
-                f"oomguard pauses to use less than {LIMIT_PERCENT} % of a CPU: processes change faster than"
-                " it can follow; until that ends, new processes get their values later",
+                f"oomguard pauses at its limit of {LIMIT_PERCENT} % of a CPU: processes change faster than"
+                " it can check them; new processes get their values later",
             )
         else:
             seconds = now - ceiling.reached_at

@@ -247,7 +247,9 @@ class Connector:
         try:
             opened.send(_request(operation, mask))
         except ConnectionRefusedError as error:
-            raise ConnectorUnavailableError("process events do not reach this network namespace") from error
+            raise ConnectorUnavailableError(
+                "there are no process events in this network namespace"
+            ) from error
 
 
 def _request(operation: int, mask: int | None = None) -> bytes:
@@ -269,7 +271,9 @@ def _open(program: bytes) -> socket.socket:
         opened.bind((0, CN_IDX_PROC))
     except PermissionError as error:
         opened.close()
-        raise ConnectorUnavailableError("this kernel gives process events to CAP_NET_ADMIN only") from error
+        raise ConnectorUnavailableError(
+            "CAP_NET_ADMIN is missing, which this kernel needs for process events"
+        ) from error
     except OSError:
         opened.close()
         raise
@@ -373,7 +377,7 @@ def _assembled(*lines: "_Instruction | str") -> bytes:
 def _check_namespaces() -> None:
     for name, inode in _INITIAL_NAMESPACES.items():
         if os.stat(f"/proc/self/ns/{name}").st_ino != inode:
-            raise ConnectorUnavailableError(f"process events do not reach this {name} namespace")
+            raise ConnectorUnavailableError(f"there are no process events in this {name} namespace")
 
 
 def _check_kernel() -> None:

@@ -43,9 +43,9 @@ def shortage(error: OSError) -> str:
     """Return which limit on queues and watches an error of OUT_OF_ROOM is about."""
     match error.errno:
         case errno.ENOSPC:
-            return "no inotify watches are left (fs.inotify.max_user_watches)"
+            return "no inotify watch is left (raise fs.inotify.max_user_watches)"
         case errno.EMFILE:
-            return "no inotify instances are left (fs.inotify.max_user_instances)"
+            return "no inotify instance is left (raise fs.inotify.max_user_instances)"
         case _:
             return os.strerror(error.errno or errno.EIO)
 

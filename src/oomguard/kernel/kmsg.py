@@ -19,7 +19,7 @@ _RECORD_LIMIT = 8192
 """PRINTK_MESSAGE_MAX is 2048 since 6.4, CONSOLE_EXT_LOG_MAX was 8192 before; a shorter read gives EINVAL."""
 _NUMBER = os.makedev(1, 11)
 _STDIN = 0
-_IN_A_CONTAINER = "a container has it only if the host's is given to it"
+_IN_A_CONTAINER = "run on the host: most containers have no kernel log"
 
 
 def open_kernel_log(path: str = DEVICE) -> int:
@@ -29,7 +29,7 @@ def open_kernel_log(path: str = DEVICE) -> int:
     except PermissionError as error:
         raise OomguardError(
             f"{path} cannot be opened: {error.strerror}",
-            hint="run it as root: kernel.dmesg_restrict keeps the kernel's log from others",
+            hint="run as root: kernel.dmesg_restrict is 1",
         ) from error
     except OSError as error:
         raise OomguardError(f"{path} cannot be opened: {error.strerror}", hint=_IN_A_CONTAINER) from error
@@ -67,7 +67,7 @@ def skip_to_end(fd: int) -> None:
 def records(fd: int) -> "Iterator[bytes]":
     """Yield every record up to now, as `prio,seq,usec,flags;text` and a newline, then lines of ` KEY=value`.
 
-    What was overwritten before it was read is passed over.
+    Skips what was overwritten before it was read.
     """
     while True:
         try:

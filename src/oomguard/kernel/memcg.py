@@ -50,7 +50,7 @@ def open_memcg(procfs: "Procfs", path: str) -> Memcg:
     if hierarchy is None:
         raise OomguardError(
             "no memory cgroups: neither cgroup2 nor the memory controller is mounted",
-            hint="leave --cgroup out for the whole host",
+            hint="omit --cgroup for the whole host",
         )
     wanted = os.path.normpath("/" + path).replace("//", "/")
     if wanted == hierarchy.mount or wanted.startswith(hierarchy.mount + "/"):
@@ -60,8 +60,8 @@ def open_memcg(procfs: "Procfs", path: str) -> Memcg:
     memcg = Memcg(wanted, hierarchy.mount + wanted.rstrip("/"), hierarchy.is_v2)
     if not os.path.isdir(memcg.folder):
         raise OomguardError(
-            f"{path}: no such memory cgroup (looked at {memcg.folder})",
-            hint="give it as /proc/PID/cgroup has it, as /system.slice/nginx.service",
+            f"{path}: no such memory cgroup ({memcg.folder})",
+            hint="write the path as in /proc/PID/cgroup, such as /system.slice/nginx.service",
         )
     return memcg
 

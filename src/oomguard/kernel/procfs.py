@@ -145,8 +145,8 @@ class Procfs:
             self.fd = os.open(root, _DIRECTORY)
         except OSError as error:
             raise OomguardError(
-                f"{root}: no proc file system: {os.strerror(error.errno or errno.EIO)}",
-                hint="--proc names the folder where one is mounted",
+                f"{root} is not a proc file system: {os.strerror(error.errno or errno.EIO)}",
+                hint="use --proc DIR with the folder where one is mounted",
             ) from error
         self.uid_map = self._own_uid_map()
         self.cgroups = CgroupFolders(parse_systemd_mount(self.own_mounts()))
@@ -398,7 +398,7 @@ class ProcessHandle:
             with suppress(*GONE):
                 if parse_stat(_read(self.fd, f"task/{tid}/stat", 4096)).state not in "ZX":
                     return f"task/{tid}/"
-        raise UnknownFactError("too many of its threads have ended to find one that lives")
+        raise UnknownFactError("too many of its threads have ended to find a running one")
 
     @property
     def uid(self) -> int:
@@ -630,4 +630,4 @@ def _write(directory: int, path: str, text: bytes) -> None:
     finally:
         os.close(fd)
     if written != len(text):  # the kernel takes what it understands of too long a text
-        raise OSError(22, f"only {written} of {len(text)} bytes were taken")
+        raise OSError(22, f"only {written} of {len(text)} bytes were written")

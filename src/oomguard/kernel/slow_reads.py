@@ -154,7 +154,7 @@ class SlowReads:
             self._long.settle(now)
             key = payer()
             if key and self._long.is_spent(key, now):
-                raise UnknownFactError("reading others of its processes took too much processor time")
+                raise UnknownFactError("reading other processes of this user took too much CPU time")
         raw = read()
         if len(raw) > LONG_BYTES and (key := payer()):
             self._long.charge(key, len(raw) * _SECONDS_A_BYTE, time.monotonic())
@@ -164,7 +164,7 @@ class SlowReads:
         """Raise UnknownFactError unless another read may be tried for this spender."""
         now = time.monotonic()
         self._budget.settle(now)
-        waits = "reading another of its processes took too long"
+        waits = "reading another process of this user took too long"
         if self._budget.is_spent(who.key, now):
             raise UnknownFactError(waits)
         is_full = len(self._stuck) >= (_STUCK_LIMIT if who.is_root else _STUCK_OTHERS)
@@ -242,7 +242,7 @@ class _Worker:
         try:
             _thread.start_new_thread(self._work, ())
         except RuntimeError as error:  # the limit on tasks (TasksMax=)
-            raise UnknownFactError("no thread could be started to read it") from error
+            raise UnknownFactError("cannot start a thread to read it") from error
         finally:
             _thread.stack_size(before)
 

@@ -124,9 +124,9 @@ def _take_back(
     for change in changes:
         reason = failure.reason
         if failure.result == "denied" and change is not failure.change:
-            reason = f"one change with {failure.change.target}, which was denied: {reason}"
+            reason = f"changed together with {failure.change.target}, which was denied: {reason}"
         if change.name in stuck:
-            reason = f"{reason}; it was written before that, and cannot be taken back"
+            reason = f"{reason}; it had been written, and could not be restored"
         outcomes.append(failure._replace(change=change, reason=reason))
     return outcomes
 
@@ -317,16 +317,16 @@ def _entry(known: Entry | None, own: int, before: int, after: int) -> Entry:
 def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:
     match error.errno:
         case errno.EACCES:
-            return "permission denied", "sysctls of the host may be written by root only"
+            return "only root can write sysctls", "run as root of the host"
         case errno.EPERM:
-            return "operation not permitted", "this sysctl takes CAP_SYS_RAWIO"
+            return "CAP_SYS_RAWIO is missing", "grant it to oomguard: this sysctl needs it"
         case errno.EROFS:
             return (
                 "/proc/sys is read-only here",
-                "run on the host, not in a container; in a unit, ReadWritePaths= must name it",
+                "run on the host, not in a container; in a unit, add the sysctl to ReadWritePaths=",
             )
         case errno.EINVAL:
-            return f"this kernel does not take {change.after}", SYSCTLS[change.name].summary
+            return f"this kernel does not accept {change.after}", SYSCTLS[change.name].summary
         case errno.ENOENT:
             return "this kernel has no such sysctl", "remove it from the policy of this host"
         case errno.ESTALE:
@@ -344,11 +344,11 @@ def _process_reason(error: OSError) -> tuple[str, str]:
     if _is_below_floor(error):
         return (
             "the value is below the process's floor",
-            "lowering below what the process may give itself takes CAP_SYS_RESOURCE",
+            "grant CAP_SYS_RESOURCE to oomguard",
         )
     match error.errno:
         case errno.EACCES | errno.EPERM:
-            return "the process belongs to another user", "writing another user's takes CAP_DAC_OVERRIDE"
+            return "the process belongs to another user", "grant CAP_DAC_OVERRIDE to oomguard"
         case errno.EROFS:
             return "/proc is read-only here", "run where /proc is mounted writable"
         case errno.ESTALE:

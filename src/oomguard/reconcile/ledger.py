@@ -296,7 +296,7 @@ def open_ledger(
     except OSError as error:
         raise OomguardError(
             f"{folder.path}/{_FILE}: cannot be written: {os.strerror(error.errno or errno.EIO)}",
-            hint="the values to put back are kept there, so nothing is changed without it",
+            hint="make it writable; without a ledger, oomguard changes nothing, as it could not restore it",
         ) from error
     return ledger
 
@@ -318,7 +318,7 @@ def _text(line: bytes, seed: int = 0) -> bytes:
     """Return the JSON of a line. ValueError: it is not as it was written."""
     text = line[_CHECKSUM:]
     if _line(text, seed) != line + b"\n":
-        raise ValueError("the checksum does not fit")
+        raise ValueError("the checksum is wrong")
     return text
 
 

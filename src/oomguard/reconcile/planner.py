@@ -347,7 +347,9 @@ class Planner:
         def bounded(pattern: "re.Pattern[str]", text: str) -> bool:
             spent = self._pattern_time
             if spent and spent.is_spent(handle.spender().key, time.monotonic()):
-                raise TooLongError(f"`cmdline` patterns took too long on others of {handle.spender().key}")
+                raise TooLongError(
+                    f"`cmdline` patterns took too long on other processes of {handle.spender().key}"
+                )
             begun = time.thread_time()
             try:
                 return within(MATCH_SECONDS, lambda: search(pattern, text))

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.planner import Judged, Planner
 
-_CONTENDED = Obstacle("contended", "something else keeps rewriting it", "find out which program does")
+_CONTENDED = Obstacle(
+    "contended",
+    "something else keeps rewriting it",
+    "find the program that does, and let one of the two set the value",
+)
 
 
 class Preview:

@@ -197,7 +197,7 @@ class Reconciler:
         if in_pass or (change.rule is None and change.after > change.before):
             return ""
         if user is not None and self.contention.is_spent(change.identity, now, user):
-            return f"the processes of {user} keep rewriting theirs"
+            return f"the processes of {user} keep rewriting their values"
         must_wait = self.contention.must_wait(change.identity, now)
         return _REWRITTEN.format("it") if must_wait else ""
 
@@ -207,7 +207,7 @@ def _contended(change: "Change", why: str) -> Outcome:
         change,
         "contended",
         reason=why,
-        hint="find out which program does: the other value is a hint; or change the policy. "
+        hint="find the program that does, or change the policy; the other value may tell which it is. "
         "oomguard waits longer each time before it corrects the value, until the next resync at most",
     )
 

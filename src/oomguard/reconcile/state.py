@@ -50,8 +50,7 @@ class StateFolder:
             os.close(fd)
             raise OomguardError(
                 f"{self.path}: oomguard already runs here, as pid {holder or 'unknown'}",
-                hint="the daemon keeps the policy by itself; to restore or apply by hand, stop it first "
-                "(systemctl stop oomguard)",
+                hint="to run restore or apply, stop the daemon first (systemctl stop oomguard)",
             ) from error
         with suppress(OSError):  # on a full disk the lock holds without the pid it would name
             os.ftruncate(fd, 0)
@@ -119,14 +118,14 @@ class StateFolder:
 
     def _unusable(self, name: str, error: OSError) -> OomguardError:
         if error.errno == errno.ELOOP:
-            reason = "is a symbolic link, which oomguard never follows here"
+            reason = "is a symbolic link, and oomguard follows none here"
         elif error.errno == errno.ENOTSUP:
-            reason = "is no regular file"
+            reason = "is not a regular file"
         else:
             reason = f"cannot be used: {os.strerror(error.errno or errno.EIO)}"
         return OomguardError(
             f"{self.path}/{name}: {reason}",
-            hint="find out who put it there; once it is removed, oomguard makes its own",
+            hint="find out which user put it there, and remove it; oomguard then creates its own",
         )
 
 
@@ -150,9 +149,8 @@ def open_state_folder(path: str) -> StateFolder:
     if info.st_uid != os.geteuid() or info.st_mode & 0o022:
         os.close(fd)
         raise OomguardError(
-            f"{path}: the state folder belongs to uid {info.st_uid} with mode {info.st_mode & 0o7777:o}",
-            hint="it must belong to the user who runs oomguard and be writable by nobody else; "
-            "--state-dir names another",
+            f"{path}: the state folder belongs to uid {info.st_uid} and has mode {info.st_mode & 0o7777:o}",
+            hint=f"run chown {os.geteuid()} and chmod 755 on it, or use another --state-dir",
         )
     return StateFolder(path, fd)
 
@@ -178,7 +176,7 @@ def _read_file(fd: int) -> bytes:
     if stat.S_ISDIR(info.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(info.st_mode):
-        raise OSError(errno.ENOTSUP, "no regular file")
+        raise OSError(errno.ENOTSUP, "not a regular file")
     content = bytearray()
     while block := os.read(fd, 1 << 20):
         content += block
@@ -188,5 +186,5 @@ def _read_file(fd: int) -> bytes:
 def _no_state_folder(path: str, error: OSError) -> OomguardError:
     return OomguardError(
         f"{path}: cannot use it as the state folder: {os.strerror(error.errno or errno.EIO)}",
-        hint='choose one you may write with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
+        hint='choose one that you can write to with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
     )

@@ -14,7 +14,7 @@ def problems(document: "Document") -> "Iterator[tuple[str, str]]":
     """Yield what is wrong with the daemon or its policy, a line each, with its style."""
     faults = document["policy"]["errors"]
     if faults:
-        yield "the policy on disk is not valid; the one before stays in force:", "red"
+        yield "the policy on disk is not valid; the previous one stays in force:", "red"
         for fault in faults:
             yield f"  {fault}", "red"
     kills = document["kills"]

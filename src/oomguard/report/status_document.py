@@ -74,7 +74,7 @@ def decode_status(raw: bytes, path: str) -> Document:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = f"{error}" if isinstance(error, _ShapeError) else "no valid JSON"
     raise StatusError(
-        f"{path}: not a status file this version reads ({found})",
+        f"{path}: not a status file of this version ({found})",
         hint="restart the daemon: it rewrites the file",
     )
 
@@ -86,7 +86,7 @@ class _ShapeError(ValueError):
 def _must_fit(found: Any, shape: Any, where: str) -> None:
     if isinstance(shape, dict):
         if not isinstance(found, dict):
-            raise _ShapeError(f"{where or 'all of it'} is no mapping")
+            raise _ShapeError(f"{where or 'all of it'} is not a mapping")
         for key, inner in shape.items():
             if key not in found and _ELSEWHERE.get(key) in found:
                 found[key] = found[_ELSEWHERE[key]]

@@ -26,9 +26,9 @@ def because(change: Change) -> str:
     if isinstance(change, SetSysctl):
         return change.source
     if change.inherited and change.before == change.after:
-        return "could lower itself, by a floor inherited from a process that a rule holds"
+        return "inherited the right to lower itself from a managed process"
     if change.inherited:
-        return "inherited from a process that a rule holds"
+        return "inherited from a managed process"
     return "" if change.rule is None else f"{change.rule.label}, {change.rule.source}"
 
 
@@ -40,7 +40,7 @@ def outlook(decision: "Decision") -> str:
     if rule is None or wanted == decision.original != current:
         what = f"be reset to {wanted}, its original value"
     if decision.is_inherited and rule is None:
-        what += f"; it inherited {current} from a process that a rule protects"
+        what += f"; it inherited {current} from a managed process"
     if obstacle is not None and obstacle.kind == "unknown":
         return f"stays {current}: which rule matches cannot be known: {obstacle.reason}"
     if obstacle is not None and obstacle.kind == "may-be-denied":
