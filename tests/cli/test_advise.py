@@ -77,7 +77,7 @@ def test_a_damaged_status_file_is_said_and_passed_over(advise: Advise, tmp_path:
     (tmp_path / "state" / "status.json").write_text("{")
     code, out, err = advise()
     assert code == 0
-    assert "its peak is not known" in err
+    assert "the peak of promised memory is not known" in err
     assert "postgres" in out
 
 
@@ -86,7 +86,7 @@ def test_without_meminfo_there_is_nothing_to_go_by(advise: Advise, proc: FakePro
     (proc.root / "meminfo").unlink()
     code, out, err = advise()
     assert (code, out) == (1, "")
-    assert "nothing to go by" in err
+    assert "advise needs it" in err
 
 
 def test_the_daemon_keeps_the_peak_for_it(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_arguments_are_of_no_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nohang", "--", "--prefer", "x"], "nohang is read from files"),
+        (["nohang", "--", "--prefer", "x"], "nohang takes files, not --prefer"),
         (["earlyoom", "/nonexistent/file"], "/nonexistent/file: cannot be read: No such file"),
         (["ananicy", "/nonexistent/folder"], "no such file or folder"),
     ],

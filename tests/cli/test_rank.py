@@ -166,8 +166,8 @@ def test_what_else_decides_is_said(rank: Rank, proc: FakeProc) -> None:
     proc.sysctl("vm.panic_on_oom", 1)
     proc.sysctl("vm.oom_kill_allocating_task", 1)
     _, out, _ = rank()
-    assert "vm.panic_on_oom is 1: the kernel does not kill, it panics" in out
-    assert "whoever asks for memory is killed" in out
+    assert "vm.panic_on_oom is 1: the kernel panics instead of killing" in out
+    assert "the kernel kills the task that asks" in out
 
 
 def test_a_kernel_of_another_formula_is_refused(rank: Rank, proc: FakeProc) -> None:
@@ -175,7 +175,7 @@ def test_a_kernel_of_another_formula_is_refused(rank: Rank, proc: FakeProc) -> N
     (proc.root / "sys" / "kernel" / "osrelease").write_text("2.6.32-754.el6\n")
     code, _, err = rank()
     assert code == 1
-    assert "2.6.32-754.el6 chooses by another formula" in err
+    assert "2.6.32-754.el6 uses a formula" in err
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_a_cgroup_is_ranked_against_its_own_limit(rank: Rank, mount: Path) -> No
         11: 10_000 + 500 * 102,
         14: 900,
     }
-    assert document["notes"] == ["With batch[11] all of /app dies: memory.oom.group is set"]
+    assert document["notes"] == ["The kernel would kill all of /app with batch[11]: memory.oom.group is 1"]
 
 
 def test_a_cgroup_without_a_limit_names_the_one_that_has(rank: Rank, mount: Path) -> None:

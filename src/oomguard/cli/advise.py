@@ -35,8 +35,8 @@ def run(options: "argparse.Namespace") -> int:
     memory = observe_memory(procfs)
     if memory is None:
         raise OomguardError(
-            f"{procfs.root}/meminfo is not there: without it there is nothing to go by",
-            hint="proc is mounted with subset=pid; name another mount with --proc",
+            f"{procfs.root}/meminfo is missing, and advise needs it",
+            hint="proc is mounted with subset=pid; use --proc with another mount",
         )
     sysctls = {name: value for name in _SYSCTLS if (value := read_sysctl(procfs, name)) is not None}
     facts = Facts(
@@ -74,7 +74,7 @@ def _peak(state_dir: str, procfs: "Procfs") -> Peak | None:
     try:
         document = read_status(state_dir)
     except StatusError as error:
-        print(f"oomguard: {error}; its peak is not known", file=sys.stderr)
+        print(f"oomguard: {error}; the peak of promised memory is not known", file=sys.stderr)
         return None
     if document is None or not procfs.is_alive(Identity(document["pid"], document["start_time_ticks"])):
         return None

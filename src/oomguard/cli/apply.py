@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Bring this host to the policy and say what became of each change."""
+    """Apply the policy once, and print the result of each change."""
     done = reconcile_once(options, load_policy(options), "policy")
     return report(done.outcomes, as_json=options.json, nothing="nothing to change")
 

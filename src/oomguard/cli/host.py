@@ -84,7 +84,7 @@ def read_status(state_dir: str) -> Document | None:
     except PermissionError as error:
         raise StatusError(
             f"{state_dir}/{STATUS_FILE}: this user may not read it",
-            hint="ask as root: /proc hides other users' processes (hidepid=), and the file names them",
+            hint="run as root: the file names processes that /proc hides from other users (hidepid=)",
         ) from error
     finally:
         folder.close()
@@ -139,7 +139,7 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
     if ledger.ignored_lines:
         print(
             f"oomguard: {counted(ledger.ignored_lines, 'line')} of {folder.path}/ledger cannot be read, "
-            "and what they tell of is not put back; the file is kept as ledger.damaged",
+            "so their values cannot be restored; the file is kept as ledger.damaged",
             file=sys.stderr,
         )
     try:
@@ -168,7 +168,7 @@ def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool) -> Ledge
         if is_needed:
             raise OomguardError(
                 f"{state_dir}/ledger: this user may not read it",
-                hint="ask as root, or as the user who runs oomguard: original values are kept there",
+                hint="run as root, or as the user who runs oomguard: the ledger has the original values",
             ) from error
         print(
             f"oomguard: {state_dir}/ledger: this user may not read it; original values, and what would be "

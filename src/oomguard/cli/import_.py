@@ -1,4 +1,4 @@
-"""`oomguard import`: what another tool is told, as a policy."""
+"""`oomguard import`: convert another tool's settings to a policy."""
 
 import importlib
 import sys
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Print the policy on stdout, and say on stderr how much of it there is; or print JSON."""
+    """Print the policy, and on stderr how many rules and notes it has; or print JSON."""
     module = importlib.import_module(f"oomguard.policy.importers.{options.tool}")
     arguments = [word for word in options.source if word.startswith("-")]
     if options.tool == "earlyoom" and arguments:
         draft = module.import_arguments(options.source)
     elif arguments:
-        raise ForeignError(f"{options.tool} is read from files; {arguments[0]} is none")
+        raise ForeignError(f"{options.tool} takes files, not {arguments[0]}")
     else:
         draft = module.import_files(options.source)
     draft = valid(draft)
@@ -31,8 +31,8 @@ def run(options: "argparse.Namespace") -> int:
     sys.stdout.write(render(draft))
     rules, notes = counted(len(draft.rules), "rule"), counted(len(draft.notes), "note")
     print(
-        f"oomguard: {rules}, {notes} on what was left out; "
-        "look at them, then: oomguard check --policy FILE && oomguard plan --policy FILE",
+        f"oomguard: {rules}, {notes} on what was left out; review them, then run: "
+        "oomguard check --policy FILE && oomguard plan --policy FILE",
         file=sys.stderr,
     )
     return 0

@@ -86,8 +86,8 @@ class Ranker:
         memory = observe_memory(self._procfs)
         if memory is None:
             raise OomguardError(
-                f"{self._procfs.root}/meminfo is not there, so the total is not known",
-                hint="proc is mounted with subset=pid; name another mount with --proc",
+                f"{self._procfs.root}/meminfo is missing, so the total is not known",
+                hint="proc is mounted with subset=pid; use --proc with another mount",
             )
         domain = self._domain(memory)
         candidates: list[Candidate] = []
@@ -122,7 +122,7 @@ class Ranker:
         era = era_of(release)
         if era is None:
             raise OomguardError(
-                f"Linux {release} chooses by another formula, which oomguard does not know",
+                f"Linux {release} uses a formula that oomguard does not know",
                 hint="oom_score_adj came with Linux 2.6.36",
             )
         if self._memcg is None:
@@ -147,7 +147,7 @@ class Ranker:
         limited = next(above, None)
         way_out = "omit --cgroup for the whole host"
         if limited is not None:
-            way_out = f"{printable(limited)}, above it, has one: --cgroup {printable(limited)}"
+            way_out = f"its ancestor has one: use --cgroup {printable(limited)}"
         return OomguardError(
             f"{printable(memcg.path)} has no memory limit, so it never runs out of memory by itself",
             hint=way_out,
@@ -157,21 +157,21 @@ class Ranker:
         """Yield what else decides, beside the order."""
         panic = read_sysctl(self._procfs, "vm.panic_on_oom")
         if panic == 2 or (panic and self._memcg is None):
-            yield f"vm.panic_on_oom is {panic}: the kernel does not kill, it panics"
+            yield f"vm.panic_on_oom is {panic}: the kernel panics instead of killing"
         if self._memcg is None and read_sysctl(self._procfs, "vm.oom_kill_allocating_task"):
-            yield "vm.oom_kill_allocating_task is 1: whoever asks for memory is killed, and not in this order"
+            yield "vm.oom_kill_allocating_task is 1: the kernel kills the task that asks"
         if adj_pages(domain.total_pages) == 0:
-            yield "Less than 1000 pages in all: oom_score_adj weighs nothing here, except -1000"
+            yield "The total is less than 1000 pages: oom_score_adj has no effect here, except -1000"
         if self._memcg is not None:
             for one in ancestors(self._memcg):
                 pages = self._limit_pages(one, memory)
                 if pages is not None and pages < domain.total_pages:
-                    yield f"{printable(one.path)}, above it, has a lower limit and runs out first"
+                    yield f"{printable(one.path)}, an ancestor, has a lower limit and reaches it first"
         if ranked and ranked[0].now.place is not None:
             group = self._group(ranked[0].candidate)
             if group:
                 name = label(ranked[0].candidate)
-                yield f"With {name} all of {printable(group)} dies: memory.oom.group is set"
+                yield f"The kernel would kill all of {printable(group)} with {name}: memory.oom.group is 1"
 
     def _group(self, victim: "Candidate") -> str:
         handle = self._procfs.open(victim.identity.pid)

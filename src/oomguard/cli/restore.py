@@ -1,4 +1,4 @@
-"""`oomguard restore`: everything as it was."""
+"""`oomguard restore`: restore the original values."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Reconcile with a policy that asks for nothing: what the ledger knows goes back."""
+    """Reconcile with an empty policy, which restores every value in the ledger."""
     done = reconcile_once(options, Policy(), "restore")
     code = report(done.outcomes, as_json=options.json, nothing="nothing to restore")
     if not done.is_settled:
         last = done.outcomes[-1].change if done.outcomes else None
         example = f", such as {printable(last.comm)}" if isinstance(last, SetOomScoreAdj) else ""
         print(
-            f"oomguard: processes{example} start faster than they can be examined: "
+            f"oomguard: processes{example} start faster than oomguard can check them: "
             "some may still have an inherited value\n"
-            "  stop what starts them, and run oomguard restore again",
+            "  stop the program that starts them, then run oomguard restore again",
             file=sys.stderr,
         )
     return 1 if done.is_damaged or not done.is_settled else code

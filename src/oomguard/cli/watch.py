@@ -44,7 +44,7 @@ def refuse_no_terminal() -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "rank --watch needs a terminal for both input and output",
-            hint="leave --watch out, or take --json for programs",
+            hint="omit --watch, or use --json in programs",
         )
 
 
@@ -139,8 +139,8 @@ class Screen:
 
     def _keys(self) -> str:
         if self._is_typing:
-            return f"filter: {self.filter}_   Enter keeps it, Esc drops it"
-        kept = f"filter {self.filter!r} (Esc drops it) · " if self.filter else ""
+            return f"filter: {self.filter}_   Enter applies it, Esc clears it"
+        kept = f"filter {self.filter!r} (Esc clears it) · " if self.filter else ""
         choices = " ".join(
             f"{key}={what}" for key, what in {"k": "kills", "p": "policy", "m": "memory"}.items()
         )

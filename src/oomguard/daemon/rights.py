@@ -49,7 +49,7 @@ def take_rights(procfs: "Procfs") -> "Iterator[str]":
         yield f"oomguard can be swapped out: {why}"
     if not has(effective, CAP_SYS_RESOURCE):
         yield (
-            "no value can be lowered below the process's floor (oom_score_adj_min, mostly 0):"
+            "no value can be lowered below a process's floor (oom_score_adj_min, mostly 0):"
             " CAP_SYS_RESOURCE is missing"
         )
     if not has(effective, CAP_DAC_OVERRIDE):
