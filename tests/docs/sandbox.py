@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_SECONDS = 60.0
+NETWORK_PATIENCE_SECONDS = 600.0
+"""For what installs packages, on a busy host."""
 
 LEFT_OUT = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", ".hypothesis", "build", "dist")
 
@@ -51,13 +53,17 @@ def mount(kind: str, source: str, target: str, options: str) -> None:
 class Background:
     """A command that goes on."""
 
-    def __init__(self, script: str) -> None:
+    def __init__(self, script: str, *, patience_seconds: float) -> None:
         self.log = Path(f"/run/background-{time.monotonic_ns()}.log")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 ["sh", "-ec", script], stdout=log, stderr=subprocess.STDOUT, process_group=0
             )
-        wait_until(lambda: "started" in self.log.read_text(), f"{script}: {self.log.read_text()}")
+        wait_until(
+            lambda: "started" in self.log.read_text(),
+            lambda: f"{script}: {self.log.read_text()}",
+            patience_seconds=patience_seconds,
+        )
 
     def end(self) -> int:
         """Press Ctrl-C; return how it ends: 0 also where its shell then dies of the same signal."""
@@ -74,7 +80,7 @@ def write(step: dict[str, Any]) -> dict[str, Any]:
     path.write_text(step["text"])
     path.chmod(0o644)
     if before and step["path"].startswith("/etc/oomguard"):
-        wait_until(lambda: digest_in_force() != before, f"the daemon did not take {path}")
+        wait_until(lambda: digest_in_force() != before, lambda: f"the daemon did not load {path}")
     return {"status": 0, "printed": ""}
 
 
@@ -87,13 +93,20 @@ def digest_in_force() -> str:
     return str(document["policy"]["digest"]) if os.path.exists(f"/proc/{document['pid']}") else ""
 
 
-def wait_until(happened: Callable[[], bool], what: str) -> None:
+def wait_until(
+    happened: Callable[[], bool], what: Callable[[], str], *, patience_seconds: float = PATIENCE_SECONDS
+) -> None:
     """Wait for something, or end with what did not come."""
-    end = time.monotonic() + PATIENCE_SECONDS
+    end = time.monotonic() + patience_seconds
     while not happened():
         if time.monotonic() > end:
-            raise SystemExit(f"not within {PATIENCE_SECONDS:.0f} s: {what}")
+            raise SystemExit(f"not within {patience_seconds:.0f} s: {what()}")
         time.sleep(0.05)
+
+
+def patience(step: dict[str, Any]) -> float:
+    """Return the seconds that a step may take."""
+    return NETWORK_PATIENCE_SECONDS if step["where"] == "network" else PATIENCE_SECONDS
 
 
 def run(step: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +118,7 @@ def run(step: dict[str, Any]) -> dict[str, Any]:
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=subprocess.STDOUT,
-            timeout=PATIENCE_SECONDS * (10 if step["where"] == "network" else 1),
+            timeout=patience(step),
             check=False,
         )
     return {"status": done.returncode, "printed": log.read_text(errors="backslashreplace")}
@@ -125,7 +138,7 @@ def main() -> None:
         if step["path"]:
             results.append(write(step))
         elif step["background"]:
-            background.append(Background(step["text"]))
+            background.append(Background(step["text"], patience_seconds=patience(step)))
             results.append({"status": step["status"], "printed": background[-1].log.read_text()})
         else:
             results.append(run(step))
