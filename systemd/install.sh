@@ -1,21 +1,21 @@
 #!/bin/sh
-# Installs oomguard on a host with systemd, or takes it out again.
+# Install oomguard on a host with systemd, or remove it.
 #
 #   install.sh [--wheels DIR] [--no-start]
 #   install.sh --uninstall [--force]
 #
-#   --wheels DIR   install from the wheels in DIR, without a network
-#   --no-start     install only; neither enable nor start the service
-#   --uninstall    stop the service, put the host's values back, remove all but the policy
+#   --wheels DIR   install from the wheels in DIR, without network access
+#   --no-start     install only; do not enable or start the service
+#   --uninstall    stop the service, restore the original values, remove everything but the policy
 #   --force        remove even if some values could not be restored; the ledger then stays in /run/oomguard
 #
-# Run as root from an unpacked release. Running it again repairs or upgrades: an edited /etc/oomguard.yaml is kept,
-# one that still is as shipped is replaced. /usr/share/oomguard/oomguard.yaml always is the one of this release.
+# Run as root from an unpacked release. Running it again repairs or upgrades. It replaces /etc/oomguard.yaml only if
+# nobody edited it; /usr/share/oomguard/oomguard.yaml is the one of this release.
 set -eu
 umask 022
 
 tree=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
-# Not any python3 of the PATH: the unit lets the service run this one.
+# Not python3 from PATH: the unit allows only this one.
 python=/usr/bin/python3
 home=/usr/lib/oomguard
 command=/usr/bin/oomguard
@@ -25,7 +25,7 @@ drop_ins=/etc/oomguard.d
 state=/run/oomguard
 peaks=/var/lib/oomguard
 unit=oomguard.service
-exporter=oomguard-exporter.service # installed, and started by who wants metrics
+exporter=oomguard-exporter.service # installed, but not started
 manifest=$home/installed-files
 
 say() { printf '%s\n' "oomguard: $*"; }
@@ -62,14 +62,14 @@ usage() {
     exit 2
 }
 
-# Where a distribution package put the same files, that package has to change them.
+# A distribution package may own the same files.
 refuse_package() {
     if command -v dpkg-query >/dev/null && dpkg-query --show --showformat '${db:Status-Status}\n' oomguard 2>/dev/null |
         grep -qx installed; then
-        die "the Debian package oomguard is installed: use apt, or remove it first"
+        die "the Debian package oomguard is installed; upgrade with apt, or remove the package first"
     fi
     if [ -e "$command" ] && [ "$(readlink "$command")" != "$home/bin/oomguard" ]; then
-        die "$command belongs to something else: move it away first"
+        die "$command does not belong to this installer; move it away, then run this again"
     fi
 }
 
@@ -89,17 +89,17 @@ install() {
     if [ "$start" = yes ]; then
         start_service
     else
-        say "not started: systemctl enable --now oomguard"
+        say "not started; to start it, run: systemctl enable --now oomguard"
     fi
     next_steps
 }
 
 next_steps() {
-    say "next:"
+    say "next steps:"
     cat <<END
     write your rules     $policy, or files of your own in $drop_ins; man oomguard.yaml
     check them           oomguard check --host && oomguard plan
-                         a running service loads a valid edit by itself
+                         a running service loads valid edits by itself
     see what it does     oomguard status; journalctl -u oomguard
     undo                 systemctl stop oomguard && oomguard restore
     uninstall            sh $tree/systemd/install.sh --uninstall
@@ -108,18 +108,18 @@ END
 
 require_python() {
     if ! [ -x "$python" ] || ! has_venv; then
-        install_packages python3 python3-venv || die "needs python3 and its venv module"
+        install_packages python3 python3-venv || die "install python3 and python3-venv, then run this again"
     fi
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "needs Python 3.11 or later, but $python is $("$python" --version)"
-    has_venv || die "needs python3-venv: $python cannot make an environment that has pip"
+        die "$python is $("$python" --version); install Python 3.11 or later"
+    has_venv || die "$python cannot create an environment with pip; install python3-venv"
 }
 
 has_venv() { "$python" -c 'import venv; from ensurepip import bootstrap' 2>/dev/null; }
 
-# An environment of its own: neither the distribution's Python packages nor pip's break it, and it breaks none.
+# A virtual environment: oomguard and the distribution's Python packages cannot break each other.
 install_program() {
-    if ! "$home/bin/python3" -m pip --version >/dev/null 2>&1; then # also after the distribution's Python was replaced
+    if ! "$home/bin/python3" -m pip --version >/dev/null 2>&1; then # also after a new Python version
         rm -rf "$home"
         "$python" -m venv "$home"
     fi
@@ -129,13 +129,13 @@ install_program() {
         trap 'exit 130' INT TERM
         sh "$tree/systemd/wheels.sh" "$home/bin/python3" "$made"
     fi
-    # By force: pip takes equal version numbers for equal programs, and leaves a dependency that is new enough.
+    # --force-reinstall: pip skips a package with the same version number, even if its content differs.
     "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir install \
         --root-user-action ignore --force-reinstall --no-index --find-links "${wheels:-$made}" oomguard
     ln -sfn "$home/bin/oomguard" "$command"
 }
 
-# Everything below /usr but the program, noted down for --uninstall.
+# Install everything in /usr but the program, and list it for --uninstall.
 install_files() {
     : >"$manifest.new"
     place "$tree/systemd/$unit" "/usr/lib/systemd/system/$unit"
@@ -150,7 +150,7 @@ install_files() {
     place "$tree/etc/completions/oomguard.bash" /usr/share/bash-completion/completions/oomguard
     place "$tree/etc/completions/_oomguard" /usr/share/zsh/vendor-completions/_oomguard
     place "$tree/etc/completions/oomguard.fish" /usr/share/fish/vendor_completions.d/oomguard.fish
-    # What an earlier release had and this one has not.
+    # Remove files of an earlier release that this one lacks.
     if [ -e "$manifest" ]; then
         grep -vxFf "$manifest.new" "$manifest" | remove_listed
     fi
@@ -158,7 +158,7 @@ install_files() {
     ! command -v journalctl >/dev/null || journalctl --update-catalog
 }
 
-# place SOURCE TARGET: skips what this release does not have.
+# place SOURCE TARGET: copy a file if this release has it.
 place() {
     [ -e "$1" ] || return 0
     mkdir -p "${2%/*}"
@@ -181,7 +181,7 @@ install_policy() {
     elif cmp -s "$policy" "$shipped"; then
         cmp -s "$tree/etc/oomguard.yaml" "$policy" || copy_policy "$policy"
     elif ! cmp -s "$policy" "$tree/etc/oomguard.yaml"; then
-        say "kept $policy, which was edited; this release's is $shipped"
+        say "$policy was edited and is kept; the new default is $shipped"
     fi
     copy_policy "$shipped"
     mkdir -p "$drop_ins"
@@ -196,7 +196,7 @@ copy_policy() {
 
 start_service() {
     if ! has_systemd; then
-        say "systemd does not run here: start \`oomguard run\` yourself"
+        say "systemd is not running; to start oomguard, run: oomguard run"
         return
     fi
     systemctl daemon-reload
@@ -204,12 +204,12 @@ start_service() {
     status=0
     systemctl restart "$unit" || status=$?
     if systemctl --quiet is-active "$exporter"; then
-        systemctl restart "$exporter" || warn "$exporter did not start again: see journalctl -u $exporter"
+        systemctl restart "$exporter" || warn "$exporter did not restart; see journalctl -u $exporter"
     fi
     say "journalctl -u oomguard:"
     journalctl --sync
     journalctl --no-pager --output=cat "_SYSTEMD_INVOCATION_ID=$(invocation)" | sed -n '1,10s/^/    /p'
-    [ "$status" -eq 0 ] || die "the service did not start: see journalctl -u oomguard"
+    [ "$status" -eq 0 ] || die "the service did not start; see journalctl -u oomguard"
 }
 
 invocation() { systemctl show --property=InvocationID --value "$unit"; }
@@ -225,9 +225,9 @@ uninstall() {
     if [ ! -x "$command" ] || "$command" restore; then
         rm -rf "$state"
     elif [ "$force" = no ]; then
-        die "some values could not be restored; nothing was removed (--force removes all but their originals)"
+        die "some values could not be restored, so nothing was removed; to remove it anyway, use --force"
     else
-        warn "kept $state, which has the original values of what could not be restored"
+        warn "some values could not be restored; their original values are in $state"
     fi
     if [ -e "$manifest" ]; then
         remove_listed <"$manifest"
@@ -239,7 +239,7 @@ uninstall() {
         systemctl reset-failed "$unit" "$exporter" 2>/dev/null || true
     fi
     ! command -v journalctl >/dev/null || journalctl --update-catalog
-    say "removed; the policy stays: $policy, $drop_ins"
+    say "removed; the policy is kept: $policy, $drop_ins"
 }
 
 main "$@"

@@ -162,7 +162,7 @@ def test_a_limit_that_was_refused_at_noon_is_refused_after_a_reboot(
     assert (result, "Committed_AS is 9.0 GiB" in reason) == ("refused", True)
     last(peaks, 9 * GIB)
     ((result, reason),) = results(GIB // 8)
-    assert (result, "peak 9.0 GiB on 2026-11-21" in reason) == ("refused", True)
+    assert (result, "peaked at 9.0 GiB on 2026-11-21" in reason) == ("refused", True)
     clock.now += 8 * 86400
     last(peaks, GIB // 8, since=8 * 86400.0)
     assert results(GIB // 8) == [("applied", "")]

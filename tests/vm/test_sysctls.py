@@ -124,7 +124,7 @@ def test_a_limit_is_judged_by_what_was_promised_before_the_reboot(fresh_vm: Gues
     service.wait_for_event("refused", since=since)
     refused = {entry["OOMGUARD_TARGET"]: entry for entry in service.events("refused", since=since)}
     entry = refused["vm.overcommit_memory"]
-    assert f"peak 3.{day['committed_kib'] * 10 // 2**20 % 10} GiB on {day['date']}" in entry["MESSAGE"]
+    assert f"peaked at 3.{day['committed_kib'] * 10 // 2**20 % 10} GiB on {day['date']}" in entry["MESSAGE"]
     assert f"rm {PEAKS}" in entry["MESSAGE"]
     assert values(fresh_vm, "overcommit_memory") == [0]
 

@@ -111,10 +111,10 @@ def mismatch(memory: Memory, actual: "Mapping[str, int]") -> Refusal | None:
     if abs(computed - memory.commit_limit_kib) <= _ROUNDING_KIB:
         return None
     return Refusal(
-        f"the kernel's CommitLimit is {memory.commit_limit_kib} KiB, but {computed} KiB computed from "
-        "MemTotal, SwapTotal, Hugetlb and the overcommit sysctls of now: a new limit cannot be predicted",
-        "find out what else counts, such as huge pages of several sizes or a /proc/meminfo that is not the "
-        "host's (`force: true` overrides)",
+        f"the kernel's CommitLimit is {memory.commit_limit_kib} KiB, but MemTotal, SwapTotal, "
+        f"Hugetlb and the current overcommit sysctls give {computed} KiB: a new limit cannot be predicted",
+        "find what else counts, such as huge pages of several sizes or a container's /proc/meminfo "
+        "(`force: true` overrides)",
     )
 
 
@@ -150,15 +150,15 @@ def interlock(
     with_headroom = f"{kib(needed)} with {headroom_percent} % headroom"
     if peak is not None and was_more:
         return Refusal(
-            f"{would_be} Committed_AS had its peak {kib(promised)} on {peak.day}, {with_headroom}: "
+            f"{would_be} Committed_AS peaked at {kib(promised)} on {peak.day}, {with_headroom}: "
             "allocations would fail when it is that high again",
-            f"raise overcommit_ratio or add swap; if it will not be that high again: rm {peak.file} "
+            f"raise overcommit_ratio or add swap; if it will not be that high again, run rm {peak.file} "
             "(`force: true` overrides)",
         )
     return Refusal(
         f"{would_be} Committed_AS is {kib(promised)}, {with_headroom}: "
         "every later allocation on this host would fail",
-        "raise overcommit_ratio, add swap or stop programs; it is tried again when Committed_AS has fallen "
+        "raise overcommit_ratio, add swap or stop programs; oomguard tries again when Committed_AS falls "
         "(`force: true` overrides)",
     )
 

@@ -101,7 +101,7 @@ def _switch_refusal(process: "Facts", uids: tuple[int, ...]) -> Refusal | None:
             "name that uid in the rule, or `unit`",
         )
     return Refusal(
-        f"it runs for uid {process.uid} and can become uid {process.saved_uid}, which the rule does not name",
+        f"it runs as uid {process.uid} and can become uid {process.saved_uid}, which the rule does not name",
         "add that user, `unit` or `exe` to the rule",
     )
 
@@ -113,5 +113,5 @@ def _impostor_refusal(process: "Facts") -> Refusal | None:
     return Refusal(
         "its executable is not the file of that path on this host: it was replaced,"
         " or the process has mounts of its own",
-        "restart the process if it was upgraded; add `user` or `unit` if it lives in a container",
+        "if it was upgraded, restart it; if it runs in a container, add `user` or `unit` to the rule",
     )
