@@ -100,7 +100,7 @@ def test_no_name_gets_beyond_its_place(tmp_path: Path, crowd: Crowd) -> None:
             wait_for_value(pid, 400)
         wait_until(lambda: b"400" in (daemon.state / "status.json").read_bytes(), "a status with them")
         status = json.loads((daemon.state / "status.json").read_bytes().decode("utf-8"))
-        assert all(line.isprintable() for line in status["recent"])
+        assert all(change["subject"].isprintable() for change in status["recent"])
         daemon.wait_for("oom_score_adj 0 → 400")
         assert all(line.isprintable() for line in daemon.log.splitlines())
         assert all(line[2:3] == ":" for line in daemon.log.splitlines()), daemon.log

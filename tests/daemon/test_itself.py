@@ -28,11 +28,11 @@ def test_a_rule_that_fits_everything_of_oomguards_matches_none_of_it(tmp_path: P
 
         plan = oomguard("plan", *places, "--json")
         assert (plan.returncode, plan.stdout) == (0, "[]\n")
-        assert "oomguard itself: never matched" in oomguard("explain", str(pid), *places).stdout
+        assert "oomguard itself: no rule matches it" in oomguard("explain", str(pid), *places).stdout
         checked = oomguard("check", "--host", *places, "--json")
         assert checked.returncode == 0, checked.stdout
         ranked = json.loads(oomguard("rank", *places, "--json").stdout)["processes"]
         (own,) = [row for row in ranked if row["pid"] == pid]
-        assert own["rule"] is None
+        assert own["decision"] is None
         assert oom_score_adj(pid) == before
-        assert "oom_score_adj" not in daemon.log
+        assert " → " not in daemon.log
