@@ -1,4 +1,4 @@
-"""`oomguard advise`: what this host's figures and programs speak for, as a policy."""
+"""`oomguard advise`: suggest a policy from this host's memory use and running programs."""
 
 import pwd
 import sys
@@ -70,7 +70,7 @@ def _host(facts: Facts) -> dict[str, int | str | None]:
 
 
 def _peak(state_dir: str, procfs: "Procfs") -> Peak | None:
-    """Return the peak that a daemon has seen, None where none runs, or none that keeps one."""
+    """Return the peak that a running daemon measured, None if there is none."""
     try:
         document = read_status(state_dir)
     except StatusError as error:

@@ -1,4 +1,4 @@
-"""`oomguard check`: whether the policy is valid, and wise."""
+"""`oomguard check`: validate the policy, and warn of mistakes."""
 
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 BAD_POLICY = 78
 
 _FAR_TOO_LONG = 5
-"""So that what is slow on one host and not on another is no warning on either."""
+"""A margin, so that hosts of different speed give the same warnings."""
 
 _TRIAL_SECONDS = 2
-"""CPU time for trying patterns, those of the whole policy."""
+"""CPU time for trying all patterns of the policy."""
 
 
 class _Checked(NamedTuple):
@@ -87,7 +87,7 @@ def _print_valid(name: str, policy: "Policy", found: "Fit | None") -> None:
 
 
 def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault, ...]":
-    """Say of each empty file what a daemon that has not read it yet still enforces from it."""
+    """Add to the warning about an empty file what a running daemon still enforces from it."""
     if all(fault.code != "empty-file" for fault in warnings):
         return warnings
     try:
@@ -110,13 +110,13 @@ def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault,
 
 
 class Trial:
-    """Tells whether a search takes far longer than the daemon waits."""
+    """Finds patterns that take much longer than the daemon waits."""
 
     def __init__(self) -> None:
         self._until = time.process_time() + _TRIAL_SECONDS
 
     def __call__(self, pattern: "re.Pattern[str]", text: str) -> bool:
-        """Search the text; raise NoTimeError when all searches together have taken too long."""
+        """Search the text. NoTimeError: all searches together took too long."""
         if time.process_time() > self._until:
             raise NoTimeError
         try:

@@ -1,4 +1,4 @@
-"""What the files of sysctl.d, systemd units and TuneD profiles say, read as their owners read them."""
+"""Settings in sysctl.d, systemd units and TuneD profiles, read as those programs read them."""
 
 import os
 import re
@@ -32,7 +32,7 @@ _SIZE_LIMIT = 1 << 20
 
 
 class Said(NamedTuple):
-    """A value, and the file and line that ask for it."""
+    """A value, and the file and line that set it."""
 
     value: str
     file: str
@@ -40,7 +40,7 @@ class Said(NamedTuple):
 
     @property
     def source(self) -> str:
-        """Where it stands, as `file:line`."""
+        """Where it is set, as `file:line`."""
         return f"{self.file}:{self.line}"
 
 
@@ -62,7 +62,7 @@ def sysctl_files(root: str = "/") -> list[str]:
 
 
 def sysctls_said(root: str = "/") -> dict[str, Said]:
-    """Return what sysctl.d asks for, by dotted names: of each the last line, which is the one that counts."""
+    """Return the sysctls in sysctl.d, by dotted names; the last line for a name counts."""
     said: dict[str, Said] = {}
     for file in sysctl_files(root):
         for number, line in enumerate(_lines(file), 1):
@@ -82,7 +82,7 @@ def tuned_profile(root: str = "/") -> str:
 def tuned_sysctls(profile: str, root: str = "/", seen: set[str] | None = None) -> dict[str, Said]:
     """Return the sysctls of a TuneD profile, those of the profiles it includes first.
 
-    `seen` are profiles that were read already: a circle of them ends, and none is read twice.
+    `seen` are the profiles already read, so that a loop of includes ends.
     """
     said: dict[str, Said] = {}
     seen = set() if seen is None else seen
@@ -103,7 +103,7 @@ def tuned_sysctls(profile: str, root: str = "/", seen: set[str] | None = None) -
 
 
 def unit_setting(unit: str, key: str, root: str = "/") -> Said | None:
-    """Return the last word of a unit and its drop-ins on a setting, None where they say nothing."""
+    """Return the effective value of a setting in a unit and its drop-ins, None if it is not set."""
     says = unit_settings(unit, key, root)
     return says[-1] if says else None
 
@@ -131,9 +131,9 @@ def _assignments(file: str) -> "Iterator[tuple[str, str, Said]]":
 
 
 def _lines(file: str) -> list[str]:
-    """Return the lines of a file without the blanks around them; none of one that cannot be read."""
+    """Return the stripped lines of a file; none if it cannot be read."""
     try:
-        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not keep us waiting
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a FIFO would block
     except OSError:
         return []
     try:

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from oomguard.reconcile.planner import Planner
 
 _SHOWN = 30
-"""Rules shown that merely name another process; a policy may have thousands."""
+"""Rules for other names that are shown; a policy may have thousands."""
 
 _PIDS = 8
-"""Pids shown of processes that are alike in all else."""
+"""Pids shown of processes that differ in nothing else."""
 
 
 class Tried(NamedTuple):
-    """One rule held against the process: the condition that failed, "" if all hold."""
+    """One rule tried on the process: the condition that failed, "" if the rule matches."""
 
     rule: "Rule"
     unmet: str
@@ -41,7 +41,7 @@ class Tried(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A process, the rules tried on it in order, and what is decided. `never` is why no rule is tried."""
+    """A process, the rules tried on it in order, and the decision. `never` is why no rule is tried."""
 
     process: "Process"
     tried: list[Tried]
@@ -50,7 +50,7 @@ class Explanation(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What follows, in words."""
+        """The decision as a sentence."""
         return self.never or outlook(self.decision)
 
 
@@ -59,7 +59,7 @@ def run(options: "argparse.Namespace") -> int:
     preview = open_preview(options, load_policy(options))
     explanations = []
     missing = dict.fromkeys(options.process)
-    # All of them are decided on, in the order of a pass: a child's value depends on its parent's.
+    # Decide on all processes in the order of a pass: a child's value depends on its parent's.
     for handle, judged in preview.processes():
         wanted = [one for one in options.process if _is_meant(handle, one)]
         if wanted:
@@ -88,7 +88,7 @@ def _no_process(wanted: str) -> OomguardError:
 
 
 def _alike(explanations: list[Explanation]) -> list[list[Explanation]]:
-    """Return the explanations, those that differ in nothing but the pid together."""
+    """Return the explanations; those that differ only in the pid are one group."""
     found: dict[object, list[Explanation]] = {}
     for one in explanations:
         process = one.process
@@ -141,7 +141,7 @@ def _why_never(handle: "ProcessHandle", planner: "Planner") -> str:
 def _try(
     rule: "Rule", process: "Process", handle: "ProcessHandle", planner: "Planner", decision: Decision
 ) -> tuple[str, str]:
-    """Return the first condition that keeps a rule from governing the process, and what was found instead."""
+    """Return the first condition that failed, and the value found instead."""
     try:
         unmet: str = first_unmet(rule, handle, planner.search_within(handle)) or ""
         if not unmet and rule.terms.scope == "main" and not planner.is_topmost(rule, handle):
@@ -206,7 +206,7 @@ def _document(explanation: Explanation) -> dict[str, Any]:
 
 
 def _print(alike: "Sequence[Explanation]") -> None:
-    """Print what holds for one process, or for several that differ in their pid only."""
+    """Print the explanation of one process, or of several that differ only in their pid."""
     from rich.table import Table
 
     from oomguard.report.plan_table import place
@@ -245,7 +245,7 @@ def _print(alike: "Sequence[Explanation]") -> None:
     obstacle, paste = decision.obstacle, ""
     if obstacle is not None and obstacle.hint:
         print_text(out, obstacle.hint, indent=2)
-        if obstacle.kind == "refused" and process.uid != 0:  # naming the user is what trust takes
+        if obstacle.kind == "refused" and process.uid != 0:  # with the user, the rule is trusted
             paste = rule_for(process, decision.wanted)
     elif decision.rule is None and not explanation.never:
         paste = rule_for(process)

@@ -1,4 +1,4 @@
-"""Whether a policy fits this host: who wants other values, what would be refused, what is left to kill."""
+"""Whether a policy fits this host: conflicting settings, refused changes, and how much memory is killable."""
 
 import os
 from collections import Counter
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from oomguard.reconcile.preview import Preview
 
 ROOT = "/"
-"""Where the configuration of this host begins; tests have another."""
+"""Root folder of this host's configuration; tests use another."""
 
 _ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
-"""Daemons that write oom_score_adj by rules of their own, by process name."""
+"""Daemons that write oom_score_adj by their own rules, by process name."""
 
 
 class _Words(NamedTuple):
@@ -64,7 +64,7 @@ _WORDS: "dict[Kind, _Words]" = {
 
 
 class Seen(NamedTuple):
-    """What one look at all processes tells that matters here."""
+    """What one pass over all processes found."""
 
     obstacles: "dict[tuple[int, Kind], list[Decision]]"
     """By the number of the rule, and what is in the way."""
@@ -80,7 +80,7 @@ class Seen(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What does not fit, which processes rules match, and how much killing could still give back."""
+    """What does not fit, which processes rules match, and how much memory killing could free."""
 
     faults: list[Fault]
     matched: "Counter[int]"
@@ -89,7 +89,7 @@ class Fit(NamedTuple):
 
 
 def fit(preview: "Preview", path: str) -> Fit:
-    """Hold the policy of a preview against this host; `path` is where the policy was read from."""
+    """Check the policy of a preview against this host; `path` is the policy's file."""
     policy, procfs = preview.planner.policy, preview.planner.procfs
     seen = _look(preview, path)
     faults = [
@@ -121,7 +121,7 @@ def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, se
     if decision is not None and decision.rule is not None:
         number = decision.rule.number
         seen.matched[number] += 1
-        # The value of user@1000.service is its manager's: the units of a user have their own.
+        # user@1000.service sets its manager's value; a user's units set their own.
         unit = "" if user_unit(handle.cgroup) else system_unit(handle.cgroup)
         seen.units.setdefault(number, set()).add(unit)
         if decision.obstacle is not None:
@@ -215,7 +215,7 @@ def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
     memory = observe_memory(procfs)
     for setting in policy.sysctls:
         if memory is None or unwise(setting.name, setting.value) is not None:
-            continue  # not known, or said of any host
+            continue  # unknown, or reported for every host
         found = unwise(setting.name, setting.value, memory)
         if found is not None:
             yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
@@ -269,7 +269,7 @@ def _unreadable(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
 
 
 def _may_read_exe(procfs: "Procfs") -> bool:
-    """Tell whether the daemon's unit has the right; where there is no unit, whether we have."""
+    """Return whether the daemon's unit has the right; without a unit, whether this process has."""
     bounds: set[str] = set()
     lines = unit_settings("oomguard.service", "CapabilityBoundingSet", ROOT)
     for line in lines:
@@ -280,7 +280,7 @@ def _may_read_exe(procfs: "Procfs") -> bool:
     try:
         return has(parse_effective(procfs.read("self/status")), CAP_SYS_PTRACE)
     except FileNotFoundError:
-        return True  # a tree made for tests
+        return True  # a tree for tests
 
 
 def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":

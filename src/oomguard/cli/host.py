@@ -46,7 +46,7 @@ def load_policy(options: "argparse.Namespace") -> Policy:
 
 
 def open_preview(options: "argparse.Namespace", policy: Policy, *, needs_ledger: bool = False) -> Preview:
-    """Hold a policy against this host, without the means to change anything.
+    """Return a preview of a policy on this host, which cannot change anything.
 
     The rights that count are those of the running daemon, or the caller's if none runs.
     OomguardError: `needs_ledger`, and this user may not read it.
@@ -66,7 +66,7 @@ def open_preview(options: "argparse.Namespace", policy: Policy, *, needs_ledger:
 
 
 def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
-    """Return what tells the highest Committed_AS of the last days; print why if that cannot be read."""
+    """Return a function for the highest Committed_AS of the last days; print why if it cannot be read."""
     file = PeakFile(state_dir)
     file.highest()
     if file.trouble:
@@ -75,7 +75,7 @@ def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
 
 
 def read_status(state_dir: str) -> Document | None:
-    """Return a daemon's status file, None if there is none. StatusError: it is damaged, or not for us."""
+    """Return a daemon's status file, None if there is none. StatusError: it cannot be read."""
     folder = find_state_folder(state_dir)
     if folder is None:
         return None
@@ -131,7 +131,7 @@ class Pass(NamedTuple):
 
 
 def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause") -> Pass:
-    """Bring this host to a policy, as the only writer: in one pass, or to restore in as many as it takes."""
+    """Apply a policy as the only writer: in one pass, or for a restore in as many as needed."""
     procfs = open_procfs(options)
     folder = open_state_folder(options.state_dir)
     folder.lock()

@@ -1,4 +1,4 @@
-"""`oomguard` without a verb: this host at one look."""
+"""`oomguard` without a verb: an overview of this host."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _NAMES = 2
 _PROBLEMS = 3
 _CALM = 1.0
-"""Percent of the time that tasks may wait for memory without a word about it."""
+"""Percent of the time that tasks may wait for memory before it is shown."""
 
 
 def run(policy: str, state_dir: str, proc: str) -> int:

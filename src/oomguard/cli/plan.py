@@ -19,7 +19,7 @@ WOULD_CHANGE = 3
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Show the pipe's changes without applying them."""
+    """Show the changes without applying them. Returns 3 if there are any."""
     cause: Cause = "restore" if options.restore else "policy"
     policy = Policy() if options.restore else load_policy(options)
     preview = open_preview(options, policy, needs_ledger=options.restore)

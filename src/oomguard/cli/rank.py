@@ -44,7 +44,7 @@ _SWAPPINESS = 60
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Show the kill order once, or again and again."""
+    """Show the kill order once, or with --watch repeatedly."""
     if options.watch:
         from oomguard.cli.watch import refuse_no_terminal, watch
 
@@ -62,8 +62,8 @@ def run(options: "argparse.Namespace") -> int:
 
 
 def open_ranker(options: "argparse.Namespace") -> "Ranker":
-    """Hold the policy, if there is one, and the cgroup, if one is asked for, against this host."""
-    # A host without a policy has a kill order, too.
+    """Return a ranker for this host, with the policy and the cgroup if there are any."""
+    # Without a policy, show the kernel's order.
     has_policy = options.policy != DEFAULT_POLICY or os.path.exists(options.policy)
     preview = open_preview(options, load_policy(options) if has_policy else Policy())
     memcg = None if options.cgroup is None else open_memcg(preview.planner.procfs, options.cgroup)
@@ -71,7 +71,7 @@ def open_ranker(options: "argparse.Namespace") -> "Ranker":
 
 
 class Ranker:
-    """Looks at every process as the OOM killer would, as often as asked."""
+    """Ranks all processes as the OOM killer would."""
 
     def __init__(self, preview: "Preview", memcg: Memcg | None, *, has_policy: bool) -> None:
         self._preview = preview
@@ -114,7 +114,7 @@ class Ranker:
         pids = self._procfs.pids()
         self._preview.planner.forget_all_but(set(pids))
         asked = pids if self._memcg is None else members(self._memcg)
-        # Whoever asks is gone before memory is.
+        # This process will have ended before memory runs out.
         return observe_candidates(self._procfs, [pid for pid in asked if pid != self._own_pid], era)
 
     def _domain(self, memory: "Memory") -> Domain:
@@ -154,7 +154,7 @@ class Ranker:
         )
 
     def _notes(self, domain: Domain, memory: "Memory", ranked: "list[Ranked]") -> "Iterator[str]":
-        """Yield what else decides, beside the order."""
+        """Yield other settings that decide which process is killed."""
         panic = read_sysctl(self._procfs, "vm.panic_on_oom")
         if panic == 2 or (panic and self._memcg is None):
             yield f"vm.panic_on_oom is {panic}: the kernel panics instead of killing"

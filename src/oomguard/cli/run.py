@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 def run(options: "argparse.Namespace") -> NoReturn:
     """Become the daemon: same pid, but without the command line's modules in memory.
 
-    Raises UsageError without root where there is no state folder of one's own, and for a policy that
-    cannot be read again.
+    UsageError: not root and no state folder of the user's own, or a policy that cannot be read again.
     """
     if options.policy == "-":
         raise UsageError(
@@ -30,7 +29,7 @@ def run(options: "argparse.Namespace") -> NoReturn:
             hint='oomguard run --state-dir "$XDG_RUNTIME_DIR/oomguard"',
         )
     sys.stdout.flush()
-    # Ctrl-C waits until the daemon can take it: a mask outlasts exec, a handler of ours would not.
+    # Block Ctrl-C until the daemon handles it: a mask survives exec, a handler does not.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     command = python_command("oomguard.daemon", options.policy, options.state_dir, options.proc)
     os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted

@@ -1,4 +1,4 @@
-"""`oomguard status`: whether the daemon runs, what it keeps, and what it could not do."""
+"""`oomguard status`: whether the daemon runs, what it manages, and its problems."""
 
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +20,7 @@ NOT_AS_WANTED = 1
 
 
 class Look(NamedTuple):
-    """What the daemon wrote, and what the kernel says at this moment. `damage`: why there is no document."""
+    """The daemon's status file and the kernel's current values. `damage`: why there is no document."""
 
     document: Document | None
     is_running: bool
@@ -32,7 +32,7 @@ class Look(NamedTuple):
 
     @property
     def is_as_wanted(self) -> bool:
-        """Whether the daemon runs with the policy on disk, and nothing is in its way."""
+        """Whether the daemon runs with the policy on disk, and everything is as it wants."""
         document = self.document
         return (
             self.is_running
@@ -43,7 +43,7 @@ class Look(NamedTuple):
 
 
 def run(options: "argparse.Namespace") -> int:
-    """Show the daemon's status file beside what the kernel says now."""
+    """Show the daemon's status file and the kernel's current values."""
     seen = look(options)
     if options.json:
         print_json(
@@ -69,12 +69,12 @@ def run(options: "argparse.Namespace") -> int:
 
 
 def look(options: "argparse.Namespace") -> Look:
-    """Read the status file, and what the kernel says of the sysctls in it or in the policy."""
+    """Read the status file, and the current values of the sysctls in it or in the policy."""
     procfs = Procfs(options.proc)
     document, damage = None, ""
     try:
         document = read_status(options.state_dir)
-    except StatusError as error:  # what the kernel says is no less true
+    except StatusError as error:  # still show the kernel's values
         damage = error.for_stderr
     is_running = document is not None and procfs.is_alive(
         Identity(document["pid"], document["start_time_ticks"])
@@ -88,7 +88,7 @@ def look(options: "argparse.Namespace") -> Look:
 
 
 def values_in_force(options: "argparse.Namespace") -> int | None:
-    """Return how many values a restore would bring back; None if this user cannot know."""
+    """Return how many values a restore would change; None if this user may not read the ledger."""
     try:
         preview = open_preview(options, Policy(), needs_ledger=True)
     except OomguardError:

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, and what was probably meant."""
+"""Errors for wrong command lines, with the probable correction."""
 
 import argparse
 import difflib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def before_verb(
     arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mapping[str, argparse.ArgumentParser]"
 ) -> str:
-    """Return what is wrong with the start of a command line, "" if nothing is.
+    """Return the error in the start of a command line, "" if there is none.
 
     `own` are the options of the program itself, which come before a verb.
     """
@@ -39,7 +39,7 @@ def before_verb(
 
 
 def not_taken(words: "Sequence[str]", verb: argparse.ArgumentParser) -> str:
-    """Return what is wrong with words that a verb does not take."""
+    """Return the error for words that a verb does not take."""
     options = verb._option_string_actions
     option = next((word for word in words if word.startswith("-") and word != "-"), None)
     if option is not None:
@@ -55,7 +55,7 @@ def not_taken(words: "Sequence[str]", verb: argparse.ArgumentParser) -> str:
 
 
 def _verb_at(arguments: "Sequence[str]", verbs: "Mapping[str, argparse.ArgumentParser]") -> int | None:
-    """Return where the verb is; the value of an option is none."""
+    """Return the index of the verb, which is not the value of an option; None if there is none."""
     with_value = {
         name
         for verb in verbs.values()
@@ -80,7 +80,7 @@ def _meant(word: str, words: "Iterable[str]") -> str:
 
 
 def _nearest(word: str, words: "Iterable[str]") -> str:
-    """Return the most similar of some words, "" if none is. Dashes do not make options alike."""
+    """Return the most similar word, "" if none is similar. Leading dashes do not count."""
     bare = {one.lstrip("-"): one for one in words}
     found = difflib.get_close_matches(word[:80].lstrip("-"), bare, n=1)
     return bare[found[0]] if found else ""

@@ -1,6 +1,6 @@
 """The kill order on a terminal, updated every few seconds until the user quits.
 
-The terminal is put back whatever ends it: a key, a signal, an error, Ctrl-Z.
+The terminal is restored however it ends: by a key, a signal, an error or Ctrl-Z.
 """
 
 import os
@@ -40,7 +40,7 @@ _PAGES = {b"\x1b[5~": -1, b"\x1b[6~": 1, b" ": 1}
 
 
 def refuse_no_terminal() -> None:
-    """Raise an error where there is nobody to press a key, or nothing to draw on."""
+    """Raise UsageError if input or output is not a terminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "rank --watch needs a terminal for both input and output",
@@ -67,14 +67,14 @@ def watch(look: "Callable[[], View]", *, interval_seconds: float) -> int:
             if terminal.ended_by is not None:
                 break
     if terminal.ended_by == signal.SIGINT:
-        return 0  # Ctrl-C is as good a way to quit as q
+        return 0  # Ctrl-C quits, like q
     signal.signal(terminal.ended_by, signal.SIG_DFL)
     os.kill(os.getpid(), terminal.ended_by)
     return 128 + terminal.ended_by
 
 
 class Screen:
-    """What is shown: the view, and how the user wants to see it."""
+    """The view, and how the user wants to see it."""
 
     def __init__(self) -> None:
         self.view: View | None = None
@@ -85,7 +85,7 @@ class Screen:
         self._page = 1
 
     def press(self, key: bytes) -> bool:
-        """Take a key; return False if it means to quit."""
+        """Handle a key; return False if it quits."""
         if self._is_typing:
             self._type(key)
         elif key == b"q":
@@ -164,7 +164,7 @@ def _lines(out: "Console", draw: "Callable[[], None]") -> list[str]:
 
 
 class Terminal:
-    """A terminal that reports single keys and shows a screen of its own, until it is left."""
+    """A terminal in raw mode with the alternate screen, until the context ends."""
 
     def __init__(self) -> None:
         self.ended_by: signal.Signals | None = None
@@ -195,7 +195,7 @@ class Terminal:
         return max(size.columns, 20), max(size.lines, 5)
 
     def draw(self, lines: "Sequence[str]") -> None:
-        """Show these lines, and nothing else. Nothing flickers: each is overwritten in place."""
+        """Show these lines. Each is overwritten in place, to avoid flicker."""
         text = _HOME + "\r\n".join(line + _CLEAR_LINE for line in lines) + _CLEAR_BELOW
         try:
             _write(self._output, text.encode("utf-8", "backslashreplace"))
@@ -203,7 +203,7 @@ class Terminal:
             self.ended_by = signal.SIGHUP  # the terminal is gone
 
     def wait(self, seconds: float) -> list[bytes]:
-        """Wait for keys and return them; none if the time is over or a signal came."""
+        """Wait for keys and return them; none after the timeout or a signal."""
         ready, _, _ = select.select([self._input, self._woken], [], [], max(seconds, 0))
         if self._woken in ready:
             for number in os.read(self._woken, 256):
@@ -221,7 +221,7 @@ class Terminal:
         elif number == signal.SIGTSTP:
             self._leave_screen()
             handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTSTP)  # stands still here until SIGCONT
+            os.kill(os.getpid(), signal.SIGTSTP)  # stops here until SIGCONT
             signal.signal(signal.SIGTSTP, handler)
             self._enter_screen()
 
@@ -234,11 +234,11 @@ class Terminal:
             _write(self._output, _LEAVE_SCREEN)
             termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
         except (OSError, termios.error):
-            pass  # the terminal is gone, and there is nothing to put back
+            pass  # the terminal is gone: nothing to restore
 
 
 def _wake(_number: int, _frame: "FrameType | None") -> None:
-    """Do nothing: what matters is the byte in the pipe, which ends the wait."""
+    """Do nothing: the byte in the wakeup pipe ends the wait."""
 
 
 def _write(fd: int, content: bytes) -> None:

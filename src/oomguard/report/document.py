@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def change_document(change: "Change") -> dict[str, Any]:
-    """Return a planned change. `obstacle` is null, or why it will not be made."""
+    """Return a planned change. `obstacle` is null, or why oomguard will not make it."""
     document: dict[str, Any] = {
         "target": target(change),
         "from": change.before,
@@ -39,7 +39,7 @@ def change_document(change: "Change") -> dict[str, Any]:
 
 
 def decision_document(decision: "Decision") -> dict[str, Any]:
-    """Return what is decided on a process."""
+    """Return the decision on a process."""
     return {
         **rule_document(decision.rule),
         "original": decision.original,
@@ -51,7 +51,7 @@ def decision_document(decision: "Decision") -> dict[str, Any]:
 
 
 def rule_document(rule: "Rule | None") -> dict[str, Any]:
-    """Return which rule it is: its label, and where it was written."""
+    """Return a rule's label, and the file and line it is in."""
     return {"rule": None if rule is None else rule.label, "source": None if rule is None else rule.source}
 
 
@@ -61,7 +61,7 @@ def obstacle_document(obstacle: "Obstacle | None") -> dict[str, Any] | None:
 
 
 def outcome_document(outcome: Outcome) -> dict[str, Any]:
-    """Return what became of a change."""
+    """Return the result of a change."""
     return change_document(outcome.change) | {
         "result": outcome.result,
         "made": outcome.made,
@@ -72,6 +72,6 @@ def outcome_document(outcome: Outcome) -> dict[str, Any]:
 
 
 def print_json(document: object) -> None:
-    """Print a document with one newline behind it."""
+    """Print a document and a newline."""
     json.dump(document, sys.stdout, indent=2)
     print()

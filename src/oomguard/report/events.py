@@ -1,4 +1,4 @@
-"""Everything oomguard says, one row each. The journal catalog explains each by its message id."""
+"""Every event that oomguard logs. The journal catalog explains each by its message id."""
 
 import errno
 from typing import NamedTuple
@@ -12,7 +12,7 @@ ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 
 
 class Event(NamedTuple):
-    """A kind of thing that happens: its name in OOMGUARD_EVENT, its MESSAGE_ID and priority."""
+    """A kind of event: its name in OOMGUARD_EVENT, its MESSAGE_ID and priority."""
 
     name: str
     message_id: str
@@ -63,7 +63,7 @@ _OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED, "contend
 
 
 class Record(NamedTuple):
-    """One entry for the log: what happened, in words and in fields."""
+    """One log entry: the message and its fields."""
 
     event: Event
     message: str
@@ -73,7 +73,7 @@ class Record(NamedTuple):
 def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...] = ()) -> Record:
     """Return the entry for an outcome, or for `count` of one kind with a few examples.
 
-    A process that vanished is no event; asking for its entry is a KeyError.
+    KeyError: the process vanished, which is not an event.
     """
     change = outcome.change
     fields = {
@@ -94,7 +94,7 @@ def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...
         fields["OOMGUARD_ERRNO"] = errno.errorcode.get(outcome.errno, str(outcome.errno))
     event = _OF_RESULT[outcome.result]
     if outcome.made is not None:
-        event = event._replace(priority=WARNING)  # the kernel did not do what it was asked for
+        event = event._replace(priority=WARNING)  # the kernel set another value
         fields["OOMGUARD_MADE"] = str(outcome.made)
     message = sentence(outcome)
     if count > 1:

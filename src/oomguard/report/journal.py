@@ -1,8 +1,8 @@
-"""Where entries go: journald's own protocol under systemd, readable lines on stderr elsewhere.
+"""Writes log entries: to journald by its own protocol under systemd, else as lines on stderr.
 
-The protocol is one datagram of `KEY=value` lines (systemd, JOURNAL_NATIVE_PROTOCOL). It is
-spoken here rather than by a package because those built on `logging` cost 3 MiB in a process of
-11, and keep a connection that a restart of journald breaks.
+The protocol is one datagram of `KEY=value` lines (systemd, JOURNAL_NATIVE_PROTOCOL). No package
+is used for it: those built on `logging` cost 3 MiB, and keep a connection that a restart of journald
+breaks.
 """
 
 import os
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 _FIELD_LIMIT = 4096
-"""Bytes of one field: a policy may hold a pattern longer than anyone wants in a log."""
+"""Maximum bytes of a field: patterns in a policy can be long."""
 
 _LEVELS = {3: "error: ", 4: "warning: "}
 
 
 class Sink(Protocol):
-    """Something that takes entries. `lost` counts those that could not be delivered."""
+    """Takes log entries. `lost` counts those that could not be written."""
 
     lost: int
 
@@ -40,7 +40,7 @@ class JournalSink:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
     def write(self, record: "Record") -> None:
-        """Send one datagram. Where journald does not take it, it is counted, not waited for."""
+        """Send one datagram. If journald does not take it, count it as lost; never wait."""
         try:
             self._socket.sendto(encode(record), self._path)
         except OSError:
@@ -48,7 +48,7 @@ class JournalSink:
 
 
 class StreamSink:
-    """A line of text for each entry."""
+    """Writes a line of text for each entry."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.lost = 0
@@ -59,12 +59,12 @@ class StreamSink:
         level = _LEVELS.get(record.event.priority, "")
         try:
             print(f"{time.strftime('%H:%M:%S')} {level}{record.message}", file=self._stream, flush=True)
-        except (OSError, ValueError):  # ValueError: it is closed, or its encoding lacks a letter
+        except (OSError, ValueError):  # ValueError: closed, or its encoding lacks a character
             self.lost += 1
 
 
 def open_sink() -> Sink:
-    """Return journald if it is where stderr goes, else stderr (systemd.exec(5), JOURNAL_STREAM)."""
+    """Return a sink for journald if stderr goes there, else for stderr (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         info = os.fstat(2)
     except OSError:

@@ -1,4 +1,4 @@
-"""The plan as a table: what would change, what is in the way, and what each rule matches."""
+"""The plan as a table: changes, obstacles, and what each rule matches."""
 
 from typing import TYPE_CHECKING
 
@@ -25,15 +25,15 @@ WORDS: "dict[Kind, str]" = {
     "contended": "contended",
     "unknown": "unreadable",
 }
-"""How tables name what is in the way."""
+"""Names of obstacles in tables."""
 
 _PIDS = 3
 _RULES = 10
-"""Rules named in one sentence. Of more, only their number is of use."""
+"""Rules named in one sentence; of more, only the number is shown."""
 
 
 def print_plan(planned: "Sequence[Planned]", *, nothing: str) -> None:
-    """Print what would change: what, from, to, what is in the way, by which rule; or `nothing`."""
+    """Print the changes: what, from, to, obstacle and rule; or `nothing`."""
     out = console()
     changes = [one.change for one in planned]
     if not changes:
@@ -55,7 +55,7 @@ def print_plan(planned: "Sequence[Planned]", *, nothing: str) -> None:
 
 
 def print_matched(rules: "Sequence[Rule]", matched: "Counter[int]", unmatched: "Counter[bytes]") -> None:
-    """Print how many processes each rule matches, and what was probably meant by those that match none."""
+    """Print how many processes each rule matches, and similar names for rules that match none."""
     out = console()
     some = [rule for rule in rules if matched[rule.number]]
     none = [rule for rule in rules if not matched[rule.number]]
@@ -84,7 +84,7 @@ def _listed(texts: list[str]) -> str:
 
 
 def _grouped(planned: "Sequence[Planned]") -> "list[tuple[Rule | None, list[Change]]]":
-    """Return the changes with their rule, those of processes that differ in nothing but the pid together."""
+    """Return the changes by rule; processes that differ only in their pid are one group."""
     found: dict[object, tuple[Rule | None, list[Change]]] = {}
     for change, rule in planned:
         key: object = change.target
@@ -108,7 +108,7 @@ def _subjects(group: "Sequence[Change]") -> str:
 
 
 def _obstacles(changes: "Sequence[Change]") -> "Iterator[tuple[str, str]]":
-    """Yield what is in the way, once for each rule or group of sysctls, and the fix."""
+    """Yield each obstacle and its fix, once for a rule or a group of sysctls."""
     found: dict[object, list[Change]] = {}
     for change in changes:
         obstacle = change.obstacle

@@ -20,7 +20,7 @@ def problems(document: "Document") -> "Iterator[tuple[str, str]]":
     kills = document["kills"]
     if kills:
         total = sum(row["count"] for row in kills)
-        by_rule = ", ".join(f"{row['count']} of {row['rule'] or 'no rule'}" for row in kills[:5])
+        by_rule = ", ".join(f"{row['count']} matched by {row['rule'] or 'no rule'}" for row in kills[:5])
         is_grave = any(row["protected"] for row in kills)
         yield (
             f"the kernel killed {counted(total, 'process', 'es')}: {by_rule}; see oomguard postmortem",

@@ -1,4 +1,4 @@
-"""The kill order as a table, for a page and for a screen that is drawn again and again."""
+"""The kill order as a table, to print or for a screen that updates."""
 
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
-"""With less room, a table that has rules has no bars, and no score."""
+"""On narrower screens, a table with rules has no bars and no scores."""
 _NAME_CELLS = 20
-"""A name is 15 bytes; what had to be escaped is longer."""
+"""A name has 15 bytes, more only if escaped."""
 
 
 def print_ranking(view: View, *, limit: int) -> None:
@@ -38,7 +38,7 @@ def print_ranking(view: View, *, limit: int) -> None:
 
 
 def print_summary(view: View, out: "Console") -> None:
-    """Print the summary, the notes so that they are seen."""
+    """Print the summary, with highlighted notes."""
     for line in summary(view):
         out.print(line, style="yellow" if line in view.notes else "")
 
@@ -52,11 +52,13 @@ def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
     if not view.has_policy:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
     elif width < WIDTH_OF_ALL:
-        headings = [name for name in headings if name not in ("", "SCORE")]  # the rule tells more than those
+        headings = [
+            name for name in headings if name not in ("", "SCORE")
+        ]  # the rule is more useful than those
     made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "VALUE"))
     made.collapse_padding = True
     for column in made.columns:
-        column.no_wrap = column.header != "RULE"  # the one that gives way where there is no room
+        column.no_wrap = column.header != "RULE"  # shortened first if there is no room
         column.overflow = "ellipsis"
         column.max_width = _NAME_CELLS if column.header == "NAME" else None
     worst = max((one.now.badness or 0 for one in view.ranked), default=0)
@@ -117,7 +119,7 @@ def _cut(text: str, style: str = "") -> Text:
 
 
 def compact(amount_kib: int) -> str:
-    """Write an amount of KiB in at most five cells, as top does: `812M`, `1.2G`."""
+    """Return an amount of KiB in at most five characters, as top does: `812M`, `1.2G`."""
     size = float(amount_kib)
     for unit in "KMGT":
         if round(size) < 1000 or unit == "T":
@@ -127,12 +129,12 @@ def compact(amount_kib: int) -> str:
 
 
 def sort_keys() -> "dict[str, str]":
-    """Return what the rows may be sorted by, by the key that chooses it."""
+    """Return the sort orders, by the key that selects each."""
     return {"k": "kill order", "p": "order under the policy", "m": "memory", "v": "value", "n": "name"}
 
 
 def sorted_by(key: str, ranked: "Sequence[Ranked]") -> "list[Ranked]":
-    """Return the rows in another order; equals stay in the kernel's."""
+    """Return the rows in another order; equal ones stay in the kernel's order."""
     never = len(ranked) + 1
     match key:
         case "p":

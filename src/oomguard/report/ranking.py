@@ -1,4 +1,4 @@
-"""The kill order in words and as JSON. Keys are stable; new ones may be added."""
+"""The kill order as text and as JSON. Keys are stable; new ones may be added."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,9 +18,9 @@ FORMAT = 1
 
 
 class View(NamedTuple):
-    """Everything that is shown of a kill order at one moment.
+    """A kill order at one moment.
 
-    `used_kib` is what a cgroup holds, None for the whole host. `notes` are what else decides.
+    `used_kib` is the memory that a cgroup uses, None for the whole host. `notes` are other influences.
     """
 
     domain: Domain
@@ -31,12 +31,12 @@ class View(NamedTuple):
 
     @property
     def has_policy(self) -> bool:
-        """Whether a policy's order is there to compare with."""
+        """Whether there is a policy's order to compare with."""
         return any(one.new is not None for one in self.ranked)
 
 
 def summary(view: View) -> "Iterator[str]":
-    """Yield what matters most, a sentence a line."""
+    """Yield the summary, one sentence a line."""
     yield _reserve(reserve_now(view.ranked))
     after = reserve_new(view.ranked)
     if after is not None:

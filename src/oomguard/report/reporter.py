@@ -1,4 +1,4 @@
-"""What is said when: bursts are folded, and a failure that repeats is said once."""
+"""Decides what is logged: folds bursts into one entry, and logs a repeated failure once."""
 
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from oomguard.report.journal import Sink
 
 FOLD_SECONDS = 1.0
-"""At most one entry of a kind in this time."""
+"""At most one entry of each kind in this time."""
 
 REPEAT_SECONDS = 60.0
-"""At most one entry in this time about what happens to the daemon again and again."""
+"""At most one entry in this time about a repeated event of the daemon itself."""
 
 _EXAMPLES = 5
 _COMPLAINTS_LIMIT = 1024
-"""Distinct failures remembered: more than a host has rules, bounded for a hostile one."""
+"""Distinct failures remembered. A hostile user can cause any number, so it is bounded."""
 
 _COMPLAINTS_PER_RULE = 16
-"""Distinct failures of one rule that are said; what follows is counted."""
+"""Distinct failures logged for one rule; later ones are only counted."""
 
 _RECENT = 20
 
@@ -66,7 +66,7 @@ class _Repeat:
 
 
 class Reporter:
-    """Turns outcomes and events into entries of a log, and keeps what `status` shows of them."""
+    """Turns outcomes and events into log entries, and keeps those that `status` shows."""
 
     def __init__(self, sink: "Sink") -> None:
         self.sink = sink
@@ -78,7 +78,7 @@ class Reporter:
         self._current: set[tuple[object, ...]] = set()
         """Complaints that were true since the last pass ended."""
         self.changes: Counter[tuple[str, Cause, Result]] = Counter()
-        """How many changes of a value came to what, by `target`, cause and result."""
+        """How many changes there were, by `target`, cause and result."""
         self.kills = KillReporter(sink)
         self._folds: dict[tuple[object, ...], _Fold] = {}
         self._repeats: dict[Event, _Repeat] = {}
@@ -95,7 +95,7 @@ class Reporter:
         self.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name, **fields)
 
     def again(self, event: Event, message: str, now: float) -> None:
-        """Write an entry about the daemon itself, but one a minute at most: others can cause any number."""
+        """Write an entry about the daemon itself, at most one a minute: users can cause any number."""
         repeat = self._repeats.get(event)
         if repeat is None:
             self._repeats[event] = _Repeat(now + REPEAT_SECONDS)
@@ -105,7 +105,7 @@ class Reporter:
             repeat.message = message
 
     def outcome(self, outcome: Outcome, now: float) -> None:
-        """Take note of an outcome at the monotonic time `now`."""
+        """Record an outcome at the monotonic time `now`."""
         self.changes[target(outcome.change), outcome.change.cause, outcome.result] += 1
         if outcome.result == "vanished":
             return
@@ -120,7 +120,7 @@ class Reporter:
 
     @property
     def counts(self) -> "dict[Result, int]":
-        """How many changes came to each result."""
+        """How many changes had each result."""
         totals: dict[Result, int] = dict.fromkeys(
             ("applied", "refused", "denied", "contended", "vanished"), 0
         )
@@ -129,7 +129,7 @@ class Reporter:
         return totals
 
     def flush(self, now: float) -> None:
-        """Write the entries whose time to gather has run out."""
+        """Write the entries that are due."""
         self.kills.flush(now)
         for event, repeat in list(self._repeats.items()):
             if repeat.deadline > now:
@@ -150,14 +150,14 @@ class Reporter:
             self._folds[key] = _Fold(now + FOLD_SECONDS)
 
     def next_flush(self) -> float | None:
-        """Return when `flush` has something to do, or None."""
+        """Return when the next entry is due, or None."""
         due = [fold.deadline for fold in self._folds.values()]
         due += [repeat.deadline for repeat in self._repeats.values()]
         of_kills = self.kills.next_flush()
         return min(due if of_kills is None else [*due, of_kills], default=None)
 
     def close(self) -> None:
-        """Write everything that still gathers."""
+        """Write all entries that are not written yet."""
         self.flush(float("inf"))
 
     def start_over(self) -> None:
@@ -166,7 +166,7 @@ class Reporter:
         self._said.clear()
 
     def still_denied(self, change: "Change") -> None:
-        """Take note that a change is still due, but not tried again yet."""
+        """Record that a denied change is still wanted, but was not tried again."""
         if isinstance(change, SetOomScoreAdj):
             kind = (_rule_number(change), "denied")
             self._current.update(key for key in self.complaints if key[:2] == kind)
@@ -180,7 +180,7 @@ class Reporter:
         self._current.clear()
 
     def _complain(self, outcome: Outcome) -> bool:
-        """Count a failure; tell whether it is the first of its kind."""
+        """Count a failure; return whether it must be logged, as the first of its kind."""
         key = _complaint_key(outcome)
         known = self.complaints.get(key)
         if known is not None:
@@ -191,8 +191,8 @@ class Reporter:
         if is_new and len(self._said) >= _COMPLAINTS_LIMIT:
             return False
         if is_new and isinstance(change, SetOomScoreAdj):
-            # The reason names a uid, and a user may have thousands: they must not crowd out other failures,
-            # neither those of a rule nor, with many rules, all others.
+            # The reason names a uid, and one user may own thousands. They must not displace other failures
+            # of this rule, or, with many rules, all others.
             of_rule = sum(1 for other in self._said if other[:2] == key[:2])
             if of_rule >= _COMPLAINTS_PER_RULE:
                 return False
@@ -224,7 +224,7 @@ def _rule_number(change: "Change") -> int | None:
 
 
 def _complaint_key(outcome: Outcome) -> tuple[object, ...]:
-    """Tell failures apart: a sysctl by name, a process by rule and reason, never by pid."""
+    """Return the key of a failure: for a sysctl its name, for a process its rule and reason, not its pid."""
     change = outcome.change
     if isinstance(change, SetOomScoreAdj):
         return (_rule_number(change), outcome.result, outcome.reason)

@@ -1,6 +1,6 @@
-"""The status file: what the daemon knows, for `oomguard status` and for metrics.
+"""The status file: the daemon's state, for `oomguard status` and for metrics.
 
-It is plain JSON, readable by everyone, and replaced as a whole: there is no socket to attack.
+It is JSON, readable by everyone, and replaced atomically. A file, because a socket could be attacked.
 """
 
 import json
@@ -22,7 +22,7 @@ STATUS_FILE = "status.json"
 VERSION = 1
 
 _RULES_LIMIT = 1000
-"""Rules listed with what they hold: those that hold most."""
+"""Rules listed with their number of processes: those with most."""
 
 
 class Matched(NamedTuple):
@@ -42,7 +42,7 @@ class Matched(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What the daemon puts into the file."""
+    """The content of the file."""
 
     version: str
     identity: "Identity"
@@ -65,9 +65,9 @@ class Status(NamedTuple):
     committed_peak_kib: int = 0
     """The largest Committed_AS that a pass has seen."""
     granted: "Mapping[str, int] | None" = None
-    """By name, what the kernel made of a sysctl that it did not take as it was."""
+    """By name, the value that the kernel set if it differs from the one written."""
     is_throttled: bool = False
-    """Whether the daemon pauses at its ceiling on CPU time."""
+    """Whether the daemon pauses at its CPU limit."""
 
 
 def encode_status(status: Status) -> bytes:
@@ -128,7 +128,7 @@ def _document(status: Status) -> dict[str, Any]:
 
 
 def _printable(item: Any) -> Any:
-    """Return a document with what is not printable yet escaped; paths and reasons may hold anything."""
+    """Return the document with unprintable characters escaped: paths and reasons can contain any."""
     if isinstance(item, str):
         return item if item.isprintable() else printable(item)
     if isinstance(item, dict):

@@ -1,4 +1,4 @@
-"""The status file as its readers take it: checked, since whoever wrote it may have been cut short."""
+"""Reads the status file, and checks it: it can be damaged, or another version's."""
 
 import json
 from typing import Any
@@ -50,24 +50,24 @@ _SHAPE: Document = {
     "throttled": bool,
     "log_entries_lost": int,
 }
-"""What is read of it. More may be there."""
+"""The keys that are read. The file may have more."""
 
 
 _ELSEWHERE = {"granted": "wanted"}
-"""Keys that an older daemon did not write, and those that say the same."""
+"""Keys that an older daemon did not write, and the keys that replace them."""
 
 
 class StatusError(OomguardError):
-    """The status file is there, and not to be read."""
+    """The status file exists, but cannot be read."""
 
 
 def decode_status(raw: bytes, path: str) -> Document:
-    """Return what a daemon wrote. StatusError: it is damaged, or another version's."""
+    """Return the content of a status file. StatusError: it is damaged, or another version's."""
     try:
         document = json.loads(raw)
         if document["format"] == VERSION:
             document.setdefault("kills", [])  # an older daemon did not count them
-            document.setdefault("throttled", False)  # nor had it a ceiling
+            document.setdefault("throttled", False)  # it had no CPU limit
             _must_fit(document, _SHAPE, "")
             return dict(document)
         found = f"format {document['format']!a}"
@@ -102,5 +102,5 @@ def _must_fit(found: Any, shape: Any, where: str) -> None:
             _must_fit(item, shape[0], where)
     elif type(found) is not shape and not (shape is float and type(found) is int):
         raise _ShapeError(f"{where}not {shape.__name__}")
-    elif shape is str and not found.isprintable():  # it goes to a terminal
+    elif shape is str and not found.isprintable():  # it is printed on a terminal
         raise _ShapeError(f"{where}not printable")

@@ -1,4 +1,4 @@
-"""What `oomguard status` prints: the status file beside what the kernel has now, for a terminal."""
+"""What `oomguard status` prints: the status file and the kernel's current values."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ _CAUSES = {
 }
 
 _SHOWN = 10
-"""Complaints and changes shown; --json has all that the daemon keeps."""
+"""Complaints and changes shown; --json has all of them."""
 
 
 def print_status(
@@ -39,7 +39,7 @@ def print_status(
     mode: int | None,
     peak: Peak | None,
 ) -> None:
-    """Print what a running daemon wrote, and the sysctls with what they are now (`actual`)."""
+    """Print the status of a running daemon, and the sysctls with their current values (`actual`)."""
     out = console()
     policy = document["policy"]
     age = span(time.time() - document["started_at"])
@@ -71,7 +71,7 @@ def print_stopped(
     mode: int | None,
     peak: Peak | None,
 ) -> None:
-    """Print that no daemon runs, how many values it set are still in force (None: unknown), and the host."""
+    """Print that no daemon runs, how many of its values are in force (None: unknown), and the sysctls."""
     out = console()
     if in_force:
         values = counted(in_force, "value")
@@ -86,7 +86,7 @@ def print_stopped(
 
 
 def print_sysctls(rows: "Sequence[Document]", complaints: "Sequence[Document]", out: "Console") -> None:
-    """Print each sysctl of the policy, what it is now, and why that differs."""
+    """Print each sysctl of the policy, its current value, and why it differs."""
     if not rows:
         return
     why = {one["subject"]: f"{one['result']}: {one['reason']}" for one in complaints}

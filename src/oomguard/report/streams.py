@@ -1,4 +1,4 @@
-"""The standard streams, as they have to be whatever the caller left: open, and able to print every letter."""
+"""Makes the standard streams usable: open, and able to print every character."""
 
 import codecs
 import io
@@ -6,22 +6,22 @@ import os
 import sys
 
 _IN_ASCII = {"→": "->", "…": "...", "─": "-", "█": "#", "░": "."}
-"""What tables and sentences are set with, where the terminal has no letter for it. Others are escaped."""
+"""Replacements for characters that the terminal lacks. Others are escaped."""
 
 
 def set_up() -> None:
-    """Open each standard descriptor that is closed, and print what the encoding lacks in other letters.
+    """Open each standard descriptor that is closed, and replace characters that the encoding lacks.
 
-    A closed descriptor would go to the next file that is opened, be it the ledger; error messages, too.
+    The next file opened would get the number of a closed one, and error messages could go to the ledger.
     """
     for descriptor, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest that is free is this one. A daemon that takes this process's place needs it, too.
+            # open() returns the lowest free number, which is this one. The daemon inherits it.
             os.set_inheritable(os.open(os.devnull, mode), True)  # noqa: FBT003 - it has no name
     codecs.register_error("oomguard", _in_ascii)
-    # Of a descriptor that was closed the interpreter made no stream.
+    # The interpreter created no stream for a closed descriptor.
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
     if sys.stdout is None:
@@ -42,7 +42,7 @@ def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def abandon() -> None:
-    """Drop what could not be printed: it would fail once more when the interpreter ends."""
+    """Drop what could not be printed: it would fail again when the interpreter exits."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Tables that people read, made with rich. The daemon never imports this."""
+"""Tables for people, made with rich. The daemon never imports this."""
 
 import textwrap
 
@@ -9,7 +9,7 @@ from rich.table import Table
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to `__main__`, as for every other way to print. Called while the error is handled."""
+        """Raise the current error again: `__main__` handles it for all output."""
         raise  # noqa: PLE0704 - rich calls it in its handler
 
 

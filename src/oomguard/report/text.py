@@ -1,4 +1,4 @@
-"""One sentence for each thing that happened, for a tired administrator."""
+"""One sentence for each outcome and decision."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ def target(change: Change) -> str:
 
 
 def because(change: Change) -> str:
-    """Return who asks for a change: the rule or policy line, or nothing for a restore."""
+    """Return the reason of a change: the rule or policy line, or "" for a restore."""
     if isinstance(change, SetSysctl):
         return change.source
     if change.inherited and change.before == change.after:
@@ -33,7 +33,7 @@ def because(change: Change) -> str:
 
 
 def outlook(decision: "Decision") -> str:
-    """Return what becomes of a process: `will be set to -900`, and what is in the way."""
+    """Return what will happen to a process: `will be set to -900`, and the obstacle."""
     current, wanted, rule = decision.current, decision.wanted, decision.rule
     obstacle = decision.obstacle
     what = f"be set to {wanted}"
@@ -59,7 +59,7 @@ def outlook(decision: "Decision") -> str:
 
 
 def _value(outcome: Outcome) -> str:
-    """Return the value written, and what the kernel made of it: `13 of 14`, or `13 (14 was written)`."""
+    """Return the value in force and the one written, if they differ: `13 of 14`, `13 (14 was written)`."""
     before, after, made = outcome.change.before, outcome.change.after, outcome.made
     if made is None:
         return str(after)
