@@ -21,6 +21,13 @@ from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
+from oomguard.policy.load import load
+from oomguard.reconcile.ledger import open_hosts_ledger
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state import open_state_folder
+from oomguard.report.journal import StreamSink
+from oomguard.report.reporter import Reporter
+from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status
 
 COMMS = (b"a", b"b", b"foo) Z 1 (", b"\xff\n")
 CGROUPS = ("/", "/system.slice/a.service", "/user.slice/user-1.slice/user@1.service/app.slice/b.service")
@@ -102,6 +109,43 @@ class Host:
         ):
             main()
         return json.loads(out.getvalue())
+
+    def run_daemon(self) -> None:
+        """Do two passes as a daemon does, and leave its status file; a kernel thread stands for it."""
+        procfs = FakeKernel(str(self.proc.root))
+        folder = open_state_folder(self._places[1])
+        folder.lock()
+        ledger = open_hosts_ledger(folder, procfs)
+        reporter = Reporter(StreamSink(io.StringIO()))
+        reconciler = Reconciler(load(str(self.policy)).policy, ledger, procfs)
+        for _ in range(2):  # what was inherited is reset first, and refused then
+            for outcome in reconciler.everything("policy", 0.0):
+                reporter.outcome(outcome, 0.0)
+        planner = reconciler.planner
+        daemon = Identity(9, 9)
+        self.proc.process(Process(daemon, b"oomguard"), kernel_thread=True)
+        status = Status(
+            version="0.1.0",
+            identity=daemon,
+            started_at=0.0,
+            written_at=0.0,
+            now=0.0,
+            policy=planner.policy,
+            policy_loaded_at=0.0,
+            policy_error="",
+            matched=Matched(planner.policy.rules, planner.rule_of, [*reporter.complaints.values()]),
+            reporter=reporter,
+            contended=[],
+            limits=[],
+            has_events=True,
+            watches=0,
+            passes=1,
+            losses=0,
+        )
+        folder.replace(STATUS_FILE, encode_status(status))
+        ledger.close()
+        folder.close()
+        procfs.close()
 
     def decisions(self, rights: Rights | None = None) -> dict[int, dict[str, Any]]:
         """Return what `explain` says of each process."""
@@ -191,6 +235,30 @@ def test_apply_and_restore_do_what_plan_showed(
                 expected = "applied" if was["obstacle"] is None else was["obstacle"]["kind"]
                 assert became["result"] == was.get("result", expected)
             assert all(row["obstacle"] for row in host.call("plan")) or arguments == ("restore",)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(processes(), rules(), rules())
+def test_what_a_daemon_did_is_what_the_verbs_say_of_it(
+    found: list[Process], before: list[dict[str, Any]], now: list[dict[str, Any]]
+) -> None:
+    """After its passes: its rules match what `explain` says they do, and are refused for the same reasons."""
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host(folder, found)
+        host.write(before, 10)
+        host.call("apply")
+        host.write(now, 20)
+        host.run_daemon()
+        decisions = host.decisions()
+        document = host.call("status")["daemon"]
+        matched = Counter(one["source"] for one in decisions.values() if one["rule"])
+        assert {rule["source"]: rule["processes"] for rule in document["rules"]} == matched
+        assert {(one["result"], one["reason"]) for one in document["complaints"]} == {
+            (one["obstacle"]["kind"], one["obstacle"]["reason"])
+            for one in decisions.values()
+            if one["obstacle"]
+        }
+        assert not any(due(one) for one in decisions.values() if not one["obstacle"])
 
 
 @pytest.mark.parametrize(
