@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 IMMUNE = OOM_SCORE_ADJ_MIN
-"""Never chosen, whatever it holds."""
+"""Never chosen, however much memory it uses."""
 
 _PER_MILLE = 1000
 _ROOT_BONUS = 30
 
 
 class Usage(NamedTuple):
-    """What the kernel counts of a process, in pages. Shared memory is in `rss`, in full for each sharer."""
+    """The pages of a process that the kernel counts. `rss` includes all shared memory."""
 
     rss: int
     swap: int = 0
@@ -39,15 +39,15 @@ class Era(NamedTuple):
     least: int | None = None
     """Badness is cut off here, and one of 0 is never chosen. None: it may be below zero."""
     last_wins_tie: bool = True
-    """Of equals the one scanned last dies, not the one scanned first."""
+    """On a tie, the kernel kills the process it scans last, not first."""
     sacrifices_child: bool = False
-    """Not the chosen process dies, but its child with the highest badness that has its own memory."""
+    """The kernel kills a child of the chosen process: the one with the highest badness and its own memory."""
 
 
 _OLDER = Era((0, 0, 0), least=1, last_wins_tie=False, sacrifices_child=True)
 
 ERAS = (
-    # 2.6.36 a63d83f427fb: proportional to memory; before, it was another heuristic altogether
+    # 2.6.36 a63d83f427fb: proportional to memory; before, a different heuristic
     _OLDER._replace(
         since=(2, 6, 36), is_per_mille=True, counts_page_tables=False, root_bonus="points", least=0
     ),
@@ -57,12 +57,12 @@ ERAS = (
     _OLDER._replace(since=(3, 0, 0), is_per_mille=True, root_bonus="points"),  # f755a042d82b
     _OLDER._replace(since=(3, 5, 0), root_bonus="points"),  # a7f638f999ff, 61eafb00d55d: in pages
     _OLDER._replace(since=(3, 14, 0), root_bonus="usage"),  # 778c14affaf9
-    _OLDER._replace(since=(4, 17, 0)),  # d46078b28889: root is like others
+    _OLDER._replace(since=(4, 17, 0)),  # d46078b28889: no bonus for root
     _OLDER._replace(since=(5, 1, 0), sacrifices_child=False),  # bbbe48029720
     _OLDER._replace(since=(5, 3, 0), sacrifices_child=False, last_wins_tie=True),  # f168a9a54ec3
     Era(since=(5, 9, 0)),  # 9066e5cfb73c: below zero, too
 )
-"""Oldest first. What a distribution ported back to an older release the number does not tell."""
+"""Oldest first. A distribution's backports do not show in the release number."""
 
 CURRENT = ERAS[-1]
 
@@ -79,11 +79,11 @@ def era_of(release: str) -> Era | None:
 def badness(
     usage: Usage, oom_score_adj: int, total_pages: int, *, era: Era = CURRENT, is_admin: bool = False
 ) -> int | None:
-    """Return how much the kernel wants a process dead; None (LONG_MIN) where it never is chosen.
+    """Return the badness of a process; None (LONG_MIN) if the kernel never chooses it.
 
     `total_pages` is the memory that ran out: RAM and swap, or a cgroup's limit. `is_admin` is whether it
     has CAP_SYS_ADMIN, which kernels before 4.17 rewarded. Init, kernel threads, processes in vfork
-    and those already dying are exempt, too; that is for the caller to know.
+    and those already dying are exempt, too; the caller must check that.
     """
     if oom_score_adj == IMMUNE:
         return None
@@ -101,7 +101,7 @@ def badness(
 
 
 def adj_pages(total_pages: int) -> int:
-    """Return how many pages one point of `oom_score_adj` weighs; 0 where less than 1000 pages ran out."""
+    """Return the pages that one point of `oom_score_adj` adds; 0 if less than 1000 pages ran out."""
     return total_pages // _PER_MILLE
 
 
@@ -121,8 +121,8 @@ def oom_score(points: int | None, total_pages: int, *, era: Era = CURRENT) -> in
 def kill_order(points: "Sequence[int | None]", *, era: Era = CURRENT) -> list[int]:
     """Return the places in `points`, first victim first; `points` are in the order of the scan.
 
-    The scan follows the kernel's list of tasks, in which they stand by time of birth, or that of
-    a cgroup. Those that are never chosen are left out.
+    The scan follows the kernel's list of tasks, which is ordered by start time, or that of a cgroup.
+    Processes that are never chosen are omitted.
     """
     eligible = [
         (value, place)
@@ -140,7 +140,7 @@ def global_pages(total_kib: int, swap_total_kib: int, *, page_kib: int = 4) -> i
 
 
 class CgroupLimits(NamedTuple):
-    """The limits of a memory cgroup, in bytes; None is none.
+    """The limits of a memory cgroup, in bytes; None is no limit.
 
     `swap` is `memory.swap.max` of version 2, `memory_and_swap` `memory.memsw.limit_in_bytes` of version 1.
     """
@@ -152,9 +152,9 @@ class CgroupLimits(NamedTuple):
 
 
 def cgroup_pages(limits: CgroupLimits, *, swap_total_kib: int, is_v2: bool, page_kib: int = 4) -> int | None:
-    """Return the pages that a memory cgroup may hold (mm/memcontrol.c:mem_cgroup_get_max).
+    """Return the limit of a memory cgroup in pages (mm/memcontrol.c:mem_cgroup_get_max).
 
-    None where it has no limit of its own: then it is never out of memory by itself.
+    None if it has no limit: then it never runs out of memory by itself.
     """
     if limits.memory is None:
         return None

@@ -25,11 +25,11 @@ class Budget:
         self._debts: dict[str, _Debt] = {}
 
     def __bool__(self) -> bool:
-        """Tell whether anybody has spent anything lately: if not, nobody's account must be looked up."""
+        """Return whether anybody has spent anything lately: if not, nobody's account must be looked up."""
         return bool(self._debts)
 
     def is_spent(self, key: str, now: float) -> bool:
-        """Tell whether a spender has to wait."""
+        """Return whether a spender has to wait."""
         return self._debt(key, now) >= self._capacity
 
     def charge(self, key: str, amount: float, now: float) -> None:

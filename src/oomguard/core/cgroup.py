@@ -1,4 +1,4 @@
-"""What a cgroup path tells: its unit, as systemd's `cg_path_get_unit` reads it, and which are containers."""
+"""Finds the unit in a cgroup path, as systemd's `cg_path_get_unit` does, and recognizes containers."""
 
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def parse_cgroup(raw: bytes) -> str:
-    """Return the path that systemd manages out of `/proc/PID/cgroup`; "/" where there is none.
+    """Return the path that systemd manages, from `/proc/PID/cgroup`; "/" if there is none.
 
     On cgroup v1 and hybrid hosts that is the `name=systemd` hierarchy, else the unified one.
     """
     unified = "/"
-    # Not splitlines: a user may name a cgroup of his own with any of the breaks it knows, and the kernel
+    # Not splitlines: users may name their cgroups with any line break that it knows, and the kernel
     # forbids only the newline (kernel/cgroup/cgroup.c:cgroup_mkdir).
     for line in raw.decode("utf-8", "surrogateescape").split("\n"):
         _, _, rest = line.partition(":")
@@ -28,13 +28,13 @@ def parse_cgroup(raw: bytes) -> str:
 
 
 def system_unit(path: str) -> str:
-    """Return the system manager's unit (`ssh.service`, `session-3.scope`), "" where there is none."""
+    """Return the system manager's unit (`ssh.service`, `session-3.scope`), "" if there is none."""
     unit, _ = _first_unit(path.split("/"))
     return unit
 
 
 def user_unit(path: str) -> str:
-    """Return the unit inside a user's own service manager, "" where there is none."""
+    """Return the unit inside a user's own service manager, "" if there is none."""
     unit, rest = _first_unit(path.split("/"))
     if not (unit.startswith(_USER_MANAGER) and unit.endswith(".service")):
         return ""
@@ -43,7 +43,7 @@ def user_unit(path: str) -> str:
 
 
 def in_system_service(path: str) -> bool:
-    """Tell whether the path is a service below `system.slice`, where only root puts processes.
+    """Return whether the path is a service below `system.slice`, where only root puts processes.
 
     A scope there may be a container, and what is below a user's slice is the user's.
     """
@@ -51,21 +51,21 @@ def in_system_service(path: str) -> bool:
 
 
 def is_system_service(path: str) -> bool:
-    """Tell whether the path is that of such a service itself, and not of a cgroup that it made."""
+    """Return whether the path is such a service itself, not a cgroup that it created."""
     return in_system_service(path) and path.endswith(f"/{system_unit(path)}")
 
 
 def in_user_slice(path: str) -> bool:
-    """Tell whether the path is below `user.slice`, where people's sessions and service managers are."""
+    """Return whether the path is below `user.slice`, with users' sessions and service managers."""
     return path.startswith("/user.slice/")
 
 
 def budget_key(path: str, real_uid: int) -> str:
-    """Return what a process's cost is charged to: its user's slice, its system unit, "root" or "untrusted".
+    """Return the key for the cost of a process: its user's slice, its system unit, "root" or "untrusted".
 
     Everything that one user can start shares one key, and only root can make more keys. So the uid counts
     only as root's or not: subordinate uids (subuid(5)) give every user 65,536 of them. In a system
-    service, what does not run as root has a key apart, because cron runs the jobs of people there.
+    service, processes of other users have a separate key, because cron runs users' jobs there.
     """
     if in_user_slice(path):
         user = path.split("/", 3)[2]
@@ -77,14 +77,14 @@ def budget_key(path: str, real_uid: int) -> str:
 
 
 def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool:
-    """Tell whether the first process of a PID namespace, in the cgroup `path`, is a container's.
+    """Return whether the first process of a PID namespace, in the cgroup `path`, is a container's.
 
-    A runtime makes a container a cgroup of its own, and stays outside. Any user can make a PID namespace,
-    as browsers do for their sandboxes, but no cgroup above his own. So whatever only root can have put
-    there is a container, and the rest is a sandbox: no user leaves a rule by making one.
+    A runtime creates a cgroup for each container, and stays outside of it. Any user can create a PID
+    namespace, as browsers do for sandboxes, but no cgroup above the user's own. So if only root can have
+    created it, it is a container, else a sandbox: no user can escape a rule with a namespace.
 
-    `is_roots` tells whether nobody but root can have made the cgroup, None where that cannot be seen;
-    `maker` is the cgroup of the process that made the namespace, None if it ended or is PID 1, as it is for
+    `is_roots` is whether only root can have created the cgroup, None if unknown; `maker` is the cgroup
+    of the process that created the namespace, None if it ended or is PID 1, as it is for
     PrivatePIDs= of systemd.
     """
     return (

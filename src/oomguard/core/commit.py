@@ -1,8 +1,8 @@
-"""Overcommit arithmetic and the interlock that keeps a strict limit from taking the host down.
+"""Computes commit limits, and refuses strict limits that would take the host down.
 
-Once `overcommit_memory` is 2 and more is promised than the limit allows, nothing is killed, but
-every later fork, mmap and brk on the host fails, those of the shell that would repair it too
-(mm/util.c:__vm_enough_memory). So the limit is worked out before it is put in force.
+If `overcommit_memory` is 2 and more memory is promised than the limit allows, the kernel kills nothing,
+but every later fork, mmap and brk fails, even in the shell that could repair it
+(mm/util.c:__vm_enough_memory). So the limit is computed before it is set.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,20 +21,20 @@ HUGE_PAGES = "vm.nr_hugepages"
 SURPLUS_PAGES = "vm.nr_overcommit_hugepages"
 
 KNOBS = tuple(row.name for row in SYSCTLS.values() if row.group == COMMIT)
-"""Every sysctl that decides how much may be promised."""
+"""Every sysctl that affects how much memory may be promised."""
 
 STRICT = 2
 
 _ROUNDING_KIB = 256
-"""How far the computed limit may be from the kernel's, which counts in pages: four of 64 KiB."""
+"""Allowed difference to the kernel's limit, which counts in pages: four of 64 KiB."""
 
 
 class Memory(NamedTuple):
-    """What the commit limit is computed from, as /proc/meminfo has it.
+    """The figures of /proc/meminfo that the commit limit depends on.
 
-    `hugetlb_kib` is what huge pages of all sizes take. `huge_pages` are those that `vm.nr_hugepages` counts,
-    of `huge_page_kib` each, and `surplus_pages` those that programs got beyond them. `available_kib` is what
-    can be used without swapping (MemAvailable).
+    `hugetlb_kib` is the size of huge pages of all sizes. `huge_pages` is the number in `vm.nr_hugepages`, of
+    `huge_page_kib` each, and `surplus_pages` the number that programs got in addition. `available_kib` is the
+    memory available without swapping (MemAvailable).
     """
 
     total_kib: int
@@ -49,7 +49,7 @@ class Memory(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The highest Committed_AS that lasted lately, on which day (`YYYY-MM-DD`), and which file has it."""
+    """The highest lasting Committed_AS of the last days, its day (`YYYY-MM-DD`), and the file with it."""
 
     committed_kib: int
     day: str
@@ -66,8 +66,7 @@ class Refusal(NamedTuple):
 def commit_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
     """Return the limit these settings give, as mm/util.c:vm_commit_limit computes it.
 
-    Huge pages count against the ratio, never against the absolute value; those that `knobs` asks for count
-    as granted.
+    Huge pages reduce the ratio's limit, but not an absolute one; those in `knobs` count as granted.
     """
     kbytes = knobs.get(KBYTES, 0)
     if kbytes:
@@ -79,10 +78,9 @@ def commit_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
 
 
 def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
-    """Return what an ordinary process finds of the limit, at the least.
+    """Return how much of the limit an unprivileged process can use, at least.
 
-    That is less what is kept for root and recovery, and with every huge page in use that any program may
-    get beyond the pool.
+    This subtracts the reserves for root and recovery, and all surplus huge pages that programs may get.
     """
     reserves = knobs.get(ADMIN_RESERVE, 0) + knobs.get(USER_RESERVE, 0)
     more_pages = max(0, knobs.get(SURPLUS_PAGES, 0) - memory.surplus_pages)
@@ -91,7 +89,7 @@ def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
 
 
 def demand_kib(memory: Memory, actual: "Mapping[str, int]", *, headroom_percent: int) -> int:
-    """Return how much of what is promised now a later limit must allow.
+    """Return how much of the memory promised now a later limit must allow.
 
     What lasted under a strict limit proves that limit, so it counts as no more than that limit would be
     accepted for, and a little less, as RAM is not quite the same after each boot.
@@ -104,8 +102,8 @@ def demand_kib(memory: Memory, actual: "Mapping[str, int]", *, headroom_percent:
 def mismatch(memory: Memory, actual: "Mapping[str, int]") -> Refusal | None:
     """Return a refusal if the `actual` knobs do not give the CommitLimit that the kernel reports.
 
-    Something else counts then, such as huge pages of a size that an old kernel does not report, memory
-    that comes or goes, or a meminfo that is a container's. What other knobs would give is unknown, too.
+    Then something else counts, such as huge pages of a size that an old kernel does not report, hotplugged
+    memory, or a container's meminfo. The limit under other knobs is unknown, too.
     """
     computed = commit_limit_kib(memory, actual)
     if abs(computed - memory.commit_limit_kib) <= _ROUNDING_KIB:
@@ -126,7 +124,7 @@ def interlock(
     headroom_percent: int,
     peak: Peak | None = None,
 ) -> Refusal | None:
-    """Return why going from the `actual` knobs to the `final` ones would be fatal, or None.
+    """Return why a change from the `actual` knobs to the `final` ones would be fatal, or None.
 
     Only tightening is refused: a change to strict accounting, or, under it, to a lower limit. So is one
     whose limit cannot be computed. What is promised now counts, or the `peak` of earlier days if it is more:
@@ -172,9 +170,9 @@ def write_order(
 ) -> list[str]:
     """Return `names` in the order to write them.
 
-    Tightening to strict accounting sets the limits first and the mode last, loosening the other
-    way round, and under strict accounting what raises the limit comes first: at no moment is a limit in
-    force below both the old and the new one.
+    A change to strict accounting writes the limits first and the mode last, a change from it the mode first.
+    Under strict accounting, what raises the limit comes first. So no limit below both the old and the new
+    one is ever in force.
     """
     was_strict, is_strict = actual.get(MODE) == STRICT, final.get(MODE) == STRICT
 
@@ -191,7 +189,7 @@ def write_order(
 
 
 def kib(amount: int) -> str:
-    """Write an amount of KiB as people read it: `8.0 GiB`."""
+    """Return an amount of KiB in its largest unit: `8.0 GiB`."""
     size = float(amount)
     for unit in ("KiB", "MiB", "GiB", "TiB"):
         if abs(size) < 1024 or unit == "TiB":

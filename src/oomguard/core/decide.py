@@ -1,4 +1,4 @@
-"""What the policy, the ledger and /proc say of one process, as one value: every verb shows this one."""
+"""Decides the value of one process from the policy, the ledger and /proc. Every verb shows this decision."""
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -14,7 +14,7 @@ class Obstacle(NamedTuple):
     """Why a wanted value is not written: by oomguard (`refused`), or by the kernel (`denied`).
 
     `may-be-denied`: the kernel does not show whether it will allow it. `contended`: something else keeps
-    rewriting the value. `unknown`: what the rules ask for cannot be read.
+    rewriting the value. `unknown`: a fact that the rules need cannot be read.
     """
 
     kind: Kind
@@ -23,12 +23,12 @@ class Obstacle(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The value a process is to have, and why.
+    """The value a process should have, and why.
 
-    `rule` is the one that governs it, or would if it were trusted. `original` is the value it would have
-    without oomguard, `current` the one it has, `wanted` the one it is to have. `is_inherited`: it has its
-    current value from a process that oomguard set it for. `is_renamed`: it left its rule by a name of its own
-    choice, and the rule governs it until it runs another program.
+    `rule` is the rule that matches it, or would if the process were trusted. `original` is its value without
+    oomguard, `current` its value now, `wanted` the value it should have. `is_inherited`: it inherited its
+    current value from a managed process. `is_renamed`: it changed its name so that the rule no longer
+    matches, but the rule still applies until it runs another program.
     """
 
     identity: "Identity"
@@ -43,7 +43,7 @@ class Decision(NamedTuple):
 
     @property
     def result(self) -> int:
-        """The value it will have: the wanted one, or the current one if something is in the way."""
+        """The value it will have: the wanted one, or the current one if there is an obstacle."""
         is_written = self.obstacle is None or self.obstacle.kind == "may-be-denied"
         return self.wanted if is_written else self.current
 
@@ -65,10 +65,10 @@ def decide(
     is_inherited: bool = False,
     is_renamed: bool = False,
 ) -> Decision:
-    """Return the decision on a process that `rule` governs.
+    """Return the decision on a process that `rule` matches.
 
-    `refusal` is the first rule that would govern it but must not protect it, and why. `unknown` is why
-    another could not be judged: then nothing protects the process, and nothing is taken from it.
+    `refusal` is the first rule that matches it but must not protect it, and why. `unknown` is why another
+    rule could not be tried: then the value stays as it is.
     """
     obstacle = None
     wanted = wanted_by(rule, original)
@@ -81,13 +81,13 @@ def decide(
 
 
 def wanted_by(rule: "Rule | None", original: int) -> int:
-    """Return the value that a process must have under a rule, or under none."""
+    """Return the value that a process should have under a rule, or without one."""
     wanted = None if rule is None else rule.terms.value.wanted(original)
     return original if wanted is None else wanted
 
 
 class Rights(NamedTuple):
-    """What the process that writes may do: whose it is, and what it may do beyond that."""
+    """The rights of the process that writes: its uid and capabilities."""
 
     uid: int
     overrides_owner: bool = True
@@ -99,10 +99,10 @@ class Rights(NamedTuple):
 def denial(
     after: int, *, highest_floor: int, owner_uid: int, is_read_only: bool, rights: Rights
 ) -> Obstacle | None:
-    """Return what the kernel will answer to this write of an `oom_score_adj`, or None if it allows it.
+    """Return why the kernel will deny this write of an `oom_score_adj`, or may; None if it allows it.
 
     /proc does not show the floor of a process (`oom_score_adj_min`, fs/proc/base.c:__set_oom_adj).
-    `highest_floor` is what it can be at most.
+    `highest_floor` is its highest possible value.
     """
     if is_read_only:
         return Obstacle("denied", "/proc is read-only here", "run where /proc is mounted writable")

@@ -1,10 +1,10 @@
-"""The one error a user is meant to read."""
+"""Errors that users read."""
 
 
 class OomguardError(Exception):
-    """Something a user can act on: what failed and where, and what to do about it.
+    """An error that a user can fix: what failed and where, and what to do.
 
-    `exit_code` is what `__main__` leaves with: 1 something failed, 2 usage, 78 bad policy.
+    `exit_code` is the exit code of `__main__`: 1 something failed, 2 usage, 78 bad policy.
     """
 
     exit_code = 1

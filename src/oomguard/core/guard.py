@@ -1,7 +1,7 @@
 """Limits for sysctls that can take a host down.
 
-Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. Beyond any other bound
-`oomguard check` only warns.
+Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For other bounds,
+`oomguard check` warns.
 """
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Bound(NamedTuple):
-    """The highest or lowest sound value of a sysctl: of any host, or computed from its memory.
+    """The highest or lowest safe value of a sysctl, for any host or computed from its memory.
 
     `of_host` takes the memory and the current value; `of_any` applies if the host is not known.
     `why` completes "… is more than N: ".

@@ -32,12 +32,12 @@ _MANY = 16
 
 
 def is_glob(pattern: str | bytes) -> bool:
-    """Tell whether a pattern has a wildcard; without one it is compared as it stands."""
+    """Return whether a pattern has a wildcard; without one it is compared as it stands."""
     return any(wildcard in pattern for wildcard in ("*?[" if isinstance(pattern, str) else b"*?["))
 
 
 def search(pattern: re.Pattern[str], text: str) -> bool:
-    """Tell whether a pattern of a rule is found in a command line."""
+    """Return whether a pattern of a rule is found in a command line."""
     return pattern.search(text) is not None
 
 
@@ -155,7 +155,7 @@ class Matcher:
             at += 1
 
     def is_decided_by_name(self, comm: bytes) -> bool:
-        """Tell whether a process of this name is held by the same rule for as long as it is one.
+        """Return whether a process of this name is held by the same rule for as long as it is one.
 
         No rule that may hold it asks for anything else that can change while it lives. No runtime takes
         a process that runs into a container.
@@ -168,7 +168,7 @@ class Matcher:
         )
 
     def may_come_to_match(self, process: Facts, governing: "Rule | None") -> bool:
-        """Tell whether a command line of its own would have a child of the process match a rule by name.
+        """Return whether a command line of its own would have a child of the process match a rule by name.
 
         A program that forks and then rewrites its command line, as Chromium's zygote does for each tab,
         causes no event but the fork.
@@ -261,7 +261,7 @@ def slow_unmet(
 
 
 def _name_may_hold(patterns: tuple[bytes, ...], comm: bytes) -> bool:
-    """Tell whether any pattern names a process called `comm`, or may once its full name is known."""
+    """Return whether any pattern names a process called `comm`, or may once its full name is known."""
     for pattern in patterns:
         if is_glob(pattern):
             if len(comm) >= COMM_LENGTH or _glob((_text(pattern),)).match(_text(comm)):
@@ -272,7 +272,7 @@ def _name_may_hold(patterns: tuple[bytes, ...], comm: bytes) -> bool:
 
 
 def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
-    """Tell whether any pattern names the process.
+    """Return whether any pattern names the process.
 
     An exact pattern of up to 15 bytes is compared with `comm`, a longer one with the full name;
     a glob may match either.
@@ -301,7 +301,7 @@ def _before_wildcard(glob: bytes) -> bytes:
 
 
 def is_called(path: str, names: tuple[bytes, ...]) -> bool:
-    """Tell whether any of a rule's names is the file name of `path`."""
+    """Return whether any of a rule's names is the file name of `path`."""
     name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
     return any(
         pattern == name or (is_glob(pattern) and _glob((_text(pattern),)).match(_text(name)) is not None)
@@ -310,7 +310,7 @@ def is_called(path: str, names: tuple[bytes, ...]) -> bool:
 
 
 def glob_holds(patterns: tuple[str, ...], text: str) -> bool:
-    """Tell whether any pattern matches the whole of `text`; nothing matches an empty one."""
+    """Return whether any pattern matches the whole of `text`; nothing matches an empty one."""
     return bool(text) and _glob(patterns).match(text) is not None
 
 

@@ -113,7 +113,7 @@ class Entry(NamedTuple):
     is_written: bool = True
 
     def is_ours(self, value: int) -> bool:
-        """Tell whether oomguard set `value`; if not, something else changed it since."""
+        """Return whether oomguard set `value`; if not, something else changed it since."""
         low, high = sorted((self.original, self.given))
         if self.is_open and low <= value <= high:
             return True
@@ -121,7 +121,7 @@ class Entry(NamedTuple):
         return is_given or (not self.is_written and value == self.given_before)
 
     def was_ours(self, value: int) -> bool:
-        """Tell whether oomguard sets `value` or did: a child may have inherited it."""
+        """Return whether oomguard sets `value` or did: a child may have inherited it."""
         return value == self.given_before or self.is_ours(value)
 
     def after_crash(self, value: int) -> "Entry | None":
@@ -266,6 +266,6 @@ def _is_ours(name: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry
 
 
 def _is_foreign(partner: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
-    """Tell whether somebody else put a partner in force: to write the other one would zero it."""
+    """Return whether somebody else put a partner in force: to write the other one would zero it."""
     value = actual.get(partner, 0)
     return value != 0 and not (partner in ledger and ledger[partner].is_ours(value))

@@ -66,7 +66,7 @@ class Terms(NamedTuple):
     subuids: tuple[int, ...] = ()
 
     def is_of_users(self, uid: int) -> bool:
-        """Tell whether a uid is one of the users', or one that root granted them in addition."""
+        """Return whether a uid is one of the users', or one that root granted them in addition."""
         ranges = self.subuids
         return uid in self.uids or any(
             first <= uid <= last for first, last in zip(ranges[::2], ranges[1::2], strict=True)

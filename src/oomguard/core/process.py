@@ -42,9 +42,9 @@ class Program(NamedTuple):
 
 
 class Facts(Protocol):
-    """What rules may ask about a process. Reading each may cost a system call, so ask late.
+    """The facts about a process that rules use. Each may cost a system call, so read them late.
 
-    What the process itself can delay (`arguments`, `program`) may raise UnknownFactError.
+    Facts that the process can delay (`arguments`, `program`) may raise UnknownFactError.
     """
 
     @property
@@ -97,7 +97,7 @@ class Facts(Protocol):
 
 
 class Process(NamedTuple):
-    """A process with everything known about it: what tests, replays and `explain` hold."""
+    """A process with all facts known, for tests, replays and `explain`."""
 
     identity: Identity
     comm: bytes
@@ -133,6 +133,6 @@ def full_name(comm: bytes, arguments: tuple[bytes, ...]) -> bytes:
     for argument in arguments[:4]:
         base = argument.rpartition(b"/")[2]
         if base.startswith(comm):
-            # A program that rewrites its title puts blanks behind its name.
+            # A program that rewrites its title puts spaces after its name.
             return base.split(b" ", 1)[0] if b" " not in comm else base
     return comm

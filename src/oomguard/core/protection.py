@@ -1,4 +1,4 @@
-"""Which values below 0 a process inherited, decided from what is there and not from events.
+"""Which values below 0 a process inherited, decided from the current state without events.
 
 Linux copies `oom_score_adj` to every child and keeps it at exec, and nothing in /proc says who wrote a value.
 But no unprivileged process gets below 0 by itself. So a value there has one of four origins: a service
@@ -20,14 +20,14 @@ _ROWS_LIMIT = 1024
 _EVERYWHERE = "*"
 
 JUST_BELOW_ZERO = -1
-"""What no process can give itself but by an inherited floor, or as a privileged one."""
+"""A process can set this value or a lower one only with a privilege or an inherited floor."""
 
 
 class Protection(NamedTuple):
-    """What is remembered of the processes of one service that oomguard gave one value below 0."""
+    """The processes of one service for which oomguard set one value below 0."""
 
     original: int
-    """The highest value that it replaced, at most 0: a user may choose more before a process is protected."""
+    """The highest value it replaced, at most 0: a user can raise a process before it is protected."""
     since_ticks: int
     """When the first of them got it, in the clock of process start times."""
 
@@ -51,7 +51,7 @@ class Protections:
                 yield value, service, protection
 
     def add(self, value: int, service: str, original: int, since_ticks: int) -> bool:
-        """Remember that a process of `service` ("" for none) got `value`; tell whether that is news."""
+        """Remember that a process of `service` ("" for none) got `value`; return whether that is new."""
         original = min(0, original)
         if value >= original:
             return False
@@ -77,7 +77,7 @@ class Protections:
         self._lowest = min(self._by_value, default=0)
 
     def include(self, value: int) -> bool:
-        """Tell whether a process may have inherited this value, or the floor that let it choose it."""
+        """Return whether a process may have inherited this value, or a floor that allowed it to set it."""
         return self._lowest <= value < 0
 
     def origin(self, value: int, holder: "Holder") -> Protection | None:

@@ -1,4 +1,4 @@
-"""The kernel's kill order: now, and as it would be with the values a policy gives."""
+"""The kernel's kill order, now and under a policy."""
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -25,9 +25,9 @@ class Domain(NamedTuple):
 class Candidate(NamedTuple):
     """A process as the OOM killer sees it.
 
-    `kernel_score` is its /proc/PID/oom_score, always computed against the whole host; None where
-    it could not be read. `freed_kib` is what its death gives back: anonymous memory, swap and page
-    tables; what it shares with others or maps from files is not its own.
+    `kernel_score` is its /proc/PID/oom_score, always relative to the whole host; None if it could not be
+    read. `freed_kib` is the memory that killing it frees: anonymous memory, swap and page tables, but not
+    shared memory and files.
     """
 
     identity: "Identity"
@@ -42,7 +42,7 @@ class Candidate(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A place in the kill order, from 1; None for one that is never killed, as is its badness."""
+    """A place in the kill order, from 1. Place and badness are None if it is never killed."""
 
     place: int | None
     badness: int | None
@@ -50,19 +50,19 @@ class Standing(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """A process, where it stands now, and where it would under the policy; None if there is no policy."""
+    """A process, its place now, and its place under the policy; None if there is no policy."""
 
     candidate: Candidate
     now: Standing
     new: Standing | None = None
     decision: "Decision | None" = None
-    """What the policy makes of it; None if no rule concerns it."""
+    """The policy's decision; None if there is none."""
 
 
 class Reserve(NamedTuple):
-    """What is killed before the first process that is protected: one whose value is below 0.
+    """The processes killed before the first protected one, whose value is below 0.
 
-    `before` is that process, None if there is none to be killed at all.
+    `before` is that process, None if no protected process can be killed.
     """
 
     kib: int
@@ -109,12 +109,12 @@ def reserve(standings: "Sequence[tuple[Candidate, Standing]]") -> Reserve:
 
 
 def reserve_now(ranked: "Sequence[Ranked]") -> Reserve:
-    """Return the reserve with the values processes have."""
+    """Return the reserve with the current values."""
     return reserve([(one.candidate, one.now) for one in ranked])
 
 
 def reserve_new(ranked: "Sequence[Ranked]") -> Reserve | None:
-    """Return the reserve with the values the policy gives; None if there is no policy."""
+    """Return the reserve under the policy; None if there is no policy."""
     standings = [(one.candidate, one.new) for one in ranked if one.new is not None]
     return reserve(standings) if standings else None
 

@@ -1,7 +1,7 @@
 """The sysctls a policy may set, one row each, and how they depend on each other.
 
-Ranges are the kernel's own (kernel/sysctl.c:vm_table and the handlers in mm/, Linux 6.12). Where
-a range grew over time the widest is given: the kernel refuses what it does not know with EINVAL.
+Ranges are the kernel's (kernel/sysctl.c:vm_table and the handlers in mm/, Linux 6.12). If kernels differ,
+the widest is given: an older kernel denies other values with EINVAL.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,14 +14,14 @@ ULONG_MAX = 2**64 - 1
 
 
 COMMIT = "commit"
-"""The group of what decides how much memory may be promised."""
+"""The sysctls that decide how much memory may be promised."""
 
 DIRTY = "dirty"
-"""The group of what decides when dirty pages are written."""
+"""The sysctls that decide when dirty pages are written."""
 
 
 class Sysctl(NamedTuple):
-    """One knob: its full name, the values it takes, and what they mean.
+    """A sysctl: its full name, its values and their meaning.
 
     `partner` is the knob that the kernel zeroes when this one is written. `since` is the kernel
     that brought it, "" where every kernel in use has it. Rows of one `group` depend on each other: they are
@@ -205,7 +205,7 @@ SYSCTLS: dict[str, Sysctl] = {
 
 
 def after_writing(actual: "Mapping[str, int]", writes: "Mapping[str, int]") -> dict[str, int]:
-    """Return the `actual` sysctls after some writes: each zeroes its partner, unless that is written, too."""
+    """Return the `actual` sysctls after some writes. Each zeroes its partner, unless that is written, too."""
     final = dict(actual)
     for name, value in writes.items():
         final[name] = value
@@ -230,4 +230,4 @@ TRIGGERS = {
     "vm.compact_memory": "it compacts memory once, at the moment it is written",
     "vm.stat_refresh": "it refreshes counters once, at the moment it is written",
 }
-"""Files that do something when written and hold nothing: no state to keep, so no policy."""
+"""Files that trigger an action when written: they have no value to set."""

@@ -1,7 +1,7 @@
-"""Untrusted names as printable text, and times as people say them.
+"""Makes untrusted names printable, and writes times for people.
 
-A process chooses its own name and arguments; nothing it puts there may reach a terminal,
-a log line or a table cell as a control character.
+A process chooses its own name and arguments. Control characters in them must not reach a terminal, a log
+line or a table cell.
 """
 
 
@@ -18,7 +18,7 @@ def printable(raw: bytes | str) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a time in the largest unit of which it has two: `3 days`, `90 seconds`."""
+    """Return a time in the largest unit that gives at least 2: `3 days`, `90 seconds`."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -31,6 +31,6 @@ def _escape(character: str) -> str:
     if character.isprintable():
         return character
     code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as surrogateescape decodes it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, from surrogateescape
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")

@@ -1,7 +1,7 @@
-"""Which processes a rule may protect: a process name is whatever the process says it is.
+"""Which processes a rule may protect: every process chooses its own name.
 
-Immunity from the OOM killer is worth stealing, so a rule that lowers a value and knows a process only by
-what that process chose takes effect only if something that only root decides says the same.
+A user could get protection by giving a program a protected name. So a rule that lowers a value and
+matches only what the process itself chose needs something that only root decides.
 """
 
 from enum import IntEnum
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 NOBODY = 65534
 
 DYNAMIC_UIDS = range(61184, 65520)
-"""From these systemd takes the uids of services with DynamicUser= (systemd's UIDS-GIDS)."""
+"""The uids that systemd gives to services with DynamicUser= (systemd's UIDS-GIDS)."""
 
 
 class Standing(IntEnum):
-    """Whose a process is. Where places are few, a lower number takes one before a higher."""
+    """Who controls a process. If places are few, lower numbers come first."""
 
     ROOTS = 0
     A_SERVICES = 1
@@ -62,7 +62,7 @@ def trust_refusal(
 
 
 def is_trusted(process: "Facts", first_person_uid: int) -> bool:
-    """Tell whether it is root's, or a system user's in a system service.
+    """Return whether a process is root's, or a system user's in a system service.
 
     The real and the saved uid count. A setuid program has its caller's as the real one, and its name is
     the caller's choice; a root daemon that works as a user for a moment keeps both. And jobs that
@@ -84,7 +84,7 @@ def standing(process: "Facts", first_person_uid: int) -> Standing:
 
 
 def is_of_services(process: "Facts", first_person_uid: int) -> bool:
-    """Tell whether all uids that a process can have are of services, and not of people."""
+    """Return whether all uids that a process can have are of services, and not of people."""
     uids = {process.uid, process.saved_uid}
     if all(uid < first_person_uid or uid == NOBODY for uid in uids):
         return True

@@ -1,7 +1,7 @@
 """The compiled policy as lines of JSON.
 
-So it crosses from the short-lived process that reads YAML to the daemon: one header, then one line
-a rule, so that neither side ever holds the whole text.
+The short-lived process that reads YAML sends it to the daemon: one header, then one line for each rule,
+so that neither side needs the whole text in memory.
 """
 
 import json
@@ -33,7 +33,7 @@ def encode(policy: Policy) -> "Iterator[str]":
 
 
 def decode(lines: "Iterable[str | bytes]") -> Policy:
-    """Rebuild the policy from what `encode` yielded. Malformed input raises ValueError."""
+    """Return the policy from the lines of `encode`. ValueError: they are malformed."""
     decoder = Decoder()
     for line in lines:
         decoder.feed(line)
@@ -41,14 +41,14 @@ def decode(lines: "Iterable[str | bytes]") -> Policy:
 
 
 class Decoder:
-    """Takes the lines one by one. Malformed input raises ValueError."""
+    """Decodes lines one by one. ValueError: one is malformed."""
 
     def __init__(self) -> None:
         self._header: dict[str, Any] = {}
         self._rules: RuleTable | None = None
 
     def feed(self, line: str | bytes) -> None:
-        """Take the next line."""
+        """Decode the next line."""
         try:
             row = json.loads(line)
             if self._rules is None:
@@ -71,7 +71,7 @@ class Decoder:
             raise ValueError(f"not a compiled policy: {error!r}") from error
 
     def policy(self) -> Policy:
-        """Return the policy that the lines so far make."""
+        """Return the policy of the lines so far."""
         if self._rules is None:
             raise ValueError("not a compiled policy: it has no header")
         try:
@@ -107,7 +107,7 @@ def _decode_terms(row: list[Any]) -> Terms:
 
 
 def _must_resemble(found: dict[str, Any], model: dict[str, Any]) -> None:
-    """Raise TypeError where a field is of another type than in `model`."""
+    """Raise TypeError if a field has another type than in `model`."""
     for name, item in found.items():
         _must_be(type(model[name]), item)
 
