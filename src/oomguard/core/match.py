@@ -1,9 +1,9 @@
-"""Which rule governs a process: the first whose conditions all hold.
+"""Which rule matches a process: the first whose conditions are all met.
 
 A process name reaches its rules through a memo in front of an index, so the cost of a process that
-no rule names does not grow with the policy. Conditions are tried from cheap to dear: each may cost a
-system call, and none is asked before the ones in front of it hold. The command line comes last of all,
-because its owner can keep a reader waiting.
+no rule names does not grow with the policy. Conditions are tried from cheap to expensive, since each may
+cost a system call, and stop at the first that fails. The command line comes last, because its owner can
+delay a reader.
 """
 
 import fnmatch
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup", "cmdline", "exe"]
 
 _MEMO_LIMIT = 2048
-"""Names remembered before the memo starts over: enough for any host, bounded for a hostile one."""
+"""Names remembered before the memo is cleared: enough for any host, bounded against hostile users."""
 
 _MANY = 16
 """With more candidates than this, the command line is read first, because it rules most of them out."""
 
 
 def is_glob(pattern: str | bytes) -> bool:
-    """Return whether a pattern has a wildcard; without one it is compared as it stands."""
+    """Return whether a pattern has a wildcard; without one it is compared literally."""
     return any(wildcard in pattern for wildcard in ("*?[" if isinstance(pattern, str) else b"*?["))
 
 
@@ -42,10 +42,10 @@ def search(pattern: re.Pattern[str], text: str) -> bool:
 
 
 class Governed(NamedTuple):
-    """The rule that governs a process, and what else was found on the way to it.
+    """The rule that matches a process, and what else was found.
 
-    `refused` is the first rule that would have, but must not protect this process. `unknown` is why
-    a rule could not be judged; it counts as one that does not match.
+    `refused` is the first rule that matches but must not protect this process. `unknown` is why a rule
+    could not be tried; it counts as not matching.
     """
 
     rule: "Rule | None" = None
@@ -54,14 +54,14 @@ class Governed(NamedTuple):
 
 
 class Matcher:
-    """The rules of a policy, indexed. `decide` finds the one that governs a process."""
+    """The rules of a policy, indexed. `decide` finds the one that matches a process."""
 
     def __init__(self, rules: "Sequence[Rule]") -> None:
         _compiled.clear()  # of the policy before
         self._rules = rules
         self._nameless: list[int] = []
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
-        """Globs by what stands in front of their first wildcard: the place of the rule, and the pattern."""
+        """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
         names: list[bytes] = []
         places = array("I")
         cmdlines: dict[tuple[str, ...], None] = {}
@@ -78,8 +78,8 @@ class Matcher:
                     names.append(name)
                     places.append(place)
         order = sorted(range(len(names)), key=names.__getitem__)
-        # Sorted names and a bisection hold 15,000 in a third of what a dictionary takes; a name
-        # that was seen before is found in the memo, which is one.
+        # A sorted list with bisection needs a third of a dictionary's memory for 15,000 names. Names
+        # seen before are found in the memo.
         self._names = [names[at] for at in order]
         self._places = array("I", [places[at] for at in order])
         self._memo: dict[bytes | tuple[bytes, bool], tuple[Rule, ...]] = {}
@@ -87,7 +87,7 @@ class Matcher:
         for listed in cmdlines:
             _regex(listed)  # now: a hundred take longer to compile than one process is given to be matched
         self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
-        """All patterns in one, where there are many: most processes match none of them."""
+        """All patterns in one if there are many, because most processes match none."""
 
     def forget(self) -> None:
         """Drop the memo; it fills again."""
@@ -95,12 +95,12 @@ class Matcher:
         self._lists.clear()
 
     def candidates(self, comm: bytes) -> "tuple[Rule, ...]":
-        """Return the rules whose `name` may hold for a process called `comm`, in policy order."""
+        """Return the rules whose `name` may match a process called `comm`, in policy order."""
         known = self._memo.get(comm)
         return self._remember(comm, self._placed(comm, comm)) if known is None else known
 
     def _likely(self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]") -> "tuple[Rule, ...]":
-        """Return the candidates, without those that the command line rules out where they are many."""
+        """Return the candidates; if there are many, without those that the command line rules out."""
         comm = process.comm
         listed = self.candidates(comm)
         if len(listed) <= _MANY or (len(comm) < COMM_LENGTH and self._any_cmdline is None):
@@ -123,7 +123,7 @@ class Matcher:
     def _remember(self, key: "bytes | tuple[bytes, bool]", places: set[int]) -> "tuple[Rule, ...]":
         if len(self._memo) >= _MEMO_LIMIT:
             self.forget()
-        # Most names are in no rule, so most lists are of the same nameless rules: kept once, not 2,048 times.
+        # Most names are in no rule, so most lists have only the rules without names: store that list once.
         listed = array("I", sorted(places))
         found = self._lists.get(listed.tobytes())
         if found is None:
@@ -132,7 +132,7 @@ class Matcher:
         return found
 
     def _placed(self, comm: bytes, whole: bytes, *, is_whole: bool = False) -> set[int]:
-        """Return the places of the rules that may name a process, or that do if its whole name is known."""
+        """Return the indexes of the rules that may name a process, or that do if its whole name is known."""
         places = set(self._nameless)
         places.update(place for place, name in self._named(comm) if not is_whole or name in (comm, whole))
         if not self._globbed:
@@ -146,7 +146,7 @@ class Matcher:
         return places
 
     def _named(self, comm: bytes) -> "Iterator[tuple[int, bytes]]":
-        """Yield the places of the rules with an exact name that is `comm`, or was cut to it by the kernel."""
+        """Yield the indexes of the rules with an exact name that is `comm`, or that the kernel cut to it."""
         names = self._names
         at = bisect_left(names, comm)
         cut = len(comm) >= COMM_LENGTH
@@ -155,10 +155,10 @@ class Matcher:
             at += 1
 
     def is_decided_by_name(self, comm: bytes) -> bool:
-        """Return whether a process of this name is held by the same rule for as long as it is one.
+        """Return whether the same rule matches a process of this name for as long as it lives.
 
-        No rule that may hold it asks for anything else that can change while it lives. No runtime takes
-        a process that runs into a container.
+        That is so if no rule that may match it has a condition that can change while it lives. No runtime
+        moves a running process into a container.
         """
         return len(comm) < COMM_LENGTH and all(
             rule.terms.scope == "all"
@@ -168,10 +168,10 @@ class Matcher:
         )
 
     def may_come_to_match(self, process: Facts, governing: "Rule | None") -> bool:
-        """Return whether a command line of its own would have a child of the process match a rule by name.
+        """Return whether a child of the process could match a rule by rewriting its command line.
 
-        A program that forks and then rewrites its command line, as Chromium's zygote does for each tab,
-        causes no event but the fork.
+        A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
+        causes only a fork event.
         """
         return any(
             rule is not governing
@@ -188,12 +188,12 @@ class Matcher:
         refusal: "Callable[[Rule], Refusal | None]" = lambda _: None,
         search: "Callable[[re.Pattern[str], str], bool]" = search,
     ) -> Governed:
-        """Return the first rule all of whose conditions hold and that is not refused.
+        """Return the first rule that matches and is not refused.
 
-        `is_topmost(rule)` tells whether no ancestor of the process meets the rule's conditions; it is
-        asked last, and only for `scope: main`. `refusal(rule)` tells why a rule must not protect the
-        process: then the rules after it are tried, or any program could escape them under a protected
-        name. `search` may raise UnknownFactError, as the process's facts may.
+        `is_topmost(rule)` returns whether no ancestor of the process matches the rule; it is called last,
+        and only for `scope: main`. `refusal(rule)` returns why a rule must not protect the process: then
+        the next rules are tried, or any program could escape them with a protected name. `search` may
+        raise UnknownFactError, as the process's facts may.
         """
         refused, unknown = None, None
         for rule in self._likely(process, search):
@@ -221,15 +221,15 @@ class Matcher:
 def first_unmet(
     rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
 ) -> Condition | None:
-    """Return the first condition of `rule` that does not hold for `process`, or None.
+    """Return the first condition of `rule` that `process` does not meet, or None.
 
-    Raises UnknownFactError if one that no other decides cannot be judged.
+    Raises UnknownFactError if the result depends on a condition that cannot be tried.
     """
     return quick_unmet(rule, process) or slow_unmet(rule, process, search)
 
 
 def quick_unmet(rule: "Rule", process: Facts) -> Condition | None:
-    """Return the first condition that fails on what the kernel tells at once, or None."""
+    """Return the first failed condition of those that the kernel answers without delay, or None."""
     terms = rule.terms
     if rule.names and not _name_may_hold(rule.names, process.comm):
         return "name"
@@ -251,7 +251,7 @@ def quick_unmet(rule: "Rule", process: Facts) -> Condition | None:
 def slow_unmet(
     rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
 ) -> Condition | None:
-    """Return the first condition that fails on the command line, or None."""
+    """Return the first failed condition on the command line, or None."""
     if rule.names and not name_holds(rule.names, process):
         return "name"
     cmdlines = rule.terms.cmdlines
@@ -295,7 +295,7 @@ def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
 
 
 def _before_wildcard(glob: bytes) -> bytes:
-    """Return the first bytes of a glob that stand for themselves, as many as the kernel keeps of a name."""
+    """Return the literal first bytes of a glob, at most as many as the kernel keeps of a name."""
     length = next(at for at, byte in enumerate(glob) if byte in b"*?[")
     return glob[: min(length, COMM_LENGTH)]
 
@@ -315,7 +315,7 @@ def glob_holds(patterns: tuple[str, ...], text: str) -> bool:
 
 
 def _exe_holds(patterns: tuple[str, ...], exe: str | None) -> bool:
-    # After an upgrade the running program's file is gone; it still is the same program.
+    # After an upgrade, the running program's file is deleted; it is still the same program.
     return exe is not None and glob_holds(patterns, exe.removesuffix(DELETED))
 
 

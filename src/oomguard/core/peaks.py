@@ -1,11 +1,11 @@
 """The highest Committed_AS of the last days: a host that has just booted has promised little yet.
 
-In mode 0 and 1 any user can have any amount promised. So a level counts only if it *lasted*, and after
-ONCE_DAYS only if another day reached it, too. What somebody did once does not forbid strict accounting for a
-month; what this host does again and again is not forgotten at a reboot.
+In modes 0 and 1, any user can get any amount promised. So a level counts only if it *lasted*, and after
+ONCE_DAYS only if another day reached it, too. A single peak does not prevent strict accounting for a month,
+but a regular one is remembered across reboots.
 
-Days are counted from 1970. The clock may be wrong, for one early in the boot. So a day in the future counts
-as a recent one, and only newer days replace old ones in the file.
+Days are counted from 1970. The clock may be wrong, for example early in the boot. So a day in the future
+counts as recent, and only newer days replace older ones in the file.
 """
 
 import json
@@ -15,17 +15,17 @@ KEPT_DAYS = 30
 ONCE_DAYS = 7
 
 LASTING_SECONDS = 300.0
-"""A level has lasted if no look in this time found less."""
+"""A level has lasted if no sample in this time was lower."""
 
 _GROWTH = 64
-"""A day's level is noted again once it is higher by this part: each note is a write to the disk."""
+"""A day's level is stored again only if it rises by this share, because each time writes to the disk."""
 
 _VERSION = 1
 _DATE_LENGTH = len("2026-11-20")
 
 
 class Day(NamedTuple):
-    """What lasted on a day: its number, its date for people, and the level."""
+    """The level that lasted on a day, the day's number, and its date as text."""
 
     number: int
     date: str
@@ -33,15 +33,15 @@ class Day(NamedTuple):
 
 
 class Lasting:
-    """Tells which level has lasted: the least of all looks in LASTING_SECONDS."""
+    """Finds the level that lasted: the lowest sample in LASTING_SECONDS."""
 
     def __init__(self) -> None:
         self._looks: list[tuple[float, int]] = []
 
     def look(self, committed_kib: int, now: float) -> int | None:
-        """Take what is promised at the monotonic time `now`; return the level that lasted, None if too early.
+        """Add a sample at the monotonic time `now`; return the level that lasted, None if it is too early.
 
-        It takes two looks, however rare they are.
+        It needs two samples, however rare they are.
         """
         looks = self._looks
         looks.append((now, committed_kib))
@@ -53,7 +53,7 @@ class Lasting:
 
 
 def note(days: "tuple[Day, ...]", today: Day) -> "tuple[Day, ...]":
-    """Return the days with today's level, or the same ones if it was noted already."""
+    """Return the days with today's level, or the same ones if it is stored already."""
     known = next((day for day in days if day.number == today.number), None)
     if known is None:
         return (*days, today)[-KEPT_DAYS:]
@@ -63,7 +63,7 @@ def note(days: "tuple[Day, ...]", today: Day) -> "tuple[Day, ...]":
 
 
 def highest(days: "tuple[Day, ...]", today: int) -> Day | None:
-    """Return the day with the level that counts: of the last days, or of two of all that are kept."""
+    """Return the day with the level that counts: of the last days, or reached on two of all stored days."""
     levels = sorted(
         (day for day in days if today - day.number <= KEPT_DAYS), key=lambda day: -day.committed_kib
     )
@@ -78,7 +78,7 @@ def encode(days: "tuple[Day, ...]") -> bytes:
 
 
 def decode(raw: bytes) -> "tuple[Day, ...]":
-    """Return the days of a file. ValueError: nobody wrote this with `encode`."""
+    """Return the days of a file. ValueError: it is damaged."""
     try:
         document = json.loads(raw)
         days = tuple(Day(**row) for row in document["days"])

@@ -1,7 +1,6 @@
-"""The difference between what a policy asks for and what was observed, as changes.
+"""The changes that bring the observed values to those of the policy.
 
-Everything here is pure: the same functions make the table of `oomguard plan` and the writes of
-the daemon, so the two cannot disagree.
+All of it is pure: `oomguard plan` and the daemon use the same functions, so they cannot differ.
 """
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -23,9 +22,9 @@ Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-
 
 
 class SetSysctl(NamedTuple):
-    """Write one sysctl. `source` is the policy line that asks for it, "" for a restore.
+    """Write one sysctl. `source` is the policy line that sets it, "" for a restore.
 
-    Changes of one `group` are made together or not at all; one without is made by itself.
+    Changes of one `group` are made together or not at all; a change without one is made alone.
     """
 
     name: str
@@ -45,9 +44,9 @@ class SetSysctl(NamedTuple):
 class SetOomScoreAdj(NamedTuple):
     """Write one process's `oom_score_adj`. `rule` is None for a restore.
 
-    `own` is the value the process has by itself, which the ledger keeps; `before` is what it
-    has at this moment. `moved_floor` tells that the value it was given moved its floor as well, so that
-    what is written now has to move it, too; `inherited`, that an ancestor was given it.
+    `own` is the original value, which the ledger keeps; `before` is the current one. `moved_floor`: setting
+    the current value moved the floor, so this write must move it, too. `inherited`: the value was set for
+    an ancestor.
     """
 
     identity: "Identity"
@@ -71,16 +70,16 @@ Change = SetSysctl | SetOomScoreAdj
 
 
 class Planned(NamedTuple):
-    """A change, and the rule that governs the process, even if that asks for its original value."""
+    """A change, and the rule that matches the process, even if the rule sets the original value."""
 
     change: Change
     rule: "Rule | None"
 
 
 class Outcome(NamedTuple):
-    """What became of a change. `errno` is the kernel's answer, 0 where it was not asked.
+    """The result of a change. `errno` is the kernel's, 0 if there was no write.
 
-    `made` is what the kernel made of the value of an applied change, None if it took it as it is.
+    `made` is the value the kernel set if it differs from the one written, else None.
     """
 
     change: Change
@@ -92,15 +91,14 @@ class Outcome(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the ledger knows of a value: what it was before oomguard, and what oomguard gave it.
+    """The ledger's entry for a value: the original, and the one oomguard set.
 
     `given_before` is what oomguard had set before `given`; children may still have inherited it.
-    `is_written` is False from just before a write until it is known to have happened: the value then is
-    `given`, or what was there before. `since_ticks` is when a process was given it, in the clock
-    of its start time: what started before cannot have inherited it. `moved_floor` tells that it took
-    CAP_SYS_RESOURCE, which moves the floor below which a process may not lower itself.
-    `made` is what the kernel made of `given`, None if it took it as it is. `is_open`: it may grant a part
-    only, and how much is not known yet.
+    `is_written` is False from just before a write until it has happened: the value is then `given` or the
+    one before. `since_ticks` is when it was set for a process, in the clock of start times: processes that
+    started earlier cannot have inherited it. `moved_floor`: it needed CAP_SYS_RESOURCE, which moves the
+    floor (`oom_score_adj_min`). `made` is the value the kernel set if it is not `given`, else None.
+    `is_open`: the kernel may grant only a part, and how much is not known yet.
     """
 
     original: int
@@ -121,14 +119,14 @@ class Entry(NamedTuple):
         return is_given or (not self.is_written and value == self.given_before)
 
     def was_ours(self, value: int) -> bool:
-        """Return whether oomguard sets `value` or did: a child may have inherited it."""
+        """Return whether oomguard set `value`, now or before: a child may have inherited it."""
         return value == self.given_before or self.is_ours(value)
 
     def after_crash(self, value: int) -> "Entry | None":
-        """Return the entry once the value found after a crash tells whether the write happened.
+        """Return the entry after a crash; the current value shows whether the write happened.
 
-        None: oomguard has set nothing. If something else has set the same value before it was read, that
-        counts as written: nothing tells the two apart.
+        None: oomguard has set nothing. If something else has set the same value meanwhile, that counts as
+        written, because the two cannot be distinguished.
         """
         written = self._replace(is_written=True)
         if self.is_written or (value != self.original and written.is_ours(value)):
@@ -155,9 +153,9 @@ def diff_sysctls(
     """Return the writes that bring the `actual` sysctls to the policy, in the order to make them.
 
     `actual` holds every sysctl the policy or the ledger names, with its partner and the
-    overcommit knobs; one this kernel lacks is missing from it, and is left out. A sysctl that the
-    policy no longer names goes back to its original value, if it still has the one it was given.
-    Those of one group follow each other.
+    overcommit knobs; those this kernel lacks are missing, and are skipped. A sysctl that the
+    policy no longer names is restored, if it still has the value that oomguard set. Those of one group
+    are adjacent.
     """
     wanted: dict[str, tuple[int, Cause, str]] = {}
     for name, entry in ledger.items():
@@ -181,7 +179,7 @@ def diff_sysctls(
 
 
 def left_alone(policy: "Policy", actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> list[str]:
-    """Return the sysctls that do not go back to their original value: something else has set them since."""
+    """Return the sysctls that are left alone, because something else has changed them since."""
     named = {setting.name for setting in policy.sysctls}
     return [
         name
@@ -199,7 +197,7 @@ def _diff_group(
     peak: "Peak | None",
 ) -> "Iterator[SetSysctl]":
     final = after_writing(actual, {name: wanted[name][0] for name in names})
-    # What goes back is safe piece by piece, unless it goes back to strict accounting.
+    # Restoring sysctls one by one is safe, unless it restores strict accounting.
     is_one = final.get(MODE) == STRICT or any(wanted[name][1] != "restore" for name in names)
     changes = []
     for name in write_order(names, actual=actual, final=final, memory=memory):
@@ -236,7 +234,7 @@ def refusal_of(
 
 
 def grouped(changes: "Iterable[SetSysctl]") -> list[list[SetSysctl]]:
-    """Return the changes in lists: each is made as a whole or not at all."""
+    """Return the changes in lists; each list is made as a whole or not at all."""
     found: list[list[SetSysctl]] = []
     for change in changes:
         if found and change.group and change.group == found[-1][0].group:
@@ -266,6 +264,6 @@ def _is_ours(name: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry
 
 
 def _is_foreign(partner: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
-    """Return whether somebody else put a partner in force: to write the other one would zero it."""
+    """Return whether something else has set the partner: writing this one would zero it."""
     value = actual.get(partner, 0)
     return value != 0 and not (partner in ledger and ledger[partner].is_ours(value))

@@ -16,11 +16,11 @@ OOM_SCORE_ADJ_MIN = -1000
 OOM_SCORE_ADJ_MAX = 1000
 
 FIRST_PERSON_UID = 1000
-"""The lowest uid of a person on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
+"""The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
 
 
 class Value(NamedTuple):
-    """The `oom_score_adj` a rule asks for."""
+    """The `oom_score_adj` that a rule sets."""
 
     kind: Kind
     number: int = 0
@@ -44,7 +44,7 @@ class Value(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Everything of a rule but its names. Rules that differ only in name share one.
+    """All of a rule except its names. Rules that differ only in names share one.
 
     `users` are the names as written, for people; `uids` are what they resolved to when the
     policy was read (a user this host does not have resolves to nothing), and `subuids` the first and the
@@ -95,7 +95,7 @@ class Rule(NamedTuple):
 
     @property
     def conditions(self) -> "tuple[tuple[bytes, ...], Terms]":
-        """All that tells which processes the rule is for: what a rule of another policy has in common."""
+        """The conditions of the rule, to find the same rule in another policy."""
         return self.names, self.terms._replace(value=_ANY_VALUE)
 
     @property
@@ -152,7 +152,7 @@ class Policy(NamedTuple):
     warnings: int = 0
     """How many warnings `oomguard check --host` would print."""
     first_person_uid: int = FIRST_PERSON_UID
-    """On the host that the policy was read on, uids below are of services."""
+    """On the host where the policy was read, lower uids belong to services."""
 
     @property
     def summary(self) -> str:
@@ -161,7 +161,7 @@ class Policy(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """What it declares, where, and whether a second look is due."""
+        """What it declares, in which files, and how many warnings there are."""
         doubts = (
             f"; {counted(self.warnings, 'warning')}: see `oomguard check --host`" if self.warnings else ""
         )
@@ -173,7 +173,7 @@ class Emptied(NamedTuple):
 
     file: str
     rules: frozenset[int]
-    """By their numbers in the policy of before."""
+    """By their numbers in the previous policy."""
     sysctls: int
 
     @property
@@ -183,7 +183,7 @@ class Emptied(NamedTuple):
 
 
 def emptied(before: Policy, after: Policy) -> list[Emptied]:
-    """Return each file of `before` that is still there in `after`, and has lost all rules and sysctls."""
+    """Return each file of `before` that is also in `after`, but has no rules or sysctls any more."""
     left = {rule.file for rule in after.rules} | {setting.file for setting in after.sysctls}
     found = []
     for file in before.files:
