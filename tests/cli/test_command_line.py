@@ -129,3 +129,19 @@ def test_run_without_root_names_the_folder_to_use() -> None:
             '  oomguard run --state-dir "$XDG_RUNTIME_DIR/oomguard"',
         ],
     )
+
+
+def test_help_fits_into_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of every verb: what is written by hand is not wrapped by argparse."""
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = build_parser()
+    summary = parser.format_help()
+    verbs = re.findall(r"^    ([a-z]+)(?: |$)", summary, re.MULTILINE)
+    assert {"check", "postmortem", "schema"} <= set(verbs)
+    for verb in verbs:
+        with pytest.raises(SystemExit):
+            parser.parse_args([verb, "--help"])
+    wide = [line for line in (summary + capsys.readouterr().out).splitlines() if len(line) > 80]
+    assert wide == []

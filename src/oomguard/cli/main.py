@@ -44,8 +44,8 @@ Without --host, it reads nothing but the files, so it runs anywhere.
 examples:
   oomguard check
   oomguard check --policy ./new.yaml --host
-  oomguard check --policy ./new.yaml --strict --json     in a build
-  oomguard check --strict site.yaml drop-in.yaml         each file alone, for pre-commit
+  oomguard check --policy ./new.yaml --strict --json   in a build
+  oomguard check --strict site.yaml drop-in.yaml       each file alone
 
 exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
 """
@@ -60,7 +60,8 @@ examples:
   oomguard plan --policy ./new.yaml
   oomguard plan --restore
 
-exit codes: 0 nothing would change, 3 something would, 78 the policy is not valid
+exit codes: 0 nothing would change, 3 something would,
+            78 the policy is not valid
 """
 
 _APPLY = """\
@@ -83,42 +84,43 @@ them, run `oomguard restore`.
 examples:
   oomguard run
   oomguard run --policy ./my.yaml --state-dir "$XDG_RUNTIME_DIR/oomguard"
-                                     without root: can only raise your own processes
+                        without root: can only raise your own processes
 
 exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
 """
 
 _RESTORE = """\
-Prints each value it restores, and each it leaves alone because something else has
-changed it since, with the value that oomguard had set. To see this in advance, run
-`oomguard plan --restore`. Stop the daemon first: restore is refused while it runs.
-Processes that start during the restore are included; if new ones keep starting for
-10 s, restore stops with exit code 1.
+Prints each value it restores, and each it leaves alone because something else
+has changed it since, with the value that oomguard had set. To see this in
+advance, run `oomguard plan --restore`. Stop the daemon first: restore is
+refused while it runs. Processes that start during the restore are included; if
+new ones keep starting for 10 s, restore stops with exit code 1.
 
 examples:
   systemctl stop oomguard && oomguard restore
   oomguard restore --state-dir "$XDG_RUNTIME_DIR/oomguard"
 
-exit codes: 0 no value that oomguard set is in force any more, 1 a value could not be restored
+exit codes: 0 no value that oomguard set is in force any more,
+            1 a value could not be restored
 """
 
 _STATUS = """\
-Reads the status file of the daemon; needs no root. If no daemon runs, it shows how
-many values set by oomguard are still in force, and the sysctls that differ from the
-policy.
+Reads the status file of the daemon; needs no root. If no daemon runs, it shows
+how many values set by oomguard are still in force, and the sysctls that differ
+from the policy.
 
 examples:
   oomguard status
   oomguard status --json
   oomguard status --exit-code >/dev/null || echo "check oomguard on $(hostname)"
 
-exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code: no daemon
-            runs, its policy is not valid, or a value differs from the policy
+exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code:
+            no daemon runs, its policy is not valid, or a value differs from it
 """
 
 _EXPLAIN = """\
-oomguard tries the rules in order, and the first one that matches decides. A name
-stands for every process with that name.
+oomguard tries the rules in order, and the first one that matches decides.
+A name stands for every process with that name.
 
 examples:
   oomguard explain 812
@@ -130,17 +132,18 @@ exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
 
 _RANK = """\
 Uses the kernel's own formula: memory in RAM, swap and page tables, plus
-oom_score_adj. SCORE is /proc/PID/oom_score. Without a policy file, it shows only
-the kernel's order. See docs/rank.md.
+oom_score_adj. SCORE is /proc/PID/oom_score. Without a policy file, it shows
+only the kernel's order. See docs/rank.md.
 
 examples:
   oomguard rank
   oomguard rank --policy ./new.yaml              the order under a new policy
-  oomguard rank --cgroup /system.slice/app.service   when this cgroup reaches its limit
+  oomguard rank --cgroup /system.slice/app.service   when it reaches its limit
   oomguard rank --watch
 
-keys of --watch: k kill order, p order under the policy, m memory, v value, n name,
-                 / filter, Esc no filter, arrows and Page Up/Down scroll, q quit
+keys of --watch: k kill order, p order under the policy, m memory, v value,
+                 n name, / filter, Esc no filter, q quit,
+                 arrows and Page Up/Down scroll
 
 exit codes: 0 shown, 1 cannot be calculated, 78 the policy is not valid
 """
@@ -152,7 +155,7 @@ entries about values are shown, not kills, starts or reloads.
 
 examples:
   oomguard log
-  oomguard log --since today --cause drift     what did something else rewrite today?
+  oomguard log --since today --cause drift     what did other programs change?
   oomguard log --rule sshd --event refused --event denied
   oomguard log --event killed                  what did the kernel kill?
   oomguard log --follow
@@ -164,14 +167,14 @@ _POSTMORTEM = """\
 Reads the kernel's reports from the journal, from files or from standard input:
 the output of dmesg and journalctl, syslog, /dev/kmsg, logs of container
 runtimes, from any kernel since 2.6.18. Shows which process was killed and why,
-which one was next, and, with --policy, which one would have been killed instead.
-See docs/postmortem.md.
+which one was next, and, with --policy, which one would have been killed
+instead. See docs/postmortem.md.
 
 examples:
   oomguard postmortem
   oomguard postmortem --since yesterday --all
   oomguard postmortem /var/log/kern.log.1.gz
-  oomguard postmortem --policy ./new.yaml        would it have protected the database?
+  oomguard postmortem --policy ./new.yaml   would it have saved the database?
   ssh db1 dmesg | oomguard postmortem -
 
 exit codes: 0 shown, 1 a log or a report cannot be found or read,
@@ -209,10 +212,10 @@ exit codes: 0 stopped or written, 1 it cannot listen or write, 2 bad usage
 """
 
 _ADVISE = """\
-Reads RAM, swap, huge pages, promised memory and its peak, and which running programs
-are known to need an overcommit mode. Each line states its reason. If facts are
-missing, or two programs need different modes, it suggests nothing and explains why.
-Changes nothing.
+Reads RAM, swap, huge pages, promised memory and its peak, and which running
+programs are known to need an overcommit mode. Each line states its reason. If
+facts are missing, or two programs need different modes, it suggests nothing and
+explains why. Changes nothing.
 
 examples:
   oomguard advise
@@ -222,8 +225,8 @@ exit codes: 0 done, 1 this host's memory use cannot be read
 """
 
 _SCHEMA = """\
-For completion and checks while you type. Editors with yaml-language-server find it
-through the first line of the shipped policy.
+For completion and checks while you type. Editors with yaml-language-server find
+it through the first line of the shipped policy.
 
 example:
   oomguard schema > ~/oomguard.schema.json

@@ -46,7 +46,7 @@ class Page(NamedTuple):
 def describe(document: "Document | None", trouble: str, *, now: float, rule_limit: int) -> Page:
     """Return the page of a running daemon, or without `document`, of none and why: `trouble`."""
     if document is None:
-        found = [("Exporter's version", __version__), ("Reason", trouble)]
+        found = [("Exporter", __version__), ("Reason", trouble)]
         return Page("oomguard is down", is_up=False, tables=[("Daemon", found)])
     policy = document["policy"]
     loaded = time.strftime("%F %T %Z", time.localtime(policy["loaded_at"]))
