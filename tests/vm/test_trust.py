@@ -163,7 +163,7 @@ def test_containers_are_left_to_their_runtime_unless_asked_for(installed: Servic
         pid = vm.wait_until("pgrep -x vm-contained", describe="vm-contained").stdout.strip()
         vm.run("oomguard plan")
         assert vm.get(f"/proc/{pid}/oom_score_adj") == b"0\n"
-        assert "it lives in a container" in vm.run(f"oomguard explain {pid}").stdout
+        assert "containers: in a container" in vm.run(f"oomguard explain {pid}").stdout
         installed.write_policy(policy.format(more=", containers: true"))
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 300)
     vm.run("rmdir /sys/fs/cgroup/vm-payload", check=False)
