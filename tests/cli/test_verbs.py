@@ -706,6 +706,26 @@ def test_explain_names_the_condition_that_failed_and_on_what(
     assert {row["pid"] for row in oomguard("explain", "probe", "--json").json} == {20, 21}
 
 
+@pytest.mark.parametrize("condition", ["unit", "user_unit", "cgroup", "exe", "cmdline"])
+def test_explain_escapes_what_a_process_chose(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, condition: str
+) -> None:
+    """Users name cgroups below their own with any byte but a newline and a slash."""
+    hostile = "\x1b]0;owned\x07\u202e\x9b"
+    cgroup = f"/user.slice/user-1.slice/user@1.service/{hostile}.scope"
+    proc.process(
+        Process(Identity(20, 1), b"probe", arguments=(hostile.encode(),), exe=f"/{hostile}", cgroup=cgroup)
+    )
+    value = {"exe": "/x", "cgroup": "/x", "unit": "x.service", "user_unit": "x.service", "cmdline": "xyz"}
+    policy.write_text(f"rules:\n  - {condition}: {value[condition]}\n    oom_score_adj: 5\n")
+    run = oomguard("explain", "20")
+    assert run.code == 0
+    assert run.out.replace("\n", "").isprintable()
+    document = oomguard("explain", "20", "--json").json[0]
+    assert document["cgroup"].isprintable()
+    assert document["tried"][0]["found"].isprintable()
+
+
 @pytest.mark.parametrize(
     ("rule", "verdict"),
     [

@@ -147,18 +147,18 @@ def _try(
         if not unmet and rule.terms.scope == "main" and not planner.is_topmost(rule, handle):
             unmet = "scope"
         if unmet:
-            return unmet, _found(unmet, process)
+            return unmet, printable(_found(unmet, process))
         refusal = planner.refusal(rule, handle, own=decision.original)
     except UnknownFactError as error:
         return "unknown", f"cannot be read: {error}"
     return ("trust", refusal.reason) if refusal is not None else ("", "")
 
 
-def _found(unmet: str, process: "Process") -> str:
-    """Return the value on which a condition failed."""
+def _found(unmet: str, process: "Process") -> str | bytes:
+    """Return the value on which a condition failed: a name, a cgroup too, may have any character."""
     match unmet:
         case "name":
-            return printable(full_name(process.comm, process.arguments))
+            return full_name(process.comm, process.arguments)
         case "containers":
             return "in a container"
         case "user":
@@ -170,9 +170,9 @@ def _found(unmet: str, process: "Process") -> str:
         case "cgroup":
             return process.cgroup
         case "cmdline":
-            return printable(b" ".join(process.arguments))[:200]
+            return b" ".join(process.arguments).decode("utf-8", "surrogateescape")[:200]
         case "exe":
-            return "unreadable without CAP_SYS_PTRACE" if process.exe is None else printable(process.exe)
+            return "unreadable without CAP_SYS_PTRACE" if process.exe is None else process.exe
         case "scope":
             return f"an ancestor (parent {process.parent_pid}) matches as well"
         case _:
@@ -187,7 +187,7 @@ def _document(explanation: Explanation) -> dict[str, Any]:
         "comm": printable(process.comm),
         "arguments": [printable(argument) for argument in process.arguments],
         "uid": process.uid,
-        "cgroup": process.cgroup,
+        "cgroup": printable(process.cgroup),
         "exe": None if process.exe is None else printable(process.exe),
         "oom_score_adj": process.oom_score_adj,
         "tried": [
@@ -215,7 +215,7 @@ def _print(alike: "Sequence[Explanation]") -> None:
     explanation = alike[0]
     process = explanation.process
     out = console()
-    unit = system_unit(process.cgroup)
+    unit = printable(system_unit(process.cgroup))
     pids = [str(pid) for pid in sorted(one.process.identity.pid for one in alike)]
     if len(pids) > _PIDS:
         pids[_PIDS:] = [f"and {len(pids) - _PIDS} more"]
