@@ -1,6 +1,7 @@
 """Processes as /proc shows them: parsing what anyone may have chosen, and handles that outlive them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -333,6 +334,45 @@ def test_a_handle_of_a_process_that_ended_says_so(real: Procfs, child: "subproce
     child.wait()
     with handle:
         assert_gone(handle)
+
+
+HIDING = """
+mount -t proc -o hidepid=1,gid=12345 proc "$1" || exit 77
+exec setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace "$2" -c "$3" "$1"
+"""
+BECOMES_ANOTHERS = """
+import os, sys, time
+from oomguard.kernel.procfs import Procfs
+procfs = Procfs(sys.argv[1])
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if not child:
+    os.read(go[0], 1)
+    os.setuid(12345)
+    os.write(ready[1], b"x")
+    time.sleep(60)
+before = procfs.identity(child)
+class Opened(Procfs):
+    def open(self, pid):
+        handle = super().open(pid)
+        os.write(go[1], b"x")
+        os.read(ready[0], 1)
+        return handle
+after = Opened(sys.argv[1]).identity(child)
+os.kill(child, 9)
+print(before is not None, after)
+"""
+
+
+def test_a_process_that_is_hidden_as_it_is_read_is_none_to_be_seen(tmp_path: Path) -> None:
+    """With hidepid=1 it was root's when it was opened, and became another user's before its next file was."""
+    if shutil.which("setpriv") is None or os.geteuid() != 0:
+        pytest.skip("takes root and setpriv")
+    command = ["unshare", "-m", "sh", "-c", HIDING, "sh", str(tmp_path), sys.executable, BECOMES_ANOTHERS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("cannot mount proc here")
+    assert done.stdout == "True None\n", done.stderr
 
 
 def test_a_pid_that_is_used_again_never_answers_for_the_first(

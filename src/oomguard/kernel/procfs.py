@@ -188,14 +188,14 @@ class Procfs:
         _write(self.fd, path, text)
 
     def identity(self, pid: int) -> Identity | None:
-        """Return which process has a pid now, or None."""
+        """Return which process has a pid now, or None if there is none, or none to be seen."""
         handle = self.open(pid)
         if handle is None:
             return None
         with handle:
             try:
                 return handle.identity
-            except GONE:
+            except (*GONE, HIDDEN):  # hidden: with hidepid=1, it became another user's just now
                 return None
 
     def is_alive(self, identity: Identity) -> bool:
