@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,9 @@ def test_two_hundred_reports_of_all_kernels_are_told_in_one_run(
     assert {report["policy"]["result"] for report in document["reports"]} == {"other"}
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, lzma.compress, bz2.compress, lambda raw: lzma.compress(raw, preset=9)]
+)
 def test_rotated_logs_are_read_as_they_are(
     postmortem: Postmortem, tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
@@ -218,6 +221,31 @@ def test_rotated_logs_are_read_as_they_are(
     log.write_bytes(pack(Path(HOST).read_bytes()))
     _, out, _ = postmortem(str(log))
     assert out.startswith("#1  python3[356] was killed: the host ran out of memory.")
+
+
+def test_an_xz_file_of_several_streams_is_read_to_its_end(postmortem: Postmortem, tmp_path: Path) -> None:
+    """With the zeros that may stand between them; one that ends early is an error."""
+    raw = Path(HOST).read_bytes()
+    packed = lzma.compress(raw[:1000]) + bytes(4) + lzma.compress(raw[1000:]) + bytes(8)
+    log = tmp_path / "kern.log.xz"
+    log.write_bytes(packed)
+    assert postmortem(str(log))[1].startswith("#1  python3[356] was killed: the host ran out of memory.")
+    log.write_bytes(packed[:-40])
+    code, _, err = postmortem(str(log))
+    assert (code, "it ends in the middle of a stream" in err) == (1, True)
+
+
+def test_an_xz_file_cannot_take_all_memory(postmortem: Postmortem, tmp_path: Path) -> None:
+    """Its header says how much: here 1.5 GiB, in a file of 100 bytes."""
+    packed = bytearray(lzma.compress(b"x", check=lzma.CHECK_NONE))
+    size = 4 * (packed[12] + 1)
+    packed[packed.index(b"\x21\x01", 12) + 2] = 37
+    packed[8 + size : 12 + size] = zlib.crc32(packed[12 : 8 + size]).to_bytes(4, "little")
+    log = tmp_path / "kern.log.xz"
+    log.write_bytes(packed)
+    code, _, err = postmortem(str(log))
+    assert code == 1
+    assert "Memory usage limit exceeded" in err
 
 
 def test_standard_input_and_several_files_are_read(
@@ -235,6 +263,7 @@ def test_standard_input_and_several_files_are_read(
         (b"LPKSHHRH....", "journalctl --file"),
         (b"\x28\xb5\x2f\xfd....", "zstd -dc"),
         (b"\x1f\x8bnonsense", "name a file"),
+        (gzip.compress(b"")[:10] + b"\xff" * 8, "name a file"),
         (None, "name a file"),
     ],
 )

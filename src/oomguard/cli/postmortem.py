@@ -8,10 +8,11 @@ import lzma
 import os
 import sys
 import time
+import zlib
 from collections import OrderedDict, deque
 from contextlib import contextmanager
 from itertools import chain
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Protocol
 
 from oomguard.cli.host import load_policy
 from oomguard.cli.journal import OURS, has_journal, open_journal
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from oomguard.core.oom_report import Report
 
 _BLOCK_BYTES = 1 << 20
+_XZ_BYTES = 68 << 20
+"""As much as `xz -9` takes to unpack; what logrotate makes takes 9 MiB."""
 _REMEMBERED = 1 << 14
 _TASKS = 10
 _LISTED = 50
@@ -159,7 +162,7 @@ def _kernel_log() -> "Iterator[str]":
 
 
 @contextmanager
-def _open(path: str) -> "Iterator[IO[bytes]]":
+def _open(path: str) -> "Iterator[_Log]":
     """Open a log, compressed or not; `-` is standard input."""
     if path == "-":
         yield sys.stdin.buffer
@@ -173,24 +176,59 @@ def _open(path: str) -> "Iterator[IO[bytes]]":
                         f"{printable(path)} is not text",
                         hint=f"use: {command.replace('FILE', printable(path))}",
                     )
-            with _unpacked(file, head) as inner:
-                yield inner
-    except (OSError, EOFError, lzma.LZMAError) as error:
+            yield _unpacked(file, head)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise OomguardError(f"{printable(path)}: {said}", hint=_WITHOUT) from error
 
 
-def _unpacked(file: "IO[bytes]", head: bytes) -> "IO[bytes]":
+def _unpacked(file: "IO[bytes]", head: bytes) -> "_Log":
     if head.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
+        return gzip.GzipFile(fileobj=file)
     if head.startswith(b"\xfd7zXZ"):
-        return lzma.LZMAFile(file)
+        return _Xz(file)
     if head.startswith(b"BZh"):
         return bz2.BZ2File(file)
     return file
 
 
-def _blocks(file: "IO[bytes]") -> "Iterator[str]":
+class _Log(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Xz:
+    """An .xz file, read in bounded memory: a few bytes may ask for 4 GiB, and LZMAFile has no limit."""
+
+    def __init__(self, file: "IO[bytes]") -> None:
+        self._file = file
+        self._stream = _xz_stream()
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end. LZMAError: damaged, or too costly; EOFError: cut."""
+        while True:
+            if self._stream.eof:  # there may be more streams, and zeros between them
+                raw = self._stream.unused_data.lstrip(b"\0")
+                while not raw:
+                    packed = self._file.read(_BLOCK_BYTES)
+                    if not packed:
+                        return b""
+                    raw = packed.lstrip(b"\0")
+                self._stream = _xz_stream()
+            elif self._stream.needs_input:
+                raw = self._file.read(_BLOCK_BYTES)
+                if not raw:
+                    raise EOFError("it ends in the middle of a stream")
+            else:
+                raw = b""
+            if data := self._stream.decompress(raw, size):
+                return data
+
+
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+
+
+def _blocks(file: "_Log") -> "Iterator[str]":
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     while block := file.read(_BLOCK_BYTES):
         yield decoder.decode(block)
