@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
         ("plan --polcy f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
         ("plan --polcy=f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
         ("plan --frob", "oomguard plan: no option --frob; see oomguard plan --help"),
+        ("restore --policy f", "oomguard restore: no option --policy; see oomguard restore --help"),
+        ("import", "oomguard import: the following arguments are required: TOOL; see oomguard import --help"),
         ("plan f.yaml", "oomguard plan: takes no file name; did you mean --policy f.yaml?"),
         ("plan ./f", "oomguard plan: takes no file name; did you mean --policy ./f?"),
         ("plan nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),

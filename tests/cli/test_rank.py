@@ -122,7 +122,7 @@ def test_the_headline_is_what_is_killable_before_a_protected_process(rank: Rank)
     }
     _, out, _ = rank()
     assert "2.0 GiB in 4 processes can be killed; no process is protected." in out
-    assert "Under the policy: 120.7 MiB in 3 processes, then database[10]." in out
+    assert "Under the policy: 120.7 MiB in 3 processes before database[10]." in out
 
 
 def test_the_table_fits_80_columns_and_escapes_names(rank: Rank) -> None:

@@ -420,8 +420,8 @@ def test_what_drifted_and_what_is_to_be_put_back_shows_in_plan(
     causes = {row.get("pid", row["target"]): row["cause"] for row in run.json if row["obstacle"] is None}
     assert causes == {"vm.swappiness": "restore", 10: "drift", 13: "restore"}
     shown = " ".join(oomguard("plan").out.split())
-    assert "no rule: back to its original" in shown
-    assert "not in the policy: back to its original" in shown
+    assert "no rule: original value" in shown
+    assert "not in the policy: original value" in shown
 
 
 @pytest.mark.parametrize("verb", ["apply", "restore"])
@@ -558,9 +558,9 @@ def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Pa
 def test_status_after_apply_says_what_is_still_in_force(oomguard: Oomguard) -> None:
     """And how to undo it; nothing of it once it is restored."""
     oomguard("apply")
-    assert "oomguard is not running; 3 values it set are still in force\n  restore: oomguard restore" in (
-        oomguard("status").out
-    )
+    shown = oomguard("status").out
+    assert "oomguard is not running; 3 values it set are still in force\n  restore: oomguard restore" in shown
+    assert "restore --state-dir " in shown  # else the command would restore nothing
     oomguard("restore")
     assert "in force" not in oomguard("status").out
 
@@ -670,6 +670,22 @@ def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -
     assert "names are compared in full" in oomguard("explain", "nobody-here").err
 
 
+def test_explain_names_every_missing_process_and_the_nearest_name(oomguard: Oomguard) -> None:
+    """The others are explained."""
+    run = oomguard("explain", "cronb", "999999", "crond")
+    assert (run.code, "→ " in run.out) == (1, True)
+    assert "no process is called cronb; did you mean crond?" in run.err
+    assert "no process has the pid 999999" in run.err
+
+
+def test_plan_names_a_process_that_matches_only_the_name_of_a_rule(oomguard: Oomguard, policy: Path) -> None:
+    """The name is right, so another condition is to blame."""
+    policy.write_text("rules:\n  - name: crond\n    cmdline: nothing-of-it\n    oom_score_adj: 3\n")
+    shown = " ".join(oomguard("plan").out.split())
+    assert "does not match all of name=crond cmdline=nothing-of-it; see oomguard explain crond" in shown
+    assert "misspelled" not in shown
+
+
 CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "name": ("name: other", {}, "probe"),
     "containers": (
@@ -730,9 +746,9 @@ def test_explain_escapes_what_a_process_chose(
     ("rule", "verdict"),
     [
         ("name: crond\n    oom_score_adj: 5", "will be set to 5"),
-        ("name: crond\n    oom_score_adj: 0", "stays 0, as name=crond wants it"),
+        ("name: crond\n    oom_score_adj: 0", "stays 0: that satisfies name=crond"),
         ("name: crond\n    oom_score_adj: keep", "stays 0: name=crond leaves it alone"),
-        ("name: crond\n    oom_score_adj: {at_most: 7}", "stays 0, as name=crond wants it"),
+        ("name: crond\n    oom_score_adj: {at_most: 7}", "stays 0: that satisfies name=crond"),
         (
             "cmdline: .*\n    oom_score_adj: -5",
             "stays 0; the rule wants -5, refused: uid 1000 could give any program this name",

@@ -124,7 +124,7 @@ def test_the_peak_of_earlier_days_counts_if_it_is_more() -> None:
     lasting = LastingPeak(12 * GIB, "2026-11-20", "/var/lib/oomguard/committed.json")
     _, sysctls, text = proposed(host(POSTGRES, peak=Peak(4 * GIB, WEEK), lasting=lasting))
     assert sysctls["vm.overcommit_ratio"] == 95
-    assert "and of earlier days 12.0 GiB on 2026-11-20." in text
+    assert "the highest that lasted: 12.0 GiB on 2026-11-20." in text
     assert "lately is 12.0 GiB on 2026-11-20" in text
     _, sysctls, text = proposed(host(POSTGRES, peak=Peak(13 * GIB, WEEK), lasting=lasting))
     assert "vm.overcommit_ratio" not in sysctls

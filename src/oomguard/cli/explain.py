@@ -1,5 +1,7 @@
 """`oomguard explain`: every rule tried on a process, and which condition failed on which value."""
 
+import difflib
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +20,7 @@ from oomguard.report.text import outlook
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from oomguard.core.policy import Rule
     from oomguard.core.process import Process
@@ -59,9 +61,11 @@ def run(options: "argparse.Namespace") -> int:
     preview = open_preview(options, load_policy(options))
     explanations = []
     missing = dict.fromkeys(options.process)
+    running = set()
     # Decide on all processes in the order of a pass: a child's value depends on its parent's.
     for handle, judged in preview.processes():
         wanted = [one for one in options.process if _is_meant(handle, one)]
+        running.add(printable(handle.comm))
         if wanted:
             with suppress(*GONE, HIDDEN):
                 decision = None if judged is None else judged.decision
@@ -74,15 +78,19 @@ def run(options: "argparse.Namespace") -> int:
         for alike in _alike(explanations):
             _print(alike)
     if missing:
-        raise _no_process(next(iter(missing)))
+        *others, last = (_no_process(one, running) for one in missing)
+        for error in others:
+            print(error.for_stderr, file=sys.stderr)
+        raise last
     return 0
 
 
-def _no_process(wanted: str) -> OomguardError:
+def _no_process(wanted: str, running: "Collection[str]") -> OomguardError:
     if wanted.isdecimal():
         return OomguardError(f"no process has the pid {wanted}", hint="see `ps -e` for those there are")
+    near = difflib.get_close_matches(wanted[:80], running, n=1, cutoff=0.65)
     return OomguardError(
-        f"no process is called {printable(wanted)}",
+        f"no process is called {printable(wanted)}{f'; did you mean {near[0]}?' if near else ''}",
         hint="give a pid, or a name as `ps -e` shows it; names are compared in full",
     )
 
@@ -250,7 +258,7 @@ def _print(alike: "Sequence[Explanation]") -> None:
     elif decision.rule is None and not explanation.never:
         paste = rule_for(process)
     if paste:
-        what = "to match it, add this below rules:, with the value you want:"
+        what = "to match it, add this under `rules:`, with the value you want:"
         out.print(
             f"  {what}" if decision.rule is None else "  for this user's processes, add this above that rule:"
         )

@@ -444,6 +444,7 @@ def build_parser() -> argparse.ArgumentParser:
         "source",
         metavar="SOURCE",
         nargs="*",
+        default=[],  # else argparse calls it required
         help="files or folders of the tool; for earlyoom, also its arguments after --",
     )
     exporter = verb(

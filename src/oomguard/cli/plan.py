@@ -41,7 +41,7 @@ def run(options: "argparse.Namespace") -> int:
     else:
         from oomguard.report.plan_table import print_plan
 
-        print_plan(planned, nothing=_nothing(options, matched.total()))
+        print_plan(planned, nothing=_nothing(options, matched.total()), is_restore=options.restore)
         for outcome in left:
             print(sentence(outcome))
         if not options.restore:

@@ -10,6 +10,7 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.reconcile.state import state_dir_option
 from oomguard.report.document import print_json
 from oomguard.report.status_document import Document, StatusError
 
@@ -61,7 +62,8 @@ def run(options: "argparse.Namespace") -> int:
         if seen.is_running and seen.document is not None:
             print_status(seen.document, seen.sysctls, seen.memory, seen.mode, seen.peak)
         else:
-            print_stopped(values_in_force(options), seen.sysctls, seen.memory, seen.mode, seen.peak)
+            in_force, option = values_in_force(options), state_dir_option(options.state_dir)
+            print_stopped(in_force, seen.sysctls, seen.memory, seen.mode, seen.peak, option)
     if seen.damage:
         print(seen.damage, file=sys.stderr)
         return 1

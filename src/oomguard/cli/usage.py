@@ -82,5 +82,5 @@ def _meant(word: str, words: "Iterable[str]") -> str:
 def _nearest(word: str, words: "Iterable[str]") -> str:
     """Return the most similar word, "" if none is similar. Leading dashes do not count."""
     bare = {one.lstrip("-"): one for one in words}
-    found = difflib.get_close_matches(word[:80].lstrip("-"), bare, n=1)
+    found = difflib.get_close_matches(word[:80].lstrip("-"), bare, n=1, cutoff=0.65)
     return bare[found[0]] if found else ""

@@ -38,7 +38,7 @@ from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import open_state_folder
+from oomguard.reconcile.state import open_state_folder, state_dir_option
 from oomguard.report import events
 from oomguard.report.kills import Death
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
@@ -737,7 +737,9 @@ class Service:
         self.notifier.notify("STOPPING=1")
         self.reporter.close()
         self.reporter.say(
-            events.STOPPED, "oomguard stopped; its values stay in force (to restore: oomguard restore)"
+            events.STOPPED,
+            "oomguard stopped; its values stay in force "
+            f"(to restore: oomguard restore{state_dir_option(self.folder.path)})",
         )
         self.folder.remove(STATUS_FILE)
 

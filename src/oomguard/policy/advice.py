@@ -213,7 +213,7 @@ def _title(facts: Facts, here: "Sequence[Software]") -> str:
     known = ", ".join(one.title for one in here) or "no program that is known to want a sysctl"
     peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "unknown"
     if facts.lasting:
-        peak += f", and of earlier days {_lasting(facts.lasting)}"
+        peak += f"; the highest that lasted: {_lasting(facts.lasting)}"
     huge = f", {kib(memory.hugetlb_kib)} of it in huge pages" if memory.hugetlb_kib else ""
     return (
         "Suggestions from this host's memory use and running programs. Review them before you use them.\n"

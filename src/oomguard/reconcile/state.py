@@ -7,6 +7,7 @@ opened through a symbolic link.
 import errno
 import fcntl
 import os
+import shlex
 import stat
 from contextlib import suppress
 
@@ -50,7 +51,7 @@ class StateFolder:
             os.close(fd)
             raise OomguardError(
                 f"{self.path}: oomguard already runs here, as pid {holder or 'unknown'}",
-                hint="to run restore or apply, stop the daemon first (systemctl stop oomguard)",
+                hint="use that one, or stop it first (systemctl stop oomguard)",
             ) from error
         with suppress(OSError):  # on a full disk the lock holds without the pid it would name
             os.ftruncate(fd, 0)
@@ -150,7 +151,11 @@ def open_state_folder(path: str) -> StateFolder:
         os.close(fd)
         raise OomguardError(
             f"{path}: the state folder belongs to uid {info.st_uid} and has mode {info.st_mode & 0o7777:o}",
-            hint=f"run chown {os.geteuid()} and chmod 755 on it, or use another --state-dir",
+            hint=(
+                "run as root, or use the --state-dir of your own daemon"
+                if os.geteuid() and not info.st_uid
+                else f"run chown {os.geteuid()} and chmod 755 on it, or use another --state-dir"
+            ),
         )
     return StateFolder(path, fd)
 
@@ -158,6 +163,11 @@ def open_state_folder(path: str) -> StateFolder:
 def lasting_folder(state_dir: str) -> str:
     """Return the folder for what outlives a reboot: the state folder itself, unless it is the host's."""
     return LASTING_FOLDER if state_dir == RUN_FOLDER else state_dir
+
+
+def state_dir_option(state_dir: str) -> str:
+    """Return the option with which a verb finds this state folder: ` --state-dir DIR`, "" for the default."""
+    return "" if state_dir == RUN_FOLDER else f" --state-dir {shlex.quote(state_dir)}"
 
 
 def find_state_folder(path: str) -> StateFolder | None:

@@ -32,8 +32,11 @@ _RULES = 10
 """Rules named in one sentence; of more, only the number is shown."""
 
 
-def print_plan(planned: "Sequence[Planned]", *, nothing: str) -> None:
-    """Print the changes: what, from, to, obstacle and rule; or `nothing`."""
+def print_plan(planned: "Sequence[Planned]", *, nothing: str, is_restore: bool = False) -> None:
+    """Print the changes: what, from, to, obstacle and rule; or `nothing`.
+
+    With `is_restore`, no policy counts.
+    """
     out = console()
     changes = [one.change for one in planned]
     if not changes:
@@ -45,7 +48,9 @@ def print_plan(planned: "Sequence[Planned]", *, nothing: str) -> None:
     for rule, group in _grouped(planned):
         first = group[0]
         state = [] if len(made.columns) == 4 else [_state(first)]
-        made.add_row(_subjects(group), str(first.before), _to(first), *state, _by(first, rule))
+        made.add_row(
+            _subjects(group), str(first.before), _to(first), *state, _by(first, rule, is_restore=is_restore)
+        )
     out.print(made)
     for text, hint in _obstacles(changes):
         out.print()
@@ -72,9 +77,13 @@ def print_matched(rules: "Sequence[Rule]", matched: "Counter[int]", unmatched: "
     )
     for rule in none:
         near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unmatched)]
-        if near:
+        exact = next((name for name in rule.names if unmatched[name]), None)
+        if exact is not None:
+            running = f"{printable(exact)} ({unmatched[exact]}) runs, but does not match all of {rule.label}"
+            print_text(out, f"{running}; see oomguard explain {printable(exact)}", indent=2)
+        elif near:
             running = f"Running, and matched by no rule: {', '.join(near)}."
-            print_text(out, f"{running} Is {rule.label} a misspelling?", indent=2)
+            print_text(out, f"{running} Is {rule.label} misspelled?", indent=2)
 
 
 def _listed(texts: list[str]) -> str:
@@ -148,13 +157,14 @@ def _to(change: "Change") -> Text:
     return Text(str(change.after), style="bold")
 
 
-def _by(change: "Change", rule: "Rule | None") -> str:
+def _by(change: "Change", rule: "Rule | None", *, is_restore: bool) -> str:
     if isinstance(change, SetOomScoreAdj):
         if rule is not None:
             return f"{rule.label} ({place(rule)})"
-        return "inherited; back to its original" if change.inherited else "no rule: back to its original"
+        why = "inherited" if change.inherited else "" if is_restore else "no rule"
+        return f"{why}: original value" if why else "original value"
     if change.cause == "restore":
-        return "not in the policy: back to its original"
+        return "original value" if is_restore else "not in the policy: original value"
     file, _, line = change.source.rpartition(":")
     return f"{_short(file)}:{line}"
 

@@ -41,7 +41,8 @@ def summary(view: View) -> "Iterator[str]":
     after = reserve_new(view.ranked)
     if after is not None:
         amount = f"{kib(after.kib)} in {counted(after.processes, 'process', 'es')}"
-        yield f"Under the policy: {amount}{'' if after.before is None else f', then {label(after.before)}'}."
+        before = f" before {label(after.before)}" if after.before else "; no process is protected"
+        yield f"Under the policy: {amount}{before}."
     domain = view.domain
     total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
     weighs = f"one point of oom_score_adj weighs {kib(point)}"

@@ -70,13 +70,19 @@ def print_stopped(
     memory: Memory | None,
     mode: int | None,
     peak: Peak | None,
+    option: str = "",
 ) -> None:
-    """Print that no daemon runs, how many of its values are in force (None: unknown), and the sysctls."""
+    """Print that no daemon runs, how many of its values are in force (None: unknown), and the sysctls.
+
+    `option` is the `--state-dir` to repeat, "" for the default.
+    """
     out = console()
     if in_force:
         values = counted(in_force, "value")
         out.print(f"oomguard is not running; {values} it set {_are(in_force)} still in force", style="bold")
-        out.print("  restore: oomguard restore        show them: oomguard plan --restore")
+        between = "\n  " if option else " " * 8
+        hint = f"  restore: oomguard restore{option}{between}show them: oomguard plan --restore{option}"
+        out.print(hint, soft_wrap=True)
     else:
         out.print("oomguard is not running", style="bold")
     if in_force is None:
@@ -115,9 +121,7 @@ def _print_memory(memory: Memory | None, mode: int | None, peak: Peak | None, ou
     if memory is not None:
         out.print(f"\nPromised  {promised(memory, mode)}")
     if peak is not None:
-        out.print(
-            f"Peak      {kib(peak.committed_kib)} on {peak.day} (lasted; limits are checked against it)"
-        )
+        out.print(f"Peak      {kib(peak.committed_kib)} on {peak.day} (sustained; new limits must exceed it)")
 
 
 def promised(memory: Memory, mode: int | None) -> str:

@@ -54,8 +54,8 @@ def outlook(decision: "Decision") -> str:
         return f"stays {current}: no rule matches it"
     if rule.terms.value.kind == "keep":
         return f"stays {current}: {rule.label} leaves it alone"
-    without = f" (without oomguard: {decision.original})" if decision.original != current else ""
-    return f"stays {current}, as {rule.label} wants it{without}"
+    original = f" (original value: {decision.original})" if decision.original != current else ""
+    return f"stays {current}: that satisfies {rule.label}{original}"
 
 
 def _value(outcome: Outcome) -> str:
