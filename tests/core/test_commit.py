@@ -1,5 +1,7 @@
 """Overcommit arithmetic and the interlock."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -217,6 +219,7 @@ def test_a_host_that_has_just_booted_is_judged_by_the_peak_of_earlier_days() -> 
     assert refusal is not None
     assert "Committed_AS peaked at 9.0 GiB on 2026-11-20, 9.9 GiB with 10 % headroom" in refusal.reason
     assert "rm /var/lib/oomguard/committed.json" in refusal.hint
+    assert "raise overcommit_ratio to " in refusal.hint
     assert why_not_after(memory(committed_kib=GIB // 8), PEAK, {MODE: 2, RATIO: 100}) is None
 
 
@@ -225,6 +228,27 @@ def test_of_now_and_the_peak_the_larger_counts() -> None:
     refusal = why_not_after(memory(committed_kib=9 * GIB + 1), PEAK, {MODE: 2, RATIO: 50})
     assert refusal is not None
     assert "Committed_AS is 9.0 GiB" in refusal.reason
+
+
+def test_forgetting_a_peak_is_no_fix_if_what_is_promised_now_is_too_much() -> None:
+    """The limit would be refused all the same."""
+    refusal = why_not_after(memory(committed_kib=8 * GIB), PEAK, {MODE: 2, RATIO: 50})
+    assert refusal is not None
+    assert "peaked at 9.0 GiB" in refusal.reason
+    assert "rm " not in refusal.hint
+
+
+@pytest.mark.parametrize("final", [{MODE: 2, RATIO: 50}, {MODE: 2, RATIO: 0, KBYTES: 4 * GIB}])
+def test_the_hint_names_the_lowest_limit_that_is_accepted(final: dict[str, int]) -> None:
+    """Of the knob that is in use."""
+    host = memory(committed_kib=GIB // 8)
+    refusal = why_not_after(host, PEAK, final)
+    assert refusal is not None
+    found = re.match(r"raise overcommit_(ratio|kbytes) to (\d+) or more", refusal.hint)
+    assert found is not None
+    knob, least = KBYTES if final.get(KBYTES) else RATIO, int(found[2])
+    assert why_not_after(host, PEAK, final | {knob: least}) is None
+    assert why_not_after(host, PEAK, final | {knob: least - 1}) is not None
 
 
 @pytest.mark.parametrize(

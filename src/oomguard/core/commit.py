@@ -143,22 +143,36 @@ def interlock(
     needed = promised * (100 + headroom_percent) // 100
     if needed <= usable:
         return None
+    higher = _higher(memory, final, needed)
     limit = kib(commit_limit_kib(memory, final))
     would_be = f"CommitLimit would be {limit} ({kib(max(usable, 0))} of it usable), but"
     with_headroom = f"{kib(needed)} with {headroom_percent} % headroom"
     if peak is not None and was_more:
+        forget = f"; if it will not be that high again, run rm {peak.file}"
+        if memory.committed_kib * (100 + headroom_percent) // 100 > usable:
+            forget = ""  # what is promised now would be refused as well
         return Refusal(
             f"{would_be} Committed_AS peaked at {kib(promised)} on {peak.day}, {with_headroom}: "
             "allocations would fail when it is that high again",
-            f"raise overcommit_ratio or add swap; if it will not be that high again, run rm {peak.file} "
-            "(`force: true` overrides)",
+            f"{higher} or add swap{forget} (`force: true` overrides)",
         )
     return Refusal(
         f"{would_be} Committed_AS is {kib(promised)}, {with_headroom}: "
         "every later allocation on this host would fail",
-        "raise overcommit_ratio, add swap or stop programs; oomguard tries again when Committed_AS falls "
+        f"{higher}, add swap or stop programs; the daemon tries again when Committed_AS falls "
         "(`force: true` overrides)",
     )
+
+
+def _higher(memory: Memory, final: "Mapping[str, int]", needed_kib: int) -> str:
+    """Return which knob to raise, and how far, for a usable limit of `needed_kib`."""
+    kbytes = final.get(KBYTES, 0)
+    if kbytes:
+        return f"raise overcommit_kbytes to {kbytes + needed_kib - usable_limit_kib(memory, final)} or more"
+    for ratio in range(final.get(RATIO, 50) + 1, 1001):
+        if usable_limit_kib(memory, {**final, RATIO: ratio}) >= needed_kib:
+            return f"raise overcommit_ratio to {ratio} or more"
+    return "raise overcommit_ratio"
 
 
 def write_order(

@@ -51,7 +51,7 @@ class StateFolder:
             os.close(fd)
             raise OomguardError(
                 f"{self.path}: oomguard already runs here, as pid {holder or 'unknown'}",
-                hint="use that one, or stop it first (systemctl stop oomguard)",
+                hint="stop the daemon first: systemctl stop oomguard",
             ) from error
         with suppress(OSError):  # on a full disk the lock holds without the pid it would name
             os.ftruncate(fd, 0)

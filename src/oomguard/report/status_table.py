@@ -44,7 +44,7 @@ def print_status(
     policy = document["policy"]
     age = span(time.time() - document["started_at"])
     out.print(
-        f"oomguard {document['version']} is running (pid {document['pid']}) for {age}; "
+        f"oomguard {document['version']} is running (pid {document['pid']}) for {age}\n"
         f"policy loaded {when(policy['loaded_at'])}, {counted(policy['rules'], 'rule')}, "
         f"{counted(document['processes_held'], 'managed process', 'es')}",
         style="bold",
@@ -95,7 +95,7 @@ def print_sysctls(rows: "Sequence[Document]", complaints: "Sequence[Document]", 
     """Print each sysctl of the policy, its current value, and why it differs."""
     if not rows:
         return
-    why = {one["subject"]: f"{one['result']}: {one['reason']}" for one in complaints}
+    why = {one["subject"]: one["result"] for one in complaints}
     made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
     for row in rows:
         actual = row["actual"]
@@ -154,9 +154,20 @@ def _print_rules(document: Document, out: "Console") -> None:
 
 def _print_complaints(document: Document, out: "Console") -> None:
     names = {row["name"] for row in document["sysctls"]}
-    found = [one for one in document["complaints"] if one["subject"] not in names]
+    groups: dict[object, Document] = {}  # the sysctls of a group are refused together
+    found: list[Document] = []
+    for one in document["complaints"]:
+        shown = one | {"text": f"{one['subject']} → {one['wanted']}"}
+        key = (one["result"], one["reason"], one["hint"])
+        if one["subject"] not in names:
+            found.append(shown)
+        elif key in groups:
+            groups[key]["text"] += f", {shown['text']}"
+            groups[key]["by"] += f", {one['by']}"
+        else:
+            found.append(groups.setdefault(key, shown))
     for one in found[:_SHOWN]:
-        text = f"{one['result']}: {one['subject']} → {one['wanted']}: {one['reason']} ({one['by']})"
+        text = f"{one['result']}: {one['text']}: {one['reason']} ({one['by']})"
         out.print()
         _line(out, text, style="yellow")
         if one["hint"]:
