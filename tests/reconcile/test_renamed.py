@@ -63,6 +63,18 @@ def test_a_process_that_takes_another_name_stays_raised(
     assert changes(reconciler) == [800]
 
 
+def test_running_a_program_of_the_same_name_does_not_free_it_later(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
+) -> None:
+    """The rule governs that program, too: the name it takes then is of its own choice."""
+    reconciler = started(proc, procfs, policy(RULES))
+    assert changes(reconciler) == []  # from here on nothing of it is read while it is as it was
+    reconciler.planner.executed[20] = 1
+    assert changes(reconciler) == []
+    rename(proc, "sheep")
+    assert changes(reconciler) == []
+
+
 def test_one_that_chooses_a_higher_value_meanwhile_stays_raised(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

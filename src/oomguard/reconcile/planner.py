@@ -227,6 +227,7 @@ class Planner:
         """
         settled = self._settled.get(handle.pid)
         if settled is not None and self._is_as(handle, settled):
+            self.executed.pop(handle.pid, None)  # the rule is that of the program it runs now
             return None
         self._settled.pop(handle.pid, None)
         if handle.pid in self.executed:
