@@ -25,7 +25,7 @@ def test_what_is_printed_passes_check(
     file = tmp_path / "imported.yaml"
     file.write_text(out)
     assert len(load(str(file)).policy.rules) == 1
-    assert "1 rule, 1 note" in err
+    assert "1 rule, 1 setting left out" in err
 
 
 def test_as_json_it_says_where_each_rule_and_what_was_left_out_stood(

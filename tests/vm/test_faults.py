@@ -34,7 +34,7 @@ def test_processes_hidden_from_others_are_still_found(installed: Service) -> Non
         vm.wait_until(f"test $(stat -c %a:%G {STATUS}) = 640:root", describe="status.json to be closed")
         asked = vm.run("oomguard status", user="alice", check=False)
         assert asked.code == 1
-        assert "status.json: this user may not read it" in asked.stderr
+        assert "status.json: this user cannot read it" in asked.stderr
         assert "vm-marked" not in asked.stdout
         vm.run("mount -o remount,hidepid=2,gid=1000 /proc")
         vm.wait_until(f"test $(stat -c %a {STATUS}) = 600", describe="status.json to be root's alone")

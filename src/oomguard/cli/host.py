@@ -45,14 +45,17 @@ def load_policy(options: "argparse.Namespace") -> Policy:
     return load(options.policy).policy
 
 
-def open_preview(options: "argparse.Namespace", policy: Policy, *, needs_ledger: bool = False) -> Preview:
+def open_preview(
+    options: "argparse.Namespace", policy: Policy, *, needs_ledger: bool = False, warns: bool = True
+) -> Preview:
     """Return a preview of a policy on this host, which cannot change anything.
 
     The rights that count are those of the running daemon, or the caller's if none runs.
-    OomguardError: `needs_ledger`, and this user may not read it.
+    With `warns`, prints that original values are missing if this user cannot read the ledger.
+    OomguardError: `needs_ledger`, and this user cannot read it.
     """
     procfs = open_procfs(options)
-    ledger = _ledger_to_read(options.state_dir, procfs, is_needed=needs_ledger)
+    ledger = _ledger_to_read(options.state_dir, procfs, is_needed=needs_ledger, warns=warns)
     daemon = find_daemon(options.state_dir, procfs)
     itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
     peak = peak_source(options.state_dir)
@@ -83,7 +86,7 @@ def read_status(state_dir: str) -> Document | None:
         raw = folder.read(STATUS_FILE)
     except PermissionError as error:
         raise StatusError(
-            f"{state_dir}/{STATUS_FILE}: this user may not read it",
+            f"{state_dir}/{STATUS_FILE}: this user cannot read it",
             hint="run as root: the file names processes that /proc hides from other users (hidepid=)",
         ) from error
     finally:
@@ -158,7 +161,7 @@ def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause"
         procfs.close()
 
 
-def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool) -> Ledger:
+def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool, warns: bool) -> Ledger:
     folder = find_state_folder(state_dir)
     if folder is None:
         return Ledger()
@@ -167,14 +170,15 @@ def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool) -> Ledge
     except PermissionError as error:
         if is_needed:
             raise OomguardError(
-                f"{state_dir}/ledger: this user may not read it",
+                f"{state_dir}/ledger: this user cannot read it",
                 hint="run as root, or as the user who runs oomguard: the ledger has the original values",
             ) from error
-        print(
-            f"oomguard: {state_dir}/ledger: this user may not read it; original values, and what would be "
-            "restored, are not shown",
-            file=sys.stderr,
-        )
+        if warns:
+            print(
+                f"oomguard: {state_dir}/ledger: this user cannot read it; original values, and what would be "
+                "restored, are not shown",
+                file=sys.stderr,
+            )
         return Ledger()
     finally:
         folder.close()

@@ -29,9 +29,12 @@ def run(options: "argparse.Namespace") -> int:
         print_json({"format": FORMAT, "tool": options.tool, **import_document(draft)})
         return 0
     sys.stdout.write(render(draft))
-    rules, notes = counted(len(draft.rules), "rule"), counted(len(draft.notes), "note")
+    rules, left_out = (
+        counted(len(draft.rules), "rule"),
+        counted(len(draft.notes), "setting") if draft.notes else "nothing",
+    )
     print(
-        f"oomguard: {rules}, {notes} on what was left out; review them, then run: "
+        f"oomguard: {rules}, {left_out} left out; review them, then run: "
         "oomguard check --policy FILE && oomguard plan --policy FILE",
         file=sys.stderr,
     )

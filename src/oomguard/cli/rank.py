@@ -65,7 +65,8 @@ def open_ranker(options: "argparse.Namespace") -> "Ranker":
     """Return a ranker for this host, with the policy and the cgroup if there are any."""
     # Without a policy, show the kernel's order.
     has_policy = options.policy != DEFAULT_POLICY or os.path.exists(options.policy)
-    preview = open_preview(options, load_policy(options) if has_policy else Policy())
+    policy = load_policy(options) if has_policy else Policy()
+    preview = open_preview(options, policy, warns=has_policy)  # the kernel's order needs no original values
     memcg = None if options.cgroup is None else open_memcg(preview.planner.procfs, options.cgroup)
     return Ranker(preview, memcg, has_policy=has_policy)
 

@@ -348,7 +348,7 @@ def _process_reason(error: OSError) -> tuple[str, str]:
         )
     match error.errno:
         case errno.EACCES | errno.EPERM:
-            return "the process belongs to another user", "grant CAP_DAC_OVERRIDE to oomguard"
+            return "the process belongs to another user", "run as root, or grant CAP_DAC_OVERRIDE to oomguard"
         case errno.EROFS:
             return "/proc is read-only here", "run where /proc is mounted writable"
         case errno.ESTALE:

@@ -1,5 +1,6 @@
 """The plan as a table: changes, obstacles, and what each rule matches."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -11,7 +12,6 @@ from oomguard.report.tables import console, print_text, table
 from oomguard.report.text import subject
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Iterator, Sequence
 
     from oomguard.core.decide import Kind
@@ -59,13 +59,17 @@ def print_plan(planned: "Sequence[Planned]", *, nothing: str, is_restore: bool =
     out.print(f"\n{_totals(changes)}.")
 
 
-def print_matched(rules: "Sequence[Rule]", matched: "Counter[int]", unmatched: "Counter[bytes]") -> None:
+def print_matched(rules: "Sequence[Rule]", matched: Counter[int], unmatched: Counter[bytes]) -> None:
     """Print how many processes each rule matches, and similar names for rules that match none."""
     out = console()
     some = [rule for rule in rules if matched[rule.number]]
     none = [rule for rule in rules if not matched[rule.number]]
     if some:
-        each = [f"{rule.label} {matched[rule.number]}" for rule in some]
+        labels = Counter(rule.label for rule in some)
+        each = [
+            f"{rule.label}{f' ({place(rule)})' if labels[rule.label] > 1 else ''} {matched[rule.number]}"
+            for rule in some
+        ]
         print_text(out, f"Processes matched: {_listed(each)}.")
     if not none:
         return

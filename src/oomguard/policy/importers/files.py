@@ -8,6 +8,7 @@ from oomguard.core.text import printable
 _SIZE_LIMIT = 1 << 20
 """Ten times the largest file of Ananicy."""
 _FILES_LIMIT = 20_000
+_NAME_IT = "name the tool's files: oomguard import TOOL FILE"
 
 
 class ForeignError(OomguardError):
@@ -22,7 +23,8 @@ def read_lines(path: str) -> list[str]:
         with open(path, "rb") as file:
             raw = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
-        raise ForeignError(f"{printable(path)}: cannot be read: {error.strerror}") from error
+        hint = _NAME_IT if isinstance(error, FileNotFoundError) else ""
+        raise ForeignError(f"{printable(path)}: cannot be read: {error.strerror}", hint=hint) from error
     if len(raw) > _SIZE_LIMIT:
         raise ForeignError(
             f"{printable(path)}: is larger than {_SIZE_LIMIT >> 20} MiB, so it is not a configuration"
@@ -36,7 +38,7 @@ def files_below(path: str, endings: tuple[str, ...]) -> list[str]:
     """Return a file itself, or those below a folder with these endings, sorted."""
     if not os.path.isdir(path):
         if not os.path.exists(path):
-            raise ForeignError(f"{printable(path)}: no such file or folder")
+            raise ForeignError(f"{printable(path)}: no such file or folder", hint=_NAME_IT)
         return [path]
     found: list[str] = []
     for folder, _, names in os.walk(path):
