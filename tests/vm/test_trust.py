@@ -268,7 +268,7 @@ def test_a_cgroup_that_alice_named_vouches_for_nothing(installed: Service) -> No
     installed.write_policy("rules: [{cgroup: '*vm-database*', oom_score_adj: -500}]\n")
     with unit(vm, "vm-delegated", "vm-inner", "User=alice", "Delegate=yes", below="system.slice"):
         pid = vm.wait_until("pgrep -x vm-guarded", describe="vm-guarded").stdout.strip()
-        assert "cgroup of any name" in refused(installed, pid, since=since)
+        assert "a cgroup with any name" in refused(installed, pid, since=since)
         installed.write_policy("rules: [{unit: vm-delegated.service, oom_score_adj: -500}]\n")
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
 
