@@ -115,7 +115,7 @@ def denial(
     if after < highest_floor and not rights.lowers_any:
         return Obstacle(
             "may-be-denied",
-            "CAP_SYS_RESOURCE is missing, and the kernel does not show how low a process may go without it",
+            "CAP_SYS_RESOURCE is missing, and the kernel does not show the floor (oom_score_adj_min)",
             "grant CAP_SYS_RESOURCE; in a container: --cap-add SYS_RESOURCE",
         )
     return None

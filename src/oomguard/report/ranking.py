@@ -43,6 +43,7 @@ def summary(view: View) -> "Iterator[str]":
         amount = f"{kib(after.kib)} in {counted(after.processes, 'process', 'es')}"
         before = f" before {label(after.before)}" if after.before else "; no process is protected"
         yield f"Under the policy: {amount}{before}."
+        yield from _new_first(view)
     domain = view.domain
     total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
     weighs = f"one point of oom_score_adj weighs {kib(point)}"
@@ -52,6 +53,13 @@ def summary(view: View) -> "Iterator[str]":
     else:
         yield f"{kib(total)} of RAM and swap; {weighs}."
     yield from view.notes
+
+
+def _new_first(view: View) -> "Iterator[str]":
+    """Yield the first victim under the policy if it is another one, which the table may not reach."""
+    first = next((one for one in view.ranked if one.new is not None and one.new.place == 1), None)
+    if first is not None and first.now.place != 1:
+        yield f"First under the policy: {label(first.candidate)}."
 
 
 def _reserve(found: Reserve) -> str:
