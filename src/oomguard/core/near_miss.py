@@ -1,6 +1,7 @@
 """Running processes that a rule probably was meant for, where it matches none."""
 
 import difflib
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from oomguard.core.match import is_glob
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Rule
 
 _SHOWN = 3
+_COMPARED = 2000
+"""Names compared: users choose how many there are, and some take long."""
 
 
 def near_misses(rule: "Rule", running: "Collection[bytes]") -> list[bytes]:
@@ -20,7 +23,7 @@ def near_misses(rule: "Rule", running: "Collection[bytes]") -> list[bytes]:
     Close is what differs in case, in a letter or two, or in what stands before or behind the name.
     """
     found: dict[bytes, None] = {}
-    texts = {name.decode("utf-8", "surrogateescape"): name for name in running}
+    texts = {name.decode("utf-8", "surrogateescape"): name for name in islice(running, _COMPARED)}
     for name in rule.names:
         if is_glob(name):
             continue
