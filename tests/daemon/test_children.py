@@ -111,7 +111,7 @@ def test_another_program_gets_back_what_its_parent_had(tmp_path: Path) -> None:
         child = managed.tell("run", "sleep", "60")
         wait_for_value(child, 0, seconds=SOON)
         assert oom_score_adj(managed.pid) == VALUE
-        daemon.wait_for(f"sleep[{child}]: oom_score_adj 300 → 0 (restore, inherited from a process")
+        daemon.wait_for(f"sleep[{child}]: oom_score_adj 300 → 0 (restore, inherited from a managed process")
 
 
 @needs_events

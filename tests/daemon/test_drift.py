@@ -133,7 +133,7 @@ def test_running_out_of_descriptors_is_told_and_survived(drift: DriftWatch, slee
         drift.watch_process(sleeper)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert "descriptors" in drift.full
+    assert "no file descriptor is left" in drift.full
     drift.keep_only([])
     assert drift.full == ""
 
