@@ -16,9 +16,10 @@ fi
 
 # shellcheck source=/dev/null
 . "$here/../../systemd/packages.sh"
-for tool in qemu-system-x86_64 mmdebstrap mke2fs tar gpgv; do
+for tool in qemu-system-x86_64 mmdebstrap mke2fs systemctl tar gpgv; do
     command -v "$tool" >/dev/null && continue
-    install_packages qemu-system-x86 mmdebstrap e2fsprogs tar gpgv debian-archive-keyring ca-certificates python3
+    install_packages qemu-system-x86 mmdebstrap e2fsprogs systemd tar gpgv debian-archive-keyring ca-certificates \
+        python3
     break
 done
 
