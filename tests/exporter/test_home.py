@@ -168,6 +168,7 @@ def test_browsers_are_told_to_run_and_keep_nothing(lonely: Exporter) -> None:
     assert "Content-Type: text/html; charset=utf-8" in head
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run it as another user")
 def test_a_real_browser_draws_it(lonely: Exporter, tmp_path: Path) -> None:
