@@ -91,6 +91,12 @@ class Host:
         """Write the policy file."""
         self.policy.write_text(yaml.safe_dump({"vm": {"swappiness": swappiness}, "rules": found}))
 
+    def apply_and_edit(self, before: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
+        """Apply one policy, and leave another in the file."""
+        self.write(before, 10)
+        self.call("apply")
+        self.write(now, 20)
+
     def call(self, verb: str, *arguments: str, rights: Rights | None = None) -> Any:
         """Run a verb with --json; return what it printed."""
         policy = (
@@ -222,9 +228,7 @@ def test_apply_and_restore_do_what_plan_showed(
     """In the same order, with the same values; what was in the way is why it was not done."""
     with tempfile.TemporaryDirectory() as folder:
         host = Host(folder, found)
-        host.write(before, 10)
-        host.call("apply")
-        host.write(now, 20)
+        host.apply_and_edit(before, now)
         for arguments in (("apply",), ("restore",)):
             planned = host.call("plan", *(["--restore"] if arguments == ("restore",) else []))
             done = host.call(*arguments)
@@ -245,9 +249,7 @@ def test_what_a_daemon_did_is_what_the_verbs_say_of_it(
     """After its passes: its rules match what `explain` says they do, and are refused for the same reasons."""
     with tempfile.TemporaryDirectory() as folder:
         host = Host(folder, found)
-        host.write(before, 10)
-        host.call("apply")
-        host.write(now, 20)
+        host.apply_and_edit(before, now)
         host.run_daemon()
         decisions = host.decisions()
         document = host.call("status")["daemon"]
