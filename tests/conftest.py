@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from fakeproc import FakeProc
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.state import StateFolder, open_state_folder
+from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from soak import MINUTES, Soak
 
 # How long an example takes depends on what else the machine does: tests that bound time count processor time.

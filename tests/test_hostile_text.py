@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 
 from cpu import cpu_bound
-from oomguard.cli.config_files import sysctls_said, tuned_sysctls, unit_setting
 from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
 from oomguard.core.errors import OomguardError
-from oomguard.core.kmsg import parse_record
-from oomguard.core.oom_kill import parse_context, parse_group, parse_kill
 from oomguard.core.process import full_name
 from oomguard.core.text import printable
+from oomguard.core.unit_file import assignments
+from oomguard.diagnose.config_files import sysctls_said, tuned_sysctls, unit_setting
 from oomguard.kernel.procfs import parse_arguments
 from oomguard.kernel.sysctl import parse_meminfo
+from oomguard.oom.kill import parse_context, parse_group, parse_kill
+from oomguard.oom.kmsg import parse_record
 from oomguard.policy.fault import PolicyError
-from oomguard.policy.importers import ananicy, earlyoom, nohang, systemd
-from oomguard.policy.importers.pattern import globs
-from oomguard.policy.importers.unit_file import assignments
 from oomguard.policy.load import parse
+from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.source import Source, Sources
+from oomguard.propose.importers import ananicy, earlyoom, nohang, systemd
 from oomguard.report.history import parse_entry
 from oomguard.report.status_document import decode_status
 

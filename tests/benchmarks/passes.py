@@ -13,7 +13,7 @@ from oomguard.daemon.policy_child import read_policy
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import open_state_folder
+from oomguard.reconcile.state_folder import open_state_folder
 
 
 def main() -> None:

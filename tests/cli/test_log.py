@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from oomguard.__main__ import main
-from oomguard.core.oom_kill import Context, Kill
-from oomguard.core.plan import Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.diff import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity
+from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import STARTED, Record, outcome_record
 from oomguard.report.history import parse_entry
 from oomguard.report.kills import Death, KillReporter, kill_record

@@ -24,7 +24,7 @@ from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import open_state_folder
+from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report.journal import StreamSink
 from oomguard.report.reporter import Reporter
 from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status

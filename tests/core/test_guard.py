@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.commit import Memory
 from oomguard.core.guard import BOUNDS, guard, unwise
+from oomguard.core.overcommit import Memory
 from oomguard.core.sysctl import SYSCTLS
 
 GIB = 1024 * 1024

@@ -8,11 +8,11 @@ import pytest
 
 import oom_formats as formats
 from fakeproc import FakeProc
-from oomguard.core.oom_kill import Context, Kill
 from oomguard.daemon import kills
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.kernel.procfs import Procfs
+from oomguard.oom.kill import Context, Kill
 
 Found = list[tuple[Kill, Context | None]]
 

@@ -134,7 +134,7 @@ def shape(change: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def test_ledger_of_the_architecture_is_one_that_is_read(tmp_path: Path) -> None:
     """The only other example: the JSON of a line, after a checksum and the header."""
     from oomguard.reconcile.ledger import _line, open_ledger
-    from oomguard.reconcile.state import open_state_folder
+    from oomguard.reconcile.state_folder import open_state_folder
 
     (line,) = blocks((ROOT / "docs" / "internals" / "architecture.md").read_text(), "json")
     folder = open_state_folder(str(tmp_path))

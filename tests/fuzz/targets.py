@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, cast
 import hostile_logs
 import oom_formats
 from datagram import parse_datagram
-from oomguard.core.backtest import Backtester
 from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import Matcher
-from oomguard.core.oom_log import OomLog
 from oomguard.core.policy import Policy, Rule, Terms, Value
-from oomguard.core.postmortem import examine
 from oomguard.core.process import COMM_LENGTH, Identity, full_name
+from oomguard.core.serialize import Decoder, decode, encode
 from oomguard.core.text import printable
-from oomguard.core.wire import Decoder, decode, encode
 from oomguard.kernel.capability import parse_effective
 from oomguard.kernel.connector import _EVENT, _EVENT_OFFSET, _MESSAGE_SIZE, FORK, Connector
 from oomguard.kernel.procfs import PF_KTHREAD, parse_arguments, parse_stat, parse_status
 from oomguard.kernel.sysctl import parse_meminfo
+from oomguard.oom.backtest import Backtester
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.postmortem import examine
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.kmsg import Record, parse_record
 from oomguard.kernel.kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
+from oomguard.oom.kmsg import Record, parse_record
 
 needs_log = pytest.mark.skipif(not os.access("/dev/kmsg", os.R_OK), reason="/dev/kmsg cannot be read here")
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.badness import CgroupLimits
 from oomguard.core.errors import OomguardError
 from oomguard.kernel.memcg import (
     Hierarchy,
@@ -19,6 +18,7 @@ from oomguard.kernel.memcg import (
     read_used_bytes,
 )
 from oomguard.kernel.procfs import Procfs
+from oomguard.oom.badness import CgroupLimits
 
 V1 = b"30 20 0:26 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory\n"
 V2 = b"31 20 0:27 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeKernel, FakeProc
-from oomguard.core.commit import KNOBS, Memory, commit_limit_kib
+from oomguard.core.overcommit import KNOBS, Memory, commit_limit_kib
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import (

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.badness import CURRENT, ERAS, Era, Usage, badness, era_of, global_pages, oom_score
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate, observe_candidates, parse_held
+from oomguard.oom.badness import CURRENT, ERAS, Era, Usage, badness, era_of, global_pages, oom_score
 
 STAT = b"7 (a) b) S " + b" ".join(b"%d" % number for number in range(4, 53)) + b"\n"
 STATUS = b"""Name:\tVmRSS:\\n99

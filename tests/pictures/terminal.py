@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from fakeproc import FakeProc  # noqa: E402 - needs the path above
-from oomguard.core.plan import Outcome, SetOomScoreAdj  # noqa: E402
+from oomguard.core.diff import Outcome, SetOomScoreAdj  # noqa: E402
 from oomguard.core.process import Identity, Process  # noqa: E402
 from oomguard.policy.load import load  # noqa: E402
 from oomguard.report.journal import StreamSink  # noqa: E402

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from oomguard.core.wire import decode
+from oomguard.core.serialize import decode
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import load
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
-from oomguard.core.wire import decode, encode
+from oomguard.core.serialize import decode, encode
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import FAULTS_LIMIT, load, parse
 

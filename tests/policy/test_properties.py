@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomguard.core.serialize import decode, encode
 from oomguard.core.sysctl import SYSCTLS, Sysctl
-from oomguard.core.wire import decode, encode
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 

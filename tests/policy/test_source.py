@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomguard.core.wire import decode, encode
+from oomguard.core.serialize import decode, encode
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
 from oomguard.policy.source import SIZE_LIMIT, drop_in_folder, read_sources

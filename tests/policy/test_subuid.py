@@ -9,9 +9,9 @@ import pytest
 from oomguard.core.match import quick_unmet
 from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity, Process
+from oomguard.core.serialize import decode, encode
 from oomguard.core.trust import trust_refusal
-from oomguard.core.wire import decode, encode
-from oomguard.policy import model, scalar, tree
+from oomguard.policy import model, scalars, yaml_tree
 from oomguard.policy.compile import Document, Users, compile_policy
 from oomguard.policy.nodes import Mapping
 from oomguard.policy.subuid import parse
@@ -77,8 +77,8 @@ def test_a_policy_has_the_ranges_of_the_users_that_it_names(tmp_path: Path) -> N
     granted, file = tmp_path / "subuid", "policy.yaml"
     granted.write_text(f"{ME}:300000:10\n{ME}:500000:10\n")
     rules = f"rules: [{{user: {ME}, oom_score_adj: 800}}, {{user: no-such-user, oom_score_adj: 800}}]"
-    root, _ = tree.parse(file, rules.encode())
+    root, _ = yaml_tree.parse(file, rules.encode())
     assert isinstance(root, Mapping)
-    document = Document(file, root, model.Document.model_validate(scalar.data(root)))
+    document = Document(file, root, model.Document.model_validate(scalars.data(root)))
     policy = decode(encode(compile_policy((document,), Users(str(granted)))))
     assert [rule.terms.subuids for rule in policy.rules] == [(300000, 300009, 500000, 500009), ()]

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from fakeproc import FakeProc
-from oomguard.core.plan import Change, Entry, SetOomScoreAdj
+from oomguard.core.diff import Change, Entry, SetOomScoreAdj
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs

@@ -15,14 +15,14 @@ from test_sysctl_groups import STRICT, Failing
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
-from oomguard.core.plan import Entry
+from oomguard.core.diff import Entry
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_hosts_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.settle import settle
-from oomguard.reconcile.state import StateFolder, open_state_folder
+from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from running import Program, oom_score_adj
 
 PID = 10

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.plan import SetOomScoreAdj
+from oomguard.core.diff import SetOomScoreAdj
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads

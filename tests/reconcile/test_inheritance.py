@@ -7,7 +7,7 @@ import pytest
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
-from oomguard.core.plan import Outcome
+from oomguard.core.diff import Outcome
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.cgroup_folders import CgroupFolders

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeProc
-from oomguard.core.plan import Change
+from oomguard.core.diff import Change
 from oomguard.core.policy import Kind, Policy, Rule, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.reconcile.ledger import Ledger

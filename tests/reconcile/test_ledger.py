@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeProc
+from oomguard.core.diff import Entry
 from oomguard.core.errors import OomguardError
-from oomguard.core.plan import Entry
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.core.protection import Protection
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, _line, open_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import StateFolder, open_state_folder
+from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 
 BOOT = "fake-boot"
 HEADER = _line(json.dumps({"version": 2, "boot_id": BOOT}).encode())
@@ -488,11 +488,11 @@ def test_a_line_that_fits_only_half_is_taken_back(folder: StateFolder) -> None:
     """The next line is not glued to it. A limit on the file's size cuts a write as a full disk does."""
     script = f"""
 import resource, signal
-from oomguard.core.plan import Entry
+from oomguard.core.diff import Entry
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection
 from oomguard.reconcile.ledger import open_ledger
-from oomguard.reconcile.state import open_state_folder
+from oomguard.reconcile.state_folder import open_state_folder
 folder = open_state_folder({folder.path!r})
 ledger = open_ledger(folder, boot_id={BOOT!r}, is_alive=lambda _: True)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -521,7 +521,7 @@ import itertools, sys
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import open_state_folder
+from oomguard.reconcile.state_folder import open_state_folder
 sys.path.insert(0, sys.argv[3])
 from fakeproc import FakeKernel
 procfs = FakeKernel(sys.argv[1])

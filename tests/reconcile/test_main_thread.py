@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.plan import Entry, SetOomScoreAdj
+from oomguard.core.diff import Entry, SetOomScoreAdj
 from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.core.process import UnknownFactError
 from oomguard.kernel.procfs import ProcessHandle, Procfs

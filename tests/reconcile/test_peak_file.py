@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.commit import Peak
+from oomguard.core.overcommit import Peak
 from oomguard.core.peaks import LASTING_SECONDS
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import LASTING_FOLDER, RUN_FOLDER
+from oomguard.reconcile.state_folder import LASTING_FOLDER, RUN_FOLDER
 
 NOON = 1_795_262_400.0
 """2026-11-21 12:00 UTC."""

@@ -10,11 +10,11 @@ import pytest
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
 from mounts import read_only
-from oomguard.core.plan import Cause, Outcome
+from oomguard.core.diff import Cause, Outcome
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.contention import (
+from oomguard.reconcile.backoff import (
     FIRST_PAUSE_SECONDS,
     TOLERATED,
     TOLERATED_LOOKS,
@@ -24,7 +24,7 @@ from oomguard.reconcile.contention import (
 )
 from oomguard.reconcile.ledger import Ledger, open_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import StateFolder
+from oomguard.reconcile.state_folder import StateFolder
 
 SESSION = "/user.slice/user-1000.slice/session-3.scope"
 WORKER = Rule(0, (b"worker",), Terms(Value("exact", 300)), "p.yaml", 1)

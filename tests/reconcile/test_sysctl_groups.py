@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeKernel, FakeProc
 from mounts import read_only
-from oomguard.core.commit import KBYTES, MODE, RATIO
-from oomguard.core.plan import Cause, Entry, Outcome
+from oomguard.core.diff import Cause, Entry, Outcome
+from oomguard.core.overcommit import KBYTES, MODE, RATIO
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, open_hosts_ledger, open_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import StateFolder
+from oomguard.reconcile.state_folder import StateFolder
 
 PAGES, ADMIN, USER = "vm.nr_hugepages", "vm.admin_reserve_kbytes", "vm.user_reserve_kbytes"
 START = {MODE: 0, RATIO: 50, KBYTES: 0, ADMIN: 8192, USER: 131072, PAGES: 0, "vm.swappiness": 60}

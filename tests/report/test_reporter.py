@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomguard.core.decide import Obstacle
-from oomguard.core.plan import Change, Outcome, Result, SetOomScoreAdj, SetSysctl
+from oomguard.core.diff import Change, Outcome, Result, SetOomScoreAdj, SetSysctl
 from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
 from oomguard.core.process import Identity
 from oomguard.report import events

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 from oomguard.cli.host import open_preview
 from oomguard.cli.rank import Ranker
 from oomguard.core.policy import Policy
-from oomguard.core.ranking import Ranked
 from oomguard.kernel.memcg import open_memcg, parse_mountinfo
 from oomguard.kernel.procfs import Procfs
+from oomguard.oom.ranking import Ranked
 from oomguard.reconcile.preview import Preview
 
 MIB = 1 << 20

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from oomguard.core.badness import Usage, badness
+from oomguard.oom.badness import Usage, badness
 
 from .guest import Guest
 from .service import Service

@@ -6,17 +6,17 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.cli.host import open_procfs, peak_source, read_status
-from oomguard.core.commit import KNOBS
 from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import KNOBS
 from oomguard.core.process import Identity, UnknownFactError, full_name
 from oomguard.core.sysctl import KUBELET
 from oomguard.core.trust import is_of_services
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.policy import login_defs
-from oomguard.policy.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
-from oomguard.policy.draft import render, valid
-from oomguard.policy.draft_document import FORMAT, findings_document
+from oomguard.propose.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Running, advise
+from oomguard.propose.draft import render, valid
+from oomguard.propose.draft_document import FORMAT, findings_document
 from oomguard.report.document import print_json
 from oomguard.report.status_document import StatusError
 

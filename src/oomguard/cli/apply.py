@@ -9,7 +9,7 @@ from oomguard.report.text import sentence
 if TYPE_CHECKING:
     import argparse
 
-    from oomguard.core.plan import Outcome
+    from oomguard.core.diff import Outcome
 
 
 def run(options: "argparse.Namespace") -> int:

@@ -7,7 +7,7 @@ from oomguard.cli.host import open_preview, read_status
 from oomguard.cli.main import DEFAULT_POLICY
 from oomguard.core.policy import counted
 from oomguard.core.text import printable
-from oomguard.kernel.alarm import TooLongError, within
+from oomguard.kernel.timeout import TooLongError, within
 from oomguard.policy.backtracking import NoTimeError
 from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import argparse
     import re
 
-    from oomguard.cli.fit import Fit
     from oomguard.core.policy import Policy
+    from oomguard.diagnose.host_check import Fit
 
 BAD_POLICY = 78
 
@@ -65,7 +65,7 @@ def _check(path: str, options: "argparse.Namespace", trial: "Trial", *, alone: b
         return _Checked(path, error.faults)
     found: Fit | None = None
     if options.host:
-        from oomguard.cli.fit import fit
+        from oomguard.diagnose.host_check import fit
 
         found = fit(open_preview(options, policy), path)
     faults = (*(found.faults if found else ()), *_with_losses(warnings, options.state_dir))

@@ -21,7 +21,7 @@ from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.settle import settle
-from oomguard.reconcile.state import find_state_folder, open_state_folder
+from oomguard.reconcile.state_folder import find_state_folder, open_state_folder
 from oomguard.report.status import STATUS_FILE
 from oomguard.report.status_document import Document, StatusError, decode_status
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from oomguard.core.commit import Peak
-    from oomguard.core.plan import Cause, Outcome
+    from oomguard.core.diff import Cause, Outcome
+    from oomguard.core.overcommit import Peak
 
 
 def open_procfs(options: "argparse.Namespace") -> Procfs:

@@ -5,9 +5,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from oomguard.core.policy import counted
-from oomguard.policy.draft import render, valid
-from oomguard.policy.draft_document import FORMAT, import_document
-from oomguard.policy.importers.files import ForeignError
+from oomguard.propose.draft import render, valid
+from oomguard.propose.draft_document import FORMAT, import_document
+from oomguard.propose.importers.files import ForeignError
 from oomguard.report.document import print_json
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def run(options: "argparse.Namespace") -> int:
     """Print the policy, and on stderr how many rules and notes it has; or print JSON."""
-    module = importlib.import_module(f"oomguard.policy.importers.{options.tool}")
+    module = importlib.import_module(f"oomguard.propose.importers.{options.tool}")
     arguments = [word for word in options.source if word.startswith("-")]
     if options.tool == "earlyoom" and arguments:
         draft = module.import_arguments(options.source)

@@ -9,8 +9,8 @@ from oomguard import __version__
 if TYPE_CHECKING:
     from oomguard.exporter.address import Address
 from oomguard.cli import usage
-from oomguard.core.plan import Cause
-from oomguard.reconcile.state import RUN_FOLDER
+from oomguard.core.diff import Cause
+from oomguard.reconcile.state_folder import RUN_FOLDER
 from oomguard.report.events import EVENTS
 
 DEFAULT_POLICY = "/etc/oomguard.yaml"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from oomguard import __version__
 from oomguard.cli.rank import open_ranker
 from oomguard.cli.status import Look, look, values_in_force
-from oomguard.core.commit import Memory, kib
 from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import Memory, kib
 from oomguard.core.policy import counted
-from oomguard.core.ranking import reserve_now
 from oomguard.core.text import printable, span
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.usage import PAGE_KIB
+from oomguard.oom.ranking import reserve_now
 from oomguard.report.problems import problems
 from oomguard.report.ranking import View, label
 from oomguard.report.status_table import promised

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from oomguard.cli.host import load_policy, open_preview
-from oomguard.core.plan import Planned, SetSysctl
+from oomguard.core.diff import Planned, SetSysctl
 from oomguard.core.policy import Policy, counted
 from oomguard.report.document import change_document, outcome_document, print_json, rule_document
 from oomguard.report.text import sentence
@@ -12,7 +12,7 @@ from oomguard.report.text import sentence
 if TYPE_CHECKING:
     import argparse
 
-    from oomguard.core.plan import Cause, Change
+    from oomguard.core.diff import Cause, Change
     from oomguard.core.policy import Rule
 
 WOULD_CHANGE = 3

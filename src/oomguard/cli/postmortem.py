@@ -16,13 +16,13 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from oomguard.cli.host import load_policy
 from oomguard.cli.journal import OURS, has_journal, open_journal
-from oomguard.core.backtest import Backtester
 from oomguard.core.errors import OomguardError
-from oomguard.core.oom_log import OomLog
 from oomguard.core.policy import counted
-from oomguard.core.postmortem import examine
 from oomguard.core.text import printable
 from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
+from oomguard.oom.backtest import Backtester
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.postmortem import examine
 from oomguard.report.history import Entry, parse_entry
 from oomguard.report.postmortem import Gift, Told
 from oomguard.report.postmortem_document import FORMAT, told_document
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from oomguard.core.oom_report import Report
+    from oomguard.oom.report import Report
 
 _BLOCK_BYTES = 1 << 20
 _XZ_BYTES = 68 << 20

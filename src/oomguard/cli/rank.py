@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from oomguard.cli.host import load_policy, open_preview
 from oomguard.cli.main import DEFAULT_POLICY
-from oomguard.core.badness import adj_pages, cgroup_pages, era_of, global_pages
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy
-from oomguard.core.ranking import Domain, rank
 from oomguard.core.text import printable
 from oomguard.kernel.memcg import (
     Memcg,
@@ -24,6 +22,8 @@ from oomguard.kernel.memcg import (
 from oomguard.kernel.procfs import GONE
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import PAGE_KIB, observe_candidates
+from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
+from oomguard.oom.ranking import Domain, rank
 from oomguard.report.document import print_json
 from oomguard.report.ranking import View, label, rank_document
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from oomguard.core.badness import Era
-    from oomguard.core.commit import Memory
     from oomguard.core.decide import Decision
-    from oomguard.core.ranking import Candidate, Ranked
+    from oomguard.core.overcommit import Memory
     from oomguard.kernel.procfs import ProcessHandle
+    from oomguard.oom.badness import Era
+    from oomguard.oom.ranking import Candidate, Ranked
     from oomguard.reconcile.preview import Preview
 
 _LIMIT = 20

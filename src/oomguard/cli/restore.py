@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.cli.apply import report
 from oomguard.cli.host import reconcile_once
-from oomguard.core.plan import SetOomScoreAdj
+from oomguard.core.diff import SetOomScoreAdj
 from oomguard.core.policy import Policy
 from oomguard.core.text import printable
 

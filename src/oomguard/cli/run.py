@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from oomguard.core.errors import UsageError
 from oomguard.kernel.own import python_command
-from oomguard.reconcile.state import RUN_FOLDER
+from oomguard.reconcile.state_folder import RUN_FOLDER
 
 if TYPE_CHECKING:
     import argparse

@@ -4,13 +4,13 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.cli.host import open_preview, peak_source, read_status
-from oomguard.core.commit import MODE, Memory, Peak
 from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import MODE, Memory, Peak
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
-from oomguard.reconcile.state import state_dir_option
+from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report.document import print_json
 from oomguard.report.status_document import Document, StatusError
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from oomguard.core.ranking import Ranked
+    from oomguard.oom.ranking import Ranked
     from oomguard.report.ranking import View
 
 _ENTER_SCREEN = b"\x1b[?1049h\x1b[?25l"

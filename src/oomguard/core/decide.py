@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from oomguard.core.commit import Refusal
+    from oomguard.core.overcommit import Refusal
     from oomguard.core.policy import Rule
     from oomguard.core.process import Identity
 

@@ -6,7 +6,7 @@ Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For o
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oomguard.core.commit import HUGE_PAGES, KBYTES, Memory, Refusal, kib
+from oomguard.core.overcommit import HUGE_PAGES, KBYTES, Memory, Refusal, kib
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from oomguard.core.commit import Refusal
+    from oomguard.core.overcommit import Refusal
     from oomguard.core.policy import Rule
 
 Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup", "cmdline", "exe"]

@@ -7,10 +7,10 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.kmsg import parse_record
-from oomguard.core.oom_kill import Context, Kill, parse_context, parse_group, parse_kill
 from oomguard.kernel.kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
 from oomguard.kernel.sysctl import observe_kills
+from oomguard.oom.kill import Context, Kill, parse_context, parse_group, parse_kill
+from oomguard.oom.kmsg import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The policy, read by a short-lived child: pydantic and PyYAML never enter the daemon.
 
 The child (`python -m oomguard.policy PATH`) writes one line that says how it went, then the
-compiled policy as `core.wire.encode` makes it. Whatever becomes of it, hang or crash, the
+compiled policy as `core.serialize.encode` makes it. Whatever becomes of it, hang or crash, the
 daemon goes on with the policy it has.
 """
 
@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.wire import Decoder
+from oomguard.core.serialize import Decoder
 from oomguard.kernel.own import python_command
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard import __version__
-from oomguard.core.commit import KNOBS, demand_kib
-from oomguard.core.plan import SetOomScoreAdj
+from oomguard.core.diff import SetOomScoreAdj
+from oomguard.core.overcommit import KNOBS, demand_kib
 from oomguard.core.policy import counted, emptied
 from oomguard.core.process import INIT_PID, Identity
 from oomguard.core.text import printable, span
@@ -38,18 +38,18 @@ from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state import open_state_folder, state_dir_option
+from oomguard.reconcile.state_folder import open_state_folder, state_dir_option
 from oomguard.report import events
 from oomguard.report.kills import Death
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
 from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status
 
 if TYPE_CHECKING:
+    from oomguard.core.diff import Cause, Outcome
     from oomguard.core.errors import OomguardError
-    from oomguard.core.oom_kill import Context, Kill
-    from oomguard.core.plan import Cause, Outcome
     from oomguard.core.policy import Policy
     from oomguard.daemon.process_events import Turn
+    from oomguard.oom.kill import Context, Kill
     from oomguard.report.journal import Sink
 
 POLL_SECONDS = 1.0

@@ -4,9 +4,9 @@ import errno
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.badness import CgroupLimits
 from oomguard.core.errors import OomguardError
 from oomguard.kernel.mountinfo import parse_mounts
+from oomguard.oom.badness import CgroupLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

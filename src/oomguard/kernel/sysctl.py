@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oomguard.core.commit import KNOBS, MODE, Memory, mismatch
+from oomguard.core.overcommit import KNOBS, MODE, Memory, mismatch
 from oomguard.core.sysctl import SYSCTLS
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.badness import CURRENT, Usage
-from oomguard.core.ranking import Candidate, Exemption
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.oom.badness import CURRENT, Usage
+from oomguard.oom.ranking import Candidate, Exemption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from oomguard.core.badness import Era
     from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.oom.badness import Era
 
 _INIT_PID = 1
 _TELLING_FLOOR = -998

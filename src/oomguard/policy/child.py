@@ -3,7 +3,7 @@
 The daemon stays small because only this process imports pydantic and PyYAML. It stays safe because this
 process has resource limits and drops its privileges before it parses. On standard output:
 
-- `{"ok": true, "warnings": [...]}` and the lines of `core.wire.encode`, exit 0; or
+- `{"ok": true, "warnings": [...]}` and the lines of `core.serialize.encode`, exit 0; or
 - `{"ok": false, "faults": [...], "lines": [...]}`, the same for programs and for a log, exit 78.
 
 Any other failure is exit 1 and one line on standard error.
@@ -18,7 +18,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.core.wire import encode
+from oomguard.core.serialize import encode
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.source import read_sources

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from oomguard.core.policy import Policy
-from oomguard.policy import model, nodes, prose, relations, scalar, tree
+from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
 from oomguard.policy.compile import Document, Users, compile_policy, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
@@ -75,7 +75,7 @@ def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None)
             continue
         roots.append(relations.Root(source.file, root))
         try:
-            said = model.Document.model_validate(scalar.data(root))
+            said = model.Document.model_validate(scalars.data(root))
             documents.append(Document(source.file, root, said))
         except ValidationError as error:
             unread = {fault.path for fault in found if fault.code in _UNREAD}
@@ -93,7 +93,7 @@ def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
     """Return the keys of a file, None if it cannot be parsed, and the faults."""
     if source.fault is not None:
         return None, [source.fault]
-    root, faults = tree.parse(source.file, source.content)
+    root, faults = yaml_tree.parse(source.file, source.content)
     if root is None and not faults:
         return nodes.Mapping({}, 1, 1), faults
     if isinstance(root, nodes.Mapping):
@@ -109,7 +109,7 @@ def _with_empty_sections(root: nodes.Mapping) -> nodes.Mapping:
     """Return the keys of a file, with an empty list or mapping for each section without content."""
     entries = {
         key: entry._replace(value=_SECTIONS[key])
-        if key in _SECTIONS and isinstance(entry.value, nodes.Scalar) and scalar.is_nothing(entry.value)
+        if key in _SECTIONS and isinstance(entry.value, nodes.Scalar) and scalars.is_nothing(entry.value)
         else entry
         for key, entry in root.entries.items()
     }

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.fault import excerpt
-from oomguard.policy.importers.pattern import globs
 from oomguard.policy.programs import ONLY_TITLED
 from oomguard.policy.quoting import quoted
+from oomguard.policy.regex_to_glob import globs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

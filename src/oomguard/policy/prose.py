@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import Bound, Wanted, wanted
 from oomguard.policy.nodes import Mapping, Node, Place, Scalar, Sequence, place
-from oomguard.policy.scalar import Surprise, scalar
+from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.spelling import did_you_mean, meant, nearest, unknown_key
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from oomguard.core.plan import Entry
+from oomguard.core.diff import Entry
 from oomguard.core.process import INIT_PID
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
 from oomguard.kernel.procfs import GONE, HIDDEN

@@ -15,8 +15,8 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from oomguard.core.diff import Entry
 from oomguard.core.errors import OomguardError
-from oomguard.core.plan import Entry
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Set
 
     from oomguard.kernel.procfs import Procfs
-    from oomguard.reconcile.state import StateFolder
+    from oomguard.reconcile.state_folder import StateFolder
 
 _FILE = "ledger"
 _DAMAGED = "ledger.damaged"

@@ -12,7 +12,7 @@ from oomguard.core.process import INIT_PID, Identity
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
 
-    from oomguard.core.plan import Entry
+    from oomguard.core.diff import Entry
     from oomguard.core.trust import Standing
     from oomguard.reconcile.ledger import Ledger
 

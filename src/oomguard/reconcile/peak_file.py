@@ -5,10 +5,10 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.core.commit import Peak
 from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import Peak
 from oomguard.core.peaks import Day, Lasting, decode, encode, highest, note
-from oomguard.reconcile.state import find_state_folder, lasting_folder, open_state_folder
+from oomguard.reconcile.state_folder import find_state_folder, lasting_folder, open_state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.budget import Budget
 from oomguard.core.decide import Decision, decide, wanted_by
-from oomguard.core.match import Governed, Matcher, first_unmet, quick_unmet, search
-from oomguard.core.plan import (
+from oomguard.core.diff import (
     Entry,
     Outcome,
     SetOomScoreAdj,
@@ -19,13 +18,14 @@ from oomguard.core.plan import (
     own_oom_score_adj,
     refusal_of,
 )
+from oomguard.core.match import Governed, Matcher, first_unmet, quick_unmet, search
 from oomguard.core.policy import Value
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import Standing, is_trusted, standing, trust_refusal
-from oomguard.kernel.alarm import TooLongError, within
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
+from oomguard.kernel.timeout import TooLongError, within
 from oomguard.reconcile.inheritance import ANCESTORS_LIMIT, Inheritance
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.lineage import Lineage
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator, Sequence
 
-    from oomguard.core.commit import Peak, Refusal
-    from oomguard.core.plan import Cause, Change
+    from oomguard.core.diff import Cause, Change
+    from oomguard.core.overcommit import Peak, Refusal
     from oomguard.core.policy import Policy, Rule
     from oomguard.core.process import Identity
     from oomguard.kernel.procfs import ProcessHandle, Procfs

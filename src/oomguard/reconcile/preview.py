@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oomguard.core.decide import Obstacle, denial
-from oomguard.core.plan import grouped
+from oomguard.core.diff import grouped
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.rights import is_read_only
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Set
 
     from oomguard.core.decide import Rights
-    from oomguard.core.plan import Cause, SetSysctl
+    from oomguard.core.diff import Cause, SetSysctl
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.planner import Judged, Planner
 

@@ -3,20 +3,20 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oomguard.core.plan import Entry, Outcome, grouped
+from oomguard.core.diff import Entry, Outcome, grouped
 from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
-from oomguard.reconcile.contention import Contention
+from oomguard.reconcile.backoff import Contention
 from oomguard.reconcile.lineage import Lineage
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oomguard.core.commit import Peak
-    from oomguard.core.plan import Cause, Change, SetOomScoreAdj, SetSysctl
+    from oomguard.core.diff import Cause, Change, SetOomScoreAdj, SetSysctl
+    from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.itself import Itself

@@ -5,13 +5,13 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from oomguard.core.plan import Outcome, SetOomScoreAdj
+from oomguard.core.diff import Outcome, SetOomScoreAdj
 from oomguard.core.text import printable
 from oomguard.report.text import target
 
 if TYPE_CHECKING:
     from oomguard.core.decide import Decision, Obstacle
-    from oomguard.core.plan import Change
+    from oomguard.core.diff import Change
     from oomguard.core.policy import Rule
 
 

@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     """The oom_score_adj of a process that was killed."""
     rss_kib: str = ""
     constraint: str = ""
-    """Which memory ran out, as in `core/oom_kill.py`."""
+    """Which memory ran out, as in `oom/kill.py`."""
     oom_memcg: str = ""
     memcg: str = ""
 

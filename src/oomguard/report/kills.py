@@ -3,14 +3,14 @@
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.commit import kib
+from oomguard.core.overcommit import kib
 from oomguard.core.policy import counted
 from oomguard.core.text import printable
 from oomguard.report.events import ERROR, KILLED, Record
 
 if TYPE_CHECKING:
-    from oomguard.core.oom_kill import Context, Kill
     from oomguard.core.policy import Rule
+    from oomguard.oom.kill import Context, Kill
     from oomguard.report.journal import Sink
 
 WINDOW_SECONDS = 1.0

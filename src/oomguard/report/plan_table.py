@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from oomguard.core.diff import SetOomScoreAdj
 from oomguard.core.near_miss import near_misses
-from oomguard.core.plan import SetOomScoreAdj
 from oomguard.core.text import printable
 from oomguard.report.tables import console, print_text, table
 from oomguard.report.text import subject
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from oomguard.core.decide import Kind
-    from oomguard.core.plan import Change, Planned
+    from oomguard.core.diff import Change, Planned
     from oomguard.core.policy import Rule
 
 WORDS: "dict[Kind, str]" = {

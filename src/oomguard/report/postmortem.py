@@ -4,20 +4,20 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.badness import IMMUNE
-from oomguard.core.commit import kib
+from oomguard.core.overcommit import kib
 from oomguard.core.policy import counted
-from oomguard.core.postmortem import Place
 from oomguard.core.text import printable
+from oomguard.oom.badness import IMMUNE
+from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oomguard.core.backtest import Backtest, Replayed
-    from oomguard.core.oom_kill import Kill
-    from oomguard.core.oom_report import Choice, Report, Task
-    from oomguard.core.postmortem import Finding
+    from oomguard.oom.backtest import Backtest, Replayed
+    from oomguard.oom.kill import Kill
+    from oomguard.oom.postmortem import Finding
+    from oomguard.oom.report import Choice, Report, Task
 
 _OTHERS = 5
 _CONTIGUOUS_ORDER = 2

@@ -3,17 +3,17 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from oomguard.core.postmortem import share
 from oomguard.core.text import printable
+from oomguard.oom.postmortem import share
 from oomguard.report.postmortem import Told, facts, headline, moment, unranked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oomguard.core.oom_kill import Kill
-    from oomguard.core.oom_report import Report
     from oomguard.core.policy import Rule
-    from oomguard.core.postmortem import Finding, Place
+    from oomguard.oom.kill import Kill
+    from oomguard.oom.postmortem import Finding, Place
+    from oomguard.oom.report import Report
 
 FORMAT = 1
 

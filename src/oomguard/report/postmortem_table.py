@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from oomguard.core.postmortem import share
 from oomguard.core.text import printable
+from oomguard.oom.postmortem import share
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem import (
     circumstances,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from oomguard.core.backtest import Replayed
-    from oomguard.core.oom_kill import Kill
-    from oomguard.core.postmortem import Finding, Place
+    from oomguard.oom.backtest import Replayed
+    from oomguard.oom.kill import Kill
+    from oomguard.oom.postmortem import Finding, Place
     from oomguard.report.postmortem import Told
 
 _AMOUNT = re.compile(r"(\d) ([KMGT]iB|s|more)\b")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from oomguard.core.ranking import Ranked, Standing
+    from oomguard.oom.ranking import Ranked, Standing
 
 _BAR_CELLS = 6
 _USER_CELLS = 8

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oomguard.core.badness import adj_pages
-from oomguard.core.commit import kib
+from oomguard.core.overcommit import kib
 from oomguard.core.policy import counted
-from oomguard.core.ranking import Domain, Ranked, Reserve, Standing, reserve_new, reserve_now
 from oomguard.core.text import printable
+from oomguard.oom.badness import adj_pages
+from oomguard.oom.ranking import Domain, Ranked, Reserve, Standing, reserve_new, reserve_now
 from oomguard.report.document import decision_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from oomguard.core.ranking import Candidate
+    from oomguard.oom.ranking import Candidate
 
 FORMAT = 1
 

@@ -3,14 +3,14 @@
 from collections import Counter, deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.plan import Outcome, SetOomScoreAdj
+from oomguard.core.diff import Outcome, SetOomScoreAdj
 from oomguard.report import events
 from oomguard.report.events import Event, Record, outcome_record
 from oomguard.report.kills import KillReporter
 from oomguard.report.text import because, subject, target
 
 if TYPE_CHECKING:
-    from oomguard.core.plan import Cause, Change, Result
+    from oomguard.core.diff import Cause, Change, Result
     from oomguard.core.policy import Rule
     from oomguard.report.journal import Sink
 

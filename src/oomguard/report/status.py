@@ -14,7 +14,7 @@ from oomguard.report.text import because, subject
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from oomguard.core.plan import Outcome
+    from oomguard.core.diff import Outcome
     from oomguard.core.policy import Policy, Rule
     from oomguard.report.reporter import Complaint, Reporter
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from oomguard.core.commit import STRICT, Memory, Peak, kib
+from oomguard.core.overcommit import STRICT, Memory, Peak, kib
 from oomguard.core.policy import counted
 from oomguard.core.text import span
 from oomguard.report.problems import problems

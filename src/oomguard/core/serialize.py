@@ -1,0 +1,117 @@
+"""The compiled policy as lines of JSON.
+
+The short-lived process that reads YAML sends it to the daemon: one header, then one line for each rule,
+so that neither side needs the whole text in memory.
+"""
+
+import json
+from typing import TYPE_CHECKING, Any, get_args
+
+from oomguard.core.policy import Children, Kind, Policy, Scope, SysctlSetting, Terms, Trust, Value
+from oomguard.core.rule_table import RuleTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_CHOICES = {"scope": get_args(Scope), "children": get_args(Children), "trust": get_args(Trust)}
+_DEFAULT_TERMS = Terms(Value("keep"))
+_DEFAULT_POLICY = Policy()
+
+
+def encode(policy: Policy) -> "Iterator[str]":
+    """Yield the policy as lines; `decode` reads them."""
+    terms: dict[Terms, int] = {}
+    files: dict[str, int] = {}
+    for rule in policy.rules:
+        terms.setdefault(rule.terms, len(terms))
+        files.setdefault(rule.file, len(files))
+    header = policy._replace(rules=())._asdict() | {"terms": list(terms), "rule_files": list(files)}
+    yield json.dumps(header)
+    for rule in policy.rules:
+        names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
+        yield json.dumps([names, terms[rule.terms], files[rule.file], rule.line])
+
+
+def decode(lines: "Iterable[str | bytes]") -> Policy:
+    """Return the policy from the lines of `encode`. ValueError: they are malformed."""
+    decoder = Decoder()
+    for line in lines:
+        decoder.feed(line)
+    return decoder.policy()
+
+
+class Decoder:
+    """Decodes lines one by one. ValueError: one is malformed."""
+
+    def __init__(self) -> None:
+        self._header: dict[str, Any] = {}
+        self._rules: RuleTable | None = None
+
+    def feed(self, line: str | bytes) -> None:
+        """Decode the next line."""
+        try:
+            row = json.loads(line)
+            if self._rules is None:
+                terms = [_decode_terms(terms) for terms in row.pop("terms")]
+                files = row.pop("rule_files")
+                _must_be(str, *files)
+                rules = RuleTable(terms, files)
+                row["sysctls"] = tuple(_decode_setting(setting) for setting in row["sysctls"])
+                row["files"] = tuple(row["files"])
+                row["rules"] = tuple(row["rules"])
+                _must_resemble(row, _DEFAULT_POLICY._asdict())
+                _must_be(str, *row["files"])
+                self._header, self._rules = row, rules
+                return
+            names, term, file, number = row
+            self._rules.append(
+                tuple([n.encode("utf-8", "surrogateescape") for n in names]), term, file, number
+            )
+        except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"not a compiled policy: {error!r}") from error
+
+    def policy(self) -> Policy:
+        """Return the policy of the lines so far."""
+        if self._rules is None:
+            raise ValueError("not a compiled policy: it has no header")
+        try:
+            return Policy(**self._header | {"rules": self._rules})
+        except TypeError as error:
+            raise ValueError(f"not a compiled policy: {error}") from error
+
+
+def _decode_setting(row: list[Any]) -> SysctlSetting:
+    setting = SysctlSetting(*row)
+    _must_resemble(setting._asdict(), SysctlSetting("", 0, "", 0)._asdict())
+    return setting
+
+
+def _decode_terms(row: list[Any]) -> Terms:
+    (kind, number), *rest = row
+    _must_be(int, number)
+    if kind not in get_args(Kind):
+        raise TypeError(f"no kind of value: {kind!r}")
+    made = Terms._make(
+        (Value(kind, number), *(tuple(item) if isinstance(item, list) else item for item in rest))
+    )
+    fields = made._asdict()
+    _must_resemble(fields, _DEFAULT_TERMS._asdict())
+    for name, item in fields.items():
+        if name in _CHOICES and item not in _CHOICES[name]:
+            raise TypeError(f"no {name}: {item!r}")
+        if type(item) is tuple:
+            _must_be(int if name.endswith("uids") else str, *item)
+    if len(made.subuids) % 2:
+        raise TypeError("half a range of uids")
+    return made
+
+
+def _must_resemble(found: dict[str, Any], model: dict[str, Any]) -> None:
+    """Raise TypeError if a field has another type than in `model`."""
+    for name, item in found.items():
+        _must_be(type(model[name]), item)
+
+
+def _must_be(kind: type, *items: object) -> None:
+    if any(type(item) is not kind for item in items):
+        raise TypeError(f"not {kind.__name__}")

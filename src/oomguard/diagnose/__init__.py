@@ -1,0 +1,1 @@
+"""Answers about a host that take more than one part to find."""

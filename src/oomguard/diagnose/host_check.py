@@ -1,0 +1,335 @@
+"""Whether a policy fits this host: conflicting settings, refused changes, and how much memory is killable."""
+
+import os
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.diff import grouped
+from oomguard.core.guard import unwise
+from oomguard.core.overcommit import kib
+from oomguard.core.policy import Policy, counted
+from oomguard.core.process import UnknownFactError
+from oomguard.core.sysctl import KUBELET
+from oomguard.core.text import printable
+from oomguard.diagnose.config_files import (
+    sysctls_said,
+    tuned_profile,
+    tuned_sysctls,
+    unit_setting,
+    unit_settings,
+)
+from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
+from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.kernel.usage import observe_candidate
+from oomguard.policy.fault import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.decide import Decision, Kind
+    from oomguard.core.policy import Rule, SysctlSetting
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.reconcile.preview import Preview
+
+ROOT = "/"
+"""Root folder of this host's configuration; tests use another."""
+
+_ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
+"""Daemons that write oom_score_adj by their own rules, by process name."""
+
+
+class _Words(NamedTuple):
+    """How an obstacle is reported: the code for a sysctl and what happens to it, the same for processes."""
+
+    sysctl_code: str
+    sysctl: str
+    process_code: str
+    process: str
+
+
+_WORDS: "dict[Kind, _Words]" = {
+    "refused": _Words("refused-now", "would be refused now", "refused-process", "would not protect"),
+    "denied": _Words(
+        "denied-here", "would be denied now", "denied-here", "the kernel would deny its value to"
+    ),
+    "may-be-denied": _Words(
+        "denied-here", "may be denied", "denied-here", "the kernel may deny its value to"
+    ),
+    "contended": _Words("contended-now", "is contended", "contended-now", "something else keeps rewriting"),
+    "unknown": _Words("unknown-process", "", "unknown-process", "cannot be judged for"),
+}
+
+
+class Seen(NamedTuple):
+    """What one pass over all processes found."""
+
+    obstacles: "dict[tuple[int, Kind], list[Decision]]"
+    """By the number of the rule, and what is in the way."""
+    matched: "Counter[int]"
+    """By the number of the rule."""
+    unmatched: "Counter[bytes]"
+    """By name."""
+    units: dict[int, set[str]]
+    rivals: dict[str, str]
+    has_kubelet: bool
+    protected_kib: int
+    killable_kib: int
+
+
+class Fit(NamedTuple):
+    """What does not fit, which processes rules match, and how much memory killing could free."""
+
+    faults: list[Fault]
+    matched: "Counter[int]"
+    unmatched: "Counter[bytes]"
+    killable: str
+
+
+def fit(preview: "Preview", path: str) -> Fit:
+    """Check the policy of a preview against this host; `path` is the policy's file."""
+    policy, procfs = preview.planner.policy, preview.planner.procfs
+    seen = _look(preview, path)
+    faults = [
+        *_missing(policy, procfs),
+        *_other_sysctls(policy, seen),
+        *_interlock(preview),
+        *_unwise(policy, procfs),
+        *_units(policy, seen),
+        *_obstacles(policy, seen),
+        *_unreadable(policy, procfs),
+        *_rivals(seen, path),
+        *_little_killable(seen, path),
+    ]
+    killable = f"protected: {kib(seen.protected_kib)}; killable: {kib(seen.killable_kib)}"
+    return Fit(
+        faults, seen.matched, seen.unmatched, killable if seen.protected_kib or seen.killable_kib else ""
+    )
+
+
+def _look(preview: "Preview", path: str) -> Seen:
+    seen = Seen({}, Counter(), Counter(), {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
+    for handle, judged in preview.processes():
+        with suppress(*GONE, HIDDEN):
+            seen = _look_at(handle, None if judged is None else judged.decision, path, seen)
+    return seen
+
+
+def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> Seen:
+    if decision is not None and decision.rule is not None:
+        number = decision.rule.number
+        seen.matched[number] += 1
+        # user@1000.service sets its manager's value; a user's units set their own.
+        unit = "" if user_unit(handle.cgroup) else system_unit(handle.cgroup)
+        seen.units.setdefault(number, set()).add(unit)
+        if decision.obstacle is not None:
+            seen.obstacles.setdefault((number, decision.obstacle.kind), []).append(decision)
+    else:
+        seen.unmatched[handle.comm] += 1
+    rival = _rival(handle, path)
+    if rival:
+        seen.rivals.setdefault(rival, f"pid {handle.pid}")
+    if handle.comm == b"kubelet":
+        seen = seen._replace(has_kubelet=True)
+    candidate = observe_candidate(handle)
+    if candidate is None:
+        return seen
+    value = candidate.oom_score_adj if decision is None else decision.result
+    if value < 0 or handle.pid == 1:
+        return seen._replace(protected_kib=seen.protected_kib + candidate.freed_kib)
+    return seen._replace(killable_kib=seen.killable_kib + candidate.freed_kib)
+
+
+def _rival(handle: "ProcessHandle", path: str) -> str:
+    """Return what a process is if it writes the same values and is not the daemon of this policy."""
+    if handle.comm in _ALSO_WRITE:
+        return _ALSO_WRITE[handle.comm]
+    if handle.uid != 0 or not handle.comm.startswith((b"python", b"oomguard")):
+        return ""
+    try:
+        arguments = handle.arguments
+    except UnknownFactError:
+        return ""
+    if b"oomguard.daemon" in arguments and arguments.index(b"oomguard.daemon") + 1 < len(arguments):
+        other = arguments[arguments.index(b"oomguard.daemon") + 1]
+        if os.path.realpath(other) != os.fsencode(os.path.realpath(path)):
+            return f"another oomguard, with the policy {printable(other)}"
+    return ""
+
+
+def _missing(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
+    for setting in policy.sysctls:
+        if read_sysctl(procfs, setting.name) is None:
+            yield Fault(
+                setting.file,
+                setting.line,
+                1,
+                setting.name,
+                f"this kernel ({os.uname().release}) has no such sysctl",
+                "remove it from the policy of this host; the daemon skips it",
+                code="missing-sysctl",
+            )
+
+
+def _other_sysctls(policy: Policy, seen: Seen) -> "Iterator[Fault]":
+    files = sysctls_said(ROOT)
+    profile = tuned_profile(ROOT)
+    tuned = tuned_sysctls(profile, ROOT)
+    for setting in policy.sysctls:
+        for who, said, code in (
+            ("sysctl.d", files.get(setting.name), "sysctl-elsewhere"),
+            (f"TuneD's profile {printable(profile)}", tuned.get(setting.name), "tuned-profile"),
+        ):
+            if said is not None and not _is_number(said.value, setting.value):
+                yield _at_setting(
+                    setting,
+                    code,
+                    f"{who} sets {printable(said.value)[:40]} ({printable(said.source)}), "
+                    f"the policy {setting.value}: at boot it has one value, then the other",
+                    "remove one of them; the daemon corrects the value when something applies that file",
+                )
+        wanted = KUBELET.get(setting.name)
+        if seen.has_kubelet and wanted is not None and wanted != setting.value:
+            yield _at_setting(
+                setting,
+                "kubelet-value",
+                f"kubelet sets {wanted}, the policy {setting.value}; with protectKernelDefaults it fails",
+                f"remove it, or write {wanted}",
+            )
+
+
+def _interlock(preview: "Preview") -> "Iterator[Fault]":
+    settings = {setting.name: setting for setting in preview.planner.policy.sysctls}
+    for group in grouped(preview.sysctl_changes("policy")):
+        obstacle, names = group[0].obstacle, [change.name for change in group if change.name in settings]
+        if obstacle is not None and names:
+            beside = f", with {', '.join(names[1:])}" if names[1:] else ""
+            words = _WORDS[obstacle.kind]
+            message = f"{words.sysctl}{beside}: {obstacle.reason}"
+            yield _at_setting(settings[names[0]], words.sysctl_code, message, obstacle.hint)
+
+
+def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
+    memory = observe_memory(procfs)
+    for setting in policy.sysctls:
+        if memory is None or unwise(setting.name, setting.value) is not None:
+            continue  # unknown, or reported for every host
+        found = unwise(setting.name, setting.value, memory)
+        if found is not None:
+            yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
+
+
+def _units(policy: Policy, seen: Seen) -> "Iterator[Fault]":
+    for number, units in sorted(seen.units.items()):
+        rule = policy.rules[number]
+        for unit in sorted(units):
+            said = unit_setting(unit, "OOMScoreAdjust", ROOT) if unit else None
+            wanted = None if said is None else rule.terms.value.wanted(_number(said.value))
+            if said is None or wanted is None or _is_number(said.value, wanted):
+                continue
+            yield _at_rule(
+                policy,
+                rule,
+                "unit-value",
+                f"{printable(unit)} has OOMScoreAdjust={printable(said.value)[:20]} "
+                f"({printable(said.source)}), the rule wants {wanted}: each start has one, then the other",
+                f"remove one of them: run systemctl edit {printable(unit)}, or change the rule",
+            )
+            break
+
+
+def _obstacles(policy: Policy, seen: Seen) -> "Iterator[Fault]":
+    for (number, kind), decisions in sorted(seen.obstacles.items()):
+        first = decisions[0]
+        assert first.obstacle is not None
+        yield _at_rule(
+            policy,
+            policy.rules[number],
+            _WORDS[kind].process_code,
+            f"{_WORDS[kind].process} {counted(len(decisions), 'matching process', 'es')}, such as "
+            f"{printable(first.comm)}[{first.identity.pid}]: {first.obstacle.reason}",
+            first.obstacle.hint,
+        )
+
+
+def _unreadable(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
+    rule = next((rule for rule in policy.rules if rule.terms.exes), None)
+    if rule is None or _may_read_exe(procfs):
+        return
+    yield _at_rule(
+        policy,
+        rule,
+        "exe-unreadable",
+        "the daemon cannot read the executable of other users' processes: it lacks CAP_SYS_PTRACE",
+        "systemctl edit oomguard, and below [Service] CapabilityBoundingSet=CAP_SYS_PTRACE; "
+        "or use unit or user instead of exe",
+    )
+
+
+def _may_read_exe(procfs: "Procfs") -> bool:
+    """Return whether the daemon's unit has the right; without a unit, whether this process has."""
+    bounds: set[str] = set()
+    lines = unit_settings("oomguard.service", "CapabilityBoundingSet", ROOT)
+    for line in lines:
+        words = line.value.split()
+        bounds = bounds.union(words) if words else set()
+    if lines:
+        return "CAP_SYS_PTRACE" in bounds
+    try:
+        return has(parse_effective(procfs.read("self/status")), CAP_SYS_PTRACE)
+    except FileNotFoundError:
+        return True  # a tree for tests
+
+
+def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":
+    for who, where in sorted(seen.rivals.items()):
+        yield Fault(
+            path,
+            0,
+            0,
+            "",
+            f"{who} ({where}) also writes oom_score_adj; if both set a process, they overwrite each other",
+            "stop it, or remove the rules for processes that it manages",
+            severity="warning",
+            code="rival-daemon",
+        )
+
+
+def _little_killable(seen: Seen, path: str) -> "Iterator[Fault]":
+    if seen.protected_kib > seen.killable_kib:
+        yield Fault(
+            path,
+            0,
+            0,
+            "",
+            f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.killable_kib)}: "
+            "when memory runs out, killing the others may not be enough",
+            "protect less; `oomguard rank` shows the kill order",
+            severity="warning",
+            code="little-killable",
+        )
+
+
+def _at_setting(setting: "SysctlSetting", code: str, message: str, hint: str) -> Fault:
+    return Fault(setting.file, setting.line, 1, setting.name, message, hint, "warning", code)
+
+
+def _at_rule(policy: Policy, rule: "Rule", code: str, message: str, hint: str) -> Fault:
+    index = sum(1 for other in policy.rules[: rule.number] if other.file == rule.file)
+    return Fault(rule.file, rule.line, 1, f"rules[{index}]", message, hint, "warning", code)
+
+
+def _is_number(text: str, wanted: int) -> bool:
+    try:
+        return int(text.split()[0]) == wanted
+    except (ValueError, IndexError):
+        return False
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        return 0

@@ -1,0 +1,120 @@
+"""What the kernel reports when memory runs out: the allocation, memory, the candidates, and the victims.
+
+What a kernel does not print, or a log has lost, is None or empty.
+"""
+
+from typing import NamedTuple
+
+from oomguard.oom.kill import Constraint, Context, Kill
+
+
+class Invoker(NamedTuple):
+    """The process that asked for memory. It is not always the one that is killed."""
+
+    comm: str
+    pid: int | None
+    gfp_mask: str
+    order: int
+    oom_score_adj: int | None
+
+    @property
+    def is_sysrq(self) -> bool:
+        """Whether it was not an allocation but SysRq-f (drivers/tty/sysrq.c:moom_callback)."""
+        return self.order == -1
+
+
+class Task(NamedTuple):
+    """A row of the task table: a candidate. Sizes are in pages."""
+
+    pid: int
+    uid: int
+    comm: str
+    total_vm: int
+    rss: int
+    swap: int
+    page_tables: int
+    oom_score_adj: int
+
+
+class Choice(NamedTuple):
+    """The process that the kernel chose, as it printed before 5.1; it then killed that one or a child."""
+
+    pid: int
+    comm: str
+    score: int
+
+
+class Amount(NamedTuple):
+    """The usage and limit of a memory cgroup. Without a limit, `limit_kib` is None."""
+
+    usage_kib: int
+    limit_kib: int | None
+
+
+class Memory(NamedTuple):
+    """The state of memory. Missing values are None.
+
+    `pages` are the kernel's counters of the whole host; `cgroup` are those of the cgroup: `memory`, `swap`
+    (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has in all.
+    """
+
+    page_kib: int = 4
+    ram_pages: int | None = None
+    reserved_pages: int | None = None
+    swap_total_kib: int | None = None
+    swap_free_kib: int | None = None
+    pages: "dict[str, int]" = {}  # noqa: RUF012 - never written to
+    cgroup: "dict[str, Amount]" = {}  # noqa: RUF012
+    nodes_kib: "dict[int, int]" = {}  # noqa: RUF012
+
+    @property
+    def total_pages(self) -> int | None:
+        """The RAM that the kernel manages, from which it computes badness."""
+        if self.ram_pages is None:
+            return None
+        return self.ram_pages - (self.reserved_pages or 0)
+
+
+class Report(NamedTuple):
+    """A report of the OOM killer.
+
+    `kills` are in order; there is more than one with `memory.oom.group`, whose cgroup is `group`. `ending` is
+    what happened if nothing was killed. `suppressed` is how many reports the kernel left out before this one.
+    `rows_left_out` is how many rows the table had beyond those that are kept.
+    """
+
+    when: str = ""
+    uptime_seconds: float | None = None
+    host: str = ""
+    release: str = ""
+    invoker: Invoker | None = None
+    constraint: Constraint | None = None
+    context: Context | None = None
+    oom_memcg: str = ""
+    task_memcg: str = ""
+    nodes: str = ""
+    memory: Memory = Memory()
+    columns: tuple[str, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    rows_left_out: int = 0
+    choice: Choice | None = None
+    kills: tuple[Kill, ...] = ()
+    group: str = ""
+    reaped: int = 0
+    ending: str = ""
+    suppressed: int = 0
+
+    @property
+    def victim(self) -> Kill | None:
+        """The first process that was killed."""
+        return self.kills[0] if self.kills else None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is more than a line of a kill."""
+        return bool(self.tasks) or len(self.kills) > 1
+
+    @property
+    def has_oom_adj(self) -> bool:
+        """Whether values are those of oom_adj, -17 to 15, of before 2.6.36."""
+        return "oom_adj" in self.columns and "oom_score_adj" not in self.columns

@@ -1,0 +1,396 @@
+"""Assembles the kernel's lines to a report for each time that memory ran out.
+
+Kernels since 2.6.18 differ in what they print and in which order. Other lines may be in between, and the
+beginning or the end may be missing: a report has whatever is there.
+"""
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from oomguard.oom.kill import (
+    COMM_CHARACTERS,
+    CONTEXT,
+    KILLED,
+    Context,
+    Kill,
+    parse_context,
+    parse_group,
+    parse_kill,
+)
+from oomguard.oom.report import Amount, Choice, Invoker, Memory, Report, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.oom.log_line import Line
+
+_VALUE_MOST = 1000
+TASKS_LIMIT = 25_000
+"""Rows of one table that are kept, of which each takes 350 bytes; further ones are counted."""
+_KILLS_LIMIT = 2_000
+_COLUMNS_LIMIT = 24
+_COUNTERS_LIMIT = 128
+_NODES_LIMIT = 1024  # MAX_NUMNODES of the largest configuration
+
+# At most one quantifier in each is unbounded. Names and paths are found by the fixed words around them.
+_INVOKED = " invoked oom-killer: gfp_mask="
+_HEADER = re.compile(
+    r"(?P<gfp_mask>0x[0-9a-f]{1,16}(?:\([^)]{0,400}\))?)"
+    r"(?:, nodemask=(?P<nodemask>[^ ]{1,200}))?(?:, order=(?P<order>-?\d{1,4}))?"
+    r"(?:, oom_adj=-?\d{1,5}(?=, oom_score_adj))?"  # 2.6.36 to 3.6 had both
+    r"(?:, (?:oom_score_adj|oom_adj|oomkilladj)=(?P<value>-?\d{1,5}))?"
+)
+_CPU = re.compile(
+    r"(?:CPU: \d{1,6} {1,4})?(?:UID: \d{1,10} {1,4})?P(?:ID|id): (?P<pid>\d{1,10}),? {1,4}[Cc]omm: "
+)
+_CPU_LENGTH = 400
+_RELEASE = re.compile(r"\(?(\d{1,3}\.\d{1,5}\.\d{1,5}[^ )]{0,80})")
+_CHOICE = re.compile(r"(?:(?P<message>[\w ()]{1,80}): )?[Kk]ill process (?P<pid>\d{1,10}) \(")
+_SCORE = re.compile(r"(\d{1,20}) or (?:sacrifice child|a child)\s*")
+_AMOUNT = re.compile(r"(memory|memory\+swap|swap|kmem): usage (\d{1,20})kB, limit (\d{1,20})kB")
+_ZONE = re.compile(r"Node (\d{1,5}) \w{1,20} free:")
+_PRESENT = re.compile(r" present:(\d{1,20})kB")
+_MANAGED = re.compile(r" managed:(\d{1,20})kB")
+_BUDDIES = re.compile(r"Node \d{1,5} \w{1,20}: \d{1,20}\*(\d{1,5})kB")
+_COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
+_PAGES = re.compile(r"(\d{1,20}) pages (RAM|reserved)\b")
+_SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
+_REAPED = re.compile(r"oom_reaper: reaped process (\d{1,10}) ")
+_PANIC = "Kernel panic - not syncing: "
+_SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|out_of_memory): (\d{1,12}) callbacks suppressed")
+_EXITING = re.compile(r"OOM victim \d{1,10} \(")
+_NODE_LIST = re.compile(r"[\d,-]{1,200}")
+
+_UNLIMITED_KIB = 1 << 52
+"""A limit above this is none: PAGE_COUNTER_MAX is about 2^53 KiB for any page size."""
+_HAS_ROWS = ("uid", "tgid", "total_vm", "rss", "name")
+_UNKNOWN_MEMORY = Memory()
+
+
+class _Draft:
+    """An unfinished report."""
+
+    def __init__(self, line: "Line") -> None:
+        self.fields: dict[str, object] = {
+            "when": line.when,
+            "uptime_seconds": line.uptime_seconds,
+            "host": line.host,
+        }
+        self.memory: dict[str, object] = {}
+        self.pages: dict[str, int] = {}
+        self.cgroup: dict[str, Amount] = {}
+        self.nodes_kib: dict[int, int] = {}
+        self.tasks: list[Task] = []
+        self.kills: dict[int, Kill] = {}
+        self.context: Context | None = None
+        self.choice: Choice | None = None
+        self.rows_left_out = 0
+        self.has_tasks = False
+        self.in_memory = False
+        self.ended = False
+
+    def finished(self) -> Report:
+        memory = _UNKNOWN_MEMORY
+        if self.memory or self.pages or self.cgroup or self.nodes_kib:
+            memory = Memory(
+                **self.memory,  # type: ignore[arg-type] # the keys below are the fields
+                pages=self.pages,
+                cgroup=self.cgroup,
+                nodes_kib=self.nodes_kib,
+            )
+        return Report(
+            **self.fields,  # type: ignore[arg-type]
+            memory=memory,
+            context=self.context,
+            choice=self.choice,
+            tasks=tuple(self.tasks),
+            rows_left_out=self.rows_left_out,
+            kills=tuple(self.kills.values()),
+        )
+
+
+class Assembler:
+    """Assembles the lines of one host. A report is complete when the next begins, or at the end.
+
+    Lines of other parts of the kernel may be in between.
+    """
+
+    def __init__(self) -> None:
+        self._draft: _Draft | None = None
+        self.row: re.Pattern[str] | None = None
+        """Matches a row of the task table; None before its heading."""
+        self._make: Callable[[tuple[str, ...]], Task] | None = None
+        self._suppressed = 0
+        self.quiet = 0
+        """Lines since the last that belonged to the report."""
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a report has begun and shows no kill yet: every line may be part of it."""
+        return self._draft is not None and not self._draft.ended
+
+    @property
+    def size(self) -> int:
+        """How many rows and victims the unfinished report has."""
+        draft = self._draft
+        return 0 if draft is None else len(draft.tasks) + len(draft.kills)
+
+    def feed(self, line: "Line") -> Report | None:
+        """Add a line; return the previous report if the line begins another one."""
+        text = line.text
+        if text.startswith("["):
+            if self.row is not None and (row := self.row.fullmatch(text)) is not None:
+                self.add_task(row.groups())
+                return None
+            return self._take_heading(line) if "total_vm" in text else None
+        if text.startswith(" ") and not (self._draft and self._draft.in_memory) and "oom-killer:" not in text:
+            return None  # the stack; of other lines only the header can begin with a space, in a name
+        return self._take_words(line)
+
+    def finish(self) -> Report | None:
+        """Return the unfinished report, None if there is none."""
+        draft, self._draft = self._draft, None
+        self.row = None
+        return draft.finished() if draft is not None and _is_worth_telling(draft) else None
+
+    def _take_words(self, line: "Line") -> Report | None:
+        text, draft, finished = line.text, self._draft, None
+        if "oom-killer:" in text and (invoker := _parse_header(text)) is not None:
+            draft, finished = self._begin(line)
+            draft.fields["invoker"] = invoker
+        elif KILLED in text or "ill process " in text:
+            finished = self._take_victim(line)
+        elif text.startswith(CONTEXT):
+            context = parse_context(text)
+            if context is not None:
+                draft, finished = self._go_on(line, has_one=draft is not None and draft.context is not None)
+                _take_context(draft, context)
+        elif (is_panic := _is_panic(text)) or _is_without_victim(text):
+            draft, finished = self._go_on(line)
+            if not draft.fields.get("ending"):
+                draft.fields["ending"] = text.strip()
+            draft.ended = is_panic
+        elif (suppressed := _SUPPRESSED.match(text)) is not None:
+            self._suppressed += int(suppressed[1])
+        elif text.startswith("Task in ") and " killed as a result of limit of " in text:
+            draft, finished = self._go_on(line)
+            task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
+            draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
+        elif draft is not None:
+            self._take_detail(draft, text)
+        return finished
+
+    # Beginnings
+
+    def _begin(self, line: "Line") -> tuple[_Draft, Report | None]:
+        """Begin a report, and return it with the previous one."""
+        finished = self.finish()
+        self._draft = draft = _Draft(line)
+        self.quiet = 0
+        if self._suppressed:
+            draft.fields["suppressed"] = self._suppressed
+            self._suppressed = 0
+        return draft, finished
+
+    def _go_on(self, line: "Line", *, has_one: bool = False) -> tuple[_Draft, Report | None]:
+        """Return the report that a line belongs to: a new one if there is none, or it `has_one` already."""
+        draft = self._draft
+        if draft is None or draft.ended or has_one:
+            return self._begin(line)
+        return draft, None
+
+    def _take_heading(self, line: "Line") -> Report | None:
+        columns = tuple(line.text.replace("[", " ").replace("]", " ").split())
+        if len(columns) > _COLUMNS_LIMIT or not set(_HAS_ROWS).issubset(columns) or columns[-1] != "name":
+            return None
+        draft, finished = self._go_on(line, has_one=self._draft is not None and self._draft.has_tasks)
+        draft.has_tasks = True
+        draft.fields["columns"] = columns
+        draft.in_memory = False
+        self.row = re.compile(
+            r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2) + r" (.{0,200})", re.DOTALL
+        )
+        page_kib = draft.memory.get("page_kib", 4)
+        assert isinstance(page_kib, int)
+        self._make = _task_maker(columns, page_kib)
+        return finished
+
+    # Parts
+
+    def add_task(self, fields: tuple[str, ...]) -> None:
+        """Add the fields of a row that `row` matched."""
+        draft, make = self._draft, self._make
+        if draft is None or make is None:
+            return
+        self.quiet = 0
+        if len(draft.tasks) >= TASKS_LIMIT:
+            draft.rows_left_out += 1
+            return
+        task = make(fields)
+        if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
+            draft.tasks.append(task)
+
+    def _take_victim(self, line: "Line") -> Report | None:
+        draft, finished = self._draft, None
+        kill = parse_kill(line.text)
+        if kill is not None:
+            if draft is not None and kill.pid in draft.kills:
+                return None  # memory.oom.group prints the first one twice
+            if draft is None or (draft.kills and not draft.fields.get("group")):
+                draft, finished = self._begin(line)
+            if len(draft.kills) < _KILLS_LIMIT:
+                draft.kills[kill.pid] = kill
+            draft.ended = True
+        elif (found := _parse_choice(line.text)) is not None:
+            draft, finished = self._go_on(line)
+            message, draft.choice = found
+            if message.startswith("Memory cgroup"):
+                draft.fields.setdefault("constraint", "memcg")
+        return finished
+
+    def _take_detail(self, draft: _Draft, text: str) -> None:
+        self.quiet += 1
+        fields = draft.fields
+        if (group := parse_group(text)) is not None:
+            fields["group"] = group
+        elif (reaped := _REAPED.match(text)) is not None:
+            if int(reaped[1]) in draft.kills:
+                fields["reaped"] = int(str(fields.get("reaped", 0))) + 1
+        elif draft.ended:
+            return
+        elif text.startswith("Mem-Info:"):
+            draft.in_memory = True
+        elif (amount := _AMOUNT.match(text)) is not None:
+            limit = int(amount[3])
+            draft.cgroup[amount[1]] = Amount(int(amount[2]), None if limit >= _UNLIMITED_KIB else limit)
+        elif text.startswith(("CPU: ", "Pid: ", "PID: ")):
+            _take_cpu(fields, text)
+        elif draft.in_memory:
+            _take_memory(draft, text)
+        elif " mems_allowed=" in text:
+            before, _, nodes = text.rpartition(" mems_allowed=")
+            if " cpuset=" in before and _NODE_LIST.fullmatch(nodes.rstrip()):
+                fields.setdefault("nodes", nodes.rstrip())
+
+
+def _take_context(draft: _Draft, context: Context) -> None:
+    draft.context = context
+    draft.fields |= {
+        "constraint": context.constraint,
+        "oom_memcg": context.oom_memcg,
+        "task_memcg": context.task_memcg,
+        "nodes": context.nodemask or context.mems_allowed,
+    }
+
+
+def _parse_header(text: str) -> Invoker | None:
+    """Parse `NAME invoked oom-killer: gfp_mask=…`, or without the name, of old kernels."""
+    at = text.find(_INVOKED, 0, COMM_CHARACTERS + len(_INVOKED))
+    start = len(_INVOKED) + at if at >= 0 else len("oom-killer: gfp_mask=")
+    if at < 0 and not text.startswith("oom-killer: gfp_mask="):
+        return None
+    found = _HEADER.fullmatch(text.rstrip(), start)
+    if found is None:
+        return None
+    order, value = found["order"], found["value"]
+    return Invoker(
+        text[: max(at, 0)], None, found["gfp_mask"], int(order or 0), None if value is None else int(value)
+    )
+
+
+def _parse_choice(text: str) -> tuple[str, Choice] | None:
+    """Parse `Out of memory: Kill process 7 (name) score 9 or sacrifice child`, and return how it begins."""
+    head = _CHOICE.match(text)
+    marker = ") score "
+    end = text.rfind(marker)
+    if head is None or not head.end() <= end <= head.end() + COMM_CHARACTERS:
+        return None
+    score = _SCORE.fullmatch(text, end + len(marker))
+    if score is None:
+        return None
+    return head["message"] or "", Choice(int(head["pid"]), text[head.end() : end], int(score[1]))
+
+
+def _is_panic(text: str) -> bool:
+    return text.startswith(_PANIC) and any(
+        words in text for words in ("out of memory", "Out of memory", "deadlocked on memory")
+    )
+
+
+def _is_without_victim(text: str) -> bool:
+    if text.startswith("Out of memory and no killable processes"):
+        return True
+    return _EXITING.match(text) is not None and ") is already exiting" in text
+
+
+def _take_cpu(fields: dict[str, object], text: str) -> None:
+    """Add the kernel's release, which follows the last word about taint, and the pid of the invoker."""
+    text = text[:_CPU_LENGTH]
+    head = _CPU.match(text)
+    if head is None or "release" in fields:
+        return
+    taint = max(text.rfind("Not tainted"), text.rfind("Tainted: "), head.end())
+    for word in text[taint:].split():
+        release = _RELEASE.match(word)
+        if release is not None:
+            fields["release"] = release[1]
+            invoker = fields.get("invoker")
+            if isinstance(invoker, Invoker):
+                fields["invoker"] = invoker._replace(pid=int(head["pid"]))
+            return
+
+
+def _is_worth_telling(draft: _Draft) -> bool:
+    """Return whether it is more than a fragment of a table, which means nothing alone."""
+    return bool(
+        draft.kills or draft.context or draft.choice or "invoker" in draft.fields or "ending" in draft.fields
+    )
+
+
+def _take_memory(draft: _Draft, text: str) -> None:
+    if text.startswith("Node "):
+        if (buddies := _BUDDIES.match(text)) is not None:
+            draft.memory["page_kib"] = max(int(buddies[1]), 1)
+        elif (zone := _ZONE.match(text)) is not None:
+            node, size = int(zone[1]), _MANAGED.search(text) or _PRESENT.search(text)
+            if size is not None and (node in draft.nodes_kib or len(draft.nodes_kib) < _NODES_LIMIT):
+                draft.nodes_kib[node] = draft.nodes_kib.get(node, 0) + int(size[1])
+    elif text[:1].isdigit():
+        if (pages := _PAGES.match(text)) is not None:
+            draft.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])
+    elif text.startswith(("Free swap", "Total swap")):
+        if (swap := _SWAP.match(text)) is not None:
+            draft.memory["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
+    elif not draft.nodes_kib and len(draft.pages) < _COUNTERS_LIMIT:
+        for name, count in islice(_COUNTER.findall(text), _COUNTERS_LIMIT):
+            draft.pages.setdefault(name, int(count))
+
+
+def _task_maker(columns: tuple[str, ...], page_kib: int) -> "Callable[[tuple[str, ...]], Task]":
+    """Return what makes a task of a row with these columns (mm/oom_kill.c:dump_task of many years)."""
+    at = {name: place for place, name in enumerate(columns)}
+    uid, total_vm, rss = at.get("uid", 0), at["total_vm"], at["rss"]
+    swap = at.get("swapents", at.get("swap"))
+    value = at.get("oom_score_adj", at.get("oom_adj"))
+    table_bytes = at.get("pgtables_bytes")
+    tables = [place for name, place in at.items() if name in ("nr_ptes", "nr_pmds", "nr_puds")]
+    page_bytes = page_kib * 1024
+
+    def make(fields: tuple[str, ...]) -> Task:
+        if table_bytes is not None:
+            page_tables = int(fields[table_bytes]) // page_bytes
+        else:
+            page_tables = sum(int(fields[place]) for place in tables)
+        return Task(
+            int(fields[0]),
+            int(fields[uid]),
+            fields[-1],
+            int(fields[total_vm]),
+            int(fields[rss]),
+            0 if swap is None else int(fields[swap]),
+            page_tables,
+            0 if value is None else int(fields[value]),
+        )
+
+    return make

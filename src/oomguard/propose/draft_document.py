@@ -1,0 +1,81 @@
+"""A draft as JSON. Keys are stable; new ones may be added."""
+
+from typing import TYPE_CHECKING, Any
+
+from oomguard.propose.draft import bound, render
+
+if TYPE_CHECKING:
+    from oomguard.propose.draft import Draft, DraftRule, Note, Place, Value
+
+FORMAT = 1
+
+
+def findings_document(draft: "Draft") -> dict[str, Any]:
+    """Return a finding for each suggestion and each note, and the text of the policy."""
+    return {
+        "findings": [
+            *(
+                _finding(one.name, one.value, one.reason, sources=one.sources, conditions=None, scope=None)
+                for one in draft.settings
+            ),
+            *(
+                _finding(
+                    "oom_score_adj",
+                    _value(one.value),
+                    one.reason,
+                    sources=(),
+                    conditions=one.conditions,
+                    scope=one.scope,
+                )
+                for one in draft.rules
+            ),
+            *(
+                _finding(one.what, None, one.why, sources=one.sources, conditions=None, scope=None)
+                for one in draft.notes
+            ),
+        ],
+        "policy": render(draft),
+    }
+
+
+def import_document(draft: "Draft") -> dict[str, Any]:
+    """Return the rules and the notes, each with where it was read, and the text of the policy."""
+    return {
+        "rules": [_rule(one) for one in draft.rules],
+        "left_out": [_left_out(one) for one in draft.notes],
+        "policy": render(draft),
+    }
+
+
+def _finding(target: str, value: object, reason: str, **more: object) -> dict[str, Any]:
+    return {"target": target, "value": value, "reason": reason, **more}
+
+
+def _rule(rule: "DraftRule") -> dict[str, Any]:
+    return {
+        "conditions": rule.conditions,
+        "scope": rule.scope,
+        "oom_score_adj": _value(rule.value),
+        "reason": rule.reason,
+        **_place(rule.origin),
+    }
+
+
+def _left_out(note: "Note") -> dict[str, Any]:
+    return {"what": note.what, "why": note.why, **_place(note.origin)}
+
+
+def _value(value: "Value") -> object:
+    """Return a value as a policy has it: -500, `{"at_most": -500}` or `"keep"`."""
+    kind, number = bound(value)
+    return {kind: number} if kind else value
+
+
+def _place(place: "Place | None") -> dict[str, Any]:
+    if place is None:
+        return {"file": None, "line": None, "last_line": None}
+    return {
+        "file": place.file or None,
+        "line": place.line or None,
+        "last_line": max(place.line, place.last_line) or None,
+    }

@@ -1,0 +1,113 @@
+"""Ananicy and ananicy-cpp: `oom_score_adj` in `.rules`, direct or through a type of `.types`."""
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, counted
+from oomguard.policy.regex_to_glob import literal
+from oomguard.propose.draft import Draft, DraftRule, Note, Place
+from oomguard.propose.importers.files import ForeignError, files_below, read_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DEFAULT = "/etc/ananicy.d"
+
+_TITLE = (
+    "From Ananicy. Programs with the same value and file share a rule. A negative value by name alone "
+    "applies only to root's processes and system services; to protect others, add user, unit or exe, or "
+    "trust: name."
+)
+_OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
+
+
+class _Object(NamedTuple):
+    place: Place
+    said: dict[str, Any]
+
+
+def import_files(paths: "Sequence[str]") -> Draft:
+    """Read folders with `.types` and `.rules`, or such files."""
+    files = [file for path in paths or [DEFAULT] for file in files_below(path, (".rules", ".types"))]
+    if not files:
+        raise ForeignError(f"{', '.join(paths or [DEFAULT])}: has no .rules and no .types files")
+    notes: list[Note] = []
+    types: dict[str, tuple[int | None, Place]] = {}
+    for one in _objects([file for file in files if file.endswith(".types")]):
+        name = one.said.get("type")
+        if isinstance(name, str):
+            types[name] = (_value(one, notes), one.place)
+        else:
+            notes.append(Note("a type", "has no name", one.place))
+    named: dict[str, tuple[_Object, int, str]] = {}
+    indifferent = overridden = 0
+    for one in _objects([file for file in files if not file.endswith(".types")]):
+        name = one.said.get("name")
+        if not isinstance(name, str) or not name:
+            notes.append(Note("a rule", "has no name", one.place))
+            continue
+        value, by = _value(one, notes), ""
+        kind = one.said.get("type")
+        if value is None and "oom_score_adj" not in one.said and kind is not None:
+            if kind not in types:
+                notes.append(Note(name, f"no type {kind!r} in these files", one.place))
+                continue
+            value, place = types[kind]
+            by = f"type {kind}, {os.path.basename(str(place))}"
+        if value is None:
+            indifferent += 1
+            continue
+        if "cmdlines" in one.said:
+            notes.append(Note(name, "has `cmdlines`; write a rule with name and cmdline yourself", one.place))
+            continue
+        overridden += name in named
+        named.pop(name, None)  # the last one counts, and stands where it is
+        named[name] = (one, value, by)
+    if indifferent:
+        rules = counted(indifferent, "rule")
+        notes.append(Note(f"{rules} that set no oom_score_adj ({_OTHERS})", "oomguard does not set these"))
+    if overridden:
+        notes.append(Note(counted(overridden, "rule"), "a later rule for the same name overrides it"))
+    return Draft(_TITLE, (), tuple(_rules(named)), tuple(notes))
+
+
+def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
+    groups: dict[tuple[str, int, str], list[tuple[str, _Object]]] = {}
+    for name, (one, value, by) in named.items():
+        groups.setdefault((one.place.file, value, by), []).append((name, one))
+    for (file, value, by), members in groups.items():
+        origin = Place(file, members[0][1].place.line, members[-1][1].place.line)
+        names: list[str | int] = [literal(name) for name, _ in members]
+        yield DraftRule({"name": names}, value, by or "oom_score_adj", origin)
+
+
+def _value(one: _Object, notes: list[Note]) -> int | None:
+    """Return the value in an object, None if it has none. 0 is a value here, but not for Ananicy."""
+    value = one.said.get("oom_score_adj")
+    if value is None:
+        return None
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not (OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX)
+    ):
+        notes.append(Note("oom_score_adj", f"must be from -1000 to 1000, got {value!r}", one.place))
+        return None
+    return value
+
+
+def _objects(files: "Sequence[str]") -> "Iterator[_Object]":
+    for file in files:
+        for number, line in enumerate(read_lines(file), 1):
+            text = line.strip()
+            if not text or text.startswith("#"):
+                continue
+            place = Place(file, number)
+            try:
+                said, end = json.JSONDecoder().raw_decode(text)
+            except (ValueError, RecursionError):
+                raise ForeignError(f"{place}: is not a JSON object: {text[:60]!r}") from None
+            if not isinstance(said, dict) or text[end:].strip(" \t,").partition("#")[0]:
+                raise ForeignError(f"{place}: must be one JSON object, got {text[:60]!r}")
+            yield _Object(place, said)

@@ -1,0 +1,275 @@
+"""`check --host`: what a policy meets on this host. Each warning, and what does not bring it about."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.decide import Rights
+from oomguard.core.process import Identity, Process
+from oomguard.diagnose.config_files import sysctl_files, sysctls_said, tuned_sysctls, unit_setting
+from oomguard.diagnose.host_check import Fit, fit
+from oomguard.kernel.procfs import Procfs
+from oomguard.policy.fault import Fault
+from oomguard.policy.load import load
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.preview import Preview
+
+Check = Callable[[str], dict[str, Fault]]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the root of a host that has no configuration."""
+    path = tmp_path / "root"
+    path.mkdir()
+    monkeypatch.setattr("oomguard.diagnose.host_check.ROOT", str(path))
+    return path
+
+
+def held(file: str, procfs: Procfs) -> Fit:
+    """Return what a policy meets on that host, for one who may do everything."""
+    planner = Planner(load(file).policy, Ledger(), procfs)
+    return fit(Preview(planner, Rights(os.geteuid())), file)
+
+
+@pytest.fixture
+def check(root: Path, proc: FakeProc, procfs: Procfs, tmp_path: Path) -> Check:
+    """Return what holds a policy against that host and returns what it finds, by code."""
+    for name, value in {"vm.swappiness": 60, "vm.overcommit_memory": 0, "kernel.panic": 0}.items():
+        proc.sysctl(name, value)
+    file = tmp_path / "policy.yaml"
+
+    def check(policy: str) -> dict[str, Fault]:
+        file.write_text(policy)
+        faults = held(str(file), procfs).faults
+        assert all(fault.hint for fault in faults)
+        assert len({fault.code for fault in faults}) == len(faults)
+        return {fault.code: fault for fault in faults}
+
+    return check
+
+
+def put(root: Path, name: str, text: str) -> str:
+    """Write a file below the root and return its path."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+SWAPPINESS = "vm: {swappiness: 10}\n"
+
+
+def test_a_host_that_wants_nothing_else_is_fine(check: Check) -> None:
+    """No files, no daemons, no processes."""
+    assert check(SWAPPINESS + "rules: [{name: x, oom_score_adj: -5}]\n") == {}
+
+
+def test_another_value_in_sysctl_d_is_named_with_its_line(check: Check, root: Path) -> None:
+    """The line that counts: a later name wins over an earlier one."""
+    put(root, "usr/lib/sysctl.d/10-a.conf", "vm.swappiness = 10\n")
+    assert check(SWAPPINESS) == {}
+    file = put(root, "etc/sysctl.d/20-b.conf", "# x\n; y\n-vm/swappiness=30\n")
+    found = check(SWAPPINESS)["sysctl-elsewhere"]
+    assert f"sysctl.d sets 30 ({file}:3), the policy 10" in found.message
+    assert found.path == "vm.swappiness"
+    put(root, "etc/sysctl.d/30-c.conf", "vm.swappiness=10\n")
+    assert check(SWAPPINESS) == {}
+
+
+def test_files_of_sysctl_d_hide_each_other_as_systemd_has_it(root: Path) -> None:
+    """/etc before /run before /usr/lib for one name; then in order of names; /etc/sysctl.conf last."""
+    for folder in ("usr/lib", "run", "etc"):
+        put(root, f"{folder}/sysctl.d/50.conf", f"vm.swappiness={len(folder)}\n")
+    low = put(root, "usr/lib/sysctl.d/10.conf", "")
+    put(root, "etc/sysctl.d/ignored.txt", "vm.swappiness=99\n")
+    conf = put(root, "etc/sysctl.conf", "")
+    assert sysctl_files(str(root)) == [low, str(root / "etc/sysctl.d/50.conf"), conf]
+    assert sysctls_said(str(root))["vm.swappiness"].value == "3"
+    (root / "etc/sysctl.d/50.conf").unlink()
+    assert sysctls_said(str(root))["vm.swappiness"].value == "3"  # that of /run
+    (root / "etc/sysctl.d/50.conf").symlink_to("/dev/null")  # how an administrator turns a file off
+    assert "vm.swappiness" not in sysctls_said(str(root))
+    (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
+    assert sysctl_files(str(root)).count(conf) == 0
+    (root / "etc/sysctl.d/60.conf").mkdir()
+    (root / "etc/sysctl.d/70.conf").write_bytes(b"\xff\nvm.swappiness\n=\n=5\n")
+    assert "vm.swappiness" not in sysctls_said(str(root))
+
+
+def test_a_tuned_profile_that_wants_another_value_is_named(check: Check, root: Path) -> None:
+    """With what it includes; a profile that is not active is not read."""
+    put(root, "usr/lib/tuned/base/tuned.conf", "[sysctl]\nvm.swappiness=30\nvm.dirty_ratio=5\n")
+    file = put(root, "etc/tuned/mine/tuned.conf", "[main]\ninclude=base\n[sysctl]\nvm.dirty_ratio = 9\n")
+    assert check(SWAPPINESS) == {}
+    put(root, "etc/tuned/active_profile", "mine\n")
+    assert "TuneD's profile mine sets 30" in check(SWAPPINESS)["tuned-profile"].message
+    assert tuned_sysctls("mine", str(root))["vm.dirty_ratio"] == ("9", file, 4)
+    assert check("vm: {swappiness: 30}") == {}
+    put(root, "usr/lib/tuned/base/tuned.conf", "[main]\ninclude=mine\n")  # a circle ends
+    assert check(SWAPPINESS) == {}
+
+
+def test_kubelet_is_said_to_want_its_own_values(check: Check, proc: FakeProc) -> None:
+    """Where it runs, and only if they differ."""
+    assert check("kernel: {panic: 30}") == {}
+    proc.process(Process(Identity(20, 1), b"kubelet"))
+    assert "kubelet sets 10, the policy 30" in check("kernel: {panic: 30}")["kubelet-value"].message
+    assert check("kernel: {panic: 10}") == {}
+
+
+def test_other_daemons_that_write_the_same_values_are_named(
+    check: Check, proc: FakeProc, tmp_path: Path
+) -> None:
+    """Another oomguard by its policy; the daemon of this policy is none of them."""
+    command = (b"python3", b"-P", b"-m", b"oomguard.daemon")
+    own = str(tmp_path / "policy.yaml").encode()
+    proc.process(Process(Identity(20, 1), b"python3", arguments=(*command, own, b"/run/oomguard", b"/proc")))
+    proc.process(Process(Identity(21, 1), b"vim", arguments=(b"vim", b"oomguard.daemon")))
+    assert check("rules: []") == {}
+    proc.process(
+        Process(Identity(22, 1), b"python3", arguments=(*command, b"/etc/other.yaml", b"/x", b"/proc"))
+    )
+    assert "another oomguard, with the policy /etc/other.yaml (pid 22)" in check("")["rival-daemon"].message
+    proc.end(22)
+    proc.process(Process(Identity(23, 1), b"ananicy-cpp"))
+    assert "ananicy-cpp (pid 23)" in check("")["rival-daemon"].message
+
+
+def test_a_unit_with_another_value_is_named(check: Check, root: Path, proc: FakeProc) -> None:
+    """By the file and line that has the last word, drop-ins of its template included."""
+    proc.process(Process(Identity(20, 1), b"db", cgroup="/system.slice/system-db.slice/db@7.service"))
+    rule = "rules:\n- {name: db, oom_score_adj: -800}\n"
+    assert check(rule) == {}
+    put(root, "usr/lib/systemd/system/db@.service", "[Service]\nOOMScoreAdjust=-800\n")
+    assert check(rule) == {}
+    file = put(root, "etc/systemd/system/db@.service.d/x.conf", "[Service]\n# x\nOOMScoreAdjust=-500\n")
+    found = check(rule)["unit-value"]
+    assert f"db@7.service has OOMScoreAdjust=-500 ({file}:3), the rule wants -800" in found.message
+    assert (found.line, found.path) == (2, "rules[0]")
+    assert check("rules:\n- {name: db, oom_score_adj: {at_least: -600}}\n") == {}
+    assert check("rules:\n- {name: db, oom_score_adj: keep}\n") == {}
+
+
+def test_a_unit_of_a_user_is_not_compared_with_its_manager(check: Check, root: Path, proc: FakeProc) -> None:
+    """OOMScoreAdjust= of user@1000.service is the manager's; its units have their own."""
+    cgroup = "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service"
+    proc.process(Process(Identity(20, 1), b"a", uid=1000, cgroup=cgroup))
+    put(root, "usr/lib/systemd/system/user@.service", "[Service]\nOOMScoreAdjust=100\n")
+    assert check("rules:\n- {user_unit: a.service, oom_score_adj: 300}\n") == {}
+    assert check("rules:\n- {name: a, oom_score_adj: 300}\n") == {}
+
+
+def test_a_limit_that_looks_like_bytes_is_named_once(check: Check, proc: FakeProc) -> None:
+    """By the memory of this host where it is not said of any host."""
+    policy = "vm: {overcommit_memory: 2, overcommit_kbytes: %d}\n"
+    proc.sysctl("vm.overcommit_kbytes", 0)
+    assert "looks like a number of bytes" in check(policy % (8 * 1024**3))["unwise-value"].message
+    assert "unwise-value" not in check(policy % (16 * 1024**3))
+    assert "unwise-value" not in check(policy % (8 * 1024**2))
+
+
+def test_units_hide_each_other_as_systemd_has_it(root: Path) -> None:
+    """/etc before /usr/lib for the unit and for drop-ins of one name."""
+    put(root, "usr/lib/systemd/system/a.service", "[Service]\nOOMScoreAdjust=1\n")
+    put(root, "etc/systemd/system/a.service", "[Service]\nOOMScoreAdjust=2\n")
+    put(root, "usr/lib/systemd/system/a.service.d/z.conf", "[Service]\nOOMScoreAdjust=3\n")
+    found = unit_setting("a.service", "OOMScoreAdjust", str(root))
+    assert found is not None
+    assert found.value == "3"
+    put(root, "etc/systemd/system/a.service.d/z.conf", "[Service]\n")
+    found = unit_setting("a.service", "OOMScoreAdjust", str(root))
+    assert found is not None
+    assert found.value == "2"
+    assert unit_setting("b.service", "OOMScoreAdjust", str(root)) is None
+
+
+def test_a_continued_line_of_a_unit_is_one(root: Path) -> None:
+    """What looks like a setting there is an argument; a comment between ends nothing (systemd.syntax(7))."""
+    text = "[Service]\nExecStart=/bin/x \\\n# more\n  OOMScoreAdjust=5\nOOMScoreAdjust=\\\n -7\n"
+    file = put(root, "etc/systemd/system/a.service", text)
+    assert unit_setting("a.service", "OOMScoreAdjust", str(root)) == ("-7", file, 5)
+
+
+def test_processes_that_would_be_refused_are_counted(check: Check, proc: FakeProc) -> None:
+    """With the first of them and the way out."""
+    proc.process(Process(Identity(20, 1), b"db", uid=0))
+    rule = "rules:\n- {name: x, oom_score_adj: 1}\n- {name: db, oom_score_adj: -800}\n"
+    assert check(rule) == {}
+    for pid in (21, 22):
+        proc.process(Process(Identity(pid, 1), b"db", uid=1000))
+    found = check(rule)["refused-process"]
+    assert found.message.startswith("would not protect 2 matching processes, such as db[21]: uid 1000")
+    assert found.path == "rules[1]"
+
+
+def test_the_interlock_is_asked_beforehand(check: Check, proc: FakeProc) -> None:
+    """With its numbers."""
+    proc.sysctl("vm.overcommit_ratio", 50)
+    proc.meminfo(MemTotal=1000, SwapTotal=0, Committed_AS=700)
+    found = check("vm: {overcommit_memory: 2, overcommit_ratio: 60}")["refused-now"]
+    assert "would be refused now, with vm.overcommit_memory: CommitLimit would be 600 KiB" in found.message
+    proc.meminfo(MemTotal=1000, SwapTotal=0, Committed_AS=100)
+    assert check("vm: {overcommit_memory: 2, overcommit_ratio: 60}") == {}
+
+
+def test_what_this_host_cannot_spare_or_only_just_can_is_named(check: Check, proc: FakeProc) -> None:
+    """By its memory: what is refused, and what is unwise."""
+    proc.sysctl("vm.min_free_kbytes", 67584)
+    found = check("vm: {min_free_kbytes: 4194304}")
+    assert "4194304 KiB (4.0 GiB) is more than 3355443 KiB (3.2 GiB)" in found["refused-now"].message
+    found = check("vm: {min_free_kbytes: 1048576}")
+    assert found.keys() == {"unwise-value"}
+    assert "on this host, 1048576 KiB (1.0 GiB) is more than 838860 KiB" in found["unwise-value"].message
+    assert check("vm: {min_free_kbytes: 131072}") == {}
+
+
+def test_a_rule_with_exe_says_what_it_takes(check: Check, root: Path) -> None:
+    """Unless the daemon's unit, or a drop-in of it, has the capability."""
+    rule = "rules: [{exe: /usr/bin/x, oom_score_adj: 5}]"
+    put(root, "usr/lib/systemd/system/oomguard.service", "[Service]\nCapabilityBoundingSet=CAP_NET_ADMIN\n")
+    assert "lacks CAP_SYS_PTRACE" in check(rule)["exe-unreadable"].message
+    assert check("rules: [{name: x, oom_score_adj: 5}]") == {}
+    drop_in = "etc/systemd/system/oomguard.service.d/exe.conf"
+    put(root, drop_in, "[Service]\nCapabilityBoundingSet=CAP_SYS_PTRACE\n")
+    assert check(rule) == {}
+    put(root, drop_in, "[Service]\nCapabilityBoundingSet=\n")
+    assert "exe-unreadable" in check(rule)
+
+
+def test_too_much_that_is_protected_is_said(
+    check: Check, proc: FakeProc, procfs: Procfs, tmp_path: Path
+) -> None:
+    """More than all the rest together; and how much is left to kill for is said in any case."""
+    for pid, name, pages in ((20, b"db", 225_000), (21, b"web", 25_000)):
+        proc.process(Process(Identity(pid, 1), name))
+        proc.hold(pid, rss_pages=pages)
+    policy = "rules: [{name: %s, oom_score_adj: -500}]"
+    message = check(policy % "db")["little-killable"].message
+    assert "protected processes use 878.9 MiB, all others 97.7 MiB" in message
+    assert check(policy % "web") == {}
+    found = held(str(tmp_path / "policy.yaml"), procfs)
+    assert found.killable == "protected: 97.7 MiB; killable: 878.9 MiB"
+
+
+def test_a_sysctl_that_is_not_there_is_an_error(check: Check) -> None:
+    """The only one: the daemon would pass it over."""
+    found = check("vm: {stat_interval: 5}")["missing-sysctl"]
+    assert found.severity == "error"
+
+
+def test_nothing_a_file_or_process_says_reaches_the_terminal(
+    check: Check, root: Path, proc: FakeProc, tmp_path: Path
+) -> None:
+    """Control characters of others are escaped."""
+    put(root, "etc/sysctl.d/\x1b[31m.conf", "vm.swappiness=\x1b[2J\n")
+    proc.process(Process(Identity(20, 1), b"\x1b[2J", uid=1000))
+    command = (b"python3", b"-m", b"oomguard.daemon", b"\x1b[2J\n", b"/x", b"/proc")
+    proc.process(Process(Identity(22, 1), b"python3", arguments=command))
+    found = check(SWAPPINESS + "rules: [{name: '?*[J]', oom_score_adj: -5}]\n")
+    assert {"sysctl-elsewhere", "rival-daemon", "refused-process"} <= found.keys()
+    assert all(fault.one_line.isprintable() for fault in found.values())

@@ -1,0 +1,161 @@
+"""Logs that were written to keep `postmortem` busy, or to have it keep all of them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpu import cpu_bound
+from hostile_logs import KINDS, log
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.report import Report
+
+BLOCK = 1 << 20
+KILL = "Out of memory: Killed process 1 (init) total-vm:9kB, anon-rss:9kB, file-rss:0kB"
+
+
+def read(text: str, log: OomLog | None = None, *, block: int = BLOCK) -> list[Report]:
+    """Read a log in blocks of that many characters."""
+    return list((log or OomLog()).read(text[at : at + block] for at in range(0, len(text), block)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_text_costs_more_than_its_length(kind: str) -> None:
+    """Sixteen times as much of it takes sixteen times as long: 2 µs a character, where 0.2 are usual."""
+    for size in (1 << 10, 1 << 14, 1 << 18):
+        text = log(kind, size)
+        with cpu_bound(0.1 + size * 2e-6, f"{size} characters of {kind}"):
+            read(text)
+
+
+PEAK = """
+import sys
+from oomguard.__main__ import main
+assert main() == 0
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM:")), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("kind", ["tables of many hosts", "a table without an end", "counters"])
+def test_what_is_kept_of_any_log_has_a_bound(kind: str, tmp_path: Path) -> None:
+    """A process that reads 20 MB of it stays below 64 MiB, its interpreter and modules included."""
+    path = tmp_path / "log"
+    path.write_text(log(kind, 20_000_000))
+    command = [sys.executable, "-c", PEAK, "postmortem", str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert 10 << 10 < int(done.stderr.split()[1]) < 64 << 10
+
+
+def test_rest_of_a_long_line_is_no_line() -> None:
+    """However long a user makes a line, and wherever a block ends: nothing in it begins a line."""
+    for filling in (KILL, f"[    1.000000] {KILL}"):
+        text = "x" * (BLOCK - 1) + filling + "y" * 40_000 + "\n"
+        for block in (BLOCK - 1, 1000, BLOCK):
+            log = OomLog()
+            assert read(text, log, block=block) == []
+            assert log.skipped == 1
+
+
+def test_end_of_a_long_line_is_no_message() -> None:
+    """Nor what stands before indented lines, where looking for the beginning of their message ends."""
+    for length in range(16_300, 16_500, 50):
+        text = "x" * 20_000 + f"[    1.000000] {KILL[:40]}" + "." * (length % 977)
+        text = (
+            text.ljust(20_000 + length, "\n") + "               ) total-vm:9kB, anon-rss:9kB\n" + "oom-kill\n"
+        )
+        assert read(text) == []
+
+
+def test_short_lines_are_skipped_and_counted_when_there_are_too_many() -> None:
+    """And what comes behind them is read."""
+    log = OomLog()
+    noise = "oom-kill\n" * 1_000_000
+    reports = read(noise + "x\n" * 1_000_000 + KILL, log)
+    assert [kill.pid for report in reports for kill in report.kills] == [1]
+    assert log.skipped > 500_000
+
+
+def test_reports_of_real_kernels_pay_for_themselves() -> None:
+    """Nothing of a log is skipped that has nothing but reports, however many."""
+    log = OomLog()
+    text = (Path(__file__).parent.parent / "reports" / "6.1-host.txt").read_text()
+    assert len(read(text * 1000, log)) == 1000
+    assert log.skipped == 0
+
+
+def test_storm_of_kills_is_read_whole() -> None:
+    """Beyond ten reports in five seconds the kernel prints one line for each kill."""
+    log = OomLog()
+    text = "".join(
+        f"[{pid / 100:12.6f}] Memory cgroup out of memory: Killed process {pid} (worker) total-vm:36000kB, "
+        "anon-rss:12000kB, file-rss:0kB, shmem-rss:0kB, UID:33 pgtables:60kB oom_score_adj:0\n"
+        for pid in range(100_000, 140_000)
+    )
+    assert len(read(text, log)) == 40_000
+    assert log.skipped == 0
+
+
+def test_rows_beyond_any_hosts_are_counted() -> None:
+    """A report says what it left out."""
+    heading = "[ pid ]   uid  tgid total_vm      rss oom_score_adj name\n"
+    rows = "".join(f"[{pid}] 0 {pid} 9 9 0 a\n" for pid in range(1, 25_101))
+    (report,) = read(heading + rows + KILL)
+    assert (len(report.tasks), report.rows_left_out) == (25_000, 100)
+
+
+# What reads the kernel's log by syslog(2) puts the prefix of a message in front of each of its lines. These
+# are of `mount -t overlay -o upperdir=$'/a\nOut of memory: …'` in a user namespace of an unprivileged user's.
+
+FIRST = "overlayfs: failed to resolve '/nonexistent/a"
+REPORT_HEADER = "sh invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"
+PREFIXES = {
+    "dmesg -S": "[ 2840.101979] ",
+    "dmesg -S -r": "<3>[ 2840.101979] ",
+    "a serial console": "[ 2840.101979][    C1] ",
+    "rsyslog": "2026-10-12T19:00:20.123456+02:00 db1 kernel: [ 2840.101979] ",
+    "syslog": "Oct 12 19:00:20 db1 kernel: [ 2840.101979] ",
+}
+
+
+@pytest.mark.parametrize("prefix", PREFIXES.values(), ids=PREFIXES)
+@pytest.mark.parametrize("between", [(), ("",) * 400, (REPORT_HEADER,), (" ",), (REPORT_HEADER, KILL)])
+def test_further_lines_of_a_message_are_no_reports(prefix: str, between: tuple[str, ...]) -> None:
+    """Whatever else the user puts in front, and wherever a block ends."""
+    before = prefix.replace("2840.101979", "2840.101871") + "usb 1-1: new high-speed USB device number 2"
+    lines = [before, *(prefix + text for text in (FIRST, *between, KILL, "x': -2"))]
+    text = "".join(f"{line}\n" for line in lines)
+    for block in (61, 1000, BLOCK):
+        log = OomLog()
+        assert read(text, log, block=block) == []
+        assert log.foreign == 1 + between.count(KILL)
+
+
+def test_further_lines_of_a_message_are_known_among_the_lines_of_others() -> None:
+    """A log server, or one file for the kernel and all programs."""
+    prefix = PREFIXES["syslog"]
+    others = [
+        "Oct 12 19:00:20 db2 kernel: [ 2840.101979] eth0: link is up\n",
+        "Oct 12 19:00:20 db1 app[7]: [ 2840.101979] hello\n",
+        "Oct 12 19:00:20 db1 app[7]: Mem-Info:\n",
+    ]
+    for other in others:
+        assert read(f"{prefix}{FIRST}\n{other}{prefix}{KILL}\n") == []
+        assert len(read(f"{other}{prefix}{KILL}\n")) == 1
+
+
+def test_reports_of_a_coarse_clock_are_believed() -> None:
+    """Many lines of one report may have one time; and another message may come right before."""
+    text = (Path(__file__).parent.parent / "reports" / "6.1-host.txt").read_text()
+    (report,) = read(text)
+    one_time = re.sub(r"(?m)^\[ *\d+\.\d+\]", "[   28.843324]", text)
+    (coarse,) = read(f"[   28.843320] {FIRST}': -2\n{one_time}")
+    assert (coarse.victim, coarse.tasks, coarse.memory) == (report.victim, report.tasks, report.memory)
+
+
+def test_line_without_a_time_is_no_report_where_others_have_one() -> None:
+    """A dmesg that does not indent leaves the further lines of a message bare."""
+    assert read(f"[ 2840.101979] {FIRST}\n{KILL}\nx': -2\n") == []
+    assert len(read(f"[ 2840.101979] {KILL}\n")) == 1
+    assert len(read(f"{FIRST}\n{KILL}\n")) == 1  # nothing tells it there: docs/postmortem.md

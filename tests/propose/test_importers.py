@@ -1,0 +1,322 @@
+"""What other tools are told, as policies: each passes the loader, and nothing is lost in silence."""
+
+import fnmatch
+import re
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oomguard.core.policy import Policy
+from oomguard.policy.load import parse
+from oomguard.policy.regex_to_glob import globs, literal
+from oomguard.policy.source import Source, Sources
+from oomguard.propose.draft import Draft, DraftRule, Place, render, valid
+from oomguard.propose.importers import ananicy, earlyoom, nohang, systemd
+from oomguard.propose.importers.files import ForeignError
+
+
+def policy(draft: Draft) -> tuple[Policy, str]:
+    """Return the policy that a draft makes, and its text."""
+    text = render(valid(draft))
+    return parse(Sources((Source("draft", text.encode()),))).policy, text
+
+
+def rules(draft: Draft) -> list[tuple[str, str]]:
+    """Return each rule's conditions and value."""
+    return [(rule.label, str(rule.terms.value)) for rule in policy(draft)[0].rules]
+
+
+# Regular expressions as globs
+
+
+@pytest.mark.parametrize(
+    ("regex", "expected"),
+    [
+        ("^sshd$", ["sshd"]),
+        ("sshd", ["*sshd*"]),
+        ("^chrom.*", ["chrom*"]),
+        ("(^|/)(init|X|sshd)$", ["init", "X", "sshd"]),
+        ("^(a|b(c|d))e$", ["ae", "bce", "bde"]),
+        ("^a$|^b", ["a", "b*"]),
+        (r"^kworker\.x$", ["kworker.x"]),
+        ("^pyth.n[23]$", ["pyth?n[23]"]),
+        ("^x[^a]$", ["x[!a]"]),
+        ("^a.+$", ["a?*"]),
+        ("", ["*"]),
+        (r"^a\*$", ["a[*]"]),
+        ("^ab?$", None),
+        ("^a{2}$", None),
+        ("^(ab)+$", None),
+        (r"^\d+$", None),
+        ("^(?!x)", None),
+        ("(", None),
+        ("^a^b$", None),
+    ],
+)
+def test_a_regular_expression_becomes_globs_or_nothing(regex: str, expected: list[str] | None) -> None:
+    """What no glob can say is never guessed at."""
+    assert globs(regex) == expected
+
+
+@given(
+    st.text("ab.*^$|()[]+?\\", max_size=10),
+    st.lists(st.text("ab.", max_size=4), min_size=1, max_size=20),
+)
+def test_globs_match_what_the_regular_expression_finds(regex: str, names: list[str]) -> None:
+    """Whenever there are any."""
+    found = globs(regex)
+    if found is None:
+        return
+    pattern = re.compile(regex)
+    for name in names:
+        assert any(fnmatch.fnmatchcase(name, glob) for glob in found) == bool(pattern.search(name)), name
+
+
+@given(st.text(string.printable, min_size=1, max_size=12))
+def test_a_literal_matches_itself_alone(text: str) -> None:
+    """With brackets and stars in it."""
+    assert fnmatch.fnmatchcase(text, literal(text))
+    assert not fnmatch.fnmatchcase(text + "x", literal(text))
+
+
+# The draft
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4),
+    st.text(max_size=30),
+    st.integers(-1000, 1000),
+)
+def test_whatever_is_drafted_the_text_is_a_valid_policy(names: list[str], reason: str, value: int) -> None:
+    """Names that no process can have become notes; no comment breaks out of its line."""
+    items: list[str | int] = [*names]
+    found, text = policy(Draft("t", rules=(DraftRule({"name": items}, value, reason, Place("f", 1)),)))
+    kept = {name.decode() for rule in found.rules for name in rule.names}
+    assert kept <= set(names)
+    assert kept == set(names) or "# Left out:" in text
+    assert all(rule.terms.value.number == value for rule in found.rules)
+
+
+# earlyoom
+
+
+def test_earlyoom_arguments_become_rules_and_notes() -> None:
+    """What it spares comes first: there points add up, here the first match wins."""
+    draft = earlyoom.import_arguments(
+        ["--prefer", "^chrom", "--avoid=^(sshd|Xorg)$", "-m", "5,3", "-r3600", "-gp", "--avoid", "^a+$"]
+    )
+    assert rules(draft) == [
+        ("name=sshd|Xorg", "at_most -300"),
+        ("name=chrom*", "at_least 300"),
+        ("name=earlyoom", "at_most -100"),
+    ]
+    assert [note.what for note in draft.notes] == ["-m 5,3", "-r 3600", "-g", "--avoid '^a+$'"]
+
+
+def test_earlyoom_arguments_are_found_in_debians_file_and_in_units(tmp_path: Path) -> None:
+    """With the quotes of both; comments are none."""
+    default = tmp_path / "earlyoom"
+    default.write_text(
+        "# EARLYOOM_ARGS=\"--avoid '^no$'\"\n"
+        "EARLYOOM_ARGS=\"-r 60 --avoid '(^|/)(init|X)$' --prefer '^(Web Content)$'\"\n"
+    )
+    assert rules(earlyoom.import_files([str(default)])) == [
+        ("name=init|X", "at_most -300"),
+        ("name=Web Content", "at_least 300"),
+    ]
+    assert f"{default}:2: -r 60" in render(valid(earlyoom.import_files([str(default)])))
+    unit = tmp_path / "earlyoom.service"
+    unit.write_text("[Service]\nExecStart=/usr/bin/earlyoom $EARLYOOM_ARGS --ignore '^sway$'\n")
+    assert rules(earlyoom.import_files([str(unit)])) == [("name=sway", "at_most -999")]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--prefer"], "--prefer needs an argument"),
+        (["--prefer", "^a", "b$"], "has no option 'b\\$'"),
+        (["--kill-all"], "has no option '--kill-all'"),
+    ],
+)
+def test_wrong_earlyoom_arguments_are_errors(words: list[str], message: str) -> None:
+    """As earlyoom would say."""
+    with pytest.raises(ForeignError, match=message):
+        earlyoom.import_arguments(words)
+
+
+def test_open_quotes_and_files_without_arguments_are_errors(tmp_path: Path) -> None:
+    """With the place, and the way out."""
+    file = tmp_path / "x"
+    file.write_text('A=1\nEARLYOOM_ARGS="-r 60\n')
+    with pytest.raises(ForeignError, match=r"x:2: no closing quotation"):
+        earlyoom.import_files([str(file)])
+    file.write_text("A=1\n")
+    with pytest.raises(ForeignError, match="has no EARLYOOM_ARGS="):
+        earlyoom.import_files([str(file)])
+
+
+# nohang
+
+
+NOHANG = r"""# comment
+    indented is a comment, too
+zram_checking_enabled = False
+@BADNESS_ADJ_RE_NAME 200 /// ^(Web Content|tab)$
+@BADNESS_ADJ_RE_CGROUP_V1  -50 ///  /foo\.service$
+@BADNESS_ADJ_RE_REALPATH 900 /// ^/usr/bin/stress
+@BADNESS_ADJ_RE_CMDLINE 2000 /// --type=renderer
+@BADNESS_ADJ_RE_UID -100 /// ^0$
+@BADNESS_ADJ_RE_UID -100 /// ^10
+@BADNESS_ADJ_RE_CWD 200 /// ^/home/
+@BADNESS_ADJ_RE_ENVIRON 100 /// USER=user
+@BADNESS_ADJ_RE_NAME 0 /// ^x$
+@BADNESS_ADJ_RE_CMDLINE 5 /// (?P<n>x)
+@SOFT_ACTION_RE_NAME ^foo$ /// kill -USR1 $PID
+"""
+
+
+def test_nohang_patterns_become_rules_by_what_they_look_at(tmp_path: Path) -> None:
+    """And what nothing looks at is named by its line."""
+    file = tmp_path / "nohang.conf"
+    file.write_text(NOHANG)
+    draft = nohang.import_files([str(file)])
+    assert rules(draft) == [
+        ("name=Web Content|tab", "at_least 200"),
+        ("cgroup=*/foo.service", "at_most -50"),
+        ("exe=/usr/bin/stress*", "at_least 900"),
+        ("cmdline=--type=renderer", "at_least 1000"),
+        ("user=0", "at_most -100"),
+    ]
+    text = " ".join(line.lstrip("# ") for line in render(valid(draft)).splitlines())
+    for number, why in {
+        9: "only whole uids",
+        10: "no condition of a rule matches that",
+        11: "no condition of a rule matches that",
+        12: "adds nothing",
+        13: "must not have named groups",
+        14: "no equivalent",
+    }.items():
+        assert re.search(rf"nohang\.conf:{number}: .*?{why}", text), number
+    assert "zram_checking_enabled (3)" in text
+
+
+@pytest.mark.parametrize(
+    "line", ["@BADNESS_ADJ_RE_NAME 20 ^x$", "@BADNESS_ADJ_RE_NAME x /// y", "what is this"]
+)
+def test_lines_that_nohang_would_refuse_are_errors(tmp_path: Path, line: str) -> None:
+    """With file and line."""
+    file = tmp_path / "nohang.conf"
+    file.write_text(f"\n{line}\n")
+    with pytest.raises(ForeignError, match=r"nohang.conf:2: "):
+        nohang.import_files([str(file)])
+
+
+# Ananicy
+
+
+def test_ananicy_values_come_direct_and_through_types(tmp_path: Path) -> None:
+    """0 is a value, a rule's own value goes before its type's, and the last rule of a name counts."""
+    (tmp_path / "00-types.types").write_text(
+        '# comment\n{"type": "Game", "nice": -5}\n{"type": "BG", "oom_score_adj": 900, "nice": 19} # why\n'
+    )
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.rules").write_text(
+        '{"name": "indexer", "type": "BG"},\n'
+        '{"name": "game.exe", "type": "Game"}\n'
+        '{"name": "dear", "type": "BG", "oom_score_adj": 0}\n'
+        '{"name": "odd[1]", "type": "BG"}\n'
+        '{"name": "twice", "oom_score_adj": -100}\n'
+        '{"name": "java", "cmdlines": ["x"], "type": "BG"}\n'
+        '{"name": "lost", "type": "None"}\n'
+        '{"name": "wild", "oom_score_adj": 5000}\n'
+        '{"name": " a", "oom_score_adj": 5}\n'
+    )
+    (tmp_path / "z.rules").write_text('{"name": "twice", "oom_score_adj": 100}\n')
+    draft = ananicy.import_files([str(tmp_path)])
+    assert rules(draft) == [("name=indexer|odd[[]1]", "900"), ("name=dear", "0"), ("name=twice", "100")]
+    text = " ".join(line.lstrip("# ") for line in render(valid(draft)).splitlines())
+    for note in (
+        "a.rules:6: java: has `cmdlines`",
+        "a.rules:7: lost: no type 'None'",
+        "a.rules:8: oom_score_adj: must be from -1000 to 1000, got 5000",
+        "a.rules:9: name  a: starts with a space",
+        "2 rules that set no oom_score_adj",
+        "1 rule: a later rule for the same name overrides it",
+    ):
+        assert note in text, note
+    assert "type BG, 00-types.types:3" in text
+
+
+def test_fifteen_thousand_rules_are_imported_in_one_go(tmp_path: Path) -> None:
+    """As public rule sets have; they are a valid policy of few rules."""
+    lines = [
+        f'{{"name": "program-number-{number}", "oom_score_adj": {number % 3 * 100}}}\n'
+        for number in range(15_000)
+    ]
+    (tmp_path / "all.rules").write_text("".join(lines))
+    found, _ = policy(ananicy.import_files([str(tmp_path)]))
+    assert [len(rule.names) for rule in found.rules] == [5000, 5000, 5000]
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"name": "x"} {"name": "y"}', "name = x"])
+def test_what_is_no_json_object_is_an_error(tmp_path: Path, line: str) -> None:
+    """With file and line."""
+    (tmp_path / "x.rules").write_text(f"\n{line}\n")
+    with pytest.raises(ForeignError, match=r"x.rules:2: "):
+        ananicy.import_files([str(tmp_path)])
+
+
+# systemd
+
+
+def test_units_and_their_drop_ins_become_rules(tmp_path: Path) -> None:
+    """The last assignment counts, an empty one takes it back, templates mean their instances."""
+    etc, lib = tmp_path / "etc", tmp_path / "lib"
+    for folder in (etc / "db@.service.d", etc / "web.service.d", lib / "multi-user.target.wants"):
+        folder.mkdir(parents=True)
+    (lib / "db@.service").write_text("[Service]\nOOMScoreAdjust=-900\n")
+    (etc / "db@.service.d" / "10.conf").write_text("[Service]\nOOMScoreAdjust = \\\n  -800\n")
+    (lib / "web.service").write_text("[Unit]\nOOMScoreAdjust=5\n[Service]\nOOMScoreAdjust=300\n")
+    (etc / "web.service.d" / "none.conf").write_text("[Service]\nOOMScoreAdjust=\n")
+    (lib / "batch.service").write_text("[Service]\n# OOMScoreAdjust=1\nOOMScoreAdjust=500\n")
+    (etc / "batch.service").write_text("[Service]\nOOMScoreAdjust=700\n")
+    (lib / "logind.service").write_text("[Service]\nOOMScoreAdjust=0\n")
+    (lib / "wrong.service").write_text("[Service]\nOOMScoreAdjust=5000\n")
+    (lib / "masked.service").write_text("[Service]\nOOMScoreAdjust=5\n")
+    (etc / "masked.service").symlink_to("/dev/null")
+    (lib / "multi-user.target.wants" / "batch.service").symlink_to(lib / "batch.service")
+    (etc / "system.conf").write_text("[Manager]\nDefaultOOMScoreAdjust=50\n")
+    draft = systemd.import_files([str(etc), str(lib)])
+    assert rules(draft) == [("unit=batch.service", "at_least 700"), ("unit=db@*.service", "at_most -800")]
+    assert [rule.terms.scope for rule in policy(draft)[0].rules] == ["all", "main"]
+    assert sorted(str(note.origin).rpartition("/")[2] for note in draft.notes) == [
+        "logind.service:2",
+        "system.conf:2",
+        "wrong.service:2",
+    ]
+
+
+def test_units_of_users_own_managers_are_told_apart(tmp_path: Path) -> None:
+    """They never are system units."""
+    folder = tmp_path / "systemd" / "user"
+    folder.mkdir(parents=True)
+    (folder / "indexer.service").write_text("[Service]\nOOMScoreAdjust=600\n")
+    assert rules(systemd.import_files([str(tmp_path)])) == [("user_unit=indexer.service", "at_least 600")]
+
+
+# Files
+
+
+@pytest.mark.parametrize("tool", [earlyoom, nohang, ananicy, systemd])
+def test_files_that_cannot_be_read_are_errors(tool: object, tmp_path: Path) -> None:
+    """One that is not there, and one that is no text."""
+    load = tool.import_files  # type: ignore[attr-defined]  # modules
+    with pytest.raises(ForeignError, match=r"no such file|cannot be read"):
+        load([str(tmp_path / "none")])
+    binary = tmp_path / "x.service"
+    binary.write_bytes(b"\0\1")
+    with pytest.raises(ForeignError, match="is not text"):
+        load([str(binary)])

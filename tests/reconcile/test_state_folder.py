@@ -1,0 +1,240 @@
+"""The state folder: whose it is, who may write, and what is never followed."""
+
+import errno
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from oomguard.core.diff import Entry
+from oomguard.core.errors import OomguardError
+from oomguard.core.process import Identity
+from oomguard.reconcile.ledger import open_ledger, read_ledger
+from oomguard.reconcile.state_folder import StateFolder, find_state_folder, open_state_folder
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
+
+
+def test_it_is_made_for_everyone_to_read_and_its_owner_to_write(tmp_path: Path) -> None:
+    """Parents, too, whatever the umask allows beyond that."""
+    before = os.umask(0)
+    try:
+        opened = open_state_folder(str(tmp_path / "deep" / "state"))
+    finally:
+        os.umask(before)
+    assert opened is not None
+    for folder in (tmp_path / "deep", tmp_path / "deep" / "state"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert os.umask(0o022) == 0o022
+    opened.close()
+
+
+def test_one_that_is_not_there_is_none_to_a_reader(tmp_path: Path) -> None:
+    """And is not made."""
+    assert find_state_folder(str(tmp_path / "state")) is None
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777, 0o1777])
+def test_one_that_others_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    """Its ledger decides what restore writes."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state").chmod(mode)
+    with pytest.raises(OomguardError, match=f"belongs to uid {os.geteuid()} and has mode {mode:o}") as caught:
+        open_state_folder(str(tmp_path / "state"))
+    assert "chmod 755" in caught.value.hint
+
+
+@needs_root
+def test_one_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    """Even if it is root who asks."""
+    (tmp_path / "state").mkdir(mode=0o755)
+    os.chown(tmp_path / "state", 65534, -1)
+    with pytest.raises(OomguardError, match="belongs to uid 65534"):
+        open_state_folder(str(tmp_path / "state"))
+
+
+def test_a_file_in_its_place_is_an_error_to_read(tmp_path: Path) -> None:
+    """No traceback."""
+    (tmp_path / "state").write_text("")
+    with pytest.raises(OomguardError, match="cannot use it as the state folder") as caught:
+        open_state_folder(str(tmp_path / "state"))
+    assert "--state-dir" in caught.value.hint
+
+
+def test_there_is_one_writer(folder: StateFolder) -> None:
+    """The second is told which process is the first, and the way out."""
+    folder.lock()
+    second = open_state_folder(folder.path)
+    assert second is not None
+    with pytest.raises(OomguardError, match=f"already runs here, as pid {os.getpid()}") as caught:
+        second.lock()
+    assert "stop the daemon first" in caught.value.hint
+    second.close()
+
+
+def test_a_lock_ends_with_its_holder(folder: StateFolder) -> None:
+    """However that ends; what is left of its file does not matter."""
+    code = (
+        "import os, signal, sys; from oomguard.reconcile.state_folder import open_state_folder;"
+        "open_state_folder(sys.argv[1]).lock(); print(flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, folder.path], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(OomguardError, match=f"as pid {holder.pid}"):
+            folder.lock()
+        holder.kill()
+    folder.lock()
+    assert (Path(folder.path) / "lock").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize("name", ["lock", "ledger"])
+def test_a_symbolic_link_is_not_followed(folder: StateFolder, tmp_path: Path, name: str) -> None:
+    """It is an error that says so, and its target stays as it is."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (Path(folder.path) / name).symlink_to(target)
+    with pytest.raises(OomguardError, match=f"{name}: is a symbolic link") as caught:
+        if name == "lock":
+            folder.lock()
+        else:
+            open_ledger(folder, boot_id="", is_alive=lambda _: True)
+    assert "remove" in caught.value.hint
+    assert target.read_text() == "precious"
+    if name == "ledger":
+        with pytest.raises(OomguardError, match="is a symbolic link"):
+            read_ledger(folder, boot_id="")
+
+
+def test_a_link_where_the_new_ledger_is_written_is_not_followed(folder: StateFolder, tmp_path: Path) -> None:
+    """Neither is the one beside it."""
+    target = tmp_path / "target"
+    target.write_text("precious")
+    (Path(folder.path) / ".ledger.new").symlink_to(target)
+    with pytest.raises(OomguardError, match="ledger: cannot be written"):
+        open_ledger(folder, boot_id="", is_alive=lambda _: True)
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["lock", "ledger"])
+def test_a_folder_in_the_place_of_a_file_is_an_error_to_read(folder: StateFolder, name: str) -> None:
+    """No traceback."""
+    (Path(folder.path) / name).mkdir()
+    with pytest.raises(OomguardError, match=f"{name}: cannot be used: Is a directory"):
+        if name == "lock":
+            folder.lock()
+        else:
+            open_ledger(folder, boot_id="", is_alive=lambda _: True)
+
+
+def test_a_file_is_replaced_as_a_whole(folder: StateFolder) -> None:
+    """Who holds the old one reads it to its end; nothing is left beside the new one."""
+    folder.replace("status.json", b"old", mode=0o644)
+    path = Path(folder.path) / "status.json"
+    with path.open("rb") as old:
+        folder.replace("status.json", b"new" * 100_000, mode=0o644)
+        assert old.read() == b"old"
+    assert folder.read("status.json") == b"new" * 100_000
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert os.listdir(folder.path) == ["status.json"]
+
+
+def test_a_file_that_is_not_there_reads_as_none_and_needs_no_removing(folder: StateFolder) -> None:
+    """Both are what is to be expected of a first start."""
+    assert folder.read("status.json") is None
+    folder.remove("status.json")
+
+
+@pytest.mark.parametrize("name", ["lock", "ledger", "status.json"])
+@pytest.mark.parametrize("kind", ["fifo", "socket", "device"])
+def test_what_is_no_file_is_an_error_and_keeps_nobody_waiting(
+    folder: StateFolder, name: str, kind: str
+) -> None:
+    """A FIFO without a writer would block whoever opens it to read, one without a reader a writer."""
+    path = f"{folder.path}/{name}"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path)
+    else:
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero: it has no end
+        except PermissionError:
+            pytest.skip("no devices can be made here")
+    signal.alarm(20)
+    try:
+        if name == "lock":
+            with suppress(OomguardError):
+                folder.lock()  # a lock needs no content
+        else:
+            with pytest.raises(OomguardError, match=r"is not a regular file|cannot be used"):
+                folder.read(name)
+        if name == "ledger":
+            with pytest.raises(OomguardError, match=r"is not a regular file|cannot be used"):
+                open_ledger(folder, boot_id="", is_alive=lambda _: True)
+        if name == "status.json":
+            folder.replace(name, b"x")
+            assert folder.read(name) == b"x"
+    finally:
+        signal.alarm(0)
+
+
+def test_a_folder_that_was_removed_is_made_anew(folder: StateFolder) -> None:
+    """For everyone to read, whatever the umask, and locked as it was."""
+    folder.lock()
+    shutil.rmtree(folder.path)
+    before = os.umask(0o077)
+    try:
+        folder.replace("status.json", b"x", mode=0o644)
+    finally:
+        os.umask(before)
+    assert Path(folder.path, "status.json").read_bytes() == b"x"
+    assert stat.S_IMODE(Path(folder.path).stat().st_mode) == 0o755
+    second = open_state_folder(folder.path)
+    with pytest.raises(OomguardError, match="already runs here"):
+        second.lock()
+    second.close()
+
+
+@pytest.mark.parametrize("place", ["a file", "another writer", "a folder that others may write"])
+def test_a_folder_that_cannot_be_made_anew_is_an_error_of_its_own(folder: StateFolder, place: str) -> None:
+    """Not one that looks as if a process had ended; and what is there by now is left alone."""
+    folder.lock()
+    shutil.rmtree(folder.path)
+    other = None
+    if place == "a file":
+        Path(folder.path).write_text("x")
+    elif place == "another writer":
+        other = open_state_folder(folder.path)
+        other.lock()
+    else:
+        os.mkdir(folder.path)
+        os.chmod(folder.path, 0o777)
+    for write in (lambda: folder.replace("ledger", b""), lambda: folder.open_append("ledger")):
+        with pytest.raises(OSError, match=folder.path) as caught:
+            write()
+        assert caught.value.errno == errno.ESTALE
+    if other is not None:
+        other.close()
+
+
+def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateFolder) -> None:
+    """At the next entry, or at the end of the next pass."""
+    ledger = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
+    ledger.record_process(Identity(10, 1), Entry(0, 5))
+    shutil.rmtree(folder.path)
+    ledger.compact()
+    assert read_ledger(folder, boot_id="b").processes == {10: (1, Entry(0, 5))}
+    shutil.rmtree(folder.path)
+    ledger.record_process(Identity(11, 1), Entry(0, 6))
+    assert read_ledger(folder, boot_id="b").processes.keys() == {10, 11}
+    ledger.close()
