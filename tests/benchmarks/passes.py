@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from oomguard.daemon.policy_child import read_policy
+from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -23,7 +23,9 @@ def main() -> None:
     assert folder is not None
     procfs = Procfs()
     ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
-    reconciler = Reconciler(read_policy(policy_path, now=time.monotonic()), ledger, procfs)
+    child = PolicyChild(policy_path, deadline=time.monotonic() + DEADLINE_SECONDS)
+    child.wait()
+    reconciler = Reconciler(child.finish(), ledger, procfs)
     passes, floors, others = [], [], []
     for _ in range(int(rounds)):
         start = time.perf_counter_ns()

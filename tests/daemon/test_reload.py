@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.daemon.ceiling import Ceiling
 from oomguard.daemon.loop import Loop
+from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.daemon.reload import Reloader
 
 if TYPE_CHECKING:
@@ -21,7 +22,14 @@ def test_a_policy_that_was_read_during_a_pause_at_the_ceiling_is_adopted(tmp_pat
     adopted: list[Policy] = []
     rejected: list[OomguardError] = []
     loop = Loop()
-    reloader = Reloader(str(path), loop, adopt=adopted.append, reject=rejected.append, limited=print)
+    reloader = Reloader(
+        str(path),
+        loop,
+        adopt=adopted.append,
+        reject=rejected.append,
+        limited=print,
+        cache=PolicyCache(str(tmp_path / "state")),
+    )
     reloader.reload()
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
     loop.ceiling = Ceiling(time.monotonic(), time.process_time() - 60)

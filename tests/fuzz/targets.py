@@ -29,6 +29,7 @@ from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
+from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
@@ -55,7 +56,7 @@ def policy(data: bytes) -> None:
     """Any file is a policy that survives its way to the daemon, or is refused in printable words."""
     sources = Sources((Source("a.yaml", data),))
     try:
-        loaded, faults = parse(sources, host=True)
+        loaded, faults = parse(sources, users=Users())
     except PolicyError as error:
         faults = error.faults
         assert faults

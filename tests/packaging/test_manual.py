@@ -15,6 +15,7 @@ from manual import FOLDER, PAGES, page
 from oomguard.cli.main import DEFAULT_POLICY, build_parser
 from oomguard.core.diff import Cause
 from oomguard.core.errors import OomguardError
+from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load
 from oomguard.reconcile import ledger, state_folder
@@ -145,7 +146,7 @@ def test_every_file_is_described() -> None:
     """The policy, what is kept in the state folder, and what is installed below /usr for people to read."""
     files = {DEFAULT_POLICY, f"{DEFAULT_POLICY.removesuffix('.yaml')}.d/*.yaml"}
     files |= {f"{state_folder.RUN_FOLDER}/{name}" for name in (ledger._FILE, state_folder._LOCK, STATUS_FILE)}
-    files |= {PeakFile(state_folder.RUN_FOLDER).path}
+    files |= {PeakFile(state_folder.RUN_FOLDER).path, PolicyCache(state_folder.RUN_FOLDER).path}
     files |= {f"/usr/share/oomguard/{name}" for name in ("oomguard.yaml", "oomguard.schema.json")}
     units = {"system/oomguard.service", "system/oomguard-exporter.service"}
     files |= {f"/usr/lib/systemd/{name}" for name in (*units, "catalog/oomguard.catalog")}

@@ -11,6 +11,7 @@ from cpu import cpu_bound
 from oomguard.cli.check import Trial
 from oomguard.core.match import first_unmet
 from oomguard.core.process import Identity, Process
+from oomguard.policy.compile import Users
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import parse
 
@@ -18,7 +19,7 @@ from .conftest import sources
 
 
 def _warnings(text: str, *, host: bool = False) -> tuple[Fault, ...]:
-    return parse(sources(text), host=host).warnings
+    return parse(sources(text), users=Users() if host else None).warnings
 
 
 def _codes(text: str) -> list[str]:

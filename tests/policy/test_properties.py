@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from oomguard.core.serialize import decode, encode
 from oomguard.core.sysctl import SYSCTLS, Sysctl
+from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 
@@ -109,7 +110,7 @@ def test_a_valid_policy_survives_its_way_to_the_daemon(said: dict[str, Any]) -> 
 
 def _parses_or_is_refused(*contents: str | bytes) -> None:
     try:
-        policy, warnings = parse(sources(*contents), host=True)
+        policy, warnings = parse(sources(*contents), users=Users())
     except PolicyError as error:
         assert error.faults
         faults = error.faults

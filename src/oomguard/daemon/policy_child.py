@@ -33,6 +33,32 @@ class PolicyRejectedError(OomguardError):
     exit_code = 78
 
 
+class Answer:
+    """What a reader of the policy wrote, decoded as it comes."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.header: dict[str, Any] = {}
+        self._partial = b""
+        self._decoder = Decoder()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take more of it. ValueError, TypeError, RecursionError: it is none."""
+        self.size += len(chunk)
+        self.chunks.append(chunk)
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        for line in lines:
+            if not self.header:
+                self.header = dict(json.loads(line))
+            else:
+                self._decoder.feed(line)
+
+    def policy(self) -> "Policy":
+        """Return the policy, once all of it was fed. ValueError, KeyError, TypeError: it is not whole."""
+        return self._decoder.policy()._replace(warnings=len(self.header["warnings"]))
+
+
 class PolicyChild:
     """One reading of the policy in progress. `fd` is readable when there is more to receive."""
 
@@ -60,10 +86,7 @@ class PolicyChild:
             os.close(writer)
         self.fd = reader
         self.deadline = deadline
-        self._partial = b""
-        self._size = 0
-        self._header: dict[str, Any] | None = None
-        self._decoder = Decoder()
+        self.answer = Answer()
         self._error = ""
 
     def receive(self) -> bool:
@@ -75,23 +98,14 @@ class PolicyChild:
                 return False
             if not chunk:
                 return True
-            self._size += len(chunk)
-            if self._size > _OUTPUT_LIMIT:
+            if self.answer.size > _OUTPUT_LIMIT:
                 self._error = "its answer is too long"
                 os.kill(self.pid, signal.SIGKILL)
                 return True
-            *lines, self._partial = (self._partial + chunk).split(b"\n")
-            self._take(lines)
-
-    def _take(self, lines: list[bytes]) -> None:
-        try:
-            for line in lines:
-                if self._header is None:
-                    self._header = dict(json.loads(line))
-                else:
-                    self._decoder.feed(line)
-        except (ValueError, TypeError, RecursionError) as error:
-            self._error = str(error)
+            try:
+                self.answer.feed(chunk)
+            except (ValueError, TypeError, RecursionError) as error:
+                self._error = str(error)
 
     def kill(self) -> None:
         """End a child that is not done."""
@@ -101,12 +115,11 @@ class PolicyChild:
     def finish(self) -> "Policy":
         """Return the policy of a child that is done, or raise why there is none."""
         status = self._reap()
-        header = self._header or {}
         try:
-            if header.get("ok") is False:
-                raise PolicyRejectedError("\n".join(header["lines"]))
+            if self.answer.header.get("ok") is False:
+                raise PolicyRejectedError("\n".join(self.answer.header["lines"]))
             if status == 0 and not self._error:
-                return self._decoder.policy()._replace(warnings=len(header["warnings"]))
+                return self.answer.policy()
         except (ValueError, KeyError, TypeError) as error:
             self._error = str(error)
         raise OomguardError(
@@ -120,19 +133,16 @@ class PolicyChild:
         _, status = os.waitpid(self.pid, 0)
         return status
 
-
-def read_policy(path: str, *, now: float) -> "Policy":
-    """Read the policy and wait for it; `now` is monotonic time."""
-    child = PolicyChild(path, deadline=now + DEADLINE_SECONDS)
-    while not child.receive():
-        readable, _, _ = select.select([child.fd], [], [], max(0.0, child.deadline - time.monotonic()))
-        if not readable:
-            child.kill()
-            raise OomguardError(
-                f"{path}: reading it took more than {DEADLINE_SECONDS:.0f} s",
-                hint="run `oomguard check` to see why",
-            )
-    return child.finish()
+    def wait(self) -> None:
+        """Wait until it is done. OomguardError: that took too long."""
+        while not self.receive():
+            readable, _, _ = select.select([self.fd], [], [], max(0.0, self.deadline - time.monotonic()))
+            if not readable:
+                self.kill()
+                raise OomguardError(
+                    f"reading the policy took more than {DEADLINE_SECONDS:.0f} s",
+                    hint="run `oomguard check` to see why",
+                )
 
 
 def _ending(status: int) -> str:

@@ -6,7 +6,7 @@ says "look": whether the policy changed is told by the files' own metadata.
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
@@ -31,6 +31,18 @@ LONGEST_SETTLE_SECONDS = 1.0
 _MASK = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
 _LINKS = 40
 """Symbolic links followed in a row, as many as the kernel does (MAXSYMLINKS)."""
+
+
+class Metadata(NamedTuple):
+    """What tells that a file was edited (stat(2)); times are in nanoseconds since the epoch."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+    mode: int
+    uid: int
 
 
 class PolicyWatch:
@@ -76,9 +88,9 @@ class PolicyWatch:
             self._inotify.close()
             self._inotify = None
 
-    def fingerprint(self) -> list[tuple[str, tuple[int, ...]]]:
-        """Return the metadata of every policy file."""
-        return [(path, _metadata(path)) for path in self._files()]
+    def fingerprint(self) -> list[tuple[str, Metadata | None]]:
+        """Return the metadata of every policy file; None: it is not there, or cannot be seen."""
+        return [(path, metadata(path)) for path in self._files()]
 
     def _watch_folders(self) -> None:
         if self._inotify is None:
@@ -91,21 +103,22 @@ class PolicyWatch:
                     self.blind = shortage(error)
 
     @property
-    def _drop_ins(self) -> str:
+    def drop_ins(self) -> str:
+        """The folder of the drop-ins."""
         # As policy.source.drop_in_folder, which is none of the daemon's imports.
         return self.path.removesuffix(".yaml").removesuffix(".yml") + ".d"
 
     def _files(self) -> list[str]:
         try:
-            found = os.listdir(self._drop_ins)
+            found = os.listdir(self.drop_ins)
         except OSError:
             found = []
         # An editor's `.#name.yaml` is no drop-in.
         names = sorted(name for name in found if name.endswith(".yaml") and not name.startswith("."))
-        return [self.path, *(os.path.join(self._drop_ins, name) for name in names)]
+        return [self.path, *(os.path.join(self.drop_ins, name) for name in names)]
 
     def _folders(self) -> "Iterator[str]":
-        yield from _folders_through(self._drop_ins + "/")
+        yield from _folders_through(self.drop_ins + "/")
         for path in self._files():
             yield from _folders_through(path)
 
@@ -133,9 +146,12 @@ def _first_link(path: str) -> str:
     return ""
 
 
-def _metadata(path: str) -> tuple[int, ...]:
+def metadata(path: str) -> Metadata | None:
+    """Return the metadata of a file, through links; None: it is not there, or cannot be seen."""
     try:
         info = os.stat(path)
     except OSError:
-        return ()
-    return (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_mode, info.st_uid)
+        return None
+    return Metadata(
+        info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode, info.st_uid
+    )

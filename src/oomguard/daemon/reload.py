@@ -1,10 +1,13 @@
 """When the policy changed, and what it is now: the watch and the child that reads, put together."""
 
+import errno
+import os
 import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild, PolicyRejectedError
+from oomguard.daemon.policy_cache import PolicyCache, cache_key
+from oomguard.daemon.policy_child import DEADLINE_SECONDS, Answer, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ long for a processor, or for memory. Each pause is twice the one before."""
 
 
 class Reloader:
-    """Reads the policy again after an edit or on demand, in the background.
+    """Reads the policy: once at the start, and again after an edit or on demand, in the background.
 
     `adopt` gets each valid policy, `reject` the error of one that is not, and `limited` is told where nothing
     tells of an edit and it is looked for.
@@ -37,8 +40,14 @@ class Reloader:
         adopt: "Callable[[Policy], None]",
         reject: "Callable[[OomguardError], None]",
         limited: "Callable[[str], None]",
+        cache: PolicyCache,
     ) -> None:
         self._path = path
+        self._cache = cache
+        self._key = ""
+        """What the policy in progress is made from, "" if that may be something else by the next time."""
+        self._in_force: tuple[str, Policy] | None = None
+        """The last policy that was read, and its key."""
         self._loop = loop
         self._adopt = adopt
         self._reject = reject
@@ -53,8 +62,22 @@ class Reloader:
         loop.define("policy-retry", lambda _: self.reload())
         self._listen()
 
+    def first(self) -> "Policy":
+        """Return the policy, from the cache if that has it, and wait for it otherwise.
+
+        OomguardError: there is none, and why.
+        """
+        self._key = cache_key(self._watch, time.time_ns())
+        policy = self._cached() if self._key else None
+        if policy is None:
+            child = PolicyChild(self._path, deadline=time.monotonic() + DEADLINE_SECONDS)
+            child.wait()
+            policy = child.finish()
+            self._keep(child.answer, policy)
+        return policy
+
     def reload(self) -> None:
-        """Read the policy, whether or not it changed."""
+        """Read the policy again, unless it is certain to be as it was; adopt it in any case."""
         now = time.monotonic()
         self._loop.set("policy-retry", None)
         self._drop_child()
@@ -63,6 +86,11 @@ class Reloader:
             self._loop.unwatch(listening)
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
+        self._key = cache_key(self._watch, time.time_ns())
+        if self._key and self._in_force is not None and self._in_force[0] == self._key:
+            self._succeeded()
+            self._adopt(self._in_force[1])
+            return
         try:
             self._child = PolicyChild(self._path, deadline=now + DEADLINE_SECONDS)
         except OSError as error:
@@ -75,6 +103,39 @@ class Reloader:
         """Stop watching, and end a reading in progress."""
         self._drop_child()
         self._watch.close()
+
+    def _cached(self) -> "Policy | None":
+        try:
+            body = self._cache.load(self._key)
+            if body is None:
+                return None
+            answer = Answer()
+            answer.feed(body)
+            policy = answer.policy()
+        except OomguardError as error:
+            self._limited(error.message)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self._limited(f"{self._cache.path} is ignored: {error}")
+        else:
+            self._in_force = (self._key, policy)
+            return policy
+        return None
+
+    def _keep(self, answer: Answer, policy: "Policy") -> None:
+        """Remember what the policy is made from, if all of that can be seen."""
+        self._in_force = None
+        if not self._key or not answer.header.get("users_are_local"):
+            return
+        self._in_force = (self._key, policy)
+        try:
+            self._cache.store(self._key, b"".join(answer.chunks))
+        except (OSError, OomguardError) as error:
+            why = (
+                error.message
+                if isinstance(error, OomguardError)
+                else f"{self._cache.path} cannot be written: {os.strerror(error.errno or errno.EIO)}"
+            )
+            self._limited(why)
 
     def _listen(self) -> None:
         listening = self._watch.fileno()
@@ -115,6 +176,7 @@ class Reloader:
             self._failed(error)
         else:
             self._succeeded()
+            self._keep(child.answer, policy)
             self._adopt(policy)
 
     def _give_up(self, _now: float) -> None:

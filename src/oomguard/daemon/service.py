@@ -24,7 +24,7 @@ from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.noise import LOOK_SECONDS, Noise
-from oomguard.daemon.policy_child import read_policy
+from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
@@ -166,10 +166,11 @@ class Service:
                 adopt=self._adopt,
                 reject=self._reject,
                 limited=self._limit,
+                cache=PolicyCache(self.options.state_dir),
             )
             stack.callback(reloader.close)
             self.loop.on_signal(signal.SIGHUP, reloader.reload)
-            policy = read_policy(self.options.policy_path, now=time.monotonic())
+            policy = reloader.first()
             self._policy_loaded_at = time.time()
             ledger = open_hosts_ledger(folder, self.procfs)
             stack.callback(ledger.close)

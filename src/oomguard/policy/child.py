@@ -3,7 +3,8 @@
 The daemon stays small because only this process imports pydantic and PyYAML. It stays safe because this
 process has resource limits and drops its privileges before it parses. On standard output:
 
-- `{"ok": true, "warnings": [...]}` and the lines of `core.serialize.encode`, exit 0; or
+- `{"ok": true, "warnings": [...], "users_are_local": ...}` and the lines of `core.serialize.encode`,
+  exit 0; or
 - `{"ok": false, "faults": [...], "lines": [...]}`, the same for programs and for a log, exit 78.
 
 Any other failure is exit 1 and one line on standard error.
@@ -19,6 +20,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from oomguard.core.serialize import encode
+from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.source import read_sources
@@ -46,14 +48,16 @@ def main(arguments: list[str]) -> int:
         _give_up_immunity()
         sources = read_sources(arguments[0])
         _drop_privileges()  # import nothing from here on: nobody may not be able to read it
+        users = Users()
         try:
-            loaded = parse(sources, host=True)
+            loaded = parse(sources, users=users)
         except PolicyError as error:
             rows = [fault._asdict() for fault in error.faults]
             lines = [fault.one_line for fault in error.faults]
             _write([json.dumps({"ok": False, "faults": rows, "lines": lines})])
             return error.exit_code
-        header = {"ok": True, "warnings": [fault._asdict() for fault in loaded.warnings]}
+        warnings = [fault._asdict() for fault in loaded.warnings]
+        header = {"ok": True, "warnings": warnings, "users_are_local": users.are_local}
         _write([json.dumps(header)])
         _write(encode(loaded.policy))
     except Exception as error:  # noqa: BLE001  # the daemon can use one line, not a traceback

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 
+_USERS_FILE = "/etc/passwd"
+
 
 class Document(NamedTuple):
     """A valid policy file: its content, and the place of each key."""
@@ -32,6 +34,7 @@ class Users:
 
     def __init__(self, subuid_file: str = subuid.FILE) -> None:
         self._known: dict[str, int | None] = {}
+        self._asked: set[str] = set()
         self._subuid_file = subuid_file
         self._granted: dict[str, list[int]] | None = None
 
@@ -40,11 +43,24 @@ class Users:
         if isinstance(user, int):
             return user
         if user not in self._known:
+            self._asked.add(user)
             try:
                 self._known[user] = pwd.getpwnam(user).pw_uid
             except (KeyError, ValueError):
                 self._known[user] = None
         return self._known[user]
+
+    @property
+    def are_local(self) -> bool:
+        """Whether all that were looked up are in /etc/passwd: what is elsewhere (LDAP) may change unseen."""
+        if not self._asked:
+            return True
+        with suppress(OSError), open(_USERS_FILE, "rb") as file:
+            known = {
+                field.decode("utf-8", "surrogateescape") for line in file for field in line.split(b":")[:3:2]
+            }
+            return self._asked <= known
+        return False
 
     def subuids(self, user: str | int) -> list[int]:
         """Return the first and the last uid of each range that was granted to a user."""
@@ -55,6 +71,7 @@ class Users:
             return []
         names = {str(user), str(uid)}
         with suppress(KeyError):
+            self._asked.add(str(uid))
             names.add(pwd.getpwuid(uid).pw_name)
         return [bound for name in sorted(names) for bound in self._granted.get(name, ())]
 

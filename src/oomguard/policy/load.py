@@ -53,11 +53,11 @@ def load(path: str, *, alone: bool = False, host: bool = False, trial: "Trial | 
     about slow patterns (`lint.Subject`). Raises PolicyError with all faults of all files.
     """
     sources = read_alone(path) if alone or path == STANDARD_INPUT else read_sources(path)
-    return parse(sources, host=host, trial=trial)
+    return parse(sources, users=Users() if host else None, trial=trial)
 
 
-def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None) -> Loaded:
-    """Return the policy of files that were read.
+def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None" = None) -> Loaded:
+    """Return the policy of files that were read; with the `users` of this host also warnings about it.
 
     Reads only the user database, subuid(5) and login.defs(5).
 
@@ -83,9 +83,9 @@ def parse(sources: Sources, *, host: bool = False, trial: "Trial | None" = None)
     faults += relations.faults(roots)
     if any(fault.severity == "error" for fault in faults):
         raise PolicyError(_cut(_in_order(faults, sources)))
-    users, valid = Users(), tuple(documents)
-    policy = compile_policy(valid, users)._replace(digest=digest(sources.files))
-    faults += lint(Subject(policy, valid, users if host else None, trial))
+    valid = tuple(documents)
+    policy = compile_policy(valid, users or Users())._replace(digest=digest(sources.files))
+    faults += lint(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
 
 

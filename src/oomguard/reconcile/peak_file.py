@@ -64,8 +64,7 @@ class PeakFile:
             if folder is None:
                 return ()
             try:
-                info = os.fstat(folder.fd)
-                if info.st_uid not in (0, os.geteuid()) or info.st_mode & 0o022:
+                if not folder.is_ours:
                     raise ValueError("others may write to its folder")
                 raw = folder.read(_FILE)
                 return () if raw is None else decode(raw)

@@ -58,6 +58,12 @@ class StateFolder:
             os.write(fd, b"%d\n" % os.getpid())
         self._lock_fd = fd
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether only root, or who runs this, can have written what is in it."""
+        info = os.fstat(self.fd)
+        return info.st_uid in (0, os.geteuid()) and not info.st_mode & 0o022
+
     def read(self, name: str) -> bytes | None:
         """Return a file's contents, or None if there is no such file. PermissionError: another's."""
         try:

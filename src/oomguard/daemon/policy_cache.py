@@ -1,0 +1,104 @@
+"""The compiled policy, kept from one start to the next: to read YAML takes most of a start.
+
+The key has everything that the policy was made from: this program, the metadata of the policy files, of the
+folders they are in, and of the files that say who a user is. What is damaged, has another key, or may
+have been written by others is as good as nothing.
+"""
+
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+from oomguard import __version__
+from oomguard.daemon.policy_watch import metadata
+from oomguard.reconcile.state_folder import find_state_folder, lasting_folder, open_state_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.daemon.policy_watch import PolicyWatch
+
+SIZE_LIMIT = 8 * 1024 * 1024
+"""Bytes that are kept: some 100,000 rules."""
+
+_FILE = "compiled-policy"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_HOST_FILES = ("/etc/passwd", "/etc/subuid", "/etc/login.defs", "/usr/etc/login.defs")
+_TICK_NS = 100_000_000
+"""Longer than a tick of any file system's clock: a file that changes twice within one looks the same."""
+
+
+def cache_key(watch: "PolicyWatch", now_ns: int) -> str:
+    """Return all that a policy read from `now_ns` on is made from; "" if some of it has only just changed."""
+    files = [*watch.fingerprint(), *((path, metadata(path)) for path in (watch.drop_ins, *_HOST_FILES))]
+    if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
+        return ""
+    program = [(path, metadata(path)) for path in _modules()]
+    return json.dumps([__version__, os.geteuid(), files, _owners(watch.path), program])
+
+
+class PolicyCache:
+    """The cache of the daemon that has this state folder."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._folder = lasting_folder(state_dir)
+        self.path = f"{self._folder}/{_FILE}"
+
+    def load(self, key: str) -> bytes | None:
+        """Return what was stored under `key`, or None.
+
+        OSError, OomguardError: it cannot be read; ValueError: it is damaged, or may be another user's.
+        """
+        folder = find_state_folder(self._folder)
+        if folder is None:
+            return None
+        try:
+            raw = folder.read(_FILE)
+            if raw is not None and not folder.is_ours:
+                raise ValueError("others may write to its folder")
+        finally:
+            folder.close()
+        if raw is None:
+            return None
+        head, _, body = raw.partition(b"\n")
+        checksum, _, stored = head.partition(b" ")
+        if checksum != _checksum(stored, body):
+            raise ValueError("it is damaged")
+        return body if stored == key.encode() else None
+
+    def store(self, key: str, body: bytes) -> None:
+        """Keep what the reader of the policy wrote. OSError, OomguardError: it cannot be written."""
+        if len(body) > SIZE_LIMIT:
+            return
+        folder = open_state_folder(self._folder)
+        try:
+            stored = key.encode()
+            folder.replace(_FILE, b"%s %s\n%s" % (_checksum(stored, body), stored, body))
+        finally:
+            folder.close()
+
+
+def _checksum(stored: bytes, body: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(body, zlib.crc32(stored))
+
+
+def _owners(path: str) -> list[tuple[str, int, int]]:
+    """Return who owns each folder above a policy, and who may write to it: the reader warns of some."""
+    found = []
+    for folder in (path, os.path.realpath(path)):
+        while folder != (folder := os.path.dirname(folder)):
+            seen = metadata(folder)
+            if seen:
+                found.append((folder, seen.mode, seen.uid))
+    return found
+
+
+def _modules() -> "Iterator[str]":
+    """Yield the modules that read a policy: an upgrade may keep the version, as one of a checkout does."""
+    for folder in (f"{_PACKAGE}/policy", f"{_PACKAGE}/core"):
+        yield from (
+            entry.path
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+            if entry.name.endswith(".py")
+        )

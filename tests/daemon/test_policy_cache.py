@@ -1,0 +1,193 @@
+"""A policy that did not change is not read again, and one that may have is."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from oomguard.daemon.loop import Loop
+from oomguard.daemon.policy_cache import PolicyCache, cache_key
+from oomguard.daemon.policy_watch import PolicyWatch
+from oomguard.daemon.reload import Reloader
+
+if TYPE_CHECKING:
+    from oomguard.core.policy import Policy
+
+LATER_NS = 60_000_000_000
+"""So much later, whatever was written now is old."""
+
+
+class Host:
+    """A policy, and the state folder of a daemon that reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.policy = folder / "etc" / "oomguard.yaml"
+        self.drop_ins = folder / "etc" / "oomguard.d"
+        self.drop_ins.mkdir(parents=True)
+        self.policy.write_text("rules: [{name: some, oom_score_adj: 1}]\n")
+        self.state = folder / "state"
+        self.limits: list[str] = []
+        self.adopted: list[Policy] = []
+        self.loop = Loop()
+        self.cache = PolicyCache(str(self.state))
+
+    def key(self, *, later_ns: int = LATER_NS) -> str:
+        """Return the key of the policy as it is."""
+        watch = PolicyWatch(str(self.policy))
+        watch.close()
+        return cache_key(watch, time.time_ns() + later_ns)
+
+    def reloader(self) -> Reloader:
+        """Return what a daemon reads its policy with."""
+        return Reloader(
+            str(self.policy),
+            self.loop,
+            adopt=self.adopted.append,
+            reject=lambda error: self.limits.append(error.message),
+            limited=self.limits.append,
+            cache=self.cache,
+        )
+
+    def start(self) -> list[str]:
+        """Return the rules of the policy that a daemon starts with."""
+        reloader = self.reloader()
+        policy = reloader.first()
+        reloader.close()
+        return [rule.label for rule in policy.rules]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """Return a host whose files are old enough to be told from an edit."""
+    made = Host(tmp_path)
+    time.sleep(0.12)  # their change time cannot be set
+    yield made
+
+
+def swap_rule(host: Host) -> None:
+    """Make the cache say something else than the policy, so that it shows which one was read."""
+    path = host.state / "compiled-policy"
+    head, body = path.read_bytes().split(b"\n", 1)
+    host.cache.store(head.split(b" ", 1)[1].decode(), body.replace(b"some", b"kept"))
+
+
+def test_the_second_start_reads_no_yaml(host: Host) -> None:
+    """It takes what the first one kept."""
+    assert host.start() == ["name=some"]
+    swap_rule(host)
+    assert host.start() == ["name=kept"]
+    assert not host.limits
+
+
+def edit(host: Host) -> None:
+    """Change the value, with the size and the time of the file as they were."""
+    status = host.policy.stat()
+    host.policy.write_text("rules: [{name: some, oom_score_adj: 2}]\n")
+    os.utime(host.policy, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def add_drop_in(host: Host) -> None:
+    """Add a file."""
+    (host.drop_ins / "a.yaml").write_text("rules: []\n")
+
+
+def add_ignored(host: Host) -> None:
+    """Add a file of which a warning tells."""
+    (host.drop_ins / "a.yml").write_text("rules: []\n")
+
+
+def open_folder(host: Host) -> None:
+    """Let others write to the folder, of which a warning tells, too."""
+    host.policy.parent.chmod(0o777)
+
+
+@pytest.mark.parametrize("change", [edit, add_drop_in, add_ignored, open_folder])
+def test_whatever_may_change_the_answer_changes_the_key(host: Host, change: Callable[[Host], None]) -> None:
+    """So the policy is read again."""
+    before = host.key()
+    assert host.key() == before
+    change(host)
+    assert host.key() != before
+
+
+def test_the_key_tells_who_users_are(host: Host) -> None:
+    """By the files that say so, as far as they are there."""
+    files = {path for path, _ in json.loads(host.key())[2]}
+    assert {"/etc/passwd", "/etc/subuid", "/etc/login.defs"} <= files
+
+
+def test_a_file_that_has_just_changed_has_no_key(host: Host) -> None:
+    """It may change again without a difference that shows."""
+    host.policy.write_text("rules: []\n")
+    assert host.key(later_ns=0) == ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw[:-3],
+        lambda raw: raw.replace(b"some", b"soma"),
+        lambda raw: b"",
+        lambda raw: b"\0" * 64,
+    ],
+    ids=["cut", "flipped", "empty", "zeros"],
+)
+def test_a_damaged_cache_is_as_good_as_none(host: Host, damage: Callable[[bytes], bytes]) -> None:
+    """The policy is read, the file is replaced, and it is said."""
+    host.start()
+    path = host.state / "compiled-policy"
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert host.start() == ["name=some"]
+    assert host.limits == [f"{path} is ignored: it is damaged"]
+    assert path.read_bytes() == whole
+
+
+def test_a_cache_that_others_may_have_written_is_not_used(host: Host) -> None:
+    """It decides which process is killed."""
+    host.start()
+    swap_rule(host)
+    host.state.chmod(0o777)
+    assert host.start() == ["name=some"]
+    assert f"{host.state}/compiled-policy is ignored: others may write to its folder" in host.limits
+
+
+def test_a_policy_of_users_from_elsewhere_is_always_read(host: Host) -> None:
+    """Of a directory of users (LDAP) nothing shows when it changed."""
+    host.policy.write_text("rules: [{name: some, user: no-such-user, oom_score_adj: 1}]\n")
+    time.sleep(0.12)
+    host.start()
+    assert not (host.state / "compiled-policy").exists()
+
+
+def test_a_user_of_this_host_is_no_reason_to_read_it(host: Host) -> None:
+    """/etc/passwd has it."""
+    host.policy.write_text("rules: [{name: some, user: root, oom_score_adj: 1}]\n")
+    time.sleep(0.12)
+    host.start()
+    assert (host.state / "compiled-policy").exists()
+
+
+def test_an_unchanged_policy_is_adopted_again_without_a_reader(host: Host) -> None:
+    """At once: no process is started."""
+    reloader = host.reloader()
+    policy = reloader.first()
+    reloader.reload()
+    assert host.adopted == [policy]
+    reloader.close()
+
+
+def test_an_edited_policy_is_read_by_a_reload(host: Host) -> None:
+    """Also where size and time are as they were."""
+    reloader = host.reloader()
+    reloader.first()
+    edit(host)
+    reloader.reload()
+    while not host.adopted:
+        host.loop.turn(busy=False)
+    reloader.close()
+    assert [rule.terms.value.number for rule in host.adopted[0].rules] == [2]
