@@ -7,7 +7,6 @@ Both run at a better nice value than whatever else this host does, so that it do
 import json
 import os
 import subprocess
-import threading
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +25,8 @@ USER = 4242
 BURST_SECONDS = 10
 AFTER_SECONDS = 8
 _PROBES, _PROBES_A_SECOND = 120, 20
+_LASTS_SECONDS = 60
+"""Longer than everything that is measured during an attack; then it is ended."""
 _PATIENCE_US = 400_000
 _GROUP = 'echo -15 >/proc/self/autogroup; exec "$@"'
 NICE = ("setsid", "nice", "-n", "-15", "sh", "-c", _GROUP, "sh")
@@ -72,9 +73,9 @@ def figures(host: "Host") -> "Iterator[Figure]":
 def _figures(host: "Host", attack: Attack) -> "Iterator[Figure]":
     names = [PROBE, ATTACKER, f"{PREFIX}-attacking"]
     policy = host.policy(100, names=names, resync_seconds=60)
-    last = max(os.sched_getaffinity(0))
-    scheduling = Scheduling("pinned", ("taskset", "-c", str(last), "chrt", "--reset-on-fork", "--fifo", "1"))
-    alone = [_alone(host, attack, str(last))]
+    last = str(max(os.sched_getaffinity(0)))
+    scheduling = Scheduling("pinned", ("taskset", "-c", last, "chrt", "--reset-on-fork", "--fifo", "1"))
+    alone = [_alone(host, attack, last)]
     with ExitStack() as stack:
         daemon = stack.enter_context(host.daemon(policy, scheduling=scheduling))
         start, start_cpu = time.monotonic(), cpu_ns(daemon.pid)
@@ -84,23 +85,17 @@ def _figures(host: "Host", attack: Attack) -> "Iterator[Figure]":
         daemon.reload()  # children of what a rule matches are found by a pass, and watched from then on
         time.sleep(max(0.0, start + BURST_SECONDS - time.monotonic()))
         burst_percent = (cpu_ns(daemon.pid) - start_cpu) / (time.monotonic() - start) / 1e7
-        victim = stack.enter_context(host.running([*NICE, "taskset", "-c", str(last), *host.tool("spin", 1)]))
-        burst = _Sample(daemon.pid, victim.pid)
-        latencies: list[float] = []
-        probing = threading.Thread(target=lambda: latencies.extend(_probe(host)))
-        probing.start()
-        time.sleep(AFTER_SECONDS)
-        after = _Sample(daemon.pid, victim.pid)
+        shares = _shares(host, last, daemon.pid)
+        latencies = _probe(host)
         assert not attack.how or attacker.poll() is None, "the attack ended before it was measured"
-        probing.join()
         status = json.loads((daemon.state / "status.json").read_text())
-    alone.append(_alone(host, attack, str(last)))  # before and after: the clock of a shared machine drifts
+    alone.append(_alone(host, attack, last))  # before and after: the clock of a shared machine drifts
     name = f"attack, {attack.name}"
     reached = [value for value in latencies if value < float("inf")]
     yield Figure(f"{name}: CPU in the first {BURST_SECONDS} s", burst_percent, "%")
-    yield Figure(f"{name}: CPU after that", burst.daemon_percent(after), "%", None, Target(10))
+    yield Figure(f"{name}: CPU after that", shares.daemon, "%", None, Target(10))
     yield Figure(
-        f"{name}: CPU left to a program beside it", burst.victim_percent(after), "%", sum(alone) / 2,
+        f"{name}: CPU left to a program beside it", shares.victim, "%", sum(alone) / 2,
         Target(0.9, ratio=True, at_least=True), "no daemon",
     )  # fmt: skip
     yield Figure(f"{name}: exec → value, median", middle(latencies), "µs")
@@ -116,17 +111,32 @@ def _alone(host: "Host", attack: Attack, last: str) -> float:
     with ExitStack() as stack:
         if attack.how:
             stack.enter_context(host.running(_command(host, attack), ready="ready"))
-        victim = stack.enter_context(host.running([*NICE, "taskset", "-c", last, *host.tool("spin", 1)]))
+        return _shares(host, last).victim
+
+
+class _Shares(NamedTuple):
+    """CPU time of the program beside the daemon, and of the daemon if there is one, in percent of a CPU."""
+
+    victim: float
+    daemon: float
+
+
+def _shares(host: "Host", last: str, daemon: int | None = None) -> _Shares:
+    """Measure while nothing else of ours runs: programs that are probed push others to this CPU."""
+    with host.running([*NICE, "taskset", "-c", last, *host.tool("spin", 1)]) as victim:
         time.sleep(1)
-        before = _Sample(victim.pid, victim.pid)
-        time.sleep(4)
-        return before.victim_percent(_Sample(victim.pid, victim.pid))
+        pids = [victim.pid] if daemon is None else [victim.pid, daemon]
+        at, before = time.monotonic_ns(), [cpu_ns(pid) for pid in pids]
+        time.sleep(AFTER_SECONDS)
+        after, seconds = [cpu_ns(pid) for pid in pids], time.monotonic_ns() - at
+        used = [100 * (end - begin) / seconds for begin, end in zip(before, after, strict=True)]
+    return _Shares(used[0], sum(used[1:]))
 
 
 def _command(host: "Host", attack: Attack) -> list[str]:
     """Return what attacks, from the first CPU."""
     program = host.named("attacker", ATTACKER)
-    command = [program, attack.how, attack.processes, attack.rate, BURST_SECONDS + AFTER_SECONDS + 10]
+    command = [program, attack.how, attack.processes, attack.rate, _LASTS_SECONDS]
     line = " ".join(map(str, command))
     user = [] if attack.as_root else ["setpriv", "--reuid", str(USER), "--clear-groups"]
     first = str(min(os.sched_getaffinity(0)))
@@ -145,19 +155,3 @@ def _probe(host: "Host") -> list[float]:
     )
     walls = run.stdout.split()[::2]
     return [int(text) / 1000 if text != "-1" else float("inf") for text in walls]
-
-
-class _Sample:
-    """CPU time of the daemon and of the program beside it, at one moment."""
-
-    def __init__(self, daemon: int, victim: int) -> None:
-        self.at = time.monotonic_ns()
-        self.daemon, self.victim = cpu_ns(daemon), cpu_ns(victim)
-
-    def daemon_percent(self, later: "_Sample") -> float:
-        """Return the daemon's share of a CPU from this moment to a later one."""
-        return 100 * (later.daemon - self.daemon) / (later.at - self.at)
-
-    def victim_percent(self, later: "_Sample") -> float:
-        """Return the share of the program beside it."""
-        return 100 * (later.victim - self.victim) / (later.at - self.at)

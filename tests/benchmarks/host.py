@@ -209,8 +209,8 @@ class Daemon:
 
 
 def cpu_ns(pid: int) -> int:
-    """Return the CPU time of a process's main thread, in nanoseconds (sched-stats)."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    """Return the CPU time of a process's threads, in nanoseconds (sched-stats)."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 def switches(pid: int) -> int:
