@@ -13,7 +13,7 @@ LIMIT_PERCENT = 10
 
 SHARE = 0.07
 """CPU time that comes back each second: less than the limit, because a turn can use more than was left, and
-because a program beside it loses more than the daemon uses, and should keep 90 % of what it had."""
+a program beside it should keep 90 % of what it had."""
 
 CAPACITY_SECONDS = 5.0
 """CPU time of a burst: an exec bomb for 10 s, or the first pass over 50,000 processes (3 s)."""
