@@ -171,8 +171,8 @@ def test_a_child_cannot_keep_immunity_by_choosing_another_value(
     status.write_text(status.read_text().replace(f"CapEff:\t{0:016x}", f"CapEff:\t{capabilities}"))
     host.kernel.floors[11] = -900
     if told:
-        host.reconciler.lineage.forked(PID, 11, 0)
-    host.reconciler.lineage.asks_parents = not told
+        host.reconciler.inheritance.on_fork(PID, 11, 0)
+    host.reconciler.inheritance.asks_parents = not told
     host.reconciler.process(11, "exec", 0.0, in_pass=not told)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == after
 
@@ -196,9 +196,9 @@ def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, t
     host.give(-900)
     child = family(host, started=host.kernel.now_ticks(), value=-899)
     host.kernel.floors[11] = -900
-    host.reconciler.lineage.asks_parents = not told
+    host.reconciler.inheritance.asks_parents = not told
     if told:
-        host.reconciler.lineage.forked(PID, 11, 0)
+        host.reconciler.inheritance.on_fork(PID, 11, 0)
     host.reconciler.process(11, "exec", 0.0)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (-500, -500)
     assert host.ledger.process(child.identity) is not None
@@ -217,7 +217,7 @@ def test_a_child_that_was_there_before_the_gift_has_its_value_from_itself(
     family(host, started=50, value=-700)
     if not has_rule:
         host.reconciler.adopt(Policy(rules=host.reconciler.policy.rules[:1]))
-    host.reconciler.lineage.asks_parents = True
+    host.reconciler.inheritance.asks_parents = True
     assert host.reconciler.process(11, "resync", 0.0) is None
     assert host.proc.oom_score_adj(11) == -700
 
@@ -245,9 +245,9 @@ def test_what_a_program_puts_by_for_its_children_is_taken_from_them(host: Host) 
     host.proc.set_oom_score_adj(PID, -1000)
     assert host.reconciler.process(PID, "drift", 0.0) is None
     assert not host.ledger.processes
-    lineage = host.reconciler.lineage
+    inheritance = host.reconciler.inheritance
     for child, name in ((11, b"worker"), (12, b"sh")):
-        lineage.forked(PID, child, 10**30)
+        inheritance.on_fork(PID, child, 10**30)
         host.proc.process(Process(Identity(child, 10**6), name, parent_pid=PID, oom_score_adj=-1000))
         assert host.reconciler.process(child, "exec", 0.0) is None
         host.proc.set_oom_score_adj(child, -900)

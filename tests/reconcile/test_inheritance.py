@@ -60,7 +60,7 @@ class Host:
 
     def inherit(self, pid: int, comm: bytes, *, uid: int) -> None:
         """Have cron fork a child that becomes a user and runs a program."""
-        self.reconciler.lineage.forked(CRON, pid, 1)
+        self.reconciler.inheritance.on_fork(CRON, pid, 1)
         self.start(pid, comm, parent=CRON, uid=uid, value=-900)
         self.kernel.floors[pid] = -900
 
@@ -70,8 +70,8 @@ class Host:
 
     def sweep(self) -> list[Outcome]:
         """Look at every process, with nothing known of any fork."""
-        self.reconciler.lineage.forget()
-        self.reconciler.lineage.asks_parents = False
+        self.reconciler.inheritance.forget_forks()
+        self.reconciler.inheritance.asks_parents = False
         return list(self.reconciler.everything("resync", 0.0))
 
     def value(self, pid: int) -> int:
@@ -134,10 +134,10 @@ def test_impostors_take_no_place_from_whose_children_are_attended(tmp_path: Path
         assert outcome.result == "refused"
     host.start(200, b"postgres")
     host.look(200)
-    assert host.reconciler.lineage.attended == {200}
+    assert host.reconciler.inheritance.watched_parents == {200}
     host.proc.end(200)
     host.look(200)
-    assert not host.reconciler.lineage.attended
+    assert not host.reconciler.inheritance.watched_parents
     host.kernel.close()
 
 
@@ -152,7 +152,7 @@ def test_only_rules_that_protect_attend(host: Host) -> None:
         assert host.value(pid) == 300
     host.start(200, b"postgres")
     host.look(200)
-    assert host.reconciler.lineage.attended == {200}
+    assert host.reconciler.inheritance.watched_parents == {200}
 
 
 @pytest.mark.parametrize("cgroup", [CRON_SERVICE, SESSION, MANAGER, "/"])
@@ -335,8 +335,8 @@ def test_the_next_owner_of_a_pid_has_heirs_of_its_own(host: Host) -> None:
     """What it gives its children, whatever it is, is not what the one before it was given."""
     host.proc.end(CRON)
     host.start(CRON, b"manager")
-    host.reconciler.lineage.forked(1, CRON, 2)
-    host.reconciler.lineage.forked(CRON, 11, 3)
+    host.reconciler.inheritance.on_fork(1, CRON, 2)
+    host.reconciler.inheritance.on_fork(CRON, 11, 3)
     host.start(11, b"service", parent=CRON, value=-900)
     host.look(11)
     assert host.value(11) == -900
@@ -346,7 +346,7 @@ def test_a_fork_that_is_told_of_late_loses_no_original(host: Host) -> None:
     """The child was looked at and is in the ledger by then."""
     host.inherit(11, b"postgres", uid=0)
     host.look(11)
-    host.reconciler.lineage.forked(CRON, 11, 1)
+    host.reconciler.inheritance.on_fork(CRON, 11, 1)
     assert 11 in host.ledger.processes
     host.reconciler.adopt(Policy())
     host.look(11)

@@ -14,7 +14,8 @@ from oomguard.kernel.procfs import CMDLINE_LIMIT, Procfs
 from oomguard.kernel.slow_reads import REFILL
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import MATCH_SECONDS, Planner
+from oomguard.reconcile.matching import MATCH_SECONDS
+from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
     import re
@@ -111,7 +112,7 @@ def test_processes_that_end_while_a_pattern_takes_long_pay_as_well(tmp_path: Pat
             with handle:
                 assert handle.uid, "as the rule's other conditions ask"
                 try:
-                    found.search_within(handle)(cast("re.Pattern[str]", pattern), "")
+                    found.matching.search_within(handle)(cast("re.Pattern[str]", pattern), "")
                 except UnknownFactError:
                     refused += 1
                 pattern.process.kill()

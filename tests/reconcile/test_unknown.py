@@ -238,4 +238,4 @@ def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -
         handle = kernel.open(20)
         assert handle is not None
         with handle:
-            assert planner.may_have_floor(handle) is has_time
+            assert planner.inheritance.may_have_floor(handle, planner.matching, in_pass=True) is has_time

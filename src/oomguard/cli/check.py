@@ -12,7 +12,7 @@ from oomguard.policy.backtracking import NoTimeError
 from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
-from oomguard.reconcile.planner import MATCH_SECONDS
+from oomguard.reconcile.matching import MATCH_SECONDS
 from oomguard.report.status_document import StatusError
 
 if TYPE_CHECKING:

@@ -143,7 +143,7 @@ def _why_never(handle: "ProcessHandle", planner: "Planner") -> str:
         return "a zombie: it has ended and uses no memory, so no rule matches it"
     if handle.pid == INIT_PID:
         return "the init process: the kernel never kills it, so no rule matches it"
-    return "oomguard itself: no rule matches it" if planner.itself.covers(handle) else ""
+    return "oomguard itself: no rule matches it" if planner.matching.itself.covers(handle) else ""
 
 
 def _try(
@@ -151,12 +151,12 @@ def _try(
 ) -> tuple[str, str]:
     """Return the first condition that failed, and the value found instead."""
     try:
-        unmet: str = first_unmet(rule, handle, planner.search_within(handle)) or ""
-        if not unmet and rule.terms.scope == "main" and not planner.is_topmost(rule, handle):
+        unmet: str = first_unmet(rule, handle, planner.matching.search_within(handle)) or ""
+        if not unmet and rule.terms.scope == "main" and not planner.matching.is_topmost(rule, handle):
             unmet = "scope"
         if unmet:
             return unmet, printable(_found(unmet, process))
-        refusal = planner.refusal(rule, handle, own=decision.original)
+        refusal = planner.matching.refusal(rule, handle, own=decision.original)
     except UnknownFactError as error:
         return "unknown", f"cannot be read: {error}"
     return ("trust", refusal.reason) if refusal is not None else ("", "")

@@ -257,7 +257,7 @@ class Service:
         self._sweep.clear()
         self._unwatched.clear()
         self._drift.keep_only(())
-        self.reconciler.planner.matcher.forget()
+        self.reconciler.planner.matching.matcher.forget()
         self.reconciler.planner.forget_forks()
         self._losses += 1
         now = time.monotonic()
@@ -312,9 +312,9 @@ class Service:
             self.loop.set("prove", self._events.guard_at)
         if connector.changed:
             self._mute_noise(connector, time.monotonic())
-        if connector.has_forks or self.reconciler.lineage.is_needed:
+        if connector.has_forks or self.reconciler.inheritance.is_needed:
             self._follow_forks()
-            if len(self.reconciler.lineage) > self._heirs_limit and not self._sweep:
+            if len(self.reconciler.inheritance) > self._heirs_limit and not self._sweep:
                 self._begin_pass("resync")  # most of them are gone
 
     def _take_turn(self, turn: "Turn") -> None:
@@ -385,8 +385,8 @@ class Service:
 
     def _attend(self) -> None:
         """Be woken by the forks of those whose children are to be looked at soon."""
-        self.reconciler.lineage.has_new_places = False
-        parents = self.reconciler.lineage.attended
+        self.reconciler.inheritance.has_new_watched = False
+        parents = self.reconciler.inheritance.watched_parents
         if self.reconciler.ledger.protections:
             parents |= {INIT_PID}
         if self._events is not None and self._events.connector.attend(parents):
@@ -501,7 +501,7 @@ class Service:
                 break
         for outcome in outcomes:
             self._take(outcome, now)
-        if outcomes or self.reconciler.lineage.has_new_places:
+        if outcomes or self.reconciler.inheritance.has_new_watched:
             self._attend()
         self._rest()
         planner = self.reconciler.planner
@@ -545,11 +545,11 @@ class Service:
         self._is_short = False
         self.loop.set_earlier("status", now + STATUS_SECONDS)
         reconciler = self.reconciler
-        reconciler.lineage.asks_parents = not self._has_events
+        reconciler.inheritance.asks_parents = not self._has_events
         self._attend()
         reconciler.end_pass()
         self.reporter.end_pass()
-        self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.lineage))
+        self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.inheritance))
         self._drift.keep_only(reconciler.planner.rule_of)
         self._listen_for_drift()
         self._settle_later(now)

@@ -179,6 +179,19 @@ class Procfs:
                 with handle:
                     yield handle
 
+    def ancestors(self, pid: int) -> "Iterator[ProcessHandle]":
+        """Yield the process of this pid, its parent, and so on up to init, each held open until the next.
+
+        Raises one of GONE, or HIDDEN, if one ends or hides meanwhile.
+        """
+        for _ in range(_ANCESTORS):
+            handle = self.open(pid) if pid > INIT_PID else None
+            if handle is None:
+                return
+            with handle:
+                yield handle
+                pid = handle.stat.parent_pid
+
     def read(self, path: str, limit: int = 65536) -> bytes:
         """Read a file by its path below the root."""
         return _read(self.fd, path, limit)

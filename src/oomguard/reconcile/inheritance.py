@@ -1,121 +1,365 @@
-"""Finds who inherited a protective value when no fork tells: the evidence, read from /proc."""
+"""Which processes inherited a value that oomguard set: Linux copies it to every child, and exec keeps it.
 
-from typing import TYPE_CHECKING
+Fork events show it, in their order, even for a process that forked twice and has no living parent. Without
+them, living parents show it, and for values below 0 the evidence of `core.protection`.
+"""
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.diff import Entry
-from oomguard.core.process import INIT_PID
+from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
 from oomguard.kernel.procfs import GONE, HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
 
-    from oomguard.core.policy import Rule
+    from oomguard.core.trust import Standing
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.lineage import Lineage
+    from oomguard.reconcile.matching import Matching
 
-ANCESTORS_LIMIT = 64
-"""How far up a tree is followed: deeper than any that is not made to mislead."""
+_WATCHED_LIMIT = 64
+"""Parents whose children are checked 0.1 s after their fork; the filter in the kernel names each."""
+
+CROSSING_NS = 100_000_000
+"""The kernel copies the value to a child before it stamps the fork, so a fork that seems to follow a reset
+may have come before it. Where every processor is busy the two are some milliseconds apart."""
+
+_RESET_NS = 1_000_000_000
+"""How long the forks of a process that was reset, and of its parent, are checked. With CLONE_PARENT a
+process makes its child one of its parent's."""
+
+
+class _Inherited(NamedTuple):
+    entry: Entry
+    """That of the managed process which the value comes from."""
+    until_ns: int | None = None
+    """When it got another value: what it forked later did not inherit this one."""
+    is_certain: bool = True
+    """Whether it had the value at first: else its fork crossed a reset, and only its value shows it."""
 
 
 class Inheritance:
-    """Decides whether a process has a protective value by itself.
+    """The descendants of processes in the ledger, by pid. The fork event of a pid used again replaces them.
 
-    `rule_of` returns the rule that governs a process, `is_trusted` whether only root can start such a one.
+    `clock` is that of the kernel's events, CLOCK_MONOTONIC in nanoseconds.
     """
 
     def __init__(
-        self,
-        ledger: "Ledger",
-        lineage: "Lineage",
-        procfs: "Procfs",
-        *,
-        rule_of: "Callable[[ProcessHandle], Rule | None]",
-        is_trusted: "Callable[[ProcessHandle], bool]",
+        self, ledger: "Ledger", procfs: "Procfs", clock: "Callable[[], int]" = time.monotonic_ns
     ) -> None:
         self._ledger = ledger
-        self._lineage = lineage
         self._procfs = procfs
-        self._rule_of = rule_of
-        self._is_trusted = is_trusted
-        self._checked: dict[int, int] = {}
+        self._clock = clock
+        self._inherited: dict[int, _Inherited] = {}
+        self._sharing: set[int] = set()
+        """Processes in the ledger whose children keep the value: `children: inherit`."""
+        self._watched: dict[int, Standing] = {}
+        self._watched_for_match: dict[int, Standing] = {}
+        self.has_new_watched = False
+        """Whether `watched_parents` changed for a match since this was last set to False."""
+        self._reset_until: dict[int, int] = {}
+        """Processes that were reset just now, and their parents: until when their forks are checked."""
+        self.asks_parents = bool(ledger.processes)
+        """Whether living parents are asked, because fork events were lost."""
+        self._by_parent: dict[int, Entry | None] = {}
+        """What they answered in this pass: by pid, the entry that its children have their value from."""
+        self._floor_checked: dict[int, int] = {}
         """By pid, the inode of a process whose floor is known not to be inherited: it is so for good."""
 
-    def is_possible(self, value: int) -> bool:
-        """Tell whether a process with this value may have inherited it: if not, nothing else is read."""
-        return self._ledger.protections.include(value)
+    def __len__(self) -> int:
+        return len(self._inherited)
 
-    def entry(self, handle: "ProcessHandle", value: int) -> Entry | None:
-        """Return what a process with this value inherited, or None if it has it by itself.
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to inherit."""
+        return bool(self._ledger.processes or self._inherited)
+
+    @property
+    def watched_parents(self) -> frozenset[int]:
+        """Parents whose children are checked soon: protected ones first, whose rule does not match these."""
+        return frozenset([*self._watched, *self._watched_for_match][:_WATCHED_LIMIT])
+
+    # Events
+
+    def on_fork(self, parent: int, child: int, at_ns: int) -> bool:
+        """Record a fork, and when it was; return whether to check the child soon, whatever it runs."""
+        known = self._ledger.processes.get(child)
+        if known is not None and not self._procfs.is_alive(Identity(child, known[0])):
+            self._ledger.forget_process(child)  # it had this pid before, and its last children are known
+            self.on_set(child)
+        copied = self._copied(parent, at_ns)
+        if copied is None:
+            self._inherited.pop(child, None)
+        else:
+            self._inherited[child] = copied
+        if parent == INIT_PID:
+            # The service manager forks seldom. An orphan's child can be made to look like one of those.
+            return bool(self._ledger.protections)
+        return (
+            parent in self._watched
+            or parent in self._watched_for_match
+            or self.entry(parent) is not None
+            or at_ns <= self._reset_until.get(parent, -1)
+        )
+
+    def on_exec(self, pid: int) -> None:
+        """Check the floor of a process again: it became another user's, or is another process."""
+        self._floor_checked.pop(pid, None)
+
+    def on_exit(self, pid: int) -> None:
+        """Record that a process has ended; events of its last children may still come."""
+        known = self._ledger.processes.get(pid)
+        if known is not None:
+            self._leave(pid, _Inherited(known[1]))
+        else:
+            self.on_set(pid)
+
+    def on_set(self, pid: int, *, shares: bool = False, watch: "Standing | None" = None) -> None:
+        """Record whether the children of a process keep the value that a rule sets, or are checked soon."""
+        if shares:
+            self._sharing.add(pid)
+        else:
+            self._sharing.discard(pid)
+        _place(self._watched, pid, watch)
+
+    def on_reset(self, pid: int, entry: Entry, parent: int = INIT_PID) -> None:
+        """Record that a process got its original value back, instead of the one of `entry`."""
+        now = self._clock()
+        self._leave(pid, _Inherited(entry, now))
+        for one in (pid, parent):
+            if one != INIT_PID:
+                self._reset_until[one] = now + _RESET_NS
+
+    def on_own_value(self, pid: int, entry: Entry) -> None:
+        """Record that a process set another value than the one of `entry` itself.
+
+        It may have saved that one, to set it for its children: sshd does.
+        """
+        self._leave(pid, _Inherited(entry))
+
+    def on_other_value(self, pid: int) -> None:
+        """Record that a process has another value than the one that it may have inherited."""
+        if pid in self._inherited and not self._inherited[pid].is_certain:
+            del self._inherited[pid]
+
+    def watch_for_match(self, pid: int, standing: "Standing | None") -> None:
+        """Record whether a process's children may come to match a rule without an event but their fork."""
+        known = self._watched_for_match
+        if (standing is None) == (pid in known) and _place(known, pid, standing):
+            self.has_new_watched = True
+
+    def on_policy(self) -> None:
+        """Have another policy say whose children keep what they inherited: so far nobody followed these."""
+        self.asks_parents = self.asks_parents or bool(self._sharing)
+        self._sharing.clear()
+        self._by_parent.clear()
+        self._floor_checked.clear()
+
+    def keep_only(self, pids: "Set[int]") -> None:
+        """Forget every process that is not among `pids`; a pass begins."""
+        self._sharing &= pids
+        for watched in (self._watched, self._watched_for_match):
+            for gone in watched.keys() - pids:
+                del watched[gone]
+        self._inherited = {pid: one for pid, one in self._inherited.items() if pid in pids}
+        self._floor_checked = {pid: inode for pid, inode in self._floor_checked.items() if pid in pids}
+        now = self._clock()
+        self._reset_until = {pid: until for pid, until in self._reset_until.items() if until >= now}
+        self._by_parent.clear()
+
+    def forget_forks(self) -> None:
+        """Forget every fork, because events were lost; living parents show it again."""
+        self._inherited.clear()
+        self.asks_parents = True
+
+    # Questions
+
+    def entry(self, pid: int) -> Entry | None:
+        """Return the entry of the process whose value this one inherited, if it still has that."""
+        known = self._inherited.get(pid)
+        return known.entry if known is not None and known.until_ns is None else None
+
+    def former_entry(self, pid: int) -> Entry | None:
+        """Return the entry of a process whose value its children may have, though it has it no more."""
+        known = self._inherited.get(pid)
+        return None if known is None else known.entry
+
+    def is_certain(self, pid: int) -> bool:
+        """Return whether a process did inherit what `entry` returns, whatever value it has by now."""
+        known = self._inherited.get(pid)
+        return known is not None and known.until_ns is None and known.is_certain
+
+    def values(self) -> set[int]:
+        """Return the values that some process inherited, or until just now passed to its children."""
+        since = self._clock() - _RESET_NS
+        return {
+            one.entry.given
+            for one in self._inherited.values()
+            if one.until_ns is None or one.until_ns > since
+        }
+
+    def is_possible(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
+        """Return whether a process that no rule matches may have the value of one that a rule matches."""
+        if self.entry(handle.pid) is not None:
+            return True
+        if self.asks_parents and self.is_needed:
+            return True
+        protections = self._ledger.protections
+        return in_pass and bool(protections) and protections.include(handle.read_oom_score_adj())
+
+    def original_of(
+        self, handle: "ProcessHandle", value: int, matching: "Matching", *, may_match: bool
+    ) -> Entry | None:
+        """Return the entry of the process that a child has its value from: its original is the child's, too.
+
+        None: it has the value by itself. `may_match`: a rule may match it, so that it is worth asking its
+        parent.
+        """
+        parent_pid = handle.stat.parent_pid
+        entry = self.entry(handle.pid)
+        if entry is None and may_match:
+            entry = self._entry_of(parent_pid)
+        if entry is None and self.asks_parents:
+            entry = self._from_parents(parent_pid, value, matching)
+        if entry is not None:
+            # Started before its ancestor was set, it has its value, and its floor, from itself.
+            is_older = entry.since_ticks > handle.identity.start_time_ticks
+            if is_older and (value == entry.given or entry.given_before is None):
+                return None
+            entry = reclaimed(entry, value, handle)
+            if entry.was_ours(value):
+                return entry
+        return self._from_evidence(handle, value, matching)
+
+    def may_have_floor(self, handle: "ProcessHandle", matching: "Matching", *, in_pass: bool) -> bool:
+        """Return whether a process may have inherited a floor below 0, though its value is 0 or more.
+
+        Asked once for each process, since none gets such a floor later but from a privileged process.
+        """
+        if not in_pass:
+            self.on_exec(handle.pid)
+            if not self.is_certain(handle.pid):
+                return False
+        protections = self._ledger.protections
+        if not protections:
+            return False
+        try:
+            if self._floor_checked.get(handle.pid) == handle.inode or handle.read_oom_score_adj() < 0:
+                return False
+            may_have = (
+                not matching.is_trusted(handle)
+                and not handle.may_lower_itself
+                and protections.origin(JUST_BELOW_ZERO, self._holder(handle, matching)) is not None
+            )
+            self._floor_checked[handle.pid] = handle.inode
+        except (*GONE, HIDDEN, UnknownFactError):
+            return False
+        return may_have
+
+    def _copied(self, parent: int, at_ns: int) -> _Inherited | None:
+        """Return what a child that was forked at a time inherited, or None."""
+        known = self._ledger.processes.get(parent)
+        if known is not None:
+            return None if parent in self._sharing else _Inherited(known[1])
+        one = self._inherited.get(parent)
+        if one is None or one.until_ns is None:
+            return one
+        if at_ns > one.until_ns + CROSSING_NS:
+            return None
+        return _Inherited(one.entry, is_certain=at_ns <= one.until_ns)
+
+    def _leave(self, pid: int, last: _Inherited) -> None:
+        """Let the children of a process that leaves the ledger still inherit from it."""
+        if pid not in self._sharing:
+            self._inherited[pid] = last
+        self.on_set(pid)
+
+    def _entry_of(self, pid: int) -> Entry | None:
+        """Return the entry of the process that has a pid now."""
+        identity = self._procfs.identity(pid) if pid in self._ledger.processes else None
+        return None if identity is None else self._ledger.process(identity)
+
+    def _from_parents(self, pid: int, value: int, matching: "Matching") -> Entry | None:
+        """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""
+        if pid in self._by_parent:
+            return self._by_parent[pid]
+        passed: list[int] = []
+        found: Entry | None = None
+        with suppress(*GONE, HIDDEN):
+            for ancestor in self._procfs.ancestors(pid):
+                known = self._ledger.process(ancestor.identity) or self.former_entry(ancestor.pid)
+                if known is not None:
+                    found = None if matching.shares_value(ancestor) else known
+                elif ancestor.read_oom_score_adj() != value:
+                    break  # it, and so its children, has a value of its own
+                passed.append(ancestor.pid)
+                if known is not None:
+                    break
+        self._by_parent.update(dict.fromkeys(passed, found))
+        return found
+
+    def _from_evidence(self, handle: "ProcessHandle", value: int, matching: "Matching") -> Entry | None:
+        """Return what a process with this value inherited by all that /proc shows, or None.
 
         Trusted processes, and those that may choose their value freely, have every value by themselves.
         """
         protections = self._ledger.protections
-        if not protections.include(value) or self._is_trusted(handle) or handle.may_lower_itself:
+        if not protections.include(value) or matching.is_trusted(handle) or handle.may_lower_itself:
             return None
-        chain = [self._holder(handle)]
+        chain = [self._holder(handle, matching)]
         if protections.origin(value, chain[0]) is None:
             return None
         is_set_by_trusted = False
-        pid = handle.stat.parent_pid
-        while pid > INIT_PID and len(chain) < ANCESTORS_LIMIT:
-            parent = self._procfs.open(pid)
-            if parent is None:
-                break
-            with parent:
-                try:
-                    known = self._ledger.process(parent.identity)
-                    if parent.read_oom_score_adj() != value:
-                        is_unmanaged = known is None and self._lineage.former_entry(pid) is None
-                        is_set_by_trusted = is_unmanaged and self._is_trusted(parent)
-                        break
-                    if known is not None and known.was_ours(value):
-                        rule = self._rule_of(parent)
-                        shares = rule is not None and rule.terms.children == "inherit"
-                        return None if shares else known._replace(moved_floor=True)
-                    chain.append(self._holder(parent))
-                    pid = parent.stat.parent_pid
-                except (*GONE, HIDDEN):
+        with suppress(*GONE, HIDDEN):
+            for parent in self._procfs.ancestors(handle.stat.parent_pid):
+                known = self._ledger.process(parent.identity)
+                if parent.read_oom_score_adj() != value:
+                    is_unmanaged = known is None and self.former_entry(parent.pid) is None
+                    is_set_by_trusted = is_unmanaged and matching.is_trusted(parent)
                     break
+                if known is not None and known.was_ours(value):
+                    return None if matching.shares_value(parent) else known._replace(moved_floor=True)
+                chain.append(self._holder(parent, matching))
         found = inherited(protections, value, chain, is_set_by_trusted=is_set_by_trusted)
         return None if found is None else Entry(found.original, value, moved_floor=True)
 
-    def may_have_floor(self, handle: "ProcessHandle") -> bool:
-        """Tell whether a process may have inherited a floor below 0, though its value is 0 or more.
-
-        Asked once for each process, since none gets such a floor later but from a privileged process.
-        """
-        protections = self._ledger.protections
-        if not protections or self._checked.get(handle.pid) == handle.inode:
-            return False
-        if handle.read_oom_score_adj() < 0:
-            return False
-        may_have = (
-            not self._is_trusted(handle)
-            and not handle.may_lower_itself
-            and protections.origin(JUST_BELOW_ZERO, self._holder(handle)) is not None
-        )
-        self._checked[handle.pid] = handle.inode
-        return may_have
-
-    def forget(self, pid: int) -> None:
-        """Check the floor of a process again: it became another's, or is another."""
-        self._checked.pop(pid, None)
-
-    def keep_only(self, pids: "Set[int]") -> None:
-        """Forget every process that is not among `pids`."""
-        self._checked = {pid: inode for pid, inode in self._checked.items() if pid in pids}
-
-    def _holder(self, handle: "ProcessHandle") -> Holder:
+    def _holder(self, handle: "ProcessHandle", matching: "Matching") -> Holder:
         cgroup = handle.cgroup
         service = home_service(cgroup)
         # Into a cgroup that systemd delegated to a user, that user moves any process of his own.
         if service and self._procfs.cgroups.are_roots(f"{cgroup}/any") is False:
             service = ""
-        return Holder(
-            handle.stat.start_time_ticks,
-            service,
-            handle.in_container,
-            self._is_trusted(handle),
-        )
+        is_trusted = matching.is_trusted(handle)
+        return Holder(handle.stat.start_time_ticks, service, handle.in_container, is_trusted)
+
+
+def reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
+    """Return the entry, with `value` as ours if only the floor that we moved let the process choose it.
+
+    An ordinary process below its original value can be there by nobody else's leave: a child that lowers
+    itself by one before it is checked would otherwise stay immune for good.
+    """
+    stole = entry.moved_floor and entry.given < value < entry.original and not entry.is_ours(value)
+    if not stole or handle.may_lower_itself:
+        return entry
+    return entry._replace(given_before=value, is_written=False)
+
+
+def _place(watched: "dict[int, Standing]", pid: int, standing: "Standing | None") -> bool:
+    """Give a process a place, or take its place away; return whether that was done.
+
+    What has the higher standing takes the place of what has the lowest if none is free.
+    """
+    if standing is None:
+        return watched.pop(pid, None) is not None
+    if pid not in watched and len(watched) >= _WATCHED_LIMIT:
+        last = max(watched, key=watched.__getitem__)
+        if standing >= watched[last]:
+            return False
+        del watched[last]
+    watched[pid] = standing
+    return True

@@ -2,11 +2,9 @@
 
 import errno
 import os
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.budget import Budget
 from oomguard.core.decide import Decision, decide, wanted_by
 from oomguard.core.diff import (
     Entry,
@@ -18,20 +16,16 @@ from oomguard.core.diff import (
     own_oom_score_adj,
     refusal_of,
 )
-from oomguard.core.match import Governed, Matcher, first_unmet, quick_unmet, search
+from oomguard.core.match import quick_unmet
 from oomguard.core.policy import Value
-from oomguard.core.process import INIT_PID, UnknownFactError
-from oomguard.core.trust import Standing, is_trusted, standing, trust_refusal
+from oomguard.core.process import UnknownFactError
+from oomguard.core.trust import Standing, standing
 from oomguard.kernel.procfs import GONE, HIDDEN
-from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
-from oomguard.kernel.timeout import TooLongError, within
-from oomguard.reconcile.inheritance import ANCESTORS_LIMIT, Inheritance
-from oomguard.reconcile.itself import Itself
-from oomguard.reconcile.lineage import Lineage
+from oomguard.reconcile.inheritance import Inheritance, reclaimed
+from oomguard.reconcile.matching import NO_CANDIDATES, Matching
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Iterator, Sequence
 
     from oomguard.core.diff import Cause, Change
@@ -39,13 +33,11 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Policy, Rule
     from oomguard.core.process import Identity
     from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.reconcile.itself import Itself
     from oomguard.reconcile.ledger import Ledger
 
 SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
 """What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
-
-MATCH_SECONDS = 0.02
-"""Processor time that the `cmdline` patterns of one rule may take on one process."""
 
 UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 """A program that rewrites its command line has done so at this age."""
@@ -54,7 +46,6 @@ _SLOW_LIMIT = 64
 """Users that are reported because their processes could not be read or judged in time."""
 
 
-_UNGOVERNED = Governed()
 _KEEP = Value("keep")
 
 
@@ -103,34 +94,29 @@ class Judged(NamedTuple):
 
 
 class Planner:
-    """A policy held against one /proc, with what the ledger and the lineage know of it."""
+    """A policy held against one /proc, with what is known of its processes."""
 
     def __init__(
         self,
         policy: "Policy",
         ledger: "Ledger",
         procfs: "Procfs",
-        lineage: Lineage | None = None,
-        itself: Itself | None = None,
+        inheritance: Inheritance | None = None,
+        itself: "Itself | None" = None,
         promised_peak: "Callable[[], Peak | None]" = lambda: None,
     ) -> None:
         self.policy = policy
         self.promised_peak = promised_peak
         self.ledger = ledger
-        self.lineage = Lineage(ledger, procfs.is_alive) if lineage is None else lineage
-        self._inheritance = Inheritance(
-            ledger, self.lineage, procfs, rule_of=self.governing_rule, is_trusted=self._is_trusted
-        )
-        self._legacies: dict[int, Entry | None] = {}
+        self.inheritance = Inheritance(ledger, procfs) if inheritance is None else inheritance
+        self.matching = Matching(policy, procfs, itself)
         self.procfs = procfs
-        self.matcher = Matcher(policy.rules)
         self.rule_of: dict[int, int] = {}
         """By pid, the number of the rule that governs it, as last seen."""
         self.before_release: Callable[[], None] = lambda: None
         """Called before a process is managed no more: the last moment to ask which rule it was."""
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
-        self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
         self.executed: dict[int, int] = {}
         """Processes that have run another program since they were looked at, and when, as forks are dated."""
         self.renamed: dict[int, Rule] = {}
@@ -146,7 +132,6 @@ class Planner:
         self._slow: set[str] = set()
         self.unreadable: set[str] = set()
         """What kept processes from being read or judged, for a person."""
-        self.itself = itself or Itself(os.getpid())
 
     def succeed(self, before: "Planner") -> None:
         """Take over, from the planner of the policy before, which rules processes cannot leave by a name."""
@@ -199,7 +184,7 @@ class Planner:
         for handle in self.procfs.processes(sorted(self.ledger.processes)):
             with suppress(*GONE, HIDDEN):
                 known, value = self.ledger.process(handle.identity), handle.read_oom_score_adj()
-                if known is not None and not _has(_reclaimed(known, value, handle), value):
+                if known is not None and not _has(reclaimed(known, value, handle), value):
                     change = SetOomScoreAdj(handle.identity, handle.comm, value, value, value, "restore")
                     found.append(_left_alone(change, known))
         return found
@@ -267,17 +252,6 @@ class Planner:
             if handle.pid not in self.postponed:
                 self.executed.pop(handle.pid, None)
 
-    def may_have_floor(self, handle: "ProcessHandle", *, in_pass: bool = True) -> bool:
-        """Tell whether a process that needs no other value may have inherited a floor below 0."""
-        if not in_pass:
-            self._inheritance.forget(handle.pid)  # it may have become another user's
-            if not self.lineage.is_certain(handle.pid):
-                return False
-        try:
-            return self._inheritance.may_have_floor(handle)
-        except (*GONE, HIDDEN, UnknownFactError):
-            return False
-
     def forked(self, parent: int, child: int, at_ns: int) -> bool:
         """Take note of a fork, and when it was; tell whether to check the child soon, whatever it runs."""
         rule = self._raised_by(parent)
@@ -285,12 +259,12 @@ class Planner:
             self._forked_from.pop(child, None)
         else:
             self._forked_from[child] = rule
-        return self.lineage.forked(parent, child, at_ns)
+        return self.inheritance.on_fork(parent, child, at_ns)
 
     def forget_forks(self) -> None:
         """Forget which process forked which; living parents show it again."""
         self._forked_from.clear()
-        self.lineage.forget()
+        self.inheritance.forget_forks()
 
     def _raised_by(self, pid: int) -> "Rule | None":
         """Return the rule that raises a process, as last seen, or that raised the one it was forked from."""
@@ -304,7 +278,7 @@ class Planner:
         rule = self._raised_by(pid)
         if rule is not None:
             self._forked_from[pid] = rule  # until the next pass: its last forks may not be known yet
-        self.lineage.died(pid)
+        self.inheritance.on_exit(pid)
         self._release(pid)
         self.renamed.pop(pid, None)
         self._content.pop(pid, None)
@@ -319,67 +293,11 @@ class Planner:
 
     def forget_all_but(self, pids: set[int]) -> None:
         """Drop what is known of every process that is not among `pids`."""
-        self._legacies.clear()
-        self.lineage.keep_only(pids)
-        self._inheritance.keep_only(pids)
+        self.inheritance.keep_only(pids)
         self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
         for pid in (self.rule_of.keys() | self._content.keys() | self.ledger.processes.keys()) - pids:
             self.forget(pid)
         self._forked_from = {pid: rule for pid, rule in self._forked_from.items() if pid in pids}
-
-    def governing_rule(self, handle: "ProcessHandle") -> "Rule | None":
-        """Return the rule that governs the process. Raises one of GONE if it ended."""
-        return self._governed(handle).rule
-
-    def _governed(
-        self, handle: "ProcessHandle", refusal: "Callable[[Rule], Refusal | None]" = lambda _: None
-    ) -> Governed:
-        if handle.pid == INIT_PID or not self.matcher.candidates(handle.comm) or self.itself.covers(handle):
-            return _UNGOVERNED
-        if handle.stat.is_kernel_thread or handle.stat.is_zombie:
-            return _UNGOVERNED
-        return self.matcher.decide(
-            handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)
-        )
-
-    def search_within(self, handle: "ProcessHandle") -> "Callable[[re.Pattern[str], str], bool]":
-        """Return a search that raises UnknownFactError when it takes too long on this process's words."""
-
-        def bounded(pattern: "re.Pattern[str]", text: str) -> bool:
-            spent = self._pattern_time
-            if spent and spent.is_spent(handle.spender().key, time.monotonic()):
-                raise TooLongError(
-                    f"`cmdline` patterns took too long on other processes of {handle.spender().key}"
-                )
-            begun = time.thread_time()
-            try:
-                return within(MATCH_SECONDS, lambda: search(pattern, text))
-            finally:
-                took = time.thread_time() - begun
-                if took > UNNOTICED_SECONDS:
-                    now = time.monotonic()
-                    spent.settle(now)
-                    spent.charge(handle.spender().key, took, now)
-
-        return bounded
-
-    def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
-        """Tell whether no ancestor of the process meets the rule's conditions."""
-        parent_pid = handle.stat.parent_pid
-        for _ in range(ANCESTORS_LIMIT):
-            if parent_pid <= INIT_PID:
-                return True
-            parent = self.procfs.open(parent_pid)
-            if parent is None:
-                return True  # it ended meanwhile; its children are init's now
-            with parent:
-                try:
-                    if first_unmet(rule, parent, self.search_within(parent)) is None:
-                        return False
-                    parent_pid = parent.stat.parent_pid
-                except GONE:
-                    return True
-        return True
 
     def _judge(self, handle: "ProcessHandle", *, in_pass: bool) -> Judged | None:
         """Return what is decided on a process; None if there is nothing to decide, or it cannot be yet."""
@@ -388,17 +306,19 @@ class Planner:
         def refusal(rule: "Rule") -> "Refusal | None":
             nonlocal situation
             situation = situation or self._situation(handle, may_match=True)
-            return self.refusal(rule, handle, own=situation.own)
+            return self.matching.refusal(rule, handle, own=situation.own)
 
-        governed = self._governed(handle, refusal)
+        governed = self.matching.governed(handle, refusal)
         rule, refused, unknown = governed
-        self.lineage.expect(handle.pid, None if governed is _UNGOVERNED else self._expectation(handle, rule))
+        self.inheritance.watch_for_match(
+            handle.pid, None if governed is NO_CANDIDATES else self._expectation(handle, rule)
+        )
         if unknown is not None:
             self._note_unknown(handle, unknown)
             if unknown.is_transient:
                 return None
             rule = self._rule_meanwhile(handle, rule)
-            if rule is None and (self.ledger.process(handle.identity) or self._is_trusted(handle)):
+            if rule is None and (self.ledger.process(handle.identity) or self.matching.is_trusted(handle)):
                 return None
         else:
             rule = self._rule_left(handle, rule, refused and refused[0]) or rule
@@ -406,7 +326,9 @@ class Planner:
             self.rule_of[handle.pid] = rule.number
         elif refused is None:
             self._release(handle.pid)
-            if not (handle.pid in self.ledger.processes or self._may_inherit(handle, in_pass=in_pass)):
+            if not (
+                handle.pid in self.ledger.processes or self.inheritance.is_possible(handle, in_pass=in_pass)
+            ):
                 return None
         situation = situation or self._situation(handle, may_match=rule is not None)
         decision = decide(
@@ -424,7 +346,7 @@ class Planner:
 
     def _expectation(self, handle: "ProcessHandle", rule: "Rule | None") -> Standing | None:
         """Return the standing of a process whose children may come to match a rule, or None."""
-        if not self.matcher.may_come_to_match(handle, rule):
+        if not self.matching.matcher.may_come_to_match(handle, rule):
             return None
         if self.procfs.now_ticks() - handle.identity.start_time_ticks < UNDECIDED_TICKS:
             self.undecided.add(handle.pid)
@@ -445,7 +367,7 @@ class Planner:
                 with suppress(OSError):  # on a full disk the change is denied, not the pass
                     self.ledger.record_process(handle.identity, entry)
             if decision.wanted != own:
-                self._bequeath(handle, rule, protects=decision.wanted < own)
+                self._record_children(handle, rule, protects=decision.wanted < own)
         if decision.wanted != value:
             return
         if entry is None and rule is not None and value > 0 and rule.terms.value.kind != "keep":
@@ -453,32 +375,23 @@ class Planner:
         is_chosen = rule is None or (entry is not None and not entry.is_ours(value))
         if entry is not None and is_chosen and not decision.is_renamed:
             is_former = value == entry.given_before
-            self.lineage.chose(handle.pid, entry._replace(given_before=None) if is_former else entry)
+            self.inheritance.on_own_value(
+                handle.pid, entry._replace(given_before=None) if is_former else entry
+            )
             self.ledger.strike_process(handle.pid)  # the value it has is its own by now
         # Trust is checked each time: a process can change its user.
         is_free = rule is not None and (decision.wanted >= own or rule.terms.trust == "name")
         is_free = is_free and is_plain and not decision.is_renamed
-        is_free = is_free and not self._inheritance.is_possible(value)
-        if is_free and self.matcher.is_decided_by_name(handle.comm):
+        is_free = is_free and not self.ledger.protections.include(value)
+        if is_free and self.matching.matcher.is_decided_by_name(handle.comm):
             self._settled[handle.pid] = (handle.inode, handle.comm, value)
-
-    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
-        """Return why a rule must not give a process, whose own value is `own`, what it asks for; or None."""
-        wanted = rule.terms.value.wanted(own)
-        if wanted is None:
-            return None
-        first = self.policy.first_person_uid
-        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
-
-    def _is_trusted(self, handle: "ProcessHandle") -> bool:
-        return is_trusted(handle, self.policy.first_person_uid)
 
     def _rule_meanwhile(self, handle: "ProcessHandle", otherwise: "Rule | None") -> "Rule | None":
         """Return the rule to go by while one cannot be judged: the one that governs the process so far."""
         number = self.rule_of.get(handle.pid)
         if number is not None and self.ledger.process(handle.identity) is not None:
             return self.policy.rules[number]
-        return None if self._is_trusted(handle) else otherwise
+        return None if self.matching.is_trusted(handle) else otherwise
 
     def _rule_left(
         self, handle: "ProcessHandle", found: "Rule | None", refused: "Rule | None"
@@ -508,7 +421,7 @@ class Planner:
         original = own if entry is None else entry.original
         if (found or entry) and wanted_by(rule, original) <= wanted_by(found, original):
             return None
-        if quick_unmet(rule._replace(names=()), handle) is not None or self._is_trusted(handle):
+        if quick_unmet(rule._replace(names=()), handle) is not None or self.matching.is_trusted(handle):
             return None
         self.renamed[pid] = rule
         if entry is None:
@@ -531,88 +444,23 @@ class Planner:
         entry = self.ledger.process(handle.identity)
         is_inherited = entry is None
         if entry is None:
-            entry = self._inherited(handle, value, asks_parent=may_match)
+            entry = self.inheritance.original_of(handle, value, self.matching, may_match=may_match)
+            if entry is None:
+                self.inheritance.on_other_value(handle.pid)
         else:
-            entry = _reclaimed(entry, value, handle)
+            entry = reclaimed(entry, value, handle)
         if is_inherited and entry is not None:
             return Situation(value, entry.original, entry, is_inherited)
         return Situation(value, own_oom_score_adj(entry, value), entry, is_inherited)
 
-    def _may_inherit(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
-        """Tell whether a process that no rule holds may have the value of one that a rule does."""
-        if self.lineage.entry(handle.pid) is not None:
-            return True
-        if self.lineage.asks_parents and self.lineage.is_needed:
-            return True
-        return (
-            in_pass
-            and bool(self.ledger.protections)
-            and self._inheritance.is_possible(handle.read_oom_score_adj())
-        )
-
-    def _bequeath(self, handle: "ProcessHandle", rule: "Rule", *, protects: bool) -> None:
+    def _record_children(self, handle: "ProcessHandle", rule: "Rule", *, protects: bool) -> None:
         resets = rule.terms.children == "reset"
-        is_attended = protects and resets and rule.terms.scope == "main"
-        self.lineage.bequeath(
+        is_watched = protects and resets and rule.terms.scope == "main"
+        self.inheritance.on_set(
             handle.pid,
-            inherit=not resets,
-            attend=standing(handle, self.policy.first_person_uid) if is_attended else None,
+            shares=not resets,
+            watch=standing(handle, self.policy.first_person_uid) if is_watched else None,
         )
-
-    def _inherited(self, handle: "ProcessHandle", value: int, *, asks_parent: bool) -> Entry | None:
-        """Return the entry of the process that a child has its value from: what that one had is its own."""
-        parent_pid = handle.stat.parent_pid
-        entry = self.lineage.entry(handle.pid)
-        if entry is None and asks_parent:
-            entry = self._entry_of(parent_pid)
-        if entry is None and self.lineage.asks_parents:
-            entry = self._legacy(parent_pid, value)
-        if entry is not None:
-            # Started before its ancestor was given that, it has its value, and its floor, from itself.
-            is_older = entry.since_ticks > handle.identity.start_time_ticks
-            if is_older and (value == entry.given or entry.given_before is None):
-                return None
-            entry = _reclaimed(entry, value, handle)
-            if entry.was_ours(value):
-                return entry
-        entry = self._inheritance.entry(handle, value)
-        if entry is None:
-            self.lineage.has_own(handle.pid)
-        return entry
-
-    def _entry_of(self, pid: int) -> Entry | None:
-        """Return the entry of the process that has a pid now."""
-        identity = self.procfs.identity(pid) if pid in self.ledger.processes else None
-        return None if identity is None else self.ledger.process(identity)
-
-    def _legacy(self, pid: int, value: int) -> Entry | None:
-        """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""
-        passed: list[int] = []
-        found: Entry | None = None
-        for _ in range(ANCESTORS_LIMIT):
-            if pid in self._legacies:
-                found = self._legacies[pid]
-                break
-            handle = self.procfs.open(pid) if pid > INIT_PID else None
-            if handle is None:
-                break
-            with handle:
-                try:
-                    found = self.ledger.process(handle.identity) or self.lineage.former_entry(pid)
-                    if found is not None:
-                        rule = self.governing_rule(handle)
-                        if rule is not None and rule.terms.children == "inherit":
-                            found = None
-                        passed.append(pid)
-                        break
-                    if handle.read_oom_score_adj() != value:
-                        break  # it, and so its children, has a value of its own
-                    passed.append(pid)
-                    pid = handle.stat.parent_pid
-                except (*GONE, HIDDEN):
-                    break
-        self._legacies.update(dict.fromkeys(passed, found))
-        return found
 
 
 def _has(entry: Entry, value: int) -> bool:
@@ -622,17 +470,3 @@ def _has(entry: Entry, value: int) -> bool:
 def _left_alone(change: "Change", entry: Entry) -> Outcome:
     given = entry.given if entry.made is None else entry.made
     return Outcome(change, "left-alone", reason=f"set by something else (oomguard had set {given})")
-
-
-def _reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
-    """Return the entry, with `value` as ours if only the floor that we moved let the process choose it.
-
-    An ordinary process below its original value can be there by nobody else's leave: a child that lowers
-    itself by one before it is looked at would otherwise stay immune for good.
-    """
-    stole = entry.moved_floor and entry.given < value < entry.original and not entry.is_ours(value)
-    return (
-        entry._replace(given_before=value, is_written=False)
-        if stole and not handle.may_lower_itself
-        else entry
-    )

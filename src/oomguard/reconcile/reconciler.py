@@ -9,7 +9,7 @@ from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.backoff import Contention
-from oomguard.reconcile.lineage import Lineage
+from oomguard.reconcile.inheritance import Inheritance
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
@@ -44,21 +44,21 @@ class Reconciler:
         self.still_denied: Callable[[Change], None] = lambda _: None
         """Called for a change that is due, and not tried again yet since the kernel denied it."""
         self.ledger = ledger
-        self.lineage = Lineage(ledger, procfs.is_alive)
+        self.inheritance = Inheritance(ledger, procfs)
         self.procfs = procfs
         self._take(policy)
 
     def adopt(self, policy: "Policy") -> None:
         """Take another policy from the next pass on."""
         before = self.planner
-        self.lineage.reconsider()
+        self.inheritance.on_policy()
         self._take(policy)
         self.planner.succeed(before)
 
     def _take(self, policy: "Policy") -> None:
         self.policy = policy
         self.planner = Planner(
-            policy, self.ledger, self.procfs, self.lineage, self._itself, self._promised_peak
+            policy, self.ledger, self.procfs, self.inheritance, self._itself, self._promised_peak
         )
         self.contention = Contention(policy.resync_interval_seconds)
 
@@ -74,7 +74,7 @@ class Reconciler:
     def end_pass(self) -> None:
         """Bound what is remembered, after every process was seen to."""
         in_force = {entry.given for _, entry in self.ledger.processes.values()}
-        self.ledger.settle_protections(in_force | self.lineage.values())
+        self.ledger.settle_protections(in_force | self.inheritance.values())
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -150,12 +150,12 @@ class Reconciler:
             self._looked(handle, now)
         if change is not None:
             return outcome
-        if not self.planner.may_have_floor(handle, in_pass=in_pass):
+        if not self.inheritance.may_have_floor(handle, self.planner.matching, in_pass=in_pass):
             return None
         outcome = take_floor(handle, self.ledger, self.privilege)
         if outcome is not None:
-            entry = self.lineage.former_entry(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
-            self.lineage.gave_up(handle.pid, entry, handle.stat.parent_pid)
+            entry = self.inheritance.former_entry(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
+            self.inheritance.on_reset(handle.pid, entry, handle.stat.parent_pid)
         return outcome
 
     def _looked(self, handle: "ProcessHandle", now: float) -> None:
@@ -178,11 +178,11 @@ class Reconciler:
             privilege=self.privilege,
         )
         if outcome.result == "applied" and change.rule is None:
-            known = known or self.lineage.entry(handle.pid)
+            known = known or self.inheritance.entry(handle.pid)
             inherited = Entry(change.own, change.before, moved_floor=change.moved_floor)
-            self.lineage.gave_up(handle.pid, known or inherited, handle.stat.parent_pid)
+            self.inheritance.on_reset(handle.pid, known or inherited, handle.stat.parent_pid)
         elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
-            self.lineage.disregard(handle.pid)
+            self.inheritance.on_set(handle.pid)
         if outcome.result == "applied" and (user is not None or change.cause == "drift"):
             self.contention.corrected(change.identity, now, user)
         elif outcome.result == "denied":

@@ -1,0 +1,100 @@
+"""A policy held against the processes of one /proc: what `core.match` and `core.trust` need is read here."""
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from oomguard.core.budget import Budget
+from oomguard.core.match import Governed, Matcher, first_unmet, search
+from oomguard.core.process import INIT_PID
+from oomguard.core.trust import is_trusted, trust_refusal
+from oomguard.kernel.procfs import GONE
+from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
+from oomguard.kernel.timeout import TooLongError, within
+from oomguard.reconcile.itself import Itself
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable
+
+    from oomguard.core.overcommit import Refusal
+    from oomguard.core.policy import Policy, Rule
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
+
+MATCH_SECONDS = 0.02
+"""Processor time that the `cmdline` patterns of one rule may take on one process."""
+
+NO_CANDIDATES = Governed()
+"""What `governed` returns if no rule can match the process: by its name, or because it is oomguard."""
+
+
+class Matching:
+    """Finds the rule of a process. Each method raises one of GONE if the process ended."""
+
+    def __init__(self, policy: "Policy", procfs: "Procfs", itself: Itself | None = None) -> None:
+        self.policy = policy
+        self.matcher = Matcher(policy.rules)
+        self.itself = itself or Itself(os.getpid())
+        self._procfs = procfs
+        self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
+
+    def governed(
+        self, handle: "ProcessHandle", refusal: "Callable[[Rule], Refusal | None]" = lambda _: None
+    ) -> Governed:
+        """Return the rule that matches a process, and what else was found."""
+        if handle.pid == INIT_PID or not self.matcher.candidates(handle.comm) or self.itself.covers(handle):
+            return NO_CANDIDATES
+        if handle.stat.is_kernel_thread or handle.stat.is_zombie:
+            return NO_CANDIDATES
+        return self.matcher.decide(
+            handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)
+        )
+
+    def shares_value(self, handle: "ProcessHandle") -> bool:
+        """Return whether a rule matches the process whose children keep what they inherit."""
+        rule = self.governed(handle).rule
+        return rule is not None and rule.terms.children == "inherit"
+
+    def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
+        """Return whether no ancestor of the process meets the rule's conditions."""
+        parent_pid = handle.stat.parent_pid
+        try:
+            for parent in self._procfs.ancestors(parent_pid):
+                if first_unmet(rule, parent, self.search_within(parent)) is None:
+                    return False
+        except GONE:
+            pass  # an ancestor ended meanwhile; its children are init's now
+        return True
+
+    def search_within(self, handle: "ProcessHandle") -> "Callable[[re.Pattern[str], str], bool]":
+        """Return a search that raises UnknownFactError when it takes too long on this process's words."""
+
+        def bounded(pattern: "re.Pattern[str]", text: str) -> bool:
+            spent = self._pattern_time
+            if spent and spent.is_spent(handle.spender().key, time.monotonic()):
+                raise TooLongError(
+                    f"`cmdline` patterns took too long on other processes of {handle.spender().key}"
+                )
+            begun = time.thread_time()
+            try:
+                return within(MATCH_SECONDS, lambda: search(pattern, text))
+            finally:
+                took = time.thread_time() - begun
+                if took > UNNOTICED_SECONDS:
+                    now = time.monotonic()
+                    spent.settle(now)
+                    spent.charge(handle.spender().key, took, now)
+
+        return bounded
+
+    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
+        """Return why a rule must not set a process, whose original value is `own`; or None."""
+        wanted = rule.terms.value.wanted(own)
+        if wanted is None:
+            return None
+        first = self.policy.first_person_uid
+        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
+
+    def is_trusted(self, handle: "ProcessHandle") -> bool:
+        """Return whether a process is root's, or a system user's in a system service."""
+        return is_trusted(handle, self.policy.first_person_uid)
