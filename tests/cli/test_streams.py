@@ -1,6 +1,7 @@
 """Every verb with the standard streams that callers leave it: not UTF-8, closed, full, or read by nobody."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,12 +89,12 @@ def test_every_verb_is_called_here(caller: Caller) -> None:
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_no_verb_minds_what_its_streams_are(caller: Caller, condition: str) -> None:
-    """Each does what it does, and ends as it does elsewhere."""
+    """Each does what it does, and ends as it does elsewhere; no line ends with spaces."""
     encoding, shell = CONDITIONS[condition]
     for verb, code, arguments in caller.calls():
         done = caller.call(verb, arguments, encoding, shell)
         assert (verb, done.returncode, b"Traceback" in done.stderr) == (verb, code, False), done.stderr
-        done.stdout.decode(encoding)
+        assert re.findall(" \n", done.stdout.decode(encoding)) == []
         if verb == "apply":
             assert oom_score_adj(caller.pid) == 500
             wanted = {"utf-8": "0 → 500", "ascii": "0 -> 500", "iso-8859-1": "0 -> 500"}[encoding]

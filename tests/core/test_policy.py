@@ -30,3 +30,11 @@ def test_a_file_that_has_something_left_or_never_had_is_not() -> None:
     assert emptied(before, policy("a", "b")) == []
     assert emptied(before, policy("a", files="ac")) == []
     assert emptied(policy(""), policy("")) == []
+
+
+def test_a_label_has_its_patterns_as_they_were_written() -> None:
+    """With one backslash where the policy has one: what is printed can be searched for and pasted."""
+    terms = TERMS._replace(cmdlines=(r"-jar \S+\.jar",), units=(r"app-a\x2db@*.service",))
+    assert Rule(0, (b"java",), terms, "a", 1).label == (
+        r"name=java cmdline=-jar \S+\.jar unit=app-a\x2db@*.service"
+    )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.text import printable, span
+from oomguard.core.text import legible, printable, span
 
 
 def test_control_characters_are_escaped() -> None:
@@ -24,6 +24,12 @@ def test_nothing_unprintable_is_left(raw: bytes) -> None:
 def test_two_names_never_look_alike(one: bytes, other: bytes) -> None:
     """Escaping loses nothing: different names stay different."""
     assert (printable(one) == printable(other)) == (one == other)
+
+
+def test_a_pattern_is_shown_as_it_was_written() -> None:
+    """Unless it would act on the terminal."""
+    assert legible(rb"java .*\.jar") == r"java .*\.jar"
+    assert legible("dev-disk-by\\x2dlabel.swap\x1b") == r"dev-disk-by\\x2dlabel.swap\x1b"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
 from oomguard.core.policy import counted
 from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.policy.paste import rule_for
 from oomguard.report.document import decision_document, print_json
@@ -155,7 +155,8 @@ def _try(
         if not unmet and rule.terms.scope == "main" and not planner.matching.is_topmost(rule, handle):
             unmet = "scope"
         if unmet:
-            return unmet, printable(_found(unmet, process))
+            found = _found(unmet, process)
+            return unmet, printable(found) if unmet == "name" else legible(found)
         refusal = planner.matching.refusal(rule, handle, own=decision.original)
     except UnknownFactError as error:
         return "unknown", f"cannot be read: {error}"
@@ -215,15 +216,13 @@ def _document(explanation: Explanation) -> dict[str, Any]:
 
 def _print(alike: "Sequence[Explanation]") -> None:
     """Print the explanation of one process, or of several that differ only in their pid."""
-    from rich.table import Table
-
     from oomguard.report.plan_table import place
-    from oomguard.report.tables import console, print_text
+    from oomguard.report.tables import console, grid, print_text
 
     explanation = alike[0]
     process = explanation.process
     out = console()
-    unit = printable(system_unit(process.cgroup))
+    unit = legible(system_unit(process.cgroup))
     pids = [str(pid) for pid in sorted(one.process.identity.pid for one in alike)]
     if len(pids) > _PIDS:
         pids[_PIDS:] = [f"and {len(pids) - _PIDS} more"]
@@ -239,7 +238,7 @@ def _print(alike: "Sequence[Explanation]") -> None:
     if len(shown) < len(explanation.tried):
         out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
     if shown:
-        made = Table.grid(padding=(0, 2))
+        made = grid()
         for overflow in ("fold", "fold", "fold", "fold"):
             made.add_column(overflow=overflow)
         for tried in shown:

@@ -30,15 +30,13 @@ _CALM = 1.0
 
 def run(policy: str, state_dir: str, proc: str) -> int:
     """Print it."""
-    from rich.table import Table
-
-    from oomguard.report.tables import console
+    from oomguard.report.tables import console, grid
 
     options = argparse.Namespace(policy=policy, state_dir=state_dir, proc=proc, cgroup=None)
     seen = look(options)
     out = console()
     out.print(_headline(seen, options), style="bold", soft_wrap=True)
-    rows = Table.grid(padding=(0, 2))
+    rows = grid()
     procfs = Procfs(proc)
     if seen.memory is not None:
         rows.add_row("Memory", _memory(procfs, seen.memory))

@@ -9,7 +9,7 @@ from oomguard.cli.host import load_policy, open_preview
 from oomguard.cli.main import DEFAULT_POLICY
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.kernel.memcg import (
     Memcg,
     ancestors,
@@ -148,9 +148,9 @@ class Ranker:
         limited = next(above, None)
         way_out = "omit --cgroup for the whole host"
         if limited is not None:
-            way_out = f"its ancestor has one: use --cgroup {printable(limited)}"
+            way_out = f"its ancestor has one: use --cgroup {legible(limited)}"
         return OomguardError(
-            f"{printable(memcg.path)} has no memory limit, so it never runs out of memory by itself",
+            f"{legible(memcg.path)} has no memory limit, so it never runs out of memory by itself",
             hint=way_out,
         )
 
@@ -167,12 +167,12 @@ class Ranker:
             for one in ancestors(self._memcg):
                 pages = self._limit_pages(one, memory)
                 if pages is not None and pages < domain.total_pages:
-                    yield f"{printable(one.path)}, an ancestor, has a lower limit and reaches it first"
+                    yield f"{legible(one.path)}, an ancestor, has a lower limit and reaches it first"
         if ranked and ranked[0].now.place is not None:
             group = self._group(ranked[0].candidate)
             if group:
                 name = label(ranked[0].candidate)
-                yield f"The kernel would kill all of {printable(group)} with {name}: memory.oom.group is 1"
+                yield f"The kernel would kill all of {legible(group)} with {name}: memory.oom.group is 1"
 
     def _group(self, victim: "Candidate") -> str:
         handle = self._procfs.open(victim.identity.pid)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oomguard.core.text import printable
+from oomguard.core.text import legible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ class Rule(NamedTuple):
 
 
 def _some(values: tuple[bytes, ...] | tuple[str, ...]) -> str:
-    shown = "|".join(printable(value) for value in values[:3])
+    shown = "|".join(legible(value) for value in values[:3])
     return shown if len(values) <= 3 else f"{shown}|…"
 
 

@@ -17,6 +17,16 @@ def printable(raw: bytes | str) -> str:
     return "".join(_escape(character) for character in text)
 
 
+def legible(raw: bytes | str) -> str:
+    r"""Return text as it is if all of it can be printed, else escaped.
+
+    For patterns and systemd's names (`dev-disk-by\x2dlabel.swap`), where backslashes are common and must be
+    copied as they are: unlike with `printable`, two texts may look alike.
+    """
+    text = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw
+    return text if text.isprintable() else printable(text)
+
+
 def span(seconds: float) -> str:
     """Return a time in the largest unit that gives at least 2: `3 days`, `90 seconds`."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):

@@ -12,7 +12,7 @@ from oomguard.core.overcommit import kib
 from oomguard.core.policy import Policy, counted
 from oomguard.core.process import UnknownFactError
 from oomguard.core.sysctl import KUBELET
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.diagnose.config_files import (
     sysctls_said,
     tuned_profile,
@@ -233,9 +233,9 @@ def _units(policy: Policy, seen: Seen) -> "Iterator[Fault]":
                 policy,
                 rule,
                 "unit-value",
-                f"{printable(unit)} has OOMScoreAdjust={printable(said.value)[:20]} "
+                f"{legible(unit)} has OOMScoreAdjust={printable(said.value)[:20]} "
                 f"({printable(said.source)}), the rule wants {wanted}: each start has one, then the other",
-                f"remove one of them: run systemctl edit {printable(unit)}, or change the rule",
+                f"remove one of them: run systemctl edit {legible(unit)}, or change the rule",
             )
             break
 

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +70,7 @@ class PolicyError(OomguardError):
 def excerpt(text: str) -> str:
     """Return text from a policy file for a message: printable, and cut if it is long."""
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
-    return printable(cut)
+    return legible(cut)
 
 
 def render_text(faults: "Iterable[Fault]") -> str:

@@ -3,7 +3,7 @@
 import re
 
 from oomguard.core.cgroup import UNIT_SUFFIXES
-from oomguard.core.text import printable
+from oomguard.core.text import legible
 
 _CELLS = 36
 _SHORT_ID = 8
@@ -22,11 +22,11 @@ def cgroup_title(path: str) -> str:
     """
     name, depth = _name(path.split("/"))
     if not name:
-        return _short(printable(path))
+        return _short(legible(path))
     below = "/".join(path.split("/")[depth + 1 :])
     user = _USER.match(path)
     whose = f" (uid {user[1]})" if user is not None else ""
-    return printable(name) + (f"/{_short(printable(below))}" if below else "") + whose
+    return legible(name) + (f"/{_short(legible(below))}" if below else "") + whose
 
 
 def _name(components: list[str]) -> tuple[str, int]:

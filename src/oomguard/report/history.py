@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from oomguard.core.policy import counted
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.report.events import KILLED
 
 _DIGITS_LIMIT = 20
@@ -100,7 +100,7 @@ def _text(value: object) -> str:
         text = printable(bytes(item & 0xFF for item in value if isinstance(item, int)))
     else:
         text = value if isinstance(value, str) else ""
-    return text if text.isprintable() else printable(text)
+    return legible(text)
 
 
 def entry_document(entry: Entry) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
 from oomguard.core.policy import counted
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.report.events import ERROR, KILLED, Record
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _sentence(death: Death) -> str:
     if kill.uid is not None:
         parts.append(f"uid {kill.uid}")
     if context is not None and context.task_memcg:
-        parts.append(printable(context.task_memcg))
+        parts.append(legible(context.task_memcg))
     if kill.rss_kib is not None:
         parts.append(f"{kib(kill.rss_kib)} in RAM")
     value = "" if kill.oom_score_adj is None else f"oom_score_adj {kill.oom_score_adj}"
@@ -137,6 +137,6 @@ def _why(death: Death) -> str:
         case "none":
             return "the host ran out of memory"
         case "memcg":
-            return f"{printable(context.oom_memcg)} reached its limit"
+            return f"{legible(context.oom_memcg)} reached its limit"
         case "cpuset" | "memory-policy":
             return f"memory nodes {context.nodemask or context.mems_allowed} ran out of memory"

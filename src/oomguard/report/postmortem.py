@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
 from oomguard.core.policy import counted
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.oom.badness import IMMUNE
 from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title
@@ -149,9 +149,9 @@ def paths(report: "Report") -> "Iterator[Fact]":
     """Yield the paths of the cgroups of which only a short name is in a sentence."""
     oom, task = report.oom_memcg, report.task_memcg
     if not task.startswith(oom) and cgroup_title(oom) != oom:
-        yield Fact("Limit", printable(oom))
+        yield Fact("Limit", legible(oom))
     if cgroup_title(task or oom) != (task or oom):
-        yield Fact("Cgroup", printable(task or oom))
+        yield Fact("Cgroup", legible(task or oom))
 
 
 def label(one: "Kill | Task | Choice") -> str:
@@ -388,7 +388,7 @@ def _replayed(told: Told) -> "Iterator[str]":
     else:
         rules = ", ".join(f"{rule.label} ({rule.source})" for rule in backtest.open_rules[:_OTHERS])
         yield f"Under {policy}, {' or '.join(names)} would have been killed."
-        yield f"The report does not show whether these rules match: {printable(rules)}."
+        yield f"The report does not show whether these rules match: {legible(rules)}."
 
 
 def _would(one: "Replayed") -> str:

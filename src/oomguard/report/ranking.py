@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.overcommit import kib
 from oomguard.core.policy import counted
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.oom.badness import adj_pages
 from oomguard.oom.ranking import Domain, Ranked, Reserve, Standing, reserve_new, reserve_now
 from oomguard.report.document import decision_document
@@ -49,7 +49,7 @@ def summary(view: View) -> "Iterator[str]":
     weighs = f"one point of oom_score_adj weighs {kib(point)}"
     if domain.cgroup:
         used = "" if view.used_kib is None else f", {kib(view.used_kib)} used"
-        yield f"{printable(domain.cgroup)}: {kib(total)} at most{used}; {weighs}."
+        yield f"{legible(domain.cgroup)}: {kib(total)} at most{used}; {weighs}."
     else:
         yield f"{kib(total)} of RAM and swap; {weighs}."
     yield from view.notes

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.process import Identity
-from oomguard.core.text import printable
+from oomguard.core.text import legible
 from oomguard.report.text import because, subject
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _document(status: Status) -> dict[str, Any]:
 def _printable(item: Any) -> Any:
     """Return the document with unprintable characters escaped: paths and reasons can contain any."""
     if isinstance(item, str):
-        return item if item.isprintable() else printable(item)
+        return legible(item)
     if isinstance(item, dict):
         return {key: _printable(value) for key, value in item.items()}
     return [_printable(value) for value in item] if isinstance(item, list) else item

@@ -3,14 +3,13 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
 from oomguard.core.overcommit import STRICT, Memory, Peak, kib
 from oomguard.core.policy import counted
 from oomguard.core.text import span
 from oomguard.report.problems import problems
-from oomguard.report.tables import console, print_text, table
+from oomguard.report.tables import console, grid, print_text, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +56,7 @@ def print_status(
     _print_complaints(document, out)
     if document["recent"]:
         out.print("\nLAST CHANGES", style="bold")
-        made = Table.grid(padding=(0, 2))
+        made = grid()
         for change in document["recent"][-_SHOWN:]:
             value = f"{change['from']} → {change['to']}"
             made.add_row(when(change["at"]), change["subject"], value, _CAUSES[change["cause"]])
