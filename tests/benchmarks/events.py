@@ -1,4 +1,4 @@
-"""CPU time of the daemon for each program started."""
+"""CPU time for each program started: `/proc/PID/schedstat` around 800 programs at 200/s, three rounds in turn with C."""
 
 import subprocess
 import time

@@ -1,4 +1,7 @@
-"""What logs cost `oomguard postmortem` that were written to be dear: each kind, a megabyte of it."""
+"""What 50 MB of each kind of hostile log cost `oomguard postmortem`: CPU time for 1 MB, and resident memory.
+
+The memory is at least that of the program that starts it.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What it costs when nothing happens."""
+"""What it costs when nothing happens, with 1,000 watched processes. Only tenths of a second without an event count."""
 
 import time
 from contextlib import ExitStack

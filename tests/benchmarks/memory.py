@@ -1,4 +1,4 @@
-"""How much memory it takes, and whether that grows."""
+"""How much memory it takes (`smaps_rollup`), beside `python -I -c 'import time; time.sleep(...)'`, and whether it grows."""
 
 import subprocess
 import time

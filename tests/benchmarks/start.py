@@ -1,4 +1,4 @@
-"""How long until it is ready, and how long the commands take."""
+"""From fork to the `READY=1` datagram, beside importing pydantic with a model and PyYAML; how long the commands take."""
 
 import subprocess
 import time

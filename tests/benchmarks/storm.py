@@ -1,4 +1,7 @@
-"""More events than anybody should have to read, and what is missed then."""
+"""More events than anybody should have to read: a process renames itself, and the receiver's CPU time counts.
+
+For ENOBUFS, the daemon is stopped until its buffer overflows.
+"""
 
 import os
 import signal
