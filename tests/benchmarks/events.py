@@ -1,4 +1,7 @@
-"""CPU time for each program started: `/proc/PID/schedstat` around 800 programs at 200/s, three rounds in turn with C."""
+"""CPU time for each program started: /proc/PID/schedstat around 800 programs at 200/s.
+
+The median of three rounds, in turn with C.
+"""
 
 import subprocess
 import time

@@ -1,4 +1,7 @@
-"""What it costs when nothing happens, with 1,000 watched processes. Only tenths of a second without an event count."""
+"""What 1,000 watched processes cost when nothing happens.
+
+Only tenths of a second without an event count.
+"""
 
 import time
 from contextlib import ExitStack

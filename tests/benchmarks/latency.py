@@ -1,7 +1,7 @@
 """From exec to the value written, as the program itself reads it from `main` on: the median of three rounds.
 
-In the exec bomb 32 workers start 8,000 programs as fast as possible; each ends after 1 ms of CPU time, like an `ls`. The C
-floor has the same scheduling.
+In the exec bomb 32 workers start 8,000 programs as fast as possible; each ends after 1 ms of CPU time, like
+an `ls`. The C floor has the same scheduling.
 """
 
 import subprocess

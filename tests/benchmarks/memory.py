@@ -1,4 +1,7 @@
-"""How much memory it takes (`smaps_rollup`), beside `python -I -c 'import time; time.sleep(...)'`, and whether it grows."""
+"""How much memory it takes (`smaps_rollup`), and whether it grows.
+
+The floor is `python -I -c 'import time; time.sleep(...)'`.
+"""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""How long 100 MB of kernel log takes `oomguard postmortem`, beside `grep`, and its largest resident memory."""
+"""How long 100 MB of kernel log takes `oomguard postmortem`, beside `grep`, and how much memory."""
 
 import os
 import subprocess

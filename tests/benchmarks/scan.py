@@ -1,4 +1,4 @@
-"""A full pass over all processes, in turn with a C program that reads name and value through each process's folder."""
+"""A full pass over all processes, in turn with a C program that reads the name and value of each."""
 
 import json
 import subprocess

@@ -1,4 +1,7 @@
-"""From fork to the `READY=1` datagram, beside importing pydantic with a model and PyYAML; how long the commands take."""
+"""From fork to the `READY=1` datagram, and how long the commands take.
+
+The floor imports pydantic with a model, and PyYAML.
+"""
 
 import subprocess
 import time
