@@ -21,13 +21,14 @@ from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
+from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report.journal import StreamSink
 from oomguard.report.reporter import Reporter
-from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status
 
 COMMS = (b"a", b"b", b"foo) Z 1 (", b"\xff\n")
 CGROUPS = ("/", "/system.slice/a.service", "/user.slice/user-1.slice/user@1.service/app.slice/b.service")
@@ -130,25 +131,9 @@ class Host:
         planner = reconciler.planner
         daemon = Identity(9, 9)
         self.proc.process(Process(daemon, b"oomguard"), kernel_thread=True)
-        status = Status(
-            version="0.1.0",
-            identity=daemon,
-            started_at=0.0,
-            written_at=0.0,
-            now=0.0,
-            policy=planner.policy,
-            policy_loaded_at=0.0,
-            policy_error="",
-            matched=Matched(planner.policy.rules, planner.rule_of, [*reporter.complaints.values()]),
-            reporter=reporter,
-            contended=[],
-            limits=[],
-            has_events=True,
-            watches=0,
-            passes=1,
-            losses=0,
-        )
-        folder.replace(STATUS_FILE, encode_status(status))
+        writer = StatusWriter(folder, procfs, daemon, reporter, Degradations(reporter))
+        matched = Matched(planner.policy.rules, planner.rule_of, tuple(reporter.complaints.values()))
+        writer.write(writer.collect(reconciler, matched))
         ledger.close()
         folder.close()
         procfs.close()

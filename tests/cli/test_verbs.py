@@ -19,12 +19,11 @@ from oomguard.__main__ import main
 from oomguard.cli import overview
 from oomguard.core.decide import Rights
 from oomguard.core.peaks import LASTING_SECONDS
-from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.report.reporter import Reporter
-from oomguard.report.status import Matched, Status, encode_status
+from oomguard.report.status_file import RuleStatus, encode_status
+from statuses import IDLE
 
 POLICY = """\
 vm:
@@ -465,33 +464,9 @@ def test_a_proc_that_is_not_there_is_an_error_to_read(oomguard: Oomguard, verb: 
 
 def write_status(state: Path, identity: Identity, **fields: Any) -> None:
     """Write the file of a daemon."""
-
-    class Sink:
-        lost = 0
-
-        def write(self, record: object) -> None:
-            """Keep nothing."""
-
-    status = Status(
-        version="9.9",
-        identity=identity,
-        started_at=0.0,
-        written_at=0.0,
-        now=0.0,
-        policy=Policy(files=("/etc/x.yaml",), digest="abc"),
-        policy_loaded_at=1.5,
-        policy_error="",
-        matched=Matched((), {}, ()),
-        reporter=Reporter(Sink()),
-        contended=[],
-        limits=["no events here"],
-        has_events=True,
-        watches=0,
-        passes=1,
-        losses=0,
-    )
+    status = IDLE._replace(pid=identity.pid, start_time_ticks=identity.start_time_ticks, **fields)
     state.mkdir()
-    (state / "status.json").write_bytes(encode_status(status._replace(**fields)))
+    (state / "status.json").write_bytes(encode_status(status))
 
 
 def test_the_daemon_and_its_child_are_matched_by_no_rule(
@@ -545,7 +520,8 @@ def test_status_shows_the_peak_that_lasted(oomguard: Oomguard, proc: FakeProc, t
 
 def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Path) -> None:
     """Process 10 stands for it."""
-    write_status(tmp_path / "state", Identity(10, 1), policy_error="line 3 is bad")
+    bad = IDLE.policy._replace(errors=("line 3 is bad",))
+    write_status(tmp_path / "state", Identity(10, 1), policy=bad, limits=("no events here",))
     run = oomguard("status")
     assert "oomguard 9.9 is running (pid 10)" in run.out
     assert "line 3 is bad" in run.out
@@ -572,7 +548,9 @@ def test_status_tells_monitoring_by_its_exit_code(oomguard: Oomguard, tmp_path: 
     assert oomguard("status", "--exit-code").code == 0
     (tmp_path / "state" / "status.json").unlink()
     (tmp_path / "state").rmdir()
-    write_status(tmp_path / "state", Identity(10, 1), policy_error="a:1: no\nb:2: no")
+    write_status(
+        tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(errors=("a:1: no", "b:2: no"))
+    )
     run = oomguard("status", "--exit-code")
     assert run.code == 1
     assert "in force:\n  a:1: no\n  b:2: no\n" in run.out
@@ -580,7 +558,7 @@ def test_status_tells_monitoring_by_its_exit_code(oomguard: Oomguard, tmp_path: 
 
 def test_a_line_of_status_is_one_line(oomguard: Oomguard, tmp_path: Path) -> None:
     """However long, so that it can be searched for; a terminal breaks it by itself."""
-    limits = ["a limit that is " + "very " * 40 + "long"]
+    limits = ("a limit that is " + "very " * 40 + "long",)
     write_status(tmp_path / "state", Identity(10, 1), limits=limits)
     assert f"limited: {limits[0]}\n" in oomguard("status").out
 
@@ -864,7 +842,7 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     assert "Protected crond: 400 KiB in 1 process" in shown
     assert any(line.startswith("oomguard plan what would change") for line in shown)
     policy.write_text("rules: 1\n")
-    write_status(state, Identity(10, 1), limits=["no events here"])
+    write_status(state, Identity(10, 1), limits=("no events here",))
     assert overview.run(str(policy), str(state), str(proc.root)) == 0
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert shown[0].startswith("oomguard 9.9 running for")
@@ -889,8 +867,11 @@ def test_check_says_what_a_daemon_still_enforces_from_an_emptied_file(
 ) -> None:
     """Before it is loaded: how many rules, and how many processes lose their value."""
     loaded = load(str(policy)).policy
-    matched = Matched(loaded.rules, {10: 0, 11: 1, 12: 1}, ())
-    write_status(tmp_path / "state", Identity(9, 1), policy=loaded, matched=matched)
+    rules = tuple(
+        RuleStatus(rule.number, rule.label, rule.source, "300", count)
+        for rule, count in zip(loaded.rules, (1, 2), strict=False)
+    )
+    write_status(tmp_path / "state", Identity(9, 1), rules=rules)
     policy.write_text("")
     done = oomguard("check")
     assert done.code == 0

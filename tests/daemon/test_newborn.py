@@ -15,6 +15,7 @@ from oomguard.daemon.service import URGENT_LIMIT, Options, Service
 from oomguard.kernel.connector import Connector
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state_folder import StateFolder
 from oomguard.report.events import Record
 from running import needs_events
 
@@ -39,12 +40,14 @@ def said() -> Said:
 
 
 @pytest.fixture
-def service(tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(
+    tmp_path: Path, folder: StateFolder, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Service]:
     """Make a service that is not run."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        made = Service(Options(str(tmp_path / "policy.yaml"), str(tmp_path), "/proc"), said)
+        made = Service(Options(str(tmp_path / "policy.yaml"), "/proc"), folder, said)
         yield made
         made.notifier.socket.close()
         made.procfs.close()

@@ -1,6 +1,5 @@
 """The page at `/`: what a person sees in a browser, and with curl."""
 
-import json
 import os
 import shutil
 import socket
@@ -14,14 +13,15 @@ from typing import Any
 
 import pytest
 from scraping import Exporter, exporting
-from test_page import DOCUMENT
+from test_page import STATUS
 
 from oomguard import __version__
 from oomguard.exporter.page import as_html, as_text, describe
+from oomguard.report.status_file import Complaint, ContendedValue, RuleStatus, StatusFile, encode_status
 from running import Program, running, wait_for_value, wait_until
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)> &lt; \"'"
-COMPLAINT = {"wanted": -900, "result": "refused", "hint": "", "tries": 1}
+COMPLAINT = Complaint("", -900, "refused", "", "", "", 1)
 
 
 class Reader(HTMLParser):
@@ -50,10 +50,9 @@ def read(html: bytes) -> Reader:
     return reader
 
 
-def document(**changes: Any) -> dict[str, Any]:
+def status(**changes: Any) -> StatusFile:
     """Return a status with these changes."""
-    policy = DOCUMENT["policy"] | {"files": ["/etc/oomguard.yaml"]}  # type: ignore[operator]
-    return DOCUMENT | {"policy": policy, "contended": [], "complaints": []} | changes
+    return STATUS._replace(contended=(), **changes)
 
 
 @pytest.fixture
@@ -65,18 +64,16 @@ def lonely(tmp_path: Path) -> Iterator[Exporter]:
 
 def test_names_are_text_and_not_markup() -> None:
     """Whatever a rule, a file or a reason is called, the page has the same elements and shows the name."""
-    complaint = COMPLAINT | {"subject": "vm.swappiness", "reason": HOSTILE, "by": HOSTILE}
-    hostile = document(
+    complaint = COMPLAINT._replace(subject="vm.swappiness", reason=HOSTILE, by=HOSTILE)
+    hostile = STATUS._replace(
         version=HOSTILE,
-        rules=[{"label": HOSTILE, "value": HOSTILE, "processes": 1}],
-        limits=[HOSTILE],
-        contended=[{"target": HOSTILE}],
-        complaints=[complaint],
+        policy=STATUS.policy._replace(files=(HOSTILE,), errors=(HOSTILE,)),
+        rules=(RuleStatus(0, HOSTILE, "", HOSTILE, 1),),
+        limits=(HOSTILE,),
+        contended=(ContendedValue(HOSTILE),),
+        complaints=(complaint,),
     )
-    hostile["policy"] = hostile["policy"] | {"files": [HOSTILE], "errors": [HOSTILE]}
-    ordinary, found = (
-        read(as_html(describe(one, "", now=9.0, rule_limit=9))) for one in (document(), hostile)
-    )
+    ordinary, found = (read(as_html(describe(one, "", now=9.0, rule_limit=9))) for one in (status(), hostile))
     assert found.elements == ordinary.elements
     assert found.attributes == ordinary.attributes
     assert "".join(found.texts).count(HOSTILE) == 9
@@ -85,7 +82,7 @@ def test_names_are_text_and_not_markup() -> None:
 
 def test_the_page_loads_nothing() -> None:
     """Its only address is that of the metrics, on the same host."""
-    html = as_html(describe(document(), "", now=9.0, rule_limit=9))
+    html = as_html(describe(status(), "", now=9.0, rule_limit=9))
     found = read(html)
     addresses = {value for name, value in found.attributes if name in ("href", "src", "action")}
     assert addresses == {"/metrics"}
@@ -97,7 +94,7 @@ def test_the_page_loads_nothing() -> None:
 
 def test_both_forms_say_the_same() -> None:
     """In the same order."""
-    page = describe(document(kills=[], limits=["no proc connector"]), "", now=9.0, rule_limit=9)
+    page = describe(status(kills=(), limits=("no proc connector",)), "", now=9.0, rule_limit=9)
     text = as_text(page).decode()
     in_html = "".join(read(as_html(page)).texts)
     for heading, rows in page.tables:
@@ -110,12 +107,11 @@ def test_both_forms_say_the_same() -> None:
 
 def test_problems_name_no_process() -> None:
     """With `hidepid=`, a reader may not know what runs; those of a rule are one line."""
-    complaints = [
-        COMPLAINT
-        | {"subject": f"nginx[{pid}]", "reason": f"uid {pid} could give any program this name", "by": "r"}
+    complaints = tuple(
+        COMPLAINT._replace(subject=f"nginx[{pid}]", reason=f"uid {pid} could give any program", by="r")
         for pid in (2001, 2002)
-    ]
-    text = as_text(describe(document(complaints=complaints), "", now=9.0, rule_limit=9)).decode()
+    )
+    text = as_text(describe(status(complaints=complaints), "", now=9.0, rule_limit=9)).decode()
     assert text.count("refused: oom_score_adj → -900 (r); see oomguard status") == 1
     assert "nginx" not in text
     assert "200" not in text
@@ -123,7 +119,7 @@ def test_problems_name_no_process() -> None:
 
 def test_rules_beyond_the_limit_are_not_listed() -> None:
     """As in the metrics."""
-    text = as_text(describe(document(), "", now=9.0, rule_limit=1)).decode()
+    text = as_text(describe(status(), "", now=9.0, rule_limit=1)).decode()
     assert text.count("name=a ") == 1
     assert "name=b" not in text
 
@@ -153,7 +149,7 @@ def test_it_shows_a_running_daemon_and_why_one_is_not(tmp_path: Path) -> None:
 def test_a_status_that_was_cut_short_is_a_reason(lonely: Exporter, tmp_path: Path) -> None:
     """Not an error of the server."""
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "status.json").write_text(json.dumps(document())[:100])
+    (tmp_path / "state" / "status.json").write_bytes(encode_status(STATUS)[:100])
     assert "no valid JSON" in lonely.get("/")
 
 

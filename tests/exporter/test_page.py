@@ -7,45 +7,48 @@ from prometheus_client import Metric
 
 from oomguard.exporter.metrics import daemon_metrics, host_metrics, up_metric
 from oomguard.kernel.procfs import Procfs
+from oomguard.report.status_file import (
+    ChangeCount,
+    ContendedValue,
+    KillCount,
+    PolicyStatus,
+    RuleStatus,
+    SysctlStatus,
+)
+from statuses import IDLE
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
-DOCUMENT = {
-    "version": "1",
-    "started_at": 1.0,
-    "written_at": 2.0,
-    "policy": {"digest": "d", "rules": 2, "loaded_at": 1.5, "resync_interval_seconds": 60, "errors": []},
-    "sysctls": [{"name": "vm.swappiness", "wanted": 11, "granted": 10}],
-    "rules": [
-        {"label": "name=a", "value": "300", "processes": 2},
-        {"label": "name=a", "value": "300", "processes": 3},
-        {"label": "name=b" + "b" * 500, "value": "-900", "processes": 1},
-    ],
-    "processes_held": 6,
-    "changes": [
-        {"target": "vm.swappiness", "cause": "drift", "result": "applied", "count": 4},
-        {"target": "oom_score_adj", "cause": "drift", "result": "contended", "count": 5},
-        {"target": "oom_score_adj", "cause": "exec", "result": "denied", "count": 6},
-    ],
-    "kills": [
-        {"rule": "", "protected": False, "count": 2},
-        {"rule": "name=sshd", "protected": True, "count": 1},
-    ],
-    "contended": ["vm.swappiness"],
-    "limits": [],
-    "events": True,
-    "watches": 3,
-    "passes": 7,
-    "losses": 8,
-    "throttled": False,
-    "log_entries_lost": 9,
-}
+STATUS = IDLE._replace(
+    version="1",
+    started_at=1.0,
+    written_at=2.0,
+    policy=PolicyStatus(("/etc/oomguard.yaml",), "d", 2, 1.5, 60, ()),
+    sysctls=(SysctlStatus("vm.swappiness", 11, 10, "/etc/oomguard.yaml:1"),),
+    rules=(
+        RuleStatus(0, "name=a", "", "300", 2),
+        RuleStatus(1, "name=a", "", "300", 3),
+        RuleStatus(2, "name=b" + "b" * 500, "", "-900", 1),
+    ),
+    processes_held=6,
+    changes=(
+        ChangeCount("vm.swappiness", "drift", "applied", 4),
+        ChangeCount("oom_score_adj", "drift", "contended", 5),
+        ChangeCount("oom_score_adj", "exec", "denied", 6),
+    ),
+    kills=(KillCount("", protected=False, count_=2), KillCount("name=sshd", protected=True, count_=1)),
+    contended=(ContendedValue("vm.swappiness"),),
+    watches=3,
+    passes=7,
+    losses=8,
+    log_entries_lost=9,
+)
 
 
 def metrics(rule_limit: int = 100) -> Iterator[Metric]:
     """Return every metric of a daemon and of this host."""
     yield up_metric(up=True)
-    yield from daemon_metrics(DOCUMENT, rule_limit=rule_limit)
+    yield from daemon_metrics(STATUS, rule_limit=rule_limit)
     yield from host_metrics(Procfs(), ["vm.swappiness"])
 
 

@@ -38,7 +38,7 @@ from oomguard.report.events import STARTED, Record
 from oomguard.report.journal import encode as encode_record
 from oomguard.report.postmortem import Told, circumstances, facts, headline, paths, short_moment
 from oomguard.report.postmortem_document import told_document
-from oomguard.report.status_document import decode_status
+from oomguard.report.status_file import decode_status
 
 if TYPE_CHECKING:
     import socket

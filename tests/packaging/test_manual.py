@@ -22,7 +22,7 @@ from oomguard.reconcile import ledger, state_folder
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.report.events import APPLIED, Record
 from oomguard.report.journal import encode
-from oomguard.report.status import STATUS_FILE
+from oomguard.report.status_file import STATUS_FILE
 from test_readme import VERBS
 
 ROOT = FOLDER.parents[1]

@@ -24,10 +24,15 @@ sys.path.insert(0, str(ROOT / "tests"))
 from fakeproc import FakeProc  # noqa: E402 - needs the path above
 from oomguard.core.diff import Outcome, SetOomScoreAdj  # noqa: E402
 from oomguard.core.process import Identity, Process  # noqa: E402
+from oomguard.daemon.degradations import Degradations  # noqa: E402
+from oomguard.daemon.status_writer import Matched, StatusWriter  # noqa: E402
+from oomguard.kernel.procfs import Procfs  # noqa: E402
 from oomguard.policy.load import load  # noqa: E402
+from oomguard.reconcile.ledger import Ledger  # noqa: E402
+from oomguard.reconcile.reconciler import Reconciler  # noqa: E402
+from oomguard.reconcile.state_folder import open_state_folder  # noqa: E402
 from oomguard.report.journal import StreamSink  # noqa: E402
 from oomguard.report.reporter import Reporter  # noqa: E402
-from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status  # noqa: E402
 
 WIDTH = 80
 PICTURES = ROOT / "docs" / "pictures"
@@ -177,26 +182,19 @@ def _state(folder: Path) -> Path:
     for pid, comm, before, after, rule in changes:
         change = SetOomScoreAdj(Identity(pid, pid), comm, before, after, before, "exec", rules[rule])
         reporter.outcome(Outcome(change, "applied"), 0.0)
-    now = time.time()
-    status = Status(
-        version="0.1.0",
-        identity=Identity(731, 731),
-        started_at=now - 3 * 86400 - 600,
-        written_at=now,
-        now=0.0,
-        policy=policy,
-        policy_loaded_at=now,
-        policy_error="",
-        matched=Matched(rules, {812: 0, 1377: 1, 1402: 2, 1403: 2}, []),
-        reporter=reporter,
-        contended=[],
-        limits=[],
-        has_events=True,
-        watches=4,
-        passes=5190,
-        losses=0,
+    now, procfs = time.time(), Procfs(str(folder / "proc"))
+    writer = StatusWriter(
+        open_state_folder(str(state)), procfs, Identity(731, 731), reporter, Degradations(reporter)
     )
-    (state / STATUS_FILE).write_bytes(encode_status(status))
+    status = writer.collect(
+        Reconciler(policy, Ledger(), procfs),
+        Matched(rules, {812: 0, 1377: 1, 1402: 2, 1403: 2}, ()),
+        watches=4,
+    )
+    recent = tuple(change._replace(at=now) for change in status.recent)
+    writer.write(
+        status._replace(version="0.1.0", started_at=now - 3 * 86400 - 600, recent=recent, passes=5190)
+    )
     return state
 
 

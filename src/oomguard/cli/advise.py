@@ -18,7 +18,7 @@ from oomguard.propose.advice import MAPS, PANIC, PANIC_ON_OOM, Facts, Peak, Runn
 from oomguard.propose.draft import render, valid
 from oomguard.propose.draft_document import FORMAT, findings_document
 from oomguard.report.document import print_json
-from oomguard.report.status_document import StatusError
+from oomguard.report.status_file import StatusError
 
 if TYPE_CHECKING:
     import argparse
@@ -72,16 +72,15 @@ def _host(facts: Facts) -> dict[str, int | str | None]:
 def _peak(state_dir: str, procfs: "Procfs") -> Peak | None:
     """Return the peak that a running daemon measured, None if there is none."""
     try:
-        document = read_status(state_dir)
+        status = read_status(state_dir)
     except StatusError as error:
         print(f"oomguard: {error}; the peak of promised memory is not known", file=sys.stderr)
         return None
-    if document is None or not procfs.is_alive(Identity(document["pid"], document["start_time_ticks"])):
+    if status is None or not procfs.is_alive(Identity(status.pid, status.start_time_ticks)):
         return None
-    peak = document.get("committed_peak_kib")
-    if not isinstance(peak, int) or peak <= 0:
+    if status.committed_peak_kib <= 0:
         return None
-    return Peak(peak, time.time() - document["started_at"])
+    return Peak(status.committed_peak_kib, time.time() - status.started_at)
 
 
 def _running(procfs: "Procfs") -> "Iterator[Running]":

@@ -13,7 +13,7 @@ from oomguard.policy.fault import Fault, PolicyError, render_json, render_text
 from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
 from oomguard.reconcile.matching import MATCH_SECONDS
-from oomguard.report.status_document import StatusError
+from oomguard.report.status_file import StatusError
 
 if TYPE_CHECKING:
     import argparse
@@ -91,16 +91,16 @@ def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault,
     if all(fault.code != "empty-file" for fault in warnings):
         return warnings
     try:
-        document = read_status(state_dir)
+        status = read_status(state_dir)
     except (StatusError, PermissionError):
-        document = None
-    rules = [] if document is None else document["rules"]
+        status = None
+    rules = () if status is None else status.rules
 
     def with_loss(fault: Fault) -> Fault:
-        lost = [rule for rule in rules if rule["source"].rpartition(":")[0] == printable(fault.file)]
+        lost = [rule for rule in rules if rule.source.rpartition(":")[0] == printable(fault.file)]
         if fault.code != "empty-file" or not lost:
             return fault
-        held = sum(rule["processes"] for rule in lost)
+        held = sum(rule.processes for rule in lost)
         return fault._replace(
             message=f"{fault.message}; {counted(len(lost), 'rule')} from it still match "
             f"{counted(held, 'process', 'es')}, which lose their value when it is loaded"

@@ -22,8 +22,7 @@ from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.settle import settle
 from oomguard.reconcile.state_folder import find_state_folder, open_state_folder
-from oomguard.report.status import STATUS_FILE
-from oomguard.report.status_document import Document, StatusError, decode_status
+from oomguard.report.status_file import STATUS_FILE, StatusError, StatusFile, decode_status
 
 if TYPE_CHECKING:
     import argparse
@@ -77,7 +76,7 @@ def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
     return file.highest
 
 
-def read_status(state_dir: str) -> Document | None:
+def read_status(state_dir: str) -> StatusFile | None:
     """Return a daemon's status file, None if there is none. StatusError: it cannot be read."""
     folder = find_state_folder(state_dir)
     if folder is None:
@@ -104,21 +103,15 @@ class Daemon(NamedTuple):
 def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
     """Return the daemon that runs with this state folder, as far as this user may know."""
     try:
-        document = read_status(state_dir)
+        status = read_status(state_dir)
     except StatusError:
         return None
-    if document is None:
+    if status is None:
         return None
-    identity = Identity(document["pid"], document["start_time_ticks"])
+    identity = Identity(status.pid, status.start_time_ticks)
     if not procfs.is_alive(identity):
         return None
-    return Daemon(identity, frozenset(map(_contended, document["contended"])))
-
-
-def _contended(row: Document) -> "Hashable":
-    if row["target"] == "oom_score_adj":
-        return Identity(row["pid"], row["start_time_ticks"])
-    return str(row["target"])
+    return Daemon(identity, frozenset(row.value for row in status.contended))
 
 
 class Pass(NamedTuple):

@@ -59,11 +59,11 @@ def run(policy: str, state_dir: str, proc: str) -> int:
 
 
 def _headline(seen: Look, options: argparse.Namespace) -> str:
-    if seen.is_running and seen.document is not None:
-        age = span(time.time() - seen.document["started_at"])
-        managed = counted(seen.document["processes_held"], "process", "es")
-        files = ", ".join(seen.document["policy"]["files"])
-        return f"oomguard {seen.document['version']}  running for {age}, {managed} managed  {files}"
+    if seen.is_running and seen.status is not None:
+        age = span(time.time() - seen.status.started_at)
+        managed = counted(seen.status.processes_held, "process", "es")
+        files = ", ".join(seen.status.policy.files)
+        return f"oomguard {seen.status.version}  running for {age}, {managed} managed  {files}"
     in_force = values_in_force(options)
     left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)" if in_force else ""
     there = options.policy if os.path.exists(options.policy) else f"no policy: {options.policy} is missing"
@@ -122,11 +122,11 @@ def _order(view: View) -> "Iterator[tuple[str, str]]":
 
 
 def _problems(seen: Look) -> "Iterator[str]":
-    if not seen.is_running or seen.document is None:
+    if not seen.is_running or seen.status is None:
         return
-    yield from (text.strip() for text, _ in problems(seen.document))
-    complaints = seen.document["complaints"]
+    yield from (text.strip() for text, _ in problems(seen.status))
+    complaints = seen.status.complaints
     if complaints:
         first = complaints[0]
         more = f"; and {len(complaints) - 1} more: oomguard status" if complaints[1:] else ""
-        yield f"{first['result']}: {first['subject']} ({first['reason']}){more}"
+        yield f"{first.result}: {first.subject} ({first.reason}){more}"

@@ -12,20 +12,22 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report.document import print_json
-from oomguard.report.status_document import Document, StatusError
+from oomguard.report.status_file import StatusError, StatusFile, SysctlStatus, as_document
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 NOT_AS_WANTED = 1
 
 
 class Look(NamedTuple):
-    """The daemon's status file and the kernel's current values. `damage`: why there is no document."""
+    """The daemon's status file and the kernel's current values. `damage`: why there is no status."""
 
-    document: Document | None
+    status: StatusFile | None
     is_running: bool
-    sysctls: list[Document]
+    sysctls: list[tuple[SysctlStatus, int | None]]
+    """Each with its current value; None if this kernel lacks it."""
     memory: Memory | None
     mode: int | None
     peak: Peak | None
@@ -34,12 +36,12 @@ class Look(NamedTuple):
     @property
     def is_as_wanted(self) -> bool:
         """Whether the daemon runs with the policy on disk, and everything is as it wants."""
-        document = self.document
+        status = self.status
         return (
             self.is_running
-            and document is not None
-            and not (document["policy"]["errors"] or document["complaints"] or document["contended"])
-            and all(row["actual"] in (row["wanted"], row["granted"]) for row in self.sysctls)
+            and status is not None
+            and not (status.policy.errors or status.complaints or status.contended)
+            and all(actual in (row.wanted, row.granted) for row, actual in self.sysctls)
         )
 
 
@@ -50,17 +52,17 @@ def run(options: "argparse.Namespace") -> int:
         print_json(
             {
                 "running": seen.is_running,
-                "sysctls": seen.sysctls,
+                "sysctls": [as_document(row) | {"actual": actual} for row, actual in seen.sysctls],
                 "memory": None if seen.memory is None else seen.memory._asdict(),
                 "peak": None if seen.peak is None else seen.peak._asdict(),
-                "daemon": seen.document,
+                "daemon": None if seen.status is None else as_document(seen.status),
             }
         )
     else:
         from oomguard.report.status_table import print_status, print_stopped
 
-        if seen.is_running and seen.document is not None:
-            print_status(seen.document, seen.sysctls, seen.memory, seen.mode, seen.peak)
+        if seen.is_running and seen.status is not None:
+            print_status(seen.status, seen.sysctls, seen.memory, seen.mode, seen.peak)
         else:
             in_force, option = values_in_force(options), state_dir_option(options.state_dir)
             print_stopped(in_force, seen.sysctls, seen.memory, seen.mode, seen.peak, option)
@@ -73,20 +75,16 @@ def run(options: "argparse.Namespace") -> int:
 def look(options: "argparse.Namespace") -> Look:
     """Read the status file, and the current values of the sysctls in it or in the policy."""
     procfs = Procfs(options.proc)
-    document, damage = None, ""
+    status, damage = None, ""
     try:
-        document = read_status(options.state_dir)
+        status = read_status(options.state_dir)
     except StatusError as error:  # still show the kernel's values
         damage = error.for_stderr
-    is_running = document is not None and procfs.is_alive(
-        Identity(document["pid"], document["start_time_ticks"])
-    )
-    sysctls = [
-        row | {"actual": read_sysctl(procfs, row["name"])}
-        for row in (document["sysctls"] if document is not None else _declared(options))
-    ]
+    is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
+    declared = _declared(options) if status is None else status.sysctls
+    sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
     memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
-    return Look(document, is_running, sysctls, memory, mode, peak_source(options.state_dir)(), damage)
+    return Look(status, is_running, sysctls, memory, mode, peak_source(options.state_dir)(), damage)
 
 
 def values_in_force(options: "argparse.Namespace") -> int | None:
@@ -99,7 +97,7 @@ def values_in_force(options: "argparse.Namespace") -> int | None:
     return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
 
 
-def _declared(options: "argparse.Namespace") -> list[Document]:
+def _declared(options: "argparse.Namespace") -> "Sequence[SysctlStatus]":
     from oomguard.policy.fault import PolicyError
     from oomguard.policy.load import load
 
@@ -107,7 +105,4 @@ def _declared(options: "argparse.Namespace") -> list[Document]:
         policy = load(options.policy).policy
     except PolicyError:
         return []
-    return [
-        {"name": one.name, "wanted": one.value, "granted": one.value, "source": one.source}
-        for one in policy.sysctls
-    ]
+    return [SysctlStatus(one.name, one.value, one.value, one.source) for one in policy.sysctls]

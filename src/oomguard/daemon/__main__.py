@@ -5,6 +5,7 @@ import sys
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.rights import require_descriptors
 from oomguard.daemon.service import Options, Service
+from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report import streams
 from oomguard.report.journal import open_sink
 
@@ -15,7 +16,9 @@ def main() -> int:
     try:
         policy_path, state_dir, proc_root = sys.argv[1:]
         require_descriptors()
-        Service(Options(policy_path, state_dir, proc_root), open_sink()).run()
+        folder = open_state_folder(state_dir)
+        folder.lock()
+        Service(Options(policy_path, proc_root), folder, open_sink()).run()
     except OomguardError as error:
         print(error.for_stderr, file=sys.stderr)
         return error.exit_code

@@ -20,6 +20,7 @@ from oomguard.core.policy import counted, emptied
 from oomguard.core.process import INIT_PID, Identity
 from oomguard.core.text import printable, span
 from oomguard.daemon.ceiling import LIMIT_PERCENT
+from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
@@ -28,9 +29,9 @@ from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
+from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
-from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.itself import Itself
@@ -38,11 +39,10 @@ from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import SHORTAGE
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state_folder import open_state_folder, state_dir_option
+from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report import events
 from oomguard.report.kills import Death
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
-from oomguard.report.status import STATUS_FILE, Matched, Status, encode_status
 
 if TYPE_CHECKING:
     from oomguard.core.diff import Cause, Outcome
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Policy
     from oomguard.daemon.process_events import Turn
     from oomguard.oom.kill import Context, Kill
+    from oomguard.reconcile.state_folder import StateFolder
     from oomguard.report.journal import Sink
 
 POLL_SECONDS = 1.0
@@ -103,36 +104,30 @@ class Options(NamedTuple):
     """Where things are."""
 
     policy_path: str
-    state_dir: str
     proc_root: str
 
 
 class Service:
     """A running daemon. `run` returns when it was asked to stop."""
 
-    def __init__(self, options: Options, sink: "Sink") -> None:
+    def __init__(self, options: Options, folder: "StateFolder", sink: "Sink") -> None:
         self.options = options
+        self.folder = folder
         self.reporter = Reporter(sink)
         self.loop = Loop()
         self.notifier = SystemdNotifier()
         self.procfs = Procfs(options.proc_root)
         self._identity = self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0)
-        self._started_at = time.time()
+        self._degradations = Degradations(self.reporter)
+        self._status = StatusWriter(folder, self.procfs, self._identity, self.reporter, self._degradations)
         self._stopping = False
         self._noise = Noise()
         self._events: ProcessEvents | None = None
         self._drift = DriftWatch(self.procfs)
         self._kills = KillWatch(self.loop, self.procfs, self._killed)
         self._why_no_log = ""
-        self._policy_loaded_at = 0.0
-        self._policy_error = ""
-        self._limits: list[str] = []
-        self._passes = 0
         self._matched_before: Matched | None = None
-        self._status_mode = 0o600
-        self._committed_peak_kib = 0
-        self._peaks = PeakFile(options.state_dir)
-        self._losses = 0
+        self._peaks = PeakFile(folder.path)
         self._is_short = False
         self._is_throttled = False
         self._urgent: set[int] = set()
@@ -155,38 +150,35 @@ class Service:
     def run(self) -> None:
         """Take the lock, read the policy, apply it, say so, and keep it until SIGTERM."""
         with ExitStack() as stack:
-            folder = open_state_folder(self.options.state_dir)
-            stack.callback(folder.close)
-            self.folder = folder
-            folder.lock()
             self._define()
             reloader = Reloader(
                 self.options.policy_path,
                 self.loop,
                 adopt=self._adopt,
                 reject=self._reject,
-                limited=self._limit,
-                cache=PolicyCache(self.options.state_dir),
+                limited=self._degradations.add,
+                cache=PolicyCache(self.folder.path),
             )
             stack.callback(reloader.close)
             self.loop.on_signal(signal.SIGHUP, reloader.reload)
             policy = reloader.first()
-            self._policy_loaded_at = time.time()
-            ledger = open_hosts_ledger(folder, self.procfs)
+            self._status.policy_loaded_at = time.time()
+            ledger = open_hosts_ledger(self.folder, self.procfs)
             stack.callback(ledger.close)
             if ledger.ignored_lines:
                 lost = counted(ledger.ignored_lines, "line")
-                self._limit(f"{lost} of the ledger cannot be read; the values in them cannot be restored")
+                self._degradations.add(
+                    f"{lost} of the ledger cannot be read; the values in them cannot be restored"
+                )
             self.reporter.say(
                 events.STARTED,
                 f"oomguard {__version__} started: {policy.origin}",
                 POLICY=policy.digest,
             )
-            for limit in (*take_rights(self.procfs), *rights_missing_for(policy, self.procfs)):
-                self._limit(limit)
+            self._degradations.add_all((*take_rights(self.procfs), *rights_missing_for(policy, self.procfs)))
             privilege = SysResource()
             if privilege.moves_every_floor:
-                self._limit(
+                self._degradations.add(
                     "raised processes cannot lower themselves again: oomguard cannot drop CAP_SYS_RESOURCE"
                     " between writes (capset is not allowed here)"
                 )
@@ -259,7 +251,7 @@ class Service:
         self._drift.keep_only(())
         self.reconciler.planner.matching.matcher.forget()
         self.reconciler.planner.forget_forks()
-        self._losses += 1
+        self._status.losses += 1
         now = time.monotonic()
         self.loop.set("pass", now + POLL_SECONDS)
         self.loop.set_earlier("status", now + STATUS_SECONDS)
@@ -279,7 +271,7 @@ class Service:
         try:
             connector = Connector()
         except ConnectorUnavailableError as error:
-            self._limit(f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {error}")
+            self._degradations.add(f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {error}")
             return
         stack.callback(connector.close)
         self._events = ProcessEvents(connector)
@@ -320,7 +312,7 @@ class Service:
     def _take_turn(self, turn: "Turn") -> None:
         """Close the gap: what started meanwhile, and which process forked it, is not known."""
         if turn == "stopped":
-            self._losses += 1
+            self._status.losses += 1
             self.reporter.say(events.EVENTS_STOPPED, _NO_EVENTS)
         else:
             self.reporter.say(events.EVENTS_RESUMED, "the kernel sends process events again")
@@ -408,7 +400,7 @@ class Service:
 
     def _lost(self, what: str) -> None:
         """Look at everything: what was lost is not known."""
-        self._losses += 1
+        self._status.losses += 1
         self.loop.set_earlier("status", time.monotonic() + STATUS_SECONDS)
         self.reporter.again(
             events.EVENTS_LOST, f"{what}; oomguard checks every process again", time.monotonic()
@@ -506,7 +498,7 @@ class Service:
         self._rest()
         planner = self.reconciler.planner
         for reason in planner.unreadable:
-            self._limit(f"some processes cannot be read: {reason}")
+            self._degradations.add(f"some processes cannot be read: {reason}")
         if planner.postponed:
             self._postponed |= planner.postponed
             planner.postponed.clear()
@@ -537,8 +529,8 @@ class Service:
         return bool(self._young)
 
     def _end_pass(self, now: float) -> None:
-        self._passes += 1
-        self._choose_readers()
+        self._status.passes += 1
+        self._status.choose_readers()
         self._note_promised(now)
         if count := self._kills.count():
             self.reporter.kills.take_unknown(count, self._why_no_log or _LOG_OVERWRITTEN)
@@ -569,7 +561,7 @@ class Service:
     def _watch_kills(self) -> None:
         self._why_no_log = self._kills.open()
         if self._why_no_log:
-            self._limit(f"the kernel's kills are counted, but not their names: {self._why_no_log}")
+            self._degradations.add(f"the kernel's kills are counted, but not their names: {self._why_no_log}")
 
     def _killed(self, kill: "Kill", context: "Context | None") -> None:
         rule = self._matched_now.rule(kill.pid) or self._matched.rule(kill.pid)
@@ -582,11 +574,13 @@ class Service:
         knobs, memory = observe_overcommit(self.procfs, KNOBS)
         if memory is None:
             return
-        self._committed_peak_kib = max(self._committed_peak_kib, memory.committed_kib)
+        self._status.committed_peak_kib = max(self._status.committed_peak_kib, memory.committed_kib)
         headroom = self.reconciler.policy.commit_headroom_percent
         self._peaks.note(demand_kib(memory, knobs, headroom_percent=headroom), now)
         if self._peaks.trouble:
-            self._limit(f"the peak of Committed_AS will be lost at the next reboot: {self._peaks.trouble}")
+            self._degradations.add(
+                f"the peak of Committed_AS will be lost at the next reboot: {self._peaks.trouble}"
+            )
 
     def _reconcile_sysctls(self, cause: "Cause", now: float) -> None:
         for outcome in self.reconciler.sysctls(cause, now):
@@ -594,7 +588,7 @@ class Service:
         self._rest()
         self._drift.watch_sysctls(self.reconciler.planner.sysctl_names())
         for name in self._drift.missing:
-            self._limit(f"{name} is skipped: this kernel has no such sysctl")
+            self._degradations.add(f"{name} is skipped: this kernel has no such sysctl")
 
     def _take(self, outcome: "Outcome", now: float) -> None:
         if isinstance(outcome.change, SetOomScoreAdj):
@@ -668,16 +662,16 @@ class Service:
             self._limit_watches()
 
     def _limit_watches(self) -> None:
-        self._limit(
+        self._degradations.add(
             f"not all managed values are watched; the others are only checked in passes: {self._drift.full}"
         )
 
     # The policy
 
     def _adopt(self, policy: "Policy") -> None:
-        self._policy_loaded_at = time.time()
-        is_new = bool(self._policy_error) or policy.digest != self.reconciler.policy.digest
-        self._policy_error = ""
+        self._status.policy_loaded_at = time.time()
+        is_new = bool(self._status.policy_error) or policy.digest != self.reconciler.policy.digest
+        self._status.policy_error = ""
         self._matched_before = self._matched
         self.reporter.start_over()
         self._kills.read()  # who died was held by the policy of before
@@ -689,8 +683,7 @@ class Service:
             f"policy {'loaded' if is_new else 'read again, unchanged'}: {policy.origin}",
             POLICY=policy.digest,
         )
-        for limit in rights_missing_for(policy, self.procfs):
-            self._limit(limit)
+        self._degradations.add_all(rights_missing_for(policy, self.procfs))
         self._begin_pass("policy")
         self._say_ready()
 
@@ -707,7 +700,7 @@ class Service:
             )
 
     def _reject(self, error: "OomguardError") -> None:
-        self._policy_error = error.message
+        self._status.policy_error = error.message
         self.reporter.say(
             events.POLICY_REJECTED,
             f"the policy cannot be used; the previous one stays in force: {error.message}",
@@ -724,12 +717,12 @@ class Service:
     @property
     def _matched_now(self) -> Matched:
         planner = self.reconciler.planner
-        return Matched(planner.policy.rules, planner.rule_of, [*self.reporter.complaints.values()])
+        return Matched(planner.policy.rules, planner.rule_of, tuple(self.reporter.complaints.values()))
 
     def _say_ready(self) -> None:
         count = len(self._matched.rule_of)
         state = f"{self.reconciler.policy.summary} in force; {counted(count, 'managed process', 'es')}"
-        if self._policy_error:
+        if self._status.policy_error:
             state = f"policy rejected; {state}"
         self.notifier.notify(f"READY=1\nSTATUS={state}")
         self._write_status(time.monotonic())
@@ -742,7 +735,7 @@ class Service:
             "oomguard stopped; its values stay in force "
             f"(to restore: oomguard restore{state_dir_option(self.folder.path)})",
         )
-        self.folder.remove(STATUS_FILE)
+        self._status.remove()
 
     def _beat(self, now: float) -> None:
         interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
@@ -753,12 +746,6 @@ class Service:
     def _flush(self, now: float) -> None:
         self.reporter.flush(now)
         self.loop.set("fold", self.reporter.next_flush())
-
-    def _limit(self, text: str) -> None:
-        """Say once that something cannot be done here."""
-        if text not in self._limits:
-            self._limits.append(text)
-            self.reporter.say(events.LIMITED, text)
 
     def _say_uncontended(self, now: float) -> None:
         """Say which values nothing rewrites any more: once for each sysctl, and for each rule."""
@@ -791,50 +778,16 @@ class Service:
             self.reporter.say(events.UNTHROTTLED, f"oomguard no longer pauses, after {span(seconds)}")
 
     def _write_status(self, _now: float) -> None:
-        reconciler = self.reconciler
-        status = Status(
-            version=__version__,
-            identity=self._identity,
-            started_at=self._started_at,
-            written_at=time.time(),
-            now=time.monotonic(),
-            policy=reconciler.policy,
-            policy_loaded_at=self._policy_loaded_at,
-            policy_error=self._policy_error,
-            matched=self._matched,
-            reporter=self.reporter,
-            contended=reconciler.contention.contended(),
-            limits=[*self._limits, *([] if self._events is None or self._events.flow else [_NO_EVENTS])],
+        is_stopped = self._events is not None and not self._events.flow
+        status = self._status.collect(
+            self.reconciler,
+            self._matched,
             has_events=self._has_events,
             watches=len(self._drift),
-            passes=self._passes,
-            losses=self._losses,
-            granted={
-                name: entry.made
-                for name, entry in reconciler.ledger.sysctls.items()
-                if entry.made is not None
-            },
             is_throttled=self._is_throttled,
-            committed_peak_kib=self._committed_peak_kib,
+            passing_limits=[_NO_EVENTS] if is_stopped else [],
         )
-        try:
-            self.folder.replace(STATUS_FILE, encode_status(status), mode=self._status_mode)
-        except OSError as error:
-            self._limit(f"{self.options.state_dir}/{STATUS_FILE} cannot be written: {error.strerror}")
-
-    def _choose_readers(self) -> None:
-        """Let those read the status file who may see all the processes that it names."""
-        group = observe_privileged_group(self.procfs)
-        if group is None:
-            self._status_mode = 0o644
-            return
-        is_ours = group == os.getegid()
-        self._status_mode = 0o640 if is_ours else 0o600
-        if not is_ours and os.geteuid() == 0:
-            self._limit(
-                f"only root can read {STATUS_FILE}: /proc is mounted with hidepid= and gid={group} "
-                f"(systemctl edit oomguard: Group={group} lets that group read it, too)"
-            )
+        self._status.write(status)
 
 
 def _target_name(target: object) -> str:

@@ -27,12 +27,12 @@ class HostCollector:
 
     def collect(self) -> "Iterator[Metric]":
         """Yield every metric; without a running daemon, only the host's: old values would look current."""
-        document, _ = self._source.read(time.time())
-        yield up_metric(up=document is not None)
+        status, _ = self._source.read(time.time())
+        yield up_metric(up=status is not None)
         declared = []
-        if document is not None:
-            declared = [row["name"] for row in document["sysctls"]]
-            yield from daemon_metrics(document, rule_limit=self._rule_limit)
+        if status is not None:
+            declared = [row.name for row in status.sysctls]
+            yield from daemon_metrics(status, rule_limit=self._rule_limit)
         yield from host_metrics(self._procfs, declared)
 
     def home(self) -> Page:

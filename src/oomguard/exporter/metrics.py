@@ -5,7 +5,7 @@ The number of series does not grow with processes, and is bounded for rules: see
 
 from collections import Counter
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
@@ -13,12 +13,12 @@ from oomguard.core.diff import Cause, Result
 from oomguard.kernel.sysctl import meminfo_fields, observe_kills, read_sysctl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
     from oomguard.kernel.procfs import Procfs
-    from oomguard.report.status_document import Document
+    from oomguard.report.status_file import RuleStatus, StatusFile
 
 OOM_SCORE_ADJ = "oom_score_adj"
 
@@ -34,95 +34,93 @@ class _Row(NamedTuple):
 
     name: str
     help: str
-    value: "Callable[[Document], float]"
+    value: "Callable[[StatusFile], float]"
 
 
 _GAUGES = (
-    _Row("oomguard_start_time_seconds", "When the daemon started.", lambda d: d["started_at"]),
+    _Row("oomguard_start_time_seconds", "When the daemon started.", lambda s: s.started_at),
     _Row(
         "oomguard_status_written_timestamp_seconds",
         "When the daemon last wrote its status file; at least once every resync interval.",
-        lambda d: d["written_at"],
+        lambda s: s.written_at,
     ),
     _Row(
         "oomguard_resync_interval_seconds",
         "Maximum time between two passes over all processes.",
-        lambda d: d["policy"]["resync_interval_seconds"],
+        lambda s: s.policy.resync_interval_seconds,
     ),
     _Row(
         "oomguard_policy_loaded_timestamp_seconds",
         "When the policy in force was loaded.",
-        lambda d: d["policy"]["loaded_at"],
+        lambda s: s.policy.loaded_at,
     ),
     _Row(
         "oomguard_policy_rejected",
         "1 if the policy on disk is not valid; the previous one stays in force.",
-        lambda d: bool(d["policy"]["errors"]),
+        lambda s: bool(s.policy.errors),
     ),
-    _Row("oomguard_policy_rules", "Rules in the policy in force.", lambda d: d["policy"]["rules"]),
+    _Row("oomguard_policy_rules", "Rules in the policy in force.", lambda s: s.policy.rules),
     _Row(
         "oomguard_held_processes",
         "Managed processes: those that a rule matches.",
-        lambda d: d["processes_held"],
+        lambda s: s.processes_held,
     ),
     _Row(
         "oomguard_contended_values",
         "Values corrected less often because something else keeps rewriting them.",
-        lambda d: len(d["contended"]),
+        lambda s: len(s.contended),
     ),
-    _Row("oomguard_watched_values", "Values watched for changes by other programs.", lambda d: d["watches"]),
+    _Row("oomguard_watched_values", "Values watched for changes by other programs.", lambda s: s.watches),
     _Row(
         "oomguard_process_events",
         "1 if process events arrive, 0 if new processes are found by polling.",
-        lambda d: d["events"],
+        lambda s: s.events,
     ),
     _Row(
         "oomguard_throttled",
         "1 while the daemon pauses at its CPU limit; new processes get their values later.",
-        lambda d: d["throttled"],
+        lambda s: s.throttled,
     ),
     _Row(
         "oomguard_limitations",
         "Features not available on this host; `oomguard status` lists them.",
-        lambda d: len(d["limits"]),
+        lambda s: len(s.limits),
     ),
 )
 
 _COUNTERS = (
-    _Row("oomguard_passes", "Passes over all processes.", lambda d: d["passes"]),
+    _Row("oomguard_passes", "Passes over all processes.", lambda s: s.passes),
     _Row(
         "oomguard_event_losses",
         "Times that process events were lost; a pass followed each time.",
-        lambda d: d["losses"],
+        lambda s: s.losses,
     ),
-    _Row(
-        "oomguard_log_entries_lost", "Log entries that could not be written.", lambda d: d["log_entries_lost"]
-    ),
+    _Row("oomguard_log_entries_lost", "Log entries that could not be written.", lambda s: s.log_entries_lost),
 )
 
 
-def daemon_metrics(document: "Document", *, rule_limit: int) -> "Iterator[Metric]":
+def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric]":
     """Yield the metrics from the status file of a running daemon."""
-    yield InfoMetricFamily("oomguard_build", "Version of the daemon.", value={"version": document["version"]})
+    yield InfoMetricFamily("oomguard_build", "Version of the daemon.", value={"version": status.version})
     yield InfoMetricFamily(
         "oomguard_policy",
         "SHA-256 of the policy in force: the names and contents of its files.",
-        value={"digest": document["policy"]["digest"]},
+        value={"digest": status.policy.digest},
     )
     for row in _GAUGES:
-        yield GaugeMetricFamily(row.name, row.help, value=float(row.value(document)))
+        yield GaugeMetricFamily(row.name, row.help, value=float(row.value(status)))
     for row in _COUNTERS:
-        yield CounterMetricFamily(row.name, row.help, value=float(row.value(document)))
+        yield CounterMetricFamily(row.name, row.help, value=float(row.value(status)))
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_sysctl_desired",
         "Value that the policy sets, or the part of it that the kernel granted.",
         ("sysctl",),
-        {(row["name"],): row["granted"] for row in document["sysctls"]},
+        {(row.name,): row.granted for row in status.sysctls},
     )
-    yield from _changes(document)
-    yield from _rules(document["rules"], rule_limit)
-    yield _kills(document, rule_limit)
+    yield from _changes(status)
+    yield from _rules(status.rules, rule_limit)
+    yield _kills(status, rule_limit)
 
 
 def host_metrics(procfs: "Procfs", declared: "Iterable[str]") -> "Iterator[Metric]":
@@ -167,22 +165,22 @@ def up_metric(*, up: bool) -> "Metric":
     )
 
 
-def _changes(document: "Document") -> "Iterator[Metric]":
+def _changes(status: "StatusFile") -> "Iterator[Metric]":
     """Yield how many changes had which result. Every series starts at 0, because rate() needs it."""
     targets = (OOM_SCORE_ADJ, "sysctl")
     adjustments: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, get_args(Cause)), 0))
     failed = [result for result in get_args(Result) if result != "applied"]
     failures: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, failed), 0))
-    declared = [row["name"] for row in document["sysctls"]]
+    declared = [row.name for row in status.sysctls]
     drift: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product((OOM_SCORE_ADJ, *declared)), 0))
-    for change in document["changes"]:
-        target = OOM_SCORE_ADJ if change["target"] == OOM_SCORE_ADJ else "sysctl"
-        if change["result"] == "applied":
-            adjustments[target, change["cause"]] += change["count"]
+    for change in status.changes:
+        target = OOM_SCORE_ADJ if change.target == OOM_SCORE_ADJ else "sysctl"
+        if change.result == "applied":
+            adjustments[target, change.cause] += change.count_
         else:
-            failures[target, change["result"]] += change["count"]
-        if change["cause"] == "drift":
-            drift[change["target"],] += change["count"]
+            failures[target, change.result] += change.count_
+        if change.cause == "drift":
+            drift[change.target,] += change.count_
     yield _labelled(
         CounterMetricFamily,
         "oomguard_adjustments",
@@ -206,12 +204,12 @@ def _changes(document: "Document") -> "Iterator[Metric]":
     )
 
 
-def _rules(rules: "list[dict[str, Any]]", limit: int) -> "Iterator[Metric]":
+def _rules(rules: "Sequence[RuleStatus]", limit: int) -> "Iterator[Metric]":
     """Yield how many processes each rule matches, for the first `limit` rules that match any."""
     held: Counter[tuple[str, ...]] = Counter()
     for rule in rules[:limit]:
         # Two rules may have the same label, and a duplicate series makes Prometheus reject the scrape.
-        held[_rule_label(rule["label"]), rule["value"]] += rule["processes"]
+        held[_rule_label(rule.label), rule.value] += rule.processes
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_rule_processes",
@@ -226,14 +224,14 @@ def _rules(rules: "list[dict[str, Any]]", limit: int) -> "Iterator[Metric]":
     )
 
 
-def _kills(document: "Document", limit: int) -> "Metric":
+def _kills(status: "StatusFile", limit: int) -> "Metric":
     """Return the kills by rule, for `limit` rules. Every series starts at 0, because rate() needs it."""
-    rules = document["rules"][:limit]
+    rules = status.rules[:limit]
     counts: Counter[tuple[str, ...]] = Counter({("", "false"): 0, ("", "true"): 0})
-    counts.update({(_rule_label(rule["label"]), _truth(_protects(rule["value"]))): 0 for rule in rules})
-    for row in document["kills"]:
-        key = (_rule_label(row["rule"]), _truth(row["protected"]))
-        counts[key if key in counts or len(counts) < 2 * limit else ("", key[1])] += row["count"]
+    counts.update({(_rule_label(rule.label), _truth(_protects(rule.value))): 0 for rule in rules})
+    for row in status.kills:
+        key = (_rule_label(row.rule), _truth(row.protected))
+        counts[key if key in counts or len(counts) < 2 * limit else ("", key[1])] += row.count_
     return _labelled(
         CounterMetricFamily,
         "oomguard_kernel_kills",

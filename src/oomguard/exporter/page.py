@@ -13,7 +13,7 @@ from oomguard.report.problems import problems
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oomguard.report.status_document import Document
+    from oomguard.report.status_file import StatusFile
 
 _STYLE = """\
 :root { color-scheme: light dark }
@@ -43,25 +43,24 @@ class Page(NamedTuple):
     """Each with its heading."""
 
 
-def describe(document: "Document | None", trouble: str, *, now: float, rule_limit: int) -> Page:
-    """Return the page of a running daemon, or without `document`, of none and why: `trouble`."""
-    if document is None:
+def describe(status: "StatusFile | None", trouble: str, *, now: float, rule_limit: int) -> Page:
+    """Return the page of a running daemon, or without `status`, of none and why: `trouble`."""
+    if status is None:
         found = [("Exporter", __version__), ("Reason", trouble)]
         return Page("oomguard is down", is_up=False, tables=[("Daemon", found)])
-    policy = document["policy"]
-    loaded = time.strftime("%F %T %Z", time.localtime(policy["loaded_at"]))
+    policy = status.policy
+    loaded = time.strftime("%F %T %Z", time.localtime(policy.loaded_at))
     daemon = [
-        ("Version", document["version"]),
-        ("Running for", span(now - document["started_at"])),
-        ("Policy", ", ".join(policy["files"])),
-        ("Last reload", f"{loaded}, {span(now - policy['loaded_at'])} ago"),
-        ("Rules", str(policy["rules"])),
-        ("Managed", counted(document["processes_held"], "process", "es")),
+        ("Version", status.version),
+        ("Running for", span(now - status.started_at)),
+        ("Policy", ", ".join(policy.files)),
+        ("Last reload", f"{loaded}, {span(now - policy.loaded_at)} ago"),
+        ("Rules", str(policy.rules)),
+        ("Managed", counted(status.processes_held, "process", "es")),
     ]
-    wrong: list[tuple[str, ...]] = [(text,) for text in _problems(document)] or [("none",)]
+    wrong: list[tuple[str, ...]] = [(text,) for text in _problems(status)] or [("none",)]
     rules: list[tuple[str, ...]] = [
-        (row["label"], row["value"], counted(row["processes"], "process", "es"))
-        for row in document["rules"][:rule_limit]
+        (row.label, row.value, counted(row.processes, "process", "es")) for row in status.rules[:rule_limit]
     ]
     tables: list[Table] = [
         ("Daemon", daemon),
@@ -71,18 +70,16 @@ def describe(document: "Document | None", trouble: str, *, now: float, rule_limi
     return Page("oomguard is up", is_up=True, tables=tables)
 
 
-def _problems(document: "Document") -> "Iterable[str]":
+def _problems(status: "StatusFile") -> "Iterable[str]":
     """Yield what is wrong. It names no process: with `hidepid=`, the reader may not know which run."""
-    yield from (text.strip() for text, _ in problems(document))
-    sysctls = {row["name"] for row in document["sysctls"]}
+    yield from (text.strip() for text, _ in problems(status))
+    sysctls = {row.name for row in status.sysctls}
     rules: dict[str, None] = {}
-    for one in document["complaints"]:
-        if one["subject"] in sysctls:
-            yield f"{one['result']}: {one['subject']} → {one['wanted']}: {one['reason']} ({one['by']})"
+    for one in status.complaints:
+        if one.subject in sysctls:
+            yield f"{one.result}: {one.subject} → {one.wanted}: {one.reason} ({one.by})"
         else:
-            rules[f"{one['result']}: oom_score_adj → {one['wanted']} ({one['by']}); see oomguard status"] = (
-                None
-            )
+            rules[f"{one.result}: oom_score_adj → {one.wanted} ({one.by}); see oomguard status"] = None
     yield from rules
 
 

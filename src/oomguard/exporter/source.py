@@ -6,12 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.process import Identity
-from oomguard.report.status import STATUS_FILE
-from oomguard.report.status_document import StatusError, decode_status
+from oomguard.report.status_file import STATUS_FILE, StatusError, decode_status
 
 if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
-    from oomguard.report.status_document import Document
+    from oomguard.report.status_file import StatusFile
 
 _SIZE_LIMIT = 4 * 1024 * 1024
 """Ten times the size of a file with a thousand rules."""
@@ -29,12 +28,12 @@ class StatusSource:
         self._seen: Identity | None = None
         self._trouble = ""
 
-    def read(self, now: float) -> "tuple[Document | None, str]":
+    def read(self, now: float) -> "tuple[StatusFile | None, str]":
         """Return the status of a running daemon, or None and why there is none; `now` is time.time()."""
-        document: Document | None = None
+        status: StatusFile | None = None
         try:
-            document = decode_status(_read(self.path), self.path)
-            trouble = self._why_stale(document, now)
+            status = decode_status(_read(self.path), self.path)
+            trouble = self._why_stale(status, now)
         except FileNotFoundError:
             trouble = f"{self.path}: no such file: oomguard is not running, or uses another --state-dir"
         except StatusError as error:
@@ -42,24 +41,21 @@ class StatusSource:
         except OSError as error:
             trouble = f"{self.path} cannot be read: {error.strerror}"
         self._log(trouble)
-        return (None, trouble) if trouble else (document, "")
+        return (None, trouble) if trouble else (status, "")
 
-    def _why_stale(self, document: "Document", now: float) -> str:
+    def _why_stale(self, status: "StatusFile", now: float) -> str:
         """Return why the file is out of date, "" if it is current.
 
         If /proc shows the daemon, its end is noticed at once. With hidepid= or in another PID namespace
         it does not; then a file that was not replaced for two passes is stale.
         """
-        identity = Identity(document["pid"], document["start_time_ticks"])
+        identity = Identity(status.pid, status.start_time_ticks)
         if self._procfs.is_alive(identity):
             self._seen = identity
         elif self._seen == identity:
             return f"{self.path} is left over: pid {identity.pid} is not running"
-        if (
-            now - document["written_at"]
-            > 2 * document["policy"]["resync_interval_seconds"] + _PATIENCE_SECONDS
-        ):
-            since = time.strftime("%F %T", time.localtime(max(document["written_at"], 0)))
+        if now - status.written_at > 2 * status.policy.resync_interval_seconds + _PATIENCE_SECONDS:
+            since = time.strftime("%F %T", time.localtime(max(status.written_at, 0)))
             return f"{self.path} is stale: last written {since}; oomguard hangs or is not running"
         return ""
 

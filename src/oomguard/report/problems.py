@@ -7,30 +7,30 @@ from oomguard.core.policy import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oomguard.report.status_document import Document
+    from oomguard.report.status_file import StatusFile
 
 
-def problems(document: "Document") -> "Iterator[tuple[str, str]]":
+def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
     """Yield what is wrong with the daemon or its policy, a line each, with its style."""
-    faults = document["policy"]["errors"]
+    faults = status.policy.errors
     if faults:
         yield "the policy on disk is not valid; the previous one stays in force:", "red"
         for fault in faults:
             yield f"  {fault}", "red"
-    kills = document["kills"]
+    kills = status.kills
     if kills:
-        total = sum(row["count"] for row in kills)
-        by_rule = ", ".join(f"{row['count']} matched by {row['rule'] or 'no rule'}" for row in kills[:5])
-        is_grave = any(row["protected"] for row in kills)
+        total = sum(row.count_ for row in kills)
+        by_rule = ", ".join(f"{row.count_} matched by {row.rule or 'no rule'}" for row in kills[:5])
+        is_grave = any(row.protected for row in kills)
         yield (
             f"the kernel killed {counted(total, 'process', 'es')}: {by_rule}; see oomguard postmortem",
             "red" if is_grave else "yellow",
         )
-    if document["throttled"]:
+    if status.throttled:
         yield "throttled at its CPU limit: new processes get their values later", "yellow"
-    for limit in document["limits"]:
+    for limit in status.limits:
         yield f"limited: {limit}", "yellow"
-    names = [row["target"] for row in document["contended"]]
+    names = [row.target for row in status.contended]
     for name in sorted(set(names)):
         times = f" of {counted(names.count(name), 'process', 'es')}" if name == "oom_score_adj" else ""
         yield f"contended: something else keeps rewriting {name}{times}", "yellow"

@@ -1,12 +1,13 @@
 """Decides what is logged: folds bursts into one entry, and logs a repeated failure once."""
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard.core.diff import Outcome, SetOomScoreAdj
 from oomguard.report import events
 from oomguard.report.events import Event, Record, outcome_record
 from oomguard.report.kills import KillReporter
+from oomguard.report.status_file import Complaint, OutcomeCounts, RecentChange
 from oomguard.report.text import because, subject, target
 
 if TYPE_CHECKING:
@@ -28,18 +29,6 @@ _COMPLAINTS_PER_RULE = 16
 """Distinct failures logged for one rule; later ones are only counted."""
 
 _RECENT = 20
-
-
-class Complaint(NamedTuple):
-    """A change that cannot be made, how often it was tried, and a fix."""
-
-    subject: str
-    wanted: int
-    result: str
-    reason: str
-    hint: str
-    by: str
-    tries: int
 
 
 class _Fold:
@@ -71,8 +60,8 @@ class Reporter:
     def __init__(self, sink: "Sink") -> None:
         self.sink = sink
         self.complaints: dict[tuple[object, ...], Complaint] = {}
-        self.recent: deque[tuple[float, Outcome]] = deque(maxlen=_RECENT)
-        """The last changes that were made, each with its monotonic time."""
+        self.recent: deque[RecentChange] = deque(maxlen=_RECENT)
+        """The last changes that were made, at monotonic times."""
         self._said: set[tuple[object, ...]] = set()
         """Complaints that were written under this policy, those that ended included."""
         self._current: set[tuple[object, ...]] = set()
@@ -113,20 +102,18 @@ class Reporter:
             key = _complaint_key(outcome)
             self.complaints.pop(key, None)
             self._said.discard(key)
-            self.recent.append((now, outcome))
+            self.recent.append(_recent_change(outcome, now))
         elif not self._complain(outcome):
             return
         self._fold(outcome, now)
 
     @property
-    def counts(self) -> "dict[Result, int]":
+    def counts(self) -> OutcomeCounts:
         """How many changes had each result."""
-        totals: dict[Result, int] = dict.fromkeys(
-            ("applied", "refused", "denied", "contended", "vanished"), 0
-        )
+        totals = Counter[str]()
         for (_, _, result), count in self.changes.items():
             totals[result] += count
-        return totals
+        return OutcomeCounts(*(totals[result] for result in OutcomeCounts._fields))
 
     def flush(self, now: float) -> None:
         """Write the entries that are due."""
@@ -229,3 +216,9 @@ def _complaint_key(outcome: Outcome) -> tuple[object, ...]:
     if isinstance(change, SetOomScoreAdj):
         return (_rule_number(change), outcome.result, outcome.reason)
     return (change.name, outcome.result == "contended")
+
+
+def _recent_change(outcome: Outcome, at: float) -> RecentChange:
+    change = outcome.change
+    made = change.after if outcome.made is None else outcome.made
+    return RecentChange(at, subject(change), change.before, made, change.cause, because(change))

@@ -1,7 +1,7 @@
 """What `oomguard status` prints: the status file and the kernel's current values."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-Document = dict[str, Any]
+    from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
+
+    Current = tuple[SysctlStatus, int | None]
+    """A sysctl and its value in the kernel; None if this kernel lacks it."""
 
 _CAUSES = {
     "start": "oomguard started",
@@ -32,40 +35,40 @@ _SHOWN = 10
 
 
 def print_status(
-    document: Document,
-    sysctls: "Sequence[Document]",
+    status: "StatusFile",
+    sysctls: "Sequence[Current]",
     memory: Memory | None,
     mode: int | None,
     peak: Peak | None,
 ) -> None:
-    """Print the status of a running daemon, and the sysctls with their current values (`actual`)."""
+    """Print the status of a running daemon, and the sysctls with their current values."""
     out = console()
-    policy = document["policy"]
-    age = span(time.time() - document["started_at"])
+    policy = status.policy
+    age = span(time.time() - status.started_at)
     out.print(
-        f"oomguard {document['version']} is running (pid {document['pid']}) for {age}\n"
-        f"policy loaded {when(policy['loaded_at'])}, {counted(policy['rules'], 'rule')}, "
-        f"{counted(document['processes_held'], 'managed process', 'es')}",
+        f"oomguard {status.version} is running (pid {status.pid}) for {age}\n"
+        f"policy loaded {when(policy.loaded_at)}, {counted(policy.rules, 'rule')}, "
+        f"{counted(status.processes_held, 'managed process', 'es')}",
         style="bold",
     )
-    for text, style in problems(document):
+    for text, style in problems(status):
         _line(out, text.lstrip(), indent=len(text) - len(text.lstrip()), style=style)
-    print_sysctls(sysctls, document["complaints"], out)
+    print_sysctls(sysctls, status.complaints, out)
     _print_memory(memory, mode, peak, out)
-    _print_rules(document, out)
-    _print_complaints(document, out)
-    if document["recent"]:
+    _print_rules(status, out)
+    _print_complaints(status, out)
+    if status.recent:
         out.print("\nLAST CHANGES", style="bold")
         made = grid()
-        for change in document["recent"][-_SHOWN:]:
-            value = f"{change['from']} → {change['to']}"
-            made.add_row(when(change["at"]), change["subject"], value, _CAUSES[change["cause"]])
+        for change in status.recent[-_SHOWN:]:
+            value = f"{change.from_} → {change.to}"
+            made.add_row(when(change.at), change.subject, value, _CAUSES.get(change.cause, change.cause))
         out.print(made)
 
 
 def print_stopped(
     in_force: int | None,
-    sysctls: "Sequence[Document]",
+    sysctls: "Sequence[Current]",
     memory: Memory | None,
     mode: int | None,
     peak: Peak | None,
@@ -90,30 +93,28 @@ def print_stopped(
     _print_memory(memory, mode, peak, out)
 
 
-def print_sysctls(rows: "Sequence[Document]", complaints: "Sequence[Document]", out: "Console") -> None:
+def print_sysctls(rows: "Sequence[Current]", complaints: "Sequence[Complaint]", out: "Console") -> None:
     """Print each sysctl of the policy, its current value, and why it differs."""
     if not rows:
         return
-    why = {one["subject"]: one["result"] for one in complaints}
+    why = {one.subject: one.result for one in complaints}
     made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
-    for row in rows:
-        actual = row["actual"]
+    for row, actual in rows:
         shown = "-" if actual is None else str(actual)
-        made.add_row(row["name"], str(row["wanted"]), shown, Text(state(row, why), style="yellow"))
+        made.add_row(row.name, str(row.wanted), shown, Text(state(row, actual, why), style="yellow"))
     out.print()
     out.print(made)
 
 
-def state(row: Document, why: "Mapping[str, str]") -> str:
+def state(row: "SysctlStatus", actual: int | None, why: "Mapping[str, str]") -> str:
     """Return how the actual value of a sysctl relates to the wanted one, "" if it is the same."""
-    actual = row["actual"]
     if actual is None:
         return "this kernel has no such sysctl"
-    if actual == row["wanted"]:
+    if actual == row.wanted:
         return ""
-    if actual == row["granted"]:
+    if actual == row.granted:
         return "all that the kernel granted"
-    return why.get(row["name"], "differs")
+    return why.get(row.name, "differs")
 
 
 def _print_memory(memory: Memory | None, mode: int | None, peak: Peak | None, out: "Console") -> None:
@@ -137,13 +138,13 @@ def when(at: float) -> str:
     return time.strftime("%H:%M:%S" if is_today else "%b %e %H:%M", then)
 
 
-def _print_rules(document: Document, out: "Console") -> None:
-    rules, of_all = document["rules"], document["policy"]["rules"]
+def _print_rules(status: "StatusFile", out: "Console") -> None:
+    rules, of_all = status.rules, status.policy.rules
     if rules:
         made = table("RULE", "VALUE", "PROCESSES", "WHERE", right=("PROCESSES",))
         for rule in rules:
-            where = rule["source"].rpartition("/")[2]
-            made.add_row(rule["label"], rule["value"], str(rule["processes"]), where)
+            where = rule.source.rpartition("/")[2]
+            made.add_row(rule.label, rule.value, str(rule.processes), where)
         out.print()
         out.print(made)
     idle = of_all - len(rules)
@@ -151,28 +152,21 @@ def _print_rules(document: Document, out: "Console") -> None:
         out.print(f"{counted(idle, 'rule')} match{'es' if idle == 1 else ''} nothing; see oomguard plan")
 
 
-def _print_complaints(document: Document, out: "Console") -> None:
-    names = {row["name"] for row in document["sysctls"]}
-    groups: dict[object, Document] = {}  # the sysctls of a group are refused together
-    found: list[Document] = []
-    for one in document["complaints"]:
-        shown = one | {"text": f"{one['subject']} → {one['wanted']}"}
-        key = (one["result"], one["reason"], one["hint"])
-        if one["subject"] not in names:
-            found.append(shown)
-        elif key in groups:
-            groups[key]["text"] += f", {shown['text']}"
-            groups[key]["by"] += f", {one['by']}"
-        else:
-            found.append(groups.setdefault(key, shown))
-    for one in found[:_SHOWN]:
-        text = f"{one['result']}: {one['text']}: {one['reason']} ({one['by']})"
+def _print_complaints(status: "StatusFile", out: "Console") -> None:
+    names = {row.name for row in status.sysctls}
+    groups: dict[object, list[Complaint]] = {}
+    for number, one in enumerate(status.complaints):  # the sysctls of a group are refused together
+        key = (one.result, one.reason, one.hint) if one.subject in names else number
+        groups.setdefault(key, []).append(one)
+    for first, *others in [*groups.values()][:_SHOWN]:
+        changes = ", ".join(f"{one.subject} → {one.wanted}" for one in (first, *others))
+        by = ", ".join(one.by for one in (first, *others))
         out.print()
-        _line(out, text, style="yellow")
-        if one["hint"]:
-            _line(out, one["hint"], indent=2)
-    if len(found) > _SHOWN:
-        out.print(f"and {len(found) - _SHOWN} more; --json shows all")
+        _line(out, f"{first.result}: {changes}: {first.reason} ({by})", style="yellow")
+        if first.hint:
+            _line(out, first.hint, indent=2)
+    if len(groups) > _SHOWN:
+        out.print(f"and {len(groups) - _SHOWN} more; --json shows all")
 
 
 def _are(count: int) -> str:

@@ -1,0 +1,29 @@
+"""What oomguard cannot do on this host, each logged once."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.report import events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.report.reporter import Reporter
+
+
+class Degradations:
+    """Sentences for a person; `status` shows them for as long as the daemon runs."""
+
+    def __init__(self, reporter: "Reporter") -> None:
+        self._reporter = reporter
+        self.texts: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Log a sentence, unless it was logged before."""
+        if text not in self.texts:
+            self.texts.append(text)
+            self._reporter.say(events.LIMITED, text)
+
+    def add_all(self, texts: "Iterable[str]") -> None:
+        """Log each of them that was not logged before."""
+        for text in texts:
+            self.add(text)

@@ -1,0 +1,173 @@
+"""What stands in the status file, who may read it, and when it is replaced."""
+
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard import __version__
+from oomguard.core.process import Identity
+from oomguard.kernel.hidepid import observe_privileged_group
+from oomguard.report.status_file import (
+    FORMAT,
+    STATUS_FILE,
+    ChangeCount,
+    ContendedValue,
+    KillCount,
+    PolicyStatus,
+    RuleStatus,
+    StatusFile,
+    SysctlStatus,
+    encode_status,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
+    from oomguard.core.policy import Rule, SysctlSetting
+    from oomguard.daemon.degradations import Degradations
+    from oomguard.kernel.procfs import Procfs
+    from oomguard.reconcile.ledger import Ledger
+    from oomguard.reconcile.reconciler import Reconciler
+    from oomguard.reconcile.state_folder import StateFolder
+    from oomguard.report.reporter import Reporter
+    from oomguard.report.status_file import Complaint
+
+_RULES_LIMIT = 1000
+"""Rules listed with their number of processes: those with most."""
+
+
+class Matched(NamedTuple):
+    """What the rules of one policy match, and which of their changes cannot be made.
+
+    `rule_of` gives, by pid, the number of the rule in `rules`.
+    """
+
+    rules: "Sequence[Rule]"
+    rule_of: "Mapping[int, int]"
+    complaints: "tuple[Complaint, ...]"
+
+    def rule(self, pid: int) -> "Rule | None":
+        """Return the rule that matches a process, or None."""
+        number = self.rule_of.get(pid)
+        return None if number is None else self.rules[number]
+
+
+class StatusWriter:
+    """Collects the status of the daemon, and writes it to the state folder."""
+
+    def __init__(
+        self,
+        folder: "StateFolder",
+        procfs: "Procfs",
+        identity: Identity,
+        reporter: "Reporter",
+        degradations: "Degradations",
+    ) -> None:
+        self._folder = folder
+        self._procfs = procfs
+        self._identity = identity
+        self._reporter = reporter
+        self._degradations = degradations
+        self._started_at = time.time()
+        self._mode = 0o600
+        self.policy_loaded_at = self._started_at
+        self.policy_error = ""
+        """Why a newer policy was rejected, "" if none was."""
+        self.passes = 0
+        self.losses = 0
+        """How often events were lost."""
+        self.committed_peak_kib = 0
+        """The largest Committed_AS that a pass has seen."""
+
+    def collect(
+        self,
+        reconciler: "Reconciler",
+        matched: Matched,
+        *,
+        has_events: bool = True,
+        watches: int = 0,
+        is_throttled: bool = False,
+        passing_limits: "Sequence[str]" = (),
+    ) -> StatusFile:
+        """Return the status. `passing_limits` are those that may end."""
+        policy, reporter, written_at = reconciler.policy, self._reporter, time.time()
+        booted_at = written_at - time.monotonic()
+        matching = Counter(matched.rule_of.values()).most_common(_RULES_LIMIT)
+        return StatusFile(
+            format=FORMAT,
+            version=__version__,
+            pid=self._identity.pid,
+            start_time_ticks=self._identity.start_time_ticks,
+            started_at=self._started_at,
+            written_at=written_at,
+            policy=PolicyStatus(
+                files=tuple(policy.files),
+                digest=policy.digest,
+                rules=len(policy.rules),
+                loaded_at=self.policy_loaded_at,
+                resync_interval_seconds=policy.resync_interval_seconds,
+                errors=tuple(self.policy_error.splitlines()),
+            ),
+            sysctls=tuple(
+                SysctlStatus(one.name, one.value, _granted(one, reconciler.ledger), one.source)
+                for one in policy.sysctls
+            ),
+            rules=tuple(_rule_status(matched.rules[number], count) for number, count in sorted(matching)),
+            processes_held=len(matched.rule_of),
+            outcomes=reporter.counts,
+            changes=tuple(ChangeCount(*key, count) for key, count in sorted(reporter.changes.items())),
+            complaints=matched.complaints,
+            kills=tuple(KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())),
+            contended=tuple(map(_contended_value, reconciler.contention.contended())),
+            limits=(*self._degradations.texts, *passing_limits),
+            recent=tuple(change._replace(at=booted_at + change.at) for change in reporter.recent),
+            events=has_events,
+            watches=watches,
+            passes=self.passes,
+            losses=self.losses,
+            throttled=is_throttled,
+            committed_peak_kib=self.committed_peak_kib,
+            log_entries_lost=reporter.sink.lost,
+        )
+
+    def write(self, status: StatusFile) -> None:
+        """Replace the file."""
+        try:
+            self._folder.replace(STATUS_FILE, encode_status(status), mode=self._mode)
+        except OSError as error:
+            self._degradations.add(f"{self._folder.path}/{STATUS_FILE} cannot be written: {error.strerror}")
+
+    def remove(self) -> None:
+        """Remove the file: the daemon stops."""
+        self._folder.remove(STATUS_FILE)
+
+    def choose_readers(self) -> None:
+        """Let those read the file who may see all the processes that it names."""
+        group = observe_privileged_group(self._procfs)
+        if group is None:
+            self._mode = 0o644
+            return
+        is_ours = group == os.getegid()
+        self._mode = 0o640 if is_ours else 0o600
+        if not is_ours and os.geteuid() == 0:
+            self._degradations.add(
+                f"only root can read {STATUS_FILE}: /proc is mounted with hidepid= and gid={group} "
+                f"(systemctl edit oomguard: Group={group} lets that group read it, too)"
+            )
+
+
+def _granted(setting: "SysctlSetting", ledger: "Ledger") -> int:
+    """Return the value that the kernel set; it may differ from the one written."""
+    entry = ledger.sysctls.get(setting.name)
+    return setting.value if entry is None or entry.made is None else entry.made
+
+
+def _rule_status(rule: "Rule", count: int) -> RuleStatus:
+    return RuleStatus(rule.number, rule.label, rule.source, str(rule.terms.value), count)
+
+
+def _contended_value(target: "Hashable") -> ContendedValue:
+    if isinstance(target, Identity):
+        return ContendedValue("oom_score_adj", *target)
+    return ContendedValue(str(target))

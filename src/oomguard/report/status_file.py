@@ -1,0 +1,213 @@
+"""The status file: the daemon's state, for `oomguard status` and for metrics.
+
+It is JSON, readable by everyone, and replaced atomically. A file, because a socket could be attacked.
+`StatusFile` is its schema: the fields are the keys, except that a `_` at the end is left out.
+"""
+
+import json
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.process import Identity
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.text import legible
+
+STATUS_FILE = "status.json"
+FORMAT = 1
+
+
+class PolicyStatus(NamedTuple):
+    """The policy in force, and why a newer one was rejected, a line each."""
+
+    files: tuple[str, ...]
+    digest: str
+    rules: int
+    loaded_at: float
+    resync_interval_seconds: int
+    errors: tuple[str, ...]
+
+
+class SysctlStatus(NamedTuple):
+    """A sysctl of the policy, and the value that the kernel set."""
+
+    name: str
+    wanted: int
+    granted: int
+    source: str
+
+
+class RuleStatus(NamedTuple):
+    """A rule, and how many processes it matches."""
+
+    number: int
+    label: str
+    source: str
+    value: str
+    processes: int
+
+
+class OutcomeCounts(NamedTuple):
+    """How many changes had each result."""
+
+    applied: int
+    refused: int
+    denied: int
+    contended: int
+    vanished: int
+
+
+class ChangeCount(NamedTuple):
+    """How many changes there were of a target, by cause and result."""
+
+    target: str
+    cause: str
+    result: str
+    count_: int
+
+
+class Complaint(NamedTuple):
+    """A change that cannot be made, how often it was tried, and a fix."""
+
+    subject: str
+    wanted: int
+    result: str
+    reason: str
+    hint: str
+    by: str
+    tries: int
+
+
+class KillCount(NamedTuple):
+    """How many processes the kernel killed, by rule ("" for none) and whether their value was below 0."""
+
+    rule: str
+    protected: bool
+    count_: int
+
+
+class ContendedValue(NamedTuple):
+    """A value that something else keeps rewriting: a sysctl's, or the `oom_score_adj` of a process."""
+
+    target: str
+    pid: int = 0
+    start_time_ticks: int = 0
+
+    @property
+    def value(self) -> Identity | str:
+        """The process, or the name of the sysctl."""
+        return Identity(self.pid, self.start_time_ticks) if self.pid else self.target
+
+
+class RecentChange(NamedTuple):
+    """A change that was made."""
+
+    at: float
+    subject: str
+    from_: int
+    to: int
+    cause: str
+    by: str
+
+
+class StatusFile(NamedTuple):
+    """The content of the file. Times are seconds since 1970."""
+
+    format: int
+    version: str
+    pid: int
+    start_time_ticks: int
+    started_at: float
+    written_at: float
+    policy: PolicyStatus
+    sysctls: tuple[SysctlStatus, ...]
+    rules: tuple[RuleStatus, ...]
+    processes_held: int
+    outcomes: OutcomeCounts
+    changes: tuple[ChangeCount, ...]
+    complaints: tuple[Complaint, ...]
+    kills: tuple[KillCount, ...]
+    contended: tuple[ContendedValue, ...]
+    limits: tuple[str, ...]
+    recent: tuple[RecentChange, ...]
+    events: bool
+    watches: int
+    passes: int
+    losses: int
+    throttled: bool
+    committed_peak_kib: int
+    log_entries_lost: int
+
+
+class StatusError(OomguardError):
+    """The status file exists, but cannot be read."""
+
+
+def encode_status(status: StatusFile) -> bytes:
+    """Return the file's content. Every text in it is printable."""
+    return json.dumps(as_document(status), ensure_ascii=True).encode("ascii") + b"\n"
+
+
+def as_document(value: Any) -> Any:
+    """Return a part of the file for `json`. A field that has its default is left out."""
+    if isinstance(value, str):
+        return legible(value)  # paths and reasons can contain anything
+    if isinstance(value, float):
+        return round(value, 3)
+    if hasattr(value, "_fields"):
+        defaults = value._field_defaults
+        return {
+            name.rstrip("_"): as_document(item)
+            for name, item in value._asdict().items()
+            if name not in defaults or item != defaults[name]
+        }
+    return [as_document(item) for item in value] if isinstance(value, tuple) else value
+
+
+def decode_status(raw: bytes, path: str) -> StatusFile:
+    """Return the content of a status file. StatusError: it is damaged, or another version's."""
+    try:
+        document = json.loads(raw)
+        if document["format"] == FORMAT:
+            return StatusFile(**_fields(StatusFile, document, ""))
+        found = f"format {document['format']!a}"
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found = f"{error}" if isinstance(error, _ShapeError) else "no valid JSON"
+    raise StatusError(
+        f"{path}: not a status file of this version ({found})",
+        hint="restart the daemon: it rewrites the file",
+    )
+
+
+class _ShapeError(ValueError):
+    pass
+
+
+def _decoded(kind: Any, found: Any, where: str) -> Any:
+    """Return what was found at a place in the file as a value of that type."""
+    if get_origin(kind) is tuple:
+        if not isinstance(found, list):
+            raise _ShapeError(f"{where}no list")
+        return tuple(_decoded(get_args(kind)[0], item, where) for item in found)
+    if issubclass(kind, tuple):
+        return kind(**_fields(kind, found, where))
+    if type(found) is not kind and not (kind is float and type(found) is int):
+        raise _ShapeError(f"{where}not {kind.__name__}")
+    if kind is str and not found.isprintable():  # it is printed on a terminal
+        raise _ShapeError(f"{where}not printable")
+    return found
+
+
+def _fields(kind: Any, found: Any, where: str) -> dict[str, Any]:
+    """Return the values of the fields of a NamedTuple. The file may have more keys."""
+    if not isinstance(found, dict):
+        raise _ShapeError(f"{where or 'all of it'} is not a mapping")
+    fields = {}
+    for name, inner in get_type_hints(kind).items():
+        key = name.rstrip("_")
+        if key in found:
+            fields[name] = _decoded(inner, found[key], f"{where}{key}: ")
+        elif name not in kind._field_defaults:
+            raise _ShapeError(f"{where}{key} is missing")
+    if kind is SysctlStatus and fields["name"] not in SYSCTLS:
+        raise _ShapeError(f"{where}no such sysctl")
+    return fields

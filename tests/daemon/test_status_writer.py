@@ -1,0 +1,146 @@
+"""What the daemon writes into its status file, and for whom."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.diff import Outcome, SetOomScoreAdj
+from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.process import Identity
+from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.status_writer import Matched, StatusWriter
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state_folder import StateFolder
+from oomguard.report.events import Record
+from oomguard.report.reporter import Reporter
+from oomguard.report.status_file import STATUS_FILE, OutcomeCounts, decode_status, encode_status
+
+HOSTILE = [b"foo) Z 1 (", b"a\nb", b"\x1b[2J", b"", b"\xff\xfe", b"\r\t\0", "\u202eevil".encode()]
+
+
+class Said:
+    """A sink that remembers."""
+
+    lost = 0
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def write(self, record: Record) -> None:
+        """Take an entry."""
+        self.messages.append(record.message)
+
+
+@pytest.fixture
+def said() -> Said:
+    """Return what remembers what was logged."""
+    return Said()
+
+
+@pytest.fixture
+def reporter(said: Said) -> Reporter:
+    """Return what logs there."""
+    return Reporter(said)
+
+
+@pytest.fixture
+def writer(folder: StateFolder, procfs: Procfs, reporter: Reporter) -> Iterator[StatusWriter]:
+    """Return one with an empty state folder."""
+    yield StatusWriter(folder, procfs, Identity(1, 2), reporter, Degradations(reporter))
+
+
+@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
+def test_the_status_file_is_json_whatever_the_names(
+    writer: StatusWriter, reporter: Reporter, procfs: Procfs, comm: bytes
+) -> None:
+    """In ASCII, and with nothing that would move a terminal's cursor once decoded."""
+    terms = Terms(Value("exact", 300))
+    rules = (Rule(0, (comm, b"x"), terms, "/etc/p.yaml", 1), Rule(1, (b"worker",), terms, "/etc/p.yaml", 2))
+    policy = Policy(
+        sysctls=(SysctlSetting("vm.swappiness", 0, "/etc/p.yaml", 1),), rules=rules, files=("/etc/p.yaml",)
+    )
+    for by, result in ((rules[0], "denied"), (rules[0], "applied"), (rules[1], "denied")):
+        change = SetOomScoreAdj(Identity(7, 1), comm, 0, 300, 0, "policy", by)
+        reporter.outcome(Outcome(change, result), 0.0)  # type: ignore[arg-type]  # a Result
+    writer.policy_error = "line one\nline \x1btwo"
+    matched = Matched(rules, {7: 0, 8: 0, 9: 1}, tuple(reporter.complaints.values()))
+    raw = encode_status(
+        writer.collect(Reconciler(policy, Ledger(), procfs), matched, passing_limits=["no events"])
+    )
+    assert raw.endswith(b"}\n")
+    assert raw.count(b"\n") == 1
+    raw.decode("ascii")
+    found = decode_status(raw, STATUS_FILE)  # it refuses what is not printable
+    assert found.rules[0].processes == 2
+    assert [row[:] for row in found.sysctls] == [("vm.swappiness", 0, 0, "/etc/p.yaml:1")]
+    assert found.outcomes == OutcomeCounts(1, 0, 2, 0, 0)
+    assert [row[:] for row in found.changes] == [
+        ("oom_score_adj", "policy", "applied", 1),
+        ("oom_score_adj", "policy", "denied", 2),
+    ]
+    assert (found.pid, found.start_time_ticks, found.processes_held) == (1, 2, 3)
+    assert found.policy.errors == ("line one", "line \\x1btwo")
+    assert found.limits == ("no events",)
+
+
+def test_a_change_is_dated_by_the_clock(writer: StatusWriter, reporter: Reporter, procfs: Procfs) -> None:
+    """The daemon's own times are monotonic."""
+    change = SetOomScoreAdj(Identity(7, 1), b"a", 0, 300, 0, "exec", None)
+    reporter.outcome(Outcome(change, "applied"), 0.0)
+    found = writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ()))
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert found.recent[0].at == pytest.approx(found.written_at - uptime, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "logged"),
+    [("", 0o644, 0), ("hidepid=2", 0o640, 0), ("hidepid=2,gid=4711", 0o600, 1)],
+)
+@pytest.mark.skipif(os.getegid() != 0 or os.geteuid() != 0, reason="root's group sees all")
+def test_who_may_not_see_processes_may_not_read_it(
+    writer: StatusWriter,
+    proc: FakeProc,
+    procfs: Procfs,
+    folder: StateFolder,
+    said: Said,
+    options: str,
+    mode: int,
+    logged: int,
+) -> None:
+    """Until it is known who that is, only its owner may."""
+    (proc.root / "1").mkdir()
+    (proc.root / "1" / "mountinfo").write_text(
+        f"22 1 0:21 / /proc rw,relatime shared:5 - proc proc rw{',' * bool(options)}{options}\n"
+    )
+    status = writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ()))
+    writer.write(status)
+    assert _mode(folder) == 0o600
+    for _ in range(2):
+        writer.choose_readers()
+    writer.write(status)
+    assert _mode(folder) == mode
+    assert len(said.messages) == logged
+
+
+def _mode(folder: StateFolder) -> int:
+    return stat.S_IMODE(os.stat(STATUS_FILE, dir_fd=folder.fd).st_mode)
+
+
+def test_a_file_that_cannot_be_written_is_reported_once(
+    writer: StatusWriter, folder: StateFolder, procfs: Procfs, said: Said
+) -> None:
+    """And `status` would show it, if it could be written again."""
+    os.mkdir(f".{STATUS_FILE}.new", dir_fd=folder.fd)
+    status = writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ()))
+    for _ in range(2):
+        writer.write(status)
+    assert said.messages == [f"{folder.path}/{STATUS_FILE} cannot be written: Is a directory"]
+    assert writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ())).limits == (
+        said.messages[0],
+    )

@@ -1,0 +1,92 @@
+"""The status file: what is written is what is read, and nothing else is."""
+
+import json
+from typing import Any
+
+import pytest
+
+from oomguard.report.status_file import (
+    ChangeCount,
+    Complaint,
+    ContendedValue,
+    KillCount,
+    RecentChange,
+    RuleStatus,
+    StatusError,
+    SysctlStatus,
+    decode_status,
+    encode_status,
+)
+from statuses import IDLE
+
+BUSY = IDLE._replace(
+    policy=IDLE.policy._replace(files=("/a", "/b"), errors=("line one", "line two")),
+    sysctls=(SysctlStatus("vm.nr_hugepages", 14, 13, "/a:1"),),
+    rules=(RuleStatus(2, "name=sshd", "/a:2", "-900", 3),),
+    changes=(ChangeCount("oom_score_adj", "exec", "applied", 4),),
+    complaints=(Complaint("sshd[7]", -900, "denied", "no", "try", "name=sshd, /a:2", 5),),
+    kills=(KillCount("", protected=True, count_=6),),
+    contended=(ContendedValue("oom_score_adj", 7, 70), ContendedValue("vm.swappiness")),
+    limits=("no events",),
+    recent=(RecentChange(1.25, "sshd[7]", 0, -900, "exec", "name=sshd, /a:2"),),
+    started_at=1.5,
+)
+
+
+@pytest.mark.parametrize("status", [IDLE, BUSY], ids=["idle", "busy"])
+def test_what_was_written_is_read(status: Any) -> None:
+    """Field by field."""
+    assert decode_status(encode_status(status), "x") == status
+
+
+def test_the_keys_are_the_fields() -> None:
+    """Without the `_` of those that Python has another use for; a sysctl has no pid."""
+    document = json.loads(encode_status(BUSY))
+    assert document.keys() == set(BUSY._fields)
+    assert document["recent"][0].keys() == {"at", "subject", "from", "to", "cause", "by"}
+    assert document["kills"] == [{"rule": "", "protected": True, "count": 6}]
+    assert document["contended"] == [
+        {"target": "oom_score_adj", "pid": 7, "start_time_ticks": 70},
+        {"target": "vm.swappiness"},
+    ]
+
+
+def test_a_newer_daemon_may_write_more_keys() -> None:
+    """In the file and in its parts."""
+    document = json.loads(encode_status(BUSY))
+    document["new"] = document["policy"]["new"] = document["rules"][0]["new"] = 1
+    assert decode_status(json.dumps(document).encode(), "x") == BUSY
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"pid": "7"}, "pid: not int"),
+        ({"pid": True}, "pid: not int"),
+        ({"throttled": 0}, "throttled: not bool"),
+        ({"started_at": "now"}, "started_at: not float"),
+        ({"limits": ["\x1b[2J"]}, "limits: not printable"),
+        ({"limits": "none"}, "limits: no list"),
+        ({"policy": None}, "policy:  is not a mapping"),
+        ({"policy": {}}, "policy: files is missing"),
+        ({"rules": [{}]}, "rules: number is missing"),
+        ({"sysctls": [{"name": "vm.x", "wanted": 1, "granted": 1, "source": ""}]}, "sysctls: no such sysctl"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes: dict[str, Any], found: str) -> None:
+    """With its place, the file, and what to do."""
+    document = json.loads(encode_status(BUSY)) | changes
+    with pytest.raises(StatusError) as error:
+        decode_status(json.dumps(document).encode(), "/run/status.json")
+    assert error.value.message == f"/run/status.json: not a status file of this version ({found})"
+    assert "restart the daemon" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("key", IDLE._fields[1:])
+def test_every_key_is_needed(key: str) -> None:
+    """Another version's file has others."""
+    document = json.loads(encode_status(IDLE))
+    del document[key]
+    with pytest.raises(StatusError, match=f"{key} is missing"):
+        decode_status(json.dumps(document).encode(), "x")
