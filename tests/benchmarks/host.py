@@ -131,9 +131,11 @@ class Host:
                 process.stdin.close()
 
     @contextmanager
-    def daemon(self, policy: Path, *, scheduling: Scheduling = PLAIN) -> "Iterator[Daemon]":
-        """Have a daemon that said READY."""
-        daemon = Daemon(self, policy, scheduling)
+    def daemon(
+        self, policy: Path, *, scheduling: Scheduling = PLAIN, state: Path | None = None
+    ) -> "Iterator[Daemon]":
+        """Have a daemon that said READY, with a state folder of its own, or one that another left."""
+        daemon = Daemon(self, policy, scheduling, state)
         try:
             daemon.wait_ready()
             yield daemon
@@ -144,9 +146,10 @@ class Host:
 class Daemon:
     """A running daemon. `ready_seconds` is how long it took from start to READY."""
 
-    def __init__(self, host: Host, policy: Path, scheduling: Scheduling) -> None:
-        self.state = Path(tempfile.mkdtemp(prefix="state-", dir=host.folder))
+    def __init__(self, host: Host, policy: Path, scheduling: Scheduling, state: Path | None) -> None:
+        self.state = state or Path(tempfile.mkdtemp(prefix="state-", dir=host.folder))
         self.state.chmod(0o755)
+        (self.state / "notify").unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.state / "notify"))
         self._socket.settimeout(60)

@@ -1,6 +1,6 @@
 /* probe VALUE WORK_US: how long until somebody sets this process's oom_score_adj to VALUE?
  *
- * Looks again and again, for WORK_US microseconds of its own CPU time, then gives up: so it lives as
+ * Looks again and again, for WORK_US microseconds of CPU time from the start of main, then gives up: so it lives as
  * long as a program with that much to do, whatever else the host is busy with. Appends one line to
  * standard output: nanoseconds from the start of main and of these those it had the CPU, or -1 and
  * -1. The first also counts the time it waits for a CPU after the value was written. With WORK_US 0
@@ -32,7 +32,7 @@ int main(int argc, char **argv)
 	for (unsigned turn = 0; seen < 0; turn++) {
 		if (pread(fd, text, sizeof text, 0) == length && memcmp(text, wanted, length) == 0)
 			seen = now(CLOCK_MONOTONIC) - start, ran = now(CLOCK_PROCESS_CPUTIME_ID) - start_cpu;
-		else if (turn % 16 == 0 && now(CLOCK_PROCESS_CPUTIME_ID) > work)
+		else if (turn % 16 == 0 && now(CLOCK_PROCESS_CPUTIME_ID) - start_cpu > work)
 			break;
 	}
 	length = snprintf(text, sizeof text, "%lld %lld\n", seen, ran);
