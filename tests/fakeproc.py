@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 
+from oomguard.core.diff import SetOomScoreAdj
 from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.kernel.procfs import PF_FORKNOEXEC, PF_KTHREAD, ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import SlowReads, patient_reads
 from oomguard.kernel.sysctl import meminfo_fields
+from oomguard.reconcile.reconciler import Reconciler
 
 MEMINFO = {
     "MemTotal": 16 * 1024 * 1024,
@@ -91,6 +93,12 @@ class FakeKernel(Procfs):
     def _zeroes_partner(self, row: Sysctl, value: int) -> bool:
         # Most zero at every write, these two (mm/page-writeback.c) only at one that changes the value.
         return row.name not in {"vm.dirty_ratio", "vm.dirty_bytes"} or value != int(self.read(row.path))
+
+
+def due(reconciler: Reconciler) -> list[SetOomScoreAdj]:
+    """Return the change that each process needs."""
+    changes = [reconciler.change(handle, "policy") for handle in reconciler.processes()]
+    return [change for change in changes if change is not None]
 
 
 class FakeCgroups(CgroupFolders):

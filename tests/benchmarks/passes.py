@@ -30,7 +30,7 @@ def main() -> None:
     for _ in range(int(rounds)):
         start = time.perf_counter_ns()
         pids = procfs.pids()
-        reconciler.planner.forget_all_but(set(pids))
+        reconciler.managed.keep_only(set(pids))
         now = time.monotonic()
         for pid in pids:
             reconciler.process(pid, "resync", now)

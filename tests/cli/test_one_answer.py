@@ -128,11 +128,12 @@ class Host:
         for _ in range(2):  # what was inherited is reset first, and refused then
             for outcome in reconciler.everything("policy", 0.0):
                 reporter.outcome(outcome, 0.0)
-        planner = reconciler.planner
         daemon = Identity(9, 9)
         self.proc.process(Process(daemon, b"oomguard"), kernel_thread=True)
         writer = StatusWriter(folder, procfs, daemon, reporter, Degradations(reporter))
-        matched = Matched(planner.policy.rules, planner.rule_of, tuple(reporter.complaints.values()))
+        matched = Matched(
+            reconciler.policy.rules, reconciler.managed.rule_of, tuple(reporter.complaints.values())
+        )
         writer.write(writer.collect(reconciler, matched))
         ledger.close()
         folder.close()

@@ -15,8 +15,8 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.preview import Preview
+from oomguard.reconcile.reconciler import Reconciler
 
 Check = Callable[[str], dict[str, Fault]]
 
@@ -32,8 +32,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def held(file: str, procfs: Procfs) -> Fit:
     """Return what a policy meets on that host, for one who may do everything."""
-    planner = Planner(load(file).policy, Ledger(), procfs)
-    return fit(Preview(planner, Rights(os.geteuid())), file)
+    reconciler = Reconciler(load(file).policy, Ledger(), procfs)
+    return fit(Preview(reconciler, Rights(os.geteuid())), file)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fakeproc import FakeProc
+from fakeproc import FakeProc, due
 from oomguard.core.diff import Change, Entry, SetOomScoreAdj
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
@@ -78,11 +78,7 @@ def known(case: Case) -> Ledger:
 
 def plan(reconciler: Reconciler) -> list[Change]:
     """Return every change that is due."""
-    planner = reconciler.planner
-    return [
-        *planner.sysctl_changes("policy"),
-        *(change for change, _ in planner.process_changes("policy")),
-    ]
+    return [*reconciler.planner.sysctl_changes("policy"), *due(reconciler)]
 
 
 def described(change: Change, expected: Case) -> Case:

@@ -229,7 +229,7 @@ def test_a_value_that_moves_in_time_puts_off_no_floor(host: Host) -> None:
     handle = host.kernel.open(PID)
     assert handle is not None
     with handle:
-        change = host.reconciler.planner.process_change(handle, "policy")
+        change = host.reconciler.change(handle, "policy")
         assert change is not None
         host.proc.set_oom_score_adj(PID, -899)
         assert host.reconciler._apply(change, handle, 0.0).result == "applied"

@@ -19,7 +19,7 @@ from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.reconciler import Reconciler
 from running import wait_until
 
 PERSON = 23456
@@ -92,11 +92,11 @@ class Stage:
 
     def change(self, pid: int, rule: Rule = RULE) -> SetOomScoreAdj | None:
         """Return the change that is due for a process."""
-        planner = Planner(Policy(rules=(rule,)), Ledger(), self.procfs)
+        reconciler = Reconciler(Policy(rules=(rule,)), Ledger(), self.procfs)
         handle = self.procfs.open(pid)
         assert handle is not None
         with handle:
-            return planner.process_change(handle, "start")
+            return reconciler.change(handle, "start")
 
     def refusal(self, pid: int, rule: Rule = RULE) -> str:
         """Return why a process is not protected; "" if it is."""

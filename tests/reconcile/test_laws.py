@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fakeproc import FakeProc
+from fakeproc import FakeProc, due
 from oomguard.core.diff import Change
 from oomguard.core.policy import Kind, Policy, Rule, Terms, Value
 from oomguard.core.process import Identity, Process
@@ -93,8 +93,7 @@ class World:
 
     def due(self) -> list[Change]:
         """Return what another pass would write."""
-        changes = self.reconciler.planner.process_changes("policy")
-        return [change for change, _ in changes if change.obstacle is None]
+        return [change for change in due(self.reconciler) if change.obstacle is None]
 
 
 @fast

@@ -20,7 +20,7 @@ from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.usage import observe_candidate
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.reconciler import Reconciler
 from running import wait_until
 
 CODE = """
@@ -83,9 +83,9 @@ def arguments(handle: ProcessHandle) -> tuple[bytes, ...]:
 def change(procfs: Procfs, pid: int, ledger: Ledger, **terms: object) -> SetOomScoreAdj | None:
     """Return the change that a rule with these terms makes due."""
     rule = Rule(0, (), Terms(Value("exact", 700))._replace(**terms), "p.yaml", 1)  # type: ignore[arg-type]  # by name
-    planner = Planner(Policy(rules=(rule,)), ledger, procfs)
+    reconciler = Reconciler(Policy(rules=(rule,)), ledger, procfs)
     with opened(procfs, pid) as handle:
-        return planner.process_change(handle, "resync")
+        return reconciler.change(handle, "resync")
 
 
 def test_a_process_without_its_main_thread_keeps_its_value(procfs: Procfs) -> None:

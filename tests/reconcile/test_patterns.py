@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from fakeproc import FakeProc
+from fakeproc import FakeProc, due
 from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.procfs import CMDLINE_LIMIT, Procfs
 from oomguard.kernel.slow_reads import REFILL
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.matching import MATCH_SECONDS
-from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.reconciler import Reconciler
 
 if TYPE_CHECKING:
     import re
@@ -33,11 +33,11 @@ WORST = [
 ]
 
 
-def planner(text: str, procfs: Procfs, tmp_path: Path) -> Planner:
+def reconciler(text: str, procfs: Procfs, tmp_path: Path) -> Reconciler:
     """Hold a policy against the tree."""
     file = tmp_path / "policy.yaml"
     file.write_text(text)
-    return Planner(load(str(file)).policy, Ledger(), procfs)
+    return Reconciler(load(str(file)).policy, Ledger(), procfs)
 
 
 @pytest.mark.parametrize(("pattern", "arguments"), WORST, ids=[pattern for pattern, _ in WORST])
@@ -48,13 +48,13 @@ def test_the_worst_patterns_cost_no_more_than_they_are_given(
     proc.process(Process(Identity(20, 1), b"trap", arguments=(arguments,)))
     proc.process(Process(Identity(21, 1), b"other", arguments=(b"--serve",)))
     text = f"rules:\n- {{cmdline: '{pattern}', oom_score_adj: 100}}\n- {{cmdline: ., oom_score_adj: 200}}\n"
-    found = planner(text, procfs, tmp_path)
+    found = reconciler(text, procfs, tmp_path)
     start = time.process_time()
-    changes = [change.identity.pid for change, _ in found.process_changes("policy")]
+    changes = [change.identity.pid for change in due(found)]
     assert time.process_time() - start < 10 * MATCH_SECONDS
     assert changes == [21]
-    assert any("takes too long" in reason for reason in found.unreadable)
-    assert 20 not in found.rule_of
+    assert any("takes too long" in reason for reason in found.managed.unreadable)
+    assert 20 not in found.managed.rule_of
 
 
 def test_many_patterns_do_not_use_up_the_time_of_the_first_process(
@@ -66,9 +66,9 @@ def test_many_patterns_do_not_use_up_the_time_of_the_first_process(
     )
     proc.process(Process(Identity(20, 1), b"java", arguments=(b"/opt/x",)))
     text = f"rules:\n- cmdline:\n{patterns}\n  oom_score_adj: 100\n- {{name: java, oom_score_adj: 200}}\n"
-    found = planner(text, procfs, tmp_path)
-    assert [change.after for change, _ in found.process_changes("policy")] == [200]
-    assert not found.unreadable
+    found = reconciler(text, procfs, tmp_path)
+    assert [change.after for change in due(found)] == [200]
+    assert not found.managed.unreadable
 
 
 def test_what_stands_behind_the_limit_of_a_command_line_is_not_seen(
@@ -77,8 +77,8 @@ def test_what_stands_behind_the_limit_of_a_command_line_is_not_seen(
     """Its owner may put 2 MiB in front; the limit is documented."""
     proc.process(Process(Identity(20, 1), b"a", arguments=(b"x" * CMDLINE_LIMIT, b"--late")))
     proc.process(Process(Identity(21, 1), b"a", arguments=(b"x" * (CMDLINE_LIMIT - 7), b"--late")))
-    found = planner("rules: [{cmdline: '--late$', oom_score_adj: 5}]", procfs, tmp_path)
-    assert [change.identity.pid for change, _ in found.process_changes("policy")] == [21]
+    found = reconciler("rules: [{cmdline: '--late$', oom_score_adj: 5}]", procfs, tmp_path)
+    assert [change.identity.pid for change in due(found)] == [21]
 
 
 class Ending:
@@ -101,7 +101,7 @@ class Ending:
 
 def test_processes_that_end_while_a_pattern_takes_long_pay_as_well(tmp_path: Path) -> None:
     """However many a user starts, one after the other."""
-    found, pattern = planner("rules: [{cmdline: x, oom_score_adj: 5}]", Procfs(), tmp_path), Ending()
+    found, pattern = reconciler("rules: [{cmdline: x, oom_score_adj: 5}]", Procfs(), tmp_path), Ending()
     refused, begun = 0, time.monotonic()
     for _ in range(30):
         with subprocess.Popen(

@@ -76,7 +76,7 @@ def test_a_process_that_ends_between_plan_and_write_has_vanished(proc: FakeProc,
     handle = procfs.open(10)
     assert handle is not None
     with handle:
-        change = reconciler.planner.process_change(handle, "policy")
+        change = reconciler.change(handle, "policy")
         assert change is not None
         proc.end(10)
         assert reconciler._apply(change, handle, 0.0).result == "vanished"
@@ -95,7 +95,7 @@ def test_a_value_that_a_process_chooses_between_plan_and_restore_is_its_own(
     handle = procfs.open(10)
     assert handle is not None
     with handle:
-        change = reconciler.planner.process_change(handle, "policy")
+        change = reconciler.change(handle, "policy")
         assert change is not None
         proc.set_oom_score_adj(10, 555)
         assert reconciler._apply(change, handle, 0.0).result == "vanished"
@@ -113,7 +113,7 @@ def test_a_name_that_changes_between_plan_and_write_loses_no_original(proc: Fake
     handle = procfs.open(10)
     assert handle is not None
     with handle:
-        change = reconciler.planner.process_change(handle, "policy")
+        change = reconciler.change(handle, "policy")
         assert change is not None
         (proc.root / "10" / "comm").write_bytes(b"other\n")
         assert reconciler._apply(change, handle, 0.0).result == "vanished"

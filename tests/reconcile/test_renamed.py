@@ -69,7 +69,7 @@ def test_running_a_program_of_the_same_name_does_not_free_it_later(
     """The rule governs that program, too: the name it takes then is of its own choice."""
     reconciler = started(proc, procfs, policy(RULES))
     assert changes(reconciler) == []  # from here on nothing of it is read while it is as it was
-    reconciler.planner.executed[20] = 1
+    reconciler.managed.executed[20] = 1
     assert changes(reconciler) == []
     rename(proc, "sheep")
     assert changes(reconciler) == []
@@ -112,7 +112,7 @@ def test_one_that_runs_another_program_is_judged_by_that(
     reconciler = started(proc, procfs, policy(RULES))
     rename(proc, name)
     assert changes(reconciler) == []
-    reconciler.planner.executed[20] = 1
+    reconciler.managed.executed[20] = 1
     assert changes(reconciler) == [value]
     assert changes(reconciler) == []
 
@@ -170,7 +170,7 @@ def test_one_that_had_the_value_by_itself_and_was_raised_to_it_later_leaves_by_a
     rename(proc, "sheep")
     (proc.root / "20/oom_score_adj").write_text("0\n")
     assert changes(reconciler) == [800]
-    reconciler.planner.executed[20] = 1
+    reconciler.managed.executed[20] = 1
     assert changes(reconciler) == [0]
     assert changes(reconciler) == []
 
@@ -190,13 +190,13 @@ def test_what_a_raised_process_forks_stays_raised_under_any_name(
     """Whether it was renamed itself or its child, has ended, or had the value by itself; and its children."""
     proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=own))
     reconciler = Reconciler(policy(RULES), Ledger(), procfs)
-    planner = reconciler.planner
+    managed = reconciler.managed
     assert changes(reconciler) == ([800] if own == 0 else [])
     if renamed_first:
         rename(proc, "sheep")
         assert changes(reconciler) == []
-    planner.forked(20, 21, 10)
-    planner.forked(21, 22, 11)
+    managed.on_fork(20, 21, 10)
+    managed.on_fork(21, 22, 11)
     for pid, parent in ((21, 1), (22, 1)) if is_orphan else ((21, 20), (22, 21)):
         child = Process(Identity(pid, pid), b"sheep", parent_pid=parent, uid=PERSON, oom_score_adj=800)
         proc.process(child, forked=True)
@@ -208,7 +208,7 @@ def test_what_a_raised_process_forks_stays_raised_under_any_name(
     assert changes(reconciler) == [800, 800]
     assert changes(reconciler) == []
     proc.process(Process(Identity(21, 21), b"sheep", parent_pid=1, uid=PERSON, oom_score_adj=800))
-    planner.executed[21] = 12
+    managed.executed[21] = 12
     written = changes(reconciler)
     assert proc.oom_score_adj(22) == 800
     assert written == [0], "it runs another program, and its own value is what it chose"
@@ -220,7 +220,7 @@ def test_a_child_that_lowers_itself_before_it_is_seen_is_raised(
 ) -> None:
     """It has a rule by the program that it runs; which other value it chose does not count."""
     reconciler = started(proc, procfs, policy(RULES))
-    reconciler.planner.forked(20, 21, 10)
+    reconciler.managed.on_fork(20, 21, 10)
     child = Process(Identity(21, 9), b"sheep", parent_pid=1, uid=PERSON, oom_score_adj=lowers_itself_to)
     proc.process(child, forked=True)
     assert changes(reconciler) == [800]
@@ -235,12 +235,12 @@ def test_what_runs_another_program_before_it_forks_frees_its_child(
 ) -> None:
     """The times of exec and fork tell, though neither was seen yet; and so does the kernel's flag."""
     reconciler = started(proc, procfs, policy(RULES))
-    planner = reconciler.planner
-    planner.forked(20, 21, 10)
-    planner.executed[21] = 20
-    planner.forked(21, 22, 19)
-    planner.forked(21, 23, 21)
-    planner.forked(20, 24, 30)
+    managed = reconciler.managed
+    managed.on_fork(20, 21, 10)
+    managed.executed[21] = 20
+    managed.on_fork(21, 22, 19)
+    managed.on_fork(21, 23, 21)
+    managed.on_fork(20, 24, 30)
     for pid in (21, 22, 23, 24):
         child = Process(Identity(pid, 9), b"sheep", parent_pid=1, uid=PERSON, oom_score_adj=800)
         proc.process(child, forked=pid in (22, 23))
@@ -253,12 +253,12 @@ def test_a_fork_that_is_reported_after_its_parent_ended_counts(
 ) -> None:
     """Until a pass has forgotten who is gone; and a pid that is used again begins anew."""
     reconciler = started(proc, procfs, policy(RULES))
-    planner = reconciler.planner
+    managed = reconciler.managed
     proc.end(20)
     assert reconciler.process(20, "exec", 0.0) is None
-    planner.forked(20, 21, 10)
-    planner.forked(1, 20, 11)
-    planner.forked(20, 22, 12)
+    managed.on_fork(20, 21, 10)
+    managed.on_fork(1, 20, 11)
+    managed.on_fork(20, 22, 12)
     for pid in (21, 22):
         child = Process(Identity(pid, 9), b"sheep", parent_pid=1, uid=PERSON)
         proc.process(child, forked=True)

@@ -12,7 +12,7 @@ from oomguard.core.policy import Policy, Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.reconciler import Reconciler
 from running import wait_until
 
 PERSON = 23456
@@ -109,11 +109,11 @@ class Stage:
 
     def value(self, pid: int, rule: Rule = RULE) -> int | None:
         """Return what the rule sets the process to; None if it leaves it alone, or must."""
-        planner = Planner(Policy(rules=(rule,)), Ledger(), self.procfs)
+        reconciler = Reconciler(Policy(rules=(rule,)), Ledger(), self.procfs)
         handle = self.procfs.open(pid)
         assert handle is not None
         with handle:
-            change = planner.process_change(handle, "start")
+            change = reconciler.change(handle, "start")
         return None if change is None or change.obstacle is not None else change.after
 
 

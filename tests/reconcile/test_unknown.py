@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from fakeproc import FakeKernel, FakeProc
+from fakeproc import FakeKernel, FakeProc, due
 from oomguard.core.diff import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.slow_reads import SlowReads, Spender
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
-from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.reconciler import Reconciler
 
 if TYPE_CHECKING:
@@ -60,8 +59,8 @@ def test_a_protective_rule_does_not_read_what_it_would_refuse_anyway(proc: FakeP
     proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
     mute = Mute()
     rules = f"- {{name: {LONG}, oom_score_adj: -500}}\n"
-    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), mute))
-    assert [change for change, _ in planner.process_changes("start")] == []
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), mute))
+    assert due(reconciler) == []
     assert mute.asked <= 1, "only for the report of the refusal"
 
 
@@ -74,8 +73,8 @@ def test_other_conditions_are_asked_before_the_command_line(proc: FakeProc, tmp_
 - {{name: {LONG}, user: root, oom_score_adj: 100}}
 - {{cmdline: x, cgroup: /system.slice/*, oom_score_adj: 100}}
 """
-    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), mute))
-    assert [*planner.process_changes("start")] == []
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), mute))
+    assert due(reconciler) == []
     assert mute.asked == 0
 
 
@@ -96,7 +95,7 @@ def test_what_a_process_was_given_stays_while_it_cannot_be_read(
     reconciler.adopt(wanted)  # a reload forgets which rule it was
     assert [*reconciler.everything("policy", 2.0)] == []
     assert value(proc, 20) == given
-    assert reconciler.planner.unreadable
+    assert reconciler.managed.unreadable
 
 
 def test_nobody_escapes_a_later_rule_by_not_being_readable(proc: FakeProc, tmp_path: Path) -> None:
@@ -130,10 +129,12 @@ def test_what_a_busy_host_could_not_read_is_asked_again_soon(proc: FakeProc, tmp
     """It is neither reported nor decided."""
     proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
     rules = f"- {{name: {LONG}, oom_score_adj: 100}}\n- {{user: {PERSON}, oom_score_adj: 800}}\n"
-    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), Mute(is_transient=True)))
-    assert [*planner.process_changes("start")] == []
-    assert planner.postponed == {20}
-    assert not planner.unreadable
+    reconciler = Reconciler(
+        policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), Mute(is_transient=True))
+    )
+    assert due(reconciler) == []
+    assert reconciler.managed.postponed == {20}
+    assert not reconciler.managed.unreadable
 
 
 def test_what_is_unknown_keeps_nothing_that_is_inherited(proc: FakeProc, tmp_path: Path) -> None:
@@ -156,9 +157,9 @@ def test_nobody_escapes_a_later_rule_by_hiding_the_executable(proc: FakeProc, tm
         thread.mkdir(parents=True)
         (thread / "stat").write_bytes((proc.root / "20/stat").read_bytes())
     rules = f"- {{exe: /opt/build/*, oom_score_adj: 900}}\n- {{user: {PERSON}, oom_score_adj: 800}}\n"
-    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root)))
-    assert [change.after for change, _ in planner.process_changes("start")] == [800]
-    handle = planner.procfs.open(20)
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root)))
+    assert [change.after for change in due(reconciler)] == [800]
+    handle = reconciler.procfs.open(20)
     assert handle is not None
     with handle:
         assert handle.snapshot().exe is None
@@ -171,13 +172,13 @@ def test_a_process_that_ends_before_it_is_known_whose_it_was_ends_nothing_else(
     proc.process(Process(Identity(20, 1), b"hog", uid=PERSON), state="Z", threads=500)
     (proc.root / "20/task").mkdir(exist_ok=True)
     (proc.root / "20/cgroup").unlink()
-    planner = Planner(
+    reconciler = Reconciler(
         policy(tmp_path, "- {exe: /opt/build/*, oom_score_adj: 900}\n"),
         Ledger(),
         FakeKernel(str(proc.root)),
     )
-    assert [*planner.process_changes("start")] == []
-    handle = planner.procfs.open(20)
+    assert due(reconciler) == []
+    handle = reconciler.procfs.open(20)
     assert handle is not None
     with handle:
         assert not handle.spender().is_root
@@ -186,11 +187,11 @@ def test_a_process_that_ends_before_it_is_known_whose_it_was_ends_nothing_else(
 def test_root_of_a_container_takes_no_thread_that_is_left_for_root(proc: FakeProc, tmp_path: Path) -> None:
     """It pays like any user, with all of its container."""
     rules = "- {name: a, oom_score_adj: 1}\n"
-    planner = Planner(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root)))
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root)))
     for pid, inside in ((20, True), (21, False)):
         cgroup = "/system.slice/docker-1.scope"
         proc.process(Process(Identity(pid, 1), b"a", cgroup=cgroup, in_pid_namespace=inside))
-        handle = planner.procfs.open(pid)
+        handle = reconciler.procfs.open(pid)
         assert handle is not None
         with handle:
             expected = ("docker-1.scope", False) if inside else ("pid 21", True)
@@ -232,10 +233,12 @@ def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -
     ledger.record_protection(-900, "", 0, 1)
     proc.process(Process(Identity(20, 5), b"job", uid=PERSON))
     kernel = FakeKernel(str(proc.root), Spent())
-    planner = Planner(policy(tmp_path, "- {name: guard, oom_score_adj: -900}\n"), ledger, kernel)
+    reconciler = Reconciler(policy(tmp_path, "- {name: guard, oom_score_adj: -900}\n"), ledger, kernel)
     for has_time in (False, True):
         kernel.slow_reads = SlowReads() if has_time else Spent()
         handle = kernel.open(20)
         assert handle is not None
         with handle:
-            assert planner.inheritance.may_have_floor(handle, planner.matching, in_pass=True) is has_time
+            assert (
+                reconciler.inheritance.may_have_floor(handle, reconciler.matching, in_pass=True) is has_time
+            )

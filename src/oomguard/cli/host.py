@@ -17,7 +17,6 @@ from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import Ledger, open_hosts_ledger, read_ledger
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.settle import settle
@@ -58,13 +57,13 @@ def open_preview(
     daemon = find_daemon(options.state_dir, procfs)
     itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
     peak = peak_source(options.state_dir)
-    planner = Planner(policy, ledger, procfs, itself=itself, promised_peak=peak)
+    reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak)
     rights, contended = own_rights(), frozenset[Hashable]()
     if daemon is not None:
         contended = daemon.contended
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
-    return Preview(planner, rights, contended)
+    return Preview(reconciler, rights, contended)
 
 
 def peak_source(state_dir: str) -> "Callable[[], Peak | None]":

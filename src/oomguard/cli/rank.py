@@ -113,7 +113,7 @@ class Ranker:
 
     def _observe(self, era: "Era") -> "Iterator[tuple[Candidate, ProcessHandle]]":
         pids = self._procfs.pids()
-        self._preview.planner.forget_all_but(set(pids))
+        self._preview.keep_only(set(pids))
         asked = pids if self._memcg is None else members(self._memcg)
         # This process will have ended before memory runs out.
         return observe_candidates(self._procfs, [pid for pid in asked if pid != self._own_pid], era)

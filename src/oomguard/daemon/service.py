@@ -37,8 +37,7 @@ from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.reconcile.planner import SHORTAGE
-from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.reconciler import SHORTAGE, Reconciler
 from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report import events
 from oomguard.report.kills import Death
@@ -190,7 +189,7 @@ class Service:
                 Itself(os.getpid(), self._identity),
                 promised_peak=self._peaks.highest,
             )
-            self.reconciler.planner.before_release = self._kills.read
+            self.reconciler.managed.before_release = self._kills.read
             self.reconciler.still_denied = self.reporter.still_denied
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
             self._watch_kills()
@@ -249,8 +248,8 @@ class Service:
         self._sweep.clear()
         self._unwatched.clear()
         self._drift.keep_only(())
-        self.reconciler.planner.matching.matcher.forget()
-        self.reconciler.planner.forget_forks()
+        self.reconciler.matching.matcher.forget()
+        self.reconciler.managed.forget_forks()
         self._status.losses += 1
         now = time.monotonic()
         self.loop.set("pass", now + POLL_SECONDS)
@@ -290,7 +289,7 @@ class Service:
     def _receive(self) -> None:
         assert self._events is not None
         lost, turn = self._events.receive(
-            self._urgent, self.reconciler.planner.executed, limit=_EVENTS_A_TURN, now=time.monotonic()
+            self._urgent, self.reconciler.managed.executed, limit=_EVENTS_A_TURN, now=time.monotonic()
         )
         if turn is not None:
             self._take_turn(turn)
@@ -317,7 +316,7 @@ class Service:
         else:
             self.reporter.say(events.EVENTS_RESUMED, "the kernel sends process events again")
         self.loop.set_earlier("status", time.monotonic() + STATUS_SECONDS)
-        self.reconciler.planner.forget_forks()
+        self.reconciler.managed.forget_forks()
         self._look_again()
 
     def _mute_noise(self, connector: Connector, now: float) -> None:
@@ -349,12 +348,12 @@ class Service:
             self._forked(parent, child, at_ns)
 
         if self._events is not None and self._events.connector.forks(forked):
-            self.reconciler.planner.forget_forks()
+            self.reconciler.managed.forget_forks()
             self._lost("the kernel dropped fork events (more than the buffer holds)")
         return children
 
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
-        if self.reconciler.planner.forked(parent, child, at_ns):
+        if self.reconciler.managed.on_fork(parent, child, at_ns):
             self._newborn.append(child)
             self.loop.set_earlier("newborn", time.monotonic() + NEWBORN_SECONDS)
 
@@ -425,7 +424,7 @@ class Service:
         # A process that forked just now and ended is not in the list; its child is known by that fork only.
         younger = self._follow_forks()
         self._pids_before, self._pids = self._pids, set(pids)
-        self.reconciler.planner.forget_all_but(self._pids | younger)
+        self.reconciler.managed.keep_only(self._pids | younger)
         self._found_inherited = self._is_chasing = False
         self._chases, self._young = 0, self._pids if self.reconciler.ledger.protections else set()
         self._sweep = pids[::-1]  # taken from the end: the oldest first
@@ -496,16 +495,16 @@ class Service:
         if outcomes or self.reconciler.inheritance.has_new_watched:
             self._attend()
         self._rest()
-        planner = self.reconciler.planner
-        for reason in planner.unreadable:
+        managed = self.reconciler.managed
+        for reason in managed.unreadable:
             self._degradations.add(f"some processes cannot be read: {reason}")
-        if planner.postponed:
-            self._postponed |= planner.postponed
-            planner.postponed.clear()
+        if managed.postponed:
+            self._postponed |= managed.postponed
+            managed.postponed.clear()
             self.loop.set_earlier("postponed", now + POSTPONED_SECONDS * max(5, len(self._postponed)))
-        if planner.undecided:
-            self._undecided += planner.undecided
-            planner.undecided.clear()
+        if managed.undecided:
+            self._undecided += managed.undecided
+            managed.undecided.clear()
             self.loop.set_earlier("undecided", now + UNDECIDED_SECONDS)
 
     def _chase(self) -> bool:
@@ -542,7 +541,7 @@ class Service:
         reconciler.end_pass()
         self.reporter.end_pass()
         self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.inheritance))
-        self._drift.keep_only(reconciler.planner.rule_of)
+        self._drift.keep_only(reconciler.managed.rule_of)
         self._listen_for_drift()
         self._settle_later(now)
         self._say_uncontended(now)
@@ -603,7 +602,7 @@ class Service:
     # Watching what is kept
 
     def _settle_later(self, now: float) -> None:
-        watchable = len(self.reconciler.planner.rule_of) - len(self.reconciler.contention.resting)
+        watchable = len(self.reconciler.managed.rule_of) - len(self.reconciler.contention.resting)
         if watchable > self._drift.processes and not self._drift.full:
             self.loop.set_earlier("settle", now + SETTLED_SECONDS)
 
@@ -611,7 +610,7 @@ class Service:
         reconciler = self.reconciler
         resting = {target.pid for target in reconciler.contention.resting if isinstance(target, Identity)}
         self._unwatched = [
-            pid for pid in reconciler.planner.rule_of if not self._drift.watches(pid) and pid not in resting
+            pid for pid in reconciler.managed.rule_of if not self._drift.watches(pid) and pid not in resting
         ]
         self._unwatched.sort(key=reconciler.ledger.protects)  # taken from the end
 
@@ -632,11 +631,11 @@ class Service:
 
     def _wake_rested(self, now: float) -> None:
         """Look at what has rested for long enough, and watch it again."""
-        planner = self.reconciler.planner
+        managed = self.reconciler.managed
         for target in self.reconciler.contention.wake(now):
             if not isinstance(target, Identity):
                 self._reconcile_sysctls("drift", now)
-            elif target.pid in planner.rule_of:
+            elif target.pid in managed.rule_of:
                 self._unwatched.append(target.pid)
             else:
                 self._urgent.add(target.pid)
@@ -644,13 +643,13 @@ class Service:
 
     def _watch_slice(self, now: float) -> None:
         """Watch some of the processes that are kept and have lived long enough; forget the dead."""
-        planner = self.reconciler.planner
+        managed = self.reconciler.managed
         batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
         youngest = self.procfs.now_ticks() - SETTLED_TICKS
         for pid in batch:
             identity = self.procfs.identity(pid)
             if identity is None:
-                planner.forget(pid)
+                managed.on_exit(pid)
             elif identity.start_time_ticks <= youngest:
                 self._drift.watch_process(identity, yields=not self.reconciler.ledger.protects(pid))
                 self._urgent.add(pid)  # what was written just before the watch is not told by it
@@ -677,7 +676,6 @@ class Service:
         self._kills.read()  # who died was held by the policy of before
         self._say_emptied(policy)
         self.reconciler.adopt(policy)  # the same files may name users that have other uids by now
-        self.reconciler.planner.before_release = self._kills.read
         self.reporter.say(
             events.POLICY_LOADED,
             f"policy {'loaded' if is_new else 'read again, unchanged'}: {policy.origin}",
@@ -689,9 +687,9 @@ class Service:
 
     def _say_emptied(self, policy: "Policy") -> None:
         """Warn of files that declare nothing any more: a full disk or a shell's > may have emptied them."""
-        planner = self.reconciler.planner
-        for one in emptied(planner.policy, policy):
-            held = sum(number in one.rules for number in planner.rule_of.values())
+        managed = self.reconciler.managed
+        for one in emptied(self.reconciler.policy, policy):
+            held = sum(number in one.rules for number in managed.rule_of.values())
             self.reporter.say(
                 events.POLICY_EMPTIED,
                 f"{printable(one.file)} no longer declares anything: {one.summary} are no longer in force;"
@@ -716,8 +714,8 @@ class Service:
 
     @property
     def _matched_now(self) -> Matched:
-        planner = self.reconciler.planner
-        return Matched(planner.policy.rules, planner.rule_of, tuple(self.reporter.complaints.values()))
+        rules, rule_of = self.reconciler.policy.rules, self.reconciler.managed.rule_of
+        return Matched(rules, rule_of, tuple(self.reporter.complaints.values()))
 
     def _say_ready(self) -> None:
         count = len(self._matched.rule_of)
@@ -749,18 +747,18 @@ class Service:
 
     def _say_uncontended(self, now: float) -> None:
         """Say which values nothing rewrites any more: once for each sysctl, and for each rule."""
-        planner = self.reconciler.planner
+        managed = self.reconciler.managed
         pids: dict[int, list[int]] = {}
         for target in self.reconciler.contention.settle(now):
             if not isinstance(target, Identity):
                 self.reporter.uncontended(_target_name(target))
-            elif target.pid in planner.rule_of:
-                pids.setdefault(planner.rule_of[target.pid], []).append(target.pid)
+            elif target.pid in managed.rule_of:
+                pids.setdefault(managed.rule_of[target.pid], []).append(target.pid)
         for number, of_rule in pids.items():
             name = "oom_score_adj of " + ", ".join(f"pid {pid}" for pid in of_rule[:_EXAMPLES])
             if len(of_rule) > _EXAMPLES:
                 name += f" and {len(of_rule) - _EXAMPLES} more"
-            self.reporter.uncontended(name, count=len(of_rule), rule=planner.policy.rules[number])
+            self.reporter.uncontended(name, count=len(of_rule), rule=self.reconciler.policy.rules[number])
 
     def _say_throttled(self) -> None:
         """Say that the ceiling on CPU time was reached, or is no longer."""

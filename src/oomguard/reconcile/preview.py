@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from oomguard.core.decide import Rights
     from oomguard.core.diff import Cause, SetSysctl
     from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.planner import Judged, Planner
+    from oomguard.reconcile.planner import Judged
+    from oomguard.reconcile.reconciler import Reconciler
 
 _CONTENDED = Obstacle(
     "contended",
@@ -34,27 +35,32 @@ class Preview:
     """
 
     def __init__(
-        self, planner: "Planner", rights: "Rights", contended: "Set[Hashable]" = frozenset()
+        self, reconciler: "Reconciler", rights: "Rights", contended: "Set[Hashable]" = frozenset()
     ) -> None:
-        self.planner = planner
+        self._reconciler = reconciler
+        self.planner = reconciler.planner
         self._rights = rights
         self._contended = contended
-        self._is_read_only = is_read_only(planner.procfs.root)
+        self._is_read_only = is_read_only(reconciler.procfs.root)
 
     def processes(self) -> "Iterator[tuple[ProcessHandle, Judged | None]]":
         """Yield each process, held open, and what is decided on it; None: nothing is."""
-        for handle in self.planner.processes():
+        for handle in self._reconciler.processes():
             yield handle, self.judge(handle)
 
     def judge(self, handle: "ProcessHandle") -> "Judged | None":
         """Return what is decided on a process, or None. Children come after the parents they inherit from."""
-        judged = self.planner.judge(handle)
+        judged = self._reconciler.judge(handle)
         if judged is None:
             return None
         obstacle = judged.decision.obstacle
         with suppress(*GONE, HIDDEN):
             obstacle = obstacle or self._obstacle(judged, handle)
         return judged._replace(decision=judged.decision._replace(obstacle=obstacle))
+
+    def keep_only(self, pids: set[int]) -> None:
+        """Forget every process that is not among `pids`."""
+        self._reconciler.managed.keep_only(pids)
 
     def sysctl_changes(self, cause: "Cause") -> "list[SetSysctl]":
         """Return the sysctl writes that are due; those of one group share what is in the way of one."""

@@ -1,15 +1,19 @@
 """One level-triggered pass: observe, plan, apply, record. Whatever led to it, it is the same pass."""
 
+import errno
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oomguard.core.diff import Entry, Outcome, grouped
+from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.backoff import Contention
-from oomguard.reconcile.inheritance import Inheritance
+from oomguard.reconcile.managed import ManagedProcesses
+from oomguard.reconcile.matching import Matching
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
@@ -21,9 +25,14 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.itself import Itself
     from oomguard.reconcile.ledger import Ledger
+    from oomguard.reconcile.planner import Judged
 
 
 _REWRITTEN = "something else keeps rewriting {}"
+
+
+SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
+"""What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
 
 
 class Reconciler:
@@ -44,32 +53,33 @@ class Reconciler:
         self.still_denied: Callable[[Change], None] = lambda _: None
         """Called for a change that is due, and not tried again yet since the kernel denied it."""
         self.ledger = ledger
-        self.inheritance = Inheritance(ledger, procfs)
         self.procfs = procfs
-        self._take(policy)
+        self.managed = ManagedProcesses(ledger, procfs)
+        self.inheritance = self.managed.inheritance
+        self.adopt(policy)
 
     def adopt(self, policy: "Policy") -> None:
         """Take another policy from the next pass on."""
-        before = self.planner
-        self.inheritance.on_policy()
-        self._take(policy)
-        self.planner.succeed(before)
-
-    def _take(self, policy: "Policy") -> None:
         self.policy = policy
-        self.planner = Planner(
-            policy, self.ledger, self.procfs, self.inheritance, self._itself, self._promised_peak
-        )
+        self.matching = Matching(policy, self.procfs, self._itself)
+        self.planner = Planner(self.matching, self.managed, self.procfs, self._promised_peak)
+        self.managed.take(policy)
         self.contention = Contention(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
         """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
         yield from self.sysctls(cause, now)
-        for handle in self.planner.processes():
+        for handle in self.processes():
             outcome = self._bring(handle, cause, now, in_pass=True)
             if outcome is not None:
                 yield self._again(outcome, handle.pid, cause, now, in_pass=True)
         self.end_pass()
+
+    def processes(self) -> "Iterator[ProcessHandle]":
+        """Yield each process there is, held open, after those that ended were forgotten."""
+        pids = self.procfs.pids()
+        self.managed.keep_only(set(pids))
+        yield from self.procfs.processes(pids)
 
     def end_pass(self) -> None:
         """Bound what is remembered, after every process was seen to."""
@@ -125,7 +135,7 @@ class Reconciler:
     ) -> "Outcome | None":
         handle = self.procfs.open(pid)
         if handle is None:
-            self.planner.forget(pid)
+            self.managed.on_exit(pid)
             return None
         with handle:
             return self._bring(handle, cause, now, in_pass=in_pass, is_watched=is_watched)
@@ -139,7 +149,7 @@ class Reconciler:
         in_pass: bool,
         is_watched: bool = False,
     ) -> "Outcome | None":
-        change = self.planner.process_change(handle, cause, in_pass=in_pass)
+        change = self.change(handle, cause, in_pass=in_pass)
         outcome = None
         if change is not None:
             if self.contention.is_denied(change.identity, change.after, now):
@@ -150,13 +160,50 @@ class Reconciler:
             self._looked(handle, now)
         if change is not None:
             return outcome
-        if not self.inheritance.may_have_floor(handle, self.planner.matching, in_pass=in_pass):
+        if not self.inheritance.may_have_floor(handle, self.matching, in_pass=in_pass):
             return None
         outcome = take_floor(handle, self.ledger, self.privilege)
         if outcome is not None:
             entry = self.inheritance.former_entry(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
             self.inheritance.on_reset(handle.pid, entry, handle.stat.parent_pid)
         return outcome
+
+    def change(
+        self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
+    ) -> "SetOomScoreAdj | None":
+        """Return the change that one process needs, or None; it may end meanwhile."""
+        if self.managed.is_settled(handle):
+            return None
+        executed_ns = self.managed.executed.get(handle.pid)
+        if executed_ns is not None:
+            self.procfs.slow_reads.disregard(handle.fd, before=executed_ns / 1e9)
+        judged = self.judge(handle, in_pass=in_pass)
+        return None if judged is None else judged.change(cause)
+
+    def judge(self, handle: "ProcessHandle", *, in_pass: bool = True) -> "Judged | None":
+        """Return what is decided on a process, and record what later decisions need.
+
+        None: no rule matches it, and it has inherited nothing; or it ended, or cannot be read now.
+        """
+        managed = self.managed
+        try:
+            finding = self.planner.find(handle, in_pass=in_pass)
+            managed.record(handle, finding)
+        except (*GONE, HIDDEN):
+            managed.on_exit(handle.pid)
+            return None
+        except UnknownFactError as error:
+            managed.on_unknown(handle, error)
+            return None
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                raise
+            managed.unreadable.add(os.strerror(error.errno or errno.EIO))
+            return None
+        finally:
+            if handle.pid not in managed.postponed:
+                managed.executed.pop(handle.pid, None)
+        return finding.judged
 
     def _looked(self, handle: "ProcessHandle", now: float) -> None:
         with suppress(*GONE, HIDDEN):

@@ -1,0 +1,231 @@
+"""What is known of processes from one decision to the next: one table, which outlives each policy."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.reconcile.inheritance import Inheritance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.process import Identity, UnknownFactError
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.reconcile.ledger import Ledger
+    from oomguard.reconcile.planner import Finding
+
+_SLOW_LIMIT = 64
+"""Users that are reported because their processes could not be read or matched in time."""
+
+
+class Raised(NamedTuple):
+    """The rule that raises a process, which it must not escape by a name or value of its own choice.
+
+    `is_renamed`: by its name, the rule matches it no more. If not, the process has by itself the value that
+    the rule sets, so that it is not in the ledger.
+    """
+
+    identity: "Identity"
+    rule: "Rule"
+    is_renamed: bool = False
+
+
+class ManagedProcesses:
+    """The processes that rules match, and what they passed on, by pid.
+
+    Original values are in the `ledger`, inherited ones in `inheritance`; a reconciler has one of each.
+    """
+
+    def __init__(self, ledger: "Ledger", procfs: "Procfs") -> None:
+        self.ledger = ledger
+        self.inheritance = Inheritance(ledger, procfs)
+        self.rule_of: dict[int, int] = {}
+        """By pid, the number of the rule that matches it, as last seen."""
+        self.raised: dict[int, Raised] = {}
+        self.executed: dict[int, int] = {}
+        """Processes that ran another program since they were last examined, and when, as forks are dated."""
+        self.postponed: set[int] = set()
+        """Processes to examine again soon: this host was too busy to read them."""
+        self.undecided: set[int] = set()
+        """Young processes to examine again: a rule matches them if they rewrite their command line."""
+        self.unreadable: set[str] = set()
+        """What kept processes from being read or matched, for a person."""
+        self.before_release: Callable[[], None] = lambda: None
+        """Called before a process is no longer managed: the last moment to ask which rule it was."""
+        self._rules: Sequence[Rule] = ()
+        self._settled: dict[int, tuple[int, bytes, int]] = {}
+        """By pid: inode, name and value of a process that needs nothing while these are the same."""
+        self._forked_from: dict[int, Rule] = {}
+        """By pid, the rule that raised the process it was forked from, whose program it may still run."""
+        self._slow: set[str] = set()
+
+    def take(self, policy: "Policy") -> None:
+        """Go over to another policy: what depends on the rules of the one before is translated or dropped."""
+        known = [*self._forked_from.values(), *(one.rule for one in self.raised.values())]
+        successor = _successors(known, policy.rules)
+        self._rules = policy.rules
+        self._forked_from = {
+            pid: found
+            for pid, rule in self._forked_from.items()
+            if (found := successor.get(rule.conditions)) is not None
+        }
+        self.raised = {
+            pid: one._replace(rule=found)
+            for pid, one in self.raised.items()
+            if (found := successor.get(one.rule.conditions)) is not None
+        }
+        self.rule_of = {pid: one.rule.number for pid, one in self.raised.items() if one.is_renamed}
+        self._settled.clear()
+        self.inheritance.on_policy()
+
+    # Events
+
+    def on_fork(self, parent: int, child: int, at_ns: int) -> bool:
+        """Record a fork, and when it was; return whether to check the child soon, whatever it runs."""
+        rule = self._raising(parent)
+        if rule is None or at_ns > self.executed.get(parent, at_ns):
+            self._forked_from.pop(child, None)
+        else:
+            self._forked_from[child] = rule
+        return self.inheritance.on_fork(parent, child, at_ns)
+
+    def forget_forks(self) -> None:
+        """Forget which process forked which, because events were lost; living parents show it again."""
+        self._forked_from.clear()
+        self.inheritance.forget_forks()
+
+    def on_exit(self, pid: int) -> None:
+        """Drop what is known of a process that ended; its last forks may not be reported yet."""
+        rule = self._raising(pid)
+        if rule is not None:
+            self._forked_from[pid] = rule  # until the next pass
+        self.inheritance.on_exit(pid)
+        self._release(pid)
+        self.raised.pop(pid, None)
+        self.executed.pop(pid, None)
+        self._settled.pop(pid, None)
+        self.ledger.forget_process(pid)
+
+    def keep_only(self, pids: set[int]) -> None:
+        """Drop what is known of every process that is not among `pids`."""
+        self.inheritance.keep_only(pids)
+        self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
+        for pid in (self.rule_of.keys() | self.raised.keys() | self.ledger.processes.keys()) - pids:
+            self.on_exit(pid)
+        self._forked_from = {pid: rule for pid, rule in self._forked_from.items() if pid in pids}
+
+    # Decisions
+
+    def record(self, handle: "ProcessHandle", finding: "Finding") -> None:
+        """Record what later decisions need of one that was made."""
+        pid, judged = handle.pid, finding.judged
+        self.inheritance.watch_for_match(pid, finding.watch)
+        if finding.may_match_later:
+            self.undecided.add(pid)
+        if finding.unknown is not None:
+            self.on_unknown(handle, finding.unknown)
+            if finding.is_open:
+                return
+        if finding.raised is None:
+            self.raised.pop(pid, None)
+        else:
+            self.raised[pid] = finding.raised
+        if judged is None:
+            self._release(pid)
+            return
+        decision, entry = judged.decision, judged.situation.entry
+        rule, value = decision.rule, decision.current
+        if rule is not None:
+            self.rule_of[pid] = rule.number
+        elif not finding.is_refused:
+            self._release(pid)
+        if entry is None:
+            self.inheritance.on_other_value(pid)
+        if decision.obstacle is not None:
+            return
+        if rule is not None and entry is not None and decision.is_inherited:
+            if not entry.is_ours(value):
+                entry = entry._replace(given=value, given_before=None)
+            with suppress(OSError):  # on a full disk the change is denied, not the pass
+                self.ledger.record_process(handle.identity, entry)
+        if finding.children is not None:
+            shares, watch = finding.children
+            self.inheritance.on_set(pid, shares=shares, watch=watch)
+        if decision.wanted != value:
+            return
+        is_own = entry is not None and (rule is None or not entry.is_ours(value))
+        if entry is not None and is_own and not decision.is_renamed:
+            is_former = value == entry.given_before
+            self.inheritance.on_own_value(pid, entry._replace(given_before=None) if is_former else entry)
+            self.ledger.strike_process(pid)
+        if finding.is_settled:
+            self._settled[pid] = (handle.inode, handle.comm, value)
+
+    def on_unknown(self, handle: "ProcessHandle", reason: "UnknownFactError") -> None:
+        """Record that a fact of a process could not be read, and what to do about it."""
+        if reason.is_transient:
+            self.postponed.add(handle.pid)
+            return
+        who = handle.spender().key
+        if who not in self._slow and len(self._slow) < _SLOW_LIMIT:
+            self._slow.add(who)
+            self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
+
+    def is_settled(self, handle: "ProcessHandle") -> bool:
+        """Return whether a process needs nothing, because nothing that counts has changed."""
+        settled = self._settled.get(handle.pid)
+        if settled is None:
+            return False
+        with suppress(OSError):
+            if settled == (handle.inode, handle.comm, handle.read_oom_score_adj()):
+                self.executed.pop(handle.pid, None)  # the rule is that of the program it runs now
+                return True
+        del self._settled[handle.pid]
+        return False
+
+    def rule_so_far(self, handle: "ProcessHandle") -> "Rule | None":
+        """Return the rule that sets the value of a process so far, or None."""
+        number = self.rule_of.get(handle.pid)
+        if number is None or self.ledger.process(handle.identity) is None:
+            return None
+        return self._rules[number]
+
+    def raising_rule(self, handle: "ProcessHandle") -> "Rule | None":
+        """Return the rule that raises a process, or that raised the one whose program it still runs."""
+        pid, known = handle.pid, self.raised.get(handle.pid)
+        if known is None and pid not in self.ledger.processes and pid not in self._forked_from:
+            return None  # as most processes: nothing is read of them
+        if pid in self.executed:
+            return None
+        is_same = known is not None and known.identity == handle.identity
+        entry = self.ledger.process(handle.identity)
+        if entry is not None and entry.given <= entry.original:
+            return None
+        if known is not None and is_same and (known.is_renamed or entry is None):
+            return known.rule
+        if entry is not None:
+            return self._rules[self.rule_of[pid]] if pid in self.rule_of else None
+        return self._forked_from.get(pid) if handle.stat.runs_its_parents_program else None
+
+    def _raising(self, pid: int) -> "Rule | None":
+        """Return what `raising_rule` does, as far as it is known without the process."""
+        known = self.ledger.processes.get(pid)
+        if known is not None and pid in self.rule_of:
+            return self._rules[self.rule_of[pid]] if known[1].given > known[1].original else None
+        return self.raised[pid].rule if pid in self.raised else self._forked_from.get(pid)
+
+    def _release(self, pid: int) -> None:
+        if pid in self.rule_of:
+            self.before_release()
+            del self.rule_of[pid]
+
+
+def _successors(known: "Iterable[Rule]", rules: "Iterable[Rule]") -> "dict[object, Rule]":
+    """Return the first of `rules` with the conditions of each known rule."""
+    wanted = {rule.conditions for rule in known}
+    names = {rule[0] for rule in wanted}
+    found: dict[object, Rule] = {}
+    for rule in rules if wanted else ():
+        if rule.names in names and rule.conditions in wanted:
+            found.setdefault(rule.conditions, rule)
+    return found
