@@ -67,7 +67,7 @@ def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         program.chmod(0o755)
         (tmp_path / "entries").write_text("".join(f"{entry}\n" for entry in entries))
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        monkeypatch.setattr("oomguard.cli.log.has_journal", lambda: True)
+        monkeypatch.setattr("oomguard.diagnose.history.has_journal", lambda: True)
         return tmp_path / "asked"
 
     return put
@@ -247,7 +247,7 @@ def test_without_a_journal_nothing_found_is_an_error(
     monkeypatch.undo()
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     kept = tmp_path / "journal"
-    monkeypatch.setattr("oomguard.cli.journal._FOLDERS", (str(kept), str(tmp_path / "none")))
+    monkeypatch.setattr("oomguard.diagnose.journalctl._FOLDERS", (str(kept), str(tmp_path / "none")))
     for is_made in (False, True):
         if is_made:
             kept.mkdir()

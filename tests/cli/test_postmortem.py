@@ -402,7 +402,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     (tmp_path / "gifts").write_text(json.dumps(gift) + "\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("oomguard.cli.postmortem.has_journal", lambda: True)
+    monkeypatch.setattr("oomguard.diagnose.kernel_logs.has_journal", lambda: True)
     return tmp_path
 
 

@@ -58,8 +58,8 @@ def rank(
     proc.process(Process(Identity(2, 2), b"kthreadd"), kernel_thread=True)
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
-    monkeypatch.setattr("oomguard.cli.host.Procfs", FakeKernel)
-    monkeypatch.setattr("oomguard.cli.rank.PAGE_KIB", 4)
+    monkeypatch.setattr("oomguard.diagnose.host.Procfs", FakeKernel)
+    monkeypatch.setattr("oomguard.diagnose.ranker.PAGE_KIB", 4)
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.delenv("COLUMNS", raising=False)
 
@@ -152,7 +152,7 @@ def test_without_a_policy_file_it_is_the_kernels_order_alone(
     rank: Rank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A host that has none is asked about as well; but a file that was named must be there."""
-    monkeypatch.setattr("oomguard.cli.main.DEFAULT_POLICY", str(tmp_path / "nowhere.yaml"))
+    monkeypatch.setattr("oomguard.cli.arguments.DEFAULT_POLICY", str(tmp_path / "nowhere.yaml"))
     monkeypatch.setattr("oomguard.cli.rank.DEFAULT_POLICY", str(tmp_path / "nowhere.yaml"))
     code, out, _ = rank(given=False)
     assert code == 0

@@ -80,9 +80,9 @@ def oomguard(
     """Return what calls the program, in this process, with the policy, state folder and tree of this test."""
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setattr("oomguard.cli.host.Procfs", FakeKernel)
+    monkeypatch.setattr("oomguard.diagnose.host.Procfs", FakeKernel)
     monkeypatch.setattr(
-        "oomguard.cli.host.own_rights", lambda: Rights(os.geteuid())
+        "oomguard.diagnose.host.own_rights", lambda: Rights(os.geteuid())
     )  # as the tree refuses nothing
     places = {
         "--policy": (str(policy), {"check", "plan", "apply", "status", "explain"}),
@@ -825,8 +825,7 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     proc: FakeProc, policy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who would go first, who is protected, what is wrong, and what to type next; the daemon need not run."""
-    for module in ("host", "overview", "status"):
-        monkeypatch.setattr(f"oomguard.cli.{module}.Procfs", FakeKernel)
+    monkeypatch.setattr("oomguard.diagnose.host.Procfs", FakeKernel)
     monkeypatch.setenv("COLUMNS", "200")  # the path of a test's folder is long
     proc.meminfo(CommitLimit=8 * 1024 * 1024, MemAvailable=4 * 1024 * 1024)
     for pid, pages in ((10, 100), (12, 1024), (13, 50)):

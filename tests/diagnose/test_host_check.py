@@ -22,18 +22,17 @@ Check = Callable[[str], dict[str, Fault]]
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path) -> Path:
     """Return the root of a host that has no configuration."""
     path = tmp_path / "root"
     path.mkdir()
-    monkeypatch.setattr("oomguard.diagnose.host_check.ROOT", str(path))
     return path
 
 
-def held(file: str, procfs: Procfs) -> Fit:
+def held(file: str, procfs: Procfs, root: Path) -> Fit:
     """Return what a policy meets on that host, for one who may do everything."""
     reconciler = Reconciler(load(file).policy, Ledger(), procfs)
-    return fit(Preview(reconciler, Rights(os.geteuid())), file)
+    return fit(Preview(reconciler, Rights(os.geteuid())), file, root=str(root))
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def check(root: Path, proc: FakeProc, procfs: Procfs, tmp_path: Path) -> Check:
 
     def check(policy: str) -> dict[str, Fault]:
         file.write_text(policy)
-        faults = held(str(file), procfs).faults
+        faults = held(str(file), procfs, root).faults
         assert all(fault.hint for fault in faults)
         assert len({fault.code for fault in faults}) == len(faults)
         return {fault.code: fault for fault in faults}
@@ -242,7 +241,7 @@ def test_a_rule_with_exe_says_what_it_takes(check: Check, root: Path) -> None:
 
 
 def test_too_much_that_is_protected_is_said(
-    check: Check, proc: FakeProc, procfs: Procfs, tmp_path: Path
+    check: Check, proc: FakeProc, procfs: Procfs, root: Path, tmp_path: Path
 ) -> None:
     """More than all the rest together; and how much is left to kill for is said in any case."""
     for pid, name, pages in ((20, b"db", 225_000), (21, b"web", 25_000)):
@@ -252,7 +251,7 @@ def test_too_much_that_is_protected_is_said(
     message = check(policy % "db")["little-killable"].message
     assert "protected processes use 878.9 MiB, all others 97.7 MiB" in message
     assert check(policy % "web") == {}
-    found = held(str(tmp_path / "policy.yaml"), procfs)
+    found = held(str(tmp_path / "policy.yaml"), procfs, root)
     assert found.killable == "protected: 97.7 MiB; killable: 878.9 MiB"
 
 

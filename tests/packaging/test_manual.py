@@ -12,7 +12,8 @@ from typing import get_args
 import pytest
 from manual import FOLDER, PAGES, page
 
-from oomguard.cli.main import DEFAULT_POLICY, build_parser
+from oomguard.cli.arguments import DEFAULT_POLICY
+from oomguard.cli.main import build_parser
 from oomguard.core.diff import Cause
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.policy_cache import PolicyCache

@@ -104,15 +104,13 @@ def text_of(picture: str) -> str:
 
 _IN_ORDER = """\
 import sys
-import oomguard.cli.host
 import oomguard.cli.overview
-import oomguard.cli.status
+import oomguard.diagnose.host
 from fakeproc import FakeKernel
 from oomguard.__main__ import main
 from oomguard.core.decide import Rights
-for module in (oomguard.cli.host, oomguard.cli.overview, oomguard.cli.status):
-    module.Procfs = FakeKernel
-oomguard.cli.host.own_rights = lambda: Rights(0)
+oomguard.diagnose.host.Procfs = FakeKernel
+oomguard.diagnose.host.own_rights = lambda: Rights(0)
 is_verb = sys.argv[1] in ("plan", "rank", "status", "postmortem")
 sys.exit(main() if is_verb else oomguard.cli.overview.run(*sys.argv[1:]))
 """

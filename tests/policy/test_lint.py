@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cpu import cpu_bound
-from oomguard.cli.check import Trial
 from oomguard.core.match import first_unmet
 from oomguard.core.process import Identity, Process
+from oomguard.diagnose.trial import Trial
 from oomguard.policy.compile import Users
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import parse

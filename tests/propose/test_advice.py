@@ -9,7 +9,7 @@ from oomguard.core.overcommit import Peak as LastingPeak
 from oomguard.core.policy import Policy, Value
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
-from oomguard.propose.advice import Facts, Peak, Running, advise
+from oomguard.propose.advice import HostFacts, Peak, Running, advise
 from oomguard.propose.draft import render, valid
 
 GIB = 1024 * 1024  # KiB
@@ -40,15 +40,15 @@ def host(
     swap: int = 0,
     huge: int = 0,
     **sysctls: int,
-) -> Facts:
+) -> HostFacts:
     """Return a host of 16 GiB."""
     memory = Memory(16 * GIB, swap * GIB, huge * GIB, 8 * GIB, committed * GIB)
-    return Facts(
+    return HostFacts(
         memory, SYSCTLS | {f"vm.{key}": value for key, value in sysctls.items()}, running, peak, lasting
     )
 
 
-def proposed(facts: Facts) -> tuple[Policy, dict[str, int], str]:
+def proposed(facts: HostFacts) -> tuple[Policy, dict[str, int], str]:
     """Return the policy that is proposed, its sysctls, and its text on one line without marks."""
     text = render(valid(advise(facts)))
     policy = parse(Sources((Source("draft", text.encode()),))).policy

@@ -7,7 +7,6 @@ one line of JSON a round, with the numbers of both, so that a miss can be explai
 oomguard's Python.
 """
 
-import argparse
 import json
 import mmap
 import os
@@ -21,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oomguard.cli.host import open_preview
-from oomguard.cli.rank import Ranker
 from oomguard.core.policy import Policy
+from oomguard.diagnose.host import open_preview
+from oomguard.diagnose.ranker import Ranker
 from oomguard.kernel.memcg import open_memcg, parse_mountinfo
 from oomguard.kernel.procfs import Procfs
 from oomguard.oom.ranking import Ranked
@@ -52,7 +51,7 @@ def main() -> int:
     """Play the rounds."""
     domain, rounds, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     Path("/proc/self/oom_score_adj").write_text("-1000" if can_protect() else "0")
-    preview = open_preview(argparse.Namespace(proc="/proc", state_dir="/nonexistent"), Policy())
+    preview = open_preview(Policy(), proc="/proc", state_dir="/nonexistent")
     for number in range(rounds):
         chance = random.Random(f"{domain}-{seed}-{number}")
         outcome = play(preview, domain, chance)

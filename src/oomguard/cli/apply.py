@@ -2,34 +2,82 @@
 
 from typing import TYPE_CHECKING
 
-from oomguard.cli.host import load_policy, reconcile_once
-from oomguard.report.document import outcome_document, print_json
-from oomguard.report.text import sentence
+from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
 
-    from oomguard.core.diff import Outcome
+    from oomguard.core.diff import Cause
+    from oomguard.core.policy import Policy
+    from oomguard.reconcile.once import Pass
+
+_DETAIL = """\
+Makes one pass, prints each change and exits; processes that start later are not
+changed. Refused while a daemon runs. To undo it, run `oomguard restore`.
+
+examples:
+  oomguard apply
+  oomguard plan --policy ./new.yaml; oomguard apply --policy ./new.yaml
+
+exit codes: 0 done, 1 a change failed or was refused, 78 the policy is not valid
+"""
 
 
-def run(options: "argparse.Namespace") -> int:
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    add_policy(parser)
+    add_state_dir(parser)
+    add_proc(parser)
+    add_json(parser)
+
+
+def _run(options: "argparse.Namespace") -> int:
     """Apply the policy once, and print the result of each change."""
-    done = reconcile_once(options, load_policy(options), "policy")
-    return report(done.outcomes, as_json=options.json, nothing="nothing to change")
+    from oomguard.policy.load import load
+
+    done = reconcile(options, load(options.policy).policy, "policy")
+    return report(done, as_json=options.json, nothing="nothing to change")
 
 
-def report(outcomes: "list[Outcome]", *, as_json: bool, nothing: str) -> int:
+def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -> "Pass":
+    """Apply a policy; print that original values are lost, if they are."""
+    import sys
+
+    from oomguard.core.policy import counted
+    from oomguard.diagnose.host import open_procfs, peak_source
+    from oomguard.reconcile.once import reconcile_once
+
+    state_dir = options.state_dir
+    done = reconcile_once(
+        policy, cause, open_procfs(options.proc), state_dir, promised_peak=peak_source(state_dir)
+    )
+    if done.lost_lines:
+        print(
+            f"oomguard: {counted(done.lost_lines, 'line')} of {state_dir}/ledger cannot be read, "
+            "so their values cannot be restored; the file is kept as ledger.damaged",
+            file=sys.stderr,
+        )
+    return done
+
+
+def report(done: "Pass", *, as_json: bool, nothing: str) -> int:
     """Print outcomes, or that there was `nothing`; return 1 if one was denied or refused."""
+    from oomguard.report.document import outcome_document, print_json
+    from oomguard.report.text import sentence
+
     if as_json:
-        print_json([outcome_document(outcome) for outcome in outcomes])
+        print_json([outcome_document(outcome) for outcome in done.outcomes])
     else:
         hints: dict[str, None] = {}  # each once, in order
-        for outcome in outcomes:
+        for outcome in done.outcomes:
             print(sentence(outcome))
             if outcome.hint:
                 hints[outcome.hint] = None
         for hint in hints:
             print(f"  {hint}")
-        if not outcomes:
+        if not done.outcomes:
             print(nothing)
-    return 1 if any(outcome.result in ("denied", "refused") for outcome in outcomes) else 0
+    return 1 if any(outcome.result in ("denied", "refused") for outcome in done.outcomes) else 0
+
+
+VERB = Verb("apply", "apply the policy once", _DETAIL, _arguments, _run)

@@ -1,53 +1,89 @@
 """`oomguard exporter`: metrics for Prometheus, served or written to a file once."""
 
-import os
-import sys
-from tempfile import mkstemp
+import argparse
 from typing import TYPE_CHECKING
 
-from prometheus_client import generate_latest
-
-from oomguard.core.errors import OomguardError
-from oomguard.exporter.collector import HostCollector, make_registry
-from oomguard.exporter.server import serve
-from oomguard.kernel.procfs import Procfs
+from oomguard.cli.arguments import add_proc, add_state_dir, count
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
-    import argparse
+    from oomguard.exporter.address import Address
 
-    from prometheus_client import CollectorRegistry
+DEFAULT_LISTEN = "127.0.0.1:19177"
+DEFAULT_RULES = 100
+
+_DETAIL = """\
+Reads only the daemon's status file and /proc; needs no root. If no daemon runs,
+oomguard_up is 0 and only the host's metrics remain. For people, there is a page
+at /. See docs/metrics.md.
+
+examples:
+  oomguard exporter                              http://127.0.0.1:19177/metrics
+  oomguard exporter --listen [::1]:9100
+  oomguard exporter --textfile /var/lib/prometheus/node-exporter/oomguard.prom
+  oomguard exporter --textfile -                 print the metrics once
+
+exit codes: 0 stopped or written, 1 it cannot listen or write, 2 bad usage
+"""
 
 
-def run(options: "argparse.Namespace") -> int:
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_state_dir(parser)
+    add_proc(parser)
+    parser.add_argument(
+        "--rules",
+        metavar="N",
+        type=count,
+        default=DEFAULT_RULES,
+        help="serve a series for the first N rules that match a process (default: %(default)s)",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--listen",
+        metavar="ADDRESS:PORT",
+        type=_address,
+        default=DEFAULT_LISTEN,
+        help="address to serve them on (default: %(default)s)",
+    )
+    where.add_argument(
+        "--textfile",
+        metavar="FILE",
+        type=_textfile,
+        help="write them once, for node_exporter's textfile collector; - is standard output",
+    )
+
+
+def _address(text: str) -> "Address":
+    """Return the address. ArgumentTypeError: it is not valid."""
+    from oomguard.exporter.address import parse_address
+
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _textfile(text: str) -> str:
+    """Return the file's name. ArgumentTypeError: node_exporter would ignore it."""
+    if text != "-" and not text.endswith(".prom"):
+        raise argparse.ArgumentTypeError(f"must end in .prom, or node_exporter ignores it; got {text!r}")
+    return text
+
+
+def _run(options: argparse.Namespace) -> int:
     """Serve metrics until stopped, or write them once."""
+    from oomguard.exporter.collector import HostCollector, make_registry
+    from oomguard.exporter.server import serve
+    from oomguard.exporter.textfile import write
+    from oomguard.kernel.procfs import Procfs
+
     collector = HostCollector(options.state_dir, Procfs(options.proc), rule_limit=options.rules)
     registry = make_registry(collector)
     if options.textfile is None:
         serve(registry, collector.home, options.listen)
-    elif options.textfile == "-":
-        sys.stdout.buffer.write(generate_latest(registry))
     else:
-        _write(options.textfile, registry)
+        write(options.textfile, registry)
     return 0
 
 
-def _write(path: str, registry: "CollectorRegistry") -> None:
-    """Replace the file atomically, since node_exporter may read it at any time. Follow no link in its folder.
-
-    Raises OomguardError if the file cannot be written.
-    """
-    try:
-        fd, temporary = mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
-        try:
-            with os.fdopen(fd, "wb") as file:
-                os.fchmod(fd, 0o644)  # node_exporter runs as another user
-                file.write(generate_latest(registry))
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise OomguardError(
-            f"{path} cannot be written: {error.strerror}",
-            hint="use the folder given to node_exporter as --collector.textfile.directory",
-        ) from error
+VERB = Verb("exporter", "serve metrics of the daemon and this host to Prometheus", _DETAIL, _arguments, _run)

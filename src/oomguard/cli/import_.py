@@ -1,30 +1,64 @@
 """`oomguard import`: convert another tool's settings to a policy."""
 
-import importlib
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.core.policy import counted
-from oomguard.propose.draft import render, valid
-from oomguard.propose.draft_document import FORMAT, import_document
-from oomguard.propose.importers.files import ForeignError
-from oomguard.report.document import print_json
+from oomguard.cli.arguments import add_json
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
 
+_DETAIL = """\
+Prints a policy to review. Each rule names its source. What has no equivalent is
+listed at the end, by file and line. Without SOURCE, it reads the usual places:
+/etc/default/earlyoom, /etc/nohang/nohang.conf, /etc/ananicy.d, and systemd's
+folders of system units.
 
-def run(options: "argparse.Namespace") -> int:
+examples:
+  oomguard import earlyoom
+  oomguard import earlyoom -- --avoid '^(cron|Xorg)$' --prefer '^chrome$'
+  oomguard import systemd /etc/systemd/system > units.yaml
+  oomguard import ananicy ./rules
+  oomguard import nohang --json                  for programs: docs/import.md
+
+exit codes: 0 done, 2 the source cannot be read
+"""
+
+
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    from oomguard.propose.importers.table import IMPORTERS
+
+    add_json(parser)
+    parser.add_argument(
+        "tool", metavar="TOOL", choices=tuple(IMPORTERS), help=f"one of {', '.join(IMPORTERS)}"
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="*",
+        default=[],  # else argparse calls it required
+        help="files or folders of the tool; for earlyoom, also its arguments after --",
+    )
+
+
+def _option_first(words: list[str]) -> list[str]:
+    """Return `TOOL --json SOURCE` with the option first: some versions of argparse need that."""
+    end = words.index("--") if "--" in words else len(words)
+    if "--json" not in words[:end]:
+        return words
+    return ["--json", *(word for word in words[:end] if word != "--json"), *words[end:]]
+
+
+def _run(options: "argparse.Namespace") -> int:
     """Print the policy, and on stderr how many rules and notes it has; or print JSON."""
-    module = importlib.import_module(f"oomguard.propose.importers.{options.tool}")
-    arguments = [word for word in options.source if word.startswith("-")]
-    if options.tool == "earlyoom" and arguments:
-        draft = module.import_arguments(options.source)
-    elif arguments:
-        raise ForeignError(f"{options.tool} takes files, not {arguments[0]}")
-    else:
-        draft = module.import_files(options.source)
-    draft = valid(draft)
+    from oomguard.core.policy import counted
+    from oomguard.propose.draft import render, valid
+    from oomguard.propose.draft_document import FORMAT, import_document
+    from oomguard.propose.importers.table import import_settings
+    from oomguard.report.document import print_json
+
+    draft = valid(import_settings(options.tool, options.source))
     if options.json:
         print_json({"format": FORMAT, "tool": options.tool, **import_document(draft)})
         return 0
@@ -39,3 +73,6 @@ def run(options: "argparse.Namespace") -> int:
         file=sys.stderr,
     )
     return 0
+
+
+VERB = Verb("import", "convert another tool's settings to a policy", _DETAIL, _arguments, _run, _option_first)

@@ -1,31 +1,78 @@
 """`oomguard log`: what oomguard changed, from the journal."""
 
-import fnmatch
-import json
-import os
-from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from oomguard.cli.journal import OURS, has_journal, open_journal
-from oomguard.core.errors import OomguardError
-from oomguard.core.match import is_glob
-from oomguard.report.document import print_json
-from oomguard.report.history import Entry, entry_document, parse_entry
+from oomguard.cli.arguments import add_json, count, joined_times
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-_WITHOUT = "without a journal, `oomguard run` prints the same to standard error"
+    from oomguard.report.history import Entry
+
+_DETAIL = """\
+Reads systemd's journal through journalctl. Only root's entries and your own
+count: anybody can write to the journal under any name. Without --event, only
+entries about values are shown, not kills, starts or reloads.
+
+examples:
+  oomguard log
+  oomguard log --since today --cause drift     what did other programs change?
+  oomguard log --rule sshd --event refused --event denied
+  oomguard log --event killed                  what did the kernel kill?
+  oomguard log --follow
+
+exit codes: 0 shown, 1 the host has no journal, or it cannot be read
+"""
 
 
-def run(options: "argparse.Namespace") -> int:
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    from oomguard.core.diff import Cause
+    from oomguard.report.events import EVENTS
+
+    add_json(parser)
+    parser.add_argument(
+        "--since", metavar="TIME", help="since this time, as in journalctl: today, -1h, 2026-01-31"
+    )
+    parser.add_argument("--until", metavar="TIME", help="until this time")
+    parser.add_argument(
+        "--rule", metavar="TEXT", help="for a rule: a part of its label or file:line, or a glob"
+    )
+    parser.add_argument("--pid", metavar="PID", type=count, help="about this process")
+    causes, events = get_args(Cause), [*(event.name for event in EVENTS), "all"]
+    parser.add_argument(
+        "--cause", metavar="CAUSE", choices=causes, help=f"why a value changed: {', '.join(causes)}"
+    )
+    parser.add_argument(
+        "--event",
+        metavar="EVENT",
+        action="append",
+        choices=events,
+        help=f"what happened; can be given more than once: {', '.join(events)}",
+    )
+    parser.add_argument("-n", "--lines", metavar="N", type=count, help="only the last N")
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="print new entries as they come, one per line"
+    )
+
+
+def _run(options: "argparse.Namespace") -> int:
     """Print the journal's entries as a table, or one per line."""
+    from collections import deque
+
+    from oomguard.diagnose.history import EntryFilter, read_history, require_journal
+    from oomguard.report.document import print_json
+    from oomguard.report.history import entry_document
+
+    wanted = EntryFilter(
+        options.since, options.until, options.rule, options.pid, options.cause, options.event or ()
+    )
     if options.follow:
-        return _follow(options)
-    kept: deque[Entry] = deque(_entries(options), maxlen=options.lines)
-    if not kept and not has_journal():
-        raise OomguardError("this host has no journal", hint=_WITHOUT)
+        return _follow(read_history(wanted, follow=options.lines or 10), as_json=options.json)
+    kept = deque(read_history(wanted), maxlen=options.lines)
+    if not kept:
+        require_journal()
     if options.json:
         print_json([entry_document(entry) for entry in kept])
     elif kept:
@@ -38,41 +85,14 @@ def run(options: "argparse.Namespace") -> int:
     return 0
 
 
-def _arguments(options: "argparse.Namespace") -> list[str]:
-    asked = [f"--{name}={value}" for name in ("since", "until") if (value := getattr(options, name))]
-    if options.follow:
-        asked += ["--follow", f"--lines={options.lines or 10}"]
-    asked += [*OURS, *([f"_UID={os.geteuid()}"] if os.geteuid() else [])]
-    if options.pid is not None:
-        asked.append(f"OBJECT_PID={options.pid}")
-    if options.cause is not None:
-        asked.append(f"OOMGUARD_CAUSE={options.cause}")
-    return asked + [f"OOMGUARD_EVENT={event}" for event in options.event or () if event != "all"]
+def _follow(entries: "Iterator[Entry]", *, as_json: bool) -> int:
+    import json
 
+    from oomguard.report.history import entry_document
 
-def _entries(options: "argparse.Namespace") -> "Iterator[Entry]":
-    with open_journal(_arguments(options), without=_WITHOUT) as journal:
-        for line in journal:
-            entry = parse_entry(line)
-            if entry is not None and _is_wanted(entry, options):
-                yield entry
-
-
-def _is_wanted(entry: Entry, options: "argparse.Namespace") -> bool:
-    if not options.event and not entry.is_adjustment:
-        return False
-    if options.rule is None:
-        return True
-    texts = (entry.rule, entry.source)
-    if is_glob(options.rule):
-        return any(fnmatch.fnmatchcase(text, options.rule) for text in texts)
-    return any(options.rule in text for text in texts)
-
-
-def _follow(options: "argparse.Namespace") -> int:
     try:
-        for entry in _entries(options):
-            if options.json:
+        for entry in entries:
+            if as_json:
                 line = json.dumps(entry_document(entry))
             else:
                 line = f"{entry.time.strftime('%m-%d %H:%M:%S')} {entry.event:<9} {entry.message}"
@@ -80,3 +100,13 @@ def _follow(options: "argparse.Namespace") -> int:
     except KeyboardInterrupt:
         return 0  # Ctrl-C is how to end it
     return 0
+
+
+VERB = Verb(
+    "log",
+    "show oomguard's journal entries: changes, refusals and kills",
+    _DETAIL,
+    _arguments,
+    _run,
+    joined_times,
+)

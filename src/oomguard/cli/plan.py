@@ -1,28 +1,60 @@
 """`oomguard plan`: what would change, and by which rule, or what a restore would do."""
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from oomguard.cli.host import load_policy, open_preview
-from oomguard.core.diff import Planned, SetSysctl
-from oomguard.core.policy import Policy, counted
-from oomguard.report.document import change_document, outcome_document, print_json, rule_document
-from oomguard.report.text import sentence
+from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
 
-    from oomguard.core.diff import Cause, Change
-    from oomguard.core.policy import Rule
+    from oomguard.core.diff import Cause
 
 WOULD_CHANGE = 3
 
+_DETAIL = """\
+Shows what `apply` would do, and `run` when it starts. Writes nothing, and can
+run while the daemon does. With --restore, it shows what `restore` would do, and
+what it would leave alone.
 
-def run(options: "argparse.Namespace") -> int:
+examples:
+  oomguard plan
+  oomguard plan --policy ./new.yaml
+  oomguard plan --restore
+
+exit codes: 0 nothing would change, 3 something would,
+            78 the policy is not valid
+"""
+
+
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    add_policy(parser)
+    add_state_dir(parser)
+    add_proc(parser)
+    add_json(parser)
+    parser.add_argument("--restore", action="store_true", help="show what `oomguard restore` would do")
+
+
+def _run(options: "argparse.Namespace") -> int:
     """Show the changes without applying them. Returns 3 if there are any."""
+    from collections import Counter
+
+    from oomguard.core.diff import Planned
+    from oomguard.core.policy import Policy, counted
+    from oomguard.diagnose.host import open_preview
+    from oomguard.report.document import outcome_document, planned_document, print_json
+    from oomguard.report.text import sentence
+
+    if options.restore:
+        policy = Policy()
+    else:
+        from oomguard.policy.load import load
+
+        policy = load(options.policy).policy
     cause: Cause = "restore" if options.restore else "policy"
-    policy = Policy() if options.restore else load_policy(options)
-    preview = open_preview(options, policy, needs_ledger=options.restore)
+    preview = open_preview(
+        policy, proc=options.proc, state_dir=options.state_dir, needs_ledger=options.restore
+    )
     left = preview.planner.left_alone() if options.restore else []
     planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
     matched: Counter[int] = Counter()
@@ -37,25 +69,18 @@ def run(options: "argparse.Namespace") -> int:
         if change is not None:
             planned.append(Planned(change, rule))
     if options.json:
-        print_json([*(_document(*one) for one in planned), *map(outcome_document, left)])
-    else:
-        from oomguard.report.plan_table import print_plan
+        print_json([*map(planned_document, planned), *map(outcome_document, left)])
+        return WOULD_CHANGE if planned else 0
+    from oomguard.report.plan_table import print_matched, print_plan
 
-        print_plan(planned, nothing=_nothing(options, matched.total()), is_restore=options.restore)
-        for outcome in left:
-            print(sentence(outcome))
-        if not options.restore:
-            from oomguard.report.plan_table import print_matched
-
-            print_matched(policy.rules, matched, unmatched)
+    managed = counted(matched.total(), "managed process", "es")
+    nothing = "Nothing to restore." if options.restore else f"Nothing to change ({managed})."
+    print_plan(planned, nothing=nothing, is_restore=options.restore)
+    for outcome in left:
+        print(sentence(outcome))
+    if not options.restore:
+        print_matched(policy.rules, matched, unmatched)
     return WOULD_CHANGE if planned else 0
 
 
-def _document(change: "Change", rule: "Rule | None") -> dict[str, Any]:
-    return change_document(change) | ({} if isinstance(change, SetSysctl) else rule_document(rule))
-
-
-def _nothing(options: "argparse.Namespace", managed: int) -> str:
-    if options.restore:
-        return "Nothing to restore."
-    return f"Nothing to change ({counted(managed, 'managed process', 'es')})."
+VERB = Verb("plan", "show what would change, and by which rule", _DETAIL, _arguments, _run)

@@ -3,20 +3,43 @@
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.apply import report
-from oomguard.cli.host import reconcile_once
-from oomguard.core.diff import SetOomScoreAdj
-from oomguard.core.policy import Policy
-from oomguard.core.text import printable
+from oomguard.cli.apply import reconcile, report
+from oomguard.cli.arguments import add_json, add_proc, add_state_dir
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
 
+_DETAIL = """\
+Prints each value it restores, and each it leaves alone because something else
+has changed it since, with the value that oomguard had set. To see this in
+advance, run `oomguard plan --restore`. Stop the daemon first: restore is
+refused while it runs. Processes that start during the restore are included; if
+new ones keep starting for 10 s, restore stops with exit code 1.
 
-def run(options: "argparse.Namespace") -> int:
+examples:
+  systemctl stop oomguard && oomguard restore
+  oomguard restore --state-dir "$XDG_RUNTIME_DIR/oomguard"
+
+exit codes: 0 no value that oomguard set is in force any more,
+            1 a value could not be restored
+"""
+
+
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    add_state_dir(parser)
+    add_proc(parser)
+    add_json(parser)
+
+
+def _run(options: "argparse.Namespace") -> int:
     """Reconcile with an empty policy, which restores every value in the ledger."""
-    done = reconcile_once(options, Policy(), "restore")
-    code = report(done.outcomes, as_json=options.json, nothing="nothing to restore")
+    from oomguard.core.diff import SetOomScoreAdj
+    from oomguard.core.policy import Policy
+    from oomguard.core.text import printable
+
+    done = reconcile(options, Policy(), "restore")
+    code = report(done, as_json=options.json, nothing="nothing to restore")
     if not done.is_settled:
         last = done.outcomes[-1].change if done.outcomes else None
         example = f", such as {printable(last.comm)}" if isinstance(last, SetOomScoreAdj) else ""
@@ -26,4 +49,13 @@ def run(options: "argparse.Namespace") -> int:
             "  stop the program that starts them, then run oomguard restore again",
             file=sys.stderr,
         )
-    return 1 if done.is_damaged or not done.is_settled else code
+    return 1 if done.lost_lines or not done.is_settled else code
+
+
+VERB = Verb(
+    "restore",
+    "restore original values, except those changed by something else since",
+    _DETAIL,
+    _arguments,
+    _run,
+)

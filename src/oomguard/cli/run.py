@@ -1,23 +1,47 @@
 """`oomguard run`: the daemon, in the foreground."""
 
-import os
-import signal
-import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from oomguard.core.errors import UsageError
-from oomguard.kernel.own import python_command
-from oomguard.reconcile.state_folder import RUN_FOLDER
+from oomguard.cli.arguments import add_policy, add_proc, add_state_dir
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
 
+_DETAIL = """\
+Runs in the foreground until SIGTERM or Ctrl-C. When the policy is edited, or on
+SIGHUP, it loads the policy again; if that is not valid, it reports the errors
+and keeps the previous policy. Values stay in force after it stops; to restore
+them, run `oomguard restore`.
 
-def run(options: "argparse.Namespace") -> NoReturn:
+examples:
+  oomguard run
+  oomguard run --policy ./my.yaml --state-dir "$XDG_RUNTIME_DIR/oomguard"
+                        without root: can only raise your own processes
+
+exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
+"""
+
+
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    add_policy(parser)
+    add_state_dir(parser)
+    add_proc(parser)
+
+
+def _run(options: "argparse.Namespace") -> NoReturn:
     """Become the daemon: same pid, but without the command line's modules in memory.
 
     UsageError: not root and no state folder of the user's own, or a policy that cannot be read again.
     """
+    import os
+    import signal
+    import sys
+
+    from oomguard.core.errors import UsageError
+    from oomguard.kernel.own import python_command
+    from oomguard.reconcile.state_folder import RUN_FOLDER
+
     if options.policy == "-":
         raise UsageError(
             "run cannot read the policy from standard input: the daemon reads it again",
@@ -33,3 +57,6 @@ def run(options: "argparse.Namespace") -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     command = python_command("oomguard.daemon", options.policy, options.state_dir, options.proc)
     os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
+
+
+VERB = Verb("run", "keep the policy applied: the daemon, in the foreground", _DETAIL, _arguments, _run)

@@ -1,53 +1,51 @@
 """`oomguard status`: whether the daemon runs, what it manages, and its problems."""
 
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from oomguard.cli.host import open_preview, peak_source, read_status
-from oomguard.core.errors import OomguardError
-from oomguard.core.overcommit import MODE, Memory, Peak
-from oomguard.core.policy import Policy
-from oomguard.core.process import Identity
-from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.sysctl import observe_memory, read_sysctl
-from oomguard.reconcile.state_folder import state_dir_option
-from oomguard.report.document import print_json
-from oomguard.report.status_file import StatusError, StatusFile, SysctlStatus, as_document
+from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
 
 NOT_AS_WANTED = 1
 
+_DETAIL = """\
+Reads the status file of the daemon; needs no root. If no daemon runs, it shows
+how many values set by oomguard are still in force, and the sysctls that differ
+from the policy.
 
-class Look(NamedTuple):
-    """The daemon's status file and the kernel's current values. `damage`: why there is no status."""
+examples:
+  oomguard status
+  oomguard status --json
+  oomguard status --exit-code >/dev/null || echo "check oomguard on $(hostname)"
 
-    status: StatusFile | None
-    is_running: bool
-    sysctls: list[tuple[SysctlStatus, int | None]]
-    """Each with its current value; None if this kernel lacks it."""
-    memory: Memory | None
-    mode: int | None
-    peak: Peak | None
-    damage: str
-
-    @property
-    def is_as_wanted(self) -> bool:
-        """Whether the daemon runs with the policy on disk, and everything is as it wants."""
-        status = self.status
-        return (
-            self.is_running
-            and status is not None
-            and not (status.policy.errors or status.complaints or status.contended)
-            and all(actual in (row.wanted, row.granted) for row, actual in self.sysctls)
-        )
+exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code:
+            no daemon runs, its policy is not valid, or a value differs from it
+"""
 
 
-def run(options: "argparse.Namespace") -> int:
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    add_policy(parser)
+    add_state_dir(parser)
+    add_proc(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--exit-code",
+        action="store_true",
+        help="for monitoring: exit with 1 if anything differs from the policy",
+    )
+
+
+def _run(options: "argparse.Namespace") -> int:
     """Show the daemon's status file and the kernel's current values."""
-    seen = look(options)
+    from oomguard.diagnose.status import observe_status, values_in_force
+    from oomguard.reconcile.state_folder import state_dir_option
+    from oomguard.report.document import print_json
+    from oomguard.report.status_file import as_document
+
+    seen = observe_status(options.policy, proc=options.proc, state_dir=options.state_dir)
     if options.json:
         print_json(
             {
@@ -64,7 +62,8 @@ def run(options: "argparse.Namespace") -> int:
         if seen.is_running and seen.status is not None:
             print_status(seen.status, seen.sysctls, seen.memory, seen.mode, seen.peak)
         else:
-            in_force, option = values_in_force(options), state_dir_option(options.state_dir)
+            in_force = values_in_force(proc=options.proc, state_dir=options.state_dir)
+            option = state_dir_option(options.state_dir)
             print_stopped(in_force, seen.sysctls, seen.memory, seen.mode, seen.peak, option)
     if seen.damage:
         print(seen.damage, file=sys.stderr)
@@ -72,37 +71,6 @@ def run(options: "argparse.Namespace") -> int:
     return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted else 0
 
 
-def look(options: "argparse.Namespace") -> Look:
-    """Read the status file, and the current values of the sysctls in it or in the policy."""
-    procfs = Procfs(options.proc)
-    status, damage = None, ""
-    try:
-        status = read_status(options.state_dir)
-    except StatusError as error:  # still show the kernel's values
-        damage = error.for_stderr
-    is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
-    declared = _declared(options) if status is None else status.sysctls
-    sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
-    memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
-    return Look(status, is_running, sysctls, memory, mode, peak_source(options.state_dir)(), damage)
-
-
-def values_in_force(options: "argparse.Namespace") -> int | None:
-    """Return how many values a restore would change; None if this user may not read the ledger."""
-    try:
-        preview = open_preview(options, Policy(), needs_ledger=True)
-    except OomguardError:
-        return None
-    changes = (judged.change("restore") for _, judged in preview.processes() if judged is not None)
-    return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
-
-
-def _declared(options: "argparse.Namespace") -> "Sequence[SysctlStatus]":
-    from oomguard.policy.fault import PolicyError
-    from oomguard.policy.load import load
-
-    try:
-        policy = load(options.policy).policy
-    except PolicyError:
-        return []
-    return [SysctlStatus(one.name, one.value, one.value, one.source) for one in policy.sysctls]
+VERB = Verb(
+    "status", "show whether the daemon runs, what it manages, and its problems", _DETAIL, _arguments, _run
+)

@@ -1,6 +1,5 @@
 """Errors for wrong command lines, with the probable correction."""
 
-import argparse
 import difflib
 import os
 import shlex
@@ -11,10 +10,10 @@ from oomguard.core.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from oomguard.cli.verb import Parser
 
-def before_verb(
-    arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mapping[str, argparse.ArgumentParser]"
-) -> str:
+
+def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mapping[str, Parser]") -> str:
     """Return the error in the start of a command line, "" if there is none.
 
     `own` are the options of the program itself, which come before a verb.
@@ -29,7 +28,7 @@ def before_verb(
         return f"no option {printable(first.partition('=')[0])} without a verb; see oomguard --help"
     verb, others = arguments[at], [*arguments[:at], *arguments[at + 1 :]]
     name, equals, value = first.partition("=")
-    near = _nearest(name, verbs[verb]._option_string_actions)
+    near = _nearest(name, verbs[verb].options)
     moved = shlex.join(["oomguard", verb, near + equals + value, *others[1:]]) if near else ""
     if near == name:
         return f"{name} goes after the verb: {moved}"
@@ -38,9 +37,9 @@ def before_verb(
     )
 
 
-def not_taken(words: "Sequence[str]", verb: argparse.ArgumentParser) -> str:
+def not_taken(words: "Sequence[str]", verb: "Parser") -> str:
     """Return the error for words that a verb does not take."""
-    options = verb._option_string_actions
+    options = verb.options
     option = next((word for word in words if word.startswith("-") and word != "-"), None)
     if option is not None:
         name = option.partition("=")[0]
@@ -54,13 +53,10 @@ def not_taken(words: "Sequence[str]", verb: argparse.ArgumentParser) -> str:
     return f"takes no argument {printable(word)}; see {verb.prog} --help"
 
 
-def _verb_at(arguments: "Sequence[str]", verbs: "Mapping[str, argparse.ArgumentParser]") -> int | None:
+def _verb_at(arguments: "Sequence[str]", verbs: "Mapping[str, Parser]") -> int | None:
     """Return the index of the verb, which is not the value of an option; None if there is none."""
     with_value = {
-        name
-        for verb in verbs.values()
-        for name, action in verb._option_string_actions.items()
-        if action.nargs != 0
+        name for verb in verbs.values() for name, action in verb.options.items() if action.nargs != 0
     }
     previous = ""
     for at, word in enumerate(arguments):

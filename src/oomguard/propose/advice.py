@@ -56,7 +56,7 @@ class Peak(NamedTuple):
     seconds: float
 
 
-class Facts(NamedTuple):
+class HostFacts(NamedTuple):
     """What is known of a host. `sysctls` holds those that could be read.
 
     `lasting` is the peak of earlier days that the interlock goes by.
@@ -190,7 +190,7 @@ PROTECTED = (
 )
 
 
-def advise(facts: Facts) -> Draft:
+def advise(facts: HostFacts) -> Draft:
     """Return the suggestions for this host."""
     here = [one for one in SOFTWARE if _runs(one, facts)]
     settings: list[DraftSetting] = []
@@ -209,7 +209,7 @@ def advise(facts: Facts) -> Draft:
     return Draft(_title(facts, here), tuple(settings), tuple(_rules(facts)), tuple(notes))
 
 
-def _runs(software: Software, facts: Facts) -> bool:
+def _runs(software: Software, facts: HostFacts) -> bool:
     return any(
         one.name in software.names and software.argument in one.cmdline
         for one in facts.running
@@ -217,7 +217,7 @@ def _runs(software: Software, facts: Facts) -> bool:
     )
 
 
-def _title(facts: Facts, here: "Sequence[Software]") -> str:
+def _title(facts: HostFacts, here: "Sequence[Software]") -> str:
     memory = facts.memory
     known = ", ".join(one.title for one in here) or "no program that is known to want a sysctl"
     peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "unknown"
@@ -235,7 +235,7 @@ def _title(facts: Facts, here: "Sequence[Software]") -> str:
 # How much may be promised
 
 
-def _overcommit(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
+def _overcommit(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
     wishes = _wishes(MODE, here)
     now = facts.sysctls.get(MODE)
     if not wishes:
@@ -259,7 +259,7 @@ def _overcommit(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSett
     yield from _strict(facts, by)
 
 
-def _strict(facts: Facts, by: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
+def _strict(facts: HostFacts, by: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
     """Yield mode 2 and a ratio that would have granted everything promised so far."""
     peak = facts.peak
     if peak is None or peak.seconds < _DAY_SECONDS:
@@ -308,14 +308,14 @@ def _lasting(peak: "LastingPeak") -> str:
     return f"{kib(peak.committed_kib)} on {peak.day}"
 
 
-def _usable(facts: Facts, ratio: int) -> int:
+def _usable(facts: HostFacts, ratio: int) -> int:
     return usable_limit_kib(facts.memory, {**facts.sysctls, KBYTES: 0, RATIO: ratio})
 
 
 # What happens when memory runs out
 
 
-def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
+def _panic(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
     for name, as_it_is in ((PANIC_ON_OOM, _panic_on_oom), (PANIC, _reboot)):
         now = facts.sysctls.get(name)
         wish = next(iter(_wishes(name, here).items()), None)
@@ -327,7 +327,7 @@ def _panic(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting |
             yield as_it_is(now, facts)
 
 
-def _panic_on_oom(now: int, _: Facts) -> DraftSetting | Note:
+def _panic_on_oom(now: int, _: HostFacts) -> DraftSetting | Note:
     if now == 0:
         return DraftSetting(
             PANIC_ON_OOM, 0, "as it is now: the kernel kills a process, and the rules below decide which"
@@ -338,7 +338,7 @@ def _panic_on_oom(now: int, _: Facts) -> DraftSetting | Note:
     )
 
 
-def _reboot(now: int, facts: Facts) -> DraftSetting:
+def _reboot(now: int, facts: HostFacts) -> DraftSetting:
     if now:
         return DraftSetting(PANIC, now, "as it is now: the host reboots by itself after a panic")
     every = facts.sysctls.get(PANIC_ON_OOM)
@@ -346,14 +346,14 @@ def _reboot(now: int, facts: Facts) -> DraftSetting:
     return DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs{hangs}")
 
 
-def _kernel(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
+def _kernel(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
     for name in (PANIC_ON_OOPS, ROOT_MAXKEYS, ROOT_MAXBYTES):
         for value, by in _wishes(name, here).items():
             if name in facts.sysctls:
                 yield DraftSetting(name, value, _why(by), _sources(by))
 
 
-def _maps(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
+def _maps(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
     wishes = _wishes(MAPS, here)
     now = facts.sysctls.get(MAPS)
     for value, by in wishes.items():
@@ -361,7 +361,7 @@ def _maps(facts: Facts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
             yield DraftSetting(MAPS, value, f"it is {now}; {_why(by)}", _sources(by))
 
 
-def _java(facts: Facts) -> "Iterator[Note]":
+def _java(facts: HostFacts) -> "Iterator[Note]":
     if any(one.name == "java" for one in facts.running):
         yield Note(
             "java",
@@ -393,7 +393,7 @@ def _conflict(wishes: "Mapping[int, Sequence[Software]]") -> str:
 # Which processes are killed last
 
 
-def _rules(facts: Facts) -> "Iterator[DraftRule]":
+def _rules(facts: HostFacts) -> "Iterator[DraftRule]":
     for row in PROTECTED:
         # Leave containers to their runtime, and people's programs to them.
         found = [

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import printable
 from oomguard.policy.fault import PolicyError
-from oomguard.policy.load import parse
 from oomguard.policy.quoting import quoted
 from oomguard.policy.source import Source, Sources
 
@@ -90,6 +89,8 @@ def bound(value: Value) -> tuple[str, int]:
 
 def valid(draft: Draft) -> Draft:
     """Return the draft with a note in place of everything that the language does not allow."""
+    from oomguard.policy.load import parse  # with pydantic, which the list of importers does not need
+
     while True:
         try:
             parse(Sources((Source("draft", render(draft).encode()),)))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from oomguard.propose.draft import bound, render
 
 if TYPE_CHECKING:
+    from oomguard.propose.advice import HostFacts
     from oomguard.propose.draft import Draft, DraftRule, Note, Place, Value
 
 FORMAT = 1
@@ -78,4 +79,19 @@ def _place(place: "Place | None") -> dict[str, Any]:
         "file": place.file or None,
         "line": place.line or None,
         "last_line": max(place.line, place.last_line) or None,
+    }
+
+
+def host_document(facts: "HostFacts") -> dict[str, int | str | None]:
+    """Return the figures that the findings go by."""
+    memory, peak, lasting = facts.memory, facts.peak, facts.lasting
+    return {
+        "total_bytes": memory.total_kib * 1024,
+        "swap_bytes": memory.swap_total_kib * 1024,
+        "huge_page_bytes": memory.hugetlb_kib * 1024,
+        "committed_bytes": memory.committed_kib * 1024,
+        "committed_peak_bytes": None if peak is None else peak.committed_kib * 1024,
+        "peak_seconds": None if peak is None else int(peak.seconds),
+        "lasting_peak_bytes": None if lasting is None else lasting.committed_kib * 1024,
+        "lasting_peak_day": None if lasting is None else lasting.day,
     }

@@ -11,7 +11,7 @@ from oomguard.report.text import target
 
 if TYPE_CHECKING:
     from oomguard.core.decide import Decision, Obstacle
-    from oomguard.core.diff import Change
+    from oomguard.core.diff import Change, Planned
     from oomguard.core.policy import Rule
 
 
@@ -36,6 +36,13 @@ def change_document(change: "Change") -> dict[str, Any]:
     else:
         document["source"] = change.source or None
     return document
+
+
+def planned_document(planned: "Planned") -> dict[str, Any]:
+    """Return a planned change, with the rule that matches the process."""
+    change = planned.change
+    rule = rule_document(planned.rule) if isinstance(change, SetOomScoreAdj) else {}
+    return change_document(change) | rule
 
 
 def decision_document(decision: "Decision") -> dict[str, Any]:

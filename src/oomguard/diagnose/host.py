@@ -1,50 +1,38 @@
-"""What the verbs open: the policy, /proc and the state folder."""
+"""What the verbs read of this host: /proc, the state folder, and the daemon's status file."""
 
 import os
 import sys
-import time
 from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import Policy, counted
 from oomguard.core.process import Identity
-from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.rights import observe_rights, own_rights
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.itself import Itself
-from oomguard.reconcile.ledger import Ledger, open_hosts_ledger, read_ledger
+from oomguard.reconcile.ledger import Ledger, read_ledger
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.settle import settle
-from oomguard.reconcile.state_folder import find_state_folder, open_state_folder
+from oomguard.reconcile.state_folder import find_state_folder
 from oomguard.report.status_file import STATUS_FILE, StatusError, StatusFile, decode_status
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
 
-    from oomguard.core.diff import Cause, Outcome
     from oomguard.core.overcommit import Peak
+    from oomguard.core.policy import Policy
 
 
-def open_procfs(options: "argparse.Namespace") -> Procfs:
-    """Open the /proc that the command line names."""
-    return Procfs(options.proc, patient_reads())
-
-
-def load_policy(options: "argparse.Namespace") -> Policy:
-    """Read the policy that the command line names; raises PolicyError with every fault."""
-    from oomguard.policy.load import load
-
-    return load(options.policy).policy
+def open_procfs(proc: str) -> Procfs:
+    """Open a /proc, with patience for processes that delay their reader."""
+    return Procfs(proc, patient_reads())
 
 
 def open_preview(
-    options: "argparse.Namespace", policy: Policy, *, needs_ledger: bool = False, warns: bool = True
+    policy: "Policy", *, proc: str, state_dir: str, needs_ledger: bool = False, warns: bool = True
 ) -> Preview:
     """Return a preview of a policy on this host, which cannot change anything.
 
@@ -52,12 +40,11 @@ def open_preview(
     With `warns`, prints that original values are missing if this user cannot read the ledger.
     OomguardError: `needs_ledger`, and this user cannot read it.
     """
-    procfs = open_procfs(options)
-    ledger = _ledger_to_read(options.state_dir, procfs, is_needed=needs_ledger, warns=warns)
-    daemon = find_daemon(options.state_dir, procfs)
+    procfs = open_procfs(proc)
+    ledger = _ledger_to_read(state_dir, procfs, is_needed=needs_ledger, warns=warns)
+    daemon = find_daemon(state_dir, procfs)
     itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
-    peak = peak_source(options.state_dir)
-    reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak)
+    reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak_source(state_dir))
     rights, contended = own_rights(), frozenset[Hashable]()
     if daemon is not None:
         contended = daemon.contended
@@ -111,46 +98,6 @@ def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
     if not procfs.is_alive(identity):
         return None
     return Daemon(identity, frozenset(row.value for row in status.contended))
-
-
-class Pass(NamedTuple):
-    """One pass over this host, or as many as it took.
-
-    After what was done, `outcomes` has what a restore left alone. `is_damaged` tells that some original
-    values are not known, `is_settled` that every process was examined.
-    """
-
-    outcomes: "list[Outcome]"
-    is_damaged: bool
-    is_settled: bool = True
-
-
-def reconcile_once(options: "argparse.Namespace", policy: Policy, cause: "Cause") -> Pass:
-    """Apply a policy as the only writer: in one pass, or for a restore in as many as needed."""
-    procfs = open_procfs(options)
-    folder = open_state_folder(options.state_dir)
-    folder.lock()
-    ledger = open_hosts_ledger(folder, procfs)
-    if ledger.ignored_lines:
-        print(
-            f"oomguard: {counted(ledger.ignored_lines, 'line')} of {folder.path}/ledger cannot be read, "
-            "so their values cannot be restored; the file is kept as ledger.damaged",
-            file=sys.stderr,
-        )
-    try:
-        peak = peak_source(options.state_dir)
-        reconciler = Reconciler(policy, ledger, procfs, SysResource(), promised_peak=peak)
-        if cause == "restore":
-            left = reconciler.planner.left_alone()
-            outcomes, is_settled = settle(reconciler, cause)
-            outcomes += left
-        else:
-            outcomes, is_settled = [*reconciler.everything(cause, time.monotonic())], True
-        return Pass(outcomes, ledger.ignored_lines > 0, is_settled)
-    finally:
-        ledger.close()
-        folder.close()
-        procfs.close()
 
 
 def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool, warns: bool) -> Ledger:

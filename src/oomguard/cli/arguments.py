@@ -1,0 +1,58 @@
+"""Arguments that several verbs take."""
+
+import argparse
+
+from oomguard.reconcile.state_folder import RUN_FOLDER
+
+DEFAULT_POLICY = "/etc/oomguard.yaml"
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Add --policy."""
+    parser.add_argument(
+        "--policy",
+        metavar="FILE",
+        default=DEFAULT_POLICY,
+        help="policy file, - for standard input; drop-ins are *.yaml in the .d folder beside it "
+        "(default: %(default)s)",
+    )
+
+
+def add_state_dir(parser: argparse.ArgumentParser) -> None:
+    """Add --state-dir."""
+    parser.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        default=RUN_FOLDER,
+        help="folder for ledger, lock and status file (default: %(default)s)",
+    )
+
+
+def add_proc(parser: argparse.ArgumentParser) -> None:
+    """Add --proc."""
+    parser.add_argument(
+        "--proc", metavar="DIR", default="/proc", help="where proc is mounted (default: %(default)s)"
+    )
+
+
+def add_json(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup") -> None:
+    """Add --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def count(text: str) -> int:
+    """Return a number of rows. ArgumentTypeError: it is not one."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text!r}")
+    return int(text)
+
+
+def joined_times(words: list[str]) -> list[str]:
+    """Return `--since -1h` as `--since=-1h`: argparse takes `-1h` for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in ("--since", "--until") and word.startswith("-"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined

@@ -1,0 +1,144 @@
+"""Tries every rule on a process: which condition failed, and on which value."""
+
+import difflib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.decide import Decision
+from oomguard.core.errors import OomguardError
+from oomguard.core.match import first_unmet
+from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
+from oomguard.core.text import legible, printable
+from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.policy.paste import rule_for
+from oomguard.report.explanation import Explanation, Tried
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from oomguard.core.policy import Rule
+    from oomguard.core.process import Process
+    from oomguard.kernel.procfs import ProcessHandle
+    from oomguard.reconcile.planner import Planner
+    from oomguard.reconcile.preview import Preview
+
+
+def explain(preview: "Preview", asked: "Sequence[str]") -> tuple[list[Explanation], list[OomguardError]]:
+    """Return the explanation of each process of these pids and names, and an error for each without one."""
+    explanations = []
+    missing = dict.fromkeys(asked)
+    running = set()
+    # Decide on all processes in the order of a pass: a child's value depends on its parent's.
+    for handle, judged in preview.processes():
+        wanted = [one for one in asked if _is_meant(handle, one)]
+        running.add(printable(handle.comm))
+        if wanted:
+            with suppress(*GONE, HIDDEN):
+                decision = None if judged is None else judged.decision
+                explanations.append(_explain(handle, preview.planner, decision))
+                for one in wanted:
+                    missing.pop(one, None)
+    return explanations, [_no_process(one, running) for one in missing]
+
+
+def _no_process(wanted: str, running: "Collection[str]") -> OomguardError:
+    if wanted.isdecimal():
+        return OomguardError(f"no process has the pid {wanted}", hint="see `ps -e` for those there are")
+    near = difflib.get_close_matches(wanted[:80], running, n=1, cutoff=0.65)
+    return OomguardError(
+        f"no process is called {printable(wanted)}{f'; did you mean {near[0]}?' if near else ''}",
+        hint="give a pid, or a name as `ps -e` shows it; names are compared in full",
+    )
+
+
+def _is_meant(handle: "ProcessHandle", wanted: str) -> bool:
+    if wanted.isdecimal():
+        return handle.pid == int(wanted)
+    raw = wanted.encode("utf-8", "surrogateescape")
+    try:
+        return raw == handle.comm or (
+            len(handle.comm) >= COMM_LENGTH
+            and raw.startswith(handle.comm)
+            and raw == full_name(handle.comm, handle.arguments)
+        )
+    except (*GONE, HIDDEN, UnknownFactError):
+        return False
+
+
+def _explain(handle: "ProcessHandle", planner: "Planner", decision: Decision | None) -> Explanation:
+    process = handle.snapshot()
+    value = process.oom_score_adj
+    if decision is None:
+        decision = Decision(process.identity, process.comm, None, value, value, value)
+    never = _why_never(handle, planner)
+    tried = []
+    for rule in () if never else planner.policy.rules:
+        unmet, found = _try(rule, process, handle, planner, decision)
+        tried.append(Tried(rule, unmet, found))
+        if not unmet:
+            break
+    return Explanation(process, tried, decision, never, _paste(process, decision, never))
+
+
+def _paste(process: "Process", decision: Decision, never: str) -> str:
+    """Return the rule that a policy lacks for the process, "" if it needs none."""
+    obstacle = decision.obstacle
+    if obstacle is None or not obstacle.hint:
+        return rule_for(process) if decision.rule is None and not never else ""
+    if obstacle.kind == "refused" and process.uid != 0:  # with the user, the rule is trusted
+        return rule_for(process, decision.wanted)
+    return ""
+
+
+def _why_never(handle: "ProcessHandle", planner: "Planner") -> str:
+    """Return why no rule is tried on a process, or ""."""
+    if handle.stat.is_kernel_thread:
+        return "a kernel thread: the kernel never kills it, so no rule matches it"
+    if handle.stat.is_zombie:
+        return "a zombie: it has ended and uses no memory, so no rule matches it"
+    if handle.pid == INIT_PID:
+        return "the init process: the kernel never kills it, so no rule matches it"
+    return "oomguard itself: no rule matches it" if planner.matching.itself.covers(handle) else ""
+
+
+def _try(
+    rule: "Rule", process: "Process", handle: "ProcessHandle", planner: "Planner", decision: Decision
+) -> tuple[str, str]:
+    """Return the first condition that failed, and the value found instead."""
+    try:
+        unmet: str = first_unmet(rule, handle, planner.matching.search_within(handle)) or ""
+        if not unmet and rule.terms.scope == "main" and not planner.matching.is_topmost(rule, handle):
+            unmet = "scope"
+        if unmet:
+            found = _found(unmet, process)
+            return unmet, printable(found) if unmet == "name" else legible(found)
+        refusal = planner.matching.refusal(rule, handle, own=decision.original)
+    except UnknownFactError as error:
+        return "unknown", f"cannot be read: {error}"
+    return ("trust", refusal.reason) if refusal is not None else ("", "")
+
+
+def _found(unmet: str, process: "Process") -> str | bytes:
+    """Return the value on which a condition failed: a name, a cgroup too, may have any character."""
+    match unmet:
+        case "name":
+            return full_name(process.comm, process.arguments)
+        case "containers":
+            return "in a container"
+        case "user":
+            return f"uid {process.uid}"
+        case "unit":
+            return system_unit(process.cgroup) or f"none ({process.cgroup})"
+        case "user_unit":
+            return user_unit(process.cgroup) or f"none ({process.cgroup})"
+        case "cgroup":
+            return process.cgroup
+        case "cmdline":
+            return b" ".join(process.arguments).decode("utf-8", "surrogateescape")[:200]
+        case "exe":
+            return "unreadable without CAP_SYS_PTRACE" if process.exe is None else process.exe
+        case "scope":
+            return f"an ancestor (parent {process.parent_pid}) matches as well"
+        case _:
+            return ""

@@ -1,0 +1,68 @@
+"""oomguard's own entries in the journal."""
+
+import fnmatch
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.match import is_glob
+from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
+from oomguard.report.history import Entry, parse_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_WITHOUT = "without a journal, `oomguard run` prints the same to standard error"
+
+
+class EntryFilter(NamedTuple):
+    """Which entries to show. `since` and `until` are journalctl's; no `events` means those about values."""
+
+    since: str | None = None
+    until: str | None = None
+    rule: str | None = None
+    pid: int | None = None
+    cause: str | None = None
+    events: "Sequence[str]" = ()
+
+    def accepts(self, entry: Entry) -> bool:
+        """Return whether to show an entry, as far as journalctl was not asked."""
+        if not self.events and not entry.is_adjustment:
+            return False
+        if self.rule is None:
+            return True
+        texts = (entry.rule, entry.source)
+        if is_glob(self.rule):
+            return any(fnmatch.fnmatchcase(text, self.rule) for text in texts)
+        return any(self.rule in text for text in texts)
+
+
+def read_history(wanted: EntryFilter, *, follow: int | None = None) -> "Iterator[Entry]":
+    """Yield the entries, oldest first; with `follow`, the last so many and then those to come.
+
+    OomguardError: the journal cannot be read.
+    """
+    with open_journal(_asked(wanted, follow), without=_WITHOUT) as journal:
+        for line in journal:
+            entry = parse_entry(line)
+            if entry is not None and wanted.accepts(entry):
+                yield entry
+
+
+def require_journal() -> None:
+    """Raise OomguardError if this host has no journal."""
+    if not has_journal():
+        raise OomguardError("this host has no journal", hint=_WITHOUT)
+
+
+def _asked(wanted: EntryFilter, follow: int | None) -> list[str]:
+    span = (("since", wanted.since), ("until", wanted.until))
+    asked = [f"--{name}={value}" for name, value in span if value]
+    if follow is not None:
+        asked += ["--follow", f"--lines={follow}"]
+    asked += [*OURS, *([f"_UID={os.geteuid()}"] if os.geteuid() else [])]
+    if wanted.pid is not None:
+        asked.append(f"OBJECT_PID={wanted.pid}")
+    if wanted.cause is not None:
+        asked.append(f"OOMGUARD_CAUSE={wanted.cause}")
+    return asked + [f"OOMGUARD_EVENT={event}" for event in wanted.events if event != "all"]

@@ -1,0 +1,227 @@
+"""Kernel logs, wherever they are: the journal, files, standard input or /dev/kmsg."""
+
+import bz2
+import codecs
+import gzip
+import lzma
+import os
+import sys
+import time
+import zlib
+from collections import OrderedDict
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Protocol
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.text import printable
+from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
+from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
+from oomguard.report.history import Entry, parse_entry
+from oomguard.report.postmortem import Gift
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from oomguard.oom.log_reader import OomLog
+    from oomguard.oom.report import Report
+
+_BLOCK_BYTES = 1 << 20
+_XZ_BYTES = 68 << 20
+"""As much as `xz -9` takes to unpack; what logrotate makes takes 9 MiB."""
+_REMEMBERED = 1 << 14
+_REPORT_SECONDS = 10
+"""Printing one may take so long on a slow console."""
+
+_OTHERS = {
+    b"\x28\xb5\x2f\xfd": "zstd -dc FILE | oomguard postmortem -",
+    b"LPKSHHRH": "journalctl --file FILE -o json _TRANSPORT=kernel | oomguard postmortem -",
+}
+_JOURNAL_FIELDS = "MESSAGE,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_HOSTNAME"
+_WITHOUT = "name a file, - for standard input, or use --kmsg for the kernel's log since boot"
+
+
+class KernelLog:
+    """The log to read: these files, /dev/kmsg with `kmsg`, otherwise the journal if there is one.
+
+    OomguardError: they exclude each other.
+    """
+
+    def __init__(
+        self,
+        files: "Sequence[str]",
+        *,
+        kmsg: bool = False,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> None:
+        if kmsg and files:
+            raise OomguardError("--kmsg and files cannot be used together", hint="remove one of them")
+        self.is_journal = not files and not kmsg and has_journal()
+        self._files = files
+        self._span = [f"--{key}={value}" for key, value in (("since", since), ("until", until)) if value]
+        if self._span and not self.is_journal:
+            raise OomguardError(
+                "--since and --until work with the journal only", hint="remove them, or the files"
+            )
+
+    @property
+    def name(self) -> str:
+        """Where it looks, for a sentence."""
+        if self._files:
+            return "the log"
+        return "the journal" if self.is_journal else f"{DEVICE}, which starts at boot or later"
+
+    def reports(self, log: "OomLog") -> "Iterator[Report]":
+        """Yield the reports that `log` finds, each once. OomguardError: it cannot be read."""
+        return _once(self._reports(log))
+
+    def _reports(self, log: "OomLog") -> "Iterator[Report]":
+        if self.is_journal:
+            asked = [*self._span, f"--output-fields={_JOURNAL_FIELDS}", "_TRANSPORT=kernel"]
+            with open_journal(asked, without=_WITHOUT) as journal:
+                yield from log.read(_blocks(journal))
+        elif self._files:
+            yield from log.read(_all_blocks(sorted(self._files, key=_age)))
+        else:
+            booted = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+            for report in log.read(_kernel_log()):
+                yield report._replace(when=f"{booted + (report.uptime_seconds or 0):.6f}")
+
+    def gift(self, report: "Report") -> Gift | None:
+        """Ask the journal whether oomguard set the victim's value; None if it did not, or for another log."""
+        victim = report.victim
+        if not self.is_journal or victim is None or victim.oom_score_adj is None or not report.when:
+            return None
+        asked = [
+            *OURS,
+            f"OBJECT_PID={victim.pid}",
+            "OOMGUARD_EVENT=applied",
+            f"--until=@{float(report.when):.6f}",
+        ]
+        last: Entry | None = None
+        with open_journal(asked, without=_WITHOUT) as journal:
+            for line in journal:
+                entry = parse_entry(line)
+                if entry is not None and entry.comm == printable(victim.comm):
+                    last = entry
+        if last is None or last.new != str(victim.oom_score_adj) or not last.rule:
+            return None
+        return Gift(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def _once(reports: "Iterator[Report]") -> "Iterator[Report]":
+    """Skip what is in the log twice, as in kern.log and syslog, among the last _REMEMBERED reports."""
+    seen: OrderedDict[int, tuple[float | None, str]] = OrderedDict()
+    for report in reports:
+        key, time = hash((report.host, report.kills)), (report.uptime_seconds, report.when)
+        if report.kills and key in seen and _is_same_time(seen[key], time):
+            continue
+        seen[key] = time
+        if len(seen) > _REMEMBERED:
+            seen.popitem(last=False)
+        yield report
+
+
+def _is_same_time(one: tuple[float | None, str], other: tuple[float | None, str]) -> bool:
+    if one[0] is not None and other[0] is not None:
+        return abs(one[0] - other[0]) < _REPORT_SECONDS
+    return one[1] == other[1] != ""
+
+
+def _age(path: str) -> float:
+    """Return when a log was last written; standard input counts as the newest."""
+    try:
+        return float("inf") if path == "-" else os.stat(path).st_mtime
+    except OSError:
+        return 0.0  # opening it reports the error
+
+
+def _all_blocks(paths: "list[str]") -> "Iterator[str]":
+    """Yield several files as one log: a report may begin in one and end in the next."""
+    for path in paths:
+        with _open(path) as file:
+            yield from _blocks(file)
+        yield "\n"
+
+
+def _kernel_log() -> "Iterator[str]":
+    fd = open_kernel_log()
+    try:
+        for record in records(fd):
+            yield record.decode("ascii", "surrogateescape")  # what is not is escaped
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _open(path: str) -> "Iterator[_Log]":
+    """Open a log, compressed or not; `-` is standard input."""
+    if path == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        with open(path, "rb") as file:
+            head = file.peek(8)[:8]
+            for magic, command in _OTHERS.items():
+                if head.startswith(magic):
+                    raise OomguardError(
+                        f"{printable(path)} is not text",
+                        hint=f"use: {command.replace('FILE', printable(path))}",
+                    )
+            yield _unpacked(file, head)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OomguardError(f"{printable(path)}: {said}", hint=_WITHOUT) from error
+
+
+def _unpacked(file: "IO[bytes]", head: bytes) -> "_Log":
+    if head.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if head.startswith(b"\xfd7zXZ"):
+        return _Xz(file)
+    if head.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    return file
+
+
+class _Log(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class _Xz:
+    """An .xz file, read in bounded memory: a few bytes may ask for 4 GiB, and LZMAFile has no limit."""
+
+    def __init__(self, file: "IO[bytes]") -> None:
+        self._file = file
+        self._stream = _xz_stream()
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end. LZMAError: damaged, or too costly; EOFError: cut."""
+        while True:
+            if self._stream.eof:  # there may be more streams, and zeros between them
+                raw = self._stream.unused_data.lstrip(b"\0")
+                while not raw:
+                    packed = self._file.read(_BLOCK_BYTES)
+                    if not packed:
+                        return b""
+                    raw = packed.lstrip(b"\0")
+                self._stream = _xz_stream()
+            elif self._stream.needs_input:
+                raw = self._file.read(_BLOCK_BYTES)
+                if not raw:
+                    raise EOFError("it ends in the middle of a stream")
+            else:
+                raw = b""
+            if data := self._stream.decompress(raw, size):
+                return data
+
+
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+
+
+def _blocks(file: "_Log") -> "Iterator[str]":
+    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+    while block := file.read(_BLOCK_BYTES):
+        yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)

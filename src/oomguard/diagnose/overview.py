@@ -1,0 +1,130 @@
+"""An overview of this host: memory, the kill order, and problems."""
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard import __version__
+from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import Memory, kib
+from oomguard.core.policy import counted
+from oomguard.core.text import printable, span
+from oomguard.diagnose.host import open_procfs
+from oomguard.diagnose.ranker import open_ranker
+from oomguard.diagnose.status import HostStatus, observe_status, values_in_force
+from oomguard.kernel.usage import PAGE_KIB
+from oomguard.oom.ranking import reserve_now
+from oomguard.policy.load import load
+from oomguard.report.problems import problems
+from oomguard.report.ranking import View, label
+from oomguard.report.status_table import promised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.kernel.procfs import Procfs
+
+_NAMES = 2
+_PROBLEMS = 3
+_CALM = 1.0
+"""Percent of the time that tasks may wait for memory before it is shown."""
+
+
+class Overview(NamedTuple):
+    """The texts of one look: `rows` are a title and what it is, `problems` the worst of those found."""
+
+    headline: str
+    rows: "list[tuple[str, str]]"
+    problems: list[str]
+
+
+def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
+    """Look at this host. A policy file that does not exist counts as none."""
+    seen = observe_status(policy, proc=proc, state_dir=state_dir)
+    procfs = open_procfs(proc)
+    rows = []
+    if seen.memory is not None:
+        rows.append(("Memory", _memory(procfs, seen.memory)))
+        rows.append(("Promised", promised(seen.memory, seen.mode)))
+    trouble: list[str] = []
+    try:
+        compiled = load(policy).policy if os.path.exists(policy) else None
+        rows += _order(open_ranker(compiled, proc=proc, state_dir=state_dir).look())
+    except OomguardError as error:
+        trouble = str(error).split("\n")
+    found = [*trouble, *_problems(seen)][:_PROBLEMS]
+    return Overview(_headline(seen, policy, proc=proc, state_dir=state_dir), rows, found)
+
+
+def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> str:
+    if seen.is_running and seen.status is not None:
+        age = span(time.time() - seen.status.started_at)
+        managed = counted(seen.status.processes_held, "process", "es")
+        files = ", ".join(seen.status.policy.files)
+        return f"oomguard {seen.status.version}  running for {age}, {managed} managed  {files}"
+    in_force = values_in_force(proc=proc, state_dir=state_dir)
+    left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)" if in_force else ""
+    there = policy if os.path.exists(policy) else f"no policy: {policy} is missing"
+    return f"oomguard {__version__}  not running{left}  {there}"
+
+
+def _memory(procfs: "Procfs", memory: Memory) -> str:
+    parts = [f"{kib(memory.available_kib)} of {kib(memory.total_kib)} available"]
+    stalled = _stalled_percent(procfs)
+    if stalled is not None:
+        calm = stalled < _CALM
+        parts.append("no pressure" if calm else f"tasks stalled {stalled:.0f} % of the last 10 s")
+    kills = _kills(procfs)
+    if kills is not None:
+        parts.append(f"{counted(kills, 'kill')} since boot" if kills else "no kill since boot")
+    return ", ".join(parts)
+
+
+def _stalled_percent(procfs: "Procfs") -> float | None:
+    """Return the share of the last 10 s in which some task waited for memory; None where PSI is off."""
+    try:
+        some = procfs.read("pressure/memory").split(b"\n", 1)[0]
+        return float(some.split(b"avg10=", 1)[1].split()[0])
+    except (OSError, IndexError):
+        return None
+
+
+def _kills(procfs: "Procfs") -> int | None:
+    """Return how many processes the OOM killer has killed since boot; None before Linux 4.13."""
+    try:
+        _, found, rest = procfs.read("vmstat").partition(b"\noom_kill ")
+    except OSError:
+        return None
+    return int(rest.split()[0]) if found else None
+
+
+def _order(view: View) -> "Iterator[tuple[str, str]]":
+    first = next((one for one in view.ranked if one.now.place == 1), None)
+    if first is not None:
+        decision = first.decision
+        rule = "" if decision is None or decision.rule is None else f"  {decision.rule.label}"
+        held = kib(sum(first.candidate.usage) * PAGE_KIB)
+        value = first.now.oom_score_adj
+        yield "First to go", f"{label(first.candidate)}  {held}  oom_score_adj {value}{rule}"
+    protected = [one.candidate for one in view.ranked if one.now.oom_score_adj < 0]
+    if protected:
+        names = list(dict.fromkeys(printable(one.comm) for one in protected))
+        shown = ", ".join(names[:_NAMES])
+        shown += f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        held = kib(sum(one.freed_kib for one in protected))
+        yield "Protected", f"{shown}: {held} in {counted(len(protected), 'process', 'es')}"
+    before = reserve_now(view.ranked)
+    if before.before is not None:
+        amount = f"{kib(before.kib)} in {counted(before.processes, 'process', 'es')}"
+        yield "Killable", f"{amount} before the first of those"
+
+
+def _problems(seen: HostStatus) -> "Iterator[str]":
+    if not seen.is_running or seen.status is None:
+        return
+    yield from (text.strip() for text, _ in problems(seen.status))
+    complaints = seen.status.complaints
+    if complaints:
+        first = complaints[0]
+        more = f"; and {len(complaints) - 1} more: oomguard status" if complaints[1:] else ""
+        yield f"{first.result}: {first.subject} ({first.reason}){more}"

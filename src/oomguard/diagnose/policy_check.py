@@ -1,0 +1,69 @@
+"""Everything that is found in one policy: by itself, on this host, and beside a running daemon."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.policy import counted
+from oomguard.core.text import printable
+from oomguard.diagnose.host import open_preview, read_status
+from oomguard.policy.fault import Fault, PolicyError
+from oomguard.policy.load import load
+from oomguard.policy.source import STANDARD_INPUT
+from oomguard.report.status_file import StatusError
+
+if TYPE_CHECKING:
+    from oomguard.core.policy import Policy
+    from oomguard.diagnose.host_check import Fit
+    from oomguard.diagnose.trial import Trial
+
+
+class Checked(NamedTuple):
+    """What was found in one policy. `policy` is None if it is not valid, `fit` if it was not compared."""
+
+    name: str
+    faults: tuple[Fault, ...]
+    policy: "Policy | None" = None
+    fit: "Fit | None" = None
+
+    def passes(self, *, strict: bool) -> bool:
+        """Return whether it is valid; with `strict`, without warnings too."""
+        return all(fault.severity == "warning" and not strict for fault in self.faults)
+
+
+def check_policy(
+    path: str, *, alone: bool, with_host: bool, trial: "Trial", proc: str, state_dir: str
+) -> Checked:
+    """Check a policy; `alone` leaves out its drop-ins, `with_host` compares it with this host."""
+    try:
+        policy, warnings = load(path, alone=alone, host=with_host, trial=trial)
+    except PolicyError as error:
+        return Checked(path, error.faults)
+    found: Fit | None = None
+    if with_host:
+        from oomguard.diagnose.host_check import fit  # what most calls do without
+
+        found = fit(open_preview(policy, proc=proc, state_dir=state_dir), path)
+    faults = (*(found.faults if found else ()), *_with_losses(warnings, state_dir))
+    return Checked(policy.files[0] if path == STANDARD_INPUT else path, faults, policy, found)
+
+
+def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault, ...]":
+    """Add to the warning about an empty file what a running daemon still enforces from it."""
+    if all(fault.code != "empty-file" for fault in warnings):
+        return warnings
+    try:
+        status = read_status(state_dir)
+    except (StatusError, PermissionError):
+        status = None
+    rules = () if status is None else status.rules
+
+    def with_loss(fault: Fault) -> Fault:
+        lost = [rule for rule in rules if rule.source.rpartition(":")[0] == printable(fault.file)]
+        if fault.code != "empty-file" or not lost:
+            return fault
+        held = sum(rule.processes for rule in lost)
+        return fault._replace(
+            message=f"{fault.message}; {counted(len(lost), 'rule')} from it still match "
+            f"{counted(held, 'process', 'es')}, which lose their value when it is loaded"
+        )
+
+    return tuple(with_loss(fault) for fault in warnings)

@@ -1,0 +1,51 @@
+"""The reports of a log examined, and what would have happened under another policy."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.policy import counted
+from oomguard.oom.backtest import Backtester
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.postmortem import examine
+from oomguard.report.postmortem import Told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.policy import Policy
+    from oomguard.diagnose.kernel_logs import KernelLog
+    from oomguard.oom.report import Report
+
+
+class Examiner:
+    """Examines the reports of one log. `log` counts what else is in it, once all reports are read."""
+
+    def __init__(self, source: "KernelLog", policy: "Policy | None", policy_file: str) -> None:
+        self.log = OomLog()
+        self.source = source
+        self._backtester = None if policy is None else Backtester(policy)
+        self._policy_file = policy_file
+
+    def reports(self, only: int | None) -> "Iterator[tuple[int, Report]]":
+        """Yield each report with its number, or `only` one; OomguardError: there is no such report."""
+        number = 0
+        for number, report in enumerate(self.source.reports(self.log), 1):
+            if only is None or number == only:
+                yield number, report
+        if only is not None and not 1 <= only <= number:
+            raise OomguardError(
+                f"no report {only}",
+                hint=f"the log has {counted(number, 'report')}; the first is 1"
+                if number
+                else "the log has no report",
+            )
+
+    def examine(self, number: int, report: "Report") -> Told:
+        """Return what a report tells."""
+        finding = examine(report)
+        backtest = None if self._backtester is None else self._backtester.replay(finding)
+        return Told(number, finding, backtest=backtest, policy=self._policy_file)
+
+    def examine_wholly(self, number: int, report: "Report") -> Told:
+        """Return what a report tells, and whether oomguard set the victim's value: that asks the journal."""
+        return self.examine(number, report)._replace(gift=self.source.gift(report))

@@ -1,0 +1,170 @@
+"""Which process the kernel would kill first, now and under the policy."""
+
+import os
+import pwd
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.policy import Policy
+from oomguard.core.text import legible, printable
+from oomguard.diagnose.host import open_preview
+from oomguard.kernel.memcg import (
+    Memcg,
+    ancestors,
+    group_killed_with,
+    members,
+    open_memcg,
+    read_limits,
+    read_used_bytes,
+)
+from oomguard.kernel.procfs import GONE
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.kernel.usage import PAGE_KIB, observe_candidates
+from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
+from oomguard.oom.ranking import Domain, rank
+from oomguard.report.ranking import View, label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.decide import Decision
+    from oomguard.core.overcommit import Memory
+    from oomguard.kernel.procfs import ProcessHandle
+    from oomguard.oom.badness import Era
+    from oomguard.oom.ranking import Candidate, Ranked
+    from oomguard.reconcile.preview import Preview
+
+_SWAPPINESS = 60
+"""The kernel's default, where the sysctl cannot be read."""
+
+
+def open_ranker(policy: Policy | None, *, proc: str, state_dir: str, cgroup: str | None = None) -> "Ranker":
+    """Return a ranker for this host or one cgroup. Without a policy, it shows the kernel's order only."""
+    has_policy = policy is not None
+    # The kernel's order needs no original values.
+    preview = open_preview(policy or Policy(), proc=proc, state_dir=state_dir, warns=has_policy)
+    memcg = None if cgroup is None else open_memcg(preview.planner.procfs, cgroup)
+    return Ranker(preview, memcg, has_policy=has_policy)
+
+
+class Ranker:
+    """Ranks all processes as the OOM killer would."""
+
+    def __init__(self, preview: "Preview", memcg: Memcg | None, *, has_policy: bool) -> None:
+        self._preview = preview
+        self._procfs = preview.planner.procfs
+        self._memcg = memcg
+        self._has_policy = has_policy
+        self._own_pid = os.getpid()
+        self._user = lru_cache(maxsize=1024)(_user)
+
+    def look(self) -> View:
+        """Return the kill order of this moment."""
+        memory = observe_memory(self._procfs)
+        if memory is None:
+            raise OomguardError(
+                f"{self._procfs.root}/meminfo is missing, so the total is not known",
+                hint="proc is mounted with subset=pid; use --proc with another mount",
+            )
+        domain = self._domain(memory)
+        candidates: list[Candidate] = []
+        decisions: dict[int, Decision] = {}
+        for candidate, handle in self._observe(domain.era):
+            candidates.append(candidate)
+            judged = self._preview.judge(handle) if self._has_policy else None
+            if judged is not None:
+                decisions[handle.pid] = judged.decision
+        if self._memcg is None or not self._memcg.is_v2:
+            # The kernel's list of tasks is in order of birth (kernel/fork.c:copy_process).
+            candidates.sort(key=lambda one: (one.identity.start_time_ticks, one.identity.pid))
+        ranked = rank(candidates, domain, decisions if self._has_policy else None)
+        used = None if self._memcg is None else read_used_bytes(self._memcg)
+        return View(
+            domain,
+            ranked,
+            {uid: name for uid in {one.uid for one in candidates} if (name := self._user(uid))},
+            used_kib=None if used is None else used // 1024,
+            notes=list(self._notes(domain, memory, ranked)),
+        )
+
+    def _observe(self, era: "Era") -> "Iterator[tuple[Candidate, ProcessHandle]]":
+        pids = self._procfs.pids()
+        self._preview.keep_only(set(pids))
+        asked = pids if self._memcg is None else members(self._memcg)
+        # This process will have ended before memory runs out.
+        return observe_candidates(self._procfs, [pid for pid in asked if pid != self._own_pid], era)
+
+    def _domain(self, memory: "Memory") -> Domain:
+        release = self._procfs.read("sys/kernel/osrelease").decode("ascii", "replace").strip()
+        era = era_of(release)
+        if era is None:
+            raise OomguardError(
+                f"Linux {release} uses a formula that oomguard does not know",
+                hint="oom_score_adj came with Linux 2.6.36",
+            )
+        if self._memcg is None:
+            total = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
+            return Domain(total, PAGE_KIB, era=era)
+        pages = self._limit_pages(self._memcg, memory)
+        if pages is None:
+            raise self._unlimited(self._memcg, memory)
+        return Domain(pages, PAGE_KIB, self._memcg.path, era)
+
+    def _limit_pages(self, memcg: Memcg, memory: "Memory") -> int | None:
+        host_swappiness = read_sysctl(self._procfs, "vm.swappiness")
+        limits = read_limits(
+            memcg, host_swappiness=_SWAPPINESS if host_swappiness is None else host_swappiness
+        )
+        return cgroup_pages(
+            limits, swap_total_kib=memory.swap_total_kib, is_v2=memcg.is_v2, page_kib=PAGE_KIB
+        )
+
+    def _unlimited(self, memcg: Memcg, memory: "Memory") -> OomguardError:
+        above = (one.path for one in ancestors(memcg) if self._limit_pages(one, memory) is not None)
+        limited = next(above, None)
+        way_out = "omit --cgroup for the whole host"
+        if limited is not None:
+            way_out = f"its ancestor has one: use --cgroup {legible(limited)}"
+        return OomguardError(
+            f"{legible(memcg.path)} has no memory limit, so it never runs out of memory by itself",
+            hint=way_out,
+        )
+
+    def _notes(self, domain: Domain, memory: "Memory", ranked: "list[Ranked]") -> "Iterator[str]":
+        """Yield other settings that decide which process is killed."""
+        panic = read_sysctl(self._procfs, "vm.panic_on_oom")
+        if panic == 2 or (panic and self._memcg is None):
+            yield f"vm.panic_on_oom is {panic}: the kernel panics instead of killing"
+        if self._memcg is None and read_sysctl(self._procfs, "vm.oom_kill_allocating_task"):
+            yield "vm.oom_kill_allocating_task is 1: the kernel kills the task that asks"
+        if adj_pages(domain.total_pages) == 0:
+            yield "The total is less than 1000 pages: oom_score_adj has no effect here, except -1000"
+        if self._memcg is not None:
+            for one in ancestors(self._memcg):
+                pages = self._limit_pages(one, memory)
+                if pages is not None and pages < domain.total_pages:
+                    yield f"{legible(one.path)}, an ancestor, has a lower limit and reaches it first"
+        if ranked and ranked[0].now.place is not None:
+            group = self._group(ranked[0].candidate)
+            if group:
+                name = label(ranked[0].candidate)
+                yield f"The kernel would kill all of {legible(group)} with {name}: memory.oom.group is 1"
+
+    def _group(self, victim: "Candidate") -> str:
+        handle = self._procfs.open(victim.identity.pid)
+        if handle is None:
+            return ""
+        with handle:
+            try:
+                memcg = self._memcg or open_memcg(self._procfs, "/")
+                return group_killed_with(memcg, handle.cgroup)
+            except (*GONE, OomguardError):
+                return ""
+
+
+def _user(uid: int) -> str | None:
+    try:
+        return printable(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return None

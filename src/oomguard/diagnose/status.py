@@ -1,0 +1,74 @@
+"""What is known of the daemon: its status file beside the kernel's current values."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import MODE, Memory, Peak
+from oomguard.core.policy import Policy
+from oomguard.core.process import Identity
+from oomguard.diagnose.host import open_preview, open_procfs, peak_source, read_status
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.policy.fault import PolicyError
+from oomguard.report.status_file import StatusError, StatusFile, SysctlStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class HostStatus(NamedTuple):
+    """The daemon's status file and the kernel's current values. `damage`: why there is no status."""
+
+    status: StatusFile | None
+    is_running: bool
+    sysctls: list[tuple[SysctlStatus, int | None]]
+    """Each with its current value; None if this kernel lacks it."""
+    memory: Memory | None
+    mode: int | None
+    peak: Peak | None
+    damage: str
+
+    @property
+    def is_as_wanted(self) -> bool:
+        """Whether the daemon runs with the policy on disk, and everything is as it wants."""
+        status = self.status
+        return (
+            self.is_running
+            and status is not None
+            and not (status.policy.errors or status.complaints or status.contended)
+            and all(actual in (row.wanted, row.granted) for row, actual in self.sysctls)
+        )
+
+
+def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
+    """Read the status file, and the current values of the sysctls in it or in the policy."""
+    procfs = open_procfs(proc)
+    status, damage = None, ""
+    try:
+        status = read_status(state_dir)
+    except StatusError as error:  # still show the kernel's values
+        damage = error.for_stderr
+    is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
+    declared = _declared(policy) if status is None else status.sysctls
+    sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
+    memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
+    return HostStatus(status, is_running, sysctls, memory, mode, peak_source(state_dir)(), damage)
+
+
+def values_in_force(*, proc: str, state_dir: str) -> int | None:
+    """Return how many values a restore would change; None if this user may not read the ledger."""
+    try:
+        preview = open_preview(Policy(), proc=proc, state_dir=state_dir, needs_ledger=True)
+    except OomguardError:
+        return None
+    changes = (judged.change("restore") for _, judged in preview.processes() if judged is not None)
+    return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
+
+
+def _declared(policy: str) -> "Sequence[SysctlStatus]":
+    from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
+
+    try:
+        sysctls = load(policy).policy.sysctls
+    except PolicyError:
+        return []
+    return [SysctlStatus(one.name, one.value, one.value, one.source) for one in sysctls]

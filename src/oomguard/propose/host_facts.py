@@ -1,0 +1,54 @@
+"""What `advise` reads of this host."""
+
+import pwd
+from typing import TYPE_CHECKING
+
+from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import KNOBS
+from oomguard.core.process import UnknownFactError, full_name
+from oomguard.core.sysctl import KUBELET
+from oomguard.core.trust import is_of_services
+from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.policy import login_defs
+from oomguard.propose.advice import MAPS, PANIC, PANIC_ON_OOM, HostFacts, Running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.kernel.procfs import Procfs
+
+_SYSCTLS = dict.fromkeys((*KNOBS, PANIC_ON_OOM, PANIC, *KUBELET, MAPS))
+
+
+def observe_facts(procfs: "Procfs") -> HostFacts:
+    """Return memory, sysctls and running programs. OomguardError: this /proc has no meminfo."""
+    memory = observe_memory(procfs)
+    if memory is None:
+        raise OomguardError(
+            f"{procfs.root}/meminfo is missing, and advise needs it",
+            hint="proc is mounted with subset=pid; use --proc with another mount",
+        )
+    sysctls = {name: value for name in _SYSCTLS if (value := read_sysctl(procfs, name)) is not None}
+    return HostFacts(memory, sysctls, tuple(_running(procfs)))
+
+
+def _running(procfs: "Procfs") -> "Iterator[Running]":
+    first_person = login_defs.first_person_uid()
+    for handle in procfs.processes():
+        try:
+            if handle.stat.is_kernel_thread or handle.stat.is_zombie:
+                continue
+            name = full_name(handle.comm, handle.arguments).decode("utf-8", "replace")
+            cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
+            is_service = is_of_services(handle, first_person)
+            yield Running(name, _user(handle.uid), is_service, handle.in_container, cmdline)
+        except (*GONE, HIDDEN, UnknownFactError):
+            continue
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

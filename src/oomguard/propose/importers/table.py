@@ -1,0 +1,38 @@
+"""The tools whose settings can be imported: a row each."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.propose.importers import ananicy, earlyoom, nohang, systemd
+from oomguard.propose.importers.files import ForeignError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from oomguard.propose.draft import Draft
+
+
+class Importer(NamedTuple):
+    """How to read a tool's settings: from its files, or from its arguments if it has no files."""
+
+    from_files: "Callable[[Sequence[str]], Draft]"
+    from_arguments: "Callable[[Sequence[str]], Draft] | None" = None
+
+
+IMPORTERS = {
+    "earlyoom": Importer(earlyoom.import_files, earlyoom.import_arguments),
+    "nohang": Importer(nohang.import_files),
+    "ananicy": Importer(ananicy.import_files),
+    "systemd": Importer(systemd.import_files),
+}
+"""By the name of the tool."""
+
+
+def import_settings(tool: str, source: "Sequence[str]") -> "Draft":
+    """Return what a tool is told to do, by its files or arguments. ForeignError: that cannot be read."""
+    importer = IMPORTERS[tool]
+    argument = next((word for word in source if word.startswith("-")), None)
+    if argument is None:
+        return importer.from_files(source)
+    if importer.from_arguments is None:
+        raise ForeignError(f"{tool} takes files, not {argument}")
+    return importer.from_arguments(source)

@@ -1,0 +1,60 @@
+"""One pass by a process that is not the daemon, or as many as a restore needs."""
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.kernel.floor import SysResource
+from oomguard.reconcile.ledger import open_hosts_ledger
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.settle import settle
+from oomguard.reconcile.state_folder import open_state_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.core.diff import Cause, Outcome
+    from oomguard.core.overcommit import Peak
+    from oomguard.core.policy import Policy
+    from oomguard.kernel.procfs import Procfs
+
+
+class Pass(NamedTuple):
+    """What was done: after the changes, `outcomes` has what a restore left alone.
+
+    `lost_lines` of the ledger could not be read, so their original values are not known. `is_settled` tells
+    that every process was examined.
+    """
+
+    outcomes: "list[Outcome]"
+    lost_lines: int
+    is_settled: bool = True
+
+
+def reconcile_once(
+    policy: "Policy",
+    cause: "Cause",
+    procfs: "Procfs",
+    state_dir: str,
+    *,
+    promised_peak: "Callable[[], Peak | None]",
+) -> Pass:
+    """Apply a policy as the only writer: in one pass, or for a restore in as many as needed.
+
+    OomguardError: another process, such as the daemon, has the state folder.
+    """
+    folder = open_state_folder(state_dir)
+    folder.lock()
+    ledger = open_hosts_ledger(folder, procfs)
+    try:
+        reconciler = Reconciler(policy, ledger, procfs, SysResource(), promised_peak=promised_peak)
+        if cause == "restore":
+            left = reconciler.planner.left_alone()
+            outcomes, is_settled = settle(reconciler, cause)
+            outcomes += left
+        else:
+            outcomes, is_settled = [*reconciler.everything(cause, time.monotonic())], True
+        return Pass(outcomes, ledger.ignored_lines, is_settled)
+    finally:
+        ledger.close()
+        folder.close()
+        procfs.close()

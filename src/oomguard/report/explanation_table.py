@@ -1,0 +1,63 @@
+"""What `oomguard explain` prints."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.core.cgroup import system_unit
+from oomguard.core.policy import counted
+from oomguard.core.text import legible, printable
+from oomguard.report.plan_table import place
+from oomguard.report.tables import console, grid, print_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oomguard.report.explanation import Explanation
+
+_SHOWN = 30
+"""Rules for other names that are shown; a policy may have thousands."""
+
+_PIDS = 8
+"""Pids shown of processes that differ in nothing else."""
+
+
+def print_explanation(alike: "Sequence[Explanation]") -> None:
+    """Print the explanation of one process, or of several that differ only in their pid."""
+    explanation = alike[0]
+    process = explanation.process
+    out = console()
+    unit = legible(system_unit(process.cgroup))
+    pids = [str(pid) for pid in sorted(one.process.identity.pid for one in alike)]
+    if len(pids) > _PIDS:
+        pids[_PIDS:] = [f"and {len(pids) - _PIDS} more"]
+    out.print(
+        f"{printable(process.comm)}[{', '.join(pids)}]  uid {process.uid}"
+        f"{f', {unit}' if unit else ''}, oom_score_adj {process.oom_score_adj}",
+        style="bold",
+    )
+    others = [t for t in explanation.tried if t.unmet == "name"]
+    shown = (
+        explanation.tried if len(others) <= _SHOWN else [t for t in explanation.tried if t.unmet != "name"]
+    )
+    if len(shown) < len(explanation.tried):
+        out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
+    if shown:
+        made = grid()
+        for overflow in ("fold", "fold", "fold", "fold"):
+            made.add_column(overflow=overflow)
+        for tried in shown:
+            answer, style = ("no", "") if tried.unmet else ("yes", "green")
+            what = f"{tried.unmet}: {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
+            number = f"  {tried.rule.number + 1}"
+            made.add_row(number, f"{tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
+        out.print(made)
+    print_text(out, f"→ {explanation.verdict}")
+    decision = explanation.decision
+    if decision.obstacle is not None and decision.obstacle.hint:
+        print_text(out, decision.obstacle.hint, indent=2)
+    if explanation.paste:
+        what = "to match it, add this under `rules:`, with the value you want:"
+        out.print(
+            f"  {what}" if decision.rule is None else "  for this user's processes, add this above that rule:"
+        )
+        out.print(f"  {explanation.paste}", soft_wrap=True)
+    out.print()
