@@ -1,8 +1,8 @@
-"""What this process may do beyond its user, and what it costs where it may not.
+"""Reads capabilities, and moves them in and out of effect.
 
 A capability that is permitted but not effective does not count (capabilities(7)). That matters for
-CAP_SYS_RESOURCE: whatever its holder writes to an `oom_score_adj`, raising or lowering, also becomes
-the floor below which the process may not go by itself (fs/proc/base.c:__set_oom_adj).
+CAP_SYS_RESOURCE: any value that its holder writes to an `oom_score_adj` also becomes the floor below which
+the process cannot lower itself (fs/proc/base.c:__set_oom_adj).
 """
 
 import ctypes
@@ -37,12 +37,12 @@ class Sets(NamedTuple):
 
 
 def parse_effective(status: bytes) -> int:
-    """Return the effective set, as a mask, out of /proc/PID/status."""
+    """Return the effective set in /proc/PID/status, as a mask."""
     return _parse_set(status, b"CapEff")
 
 
 def parse_permitted(status: bytes) -> int:
-    """Return the permitted set, as a mask, out of /proc/PID/status."""
+    """Return the permitted set in /proc/PID/status, as a mask."""
     return _parse_set(status, b"CapPrm")
 
 
@@ -52,7 +52,7 @@ def _parse_set(status: bytes, field: bytes) -> int:
 
 
 def has(capabilities: int, capability: int) -> bool:
-    """Tell whether a set holds a capability."""
+    """Return whether a set contains a capability."""
     return bool(capabilities >> capability & 1)
 
 
@@ -65,7 +65,7 @@ def own_sets() -> Sets:
 
 
 def drop_effective(*capabilities: int) -> None:
-    """Take capabilities out of the calling thread's effective set; `effective` gives them back.
+    """Remove capabilities from the calling thread's effective set; `effective` puts them into effect again.
 
     OSError (EPERM): a sandbox forbids capset(2), as systemd's SystemCallFilter=~@privileged does.
     """
@@ -75,10 +75,10 @@ def drop_effective(*capabilities: int) -> None:
 
 @contextmanager
 def effective(capability: int) -> "Iterator[bool]":
-    """Have a permitted capability in effect for the block; gives whether it is.
+    """Put a permitted capability into effect for the block; yield whether it is.
 
-    It gives False, and changes nothing, where the capability is not permitted. OSError as
-    `drop_effective`, but not where there is nothing to change.
+    If it is not permitted, yield False and change nothing. OSError: as for `drop_effective`, unless
+    there is nothing to change.
     """
     before = own_sets()
     if not has(before.permitted, capability):

@@ -1,4 +1,4 @@
-"""Which cgroups only root can have made, by the owners of their folders."""
+"""Which cgroups only root can have created, by the owners of their folders."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ _OTHERS_WRITE = 0o022
 
 
 def parse_systemd_mount(raw: bytes) -> str | None:
-    """Return where mountinfo has the whole hierarchy that systemd manages; None if nowhere.
+    """Return where the whole hierarchy that systemd manages is mounted, None if nowhere.
 
     On cgroup v1 and hybrid hosts that is `name=systemd`, else the unified one, as for `parse_cgroup`.
     """
@@ -26,16 +26,16 @@ def parse_systemd_mount(raw: bytes) -> str | None:
 
 
 class CgroupFolders:
-    """The folders of the hierarchy that systemd manages; `mount` is None where there is none to be seen."""
+    """The folders of the hierarchy that systemd manages. `mount` is None if it is not visible."""
 
     def __init__(self, mount: str | None) -> None:
         self.mount = mount
 
     def are_roots(self, path: str) -> bool | None:
-        """Tell whether nobody but root can have made the cgroup `path`; None where that cannot be seen.
+        """Return whether only root can have created the cgroup `path`, None if that is not visible.
 
-        Whoever may write to a folder makes cgroups in it, and gives them any name: so it takes root as
-        the only writer of each folder above.
+        Anybody who can write to a folder can create cgroups in it, with any name. So root must be the only
+        writer of every folder above.
         """
         if self.mount is None or path.startswith("/.."):  # outside of our cgroup namespace
             return None
@@ -43,7 +43,7 @@ class CgroupFolders:
             try:
                 found = os.stat(f"{self.mount}{folder}")
             except OSError as error:
-                # Only who owns a cgroup makes a path too long for any call.
+                # Only the owner of a cgroup can create a path that is too long for any call.
                 return False if error.errno == errno.ENAMETOOLONG else None
             if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
                 return False

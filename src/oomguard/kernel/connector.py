@@ -1,18 +1,18 @@
 """The proc connector: the kernel reports every exec, rename, change of user and fork.
 
-A netlink socket in the multicast group of drivers/connector/cn_proc.c. An event only says where to look; what
-/proc says then decides. Nobody can forge one without CAP_NET_ADMIN (net/netlink/af_netlink.c:
-NL_CFG_F_NONROOT_SEND), but since Linux 6.6 any user can stop them: the kernel sends events while it counts
-listeners, and stores a request before it validates it, so an invalid request followed by IGNORE removes one
-listener from the count (docs/internals/connector-listener-count.md). Therefore `probe` proves that events
-flow, `renew` brings the count up, and `hear_requests` notices when somebody sends requests.
+A netlink socket in the multicast group of drivers/connector/cn_proc.c. An event only says which process to
+check; /proc decides. Forging one takes CAP_NET_ADMIN (net/netlink/af_netlink.c: NL_CFG_F_NONROOT_SEND), but
+since Linux 6.6 any user can stop them: the kernel sends events while it counts listeners, and stores a
+request before it validates it, so an invalid request followed by IGNORE removes one listener from the count
+(docs/internals/connector-listener-count.md). So `probe` proves that events arrive, `renew` raises the count,
+and `hear_requests` notices requests of others.
 
-A classic BPF program on each socket drops what is not used, and what concerns a thread only, before it is
-queued: programs that name their threads would wake us for each.
+A classic BPF program on each socket drops unused events, and those of threads, before they are queued.
+Otherwise programs that name their threads would wake the daemon for each.
 
-Forks come on a socket of their own, which nobody waits on: a process's parents matter only once it runs a
-program, and that wakes us anyway. So that its queue does not overflow on a host that forks and never execs,
-one fork in 1,024, at random, arrives on the first socket as well.
+Forks arrive on a second socket, which the daemon does not wait on: a process's ancestors matter only once it
+runs a program, and that wakes the daemon anyway. To keep this queue from overflowing on a host that only
+forks, one fork in 1,024, at random, arrives on the first socket as well.
 """
 
 import ctypes
@@ -31,73 +31,73 @@ CN_IDX_PROC = 1
 PROC_CN_MCAST_LISTEN = 1
 PROC_CN_MCAST_IGNORE = 2
 INVALID_OPERATION = 0x7FFFFFFF
-"""The kernel refuses and, since 6.6, remembers it: a LISTEN after it counts as one listener more."""
+"""The kernel rejects it but, since 6.6, stores it: a LISTEN after it counts as one more listener."""
 
 NONE, FORK, EXEC, UID, COMM = 0x0, 0x1, 0x2, 0x4, 0x200
 """Events of include/uapi/linux/cn_proc.h that are used; NONE is the acknowledgement."""
 
 RECEIVE_BUFFER = 8 * 1024 * 1024
-"""Bytes asked for. The kernel takes twice that (net/core/sock.c:__sock_set_rcvbuf) and counts 832 an
+"""Bytes requested. The kernel doubles that (net/core/sock.c:__sock_set_rcvbuf) and counts 832 for each
 event, so it queues about 20,000."""
 
 _NLMSG_DONE = 3
 _HEADERS = struct.Struct("=IHHII IIIIHH")  # struct nlmsghdr, struct cn_msg
 _EVENT = struct.Struct("=I4xQ4xI")
-"""`what` of struct proc_event, its timestamp behind the cpu, and the tgid of its body behind a pid."""
+"""Of struct proc_event: `what`, the timestamp after the cpu, and the tgid after the pid."""
 
 _FORK = struct.Struct("=8xQ4xI4xI")
-"""The time of a fork, the parent's tgid and the child's: the pid in front of each is a thread's."""
+"""The time of a fork, the parent's tgid and the child's; the pid before each is a thread's."""
 
 _EVENT_OFFSET = _HEADERS.size
 _MESSAGE_SIZE = _HEADERS.size + 40
 _SO_RCVBUFFORCE = 33
 _SO_ATTACH_FILTER = 26
 _QUEUE_LENGTH = 2 * RECEIVE_BUFFER // 512
-"""More events than can ever be queued: no socket buffer counts less, whatever the kernel."""
+"""More events than can ever be queued: no kernel counts fewer bytes for one."""
 
 _SAMPLED = 1024 - 1
-"""Of the forks, those are told on the first socket whose random number has none of these bits."""
+"""Forks whose random number has none of these bits arrive on the first socket."""
 
 _INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 """Inodes of the namespaces the kernel boots with (include/linux/proc_ns.h)."""
 
 
 class ConnectorUnavailableError(Exception):
-    """There are no events here; the message is the reason, for a person."""
+    """There are no process events here; the message says why."""
 
 
 class Wanted(NamedTuple):
-    """Which events are to be queued, of those that are used at all. Of pids there are 64 each, at most."""
+    """Which of the used events to queue. Each set has at most 64 pids."""
 
     attended: frozenset[int] = frozenset()
-    """Processes of which each fork is; of all others one in 1,024."""
+    """Queue each fork of these processes; of all others, one in 1,024."""
     muted: frozenset[int] = frozenset()
-    """Processes of which no change of name or user is."""
+    """Queue no change of name or user of these processes."""
     all_renames: bool = False
-    """Whether no change of name is, but our own."""
+    """Queue no change of name except our own."""
     requests: bool = False
-    """Whether acknowledgements are, which the kernel sends to all listeners at every request."""
+    """Queue acknowledgements, which the kernel sends to all listeners for every request."""
 
 
 class Connector:
-    """A subscription. Whether the kernel honors it shows `answer` some time after `probe`."""
+    """A subscription. After `probe`, `answer` shows whether the kernel sends events."""
 
     def __init__(self) -> None:
         _check_namespaces()
         self._own = os.getpid()
         self._buffer = bytearray(4096)
-        self._behind = 0  # how many of the events queued at the last loss may still be unread
+        self._behind = 0  # how many events queued at the last loss may be unread
         self._wanted = Wanted()
         self.changed: list[int] = []
-        """Processes that changed their name or user since this was last cleared, as often as they did."""
+        """Processes that changed their name or user since this was last cleared, once for each change."""
         self._is_asked = False
         self.answer: bool | None = None
-        """Whether the event that `probe` caused arrived; None while that is unknown."""
+        """Whether the event that `probe` caused arrived, None while unknown."""
         self._is_open_to_all = _kernel_version() >= (6, 6)
         self.requested = False
-        """Whether somebody sent a request since `hear_requests` was called."""
+        """Whether anybody sent a request since `hear_requests` was called."""
         self.has_forks = False
-        """Whether a fork arrived on the socket that is waited on, since `forks` was called."""
+        """Whether a fork arrived on the first socket since `forks` was called."""
         self._socket = _open(_event_filter(self._wanted))
         with ExitStack() as opened:
             opened.callback(self._socket.close)
@@ -105,10 +105,10 @@ class Connector:
             opened.callback(self._forks.close)
             self._comm = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
             opened.callback(os.close, self._comm)
-            # To everything, though 6.6 has masks: with one the kernel leaves out acknowledgements.
+            # Subscribe to everything: with a mask (6.6 and later), the kernel sends no acknowledgements.
             self._send(self._socket, PROC_CN_MCAST_LISTEN)
             self._send(self._forks, PROC_CN_MCAST_LISTEN, FORK if self._is_open_to_all else None)
-            _check_kernel()  # now: a request into a network namespace of its own is refused with that reason
+            _check_kernel()  # now, because in another network namespace the request fails with that reason
             opened.pop_all()
 
     def fileno(self) -> int:
@@ -116,44 +116,44 @@ class Connector:
         return self._socket.fileno()
 
     def probe(self) -> None:
-        """Cause an event of our own: rename this process to the name it has.
+        """Cause an event: rename this process to the name it has.
 
-        The kernel queues it before this returns, so whoever reads the queue to its end has the `answer`.
+        The kernel queues the event before this returns, so `answer` is known once the queue is empty.
         """
         self._is_asked, self.answer = True, None
         os.write(self._comm, os.pread(self._comm, 64, 0).removesuffix(b"\n"))
 
     def renew(self, count: int) -> None:
-        """Count up the kernel's listeners by `count`, which is harmless if they were not too few."""
+        """Raise the kernel's count of listeners by `count`; harmless if it was not too low."""
         invalid, listen = _request(INVALID_OPERATION), _request(PROC_CN_MCAST_LISTEN)
         for _ in range(count):
             self._socket.send(invalid)
             self._socket.send(listen)
 
     def hear_requests(self) -> None:
-        """Set `requested` and become readable when somebody sends a request, ourselves included.
+        """Set `requested` and become readable when anybody, including this process, sends a request.
 
-        The kernel acknowledges each to all listeners, as long as it counts one. Before Linux 6.6 a user's
-        requests change nothing, and none is heard.
+        The kernel acknowledges each to all listeners, while it counts any. Before Linux 6.6, requests of
+        users change nothing and are not reported.
         """
         self.requested = False
         self._want(self._wanted._replace(requests=self._is_open_to_all))
 
     def ignore_requests(self) -> None:
-        """End what `hear_requests` began."""
+        """Stop what `hear_requests` started."""
         self._want(self._wanted._replace(requests=False))
 
     def receive(
         self, pids: "MutableSet[int]", executed: "MutableMapping[int, int] | None" = None, *, limit: int
     ) -> bool:
-        """Add to `pids` the processes that up to `limit` events are about; True if others were lost before.
+        """Add the processes of up to `limit` events to `pids`; return whether events were lost before.
 
         `executed` gets those that ran another program, and when: CLOCK_MONOTONIC in nanoseconds.
 
-        A loss is reported when all that was queued at the time is read: the kernel queues nothing more
-        until then (net/netlink/af_netlink.c: netlink_overrun, netlink_rcv_wake), and who looks at
-        everything any sooner misses what happens meanwhile. It takes several calls. None of them goes
-        on until the queue is empty: one process that renames itself in a loop sends as fast as we read.
+        A loss is reported once everything queued at that time has been read, which may take several calls:
+        until then the kernel queues nothing more (net/netlink/af_netlink.c: netlink_overrun,
+        netlink_rcv_wake), so a full pass before that would miss events. No call reads until the queue is
+        empty: a process that renames itself in a loop sends events as fast as they are read.
         """
         buffer, receive, unpack, add = self._buffer, self._socket.recv_into, _EVENT.unpack_from, pids.add
         behind, lost, emptied, changed = self._behind, False, False, self.changed.append
@@ -166,11 +166,11 @@ class Connector:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                lost = lost or behind > done  # the queue was emptied since the loss before, and filled again
+                lost = lost or behind > done  # the queue was emptied since the last loss, and filled again
                 behind = done + 1 + _QUEUE_LENGTH
                 continue
             if size != _MESSAGE_SIZE:
-                lost = True  # of a shape we do not know: it may have been about anybody
+                lost = True  # an unknown format: it may concern any process
                 continue
             what, at_ns, pid = unpack(buffer, _EVENT_OFFSET)
             if what > FORK:
@@ -196,10 +196,10 @@ class Connector:
         return lost
 
     def forks(self, note: "Callable[[int, int, int], object]") -> bool:
-        """Call `note(parent, child, time)` for each fork since the last call; True if some were lost.
+        """Call `note(parent, child, time)` for each fork since the last call; return whether some were lost.
 
-        Pids are of processes, the time is CLOCK_MONOTONIC in nanoseconds. The kernel tells of a fork
-        before the child runs, and so before whatever the child does.
+        Pids are of processes, the time is CLOCK_MONOTONIC in nanoseconds. The kernel reports a fork before
+        the child runs.
         """
         buffer, receive, unpack = self._buffer, self._forks.recv_into, _FORK.unpack_from
         lost = self.has_forks = False
@@ -219,11 +219,11 @@ class Connector:
         return lost
 
     def attend(self, parents: frozenset[int]) -> bool:
-        """Report every fork of these processes on the socket that is waited on; True if that is new."""
+        """Report every fork of these processes on the first socket; return whether that is new."""
         return self._want(self._wanted._replace(attended=parents))
 
     def mute(self, pids: frozenset[int], *, all_renames: bool) -> None:
-        """Drop changes of name and user by `pids`, and with `all_renames` all renames but our own."""
+        """Drop changes of name and user by `pids`; with `all_renames`, all renames except our own."""
         self._want(self._wanted._replace(muted=pids, all_renames=all_renames))
 
     def _want(self, wanted: Wanted) -> bool:
@@ -234,7 +234,7 @@ class Connector:
         return True
 
     def close(self) -> None:
-        """Unsubscribe: a listener that does not say so is counted by the kernel for ever."""
+        """Unsubscribe: otherwise the kernel counts this listener forever."""
         for opened in (self._socket, self._forks):
             try:
                 with suppress(OSError, ConnectorUnavailableError):
@@ -283,7 +283,7 @@ def _open(program: bytes) -> socket.socket:
 def _enlarge(opened: socket.socket) -> None:
     try:
         opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except PermissionError:  # takes CAP_NET_ADMIN; then as much as net.core.rmem_max allows
+    except PermissionError:  # without CAP_NET_ADMIN, net.core.rmem_max limits it
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
@@ -299,7 +299,7 @@ _WHAT, _PID, _TGID, _CHILD_PID, _CHILD_TGID = (_EVENT_OFFSET + at for at in (0, 
 
 
 def _attach(opened: socket.socket, program: bytes) -> None:
-    """Put a filter on a socket, in place of the one it had (struct sock_fprog)."""
+    """Replace a socket's filter (struct sock_fprog)."""
     code = ctypes.create_string_buffer(program)
     opened.setsockopt(
         socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
@@ -307,7 +307,7 @@ def _attach(opened: socket.socket, program: bytes) -> None:
 
 
 def _event_filter(wanted: Wanted) -> bytes:
-    """Return a filter that passes what is wanted of the events of main threads, and some forks."""
+    """Return a filter that passes the wanted events of main threads, and some forks."""
     own = (_JUMP_IF_EQUAL, "pass", "drop", _swapped(os.getpid()))
     return _assembled(
         (_LOAD, 0, 0, _WHAT),
@@ -338,7 +338,7 @@ def _event_filter(wanted: Wanted) -> bytes:
 
 
 def _fork_filter() -> bytes:
-    """Return a filter that passes the forks of processes, not those of threads."""
+    """Return a filter that passes forks of processes, not of threads."""
     return _assembled(
         (_LOAD, 0, 0, _WHAT),
         (_JUMP_IF_EQUAL, 0, "drop", _swapped(FORK)),
@@ -351,7 +351,7 @@ def _fork_filter() -> bytes:
 
 
 def _compared(one: int, other: int) -> tuple[_Instruction, ...]:
-    """Return the instructions in front of _JUMP_IF_EQUAL_X for two words of the message."""
+    """Return the instructions that load two words of the message for _JUMP_IF_EQUAL_X."""
     return (_LOAD, 0, 0, one), (_LOAD_X, 0, 0, 0), (_LOAD, 0, 0, other)  # _LOAD_X is A to X
 
 
@@ -360,7 +360,7 @@ def _swapped(word: int) -> int:
 
 
 def _assembled(*lines: "_Instruction | str") -> bytes:
-    """Return a program. A jump of 0 goes on, any other is to a label further down: a line of text only."""
+    """Return a program. A jump of 0 continues; any other goes to a label below, a line that is only text."""
     labels: dict[str | int, int] = {}
     instructions: list[_Instruction] = []
     for line in lines:

@@ -1,8 +1,8 @@
-"""CAP_SYS_RESOURCE, kept out of effect but for the writes that need it.
+"""Keeps CAP_SYS_RESOURCE out of effect, except for the writes that need it.
 
-A process may lower its own `oom_score_adj` down to its floor, which nothing shows. Whatever a holder of the
-capability writes, raising or lowering, also becomes the floor (fs/proc/base.c:__set_oom_adj): with it a
-raised process could never come down again by itself, and one that was lowered could always go back.
+A process can lower its own `oom_score_adj` down to its floor (`oom_score_adj_min`), which /proc does not
+show. Any value that a holder of the capability writes also becomes the floor (fs/proc/base.c:__set_oom_adj):
+a raised process could never lower itself again, and a lowered one could always return to that value.
 """
 
 from contextlib import contextmanager
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class Privilege:
-    """The right to write below a floor, and to move it. This one has none: it writes as it is."""
+    """The right to write below a floor, and to move it. This class changes nothing."""
 
     moves_every_floor = False
-    """Whether the capability cannot be put aside, so that each write moves the floor of its process."""
+    """Whether the capability cannot be taken out of effect, so that each write moves a floor."""
 
     @contextmanager
     def raised(self) -> "Iterator[bool]":
-        """Have the capability in effect for the block; gives whether it is."""
+        """Put the capability into effect for the block; yield whether it is."""
         yield False
 
 
 class SysResource(Privilege):
-    """The calling thread's CAP_SYS_RESOURCE, put aside from here on."""
+    """The calling thread's CAP_SYS_RESOURCE, taken out of effect."""
 
     def __init__(self) -> None:
         try:
@@ -37,7 +37,7 @@ class SysResource(Privilege):
 
     @contextmanager
     def raised(self) -> "Iterator[bool]":
-        """Have the capability in effect for the block; gives whether it is."""
+        """Put the capability into effect for the block; yield whether it is."""
         if self.moves_every_floor:
             yield True
             return

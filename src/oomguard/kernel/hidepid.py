@@ -1,4 +1,4 @@
-"""Whether /proc hides processes from those who do not own them (hidepid=, proc(5))."""
+"""Whether /proc hides processes of other users (hidepid=, proc(5))."""
 
 from typing import TYPE_CHECKING
 
@@ -8,18 +8,18 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
 
 ROOT_GROUP = 0
-"""The group that sees everything where gid= names no other."""
+"""The group that sees all processes if there is no gid=."""
 
 _OFF = ("", "0", "off")
 
 
 def observe_privileged_group(procfs: "Procfs") -> int | None:
-    """Return the one group that sees all processes of this host, None if everybody does.
+    """Return the group that sees all processes of this host, None if everybody does.
 
-    Asked of the first process: our own /proc may be another mount, which a sandbox made.
+    PID 1's mounts decide, because a sandbox may have given this process another /proc.
     """
     mountinfo = procfs.init_mounts()
-    return ROOT_GROUP if mountinfo is None else parse_privileged_group(mountinfo)  # None: hidden even from us
+    return ROOT_GROUP if mountinfo is None else parse_privileged_group(mountinfo)  # None: hidden
 
 
 def parse_privileged_group(mountinfo: bytes) -> int | None:

@@ -1,4 +1,4 @@
-"""What this host has at a path that somebody else chose."""
+"""The file that this host has at an untrusted path."""
 
 import os
 from typing import NamedTuple
@@ -14,14 +14,14 @@ class HostFile(NamedTuple):
 
     status: os.stat_result
     only_root_changes: bool
-    """Whether nobody but root can replace or write it: it and all folders above are root's."""
+    """Whether only root can write or replace it: root owns it and all folders above."""
 
 
 def find(path: str, mountinfo: bytes) -> HostFile | None:
-    """Return the file at `path`, None where there is none, or none to be looked at.
+    """Return the file at `path`, None if there is none or it must not be opened.
 
-    Followed from the root down, without symbolic links: the kernel names an executable without any. Stops
-    ahead of what automount(8) would have to mount and of FUSE, where a user's program answers.
+    Symbolic links are not followed, because the kernel's path of an executable has none. It stops before an
+    automount(8) point and before FUSE, where a user's program would answer.
     """
     kinds = {mount.point: mount.kind for mount in parse_mounts(mountinfo)}
     kind, at = kinds.get("/", ""), ""
@@ -47,7 +47,7 @@ def find(path: str, mountinfo: bytes) -> HostFile | None:
                 is_roots = is_roots and _is_roots(found)
         finally:
             os.close(fd)
-    except (OSError, ValueError):  # ValueError: a NUL, or what no path can hold
+    except (OSError, ValueError):  # ValueError: a NUL, or another character that no path can have
         return None
     return HostFile(found, is_roots)
 

@@ -1,4 +1,4 @@
-"""inotify(7) by inotify-simple, as little of it as is needed."""
+"""inotify(7), by the parts of inotify-simple that are needed."""
 
 import errno
 import os
@@ -7,8 +7,8 @@ from types import ModuleType
 
 from oomguard.kernel.libc import libc
 
-# inotify-simple imports `ctypes.util` to search for libc by running `ldconfig` in a child process: that takes
-# modules of 1.5 MiB. It gets our libc instead, so there is nothing to search for.
+# inotify-simple imports `ctypes.util` (1.5 MiB) to search for libc by running `ldconfig` in a child process.
+# Give it the loaded libc instead.
 _no_search = ModuleType("ctypes.util")
 _no_search.find_library = lambda _name: None  # type: ignore[attr-defined]  # as the real one where it finds none
 _search = sys.modules.get("ctypes.util")
@@ -33,10 +33,10 @@ IN_Q_OVERFLOW = int(inotify_simple.flags.Q_OVERFLOW)
 IN_ONLYDIR = int(inotify_simple.flags.ONLYDIR)
 
 _BUFFER = 8192
-"""Bytes read at once: 512 events of files, which whoever owns these can raise as fast as we read."""
+"""Bytes read at once: 512 events. The owners of files can cause them as fast as they are read."""
 
 OUT_OF_ROOM = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-"""Errors that say that a queue or a watch cannot be had now: what it would report has to be looked for."""
+"""Errors if no queue or watch is available: then changes must be found by passes."""
 
 
 def shortage(error: OSError) -> str:
@@ -51,22 +51,22 @@ def shortage(error: OSError) -> str:
 
 
 class Inotify(inotify_simple.INotify):  # type: ignore[misc]  # it ships no types
-    """A queue of events. Reading never blocks; IN_Q_OVERFLOW says that some were lost."""
+    """A queue of events. Reading never blocks; IN_Q_OVERFLOW means that some were lost."""
 
     def __init__(self) -> None:
-        """Make a queue. EMFILE: the user has fs.inotify.max_user_instances of them."""
+        """Create a queue. EMFILE: the user already has fs.inotify.max_user_instances."""
         super().__init__(nonblocking=True)
 
     def add_descriptor(self, fd: int, mask: int) -> int:
-        """Watch what an open descriptor, O_PATH ones too, refers to; return the watch descriptor.
+        """Watch the file of an open descriptor, which may be O_PATH; return the watch descriptor.
 
-        On proc the descriptor must stay open: the watch hangs on the dentry, which the kernel
-        may drop at any time otherwise. ENOSPC: no watches left.
+        On proc the descriptor must stay open: the watch belongs to the dentry, which the kernel may
+        otherwise drop at any time. ENOSPC: no watches left.
         """
         return int(self.add_watch(f"/proc/self/fd/{fd}", mask))
 
     def read_some(self) -> "list[inotify_simple.Event]":
-        """Return events that wait, 512 at most; the descriptor stays readable while there are more."""
+        """Return up to 512 waiting events; the descriptor stays readable while there are more."""
         try:
             return list(inotify_simple.parse_events(os.read(self.fileno(), _BUFFER)))
         except BlockingIOError:

@@ -1,6 +1,6 @@
-"""The kernel's own log, /dev/kmsg: one record a read, oldest first (Documentation/ABI/testing/dev-kmsg).
+"""The kernel's log, /dev/kmsg: one record for each read, oldest first (Documentation/ABI/testing/dev-kmsg).
 
-Opening it takes CAP_SYSLOG where kernel.dmesg_restrict is 1, as Debian has it; reading what is open does not.
+If kernel.dmesg_restrict is 1, as on Debian, opening it takes CAP_SYSLOG; reading an open descriptor does not.
 """
 
 import errno
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 DEVICE = "/dev/kmsg"
 
 _RECORD_LIMIT = 8192
-"""PRINTK_MESSAGE_MAX is 2048 since 6.4, CONSOLE_EXT_LOG_MAX was 8192 before; a shorter read gives EINVAL."""
+"""PRINTK_MESSAGE_MAX is 2048 since 6.4, CONSOLE_EXT_LOG_MAX was 8192; a shorter read fails with EINVAL."""
 _NUMBER = os.makedev(1, 11)
 _STDIN = 0
 _IN_A_CONTAINER = "run on the host: most containers have no kernel log"
 
 
 def open_kernel_log(path: str = DEVICE) -> int:
-    """Open the log at its oldest record. A read that finds nothing new does not wait."""
+    """Open the log at its oldest record. Reads do not block."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
@@ -40,9 +40,9 @@ def open_kernel_log(path: str = DEVICE) -> int:
 
 
 def inherited_kernel_log() -> int | None:
-    """Return standard input if it is the log, and make its reads not wait; None if it is anything else.
+    """Return standard input if it is the log, and make it non-blocking; None if it is anything else.
 
-    So a service can read it that may not open it: systemd's StandardInput=file:/dev/kmsg.
+    With systemd's StandardInput=file:/dev/kmsg, a service can read the log without the right to open it.
     """
     try:
         if not _is_kernel_log(_STDIN):
@@ -54,20 +54,20 @@ def inherited_kernel_log() -> int | None:
 
 
 def _is_kernel_log(fd: int) -> bool:
-    """Tell by its device number: in a container it often is /dev/null, or a console."""
+    """Compare the device number: in a container, /dev/kmsg often is /dev/null or a console."""
     found = os.fstat(fd)
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == _NUMBER
 
 
 def skip_to_end(fd: int) -> None:
-    """Pass over everything that was said so far."""
+    """Skip all records so far."""
     os.lseek(fd, 0, os.SEEK_END)
 
 
 def records(fd: int) -> "Iterator[bytes]":
     """Yield every record up to now, as `prio,seq,usec,flags;text` and a newline, then lines of ` KEY=value`.
 
-    Skips what was overwritten before it was read.
+    Records that were overwritten before they were read are skipped.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The C library, for the system calls Python has no function for."""
+"""The C library, for system calls that Python has no function for."""
 
 import ctypes
 import os
@@ -7,7 +7,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def call(name: str, *arguments: object) -> int:
-    """Call a function of libc that returns -1 and sets errno on failure; raise OSError then."""
+    """Call a function of libc, and return its result. OSError: it returned -1."""
     result: int = getattr(libc, name)(*arguments)
     if result == -1:
         number = ctypes.get_errno()

@@ -1,4 +1,4 @@
-"""Memory cgroups, versions 1 and 2: their limits, and who lives in them."""
+"""Memory cgroups, versions 1 and 2: their limits and their processes."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
 
 _UNLIMITED_BYTES = 1 << 62
-"""Version 1 says "no limit" as the largest multiple of a page: 9223372036854771712."""
+"""Version 1 writes "no limit" as the largest multiple of a page: 9223372036854771712."""
 
 
 class Hierarchy(NamedTuple):
-    """Where memory cgroups are mounted. `root` is the cgroup mounted there, "/" outside of containers."""
+    """Where memory cgroups are mounted. `root` is the cgroup mounted there, "/" outside containers."""
 
     mount: str
     root: str
@@ -26,7 +26,7 @@ class Hierarchy(NamedTuple):
 
 
 class Memcg(NamedTuple):
-    """One memory cgroup: its path as /proc/PID/cgroup has it, and its folder."""
+    """A memory cgroup: its path as in /proc/PID/cgroup, and its folder."""
 
     path: str
     folder: str
@@ -34,7 +34,7 @@ class Memcg(NamedTuple):
 
 
 def parse_mountinfo(raw: bytes) -> Hierarchy | None:
-    """Find the memory controller in /proc/PID/mountinfo: with version 1 mounted, that is the one."""
+    """Return where mountinfo has the memory controller, version 1 first; None if nowhere."""
     unified = None
     for mount in parse_mounts(raw):
         if mount.kind == "cgroup" and "memory" in mount.options:
@@ -45,7 +45,7 @@ def parse_mountinfo(raw: bytes) -> Hierarchy | None:
 
 
 def open_memcg(procfs: "Procfs", path: str) -> Memcg:
-    """Return the cgroup that a user names, by its path or by its folder in the file system."""
+    """Return the cgroup with this path or folder. OomguardError: there is none."""
     hierarchy = parse_mountinfo(procfs.own_mounts())
     if hierarchy is None:
         raise OomguardError(
@@ -67,7 +67,7 @@ def open_memcg(procfs: "Procfs", path: str) -> Memcg:
 
 
 def read_limits(memcg: Memcg, *, host_swappiness: int) -> CgroupLimits:
-    """Read the limits of a cgroup; the root has none."""
+    """Return the limits of a cgroup; the root has none."""
     if memcg.is_v2:
         return CgroupLimits(
             _read_bytes(memcg, "memory.max"),
@@ -83,7 +83,7 @@ def read_limits(memcg: Memcg, *, host_swappiness: int) -> CgroupLimits:
 
 
 def read_used_bytes(memcg: Memcg) -> int | None:
-    """Read how much memory the cgroup holds, page cache included; None for the root."""
+    """Return how much memory the cgroup uses, page cache included; None for the root."""
     return _read_bytes(memcg, "memory.current" if memcg.is_v2 else "memory.usage_in_bytes")
 
 
@@ -96,9 +96,9 @@ def ancestors(memcg: Memcg) -> "Iterator[Memcg]":
 
 
 def group_killed_with(memcg: Memcg, path: str) -> str:
-    """Return the cgroup that dies as a whole with a process in `path`, "" if only the process does.
+    """Return the cgroup that is killed as a whole with a process in `path`, "" if only the process is.
 
-    The kernel takes the highest with memory.oom.group between the process and `memcg`, where memory ran out.
+    It is the highest with memory.oom.group between the process and `memcg`, where memory ran out.
     """
     mount = memcg.folder.removesuffix(memcg.path) if memcg.path != "/" else memcg.folder
     highest = ""
@@ -112,8 +112,8 @@ def group_killed_with(memcg: Memcg, path: str) -> str:
 def members(memcg: Memcg) -> list[int]:
     """Return the pids in a cgroup and below, in the order in which the kernel scans version 2.
 
-    That is every cgroup before those it holds, and in each by when a process came to it. Version 1
-    sorts by pid instead.
+    Each cgroup comes before those below it, and processes in the order in which they joined. Version 1 sorts
+    by pid instead.
     """
     found: dict[int, None] = {}
     pending = [memcg.folder]
@@ -122,17 +122,17 @@ def members(memcg: Memcg) -> list[int]:
         for name in _read(folder, "cgroup.procs").split():
             found[int(name)] = None
         pending += reversed(_children(folder))
-    found.pop(0, None)  # a process of a PID namespace beside ours
+    found.pop(0, None)  # a process of an unrelated PID namespace
     return list(found)
 
 
 def _children(folder: str) -> list[str]:
-    """Return the cgroups right below, the oldest first: kernfs numbers its inodes as they are made."""
+    """Return the cgroups directly below, the oldest first, which is the order of their inodes."""
     try:
         with os.scandir(folder) as entries:
             below = [(entry.inode(), entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
-        return []  # removed meanwhile
+        return []  # just removed
     return [path for _, path in sorted(below)]
 
 
@@ -144,7 +144,7 @@ def _read_bytes(memcg: Memcg, name: str) -> int | None:
 
 
 def _read(folder: str, name: str) -> bytes:
-    """Read a file of a cgroup; empty where there is none, or the cgroup is gone."""
+    """Return a file of a cgroup; b"" if it does not exist, or the cgroup was removed."""
     try:
         with open(os.path.join(folder, name), "rb") as file:
             return file.read()
@@ -152,5 +152,5 @@ def _read(folder: str, name: str) -> bytes:
         return b""
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
-            return b""  # a threaded cgroup counts at the one above it; ENODEV: just removed
+            return b""  # a threaded cgroup has no file of its own; ENODEV: just removed
         raise

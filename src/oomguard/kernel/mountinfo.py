@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class Mount(NamedTuple):
-    """One mount: where it is, which folder of the file system it shows, of what kind, its options."""
+    """A mount: its mount point, the folder of the file system it shows, its type and options."""
 
     point: str
     root: str
@@ -16,7 +16,7 @@ class Mount(NamedTuple):
 
 
 def parse_mounts(raw: bytes) -> "Iterator[Mount]":
-    """Yield what mountinfo lists, in its order: of two at one place, the later hides the earlier."""
+    """Yield the mounts in their order: of two at one mount point, the later hides the earlier."""
     for line in raw.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
         before, _, after = line.partition(" - ")
         fields, (kind, _, options, *_) = before.split(" "), (*after.split(" "), "", "", "")

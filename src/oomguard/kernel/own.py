@@ -1,4 +1,4 @@
-"""What the daemon does to its own process, and which processes it starts."""
+"""The daemon's own process: its limits, its memory, and the command for its children."""
 
 import os
 import resource
@@ -9,23 +9,23 @@ from oomguard.kernel.libc import call
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _LOCKABLE = 256 * 1024 * 1024
-"""Bytes that must be lockable: with less, locking would make allocations fail that need not."""
+"""Bytes that must be lockable: with less, locking would make allocations fail."""
 
 _UNLIMITED = 1 << 62
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs one of our modules, and imports nothing that others wrote.
+    """Return the command that runs a module of oomguard, and imports no files of other users.
 
-    -P leaves out the working directory, -s leaves out ~/.local, which is another user's if sudo keeps HOME.
-    Users may have installed oomguard there, for themselves.
+    -P ignores the working directory, -s ignores ~/.local, which is another user's if sudo keeps HOME. Without
+    root, oomguard itself may be installed there.
     """
     only_ours = ["-P", "-s"] if os.geteuid() == 0 else ["-P"]
     return [sys.executable, *only_ours, "-m", module, *arguments]
 
 
 def lock_pages(*, privileged: bool) -> str:
-    """Keep every page once touched in memory; return why not, "" when done (mlockall(2)).
+    """Lock all pages in memory once they are touched (mlockall(2)); return why not, "" if done.
 
     `privileged` is whether this process has CAP_IPC_LOCK, which lifts RLIMIT_MEMLOCK.
     """
@@ -40,28 +40,28 @@ def lock_pages(*, privileged: bool) -> str:
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the limit on open files as far as it goes: each watched process takes one."""
+    """Raise the limit on open files to its maximum: each watched process takes one."""
     soft, hard = _own_limit(b"Max open files")
-    # A sandbox may forbid it; then there are fewer watches.
+    # A sandbox may forbid it: fewer watches.
     with suppress(OSError, ValueError):
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def descriptor_limit() -> int:
-    """Return the lowest number that no descriptor can have."""
+    """Return the limit on open files."""
     return _own_limit(b"Max open files")[0]
 
 
 def parse_limit(limits: bytes, name: bytes) -> tuple[int, int]:
-    """Return a soft and a hard limit out of /proc/PID/limits (fs/proc/base.c:proc_pid_limits)."""
+    """Return a soft and a hard limit in /proc/PID/limits (fs/proc/base.c:proc_pid_limits)."""
     start = limits.index(name) + len(name)
     soft, hard = limits[start : limits.index(b"\n", start)].split()[:2]
     return _number(soft), _number(hard)
 
 
 def _own_limit(name: bytes) -> tuple[int, int]:
-    # Not getrlimit(2): it is made of prlimit64(2), which writes too, and sandboxes forbid it.
+    # Not getrlimit(2): it calls prlimit64(2), which can also set limits, so sandboxes forbid it.
     with open("/proc/self/limits", "rb") as file:
         return parse_limit(file.read(), name)
 

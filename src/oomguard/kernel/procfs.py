@@ -1,10 +1,10 @@
-"""Processes through directory descriptors on /proc.
+"""Reads and writes processes through directory descriptors on /proc.
 
-A process is opened once, and everything is read and written through that descriptor: after the
-process is gone it answers ESRCH, never with somebody else's data, even when the pid is used again
-(fs/proc/base.c). `GONE` are the errors that say so; they may come from open, read and write alike.
+A process is opened once, and everything is read and written through that descriptor. After the process has
+ended, it gives ESRCH, never another process's data, even if the pid is reused (fs/proc/base.c). Open, read
+and write may raise these errors (`GONE`).
 
-Reading is apart from parsing: `parse_*` take bytes and are pure.
+Reading is separate from parsing: the `parse_*` functions take bytes and are pure.
 """
 
 import errno
@@ -27,45 +27,45 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 GONE = (ProcessLookupError, FileNotFoundError)
-"""What a process that ended raises, from any call."""
+"""Errors of any call if the process has ended."""
 
 HIDDEN = PermissionError
-"""What reading raises where /proc is mounted with hidepid= and the process is another user's."""
+"""The error of reading another user's process if /proc is mounted with hidepid=."""
 
 PF_KTHREAD = 0x00200000
 """Flag of kernel threads in field 9 of stat (include/linux/sched.h)."""
 
 PF_FORKNOEXEC = 0x00000040
-"""Flag of processes that have run no program since they were forked: theirs is that of their parent."""
+"""Flag of processes that still run their parent's program (include/linux/sched.h)."""
 
 CMDLINE_LIMIT = 4096
-"""Bytes read of a command line: its owner chooses how long it is."""
+"""Bytes read of a command line, because its owner chooses the length."""
 
 _CHUNK = LONG_BYTES
-"""Bytes read at once of a file that mostly is shorter."""
+"""Bytes read at once of a file that is usually shorter."""
 
 _THREADS = 64
-"""How many threads are asked whether they live: only a tracer keeps ended ones, and only to mislead."""
+"""How many threads are checked for a living one: only a tracer keeps ended ones, to mislead."""
 
 _ENDED = Spender("ended", is_root=False)
 
 _TOO_DEEP = "too-deep"
-"""Stands for the cgroups below one of a user's whose path is too long."""
+"""The component for the part of a user's cgroup path that is too long."""
 
 _CONTAINED_LIMIT = 8192
 
 _ANCESTORS = 64
-"""How far up a tree is followed: deeper than any that is not made to mislead."""
+"""How many ancestors are followed: only a tree made to mislead is deeper."""
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CLOEXEC
-"""Not O_TRUNC: that counts as a modification, even if the write is then denied, and wakes our own watch."""
+"""Not O_TRUNC: that counts as a modification even if the write is denied, and would wake our own watch."""
 
 
 class Stat(NamedTuple):
-    """The fields of /proc/PID/stat that are of use here."""
+    """The fields of /proc/PID/stat that are used."""
 
     state: str
     parent_pid: int
@@ -75,37 +75,37 @@ class Stat(NamedTuple):
 
     @property
     def is_zombie(self) -> bool:
-        """Whether the whole process ended. The state alone is the main thread's, and others may live on."""
+        """Whether the whole process has ended: the state is the main thread's, and others may be alive."""
         return self.state in "ZX" and self.num_threads <= 1
 
     @property
     def is_kernel_thread(self) -> bool:
-        """Whether the kernel runs it; a value written to one is accepted and does nothing."""
+        """Whether it is a kernel thread, where a written value has no effect."""
         return bool(self.flags & PF_KTHREAD)
 
     @property
     def runs_its_parents_program(self) -> bool:
-        """Whether it has run no other program since it was forked."""
+        """Whether it has run no other program since its fork."""
         return bool(self.flags & PF_FORKNOEXEC)
 
 
 def parse_stat(raw: bytes) -> Stat:
-    """Parse /proc/PID/stat. The name may hold anything, so what counts is behind the last `)`."""
+    """Parse /proc/PID/stat. The name may contain anything, so start after the last `)`."""
     fields = raw[raw.rindex(b")") + 2 :].split()
     state, parent_pid, flags = fields[0].decode("ascii"), int(fields[1]), int(fields[6])
     return Stat(state, parent_pid, flags, int(fields[17]), int(fields[19]))
 
 
 class Status(NamedTuple):
-    """The fields of /proc/PID/status that are of use here."""
+    """The fields of /proc/PID/status that are used."""
 
     parent_pid: int
     real_uid: int
     saved_uid: int
     namespace_depth: int
-    """Pids it has: 1 in the namespace /proc was mounted from, more in one below; 0 on kernels without."""
+    """The number of its pids: 1 in the namespace of /proc, more in a nested one; 0 if the kernel has none."""
     lives_without_main_thread: bool
-    """Whether its main thread ended while others run."""
+    """Whether its main thread has ended and others run."""
 
 
 def parse_status(raw: bytes) -> Status:
@@ -122,20 +122,20 @@ def parse_status(raw: bytes) -> Status:
 
 
 def _status_line(raw: bytes, key: bytes) -> bytes:
-    """Return what stands behind a key; nothing on a kernel that does not have it."""
+    """Return the value of a key, b"" if the kernel lacks it."""
     at = raw.find(b"\n%b:\t" % key)
     return b"" if at < 0 else raw[at + len(key) + 3 : raw.index(b"\n", at + 1)]
 
 
 def parse_arguments(raw: bytes) -> tuple[bytes, ...]:
-    """Parse /proc/PID/cmdline: arguments end in NUL; a rewritten title may lack it."""
+    """Parse /proc/PID/cmdline: each argument ends with a NUL, which a rewritten title may lack."""
     return tuple(raw.rstrip(b"\0").split(b"\0")) if raw else ()
 
 
 class Procfs:
     """A mounted proc file system, or a tree that looks like one.
 
-    `slow_reads` does what a process can delay.
+    `slow_reads` does the reads that a process can delay.
     """
 
     def __init__(self, root: str = "/proc", slow_reads: SlowReads | None = None) -> None:
@@ -151,9 +151,9 @@ class Procfs:
         self.uid_map = self._own_uid_map()
         self.cgroups = CgroupFolders(parse_systemd_mount(self.own_mounts()))
         self._contained: dict[int, int] = {}
-        """By pid, the inode of a process that lives in a container."""
+        """By pid, the inode of a process in a container."""
         self.dynamic_uids = "/run/systemd/dynamic-uid"
-        """Where systemd keeps a file for each uid that it made up (src/core/dynamic-user.c)."""
+        """Where systemd has a file for each uid that it allocated (src/core/dynamic-user.c)."""
 
     def close(self) -> None:
         """Close the descriptor; nothing can be read afterwards."""
@@ -164,7 +164,7 @@ class Procfs:
         return [int(name) for name in os.listdir(self.fd) if name.isdecimal()]
 
     def open(self, pid: int) -> "ProcessHandle | None":
-        """Open a process, or return None if there is none of that pid, or none to be seen."""
+        """Open a process; return None if it does not exist or is hidden."""
         try:
             fd = os.open(str(pid), _DIRECTORY, dir_fd=self.fd)
         except (*GONE, HIDDEN):
@@ -172,7 +172,7 @@ class Procfs:
         return ProcessHandle(pid, fd, self)
 
     def processes(self, pids: "Iterable[int] | None" = None) -> "Iterator[ProcessHandle]":
-        """Yield each process there is, or each of `pids`, held open; it closes on the next step."""
+        """Yield each process, or each of `pids`, open; it closes on the next step."""
         for pid in self.pids() if pids is None else pids:
             handle = self.open(pid)
             if handle is not None:
@@ -180,9 +180,9 @@ class Procfs:
                     yield handle
 
     def ancestors(self, pid: int) -> "Iterator[ProcessHandle]":
-        """Yield the process of this pid, its parent, and so on up to init, each held open until the next.
+        """Yield the process with this pid, its parent, and so on below init, each open until the next.
 
-        Raises one of GONE, or HIDDEN, if one ends or hides meanwhile.
+        Raises one of GONE, or HIDDEN, if one ends or becomes hidden meanwhile.
         """
         for _ in range(_ANCESTORS):
             handle = self.open(pid) if pid > INIT_PID else None
@@ -201,18 +201,18 @@ class Procfs:
         _write(self.fd, path, text)
 
     def identity(self, pid: int) -> Identity | None:
-        """Return which process has a pid now, or None if there is none, or none to be seen."""
+        """Return the identity of the process with this pid, None if it does not exist or is hidden."""
         handle = self.open(pid)
         if handle is None:
             return None
         with handle:
             try:
                 return handle.identity
-            except (*GONE, HIDDEN):  # hidden: with hidepid=1, it became another user's just now
+            except (*GONE, HIDDEN):  # hidden: with hidepid=1, it just became another user's
                 return None
 
     def is_alive(self, identity: Identity) -> bool:
-        """Tell whether exactly this process still is there."""
+        """Return whether exactly this process is still there."""
         return self.identity(identity.pid) == identity
 
     def now_ticks(self) -> int:
@@ -220,11 +220,11 @@ class Procfs:
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)
 
     def is_in_container(self, handle: "ProcessHandle") -> bool:
-        """Tell whether a process in a PID namespace below that of /proc lives in a container.
+        """Return whether a process in a nested PID namespace is in a container.
 
-        The namespace's first process tells, or the one that entered it from outside. Where that is a
-        sandbox, its maker may live in a container. What is decided from parents, which an attacker
-        can arrange, is never more than what `is_container` asks of cgroups.
+        The namespace's first process decides, or the one that entered it from outside. If that is a
+        sandbox, its creator may be in a container. An attacker can arrange parents, but not the cgroups that
+        `is_container` checks.
         """
         with ExitStack() as stack:
             inner, passed = handle, [handle]
@@ -248,34 +248,34 @@ class Procfs:
                     inner = outer
                     passed.append(outer)
                 except GONE:
-                    # An ancestor ended: its children have another parent by now. Begin again.
+                    # An ancestor ended, so its children have another parent. Start again.
                     inner, passed = handle, [handle]
                     handle.forget_status()
         return False
 
     def _remember_contained(self, handles: "list[ProcessHandle]") -> None:
-        """Keep that these live in a container, for as long as they live: no process leaves one."""
+        """Remember that these are in a container: no process leaves one."""
         if len(self._contained) >= _CONTAINED_LIMIT:
             self._contained.clear()
         with suppress(*GONE):
             self._contained.update({one.pid: one.inode for one in handles})
 
     def own_mounts(self) -> bytes:
-        """Return the mountinfo of the mount namespace that we are in; b"" in a tree that has none."""
+        """Return the mountinfo of our own mount namespace, b"" if the tree has none."""
         try:
             return _read_records(self.fd, "self/mountinfo")
         except FileNotFoundError:
             return b""
 
     def init_mounts(self) -> bytes | None:
-        """Return the mountinfo of the host's first process; None where we may not see it."""
+        """Return the mountinfo of PID 1, None if it is hidden."""
         try:
             return _read_records(self.fd, f"{INIT_PID}/mountinfo")
         except (*GONE, HIDDEN):
             return None
 
     def boot_id(self) -> str:
-        """Return what tells this boot from others; "" in a tree that has none."""
+        """Return the id of this boot, "" if the tree has none."""
         try:
             return self.read("sys/kernel/random/boot_id").decode("ascii").strip()
         except FileNotFoundError:
@@ -289,10 +289,10 @@ class Procfs:
 
 
 class ProcessHandle:
-    """One process, held open. Facts are read when first asked for, and kept.
+    """An open process. Facts are read on first access, and kept.
 
-    Close it, or use it in a `with` block. Every property may raise one of `GONE`. What the process can delay
-    may raise UnknownFactError as well: `arguments`, `program`, and all that `status` tells.
+    Close it, or use it in a `with` block. Every property may raise one of `GONE`. Those that the process can
+    delay may also raise UnknownFactError: `arguments`, `program`, and all that come from `status`.
     """
 
     __slots__ = ("_arguments", "_cgroup", "_comm", "_procfs", "_stat", "_status", "_thread", "fd", "pid")
@@ -316,13 +316,13 @@ class ProcessHandle:
 
     @property
     def comm(self) -> bytes:
-        """The name; the kernel ends it with one newline of its own."""
+        """The name, without the newline that the kernel adds."""
         if self._comm is None:
             self._comm = self.read_comm()
         return self._comm
 
     def read_comm(self) -> bytes:
-        """Read the name that the process has now."""
+        """Return the current name."""
         return _read(self.fd, "comm", 128).removesuffix(b"\n")
 
     @property
@@ -334,10 +334,10 @@ class ProcessHandle:
 
     @property
     def inode(self) -> int:
-        """The inode of the directory: as long as it is the same, so is the process.
+        """The inode of the directory: the same inode means the same process.
 
-        The kernel makes a new one when a pid is used again, and now and then for the same process
-        (fs/proc/base.c:pid_revalidate), so that it differs tells nothing. Far cheaper than `stat`.
+        Another inode means nothing: the kernel creates one when a pid is reused, and sometimes for the same
+        process (fs/proc/base.c:pid_revalidate). Far cheaper than `stat`.
         """
         return os.fstat(self.fd).st_ino
 
@@ -358,15 +358,14 @@ class ProcessHandle:
         return self._arguments
 
     def spender(self) -> Spender:
-        """Return who pays for the time that this process can make others wait. Raises nothing.
+        """Return the account that is charged for slow reads of this process. Raises nothing.
 
-        A process can end while it is waited for: those that did before it was known whose they are share
-        one account.
+        Processes that end before their user is known share one account.
         """
         try:
             with suppress(UnknownFactError):
                 if self.uid == 0 and not self.in_pid_namespace and not self.in_user_namespace:
-                    # Root does not attack itself: where one of its processes hangs, others are still read.
+                    # Root does not attack itself: if one of its processes hangs, others are still read.
                     return Spender(f"pid {self.pid}", is_root=True)
             return Spender(self.budget_key, is_root=False)
         except GONE:
@@ -383,22 +382,22 @@ class ProcessHandle:
         return self._procfs.slow_reads.read_long(lambda: _read_whole(self.fd, "status"), self._payer)
 
     def _payer(self) -> str:
-        """Return who pays for a long `status`, told without it; "" for root of the host, who pays nothing."""
+        """Return the account for a long `status`, found without it; "" for root, which is not charged."""
         owner = os.fstat(self.fd).st_uid
-        if owner == 0 and not self.in_user_namespace:  # else it may be root's because it is not dumpable
+        if owner == 0 and not self.in_user_namespace:  # in one, root owns what is not dumpable
             return ""
         return budget_key(parse_cgroup(_read_whole(self.fd, "cgroup")), owner or NOBODY)
 
     def forget_status(self) -> None:
-        """Have the status read again, as the parent in it may have ended."""
+        """Read the status again on the next access, because its parent may have ended."""
         self._status = None
 
     @property
     def _living(self) -> str:
-        """The folder of facts that a main thread loses when it ends: its own, or that of a living thread.
+        """The folder for facts that an ended main thread lacks: its own, or that of a living thread.
 
-        Without one it has no command line, no executable, and on cgroup v1 no cgroup: a process could
-        leave any rule that asks for those.
+        An ended main thread has no command line, no executable, and on cgroup v1 no cgroup. A process could
+        escape rules on those by ending it.
         """
         if not self.status.lives_without_main_thread:
             return ""
@@ -425,7 +424,7 @@ class ProcessHandle:
 
     @property
     def in_container(self) -> bool:
-        """Whether it lives in a container, and not merely in a PID namespace that anybody can make."""
+        """Whether it is in a container, and not only in a PID namespace, which any user can create."""
         try:
             is_nested = self.in_pid_namespace
         except UnknownFactError:
@@ -433,17 +432,17 @@ class ProcessHandle:
                 return False
             raise
         if not is_nested or in_user_slice(self.cgroup) or is_system_service(self.cgroup):
-            return False  # what a runtime has put into a cgroup never gets to these
+            return False  # no runtime puts a container there
         return self._procfs.is_in_container(self)
 
     @property
     def in_pid_namespace(self) -> bool:
-        """Whether it has a pid in a namespace below that of /proc."""
+        """Whether it is in a nested PID namespace."""
         return self.status.namespace_depth > 1
 
     @property
     def in_user_namespace(self) -> bool:
-        """Whether its uids are mapped otherwise than those of the reader."""
+        """Whether its uids are mapped differently from the reader's."""
         host = self._procfs.uid_map
         try:
             return _read(self.fd, "uid_map", 4096) != host
@@ -452,7 +451,7 @@ class ProcessHandle:
                 raise
             return False
         except OSError as error:
-            if error.errno == errno.EINVAL:  # it ended while the file was opened
+            if error.errno == errno.EINVAL:  # it ended during the open
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
             raise
 
@@ -460,11 +459,11 @@ class ProcessHandle:
     def cgroup(self) -> str:
         """The cgroup path that systemd manages.
 
-        A user can make it longer than the kernel prints. It then is one below a cgroup that a user owns: that
-        of the service manager of its own user, if there is one.
+        A user can make it longer than the kernel prints. Then it counts as one below the service manager of
+        the process's user, if there is one.
         """
         if self._cgroup is None:
-            folder = ""  # on cgroup v2, a main thread that ended keeps its own
+            folder = ""  # on cgroup v2, an ended main thread keeps its cgroup
             with suppress(UnknownFactError):
                 folder = self._living
             try:
@@ -478,7 +477,7 @@ class ProcessHandle:
 
     @property
     def budget_key(self) -> str:
-        """What its cost is charged to: its user's slice, its system unit, "root" or "untrusted"."""
+        """The account for its cost: its user's slice, its system unit, "root" or "untrusted"."""
         try:
             return budget_key(self.cgroup, self.uid)
         except UnknownFactError:
@@ -486,37 +485,37 @@ class ProcessHandle:
 
     @property
     def cgroup_is_roots(self) -> bool | None:
-        """Whether nobody but root can have made its cgroup; None where that cannot be seen."""
+        """Whether only root can have created its cgroup, None if that is not visible."""
         return self._procfs.cgroups.are_roots(self.cgroup)
 
     @property
     def has_dynamic_uid(self) -> bool:
-        """Whether systemd made up its real uid for a service that runs now."""
+        """Whether systemd allocated its real uid for a running service."""
         return os.path.lexists(f"{self._procfs.dynamic_uids}/{self.uid}")
 
     @property
     def exe(self) -> str | None:
-        """The executable's path; None for others' processes without CAP_SYS_PTRACE."""
+        """The executable's path; None for other users' processes without CAP_SYS_PTRACE."""
         return _read_exe(self.fd, f"{self._living}exe")
 
     @property
     def program(self) -> Program | None:
-        """The executable itself, followed by the kernel and not by its path; None as `exe`."""
+        """The executable that the kernel has open, whatever is at its path now; None as for `exe`."""
         if self.exe is None:
             return None
         file = f"{self._living}exe"
-        # A user may mount 1,000 file systems (fusermount3) at paths so long that to read them takes 0.2 s.
+        # A user may mount 1,000 file systems (fusermount3) at paths so long that reading them takes 0.2 s.
         mounts = self._procfs.own_mounts
         return self._procfs.slow_reads.call(
             self.fd, lambda process: _find_program(process, file, mounts()), self.spender, "exe"
         )
 
     def read(self, path: str) -> bytes:
-        """Return the whole of one of its files, by the path below the process's folder; nothing is cached."""
+        """Return a whole file by its path below the process's folder, uncached."""
         return _read_whole(self.fd, path)
 
     def threads(self, limit: int | None = None) -> list[int]:
-        """Return the tids of its threads, or of the first of them: to list 8,000 takes 9 ms."""
+        """Return the tids of its first threads, because listing 8,000 takes 9 ms."""
         fd = os.open("task", _DIRECTORY, dir_fd=self.fd)
         try:
             with os.scandir(fd) as found:
@@ -526,16 +525,16 @@ class ProcessHandle:
 
     @property
     def may_lower_itself(self) -> bool:
-        """Whether it has CAP_SYS_RESOURCE on the host, and so chooses its value and its floor freely."""
+        """Whether it has CAP_SYS_RESOURCE on the host, and so can set any value and floor."""
         raw = self._read_status()
         return has(parse_effective(raw), CAP_SYS_RESOURCE) and not self.in_user_namespace
 
     def read_oom_score_adj(self) -> int:
-        """Read the value the process has now."""
+        """Return the current value."""
         return int(_read(self.fd, "oom_score_adj", 16))
 
     def value_owner(self) -> int:
-        """Return the uid that may write the value: the effective one, or root's if it cannot be traced."""
+        """Return the uid that can write the value: the effective one, or root's if it is not dumpable."""
         return os.stat("oom_score_adj", dir_fd=self.fd).st_uid
 
     def write_oom_score_adj(self, value: int) -> None:
@@ -543,7 +542,7 @@ class ProcessHandle:
         _write(self.fd, "oom_score_adj", b"%d\n" % value)
 
     def snapshot(self) -> Process:
-        """Read everything, for showing and replaying. What cannot be had in time is left out."""
+        """Return all facts, for display and replays, without those that cannot be read in time."""
         arguments: tuple[bytes, ...] = ()
         exe = program = None
         with suppress(UnknownFactError):
@@ -576,8 +575,8 @@ def _read_exe(process: int, file: str) -> str | None:
     except ProcessLookupError:
         raise
     except OSError:
-        # No right, none at all, longer than a path can be, or on a file system that does not answer:
-        # its user may choose which.
+        # No right, no file, too long for a path, or a file system that does not answer: the process's user
+        # may choose which.
         return None
 
 
@@ -607,7 +606,7 @@ def _read(directory: int, path: str, limit: int) -> bytes:
 
 
 def _read_records(directory: int, path: str) -> bytes:
-    """Read a file that the kernel hands out in whole lines, some 4 KiB a read (fs/seq_file.c)."""
+    """Read a file that the kernel returns in whole lines, some 4 KiB for each read (fs/seq_file.c)."""
     fd = os.open(path, _READ, dir_fd=directory)
     try:
         raw = bytearray()
@@ -621,7 +620,7 @@ def _read_records(directory: int, path: str) -> bytes:
 def _read_whole(directory: int, path: str) -> bytes:
     """Read a file of one record, which may be long.
 
-    Its 65,536 supplementary groups push what a process does not want known 400 KiB down its status.
+    With 65,536 supplementary groups, later fields of a status are 400 KiB from its start.
     """
     fd = os.open(path, _READ, dir_fd=directory)
     try:
@@ -637,10 +636,10 @@ def _read_whole(directory: int, path: str) -> bytes:
 def _write(directory: int, path: str, text: bytes) -> None:
     fd = os.open(path, _WRITE, dir_fd=directory)
     try:
-        if os.fstat(fd).st_size:  # a file of a tree that only looks like /proc: the kernel's have no size
+        if os.fstat(fd).st_size:  # not the kernel's: its files have no size
             os.ftruncate(fd, 0)
         written = os.write(fd, text)
     finally:
         os.close(fd)
-    if written != len(text):  # the kernel takes what it understands of too long a text
+    if written != len(text):  # the kernel uses the start of a text that is too long
         raise OSError(22, f"only {written} of {len(text)} bytes were written")

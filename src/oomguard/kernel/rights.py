@@ -1,4 +1,4 @@
-"""What a process may do to others' values, and which files here can be written at all."""
+"""Which values a process can change, and which files are on read-only mounts."""
 
 import os
 from typing import TYPE_CHECKING
@@ -28,9 +28,9 @@ def observe_rights(procfs: "Procfs", pid: int) -> Rights:
 
 
 def parse_rights(status: bytes) -> Rights:
-    """Return rights out of /proc/PID/status.
+    """Return the rights in /proc/PID/status.
 
-    CAP_SYS_RESOURCE counts if it is permitted: oomguard has it in effect only while it writes.
+    CAP_SYS_RESOURCE counts if it is permitted: in oomguard it is effective only during writes.
     """
     start = status.index(b"\nUid:\t") + 6
     _, uid, *_ = status[start : status.index(b"\n", start)].split()
@@ -42,5 +42,5 @@ def parse_rights(status: bytes) -> Rights:
 
 
 def is_read_only(path: str) -> bool:
-    """Tell whether a file is on a mount that allows no writing. OSError: there is none."""
+    """Return whether a file is on a read-only mount. OSError: there is no such file."""
     return bool(os.statvfs(path).f_flag & os.ST_RDONLY)

@@ -1,9 +1,9 @@
-"""Reads that the process being read can delay, done by threads that nobody has to wait for.
+"""Reads that the process being read can delay, in threads with a deadline.
 
-Reading /proc/PID/cmdline takes that process's mmap_lock. Its owner can hold it over a page fault that never
-ends (a FUSE file in a user namespace of his own), and then the reader sleeps until the process ends; only
-SIGKILL interrupts it. A stat of its executable may ask a file system that he serves. So such reads have a
-deadline, each user has a budget, and what did not answer in time is an `UnknownFactError`.
+Reading /proc/PID/cmdline takes that process's mmap_lock. Its owner can hold the lock during a page fault that
+never ends (a FUSE file in a user namespace); then the reader sleeps until the process ends, and only SIGKILL
+interrupts it. A stat of the executable may reach a file system that the owner serves. So such reads have a
+deadline, each user has a budget, and a read without an answer in time raises `UnknownFactError`.
 """
 
 import _thread
@@ -22,63 +22,63 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 DEADLINE_SECONDS = 0.02
-"""The daemon waits this long for one read: answers take some 30 µs."""
+"""How long the daemon waits for one read; most take 30 µs."""
 
 STARVED_SECONDS = 0.005
-"""It does not wait any longer where the thread gets no processor: others must not wait for that, too."""
+"""How long the daemon waits for a thread that gets no processor: other processes wait meanwhile."""
 
 VERB_SECONDS = 0.25
-"""A verb waits this long, and for a processor as long as it takes: a person should see a whole answer."""
+"""How long a verb waits, plus any wait for a processor: a person should see a complete answer."""
 
 REFILL = 0.01
-"""Share of the time that any one user can take, once his budget is spent."""
+"""The share of time that one user can take once the budget is spent."""
 
 LONG_BYTES = 8192
-"""A longer file takes the kernel long to write, 20 ms for a `status` with 65,536 supplementary groups."""
+"""Longer files take the kernel long, such as 20 ms for a `status` with 65,536 supplementary groups."""
 
 _SECONDS_A_BYTE = 50e-9
 _LONG_SECONDS = 0.2
-"""Processor time that one user's long files may take at once: nine such processes in each pass."""
+"""Processor time that one user's long files can take at once: nine such processes in each pass."""
 
 _LATE_SECONDS = 1.0
-"""An answer that came late is kept for so long after it was asked for."""
+"""How long a late answer is kept after its request."""
 
 _STUCK_LIMIT = 8
 _STUCK_OTHERS = 6
-"""Threads that may be stuck at once, in all and on processes that are not root's."""
+"""Threads that can be stuck at once: in all, and on processes that are not root's."""
 
 _RAN_SECONDS = 0.005
-"""A thread that has run for longer is slow by itself. The kernel accounts by ticks of up to 10 ms."""
+"""A thread that has run for longer is slow by itself. The kernel counts in ticks of up to 10 ms."""
 
 UNNOTICED_SECONDS = 0.001
-"""Waits up to this are nobody's fault."""
+"""Shorter waits are not charged."""
 
 _STACK_BYTES = 256 * 1024
 _M_ARENA_MAX = -8  # malloc.h
 
 
 class Spender(NamedTuple):
-    """Who pays for the time a read takes. For root some threads are left when users have taken theirs."""
+    """The account that is charged for a read. Some threads are reserved for root."""
 
     key: str
     is_root: bool
 
 
 def patient_reads() -> "SlowReads":
-    """Return what verbs read with."""
+    """Return an instance for verbs."""
     return SlowReads(deadline_seconds=VERB_SECONDS, is_patient=True)
 
 
 class SlowReads:
-    """Runs reads in threads: one when all is well, another for each that is stuck.
+    """Runs reads in threads: normally in one, and another for each that is stuck.
 
-    A thread that is stuck is used again once its read returns, and dies with this process. `is_patient`
-    waits for as long as all that is missing is a processor.
+    A stuck thread is used again once its read returns. With `is_patient`, time that a thread waits for a
+    processor does not count.
     """
 
     def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS, is_patient: bool = False) -> None:
         with suppress(AttributeError):  # another C library has none
-            libc.mallopt(_M_ARENA_MAX, 1)  # an arena a thread would be 64 MiB of locked address space
+            libc.mallopt(_M_ARENA_MAX, 1)  # an arena for each thread would be 64 MiB of locked address space
         self._deadline = deadline_seconds
         self._is_patient = is_patient
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
@@ -89,7 +89,7 @@ class SlowReads:
 
     @property
     def stuck(self) -> int:
-        """How many reads were given up on and have not returned, as far as is known."""
+        """How many reads that missed their deadline have not returned yet."""
         return len(self._stuck)
 
     def call(
@@ -97,9 +97,9 @@ class SlowReads:
     ) -> _T:
         """Return what `read` returns, called in a thread with a duplicate of `fd`.
 
-        `spender` is only asked if somebody was slow lately. Raises UnknownFactError if there was no
-        answer in time, or the spender has used up his time; otherwise what `read` raises. If all that was
-        missing was a processor, the next call for the same file, which is called `what`, gets the answer.
+        `spender` is only called if a read was slow lately. Raises what `read` raises, and UnknownFactError
+        if there is no answer in time, or the budget is spent. If the thread only lacked a processor, the
+        next call for the same file (`what` names it) gets the answer.
         """
         if self._stuck or self._late or self._budget:
             self._reap()
@@ -133,7 +133,7 @@ class SlowReads:
         raise UnknownFactError(f"reading a process took more than {self._deadline * 1000:.0f} ms")
 
     def disregard(self, fd: int, before: float) -> None:
-        """Drop answers about a process that were asked for `before` this monotonic time."""
+        """Drop answers about a process that were requested `before` this monotonic time."""
         if not self._stuck and not self._late:
             return
         inode = os.fstat(fd).st_ino
@@ -145,9 +145,9 @@ class SlowReads:
                 job.is_wanted = False
 
     def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
-        """Return a file that is mostly short, read at once; who makes it long pays for it.
+        """Return a file that is usually short, read without a thread; a long one is charged.
 
-        Raises UnknownFactError if the payer, "" for root, has used up his time.
+        Raises UnknownFactError if the payer's budget is spent; the payer is "" for root.
         """
         if self._long and not self._is_patient:
             now = time.monotonic()
@@ -161,7 +161,7 @@ class SlowReads:
         return raw
 
     def _admit(self, who: Spender) -> None:
-        """Raise UnknownFactError unless another read may be tried for this spender."""
+        """Raise UnknownFactError if this spender must wait."""
         now = time.monotonic()
         self._budget.settle(now)
         waits = "reading another process of this user took too long"
@@ -174,14 +174,14 @@ class SlowReads:
             raise UnknownFactError(waits, is_transient=is_starved)
 
     def _reap(self) -> None:
-        """Have threads that are done work again, and keep the answers that somebody still waits for."""
+        """Reuse threads that are done, and keep answers that are still wanted."""
         for worker in [worker for worker in self._stuck if worker.wait(0)]:
             who, job = self._stuck.pop(worker)
             self._idle.append(worker)
             if job.is_wanted:
                 self._late[job.key] = job
             unpaid = job.ran - (0.0 if job.is_wanted else self._deadline)
-            if unpaid > UNNOTICED_SECONDS:  # not only the host was slow
+            if unpaid > UNNOTICED_SECONDS:  # the delay was not only the host's
                 self._budget.charge(who.key, unpaid, time.monotonic())
         since = time.monotonic() - _LATE_SECONDS
         for key in [key for key, late in self._late.items() if late.begun < since]:
@@ -189,12 +189,12 @@ class SlowReads:
 
 
 def _key(fd: int, what: str) -> tuple[int, str]:
-    """Return what tells a file of one process from all others; as in ProcessHandle.inode."""
+    """Return a key for a file of one process (see ProcessHandle.inode)."""
     return os.fstat(fd).st_ino, what
 
 
 class _Read(Generic[_T]):
-    """One read, with a descriptor of its own: that of the caller may be closed, and its number used again."""
+    """One read, with its own descriptor, because the caller may close the original."""
 
     __slots__ = ("_answers", "_errors", "_fd", "_read", "begun", "is_wanted", "key", "ran", "took")
 
@@ -209,25 +209,25 @@ class _Read(Generic[_T]):
         self.is_wanted = False
 
     def __call__(self) -> None:
-        """Read, and raise nothing."""
+        """Read; keep the result or the exception."""
         begun, ran_before = time.monotonic(), time.thread_time()
         try:
             self._answers.append(self._read(self._fd))
-        except BaseException as error:  # noqa: BLE001  # raised again by who called
+        except BaseException as error:  # noqa: BLE001  # `answer` raises it again
             self._errors.append(error)
         finally:
             self.took, self.ran = time.monotonic() - begun, time.thread_time() - ran_before
             os.close(self._fd)
 
     def answer(self) -> _T:
-        """Return what was read, or raise what that raised."""
+        """Return the result, or raise the exception."""
         if self._errors:
             raise self._errors.pop()
         return self._answers[0]
 
 
 class _Worker:
-    """A thread that does one read after the other."""
+    """A thread that does one read after another."""
 
     def __init__(self) -> None:
         self._begin, self._done = _thread.allocate_lock(), _thread.allocate_lock()
@@ -236,7 +236,7 @@ class _Worker:
         self._job: Callable[[], None] | None = None
         self._tid = 0
         self._ran_before: float | None = None
-        """Processor time that the thread had used when it began its job; None while it has not begun."""
+        """Processor time of the thread when it started its job, None if it has not started."""
         self._lost_seconds = 0.0
         before = _thread.stack_size(_STACK_BYTES)
         try:
@@ -247,24 +247,24 @@ class _Worker:
             _thread.stack_size(before)
 
     def run(self, job: "Callable[[], None]", seconds: float) -> bool:
-        """Do a job, which raises nothing, and tell whether it was done in time."""
+        """Do a job, which must raise nothing; return whether it was done in time."""
         self._job, self._ran_before = job, None
         self._begin.release()
         return self.wait(seconds)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the job, and tell whether it is done."""
+        """Wait for the job; return whether it is done."""
         return self._done.acquire(timeout=seconds)
 
     def waits_for_a_processor(self) -> bool:
-        """Tell whether the thread could go on, if only it got a processor: ready, it has hardly run."""
+        """Return whether the thread only lacks a processor: it is runnable, but has hardly run."""
         if self._own("stat").rpartition(b") ")[2][:1] not in (b"R", b""):
             return False
         ran = self._own("schedstat").split()
         return self._ran_before is None or not ran or int(ran[0]) / 1e9 - self._ran_before < _RAN_SECONDS
 
     def lost_seconds(self) -> float:
-        """Return how long it has waited for a processor since this was asked last."""
+        """Return how long it has waited for a processor since the last call."""
         waited = self._own("schedstat").split()
         before = self._lost_seconds
         if len(waited) > 1:
@@ -273,7 +273,7 @@ class _Worker:
 
     def _own(self, name: str) -> bytes:
         if not self._tid:
-            return b""  # not even begun
+            return b""  # not started yet
         with suppress(OSError), open(f"/proc/self/task/{self._tid}/{name}", "rb", buffering=0) as file:
             return file.read(512)
         return b""
@@ -285,5 +285,5 @@ class _Worker:
             assert self._job is not None
             self._ran_before = time.thread_time()
             self._job()
-            self._job = None  # what was read is not kept alive
+            self._job = None  # free the result
             self._done.release()

@@ -1,4 +1,4 @@
-"""Sysctls and the memory they are judged by, as the kernel has them now."""
+"""Reads and writes sysctls, and reads the memory figures that limit them."""
 
 import os
 import re
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def observe_sysctls(procfs: "Procfs", names: "Iterable[str]") -> dict[str, int]:
-    """Read the named sysctls, their partners and the overcommit knobs.
+    """Return the named sysctls, their partners and the overcommit knobs, without those this kernel lacks.
 
-    One that this kernel lacks is not in the result; one that may not be read raises.
+    OSError: one cannot be read.
     """
     wanted = set(names)
     wanted |= {partner for name in wanted if (partner := SYSCTLS[name].partner)}
@@ -32,7 +32,7 @@ def observe_sysctls(procfs: "Procfs", names: "Iterable[str]") -> dict[str, int]:
 
 
 def read_sysctl(procfs: "Procfs", name: str) -> int | None:
-    """Read one sysctl; None where this kernel has no such knob."""
+    """Return one sysctl, None if this kernel lacks it."""
     try:
         return int(procfs.read(SYSCTLS[name].path))
     except FileNotFoundError:
@@ -40,11 +40,11 @@ def read_sysctl(procfs: "Procfs", name: str) -> int | None:
 
 
 def write_sysctl(procfs: "Procfs", name: str, value: int) -> int:
-    """Write one sysctl, and return what the kernel made of it.
+    """Write one sysctl, and return the value that the kernel set.
 
-    EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range. What is read back may also be what
-    somebody else wrote in this very moment, so a difference counts only if a second try ends the same; but
-    for what the kernel grants as far as it can: trying that again costs much and gets no more.
+    EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range. A difference may also come from
+    another writer, so it counts only if a second write ends the same. Values that the kernel may grant in
+    part are written once: a second write is expensive and gets no more.
     """
     made = _write_once(procfs, name, value)
     if made != value and not SYSCTLS[name].granted_less:
@@ -60,14 +60,14 @@ def _write_once(procfs: "Procfs", name: str, value: int) -> int:
 
 
 def must_be_writable(procfs: "Procfs", name: str) -> None:
-    """Raise the OSError that writing a sysctl would raise whatever the value, and write nothing."""
+    """Raise the OSError that any write to a sysctl would raise; write nothing."""
     os.close(os.open(SYSCTLS[name].path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=procfs.fd))
 
 
 def observe_overcommit(procfs: "Procfs", names: "Iterable[str]") -> tuple[dict[str, int], Memory | None]:
-    """Read the named sysctls, as `observe_sysctls`, and the memory they are judged by, as `observe_memory`.
+    """Return `observe_sysctls` and `observe_memory`, read again if they contradict each other.
 
-    If the two contradict each other, something may have changed in between: both are read once more.
+    Then one may have changed in between.
     """
     names = set(names)
     for _ in range(2):
@@ -79,7 +79,7 @@ def observe_overcommit(procfs: "Procfs", names: "Iterable[str]") -> tuple[dict[s
 
 
 def observe_memory(procfs: "Procfs") -> Memory | None:
-    """Return the figures that overcommit depends on; None if /proc has no meminfo (`subset=pid`)."""
+    """Return the figures that overcommit depends on, None if /proc has no meminfo (`subset=pid`)."""
     try:
         return parse_meminfo(procfs.read("meminfo"))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def observe_memory(procfs: "Procfs") -> Memory | None:
 
 
 def parse_meminfo(raw: bytes) -> Memory:
-    """Parse what the commit limit is computed from out of /proc/meminfo.
+    """Parse the figures in /proc/meminfo that the commit limit depends on.
 
     `Hugetlb` counts huge pages of every size (since Linux 4.16, mm/hugetlb.c:hugetlb_report_meminfo), as the
     limit does; the other fields count those of the default size.
@@ -109,7 +109,7 @@ def parse_meminfo(raw: bytes) -> Memory:
 
 
 def observe_kills(procfs: "Procfs") -> int | None:
-    """Read how many processes the OOM killer has killed since boot (/proc/vmstat, since 4.13)."""
+    """Return how many processes the OOM killer has killed since boot (/proc/vmstat, since 4.13)."""
     try:
         raw = procfs.read("vmstat")
     except FileNotFoundError:

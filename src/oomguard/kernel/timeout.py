@@ -1,4 +1,4 @@
-"""A bound on time for work that cannot bound itself."""
+"""A limit on processor time for work that has none."""
 
 import signal
 from typing import TYPE_CHECKING, TypeVar
@@ -12,15 +12,14 @@ _T = TypeVar("_T")
 
 
 class TooLongError(UnknownFactError):
-    """The work took longer than it may."""
+    """The work reached its limit."""
 
 
 def within(seconds: float, work: "Callable[[], _T]") -> _T:
-    """Return what `work` returns, or raise TooLongError when it takes more processor time than `seconds`.
+    """Return what `work` returns. TooLongError: it took more than `seconds` of processor time.
 
-    Made for regular expressions: a pattern that backtracks can take longer than the universe is
-    old on a text made for it, and `re` lets signals interrupt it (Modules/_sre: sigcount). Time in which
-    this process has no processor does not count. Main thread only; it takes SIGVTALRM for itself.
+    For regular expressions: on some texts a pattern that backtracks never ends, and signals interrupt `re`
+    (Modules/_sre: sigcount). Main thread only; it uses SIGVTALRM.
     """
     if signal.getsignal(signal.SIGVTALRM) is not _ring:
         signal.signal(signal.SIGVTALRM, _ring)

@@ -1,8 +1,7 @@
-"""What the OOM killer counts of a process, in the kernel's own numbers.
+"""Reads what the OOM killer counts for a process.
 
-The resident set is field 24 of stat: there, as in oom_badness, the kernel takes get_mm_rss, whose counters
-lag behind by what each CPU still holds back. `VmRSS:` is exact since Linux 6.17, and so may differ
-from the number that decides.
+The resident set is field 24 of stat, because that and oom_badness both use get_mm_rss, whose counters lag
+behind by what each CPU has not added yet. `VmRSS:` is exact since Linux 6.17, and so may differ.
 """
 
 import os
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
 
 _INIT_PID = 1
 _TELLING_FLOOR = -998
-"""Below, a score of 0 may also be what the formula gives."""
+"""Below this value, the formula itself can give a score of 0."""
 
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 class Held(NamedTuple):
-    """The memory of a process: what counts, what its death gives back, and whether it has CAP_SYS_ADMIN."""
+    """The memory of a process: what counts, what a kill frees, and whether it has CAP_SYS_ADMIN."""
 
     usage: Usage
     freed_kib: int
@@ -36,13 +35,13 @@ class Held(NamedTuple):
 
 
 def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held | None:
-    """Parse /proc/PID/stat and status; None for a task that has no memory, as a kernel thread."""
+    """Parse /proc/PID/stat and status; None for a task without memory, such as a kernel thread."""
     fields = _fields(status)
     if b"VmRSS" not in fields:
         return None
     rss = int(stat[stat.rindex(b")") + 2 :].split()[21])
     swap_kib = fields.get(b"VmSwap", 0)
-    # Linux before 4.15 tells the upper levels apart.
+    # Linux before 4.15 lists the upper levels separately.
     tables_kib = fields.get(b"VmPTE", 0) + fields.get(b"VmPMD", 0)
     anonymous_kib = fields.get(b"RssAnon", fields[b"VmRSS"])
     return Held(
@@ -54,7 +53,7 @@ def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held 
 
 def _fields(status: bytes) -> dict[bytes, int]:
     found = {}
-    for line in status.split(b"\n"):  # the one break that the kernel escapes in a name
+    for line in status.split(b"\n"):  # the only line break that the kernel escapes in a name
         key, _, rest = line.partition(b":\t")
         if key.startswith((b"Vm", b"RssAnon")):
             found[key] = int(rest.split()[0])
@@ -62,7 +61,7 @@ def _fields(status: bytes) -> dict[bytes, int]:
 
 
 def read_held(handle: "ProcessHandle") -> Held | None:
-    """Read what a process holds; None if it has no memory of its own. Raises one of GONE."""
+    """Return the memory of a process, None if it has none. Raises one of GONE."""
     held = parse_held(handle.read("stat"), handle.read("status"))
     if held is None and handle.stat.num_threads > 1:
         # The main thread has ended, the process has not (mm/oom_kill.c:find_lock_task_mm).
@@ -75,7 +74,7 @@ def read_held(handle: "ProcessHandle") -> Held | None:
 
 
 def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidate | None:
-    """Return a process as the OOM killer sees it; None for what has no memory, or is gone."""
+    """Return a process as the OOM killer sees it, None if it has no memory or has ended."""
     try:
         held = None if handle.stat.is_kernel_thread else read_held(handle)
         if held is None:
@@ -100,7 +99,7 @@ def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidat
 def observe_candidates(
     procfs: "Procfs", pids: "Iterable[int]", era: "Era" = CURRENT
 ) -> "Iterator[tuple[Candidate, ProcessHandle]]":
-    """Yield each candidate with its process held open; it closes on the next step."""
+    """Yield each candidate with its open process, which closes on the next step."""
     for handle in procfs.processes(pids):
         candidate = observe_candidate(handle, era)
         if candidate is not None:
@@ -108,10 +107,10 @@ def observe_candidates(
 
 
 def _exemption(pid: int, value: int, score: int | None, era: "Era") -> Exemption:
-    """Return why the kernel skips a process whatever its value is.
+    """Return why the kernel skips a process, whatever its value.
 
-    Since Linux 5.9 a score of 0 says that it does; before, every small process has it. Init is told
-    by its pid, unless its score tells that it is only a container's.
+    Since Linux 5.9 a score of 0 shows that it does; before, every small process has it. PID 1 is init, unless
+    its score shows that it is only a container's.
     """
     if pid == _INIT_PID and not score:
         return "init"
