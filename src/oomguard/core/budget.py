@@ -1,9 +1,9 @@
-"""What each of many may take of something shared, so that one of them cannot take all of it."""
+"""Budgets for something shared, so that one user cannot take all of it."""
 
 from typing import NamedTuple
 
 _KEYS = 1024
-"""Spenders remembered at most. Those beyond it share one account."""
+"""The maximum number of accounts. Further spenders share one."""
 
 _SHARED = ""
 
@@ -25,7 +25,7 @@ class Budget:
         self._debts: dict[str, _Debt] = {}
 
     def __bool__(self) -> bool:
-        """Return whether anybody has spent anything lately: if not, nobody's account must be looked up."""
+        """Return whether any account owes anything; if not, callers need not find out who spends."""
         return bool(self._debts)
 
     def is_spent(self, key: str, now: float) -> bool:
@@ -33,7 +33,7 @@ class Budget:
         return self._debt(key, now) >= self._capacity
 
     def charge(self, key: str, amount: float, now: float) -> None:
-        """Book what a spender took."""
+        """Charge a spender."""
         if key not in self._debts and len(self._debts) >= _KEYS:
             self.settle(now)
             key = key if len(self._debts) < _KEYS else _SHARED

@@ -85,7 +85,7 @@ class Matcher:
         self._memo: dict[bytes | tuple[bytes, bool], tuple[Rule, ...]] = {}
         self._lists: dict[bytes, tuple[Rule, ...]] = {}
         for listed in cmdlines:
-            _regex(listed)  # now: a hundred take longer to compile than one process is given to be matched
+            _regex(listed)  # now: compiling a hundred takes longer than the limit for matching one process
         self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
         """All patterns in one if there are many, because most processes match none."""
 

@@ -1,4 +1,4 @@
-"""Running processes that a rule probably was meant for, where it matches none."""
+"""Running processes that a rule without a match was probably meant for."""
 
 import difflib
 from itertools import islice
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 _COMPARED = 2000
-"""Names compared: users choose how many there are, and some take long."""
+"""The maximum number of names compared: users choose how many there are, and some take long."""
 
 
 def near_misses(rule: "Rule", running: "Collection[bytes]") -> list[bytes]:
     """Return the names among `running` that are close to a name of the rule, the closest first.
 
-    Close is what differs in case, in a letter or two, or in what stands before or behind the name.
+    A close name differs in case, in a letter or two, or by a prefix or suffix.
     """
     found: dict[bytes, None] = {}
     texts = {name.decode("utf-8", "surrogateescape"): name for name in islice(running, _COMPARED)}

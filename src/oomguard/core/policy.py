@@ -46,9 +46,9 @@ class Value(NamedTuple):
 class Terms(NamedTuple):
     """All of a rule except its names. Rules that differ only in names share one.
 
-    `users` are the names as written, for people; `uids` are what they resolved to when the
-    policy was read (a user this host does not have resolves to nothing), and `subuids` the first and the
-    last of each range of subordinate uids that they may take. Globs cross `/`.
+    `users` are the names as written, for people; `uids` are their uids when the policy was read, without
+    users that this host lacks; `subuids` are the first and last of each of their ranges of subordinate uids.
+    In globs, `*` also matches `/`.
     """
 
     value: Value
@@ -66,7 +66,7 @@ class Terms(NamedTuple):
     subuids: tuple[int, ...] = ()
 
     def is_of_users(self, uid: int) -> bool:
-        """Return whether a uid is one of the users', or one that root granted them in addition."""
+        """Return whether a uid is one of the users', or one of their subordinate uids."""
         ranges = self.subuids
         return uid in self.uids or any(
             first <= uid <= last for first, last in zip(ranges[::2], ranges[1::2], strict=True)
@@ -77,7 +77,7 @@ _ANY_VALUE = Value("keep")
 
 
 class Rule(NamedTuple):
-    """One entry of `rules:`. `number` is its place in the whole policy, from 0.
+    """An entry of `rules:`. `number` is its index in the whole policy, from 0.
 
     `names` are UTF-8, exact or glob; `file` and `line` are where it was written.
     """

@@ -1,28 +1,28 @@
-"""A process as it was observed, and the questions rules ask about one."""
+"""The identity of a process, and its facts that rules use."""
 
 from typing import NamedTuple, Protocol
 
 COMM_LENGTH = 15
-"""Bytes of a process name the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""
+"""Bytes of a process name that the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""
 
 INIT_PID = 1
-"""The first process, which orphans become children of. The kernel never kills it."""
+"""The first process, the parent of orphans. The kernel never kills it."""
 
 DELETED = " (deleted)"
-"""What the kernel puts behind the path of a file that is gone (fs/d_path.c)."""
+"""What the kernel appends to the path of a deleted file (fs/d_path.c)."""
 
 
 class Identity(NamedTuple):
-    """A pid alone is reused; with the start time it is one process for as long as the host is up."""
+    """A pid and a start time: pids are reused, but both together identify one process until a reboot."""
 
     pid: int
     start_time_ticks: int
 
 
 class UnknownFactError(Exception):
-    """A fact of a process that could not be had in time; the message is why, for a person.
+    """A fact of a process could not be read in time; the message says why.
 
-    `is_transient` tells that it is worth asking again at once: not the process is slow, but this host.
+    `is_transient`: the host is slow, not the process, so another try at once may succeed.
     """
 
     def __init__(self, reason: str, *, is_transient: bool = False) -> None:
@@ -31,14 +31,14 @@ class UnknownFactError(Exception):
 
 
 class Program(NamedTuple):
-    """The file that a process runs, compared with what the host has there."""
+    """The file that a process runs, compared with the host's file of that path."""
 
     path: str
-    """As the process sees it, which may have mounts of its own; without ` (deleted)`."""
+    """The path as the process sees it, which may have its own mounts; without ` (deleted)`."""
     is_hosts: bool = False
-    """Whether that path is the very same file on the host."""
+    """Whether it is the same file as the host's."""
     only_root_changes: bool = False
-    """Whether, moreover, nobody but root can change it, or any folder above it."""
+    """Whether, in addition, only root can change it and all folders above."""
 
 
 class Facts(Protocol):
@@ -57,11 +57,11 @@ class Facts(Protocol):
 
     @property
     def uid(self) -> int:
-        """The real uid: a setuid program has its starter's, a root daemon that works for a user root's."""
+        """The real uid: of a setuid program its caller's, of a root daemon that works for a user root's."""
 
     @property
     def saved_uid(self) -> int:
-        """The saved uid, to which it can switch: a program that gave up its rights for good has no other."""
+        """The saved uid, to which it can switch; a program that gave up its rights for good has no other."""
 
     @property
     def cgroup(self) -> str:
@@ -69,31 +69,31 @@ class Facts(Protocol):
 
     @property
     def exe(self) -> str | None:
-        """The executable's path, or None where the caller may not read it."""
+        """The executable's path, None if the caller may not read it."""
 
     @property
     def program(self) -> Program | None:
-        """The executable held against the host's, or None where the caller may not look at it."""
+        """The executable compared with the host's file, None if the caller may not read it."""
 
     @property
     def has_dynamic_uid(self) -> bool:
-        """Whether systemd made up its real uid for a service that runs now (DynamicUser=)."""
+        """Whether systemd allocated its real uid for a running service (DynamicUser=)."""
 
     @property
     def cgroup_is_roots(self) -> bool | None:
-        """Whether nobody but root can have made its cgroup; None where that cannot be seen."""
+        """Whether only root can have created its cgroup, None if that is not visible."""
 
     @property
     def in_container(self) -> bool:
-        """Whether it lives in a container, as `core.cgroup.is_container` tells those from sandboxes."""
+        """Whether it is in a container, as `core.cgroup.is_container` defines it."""
 
     @property
     def in_pid_namespace(self) -> bool:
-        """Whether it lives in a PID namespace below the host's: in a container, or a sandbox."""
+        """Whether it is in a nested PID namespace: of a container or a sandbox."""
 
     @property
     def in_user_namespace(self) -> bool:
-        """Whether it lives in a user namespace below the host's, where root is not root."""
+        """Whether it is in a nested user namespace, where root is not the host's root."""
 
 
 class Process(NamedTuple):
@@ -105,7 +105,7 @@ class Process(NamedTuple):
     arguments: tuple[bytes, ...] = ()
     uid: int = 0
     saved: int | None = None
-    """The saved uid where it differs."""
+    """The saved uid if it differs."""
     has_dynamic_uid: bool = False
     cgroup: str = "/"
     cgroup_is_roots: bool | None = True
@@ -123,10 +123,10 @@ class Process(NamedTuple):
 
 
 def full_name(comm: bytes, arguments: tuple[bytes, ...]) -> bytes:
-    """Return the whole name of a process whose `comm` fills its 15 bytes.
+    """Return the full name of a process whose `comm` has all 15 bytes.
 
-    The first argument whose base name begins with `comm` tells: `argv[0]` of a program, the
-    script's path of an interpreter. Where none does, `comm` is all there is.
+    It is the base name of the first argument whose base name starts with `comm`: of `argv[0]`, or of the
+    script that an interpreter runs. If there is none, it is `comm`.
     """
     if len(comm) < COMM_LENGTH:
         return comm

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set
 
 _ROWS_LIMIT = 1024
-"""Services remembered by name. Protection of more is remembered as one of every service."""
+"""The maximum number of services remembered by name. Further ones count as every service."""
 
 _EVERYWHERE = "*"
 
@@ -98,11 +98,11 @@ class Protections:
 
 
 class Holder(NamedTuple):
-    """A process that has the value in question, as far as that is evidence."""
+    """A process with the value in question, and what is evidence for its origin."""
 
     started_ticks: int
     service: str = ""
-    """The system service it lives in, as `home_service` names it."""
+    """Its system service, as `home_service` names it."""
     in_container: bool = False
     is_trusted: bool = False
 
@@ -113,8 +113,8 @@ def inherited(
     """Return the protection that an untrusted process has its value from, or None if the value is its own.
 
     `chain` is the process and its ancestors that have the same value, up to the first that has not.
-    `is_set_by_trusted` tells whether that one is a living, trusted process: then who got the value first, if
-    trusted as well, got it on purpose (`choom -n -900 -- runuser -u alice PROGRAM`).
+    `is_set_by_trusted` is whether that one is a living, trusted process: then the first process with the
+    value, if trusted as well, got it on purpose (`choom -n -900 -- runuser -u alice PROGRAM`).
     """
     process, topmost = chain[0], chain[-1]
     found = protections.origin(value, process)
@@ -124,10 +124,10 @@ def inherited(
 
 
 def home_service(path: str) -> str:
-    """Return the system service that a cgroup path belongs to, "" where there is none.
+    """Return the system service of a cgroup path, "" if there is none.
 
-    Instances count as their template: anybody who connects may make one (`ssh@.service`). The service manager
-    of a user is none: a process of any session can be moved there by its user.
+    Instances count as their template, because anybody who connects can create one (`ssh@.service`). A user's
+    service manager does not count, because users can move processes of any session there.
     """
     unit = system_unit(path)
     if not unit.endswith(".service") or unit.startswith("user@"):

@@ -1,7 +1,7 @@
 """Many rules in little memory.
 
-Rule sets of 15,000 programs exist. As one `Rule` object each they take 400 bytes a rule, more than
-the rest of the daemon; here it is the name and ten bytes, and the object is made when asked for.
+Some rule sets name 15,000 programs. `Rule` objects take 400 bytes for each rule, in all more than the rest of
+the daemon. Here a rule takes its name and ten bytes; the object is created on access.
 """
 
 from array import array
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class RuleTable(Sequence[Rule]):
-    """An append-only sequence of rules; `terms` and `files` are what they share."""
+    """An append-only sequence of rules, which share `terms` and `files`."""
 
     def __init__(self, terms: "Iterable[Terms]", files: "Iterable[str]") -> None:
         self._terms = list(terms)
         self._files = list(files)
         self._names: list[bytes | tuple[bytes, ...]] = []  # most rules have one name, and need no tuple
-        self._rows = array("I")  # three numbers a rule: terms, file, line
+        self._rows = array("I")  # three numbers for each rule: terms, file, line
 
     def append(self, names: tuple[bytes, ...], terms: int, file: int, line: int) -> None:
-        """Add a rule, its terms and file by their place in what is shared. IndexError: no such place."""
+        """Add a rule, with the indexes of its terms and file. IndexError: there is no such index."""
         self._terms[terms]
         self._files[file]
         self._names.append(names[0] if len(names) == 1 else names)

@@ -23,11 +23,10 @@ DIRTY = "dirty"
 class Sysctl(NamedTuple):
     """A sysctl: its full name, its values and their meaning.
 
-    `partner` is the knob that the kernel zeroes when this one is written. `since` is the kernel
-    that brought it, "" where every kernel in use has it. Rows of one `group` depend on each other: they are
-    written together or not at all. `granted_less` says why the kernel may grant less than was written, ""
-    where it takes a value or refuses it. No spelling hint proposes a knob that is a `hazard`. From 1 to below
-    `least_above_zero` the kernel refuses a value.
+    `partner` is the knob that the kernel zeroes when this one is written. `since` is the first kernel with
+    it, "" if every kernel in use has it. Rows of one `group` are written together or not at all.
+    `granted_less` is why the kernel may grant less than was written, "" if it does not. No spelling hint
+    suggests a `hazard`. The kernel rejects values from 1 to below `least_above_zero`.
     """
 
     name: str

@@ -64,10 +64,10 @@ def trust_refusal(
 def is_trusted(process: "Facts", first_person_uid: int) -> bool:
     """Return whether a process is root's, or a system user's in a system service.
 
-    The real and the saved uid count. A setuid program has its caller's as the real one, and its name is
-    the caller's choice; a root daemon that works as a user for a moment keeps both. And jobs that
-    people schedule with cron or at run inside a system service. In a PID namespace below the host's, root
-    may be a container's, whatever `in_container` makes of parents that have ended or are too many.
+    The real and the saved uid count: a setuid program has its caller's real uid, and the caller chooses its
+    name; a root daemon that works as a user for a moment keeps both. Uids of people do not count, because
+    their cron and at jobs run inside a system service. In a nested PID namespace, root may be a container's,
+    even if `in_container` cannot tell because parents have ended.
     """
     if process.in_pid_namespace:
         return is_system_service(process.cgroup) and is_of_services(process, first_person_uid)
@@ -88,7 +88,7 @@ def is_of_services(process: "Facts", first_person_uid: int) -> bool:
     uids = {process.uid, process.saved_uid}
     if all(uid < first_person_uid or uid == NOBODY for uid in uids):
         return True
-    # A directory service may give people uids of this range: systemd knows which it made up.
+    # A directory service may give people uids of this range: systemd knows which it allocated.
     return len(uids) == 1 and process.uid in DYNAMIC_UIDS and process.has_dynamic_uid
 
 

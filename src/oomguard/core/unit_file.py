@@ -1,4 +1,4 @@
-"""Files in the form of systemd's units (systemd.syntax(7)): sections, and keys with values."""
+"""Parses files with the syntax of systemd's units (systemd.syntax(7))."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 class Assignment(NamedTuple):
-    """A key and its value, in which section, "" before the first, and on which line it begins."""
+    """A key and its value, the section ("" before the first), and the first line."""
 
     section: str
     key: str
@@ -16,7 +16,7 @@ class Assignment(NamedTuple):
 
 
 def assignments(lines: "Iterable[str]") -> "Iterator[Assignment]":
-    """Yield what the lines of a file assign, each continued line with those that follow it."""
+    """Yield the assignments in a file; continued lines are joined."""
     section, pending, begun = "", "", 0
     for number, line in enumerate(lines, 1):
         text = line.strip()
