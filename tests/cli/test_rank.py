@@ -20,6 +20,7 @@ import pytest
 
 from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
+from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
 
 POLICY = """\
@@ -60,6 +61,7 @@ def rank(
     policy.write_text(POLICY)
     monkeypatch.setattr("oomguard.diagnose.host.Procfs", FakeKernel)
     monkeypatch.setattr("oomguard.diagnose.ranker.PAGE_KIB", 4)
+    monkeypatch.setattr("oomguard.diagnose.host.own_rights", lambda: Rights(os.geteuid()))
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.delenv("COLUMNS", raising=False)
 
@@ -121,8 +123,27 @@ def test_the_headline_is_what_is_killable_before_a_protected_process(rank: Rank)
         "before": {"pid": 10, "comm": "database"},
     }
     _, out, _ = rank()
-    assert "2.0 GiB in 4 processes can be killed; no process is protected." in out
+    assert "2.0 GiB in 4 processes can be killed; 1 protected process cannot." in out
     assert "Under the policy: 120.7 MiB in 3 processes before database[10]." in out
+
+
+def test_what_the_kernel_may_deny_is_not_counted_on(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order under the policy is that of the values which are certain, and says so."""
+    monkeypatch.setattr("oomguard.diagnose.host.own_rights", lambda: Rights(os.geteuid(), lowers_any=False))
+    _, out, _ = rank("--json")
+    database = documents(out)[10]
+    assert database["decision"]["obstacle"]["kind"] == "may-be-denied"
+    assert database["policy"] == {"place": 2, "badness": 500_000, "oom_score_adj": 0}
+    _, out, _ = rank()
+    assert "Without 1 value that the kernel may deny: see oomguard plan." in out
+
+
+def test_a_score_is_the_badness_in_percent_of_the_memory(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a post-mortem, not the kernel's /proc/PID/oom_score, which has no unit."""
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = rank()
+    row = next(line for line in out.splitlines() if "database" in line and "0→-900" in line)
+    assert row.split()[:4] == ["1", "4", f"{500_000 * 4 / KIB_TOTAL:.1%}", "10"]
 
 
 def test_the_table_fits_80_columns_and_escapes_names(rank: Rank) -> None:
@@ -139,7 +160,7 @@ def test_the_table_fits_80_columns_and_escapes_names(rank: Rank) -> None:
 def test_a_limit_keeps_the_first_and_says_how_many_more(rank: Rank) -> None:
     """0 is no limit."""
     _, out, _ = rank("--limit", "2")
-    assert "and 4 more; --limit 0 shows all" in out
+    assert "and 4 more, 2 of them never killed; --limit 0 shows all" in out
     assert "First under the policy: batch[11]." in out
     assert "batch" not in out.partition("NOW")[2]
     _, out, _ = rank("--limit", "0")

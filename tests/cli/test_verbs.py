@@ -194,7 +194,7 @@ def test_plan_shows_what_would_change_and_changes_nothing(oomguard: Oomguard, pr
         ["worker[13]", "0", "300", "name=worker", "(policy.yaml:6)"],
     ]
     assert "refused: crond[11]: uid 1000 could give any program this name\n  add user" in run.out
-    assert run.out.endswith("\n3 to change, 1 refused.\nProcesses matched: name=crond 2, name=worker 1.\n")
+    assert run.out.endswith("\n3 to change, 1 refused.\nProcesses matched: name=crond 1, name=worker 1.\n")
     assert (proc.oom_score_adjs(), proc.sysctls()) == before
 
 
@@ -662,6 +662,16 @@ def test_plan_names_a_process_that_matches_only_the_name_of_a_rule(oomguard: Oom
     shown = " ".join(oomguard("plan").out.split())
     assert "does not match all of name=crond cmdline=nothing-of-it; see oomguard explain crond" in shown
     assert "misspelled" not in shown
+
+
+def test_a_refused_rule_matches_nothing(oomguard: Oomguard, proc: FakeProc, policy: Path) -> None:
+    """In `plan` and `check` as in `explain`; `status` is held by test_one_answer.py."""
+    proc.process(Process(Identity(70, 1), b"db", uid=1000))
+    policy.write_text("rules:\n  - {name: db, oom_score_adj: -900}\n  - {name: crond, oom_score_adj: 3}\n")
+    for shown in (oomguard("plan").out, oomguard("check", "--host").out):
+        assert "Processes matched: name=crond 2." in shown
+        assert "Rules that match nothing: name=db (policy.yaml:2)." in shown
+        assert "db (1) runs, but does not match all of name=db; see oomguard explain db" in shown
 
 
 CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -202,7 +202,7 @@ def test_processes_that_would_be_refused_are_counted(check: Check, proc: FakePro
     for pid in (21, 22):
         proc.process(Process(Identity(pid, 1), b"db", uid=1000))
     found = check(rule)["refused-process"]
-    assert found.message.startswith("would not protect 2 matching processes, such as db[21]: uid 1000")
+    assert found.message.startswith("refused for 2 processes, such as db[21]: uid 1000")
     assert found.path == "rules[1]"
 
 
@@ -243,10 +243,10 @@ def test_a_rule_with_exe_says_what_it_takes(check: Check, root: Path) -> None:
 def test_too_much_that_is_protected_is_said(
     check: Check, proc: FakeProc, procfs: Procfs, root: Path, tmp_path: Path
 ) -> None:
-    """More than all the rest together; and how much is left to kill for is said in any case."""
-    for pid, name, pages in ((20, b"db", 225_000), (21, b"web", 25_000)):
+    """More than all the rest together. As in `rank`, init is neither protected nor killable."""
+    for pid, name, pages in ((1, b"init", 900_000), (20, b"db", 225_000), (21, b"web", 25_000)):
         proc.process(Process(Identity(pid, 1), name))
-        proc.hold(pid, rss_pages=pages)
+        proc.hold(pid, rss_pages=pages, score=0 if pid == 1 else 667)
     policy = "rules: [{name: %s, oom_score_adj: -500}]"
     message = check(policy % "db")["little-killable"].message
     assert "protected processes use 878.9 MiB, all others 97.7 MiB" in message

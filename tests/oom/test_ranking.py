@@ -3,7 +3,7 @@
 from oomguard.core.decide import Decision, Obstacle
 from oomguard.core.process import Identity
 from oomguard.oom.badness import Usage
-from oomguard.oom.ranking import Candidate, Domain, rank, reserve_new, reserve_now
+from oomguard.oom.ranking import Candidate, Domain, Reserve, rank, reserve_new, reserve_now
 
 DOMAIN = Domain(1_000_000)
 
@@ -67,7 +67,7 @@ def test_the_reserve_ends_at_the_first_protected_process() -> None:
 
 
 def test_a_reserve_of_everything_names_nobody() -> None:
-    """Nor is there a second one without a policy."""
+    """It counts those at -1000. Without a policy, there is no second one."""
     found = rank([candidate(1, 100), candidate(2, 100, value=-1000)], DOMAIN)
-    assert reserve_now(found) == (400, 1, None)
+    assert reserve_now(found) == Reserve(400, 1, None, never=1)
     assert reserve_new(found) is None

@@ -60,14 +60,14 @@ def _run(options: "argparse.Namespace") -> int:
     matched: Counter[int] = Counter()
     unmatched: Counter[bytes] = Counter()
     for handle, judged in preview.processes():
-        rule = None if judged is None else judged.decision.rule
+        rule = None if judged is None else judged.decision.matched
         if rule is None:
             unmatched[handle.comm] += 1
         else:
             matched[rule.number] += 1
         change = None if judged is None else judged.change(cause)
-        if change is not None:
-            planned.append(Planned(change, rule))
+        if judged is not None and change is not None:
+            planned.append(Planned(change, judged.decision.rule))
     if options.json:
         print_json([*map(planned_document, planned), *map(outcome_document, left)])
         return WOULD_CHANGE if planned else 0

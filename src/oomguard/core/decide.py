@@ -42,10 +42,15 @@ class Decision(NamedTuple):
     obstacle: Obstacle | None = None
 
     @property
+    def matched(self) -> "Rule | None":
+        """The rule that matches it: a refused rule does not."""
+        is_refused = self.obstacle is not None and self.obstacle.kind == "refused"
+        return None if is_refused else self.rule
+
+    @property
     def result(self) -> int:
-        """The value it will have: the wanted one, or the current one if there is an obstacle."""
-        is_written = self.obstacle is None or self.obstacle.kind == "may-be-denied"
-        return self.wanted if is_written else self.current
+        """The value to count on: the wanted one, or the current one if anything may prevent the change."""
+        return self.wanted if self.obstacle is None else self.current
 
 
 def refused(refusal: "Refusal | None") -> Obstacle | None:

@@ -24,6 +24,7 @@ from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
+from oomguard.oom.ranking import is_protected
 from oomguard.policy.fault import Fault
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class _Words(NamedTuple):
 
 
 _WORDS: "dict[Kind, _Words]" = {
-    "refused": _Words("refused-now", "would be refused now", "refused-process", "would not protect"),
+    "refused": _Words("refused-now", "would be refused now", "refused-process", "refused for"),
     "denied": _Words(
         "denied-here", "would be denied now", "denied-here", "the kernel would deny its value to"
     ),
@@ -118,26 +119,26 @@ def _look(preview: "Preview", path: str) -> Seen:
 
 
 def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> Seen:
-    if decision is not None and decision.rule is not None:
-        number = decision.rule.number
-        seen.matched[number] += 1
+    rule = None if decision is None else decision.matched
+    if rule is None:
+        seen.unmatched[handle.comm] += 1
+    else:
+        seen.matched[rule.number] += 1
         # user@1000.service sets its manager's value; a user's units set their own.
         unit = "" if user_unit(handle.cgroup) else system_unit(handle.cgroup)
-        seen.units.setdefault(number, set()).add(unit)
-        if decision.obstacle is not None:
-            seen.obstacles.setdefault((number, decision.obstacle.kind), []).append(decision)
-    else:
-        seen.unmatched[handle.comm] += 1
+        seen.units.setdefault(rule.number, set()).add(unit)
+    if decision is not None and decision.rule is not None and decision.obstacle is not None:
+        seen.obstacles.setdefault((decision.rule.number, decision.obstacle.kind), []).append(decision)
     rival = _rival(handle, path)
     if rival:
         seen.rivals.setdefault(rival, f"pid {handle.pid}")
     if handle.comm == b"kubelet":
         seen = seen._replace(has_kubelet=True)
     candidate = observe_candidate(handle)
-    if candidate is None:
+    if candidate is None or candidate.exemption:
         return seen
     value = candidate.oom_score_adj if decision is None else decision.result
-    if value < 0 or handle.pid == 1:
+    if is_protected(candidate, value):
         return seen._replace(protected_kib=seen.protected_kib + candidate.freed_kib)
     return seen._replace(killable_kib=seen.killable_kib + candidate.freed_kib)
 
@@ -248,7 +249,7 @@ def _obstacles(policy: Policy, seen: Seen) -> "Iterator[Fault]":
             policy,
             policy.rules[number],
             _WORDS[kind].process_code,
-            f"{_WORDS[kind].process} {counted(len(decisions), 'matching process', 'es')}, such as "
+            f"{_WORDS[kind].process} {counted(len(decisions), 'process', 'es')}, such as "
             f"{printable(first.comm)}[{first.identity.pid}]: {first.obstacle.reason}",
             first.obstacle.hint,
         )

@@ -13,7 +13,7 @@ from oomguard.diagnose.host import open_procfs
 from oomguard.diagnose.ranker import open_ranker
 from oomguard.diagnose.status import HostStatus, observe_status, values_in_force
 from oomguard.kernel.usage import PAGE_KIB
-from oomguard.oom.ranking import reserve_now
+from oomguard.oom.ranking import is_protected, reserve_now
 from oomguard.policy.load import load
 from oomguard.report.problems import problems
 from oomguard.report.ranking import View, label
@@ -106,7 +106,7 @@ def _order(view: View) -> "Iterator[tuple[str, str]]":
         held = kib(sum(first.candidate.usage) * PAGE_KIB)
         value = first.now.oom_score_adj
         yield "First to go", f"{label(first.candidate)}  {held}  oom_score_adj {value}{rule}"
-    protected = [one.candidate for one in view.ranked if one.now.oom_score_adj < 0]
+    protected = [one.candidate for one in view.ranked if is_protected(one.candidate, one.now.oom_score_adj)]
     if protected:
         names = list(dict.fromkeys(printable(one.comm) for one in protected))
         shown = ", ".join(names[:_NAMES])

@@ -76,6 +76,11 @@ def era_of(release: str) -> Era | None:
     return next((era for era in reversed(ERAS) if version >= era.since), None)
 
 
+def share(points: int, total_pages: int, era: Era = CURRENT) -> float:
+    """Return a badness as a part of the memory that ran out; oom_score_adj can make it negative."""
+    return points / (_PER_MILLE if era.is_per_mille else max(total_pages, 1))
+
+
 def badness(
     usage: Usage, oom_score_adj: int, total_pages: int, *, era: Era = CURRENT, is_admin: bool = False
 ) -> int | None:

@@ -17,6 +17,7 @@ from oomguard.oom.badness import (
     cgroup_pages,
     era_of,
     kill_order,
+    share,
 )
 
 if TYPE_CHECKING:
@@ -123,11 +124,9 @@ def task_badness(task: "Task", value: int, total_pages: int, era: Era) -> int | 
     return badness(usage, value, total_pages, era=era, is_admin=is_admin)
 
 
-def share(points: int, finding: Finding) -> float:
-    """Return a badness as a part of the memory that ran out; oom_score_adj can make it negative."""
-    if finding.era is not None and finding.era.is_per_mille:
-        return points / _PER_MILLE
-    return points / max(finding.total_pages or 0, 1)
+def share_of(points: int, finding: Finding) -> float:
+    """Return a badness as a part of the memory that ran out in a report."""
+    return share(points, finding.total_pages or 0, finding.era or CURRENT)
 
 
 def _kept(task: "Task") -> int:

@@ -62,12 +62,18 @@ class Ranked(NamedTuple):
 class Reserve(NamedTuple):
     """The processes killed before the first protected one, whose value is below 0.
 
-    `before` is that process, None if no protected process can be killed.
+    `before` is that process, None if no protected process can be killed; `never` is how many of them cannot.
     """
 
     kib: int
     processes: int
     before: Candidate | None
+    never: int = 0
+
+
+def is_protected(candidate: Candidate, value: int) -> bool:
+    """Return whether a value protects a process. The kernel never kills init or a dying process."""
+    return value < 0 and not candidate.exemption
 
 
 def rank(
@@ -101,11 +107,12 @@ def reserve(standings: "Sequence[tuple[Candidate, Standing]]") -> Reserve:
     for candidate, standing in sorted(standings, key=lambda one: one[1].place or 0):
         if standing.place is None:
             continue
-        if standing.oom_score_adj < 0:
+        if is_protected(candidate, standing.oom_score_adj):
             return Reserve(kib, processes, candidate)
         kib += candidate.freed_kib
         processes += 1
-    return Reserve(kib, processes, None)
+    never = sum(is_protected(candidate, standing.oom_score_adj) for candidate, standing in standings)
+    return Reserve(kib, processes, None, never)
 
 
 def reserve_now(ranked: "Sequence[Ranked]") -> Reserve:

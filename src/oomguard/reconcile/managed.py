@@ -134,10 +134,10 @@ class ManagedProcesses:
             self._release(pid)
             return
         decision, entry = judged.decision, judged.situation.entry
-        rule, value = decision.rule, decision.current
+        rule, value = decision.matched, decision.current
         if rule is not None:
             self.rule_of[pid] = rule.number
-        elif not finding.is_refused:
+        else:
             self._release(pid)
         if entry is None:
             self.inheritance.on_other_value(pid)

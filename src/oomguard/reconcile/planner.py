@@ -88,8 +88,8 @@ class Judged(NamedTuple):
 class Finding(NamedTuple):
     """What was found out about a process: the decision, if there is one, and what to record for the next.
 
-    `judged` is None if no rule matches it and it inherited nothing. `is_refused`: a rule matches it, but must
-    not protect it. `unknown` is why a rule could not be tried; with `is_open`, nothing can be decided yet.
+    `judged` is None if no rule matches it and it inherited nothing.
+    `unknown` is why a rule could not be tried; with `is_open`, nothing can be decided yet.
     `raised` is the rule it must not escape. `children` is whether they keep the value that is set, and the
     standing of a process whose children are checked soon. `watch` is the standing of one whose children may
     come to match a rule; with `may_match_later`, so may the process. `is_settled`: the decision is the same
@@ -97,7 +97,6 @@ class Finding(NamedTuple):
     """
 
     judged: Judged | None = None
-    is_refused: bool = False
     unknown: "UnknownFactError | None" = None
     is_open: bool = False
     raised: Raised | None = None
@@ -219,7 +218,6 @@ class Planner:
                 is_settled = is_plain and self._is_settled(handle, decision, rule)
         return found._replace(
             judged=Judged(decision, situation),
-            is_refused=refused is not None,
             raised=raised,
             children=children,
             is_settled=is_settled,

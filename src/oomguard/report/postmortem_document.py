@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from oomguard.core.text import printable
-from oomguard.oom.postmortem import share
+from oomguard.oom.postmortem import share_of
 from oomguard.report.postmortem import Told, facts, headline, moment, unranked
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _bytes(amount_kib: int | None) -> int | None:
 
 def _task_document(one: "Place", finding: "Finding", page: int) -> dict[str, Any]:
     task = one.task
-    per_mille = None if one.badness is None else math.floor(share(one.badness, finding) * 1000)
+    per_mille = None if one.badness is None else math.floor(share_of(one.badness, finding) * 1000)
     return {
         "place": one.place,
         "pid": task.pid,

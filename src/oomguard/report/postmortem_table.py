@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.core.text import printable
-from oomguard.oom.postmortem import share
+from oomguard.oom.postmortem import share_of
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem import (
     circumstances,
@@ -125,7 +125,7 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
         "UID": str(task.uid),
         "MEMORY": compact(one.pages * finding.report.memory.page_kib),
         "VALUE": str(task.oom_score_adj),
-        "SCORE": "" if one.badness is None else f"{share(one.badness, finding):.1%}",
+        "SCORE": "" if one.badness is None else f"{share_of(one.badness, finding):.1%}",
         "NEW": "",
         "RULE": "",
     }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.core.text import printable
+from oomguard.oom.badness import share
 from oomguard.report.plan_table import WORDS
 from oomguard.report.ranking import View, exemption, summary
 from oomguard.report.tables import bar, console, table
@@ -32,9 +33,11 @@ def print_ranking(view: View, *, limit: int) -> None:
     shown = view.ranked[:limit] if limit else view.ranked
     out.print()
     out.print(rank_table(view, shown, width=out.width))
-    hidden = len(view.ranked) - len(shown)
+    hidden = view.ranked[len(shown) :]
     if hidden:
-        out.print(f"and {hidden} more; --limit 0 shows all")
+        never = sum(one.now.place is None for one in hidden)
+        spared = f", {never} of them never killed" if never else ""
+        out.print(f"and {len(hidden)} more{spared}; --limit 0 shows all")
 
 
 def print_summary(view: View, out: "Console") -> None:
@@ -46,7 +49,8 @@ def print_summary(view: View, out: "Console") -> None:
 def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
     """Return the table of the processes in `shown`, in that order, for a screen of that many columns.
 
-    NOW is the place in the kernel's order, NEW the one under the policy. MEMORY is what the kernel counts.
+    NOW is the place in the kernel's order, NEW the one under the policy. SCORE is the badness, as `oomguard
+    postmortem` shows it. MEMORY is what the kernel counts.
     """
     headings = ["NOW", "NEW", "SCORE", "PID", "NAME", "USER", "MEMORY", "", "VALUE", "RULE"]
     if not view.has_policy:
@@ -75,7 +79,7 @@ def _cells(one: "Ranked", view: View, worst: int) -> "dict[str, str | Text]":
     return {
         "NOW": _place(one.now),
         "NEW": "" if one.new is None else _moved(one.now, one.new),
-        "SCORE": "" if candidate.kernel_score is None else str(candidate.kernel_score),
+        "SCORE": _score(one, view),
         "PID": str(candidate.identity.pid),
         "NAME": printable(candidate.comm),
         "USER": user if len(user) <= _USER_CELLS else user[: _USER_CELLS - 1] + "+",
@@ -84,6 +88,11 @@ def _cells(one: "Ranked", view: View, worst: int) -> "dict[str, str | Text]":
         "VALUE": _value(one),
         "RULE": _rule(one),
     }
+
+
+def _score(one: "Ranked", view: View) -> str:
+    points = one.now.badness
+    return "" if points is None else f"{share(points, view.domain.total_pages, view.domain.era):.1%}"
 
 
 def _place(standing: "Standing") -> str:

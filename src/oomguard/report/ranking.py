@@ -41,9 +41,12 @@ def summary(view: View) -> "Iterator[str]":
     after = reserve_new(view.ranked)
     if after is not None:
         amount = f"{kib(after.kib)} in {counted(after.processes, 'process', 'es')}"
-        before = f" before {label(after.before)}" if after.before else "; no process is protected"
+        before = f" before {label(after.before)}" if after.before else _without_protected(after)
         yield f"Under the policy: {amount}{before}."
         yield from _new_first(view)
+        doubtful = sum(_is_doubtful(one) for one in view.ranked)
+        if doubtful:
+            yield f"Without {counted(doubtful, 'value')} that the kernel may deny: see oomguard plan."
     domain = view.domain
     total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
     weighs = f"one point of oom_score_adj weighs {kib(point)}"
@@ -65,8 +68,19 @@ def _new_first(view: View) -> "Iterator[str]":
 def _reserve(found: Reserve) -> str:
     amount = f"{kib(found.kib)} in {counted(found.processes, 'process', 'es')}"
     if found.before is None:
-        return f"{amount} can be killed; no process is protected."
+        return f"{amount} can be killed{_without_protected(found)}."
     return f"{amount} can be killed before the first protected process, {label(found.before)}."
+
+
+def _without_protected(found: Reserve) -> str:
+    if not found.never:
+        return "; no process is protected"
+    return f"; {counted(found.never, 'protected process', 'es')} cannot"
+
+
+def _is_doubtful(one: Ranked) -> bool:
+    obstacle = None if one.decision is None else one.decision.obstacle
+    return obstacle is not None and obstacle.kind == "may-be-denied"
 
 
 def label(candidate: "Candidate") -> str:
