@@ -13,8 +13,8 @@ import pytest
 
 from oomguard.__main__ import main
 from oomguard.core.diff import Outcome, SetOomScoreAdj, SetSysctl
-from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import STARTED, Record, outcome_record
 from oomguard.report.history import parse_entry

@@ -14,7 +14,8 @@ from oomguard.core.diff import (
     own_oom_score_adj,
 )
 from oomguard.core.overcommit import MODE, Memory
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.policy import Policy, SysctlSetting
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS, after_writing
 
 RATIO, KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"

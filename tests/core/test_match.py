@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.match import Governed, Matcher, first_unmet, search
 from oomguard.core.overcommit import Refusal
-from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
+from oomguard.core.rule import Rule, Terms, Value
 
 VALUE = Value("exact", 100)
 

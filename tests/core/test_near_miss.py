@@ -3,7 +3,7 @@
 import time
 
 from oomguard.core.near_miss import near_misses
-from oomguard.core.policy import Rule, Terms, Value
+from oomguard.core.rule import Rule, Terms, Value
 
 
 def rule(*names: bytes) -> Rule:

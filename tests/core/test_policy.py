@@ -1,6 +1,7 @@
 """The compiled policy, as one is compared with the one before."""
 
-from oomguard.core.policy import Emptied, Policy, Rule, SysctlSetting, Terms, Value, emptied
+from oomguard.core.policy import Emptied, Policy, SysctlSetting, emptied
+from oomguard.core.rule import Rule, Terms, Value
 
 TERMS = Terms(Value("exact", 300))
 

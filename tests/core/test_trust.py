@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from oomguard.core.overcommit import Refusal
-from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity, Process, Program
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.trust import is_of_services, trust_refusal
 
 SERVICE = "/system.slice/a.service"

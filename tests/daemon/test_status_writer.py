@@ -9,8 +9,9 @@ import pytest
 
 from fakeproc import FakeProc
 from oomguard.core.diff import Outcome, SetOomScoreAdj
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.kernel.procfs import Procfs

@@ -18,8 +18,9 @@ from datagram import parse_datagram
 from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import Matcher
-from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.policy import Policy
 from oomguard.core.process import COMM_LENGTH, Identity, full_name
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import Decoder, decode, encode
 from oomguard.core.text import printable
 from oomguard.kernel.capability import parse_effective

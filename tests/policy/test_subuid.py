@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.match import quick_unmet
-from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity, Process
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
 from oomguard.core.trust import trust_refusal
 from oomguard.policy import model, scalars, yaml_tree

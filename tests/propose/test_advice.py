@@ -6,7 +6,8 @@ import pytest
 
 from oomguard.core.overcommit import Memory
 from oomguard.core.overcommit import Peak as LastingPeak
-from oomguard.core.policy import Policy, Value
+from oomguard.core.policy import Policy
+from oomguard.core.rule import Value
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
 from oomguard.propose.advice import HostFacts, Peak, Running, advise

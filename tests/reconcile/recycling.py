@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.policy import Policy
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler

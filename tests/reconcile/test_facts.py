@@ -16,8 +16,9 @@ from test_sysctl_groups import STRICT, Failing
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
 from oomguard.core.diff import Entry
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_hosts_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler

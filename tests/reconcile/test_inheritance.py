@@ -8,8 +8,9 @@ import pytest
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
 from oomguard.core.diff import Outcome
-from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeProc, due
 from oomguard.core.diff import Change
-from oomguard.core.policy import Kind, Policy, Rule, Terms, Value
+from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
+from oomguard.core.rule import Kind, Rule, Terms, Value
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 

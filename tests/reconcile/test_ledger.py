@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from fakeproc import FakeProc
 from oomguard.core.diff import Entry
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
 from oomguard.core.protection import Protection
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger, _line, open_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -518,7 +519,8 @@ ledger.record_process(Identity(9, 1), Entry(0, 300))
 
 CHANGER = """
 import itertools, sys
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.policy import Policy, SysctlSetting
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.reconcile.ledger import open_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder

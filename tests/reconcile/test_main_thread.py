@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.diff import Entry, SetOomScoreAdj
-from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.usage import observe_candidate

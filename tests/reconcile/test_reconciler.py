@@ -11,8 +11,9 @@ from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
 from mounts import read_only
 from oomguard.core.diff import Cause, Outcome
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.backoff import (
     FIRST_PAUSE_SECONDS,

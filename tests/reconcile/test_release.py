@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler

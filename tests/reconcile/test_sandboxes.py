@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.policy import Policy, Rule, Terms, Value
+from oomguard.core.policy import Policy
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.ledger import Ledger

@@ -1,6 +1,6 @@
 """Entries about kills: a sentence and fields for each, and exact counts however many there are."""
 
-from oomguard.core.policy import Rule, Terms, Value
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import ERROR, WARNING, Record
 from oomguard.report.kills import ENTRIES_A_WINDOW, Death, KillReporter, kill_record

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from oomguard.core.decide import Obstacle
 from oomguard.core.diff import Change, Outcome, Result, SetOomScoreAdj, SetSysctl
-from oomguard.core.policy import Rule, Terms, Value
 from oomguard.core.process import Identity
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.report import events
 from oomguard.report.document import change_document, outcome_document
 from oomguard.report.events import EVENTS, Record, outcome_record

@@ -43,7 +43,7 @@ def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -
     """Apply a policy; print that original values are lost, if they are."""
     import sys
 
-    from oomguard.core.policy import counted
+    from oomguard.core.text import counted
     from oomguard.diagnose.host import open_procfs, peak_source
     from oomguard.reconcile.once import reconcile_once
 

@@ -52,7 +52,7 @@ def _option_first(words: list[str]) -> list[str]:
 
 def _run(options: "argparse.Namespace") -> int:
     """Print the policy, and on stderr how many rules and notes it has; or print JSON."""
-    from oomguard.core.policy import counted
+    from oomguard.core.text import counted
     from oomguard.propose.draft import render, valid
     from oomguard.propose.draft_document import FORMAT, import_document
     from oomguard.propose.importers.table import import_settings

@@ -40,7 +40,8 @@ def _run(options: "argparse.Namespace") -> int:
     from collections import Counter
 
     from oomguard.core.diff import Planned
-    from oomguard.core.policy import Policy, counted
+    from oomguard.core.policy import Policy
+    from oomguard.core.text import counted
     from oomguard.diagnose.host import open_preview
     from oomguard.report.document import outcome_document, planned_document, print_json
     from oomguard.report.text import sentence

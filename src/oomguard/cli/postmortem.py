@@ -78,7 +78,7 @@ def _run(options: "argparse.Namespace") -> int:
 
 
 def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
-    from oomguard.core.policy import counted
+    from oomguard.core.text import counted
     from oomguard.report.postmortem_table import Row, list_row, print_list, print_told
 
     log = examiner.log

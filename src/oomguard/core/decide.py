@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.core.overcommit import Refusal
-    from oomguard.core.policy import Rule
     from oomguard.core.process import Identity
+    from oomguard.core.rule import Rule
 
 Kind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
 

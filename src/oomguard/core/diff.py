@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from oomguard.core.overcommit import Memory, Peak
-    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.policy import Policy
     from oomguard.core.process import Identity
+    from oomguard.core.rule import Rule
 
 Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
 Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-alone"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from oomguard.core.overcommit import Refusal
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
 
 Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup", "cmdline", "exe"]
 

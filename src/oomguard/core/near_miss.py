@@ -10,7 +10,7 @@ from oomguard.core.process import COMM_LENGTH
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
 
 _SHOWN = 3
 _COMPARED = 2000

@@ -8,12 +8,12 @@ from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
-from oomguard.core.policy import Rule
+from oomguard.core.rule import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oomguard.core.policy import Terms
+    from oomguard.core.rule import Terms
 
 
 class RuleTable(Sequence[Rule]):

@@ -7,7 +7,8 @@ so that neither side needs the whole text in memory.
 import json
 from typing import TYPE_CHECKING, Any, get_args
 
-from oomguard.core.policy import Children, Kind, Policy, Scope, SysctlSetting, Terms, Trust, Value
+from oomguard.core.policy import Policy, SysctlSetting
+from oomguard.core.rule import Children, Kind, Scope, Terms, Trust, Value
 from oomguard.core.rule_table import RuleTable
 
 if TYPE_CHECKING:

@@ -44,3 +44,8 @@ def _escape(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, from surrogateescape
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
+
+
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """Return `1 rule` or `2 rules`."""
+    return f"{number} {noun}{plural if number != 1 else ''}"

@@ -12,8 +12,8 @@ from oomguard.core.match import is_called
 from oomguard.core.overcommit import Refusal
 
 if TYPE_CHECKING:
-    from oomguard.core.policy import Rule
     from oomguard.core.process import Facts
+    from oomguard.core.rule import Rule
 
 NOBODY = 65534
 

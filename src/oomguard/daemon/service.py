@@ -16,9 +16,9 @@ from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships
 from oomguard import __version__
 from oomguard.core.diff import SetOomScoreAdj
 from oomguard.core.overcommit import KNOBS, demand_kib
-from oomguard.core.policy import counted, emptied
+from oomguard.core.policy import emptied
 from oomguard.core.process import INIT_PID, Identity
-from oomguard.core.text import printable, span
+from oomguard.core.text import counted, printable, span
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.drift import DriftWatch

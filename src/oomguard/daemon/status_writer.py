@@ -24,7 +24,8 @@ from oomguard.report.status_file import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from oomguard.core.policy import Rule, SysctlSetting
+    from oomguard.core.policy import SysctlSetting
+    from oomguard.core.rule import Rule
     from oomguard.daemon.degradations import Degradations
     from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.ledger import Ledger

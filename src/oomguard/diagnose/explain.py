@@ -17,8 +17,8 @@ from oomguard.report.explanation import Explanation, Tried
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from oomguard.core.policy import Rule
     from oomguard.core.process import Process
+    from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.planner import Planner
     from oomguard.reconcile.preview import Preview

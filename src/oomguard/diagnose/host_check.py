@@ -9,10 +9,10 @@ from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.diff import grouped
 from oomguard.core.guard import unwise
 from oomguard.core.overcommit import kib
-from oomguard.core.policy import Policy, counted
+from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.sysctl import KUBELET
-from oomguard.core.text import legible, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.diagnose.config_files import (
     sysctls_said,
     tuned_profile,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from oomguard.core.decide import Decision, Kind
-    from oomguard.core.policy import Rule, SysctlSetting
+    from oomguard.core.policy import SysctlSetting
+    from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.preview import Preview
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard import __version__
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory, kib
-from oomguard.core.policy import counted
-from oomguard.core.text import printable, span
+from oomguard.core.text import counted, printable, span
 from oomguard.diagnose.host import open_procfs
 from oomguard.diagnose.ranker import open_ranker
 from oomguard.diagnose.status import HostStatus, observe_status, values_in_force

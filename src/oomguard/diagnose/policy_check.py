@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import counted
-from oomguard.core.text import printable
+from oomguard.core.text import counted, printable
 from oomguard.diagnose.host import open_preview, read_status
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load

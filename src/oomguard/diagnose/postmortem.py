@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import counted
+from oomguard.core.text import counted
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine

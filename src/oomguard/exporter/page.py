@@ -6,8 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
-from oomguard.core.policy import counted
-from oomguard.core.text import span
+from oomguard.core.text import counted, span
 from oomguard.report.problems import problems
 
 if TYPE_CHECKING:

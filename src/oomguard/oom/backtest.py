@@ -13,8 +13,9 @@ from oomguard.core.trust import DYNAMIC_UIDS, trust_refusal
 from oomguard.oom.postmortem import INIT, Place, rank_tasks, task_badness
 
 if TYPE_CHECKING:
-    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.policy import Policy
     from oomguard.core.process import Program
+    from oomguard.core.rule import Rule
     from oomguard.oom.postmortem import Finding
     from oomguard.oom.report import Task
 

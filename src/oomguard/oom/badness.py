@@ -7,7 +7,7 @@ of all memory for each point of `oom_score_adj`. The kernel kills the process wi
 import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oomguard.core.policy import OOM_SCORE_ADJ_MIN
+from oomguard.core.rule import OOM_SCORE_ADJ_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,8 @@ import pwd
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from oomguard.core.policy import Policy, Rule, SysctlSetting, Terms, Value
+from oomguard.core.policy import Policy, SysctlSetting
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import login_defs, model, subuid
 from oomguard.policy.nodes import Mapping, Sequence

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.guard import unwise
 from oomguard.core.match import is_glob
-from oomguard.core.policy import OOM_SCORE_ADJ_MIN, counted
 from oomguard.core.process import COMM_LENGTH
+from oomguard.core.rule import OOM_SCORE_ADJ_MIN
+from oomguard.core.text import counted
 from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.lookalike import lookalike, unusual_character
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator
 
-    from oomguard.core.policy import Policy, Rule, Terms
+    from oomguard.core.policy import Policy
+    from oomguard.core.rule import Rule, Terms
     from oomguard.policy.compile import Document, Users
 
     Trial = Callable[[re.Pattern[str], str], bool]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 from pydantic.functional_validators import AfterValidator
 
-from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Policy, Scope, Trust
+from oomguard.core.policy import Policy
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Scope, Trust
 from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.policy import condition
 

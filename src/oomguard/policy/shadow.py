@@ -8,12 +8,12 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.core.match import is_glob
-from oomguard.core.policy import Terms, Value
+from oomguard.core.rule import Terms, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
 
 _GLOBS_LIMIT = 200
 """Globs kept for each literal start, so that the time stays linear."""

@@ -4,7 +4,7 @@ import difflib
 import functools
 import re
 
-from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.model import MODELS

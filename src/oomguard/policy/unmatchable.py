@@ -17,7 +17,7 @@ from oomguard.policy.quoting import quoted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oomguard.core.policy import Rule, Terms
+    from oomguard.core.rule import Rule, Terms
 
 CMDLINE_LIMIT = 4096
 """Bytes that oomguard reads of a command line (kernel/procfs.py)."""

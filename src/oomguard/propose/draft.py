@@ -7,7 +7,7 @@ import re
 import textwrap
 from typing import NamedTuple
 
-from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import printable
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.quoting import quoted

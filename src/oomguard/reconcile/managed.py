@@ -8,8 +8,9 @@ from oomguard.reconcile.inheritance import Inheritance
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.policy import Policy
     from oomguard.core.process import Identity, UnknownFactError
+    from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.planner import Finding

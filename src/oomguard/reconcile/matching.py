@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomguard.core.overcommit import Refusal
-    from oomguard.core.policy import Policy, Rule
+    from oomguard.core.policy import Policy
+    from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 MATCH_SECONDS = 0.02

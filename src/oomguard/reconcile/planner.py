@@ -16,7 +16,7 @@ from oomguard.core.diff import (
     refusal_of,
 )
 from oomguard.core.match import quick_unmet
-from oomguard.core.policy import Value
+from oomguard.core.rule import Value
 from oomguard.core.trust import standing
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from oomguard.core.diff import Cause, Change
     from oomguard.core.overcommit import Peak, Refusal
-    from oomguard.core.policy import Rule
     from oomguard.core.process import UnknownFactError
+    from oomguard.core.rule import Rule
     from oomguard.core.trust import Standing
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.managed import ManagedProcesses

@@ -12,7 +12,7 @@ from oomguard.report.text import target
 if TYPE_CHECKING:
     from oomguard.core.decide import Decision, Obstacle
     from oomguard.core.diff import Change, Planned
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
 
 
 def change_document(change: "Change") -> dict[str, Any]:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from oomguard.core.decide import Decision
-    from oomguard.core.policy import Rule
     from oomguard.core.process import Process
+    from oomguard.core.rule import Rule
 
 
 class Tried(NamedTuple):

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import system_unit
-from oomguard.core.policy import counted
-from oomguard.core.text import legible, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.report.plan_table import place
 from oomguard.report.tables import console, grid, print_text
 

@@ -4,8 +4,7 @@ import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from oomguard.core.policy import counted
-from oomguard.core.text import legible, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.report.events import KILLED
 
 _DIGITS_LIMIT = 20

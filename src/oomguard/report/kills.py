@@ -4,12 +4,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
-from oomguard.core.policy import counted
-from oomguard.core.text import legible, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.report.events import ERROR, KILLED, Record
 
 if TYPE_CHECKING:
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
     from oomguard.oom.kill import Context, Kill
     from oomguard.report.journal import Sink
 

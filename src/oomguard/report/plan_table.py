@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.decide import Kind
     from oomguard.core.diff import Change, Planned
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
 
 WORDS: "dict[Kind, str]" = {
     "refused": "refused",

@@ -5,8 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
-from oomguard.core.policy import counted
-from oomguard.core.text import legible, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.oom.badness import IMMUNE
 from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title

@@ -10,7 +10,7 @@ from oomguard.report.postmortem import Told, facts, headline, moment, unranked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
     from oomguard.oom.kill import Kill
     from oomguard.oom.postmortem import Finding, Place
     from oomguard.oom.report import Report

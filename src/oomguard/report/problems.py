@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from oomguard.core.policy import counted
+from oomguard.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

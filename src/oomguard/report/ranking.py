@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.overcommit import kib
-from oomguard.core.policy import counted
-from oomguard.core.text import legible, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.oom.badness import adj_pages
 from oomguard.oom.ranking import Domain, Ranked, Reserve, Standing, reserve_new, reserve_now
 from oomguard.report.document import decision_document

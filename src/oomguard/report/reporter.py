@@ -12,7 +12,7 @@ from oomguard.report.text import because, subject, target
 
 if TYPE_CHECKING:
     from oomguard.core.diff import Cause, Change, Result
-    from oomguard.core.policy import Rule
+    from oomguard.core.rule import Rule
     from oomguard.report.journal import Sink
 
 FOLD_SECONDS = 1.0

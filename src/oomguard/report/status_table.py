@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.core.overcommit import STRICT, Memory, Peak, kib
-from oomguard.core.policy import counted
-from oomguard.core.text import span
+from oomguard.core.text import counted, span
 from oomguard.report.problems import problems
 from oomguard.report.tables import console, grid, print_text, table
 

@@ -4,7 +4,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, counted
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.draft import Draft, DraftRule, Note, Place
 from oomguard.propose.importers.files import ForeignError, files_below, read_lines

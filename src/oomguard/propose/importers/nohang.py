@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from oomguard.core.policy import counted
+from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import NO_GLOB, globs
 from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
 from oomguard.propose.importers.files import ForeignError, read_lines

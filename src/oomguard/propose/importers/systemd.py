@@ -4,7 +4,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.unit_file import assignments
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
