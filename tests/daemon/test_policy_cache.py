@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomguard.daemon.loop import Loop
-from oomguard.daemon.policy_cache import PolicyCache, cache_key
+from oomguard.daemon.policy_cache import Copy, PolicyCache, cache_key
 from oomguard.daemon.policy_watch import PolicyWatch
 from oomguard.daemon.reload import Reloader
 
@@ -70,9 +71,11 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 def swap_rule(host: Host) -> None:
     """Make the cache say something else than the policy, so that it shows which one was read."""
-    path = host.state / "compiled-policy"
-    head, body = path.read_bytes().split(b"\n", 1)
-    host.cache.store(head.split(b" ", 1)[1].decode(), body.replace(b"some", b"kept"))
+    whole = zlib.decompress((host.state / "compiled-policy").read_bytes())
+    key, body = whole.split(b"\n", 1)
+    copy = Copy(key.decode())
+    copy.add(body.replace(b"some", b"kept"))
+    host.cache.store(copy)
 
 
 def test_the_second_start_reads_no_yaml(host: Host) -> None:
@@ -126,15 +129,22 @@ def test_a_file_that_has_just_changed_has_no_key(host: Host) -> None:
     assert host.key(later_ns=0) == ""
 
 
+def _flipped(raw: bytes, place: int) -> bytes:
+    changed = bytearray(raw)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         lambda raw: raw[:-3],
-        lambda raw: raw.replace(b"some", b"soma"),
-        lambda raw: b"",
-        lambda raw: b"\0" * 64,
+        lambda raw: _flipped(raw, -40),
+        lambda raw: _flipped(raw, -1),
+        lambda _: b"",
+        lambda _: b"\0" * 64,
     ],
-    ids=["cut", "flipped", "empty", "zeros"],
+    ids=["cut", "flipped", "wrong checksum", "empty", "zeros"],
 )
 def test_a_damaged_cache_is_as_good_as_none(host: Host, damage: Callable[[bytes], bytes]) -> None:
     """The policy is read, the file is replaced, and it is said."""

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from oomguard.daemon.policy_watch import PolicyWatch
 
-SIZE_LIMIT = 8 * 1024 * 1024
-"""Bytes that are kept: some 100,000 rules."""
+SIZE_LIMIT = 1024 * 1024
+"""Packed bytes that are kept: some 100,000 rules."""
+
+_CHUNK = 65536
 
 _FILE = "compiled-policy"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -45,42 +47,66 @@ class PolicyCache:
         self._folder = lasting_folder(state_dir)
         self.path = f"{self._folder}/{_FILE}"
 
-    def load(self, key: str) -> bytes | None:
-        """Return what was stored under `key`, or None.
+    def load(self, key: str) -> "Iterator[bytes]":
+        """Yield what was stored under `key`, in pieces; nothing if there is none.
 
         OSError, OomguardError: it cannot be read; ValueError: it is damaged, or may be another user's.
         """
         folder = find_state_folder(self._folder)
         if folder is None:
-            return None
+            return
         try:
-            raw = folder.read(_FILE)
-            if raw is not None and not folder.is_ours:
+            packed = folder.read(_FILE)
+            if packed is not None and not folder.is_ours:
                 raise ValueError("others may write to its folder")
         finally:
             folder.close()
-        if raw is None:
-            return None
-        head, _, body = raw.partition(b"\n")
-        checksum, _, stored = head.partition(b" ")
-        if checksum != _checksum(stored, body):
-            raise ValueError("it is damaged")
-        return body if stored == key.encode() else None
+        if packed is not None:
+            yield from _unpacked(packed, key.encode() + b"\n")
 
-    def store(self, key: str, body: bytes) -> None:
+    def store(self, copy: "Copy") -> None:
         """Keep what the reader of the policy wrote. OSError, OomguardError: it cannot be written."""
-        if len(body) > SIZE_LIMIT:
+        packed = copy.finish()
+        if len(packed) > SIZE_LIMIT:
             return
         folder = open_state_folder(self._folder)
         try:
-            stored = key.encode()
-            folder.replace(_FILE, b"%s %s\n%s" % (_checksum(stored, body), stored, body))
+            folder.replace(_FILE, packed)
         finally:
             folder.close()
 
 
-def _checksum(stored: bytes, body: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(body, zlib.crc32(stored))
+class Copy:
+    """What the reader of the policy writes, packed as it comes: it compresses to a tenth."""
+
+    def __init__(self, key: str) -> None:
+        self._packer = zlib.compressobj(level=1)
+        self._packed = [self._packer.compress(key.encode() + b"\n")]
+
+    def add(self, chunk: bytes) -> None:
+        """Take more of it."""
+        self._packed.append(self._packer.compress(chunk))
+
+    def finish(self) -> bytes:
+        """Return all of it, with the checksum of zlib at its end."""
+        self._packed.append(self._packer.flush())
+        return b"".join(self._packed)
+
+
+def _unpacked(packed: bytes, head: bytes) -> "Iterator[bytes]":
+    """Yield what is packed behind `head`; nothing if another head is in front. ValueError: it is damaged."""
+    unpacker = zlib.decompressobj()
+    try:
+        chunk = unpacker.decompress(packed, len(head))
+        if len(chunk) == len(head) and chunk != head:
+            return
+        while not unpacker.eof:
+            chunk = unpacker.decompress(unpacker.unconsumed_tail, _CHUNK)
+            if not chunk and not unpacker.eof:
+                raise ValueError("it is damaged")  # it was cut
+            yield chunk
+    except zlib.error as error:
+        raise ValueError("it is damaged") from error
 
 
 def _owners(path: str) -> list[tuple[str, int, int]]:

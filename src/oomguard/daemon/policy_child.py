@@ -17,6 +17,8 @@ from oomguard.core.serialize import Decoder
 from oomguard.kernel.own import python_command
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from oomguard.core.policy import Policy
 
 DEADLINE_SECONDS = 120.0
@@ -37,7 +39,6 @@ class Answer:
     """What a reader of the policy wrote, decoded as it comes."""
 
     def __init__(self) -> None:
-        self.chunks: list[bytes] = []
         self.size = 0
         self.header: dict[str, Any] = {}
         self._partial = b""
@@ -46,7 +47,6 @@ class Answer:
     def feed(self, chunk: bytes) -> None:
         """Take more of it. ValueError, TypeError, RecursionError: it is none."""
         self.size += len(chunk)
-        self.chunks.append(chunk)
         *lines, self._partial = (self._partial + chunk).split(b"\n")
         for line in lines:
             if not self.header:
@@ -60,9 +60,12 @@ class Answer:
 
 
 class PolicyChild:
-    """One reading of the policy in progress. `fd` is readable when there is more to receive."""
+    """One reading of the policy in progress. `fd` is readable when there is more to receive.
 
-    def __init__(self, path: str, *, deadline: float) -> None:
+    `copy` gets what the child writes, as it comes.
+    """
+
+    def __init__(self, path: str, *, deadline: float, copy: "Callable[[bytes], object]") -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writer, True)
@@ -86,6 +89,7 @@ class PolicyChild:
             os.close(writer)
         self.fd = reader
         self.deadline = deadline
+        self._copy = copy
         self.answer = Answer()
         self._error = ""
 
@@ -102,6 +106,7 @@ class PolicyChild:
                 self._error = "its answer is too long"
                 os.kill(self.pid, signal.SIGKILL)
                 return True
+            self._copy(chunk)
             try:
                 self.answer.feed(chunk)
             except (ValueError, TypeError, RecursionError) as error:

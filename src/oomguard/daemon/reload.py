@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.daemon.policy_cache import PolicyCache, cache_key
+from oomguard.daemon.policy_cache import Copy, PolicyCache, cache_key
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, Answer, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
 
@@ -46,6 +46,7 @@ class Reloader:
         self._cache = cache
         self._key = ""
         """What the policy in progress is made from, "" if that may be something else by the next time."""
+        self._copy = Copy("")
         self._in_force: tuple[str, Policy] | None = None
         """The last policy that was read, and its key."""
         self._loop = loop
@@ -70,7 +71,7 @@ class Reloader:
         self._key = cache_key(self._watch, time.time_ns())
         policy = self._cached() if self._key else None
         if policy is None:
-            child = PolicyChild(self._path, deadline=time.monotonic() + DEADLINE_SECONDS)
+            child = self._read()
             child.wait()
             policy = child.finish()
             self._keep(child.answer, policy)
@@ -78,7 +79,6 @@ class Reloader:
 
     def reload(self) -> None:
         """Read the policy again, unless it is certain to be as it was; adopt it in any case."""
-        now = time.monotonic()
         self._loop.set("policy-retry", None)
         self._drop_child()
         listening = self._watch.fileno()
@@ -92,7 +92,7 @@ class Reloader:
             self._adopt(self._in_force[1])
             return
         try:
-            self._child = PolicyChild(self._path, deadline=now + DEADLINE_SECONDS)
+            self._child = self._read()
         except OSError as error:
             self._failed(OomguardError(f"cannot start a process to read the policy: {error.strerror}"))
             return
@@ -104,13 +104,17 @@ class Reloader:
         self._drop_child()
         self._watch.close()
 
+    def _read(self) -> PolicyChild:
+        self._copy = Copy(self._key)
+        return PolicyChild(self._path, deadline=time.monotonic() + DEADLINE_SECONDS, copy=self._copy.add)
+
     def _cached(self) -> "Policy | None":
+        answer = Answer()
         try:
-            body = self._cache.load(self._key)
-            if body is None:
+            for chunk in self._cache.load(self._key):
+                answer.feed(chunk)
+            if not answer.size:
                 return None
-            answer = Answer()
-            answer.feed(body)
             policy = answer.policy()
         except OomguardError as error:
             self._limited(error.message)
@@ -128,7 +132,7 @@ class Reloader:
             return
         self._in_force = (self._key, policy)
         try:
-            self._cache.store(self._key, b"".join(answer.chunks))
+            self._cache.store(self._copy)
         except (OSError, OomguardError) as error:
             why = (
                 error.message

@@ -189,6 +189,7 @@ class Service:
                 Itself(os.getpid(), self._identity),
                 promised_peak=self._peaks.highest,
             )
+            del policy  # this frame lasts as long as the daemon; the policy only until the next one
             self.reconciler.managed.before_release = self._kills.read
             self.reconciler.still_denied = self.reporter.still_denied
             self._subscribe(stack)  # before the first pass: what starts during it is not missed
