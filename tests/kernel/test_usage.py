@@ -7,15 +7,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fakeproc import FakeProc
 from oomguard.core.process import Identity, Process
-from oomguard.kernel.procfs import Procfs
+from oomguard.core.trust import NOBODY
+from oomguard.kernel.procfs import Procfs, parse_stat
+from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate, observe_candidates, parse_held
 from oomguard.oom.badness import CURRENT, ERAS, Era, Usage, badness, era_of, global_pages, oom_score
+
+if TYPE_CHECKING:
+    from oomguard.oom.ranking import Candidate
 
 STAT = b"7 (a) b) S " + b" ".join(b"%d" % number for number in range(4, 53)) + b"\n"
 STATUS = b"""Name:\tVmRSS:\\n99
@@ -103,9 +109,9 @@ def test_a_process_that_ended_is_left_out(proc: FakeProc, procfs: Procfs) -> Non
 
 
 @contextmanager
-def python(code: str) -> Iterator[int]:
+def python(code: str, *arguments: str) -> Iterator[int]:
     """Run a program that prints a line when it is ready."""
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         process.stdout.readline()
@@ -182,6 +188,45 @@ def test_a_process_whose_main_thread_ended_still_counts() -> None:
         assert candidate.usage.rss * PAGE_KIB > 20 << 10
         assert not candidate.exemption
     procfs.close()
+
+
+MANY_GROUPS = """
+import ctypes, os, sys, threading, time
+os.setgroups(range(100000, 165536))
+os.setresuid(4242, 4242, 4242)
+if sys.argv[1] == "leaderless":
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print(flush=True)
+    ctypes.CDLL(None).pthread_exit(None)
+print(flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="setting groups takes CAP_SETGID")
+@pytest.mark.parametrize("how", ["plain", "leaderless"])
+def test_nobody_hides_from_the_kill_order_by_being_slow_to_read(how: str) -> None:
+    """The time of who has 65,536 groups is used up after some reads; what stat tells gives it a place."""
+    procfs = Procfs(slow_reads=patient_reads())
+    with python(MANY_GROUPS, how) as pid:
+        while how == "leaderless" and parse_stat(Path(f"/proc/{pid}/stat").read_bytes()).state != "Z":
+            time.sleep(0.001)
+        found: list[Candidate] = []
+        while not found or (not found[-1].is_partial and len(found) < 200):
+            handle = procfs.open(pid)
+            assert handle is not None
+            with handle:
+                candidate = observe_candidate(handle)
+            assert candidate is not None
+            found.append(candidate)
+    procfs.close()
+    first, last = found[0], found[-1]
+    assert last.is_partial
+    assert not first.is_partial
+    assert len(found) < 60
+    assert first.uid == 4242
+    assert last.uid in (4242, NOBODY)  # root owns the files of one that is not dumpable
+    assert last.usage.rss == pytest.approx(first.usage.rss, rel=0.2)
 
 
 def test_a_child_in_vfork_is_skipped() -> None:

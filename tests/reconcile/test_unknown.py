@@ -227,6 +227,29 @@ def test_who_makes_his_status_long_is_still_raised_by_what_is_known_without_it(
     assert value(proc, 20) == 800
 
 
+@pytest.mark.parametrize("cgroup", ["/system.slice/cron.service", "/user.slice/user-1000.slice/a.scope"])
+@pytest.mark.parametrize("told", ["by a fork", "by evidence"])
+def test_nobody_keeps_inherited_protection_by_a_long_status(
+    proc: FakeProc, tmp_path: Path, cgroup: str, told: str
+) -> None:
+    """Other processes of the user use up the time, so that nobody knows that this one is not root's."""
+    ledger = Ledger()
+    if told == "by a fork":
+        ledger.record_process(Identity(10, 1), Entry(0, -900))
+        proc.process(Process(Identity(10, 1), b"cron", oom_score_adj=-900))
+    else:
+        ledger.record_protection(-900, "cron.service", 0, 1)
+    proc.process(
+        Process(Identity(20, 5), b"job", parent_pid=10, uid=PERSON, cgroup=cgroup, oom_score_adj=-900)
+    )
+    wanted = policy(
+        tmp_path, f"- {{name: cron, oom_score_adj: -900}}\n- {{user: {PERSON}, oom_score_adj: 800}}\n"
+    )
+    reconciler = Reconciler(wanted, ledger, FakeKernel(str(proc.root), Spent()))
+    assert [o.change.after for o in reconciler.everything("resync", 0.0)] == [0]
+    assert value(proc, 20) == 0
+
+
 def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -> None:
     """Whether it has one that was inherited is asked again once there is time."""
     ledger = Ledger()

@@ -1,5 +1,6 @@
 """`oomguard plan`: what would change, and by which rule, or what a restore would do."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
@@ -69,6 +70,8 @@ def _run(options: "argparse.Namespace") -> int:
         change = None if judged is None else judged.change(cause)
         if judged is not None and change is not None:
             planned.append(Planned(change, judged.decision.rule))
+    for reason in preview.unreadable:
+        print(f"oomguard: some processes cannot be read: {reason}", file=sys.stderr)
     if options.json:
         print_json([*map(planned_document, planned), *map(outcome_document, left)])
         return WOULD_CHANGE if planned else 0

@@ -9,7 +9,7 @@ from oomguard.core.decide import Decision
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
 from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
-from oomguard.core.text import legible, printable
+from oomguard.core.text import counted, legible, printable
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.policy.paste import rule_for
 from oomguard.report.explanation import Explanation, Tried
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from oomguard.reconcile.planner import Planner
     from oomguard.reconcile.preview import Preview
 
+_PIDS = 8
+"""Pids shown of processes that cannot be read."""
+
 
 def explain(preview: "Preview", asked: "Sequence[str]") -> tuple[list[Explanation], list[OomguardError]]:
     """Return the explanation of each process of these pids and names, and an error for each without one."""
     explanations = []
     missing = dict.fromkeys(asked)
+    unread: dict[str, list[int]] = {}
     running = set()
     # Decide on all processes in the order of a pass: a child's value depends on its parent's.
     for handle, judged in preview.processes():
@@ -36,10 +40,22 @@ def explain(preview: "Preview", asked: "Sequence[str]") -> tuple[list[Explanatio
         if wanted:
             with suppress(*GONE, HIDDEN):
                 decision = None if judged is None else judged.decision
-                explanations.append(_explain(handle, preview.planner, decision))
+                try:
+                    explanations.append(_explain(handle, preview.planner, decision))
+                except UnknownFactError as error:
+                    unread.setdefault(str(error), []).append(handle.pid)
                 for one in wanted:
                     missing.pop(one, None)
-    return explanations, [_no_process(one, running) for one in missing]
+    errors = [_unread(pids, reason) for reason, pids in unread.items()]
+    return explanations, [*errors, *(_no_process(one, running) for one in missing)]
+
+
+def _unread(pids: list[int], reason: str) -> OomguardError:
+    shown = ", ".join(map(str, pids[:_PIDS])) + (", …" if len(pids) > _PIDS else "")
+    return OomguardError(
+        f"{counted(len(pids), 'process', 'es')} cannot be explained ({shown}): {reason}",
+        hint="give fewer pids",
+    )
 
 
 def _no_process(wanted: str, running: "Collection[str]") -> OomguardError:

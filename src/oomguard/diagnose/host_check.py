@@ -148,9 +148,9 @@ def _rival(handle: "ProcessHandle", path: str) -> str:
     """Return what a process is if it writes the same values and is not the daemon of this policy."""
     if handle.comm in _ALSO_WRITE:
         return _ALSO_WRITE[handle.comm]
-    if handle.uid != 0 or not handle.comm.startswith((b"python", b"oomguard")):
-        return ""
     try:
+        if handle.uid != 0 or not handle.comm.startswith((b"python", b"oomguard")):
+            return ""
         arguments = handle.arguments
     except UnknownFactError:
         return ""

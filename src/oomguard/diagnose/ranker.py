@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy
-from oomguard.core.text import legible, printable
+from oomguard.core.process import UnknownFactError
+from oomguard.core.text import counted, legible, printable
 from oomguard.diagnose.host import open_preview
 from oomguard.kernel.memcg import (
     Memcg,
@@ -145,6 +146,12 @@ class Ranker:
                 pages = self._limit_pages(one, memory)
                 if pages is not None and pages < domain.total_pages:
                     yield f"{legible(one.path)}, an ancestor, has a lower limit and reaches it first"
+        partial = sum(one.candidate.is_partial for one in ranked)
+        if partial:
+            yield (
+                f"Swap and page tables of {counted(partial, 'process', 'es')} are not counted: "
+                "their users made them too slow to read"
+            )
         if ranked and ranked[0].now.place is not None:
             group = self._group(ranked[0].candidate)
             if group:
@@ -159,7 +166,7 @@ class Ranker:
             try:
                 memcg = self._memcg or open_memcg(self._procfs, "/")
                 return group_killed_with(memcg, handle.cgroup)
-            except (*GONE, OomguardError):
+            except (*GONE, OomguardError, UnknownFactError):
                 return ""
 
 

@@ -295,7 +295,10 @@ class ProcessHandle:
     delay may also raise UnknownFactError: `arguments`, `program`, and all that come from `status`.
     """
 
-    __slots__ = ("_arguments", "_cgroup", "_comm", "_procfs", "_stat", "_status", "_thread", "fd", "pid")
+    __slots__ = (
+        *("_arguments", "_cgroup", "_comm", "_procfs", "_raw_status", "_stat", "_status", "_thread"),
+        *("fd", "pid"),
+    )
 
     def __init__(self, pid: int, fd: int, procfs: Procfs) -> None:
         self.pid = pid
@@ -303,6 +306,7 @@ class ProcessHandle:
         self._procfs = procfs
         self._comm: bytes | None = None
         self._stat: Stat | None = None
+        self._raw_status: bytes | None = None
         self._status: Status | None = None
         self._cgroup: str | None = None
         self._arguments: tuple[bytes, ...] | None = None
@@ -375,11 +379,20 @@ class ProcessHandle:
     def status(self) -> Status:
         """The parsed status file."""
         if self._status is None:
-            self._status = parse_status(self._read_status())
+            self._status = parse_status(self.raw_status)
         return self._status
 
-    def _read_status(self) -> bytes:
-        return self._procfs.slow_reads.read_long(lambda: _read_whole(self.fd, "status"), self._payer)
+    @property
+    def raw_status(self) -> bytes:
+        """The status file: up to 600 KiB, which takes the kernel 20 ms."""
+        if self._raw_status is None:
+            self._raw_status = self.read_status()
+        return self._raw_status
+
+    def read_status(self, folder: str = "") -> bytes:
+        """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
+        file = f"{folder}status"
+        return self._procfs.slow_reads.read_long(lambda: _read_whole(self.fd, file), self._payer)
 
     def _payer(self) -> str:
         """Return the account for a long `status`, found without it; "" for root, which is not charged."""
@@ -390,7 +403,7 @@ class ProcessHandle:
 
     def forget_status(self) -> None:
         """Read the status again on the next access, because its parent may have ended."""
-        self._status = None
+        self._raw_status = self._status = None
 
     @property
     def _living(self) -> str:
@@ -525,8 +538,14 @@ class ProcessHandle:
 
     @property
     def may_lower_itself(self) -> bool:
-        """Whether it has CAP_SYS_RESOURCE on the host, and so can set any value and floor."""
-        raw = self._read_status()
+        """Whether it has CAP_SYS_RESOURCE on the host, and so can set any value and floor.
+
+        False if its user made it too slow to read.
+        """
+        try:
+            raw = self.raw_status
+        except UnknownFactError:
+            return False
         return has(parse_effective(raw), CAP_SYS_RESOURCE) and not self.in_user_namespace
 
     def read_oom_score_adj(self) -> int:

@@ -8,8 +8,10 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.process import UnknownFactError
+from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
-from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.procfs import GONE, HIDDEN, parse_stat
 from oomguard.oom.badness import CURRENT, Usage
 from oomguard.oom.ranking import Candidate, Exemption
 
@@ -27,11 +29,15 @@ PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 class Held(NamedTuple):
-    """The memory of a process: what counts, what a kill frees, and whether it has CAP_SYS_ADMIN."""
+    """The memory of a process: what counts, what a kill frees, and whether it has CAP_SYS_ADMIN.
+
+    `is_partial`: only the resident set is known.
+    """
 
     usage: Usage
     freed_kib: int
     is_admin: bool
+    is_partial: bool = False
 
 
 def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held | None:
@@ -39,7 +45,7 @@ def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held 
     fields = _fields(status)
     if b"VmRSS" not in fields:
         return None
-    rss = int(stat[stat.rindex(b")") + 2 :].split()[21])
+    rss = _resident_pages(stat)
     swap_kib = fields.get(b"VmSwap", 0)
     # Linux before 4.15 lists the upper levels separately.
     tables_kib = fields.get(b"VmPTE", 0) + fields.get(b"VmPMD", 0)
@@ -49,6 +55,17 @@ def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held 
         anonymous_kib + swap_kib + tables_kib,
         has(parse_effective(status), CAP_SYS_ADMIN),
     )
+
+
+def _resident_pages(stat: bytes) -> int:
+    return int(stat[stat.rindex(b")") + 2 :].split()[21])
+
+
+def _resident(stat: bytes) -> Held | None:
+    """Return what `stat` alone tells; None for a thread that has ended."""
+    pages = _resident_pages(stat)
+    has_ended = parse_stat(stat).state in "ZX"
+    return None if has_ended else Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)
 
 
 def _fields(status: bytes) -> dict[bytes, int]:
@@ -62,15 +79,36 @@ def _fields(status: bytes) -> dict[bytes, int]:
 
 def read_held(handle: "ProcessHandle") -> Held | None:
     """Return the memory of a process, None if it has none. Raises one of GONE."""
-    held = parse_held(handle.read("stat"), handle.read("status"))
-    if held is None and handle.stat.num_threads > 1:
-        # The main thread has ended, the process has not (mm/oom_kill.c:find_lock_task_mm).
+    for folder in _folders(handle):
+        try:
+            stat = handle.read(f"{folder}stat")
+            held = parse_held(stat, handle.read_status(folder) if folder else handle.raw_status)
+        except GONE:
+            if not folder:
+                raise
+            continue
+        except UnknownFactError:
+            held = _resident(stat)
+        if held is not None:
+            return held
+    return None
+
+
+def _folders(handle: "ProcessHandle") -> "Iterator[str]":
+    """Yield the folders of a process and of its threads.
+
+    A main thread can end before its process, and then has no memory (mm/oom_kill.c:find_lock_task_mm).
+    """
+    yield ""
+    if handle.stat.num_threads > 1:
         for tid in handle.threads():
-            with suppress(*GONE):
-                held = parse_held(handle.read(f"task/{tid}/stat"), handle.read(f"task/{tid}/status"))
-            if held is not None:
-                break
-    return held
+            yield f"task/{tid}/"
+
+
+def _uid(handle: "ProcessHandle") -> int:
+    with suppress(UnknownFactError):
+        return handle.uid
+    return handle.value_owner() or NOBODY  # root's own are always read
 
 
 def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidate | None:
@@ -84,13 +122,14 @@ def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidat
         return Candidate(
             identity=handle.identity,
             comm=handle.comm,
-            uid=handle.uid,
+            uid=_uid(handle),
             oom_score_adj=value,
             usage=held.usage,
             freed_kib=held.freed_kib,
             exemption=_exemption(handle.pid, value, score, era),
             is_admin=held.is_admin,
             kernel_score=score,
+            is_partial=held.is_partial,
         )
     except (*GONE, HIDDEN):
         return None

@@ -27,7 +27,7 @@ class Candidate(NamedTuple):
 
     `kernel_score` is its /proc/PID/oom_score, always relative to the whole host; None if it could not be
     read. `freed_kib` is the memory that killing it frees: anonymous memory, swap and page tables, but not
-    shared memory and files.
+    shared memory and files. `is_partial`: only the resident set could be read in time.
     """
 
     identity: "Identity"
@@ -39,6 +39,7 @@ class Candidate(NamedTuple):
     exemption: Exemption = ""
     is_admin: bool = False
     kernel_score: int | None = None
+    is_partial: bool = False
 
 
 class Standing(NamedTuple):

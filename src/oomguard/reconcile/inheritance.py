@@ -334,7 +334,8 @@ class Inheritance:
         if service and self._procfs.cgroups.are_roots(f"{cgroup}/any") is False:
             service = ""
         is_trusted = matching.is_trusted(handle)
-        return Holder(handle.stat.start_time_ticks, service, handle.in_container, is_trusted)
+        in_container = not service and handle.in_container  # in a service it does not matter
+        return Holder(handle.stat.start_time_ticks, service, in_container, is_trusted)
 
 
 def reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:

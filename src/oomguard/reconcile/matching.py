@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.budget import Budget
 from oomguard.core.match import Governed, Matcher, first_unmet, search
-from oomguard.core.process import INIT_PID
+from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import is_trusted, trust_refusal
 from oomguard.kernel.procfs import GONE
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
@@ -97,5 +97,13 @@ class Matching:
         return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
 
     def is_trusted(self, handle: "ProcessHandle") -> bool:
-        """Return whether a process is root's, or a system user's in a system service."""
-        return is_trusted(handle, self.policy.first_person_uid)
+        """Return whether a process is root's, or a system user's in a system service.
+
+        It is not if its user made it too slow to read: root's own processes are always read.
+        """
+        try:
+            return is_trusted(handle, self.policy.first_person_uid)
+        except UnknownFactError as error:
+            if error.is_transient:
+                raise
+            return False

@@ -43,6 +43,11 @@ class Preview:
         self._contended = contended
         self._is_read_only = is_read_only(reconciler.procfs.root)
 
+    @property
+    def unreadable(self) -> list[str]:
+        """What kept processes from being read or judged so far, for a person."""
+        return sorted(self._reconciler.managed.unreadable)
+
     def processes(self) -> "Iterator[tuple[ProcessHandle, Judged | None]]":
         """Yield each process, held open, and what is decided on it; None: nothing is."""
         for handle in self._reconciler.processes():
