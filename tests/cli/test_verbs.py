@@ -978,3 +978,28 @@ def test_a_working_directory_of_somebody_else_is_nothing_to_import_from(tmp_path
         timeout=30,
     )
     assert (done.returncode, "imported" in done.stderr) == (78, False)
+
+
+# Processes that take too long to read
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files to a user takes CAP_CHOWN")
+def test_no_verb_spends_more_than_its_share_on_one_user(
+    oomguard: Oomguard, policy: Path, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """65,536 groups make a long `status`: the first process is read, the second is said to be unreadable."""
+    monkeypatch.setattr("oomguard.kernel.slow_reads._LONG_VERB_SECONDS", 1e-6)
+    policy.write_text("rules: [{user: 4242, oom_score_adj: 300}]\n")
+    for pid in (20, 21):
+        proc.process(Process(Identity(pid, 1), b"slow", uid=4242))
+        with (proc.root / f"{pid}/status").open("a") as status:
+            status.write("Groups:\t" + "100000 " * 10_000 + "\n")
+        os.chown(proc.root / str(pid), 4242, 4242)
+    plan = oomguard("plan", "--json")
+    assert [row["pid"] for row in plan.json] == [20]
+    assert "some processes cannot be read: untrusted: reading other processes of this user" in plan.err
+    assert oomguard("check", "--host").code == 0
+    explain = oomguard("explain", "slow")
+    assert explain.code == 1
+    assert "slow[20]" in explain.out
+    assert "1 process cannot be explained (21): reading other processes of this user" in explain.err
