@@ -11,10 +11,12 @@ import re
 from array import array
 from bisect import bisect_left
 from itertools import chain
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError, full_name
+from oomguard.core.rule import CONDITIONS, Terms, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
     from oomguard.core.overcommit import Refusal
     from oomguard.core.rule import Rule
 
-Condition = Literal["name", "containers", "user", "unit", "user_unit", "cgroup", "cmdline", "exe"]
-
 _MEMO_LIMIT = 2048
 """Names remembered before the memo is cleared: enough for any host, bounded against hostile users."""
+
+_changeable = attrgetter(*(row.field for row in CONDITIONS if row.can_change))
+"""Returns the conditions of a rule that can change while a process has its name."""
+_NO_CHANGEABLE = _changeable(Terms(Value("keep")))
 
 _MANY = 16
 """With more candidates than this, the command line is read first, because it rules most of them out."""
@@ -161,9 +165,7 @@ class Matcher:
         moves a running process into a container.
         """
         return len(comm) < COMM_LENGTH and all(
-            rule.terms.scope == "all"
-            and not (rule.terms.users or rule.terms.units or rule.terms.user_units)
-            and not (rule.terms.cgroups or rule.terms.cmdlines or rule.terms.exes)
+            rule.terms.scope == "all" and _changeable(rule.terms) == _NO_CHANGEABLE
             for rule in self.candidates(comm)
         )
 
@@ -220,15 +222,15 @@ class Matcher:
 
 def first_unmet(
     rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
-) -> Condition | None:
-    """Return the first condition of `rule` that `process` does not meet, or None.
+) -> str | None:
+    """Return the first condition of `rule` that `process` does not meet, by its key, or None.
 
     Raises UnknownFactError if the result depends on a condition that cannot be tried.
     """
     return quick_unmet(rule, process) or slow_unmet(rule, process, search)
 
 
-def quick_unmet(rule: "Rule", process: Facts) -> Condition | None:
+def quick_unmet(rule: "Rule", process: Facts) -> str | None:
     """Return the first failed condition of those that the kernel answers without delay, or None."""
     terms = rule.terms
     if rule.names and not _name_may_hold(rule.names, process.comm):
@@ -250,7 +252,7 @@ def quick_unmet(rule: "Rule", process: Facts) -> Condition | None:
 
 def slow_unmet(
     rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
-) -> Condition | None:
+) -> str | None:
     """Return the first failed condition on the command line, or None."""
     if rule.names and not name_holds(rule.names, process):
         return "name"

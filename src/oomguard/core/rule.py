@@ -1,8 +1,15 @@
 """A rule of the policy: conditions on a process, and the value it gets."""
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.process import full_name
 from oomguard.core.text import legible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.core.process import Process
 
 Kind = Literal["exact", "keep", "at_most", "at_least"]
 Scope = Literal["all", "main"]
@@ -67,6 +74,46 @@ class Terms(NamedTuple):
         )
 
 
+class Condition(NamedTuple):
+    """What there is to know of a condition, beside how `core.match` tries it."""
+
+    key: str
+    """In the policy, and wherever it is named."""
+    field: str
+    """Of `Terms`; for the name, of `Rule`."""
+    cost: int
+    """When it is tried: 0 is known already, 1 takes a system call, 4 the process itself can delay."""
+    found: "Callable[[Process], str | bytes]"
+    """What a process has instead that does not meet it."""
+    vouches: bool = False
+    """Whether users cannot meet it at will, so that a rule with it may protect: `core.trust` says when."""
+    can_change: bool = True
+    """Whether a process can come to meet it, or cease to, without a new name."""
+
+
+CONDITIONS = (
+    Condition("name", "names", 0, lambda one: full_name(one.comm, one.arguments), can_change=False),
+    Condition("exe", "exes", 3, lambda one: one.exe or "unreadable without CAP_SYS_PTRACE", vouches=True),
+    Condition("cmdline", "cmdlines", 4, lambda one: _arguments(one)[:200]),
+    Condition("user", "users", 1, lambda one: f"uid {one.uid}", vouches=True),
+    Condition("unit", "units", 2, lambda one: _unit(system_unit, one), vouches=True),
+    Condition("user_unit", "user_units", 2, lambda one: _unit(user_unit, one)),
+    Condition("cgroup", "cgroups", 2, lambda one: one.cgroup, vouches=True),
+)
+"""In the order of the language. A rule has at least one of them."""
+
+
+def _arguments(process: "Process") -> str:
+    return b" ".join(process.arguments).decode("utf-8", "surrogateescape")
+
+
+def _unit(of_path: "Callable[[str], str]", process: "Process") -> str:
+    return of_path(process.cgroup) or f"none ({process.cgroup})"
+
+
+VOUCHING = tuple(sorted((row for row in CONDITIONS if row.vouches), key=lambda row: row.cost))
+"""Those that a rule which protects should have, the cheapest first."""
+
 _ANY_VALUE = Value("keep")
 
 
@@ -95,17 +142,23 @@ class Rule(NamedTuple):
     @property
     def label(self) -> str:
         """The rule in a few words, for logs and tables: `name=sshd`."""
-        terms = self.terms
-        conditions: dict[str, tuple[bytes, ...] | tuple[str, ...]] = {
-            "name": self.names,
-            "exe": terms.exes,
-            "cmdline": terms.cmdlines,
-            "user": terms.users,
-            "unit": terms.units,
-            "user_unit": terms.user_units,
-            "cgroup": terms.cgroups,
-        }
-        return " ".join(f"{key}={_some(values)}" for key, values in conditions.items() if values)
+        return " ".join(f"{row.key}={_some(self.patterns(row))}" for row in CONDITIONS if self.patterns(row))
+
+    def patterns(self, condition: Condition) -> "tuple[bytes, ...] | tuple[str, ...]":
+        """Return what the rule says about a condition; none if it does not have that one."""
+        if condition.field == "names":
+            return self.names
+        found: tuple[str, ...] = getattr(self.terms, condition.field)
+        return found
+
+    def has_only(self, *keys: str) -> bool:
+        """Return whether it has no condition but these."""
+        return not any(self.patterns(row) for row in CONDITIONS if row.key not in keys)
+
+    @property
+    def vouches(self) -> bool:
+        """Whether it has a condition that users cannot meet at will."""
+        return any(self.patterns(row) for row in VOUCHING)
 
 
 def _some(values: tuple[bytes, ...] | tuple[str, ...]) -> str:

@@ -4,6 +4,11 @@ A process chooses its own name and arguments. Control characters in them must no
 line or a table cell.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def printable(raw: bytes | str) -> str:
     r"""Return `raw` with control characters, invalid UTF-8 and backslashes escaped.
@@ -49,3 +54,9 @@ def _escape(character: str) -> str:
 def counted(number: int, noun: str, plural: str = "s") -> str:
     """Return `1 rule` or `2 rules`."""
     return f"{number} {noun}{plural if number != 1 else ''}"
+
+
+def any_of(words: "Iterable[str]") -> str:
+    """Return `a, b or c`."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from oomguard.core.cgroup import in_system_service, is_system_service
 from oomguard.core.match import is_called
 from oomguard.core.overcommit import Refusal
+from oomguard.core.rule import VOUCHING
+from oomguard.core.text import any_of
 
 if TYPE_CHECKING:
     from oomguard.core.process import Facts
@@ -19,6 +21,10 @@ NOBODY = 65534
 
 DYNAMIC_UIDS = range(61184, 65520)
 """The uids that systemd gives to services with DynamicUser= (systemd's UIDS-GIDS)."""
+
+
+_VOUCHING = any_of(row.key for row in VOUCHING)
+_INSTEAD_OF_CGROUP = any_of(row.key for row in VOUCHING if row.key != "cgroup")
 
 
 class Standing(IntEnum):
@@ -53,11 +59,11 @@ def trust_refusal(
     if terms.cgroups:
         return Refusal(
             f"uid {process.uid} could create a cgroup with any name: root does not own the one above it",
-            "add user, unit or exe to the rule, or trust: name to trust the cgroup's name alone",
+            f"add {_INSTEAD_OF_CGROUP} to the rule, or trust: name to trust the cgroup's name alone",
         )
     return Refusal(
         f"uid {process.uid} could give any program this name",
-        "add user, unit, exe or cgroup to the rule, or trust: name to trust the name alone",
+        f"add {_VOUCHING} to the rule, or trust: name to trust the name alone",
     )
 
 

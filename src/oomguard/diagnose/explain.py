@@ -4,11 +4,11 @@ import difflib
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.decide import Decision
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
 from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
+from oomguard.core.rule import CONDITIONS
 from oomguard.core.text import counted, legible, printable
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.policy.paste import rule_for
@@ -137,24 +137,8 @@ def _try(
 
 def _found(unmet: str, process: "Process") -> str | bytes:
     """Return the value on which a condition failed: a name, a cgroup too, may have any character."""
-    match unmet:
-        case "name":
-            return full_name(process.comm, process.arguments)
-        case "containers":
-            return "in a container"
-        case "user":
-            return f"uid {process.uid}"
-        case "unit":
-            return system_unit(process.cgroup) or f"none ({process.cgroup})"
-        case "user_unit":
-            return user_unit(process.cgroup) or f"none ({process.cgroup})"
-        case "cgroup":
-            return process.cgroup
-        case "cmdline":
-            return b" ".join(process.arguments).decode("utf-8", "surrogateescape")[:200]
-        case "exe":
-            return "unreadable without CAP_SYS_PTRACE" if process.exe is None else process.exe
-        case "scope":
-            return f"an ancestor (parent {process.parent_pid}) matches as well"
-        case _:
-            return ""
+    if unmet == "containers":
+        return "in a container"
+    if unmet == "scope":
+        return f"an ancestor (parent {process.parent_pid}) matches as well"
+    return next(row for row in CONDITIONS if row.key == unmet).found(process)

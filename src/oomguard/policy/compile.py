@@ -3,10 +3,10 @@
 import hashlib
 import pwd
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from oomguard.core.policy import Policy, SysctlSetting
-from oomguard.core.rule import Rule, Terms, Value
+from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import login_defs, model, subuid
 from oomguard.policy.nodes import Mapping, Sequence
@@ -139,20 +139,19 @@ def _rules(documents: tuple[Document, ...], users: Users) -> "Iterator[Rule]":
 def _terms(rule: model.Rule, users: Users) -> Terms:
     named: tuple[str | int, ...] = _many(rule.user)
     uids = (users.uid(user) for user in named)
+    listed: dict[str, Any] = {
+        row.field: _many(getattr(rule, row.key)) for row in CONDITIONS if row.key not in ("name", "user")
+    }
     return Terms(
         value=_value(rule.oom_score_adj),
         users=tuple(str(user) for user in named),
         uids=tuple(uid for uid in uids if uid is not None),
-        units=_many(rule.unit),
-        user_units=_many(rule.user_unit),
-        cgroups=_many(rule.cgroup),
-        cmdlines=_many(rule.cmdline),
-        exes=_many(rule.exe),
         scope=rule.scope,
         children=rule.children,
         trust=rule.trust,
         containers=rule.containers,
         subuids=tuple(bound for user in named for bound in users.subuids(user)),
+        **listed,
     )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.guard import unwise
 from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
-from oomguard.core.rule import OOM_SCORE_ADJ_MIN
-from oomguard.core.text import counted
+from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
+from oomguard.core.text import any_of, counted
 from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.lookalike import lookalike, unusual_character
@@ -100,20 +100,12 @@ def _lookalikes(subject: Subject) -> "Iterator[Fault]":
                 *names[position + 1 :],
             ]:
                 yield _warning(document, ("rules", index, "name", position), *found)
-        terms = rule.terms
-        for key, texts in (
-            ("exe", terms.exes),
-            ("cmdline", terms.cmdlines),
-            ("user", terms.users),
-            ("unit", terms.units),
-            ("user_unit", terms.user_units),
-            ("cgroup", terms.cgroups),
-        ):
-            for position, text in enumerate(texts):
-                found = unusual_character(text)
+        for row in CONDITIONS:
+            for position, text in enumerate(rule.patterns(row) if row.key != "name" else ()):
+                found = unusual_character(str(text))
                 if found is not None:
-                    hint = f"write {found.hint}"
-                    yield _warning(document, ("rules", index, key, position), found.code, found.message, hint)
+                    where, hint = ("rules", index, row.key, position), f"write {found.hint}"
+                    yield _warning(document, where, found.code, found.message, hint)
 
 
 def _raised_supervisor(subject: Subject) -> "Iterator[Fault]":
@@ -146,7 +138,7 @@ def _names_a_worker(rule: "Rule") -> bool:
 def _interpreter(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         program = _named(rule, INTERPRETERS)
-        if program and _only_names(rule.terms) and not rule.terms.users and rule.terms.value.kind != "keep":
+        if program and rule.has_only("name") and rule.terms.value.kind != "keep":
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -160,7 +152,7 @@ def _users_program(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         terms = rule.terms
         program = _named(rule, USERS_PROGRAMS)
-        if program and _protects(terms) and terms.trust == "verified" and not _is_trusted(terms):
+        if program and _protects(terms) and terms.trust == "verified" and not rule.vouches:
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -196,20 +188,11 @@ def _protects(terms: "Terms") -> bool:
     return terms.value.kind in {"exact", "at_most"} and terms.value.number < 0
 
 
-def _is_trusted(terms: "Terms") -> bool:
-    """Return whether a rule has a condition that users cannot meet at will (core/trust.py)."""
-    return bool(terms.users or terms.units or terms.exes or terms.cgroups)
-
-
-def _only_names(terms: "Terms") -> bool:
-    return not (terms.units or terms.user_units or terms.cgroups or terms.cmdlines or terms.exes)
-
-
 def _names_collide(subject: Subject) -> "Iterator[Fault]":
     """Find names that the kernel cuts to the same 15 bytes, in rules with different values."""
     seen: dict[bytes, tuple[bytes, Rule]] = {}
     for document, index, rule in subject.rules():
-        if not _only_names(rule.terms):
+        if not rule.has_only("name", "user"):
             continue
         for name in rule.names:
             if len(name) < COMM_LENGTH or any(wild in name for wild in b"*?["):
@@ -281,21 +264,20 @@ def _immune(subject: Subject) -> "Iterator[Fault]":
 
 def _trust_name(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
-        terms = rule.terms
-        if terms.trust == "name" and not (terms.users or terms.units or terms.exes or terms.cgroups):
+        if rule.terms.trust == "name" and not rule.vouches:
             yield _warning(
                 document,
                 ("rules", index, "trust"),
                 "trust-name",
                 "any user can give a program this name to protect it",
-                "add user, unit, exe or cgroup instead",
+                f"add {any_of(row.key for row in VOUCHING)} instead",
             )
 
 
 def _loose_cgroup(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         terms = rule.terms
-        if not _protects(terms) or terms.users or terms.units or terms.exes:
+        if not _protects(terms) or any(rule.patterns(row) for row in VOUCHING if row.key != "cgroup"):
             continue
         for position, pattern in enumerate(terms.cgroups):
             if pattern.startswith("*"):

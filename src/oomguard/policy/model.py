@@ -10,15 +10,16 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_mo
 from pydantic.functional_validators import AfterValidator
 
 from oomguard.core.policy import Policy
+from oomguard.core.rule import CONDITIONS as ROWS
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Scope, Trust
 from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
-from oomguard.policy import condition
+from oomguard.policy import patterns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
-CONDITIONS = ("name", "exe", "cmdline", "user", "unit", "user_unit", "cgroup")
+CONDITIONS = tuple(row.key for row in ROWS)
 
 
 class Wanted(NamedTuple):
@@ -55,7 +56,7 @@ def _number_word_or_bound(value: object) -> str:
 
 
 def _text(regex: str, *, limit: int) -> Any:
-    """Describe a text to editors. `condition` enforces the same, with better messages."""
+    """Describe a text to editors. `patterns` enforces the same, with better messages."""
     return Field(min_length=1, max_length=limit, json_schema_extra={"pattern": regex})
 
 
@@ -69,16 +70,16 @@ _NAME_LIMIT = 255  # NAME_MAX: a process name is a file name, or at most 15 byte
 _PATH_LIMIT = 4096
 _REGEX_LIMIT = 1000
 
-_Name = Annotated[str, _text(r"^\S([\s\S]*\S)?$", limit=_NAME_LIMIT), AfterValidator(condition.name)]
-_Path = Annotated[str, _text(r"^[/*]([\s\S]*\S)?$", limit=_PATH_LIMIT), AfterValidator(condition.path)]
+_Name = Annotated[str, _text(r"^\S([\s\S]*\S)?$", limit=_NAME_LIMIT), AfterValidator(patterns.name)]
+_Path = Annotated[str, _text(r"^[/*]([\s\S]*\S)?$", limit=_PATH_LIMIT), AfterValidator(patterns.path)]
 _Unit = Annotated[
     str,
-    _text(rf"^\S[\s\S]*(\*|\.({'|'.join(condition.UNIT_SUFFIXES)}))$|^\*$", limit=_NAME_LIMIT),
-    AfterValidator(condition.unit),
+    _text(rf"^\S[\s\S]*(\*|\.({'|'.join(patterns.UNIT_SUFFIXES)}))$|^\*$", limit=_NAME_LIMIT),
+    AfterValidator(patterns.unit),
 ]
-_Regex = Annotated[str, Field(min_length=1, max_length=_REGEX_LIMIT), AfterValidator(condition.regex)]
+_Regex = Annotated[str, Field(min_length=1, max_length=_REGEX_LIMIT), AfterValidator(patterns.regex)]
 _UserName = Annotated[
-    str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=_NAME_LIMIT), AfterValidator(condition.user)
+    str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=_NAME_LIMIT), AfterValidator(patterns.user)
 ]
 _User = Annotated[
     Annotated[_UserName, Tag("<name>")] | Annotated[int, Field(ge=0, le=UID_MAX), Tag("<uid>")],
@@ -203,7 +204,7 @@ def _gap(row: Sysctl) -> dict[str, Any]:
 def _taken(row: Sysctl, want: Wanted) -> "Callable[[int], int]":
     def check(value: int) -> int:
         if 0 < value < row.least_above_zero:
-            raise condition.refusal("out-of-range", f"must be {want.words}, got {value}", want.hint)
+            raise patterns.refusal("out-of-range", f"must be {want.words}, got {value}", want.hint)
         return value
 
     return check
