@@ -322,3 +322,16 @@ task_memcg=/,task=java,pid=50,uid=1000
 Out of memory: Killed process 50 (java) total-vm:1280000kB, anon-rss:768000kB, file-rss:0kB, \
 shmem-rss:0kB, UID:1000 pgtables:6400kB oom_score_adj:0
 """
+
+TEXTS = (
+    "RHEL5",
+    "LINUX_2_6_32",
+    "MEMCG_3_16",
+    "GROUP_5_15",
+    "PANIC_6_1",
+    "CPUSET_5_10",
+    "CHILD_3_19",
+    "ALLOCATING_6_1",
+    "PAGES_64K",
+)
+"""The names of the reports above."""

@@ -286,7 +286,13 @@ def test_log_without_reports_is_no_error(postmortem: Postmortem, tmp_path: Path)
     log.write_text("[    1.000000] Linux version 6.1\n")
     assert postmortem(str(log))[:2] == (0, "No report of the OOM killer in the log.\n")
     _, out, _ = postmortem("--json", str(log))
-    assert json.loads(out) == {"format": 1, "reports": [], "refused_allocations": 0}
+    assert json.loads(out) == {
+        "format": 1,
+        "reports": [],
+        "unread_lines": 0,
+        "unread": [],
+        "refused_allocations": 0,
+    }
 
 
 def test_names_are_made_printable(postmortem: Postmortem, tmp_path: Path) -> None:
@@ -319,9 +325,31 @@ def test_rotated_logs_are_one_log_in_the_order_of_time(postmortem: Postmortem, t
 def test_kills_in_no_known_form_are_pointed_at(postmortem: Postmortem, tmp_path: Path) -> None:
     """A log that mentions kills does not simply have no report."""
     log = tmp_path / "log"
-    log.write_text("Oct 12 19:00:20 aks monitor[3]: Killed process 7 (a)\n")
-    _, out, _ = postmortem(str(log))
-    assert "1 line mentions a killed process, but is from another program" in words(out)
+    kill = "Killed process 7 (a)"
+    lines = [
+        "[    1.000000] x",
+        kill,
+        f"usb 1-1: {kill}",
+        f"Oct 12 19:00:20 aks monitor[3]: {kill}",
+        f"{kill} x",
+    ]
+    whys = ["no message of its own", "no message of its own", "another program", "no message of its own"]
+    log.write_text("\n".join(lines))
+    code, out, _ = postmortem(str(log))
+    assert code == 1
+    assert "4 lines name kills and are in no report: line 2: it may be part of another message" in words(out)
+    code, out, _ = postmortem("--json", str(log))
+    document = json.loads(out)
+    assert (code, document["unread_lines"]) == (1, 4)
+    assert document["unread"] == [{"line": at, "why": why} for at, why in enumerate(whys, 2)]
+
+
+def test_other_programs_that_repeat_the_kernel_are_no_mystery(postmortem: Postmortem, tmp_path: Path) -> None:
+    """A monitor's copy of a kill that is in a report needs no mention."""
+    log = tmp_path / "log"
+    log.write_text(Path(HOST).read_text() + "Oct 12 19:00:20 aks monitor[3]: Killed process 356 (python3)\n")
+    code, out, _ = postmortem(str(log))
+    assert (code, "in no report" in out) == (0, False)
 
 
 def test_victim_is_shown_wherever_it_stands(postmortem: Postmortem, tmp_path: Path) -> None:
@@ -511,3 +539,13 @@ def test_kill_that_a_user_has_the_kernel_print_is_none(postmortem: Postmortem, t
     for source in (str(log), "--kmsg"):
         _, out, _ = postmortem("--json", source)
         assert name not in out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_encodings_of_editors_are_read(postmortem: Postmortem, tmp_path: Path, encoding: str) -> None:
+    """A log that was saved by an editor begins with a mark."""
+    log = tmp_path / "log"
+    text = Path(HOST).read_text()
+    log.write_bytes((text if encoding != "utf-16-le" else f"\ufeff{text}").encode(encoding))
+    _, out, _ = postmortem(str(log))
+    assert out.startswith("#1  python3[356] was killed: the host ran out of memory.")

@@ -82,6 +82,7 @@ def test_score_of_old_kernels_agrees() -> None:
     assert first.badness is not None
     assert finding.total_pages is not None
     assert finding.report.choice is not None
+    assert finding.report.choice.score is not None
     assert abs(first.badness * 1000 // finding.total_pages - finding.report.choice.score) <= 2
 
 

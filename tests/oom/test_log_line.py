@@ -5,6 +5,7 @@ import json
 import pytest
 
 from oomguard.oom.log_line import Line, split_line
+from oomguard.oom.log_reader import OomLog
 
 TEXT = "python3 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"
 
@@ -65,7 +66,7 @@ PREFIXES = {
     ),
     "CRI": (
         "2026-10-12T19:00:21.5Z stdout F Oct 12 19:00:20 db1 kernel: ",
-        Line(TEXT, "Oct 12 19:00:20", host="db1"),
+        Line(TEXT, "2026-10-12T19:00:21.5Z", host="db1"),
     ),
     "dmesg -e": ("[Nov23 14:57] ", Line(TEXT)),
     "dmesg -e, the next": ("[  +0.000006] ", Line(TEXT)),
@@ -80,9 +81,10 @@ PREFIXES = {
 def test_kernels_words_are_found_in_each_log(log: str) -> None:
     """What was put in front is taken off, and what it tells is kept."""
     prefix, line = PREFIXES[log]
-    found = split_line(prefix + TEXT)
-    assert found is not None
-    assert found._replace(indent=0) == line
+    (report,) = OomLog().read([prefix + TEXT + "\n" + prefix + "Mem-Info:\n"])
+    assert report.invoker is not None
+    assert report.invoker.comm == "python3"
+    assert (report.when, report.uptime_seconds, report.host) == (line.when, line.uptime_seconds, line.host)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,9 @@ def test_kernels_words_are_found_in_each_log(log: str) -> None:
 )
 def test_what_others_say_is_no_line_of_the_kernel(line: str) -> None:
     """Only the kernel's own words are evidence."""
-    found = split_line(line)
-    assert found is None or found.text == "[1]"
+    log = OomLog()
+    assert list(log.read([line])) == []
+    assert log.unread_count == ("Killed process" in line)
 
 
 def test_name_with_a_newline_is_whole_in_the_device() -> None:

@@ -19,8 +19,8 @@ _LISTED = 50
 
 _DETAIL = """\
 Reads the kernel's reports from the journal, from files or from standard input:
-the output of dmesg and journalctl, syslog, /dev/kmsg, logs of container
-runtimes, from any kernel since 2.6.18. Shows which process was killed and why,
+the output of dmesg and journalctl, syslog, logs of container runtimes, quotes,
+whatever is in front of them, from any kernel since 2.6.18. Shows which process was killed and why,
 which one was next, and, with --policy, which one would have been killed
 instead. See docs/postmortem.md.
 
@@ -31,8 +31,8 @@ examples:
   oomguard postmortem --policy ./new.yaml   would it have saved the database?
   ssh db1 dmesg | oomguard postmortem -
 
-exit codes: 0 shown, 1 a log or a report cannot be found or read,
-            78 the policy is not valid
+exit codes: 0 shown, 1 a log or a report cannot be found or read, or lines that
+            name a kill are in no report, 78 the policy is not valid
 """
 
 
@@ -74,12 +74,12 @@ def _run(options: "argparse.Namespace") -> int:
         _print_json(examiner, options)
     else:
         _print(examiner, options)
-    return 0
+    return 1 if examiner.log.unread_count else 0
 
 
 def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
     from oomguard.core.text import counted
-    from oomguard.report.postmortem_table import Row, list_row, print_list, print_told
+    from oomguard.report.postmortem_table import Row, list_row, print_list, print_told, print_unread
 
     log = examiner.log
     limit = _TASKS if options.tasks is None else options.tasks
@@ -97,16 +97,6 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
         found += 1
     if last is None:
         print(f"No report of the OOM killer in {examiner.source.name}.")
-        if log.foreign:
-            mention = (
-                "mentions a killed process, but is"
-                if log.foreign == 1
-                else "mention killed processes, but are"
-            )
-            print(
-                f"{counted(log.foreign, 'line')} {mention} from another program or in an unknown format.\n"
-                "Use the output of `dmesg` or `journalctl -k -o json`."
-            )
     elif not options.all:
         if found > 1:
             rows = [one if isinstance(one, Row) else list_row(examiner.examine(*one)) for one in listed]
@@ -115,6 +105,7 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
             more = f"and {counted(hidden, 'earlier report')}. " if hidden else ""
             print(f"\n{more}--report N explains one of them, --all explains all. The last:\n")
         print_told(examiner.examine_wholly(*last), limit=limit)
+    print_unread(log)
     if log.refusals:
         print(
             f"\n{counted(log.refusals, 'allocation')} failed because of vm.overcommit_memory. The kernel"
@@ -129,7 +120,7 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
 
 def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
     """Print one document, report by report: there may be thousands."""
-    from oomguard.report.postmortem_document import FORMAT, told_document
+    from oomguard.report.postmortem_document import FORMAT, told_document, unread_document
 
     numbered = examiner.reports(options.report)
     first = next(numbered, None)  # errors come before any output
@@ -139,7 +130,10 @@ def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
         document = told_document(examiner.examine_wholly(*one), limit=options.tasks or 0)
         print(f"{between}{json.dumps(document, indent=2)}", end="")
         between = ",\n"
-    print(f'\n  ],\n  "refused_allocations": {examiner.log.refusals}\n}}')
+    log = examiner.log
+    unread = json.dumps([unread_document(line) for line in log.unread])
+    print(f'\n  ],\n  "unread_lines": {log.unread_count},\n  "unread": {unread},')
+    print(f'  "refused_allocations": {log.refusals}\n}}')
 
 
 VERB = Verb(

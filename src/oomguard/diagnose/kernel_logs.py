@@ -221,7 +221,13 @@ def _xz_stream() -> lzma.LZMADecompressor:
 
 
 def _blocks(file: "_Log") -> "Iterator[str]":
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    while block := file.read(_BLOCK_BYTES):
+    """Yield a log as text: UTF-8, or UTF-16 with a mark, as some editors write it."""
+    block = file.read(_BLOCK_BYTES)
+    is_utf16 = block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    decoder = codecs.getincrementaldecoder("utf-16" if is_utf16 else "utf-8")(
+        "replace" if is_utf16 else "surrogateescape"
+    )
+    while block:
         yield decoder.decode(block)
+        block = file.read(_BLOCK_BYTES)
     yield decoder.decode(b"", final=True)

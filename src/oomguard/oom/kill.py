@@ -10,6 +10,12 @@ from typing import Literal, NamedTuple
 _COMM_BYTES = 15
 COMM_CHARACTERS = 60
 """Fifteen bytes, of which a log may write each as four characters, such as `#033` or `\\x1b`."""
+_ESCAPE = re.compile(r"#\d{3}|\\x[0-9a-fA-F]{2}|\\\d{3}|\\[nrt\\]|\^[@-_]|M-.")
+
+
+def fits_comm(text: str) -> bool:
+    """Return whether a text can be the name of a process: 15 bytes, of which a log may have escaped some."""
+    return len(text) <= _COMM_BYTES or len(_ESCAPE.sub("?", text[: COMM_CHARACTERS + 1])) <= _COMM_BYTES
 
 
 class Kill(NamedTuple):
@@ -100,7 +106,7 @@ def parse_kill(line: str) -> Kill | None:
         return None
     # No figure has a parenthesis, so the last one ends the name.
     end = line.rfind(")")
-    if not head.end() <= end <= head.end() + COMM_CHARACTERS:
+    if not head.end() <= end <= head.end() + COMM_CHARACTERS or not fits_comm(line[head.end() : end]):
         return None
     figures = _parse_figures(line[end + 1 : end + 1 + _FIGURES_LENGTH])
     if figures is None or len(line) - end > _FIGURES_LENGTH:
@@ -144,6 +150,9 @@ def parse_context(line: str) -> Context | None:
     if constraint is None or numbers is None:
         return None
     where, oom_memcg, task = _split_memcgs(rest, "oom_memcg" if constraint == "memcg" else "global_oom")
+    if not task and constraint == "none":  # 5.0 prints CONSTRAINT_NONE for a cgroup
+        where, oom_memcg, task = _split_memcgs(rest, "oom_memcg")
+        constraint = "memcg"
     nodes = _parse_nodes(where)
     if not task or nodes is None:
         return None

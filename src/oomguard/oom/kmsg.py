@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-_RECORD = re.compile(r"(\d{1,6}),\d{1,20},(\d{1,20}),[^;\n]{0,80};([^\n]*)")
+_RECORD = re.compile(r"(?:\d[\w.+-]{0,80},)?(\d{1,6}),\d{1,20},(\d{1,20}),[^;\n]{0,80};([^\n]*)")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 _FACILITY_SHIFT = 3
 
@@ -18,6 +18,8 @@ class Record(NamedTuple):
 
 def parse_record(raw: str) -> Record | None:
     r"""Parse `prio,seq,usec,flags;text` with whatever lines follow; None for anything else.
+
+    netconsole may put the kernel's release in front.
 
     Control characters, the backslash and all but ASCII are escaped in it, `\x0a` for a newline.
     """

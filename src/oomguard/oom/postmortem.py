@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oomguard.oom.kill import Constraint
-    from oomguard.oom.report import Report, Task
+    from oomguard.oom.report import Choice, Report, Task
 
 Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
 """Why the victim: the highest badness; a child of the highest; it asked for memory; somebody pressed SysRq-f;
@@ -52,7 +52,8 @@ class Finding(NamedTuple):
 
     `era` is None if the kernel is older than the formula; then nothing is ranked. `total_pages` is the memory
     that ran out, None if unknown. `ranked` is in kill order. `runner_up` would have been killed in the
-    victim's place, `largest` if all values had been 0.
+    victim's place, `largest` if all values had been 0; then `decider` is the process whose value prevented
+    that. Without `total_pages`, there is an order only if no value matters.
     """
 
     report: "Report"
@@ -63,6 +64,7 @@ class Finding(NamedTuple):
     victim: Place | None = None
     runner_up: Place | None = None
     largest: Place | None = None
+    decider: Place | None = None
     why: Why = "unknown"
     assumed: tuple[str, ...] = ()
 
@@ -79,30 +81,69 @@ def examine(report: "Report") -> Finding:
     era = _era(report, assumed)
     total = None if era is None else _total_pages(report, constraint, era, assumed)
     finding = Finding(report, constraint, era, total)
-    if era is None or total is None:
+    why = _plain_reason(report)
+    if era is None or (total is None and not _is_by_memory_alone(report, era)):
         return finding._replace(
             victim=_victim([Place(task, None, None) for task in report.tasks], report),
-            why=_plain_reason(report) or "unknown",
+            why=why or "unknown",
             assumed=tuple(assumed),
         )
-    if era.root_bonus != "none" and any(task.uid == 0 for task in report.tasks):
-        assumed.append("processes of uid 0 have CAP_SYS_ADMIN, which lowers badness on this kernel")
+    era = _with_bonus(report, era, total, assumed)
+    finding = finding._replace(era=era)
     if report.tasks and not {"swapents", "swap"} & set(report.columns):
         assumed.append("no process used swap (the task table does not show it)")
-    ranked = rank_tasks(report.tasks, [task.oom_score_adj for task in report.tasks], total, era)
+    pages = total or 0
+    ranked = rank_tasks(report.tasks, [task.oom_score_adj for task in report.tasks], pages, era)
     victim = _victim(ranked, report)
-    by_memory = rank_tasks(report.tasks, [_kept(task) for task in report.tasks], total, era)
+    by_memory = rank_tasks(report.tasks, [_kept(task) for task in report.tasks], pages, era)
     others = [
         one for one in ranked if one.place is not None and (victim is None or one.task is not victim.task)
     ]
+    largest = next((one for one in by_memory if one.place == 1), None)
     return finding._replace(
         ranked=tuple(ranked),
         victim=victim,
         runner_up=others[0] if others else None,
-        largest=next((one for one in by_memory if one.place == 1), None),
-        why=_plain_reason(report) or _reason(victim),
+        largest=largest,
+        decider=_decider(victim, largest, pages, era),
+        why=why or _reason(victim),
         assumed=tuple(assumed),
     )
+
+
+def _is_by_memory_alone(report: "Report", era: Era) -> bool:
+    """Return whether the order does not depend on the size of memory: no value but 0 and immunity."""
+    return not era.is_per_mille and all(task.oom_score_adj in (0, IMMUNE) for task in report.tasks)
+
+
+def _with_bonus(report: "Report", era: Era, total: int | None, assumed: list[str]) -> Era:
+    """Return the formula with the bonus for root if the kernel's own score does not contradict it.
+
+    The report has the uid of a process, but not its capabilities.
+    """
+    if era.root_bonus == "none" or not any(task.uid == 0 for task in report.tasks):
+        return era
+    choice = report.choice
+    task = None if choice is None else next((one for one in report.tasks if one.pid == choice.pid), None)
+    if task is not None and task.uid == 0 and total and choice is not None and choice.score is not None:
+        scores = {}
+        for one in (era, era._replace(root_bonus="none")):
+            points = task_badness(task, task.oom_score_adj, total, one) or 0
+            scores[one] = points if one.is_per_mille else points * _PER_MILLE // total
+        plain = era._replace(root_bonus="none")
+        return era if abs(scores[era] - choice.score) <= abs(scores[plain] - choice.score) else plain
+    assumed.append("processes of uid 0 have CAP_SYS_ADMIN, which lowers badness on this kernel")
+    return era
+
+
+def _decider(victim: Place | None, largest: Place | None, total: int, era: Era) -> Place | None:
+    """Return the process whose value made the difference between the victim and the largest; None if none."""
+    if victim is None or largest is None or victim.badness is None or victim.task.pid == largest.task.pid:
+        return None
+    without = task_badness(victim.task, 0, total, era)
+    ahead = task_badness(largest.task, largest.task.oom_score_adj, total, era)
+    is_victims = victim.task.oom_score_adj > 0 and (ahead is None or without is None or without < ahead)
+    return victim if is_victims else largest
 
 
 def rank_tasks(tasks: "Sequence[Task]", values: "Sequence[int]", total_pages: int, era: Era) -> list[Place]:
@@ -138,7 +179,15 @@ def _constraint(report: "Report") -> "Constraint | None":
     if report.constraint is not None:
         return report.constraint
     messages = [kill.message for kill in report.kills]
-    if report.memory.cgroup or any(message.startswith("Memory cgroup") for message in messages):
+    if report.choice is not None:
+        messages.append(report.choice.message)
+    is_sysrq = report.invoker is not None and report.invoker.is_sysrq
+    if (
+        report.memory.cgroup
+        or any(name.startswith("mem_cgroup") for name in report.stack)
+        or any(message.startswith("Memory cgroup") for message in messages)
+        or ("no killable" in report.ending and not is_sysrq)  # the whole host would panic
+    ):
         return "memcg"
     if report.memory.ram_pages is not None or any(messages) or report.ending:
         return "none"
@@ -147,7 +196,8 @@ def _constraint(report: "Report") -> "Constraint | None":
 
 def _era(report: "Report", assumed: list[str]) -> Era | None:
     if report.release:
-        return era_of(report.release)
+        # RHEL 6 has the next kernels' formula.
+        return era_of(report.release) or (era_of("2.6.39") if report.has_oom_score_adj else None)
     if report.has_oom_adj:
         return None
     victim = report.victim
@@ -224,7 +274,7 @@ def _limit_pages(report: "Report", assumed: list[str]) -> int | None:
 def _pages_by_score(report: "Report", era: Era, assumed: list[str]) -> int | None:
     """Compute it from the score that kernels printed before 5.1, which is in thousandths."""
     choice = report.choice
-    if choice is None or choice.score <= 0:
+    if choice is None or choice.score is None or choice.score <= 0:
         return None
     task = next((one for one in report.tasks if one.pid == choice.pid), None)
     if task is None or task.oom_score_adj != 0:
@@ -256,13 +306,22 @@ def _plain_reason(report: "Report") -> Why | None:
     victim = report.victim
     if victim is None:
         return "unknown"
-    if "oom_kill_allocating_task" in victim.message:
+    chosen = report.choice
+    messages = (victim.message, "" if chosen is None else chosen.message)
+    if any("oom_kill_allocating_task" in message for message in messages):
         return "allocating"
-    if report.choice is not None and report.choice.pid != victim.pid:
+    if chosen is not None and chosen.pid != victim.pid and not _is_thread(chosen, report):
         return "child"
     if report.invoker is not None and report.invoker.is_sysrq:
         return "sysrq"
     return None
+
+
+def _is_thread(chosen: "Choice", report: "Report") -> bool:
+    """Return whether what was chosen is a thread of the victim: it has no row, and the victim's name."""
+    victim = report.victim
+    is_named = victim is not None and victim.comm == chosen.comm
+    return is_named and bool(report.tasks) and all(task.pid != chosen.pid for task in report.tasks)
 
 
 def _reason(victim: Place | None) -> Why:

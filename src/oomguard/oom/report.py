@@ -16,6 +16,8 @@ class Invoker(NamedTuple):
     gfp_mask: str
     order: int
     oom_score_adj: int | None
+    has_oom_score_adj: bool = False
+    """Whether the value is that, and not oom_adj of before 2.6.36."""
 
     @property
     def is_sysrq(self) -> bool:
@@ -37,11 +39,15 @@ class Task(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The process that the kernel chose, as it printed before 5.1; it then killed that one or a child."""
+    """The process that the kernel chose, as it printed before 5.1; it then killed that one or a child.
+
+    `message` is the beginning of the line. From the `oom-kill:` line of newer kernels, `score` is None.
+    """
 
     pid: int
     comm: str
-    score: int
+    score: int | None = None
+    message: str = ""
 
 
 class Amount(NamedTuple):
@@ -79,7 +85,8 @@ class Report(NamedTuple):
     """A report of the OOM killer.
 
     `kills` are in order; there is more than one with `memory.oom.group`, whose cgroup is `group`. `ending` is
-    what happened if nothing was killed. `suppressed` is how many reports the kernel left out before this one.
+    what happened if nothing was killed. `stack` has the functions of the call trace that show why.
+    `suppressed` is how many reports the kernel left out before this one.
     `rows_left_out` is how many rows the table had beyond those that are kept.
     """
 
@@ -103,6 +110,14 @@ class Report(NamedTuple):
     reaped: int = 0
     ending: str = ""
     suppressed: int = 0
+    stack: tuple[str, ...] = ()
+
+    @property
+    def chosen(self) -> Choice | None:
+        """The process that the kernel chose, by the line of any kernel."""
+        if self.choice is None and self.context is not None:
+            return Choice(self.context.pid, self.context.comm)
+        return self.choice
 
     @property
     def victim(self) -> Kill | None:
@@ -118,3 +133,9 @@ class Report(NamedTuple):
     def has_oom_adj(self) -> bool:
         """Whether values are those of oom_adj, -17 to 15, of before 2.6.36."""
         return "oom_adj" in self.columns and "oom_score_adj" not in self.columns
+
+    @property
+    def has_oom_score_adj(self) -> bool:
+        """Whether the kernel knows oom_score_adj, as all do since 2.6.36."""
+        invoker = self.invoker
+        return "oom_score_adj" in self.columns or (invoker is not None and invoker.has_oom_score_adj)

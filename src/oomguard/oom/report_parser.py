@@ -14,16 +14,18 @@ from oomguard.oom.kill import (
     KILLED,
     Context,
     Kill,
+    fits_comm,
     parse_context,
     parse_group,
     parse_kill,
 )
+from oomguard.oom.log_line import Line, seconds_between
 from oomguard.oom.report import Amount, Choice, Invoker, Memory, Report, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.oom.log_line import Line
+    from oomguard.oom.kill import Constraint
 
 _VALUE_MOST = 1000
 TASKS_LIMIT = 25_000
@@ -37,41 +39,100 @@ _NODES_LIMIT = 1024  # MAX_NUMNODES of the largest configuration
 _INVOKED = " invoked oom-killer: gfp_mask="
 _HEADER = re.compile(
     r"(?P<gfp_mask>0x[0-9a-f]{1,16}(?:\([^)]{0,400}\))?)"
-    r"(?:, nodemask=(?P<nodemask>[^ ]{1,200}))?(?:, order=(?P<order>-?\d{1,4}))?"
+    r"(?:, nodemask=(?P<nodemask>[^ ]{1,200}))?(?:, {1,2}order=(?P<order>-?\d{1,4}))?"
     r"(?:, oom_adj=-?\d{1,5}(?=, oom_score_adj))?"  # 2.6.36 to 3.6 had both
-    r"(?:, (?:oom_score_adj|oom_adj|oomkilladj)=(?P<value>-?\d{1,5}))?"
+    r"(?:, (?:oom_score_adj|oom_adj|oomkilladj)=(?P<value>-?\d{1,5}))?,?"  # a mail may cut the rest
 )
 _CPU = re.compile(
     r"(?:CPU: \d{1,6} {1,4})?(?:UID: \d{1,10} {1,4})?P(?:ID|id): (?P<pid>\d{1,10}),? {1,4}[Cc]omm: "
 )
 _CPU_LENGTH = 400
+_KDUMP = re.compile(r" Kdump: loaded ?\Z")
 _RELEASE = re.compile(r"\(?(\d{1,3}\.\d{1,5}\.\d{1,5}[^ )]{0,80})")
 _CHOICE = re.compile(r"(?:(?P<message>[\w ()]{1,80}): )?[Kk]ill process (?P<pid>\d{1,10}) \(")
-_SCORE = re.compile(r"(\d{1,20}) or (?:sacrifice child|a child)\s*")
+_SCORE = re.compile(r"(\d{1,20}) (?:or (?:sacrifice child|a child)|and children\.)\s*")
 _AMOUNT = re.compile(r"(memory|memory\+swap|swap|kmem): usage (\d{1,20})kB, limit (\d{1,20})kB")
 _ZONE = re.compile(r"Node (\d{1,5}) \w{1,20} free:")
 _PRESENT = re.compile(r" present:(\d{1,20})kB")
 _MANAGED = re.compile(r" managed:(\d{1,20})kB")
 _BUDDIES = re.compile(r"Node \d{1,5} \w{1,20}: \d{1,20}\*(\d{1,5})kB")
 _COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
-_PAGES = re.compile(r"(\d{1,20}) pages (RAM|reserved)\b")
+_PAGES = re.compile(r"(\d{1,20}) (?:pages (?:of )?(RAM|reserved)\b|(reserved) pages)")
 _SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
 _REAPED = re.compile(r"oom_reaper: reaped process (\d{1,10}) ")
 _PANIC = "Kernel panic - not syncing: "
 _SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|out_of_memory): (\d{1,12}) callbacks suppressed")
-_EXITING = re.compile(r"OOM victim \d{1,10} \(")
+_EXITING = re.compile(r"(?:[\w ()]{1,80}: )?OOM victim \d{1,10} \(")
+_STACK = re.compile(
+    r"(?<![\w.])(mem_cgroup_out_of_memory|mem_cgroup_oom_synchronize|pagefault_out_of_memory)\+0x"
+)
 _NODE_LIST = re.compile(r"[\d,-]{1,200}")
 
 _UNLIMITED_KIB = 1 << 52
 """A limit above this is none: PAGE_COUNTER_MAX is about 2^53 KiB for any page size."""
+_LONGEST_SECONDS = 120
+"""A line that is so much later than the one before belongs to another report."""
+_PAGES_KIB = (8, 16, 32, 64)
+_STACK_LIMIT = 8
+_COLUMNS = frozenset(
+    {
+        "pid",
+        "uid",
+        "tgid",
+        "total_vm",
+        "rss",
+        "rss_anon",
+        "rss_file",
+        "rss_shmem",
+        "cpu",
+        "nr_ptes",
+        "nr_pmds",
+    }
+    | {"nr_puds", "pgtables_bytes", "swap", "swapents", "oom_adj", "oom_score_adj", "name"}
+)
+"""Those that kernels have printed so far."""
 _HAS_ROWS = ("uid", "tgid", "total_vm", "rss", "name")
 _UNKNOWN_MEMORY = Memory()
+
+
+def is_row(text: str) -> bool:
+    """Return whether a text looks like a whole row of a task table, or its heading."""
+    if not text.startswith("["):
+        return False
+    columns = _parse_columns(text)
+    return _COLUMNS.issuperset(columns) if columns else _ROW.fullmatch(text) is not None
+
+
+def is_whole(text: str) -> bool:
+    """Return whether a text is one of the messages about a kill, to its end."""
+    parsers = (parse_kill, parse_context, _parse_choice, _parse_header, parse_group)
+    return is_row(text) or _is_panic(text) or any(parse(text) is not None for parse in parsers)
+
+
+_ROW = re.compile(r"\[ *\d{1,10}\](?: +-?\d{1,20}){6,16} [^\s\d].{0,200}")
+
+
+def _parse_columns(text: str) -> tuple[str, ...]:
+    """Return the columns of a heading, () for another line."""
+    columns = tuple(text.replace("[", " ").replace("]", " ").split())
+    is_heading = len(columns) <= _COLUMNS_LIMIT and set(_HAS_ROWS).issubset(columns) and columns[-1] == "name"
+    return columns if is_heading else ()
+
+
+_MESSAGES: "dict[str, Constraint]" = {
+    "Memory cgroup": "memcg",
+    "No available memory in cpuset": "cpuset",
+    "No available memory (MPOL_BIND)": "memory-policy",
+}
+"""How a `Kill process` line began if not the whole host ran out."""
 
 
 class _Draft:
     """An unfinished report."""
 
-    def __init__(self, line: "Line") -> None:
+    def __init__(self, line: Line) -> None:
+        self.last = line
+        self.stack: list[str] = []
         self.fields: dict[str, object] = {
             "when": line.when,
             "uptime_seconds": line.uptime_seconds,
@@ -90,7 +151,56 @@ class _Draft:
         self.in_memory = False
         self.ended = False
 
+    def is_near(self, line: Line) -> bool:
+        """Return whether a line may be the report's by its time."""
+        seconds = seconds_between(self.last, line)
+        if seconds is not None and abs(seconds) > _LONGEST_SECONDS:
+            return False
+        self.last = line
+        return True
+
+    def can_have(self, context: Context) -> bool:
+        """Return whether a context may be the report's."""
+        return self.context is None and (self.choice is None or self.choice.pid == context.pid)
+
+    def can_choose(self, choice: Choice) -> bool:
+        """Return whether a choice may be the report's."""
+        return self.choice is None and (self.context is None or self.context.pid == choice.pid)
+
+    def can_kill(self, kill: Kill) -> bool:
+        """Return whether a kill may be the report's: with a child or a thread of what was chosen."""
+        if self.kills:
+            return bool(self.fields.get("group"))
+        context = self.context
+        if context is None or self.choice is not None or context.pid == kill.pid:
+            return True
+        return (
+            context.comm == kill.comm and self.has_tasks and all(row.pid != context.pid for row in self.tasks)
+        )
+
+    def add_kill(self, kill: Kill, line: Line) -> None:
+        """Add a victim."""
+        if len(self.kills) < _KILLS_LIMIT:
+            self.kills[kill.pid] = kill
+        self.last = line
+        self.ended = True
+
+    def _learn_page_size(self) -> None:
+        """Compute it from a victim in the table: a cgroup's report does not show it."""
+        if "page_kib" in self.memory or not self.kills or not self.tasks:
+            return
+        kill = next(iter(self.kills.values()))
+        row = next((one for one in self.tasks if one.pid == kill.pid), None)
+        if row is None or not row.total_vm or kill.total_vm_kib is None:
+            return
+        page_kib, rest = divmod(kill.total_vm_kib, row.total_vm)
+        if page_kib in _PAGES_KIB and not rest:
+            self.memory["page_kib"] = page_kib
+            if "pgtables_bytes" in self.fields.get("columns", ()):  # type: ignore[operator]
+                self.tasks = [one._replace(page_tables=one.page_tables * 4 // page_kib) for one in self.tasks]
+
     def finished(self) -> Report:
+        self._learn_page_size()
         memory = _UNKNOWN_MEMORY
         if self.memory or self.pages or self.cgroup or self.nodes_kib:
             memory = Memory(
@@ -107,6 +217,7 @@ class _Draft:
             tasks=tuple(self.tasks),
             rows_left_out=self.rows_left_out,
             kills=tuple(self.kills.values()),
+            stack=tuple(self.stack),
         )
 
 
@@ -122,6 +233,8 @@ class Assembler:
         """Matches a row of the task table; None before its heading."""
         self._make: Callable[[tuple[str, ...]], Task] | None = None
         self._suppressed = 0
+        self.is_used = True
+        """Whether the last line that names a kill was understood."""
         self.quiet = 0
         """Lines since the last that belonged to the report."""
 
@@ -136,14 +249,19 @@ class Assembler:
         draft = self._draft
         return 0 if draft is None else len(draft.tasks) + len(draft.kills)
 
-    def feed(self, line: "Line") -> Report | None:
+    def feed(self, line: Line) -> Report | None:
         """Add a line; return the previous report if the line begins another one."""
         text = line.text
+        self.is_used = True
         if text.startswith("["):
             if self.row is not None and (row := self.row.fullmatch(text)) is not None:
                 self.add_task(row.groups())
                 return None
             return self._take_heading(line) if "total_vm" in text else None
+        if "+0x" in text and (found := _STACK.search(text, 0, _CPU_LENGTH)) is not None:
+            if self._draft is not None and len(self._draft.stack) < _STACK_LIMIT:
+                self._draft.stack.append(found[1])
+            return None
         if text.startswith(" ") and not (self._draft and self._draft.in_memory) and "oom-killer:" not in text:
             return None  # the stack; of other lines only the header can begin with a space, in a name
         return self._take_words(line)
@@ -154,7 +272,7 @@ class Assembler:
         self.row = None
         return draft.finished() if draft is not None and _is_worth_telling(draft) else None
 
-    def _take_words(self, line: "Line") -> Report | None:
+    def _take_words(self, line: Line) -> Report | None:
         text, draft, finished = line.text, self._draft, None
         if "oom-killer:" in text and (invoker := _parse_header(text)) is not None:
             draft, finished = self._begin(line)
@@ -163,12 +281,14 @@ class Assembler:
             finished = self._take_victim(line)
         elif text.startswith(CONTEXT):
             context = parse_context(text)
-            if context is not None:
-                draft, finished = self._go_on(line, has_one=draft is not None and draft.context is not None)
-                _take_context(draft, context)
+            if context is None:
+                self.is_used = False
+                return None
+            draft, finished = self._go_on(line, is_other=draft is not None and not draft.can_have(context))
+            _take_context(draft, context)
         elif (is_panic := _is_panic(text)) or _is_without_victim(text):
             draft, finished = self._go_on(line)
-            if not draft.fields.get("ending"):
+            if is_panic or not draft.fields.get("ending"):
                 draft.fields["ending"] = text.strip()
             draft.ended = is_panic
         elif (suppressed := _SUPPRESSED.match(text)) is not None:
@@ -183,7 +303,7 @@ class Assembler:
 
     # Beginnings
 
-    def _begin(self, line: "Line") -> tuple[_Draft, Report | None]:
+    def _begin(self, line: Line) -> tuple[_Draft, Report | None]:
         """Begin a report, and return it with the previous one."""
         finished = self.finish()
         self._draft = draft = _Draft(line)
@@ -193,18 +313,18 @@ class Assembler:
             self._suppressed = 0
         return draft, finished
 
-    def _go_on(self, line: "Line", *, has_one: bool = False) -> tuple[_Draft, Report | None]:
-        """Return the report that a line belongs to: a new one if there is none, or it `has_one` already."""
+    def _go_on(self, line: Line, *, is_other: bool = False) -> tuple[_Draft, Report | None]:
+        """Return the report that a line belongs to: a new one if there is none, or the line `is_other`'s."""
         draft = self._draft
-        if draft is None or draft.ended or has_one:
+        if draft is None or draft.ended or is_other or not draft.is_near(line):
             return self._begin(line)
         return draft, None
 
-    def _take_heading(self, line: "Line") -> Report | None:
-        columns = tuple(line.text.replace("[", " ").replace("]", " ").split())
-        if len(columns) > _COLUMNS_LIMIT or not set(_HAS_ROWS).issubset(columns) or columns[-1] != "name":
+    def _take_heading(self, line: Line) -> Report | None:
+        columns = _parse_columns(line.text)
+        if not columns:
             return None
-        draft, finished = self._go_on(line, has_one=self._draft is not None and self._draft.has_tasks)
+        draft, finished = self._go_on(line, is_other=self._draft is not None and self._draft.has_tasks)
         draft.has_tasks = True
         draft.fields["columns"] = columns
         draft.in_memory = False
@@ -231,22 +351,27 @@ class Assembler:
         if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
             draft.tasks.append(task)
 
-    def _take_victim(self, line: "Line") -> Report | None:
+    def _take_victim(self, line: Line) -> Report | None:
         draft, finished = self._draft, None
         kill = parse_kill(line.text)
         if kill is not None:
+            if draft is not None and not draft.is_near(line):
+                draft = None
             if draft is not None and kill.pid in draft.kills:
                 return None  # memory.oom.group prints the first one twice
-            if draft is None or (draft.kills and not draft.fields.get("group")):
+            if draft is None or not draft.can_kill(kill):
                 draft, finished = self._begin(line)
-            if len(draft.kills) < _KILLS_LIMIT:
-                draft.kills[kill.pid] = kill
-            draft.ended = True
-        elif (found := _parse_choice(line.text)) is not None:
-            draft, finished = self._go_on(line)
-            message, draft.choice = found
-            if message.startswith("Memory cgroup"):
-                draft.fields.setdefault("constraint", "memcg")
+            draft.add_kill(kill, line)
+        elif (choice := _parse_choice(line.text)) is not None:
+            draft, finished = self._go_on(line, is_other=draft is not None and not draft.can_choose(choice))
+            draft.choice = choice
+            constraint = next(
+                (name for text, name in _MESSAGES.items() if choice.message.startswith(text)), None
+            )
+            if constraint is not None:
+                draft.fields.setdefault("constraint", constraint)
+        else:
+            self.is_used = False
         return finished
 
     def _take_detail(self, draft: _Draft, text: str) -> None:
@@ -259,7 +384,7 @@ class Assembler:
                 fields["reaped"] = int(str(fields.get("reaped", 0))) + 1
         elif draft.ended:
             return
-        elif text.startswith("Mem-Info:"):
+        elif text.startswith(("Mem-Info:", "Mem-info:")):
             draft.in_memory = True
         elif (amount := _AMOUNT.match(text)) is not None:
             limit = int(amount[3])
@@ -294,22 +419,30 @@ def _parse_header(text: str) -> Invoker | None:
     if found is None:
         return None
     order, value = found["order"], found["value"]
+    comm = text[: max(at, 0)]
+    if not fits_comm(comm):  # what stands in front of it is not known
+        comm = ""
     return Invoker(
-        text[: max(at, 0)], None, found["gfp_mask"], int(order or 0), None if value is None else int(value)
+        comm,
+        None,
+        found["gfp_mask"],
+        int(order or 0),
+        None if value is None else int(value),
+        "oom_score_adj=" in text,
     )
 
 
-def _parse_choice(text: str) -> tuple[str, Choice] | None:
-    """Parse `Out of memory: Kill process 7 (name) score 9 or sacrifice child`, and return how it begins."""
+def _parse_choice(text: str) -> Choice | None:
+    """Parse `Out of memory: Kill process 7 (name) score 9 or sacrifice child`; None for any other line."""
     head = _CHOICE.match(text)
     marker = ") score "
     end = text.rfind(marker)
     if head is None or not head.end() <= end <= head.end() + COMM_CHARACTERS:
         return None
-    score = _SCORE.fullmatch(text, end + len(marker))
-    if score is None:
+    comm, score = text[head.end() : end], _SCORE.fullmatch(text, end + len(marker))
+    if score is None or not fits_comm(comm):
         return None
-    return head["message"] or "", Choice(int(head["pid"]), text[head.end() : end], int(score[1]))
+    return Choice(int(head["pid"]), comm, int(score[1]), head["message"] or "")
 
 
 def _is_panic(text: str) -> bool:
@@ -337,7 +470,10 @@ def _take_cpu(fields: dict[str, object], text: str) -> None:
             fields["release"] = release[1]
             invoker = fields.get("invoker")
             if isinstance(invoker, Invoker):
-                fields["invoker"] = invoker._replace(pid=int(head["pid"]))
+                comm = invoker.comm or _KDUMP.sub("", text[head.end() : taint]).removesuffix(" ")
+                fields["invoker"] = invoker._replace(
+                    pid=int(head["pid"]), comm=comm if fits_comm(comm) else ""
+                )
             return
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.rule import Rule
     from oomguard.oom.kill import Kill
+    from oomguard.oom.log_reader import Unread
     from oomguard.oom.postmortem import Finding, Place
     from oomguard.oom.report import Report
 
@@ -65,6 +66,11 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
         "tasks": [_task_document(one, finding, page) for one in _kept(finding, limit)],
         "policy": None if not told.policy else _backtest_document(told),
     }
+
+
+def unread_document(line: "Unread") -> dict[str, Any]:
+    """Return a line that names a kill and is in no report as JSON."""
+    return {"line": line.number, "why": line.why}
 
 
 def _outcome_name(report: "Report") -> str:

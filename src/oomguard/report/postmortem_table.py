@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from oomguard.core.text import printable
+from oomguard.core.text import counted, printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from oomguard.oom.backtest import Replayed
     from oomguard.oom.kill import Kill
+    from oomguard.oom.log_reader import OomLog, Why
     from oomguard.oom.postmortem import Finding, Place
     from oomguard.report.postmortem import Told
 
@@ -136,6 +137,28 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
         cells["NEW"] = "never" if replayed.place.place is None else str(replayed.place.place)
         cells["RULE"] = "" if replayed.likely.rule is None else replayed.likely.rule.label
     return cells
+
+
+def print_unread(log: "OomLog") -> None:
+    """Print which lines name a kill and are in no report."""
+    count, lines = log.unread_count, log.unread[:_UNREAD]
+    if not count:
+        return
+    names = "names a kill and is" if count == 1 else "name kills and are"
+    print(f"\n{counted(count, 'line')} {names} in no report:")
+    for line in lines:
+        print(f"  line {line.number}: {_WHY_UNREAD[line.why]}")
+    if count > len(lines):
+        print(f"  and {count - len(lines)} more")
+
+
+_UNREAD = 10
+_WHY_UNREAD: "dict[Why, str]" = {
+    "another program": "another program wrote it",
+    "no message of its own": "it may be part of another message, which a user can forge",
+    "unknown prefix": "the lines around it have another prefix",
+    "unknown form": "no kernel is known to print it so",
+}
 
 
 def list_row(told: "Told") -> Row:

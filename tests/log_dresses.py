@@ -1,0 +1,158 @@
+"""What tools and people put around the kernel's lines: each dress returns a log of a report's lines.
+
+The prefixes are those of the tools named; mails and terminals wrap long lines as well.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+
+_Entry = dict[str, object]
+
+
+def _stamp(number: int) -> str:
+    return f"[{8523 + number / 1000:12.6f}] "
+
+
+def _entry(line: str, number: int) -> _Entry:
+    return {
+        "__REALTIME_TIMESTAMP": f"1791831620{number:06}",
+        "MESSAGE": line,
+        "_HOSTNAME": "db1",
+        "_TRANSPORT": "kernel",
+        "_SOURCE_MONOTONIC_TIMESTAMP": f"8523{number:06}",
+    }
+
+
+def _fields(line: str, number: int, *, indent: str = "") -> str:
+    return "".join(f"{indent}{name}={value}\n" for name, value in _entry(line, number).items())
+
+
+PREFIXES = {
+    "none": "",
+    "dmesg": "{stamp}",
+    "dmesg, caller": "{stamp}[ T123] ",
+    "dmesg -T": "[Mon Oct 12 19:00:20 2026] ",
+    "dmesg -T in German": "[Di Mär  4 12:00:01 2025] ",
+    "dmesg -T in Japanese": "[月  1月 26 12:00:01 2026] ",
+    "dmesg -T in Russian": "[Пн окт 12 19:00:20 2026] ",
+    "dmesg -x": "kern  :warn  : {stamp}",
+    "dmesg -r": "<4>{stamp}",
+    "dmesg -e": "[  +0.000006] ",
+    "dmesg --time-format iso": "2026-10-12T19:00:20,123456+00:00 ",
+    "console": "[    8.523000][ T123] ",
+    "priority alone": "<4>",
+    "kmsg": "4,{number},{micros},-;",
+    "netconsole with release": "6.1.0-18-amd64,4,{number},{micros},-;",
+    "syslog": "Oct 12 19:00:20 db1 kernel: ",
+    "syslog, uptime": "Oct 12 19:00:20 db1 kernel: {stamp}",
+    "syslog, one space": "Apr 1 12:00:01 db1 kernel: ",
+    "syslog, year": "Oct 12 2026 19:00:20 db1 kernel: ",
+    "syslog, IPv6": "Oct 12 19:00:20 2001:db8::1 kernel: ",
+    "syslog, port": "Oct 12 19:00:20 10.0.0.1:514 kernel: ",
+    "syslog, Kernel": "Oct 12 19:00:20 db1 Kernel: ",
+    "syslog in Russian": "ноя 25 12:00:01 db1 kernel: ",
+    "syslog in Chinese": "3月 04 12:00:01 db1 kernel: ",
+    "syslog in French": "déc. 25 12:00:01 db1 kernel: ",
+    "rsyslog": "2026-10-12T19:00:20.{number:06}+02:00 db1 kernel: {stamp}",
+    "RFC 5424": "<4>1 2026-10-12T19:00:20.123456Z db1 kernel - - - ",
+    "RFC 5424, stored": "2026-10-12T19:00:20.123456Z db1 kernel - - - ",
+    "RFC 5424, structured data": '<4>1 2026-10-12T19:00:20Z db1 kernel - - [meta sequenceId="{number}"] ',
+    "BusyBox": "Oct 12 19:00:20 router kern.warn kernel: {stamp}",
+    "short-full": "Mon 2026-10-12 19:00:20 UTC db1 kernel: ",
+    "short-unix": "1791831620.123456 db1 kernel: ",
+    "short-monotonic": "{stamp}db1 kernel: ",
+    "cut before the program": "kernel: ",
+    "cut before the host": "db1 kernel: ",
+    "quoted": "> {stamp}",
+    "quoted twice, bare": ">> ",
+    "quoted, bare": "> ",
+    "table": "| {stamp}",
+    "table, bare": "| ",
+    "indented": "    {stamp}",
+    "indented by a tab": "\t{stamp}",
+    "indented, bare": "    ",
+    "tab, bare": "\t",
+    "indented syslog": "    Sep 26 19:38:54 h kernel: ",
+    "grep FILE": "/var/log/kern.log:Sep 26 19:38:54 h kernel: {stamp}",
+    "grep FILE:LINE": "kern.log:{number}:{stamp}",
+    "grep LINE": "{number}:{stamp}",
+    "grep LINE, bare": "{number}:",
+    "Talos": "10.5.0.2: kern: warning: [2026-10-12T19:00:20.123456789Z]: ",
+    "logcat": "10-12 19:00:20.123     0     0 W         : ",
+    "logcat, uptime": "10-12 19:00:20.123  root     0     0 W         : {stamp}",
+    "CRI": "2026-10-12T19:00:21.5Z stdout F {stamp}",
+    "Loki": '2026-10-12T19:00:21Z {{host="db1", job="kernel"}} ',
+    "describe node": "  Warning  OOMKilling  5m12s  kernel-monitor  ",
+    "compose": "web_1  | ",
+    "cloud": "2026-10-12T19:00:21.123Z i-0abc12345 {stamp}",
+    "of somebody's own": "node-7 {number} KMSG ",
+}
+
+_WHOLE: dict[str, Callable[[str, int], str]] = {
+    "CSV": lambda line, _: '2026-10-12T19:00:21Z,db1,"' + line.replace('"', '""') + '"',
+    "CSV, syslog": lambda line, _: '"2026-10-12 19:00:21","db1","kernel: ' + line + '"',
+    "table with an end": lambda line, number: f"| {_stamp(number)}{line} |",
+    "CR LF": lambda line, number: f"{_stamp(number)}{line}\r",
+    "no-break spaces": lambda line, number: (_stamp(number) + line).replace(" ", "\xa0"),
+    "byte order mark": lambda line, number: ("" if number else "\ufeff") + _stamp(number) + line,
+    "colors": lambda line, number: f"\x1b[32m{_stamp(number)}\x1b[0m\x1b[33m{line}\x1b[0m",
+    "json": lambda line, number: json.dumps(_entry(line, number)),
+    "json-seq": lambda line, number: "\x1e" + json.dumps(_entry(line, number)),
+    "json-sse": lambda line, number: f"data: {json.dumps(_entry(line, number))}\n",
+    "json-pretty": lambda line, number: json.dumps(
+        _entry(line, number), indent="\t", separators=(",", " : ")
+    ),
+    "export": lambda line, number: f"__CURSOR=s=1;i={number}\n{_fields(line, number)}",
+    "verbose": lambda line, number: (
+        f"Mon 2026-10-12 19:00:20.{number:06} UTC [s=a;i={number};b=c]\n"
+        + _fields(line, number, indent="    ")[:-1]
+    ),
+    "dmesg -J": lambda line, number: (
+        f'      {{\n         "pri": 4,\n         "time":    {8523 + number / 1000:.6f},\n'
+        f'         "msg": {json.dumps(line)}\n      }},'
+    ),
+    "Docker": lambda line, number: json.dumps(
+        {"log": f"{_stamp(number)}{line}\n", "stream": "stdout", "time": "2026-10-12T19:00:21.5Z"}
+    ),
+    "Docker, bare": lambda line, _: json.dumps({"log": f"{line}\n", "time": "2026-10-12T19:00:21.5Z"}),
+    "Loki, JSON": lambda line, _: json.dumps({"labels": {"host": "db1"}, "line": line, "timestamp": "x"}),
+}
+
+_WIDTHS = (72, 80)
+
+
+def dressed(name: str, lines: Sequence[str]) -> str:
+    """Return a report's lines in the dress of that name."""
+    if name in PREFIXES:
+        prefixes = [
+            PREFIXES[name].format(stamp=_stamp(at), number=at + 8, micros=8523000000 + at * 1000)
+            for at in range(len(lines))
+        ]
+        return "".join(f"{prefix}{line}\n" for prefix, line in zip(prefixes, lines, strict=True))
+    if name in _WHOLE:
+        return "".join(f"{_WHOLE[name](line, at)}\n" for at, line in enumerate(lines))
+    prefix, how, width = name.rsplit(", ", 2)
+    start = "Oct 12 19:00:20 aks-nodepool1 kernel: " if prefix == "syslog" else ""
+    wide = [f"{start}{_stamp(at)}{line}" for at, line in enumerate(lines)]
+    return "".join(f"{part}\n" for line in wide for part in _wrapped(line, int(width), how == "soft"))
+
+
+def _wrapped(line: str, width: int, at_spaces: bool) -> list[str]:
+    parts = []
+    while len(line) > width:
+        at = line.rfind(" ", 0, width + 1) if at_spaces else width
+        at = at if at > 0 else line.find(" ", width)
+        if at <= 0:
+            break
+        parts.append(line[:at])
+        line = line[at + at_spaces :]
+    return [*parts, line]
+
+
+WRAPPED = tuple(
+    f"{prefix}, {how}, {width}"
+    for prefix in ("dmesg", "syslog")
+    for how in ("soft", "hard")
+    for width in _WIDTHS
+)
+DRESSES = (*PREFIXES, *_WHOLE, *WRAPPED)
