@@ -14,8 +14,10 @@ from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, u
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import full_name
 from oomguard.core.text import printable
-from oomguard.core.unit_file import assignments
-from oomguard.diagnose.config_files import sysctls_said, tuned_sysctls, unit_setting
+from oomguard.foreign.sysctl_d import sysctls_said
+from oomguard.foreign.tuned import tuned_sysctls
+from oomguard.foreign.unit_file import assignments
+from oomguard.foreign.units import host_units
 from oomguard.kernel.procfs import parse_arguments
 from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.kill import parse_context, parse_group, parse_kill
@@ -68,7 +70,7 @@ READERS: dict[str, Callable[[str, Path], object]] = {
     "a regular expression": lambda text, _: globs(text),
     "a unit": lambda text, _: [*assignments(text.split("\n"))],
     "a unit of the host": _in_root(
-        "etc/systemd/system/a.service", lambda root: unit_setting("a.service", "OOMScoreAdjust", root)
+        "etc/systemd/system/a.service", lambda root: host_units(root).setting("a.service", "OOMScoreAdjust")
     ),
     "sysctl.d": _in_root("etc/sysctl.d/a.conf", sysctls_said),
     "TuneD": _in_root("etc/tuned/a/tuned.conf", lambda root: tuned_sysctls("a", root)),
@@ -109,7 +111,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "a unit, continued lines": ("", "\\\n"),
     "a unit of the host, continued lines": ("", "\\\n"),
     "sysctl.d, names": ("", "a/b=1\n"),
+    "sysctl.d, globs": ("", "v*/[s]*=1\n"),
     "TuneD, includes": ("[main]\n", "include=a a a a a\n"),
+    "TuneD, variables": ("[variables]\na=" + "b" * 99 + "\n", "a=${a}${a}\nb=${a}${a}\n"),
     "the journal, count": (_ENTRY + '"OOMGUARD_COUNT":"', "1"),
     "the journal, depth": (_ENTRY + '"MESSAGE":', "["),
     "the journal, bytes": (_ENTRY + '"MESSAGE":[', "1,"),

@@ -19,8 +19,9 @@ MAY_IMPORT = {
     "reconcile": {"core", "kernel"},
     "daemon": {"core", "oom", "kernel", "reconcile", "report"},
     "exporter": {"core", "kernel", "report"},
-    "propose": {"core", "policy", "kernel"},
-    "diagnose": {"core", "oom", "policy", "kernel", "report", "reconcile"},
+    "foreign": {"core"},
+    "propose": {"core", "foreign", "policy", "kernel"},
+    "diagnose": {"core", "oom", "foreign", "policy", "kernel", "report", "reconcile"},
     "cli": {"core", "oom", "policy", "kernel", "report", "reconcile", "exporter", "propose", "diagnose"},
 }
 """By folder. The daemon has the policy read by a child, so it imports nothing of `policy`."""

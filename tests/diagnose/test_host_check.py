@@ -9,7 +9,6 @@ import pytest
 from fakeproc import FakeProc
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
-from oomguard.diagnose.config_files import sysctl_files, sysctls_said, tuned_sysctls, unit_setting
 from oomguard.diagnose.host_check import Fit, fit
 from oomguard.kernel.procfs import Procfs
 from oomguard.policy.fault import Fault
@@ -80,35 +79,30 @@ def test_another_value_in_sysctl_d_is_named_with_its_line(check: Check, root: Pa
     assert check(SWAPPINESS) == {}
 
 
-def test_files_of_sysctl_d_hide_each_other_as_systemd_has_it(root: Path) -> None:
-    """/etc before /run before /usr/lib for one name; then in order of names; /etc/sysctl.conf last."""
-    for folder in ("usr/lib", "run", "etc"):
-        put(root, f"{folder}/sysctl.d/50.conf", f"vm.swappiness={len(folder)}\n")
-    low = put(root, "usr/lib/sysctl.d/10.conf", "")
-    put(root, "etc/sysctl.d/ignored.txt", "vm.swappiness=99\n")
-    conf = put(root, "etc/sysctl.conf", "")
-    assert sysctl_files(str(root)) == [low, str(root / "etc/sysctl.d/50.conf"), conf]
-    assert sysctls_said(str(root))["vm.swappiness"].value == "3"
-    (root / "etc/sysctl.d/50.conf").unlink()
-    assert sysctls_said(str(root))["vm.swappiness"].value == "3"  # that of /run
-    (root / "etc/sysctl.d/50.conf").symlink_to("/dev/null")  # how an administrator turns a file off
-    assert "vm.swappiness" not in sysctls_said(str(root))
-    (root / "etc/sysctl.d/99-sysctl.conf").symlink_to("../sysctl.conf")
-    assert sysctl_files(str(root)).count(conf) == 0
-    (root / "etc/sysctl.d/60.conf").mkdir()
-    (root / "etc/sysctl.d/70.conf").write_bytes(b"\xff\nvm.swappiness\n=\n=5\n")
-    assert "vm.swappiness" not in sysctls_said(str(root))
+def test_the_partner_of_a_sysctl_is_named_too(check: Check, root: Path, proc: FakeProc) -> None:
+    """Writing vm.dirty_bytes makes vm.dirty_ratio 0; a 0 beside it is the kernel's own."""
+    proc.sysctl("vm.dirty_ratio", 20)
+    proc.sysctl("vm.dirty_bytes", 0)
+    file = put(root, "etc/sysctl.d/20-b.conf", "vm.dirty_bytes = 1048576\n")
+    found = check("vm: {dirty_ratio: 10}")["sysctl-elsewhere"]
+    assert f"sysctl.d sets vm.dirty_bytes to 1048576 ({file}:1), which makes this one 0" in found.message
+    put(root, "etc/sysctl.d/30-c.conf", "vm.dirty_ratio = 10\nvm.dirty_bytes = 0\n")
+    assert check("vm: {dirty_ratio: 10}") == {}
 
 
-def test_a_tuned_profile_that_wants_another_value_is_named(check: Check, root: Path) -> None:
-    """With what it includes; a profile that is not active is not read."""
+def test_a_tuned_profile_that_wants_another_value_is_named(check: Check, root: Path, proc: FakeProc) -> None:
+    """With what it includes, and its section [vm]; a profile that is not active is not read."""
+    proc.sysctl("vm.dirty_ratio", 20)
     put(root, "usr/lib/tuned/base/tuned.conf", "[sysctl]\nvm.swappiness=30\nvm.dirty_ratio=5\n")
     file = put(root, "etc/tuned/mine/tuned.conf", "[main]\ninclude=base\n[sysctl]\nvm.dirty_ratio = 9\n")
     assert check(SWAPPINESS) == {}
     put(root, "etc/tuned/active_profile", "mine\n")
     assert "TuneD's profile mine sets 30" in check(SWAPPINESS)["tuned-profile"].message
-    assert tuned_sysctls("mine", str(root))["vm.dirty_ratio"] == ("9", file, 4)
+    assert f"sets 9 ({file}:4)" in check("vm: {dirty_ratio: 10}")["tuned-profile"].message
     assert check("vm: {swappiness: 30}") == {}
+    put(root, "etc/tuned/post_loaded_profile", "last\n")
+    file = put(root, "etc/tuned/profiles/last/tuned.conf", "[vm]\ndirty_bytes=40%\n")
+    assert f"mine last sets 40 ({file}:2)" in check("vm: {dirty_ratio: 10}")["tuned-profile"].message
     put(root, "usr/lib/tuned/base/tuned.conf", "[main]\ninclude=mine\n")  # a circle ends
     assert check(SWAPPINESS) == {}
 
@@ -170,28 +164,6 @@ def test_a_limit_that_looks_like_bytes_is_named_once(check: Check, proc: FakePro
     assert "looks like a number of bytes" in check(policy % (8 * 1024**3))["unwise-value"].message
     assert "unwise-value" not in check(policy % (16 * 1024**3))
     assert "unwise-value" not in check(policy % (8 * 1024**2))
-
-
-def test_units_hide_each_other_as_systemd_has_it(root: Path) -> None:
-    """/etc before /usr/lib for the unit and for drop-ins of one name."""
-    put(root, "usr/lib/systemd/system/a.service", "[Service]\nOOMScoreAdjust=1\n")
-    put(root, "etc/systemd/system/a.service", "[Service]\nOOMScoreAdjust=2\n")
-    put(root, "usr/lib/systemd/system/a.service.d/z.conf", "[Service]\nOOMScoreAdjust=3\n")
-    found = unit_setting("a.service", "OOMScoreAdjust", str(root))
-    assert found is not None
-    assert found.value == "3"
-    put(root, "etc/systemd/system/a.service.d/z.conf", "[Service]\n")
-    found = unit_setting("a.service", "OOMScoreAdjust", str(root))
-    assert found is not None
-    assert found.value == "2"
-    assert unit_setting("b.service", "OOMScoreAdjust", str(root)) is None
-
-
-def test_a_continued_line_of_a_unit_is_one(root: Path) -> None:
-    """What looks like a setting there is an argument; a comment between ends nothing (systemd.syntax(7))."""
-    text = "[Service]\nExecStart=/bin/x \\\n# more\n  OOMScoreAdjust=5\nOOMScoreAdjust=\\\n -7\n"
-    file = put(root, "etc/systemd/system/a.service", text)
-    assert unit_setting("a.service", "OOMScoreAdjust", str(root)) == ("-7", file, 5)
 
 
 def test_processes_that_would_be_refused_are_counted(check: Check, proc: FakeProc) -> None:

@@ -11,15 +11,11 @@ from oomguard.core.guard import unwise
 from oomguard.core.overcommit import kib
 from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
-from oomguard.core.sysctl import KUBELET
+from oomguard.core.sysctl import KUBELET, SYSCTLS
 from oomguard.core.text import counted, legible, printable
-from oomguard.diagnose.config_files import (
-    sysctls_said,
-    tuned_profile,
-    tuned_sysctls,
-    unit_setting,
-    unit_settings,
-)
+from oomguard.foreign.sysctl_d import sysctls_said
+from oomguard.foreign.tuned import active_profiles, tuned_sysctls
+from oomguard.foreign.units import host_units
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
@@ -28,11 +24,13 @@ from oomguard.oom.ranking import is_protected
 from oomguard.policy.fault import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from oomguard.core.decide import Decision, Kind
     from oomguard.core.policy import SysctlSetting
     from oomguard.core.rule import Rule
+    from oomguard.foreign.text_file import Said
+    from oomguard.foreign.units import Units
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.preview import Preview
 
@@ -94,14 +92,15 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
     """
     policy, procfs = preview.planner.policy, preview.planner.procfs
     seen = _look(preview, path)
+    units = host_units(root)
     faults = [
         *_missing(policy, procfs),
         *_other_sysctls(policy, seen, root),
         *_interlock(preview),
         *_unwise(policy, procfs),
-        *_units(policy, seen, root),
+        *_units(policy, seen, units),
         *_obstacles(policy, seen),
-        *_unreadable(policy, procfs, root),
+        *_unreadable(policy, procfs, units),
         *_rivals(seen, path),
         *_little_killable(seen, path),
     ]
@@ -176,20 +175,19 @@ def _missing(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
 
 
 def _other_sysctls(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
-    files = sysctls_said(root)
-    profile = tuned_profile(root)
-    tuned = tuned_sysctls(profile, root)
+    profile = active_profiles(root)
+    elsewhere = (
+        ("sysctl.d", sysctls_said(root), "sysctl-elsewhere"),
+        (f"TuneD's profile {printable(profile)}", tuned_sysctls(profile, root), "tuned-profile"),
+    )
     for setting in policy.sysctls:
-        for who, said, code in (
-            ("sysctl.d", files.get(setting.name), "sysctl-elsewhere"),
-            (f"TuneD's profile {printable(profile)}", tuned.get(setting.name), "tuned-profile"),
-        ):
-            if said is not None and not _is_number(said.value, setting.value):
+        for who, files, code in elsewhere:
+            said = _different(setting, files)
+            if said:
                 yield _at_setting(
                     setting,
                     code,
-                    f"{who} sets {printable(said.value)[:40]} ({printable(said.source)}), "
-                    f"the policy {setting.value}: at boot it has one value, then the other",
+                    f"{who} {said}, the policy {setting.value}: at boot it has one value, then the other",
                     "remove one of them; the daemon corrects the value when something applies that file",
                 )
         wanted = KUBELET.get(setting.name)
@@ -200,6 +198,20 @@ def _other_sysctls(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
                 f"kubelet sets {wanted}, the policy {setting.value}; with protectKernelDefaults it fails",
                 f"remove it, or write {wanted}",
             )
+
+
+def _different(setting: "SysctlSetting", files: "Mapping[str, Said]") -> str:
+    """Return what files set instead of the value of the policy, "" if nothing. A partner makes it 0."""
+    said = files.get(setting.name)
+    if said is not None and not _is_number(said.value, setting.value):
+        return f"sets {printable(said.value)[:40]} ({printable(said.source)})"
+    partner = SYSCTLS[setting.name].partner
+    said = files.get(partner)
+    if said is None or setting.value == 0 or _is_number(said.value, 0):
+        return ""
+    return (
+        f"sets {partner} to {printable(said.value)[:40]} ({printable(said.source)}), which makes this one 0"
+    )
 
 
 def _interlock(preview: "Preview") -> "Iterator[Fault]":
@@ -223,11 +235,11 @@ def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
             yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
 
 
-def _units(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
-    for number, units in sorted(seen.units.items()):
+def _units(policy: Policy, seen: Seen, units: "Units") -> "Iterator[Fault]":
+    for number, names in sorted(seen.units.items()):
         rule = policy.rules[number]
-        for unit in sorted(units):
-            said = unit_setting(unit, "OOMScoreAdjust", root) if unit else None
+        for unit in sorted(names):
+            said = units.setting(unit, "OOMScoreAdjust") if unit else None
             wanted = None if said is None else rule.terms.value.wanted(_number(said.value))
             if said is None or wanted is None or _is_number(said.value, wanted):
                 continue
@@ -256,9 +268,9 @@ def _obstacles(policy: Policy, seen: Seen) -> "Iterator[Fault]":
         )
 
 
-def _unreadable(policy: Policy, procfs: "Procfs", root: str) -> "Iterator[Fault]":
+def _unreadable(policy: Policy, procfs: "Procfs", units: "Units") -> "Iterator[Fault]":
     rule = next((rule for rule in policy.rules if rule.terms.exes), None)
-    if rule is None or _may_read_exe(procfs, root):
+    if rule is None or _may_read_exe(procfs, units):
         return
     yield _at_rule(
         policy,
@@ -270,10 +282,10 @@ def _unreadable(policy: Policy, procfs: "Procfs", root: str) -> "Iterator[Fault]
     )
 
 
-def _may_read_exe(procfs: "Procfs", root: str) -> bool:
+def _may_read_exe(procfs: "Procfs", units: "Units") -> bool:
     """Return whether the daemon's unit has the right; without a unit, whether this process has."""
     bounds: set[str] = set()
-    lines = unit_settings("oomguard.service", "CapabilityBoundingSet", root)
+    lines = units.settings("oomguard.service", "CapabilityBoundingSet")
     for line in lines:
         words = line.value.split()
         bounds = bounds.union(words) if words else set()

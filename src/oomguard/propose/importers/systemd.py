@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
-from oomguard.core.unit_file import assignments
+from oomguard.foreign.unit_file import assignments
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
 from oomguard.propose.importers.files import files_below, read_lines

@@ -1,0 +1,1 @@
+"""The configuration of other programs, read as those programs read it."""

@@ -1,0 +1,122 @@
+"""sysctl.d and /etc/sysctl.conf: which lines count, with their globs (sysctl.d(5), systemd's sysctl.c)."""
+
+import os
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.match import is_glob
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.foreign.text_file import Said, lines_or_none, names_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+FOLDERS = (
+    "etc/sysctl.d",
+    "run/sysctl.d",
+    "usr/local/lib/sysctl.d",
+    "usr/lib/sysctl.d",
+    "lib/sysctl.d",
+)
+"""Most important first: a file hides those of the same name in later folders."""
+
+_NAMES = {row.name.replace(".", "/"): row.name for row in SYSCTLS.values()}
+"""The sysctls that oomguard knows, by path."""
+
+
+class Line(NamedTuple):
+    """A line: its sysctl as a path, which may be a glob, and its value. None keeps globs off that sysctl."""
+
+    path: str
+    value: str | None
+    file: str
+    line: int
+
+
+def sysctl_files(root: str = "/") -> list[str]:
+    """Return the files of sysctl.d in the order in which they are applied; /etc/sysctl.conf is last.
+
+    systemd-sysctl reads the latter only through a link in sysctl.d, procps' sysctl --system by itself.
+    """
+    files = in_order(
+        os.path.join(folder, name)
+        for folder in (os.path.join(root, one) for one in FOLDERS)
+        for name in names_in(folder)
+    )
+    conf = os.path.join(root, "etc/sysctl.conf")
+    if os.path.isfile(conf) and not any(os.path.realpath(file) == os.path.realpath(conf) for file in files):
+        files.append(conf)
+    return files
+
+
+def in_order(files: "Iterable[str]") -> list[str]:
+    """Return the files that count, in the order in which they are applied, from all by importance."""
+    found: dict[str, str] = {}
+    for file in files:
+        if file.endswith(".conf"):
+            found.setdefault(os.path.basename(file), file)
+    return [found[name] for name in sorted(found)]
+
+
+def lines_that_count(
+    files: "Iterable[str]",
+    read: "Callable[[str], list[str]]" = lines_or_none,
+    wrong: "Callable[[str, int, str], None]" = lambda _file, _line, _text: None,
+) -> dict[str, Line]:
+    """Return the last line for each sysctl or glob, in the order in which they are applied.
+
+    `wrong` gets each line that is none.
+    """
+    found: dict[str, Line] = {}
+    for file in files:
+        for number, text in enumerate(read(file), 1):
+            line = text.strip()
+            if not line or line.startswith(("#", ";")):
+                continue
+            name, equals, value = line.partition("=")
+            path = _path(name.removeprefix("-").strip())
+            if not path or not (equals or name.startswith("-")):
+                wrong(file, number, line)
+                continue
+            found.pop(path, None)
+            found[path] = Line(path, value.strip() if equals else None, file, number)
+    return found
+
+
+def settings(lines: "Mapping[str, Line]") -> dict[str, Said]:
+    """Return the values of the sysctls that oomguard knows, by dotted names, in the order of their writes."""
+    said: dict[str, Said] = {}
+    for one in lines.values():
+        if one.value is None:
+            continue
+        paths = [one.path] if one.path in _NAMES else []
+        if not paths and is_glob(one.path):
+            paths = [path for path in _NAMES if path not in lines and _is_meant(one.path, path)]
+        for path in paths:
+            write(said, _NAMES[path], Said(one.value, one.file, one.line))
+    return said
+
+
+def sysctls_said(root: str = "/") -> dict[str, Said]:
+    """Return the values that sysctl.d sets on a host, by dotted names."""
+    return settings(lines_that_count(sysctl_files(root)))
+
+
+def write(said: dict[str, Said], name: str, value: Said) -> None:
+    """Set a sysctl in `said`, which removes its partner. A 0 beside the partner means: not this one."""
+    partner = SYSCTLS[name].partner if name in SYSCTLS else ""
+    if partner in said and value.value == "0":
+        return
+    said.pop(partner, None)
+    said.pop(name, None)
+    said[name] = value
+
+
+def _is_meant(glob: str, path: str) -> bool:
+    return glob.count("/") == path.count("/") and all(map(fnmatchcase, path.split("/"), glob.split("/")))
+
+
+def _path(name: str) -> str:
+    """Return a name as a path. If the first separator is a dot, dots and slashes change places."""
+    first = next((character for character in name if character in "./"), "")
+    return name.translate(str.maketrans("./", "/.")) if first == "." else name

@@ -1,0 +1,73 @@
+"""Text files of other programs, read within bounds."""
+
+import codecs
+import os
+import stat
+from typing import NamedTuple
+
+_SIZE_LIMIT = 1 << 20
+"""Ten times the largest file of Ananicy."""
+
+
+class UnreadableError(Exception):
+    """A file that cannot be read; the message says why."""
+
+
+class Said(NamedTuple):
+    """A value, and the file and line that set it."""
+
+    value: str
+    file: str
+    line: int
+
+    @property
+    def source(self) -> str:
+        """Where it is set, as `file:line`."""
+        return f"{self.file}:{self.line}"
+
+
+def read_lines(path: str, *, wait: bool = False) -> list[str]:
+    """Return the lines of a text file, bytes that are not UTF-8 as lone surrogates; /dev/null has none.
+
+    Of what is not a regular file, `wait` reads a pipe to its end. Raises UnreadableError.
+    """
+    try:
+        # Opening a FIFO without a writer would block.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISCHR(mode):
+                return []
+            if not stat.S_ISREG(mode) and not (wait and stat.S_ISFIFO(mode)):
+                raise UnreadableError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
+            os.set_blocking(file.fileno(), True)
+            raw = file.read(_SIZE_LIMIT + 1)
+    except OSError as error:
+        raise UnreadableError(why_missing(path) or f"cannot be read: {error.strerror}") from error
+    if len(raw) > _SIZE_LIMIT:
+        raise UnreadableError(f"is larger than {_SIZE_LIMIT >> 20} MiB, so it is not a configuration")
+    if b"\0" in raw:
+        raise UnreadableError("is not text")
+    return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").split("\n")
+
+
+def why_missing(path: str) -> str:
+    """Return where a link points that leads nowhere, "" for what exists or is no link."""
+    if os.path.islink(path) and not os.path.exists(path):
+        return f"is a link to {os.readlink(path)}, which does not exist"
+    return ""
+
+
+def lines_or_none(path: str) -> list[str]:
+    """Return the lines of a text file, none if it cannot be read."""
+    try:
+        return read_lines(path)
+    except UnreadableError:
+        return []
+
+
+def names_in(folder: str) -> list[str]:
+    """Return the names in a folder, sorted; none if it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
