@@ -279,16 +279,32 @@ def test_no_name_breaks_a_table(oomguard: Oomguard, proc: FakeProc, policy: Path
 
 
 def test_apply_does_what_plan_showed_and_says_each(oomguard: Oomguard, proc: FakeProc, policy: Path) -> None:
-    """Exit 1 where one was refused; the hint comes once at the end."""
+    """Exit 1 where one was refused; the fix stands below what it is for, and the totals at the end."""
     run = oomguard("apply")
     assert run.code == 1
     lines = run.out.splitlines()
     assert lines[0] == f"vm.swappiness: 60 → 10 (policy, {policy}:2)"
     assert lines[1] == f"crond[10]: oom_score_adj 0 → -900 (policy, name=crond, {policy}:4)"
     assert lines[2].startswith("crond[11]: oom_score_adj 0 → -900 refused: uid 1000 could give")
-    assert lines[4].startswith("  add user")
+    assert lines[3].startswith("  add user")
+    assert lines[-1] == "3 changed, 1 refused."
     assert proc.oom_score_adjs() == {10: -900, 11: 0, 12: 0, 13: 300}
     assert proc.sysctls()["vm.swappiness"] == 10
+
+
+def test_apply_names_equal_failures_once(oomguard: Oomguard, proc: FakeProc) -> None:
+    """However many processes of one name a user starts; what was changed has a line each."""
+    for pid in (50, 51):
+        proc.process(Process(Identity(pid, 1), b"crond", uid=1000))
+        proc.process(Process(Identity(pid + 10, 1), b"crond"))
+    lines = oomguard("apply").out.splitlines()
+    assert [line.partition(":")[0] for line in lines if "crond" in line] == [
+        "crond[10]",
+        "crond[11, 50, 51]",
+        "crond[60]",
+        "crond[61]",
+    ]
+    assert lines[-1] == "5 changed, 3 refused."
 
 
 def test_apply_where_all_is_done_is_exit_0(oomguard: Oomguard, proc: FakeProc) -> None:
@@ -298,7 +314,7 @@ def test_apply_where_all_is_done_is_exit_0(oomguard: Oomguard, proc: FakeProc) -
     assert (first.code, [row["result"] for row in first.json]) == (0, ["applied"] * 3)
     assert all(row["errno"] is row["reason"] is row["hint"] is None for row in first.json)
     second = oomguard("apply")
-    assert (second.code, second.out) == (0, "nothing to change\n")
+    assert (second.code, second.out) == (0, "Nothing to change.\n")
     assert oomguard("plan").code == 0
 
 
@@ -333,6 +349,8 @@ def test_restore_puts_everything_back_and_then_has_nothing_to_do(oomguard: Oomgu
         "vm.swappiness: 10 → 60 (restore)",
         "crond[10]: oom_score_adj -900 → 0 (restore)",
         "worker[13]: oom_score_adj 300 → 0 (restore)",
+        "",
+        "3 restored.",
     ]
     assert (proc.oom_score_adjs(), proc.sysctls()) == before
     again = oomguard("restore", "--json")
@@ -359,9 +377,9 @@ def test_restore_says_what_it_leaves_alone_as_plan_did(
     ]
     assert {path: path.read_bytes() for path in files} == files
     done = oomguard("restore")
-    assert (done.code, done.out.splitlines()[-1]) == (0, left)
+    assert (done.code, done.out.splitlines()[-3:]) == (0, [left, "", "2 restored, 1 left alone."])
     assert proc.oom_score_adjs() == start | {13: 57}
-    assert oomguard("restore").out == "nothing to restore\n"
+    assert oomguard("restore").out == "Nothing to restore.\n"
     assert (oomguard("plan", "--restore").code, oomguard("plan", "--restore").out) == (
         0,
         "Nothing to restore.\n",
@@ -372,7 +390,7 @@ def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakePr
     """The ledger is of another boot."""
     oomguard("apply")
     proc.boot("another")
-    assert oomguard("restore").out == "nothing to restore\n"
+    assert oomguard("restore").out == "Nothing to restore.\n"
     assert proc.oom_score_adj(10) == -900
 
 
@@ -393,7 +411,7 @@ def test_restore_with_a_damaged_ledger_puts_back_what_it_knows_and_fails(
     assert proc.sysctls()["vm.swappiness"] == 60
     assert (tmp_path / "state" / "ledger.damaged").read_bytes() == b"".join(lines)
     again = oomguard("restore")
-    assert (again.code, again.out, again.err) == (0, "nothing to restore\n", "")
+    assert (again.code, again.out, again.err) == (0, "Nothing to restore.\n", "")
 
 
 def test_restore_of_a_ledger_that_ends_in_the_middle_puts_back_the_rest(

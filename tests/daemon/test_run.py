@@ -337,7 +337,7 @@ def test_after_a_kill_restore_puts_everything_back(tmp_path: Path, program: Prog
         assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
         assert oomguard("restore", daemon).returncode == 0
         assert (oom_score_adj(first), oom_score_adj(second)) == (0, 77)
-        assert oomguard("restore", daemon).stdout == "nothing to restore\n"
+        assert oomguard("restore", daemon).stdout == "Nothing to restore.\n"
 
 
 def test_after_a_kill_and_a_restart_the_first_values_are_still_known(

@@ -36,7 +36,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.policy.load import load
 
     done = reconcile(options, load(options.policy).policy, "policy")
-    return report(done, as_json=options.json, nothing="nothing to change")
+    return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
 
 
 def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -> "Pass":
@@ -60,23 +60,16 @@ def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -
     return done
 
 
-def report(done: "Pass", *, as_json: bool, nothing: str) -> int:
-    """Print outcomes, or that there was `nothing`; return 1 if one was denied or refused."""
+def report(done: "Pass", *, as_json: bool, nothing: str, applied: str) -> int:
+    """Print outcomes (`applied`: what success is called), or `nothing`; return 1 if one was not made."""
     from oomguard.report.document import outcome_document, print_json
-    from oomguard.report.text import sentence
+    from oomguard.report.outcome_list import outcome_lines
 
     if as_json:
         print_json([outcome_document(outcome) for outcome in done.outcomes])
     else:
-        hints: dict[str, None] = {}  # each once, in order
-        for outcome in done.outcomes:
-            print(sentence(outcome))
-            if outcome.hint:
-                hints[outcome.hint] = None
-        for hint in hints:
-            print(f"  {hint}")
-        if not done.outcomes:
-            print(nothing)
+        lines = outcome_lines(done.outcomes, applied=applied) if done.outcomes else [nothing]
+        print(*lines, sep="\n")
     return 1 if any(outcome.result in ("denied", "refused") for outcome in done.outcomes) else 0
 
 

@@ -39,7 +39,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.core.text import printable
 
     done = reconcile(options, Policy(), "restore")
-    code = report(done, as_json=options.json, nothing="nothing to restore")
+    code = report(done, as_json=options.json, nothing="Nothing to restore.", applied="restored")
     if not done.is_settled:
         last = done.outcomes[-1].change if done.outcomes else None
         example = f", such as {printable(last.comm)}" if isinstance(last, SetOomScoreAdj) else ""

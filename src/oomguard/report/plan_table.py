@@ -9,7 +9,7 @@ from oomguard.core.diff import SetOomScoreAdj
 from oomguard.core.near_miss import near_misses
 from oomguard.core.text import printable
 from oomguard.report.tables import console, print_text, table
-from oomguard.report.text import subject
+from oomguard.report.text import subjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +27,6 @@ WORDS: "dict[Kind, str]" = {
 }
 """Names of obstacles in tables."""
 
-_PIDS = 3
 _RULES = 10
 """Rules named in one sentence; of more, only the number is shown."""
 
@@ -49,7 +48,7 @@ def print_plan(planned: "Sequence[Planned]", *, nothing: str, is_restore: bool =
         first = group[0]
         state = [] if len(made.columns) == 4 else [_state(first)]
         made.add_row(
-            _subjects(group), str(first.before), _to(first), *state, _by(first, rule, is_restore=is_restore)
+            subjects(group), str(first.before), _to(first), *state, _by(first, rule, is_restore=is_restore)
         )
     out.print(made)
     for text, hint in _obstacles(changes):
@@ -109,17 +108,6 @@ def _grouped(planned: "Sequence[Planned]") -> "list[tuple[Rule | None, list[Chan
     return list(found.values())
 
 
-def _subjects(group: "Sequence[Change]") -> str:
-    first, *others = group
-    if not others:
-        return subject(first)
-    processes = [change for change in group if isinstance(change, SetOomScoreAdj)]
-    if len(group) > _PIDS or len({change.comm for change in processes}) > 1:
-        return f"{subject(first)} and {len(others)} more"
-    pids = ", ".join(str(change.identity.pid) for change in processes)
-    return f"{printable(processes[0].comm)}[{pids}]"
-
-
 def _obstacles(changes: "Sequence[Change]") -> "Iterator[tuple[str, str]]":
     """Yield each obstacle and its fix, once for a rule or a group of sysctls."""
     found: dict[object, list[Change]] = {}
@@ -136,7 +124,7 @@ def _obstacles(changes: "Sequence[Change]") -> "Iterator[tuple[str, str]]":
         obstacle = group[0].obstacle
         assert obstacle is not None
         sysctls = [change.name for change in group if not isinstance(change, SetOomScoreAdj)]
-        which = ", ".join(sysctls) or _subjects(group)
+        which = ", ".join(sysctls) or subjects(group)
         yield f"{WORDS[obstacle.kind]}: {which}: {obstacle.reason}", obstacle.hint
 
 

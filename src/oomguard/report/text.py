@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from oomguard.core.diff import Change, Outcome, SetSysctl
+from oomguard.core.diff import Change, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from oomguard.core.decide import Decision
+
+_PIDS = 3
 
 
 def subject(change: Change) -> str:
@@ -14,6 +18,18 @@ def subject(change: Change) -> str:
     if isinstance(change, SetSysctl):
         return change.name
     return f"{printable(change.comm)}[{change.identity.pid}]"
+
+
+def subjects(group: "Sequence[Change]") -> str:
+    """Return what several changes are about: `sshd[812, 813]`, or `sshd[812] and 3 more`."""
+    first, *others = group
+    if not others:
+        return subject(first)
+    processes = [change for change in group if isinstance(change, SetOomScoreAdj)]
+    if len(group) > _PIDS or len({change.comm for change in processes}) > 1:
+        return f"{subject(first)} and {len(others)} more"
+    pids = ", ".join(str(change.identity.pid) for change in processes)
+    return f"{printable(processes[0].comm)}[{pids}]"
 
 
 def target(change: Change) -> str:
@@ -66,14 +82,15 @@ def _value(outcome: Outcome) -> str:
     return f"{made} of {after}" if before <= made < after else f"{made} ({after} was written)"
 
 
-def sentence(outcome: Outcome) -> str:
-    """Return the outcome as one sentence."""
+def sentence(outcome: Outcome, of: str = "") -> str:
+    """Return the outcome as one sentence. `of` names what it is about if that is more than one process."""
     change = outcome.change
+    of = of or subject(change)
     name = "" if isinstance(change, SetSysctl) else " oom_score_adj"
     if outcome.result == "left-alone":
-        of = "" if isinstance(change, SetSysctl) else "oom_score_adj of "
-        return f"left alone: {of}{subject(change)} is {change.before}, {outcome.reason}"
-    what = f"{subject(change)}:{name} {change.before} → {_value(outcome)}"
+        value = of if isinstance(change, SetSysctl) else f"oom_score_adj of {of}"
+        return f"left alone: {value} is {change.before}, {outcome.reason}"
+    what = f"{of}:{name} {change.before} → {_value(outcome)}"
     why = ", ".join(filter(None, (change.cause, because(change))))
     if outcome.result == "applied":
         return f"{what} ({why})"

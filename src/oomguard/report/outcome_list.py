@@ -1,0 +1,48 @@
+"""What `apply` and `restore` print: a line for each change that was made, and for each kind that was not."""
+
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from oomguard.core.diff import SetOomScoreAdj
+from oomguard.report.text import sentence, subjects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from oomguard.core.diff import Outcome, Result
+
+_TOTALS: "dict[Result, str]" = {
+    "refused": "refused",
+    "denied": "denied",
+    "contended": "contended",
+    "vanished": "ended meanwhile",
+    "left-alone": "left alone",
+}
+
+
+def outcome_lines(outcomes: "Sequence[Outcome]", *, applied: str) -> "Iterator[str]":
+    """Yield the outcomes, the fix below what it is for, and the totals; `applied` is a word for success."""
+    groups = _grouped(outcomes)
+    for (first, *others), following in pairwise([*groups, []]):
+        yield sentence(first, subjects([one.change for one in (first, *others)]))
+        if first.hint and not (following and following[0].hint == first.hint):
+            yield f"  {first.hint}"
+    counts = Counter(outcome.result for outcome in outcomes)
+    totals = [f"{counts['applied']} {applied}"]
+    totals += [f"{counts[result]} {word}" for result, word in _TOTALS.items() if counts[result]]
+    yield ""
+    yield f"{', '.join(totals)}."
+
+
+def _grouped(outcomes: "Sequence[Outcome]") -> "list[list[Outcome]]":
+    """Return the outcomes; failures that differ only in the process are one group."""
+    found: dict[object, list[Outcome]] = {}
+    for number, outcome in enumerate(outcomes):
+        change = outcome.change
+        key: object = number
+        if isinstance(change, SetOomScoreAdj) and outcome.reason and outcome.result != "left-alone":
+            rule = None if change.rule is None else change.rule.number
+            key = (change.comm, change.before, change.after, rule, outcome.result, outcome.reason)
+        found.setdefault(key, []).append(outcome)
+    return list(found.values())
