@@ -32,15 +32,26 @@ ROOT = Path(__file__).parents[2]
         ("plan --polcy=f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
         ("plan --frob", "oomguard plan: no option --frob; see oomguard plan --help"),
         ("restore --policy f", "oomguard restore: no option --policy; see oomguard restore --help"),
-        ("import", "oomguard import: the following arguments are required: TOOL; see oomguard import --help"),
+        ("import", "oomguard import: TOOL is missing: one of earlyoom, nohang, ananicy, systemd"),
+        ("import earlyom", "oomguard import: no tool earlyom; did you mean earlyoom?"),
+        ("import it's", "oomguard import: no tool it's; use one of earlyoom, nohang, ananicy, systemd"),
+        ("explain", "oomguard explain: PID|NAME is missing: a pid, or a process name"),
+        ("log --cause exce", "oomguard log: no cause exce; did you mean exec?"),
+        ("log -n x", "oomguard log: --lines must be 0 or more, got 'x'; see oomguard log --help"),
+        ("log -n", "oomguard log: --lines needs a value: --lines N"),
+        (
+            "rank --json --watch",
+            "oomguard rank: --watch cannot be combined with --json; see oomguard rank --help",
+        ),
+        ("plan --json=3", "oomguard plan: --json takes no value; see oomguard plan --help"),
+        ("apply --dry-run", "oomguard apply: no option --dry-run; use: oomguard plan"),
+        ("restore --dry-run", "oomguard restore: no option --dry-run; use: oomguard plan --restore"),
+        ("help plna", "oomguard: no verb plna; did you mean plan?"),
         ("plan f.yaml", "oomguard plan: takes no file name; did you mean --policy f.yaml?"),
         ("plan ./f", "oomguard plan: takes no file name; did you mean --policy ./f?"),
         ("plan nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),
         ("schema f.yaml", "oomguard schema: takes no argument f.yaml; see oomguard schema --help"),
-        (
-            "plan --policy",
-            "oomguard plan: argument --policy: expected one argument; see oomguard plan --help",
-        ),
+        ("plan --policy", "oomguard plan: --policy needs a value: --policy FILE"),
     ],
 )
 def test_a_wrong_command_line_is_answered_in_one_line(
@@ -52,6 +63,21 @@ def test_a_wrong_command_line_is_answered_in_one_line(
         main()
     captured = capsys.readouterr()
     assert (caught.value.code, captured.out, captured.err) == (2, "", f"{answer}\n")
+
+
+@pytest.mark.parametrize(("words", "option"), [("help", "--help"), ("help plan", "plan --help")])
+def test_help_is_what_the_option_shows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, option: str
+) -> None:
+    """As a verb, of the program or of another verb."""
+    shown = []
+    for line in (words, option):
+        monkeypatch.setattr(sys, "argv", ["oomguard", *line.split()])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        shown.append((caught.value.code, capsys.readouterr().out))
+    assert shown[0] == shown[1]
+    assert shown[0][0] == 0
 
 
 def oomguard(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:

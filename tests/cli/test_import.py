@@ -9,6 +9,8 @@ import pytest
 from oomguard.__main__ import main
 from oomguard.policy.load import load
 
+OPTIONS = ("--prefer", "^chrom", "--avoid", "^ a$")
+
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """Run the verb."""
@@ -68,11 +70,12 @@ def test_as_json_it_says_where_each_rule_and_what_was_left_out_stood(
     }
 
 
+@pytest.mark.parametrize("words", [["--json", "--", *OPTIONS], [*OPTIONS, "--json"]], ids=" ".join)
 def test_arguments_are_of_no_file(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    """Bounds are written as a policy has them; what is refused is left out with the reason."""
-    assert call(monkeypatch, "earlyoom", "--json", "--", "--prefer", "^chrom", "--avoid", "^ a$") == 0
+    """Bounds are written as a policy has them; what is refused is left out. They need no `--`."""
+    assert call(monkeypatch, "earlyoom", *words) == 0
     document = json.loads(capsys.readouterr().out)
     (rule,) = document["rules"]
     assert (rule["oom_score_adj"], rule["file"], rule["line"]) == ({"at_least": 300}, None, None)

@@ -17,7 +17,14 @@ from test_page import STATUS
 
 from oomguard import __version__
 from oomguard.exporter.page import as_html, as_text, describe
-from oomguard.report.status_file import Complaint, ContendedValue, RuleStatus, StatusFile, encode_status
+from oomguard.report.status_file import (
+    Complaint,
+    ContendedValue,
+    RuleStatus,
+    StatusFile,
+    SysctlStatus,
+    encode_status,
+)
 from running import Program, running, wait_for_value, wait_until
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)> &lt; \"'"
@@ -115,6 +122,21 @@ def test_problems_name_no_process() -> None:
     assert text.count("refused: oom_score_adj → -900 (r); see oomguard status") == 1
     assert "nginx" not in text
     assert "200" not in text
+
+
+def test_sysctls_that_are_refused_together_are_one_problem() -> None:
+    """With the reason once."""
+    names = ("vm.overcommit_memory", "vm.overcommit_ratio")
+    complaints = tuple(
+        COMPLAINT._replace(subject=name, wanted=2, reason="CommitLimit would be 1 KiB", by=f"p:{line}")
+        for line, name in enumerate(names, 1)
+    )
+    found = status(complaints=complaints, sysctls=tuple(SysctlStatus(name, 2, 2, "p:1") for name in names))
+    text = as_text(describe(found, "", now=9.0, rule_limit=9)).decode()
+    assert (
+        "refused: vm.overcommit_memory → 2, vm.overcommit_ratio → 2: CommitLimit would be 1 KiB (p:1, p:2)\n"
+    ) in text
+    assert text.count("CommitLimit") == 1
 
 
 def test_rules_beyond_the_limit_are_not_listed() -> None:

@@ -308,7 +308,7 @@ def test_a_textfile_is_written_through_no_link(tmp_path: Path, monkeypatch: pyte
         (("--textfile", "/tmp/metrics.txt"), 2, "must end in .prom"),
         (("--textfile", "/nonexistent/x.prom"), 1, "No such file"),
         (("--rules", "-1"), 2, "must be 0 or more"),
-        (("--textfile", "-", "--listen", "127.0.0.1:0"), 2, "not allowed with"),
+        (("--textfile", "-", "--listen", "127.0.0.1:0"), 2, "cannot be combined with"),
     ],
 )
 def test_what_cannot_be_is_said(tmp_path: Path, options: tuple[str, ...], code: int, said: str) -> None:

@@ -79,8 +79,8 @@ def test_hundreds_in_a_second_are_counted_exactly() -> None:
     assert len(sink.records) == ENTRIES_A_WINDOW
     reporter.flush(11.0)
     assert sink.records[-1].fields == {"OOMGUARD_COUNT": "480"}
-    assert "240 of name=postgres" in sink.records[-1].message
-    assert "240 of no rule" in sink.records[-1].message
+    assert "240 matched by name=postgres" in sink.records[-1].message
+    assert "240 matched by no rule" in sink.records[-1].message
     assert reporter.counts == {("name=postgres", True): 250, ("", True): 250}
     assert reporter.next_flush() is None
 

@@ -17,7 +17,7 @@ folders of system units.
 
 examples:
   oomguard import earlyoom
-  oomguard import earlyoom -- --avoid '^(cron|Xorg)$' --prefer '^chrome$'
+  oomguard import earlyoom --avoid '^(cron|Xorg)$' --prefer '^chrome$'
   oomguard import systemd /etc/systemd/system > units.yaml
   oomguard import ananicy ./rules
   oomguard import nohang --json                  for programs: docs/import.md
@@ -38,16 +38,21 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
         metavar="SOURCE",
         nargs="*",
         default=[],  # else argparse calls it required
-        help="files or folders of the tool; for earlyoom, also its arguments after --",
+        help="files or folders of the tool; for earlyoom, also its own options",
     )
 
 
-def _option_first(words: list[str]) -> list[str]:
-    """Return `TOOL --json SOURCE` with the option first: some versions of argparse need that."""
+def _prepare(words: list[str]) -> list[str]:
+    """Return `TOOL --json SOURCE` with --json first, and `earlyoom --avoid X` with the `--` that it lacks.
+
+    Some versions of argparse need the first; without the second, earlyoom's options would be ours.
+    """
     end = words.index("--") if "--" in words else len(words)
-    if "--json" not in words[:end]:
-        return words
-    return ["--json", *(word for word in words[:end] if word != "--json"), *words[end:]]
+    options = [word for word in words[:end] if word == "--json"]
+    ours = [word for word in words[:end] if word != "--json"]
+    if "--" not in words and ours[:1] == ["earlyoom"] and not {"-h", "--help"} & {*ours}:
+        ours.insert(1, "--")
+    return [*options, *ours, *words[end:]]
 
 
 def _run(options: "argparse.Namespace") -> int:
@@ -75,4 +80,4 @@ def _run(options: "argparse.Namespace") -> int:
     return 0
 
 
-VERB = Verb("import", "convert another tool's settings to a policy", _DETAIL, _arguments, _run, _option_first)
+VERB = Verb("import", "convert another tool's settings to a policy", _DETAIL, _arguments, _run, _prepare)

@@ -55,6 +55,8 @@ def run_verb(words: list[str]) -> int:
         from oomguard.cli import overview
 
         return overview.run()
+    if words[0] == "help":
+        words = [*words[1:2], "--help"]
     verb = next((one for one in VERBS if one.name == words[0]), None)
     if verb is None:
         _without_verb(words)

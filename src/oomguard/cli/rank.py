@@ -10,8 +10,8 @@ _LIMIT = 20
 
 _DETAIL = """\
 Uses the kernel's own formula: memory in RAM, swap and page tables, plus
-oom_score_adj. SCORE is that sum, in percent of the memory that runs out. Without
-a policy file, it shows only the kernel's order. See docs/rank.md.
+oom_score_adj. SCORE is that sum, in percent of the memory that runs out.
+Without a policy file, it shows only the kernel's order. See docs/rank.md.
 
 examples:
   oomguard rank

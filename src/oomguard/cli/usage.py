@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -37,12 +38,40 @@ def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mappin
     )
 
 
+def plain(message: str, verb: "Parser") -> str:
+    """Return an error of argparse in plain words, with the fix if it is known, else with where help is."""
+    names, _, problem = message.removeprefix("argument ").partition(": ")
+    help_is = f"; see {verb.prog} --help"
+    if names == "the following arguments are required":
+        (action,) = (one for one in verb.arguments if one.metavar == problem.partition(", ")[0])
+        return f"{action.metavar} is missing: {action.help}"
+    name = names.rpartition("/")[2]
+    found = verb.options.get(name) or next((one for one in verb.arguments if one.metavar == name), None)
+    if found is None:
+        return message + help_is
+    if problem == "expected one argument":
+        return f"{name} needs a value: {name} {found.metavar}"
+    given = re.match(r"""invalid choice: (['"])(.*)\1 \(""", problem)
+    if given is not None and found.choices is not None:
+        near = _nearest(given[2], found.choices)
+        fix = f"did you mean {near}?" if near else f"use one of {', '.join(found.choices)}"
+        return f"no {str(found.metavar).lower()} {printable(given[2])}; {fix}"
+    if problem.startswith("not allowed with argument "):
+        return f"{name} cannot be combined with {problem.rpartition(' ')[2]}{help_is}"
+    if problem.startswith("ignored explicit argument "):
+        return f"{name} takes no value{help_is}"
+    return f"{name} {problem}{help_is}"
+
+
 def not_taken(words: "Sequence[str]", verb: "Parser") -> str:
     """Return the error for words that a verb does not take."""
     options = verb.options
     option = next((word for word in words if word.startswith("-") and word != "-"), None)
     if option is not None:
         name = option.partition("=")[0]
+        if name in ("--dry-run", "-n") and "--state-dir" in options:
+            restore = " --restore" if verb.prog.endswith(" restore") else ""
+            return f"no option {name}; use: oomguard plan{restore}"
         near = _nearest(name, options)
         return (
             f"no option {printable(name)}; {f'did you mean {near}?' if near else f'see {verb.prog} --help'}"

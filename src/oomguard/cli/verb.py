@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from oomguard.cli import usage
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -15,9 +17,14 @@ class Parser(argparse.ArgumentParser):
         """The options it takes, by name; argparse has no public way to ask."""
         return self._option_string_actions
 
+    @property
+    def arguments(self) -> "list[argparse.Action]":
+        """The arguments that are no options."""
+        return self._get_positional_actions()
+
     def error(self, message: str) -> NoReturn:
-        """Print an error of argparse, and where help is; exit with 2."""
-        self.refuse(f"{message}; see {self.prog} --help")
+        """Print an error of argparse, and the fix or where help is; exit with 2."""
+        self.refuse(usage.plain(message, self))
 
     def refuse(self, message: str) -> NoReturn:
         """Print an error; exit with 2."""

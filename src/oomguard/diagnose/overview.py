@@ -14,7 +14,7 @@ from oomguard.diagnose.status import HostStatus, observe_status, values_in_force
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.ranking import is_protected, reserve_now
 from oomguard.policy.load import load
-from oomguard.report.problems import problems
+from oomguard.report.problems import complaints, problems
 from oomguard.report.ranking import View, label
 from oomguard.report.status_table import promised
 
@@ -122,8 +122,8 @@ def _problems(seen: HostStatus) -> "Iterator[str]":
     if not seen.is_running or seen.status is None:
         return
     yield from (text.strip() for text, _ in problems(seen.status))
-    complaints = seen.status.complaints
-    if complaints:
-        first = complaints[0]
-        more = f"; and {len(complaints) - 1} more: oomguard status" if complaints[1:] else ""
-        yield f"{first.result}: {first.subject} ({first.reason}){more}"
+    groups = complaints(seen.status)
+    if groups:
+        first, which = groups[0][0], ", ".join(one.subject for one in groups[0])
+        more = f"; and {len(groups) - 1} more: oomguard status" if groups[1:] else ""
+        yield f"{first.result}: {which} ({first.reason}){more}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
 from oomguard.core.text import counted, span
-from oomguard.report.problems import problems
+from oomguard.report.problems import complaint, complaints, problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,9 +74,10 @@ def _problems(status: "StatusFile") -> "Iterable[str]":
     yield from (text.strip() for text, _ in problems(status))
     sysctls = {row.name for row in status.sysctls}
     rules: dict[str, None] = {}
-    for one in status.complaints:
+    for group in complaints(status):
+        one = group[0]
         if one.subject in sysctls:
-            yield f"{one.result}: {one.subject} → {one.wanted}: {one.reason} ({one.by})"
+            yield complaint(group)
         else:
             rules[f"{one.result}: oom_score_adj → {one.wanted} ({one.by}); see oomguard status"] = None
     yield from rules

@@ -74,7 +74,9 @@ class KillReporter:
         """Write an entry with the number of further kills, when their second is over."""
         if not self._more or now < self._until:
             return
-        by_rule = ", ".join(f"{count} of {label or 'no rule'}" for label, count in self._more.most_common(5))
+        by_rule = ", ".join(
+            f"{count} matched by {label or 'no rule'}" for label, count in self._more.most_common(5)
+        )
         count = self._more.total()
         self._more.clear()
         self._sink.write(

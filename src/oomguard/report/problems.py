@@ -7,7 +7,7 @@ from oomguard.core.text import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oomguard.report.status_file import StatusFile
+    from oomguard.report.status_file import Complaint, StatusFile
 
 
 def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
@@ -34,3 +34,20 @@ def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
     for name in sorted(set(names)):
         times = f" of {counted(names.count(name), 'process', 'es')}" if name == "oom_score_adj" else ""
         yield f"contended: something else keeps rewriting {name}{times}", "yellow"
+
+
+def complaints(status: "StatusFile") -> "list[list[Complaint]]":
+    """Return the changes that cannot be made; sysctls that are refused together are one group."""
+    names = {row.name for row in status.sysctls}
+    groups: dict[object, list[Complaint]] = {}
+    for number, one in enumerate(status.complaints):
+        key = (one.result, one.reason, one.hint) if one.subject in names else number
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
+
+
+def complaint(group: "list[Complaint]") -> str:
+    """Return a group of complaints as one sentence."""
+    first = group[0]
+    changes = ", ".join(f"{one.subject} → {one.wanted}" for one in group)
+    return f"{first.result}: {changes}: {first.reason} ({', '.join(one.by for one in group)})"

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from oomguard.core.overcommit import STRICT, Memory, Peak, kib
 from oomguard.core.text import counted, span
-from oomguard.report.problems import problems
+from oomguard.report.problems import complaint, complaints, problems
 from oomguard.report.tables import console, grid, print_text, table
 
 if TYPE_CHECKING:
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
     Current = tuple[SysctlStatus, int | None]
     """A sysctl and its value in the kernel; None if this kernel lacks it."""
-
-_CAUSES = {
-    "start": "oomguard started",
-    "exec": "started",
-    "drift": "something else had changed it",
-    "policy": "the policy changed",
-    "resync": "found in a pass",
-    "restore": "restored",
-}
 
 _SHOWN = 10
 """Complaints and changes shown; --json has all of them."""
@@ -61,7 +52,7 @@ def print_status(
         made = grid()
         for change in status.recent[-_SHOWN:]:
             value = f"{change.from_} → {change.to}"
-            made.add_row(when(change.at), change.subject, value, _CAUSES.get(change.cause, change.cause))
+            made.add_row(when(change.at), change.subject, value, change.cause)
         out.print(made)
 
 
@@ -92,11 +83,11 @@ def print_stopped(
     _print_memory(memory, mode, peak, out)
 
 
-def print_sysctls(rows: "Sequence[Current]", complaints: "Sequence[Complaint]", out: "Console") -> None:
+def print_sysctls(rows: "Sequence[Current]", failed: "Sequence[Complaint]", out: "Console") -> None:
     """Print each sysctl of the policy, its current value, and why it differs."""
     if not rows:
         return
-    why = {one.subject: one.result for one in complaints}
+    why = {one.subject: one.result for one in failed}
     made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
     for row, actual in rows:
         shown = "-" if actual is None else str(actual)
@@ -152,18 +143,12 @@ def _print_rules(status: "StatusFile", out: "Console") -> None:
 
 
 def _print_complaints(status: "StatusFile", out: "Console") -> None:
-    names = {row.name for row in status.sysctls}
-    groups: dict[object, list[Complaint]] = {}
-    for number, one in enumerate(status.complaints):  # the sysctls of a group are refused together
-        key = (one.result, one.reason, one.hint) if one.subject in names else number
-        groups.setdefault(key, []).append(one)
-    for first, *others in [*groups.values()][:_SHOWN]:
-        changes = ", ".join(f"{one.subject} → {one.wanted}" for one in (first, *others))
-        by = ", ".join(one.by for one in (first, *others))
+    groups = complaints(status)
+    for group in groups[:_SHOWN]:
         out.print()
-        _line(out, f"{first.result}: {changes}: {first.reason} ({by})", style="yellow")
-        if first.hint:
-            _line(out, first.hint, indent=2)
+        _line(out, complaint(group), style="yellow")
+        if group[0].hint:
+            _line(out, group[0].hint, indent=2)
     if len(groups) > _SHOWN:
         out.print(f"and {len(groups) - _SHOWN} more; --json shows all")
 

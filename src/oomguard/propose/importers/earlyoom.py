@@ -61,7 +61,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
     if not found:
         raise ForeignError(
             f"{', '.join(paths or [DEFAULT])}: has no EARLYOOM_ARGS= and no ExecStart=",
-            hint="give the arguments themselves: oomguard import earlyoom -- --prefer '^x$'",
+            hint="give the arguments themselves: oomguard import earlyoom --prefer '^x$'",
         )
     return _draft(found)
 
