@@ -1,7 +1,10 @@
 """The HTTP side: metrics for Prometheus, and a page for a person."""
 
 import signal
+import socket
 import sys
+import time
+from contextlib import suppress
 from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any, NoReturn
 from wsgiref.simple_server import WSGIRequestHandler
@@ -41,7 +44,46 @@ class _Handler(WSGIRequestHandler):
         """Log no scrape."""
 
 
-class _Server(ThreadingWSGIServer):
+_OPEN_LIMIT = 16
+"""Connections at once, half of the unit's TasksMax=: for one more, the oldest is closed."""
+
+
+class Server(ThreadingWSGIServer):
+    """Answers each request in a thread, and closes connections that are too old or too many."""
+
+    longest_seconds = 10.0
+    """How long a connection may take: an answer takes milliseconds, but a client can send a byte a second."""
+
+    def __init__(self, address: Address, app: "Callable[..., Iterable[bytes]]") -> None:
+        self.address_family = address.family
+        self._opened: dict[socket.socket, float] = {}
+        super().__init__((address.host, address.port), _Handler)
+        self.set_app(app)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread."""
+        while len(self._opened) >= _OPEN_LIMIT:
+            self._cut(next(iter(self._opened)))
+        self._opened[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self._opened.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Close the connections that are too old; socketserver calls this twice a second."""
+        latest = time.monotonic() - self.longest_seconds
+        for request in [request for request, since in list(self._opened.items()) if since < latest]:
+            self._cut(request)
+
+    def _cut(self, request: socket.socket) -> None:
+        """Have the thread of a connection find it closed."""
+        self._opened.pop(request, None)
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
+
     def server_bind(self) -> None:
         """Bind, without the base class's search for a name, which asks the DNS."""
         TCPServer.server_bind(self)
@@ -58,16 +100,14 @@ class _Server(ThreadingWSGIServer):
 
 def serve(registry: "CollectorRegistry", home: "Callable[[], Page]", address: Address) -> None:
     """Answer requests until SIGTERM or SIGINT. OomguardError: the address cannot be listened on."""
-    made = type("_Server", (_Server,), {"address_family": address.family})
     try:
-        server = made((address.host, address.port), _Handler)
+        server = Server(address, _routes(make_wsgi_app(registry), home))
     except OSError as error:
         raise OomguardError(
             f"cannot listen on {address}: {error.strerror}",
             hint="use --listen ADDRESS:PORT with an address of this host and a free port",
         ) from error
     with server:
-        server.set_app(_routes(make_wsgi_app(registry), home))
         signal.signal(signal.SIGTERM, _stop)
         bound = Address(address.host, server.server_port)
         print(f"oomguard: metrics are at http://{bound}{PATH}", file=sys.stderr, flush=True)
