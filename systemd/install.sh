@@ -132,6 +132,8 @@ install_program() {
     # --force-reinstall: pip skips a package with the same version number, even if its content differs.
     "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir install \
         --root-user-action ignore --force-reinstall --no-index --find-links "${wheels:-$made}" oomguard
+    # Not pip's: it would look for modules beside itself, and load more of them.
+    install -m 755 "$tree/systemd/launcher" "$home/bin/oomguard"
     ln -sfn "$home/bin/oomguard" "$command"
 }
 

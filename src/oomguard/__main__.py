@@ -1,19 +1,24 @@
 """Entry point of `oomguard` and `python -m oomguard`: the one place that turns errors into exit codes."""
 
 import contextlib
+import os
+import site
 import sys
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import DEFAULT_PATH
 from oomguard.report import streams
 
 
 def main() -> int:
     """Run one verb and return its exit code: 0 done, 1 failed, 2 usage, 3 would change, 78 bad policy."""
     streams.set_up()
-    from oomguard.cli.main import run_verb
-
     try:
         try:
+            if sys.argv[1:] == ["run"] and _is_as_the_daemon():
+                return _become_daemon()
+            from oomguard.cli.main import run_verb
+
             return run_verb(sys.argv[1:])
         finally:
             sys.stdout.flush()  # here, where a reader that went away can still be met in silence
@@ -29,6 +34,19 @@ def main() -> int:
         return 1
     finally:
         streams.abandon()
+
+
+def _is_as_the_daemon() -> bool:
+    """Whether this interpreter was started as `run` would start one for the daemon (`python_command`)."""
+    return sys.flags.safe_path and not site.ENABLE_USER_SITE and os.geteuid() == 0
+
+
+def _become_daemon() -> int:
+    """Do what the unit asks for, without the parser and a second interpreter: half of a start."""
+    from oomguard.daemon.__main__ import run
+    from oomguard.reconcile.state_folder import RUN_FOLDER
+
+    return run(DEFAULT_PATH, RUN_FOLDER, "/proc")
 
 
 def _complain(text: str) -> None:

@@ -173,8 +173,8 @@ def test_without_a_policy_file_it_is_the_kernels_order_alone(
     rank: Rank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A host that has none is asked about as well; but a file that was named must be there."""
-    monkeypatch.setattr("oomguard.cli.arguments.DEFAULT_POLICY", str(tmp_path / "nowhere.yaml"))
-    monkeypatch.setattr("oomguard.cli.rank.DEFAULT_POLICY", str(tmp_path / "nowhere.yaml"))
+    monkeypatch.setattr("oomguard.cli.arguments.DEFAULT_PATH", str(tmp_path / "nowhere.yaml"))
+    monkeypatch.setattr("oomguard.cli.rank.DEFAULT_PATH", str(tmp_path / "nowhere.yaml"))
     code, out, _ = rank(given=False)
     assert code == 0
     assert "NEW" not in out

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomguard.daemon.loop import Loop
-from oomguard.daemon.policy_cache import Copy, PolicyCache, cache_key
+from oomguard.daemon.policy_cache import Copy, PolicyCache
 from oomguard.daemon.policy_watch import PolicyWatch
 from oomguard.daemon.reload import Reloader
 
@@ -40,7 +40,7 @@ class Host:
         """Return the key of the policy as it is."""
         watch = PolicyWatch(str(self.policy))
         watch.close()
-        return cache_key(watch, time.time_ns() + later_ns)
+        return self.cache.key(watch, time.time_ns() + later_ns)
 
     def reloader(self) -> Reloader:
         """Return what a daemon reads its policy with."""

@@ -496,3 +496,32 @@ def test_without_privileges_it_keeps_its_users_processes(tmp_path: Path) -> None
         finally:
             own.kill()
             program.end()
+
+
+OWN_HOST = """
+mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir /run/upper /run/work
+mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
+echo "rules: []" >/etc/oomguard.yaml && exec "$@"
+"""
+"""Has a command see a policy in its place and state folders of its own."""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+def test_what_the_unit_starts_is_the_daemon_at_once() -> None:
+    """Without the parser and another interpreter: its command line stays that of the launcher."""
+    launcher = (Path(__file__).parents[2] / "systemd" / "launcher").read_text().partition("\n")[2]
+    command = [sys.executable, "-P", "-s", "-c", launcher, "run"]
+    with subprocess.Popen(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", OWN_HOST, "sh", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline()
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        line = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        os.kill(int(child), signal.SIGTERM)
+        rest = process.stderr.read()
+    assert "started: 0 rules and 0 sysctls" in said, said + rest
+    assert line[-2] == b"run"
+    assert process.returncode == 0, rest

@@ -13,10 +13,10 @@ import pytest
 from manual import FOLDER, PAGES, page
 
 from oomguard.cli import main
-from oomguard.cli.arguments import DEFAULT_POLICY
 from oomguard.cli.main import build_parser
 from oomguard.core.diff import Cause
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import DEFAULT_PATH
 from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load
@@ -146,7 +146,7 @@ def test_every_variable_of_the_environment_is_described() -> None:
 
 def test_every_file_is_described() -> None:
     """The policy, what is kept in the state folder, and what is installed below /usr for people to read."""
-    files = {DEFAULT_POLICY, f"{DEFAULT_POLICY.removesuffix('.yaml')}.d/*.yaml"}
+    files = {DEFAULT_PATH, f"{DEFAULT_PATH.removesuffix('.yaml')}.d/*.yaml"}
     files |= {f"{state_folder.RUN_FOLDER}/{name}" for name in (ledger._FILE, state_folder._LOCK, STATUS_FILE)}
     files |= {PeakFile(state_folder.RUN_FOLDER).path, PolicyCache(state_folder.RUN_FOLDER).path}
     files |= {f"/usr/share/oomguard/{name}" for name in ("oomguard.yaml", "oomguard.schema.json")}

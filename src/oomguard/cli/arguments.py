@@ -2,9 +2,8 @@
 
 import argparse
 
+from oomguard.core.policy import DEFAULT_PATH
 from oomguard.reconcile.state_folder import RUN_FOLDER
-
-DEFAULT_POLICY = "/etc/oomguard.yaml"
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +11,7 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         metavar="FILE",
-        default=DEFAULT_POLICY,
+        default=DEFAULT_PATH,
         help="policy file, - for standard input; drop-ins are *.yaml in the .d folder beside it "
         "(default: %(default)s)",
     )

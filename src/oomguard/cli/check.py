@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import DEFAULT_POLICY, add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
+from oomguard.core.policy import DEFAULT_PATH
 
 if TYPE_CHECKING:
     import argparse
@@ -62,7 +63,7 @@ def _run(options: "argparse.Namespace") -> int:
         )
 
     found = [checked(file, alone=True) for file in options.files]
-    if options.policy != DEFAULT_POLICY or not found:
+    if options.policy != DEFAULT_PATH or not found:
         found.insert(0, checked(options.policy, alone=False))
     faults = tuple(fault for one in found for fault in one.faults)
     if options.json:

@@ -1,10 +1,10 @@
 """`oomguard` without a verb: an overview of this host."""
 
-from oomguard.cli.arguments import DEFAULT_POLICY
+from oomguard.core.policy import DEFAULT_PATH
 from oomguard.reconcile.state_folder import RUN_FOLDER
 
 
-def run(policy: str = DEFAULT_POLICY, state_dir: str = RUN_FOLDER, proc: str = "/proc") -> int:
+def run(policy: str = DEFAULT_PATH, state_dir: str = RUN_FOLDER, proc: str = "/proc") -> int:
     """Print it."""
     from oomguard.diagnose.overview import observe_overview
     from oomguard.report.tables import console, grid

@@ -3,8 +3,9 @@
 import argparse
 import os
 
-from oomguard.cli.arguments import DEFAULT_POLICY, add_json, add_policy, add_proc, add_state_dir, count
+from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir, count
 from oomguard.cli.verb import Verb
+from oomguard.core.policy import DEFAULT_PATH
 
 _LIMIT = 20
 
@@ -70,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
 
         refuse_no_terminal()
     policy = None
-    if options.policy != DEFAULT_POLICY or os.path.exists(options.policy):
+    if options.policy != DEFAULT_PATH or os.path.exists(options.policy):
         from oomguard.policy.load import load
 
         policy = load(options.policy).policy

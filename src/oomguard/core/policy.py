@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
     from oomguard.core.rule import Rule
 
+DEFAULT_PATH = "/etc/oomguard.yaml"
+"""The policy of a host."""
+
 FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
 

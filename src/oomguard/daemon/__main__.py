@@ -13,8 +13,13 @@ from oomguard.report.journal import open_sink
 def main() -> int:
     """Run until SIGTERM; return the exit code."""
     streams.set_up()
+    policy_path, state_dir, proc_root = sys.argv[1:]
+    return run(policy_path, state_dir, proc_root)
+
+
+def run(policy_path: str, state_dir: str, proc_root: str) -> int:
+    """Do the same with these places, and standard streams that are set up."""
     try:
-        policy_path, state_dir, proc_root = sys.argv[1:]
         require_descriptors()
         folder = open_state_folder(state_dir)
         folder.lock()

@@ -31,21 +31,22 @@ _TICK_NS = 100_000_000
 """Longer than a tick of any file system's clock: a file that changes twice within one looks the same."""
 
 
-def cache_key(watch: "PolicyWatch", now_ns: int) -> str:
-    """Return all that a policy read from `now_ns` on is made from; "" if some of it has only just changed."""
-    files = [*watch.fingerprint(), *((path, metadata(path)) for path in (watch.drop_ins, *_HOST_FILES))]
-    if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
-        return ""
-    program = [(path, metadata(path)) for path in _modules()]
-    return json.dumps([__version__, os.geteuid(), files, _owners(watch.path), program])
-
-
 class PolicyCache:
     """The cache of the daemon that has this state folder."""
 
     def __init__(self, state_dir: str) -> None:
         self._folder = lasting_folder(state_dir)
         self.path = f"{self._folder}/{_FILE}"
+        # Once: what a newer program reads for this daemon is not for the daemon of that program.
+        self._program = json.dumps([(path, metadata(path)) for path in _modules()])
+
+    def key(self, watch: "PolicyWatch", now_ns: int) -> str:
+        """Return all that a policy read from `now_ns` on is made from; "" if some has only just changed."""
+        paths = (watch.drop_ins, *_HOST_FILES)
+        files = [*watch.fingerprint(), *((path, metadata(path)) for path in paths)]
+        if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
+            return ""
+        return json.dumps([__version__, os.geteuid(), files, _owners(watch.path), self._program])
 
     def load(self, key: str) -> "Iterator[bytes]":
         """Yield what was stored under `key`, in pieces; nothing if there is none.
@@ -120,11 +121,12 @@ def _owners(path: str) -> list[tuple[str, int, int]]:
     return found
 
 
-def _modules() -> "Iterator[str]":
-    """Yield the modules that read a policy: an upgrade may keep the version, as one of a checkout does."""
-    for folder in (f"{_PACKAGE}/policy", f"{_PACKAGE}/core"):
-        yield from (
-            entry.path
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-            if entry.name.endswith(".py")
-        )
+def _modules() -> list[str]:
+    """Return the modules that read a policy: an upgrade may keep the version, as one of a checkout does."""
+    folders = (f"{_PACKAGE}/policy", f"{_PACKAGE}/core")
+    return [
+        f"{folder}/{name}"
+        for folder in folders
+        for name in sorted(os.listdir(folder))
+        if name.endswith(".py")
+    ]

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.daemon.policy_cache import Copy, PolicyCache, cache_key
+from oomguard.daemon.policy_cache import Copy, PolicyCache
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, Answer, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
 
@@ -68,7 +68,7 @@ class Reloader:
 
         OomguardError: there is none, and why.
         """
-        self._key = cache_key(self._watch, time.time_ns())
+        self._key = self._cache.key(self._watch, time.time_ns())
         policy = self._cached() if self._key else None
         if policy is None:
             child = self._read()
@@ -86,7 +86,7 @@ class Reloader:
             self._loop.unwatch(listening)
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
-        self._key = cache_key(self._watch, time.time_ns())
+        self._key = self._cache.key(self._watch, time.time_ns())
         if self._key and self._in_force is not None and self._in_force[0] == self._key:
             self._succeeded()
             self._adopt(self._in_force[1])
