@@ -46,7 +46,14 @@ def vanish_unseen(reconciler: Reconciler, _proc: FakeProc) -> None:
     reconciler.managed.keep_only(set())
 
 
-@pytest.mark.parametrize("way", [die, rename, vanish, vanish_unseen])
+def reload(reconciler: Reconciler, proc: FakeProc) -> None:
+    """Take another policy, and then have the process gone: the hook outlives the policy."""
+    reconciler.adopt(Policy(rules=(RULE,)))
+    look(reconciler)
+    vanish(reconciler, proc)
+
+
+@pytest.mark.parametrize("way", [die, rename, vanish, vanish_unseen, reload])
 def test_rule_is_known_until_the_last_moment(
     proc: FakeProc, procfs: Procfs, way: Callable[[Reconciler, FakeProc], None]
 ) -> None:

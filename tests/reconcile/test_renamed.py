@@ -130,6 +130,25 @@ def test_a_reload_does_not_forget_who_was_renamed(
     assert changes(reconciler) == [0]
 
 
+@pytest.mark.parametrize("renamed_first", [False, True])
+def test_a_reload_does_not_forget_one_that_had_the_rules_value_by_itself(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], *, renamed_first: bool
+) -> None:
+    """Whether it takes another name before the reload, or between the reload and the pass."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=800))
+    reconciler = Reconciler(policy(RULES), Ledger(), procfs)
+    assert changes(reconciler) == []
+    if renamed_first:
+        rename(proc, "sheep")
+        assert changes(reconciler) == []
+    reconciler.adopt(policy(f"rules: [{{name: first, oom_score_adj: 1}}, {RULES[8:]}"))
+    rename(proc, "sheep")
+    proc.set_oom_score_adj(20, 0)
+    assert changes(reconciler) == [800]
+    reconciler.adopt(policy("{}"))
+    assert changes(reconciler) == [0]
+
+
 def test_what_a_process_cannot_choose_still_decides(
     proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy]
 ) -> None:

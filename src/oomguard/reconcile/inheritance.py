@@ -106,10 +106,6 @@ class Inheritance:
             or at_ns <= self._reset_until.get(parent, -1)
         )
 
-    def on_exec(self, pid: int) -> None:
-        """Check the floor of a process again: it became another user's, or is another process."""
-        self._floor_checked.pop(pid, None)
-
     def on_exit(self, pid: int) -> None:
         """Record that a process has ended; events of its last children may still come."""
         known = self._ledger.processes.get(pid)
@@ -204,12 +200,13 @@ class Inheritance:
 
     def is_possible(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
         """Return whether a process that no rule matches may have the value of one that a rule matches."""
-        if self.entry(handle.pid) is not None:
+        if handle.pid in self._inherited and self.entry(handle.pid) is not None:
             return True
         if self.asks_parents and self.is_needed:
             return True
-        protections = self._ledger.protections
-        return in_pass and bool(protections) and protections.include(handle.read_oom_score_adj())
+        if not in_pass or not self._ledger.protections:
+            return False
+        return self._ledger.protections.include(handle.read_oom_score_adj())
 
     def original_of(
         self, handle: "ProcessHandle", value: int, matching: "Matching", *, may_match: bool
@@ -241,8 +238,8 @@ class Inheritance:
         Asked once for each process, since none gets such a floor later but from a privileged process.
         """
         if not in_pass:
-            self.on_exec(handle.pid)
-            if not self.is_certain(handle.pid):
+            self._floor_checked.pop(handle.pid, None)  # it became another user's, or is another process
+            if handle.pid not in self._inherited or not self.is_certain(handle.pid):
                 return False
         protections = self._ledger.protections
         if not protections:

@@ -1,7 +1,7 @@
 """What is known of processes from one decision to the next: one table, which outlives each policy."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard.reconcile.inheritance import Inheritance
 
@@ -9,26 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from oomguard.core.policy import Policy
-    from oomguard.core.process import Identity, UnknownFactError
+    from oomguard.core.process import UnknownFactError
     from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.planner import Finding
+    from oomguard.reconcile.planner import Finding, Raised
 
 _SLOW_LIMIT = 64
 """Users that are reported because their processes could not be read or matched in time."""
-
-
-class Raised(NamedTuple):
-    """The rule that raises a process, which it must not escape by a name or value of its own choice.
-
-    `is_renamed`: by its name, the rule matches it no more. If not, the process has by itself the value that
-    the rule sets, so that it is not in the ledger.
-    """
-
-    identity: "Identity"
-    rule: "Rule"
-    is_renamed: bool = False
 
 
 class ManagedProcesses:
@@ -132,7 +120,8 @@ class ManagedProcesses:
         else:
             self.raised[pid] = finding.raised
         if judged is None:
-            self._release(pid)
+            if pid in self.rule_of:
+                self._release(pid)
             return
         decision, entry = judged.decision, judged.situation.entry
         rule, value = decision.matched, decision.current
@@ -177,12 +166,15 @@ class ManagedProcesses:
         settled = self._settled.get(handle.pid)
         if settled is None:
             return False
-        with suppress(OSError):
-            if settled == (handle.inode, handle.comm, handle.read_oom_score_adj()):
-                self.executed.pop(handle.pid, None)  # the rule is that of the program it runs now
-                return True
-        del self._settled[handle.pid]
-        return False
+        try:
+            is_same = settled == (handle.inode, handle.comm, handle.read_oom_score_adj())
+        except OSError:
+            is_same = False
+        if is_same:
+            self.executed.pop(handle.pid, None)  # the rule is that of the program it runs now
+        else:
+            del self._settled[handle.pid]
+        return is_same
 
     def rule_so_far(self, handle: "ProcessHandle") -> "Rule | None":
         """Return the rule that sets the value of a process so far, or None."""

@@ -21,7 +21,6 @@ from oomguard.core.trust import standing
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
-from oomguard.reconcile.managed import Raised
 from oomguard.reconcile.matching import NO_CANDIDATES
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.diff import Cause, Change
     from oomguard.core.overcommit import Peak, Refusal
-    from oomguard.core.process import UnknownFactError
+    from oomguard.core.process import Identity, UnknownFactError
     from oomguard.core.rule import Rule
     from oomguard.core.trust import Standing
     from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -52,6 +51,18 @@ class Situation(NamedTuple):
     own: int
     entry: Entry | None
     is_inherited: bool
+
+
+class Raised(NamedTuple):
+    """The rule that raises a process, which it must not escape by a name or value of its own choice.
+
+    `is_renamed`: by its name, the rule matches it no more. If not, the process has by itself the value that
+    the rule sets, so that it is not in the ledger.
+    """
+
+    identity: "Identity"
+    rule: "Rule"
+    is_renamed: bool = False
 
 
 class Judged(NamedTuple):
@@ -88,12 +99,11 @@ class Judged(NamedTuple):
 class Finding(NamedTuple):
     """What was found out about a process: the decision, if there is one, and what to record for the next.
 
-    `judged` is None if no rule matches it and it inherited nothing.
-    `unknown` is why a rule could not be tried; with `is_open`, nothing can be decided yet.
-    `raised` is the rule it must not escape. `children` is whether they keep the value that is set, and the
-    standing of a process whose children are checked soon. `watch` is the standing of one whose children may
-    come to match a rule; with `may_match_later`, so may the process. `is_settled`: the decision is the same
-    as long as name and value are.
+    `judged` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
+    tried; with `is_open`, nothing can be decided yet. `raised` is the rule it must not escape. `children` is
+    whether they keep the value that is set, and the standing of a process whose children are checked soon.
+    `watch` is the standing of one whose children may come to match a rule; with `may_match_later`, so may the
+    process. `is_settled`: the decision is the same as long as name and value are.
     """
 
     judged: Judged | None = None
@@ -107,6 +117,7 @@ class Finding(NamedTuple):
 
 
 _NOTHING = Finding()
+"""Of most processes: no rule matches them, and they inherited nothing."""
 
 
 class Planner:
@@ -180,22 +191,25 @@ class Planner:
             situation = situation or self._situation(handle, may_match=True)
             return self.matching.refusal(rule, handle, own=situation.own)
 
+        managed = self._managed
         governed = self.matching.governed(handle, refusal)
         rule, refused, unknown = governed
-        found = _NOTHING
+        watch, may_match_later = None, False
         if governed is not NO_CANDIDATES and self.matching.matcher.may_come_to_match(handle, rule):
             age = self.procfs.now_ticks() - handle.identity.start_time_ticks
-            found = Finding(watch=self._standing(handle), may_match_later=age < UNDECIDED_TICKS)
-        if unknown is None:
-            rule, raised = self._unescaped(handle, rule, None if refused is None else refused[0])
-        else:
-            found = found._replace(unknown=unknown)
+            watch, may_match_later = self._standing(handle), age < UNDECIDED_TICKS
+        raised: Raised | None = None
+        if unknown is not None:
             is_open, rule, raised = self._meanwhile(handle, rule, unknown)
             if is_open:
-                return found._replace(is_open=True)
+                return Finding(unknown=unknown, is_open=True, watch=watch, may_match_later=may_match_later)
+        elif (by := managed.raising_rule(handle)) is not None:
+            rule, raised = self._unescaped(handle, by, rule, None if refused is None else refused[0])
         is_known = rule is not None or refused is not None or handle.pid in self._ledger.processes
-        if not is_known and not self._managed.inheritance.is_possible(handle, in_pass=in_pass):
-            return found if raised is None else found._replace(raised=raised)
+        if not is_known and not managed.inheritance.is_possible(handle, in_pass=in_pass):
+            if unknown is None and watch is None:
+                return _NOTHING
+            return Finding(unknown=unknown, raised=raised, watch=watch, may_match_later=may_match_later)
         situation = situation or self._situation(handle, may_match=rule is not None)
         decision = decide(
             handle.identity,
@@ -216,10 +230,14 @@ class Planner:
                     raised = None if rule.terms.value.kind == "keep" else Raised(handle.identity, rule)
                 is_plain = refused is None and unknown is None and not decision.is_renamed
                 is_settled = is_plain and self._is_settled(handle, decision, rule)
-        return found._replace(
-            judged=Judged(decision, situation),
+        return Finding(
+            Judged(decision, situation),
+            unknown,
+            is_open=False,
             raised=raised,
             children=children,
+            watch=watch,
+            may_match_later=may_match_later,
             is_settled=is_settled,
         )
 
@@ -236,17 +254,16 @@ class Planner:
         return Situation(value, own, entry, is_inherited=entry is not None)
 
     def _unescaped(
-        self, handle: "ProcessHandle", found: "Rule | None", refused: "Rule | None"
+        self, handle: "ProcessHandle", rule: "Rule", found: "Rule | None", refused: "Rule | None"
     ) -> "tuple[Rule | None, Raised | None]":
-        """Return the rule to apply: `found`, or the one that raised a process which then left it by itself.
+        """Return which to apply: `found`, or the `rule` that raised a process which then left it by itself.
 
         A process can change its name, its command line and its value at any time, and every rule that raises
         by the first two could be escaped. So an untrusted one stays under that rule until it runs another
         program, even if it had the rule's value before oomguard set it, or set a higher one; and so does what
         it forks, whatever value that set meanwhile.
         """
-        rule = self._managed.raising_rule(handle)
-        if rule is None or rule.number in [other.number for other in (found, refused) if other is not None]:
+        if rule.number in [other.number for other in (found, refused) if other is not None]:
             return found, None
         entry = self._ledger.process(handle.identity)
         own = own_oom_score_adj(entry, handle.read_oom_score_adj())
