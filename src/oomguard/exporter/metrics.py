@@ -41,12 +41,12 @@ _GAUGES = (
     _Row("oomguard_start_time_seconds", "When the daemon started.", lambda s: s.started_at),
     _Row(
         "oomguard_status_written_timestamp_seconds",
-        "When the daemon last wrote its status file; at least once every resync interval.",
+        "When the daemon last wrote its status file.",
         lambda s: s.written_at,
     ),
     _Row(
         "oomguard_resync_interval_seconds",
-        "Maximum time between two passes over all processes.",
+        "Maximum time between two passes.",
         lambda s: s.policy.resync_interval_seconds,
     ),
     _Row(
@@ -56,34 +56,34 @@ _GAUGES = (
     ),
     _Row(
         "oomguard_policy_rejected",
-        "1 if the policy on disk is not valid; the previous one stays in force.",
+        "1 if the policy on disk is not valid.",
         lambda s: bool(s.policy.errors),
     ),
     _Row("oomguard_policy_rules", "Rules in the policy in force.", lambda s: s.policy.rules),
     _Row(
         "oomguard_held_processes",
-        "Managed processes: those that a rule matches.",
+        "Processes that a rule matches.",
         lambda s: s.processes_held,
     ),
     _Row(
         "oomguard_contended_values",
-        "Values corrected less often because something else keeps rewriting them.",
+        "Values that something else keeps rewriting.",
         lambda s: len(s.contended),
     ),
     _Row("oomguard_watched_values", "Values watched for changes by other programs.", lambda s: s.watches),
     _Row(
         "oomguard_process_events",
-        "1 if process events arrive, 0 if new processes are found by polling.",
+        "1 if process events arrive.",
         lambda s: s.events,
     ),
     _Row(
         "oomguard_throttled",
-        "1 while the daemon pauses at its CPU limit; new processes get their values later.",
+        "1 while the daemon pauses at its CPU limit.",
         lambda s: s.throttled,
     ),
     _Row(
         "oomguard_limitations",
-        "Features not available on this host; `oomguard status` lists them.",
+        "Features not available on this host.",
         lambda s: len(s.limits),
     ),
 )
@@ -92,7 +92,7 @@ _COUNTERS = (
     _Row("oomguard_passes", "Passes over all processes.", lambda s: s.passes),
     _Row(
         "oomguard_event_losses",
-        "Times that process events were lost; a pass followed each time.",
+        "Times that process events were lost.",
         lambda s: s.losses,
     ),
     _Row("oomguard_log_entries_lost", "Log entries that could not be written.", lambda s: s.log_entries_lost),
@@ -104,7 +104,7 @@ def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric
     yield InfoMetricFamily("oomguard_build", "Version of the daemon.", value={"version": status.version})
     yield InfoMetricFamily(
         "oomguard_policy",
-        "SHA-256 of the policy in force: the names and contents of its files.",
+        "SHA-256 of the policy in force.",
         value={"digest": status.policy.digest},
     )
     for row in _GAUGES:
@@ -114,7 +114,7 @@ def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_sysctl_desired",
-        "Value that the policy sets, or the part of it that the kernel granted.",
+        "Value that the policy sets, as far as the kernel grants it.",
         ("sysctl",),
         {(row.name,): row.granted for row in status.sysctls},
     )
@@ -184,21 +184,21 @@ def _changes(status: "StatusFile") -> "Iterator[Metric]":
     yield _labelled(
         CounterMetricFamily,
         "oomguard_adjustments",
-        "Values changed, by what made oomguard check them.",
+        "Values changed, by why oomguard checked them.",
         ("target", "cause"),
         adjustments,
     )
     yield _labelled(
         CounterMetricFamily,
         "oomguard_change_failures",
-        "Changes not made: denied by the kernel, refused as unsafe, contended, or the process ended.",
+        "Changes not made, by reason.",
         ("target", "reason"),
         failures,
     )
     yield _labelled(
         CounterMetricFamily,
         "oomguard_drift",
-        "Times that something else rewrote a managed value, as reported by a watch.",
+        "Times that a watch reported a rewritten value.",
         ("target",),
         drift,
     )
@@ -219,7 +219,7 @@ def _rules(rules: "Sequence[RuleStatus]", limit: int) -> "Iterator[Metric]":
     )
     yield GaugeMetricFamily(
         "oomguard_rules_without_series",
-        "Rules that match processes but have no series, because of --rules.",
+        "Rules beyond --rules, which have no series.",
         value=max(len(rules) - limit, 0),
     )
 
@@ -235,8 +235,7 @@ def _kills(status: "StatusFile", limit: int) -> "Metric":
     return _labelled(
         CounterMetricFamily,
         "oomguard_kernel_kills",
-        "Processes that the kernel killed while the daemon ran, by the rule that matched them and whether"
-        " their oom_score_adj was below 0.",
+        "Processes that the kernel killed, by their rule and whether their oom_score_adj was below 0.",
         ("rule", "protected"),
         counts,
     )
