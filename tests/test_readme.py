@@ -34,6 +34,12 @@ def section(text: str, title: str) -> str:
     return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
+def test_it_is_short() -> None:
+    """At most 900 words that a reader sees; everything else has a page of its own."""
+    seen = re.sub(r"<!--.*?-->|^```.*?$|^\|[-| ]+\|$|^#+ |^- |\|", "", README, flags=re.DOTALL | re.MULTILINE)
+    assert len(seen.split()) <= 900
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_policies_shown_are_valid(page: Path, tmp_path: Path) -> None:
     """Each block of YAML is a policy that the loader takes without a warning."""

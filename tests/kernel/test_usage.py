@@ -150,8 +150,8 @@ def agrees(procfs: Procfs, pid: int) -> bool:
 
 
 def test_the_formula_gives_the_kernels_score_of_every_process() -> None:
-    """All processes of this host, and some made to stand out."""
-    procfs = Procfs()
+    """All processes of this host, and some made to stand out; those with a long `status`, too."""
+    procfs = Procfs(slow_reads=patient_reads())
     hold = "import time; kept = b'x' * (150 << 20); print(flush=True); time.sleep(60)"
     raised = (
         "open('/proc/self/oom_score_adj', 'w').write('777'); print(flush=True); import time; time.sleep(60)"
