@@ -37,7 +37,9 @@ _MANY = 16
 
 def is_glob(pattern: str | bytes) -> bool:
     """Return whether a pattern has a wildcard; without one it is compared literally."""
-    return any(wildcard in pattern for wildcard in ("*?[" if isinstance(pattern, str) else b"*?["))
+    if isinstance(pattern, str):
+        return "*" in pattern or "?" in pattern or "[" in pattern
+    return b"*" in pattern or b"?" in pattern or b"[" in pattern
 
 
 def search(pattern: re.Pattern[str], text: str) -> bool:

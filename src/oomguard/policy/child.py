@@ -12,6 +12,7 @@ Any other failure is exit 1 and one line on standard error.
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -43,6 +44,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m oomguard.policy PATH", file=sys.stderr)
         return 2
+    gc.disable()  # it ends before a collection pays
     try:
         _limit_resources()
         _give_up_immunity()

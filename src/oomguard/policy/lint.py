@@ -129,9 +129,8 @@ def _raised_supervisor(subject: Subject) -> "Iterator[Fault]":
 def _names_a_worker(rule: "Rule") -> bool:
     names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
     return any(
-        worker == name or ((worker[:1] == name[:1] or is_glob(name[:1])) and fnmatchcase(worker, name))
+        any(fnmatchcase(worker, name) for worker in WORKERS) if is_glob(name) else name in WORKERS
         for name in names
-        for worker in WORKERS
     )
 
 

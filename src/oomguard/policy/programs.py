@@ -2,7 +2,10 @@
 
 # ruff: noqa: SIM905  # a list of quoted words is harder to read and to add to
 
+import re
 from typing import TYPE_CHECKING
+
+from oomguard.core.match import is_glob
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -53,9 +56,10 @@ WORKERS = frozenset("cc1 cc1plus lto1 rustc as ld ld.lld mold collect2 compile l
 
 def known(pattern: str, programs: "Set[str]") -> str:
     """Return which of `programs` a pattern matches, "" if none: `python3.11` and `python*` match python."""
-    literal = pattern[: min((pattern.find(wild) for wild in "*?[" if wild in pattern), default=len(pattern))]
-    if pattern == literal and pattern in programs:
+    if pattern in programs:
         return pattern
+    literal = re.split(r"[*?[]", pattern, maxsplit=1)[0] if is_glob(pattern) else pattern
     stem = literal.rstrip("0123456789.")
-    is_version = not pattern[len(literal) :].strip("0123456789.-*?![]")
-    return stem if stem in programs and is_version else ""
+    if stem not in programs or pattern[len(literal) :].strip("0123456789.-*?![]"):
+        return ""
+    return stem

@@ -22,6 +22,8 @@ _GLOBS_LIMIT = 200
 class _Names:
     """The names in rules with the same other conditions, and the first rule for each."""
 
+    __slots__ = ("_exact", "_globs", "any_name")
+
     def __init__(self) -> None:
         self.any_name: Rule | None = None
         self._exact: dict[bytes, Rule] = {}
@@ -38,7 +40,9 @@ class _Names:
     def first(self, name: bytes) -> "Rule | None":
         """Return the first rule that matches every process that `name` matches, None if there is none."""
         found = [self.any_name, self._exact.get(name)]
-        if b"[" not in name:  # a * matches a * or ? as if it were a character, so globs compare as text
+        if (
+            self._globs and b"[" not in name
+        ):  # a * matches a * or ? as if it were a character, so globs compare as text
             found += [
                 rule
                 for end in range(len(name) + 1)
@@ -52,13 +56,17 @@ def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
     """Return, by number, the rules that never take effect, each with the earlier rule that wins."""
     seen: dict[Terms, _Names] = {}
     found: dict[int, Rule] = {}
+    broader: dict[Terms, list[_Names]] = {}
     for rule in rules:
-        first = _winner(rule, [seen[terms] for terms in _broader(rule.terms) if terms in seen])
+        terms = rule.terms
+        if terms not in broader:
+            broader[terms] = [seen.setdefault(one, _Names()) for one in _broader(terms)]
+        first = _winner(rule, broader[terms])
         if first is not None:
             found[rule.number] = first
-        if rule.terms.scope == "main":  # leaves the rest of the tree to later rules
+        if terms.scope == "main":  # leaves the rest of the tree to later rules
             continue
-        names = seen.setdefault(_conditions(rule.terms), _Names())
+        names = seen.setdefault(_conditions(terms), _Names())
         if not rule.names and names.any_name is None:
             names.any_name = rule
         for name in rule.names:
