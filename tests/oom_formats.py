@@ -125,11 +125,11 @@ MEM_INFO = (
 )
 
 
-def table(kernel: Kernel) -> list[str]:
-    """Return the task table as this kernel prints it."""
+def table(kernel: Kernel, values: "tuple[int, ...]" = ()) -> list[str]:
+    """Return the task table as this kernel prints it, with other values of oom_score_adj."""
     lines = [kernel.columns]
     names = kernel.columns.replace("[", " ").replace("]", " ").split()
-    for row in ROWS:
+    for at, row in enumerate(ROWS):
         figures = {
             "uid": row.uid,
             "tgid": row.pid,
@@ -139,14 +139,14 @@ def table(kernel: Kernel) -> list[str]:
             "nr_ptes": row.page_tables,
             "pgtables_bytes": row.page_tables * 4096,
             "swapents": row.swap,
-            "oom_score_adj": row.value,
+            "oom_score_adj": values[at] if values else row.value,
         }
         fields = " ".join(f"{figures.get(name, 0):8}" for name in names[1:-1])
         lines.append(f"[{row.pid:7}] {fields} {row.comm}")
     return lines
 
 
-def host_report(kernel: Kernel) -> list[str]:
+def host_report(kernel: Kernel, values: "tuple[int, ...]" = ()) -> list[str]:
     """Return the report of a host that ran out of memory, without anything in front of its lines."""
     fill = {"pid": VICTIM.pid, "comm": VICTIM.comm, "uid": VICTIM.uid}
     asking = {"pid": 77, "comm": "in:imjournal"}
@@ -162,7 +162,7 @@ def host_report(kernel: Kernel) -> list[str]:
         *MEM_INFO,
     ]
     lines += ["Tasks state (memory values in pages):"] if "[  pid  ]" in kernel.columns else []
-    lines += table(kernel)
+    lines += table(kernel, values)
     if kernel.context:
         lines.append(
             "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,"
@@ -323,6 +323,26 @@ Out of memory: Killed process 50 (java) total-vm:1280000kB, anon-rss:768000kB, f
 shmem-rss:0kB, UID:1000 pgtables:6400kB oom_score_adj:0
 """
 
+MEMCG_64K = """\
+java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0
+CPU: 3 PID: 50 Comm: java Not tainted 5.14.0-70.el9.ppc64le #1
+memory: usage 1048576kB, limit 1048576kB, failcnt 36
+swap: usage 0kB, limit 0kB, failcnt 0
+Memory cgroup stats for /app.slice:
+Tasks state (memory values in pages):
+[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name
+[     50]  1000    50    20000    12000  6553600        0             0 java
+oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/app.slice,\
+task_memcg=/app.slice/web.service,task=java,pid=50,uid=1000
+Memory cgroup out of memory: Killed process 50 (java) total-vm:1280000kB, anon-rss:768000kB, \
+file-rss:0kB, shmem-rss:0kB, UID:1000 pgtables:6400kB oom_score_adj:0
+"""
+
+ALLOCATING_TABLE = CHILD_3_19.replace(
+    "Out of memory: Kill process 9772 (ruby) score 940",
+    "Out of memory (oom_kill_allocating_task): Kill process 9787 (ruby) score 240",
+)
+
 TEXTS = (
     "RHEL5",
     "LINUX_2_6_32",
@@ -333,5 +353,7 @@ TEXTS = (
     "CHILD_3_19",
     "ALLOCATING_6_1",
     "PAGES_64K",
+    "MEMCG_64K",
+    "ALLOCATING_TABLE",
 )
 """The names of the reports above."""

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakeproc import FakeProc
+from oom_score import oom_score
 from oomguard.core.process import Identity, Process
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.procfs import Procfs, parse_stat
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate, observe_candidates, parse_held
-from oomguard.oom.badness import CURRENT, ERAS, Era, Usage, badness, era_of, global_pages, oom_score
+from oomguard.oom.badness import CURRENT, ERAS, Era, Usage, badness, era_of, global_pages
 
 if TYPE_CHECKING:
     from oomguard.oom.ranking import Candidate
@@ -45,6 +46,13 @@ def test_the_resident_set_is_the_kernels_own_of_stat() -> None:
     assert held.usage == Usage(24, 100, 22)
     assert held.freed_kib == 1000 + 400 + 88
     assert held.is_admin
+
+
+def test_since_7_0_the_exact_resident_set_counts() -> None:
+    """oom_badness adds up what each CPU holds back; field 24 of stat does not."""
+    held = parse_held(STAT, STATUS, page_kib=4, is_exact=True)
+    assert held is not None
+    assert held.usage == Usage(1000, 100, 22)
 
 
 def test_a_name_cannot_forge_a_field() -> None:

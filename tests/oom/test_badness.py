@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oom_score import oom_score
 from oomguard.oom.badness import (
     CURRENT,
     ERAS,
@@ -16,7 +17,6 @@ from oomguard.oom.badness import (
     era_of,
     global_pages,
     kill_order,
-    oom_score,
 )
 
 GIB = 1 << 30
@@ -55,7 +55,7 @@ def test_a_thousandth_is_cut_to_whole_pages_before_it_is_multiplied() -> None:
         ("5.4.0-216-generic", (5, 3, 0)),
         ("5.10.0", (5, 9, 0)),
         ("6.18.44-fc", (5, 9, 0)),
-        ("7.0-rc1", (5, 9, 0)),
+        ("7.0-rc1", (7, 0, 0)),
     ],
 )
 def test_a_release_belongs_to_the_last_era_that_began(release: str, version: tuple[int, ...]) -> None:
@@ -94,11 +94,18 @@ def test_each_era_reckons_a_process_of_roots_its_own_way(release: str, adj: int,
     assert badness(usage, adj, TOTAL, era=era, is_admin=True) == expected
 
 
-def test_a_child_was_sacrificed_until_5_1_and_the_first_of_equals_until_5_3() -> None:
+def test_the_first_of_equals_died_until_5_3() -> None:
     """The eras differ in whom they kill, not only in how they count."""
-    sacrifices = {era.since for era in ERAS if era.sacrifices_child}
-    assert max(sacrifices) == (4, 17, 0)
-    assert {era.since for era in ERAS if era.last_wins_tie} == {(5, 3, 0), (5, 9, 0)}
+    assert {era.since for era in ERAS if era.last_wins_tie} == {(5, 3, 0), (5, 9, 0), (7, 0, 0)}
+
+
+def test_counters_are_exact_since_7_0() -> None:
+    """Before, each CPU held some pages back."""
+    assert [era.since for era in ERAS if era.is_exact] == [(7, 0, 0)]
+    for release, is_exact in (("6.18.44", False), ("7.0.0-rc1", True), ("7.2.4-amd64", True)):
+        era = era_of(release)
+        assert era is not None
+        assert era.is_exact == is_exact
 
 
 def test_of_equals_the_last_scanned_dies_and_before_5_3_the_first() -> None:

@@ -1,7 +1,8 @@
 """Reads what the OOM killer counts for a process.
 
-The resident set is field 24 of stat, because that and oom_badness both use get_mm_rss, whose counters lag
-behind by what each CPU has not added yet. `VmRSS:` is exact since Linux 6.17, and so may differ.
+Before Linux 7.0, the resident set is field 24 of stat, because that and oom_badness both use get_mm_rss,
+whose counters lag behind by what each CPU has not added yet. From 7.0 on, oom_badness uses the exact sum, as
+`VmRSS:` does.
 """
 
 import os
@@ -40,12 +41,17 @@ class Held(NamedTuple):
     is_partial: bool = False
 
 
-def parse_held(stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB) -> Held | None:
-    """Parse /proc/PID/stat and status; None for a task without memory, such as a kernel thread."""
+def parse_held(
+    stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB, is_exact: bool = False
+) -> Held | None:
+    """Parse /proc/PID/stat and status; None for a task without memory, such as a kernel thread.
+
+    `is_exact` is whether the kernel decides by exact counters (`Era.is_exact`).
+    """
     fields = _fields(status)
     if b"VmRSS" not in fields:
         return None
-    rss = _resident_pages(stat)
+    rss = fields[b"VmRSS"] // page_kib if is_exact else _resident_pages(stat)
     swap_kib = fields.get(b"VmSwap", 0)
     # Linux before 4.15 lists the upper levels separately.
     tables_kib = fields.get(b"VmPTE", 0) + fields.get(b"VmPMD", 0)
@@ -77,12 +83,13 @@ def _fields(status: bytes) -> dict[bytes, int]:
     return found
 
 
-def read_held(handle: "ProcessHandle") -> Held | None:
+def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:
     """Return the memory of a process, None if it has none. Raises one of GONE."""
     for folder in _folders(handle):
         try:
             stat = handle.read(f"{folder}stat")
-            held = parse_held(stat, handle.read_status(folder) if folder else handle.raw_status)
+            status = handle.read_status(folder) if folder else handle.raw_status
+            held = parse_held(stat, status, is_exact=era.is_exact)
         except GONE:
             if not folder:
                 raise
@@ -114,7 +121,7 @@ def _uid(handle: "ProcessHandle") -> int:
 def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidate | None:
     """Return a process as the OOM killer sees it, None if it has no memory or has ended."""
     try:
-        held = None if handle.stat.is_kernel_thread else read_held(handle)
+        held = None if handle.stat.is_kernel_thread else read_held(handle, era)
         if held is None:
             return None
         value = handle.read_oom_score_adj()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.match import Matcher, first_unmet
 from oomguard.core.trust import DYNAMIC_UIDS, trust_refusal
+from oomguard.oom.badness import IMMUNE
 from oomguard.oom.postmortem import INIT, Place, rank_tasks, task_badness
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Backtester:
         likely = rank_tasks(report.tasks, [found[0].value for found in verdicts], total, era)
         of_pid = {task.pid: found for task, found in zip(report.tasks, verdicts, strict=True)}
         replayed = tuple(Replayed(place, of_pid[place.task.pid]) for place in likely)
-        victims = self._victims(replayed, finding)
+        victims = _asking(replayed, finding) or self._victims(replayed, finding)
         return Backtest(_result(victims, finding), victims, replayed, tuple(open_rules.values()))
 
     def _verdicts(
@@ -159,6 +160,15 @@ class Backtester:
         return tuple(likely + [one for one in possible if _is_open(one) or _is_open(likely[0])])
 
 
+def _asking(replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replayed, ...]:
+    """Return the victim if the kernel kills what asks for memory: then only immunity makes a difference."""
+    victim = finding.victim
+    if finding.why != "allocating" or victim is None:
+        return ()
+    own = [one for one in replayed if one.place.task.pid == victim.task.pid]
+    return () if any(verdict.value == IMMUNE for verdict in own[0].verdicts) else tuple(own)
+
+
 def _bounds(one: Replayed, finding: "Finding") -> tuple[int | None, int | None]:
     """Return the lowest and the highest possible badness of a process; None is never chosen."""
     era, total = finding.era, finding.total_pages
@@ -178,12 +188,15 @@ def _is_open(one: Replayed) -> bool:
 
 
 def _result(victims: tuple[Replayed, ...], finding: "Finding") -> Result:
+    """Return what a policy changes: against the kernel's choice, or the first by this calculation."""
     if not victims:
         return "nobody"
     if len(victims) > 1:
         return "open"
-    victim = finding.report.victim
-    return "same" if victim is not None and victims[0].place.task.pid == victim.pid else "other"
+    pid, victim, chosen = victims[0].place.task.pid, finding.report.victim, finding.report.chosen
+    unchanged = {one.task.pid for one in finding.ranked if one.place == 1}
+    unchanged |= {one.pid for one in (victim, chosen) if one is not None}
+    return "same" if pid in unchanged else "other"
 
 
 def _facts(task: "Task", finding: "Finding") -> _Recorded:

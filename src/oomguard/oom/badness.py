@@ -40,11 +40,11 @@ class Era(NamedTuple):
     """Badness is cut off here, and one of 0 is never chosen. None: it may be below zero."""
     last_wins_tie: bool = True
     """On a tie, the kernel kills the process it scans last, not first."""
-    sacrifices_child: bool = False
-    """The kernel kills a child of the chosen process: the one with the highest badness and its own memory."""
+    is_exact: bool = False
+    """The kernel adds up what each CPU holds back of the counters of a process, up to some MiB on each."""
 
 
-_OLDER = Era((0, 0, 0), least=1, last_wins_tie=False, sacrifices_child=True)
+_OLDER = Era((0, 0, 0), least=1, last_wins_tie=False)
 
 ERAS = (
     # 2.6.36 a63d83f427fb: proportional to memory; before, a different heuristic
@@ -58,9 +58,10 @@ ERAS = (
     _OLDER._replace(since=(3, 5, 0), root_bonus="points"),  # a7f638f999ff, 61eafb00d55d: in pages
     _OLDER._replace(since=(3, 14, 0), root_bonus="usage"),  # 778c14affaf9
     _OLDER._replace(since=(4, 17, 0)),  # d46078b28889: no bonus for root
-    _OLDER._replace(since=(5, 1, 0), sacrifices_child=False),  # bbbe48029720
-    _OLDER._replace(since=(5, 3, 0), sacrifices_child=False, last_wins_tie=True),  # f168a9a54ec3
+    _OLDER._replace(since=(5, 1, 0)),  # bbbe48029720
+    _OLDER._replace(since=(5, 3, 0), last_wins_tie=True),  # f168a9a54ec3
     Era(since=(5, 9, 0)),  # 9066e5cfb73c: below zero, too
+    Era(since=(7, 0, 0), is_exact=True),  # exact counters in oom_badness and in the line of the kill
 )
 """Oldest first. A distribution's backports do not show in the release number."""
 
@@ -108,19 +109,6 @@ def badness(
 def adj_pages(total_pages: int) -> int:
     """Return the pages that one point of `oom_score_adj` adds; 0 if less than 1000 pages ran out."""
     return total_pages // _PER_MILLE
-
-
-def oom_score(points: int | None, total_pages: int, *, era: Era = CURRENT) -> int:
-    """Return the /proc/PID/oom_score of a badness (fs/proc/base.c:proc_oom_score).
-
-    The kernel always computes it relative to RAM and swap, whichever cgroup the process is in.
-    """
-    if points is None:
-        return 0
-    if era.is_per_mille:
-        return points
-    share = _divide(points * _PER_MILLE, max(total_pages, 1))
-    return (_PER_MILLE + share) * 2 // 3 if era.least is None else share
 
 
 def kill_order(points: "Sequence[int | None]", *, era: Era = CURRENT) -> list[int]:
@@ -174,8 +162,3 @@ def cgroup_pages(limits: CgroupLimits, *, swap_total_kib: int, is_v2: bool, page
         both = limits.memory_and_swap
         swap = swap_total if both is None else max(both // page - pages, 0)
     return max(pages + min(swap, swap_total), 1)
-
-
-def _divide(number: int, by: int) -> int:
-    """Divide as C does, towards zero."""
-    return number // by if number >= 0 else -(-number // by)

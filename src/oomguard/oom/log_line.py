@@ -208,7 +208,8 @@ def _without_ending(text: str, outer: str) -> str:
 
 
 _WORDS = re.compile(
-    r"Out of [mM]emory(?:: [Kk]ill| \(oom_kill_| and no killable)|Memory cgroup out of memory: Kill"
+    r"Out of [mM]emory(?::? [KO\(]|: kill| and no killable)|Memory cgroup out of memory: [KO]"
+    r"|No available memory (?:in|\()|mem_cgroup_o\w{1,40}\+0x|pagefault_o\w{1,20}\+0x|[A-Z]\w{2,9} free:\d"
     r"|[Kk]ill(?:ed)? process \d|oom-kill:constraint=|oom-killer: gfp_mask=|Kernel panic - not syncing: "
     r"|CPU: \d{1,6} (?:UID: \d{1,10} )?PID: |P[Ii][Dd]: \d{1,10}, [Cc]omm: |Call Trace:|Hardware name: "
     r"|Mem-[Ii]nfo:|Node \d{1,5} \w|(?:Free|Total) swap|\d{1,20} (?:pages |reserved pages)"

@@ -56,6 +56,7 @@ Searching for each alone is five times faster than one regular expression of all
 _DETAILS = re.compile(
     "|".join(map(re.escape, _TRIGGERS))
     + r"|\[ *\d{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|\d pages |[el] swap|[a-z_]{3}:\d|mems_allowed="
+    + r"|mem_cgroup_o|pagefault_o|hugepages_t"
 )
 """What may also matter between the beginning of a report and the kill."""
 

@@ -123,16 +123,18 @@ def _with_bonus(report: "Report", era: Era, total: int | None, assumed: list[str
     """
     if era.root_bonus == "none" or not any(task.uid == 0 for task in report.tasks):
         return era
-    choice = report.choice
+    plain, choice = era._replace(root_bonus="none"), report.choice
     task = None if choice is None else next((one for one in report.tasks if one.pid == choice.pid), None)
     if task is not None and task.uid == 0 and total and choice is not None and choice.score is not None:
-        scores = {}
-        for one in (era, era._replace(root_bonus="none")):
+        scores = []
+        for one in (era, plain):
             points = task_badness(task, task.oom_score_adj, total, one) or 0
-            scores[one] = points if one.is_per_mille else points * _PER_MILLE // total
-        plain = era._replace(root_bonus="none")
-        return era if abs(scores[era] - choice.score) <= abs(scores[plain] - choice.score) else plain
-    assumed.append("processes of uid 0 have CAP_SYS_ADMIN, which lowers badness on this kernel")
+            scores.append(points if one.is_per_mille else points * _PER_MILLE // total)
+        return era if abs(scores[0] - choice.score) <= abs(scores[1] - choice.score) else plain
+    values = [one.oom_score_adj for one in report.tasks]
+    orders = [rank_tasks(report.tasks, values, total or 0, one)[:2] for one in (era, plain)]
+    if [one.task for one in orders[0]] != [one.task for one in orders[1]]:
+        assumed.append("processes of uid 0 have CAP_SYS_ADMIN, which lowers badness on this kernel")
     return era
 
 
@@ -240,7 +242,7 @@ def _total_pages(
         return kib // memory.page_kib + swap if kib else None
     if memory.total_pages is not None:
         if memory.swap_total_kib is None:
-            assumed.append("there was no swap (the report does not show it)")
+            assumed.append("swap is not counted (the report does not show it)")
         return memory.total_pages + swap
     return _pages_by_score(report, era, assumed)
 

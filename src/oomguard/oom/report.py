@@ -57,11 +57,21 @@ class Amount(NamedTuple):
     limit_kib: int | None
 
 
+class Zone(NamedTuple):
+    """A zone of a memory node: its free memory, and the minimum that only the kernel's own needs may use."""
+
+    node: int
+    name: str
+    free_kib: int
+    min_kib: int
+
+
 class Memory(NamedTuple):
     """The state of memory. Missing values are None.
 
     `pages` are the kernel's counters of the whole host; `cgroup` are those of the cgroup: `memory`, `swap`
-    (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has in all.
+    (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has in all,
+    `huge_kib` what is set aside as huge pages.
     """
 
     page_kib: int = 4
@@ -72,6 +82,8 @@ class Memory(NamedTuple):
     pages: "dict[str, int]" = {}  # noqa: RUF012 - never written to
     cgroup: "dict[str, Amount]" = {}  # noqa: RUF012
     nodes_kib: "dict[int, int]" = {}  # noqa: RUF012
+    zones: tuple[Zone, ...] = ()
+    huge_kib: int = 0
 
     @property
     def total_pages(self) -> int | None:
@@ -85,9 +97,9 @@ class Report(NamedTuple):
     """A report of the OOM killer.
 
     `kills` are in order; there is more than one with `memory.oom.group`, whose cgroup is `group`. `ending` is
-    what happened if nothing was killed. `stack` has the functions of the call trace that show why.
-    `suppressed` is how many reports the kernel left out before this one.
-    `rows_left_out` is how many rows the table had beyond those that are kept.
+    what happened if nothing was killed. `suppressed` is how many reports the kernel left out before this one,
+    `rows_left_out` how many rows the table had beyond those that are kept. `stack` has the functions of the
+    call trace that show what ran out.
     """
 
     when: str = ""

@@ -20,7 +20,7 @@ from oomguard.oom.kill import (
     parse_kill,
 )
 from oomguard.oom.log_line import Line, seconds_between
-from oomguard.oom.report import Amount, Choice, Invoker, Memory, Report, Task
+from oomguard.oom.report import Amount, Choice, Invoker, Memory, Report, Task, Zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,10 @@ _RELEASE = re.compile(r"\(?(\d{1,3}\.\d{1,5}\.\d{1,5}[^ )]{0,80})")
 _CHOICE = re.compile(r"(?:(?P<message>[\w ()]{1,80}): )?[Kk]ill process (?P<pid>\d{1,10}) \(")
 _SCORE = re.compile(r"(\d{1,20}) (?:or (?:sacrifice child|a child)|and children\.)\s*")
 _AMOUNT = re.compile(r"(memory|memory\+swap|swap|kmem): usage (\d{1,20})kB, limit (\d{1,20})kB")
-_ZONE = re.compile(r"Node (\d{1,5}) \w{1,20} free:")
+_ZONE = re.compile(
+    r"(?:Node (\d{1,5}) )?([A-Z]\w{1,20}) free:(\d{1,20})kB (?:boost:\d{1,20}kB )?min:(\d{1,20})kB"
+)
+_HUGE = re.compile(r"Node \d{1,5} hugepages_total=(\d{1,15}) .{0,80} hugepages_size=(\d{1,15})kB")
 _PRESENT = re.compile(r" present:(\d{1,20})kB")
 _MANAGED = re.compile(r" managed:(\d{1,20})kB")
 _BUDDIES = re.compile(r"Node \d{1,5} \w{1,20}: \d{1,20}\*(\d{1,5})kB")
@@ -142,6 +145,8 @@ class _Draft:
         self.pages: dict[str, int] = {}
         self.cgroup: dict[str, Amount] = {}
         self.nodes_kib: dict[int, int] = {}
+        self.zones: list[Zone] = []
+        self.huge_kib = 0
         self.tasks: list[Task] = []
         self.kills: dict[int, Kill] = {}
         self.context: Context | None = None
@@ -208,6 +213,8 @@ class _Draft:
                 pages=self.pages,
                 cgroup=self.cgroup,
                 nodes_kib=self.nodes_kib,
+                zones=tuple(self.zones),
+                huge_kib=self.huge_kib,
             )
         return Report(
             **self.fields,  # type: ignore[arg-type]
@@ -485,13 +492,17 @@ def _is_worth_telling(draft: _Draft) -> bool:
 
 
 def _take_memory(draft: _Draft, text: str) -> None:
-    if text.startswith("Node "):
+    if text[:1].isupper() and (zone := _ZONE.match(text)) is not None:
+        node, size = int(zone[1] or 0), _MANAGED.search(text) or _PRESENT.search(text)
+        if size is not None and (node in draft.nodes_kib or len(draft.nodes_kib) < _NODES_LIMIT):
+            draft.nodes_kib[node] = draft.nodes_kib.get(node, 0) + int(size[1])
+        if len(draft.zones) < _NODES_LIMIT:
+            draft.zones.append(Zone(node, zone[2], int(zone[3]), int(zone[4])))
+    elif text.startswith("Node "):
         if (buddies := _BUDDIES.match(text)) is not None:
             draft.memory["page_kib"] = max(int(buddies[1]), 1)
-        elif (zone := _ZONE.match(text)) is not None:
-            node, size = int(zone[1]), _MANAGED.search(text) or _PRESENT.search(text)
-            if size is not None and (node in draft.nodes_kib or len(draft.nodes_kib) < _NODES_LIMIT):
-                draft.nodes_kib[node] = draft.nodes_kib.get(node, 0) + int(size[1])
+        elif (huge := _HUGE.match(text)) is not None:
+            draft.huge_kib += int(huge[1]) * int(huge[2])
     elif text[:1].isdigit():
         if (pages := _PAGES.match(text)) is not None:
             draft.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])

@@ -9,6 +9,7 @@ from oomguard.core.text import counted, legible, printable
 from oomguard.oom.badness import IMMUNE
 from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title
+from oomguard.report.postmortem_memory import memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from oomguard.oom.report import Choice, Report, Task
 
 _OTHERS = 5
-_CONTIGUOUS_ORDER = 2
-"""From this order on an allocation may fail although much memory is free: it must be contiguous."""
 _DAY = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d")
 
 
@@ -64,6 +63,8 @@ def headline(finding: "Finding") -> str:
         return f"No process could be killed: {reason}."
     if "already exiting" in report.ending:
         return f"No process was killed, because one was already exiting: {reason}."
+    if report.chosen is not None:
+        return f"{label(report.chosen)} was chosen: {reason}; the line that it was killed is missing."
     return f"{reason[0].upper()}{reason[1:]}; the log does not show which process was killed."
 
 
@@ -171,7 +172,7 @@ def facts(told: Told) -> "Iterator[Fact]":
         "Next": _next(finding),
         "Victim": _victim(told),
         "Also": _also(finding.report),
-        "Memory": _memory(finding),
+        "Memory": memory_of(finding),
         "Policy": _replayed(told),
         "Missing": _missing(finding),
         "Assumed": iter(finding.assumed),
@@ -187,7 +188,7 @@ def facts(told: Told) -> "Iterator[Fact]":
 
 def _ending(report: "Report") -> "Iterator[str]":
     if report.ending:
-        yield f"The kernel printed: {printable(report.ending)}."
+        yield f"The kernel printed: {printable(report.ending.rstrip('.'))}."
 
 
 def _why(finding: "Finding") -> "Iterator[str]":
@@ -197,7 +198,7 @@ def _why(finding: "Finding") -> "Iterator[str]":
     elif finding.why == "child":
         assert report.choice is not None
         yield f"The kernel chose {label(report.choice)}. Before Linux 5.1 it then kills one of its children."
-    elif victim is None or total is None:
+    elif victim is None or (total is None and not finding.ranked):
         if report.choice is not None:
             yield f"The kernel computed a score of {report.choice.score} for it."
     elif victim.badness is None:
@@ -251,16 +252,21 @@ def _next(finding: "Finding") -> "Iterator[str]":
     assert runner_up.badness is not None
     value, behind = runner_up.task.oom_score_adj, _points(victim.badness - runner_up.badness, finding)
     yield f"{label(runner_up.task)} ({_held(runner_up, finding)}, oom_score_adj {value}), {behind} behind."
+    decider = finding.decider
     if largest is None:
         return
-    if largest.task.pid != victim.task.pid:
+    if decider is None:
+        if any(one.task.oom_score_adj == IMMUNE and one.pages > victim.pages for one in finding.ranked):
+            yield "Only processes with oom_score_adj -1000, which are never killed, used more."
+        elif any(one.task.oom_score_adj for one in finding.ranked):
+            yield "Without oom_score_adj, the same process would have been killed."
+    elif decider.task.pid == victim.task.pid:
         is_next = largest.task.pid == runner_up.task.pid
         instead = "it" if is_next else f"{label(largest.task)} ({_held(largest, finding)})"
         yield f"Without oom_score_adj, {instead} would have been killed instead."
-    elif any(one.task.oom_score_adj == IMMUNE and one.pages > victim.pages for one in finding.ranked):
-        yield "Only processes with oom_score_adj -1000, which are never killed, used more."
     else:
-        yield "Without oom_score_adj, the same process would have been killed."
+        has = f"{label(largest.task)} ({_held(largest, finding)}) has"
+        yield f"{has} oom_score_adj {largest.task.oom_score_adj}; with 0 it would have been killed instead."
 
 
 def _held(place: "Place", finding: "Finding") -> str:
@@ -311,59 +317,6 @@ def _also(report: "Report") -> "Iterator[str]":
         yield f"memory.oom.group is set on {_cgroup(report.group)}: the kernel kills all of its processes."
 
 
-# Memory
-
-
-def _memory(finding: "Finding") -> "Iterator[str]":
-    report, page = finding.report, finding.report.memory.page_kib
-    invoker, memory = report.invoker, report.memory
-    if invoker is not None and not invoker.is_sysrq:
-        who = printable(invoker.comm) or "A process"
-        who = f"{who}[{invoker.pid}]" if invoker.pid is not None else who
-        yield f"{who} asked for {kib(page << min(max(invoker.order, 0), 20))}."
-    if finding.constraint == "memcg":
-        used = memory.cgroup.get("memory")
-        if used is not None:
-            limit = "" if used.limit_kib is None else f" of {kib(used.limit_kib)}"
-            yield f"The cgroup used {kib(used.usage_kib)}{limit}."
-            if used.limit_kib is None:
-                yield "It has no memory limit, so it reached another one."
-        yield "The kernel considers only processes in the cgroup, however much memory the host has."
-    elif memory.total_pages is not None:
-        free = memory.pages.get("free")
-        parts = [f"{kib(memory.total_pages * page)} of RAM"]
-        parts += [] if free is None else [f"{kib(free * page)} of it free"]
-        yield f"The host has {', '.join([*parts, *_swap(report)])}."
-        yield from _use(finding)
-        if invoker is not None and invoker.order >= _CONTIGUOUS_ORDER:
-            yield "What it asked for must be contiguous, which can fail while much memory is free."
-
-
-def _swap(report: "Report") -> "Iterator[str]":
-    total, free = report.memory.swap_total_kib, report.memory.swap_free_kib
-    if total:
-        yield f"{kib(total)} of swap"
-        if free is not None:
-            yield f"{kib(free) if free else 'none'} of it free"
-    elif total == 0:
-        yield "no swap"
-
-
-def _use(finding: "Finding") -> "Iterator[str]":
-    """Yield what used much memory and is no process."""
-    memory = finding.report.memory
-    total, page = memory.total_pages, memory.page_kib
-    if not total:
-        return
-    for counter, what, hint in (
-        ("slab_unreclaimable", "the kernel's own objects (slab)", "`slabtop` shows which"),
-        ("shmem", "shared memory and tmpfs", "killing a process does not free it"),
-    ):
-        pages = memory.pages.get(counter, 0)
-        if pages * 4 >= total:
-            yield f"{kib(pages * page)} are {what}: {hint}."
-
-
 # Another policy, and what is not known
 
 
@@ -408,7 +361,7 @@ def _missing(finding: "Finding") -> "Iterator[str]":
     elif finding.era is None:
         yield "the order, because kernels before 2.6.36 used another formula"
     elif finding.total_pages is None:
-        yield "the size of memory, so processes are not ranked"
+        yield "the size of memory" + ("" if finding.ranked else ", so processes are not ranked")
     if report.rows_left_out:
         rows = counted(report.rows_left_out, "row")
         yield f"{rows} of the task table after the first {len(report.tasks):,}"

@@ -8,13 +8,13 @@ from oomguard.oom.postmortem import share_of
 from oomguard.report.postmortem import Told, facts, headline, moment, unranked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from oomguard.core.rule import Rule
     from oomguard.oom.kill import Kill
     from oomguard.oom.log_reader import Unread
     from oomguard.oom.postmortem import Finding, Place
-    from oomguard.oom.report import Report
+    from oomguard.oom.report import Report, Task
 
 FORMAT = 1
 
@@ -24,6 +24,8 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
     finding, report = told.finding, told.finding.report
     invoker = report.invoker
     page = report.memory.page_kib * 1024
+    killed = {kill.pid for kill in report.kills}
+    rows = {task.pid: task for task in report.tasks if task.pid in killed}
     return {
         "number": told.number,
         "time": moment(report) if report.when else None,
@@ -48,15 +50,15 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
         "memory": _memory_document(finding),
         "outcome": _outcome_name(report),
         "why": finding.why,
-        "victim": None if report.victim is None else _kill_document(report.victim),
-        "killed": [_kill_document(kill) for kill in report.kills],
+        "victim": None if report.victim is None else _kill_document(report.victim, rows),
+        "killed": [_kill_document(kill, rows) for kill in report.kills],
         "oom_group": printable(report.group) or None,
         "chosen": None
-        if report.choice is None
+        if report.chosen is None
         else {
-            "pid": report.choice.pid,
-            "comm": printable(report.choice.comm),
-            "score": report.choice.score,
+            "pid": report.chosen.pid,
+            "comm": printable(report.chosen.comm),
+            "score": report.chosen.score,
         },
         "given_by": None if told.gift is None else told.gift._asdict(),
         "runner_up": None if finding.runner_up is None else finding.runner_up.task.pid,
@@ -108,12 +110,15 @@ def _memory_document(finding: "Finding") -> dict[str, Any]:
     }
 
 
-def _kill_document(kill: "Kill") -> dict[str, Any]:
+def _kill_document(kill: "Kill", rows: "Mapping[int, Task]") -> dict[str, Any]:
+    """Return a victim; what its line lacks is from its row in the task table."""
+    row = rows.get(kill.pid)
+    value = kill.oom_score_adj
     return {
         "pid": kill.pid,
         "comm": printable(kill.comm),
-        "uid": kill.uid,
-        "oom_score_adj": kill.oom_score_adj,
+        "uid": row.uid if kill.uid is None and row is not None else kill.uid,
+        "oom_score_adj": row.oom_score_adj if value is None and row is not None else value,
         "total_vm_bytes": _bytes(kill.total_vm_kib),
         "anon_rss_bytes": _bytes(kill.anon_rss_kib),
         "file_rss_bytes": _bytes(kill.file_rss_kib),

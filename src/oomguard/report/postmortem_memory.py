@@ -1,0 +1,139 @@
+"""The state of memory in a report of the OOM killer, in words: what ran out, and what held the memory."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.overcommit import kib
+from oomguard.core.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.oom.postmortem import Finding
+    from oomguard.oom.report import Invoker, Memory, Report, Zone
+
+_CONTIGUOUS_ORDER = 2
+"""From this order on an allocation may fail although much memory is free: it must be contiguous."""
+_LEAST_PARTS = 20
+"""Free memory of less than one such part of all needs no explanation."""
+_HOLDER_PARTS = 4
+"""What holds one such part of all memory and is no process is named."""
+_DMA, _HIGHMEM, _DMA32, _MOVABLE = 1, 2, 4, 8
+"""The zones in a gfp_mask, the same in all kernels (include/linux/gfp_types.h)."""
+_ZONES_SHOWN = 3
+
+
+def memory_of(finding: "Finding") -> "Iterator[str]":
+    """Yield what was asked for, what ran out, and why although memory is free."""
+    report, page = finding.report, finding.report.memory.page_kib
+    invoker, memory = report.invoker, report.memory
+    if invoker is not None and not invoker.is_sysrq:
+        who = printable(invoker.comm) or "A process"
+        who = f"{who}[{invoker.pid}]" if invoker.pid is not None else who
+        yield f"{who} asked for {kib(page << min(max(invoker.order, 0), 20))}."
+    if finding.constraint == "memcg":
+        yield from _cgroup(report)
+    elif memory.total_pages is not None:
+        free = memory.pages.get("free")
+        parts = [f"{kib(memory.total_pages * page)} of RAM"]
+        parts += [] if free is None else [f"{kib(free * page)} of it free"]
+        yield f"The host has {', '.join([*parts, *_swap(report)])}."
+        if invoker is not None:
+            yield from _why_with_free_memory(invoker, memory, memory.total_pages, finding)
+        yield from _holders(finding, memory.total_pages)
+
+
+def _cgroup(report: "Report") -> "Iterator[str]":
+    used = report.memory.cgroup.get("memory")
+    if used is not None:
+        limit = "" if used.limit_kib is None else f" of {kib(used.limit_kib)}"
+        yield f"The cgroup used {kib(used.usage_kib)}{limit}."
+        if used.limit_kib is None:
+            yield "It has no memory limit, so it reached another one."
+    yield "The kernel considers only processes in the cgroup, however much memory the host has."
+
+
+def _swap(report: "Report") -> "Iterator[str]":
+    total, free = report.memory.swap_total_kib, report.memory.swap_free_kib
+    if total:
+        yield f"{kib(total)} of swap"
+        if free is not None:
+            yield f"{kib(free) if free else 'none'} of it free"
+    elif total == 0:
+        yield "no swap"
+
+
+def _why_with_free_memory(
+    invoker: "Invoker", memory: "Memory", total: int, finding: "Finding"
+) -> "Iterator[str]":
+    """Yield why free memory was of no use."""
+    free, page = memory.pages.get("free", 0), memory.page_kib
+    if free * _LEAST_PARTS < total or finding.constraint != "none" or invoker.is_sysrq:
+        return
+    mask = int(invoker.gfp_mask.partition("(")[0], 16)
+    if mask == 0:
+        yield (
+            "Its gfp_mask is 0: not an allocation, but a page fault that could not be served, for example"
+            " because a cgroup reached its limit or a driver failed."
+        )
+        return
+    if invoker.order >= _CONTIGUOUS_ORDER:
+        yield "What it asked for must be contiguous, which can fail while much memory is free."
+    usable = [zone for zone in memory.zones if _can_use(mask, zone.name)]
+    unusable = [zone for zone in memory.zones if zone not in usable]
+    if (
+        usable
+        and unusable
+        and sum(zone.free_kib for zone in unusable) > sum(zone.free_kib for zone in usable)
+    ):
+        names = " and ".join(sorted({zone.name for zone in unusable}))
+        yield f"Its gfp_mask does not allow it the zone {names}, which has most of the free memory."
+    low = [zone for zone in usable if zone.free_kib < zone.min_kib]
+    if low and len(low) * 2 >= len(usable):
+        shown = ", ".join(_zone(zone) for zone in low[:_ZONES_SHOWN])
+        more = f" and {len(low) - _ZONES_SHOWN} more" if len(low) > _ZONES_SHOWN else ""
+        yield f"Zones that it could use were below their minimum: {shown}{more}."
+    cma = memory.pages.get("free_cma", 0)
+    if cma * 2 > free and not mask & _MOVABLE:
+        yield f"{kib(cma * page)} of the free memory is CMA, for movable pages only."
+
+
+def _can_use(mask: int, zone: str) -> bool:
+    """Return whether an allocation with that gfp_mask may take pages of a zone (gfp_zone)."""
+    if mask & _DMA:
+        return zone == "DMA"
+    if mask & _DMA32:
+        return zone in ("DMA", "DMA32")
+    if zone == "HighMem":
+        return bool(mask & _HIGHMEM)
+    return zone != "Movable" or mask & (_HIGHMEM | _MOVABLE) == _HIGHMEM | _MOVABLE
+
+
+def _zone(zone: "Zone") -> str:
+    return f"{zone.name} of node {zone.node} ({kib(zone.free_kib)} free, minimum {kib(zone.min_kib)})"
+
+
+class _Holder(NamedTuple):
+    kib: int
+    what: str
+    hint: str
+
+
+def _holders(finding: "Finding", total: int) -> "Iterator[str]":
+    """Yield what held much memory and is no process, the largest first."""
+    memory = finding.report.memory
+    pages, page = memory.pages, memory.page_kib
+    tasks = finding.report.tasks
+    if tasks and not finding.report.rows_left_out:
+        rss = sum(task.rss for task in tasks)
+        if rss * 2 < total:
+            yield f"All processes together used {kib(rss * page)} of RAM."
+    slab, shmem, tables = (pages.get(name, 0) for name in ("slab_unreclaimable", "shmem", "pagetables"))
+    found = [
+        _Holder(slab * page, "the kernel's own objects (slab)", "`slabtop` shows which"),
+        _Holder(shmem * page, "shared memory and tmpfs", "killing a process does not free it"),
+        _Holder(tables * page, "page tables", "many processes share large mappings"),
+        _Holder(memory.huge_kib, "huge pages", "vm.nr_hugepages reserves them"),
+    ]
+    for holder in sorted(found, reverse=True):
+        if holder.kib * _HOLDER_PARTS >= total * page:
+            yield f"{kib(holder.kib)} are {holder.what}: {holder.hint}."

@@ -1,0 +1,250 @@
+"""What a report must not claim: names, joins and reasons that a log does not have."""
+
+import pytest
+
+import oom_formats as formats
+from oomguard.core.policy import Policy
+from oomguard.oom.backtest import Backtester
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.postmortem import Finding, examine
+from oomguard.oom.report import Report
+from oomguard.report.postmortem import Told, facts, headline
+
+HEADER = "mem_use invoked oom-killer: gfp_mask=0x201da, order=0, oom_score_adj=0"
+KILLED = "Killed process {} ({}) total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
+CHOSEN = "Out of memory: Kill process {} ({}) score 431 or sacrifice child"
+CONTEXT = (
+    "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,"
+    "task_memcg=/,task={},pid={},uid=0"
+)
+
+
+def read(*lines: str) -> list[Report]:
+    """Read a log of these lines."""
+    return list(OomLog().read(["\n".join(lines)]))
+
+
+def found(*lines: str) -> Finding:
+    """Examine the only report of a log."""
+    (report,) = read(*lines)
+    return examine(report)
+
+
+def pids(reports: list[Report]) -> list[list[int]]:
+    """Return the victims of each report."""
+    return [[kill.pid for kill in report.kills] for report in reports]
+
+
+def shown(finding: Finding) -> dict[str, str]:
+    """Return what is said of a report, by the word in front."""
+    return dict(facts(Told(1, finding)))
+
+
+@pytest.mark.parametrize("prefix", ["    Sep 26 19:38:54 h kernel: ", "node-7 KMSG ", "> > ", "\t| "])
+def test_prefix_is_no_part_of_a_name(prefix: str) -> None:
+    """However it looks: the lines around it have it, too."""
+    lines = [HEADER, "Mem-Info:", CHOSEN.format(5450, "mem_use"), KILLED.format(5450, "mem_use")]
+    (report,) = read(*(prefix + line for line in lines))
+    assert report.invoker is not None
+    assert report.invoker.comm == "mem_use"
+    assert pids([report]) == [[5450]]
+
+
+def test_name_that_does_not_fit_is_taken_from_the_next_line() -> None:
+    """A name has 15 bytes, so the beginning of the line is something else."""
+    cpu = "CPU: 0 PID: 7 Comm: mem_use Kdump: loaded Not tainted 5.4.0 #1"
+    finding = found(f"[    1.000000] some driver: {HEADER}", f"[    1.000001] {cpu}")
+    assert finding.report.invoker is not None
+    assert (finding.report.invoker.comm, finding.report.invoker.pid) == ("mem_use", 7)
+    assert found(f"[    1.000000] some driver: {HEADER}").report.invoker.comm == ""  # type: ignore[union-attr]
+
+
+def test_name_of_more_than_15_bytes_is_no_name() -> None:
+    """Escaped bytes count once."""
+    assert read(KILLED.format(7, "x" * 16)) == []
+    assert pids(read(KILLED.format(7, "#033" * 15))) == [[7]]
+    assert pids(read(KILLED.format(7, "\ufffd" * 15))) == [[7]]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Oct 12 19:00:20 db1 kernel: ", "Oct 13 19:00:20 db1 kernel: "),
+        ("2026-10-12T19:00:20+02:00 db1 kernel: ", "2026-10-13T19:00:20+02:00 db1 kernel: "),
+        ("[ 8523.347168] ", "[94923.347168] "),
+        ("[Di Mär  4 12:00:01 2025] ", "[Mi Mär  5 12:00:01 2025] "),
+        ("Oct 12 19:00:20 db1 kernel: [ 8523.347168] ", "Oct 16 19:00:20 db1 kernel: [ 8523.447168] "),
+    ],
+)
+def test_kills_of_two_days_are_two(first: str, second: str) -> None:
+    """A group's, the same pid's, or those of a choice and a child."""
+    group = formats.GROUP_5_15.splitlines()
+    mysqld = KILLED.format(777, "mysqld")
+    assert pids(read(*(first + line for line in group), second + mysqld)) == [[900, 901], [777]]
+    assert pids(read(first + mysqld, second + mysqld)) == [[777], [777]]
+    reports = read(first + CHOSEN.format(10, "aaa"), second + KILLED.format(20, "bbb"))
+    assert pids(reports) == [[], [20]]
+    assert reports[0].chosen is not None
+
+
+def test_kill_around_midnight_is_one() -> None:
+    """The day changes within a report."""
+    reports = read(
+        f"Oct 12 23:59:59 db1 kernel: {CHOSEN.format(10, 'aaa')}",
+        f"Oct 13 00:00:00 db1 kernel: {KILLED.format(10, 'aaa')}",
+    )
+    assert pids(reports) == [[10]]
+
+
+def test_context_and_kill_of_two_processes_are_two_reports() -> None:
+    """The pids must agree."""
+    reports = read(CONTEXT.format("a", 1733), KILLED.format(1734, "b"))
+    assert [report.context is not None for report in reports] == [True, False]
+    assert pids(reports) == [[], [1734]]
+    assert pids(read(CONTEXT.format("a", 1733), KILLED.format(1733, "a"))) == [[1733]]
+
+
+def test_leader_that_ended_was_killed_by_its_thread() -> None:
+    """The kernel names the thread that still has the memory, in the table and in the kill."""
+    heading = "[  pid  ]   uid  tgid total_vm      rss pgtables_bytes swapents oom_score_adj name"
+    row = "[   1734]     0  1733    100000    40000   118784        0             0 a"
+    (report,) = read(heading, row, CONTEXT.format("a", 1733), KILLED.format(1734, "a"))
+    assert pids([report]) == [[1734]]
+
+
+def test_page_size_of_a_cgroup_follows_from_the_kill() -> None:
+    """A memory cgroup's report does not show it: total-vm in KiB by total_vm in pages."""
+    finding = found(*formats.MEMCG_64K.splitlines())
+    assert finding.report.memory.page_kib == 64
+    assert finding.report.tasks[0].page_tables == 100
+    assert finding.victim is not None
+    assert finding.victim.badness == 12000 + 100
+    assert "756.2 MiB: 750.0 MiB in RAM + 6.2 MiB of page tables" in shown(finding)["Why"]
+
+
+def test_value_that_decided_is_the_others() -> None:
+    """The victim has 0; a larger process was protected."""
+    finding = found("\n".join(formats.host_report(formats.KERNELS[-1], values=(0, 0, -500, 0))))
+    assert finding.victim is not None
+    assert finding.victim.task.oom_score_adj == 0
+    next_one = shown(finding)["Next"]
+    assert "postgres[903] (372.3 MiB) has oom_score_adj -500; with 0 it would have been" in next_one
+
+
+def test_bonus_of_root_is_taken_where_the_score_has_it() -> None:
+    """Uid 0 need not have CAP_SYS_ADMIN; the kernel's own score tells."""
+    lines = formats.CHILD_3_19.replace("[ 9772]   500  9772", "[ 9772]     0  9772").splitlines()
+    for score, bonus in (("940", "none"), ("910", "usage")):
+        finding = found(*(line.replace("score 940", f"score {score}") for line in lines))
+        assert finding.era is not None
+        assert finding.era.root_bonus == bonus
+        assert not any("CAP_SYS_ADMIN" in text for text in finding.assumed)
+
+
+def test_thread_that_was_chosen_is_no_parent() -> None:
+    """RHEL 7 names a thread of the victim: it has no row, and the victim's name."""
+    lines = formats.CHILD_3_19.replace("Kill process 9772", "Kill process 9999").splitlines()
+    finding = found(*(line.replace("Killed process 9787", "Killed process 9772") for line in lines))
+    assert finding.why == "highest"
+
+
+def test_cgroup_is_known_without_its_constraint() -> None:
+    """5.0 prints CONSTRAINT_NONE; a stack, or nothing to kill without a panic, say it as well."""
+    context = (
+        CONTEXT.format("a", 7).replace("global_oom", "oom_memcg=/a").replace("task_memcg=/", "task_memcg=/a")
+    )
+    kill = "Memory cgroup out of memory: " + KILLED.format(7, "a")
+    finding = found(HEADER, context, kill)
+    assert (finding.constraint, finding.report.oom_memcg) == ("memcg", "/a")
+    assert found(HEADER, "Out of memory and no killable processes...").constraint == "memcg"
+    assert found(HEADER, " mem_cgroup_out_of_memory+0x4b/0x80", KILLED.format(7, "a")).constraint == "memcg"
+    panic = "Kernel panic - not syncing: System is deadlocked on memory"
+    finding = found(HEADER, "Out of memory and no killable processes...", panic)
+    assert finding.constraint == "none"
+    assert headline(finding).startswith("The kernel panicked")
+
+
+def test_policy_that_changes_nothing_kills_nobody_else() -> None:
+    """If the kernel did not kill the first by this calculation, neither does an empty policy."""
+    text = "\n".join(formats.host_report(formats.KERNELS[-1], values=(0, 0, 0, 0)))
+    for finding in (found(text), found(formats.CHILD_3_19), found(formats.ALLOCATING_TABLE)):
+        backtest = Backtester(Policy()).replay(finding)
+        assert backtest is not None
+        assert backtest.result == "same"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("line", [CONTEXT, CHOSEN])
+def test_choice_alone_is_a_report(line: str, count: int) -> None:
+    """As `grep -i oom` leaves it: what was chosen, and that the kill is missing."""
+    names = ["a", "b", "c", "d", "e"][:count]
+    lines = [
+        line.format(*((name, at) if line is CONTEXT else (at, name))) for at, name in enumerate(names, 7)
+    ]
+    reports = read(*lines)
+    assert [(report.chosen.pid, report.chosen.comm) for report in reports if report.chosen] == [
+        (at, name) for at, name in enumerate(names, 7)
+    ]
+    assert pids(reports) == [[]] * count
+    assert headline(examine(reports[0])) == (
+        "a[7] was chosen: the host ran out of memory; the line that it was killed is missing."
+    )
+
+
+def test_headers_of_4_11_to_4_14_are_read() -> None:
+    """They have two spaces before the order."""
+    mask = "0x14201ca(GFP_HIGHUSER_MOVABLE|__GFP_COLD), nodemask=(null)"
+    invoker = found(f"a invoked oom-killer: gfp_mask={mask},  order=3, oom_score_adj=5").report.invoker
+    assert invoker is not None
+    assert (invoker.comm, invoker.order, invoker.oom_score_adj) == ("a", 3, 5)
+
+
+def test_memory_of_2_6_18_is_read() -> None:
+    """`Mem-info:`, `pages of RAM`, and a score that ends otherwise."""
+    report = found(*formats.RHEL5.splitlines()).report
+    assert (report.memory.ram_pages, report.memory.swap_free_kib) == (524288, 0)
+    (report,) = read(
+        "Out of memory: Kill process 7 (a) score 12 and children.", "Out of memory: Killed process 7 (a)."
+    )
+    assert report.choice is not None
+    assert report.choice.score == 12
+
+
+@pytest.mark.parametrize(
+    ("message", "constraint", "why"),
+    [
+        ("Out of memory (oom_kill_allocating_task)", "none", "allocating"),
+        ("Memory cgroup out of memory", "memcg", "unknown"),
+        ("No available memory in cpuset", "cpuset", "unknown"),
+        ("No available memory (MPOL_BIND)", "memory-policy", "unknown"),
+    ],
+)
+def test_message_of_a_choice_is_read(message: str, constraint: str, why: str) -> None:
+    """Kernels before 5.1 print it there only."""
+    finding = found(f"{message}: Kill process 7 (a) score 9 or sacrifice child", KILLED.format(7, "a"))
+    assert (finding.constraint, finding.why) == (constraint, why)
+
+
+def test_victim_that_exits_is_told_behind_its_message() -> None:
+    """The line has the message of a kill in front."""
+    finding = found(HEADER, "Out of memory: OOM victim 7 (a) is already exiting. Skip killing the task")
+    assert headline(finding).startswith("No process was killed, because one was already exiting")
+
+
+def test_rhel_6_is_ranked_by_the_formula_it_has() -> None:
+    """Its release is older than the formula, which it has backported."""
+    release = "2.6.32-754.el6.x86_64"
+    lines = formats.host_report(formats.KERNELS[0]._replace(release=release))
+    finding = found("\n".join(lines).replace("2.6.39 #1", f"{release} #1"))
+    assert finding.report.release == release
+    assert finding.why == "highest"
+
+
+def test_order_needs_no_total_where_no_value_matters() -> None:
+    """With 0 for all, the largest is first however large memory is."""
+    lines = formats.host_report(formats.KERNELS[-1], values=(0, 0, 0, 0))
+    lines = [line for line in lines if "pages" not in line or "Tasks" in line]
+    finding = found("\n".join(lines))
+    assert finding.total_pages is None
+    assert finding.ranked[0].task.comm == "postgres"
+    assert "not ranked" not in shown(finding)["Missing"]
