@@ -19,6 +19,7 @@ IDLE = StatusFile(
     kills=(),
     contended=(),
     limits=(),
+    renamed=(),
     recent=(),
     events=True,
     watches=0,

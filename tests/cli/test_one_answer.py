@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ class Host:
             main()
         return json.loads(out.getvalue())
 
-    def run_daemon(self) -> None:
+    def run_daemon(self, between: Callable[[], None] = lambda: None) -> None:
         """Do two passes as a daemon does, and leave its status file; a kernel thread stands for it."""
         procfs = FakeKernel(str(self.proc.root))
         folder = open_state_folder(self._places[1])
@@ -128,6 +129,7 @@ class Host:
         for _ in range(2):  # what was inherited is reset first, and refused then
             for outcome in reconciler.everything("policy", 0.0):
                 reporter.outcome(outcome, 0.0)
+            between()
         daemon = Identity(9, 9)
         self.proc.process(Process(daemon, b"oomguard"), kernel_thread=True)
         writer = StatusWriter(folder, procfs, daemon, reporter, Degradations(reporter))
@@ -247,6 +249,22 @@ def test_what_a_daemon_did_is_what_the_verbs_say_of_it(
             if one["obstacle"]
         }
         assert not any(due(one) for one in decisions.values() if not one["obstacle"])
+
+
+def test_that_a_renamed_process_is_still_raised_is_known_to_every_verb(tmp_path: Path) -> None:
+    """The daemon remembers it, and its status file tells; under another policy, it is not known."""
+    host = Host(str(tmp_path), [Process(Identity(10, 10), b"a", uid=1)])
+    host.write([{"name": "a", "oom_score_adj": 300}], 60)
+    renamed = Process(Identity(10, 10), b"b", uid=1, oom_score_adj=300)
+    host.run_daemon(between=lambda: host.proc.process(renamed))
+    (explained,) = host.call("explain", "10")
+    assert explained["verdict"] == (
+        "stays 300: it changed its name, but not its program, so name=a still applies"
+    )
+    assert explained["decision"]["rule"] == "name=a"
+    assert host.call("plan") == []
+    host.write([{"name": "a", "oom_score_adj": 400}], 60)
+    assert host.call("explain", "10")[0]["decision"]["rule"] is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from oomguard.report.status_file import (
     ContendedValue,
     KillCount,
     RecentChange,
+    RenamedProcess,
     RuleStatus,
     StatusError,
     SysctlStatus,
@@ -28,6 +29,7 @@ BUSY = IDLE._replace(
     kills=(KillCount("", protected=True, count_=6),),
     contended=(ContendedValue("oom_score_adj", 7, 70), ContendedValue("vm.swappiness")),
     limits=("no events",),
+    renamed=(RenamedProcess(7, 70, 0),),
     recent=(RecentChange(1.25, "sshd[7]", 0, -900, "exec", "name=sshd, /a:2"),),
     started_at=1.5,
 )

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
@@ -15,6 +16,7 @@ from oomguard.report.status_file import (
     ContendedValue,
     KillCount,
     PolicyStatus,
+    RenamedProcess,
     RuleStatus,
     StatusFile,
     SysctlStatus,
@@ -22,7 +24,7 @@ from oomguard.report.status_file import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from oomguard.core.policy import SysctlSetting
     from oomguard.core.rule import Rule
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 
 _RULES_LIMIT = 1000
 """Rules listed with their number of processes: those with most."""
+
+_RENAMED_LIMIT = 1000
+"""Renamed processes listed. A user can have any number."""
 
 
 class Matched(NamedTuple):
@@ -122,6 +127,7 @@ class StatusWriter:
             kills=tuple(KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())),
             contended=tuple(map(_contended_value, reconciler.contention.contended())),
             limits=(*self._degradations.texts, *passing_limits),
+            renamed=tuple(_renamed(reconciler)),
             recent=tuple(change._replace(at=booted_at + change.at) for change in reporter.recent),
             events=has_events,
             watches=watches,
@@ -166,6 +172,12 @@ def _granted(setting: "SysctlSetting", ledger: "Ledger") -> int:
 
 def _rule_status(rule: "Rule", count: int) -> RuleStatus:
     return RuleStatus(rule.number, rule.label, rule.source, str(rule.terms.value), count)
+
+
+def _renamed(reconciler: "Reconciler") -> "Iterator[RenamedProcess]":
+    renamed = (one for one in reconciler.managed.raised.values() if one.is_renamed)
+    for one in islice(renamed, _RENAMED_LIMIT):
+        yield RenamedProcess(*one.identity, one.rule.number)
 
 
 def _contended_value(target: "Hashable") -> ContendedValue:

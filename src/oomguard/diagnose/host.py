@@ -14,6 +14,7 @@ from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import Ledger, read_ledger
 from oomguard.reconcile.peak_file import PeakFile
+from oomguard.reconcile.planner import Raised
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import find_state_folder
@@ -48,6 +49,10 @@ def open_preview(
     rights, contended = own_rights(), frozenset[Hashable]()
     if daemon is not None:
         contended = daemon.contended
+        if daemon.policy_digest == policy.digest:
+            for identity, number in daemon.renamed.items():
+                raised = Raised(identity, policy.rules[number], is_renamed=True)
+                reconciler.managed.raised[identity.pid] = raised
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
     return Preview(reconciler, rights, contended)
@@ -80,10 +85,16 @@ def read_status(state_dir: str) -> StatusFile | None:
 
 
 class Daemon(NamedTuple):
-    """The daemon that runs with a state folder, and what it has paused to correct."""
+    """The daemon that runs with a state folder, and what only it knows.
+
+    `contended` is what it has paused to correct. `renamed` has, by process, the number of the rule of its
+    policy that still raises it although it changed its name.
+    """
 
     identity: Identity
     contended: "frozenset[Hashable]"
+    policy_digest: str
+    renamed: dict[Identity, int]
 
 
 def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
@@ -97,7 +108,12 @@ def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
     identity = Identity(status.pid, status.start_time_ticks)
     if not procfs.is_alive(identity):
         return None
-    return Daemon(identity, frozenset(row.value for row in status.contended))
+    return Daemon(
+        identity,
+        frozenset(row.value for row in status.contended),
+        status.policy.digest,
+        {Identity(row.pid, row.start_time_ticks): row.rule for row in status.renamed},
+    )
 
 
 def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool, warns: bool) -> Ledger:

@@ -98,6 +98,14 @@ class ContendedValue(NamedTuple):
         return Identity(self.pid, self.start_time_ticks) if self.pid else self.target
 
 
+class RenamedProcess(NamedTuple):
+    """A process that a rule, by number, still raises although it changed its name."""
+
+    pid: int
+    start_time_ticks: int
+    rule: int
+
+
 class RecentChange(NamedTuple):
     """A change that was made."""
 
@@ -128,6 +136,7 @@ class StatusFile(NamedTuple):
     kills: tuple[KillCount, ...]
     contended: tuple[ContendedValue, ...]
     limits: tuple[str, ...]
+    renamed: tuple[RenamedProcess, ...]
     recent: tuple[RecentChange, ...]
     events: bool
     watches: int

@@ -68,6 +68,8 @@ def outlook(decision: "Decision") -> str:
         return f"will {what}"
     if rule is None:
         return f"stays {current}: no rule matches it"
+    if decision.is_renamed:
+        return f"stays {current}: it changed its name, but not its program, so {rule.label} still applies"
     if rule.terms.value.kind == "keep":
         return f"stays {current}: {rule.label} leaves it alone"
     original = f" (original value: {decision.original})" if decision.original != current else ""
