@@ -89,7 +89,7 @@ def test_arguments_are_of_no_file(
     ("arguments", "message"),
     [
         (["nohang", "--", "--prefer", "x"], "nohang takes files, not --prefer"),
-        (["earlyoom", "/nonexistent/file"], "/nonexistent/file: cannot be read: No such file"),
+        (["earlyoom", "/nonexistent/file"], "/nonexistent/file: no such file or folder"),
         (["ananicy", "/nonexistent/folder"], "no such file or folder"),
     ],
 )

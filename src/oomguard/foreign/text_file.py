@@ -33,21 +33,28 @@ def read_lines(path: str, *, wait: bool = False) -> list[str]:
     """
     try:
         # Opening a FIFO without a writer would block.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISCHR(mode):
-                return []
-            if not stat.S_ISREG(mode) and not (wait and stat.S_ISFIFO(mode)):
-                raise UnreadableError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
-            os.set_blocking(file.fileno(), True)
-            raw = file.read(_SIZE_LIMIT + 1)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise UnreadableError(why_missing(path) or f"cannot be read: {error.strerror}") from error
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISCHR(mode):
+            return []
+        if not stat.S_ISREG(mode) and not (wait and stat.S_ISFIFO(mode)):
+            raise UnreadableError("is a folder" if stat.S_ISDIR(mode) else "is not a regular file")
+        os.set_blocking(fd, True)
+        with open(fd, "rb", closefd=False) as file:
+            raw = file.read(_SIZE_LIMIT + 1)
+    except OSError as error:
+        raise UnreadableError(f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)
     if len(raw) > _SIZE_LIMIT:
         raise UnreadableError(f"is larger than {_SIZE_LIMIT >> 20} MiB, so it is not a configuration")
     if b"\0" in raw:
         raise UnreadableError("is not text")
-    return raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").split("\n")
+    text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return text.replace("\r\n", "\n").split("\n")
 
 
 def why_missing(path: str) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -10,68 +10,108 @@ if TYPE_CHECKING:
 NO_GLOB = "no glob is equivalent to this regular expression, or it needs too many"
 
 _SPECIAL = set(".^$*+?{}[]\\|()")
-_SHOWN_LIMIT = 64
+_QUANTIFIERS = ("*", "+", "?", "{")
+_FLAGS = re.compile(r"\(\?[a-zA-Z-]+[:)]")
+"""Flags change what other alternatives match."""
+_SHOWN_LIMIT = 512
 """Alternatives at most: more than anybody writes."""
 _LENGTH_LIMIT = 4096
 _EXPANDED_LIMIT = 2048
 """Characters of a regular expression, and of all its alternatives together. A process name has 15."""
 
 
+class Alternatives(NamedTuple):
+    """The globs for the alternatives of a regular expression, and the alternatives without any."""
+
+    globs: list[str]
+    unsaid: list[str]
+
+
 def globs(regex: str) -> list[str] | None:
-    """Return globs that together match what a searched regular expression does; None if none can.
+    """Return globs that together match what a searched regular expression does; None if none can."""
+    found = alternatives(regex)
+    return None if found.unsaid else found.globs
+
+
+def alternatives(regex: str) -> Alternatives:
+    """Return what globs can say of a searched regular expression.
 
     Understood are anchors, alternatives, groups of alternatives, `.`, `.*`, `[...]`, and characters.
     `(^|/)` at the start is an anchor, too: a file name does not contain a slash.
     """
-    if len(regex) > _LENGTH_LIMIT:
-        return None
+    nothing = Alternatives([], [regex])
+    if len(regex) > _LENGTH_LIMIT or _FLAGS.search(regex):
+        return nothing
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             re.compile(regex)
     except (re.error, RecursionError, OverflowError):
-        return None
+        return nothing
     found = _alternatives(regex.replace("(^|/)", "^"))
-    if found is None or sum(map(len, found)) > _EXPANDED_LIMIT:
-        return None
-    said = [_glob(one) for one in found]
-    return [one for one in dict.fromkeys(said) if one] if all(said) else None
+    if found is None:
+        return nothing
+    said = {one: _glob(one) for one in found}
+    return Alternatives(
+        [*dict.fromkeys(glob for glob in said.values() if glob)],
+        [one for one, glob in said.items() if glob is None],
+    )
 
 
 def _alternatives(regex: str) -> list[str] | None:
-    """Return the regex without groups, one for each alternative; None for too many, or a repeated group.
+    """Return the regex without groups, one for each alternative; None for too many.
 
-    `done` are the alternatives that have ended in the group that is being read, `begun` those that go on,
-    and `outer` is both of each group around it.
+    A group that is repeated, or is more than a group, stays as it is. `done` are the alternatives that have
+    ended in the group that is being read, `begun` those that go on, and `outer` is both of each group around
+    it.
     """
+    limit = max(_EXPANDED_LIMIT, 4 * len(regex))
+    kept = _kept_groups(regex)
     outer: list[tuple[list[str], list[str]]] = []
     done: list[str] = []
     begun = [""]
     begin = 0
+    until = -1
     for at, character in _marks(regex):
-        if character not in "(|)":
+        if at <= until or character not in "(|)":
+            continue
+        if at in kept:
+            until = kept[at]
             continue
         begun = [one + regex[begin:at] for one in begun]
         begin = at + 1
         if character == "(":
-            if regex.startswith("?", begin):
-                if not regex.startswith("?:", begin):
-                    return None
-                begin += 2
+            begin += 2 if regex.startswith("?:", begin) else 0
             outer.append((done, begun))
             done, begun = [], [""]
         elif character == "|":
             done += begun
             begun = [""]
         else:
-            if regex[begin : begin + 1] in ("*", "+", "?", "{"):
-                return None
             choices = done + begun
             done, before = outer.pop()
+            if len(before) * len(choices) > _SHOWN_LIMIT:
+                return None
             begun = [one + choice for one in before for choice in choices]
-        if len(done) + len(begun) > _SHOWN_LIMIT:
+        if len(done) + len(begun) > _SHOWN_LIMIT or sum(map(len, begun)) > limit:
             return None
-    return done + [one + regex[begin:] for one in begun]
+    found = done + [one + regex[begin:] for one in begun]
+    return found if sum(map(len, found)) <= limit else None
+
+
+def _kept_groups(regex: str) -> dict[int, int]:
+    """Return, by where they begin, the ends of the groups that are more than a list of alternatives."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    for at, character in _marks(regex):
+        if character == "(":
+            opened.append(at)
+        elif character == ")":
+            begin = opened.pop()
+            is_plain = not regex.startswith("?", begin + 1) or regex.startswith("?:", begin + 1)
+            if not is_plain or regex.startswith(_QUANTIFIERS, at + 1):
+                found[begin] = at
+    return found
 
 
 def _marks(regex: str) -> "Iterator[tuple[int, str]]":

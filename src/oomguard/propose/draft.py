@@ -54,7 +54,7 @@ class DraftSetting(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What was left out, why, where it was read, and which programs want it."""
+    """What was left out, "" for a whole file or line, why, where it was read, and which programs want it."""
 
     what: str
     why: str
@@ -172,7 +172,10 @@ def _list(items: list[str | int]) -> str:
 def _comment(text: str, indent: str, first: str = "# ", rest: str = "# ") -> list[str]:
     lines = []
     for paragraph in text.split("\n"):
-        shown = printable(paragraph)
+        # Not printable(): it doubles backslashes, of which regular expressions are full.
+        shown = paragraph
+        if not shown.isprintable():
+            shown = "".join(one if one.isprintable() else printable(one) for one in paragraph)
         lines += textwrap.wrap(
             shown,
             _WIDTH,

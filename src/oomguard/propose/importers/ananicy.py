@@ -8,7 +8,7 @@ from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.draft import Draft, DraftRule, Note, Place
-from oomguard.propose.importers.files import ForeignError, files_below, read_lines
+from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +20,7 @@ _TITLE = (
     "applies only to root's processes and system services; to protect others, add user, unit or exe, or "
     "trust: name."
 )
+_SHOWN_LIMIT = 60
 _OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
 
 
@@ -30,12 +31,10 @@ class _Object(NamedTuple):
 
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read folders with `.types` and `.rules`, or such files."""
-    files = [file for path in paths or [DEFAULT] for file in files_below(path, (".rules", ".types"))]
-    if not files:
-        raise ForeignError(f"{', '.join(paths or [DEFAULT])}: has no .rules and no .types files")
-    notes: list[Note] = []
+    files = Files(paths or [DEFAULT], (".rules", ".types"))
+    notes = files.notes
     types: dict[str, tuple[int | None, Place]] = {}
-    for one in _objects([file for file in files if file.endswith(".types")]):
+    for one in _objects(files, [file for file in files.all if file.endswith(".types")]):
         name = one.said.get("type")
         if isinstance(name, str):
             types[name] = (_value(one, notes), one.place)
@@ -43,7 +42,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
             notes.append(Note("a type", "has no name", one.place))
     named: dict[str, tuple[_Object, int, str]] = {}
     indifferent = overridden = 0
-    for one in _objects([file for file in files if not file.endswith(".types")]):
+    for one in _objects(files, [file for file in files.all if not file.endswith(".types")]):
         name = one.said.get("name")
         if not isinstance(name, str) or not name:
             notes.append(Note("a rule", "has no name", one.place))
@@ -70,7 +69,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
         notes.append(Note(f"{rules} that set no oom_score_adj ({_OTHERS})", "oomguard does not set these"))
     if overridden:
         notes.append(Note(counted(overridden, "rule"), "a later rule for the same name overrides it"))
-    return Draft(_TITLE, (), tuple(_rules(named)), tuple(notes))
+    return Draft(_TITLE, (), tuple(_rules(named)), tuple(files.finish()))
 
 
 def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
@@ -98,17 +97,17 @@ def _value(one: _Object, notes: list[Note]) -> int | None:
     return value
 
 
-def _objects(files: "Sequence[str]") -> "Iterator[_Object]":
-    for file in files:
-        for number, line in enumerate(read_lines(file), 1):
+def _objects(files: Files, names: "Sequence[str]") -> "Iterator[_Object]":
+    for file in names:
+        for place, line in files.numbered(file):
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
-            place = Place(file, number)
             try:
                 said, end = json.JSONDecoder().raw_decode(text)
             except (ValueError, RecursionError):
-                raise ForeignError(f"{place}: is not a JSON object: {text[:60]!r}") from None
-            if not isinstance(said, dict) or text[end:].strip(" \t,").partition("#")[0]:
-                raise ForeignError(f"{place}: must be one JSON object, got {text[:60]!r}")
-            yield _Object(place, said)
+                said, end = None, 0
+            if isinstance(said, dict) and not text[end:].strip(" \t,").partition("#")[0]:
+                yield _Object(place, said)
+            else:
+                files.notes.append(Note(text[:_SHOWN_LIMIT], "is not one JSON object", place))

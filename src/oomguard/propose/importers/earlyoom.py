@@ -2,39 +2,56 @@
 
 import re
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.policy.regex_to_glob import NO_GLOB, globs
+from oomguard.foreign.unit_file import assignments
+from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
 from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
-from oomguard.propose.importers.files import ForeignError, read_lines
+from oomguard.propose.importers.files import Files, ForeignError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 DEFAULT = "/etc/default/earlyoom"
 _POINTS = 300
 """The points that earlyoom adds to or subtracts from a score (main.c)."""
 
-_LISTS = {"--prefer": _POINTS, "--avoid": -_POINTS, "--ignore": -999}
-_VALUED = {"-m", "-s", "-M", "-S", "-r", "-N", "-P", "--sort"}
-_FLAGS = {
-    "-k",
-    "-i",
-    "-d",
-    "-v",
-    "-p",
-    "-n",
-    "-g",
-    "-h",
-    "--help",
-    "--dryrun",
-    "--ignore-root-user",
-    "--debug",
+_LISTS = {"--ignore": -999, "--avoid": -_POINTS, "--prefer": _POINTS}
+"""In the order of their rules. Earlyoom adds up, here the first match decides, and sparing is safer."""
+_WHEN = "decides when to kill; oomguard never kills"
+_OWN = "only concerns earlyoom itself"
+_OPTIONS = {
+    "-m": _WHEN,
+    "-s": _WHEN,
+    "-M": _WHEN,
+    "-S": _WHEN,
+    "-k": _OWN,
+    "-i": _OWN,
+    "-n": _OWN,
+    "-N": _OWN,
+    "-P": _OWN,
+    "-r": _OWN,
+    "-d": _OWN,
+    "-v": _OWN,
+    "-h": _OWN,
+    "-p": _OWN,
+    "-g": "kills whole process groups; for cgroups the kernel has memory.oom.group",
+    "--debug": _OWN,
+    "--help": _OWN,
+    "--dryrun": _OWN,
+    "--syslog": _OWN,
+    "--sort-by-rss": "makes earlyoom choose by resident memory; the kernel goes by these rules",
+    "--kernel-oom": "lets the kernel choose, which goes by these rules",
+    "--ignore-root-user": "spares all of root's processes; write a rule for each program to protect instead",
+    **dict.fromkeys(_LISTS, ""),
 }
+"""All options of earlyoom 1.9, and why they have no rule."""
+_VALUED = {"-m", "-s", "-M", "-S", "-r", "-N", "-P", *_LISTS}
 _FLAGS_LENGTH = 64
-"""Characters of an option without an argument, or of several in one word."""
+"""Characters of several options without an argument in one word."""
 _ARGUMENTS_LENGTH = 1 << 17
 """Characters of a line of arguments: the kernel takes no longer one (MAX_ARG_STRLEN)."""
+_VARIABLE = "EARLYOOM_ARGS"
 _TITLE = (
     "From earlyoom. It adds or subtracts 300 points of oom_score when it picks a victim itself; these "
     "rules tell the kernel the same (since Linux 5.9 a point of oom_score_adj is 2/3 of a point of "
@@ -43,98 +60,171 @@ _TITLE = (
 )
 
 
+class _Option(NamedTuple):
+    name: str
+    argument: str
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{self.name} {shlex.quote(self.argument)}" if self.name in _VALUED else self.name
+
+
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read the arguments from files with EARLYOOM_ARGS= or ExecStart=."""
-    found: list[tuple[list[str], Place]] = []
-    for path in paths or [DEFAULT]:
-        for number, line in enumerate(read_lines(path), 1):
-            said = re.match(r"\s*(?:export\s+)?(EARLYOOM_ARGS|ExecStart)\s*=(.*)", line)
-            if said is None:
-                continue
-            place = Place(path, number)
-            words = _words(said[2], place)
-            if said[1] == "EARLYOOM_ARGS":
-                words = [word for text in words for word in _words(text, place)]
-            else:
-                words = [word for word in words[1:] if not word.startswith("$")]
-            found.append((words, place))
-    if not found:
+    files = Files(paths or [DEFAULT])
+    last: dict[str, tuple[str, Place]] = {}
+    for file in files.all:
+        for key, text, place in _assigned(files, file):
+            if key in last:
+                files.notes.append(Note(f"{key}=", f"{place} overrides it", last[key][1]))
+            last[key] = text, place
+    notes = files.finish()
+    if not last:
         raise ForeignError(
-            f"{', '.join(paths or [DEFAULT])}: has no EARLYOOM_ARGS= and no ExecStart=",
+            f"{', '.join(files.all)}: has no {_VARIABLE}= and no ExecStart=",
             hint="give the arguments themselves: oomguard import earlyoom --prefer '^x$'",
         )
-    return _draft(found)
+    options: list[_Option] = []
+    for key in ("ExecStart", _VARIABLE):
+        if key in last:
+            text, place = last[key]
+            options += _options(_words(key, text, place, notes), place, notes)
+    return _draft(options, notes)
 
 
 def import_arguments(words: "Sequence[str]") -> Draft:
     """Read the arguments themselves."""
-    return _draft([([*words], Place(""))])
+    notes: list[Note] = []
+    return _draft(_options([*words], Place(""), notes), notes)
 
 
-def _words(text: str, place: Place) -> list[str]:
+def _assigned(files: Files, file: str) -> "Iterator[tuple[str, str, Place]]":
+    """Yield the arguments in a file, each with the name that it gives them."""
+    lines = files.lines(file)
+    for one in assignments(lines):
+        place = Place(file, one.line)
+        if one.key == "ExecStart" and one.section == "Service" and one.value:
+            yield one.key, one.value, place
+        elif one.key == "Environment" and _VARIABLE in one.value:
+            for word in _split(one.value, place, files.notes):
+                if word.startswith(f"{_VARIABLE}="):
+                    yield _VARIABLE, shlex.quote(word.removeprefix(f"{_VARIABLE}=")), place
+    for number, line in _shell_lines(lines):
+        said = re.match(rf"\s*(?:export\s+)?{_VARIABLE}\s*=(.*)", line, re.DOTALL)
+        if said is not None:
+            yield _VARIABLE, said[1], Place(file, number)
+
+
+def _shell_lines(lines: "Sequence[str]") -> "Iterator[tuple[int, str]]":
+    """Yield the lines of a shell script, each with those that a backslash or a quote continues it by."""
+    text, quote, begun = "", "", 0
+    for number, line in enumerate(lines, 1):
+        begun = begun or number
+        quote, is_continued = _after(line, quote)
+        text += line[:-1] if is_continued else line
+        if quote and not is_continued:
+            text += "\n"
+        if not quote and not is_continued:
+            yield begun, text
+            text, begun = "", 0
+    if text:
+        yield begun, text
+
+
+def _after(line: str, quote: str) -> tuple[str, bool]:
+    """Return which quote is open behind a line, and whether its last character continues it."""
+    escaped = False
+    for at, character in enumerate(line):
+        if escaped:
+            escaped = False
+        elif character == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        elif character == "#" and (at == 0 or line[at - 1].isspace()):
+            return "", False
+    return quote, escaped
+
+
+def _words(key: str, text: str, place: Place, notes: list[Note]) -> list[str]:
+    """Return the arguments in a value."""
+    words = _split(text, place, notes)
+    if key == "ExecStart":
+        return [word for word in words[1:] if not word.startswith("$")]
+    return [word for line in words for word in _split(line, place, notes)]
+
+
+def _split(text: str, place: Place, notes: list[Note]) -> list[str]:
     if len(text) > _ARGUMENTS_LENGTH:
-        raise ForeignError(f"{place}: is longer than Linux allows for an argument")
+        notes.append(Note("", "is longer than Linux allows for an argument", place))
+        return []
     try:
         return shlex.split(text, comments=True)
     except ValueError as error:
-        raise ForeignError(
-            f"{place}: {error}".replace("No closing", "no closing"), hint="mend the quotes"
-        ) from None
+        notes.append(Note("", str(error).replace("No ", "no "), place))
+        return []
 
 
-def _draft(found: list[tuple[list[str], Place]]) -> Draft:
-    rules: dict[str, list[DraftRule]] = {name: [] for name in _LISTS}
-    own: list[DraftRule] = []
-    notes: list[Note] = []
-    for words, place in found:
-        for option, argument in _options(words, place):
-            if option in _LISTS:
-                names = globs(argument)
-                if names is None:
-                    notes.append(Note(f"{option} {argument!r}", NO_GLOB, place))
-                    continue
-                rules[option].append(
-                    DraftRule({"name": [*names]}, toward(_LISTS[option]), f"{option} {argument!r}", place)
-                )
-            elif option == "-p":
-                own.append(DraftRule({"name": ["earlyoom"]}, "at_most -100", "-p, for itself", place))
-            else:
-                notes.append(Note(f"{option} {argument}".rstrip(), _meaning(option), place))
-    # Earlyoom adds up; here the first rule that matches wins, and to spare is the safer of the two.
-    return Draft(_TITLE, (), (*rules["--ignore"], *rules["--avoid"], *rules["--prefer"], *own), tuple(notes))
+def _draft(options: "Sequence[_Option]", notes: list[Note]) -> Draft:
+    rules: list[DraftRule] = []
+    last = {one.name: one for one in options if one.name in _LISTS}
+    for name, points in _LISTS.items():
+        option = last.get(name)
+        if option is None:
+            continue
+        found = alternatives(option.argument)
+        notes += [Note(f"{name} {shlex.quote(one)}", NO_GLOB, option.place) for one in found.unsaid]
+        if found.globs:
+            rules.append(DraftRule({"name": [*found.globs]}, toward(points), str(option), option.place))
+    for option in dict.fromkeys(options):
+        if option.name == "-p":
+            rules.append(DraftRule({"name": ["earlyoom"]}, "at_most -100", "-p, for itself", option.place))
+        elif option.name not in _LISTS:
+            notes.append(Note(str(option), _OPTIONS[option.name], option.place))
+        elif option is not last[option.name]:
+            notes.append(Note(str(option), f"a later {option.name} overrides it", option.place))
+    return Draft(_TITLE, (), tuple(rules), tuple(notes))
 
 
-def _options(words: list[str], place: Place) -> list[tuple[str, str]]:
+def _options(words: list[str], place: Place, notes: list[Note]) -> list[_Option]:
     """Return options with their arguments, as getopt_long takes them."""
     options, left = [], words[::-1]
     while left:
         word = left.pop()
-        name, has_value, value = (
-            word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
-        )
-        if name in _LISTS or name in _VALUED:
-            if not has_value:
-                if not left:
-                    raise ForeignError(f"{place}: {name} needs an argument")
-                value = left.pop()
-            options.append((name, value))
-        elif name in _FLAGS and len(word) <= _FLAGS_LENGTH:
-            options.append((name, ""))
+        if word == "--":
+            continue
+        name, has_value, value = _split_option(word)
+        if name in _VALUED:
+            if not has_value and not left:
+                notes.append(Note(name, "needs an argument", place))
+                continue
+            options.append(_Option(name, value if has_value else left.pop(), place))
+        elif name in _OPTIONS and len(word) <= _FLAGS_LENGTH:
+            options.append(_Option(name, "", place))
             if not name.startswith("--") and len(word) > 2:
                 left.append(f"-{word[2:]}")
         else:
-            raise ForeignError(
-                f"{place}: earlyoom has no option {word!r}",
-                hint="the regular expression of --prefer and --avoid is one argument: quote it",
+            notes.append(
+                Note(
+                    word[:_FLAGS_LENGTH],
+                    "earlyoom has no such option"
+                    if word.startswith("-")
+                    else "earlyoom does not start with it: the argument of --prefer and --avoid is one word, "
+                    "so quote it",
+                    place,
+                )
             )
     return options
 
 
-def _meaning(option: str) -> str:
-    if option in {"-m", "-s", "-M", "-S"}:
-        return "decides when to kill; oomguard never kills"
-    if option == "-g":
-        return "kills whole process groups; for cgroups the kernel has memory.oom.group"
-    if option == "--ignore-root-user":
-        return "spares all of root's processes; write a rule for each program to protect instead"
-    return "only concerns earlyoom itself"
+def _split_option(word: str) -> tuple[str, bool, str]:
+    """Return the name of an option, whether its argument is in the same word, and that argument."""
+    if not word.startswith("--"):
+        return word[:2], bool(word[2:]), word[2:]
+    name, equals, value = word.partition("=")
+    longer = [one for one in _OPTIONS if one.startswith(name) and one.startswith("--")]
+    if name not in _OPTIONS and len(longer) == 1:
+        name = longer[0]
+    return name, bool(equals), value

@@ -1,50 +1,105 @@
-"""The files of other tools, read within bounds and with clear errors."""
+"""The files of other tools: which there are, and what of them cannot be read."""
 
 import os
+from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
+from oomguard.foreign.text_file import UnreadableError, read_lines, why_missing
+from oomguard.propose.draft import Note, Place
 
-_SIZE_LIMIT = 1 << 20
-"""Ten times the largest file of Ananicy."""
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 _FILES_LIMIT = 20_000
 _NAME_IT = "name the tool's files: oomguard import TOOL FILE"
+_LINKS = (".wants", ".requires", ".upholds")
+"""Folders of links to units that are found where they are."""
 
 
 class ForeignError(OomguardError):
-    """Something that cannot be imported. Exit code 2, because the command line named it."""
+    """Nothing can be imported. Exit code 2, because the command line named it."""
 
     exit_code = 2
 
 
-def read_lines(path: str) -> list[str]:
-    """Return the lines of a text file."""
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(_SIZE_LIMIT + 1)
-    except OSError as error:
-        hint = _NAME_IT if isinstance(error, FileNotFoundError) else ""
-        raise ForeignError(f"{printable(path)}: cannot be read: {error.strerror}", hint=hint) from error
-    if len(raw) > _SIZE_LIMIT:
-        raise ForeignError(
-            f"{printable(path)}: is larger than {_SIZE_LIMIT >> 20} MiB, so it is not a configuration"
-        )
-    if b"\0" in raw:
-        raise ForeignError(f"{printable(path)}: is not text")
-    return raw.decode("utf-8", "replace").splitlines()
+class Files:
+    """The files of a tool. What cannot be read is a note, an error only if nothing can."""
 
+    def __init__(self, paths: "Sequence[str]", endings: tuple[str, ...] = ()) -> None:
+        """Find files: `paths` themselves, and in folders those with the endings. Without endings, no folders.
 
-def files_below(path: str, endings: tuple[str, ...]) -> list[str]:
-    """Return a file itself, or those below a folder with these endings, sorted."""
-    if not os.path.isdir(path):
+        Raises ForeignError if there are none.
+        """
+        self.notes: list[Note] = []
+        self._named = frozenset(paths)
+        self._unread: set[str] = set()
+        self.all = [file for path in paths for file in self._found(path, endings)]
+        if not self.all:
+            self._give_up(f"{', '.join(map(printable, paths))}: has no {' and no '.join(endings)} files")
+
+    def lines(self, file: str) -> list[str]:
+        """Return the lines of a file, an empty one in place of each that is not UTF-8."""
+        try:
+            found = read_lines(file, wait=file in self._named)
+        except UnreadableError as error:
+            self._unreadable(file, str(error))
+            return []
+        for number, line in enumerate(found, 1):
+            if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
+                found[number - 1] = ""
+                if not line.lstrip().startswith(("#", ";")):
+                    self._leave_out(Note("", "is not UTF-8", Place(file, number)))
+        return found
+
+    def numbered(self, file: str) -> "Iterator[tuple[Place, str]]":
+        """Yield the lines of a file with their places."""
+        for number, line in enumerate(self.lines(file), 1):
+            yield Place(file, number), line
+
+    def finish(self) -> list[Note]:
+        """Return the notes. Raises ForeignError if no file could be read."""
+        if self._unread.issuperset(self.all):
+            self._give_up("")
+        return self.notes
+
+    def _found(self, path: str, endings: tuple[str, ...]) -> list[str]:
         if not os.path.exists(path):
-            raise ForeignError(f"{printable(path)}: no such file or folder", hint=_NAME_IT)
-        return [path]
-    found: list[str] = []
-    for folder, _, names in os.walk(path):
-        found += [os.path.join(folder, name) for name in names if name.endswith(endings)]
-        if len(found) > _FILES_LIMIT:
-            raise ForeignError(
-                f"{printable(path)}: has more than {_FILES_LIMIT:,} files; give a folder below"
-            )
-    return sorted(found)
+            self._unreadable(path, why_missing(path) or "no such file or folder")
+            return []
+        if not endings or not os.path.isdir(path):
+            return [path]
+        found: list[str] = []
+        seen: set[str] = set()
+        for folder, folders, names in os.walk(path, followlinks=True):
+            seen.add(os.path.realpath(folder))
+            folders[:] = [
+                name
+                for name in folders
+                if not name.endswith(_LINKS) and os.path.realpath(f"{folder}/{name}") not in seen
+            ]
+            found += [os.path.join(folder, name) for name in names if name.endswith(endings)]
+            found += [os.path.join(folder, name) for name in folders if name.endswith(endings)]
+            if len(found) > _FILES_LIMIT:
+                self._unreadable(path, f"has more than {_FILES_LIMIT:,} files; give a folder below")
+                return []
+        for file in found:
+            why = why_missing(file)
+            if why:
+                self._unreadable(file, why)
+        return sorted(set(found) - self._unread)
+
+    def _unreadable(self, file: str, why: str) -> None:
+        if file not in self._unread:
+            self._unread.add(file)
+            self._leave_out(Note("", why, Place(file)))
+
+    def _leave_out(self, note: Note) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _give_up(self, otherwise: str) -> None:
+        if not self.notes:
+            raise ForeignError(otherwise, hint=_NAME_IT)
+        first = self.notes[0]
+        raise ForeignError(printable(str(first)), hint=_NAME_IT if "no such" in first.why else "")

@@ -4,16 +4,24 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.core.text import counted
-from oomguard.policy.regex_to_glob import NO_GLOB, globs
+from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
 from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
-from oomguard.propose.importers.files import ForeignError, read_lines
+from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 DEFAULT = "/etc/nohang/nohang.conf"
 
-_CONDITIONS = {"NAME": "name", "CGROUP_V1": "cgroup", "CGROUP_V2": "cgroup", "REALPATH": "exe"}
+_PREFIX = "@BADNESS_ADJ_RE_"
+_CONDITIONS = {
+    "NAME": "name",
+    "CGROUP_V1": "cgroup",
+    "CGROUP_V2": "cgroup",
+    "REALPATH": "exe",
+    "UID": "user",
+}
+_SHOWN_LIMIT = 60
 _TITLE = (
     "From nohang. It adds the points of all matching patterns; here the first rule that matches wins, "
     "so check their order. Negative points protect, and protection by name alone applies only to root's "
@@ -23,60 +31,59 @@ _TITLE = (
 
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read configuration files."""
+    files = Files(paths or [DEFAULT])
     rules: list[DraftRule] = []
-    notes: list[Note] = []
-    for path in paths or [DEFAULT]:
+    for file in files.all:
         settings: list[str] = []
-        for number, line in enumerate(read_lines(path), 1):
-            if not line or line[0] in "# \t":
+        for place, line in files.numbered(file):
+            if not line.strip() or line[0] in "# \t":
                 continue
-            place = Place(path, number)
             if line.startswith("@"):
-                found = _adjustment(line, place)
-                if isinstance(found, str):
-                    notes.append(Note(line, found, place))
-                else:
-                    rules.append(found)
+                rule, notes = _adjustment(line.rstrip(), place)
+                rules += [rule] if rule else []
+                files.notes += notes
             elif re.match(r"\w+\s*=", line):
-                settings.append(f"{line.partition('=')[0].strip()} ({number})")
+                settings.append(f"{line.partition('=')[0].strip()} ({place.line})")
             else:
-                raise ForeignError(f"{place}: is not a line of a nohang configuration: {line[:60]!r}")
+                files.notes.append(
+                    Note(line[:_SHOWN_LIMIT], "is not a line of a nohang configuration", place)
+                )
         if settings:
-            notes.append(
+            files.notes.append(
                 Note(
                     counted(len(settings), "setting"),
                     "when and how to kill, which oomguard never does; with their lines: "
                     + ", ".join(settings),
-                    Place(path),
+                    Place(file),
                 )
             )
-    return Draft(_TITLE, (), tuple(rules), tuple(notes))
+    return Draft(_TITLE, (), tuple(rules), tuple(files.finish()))
 
 
-def _adjustment(line: str, place: Place) -> DraftRule | str:
-    """Return the rule of a line, or why there is none."""
+def _adjustment(line: str, place: Place) -> tuple[DraftRule | None, list[Note]]:
+    """Return the rule of a line, and what of the line it does not have."""
     kind, _, rest = line.partition(" ") if " " in line else line.partition("\t")
-    prefix = "@BADNESS_ADJ_RE_"
-    if not kind.startswith(prefix):
-        return "no equivalent: oomguard takes no action"
+
+    def without(why: str) -> tuple[None, list[Note]]:
+        return None, [Note(line, why, place)]
+
+    if not kind.startswith(_PREFIX):
+        return without("no equivalent: oomguard takes no action")
     points, separator, regex = (part.strip() for part in rest.partition("///"))
     if not separator or not re.fullmatch(r"[+-]?\d{1,9}", points) or not regex:
-        raise ForeignError(f"{place}: must be {kind} POINTS /// REGEX, got {line[:60]!r}")
-    value = toward(int(points))
+        return without(f"must be {kind} POINTS /// REGEX")
     if int(points) == 0:
-        return "adds nothing"
-    what = kind.removeprefix(prefix)
-    reason = f"{kind} {points} /// {regex}"
-    if what in _CONDITIONS:
-        found = globs(regex)
-        if found is None:
-            return NO_GLOB
-        return DraftRule({_CONDITIONS[what]: [*found]}, value, reason, place)
+        return without("adds nothing")
+    what, value, reason = kind.removeprefix(_PREFIX), toward(int(points)), f"{kind} {points} /// {regex}"
     if what == "CMDLINE":
-        return DraftRule({"cmdline": [regex]}, value, reason, place)
+        return DraftRule({"cmdline": [regex]}, value, reason, place), []
+    if what not in _CONDITIONS:
+        return without("no condition of a rule matches that")
+    found = alternatives(regex)
+    notes = [Note(f"{kind} {points} /// {one}", NO_GLOB, place) for one in found.unsaid]
+    items: list[str | int] = [*found.globs]
     if what == "UID":
-        uids = globs(regex)
-        if uids is None or not all(uid.isdecimal() for uid in uids):
-            return "only whole uids can be converted, as ^1000$"
-        return DraftRule({"user": [int(uid) for uid in uids]}, value, reason, place)
-    return "no condition of a rule matches that"
+        items = [int(uid) for uid in found.globs if uid.isdecimal()]
+        if notes or len(items) < len(found.globs):
+            return without("only whole uids can be converted, as ^1000$")
+    return (DraftRule({_CONDITIONS[what]: items}, value, reason, place) if items else None), notes

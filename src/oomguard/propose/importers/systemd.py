@@ -2,21 +2,24 @@
 
 import os
 import re
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.foreign.unit_file import assignments
+from oomguard.foreign.units import SYSTEM_FOLDERS, Units, variants
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
-from oomguard.propose.importers.files import files_below, read_lines
+from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-DEFAULTS = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+    from oomguard.foreign.text_file import Said
 
 _SHOWN_LIMIT = 60
-_KINDS = (".service", ".socket", ".mount", ".swap")
+_KEY = "OOMScoreAdjust"
+_ENDINGS = (".service", ".socket", ".mount", ".swap")
 """Units that start programs, and therefore have the setting (systemd.exec(5))."""
 
 _TITLE = (
@@ -27,101 +30,113 @@ _TITLE = (
 
 
 class _Setting(NamedTuple):
+    """The value of a unit, None if it was taken back, and where that stands."""
+
     value: int | None
     place: Place
 
 
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read units, drop-ins, and folders of both."""
-    notes: list[Note] = []
-    files = [file for path in paths or _present(DEFAULTS) for file in files_below(path, (*_KINDS, ".conf"))]
-    units: dict[tuple[str, bool], dict[str, str]] = {}  # by unit: the file that counts, by its name
-    for file in files:
-        if os.path.dirname(file).endswith((".wants", ".requires", ".upholds")):
-            continue  # links to units that are found where they are
-        unit, part = _unit(file)
-        if not unit:
-            if os.path.basename(file) in ("system.conf", "user.conf") or ".conf.d/" in file:
-                notes += _defaults(file)
+    folders = [f"/{one}" for one in SYSTEM_FOLDERS if os.path.isdir(f"/{one}")]
+    files = Files(paths or folders, (*_ENDINGS, ".conf"))
+    read = cache(files.lines)
+    rules: list[DraftRule] = []
+    for condition, is_user in (("unit", False), ("user_unit", True)):
+        units = Units(file for file in files.all if ("/systemd/user/" in file) == is_user)
+        rules += _rules(units, condition, read, files.notes)
+    for file in files.all:
+        if os.path.basename(file) in ("system.conf", "user.conf") or ".conf.d/" in file:
+            files.notes += _defaults(file, read(file))
+    return Draft(_TITLE, (), tuple(rules), tuple(files.finish()))
+
+
+def _rules(
+    units: Units, condition: str, read: "Callable[[str], list[str]]", notes: list[Note]
+) -> "Iterator[DraftRule]":
+    """Yield the rules of one manager's units: exact names first, then patterns, the broadest last.
+
+    A unit that has what a broader rule gives has none of its own.
+    """
+    names = [name for name in units.names() if f".{name}".endswith(_ENDINGS) and not units.is_masked(name)]
+    settings = {name: _setting(units.settings(name, _KEY, read), notes) for name in names}
+    given = {name: setting.value for name, setting in settings.items() if setting and setting.value}
+    for name in sorted(names, key=lambda one: (_breadth(one, units), one)):
+        setting = settings[name]
+        value = given.get(name)
+        broader = next((one for one in _broader(name) if one in given), None)
+        if setting is None or (broader and value == given[broader]):
             continue
-        # Of files with one name the first counts: /etc hides /run, which hides /usr/lib.
-        units.setdefault((unit, "/systemd/user/" in file), {}).setdefault(part, file)
-    rules = []
-    for (unit, is_user), parts in sorted(units.items()):
-        if os.path.realpath(parts.get("", "")) == "/dev/null":
-            continue  # masked
-        setting = None
-        for _, file in sorted(parts.items()):  # "" comes first: the unit itself, then its drop-ins
-            setting = _setting(file, notes) or setting
-        if setting is None or setting.value is None:
-            continue
-        if setting.value == 0:
-            notes.append(Note(unit, "0 is the default of a service", setting.place))
-            continue
-        rules.append(_rule(unit, setting, is_user=is_user))
-    return Draft(_TITLE, (), tuple(rules), tuple(notes))
+        if value or broader:
+            yield _rule(_pattern(name, units), condition, value, setting)
+        elif setting.value == 0:
+            notes.append(Note(name, "0 is the default of a service", setting.place))
 
 
-def _present(folders: "Sequence[str]") -> list[str]:
-    return [folder for folder in folders if os.path.isdir(folder)]
+def _breadth(name: str, units: Units) -> tuple[int, int]:
+    """Return 0 for a unit, 1 for a template, 2 for a prefix, the longest first, 3 for all of a type."""
+    stem, _, _ = name.rpartition(".")
+    if not stem:
+        return 3, 0
+    if stem.rstrip("@").endswith("-") and not units.has_file(name):
+        return 2, -len(stem)
+    return int(stem.endswith("@")), 0
 
 
-def _unit(file: str) -> tuple[str, str]:
-    """Return the unit a file is about, and the drop-in's name, "" for the unit itself."""
-    folder, name = os.path.split(file)
-    parent = os.path.basename(folder)
-    if name.endswith(".conf") and parent.endswith(tuple(f"{kind}.d" for kind in _KINDS)):
-        return parent.removesuffix(".d"), name
-    return (name, "") if name.endswith(_KINDS) else ("", "")
+def _broader(name: str) -> "Iterator[str]":
+    """Yield the names whose drop-ins a unit has too, the closest first."""
+    if "." in name:
+        _, *others = variants(name)
+        yield from others
+        yield name.rpartition(".")[2]
 
 
-def _setting(file: str, notes: list[Note]) -> _Setting | None:
-    """Return the last OOMScoreAdjust= of a file; an empty one resets those before."""
+def _pattern(name: str, units: Units) -> str:
+    """Return a glob for the units that a name stands for: a unit, template, prefix or type."""
+    stem, _, kind = name.rpartition(".")
+    prefix, at, instance = stem.partition("@")
+    is_open = _breadth(name, units)[0] >= 2
+    return f"{literal(prefix)}{'*' * is_open}{at}{literal(instance) or '*' * bool(at)}.{kind}"
+
+
+def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
+    """Return the value that counts, None if there is none; an empty one resets those before."""
     found = None
-    for section, key, value, number in assignments(read_lines(file)):
-        if key != "OOMScoreAdjust" or section not in ("Service", "Socket", "Mount", "Swap"):
-            continue
+    for value, file, number in lines:
         place = Place(file, number)
         if not value:
             found = _Setting(None, place)
-            continue
-        if not re.fullmatch(r"[-+]?[0-9]{1,9}", value) or not (
+        elif re.fullmatch(r"[-+]?[0-9]{1,9}", value) and (
             OOM_SCORE_ADJ_MIN <= int(value) <= OOM_SCORE_ADJ_MAX
         ):
-            notes.append(
-                Note(
-                    f"OOMScoreAdjust={value[:_SHOWN_LIMIT]}",
-                    "must be from -1000 to 1000; systemd ignores it, too",
-                    place,
-                )
-            )
-            continue
-        found = _Setting(int(value), place)
+            found = _Setting(int(value), place)
+        else:
+            why = "must be from -1000 to 1000; systemd ignores it, too"
+            note = Note(f"{_KEY}={value[:_SHOWN_LIMIT]}", why, place)
+            if note not in notes:
+                notes.append(note)
     return found
 
 
-def _defaults(file: str) -> list[Note]:
+def _defaults(file: str, lines: "Sequence[str]") -> list[Note]:
     return [
         Note(
-            f"{key}={value}",
+            f"{one.key}={one.value}",
             "a default for all services; write rules for those that matter",
-            Place(file, number),
+            Place(file, one.line),
         )
-        for _, key, value, number in assignments(read_lines(file))
-        if key == "DefaultOOMScoreAdjust"
+        for one in assignments(lines)
+        if one.key == "DefaultOOMScoreAdjust"
     ]
 
 
-def _rule(unit: str, setting: _Setting, *, is_user: bool) -> DraftRule:
-    assert setting.value is not None
-    stem, dot, kind = unit.rpartition(".")
-    # foo@.service is a template, and what runs are its instances; a socket's processes are its service's.
-    pattern = f"{literal(stem)}*{dot}{kind}" if stem.endswith("@") else literal(unit)
-    protects = setting.value < 0
+def _rule(pattern: str, condition: str, value: int | None, setting: _Setting) -> DraftRule:
+    """Return a rule; without a value the unit is left alone, where a broader rule would match it."""
+    said = "" if setting.value is None else setting.value
     return DraftRule(
-        {"user_unit" if is_user else "unit": [pattern]},
-        toward(setting.value),
-        f"OOMScoreAdjust={setting.value}",
+        {condition: [pattern]},
+        toward(value) if value else "keep",
+        f"{_KEY}={said}",
         setting.place,
-        scope="main" if protects else "all",
+        scope="main" if value and value < 0 else "all",
     )
