@@ -192,7 +192,7 @@ def ledger(data: bytes) -> None:
         assert all(type(entry.original) is type(entry.given) is int for entry in entries)
         assert found.ignored_lines <= content.count(b"\n") + 1
         for pid, (start, _) in found.processes.items():
-            assert found.process(Identity(pid, start)) is not None
+            assert found.entry(Identity(pid, start)) is not None
     behind = Ledger(boot_id=BOOT)
     line = _line(b'{"sysctl":"vm.swappiness","entry":[60,10,null,1,0]}', _LEDGER_SEED)
     behind._read(_LEDGER_HEADER + data + b"\n" + line)

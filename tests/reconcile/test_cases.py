@@ -70,9 +70,9 @@ def known(case: Case) -> Ledger:
     for target, fields in case.get("ledger", {}).items():
         entry = Entry(**fields) if isinstance(fields, dict) else Entry(*fields)
         if isinstance(target, int):
-            ledger.record_process(Identity(target, starts[target]), entry)
+            ledger.record(Identity(target, starts[target]), entry)
         else:
-            ledger.record_sysctl(target, entry)
+            ledger.record(target, entry)
     return ledger
 
 

@@ -166,7 +166,7 @@ def test_drift_is_what_something_else_changed_after_oomguard_set_it(host: Host) 
 def test_a_child_that_inherited_an_earlier_value_gets_its_parents_original(host: Host) -> None:
     """Though its parent has another by now, and a rule asks for just the value that it has."""
     ledger = open_hosts_ledger(host.folder, host.kernel)
-    ledger.record_process(Identity(PID, PID), Entry(5, 200, 300))
+    ledger.record(Identity(PID, PID), Entry(5, 200, 300))
     ledger.close()
     host.proc.set_oom_score_adj(PID, 200)
     host.proc.process(Process(Identity(20, 20), b"child", parent_pid=PID, oom_score_adj=300))

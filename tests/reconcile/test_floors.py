@@ -202,7 +202,7 @@ def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, t
         host.reconciler.inheritance.on_fork(PID, 11, 0)
     host.reconciler.process(11, "exec", 0.0)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (-500, -500)
-    assert host.ledger.process(child.identity) is not None
+    assert host.ledger.entry(child.identity) is not None
     host.give(-900)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (0, 0)
 
@@ -214,7 +214,7 @@ def test_a_child_that_was_there_before_the_gift_has_its_value_from_itself(
     """Whoever lowered it, no floor of ours did."""
     host.give(-900)
     (entry,) = host.ledger.processes.values()
-    host.ledger.record_process(Identity(PID, PID), entry[1]._replace(since_ticks=100))
+    host.ledger.record(Identity(PID, PID), entry[1]._replace(since_ticks=100))
     family(host, started=50, value=-700)
     if not has_rule:
         host.reconciler.adopt(Policy(rules=host.reconciler.policy.rules[:1]))

@@ -36,7 +36,7 @@ def clock() -> Clock:
 def ledger() -> Ledger:
     """Return a ledger with one process in it."""
     made = Ledger()
-    made.record_process(Identity(MANAGED, 1), ENTRY)
+    made.record(Identity(MANAGED, 1), ENTRY)
     return made
 
 
@@ -188,7 +188,7 @@ def test_parents_watched_for_a_match_take_no_place_from_protected_ones(
 def test_what_inherited_is_what_has_the_value_of_the_managed_one(acts: list[tuple[int, str]]) -> None:
     """For any family, reported in order: by a model that copies the value as the kernel does."""
     ledger, clock = Ledger(), Clock()
-    ledger.record_process(Identity(1, 1), ENTRY)
+    ledger.record(Identity(1, 1), ENTRY)
     inheritance = Inheritance(ledger, Procfs(), clock)
     values: dict[int, int] = {1: -900, 2: 0}
     alive, next_pid = [1, 2], 3

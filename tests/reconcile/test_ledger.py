@@ -58,10 +58,10 @@ def rule(value: int, *names: bytes) -> Rule:
 def test_entries_outlive_the_process_that_made_them(folder: StateFolder) -> None:
     """Sysctls and processes, with and without the gift of before."""
     ledger = reopened(folder)
-    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
-    ledger.record_sysctl("vm.overcommit_kbytes", Entry(2**64 - 1, 0, 5))
-    ledger.record_process(Identity(7, 2**60), Entry(-5, 300))
-    ledger.record_process(Identity(8, 9), Entry(0, -1000, 0))
+    ledger.record("vm.swappiness", Entry(60, 10))
+    ledger.record("vm.overcommit_kbytes", Entry(2**64 - 1, 0, 5))
+    ledger.record(Identity(7, 2**60), Entry(-5, 300))
+    ledger.record(Identity(8, 9), Entry(0, -1000, 0))
     ledger.close()
     again = reopened(folder)
     assert again.sysctls == {
@@ -75,16 +75,16 @@ def test_entries_outlive_the_process_that_made_them(folder: StateFolder) -> None
 def test_an_entry_is_of_one_process_and_not_of_its_pid() -> None:
     """The start time counts, too."""
     ledger = Ledger()
-    ledger.record_process(Identity(7, 100), Entry(0, 5))
-    assert ledger.process(Identity(7, 100)) == Entry(0, 5)
-    assert ledger.process(Identity(7, 101)) is None
+    ledger.record(Identity(7, 100), Entry(0, 5))
+    assert ledger.entry(Identity(7, 100)) == Entry(0, 5)
+    assert ledger.entry(Identity(7, 101)) is None
 
 
 def test_what_is_forgotten_stays_forgotten(folder: StateFolder) -> None:
     """A sysctl that was put back is no entry after a restart."""
     ledger = reopened(folder)
-    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
-    ledger.strike_sysctl("vm.swappiness")
+    ledger.record("vm.swappiness", Entry(60, 10))
+    ledger.strike("vm.swappiness")
     ledger.close()
     assert reopened(folder).sysctls == {}
 
@@ -92,8 +92,8 @@ def test_what_is_forgotten_stays_forgotten(folder: StateFolder) -> None:
 def test_another_boot_begins_anew(folder: StateFolder) -> None:
     """Pids and sysctls of before mean nothing, and nothing of them is kept."""
     ledger = reopened(folder)
-    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
-    ledger.record_process(Identity(7, 1), Entry(0, 300))
+    ledger.record("vm.swappiness", Entry(60, 10))
+    ledger.record(Identity(7, 1), Entry(0, 300))
     ledger.close()
     other = reopened(folder, boot="another")
     assert (other.sysctls, other.processes) == ({}, {})
@@ -104,8 +104,8 @@ def test_another_boot_begins_anew(folder: StateFolder) -> None:
 def test_processes_that_are_gone_are_dropped_when_it_is_opened(folder: StateFolder) -> None:
     """Only those that still live have anything to get back."""
     ledger = reopened(folder)
-    ledger.record_process(Identity(7, 1), Entry(0, 300))
-    ledger.record_process(Identity(8, 1), Entry(0, 300))
+    ledger.record(Identity(7, 1), Entry(0, 300))
+    ledger.record(Identity(8, 1), Entry(0, 300))
     ledger.close()
     again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid == 8)
     assert again.processes.keys() == {8}
@@ -143,7 +143,7 @@ def test_a_protection_of_another_form_is_ignored(folder: StateFolder, row: dict[
     """And counted; the rest is read."""
     ledger = reopened(folder)
     ledger._append_text(json.dumps(row).encode())
-    ledger.record_sysctl("vm.swappiness", Entry(60, 10))
+    ledger.record("vm.swappiness", Entry(60, 10))
     ledger.close()
     found = read_ledger(folder, boot_id=BOOT)
     assert (found.ignored_lines, len(found.protections)) == (1, 0)
@@ -155,11 +155,11 @@ def test_a_file_cut_anywhere_neither_raises_nor_invents(folder: StateFolder) -> 
     ledger = reopened(folder)
     states: list[tuple[dict[str, Entry], dict[int, tuple[int, Entry]]]] = [({}, {})]
     for change in range(4):
-        ledger.record_sysctl("vm.swappiness", Entry(60, change, change - 1))
+        ledger.record("vm.swappiness", Entry(60, change, change - 1))
         states.append((dict(ledger.sysctls), dict(ledger.processes)))
-        ledger.record_process(Identity(100 + change, 77), Entry(change, 300))
+        ledger.record(Identity(100 + change, 77), Entry(change, 300))
         states.append((dict(ledger.sysctls), dict(ledger.processes)))
-    ledger.strike_sysctl("vm.swappiness")
+    ledger.strike("vm.swappiness")
     states.append((dict(ledger.sysctls), dict(ledger.processes)))
     ledger.close()
     whole = file(folder).read_bytes()
@@ -283,9 +283,9 @@ def test_no_flipped_bit_makes_another_entry(folder: StateFolder) -> None:
         for target, entries in written.items():
             entries.append(Entry(100 + value, 300 + value, 5, 12345 + value))
             if isinstance(target, int):
-                ledger.record_process(Identity(target, 1000), entries[-1])
+                ledger.record(Identity(target, 1000), entries[-1])
             else:
-                ledger.record_sysctl(target, entries[-1])
+                ledger.record(target, entries[-1])
     ledger.close()
     whole = file(folder).read_bytes()
     for position in range(8 * len(whole)):
@@ -308,9 +308,9 @@ def test_no_flipped_bit_makes_another_entry(folder: StateFolder) -> None:
 def test_a_process_that_is_struck_out_stays_struck_out(folder: StateFolder) -> None:
     """Restored, it may choose by itself what it was given: no later run takes that away."""
     ledger = reopened(folder)
-    ledger.record_process(Identity(7, 1), Entry(0, 300))
-    ledger.strike_process(7)
-    ledger.strike_process(8)
+    ledger.record(Identity(7, 1), Entry(0, 300))
+    ledger.strike(Identity(7, 1))
+    ledger.strike(Identity(8, 1))
     ledger.close()
     again = reopened(folder)
     assert (again.processes, again.ignored_lines) == ({}, 0)
@@ -321,7 +321,7 @@ def test_the_file_is_bounded_between_two_passes(folder: StateFolder) -> None:
     ledger = reopened(folder)
     longest = 0
     for number in range(20_000):
-        ledger.record_process(Identity(7, 1), Entry(0, number))
+        ledger.record(Identity(7, 1), Entry(0, number))
         longest = max(longest, file(folder).stat().st_size)
     ledger.close()
     assert longest < 500_000
@@ -332,12 +332,12 @@ def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
     """The file stays in proportion to what is in force."""
     ledger = reopened(folder)
     for number in range(10_000):
-        ledger.record_process(Identity(number + 2, 1), Entry(0, 300))
+        ledger.record(Identity(number + 2, 1), Entry(0, 300))
         if number >= 3:
             ledger.forget_process(number + 2)
         ledger.compact()
     assert file(folder).read_bytes().count(b"\n") <= 4200
-    ledger.record_process(Identity(50_000, 1), Entry(1, 2))
+    ledger.record(Identity(50_000, 1), Entry(1, 2))
     ledger.close()
     again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid in {2, 3, 4, 50_000})
     assert set(again.processes) == {2, 3, 4, 50_000}
@@ -354,10 +354,10 @@ def test_the_file_is_its_owners_alone(folder: StateFolder) -> None:
 def test_reading_it_needs_no_right_to_write_and_changes_nothing(folder: StateFolder) -> None:
     """`plan` looks at the ledger of a running daemon."""
     ledger = reopened(folder)
-    ledger.record_process(Identity(7, 1), Entry(0, 300))
+    ledger.record(Identity(7, 1), Entry(0, 300))
     before = file(folder).read_bytes()
     reader = read_ledger(folder, boot_id=BOOT)
-    reader.record_process(Identity(8, 1), Entry(0, 300))
+    reader.record(Identity(8, 1), Entry(0, 300))
     reader.forget_process(7)
     reader.compact()
     assert file(folder).read_bytes() == before
@@ -497,16 +497,16 @@ from oomguard.reconcile.state_folder import open_state_folder
 folder = open_state_folder({folder.path!r})
 ledger = open_ledger(folder, boot_id={BOOT!r}, is_alive=lambda _: True)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-ledger.record_process(Identity(7, 1), Entry(0, 300))
+ledger.record(Identity(7, 1), Entry(0, 300))
 import os
 size = os.stat({folder.path!r} + "/ledger").st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))
 try:
-    ledger.record_process(Identity(8, 1), Entry(0, 300))
+    ledger.record(Identity(8, 1), Entry(0, 300))
 except OSError as error:
     print(error.errno)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-ledger.record_process(Identity(9, 1), Entry(0, 300))
+ledger.record(Identity(9, 1), Entry(0, 300))
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout == f"{errno.ENOSPC}\n"
@@ -604,8 +604,8 @@ def test_a_damaged_header_costs_no_entry(folder: StateFolder, header: str) -> No
 def test_a_removed_file_is_written_anew_before_the_next_change(folder: StateFolder) -> None:
     """Or a change would be made that nobody could take back."""
     ledger = open_ledger(folder, boot_id=BOOT, is_alive=lambda _: True)
-    ledger.record_process(Identity(7, 1), Entry(0, 300))
+    ledger.record(Identity(7, 1), Entry(0, 300))
     folder.remove("ledger")
-    ledger.record_process(Identity(8, 1), Entry(0, 300))
+    ledger.record(Identity(8, 1), Entry(0, 300))
     ledger.close()
     assert read_ledger(folder, boot_id=BOOT).processes.keys() == {7, 8}

@@ -97,10 +97,10 @@ def test_a_process_without_its_main_thread_keeps_its_value(procfs: Procfs) -> No
             handle.write_oom_score_adj(700)
             identity, before = handle.identity, arguments(handle)
         ledger = Ledger()
-        ledger.record_process(identity, Entry(own, 700))
+        ledger.record(identity, Entry(own, 700))
         end_main_thread(process)
         assert change(procfs, process.pid, ledger, cmdlines=(r"ctypes\.CDLL",)) is None
-        assert ledger.process(identity) is not None
+        assert ledger.entry(identity) is not None
         with opened(procfs, process.pid) as handle:
             assert not handle.stat.is_zombie
             assert arguments(handle) == before

@@ -58,7 +58,7 @@ def forking(proc: FakeProc) -> Iterator[Forking]:
 def restorer(procfs: Procfs) -> Reconciler:
     """Return what restores the parent."""
     ledger = Ledger()
-    ledger.record_process(PARENT, Entry(0, GIVEN, None, 11))
+    ledger.record(PARENT, Entry(0, GIVEN, None, 11))
     return Reconciler(Policy(), ledger, procfs)
 
 
@@ -88,7 +88,7 @@ def test_a_denied_change_is_reported_once_and_ends_it(proc: FakeProc, forking: F
     forking.limit = 0
     proc.sysctl("vm.swappiness", 10)
     reconciler = restorer(forking)
-    reconciler.ledger.record_sysctl("vm.swappiness", Entry(60, 10))
+    reconciler.ledger.record("vm.swappiness", Entry(60, 10))
 
     def write(path: str, text: bytes) -> None:
         raise PermissionError(13, f"{path}: {text!r}")
@@ -127,7 +127,7 @@ def test_a_real_process_that_forks_all_the_time_leaves_none_behind() -> None:
             with handle:
                 own = handle.read_oom_score_adj()
                 ledger = Ledger()
-                ledger.record_process(handle.identity, Entry(own, 900, None, procfs.now_ticks()))
+                ledger.record(handle.identity, Entry(own, 900, None, procfs.now_ticks()))
                 handle.write_oom_score_adj(900)
             wait_until(lambda: values(procfs).count(900) > 20, "children with its value")
             outcomes, is_settled = settle(Reconciler(Policy(), ledger, procfs), "restore")

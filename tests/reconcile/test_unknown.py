@@ -140,7 +140,7 @@ def test_what_a_busy_host_could_not_read_is_asked_again_soon(proc: FakeProc, tmp
 def test_what_is_unknown_keeps_nothing_that_is_inherited(proc: FakeProc, tmp_path: Path) -> None:
     """Whoever cannot be read and is not trusted is reset like everybody else."""
     ledger = Ledger()
-    ledger.record_process(Identity(10, 1), Entry(0, -500))
+    ledger.record(Identity(10, 1), Entry(0, -500))
     proc.process(Process(Identity(10, 1), b"guard", oom_score_adj=-500))
     proc.process(Process(Identity(20, 5), COMM, parent_pid=10, uid=PERSON, oom_score_adj=-500))
     rules = f"- {{name: guard, oom_score_adj: -500}}\n- {{name: {LONG}, oom_score_adj: 100}}\n"
@@ -235,7 +235,7 @@ def test_nobody_keeps_inherited_protection_by_a_long_status(
     """Other processes of the user use up the time, so that nobody knows that this one is not root's."""
     ledger = Ledger()
     if told == "by a fork":
-        ledger.record_process(Identity(10, 1), Entry(0, -900))
+        ledger.record(Identity(10, 1), Entry(0, -900))
         proc.process(Process(Identity(10, 1), b"cron", oom_score_adj=-900))
     else:
         ledger.record_protection(-900, "cron.service", 0, 1)

@@ -67,14 +67,14 @@ def apply_sysctls(
     for step in steps:
         if step.change.cause == "restore":
             for name in step.known:
-                ledger.strike_sysctl(name)
+                ledger.strike(name)
     return [_applied(step) for step in steps]
 
 
 def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Step:
     """Write one sysctl, after its original value is in the ledger. OSError: both are as before."""
     name, partner = change.name, SYSCTLS[change.name].partner
-    known = {one: ledger.sysctls.get(one) for one in (name, partner) if one}
+    known = {one: ledger.entry(one) for one in (name, partner) if one}
     beside = (read_sysctl(procfs, partner) or 0) if partner else 0
     back = (partner, beside) if beside and not change.before else (name, change.before)
     try:
@@ -93,22 +93,22 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
 
 def _settle_sysctl(step: _Step, ledger: "Ledger") -> None:
     """Note that a value was written, and what the kernel made of it."""
-    change, entry = step.change, ledger.sysctls.get(step.change.name)
+    change, entry = step.change, ledger.entry(step.change.name)
     if change.cause == "restore" or entry is None:
         return
     made = None if step.made == change.after else step.made
-    ledger.put_sysctl_back(change.name, entry._replace(made=made, is_open=False, is_written=True))
-    ledger.confirm_sysctl(SYSCTLS[change.name].partner)
+    ledger.put_back(change.name, entry._replace(made=made, is_open=False, is_written=True))
+    ledger.confirm(SYSCTLS[change.name].partner)
 
 
 def _intend(names: "Iterable[str]", ledger: "Ledger", *, restores: bool) -> None:
     """Note that sysctls get back what they had before the last write, or before the first if `restores`."""
     for name in names:
-        entry = ledger.sysctls.get(name)
+        entry = ledger.entry(name)
         if entry is not None:
             before = None if restores else entry.given_before
             with suppress(OSError):  # on a full disk it is restored nevertheless
-                ledger.record_sysctl(name, entry._replace(given_before=before, is_written=False))
+                ledger.record(name, entry._replace(given_before=before, is_written=False))
 
 
 def _take_back(
@@ -140,7 +140,7 @@ def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
             return False
     except OSError:
         for one in step.known:
-            ledger.confirm_sysctl(one)
+            ledger.confirm(one)
         return False
     _put_entries_back(step.known, ledger)
     return True
@@ -148,7 +148,7 @@ def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
 
 def _put_entries_back(known: "Mapping[str, Entry | None]", ledger: "Ledger") -> None:
     for name, entry in known.items():
-        ledger.put_sysctl_back(name, entry)
+        ledger.put_back(name, entry)
 
 
 def _applied(step: _Step) -> Outcome:
@@ -170,30 +170,28 @@ def apply_oom_score_adj(
     """Write one process's value through its descriptor, after its own value is in the ledger."""
     if change.obstacle is not None:
         return Outcome(change, "refused", 0, *change.obstacle[1:])
-    known = ledger.process(change.identity)
+    known = ledger.entry(change.identity)
     try:
         if _is_another(change, handle):
             return Outcome(change, "vanished", errno.ESRCH)
         if change.rule is None:
             if known is not None:
                 with suppress(OSError):  # on a full disk it is restored nevertheless
-                    ledger.record_process(
-                        change.identity, known._replace(given_before=None, is_written=False)
-                    )
+                    ledger.record(change.identity, known._replace(given_before=None, is_written=False))
             # It may be below its floor: a write of somebody else's, such as root's with choom, moves that up.
             _write(change.after, handle, privilege, moves_floor=change.moved_floor)
         else:
-            _give(change, known, handle, ledger, now_ticks, privilege)
+            _write_rule(change, known, handle, ledger, now_ticks, privilege)
     except GONE:
         ledger.forget_process(change.identity.pid)
         return Outcome(change, "vanished", errno.ESRCH)
     except OSError as error:
-        ledger.put_process_back(change.identity, known)
+        ledger.put_back(change.identity, known)
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
     if change.rule is None:
-        ledger.strike_process(change.identity.pid)
+        ledger.strike(change.identity)
     else:
-        ledger.confirm_process(change.identity)
+        ledger.confirm(change.identity)
     return Outcome(change, "applied")
 
 
@@ -208,12 +206,12 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
         value, identity = handle.read_oom_score_adj(), handle.identity
     except OSError:
         return None
-    known = ledger.process(identity)
+    known = ledger.entry(identity)
     change = SetOomScoreAdj(
         identity, handle.comm, value, value, value, "restore", moved_floor=True, inherited=True
     )
     try:
-        ledger.record_process(identity, _entry(known, value, value, JUST_BELOW_ZERO))
+        ledger.record(identity, _entry(known, value, value, JUST_BELOW_ZERO))
         try:
             handle.write_oom_score_adj(JUST_BELOW_ZERO)
         except OSError:
@@ -225,7 +223,7 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
     except OSError as error:
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
     finally:
-        ledger.put_process_back(identity, known)
+        ledger.put_back(identity, known)
     return Outcome(change, "applied")
 
 
@@ -239,7 +237,7 @@ def _is_another(change: SetOomScoreAdj, handle: "ProcessHandle") -> bool:
     return not change.moved_floor and handle.read_oom_score_adj() != change.before
 
 
-def _give(
+def _write_rule(
     change: SetOomScoreAdj,
     known: Entry | None,
     handle: "ProcessHandle",
@@ -249,8 +247,7 @@ def _give(
 ) -> None:
     """Write what a rule asks for, first in the ledger and then to the process."""
     moved_floor = change.moved_floor or privilege.moves_every_floor
-    entry = _entry(known, change.own, change.before, change.after)
-    entry = entry._replace(since_ticks=now_ticks, moved_floor=moved_floor)
+    entry = _entry(known, change.own, change.before, change.after, now_ticks, moved_floor=moved_floor)
     if moved_floor and change.after >= change.own and not privilege.moves_every_floor:
         # It is lowered no more: its own floor comes back, and this one leaves it alone.
         _write(change.own, handle, privilege, moves_floor=True)
@@ -262,13 +259,13 @@ def _give(
     ):
         ledger.record_protection(change.after, home_service(handle.cgroup), change.own, now_ticks)
     if known is None or known.given != change.after or known.moved_floor != entry.moved_floor:
-        ledger.record_process(change.identity, entry)
+        ledger.record(change.identity, entry)
     _write(
         change.after,
         handle,
         privilege,
         moves_floor=entry.moved_floor,
-        before_raising=lambda: ledger.record_process(change.identity, entry._replace(moved_floor=True)),
+        before_raising=lambda: ledger.record(change.identity, entry._replace(moved_floor=True)),
     )
 
 
@@ -301,17 +298,26 @@ def _write(
 
 
 def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
-    known = ledger.sysctls.get(name)
+    known = ledger.entry(name)
     is_open = bool(SYSCTLS[name].granted_less)
     if is_open or known is None or known.given != after or known.made is not None:
-        ledger.record_sysctl(name, _entry(known, before, before, after)._replace(is_open=is_open))
+        ledger.record(name, _entry(known, before, before, after, is_open=is_open))
 
 
-def _entry(known: Entry | None, own: int, before: int, after: int) -> Entry:
+def _entry(
+    known: Entry | None,
+    own: int,
+    before: int,
+    after: int,
+    since_ticks: int = 0,
+    *,
+    moved_floor: bool = False,
+    is_open: bool = False,
+) -> Entry:
     """Return the entry for a write of `after` over `before` that is not made yet."""
-    if known is None:
-        return Entry(own, after, is_written=False)
-    return Entry(known.original, after, before if known.is_ours(before) else None, is_written=False)
+    given_before = before if known is not None and known.is_ours(before) else None
+    original = own if known is None else known.original
+    return Entry(original, after, given_before, since_ticks, moved_floor, None, is_open, is_written=False)
 
 
 def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:

@@ -278,7 +278,7 @@ class Inheritance:
     def _entry_of(self, pid: int) -> Entry | None:
         """Return the entry of the process that has a pid now."""
         identity = self._procfs.identity(pid) if pid in self._ledger.processes else None
-        return None if identity is None else self._ledger.process(identity)
+        return None if identity is None else self._ledger.entry(identity)
 
     def _from_parents(self, pid: int, value: int, matching: "Matching") -> Entry | None:
         """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""
@@ -288,7 +288,7 @@ class Inheritance:
         found: Entry | None = None
         with suppress(*GONE, HIDDEN):
             for ancestor in self._procfs.ancestors(pid):
-                known = self._ledger.process(ancestor.identity) or self.former_entry(ancestor.pid)
+                known = self._ledger.entry(ancestor.identity) or self.former_entry(ancestor.pid)
                 if known is not None:
                     found = None if matching.shares_value(ancestor) else known
                 elif ancestor.read_oom_score_adj() != value:
@@ -313,7 +313,7 @@ class Inheritance:
         is_set_by_trusted = False
         with suppress(*GONE, HIDDEN):
             for parent in self._procfs.ancestors(handle.stat.parent_pid):
-                known = self._ledger.process(parent.identity)
+                known = self._ledger.entry(parent.identity)
                 if parent.read_oom_score_adj() != value:
                     is_unmanaged = known is None and self.former_entry(parent.pid) is None
                     is_set_by_trusted = is_unmanaged and matching.is_trusted(parent)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.state_folder import StateFolder
 
+Target = str | Identity
+"""What has an entry: a sysctl, by name, or a process."""
+
 _FILE = "ledger"
 _DAMAGED = "ledger.damaged"
 _VERSION = 2
@@ -63,40 +66,42 @@ class Ledger:
         self._longest = _SLACK_LINES
         self._is_stale = False
 
-    def process(self, identity: Identity) -> Entry | None:
-        """Return the entry of exactly this process."""
-        found = self.processes.get(identity.pid)
-        return found[1] if found is not None and found[0] == identity.start_time_ticks else None
+    def entry(self, target: Target) -> Entry | None:
+        """Return the entry of a sysctl, or of exactly this process."""
+        if isinstance(target, str):
+            return self.sysctls.get(target)
+        found = self.processes.get(target.pid)
+        return found[1] if found is not None and found[0] == target.start_time_ticks else None
 
     def protects(self, pid: int) -> bool:
         """Tell whether the process of this pid has less by oomguard than by itself."""
         found = self.processes.get(pid)
         return found is not None and found[1].given < found[1].original
 
-    def record_sysctl(self, name: str, entry: Entry) -> None:
-        """Write down what a sysctl was, before it is changed."""
-        self._append_text(_sysctl_text(name, entry))
-        self.sysctls[name] = entry
+    def record(self, target: Target, entry: Entry) -> None:
+        """Record the entry of a value, before the value is changed."""
+        self._append_text(_text(target, entry))
+        self._set(target, entry)
 
-    def record_process(self, identity: Identity, entry: Entry) -> None:
-        """Write down what a process had, before it is changed."""
-        self._append_text(_process_text(identity.pid, identity.start_time_ticks, entry))
-        self.processes[identity.pid] = (identity.start_time_ticks, entry)
-
-    def confirm_sysctl(self, name: str) -> None:
-        """Write down that a sysctl was changed as recorded."""
-        entry = self.sysctls.get(name)
+    def confirm(self, target: Target) -> None:
+        """Record that a value was changed as its entry says."""
+        entry = self.entry(target)
         if entry is not None and not entry.is_written:
-            self.sysctls[name] = entry = entry._replace(is_written=True)
-            self._append_fact(_sysctl_text(name, entry))
+            self.put_back(target, entry._replace(is_written=True))
 
-    def confirm_process(self, identity: Identity) -> None:
-        """Write down that a process's value was changed as recorded."""
-        entry = self.process(identity)
-        if entry is not None and not entry.is_written:
-            entry = entry._replace(is_written=True)
-            self.processes[identity.pid] = (identity.start_time_ticks, entry)
-            self._append_fact(_process_text(*identity, entry))
+    def put_back(self, target: Target, entry: Entry | None) -> None:
+        """Have this entry in force, or none: the value is what it says, so a full disk prevents nothing."""
+        if self.entry(target) == entry:
+            return
+        self._set(target, entry)
+        try:
+            self._append_text(_text(target, entry))
+        except OSError:
+            self._is_stale = True  # the file is written again after the pass
+
+    def strike(self, target: Target) -> None:
+        """Drop the entry of a value that oomguard no longer sets, or never did."""
+        self.put_back(target, None)
 
     def record_protection(self, value: int, service: str, original: int, since_ticks: int) -> None:
         """Write down that a process gets a value that its descendants inherit and are to lose."""
@@ -112,36 +117,9 @@ class Ledger:
         self.protections.forget(idle & self._idle)
         self._idle = idle
 
-    def strike_sysctl(self, name: str) -> None:
-        """Drop a sysctl that oomguard has set no longer, or never did."""
-        if self.sysctls.pop(name, None) is not None:
-            self._append_fact(json.dumps({"sysctl": name, "entry": None}).encode("ascii"))
-
-    def put_sysctl_back(self, name: str, entry: Entry | None) -> None:
-        """Have the entry of before again, as a change was not made or was taken back."""
-        if entry is None:
-            self.strike_sysctl(name)
-        elif self.sysctls.get(name) != entry:
-            self.sysctls[name] = entry
-            self._append_fact(_sysctl_text(name, entry))
-
     def forget_process(self, pid: int) -> None:
         """Drop a process that is gone, in memory only: its line on file is about no living process."""
         self.processes.pop(pid, None)
-
-    def strike_process(self, pid: int) -> None:
-        """Drop a process whose value oomguard has set no longer, or never did."""
-        known = self.processes.pop(pid, None)
-        if known is not None:
-            self._append_fact(json.dumps({"pid": pid, "start": known[0], "entry": None}).encode("ascii"))
-
-    def put_process_back(self, identity: Identity, entry: Entry | None) -> None:
-        """Have the entry of before again, as a change was not made."""
-        if entry is None:
-            self.strike_process(identity.pid)
-        elif self.process(identity) != entry:
-            self.processes[identity.pid] = (identity.start_time_ticks, entry)
-            self._append_fact(_process_text(*identity, entry))
 
     def compact(self) -> None:
         """Write the file again if somebody removed it, or it is not as it should be, or long."""
@@ -158,15 +136,25 @@ class Ledger:
         self._close_file()
 
     def _is_long(self) -> bool:
+        if self._lines <= self._longest:
+            return False
         live = len(self.sysctls) + len(self.processes) + len(self.protections)
-        return self._lines > max(2 * live + _SLACK_LINES, self._longest)
+        return self._lines > 2 * live + _SLACK_LINES
 
-    def _append_fact(self, text: bytes) -> None:
-        """Append what is so already. Where there is no room, the file is written again after the pass."""
-        try:
-            self._append_text(text)
-        except OSError:
-            self._is_stale = True
+    def _set(self, target: Target, entry: Entry | None) -> None:
+        if isinstance(target, str):
+            if entry is None:
+                self.sysctls.pop(target, None)
+            else:
+                self.sysctls[target] = entry
+        elif entry is None:
+            self.processes.pop(target.pid, None)
+        else:
+            self.processes[target.pid] = target.start_time_ticks, entry
+
+    def _entries(self) -> list[tuple[Target, Entry]]:
+        processes = ((Identity(pid, ticks), entry) for pid, (ticks, entry) in self.processes.items())
+        return [*self.sysctls.items(), *processes]
 
     def _append_text(self, text: bytes) -> None:
         if self._folder is None:
@@ -191,9 +179,8 @@ class Ledger:
         assert self._folder is not None
         header = json.dumps({"version": _VERSION, "boot_id": self._boot_id}).encode("ascii")
         texts = [
-            *(_sysctl_text(name, entry) for name, entry in self.sysctls.items()),
+            *(_text(target, entry) for target, entry in self._entries()),
             *(_protection_text(*row) for row in self.protections),
-            *(_process_text(pid, ticks, entry) for pid, (ticks, entry) in self.processes.items()),
         ]
         lines = [_line(header), *(_line(text, self._seed) for text in texts)]
         self._folder.replace(_FILE, b"".join(lines))
@@ -216,7 +203,7 @@ class Ledger:
         # Each line ends in a newline, so what is behind the last one was cut short.
         for line in lines[:-1]:
             try:
-                text = line if version == _VERSION_WITHOUT_CHECKSUMS else _text(line, self._seed)
+                text = line if version == _VERSION_WITHOUT_CHECKSUMS else _checked(line, self._seed)
                 self._read_row(json.loads(text))
             except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
@@ -228,34 +215,27 @@ class Ledger:
             if type(row["service"]) is not str:
                 raise ValueError("no service")
             self.protections.add(row["protected"], row["service"], *protection)
-        elif "sysctl" not in row:
-            identity = Identity(row["pid"], row["start"])
-            _must_be_integers(identity)
-            if row["entry"] is None:
-                self.processes.pop(identity.pid, None)
-            else:
-                self.processes[identity.pid] = (identity.start_time_ticks, _entry(row))
-        elif row["entry"] is None:
-            self.sysctls.pop(row["sysctl"], None)
+            return
+        target: Target
+        if "sysctl" in row:
+            target = SYSCTLS[row["sysctl"]].name
         else:
-            self.sysctls[SYSCTLS[row["sysctl"]].name] = _entry(row)
+            target = Identity(row["pid"], row["start"])
+            _must_be_integers(target)
+        self._set(target, None if row["entry"] is None else _entry(row))
 
-    def _settle(self, value_of: "Callable[[str | Identity], int | None]") -> None:
+    def _settle(self, value_of: "Callable[[Target], int | None]") -> None:
         """Find out which of the intents of a writer that crashed were carried out."""
-        for name, entry in list(self.sysctls.items()):
-            value = None if entry.is_written else value_of(name)
+        for target, entry in self._entries():
+            value = None if entry.is_written else value_of(target)
             if value is not None:
-                self.put_sysctl_back(name, entry.after_crash(value))
-        for pid, (ticks, entry) in list(self.processes.items()):
-            value = None if entry.is_written else value_of(Identity(pid, ticks))
-            if value is not None:
-                self.put_process_back(Identity(pid, ticks), entry.after_crash(value))
+                self.put_back(target, entry.after_crash(value))
 
 
 def open_hosts_ledger(folder: "StateFolder", procfs: "Procfs") -> Ledger:
     """Open the ledger of a host for writing, as `open_ledger`."""
 
-    def value_of(target: "str | Identity") -> int | None:
+    def value_of(target: Target) -> int | None:
         if isinstance(target, str):
             return read_sysctl(procfs, target)
         handle = procfs.open(target.pid)
@@ -274,7 +254,7 @@ def open_ledger(
     *,
     boot_id: str,
     is_alive: "Callable[[Identity], bool]",
-    value_of: "Callable[[str | Identity], int | None]" = lambda _: None,
+    value_of: "Callable[[Target], int | None]" = lambda _: None,
 ) -> Ledger:
     """Open the ledger for writing, with the entries of this boot whose processes still live.
 
@@ -314,7 +294,7 @@ def _line(text: bytes, seed: int = 0) -> bytes:
     return b"%08x %b\n" % (zlib.crc32(text, seed), text)
 
 
-def _text(line: bytes, seed: int = 0) -> bytes:
+def _checked(line: bytes, seed: int = 0) -> bytes:
     """Return the JSON of a line. ValueError: it is not as it was written."""
     text = line[_CHECKSUM:]
     if _line(text, seed) != line + b"\n":
@@ -326,17 +306,17 @@ def _protection_text(value: int, service: str, protection: Protection) -> bytes:
     return json.dumps({"protected": value, "service": service, "is": protection}).encode("ascii")
 
 
-def _process_text(pid: int, start: int, entry: Entry) -> bytes:
-    # Written once for every process that is valued, so made by hand: json.dumps takes 4 times as long.
-    was = "null" if entry.given_before is None else entry.given_before
-    values = f"{entry.original},{entry.given},{was},{entry.since_ticks},{int(entry.moved_floor)}"
-    mark = "" if entry.is_written else ',"intent":1'
-    return f'{{"pid":{pid},"start":{start},"entry":[{values}]{mark}}}'.encode("ascii")
-
-
-def _sysctl_text(name: str, entry: Entry) -> bytes:
-    row = {"sysctl": name, "entry": entry[:_ENTRY_FIELDS]}
-    return json.dumps(row if entry.is_written else row | {"intent": 1}).encode("ascii")
+def _text(target: Target, entry: Entry | None) -> bytes:
+    if isinstance(target, str):
+        row: dict[str, object] = {"sysctl": target, "entry": None if entry is None else entry[:_ENTRY_FIELDS]}
+        return json.dumps(row if entry is None or entry.is_written else row | {"intent": 1}).encode("ascii")
+    # Written for every process that a rule sets, so made by hand: json.dumps takes 4 times as long.
+    values, mark = "null", ""
+    if entry is not None:
+        before = "null" if entry.given_before is None else entry.given_before
+        values = f"[{entry.original},{entry.given},{before},{entry.since_ticks},{int(entry.moved_floor)}]"
+        mark = "" if entry.is_written else ',"intent":1'
+    return f'{{"pid":{target.pid},"start":{target.start_time_ticks},"entry":{values}{mark}}}'.encode("ascii")
 
 
 def _entry(row: dict[str, Any]) -> Entry:
@@ -361,7 +341,7 @@ def _read_header(header: bytes) -> tuple[int | None, str | None]:
     """Return a file's version, None if the line is damaged, and its boot, None if the version is unknown."""
     try:
         has_checksum = not header.startswith(b"{")
-        row = json.loads(_text(header) if has_checksum else header)
+        row = json.loads(_checked(header) if has_checksum else header)
         version, boot = row["version"], str(row["boot_id"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None, None

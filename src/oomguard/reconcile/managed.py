@@ -137,7 +137,7 @@ class ManagedProcesses:
             if not entry.is_ours(value):
                 entry = entry._replace(given=value, given_before=None)
             with suppress(OSError):  # on a full disk the change is denied, not the pass
-                self.ledger.record_process(handle.identity, entry)
+                self.ledger.record(handle.identity, entry)
         if finding.children is not None:
             shares, watch = finding.children
             self.inheritance.on_set(pid, shares=shares, watch=watch)
@@ -147,7 +147,7 @@ class ManagedProcesses:
         if entry is not None and is_own and not decision.is_renamed:
             is_former = value == entry.given_before
             self.inheritance.on_own_value(pid, entry._replace(given_before=None) if is_former else entry)
-            self.ledger.strike_process(pid)
+            self.ledger.strike(handle.identity)
         if finding.is_settled:
             self._settled[pid] = (handle.inode, handle.comm, value)
 
@@ -179,7 +179,7 @@ class ManagedProcesses:
     def rule_so_far(self, handle: "ProcessHandle") -> "Rule | None":
         """Return the rule that sets the value of a process so far, or None."""
         number = self.rule_of.get(handle.pid)
-        if number is None or self.ledger.process(handle.identity) is None:
+        if number is None or self.ledger.entry(handle.identity) is None:
             return None
         return self._rules[number]
 
@@ -191,7 +191,7 @@ class ManagedProcesses:
         if pid in self.executed:
             return None
         is_same = known is not None and known.identity == handle.identity
-        entry = self.ledger.process(handle.identity)
+        entry = self.ledger.entry(handle.identity)
         if entry is not None and entry.given <= entry.original:
             return None
         if known is not None and is_same and (known.is_renamed or entry is None):

@@ -172,7 +172,7 @@ class Planner:
                 found.append(_left_alone(SetSysctl(name, value, value, "restore"), entry))
         for handle in self.procfs.processes(sorted(self._ledger.processes)):
             with suppress(*GONE, HIDDEN):
-                known, value = self._ledger.process(handle.identity), handle.read_oom_score_adj()
+                known, value = self._ledger.entry(handle.identity), handle.read_oom_score_adj()
                 if known is not None and not _has(reclaimed(known, value, handle), value):
                     change = SetOomScoreAdj(handle.identity, handle.comm, value, value, value, "restore")
                     found.append(_left_alone(change, known))
@@ -205,8 +205,12 @@ class Planner:
                 return Finding(unknown=unknown, is_open=True, watch=watch, may_match_later=may_match_later)
         elif (by := managed.raising_rule(handle)) is not None:
             rule, raised = self._unescaped(handle, by, rule, None if refused is None else refused[0])
-        is_known = rule is not None or refused is not None or handle.pid in self._ledger.processes
-        if not is_known and not managed.inheritance.is_possible(handle, in_pass=in_pass):
+        if (
+            rule is None
+            and refused is None
+            and handle.pid not in self._ledger.processes
+            and not managed.inheritance.is_possible(handle, in_pass=in_pass)
+        ):
             if unknown is None and watch is None:
                 return _NOTHING
             return Finding(unknown=unknown, raised=raised, watch=watch, may_match_later=may_match_later)
@@ -244,7 +248,7 @@ class Planner:
     def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> Situation:
         """Return what the process has and would have; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
-        entry = self._ledger.process(handle.identity)
+        entry = self._ledger.entry(handle.identity)
         if entry is not None:
             entry = reclaimed(entry, value, handle)
             return Situation(value, own_oom_score_adj(entry, value), entry, is_inherited=False)
@@ -265,7 +269,7 @@ class Planner:
         """
         if rule.number in [other.number for other in (found, refused) if other is not None]:
             return found, None
-        entry = self._ledger.process(handle.identity)
+        entry = self._ledger.entry(handle.identity)
         own = own_oom_score_adj(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
         is_raised_less = wanted_by(rule, original) <= wanted_by(found, original)
@@ -289,7 +293,7 @@ class Planner:
         raised = self._managed.raised.get(handle.pid)
         if raised is not None and raised.identity != handle.identity:
             raised = None
-        is_open = rule is None and (is_trusted or self._ledger.process(handle.identity) is not None)
+        is_open = rule is None and (is_trusted or self._ledger.entry(handle.identity) is not None)
         return is_open, rule, raised
 
     def _children(

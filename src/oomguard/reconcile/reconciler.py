@@ -92,7 +92,7 @@ class Reconciler:
         for changes in grouped(self.planner.sysctl_changes(cause)):
             yield from self._apply_sysctls(changes, now)
         for name in self.planner.foreign_sysctls():
-            self.ledger.strike_sysctl(name)
+            self.ledger.strike(name)
 
     def _apply_sysctls(self, changes: "list[SetSysctl]", now: float) -> list[Outcome]:
         if any(self.contention.is_denied(change.name, change.after, now) for change in changes):
@@ -216,7 +216,7 @@ class Reconciler:
         why = self._why_wait(change, now, user, in_pass=in_pass)
         if why:
             return _contended(change, why)
-        known = self.ledger.process(change.identity)
+        known = self.ledger.entry(change.identity)
         outcome = apply_oom_score_adj(
             change,
             handle,
