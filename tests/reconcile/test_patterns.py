@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from fakeproc import FakeProc, due
-from oomguard.core.process import Identity, Process, UnknownFactError
-from oomguard.kernel.procfs import CMDLINE_LIMIT, Procfs
+from oomguard.core.process import CMDLINE_LIMIT, Identity, Process, UnknownFactError
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import REFILL
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger

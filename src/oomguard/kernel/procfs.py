@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import budget_key, in_user_slice, is_container, is_system_service, parse_cgroup
 from oomguard.core.errors import OomguardError
-from oomguard.core.process import DELETED, INIT_PID, Identity, Process, Program, UnknownFactError
+from oomguard.core.process import (
+    CMDLINE_LIMIT,
+    DELETED,
+    INIT_PID,
+    Identity,
+    Process,
+    Program,
+    UnknownFactError,
+)
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
@@ -37,9 +45,6 @@ PF_KTHREAD = 0x00200000
 
 PF_FORKNOEXEC = 0x00000040
 """Flag of processes that still run their parent's program (include/linux/sched.h)."""
-
-CMDLINE_LIMIT = 4096
-"""Bytes read of a command line, because its owner chooses the length."""
 
 _CHUNK = LONG_BYTES
 """Bytes read at once of a file that is usually shorter."""

@@ -5,11 +5,11 @@ Each result is certain; some such rules are not found.
 
 import re
 from fnmatch import fnmatchcase
-from re import _parser  # type: ignore[attr-defined]  # knows the minimum length of a match
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
+from oomguard.core.process import CMDLINE_LIMIT
 from oomguard.policy.fault import excerpt
 from oomguard.policy.programs import KERNEL_THREADS
 from oomguard.policy.quoting import quoted
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from oomguard.core.rule import Rule, Terms
 
-CMDLINE_LIMIT = 4096
-"""Bytes that oomguard reads of a command line (kernel/procfs.py)."""
-
 _USER_MANAGER = "user@"
 _MOUNT = "/sys/fs/cgroup"
 _CONTROLLER = re.compile(r"/(?:memory|systemd|unified|pids|cpu,cpuacct|cpuset|blkio|freezer|devices)(?:/|\Z)")
 """What stands below the mount point where cgroups are of version 1."""
+
+_COUNT = re.compile(r"(?<!\\)\{([0-9]+)(?:,[0-9]*)?\}")
+_OPTIONAL = re.compile(r"[|?*\[]|\{,|\{0|\\\{")
+"""What may make a repetition optional, or no repetition."""
 
 
 class Unmatchable(NamedTuple):
@@ -112,10 +113,17 @@ def _cgroups(terms: "Terms") -> "Iterator[Unmatchable]":
 
 
 def _cmdlines(terms: "Terms") -> "Iterator[Unmatchable]":
-    least = [_parser.parse(pattern).getwidth()[0] for pattern in terms.cmdlines]
+    least = [_least_length(pattern) for pattern in terms.cmdlines]
     if least and min(least) > CMDLINE_LIMIT:
         yield Unmatchable(
             "cmdline",
             f"it needs at least {min(least)} characters, and oomguard reads {CMDLINE_LIMIT} bytes",
             "use fewer repetitions",
         )
+
+
+def _least_length(pattern: str) -> int:
+    """Return how many characters the pattern needs at least, as far as its counts of repetitions tell."""
+    if _OPTIONAL.search(pattern):
+        return 0
+    return max((int(count) for count in _COUNT.findall(pattern)), default=0)
