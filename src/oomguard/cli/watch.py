@@ -11,12 +11,15 @@ import sys
 import termios
 import time
 import tty
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from rich.console import ConsoleDimensions, Group
+from rich.live import Live
 from rich.text import Text
 
 from oomguard.core.errors import UsageError
-from oomguard.report.rank_table import print_summary, rank_table, sort_keys, sorted_by
+from oomguard.report.rank_table import rank_table, sort_keys, sorted_by, summary_lines
 from oomguard.report.tables import console
 
 if TYPE_CHECKING:
@@ -27,10 +30,6 @@ if TYPE_CHECKING:
 
     from oomguard.oom.ranking import Ranked
     from oomguard.report.ranking import View
-
-_ENTER_SCREEN = b"\x1b[?1049h\x1b[?25l"
-_LEAVE_SCREEN = b"\x1b[?25h\x1b[?1049l"
-_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)
@@ -56,7 +55,7 @@ def watch(look: "Callable[[], View]", *, interval_seconds: float) -> int:
             screen.view = look()
             deadline = time.monotonic() + interval_seconds
             while True:
-                terminal.draw(screen.frame(*terminal.size()))
+                terminal.draw(screen.frame)
                 keys = terminal.wait(deadline - time.monotonic())
                 if terminal.ended_by is not None:
                     break
@@ -114,23 +113,17 @@ class Screen:
             self.filter += text if text.isprintable() else ""
         self._top = 0
 
-    def frame(self, width: int, height: int) -> list[str]:
-        """Return the lines of a screen of that size."""
-        assert self.view is not None
-        out = console()
-        out.size = (width, height)
-        head = _lines(out, lambda: print_summary(self.view, out) if self.view else None)
-        rows = [one for one in sorted_by(self.sort, self.view.ranked) if self._shows(one)]
-        room = max(height - len(head) - 5, 1)
-        self._page = room
-        self._top = max(0, min(self._top, len(rows) - room))
-        shown = rows[self._top : self._top + room]
+    def frame(self, out: "Console") -> Group:
+        """Return what to draw on a console of that size."""
         view = self.view
-        body = _lines(out, lambda: out.print(rank_table(view, shown, width=out.width)))
-        foot = _lines(
-            out, lambda: out.print(Text(self._keys(), style="dim", overflow="ellipsis", no_wrap=True))
-        )
-        return [*head, foot[0], "", *body][:height]
+        assert view is not None
+        head = Group(*summary_lines(view))
+        rows = [one for one in sorted_by(self.sort, view.ranked) if self._shows(one)]
+        self._page = max(out.height - len(out.render_lines(head)) - 5, 1)
+        self._top = max(0, min(self._top, len(rows) - self._page))
+        shown = rows[self._top : self._top + self._page]
+        keys = Text(self._keys(), style="dim", overflow="ellipsis", no_wrap=True)
+        return Group(head, keys, "", rank_table(view, shown, width=out.width))
 
     def _shows(self, one: "Ranked") -> bool:
         assert self.view is not None
@@ -157,17 +150,13 @@ def _searched(one: "Ranked", view: "View") -> "Sequence[str]":
     )
 
 
-def _lines(out: "Console", draw: "Callable[[], None]") -> list[str]:
-    with out.capture() as captured:
-        draw()
-    return captured.get().splitlines()
-
-
 class Terminal:
-    """A terminal in raw mode with the alternate screen, until the context ends."""
+    """A terminal in cbreak mode with the alternate screen, until the context ends."""
 
     def __init__(self) -> None:
         self.ended_by: signal.Signals | None = None
+        self._console = console()
+        self._live = Live(console=self._console, screen=True, auto_refresh=False)
         self._input, self._output = sys.stdin.fileno(), sys.stdout.fileno()
         self._before = termios.tcgetattr(self._input)
         self._woken, self._waker = -1, -1
@@ -189,16 +178,12 @@ class Terminal:
         os.close(self._woken)
         os.close(self._waker)
 
-    def size(self) -> tuple[int, int]:
-        """Return columns and lines."""
-        size = os.get_terminal_size(self._output)
-        return max(size.columns, 20), max(size.lines, 5)
-
-    def draw(self, lines: "Sequence[str]") -> None:
-        """Show these lines. Each is overwritten in place, to avoid flicker."""
-        text = _HOME + "\r\n".join(line + _CLEAR_LINE for line in lines) + _CLEAR_BELOW
+    def draw(self, frame: "Callable[[Console], Group]") -> None:
+        """Show what `frame` returns for the terminal as large as it is now."""
         try:
-            _write(self._output, text.encode("utf-8", "backslashreplace"))
+            columns, lines = os.get_terminal_size(self._output)
+            self._console.size = ConsoleDimensions(max(columns, 20), max(lines, 5))
+            self._live.update(frame(self._console), refresh=True)
         except OSError:
             self.ended_by = signal.SIGHUP  # the terminal is gone
 
@@ -227,21 +212,13 @@ class Terminal:
 
     def _enter_screen(self) -> None:
         tty.setcbreak(self._input)
-        _write(self._output, _ENTER_SCREEN)
+        self._live.start()
 
     def _leave_screen(self) -> None:
-        try:
-            _write(self._output, _LEAVE_SCREEN)
+        with suppress(OSError, termios.error):  # the terminal is gone: nothing to restore
+            self._live.stop()
             termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
-        except (OSError, termios.error):
-            pass  # the terminal is gone: nothing to restore
 
 
 def _wake(_number: int, _frame: "FrameType | None") -> None:
     """Do nothing: the byte in the wakeup pipe ends the wait."""
-
-
-def _write(fd: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -13,7 +13,6 @@ from oomguard.report.tables import bar, console, table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console
     from rich.table import Table
 
     from oomguard.oom.ranking import Ranked, Standing
@@ -29,7 +28,8 @@ _NAME_CELLS = 20
 def print_ranking(view: View, *, limit: int) -> None:
     """Print the summary and the first `limit` processes, 0 for all."""
     out = console()
-    print_summary(view, out)
+    for line in summary_lines(view):
+        out.print(line)
     shown = view.ranked[:limit] if limit else view.ranked
     out.print()
     out.print(rank_table(view, shown, width=out.width))
@@ -40,10 +40,9 @@ def print_ranking(view: View, *, limit: int) -> None:
         out.print(f"and {len(hidden)} more{spared}; --limit 0 shows all")
 
 
-def print_summary(view: View, out: "Console") -> None:
-    """Print the summary, with highlighted notes."""
-    for line in summary(view):
-        out.print(line, style="yellow" if line in view.notes else "")
+def summary_lines(view: View) -> list[Text]:
+    """Return the summary, with highlighted notes."""
+    return [Text(line, "yellow" if line in view.notes else "") for line in summary(view)]
 
 
 def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
