@@ -16,6 +16,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
 from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
+from oomguard.oom.other_killer import UNITS as OTHER_UNITS
 from oomguard.report.history import Entry, parse_entry
 from oomguard.report.postmortem import Gift
 
@@ -36,7 +37,9 @@ _OTHERS = {
     b"\x28\xb5\x2f\xfd": "zstd -dc FILE | oomguard postmortem -",
     b"LPKSHHRH": "journalctl --file FILE -o json _TRANSPORT=kernel | oomguard postmortem -",
 }
-_JOURNAL_FIELDS = "MESSAGE,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_HOSTNAME"
+_JOURNAL_FIELDS = "MESSAGE,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_HOSTNAME,_SYSTEMD_UNIT,_PID"
+_UNIT_OUT_OF_MEMORY = "fe6faa94e7774663a0da52717891d8ef"
+"""SD_MESSAGE_UNIT_OUT_OF_MEMORY: systemd says that the OOM killer killed a process of a unit."""
 _WITHOUT = "name a file, - for standard input, or use --kmsg for the kernel's log since boot"
 
 
@@ -78,6 +81,9 @@ class KernelLog:
     def _reports(self, log: "OomLog") -> "Iterator[Report]":
         if self.is_journal:
             asked = [*self._span, f"--output-fields={_JOURNAL_FIELDS}", "_TRANSPORT=kernel"]
+            for unit in OTHER_UNITS:
+                asked += ["+", f"_SYSTEMD_UNIT={unit}"]
+            asked += ["+", f"MESSAGE_ID={_UNIT_OUT_OF_MEMORY}", "_PID=1"]
             with open_journal(asked, without=_WITHOUT) as journal:
                 yield from log.read(_blocks(journal))
         elif self._files:

@@ -255,6 +255,48 @@ def shape_of(prefix: str) -> str:
 _NUMBERS, _SPACES = re.compile(r"\d+"), re.compile(r"\s+")
 
 
+# Lines of other programs
+
+
+_PROGRAM = re.compile(r"(?<![^\s|\]>])(\[talos\]|[A-Za-z][\w.@-]{0,60}(?:\[\d{1,10}\])?:) ")
+
+
+def split_any(line: str) -> tuple[str | None, Line] | None:
+    """Return which program wrote a line, and its message; None for what is no line of a program.
+
+    The program is None if the line does not say: a program's own log has no name in it. In the journal it is
+    the unit.
+    """
+    if line.lstrip("\x1e \t").startswith(("{", "data: {")):
+        return _journal_any(line)
+    when, found = _WHEN.search(line, 0, _PREFIX_LIMIT), None
+    start = 0 if when is None else when.end()
+    found = _PROGRAM.search(line, start, _PREFIX_LIMIT)
+    if found is None:
+        start += len(line[start:]) - len(line[start:].lstrip(" >|\t"))
+        return None, Line(line[start:], "" if when is None else when[0])
+    program = found[1].strip("[]:").partition("[")[0]
+    host = line[start : found.start()].split()
+    text = line[found.end() :]
+    return program, Line(text, "" if when is None else when[0], host=host[0] if len(host) == 1 else "")
+
+
+def _journal_any(line: str) -> tuple[str | None, Line] | None:
+    try:
+        entry = json.loads(line.lstrip("\x1e \t").removeprefix("data: "))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("MESSAGE"), str):
+        return None
+    found = _split_journal(entry | {"_TRANSPORT": "kernel"})
+    program = (
+        "systemd"
+        if entry.get("_PID") == "1"
+        else _string(entry.get("_SYSTEMD_UNIT")).removesuffix(".service")
+    )
+    return None if found is None else (program, found)
+
+
 # Entries of the journal, and other logs in JSON
 
 

@@ -17,17 +17,19 @@ from oomguard.oom.log_line import (
     is_decoration,
     is_field,
     is_in_entry,
+    seconds_between,
     shape_of,
     split_entry,
     split_line,
     unmarked_line,
 )
-from oomguard.oom.report_parser import TASKS_LIMIT, Assembler, is_row, is_whole
+from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
+from oomguard.oom.other_killer import OtherKill, parse_other
+from oomguard.oom.report import Report
+from oomguard.oom.report_parser import LONGEST_SECONDS, TASKS_LIMIT, Assembler, is_row, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from oomguard.oom.report import Report
 
 _TRIGGERS = (
     "oom-kill",  # oom-killer:, oom-kill:
@@ -47,6 +49,7 @@ _TRIGGERS = (
     "__vm_enough_memory",
     '"MESSAGE":[',  # not printable, so it is there as a list of bytes
     '"MESSAGE" : [',
+    *OTHER_TRIGGERS,
 )
 """Where a report may begin, or continue after the kill: a superset of the lines that matter.
 
@@ -151,6 +154,7 @@ class OomLog:
         self._searched = 0
         self._marked = -_BARE_LIMIT
         self._shapes: set[str] = set()
+        self._others: dict[str, tuple[Line, OtherKill]] = {}
         self._indent = ""
         self._resume = 0
         self._lines = 0
@@ -245,6 +249,9 @@ class OomLog:
             self._skip(text, start, end)
             return end + 1
         raw = text[start:end].rstrip("\r")
+        if text.startswith(OTHER_TRIGGERS, place) and (other := parse_other(raw)) is not None:
+            self._take_other(*other)
+            return end + 1
         if is_in_entry(raw):
             line, following = self._entry(text, start), end + 1
         else:
@@ -260,6 +267,19 @@ class OomLog:
             pid = found[1] or raw.rpartition(",pid=")[2].partition(",")[0]
             self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, why)
         return following
+
+    def _take_other(self, line: Line, other: OtherKill) -> None:
+        """Report the kill of another program, unless another line has said so already."""
+        assembler, before = self._hosts.get(line.host), self._others.get(line.host)
+        if before is not None and _is_same(before, line, other):
+            return
+        if other.by == "systemd" and assembler is not None and assembler.explains(line, other.victim):
+            return
+        if len(self._others) >= _HOSTS_LIMIT:
+            self._others.clear()
+        self._others[line.host] = (line, other)
+        kills = () if other.kill is None else (other.kill,)
+        self._note(Report(line.when, line.uptime_seconds, line.host, kills=kills, other=other))
 
     def _feed(self, line: Line, raw: str) -> bool:
         """Give a message to the report that it belongs to. Return whether it was used."""
@@ -481,6 +501,15 @@ class OomLog:
                 del self._reading[host]
                 self._table = None
         self._quiet = 0
+
+
+def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bool:
+    """Return whether a program's line is about the kill that another line before was about."""
+    seconds = seconds_between(before[0], line)
+    if seconds is not None and abs(seconds) > LONGEST_SECONDS:
+        return False
+    known, victim = before[1], other.victim
+    return known.by == other.by and (known.victim == victim or victim in known.victim.split("/"))
 
 
 def _next_trigger(text: str, at: int, end: int, places: list[tuple[int, str]]) -> int:

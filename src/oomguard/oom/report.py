@@ -3,9 +3,12 @@
 What a kernel does not print, or a log has lost, is None or empty.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.oom.kill import Constraint, Context, Kill
+
+if TYPE_CHECKING:
+    from oomguard.oom.other_killer import OtherKill
 
 
 class Invoker(NamedTuple):
@@ -123,6 +126,8 @@ class Report(NamedTuple):
     ending: str = ""
     suppressed: int = 0
     stack: tuple[str, ...] = ()
+    other: "OtherKill | None" = None
+    """What another program says that it killed: then nothing else is of the kernel."""
 
     @property
     def chosen(self) -> Choice | None:

@@ -73,7 +73,7 @@ _NODE_LIST = re.compile(r"[\d,-]{1,200}")
 
 _UNLIMITED_KIB = 1 << 52
 """A limit above this is none: PAGE_COUNTER_MAX is about 2^53 KiB for any page size."""
-_LONGEST_SECONDS = 120
+LONGEST_SECONDS = 120
 """A line that is so much later than the one before belongs to another report."""
 _PAGES_KIB = (8, 16, 32, 64)
 _STACK_LIMIT = 8
@@ -159,7 +159,7 @@ class _Draft:
     def is_near(self, line: Line) -> bool:
         """Return whether a line may be the report's by its time."""
         seconds = seconds_between(self.last, line)
-        if seconds is not None and abs(seconds) > _LONGEST_SECONDS:
+        if seconds is not None and abs(seconds) > LONGEST_SECONDS:
             return False
         self.last = line
         return True
@@ -240,6 +240,8 @@ class Assembler:
         """Matches a row of the task table; None before its heading."""
         self._make: Callable[[tuple[str, ...]], Task] | None = None
         self._suppressed = 0
+        self._killed: tuple[Line, str] | None = None
+        """The line of the last kill, and the victim's cgroup."""
         self.is_used = True
         """Whether the last line that names a kill was understood."""
         self.quiet = 0
@@ -249,6 +251,15 @@ class Assembler:
     def is_reading(self) -> bool:
         """Whether a report has begun and shows no kill yet: every line may be part of it."""
         return self._draft is not None and not self._draft.ended
+
+    def explains(self, line: Line, unit: str) -> bool:
+        """Return whether the last kill is what systemd tells of in a line about a unit."""
+        killed = self._killed
+        if killed is None:
+            return False
+        seconds = seconds_between(killed[0], line)
+        is_near = seconds is None or abs(seconds) <= LONGEST_SECONDS
+        return is_near and (not killed[1] or unit in killed[1].split("/"))
 
     @property
     def size(self) -> int:
@@ -369,6 +380,7 @@ class Assembler:
             if draft is None or not draft.can_kill(kill):
                 draft, finished = self._begin(line)
             draft.add_kill(kill, line)
+            self._killed = (line, str(draft.fields.get("task_memcg") or ""))
         elif (choice := _parse_choice(line.text)) is not None:
             draft, finished = self._go_on(line, is_other=draft is not None and not draft.can_choose(choice))
             draft.choice = choice

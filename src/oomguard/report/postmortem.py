@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from oomguard.oom.backtest import Backtest, Replayed
     from oomguard.oom.kill import Kill
+    from oomguard.oom.other_killer import OtherKill
     from oomguard.oom.postmortem import Finding
     from oomguard.oom.report import Choice, Report, Task
 
@@ -53,6 +54,8 @@ class Fact(NamedTuple):
 def headline(finding: "Finding") -> str:
     """Return which process was killed and why, as a sentence."""
     report, reason = finding.report, _reason(finding)
+    if report.other is not None:
+        return _other_headline(report.other)
     if report.victim is not None:
         others = len(report.kills) - 1
         verb = f"and {others} more were" if others else "was"
@@ -66,6 +69,13 @@ def headline(finding: "Finding") -> str:
     if report.chosen is not None:
         return f"{label(report.chosen)} was chosen: {reason}; the line that it was killed is missing."
     return f"{reason[0].upper()}{reason[1:]}; the log does not show which process was killed."
+
+
+def _other_headline(other: "OtherKill") -> str:
+    victim = printable(other.victim)
+    if other.by == "systemd":
+        return f"The OOM killer killed a process of {victim}, says systemd; the kernel's report is missing."
+    return f"Not the kernel: {other.by} killed {cgroup_title(victim) or victim} for {other.why}."
 
 
 def circumstances(report: "Report") -> str:
@@ -148,6 +158,8 @@ def _cgroup(path: str) -> str:
 def paths(report: "Report") -> "Iterator[Fact]":
     """Yield the paths of the cgroups of which only a short name is in a sentence."""
     oom, task = report.oom_memcg, report.task_memcg
+    if report.other is not None:
+        return
     if not task.startswith(oom) and cgroup_title(oom) != oom:
         yield Fact("Limit", legible(oom))
     if cgroup_title(task or oom) != (task or oom):
@@ -167,6 +179,9 @@ def unranked(report: "Report") -> "list[Place]":
 def facts(told: Told) -> "Iterator[Fact]":
     """Yield why, which process was next, and the facts about the victim and memory."""
     finding = told.finding
+    if finding.report.other is not None:
+        yield Fact("Words", printable(finding.report.other.said))
+        return
     sentences = {
         "Why": _why(finding) if finding.report.victim is not None else _ending(finding.report),
         "Next": _next(finding),

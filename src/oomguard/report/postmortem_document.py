@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from oomguard.core.rule import Rule
     from oomguard.oom.kill import Kill
     from oomguard.oom.log_reader import Unread
+    from oomguard.oom.other_killer import OtherKill
     from oomguard.oom.postmortem import Finding, Place
     from oomguard.oom.report import Report, Task
 
@@ -49,6 +50,7 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
         },
         "memory": _memory_document(finding),
         "outcome": _outcome_name(report),
+        "killed_by": None if report.other is None else _other_document(report.other),
         "why": finding.why,
         "victim": None if report.victim is None else _kill_document(report.victim, rows),
         "killed": [_kill_document(kill, rows) for kill in report.kills],
@@ -70,13 +72,23 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
     }
 
 
+def _other_document(other: "OtherKill") -> dict[str, Any]:
+    """Return what another program says that it killed."""
+    return {
+        "program": other.by,
+        "victim": printable(other.victim),
+        "reason": other.why or None,
+        "words": printable(other.said),
+    }
+
+
 def unread_document(line: "Unread") -> dict[str, Any]:
     """Return a line that names a kill and is in no report as JSON."""
     return {"line": line.number, "why": line.why}
 
 
 def _outcome_name(report: "Report") -> str:
-    if report.kills:
+    if report.kills or report.other is not None:
         return "killed"
     if "panic" in report.ending:
         return "panic"

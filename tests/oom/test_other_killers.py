@@ -1,0 +1,138 @@
+"""Kills that are not the kernel's: each is a report in the program's own words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.postmortem import examine
+from oomguard.oom.report import Report
+from oomguard.report.postmortem import Told, facts, headline
+
+SYSLOG = "Oct 12 19:00:20 db1 "
+APP = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope"
+LINES = {
+    "systemd-oomd": (
+        (
+            f"systemd-oomd[812]: Killed {APP} due to memory pressure for /user.slice/user-1000.slice being "
+            "78.12% > 50.00% for > 20s with reclaim activity"
+        ),
+        "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory pressure 78.12 %.",
+    ),
+    "systemd-oomd, swap": (
+        (
+            f"systemd-oomd[812]: Killed {APP} due to memory used (16000) / total (16384) and swap used (9) / "
+            "total (8192) being more than 90.00%"
+        ),
+        "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory used 90.00 %.",
+    ),
+    "earlyoom": (
+        'earlyoom[501]: sending SIGTERM to process 4711 uid 1000 "chrome": badness 853, VmRSS 2134 MiB',
+        "Not the kernel: earlyoom killed chrome[4711] for low memory.",
+    ),
+    "earlyoom 1.8": (
+        (
+            'earlyoom[501]: sending SIGKILL to process 4711 uid 1000 "a": b": oom_score 123, oom_score_adj 0,'
+            ' VmRSS 2 MiB, cmdline "x"'
+        ),
+        'Not the kernel: earlyoom killed a": b[4711] for low memory.',
+    ),
+    "nohang": (
+        "nohang[600]:   Sending SIGTERM to the victim",
+        "Not the kernel: nohang killed a process for low memory.",
+    ),
+    "kubelet": (
+        (
+            "kubelet[2480]: I1012 19:34:45.445172    2480 eviction_manager.go:595] "
+            '"Eviction manager: pod is evicted successfully" pod="default/nginx"'
+        ),
+        "Not the kernel: kubelet killed pod default/nginx for low resources.",
+    ),
+    "kubelet, old": (
+        (
+            "kubelet[2480]: I1012 19:34:45.445172    2480 eviction_manager.go:363] eviction manager: pod "
+            "nginx_default(12) is evicted successfully"
+        ),
+        "Not the kernel: kubelet killed pod nginx_default(12) for low resources.",
+    ),
+    "systemd": (
+        "systemd[1]: nginx.service: A process of this unit has been killed by the OOM killer.",
+        "The OOM killer killed a process of nginx.service, says systemd; the kernel's report is missing.",
+    ),
+}
+
+
+def read(text: str) -> list[Report]:
+    """Read a log."""
+    return list(OomLog().read([text]))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_kill_is_a_report_in_the_programs_words(name: str) -> None:
+    """It says who killed what, and that it was not the kernel."""
+    line, expected = LINES[name]
+    (report,) = read(f"{SYSLOG}{line}\n")
+    finding = examine(report)
+    assert headline(finding) == expected
+    ((label, words),) = facts(Told(1, finding))
+    assert (label, words) == ("Words", line.partition(": ")[2].strip())
+    assert (report.when, report.host) == ("Oct 12 19:00:20", "db1")
+
+
+def test_talos_kills_a_cgroup() -> None:
+    """Its own log has the form of the kernel's."""
+    line = (
+        "user: warning: [2026-08-11T17:20:38Z]: [talos] Sending SIGKILL to cgroup "
+        '{"component": "controller-runtime", "cgroup": "/sys/fs/cgroup/kubepods/burstable/podc11"}'
+    )
+    (report,) = read(line)
+    assert (
+        headline(examine(report))
+        == "Not the kernel: Talos killed /kubepods/burstable/podc11 for memory pressure."
+    )
+
+
+@pytest.mark.parametrize("line", [line.partition("]: ")[2] for line, _ in LINES.values()])
+@pytest.mark.parametrize("program", ["alice[7]: ", "kernel: ", "logger: "])
+def test_words_of_others_do_not_count(line: str, program: str) -> None:
+    """Only behind the name of the program that kills."""
+    assert read(f"{SYSLOG}{program}{line}\n") == []
+
+
+def test_journal_tells_the_unit() -> None:
+    """Anybody can write there under any name; the unit is journald's own."""
+    message = LINES["earlyoom"][0].partition(": ")[2]
+    entry = {"MESSAGE": message, "_TRANSPORT": "stdout", "SYSLOG_IDENTIFIER": "earlyoom"}
+    for unit, count in (("earlyoom.service", 1), ("app.service", 0), (None, 0)):
+        assert len(read(json.dumps(entry | ({} if unit is None else {"_SYSTEMD_UNIT": unit})))) == count
+
+
+def test_systemd_beside_the_kernels_report_is_no_second_one() -> None:
+    """It proves the same kill; so does what it says of systemd-oomd's."""
+    kernel = (
+        "kernel: oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+        "oom_memcg=/system.slice/nginx.service,task_memcg=/system.slice/nginx.service,task=nginx,pid=7,uid=33\n"
+        f"{SYSLOG}kernel: Memory cgroup out of memory: Killed process 7 (nginx) total-vm:9kB, anon-rss:9kB\n"
+    )
+    systemd = f"{SYSLOG}{LINES['systemd'][0]}\n"
+    (report,) = read(f"{SYSLOG}{kernel}{systemd}")
+    assert report.other is None
+    assert len(read(f"{SYSLOG}{kernel}{systemd.replace('nginx', 'other')}")) == 2
+    oomd = f"{SYSLOG}{LINES['systemd-oomd'][0]}\n"
+    also = f"{SYSLOG}systemd[900]: app-firefox.scope: systemd-oomd killed 19 process(es) in this unit.\n"
+    assert len(read(oomd + also)) == 1
+    assert len(read(also)) == 1
+
+
+def test_signals_to_one_process_are_one_kill() -> None:
+    """SIGTERM comes first, and SIGKILL where it did not help."""
+    line = f"{SYSLOG}{LINES['earlyoom'][0]}\n"
+    assert len(read(line + line.replace("SIGTERM", "SIGKILL"))) == 1
+    assert len(read(line + line.replace("4711", "4712"))) == 2
+
+
+def test_reports_of_our_own_kernels_have_no_other_kills() -> None:
+    """Nothing in them is taken for one."""
+    for path in (Path(__file__).parent.parent / "reports").glob("*.txt"):
+        assert all(report.other is None for report in read(path.read_text()))
