@@ -26,7 +26,7 @@ from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.source import Source, Sources
-from oomguard.propose.importers import ananicy, earlyoom, nohang, systemd
+from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.report.history import parse_entry
 from oomguard.report.status_file import decode_status
 
@@ -67,6 +67,7 @@ READERS: dict[str, Callable[[str, Path], object]] = {
     "nohang": _imported(nohang, "nohang.conf"),
     "Ananicy": _imported(ananicy, "a.rules"),
     "systemd": _imported(systemd, "a.service"),
+    "sysctl": _imported(sysctl, "a.conf"),
     "a regular expression": lambda text, _: globs(text),
     "a unit": lambda text, _: [*assignments(text.split("\n"))],
     "a unit of the host": _in_root(
@@ -105,6 +106,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "systemd, continued lines": ("", "a\\\n"),
     "systemd, digits": ("[Service]\nOOMScoreAdjust=", "1"),
     "systemd, values": ("[Service]\n", "OOMScoreAdjust=1\n"),
+    "sysctl, lines": ("", "x y\n"),
+    "earlyoom, open quotes": ("EARLYOOM_ARGS='", "a\n"),
     "a regular expression, groups": ("", "(a)"),
     "a regular expression, depth": ("", "(a"),
     "a regular expression, sets": ("", "["),

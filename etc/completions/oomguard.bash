@@ -58,7 +58,7 @@ _shtab_oomguard_advise___proc_COMPGEN=_shtab_compgen_dirs
 
 _shtab_oomguard_log___cause_choices=(start exec drift policy resync restore)
 _shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected policy-emptied limited events-lost events-stopped events-resumed out-of-memory throttled unthrottled killed all)
-_shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd)
+_shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd sysctl)
 _shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
 
 _shtab_oomguard_check_pos_0_nargs='*'

@@ -46,6 +46,7 @@ def test_as_json_it_says_where_each_rule_and_what_was_left_out_stood(
     assert json.loads(out) == {
         "format": 1,
         "tool": "ananicy",
+        "sysctls": [],
         "rules": [
             {
                 "conditions": {"name": ["a", "b"]},

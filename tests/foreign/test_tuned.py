@@ -64,7 +64,7 @@ def test_variables_are_expanded_and_what_needs_the_host_is_reported(tmp_path: Pa
     found = load(["a"], [str(tmp_path)])
     assert {name: said.value for name, said in found.said.items()} == {"vm.swappiness": "5"}
     assert [(one.at.source, one.why) for one in found.problems] == [
-        (f"{file}:6", "TuneD computes the value on the host"),
+        (f"{file}:6", "TuneD computes this on the host"),
         (f"{file}:7", "TuneD leaves a higher value alone"),
         (f"{file}:11", "applies only to some hosts, by its uname_regex"),
     ]

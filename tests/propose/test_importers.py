@@ -14,7 +14,7 @@ from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives, globs, literal
 from oomguard.policy.source import Source, Sources
 from oomguard.propose.draft import Draft, DraftRule, Place, render, valid
-from oomguard.propose.importers import ananicy, earlyoom, nohang, systemd
+from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.propose.importers.files import ForeignError
 
 
@@ -411,10 +411,74 @@ def test_units_of_users_own_managers_are_told_apart(tmp_path: Path) -> None:
     assert rules(systemd.import_files([str(tmp_path)])) == [("user_unit=indexer.service", "at_least 600")]
 
 
+# sysctl
+
+
+def sysctls(draft: Draft) -> list[tuple[str, int]]:
+    """Return each sysctl and its value, sorted."""
+    return sorted((one.name, one.value) for one in policy(draft)[0].sysctls)
+
+
+def put(folder: Path, name: str, text: str) -> str:
+    """Write a file and return its path."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return str(file)
+
+
+def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) -> None:
+    """A file hides those of its name in later folders; globs, and what is set elsewhere, by their rules."""
+    etc, lib = tmp_path / "etc/sysctl.d", tmp_path / "usr/lib/sysctl.d"
+    put(lib, "10-a.conf", "vm.swappiness=10\nvm.overcommit_ratio=70\nnet.ipv4.ip_forward=1\n")
+    put(lib, "20-b.conf", "vm.max_map_count=1\n")
+    last = put(etc, "20-b.conf", "-vm.swappiness=20\nvm.overcommit_m*=1\nvm.dirty_bytes=4096\nno line\n")
+    low = put(
+        etc, "05-c.conf", "vm.dirty_ratio=5\nvm.drop_caches=3\nkernel.panic_on_warn=1\nvm.laptop_mode=x\n"
+    )
+    named = put(tmp_path, "sysctl.conf", "kernel.panic = 10\nvm.watermark_scale_factor=4000\n")
+    draft = sysctl.import_files([str(etc), str(lib), named])
+    assert sysctls(draft) == [
+        ("kernel.panic", 10),
+        ("vm.dirty_bytes", 4096),
+        ("vm.overcommit_memory", 1),
+        ("vm.overcommit_ratio", 70),
+        ("vm.swappiness", 20),
+    ]
+    assert sorted(map(str, valid(draft).notes)) == sorted(
+        [
+            f"{low}:1: vm.dirty_ratio=5: vm.dirty_bytes, {last}:3 counts instead",
+            f"{low}:2: vm.drop_caches=3: it drops caches once, at the moment it is written",
+            f"{low}:3: kernel.panic_on_warn=1: oomguard does not set this sysctl",
+            f"{low}:4: vm.laptop_mode=x: must be a decimal number",
+            f"{last}:4: no line: is not an assignment",
+            f"{named}:2: vm.watermark_scale_factor=4000: must be an integer from 1 to 3000, got 4000",
+            "1 setting: oomguard sets only sysctls about memory and panics",
+        ]
+    )
+    assert f"  # {low}" not in render(draft).partition("# Left out")[0]
+
+
+def test_tuned_overrides_the_vendor_and_not_the_administrator(tmp_path: Path) -> None:
+    """It applies /etc/sysctl.d again after its profile; what a profile includes is beside it."""
+    put(tmp_path, "base/tuned.conf", "[vm]\ndirty_bytes=40%\n[sysctl]\nvm.swappiness=30\n")
+    profile = put(tmp_path, "mine/tuned.conf", "[main]\ninclude=base\n[sysctl]\nvm.max_map_count=>262144\n")
+    put(tmp_path, "usr/lib/sysctl.d/a.conf", "vm.dirty_ratio=20\n")
+    mine = put(tmp_path, "etc/sysctl.d/b.conf", "vm.swappiness=10\n")
+    draft = sysctl.import_files(
+        [str(tmp_path / "etc/sysctl.d"), str(tmp_path / "usr/lib/sysctl.d"), str(tmp_path / "mine")]
+    )
+    assert sysctls(draft) == [("vm.dirty_ratio", 40), ("vm.swappiness", 10)]
+    text = " ".join(map(str, draft.notes))
+    assert f"{profile}:4: vm.max_map_count=>262144: TuneD leaves a higher value alone" in text
+    assert f"vm.swappiness=30: {mine}:1 counts instead" in text
+    assert sysctls(sysctl.import_files([profile])) == [("vm.dirty_ratio", 40), ("vm.swappiness", 30)]
+
+
 # Files
 
 
-@pytest.mark.parametrize("tool", [earlyoom, nohang, ananicy, systemd])
+@pytest.mark.parametrize("tool", [earlyoom, nohang, ananicy, systemd, sysctl])
 def test_files_that_cannot_be_read_are_errors(tool: object, tmp_path: Path) -> None:
     """One that is not there, and one that is no text."""
     load = tool.import_files  # type: ignore[attr-defined]  # modules
@@ -431,6 +495,7 @@ TEXTS = {
     "nohang": (nohang, "x.conf", "@BADNESS_ADJ_RE_NAME 5 /// ^x$\n"),
     "ananicy": (ananicy, "x.rules", '{"name": "x", "oom_score_adj": 5}\n'),
     "systemd": (systemd, "x.service", "[Service]\nOOMScoreAdjust=5\n"),
+    "sysctl": (sysctl, "x.conf", "vm.swappiness=5\n"),
 }
 
 
@@ -442,9 +507,9 @@ def test_what_cannot_be_read_of_several_files_is_left_out(tool: str, tmp_path: P
     (tmp_path / f"link-{name}").symlink_to("/nonexistent/x")
     (tmp_path / f"binary-{name}").write_bytes(b"\0\1")
     (tmp_path / f"bytes-{name}").write_bytes(b"# \xff\n\xff = x\n" + text.encode())
-    reads_folders = tool in ("ananicy", "systemd")
+    reads_folders = tool in ("ananicy", "systemd", "sysctl")
     draft = module.import_files([str(tmp_path)] if reads_folders else sorted(map(str, tmp_path.iterdir())))
-    assert len(rules(draft)) == 1
+    assert len(draft.rules) + len(draft.settings) == 1
     assert sorted(str(note) for note in draft.notes if not note.what) == [
         f"{tmp_path}/binary-{name}: is not text",
         f"{tmp_path}/bytes-{name}:2: is not UTF-8",

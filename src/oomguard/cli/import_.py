@@ -10,19 +10,21 @@ if TYPE_CHECKING:
     import argparse
 
 _DETAIL = """\
-Prints a policy to review. Each rule names its source. What has no equivalent is
-listed at the end, by file and line. Without SOURCE, it reads the usual places:
-/etc/default/earlyoom, /etc/nohang/nohang.conf, /etc/ananicy.d, and systemd's
-folders of system units.
+Prints a policy to review. Each rule names its source. What is left out is
+listed at the end, by file and line: what has no equivalent or cannot be read.
+Without SOURCE, it reads the usual places: /etc/default/earlyoom,
+/etc/nohang/nohang.conf, /etc/ananicy.d, systemd's folders of system units, or
+sysctl.d with the active TuneD profile.
 
 examples:
   oomguard import earlyoom
   oomguard import earlyoom --avoid '^(cron|Xorg)$' --prefer '^chrome$'
   oomguard import systemd /etc/systemd/system > units.yaml
   oomguard import ananicy ./rules
+  oomguard import sysctl /usr/lib/tuned/throughput-performance
   oomguard import nohang --json                  for programs: docs/import.md
 
-exit codes: 0 done, 2 the source cannot be read
+exit codes: 0 done, 2 nothing of the source can be read
 """
 
 
@@ -68,12 +70,11 @@ def _run(options: "argparse.Namespace") -> int:
         print_json({"format": FORMAT, "tool": options.tool, **import_document(draft)})
         return 0
     sys.stdout.write(render(draft))
-    rules, left_out = (
-        counted(len(draft.rules), "rule"),
-        counted(len(draft.notes), "setting") if draft.notes else "nothing",
-    )
+    counts = ((len(draft.settings), "sysctl"), (len(draft.rules), "rule"))
+    found = ", ".join(counted(count, what) for count, what in counts if count) or "nothing imported"
+    left_out = counted(len(draft.notes), "setting") if draft.notes else "nothing"
     print(
-        f"oomguard: {rules}, {left_out} left out; review them, then run: "
+        f"oomguard: {found}, {left_out} left out; review them, then run: "
         "oomguard check --policy FILE && oomguard plan --policy FILE",
         file=sys.stderr,
     )

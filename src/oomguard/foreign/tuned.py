@@ -4,6 +4,7 @@ import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.sysctl import SYSCTLS
 from oomguard.foreign.sysctl_d import write
 from oomguard.foreign.text_file import Said, lines_or_none
 from oomguard.foreign.unit_file import Assignment
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 FOLDERS = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
 """Most important first."""
 
-_FILE = "tuned.conf"
-_TRUE = ("1", "true", "True")
+FILE = "tuned.conf"
+TRUE = ("1", "true", "True")
 _OWN = {
     *("type", "enabled", "replace", "drop", "priority", "cpuinfo_regex", "uname_regex", "prepend"),
     *("devices", "devices_udev_regex", "script_pre", "script_post"),
@@ -25,6 +26,7 @@ _OWN = {
 """What a section says about itself."""
 _ONLY_SOME = ("cpuinfo_regex", "uname_regex")
 _FUNCTION = re.compile(r"(?<!\\)\$\{[^}]*\}")
+_COMPUTED = "TuneD computes this on the host"
 _DIRTY = ("dirty_bytes", "dirty_ratio", "dirty_background_bytes", "dirty_background_ratio")
 _PROFILES_LIMIT = 100
 _VALUE_LIMIT = 4096
@@ -55,7 +57,7 @@ class _Section:
 
     def merge(self, options: dict[str, Said]) -> None:
         new = {key: said.value for key, said in options.items() if key in _OWN}
-        if new.get("replace") in _TRUE:
+        if new.get("replace") in TRUE:
             self.own, self.options = {}, {}
         for key in re.split(r"\s*[,;]\s*", new.get("drop", "")):
             self.options.pop(key, None)
@@ -93,11 +95,13 @@ def load(profiles: "Iterable[str]", folders: "Sequence[str]", read: "Read" = lin
     said: dict[str, Said] = {}
     for name, one_section in sorted(sections.items(), key=lambda one: _priority(one[1])):
         kind, own, options = one_section.own["type"] or name, one_section.own, one_section.options
-        if kind not in ("sysctl", "vm") or own["enabled"] not in _TRUE or not options:
+        if kind not in ("sysctl", "vm") or own["enabled"] not in TRUE or not options:
             continue
         condition = next((key for key in _ONLY_SOME if key in own), "")
         if condition:
             first = next(iter(options.values()))
+            if not any(_sysctl(kind, key, one.value) in SYSCTLS for key, one in options.items()):
+                continue
             problems.append(Problem(f"[{name}]", f"applies only to some hosts, by its {condition}", first))
             continue
         for key, one in options.items():
@@ -105,8 +109,10 @@ def load(profiles: "Iterable[str]", folders: "Sequence[str]", read: "Read" = lin
             sysctl = _sysctl(kind, key, value)
             if not sysctl:
                 continue
-            if _FUNCTION.search(value):
-                problems.append(Problem(f"{key}={one.value}", "TuneD computes the value on the host", one))
+            if sysctl not in SYSCTLS:
+                said[sysctl] = one
+            elif _FUNCTION.search(value):
+                problems.append(Problem(f"{key}={one.value}", _COMPUTED, one))
             elif value[:1] in ("<", ">"):
                 bound = "higher" if value[0] == ">" else "lower"
                 problems.append(Problem(f"{key}={value}", f"TuneD leaves a {bound} value alone", one))
@@ -130,9 +136,9 @@ def assignments(lines: "Iterable[str]") -> "Iterator[Assignment]":
 
 def profile_file(profile: str, folders: "Sequence[str]") -> str:
     """Return the file of a profile, "" if there is none."""
-    if profile.endswith(f"/{_FILE}"):
+    if profile.endswith(f"/{FILE}"):
         return profile
-    paths = (os.path.join(folder, os.path.basename(profile), _FILE) for folder in folders)
+    paths = (os.path.join(folder, os.path.basename(profile), FILE) for folder in folders)
     return next((path for path in paths if os.path.isfile(path)), "")
 
 
@@ -147,7 +153,8 @@ def _files(
         file = profile_file(profile.removeprefix("-"), folders)
         if not file:
             if not profile.startswith("-"):
-                problems.append(Problem(profile, "no such profile", included))
+                why = _COMPUTED if _FUNCTION.search(profile) else "no such profile"
+                problems.append(Problem(profile, why, included))
             return
         if file in seen or len(seen) >= _PROFILES_LIMIT:
             return

@@ -51,6 +51,7 @@ class DraftSetting(NamedTuple):
     value: int
     reason: str
     sources: tuple[str, ...] = ()
+    origin: Place | None = None
 
 
 class Note(NamedTuple):
@@ -95,13 +96,25 @@ def valid(draft: Draft) -> Draft:
         try:
             parse(Sources((Source("draft", render(draft).encode()),)))
         except PolicyError as error:
+            settings = {fault.path: fault.message for fault in error.faults}
             found = ((_PATH.match(fault.path), fault.message) for fault in error.faults)
             refused = {(int(at[1]), at[2] or "", int(at[3] or 0)): message for at, message in found if at}
-            if not refused:
+            if not refused and not any(one.name in settings for one in draft.settings):
                 raise
-            draft = _without(draft, refused)
+            draft = _without(_without_settings(draft, settings), refused)
         else:
             return draft
+
+
+def _without_settings(draft: Draft, refused: dict[str, str]) -> Draft:
+    """Return the draft without the refused sysctls."""
+    notes = [
+        Note(f"{one.name}={one.value}", refused[one.name], one.origin)
+        for one in draft.settings
+        if one.name in refused
+    ]
+    kept = tuple(one for one in draft.settings if one.name not in refused)
+    return draft._replace(settings=kept, notes=(*draft.notes, *notes))
 
 
 def _without(draft: Draft, refused: dict[tuple[int, str, int], str]) -> Draft:
@@ -132,7 +145,7 @@ def render(draft: Draft) -> str:
         if settings:
             lines += ["", f"{section}:"]
         for one in settings:
-            lines += [*_comment(one.reason, "  "), f"  {one.name.partition('.')[2]}: {one.value}"]
+            lines += [*_comment(_why(one), "  "), f"  {one.name.partition('.')[2]}: {one.value}"]
     if draft.rules:
         lines += ["", "rules:"]
     for rule in draft.rules:
@@ -144,9 +157,14 @@ def render(draft: Draft) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _why(one: DraftRule | DraftSetting) -> str:
+    if one.origin and one.reason:
+        return f"{one.reason} ({one.origin})"
+    return one.reason or str(one.origin)
+
+
 def _rule(rule: DraftRule) -> list[str]:
-    why = f"{rule.reason} ({rule.origin})" if rule.origin else rule.reason
-    lines = _comment(why, "  ")
+    lines = _comment(_why(rule), "  ")
     body = [f"{key}: {_list(items)}" for key, items in rule.conditions.items()]
     if rule.scope != "all":
         body.append(f"scope: {rule.scope}")

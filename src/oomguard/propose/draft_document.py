@@ -40,8 +40,9 @@ def findings_document(draft: "Draft") -> dict[str, Any]:
 
 
 def import_document(draft: "Draft") -> dict[str, Any]:
-    """Return the rules and the notes, each with where it was read, and the text of the policy."""
+    """Return the sysctls, rules and notes, each with where it was read, and the text of the policy."""
     return {
+        "sysctls": [{"name": one.name, "value": one.value, **_place(one.origin)} for one in draft.settings],
         "rules": [_rule(one) for one in draft.rules],
         "left_out": [_left_out(one) for one in draft.notes],
         "policy": render(draft),

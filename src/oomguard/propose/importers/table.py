@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.propose.importers import ananicy, earlyoom, nohang, systemd
+from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.propose.importers.files import ForeignError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ IMPORTERS = {
     "nohang": Importer(nohang.import_files),
     "ananicy": Importer(ananicy.import_files),
     "systemd": Importer(systemd.import_files),
+    "sysctl": Importer(sysctl.import_files),
 }
 """By the name of the tool."""
 

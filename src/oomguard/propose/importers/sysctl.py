@@ -1,0 +1,129 @@
+"""sysctl.d and TuneD profiles: the sysctls that oomguard knows, each by the line that counts."""
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from oomguard.core.sysctl import SYSCTLS, TRIGGERS
+from oomguard.core.text import counted
+from oomguard.foreign import tuned
+from oomguard.foreign.sysctl_d import in_order, lines_that_count, settings, sysctl_files, write
+from oomguard.foreign.text_file import lines_or_none, names_in
+from oomguard.propose.draft import Draft, DraftSetting, Note, Place
+from oomguard.propose.importers.files import Files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+
+    from oomguard.foreign.sysctl_d import Line
+    from oomguard.foreign.text_file import Said
+
+    _Named = tuple[str, Line | Said]
+
+_TUNED_MAIN = "/etc/tuned/tuned-main.conf"
+_VENDOR = re.compile(r"/lib/sysctl\.d/")
+_RELEVANT = ("vm.", "kernel.panic")
+_SHOWN_LIMIT = 60
+_TITLE = (
+    "From sysctl.d and TuneD: of each sysctl the value that counts. oomguard also corrects it when something "
+    "changes it. Keep both the same, or remove it there."
+)
+
+
+def import_files(paths: "Sequence[str]") -> Draft:
+    """Read files and folders of sysctl.d, and TuneD profiles; without any, those of this host."""
+    folders = [os.path.join("/", folder) for folder in tuned.FOLDERS]
+    profiles = [file for path in paths if (file := _profile(path))]
+    active = [] if paths else tuned.active_profiles().split()
+    found = [file for name in active if (file := tuned.profile_file(name, folders))]
+    sources = [*_sysctl_files([path for path in paths if not _profile(path)])] if paths else sysctl_files()
+    files = Files([*sources, *profiles, *found] or ["/etc/sysctl.d"], (".conf",))
+    lines = lines_that_count(
+        sources,
+        files.lines,
+        lambda file, line, text: files.notes.append(
+            Note(text[:_SHOWN_LIMIT], "is not an assignment", Place(file, line))
+        ),
+    )
+    beside = [os.path.dirname(os.path.dirname(file)) for file in profiles]
+    of_tuned = tuned.load([*profiles, *active], [*beside, *folders], files.lines)
+    said = _merged(settings(lines), of_tuned.said)
+    named: list[_Named] = [(one.path.replace("/", "."), one) for one in lines.values()]
+    named += of_tuned.said.items()
+    notes = [
+        *(Note(one.what, one.why, Place(one.at.file, one.at.line)) for one in of_tuned.problems),
+        *_overridden(named, said),
+        *_others(named, {(one.file, one.line) for one in said.values()}),
+    ]
+    drafted = []
+    for name, one in said.items():
+        place = Place(one.file, one.line)
+        if name not in SYSCTLS:
+            continue
+        if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", one.value):
+            drafted.append(DraftSetting(name, int(one.value), "", origin=place))
+        else:
+            notes.append(Note(f"{name}={one.value[:_SHOWN_LIMIT]}", "must be a decimal number", place))
+    return Draft(_TITLE, tuple(drafted), (), (*files.finish(), *notes))
+
+
+def _profile(path: str) -> str:
+    """Return the file of a profile, from its folder or the file itself, "" for anything else."""
+    if os.path.basename(path) == tuned.FILE:
+        return path
+    file = os.path.join(path, tuned.FILE)
+    return file if os.path.isfile(file) else ""
+
+
+def _sysctl_files(paths: "Iterable[str]") -> "Iterator[str]":
+    """Yield files in the order in which they are applied: those of folders, then those that were named."""
+    in_folders: list[str] = []
+    named: list[str] = []
+    for path in paths:
+        below = [os.path.join(path, name) for name in names_in(path) if name.endswith(".conf")]
+        in_folders += below
+        named += [] if below else [path]
+    yield from in_order(in_folders)
+    yield from named
+
+
+def _merged(of_files: "Mapping[str, Said]", of_tuned: "Mapping[str, Said]") -> "dict[str, Said]":
+    """Return what counts. TuneD overrides sysctl.d, and then applies again what is not the vendor's."""
+    said = dict(of_files)
+    for name, one in of_tuned.items():
+        write(said, name, one)
+    main = {one.key: one.value for one in tuned.assignments(lines_or_none(_TUNED_MAIN))}
+    if main.get("reapply_sysctl", "1") in tuned.TRUE:
+        for name, one in of_files.items():
+            if not _VENDOR.search(one.file):
+                write(said, name, one)
+    return said
+
+
+def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Iterator[Note]":
+    """Yield the settings that do not count, with the one that does."""
+    for name, one in named:
+        if name not in SYSCTLS or one.value is None:
+            continue
+        partner = SYSCTLS[name].partner
+        other = said.get(name) or said.get(partner)
+        if other is not None and (other.file, other.line) != (one.file, one.line):
+            which = "" if name in said else f"{partner}, "
+            yield Note(
+                f"{name}={one.value}", f"{which}{other.source} counts instead", Place(one.file, one.line)
+            )
+
+
+def _others(named: "Sequence[_Named]", used: "Set[tuple[str, int]]") -> "Iterator[Note]":
+    """Yield what oomguard does not set: relevant sysctls by line, the others as a number."""
+    count = 0
+    for name, one in named:
+        if name in SYSCTLS or one.value is None or (one.file, one.line) in used:
+            continue
+        if name.startswith(_RELEVANT) and not any(wildcard in name for wildcard in "*?["):
+            why = TRIGGERS.get(name, "oomguard does not set this sysctl")
+            yield Note(f"{name}={one.value[:_SHOWN_LIMIT]}", why, Place(one.file, one.line))
+        else:
+            count += 1
+    if count:
+        yield Note(counted(count, "setting"), "oomguard sets only sysctls about memory and panics")
