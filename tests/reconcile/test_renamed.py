@@ -131,13 +131,14 @@ def test_a_reload_does_not_forget_who_was_renamed(
 
 
 @pytest.mark.parametrize("renamed_first", [False, True])
-def test_a_reload_does_not_forget_one_that_had_the_rules_value_by_itself(
-    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], *, renamed_first: bool
+@pytest.mark.parametrize("own", [0, 800])
+def test_a_reload_frees_no_process_that_takes_another_name_before_or_after_it(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], own: int, *, renamed_first: bool
 ) -> None:
-    """Whether it takes another name before the reload, or between the reload and the pass."""
-    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=800))
+    """Whether it had the rule's value by itself or not; the rule has another number by then."""
+    proc.process(Process(Identity(20, 1), b"hog", uid=PERSON, oom_score_adj=own))
     reconciler = Reconciler(policy(RULES), Ledger(), procfs)
-    assert changes(reconciler) == []
+    assert changes(reconciler) == ([800] if own == 0 else [])
     if renamed_first:
         rename(proc, "sheep")
         assert changes(reconciler) == []

@@ -13,6 +13,7 @@ from oomguard.core.sysctl import SYSCTLS, after_writing
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from oomguard.core.decide import Decision
     from oomguard.core.overcommit import Memory, Peak
     from oomguard.core.policy import Policy
     from oomguard.core.process import Identity
@@ -140,6 +141,37 @@ class Entry(NamedTuple):
 def own_oom_score_adj(entry: Entry | None, value: int) -> int:
     """Return the value that a process would have without oomguard, given that it has `value` now."""
     return entry.original if entry is not None and entry.is_ours(value) else value
+
+
+class Judged(NamedTuple):
+    """What is decided on a process. `entry` is its own, or that of the one it inherited its value from."""
+
+    decision: "Decision"
+    entry: Entry | None
+
+    def change(self, cause: Cause) -> SetOomScoreAdj | None:
+        """Return the write that the decision asks for, or None."""
+        decision, entry = self.decision, self.entry
+        obstacle, own = decision.obstacle, decision.original
+        if decision.wanted == decision.current or (obstacle is not None and obstacle.kind == "unknown"):
+            return None
+        rule = decision.rule if decision.wanted != own else None
+        if entry is not None and not decision.is_inherited and entry.is_written:
+            cause = "drift" if entry.given == decision.wanted else cause
+        # A privileged ancestor that set it, sshd for one, moved the floor, though oomguard did not.
+        is_reset = decision.is_inherited and rule is None and own > decision.current
+        return SetOomScoreAdj(
+            identity=decision.identity,
+            comm=decision.comm,
+            before=decision.current,
+            after=decision.wanted,
+            own=own,
+            cause="restore" if rule is None else cause,
+            rule=rule,
+            obstacle=obstacle,
+            moved_floor=is_reset or (entry is not None and entry.moved_floor),
+            inherited=decision.is_inherited and rule is None,
+        )
 
 
 def diff_sysctls(

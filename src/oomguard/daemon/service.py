@@ -34,8 +34,8 @@ from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_overcommit
-from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import open_hosts_ledger
+from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.reconciler import SHORTAGE, Reconciler
 from oomguard.reconcile.state_folder import state_dir_option

@@ -11,8 +11,8 @@ from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.rights import observe_rights, own_rights
 from oomguard.kernel.slow_reads import patient_reads
-from oomguard.reconcile.itself import Itself
 from oomguard.reconcile.ledger import Ledger, read_ledger
+from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import Raised
 from oomguard.reconcile.preview import Preview

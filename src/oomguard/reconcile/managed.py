@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 from oomguard.reconcile.inheritance import Inheritance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence, Set
 
     from oomguard.core.policy import Policy
     from oomguard.core.process import UnknownFactError
-    from oomguard.core.rule import Rule
+    from oomguard.core.rule import Rule, Terms
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.planner import Finding, Raised
+
+    Conditions = tuple[tuple[bytes, ...], Terms]
 
 _SLOW_LIMIT = 64
 """Users that are reported because their processes could not be read or matched in time."""
@@ -49,21 +51,27 @@ class ManagedProcesses:
         self._slow: set[str] = set()
 
     def take(self, policy: "Policy") -> None:
-        """Go over to another policy: what depends on the rules of the one before is translated or dropped."""
+        """Go over to another policy: what rules decided is translated to those with the same conditions.
+
+        Everything else that depends on the policy before is dropped.
+        """
+        before = {number: self._rules[number].conditions for number in {*self.rule_of.values()}}
         known = [*self._forked_from.values(), *(one.rule for one in self.raised.values())]
-        successor = _successors(known, policy.rules)
+        found = _successors({*before.values(), *(rule.conditions for rule in known)}, policy.rules)
         self._rules = policy.rules
+        self.rule_of = {
+            pid: found[before[number]].number
+            for pid, number in self.rule_of.items()
+            if before[number] in found
+        }
         self._forked_from = {
-            pid: found
-            for pid, rule in self._forked_from.items()
-            if (found := successor.get(rule.conditions)) is not None
+            pid: found[rule.conditions] for pid, rule in self._forked_from.items() if rule.conditions in found
         }
         self.raised = {
-            pid: one._replace(rule=found)
+            pid: one._replace(rule=found[one.rule.conditions])
             for pid, one in self.raised.items()
-            if (found := successor.get(one.rule.conditions)) is not None
+            if one.rule.conditions in found
         }
-        self.rule_of = {pid: one.rule.number for pid, one in self.raised.items() if one.is_renamed}
         self._settled.clear()
         self.inheritance.on_policy()
 
@@ -123,7 +131,7 @@ class ManagedProcesses:
             if pid in self.rule_of:
                 self._release(pid)
             return
-        decision, entry = judged.decision, judged.situation.entry
+        decision, entry = judged
         rule, value = decision.matched, decision.current
         if rule is not None:
             self.rule_of[pid] = rule.number
@@ -185,20 +193,16 @@ class ManagedProcesses:
 
     def raising_rule(self, handle: "ProcessHandle") -> "Rule | None":
         """Return the rule that raises a process, or that raised the one whose program it still runs."""
-        pid, known = handle.pid, self.raised.get(handle.pid)
-        if known is None and pid not in self.ledger.processes and pid not in self._forked_from:
+        pid = handle.pid
+        if pid not in self.ledger.processes and pid not in self.raised and pid not in self._forked_from:
             return None  # as most processes: nothing is read of them
         if pid in self.executed:
             return None
-        is_same = known is not None and known.identity == handle.identity
-        entry = self.ledger.entry(handle.identity)
-        if entry is not None and entry.given <= entry.original:
-            return None
-        if known is not None and is_same and (known.is_renamed or entry is None):
-            return known.rule
-        if entry is not None:
-            return self._rules[self.rule_of[pid]] if pid in self.rule_of else None
-        return self._forked_from.get(pid) if handle.stat.runs_its_parents_program else None
+        known = self.raised.get(pid)
+        is_known = known is not None and known.identity == handle.identity
+        if not is_known and self.ledger.entry(handle.identity) is None:
+            return self._forked_from.get(pid) if handle.stat.runs_its_parents_program else None
+        return self._raising(pid)
 
     def _raising(self, pid: int) -> "Rule | None":
         """Return what `raising_rule` does, as far as it is known without the process."""
@@ -213,11 +217,10 @@ class ManagedProcesses:
             del self.rule_of[pid]
 
 
-def _successors(known: "Iterable[Rule]", rules: "Iterable[Rule]") -> "dict[object, Rule]":
-    """Return the first of `rules` with the conditions of each known rule."""
-    wanted = {rule.conditions for rule in known}
-    names = {rule[0] for rule in wanted}
-    found: dict[object, Rule] = {}
+def _successors(wanted: "Set[Conditions]", rules: "Iterable[Rule]") -> "dict[Conditions, Rule]":
+    """Return the first rule with each of these conditions."""
+    names = {names for names, _ in wanted}
+    found: dict[Conditions, Rule] = {}
     for rule in rules if wanted else ():
         if rule.names in names and rule.conditions in wanted:
             found.setdefault(rule.conditions, rule)

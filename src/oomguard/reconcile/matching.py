@@ -2,16 +2,15 @@
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.budget import Budget
 from oomguard.core.match import Governed, Matcher, first_unmet, search
-from oomguard.core.process import INIT_PID, UnknownFactError
+from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.trust import is_trusted, trust_refusal
 from oomguard.kernel.procfs import GONE
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.timeout import TooLongError, within
-from oomguard.reconcile.itself import Itself
 
 if TYPE_CHECKING:
     import re
@@ -27,6 +26,22 @@ MATCH_SECONDS = 0.02
 
 NO_CANDIDATES = Governed()
 """What `governed` returns if no rule can match the process: by its name, or because it is oomguard."""
+
+
+class Itself(NamedTuple):
+    """The process that asks, and the daemon if one runs; its only child is the reader of its policy."""
+
+    own_pid: int
+    daemon: Identity | None = None
+
+    def covers(self, handle: "ProcessHandle") -> bool:
+        """Tell whether a process is one of them. Raises one of GONE if it ended."""
+        if handle.pid == self.own_pid:
+            return True
+        if self.daemon is None:
+            return False
+        is_init = self.daemon.pid == INIT_PID  # in a container, where every orphan is its child
+        return handle.identity == self.daemon or (not is_init and handle.stat.parent_pid == self.daemon.pid)
 
 
 class Matching:

@@ -4,9 +4,9 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.decide import Decision, decide, wanted_by
+from oomguard.core.decide import decide, wanted_by
 from oomguard.core.diff import (
-    Entry,
+    Judged,
     Outcome,
     SetOomScoreAdj,
     SetSysctl,
@@ -26,7 +26,8 @@ from oomguard.reconcile.matching import NO_CANDIDATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from oomguard.core.diff import Cause, Change
+    from oomguard.core.decide import Decision
+    from oomguard.core.diff import Cause, Change, Entry
     from oomguard.core.overcommit import Peak, Refusal
     from oomguard.core.process import Identity, UnknownFactError
     from oomguard.core.rule import Rule
@@ -41,15 +42,10 @@ UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 _KEEP = Value("keep")
 
 
-class Situation(NamedTuple):
-    """The value a process has, and what it would have without oomguard.
-
-    `entry` is the ledger's, or, if `is_inherited`, that of the process it has its value from.
-    """
-
+class _Situation(NamedTuple):
     value: int
-    own: int
-    entry: Entry | None
+    original: int
+    entry: "Entry | None"
     is_inherited: bool
 
 
@@ -63,37 +59,6 @@ class Raised(NamedTuple):
     identity: "Identity"
     rule: "Rule"
     is_renamed: bool = False
-
-
-class Judged(NamedTuple):
-    """What is decided on a process, and from what."""
-
-    decision: Decision
-    situation: Situation
-
-    def change(self, cause: "Cause") -> SetOomScoreAdj | None:
-        """Return the write that the decision asks for, or None."""
-        decision, entry = self.decision, self.situation.entry
-        obstacle, own = decision.obstacle, decision.original
-        if decision.wanted == decision.current or (obstacle is not None and obstacle.kind == "unknown"):
-            return None
-        rule = decision.rule if decision.wanted != own else None
-        if entry is not None and not decision.is_inherited and entry.is_written:
-            cause = "drift" if entry.given == decision.wanted else cause
-        # What a child was given by a privileged ancestor, sshd for one, moved its floor though we did not.
-        is_reset = decision.is_inherited and rule is None and own > decision.current
-        return SetOomScoreAdj(
-            identity=decision.identity,
-            comm=decision.comm,
-            before=decision.current,
-            after=decision.wanted,
-            own=own,
-            cause="restore" if rule is None else cause,
-            rule=rule,
-            obstacle=obstacle,
-            moved_floor=is_reset or (entry is not None and entry.moved_floor),
-            inherited=decision.is_inherited and rule is None,
-        )
 
 
 class Finding(NamedTuple):
@@ -184,12 +149,12 @@ class Planner:
         Only a pass reads the value of the many that no rule matches; between two, forks show what those
         inherited.
         """
-        situation: Situation | None = None
+        situation: _Situation | None = None
 
         def refusal(rule: "Rule") -> "Refusal | None":
             nonlocal situation
             situation = situation or self._situation(handle, may_match=True)
-            return self.matching.refusal(rule, handle, own=situation.own)
+            return self.matching.refusal(rule, handle, own=situation.original)
 
         managed = self._managed
         governed = self.matching.governed(handle, refusal)
@@ -219,7 +184,7 @@ class Planner:
             handle.identity,
             handle.comm,
             current=situation.value,
-            original=situation.own,
+            original=situation.original,
             rule=rule,
             refusal=refused,
             unknown="" if unknown is None else str(unknown),
@@ -235,7 +200,7 @@ class Planner:
                 is_plain = refused is None and unknown is None and not decision.is_renamed
                 is_settled = is_plain and self._is_settled(handle, decision, rule)
         return Finding(
-            Judged(decision, situation),
+            Judged(decision, situation.entry),
             unknown,
             is_open=False,
             raised=raised,
@@ -245,17 +210,17 @@ class Planner:
             is_settled=is_settled,
         )
 
-    def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> Situation:
+    def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> _Situation:
         """Return what the process has and would have; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         entry = self._ledger.entry(handle.identity)
         if entry is not None:
             entry = reclaimed(entry, value, handle)
-            return Situation(value, own_oom_score_adj(entry, value), entry, is_inherited=False)
+            return _Situation(value, own_oom_score_adj(entry, value), entry, is_inherited=False)
         inheritance = self._managed.inheritance
         entry = inheritance.original_of(handle, value, self.matching, may_match=may_match)
         own = value if entry is None else entry.original
-        return Situation(value, own, entry, is_inherited=entry is not None)
+        return _Situation(value, own, entry, is_inherited=entry is not None)
 
     def _unescaped(
         self, handle: "ProcessHandle", rule: "Rule", found: "Rule | None", refused: "Rule | None"
@@ -297,7 +262,7 @@ class Planner:
         return is_open, rule, raised
 
     def _children(
-        self, handle: "ProcessHandle", decision: Decision, rule: "Rule"
+        self, handle: "ProcessHandle", decision: "Decision", rule: "Rule"
     ) -> "tuple[bool, Standing | None] | None":
         """Return whether children keep the value, and the standing of a process whose children to watch."""
         if decision.wanted == decision.original:
@@ -306,7 +271,7 @@ class Planner:
         is_watched = not shares and rule.terms.scope == "main" and decision.wanted < decision.original
         return shares, self._standing(handle) if is_watched else None
 
-    def _is_settled(self, handle: "ProcessHandle", decision: Decision, rule: "Rule") -> bool:
+    def _is_settled(self, handle: "ProcessHandle", decision: "Decision", rule: "Rule") -> bool:
         """Return whether the decision is the same while name and value are.
 
         Trust is checked each time: a process can change its user.
@@ -321,10 +286,10 @@ class Planner:
         return standing(handle, self.policy.first_person_uid)
 
 
-def _has(entry: Entry, value: int) -> bool:
+def _has(entry: "Entry", value: int) -> bool:
     return value == entry.original or entry.is_ours(value)
 
 
-def _left_alone(change: "Change", entry: Entry) -> Outcome:
+def _left_alone(change: "Change", entry: "Entry") -> Outcome:
     given = entry.given if entry.made is None else entry.made
     return Outcome(change, "left-alone", reason=f"set by something else (oomguard had set {given})")

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Set
 
     from oomguard.core.decide import Rights
-    from oomguard.core.diff import Cause, SetSysctl
+    from oomguard.core.diff import Cause, Judged, SetSysctl
     from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.planner import Judged
     from oomguard.reconcile.reconciler import Reconciler
 
 _CONTENDED = Obstacle(
@@ -76,7 +75,7 @@ class Preview:
         return found
 
     def _obstacle(self, judged: "Judged", handle: "ProcessHandle") -> Obstacle | None:
-        decision, entry = judged.decision, judged.situation.entry
+        decision, entry = judged
         if decision.wanted == decision.current:
             return None
         if decision.identity in self._contended:

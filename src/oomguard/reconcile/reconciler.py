@@ -19,13 +19,12 @@ from oomguard.reconcile.planner import Planner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oomguard.core.diff import Cause, Change, SetOomScoreAdj, SetSysctl
+    from oomguard.core.diff import Cause, Change, Judged, SetOomScoreAdj, SetSysctl
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.reconcile.itself import Itself
     from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.planner import Judged
+    from oomguard.reconcile.matching import Itself
 
 
 _REWRITTEN = "something else keeps rewriting {}"
