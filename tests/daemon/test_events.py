@@ -141,6 +141,16 @@ def test_a_drifted_sysctl_is_healed_at_once(tmp_path: Path) -> None:
 
 
 @needs_events
+def test_what_is_no_longer_managed_is_no_longer_watched(tmp_path: Path, program: Program) -> None:
+    """After the pass that finds so."""
+    program.start()
+    with running(tmp_path, QUIET + POLICY) as daemon:
+        settle(daemon)
+        daemon.policy.write_text(QUIET)
+        wait_until(lambda: status(daemon)["watches"] == 0, "no watch")
+
+
+@needs_events
 def test_a_contended_value_is_given_way_to_and_said_once(tmp_path: Path, program: Program) -> None:
     """Six times in a minute: something else wants it, too. It rests, and is corrected when that is over."""
     pid = program.start()

@@ -248,7 +248,8 @@ class Service:
         self._checks.clear()
         self._sweep.clear()
         self._unwatched.clear()
-        self._drift.keep_only(())
+        self._drift.forget_all()
+        self._drift.retry()
         self.reconciler.matching.matcher.forget()
         self.reconciler.managed.forget_forks()
         self._status.losses += 1
@@ -542,7 +543,8 @@ class Service:
         reconciler.end_pass()
         self.reporter.end_pass()
         self._heirs_limit = max(HEIRS_LIMIT, 2 * len(reconciler.inheritance))
-        self._drift.keep_only(reconciler.managed.rule_of)
+        self._unwatched += self._drift.others(reconciler.managed.rule_of)
+        self._drift.retry()
         self._listen_for_drift()
         self._settle_later(now)
         self._say_uncontended(now)
@@ -643,11 +645,15 @@ class Service:
         self._wake_later()
 
     def _watch_slice(self, now: float) -> None:
-        """Watch some of the processes that are kept and have lived long enough; forget the dead."""
+        """Watch some managed processes that have lived long enough; drop the watches of others."""
         managed = self.reconciler.managed
         batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
         youngest = self.procfs.now_ticks() - SETTLED_TICKS
         for pid in batch:
+            if pid not in managed.rule_of:
+                self._drift.forget(pid)
+                self._settle_later(now)
+                continue
             identity = self.procfs.identity(pid)
             if identity is None:
                 managed.on_exit(pid)
