@@ -30,6 +30,72 @@ def test_what_is_printed_passes_check(
     assert "1 rule, 1 setting left out" in err
 
 
+IMPORTED = {
+    "earlyoom": (
+        "earlyoom",
+        (
+            "EARLYOOM_ARGS=\"-p --avoid '(^|/)(init|Xorg|sshd|a\\|b|firefox)$' --ignore '^earlyoom$' "
+            "--prefer '^(sshd|Web Content)$'\"\n"
+        ),
+    ),
+    "nohang": (
+        "nohang.conf",
+        (
+            "@BADNESS_ADJ_RE_NAME -200 /// ^(gnome-shell|kthreadd)$\n"
+            "@BADNESS_ADJ_RE_NAME 200 /// ^gnome-shell$\n"
+            "@BADNESS_ADJ_RE_NAME -200 /// ^kthreadd$\n"
+            "@BADNESS_ADJ_RE_CGROUP_V2 -50 /// /db\\.service$\n"
+            "@BADNESS_ADJ_RE_CGROUP_V2 -50 /// db\n"
+            "@BADNESS_ADJ_RE_CMDLINE -2000 /// ^/usr/bin/x\n"
+        ),
+    ),
+    "ananicy": (
+        "x.rules",
+        (
+            '{"name": "sshd", "oom_score_adj": -500}\n'
+            '{"name": "Yes, Your Grace.exe", "oom_score_adj": 500}\n'
+            '{"name": "what|ever", "oom_score_adj": 500}\n'
+            '{"name": "it\u2019s", "oom_score_adj": 500}\n'
+            '{"name": "a/b.service", "oom_score_adj": 500}\n'
+            '{"name": "a-very-long name with spaces", "oom_score_adj": 500}\n'
+        ),
+    ),
+    "systemd": ("x.service", "[Service]\nOOMScoreAdjust=-1000\n"),
+    "sysctl": ("x.conf", "vm.dirty_ratio=10\nvm.dirty_bytes=0\nvm.overcommit_memory=1\nvm.swappiness=999\n"),
+}
+
+
+@pytest.mark.parametrize("tool", IMPORTED)
+def test_check_warns_of_nothing_that_was_imported(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where another tool's setting is a trap in a policy, it becomes another rule, or is left out."""
+    name, text = IMPORTED[tool]
+    (tmp_path / name).write_text(text)
+    assert call(monkeypatch, tool, str(tmp_path / name)) == 0
+    file = tmp_path / "imported.yaml"
+    file.write_text(capsys.readouterr().out)
+    monkeypatch.setattr(sys, "argv", ["oomguard", "check", "--strict", str(file)])
+    assert main() == 0
+    out = capsys.readouterr().out
+    assert "warning" not in out
+    assert "0 rules and 0 sysctls" not in out
+
+
+def test_a_program_that_hands_its_value_on_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a user's program is protected where it runs as root; the rest of the list stays."""
+    assert call(monkeypatch, "earlyoom", "--json", "--", "--avoid", "^(cron|sshd|Xorg)$") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [(rule["conditions"], rule["oom_score_adj"]) for rule in document["rules"]] == [
+        ({"name": ["sshd"]}, "keep"),
+        ({"name": ["Xorg"], "user": ["root"]}, {"at_most": -300}),
+        ({"name": ["cron"]}, {"at_most": -300}),
+    ]
+    assert [one["what"] for one in document["left_out"]] == ["name Xorg, of other users"]
+
+
 def test_as_json_it_says_where_each_rule_and_what_was_left_out_stood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -257,7 +257,7 @@ def test_nohang_patterns_become_rules_by_what_they_look_at(tmp_path: Path) -> No
     draft = nohang.import_files([str(file)])
     assert rules(draft) == [
         ("name=Web Content|tab", "at_least 200"),
-        ("cgroup=*/foo.service", "at_most -50"),
+        ("unit=foo.service", "at_most -50"),
         ("exe=/usr/bin/stress*", "at_least 900"),
         ("cmdline=--type=renderer", "at_least 1000"),
         ("user=0", "at_most -100"),

@@ -64,8 +64,13 @@ def lookalike(name: str) -> Lookalike | None:
     if _ORDINARY.match(name):
         return None
     found = unusual_character(name) or next(_lookalikes(name, _SET.sub("[]", name)), None)
-    literally = quoted(in_brackets(_kept(name) if _is_cut(name) else name))
+    literally = quoted(as_it_is(name))
     return found and found._replace(hint=f"write {found.hint}; if a process has this very name, {literally}")
+
+
+def as_it_is(name: str) -> str:
+    """Return a pattern for processes with this very name."""
+    return in_brackets(_kept(name) if _is_cut(name) else name)
 
 
 def unusual_character(text: str) -> Lookalike | None:

@@ -77,8 +77,11 @@ class Draft(NamedTuple):
 
 
 def toward(number: int) -> Value:
-    """Return the value that leaves a process alone that went further itself."""
-    value = max(OOM_SCORE_ADJ_MIN, min(OOM_SCORE_ADJ_MAX, number))
+    """Return the value that leaves a process alone that went further itself.
+
+    It is never -1000, with which a leaking process hangs its cgroup; at_most -999 leaves that alone.
+    """
+    value = max(OOM_SCORE_ADJ_MIN + 1, min(OOM_SCORE_ADJ_MAX, number))
     return f"at_least {value}" if value > 0 else f"at_most {value}"
 
 
@@ -97,13 +100,19 @@ def valid(draft: Draft) -> Draft:
             parse(Sources((Source("draft", render(draft).encode()),)))
         except PolicyError as error:
             settings = {fault.path: fault.message for fault in error.faults}
-            found = ((_PATH.match(fault.path), fault.message) for fault in error.faults)
-            refused = {(int(at[1]), at[2] or "", int(at[3] or 0)): message for at, message in found if at}
+            found = ((place_of(fault.path), fault.message) for fault in error.faults)
+            refused = {place: message for place, message in found if place}
             if not refused and not any(one.name in settings for one in draft.settings):
                 raise
             draft = _without(_without_settings(draft, settings), refused)
         else:
             return draft
+
+
+def place_of(path: str) -> tuple[int, str, int] | None:
+    """Return the number of the rule, the key and the number of its item that a fault's path names."""
+    at = _PATH.match(path)
+    return (int(at[1]), at[2] or "", int(at[3] or 0)) if at else None
 
 
 def _without_settings(draft: Draft, refused: dict[str, str]) -> Draft:

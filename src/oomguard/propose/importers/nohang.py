@@ -21,6 +21,7 @@ _CONDITIONS = {
     "REALPATH": "exe",
     "UID": "user",
 }
+_UNIT = re.compile(r"\*/[^/*?\[]+\.(?:service|scope)")
 _SHOWN_LIMIT = 60
 _TITLE = (
     "From nohang. It adds the points of all matching patterns; here the first rule that matches wins, "
@@ -86,4 +87,8 @@ def _adjustment(line: str, place: Place) -> tuple[DraftRule | None, list[Note]]:
         items = [int(uid) for uid in found.globs if uid.isdecimal()]
         if notes or len(items) < len(found.globs):
             return without("only whole uids can be converted, as ^1000$")
-    return (DraftRule({_CONDITIONS[what]: items}, value, reason, place) if items else None), notes
+    key = _CONDITIONS[what]
+    if key == "cgroup" and int(points) < 0 and all(map(_UNIT.fullmatch, found.globs)):
+        # Users can make cgroups of that name, so the glob would protect nothing.
+        key, items = "unit", [glob.removeprefix("*/") for glob in found.globs]
+    return (DraftRule({key: items}, value, reason, place) if items else None), notes
