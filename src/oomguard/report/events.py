@@ -38,26 +38,8 @@ THROTTLED = Event("throttled", "99d3688299d34e299a6a39f965c671c0", WARNING)
 UNTHROTTLED = Event("unthrottled", "52458d7e71c847299adb9124385b62ae", NOTICE)
 KILLED = Event("killed", "b2b386293c254b37b71ee887d13d86cc", WARNING)
 
-EVENTS = (
-    APPLIED,
-    REFUSED,
-    DENIED,
-    CONTENDED,
-    UNCONTENDED,
-    STARTED,
-    STOPPED,
-    POLICY_LOADED,
-    POLICY_REJECTED,
-    POLICY_EMPTIED,
-    LIMITED,
-    EVENTS_LOST,
-    EVENTS_STOPPED,
-    EVENTS_RESUMED,
-    OUT_OF_MEMORY,
-    THROTTLED,
-    UNTHROTTLED,
-    KILLED,
-)
+EVENTS = tuple(one for one in [*vars().values()] if isinstance(one, Event))
+"""All of them."""
 
 _OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED, "contended": CONTENDED}
 
