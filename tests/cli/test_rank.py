@@ -135,7 +135,7 @@ def test_what_the_kernel_may_deny_is_not_counted_on(rank: Rank, monkeypatch: pyt
     assert database["decision"]["obstacle"]["kind"] == "may-be-denied"
     assert database["policy"] == {"place": 2, "badness": 500_000, "oom_score_adj": 0}
     _, out, _ = rank()
-    assert "Without 1 value that the kernel may deny: see oomguard plan." in out
+    assert "Not counted: 1 value that the kernel may deny; see oomguard plan." in out
 
 
 def test_a_score_is_the_badness_in_percent_of_the_memory(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -688,8 +688,17 @@ def test_a_refused_rule_matches_nothing(oomguard: Oomguard, proc: FakeProc, poli
     policy.write_text("rules:\n  - {name: db, oom_score_adj: -900}\n  - {name: crond, oom_score_adj: 3}\n")
     for shown in (oomguard("plan").out, oomguard("check", "--host").out):
         assert "Processes matched: name=crond 2." in shown
-        assert "Rules that match nothing: name=db (policy.yaml:2)." in shown
-        assert "db (1) runs, but does not match all of name=db; see oomguard explain db" in shown
+        assert "Rules that match nothing: name=db (policy.yaml:2, refused)." in shown
+        assert "see oomguard explain db" not in shown
+
+
+def test_no_name_of_another_rule_counts_as_misspelled(oomguard: Oomguard, policy: Path) -> None:
+    """It was written as it was meant there."""
+    rules = ("{name: crond, cmdline: nothing-of-it, oom_score_adj: 3}", "{name: cronx, oom_score_adj: 3}")
+    policy.write_text("".join(["rules:\n", *(f"  - {rule}\n" for rule in rules)]))
+    shown = oomguard("plan").out
+    assert "Rules that match nothing" in shown
+    assert "misspelled" not in shown
 
 
 CONDITIONS: dict[str, tuple[str, dict[str, Any], str]] = {

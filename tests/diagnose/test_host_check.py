@@ -224,7 +224,7 @@ def test_too_much_that_is_protected_is_said(
     assert "protected processes use 878.9 MiB, all others 97.7 MiB" in message
     assert check(policy % "web") == {}
     found = held(str(tmp_path / "policy.yaml"), procfs, root)
-    assert found.killable == "protected: 97.7 MiB; killable: 878.9 MiB"
+    assert found.killable == "Protected: 97.7 MiB; killable: 878.9 MiB."
 
 
 def test_a_sysctl_that_is_not_there_is_an_error(check: Check) -> None:

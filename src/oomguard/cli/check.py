@@ -83,7 +83,7 @@ def _print_valid(one: "Checked") -> None:
     if one.fit is not None:
         from oomguard.report.plan_table import print_matched
 
-        print_matched(one.policy.rules, one.fit.matched, one.fit.unmatched)
+        print_matched(one.policy.rules, one.fit.tally)
         if one.fit.killable:
             print(one.fit.killable)
 

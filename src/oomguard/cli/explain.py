@@ -45,7 +45,8 @@ def _run(options: "argparse.Namespace") -> int:
     elif explanations:
         from oomguard.report.explanation_table import print_explanation
 
-        for group in alike(explanations):
+        for number, group in enumerate(alike(explanations)):
+            print(end="\n" if number else "")
             print_explanation(group)
     if errors:
         *others, last = errors

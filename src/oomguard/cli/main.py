@@ -40,7 +40,7 @@ examples:
   oomguard check                     is /etc/oomguard.yaml valid?
   oomguard plan                      what would change on this host, and why?
   oomguard apply                     change it once
-  oomguard run                       keep it applied
+  oomguard run                       apply it until you stop it
   oomguard explain sshd              which rule matches sshd, and why?
   oomguard restore                   restore the original values
 
@@ -81,7 +81,7 @@ def _all_verbs(*, with_arguments: bool = True) -> tuple[Parser, dict[str, Parser
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"oomguard {__version__}")
-    added = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    added = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True)
     verbs = {one.name: added.add_parser(one.name, help=one.summary, **_help(one)) for one in VERBS}
     for one in VERBS if with_arguments else ():
         one.add_arguments(verbs[one.name])

@@ -38,10 +38,9 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Show the changes without applying them. Returns 3 if there are any."""
-    from collections import Counter
-
     from oomguard.core.diff import Planned
     from oomguard.core.policy import Policy
+    from oomguard.core.tally import Tally
     from oomguard.core.text import counted
     from oomguard.diagnose.host import open_preview
     from oomguard.report.document import outcome_document, planned_document, print_json
@@ -59,14 +58,9 @@ def _run(options: "argparse.Namespace") -> int:
     )
     left = preview.planner.left_alone() if options.restore else []
     planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
-    matched: Counter[int] = Counter()
-    unmatched: Counter[bytes] = Counter()
+    tally = Tally()
     for handle, judged in preview.processes():
-        rule = None if judged is None else judged.decision.matched
-        if rule is None:
-            unmatched[handle.comm] += 1
-        else:
-            matched[rule.number] += 1
+        tally.add(handle.comm, None if judged is None else judged.decision)
         change = None if judged is None else judged.change(cause)
         if judged is not None and change is not None:
             planned.append(Planned(change, judged.decision.rule))
@@ -77,13 +71,13 @@ def _run(options: "argparse.Namespace") -> int:
         return WOULD_CHANGE if planned else 0
     from oomguard.report.plan_table import print_matched, print_plan
 
-    managed = counted(matched.total(), "managed process", "es")
+    managed = counted(tally.matched.total(), "managed process", "es")
     nothing = "Nothing to restore." if options.restore else f"Nothing to change ({managed})."
     print_plan(planned, nothing=nothing, is_restore=options.restore)
     for outcome in left:
         print(sentence(outcome))
     if not options.restore:
-        print_matched(policy.rules, matched, unmatched)
+        print_matched(policy.rules, tally)
     return WOULD_CHANGE if planned else 0
 
 

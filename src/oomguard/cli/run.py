@@ -59,4 +59,4 @@ def _run(options: "argparse.Namespace") -> NoReturn:
     os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
 
 
-VERB = Verb("run", "keep the policy applied: the daemon, in the foreground", _DETAIL, _arguments, _run)
+VERB = Verb("run", "run the daemon: apply the policy until it is stopped", _DETAIL, _arguments, _run)

@@ -1,7 +1,6 @@
 """Whether a policy fits this host: conflicting settings, refused changes, and how much memory is killable."""
 
 import os
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +11,7 @@ from oomguard.core.overcommit import kib
 from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.sysctl import KUBELET, SYSCTLS
+from oomguard.core.tally import Tally
 from oomguard.core.text import counted, legible, printable
 from oomguard.foreign.sysctl_d import sysctls_said
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
@@ -65,10 +65,7 @@ class Seen(NamedTuple):
 
     obstacles: "dict[tuple[int, Kind], list[Decision]]"
     """By the number of the rule, and what is in the way."""
-    matched: "Counter[int]"
-    """By the number of the rule."""
-    unmatched: "Counter[bytes]"
-    """By name."""
+    tally: Tally
     units: dict[int, set[str]]
     rivals: dict[str, str]
     has_kubelet: bool
@@ -80,8 +77,7 @@ class Fit(NamedTuple):
     """What does not fit, which processes rules match, and how much memory killing could free."""
 
     faults: list[Fault]
-    matched: "Counter[int]"
-    unmatched: "Counter[bytes]"
+    tally: Tally
     killable: str
 
 
@@ -104,14 +100,12 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
         *_rivals(seen, path),
         *_little_killable(seen, path),
     ]
-    killable = f"protected: {kib(seen.protected_kib)}; killable: {kib(seen.killable_kib)}"
-    return Fit(
-        faults, seen.matched, seen.unmatched, killable if seen.protected_kib or seen.killable_kib else ""
-    )
+    killable = f"Protected: {kib(seen.protected_kib)}; killable: {kib(seen.killable_kib)}."
+    return Fit(faults, seen.tally, killable if seen.protected_kib or seen.killable_kib else "")
 
 
 def _look(preview: "Preview", path: str) -> Seen:
-    seen = Seen({}, Counter(), Counter(), {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
+    seen = Seen({}, Tally(), {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
     for handle, judged in preview.processes():
         with suppress(*GONE, HIDDEN):
             seen = _look_at(handle, None if judged is None else judged.decision, path, seen)
@@ -120,10 +114,8 @@ def _look(preview: "Preview", path: str) -> Seen:
 
 def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> Seen:
     rule = None if decision is None else decision.matched
-    if rule is None:
-        seen.unmatched[handle.comm] += 1
-    else:
-        seen.matched[rule.number] += 1
+    seen.tally.add(handle.comm, decision)
+    if rule is not None:
         # user@1000.service sets its manager's value; a user's units set their own.
         unit = "" if user_unit(handle.cgroup) else system_unit(handle.cgroup)
         seen.units.setdefault(rule.number, set()).add(unit)

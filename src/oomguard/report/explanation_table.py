@@ -59,4 +59,3 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
             f"  {what}" if decision.rule is None else "  for this user's processes, add this above that rule:"
         )
         out.print(f"  {explanation.paste}", soft_wrap=True)
-    out.print()

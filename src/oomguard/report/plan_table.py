@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from oomguard.core.decide import Kind
     from oomguard.core.diff import Change, Planned
     from oomguard.core.rule import Rule
+    from oomguard.core.tally import Tally
 
 WORDS: "dict[Kind, str]" = {
     "refused": "refused",
@@ -58,9 +59,10 @@ def print_plan(planned: "Sequence[Planned]", *, nothing: str, is_restore: bool =
     out.print(f"\n{_totals(changes)}.")
 
 
-def print_matched(rules: "Sequence[Rule]", matched: Counter[int], unmatched: Counter[bytes]) -> None:
+def print_matched(rules: "Sequence[Rule]", tally: "Tally") -> None:
     """Print how many processes each rule matches, and similar names for rules that match none."""
     out = console()
+    matched, unmatched = tally.matched, tally.unmatched
     some = [rule for rule in rules if matched[rule.number]]
     none = [rule for rule in rules if not matched[rule.number]]
     if some:
@@ -75,11 +77,16 @@ def print_matched(rules: "Sequence[Rule]", matched: Counter[int], unmatched: Cou
     if len(none) > _RULES:
         out.print(f"{len(none)} rules match nothing.")
         return
-    print_text(
-        out, f"Rules that match nothing: {', '.join(f'{rule.label} ({place(rule)})' for rule in none)}."
-    )
+    listed = [
+        f"{rule.label} ({place(rule)}{', refused' if tally.refused[rule.number] else ''})" for rule in none
+    ]
+    print_text(out, f"Rules that match nothing: {', '.join(listed)}.")
+    named = {name for rule in rules for name in rule.names}
+    unnamed = [name for name in unmatched if name not in named]
     for rule in none:
-        near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unmatched)]
+        if tally.refused[rule.number]:
+            continue
+        near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unnamed)]
         exact = next((name for name in rule.names if unmatched[name]), None)
         if exact is not None:
             running = f"{printable(exact)} ({unmatched[exact]}) runs, but does not match all of {rule.label}"

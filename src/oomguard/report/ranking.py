@@ -45,7 +45,7 @@ def summary(view: View) -> "Iterator[str]":
         yield from _new_first(view)
         doubtful = sum(_is_doubtful(one) for one in view.ranked)
         if doubtful:
-            yield f"Without {counted(doubtful, 'value')} that the kernel may deny: see oomguard plan."
+            yield f"Not counted: {counted(doubtful, 'value')} that the kernel may deny; see oomguard plan."
     domain = view.domain
     total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
     weighs = f"one point of oom_score_adj weighs {kib(point)}"
