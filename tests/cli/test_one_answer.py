@@ -23,6 +23,7 @@ from oomguard.__main__ import main
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
 from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import open_hosts_ledger
@@ -132,7 +133,7 @@ class Host:
             between()
         daemon = Identity(9, 9)
         self.proc.process(Process(daemon, b"oomguard"), kernel_thread=True)
-        writer = StatusWriter(folder, procfs, daemon, reporter, Degradations(reporter))
+        writer = StatusWriter(Loop(), folder, procfs, daemon, reporter, Degradations(reporter))
         matched = Matched(
             reconciler.policy.rules, reconciler.managed.rule_of, tuple(reporter.complaints.values())
         )

@@ -1,260 +1,215 @@
-"""Process events are proven to flow, against a kernel that any user can silence.
+"""The subscription to process events, with a connector that a test fills."""
 
-The kernel is a model of drivers/connector/cn_proc.c (Linux 6.6 and later) at its border, so that nothing here
-silences the one that runs; tests/vm/test_attacks_events.py silences a real one.
-"""
+import os
+import time
+from collections.abc import Callable, Iterator, MutableMapping, MutableSet
 
-from collections.abc import MutableMapping, MutableSet
+import pytest
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from oomguard.daemon import process_events as module
-from oomguard.daemon.process_events import ProcessEvents, Turn
-from oomguard.kernel.connector import Connector
-
-DAY = 86_400
-PAIR_SECONDS = 4e-6
-"""What it takes to bring the count up by one."""
-
-REACH = int(module.ATTEMPT_SECONDS / PAIR_SECONDS)
+from oomguard.core.process import INIT_PID
+from oomguard.daemon.noise import LOOK_SECONDS, MUTE_SECONDS, PROCESS_LIMIT, TOTAL_LIMIT
+from oomguard.daemon.worker import NO_EVENTS
+from oomguard.kernel.connector import Connector, ConnectorUnavailableError
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.state_folder import StateFolder
+from workers import Work
 
 
-class Kernel(Connector):
-    """The kernel's count of listeners, with a subscriber's side of it."""
+class Wire(Connector):
+    """What a connector has received, and what it was asked for."""
 
     def __init__(self) -> None:
-        self.listeners = 2
-        self.invalid = 0
-        self.renewed = 0
-        self.requested = self._hears_requests = False
+        self._reader, self._writer = os.pipe()
+        self.changed: list[int] = []
         self.answer: bool | None = None
-        self.is_full = False
-        self._event: bool | None = None
+        self.requested = self.has_forks = False
+        self.muted: tuple[frozenset[int], bool] = (frozenset(), False)
+        self.pids: list[int] = []
+        self.is_silent = self.is_full = self.has_lost_forks = False
+        self.forked: list[tuple[int, int]] = []
+        self.parents: frozenset[int] = frozenset()
+
+    def fileno(self) -> int:
+        """Return what is never readable."""
+        return self._reader
 
     def probe(self) -> None:
-        """Send the event, or not."""
-        self._event = self.listeners > 0
+        """Answer at once."""
+        self.answer = not self.is_silent
 
     def renew(self, count: int) -> None:
-        """Add to the count."""
-        self.listeners += count
-        self.renewed += count
+        """Do nothing."""
 
     def hear_requests(self) -> None:
-        """Note requests from now on."""
-        self.requested, self._hears_requests = False, True
+        """Hear none."""
 
     def ignore_requests(self) -> None:
-        """Note none."""
-        self._hears_requests = False
+        """Hear none."""
 
     def receive(
         self, pids: MutableSet[int], executed: MutableMapping[int, int] | None = None, *, limit: int
     ) -> bool:
-        """Read the queue to its end."""
-        self.answer, self._event = (None if self.is_full else self._event), None
+        """Take what the test put here."""
+        for pid in self.pids:
+            pids.add(pid)
+        self.pids = []
         return self.is_full
 
-    # What any user can do
+    def forks(self, note: Callable[[int, int, int], object]) -> bool:
+        """Have seen those that the test put here."""
+        for parent, child in self.forked:
+            note(parent, child, 0)
+        self.has_forks, self.forked = False, []
+        lost, self.has_lost_forks = self.has_lost_forks, False
+        return lost
 
-    def send_invalid(self) -> None:
-        """Send an invalid operation on a fresh socket."""
-        self.invalid += 1
-        self._acknowledge()
+    def watch_parents(self, parents: frozenset[int]) -> bool:
+        """Take note, and have seen more forks."""
+        self.parents, before = parents, self.parents
+        return parents != before
 
-    def send_ignore(self) -> None:
-        """Send IGNORE on a socket that sent an invalid operation."""
-        if self.invalid:
-            self.invalid -= 1
-            self.listeners -= 1
-            self._acknowledge()
+    def mute(self, pids: frozenset[int], *, all_renames: bool) -> None:
+        """Take note."""
+        self.muted = (pids, all_renames)
 
-    def lower(self, count: int) -> None:
-        """Do both, again and again."""
-        self._acknowledge()
-        self.listeners -= count
-
-    def _acknowledge(self) -> None:
-        if self.listeners > 0 and self._hears_requests:
-            self.requested = True
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._reader)
+        os.close(self._writer)
 
 
-class Host:
-    """A daemon's use of process events, and its clock."""
+class Subscription:
+    """A worker whose events come from a test."""
 
-    def __init__(self) -> None:
-        self.kernel = Kernel()
-        self.events = ProcessEvents(self.kernel)
-        self.now = 0.0
-        self.next_pass = 0.0
-        self.turns: list[Turn] = []
+    def __init__(self, work: Work) -> None:
+        self.wire = Wire()
+        self.work = work
+        self.events = work.worker.events
+        self.queue = work.worker.queue
+        assert self.events.open(lambda: self.wire) == ""
 
     def receive(self) -> None:
-        """Take what there is."""
-        _, turn = self.events.receive(set(), {}, limit=1000, now=self.now)
-        if turn is not None:
-            self.turns.append(turn)
+        """Let it be readable."""
+        self.work.loop._readable[self.wire.fileno()]()
 
-    def wake(self) -> None:
-        """Let the daemon do what it is woken for, until it sleeps."""
-        if self.kernel.requested:
-            self.receive()
-        while self.events.is_busy:
-            self.events.work(self.now)
-            self.receive()
-            self.now += module.BATCH * PAIR_SECONDS
-
-    def prove(self) -> None:
-        """Let it find out whether events flow, as it does after each pass."""
-        self.events.prove(self.now)
-        self.receive()
-        self.wake()
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, with what the daemon does at its own times."""
-        end = self.now + seconds
-        self.wake()
-        while True:
-            interval = 60.0 if self.events.flow else 1.0
-            self.next_pass = min(self.next_pass, self.now + interval)
-            guard = self.events.guard_at
-            due = self.next_pass if guard is None else min(guard, self.next_pass)
-            if due > end:
-                break
-            self.now = due
-            if due == self.next_pass:
-                self.next_pass = float("inf")
-            self.prove()
-        self.now = end
+    def fire(self, timer: str, now: float) -> None:
+        """Let a timer be due."""
+        self.work.loop.set(timer, None)
+        self.work.loop._timers[timer](now)
 
 
-def test_events_that_flow_cost_nothing() -> None:
-    """Nothing changes, nothing is done, and nobody is woken."""
-    host = Host()
-    before = host.kernel.renewed
-    host.wait(DAY)
-    assert (host.turns, host.events.flow, host.events.guard_at) == ([], True, None)
-    assert host.kernel.renewed == before
+@pytest.fixture
+def work(procfs: Procfs, folder: StateFolder) -> Iterator[Work]:
+    """Return a worker that has an empty policy and an empty tree."""
+    made = Work(procfs, folder)
+    yield made
+    made.worker.watching.drift.close()
 
 
-def test_who_silences_the_kernel_is_noticed_at_once_and_events_are_renewed() -> None:
-    """However far the count was taken down, in slices, and with no more than it needs."""
-    for count in (50, 3_000, REACH - 100):
-        host = Host()
-        host.kernel.lower(count)
-        assert host.kernel.listeners <= 0
-        host.wake()
-        assert host.turns == ["stopped"]
-        assert 0 < host.kernel.listeners <= module.BATCH
-        host.wait(module.HOLD_SECONDS + 2)
-        assert host.turns == ["stopped", "resumed"]
+@pytest.fixture
+def subscription(work: Work) -> Iterator[Subscription]:
+    """Return one that nobody silences."""
+    made = Subscription(work)
+    yield made
+    made.events.close()
 
 
-def test_a_count_too_low_for_one_attempt_is_reached_in_several() -> None:
-    """Each brings it nearer; meanwhile processes are looked for."""
-    host = Host()
-    host.kernel.lower(5 * REACH)
-    host.wake()
-    assert not host.events.flow
-    host.wait(600)
-    assert host.turns == ["stopped", "resumed"]
+def test_without_a_connector_there_is_a_reason_and_nothing_to_do(work: Work) -> None:
+    """Whatever is asked of it."""
+
+    def connect() -> Connector:
+        raise ConnectorUnavailableError("no connector here")
+
+    events = work.worker.events
+    assert events.open(connect) == "no connector here"
+    events.prove()
+    events.work()
+    events.end_pass()
+    assert (events.flow, events.have_stopped, events.is_busy) == (False,) * 3
+    assert events.follow_forks() == set()
+    events.close()
 
 
-def test_a_count_out_of_reach_is_reported_once_and_polled_for() -> None:
-    """It takes weeks to bring it up by what one attempt a minute adds; most hosts are rebooted before."""
-    host = Host()
-    host.kernel.lower(10**9)
-    host.wait(DAY)
-    assert host.turns == ["stopped"]
-    assert not host.events.flow
-    assert host.kernel.renewed <= REACH * (DAY / module.LONGEST_RETRY_SECONDS + 10)
+def test_what_events_are_about_waits_to_be_checked(subscription: Subscription) -> None:
+    """Before everything else."""
+    subscription.wire.pids = [7, 8]
+    subscription.receive()
+    assert subscription.queue.urgent == {7, 8}
 
 
-def test_a_last_step_taken_later_does_not_go_unnoticed() -> None:
-    """The step from one listener to none is not acknowledged; whoever waits before it finds more of them."""
-    host = Host()
-    for _ in range(10):
-        for _ in range(100):
-            host.kernel.send_invalid()
-        host.wait(5)
-        while host.kernel.listeners > 1 and host.kernel.invalid > 1:
-            host.kernel.send_ignore()
-        host.wait(5)
-        host.kernel.send_ignore()
-        host.wait(module.GUARD_SECONDS)
-        assert host.kernel.listeners > 0 or not host.events.flow
+def test_events_that_stop_are_told_once_and_polled_for(subscription: Subscription) -> None:
+    """What started meanwhile is found by a pass, and who forked it is asked of living parents."""
+    assert (subscription.events.flow, subscription.events.have_stopped) == (True, False)
+    subscription.wire.is_silent = True
+    for _ in range(2):
+        subscription.events.prove()
+    assert (subscription.events.flow, subscription.events.have_stopped) == (False, True)
+    assert subscription.events.is_busy
+    assert subscription.work.said.messages == [NO_EVENTS]
+    assert subscription.queue.sweep.is_running
+    subscription.events.end_pass()
+    assert subscription.work.reconciler.inheritance.asks_parents
 
 
-@given(st.lists(st.sampled_from(["invalid", "ignore", "many", "wait", "short wait"]), max_size=60))
-def test_no_patience_silences_the_kernel_unnoticed(steps: list[str]) -> None:
-    """Not even with operations prepared long before, on any number of sockets: a second later it is known."""
-    host = Host()
-    for step in steps:
-        match step:
-            case "invalid":
-                host.kernel.send_invalid()
-            case "ignore":
-                host.kernel.send_ignore()
-            case "many":
-                for _ in range(module.CUSHION):
-                    host.kernel.send_ignore() if host.kernel.invalid > 3 else host.kernel.send_invalid()
-            case "wait":
-                host.wait(5)
-            case _:
-                host.wait(0.4)
-        host.wake()
-    host.wait(module.GUARD_SECONDS)
-    assert host.kernel.listeners > 0 or not host.events.flow
+def test_lost_events_are_a_reason_for_a_pass(subscription: Subscription) -> None:
+    """And those of forks, which are forgotten: the children of what is not known are not, either."""
+    subscription.wire.is_full = True
+    subscription.receive()
+    assert subscription.work.status.losses == 1
+    subscription.wire.is_full = False
+    subscription.wire.has_lost_forks = True
+    subscription.events.follow_forks()
+    assert subscription.work.status.losses == 2
+    assert subscription.queue.sweep.is_running
 
 
-def test_who_goes_on_for_a_day_is_reported_once_and_costs_little() -> None:
-    """Attempts become rare; and only the first may seem to have been enough."""
-    host = Host()
-    for _ in range(DAY // 10):
-        host.kernel.lower(50_000)
-        host.wait(10)
-    assert len(host.turns) <= 3
-    assert host.kernel.renewed <= REACH * (DAY / module.LONGEST_RETRY_SECONDS + 10)
+def test_forks_are_followed_where_something_may_be_inherited(subscription: Subscription) -> None:
+    """Otherwise nobody reads them, which would cost a system call for each event."""
+    subscription.wire.forked = [(5, 6)]
+    subscription.receive()
+    assert subscription.wire.forked
+    subscription.wire.has_forks = True
+    subscription.receive()
+    assert not subscription.wire.forked
 
 
-def test_who_begins_again_whenever_events_flow_is_reported_ever_less_often() -> None:
-    """Each time it takes twice as long until events are relied on, up to an hour."""
-    host = Host()
-    for _ in range(DAY // 10):
-        if host.events.flow:
-            host.kernel.lower(50)
-        host.wait(10)
-    assert len(host.turns) < 2 * (24 + 10)
-    assert host.kernel.renewed < 1_000_000
+def test_the_children_of_init_are_checked_soon_while_protection_may_be_inherited(
+    subscription: Subscription,
+) -> None:
+    """An orphan's child can be made to look like one of its own."""
+    subscription.work.reconciler.ledger.record_protection(-900, "a.service", 0, 1)
+    subscription.events.watch_parents()
+    assert subscription.wire.parents == {INIT_PID}
+    subscription.wire.forked = [(INIT_PID, 6)]
+    assert subscription.events.follow_forks() == {6}
+    assert subscription.work.due("child") is not None
 
 
-def test_an_attack_long_ago_is_forgotten() -> None:
-    """Then events are relied on again as soon as the first time."""
-    host = Host()
-    for _ in range(5):
-        host.kernel.lower(50)
-        host.wait(module.HOLD_SECONDS + 2)
-        assert host.events.flow
-        host.wait(module.LONGEST_HOLD_SECONDS)
+def test_a_noisy_process_is_muted_and_checked_until_it_is_heard_again(subscription: Subscription) -> None:
+    """Once a second, as its events are dropped."""
+    begun = time.monotonic()
+    wire, queue = subscription.wire, subscription.queue
+    wire.changed = [7] * (PROCESS_LIMIT + 1)
+    subscription.receive()
+    assert (wire.muted, wire.changed) == ((frozenset({7}), False), [])
+    due = subscription.work.due("noise")
+    assert due is not None
+    subscription.fire("noise", due)
+    assert (queue.urgent, subscription.work.due("noise")) == ({7}, due + LOOK_SECONDS)
+    queue.urgent.clear()
+    subscription.fire("noise", begun + 2 * MUTE_SECONDS)
+    assert queue.urgent == {7}, "its last changes were dropped"
+    assert (wire.muted, subscription.work.due("noise")) == ((frozenset(), False), None)
+    assert not queue.sweep.is_running
 
 
-def test_a_queue_that_runs_over_says_nothing_about_silence() -> None:
-    """The event may have been among those that were dropped."""
-    host = Host()
-    host.kernel.is_full = True
-    host.prove()
-    assert host.turns == []
-    host.kernel.is_full = False
-    host.kernel.listeners = 0
-    host.prove()
-    assert host.turns == ["stopped"]
-
-
-def test_a_kernel_that_is_silent_from_the_start_is_noticed() -> None:
-    """A user may have been there before."""
-    host = Host()
-    host.kernel.listeners = -3_000
-    host.prove()
-    assert host.turns == ["stopped"]
-    assert host.kernel.listeners > 0
+def test_everything_is_checked_once_all_renames_are_heard_again(subscription: Subscription) -> None:
+    """Whose they were is not known."""
+    begun = time.monotonic()
+    subscription.wire.changed = list(range(TOTAL_LIMIT + 1))
+    subscription.receive()
+    assert subscription.wire.muted == (frozenset(), True)
+    subscription.fire("noise", begun + 1)
+    assert not subscription.queue.sweep.is_running
+    subscription.fire("noise", begun + 2 * MUTE_SECONDS)
+    assert subscription.queue.sweep.is_running

@@ -13,29 +13,17 @@ from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder
-from oomguard.report.events import Record
 from oomguard.report.reporter import Reporter
 from oomguard.report.status_file import STATUS_FILE, OutcomeCounts, decode_status, encode_status
+from workers import Said
 
 HOSTILE = [b"foo) Z 1 (", b"a\nb", b"\x1b[2J", b"", b"\xff\xfe", b"\r\t\0", "\u202eevil".encode()]
-
-
-class Said:
-    """A sink that remembers."""
-
-    lost = 0
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def write(self, record: Record) -> None:
-        """Take an entry."""
-        self.messages.append(record.message)
 
 
 @pytest.fixture
@@ -53,7 +41,7 @@ def reporter(said: Said) -> Reporter:
 @pytest.fixture
 def writer(folder: StateFolder, procfs: Procfs, reporter: Reporter) -> Iterator[StatusWriter]:
     """Return one with an empty state folder."""
-    yield StatusWriter(folder, procfs, Identity(1, 2), reporter, Degradations(reporter))
+    yield StatusWriter(Loop(), folder, procfs, Identity(1, 2), reporter, Degradations(reporter))
 
 
 @pytest.mark.parametrize("comm", HOSTILE, ids=repr)

@@ -108,8 +108,8 @@ def test_forks_wake_nobody_but_for_the_attended(connector: Connector) -> None:
     os.waitpid(os.spawnv(os.P_NOWAIT, "/bin/true", ["true"]), 0)
     hear(connector, lambda _: False)
     connector.has_forks = False
-    assert connector.attend(frozenset({os.getpid(), 1, 2**22 - 1}))
-    assert not connector.attend(frozenset({1, os.getpid(), 2**22 - 1}))
+    assert connector.watch_parents(frozenset({os.getpid(), 1, 2**22 - 1}))
+    assert not connector.watch_parents(frozenset({1, os.getpid(), 2**22 - 1}))
     child = os.fork()
     if child == 0:
         os._exit(0)
@@ -144,8 +144,8 @@ def filtered() -> Iterator[Callable[..., list[bytes]]]:
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.setblocking(False)
 
-    def send(attended: frozenset[int], messages: list[bytes], **wanted: Any) -> list[bytes]:
-        module._attach(receiver, module._event_filter(module.Wanted(attended, **wanted)))
+    def send(parents: frozenset[int], messages: list[bytes], **wanted: Any) -> list[bytes]:
+        module._attach(receiver, module._event_filter(module.Wanted(parents, **wanted)))
         passed = []
         for message in messages:
             sender.send(message)
@@ -176,16 +176,16 @@ def test_a_muted_process_is_heard_when_it_runs_a_program_only(
 ) -> None:
     """And its forks are heard as ever. Our own rename is never dropped: it proves that events arrive."""
     muted = frozenset(range(1000, 1000 + count))
-    attended = frozenset(range(1000, 1064))
+    parents = frozenset(range(1000, 1064))
     others = [7, os.getpid()]
     sent = [
         message(what, pid) for what in (module.EXEC, module.UID, module.COMM) for pid in (*muted, *others)
     ]
-    sent += [fork_message(parent=pid) for pid in sorted(attended)]
+    sent += [fork_message(parent=pid) for pid in sorted(parents)]
     dropped = {message(what, pid) for what in (module.UID, module.COMM) for pid in muted}
     if all_renames:
         dropped.add(message(module.COMM, 7))
-    passed = filtered(attended, sent, muted=muted, all_renames=all_renames)
+    passed = filtered(parents, sent, muted=muted, all_renames=all_renames)
     assert passed == [each for each in sent if each not in dropped]
 
 
@@ -198,10 +198,10 @@ def test_what_concerns_a_thread_only_is_never_queued(filtered: Callable[..., lis
 @pytest.mark.parametrize("count", [0, 1, 3, 64])
 def test_every_attended_parent_is_told_of(filtered: Callable[..., list[bytes]], count: int) -> None:
     """However many there are; and never of a thread of theirs."""
-    attended = frozenset(range(1000, 1000 + count))
-    wanted = [fork_message(parent=pid) for pid in attended]
-    assert filtered(attended, wanted) == wanted
-    assert filtered(attended, [fork_message(parent=pid, thread=5) for pid in attended]) == []
+    parents = frozenset(range(1000, 1000 + count))
+    wanted = [fork_message(parent=pid) for pid in parents]
+    assert filtered(parents, wanted) == wanted
+    assert filtered(parents, [fork_message(parent=pid, thread=5) for pid in parents]) == []
 
 
 def test_an_exec_by_a_thread_is_heard_as_its_process(connector: Connector) -> None:
@@ -392,7 +392,7 @@ def test_requests_of_others_are_heard(connector: Connector) -> None:
     connector.receive(set(), limit=10_000)
     assert connector.requested
     connector.ignore_requests()
-    connector.attend(frozenset({1}))
+    connector.watch_parents(frozenset({1}))
     connector.requested = False
     Connector().close()
     connector.receive(set(), limit=10_000)

@@ -25,6 +25,7 @@ from fakeproc import FakeProc  # noqa: E402 - needs the path above
 from oomguard.core.diff import Outcome, SetOomScoreAdj  # noqa: E402
 from oomguard.core.process import Identity, Process  # noqa: E402
 from oomguard.daemon.degradations import Degradations  # noqa: E402
+from oomguard.daemon.loop import Loop  # noqa: E402
 from oomguard.daemon.status_writer import Matched, StatusWriter  # noqa: E402
 from oomguard.kernel.procfs import Procfs  # noqa: E402
 from oomguard.policy.load import load  # noqa: E402
@@ -181,9 +182,8 @@ def _state(folder: Path) -> Path:
         change = SetOomScoreAdj(Identity(pid, pid), comm, before, after, before, "exec", rules[rule])
         reporter.outcome(Outcome(change, "applied"), 0.0)
     now, procfs = time.time(), Procfs(str(folder / "proc"))
-    writer = StatusWriter(
-        open_state_folder(str(state)), procfs, Identity(731, 731), reporter, Degradations(reporter)
-    )
+    opened = open_state_folder(str(state))
+    writer = StatusWriter(Loop(), opened, procfs, Identity(731, 731), reporter, Degradations(reporter))
     status = writer.collect(
         Reconciler(policy, Ledger(), procfs),
         Matched(rules, {812: 0, 1377: 1, 1402: 2, 1403: 2}, ()),

@@ -45,6 +45,8 @@ class KillWatch:
         self._fd = -1
         self._counted: int | None = None
         self._turns = 0
+        self.why_unknown = "its log was overwritten before it was read"
+        """Why nothing else is known of those that `count` returns."""
         self._told = 0
         """Of those that are counted, how many are known, or were reported as unknown."""
         self._context: Context | None = None
@@ -60,6 +62,7 @@ class KillWatch:
         try:
             fd = open_kernel_log() if inherited is None else inherited
         except OomguardError as error:
+            self.why_unknown = error.message
             return error.message
         skip_to_end(fd)
         self._fd = fd

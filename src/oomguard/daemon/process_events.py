@@ -1,127 +1,169 @@
-"""Process events that are proven to flow, and what is done while they do not.
+"""The subscription to process events: what they report, forks, muting, loss, and the gap while none flow."""
 
-Any user can silence the connector (kernel/connector.py), and nothing reports that. So an event of our own is
-awaited after each pass, and whenever somebody sends the connector a request. If it does not arrive, events
-have stopped: the kernel's count of listeners is brought up again, in slices, and processes are looked for by
-polling until events have flowed for a while without a gap. That while gets longer each time, so what an
-attacker costs, and how often he is logged, does not grow with his attempts.
-"""
+import time
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Literal
+from oomguard.core.process import INIT_PID
+from oomguard.daemon.event_proof import EventProof
+from oomguard.daemon.noise import LOOK_SECONDS, Noise
+from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, MutableSet
+    from collections.abc import Callable
 
-    from oomguard.kernel.connector import Connector
+    from oomguard.daemon.event_proof import Turn
+    from oomguard.daemon.loop import Loop
+    from oomguard.daemon.work_queue import WorkQueue
+    from oomguard.reconcile.reconciler import Reconciler
 
-GUARD_SECONDS = 1.0
-"""Requests to the connector are noticed at most this often."""
+DESCENDANTS_LIMIT = 100_000
+"""Descendants remembered before a pass drops those that ended: 14 MiB."""
 
-CUSHION = 16
-"""How far the count is brought up at each request: whoever lowers it without a pause is caught by the next
-probe, and whoever waits in between finds it higher than he left it."""
-
-BATCH = 64
-"""How far in one slice of an attempt, 0.25 ms; then it is seen whether that was enough."""
-
-ATTEMPT_SECONDS = 0.25
-"""How long an attempt to bring the count up may take: it gets some 60,000 higher."""
-
-RETRY_SECONDS = 1.0
-LONGEST_RETRY_SECONDS = 60.0
-"""Pause between attempts; each is twice the one before."""
-
-HOLD_SECONDS = 10.0
-LONGEST_HOLD_SECONDS = 3600.0
-"""How long events must flow before they are relied on again. Twice as long each time they stop again within
-`LONGEST_HOLD_SECONDS`."""
-
-Turn = Literal["stopped", "resumed"]
-"""What changed: events can no longer be relied on, or can be again."""
+_EVENTS_A_TURN = 1024
+_LOST_EVENTS = "the kernel dropped process events (more than the buffer holds)"
+_LOST_FORKS = "the kernel dropped fork events (more than the buffer holds)"
 
 
 class ProcessEvents:
-    """Whether `connector` can be relied on. Times are monotonic seconds.
+    """Fills the queue with what process events are about, and tells the reconciler of forks.
 
-    After each `prove` and `work`, and whenever the connector is readable, call `receive`.
+    `lost` is called with what was lost; `turned` when events can no longer be relied on, or can be again.
+    After both, everything must be checked. `resync` asks for a pass unless one is in progress.
     """
 
-    def __init__(self, connector: "Connector") -> None:
-        self.connector = connector
-        self.flow = True
+    def __init__(
+        self,
+        loop: "Loop",
+        queue: "WorkQueue",
+        reconciler: "Reconciler",
+        *,
+        lost: "Callable[[str], None]",
+        turned: "Callable[[Turn], None]",
+        resync: "Callable[[], None]",
+    ) -> None:
+        self._loop = loop
+        self._queue = queue
+        self._reconciler = reconciler
+        self._lost = lost
+        self._turned = turned
+        self._resync = resync
+        self._proof: EventProof | None = None
+        self._noise = Noise()
+        self._descendants_limit = DESCENDANTS_LIMIT
+        loop.define("prove", lambda _: self.prove())
+        loop.define("noise", self._check_muted)
+
+    def open(self, connect: "Callable[[], Connector]" = Connector) -> str:
+        """Subscribe. Return why there are no events here, "" if there are."""
+        try:
+            connector = connect()
+        except ConnectorUnavailableError as error:
+            return str(error)
+        self._proof = EventProof(connector)
+        self._loop.watch(connector.fileno(), self._receive)
+        return ""
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        if self._proof is not None:
+            self._proof.connector.close()
+
+    @property
+    def flow(self) -> bool:
         """Whether events are relied on; where they are not, processes have to be looked for."""
-        self.guard_at: float | None = None
-        """When to call `prove` next, though nothing else asks for it."""
-        self.is_busy = False
+        return self._proof is not None and self._proof.flow
+
+    @property
+    def have_stopped(self) -> bool:
+        """Whether they flowed before."""
+        return self._proof is not None and not self._proof.flow
+
+    @property
+    def is_busy(self) -> bool:
         """Whether `work` has something to do."""
-        self._attempt_until = 0.0
-        self._retry_at = 0.0
-        self._retry_seconds = RETRY_SECONDS
-        self._hold_seconds = HOLD_SECONDS
-        self._hold_until = 0.0
-        self._resumed_at = float("-inf")
-        self._guard()
+        return self._proof is not None and self._proof.is_busy
 
-    def prove(self, now: float) -> None:
+    def prove(self) -> None:
         """Find out whether events flow."""
-        if self.guard_at is not None and now >= self.guard_at:
-            self._guard()
-        self.connector.probe()
+        if self._proof is not None:
+            self._proof.prove(time.monotonic())
+            self._receive()
 
-    def work(self, now: float) -> None:
-        """Bring the count of listeners up by one slice, and find out whether that is enough."""
-        if now >= self._attempt_until:
-            self.is_busy = False
-        else:
-            self.connector.renew(BATCH)
-            self.connector.probe()
+    def work(self) -> None:
+        """Try to make them flow again, by one slice."""
+        if self._proof is not None:
+            self._proof.work(time.monotonic())
+            self._receive()
 
-    def receive(
-        self, pids: "MutableSet[int]", executed: "MutableMapping[int, int]", *, limit: int, now: float
-    ) -> "tuple[bool, Turn | None]":
-        """Take up to `limit` events as `Connector.receive` does; return too what changed."""
-        connector = self.connector
-        lost = connector.receive(pids, executed, limit=limit)
-        if connector.requested and self.guard_at is None:
-            connector.ignore_requests()
-            connector.renew(CUSHION)
-            connector.probe()
-            self.guard_at = now + GUARD_SECONDS
-            lost = connector.receive(pids, executed, limit=limit) or lost
-        answer, connector.answer = connector.answer, None
-        if answer is None:
-            return lost, None
-        return lost, self._answered(now) if answer else self._unanswered(now)
+    def end_pass(self) -> None:
+        """Take note that every process was checked, so that what is remembered is needed."""
+        inheritance = self._reconciler.inheritance
+        inheritance.asks_parents = not self.flow
+        self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(inheritance))
+        self.watch_parents()
 
-    def _answered(self, now: float) -> Turn | None:
-        self.is_busy = False
-        if self.flow or now < self._hold_until:
-            return None
-        self.flow = True
-        self._resumed_at = now
-        self._retry_seconds = RETRY_SECONDS
-        self._guard()
-        return "resumed"
+    def follow_forks(self) -> set[int]:
+        """Learn which process forked which, up to now; return the children."""
+        children: set[int] = set()
+        on_fork, put_off = self._reconciler.managed.on_fork, self._queue.put_off
 
-    def _unanswered(self, now: float) -> Turn | None:
-        if now >= self._retry_at:
-            self.is_busy = True
-            self._attempt_until = now + ATTEMPT_SECONDS
-            self._retry_at = now + self._retry_seconds
-            self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
-        if self.flow:
-            again = now - self._resumed_at < LONGEST_HOLD_SECONDS
-            self._hold_seconds = min(2 * self._hold_seconds, LONGEST_HOLD_SECONDS) if again else HOLD_SECONDS
-        self._hold_until = now + self._hold_seconds
-        if not self.flow:
-            return None
-        self.flow = False
-        self.connector.ignore_requests()
-        self.guard_at = None
-        return "stopped"
+        def forked(parent: int, child: int, at_ns: int) -> None:
+            children.add(child)
+            if on_fork(parent, child, at_ns):
+                put_off("child", (child,))
 
-    def _guard(self) -> None:
-        """Notice the next request: no earlier one can lower the count to nothing any more."""
-        self.guard_at = None
-        self.connector.renew(CUSHION)
-        self.connector.hear_requests()
+        if self._proof is not None and self._proof.connector.forks(forked):
+            self._reconciler.managed.forget_forks()
+            self._lost(_LOST_FORKS)
+        return children
+
+    def watch_parents(self) -> None:
+        """Be woken by the forks of those whose children are to be checked soon."""
+        inheritance = self._reconciler.inheritance
+        inheritance.has_new_watched = False
+        parents = inheritance.watched_parents
+        if self._reconciler.ledger.protections:
+            parents |= {INIT_PID}
+        if self._proof is not None and self._proof.connector.watch_parents(parents):
+            self.follow_forks()  # what they forked before
+
+    def _receive(self) -> None:
+        proof, reconciler, now = self._proof, self._reconciler, time.monotonic()
+        assert proof is not None
+        lost, turn = proof.receive(
+            self._queue.urgent, reconciler.managed.executed, limit=_EVENTS_A_TURN, now=now
+        )
+        if turn is not None:
+            reconciler.managed.forget_forks()  # which process forked what started meanwhile is not known
+            self._turned(turn)
+        elif lost:
+            self._lost(_LOST_EVENTS)
+        self._queue.check_size()
+        if proof.guard_at is not None:
+            self._loop.set("prove", proof.guard_at)
+        connector = proof.connector
+        if connector.changed and self._noise.take(connector.changed, now):
+            self._mute(connector, now)
+        connector.changed.clear()
+        if connector.has_forks or reconciler.inheritance.is_needed:
+            self.follow_forks()
+            if len(reconciler.inheritance) > self._descendants_limit:
+                self._resync()  # most of them have ended
+
+    def _check_muted(self, now: float) -> None:
+        """Check the processes whose events are dropped: all of them, if all renames were."""
+        noise = self._noise
+        self._queue.urgent |= noise.muted
+        was_all = noise.all_renames
+        if noise.expire(now) and self._proof is not None:
+            self._mute(self._proof.connector, now)
+        elif noise.is_any:
+            self._loop.set("noise", now + LOOK_SECONDS)
+        if was_all and not noise.all_renames:
+            self._resync()
+
+    def _mute(self, connector: Connector, now: float) -> None:
+        """Have the kernel drop the events of processes that change all the time."""
+        connector.mute(self._noise.muted, all_renames=self._noise.all_renames)
+        if self._noise.is_any:
+            self._loop.set_earlier("noise", now + LOOK_SECONDS)

@@ -29,12 +29,16 @@ if TYPE_CHECKING:
     from oomguard.core.policy import SysctlSetting
     from oomguard.core.rule import Rule
     from oomguard.daemon.degradations import Degradations
+    from oomguard.daemon.loop import Loop
     from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.reconciler import Reconciler
     from oomguard.reconcile.state_folder import StateFolder
     from oomguard.report.reporter import Reporter
     from oomguard.report.status_file import Complaint
+
+STATUS_SECONDS = 1.0
+"""The file is replaced at most this often."""
 
 _RULES_LIMIT = 1000
 """Rules listed with their number of processes: those with most."""
@@ -64,12 +68,14 @@ class StatusWriter:
 
     def __init__(
         self,
+        loop: "Loop",
         folder: "StateFolder",
         procfs: "Procfs",
         identity: Identity,
         reporter: "Reporter",
         degradations: "Degradations",
     ) -> None:
+        self._loop = loop
         self._folder = folder
         self._procfs = procfs
         self._identity = identity
@@ -137,6 +143,10 @@ class StatusWriter:
             committed_peak_kib=self.committed_peak_kib,
             log_entries_lost=reporter.sink.lost,
         )
+
+    def request(self, now: float) -> None:
+        """Have the file written soon: something in it changed."""
+        self._loop.set_earlier("status", now + STATUS_SECONDS)
 
     def write(self, status: StatusFile) -> None:
         """Replace the file."""

@@ -69,7 +69,7 @@ class ConnectorUnavailableError(Exception):
 class Wanted(NamedTuple):
     """Which of the used events to queue. Each set has at most 64 pids."""
 
-    attended: frozenset[int] = frozenset()
+    parents: frozenset[int] = frozenset()
     """Queue each fork of these processes; of all others, one in 1,024."""
     muted: frozenset[int] = frozenset()
     """Queue no change of name or user of these processes."""
@@ -218,9 +218,9 @@ class Connector:
                 note(parent, child, at_ns)
         return lost
 
-    def attend(self, parents: frozenset[int]) -> bool:
+    def watch_parents(self, parents: frozenset[int]) -> bool:
         """Report every fork of these processes on the first socket; return whether that is new."""
-        return self._want(self._wanted._replace(attended=parents))
+        return self._want(self._wanted._replace(parents=parents))
 
     def mute(self, pids: frozenset[int], *, all_renames: bool) -> None:
         """Drop changes of name and user by `pids`; with `all_renames`, all renames except our own."""
@@ -327,7 +327,7 @@ def _event_filter(wanted: Wanted) -> bytes:
         *_compared(_CHILD_PID, _CHILD_TGID),
         (_JUMP_IF_EQUAL_X, 0, "drop", 0),
         (_LOAD, 0, 0, _TGID),
-        *((_JUMP_IF_EQUAL, "pass", 0, _swapped(pid)) for pid in wanted.attended),
+        *((_JUMP_IF_EQUAL, "pass", 0, _swapped(pid)) for pid in wanted.parents),
         (_LOAD, 0, 0, _RANDOM),
         (_JUMP_IF_SET, "drop", "pass", _SAMPLED),
         "pass",

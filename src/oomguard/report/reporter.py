@@ -4,6 +4,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from oomguard.core.diff import Outcome, SetOomScoreAdj
+from oomguard.core.process import Identity
 from oomguard.report import events
 from oomguard.report.events import Event, Record, outcome_record
 from oomguard.report.kills import KillReporter
@@ -11,6 +12,8 @@ from oomguard.report.status_file import Complaint, OutcomeCounts, RecentChange
 from oomguard.report.text import because, subject, target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
     from oomguard.core.diff import Cause, Change, Result
     from oomguard.core.rule import Rule
     from oomguard.report.journal import Sink
@@ -76,11 +79,21 @@ class Reporter:
         """Write one entry about the daemon itself."""
         self.sink.write(Record(event, message, {f"OOMGUARD_{key}": text for key, text in fields.items()}))
 
-    def uncontended(self, name: str, *, count: int = 1, rule: "Rule | None" = None) -> None:
-        """Write that nothing rewrites a value any more, or `count` values of one rule."""
-        fields = {} if count == 1 else {"COUNT": str(count)}
-        if rule is not None:
-            fields |= {"RULE": rule.label, "SOURCE": rule.source}
+    def uncontended(self, targets: "Iterable[Hashable]", rule_of: "Callable[[int], Rule | None]") -> None:
+        """Write that nothing rewrites these values any more: once for each sysctl, and for each rule."""
+        of_rules: dict[int, tuple[Rule, list[int]]] = {}
+        for one in targets:
+            if not isinstance(one, Identity):
+                self._uncontended(str(one))
+            elif (rule := rule_of(one.pid)) is not None:
+                of_rules.setdefault(rule.number, (rule, []))[1].append(one.pid)
+        for rule, pids in of_rules.values():
+            name = "oom_score_adj of " + ", ".join(f"pid {pid}" for pid in pids[:_EXAMPLES])
+            name += f" and {len(pids) - _EXAMPLES} more" if len(pids) > _EXAMPLES else ""
+            count = {} if len(pids) == 1 else {"COUNT": str(len(pids))}
+            self._uncontended(name, **count, RULE=rule.label, SOURCE=rule.source)
+
+    def _uncontended(self, name: str, **fields: str) -> None:
         self.say(events.UNCONTENDED, f"{name}: nothing rewrites it any more", TARGET=name, **fields)
 
     def again(self, event: Event, message: str, now: float) -> None:

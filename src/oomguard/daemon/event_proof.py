@@ -1,0 +1,127 @@
+"""Whether process events flow, proven again and again, and what is done while they do not.
+
+Any user can silence the connector (kernel/connector.py), and nothing reports that. So an event of our own is
+awaited after each pass, and whenever somebody sends the connector a request. If it does not arrive, events
+have stopped: the kernel's count of listeners is brought up again, in slices, and processes are looked for by
+polling until events have flowed for a while without a gap. That while gets longer each time, so what an
+attacker costs, and how often he is logged, does not grow with his attempts.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, MutableSet
+
+    from oomguard.kernel.connector import Connector
+
+GUARD_SECONDS = 1.0
+"""Requests to the connector are noticed at most this often."""
+
+CUSHION = 16
+"""How far the count is brought up at each request: whoever lowers it without a pause is caught by the next
+probe, and whoever waits in between finds it higher than he left it."""
+
+BATCH = 64
+"""How far in one slice of an attempt, 0.25 ms; then it is seen whether that was enough."""
+
+ATTEMPT_SECONDS = 0.25
+"""How long an attempt to bring the count up may take: it gets some 60,000 higher."""
+
+RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 60.0
+"""Pause between attempts; each is twice the one before."""
+
+HOLD_SECONDS = 10.0
+LONGEST_HOLD_SECONDS = 3600.0
+"""How long events must flow before they are relied on again. Twice as long each time they stop again within
+`LONGEST_HOLD_SECONDS`."""
+
+Turn = Literal["stopped", "resumed"]
+"""What changed: events can no longer be relied on, or can be again."""
+
+
+class EventProof:
+    """Whether `connector` can be relied on. Times are monotonic seconds.
+
+    After each `prove` and `work`, and whenever the connector is readable, call `receive`.
+    """
+
+    def __init__(self, connector: "Connector") -> None:
+        self.connector = connector
+        self.flow = True
+        """Whether events are relied on; where they are not, processes have to be looked for."""
+        self.guard_at: float | None = None
+        """When to call `prove` next, though nothing else asks for it."""
+        self.is_busy = False
+        """Whether `work` has something to do."""
+        self._attempt_until = 0.0
+        self._retry_at = 0.0
+        self._retry_seconds = RETRY_SECONDS
+        self._hold_seconds = HOLD_SECONDS
+        self._hold_until = 0.0
+        self._resumed_at = float("-inf")
+        self._guard()
+
+    def prove(self, now: float) -> None:
+        """Find out whether events flow."""
+        if self.guard_at is not None and now >= self.guard_at:
+            self._guard()
+        self.connector.probe()
+
+    def work(self, now: float) -> None:
+        """Bring the count of listeners up by one slice, and find out whether that is enough."""
+        if now >= self._attempt_until:
+            self.is_busy = False
+        else:
+            self.connector.renew(BATCH)
+            self.connector.probe()
+
+    def receive(
+        self, pids: "MutableSet[int]", executed: "MutableMapping[int, int]", *, limit: int, now: float
+    ) -> "tuple[bool, Turn | None]":
+        """Take up to `limit` events as `Connector.receive` does; return too what changed."""
+        connector = self.connector
+        lost = connector.receive(pids, executed, limit=limit)
+        if connector.requested and self.guard_at is None:
+            connector.ignore_requests()
+            connector.renew(CUSHION)
+            connector.probe()
+            self.guard_at = now + GUARD_SECONDS
+            lost = connector.receive(pids, executed, limit=limit) or lost
+        answer, connector.answer = connector.answer, None
+        if answer is None:
+            return lost, None
+        return lost, self._answered(now) if answer else self._unanswered(now)
+
+    def _answered(self, now: float) -> Turn | None:
+        self.is_busy = False
+        if self.flow or now < self._hold_until:
+            return None
+        self.flow = True
+        self._resumed_at = now
+        self._retry_seconds = RETRY_SECONDS
+        self._guard()
+        return "resumed"
+
+    def _unanswered(self, now: float) -> Turn | None:
+        if now >= self._retry_at:
+            self.is_busy = True
+            self._attempt_until = now + ATTEMPT_SECONDS
+            self._retry_at = now + self._retry_seconds
+            self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
+        if self.flow:
+            again = now - self._resumed_at < LONGEST_HOLD_SECONDS
+            self._hold_seconds = min(2 * self._hold_seconds, LONGEST_HOLD_SECONDS) if again else HOLD_SECONDS
+        self._hold_until = now + self._hold_seconds
+        if not self.flow:
+            return None
+        self.flow = False
+        self.connector.ignore_requests()
+        self.guard_at = None
+        return "stopped"
+
+    def _guard(self) -> None:
+        """Notice the next request: no earlier one can lower the count to nothing any more."""
+        self.guard_at = None
+        self.connector.renew(CUSHION)
+        self.connector.hear_requests()

@@ -1,0 +1,151 @@
+"""Which values are watched: the sysctls, and those of managed processes that have lived for a while."""
+
+import os
+from typing import TYPE_CHECKING
+
+from oomguard.core.process import Identity
+from oomguard.daemon.drift import DriftWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.daemon.degradations import Degradations
+    from oomguard.daemon.loop import Loop
+    from oomguard.daemon.work_queue import WorkQueue
+    from oomguard.kernel.procfs import Procfs
+    from oomguard.reconcile.reconciler import Reconciler
+
+SETTLED_SECONDS = 3.0
+SETTLED_TICKS = SETTLED_SECONDS * os.sysconf("SC_CLK_TCK")
+"""A process that lived this long is worth a watch of its own."""
+
+_SLICE_PROCESSES = 8
+_LOST = "the kernel dropped inotify events (fs.inotify.max_queued_events)"
+
+
+class Watching:
+    """Sets watches in slices, fills the queue with what they report, and drops those on contended values.
+
+    `sysctls_written` is called when something wrote a sysctl, `lost` when reports were lost, with the reason.
+    """
+
+    def __init__(
+        self,
+        loop: "Loop",
+        procfs: "Procfs",
+        queue: "WorkQueue",
+        reconciler: "Reconciler",
+        degradations: "Degradations",
+        *,
+        sysctls_written: "Callable[[], None]",
+        lost: "Callable[[str], None]",
+    ) -> None:
+        self._loop = loop
+        self._procfs = procfs
+        self._queue = queue
+        self._reconciler = reconciler
+        self._degradations = degradations
+        self._sysctls_written = sysctls_written
+        self._lost = lost
+        self.drift = DriftWatch(procfs)
+        self._unwatched: list[int] = []
+        loop.define("settle", lambda _: self._list_unwatched())
+        loop.define("wake", self._wake)
+        self._listen()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `work` has something to do."""
+        return bool(self._unwatched)
+
+    def plan(self, now: float) -> None:
+        """Watch what is new among the managed processes, once it has lived for long enough."""
+        watchable = len(self._reconciler.managed.rule_of) - len(self._reconciler.contention.resting)
+        if watchable > self.drift.processes and not self.drift.full:
+            self._loop.set_earlier("settle", now + SETTLED_SECONDS)
+
+    def work(self, now: float) -> None:
+        """Watch some of those, and drop the watches of some that are no longer managed."""
+        batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
+        youngest = self._procfs.now_ticks() - SETTLED_TICKS
+        for pid in batch:
+            if pid not in self._reconciler.managed.rule_of:
+                self.drift.forget(pid)
+                self.plan(now)
+                continue
+            identity = self._procfs.identity(pid)
+            if identity is None:
+                self._reconciler.managed.on_exit(pid)
+            elif identity.start_time_ticks <= youngest:
+                self.drift.watch_process(identity, yields=not self._reconciler.ledger.protects(pid))
+                self._queue.urgent.add(pid)  # the watch does not report what was written just before it
+            else:
+                self._loop.set_earlier("settle", now + SETTLED_SECONDS)
+        if self.drift.full:
+            self._unwatched.clear()
+            self._report_limit()
+
+    def rest(self) -> None:
+        """Drop the watches on values that took too much of it, for a while."""
+        rested = self._reconciler.contention.take_rested()
+        for target in rested:
+            if isinstance(target, Identity):
+                self.drift.release(target)
+        if rested:
+            self._wake_later()
+
+    def end_pass(self, now: float) -> None:
+        """Drop the watches on what is no longer managed, in slices, and retry where something was short."""
+        self._unwatched += self.drift.others(self._reconciler.managed.rule_of)
+        self.drift.retry()
+        self._listen()
+        self.plan(now)
+
+    def clear(self) -> None:
+        """Drop the watches on all processes."""
+        self._unwatched.clear()
+        self.drift.forget_all()
+        self.drift.retry()
+
+    def _listen(self) -> None:
+        if self.drift.open():
+            self._loop.watch(self.drift.fileno(), self._receive)
+        elif self.drift.full:
+            self._report_limit()
+
+    def _receive(self) -> None:
+        drift = self.drift.read()
+        if drift.sysctls:
+            self._sysctls_written()
+        self._queue.drifting |= drift.pids
+        if drift.lost:
+            self._lost(_LOST)
+
+    def _wake(self, now: float) -> None:
+        """Check what has rested for long enough, and watch it again."""
+        woken = self._reconciler.contention.wake(now)
+        pids = {target.pid for target in woken if isinstance(target, Identity)}
+        managed = pids & self._reconciler.managed.rule_of.keys()
+        self._unwatched += managed
+        self._queue.urgent |= pids - managed
+        if len(pids) < len(woken):
+            self._sysctls_written()
+        self._wake_later()
+
+    def _wake_later(self) -> None:
+        wake = self._reconciler.contention.next_wake()
+        if wake is not None:
+            self._loop.set_earlier("wake", wake)
+
+    def _list_unwatched(self) -> None:
+        reconciler = self._reconciler
+        resting = {target.pid for target in reconciler.contention.resting if isinstance(target, Identity)}
+        self._unwatched = [
+            pid for pid in reconciler.managed.rule_of if not self.drift.watches(pid) and pid not in resting
+        ]
+        self._unwatched.sort(key=reconciler.ledger.protects)  # taken from the end
+
+    def _report_limit(self) -> None:
+        self._degradations.add(
+            f"not all managed values are watched; the others are only checked in passes: {self.drift.full}"
+        )

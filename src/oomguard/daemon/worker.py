@@ -1,0 +1,228 @@
+"""Applies the policy to what waits, in slices, and checks everything when that is due."""
+
+import time
+from typing import TYPE_CHECKING
+
+from oomguard.core.diff import SetOomScoreAdj
+from oomguard.daemon.process_events import ProcessEvents
+from oomguard.daemon.status_writer import Matched
+from oomguard.daemon.watching import Watching
+from oomguard.daemon.work_queue import WorkQueue
+from oomguard.report import events
+from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.core.diff import Cause, Outcome
+    from oomguard.daemon.degradations import Degradations
+    from oomguard.daemon.event_proof import Turn
+    from oomguard.daemon.loop import Loop
+    from oomguard.daemon.status_writer import StatusWriter
+    from oomguard.daemon.work_queue import Batch
+    from oomguard.kernel.procfs import Procfs
+    from oomguard.reconcile.reconciler import Reconciler
+    from oomguard.report.reporter import Reporter
+
+POLL_SECONDS = 1.0
+"""Interval of passes while no events report new processes."""
+
+SLICE_SECONDS = 0.0005
+"""Time for one slice of work before signals and events are handled again: with 20 ms, a program that starts
+during a pass waits that long (docs/internals/performance.md)."""
+
+THROTTLED_SLICE_SECONDS = 0.005
+"""The same at the ceiling on CPU time, where each slice is followed by a pause."""
+
+NO_EVENTS = (
+    f"the kernel sends no process events; oomguard checks for new processes every {POLL_SECONDS:.0f} s"
+)
+
+
+class Worker:
+    """What waits to be checked, what fills that, and the reconciler that checks it.
+
+    `pass_ended` is called after every process was checked.
+    """
+
+    def __init__(
+        self,
+        loop: "Loop",
+        procfs: "Procfs",
+        reconciler: "Reconciler",
+        reporter: "Reporter",
+        status: "StatusWriter",
+        degradations: "Degradations",
+        *,
+        pass_ended: "Callable[[float], None]",
+    ) -> None:
+        self._loop = loop
+        self._procfs = procfs
+        self._reconciler = reconciler
+        self._reporter = reporter
+        self._status = status
+        self._degradations = degradations
+        self._pass_ended = pass_ended
+        self.queue = WorkQueue(loop, follow_forks=self._follow_forks, lost=self._lost)
+        self.events = ProcessEvents(
+            loop, self.queue, reconciler, lost=self._lost, turned=self._turned, resync=self._resync
+        )
+        self.watching = Watching(
+            loop,
+            procfs,
+            self.queue,
+            reconciler,
+            degradations,
+            sysctls_written=lambda: self._check_sysctls("drift"),
+            lost=self._lost,
+        )
+        loop.define("pass", lambda _: self.begin_pass("resync"))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `work` has something to do."""
+        return bool(self.queue) or self.watching.is_busy or self.events.is_busy
+
+    @property
+    def matched(self) -> Matched:
+        """What the rules match, as far as it is known."""
+        rules, rule_of = self._reconciler.policy.rules, self._reconciler.managed.rule_of
+        return Matched(rules, rule_of, tuple(self._reporter.complaints.values()))
+
+    def work(self, *, is_throttled: bool) -> None:
+        """Do one slice of the work: what events reported, then the pass, then watches."""
+        now = time.monotonic()
+        end = now + (THROTTLED_SLICE_SECONDS if is_throttled else SLICE_SECONDS)
+        sweep = self.queue.sweep
+        while self.is_busy and now < end:
+            is_idle = True
+            for batch in self.queue.batches(is_throttled=is_throttled):
+                self.check(batch, end)
+                is_idle = False
+            if sweep.is_running and not sweep.pids:
+                if not sweep.chase(self._list_pids):
+                    self._end_pass(now)
+            elif is_idle and self.watching.is_busy:
+                self.watching.work(now)
+                self._status.request(now)
+            elif is_idle:
+                self.events.work()
+            now = time.monotonic()
+
+    def clear(self) -> None:
+        """Drop what can be had again, and check everything when the shortage may be over."""
+        self.queue.clear()
+        self.watching.clear()
+        self._reconciler.matching.matcher.forget()
+        self._reconciler.managed.forget_forks()
+        self._status.losses += 1
+        self._loop.set("pass", time.monotonic() + POLL_SECONDS)
+
+    def begin_pass(self, cause: "Cause") -> None:
+        """Check the sysctls at once, and every process in slices."""
+        self.events.follow_forks()
+        self._check_sysctls(cause)
+        pids = self._procfs.pids()
+        # A process that forked just now and ended is not in the list; its child is known by that fork only.
+        younger = self.events.follow_forks()
+        self._reconciler.managed.keep_only({*pids, *younger})
+        self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
+
+    def check(self, batch: "Batch", end: float) -> None:
+        """Apply the policy to processes: at least one, and some more until `end`.
+
+        The outcomes are reported after the last was written.
+        """
+        outcomes = []
+        process, now = self._reconciler.process, time.monotonic()
+        for pid in batch.take():
+            cause = batch.cause_of(pid)
+            outcome = process(pid, cause, now, in_pass=batch.in_pass, is_watched=batch.is_watched)
+            if outcome is not None:
+                outcomes.append(outcome)
+            now = time.monotonic()
+            if now >= end:
+                break
+        for outcome in outcomes:
+            self._take(outcome, now)
+        if outcomes or self._reconciler.inheritance.has_new_watched:
+            self.events.watch_parents()
+        self.watching.rest()
+        self.watching.plan(now)
+        managed = self._reconciler.managed
+        for reason in managed.unreadable:
+            self._degradations.add(f"some processes cannot be read: {reason}")
+        if managed.postponed:
+            self.queue.put_off("postponed", managed.postponed)
+            managed.postponed.clear()
+        if managed.undecided:
+            self.queue.put_off("undecided", managed.undecided)
+            managed.undecided.clear()
+
+    def _take(self, outcome: "Outcome", now: float) -> None:
+        if isinstance(outcome.change, SetOomScoreAdj):
+            self.watching.drift.release_recycled(outcome.change.identity)
+            if outcome.change.inherited:
+                self.queue.sweep.found_inherited = True
+                self.queue.put_off("child", ())  # some forks crossed the write
+        self._reporter.outcome(outcome, now)
+        self._loop.set_earlier("fold", now + FOLD_SECONDS)  # what is combined already is due before
+        self._status.request(now)
+
+    def _check_sysctls(self, cause: "Cause") -> None:
+        now, drift = time.monotonic(), self.watching.drift
+        for outcome in self._reconciler.sysctls(cause, now):
+            self._take(outcome, now)
+        self.watching.rest()
+        drift.watch_sysctls(self._reconciler.planner.sysctl_names())
+        for name in drift.missing:
+            self._degradations.add(f"{name} is skipped: this kernel has no such sysctl")
+
+    def _follow_forks(self) -> None:
+        self.events.follow_forks()
+
+    def _list_pids(self) -> list[int]:
+        self.events.follow_forks()
+        return self._procfs.pids()
+
+    def _end_pass(self, now: float) -> None:
+        reconciler, sweep, flow = self._reconciler, self.queue.sweep, self.events.flow
+        sweep.end()
+        self.events.end_pass()
+        reconciler.end_pass()
+        self._reporter.end_pass()
+        self.watching.end_pass(now)
+        self._reporter.uncontended(reconciler.contention.settle(now), self.matched.rule)
+        interval = reconciler.policy.resync_interval_seconds
+        self._loop.set("pass", now + (interval if flow else min(interval, POLL_SECONDS)))
+        self._pass_ended(now)
+        if sweep.is_wanted_again:
+            self.begin_pass("resync")
+        self.events.prove()
+
+    # What was not reported
+
+    def _lost(self, what: str) -> None:
+        now = time.monotonic()
+        self._status.losses += 1
+        self._reporter.again(events.EVENTS_LOST, f"{what}; oomguard checks every process again", now)
+        self._loop.set_earlier("fold", now + REPEAT_SECONDS)
+        self._check_everything(now)
+
+    def _turned(self, turn: "Turn") -> None:
+        if turn == "stopped":
+            self._status.losses += 1
+            self._reporter.say(events.EVENTS_STOPPED, NO_EVENTS)
+        else:
+            self._reporter.say(events.EVENTS_RESUMED, "the kernel sends process events again")
+        self._check_everything(time.monotonic())
+
+    def _check_everything(self, now: float) -> None:
+        """Check every process from now on: those that a pass in progress has checked may have changed."""
+        self._status.request(now)
+        self.queue.sweep.is_wanted_again = True  # it is finished first, or none ever would be
+        self._resync()
+
+    def _resync(self) -> None:
+        if not self.queue.sweep.is_running:
+            self.begin_pass("resync")

@@ -1,0 +1,130 @@
+"""What is checked when, on the real /proc and on a tree of files, without the daemon's loop."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.policy import Policy
+from oomguard.core.process import INIT_PID, Identity, Process
+from oomguard.core.rule import Rule, Terms, Value
+from oomguard.daemon.work_queue import CHILD_SECONDS, URGENT_LIMIT, Batch
+from oomguard.daemon.worker import POLL_SECONDS
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.state_folder import StateFolder
+from running import needs_events
+from workers import Work
+
+POLICY = Policy(rules=(Rule(0, (b"a",), Terms(Value("exact", 300)), "/p.yaml", 1),))
+
+
+@pytest.fixture
+def host() -> Iterator[Procfs]:
+    """Open the real /proc."""
+    procfs = Procfs()
+    yield procfs
+    procfs.close()
+
+
+@pytest.fixture
+def work(procfs: Procfs, folder: StateFolder) -> Iterator[Work]:
+    """Return a worker with a policy and an empty tree."""
+    made = Work(procfs, folder, POLICY)
+    yield made
+    made.close()
+
+
+def run(work: Work) -> None:
+    """Do what there is to do."""
+    while work.worker.is_busy:
+        work.worker.work(is_throttled=False)
+
+
+def test_forks_in_inits_name_do_not_fill_the_memory(procfs: Procfs, folder: StateFolder) -> None:
+    """An orphan makes thousands a second (CLONE_PARENT), and a daemon at its ceiling does not keep up."""
+    ledger = Ledger()
+    ledger.record_protection(-900, "a.service", 0, 1)
+    work, waiting = Work(procfs, folder, ledger=ledger), 0
+    for turn in range(50):
+        for child in range(1000):
+            assert work.reconciler.managed.on_fork(INIT_PID, 100_000 + 1000 * turn + child, 0)
+            work.worker.queue.put_off("child", (100_000 + 1000 * turn + child,))
+        work.loop._timers["child"](0.0)
+        batches = work.worker.queue.batches(is_throttled=False)
+        waiting = max([waiting, *(len(batch.pids) for batch in batches)])
+    assert URGENT_LIMIT / 2 < waiting <= URGENT_LIMIT
+    assert work.worker.queue.sweep.is_running, "a pass checks them"
+    assert [said for said in work.said.messages if "oomguard checks every process again" in said]
+    work.close()
+
+
+@pytest.mark.parametrize(("seconds", "checked"), [(-1.0, 1), (60.0, 8)])
+def test_a_slice_ends_on_time_whatever_one_process_takes(work: Work, seconds: float, checked: int) -> None:
+    """Its user makes a process that takes 20 ms to read. What is left is the next slice's."""
+    for pids in (set(range(1, 21)), [*range(1, 21)]):
+        work.worker.check(Batch(pids, lambda _: "exec"), time.monotonic() + seconds)
+        assert len(pids) == 20 - checked
+
+
+@needs_events
+@pytest.mark.parametrize(("flow", "seconds"), [(True, 60.0), (False, POLL_SECONDS)])
+def test_passes_follow_each_other_closely_while_no_events_flow(
+    host: Procfs, folder: StateFolder, *, flow: bool, seconds: float
+) -> None:
+    """For as long as that is, also until a reboot."""
+    work = Work(host, folder)
+    if flow:
+        assert work.worker.events.open() == ""
+    work.worker.begin_pass("start")
+    run(work)
+    (ended,) = work.ended
+    assert work.due("pass") == ended + seconds
+    work.close()
+
+
+def test_a_pass_applies_the_policy_and_ends_once(work: Work, proc: FakeProc) -> None:
+    """What was changed is in the status and in the log soon, and the next pass is planned."""
+    for pid in range(1, 40):
+        proc.process(Process(Identity(pid, 1), b"a" if pid > 1 else b"init"))
+    work.worker.begin_pass("start")
+    run(work)
+    assert [proc.oom_score_adj(pid) for pid in (1, 2, 39)] == [0, 300, 300]
+    assert work.reporter.counts.applied == 38
+    assert len(work.worker.matched.rule_of) == 38
+    assert len(work.ended) == 1
+    assert None not in [work.due(timer) for timer in ("status", "fold", "settle", "pass")]
+
+
+def test_what_is_lost_while_a_pass_runs_is_checked_after_it(work: Work, proc: FakeProc) -> None:
+    """It is not begun again, or none would ever end; two losses are one more pass."""
+    proc.process(Process(Identity(2, 1), b"a"))
+    work.worker.begin_pass("start")
+    for _ in range(2):
+        work.worker.queue.urgent = set(range(1000, 1001 + URGENT_LIMIT))
+        work.worker.queue.check_size()
+    run(work)
+    assert len(work.ended) == 2
+    assert work.status.losses == 2
+    assert len(work.said.messages) == 2, "one loss and one change: the second loss is said a minute later"
+
+
+def test_what_inherited_is_chased_soon(work: Work) -> None:
+    """A fork may have crossed the reset; forks are followed then, though none was reported."""
+    work.worker.queue.put_off("child", ())
+    due = work.due("child")
+    assert due is not None
+    assert due == pytest.approx(time.monotonic() + CHILD_SECONDS, abs=0.05)
+
+
+def test_short_of_memory_everything_is_dropped_and_a_pass_follows_soon(work: Work, proc: FakeProc) -> None:
+    """When there may be some again."""
+    proc.process(Process(Identity(2, 1), b"a"))
+    work.worker.begin_pass("start")
+    work.worker.clear()
+    assert not work.worker.is_busy
+    assert (work.status.losses, work.ended) == (1, [])
+    due = work.due("pass")
+    assert due is not None
+    assert due == pytest.approx(time.monotonic() + POLL_SECONDS, abs=0.05)
