@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from oomguard.core.policy import drop_in_folder
 from oomguard.daemon.policy_watch import PolicyWatch
-from oomguard.policy.source import drop_in_folder, read_sources
+from oomguard.policy.source import read_sources
 
 Edit = Callable[[Path], None]
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oomguard.core.policy import drop_in_folder
 from oomguard.core.serialize import decode, encode
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
-from oomguard.policy.source import SIZE_LIMIT, drop_in_folder, read_sources
+from oomguard.policy.source import SIZE_LIMIT, read_sources
 
 from .conftest import Install, needs_root
 

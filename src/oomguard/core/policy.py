@@ -74,6 +74,16 @@ class Emptied(NamedTuple):
         return f"{counted(len(self.rules), 'rule')} and {counted(self.sysctls, 'sysctl')}"
 
 
+def drop_in_folder(path: str) -> str:
+    """Return the drop-in folder of a policy file: `/etc/oomguard.d` for `/etc/oomguard.yaml`."""
+    return path.removesuffix(".yaml").removesuffix(".yml") + ".d"
+
+
+def is_drop_in(name: str) -> bool:
+    """Return whether a file of that folder belongs to the policy; an editor's `.#name.yaml` does not."""
+    return name.endswith(".yaml") and not name.startswith(".")
+
+
 def emptied(before: Policy, after: Policy) -> list[Emptied]:
     """Return each file of `before` that is also in `after`, but has no rules or sysctls any more."""
     left = {rule.file for rule in after.rules} | {setting.file for setting in after.sysctls}

@@ -11,6 +11,9 @@ CMDLINE_LIMIT = 4096
 INIT_PID = 1
 """The first process, the parent of orphans. The kernel never kills it."""
 
+CMDLINE_LIMIT = 4096
+"""Bytes read of a command line, because its owner chooses the length."""
+
 DELETED = " (deleted)"
 """What the kernel appends to the path of a deleted file (fs/d_path.c)."""
 

@@ -8,6 +8,7 @@ says "look": whether the policy changed is told by the files' own metadata.
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.policy import drop_in_folder, is_drop_in
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,
@@ -105,17 +106,14 @@ class PolicyWatch:
     @property
     def drop_ins(self) -> str:
         """The folder of the drop-ins."""
-        # As policy.source.drop_in_folder, which is none of the daemon's imports.
-        return self.path.removesuffix(".yaml").removesuffix(".yml") + ".d"
+        return drop_in_folder(self.path)
 
     def _files(self) -> list[str]:
         try:
             found = os.listdir(self.drop_ins)
         except OSError:
             found = []
-        # An editor's `.#name.yaml` is no drop-in.
-        names = sorted(name for name in found if name.endswith(".yaml") and not name.startswith("."))
-        return [self.path, *(os.path.join(self.drop_ins, name) for name in names)]
+        return [self.path, *(os.path.join(self.drop_ins, name) for name in sorted(filter(is_drop_in, found)))]
 
     def _folders(self) -> "Iterator[str]":
         yield from _folders_through(self.drop_ins + "/")

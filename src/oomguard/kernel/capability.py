@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CAP_DAC_OVERRIDE = 1
-CAP_NET_ADMIN = 12
 CAP_IPC_LOCK = 14
 CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
-CAP_SYSLOG = 34
 """Numbers of include/uapi/linux/capability.h."""
 
 _HEADER = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, the calling thread

@@ -10,6 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.policy import drop_in_folder, is_drop_in
 from oomguard.core.text import printable
 from oomguard.policy.fault import Fault
 
@@ -66,11 +67,9 @@ def read_sources(path: str) -> Sources:
         _refuse_other_owners(os.fstat(descriptor), folder)
         for name in sorted(os.listdir(descriptor)):
             file = f"{folder}/{name}"
-            if name.startswith("."):
-                continue
-            if name.endswith(".yaml"):
+            if is_drop_in(name):
                 files.append(_read_source(file, name, folder=descriptor))
-            elif name.endswith(".yml"):
+            elif name.endswith(".yml") and not name.startswith("."):
                 files.append(Source(file, fault=_ignored(file)))
     except _RefusedError as refused:
         files.append(Source(folder, fault=_fault(folder, refused)))
@@ -86,11 +85,6 @@ def read_alone(path: str) -> Sources:
     if path == STANDARD_INPUT:
         return Sources((_read_open("<stdin>", lambda: _content(0)),))
     return Sources((_read_source(path, path, folder=None, anybodys=True),))
-
-
-def drop_in_folder(path: str) -> str:
-    """Return the drop-in folder of a policy file: `/etc/oomguard.d` for `/etc/oomguard.yaml`."""
-    return path.removesuffix(".yaml").removesuffix(".yml") + ".d"
 
 
 def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = False) -> Source:
