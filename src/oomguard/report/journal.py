@@ -1,8 +1,7 @@
 """Writes log entries: to journald by its own protocol under systemd, else as lines on stderr.
 
-The protocol is one datagram of `KEY=value` lines (systemd, JOURNAL_NATIVE_PROTOCOL). No package
-is used for it: those built on `logging` cost 3 MiB, and keep a connection that a restart of journald
-breaks.
+The protocol is one datagram of `KEY=value` lines (systemd, JOURNAL_NATIVE_PROTOCOL). No package is used
+for it: logging_journald imports `logging`, which costs 2.3 MiB with the rest, and its socket blocks.
 """
 
 import os
