@@ -10,7 +10,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder
-from oomguard.report.events import Record
+from oomguard.report.events import LogEntry
 from oomguard.report.reporter import Reporter
 
 
@@ -22,9 +22,9 @@ class Said:
     def __init__(self) -> None:
         self.messages: list[str] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, entry: LogEntry) -> None:
         """Take an entry."""
-        self.messages.append(record.message)
+        self.messages.append(entry.message)
 
 
 class Work:

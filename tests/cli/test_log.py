@@ -16,9 +16,9 @@ from oomguard.core.diff import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.oom.kill import Context, Kill
-from oomguard.report.events import STARTED, Record, outcome_record
+from oomguard.report.events import STARTED, LogEntry, outcome_entry
 from oomguard.report.history import parse_entry
-from oomguard.report.kills import Death, KillReporter, kill_record
+from oomguard.report.kills import Death, KillReporter, kill_entry
 
 RULE = Rule(0, (b"sshd",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
 CHANGE = SetOomScoreAdj(Identity(812, 5), b"ss\x1bhd", 0, -900, 0, "exec", RULE)
@@ -31,7 +31,7 @@ cat "{folder}/entries"
 """
 
 
-def line(record: Record, second: int, **fields: object) -> str:
+def line(record: LogEntry, second: int, **fields: object) -> str:
     """Return an entry as `journalctl -o json` prints it."""
     known = {
         "MESSAGE": record.message,
@@ -43,11 +43,11 @@ def line(record: Record, second: int, **fields: object) -> str:
 
 
 ENTRIES = [
-    line(Record(STARTED, "oomguard 0.1.0 started", {}), 0),
-    line(outcome_record(Outcome(CHANGE, "applied"), count=3, examples=("sshd[9]",)), 1),
-    line(outcome_record(Outcome(CHANGE._replace(after=-500), "denied", 13, "no right", "grant it")), 2),
+    line(LogEntry(STARTED, "oomguard 0.1.0 started", {}), 0),
+    line(outcome_entry(Outcome(CHANGE, "applied"), count=3, examples=("sshd[9]",)), 1),
+    line(outcome_entry(Outcome(CHANGE._replace(after=-500), "denied", 13, "no right", "grant it")), 2),
     line(
-        outcome_record(
+        outcome_entry(
             Outcome(SetSysctl("vm.swappiness", 60, 10, "drift", "/etc/oomguard.yaml:3"), "applied")
         ),
         3,
@@ -120,16 +120,16 @@ KILLS = [
 
 def test_kills_are_a_table_of_their_own(log: Log, journalctl: Callable[..., Path]) -> None:
     """What was killed at which value, how large it was, what ran out, and which rule matched."""
-    counted: list[Record] = []
+    counted: list[LogEntry] = []
 
     class Sink:
         lost = 0
 
-        def write(self, record: Record) -> None:
+        def write(self, record: LogEntry) -> None:
             counted.append(record)
 
     KillReporter(Sink()).take_unknown(3, "/dev/kmsg cannot be opened")
-    records = [kill_record(death) for death in KILLS] + counted
+    records = [kill_entry(death) for death in KILLS] + counted
     journalctl([line(record, number) for number, record in enumerate(records)])
     _, out, _ = log("--event", "killed")
     assert max(map(len, out.splitlines())) <= 80
@@ -151,7 +151,7 @@ def test_kills_are_a_table_of_their_own(log: Log, journalctl: Callable[..., Path
 
 def test_entries_of_several_kinds_are_sentences(log: Log, journalctl: Callable[..., Path]) -> None:
     """No column of one kind is empty for another."""
-    journalctl([*ENTRIES, line(kill_record(KILLS[0]), 9)])
+    journalctl([*ENTRIES, line(kill_entry(KILLS[0]), 9)])
     _, out, _ = log("--event", "all")
     assert max(map(len, out.splitlines())) <= 80
     assert out.split()[:3] == ["TIME", "EVENT", "WHAT"]
@@ -293,7 +293,7 @@ def test_values_that_are_no_text_are_shown_escaped() -> None:
     """Bytes come as numbers, and repeated fields as lists."""
     entry = parse_entry(
         line(
-            Record(STARTED, "", {}),
+            LogEntry(STARTED, "", {}),
             0,
             MESSAGE=[27, 91, 255],
             OOMGUARD_COMM=["one", "two"],

@@ -35,8 +35,8 @@ from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
 from oomguard.reconcile.ledger import Ledger, _line
-from oomguard.report.events import STARTED, Record
-from oomguard.report.journal import encode as encode_record
+from oomguard.report.events import STARTED, LogEntry
+from oomguard.report.journal import encode as encode_entry
 from oomguard.report.postmortem import Told, circumstances, facts, headline, paths, short_moment
 from oomguard.report.postmortem_document import told_document
 from oomguard.report.status_file import decode_status
@@ -203,7 +203,7 @@ def journal(data: bytes) -> None:
     """Fields come back as they were: no value forges another."""
     text = data.decode("utf-8", "surrogateescape")
     fields = {"OOMGUARD_COMM": text, "OOMGUARD_RULE": text[::-1]}
-    found = parse_datagram(encode_record(Record(STARTED, text, fields)))
+    found = parse_datagram(encode_entry(LogEntry(STARTED, text, fields)))
     assert [name for name, _ in found] == [
         *("MESSAGE", "MESSAGE_ID", "PRIORITY", "SYSLOG_IDENTIFIER", "OOMGUARD_EVENT"),
         *("OOMGUARD_COMM", "OOMGUARD_RULE"),

@@ -22,7 +22,7 @@ from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load
 from oomguard.reconcile import ledger, state_folder
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.report.events import APPLIED, Record
+from oomguard.report.events import APPLIED, LogEntry
 from oomguard.report.journal import encode
 from oomguard.report.status_file import STATUS_FILE
 from test_readme import VERBS
@@ -92,7 +92,7 @@ def test_pages_are_set_without_a_warning(name: str, command: list[str]) -> None:
 
 def test_every_field_of_an_entry_is_described() -> None:
     """And no other. If this fails, change the list in THE JOURNAL of docs/man/oomguard.8."""
-    written = set(re.findall(r"^(\w+)=", encode(Record(APPLIED, "x", {})).decode(), re.MULTILINE))
+    written = set(re.findall(r"^(\w+)=", encode(LogEntry(APPLIED, "x", {})).decode(), re.MULTILINE))
     for path in (SOURCE / "report").glob("*.py"):
         written |= set(re.findall(r'"(OOMGUARD_[A-Z_]+|OBJECT_[A-Z_]+)"', path.read_text()))
     for path in SOURCE.rglob("*.py"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datagram import parse_datagram
-from oomguard.report.events import DENIED, STARTED, Record
+from oomguard.report.events import DENIED, STARTED, LogEntry
 from oomguard.report.journal import JournalSink, StreamSink, encode, open_sink
 
 
@@ -50,7 +50,7 @@ def test_an_entry_arrives_with_every_field(
 ) -> None:
     """One datagram, and what it says is what was meant."""
     sink = journal_sink(tmp_path / "socket")
-    sink.write(Record(DENIED, "sshd[7]: 0 → -900 denied", {"OBJECT_PID": "7", "OOMGUARD_COMM": "sshd"}))
+    sink.write(LogEntry(DENIED, "sshd[7]: 0 → -900 denied", {"OBJECT_PID": "7", "OOMGUARD_COMM": "sshd"}))
     assert parse_datagram(journald.recv(65536)) == [
         ("MESSAGE", "sshd[7]: 0 → -900 denied".encode()),
         ("MESSAGE_ID", DENIED.message_id.encode()),
@@ -81,7 +81,7 @@ def test_no_value_can_forge_a_field(
 ) -> None:
     """Not with newlines, nor with the protocol's own lengths."""
     sink = journal_sink(tmp_path / "socket")
-    sink.write(Record(STARTED, value, {"OOMGUARD_COMM": value}))
+    sink.write(LogEntry(STARTED, value, {"OOMGUARD_COMM": value}))
     fields = parse_datagram(journald.recv(65536))
     assert len(fields) == 6
     assert dict(fields) == {
@@ -99,7 +99,7 @@ def test_no_value_can_forge_a_field(
 )
 def test_any_fields_come_back_as_they_were(fields: dict[str, str], message: str) -> None:
     """For any text at all, surrogates escaped."""
-    found = dict(parse_datagram(encode(Record(STARTED, message, fields))))
+    found = dict(parse_datagram(encode(LogEntry(STARTED, message, fields))))
     for name, value in ({"MESSAGE": message} | fields).items():
         assert found[name] == value.encode("utf-8", "backslashreplace")[:4096]
 
@@ -109,7 +109,7 @@ def test_a_long_value_is_cut(
 ) -> None:
     """A pattern of a policy may be longer than a datagram."""
     sink = journal_sink(tmp_path / "socket")
-    sink.write(Record(STARTED, "x" * 1_000_000, {"OOMGUARD_RULE": "y\n" * 1_000_000}))
+    sink.write(LogEntry(STARTED, "x" * 1_000_000, {"OOMGUARD_RULE": "y\n" * 1_000_000}))
     fields = dict(parse_datagram(journald.recv(65536)))
     assert len(fields["MESSAGE"]) == len(fields["OOMGUARD_RULE"]) == 4096
     assert sink.lost == 0
@@ -121,14 +121,14 @@ def test_without_a_journald_entries_are_counted_and_nothing_raises(
     """And when it is there, they arrive: it is addressed anew each time."""
     path = tmp_path / "socket"
     sink = journal_sink(path)
-    sink.write(Record(STARTED, "one", {}))
-    sink.write(Record(STARTED, "two", {}))
+    sink.write(LogEntry(STARTED, "one", {}))
+    sink.write(LogEntry(STARTED, "two", {}))
     assert sink.lost == 2
     for _ in range(2):  # it comes, goes and comes again
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
             listener.bind(str(path))
             listener.settimeout(5)
-            sink.write(Record(STARTED, "three", {}))
+            sink.write(LogEntry(STARTED, "three", {}))
             assert parse_datagram(listener.recv(65536))[0] == ("MESSAGE", b"three")
         path.unlink()
     assert sink.lost == 2
@@ -140,7 +140,7 @@ def test_a_journald_that_does_not_read_never_blocks(
     """What its queue does not take is counted."""
     sink = journal_sink(tmp_path / "socket")
     for _ in range(5000):
-        sink.write(Record(STARTED, "x" * 2000, {}))
+        sink.write(LogEntry(STARTED, "x" * 2000, {}))
     assert 0 < sink.lost < 5000
 
 
@@ -151,8 +151,8 @@ def test_a_line_has_the_time_the_level_and_the_message() -> None:
     """Only warnings and errors say which they are."""
     stream = io.StringIO()
     sink = StreamSink(stream)
-    sink.write(Record(STARTED, "started", {"OOMGUARD_POLICY": "unseen"}))
-    sink.write(Record(DENIED, "denied → no", {}))
+    sink.write(LogEntry(STARTED, "started", {"OOMGUARD_POLICY": "unseen"}))
+    sink.write(LogEntry(DENIED, "denied → no", {}))
     first, second, end = stream.getvalue().split("\n")
     assert re.fullmatch(r"\d\d:\d\d:\d\d started", first)
     assert re.fullmatch(r"\d\d:\d\d:\d\d warning: denied → no", second)
@@ -163,17 +163,17 @@ def test_a_stream_that_takes_nothing_costs_entries_and_no_more() -> None:
     """A full disk, letters it has no bytes for, or a stream that was closed."""
     full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  # it is closed in between
     sink = StreamSink(full)
-    sink.write(Record(STARTED, "x", {}))
+    sink.write(LogEntry(STARTED, "x", {}))
     assert sink.lost == 1
     with pytest.raises(OSError, match="No space left"):
         full.close()
-    sink.write(Record(STARTED, "x", {}))
+    sink.write(LogEntry(STARTED, "x", {}))
     assert sink.lost == 2
     with open("/dev/null", "w", encoding="ascii") as narrow:
         sink = StreamSink(narrow)
-        sink.write(Record(STARTED, "→", {}))
+        sink.write(LogEntry(STARTED, "→", {}))
         assert sink.lost == 1
-        sink.write(Record(STARTED, "->", {}))
+        sink.write(LogEntry(STARTED, "->", {}))
         assert sink.lost == 1
 
 

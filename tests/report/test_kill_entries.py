@@ -2,8 +2,8 @@
 
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.oom.kill import Context, Kill
-from oomguard.report.events import ERROR, WARNING, Record
-from oomguard.report.kills import ENTRIES_A_WINDOW, Death, KillReporter, kill_record
+from oomguard.report.events import ERROR, WARNING, LogEntry
+from oomguard.report.kills import ENTRIES_A_WINDOW, Death, KillReporter, kill_entry
 
 RULE = Rule(3, (b"postgres",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
 KILL = Kill(356, "postgres", "Out of memory", 26, -900, 500000, 400000, 2048, 0, 844)
@@ -16,16 +16,16 @@ class Sink:
     lost = 0
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[LogEntry] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogEntry) -> None:
         """Keep it."""
         self.records.append(record)
 
 
 def test_kill_is_one_sentence_with_its_facts_as_fields() -> None:
     """Who, whose, where, how much, at which value, by which rule, and what was out."""
-    record = kill_record(Death(KILL, GLOBAL, RULE))
+    record = kill_entry(Death(KILL, GLOBAL, RULE))
     assert record.message == (
         "the kernel killed postgres[356] (uid 26; /system.slice/postgresql.service; 392.6 MiB in RAM; "
         "oom_score_adj -900, name=postgres, /etc/oomguard.yaml:12): the host ran out of memory"
@@ -45,24 +45,24 @@ def test_kill_is_one_sentence_with_its_facts_as_fields() -> None:
 
 def test_death_of_the_protected_is_worse() -> None:
     """Somebody had meant to spare it."""
-    assert kill_record(Death(KILL)).event.priority == ERROR
-    assert kill_record(Death(KILL._replace(oom_score_adj=0))).event.priority == WARNING
+    assert kill_entry(Death(KILL)).event.priority == ERROR
+    assert kill_entry(Death(KILL._replace(oom_score_adj=0))).event.priority == WARNING
 
 
 def test_cgroup_and_nodes_are_named() -> None:
     """What was out is not always the host."""
     memcg = Context("memcg", 356, "a", 0, "/app", "/app/b")
-    assert kill_record(Death(KILL, memcg)).message.endswith(": /app reached its limit")
-    assert kill_record(Death(KILL, memcg)).fields["OOMGUARD_OOM_MEMCG"] == "/app"
+    assert kill_entry(Death(KILL, memcg)).message.endswith(": /app reached its limit")
+    assert kill_entry(Death(KILL, memcg)).fields["OOMGUARD_OOM_MEMCG"] == "/app"
     cpuset = Context("cpuset", 356, "a", 0, mems_allowed="1")
-    assert kill_record(Death(KILL, cpuset)).message.endswith(": memory nodes 1 ran out of memory")
+    assert kill_entry(Death(KILL, cpuset)).message.endswith(": memory nodes 1 ran out of memory")
     in_short = KILL._replace(message="Memory cgroup out of memory")
-    assert kill_record(Death(in_short)).message.endswith(": a memory cgroup reached its limit")
+    assert kill_entry(Death(in_short)).message.endswith(": a memory cgroup reached its limit")
 
 
 def test_names_are_made_printable() -> None:
     """The dead chose theirs."""
-    record = kill_record(Death(KILL._replace(comm="a\n\x1b[31mb"), GLOBAL._replace(task_memcg="/\n")))
+    record = kill_entry(Death(KILL._replace(comm="a\n\x1b[31mb"), GLOBAL._replace(task_memcg="/\n")))
     assert record.message.isprintable()
     assert all(text.isprintable() for text in record.fields.values())
 

@@ -15,7 +15,7 @@ from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.report import events
 from oomguard.report.document import change_document, outcome_document
-from oomguard.report.events import EVENTS, Record, outcome_record
+from oomguard.report.events import EVENTS, LogEntry, outcome_entry
 from oomguard.report.reporter import FOLD_SECONDS, Reporter
 
 CATALOG = Path(__file__).parents[2] / "systemd" / "oomguard.catalog"
@@ -57,9 +57,9 @@ class Memory:
 
     def __init__(self) -> None:
         self.lost = 0
-        self.records: list[Record] = []
+        self.records: list[LogEntry] = []
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogEntry) -> None:
         """Keep one."""
         self.records.append(record)
 
@@ -117,12 +117,12 @@ def test_the_catalog_explains_every_event() -> None:
 )
 def test_each_result_is_an_event(result: Result, event: events.Event) -> None:
     """A process that vanished is none."""
-    assert outcome_record(Outcome(valued(), result)).event == event
+    assert outcome_entry(Outcome(valued(), result)).event == event
 
 
 def test_a_record_has_the_facts_in_words_and_in_fields() -> None:
     """For a process, with what the kernel answered."""
-    record = outcome_record(denied(valued(), "below the floor", "grant it"))
+    record = outcome_entry(denied(valued(), "below the floor", "grant it"))
     assert record.message == (
         "worker[7]: oom_score_adj 0 → 300 denied: below the floor "
         "(policy, name=worker, /etc/p.yaml:1); grant it"
@@ -142,7 +142,7 @@ def test_a_record_has_the_facts_in_words_and_in_fields() -> None:
 
 def test_a_sysctl_is_named_by_its_full_name() -> None:
     """With the line that asks for it."""
-    record = outcome_record(applied(SetSysctl("vm.swappiness", 60, 0, "drift", "/etc/p.yaml:2")))
+    record = outcome_entry(applied(SetSysctl("vm.swappiness", 60, 0, "drift", "/etc/p.yaml:2")))
     assert record.message == "vm.swappiness: 60 → 0 (drift, /etc/p.yaml:2)"
     assert record.fields["OOMGUARD_TARGET"] == "vm.swappiness"
     assert "OBJECT_PID" not in record.fields
@@ -150,7 +150,7 @@ def test_a_sysctl_is_named_by_its_full_name() -> None:
 
 def test_a_restore_is_by_no_rule() -> None:
     """Neither in words nor in fields."""
-    record = outcome_record(applied(valued(cause="restore")._replace(rule=None)))
+    record = outcome_entry(applied(valued(cause="restore")._replace(rule=None)))
     assert record.message == "worker[7]: oom_score_adj 0 → 300 (restore)"
     assert "OOMGUARD_RULE" not in record.fields
 
@@ -159,7 +159,7 @@ def test_a_restore_is_by_no_rule() -> None:
 def test_no_name_reaches_a_record_or_a_document_unescaped(comm: bytes) -> None:
     """Neither of a process nor of a rule."""
     outcome = denied(valued(comm=comm, by=rule(0, b"\x1bname", comm)))
-    record = outcome_record(outcome)
+    record = outcome_entry(outcome)
     for text in (record.message, *record.fields.values()):
         assert text.isprintable()
     document = outcome_document(outcome)
@@ -197,7 +197,7 @@ def test_a_second_alone_is_said_as_itself(reporter: Reporter, sink: Memory) -> N
     reporter.outcome(applied(valued(1)), now=0.0)
     reporter.outcome(applied(valued(2)), now=0.5)
     reporter.flush(1.0)
-    assert sink.records[1] == outcome_record(applied(valued(2)))
+    assert sink.records[1] == outcome_entry(applied(valued(2)))
 
 
 def test_when_a_burst_is_over_nothing_waits(reporter: Reporter, sink: Memory) -> None:
@@ -348,7 +348,7 @@ def test_a_process_that_vanished_is_counted_and_not_said(reporter: Reporter, sin
 def test_what_is_said_of_the_daemon_has_its_own_fields(reporter: Reporter, sink: Memory) -> None:
     """Named as all others are."""
     reporter.say(events.STARTED, "started", POLICY="abc")
-    assert sink.records == [Record(events.STARTED, "started", {"OOMGUARD_POLICY": "abc"})]
+    assert sink.records == [LogEntry(events.STARTED, "started", {"OOMGUARD_POLICY": "abc"})]
 
 
 # Documents

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from oomguard.report.history import Entry
+    from oomguard.report.history import LoggedEntry
 
 _DETAIL = """\
 Reads systemd's journal through journalctl. Only root's entries and your own
@@ -85,7 +85,7 @@ def _run(options: "argparse.Namespace") -> int:
     return 0
 
 
-def _follow(entries: "Iterator[Entry]", *, as_json: bool) -> int:
+def _follow(entries: "Iterator[LoggedEntry]", *, as_json: bool) -> int:
     import json
 
     from oomguard.report.history import entry_document

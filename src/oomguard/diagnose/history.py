@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
-from oomguard.report.history import Entry, parse_entry
+from oomguard.report.history import LoggedEntry, parse_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ class EntryFilter(NamedTuple):
     cause: str | None = None
     events: "Sequence[str]" = ()
 
-    def accepts(self, entry: Entry) -> bool:
+    def accepts(self, entry: LoggedEntry) -> bool:
         """Return whether to show an entry, as far as journalctl was not asked."""
         if not self.events and not entry.is_adjustment:
             return False
@@ -37,7 +37,7 @@ class EntryFilter(NamedTuple):
         return any(self.rule in text for text in texts)
 
 
-def read_history(wanted: EntryFilter, *, follow: int | None = None) -> "Iterator[Entry]":
+def read_history(wanted: EntryFilter, *, follow: int | None = None) -> "Iterator[LoggedEntry]":
     """Yield the entries, oldest first; with `follow`, the last so many and then those to come.
 
     OomguardError: the journal cannot be read.

@@ -17,7 +17,7 @@ from oomguard.core.text import printable
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
 from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
 from oomguard.oom.other_killer import UNITS as OTHER_UNITS
-from oomguard.report.history import Entry, parse_entry
+from oomguard.report.history import LoggedEntry, parse_entry
 from oomguard.report.postmortem import Gift
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class KernelLog:
             "OOMGUARD_EVENT=applied",
             f"--until=@{float(report.when):.6f}",
         ]
-        last: Entry | None = None
+        last: LoggedEntry | None = None
         with open_journal(asked, without=_WITHOUT) as journal:
             for line in journal:
                 entry = parse_entry(line)

@@ -44,7 +44,7 @@ EVENTS = tuple(one for one in [*vars().values()] if isinstance(one, Event))
 _OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED, "contended": CONTENDED}
 
 
-class Record(NamedTuple):
+class LogEntry(NamedTuple):
     """One log entry: the message and its fields."""
 
     event: Event
@@ -52,7 +52,7 @@ class Record(NamedTuple):
     fields: dict[str, str]
 
 
-def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...] = ()) -> Record:
+def outcome_entry(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...] = ()) -> LogEntry:
     """Return the entry for an outcome, or for `count` of one kind with a few examples.
 
     KeyError: the process vanished, which is not an event.
@@ -86,4 +86,4 @@ def outcome_record(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...
         fields["OOMGUARD_COUNT"] = str(count)
     if outcome.hint:
         message = f"{message}; {outcome.hint}"
-    return Record(event, message, fields)
+    return LogEntry(event, message, fields)

@@ -11,7 +11,7 @@ _DIGITS_LIMIT = 20
 """More than any number has that oomguard writes."""
 
 
-class Entry(NamedTuple):
+class LoggedEntry(NamedTuple):
     """An entry of the journal. Missing fields are ""; `total` is how many changes or kills it counts."""
 
     time: datetime
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
         return counted(self.total, "process", "es") if self.is_kill else self.target
 
 
-def parse_entry(line: bytes) -> Entry | None:
+def parse_entry(line: bytes) -> LoggedEntry | None:
     """Parse a line of `journalctl -o json`; None if it is not an entry of oomguard's.
 
     A value is a string, a list of bytes if it is not printable text, null if it was too large, or a list of
@@ -69,7 +69,7 @@ def parse_entry(line: bytes) -> Entry | None:
     if not event:
         return None
     count = _text(fields.get("OOMGUARD_COUNT"))
-    return Entry(
+    return LoggedEntry(
         time.replace(microsecond=micros % 1_000_000),
         event,
         _text(fields.get("MESSAGE")),
@@ -102,7 +102,7 @@ def _text(value: object) -> str:
     return legible(text)
 
 
-def entry_document(entry: Entry) -> dict[str, Any]:
+def entry_document(entry: LoggedEntry) -> dict[str, Any]:
     """Return an entry as JSON. Keys are stable; what the entry lacks is null."""
     return {
         "time": entry.time.isoformat(timespec="microseconds"),

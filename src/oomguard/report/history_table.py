@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from oomguard.report.history import Entry
+    from oomguard.report.history import LoggedEntry
 
 _STYLES = {"applied": "", "refused": "yellow", "denied": "red", "contended": "yellow", "killed": ""}
 
 
-def history_table(entries: "Sequence[Entry]") -> "Table":
+def history_table(entries: "Sequence[LoggedEntry]") -> "Table":
     """Return the entries as a table: of changes, of kills, or of sentences if they are of several kinds."""
     columns: tuple[str, ...] = ()
-    cells: Callable[[Entry], tuple[str, ...]] = _sentence_cells
+    cells: Callable[[LoggedEntry], tuple[str, ...]] = _sentence_cells
     if all(entry.is_adjustment for entry in entries):
         columns, cells = ("FROM", "TO", "CAUSE", "BY"), _change_cells
     elif all(entry.is_kill for entry in entries):
@@ -37,24 +37,24 @@ def history_table(entries: "Sequence[Entry]") -> "Table":
     return made
 
 
-def _change_cells(entry: "Entry") -> tuple[str, ...]:
+def _change_cells(entry: "LoggedEntry") -> tuple[str, ...]:
     more = f" +{entry.total - 1}" if entry.total > 1 else ""
     by = entry.rule or entry.source.rpartition("/")[2]
     return (entry.subject + more, entry.old, entry.new, entry.cause, by)
 
 
-def _kill_cells(entry: "Entry") -> tuple[str, ...]:
+def _kill_cells(entry: "LoggedEntry") -> tuple[str, ...]:
     rss_kib = number(entry.rss_kib)
     ram = "" if rss_kib is None else compact(rss_kib)
     return (entry.subject, entry.value, ram, _out_of(entry), entry.rule)
 
 
-def _out_of(entry: "Entry") -> str:
+def _out_of(entry: "LoggedEntry") -> str:
     """Return which memory ran out."""
     if entry.constraint == "memcg":
         return cgroup_title(entry.oom_memcg)
     return "the host" if entry.constraint == "none" else entry.constraint
 
 
-def _sentence_cells(entry: "Entry") -> tuple[str, ...]:
+def _sentence_cells(entry: "LoggedEntry") -> tuple[str, ...]:
     return (entry.message,)

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from oomguard.report.events import Record
+    from oomguard.report.events import LogEntry
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 _FIELD_LIMIT = 4096
@@ -26,7 +26,7 @@ class Sink(Protocol):
 
     lost: int
 
-    def write(self, record: "Record") -> None:
+    def write(self, entry: "LogEntry") -> None:
         """Deliver one entry; never blocks, never raises."""
 
 
@@ -38,10 +38,10 @@ class JournalSink:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
-    def write(self, record: "Record") -> None:
+    def write(self, entry: "LogEntry") -> None:
         """Send one datagram. If journald does not take it, count it as lost; never wait."""
         try:
-            self._socket.sendto(encode(record), self._path)
+            self._socket.sendto(encode(entry), self._path)
         except OSError:
             self.lost += 1
 
@@ -53,11 +53,11 @@ class StreamSink:
         self.lost = 0
         self._stream = stream or sys.stderr
 
-    def write(self, record: "Record") -> None:
+    def write(self, entry: "LogEntry") -> None:
         """Write one line with the time of day."""
-        level = _LEVELS.get(record.event.priority, "")
+        level = _LEVELS.get(entry.event.priority, "")
         try:
-            print(f"{time.strftime('%H:%M:%S')} {level}{record.message}", file=self._stream, flush=True)
+            print(f"{time.strftime('%H:%M:%S')} {level}{entry.message}", file=self._stream, flush=True)
         except (OSError, ValueError):  # ValueError: closed, or its encoding lacks a character
             self.lost += 1
 
@@ -73,15 +73,15 @@ def open_sink() -> Sink:
     return StreamSink()
 
 
-def encode(record: "Record") -> bytes:
+def encode(entry: "LogEntry") -> bytes:
     """Return the datagram. A value with a newline is sent by length, so it cannot forge a field."""
     fields = {
-        "MESSAGE": record.message,
-        "MESSAGE_ID": record.event.message_id,
-        "PRIORITY": str(record.event.priority),
+        "MESSAGE": entry.message,
+        "MESSAGE_ID": entry.event.message_id,
+        "PRIORITY": str(entry.event.priority),
         "SYSLOG_IDENTIFIER": "oomguard",
-        "OOMGUARD_EVENT": record.event.name,
-    } | record.fields
+        "OOMGUARD_EVENT": entry.event.name,
+    } | entry.fields
     return b"".join(_encode_field(key.encode("ascii"), value) for key, value in fields.items())
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
 from oomguard.core.text import counted, legible, printable
-from oomguard.report.events import ERROR, KILLED, Record
+from oomguard.report.events import ERROR, KILLED, LogEntry
 
 if TYPE_CHECKING:
     from oomguard.core.rule import Rule
@@ -55,7 +55,7 @@ class KillReporter:
             self._until, self._written = now + WINDOW_SECONDS, 0
         if self._written < ENTRIES_A_WINDOW:
             self._written += 1
-            self._sink.write(kill_record(death))
+            self._sink.write(kill_entry(death))
         else:
             self._more[label] += 1
 
@@ -63,7 +63,7 @@ class KillReporter:
         """Count kills of unknown processes, and write one entry."""
         self.counts["", False] += count
         self._sink.write(
-            Record(
+            LogEntry(
                 KILLED,
                 f"the kernel killed {counted(count, 'process', 'es')}, names unknown: {why}",
                 {"OOMGUARD_COUNT": str(count)},
@@ -80,7 +80,7 @@ class KillReporter:
         count = self._more.total()
         self._more.clear()
         self._sink.write(
-            Record(
+            LogEntry(
                 KILLED,
                 f"the kernel killed {counted(count, 'more process', 'es')} in the same second: {by_rule}",
                 {"OOMGUARD_COUNT": str(count)},
@@ -92,7 +92,7 @@ class KillReporter:
         return self._until if self._more else None
 
 
-def kill_record(death: Death) -> Record:
+def kill_entry(death: Death) -> LogEntry:
     """Return the entry for a kill."""
     kill, context, rule = death
     fields = {"OBJECT_PID": str(kill.pid), "OOMGUARD_COMM": printable(kill.comm)}
@@ -111,7 +111,7 @@ def kill_record(death: Death) -> Record:
         if context.oom_memcg:
             fields["OOMGUARD_OOM_MEMCG"] = printable(context.oom_memcg)
     event = KILLED._replace(priority=ERROR) if death.was_protected else KILLED
-    return Record(event, _sentence(death), fields)
+    return LogEntry(event, _sentence(death), fields)
 
 
 def _sentence(death: Death) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.diff import Outcome, SetOomScoreAdj
 from oomguard.core.process import Identity
 from oomguard.report import events
-from oomguard.report.events import Event, Record, outcome_record
+from oomguard.report.events import Event, LogEntry, outcome_entry
 from oomguard.report.kills import KillReporter
 from oomguard.report.status_file import Complaint, OutcomeCounts, RecentChange
 from oomguard.report.text import because, subject, target
@@ -77,7 +77,7 @@ class Reporter:
 
     def say(self, event: Event, message: str, **fields: str) -> None:
         """Write one entry about the daemon itself."""
-        self.sink.write(Record(event, message, {f"OOMGUARD_{key}": text for key, text in fields.items()}))
+        self.sink.write(LogEntry(event, message, {f"OOMGUARD_{key}": text for key, text in fields.items()}))
 
     def uncontended(self, targets: "Iterable[Hashable]", rule_of: "Callable[[int], Rule | None]") -> None:
         """Write that nothing rewrites these values any more: once for each sysctl, and for each rule."""
@@ -107,7 +107,7 @@ class Reporter:
             repeat.message = message
 
     def outcome(self, outcome: Outcome, now: float) -> None:
-        """Record an outcome at the monotonic time `now`."""
+        """LogEntry an outcome at the monotonic time `now`."""
         self.changes[target(outcome.change), outcome.change.cause, outcome.result] += 1
         if outcome.result == "vanished":
             return
@@ -146,7 +146,7 @@ class Reporter:
             if fold.last is None:
                 del self._folds[key]
                 continue
-            self.sink.write(outcome_record(fold.last, count=fold.count, examples=tuple(fold.examples)))
+            self.sink.write(outcome_entry(fold.last, count=fold.count, examples=tuple(fold.examples)))
             self._folds[key] = _Fold(now + FOLD_SECONDS)
 
     def next_flush(self) -> float | None:
@@ -166,7 +166,7 @@ class Reporter:
         self._said.clear()
 
     def still_denied(self, change: "Change") -> None:
-        """Record that a denied change is still wanted, but was not tried again."""
+        """LogEntry that a denied change is still wanted, but was not tried again."""
         if isinstance(change, SetOomScoreAdj):
             kind = (_rule_number(change), "denied")
             self._current.update(key for key in self.complaints if key[:2] == kind)
@@ -211,7 +211,7 @@ class Reporter:
         fold = self._folds.get(key)
         if fold is None:
             self._folds[key] = _Fold(now + FOLD_SECONDS)
-            self.sink.write(outcome_record(outcome))
+            self.sink.write(outcome_entry(outcome))
             return
         fold.count += 1
         if fold.last is not None and len(fold.examples) < _EXAMPLES:
