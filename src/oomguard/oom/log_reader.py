@@ -78,7 +78,7 @@ _LINE_LIMIT = 1 << 15
 _MESSAGE_LINES = 64
 _MESSAGE_LIMIT = 1 << 14
 """Characters and lines of a message: the longest of the kernel's has some twenty lines."""
-_MESSAGE_COST = 96
+_MESSAGE_COST = 108
 """What parsing a message costs, in characters of the log. Real reports have at least 140 for each."""
 _REPORT_COST = 72
 """What a report costs in addition. The shortest real one is a single line of about 180 characters."""
@@ -393,6 +393,7 @@ class OomLog:
         if at == 0:
             return line, "unknown form"
         if 0 <= name_end < at:
+            self._credit -= _BACK_COST * _FIELD_LIMIT
             return unmarked_line(raw, _name_start(text, end, raw, name_end)), "another program"
         if at < 0:
             return None, "unknown form"
@@ -522,6 +523,8 @@ def _next_trigger(text: str, at: int, end: int, places: list[tuple[int, str]]) -
 
 def _is_wrapped(text: str, start: int, end: int) -> bool:
     """Return whether the next line may continue this one: its first word had no room in it."""
+    if text.startswith(("[", "<"), end + 1) and text[start] in "[<":
+        return False
     more = text[end + 1 : end + 1 + _WRAPPED_FROM].lstrip(" >|\t")
     word = more.partition(" ")[0].partition("\n")[0]
     return bool(word) and (end - start + len(word) >= _WRAPPED_FROM or end - start in _TERMINALS)
@@ -529,7 +532,10 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
 
 def _unwrapped(text: str, start: int, end: int, line: Line) -> tuple[Line, int]:
     """Return a message that a mail or a terminal wrapped, whose further lines have no mark."""
-    decoration = text[start : start + len(text[start:end]) - len(text[start:end].lstrip(" >|\t"))]
+    if not _is_wrapped(text, start, end):
+        return line, end + 1
+    first = text[start:end]
+    decoration = first[: len(first) - len(first.lstrip(" >|\t"))]
     glues = ("", " ") if end - start in _TERMINALS else (" ", "")
     parts, ends = [line.text], [end]
     while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):

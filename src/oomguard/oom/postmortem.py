@@ -82,7 +82,7 @@ def examine(report: "Report") -> Finding:
     total = None if era is None else _total_pages(report, constraint, era, assumed)
     finding = Finding(report, constraint, era, total)
     why = _plain_reason(report)
-    if era is None or (total is None and not _is_by_memory_alone(report, era)):
+    if not report.tasks or era is None or (total is None and not _is_by_memory_alone(report, era)):
         return finding._replace(
             victim=_victim([Place(task, None, None) for task in report.tasks], report),
             why=why or "unknown",
@@ -90,7 +90,7 @@ def examine(report: "Report") -> Finding:
         )
     era = _with_bonus(report, era, total, assumed)
     finding = finding._replace(era=era)
-    if report.tasks and not {"swapents", "swap"} & set(report.columns):
+    if not {"swapents", "swap"} & set(report.columns):
         assumed.append("no process used swap (the task table does not show it)")
     pages = total or 0
     ranked = rank_tasks(report.tasks, [task.oom_score_adj for task in report.tasks], pages, era)

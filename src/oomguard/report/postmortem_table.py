@@ -1,7 +1,6 @@
 """Reports of the OOM killer for people: one in detail, or many in a table."""
 
 import re
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -49,7 +48,7 @@ def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> Non
     """Print a report: what happened and why in words, and then the candidates in a table."""
     out = console() if out is None else out
     finding = told.finding
-    out.print(Text("\n").join(_lines(told, out.width)), soft_wrap=True)
+    out.file.write("".join(f"{line}\n" for line in _lines(told, out)))  # rich takes ten times as long
     if finding.report.tasks:
         out.print()
         places = list(finding.ranked) or unranked(finding.report)
@@ -61,27 +60,44 @@ def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> Non
             out.print(f"and {hidden} more; --tasks 0 shows all")
 
 
-def _lines(told: "Told", width: int) -> "Iterator[Text]":
+def _lines(told: "Told", out: "Console") -> "Iterator[str]":
     """Yield which process was killed and why, when and where, and the rest as a list."""
-    report, number = told.finding.report, f"#{told.number}  "
-    yield from _hanging(number, headline(told.finding), width, style="bold")
+    report, number, width = told.finding.report, f"#{told.number}  ", out.width
+    bold = "\x1b[1m{}\x1b[0m" if out.color_system else "{}"
+    yield from _hanging(number, headline(told.finding), width, bold, bold)
     yield from _hanging(" " * len(number), circumstances(report), width)
-    yield Text()
+    yield ""
     found, of_paths = list(facts(told)), list(paths(report))
     indent = max((len(fact.label) for fact in (*found, *of_paths)), default=0) + 2
     for fact in found:
-        yield from _hanging(f"{fact.label:<{indent}}", fact.text, width)
+        yield from _hanging(f"{fact.label:<{indent}}", fact.text, width, bold)
     for fact in of_paths:  # whole, so that it can be copied
         between = " " * (indent - len(fact.label)) if indent + len(fact.text) <= width else "\n"
-        yield Text.assemble((fact.label, "bold"), between, fact.text)
+        yield f"{bold.format(fact.label)}{between}{fact.text}"
 
 
-def _hanging(first: str, text: str, width: int, *, style: str = "") -> "Iterator[Text]":
-    """Yield text in lines behind and below a bold word, unbroken between a number and its unit."""
-    lines = wrap(_AMOUNT.sub("\\1\xa0\\2", text), max(width - len(first), 1), break_on_hyphens=False)
-    for at, line in enumerate(lines):
-        before = (first, "bold") if at == 0 else " " * len(first)
-        yield Text.assemble(before, (line.replace("\xa0", " "), style))
+def _hanging(first: str, text: str, width: int, label: str = "{}", style: str = "{}") -> "Iterator[str]":
+    """Yield text in lines behind and below a label, unbroken between a number and its unit."""
+    before = label.format(first)
+    for line in _broken(_AMOUNT.sub("\\1\xa0\\2", text), max(width - len(first), 1)):
+        yield before + style.format(line.replace("\xa0", " "))
+        before = " " * len(first)
+
+
+def _broken(text: str, width: int) -> "Iterator[str]":
+    """Yield text in lines of at most that width, broken at spaces if there are any."""
+    line = ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+        while len(line) > width:
+            yield line[:width]
+            line = line[width:]
+    if line:
+        yield line
 
 
 def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table":
