@@ -12,7 +12,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
 from oomguard.core.trust import trust_refusal
 from oomguard.policy import model, scalars, yaml_tree
-from oomguard.policy.compile import Document, Users, compile_policy
+from oomguard.policy.compile import PolicyFile, Users, compile_policy
 from oomguard.policy.nodes import Mapping
 from oomguard.policy.subuid import parse
 
@@ -79,6 +79,6 @@ def test_a_policy_has_the_ranges_of_the_users_that_it_names(tmp_path: Path) -> N
     rules = f"rules: [{{user: {ME}, oom_score_adj: 800}}, {{user: no-such-user, oom_score_adj: 800}}]"
     root, _ = yaml_tree.parse(file, rules.encode())
     assert isinstance(root, Mapping)
-    document = Document(file, root, model.Document.model_validate(scalars.data(root)))
+    document = PolicyFile(file, root, model.Document.model_validate(scalars.data(root)))
     policy = decode(encode(compile_policy((document,), Users(str(granted)))))
     assert [rule.terms.subuids for rule in policy.rules] == [(300000, 300009, 500000, 500009), ()]

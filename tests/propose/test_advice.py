@@ -10,7 +10,7 @@ from oomguard.core.policy import Policy
 from oomguard.core.rule import Value
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
-from oomguard.propose.advice import HostFacts, Peak, Running, advise
+from oomguard.propose.advice import HostFacts, PeakSinceStart, Running, advise
 from oomguard.propose.draft import render, valid
 
 GIB = 1024 * 1024  # KiB
@@ -36,7 +36,7 @@ WEEK = 7 * 24 * 3600.0
 def host(
     *running: Running,
     committed: int = 4,
-    peak: Peak | None = None,
+    peak: PeakSinceStart | None = None,
     lasting: LastingPeak | None = None,
     swap: int = 0,
     huge: int = 0,
@@ -91,15 +91,15 @@ def test_kubernetes_wants_six_things() -> None:
 
 def test_postgresql_and_redis_on_one_host_cannot_both_be_pleased() -> None:
     """Both are named with what they want, and nothing is proposed."""
-    _, sysctls, text = proposed(host(POSTGRES, REDIS, peak=Peak(4 * GIB, WEEK)))
+    _, sysctls, text = proposed(host(POSTGRES, REDIS, peak=PeakSinceStart(4 * GIB, WEEK)))
     assert "vm.overcommit_memory" not in sysctls
     assert "vm.overcommit_ratio" not in sysctls
     assert "so 1, but PostgreSQL" in text
     assert "One host cannot have both" in text
 
 
-@pytest.mark.parametrize("peak", [None, Peak(4 * GIB, 3600.0 * 5)])
-def test_strict_accounting_takes_a_peak_that_saw_a_day(peak: Peak | None) -> None:
+@pytest.mark.parametrize("peak", [None, PeakSinceStart(4 * GIB, 3600.0 * 5)])
+def test_strict_accounting_takes_a_peak_that_saw_a_day(peak: PeakSinceStart | None) -> None:
     """What is promised at this moment is no ground for a limit."""
     _, sysctls, text = proposed(host(POSTGRES, peak=peak))
     assert "vm.overcommit_memory" not in sysctls
@@ -113,7 +113,7 @@ def test_strict_accounting_takes_a_peak_that_saw_a_day(peak: Peak | None) -> Non
 )
 def test_the_ratio_is_one_under_which_the_peak_was_granted(peak: int, ratio: int | None) -> None:
     """With a fifth on top, and what is kept for root taken off; refused where even 95 % is too little."""
-    _, sysctls, text = proposed(host(POSTGRES, peak=Peak(peak * GIB, WEEK)))
+    _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(peak * GIB, WEEK)))
     assert sysctls.get("vm.overcommit_ratio") == ratio
     assert sysctls.get("vm.overcommit_memory") == (None if ratio is None else 2)
     assert "7 days" in text
@@ -123,26 +123,26 @@ def test_the_ratio_is_one_under_which_the_peak_was_granted(peak: int, ratio: int
 def test_the_peak_of_earlier_days_counts_if_it_is_more() -> None:
     """The interlock would refuse a limit below it."""
     lasting = LastingPeak(12 * GIB, "2026-11-20", "/var/lib/oomguard/committed.json")
-    _, sysctls, text = proposed(host(POSTGRES, peak=Peak(4 * GIB, WEEK), lasting=lasting))
+    _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(4 * GIB, WEEK), lasting=lasting))
     assert sysctls["vm.overcommit_ratio"] == 95
     assert "the highest that lasted: 12.0 GiB on 2026-11-20." in text
     assert "lately is 12.0 GiB on 2026-11-20" in text
-    _, sysctls, text = proposed(host(POSTGRES, peak=Peak(13 * GIB, WEEK), lasting=lasting))
+    _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(13 * GIB, WEEK), lasting=lasting))
     assert "vm.overcommit_ratio" not in sysctls
 
 
 def test_swap_counts_and_huge_pages_do_not() -> None:
     """As in mm/util.c:vm_commit_limit."""
-    _, sysctls, _ = proposed(host(POSTGRES, peak=Peak(13 * GIB, WEEK), swap=4))
+    _, sysctls, _ = proposed(host(POSTGRES, peak=PeakSinceStart(13 * GIB, WEEK), swap=4))
     assert sysctls["vm.overcommit_ratio"] == 80
-    _, sysctls, text = proposed(host(POSTGRES, peak=Peak(10 * GIB, WEEK), huge=8))
+    _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(10 * GIB, WEEK), huge=8))
     assert "vm.overcommit_ratio" not in sysctls
     assert "8.0 GiB of it in huge pages" in text
 
 
 def test_what_is_promised_now_counts_if_it_is_more_than_the_peak() -> None:
     """The daemon looks once a minute."""
-    _, sysctls, _ = proposed(host(POSTGRES, committed=12, peak=Peak(4 * GIB, WEEK)))
+    _, sysctls, _ = proposed(host(POSTGRES, committed=12, peak=PeakSinceStart(4 * GIB, WEEK)))
     assert sysctls["vm.overcommit_ratio"] == 95
 
 
@@ -179,7 +179,7 @@ def test_containers_and_people_give_no_rules() -> None:
     """A runtime sets its containers' values, and anybody may call a program postgres."""
     inside = Running("postgres", "999", in_container=True)
     mine = Running("redis-server", "alice", is_service=False)
-    policy, sysctls, _ = proposed(host(inside, mine, peak=Peak(GIB, WEEK)))
+    policy, sysctls, _ = proposed(host(inside, mine, peak=PeakSinceStart(GIB, WEEK)))
     assert policy.rules == ()
     assert sysctls["vm.overcommit_memory"] == 2  # that of a container counts, that of a person does not
 

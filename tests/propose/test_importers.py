@@ -13,7 +13,7 @@ from oomguard.core.policy import Policy
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives, globs, literal
 from oomguard.policy.source import Source, Sources
-from oomguard.propose.draft import Draft, DraftRule, Place, render, valid
+from oomguard.propose.draft import Draft, DraftRule, Origin, render, valid
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.propose.importers.files import ForeignError
 
@@ -114,7 +114,7 @@ def test_a_literal_matches_itself_alone(text: str) -> None:
 def test_whatever_is_drafted_the_text_is_a_valid_policy(names: list[str], reason: str, value: int) -> None:
     """Names that no process can have become notes; no comment breaks out of its line."""
     items: list[str | int] = [*names]
-    found, text = policy(Draft("t", rules=(DraftRule({"name": items}, value, reason, Place("f", 1)),)))
+    found, text = policy(Draft("t", rules=(DraftRule({"name": items}, value, reason, Origin("f", 1)),)))
     kept = {name.decode() for rule in found.rules for name in rule.names}
     assert kept <= set(names)
     assert kept == set(names) or "# Left out:" in text

@@ -10,14 +10,14 @@ from fakeproc import FakeProc, due
 from oomguard.core.diff import Change
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
-from oomguard.core.rule import Kind, Rule, Terms, Value
+from oomguard.core.rule import Rule, Terms, Value, ValueKind
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 
 COMMS = (b"a", b"b", b"foo) Z 1 (", b"", b"\xff\n")
 CGROUPS = ("/", "/system.slice/a.service", "/user.slice/user-1.slice/user@1.service/app.slice/b.service")
 SCORES = st.sampled_from([-1000, -500, -1, 0, 1, 300, 1000])
-KINDS: list[Kind] = ["exact", "keep", "at_most", "at_least"]
+KINDS: list[ValueKind] = ["exact", "keep", "at_most", "at_least"]
 
 fast = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

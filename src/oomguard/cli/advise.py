@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
 
     from oomguard.kernel.procfs import Procfs
-    from oomguard.propose.advice import Peak
+    from oomguard.propose.advice import PeakSinceStart
 
 _DETAIL = """\
 Reads RAM, swap, huge pages, promised memory and its peak, and which running
@@ -54,11 +54,11 @@ def _run(options: "argparse.Namespace") -> int:
     return 0
 
 
-def _peak(state_dir: str, procfs: "Procfs") -> "Peak | None":
+def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
     """Return the peak that a running daemon measured, None if there is none."""
     from oomguard.core.process import Identity
     from oomguard.diagnose.host import read_status
-    from oomguard.propose.advice import Peak
+    from oomguard.propose.advice import PeakSinceStart
     from oomguard.report.status_file import StatusError
 
     try:
@@ -70,7 +70,7 @@ def _peak(state_dir: str, procfs: "Procfs") -> "Peak | None":
         return None
     if status.committed_peak_kib <= 0:
         return None
-    return Peak(status.committed_peak_kib, time.time() - status.started_at)
+    return PeakSinceStart(status.committed_peak_kib, time.time() - status.started_at)
 
 
 VERB = Verb(

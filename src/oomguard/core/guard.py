@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Bound(NamedTuple):
+class SafeLimit(NamedTuple):
     """The highest or lowest safe value of a sysctl, for any host or computed from its memory.
 
     `of_host` takes the memory and the current value; `of_any` applies if the host is not known.
@@ -58,7 +58,7 @@ def _spare_kib(memory: Memory) -> int:
 
 
 BOUNDS = (
-    Bound(
+    SafeLimit(
         "vm.min_free_kbytes",
         "most",
         "the kernel would reclaim, swap and kill to keep that much free",
@@ -66,7 +66,7 @@ BOUNDS = (
         fatal=True,
         of_host=lambda memory, now: min(memory.total_kib // 5, now + memory.available_kib // 2),
     ),
-    Bound(
+    SafeLimit(
         HUGE_PAGES,
         "most",
         "the rest of this host would run out of memory; only programs that ask for huge pages can use them",
@@ -74,7 +74,7 @@ BOUNDS = (
         fatal=True,
         of_host=lambda memory, now: now + _spare_kib(memory) // max(1, memory.huge_page_kib),
     ),
-    Bound(
+    SafeLimit(
         "vm.admin_reserve_kbytes",
         "most",
         f"that is {_QUARTER}, and in mode 2 only root could use it",
@@ -82,7 +82,7 @@ BOUNDS = (
         fatal=True,
         of_host=lambda memory, _: memory.total_kib // 4,
     ),
-    Bound(
+    SafeLimit(
         "vm.user_reserve_kbytes",
         "most",
         f"that is {_QUARTER}, and in mode 2 no program could use it",
@@ -90,7 +90,7 @@ BOUNDS = (
         fatal=True,
         of_host=lambda memory, _: memory.total_kib // 4,
     ),
-    Bound(
+    SafeLimit(
         "vm.max_map_count",
         "least",
         "programs could not map their libraries, and no program could start",
@@ -98,7 +98,7 @@ BOUNDS = (
         fatal=True,
         of_any=1024,
     ),
-    Bound(
+    SafeLimit(
         "vm.mmap_min_addr",
         "most",
         "programs linked to a fixed address could not start",
@@ -106,70 +106,70 @@ BOUNDS = (
         fatal=True,
         of_any=0x400000,
     ),
-    Bound(
+    SafeLimit(
         "vm.min_free_kbytes",
         "least",
         "the kernel itself may fail to allocate under load",
         "remove it: the kernel computes a value that fits the host",
         of_any=1024,
     ),
-    Bound(
+    SafeLimit(
         "vm.min_free_kbytes",
         "most",
         "no program can use this memory, and reclaim starts that much earlier",
         "1 to 3 % of RAM is much",
         of_host=lambda memory, _: max(65536, memory.total_kib // 20),
     ),
-    Bound(
+    SafeLimit(
         "vm.max_map_count",
         "least",
         "that is the kernel's default, which is too low even for databases and Java",
         "remove it, or raise it",
         of_any=65530,
     ),
-    Bound(
+    SafeLimit(
         "vm.mmap_min_addr",
         "least",
         "an attacker could exploit null pointer bugs of the kernel",
         "65536 is the default of most distributions",
         of_any=4096,
     ),
-    Bound(
+    SafeLimit(
         "vm.mmap_min_addr",
         "most",
         "emulators and 32-bit programs may need lower addresses",
         "65536 is the default of most distributions",
         of_any=65536,
     ),
-    Bound(
+    SafeLimit(
         KBYTES,
         "most",
         "that looks like a number of bytes",
         "the unit is KiB: divide by 1024",
         of_any=_LARGEST_HOST_KIB,
     ),
-    Bound(
+    SafeLimit(
         KBYTES,
         "most",
         "that looks like a number of bytes",
         "the unit is KiB: divide by 1024",
         of_host=lambda memory, _: 16 * (memory.total_kib + memory.swap_total_kib),
     ),
-    Bound(
+    SafeLimit(
         "vm.watermark_scale_factor",
         "most",
         "more than 10 % of memory is between the watermarks: the kernel reclaims without need",
         "10 is the default, 200 is much",
         of_any=1000,
     ),
-    Bound(
+    SafeLimit(
         "vm.dirty_ratio",
         "least",
         "with 0 every write waits for the disk",
         "10 to 40 is usual; for a smaller amount use dirty_bytes",
         of_any=1,
     ),
-    Bound(
+    SafeLimit(
         "vm.vfs_cache_pressure",
         "least",
         "with 0 the kernel never reclaims dentries and inodes, which can use all memory",

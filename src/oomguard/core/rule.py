@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.process import Process
 
-Kind = Literal["exact", "keep", "at_most", "at_least"]
+ValueKind = Literal["exact", "keep", "at_most", "at_least"]
 Scope = Literal["all", "main"]
 Children = Literal["reset", "inherit"]
 Trust = Literal["verified", "name"]
@@ -23,7 +23,7 @@ OOM_SCORE_ADJ_MAX = 1000
 class Value(NamedTuple):
     """The `oom_score_adj` that a rule sets."""
 
-    kind: Kind
+    kind: ValueKind
     number: int = 0
 
     def wanted(self, own: int) -> int | None:

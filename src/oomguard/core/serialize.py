@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any, get_args
 
 from oomguard.core.policy import Policy, SysctlSetting
-from oomguard.core.rule import Children, Kind, Scope, Terms, Trust, Value
+from oomguard.core.rule import Children, Scope, Terms, Trust, Value, ValueKind
 from oomguard.core.rule_table import RuleTable
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _decode_setting(row: list[Any]) -> SysctlSetting:
 def _decode_terms(row: list[Any]) -> Terms:
     (kind, number), *rest = row
     _must_be(int, number)
-    if kind not in get_args(Kind):
+    if kind not in get_args(ValueKind):
         raise TypeError(f"no kind of value: {kind!r}")
     made = Terms._make(
         (Value(kind, number), *(tuple(item) if isinstance(item, list) else item for item in rest))

@@ -22,7 +22,7 @@ _Item = TypeVar("_Item")
 _USERS_FILE = "/etc/passwd"
 
 
-class Document(NamedTuple):
+class PolicyFile(NamedTuple):
     """A valid policy file: its content, and the place of each key."""
 
     file: str
@@ -77,7 +77,7 @@ class Users:
         return [bound for name in sorted(names) for bound in self._granted.get(name, ())]
 
 
-def compile_policy(documents: tuple[Document, ...], users: Users) -> Policy:
+def compile_policy(documents: tuple[PolicyFile, ...], users: Users) -> Policy:
     """Return the policy of valid files: rules in file order, sysctls in the order of the table."""
     settings: dict[str, SysctlSetting] = {}
     for one in documents:
@@ -109,7 +109,7 @@ def digest(sources: "tuple[Source, ...]") -> str:
     return total.hexdigest()
 
 
-def _sysctls(document: Document) -> "Iterator[SysctlSetting]":
+def _sysctls(document: PolicyFile) -> "Iterator[SysctlSetting]":
     for section in ("vm", "kernel"):
         said = getattr(document.said, section)
         if said is None:
@@ -121,7 +121,7 @@ def _sysctls(document: Document) -> "Iterator[SysctlSetting]":
                 yield SysctlSetting(f"{section}.{knob}", value, document.file, node.entries[knob].line)
 
 
-def _rules(documents: tuple[Document, ...], users: Users) -> "Iterator[Rule]":
+def _rules(documents: tuple[PolicyFile, ...], users: Users) -> "Iterator[Rule]":
     shared: dict[Terms, Terms] = {}
     number = 0
     for document in documents:

@@ -16,7 +16,7 @@ from oomguard.core.text import any_of, counted
 from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.lookalike import lookalike, unusual_character
-from oomguard.policy.nodes import place
+from oomguard.policy.nodes import locate
 from oomguard.policy.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
 from oomguard.policy.shadow import shadows
 from oomguard.policy.unmatchable import unmatchable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.policy import Policy
     from oomguard.core.rule import Rule, Terms
-    from oomguard.policy.compile import Document, Users
+    from oomguard.policy.compile import PolicyFile, Users
 
     Trial = Callable[[re.Pattern[str], str], bool]
 
@@ -39,11 +39,11 @@ class Subject(NamedTuple):
     """
 
     policy: "Policy"
-    documents: "tuple[Document, ...]"
+    documents: "tuple[PolicyFile, ...]"
     users: "Users | None"
     trial: "Trial | None" = None
 
-    def rules(self) -> "Iterator[tuple[Document, int, Rule]]":
+    def rules(self) -> "Iterator[tuple[PolicyFile, int, Rule]]":
         """Yield each rule with its file and its index in that file."""
         compiled = iter(self.policy.rules)
         for document in self.documents:
@@ -219,7 +219,7 @@ def _slow_pattern(subject: Subject) -> "Iterator[Fault]":
     if subject.trial is None:
         return
     tried: dict[str, bool] = {}
-    untried: dict[str, tuple[Document, tuple[int | str, ...]]] = {}
+    untried: dict[str, tuple[PolicyFile, tuple[int | str, ...]]] = {}
     for document, index, rule in subject.rules():
         for position, pattern in enumerate(rule.terms.cmdlines):
             if pattern not in tried and not untried:
@@ -402,8 +402,8 @@ CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
 )
 
 
-def _warning(document: "Document", loc: tuple[int | str, ...], code: str, message: str, hint: str) -> Fault:
-    here = place(document.root, loc)
+def _warning(document: "PolicyFile", loc: tuple[int | str, ...], code: str, message: str, hint: str) -> Fault:
+    here = locate(document.root, loc)
     return Fault(document.file, here.line, here.column, here.path, message, hint, "warning", code)
 
 

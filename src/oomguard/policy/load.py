@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from oomguard.core.policy import Policy
 from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
-from oomguard.policy.compile import Document, Users, compile_policy, digest
+from oomguard.policy.compile import PolicyFile, Users, compile_policy, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
@@ -65,7 +65,7 @@ def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None"
     """
     faults: list[Fault] = []
     roots: list[relations.Root] = []
-    documents: list[Document] = []
+    documents: list[PolicyFile] = []
     for source in sources.files:
         root, found = _root(source)
         faults += found
@@ -76,7 +76,7 @@ def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None"
         roots.append(relations.Root(source.file, root))
         try:
             said = model.Document.model_validate(scalars.data(root))
-            documents.append(Document(source.file, root, said))
+            documents.append(PolicyFile(source.file, root, said))
         except ValidationError as error:
             unread = {fault.path for fault in found if fault.code in _UNREAD}
             faults += [fault for fault in prose.faults(source.file, root, error) if fault.path not in unread]

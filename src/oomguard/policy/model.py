@@ -1,7 +1,7 @@
 """The policy language: every key, what it takes, and what it is for.
 
 Pydantic validates files with these models, and `schema` describes them to editors. `prose` makes the
-messages, from the `Wanted` of each key.
+messages, from the `Takes` of each key.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -22,7 +22,7 @@ UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 CONDITIONS = tuple(row.key for row in ROWS)
 
 
-class Wanted(NamedTuple):
+class Takes(NamedTuple):
     """What a key takes, in words, for error messages.
 
     `kinds` are the scalars it takes; `each` is what an item of its list must be; `hint` is the hint
@@ -87,8 +87,8 @@ _User = Annotated[
 ]
 
 
-def _some(words: str, *kinds: type) -> Wanted:
-    return Wanted(f"{words}, or a list of them", kinds or (str,), words)
+def _some(words: str, *kinds: type) -> Takes:
+    return Takes(f"{words}, or a list of them", kinds or (str,), words)
 
 
 _SCORE = f"an integer from {OOM_SCORE_ADJ_MIN} to {OOM_SCORE_ADJ_MAX}"
@@ -100,10 +100,10 @@ class Bound(Language):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    at_most: Annotated[_Score | None, Wanted(_SCORE, (int,))] = Field(
+    at_most: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
         None, description="Lowers a higher value; leaves a lower one alone.", examples=[-900]
     )
-    at_least: Annotated[_Score | None, Wanted(_SCORE, (int,))] = Field(
+    at_least: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
         None, description="Raises a lower value; leaves a higher one alone.", examples=[300]
     )
 
@@ -157,31 +157,31 @@ class Rule(Language):
         | Annotated[Literal["keep"], Tag("<word>")]
         | Annotated[Bound, Tag("<bound>")],
         Discriminator(_number_word_or_bound),
-        Wanted(f"{_SCORE}, keep, {{at_most: N}} or {{at_least: N}}", (int,)),
+        Takes(f"{_SCORE}, keep, {{at_most: N}} or {{at_least: N}}", (int,)),
     ] = Field(
         description="-1000 is never killed, 1000 is killed first. keep matches the process and leaves it "
         "alone; at_most and at_least leave values beyond their limit alone.",
         examples=[-900, "keep", {"at_most": -900}, {"at_least": 300}],
     )
-    scope: Annotated[Scope, Wanted("all or main")] = Field(
+    scope: Annotated[Scope, Takes("all or main")] = Field(
         "all",
         description="main: only the topmost process of a tree that matches, such as the sshd listener "
         "but not its sessions.",
         examples=["main"],
     )
-    children: Annotated[Children, Wanted("reset or inherit")] = Field(
+    children: Annotated[Children, Takes("reset or inherit")] = Field(
         "reset",
         description="reset: a descendant that matches no rule and still has the inherited value gets its "
         "ancestor's original value. inherit: it keeps the inherited value.",
         examples=["inherit"],
     )
-    trust: Annotated[Trust, Wanted("verified or name")] = Field(
+    trust: Annotated[Trust, Takes("verified or name")] = Field(
         "verified",
         description="verified: a rule that protects by name alone applies only to trusted processes. "
         "name: it applies to any process with that name.",
         examples=["name"],
     )
-    containers: Annotated[bool, Wanted("true or false", (bool,))] = Field(
+    containers: Annotated[bool, Takes("true or false", (bool,))] = Field(
         default=False,
         description="Whether processes in containers match. Processes in user sandboxes always match.",
         examples=[True],
@@ -201,7 +201,7 @@ def _gap(row: Sysctl) -> dict[str, Any]:
     return {"not": {"minimum": 1, "maximum": row.least_above_zero - 1}} if row.least_above_zero else {}
 
 
-def _taken(row: Sysctl, want: Wanted) -> "Callable[[int], int]":
+def _taken(row: Sysctl, want: Takes) -> "Callable[[int], int]":
     def check(value: int) -> int:
         if 0 < value < row.least_above_zero:
             raise patterns.refusal("out-of-range", f"must be {want.words}, got {value}", want.hint)
@@ -225,7 +225,7 @@ def _section(prefix: str) -> Any:
                 examples=[row.low],
                 json_schema_extra=_gap(row),
             )
-            want = Wanted(_range(row), (int,), hint=f"{knob}: {row.summary}")
+            want = Takes(_range(row), (int,), hint=f"{knob}: {row.summary}")
             knobs[knob] = (Annotated[int, want, AfterValidator(_taken(row, want))], field)
     return create_model(
         prefix.rstrip(".").title(),
@@ -242,10 +242,8 @@ else:
     Vm, Kernel = _section("vm."), _section("kernel.")
 
 
-def _sysctls(example: str) -> Wanted:
-    return Wanted(
-        "a mapping of sysctls and their values", hint=f"write one per line, without '- ': {example}"
-    )
+def _sysctls(example: str) -> Takes:
+    return Takes("a mapping of sysctls and their values", hint=f"write one per line, without '- ': {example}")
 
 
 class Document(Language):
@@ -259,7 +257,7 @@ class Document(Language):
     )
     rules: Annotated[
         list[Rule] | None,
-        Wanted(
+        Takes(
             "a list of rules",
             each="a rule: conditions and an oom_score_adj",
             hint="start each rule with '- ', as in '- name: sshd', and align its other keys with name",
@@ -269,7 +267,7 @@ class Document(Language):
         description="Which processes are killed first or last. The first rule that matches a process wins.",
         examples=[[{"name": "haproxy", "scope": "main", "oom_score_adj": {"at_most": -900}}]],
     )
-    commit_headroom: Annotated[int | None, Wanted("an integer from 0 to 1000 (percent)", (int,))] = Field(
+    commit_headroom: Annotated[int | None, Takes("an integer from 0 to 1000 (percent)", (int,))] = Field(
         None,
         ge=0,
         le=1000,
@@ -277,13 +275,13 @@ class Document(Language):
         f"accounting. Default: {Policy().commit_headroom_percent}.",
         examples=[10],
     )
-    force: Annotated[bool | None, Wanted("true or false", (bool,))] = Field(
+    force: Annotated[bool | None, Takes("true or false", (bool,))] = Field(
         None,
         description="true: apply strict accounting and other values that oomguard would refuse on this "
         "host; every later allocation may then fail.",
         examples=[False],
     )
-    resync_interval: Annotated[int | None, Wanted("an integer from 1 to 86400 (seconds)", (int,))] = Field(
+    resync_interval: Annotated[int | None, Takes("an integer from 1 to 86400 (seconds)", (int,))] = Field(
         None,
         ge=1,
         le=86400,
@@ -303,11 +301,11 @@ MODELS: dict[tuple[str, ...], type[Language]] = {
 """The model of each section, by its keys."""
 
 
-def wanted(keys: tuple[str, ...]) -> Wanted:
+def wanted(keys: tuple[str, ...]) -> Takes:
     """Return what the key at `keys` takes, as `("rules", "scope")`."""
     if keys:
         field = MODELS[keys[:-1]].model_fields[keys[-1]]
         for mark in field.metadata:
-            if isinstance(mark, Wanted):
+            if isinstance(mark, Takes):
                 return mark
-    return Wanted("a mapping with " + ", ".join(Document.model_fields))
+    return Takes("a mapping with " + ", ".join(Document.model_fields))

@@ -22,7 +22,7 @@ class Sequence(NamedTuple):
     column: int
 
 
-class Entry(NamedTuple):
+class Member(NamedTuple):
     """The value of a key, and the place of the key."""
 
     value: "Node"
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 class Mapping(NamedTuple):
     """Keys and their values, in the order of the file."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, Member]
     line: int
     column: int
 
@@ -41,7 +41,7 @@ class Mapping(NamedTuple):
 Node = Scalar | Sequence | Mapping
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A node, its position in the file, and its path as text and as keys."""
 
     node: Node
@@ -52,18 +52,18 @@ class Place(NamedTuple):
     is_item: bool = False
 
 
-def place(root: Node, loc: tuple[int | str, ...]) -> Place:
+def locate(root: Node, loc: tuple[int | str, ...]) -> Location:
     """Return the node at pydantic's location, ignoring the names of alternatives in there."""
-    here = Place(root, root.line, root.column, "", ())
+    here = Location(root, root.line, root.column, "", ())
     for part in loc:
         node = here.node
         if isinstance(node, Sequence) and isinstance(part, int):
             item = node.items[part]
-            here = Place(item, item.line, item.column, f"{here.path}[{part}]", here.keys, is_item=True)
+            here = Location(item, item.line, item.column, f"{here.path}[{part}]", here.keys, is_item=True)
         elif isinstance(node, Mapping) and isinstance(part, str):
             entry = node.entries.get(part)
             if entry is not None:
                 path = f"{here.path}.{excerpt(part)}" if here.path else excerpt(part)
                 value = entry.value
-                here = Place(value, value.line, value.column, path, (*here.keys, part))
+                here = Location(value, value.line, value.column, path, (*here.keys, part))
     return here

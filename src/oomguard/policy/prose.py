@@ -4,8 +4,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.model import Bound, Wanted, wanted
-from oomguard.policy.nodes import Mapping, Node, Place, Scalar, Sequence, place
+from oomguard.policy.model import Bound, Takes, wanted
+from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.spelling import did_you_mean, meant, nearest, unknown_key
 
@@ -23,7 +23,7 @@ def faults(file: str, root: Node, error: "ValidationError") -> list[Fault]:
 
 def _is_misspelt(root: Node, error: Any) -> bool:
     """Tell whether the key that is missing is there under another name."""
-    parent = place(root, error["loc"][:-1])
+    parent = locate(root, error["loc"][:-1])
     key = error["loc"][-1]
     return isinstance(parent.node, Mapping) and any(
         meant(one, parent.keys) == key for one in parent.node.entries
@@ -42,12 +42,12 @@ def _fault(file: str, root: Node, error: Any) -> Fault:
     kind, loc = error["type"], error["loc"]
     if kind == "extra_forbidden":
         return _unknown_key(file, root, loc)
-    here = place(root, loc)
+    here = locate(root, loc)
     return _words(error, here, wanted(here.keys)).at(file, here.line, here.column, here.path)
 
 
 def _unknown_key(file: str, root: Node, loc: tuple[int | str, ...]) -> Fault:
-    parent, key = place(root, loc[:-1]), str(loc[-1])
+    parent, key = locate(root, loc[:-1]), str(loc[-1])
     assert isinstance(parent.node, Mapping)
     entry = parent.node.entries[key]
     path = f"{parent.path}.{excerpt(key)}" if parent.path else excerpt(key)
@@ -55,7 +55,7 @@ def _unknown_key(file: str, root: Node, loc: tuple[int | str, ...]) -> Fault:
     return unknown_key(key, value, parent.keys).at(file, entry.line, entry.column, path)
 
 
-def _words(error: Any, here: Place, want: Wanted) -> Words:
+def _words(error: Any, here: Location, want: Takes) -> Words:
     kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "missing":
@@ -72,7 +72,7 @@ def _words(error: Any, here: Place, want: Wanted) -> Words:
     return _mismatch(error, here, want)
 
 
-def _mismatch(error: Any, here: Place, want: Wanted) -> Words:
+def _mismatch(error: Any, here: Location, want: Takes) -> Words:
     """Return what the key takes and what it got instead."""
     code, found, hint = _given(here.node, want)
     if error["type"] in {"greater_than_equal", "less_than_equal"}:
@@ -95,7 +95,7 @@ def _meant_word(text: str, expected: str) -> str:
 _COLON = "write key: value, with a space after the ':'"
 
 
-def _given(node: Node, want: Wanted) -> Words:
+def _given(node: Node, want: Takes) -> Words:
     """Return what was given where something else is wanted, and how to fix it."""
     if isinstance(node, Mapping):
         hint = "quote text that contains ': ' or starts with {" if str in want.kinds else ""
@@ -114,7 +114,7 @@ def _given(node: Node, want: Wanted) -> Words:
     return Words("wrong-type", f"'{shown}'", _COLON if not want.kinds and ":" in value else "")
 
 
-def _given_surprise(value: Surprise, want: Wanted) -> Words:
+def _given_surprise(value: Surprise, want: Takes) -> Words:
     shown, hints = excerpt(value.text), []
     if value.is_nothing and not (shown.isalpha() and str in want.kinds):
         return Words("empty", shown or "nothing", "add a value, or remove the key")

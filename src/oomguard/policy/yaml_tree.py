@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 import yaml
 
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.nodes import Entry, Mapping, Node, Scalar, Sequence
+from oomguard.policy.nodes import Mapping, Member, Node, Scalar, Sequence
 from oomguard.policy.syntax import syntax_fault
 from oomguard.policy.unicode import decode, has_surrogate
 
@@ -189,7 +189,7 @@ class _Builder:
         if first is not None:
             self._refuse(key.line, key.column, _duplicate_key(key.text, first))
             return
-        frame.entries[key.text] = Entry(value, key.line, key.column)
+        frame.entries[key.text] = Member(value, key.line, key.column)
 
     def _count(self, line: int, column: int) -> None:
         self._nodes += 1
@@ -271,7 +271,7 @@ def _recursive_alias(name: str) -> Words:
     )
 
 
-def _duplicate_key(key: str, first: Entry) -> Words:
+def _duplicate_key(key: str, first: Member) -> Words:
     hint = "remove one of them; YAML would silently use the last one"
     if key in {"rules", "vm", "kernel"}:
         hint = "move everything below the first one"

@@ -49,7 +49,7 @@ class Running(NamedTuple):
     cmdline: str = ""
 
 
-class Peak(NamedTuple):
+class PeakSinceStart(NamedTuple):
     """The highest Committed_AS that a daemon saw, and for how long it has been running."""
 
     committed_kib: int
@@ -65,7 +65,7 @@ class HostFacts(NamedTuple):
     memory: Memory
     sysctls: "Mapping[str, int]"
     running: "Sequence[Running]"
-    peak: Peak | None = None
+    peak: PeakSinceStart | None = None
     lasting: "LastingPeak | None" = None
 
 

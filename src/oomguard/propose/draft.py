@@ -20,7 +20,7 @@ Value = int | str
 """An exact value, or `at_most N`, `at_least N`, `keep`."""
 
 
-class Place(NamedTuple):
+class Origin(NamedTuple):
     """Where something was read: a file, "" for the command line; its first and last line, 0 for all."""
 
     file: str
@@ -40,7 +40,7 @@ class DraftRule(NamedTuple):
     conditions: dict[str, list[str | int]]
     value: Value
     reason: str
-    origin: Place | None = None
+    origin: Origin | None = None
     scope: str = "all"
 
 
@@ -51,7 +51,7 @@ class DraftSetting(NamedTuple):
     value: int
     reason: str
     sources: tuple[str, ...] = ()
-    origin: Place | None = None
+    origin: Origin | None = None
 
 
 class Note(NamedTuple):
@@ -59,7 +59,7 @@ class Note(NamedTuple):
 
     what: str
     why: str
-    origin: Place | None = None
+    origin: Origin | None = None
     sources: tuple[str, ...] = ()
 
     def __str__(self) -> str:

@@ -6,7 +6,7 @@ from oomguard.propose.draft import bound, render
 
 if TYPE_CHECKING:
     from oomguard.propose.advice import HostFacts
-    from oomguard.propose.draft import Draft, DraftRule, Note, Place, Value
+    from oomguard.propose.draft import Draft, DraftRule, Note, Origin, Value
 
 FORMAT = 1
 
@@ -73,7 +73,7 @@ def _value(value: "Value") -> object:
     return {kind: number} if kind else value
 
 
-def _place(place: "Place | None") -> dict[str, Any]:
+def _place(place: "Origin | None") -> dict[str, Any]:
     if place is None:
         return {"file": None, "line": None, "last_line": None}
     return {

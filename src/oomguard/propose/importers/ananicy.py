@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
-from oomguard.propose.draft import Draft, DraftRule, Note, Place
+from oomguard.propose.draft import Draft, DraftRule, Note, Origin
 from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
 
 
 class _Object(NamedTuple):
-    place: Place
+    place: Origin
     said: dict[str, Any]
 
 
@@ -33,7 +33,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
     """Read folders with `.types` and `.rules`, or such files."""
     files = Files(paths or [DEFAULT], (".rules", ".types"))
     notes = files.notes
-    types: dict[str, tuple[int | None, Place]] = {}
+    types: dict[str, tuple[int | None, Origin]] = {}
     for one in _objects(files, [file for file in files.all if file.endswith(".types")]):
         name = one.said.get("type")
         if isinstance(name, str):
@@ -77,7 +77,7 @@ def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
     for name, (one, value, by) in named.items():
         groups.setdefault((one.place.file, value, by), []).append((name, one))
     for (file, value, by), members in groups.items():
-        origin = Place(file, members[0][1].place.line, members[-1][1].place.line)
+        origin = Origin(file, members[0][1].place.line, members[-1][1].place.line)
         names: list[str | int] = [literal(name) for name, _ in members]
         yield DraftRule({"name": names}, value, by or "oom_score_adj", origin)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.foreign.unit_file import assignments
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
-from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
+from oomguard.propose.draft import Draft, DraftRule, Note, Origin, toward
 from oomguard.propose.importers.files import Files, ForeignError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ _TITLE = (
 class _Option(NamedTuple):
     name: str
     argument: str
-    place: Place
+    place: Origin
 
     def __str__(self) -> str:
         return f"{self.name} {shlex.quote(self.argument)}" if self.name in _VALUED else self.name
@@ -72,7 +72,7 @@ class _Option(NamedTuple):
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read the arguments from files with EARLYOOM_ARGS= or ExecStart=."""
     files = Files(paths or [DEFAULT])
-    last: dict[str, tuple[str, Place]] = {}
+    last: dict[str, tuple[str, Origin]] = {}
     for file in files.all:
         for key, text, place in _assigned(files, file):
             if key in last:
@@ -95,14 +95,14 @@ def import_files(paths: "Sequence[str]") -> Draft:
 def import_arguments(words: "Sequence[str]") -> Draft:
     """Read the arguments themselves."""
     notes: list[Note] = []
-    return _draft(_options([*words], Place(""), notes), notes)
+    return _draft(_options([*words], Origin(""), notes), notes)
 
 
-def _assigned(files: Files, file: str) -> "Iterator[tuple[str, str, Place]]":
+def _assigned(files: Files, file: str) -> "Iterator[tuple[str, str, Origin]]":
     """Yield the arguments in a file, each with the name that it gives them."""
     lines = files.lines(file)
     for one in assignments(lines):
-        place = Place(file, one.line)
+        place = Origin(file, one.line)
         if one.key == "ExecStart" and one.section == "Service" and one.value:
             yield one.key, one.value, place
         elif one.key == "Environment" and _VARIABLE in one.value:
@@ -112,7 +112,7 @@ def _assigned(files: Files, file: str) -> "Iterator[tuple[str, str, Place]]":
     for number, line in _shell_lines(lines):
         said = re.match(rf"\s*(?:export\s+)?{_VARIABLE}\s*=(.*)", line, re.DOTALL)
         if said is not None:
-            yield _VARIABLE, said[1], Place(file, number)
+            yield _VARIABLE, said[1], Origin(file, number)
 
 
 def _shell_lines(lines: "Sequence[str]") -> "Iterator[tuple[int, str]]":
@@ -148,7 +148,7 @@ def _after(line: str, quote: str) -> tuple[str, bool]:
     return quote, escaped
 
 
-def _words(key: str, text: str, place: Place, notes: list[Note]) -> list[str]:
+def _words(key: str, text: str, place: Origin, notes: list[Note]) -> list[str]:
     """Return the arguments in a value."""
     words = _split(text, place, notes)
     if key == "ExecStart":
@@ -156,7 +156,7 @@ def _words(key: str, text: str, place: Place, notes: list[Note]) -> list[str]:
     return [word for line in words for word in _split(line, place, notes)]
 
 
-def _split(text: str, place: Place, notes: list[Note]) -> list[str]:
+def _split(text: str, place: Origin, notes: list[Note]) -> list[str]:
     if len(text) > _ARGUMENTS_LENGTH:
         notes.append(Note("", "is longer than Linux allows for an argument", place))
         return []
@@ -188,7 +188,7 @@ def _draft(options: "Sequence[_Option]", notes: list[Note]) -> Draft:
     return Draft(_TITLE, (), tuple(rules), tuple(notes))
 
 
-def _options(words: list[str], place: Place, notes: list[Note]) -> list[_Option]:
+def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option]:
     """Return options with their arguments, as getopt_long takes them."""
     options, left = [], words[::-1]
     while left:

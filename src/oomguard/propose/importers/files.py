@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.foreign.text_file import UnreadableError, read_lines, why_missing
-from oomguard.propose.draft import Note, Place
+from oomguard.propose.draft import Note, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,13 +49,13 @@ class Files:
             if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
                 found[number - 1] = ""
                 if not line.lstrip().startswith(("#", ";")):
-                    self._leave_out(Note("", "is not UTF-8", Place(file, number)))
+                    self._leave_out(Note("", "is not UTF-8", Origin(file, number)))
         return found
 
-    def numbered(self, file: str) -> "Iterator[tuple[Place, str]]":
+    def numbered(self, file: str) -> "Iterator[tuple[Origin, str]]":
         """Yield the lines of a file with their places."""
         for number, line in enumerate(self.lines(file), 1):
-            yield Place(file, number), line
+            yield Origin(file, number), line
 
     def finish(self) -> list[Note]:
         """Return the notes. Raises ForeignError if no file could be read."""
@@ -92,7 +92,7 @@ class Files:
     def _unreadable(self, file: str, why: str) -> None:
         if file not in self._unread:
             self._unread.add(file)
-            self._leave_out(Note("", why, Place(file)))
+            self._leave_out(Note("", why, Origin(file)))
 
     def _leave_out(self, note: Note) -> None:
         if note not in self.notes:

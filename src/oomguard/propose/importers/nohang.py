@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
-from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
+from oomguard.propose.draft import Draft, DraftRule, Note, Origin, toward
 from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def import_files(paths: "Sequence[str]") -> Draft:
                     counted(len(settings), "setting"),
                     "when and how to kill, which oomguard never does; with their lines: "
                     + ", ".join(settings),
-                    Place(file),
+                    Origin(file),
                 )
             )
     return Draft(_TITLE, (), tuple(rules), tuple(files.finish()))
 
 
-def _adjustment(line: str, place: Place) -> tuple[DraftRule | None, list[Note]]:
+def _adjustment(line: str, place: Origin) -> tuple[DraftRule | None, list[Note]]:
     """Return the rule of a line, and what of the line it does not have."""
     kind, _, rest = line.partition(" ") if " " in line else line.partition("\t")
 

@@ -9,7 +9,7 @@ from oomguard.core.text import counted
 from oomguard.foreign import tuned
 from oomguard.foreign.sysctl_d import in_order, lines_that_count, settings, sysctl_files, write
 from oomguard.foreign.text_file import lines_or_none, names_in
-from oomguard.propose.draft import Draft, DraftSetting, Note, Place
+from oomguard.propose.draft import Draft, DraftSetting, Note, Origin
 from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
         sources,
         files.lines,
         lambda file, line, text: files.notes.append(
-            Note(text[:_SHOWN_LIMIT], "is not an assignment", Place(file, line))
+            Note(text[:_SHOWN_LIMIT], "is not an assignment", Origin(file, line))
         ),
     )
     beside = [os.path.dirname(os.path.dirname(file)) for file in profiles]
@@ -51,13 +51,13 @@ def import_files(paths: "Sequence[str]") -> Draft:
     named: list[_Named] = [(one.path.replace("/", "."), one) for one in lines.values()]
     named += of_tuned.said.items()
     notes = [
-        *(Note(one.what, one.why, Place(one.at.file, one.at.line)) for one in of_tuned.problems),
+        *(Note(one.what, one.why, Origin(one.at.file, one.at.line)) for one in of_tuned.problems),
         *_overridden(named, said),
         *_others(named, {(one.file, one.line) for one in said.values()}),
     ]
     drafted = []
     for name, one in said.items():
-        place = Place(one.file, one.line)
+        place = Origin(one.file, one.line)
         if name not in SYSCTLS:
             continue
         if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", one.value):
@@ -110,7 +110,7 @@ def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Itera
         if other is not None and (other.file, other.line) != (one.file, one.line):
             which = "" if name in said else f"{partner}, "
             yield Note(
-                f"{name}={one.value}", f"{which}{other.source} counts instead", Place(one.file, one.line)
+                f"{name}={one.value}", f"{which}{other.source} counts instead", Origin(one.file, one.line)
             )
 
 
@@ -122,7 +122,7 @@ def _others(named: "Sequence[_Named]", used: "Set[tuple[str, int]]") -> "Iterato
             continue
         if name.startswith(_RELEVANT) and not any(wildcard in name for wildcard in "*?["):
             why = TRIGGERS.get(name, "oomguard does not set this sysctl")
-            yield Note(f"{name}={one.value[:_SHOWN_LIMIT]}", why, Place(one.file, one.line))
+            yield Note(f"{name}={one.value[:_SHOWN_LIMIT]}", why, Origin(one.file, one.line))
         else:
             count += 1
     if count:

@@ -9,7 +9,7 @@ from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.foreign.unit_file import assignments
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, variants
 from oomguard.policy.regex_to_glob import literal
-from oomguard.propose.draft import Draft, DraftRule, Note, Place, toward
+from oomguard.propose.draft import Draft, DraftRule, Note, Origin, toward
 from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class _Setting(NamedTuple):
     """The value of a unit, None if it was taken back, and where that stands."""
 
     value: int | None
-    place: Place
+    place: Origin
 
 
 def import_files(paths: "Sequence[str]") -> Draft:
@@ -103,7 +103,7 @@ def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
     """Return the value that counts, None if there is none; an empty one resets those before."""
     found = None
     for value, file, number in lines:
-        place = Place(file, number)
+        place = Origin(file, number)
         if not value:
             found = _Setting(None, place)
         elif re.fullmatch(r"[-+]?[0-9]{1,9}", value) and (
@@ -123,7 +123,7 @@ def _defaults(file: str, lines: "Sequence[str]") -> list[Note]:
         Note(
             f"{one.key}={one.value}",
             "a default for all services; write rules for those that matter",
-            Place(file, one.line),
+            Origin(file, one.line),
         )
         for one in assignments(lines)
         if one.key == "DefaultOOMScoreAdjust"
