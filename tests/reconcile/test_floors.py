@@ -233,7 +233,9 @@ def test_a_value_that_moves_in_time_puts_off_no_floor(host: Host) -> None:
         change = host.reconciler.change(handle, "policy")
         assert change is not None
         host.proc.set_oom_score_adj(PID, -899)
-        assert host.reconciler._apply(change, handle, 0.0).result == "applied"
+        outcome = host.reconciler._apply(change, handle, 0.0)
+        assert outcome is not None
+        assert outcome.result == "applied"
     assert host.state == (0, 0)
 
 

@@ -80,7 +80,9 @@ def test_a_process_that_ends_between_plan_and_write_has_vanished(proc: FakeProc,
         change = reconciler.change(handle, "policy")
         assert change is not None
         proc.end(10)
-        assert reconciler._apply(change, handle, 0.0).result == "vanished"
+        outcome = reconciler._apply(change, handle, 0.0)
+        assert outcome is not None
+        assert outcome.result == "vanished"
     assert reconciler.ledger.processes == {}
     assert reconciler.process(10, "policy", 0.0) is None
 
@@ -99,7 +101,9 @@ def test_a_value_that_a_process_chooses_between_plan_and_restore_is_its_own(
         change = reconciler.change(handle, "policy")
         assert change is not None
         proc.set_oom_score_adj(10, 555)
-        assert reconciler._apply(change, handle, 0.0).result == "vanished"
+        outcome = reconciler._apply(change, handle, 0.0)
+        assert outcome is not None
+        assert outcome.result == "vanished"
     assert reconciler.process(10, "policy", 0.0) is None
     assert proc.oom_score_adj(10) == 555
     assert reconciler.ledger.processes == {}
@@ -117,7 +121,9 @@ def test_a_name_that_changes_between_plan_and_write_loses_no_original(proc: Fake
         change = reconciler.change(handle, "policy")
         assert change is not None
         (proc.root / "10" / "comm").write_bytes(b"other\n")
-        assert reconciler._apply(change, handle, 0.0).result == "vanished"
+        outcome = reconciler._apply(change, handle, 0.0)
+        assert outcome is not None
+        assert outcome.result == "vanished"
     reconciler.process(10, "exec", 0.0)
     assert proc.oom_score_adj(10) == 5
 

@@ -138,6 +138,22 @@ class Entry(NamedTuple):
         return written._replace(given=self.given_before, given_before=None, made=None, is_open=False)
 
 
+def intended(
+    known: Entry | None,
+    own: int,
+    before: int,
+    after: int,
+    since_ticks: int = 0,
+    *,
+    moved_floor: bool = False,
+    is_open: bool = False,
+) -> Entry:
+    """Return the entry for a write of `after` over `before` that is not made yet."""
+    given_before = before if known is not None and known.is_ours(before) else None
+    original = own if known is None else known.original
+    return Entry(original, after, given_before, since_ticks, moved_floor, None, is_open, is_written=False)
+
+
 def own_oom_score_adj(entry: Entry | None, value: int) -> int:
     """Return the value that a process would have without oomguard, given that it has `value` now."""
     return entry.original if entry is not None and entry.is_ours(value) else value

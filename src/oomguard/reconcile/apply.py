@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.diff import Entry, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.diff import Entry, Outcome, SetOomScoreAdj, SetSysctl, intended
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import GONE
@@ -211,7 +211,7 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
         identity, handle.comm, value, value, value, "restore", moved_floor=True, inherited=True
     )
     try:
-        ledger.record(identity, _entry(known, value, value, JUST_BELOW_ZERO))
+        ledger.record(identity, intended(known, value, value, JUST_BELOW_ZERO))
         try:
             handle.write_oom_score_adj(JUST_BELOW_ZERO)
         except OSError:
@@ -247,7 +247,7 @@ def _write_rule(
 ) -> None:
     """Write what a rule asks for, first in the ledger and then to the process."""
     moved_floor = change.moved_floor or privilege.moves_every_floor
-    entry = _entry(known, change.own, change.before, change.after, now_ticks, moved_floor=moved_floor)
+    entry = intended(known, change.own, change.before, change.after, now_ticks, moved_floor=moved_floor)
     if moved_floor and change.after >= change.own and not privilege.moves_every_floor:
         # It is lowered no more: its own floor comes back, and this one leaves it alone.
         _write(change.own, handle, privilege, moves_floor=True)
@@ -301,23 +301,7 @@ def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None
     known = ledger.entry(name)
     is_open = bool(SYSCTLS[name].granted_less)
     if is_open or known is None or known.given != after or known.made is not None:
-        ledger.record(name, _entry(known, before, before, after, is_open=is_open))
-
-
-def _entry(
-    known: Entry | None,
-    own: int,
-    before: int,
-    after: int,
-    since_ticks: int = 0,
-    *,
-    moved_floor: bool = False,
-    is_open: bool = False,
-) -> Entry:
-    """Return the entry for a write of `after` over `before` that is not made yet."""
-    given_before = before if known is not None and known.is_ours(before) else None
-    original = own if known is None else known.original
-    return Entry(original, after, given_before, since_ticks, moved_floor, None, is_open, is_written=False)
+        ledger.record(name, intended(known, before, before, after, is_open=is_open))
 
 
 def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from oomguard.core.policy import FIRST_PERSON_UID
+from oomguard.core.trust import standing
 from oomguard.reconcile.inheritance import Inheritance
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class ManagedProcesses:
         self.before_release: Callable[[], None] = lambda: None
         """Called before a process is no longer managed: the last moment to ask which rule it was."""
         self._rules: Sequence[Rule] = ()
+        self._first_person_uid = FIRST_PERSON_UID
         self._settled: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
         self._forked_from: dict[int, Rule] = {}
@@ -58,7 +61,7 @@ class ManagedProcesses:
         before = {number: self._rules[number].conditions for number in {*self.rule_of.values()}}
         known = [*self._forked_from.values(), *(one.rule for one in self.raised.values())]
         found = _successors({*before.values(), *(rule.conditions for rule in known)}, policy.rules)
-        self._rules = policy.rules
+        self._rules, self._first_person_uid = policy.rules, policy.first_person_uid
         self.rule_of = {
             pid: found[before[number]].number
             for pid, number in self.rule_of.items()
@@ -146,8 +149,10 @@ class ManagedProcesses:
                 entry = entry._replace(given=value, given_before=None)
             with suppress(OSError):  # on a full disk the change is denied, not the pass
                 self.ledger.record(handle.identity, entry)
-        if finding.children is not None:
-            shares, watch = finding.children
+        if rule is not None and decision.wanted != decision.original:
+            shares = rule.terms.children == "inherit"
+            is_watched = not shares and rule.terms.scope == "main" and decision.wanted < decision.original
+            watch = standing(handle, self._first_person_uid) if is_watched else None
             self.inheritance.on_set(pid, shares=shares, watch=watch)
         if decision.wanted != value:
             return

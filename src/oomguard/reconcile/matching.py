@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.budget import Budget
 from oomguard.core.match import Governed, Matcher, first_unmet, search
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
-from oomguard.core.trust import is_trusted, trust_refusal
+from oomguard.core.trust import is_trusted
 from oomguard.kernel.procfs import GONE
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.timeout import TooLongError, within
@@ -102,14 +102,6 @@ class Matching:
                     spent.charge(handle.spender().key, took, now)
 
         return bounded
-
-    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
-        """Return why a rule must not set a process, whose original value is `own`; or None."""
-        wanted = rule.terms.value.wanted(own)
-        if wanted is None:
-            return None
-        first = self.policy.first_person_uid
-        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
 
     def is_trusted(self, handle: "ProcessHandle") -> bool:
         """Return whether a process is root's, or a system user's in a system service.

@@ -17,7 +17,7 @@ from oomguard.core.diff import (
 )
 from oomguard.core.match import quick_unmet
 from oomguard.core.rule import Value
-from oomguard.core.trust import standing
+from oomguard.core.trust import standing, trust_refusal
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
@@ -65,17 +65,15 @@ class Finding(NamedTuple):
     """What was found out about a process: the decision, if there is one, and what to record for the next.
 
     `judged` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
-    tried; with `is_open`, nothing can be decided yet. `raised` is the rule it must not escape. `children` is
-    whether they keep the value that is set, and the standing of a process whose children are checked soon.
-    `watch` is the standing of one whose children may come to match a rule; with `may_match_later`, so may the
-    process. `is_settled`: the decision is the same as long as name and value are.
+    tried; with `is_open`, nothing can be decided yet. `raised` is the rule it must not escape. `watch` is the
+    standing of a process whose children may come to match a rule; with `may_match_later`, so may the process.
+    `is_settled`: the decision is the same as long as name and value are.
     """
 
     judged: Judged | None = None
     unknown: "UnknownFactError | None" = None
     is_open: bool = False
     raised: Raised | None = None
-    children: "tuple[bool, Standing | None] | None" = None
     watch: "Standing | None" = None
     may_match_later: bool = False
     is_settled: bool = False
@@ -154,7 +152,7 @@ class Planner:
         def refusal(rule: "Rule") -> "Refusal | None":
             nonlocal situation
             situation = situation or self._situation(handle, may_match=True)
-            return self.matching.refusal(rule, handle, own=situation.original)
+            return self.refusal(rule, handle, own=situation.original)
 
         managed = self._managed
         governed = self.matching.governed(handle, refusal)
@@ -162,7 +160,8 @@ class Planner:
         watch, may_match_later = None, False
         if governed is not NO_CANDIDATES and self.matching.matcher.may_come_to_match(handle, rule):
             age = self.procfs.now_ticks() - handle.identity.start_time_ticks
-            watch, may_match_later = self._standing(handle), age < UNDECIDED_TICKS
+            watch = standing(handle, self.policy.first_person_uid)
+            may_match_later = age < UNDECIDED_TICKS
         raised: Raised | None = None
         if unknown is not None:
             is_open, rule, raised = self._meanwhile(handle, rule, unknown)
@@ -191,24 +190,29 @@ class Planner:
             is_inherited=situation.is_inherited,
             is_renamed=raised is not None and raised.is_renamed,
         )
-        children, is_settled, rule = None, False, decision.rule
-        if rule is not None and decision.obstacle is None:
-            children = self._children(handle, decision, rule)
-            if decision.wanted == decision.current:
-                if raised is None and situation.entry is None and decision.current > 0:
-                    raised = None if rule.terms.value.kind == "keep" else Raised(handle.identity, rule)
-                is_plain = refused is None and unknown is None and not decision.is_renamed
-                is_settled = is_plain and self._is_settled(handle, decision, rule)
+        is_settled, rule = False, decision.rule
+        if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
+            if raised is None and situation.entry is None and decision.current > 0:
+                raised = None if rule.terms.value.kind == "keep" else Raised(handle.identity, rule)
+            is_plain = refused is None and unknown is None and not decision.is_renamed
+            is_settled = is_plain and self._is_settled(handle, decision, rule)
         return Finding(
             Judged(decision, situation.entry),
             unknown,
             is_open=False,
             raised=raised,
-            children=children,
             watch=watch,
             may_match_later=may_match_later,
             is_settled=is_settled,
         )
+
+    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
+        """Return why a rule must not set a process, whose original value is `own`; or None."""
+        wanted = rule.terms.value.wanted(own)
+        if wanted is None:
+            return None
+        first = self.policy.first_person_uid
+        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
 
     def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> _Situation:
         """Return what the process has and would have; `may_match`: a rule may match it."""
@@ -261,16 +265,6 @@ class Planner:
         is_open = rule is None and (is_trusted or self._ledger.entry(handle.identity) is not None)
         return is_open, rule, raised
 
-    def _children(
-        self, handle: "ProcessHandle", decision: "Decision", rule: "Rule"
-    ) -> "tuple[bool, Standing | None] | None":
-        """Return whether children keep the value, and the standing of a process whose children to watch."""
-        if decision.wanted == decision.original:
-            return None
-        shares = rule.terms.children == "inherit"
-        is_watched = not shares and rule.terms.scope == "main" and decision.wanted < decision.original
-        return shares, self._standing(handle) if is_watched else None
-
     def _is_settled(self, handle: "ProcessHandle", decision: "Decision", rule: "Rule") -> bool:
         """Return whether the decision is the same while name and value are.
 
@@ -281,9 +275,6 @@ class Planner:
             and not self._ledger.protections.include(decision.current)
             and self.matching.matcher.is_decided_by_name(handle.comm)
         )
-
-    def _standing(self, handle: "ProcessHandle") -> "Standing":
-        return standing(handle, self.policy.first_person_uid)
 
 
 def _has(entry: "Entry", value: int) -> bool:

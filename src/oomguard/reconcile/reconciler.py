@@ -68,10 +68,12 @@ class Reconciler:
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
         """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
         yield from self.sysctls(cause, now)
-        for handle in self.processes():
-            outcome = self._bring(handle, cause, now, in_pass=True)
+        pids = self.procfs.pids()
+        self.managed.keep_only(set(pids))
+        for pid in pids:
+            outcome = self.process(pid, cause, now, in_pass=True)
             if outcome is not None:
-                yield self._again(outcome, handle.pid, cause, now, in_pass=True)
+                yield outcome
         self.end_pass()
 
     def processes(self) -> "Iterator[ProcessHandle]":
@@ -123,11 +125,9 @@ class Reconciler:
         `is_watched`: the watch on its value asked for this.
         """
         outcome = self._process(pid, cause, now, in_pass=in_pass, is_watched=is_watched)
-        return None if outcome is None else self._again(outcome, pid, cause, now, in_pass=in_pass)
-
-    def _again(self, outcome: Outcome, pid: int, cause: "Cause", now: float, *, in_pass: bool) -> Outcome:
-        """Decide once more on a process that has vanished: it may have become another."""
-        return (outcome.result == "vanished" and self._process(pid, cause, now, in_pass=in_pass)) or outcome
+        if outcome is not None and outcome.result == "vanished":
+            return self._process(pid, cause, now, in_pass=in_pass) or outcome  # it may have become another
+        return outcome
 
     def _process(
         self, pid: int, cause: "Cause", now: float, *, in_pass: bool, is_watched: bool = False
@@ -149,12 +149,7 @@ class Reconciler:
         is_watched: bool = False,
     ) -> "Outcome | None":
         change = self.change(handle, cause, in_pass=in_pass)
-        outcome = None
-        if change is not None:
-            if self.contention.is_denied(change.identity, change.after, now):
-                self.still_denied(change)
-            else:
-                outcome = self._apply(change, handle, now, in_pass=in_pass)
+        outcome = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
         if is_watched and (outcome is None or outcome.result in ("denied", "refused")):
             self._looked(handle, now)
         if change is not None:
@@ -210,12 +205,21 @@ class Reconciler:
 
     def _apply(
         self, change: "SetOomScoreAdj", handle: "ProcessHandle", now: float, *, in_pass: bool = False
-    ) -> Outcome:
+    ) -> "Outcome | None":
+        """Make a change, or return why that must wait; None if the kernel denied it just now.
+
+        A pass writes every process's value, and protection that a process must not keep is removed at once.
+        """
         user = None if in_pass else _user(change, handle)
-        why = self._why_wait(change, now, user, in_pass=in_pass)
-        if why:
-            return _contended(change, why)
-        known = self.ledger.entry(change.identity)
+        if self.contention.is_denied(change.identity, change.after, now):
+            self.still_denied(change)
+            return None
+        if not in_pass and (change.rule is not None or change.after <= change.before):
+            if user is not None and self.contention.is_spent(change.identity, now, user):
+                return _contended(change, f"the processes of {user} keep rewriting their values")
+            if self.contention.must_wait(change.identity, now):
+                return _contended(change, _REWRITTEN.format("it"))
+        known = None if change.rule is not None else self.ledger.entry(change.identity)
         outcome = apply_oom_score_adj(
             change,
             handle,
@@ -234,18 +238,6 @@ class Reconciler:
         elif outcome.result == "denied":
             self.contention.denied(change.identity, change.after, now)
         return outcome
-
-    def _why_wait(self, change: "SetOomScoreAdj", now: float, user: str | None, *, in_pass: bool) -> str:
-        """Return why a value must not be written now, or "".
-
-        A pass writes every process's; and protection that a process must not keep is taken at once.
-        """
-        if in_pass or (change.rule is None and change.after > change.before):
-            return ""
-        if user is not None and self.contention.is_spent(change.identity, now, user):
-            return f"the processes of {user} keep rewriting their values"
-        must_wait = self.contention.must_wait(change.identity, now)
-        return _REWRITTEN.format("it") if must_wait else ""
 
 
 def _contended(change: "Change", why: str) -> Outcome:
