@@ -148,6 +148,54 @@ def test_a_unit_with_another_value_is_named(check: Check, root: Path, proc: Fake
     assert check("rules:\n- {name: db, oom_score_adj: keep}\n") == {}
 
 
+def test_a_rule_that_misses_the_processes_with_its_name_says_what_they_have(
+    check: Check, proc: FakeProc
+) -> None:
+    """By the first of them; not if it matches another, and not if an earlier rule matches them."""
+    cgroup = "/system.slice/system-db.slice/db@7.service"
+    for pid in (20, 21):
+        proc.process(Process(Identity(pid, 1), b"db", uid=5, cgroup=cgroup))
+    rule = "{name: db, unit: %s, oom_score_adj: -5}"
+    found = check(f"rules: [{rule % 'db.service'}]")["missed-process"]
+    assert found.message == "does not match any of 2 processes with its name: db[20] has unit db@7.service"
+    assert check(f"rules: [{rule % 'db@7.service'}]") == {}
+    assert check(f"rules: [{{user: 5, oom_score_adj: 5}}, {rule % 'db.service'}]") == {}
+    assert (
+        check("rules: [{name: [db, x], user: root, oom_score_adj: 5}]")["missed-process"].path == "rules[0]"
+    )
+    proc.process(Process(Identity(22, 1), b"x", uid=0))
+    assert check("rules: [{name: [db, x], user: root, oom_score_adj: 5}]") == {}
+    proc.process(Process(Identity(23, 1), b"zz", in_container=True))
+    found = check("rules: [{name: zz, oom_score_adj: 5}]")["missed-process"]
+    assert (found.message, found.hint) == (
+        "does not match the process with its name: zz[23] is in a container",
+        "add containers: true",
+    )
+
+
+def test_rules_of_systemd_oomd_are_named_where_something_is_protected(
+    check: Check, root: Path, proc: FakeProc
+) -> None:
+    """Of the unit or a slice above it, if the rules are there and act; an empty line takes them back."""
+    cgroup = "/system.slice/system-db.slice/db@7.service"
+    proc.process(Process(Identity(20, 1), b"db", cgroup=cgroup))
+    rule = "rules: [{name: db, oom_score_adj: %d}]"
+    file = put(root, "etc/systemd/system/system-db.slice.d/x.conf", "[Slice]\nOOMRules=hot cold\n")
+    assert check(rule % -500) == {}
+    put(root, "usr/lib/systemd/oomd/rules.d/hot.oomrule", "[Rule]\nMemoryPressureAbove=10%\n")
+    assert check(rule % -500) == {}
+    put(root, "etc/systemd/oomd/rules.d/hot.oomrule", "[Rule]\nSwapUsageMax=90%\nAction=kill-by-swap\n")
+    found = check(rule % -500)["oomd-rules"]
+    assert found.message == (
+        f"systemd-oomd kills in system-db.slice by its own rules, whatever the value: OOMRules=hot ({file}:2)"
+    )
+    assert check(rule % 500) == {}
+    put(root, "run/systemd/system/system-db.slice.d/y.conf", "[Slice]\nOOMRules=\n")
+    assert check(rule % -500) == {}
+    put(root, "etc/systemd/system/db@.service", "[Service]\nOOMRules=hot\n")
+    assert "kills in db@7.service" in check(rule % -500)["oomd-rules"].message
+
+
 def test_a_unit_of_a_user_is_not_compared_with_its_manager(check: Check, root: Path, proc: FakeProc) -> None:
     """OOMScoreAdjust= of user@1000.service is the manager's; its units have their own."""
     cgroup = "/user.slice/user-1000.slice/user@1000.service/app.slice/a.service"

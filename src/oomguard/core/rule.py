@@ -38,6 +38,11 @@ class Value(NamedTuple):
             case "keep":
                 return None
 
+    @property
+    def protects(self) -> bool:
+        """Whether it makes the kernel spare a process."""
+        return self.kind in ("exact", "at_most") and self.number < 0
+
     def __str__(self) -> str:
         if self.kind == "keep":
             return "keep"

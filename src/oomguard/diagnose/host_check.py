@@ -2,17 +2,21 @@
 
 import os
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.diff import grouped
 from oomguard.core.guard import unwise
+from oomguard.core.match import first_unmet
 from oomguard.core.overcommit import kib
 from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
+from oomguard.core.rule import CONDITIONS
 from oomguard.core.sysctl import KUBELET, SYSCTLS
 from oomguard.core.tally import Tally
 from oomguard.core.text import counted, legible, printable
+from oomguard.foreign.oomd import monitored_units, rules_of
 from oomguard.foreign.sysctl_d import sysctls_said
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
 from oomguard.foreign.units import host_units
@@ -22,6 +26,7 @@ from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.oom.ranking import is_protected
 from oomguard.policy.fault import Fault
+from oomguard.policy.programs import INTERPRETERS, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
 
 _ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
 """Daemons that write oom_score_adj by their own rules, by process name."""
+
+_MISSES_LIMIT = 1000
+"""Processes counted that a rule misses."""
 
 
 class _Words(NamedTuple):
@@ -66,7 +74,10 @@ class Seen(NamedTuple):
     obstacles: "dict[tuple[int, Kind], list[Decision]]"
     """By the number of the rule, and what is in the way."""
     tally: Tally
-    units: dict[int, set[str]]
+    missed: "dict[int, list[str]]"
+    """By the number of a rule that names them: what processes that no rule matches have instead."""
+    cgroups: dict[int, set[str]]
+    """By the number of the rule."""
     rivals: dict[str, str]
     has_kubelet: bool
     protected_kib: int
@@ -94,7 +105,9 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
         *_other_sysctls(policy, seen, root),
         *_interlock(preview),
         *_unwise(policy, procfs),
+        *_missed(policy, seen),
         *_units(policy, seen, units),
+        *_oomd(policy, seen, units, root),
         *_obstacles(policy, seen),
         *_unreadable(policy, procfs, units),
         *_rivals(seen, path),
@@ -105,20 +118,46 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
 
 
 def _look(preview: "Preview", path: str) -> Seen:
-    seen = Seen({}, Tally(), {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
+    seen = Seen({}, Tally(), {}, {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
     for handle, judged in preview.processes():
         with suppress(*GONE, HIDDEN):
-            seen = _look_at(handle, None if judged is None else judged.decision, path, seen)
+            decision = None if judged is None else judged.decision
+            seen = _look_at(handle, decision, path, seen)
+            if decision is None or decision.matched is None:
+                _look_for_misses(handle, preview, seen)
     return seen
+
+
+def _look_for_misses(handle: "ProcessHandle", preview: "Preview", seen: Seen) -> None:
+    """Add what a process that no rule matches has instead of what the rules with its name ask for.
+
+    Not its command line, nor an interpreter: rules pick one of many programs by them.
+    """
+    matching = preview.planner.matching
+    if known(printable(handle.comm), INTERPRETERS):
+        return
+    for rule in matching.matcher.candidates(handle.comm):
+        if not rule.names or len(seen.missed.get(rule.number, ())) >= _MISSES_LIMIT:
+            continue
+        with suppress(UnknownFactError):
+            key = first_unmet(rule, handle, matching.search_within(handle))
+            if key not in (None, "name", "cmdline"):
+                who = f"{printable(handle.comm)}[{handle.pid}]"
+                seen.missed.setdefault(rule.number, []).append(f"{who} {_instead(key, handle)}")
+
+
+def _instead(key: str, handle: "ProcessHandle") -> str:
+    if key == "containers":
+        return "is in a container"
+    found = next(row for row in CONDITIONS if row.key == key).found(handle.snapshot())
+    return f"has {legible(found)}" if key == "user" else f"has {key} {legible(found)}"
 
 
 def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> Seen:
     rule = None if decision is None else decision.matched
     seen.tally.add(handle.comm, decision)
     if rule is not None:
-        # user@1000.service sets its manager's value; a user's units set their own.
-        unit = "" if user_unit(handle.cgroup) else system_unit(handle.cgroup)
-        seen.units.setdefault(rule.number, set()).add(unit)
+        seen.cgroups.setdefault(rule.number, set()).add(handle.cgroup)
     if decision is not None and decision.rule is not None and decision.obstacle is not None:
         seen.obstacles.setdefault((decision.rule.number, decision.obstacle.kind), []).append(decision)
     rival = _rival(handle, path)
@@ -227,10 +266,47 @@ def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
             yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
 
 
-def _units(policy: Policy, seen: Seen, units: "Units") -> "Iterator[Fault]":
-    for number, names in sorted(seen.units.items()):
+def _missed(policy: Policy, seen: Seen) -> "Iterator[Fault]":
+    for number, found in sorted(seen.missed.items()):
         rule = policy.rules[number]
-        for unit in sorted(names):
+        if seen.tally.matched[number]:
+            continue
+        processes = f"any of {len(found)} processes" if found[1:] else "the process"
+        is_contained = found[0].endswith("is in a container")
+        yield _at_rule(
+            policy,
+            rule,
+            "missed-process",
+            f"does not match {processes} with its name: {found[0]}",
+            "add containers: true" if is_contained else "change the condition, or remove it",
+        )
+
+
+def _oomd(policy: Policy, seen: Seen, units: "Units", root: str) -> "Iterator[Fault]":
+    rules = cache(lambda unit: rules_of(unit, units, root))
+    for number, cgroups in sorted(seen.cgroups.items()):
+        rule = policy.rules[number]
+        if not rule.terms.value.protects:
+            continue
+        monitored = (unit for cgroup in sorted(cgroups) for unit in monitored_units(cgroup))
+        for unit, said in ((unit, rules(unit)) for unit in monitored):
+            if said is not None:
+                yield _at_rule(
+                    policy,
+                    rule,
+                    "oomd-rules",
+                    f"systemd-oomd kills in {legible(unit)} by its own rules, whatever the value: "
+                    f"OOMRules={printable(said.value)[:60]} ({printable(said.source)})",
+                    "remove them there, or set ManagedOOMPreference=avoid in the unit to protect",
+                )
+                break
+
+
+def _units(policy: Policy, seen: Seen, units: "Units") -> "Iterator[Fault]":
+    for number, cgroups in sorted(seen.cgroups.items()):
+        rule = policy.rules[number]
+        # user@1000.service sets its manager's value; a user's units set their own.
+        for unit in sorted({"" if user_unit(cgroup) else system_unit(cgroup) for cgroup in cgroups}):
             said = units.setting(unit, "OOMScoreAdjust") if unit else None
             wanted = None if said is None else rule.terms.value.wanted(_number(said.value))
             if said is None or wanted is None or _is_number(said.value, wanted):

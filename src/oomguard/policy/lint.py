@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from oomguard.core.policy import Policy
-    from oomguard.core.rule import Rule, Terms
+    from oomguard.core.rule import Rule
     from oomguard.policy.compile import PolicyFile, Users
 
     Trial = Callable[[re.Pattern[str], str], bool]
@@ -151,7 +151,7 @@ def _users_program(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         terms = rule.terms
         program = _named(rule, USERS_PROGRAMS)
-        if program and _protects(terms) and terms.trust == "verified" and not rule.vouches:
+        if program and terms.value.protects and terms.trust == "verified" and not rule.vouches:
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -181,10 +181,6 @@ def _named(rule: "Rule", programs: frozenset[str]) -> str:
         (found for name in rule.names if (found := known(name.decode("utf-8", "surrogateescape"), programs))),
         "",
     )
-
-
-def _protects(terms: "Terms") -> bool:
-    return terms.value.kind in {"exact", "at_most"} and terms.value.number < 0
 
 
 def _names_collide(subject: Subject) -> "Iterator[Fault]":
@@ -276,7 +272,7 @@ def _trust_name(subject: Subject) -> "Iterator[Fault]":
 def _loose_cgroup(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         terms = rule.terms
-        if not _protects(terms) or any(rule.patterns(row) for row in VOUCHING if row.key != "cgroup"):
+        if not terms.value.protects or any(rule.patterns(row) for row in VOUCHING if row.key != "cgroup"):
             continue
         for position, pattern in enumerate(terms.cgroups):
             if pattern.startswith("*"):
@@ -292,7 +288,7 @@ def _loose_cgroup(subject: Subject) -> "Iterator[Fault]":
 def _inherited_protection(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         value = rule.terms.value
-        if rule.terms.children == "inherit" and value.kind in {"exact", "at_most"} and value.number < 0:
+        if rule.terms.children == "inherit" and value.protects:
             yield _warning(
                 document,
                 ("rules", index, "children"),
