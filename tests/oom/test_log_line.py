@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from oomguard.oom.log_line import Line, split_line
+from oomguard.oom.log_entry import split_line
+from oomguard.oom.log_line import Line
 from oomguard.oom.log_reader import OomLog
 
 TEXT = "python3 invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0"

@@ -6,15 +6,8 @@ kernel's own time in brackets or the program `kernel:`. A line of another progra
 if it mentions a kill. A line without a mark is split where the kernel's words begin (`find_message`).
 """
 
-import json
 import re
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from oomguard.oom.kmsg import parse_record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 
 class Line(NamedTuple):
@@ -47,7 +40,7 @@ _ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[ ]?[+-]\d\d:?\d\d)?"
 _LETTERS = r"[^\W\d_]{1,9}"
 _DAY = rf"\d{{0,2}}{_LETTERS}\.?[ ]{{1,2}}\d{{1,2}}|\d{{1,2}}\.?[ ]{_LETTERS}\.?"
 """A month and a day in any language, in any order."""
-_WHEN = re.compile(
+WHEN = re.compile(
     rf"(?<!\w)(?:{_LETTERS}[ ]{_ISO}(?:[ ][A-Z+-][\w/+-]{{0,9}}(?=[ ]))?|{_ISO}"
     rf"|(?:{_LETTERS}[.,]?[ ]{{1,2}})?(?:{_DAY})[ ](?:\d{{4}}[ ])?{_CLOCK}(?:[ ]\d{{4}}(?![\w:.-]))?"
     r"|\d{9,10}\.\d{1,9}(?![\w.]))"
@@ -65,27 +58,17 @@ _DECORATION = re.compile(r"(?:[\s>|]|\d{1,9}[:-]|<\d{1,3}>|std(?:out|err) [FP] )
 """What mails, tables, `grep -n`, `dmesg -r` and container runtimes add."""
 _NOT_IN_HOSTS = re.compile(r"[<>{}=\"']")
 
-_MICRO = 1_000_000
-_NOT_KERN = 8
+NOT_KERN = 8
 """From this priority on, the facility is not kern."""
 
 
-def split_line(line: str) -> Line | None:
+def split_text(line: str) -> Line | None:
     """Split a line of any kernel log; None if it is not the kernel's.
 
     A line without a mark may be the kernel's: somebody may have removed the prefixes.
     """
     if "\x1b" in line:
         line = _COLOUR.sub("", line)
-    start = line.lstrip("\x1e \t\ufeff")
-    if start.startswith(("{", "data: {")):
-        return _split_json(start.removeprefix("data: "))
-    if start[:1].isdigit() and ";" in start:
-        record = parse_record(start)
-        if record is not None:
-            if not record.is_kernels:
-                return None
-            return Line(record.text, uptime_seconds=record.uptime_us / _MICRO)
     mark = _MARK.search(line, 0, _PREFIX_LIMIT)
     outer = "" if mark is None else line[: mark.start()]
     if mark is None or "(" in outer or "task=" in outer:  # a name may look like a mark
@@ -96,7 +79,7 @@ def split_line(line: str) -> Line | None:
     while (further := _NEXT.match(line, end)) is not None:
         host = further["host"] or host
         end = further.end()
-    when, uptime = _WHEN.search(line, 0, end), _UPTIME.search(line, mark.start(), end)
+    when, uptime = WHEN.search(line, 0, end), _UPTIME.search(line, mark.start(), end)
     text = line[end:]
     if outer and ('"' in outer or "|" in outer):
         text = _without_ending(text, outer)
@@ -111,47 +94,6 @@ def split_line(line: str) -> Line | None:
     )
 
 
-def seconds_between(one: Line, other: Line) -> float | None:
-    """Return how much later the other line is, by the clock that says more; None if there is none."""
-    by_clock = _clock_between(one, other)
-    if one.uptime_seconds is None or other.uptime_seconds is None:
-        return by_clock
-    return max(other.uptime_seconds - one.uptime_seconds, by_clock or 0.0, key=abs)
-
-
-def _clock_between(one: Line, other: Line) -> float | None:
-    if one.when == other.when:
-        return 0.0 if one.when else None
-    times = [moment_of(line.when) for line in (one, other)]
-    if times[0] is not None and times[1] is not None:
-        return times[1] - times[0]
-    first, second = _TIME.search(one.when), _TIME.search(other.when)
-    if first is None or second is None:
-        return None
-    days = 0 if _date(one.when, first) == _date(other.when, second) else 86400
-    clocks = [int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3]) for found in (first, second)]
-    return clocks[1] - clocks[0] + days
-
-
-def moment_of(when: str) -> float | None:
-    """Return a time in seconds since 1970; None if only people can read it, or it has no zone."""
-    try:
-        return float(when)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(when.replace(",", ".")).replace(tzinfo=None).timestamp()
-    except (ValueError, OverflowError):
-        return None
-
-
-_TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:[.,]\d{1,9})?")
-
-
-def _date(when: str, clock: "re.Match[str]") -> str:
-    return when[: clock.start()] + when[clock.end() :]
-
-
 def has_mark(line: str) -> bool:
     """Return whether a line begins a message by itself, which no further line of a message does."""
     return _MARK.search(line, 0, _PREFIX_LIMIT) is not None
@@ -161,7 +103,7 @@ def _is_others(outer: str) -> bool:
     """Return whether a program, not the kernel, wrote the line with this prefix."""
     if "<" in outer:
         priority = _PRIORITY.match(outer)
-        if priority is not None and int(priority[1]) >= _NOT_KERN:
+        if priority is not None and int(priority[1]) >= NOT_KERN:
             return True  # a program wrote it to /dev/kmsg
     last = outer.rstrip().rpartition(" ")[2]
     if "." in last and last.partition(".")[0] in _FACILITIES:  # BusyBox
@@ -231,7 +173,7 @@ def find_message(line: str) -> int:
 
 def is_decoration(prefix: str) -> bool:
     """Return whether a prefix is only what mails, tables and grep add, or the time of dmesg --time-format."""
-    return _DECORATION.fullmatch(_WHEN.sub("", prefix, count=1) if prefix[-1:] == " " else prefix) is not None
+    return _DECORATION.fullmatch(WHEN.sub("", prefix, count=1) if prefix[-1:] == " " else prefix) is not None
 
 
 def unmarked_line(line: str, start: int) -> Line | None:
@@ -241,7 +183,7 @@ def unmarked_line(line: str, start: int) -> Line | None:
     outer = line[:start]
     if _is_others(outer):
         return None
-    when = _WHEN.search(outer)
+    when = WHEN.search(outer)
     host = _host(outer, when, is_next=False)
     text = _without_ending(line[start:], outer)
     return Line(text, "" if when is None else when[0], host=host, indent=start, is_marked=False)
@@ -261,15 +203,12 @@ _NUMBERS, _SPACES = re.compile(r"\d+"), re.compile(r"\s+")
 _PROGRAM = re.compile(r"(?<![^\s|\]>])(\[talos\]|[A-Za-z][\w.@-]{0,60}(?:\[\d{1,10}\])?:) ")
 
 
-def split_any(line: str) -> tuple[str | None, Line] | None:
+def split_program(line: str) -> tuple[str | None, Line] | None:
     """Return which program wrote a line, and its message; None for what is no line of a program.
 
-    The program is None if the line does not say: a program's own log has no name in it. In the journal it is
-    the unit.
+    The program is None if the line does not say: a program's own log has no name in it.
     """
-    if line.lstrip("\x1e \t").startswith(("{", "data: {")):
-        return _journal_any(line)
-    when, found = _WHEN.search(line, 0, _PREFIX_LIMIT), None
+    when, found = WHEN.search(line, 0, _PREFIX_LIMIT), None
     start = 0 if when is None else when.end()
     found = _PROGRAM.search(line, start, _PREFIX_LIMIT)
     if found is None:
@@ -279,137 +218,3 @@ def split_any(line: str) -> tuple[str | None, Line] | None:
     host = line[start : found.start()].split()
     text = line[found.end() :]
     return program, Line(text, "" if when is None else when[0], host=host[0] if len(host) == 1 else "")
-
-
-def _journal_any(line: str) -> tuple[str | None, Line] | None:
-    try:
-        entry = json.loads(line.lstrip("\x1e \t").removeprefix("data: "))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict) or not isinstance(entry.get("MESSAGE"), str):
-        return None
-    found = _split_journal(entry | {"_TRANSPORT": "kernel"})
-    program = (
-        "systemd"
-        if entry.get("_PID") == "1"
-        else _string(entry.get("_SYSTEMD_UNIT")).removesuffix(".service")
-    )
-    return None if found is None else (program, found)
-
-
-# Entries of the journal, and other logs in JSON
-
-
-def is_in_entry(line: str) -> bool:
-    """Return whether a line is the message of an entry whose fields have a line each (`split_entry`)."""
-    return _MESSAGE_FIELD.match(line) is not None
-
-
-_MESSAGE_FIELD = re.compile(r"""[ \t]{0,40}(?:MESSAGE=|"(?:MESSAGE|msg)" ?: )""")
-_FIELD = re.compile(
-    r'[ \t]{0,40}(?:"(?P<key>[A-Za-z_]\w{0,63})" ?: {1,9}(?P<json>[^ ].*)'
-    r"|(?P<name>[A-Z_][A-Z0-9_]{0,63})=(?P<text>.*))"
-)
-
-
-def is_field(line: str) -> bool:
-    """Return whether a line is a field of such an entry."""
-    return _FIELD.match(line) is not None
-
-
-def split_entry(head: str, lines: "Iterable[str]", indent: int) -> Line | None:
-    """Split an entry of journalctl -o export, verbose or json-pretty, or of dmesg -J.
-
-    `head` is the line before its fields. Lines with another indent continue a field: users choose them.
-    None if it is not the kernel's.
-    """
-    entry: dict[str, Any] = {}
-    for line in lines:
-        field = _FIELD.match(line.rstrip("\r"))
-        if field is None or len(line) - len(line.lstrip()) != indent:
-            continue
-        if field["name"] is not None:
-            entry[field["name"]] = field["text"]
-        else:
-            try:
-                entry[field["key"]] = json.loads(field["json"].rstrip(", "))
-            except (ValueError, RecursionError):
-                return None
-    if "MESSAGE" in entry:
-        found, when = _split_journal(entry), _WHEN.search(head)
-        return found if found is None or found.when or when is None else found._replace(when=when[0])
-    priority, uptime = entry.get("pri", 0), entry.get("time")
-    if not isinstance(priority, int) or priority >= _NOT_KERN or not isinstance(entry.get("msg"), str):
-        return None
-    return Line(entry["msg"], uptime_seconds=uptime if isinstance(uptime, float) else None)
-
-
-def _split_json(line: str) -> Line | None:
-    """Split an entry of `journalctl -o json`, or of a log whose entries are JSON in any form."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict):
-        return None
-    if "MESSAGE" in entry:
-        return _split_journal(entry)
-    for text in _strings(entry, _JSON_DEPTH):
-        found = _split_string(text.rstrip("\n"))
-        if found is not None:
-            when = next((value for key in _TIME_KEYS if isinstance(value := entry.get(key), str)), "")
-            return found._replace(when=found.when or when, indent=0, is_marked=True)
-    return None
-
-
-_JSON_DEPTH = 3
-_TIME_KEYS = ("time", "timestamp", "@timestamp", "ts")
-
-
-def _strings(value: object, depth: int) -> "Iterator[str]":
-    """Yield the strings in a value of JSON, not deeper than that."""
-    if isinstance(value, str):
-        yield value
-    elif depth and isinstance(value, (dict, list)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _strings(one, depth - 1)
-
-
-def _split_string(text: str) -> Line | None:
-    line = split_line(text) if not text.startswith("{") else None
-    if line is None or line.is_marked:
-        return line
-    start = find_message(text)
-    if " invoked oom-killer: " in text:
-        return line
-    return unmarked_line(text, start) if start >= 0 and is_decoration(text[:start]) else None
-
-
-def _split_journal(entry: "Mapping[str, Any]") -> Line | None:
-    if entry.get("_TRANSPORT", "kernel") != "kernel":
-        return None  # anybody can write to the journal
-    message = entry["MESSAGE"]
-    if isinstance(message, list):  # what is not printable is there as bytes
-        try:
-            message = bytes(message).decode("utf-8", "surrogateescape")
-        except (TypeError, ValueError):
-            return None
-    if not isinstance(message, str):
-        return None
-    uptime = _micros(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
-    realtime = _micros(entry.get("__REALTIME_TIMESTAMP"))
-    return Line(
-        message,
-        "" if realtime is None else f"{realtime / _MICRO:.6f}",
-        None if uptime is None else uptime / _MICRO,
-        _string(entry.get("_HOSTNAME")),
-    )
-
-
-def _micros(value: object) -> int | None:
-    text = value if isinstance(value, str) else ""
-    return int(text) if text.isdecimal() and text.isascii() and len(text) <= 20 else None
-
-
-def _string(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -7,26 +7,26 @@ with a limit on the rows of all of them.
 
 import re
 from heapq import heapreplace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.oom.draft import LONGEST_SECONDS
 from oomguard.oom.kill import KILLED
-from oomguard.oom.log_line import (
-    Line,
-    find_message,
-    has_mark,
-    is_decoration,
-    is_field,
-    is_in_entry,
-    seconds_between,
-    shape_of,
-    split_entry,
-    split_line,
-    unmarked_line,
+from oomguard.oom.log_line import Line
+from oomguard.oom.log_messages import (
+    DIGITS,
+    LINE_LIMIT,
+    RUN_LIMIT,
+    Messages,
+    Why,
+    further_end,
+    line_end,
+    line_start,
 )
+from oomguard.oom.log_time import seconds_between
 from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
 from oomguard.oom.other_killer import OtherKill, parse_other
 from oomguard.oom.report import Report
-from oomguard.oom.report_parser import LONGEST_SECONDS, TASKS_LIMIT, Assembler, is_row, is_whole
+from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,17 +67,8 @@ _KILL = re.compile(r"[Kk]ill(?:ed)? process (\d{1,10})|oom-kill:constraint=")
 """What a line that names a kill has."""
 _UNREAD_LIMIT = 1000
 _PIDS_LIMIT = 1 << 16
-_INVOKED = " invoked oom-killer: "
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
-_WRAPPED_FROM, _WRAPPED_LINES, _FIELD_LIMIT = 72, 6, 400
-"""A line may continue in so many more if its first word had no room; the beginning of a line."""
-_TERMINALS = frozenset((72, 76, 80, 100, 120, 132, 160))
-_LINE_LIMIT = 1 << 15
-"""Characters of a line. A record of the kernel has 1 KiB; the largest form is a list of bytes in JSON."""
-_MESSAGE_LINES = 64
-_MESSAGE_LIMIT = 1 << 14
-"""Characters and lines of a message: the longest of the kernel's has some twenty lines."""
 _MESSAGE_COST = 108
 """What parsing a message costs, in characters of the log. Real reports have at least 140 for each."""
 _REPORT_COST = 72
@@ -90,7 +81,6 @@ _HOSTS_LIMIT = 256
 _ROWS_LIMIT = TASKS_LIMIT + TASKS_LIMIT // 4
 """Rows and victims of all unfinished reports."""
 _LOOK_AFTER_ROWS = 1024
-_DIGITS = str.maketrans("123456789", "000000000")
 
 
 class _Table(NamedTuple):
@@ -101,31 +91,6 @@ class _Table(NamedTuple):
     """The text before its heading, with every digit as 0."""
     host: str
     host_at: int
-
-
-_STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
-_MARKED = re.compile(r"ernel: |\[(?:[ +<]{0,12}\d{1,12}\.\d|[^][\n]{0,40}\d:\d\d)|_TRANSPORT[=\"]")
-"""What shows that the lines of a log have a mark, or are fields of an entry."""
-_RUN_LIMIT = 1 << 16
-"""Characters of a record that has a prefix on each line: it may have a thousand lines."""
-_BARE_LIMIT = 1 << 12
-"""Characters of a record whose further lines have no prefix."""
-_OTHERS_LIMIT = 32
-"""Lines of other hosts and programs between two of one record."""
-_BACK_COST = 3
-"""The cost of reading an earlier line again, in characters of the log."""
-_REPORT = re.compile(
-    r".{0,60} invoked oom-killer: |oom-kill:|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
-    r"|P(?:ID|id): | .{0,80}\+0x| </?TASK>| ?[a-z_]{1,40}:\d|[a-z_]{1,40} \d{1,20}\Z|\[ *(?:pid|\d+) *\] "
-    r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |pages )|(?:Free|Total) swap|lowmem_reserve|Call Trace:|Code: "
-    r"|Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for |(?:memory|memory\+swap|swap|kmem): usage "
-)
-"""How lines of a report begin. No name in them is long enough for a line break and a kill."""
-
-
-Why = Literal["another program", "no message of its own", "unknown prefix", "unknown form"]
-"""Why a line that names a kill is in no report: its prefix shows another program; it may be part of another
-message, as users can forge it; the lines around it have another prefix; no kernel prints it so."""
 
 
 class Unread(NamedTuple):
@@ -150,12 +115,8 @@ class OomLog:
         self._credit = _CREDIT
         self._quiet = 0
         self._finished: list[Report] = []
-        self._runs: dict[str, tuple[str, bool]] = {}
-        self._searched = 0
-        self._marked = -_BARE_LIMIT
-        self._shapes: set[str] = set()
+        self._messages = Messages()
         self._others: dict[str, tuple[Line, OtherKill]] = {}
-        self._indent = ""
         self._resume = 0
         self._lines = 0
         self._rows = 0
@@ -188,8 +149,8 @@ class OomLog:
                     continue
                 is_too_long = False
             text += more.replace("\xa0", " ").replace("\ufeff", "")  # web pages, and editors
-            last = _line_start(text, len(text) - 1, begin)
-            if len(text) - last > _LINE_LIMIT:
+            last = line_start(text, len(text) - 1, begin)
+            if len(text) - last > LINE_LIMIT:
                 is_too_long = True
                 self.skipped += 1
                 end = last
@@ -200,17 +161,16 @@ class OomLog:
             if is_too_long:
                 text = text[:last]
                 self._lines += 1
-            least = max(end - _RUN_LIMIT, 0)
+            least = max(end - RUN_LIMIT, 0)
             text, begin = text[least:], end - least
         yield text, begin, len(text)
 
     def _scan(self, text: str, begin: int, end: int) -> "Iterator[Report]":
-        at = begin + self._resume
-        if self._indent:
-            at = _further_end(text, at, self._indent)
-        self._indent, self._resume, self._begin = "", 0, begin
-        self._searched = 0
-        self._marked = -_BARE_LIMIT
+        messages, at = self._messages, begin + self._resume
+        if messages.indent:
+            at = further_end(text, at, messages.indent)
+        messages.begin_piece()
+        self._resume, self._begin = 0, begin
         places = [(-1, trigger) for trigger in _TRIGGERS]
         while at < end:
             if self._table is not None:
@@ -228,7 +188,8 @@ class OomLog:
             if self._finished:
                 yield from self._finished
                 self._finished.clear()
-            self._credit = min(self._credit + following - at - _MESSAGE_COST, _CREDIT)
+            self._credit = min(self._credit + following - at - _MESSAGE_COST - messages.cost, _CREDIT)
+            messages.cost = 0
             at = following
             if self._credit < 0:
                 following = min(at - self._credit, end)
@@ -243,29 +204,21 @@ class OomLog:
 
     def _take(self, text: str, at: int, place: int) -> int:
         """Parse the message that includes `place`, and return where the next one begins."""
-        start = _line_start(text, place, at)
-        end = _line_end(text, place)
-        if end - start > _LINE_LIMIT:
+        start = line_start(text, place, at)
+        end = line_end(text, place)
+        if end - start > LINE_LIMIT:
             self._skip(text, start, end)
             return end + 1
         raw = text[start:end].rstrip("\r")
         if text.startswith(OTHER_TRIGGERS, place) and (other := parse_other(raw)) is not None:
             self._take_other(*other)
             return end + 1
-        if is_in_entry(raw):
-            line, following = self._entry(text, start), end + 1
-        else:
-            line, following = self._message(text, start, at)
-        why: Why = "another program"
-        if line is not None and not line.is_marked:
-            line, why = self._take_unmarked(text, start, end, line.text)
-        elif line is not None and self._may_be_forged(text, start, line, raw):
-            line, why = None, "no message of its own"
-        if line is not None and not self._feed(line, raw):
-            line, why = None, "unknown form"
-        if line is None and (found := _KILL.search(raw)) is not None:
+        message, following = self._messages.take(text, start, end, at)
+        if isinstance(message, Line) and not self._feed(message, raw):
+            message = "unknown form"
+        if not isinstance(message, Line) and (found := _KILL.search(raw)) is not None:
             pid = found[1] or raw.rpartition(",pid=")[2].partition(",")[0]
-            self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, why)
+            self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
         return following
 
     def _take_other(self, line: Line, other: OtherKill) -> None:
@@ -303,7 +256,7 @@ class OomLog:
             if "total_vm" in line.text and assembler.row is not None and raw.endswith(line.text):
                 self._credit -= _MESSAGE_COST + _REPORT_COST  # what beginning a table costs
                 prefix = raw[: line.indent]
-                self._table = _Table(assembler, prefix.translate(_DIGITS), line.host, prefix.find(line.host))
+                self._table = _Table(assembler, prefix.translate(DIGITS), line.host, prefix.find(line.host))
         return assembler.is_used
 
     def _note_unread(self, text: str, start: int, pid: int, why: Why) -> None:
@@ -324,125 +277,6 @@ class OomLog:
         """How many such lines there are, as far as they were remembered."""
         return len(self.unread) + self._unread_more
 
-    # Messages
-
-    def _message(self, text: str, start: int, least: int) -> tuple[Line | None, int]:
-        """Return the message that includes the line at `start`, and where the next one begins."""
-        if text[start] == " ":
-            line, following = self._with_further(text, _message_start(text, start, least))
-            if following > start:
-                return line, following
-        line, following = self._with_further(text, start)
-        if line is None or line.is_marked:
-            return line, following
-        begin = start
-        for _ in range(_WRAPPED_LINES):  # it may continue a line that was wrapped
-            before = _line_start(text, begin - 1, least)
-            if begin <= least or not _is_wrapped(text, before, begin - 1):
-                break
-            if has_mark(text[before:begin]):
-                whole, ending = self._with_further(text, before)
-                return (whole, ending) if ending > start else (line, following)
-            begin = before
-        return line, following
-
-    def _with_further(self, text: str, start: int) -> tuple[Line | None, int]:
-        """Return the message that begins with the line at `start`, and where the next one begins."""
-        end = _line_end(text, start)
-        line = split_line(text[start:end].rstrip("\r"))
-        if line is None or not line.indent or not line.is_marked:
-            return line, end + 1
-        indent = " " * line.indent
-        if not text.startswith(indent, end + 1):
-            return _unwrapped(text, start, end, line)
-        following = _further_end(text, end + 1, indent)
-        if following >= len(text):
-            self._indent = indent
-        more = text[end + 1 : min(following - 1, end + 1 + _MESSAGE_LIMIT)].split("\n", _MESSAGE_LINES)
-        lines = [line.text, *(one[line.indent :].rstrip("\r") for one in more[:_MESSAGE_LINES])]
-        return line._replace(text="\n".join(lines)[:_MESSAGE_LIMIT]), following
-
-    def _entry(self, text: str, start: int) -> Line | None:
-        """Return the message of an entry that has a line for each field."""
-        begin = end = start
-        head = ""
-        for _ in range(_MESSAGE_LINES):
-            before = _line_start(text, begin - 1, max(begin - _MESSAGE_LIMIT, 0))
-            head = text[before : max(begin - 1, 0)]
-            if begin == 0 or not is_field(head):
-                break
-            begin = before
-        for _ in range(_MESSAGE_LINES):
-            end = _line_end(text, end) + 1
-            if end >= len(text) or not is_field(text[end : end + _FIELD_LIMIT]):
-                break
-        self._credit -= end - begin
-        own = text[start : start + _FIELD_LIMIT]
-        indent = len(own) - len(own.lstrip())
-        return split_entry(head, text[begin:end].split("\n"), indent)
-
-    def _take_unmarked(self, text: str, start: int, end: int, raw: str) -> tuple[Line | None, Why]:
-        """Return the message of a line without a mark; None and why if it is not the kernel's."""
-        at, name_end = find_message(raw), raw.find(_INVOKED, 0, _FIELD_LIMIT)
-        self._credit -= max(at, 0) * _BACK_COST
-        line = unmarked_line(raw, max(at, 0))
-        if line is None:
-            return None, "another program"
-        if self._is_bare_among_marked(text, start):
-            return None, "no message of its own"
-        if at == 0:
-            return line, "unknown form"
-        if 0 <= name_end < at:
-            self._credit -= _BACK_COST * _FIELD_LIMIT
-            return unmarked_line(raw, _name_start(text, end, raw, name_end)), "another program"
-        if at < 0:
-            return None, "unknown form"
-        if is_decoration(raw[:at]) or self._is_shared(text, start, end, shape_of(raw[:at])):
-            return line, "unknown form"
-        return None, "unknown prefix"
-
-    def _is_shared(self, text: str, start: int, end: int, shape: str) -> bool:
-        """Return whether the line before or the next one begins alike."""
-        if shape in self._shapes:
-            return True
-        before = text[_line_start(text, start - 1, max(start - _LINE_LIMIT, 0)) : max(start - 1, 0)]
-        for other in (before, text[end + 1 : end + 1 + _FIELD_LIMIT].partition("\n")[0]):
-            if shape_of(other[:_FIELD_LIMIT]).startswith(shape):
-                if len(self._shapes) >= _HOSTS_LIMIT:
-                    self._shapes.clear()
-                self._shapes.add(shape)
-                return True
-        return False
-
-    def _may_be_forged(self, text: str, start: int, line: Line, raw: str) -> bool:
-        """Return whether a line may continue another message, whose text a user chose.
-
-        The device and the journal keep a message together. But syslog(2), and with it dmesg -S, rsyslog and a
-        serial console, repeat the prefix on each line. Then all lines have the same microsecond, which a
-        report does not share with the message before it.
-        """
-        if line.text.startswith("[") and "total_vm" not in line.text:
-            return False  # a row names no victim
-        stamp = _STAMP.search(raw, 0, line.indent)
-        if stamp is None:
-            return False
-        run = self._runs.get(line.host)
-        if run is None or run[0] != stamp[0]:
-            first, seen = _first_of_run(text, start, stamp[0], line.host, raw[: line.indent])
-            self._credit -= seen * _BACK_COST
-            is_forged = first is not None and _REPORT.match(first) is None
-            if len(self._runs) >= _HOSTS_LIMIT:
-                self._runs.clear()
-            run = self._runs[line.host] = (stamp[0], is_forged)
-        return run[1]
-
-    def _is_bare_among_marked(self, text: str, start: int) -> bool:
-        """Return whether a line without a mark follows one that has it: some dmesg do not indent."""
-        for found in _MARKED.finditer(text, max(self._searched, start - _BARE_LIMIT), start):
-            self._marked = found.start()
-        self._searched = start
-        return start - self._marked < _BARE_LIMIT
-
     def _take_rows(self, text: str, at: int, most: int, table: _Table) -> int:
         """Parse the rows that follow each other, and return where the next other line begins."""
         assembler, prefix, host, host_at = table
@@ -455,7 +289,7 @@ class OomLog:
         while at < most and (end := text.find("\n", at)) >= 0:
             start = at + indent
             if indent and (
-                text[at:start].translate(_DIGITS) != prefix or not text.startswith(host, at + host_at)
+                text[at:start].translate(DIGITS) != prefix or not text.startswith(host, at + host_at)
             ):
                 break
             row = match(text, start, end)
@@ -519,105 +353,3 @@ def _next_trigger(text: str, at: int, end: int, places: list[tuple[int, str]]) -
         place = text.find(first[1], at, end)
         heapreplace(places, (end if place < 0 else place, first[1]))
     return places[0][0]
-
-
-def _is_wrapped(text: str, start: int, end: int) -> bool:
-    """Return whether the next line may continue this one: its first word had no room in it."""
-    if text.startswith(("[", "<"), end + 1) and text[start] in "[<":
-        return False
-    more = text[end + 1 : end + 1 + _WRAPPED_FROM].lstrip(" >|\t")
-    word = more.partition(" ")[0].partition("\n")[0]
-    return bool(word) and (end - start + len(word) >= _WRAPPED_FROM or end - start in _TERMINALS)
-
-
-def _unwrapped(text: str, start: int, end: int, line: Line) -> tuple[Line, int]:
-    """Return a message that a mail or a terminal wrapped, whose further lines have no mark."""
-    if not _is_wrapped(text, start, end):
-        return line, end + 1
-    first = text[start:end]
-    decoration = first[: len(first) - len(first.lstrip(" >|\t"))]
-    glues = ("", " ") if end - start in _TERMINALS else (" ", "")
-    parts, ends = [line.text], [end]
-    while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):
-        start, end = end + 1, _line_end(text, end + 1)
-        more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
-        if not more.strip() or has_mark(more):
-            break
-        parts.append(more)
-        ends.append(end)
-    if len(parts) > 1 and not is_row(line.text):
-        for count in range(len(parts), 1, -1):
-            for glue in glues:
-                whole = glue.join([one.strip() if glue else one for one in parts[:count]])
-                if is_whole(whole):
-                    return line._replace(text=whole), ends[count - 1] + 1
-    return line, ends[0] + 1
-
-
-def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
-    """Return where the name begins that ends there: behind what further lines have in front."""
-    for _ in range(_WRAPPED_LINES):
-        start, end = end + 1, _line_end(text, end + 1)
-        below = text[start : min(end, start + _FIELD_LIMIT)]
-        found = find_message(below)
-        if found < 0 or _INVOKED in below:
-            continue
-        prefix = below[:found]
-        shape = shape_of(prefix)
-        for at in sorted(range(name_end + 1), key=lambda at: abs(at - len(prefix))):
-            if shape_of(raw[:at]) == shape and raw[:at][-1:] == prefix[-1:]:
-                return at
-        break
-    return len(raw[:name_end]) - len(raw[:name_end].lstrip(" >|\t"))
-
-
-def _further_end(text: str, at: int, indent: str) -> int:
-    """Return where the lines that are indented so end."""
-    while text.startswith(indent, at):
-        at = _line_end(text, at) + 1
-    return min(at, len(text) + 1)
-
-
-def _first_of_run(text: str, start: int, stamp: str, host: str, prefix: str) -> tuple[str | None, int]:
-    """Return the first earlier line with this host and time, or None; and how many lines were read."""
-    own, host_at, first = prefix.translate(_DIGITS), prefix.find(host), -1
-    others = seen = 0
-    least = max(start - _RUN_LIMIT, 0)
-    while start > least and others < _OTHERS_LIMIT:
-        seen += 1
-        before = text.rfind("\n", least, start - 1) + 1 or least
-        end = before + len(own)
-        if not text.startswith(host, before + host_at) or text[before:end].translate(_DIGITS) != own:
-            others += 1
-        elif text.find(stamp, before, end) < 0:
-            break  # another message of the same host
-        else:
-            first, others = before, 0
-        start = before
-    if first < 0:
-        return None, seen
-    line = split_line(text[first : min(text.find("\n", first), first + _LINE_LIMIT)])
-    return "" if line is None else line.text, seen
-
-
-def _line_start(text: str, place: int, least: int) -> int:
-    """Return where the line that includes `place` begins; a line begins at `least`."""
-    return max(text.rfind("\n", least, place) + 1, least)
-
-
-def _line_end(text: str, place: int) -> int:
-    """Return where the line that includes `place` ends."""
-    end = text.find("\n", place)
-    return len(text) if end < 0 else end
-
-
-def _message_start(text: str, start: int, least: int) -> int:
-    """Return where the message that includes the line at `start` may begin: further lines are indented."""
-    for _ in range(_MESSAGE_LINES):
-        if start <= least or not text.startswith(" ", start):
-            break
-        before = text.rfind("\n", max(least, start - _MESSAGE_LIMIT), start - 1)
-        if before < 0 and start - _MESSAGE_LIMIT > least:
-            break
-        start = max(before + 1, least)
-    return start

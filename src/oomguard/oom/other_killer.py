@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.oom.kill import Kill
-from oomguard.oom.log_line import Line, split_any
+from oomguard.oom.log_entry import split_any
+from oomguard.oom.log_line import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from oomguard.oom.backtest import Replayed
     from oomguard.oom.kill import Kill
-    from oomguard.oom.log_reader import OomLog, Why
+    from oomguard.oom.log_messages import Why
+    from oomguard.oom.log_reader import OomLog
     from oomguard.oom.postmortem import Finding, Place
     from oomguard.report.postmortem import Told
 

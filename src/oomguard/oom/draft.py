@@ -1,0 +1,182 @@
+"""An unfinished report: what its lines have said so far, and which further lines may belong to it."""
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from oomguard.oom.log_time import seconds_between
+from oomguard.oom.report import Amount, Choice, Memory, Report, Task, Zone
+
+if TYPE_CHECKING:
+    from oomguard.oom.kill import Constraint, Context, Kill
+    from oomguard.oom.log_line import Line
+
+_KILLS_LIMIT = 2_000
+_COUNTERS_LIMIT = 128
+_NODES_LIMIT = 1024  # MAX_NUMNODES of the largest configuration
+_ZONE = re.compile(
+    r"(?:Node (\d{1,5}) )?([A-Z]\w{1,20}) free:(\d{1,20})kB (?:boost:\d{1,20}kB )?min:(\d{1,20})kB"
+)
+_HUGE = re.compile(r"Node \d{1,5} hugepages_total=(\d{1,15}) .{0,80} hugepages_size=(\d{1,15})kB")
+_PRESENT = re.compile(r" present:(\d{1,20})kB")
+_MANAGED = re.compile(r" managed:(\d{1,20})kB")
+_BUDDIES = re.compile(r"Node \d{1,5} \w{1,20}: \d{1,20}\*(\d{1,5})kB")
+_COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
+_PAGES = re.compile(r"(\d{1,20}) (?:pages (?:of )?(RAM|reserved)\b|(reserved) pages)")
+_SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
+LONGEST_SECONDS = 120
+"""A line that is so much later than the one before belongs to another report."""
+_PAGES_KIB = (8, 16, 32, 64)
+_UNKNOWN_MEMORY = Memory()
+_MESSAGES: "dict[str, Constraint]" = {
+    "Memory cgroup": "memcg",
+    "No available memory in cpuset": "cpuset",
+    "No available memory (MPOL_BIND)": "memory-policy",
+}
+"""How a `Kill process` line began if not the whole host ran out."""
+
+
+class Draft:
+    """An unfinished report."""
+
+    def __init__(self, line: "Line") -> None:
+        self.last = line
+        self.stack: list[str] = []
+        self.fields: dict[str, object] = {
+            "when": line.when,
+            "uptime_seconds": line.uptime_seconds,
+            "host": line.host,
+        }
+        self.memory: dict[str, object] = {}
+        self.pages: dict[str, int] = {}
+        self.cgroup: dict[str, Amount] = {}
+        self.nodes_kib: dict[int, int] = {}
+        self.zones: list[Zone] = []
+        self.huge_kib = 0
+        self.tasks: list[Task] = []
+        self.kills: dict[int, Kill] = {}
+        self.context: Context | None = None
+        self.choice: Choice | None = None
+        self.rows_left_out = 0
+        self.has_tasks = False
+        self.in_memory = False
+        self.ended = False
+
+    def is_near(self, line: "Line") -> bool:
+        """Return whether a line may be the report's by its time."""
+        seconds = seconds_between(self.last, line)
+        if seconds is not None and abs(seconds) > LONGEST_SECONDS:
+            return False
+        self.last = line
+        return True
+
+    def can_have(self, context: "Context") -> bool:
+        """Return whether a context may be the report's."""
+        return self.context is None and (self.choice is None or self.choice.pid == context.pid)
+
+    def can_choose(self, choice: Choice) -> bool:
+        """Return whether a choice may be the report's."""
+        return self.choice is None and (self.context is None or self.context.pid == choice.pid)
+
+    def can_kill(self, kill: "Kill") -> bool:
+        """Return whether a kill may be the report's: with a child or a thread of what was chosen."""
+        if self.kills:
+            return bool(self.fields.get("group"))
+        context = self.context
+        if context is None or self.choice is not None or context.pid == kill.pid:
+            return True
+        return (
+            context.comm == kill.comm and self.has_tasks and all(row.pid != context.pid for row in self.tasks)
+        )
+
+    def add_kill(self, kill: "Kill", line: "Line") -> None:
+        """Add a victim."""
+        if len(self.kills) < _KILLS_LIMIT:
+            self.kills[kill.pid] = kill
+        self.last = line
+        self.ended = True
+
+    def _learn_page_size(self) -> None:
+        """Compute it from a victim in the table: a cgroup's report does not show it."""
+        if "page_kib" in self.memory or not self.kills or not self.tasks:
+            return
+        kill = next(iter(self.kills.values()))
+        row = next((one for one in self.tasks if one.pid == kill.pid), None)
+        if row is None or not row.total_vm or kill.total_vm_kib is None:
+            return
+        page_kib, rest = divmod(kill.total_vm_kib, row.total_vm)
+        if page_kib in _PAGES_KIB and not rest:
+            self.memory["page_kib"] = page_kib
+            if "pgtables_bytes" in self.fields.get("columns", ()):  # type: ignore[operator]
+                self.tasks = [one._replace(page_tables=one.page_tables * 4 // page_kib) for one in self.tasks]
+
+    def finished(self) -> Report:
+        """Return what is known of it."""
+        self._learn_page_size()
+        memory = _UNKNOWN_MEMORY
+        if self.memory or self.pages or self.cgroup or self.nodes_kib:
+            memory = Memory(
+                **self.memory,  # type: ignore[arg-type] # the keys below are the fields
+                pages=self.pages,
+                cgroup=self.cgroup,
+                nodes_kib=self.nodes_kib,
+                zones=tuple(self.zones),
+                huge_kib=self.huge_kib,
+            )
+        return Report(
+            **self.fields,  # type: ignore[arg-type]
+            memory=memory,
+            context=self.context,
+            choice=self.choice,
+            tasks=tuple(self.tasks),
+            rows_left_out=self.rows_left_out,
+            kills=tuple(self.kills.values()),
+            stack=tuple(self.stack),
+        )
+
+    def choose(self, choice: Choice) -> None:
+        """Add what was chosen, and what its message says ran out."""
+        self.choice = choice
+        for message, constraint in _MESSAGES.items():
+            if choice.message.startswith(message):
+                self.fields.setdefault("constraint", constraint)
+
+    def take_context(self, context: "Context") -> None:
+        """Add which memory ran out, and what was chosen."""
+        self.context = context
+        self.fields |= {
+            "constraint": context.constraint,
+            "oom_memcg": context.oom_memcg,
+            "task_memcg": context.task_memcg,
+            "nodes": context.nodemask or context.mems_allowed,
+        }
+
+    @property
+    def is_worth_telling(self) -> bool:
+        """Return whether it is more than a fragment of a table, which means nothing alone."""
+        return bool(
+            self.kills or self.context or self.choice or "invoker" in self.fields or "ending" in self.fields
+        )
+
+    def take_memory(self, text: str) -> None:
+        """Add a line about the memory of the host."""
+        if text[:1].isupper() and (zone := _ZONE.match(text)) is not None:
+            node, size = int(zone[1] or 0), _MANAGED.search(text) or _PRESENT.search(text)
+            if size is not None and (node in self.nodes_kib or len(self.nodes_kib) < _NODES_LIMIT):
+                self.nodes_kib[node] = self.nodes_kib.get(node, 0) + int(size[1])
+            if len(self.zones) < _NODES_LIMIT:
+                self.zones.append(Zone(node, zone[2], int(zone[3]), int(zone[4])))
+        elif text.startswith("Node "):
+            if (buddies := _BUDDIES.match(text)) is not None:
+                self.memory["page_kib"] = max(int(buddies[1]), 1)
+            elif (huge := _HUGE.match(text)) is not None:
+                self.huge_kib += int(huge[1]) * int(huge[2])
+        elif text[:1].isdigit():
+            if (pages := _PAGES.match(text)) is not None:
+                self.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])
+        elif text.startswith(("Free swap", "Total swap")):
+            if (swap := _SWAP.match(text)) is not None:
+                self.memory["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
+        elif not self.nodes_kib and len(self.pages) < _COUNTERS_LIMIT:
+            for name, count in islice(_COUNTER.findall(text), _COUNTERS_LIMIT):
+                self.pages.setdefault(name, int(count))

@@ -1,0 +1,177 @@
+"""Lines of a log in any form: plain text, a record of /dev/kmsg, or an entry of the journal or in JSON."""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from oomguard.oom.kmsg import parse_record
+from oomguard.oom.log_line import (
+    NOT_KERN,
+    WHEN,
+    Line,
+    find_message,
+    is_decoration,
+    split_program,
+    split_text,
+    unmarked_line,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_MICRO = 1_000_000
+
+
+def split_line(line: str) -> Line | None:
+    """Split a line of any kernel log; None if it is not the kernel's.
+
+    A line without a mark may be the kernel's: somebody may have removed the prefixes.
+    """
+    start = line.lstrip("\x1e \t\ufeff")
+    if start.startswith(("{", "data: {")):
+        return _split_json(start.removeprefix("data: "))
+    if start[:1].isdigit() and ";" in start:
+        record = parse_record(start)
+        if record is not None:
+            if not record.is_kernels:
+                return None
+            return Line(record.text, uptime_seconds=record.uptime_us / _MICRO)
+    return split_text(line)
+
+
+def split_any(line: str) -> tuple[str | None, Line] | None:
+    """Return which program wrote a line, and its message, as `split_program`; in the journal, its unit."""
+    if line.lstrip("\x1e \t").startswith(("{", "data: {")):
+        return _journal_any(line)
+    return split_program(line)
+
+
+def _journal_any(line: str) -> tuple[str | None, Line] | None:
+    try:
+        entry = json.loads(line.lstrip("\x1e \t").removeprefix("data: "))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("MESSAGE"), str):
+        return None
+    found = _split_journal(entry | {"_TRANSPORT": "kernel"})
+    program = (
+        "systemd"
+        if entry.get("_PID") == "1"
+        else _string(entry.get("_SYSTEMD_UNIT")).removesuffix(".service")
+    )
+    return None if found is None else (program, found)
+
+
+def is_in_entry(line: str) -> bool:
+    """Return whether a line is the message of an entry whose fields have a line each (`split_entry`)."""
+    return _MESSAGE_FIELD.match(line) is not None
+
+
+_MESSAGE_FIELD = re.compile(r"""[ \t]{0,40}(?:MESSAGE=|"(?:MESSAGE|msg)" ?: )""")
+_FIELD = re.compile(
+    r'[ \t]{0,40}(?:"(?P<key>[A-Za-z_]\w{0,63})" ?: {1,9}(?P<json>[^ ].*)'
+    r"|(?P<name>[A-Z_][A-Z0-9_]{0,63})=(?P<text>.*))"
+)
+
+
+def is_field(line: str) -> bool:
+    """Return whether a line is a field of such an entry."""
+    return _FIELD.match(line) is not None
+
+
+def split_entry(head: str, lines: "Iterable[str]", indent: int) -> Line | None:
+    """Split an entry of journalctl -o export, verbose or json-pretty, or of dmesg -J.
+
+    `head` is the line before its fields. Lines with another indent continue a field: users choose them.
+    None if it is not the kernel's.
+    """
+    entry: dict[str, Any] = {}
+    for line in lines:
+        field = _FIELD.match(line.rstrip("\r"))
+        if field is None or len(line) - len(line.lstrip()) != indent:
+            continue
+        if field["name"] is not None:
+            entry[field["name"]] = field["text"]
+        else:
+            try:
+                entry[field["key"]] = json.loads(field["json"].rstrip(", "))
+            except (ValueError, RecursionError):
+                return None
+    if "MESSAGE" in entry:
+        found, when = _split_journal(entry), WHEN.search(head)
+        return found if found is None or found.when or when is None else found._replace(when=when[0])
+    priority, uptime = entry.get("pri", 0), entry.get("time")
+    if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry.get("msg"), str):
+        return None
+    return Line(entry["msg"], uptime_seconds=uptime if isinstance(uptime, float) else None)
+
+
+def _split_json(line: str) -> Line | None:
+    """Split an entry of `journalctl -o json`, or of a log whose entries are JSON in any form."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict):
+        return None
+    if "MESSAGE" in entry:
+        return _split_journal(entry)
+    for text in _strings(entry, _JSON_DEPTH):
+        found = _split_string(text.rstrip("\n"))
+        if found is not None:
+            when = next((value for key in _TIME_KEYS if isinstance(value := entry.get(key), str)), "")
+            return found._replace(when=found.when or when, indent=0, is_marked=True)
+    return None
+
+
+_JSON_DEPTH = 3
+_TIME_KEYS = ("time", "timestamp", "@timestamp", "ts")
+
+
+def _strings(value: object, depth: int) -> "Iterator[str]":
+    """Yield the strings in a value of JSON, not deeper than that."""
+    if isinstance(value, str):
+        yield value
+    elif depth and isinstance(value, (dict, list)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _strings(one, depth - 1)
+
+
+def _split_string(text: str) -> Line | None:
+    line = split_line(text) if not text.startswith("{") else None
+    if line is None or line.is_marked:
+        return line
+    start = find_message(text)
+    if " invoked oom-killer: " in text:
+        return line
+    return unmarked_line(text, start) if start >= 0 and is_decoration(text[:start]) else None
+
+
+def _split_journal(entry: "Mapping[str, Any]") -> Line | None:
+    if entry.get("_TRANSPORT", "kernel") != "kernel":
+        return None  # anybody can write to the journal
+    message = entry["MESSAGE"]
+    if isinstance(message, list):  # what is not printable is there as bytes
+        try:
+            message = bytes(message).decode("utf-8", "surrogateescape")
+        except (TypeError, ValueError):
+            return None
+    if not isinstance(message, str):
+        return None
+    uptime = _micros(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
+    realtime = _micros(entry.get("__REALTIME_TIMESTAMP"))
+    return Line(
+        message,
+        "" if realtime is None else f"{realtime / _MICRO:.6f}",
+        None if uptime is None else uptime / _MICRO,
+        _string(entry.get("_HOSTNAME")),
+    )
+
+
+def _micros(value: object) -> int | None:
+    text = value if isinstance(value, str) else ""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= 20 else None
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,304 @@
+"""The messages in the text of a log: where each begins and ends, and whether it is the kernel's own.
+
+A message may have further lines, or a mail may have wrapped it. Users choose what is in many of them, line
+breaks included, so a line counts only where it cannot be a part of another message.
+"""
+
+import re
+from typing import Literal
+
+from oomguard.oom.log_entry import is_field, is_in_entry, split_entry, split_line
+from oomguard.oom.log_line import Line, find_message, has_mark, is_decoration, shape_of, unmarked_line
+from oomguard.oom.report_lines import is_row, is_whole
+
+Why = Literal["another program", "no message of its own", "unknown prefix", "unknown form"]
+"""Why a line that names a kill is in no report: its prefix shows another program; it may be part of another
+message, as users can forge it; the lines around it have another prefix; no kernel prints it so."""
+
+LINE_LIMIT = 1 << 15
+"""Characters of a line. A record of the kernel has 1 KiB; the largest form is a list of bytes in JSON."""
+RUN_LIMIT = 1 << 16
+"""Characters of a record that has a prefix on each line: it may have a thousand lines."""
+DIGITS = str.maketrans("123456789", "000000000")
+"""Makes prefixes of one form equal."""
+_MESSAGE_LINES = 64
+_MESSAGE_LIMIT = 1 << 14
+"""Characters and lines of a message: the longest of the kernel's has some twenty lines."""
+_INVOKED = " invoked oom-killer: "
+_WRAPPED_FROM, _WRAPPED_LINES, _FIELD_LIMIT = 72, 6, 400
+"""A line may continue in so many more if its first word had no room; the beginning of a line."""
+_TERMINALS = frozenset((72, 76, 80, 100, 120, 132, 160))
+_STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
+_MARKED = re.compile(r"ernel: |\[(?:[ +<]{0,12}\d{1,12}\.\d|[^][\n]{0,40}\d:\d\d)|_TRANSPORT[=\"]")
+"""What shows that the lines of a log have a mark, or are fields of an entry."""
+_BARE_LIMIT = 1 << 12
+"""Characters of a record whose further lines have no prefix."""
+_OTHERS_LIMIT = 32
+"""Lines of other hosts and programs between two of one record."""
+_BACK_COST = 3
+"""The cost of reading an earlier line again, in characters of the log."""
+_REPORT = re.compile(
+    r".{0,60} invoked oom-killer: |oom-kill:|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
+    r"|P(?:ID|id): | .{0,80}\+0x| </?TASK>| ?[a-z_]{1,40}:\d|[a-z_]{1,40} \d{1,20}\Z|\[ *(?:pid|\d+) *\] "
+    r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |pages )|(?:Free|Total) swap|lowmem_reserve|Call Trace:|Code: "
+    r"|Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for |(?:memory|memory\+swap|swap|kmem): usage "
+)
+"""How lines of a report begin. No name in them is long enough for a line break and a kill."""
+_HOSTS_LIMIT = 256
+
+
+class Messages:
+    """Finds the messages of a log. `cost` is what that took so far, in characters of the log.
+
+    `indent` is what the next lines begin with if they continue a message at the end of the text.
+    """
+
+    def __init__(self) -> None:
+        self.cost = 0
+        self.indent = ""
+        self._runs: dict[str, tuple[str, bool]] = {}
+        self._shapes: set[str] = set()
+        self._searched = 0
+        self._marked = -_BARE_LIMIT
+
+    def begin_piece(self) -> None:
+        """Forget places in the text: it is another one."""
+        self.indent = ""
+        self._searched = 0
+        self._marked = -_BARE_LIMIT
+
+    def take(self, text: str, start: int, end: int, least: int) -> tuple[Line | Why, int]:
+        """Return the message that includes the line from `start` to `end`, and where the next one begins.
+
+        The message begins at `least` or later. If the line is not the kernel's, the reason is in its place.
+        """
+        raw = text[start:end].rstrip("\r")
+        if is_in_entry(raw):
+            return self._entry(text, start) or "another program", end + 1
+        line, following = self._message(text, start, least)
+        if line is None:
+            return "another program", following
+        if not line.is_marked:
+            return self._take_unmarked(text, start, end, line.text), following
+        if self._may_be_forged(text, start, line, raw):
+            return "no message of its own", following
+        return line, following
+
+    def _message(self, text: str, start: int, least: int) -> tuple[Line | None, int]:
+        """Return the message that includes the line at `start`, and where the next one begins."""
+        if text[start] == " ":
+            line, following = self._with_further(text, _message_start(text, start, least))
+            if following > start:
+                return line, following
+        line, following = self._with_further(text, start)
+        if line is None or line.is_marked:
+            return line, following
+        begin = start
+        for _ in range(_WRAPPED_LINES):  # it may continue a line that was wrapped
+            before = line_start(text, begin - 1, least)
+            if begin <= least or not _is_wrapped(text, before, begin - 1):
+                break
+            if has_mark(text[before:begin]):
+                whole, ending = self._with_further(text, before)
+                return (whole, ending) if ending > start else (line, following)
+            begin = before
+        return line, following
+
+    def _with_further(self, text: str, start: int) -> tuple[Line | None, int]:
+        """Return the message that begins with the line at `start`, and where the next one begins."""
+        end = line_end(text, start)
+        line = split_line(text[start:end].rstrip("\r"))
+        if line is None or not line.indent or not line.is_marked:
+            return line, end + 1
+        indent = " " * line.indent
+        if not text.startswith(indent, end + 1):
+            return _unwrapped(text, start, end, line)
+        following = further_end(text, end + 1, indent)
+        if following >= len(text):
+            self.indent = indent
+        more = text[end + 1 : min(following - 1, end + 1 + _MESSAGE_LIMIT)].split("\n", _MESSAGE_LINES)
+        lines = [line.text, *(one[line.indent :].rstrip("\r") for one in more[:_MESSAGE_LINES])]
+        return line._replace(text="\n".join(lines)[:_MESSAGE_LIMIT]), following
+
+    def _entry(self, text: str, start: int) -> Line | None:
+        """Return the message of an entry that has a line for each field."""
+        begin = end = start
+        head = ""
+        for _ in range(_MESSAGE_LINES):
+            before = line_start(text, begin - 1, max(begin - _MESSAGE_LIMIT, 0))
+            head = text[before : max(begin - 1, 0)]
+            if begin == 0 or not is_field(head):
+                break
+            begin = before
+        for _ in range(_MESSAGE_LINES):
+            end = line_end(text, end) + 1
+            if end >= len(text) or not is_field(text[end : end + _FIELD_LIMIT]):
+                break
+        self.cost += end - begin
+        own = text[start : start + _FIELD_LIMIT]
+        indent = len(own) - len(own.lstrip())
+        return split_entry(head, text[begin:end].split("\n"), indent)
+
+    def _take_unmarked(self, text: str, start: int, end: int, raw: str) -> Line | Why:
+        """Return the message of a line without a mark, or why it is not the kernel's."""
+        at, name_end = find_message(raw), raw.find(_INVOKED, 0, _FIELD_LIMIT)
+        self.cost += max(at, 0) * _BACK_COST
+        line = unmarked_line(raw, max(at, 0))
+        if line is None:
+            return "another program"
+        if self._is_bare_among_marked(text, start):
+            return "no message of its own"
+        if at == 0:
+            return line
+        if 0 <= name_end < at:
+            self.cost += _BACK_COST * _FIELD_LIMIT
+            return unmarked_line(raw, _name_start(text, end, raw, name_end)) or "another program"
+        if at < 0:
+            return "unknown form"
+        if is_decoration(raw[:at]) or self._is_shared(text, start, end, shape_of(raw[:at])):
+            return line
+        return "unknown prefix"
+
+    def _is_shared(self, text: str, start: int, end: int, shape: str) -> bool:
+        """Return whether the line before or the next one begins alike."""
+        if shape in self._shapes:
+            return True
+        before = text[line_start(text, start - 1, max(start - LINE_LIMIT, 0)) : max(start - 1, 0)]
+        for other in (before, text[end + 1 : end + 1 + _FIELD_LIMIT].partition("\n")[0]):
+            if shape_of(other[:_FIELD_LIMIT]).startswith(shape):
+                if len(self._shapes) >= _HOSTS_LIMIT:
+                    self._shapes.clear()
+                self._shapes.add(shape)
+                return True
+        return False
+
+    def _may_be_forged(self, text: str, start: int, line: Line, raw: str) -> bool:
+        """Return whether a line may continue another message, whose text a user chose.
+
+        The device and the journal keep a message together. But syslog(2), and with it dmesg -S, rsyslog and a
+        serial console, repeat the prefix on each line. Then all lines have the same microsecond, which a
+        report does not share with the message before it.
+        """
+        if line.text.startswith("[") and "total_vm" not in line.text:
+            return False  # a row names no victim
+        stamp = _STAMP.search(raw, 0, line.indent)
+        if stamp is None:
+            return False
+        run = self._runs.get(line.host)
+        if run is None or run[0] != stamp[0]:
+            first, seen = _first_of_run(text, start, stamp[0], line.host, raw[: line.indent])
+            self.cost += seen * _BACK_COST
+            is_forged = first is not None and _REPORT.match(first) is None
+            if len(self._runs) >= _HOSTS_LIMIT:
+                self._runs.clear()
+            run = self._runs[line.host] = (stamp[0], is_forged)
+        return run[1]
+
+    def _is_bare_among_marked(self, text: str, start: int) -> bool:
+        """Return whether a line without a mark follows one that has it: some dmesg do not indent."""
+        for found in _MARKED.finditer(text, max(self._searched, start - _BARE_LIMIT), start):
+            self._marked = found.start()
+        self._searched = start
+        return start - self._marked < _BARE_LIMIT
+
+
+def _is_wrapped(text: str, start: int, end: int) -> bool:
+    """Return whether the next line may continue this one: its first word had no room in it."""
+    if text.startswith(("[", "<"), end + 1) and text[start] in "[<":
+        return False
+    more = text[end + 1 : end + 1 + _WRAPPED_FROM].lstrip(" >|\t")
+    word = more.partition(" ")[0].partition("\n")[0]
+    return bool(word) and (end - start + len(word) >= _WRAPPED_FROM or end - start in _TERMINALS)
+
+
+def _unwrapped(text: str, start: int, end: int, line: Line) -> tuple[Line, int]:
+    """Return a message that a mail or a terminal wrapped, whose further lines have no mark."""
+    if not _is_wrapped(text, start, end):
+        return line, end + 1
+    first = text[start:end]
+    decoration = first[: len(first) - len(first.lstrip(" >|\t"))]
+    glues = ("", " ") if end - start in _TERMINALS else (" ", "")
+    parts, ends = [line.text], [end]
+    while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):
+        start, end = end + 1, line_end(text, end + 1)
+        more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
+        if not more.strip() or has_mark(more):
+            break
+        parts.append(more)
+        ends.append(end)
+    if len(parts) > 1 and not is_row(line.text):
+        for count in range(len(parts), 1, -1):
+            for glue in glues:
+                whole = glue.join([one.strip() if glue else one for one in parts[:count]])
+                if is_whole(whole):
+                    return line._replace(text=whole), ends[count - 1] + 1
+    return line, ends[0] + 1
+
+
+def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
+    """Return where the name begins that ends there: behind what further lines have in front."""
+    for _ in range(_WRAPPED_LINES):
+        start, end = end + 1, line_end(text, end + 1)
+        below = text[start : min(end, start + _FIELD_LIMIT)]
+        found = find_message(below)
+        if found < 0 or _INVOKED in below:
+            continue
+        prefix = below[:found]
+        shape = shape_of(prefix)
+        for at in sorted(range(name_end + 1), key=lambda at: abs(at - len(prefix))):
+            if shape_of(raw[:at]) == shape and raw[:at][-1:] == prefix[-1:]:
+                return at
+        break
+    return len(raw[:name_end]) - len(raw[:name_end].lstrip(" >|\t"))
+
+
+def further_end(text: str, at: int, indent: str) -> int:
+    """Return where the lines that are indented so end."""
+    while text.startswith(indent, at):
+        at = line_end(text, at) + 1
+    return min(at, len(text) + 1)
+
+
+def _first_of_run(text: str, start: int, stamp: str, host: str, prefix: str) -> tuple[str | None, int]:
+    """Return the first earlier line with this host and time, or None; and how many lines were read."""
+    own, host_at, first = prefix.translate(DIGITS), prefix.find(host), -1
+    others = seen = 0
+    least = max(start - RUN_LIMIT, 0)
+    while start > least and others < _OTHERS_LIMIT:
+        seen += 1
+        before = text.rfind("\n", least, start - 1) + 1 or least
+        end = before + len(own)
+        if not text.startswith(host, before + host_at) or text[before:end].translate(DIGITS) != own:
+            others += 1
+        elif text.find(stamp, before, end) < 0:
+            break  # another message of the same host
+        else:
+            first, others = before, 0
+        start = before
+    if first < 0:
+        return None, seen
+    line = split_line(text[first : min(text.find("\n", first), first + LINE_LIMIT)])
+    return "" if line is None else line.text, seen
+
+
+def line_start(text: str, place: int, least: int) -> int:
+    """Return where the line that includes `place` begins; a line begins at `least`."""
+    return max(text.rfind("\n", least, place) + 1, least)
+
+
+def line_end(text: str, place: int) -> int:
+    """Return where the line that includes `place` ends."""
+    end = text.find("\n", place)
+    return len(text) if end < 0 else end
+
+
+def _message_start(text: str, start: int, least: int) -> int:
+    """Return where the message that includes the line at `start` may begin: further lines are indented."""
+    for _ in range(_MESSAGE_LINES):
+        if start <= least or not text.startswith(" ", start):
+            break
+        before = text.rfind("\n", max(least, start - _MESSAGE_LIMIT), start - 1)
+        if before < 0 and start - _MESSAGE_LIMIT > least:
+            break
+        start = max(before + 1, least)
+    return start

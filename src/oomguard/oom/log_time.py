@@ -1,0 +1,49 @@
+"""The times of lines of a log, as far as they can be compared: many have no year, and any language."""
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from oomguard.oom.log_line import Line
+
+
+def seconds_between(one: "Line", other: "Line") -> float | None:
+    """Return how much later the other line is, by the clock that says more; None if there is none."""
+    by_clock = _clock_between(one, other)
+    if one.uptime_seconds is None or other.uptime_seconds is None:
+        return by_clock
+    return max(other.uptime_seconds - one.uptime_seconds, by_clock or 0.0, key=abs)
+
+
+def _clock_between(one: "Line", other: "Line") -> float | None:
+    if one.when == other.when:
+        return 0.0 if one.when else None
+    times = [moment_of(line.when) for line in (one, other)]
+    if times[0] is not None and times[1] is not None:
+        return times[1] - times[0]
+    first, second = _TIME.search(one.when), _TIME.search(other.when)
+    if first is None or second is None:
+        return None
+    days = 0 if _date(one.when, first) == _date(other.when, second) else 86400
+    clocks = [int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3]) for found in (first, second)]
+    return clocks[1] - clocks[0] + days
+
+
+def moment_of(when: str) -> float | None:
+    """Return a time in seconds since 1970; None if only people can read it, or it has no zone."""
+    try:
+        return float(when)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(when.replace(",", ".")).replace(tzinfo=None).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+_TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:[.,]\d{1,9})?")
+
+
+def _date(when: str, clock: "re.Match[str]") -> str:
+    return when[: clock.start()] + when[clock.end() :]
