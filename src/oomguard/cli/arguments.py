@@ -1,9 +1,15 @@
 """Arguments that several verbs take."""
 
 import argparse
+from typing import TYPE_CHECKING
 
+from oomguard.cli import usage
+from oomguard.cli.verb import MisuseError
 from oomguard.core.policy import DEFAULT_PATH
 from oomguard.reconcile.state_folder import RUN_FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +50,17 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be 0 or more, got {text!r}")
     return int(text)
+
+
+def one_of(what: str, choices: "Sequence[str]") -> "Callable[[str], str]":
+    """Return a check for a word that must be one of the choices. MisuseError: it is not."""
+
+    def check(text: str) -> str:
+        if text not in choices:
+            raise MisuseError(usage.no_choice(what, text, choices))
+        return text
+
+    return check
 
 
 def joined_times(words: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json
+from oomguard.cli.arguments import add_json, one_of
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -33,7 +33,11 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
     add_json(parser)
     parser.add_argument(
-        "tool", metavar="TOOL", choices=tuple(IMPORTERS), help=f"one of {', '.join(IMPORTERS)}"
+        "tool",
+        metavar="TOOL",
+        type=one_of("tool", [*IMPORTERS]),
+        choices=tuple(IMPORTERS),
+        help=f"one of {', '.join(IMPORTERS)}",
     )
     parser.add_argument(
         "source",

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, get_args
 
-from oomguard.cli.arguments import add_json, count, joined_times
+from oomguard.cli.arguments import add_json, count, joined_times, one_of
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -42,12 +42,17 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument("--pid", metavar="PID", type=count, help="about this process")
     causes, events = get_args(Cause), [*(event.name for event in EVENTS), "all"]
     parser.add_argument(
-        "--cause", metavar="CAUSE", choices=causes, help=f"why a value changed: {', '.join(causes)}"
+        "--cause",
+        metavar="CAUSE",
+        type=one_of("cause", causes),
+        choices=causes,
+        help=f"why a value changed: {', '.join(causes)}",
     )
     parser.add_argument(
         "--event",
         metavar="EVENT",
         action="append",
+        type=one_of("event", events),
         choices=events,
         help=f"what happened; can be given more than once: {', '.join(events)}",
     )

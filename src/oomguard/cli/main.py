@@ -60,12 +60,9 @@ def run_verb(words: list[str]) -> int:
     verb = next((one for one in VERBS if one.name == words[0]), None)
     if verb is None:
         _without_verb(words)
-    parser = Parser(prog=f"oomguard {verb.name}", **_help(verb))
+    parser = Parser(prog=f"oomguard {verb.name}", exit_on_error=False, **_help(verb))
     verb.add_arguments(parser)
-    options, others = parser.parse_known_args(verb.prepare(words[1:]))
-    if others:
-        parser.refuse(usage.not_taken(others, parser))
-    return verb.run(options)
+    return verb.run(parser.parse(verb.prepare(words[1:])))
 
 
 def build_parser() -> Parser:

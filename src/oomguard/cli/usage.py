@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from oomguard.core.text import printable
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Mapping, Sequence
 
     from oomguard.cli.verb import Parser
+
+_NEGATIVE = re.compile(r"-(?:[0-9]+|[0-9]*\.[0-9]+)\Z")
 
 
 def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mapping[str, Parser]") -> str:
@@ -38,29 +41,45 @@ def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mappin
     )
 
 
-def plain(message: str, verb: "Parser") -> str:
-    """Return an error of argparse in plain words, with the fix if it is known, else with where help is."""
-    names, _, problem = message.removeprefix("argument ").partition(": ")
-    help_is = f"; see {verb.prog} --help"
-    if names == "the following arguments are required":
-        (action,) = (one for one in verb.arguments if one.metavar == problem.partition(", ")[0])
-        return f"{action.metavar} is missing: {action.help}"
-    name = names.rpartition("/")[2]
-    found = verb.options.get(name) or next((one for one in verb.arguments if one.metavar == name), None)
-    if found is None:
-        return message + help_is
-    if problem == "expected one argument":
-        return f"{name} needs a value: {name} {found.metavar}"
-    given = re.match(r"""invalid choice: (['"])(.*)\1 \(""", problem)
-    if given is not None and found.choices is not None:
-        near = _nearest(given[2], found.choices)
-        fix = f"did you mean {near}?" if near else f"use one of {', '.join(found.choices)}"
-        return f"no {str(found.metavar).lower()} {printable(given[2])}; {fix}"
-    if problem.startswith("not allowed with argument "):
-        return f"{name} cannot be combined with {problem.rpartition(' ')[2]}{help_is}"
-    if problem.startswith("ignored explicit argument "):
-        return f"{name} takes no value{help_is}"
-    return f"{name} {problem}{help_is}"
+def misused(words: "Sequence[str]", verb: "Parser") -> str:
+    """Return the error for options of a verb: no value, one too many, or two that exclude each other."""
+    given: list[argparse.Action] = []
+    for at, word in enumerate(words):
+        if word == "--":
+            break
+        name, equals, _ = word.partition("=")
+        action = _action(name, verb.options)
+        if action is None:
+            continue
+        name = max(action.option_strings, key=len)
+        if equals and action.nargs == 0:
+            return f"{name} takes no value; see {verb.prog} --help"
+        if not equals and action.nargs is None and not _is_value(words[at + 1 : at + 2]):
+            return f"{name} needs a value: {name} {action.metavar}"
+        for other in given:
+            if other is not action and any(other in group and action in group for group in verb.alternatives):
+                return f"{name} cannot be combined with {other.option_strings[0]}; see {verb.prog} --help"
+        given.append(action)
+    return ""
+
+
+def _action(name: str, options: "Mapping[str, argparse.Action]") -> "argparse.Action | None":
+    """Return what an option is, also if it is abbreviated."""
+    if name.startswith("--") and name not in options:
+        (name,) = [one for one in options if one.startswith(name)][:1] or [""]
+    return options.get(name)
+
+
+def _is_value(words: "Sequence[str]") -> bool:
+    """Return whether the next word is one that argparse takes as a value."""
+    return any(word in ("", "-") or word[0] != "-" or " " in word or _NEGATIVE.match(word) for word in words)
+
+
+def no_choice(what: str, text: str, choices: "Sequence[str]") -> str:
+    """Return the error for a word that is none of the choices."""
+    near = _nearest(text, choices)
+    fix = f"did you mean {near}?" if near else f"use one of {', '.join(choices)}"
+    return f"no {what} {printable(text)}; {fix}"
 
 
 def not_taken(words: "Sequence[str]", verb: "Parser") -> str:

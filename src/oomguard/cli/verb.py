@@ -9,22 +9,45 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+class MisuseError(Exception):
+    """An argument that cannot be: the whole sentence, with the fix."""
+
+
 class Parser(argparse.ArgumentParser):
-    """Reports errors in one line."""
+    """Reports errors in one line. argparse has no public way to ask a parser what it takes."""
 
     @property
     def options(self) -> "Mapping[str, argparse.Action]":
-        """The options it takes, by name; argparse has no public way to ask."""
+        """The options it takes, by name."""
         return self._option_string_actions
 
     @property
-    def arguments(self) -> "list[argparse.Action]":
-        """The arguments that are no options."""
-        return self._get_positional_actions()
+    def alternatives(self) -> "list[list[argparse.Action]]":
+        """The options of which only one can be given."""
+        return [group._group_actions for group in self._mutually_exclusive_groups]
 
-    def error(self, message: str) -> NoReturn:
-        """Print an error of argparse, and the fix or where help is; exit with 2."""
-        self.refuse(usage.plain(message, self))
+    def parse(self, words: list[str]) -> argparse.Namespace:
+        """Return the arguments; if the words cannot be parsed, print why and exit with 2."""
+        wrong = usage.misused(words, self)
+        if wrong:
+            self.refuse(wrong)
+        try:
+            options, others = self.parse_known_args(words)
+        except MisuseError as error:
+            self.refuse(str(error))
+        except argparse.ArgumentError as error:  # of a `type`
+            if error.argument_name is None:
+                self.error(error.message)
+            name = error.argument_name.rpartition("/")[2]
+            self.refuse(f"{name} {error.message}; see {self.prog} --help")
+        if others:
+            self.refuse(usage.not_taken(others, self))
+        return options
+
+    def error(self, _message: str) -> NoReturn:
+        """Report a required argument that is missing: argparse raises its other errors (`exit_on_error`)."""
+        missing = next(one for one in self._get_positional_actions() if one.required)
+        self.refuse(f"{missing.metavar} is missing: {missing.help}")
 
     def refuse(self, message: str) -> NoReturn:
         """Print an error; exit with 2."""
