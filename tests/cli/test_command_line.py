@@ -11,9 +11,11 @@ import yaml
 
 from oomguard.__main__ import main
 from oomguard.cli.main import build_parser
+from oomguard.report.events import EVENTS
 from running import as_user
 
 ROOT = Path(__file__).parents[2]
+NAMES = [event.name for event in EVENTS]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,9 @@ ROOT = Path(__file__).parents[2]
         ("plan nginx", "oomguard plan: takes no argument nginx; see oomguard plan --help"),
         ("schema f.yaml", "oomguard schema: takes no argument f.yaml; see oomguard schema --help"),
         ("plan --policy", "oomguard plan: --policy needs a value: --policy FILE"),
+        ("plan --pol", "oomguard plan: --policy needs a value: --policy FILE"),
+        ("log --since -1h --lines", "oomguard log: --lines needs a value: --lines N"),
+        ("log --event a", f"oomguard log: no event a; use one of {', '.join(NAMES)}, all"),
     ],
 )
 def test_a_wrong_command_line_is_answered_in_one_line(
