@@ -40,6 +40,7 @@ class Caller:
         self.policy.chmod(0o644)
         self.units = folder / "units"
         self.units.mkdir()
+        (self.units / "a.service").write_text(f"[Service]\nOOMScoreAdjust=5\n# {NAME}\n")
         self.state = folder / "state"
         self.pid = self.program.start()
 
