@@ -77,7 +77,7 @@ def test_a_lowering_that_the_floor_allows_takes_no_privilege(tmp_path: Path) -> 
 
 
 def test_a_lesser_protection_takes_the_greater_ones_right_away(host: Host) -> None:
-    """The floor follows the gift down and up."""
+    """The floor follows the value down and up."""
     host.give(-900)
     host.give(-500)
     assert host.state == (-500, -500)
@@ -208,10 +208,10 @@ def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, t
 
 
 @pytest.mark.parametrize("has_rule", [True, False])
-def test_a_child_that_was_there_before_the_gift_has_its_value_from_itself(
+def test_a_child_that_started_before_its_parent_was_set_has_its_own_value(
     host: Host, *, has_rule: bool
 ) -> None:
-    """Whoever lowered it, no floor of ours did."""
+    """Something lowered it, but not a floor that oomguard moved."""
     host.give(-900)
     (entry,) = host.ledger.processes.values()
     host.ledger.record(Identity(PID, PID), entry[1]._replace(since_ticks=100))
@@ -239,8 +239,8 @@ def test_a_value_that_moves_in_time_puts_off_no_floor(host: Host) -> None:
     assert host.state == (0, 0)
 
 
-def test_what_a_program_puts_by_for_its_children_is_taken_from_them(host: Host) -> None:
-    """Sshd was given -900 as it started, put that by, gave itself -1000, and gives -900 to each session."""
+def test_children_are_reset_from_the_value_that_a_program_saved_for_them(host: Host) -> None:
+    """Sshd was set to -900 at its start, saves that, sets itself to -1000, and each session to -900."""
     rule = Rule(0, (b"worker",), Terms(Value("at_most", -900), scope="main"), "p.yaml", 1)
     host.reconciler.adopt(Policy(rules=(rule,)))
     host.reconciler.process(PID, "exec", 0.0)

@@ -123,7 +123,7 @@ def test_a_process_that_becomes_a_users_is_judged_anew(host: Host) -> None:
     assert refused.result == "refused"
 
 
-def test_impostors_take_no_place_from_whose_children_are_attended(tmp_path: Path) -> None:
+def test_impostors_take_no_place_from_watched_parents(tmp_path: Path) -> None:
     """However many there are."""
     host = Host(tmp_path)
     rule = Rule(0, (b"postgres",), Terms(Value("exact", -500), scope="main"), "p.yaml", 1)
@@ -142,7 +142,7 @@ def test_impostors_take_no_place_from_whose_children_are_attended(tmp_path: Path
     host.kernel.close()
 
 
-def test_only_rules_that_protect_attend(host: Host) -> None:
+def test_only_parents_that_a_rule_protects_are_watched(host: Host) -> None:
     """Any user can have as many topmost processes of a raising rule as he likes."""
     raising = Rule(0, (b"browser",), Terms(Value("exact", 300), scope="main"), "p.yaml", 1)
     protecting = Rule(1, (b"postgres",), Terms(Value("exact", -500), scope="main"), "p.yaml", 2)
@@ -332,8 +332,8 @@ def test_what_was_given_is_known_as_long_as_somebody_may_have_it(host: Host) -> 
     assert host.sweep() == []
 
 
-def test_the_next_owner_of_a_pid_has_heirs_of_its_own(host: Host) -> None:
-    """What it gives its children, whatever it is, is not what the one before it was given."""
+def test_the_next_process_with_a_pid_has_children_of_its_own(host: Host) -> None:
+    """The value that its children inherit from it is not the one that was set for the process before it."""
     host.proc.end(CRON)
     host.start(CRON, b"manager")
     host.reconciler.inheritance.on_fork(1, CRON, 2)
@@ -343,8 +343,8 @@ def test_the_next_owner_of_a_pid_has_heirs_of_its_own(host: Host) -> None:
     assert host.value(11) == -900
 
 
-def test_a_fork_that_is_told_of_late_loses_no_original(host: Host) -> None:
-    """The child was looked at and is in the ledger by then."""
+def test_a_fork_that_is_reported_late_loses_no_original(host: Host) -> None:
+    """The child was examined and is in the ledger by then."""
     host.inherit(11, b"postgres", uid=0)
     host.look(11)
     host.reconciler.inheritance.on_fork(CRON, 11, 1)

@@ -56,7 +56,7 @@ def rule(value: int, *names: bytes) -> Rule:
 
 
 def test_entries_outlive_the_process_that_made_them(folder: StateFolder) -> None:
-    """Sysctls and processes, with and without the gift of before."""
+    """Sysctls and processes, with and without the value set before."""
     ledger = reopened(folder)
     ledger.record("vm.swappiness", Entry(60, 10))
     ledger.record("vm.overcommit_kbytes", Entry(2**64 - 1, 0, 5))

@@ -38,6 +38,7 @@ class Protections:
     def __init__(self) -> None:
         self._by_value: dict[int, dict[str, Protection]] = {}
         self._lowest = 0
+        self._idle: Set[int] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self._by_value)
@@ -75,6 +76,15 @@ class Protections:
         for value in values:
             del self._by_value[value]
         self._lowest = min(self._by_value, default=0)
+
+    def settle(self, in_force: "Set[int]") -> None:
+        """Forget the values that no process has from oomguard, and had none at the end of the pass before.
+
+        So a whole pass has found each process that still had one of them.
+        """
+        idle = self.values - in_force
+        self.forget(idle & self._idle)
+        self._idle = idle
 
     def include(self, value: int) -> bool:
         """Return whether a process may have inherited this value, or a floor that allowed it to set it."""

@@ -24,7 +24,7 @@ from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import read_sysctl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
 
     from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.state_folder import StateFolder
@@ -55,7 +55,6 @@ class Ledger:
         """By pid: start time in ticks, and the entry."""
         self.protections = Protections()
         """What outlives the processes it is about: their descendants may have inherited it."""
-        self._idle: Set[int] = frozenset()
         self.ignored_lines = 0
         """Lines of the file that could not be read."""
         self._boot_id = boot_id
@@ -104,21 +103,12 @@ class Ledger:
         self.put_back(target, None)
 
     def record_protection(self, value: int, service: str, original: int, since_ticks: int) -> None:
-        """Write down that a process gets a value that its descendants inherit and are to lose."""
+        """Record that a rule sets a value that descendants inherit, and are reset from."""
         if self.protections.add(value, service, original, since_ticks):
             self._append_text(_protection_text(value, service, Protection(original, since_ticks)))
 
-    def settle_protections(self, in_force: "Set[int]") -> None:
-        """Forget the values that no process has from oomguard, and had none at the end of the pass before.
-
-        So there was a whole pass that found each process that had one of them still.
-        """
-        idle = self.protections.values - in_force
-        self.protections.forget(idle & self._idle)
-        self._idle = idle
-
     def forget_process(self, pid: int) -> None:
-        """Drop a process that is gone, in memory only: its line on file is about no living process."""
+        """Drop a process that ended, in memory only: its line on file is about no living process."""
         self.processes.pop(pid, None)
 
     def compact(self) -> None:

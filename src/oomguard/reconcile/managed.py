@@ -63,17 +63,15 @@ class ManagedProcesses:
         found = _successors({*before.values(), *(rule.conditions for rule in known)}, policy.rules)
         self._rules, self._first_person_uid = policy.rules, policy.first_person_uid
         self.rule_of = {
-            pid: found[before[number]].number
-            for pid, number in self.rule_of.items()
-            if before[number] in found
+            pid: rule.number for pid, number in self.rule_of.items() if (rule := found.get(before[number]))
         }
         self._forked_from = {
-            pid: found[rule.conditions] for pid, rule in self._forked_from.items() if rule.conditions in found
+            pid: rule for pid, was in self._forked_from.items() if (rule := found.get(was.conditions))
         }
         self.raised = {
-            pid: one._replace(rule=found[one.rule.conditions])
+            pid: one._replace(rule=rule)
             for pid, one in self.raised.items()
-            if one.rule.conditions in found
+            if (rule := found.get(one.rule.conditions))
         }
         self._settled.clear()
         self.inheritance.on_policy()

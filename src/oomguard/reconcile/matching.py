@@ -51,7 +51,7 @@ class Matching:
         self.policy = policy
         self.matcher = Matcher(policy.rules)
         self.itself = itself or Itself(os.getpid())
-        self._procfs = procfs
+        self.procfs = procfs
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
 
     def governed(
@@ -75,7 +75,7 @@ class Matching:
         """Return whether no ancestor of the process meets the rule's conditions."""
         parent_pid = handle.stat.parent_pid
         try:
-            for parent in self._procfs.ancestors(parent_pid):
+            for parent in self.procfs.ancestors(parent_pid):
                 if first_unmet(rule, parent, self.search_within(parent)) is None:
                     return False
         except GONE:

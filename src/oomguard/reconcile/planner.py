@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from oomguard.core.process import Identity, UnknownFactError
     from oomguard.core.rule import Rule
     from oomguard.core.trust import Standing
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.managed import ManagedProcesses
     from oomguard.reconcile.matching import Matching
 
@@ -90,12 +90,11 @@ class Planner:
         self,
         matching: "Matching",
         managed: "ManagedProcesses",
-        procfs: "Procfs",
         promised_peak: "Callable[[], Peak | None]" = lambda: None,
     ) -> None:
         self.policy = matching.policy
         self.matching = matching
-        self.procfs = procfs
+        self.procfs = matching.procfs
         self._managed = managed
         self._ledger = managed.ledger
         self._promised_peak = promised_peak

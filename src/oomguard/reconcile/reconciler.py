@@ -61,7 +61,7 @@ class Reconciler:
         """Take another policy from the next pass on."""
         self.policy = policy
         self.matching = Matching(policy, self.procfs, self._itself)
-        self.planner = Planner(self.matching, self.managed, self.procfs, self._promised_peak)
+        self.planner = Planner(self.matching, self.managed, self._promised_peak)
         self.managed.take(policy)
         self.contention = Contention(policy.resync_interval_seconds)
 
@@ -85,7 +85,7 @@ class Reconciler:
     def end_pass(self) -> None:
         """Bound what is remembered, after every process was seen to."""
         in_force = {entry.given for _, entry in self.ledger.processes.values()}
-        self.ledger.settle_protections(in_force | self.inheritance.values())
+        self.ledger.protections.settle(in_force | self.inheritance.values())
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -151,7 +151,8 @@ class Reconciler:
         change = self.change(handle, cause, in_pass=in_pass)
         outcome = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
         if is_watched and (outcome is None or outcome.result in ("denied", "refused")):
-            self._looked(handle, now)
+            with suppress(*GONE, HIDDEN):
+                self.contention.looked(handle.identity, now, handle.budget_key)
         if change is not None:
             return outcome
         if not self.inheritance.may_have_floor(handle, self.matching, in_pass=in_pass):
@@ -198,10 +199,6 @@ class Reconciler:
             if handle.pid not in managed.postponed:
                 managed.executed.pop(handle.pid, None)
         return finding.judged
-
-    def _looked(self, handle: "ProcessHandle", now: float) -> None:
-        with suppress(*GONE, HIDDEN):
-            self.contention.looked(handle.identity, now, handle.budget_key)
 
     def _apply(
         self, change: "SetOomScoreAdj", handle: "ProcessHandle", now: float, *, in_pass: bool = False
@@ -251,10 +248,10 @@ def _contended(change: "Change", why: str) -> Outcome:
 
 
 def _user(change: "SetOomScoreAdj", handle: "ProcessHandle") -> str | None:
-    """Return what a write is charged to, if others can have it repeated; None if not, or it is gone.
+    """Return what a write is charged to, if others can have it repeated; None if not, or it ended.
 
-    They can rewrite what they were given, or be somebody else and back in turn, which gives and restores.
-    A value that is given or inherited for the first time is not looked up: that is the way of each exec.
+    They can rewrite the value, or change their user back and forth, so that it is set and restored.
+    A value that is set or inherited for the first time is not looked up: each exec does that.
     """
     if change.inherited or change.cause not in ("drift", "restore"):
         return None
