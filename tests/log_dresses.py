@@ -84,6 +84,15 @@ PREFIXES = {
     "Loki": '2026-10-12T19:00:21Z {{host="db1", job="kernel"}} ',
     "describe node": "  Warning  OOMKilling  5m12s  kernel-monitor  ",
     "compose": "web_1  | ",
+    "kubectl get events": "5m12s  Warning  OOMKilling  node/aks-1  ",
+    "MediaTek": "<4>[ 8523.347168]<2> (2)[1234:binder]",
+    "bullets": "  * ",
+    "numbered list": "{number}. ",
+    "diff": "+{stamp}",
+    "Samsung": "<4>[ 8523.347168] [3:    kworker/3:1: 1234] ",
+    "dated and tagged": "[2026-10-12 19:00:20 UTC] kernel: ",
+    "tab after the time": "[ 8523.347168]\t",
+    "in a string": '    "kernel: ',
     "cloud": "2026-10-12T19:00:21.123Z i-0abc12345 {stamp}",
     "of somebody's own": "node-7 {number} KMSG ",
 }
@@ -91,6 +100,7 @@ PREFIXES = {
 _WHOLE: dict[str, Callable[[str, int], str]] = {
     "CSV": lambda line, _: '2026-10-12T19:00:21Z,db1,"' + line.replace('"', '""') + '"',
     "CSV, syslog": lambda line, _: '"2026-10-12 19:00:21","db1","kernel: ' + line + '"',
+    "code in a list": lambda line, _: f"- `{line}`",
     "table with an end": lambda line, number: f"| {_stamp(number)}{line} |",
     "CR LF": lambda line, number: f"{_stamp(number)}{line}\r",
     "no-break spaces": lambda line, number: (_stamp(number) + line).replace(" ", "\xa0"),
@@ -115,6 +125,10 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
         {"log": f"{_stamp(number)}{line}\n", "stream": "stdout", "time": "2026-10-12T19:00:21.5Z"}
     ),
     "Docker, bare": lambda line, _: json.dumps({"log": f"{line}\n", "time": "2026-10-12T19:00:21.5Z"}),
+    "a list of JSON": lambda line, _: f"  {json.dumps({'message': line, 'source': 'kernel'})},",
+    "pretty JSON": lambda line, _: json.dumps(
+        {"@timestamp": "2026-10-12T19:00:20Z", "message": line}, indent=2
+    ),
     "Loki, JSON": lambda line, _: json.dumps({"labels": {"host": "db1"}, "line": line, "timestamp": "x"}),
 }
 

@@ -58,6 +58,20 @@ def test_name_cannot_be_taken_for_figures(comm: str) -> None:
     assert kill == Kill(7, comm, "Out of memory", 48, 3, 900, 5)
 
 
+@pytest.mark.parametrize("cut", range(45, 115))
+def test_line_that_is_cut_has_whole_figures(cut: int) -> None:
+    """A terminal or a mail often cuts the end off; half a number is none."""
+    line = (
+        "Out of memory: Killed process 7 (httpd) total-vm:9000kB, anon-rss:5000kB, file-rss:200kB, "
+        "shmem-rss:100kB, UID:48"
+    )
+    kill = parse_kill(line[:cut])
+    assert kill is not None
+    assert kill.total_vm_kib in (None, 9000)
+    assert kill.anon_rss_kib in (None, 5000)
+    assert kill.file_rss_kib in (None, 200)
+
+
 @pytest.mark.parametrize(
     "line",
     [

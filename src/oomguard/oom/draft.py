@@ -20,7 +20,7 @@ _ZONE = re.compile(
 _HUGE = re.compile(r"Node \d{1,5} hugepages_total=(\d{1,15}) .{0,80} hugepages_size=(\d{1,15})kB")
 _PRESENT = re.compile(r" present:(\d{1,20})kB")
 _MANAGED = re.compile(r" managed:(\d{1,20})kB")
-_BUDDIES = re.compile(r"Node \d{1,5} \w{1,20}: \d{1,20}\*(\d{1,5})kB")
+_BUDDIES = re.compile(r"(?:Node \d{1,5} )?[A-Z]\w{1,20}: \d{1,20}\*(\d{1,5})kB")
 _COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
 _PAGES = re.compile(r"(\d{1,20}) (?:pages (?:of )?(RAM|reserved)\b|(reserved) pages)")
 _SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
@@ -160,17 +160,16 @@ class Draft:
 
     def take_memory(self, text: str) -> None:
         """Add a line about the memory of the host."""
-        if text[:1].isupper() and (zone := _ZONE.match(text)) is not None:
+        if (zone := _ZONE.match(text)) is not None:
             node, size = int(zone[1] or 0), _MANAGED.search(text) or _PRESENT.search(text)
             if size is not None and (node in self.nodes_kib or len(self.nodes_kib) < _NODES_LIMIT):
                 self.nodes_kib[node] = self.nodes_kib.get(node, 0) + int(size[1])
             if len(self.zones) < _NODES_LIMIT:
                 self.zones.append(Zone(node, zone[2], int(zone[3]), int(zone[4])))
-        elif text.startswith("Node "):
-            if (buddies := _BUDDIES.match(text)) is not None:
-                self.memory["page_kib"] = max(int(buddies[1]), 1)
-            elif (huge := _HUGE.match(text)) is not None:
-                self.huge_kib += int(huge[1]) * int(huge[2])
+        elif (buddies := _BUDDIES.match(text)) is not None:
+            self.memory["page_kib"] = max(int(buddies[1]), 1)
+        elif (huge := _HUGE.match(text)) is not None:
+            self.huge_kib += int(huge[1]) * int(huge[2])
         elif text[:1].isdigit():
             if (pages := _PAGES.match(text)) is not None:
                 self.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])

@@ -81,6 +81,7 @@ _KILLED = re.compile(
 )
 _LATE_UID = re.compile(r", UID (\d{1,10}),")
 _FIGURE = re.compile(r"([a-zA-Z_-]{1,20}):(-?\d{1,20})(?:kB)?")
+_CUT = re.compile(r"[a-zA-Z_-]{1,20}:\d{0,20}k?")
 _FIGURES = {
     "total-vm": "total_vm_kib",
     "vsz": "total_vm_kib",  # 2.6.34 and 2.6.35
@@ -123,15 +124,21 @@ def _parse_figures(text: str) -> dict[str, int] | None:
     if late_uid is not None:
         figures["uid"] = int(late_uid[1])
         text = text[late_uid.end() :]
-    for word in text.rstrip().removesuffix(".").replace(",", " ").split(" "):
-        if not word:
-            continue
+    words = [word for word in text.rstrip().removesuffix(".").replace(",", " ").split(" ") if word]
+    for word in words:
         figure = _FIGURE.fullmatch(word)
         if figure is None:
-            return None
+            # The end of a line is often cut off.
+            return figures if word is words[-1] and _is_cut(word) else None
+        if word is words[-1] and figure[1].endswith(("-vm", "-rss")) and word[-1] != "B":
+            return figures
         if figure[1] in _FIGURES:
             figures[_FIGURES[figure[1]]] = int(figure[2])
     return figures
+
+
+def _is_cut(word: str) -> bool:
+    return _CUT.fullmatch(word) is not None or any(name.startswith(word) for name in _FIGURES)
 
 
 def parse_context(line: str) -> Context | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _MICRO = 1_000_000
+_OBJECT = ("{", "[{", "data: {")
 
 
 def split_line(line: str) -> Line | None:
@@ -27,9 +28,9 @@ def split_line(line: str) -> Line | None:
 
     A line without a mark may be the kernel's: somebody may have removed the prefixes.
     """
-    start = line.lstrip("\x1e \t\ufeff")
-    if start.startswith(("{", "data: {")):
-        return _split_json(start.removeprefix("data: "))
+    start = line.lstrip("\x1e \t")
+    if start.startswith(_OBJECT):
+        return _split_json(start)
     if start[:1].isdigit() and ";" in start:
         record = parse_record(start)
         if record is not None:
@@ -41,17 +42,14 @@ def split_line(line: str) -> Line | None:
 
 def split_any(line: str) -> tuple[str | None, Line] | None:
     """Return which program wrote a line, and its message, as `split_program`; in the journal, its unit."""
-    if line.lstrip("\x1e \t").startswith(("{", "data: {")):
-        return _journal_any(line)
+    if (start := line.lstrip("\x1e \t")).startswith(_OBJECT):
+        return _journal_any(start)
     return split_program(line)
 
 
 def _journal_any(line: str) -> tuple[str | None, Line] | None:
-    try:
-        entry = json.loads(line.lstrip("\x1e \t").removeprefix("data: "))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict) or not isinstance(entry.get("MESSAGE"), str):
+    entry = _object(line)
+    if entry is None or not isinstance(entry.get("MESSAGE"), str):
         return None
     found = _split_journal(entry | {"_TRANSPORT": "kernel"})
     program = (
@@ -67,7 +65,7 @@ def is_in_entry(line: str) -> bool:
     return _MESSAGE_FIELD.match(line) is not None
 
 
-_MESSAGE_FIELD = re.compile(r"""[ \t]{0,40}(?:MESSAGE=|"(?:MESSAGE|msg)" ?: )""")
+_MESSAGE_FIELD = re.compile(r"""[ \t]{0,40}(?:MESSAGE=|"(?:MESSAGE|message|msg|log|line|text)" ?: )""")
 _FIELD = re.compile(
     r'[ \t]{0,40}(?:"(?P<key>[A-Za-z_]\w{0,63})" ?: {1,9}(?P<json>[^ ].*)'
     r"|(?P<name>[A-Z_][A-Z0-9_]{0,63})=(?P<text>.*))"
@@ -96,26 +94,34 @@ def split_entry(head: str, lines: "Iterable[str]", indent: int) -> Line | None:
             try:
                 entry[field["key"]] = json.loads(field["json"].rstrip(", "))
             except (ValueError, RecursionError):
-                return None
-    if "MESSAGE" in entry:
-        found, when = _split_journal(entry), WHEN.search(head)
-        return found if found is None or found.when or when is None else found._replace(when=when[0])
-    priority, uptime = entry.get("pri", 0), entry.get("time")
-    if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry.get("msg"), str):
-        return None
-    return Line(entry["msg"], uptime_seconds=uptime if isinstance(uptime, float) else None)
+                continue  # it has further lines
+    found, when = _split_object(entry), WHEN.search(head)
+    return found if found is None or found.when or when is None else found._replace(when=when[0])
 
 
 def _split_json(line: str) -> Line | None:
     """Split an entry of `journalctl -o json`, or of a log whose entries are JSON in any form."""
+    entry = _object(line)
+    return None if entry is None else _split_object(entry)
+
+
+def _object(line: str) -> "dict[str, Any] | None":
+    """Parse an object of JSON, also as one of a list, or behind `data:` of server-sent events."""
     try:
-        entry = json.loads(line)
+        entry = json.loads(line.removeprefix("data: ").lstrip("[").rstrip(" ,]\r"))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(entry, dict):
-        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _split_object(entry: "Mapping[str, Any]") -> Line | None:
     if "MESSAGE" in entry:
         return _split_journal(entry)
+    if "msg" in entry and "pri" in entry:  # dmesg -J
+        priority, uptime = entry["pri"], entry.get("time")
+        if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
+            return None
+        return Line(entry["msg"], uptime_seconds=uptime if isinstance(uptime, float) else None)
     for text in _strings(entry, _JSON_DEPTH):
         found = _split_string(text.rstrip("\n"))
         if found is not None:

@@ -30,8 +30,13 @@ _STAMP = r"\[[^][\n]{0,40}\d[.:]\d[^][\n]{0,30}\]"
 """A time in any form and language: of uptime, of dmesg -T, -e or -d."""
 _TAG = r"ernel(?:\[\d{1,10}\])?(?::|[ ]-[ ]-[ ](?:-|(?:\[[^]\n]{0,200}\]){1,8}))"
 """The program in syslog; RFC 5424 has three more fields instead of a colon."""
-_MARK = re.compile(rf"(?:k(?<![\w./@-]k){_TAG}|K(?<![\w./@-]K){_TAG}|{_STAMP}:?)[ ]?")
-_NEXT = re.compile(rf"(?:\[[ ]*[CT]\d{{1,10}}\]|{_STAMP}:?|(?P<host>[^\s:]{{1,255}}[ ])?[Kk]{_TAG})[ ]?")
+_MARK = re.compile(rf"(?:k(?<![\w./@-]k){_TAG}|K(?<![\w./@-]K){_TAG}|{_STAMP}:?)[ \t]?")
+_CALLER = (
+    r"[ ]?\[[ ]*(?:[CT]\d{1,10}|\d{1,4}:[ ]{0,16}[^][:\n]{1,16}:[ ]{0,7}\d{1,7})\]"
+    r"|(?:<\d>)?[ ]?-?\(\d{1,2}\)\[\d{1,7}:[^][:\n]{1,16}\]"
+)
+"""The thread or CPU that printed the message; some vendors of phones add the name."""
+_NEXT = re.compile(rf"(?:{_CALLER}|{_STAMP}:?|(?P<host>[^\s:]{{1,255}}[ ])?[Kk]{_TAG})[ \t]?")
 _PREFIX_LIMIT = 400
 _UPTIME = re.compile(r"\[[ ]*(\d{1,12}\.\d{1,9})[] ]")
 
@@ -54,8 +59,9 @@ _SOMEBODYS = re.compile(
 )
 """A program and its pid, or a time, a host and a program, as in syslog."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
-_DECORATION = re.compile(r"(?:[\s>|]|\d{1,9}[:-]|<\d{1,3}>|std(?:out|err) [FP] )*")
+_DECORATION = re.compile(r"(?:[\s>|*+`=-]|\d{1,9}[:.)-]|<\d{1,3}>|std(?:out|err) [FP] )*")
 """What mails, tables, `grep -n`, `dmesg -r` and container runtimes add."""
+_OPENING = frozenset('"|`')
 _NOT_IN_HOSTS = re.compile(r"[<>{}=\"']")
 
 NOT_KERN = 8
@@ -81,7 +87,7 @@ def split_text(line: str) -> Line | None:
         end = further.end()
     when, uptime = WHEN.search(line, 0, end), _UPTIME.search(line, mark.start(), end)
     text = line[end:]
-    if outer and ('"' in outer or "|" in outer):
+    if outer and _OPENING.intersection(outer):
         text = _without_ending(text, outer)
     if "#0" in text:
         text = text.replace("#012", "\n")  # rsyslog's newline
@@ -133,7 +139,10 @@ def _host(outer: str, when: "re.Match[str] | None", *, is_next: bool) -> str:
 
 def _is_name(word: str) -> bool:
     return not (
-        word.isdecimal() or word[-1] in ":>" or word.startswith("kern.") or _NOT_IN_HOSTS.search(word)
+        word.rstrip(".)").isdecimal()
+        or word[-1] in ":>"
+        or word.startswith("kern.")
+        or _NOT_IN_HOSTS.search(word)
     )
 
 
@@ -143,6 +152,8 @@ def _without_ending(text: str, outer: str) -> str:
         text = text.rpartition('"')[0] or text
     if "|" in outer:
         text = text.rstrip(" \t|")
+    if "`" in outer:
+        text = text.rstrip("`")
     return text
 
 
@@ -173,6 +184,8 @@ def find_message(line: str) -> int:
 
 def is_decoration(prefix: str) -> bool:
     """Return whether a prefix is only what mails, tables and grep add, or the time of dmesg --time-format."""
+    if " OOMKilling " in prefix:  # an event of Kubernetes
+        return True
     return _DECORATION.fullmatch(WHEN.sub("", prefix, count=1) if prefix[-1:] == " " else prefix) is not None
 
 
