@@ -318,7 +318,7 @@ def test_sigterm_ends_it_at_once_and_leaves_the_values(tmp_path: Path, program: 
         assert "oomguard stopped; its values stay in force" in daemon.log
         restored = oomguard("restore", daemon)
         assert (restored.returncode, oom_score_adj(pid)) == (0, 0)
-        assert restored.stdout == f"{NAME}[{pid}]: oom_score_adj 400 → 0 (restore)\n"
+        assert restored.stdout == f"{NAME}[{pid}]: oom_score_adj 400 → 0 (restore)\n\n1 restored.\n"
 
 
 def test_sigint_ends_it_as_well(tmp_path: Path) -> None:
