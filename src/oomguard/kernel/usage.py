@@ -125,7 +125,7 @@ def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidat
         if held is None:
             return None
         value = handle.read_oom_score_adj()
-        score = _read_oom_score(handle)
+        score = int(handle.read("oom_score"))
         return Candidate(
             identity=handle.identity,
             comm=handle.comm,
@@ -152,7 +152,7 @@ def observe_candidates(
             yield candidate, handle
 
 
-def _exemption(pid: int, value: int, score: int | None, era: "Era") -> Exemption:
+def _exemption(pid: int, value: int, score: int, era: "Era") -> Exemption:
     """Return why the kernel skips a process, whatever its value.
 
     Since Linux 5.9 a score of 0 shows that it does; before, every small process has it. PID 1 is init, unless
@@ -163,10 +163,3 @@ def _exemption(pid: int, value: int, score: int | None, era: "Era") -> Exemption
     if score == 0 and era.least is None and value > _TELLING_FLOOR:
         return "in vfork, or dying"
     return ""
-
-
-def _read_oom_score(handle: "ProcessHandle") -> int | None:
-    try:
-        return int(handle.read("oom_score"))
-    except FileNotFoundError:
-        return None  # a tree made for tests
