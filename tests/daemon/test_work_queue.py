@@ -13,7 +13,6 @@ from oomguard.daemon.work_queue import (
     FIRST_CHASES,
     UNDECIDED_SECONDS,
     URGENT_LIMIT,
-    Batch,
     Sweep,
     WorkQueue,
 )
@@ -49,7 +48,12 @@ def queue() -> Waiting:
 
 def causes(queue: WorkQueue, *, is_throttled: bool = False) -> list[Cause]:
     """Check one process of each batch that is due, and return why."""
-    return [batch.cause_of(next(batch.take())) for batch in queue.batches(is_throttled=is_throttled)]
+    found: list[Cause] = []
+    for batch in queue.batches(is_throttled=is_throttled):
+        found.append(batch.cause or queue.sweep.cause_of(batch.pids.pop()))
+        if batch.cause:
+            batch.pids.pop()
+    return found
 
 
 def begun(pids: Iterable[int] = (1, 2, 3), cause: Cause = "resync", *, chases_ended: bool = False) -> Sweep:
@@ -89,7 +93,9 @@ def test_what_is_put_off_comes_first_once_it_is_due(queue: Waiting) -> None:
     assert queue.followed == 1
     queue.urgent.add(9)
     due, urgent = queue.batches(is_throttled=False)
-    assert ([*due.take()], due.in_pass, [*urgent.take()], urgent.in_pass) == ([7], True, [9], False)
+    assert (due.pids, due.in_pass, urgent.pids, urgent.in_pass) == ([7], True, {9}, False)
+    due.pids.clear()
+    urgent.pids.clear()
     assert not queue
     queue.fire("undecided")
     assert queue
@@ -101,15 +107,6 @@ def test_a_busy_host_is_asked_again_the_later_the_more_there_is(queue: Waiting) 
         queue.loop.set("postponed", None)
         queue.put_off("postponed", pids)
         assert seconds / 2 < queue.seconds("postponed") <= seconds
-
-
-def test_a_slice_takes_only_some_of_a_batch() -> None:
-    """And only as many as are asked for: what is left waits."""
-    pids = set(range(20))
-    taken = Batch(pids, lambda _: "exec").take()
-    assert len([next(taken), next(taken)]) == 20 - len(pids) == 2
-    assert len([*taken]) == 6
-    assert len(pids) == 12
 
 
 @pytest.mark.parametrize("is_urgent", [True, False])
@@ -138,7 +135,8 @@ def test_shedding_drops_everything(queue: Waiting) -> None:
 
 def test_a_pass_checks_the_oldest_first() -> None:
     """They are listed in that order."""
-    assert [*Batch(begun().pids, lambda _: "exec").take()] == [1, 2, 3]
+    sweep = begun()
+    assert [sweep.pids.pop() for _ in range(3)] == [1, 2, 3]
 
 
 def test_what_the_pass_before_did_not_see_has_started() -> None:

@@ -64,7 +64,7 @@ def test_forks_in_inits_name_do_not_fill_the_memory(procfs: Procfs, folder: Stat
 def test_a_slice_ends_on_time_whatever_one_process_takes(work: Work, seconds: float, checked: int) -> None:
     """Its user makes a process that takes 20 ms to read. What is left is the next slice's."""
     for pids in (set(range(1, 21)), [*range(1, 21)]):
-        work.worker.check(Batch(pids, lambda _: "exec"), time.monotonic() + seconds)
+        work.worker.check(Batch(pids), time.monotonic() + seconds)
         assert len(pids) == 20 - checked
 
 
@@ -102,7 +102,7 @@ def test_what_is_lost_while_a_pass_runs_is_checked_after_it(work: Work, proc: Fa
     proc.process(Process(Identity(2, 1), b"a"))
     work.worker.begin_pass("start")
     for _ in range(2):
-        work.worker.queue.urgent = set(range(1000, 1001 + URGENT_LIMIT))
+        work.worker.queue.urgent |= set(range(1000, 1001 + URGENT_LIMIT))
         work.worker.queue.check_size()
     run(work)
     assert len(work.ended) == 2

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 URGENT_LIMIT = 10_000
 """Processes that wait because of an event. Beyond it a pass takes no longer."""
 
-_SLICE_PROCESSES = 8
+SLICE_PROCESSES = 8
 
 Delay = Literal["child", "postponed", "undecided"]
 """Why a process is checked later. What a program does to the value of a child it forked, it has done after
@@ -56,7 +56,7 @@ class Sweep:
         `chases_ended`: what ended before it was reached may have forked, and its children may be protected.
         """
         self.cause, self.is_running = cause, True
-        self.pids = pids[::-1]
+        self.pids[:] = pids[::-1]
         self._listed_before, self._listed = self._listed, set(pids)
         self.found_inherited = self._is_chasing = self.is_wanted_again = False
         self._chases, self._young = 0, self._listed if chases_ended else set()
@@ -81,7 +81,7 @@ class Sweep:
         self._chases += 1
         self._young = listed - self._listed
         self._listed |= self._young
-        self.pids = sorted(self._young)
+        self.pids[:] = sorted(self._young)
         return bool(self._young)
 
     def end(self) -> None:
@@ -91,18 +91,14 @@ class Sweep:
 
 
 class Batch(NamedTuple):
-    """Processes to check in a row. Of a list the last ones come first."""
+    """Processes to check for one reason, SLICE_PROCESSES in a row. Of a list the last ones come first."""
 
     pids: set[int] | list[int]
-    cause_of: "Callable[[int], Cause]"
+    cause: "Cause | None" = "exec"
+    """None: what `Sweep.cause_of` returns."""
     in_pass: bool = False
     is_watched: bool = False
     """Whether the watches on their values asked for this."""
-
-    def take(self) -> "Iterator[int]":
-        """Take some out, one at each step."""
-        for _ in range(min(_SLICE_PROCESSES, len(self.pids))):
-            yield self.pids.pop()
 
 
 class WorkQueue:
@@ -125,6 +121,12 @@ class WorkQueue:
         self.sweep = Sweep()
         self._delayed: dict[Delay, dict[int, None]] = {delay: {} for delay in get_args(Delay)}
         self._due: list[int] = []
+        self._batches = (
+            Batch(self._due, in_pass=True),
+            Batch(self.urgent),
+            Batch(self.drifting, "drift", is_watched=True),
+            Batch(self.sweep.pids, None, in_pass=True),
+        )
         self._was_sweeps_turn = False
         for delay in self._delayed:
             loop.define(delay, partial(self._release, delay))
@@ -167,21 +169,14 @@ class WorkQueue:
 
         Events come first. Throttled, they come faster than there is time for, so half of it is the pass's.
         """
-        if self._due:
-            yield Batch(self._due, _at_exec, in_pass=True)
-        is_sweeps_turn = is_throttled and not self._was_sweeps_turn and bool(self.sweep.pids)
+        due, urgent, drifting, sweep = self._batches
+        if due.pids:
+            yield due
+        is_sweeps_turn = is_throttled and not self._was_sweeps_turn and bool(sweep.pids)
         self._was_sweeps_turn = is_sweeps_turn
-        if self.urgent and not is_sweeps_turn:
-            yield Batch(self.urgent, _at_exec)
-        elif self.drifting and not is_sweeps_turn:
-            yield Batch(self.drifting, _at_drift, is_watched=True)
-        elif self.sweep.pids:
-            yield Batch(self.sweep.pids, self.sweep.cause_of, in_pass=True)
-
-
-def _at_exec(_pid: int) -> "Cause":
-    return "exec"
-
-
-def _at_drift(_pid: int) -> "Cause":
-    return "drift"
+        if urgent.pids and not is_sweeps_turn:
+            yield urgent
+        elif drifting.pids and not is_sweeps_turn:
+            yield drifting
+        elif sweep.pids:
+            yield sweep

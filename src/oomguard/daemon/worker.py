@@ -7,7 +7,7 @@ from oomguard.core.diff import SetOomScoreAdj
 from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.status_writer import Matched
 from oomguard.daemon.watching import Watching
-from oomguard.daemon.work_queue import WorkQueue
+from oomguard.daemon.work_queue import SLICE_PROCESSES, WorkQueue
 from oomguard.report import events
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS
 
@@ -135,8 +135,10 @@ class Worker:
         """
         outcomes = []
         process, now = self._reconciler.process, time.monotonic()
-        for pid in batch.take():
-            cause = batch.cause_of(pid)
+        pids, sweep = batch.pids, self.queue.sweep
+        for _ in range(min(SLICE_PROCESSES, len(pids))):
+            pid = pids.pop()
+            cause = batch.cause or sweep.cause_of(pid)
             outcome = process(pid, cause, now, in_pass=batch.in_pass, is_watched=batch.is_watched)
             if outcome is not None:
                 outcomes.append(outcome)
