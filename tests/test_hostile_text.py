@@ -105,6 +105,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "Ananicy, rules": ("", '{"name":"a","oom_score_adj":1}\n'),
     "systemd, continued lines": ("", "a\\\n"),
     "systemd, digits": ("[Service]\nOOMScoreAdjust=", "1"),
+    "systemd, wrong values": ("[Service]\n", "OOMScoreAdjust=x\n"),
     "systemd, values": ("[Service]\n", "OOMScoreAdjust=1\n"),
     "sysctl, lines": ("", "x y\n"),
     "earlyoom, open quotes": ("EARLYOOM_ARGS='", "a\n"),

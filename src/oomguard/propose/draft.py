@@ -91,13 +91,18 @@ def bound(value: Value) -> tuple[str, int]:
     return (kind, int(number)) if number else ("", 0)
 
 
+def as_source(draft: Draft) -> Sources:
+    """Return the draft as a policy to load, without the notes, of which there can be many."""
+    return Sources((Source("draft", render(draft._replace(notes=())).encode()),))
+
+
 def valid(draft: Draft) -> Draft:
     """Return the draft with a note in place of everything that the language does not allow."""
     from oomguard.policy.load import parse  # with pydantic, which the list of importers does not need
 
     while True:
         try:
-            parse(Sources((Source("draft", render(draft).encode()),)))
+            parse(as_source(draft))
         except PolicyError as error:
             settings = {fault.path: fault.message for fault in error.faults}
             found = ((place_of(fault.path), fault.message) for fault in error.faults)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from oomguard.policy.load import parse
 from oomguard.policy.lookalike import as_it_is
 from oomguard.policy.programs import HAND_ON, USERS_PROGRAMS, known
-from oomguard.policy.source import Source, Sources
-from oomguard.propose.draft import Draft, Note, place_of, render, valid
+from oomguard.propose.draft import Draft, Note, as_source, place_of, valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ def mended(draft: Draft) -> Draft:
     draft = valid(draft)
     for _ in range(_ROUNDS):
         found: dict[int, list[Fault]] = {}
-        for fault in parse(Sources((Source("draft", render(draft).encode()),))).warnings:
+        for fault in parse(as_source(draft)).warnings:
             place = place_of(fault.path)
             if fault.code in _MENDED and place:
                 found.setdefault(place[0], []).append(fault)

@@ -49,7 +49,7 @@ class Files:
             if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
                 found[number - 1] = ""
                 if not line.lstrip().startswith(("#", ";")):
-                    self._leave_out(Note("", "is not UTF-8", Origin(file, number)))
+                    self.notes.append(Note("", "is not UTF-8", Origin(file, number)))
         return found
 
     def numbered(self, file: str) -> "Iterator[tuple[Origin, str]]":
@@ -61,7 +61,7 @@ class Files:
         """Return the notes. Raises ForeignError if no file could be read."""
         if self._unread.issuperset(self.all):
             self._give_up("")
-        return self.notes
+        return [*dict.fromkeys(self.notes)]  # a file can be read twice
 
     def _found(self, path: str, endings: tuple[str, ...]) -> list[str]:
         if not os.path.exists(path):
@@ -71,7 +71,7 @@ class Files:
             return [path]
         found: list[str] = []
         seen: set[str] = set()
-        for folder, folders, names in os.walk(path, followlinks=True):
+        for folder, folders, names in os.walk(path, onerror=self._unlisted, followlinks=True):
             seen.add(os.path.realpath(folder))
             folders[:] = [
                 name
@@ -89,14 +89,13 @@ class Files:
                 self._unreadable(file, why)
         return sorted(set(found) - self._unread)
 
+    def _unlisted(self, error: OSError) -> None:
+        self._unreadable(os.fsdecode(error.filename), f"cannot be read: {error.strerror}")
+
     def _unreadable(self, file: str, why: str) -> None:
         if file not in self._unread:
             self._unread.add(file)
-            self._leave_out(Note("", why, Origin(file)))
-
-    def _leave_out(self, note: Note) -> None:
-        if note not in self.notes:
-            self.notes.append(note)
+            self.notes.append(Note("", why, Origin(file)))
 
     def _give_up(self, otherwise: str) -> None:
         if not self.notes:

@@ -38,8 +38,11 @@ class _Setting(NamedTuple):
 
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read units, drop-ins, and folders of both."""
-    folders = [f"/{one}" for one in SYSTEM_FOLDERS if os.path.isdir(f"/{one}")]
-    files = Files(paths or folders, (*_ENDINGS, ".conf"))
+    folders: dict[str, str] = {}  # /lib is /usr/lib on most hosts
+    for folder in (f"/{one}" for one in SYSTEM_FOLDERS):
+        if os.path.isdir(folder):
+            folders.setdefault(os.path.realpath(folder), folder)
+    files = Files(paths or [*folders.values()], (*_ENDINGS, ".conf"))
     read = cache(files.lines)
     rules: list[DraftRule] = []
     for condition, is_user in (("unit", False), ("user_unit", True)):
@@ -112,9 +115,7 @@ def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
             found = _Setting(int(value), place)
         else:
             why = "must be from -1000 to 1000; systemd ignores it, too"
-            note = Note(f"{_KEY}={value[:_SHOWN_LIMIT]}", why, place)
-            if note not in notes:
-                notes.append(note)
+            notes.append(Note(f"{_KEY}={value[:_SHOWN_LIMIT]}", why, place))
     return found
 
 
