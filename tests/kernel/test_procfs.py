@@ -623,6 +623,39 @@ def test_who_has_many_groups_pays_for_the_time_it_takes_to_read_them(real: Procf
             assert handles[0].uid == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="the tree has to be root's")
+@pytest.mark.parametrize(
+    ("cgroup", "pays"),
+    [
+        ("/system.slice/docker-1.scope", True),
+        ("/docker/1", True),
+        ("/kubepods.slice/kubepods-pod1.slice/cri-containerd-1.scope", True),
+        ("/", False),
+        ("/init.scope", False),
+        ("/system.slice/ssh.service", False),
+        ("/user.slice/user-1000.slice/session-1.scope", False),
+    ],
+)
+def test_root_of_a_container_pays_and_root_of_the_host_does_not(
+    proc: FakeProc, procfs: Procfs, cgroup: str, pays: bool
+) -> None:
+    """The owner of both is root, and only the long file itself would tell their PID namespaces apart."""
+    procfs.slow_reads = SlowReads()
+    proc.process(Process(Identity(12, 1), b"x", cgroup=cgroup))
+    with (proc.root / "12/status").open("a") as status:
+        status.write("Groups:\t" + "100000 " * 65_536 + "\n")
+    handle = procfs.open(12)
+    assert handle is not None
+    with handle:
+        read = 0
+        with suppress(UnknownFactError):
+            while read < 100:
+                handle.forget_status()
+                assert handle.uid == 0
+                read += 1
+    assert (read < 12) is pays
+
+
 class Crowded(Procfs):
     """A host on which a user has mounted so much that its mounts are not read in time."""
 

@@ -229,8 +229,9 @@ def test_who_makes_his_status_long_is_still_raised_by_what_is_known_without_it(
 
 @pytest.mark.parametrize("cgroup", ["/system.slice/cron.service", "/user.slice/user-1000.slice/a.scope"])
 @pytest.mark.parametrize("told", ["by a fork", "by evidence"])
+@pytest.mark.parametrize("condition", [f"user: {PERSON}", "name: job, cmdline: never"])
 def test_nobody_keeps_inherited_protection_by_a_long_status(
-    proc: FakeProc, tmp_path: Path, cgroup: str, told: str
+    proc: FakeProc, tmp_path: Path, cgroup: str, told: str, condition: str
 ) -> None:
     """Other processes of the user use up the time, so that nobody knows that this one is not root's."""
     ledger = Ledger()
@@ -243,7 +244,7 @@ def test_nobody_keeps_inherited_protection_by_a_long_status(
         Process(Identity(20, 5), b"job", parent_pid=10, uid=PERSON, cgroup=cgroup, oom_score_adj=-900)
     )
     wanted = policy(
-        tmp_path, f"- {{name: cron, oom_score_adj: -900}}\n- {{user: {PERSON}, oom_score_adj: 800}}\n"
+        tmp_path, f"- {{name: cron, oom_score_adj: -900}}\n- {{{condition}, oom_score_adj: 800}}\n"
     )
     reconciler = Reconciler(wanted, ledger, FakeKernel(str(proc.root), Spent()))
     assert [o.change.after for o in reconciler.everything("resync", 0.0)] == [0]

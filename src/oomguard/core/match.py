@@ -178,10 +178,7 @@ class Matcher:
         causes only a fork event.
         """
         return any(
-            rule is not governing
-            and rule.names
-            and rule.terms.cmdlines
-            and quick_unmet(rule, process) is None
+            rule is not governing and rule.names and rule.terms.cmdlines and _may_be_met(rule, process)
             for rule in self.candidates(process.comm)
         )
 
@@ -250,6 +247,14 @@ def quick_unmet(rule: "Rule", process: Facts) -> str | None:
     if terms.exes and not _exe_holds(terms.exes, process.exe):
         return "exe"
     return None
+
+
+def _may_be_met(rule: "Rule", process: Facts) -> bool:
+    """Return whether all quick conditions are met, as far as that is known."""
+    try:
+        return quick_unmet(rule, process) is None
+    except UnknownFactError:
+        return True
 
 
 def slow_unmet(

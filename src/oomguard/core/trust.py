@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.cgroup import in_system_service, is_system_service
 from oomguard.core.match import is_called
 from oomguard.core.overcommit import Refusal
+from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import VOUCHING
 from oomguard.core.text import any_of
 
@@ -83,8 +84,14 @@ def is_trusted(process: "Facts", first_person_uid: int) -> bool:
 
 
 def standing(process: "Facts", first_person_uid: int) -> Standing:
-    """Return who can make more processes like this one: only root, a system service, or anybody."""
-    if not is_trusted(process, first_person_uid):
+    """Return who can make more processes like this one: only root, a system service, or anybody.
+
+    Anybody, if its user made it too slow to read.
+    """
+    try:
+        if not is_trusted(process, first_person_uid):
+            return Standing.ANYBODYS
+    except UnknownFactError:
         return Standing.ANYBODYS
     return Standing.ROOTS if process.uid == 0 else Standing.A_SERVICES
 

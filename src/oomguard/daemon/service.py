@@ -7,8 +7,6 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
-
 from oomguard import __version__
 from oomguard.core.overcommit import KNOBS, demand_kib
 from oomguard.core.policy import emptied
@@ -18,6 +16,7 @@ from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
+from oomguard.daemon.notifier import Notifier
 from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
@@ -62,7 +61,7 @@ class Service:
         self.loop = Loop()
         self.procfs = Procfs(options.proc_root)
         self.reporter = Reporter(sink)
-        self.notifier = SystemdNotifier()
+        self.notifier = Notifier(self.loop)
         self.degradations = Degradations(self.reporter)
         self._identity = self.procfs.identity(os.getpid()) or Identity(os.getpid(), 0)
         self.status = StatusWriter(
@@ -253,11 +252,11 @@ class Service:
         state = f"{self.reconciler.policy.summary} in force; {counted(count, 'managed process', 'es')}"
         if self.status.policy_error:
             state = f"policy rejected; {state}"
-        self.notifier.notify(f"READY=1\nSTATUS={state}")
+        self.notifier.notify(READY="1", STATUS=state)
         self._write_status()
 
     def _stopped(self) -> None:
-        self.notifier.notify("STOPPING=1")
+        self.notifier.notify(STOPPING="1")
         self.reporter.close()
         restore = f"oomguard restore{state_dir_option(self._folder.path)}"
         self.reporter.say(
@@ -268,7 +267,7 @@ class Service:
     def _beat(self, now: float) -> None:
         interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
         if interval:
-            self.notifier.notify("WATCHDOG=1")
+            self.notifier.notify(WATCHDOG="1")
             self.loop.set("watchdog", now + interval / 2)
 
     def _flush(self, now: float) -> None:

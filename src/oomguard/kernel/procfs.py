@@ -14,7 +14,14 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.cgroup import budget_key, in_user_slice, is_container, is_system_service, parse_cgroup
+from oomguard.core.cgroup import (
+    budget_key,
+    in_system_service,
+    in_user_slice,
+    is_container,
+    is_system_service,
+    parse_cgroup,
+)
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import (
     CMDLINE_LIMIT,
@@ -400,11 +407,16 @@ class ProcessHandle:
         return self._procfs.slow_reads.read_long(lambda: _read_whole(self.fd, file), self._payer)
 
     def _payer(self) -> str:
-        """Return the account for a long `status`, found without it; "" for root, which is not charged."""
+        """Return the account for a long `status`, found without it; "" for root, which is not charged.
+
+        Only where no container lives: whether this is one's root would take `status`.
+        """
+        cgroup = parse_cgroup(_read_whole(self.fd, "cgroup"))
         owner = os.fstat(self.fd).st_uid
-        if owner == 0 and not self.in_user_namespace:  # in one, root owns what is not dumpable
-            return ""
-        return budget_key(parse_cgroup(_read_whole(self.fd, "cgroup")), owner or NOBODY)
+        if owner != 0 or self.in_user_namespace:  # in one, root owns what is not dumpable
+            return budget_key(cgroup, owner or NOBODY)
+        is_hosts = cgroup in ("/", "/init.scope") or in_system_service(cgroup) or in_user_slice(cgroup)
+        return "" if is_hosts else budget_key(cgroup, owner)
 
     def forget_status(self) -> None:
         """Read the status again on the next access, because its parent may have ended."""

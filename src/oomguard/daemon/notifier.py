@@ -1,0 +1,40 @@
+"""Reports to systemd without waiting: any user can send to its socket, too, and keep the queue full."""
+
+import time
+from typing import TYPE_CHECKING
+
+from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
+
+if TYPE_CHECKING:
+    from oomguard.daemon.loop import Loop
+
+_RETRY_SECONDS = 0.05
+
+
+class Notifier:
+    """The socket of the service manager. What it does not take is sent again later, with what came since."""
+
+    def __init__(self, loop: "Loop") -> None:
+        self._loop = loop
+        self._pending: dict[str, str] = {}
+        self._systemd = SystemdNotifier()
+        if self._systemd.socket is not None:
+            self._systemd.socket.settimeout(0)
+        self._systemd.debug = True  # from now on, what cannot be sent is raised
+        loop.define("notify", self._send)
+
+    def notify(self, **variables: str) -> None:
+        """Send variables of sd_notify(3)."""
+        self._pending |= variables
+        self._send(time.monotonic())
+
+    def _send(self, now: float) -> None:
+        if self._systemd.socket is not None:
+            try:
+                self._systemd.notify("\n".join(f"{name}={value}" for name, value in self._pending.items()))
+            except BlockingIOError:
+                self._loop.set("notify", now + _RETRY_SECONDS)
+                return
+            except OSError:
+                pass  # nobody listens
+        self._pending.clear()
