@@ -56,6 +56,8 @@ IMPORTED = {
             '{"name": "Yes, Your Grace.exe", "oom_score_adj": 500}\n'
             '{"name": "what|ever", "oom_score_adj": 500}\n'
             '{"name": "it\u2019s", "oom_score_adj": 500}\n'
+            '{"name": "fifteen-letters", "oom_score_adj": 500}\n'
+            '{"name": "fifteen-letters-and-more", "oom_score_adj": 100}\n'
             '{"name": "a/b.service", "oom_score_adj": 500}\n'
             '{"name": "a-very-long name with spaces", "oom_score_adj": 500}\n'
         ),

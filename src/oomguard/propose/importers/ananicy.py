@@ -4,6 +4,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
@@ -73,10 +74,14 @@ def import_files(paths: "Sequence[str]") -> Draft:
 
 
 def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
-    groups: dict[tuple[str, int, str], list[tuple[str, _Object]]] = {}
+    """Yield a rule for each file and value, first those for names that a shorter one would match too."""
+    cut = {raw: value for name, (_, value, _) in named.items() if len(raw := name.encode()) == COMM_LENGTH}
+    groups: dict[tuple[bool, str, int, str], list[tuple[str, _Object]]] = {}
     for name, (one, value, by) in named.items():
-        groups.setdefault((one.place.file, value, by), []).append((name, one))
-    for (file, value, by), members in groups.items():
+        raw = name.encode()
+        is_last = len(raw) <= COMM_LENGTH or cut.get(raw[:COMM_LENGTH], value) == value
+        groups.setdefault((is_last, one.place.file, value, by), []).append((name, one))
+    for (_, file, value, by), members in sorted(groups.items(), key=lambda group: group[0][0]):
         origin = Origin(file, members[0][1].place.line, members[-1][1].place.line)
         names: list[str | int] = [literal(name) for name, _ in members]
         yield DraftRule({"name": names}, value, by or "oom_score_adj", origin)
