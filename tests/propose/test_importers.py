@@ -54,6 +54,10 @@ def rules(draft: Draft) -> list[tuple[str, str]]:
         ("^(?!x)", None),
         ("(", None),
         ("^a^b$", None),
+        ("^$", None),
+        (r"[\\]", None),
+        (r"[\]^)]", None),
+        ("^[]a]$", ["[]a]"]),
     ],
 )
 def test_a_regular_expression_becomes_globs_or_nothing(regex: str, expected: list[str] | None) -> None:
@@ -66,13 +70,14 @@ def test_a_regular_expression_becomes_globs_or_nothing(regex: str, expected: lis
     st.lists(st.text("ab.", max_size=4), min_size=1, max_size=20),
 )
 def test_globs_match_what_the_regular_expression_finds(regex: str, names: list[str]) -> None:
-    """Whenever there are any."""
-    found = globs(regex)
-    if found is None:
+    """All of it unless an alternative is left out, and never more."""
+    found = alternatives(regex)
+    if not found.globs:
         return
     pattern = re.compile(regex)
     for name in names:
-        assert any(fnmatch.fnmatchcase(name, glob) for glob in found) == bool(pattern.search(name)), name
+        matches = any(fnmatch.fnmatchcase(name, glob) for glob in found.globs)
+        assert matches == bool(pattern.search(name)) or (found.unsaid and not matches), name
 
 
 MANY = [f"program-{number}" for number in range(200)]

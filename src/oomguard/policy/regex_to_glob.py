@@ -54,7 +54,7 @@ def alternatives(regex: str) -> Alternatives:
     said = {one: _glob(one) for one in found}
     return Alternatives(
         [*dict.fromkeys(glob for glob in said.values() if glob)],
-        [one for one, glob in said.items() if glob is None],
+        [one for one, glob in said.items() if not glob],
     )
 
 
@@ -131,7 +131,8 @@ def _set_end(regex: str, start: int) -> int:
     at = start + 1
     if regex[at : at + 1] == "^":
         at += 1
-    at += 1  # a ] that comes first stands for itself
+    if regex[at : at + 1] == "]":
+        at += 1  # that comes first, it stands for itself
     while regex[at : at + 1] != "]":
         at += 2 if regex[at] == "\\" else 1
     return at
