@@ -55,7 +55,7 @@ class Wire(Connector):
         self.pids = []
         return self.is_full
 
-    def forks(self, note: Callable[[int, int, int], object]) -> bool:
+    def forks(self, note: Callable[[int, int, int], object], *, until: int = 0) -> bool:
         """Have seen those that the test put here."""
         for parent, child in self.forked:
             note(parent, child, 0)

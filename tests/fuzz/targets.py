@@ -151,8 +151,8 @@ class _Queue:
 def connector(data: bytes) -> None:
     """Only whole messages are read, only their pids are heard, and any other shape is a loss."""
     opened = object.__new__(Connector)
-    opened._buffer = bytearray(4096)
-    opened._behind = 0
+    opened._buffer, opened._fork_buffer = bytearray(4096), bytearray(4096)
+    opened._behind = opened._left = 0
     opened.changed = []
     opened._own = -1
     opened._is_asked = False

@@ -252,7 +252,8 @@ class Script:
 def scripted(script: Script) -> Connector:
     """Return a connector that hears the script; it needs no kernel."""
     made = Connector.__new__(Connector)
-    made._buffer, made._behind, made.changed = bytearray(4096), 0, []
+    made._buffer, made._fork_buffer, made._left = bytearray(4096), bytearray(4096), 0
+    made._behind, made.changed = 0, []
     made._own, made._is_asked, made.answer = OWN, False, None
     made.has_forks = made.requested = False
     made._socket = script  # type: ignore[assignment]  # all that receive() uses of one
@@ -454,3 +455,53 @@ def test_kernel_releases_are_understood(
 
     monkeypatch.setattr(os, "uname", uname)
     assert module._kernel_version() == version
+
+
+def test_an_exec_that_needs_nothing_is_passed_over(connector: Connector) -> None:
+    """It is asked about by its pid, and `receive` does not see it."""
+    asked: set[int] = set()
+
+    def needs_nothing(pid: int) -> bool:
+        asked.add(pid)
+        return True
+
+    with subprocess.Popen(["true"]) as process:
+        pass
+    while process.pid not in asked:
+        assert select.select([connector], [], [], 5)[0]
+        connector.pass_over(needs_nothing)
+    heard: set[int] = set()
+    connector.receive(heard, limit=1000)
+    assert process.pid not in heard
+
+
+def test_what_is_not_passed_over_is_left_for_receive(connector: Connector) -> None:
+    """An exec that something is to be done about, and every other event."""
+    with subprocess.Popen(["true"]) as process:
+        pass
+    while True:
+        assert select.select([connector], [], [], 5)[0]
+        if not connector.pass_over(lambda pid: pid != process.pid):
+            heard: set[int] = set()
+            connector.receive(heard, limit=1)
+            if process.pid in heard:
+                break
+    connector.probe()
+    while connector.answer is None:
+        assert select.select([connector], [], [], 5)[0]
+        if not connector.pass_over(lambda _: True):
+            connector.receive(set(), limit=1)
+    assert connector.answer is True
+
+
+def test_forks_are_read_to_the_one_that_is_asked_for(connector: Connector) -> None:
+    """What was forked later is for the next call."""
+    pids = []
+    for _ in range(2):
+        with subprocess.Popen(["true"]) as process:
+            pids.append(process.pid)
+    seen: list[int] = []
+    connector.forks(lambda _parent, child, _at: seen.append(child), until=pids[0])
+    assert seen[-1] == pids[0]
+    connector.forks(lambda _parent, child, _at: seen.append(child))
+    assert pids[1] in seen

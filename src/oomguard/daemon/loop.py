@@ -14,6 +14,8 @@ from oomguard.daemon.ceiling import Ceiling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Ready = list[tuple[int, int]]
+
 _BUSY_SECONDS = 0.2
 _BREATH_SECONDS = 0.002
 """After so much work without a pause, so long a pause: 1 %."""
@@ -90,24 +92,32 @@ class Loop:
         signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
-    def turn(self, *, busy: bool) -> bool:
-        """Wait for something to happen, or only look if there is other work, and handle it.
+    def wait(self, *, busy: bool = False) -> "Ready":
+        """Wait for a descriptor or a timer, or only look if there is other work; return what is readable.
 
-        Returns False after a pause at the ceiling, during which only signals and timers were handled:
-        then other work has to wait, too. A loop that always has work still sleeps for a moment now and
-        then: at a real-time priority nothing else would get its processor, and RLIMIT_RTTIME would end it.
+        Where there is always something, it still sleeps for a moment now and then: at a real-time priority
+        nothing else would get its processor, and RLIMIT_RTTIME would end it.
         """
         before = time.monotonic()
-        if self._paused_at_ceiling(before):
-            return False
-        ready = self._epoll.poll(0.0 if busy else self._timeout())
+        timeout = 0.0 if busy else max(0.0, min(self._due.values()) - before) if self._due else None
+        ready = self._epoll.poll(timeout)
         now = time.monotonic()
         if now - before > _BREATH_SECONDS:
             self._awake_since = now
         elif now - self._awake_since > _BUSY_SECONDS:
             time.sleep(_BREATH_SECONDS)
             self._awake_since = now
-        for fd, _ in ready:
+        return ready
+
+    def turn(self, *, busy: bool, ready: "Ready | None" = None) -> bool:
+        """Handle what is `ready`; without that, wait for something, or only look if there is other work.
+
+        Returns False after a pause at the ceiling, during which only signals and timers were handled:
+        then other work has to wait, too.
+        """
+        if self._paused_at_ceiling(time.monotonic()):
+            return False
+        for fd, _ in self.wait(busy=busy) if ready is None else ready:
             handler = self._readable.get(fd)
             if handler is not None:  # one handler may have unwatched what another waits for
                 handler()
@@ -127,11 +137,6 @@ class Loop:
         self._awake_since = time.monotonic()
         self._run_timers(self._awake_since)
         return True
-
-    def _timeout(self) -> float | None:
-        if not self._due:
-            return None
-        return max(0.0, min(self._due.values()) - time.monotonic())
 
     def _run_timers(self, now: float) -> None:
         for name in [name for name, when in self._due.items() if when <= now]:

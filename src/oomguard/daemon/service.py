@@ -150,7 +150,9 @@ class Service:
 
     def _turn(self) -> None:
         try:
-            is_paused = not self.loop.turn(busy=self.worker.is_busy)
+            is_busy = self.worker.is_busy
+            ready = None if is_busy or self._is_throttled else self.worker.events.wait()
+            is_paused = not self.loop.turn(busy=is_busy, ready=ready)
             if self.loop.ceiling.is_reached != self._is_throttled:
                 self._report_throttling()
             if not is_paused:

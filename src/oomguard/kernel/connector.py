@@ -85,7 +85,8 @@ class Connector:
     def __init__(self) -> None:
         _check_namespaces()
         self._own = os.getpid()
-        self._buffer = bytearray(4096)
+        self._buffer, self._fork_buffer = bytearray(4096), bytearray(4096)
+        self._left = 0  # size of an event in the buffer that `pass_over` left for `receive`
         self._behind = 0  # how many events queued at the last loss may be unread
         self._wanted = Wanted()
         self.changed: list[int] = []
@@ -159,7 +160,8 @@ class Connector:
         behind, lost, emptied, changed = self._behind, False, False, self.changed.append
         for done in range(limit):
             try:
-                size = receive(buffer)
+                size = self._left or receive(buffer)
+                self._left = 0
             except BlockingIOError:
                 left, emptied = 0, True
                 break
@@ -195,14 +197,42 @@ class Connector:
             self._is_asked, self.answer = False, None if lost else False
         return lost
 
-    def forks(self, note: "Callable[[int, int, int], object]") -> bool:
+    @property
+    def is_behind(self) -> bool:
+        """Whether events were lost, and not all that were queued before are read."""
+        return self._behind > 0
+
+    def pass_over(self, needs_nothing: "Callable[[int], bool]") -> bool:
+        """Receive one event; return whether it is the exec of a process that needs nothing.
+
+        Any other event, and any loss, is left for `receive`, which must be called then.
+        """
+        try:
+            size = self._socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            self._behind = 1 + _QUEUE_LENGTH
+            return False
+        if size == _MESSAGE_SIZE:
+            what, _, pid = _EVENT.unpack_from(self._buffer, _EVENT_OFFSET)
+            if what == EXEC and needs_nothing(pid):
+                return True
+        self._left = size
+        return False
+
+    def forks(self, note: "Callable[[int, int, int], object]", *, until: int = 0) -> bool:
         """Call `note(parent, child, time)` for each fork since the last call; return whether some were lost.
+
+        With `until`, later forks than that of this process are left for the next call.
 
         Pids are of processes, the time is CLOCK_MONOTONIC in nanoseconds. The kernel reports a fork before
         the child runs.
         """
-        buffer, receive, unpack = self._buffer, self._forks.recv_into, _FORK.unpack_from
-        lost = self.has_forks = False
+        receive, unpack = self._forks.recv_into, _FORK.unpack_from
+        buffer, lost, self.has_forks = self._fork_buffer, False, False
         for _ in range(_QUEUE_LENGTH):
             try:
                 size = receive(buffer)
@@ -216,6 +246,8 @@ class Connector:
             if size == _MESSAGE_SIZE:
                 at_ns, parent, child = unpack(buffer, _EVENT_OFFSET)
                 note(parent, child, at_ns)
+                if child == until:
+                    break
         return lost
 
     def watch_parents(self, parents: frozenset[int]) -> bool:

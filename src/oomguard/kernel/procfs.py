@@ -183,6 +183,19 @@ class Procfs:
             return None
         return ProcessHandle(pid, fd, self)
 
+    def comm(self, pid: int) -> bytes | None:
+        """Return the name of a process, without opening its folder: two calls less; None if it is gone."""
+        try:
+            fd = os.open(f"{pid}/comm", _READ, dir_fd=self.fd)
+        except (*GONE, HIDDEN):
+            return None
+        try:
+            return os.read(fd, 128).removesuffix(b"\n")
+        except GONE:
+            return None
+        finally:
+            os.close(fd)
+
     def processes(self, pids: "Iterable[int] | None" = None) -> "Iterator[ProcessHandle]":
         """Yield each process, or each of `pids`, open; it closes on the next step."""
         for pid in self.pids() if pids is None else pids:

@@ -198,6 +198,12 @@ class Inheritance:
             if one.until_ns is None or one.until_ns > since
         }
 
+    def concerns(self, pid: int) -> bool:
+        """Return whether anything is known of a process, or its parents are to be asked."""
+        return (
+            pid in self._inherited or pid in self._watched_for_match or (self.asks_parents and self.is_needed)
+        )
+
     def is_possible(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
         """Return whether a process that no rule matches may have the value of one that a rule matches."""
         if handle.pid in self._inherited and self.entry(handle.pid) is not None:

@@ -172,6 +172,17 @@ class ManagedProcesses:
             self._slow.add(who)
             self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
 
+    def concern(self, pid: int) -> bool:
+        """Return whether anything is known of a process; of most there is not."""
+        return (
+            pid in self._settled
+            or pid in self.rule_of
+            or pid in self.ledger.processes
+            or pid in self._forked_from
+            or pid in self.raised
+            or self.inheritance.concerns(pid)
+        )
+
     def is_settled(self, handle: "ProcessHandle") -> bool:
         """Return whether a process needs nothing, because nothing that counts has changed."""
         settled = self._settled.get(handle.pid)

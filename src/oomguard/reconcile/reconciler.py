@@ -129,6 +129,13 @@ class Reconciler:
             return self._process(pid, cause, now, in_pass=in_pass) or outcome  # it may have become another
         return outcome
 
+    def needs_nothing(self, pid: int) -> bool:
+        """Return whether a process that an event was about needs nothing, by its name: as most."""
+        if self.managed.concern(pid):
+            return False
+        comm = self.procfs.comm(pid)
+        return comm is None or not self.matching.matcher.candidates(comm)
+
     def _process(
         self, pid: int, cause: "Cause", now: float, *, in_pass: bool, is_watched: bool = False
     ) -> "Outcome | None":
