@@ -28,8 +28,8 @@ def value(root: Path, unit: str) -> str | None:
     [
         ("a.service", ["a.service"]),
         ("a-b-c.service", ["a-b-c.service", "a-b-.service", "a-.service"]),
-        ("a-b@1.service", ["a-b@1.service", "a-b@.service", "a-@1.service", "a-@.service"]),
-        ("a-b@.service", ["a-b@.service", "a-@.service"]),
+        ("a-b@1.service", ["a-b@1.service", "a-b@.service", "a-.service", "a-@1.service", "a-@.service"]),
+        ("a-b@.service", ["a-b@.service", "a-.service"]),
         ("a-b-.slice", ["a-b-.slice", "a-.slice"]),
         ("-.mount", ["-.mount"]),
     ],
@@ -81,6 +81,8 @@ def test_drop_ins_of_an_alias_count_for_the_unit(tmp_path: Path) -> None:
     put(tmp_path, "etc/systemd/system/alias.service.d/x.conf", 2)
     assert host_units(str(tmp_path)).names() == {"real.service"}
     assert value(tmp_path, "real.service") == "2"
+    put(tmp_path, "usr/lib/systemd/system/real.service.d/x.conf", 3)  # its own name comes first
+    assert value(tmp_path, "real.service") == "3"
 
 
 def test_a_continued_line_is_one(tmp_path: Path) -> None:

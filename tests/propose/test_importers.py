@@ -387,6 +387,7 @@ def test_drop_ins_of_instances_prefixes_and_types_count_as_systemd_has_it(tmp_pa
         "lib/db@.service.d/x.conf": "-700",
         "etc/batch-.service.d/x.conf": "500",
         "lib/batch-one.service": "100",
+        "lib/batch-many@.service": "100",
         "etc/batch-two.service.d/y.conf": "600",
         "etc/batch-free.service.d/y.conf": "",
         "etc/service.d/a.conf": "50",

@@ -75,11 +75,12 @@ class Units:
 
     def files(self, unit: str) -> list[str]:
         """Return the unit's file and its drop-ins, in the order in which systemd reads them."""
-        best: dict[str, tuple[tuple[bool, int, int], str]] = {}
-        for distance, name in enumerate(self._named(unit)):
-            for rank, drop_in, file in self._drop_ins.get(name, ()):
-                place = (name in KINDS, rank, distance), file
-                best[drop_in] = min(best.get(drop_in, place), place)
+        best: dict[str, tuple[tuple[int, int, int], str]] = {}
+        for group, names in enumerate(self._named(unit)):
+            for distance, name in enumerate(names):
+                for rank, drop_in, file in self._drop_ins.get(name, ()):
+                    place = (group, rank, distance), file
+                    best[drop_in] = min(best.get(drop_in, place), place)
         main = self._file(unit)
         return [*([] if main is None else [main]), *(best[name][1] for name in sorted(best))]
 
@@ -99,11 +100,11 @@ class Units:
     def _file(self, unit: str) -> str | None:
         return self._files.get(unit) or self._files.get(template(unit))
 
-    def _named(self, unit: str) -> "Iterator[str]":
-        if unit not in KINDS:
-            for name in (unit, *self._aliases.get(unit, ()), *self._aliases.get(template(unit), ())):
-                yield from variants(name)
-        yield unit.rpartition(".")[2]
+    def _named(self, unit: str) -> "Iterator[list[str]]":
+        """Yield the names whose drop-ins a unit has: by its own name, by each alias, by its type."""
+        for name in (unit, *self._aliases.get(unit, ()), *self._aliases.get(template(unit), ())):
+            yield variants(name)
+        yield [unit.rpartition(".")[2]]
 
 
 def host_units(root: str = "/") -> Units:
@@ -124,18 +125,17 @@ def template(unit: str) -> str:
     return f"{before}@.{after.rpartition('.')[2]}" if at else unit
 
 
-def variants(unit: str) -> "Iterator[str]":
-    """Yield the names whose drop-ins a unit has, the most specific first.
+def variants(unit: str) -> list[str]:
+    """Return the names whose drop-ins a unit has, the most specific first (systemd's dropin.c).
 
-    Those of `a-b@1.service` are itself, `a-b@.service`, `a-@1.service` and `a-@.service`.
+    Those of `a-b@1.service` are itself, `a-b@.service`, `a-.service`, `a-@1.service` and `a-@.service`.
     """
     stem, _, kind = unit.rpartition(".")
-    prefix, at, instance = stem.partition("@")
-    while True:
-        if instance:
-            yield f"{prefix}@{instance}.{kind}"
-        yield f"{prefix}{at}.{kind}"
-        dash = prefix.removesuffix("-").rfind("-")
-        if dash <= 0:
-            return
-        prefix = prefix[: dash + 1]
+    prefix, _, instance = stem.partition("@")
+    found = [unit]
+    if instance:
+        found += variants(f"{prefix}@.{kind}")
+    dash = prefix.removesuffix("-").rfind("-")
+    if dash > 0:
+        found += variants(f"{prefix[: dash + 1]}{'@' * bool(instance)}{instance}.{kind}")
+    return [*dict.fromkeys(found)]

@@ -62,16 +62,19 @@ def _rules(
     A unit that has what a broader rule gives has none of its own.
     """
     names = [name for name in units.names() if f".{name}".endswith(_ENDINGS) and not units.is_masked(name)]
-    settings = {name: _setting(units.settings(name, _KEY, read), notes) for name in names}
+    stands_for = {name: _pattern(name, units) for name in names}
+    settings = {name: _setting(units.settings(stands_for[name], _KEY, read), notes) for name in names}
     given = {name: setting.value for name, setting in settings.items() if setting and setting.value}
-    for name in sorted(names, key=lambda one: (_breadth(one, units), one)):
+    order = sorted(names, key=lambda one: (_breadth(one, units), one))
+    for at, name in enumerate(order):
         setting = settings[name]
         value = given.get(name)
-        broader = next((one for one in _broader(name) if one in given), None)
+        others = {*variants(stands_for[name]), name.rpartition(".")[2]}
+        broader = next((one for one in order[at + 1 :] if one in others and one in given), None)
         if setting is None or (broader and value == given[broader]):
             continue
         if value or broader:
-            yield _rule(_pattern(name, units), condition, value, setting)
+            yield _rule(_pattern(name, units, literal), condition, value, setting)
         elif setting.value == 0:
             notes.append(Note(name, "0 is the default of a service", setting.place))
 
@@ -86,15 +89,7 @@ def _breadth(name: str, units: Units) -> tuple[int, int]:
     return int(stem.endswith("@")), 0
 
 
-def _broader(name: str) -> "Iterator[str]":
-    """Yield the names whose drop-ins a unit has too, the closest first."""
-    if "." in name:
-        _, *others = variants(name)
-        yield from others
-        yield name.rpartition(".")[2]
-
-
-def _pattern(name: str, units: Units) -> str:
+def _pattern(name: str, units: Units, literal: "Callable[[str], str]" = str) -> str:
     """Return a glob for the units that a name stands for: a unit, template, prefix or type."""
     stem, _, kind = name.rpartition(".")
     prefix, at, instance = stem.partition("@")
