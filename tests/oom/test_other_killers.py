@@ -72,7 +72,7 @@ def read(text: str) -> list[Report]:
 def test_kill_is_a_report_in_the_programs_words(name: str) -> None:
     """It says who killed what, and that it was not the kernel."""
     line, expected = LINES[name]
-    (report,) = read(f"{SYSLOG}{line}\n")
+    (report,) = read(f"{SYSLOG}{line}\n" + "x\n" * 9)
     finding = examine(report)
     assert headline(finding) == expected
     ((label, words),) = facts(Told(1, finding))

@@ -85,7 +85,8 @@ def split_text(line: str) -> Line | None:
     while (further := _NEXT.match(line, end)) is not None:
         host = further["host"] or host
         end = further.end()
-    when, uptime = WHEN.search(line, 0, end), _UPTIME.search(line, mark.start(), end)
+    uptime = _UPTIME.search(line, mark.start(), end)
+    when = WHEN.search(line, 0, end) if outer or uptime is None else None
     text = line[end:]
     if outer and _OPENING.intersection(outer):
         text = _without_ending(text, outer)

@@ -73,7 +73,7 @@ class Messages:
         The message begins at `least` or later. If the line is not the kernel's, the reason is in its place.
         """
         raw = text[start:end].rstrip("\r")
-        if is_in_entry(raw):
+        if raw[:1] in ' \tM"' and is_in_entry(raw):
             return self._entry(text, start) or "another program", end + 1
         line, following = self._message(text, start, least)
         if line is None:

@@ -120,8 +120,8 @@ _KILLERS = (
     ),
 )
 
-TRIGGERS = tuple(killer.words for killer in _KILLERS)
-"""What a log is searched for."""
+TRIGGERS = ("Killed /", "-oomd killed ", "OOM killer", "ending SIG", "viction manager: pod ")
+"""What a log is searched for: each of the words above has one of these."""
 _SAID_LIMIT = 4096
 
 
