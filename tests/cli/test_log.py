@@ -149,6 +149,29 @@ def test_kills_are_a_table_of_their_own(log: Log, journalctl: Callable[..., Path
     assert (unknown["count"], unknown["pid"]) == (3, None)
 
 
+def test_kills_that_are_not_the_kernels_are_listed(log: Log, journalctl: Callable[..., Path]) -> None:
+    """What systemd-oomd and earlyoom say, by their units; nobody else's word."""
+    base = {"__REALTIME_TIMESTAMP": "1790000001000000", "_TRANSPORT": "stdout"}
+    earlyoom = {"MESSAGE": 'sending SIGTERM to process 4711 uid 1000 "chrome": badness 853, VmRSS 2134 MiB'}
+    oomd = {"MESSAGE": "Killed /system.slice/a.service due to memory pressure for / being 78.12% > 50.00%"}
+    asked = journalctl(
+        [
+            json.dumps(base | earlyoom | {"_SYSTEMD_UNIT": "earlyoom.service"}),
+            json.dumps(base | oomd | {"_SYSTEMD_UNIT": "systemd-oomd.service"}),
+            json.dumps(base | earlyoom | {"_SYSTEMD_UNIT": "forged.service"}),
+        ]
+    )
+    _, out, _ = log("--event", "killed")
+    assert "+ _SYSTEMD_UNIT=earlyoom.service" in asked.read_text()
+    assert [word for word in out.split() if "chrome[" in word or "a.service" in word] == [
+        "chrome[4711]",
+        "a.service",
+    ]
+    assert out.count("not the kernel:") == 2
+    _, out, _ = log("--event", "killed", "--json")
+    assert [entry["killer"] for entry in json.loads(out)] == ["earlyoom", "systemd-oomd"]
+
+
 def test_entries_of_several_kinds_are_sentences(log: Log, journalctl: Callable[..., Path]) -> None:
     """No column of one kind is empty for another."""
     journalctl([*ENTRIES, line(kill_entry(KILLS[0]), 9)])

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
+import hostile_logs
 import memcg
 import oom_formats as formats
+from cpu import cpu_bound
 from oomguard.__main__ import main
 from oomguard.kernel.kmsg import open_kernel_log, records
 
@@ -293,6 +295,18 @@ def test_log_without_reports_is_no_error(postmortem: Postmortem, tmp_path: Path)
         "unread": [],
         "refused_allocations": 0,
     }
+
+
+@pytest.mark.parametrize("how", ["--all", "--json"])
+@pytest.mark.parametrize("kind", ["victims", "contexts", "askers", "tables of many hosts"])
+def test_printing_every_report_of_a_hostile_log_has_a_bound(
+    postmortem: Postmortem, tmp_path: Path, how: str, kind: str
+) -> None:
+    """6 µs a character, where 0.5 are usual, whatever the log is made of."""
+    log = tmp_path / "log"
+    log.write_text(hostile_logs.log(kind, 1 << 18))
+    with cpu_bound(1 + (1 << 18) * 6e-6, f"{how} of {kind}"):
+        postmortem(how, str(log))
 
 
 def test_names_are_made_printable(postmortem: Postmortem, tmp_path: Path) -> None:

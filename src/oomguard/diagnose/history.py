@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
-from oomguard.report.history import LoggedEntry, parse_entry
+from oomguard.oom.other_killer import UNITS
+from oomguard.report.history import LoggedEntry, parse_entry, parse_other_kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +45,7 @@ def read_history(wanted: EntryFilter, *, follow: int | None = None) -> "Iterator
     """
     with open_journal(_asked(wanted, follow), without=_WITHOUT) as journal:
         for line in journal:
-            entry = parse_entry(line)
+            entry = parse_entry(line) or parse_other_kill(line)
             if entry is not None and wanted.accepts(entry):
                 yield entry
 
@@ -65,4 +66,8 @@ def _asked(wanted: EntryFilter, follow: int | None) -> list[str]:
         asked.append(f"OBJECT_PID={wanted.pid}")
     if wanted.cause is not None:
         asked.append(f"OOMGUARD_CAUSE={wanted.cause}")
-    return asked + [f"OOMGUARD_EVENT={event}" for event in wanted.events if event != "all"]
+    asked += [f"OOMGUARD_EVENT={event}" for event in wanted.events if event != "all"]
+    if {"killed", "all"}.intersection(wanted.events) and wanted.pid is None and wanted.cause is None:
+        for unit in UNITS:  # programs that kill before the kernel must
+            asked += ["+", f"_SYSTEMD_UNIT={unit}"]
+    return asked

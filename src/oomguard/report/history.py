@@ -5,6 +5,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from oomguard.core.text import counted, legible, printable
+from oomguard.oom.log_time import moment_of
+from oomguard.oom.other_killer import parse_other
+from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.events import KILLED
 
 _DIGITS_LIMIT = 20
@@ -34,6 +37,8 @@ class LoggedEntry(NamedTuple):
     """Which memory ran out, as in `oom/kill.py`."""
     oom_memcg: str = ""
     memcg: str = ""
+    killer: str = ""
+    """The program that killed it, "" for the kernel."""
 
     @property
     def is_adjustment(self) -> bool:
@@ -50,6 +55,8 @@ class LoggedEntry(NamedTuple):
         """What it is about: `sshd[812]`, a sysctl, a number of processes, or nothing."""
         if self.pid:
             return f"{self.comm}[{self.pid}]"
+        if self.killer:
+            return self.comm
         return counted(self.total, "process", "es") if self.is_kill else self.target
 
 
@@ -91,6 +98,26 @@ def parse_entry(line: bytes) -> LoggedEntry | None:
     )
 
 
+def parse_other_kill(line: bytes) -> LoggedEntry | None:
+    """Parse an entry in which another program says what it killed; None for any other."""
+    found = parse_other(line.decode("utf-8", "surrogateescape"))
+    moment = None if found is None else moment_of(found[0].when)
+    if found is None or moment is None or found[1].is_evidence:
+        return None
+    other = found[1]
+    comm, pid = cgroup_title(other.victim), ""
+    if other.kill is not None:
+        comm, pid = other.kill.comm, str(other.kill.pid)
+    return LoggedEntry(
+        datetime.fromtimestamp(moment).astimezone(),
+        KILLED.name,
+        legible(f"{other.by} killed {printable(other.victim)} for {other.why}"),
+        comm=legible(printable(comm)),
+        pid=pid,
+        killer=other.by,
+    )
+
+
 def _text(value: object) -> str:
     """Return a field as text, escaped if it was not written by oomguard."""
     if isinstance(value, list) and value and not isinstance(value[0], int):
@@ -122,6 +149,7 @@ def entry_document(entry: LoggedEntry) -> dict[str, Any]:
         "constraint": entry.constraint or None,
         "oom_memcg": entry.oom_memcg or None,
         "memcg": entry.memcg or None,
+        "killer": entry.killer or None,
         "message": entry.message,
     }
 

@@ -50,7 +50,9 @@ def _kill_cells(entry: "LoggedEntry") -> tuple[str, ...]:
 
 
 def _out_of(entry: "LoggedEntry") -> str:
-    """Return which memory ran out."""
+    """Return which memory ran out, or which program killed it before any did."""
+    if entry.killer:
+        return f"not the kernel: {entry.killer}"
     if entry.constraint == "memcg":
         return cgroup_title(entry.oom_memcg)
     return "the host" if entry.constraint == "none" else entry.constraint
