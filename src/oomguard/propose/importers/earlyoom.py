@@ -120,8 +120,8 @@ def _shell_lines(lines: "Sequence[str]") -> "Iterator[tuple[int, str]]":
     text, quote, begun = "", "", 0
     for number, line in enumerate(lines, 1):
         begun = begun or number
-        quote, is_continued = _after(line, quote)
-        text += line[:-1] if is_continued else line
+        quote, is_continued, end = _scanned(line, quote)
+        text += line[: end - is_continued]
         if quote and not is_continued:
             text += "\n"
         if not quote and not is_continued:
@@ -131,8 +131,11 @@ def _shell_lines(lines: "Sequence[str]") -> "Iterator[tuple[int, str]]":
         yield begun, text
 
 
-def _after(line: str, quote: str) -> tuple[str, bool]:
-    """Return which quote is open behind a line, and whether its last character continues it."""
+def _scanned(line: str, quote: str) -> tuple[str, bool, int]:
+    """Return which quote is open behind a line, whether a backslash continues it, and where it ends.
+
+    `quote` is open before it. A comment is no part of it.
+    """
     escaped = False
     for at, character in enumerate(line):
         if escaped:
@@ -144,8 +147,8 @@ def _after(line: str, quote: str) -> tuple[str, bool]:
         elif character in "\"'":
             quote = character
         elif character == "#" and (at == 0 or line[at - 1].isspace()):
-            return "", False
-    return quote, escaped
+            return "", False, at
+    return quote, escaped, len(line)
 
 
 def _words(key: str, text: str, place: Origin, notes: list[Note]) -> list[str]:
@@ -161,7 +164,7 @@ def _split(text: str, place: Origin, notes: list[Note]) -> list[str]:
         notes.append(Note("", "is longer than Linux allows for an argument", place))
         return []
     try:
-        return shlex.split(text, comments=True)
+        return shlex.split(text)
     except ValueError as error:
         notes.append(Note("", str(error).replace("No ", "no "), place))
         return []
