@@ -106,6 +106,12 @@ def _stamps() -> Iterator[str]:
             yield f"Oct 12 19:00:20 a{host} kernel: [{number:5}.000000] Killed process 1 (a)\n"
 
 
+def _unknown_prefixes() -> Iterator[str]:
+    for number in count():
+        word = "".join(chr(ord("a") + number // 26**at % 26) for at in range(4))
+        yield f"{word} | Killed process 1 (a)\n" * 2
+
+
 def _json(value: object) -> str:
     return json.dumps({"MESSAGE": value, "_TRANSPORT": "kernel"}, separators=(",", ":")) + "\n"
 
@@ -181,6 +187,27 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
         )
     ),
     "lines without a time among others": lambda: _repeat(f"{_STAMP}x\n" + "Killed process 1 (a)\n" * 9),
+    "unknown prefixes": _unknown_prefixes,
+    "askers behind an unknown prefix": lambda: _repeat(f"x y | {_HEADER}x y | Mem-Info:\n"),
+    "a name far behind": lambda: _repeat("x " * 190 + _HEADER + "x " * 150 + "Mem-Info:\n"),
+    "wrapped lines": lambda: _repeat(f"{_STAMP}oom-kill " + "x" * 49 + ("\n" + "x" * 71 + "\ny") * 3 + "\n"),
+    "wrapped kills": lambda: _repeat((_STAMP + _kill("a", 1)).replace("total", "\n" + "x" * 71 + "\ntotal")),
+    "bare lines behind a mark": lambda: _repeat(
+        f"{_STAMP}x\n" + ("Killed process 1 (" + "x" * 60 + ")\n") * 30
+    ),
+    "entries of the journal": lambda: _repeat("MESSAGE=oom-kill\nA=1\n" * 60 + "\n"),
+    "messages of one entry": lambda: _repeat("MESSAGE=oom-kill\n"),
+    "entries in pretty JSON": lambda: _repeat('\t"MESSAGE" : "oom-kill",\n\t"a" : 1,\n' * 40 + "{\n"),
+    "kills of other programs": lambda: _repeat("systemd-oomd: Killed /a due to memory pressure for /\n"),
+    "words of other programs": lambda: _repeat("Killed /\n"),
+    "signals of other programs": lambda: _repeat(
+        'earlyoom: sending SIGTERM to process 1 "' + '": ' * 19 + "\n"
+    ),
+    "times": lambda: _repeat("12:00:00 " * 43 + "oom-kill\n"),
+    "days": lambda: _repeat("a 1 " * 98 + "oom-kill\n"),
+    "brackets": lambda: _repeat("[1:1" * 98 + "oom-kill\n"),
+    "marks in a row": lambda: _repeat("[1.0] " * 5000 + "oom-kill\n"),
+    "decorations": lambda: _repeat("1:>-" * 98 + "oom_a: \n"),
     "bytes in JSON": lambda: _repeat(_json([1] * 8000)),
     "lists in JSON": lambda: _repeat('{"MESSAGE":' + "[" * 16_000 + '"MESSAGE":[' + "\n"),
     "short entries in JSON": lambda: _repeat(_json([75])),

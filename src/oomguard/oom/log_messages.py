@@ -27,6 +27,8 @@ _MESSAGE_LIMIT = 1 << 14
 _INVOKED = " invoked oom-killer: "
 _WRAPPED_FROM, _WRAPPED_LINES, _FIELD_LIMIT = 72, 6, 400
 """A line may continue in so many more if its first word had no room; the beginning of a line."""
+_NUMBER_WIDTHS = 16
+"""Numbers and spaces in two prefixes of one form differ by less."""
 _TERMINALS = frozenset((72, 76, 80, 100, 120, 132, 160))
 _STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
 _MARKED = re.compile(r"ernel: |\[(?:[ +<]{0,12}\d{1,12}\.\d|[^][\n]{0,40}\d:\d\d)|_TRANSPORT[=\"]")
@@ -112,13 +114,37 @@ class Messages:
             return line, end + 1
         indent = " " * line.indent
         if not text.startswith(indent, end + 1):
-            return _unwrapped(text, start, end, line)
+            return self._unwrapped(text, start, end, line)
         following = further_end(text, end + 1, indent)
         if following >= len(text):
             self.indent = indent
         more = text[end + 1 : min(following - 1, end + 1 + _MESSAGE_LIMIT)].split("\n", _MESSAGE_LINES)
         lines = [line.text, *(one[line.indent :].rstrip("\r") for one in more[:_MESSAGE_LINES])]
         return line._replace(text="\n".join(lines)[:_MESSAGE_LIMIT]), following
+
+    def _unwrapped(self, text: str, start: int, end: int, line: Line) -> tuple[Line, int]:
+        """Return a message that a mail or a terminal wrapped, whose further lines have no mark."""
+        if not _is_wrapped(text, start, end):
+            return line, end + 1
+        first = text[start:end]
+        decoration = first[: len(first) - len(first.lstrip(" >|\t"))]
+        glues = ("", " ") if end - start in _TERMINALS else (" ", "")
+        parts, ends = [line.text], [end]
+        while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):
+            start, end = end + 1, line_end(text, end + 1)
+            more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
+            if not more.strip() or has_mark(more):
+                break
+            parts.append(more)
+            ends.append(end)
+        if len(parts) > 1 and not is_row(line.text):
+            for count in range(len(parts), 1, -1):
+                for glue in glues:
+                    whole = glue.join([one.strip() if glue else one for one in parts[:count]])
+                    self.cost += len(whole)
+                    if is_whole(whole):
+                        return line._replace(text=whole), ends[count - 1] + 1
+        return line, ends[0] + 1
 
     def _entry(self, text: str, start: int) -> Line | None:
         """Return the message of an entry that has a line for each field."""
@@ -134,7 +160,7 @@ class Messages:
             end = line_end(text, end) + 1
             if end >= len(text) or not is_field(text[end : end + _FIELD_LIMIT]):
                 break
-        self.cost += end - begin
+        self.cost += (end - begin) * 2
         own = text[start : start + _FIELD_LIMIT]
         indent = len(own) - len(own.lstrip())
         return split_entry(head, text[begin:end].split("\n"), indent)
@@ -142,7 +168,7 @@ class Messages:
     def _take_unmarked(self, text: str, start: int, end: int, raw: str) -> Line | Why:
         """Return the message of a line without a mark, or why it is not the kernel's."""
         at, name_end = find_message(raw), raw.find(_INVOKED, 0, _FIELD_LIMIT)
-        self.cost += max(at, 0) * _BACK_COST
+        self.cost += (at if at >= 0 else min(len(raw), _FIELD_LIMIT)) * _BACK_COST
         line = unmarked_line(raw, max(at, 0))
         if line is None:
             return "another program"
@@ -163,6 +189,7 @@ class Messages:
         """Return whether the line before or the next one begins alike."""
         if shape in self._shapes:
             return True
+        self.cost += _FIELD_LIMIT
         before = text[line_start(text, start - 1, max(start - LINE_LIMIT, 0)) : max(start - 1, 0)]
         for other in (before, text[end + 1 : end + 1 + _FIELD_LIMIT].partition("\n")[0]):
             if shape_of(other[:_FIELD_LIMIT]).startswith(shape):
@@ -211,30 +238,6 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
     return bool(word) and (end - start + len(word) >= _WRAPPED_FROM or end - start in _TERMINALS)
 
 
-def _unwrapped(text: str, start: int, end: int, line: Line) -> tuple[Line, int]:
-    """Return a message that a mail or a terminal wrapped, whose further lines have no mark."""
-    if not _is_wrapped(text, start, end):
-        return line, end + 1
-    first = text[start:end]
-    decoration = first[: len(first) - len(first.lstrip(" >|\t"))]
-    glues = ("", " ") if end - start in _TERMINALS else (" ", "")
-    parts, ends = [line.text], [end]
-    while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):
-        start, end = end + 1, line_end(text, end + 1)
-        more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
-        if not more.strip() or has_mark(more):
-            break
-        parts.append(more)
-        ends.append(end)
-    if len(parts) > 1 and not is_row(line.text):
-        for count in range(len(parts), 1, -1):
-            for glue in glues:
-                whole = glue.join([one.strip() if glue else one for one in parts[:count]])
-                if is_whole(whole):
-                    return line._replace(text=whole), ends[count - 1] + 1
-    return line, ends[0] + 1
-
-
 def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
     """Return where the name begins that ends there: behind what further lines have in front."""
     for _ in range(_WRAPPED_LINES):
@@ -245,7 +248,8 @@ def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
             continue
         prefix = below[:found]
         shape = shape_of(prefix)
-        for at in sorted(range(name_end + 1), key=lambda at: abs(at - len(prefix))):
+        near = range(max(len(prefix) - _NUMBER_WIDTHS, 0), min(len(prefix) + _NUMBER_WIDTHS, name_end) + 1)
+        for at in sorted(near, key=lambda at: abs(at - len(prefix))):
             if shape_of(raw[:at]) == shape and raw[:at][-1:] == prefix[-1:]:
                 return at
         break

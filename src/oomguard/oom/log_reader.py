@@ -73,6 +73,8 @@ _MESSAGE_COST = 108
 """What parsing a message costs, in characters of the log. Real reports have at least 140 for each."""
 _REPORT_COST = 72
 """What a report costs in addition. The shortest real one is a single line of about 180 characters."""
+_OTHER_COST = 200
+"""What a line of another program costs in addition."""
 _CREDIT = 1 << 20
 """How much a log may cost beyond its length before lines are skipped."""
 _QUIET_LINES = 5000
@@ -210,9 +212,11 @@ class OomLog:
             self._skip(text, start, end)
             return end + 1
         raw = text[start:end].rstrip("\r")
-        if text.startswith(OTHER_TRIGGERS, place) and (other := parse_other(raw)) is not None:
-            self._take_other(*other)
-            return end + 1
+        if text.startswith(OTHER_TRIGGERS, place):
+            self._credit -= _OTHER_COST
+            if (other := parse_other(raw)) is not None:
+                self._take_other(*other)
+                return end + 1
         message, following = self._messages.take(text, start, end, at)
         if isinstance(message, Line) and not self._feed(message, raw):
             message = "unknown form"
