@@ -4,7 +4,8 @@ import sys
 
 from oomguard.core.errors import OomguardError
 from oomguard.daemon.rights import require_descriptors
-from oomguard.daemon.service import Options, Service
+from oomguard.daemon.service import Service
+from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report import streams
 from oomguard.report.journal import open_sink
@@ -23,7 +24,7 @@ def run(policy_path: str, state_dir: str, proc_root: str) -> int:
         require_descriptors()
         folder = open_state_folder(state_dir)
         folder.lock()
-        Service(Options(policy_path, proc_root), folder, open_sink()).run()
+        Service(policy_path, folder, Procfs(proc_root), open_sink()).run()
     except OomguardError as error:
         print(error.for_stderr, file=sys.stderr)
         return error.exit_code

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard import __version__
 from oomguard.core.overcommit import KNOBS, demand_kib
@@ -23,7 +23,6 @@ from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.daemon.worker import NO_EVENTS, POLL_SECONDS, Worker
 from oomguard.kernel.floor import SysResource
-from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.matching import Itself
@@ -37,29 +36,23 @@ from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
 if TYPE_CHECKING:
     from oomguard.core.errors import OomguardError
     from oomguard.core.policy import Policy
+    from oomguard.kernel.procfs import Procfs
     from oomguard.oom.kill import Context, Kill
     from oomguard.reconcile.state_folder import StateFolder
     from oomguard.report.journal import Sink
 
 
-class Options(NamedTuple):
-    """Where things are."""
-
-    policy_path: str
-    proc_root: str
-
-
 class Service:
-    """A running daemon. `run` returns when it was asked to stop."""
+    """A running daemon, with its locked state folder. `run` returns when it was asked to stop."""
 
     reconciler: Reconciler
     worker: Worker
 
-    def __init__(self, options: Options, folder: "StateFolder", sink: "Sink") -> None:
-        self._options = options
+    def __init__(self, policy_path: str, folder: "StateFolder", procfs: "Procfs", sink: "Sink") -> None:
+        self._policy_path = policy_path
         self._folder = folder
         self.loop = Loop()
-        self.procfs = Procfs(options.proc_root)
+        self.procfs = procfs
         self.reporter = Reporter(sink)
         self.notifier = Notifier(self.loop)
         self.degradations = Degradations(self.reporter)
@@ -91,7 +84,7 @@ class Service:
         """Read the policy and the ledger, and open every source of events."""
         self._define_timers()
         reloader = Reloader(
-            self._options.policy_path,
+            self._policy_path,
             self.loop,
             adopt=self._adopt,
             reject=self._reject,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.process import Identity
 from oomguard.daemon.drift import DriftWatch
+from oomguard.daemon.work_queue import SLICE_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,6 @@ SETTLED_SECONDS = 3.0
 SETTLED_TICKS = SETTLED_SECONDS * os.sysconf("SC_CLK_TCK")
 """A process that lived this long is worth a watch of its own."""
 
-_SLICE_PROCESSES = 8
 _LOST = "the kernel dropped inotify events (fs.inotify.max_queued_events)"
 
 
@@ -66,7 +66,7 @@ class Watching:
 
     def work(self, now: float) -> None:
         """Watch some of those, and drop the watches of some that are no longer managed."""
-        batch, self._unwatched[-_SLICE_PROCESSES:] = self._unwatched[-_SLICE_PROCESSES:], []
+        batch, self._unwatched[-SLICE_PROCESSES:] = self._unwatched[-SLICE_PROCESSES:], []
         youngest = self._procfs.now_ticks() - SETTLED_TICKS
         for pid in batch:
             if pid not in self._reconciler.managed.rule_of:
