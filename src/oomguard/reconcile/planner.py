@@ -1,4 +1,4 @@
-"""From what /proc says now to the changes that bring it to the policy. Writes nothing, not even in memory."""
+"""From what /proc says now to the changes that bring it to the policy. Writes and records nothing."""
 
 import os
 from contextlib import suppress
