@@ -9,9 +9,16 @@ from oomguard.core.text import legible, printable, span
 
 def test_control_characters_are_escaped() -> None:
     """Terminal escapes, newlines and bytes that are no UTF-8 cannot act."""
-    assert printable(b"a\x1b[31m\nb\xff\\") == r"a\x1b[31m\nb\xff\\"
+    assert printable(b"a\x1b[31m\nb\xff") == r"a\x1b[31m\nb\xff"
     assert printable("plain Ünïcödé") == "plain Ünïcödé"
     assert printable("\u202e\u2028") == r"\u202e\u2028"
+
+
+def test_a_backslash_is_doubled_only_where_it_would_look_like_an_escape() -> None:
+    """Any other can be copied as it is."""
+    assert printable("a\\b C:\\d \\") == "a\\b C:\\d \\"
+    assert printable(r"\x1b \new \\b") == r"\\x1b \\new \\\b"
+    assert printable("\\\x1b") == r"\\\x1b"
 
 
 @given(st.binary())
@@ -20,7 +27,10 @@ def test_nothing_unprintable_is_left(raw: bytes) -> None:
     assert printable(raw).isprintable()
 
 
-@given(st.binary(), st.binary())
+_NAMES = st.binary() | st.text("\\x1b\x1bn\n").map(str.encode)
+
+
+@given(_NAMES, _NAMES)
 def test_two_names_never_look_alike(one: bytes, other: bytes) -> None:
     """Escaping loses nothing: different names stay different."""
     assert (printable(one) == printable(other)) == (one == other)

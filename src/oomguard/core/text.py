@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def printable(raw: bytes | str) -> str:
-    r"""Return `raw` with control characters, invalid UTF-8 and backslashes escaped.
+_ESCAPES = frozenset("\\nrtuUx")
+"""What stands behind a backslash that escapes something."""
 
-    >>> printable(b"a\x1b[31m\nb\xff")
-    'a\\x1b[31m\\nb\\xff'
+
+def printable(raw: bytes | str) -> str:
+    r"""Return `raw` with control characters and invalid UTF-8 escaped: `a\x1b[31m\nb\xff`.
+
+    A backslash is doubled where it would look like the start of an escape: two names never look alike.
     """
     text = raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw
     if text.isprintable() and "\\" not in text:
         return text
-    return "".join(_escape(character) for character in text)
+    return "".join(map(_escape, text, [*text[1:], ""]))
 
 
 def legible(raw: bytes | str) -> str:
@@ -40,9 +43,9 @@ def span(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} seconds"
 
 
-def _escape(character: str) -> str:
+def _escape(character: str, following: str) -> str:
     if character == "\\":
-        return "\\\\"
+        return "\\\\" if following in _ESCAPES or not following.isprintable() else "\\"
     if character.isprintable():
         return character
     code = ord(character)
