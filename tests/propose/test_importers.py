@@ -467,7 +467,9 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
     assert f"  # {low}" not in render(draft).partition("# Left out")[0]
 
 
-def test_tuned_overrides_the_vendor_and_not_the_administrator(tmp_path: Path) -> None:
+def test_tuned_overrides_the_vendor_and_not_the_administrator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It applies /etc/sysctl.d again after its profile; what a profile includes is beside it."""
     put(tmp_path, "base/tuned.conf", "[vm]\ndirty_bytes=40%\n[sysctl]\nvm.swappiness=30\n")
     profile = put(tmp_path, "mine/tuned.conf", "[main]\ninclude=base\n[sysctl]\nvm.max_map_count=>262144\n")
@@ -479,7 +481,9 @@ def test_tuned_overrides_the_vendor_and_not_the_administrator(tmp_path: Path) ->
     assert sysctls(draft) == [("vm.dirty_ratio", 40), ("vm.swappiness", 10)]
     text = " ".join(map(str, draft.notes))
     assert f"{profile}:4: vm.max_map_count=>262144: TuneD leaves a higher value alone" in text
-    assert f"vm.swappiness=30: {mine}:1 counts instead" in text
+    assert f"{tmp_path}/base/tuned.conf:4: vm.swappiness=30: {mine}:1 counts instead" in text
+    monkeypatch.chdir(tmp_path / "mine")
+    assert sysctls(sysctl.import_files(["tuned.conf"])) == sysctls(sysctl.import_files([profile]))
     assert sysctls(sysctl.import_files([profile])) == [("vm.dirty_ratio", 40), ("vm.swappiness", 30)]
 
 

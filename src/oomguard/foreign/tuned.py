@@ -138,7 +138,7 @@ def profile_file(profile: str, folders: "Sequence[str]") -> str:
     """Return the file of a profile, "" if there is none."""
     if profile.endswith(f"/{FILE}"):
         return profile
-    paths = (os.path.join(folder, os.path.basename(profile), FILE) for folder in folders)
+    paths = (os.path.normpath(f"{folder}/{os.path.basename(profile)}/{FILE}") for folder in folders)
     return next((path for path in paths if os.path.isfile(path)), "")
 
 

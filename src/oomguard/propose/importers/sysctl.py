@@ -45,7 +45,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
             Note(text[:_SHOWN_LIMIT], "is not an assignment", Origin(file, line))
         ),
     )
-    beside = [os.path.dirname(os.path.dirname(file)) for file in profiles]
+    beside = [os.path.join(os.path.dirname(file), "..") for file in profiles]
     of_tuned = tuned.load([*profiles, *active], [*beside, *folders], files.lines)
     said = _merged(settings(lines), of_tuned.said)
     named: list[_Named] = [(one.path.replace("/", "."), one) for one in lines.values()]
@@ -55,22 +55,14 @@ def import_files(paths: "Sequence[str]") -> Draft:
         *_overridden(named, said),
         *_others(named, {(one.file, one.line) for one in said.values()}),
     ]
-    drafted = []
-    for name, one in said.items():
-        place = Origin(one.file, one.line)
-        if name not in SYSCTLS:
-            continue
-        if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", one.value):
-            drafted.append(DraftSetting(name, int(one.value), "", origin=place))
-        else:
-            notes.append(Note(f"{name}={one.value[:_SHOWN_LIMIT]}", "must be a decimal number", place))
-    return Draft(_TITLE, tuple(drafted), (), (*files.finish(), *notes))
+    drafted = tuple(_drafted(said, notes))
+    return Draft(_TITLE, drafted, (), (*files.finish(), *notes))
 
 
 def _profile(path: str) -> str:
     """Return the file of a profile, from its folder or the file itself, "" for anything else."""
     if os.path.basename(path) == tuned.FILE:
-        return path
+        return os.path.join(os.path.dirname(path) or ".", tuned.FILE)
     file = os.path.join(path, tuned.FILE)
     return file if os.path.isfile(file) else ""
 
@@ -98,6 +90,17 @@ def _merged(of_files: "Mapping[str, Said]", of_tuned: "Mapping[str, Said]") -> "
             if not _VENDOR.search(one.file):
                 write(said, name, one)
     return said
+
+
+def _drafted(said: "Mapping[str, Said]", notes: list[Note]) -> "Iterator[DraftSetting]":
+    for name, one in said.items():
+        place = Origin(one.file, one.line)
+        if name not in SYSCTLS:
+            continue
+        if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", one.value):
+            yield DraftSetting(name, int(one.value), "", origin=place)
+        else:
+            notes.append(Note(f"{name}={one.value[:_SHOWN_LIMIT]}", "must be a decimal number", place))
 
 
 def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Iterator[Note]":
