@@ -202,7 +202,10 @@ class Spent(SlowReads):
     """A host whose users have used up the time that it takes to read their long files."""
 
     def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
-        """Return nothing."""
+        """Return root's only."""
+        raw = read()
+        if b"\nUid:\t0\t" in raw:
+            return raw
         raise UnknownFactError("no time left")
 
 
@@ -249,6 +252,29 @@ def test_nobody_keeps_inherited_protection_by_a_long_status(
     reconciler = Reconciler(wanted, ledger, FakeKernel(str(proc.root), Spent()))
     assert [o.change.after for o in reconciler.everything("resync", 0.0)] == [0]
     assert value(proc, 20) == 0
+
+
+@pytest.mark.parametrize(("by_user", "expected"), [(False, 0), (True, -900)])
+def test_who_was_protected_as_root_keeps_nothing_as_another_user(
+    proc: FakeProc, tmp_path: Path, by_user: bool, expected: int
+) -> None:
+    """A job of cron's is matched while it is root, becomes its user's, and then cannot be read.
+
+    Where the rule names the user and only the command line is unknown, the process keeps its value.
+    """
+    kernel = FakeKernel(str(proc.root))
+    name = LONG if by_user else "cron"
+    user = f", user: [root, {PERSON}]" if by_user else ""
+    rules = f"- {{user: 7, oom_score_adj: 300}}\n- {{name: {name}{user}, oom_score_adj: -900}}\n"
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), kernel)
+    job = Process(Identity(20, 5), name.encode()[:15], arguments=(name.encode(),))
+    proc.process(job)
+    assert [o.result for o in reconciler.everything("start", 0.0)] == ["applied"]
+    proc.process(job._replace(comm=COMM if by_user else b"sh", uid=PERSON, oom_score_adj=-900))
+    kernel.slow_reads = Mute() if by_user else Spent()
+    for _ in reconciler.everything("resync", 1.0):
+        pass
+    assert value(proc, 20) == expected
 
 
 def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -> None:

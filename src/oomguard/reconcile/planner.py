@@ -16,6 +16,7 @@ from oomguard.core.diff import (
     refusal_of,
 )
 from oomguard.core.match import quick_unmet
+from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import Value
 from oomguard.core.trust import standing, trust_refusal
 from oomguard.kernel.procfs import GONE, HIDDEN
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from oomguard.core.decide import Decision
     from oomguard.core.diff import Cause, Change, Entry
     from oomguard.core.overcommit import Peak, Refusal
-    from oomguard.core.process import Identity, UnknownFactError
+    from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
     from oomguard.core.trust import Standing
     from oomguard.kernel.procfs import ProcessHandle
@@ -257,12 +258,31 @@ class Planner:
         if unknown.is_transient:
             return True, None, None
         is_trusted = self.matching.is_trusted(handle)
-        rule = self._managed.rule_so_far(handle) or (None if is_trusted else found)
+        entry, so_far = self._ledger.entry(handle.identity), self._managed.rule_so_far(handle)
+        if entry is not None and not is_trusted and not self._may_keep(handle, entry, so_far):
+            entry = so_far = None
+        rule = so_far or (None if is_trusted else found)
         raised = self._managed.raised.get(handle.pid)
         if raised is not None and raised.identity != handle.identity:
             raised = None
-        is_open = rule is None and (is_trusted or self._ledger.entry(handle.identity) is not None)
-        return is_open, rule, raised
+        return rule is None and (is_trusted or entry is not None), rule, raised
+
+    def _may_keep(self, handle: "ProcessHandle", entry: "Entry", rule: "Rule | None") -> bool:
+        """Return whether an untrusted process keeps its value while it is not known which rule matches it.
+
+        One that was protected as root's, and is another user's now, does not; one that its rule protects by
+        `user` does.
+        """
+        if entry.given >= entry.original:
+            return True
+        try:
+            return (
+                rule is not None
+                and quick_unmet(rule._replace(names=()), handle) is None
+                and self.refusal(rule, handle, own=entry.original) is None
+            )
+        except UnknownFactError:
+            return False
 
     def _is_settled(self, handle: "ProcessHandle", decision: "Decision", rule: "Rule") -> bool:
         """Return whether the decision is the same while name and value are.
