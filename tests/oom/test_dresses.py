@@ -60,3 +60,31 @@ def _without_spaces(report: Report) -> Report:
         choice=report.choice and report.choice._replace(comm=report.choice.comm.replace(" ", "")),
         context=report.context and report.context._replace(comm=report.context.comm.replace(" ", "")),
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    2.000000] overlayfs: failed to resolve '/a {}'",
+        "[    2.000000] overlayfs: '/a [    3.000000] {}'",
+        "Oct 12 19:00:20 db1 kernel: overlayfs: failed to resolve '/kernel: {}'",
+        "[Mon Oct 12 19:00:20 2026] overlayfs: failed to resolve '/a {}'",
+        "[Di Mär  4 12:00:01 2025] overlayfs: '/a [    3.000000] {}'",
+        "Oct 12 19:00:20 db1 app[7]: kernel: {}",
+        "Oct 12 19:00:20 db1 app: [    3.000000] {}",
+        "2026-10-12T19:00:20Z db1 app 7 - - [    3.000000] {}",
+        "user: warning: [2026-10-12T19:00:20Z]: {}",
+        "    MESSAGE=x\n            MESSAGE={}\n    _TRANSPORT=stdout",
+        '{{"MESSAGE":"{}","_TRANSPORT":"stdout"}}',
+        '\t"MESSAGE" : "{}",\n\t"_TRANSPORT" : "syslog"',
+        "MESSAGE={}\n_TRANSPORT=syslog\n",
+    ],
+)
+def test_kill_within_another_message_is_none(line: str) -> None:
+    """Whatever prefix the user's own text has in it; the line is counted."""
+    kill = "Out of memory: Killed process 1 (init) total-vm:9kB, anon-rss:9kB, file-rss:0kB"
+    neighbor = "[    1.000000] usb 1-1: new high-speed USB device number 2\n"
+    for around in ("", neighbor):
+        reports, log = read(f"{around}{line.format(kill)}\n{around}")
+        assert reports == []
+        assert log.unread_count == 1

@@ -53,6 +53,8 @@ WHEN = re.compile(
 _PRIORITY = re.compile(r"[\s>|]{0,20}<(\d{1,3})>")
 _LEVELS = "emerg|alert|crit|err|warn|notice|info|debug"
 _FACILITY = re.compile(rf"\b([a-z]{{2,8}}\d?)[ ]{{0,6}}[.:][ ]?(?:{_LEVELS})[a-z]{{0,4}}\b")
+_FIELDS = re.compile(r"\S - ")
+"""RFC 5424: the kernel's program stands next to them."""
 _SOMEBODYS = re.compile(
     rf"[^\s:]\[\d{{1,10}}\]:[ ]"
     rf"|{_CLOCK}\S{{0,9}}(?:[ ]\d{{4}})?[ ]{{1,2}}(?:\S{{1,255}}[ ])?[^\s:[]{{1,255}}:[ ]"
@@ -115,6 +117,8 @@ def _is_others(outer: str) -> bool:
     last = outer.rstrip().rpartition(" ")[2]
     if "." in last and last.partition(".")[0] in _FACILITIES:  # BusyBox
         return True
+    if " - " in outer and _FIELDS.search(outer) is not None:
+        return True
     if ": " not in outer:
         return False
     facility = _FACILITY.search(outer)
@@ -140,9 +144,11 @@ def _host(outer: str, when: "re.Match[str] | None", *, is_next: bool) -> str:
 
 def _is_name(word: str) -> bool:
     return not (
-        word.rstrip(".)").isdecimal()
+        not word[0].isalnum()
+        or word.rstrip(".)").isdecimal()
         or word[-1] in ":>"
         or word.startswith("kern.")
+        or word == "kern"
         or _NOT_IN_HOSTS.search(word)
     )
 

@@ -149,20 +149,24 @@ class Messages:
     def _entry(self, text: str, start: int) -> Line | None:
         """Return the message of an entry that has a line for each field."""
         begin = end = start
-        head = ""
         for _ in range(_MESSAGE_LINES):
             before = line_start(text, begin - 1, max(begin - _MESSAGE_LIMIT, 0))
             head = text[before : max(begin - 1, 0)]
             if begin == 0 or not is_field(head):
                 break
             begin = before
+        else:
+            self.cost += (start - begin) * 2
+            return None  # where it begins is not known, and so not which lines are fields
         for _ in range(_MESSAGE_LINES):
             end = line_end(text, end) + 1
             if end >= len(text) or not is_field(text[end : end + _FIELD_LIMIT]):
                 break
         self.cost += (end - begin) * 2
-        own = text[start : start + _FIELD_LIMIT]
-        indent = len(own) - len(own.lstrip())
+        own, first = (text[at : at + _FIELD_LIMIT] for at in (start, begin))
+        indent = len(first) - len(first.lstrip())
+        if len(own) - len(own.lstrip()) != indent:
+            return None  # a line of a field's text
         return split_entry(head, text[begin:end].split("\n"), indent)
 
     def _take_unmarked(self, text: str, start: int, end: int, raw: str) -> Line | Why:
