@@ -187,7 +187,7 @@ def test_choice_alone_is_a_report(line: str, count: int) -> None:
     ]
     assert pids(reports) == [[]] * count
     assert headline(examine(reports[0])) == (
-        "a[7] was chosen: the host ran out of memory; the line that it was killed is missing."
+        "a[7] was chosen: the host ran out of memory; the line about its kill is missing."
     )
 
 

@@ -67,7 +67,7 @@ def headline(finding: "Finding") -> str:
     if "already exiting" in report.ending:
         return f"No process was killed, because one was already exiting: {reason}."
     if report.chosen is not None:
-        return f"{label(report.chosen)} was chosen: {reason}; the line that it was killed is missing."
+        return f"{label(report.chosen)} was chosen: {reason}; the line about its kill is missing."
     return f"{reason[0].upper()}{reason[1:]}; the log does not show which process was killed."
 
 

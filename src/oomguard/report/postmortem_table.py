@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from oomguard.oom.log_messages import Why
     from oomguard.oom.log_reader import OomLog
     from oomguard.oom.postmortem import Finding, Place
+    from oomguard.oom.report import Report
     from oomguard.report.postmortem import Told
 
 _AMOUNT = re.compile(r"(\d) ([KMGT]iB|s|more)\b")
@@ -195,7 +196,7 @@ def list_row(told: "Told") -> Row:
         (
             str(told.number),
             short_moment(report),
-            "none" if victim is None else _killed(victim, len(report.kills) - 1),
+            _chosen(report) if victim is None else _killed(victim, len(report.kills) - 1),
             "" if victim is None or victim.rss_kib is None else compact(victim.rss_kib),
             "" if value is None else str(value),
             where,
@@ -203,6 +204,11 @@ def list_row(told: "Told") -> Row:
             _under_policy(told),
         )
     )
+
+
+def _chosen(report: "Report") -> str:
+    """Return what was chosen where the line about its kill is missing, `none` if nothing was."""
+    return "none" if report.chosen is None or report.ending else f"{label(report.chosen)}?"
 
 
 def _killed(victim: "Kill", others: int) -> str:
