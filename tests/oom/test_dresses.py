@@ -78,6 +78,10 @@ def _without_spaces(report: Report) -> Report:
         '{{"MESSAGE":"{}","_TRANSPORT":"stdout"}}',
         '\t"MESSAGE" : "{}",\n\t"_TRANSPORT" : "syslog"',
         "MESSAGE={}\n_TRANSPORT=syslog\n",
+        "MESSAGE={}\nMESSAGE=x\n_TRANSPORT=syslog\n",
+        "MESSAGE={}\n" + "A=1\n" * 99 + "_TRANSPORT=syslog\n",
+        "MESSAGE={}\nA=" + "x" * 40_000 + "\n_TRANSPORT=syslog\n",
+        "    MESSAGE={}\n            MESSAGE=x\n    _TRANSPORT=stdout",
     ],
 )
 def test_kill_within_another_message_is_none(line: str) -> None:

@@ -95,6 +95,8 @@ def split_entry(head: str, lines: "Iterable[str]", indent: int) -> Line | None:
                 entry[field["key"]] = json.loads(field["json"].rstrip(", "))
             except (ValueError, RecursionError):
                 continue  # it has further lines
+    if "MESSAGE" in entry and entry.get("_TRANSPORT") != "kernel":
+        return None  # or the field is too far away
     found, when = _split_object(entry), WHEN.search(head)
     return found if found is None or found.when or when is None else found._replace(when=when[0])
 

@@ -154,19 +154,24 @@ class Messages:
             head = text[before : max(begin - 1, 0)]
             if begin == 0 or not is_field(head):
                 break
+            if is_in_entry(head):
+                return None  # an entry has one message: this line is of its text
             begin = before
         else:
             self.cost += (start - begin) * 2
             return None  # where it begins is not known, and so not which lines are fields
-        for _ in range(_MESSAGE_LINES):
-            end = line_end(text, end) + 1
-            if end >= len(text) or not is_field(text[end : end + _FIELD_LIMIT]):
-                break
-        self.cost += (end - begin) * 2
         own, first = (text[at : at + _FIELD_LIMIT] for at in (start, begin))
         indent = len(first) - len(first.lstrip())
         if len(own) - len(own.lstrip()) != indent:
             return None  # a line of a field's text
+        for _ in range(_MESSAGE_LINES):
+            end = line_end(text, end) + 1
+            field = text[end : end + _FIELD_LIMIT]
+            if end >= len(text) or not is_field(field):
+                break
+            if is_in_entry(field) and len(field) - len(field.lstrip()) == indent:
+                return None  # programs may write several messages, the kernel does not
+        self.cost += (end - begin) * 2
         return split_entry(head, text[begin:end].split("\n"), indent)
 
     def _take_unmarked(self, text: str, start: int, end: int, raw: str) -> Line | Why:
