@@ -404,7 +404,7 @@ JOURNALCTL = """\
 #!/bin/sh
 printf '%s\\n' "$*" >> "{folder}/asked"
 case "$*" in
-*OBJECT_PID=356*) cat "{folder}/gifts" ;;
+*OBJECT_PID=356*) cat "{folder}/entries" ;;
 *) cat "{folder}/kernel" ;;
 esac
 """
@@ -430,7 +430,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             )
         )
     (tmp_path / "kernel").write_text("\n".join(kernel) + "\n")
-    gift = {
+    entry = {
         "__REALTIME_TIMESTAMP": "1789999990000000",
         "OOMGUARD_EVENT": "applied",
         "OOMGUARD_TARGET": "oom_score_adj",
@@ -442,7 +442,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "OBJECT_PID": "356",
         "MESSAGE": "x",
     }
-    (tmp_path / "gifts").write_text(json.dumps(gift) + "\n")
+    (tmp_path / "entries").write_text(json.dumps(entry) + "\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr("oomguard.diagnose.kernel_logs.has_journal", lambda: True)
     return tmp_path
@@ -481,8 +481,8 @@ def test_journal_is_read_and_tells_which_rule_gave_the_value(postmortem: Postmor
 
 def test_value_of_another_is_not_taken_for_ours(postmortem: Postmortem, journal: Path) -> None:
     """The pid may be another process's by then, or the value may have been changed since."""
-    gifts = journal / "gifts"
-    gifts.write_text(gifts.read_text().replace('"900"', '"800"'))
+    entries = journal / "entries"
+    entries.write_text(entries.read_text().replace('"900"', '"800"'))
     _, out, _ = postmortem()
     assert "oomguard set" not in words(out)
 

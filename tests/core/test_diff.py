@@ -102,7 +102,7 @@ def test_after_a_crash_the_value_tells_whether_it_was_written(
 
 
 def test_without_meminfo_nothing_is_refused() -> None:
-    """Where /proc has none, there is nothing to reckon with."""
+    """Without it, no limit can be calculated."""
     changes = diff_sysctls(policy(overcommit_memory=2), {MODE: 0}, None, {}, cause="policy")
     assert [change.obstacle for change in changes] == [None]
 

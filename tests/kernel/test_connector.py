@@ -103,8 +103,8 @@ def test_forks_are_told_in_order_with_their_time(connector: Connector) -> None:
     assert before < ours[0][2] < first[0][2] < second[0][2] < time.monotonic_ns()
 
 
-def test_forks_wake_nobody_but_for_the_attended(connector: Connector) -> None:
-    """Of these each is told on the socket that is waited on."""
+def test_only_forks_of_watched_parents_wake_the_daemon(connector: Connector) -> None:
+    """These arrive on the socket that is waited on."""
     os.waitpid(os.spawnv(os.P_NOWAIT, "/bin/true", ["true"]), 0)
     hear(connector, lambda _: False)
     connector.has_forks = False
@@ -196,7 +196,7 @@ def test_what_concerns_a_thread_only_is_never_queued(filtered: Callable[..., lis
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 64])
-def test_every_attended_parent_is_told_of(filtered: Callable[..., list[bytes]], count: int) -> None:
+def test_forks_of_every_watched_parent_are_received(filtered: Callable[..., list[bytes]], count: int) -> None:
     """However many there are; and never of a thread of theirs."""
     parents = frozenset(range(1000, 1000 + count))
     wanted = [fork_message(parent=pid) for pid in parents]

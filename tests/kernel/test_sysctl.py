@@ -89,7 +89,7 @@ def test_the_partner_is_observed_with_a_sysctl(proc: FakeProc, procfs: Procfs) -
 
 
 def test_one_overcommit_knob_brings_them_all(proc: FakeProc, procfs: Procfs) -> None:
-    """The limit is reckoned from all of them."""
+    """The limit is calculated from all of them."""
     for number, name in enumerate(KNOBS):
         proc.sysctl(name, number)
     assert observe_sysctls(procfs, ["vm.overcommit_memory"]).keys() == set(KNOBS)

@@ -1,4 +1,4 @@
-"""The kernel's own reckoning: each number here was worked out by hand from mm/oom_kill.c."""
+"""The kernel's own formula: each number here was calculated by hand from mm/oom_kill.c."""
 
 import pytest
 from hypothesis import given
@@ -86,7 +86,7 @@ def test_before_2_6_36_it_was_another_heuristic() -> None:
         ("2.6.39", -900, 1),
     ],
 )
-def test_each_era_reckons_a_process_of_roots_its_own_way(release: str, adj: int, expected: int) -> None:
+def test_each_era_has_its_own_formula_for_a_process_of_root(release: str, adj: int, expected: int) -> None:
     """What a report from a kernel of that age has to be explained with."""
     era = era_of(release)
     assert era is not None
@@ -142,7 +142,7 @@ def test_oom_score_divides_towards_zero() -> None:
 
 
 def test_oom_score_of_older_kernels_is_a_share_of_a_thousand() -> None:
-    """From 3.5 to 5.8 reckoned from pages, before that the badness itself."""
+    """From 3.5 to 5.8 calculated from pages, before that the badness itself."""
     pages, per_mille = era_of("5.4"), era_of("3.2")
     assert pages is not None
     assert per_mille is not None

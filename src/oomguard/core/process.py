@@ -5,9 +5,6 @@ from typing import NamedTuple, Protocol
 COMM_LENGTH = 15
 """Bytes of a process name that the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""
 
-CMDLINE_LIMIT = 4096
-"""Bytes read of a command line, because its owner chooses the length."""
-
 INIT_PID = 1
 """The first process, the parent of orphans. The kernel never kills it."""
 

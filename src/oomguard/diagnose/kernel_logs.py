@@ -18,7 +18,7 @@ from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
 from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
 from oomguard.oom.other_killer import UNITS as OTHER_UNITS
 from oomguard.report.history import LoggedEntry, parse_entry
-from oomguard.report.postmortem import Gift
+from oomguard.report.postmortem import ValueOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,7 +93,7 @@ class KernelLog:
             for report in log.read(_kernel_log()):
                 yield report._replace(when=f"{booted + (report.uptime_seconds or 0):.6f}")
 
-    def gift(self, report: "Report") -> Gift | None:
+    def value_origin(self, report: "Report") -> ValueOrigin | None:
         """Ask the journal whether oomguard set the victim's value; None if it did not, or for another log."""
         victim = report.victim
         if not self.is_journal or victim is None or victim.oom_score_adj is None or not report.when:
@@ -112,7 +112,7 @@ class KernelLog:
                     last = entry
         if last is None or last.new != str(victim.oom_score_adj) or not last.rule:
             return None
-        return Gift(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
+        return ValueOrigin(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def _once(reports: "Iterator[Report]") -> "Iterator[Report]":

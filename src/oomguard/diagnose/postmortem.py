@@ -48,4 +48,4 @@ class Examiner:
 
     def examine_wholly(self, number: int, report: "Report") -> Told:
         """Return what a report tells, and whether oomguard set the victim's value: that asks the journal."""
-        return self.examine(number, report)._replace(gift=self.source.gift(report))
+        return self.examine(number, report)._replace(origin=self.source.value_origin(report))

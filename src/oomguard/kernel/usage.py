@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.process import UnknownFactError
+from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.procfs import GONE, HIDDEN, parse_stat
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.oom.badness import Era
 
-_INIT_PID = 1
 _TELLING_FLOOR = -998
 """Below this value, the formula itself can give a score of 0."""
 
@@ -158,7 +157,7 @@ def _exemption(pid: int, value: int, score: int, era: "Era") -> Exemption:
     Since Linux 5.9 a score of 0 shows that it does; before, every small process has it. PID 1 is init, unless
     its score shows that it is only a container's.
     """
-    if pid == _INIT_PID and not score:
+    if pid == INIT_PID and not score:
         return "init"
     if score == 0 and era.least is None and value > _TELLING_FLOOR:
         return "in vfork, or dying"

@@ -1,4 +1,4 @@
-"""The only place that writes to the kernel."""
+"""The only place that changes managed values."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""From what /proc says now to the changes that bring it to the policy. Writes and records nothing."""
+"""Plans the changes that bring what /proc says now to the policy. Records nothing but a cache of parents."""
 
 import os
 from contextlib import suppress

@@ -24,7 +24,7 @@ _OTHERS = 5
 _DAY = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d")
 
 
-class Gift(NamedTuple):
+class ValueOrigin(NamedTuple):
     """The journal's entry about the victim's value: oomguard set it, for that rule."""
 
     value: str
@@ -38,7 +38,7 @@ class Told(NamedTuple):
 
     number: int
     finding: "Finding"
-    gift: Gift | None = None
+    origin: ValueOrigin | None = None
     backtest: "Backtest | None" = None
     policy: str = ""
     """The policy that `backtest` used, "" without one."""
@@ -309,9 +309,9 @@ def _victim(told: Told) -> "Iterator[str]":
         parts.append(f"{'oom_adj' if report.has_oom_adj else 'oom_score_adj'} {value}")
     if parts:
         yield f"{', '.join(parts)}."
-    if told.gift is not None:
-        gift = told.gift
-        yield f"oomguard set {gift.value} at {gift.when}, for {gift.rule} ({gift.source})."
+    origin = told.origin
+    if origin is not None:
+        yield f"oomguard set {origin.value} at {origin.when}, for {origin.rule} ({origin.source})."
 
 
 def value_of_victim(finding: "Finding") -> int | None:

@@ -62,7 +62,7 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
             "comm": printable(report.chosen.comm),
             "score": report.chosen.score,
         },
-        "given_by": None if told.gift is None else told.gift._asdict(),
+        "given_by": None if told.origin is None else told.origin._asdict(),
         "runner_up": None if finding.runner_up is None else finding.runner_up.task.pid,
         "largest": None if finding.largest is None else finding.largest.task.pid,
         "suppressed": report.suppressed,

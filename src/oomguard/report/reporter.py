@@ -107,7 +107,7 @@ class Reporter:
             repeat.message = message
 
     def outcome(self, outcome: Outcome, now: float) -> None:
-        """LogEntry an outcome at the monotonic time `now`."""
+        """Log an outcome at the monotonic time `now`."""
         self.changes[target(outcome.change), outcome.change.cause, outcome.result] += 1
         if outcome.result == "vanished":
             return
@@ -166,7 +166,7 @@ class Reporter:
         self._said.clear()
 
     def still_denied(self, change: "Change") -> None:
-        """LogEntry that a denied change is still wanted, but was not tried again."""
+        """Log that a denied change is still wanted, but was not tried again."""
         if isinstance(change, SetOomScoreAdj):
             kind = (_rule_number(change), "denied")
             self._current.update(key for key in self.complaints if key[:2] == kind)
