@@ -6,8 +6,8 @@ causes a write to it. There is a limit for each value, and one for each user, wh
 processes. A pass corrects every process whatever rests, so none has a value of its own for longer than from
 one pass to the next.
 
-What the kernel denied once, it likely denies again: oomguard tries the same write again after 1 s, and doubles
-that pause after each denial, up to the resync interval.
+What the kernel denied once, it likely denies again: oomguard tries the same write again after 1 s, and
+doubles that pause after each denial, up to the resync interval.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
