@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from oomguard.core.diff import SetOomScoreAdj
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.cgroup_folders import CgroupFolders

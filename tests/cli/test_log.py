@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from oomguard.__main__ import main
-from oomguard.core.diff import Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.oom.kill import Context, Kill

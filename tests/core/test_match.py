@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.decide import Refusal
 from oomguard.core.match import Governed, Matcher, first_unmet, search
-from oomguard.core.overcommit import Refusal
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
 from oomguard.core.rule import Rule, Terms, Value
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomguard.core.decide import Refusal
 from oomguard.core.overcommit import (
     ADMIN_RESERVE,
     HUGE_PAGES,
@@ -16,7 +17,6 @@ from oomguard.core.overcommit import (
     USER_RESERVE,
     Memory,
     Peak,
-    Refusal,
     commit_limit_kib,
     demand_kib,
     interlock,

@@ -1,4 +1,4 @@
-"""What is known of each condition, held against the code that tries it."""
+"""What is known of each condition, held against the code that tries it; and the kinds of value."""
 
 from typing import Any
 
@@ -76,3 +76,22 @@ def test_only_a_condition_that_can_change_is_asked_again(row: Condition) -> None
     """A process in whose life none can change needs no second look."""
     matcher = Matcher([with_conditions("name", row.key)])
     assert matcher.is_decided_by_name(b"probe") != row.can_change
+
+
+@pytest.mark.parametrize(
+    ("value", "own", "wanted"),
+    [
+        (Value("exact", 0), 5, 0),
+        (Value("exact", -1000), 5, -1000),
+        (Value("keep"), 5, None),
+        (Value("at_most", 0), 5, 0),
+        (Value("at_most", 0), -5, -5),
+        (Value("at_least", 0), -5, 0),
+        (Value("at_least", 0), 5, 5),
+    ],
+)
+def test_each_kind_of_value_makes_its_own_of_what_is_there(
+    value: Value, own: int, wanted: int | None
+) -> None:
+    """None is to leave it alone, 0 is a value."""
+    assert value.wanted(own) == wanted

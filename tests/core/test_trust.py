@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from oomguard.core.overcommit import Refusal
+from oomguard.core.decide import Refusal
 from oomguard.core.process import Identity, Process, Program
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.trust import is_of_services, trust_refusal

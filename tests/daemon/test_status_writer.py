@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fakeproc import FakeProc
-from oomguard.core.diff import Outcome, SetOomScoreAdj
+from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from fakeproc import FakeProc  # noqa: E402 - needs the path above
-from oomguard.core.diff import Outcome, SetOomScoreAdj  # noqa: E402
+from oomguard.core.change import Outcome, SetOomScoreAdj  # noqa: E402
 from oomguard.core.process import Identity, Process  # noqa: E402
 from oomguard.daemon.degradations import Degradations  # noqa: E402
 from oomguard.daemon.loop import Loop  # noqa: E402

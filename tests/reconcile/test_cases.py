@@ -23,7 +23,8 @@ import pytest
 import yaml
 
 from fakeproc import FakeProc, due
-from oomguard.core.diff import Change, Entry, SetOomScoreAdj
+from oomguard.core.change import Change, SetOomScoreAdj
+from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import Procfs

@@ -15,7 +15,7 @@ from test_sysctl_groups import STRICT, Failing
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value

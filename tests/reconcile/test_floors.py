@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
-from oomguard.core.diff import Outcome
+from oomguard.core.change import Outcome
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value

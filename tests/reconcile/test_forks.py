@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.process import Identity
 from oomguard.core.trust import Standing
 from oomguard.kernel.procfs import Procfs

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.diff import SetOomScoreAdj
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.policy import Policy
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs

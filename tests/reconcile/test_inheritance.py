@@ -7,7 +7,7 @@ import pytest
 
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
-from oomguard.core.diff import Outcome
+from oomguard.core.change import Outcome
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeProc
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
@@ -489,7 +489,7 @@ def test_a_line_that_fits_only_half_is_taken_back(folder: StateFolder) -> None:
     """The next line is not glued to it. A limit on the file's size cuts a write as a full disk does."""
     script = f"""
 import resource, signal
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection
 from oomguard.reconcile.ledger import open_ledger

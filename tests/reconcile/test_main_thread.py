@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.diff import Entry, SetOomScoreAdj
+from oomguard.core.change import SetOomScoreAdj
+from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import Rule, Terms, Value

@@ -10,7 +10,7 @@ import pytest
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
 from mounts import read_only
-from oomguard.core.diff import Cause, Outcome
+from oomguard.core.change import Cause, Outcome
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value

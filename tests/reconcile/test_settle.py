@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 
 from fakeproc import FakeKernel, FakeProc
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import GONE, Procfs

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.reconcile.ledger import open_ledger, read_ledger

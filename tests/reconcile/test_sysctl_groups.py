@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeKernel, FakeProc
 from mounts import read_only
-from oomguard.core.diff import Cause, Entry, Outcome
+from oomguard.core.change import Cause, Outcome
+from oomguard.core.entry import Entry
 from oomguard.core.overcommit import KBYTES, MODE, RATIO
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS

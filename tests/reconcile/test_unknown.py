@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 
 from fakeproc import FakeKernel, FakeProc, due
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.slow_reads import SlowReads, Spender

@@ -9,7 +9,7 @@ from oomguard.cli.verb import Verb
 if TYPE_CHECKING:
     import argparse
 
-    from oomguard.core.diff import Cause
+    from oomguard.core.change import Cause
 
 WOULD_CHANGE = 3
 
@@ -38,7 +38,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Show the changes without applying them. Returns 3 if there are any."""
-    from oomguard.core.diff import Planned
+    from oomguard.core.change import Planned
     from oomguard.core.policy import Policy
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted

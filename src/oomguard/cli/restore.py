@@ -34,7 +34,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Reconcile with an empty policy, which restores every value in the ledger."""
-    from oomguard.core.diff import SetOomScoreAdj
+    from oomguard.core.change import SetOomScoreAdj
     from oomguard.core.policy import Policy
     from oomguard.core.text import printable
 

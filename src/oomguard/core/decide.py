@@ -3,11 +3,17 @@
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from oomguard.core.overcommit import Refusal
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
 
 Kind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
+
+
+class Refusal(NamedTuple):
+    """Why a change must not be attempted, and a fix."""
+
+    reason: str
+    hint: str = ""
 
 
 class Obstacle(NamedTuple):
@@ -53,7 +59,7 @@ class Decision(NamedTuple):
         return self.wanted if self.obstacle is None else self.current
 
 
-def refused(refusal: "Refusal | None") -> Obstacle | None:
+def refused(refusal: Refusal | None) -> Obstacle | None:
     """Return a refusal as an obstacle, or None."""
     return None if refusal is None else Obstacle("refused", *refusal)
 

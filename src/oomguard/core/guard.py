@@ -6,7 +6,8 @@ Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For o
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from oomguard.core.overcommit import HUGE_PAGES, KBYTES, Memory, Refusal, kib
+from oomguard.core.decide import Refusal
+from oomguard.core.overcommit import HUGE_PAGES, KBYTES, Memory, kib
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ from oomguard.core.rule import CONDITIONS, Terms, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from oomguard.core.overcommit import Refusal
+    from oomguard.core.decide import Refusal
     from oomguard.core.rule import Rule
 
 _MEMO_LIMIT = 2048

@@ -7,6 +7,7 @@ but every later fork, mmap and brk fails, even in the shell that could repair it
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.decide import Refusal
 from oomguard.core.sysctl import COMMIT, SYSCTLS, after_writing
 
 if TYPE_CHECKING:
@@ -54,13 +55,6 @@ class Peak(NamedTuple):
     committed_kib: int
     day: str
     file: str
-
-
-class Refusal(NamedTuple):
-    """Why a change must not be attempted, and a fix."""
-
-    reason: str
-    hint: str = ""
 
 
 def commit_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:

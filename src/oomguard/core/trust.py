@@ -8,8 +8,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import in_system_service, is_system_service
+from oomguard.core.decide import Refusal
 from oomguard.core.match import is_called
-from oomguard.core.overcommit import Refusal
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import VOUCHING
 from oomguard.core.text import any_of

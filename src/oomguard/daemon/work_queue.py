@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from oomguard.core.diff import Cause
+    from oomguard.core.change import Cause
     from oomguard.daemon.loop import Loop
 
 URGENT_LIMIT = 10_000

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.core.diff import SetOomScoreAdj
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.status_writer import Matched
 from oomguard.daemon.watching import Watching
@@ -14,7 +14,7 @@ from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.core.diff import Cause, Outcome
+    from oomguard.core.change import Cause, Outcome
     from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.event_proof import Turn
     from oomguard.daemon.loop import Loop

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
-from oomguard.core.diff import grouped
+from oomguard.core.change import grouped
 from oomguard.core.guard import unwise
 from oomguard.core.match import first_unmet
 from oomguard.core.overcommit import kib

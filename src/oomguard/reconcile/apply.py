@@ -5,7 +5,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.diff import Entry, Outcome, SetOomScoreAdj, SetSysctl, intended
+from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.entry import Entry, intended
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import GONE
@@ -14,7 +15,7 @@ from oomguard.kernel.sysctl import must_be_writable, read_sysctl, write_sysctl
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from oomguard.core.overcommit import Refusal
+    from oomguard.core.decide import Refusal
     from oomguard.kernel.floor import Privilege
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger

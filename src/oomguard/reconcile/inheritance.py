@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
 from oomguard.kernel.procfs import GONE, HIDDEN

@@ -15,7 +15,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from oomguard.core.diff import Entry
+from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection, Protections

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable
 
-    from oomguard.core.overcommit import Refusal
+    from oomguard.core.decide import Refusal
     from oomguard.core.policy import Policy
     from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs

@@ -12,7 +12,7 @@ from oomguard.reconcile.state_folder import open_state_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.core.diff import Cause, Outcome
+    from oomguard.core.change import Cause, Outcome
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import Procfs

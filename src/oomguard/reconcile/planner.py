@@ -4,20 +4,13 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.change import Judged, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.decide import decide, wanted_by
-from oomguard.core.diff import (
-    Judged,
-    Outcome,
-    SetOomScoreAdj,
-    SetSysctl,
-    diff_sysctls,
-    left_alone,
-    own_oom_score_adj,
-    refusal_of,
-)
+from oomguard.core.entry import own_oom_score_adj
 from oomguard.core.match import quick_unmet
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import Value
+from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
 from oomguard.core.trust import standing, trust_refusal
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
@@ -27,9 +20,10 @@ from oomguard.reconcile.matching import NO_CANDIDATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from oomguard.core.decide import Decision
-    from oomguard.core.diff import Cause, Change, Entry
-    from oomguard.core.overcommit import Peak, Refusal
+    from oomguard.core.change import Cause, Change
+    from oomguard.core.decide import Decision, Refusal
+    from oomguard.core.entry import Entry
+    from oomguard.core.overcommit import Peak
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
     from oomguard.core.trust import Standing

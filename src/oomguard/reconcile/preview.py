@@ -5,8 +5,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from oomguard.core.change import grouped
 from oomguard.core.decide import Obstacle, denial
-from oomguard.core.diff import grouped
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import GONE, HIDDEN
 from oomguard.kernel.rights import is_read_only
@@ -14,8 +14,8 @@ from oomguard.kernel.rights import is_read_only
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Set
 
+    from oomguard.core.change import Cause, Judged, SetSysctl
     from oomguard.core.decide import Rights
-    from oomguard.core.diff import Cause, Judged, SetSysctl
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.reconciler import Reconciler
 

@@ -5,7 +5,8 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oomguard.core.diff import Entry, Outcome, grouped
+from oomguard.core.change import Outcome, grouped
+from oomguard.core.entry import Entry
 from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.kernel.floor import Privilege
@@ -19,7 +20,7 @@ from oomguard.reconcile.planner import Planner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oomguard.core.diff import Cause, Change, Judged, SetOomScoreAdj, SetSysctl
+    from oomguard.core.change import Cause, Change, Judged, SetOomScoreAdj, SetSysctl
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs

@@ -5,13 +5,13 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from oomguard.core.diff import Outcome, SetOomScoreAdj
+from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.text import printable
 from oomguard.report.text import target
 
 if TYPE_CHECKING:
+    from oomguard.core.change import Change, Planned
     from oomguard.core.decide import Decision, Obstacle
-    from oomguard.core.diff import Change, Planned
     from oomguard.core.rule import Rule
 
 

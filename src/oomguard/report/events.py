@@ -3,7 +3,7 @@
 import errno
 from typing import NamedTuple
 
-from oomguard.core.diff import Outcome, SetOomScoreAdj
+from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.text import printable
 from oomguard.report.text import sentence, target
 

@@ -4,13 +4,13 @@ from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from oomguard.core.diff import SetOomScoreAdj
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.report.text import sentence, subjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from oomguard.core.diff import Outcome, Result
+    from oomguard.core.change import Outcome, Result
 
 _TOTALS: "dict[Result, str]" = {
     "refused": "refused",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from oomguard.core.diff import SetOomScoreAdj
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.near_miss import near_misses
 from oomguard.core.text import printable
 from oomguard.report.tables import console, print_text, table
@@ -14,8 +14,8 @@ from oomguard.report.text import subjects
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from oomguard.core.change import Change, Planned
     from oomguard.core.decide import Kind
-    from oomguard.core.diff import Change, Planned
     from oomguard.core.rule import Rule
     from oomguard.core.tally import Tally
 

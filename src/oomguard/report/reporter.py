@@ -3,7 +3,7 @@
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from oomguard.core.diff import Outcome, SetOomScoreAdj
+from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.process import Identity
 from oomguard.report import events
 from oomguard.report.events import Event, LogEntry, outcome_entry
@@ -14,7 +14,7 @@ from oomguard.report.text import because, subject, target
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from oomguard.core.diff import Cause, Change, Result
+    from oomguard.core.change import Cause, Change, Result
     from oomguard.core.rule import Rule
     from oomguard.report.journal import Sink
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from oomguard.core.diff import Change, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.change import Change, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.text import printable
 
 if TYPE_CHECKING:

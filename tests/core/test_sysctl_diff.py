@@ -1,22 +1,14 @@
-"""Decisions about values, and the laws of applying and restoring sysctls in a model of the kernel."""
+"""Which sysctls are written together, and the laws of applying and restoring them in a model kernel."""
 
-from typing import Any
-
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oomguard.core.diff import (
-    Entry,
-    SetSysctl,
-    diff_sysctls,
-    grouped,
-    own_oom_score_adj,
-)
+from oomguard.core.change import SetSysctl, grouped
+from oomguard.core.entry import Entry
 from oomguard.core.overcommit import MODE, Memory
 from oomguard.core.policy import Policy, SysctlSetting
-from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS, after_writing
+from oomguard.core.sysctl_diff import diff_sysctls
 
 RATIO, KBYTES = "vm.overcommit_ratio", "vm.overcommit_kbytes"
 DIRTY_RATIO, DIRTY_BYTES = "vm.dirty_ratio", "vm.dirty_bytes"
@@ -31,74 +23,6 @@ def policy(**values: int) -> Policy:
         for line, (name, value) in enumerate(values.items(), 1)
     ]
     return Policy(sysctls=tuple(made))
-
-
-def rule(value: Value, **terms: Any) -> Rule:
-    """Return a rule by name."""
-    return Rule(0, (b"x",), Terms(value)._replace(**terms), "p.yaml", 1)
-
-
-# One value
-
-
-@pytest.mark.parametrize(
-    ("value", "own", "wanted"),
-    [
-        (Value("exact", 0), 5, 0),
-        (Value("exact", -1000), 5, -1000),
-        (Value("keep"), 5, None),
-        (Value("at_most", 0), 5, 0),
-        (Value("at_most", 0), -5, -5),
-        (Value("at_least", 0), -5, 0),
-        (Value("at_least", 0), 5, 5),
-    ],
-)
-def test_each_kind_of_value_makes_its_own_of_what_is_there(
-    value: Value, own: int, wanted: int | None
-) -> None:
-    """None is to leave it alone, 0 is a value."""
-    assert value.wanted(own) == wanted
-
-
-@pytest.mark.parametrize(
-    ("entry", "value", "own"),
-    [
-        (None, 7, 7),
-        (Entry(5, 300), 300, 5),
-        (Entry(5, 300), 200, 200),
-        (Entry(5, 300, 200), 200, 200),
-        (Entry(5, 300, 200, is_written=False), 200, 5),
-        (Entry(0, 0), 0, 0),
-        (Entry(5, 300, 0, is_written=False), 0, 5),
-    ],
-)
-def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: int, own: int) -> None:
-    """What it has otherwise is what it had before the first change."""
-    assert own_oom_score_adj(entry, value) == own
-
-
-@pytest.mark.parametrize(
-    ("entry", "value", "after"),
-    [
-        (Entry(5, 300), 7, Entry(5, 300)),
-        (Entry(5, 300, is_written=False), 300, Entry(5, 300)),
-        (Entry(5, 300, is_written=False), 5, None),
-        (Entry(5, 300, is_written=False), 7, None),
-        (Entry(5, 300, 200, is_written=False), 300, Entry(5, 300, 200)),
-        (Entry(5, 300, 200, is_written=False), 200, Entry(5, 200)),
-        (Entry(5, 300, 200, is_written=False), 7, Entry(5, 200)),
-        (Entry(0, 14, is_open=True, is_written=False), 13, Entry(0, 14, is_open=True)),
-        (Entry(0, 14, is_open=True, is_written=False), 0, None),
-    ],
-)
-def test_after_a_crash_the_value_tells_whether_it_was_written(
-    entry: Entry, value: int, after: Entry | None
-) -> None:
-    """And if not, what oomguard had set before counts, or that it has set nothing."""
-    assert entry.after_crash(value) == after
-
-
-# Many sysctls
 
 
 def test_without_meminfo_nothing_is_refused() -> None:

@@ -1,0 +1,125 @@
+"""The changes of values, what asks for them, and what came of them."""
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from oomguard.core.decide import Decision, Obstacle
+    from oomguard.core.entry import Entry
+    from oomguard.core.process import Identity
+    from oomguard.core.rule import Rule
+
+Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
+Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-alone"]
+
+
+class SetSysctl(NamedTuple):
+    """Write one sysctl. `source` is the policy line that sets it, "" for a restore.
+
+    Changes of one `group` are made together or not at all; a change without one is made alone.
+    """
+
+    name: str
+    before: int
+    after: int
+    cause: Cause
+    source: str = ""
+    obstacle: "Obstacle | None" = None
+    group: str = ""
+
+    @property
+    def target(self) -> str:
+        """What it changes, as a key."""
+        return self.name
+
+
+class SetOomScoreAdj(NamedTuple):
+    """Write one process's `oom_score_adj`. `rule` is None for a restore.
+
+    `own` is the original value, which the ledger keeps; `before` is the current one. `moved_floor`: setting
+    the current value moved the floor, so this write must move it, too. `inherited`: the value was set for
+    an ancestor.
+    """
+
+    identity: "Identity"
+    comm: bytes
+    before: int
+    after: int
+    own: int
+    cause: Cause
+    rule: "Rule | None" = None
+    obstacle: "Obstacle | None" = None
+    moved_floor: bool = False
+    inherited: bool = False
+
+    @property
+    def target(self) -> "Identity":
+        """What it changes, as a key."""
+        return self.identity
+
+
+Change = SetSysctl | SetOomScoreAdj
+
+
+class Planned(NamedTuple):
+    """A change, and the rule that matches the process, even if the rule sets the original value."""
+
+    change: Change
+    rule: "Rule | None"
+
+
+class Outcome(NamedTuple):
+    """The result of a change. `errno` is the kernel's, 0 if there was no write.
+
+    `made` is the value the kernel set if it differs from the one written, else None.
+    """
+
+    change: Change
+    result: Result
+    errno: int = 0
+    reason: str = ""
+    hint: str = ""
+    made: int | None = None
+
+
+class Judged(NamedTuple):
+    """What is decided on a process. `entry` is its own, or that of the one it inherited its value from."""
+
+    decision: "Decision"
+    entry: "Entry | None"
+
+    def change(self, cause: Cause) -> SetOomScoreAdj | None:
+        """Return the write that the decision asks for, or None."""
+        decision, entry = self.decision, self.entry
+        obstacle, own = decision.obstacle, decision.original
+        if decision.wanted == decision.current or (obstacle is not None and obstacle.kind == "unknown"):
+            return None
+        rule = decision.rule if decision.wanted != own else None
+        if entry is not None and not decision.is_inherited and entry.is_written:
+            cause = "drift" if entry.given == decision.wanted else cause
+        # A privileged ancestor that set it, sshd for one, moved the floor, though oomguard did not.
+        is_reset = decision.is_inherited and rule is None and own > decision.current
+        return SetOomScoreAdj(
+            identity=decision.identity,
+            comm=decision.comm,
+            before=decision.current,
+            after=decision.wanted,
+            own=own,
+            cause="restore" if rule is None else cause,
+            rule=rule,
+            obstacle=obstacle,
+            moved_floor=is_reset or (entry is not None and entry.moved_floor),
+            inherited=decision.is_inherited and rule is None,
+        )
+
+
+def grouped(changes: "Iterable[SetSysctl]") -> list[list[SetSysctl]]:
+    """Return the changes in lists; each list is made as a whole or not at all."""
+    found: list[list[SetSysctl]] = []
+    for change in changes:
+        if found and change.group and change.group == found[-1][0].group:
+            found[-1].append(change)
+        else:
+            found.append([change])
+    return found

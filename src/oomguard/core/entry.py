@@ -1,0 +1,70 @@
+"""An entry of the ledger: whose a value is, and what it was without oomguard, even after a crash."""
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """The ledger's entry for a value: the original, and the one oomguard set.
+
+    `given_before` is what oomguard had set before `given`; children may still have inherited it.
+    `is_written` is False from just before a write until it has happened: the value is then `given` or the
+    one before. `since_ticks` is when it was set for a process, in the clock of start times: processes that
+    started earlier cannot have inherited it. `moved_floor`: it needed CAP_SYS_RESOURCE, which moves the
+    floor (`oom_score_adj_min`). `made` is the value the kernel set if it is not `given`, else None.
+    `is_open`: the kernel may grant only a part, and how much is not known yet.
+    """
+
+    original: int
+    given: int
+    given_before: int | None = None
+    since_ticks: int = 0
+    moved_floor: bool = False
+    made: int | None = None
+    is_open: bool = False
+    is_written: bool = True
+
+    def is_ours(self, value: int) -> bool:
+        """Return whether oomguard set `value`; if not, something else changed it since."""
+        low, high = sorted((self.original, self.given))
+        if self.is_open and low <= value <= high:
+            return True
+        is_given = value == (self.given if self.made is None else self.made)
+        return is_given or (not self.is_written and value == self.given_before)
+
+    def was_ours(self, value: int) -> bool:
+        """Return whether oomguard set `value`, now or before: a child may have inherited it."""
+        return value == self.given_before or self.is_ours(value)
+
+    def after_crash(self, value: int) -> "Entry | None":
+        """Return the entry after a crash; the current value shows whether the write happened.
+
+        None: oomguard has set nothing. If something else has set the same value meanwhile, that counts as
+        written, because the two cannot be distinguished.
+        """
+        written = self._replace(is_written=True)
+        if self.is_written or (value != self.original and written.is_ours(value)):
+            return written
+        if self.given_before is None:
+            return None
+        return written._replace(given=self.given_before, given_before=None, made=None, is_open=False)
+
+
+def intended(
+    known: Entry | None,
+    own: int,
+    before: int,
+    after: int,
+    since_ticks: int = 0,
+    *,
+    moved_floor: bool = False,
+    is_open: bool = False,
+) -> Entry:
+    """Return the entry for a write of `after` over `before` that is not made yet."""
+    given_before = before if known is not None and known.is_ours(before) else None
+    original = own if known is None else known.original
+    return Entry(original, after, given_before, since_ticks, moved_floor, None, is_open, is_written=False)
+
+
+def own_oom_score_adj(entry: Entry | None, value: int) -> int:
+    """Return the value that a process would have without oomguard, given that it has `value` now."""
+    return entry.original if entry is not None and entry.is_ours(value) else value

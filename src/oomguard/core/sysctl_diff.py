@@ -1,0 +1,138 @@
+"""The writes that bring the sysctls to the policy, in groups and in order, and what refuses them.
+
+All of it is pure: `oomguard plan` and the daemon use the same functions, so they cannot differ.
+"""
+
+from typing import TYPE_CHECKING
+
+from oomguard.core.change import SetSysctl
+from oomguard.core.decide import refused
+from oomguard.core.guard import guard
+from oomguard.core.overcommit import MODE, STRICT, interlock, write_order
+from oomguard.core.sysctl import SYSCTLS, after_writing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from oomguard.core.change import Cause
+    from oomguard.core.decide import Refusal
+    from oomguard.core.entry import Entry
+    from oomguard.core.overcommit import Memory, Peak
+    from oomguard.core.policy import Policy
+
+
+def diff_sysctls(
+    policy: "Policy",
+    actual: "Mapping[str, int]",
+    memory: "Memory | None",
+    ledger: "Mapping[str, Entry]",
+    *,
+    cause: "Cause",
+    peak: "Peak | None" = None,
+) -> list[SetSysctl]:
+    """Return the writes that bring the `actual` sysctls to the policy, in the order to make them.
+
+    `actual` holds every sysctl the policy or the ledger names, with its partner and the
+    overcommit knobs; those this kernel lacks are missing, and are skipped. A sysctl that the
+    policy no longer names is restored, if it still has the value that oomguard set. Those of one group
+    are adjacent.
+    """
+    wanted: dict[str, tuple[int, Cause, str]] = {}
+    for name, entry in ledger.items():
+        if name in actual and _is_ours(name, actual, ledger):
+            wanted[name] = (entry.original, "restore", "")
+    for setting in policy.sysctls:
+        if setting.name in actual:
+            known = ledger.get(setting.name)
+            drifted = known is not None and known.is_written and known.given == setting.value
+            wanted[setting.name] = (setting.value, "drift" if drifted else cause, setting.source)
+            wanted.pop(SYSCTLS[setting.name].partner, None)
+    groups: dict[str, list[str]] = {}
+    for name in wanted:
+        if _must_write(name, actual, wanted, ledger):
+            groups.setdefault(SYSCTLS[name].group or name, []).append(name)
+    return [
+        change
+        for names in groups.values()
+        for change in _diff_group(names, policy, actual, memory, wanted, peak)
+    ]
+
+
+def left_alone(policy: "Policy", actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> list[str]:
+    """Return the sysctls that are left alone, because something else has changed them since."""
+    named = {setting.name for setting in policy.sysctls}
+    return [
+        name
+        for name in ledger
+        if name in actual and not named & {name, SYSCTLS[name].partner} and not _is_ours(name, actual, ledger)
+    ]
+
+
+def _diff_group(
+    names: list[str],
+    policy: "Policy",
+    actual: "Mapping[str, int]",
+    memory: "Memory | None",
+    wanted: "Mapping[str, tuple[int, Cause, str]]",
+    peak: "Peak | None",
+) -> "Iterator[SetSysctl]":
+    final = after_writing(actual, {name: wanted[name][0] for name in names})
+    # Restoring sysctls one by one is safe, unless it restores strict accounting.
+    is_one = final.get(MODE) == STRICT or any(wanted[name][1] != "restore" for name in names)
+    changes = []
+    for name in write_order(names, actual=actual, final=final, memory=memory):
+        value, why, source = wanted[name]
+        group = SYSCTLS[name].group if is_one else ""
+        changes.append(SetSysctl(name, actual[name], value, why, source, group=group))
+    refusal = refusal_of(changes, policy, actual, memory, peak)
+    for change in changes:
+        yield change._replace(obstacle=refused(refusal))
+
+
+def refusal_of(
+    changes: "Sequence[SetSysctl]",
+    policy: "Policy",
+    actual: "Mapping[str, int]",
+    memory: "Memory | None",
+    peak: "Peak | None",
+) -> "Refusal | None":
+    """Return why none of these writes must be made on this host, or None."""
+    if memory is None or policy.force:
+        return None
+    asked = [change for change in changes if change.cause != "restore"]
+    for change in asked:
+        refusal = guard(change.name, change.after, actual[change.name], memory)
+        if refusal is not None:
+            return refusal
+    return interlock(
+        memory,
+        actual=actual,
+        final=after_writing(actual, {change.name: change.after for change in changes}),
+        headroom_percent=policy.commit_headroom_percent,
+        peak=peak if asked else None,
+    )
+
+
+def _must_write(
+    name: str,
+    actual: "Mapping[str, int]",
+    wanted: "Mapping[str, tuple[int, Cause, str]]",
+    ledger: "Mapping[str, Entry]",
+) -> bool:
+    value = wanted[name][0]
+    partner = wanted.get(SYSCTLS[name].partner)
+    if value == 0 and partner is not None and partner[0] != 0:
+        return False  # writing the partner zeroes this one
+    known = ledger.get(name)
+    is_granted = known is not None and known.given == value and known.made == actual[name]
+    return actual[name] != value and not is_granted
+
+
+def _is_ours(name: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
+    return ledger[name].is_ours(actual[name]) and not _is_foreign(SYSCTLS[name].partner, actual, ledger)
+
+
+def _is_foreign(partner: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
+    """Return whether something else has set the partner: writing this one would zero it."""
+    value = actual.get(partner, 0)
+    return value != 0 and not (partner in ledger and ledger[partner].is_ours(value))
