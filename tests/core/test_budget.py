@@ -23,9 +23,9 @@ def test_those_who_owe_nothing_are_forgotten() -> None:
     """An account costs memory only while it is in debt."""
     budget = Budget(capacity=1.0, refill=0.1)
     budget.charge("a", 0.5, now=0.0)
-    budget.settle(now=4.9)
+    budget.forget_paid(now=4.9)
     assert budget
-    budget.settle(now=5.1)
+    budget.forget_paid(now=5.1)
     assert not budget
 
 

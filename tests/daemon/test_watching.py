@@ -8,7 +8,7 @@ from fakeproc import FakeProc
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
-from oomguard.daemon.watching import SETTLED_SECONDS, SETTLED_TICKS
+from oomguard.daemon.watching import WATCH_AGE_SECONDS, WATCH_AGE_TICKS
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import StateFolder
 from workers import Work
@@ -19,7 +19,7 @@ POLICY = Policy(rules=(Rule(0, (b"a",), Terms(Value("exact", 300)), "/p.yaml", 1
 @pytest.fixture
 def work(proc: FakeProc, procfs: Procfs, folder: StateFolder) -> Iterator[Work]:
     """Return a worker that manages an old process, a new one, and one that has ended."""
-    for pid, start in ((10, 1), (11, 2 + int(SETTLED_TICKS)), (12, 1)):
+    for pid, start in ((10, 1), (11, 2 + int(WATCH_AGE_TICKS)), (12, 1)):
         proc.process(Process(Identity(pid, start), b"a"))
     made = Work(procfs, folder, POLICY)
     made.worker.begin_pass("start")
@@ -38,21 +38,21 @@ def fire(work: Work, timer: str, now: float = 0.0) -> None:
 
 def test_a_process_is_watched_once_it_has_lived_for_a_while(work: Work) -> None:
     """The new one's turn comes; that one has ended is noted. What was written just before is checked."""
-    assert work.due("settle") is not None
-    fire(work, "settle")
+    assert work.due("watch") is not None
+    fire(work, "watch")
     watching = work.worker.watching
     assert watching.is_busy
     watching.work(100.0)
     assert not watching.is_busy
     assert [watching.drift.watches(pid) for pid in (10, 11, 12)] == [True, False, False]
     assert work.worker.queue.urgent == {10}
-    assert work.due("settle") == 100.0 + SETTLED_SECONDS
+    assert work.due("watch") == 100.0 + WATCH_AGE_SECONDS
     assert set(work.reconciler.managed.rule_of) == {10, 11}
 
 
 def test_a_write_is_drift(work: Work, proc: FakeProc) -> None:
     """The process is checked, as one that a watch reported."""
-    fire(work, "settle")
+    fire(work, "watch")
     work.worker.watching.work(0.0)
     proc.set_oom_score_adj(10, 0)
     work.loop.turn(busy=True)
@@ -65,7 +65,7 @@ def test_a_write_is_drift(work: Work, proc: FakeProc) -> None:
 
 def test_what_is_contended_rests_without_a_watch_and_is_watched_again(work: Work, proc: FakeProc) -> None:
     """Its corrections cost nothing meanwhile but those of passes."""
-    fire(work, "settle")
+    fire(work, "watch")
     watching = work.worker.watching
     watching.work(0.0)
     identity = Identity(10, 1)
@@ -97,10 +97,10 @@ def test_without_room_for_watches_a_limit_is_reported_once(work: Work) -> None:
 
 def test_shedding_drops_watches(work: Work) -> None:
     """They are set again when a pass has ended."""
-    fire(work, "settle")
+    fire(work, "watch")
     work.worker.watching.work(0.0)
     work.worker.watching.clear()
     assert not work.worker.watching.drift.processes
-    work.loop.set("settle", None)
+    work.loop.set("watch", None)
     work.worker.watching.end_pass(7.0)
-    assert work.due("settle") == 7.0 + SETTLED_SECONDS
+    assert work.due("watch") == 7.0 + WATCH_AGE_SECONDS

@@ -94,7 +94,7 @@ def test_a_pass_applies_the_policy_and_ends_once(work: Work, proc: FakeProc) -> 
     assert work.reporter.counts.applied == 38
     assert len(work.worker.matched.rule_of) == 38
     assert len(work.ended) == 1
-    assert None not in [work.due(timer) for timer in ("status", "fold", "settle", "pass")]
+    assert None not in [work.due(timer) for timer in ("status", "fold", "watch", "pass")]
 
 
 def test_what_is_lost_while_a_pass_runs_is_checked_after_it(work: Work, proc: FakeProc) -> None:

@@ -22,7 +22,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_hosts_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.settle import settle
+from oomguard.reconcile.repeat import repeat_until_quiet
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from running import Program, oom_score_adj
 
@@ -51,7 +51,9 @@ class Host:
     def bring(self, policy: Policy) -> dict[object, tuple[str, str]]:
         """Open the ledger, bring everything to a policy, and return what became of what, and its cause."""
         ledger = open_hosts_ledger(self.folder, self.kernel)
-        outcomes, _ = settle(Reconciler(policy, ledger, self.kernel), "policy" if policy.rules else "restore")
+        outcomes, _ = repeat_until_quiet(
+            Reconciler(policy, ledger, self.kernel), "policy" if policy.rules else "restore"
+        )
         ledger.close()
         return {
             getattr(outcome.change, "name", PID): (outcome.result, outcome.change.cause)

@@ -111,7 +111,7 @@ def test_a_program_of_roots_is_held_by_its_own_rule(host: Host, name: bytes) -> 
 
 
 def test_a_process_that_becomes_a_users_is_judged_anew(host: Host) -> None:
-    """It was protected as root's, and may have been looked at as settled."""
+    """It was protected as root's, and may have been skipped as unchanged."""
     host.look(CRON)
     host.proc.process(
         Process(Identity(CRON, host.ledger.processes[CRON][0]), b"cron", uid=1000, oom_score_adj=-900)

@@ -370,16 +370,16 @@ def test_rewrites_far_apart_are_tolerated_for_ever() -> None:
     assert contention.contended() == []
 
 
-def test_what_stays_right_is_settled() -> None:
+def test_what_stays_right_is_forgotten() -> None:
     """And named once, if it had been contended."""
     contention = Contention(longest_pause_seconds=10)
     for _ in range(TOLERATED):
         contention.corrected("contended", 0.0)
     assert contention.must_wait("contended", 0.0)
     contention.corrected("corrected", 0.0)
-    assert contention.settle(WINDOW_SECONDS) == []
-    assert contention.settle(WINDOW_SECONDS + FIRST_PAUSE_SECONDS + 1) == ["contended"]
-    assert contention.settle(1000.0) == []
+    assert contention.forget_rested(WINDOW_SECONDS) == []
+    assert contention.forget_rested(WINDOW_SECONDS + FIRST_PAUSE_SECONDS + 1) == ["contended"]
+    assert contention.forget_rested(1000.0) == []
     assert not contention.must_wait("contended", 1000.0)
 
 

@@ -40,7 +40,7 @@ def _run(options: "argparse.Namespace") -> int:
 
     done = reconcile(options, Policy(), "restore")
     code = report(done, as_json=options.json, nothing="Nothing to restore.", applied="restored")
-    if not done.is_settled:
+    if not done.is_complete:
         last = done.outcomes[-1].change if done.outcomes else None
         example = f", such as {printable(last.comm)}" if isinstance(last, SetOomScoreAdj) else ""
         print(
@@ -49,7 +49,7 @@ def _run(options: "argparse.Namespace") -> int:
             "  stop the program that starts them, then run oomguard restore again",
             file=sys.stderr,
         )
-    return 1 if done.lost_lines or not done.is_settled else code
+    return 1 if done.lost_lines or not done.is_complete else code
 
 
 VERB = Verb(

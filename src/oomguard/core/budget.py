@@ -35,11 +35,11 @@ class Budget:
     def charge(self, key: str, amount: float, now: float) -> None:
         """Charge a spender."""
         if key not in self._debts and len(self._debts) >= _KEYS:
-            self.settle(now)
+            self.forget_paid(now)
             key = key if len(self._debts) < _KEYS else _SHARED
         self._debts[key] = _Debt(self._debt(key, now) + amount, now)
 
-    def settle(self, now: float) -> None:
+    def forget_paid(self, now: float) -> None:
         """Forget spenders who owe nothing."""
         self._debts = {key: debt for key, debt in self._debts.items() if self._debt(key, now) > 0}
 

@@ -77,7 +77,7 @@ class Protections:
             del self._by_value[value]
         self._lowest = min(self._by_value, default=0)
 
-    def settle(self, in_force: "Set[int]") -> None:
+    def forget_idle(self, in_force: "Set[int]") -> None:
         """Forget the values that no process has from oomguard, and had none at the end of the pass before.
 
         So a whole pass has found each process that still had one of them.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.reconciler import Reconciler
 
-SETTLED_SECONDS = 3.0
-SETTLED_TICKS = SETTLED_SECONDS * os.sysconf("SC_CLK_TCK")
+WATCH_AGE_SECONDS = 3.0
+WATCH_AGE_TICKS = WATCH_AGE_SECONDS * os.sysconf("SC_CLK_TCK")
 """A process that lived this long is worth a watch of its own."""
 
 _LOST = "the kernel dropped inotify events (fs.inotify.max_queued_events)"
@@ -49,7 +49,7 @@ class Watching:
         self._lost = lost
         self.drift = DriftWatch(procfs)
         self._unwatched: list[int] = []
-        loop.define("settle", lambda _: self._list_unwatched())
+        loop.define("watch", lambda _: self._list_unwatched())
         loop.define("wake", self._wake)
         self._listen()
 
@@ -62,12 +62,12 @@ class Watching:
         """Watch what is new among the managed processes, once it has lived for long enough."""
         watchable = len(self._reconciler.managed.rule_of) - len(self._reconciler.contention.resting)
         if watchable > self.drift.processes and not self.drift.full:
-            self._loop.set_earlier("settle", now + SETTLED_SECONDS)
+            self._loop.set_earlier("watch", now + WATCH_AGE_SECONDS)
 
     def work(self, now: float) -> None:
         """Watch some of those, and drop the watches of some that are no longer managed."""
         batch, self._unwatched[-SLICE_PROCESSES:] = self._unwatched[-SLICE_PROCESSES:], []
-        youngest = self._procfs.now_ticks() - SETTLED_TICKS
+        youngest = self._procfs.now_ticks() - WATCH_AGE_TICKS
         for pid in batch:
             if pid not in self._reconciler.managed.rule_of:
                 self.drift.forget(pid)
@@ -80,7 +80,7 @@ class Watching:
                 self.drift.watch_process(identity, yields=not self._reconciler.ledger.protects(pid))
                 self._queue.urgent.add(pid)  # the watch does not report what was written just before it
             else:
-                self._loop.set_earlier("settle", now + SETTLED_SECONDS)
+                self._loop.set_earlier("watch", now + WATCH_AGE_SECONDS)
         if self.drift.full:
             self._unwatched.clear()
             self._report_limit()

@@ -194,7 +194,7 @@ class Worker:
         reconciler.end_pass()
         self._reporter.end_pass()
         self.watching.end_pass(now)
-        self._reporter.uncontended(reconciler.contention.settle(now), self.matched.rule)
+        self._reporter.uncontended(reconciler.contention.forget_rested(now), self.matched.rule)
         interval = reconciler.policy.resync_interval_seconds
         self._loop.set("pass", now + (interval if flow else min(interval, POLL_SECONDS)))
         self._pass_ended(now)

@@ -153,7 +153,7 @@ class SlowReads:
         """
         if self._long:
             now = time.monotonic()
-            self._long.settle(now)
+            self._long.forget_paid(now)
             key = payer()
             if key and self._long.is_spent(key, now):
                 raise UnknownFactError("reading other processes of this user took too much CPU time")
@@ -165,7 +165,7 @@ class SlowReads:
     def _admit(self, who: Spender) -> None:
         """Raise UnknownFactError if this spender must wait."""
         now = time.monotonic()
-        self._budget.settle(now)
+        self._budget.forget_paid(now)
         waits = "reading another process of this user took too long"
         if self._budget.is_spent(who.key, now):
             raise UnknownFactError(waits)

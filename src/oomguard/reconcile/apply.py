@@ -61,7 +61,7 @@ def apply_sysctls(
             if refusal is not None:
                 return _take_back(Outcome(change, "refused", 0, *refusal), changes, steps, procfs, ledger)
             steps.append(_write_sysctl(change, procfs, ledger))
-            _settle_sysctl(steps[-1], ledger)
+            _confirm_made(steps[-1], ledger)
     except OSError as error:
         denied = Outcome(change, "denied", error.errno or 0, *_sysctl_reason(change, error))
         return _take_back(denied, changes, steps, procfs, ledger)
@@ -92,7 +92,7 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
         raise
 
 
-def _settle_sysctl(step: _Step, ledger: "Ledger") -> None:
+def _confirm_made(step: _Step, ledger: "Ledger") -> None:
     """Note that a value was written, and what the kernel made of it."""
     change, entry = step.change, ledger.entry(step.change.name)
     if change.cause == "restore" or entry is None:

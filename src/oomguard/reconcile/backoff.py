@@ -132,7 +132,7 @@ class Contention:
         """Return the targets that are contended."""
         return [target for target, record in self._records.items() if record.pause]
 
-    def settle(self, now: float) -> "list[Hashable]":
+    def forget_rested(self, now: float) -> "list[Hashable]":
         """Forget targets that stayed right for long enough; return those that were contended."""
         ended = []
         for target, record in list(self._records.items()):
@@ -143,7 +143,7 @@ class Contention:
         for key, denial in list(self._denials.items()):
             if now - denial.until > WINDOW_SECONDS:
                 del self._denials[key]
-        self._users.settle(now)
+        self._users.forget_paid(now)
         return ended
 
     def _record(self, target: "Hashable", now: float) -> _Record:

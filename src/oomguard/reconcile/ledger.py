@@ -214,7 +214,7 @@ class Ledger:
             _must_be_integers(target)
         self._set(target, None if row["entry"] is None else _entry(row))
 
-    def _settle(self, value_of: "Callable[[Target], int | None]") -> None:
+    def _resolve_intents(self, value_of: "Callable[[Target], int | None]") -> None:
         """Find out which of the intents of a writer that crashed were carried out."""
         for target, entry in self._entries():
             value = None if entry.is_written else value_of(target)
@@ -259,7 +259,7 @@ def open_ledger(
     gone = [pid for pid, (ticks, _) in ledger.processes.items() if not is_alive(Identity(pid, ticks))]
     for pid in gone:
         ledger.forget_process(pid)
-    ledger._settle(value_of)
+    ledger._resolve_intents(value_of)
     ledger._folder = folder
     try:
         ledger._rewrite()

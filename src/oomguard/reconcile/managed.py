@@ -47,7 +47,7 @@ class ManagedProcesses:
         """Called before a process is no longer managed: the last moment to ask which rule it was."""
         self._rules: Sequence[Rule] = ()
         self._first_person_uid = FIRST_PERSON_UID
-        self._settled: dict[int, tuple[int, bytes, int]] = {}
+        self._unchanged: dict[int, tuple[int, bytes, int]] = {}
         """By pid: inode, name and value of a process that needs nothing while these are the same."""
         self._forked_from: dict[int, Rule] = {}
         """By pid, the rule that raised the process it was forked from, whose program it may still run."""
@@ -73,7 +73,7 @@ class ManagedProcesses:
             for pid, one in self.raised.items()
             if (rule := found.get(one.rule.conditions))
         }
-        self._settled.clear()
+        self._unchanged.clear()
         self.inheritance.on_policy()
 
     # Events
@@ -101,7 +101,7 @@ class ManagedProcesses:
         self._release(pid)
         self.raised.pop(pid, None)
         self.executed.pop(pid, None)
-        self._settled.pop(pid, None)
+        self._unchanged.pop(pid, None)
         self.ledger.forget_process(pid)
 
     def keep_only(self, pids: set[int]) -> None:
@@ -159,8 +159,8 @@ class ManagedProcesses:
             is_former = value == entry.given_before
             self.inheritance.on_own_value(pid, entry._replace(given_before=None) if is_former else entry)
             self.ledger.strike(handle.identity)
-        if finding.is_settled:
-            self._settled[pid] = (handle.inode, handle.comm, value)
+        if finding.is_unchanged:
+            self._unchanged[pid] = (handle.inode, handle.comm, value)
 
     def on_unknown(self, handle: "ProcessHandle", reason: "UnknownFactError") -> None:
         """Record that a fact of a process could not be read, and what to do about it."""
@@ -175,7 +175,7 @@ class ManagedProcesses:
     def concern(self, pid: int) -> bool:
         """Return whether anything is known of a process; of most there is not."""
         return (
-            pid in self._settled
+            pid in self._unchanged
             or pid in self.rule_of
             or pid in self.ledger.processes
             or pid in self._forked_from
@@ -183,19 +183,19 @@ class ManagedProcesses:
             or self.inheritance.concerns(pid)
         )
 
-    def is_settled(self, handle: "ProcessHandle") -> bool:
+    def is_unchanged(self, handle: "ProcessHandle") -> bool:
         """Return whether a process needs nothing, because nothing that counts has changed."""
-        settled = self._settled.get(handle.pid)
-        if settled is None:
+        known = self._unchanged.get(handle.pid)
+        if known is None:
             return False
         try:
-            is_same = settled == (handle.inode, handle.comm, handle.read_oom_score_adj())
+            is_same = known == (handle.inode, handle.comm, handle.read_oom_score_adj())
         except OSError:
             is_same = False
         if is_same:
             self.executed.pop(handle.pid, None)  # the rule is that of the program it runs now
         else:
-            del self._settled[handle.pid]
+            del self._unchanged[handle.pid]
         return is_same
 
     def rule_so_far(self, handle: "ProcessHandle") -> "Rule | None":

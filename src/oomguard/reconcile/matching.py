@@ -98,7 +98,7 @@ class Matching:
                 took = time.thread_time() - begun
                 if took > UNNOTICED_SECONDS:
                     now = time.monotonic()
-                    spent.settle(now)
+                    spent.forget_paid(now)
                     spent.charge(handle.spender().key, took, now)
 
         return bounded

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.floor import SysResource
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.settle import settle
+from oomguard.reconcile.repeat import repeat_until_quiet
 from oomguard.reconcile.state_folder import open_state_folder
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 class Pass(NamedTuple):
     """What was done: after the changes, `outcomes` has what a restore left alone.
 
-    `lost_lines` of the ledger could not be read, so their original values are not known. `is_settled` tells
+    `lost_lines` of the ledger could not be read, so their original values are not known. `is_complete` tells
     that every process was examined.
     """
 
     outcomes: "list[Outcome]"
     lost_lines: int
-    is_settled: bool = True
+    is_complete: bool = True
 
 
 def reconcile_once(
@@ -49,11 +49,11 @@ def reconcile_once(
         reconciler = Reconciler(policy, ledger, procfs, SysResource(), promised_peak=promised_peak)
         if cause == "restore":
             left = reconciler.planner.left_alone()
-            outcomes, is_settled = settle(reconciler, cause)
+            outcomes, is_complete = repeat_until_quiet(reconciler, cause)
             outcomes += left
         else:
-            outcomes, is_settled = [*reconciler.everything(cause, time.monotonic())], True
-        return Pass(outcomes, ledger.ignored_lines, is_settled)
+            outcomes, is_complete = [*reconciler.everything(cause, time.monotonic())], True
+        return Pass(outcomes, ledger.ignored_lines, is_complete)
     finally:
         ledger.close()
         folder.close()

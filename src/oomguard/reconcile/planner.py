@@ -62,7 +62,7 @@ class Finding(NamedTuple):
     `judged` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
     tried; with `is_open`, nothing can be decided yet. `raised` is the rule it must not escape. `watch` is the
     standing of a process whose children may come to match a rule; with `may_match_later`, so may the process.
-    `is_settled`: the decision is the same as long as name and value are.
+    `is_unchanged`: the decision is the same as long as name and value are.
     """
 
     judged: Judged | None = None
@@ -71,7 +71,7 @@ class Finding(NamedTuple):
     raised: Raised | None = None
     watch: "Standing | None" = None
     may_match_later: bool = False
-    is_settled: bool = False
+    is_unchanged: bool = False
 
 
 _NOTHING = Finding()
@@ -184,12 +184,12 @@ class Planner:
             is_inherited=situation.is_inherited,
             is_renamed=raised is not None and raised.is_renamed,
         )
-        is_settled, rule = False, decision.rule
+        is_unchanged, rule = False, decision.rule
         if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
             if raised is None and situation.entry is None and decision.current > 0:
                 raised = None if rule.terms.value.kind == "keep" else Raised(handle.identity, rule)
             is_plain = refused is None and unknown is None and not decision.is_renamed
-            is_settled = is_plain and self._is_settled(handle, decision, rule)
+            is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
         return Finding(
             Judged(decision, situation.entry),
             unknown,
@@ -197,7 +197,7 @@ class Planner:
             raised=raised,
             watch=watch,
             may_match_later=may_match_later,
-            is_settled=is_settled,
+            is_unchanged=is_unchanged,
         )
 
     def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
@@ -278,7 +278,7 @@ class Planner:
         except UnknownFactError:
             return False
 
-    def _is_settled(self, handle: "ProcessHandle", decision: "Decision", rule: "Rule") -> bool:
+    def _is_unchanged(self, handle: "ProcessHandle", decision: "Decision", rule: "Rule") -> bool:
         """Return whether the decision is the same while name and value are.
 
         Trust is checked each time: a process can change its user.

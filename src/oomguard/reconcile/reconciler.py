@@ -86,7 +86,7 @@ class Reconciler:
     def end_pass(self) -> None:
         """Bound what is remembered, after every process was seen to."""
         in_force = {entry.given for _, entry in self.ledger.processes.values()}
-        self.ledger.protections.settle(in_force | self.inheritance.values())
+        self.ledger.protections.forget_idle(in_force | self.inheritance.values())
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -175,7 +175,7 @@ class Reconciler:
         self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
     ) -> "SetOomScoreAdj | None":
         """Return the change that one process needs, or None; it may end meanwhile."""
-        if self.managed.is_settled(handle):
+        if self.managed.is_unchanged(handle):
             return None
         executed_ns = self.managed.executed.get(handle.pid)
         if executed_ns is not None:

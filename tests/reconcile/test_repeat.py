@@ -16,7 +16,7 @@ from oomguard.core.process import Identity, Process
 from oomguard.kernel.procfs import GONE, Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.settle import LONGEST_SECONDS, settle
+from oomguard.reconcile.repeat import LONGEST_SECONDS, repeat_until_quiet
 from running import wait_until
 
 PARENT = Identity(10, 10)
@@ -65,8 +65,8 @@ def restorer(procfs: Procfs) -> Reconciler:
 def test_what_is_forked_behind_the_list_is_restored_as_well(proc: FakeProc, forking: Forking) -> None:
     """The first child has the value that its parent loses a moment later."""
     forking.limit = 5
-    outcomes, is_settled = settle(restorer(forking), "restore")
-    assert is_settled
+    outcomes, is_complete = repeat_until_quiet(restorer(forking), "restore")
+    assert is_complete
     assert [(outcome.result, outcome.change.after) for outcome in outcomes] == [("applied", 0)] * len(
         outcomes
     )
@@ -78,8 +78,8 @@ def test_it_gives_up_on_what_never_ends(forking: Forking) -> None:
     """On processes that start and end before they are examined: each may have forked one that lives."""
     forking.lives = False
     times = iter(range(10_000))
-    _, is_settled = settle(restorer(forking), "restore", lambda: float(next(times)))
-    assert not is_settled
+    _, is_complete = repeat_until_quiet(restorer(forking), "restore", lambda: float(next(times)))
+    assert not is_complete
     assert next(times) <= 4 * LONGEST_SECONDS
 
 
@@ -94,8 +94,8 @@ def test_a_denied_change_is_reported_once_and_ends_it(proc: FakeProc, forking: F
         raise PermissionError(13, f"{path}: {text!r}")
 
     forking.write = write  # type: ignore[method-assign]
-    outcomes, is_settled = settle(reconciler, "restore")
-    assert is_settled
+    outcomes, is_complete = repeat_until_quiet(reconciler, "restore")
+    assert is_complete
     assert [outcome.result for outcome in outcomes] == ["denied", "applied"]
 
 
@@ -130,9 +130,9 @@ def test_a_real_process_that_forks_all_the_time_leaves_none_behind() -> None:
                 ledger.record(handle.identity, Entry(own, 900, None, procfs.now_ticks()))
                 handle.write_oom_score_adj(900)
             wait_until(lambda: values(procfs).count(900) > 20, "children with its value")
-            outcomes, is_settled = settle(Reconciler(Policy(), ledger, procfs), "restore")
+            outcomes, is_complete = repeat_until_quiet(Reconciler(Policy(), ledger, procfs), "restore")
             found = values(procfs)
-            assert is_settled
+            assert is_complete
             assert len(outcomes) > 20
             assert len(found) > 20
             assert set(found) == {own}

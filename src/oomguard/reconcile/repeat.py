@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from oomguard.reconcile.reconciler import Reconciler
 
 LONGEST_SECONDS = 10.0
-"""How long processes may start faster than they are examined before `settle` gives up."""
+"""How long processes may start faster than they are examined before `repeat_until_quiet` gives up."""
 
 
-def settle(
+def repeat_until_quiet(
     reconciler: "Reconciler", cause: "Cause", clock: "Callable[[], float]" = time.monotonic
 ) -> "tuple[list[Outcome], bool]":
     """Return the last outcome of each target, and whether every process there is was examined.
