@@ -2,15 +2,21 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.process import COMM_LENGTH, Process
 from oomguard.core.sysctl import SYSCTLS, Sysctl
 from oomguard.kernel.cgroup_folders import CgroupFolders
-from oomguard.kernel.procfs import PF_FORKNOEXEC, PF_KTHREAD, ProcessHandle, Procfs
+from oomguard.kernel.container import Containers
+from oomguard.kernel.proc_files import PF_FORKNOEXEC, PF_KTHREAD
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import SlowReads, patient_reads
 from oomguard.kernel.sysctl import meminfo_fields
 from oomguard.reconcile.reconciler import Reconciler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEMINFO = {
     "MemTotal": 16 * 1024 * 1024,
@@ -27,7 +33,31 @@ CONTAINED, USERS_CGROUPS, DYNAMIC_UIDS = "contained", "users-cgroups", "dynamic-
 GRANTED = "granted"
 """Beside a sysctl's file: the most that this kernel makes of it."""
 
+HOSTILE_NAMES = [
+    b"foo) Z 1 (",
+    b") S 1 1 1 1 -1",
+    b"two words",
+    b"line\nfeed",
+    b"\x1b[2Jclear",
+    b"",
+    b"\xff\xfe",
+    b"\xc3(",
+    b"(((",
+    b")))",
+    b"\t\n \r",
+    b"exactly15bytes!",
+]
+"""Names that a process may choose, to mislead who parses or prints them."""
+
 _BY_PATH = {row.path: row for row in SYSCTLS.values()}
+
+
+def stat_line(
+    comm: bytes, *, state: str = "S", parent: int = 1, flags: int = 0, threads: int = 1, start: int = 77
+) -> bytes:
+    """Return /proc/PID/stat as the kernel writes it, all 52 fields."""
+    fields = [state, parent, 5, 5, 0, -1, flags, *[0] * 10, threads, 0, start, *[0] * 30]
+    return b"5 (%b) " % comm + " ".join(map(str, fields)).encode() + b"\n"
 
 
 class FakeKernel(Procfs):
@@ -39,12 +69,8 @@ class FakeKernel(Procfs):
     def __init__(self, root: str, slow_reads: SlowReads | None = None) -> None:
         super().__init__(root, slow_reads or patient_reads())
         self.cgroups = FakeCgroups(root)
+        self.containers = FakeContainers(root, self.open)
         self.dynamic_uids = f"{root}/{DYNAMIC_UIDS}"
-
-    def is_in_container(self, handle: ProcessHandle) -> bool:
-        """Tell what the test said, or else what the tree says."""
-        said = os.path.exists(f"{self.root}/{handle.pid}/{CONTAINED}")
-        return said or super().is_in_container(handle)
 
     def pids(self) -> list[int]:
         """Return the pids in the kernel's order."""
@@ -111,6 +137,18 @@ class FakeCgroups(CgroupFolders):
     def are_roots(self, path: str) -> bool | None:
         """Tell what the test said."""
         return path not in self._users.read_text().split("\n")
+
+
+class FakeContainers(Containers):
+    """Containers, and what a test says is in one."""
+
+    def __init__(self, root: str, open_process: "Callable[[int], ProcessHandle | None]") -> None:
+        super().__init__(open_process)
+        self._root = root
+
+    def hold(self, handle: ProcessHandle) -> bool:
+        """Tell what the test said, or else what the tree says."""
+        return os.path.exists(f"{self._root}/{handle.pid}/{CONTAINED}") or super().hold(handle)
 
 
 class FakeProc:

@@ -18,7 +18,7 @@ from oomguard.foreign.sysctl_d import sysctls_said
 from oomguard.foreign.tuned import tuned_sysctls
 from oomguard.foreign.unit_file import assignments
 from oomguard.foreign.units import host_units
-from oomguard.kernel.procfs import parse_arguments
+from oomguard.kernel.proc_files import parse_arguments
 from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.kill import parse_context, parse_group, parse_kill
 from oomguard.oom.kmsg import parse_record

@@ -25,7 +25,7 @@ from oomguard.core.serialize import Decoder, decode, encode
 from oomguard.core.text import printable
 from oomguard.kernel.capability import parse_effective
 from oomguard.kernel.connector import _EVENT, _EVENT_OFFSET, _MESSAGE_SIZE, FORK, Connector
-from oomguard.kernel.procfs import PF_KTHREAD, parse_arguments, parse_stat, parse_status
+from oomguard.kernel.proc_files import PF_KTHREAD, parse_arguments, parse_stat, parse_status
 from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog

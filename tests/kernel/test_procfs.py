@@ -1,4 +1,4 @@
-"""Processes as /proc shows them: parsing what anyone may have chosen, and handles that outlive them."""
+"""Processes as /proc shows them: handles that outlive them."""
 
 import os
 import shutil
@@ -14,35 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakeproc import FakeProc
+from fakeproc import HOSTILE_NAMES, FakeProc, stat_line
 from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.cgroup_folders import CgroupFolders
-from oomguard.kernel.procfs import (
-    PF_KTHREAD,
-    ProcessHandle,
-    Procfs,
-    Stat,
-    Status,
-    parse_arguments,
-    parse_stat,
-    parse_status,
-)
+from oomguard.kernel.proc_files import parse_arguments
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import SlowReads, patient_reads
-
-HOSTILE = [
-    b"foo) Z 1 (",
-    b") S 1 1 1 1 -1",
-    b"two words",
-    b"line\nfeed",
-    b"\x1b[2Jclear",
-    b"",
-    b"\xff\xfe",
-    b"\xc3(",
-    b"(((",
-    b")))",
-    b"\t\n \r",
-    b"exactly15bytes!",
-]
 
 USER = 4242
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
@@ -66,100 +43,10 @@ def child() -> Iterator["subprocess.Popen[bytes]"]:
     process.wait()
 
 
-def stat_line(
-    comm: bytes, *, state: str = "S", parent: int = 1, flags: int = 0, threads: int = 1, start: int = 77
-) -> bytes:
-    """Return /proc/PID/stat as the kernel writes it, all 52 fields."""
-    fields = [state, parent, 5, 5, 0, -1, flags, *[0] * 10, threads, 0, start, *[0] * 30]
-    return b"5 (%b) " % comm + " ".join(map(str, fields)).encode() + b"\n"
-
-
-# Parsing
-
-
-@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
-def test_no_name_can_forge_a_field_of_stat(comm: bytes) -> None:
-    """What counts is behind the last parenthesis, and no name comes after it."""
-    found = parse_stat(stat_line(comm, state="R", parent=42, flags=PF_KTHREAD | 1, start=1234))
-    assert found == Stat("R", 42, PF_KTHREAD | 1, 1, 1234)
-    assert found.is_kernel_thread
-
-
-@given(
-    st.binary(max_size=15),
-    st.sampled_from("RSDZTtXI"),
-    st.integers(0, 2**22),
-    st.integers(0, 2**32 - 1),
-    st.integers(0, 2**22),
-    st.integers(0, 2**64 - 1),
-)
-def test_stat_gives_back_what_the_kernel_put_in(
-    comm: bytes, state: str, parent: int, flags: int, threads: int, start: int
-) -> None:
-    """For any name and any numbers."""
-    line = stat_line(comm, state=state, parent=parent, flags=flags, threads=threads, start=start)
-    assert parse_stat(line) == Stat(state, parent, flags, threads, start)
-
-
-@given(
-    st.binary(max_size=15).filter(lambda comm: b"\n" not in comm),
-    st.tuples(*[st.integers(0, 2**32 - 1)] * 4),
-    st.lists(st.integers(1, 2**22), min_size=1, max_size=32),
-    st.lists(st.integers(0, 2**32 - 1), max_size=100),
-)
-def test_status_gives_the_uids_and_the_depth(
-    comm: bytes, uids: tuple[int, int, int, int], pids: list[int], groups: list[int]
-) -> None:
-    """The real and the saved of four uids, and one pid for each namespace."""
-    raw = (
-        b"Name:\t%b\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t1\nPPid:\t1\nUid:\t" % comm
-        + b"\t".join(b"%d" % uid for uid in uids)
-        + b"\nGid:\t0\t0\t0\t0\nFDSize:\t64\nGroups:\t"
-        + b"".join(b"%d " % group for group in groups)
-        + b"\nNStgid:\t1\nNSpid:\t"
-        + b"\t".join(b"%d" % pid for pid in pids)
-        + b"\nNSpgid:\t1\nVmPeak:\t     100 kB\n"
-    )
-    assert parse_status(raw) == Status(1, uids[0], uids[2], len(pids), lives_without_main_thread=False)
-
-
-def test_a_status_without_namespaces_is_the_hosts() -> None:
-    """A kernel without PID namespaces prints no NSpid."""
-    raw = b"Name:\tx\nPPid:\t9\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n"
-    assert parse_status(raw) == Status(9, 1, 3, 0, lives_without_main_thread=False)
-
-
-@pytest.mark.parametrize(
-    ("raw", "arguments"),
-    [
-        (b"", ()),
-        (b"\0", (b"",)),
-        (b"sleep\x0060\0", (b"sleep", b"60")),
-        (b"nginx: master process", (b"nginx: master process",)),
-        (b"title\0\0\0\0", (b"title",)),
-        (b"a\0\0b\0", (b"a", b"", b"b")),
-        (b"\xff\n\x1b\0", (b"\xff\n\x1b",)),
-    ],
-)
-def test_arguments_are_split_at_nul_and_nowhere_else(raw: bytes, arguments: tuple[bytes, ...]) -> None:
-    """A title that a program wrote over its arguments may be padded, or lack its NUL."""
-    assert parse_arguments(raw) == arguments
-
-
-@given(
-    st.lists(st.binary(max_size=20).map(lambda raw: raw.replace(b"\0", b"")), min_size=1).filter(
-        lambda arguments: arguments[-1] != b""
-    )
-)
-def test_any_arguments_come_back(arguments: list[bytes]) -> None:
-    """For any that a program can be given."""
-    assert parse_arguments(b"".join(argument + b"\0" for argument in arguments)) == tuple(arguments)
-
-
 # A tree made for tests
 
 
-@pytest.mark.parametrize("comm", HOSTILE, ids=repr)
+@pytest.mark.parametrize("comm", HOSTILE_NAMES, ids=repr)
 def test_a_process_is_read_whatever_its_name(proc: FakeProc, procfs: Procfs, comm: bytes) -> None:
     """Every fact of it, through the handle."""
     process = Process(
@@ -251,7 +138,7 @@ def test_kernel_threads_are_recognised(real: Procfs) -> None:
         assert not own.stat.is_kernel_thread
 
 
-@pytest.mark.parametrize("name", [name for name in HOSTILE if b"\0" not in name], ids=repr)
+@pytest.mark.parametrize("name", [name for name in HOSTILE_NAMES if b"\0" not in name], ids=repr)
 def test_a_real_process_may_call_itself_anything(real: Procfs, name: bytes) -> None:
     """It writes its name into its own comm; the kernel shows it as it stands."""
     code = (
@@ -474,75 +361,6 @@ def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(
             assert handle.cgroup == path
             assert handle.budget_key == (f"user-{user}.slice" if known else "untrusted")
             assert known or handle.cgroup_is_roots is None
-
-
-# Containers
-
-
-SHIM, INIT, INNER = 20, 21, 22
-RUNTIME, CONTAINER = "/system.slice/containerd.service", "/system.slice/docker-1.scope"
-
-
-def container(proc: FakeProc) -> None:
-    """Run a container with a service manager, which makes cgroups of its own, and the runtime."""
-    proc.process(Process(Identity(SHIM, 1), b"shim", cgroup=RUNTIME))
-    proc.process(Process(Identity(INIT, 1), b"init", parent_pid=SHIM, cgroup=CONTAINER), namespaces=2)
-    inner = Process(Identity(INNER, 1), b"x", parent_pid=INIT, cgroup=f"{CONTAINER}/system.slice/x.service")
-    proc.process(inner, namespaces=2)
-
-
-def in_container(procfs: Procfs, pid: int) -> bool:
-    """Return what the handle says."""
-    handle = procfs.open(pid)
-    assert handle is not None
-    with handle:
-        return handle.in_container
-
-
-def test_a_containers_processes_are_told_by_its_first(proc: FakeProc, procfs: Procfs) -> None:
-    """Wherever they live in there; and so is what entered it from outside."""
-    container(proc)
-    entered = Process(Identity(23, 1), b"exec", parent_pid=SHIM, cgroup=CONTAINER)
-    proc.process(entered, namespaces=2)
-    sandbox = Process(
-        Identity(24, 1), b"chromium", parent_pid=INNER, cgroup=f"{CONTAINER}/system.slice/x.service"
-    )
-    proc.process(sandbox, namespaces=3)
-    assert [in_container(procfs, pid) for pid in (SHIM, INIT, INNER, 23, 24)] == [
-        False,
-        True,
-        True,
-        True,
-        True,
-    ]
-
-
-def test_who_enters_a_container_and_stays_in_his_cgroup_is_not_in_it(proc: FakeProc, procfs: Procfs) -> None:
-    """As nsenter(1) does; what it starts is judged by it."""
-    container(proc)
-    session = "/user.slice/user-1000.slice/session-1.scope"
-    proc.process(Process(Identity(30, 1), b"nsenter", cgroup=session))
-    proc.process(Process(Identity(31, 1), b"sh", parent_pid=30, cgroup=session), namespaces=2)
-    proc.process(Process(Identity(32, 1), b"x", parent_pid=31, cgroup=session), namespaces=2)
-    assert not in_container(procfs, 31)
-    assert not in_container(procfs, 32)
-
-
-def test_a_tree_made_to_mislead_is_followed_for_a_while_only(proc: FakeProc, procfs: Procfs) -> None:
-    """Too deep, in a circle, or without a parent: none is a container."""
-    container(proc)
-    for pid in range(100, 300):
-        parent = INIT if pid == 100 else pid - 1
-        proc.process(Process(Identity(pid, 1), b"x", parent_pid=parent, cgroup="/a"), namespaces=2)
-    assert not in_container(procfs, 170)
-    assert in_container(procfs, 110)
-    assert in_container(procfs, 170), "followed to one that is known by now"
-    assert not in_container(procfs, 299)
-    proc.process(Process(Identity(400, 1), b"x", parent_pid=401), namespaces=2)
-    proc.process(Process(Identity(401, 1), b"x", parent_pid=400), namespaces=2)
-    proc.process(Process(Identity(402, 1), b"x", parent_pid=999), namespaces=2)
-    assert not in_container(procfs, 400)
-    assert not in_container(procfs, 402)
 
 
 def test_a_dynamic_uid_is_one_that_systemd_keeps_a_file_of(proc: FakeProc, procfs: Procfs) -> None:

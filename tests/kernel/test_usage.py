@@ -15,7 +15,8 @@ from fakeproc import FakeProc
 from oom_score import oom_score
 from oomguard.core.process import Identity, Process
 from oomguard.core.trust import NOBODY
-from oomguard.kernel.procfs import Procfs, parse_stat
+from oomguard.kernel.proc_files import parse_stat
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate, observe_candidates, parse_held

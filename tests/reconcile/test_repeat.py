@@ -13,7 +13,8 @@ from fakeproc import FakeKernel, FakeProc
 from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
-from oomguard.kernel.procfs import GONE, Procfs
+from oomguard.kernel.proc_files import GONE
+from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.repeat import LONGEST_SECONDS, repeat_until_quiet

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, OUT_OF_ROOM, Inotify, shortage
 from oomguard.kernel.own import descriptor_limit
-from oomguard.kernel.procfs import GONE
+from oomguard.kernel.proc_files import GONE
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable

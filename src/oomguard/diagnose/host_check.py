@@ -21,7 +21,7 @@ from oomguard.foreign.sysctl_d import sysctls_said
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
 from oomguard.foreign.units import host_units
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
-from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.oom.ranking import is_protected

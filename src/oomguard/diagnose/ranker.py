@@ -19,7 +19,7 @@ from oomguard.kernel.memcg import (
     read_limits,
     read_used_bytes,
 )
-from oomguard.kernel.procfs import GONE
+from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import PAGE_KIB, observe_candidates
 from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages

@@ -3,29 +3,25 @@
 A process is opened once, and everything is read and written through that descriptor. After the process has
 ended, it gives ESRCH, never another process's data, even if the pid is reused (fs/proc/base.c). Open, read
 and write may raise these errors (`GONE`).
-
-Reading is separate from parsing: the `parse_*` functions take bytes and are pure.
 """
 
 import errno
 import os
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import (
     budget_key,
     in_system_service,
     in_user_slice,
-    is_container,
     is_system_service,
     parse_cgroup,
 )
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import (
     CMDLINE_LIMIT,
-    DELETED,
     INIT_PID,
     Identity,
     Process,
@@ -35,26 +31,26 @@ from oomguard.core.process import (
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
-from oomguard.kernel.host_file import find
-from oomguard.kernel.slow_reads import LONG_BYTES, SlowReads, Spender
+from oomguard.kernel.container import ANCESTORS, Containers
+from oomguard.kernel.executable import find_program, read_exe
+from oomguard.kernel.proc_files import (
+    GONE,
+    HIDDEN,
+    READ,
+    Stat,
+    Status,
+    parse_arguments,
+    parse_stat,
+    parse_status,
+    read_file,
+    read_records,
+    read_whole,
+    write_file,
+)
+from oomguard.kernel.slow_reads import SlowReads, Spender
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-GONE = (ProcessLookupError, FileNotFoundError)
-"""Errors of any call if the process has ended."""
-
-HIDDEN = PermissionError
-"""The error of reading another user's process if /proc is mounted with hidepid=."""
-
-PF_KTHREAD = 0x00200000
-"""Flag of kernel threads in field 9 of stat (include/linux/sched.h)."""
-
-PF_FORKNOEXEC = 0x00000040
-"""Flag of processes that still run their parent's program (include/linux/sched.h)."""
-
-_CHUNK = LONG_BYTES
-"""Bytes read at once of a file that is usually shorter."""
 
 _THREADS = 64
 """How many threads are checked for a living one: only a tracer keeps ended ones, to mislead."""
@@ -64,84 +60,8 @@ _ENDED = Spender("ended", is_root=False)
 _TOO_DEEP = "too-deep"
 """The component for the part of a user's cgroup path that is too long."""
 
-_CONTAINED_LIMIT = 8192
-
-_ANCESTORS = 64
-"""How many ancestors are followed: only a tree made to mislead is deeper."""
-
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CLOEXEC
-"""Not O_TRUNC: that counts as a modification even if the write is denied, and would wake our own watch."""
-
-
-class Stat(NamedTuple):
-    """The fields of /proc/PID/stat that are used."""
-
-    state: str
-    parent_pid: int
-    flags: int
-    num_threads: int
-    start_time_ticks: int
-
-    @property
-    def is_zombie(self) -> bool:
-        """Whether the whole process has ended: the state is the main thread's, and others may be alive."""
-        return self.state in "ZX" and self.num_threads <= 1
-
-    @property
-    def is_kernel_thread(self) -> bool:
-        """Whether it is a kernel thread, where a written value has no effect."""
-        return bool(self.flags & PF_KTHREAD)
-
-    @property
-    def runs_its_parents_program(self) -> bool:
-        """Whether it has run no other program since its fork."""
-        return bool(self.flags & PF_FORKNOEXEC)
-
-
-def parse_stat(raw: bytes) -> Stat:
-    """Parse /proc/PID/stat. The name may contain anything, so start after the last `)`."""
-    fields = raw[raw.rindex(b")") + 2 :].split()
-    state, parent_pid, flags = fields[0].decode("ascii"), int(fields[1]), int(fields[6])
-    return Stat(state, parent_pid, flags, int(fields[17]), int(fields[19]))
-
-
-class Status(NamedTuple):
-    """The fields of /proc/PID/status that are used."""
-
-    parent_pid: int
-    real_uid: int
-    saved_uid: int
-    namespace_depth: int
-    """The number of its pids: 1 in the namespace of /proc, more in a nested one; 0 if the kernel has none."""
-    lives_without_main_thread: bool
-    """Whether its main thread has ended and others run."""
-
-
-def parse_status(raw: bytes) -> Status:
-    """Parse /proc/PID/status. The kernel escapes newlines in its `Name:` line."""
-    uids = _status_line(raw, b"Uid").split()
-    has_ended = _status_line(raw, b"State")[:1] in (b"Z", b"X")
-    return Status(
-        parent_pid=int(_status_line(raw, b"PPid")),
-        real_uid=int(uids[0]),
-        saved_uid=int(uids[2]),
-        namespace_depth=len(_status_line(raw, b"NSpid").split()),
-        lives_without_main_thread=has_ended and int(_status_line(raw, b"Threads")) > 1,
-    )
-
-
-def _status_line(raw: bytes, key: bytes) -> bytes:
-    """Return the value of a key, b"" if the kernel lacks it."""
-    at = raw.find(b"\n%b:\t" % key)
-    return b"" if at < 0 else raw[at + len(key) + 3 : raw.index(b"\n", at + 1)]
-
-
-def parse_arguments(raw: bytes) -> tuple[bytes, ...]:
-    """Parse /proc/PID/cmdline: each argument ends with a NUL, which a rewritten title may lack."""
-    return tuple(raw.rstrip(b"\0").split(b"\0")) if raw else ()
 
 
 class Procfs:
@@ -162,8 +82,7 @@ class Procfs:
             ) from error
         self.uid_map = self._own_uid_map()
         self.cgroups = CgroupFolders(parse_systemd_mount(self.own_mounts()))
-        self._contained: dict[int, int] = {}
-        """By pid, the inode of a process in a container."""
+        self.containers = Containers(self.open)
         self.dynamic_uids = "/run/systemd/dynamic-uid"
         """Where systemd has a file for each uid that it allocated (src/core/dynamic-user.c)."""
 
@@ -186,7 +105,7 @@ class Procfs:
     def comm(self, pid: int) -> bytes | None:
         """Return the name of a process, without opening its folder: two calls less; None if it is gone."""
         try:
-            fd = os.open(f"{pid}/comm", _READ, dir_fd=self.fd)
+            fd = os.open(f"{pid}/comm", READ, dir_fd=self.fd)
         except (*GONE, HIDDEN):
             return None
         try:
@@ -209,7 +128,7 @@ class Procfs:
 
         Raises one of GONE, or HIDDEN, if one ends or becomes hidden meanwhile.
         """
-        for _ in range(_ANCESTORS):
+        for _ in range(ANCESTORS):
             handle = self.open(pid) if pid > INIT_PID else None
             if handle is None:
                 return
@@ -219,11 +138,11 @@ class Procfs:
 
     def read(self, path: str, limit: int = 65536) -> bytes:
         """Read a file by its path below the root."""
-        return _read(self.fd, path, limit)
+        return read_file(self.fd, path, limit)
 
     def write(self, path: str, text: bytes) -> None:
         """Write a file by its path below the root, in one write."""
-        _write(self.fd, path, text)
+        write_file(self.fd, path, text)
 
     def identity(self, pid: int) -> Identity | None:
         """Return the identity of the process with this pid, None if it does not exist or is hidden."""
@@ -244,58 +163,17 @@ class Procfs:
         """Return the time in the clock of process start times, CLOCK_BOOTTIME in ticks."""
         return int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND)
 
-    def is_in_container(self, handle: "ProcessHandle") -> bool:
-        """Return whether a process in a nested PID namespace is in a container.
-
-        The namespace's first process decides, or the one that entered it from outside. If that is a
-        sandbox, its creator may be in a container. An attacker can arrange parents, but not the cgroups that
-        `is_container` checks.
-        """
-        with ExitStack() as stack:
-            inner, passed = handle, [handle]
-            for _ in range(_ANCESTORS):
-                try:
-                    status = inner.status
-                    if status.namespace_depth <= 1:
-                        return False
-                    if self._contained.get(inner.pid) == inner.inode:
-                        self._remember_contained(passed)
-                        return True
-                    outer = self.open(status.parent_pid)
-                    if outer is None:
-                        raise ProcessLookupError
-                    stack.enter_context(outer)
-                    if outer.status.namespace_depth < status.namespace_depth:
-                        maker = outer.cgroup if outer.pid > 1 else None
-                        if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
-                            self._remember_contained(passed)
-                            return True
-                    inner = outer
-                    passed.append(outer)
-                except GONE:
-                    # An ancestor ended, so its children have another parent. Start again.
-                    inner, passed = handle, [handle]
-                    handle.forget_status()
-        return False
-
-    def _remember_contained(self, handles: "list[ProcessHandle]") -> None:
-        """Remember that these are in a container: no process leaves one."""
-        if len(self._contained) >= _CONTAINED_LIMIT:
-            self._contained.clear()
-        with suppress(*GONE):
-            self._contained.update({one.pid: one.inode for one in handles})
-
     def own_mounts(self) -> bytes:
         """Return the mountinfo of our own mount namespace, b"" if the tree has none."""
         try:
-            return _read_records(self.fd, "self/mountinfo")
+            return read_records(self.fd, "self/mountinfo")
         except FileNotFoundError:
             return b""
 
     def init_mounts(self) -> bytes | None:
         """Return the mountinfo of PID 1, None if it is hidden."""
         try:
-            return _read_records(self.fd, f"{INIT_PID}/mountinfo")
+            return read_records(self.fd, f"{INIT_PID}/mountinfo")
         except (*GONE, HIDDEN):
             return None
 
@@ -308,7 +186,7 @@ class Procfs:
 
     def _own_uid_map(self) -> bytes:
         try:
-            return _read(self.fd, "self/uid_map", 4096)
+            return read_file(self.fd, "self/uid_map", 4096)
         except OSError:
             return b""  # a tree made for tests, or a kernel without user namespaces
 
@@ -352,13 +230,13 @@ class ProcessHandle:
 
     def read_comm(self) -> bytes:
         """Return the current name."""
-        return _read(self.fd, "comm", 128).removesuffix(b"\n")
+        return read_file(self.fd, "comm", 128).removesuffix(b"\n")
 
     @property
     def stat(self) -> Stat:
         """The parsed stat file."""
         if self._stat is None:
-            self._stat = parse_stat(_read(self.fd, "stat", 4096))
+            self._stat = parse_stat(read_file(self.fd, "stat", 4096))
         return self._stat
 
     @property
@@ -381,7 +259,7 @@ class ProcessHandle:
         if self._arguments is None:
             file = f"{self._living}cmdline"
             raw = self._procfs.slow_reads.call(
-                self.fd, lambda process: _read(process, file, CMDLINE_LIMIT), self.spender, "cmdline"
+                self.fd, lambda process: read_file(process, file, CMDLINE_LIMIT), self.spender, "cmdline"
             )
             self._arguments = parse_arguments(raw)
         return self._arguments
@@ -417,14 +295,14 @@ class ProcessHandle:
     def read_status(self, folder: str = "") -> bytes:
         """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
         file = f"{folder}status"
-        return self._procfs.slow_reads.read_long(lambda: _read_whole(self.fd, file), self._payer)
+        return self._procfs.slow_reads.read_long(lambda: read_whole(self.fd, file), self._payer)
 
     def _payer(self) -> str:
         """Return the account for a long `status`, found without it; "" for root, which is not charged.
 
         Only where no container lives: whether this is one's root would take `status`.
         """
-        cgroup = parse_cgroup(_read_whole(self.fd, "cgroup"))
+        cgroup = parse_cgroup(read_whole(self.fd, "cgroup"))
         owner = os.fstat(self.fd).st_uid
         if owner != 0 or self.in_user_namespace:  # in one, root owns what is not dumpable
             return budget_key(cgroup, owner or NOBODY)
@@ -451,7 +329,7 @@ class ProcessHandle:
     def _find_thread(self) -> str:
         for tid in self.threads(_THREADS):
             with suppress(*GONE):
-                if parse_stat(_read(self.fd, f"task/{tid}/stat", 4096)).state not in "ZX":
+                if parse_stat(read_file(self.fd, f"task/{tid}/stat", 4096)).state not in "ZX":
                     return f"task/{tid}/"
         raise UnknownFactError("too many of its threads have ended to find a running one")
 
@@ -476,7 +354,7 @@ class ProcessHandle:
             raise
         if not is_nested or in_user_slice(self.cgroup) or is_system_service(self.cgroup):
             return False  # no runtime puts a container there
-        return self._procfs.is_in_container(self)
+        return self._procfs.containers.hold(self)
 
     @property
     def in_pid_namespace(self) -> bool:
@@ -488,7 +366,7 @@ class ProcessHandle:
         """Whether its uids are mapped differently from the reader's."""
         host = self._procfs.uid_map
         try:
-            return _read(self.fd, "uid_map", 4096) != host
+            return read_file(self.fd, "uid_map", 4096) != host
         except FileNotFoundError:
             if host:
                 raise
@@ -510,7 +388,7 @@ class ProcessHandle:
             with suppress(UnknownFactError):
                 folder = self._living
             try:
-                self._cgroup = parse_cgroup(_read_whole(self.fd, f"{folder}cgroup"))
+                self._cgroup = parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
@@ -539,7 +417,7 @@ class ProcessHandle:
     @property
     def exe(self) -> str | None:
         """The executable's path; None for other users' processes without CAP_SYS_PTRACE."""
-        return _read_exe(self.fd, f"{self._living}exe")
+        return read_exe(self.fd, f"{self._living}exe")
 
     @property
     def program(self) -> Program | None:
@@ -550,12 +428,12 @@ class ProcessHandle:
         # A user may mount 1,000 file systems (fusermount3) at paths so long that reading them takes 0.2 s.
         mounts = self._procfs.own_mounts
         return self._procfs.slow_reads.call(
-            self.fd, lambda process: _find_program(process, file, mounts()), self.spender, "exe"
+            self.fd, lambda process: find_program(process, file, mounts()), self.spender, "exe"
         )
 
     def read(self, path: str) -> bytes:
         """Return a whole file by its path below the process's folder, uncached."""
-        return _read_whole(self.fd, path)
+        return read_whole(self.fd, path)
 
     def threads(self, limit: int | None = None) -> list[int]:
         """Return the tids of its first threads, because listing 8,000 takes 9 ms."""
@@ -580,7 +458,7 @@ class ProcessHandle:
 
     def read_oom_score_adj(self) -> int:
         """Return the current value."""
-        return int(_read(self.fd, "oom_score_adj", 16))
+        return int(read_file(self.fd, "oom_score_adj", 16))
 
     def value_owner(self) -> int:
         """Return the uid that can write the value: the effective one, or root's if it is not dumpable."""
@@ -588,7 +466,7 @@ class ProcessHandle:
 
     def write_oom_score_adj(self, value: int) -> None:
         """Write a value. EACCES: below the process's floor, or another user's; EINVAL: out of range."""
-        _write(self.fd, "oom_score_adj", b"%d\n" % value)
+        write_file(self.fd, "oom_score_adj", b"%d\n" % value)
 
     def snapshot(self) -> Process:
         """Return all facts, for display and replays, without those that cannot be read in time."""
@@ -616,79 +494,3 @@ class ProcessHandle:
             in_user_namespace=self.in_user_namespace,
             oom_score_adj=self.read_oom_score_adj(),
         )
-
-
-def _read_exe(process: int, file: str) -> str | None:
-    try:
-        return os.readlink(file, dir_fd=process)
-    except ProcessLookupError:
-        raise
-    except OSError:
-        # No right, no file, too long for a path, or a file system that does not answer: the process's user
-        # may choose which.
-        return None
-
-
-def _find_program(process: int, file: str, mounts: bytes) -> Program | None:
-    path = _read_exe(process, file)
-    if path is None:
-        return None
-    try:
-        running = os.stat(file, dir_fd=process)
-    except ProcessLookupError:
-        raise
-    except OSError:
-        return None
-    path = path.removesuffix(DELETED)
-    hosts = find(path, mounts)
-    if hosts is None or not os.path.samestat(hosts.status, running):
-        return Program(path)
-    return Program(path, is_hosts=True, only_root_changes=hosts.only_root_changes)
-
-
-def _read(directory: int, path: str, limit: int) -> bytes:
-    fd = os.open(path, _READ, dir_fd=directory)
-    try:
-        return os.read(fd, limit)
-    finally:
-        os.close(fd)
-
-
-def _read_records(directory: int, path: str) -> bytes:
-    """Read a file that the kernel returns in whole lines, some 4 KiB for each read (fs/seq_file.c)."""
-    fd = os.open(path, _READ, dir_fd=directory)
-    try:
-        raw = bytearray()
-        while chunk := os.read(fd, _CHUNK):
-            raw += chunk
-    finally:
-        os.close(fd)
-    return bytes(raw)
-
-
-def _read_whole(directory: int, path: str) -> bytes:
-    """Read a file of one record, which may be long.
-
-    With 65,536 supplementary groups, later fields of a status are 400 KiB from its start.
-    """
-    fd = os.open(path, _READ, dir_fd=directory)
-    try:
-        chunk = raw = os.read(fd, _CHUNK)
-        while len(chunk) == _CHUNK:
-            chunk = os.read(fd, _CHUNK)
-            raw += chunk
-    finally:
-        os.close(fd)
-    return raw
-
-
-def _write(directory: int, path: str, text: bytes) -> None:
-    fd = os.open(path, _WRITE, dir_fd=directory)
-    try:
-        if os.fstat(fd).st_size:  # not the kernel's: its files have no size
-            os.ftruncate(fd, 0)
-        written = os.write(fd, text)
-    finally:
-        os.close(fd)
-    if written != len(text):  # the kernel uses the start of a text that is too long
-        raise OSError(22, f"only {written} of {len(text)} bytes were written")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
-from oomguard.kernel.procfs import GONE, HIDDEN, parse_stat
+from oomguard.kernel.proc_files import GONE, HIDDEN, parse_stat
 from oomguard.oom.badness import CURRENT, Usage
 from oomguard.oom.ranking import Candidate, Exemption
 

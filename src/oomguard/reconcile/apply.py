@@ -9,7 +9,7 @@ from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.entry import Entry, intended
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.kernel.procfs import GONE
+from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.sysctl import must_be_writable, read_sysctl, write_sysctl
 
 if TYPE_CHECKING:

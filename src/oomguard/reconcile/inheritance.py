@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.entry import Entry
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
-from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.proc_files import GONE, HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set

@@ -20,7 +20,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import read_sysctl
 
 if TYPE_CHECKING:

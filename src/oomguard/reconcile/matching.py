@@ -8,7 +8,7 @@ from oomguard.core.budget import Budget
 from oomguard.core.match import Governed, Matcher, first_unmet, search
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.trust import is_trusted
-from oomguard.kernel.procfs import GONE
+from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.timeout import TooLongError, within
 

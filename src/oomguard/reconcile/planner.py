@@ -12,7 +12,7 @@ from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
 from oomguard.core.trust import standing, trust_refusal
-from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
 from oomguard.reconcile.matching import NO_CANDIDATES

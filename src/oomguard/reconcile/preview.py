@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.change import grouped
 from oomguard.core.decide import Obstacle, denial
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.rights import is_read_only
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from oomguard.core.entry import Entry
 from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.kernel.floor import Privilege
-from oomguard.kernel.procfs import GONE, HIDDEN
+from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.backoff import Contention
 from oomguard.reconcile.managed import ManagedProcesses

@@ -1,0 +1,68 @@
+"""Which processes are in a container, and not only in a PID namespace, which any user can create."""
+
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
+
+from oomguard.core.cgroup import is_container
+from oomguard.kernel.proc_files import GONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from oomguard.kernel.procfs import ProcessHandle
+
+ANCESTORS = 64
+"""How many ancestors are followed: only a tree made to mislead is deeper."""
+
+_LIMIT = 8192
+"""How many processes are remembered."""
+
+
+class Containers:
+    """Answers for processes, which `open_process` opens, and remembers those that are in one."""
+
+    def __init__(self, open_process: "Callable[[int], ProcessHandle | None]") -> None:
+        self._open = open_process
+        self._known: dict[int, int] = {}
+        """By pid, the inode of a process in a container."""
+
+    def hold(self, handle: "ProcessHandle") -> bool:
+        """Return whether a process in a nested PID namespace is in a container.
+
+        The namespace's first process decides, or the one that entered it from outside. If that is a
+        sandbox, its creator may be in a container. An attacker can arrange parents, but not the cgroups that
+        `is_container` checks.
+        """
+        with ExitStack() as stack:
+            inner, passed = handle, [handle]
+            for _ in range(ANCESTORS):
+                try:
+                    status = inner.status
+                    if status.namespace_depth <= 1:
+                        return False
+                    if self._known.get(inner.pid) == inner.inode:
+                        self._remember(passed)
+                        return True
+                    outer = self._open(status.parent_pid)
+                    if outer is None:
+                        raise ProcessLookupError
+                    stack.enter_context(outer)
+                    if outer.status.namespace_depth < status.namespace_depth:
+                        maker = outer.cgroup if outer.pid > 1 else None
+                        if is_container(inner.cgroup, is_roots=inner.cgroup_is_roots, maker=maker):
+                            self._remember(passed)
+                            return True
+                    inner = outer
+                    passed.append(outer)
+                except GONE:
+                    # An ancestor ended, so its children have another parent. Start again.
+                    inner, passed = handle, [handle]
+                    handle.forget_status()
+        return False
+
+    def _remember(self, handles: "list[ProcessHandle]") -> None:
+        """Remember that these are in a container: no process leaves one."""
+        if len(self._known) >= _LIMIT:
+            self._known.clear()
+        with suppress(*GONE):
+            self._known.update({one.pid: one.inode for one in handles})

@@ -1,0 +1,146 @@
+"""Reads, writes and parses single files of /proc, below an open directory.
+
+Reading is separate from parsing: the `parse_*` functions take bytes and are pure.
+"""
+
+import os
+from typing import NamedTuple
+
+from oomguard.kernel.slow_reads import LONG_BYTES
+
+GONE = (ProcessLookupError, FileNotFoundError)
+"""Errors of any call if the process has ended."""
+
+HIDDEN = PermissionError
+"""The error of reading another user's process if /proc is mounted with hidepid=."""
+
+PF_KTHREAD = 0x00200000
+"""Flag of kernel threads in field 9 of stat (include/linux/sched.h)."""
+
+PF_FORKNOEXEC = 0x00000040
+"""Flag of processes that still run their parent's program (include/linux/sched.h)."""
+
+_CHUNK = LONG_BYTES
+"""Bytes read at once of a file that is usually shorter."""
+
+READ = os.O_RDONLY | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_CLOEXEC
+"""Not O_TRUNC: that counts as a modification even if the write is denied, and would wake our own watch."""
+
+
+def read_file(directory: int, path: str, limit: int) -> bytes:
+    """Read a file in one read of at most `limit` bytes."""
+    fd = os.open(path, READ, dir_fd=directory)
+    try:
+        return os.read(fd, limit)
+    finally:
+        os.close(fd)
+
+
+def read_records(directory: int, path: str) -> bytes:
+    """Read a file that the kernel returns in whole lines, some 4 KiB for each read (fs/seq_file.c)."""
+    fd = os.open(path, READ, dir_fd=directory)
+    try:
+        raw = bytearray()
+        while chunk := os.read(fd, _CHUNK):
+            raw += chunk
+    finally:
+        os.close(fd)
+    return bytes(raw)
+
+
+def read_whole(directory: int, path: str) -> bytes:
+    """Read a file of one record, which may be long.
+
+    With 65,536 supplementary groups, later fields of a status are 400 KiB from its start.
+    """
+    fd = os.open(path, READ, dir_fd=directory)
+    try:
+        chunk = raw = os.read(fd, _CHUNK)
+        while len(chunk) == _CHUNK:
+            chunk = os.read(fd, _CHUNK)
+            raw += chunk
+    finally:
+        os.close(fd)
+    return raw
+
+
+def write_file(directory: int, path: str, text: bytes) -> None:
+    """Write a file in one write. OSError: it did not take all of the text."""
+    fd = os.open(path, _WRITE, dir_fd=directory)
+    try:
+        if os.fstat(fd).st_size:  # not the kernel's: its files have no size
+            os.ftruncate(fd, 0)
+        written = os.write(fd, text)
+    finally:
+        os.close(fd)
+    if written != len(text):  # the kernel uses the start of a text that is too long
+        raise OSError(22, f"only {written} of {len(text)} bytes were written")
+
+
+class Stat(NamedTuple):
+    """The fields of /proc/PID/stat that are used."""
+
+    state: str
+    parent_pid: int
+    flags: int
+    num_threads: int
+    start_time_ticks: int
+
+    @property
+    def is_zombie(self) -> bool:
+        """Whether the whole process has ended: the state is the main thread's, and others may be alive."""
+        return self.state in "ZX" and self.num_threads <= 1
+
+    @property
+    def is_kernel_thread(self) -> bool:
+        """Whether it is a kernel thread, where a written value has no effect."""
+        return bool(self.flags & PF_KTHREAD)
+
+    @property
+    def runs_its_parents_program(self) -> bool:
+        """Whether it has run no other program since its fork."""
+        return bool(self.flags & PF_FORKNOEXEC)
+
+
+def parse_stat(raw: bytes) -> Stat:
+    """Parse /proc/PID/stat. The name may contain anything, so start after the last `)`."""
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    state, parent_pid, flags = fields[0].decode("ascii"), int(fields[1]), int(fields[6])
+    return Stat(state, parent_pid, flags, int(fields[17]), int(fields[19]))
+
+
+class Status(NamedTuple):
+    """The fields of /proc/PID/status that are used."""
+
+    parent_pid: int
+    real_uid: int
+    saved_uid: int
+    namespace_depth: int
+    """The number of its pids: 1 in the namespace of /proc, more in a nested one; 0 if the kernel has none."""
+    lives_without_main_thread: bool
+    """Whether its main thread has ended and others run."""
+
+
+def parse_status(raw: bytes) -> Status:
+    """Parse /proc/PID/status. The kernel escapes newlines in its `Name:` line."""
+    uids = _status_line(raw, b"Uid").split()
+    has_ended = _status_line(raw, b"State")[:1] in (b"Z", b"X")
+    return Status(
+        parent_pid=int(_status_line(raw, b"PPid")),
+        real_uid=int(uids[0]),
+        saved_uid=int(uids[2]),
+        namespace_depth=len(_status_line(raw, b"NSpid").split()),
+        lives_without_main_thread=has_ended and int(_status_line(raw, b"Threads")) > 1,
+    )
+
+
+def _status_line(raw: bytes, key: bytes) -> bytes:
+    """Return the value of a key, b"" if the kernel lacks it."""
+    at = raw.find(b"\n%b:\t" % key)
+    return b"" if at < 0 else raw[at + len(key) + 3 : raw.index(b"\n", at + 1)]
+
+
+def parse_arguments(raw: bytes) -> tuple[bytes, ...]:
+    """Parse /proc/PID/cmdline: each argument ends with a NUL, which a rewritten title may lack."""
+    return tuple(raw.rstrip(b"\0").split(b"\0")) if raw else ()
