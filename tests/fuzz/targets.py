@@ -24,7 +24,8 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import Decoder, decode, encode
 from oomguard.core.text import printable
 from oomguard.kernel.capability import parse_effective
-from oomguard.kernel.connector import _EVENT, _EVENT_OFFSET, _MESSAGE_SIZE, FORK, Connector
+from oomguard.kernel.connector import _EVENT, _MESSAGE_SIZE, Connector
+from oomguard.kernel.event_filter import EVENT_OFFSET, FORK
 from oomguard.kernel.proc_files import PF_KTHREAD, parse_arguments, parse_stat, parse_status
 from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.backtest import Backtester
@@ -162,7 +163,7 @@ def connector(data: bytes) -> None:
     heard: set[int] = set()
     lost = opened.receive(heard, limit=len(data) + 1)
     whole = [d for d in queue.datagrams if len(d) == _MESSAGE_SIZE]
-    events = [_EVENT.unpack_from(d, _EVENT_OFFSET) for d in whole]
+    events = [_EVENT.unpack_from(d, EVENT_OFFSET) for d in whole]
     assert heard == {pid for what, _, pid in events if what > FORK}
     assert lost == (len(whole) < len(queue.datagrams))
     forks: list[tuple[int, int, int]] = []

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 
 from oomguard.kernel import connector as module
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
+from oomguard.kernel.event_filter import EXEC, GIVE, NONE, assembled, attach
 
 
 @pytest.fixture
@@ -132,78 +132,6 @@ def test_lost_forks_are_told(connector: Connector) -> None:
     assert not connector.forks(lambda *_: None)
 
 
-def fork_message(*, parent: int = 500, child: int = 600, thread: int | None = None) -> bytes:
-    """Return the kernel's message about a fork."""
-    body = struct.pack("=IIQIIII8x", 1, 0, 77, parent, parent, thread or child, child)
-    return bytes(36) + body
-
-
-@pytest.fixture
-def filtered() -> Iterator[Callable[..., list[bytes]]]:
-    """Send messages through the filter of events, to see which the kernel lets through."""
-    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    receiver.setblocking(False)
-
-    def send(parents: frozenset[int], messages: list[bytes], **wanted: Any) -> list[bytes]:
-        module._attach(receiver, module._event_filter(module.Wanted(parents, **wanted)))
-        passed = []
-        for message in messages:
-            sender.send(message)
-            with suppress(BlockingIOError):
-                passed.append(receiver.recv(4096))
-        return passed
-
-    with sender, receiver:
-        yield send
-
-
-def test_a_fork_in_a_thousand_is_told_at_random(
-    filtered: Callable[..., list[bytes]],
-) -> None:
-    """Enough that the queue of forks, of 20,000, is emptied in time; few enough not to matter."""
-    assert 10 < len(filtered(frozenset(), [fork_message()] * 50_000)) < 150
-
-
-def message(what: int, pid: int, *, thread: int | None = None) -> bytes:
-    """Return the kernel's message about a change of one process."""
-    return bytes(36) + struct.pack("=IIQII16x", what, 0, 77, thread or pid, pid)
-
-
-@pytest.mark.parametrize("count", [0, 1, 3, 64])
-@pytest.mark.parametrize("all_renames", [False, True])
-def test_a_muted_process_is_heard_when_it_runs_a_program_only(
-    filtered: Callable[..., list[bytes]], count: int, *, all_renames: bool
-) -> None:
-    """And its forks are heard as ever. Our own rename is never dropped: it proves that events arrive."""
-    muted = frozenset(range(1000, 1000 + count))
-    parents = frozenset(range(1000, 1064))
-    others = [7, os.getpid()]
-    sent = [
-        message(what, pid) for what in (module.EXEC, module.UID, module.COMM) for pid in (*muted, *others)
-    ]
-    sent += [fork_message(parent=pid) for pid in sorted(parents)]
-    dropped = {message(what, pid) for what in (module.UID, module.COMM) for pid in muted}
-    if all_renames:
-        dropped.add(message(module.COMM, 7))
-    passed = filtered(parents, sent, muted=muted, all_renames=all_renames)
-    assert passed == [each for each in sent if each not in dropped]
-
-
-@pytest.mark.parametrize("what", [module.EXEC, module.UID, module.COMM])
-def test_what_concerns_a_thread_only_is_never_queued(filtered: Callable[..., list[bytes]], what: int) -> None:
-    """Or programs that name their threads would wake us for each."""
-    assert filtered(frozenset(), [message(what, 7), message(what, 7, thread=8)]) == [message(what, 7)]
-
-
-@pytest.mark.parametrize("count", [0, 1, 3, 64])
-def test_forks_of_every_watched_parent_are_received(filtered: Callable[..., list[bytes]], count: int) -> None:
-    """However many there are; and never of a thread of theirs."""
-    parents = frozenset(range(1000, 1000 + count))
-    wanted = [fork_message(parent=pid) for pid in parents]
-    assert filtered(parents, wanted) == wanted
-    assert filtered(parents, [fork_message(parent=pid, thread=5) for pid in parents]) == []
-
-
 def test_an_exec_by_a_thread_is_heard_as_its_process(connector: Connector) -> None:
     """The kernel gives the thread the leader's pid before it tells."""
     code = (
@@ -260,7 +188,7 @@ def scripted(script: Script) -> Connector:
     return made
 
 
-def event(pid: int, what: int = module.EXEC) -> bytes:
+def event(pid: int, what: int = EXEC) -> bytes:
     """Return a message as drivers/connector/cn_proc.c makes it."""
     return bytes(36) + struct.pack("=IIQII16x", what, 0, 0, pid, pid)
 
@@ -268,7 +196,7 @@ def event(pid: int, what: int = module.EXEC) -> bytes:
 def test_an_acknowledgement_is_about_nobody() -> None:
     """It is sent to all who listen whenever one more does; where a pid would be it has an error."""
     heard: set[int] = set()
-    assert not scripted(Script(event(1, module.NONE), event(2))).receive(heard, limit=10)
+    assert not scripted(Script(event(1, NONE), event(2))).receive(heard, limit=10)
     assert heard == {2}
 
 
@@ -361,7 +289,7 @@ def test_events_prove_that_they_flow(connector: Connector) -> None:
 
 def test_events_that_do_not_arrive_are_no_proof(connector: Connector) -> None:
     """The queue was read to its end, and nothing was lost."""
-    module._attach(connector._socket, module._assembled((module._GIVE, 0, 0, 0)))
+    attach(connector._socket, assembled((GIVE, 0, 0, 0)))
     assert answer(connector) is False
 
 

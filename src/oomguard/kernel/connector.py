@@ -7,21 +7,30 @@ request before it validates it, so an invalid request followed by IGNORE removes
 (docs/internals/connector-listener-count.md). So `probe` proves that events arrive, `renew` raises the count,
 and `hear_requests` notices requests of others.
 
-A classic BPF program on each socket drops unused events, and those of threads, before they are queued.
-Otherwise programs that name their threads would wake the daemon for each.
+A filter on each socket (kernel/event_filter.py) drops unused events before they are queued.
 
 Forks arrive on a second socket, which the daemon does not wait on: a process's ancestors matter only once it
 runs a program, and that wakes the daemon anyway. To keep this queue from overflowing on a host that only
 forks, one fork in 1,024, at random, arrives on the first socket as well.
 """
 
-import ctypes
 import errno
 import os
 import socket
 import struct
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from oomguard.kernel.event_filter import (
+    EVENT_OFFSET,
+    EXEC,
+    FORK,
+    HEADERS,
+    Wanted,
+    attach,
+    event_filter,
+    fork_filter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, MutableSet
@@ -33,30 +42,21 @@ PROC_CN_MCAST_IGNORE = 2
 INVALID_OPERATION = 0x7FFFFFFF
 """The kernel rejects it but, since 6.6, stores it: a LISTEN after it counts as one more listener."""
 
-NONE, FORK, EXEC, UID, COMM = 0x0, 0x1, 0x2, 0x4, 0x200
-"""Events of include/uapi/linux/cn_proc.h that are used; NONE is the acknowledgement."""
-
 RECEIVE_BUFFER = 8 * 1024 * 1024
 """Bytes requested. The kernel doubles that (net/core/sock.c:__sock_set_rcvbuf) and counts 832 for each
 event, so it queues about 20,000."""
 
 _NLMSG_DONE = 3
-_HEADERS = struct.Struct("=IHHII IIIIHH")  # struct nlmsghdr, struct cn_msg
 _EVENT = struct.Struct("=I4xQ4xI")
 """Of struct proc_event: `what`, the timestamp after the cpu, and the tgid after the pid."""
 
 _FORK = struct.Struct("=8xQ4xI4xI")
 """The time of a fork, the parent's tgid and the child's; the pid before each is a thread's."""
 
-_EVENT_OFFSET = _HEADERS.size
-_MESSAGE_SIZE = _HEADERS.size + 40
+_MESSAGE_SIZE = HEADERS.size + 40
 _SO_RCVBUFFORCE = 33
-_SO_ATTACH_FILTER = 26
 _QUEUE_LENGTH = 2 * RECEIVE_BUFFER // 512
 """More events than can ever be queued: no kernel counts fewer bytes for one."""
-
-_SAMPLED = 1024 - 1
-"""Forks whose random number has none of these bits arrive on the first socket."""
 
 _INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 """Inodes of the namespaces the kernel boots with (include/linux/proc_ns.h)."""
@@ -64,19 +64,6 @@ _INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
 
 class ConnectorUnavailableError(Exception):
     """There are no process events here; the message says why."""
-
-
-class Wanted(NamedTuple):
-    """Which of the used events to queue. Each set has at most 64 pids."""
-
-    parents: frozenset[int] = frozenset()
-    """Queue each fork of these processes; of all others, one in 1,024."""
-    muted: frozenset[int] = frozenset()
-    """Queue no change of name or user of these processes."""
-    all_renames: bool = False
-    """Queue no change of name except our own."""
-    requests: bool = False
-    """Queue acknowledgements, which the kernel sends to all listeners for every request."""
 
 
 class Connector:
@@ -99,10 +86,10 @@ class Connector:
         """Whether anybody sent a request since `hear_requests` was called."""
         self.has_forks = False
         """Whether a fork arrived on the first socket since `forks` was called."""
-        self._socket = _open(_event_filter(self._wanted))
+        self._socket = _open(event_filter(self._wanted))
         with ExitStack() as opened:
             opened.callback(self._socket.close)
-            self._forks = _open(_fork_filter())
+            self._forks = _open(fork_filter())
             opened.callback(self._forks.close)
             self._comm = os.open("/proc/self/comm", os.O_RDWR | os.O_CLOEXEC)
             opened.callback(os.close, self._comm)
@@ -174,7 +161,7 @@ class Connector:
             if size != _MESSAGE_SIZE:
                 lost = True  # an unknown format: it may concern any process
                 continue
-            what, at_ns, pid = unpack(buffer, _EVENT_OFFSET)
+            what, at_ns, pid = unpack(buffer, EVENT_OFFSET)
             if what > FORK:
                 add(pid)
                 if what != EXEC:
@@ -217,7 +204,7 @@ class Connector:
             self._behind = 1 + _QUEUE_LENGTH
             return False
         if size == _MESSAGE_SIZE:
-            what, _, pid = _EVENT.unpack_from(self._buffer, _EVENT_OFFSET)
+            what, _, pid = _EVENT.unpack_from(self._buffer, EVENT_OFFSET)
             if what == EXEC and needs_nothing(pid):
                 return True
         self._left = size
@@ -244,7 +231,7 @@ class Connector:
                 lost = True
                 continue
             if size == _MESSAGE_SIZE:
-                at_ns, parent, child = unpack(buffer, _EVENT_OFFSET)
+                at_ns, parent, child = unpack(buffer, EVENT_OFFSET)
                 note(parent, child, at_ns)
                 if child == until:
                     break
@@ -261,7 +248,7 @@ class Connector:
     def _want(self, wanted: Wanted) -> bool:
         if wanted == self._wanted:
             return False
-        _attach(self._socket, _event_filter(wanted))
+        attach(self._socket, event_filter(wanted))
         self._wanted = wanted
         return True
 
@@ -286,8 +273,8 @@ class Connector:
 
 def _request(operation: int, mask: int | None = None) -> bytes:
     body = struct.pack("=I", operation) if mask is None else struct.pack("=II", operation, mask)
-    length = _HEADERS.size + len(body)
-    return _HEADERS.pack(length, _NLMSG_DONE, 0, 0, 0, CN_IDX_PROC, CN_IDX_PROC, 0, 0, len(body), 0) + body
+    length = HEADERS.size + len(body)
+    return HEADERS.pack(length, _NLMSG_DONE, 0, 0, 0, CN_IDX_PROC, CN_IDX_PROC, 0, 0, len(body), 0) + body
 
 
 def _open(program: bytes) -> socket.socket:
@@ -299,7 +286,7 @@ def _open(program: bytes) -> socket.socket:
         ) from error
     try:
         _enlarge(opened)
-        _attach(opened, program)
+        attach(opened, program)
         opened.bind((0, CN_IDX_PROC))
     except PermissionError as error:
         opened.close()
@@ -317,93 +304,6 @@ def _enlarge(opened: socket.socket) -> None:
         opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
     except PermissionError:  # without CAP_NET_ADMIN, net.core.rmem_max limits it
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-
-
-# Classic BPF (linux/filter.h), which every kernel runs for any socket. A jump skips 255 instructions at most.
-
-_Instruction = tuple[int, str | int, str | int, int]
-
-_LOAD, _LOAD_X, _GIVE = 0x20, 0x07, 0x06
-_JUMP_IF_EQUAL, _JUMP_IF_EQUAL_X, _JUMP_IF_SET = 0x15, 0x1D, 0x45
-_RANDOM = 0xFFFFF000 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
-_EVERYTHING = 0xFFFFFFFF
-_WHAT, _PID, _TGID, _CHILD_PID, _CHILD_TGID = (_EVENT_OFFSET + at for at in (0, 16, 20, 24, 28))
-
-
-def _attach(opened: socket.socket, program: bytes) -> None:
-    """Replace a socket's filter (struct sock_fprog)."""
-    code = ctypes.create_string_buffer(program)
-    opened.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    )
-
-
-def _event_filter(wanted: Wanted) -> bytes:
-    """Return a filter that passes the wanted events of main threads, and some forks."""
-    own = (_JUMP_IF_EQUAL, "pass", "drop", _swapped(os.getpid()))
-    return _assembled(
-        (_LOAD, 0, 0, _WHAT),
-        (_JUMP_IF_EQUAL, "pass" if wanted.requests else "drop", 0, _swapped(NONE)),
-        (_JUMP_IF_EQUAL, "fork", 0, _swapped(FORK)),
-        (_JUMP_IF_EQUAL, "exec", 0, _swapped(EXEC)),
-        (_JUMP_IF_EQUAL, "uid", 0, _swapped(UID)),
-        (_JUMP_IF_EQUAL, 0, "drop", _swapped(COMM)),
-        *(((_LOAD, 0, 0, _TGID), own) if wanted.all_renames else ()),
-        "uid",
-        (_LOAD, 0, 0, _TGID),
-        *((_JUMP_IF_EQUAL, "drop", 0, _swapped(pid)) for pid in wanted.muted),
-        "exec",
-        *_compared(_PID, _TGID),
-        (_JUMP_IF_EQUAL_X, "pass", "drop", 0),
-        "fork",
-        *_compared(_CHILD_PID, _CHILD_TGID),
-        (_JUMP_IF_EQUAL_X, 0, "drop", 0),
-        (_LOAD, 0, 0, _TGID),
-        *((_JUMP_IF_EQUAL, "pass", 0, _swapped(pid)) for pid in wanted.parents),
-        (_LOAD, 0, 0, _RANDOM),
-        (_JUMP_IF_SET, "drop", "pass", _SAMPLED),
-        "pass",
-        (_GIVE, 0, 0, _EVERYTHING),
-        "drop",
-        (_GIVE, 0, 0, 0),
-    )
-
-
-def _fork_filter() -> bytes:
-    """Return a filter that passes forks of processes, not of threads."""
-    return _assembled(
-        (_LOAD, 0, 0, _WHAT),
-        (_JUMP_IF_EQUAL, 0, "drop", _swapped(FORK)),
-        *_compared(_CHILD_PID, _CHILD_TGID),
-        (_JUMP_IF_EQUAL_X, 0, "drop", 0),
-        (_GIVE, 0, 0, _EVERYTHING),
-        "drop",
-        (_GIVE, 0, 0, 0),
-    )
-
-
-def _compared(one: int, other: int) -> tuple[_Instruction, ...]:
-    """Return the instructions that load two words of the message for _JUMP_IF_EQUAL_X."""
-    return (_LOAD, 0, 0, one), (_LOAD_X, 0, 0, 0), (_LOAD, 0, 0, other)  # _LOAD_X is A to X
-
-
-def _swapped(word: int) -> int:
-    return socket.htonl(word)  # BPF loads words in network order
-
-
-def _assembled(*lines: "_Instruction | str") -> bytes:
-    """Return a program. A jump of 0 continues; any other goes to a label below, a line that is only text."""
-    labels: dict[str | int, int] = {}
-    instructions: list[_Instruction] = []
-    for line in lines:
-        if isinstance(line, str):
-            labels[line] = len(instructions)
-        else:
-            instructions.append(line)
-    code = bytearray()
-    for at, (operation, if_so, if_not, word) in enumerate(instructions, start=1):
-        code += struct.pack("=HBBI", operation, labels.get(if_so, at) - at, labels.get(if_not, at) - at, word)
-    return bytes(code)
 
 
 def _check_namespaces() -> None:
