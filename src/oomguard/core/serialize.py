@@ -5,16 +5,18 @@ so that neither side needs the whole text in memory.
 """
 
 import json
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from oomguard.core.policy import Policy, SysctlSetting
-from oomguard.core.rule import Children, Scope, Terms, Trust, Value, ValueKind
+from oomguard.core.rule import Terms, Value, ValueKind
 from oomguard.core.rule_table import RuleTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_CHOICES = {"scope": get_args(Scope), "children": get_args(Children), "trust": get_args(Trust)}
+_KINDS = Terms.__annotations__.items()
+_CHOICES = {name: get_args(kind) for name, kind in _KINDS if getattr(kind, "__origin__", None) is Literal}
+_ITEMS = {name: get_args(kind)[0] for name, kind in _KINDS if getattr(kind, "__origin__", None) is tuple}
 _DEFAULT_TERMS = Terms(Value("keep"))
 _DEFAULT_POLICY = Policy()
 
@@ -100,8 +102,8 @@ def _decode_terms(row: list[Any]) -> Terms:
     for name, item in fields.items():
         if name in _CHOICES and item not in _CHOICES[name]:
             raise TypeError(f"no {name}: {item!r}")
-        if type(item) is tuple:
-            _must_be(int if name.endswith("uids") else str, *item)
+        if name in _ITEMS:
+            _must_be(_ITEMS[name], *item)
     if len(made.subuids) % 2:
         raise TypeError("half a range of uids")
     return made
