@@ -123,7 +123,7 @@ class FakeKernel(Procfs):
 
 def due(reconciler: Reconciler) -> list[SetOomScoreAdj]:
     """Return the change that each process needs."""
-    changes = [reconciler.change(handle, "policy") for handle in reconciler.processes()]
+    changes = [reconciler.next_change(handle, "policy") for handle in reconciler.processes()]
     return [change for change in changes if change is not None]
 
 

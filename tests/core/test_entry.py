@@ -32,8 +32,8 @@ def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: 
         (Entry(5, 300, 200, is_written=False), 300, Entry(5, 300, 200)),
         (Entry(5, 300, 200, is_written=False), 200, Entry(5, 200)),
         (Entry(5, 300, 200, is_written=False), 7, Entry(5, 200)),
-        (Entry(0, 14, is_open=True, is_written=False), 13, Entry(0, 14, is_open=True)),
-        (Entry(0, 14, is_open=True, is_written=False), 0, None),
+        (Entry(0, 14, is_grant_pending=True, is_written=False), 13, Entry(0, 14, is_grant_pending=True)),
+        (Entry(0, 14, is_grant_pending=True, is_written=False), 0, None),
     ],
 )
 def test_after_a_crash_the_value_tells_whether_it_was_written(

@@ -1,4 +1,4 @@
-"""Which rule governs a process."""
+"""Which rule matches a process."""
 
 import fnmatch
 import re
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.decide import Refusal
-from oomguard.core.match import Governed, Matcher, first_unmet, search
+from oomguard.core.match import Matcher, MatchResult, first_unmet, search
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
 from oomguard.core.rule import Rule, Terms, Value
 
@@ -29,9 +29,9 @@ def process(comm: str = "x", *arguments: str, **facts: Any) -> Process:
     return Process(Identity(10, 1), comm.encode(), arguments=argv)._replace(**facts)
 
 
-def governed(rules: list[Rule], subject: Process) -> int | None:
+def matched(rules: list[Rule], subject: Process) -> int | None:
     """Return the number of the rule that holds the process."""
-    found = Matcher(rules).decide(subject, lambda _: True).rule
+    found = Matcher(rules).find_rule(subject, lambda _: True).rule
     return None if found is None else found.number
 
 
@@ -59,7 +59,7 @@ LONG = "chromium-browser-sandbox"
 )
 def test_a_name_is_compared_in_full(pattern: str, subject: Process, *, holds: bool) -> None:
     """Short patterns meet comm, longer ones the name recovered from the command line, globs either."""
-    assert (governed([rule(pattern)], subject) == 0) is holds
+    assert (matched([rule(pattern)], subject) == 0) is holds
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_each_condition_names_what_failed(terms: dict[str, Any], subject: Proces
 def test_the_first_matching_rule_wins_whatever_its_kind() -> None:
     """Exact names are looked up first, but that does not let them overtake an earlier glob."""
     rules = [rule("ssh*", number=0), rule("sshd", number=1), rule(number=2, cmdlines=("x",))]
-    assert governed(rules, process("sshd", "x")) == 0
-    assert governed(rules[1:], process("sshd", "x")) == 1
-    assert governed(rules[2:], process("sshd", "x")) == 2
+    assert matched(rules, process("sshd", "x")) == 0
+    assert matched(rules[1:], process("sshd", "x")) == 1
+    assert matched(rules[2:], process("sshd", "x")) == 2
 
 
 def test_scope_main_passes_on_to_the_next_rule() -> None:
     """A rule that holds only the topmost process does not hold the others, and a later one may."""
     rules = [rule("sshd", number=0, scope="main"), rule("sshd", number=1)]
-    found = Matcher(rules).decide(process("sshd"), lambda _: False).rule
+    found = Matcher(rules).find_rule(process("sshd"), lambda _: False).rule
     assert found is not None
     assert found.number == 1
 
@@ -123,8 +123,10 @@ def test_a_refused_rule_passes_on_to_the_next_rule() -> None:
         rule("sshd", number=3),
     ]
     no = Refusal("no")
-    found = Matcher(rules).decide(process("sshd"), lambda _: True, lambda one: no if one.number < 3 else None)
-    assert found == Governed(rules[3], (rules[1], no))
+    found = Matcher(rules).find_rule(
+        process("sshd"), lambda _: True, lambda one: no if one.number < 3 else None
+    )
+    assert found == MatchResult(rules[3], (rules[1], no))
 
 
 def test_a_rule_that_cannot_be_judged_does_not_match_and_is_said_to_be_unknown() -> None:
@@ -134,7 +136,7 @@ def test_a_rule_that_cannot_be_judged_does_not_match_and_is_said_to_be_unknown()
         raise UnknownFactError(pattern.pattern, is_transient="busy" in pattern.pattern)
 
     rules = [rule(number=0, cmdlines=("slow",)), rule(number=1, cmdlines=("busy",)), rule("x", number=2)]
-    found = Matcher(rules).decide(process("x"), lambda _: True, search=slow)
+    found = Matcher(rules).find_rule(process("x"), lambda _: True, search=slow)
     assert found.rule == rules[2]
     assert found.unknown is not None
     assert found.unknown.is_transient
@@ -143,7 +145,7 @@ def test_a_rule_that_cannot_be_judged_does_not_match_and_is_said_to_be_unknown()
 def test_names_that_collide_at_15_bytes_are_kept_apart() -> None:
     """748 groups of names in a public rule set are equal in the 15 bytes the kernel keeps."""
     rules = [rule("gnome-terminal-server", number=0), rule("gnome-terminal-client", number=1)]
-    assert governed(rules, process("gnome-terminal-", "/usr/libexec/gnome-terminal-client")) == 1
+    assert matched(rules, process("gnome-terminal-", "/usr/libexec/gnome-terminal-client")) == 1
 
 
 def test_a_full_name_needs_an_argument_that_begins_with_comm() -> None:
@@ -250,7 +252,7 @@ def test_compiled_rules_agree_with_a_naive_reading(
     matcher = Matcher(policy)
     for subject in subjects:
         expected = next((rule for rule in policy if naive(rule, subject)), None)
-        assert matcher.decide(subject, lambda _: True).rule == expected
+        assert matcher.find_rule(subject, lambda _: True).rule == expected
 
 
 def test_many_globs_and_patterns_cost_a_process_no_more_than_a_few() -> None:
@@ -265,7 +267,7 @@ def test_many_globs_and_patterns_cost_a_process_no_more_than_a_few() -> None:
         return search(pattern, text)
 
     def decide(comm: str, *arguments: str) -> int | None:
-        found = matcher.decide(process(comm, *arguments), lambda _: True, search=counted).rule
+        found = matcher.find_rule(process(comm, *arguments), lambda _: True, search=counted).rule
         return None if found is None else found.number
 
     assert decide("kworker/u8:0-ev") is None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oomguard.daemon import event_proof as module
-from oomguard.daemon.event_proof import EventProof, Turn
+from oomguard.daemon.event_proof import EventProof, FlowChange
 from oomguard.kernel.connector import Connector
 
 DAY = 86_400
@@ -88,7 +88,7 @@ class Host:
         self.events = EventProof(self.kernel)
         self.now = 0.0
         self.next_pass = 0.0
-        self.turns: list[Turn] = []
+        self.turns: list[FlowChange] = []
 
     def receive(self) -> None:
         """Take what there is."""

@@ -69,9 +69,9 @@ def test_what_is_contended_rests_without_a_watch_and_is_watched_again(work: Work
     watching = work.worker.watching
     watching.work(0.0)
     identity = Identity(10, 1)
-    while not work.reconciler.contention.resting:
-        work.reconciler.contention.corrected(identity, 1.0)
-        work.reconciler.contention.must_wait(identity, 1.0)
+    while not work.reconciler.backoff.resting:
+        work.reconciler.backoff.corrected(identity, 1.0)
+        work.reconciler.backoff.must_wait(identity, 1.0)
     watching.rest()
     assert not watching.drift.watches(10)
     wake = work.due("wake")

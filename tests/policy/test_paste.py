@@ -30,7 +30,7 @@ def _assert_matches(process: Process) -> None:
     policy, warnings = _loaded(rule_for(process))
     (rule,) = policy.rules
     assert first_unmet(rule, process) is None
-    assert Matcher(policy.rules).decide(process, lambda _: True).rule == rule
+    assert Matcher(policy.rules).find_rule(process, lambda _: True).rule == rule
     assert all(
         fault.code in {"interpreter-name", "never-matches", "handed-on", "raised-supervisor"}
         for fault in warnings

@@ -84,7 +84,7 @@ def write_naively(reconciler: Reconciler, procfs: Procfs, pid: int) -> bool:
     if handle is None:
         return False
     with handle:
-        change = reconciler.change(handle, "exec")
+        change = reconciler.next_change(handle, "exec")
     if change is None or change.rule is None:
         return False
     time.sleep(0.001)

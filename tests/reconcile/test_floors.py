@@ -230,7 +230,7 @@ def test_a_value_that_moves_in_time_puts_off_no_floor(host: Host) -> None:
     handle = host.kernel.open(PID)
     assert handle is not None
     with handle:
-        change = host.reconciler.change(handle, "policy")
+        change = host.reconciler.next_change(handle, "policy")
         assert change is not None
         host.proc.set_oom_score_adj(PID, -899)
         outcome = host.reconciler._apply(change, handle, 0.0)

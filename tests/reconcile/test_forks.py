@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from oomguard.core.entry import Entry
 from oomguard.core.process import Identity
-from oomguard.core.trust import Standing
+from oomguard.core.trust import ControlledBy
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.inheritance import CROSSING_NS, Inheritance
 from oomguard.reconcile.ledger import Ledger
@@ -147,7 +147,7 @@ def test_children_may_inherit_on_purpose(inheritance: Inheritance, ledger: Ledge
 def test_the_children_of_few_parents_are_watched(inheritance: Inheritance) -> None:
     """The filter in the kernel names each parent; the children of more are found in passes."""
     for pid in range(100, 300):
-        inheritance.on_set(pid, watch=Standing.ROOTS)
+        inheritance.on_set(pid, watch=ControlledBy.ROOTS)
     assert inheritance.watched_parents == frozenset(range(100, 164))
     inheritance.on_set(100)
     assert 100 not in inheritance.watched_parents
@@ -156,13 +156,13 @@ def test_the_children_of_few_parents_are_watched(inheritance: Inheritance) -> No
 def test_what_a_user_can_multiply_takes_no_place_from_what_matters(inheritance: Inheritance) -> None:
     """Whichever comes first; among equals who has a place keeps it."""
     for pid in range(100, 164):
-        inheritance.on_set(pid, watch=Standing.ANYBODYS)
-    inheritance.on_set(200, watch=Standing.A_SERVICES)
-    inheritance.on_set(201, watch=Standing.ANYBODYS)
+        inheritance.on_set(pid, watch=ControlledBy.ANYBODYS)
+    inheritance.on_set(200, watch=ControlledBy.A_SERVICES)
+    inheritance.on_set(201, watch=ControlledBy.ANYBODYS)
     for pid in range(300, 363):
-        inheritance.on_set(pid, watch=Standing.ROOTS)
+        inheritance.on_set(pid, watch=ControlledBy.ROOTS)
     assert inheritance.watched_parents == {200, *range(300, 363)}
-    inheritance.on_set(400, watch=Standing.ROOTS)
+    inheritance.on_set(400, watch=ControlledBy.ROOTS)
     assert inheritance.watched_parents == {*range(300, 363), 400}
 
 
@@ -171,14 +171,14 @@ def test_parents_watched_for_a_match_take_no_place_from_protected_ones(
 ) -> None:
     """Their children lose nothing but time: a pass finds them."""
     for pid in range(100, 164):
-        inheritance.watch_for_match(pid, Standing.ROOTS)
+        inheritance.watch_for_match(pid, ControlledBy.ROOTS)
     assert inheritance.watched_parents == set(range(100, 164))
     for pid in range(300, 360):
-        inheritance.on_set(pid, watch=Standing.ANYBODYS)
+        inheritance.on_set(pid, watch=ControlledBy.ANYBODYS)
     assert inheritance.watched_parents == {*range(300, 360), *range(100, 104)}
     inheritance.watch_for_match(100, None)
     inheritance.has_new_watched = False
-    inheritance.watch_for_match(101, Standing.ROOTS)
+    inheritance.watch_for_match(101, ControlledBy.ROOTS)
     assert not inheritance.has_new_watched
     assert 100 not in inheritance.watched_parents
 

@@ -97,7 +97,7 @@ class Stage:
         handle = self.procfs.open(pid)
         assert handle is not None
         with handle:
-            return reconciler.change(handle, "start")
+            return reconciler.next_change(handle, "start")
 
     def refusal(self, pid: int, rule: Rule = RULE) -> str:
         """Return why a process is not protected; "" if it is."""

@@ -87,7 +87,7 @@ def change(procfs: Procfs, pid: int, ledger: Ledger, **terms: object) -> SetOomS
     rule = Rule(0, (), Terms(Value("exact", 700))._replace(**terms), "p.yaml", 1)  # type: ignore[arg-type]  # by name
     reconciler = Reconciler(Policy(rules=(rule,)), ledger, procfs)
     with opened(procfs, pid) as handle:
-        return reconciler.change(handle, "resync")
+        return reconciler.next_change(handle, "resync")
 
 
 def test_a_process_without_its_main_thread_keeps_its_value(procfs: Procfs) -> None:

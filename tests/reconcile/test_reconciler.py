@@ -21,7 +21,7 @@ from oomguard.reconcile.backoff import (
     TOLERATED_LOOKS,
     USER_BURST,
     WINDOW_SECONDS,
-    Contention,
+    Backoff,
 )
 from oomguard.reconcile.ledger import Ledger, open_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -77,7 +77,7 @@ def test_a_process_that_ends_between_plan_and_write_has_vanished(proc: FakeProc,
     handle = procfs.open(10)
     assert handle is not None
     with handle:
-        change = reconciler.change(handle, "policy")
+        change = reconciler.next_change(handle, "policy")
         assert change is not None
         proc.end(10)
         outcome = reconciler._apply(change, handle, 0.0)
@@ -98,7 +98,7 @@ def test_a_value_that_a_process_chooses_between_plan_and_restore_is_its_own(
     handle = procfs.open(10)
     assert handle is not None
     with handle:
-        change = reconciler.change(handle, "policy")
+        change = reconciler.next_change(handle, "policy")
         assert change is not None
         proc.set_oom_score_adj(10, 555)
         outcome = reconciler._apply(change, handle, 0.0)
@@ -118,7 +118,7 @@ def test_a_name_that_changes_between_plan_and_write_loses_no_original(proc: Fake
     handle = procfs.open(10)
     assert handle is not None
     with handle:
-        change = reconciler.change(handle, "policy")
+        change = reconciler.next_change(handle, "policy")
         assert change is not None
         (proc.root / "10" / "comm").write_bytes(b"other\n")
         outcome = reconciler._apply(change, handle, 0.0)
@@ -167,7 +167,7 @@ def test_a_contended_value_is_left_alone_for_a_while_and_tried_again(proc: FakeP
     proc.sysctl("vm.swappiness", 99)
     assert results(reconciler.everything("resync", now)) == {"vm.swappiness": "contended"}
     assert proc.sysctls()["vm.swappiness"] == 99
-    again = reconciler.contention.next_wake()
+    again = reconciler.backoff.next_wake()
     assert again == now + FIRST_PAUSE_SECONDS
     assert results(reconciler.everything("resync", again)) == {"vm.swappiness": "applied"}
 
@@ -209,22 +209,22 @@ def test_a_pass_corrects_a_contended_process_and_events_do_not(rewriting: Rewrit
     assert rewriting.rewrite(10, 1.5) == "contended"
     assert rewriting.look(10, 1.5, "resync", in_pass=True) == "applied"
     assert rewriting.rewrite(10, 1.5) == "contended"
-    assert rewriting.reconciler.contention.contended() == [Identity(10, 10)]
+    assert rewriting.reconciler.backoff.contended() == [Identity(10, 10)]
 
 
 def test_a_process_that_is_contended_rests_and_is_watched_again(rewriting: Rewriting) -> None:
     """While it rests its watch would only wake the daemon."""
-    contention = rewriting.reconciler.contention
+    backoff = rewriting.reconciler.backoff
     rewriting.start(10)
     for _ in range(TOLERATED + 1):
         rewriting.rewrite(10, 1.0)
-    assert contention.take_rested() == [Identity(10, 10)]
-    assert contention.take_rested() == []
-    assert contention.next_wake() == 1.0 + FIRST_PAUSE_SECONDS
-    assert contention.wake(1.5) == []
-    assert contention.wake(2.0) == [Identity(10, 10)]
+    assert backoff.take_rested() == [Identity(10, 10)]
+    assert backoff.take_rested() == []
+    assert backoff.next_wake() == 1.0 + FIRST_PAUSE_SECONDS
+    assert backoff.wake(1.5) == []
+    assert backoff.wake(2.0) == [Identity(10, 10)]
     assert rewriting.rewrite(10, 2.0) == "applied"
-    assert contention.next_wake() == 2.0 + 2 * FIRST_PAUSE_SECONDS
+    assert backoff.next_wake() == 2.0 + 2 * FIRST_PAUSE_SECONDS
 
 
 def test_a_user_with_many_processes_causes_no_more_writes_than_with_one(rewriting: Rewriting) -> None:
@@ -232,11 +232,11 @@ def test_a_user_with_many_processes_causes_no_more_writes_than_with_one(rewritin
     for pid in (10, 11):
         rewriting.start(pid)
     for number in range(USER_BURST - 1):
-        rewriting.reconciler.contention.looked(number, 1.0, "user-1000.slice")
+        rewriting.reconciler.backoff.looked(number, 1.0, "user-1000.slice")
     assert rewriting.rewrite(10, 1.0) == "applied"
     assert rewriting.rewrite(10, 1.0) == "contended"
     assert rewriting.rewrite(11, 1.0) == "contended"
-    assert {Identity(10, 10), Identity(11, 11)} <= rewriting.reconciler.contention.resting.keys()
+    assert {Identity(10, 10), Identity(11, 11)} <= rewriting.reconciler.backoff.resting.keys()
     assert rewriting.look(11, 1.0, "resync", in_pass=True) == "applied"
     rewriting.start(12)  # what is new gets its value at once
     rewriting.cgroup = SESSION.replace("1000", "1001")
@@ -250,10 +250,10 @@ def test_opening_the_file_without_a_change_is_noticed_for_a_while_only(rewriting
     rewriting.start(10)
     for _ in range(TOLERATED_LOOKS):
         assert rewriting.look(10, 1.0, "drift", is_watched=True) == "nothing to do"
-    assert not rewriting.reconciler.contention.resting
+    assert not rewriting.reconciler.backoff.resting
     rewriting.look(10, 1.0, "drift", is_watched=True)
-    assert rewriting.reconciler.contention.take_rested() == [Identity(10, 10)]
-    assert rewriting.reconciler.contention.contended() == []
+    assert rewriting.reconciler.backoff.take_rested() == [Identity(10, 10)]
+    assert rewriting.reconciler.backoff.contended() == []
 
 
 def test_a_rule_that_matches_and_does_not_in_turn_is_contention(proc: FakeProc, procfs: Procfs) -> None:
@@ -266,7 +266,7 @@ def test_a_rule_that_matches_and_does_not_in_turn_is_contention(proc: FakeProc, 
         outcome = reconciler.process(10, "exec", turn / 100)
         found.append("" if outcome is None else outcome.result)
     assert found.count("applied") == 2 * TOLERATED
-    assert reconciler.contention.contended() == [Identity(10, 10)]
+    assert reconciler.backoff.contended() == [Identity(10, 10)]
 
 
 def test_protection_is_taken_from_who_must_not_keep_it_however_contended(
@@ -306,7 +306,7 @@ def test_a_denied_value_is_tried_less_and_less_whatever_wakes_the_daemon(
     assert len(kernel.refused) == len((0, 1, 3, 7, 15, 31, 63, 123, 183, 243))
     assert size < 8_000
     assert not reconciler.ledger.processes
-    assert reconciler.contention.contended() == []
+    assert reconciler.backoff.contended() == []
     kernel.close()
 
 
@@ -336,62 +336,62 @@ def test_a_watch_on_what_cannot_be_changed_rests(proc: FakeProc, procfs: Procfs)
         outcome = reconciler.process(10, "drift", 1.0, is_watched=True)
         assert outcome is not None
         assert outcome.result == "refused"
-    assert reconciler.contention.take_rested() == [Identity(10, 10)]
+    assert reconciler.backoff.take_rested() == [Identity(10, 10)]
 
 
-# Contention by itself
+# Backoff by itself
 
 
 def test_pauses_double_up_to_the_longest() -> None:
     """And end with the resync interval."""
-    contention = Contention(longest_pause_seconds=10)
+    backoff = Backoff(longest_pause_seconds=10)
     now, pauses = 0.0, []
     for _ in range(TOLERATED):
-        assert not contention.must_wait("x", now)
-        contention.corrected("x", now)
-    assert contention.must_wait("x", now)
+        assert not backoff.must_wait("x", now)
+        backoff.corrected("x", now)
+    assert backoff.must_wait("x", now)
     for _ in range(7):
-        until = contention.next_wake()
+        until = backoff.next_wake()
         assert until is not None
         pauses.append(until - now)
         now = until
-        assert contention.wake(now) == ["x"]
-        assert not contention.must_wait("x", now)
-        contention.corrected("x", now)
+        assert backoff.wake(now) == ["x"]
+        assert not backoff.must_wait("x", now)
+        backoff.corrected("x", now)
     assert pauses == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
-    assert contention.contended() == ["x"]
+    assert backoff.contended() == ["x"]
 
 
 def test_rewrites_far_apart_are_tolerated_for_ever() -> None:
     """Nobody fights over a value once in a minute."""
-    contention = Contention(longest_pause_seconds=10)
+    backoff = Backoff(longest_pause_seconds=10)
     for number in range(100):
-        contention.corrected("x", number * (WINDOW_SECONDS / TOLERATED + 1))
-    assert contention.contended() == []
+        backoff.corrected("x", number * (WINDOW_SECONDS / TOLERATED + 1))
+    assert backoff.contended() == []
 
 
 def test_what_stays_right_is_forgotten() -> None:
     """And named once, if it had been contended."""
-    contention = Contention(longest_pause_seconds=10)
+    backoff = Backoff(longest_pause_seconds=10)
     for _ in range(TOLERATED):
-        contention.corrected("contended", 0.0)
-    assert contention.must_wait("contended", 0.0)
-    contention.corrected("corrected", 0.0)
-    assert contention.forget_rested(WINDOW_SECONDS) == []
-    assert contention.forget_rested(WINDOW_SECONDS + FIRST_PAUSE_SECONDS + 1) == ["contended"]
-    assert contention.forget_rested(1000.0) == []
-    assert not contention.must_wait("contended", 1000.0)
+        backoff.corrected("contended", 0.0)
+    assert backoff.must_wait("contended", 0.0)
+    backoff.corrected("corrected", 0.0)
+    assert backoff.forget_rested(WINDOW_SECONDS) == []
+    assert backoff.forget_rested(WINDOW_SECONDS + FIRST_PAUSE_SECONDS + 1) == ["contended"]
+    assert backoff.forget_rested(1000.0) == []
+    assert not backoff.must_wait("contended", 1000.0)
 
 
 def test_a_hostile_host_cannot_make_it_remember_without_end() -> None:
     """Every process may rewrite its own value."""
-    contention = Contention(longest_pause_seconds=10)
+    backoff = Backoff(longest_pause_seconds=10)
     for number in range(30_000):
         for _ in range(TOLERATED):
-            contention.corrected(number, 0.0)
-        contention.must_wait(number, 0.0)
-    assert len(contention.contended()) <= 10_000
-    assert len(contention.resting) <= 10_000
+            backoff.corrected(number, 0.0)
+        backoff.must_wait(number, 0.0)
+    assert len(backoff.contended()) <= 10_000
+    assert len(backoff.resting) <= 10_000
 
 
 def test_nothing_but_the_name_is_read_of_a_process_that_no_rule_names() -> None:

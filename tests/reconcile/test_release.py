@@ -21,7 +21,7 @@ def look(reconciler: Reconciler) -> None:
     handle = reconciler.procfs.open(50)
     assert handle is not None
     with handle:
-        reconciler.change(handle, "exec")
+        reconciler.next_change(handle, "exec")
 
 
 def die(reconciler: Reconciler, proc: FakeProc) -> None:

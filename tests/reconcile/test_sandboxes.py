@@ -114,7 +114,7 @@ class Stage:
         handle = self.procfs.open(pid)
         assert handle is not None
         with handle:
-            change = reconciler.change(handle, "start")
+            change = reconciler.next_change(handle, "start")
         return None if change is None or change.obstacle is not None else change.after
 
 

@@ -292,7 +292,7 @@ def test_after_a_crash_between_write_and_reading_back_huge_pages_are_restored(
     assert proc.sysctls()[PAGES] == granted
     ledger.close()
     again = open_hosts_ledger(folder, failing)
-    assert again.sysctls == ({PAGES: Entry(0, 14, is_open=True)} if granted else {})
+    assert again.sysctls == ({PAGES: Entry(0, 14, is_grant_pending=True)} if granted else {})
     bring(Reconciler(Policy(), again, failing), "restore")
     assert proc.sysctls()[PAGES] == 0
 

@@ -109,7 +109,7 @@ def test_nobody_escapes_a_later_rule_by_not_being_readable(proc: FakeProc, tmp_p
 
 
 def test_what_cannot_be_read_and_lowers_itself_is_raised_again(proc: FakeProc, tmp_path: Path) -> None:
-    """It goes on being governed by the rule that raised it."""
+    """The rule that raised it still applies."""
     proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
     mute = Mute()
     mute.answers = True

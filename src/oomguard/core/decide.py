@@ -33,7 +33,7 @@ class Decision(NamedTuple):
 
     `rule` is the rule that matches it, or would if the process were trusted. `original` is its value without
     oomguard, `current` its value now, `wanted` the value it should have. `is_inherited`: it inherited its
-    current value from a managed process. `is_renamed`: it changed its name so that the rule no longer
+    current value from a managed process. `is_held`: it changed its name so that the rule no longer
     matches, but the rule still applies until it runs another program.
     """
 
@@ -44,7 +44,7 @@ class Decision(NamedTuple):
     current: int
     wanted: int
     is_inherited: bool = False
-    is_renamed: bool = False
+    is_held: bool = False
     obstacle: Obstacle | None = None
 
     @property
@@ -74,7 +74,7 @@ def decide(
     refusal: "tuple[Rule, Refusal] | None" = None,
     unknown: str = "",
     is_inherited: bool = False,
-    is_renamed: bool = False,
+    is_held: bool = False,
 ) -> Decision:
     """Return the decision on a process that `rule` matches.
 
@@ -88,7 +88,7 @@ def decide(
     elif rule is None and refusal is not None and current == original:  # otherwise it is reset first
         rule, why = refusal
         wanted, obstacle = wanted_by(rule, original), Obstacle("refused", *why)
-    return Decision(identity, comm, rule, original, current, wanted, is_inherited, is_renamed, obstacle)
+    return Decision(identity, comm, rule, original, current, wanted, is_inherited, is_held, obstacle)
 
 
 def wanted_by(rule: "Rule | None", original: int) -> int:

@@ -11,7 +11,7 @@ class Entry(NamedTuple):
     one before. `since_ticks` is when it was set for a process, in the clock of start times: processes that
     started earlier cannot have inherited it. `moved_floor`: it needed CAP_SYS_RESOURCE, which moves the
     floor (`oom_score_adj_min`). `made` is the value the kernel set if it is not `given`, else None.
-    `is_open`: the kernel may grant only a part, and how much is not known yet.
+    `is_grant_pending`: the kernel may grant only a part, and how much is not known yet.
     """
 
     original: int
@@ -20,13 +20,13 @@ class Entry(NamedTuple):
     since_ticks: int = 0
     moved_floor: bool = False
     made: int | None = None
-    is_open: bool = False
+    is_grant_pending: bool = False
     is_written: bool = True
 
     def is_ours(self, value: int) -> bool:
         """Return whether oomguard set `value`; if not, something else changed it since."""
         low, high = sorted((self.original, self.given))
-        if self.is_open and low <= value <= high:
+        if self.is_grant_pending and low <= value <= high:
             return True
         is_given = value == (self.given if self.made is None else self.made)
         return is_given or (not self.is_written and value == self.given_before)
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
             return written
         if self.given_before is None:
             return None
-        return written._replace(given=self.given_before, given_before=None, made=None, is_open=False)
+        return written._replace(given=self.given_before, given_before=None, made=None, is_grant_pending=False)
 
 
 def intended(
@@ -57,12 +57,14 @@ def intended(
     since_ticks: int = 0,
     *,
     moved_floor: bool = False,
-    is_open: bool = False,
+    is_grant_pending: bool = False,
 ) -> Entry:
     """Return the entry for a write of `after` over `before` that is not made yet."""
     given_before = before if known is not None and known.is_ours(before) else None
     original = own if known is None else known.original
-    return Entry(original, after, given_before, since_ticks, moved_floor, None, is_open, is_written=False)
+    return Entry(
+        original, after, given_before, since_ticks, moved_floor, None, is_grant_pending, is_written=False
+    )
 
 
 def own_oom_score_adj(entry: Entry | None, value: int) -> int:

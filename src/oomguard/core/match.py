@@ -47,7 +47,7 @@ def search(pattern: re.Pattern[str], text: str) -> bool:
     return pattern.search(text) is not None
 
 
-class Governed(NamedTuple):
+class MatchResult(NamedTuple):
     """The rule that matches a process, and what else was found.
 
     `refused` is the first rule that matches but must not protect this process. `unknown` is why a rule
@@ -143,11 +143,11 @@ class Matcher:
         places.update(place for place, name in self._named(comm) if not is_whole or name in (comm, whole))
         if not self._globbed:
             return places
-        is_open = len(comm) >= COMM_LENGTH and not is_whole
+        is_cut = len(comm) >= COMM_LENGTH and not is_whole
         short, long = _text(comm), _text(whole)
         for length in range(len(comm) + 1):
             for place, glob in self._globbed.get(comm[:length], ()):
-                if is_open or glob.match(short) or glob.match(long):
+                if is_cut or glob.match(short) or glob.match(long):
                     places.add(place)
         return places
 
@@ -171,24 +171,24 @@ class Matcher:
             for rule in self.candidates(comm)
         )
 
-    def may_come_to_match(self, process: Facts, governing: "Rule | None") -> bool:
+    def may_come_to_match(self, process: Facts, matched: "Rule | None") -> bool:
         """Return whether a child of the process could match a rule by rewriting its command line.
 
         A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
         causes only a fork event.
         """
         return any(
-            rule is not governing and rule.names and rule.terms.cmdlines and _may_be_met(rule, process)
+            rule is not matched and rule.names and rule.terms.cmdlines and _may_be_met(rule, process)
             for rule in self.candidates(process.comm)
         )
 
-    def decide(
+    def find_rule(
         self,
         process: Facts,
         is_topmost: "Callable[[Rule], bool]",
         refusal: "Callable[[Rule], Refusal | None]" = lambda _: None,
         search: "Callable[[re.Pattern[str], str], bool]" = search,
-    ) -> Governed:
+    ) -> MatchResult:
         """Return the first rule that matches and is not refused.
 
         `is_topmost(rule)` returns whether no ancestor of the process matches the rule; it is called last,
@@ -214,9 +214,9 @@ class Matcher:
                     unknown = error
                 continue
             if reason is None:
-                return Governed(rule, refused, unknown)
+                return MatchResult(rule, refused, unknown)
             refused = rule, reason
-        return Governed(None, refused, unknown)
+        return MatchResult(None, refused, unknown)
 
 
 def first_unmet(

@@ -28,7 +28,7 @@ _VOUCHING = any_of(row.key for row in VOUCHING)
 _INSTEAD_OF_CGROUP = any_of(row.key for row in VOUCHING if row.key != "cgroup")
 
 
-class Standing(IntEnum):
+class ControlledBy(IntEnum):
     """Who controls a process. If places are few, lower numbers come first."""
 
     ROOTS = 0
@@ -83,17 +83,17 @@ def is_trusted(process: "Facts", first_person_uid: int) -> bool:
     return in_system_service(process.cgroup) and is_of_services(process, first_person_uid)
 
 
-def standing(process: "Facts", first_person_uid: int) -> Standing:
+def controlled_by(process: "Facts", first_person_uid: int) -> ControlledBy:
     """Return who can make more processes like this one: only root, a system service, or anybody.
 
     Anybody, if its user made it too slow to read.
     """
     try:
         if not is_trusted(process, first_person_uid):
-            return Standing.ANYBODYS
+            return ControlledBy.ANYBODYS
     except UnknownFactError:
-        return Standing.ANYBODYS
-    return Standing.ROOTS if process.uid == 0 else Standing.A_SERVICES
+        return ControlledBy.ANYBODYS
+    return ControlledBy.ROOTS if process.uid == 0 else ControlledBy.A_SERVICES
 
 
 def is_of_services(process: "Facts", first_person_uid: int) -> bool:

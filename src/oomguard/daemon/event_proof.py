@@ -36,7 +36,7 @@ LONGEST_HOLD_SECONDS = 3600.0
 """How long events must flow before they are relied on again. Twice as long each time they stop again within
 `LONGEST_HOLD_SECONDS`."""
 
-Turn = Literal["stopped", "resumed"]
+FlowChange = Literal["stopped", "resumed"]
 """What changed: events can no longer be relied on, or can be again."""
 
 
@@ -78,7 +78,7 @@ class EventProof:
 
     def receive(
         self, pids: "MutableSet[int]", executed: "MutableMapping[int, int]", *, limit: int, now: float
-    ) -> "tuple[bool, Turn | None]":
+    ) -> "tuple[bool, FlowChange | None]":
         """Take up to `limit` events as `Connector.receive` does; return too what changed."""
         connector = self.connector
         lost = connector.receive(pids, executed, limit=limit)
@@ -93,7 +93,7 @@ class EventProof:
             return lost, None
         return lost, self._answered(now) if answer else self._unanswered(now)
 
-    def _answered(self, now: float) -> Turn | None:
+    def _answered(self, now: float) -> FlowChange | None:
         self.is_busy = False
         if self.flow or now < self._hold_until:
             return None
@@ -103,7 +103,7 @@ class EventProof:
         self._guard()
         return "resumed"
 
-    def _unanswered(self, now: float) -> Turn | None:
+    def _unanswered(self, now: float) -> FlowChange | None:
         if now >= self._retry_at:
             self.is_busy = True
             self._attempt_until = now + ATTEMPT_SECONDS

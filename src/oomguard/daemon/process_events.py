@@ -12,7 +12,7 @@ from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.daemon.event_proof import Turn
+    from oomguard.daemon.event_proof import FlowChange
     from oomguard.daemon.loop import Loop, Ready
     from oomguard.daemon.work_queue import WorkQueue
     from oomguard.reconcile.reconciler import Reconciler
@@ -40,7 +40,7 @@ class ProcessEvents:
         reconciler: "Reconciler",
         *,
         lost: "Callable[[str], None]",
-        turned: "Callable[[Turn], None]",
+        turned: "Callable[[FlowChange], None]",
         resync: "Callable[[], None]",
     ) -> None:
         self._loop = loop

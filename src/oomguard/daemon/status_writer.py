@@ -131,7 +131,7 @@ class StatusWriter:
             changes=tuple(ChangeCount(*key, count) for key, count in sorted(reporter.changes.items())),
             complaints=matched.complaints,
             kills=tuple(KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())),
-            contended=tuple(map(_contended_value, reconciler.contention.contended())),
+            contended=tuple(map(_contended_value, reconciler.backoff.contended())),
             limits=(*self._degradations.texts, *passing_limits),
             renamed=tuple(_renamed(reconciler)),
             recent=tuple(change._replace(at=booted_at + change.at) for change in reporter.recent),
@@ -185,7 +185,7 @@ def _rule_status(rule: "Rule", count: int) -> RuleStatus:
 
 
 def _renamed(reconciler: "Reconciler") -> "Iterator[RenamedProcess]":
-    renamed = (one for one in reconciler.managed.raised.values() if one.is_renamed)
+    renamed = (one for one in reconciler.managed.raised.values() if one.is_held)
     for one in islice(renamed, _RENAMED_LIMIT):
         yield RenamedProcess(*one.identity, one.rule.number)
 

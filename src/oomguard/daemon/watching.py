@@ -60,7 +60,7 @@ class Watching:
 
     def plan(self, now: float) -> None:
         """Watch what is new among the managed processes, once it has lived for long enough."""
-        watchable = len(self._reconciler.managed.rule_of) - len(self._reconciler.contention.resting)
+        watchable = len(self._reconciler.managed.rule_of) - len(self._reconciler.backoff.resting)
         if watchable > self.drift.processes and not self.drift.full:
             self._loop.set_earlier("watch", now + WATCH_AGE_SECONDS)
 
@@ -87,7 +87,7 @@ class Watching:
 
     def rest(self) -> None:
         """Drop the watches on values that took too much of it, for a while."""
-        rested = self._reconciler.contention.take_rested()
+        rested = self._reconciler.backoff.take_rested()
         for target in rested:
             if isinstance(target, Identity):
                 self.drift.release(target)
@@ -123,7 +123,7 @@ class Watching:
 
     def _wake(self, now: float) -> None:
         """Check what has rested for long enough, and watch it again."""
-        woken = self._reconciler.contention.wake(now)
+        woken = self._reconciler.backoff.wake(now)
         pids = {target.pid for target in woken if isinstance(target, Identity)}
         managed = pids & self._reconciler.managed.rule_of.keys()
         self._unwatched += managed
@@ -133,13 +133,13 @@ class Watching:
         self._wake_later()
 
     def _wake_later(self) -> None:
-        wake = self._reconciler.contention.next_wake()
+        wake = self._reconciler.backoff.next_wake()
         if wake is not None:
             self._loop.set_earlier("wake", wake)
 
     def _list_unwatched(self) -> None:
         reconciler = self._reconciler
-        resting = {target.pid for target in reconciler.contention.resting if isinstance(target, Identity)}
+        resting = {target.pid for target in reconciler.backoff.resting if isinstance(target, Identity)}
         self._unwatched = [
             pid for pid in reconciler.managed.rule_of if not self.drift.watches(pid) and pid not in resting
         ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.change import Cause, Outcome
     from oomguard.daemon.degradations import Degradations
-    from oomguard.daemon.event_proof import Turn
+    from oomguard.daemon.event_proof import FlowChange
     from oomguard.daemon.loop import Loop
     from oomguard.daemon.status_writer import StatusWriter
     from oomguard.daemon.work_queue import Batch
@@ -194,7 +194,7 @@ class Worker:
         reconciler.end_pass()
         self._reporter.end_pass()
         self.watching.end_pass(now)
-        self._reporter.uncontended(reconciler.contention.forget_rested(now), self.matched.rule)
+        self._reporter.uncontended(reconciler.backoff.forget_rested(now), self.matched.rule)
         interval = reconciler.policy.resync_interval_seconds
         self._loop.set("pass", now + (interval if flow else min(interval, POLL_SECONDS)))
         self._pass_ended(now)
@@ -211,7 +211,7 @@ class Worker:
         self._loop.set_earlier("fold", now + REPEAT_SECONDS)
         self._check_everything(now)
 
-    def _turned(self, turn: "Turn") -> None:
+    def _turned(self, turn: "FlowChange") -> None:
         if turn == "stopped":
             self._status.losses += 1
             self._reporter.say(events.EVENTS_STOPPED, NO_EVENTS)

@@ -14,7 +14,7 @@ from oomguard.kernel.slow_reads import patient_reads
 from oomguard.reconcile.ledger import Ledger, read_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.reconcile.planner import Raised
+from oomguard.reconcile.planner import RaisingRule
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import find_state_folder
@@ -51,7 +51,7 @@ def open_preview(
         contended = daemon.contended
         if daemon.policy_digest == policy.digest:
             for identity, number in daemon.renamed.items():
-                raised = Raised(identity, policy.rules[number], is_renamed=True)
+                raised = RaisingRule(identity, policy.rules[number], is_held=True)
                 reconciler.managed.raised[identity.pid] = raised
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)

@@ -42,7 +42,7 @@ class Candidate(NamedTuple):
     is_partial: bool = False
 
 
-class Standing(NamedTuple):
+class Rank(NamedTuple):
     """A place in the kill order, from 1. Place and badness are None if it is never killed."""
 
     place: int | None
@@ -54,8 +54,8 @@ class Ranked(NamedTuple):
     """A process, its place now, and its place under the policy; None if there is no policy."""
 
     candidate: Candidate
-    now: Standing
-    new: Standing | None = None
+    now: Rank
+    new: Rank | None = None
     decision: "Decision | None" = None
     """The policy's decision; None if there is none."""
 
@@ -85,16 +85,16 @@ def rank(
     `candidates` are in the order in which the kernel scans them: it decides between equals.
     `decisions` are the policy's, by pid; a process without one keeps its value.
     """
-    now = _standings(candidates, domain, [one.oom_score_adj for one in candidates])
+    now = _ranks(candidates, domain, [one.oom_score_adj for one in candidates])
     if decisions is None:
-        ranked = [Ranked(one, standing) for one, standing in zip(candidates, now, strict=True)]
+        ranked = [Ranked(one, rank) for one, rank in zip(candidates, now, strict=True)]
     else:
         found = [decisions.get(one.identity.pid) for one in candidates]
         values = [
             one.oom_score_adj if decision is None else decision.result
             for one, decision in zip(candidates, found, strict=True)
         ]
-        new = _standings(candidates, domain, values)
+        new = _ranks(candidates, domain, values)
         ranked = [
             Ranked(one, before, after, decision)
             for one, before, after, decision in zip(candidates, now, new, found, strict=True)
@@ -102,17 +102,17 @@ def rank(
     return sorted(ranked, key=lambda one: one.now.place or len(ranked) + 1)
 
 
-def reserve(standings: "Sequence[tuple[Candidate, Standing]]") -> Reserve:
+def reserve(ranks: "Sequence[tuple[Candidate, Rank]]") -> Reserve:
     """Return how much is killed before the first protected process is reached."""
     kib = processes = 0
-    for candidate, standing in sorted(standings, key=lambda one: one[1].place or 0):
-        if standing.place is None:
+    for candidate, rank in sorted(ranks, key=lambda one: one[1].place or 0):
+        if rank.place is None:
             continue
-        if is_protected(candidate, standing.oom_score_adj):
+        if is_protected(candidate, rank.oom_score_adj):
             return Reserve(kib, processes, candidate)
         kib += candidate.freed_kib
         processes += 1
-    never = sum(is_protected(candidate, standing.oom_score_adj) for candidate, standing in standings)
+    never = sum(is_protected(candidate, rank.oom_score_adj) for candidate, rank in ranks)
     return Reserve(kib, processes, None, never)
 
 
@@ -123,11 +123,11 @@ def reserve_now(ranked: "Sequence[Ranked]") -> Reserve:
 
 def reserve_new(ranked: "Sequence[Ranked]") -> Reserve | None:
     """Return the reserve under the policy; None if there is no policy."""
-    standings = [(one.candidate, one.new) for one in ranked if one.new is not None]
-    return reserve(standings) if standings else None
+    ranks = [(one.candidate, one.new) for one in ranked if one.new is not None]
+    return reserve(ranks) if ranks else None
 
 
-def _standings(candidates: "Sequence[Candidate]", domain: Domain, values: "Sequence[int]") -> list[Standing]:
+def _ranks(candidates: "Sequence[Candidate]", domain: Domain, values: "Sequence[int]") -> list[Rank]:
     points = [
         None
         if one.exemption
@@ -135,4 +135,4 @@ def _standings(candidates: "Sequence[Candidate]", domain: Domain, values: "Seque
         for one, value in zip(candidates, values, strict=True)
     ]
     places = {at: place for place, at in enumerate(kill_order(points, era=domain.era), 1)}
-    return [Standing(places.get(at), points[at], value) for at, value in enumerate(values)]
+    return [Rank(places.get(at), points[at], value) for at, value in enumerate(values)]

@@ -88,7 +88,7 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
                 _record_sysctl(partner, beside, 0, ledger)
         return _Step(change, write_sysctl(procfs, name, change.after), back, known)
     except OSError:
-        _put_entries_back(known, ledger)
+        _set_entries(known, ledger)
         raise
 
 
@@ -98,7 +98,7 @@ def _confirm_made(step: _Step, ledger: "Ledger") -> None:
     if change.cause == "restore" or entry is None:
         return
     made = None if step.made == change.after else step.made
-    ledger.put_back(change.name, entry._replace(made=made, is_open=False, is_written=True))
+    ledger.set_entry(change.name, entry._replace(made=made, is_grant_pending=False, is_written=True))
     ledger.confirm(SYSCTLS[change.name].partner)
 
 
@@ -143,13 +143,13 @@ def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
         for one in step.known:
             ledger.confirm(one)
         return False
-    _put_entries_back(step.known, ledger)
+    _set_entries(step.known, ledger)
     return True
 
 
-def _put_entries_back(known: "Mapping[str, Entry | None]", ledger: "Ledger") -> None:
+def _set_entries(known: "Mapping[str, Entry | None]", ledger: "Ledger") -> None:
     for name, entry in known.items():
-        ledger.put_back(name, entry)
+        ledger.set_entry(name, entry)
 
 
 def _applied(step: _Step) -> Outcome:
@@ -187,7 +187,7 @@ def apply_oom_score_adj(
         ledger.forget_process(change.identity.pid)
         return Outcome(change, "vanished", errno.ESRCH)
     except OSError as error:
-        ledger.put_back(change.identity, known)
+        ledger.set_entry(change.identity, known)
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
     if change.rule is None:
         ledger.strike(change.identity)
@@ -224,7 +224,7 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
     except OSError as error:
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
     finally:
-        ledger.put_back(identity, known)
+        ledger.set_entry(identity, known)
     return Outcome(change, "applied")
 
 
@@ -300,9 +300,9 @@ def _write(
 
 def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
     known = ledger.entry(name)
-    is_open = bool(SYSCTLS[name].granted_less)
-    if is_open or known is None or known.given != after or known.made is not None:
-        ledger.record(name, intended(known, before, before, after, is_open=is_open))
+    is_grant_pending = bool(SYSCTLS[name].granted_less)
+    if is_grant_pending or known is None or known.given != after or known.made is not None:
+        ledger.record(name, intended(known, before, before, after, is_grant_pending=is_grant_pending))
 
 
 def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:

@@ -50,7 +50,7 @@ class _Denial(NamedTuple):
     pause: float
 
 
-class Contention:
+class Backoff:
     """What each target cost lately, and which of them rest. A target is a sysctl's name or an Identity.
 
     `user` is what a process's cost is charged to (core.cgroup.budget_key); `now` is monotonic time.

@@ -16,7 +16,7 @@ from oomguard.kernel.proc_files import GONE, HIDDEN
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
 
-    from oomguard.core.trust import Standing
+    from oomguard.core.trust import ControlledBy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.matching import Matching
@@ -57,8 +57,8 @@ class Inheritance:
         self._inherited: dict[int, _Inherited] = {}
         self._sharing: set[int] = set()
         """Processes in the ledger whose children keep the value: `children: inherit`."""
-        self._watched: dict[int, Standing] = {}
-        self._watched_for_match: dict[int, Standing] = {}
+        self._watched: dict[int, ControlledBy] = {}
+        self._watched_for_match: dict[int, ControlledBy] = {}
         self.has_new_watched = False
         """Whether `watched_parents` changed for a match since this was last set to False."""
         self._reset_until: dict[int, int] = {}
@@ -114,7 +114,7 @@ class Inheritance:
         else:
             self.on_set(pid)
 
-    def on_set(self, pid: int, *, shares: bool = False, watch: "Standing | None" = None) -> None:
+    def on_set(self, pid: int, *, shares: bool = False, watch: "ControlledBy | None" = None) -> None:
         """Record whether the children of a process keep the value that a rule sets, or are checked soon."""
         if shares:
             self._sharing.add(pid)
@@ -142,10 +142,10 @@ class Inheritance:
         if pid in self._inherited and not self._inherited[pid].is_certain:
             del self._inherited[pid]
 
-    def watch_for_match(self, pid: int, standing: "Standing | None") -> None:
+    def watch_for_match(self, pid: int, control: "ControlledBy | None") -> None:
         """Record whether a process's children may come to match a rule without an event but their fork."""
         known = self._watched_for_match
-        if (standing is None) == (pid in known) and _place(known, pid, standing):
+        if (control is None) == (pid in known) and _place(known, pid, control):
             self.has_new_watched = True
 
     def on_policy(self) -> None:
@@ -353,17 +353,17 @@ def reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
     return entry._replace(given_before=value, is_written=False)
 
 
-def _place(watched: "dict[int, Standing]", pid: int, standing: "Standing | None") -> bool:
+def _place(watched: "dict[int, ControlledBy]", pid: int, control: "ControlledBy | None") -> bool:
     """Give a process a place, or take its place away; return whether that was done.
 
-    What has the higher standing takes the place of what has the lowest if none is free.
+    If none is free, it replaces the one with the highest number in `ControlledBy`, if its own is lower.
     """
-    if standing is None:
+    if control is None:
         return watched.pop(pid, None) is not None
     if pid not in watched and len(watched) >= _WATCHED_LIMIT:
         last = max(watched, key=watched.__getitem__)
-        if standing >= watched[last]:
+        if control >= watched[last]:
             return False
         del watched[last]
-    watched[pid] = standing
+    watched[pid] = control
     return True

@@ -86,9 +86,9 @@ class Ledger:
         """Record that a value was changed as its entry says."""
         entry = self.entry(target)
         if entry is not None and not entry.is_written:
-            self.put_back(target, entry._replace(is_written=True))
+            self.set_entry(target, entry._replace(is_written=True))
 
-    def put_back(self, target: Target, entry: Entry | None) -> None:
+    def set_entry(self, target: Target, entry: Entry | None) -> None:
         """Have this entry in force, or none: the value is what it says, so a full disk prevents nothing."""
         if self.entry(target) == entry:
             return
@@ -100,7 +100,7 @@ class Ledger:
 
     def strike(self, target: Target) -> None:
         """Drop the entry of a value that oomguard no longer sets, or never did."""
-        self.put_back(target, None)
+        self.set_entry(target, None)
 
     def record_protection(self, value: int, service: str, original: int, since_ticks: int) -> None:
         """Record that a rule sets a value that descendants inherit, and are reset from."""
@@ -219,7 +219,7 @@ class Ledger:
         for target, entry in self._entries():
             value = None if entry.is_written else value_of(target)
             if value is not None:
-                self.put_back(target, entry.after_crash(value))
+                self.set_entry(target, entry.after_crash(value))
 
 
 def open_hosts_ledger(folder: "StateFolder", procfs: "Procfs") -> Ledger:
@@ -317,9 +317,9 @@ def _entry(row: dict[str, Any]) -> Entry:
     entry = Entry(*fields)._replace(is_written=not row.get("intent", 0))
     numbers = (entry.original, entry.given, entry.given_before or 0, entry.since_ticks, entry.made or 0)
     _must_be_integers(numbers)
-    if entry.moved_floor not in (0, 1) or entry.is_open not in (0, 1):
+    if entry.moved_floor not in (0, 1) or entry.is_grant_pending not in (0, 1):
         raise ValueError("neither 0 nor 1")
-    return entry._replace(moved_floor=bool(entry.moved_floor), is_open=bool(entry.is_open))
+    return entry._replace(moved_floor=bool(entry.moved_floor), is_grant_pending=bool(entry.is_grant_pending))
 
 
 def _must_be_integers(values: tuple[object, ...]) -> None:

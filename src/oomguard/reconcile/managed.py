@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oomguard.core.policy import FIRST_PERSON_UID
-from oomguard.core.trust import standing
+from oomguard.core.trust import controlled_by
 from oomguard.reconcile.inheritance import Inheritance
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from oomguard.core.rule import Rule, Terms
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.planner import Finding, Raised
+    from oomguard.reconcile.planner import Finding, RaisingRule
 
     Conditions = tuple[tuple[bytes, ...], Terms]
 
@@ -34,7 +34,7 @@ class ManagedProcesses:
         self.inheritance = Inheritance(ledger, procfs)
         self.rule_of: dict[int, int] = {}
         """By pid, the number of the rule that matches it, as last seen."""
-        self.raised: dict[int, Raised] = {}
+        self.raised: dict[int, RaisingRule] = {}
         self.executed: dict[int, int] = {}
         """Processes that ran another program since they were last examined, and when, as forks are dated."""
         self.postponed: set[int] = set()
@@ -117,12 +117,12 @@ class ManagedProcesses:
     def record(self, handle: "ProcessHandle", finding: "Finding") -> None:
         """Record what later decisions need of one that was made."""
         pid, judged = handle.pid, finding.judged
-        self.inheritance.watch_for_match(pid, finding.watch)
+        self.inheritance.watch_for_match(pid, finding.fork_watch)
         if finding.may_match_later:
             self.undecided.add(pid)
         if finding.unknown is not None:
             self.on_unknown(handle, finding.unknown)
-            if finding.is_open:
+            if finding.is_undecided:
                 return
         if finding.raised is None:
             self.raised.pop(pid, None)
@@ -150,12 +150,12 @@ class ManagedProcesses:
         if rule is not None and decision.wanted != decision.original:
             shares = rule.terms.children == "inherit"
             is_watched = not shares and rule.terms.scope == "main" and decision.wanted < decision.original
-            watch = standing(handle, self._first_person_uid) if is_watched else None
+            watch = controlled_by(handle, self._first_person_uid) if is_watched else None
             self.inheritance.on_set(pid, shares=shares, watch=watch)
         if decision.wanted != value:
             return
         is_own = entry is not None and (rule is None or not entry.is_ours(value))
-        if entry is not None and is_own and not decision.is_renamed:
+        if entry is not None and is_own and not decision.is_held:
             is_former = value == entry.given_before
             self.inheritance.on_own_value(pid, entry._replace(given_before=None) if is_former else entry)
             self.ledger.strike(handle.identity)

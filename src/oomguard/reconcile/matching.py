@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.budget import Budget
-from oomguard.core.match import Governed, Matcher, first_unmet, search
+from oomguard.core.match import Matcher, MatchResult, first_unmet, search
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.trust import is_trusted
 from oomguard.kernel.proc_files import GONE
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MATCH_SECONDS = 0.02
 """Processor time that the `cmdline` patterns of one rule may take on one process."""
 
-NO_CANDIDATES = Governed()
-"""What `governed` returns if no rule can match the process: by its name, or because it is oomguard."""
+NO_CANDIDATES = MatchResult()
+"""What `match` returns if no rule can match the process: by its name, or because it is oomguard."""
 
 
 class Itself(NamedTuple):
@@ -54,21 +54,21 @@ class Matching:
         self.procfs = procfs
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
 
-    def governed(
+    def match(
         self, handle: "ProcessHandle", refusal: "Callable[[Rule], Refusal | None]" = lambda _: None
-    ) -> Governed:
+    ) -> MatchResult:
         """Return the rule that matches a process, and what else was found."""
         if handle.pid == INIT_PID or not self.matcher.candidates(handle.comm) or self.itself.covers(handle):
             return NO_CANDIDATES
         if handle.stat.is_kernel_thread or handle.stat.is_zombie:
             return NO_CANDIDATES
-        return self.matcher.decide(
+        return self.matcher.find_rule(
             handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)
         )
 
     def shares_value(self, handle: "ProcessHandle") -> bool:
         """Return whether a rule matches the process whose children keep what they inherit."""
-        rule = self.governed(handle).rule
+        rule = self.match(handle).rule
         return rule is not None and rule.terms.children == "inherit"
 
     def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:

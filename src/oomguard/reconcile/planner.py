@@ -11,7 +11,7 @@ from oomguard.core.match import quick_unmet
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
-from oomguard.core.trust import standing, trust_refusal
+from oomguard.core.trust import controlled_by, trust_refusal
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from oomguard.core.overcommit import Peak
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
-    from oomguard.core.trust import Standing
+    from oomguard.core.trust import ControlledBy
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.managed import ManagedProcesses
     from oomguard.reconcile.matching import Matching
@@ -44,32 +44,32 @@ class _Situation(NamedTuple):
     is_inherited: bool
 
 
-class Raised(NamedTuple):
+class RaisingRule(NamedTuple):
     """The rule that raises a process, which it must not escape by a name or value of its own choice.
 
-    `is_renamed`: by its name, the rule matches it no more. If not, the process has by itself the value that
+    `is_held`: by its name, the rule matches it no more. If not, the process has by itself the value that
     the rule sets, so that it is not in the ledger.
     """
 
     identity: "Identity"
     rule: "Rule"
-    is_renamed: bool = False
+    is_held: bool = False
 
 
 class Finding(NamedTuple):
     """What was found out about a process: the decision, if there is one, and what to record for the next.
 
     `judged` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
-    tried; with `is_open`, nothing can be decided yet. `raised` is the rule it must not escape. `watch` is the
-    standing of a process whose children may come to match a rule; with `may_match_later`, so may the process.
-    `is_unchanged`: the decision is the same as long as name and value are.
+    tried; with `is_undecided`, nothing can be decided yet. `raised` is the rule it must not escape.
+    `fork_watch`: its children may come to match a rule, and this is who controls it. `may_match_later`: so
+    may the process itself. `is_unchanged`: the decision stays the same while its name and value do.
     """
 
     judged: Judged | None = None
     unknown: "UnknownFactError | None" = None
-    is_open: bool = False
-    raised: Raised | None = None
-    watch: "Standing | None" = None
+    is_undecided: bool = False
+    raised: RaisingRule | None = None
+    fork_watch: "ControlledBy | None" = None
     may_match_later: bool = False
     is_unchanged: bool = False
 
@@ -149,18 +149,20 @@ class Planner:
             return self.refusal(rule, handle, own=situation.original)
 
         managed = self._managed
-        governed = self.matching.governed(handle, refusal)
-        rule, refused, unknown = governed
-        watch, may_match_later = None, False
-        if governed is not NO_CANDIDATES and self.matching.matcher.may_come_to_match(handle, rule):
+        result = self.matching.match(handle, refusal)
+        rule, refused, unknown = result
+        fork_watch, may_match_later = None, False
+        if result is not NO_CANDIDATES and self.matching.matcher.may_come_to_match(handle, rule):
             age = self.procfs.now_ticks() - handle.identity.start_time_ticks
-            watch = standing(handle, self.policy.first_person_uid)
+            fork_watch = controlled_by(handle, self.policy.first_person_uid)
             may_match_later = age < UNDECIDED_TICKS
-        raised: Raised | None = None
+        raised: RaisingRule | None = None
         if unknown is not None:
-            is_open, rule, raised = self._meanwhile(handle, rule, unknown)
-            if is_open:
-                return Finding(unknown=unknown, is_open=True, watch=watch, may_match_later=may_match_later)
+            is_undecided, rule, raised = self._meanwhile(handle, rule, unknown)
+            if is_undecided:
+                return Finding(
+                    unknown=unknown, is_undecided=True, fork_watch=fork_watch, may_match_later=may_match_later
+                )
         elif (by := managed.raising_rule(handle)) is not None:
             rule, raised = self._unescaped(handle, by, rule, None if refused is None else refused[0])
         if (
@@ -169,9 +171,11 @@ class Planner:
             and handle.pid not in self._ledger.processes
             and not managed.inheritance.is_possible(handle, in_pass=in_pass)
         ):
-            if unknown is None and watch is None:
+            if unknown is None and fork_watch is None:
                 return _NOTHING
-            return Finding(unknown=unknown, raised=raised, watch=watch, may_match_later=may_match_later)
+            return Finding(
+                unknown=unknown, raised=raised, fork_watch=fork_watch, may_match_later=may_match_later
+            )
         situation = situation or self._situation(handle, may_match=rule is not None)
         decision = decide(
             handle.identity,
@@ -182,20 +186,20 @@ class Planner:
             refusal=refused,
             unknown="" if unknown is None else str(unknown),
             is_inherited=situation.is_inherited,
-            is_renamed=raised is not None and raised.is_renamed,
+            is_held=raised is not None and raised.is_held,
         )
         is_unchanged, rule = False, decision.rule
         if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
             if raised is None and situation.entry is None and decision.current > 0:
-                raised = None if rule.terms.value.kind == "keep" else Raised(handle.identity, rule)
-            is_plain = refused is None and unknown is None and not decision.is_renamed
+                raised = None if rule.terms.value.kind == "keep" else RaisingRule(handle.identity, rule)
+            is_plain = refused is None and unknown is None and not decision.is_held
             is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
         return Finding(
             Judged(decision, situation.entry),
             unknown,
-            is_open=False,
+            is_undecided=False,
             raised=raised,
-            watch=watch,
+            fork_watch=fork_watch,
             may_match_later=may_match_later,
             is_unchanged=is_unchanged,
         )
@@ -222,7 +226,7 @@ class Planner:
 
     def _unescaped(
         self, handle: "ProcessHandle", rule: "Rule", found: "Rule | None", refused: "Rule | None"
-    ) -> "tuple[Rule | None, Raised | None]":
+    ) -> "tuple[Rule | None, RaisingRule | None]":
         """Return which to apply: `found`, or the `rule` that raised a process which then left it by itself.
 
         A process can change its name, its command line and its value at any time, and every rule that raises
@@ -240,14 +244,14 @@ class Planner:
             return found, None
         if quick_unmet(rule._replace(names=()), handle) is not None or self.matching.is_trusted(handle):
             return found, None
-        raised = Raised(handle.identity, rule, is_renamed=True)
+        raised = RaisingRule(handle.identity, rule, is_held=True)
         # It may have chosen more than the rule asks for: lowering that would take trust.
         is_less = wanted_by(rule, own) < own
         return (rule._replace(terms=rule.terms._replace(value=_KEEP)) if is_less else rule), raised
 
     def _meanwhile(
         self, handle: "ProcessHandle", found: "Rule | None", unknown: "UnknownFactError"
-    ) -> "tuple[bool, Rule | None, Raised | None]":
+    ) -> "tuple[bool, Rule | None, RaisingRule | None]":
         """Return what applies while a rule cannot be tried, and first whether nothing can be decided."""
         if unknown.is_transient:
             return True, None, None

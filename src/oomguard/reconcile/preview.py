@@ -54,7 +54,7 @@ class Preview:
 
     def judge(self, handle: "ProcessHandle") -> "Judged | None":
         """Return what is decided on a process, or None. Children come after the parents they inherit from."""
-        judged = self._reconciler.judge(handle)
+        judged = self._reconciler.decide_and_record(handle)
         if judged is None:
             return None
         obstacle = judged.decision.obstacle

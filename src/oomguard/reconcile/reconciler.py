@@ -12,7 +12,7 @@ from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
-from oomguard.reconcile.backoff import Contention
+from oomguard.reconcile.backoff import Backoff
 from oomguard.reconcile.managed import ManagedProcesses
 from oomguard.reconcile.matching import Matching
 from oomguard.reconcile.planner import Planner
@@ -64,7 +64,7 @@ class Reconciler:
         self.matching = Matching(policy, self.procfs, self._itself)
         self.planner = Planner(self.matching, self.managed, self._promised_peak)
         self.managed.take(policy)
-        self.contention = Contention(policy.resync_interval_seconds)
+        self.backoff = Backoff(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
         """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
@@ -97,11 +97,11 @@ class Reconciler:
             self.ledger.strike(name)
 
     def _apply_sysctls(self, changes: "list[SetSysctl]", now: float) -> list[Outcome]:
-        if any(self.contention.is_denied(change.name, change.after, now) for change in changes):
+        if any(self.backoff.is_denied(change.name, change.after, now) for change in changes):
             for change in changes:
                 self.still_denied(change)
             return []
-        waiting = {change.name for change in changes if self.contention.must_wait(change.name, now)}
+        waiting = {change.name for change in changes if self.backoff.must_wait(change.name, now)}
         if waiting:
             others = ", ".join(sorted(waiting))
             return [
@@ -111,10 +111,10 @@ class Reconciler:
         outcomes = apply_sysctls(changes, self.procfs, self.ledger, refusal_of=self.planner.sysctl_refusal)
         for change, outcome in zip(changes, outcomes, strict=True):
             if outcome.result == "applied" and change.cause == "drift":
-                self.contention.corrected(change.name, now)
+                self.backoff.corrected(change.name, now)
             elif outcome.result != "applied" and change.obstacle is None:
                 # Taking a group back wakes the watches on it.
-                self.contention.denied(change.name, change.after, now)
+                self.backoff.denied(change.name, change.after, now)
         return outcomes
 
     def process(
@@ -156,11 +156,11 @@ class Reconciler:
         in_pass: bool,
         is_watched: bool = False,
     ) -> "Outcome | None":
-        change = self.change(handle, cause, in_pass=in_pass)
+        change = self.next_change(handle, cause, in_pass=in_pass)
         outcome = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
         if is_watched and (outcome is None or outcome.result in ("denied", "refused")):
             with suppress(*GONE, HIDDEN):
-                self.contention.looked(handle.identity, now, handle.budget_key)
+                self.backoff.looked(handle.identity, now, handle.budget_key)
         if change is not None:
             return outcome
         if not self.inheritance.may_have_floor(handle, self.matching, in_pass=in_pass):
@@ -171,7 +171,7 @@ class Reconciler:
             self.inheritance.on_reset(handle.pid, entry, handle.stat.parent_pid)
         return outcome
 
-    def change(
+    def next_change(
         self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
     ) -> "SetOomScoreAdj | None":
         """Return the change that one process needs, or None; it may end meanwhile."""
@@ -180,10 +180,10 @@ class Reconciler:
         executed_ns = self.managed.executed.get(handle.pid)
         if executed_ns is not None:
             self.procfs.slow_reads.disregard(handle.fd, before=executed_ns / 1e9)
-        judged = self.judge(handle, in_pass=in_pass)
+        judged = self.decide_and_record(handle, in_pass=in_pass)
         return None if judged is None else judged.change(cause)
 
-    def judge(self, handle: "ProcessHandle", *, in_pass: bool = True) -> "Judged | None":
+    def decide_and_record(self, handle: "ProcessHandle", *, in_pass: bool = True) -> "Judged | None":
         """Return what is decided on a process, and record what later decisions need.
 
         None: no rule matches it, and it has inherited nothing; or it ended, or cannot be read now.
@@ -216,13 +216,13 @@ class Reconciler:
         A pass writes every process's value, and protection that a process must not keep is removed at once.
         """
         user = None if in_pass else _user(change, handle)
-        if self.contention.is_denied(change.identity, change.after, now):
+        if self.backoff.is_denied(change.identity, change.after, now):
             self.still_denied(change)
             return None
         if not in_pass and (change.rule is not None or change.after <= change.before):
-            if user is not None and self.contention.is_spent(change.identity, now, user):
+            if user is not None and self.backoff.is_spent(change.identity, now, user):
                 return _contended(change, f"the processes of {user} keep rewriting their values")
-            if self.contention.must_wait(change.identity, now):
+            if self.backoff.must_wait(change.identity, now):
                 return _contended(change, _REWRITTEN.format("it"))
         known = None if change.rule is not None else self.ledger.entry(change.identity)
         outcome = apply_oom_score_adj(
@@ -239,9 +239,9 @@ class Reconciler:
         elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
             self.inheritance.on_set(handle.pid)
         if outcome.result == "applied" and (user is not None or change.cause == "drift"):
-            self.contention.corrected(change.identity, now, user)
+            self.backoff.corrected(change.identity, now, user)
         elif outcome.result == "denied":
-            self.contention.denied(change.identity, change.after, now)
+            self.backoff.denied(change.identity, change.after, now)
         return outcome
 
 

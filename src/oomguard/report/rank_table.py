@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from oomguard.oom.ranking import Ranked, Standing
+    from oomguard.oom.ranking import Rank, Ranked
 
 _BAR_CELLS = 6
 _USER_CELLS = 8
@@ -94,11 +94,11 @@ def _score(one: "Ranked", view: View) -> str:
     return "" if points is None else f"{share(points, view.domain.total_pages, view.domain.era):.1%}"
 
 
-def _place(standing: "Standing") -> str:
-    return "never" if standing.place is None else str(standing.place)
+def _place(rank: "Rank") -> str:
+    return "never" if rank.place is None else str(rank.place)
 
 
-def _moved(now: "Standing", new: "Standing") -> Text:
+def _moved(now: "Rank", new: "Rank") -> Text:
     if now.place == new.place:
         return Text(_place(new))
     safer = new.place is None or (now.place is not None and new.place > now.place)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oomguard.core.overcommit import kib
 from oomguard.core.text import counted, legible, printable
 from oomguard.oom.badness import adj_pages
-from oomguard.oom.ranking import Domain, Ranked, Reserve, Standing, reserve_new, reserve_now
+from oomguard.oom.ranking import Domain, Rank, Ranked, Reserve, reserve_new, reserve_now
 from oomguard.report.document import decision_document
 
 if TYPE_CHECKING:
@@ -136,22 +136,22 @@ def _document(one: Ranked, users: "Mapping[int, str]", page_kib: int) -> dict[st
         "freed_bytes": candidate.freed_kib * 1024,
         "oom_score": candidate.kernel_score,
         "exempt": exemption(candidate, one.now) or None,
-        "now": _standing(one.now),
-        "policy": None if one.new is None else _standing(one.new),
+        "now": _rank(one.now),
+        "policy": None if one.new is None else _rank(one.new),
         "decision": None if one.decision is None else decision_document(one.decision),
     }
 
 
-def _standing(standing: Standing) -> dict[str, Any]:
+def _rank(rank: Rank) -> dict[str, Any]:
     return {
-        "place": standing.place,
-        "badness": standing.badness,
-        "oom_score_adj": standing.oom_score_adj,
+        "place": rank.place,
+        "badness": rank.badness,
+        "oom_score_adj": rank.oom_score_adj,
     }
 
 
-def exemption(candidate: "Candidate", standing: Standing) -> str:
+def exemption(candidate: "Candidate", rank: Rank) -> str:
     """Return why a process is never killed, "" if it may be."""
     if candidate.exemption:
         return candidate.exemption
-    return "" if standing.place is not None else "oom_score_adj -1000"
+    return "" if rank.place is not None else "oom_score_adj -1000"

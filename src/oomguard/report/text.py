@@ -68,7 +68,7 @@ def outlook(decision: "Decision") -> str:
         return f"will {what}"
     if rule is None:
         return f"stays {current}: no rule matches it"
-    if decision.is_renamed:
+    if decision.is_held:
         return f"stays {current}: it changed its name, but not its program, so {rule.label} still applies"
     if rule.terms.value.kind == "keep":
         return f"stays {current}: {rule.label} leaves it alone"
