@@ -85,8 +85,8 @@ def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
 def demand_kib(memory: Memory, actual: "Mapping[str, int]", *, headroom_percent: int) -> int:
     """Return how much of the memory promised now a later limit must allow.
 
-    What lasted under a strict limit proves that limit, so it counts as no more than that limit would be
-    accepted for, and a little less, as RAM is not quite the same after each boot.
+    Under a strict limit, count at most 95 % of what that limit would be accepted for: RAM differs a little
+    after each boot.
     """
     if actual.get(MODE) != STRICT:
         return memory.committed_kib

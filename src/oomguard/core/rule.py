@@ -87,9 +87,10 @@ class Condition(NamedTuple):
     field: str
     """Of `Terms`; for the name, of `Rule`."""
     cost: int
-    """When it is tried: 0 is known already, 1 takes a system call, 4 the process itself can delay."""
+    """Lower ones are tried first: 0 is known, 1 reads `status`, 2 `cgroup`, 3 the link `exe`, and 4
+    `cmdline`, a read that the process can delay."""
     found: "Callable[[Process], str | bytes]"
-    """What a process has instead that does not meet it."""
+    """Returns the text to show when a process fails this condition."""
     vouches: bool = False
     """Whether users cannot meet it at will, so that a rule with it may protect: `core.trust` says when."""
     can_change: bool = True

@@ -98,7 +98,7 @@ class ProcessEvents:
             self._receive()
 
     def end_pass(self) -> None:
-        """Take note that every process was checked, so that what is remembered is needed."""
+        """Adjust the limit after a pass: what is still remembered is about living processes."""
         inheritance = self._reconciler.inheritance
         inheritance.asks_parents = not self.flow
         self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(inheritance))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from oomguard.daemon.loop import Loop
 
 URGENT_LIMIT = 10_000
-"""Processes that wait because of an event. Beyond it a pass takes no longer."""
+"""Processes that wait because of an event. Beyond this many, a full pass is as quick."""
 
 SLICE_PROCESSES = 8
 

@@ -250,7 +250,7 @@ def _write_rule(
     moved_floor = change.moved_floor or privilege.moves_every_floor
     entry = intended(known, change.own, change.before, change.after, now_ticks, moved_floor=moved_floor)
     if moved_floor and change.after >= change.own and not privilege.moves_every_floor:
-        # It is lowered no more: its own floor comes back, and this one leaves it alone.
+        # The rule no longer lowers it: restore its original value and floor; the next write need not move it.
         _write(change.own, handle, privilege, moves_floor=True)
         entry = entry._replace(moved_floor=False)
     if (
@@ -280,7 +280,7 @@ def _write(
 ) -> None:
     """Write a value, and the floor with it if `moves_floor`, or if it is below the one there is.
 
-    Then the privilege is raised for what was tried in vain without, after `before_raising`.
+    If the kernel refuses because of the floor, call `before_raising` and retry with CAP_SYS_RESOURCE.
     """
     if moves_floor:
         with privilege.raised():

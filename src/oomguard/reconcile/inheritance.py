@@ -39,7 +39,7 @@ class _Inherited(NamedTuple):
     until_ns: int | None = None
     """When it got another value: what it forked later did not inherit this one."""
     is_certain: bool = True
-    """Whether it had the value at first: else its fork crossed a reset, and only its value shows it."""
+    """False if the fork was within 0.1 s of a reset: then only the child's value shows if it inherited."""
 
 
 class Inheritance:
@@ -80,7 +80,10 @@ class Inheritance:
 
     @property
     def watched_parents(self) -> frozenset[int]:
-        """Parents whose children are checked soon: protected ones first, whose rule does not match these."""
+        """Parents whose forks wake the daemon.
+
+        Protected `scope: main` processes first, then those whose children may match by a new command line.
+        """
         return frozenset([*self._watched, *self._watched_for_match][:_WATCHED_LIMIT])
 
     # Events
@@ -149,7 +152,10 @@ class Inheritance:
             self.has_new_watched = True
 
     def on_policy(self) -> None:
-        """Have another policy say whose children keep what they inherited: so far nobody followed these."""
+        """Let a new policy decide which children keep values.
+
+        Forks of `children: inherit` processes were not recorded, so parents are asked.
+        """
         self.asks_parents = self.asks_parents or bool(self._sharing)
         self._sharing.clear()
         self._by_parent.clear()
@@ -229,7 +235,7 @@ class Inheritance:
         if entry is None and self.asks_parents:
             entry = self._from_parents(parent_pid, value, matching)
         if entry is not None:
-            # Started before its ancestor was set, it has its value, and its floor, from itself.
+            # A child older than its ancestor's change did not inherit that value or floor.
             is_older = entry.since_ticks > handle.identity.start_time_ticks
             if is_older and (value == entry.given or entry.given_before is None):
                 return None

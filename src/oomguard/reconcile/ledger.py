@@ -73,7 +73,7 @@ class Ledger:
         return found[1] if found is not None and found[0] == target.start_time_ticks else None
 
     def protects(self, pid: int) -> bool:
-        """Tell whether the process of this pid has less by oomguard than by itself."""
+        """Return whether oomguard set this process lower than its original value."""
         found = self.processes.get(pid)
         return found is not None and found[1].given < found[1].original
 
@@ -89,14 +89,17 @@ class Ledger:
             self.set_entry(target, entry._replace(is_written=True))
 
     def set_entry(self, target: Target, entry: Entry | None) -> None:
-        """Have this entry in force, or none: the value is what it says, so a full disk prevents nothing."""
+        """Set or delete an entry in memory, even if the file cannot be written.
+
+        Then the file is rewritten after the pass.
+        """
         if self.entry(target) == entry:
             return
         self._set(target, entry)
         try:
             self._append_text(_text(target, entry))
         except OSError:
-            self._is_stale = True  # the file is written again after the pass
+            self._is_stale = True
 
     def strike(self, target: Target) -> None:
         """Drop the entry of a value that oomguard no longer sets, or never did."""

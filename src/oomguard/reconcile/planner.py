@@ -47,8 +47,8 @@ class _Situation(NamedTuple):
 class RaisingRule(NamedTuple):
     """The rule that raises a process, which it must not escape by a name or value of its own choice.
 
-    `is_held`: by its name, the rule matches it no more. If not, the process has by itself the value that
-    the rule sets, so that it is not in the ledger.
+    `is_held`: True: the rule no longer matches. False: it had the rule's value already, so the ledger has no
+    entry.
     """
 
     identity: "Identity"
@@ -227,7 +227,9 @@ class Planner:
     def _unescaped(
         self, handle: "ProcessHandle", rule: "Rule", found: "Rule | None", refused: "Rule | None"
     ) -> "tuple[Rule | None, RaisingRule | None]":
-        """Return which to apply: `found`, or the `rule` that raised a process which then left it by itself.
+        """Return the rule to apply: `found`, or the earlier raising `rule`.
+
+        The latter if the process stopped matching by its own doing.
 
         A process can change its name, its command line and its value at any time, and every rule that raises
         by the first two could be escaped. So an untrusted one stays under that rule until it runs another
