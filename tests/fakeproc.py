@@ -69,7 +69,7 @@ class FakeKernel(Procfs):
     def __init__(self, root: str, slow_reads: SlowReads | None = None) -> None:
         super().__init__(root, slow_reads or patient_reads())
         self.cgroups = FakeCgroups(root)
-        self.containers = FakeContainers(root, self.open)
+        self.containers = FakeContainers(root)
         self.dynamic_uids = f"{root}/{DYNAMIC_UIDS}"
 
     def pids(self) -> list[int]:
@@ -142,13 +142,13 @@ class FakeCgroups(CgroupFolders):
 class FakeContainers(Containers):
     """Containers, and what a test says is in one."""
 
-    def __init__(self, root: str, open_process: "Callable[[int], ProcessHandle | None]") -> None:
-        super().__init__(open_process)
+    def __init__(self, root: str) -> None:
+        super().__init__()
         self._root = root
 
-    def hold(self, handle: ProcessHandle) -> bool:
+    def hold(self, handle: ProcessHandle, open_process: "Callable[[int], ProcessHandle | None]") -> bool:
         """Tell what the test said, or else what the tree says."""
-        return os.path.exists(f"{self._root}/{handle.pid}/{CONTAINED}") or super().hold(handle)
+        return os.path.exists(f"{self._root}/{handle.pid}/{CONTAINED}") or super().hold(handle, open_process)
 
 
 class FakeProc:

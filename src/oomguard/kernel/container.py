@@ -19,16 +19,16 @@ _LIMIT = 8192
 
 
 class Containers:
-    """Answers for processes, which `open_process` opens, and remembers those that are in one."""
+    """Answers for processes, and remembers those that are in one."""
 
-    def __init__(self, open_process: "Callable[[int], ProcessHandle | None]") -> None:
-        self._open = open_process
+    def __init__(self) -> None:
         self._known: dict[int, int] = {}
         """By pid, the inode of a process in a container."""
 
-    def hold(self, handle: "ProcessHandle") -> bool:
+    def hold(self, handle: "ProcessHandle", open_process: "Callable[[int], ProcessHandle | None]") -> bool:
         """Return whether a process in a nested PID namespace is in a container.
 
+        `open_process` opens its ancestors.
         The namespace's first process decides, or the one that entered it from outside. If that is a
         sandbox, its creator may be in a container. An attacker can arrange parents, but not the cgroups that
         `is_container` checks.
@@ -43,7 +43,7 @@ class Containers:
                     if self._known.get(inner.pid) == inner.inode:
                         self._remember(passed)
                         return True
-                    outer = self._open(status.parent_pid)
+                    outer = open_process(status.parent_pid)
                     if outer is None:
                         raise ProcessLookupError
                     stack.enter_context(outer)

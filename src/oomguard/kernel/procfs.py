@@ -82,7 +82,7 @@ class Procfs:
             ) from error
         self.uid_map = self._own_uid_map()
         self.cgroups = CgroupFolders(parse_systemd_mount(self.own_mounts()))
-        self.containers = Containers(self.open)
+        self.containers = Containers()
         self.dynamic_uids = "/run/systemd/dynamic-uid"
         """Where systemd has a file for each uid that it allocated (src/core/dynamic-user.c)."""
 
@@ -354,7 +354,7 @@ class ProcessHandle:
             raise
         if not is_nested or in_user_slice(self.cgroup) or is_system_service(self.cgroup):
             return False  # no runtime puts a container there
-        return self._procfs.containers.hold(self)
+        return self._procfs.containers.hold(self, self._procfs.open)
 
     @property
     def in_pid_namespace(self) -> bool:
