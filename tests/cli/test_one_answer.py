@@ -31,6 +31,7 @@ from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report.journal import StreamSink
 from oomguard.report.reporter import Reporter
+from oomguard.report.status_file import STATUS_FILE
 
 COMMS = (b"a", b"b", b"foo) Z 1 (", b"\xff\n")
 CGROUPS = ("/", "/system.slice/a.service", "/user.slice/user-1.slice/user@1.service/app.slice/b.service")
@@ -264,6 +265,14 @@ def test_that_a_renamed_process_is_still_raised_is_known_to_every_verb(tmp_path:
     )
     assert explained["decision"]["rule"] == "name=a"
     assert host.call("plan") == []
+    status = tmp_path / "state" / STATUS_FILE
+    whole = status.read_text()
+    for number in (-1, 1):
+        document = json.loads(whole)
+        document["renamed"][0]["rule"] = number
+        status.write_text(json.dumps(document))
+        assert host.call("explain", "10")[0]["decision"]["rule"] is None, "there is no such rule"
+    status.write_text(whole)
     host.write([{"name": "a", "oom_score_adj": 400}], 60)
     assert host.call("explain", "10")[0]["decision"]["rule"] is None
 

@@ -51,8 +51,9 @@ def open_preview(
         contended = daemon.contended
         if daemon.policy_digest == policy.digest:
             for identity, number in daemon.renamed.items():
-                raised = RaisingRule(identity, policy.rules[number], is_held=True)
-                reconciler.managed.raised[identity.pid] = raised
+                if 0 <= number < len(policy.rules):  # the file may be damaged
+                    raised = RaisingRule(identity, policy.rules[number], is_held=True)
+                    reconciler.managed.raised[identity.pid] = raised
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
     return Preview(reconciler, rights, contended)
