@@ -23,6 +23,7 @@ class Wire(Connector):
         self.changed: list[int] = []
         self.answer: bool | None = None
         self.requested = self.has_forks = False
+        self._behind = 0
         self.muted: tuple[frozenset[int], bool] = (frozenset(), False)
         self.pids: list[int] = []
         self.is_silent = self.is_full = self.has_lost_forks = False
@@ -30,8 +31,16 @@ class Wire(Connector):
         self.parents: frozenset[int] = frozenset()
 
     def fileno(self) -> int:
-        """Return what is never readable."""
+        """Return what is readable after `wake`."""
         return self._reader
+
+    def wake(self) -> None:
+        """Be readable from now on."""
+        os.write(self._writer, b"1")
+
+    def pass_over(self, needs_nothing: Callable[[int], bool]) -> bool:
+        """Ask about what the test put here, and take what needs nothing."""
+        return bool(self.pids) and needs_nothing(self.pids[0]) and bool(self.pids.pop(0))
 
     def probe(self) -> None:
         """Answer at once."""
@@ -128,6 +137,26 @@ def test_without_a_connector_there_is_a_reason_and_nothing_to_do(work: Work) -> 
     assert (events.flow, events.have_stopped, events.is_busy) == (False,) * 3
     assert events.follow_forks() == set()
     events.close()
+
+
+def test_a_program_that_needs_nothing_is_passed_over(subscription: Subscription) -> None:
+    """Its name is in no rule, or it has ended."""
+    subscription.wire.pids = [7, 8]
+    subscription.wire.wake()
+    assert subscription.events.wait() == []
+    assert (subscription.wire.pids, subscription.queue.urgent) == ([], set())
+
+
+def test_a_program_that_may_need_something_is_in_the_queue_before_the_next_turn(
+    subscription: Subscription,
+) -> None:
+    """The turn may only pause, at the ceiling on CPU time, and its event is received already."""
+    managed = subscription.work.reconciler.managed
+    managed.rule_of[8] = 0
+    subscription.wire.pids = [7, 8]
+    subscription.wire.wake()
+    assert subscription.events.wait() == []
+    assert subscription.queue.urgent == {8}
 
 
 def test_what_events_are_about_waits_to_be_checked(subscription: Subscription) -> None:

@@ -115,9 +115,12 @@ class ProcessEvents:
         alone = [(connector.fileno(), select.EPOLLIN)]
         for _ in range(_PASSED_A_TURN):
             ready = wait()
-            if ready != alone or not connector.pass_over(needs_nothing):
+            if ready != alone:
                 return ready
-        return alone  # the loop has a turn, to account for the CPU time
+            if not connector.pass_over(needs_nothing):
+                break
+        self._receive()  # now: the loop, which then accounts for the CPU time, may pause before it handles it
+        return []
 
     def _needs_nothing(self, pid: int) -> bool:
         if self._reconciler.inheritance.is_needed:
