@@ -36,7 +36,6 @@ from oomguard.kernel.executable import find_program, read_exe
 from oomguard.kernel.proc_files import (
     GONE,
     HIDDEN,
-    READ,
     Stat,
     Status,
     parse_arguments,
@@ -105,15 +104,9 @@ class Procfs:
     def comm(self, pid: int) -> bytes | None:
         """Return the name of a process, without opening its folder: two calls less; None if it is gone."""
         try:
-            fd = os.open(f"{pid}/comm", READ, dir_fd=self.fd)
+            return read_file(self.fd, f"{pid}/comm", 128).removesuffix(b"\n")
         except (*GONE, HIDDEN):
             return None
-        try:
-            return os.read(fd, 128).removesuffix(b"\n")
-        except GONE:
-            return None
-        finally:
-            os.close(fd)
 
     def processes(self, pids: "Iterable[int] | None" = None) -> "Iterator[ProcessHandle]":
         """Yield each process, or each of `pids`, open; it closes on the next step."""
