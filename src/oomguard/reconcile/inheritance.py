@@ -204,7 +204,7 @@ class Inheritance:
             if one.until_ns is None or one.until_ns > since
         }
 
-    def concerns(self, pid: int) -> bool:
+    def knows(self, pid: int) -> bool:
         """Return whether anything is known of a process, or its parents are to be asked."""
         return (
             pid in self._inherited or pid in self._watched_for_match or (self.asks_parents and self.is_needed)

@@ -172,7 +172,7 @@ class ManagedProcesses:
             self._slow.add(who)
             self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
 
-    def concern(self, pid: int) -> bool:
+    def knows(self, pid: int) -> bool:
         """Return whether anything is known of a process; of most there is not."""
         return (
             pid in self._unchanged
@@ -180,7 +180,7 @@ class ManagedProcesses:
             or pid in self.ledger.processes
             or pid in self._forked_from
             or pid in self.raised
-            or self.inheritance.concerns(pid)
+            or self.inheritance.knows(pid)
         )
 
     def is_unchanged(self, handle: "ProcessHandle") -> bool:

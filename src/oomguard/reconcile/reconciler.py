@@ -132,7 +132,7 @@ class Reconciler:
 
     def needs_nothing(self, pid: int) -> bool:
         """Return whether a process that an event was about needs nothing, by its name: as most."""
-        if self.managed.concern(pid):
+        if self.managed.knows(pid):
             return False
         comm = self.procfs.comm(pid)
         return comm is None or not self.matching.matcher.candidates(comm)
