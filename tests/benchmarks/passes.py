@@ -9,6 +9,7 @@ import os
 import sys
 import time
 
+from oomguard.daemon.policy_cache import Copy
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_ledger
@@ -23,7 +24,7 @@ def main() -> None:
     assert folder is not None
     procfs = Procfs()
     ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
-    child = PolicyChild(policy_path, deadline=time.monotonic() + DEADLINE_SECONDS, copy=len)
+    child = PolicyChild(policy_path, deadline=time.monotonic() + DEADLINE_SECONDS, copy=Copy(""))
     child.wait()
     reconciler = Reconciler(child.finish(), ledger, procfs)
     passes, floors, others = [], [], []

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from oomguard import __version__
 from oomguard.daemon.policy_watch import metadata
-from oomguard.reconcile.state_folder import find_state_folder, lasting_folder, open_state_folder
+from oomguard.reconcile.lasting_file import LastingFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from oomguard.daemon.policy_watch import PolicyWatch
 
-SIZE_LIMIT = 1024 * 1024
+_SIZE_LIMIT = 1024 * 1024
 """Packed bytes that are kept: some 100,000 rules."""
 
 _CHUNK = 65536
@@ -35,8 +35,8 @@ class PolicyCache:
     """The cache of the daemon that has this state folder."""
 
     def __init__(self, state_dir: str) -> None:
-        self._folder = lasting_folder(state_dir)
-        self.path = f"{self._folder}/{_FILE}"
+        self._file = LastingFile(state_dir, _FILE)
+        self.path = self._file.path
         # Once: what a newer program reads for this daemon is not for the daemon of that program.
         self._program = json.dumps([(path, metadata(path)) for path in _modules()])
 
@@ -53,34 +53,24 @@ class PolicyCache:
 
         OSError, OomguardError: it cannot be read; ValueError: it is damaged, or may be another user's.
         """
-        folder = find_state_folder(self._folder)
-        if folder is None:
-            return
-        try:
-            packed = folder.read(_FILE)
-            if packed is not None and not folder.is_ours:
-                raise ValueError("others may write to its folder")
-        finally:
-            folder.close()
+        packed = self._file.read()
         if packed is not None:
             yield from _unpacked(packed, key.encode() + b"\n")
 
-    def store(self, copy: "Copy") -> None:
-        """Keep what the reader of the policy wrote. OSError, OomguardError: it cannot be written."""
+    def store(self, copy: "Copy") -> str:
+        """Keep what the reader of the policy wrote; return why that failed, "" if it did not."""
         packed = copy.finish()
-        if len(packed) > SIZE_LIMIT:
-            return
-        folder = open_state_folder(self._folder)
-        try:
-            folder.replace(_FILE, packed)
-        finally:
-            folder.close()
+        return self._file.replace(packed) if len(packed) <= _SIZE_LIMIT else ""
 
 
 class Copy:
-    """What the reader of the policy writes, packed as it comes: it compresses to a tenth."""
+    """What the reader of the policy writes, packed as it comes: it compresses to a tenth.
+
+    `key` is what the policy is made from, "" if that may be something else by the next time.
+    """
 
     def __init__(self, key: str) -> None:
+        self.key = key
         self._packer = zlib.compressobj(level=1)
         self._packed = [self._packer.compress(key.encode() + b"\n")]
 

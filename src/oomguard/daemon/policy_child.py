@@ -17,9 +17,8 @@ from oomguard.core.serialize import Decoder
 from oomguard.kernel.own import python_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from oomguard.core.policy import Policy
+    from oomguard.daemon.policy_cache import Copy
 
 DEADLINE_SECONDS = 120.0
 """A policy at its bounds takes a few seconds of a processor, and more than 20 are refused. On a host that
@@ -62,10 +61,10 @@ class Answer:
 class PolicyChild:
     """One reading of the policy in progress. `fd` is readable when there is more to receive.
 
-    `copy` gets what the child writes, as it comes.
+    `copy` gets what it writes, as it comes.
     """
 
-    def __init__(self, path: str, *, deadline: float, copy: "Callable[[bytes], object]") -> None:
+    def __init__(self, path: str, *, deadline: float, copy: "Copy") -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writer, True)
@@ -89,7 +88,7 @@ class PolicyChild:
             os.close(writer)
         self.fd = reader
         self.deadline = deadline
-        self._copy = copy
+        self.copy = copy
         self.answer = Answer()
         self._error = ""
 
@@ -106,7 +105,7 @@ class PolicyChild:
                 self._error = "its answer is too long"
                 os.kill(self.pid, signal.SIGKILL)
                 return True
-            self._copy(chunk)
+            self.copy.add(chunk)
             try:
                 self.answer.feed(chunk)
             except (ValueError, TypeError, RecursionError) as error:

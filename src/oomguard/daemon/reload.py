@@ -1,7 +1,5 @@
 """When the policy changed, and what it is now: the watch and the child that reads, put together."""
 
-import errno
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -44,9 +42,6 @@ class Reloader:
     ) -> None:
         self._path = path
         self._cache = cache
-        self._key = ""
-        """What the policy in progress is made from, "" if that may be something else by the next time."""
-        self._copy = Copy("")
         self._in_force: tuple[str, Policy] | None = None
         """The last policy that was read, and its key."""
         self._loop = loop
@@ -68,13 +63,13 @@ class Reloader:
 
         OomguardError: there is none, and why.
         """
-        self._key = self._cache.key(self._watch, time.time_ns())
-        policy = self._cached() if self._key else None
+        key = self._cache.key(self._watch, time.time_ns())
+        policy = self._cached(key) if key else None
         if policy is None:
-            child = self._read()
+            child = self._read(key)
             child.wait()
             policy = child.finish()
-            self._keep(child.answer, policy)
+            self._keep(child, policy)
         return policy
 
     def reload(self) -> None:
@@ -86,13 +81,13 @@ class Reloader:
             self._loop.unwatch(listening)
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
-        self._key = self._cache.key(self._watch, time.time_ns())
-        if self._key and self._in_force is not None and self._in_force[0] == self._key:
+        key = self._cache.key(self._watch, time.time_ns())
+        if key and self._in_force is not None and self._in_force[0] == key:
             self._succeeded()
             self._adopt(self._in_force[1])
             return
         try:
-            self._child = self._read()
+            self._child = self._read(key)
         except OSError as error:
             self._failed(OomguardError(f"cannot start a process to read the policy: {error.strerror}"))
             return
@@ -104,42 +99,30 @@ class Reloader:
         self._drop_child()
         self._watch.close()
 
-    def _read(self) -> PolicyChild:
-        self._copy = Copy(self._key)
-        return PolicyChild(self._path, deadline=time.monotonic() + DEADLINE_SECONDS, copy=self._copy.add)
+    def _read(self, key: str) -> PolicyChild:
+        return PolicyChild(self._path, deadline=time.monotonic() + DEADLINE_SECONDS, copy=Copy(key))
 
-    def _cached(self) -> "Policy | None":
+    def _cached(self, key: str) -> "Policy | None":
         answer = Answer()
         try:
-            for chunk in self._cache.load(self._key):
+            for chunk in self._cache.load(key):
                 answer.feed(chunk)
             if not answer.size:
                 return None
             policy = answer.policy()
-        except OomguardError as error:
-            self._limited(error.message)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OomguardError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._limited(f"{self._cache.path} is ignored: {error}")
-        else:
-            self._in_force = (self._key, policy)
-            return policy
-        return None
+            return None
+        self._in_force = (key, policy)
+        return policy
 
-    def _keep(self, answer: Answer, policy: "Policy") -> None:
+    def _keep(self, child: PolicyChild, policy: "Policy") -> None:
         """Remember what the policy is made from, if all of that can be seen."""
         self._in_force = None
-        if not self._key or not answer.header.get("users_are_local"):
-            return
-        self._in_force = (self._key, policy)
-        try:
-            self._cache.store(self._copy)
-        except (OSError, OomguardError) as error:
-            why = (
-                error.message
-                if isinstance(error, OomguardError)
-                else f"{self._cache.path} cannot be written: {os.strerror(error.errno or errno.EIO)}"
-            )
-            self._limited(why)
+        if child.copy.key and child.answer.header.get("users_are_local"):
+            self._in_force = (child.copy.key, policy)
+            if trouble := self._cache.store(child.copy):
+                self._limited(trouble)
 
     def _listen(self) -> None:
         listening = self._watch.fileno()
@@ -180,7 +163,7 @@ class Reloader:
             self._failed(error)
         else:
             self._succeeded()
-            self._keep(child.answer, policy)
+            self._keep(child, policy)
             self._adopt(policy)
 
     def _give_up(self, _now: float) -> None:

@@ -1,14 +1,12 @@
 """The file that keeps the peaks of Committed_AS across reboots."""
 
-import errno
-import os
 import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Peak
 from oomguard.core.peaks import Day, Lasting, decode, encode, highest, note
-from oomguard.reconcile.state_folder import find_state_folder, lasting_folder, open_state_folder
+from oomguard.reconcile.lasting_file import LastingFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +19,8 @@ class PeakFile:
     """The peaks of a host. The file is read whenever it is asked for: removing it takes effect at once."""
 
     def __init__(self, state_dir: str, clock: "Callable[[], float]" = time.time) -> None:
-        self._folder = lasting_folder(state_dir)
-        self.path = f"{self._folder}/{_FILE}"
+        self._file = LastingFile(state_dir, _FILE)
+        self.path = self._file.path
         self._clock = clock
         self._lasting = Lasting()
         self.trouble = ""
@@ -43,16 +41,7 @@ class PeakFile:
         noted = note(days, Day(self._today(), date, level))
         if noted is days:
             return
-        try:
-            folder = open_state_folder(self._folder)
-            try:
-                folder.replace(_FILE, encode(noted), mode=0o644)
-            finally:
-                folder.close()
-        except OSError as error:
-            self.trouble = f"{self.path} cannot be written: {os.strerror(error.errno or errno.EIO)}"
-        except OomguardError as error:
-            self.trouble = error.message
+        self.trouble = self._file.replace(encode(noted), mode=0o644)
 
     def _today(self) -> int:
         return int(self._clock()) // _DAY_SECONDS
@@ -60,16 +49,8 @@ class PeakFile:
     def _read(self) -> "tuple[Day, ...]":
         self.trouble = ""
         try:
-            folder = find_state_folder(self._folder)
-            if folder is None:
-                return ()
-            try:
-                if not folder.is_ours:
-                    raise ValueError("others may write to its folder")
-                raw = folder.read(_FILE)
-                return () if raw is None else decode(raw)
-            finally:
-                folder.close()
+            raw = self._file.read()
+            return () if raw is None else decode(raw)
         except (OomguardError, OSError, ValueError) as error:
             self.trouble = f"{self.path} is ignored: {error}"
             return ()
