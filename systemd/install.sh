@@ -133,7 +133,9 @@ install_program() {
     "$home/bin/python3" -m pip --quiet --disable-pip-version-check --no-input --no-cache-dir install \
         --root-user-action ignore --force-reinstall --no-index --find-links "${wheels:-$made}" oomguard
     # Not pip's: it would look for modules beside itself, and load more of them.
-    install -m 755 "$tree/systemd/launcher" "$home/bin/oomguard"
+    cp "$tree/systemd/launcher" "$home/bin/oomguard.new"
+    chmod 755 "$home/bin/oomguard.new"
+    mv "$home/bin/oomguard.new" "$home/bin/oomguard"
     ln -sfn "$home/bin/oomguard" "$command"
 }
 
