@@ -1,4 +1,4 @@
-"""A full pass over all processes, in turn with a C program that reads the name and value of each."""
+"""A full pass, in turn with a C program that reads the name and value of each process."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What the daemon writes into its status file, and for whom."""
+"""The daemon's status file: its content, and who may read it."""
 
 import os
 import stat

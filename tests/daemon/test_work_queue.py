@@ -57,7 +57,7 @@ def causes(queue: WorkQueue, *, is_throttled: bool = False) -> list[Cause]:
 
 
 def begun(pids: Iterable[int] = (1, 2, 3), cause: Cause = "resync", *, chases_ended: bool = False) -> Sweep:
-    """Return a pass over these processes."""
+    """Return a pass that has these processes to check."""
     sweep = Sweep()
     sweep.begin(cause, [*pids], chases_ended=chases_ended)
     return sweep

@@ -33,7 +33,7 @@ found none, but processes ended before it reached them."""
 
 
 class Sweep:
-    """A pass over all processes: those still to be checked, and then those forked meanwhile."""
+    """A pass: the processes still to be checked, then those forked meanwhile."""
 
     def __init__(self) -> None:
         self.pids: list[int] = []
