@@ -59,8 +59,8 @@ def answer_later(
     while True:
         try:
             return reads.call(0, read, who, what)
-        except UnknownFactError as error:
-            if not error.is_transient or time.monotonic() > end:
+        except UnknownFactError:  # the thread before it may need a processor, or the interpreter, to end
+            if time.monotonic() > end:
                 raise
             time.sleep(0.001)
 
