@@ -21,7 +21,7 @@ from prometheus import (
     prometheus,
 )
 from scraping import exporting
-from test_page import PAGE, metrics
+from test_page import metrics
 
 import memcg
 from pages import anchors
@@ -70,26 +70,14 @@ def test_rules_and_panels_ask_for_metrics_that_there_are() -> None:
         assert "$" not in text
 
 
-def test_every_alert_says_what_to_do_and_is_in_the_page() -> None:
-    """If the table fails, paste what it prints."""
+def test_every_alert_says_what_to_do() -> None:
+    """In itself, and in a page that there is."""
     for rule in alerts():
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
         assert {"summary", "description", "runbook"} == set(rule["annotations"])
-    rows = []
-    for rule in alerts():
         path, _, anchor = rule["annotations"]["runbook"].partition("#")
-        name = path.removeprefix("docs/")
         assert (ROOT / path).is_file()
         assert not anchor or anchor in anchors(ROOT / path), rule["alert"]
-        cells = (
-            f"`{rule['alert']}`",
-            rule["labels"]["severity"],
-            rule.get("for", "at once"),
-            f"[{name.removesuffix('.md')}]({name}{'#' if anchor else ''}{anchor})",
-        )
-        rows.append(f"| {' | '.join(cells)} |")
-    table = "\n".join(rows)
-    assert table in PAGE.read_text(), f"\n{table}"
 
 
 def tried_alerts(test: dict[str, Any]) -> set[str]:

@@ -108,7 +108,7 @@ def test_what_is_scraped_is_so(tmp_path: Path, policy: str, program: Program) ->
 
 
 def policy_digest(path: Path) -> str:
-    """Return what docs/metrics.md says the digest of a policy of one file is."""
+    """Return what docs/json.md says the digest of a policy of one file is."""
     total = hashlib.sha256()
     for part in (os.fsencode(path), path.read_bytes()):
         total.update(len(part).to_bytes(8, "big") + part)

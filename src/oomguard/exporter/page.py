@@ -26,7 +26,7 @@ td { vertical-align: top; padding: .1em 1.5em .1em 0; overflow-wrap: anywhere }
 
 _LINKS = (
     ("/metrics", "metrics for Prometheus"),
-    ("docs/metrics.md", "in oomguard's documentation: every metric, alerts and a dashboard"),
+    ("docs/metrics.md", "in oomguard's documentation: alerts, a dashboard, other hosts"),
 )
 
 
