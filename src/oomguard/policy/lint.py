@@ -5,8 +5,10 @@ Each check is a function in `CHECKS` that yields warnings. Codes never change; d
 
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from oomguard.core.guard import unwise
 from oomguard.core.match import is_glob
@@ -15,7 +17,7 @@ from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
 from oomguard.core.text import any_of, counted
 from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
 from oomguard.policy.fault import Fault, excerpt
-from oomguard.policy.lookalike import lookalike, unusual_character
+from oomguard.policy.lookalike import Lookalike, lookalike, unusual_character
 from oomguard.policy.nodes import locate
 from oomguard.policy.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
 from oomguard.policy.shadow import shadows
@@ -26,13 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from oomguard.core.policy import Policy
-    from oomguard.core.rule import Rule
+    from oomguard.core.rule import Rule, Terms
     from oomguard.policy.compile import PolicyFile, Users
 
     Trial = Callable[[re.Pattern[str], str], bool]
 
 
-class Subject(NamedTuple):
+@dataclass(frozen=True)
+class Subject:
     """The input of a check. `users` are the users of this host, None if the policy is for another one.
 
     `trial(pattern, text)` returns whether a search takes too long; None skips that check.
@@ -49,6 +52,16 @@ class Subject(NamedTuple):
         for document in self.documents:
             for index in range(len(document.said.rules or ())):
                 yield document, index, next(compiled)
+
+    def naming(self, programs: frozenset[str]) -> "Iterator[tuple[PolicyFile, int, Rule, str]]":
+        """Yield each rule that names one of some `programs`, as `rules` does, and the first that it names."""
+        for document, index, rule in self._of_programs:
+            if program := _named(rule, programs):
+                yield document, index, rule, program
+
+    @cached_property
+    def _of_programs(self) -> "list[tuple[PolicyFile, int, Rule]]":
+        return [found for found in self.rules() if _named(found[2], _PROGRAMS)]
 
     def setting(self, name: str) -> int | None:
         """Return the value of a sysctl in the policy, None if it has none."""
@@ -91,6 +104,7 @@ def _never_matches(subject: Subject) -> "Iterator[Fault]":
 
 
 def _lookalikes(subject: Subject) -> "Iterator[Fault]":
+    odd: dict[Terms, list[tuple[str, int, Lookalike]]] = {}
     for document, index, rule in subject.rules():
         names = [name.decode() for name in rule.names]
         for position, name in enumerate(names):
@@ -100,23 +114,30 @@ def _lookalikes(subject: Subject) -> "Iterator[Fault]":
                 *names[position + 1 :],
             ]:
                 yield _warning(document, ("rules", index, "name", position), *found)
-        for row in CONDITIONS:
-            for position, text in enumerate(rule.patterns(row) if row.key != "name" else ()):
-                found = unusual_character(str(text))
-                if found is not None:
-                    where, hint = ("rules", index, row.key, position), f"write {found.hint}"
-                    yield _warning(document, where, found.code, found.message, hint)
+        if rule.terms not in odd:
+            odd[rule.terms] = list(_unusual_terms(rule))
+        for key, position, found in odd[rule.terms]:
+            where, hint = ("rules", index, key, position), f"write {found.hint}"
+            yield _warning(document, where, found.code, found.message, hint)
+
+
+def _unusual_terms(rule: "Rule") -> "Iterator[tuple[str, int, Lookalike]]":
+    """Yield each unusual character of the conditions that rules share, with its place."""
+    for row in CONDITIONS:
+        for position, text in enumerate(rule.patterns(row) if row.key != "name" else ()):
+            found = unusual_character(str(text))
+            if found is not None:
+                yield row.key, position, found
 
 
 def _raised_supervisor(subject: Subject) -> "Iterator[Fault]":
-    if any(map(_names_a_worker, subject.policy.rules)):
+    supervisors = list(subject.naming(SUPERVISORS))
+    if not supervisors or any(map(_names_a_worker, subject.policy.rules)):
         return
-    for document, index, rule in subject.rules():
-        program = _named(rule, SUPERVISORS)
+    for document, index, rule, program in supervisors:
         value = rule.terms.value
-        if not program or value.kind not in {"exact", "at_least"} or value.number <= 0:
-            continue
-        if rule.terms.children == "reset":
+        is_raised = value.kind in {"exact", "at_least"} and value.number > 0
+        if is_raised and rule.terms.children == "reset":
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -135,9 +156,8 @@ def _names_a_worker(rule: "Rule") -> bool:
 
 
 def _interpreter(subject: Subject) -> "Iterator[Fault]":
-    for document, index, rule in subject.rules():
-        program = _named(rule, INTERPRETERS)
-        if program and rule.has_only("name") and rule.terms.value.kind != "keep":
+    for document, index, rule, program in subject.naming(INTERPRETERS):
+        if rule.has_only("name") and rule.terms.value.kind != "keep":
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -148,10 +168,9 @@ def _interpreter(subject: Subject) -> "Iterator[Fault]":
 
 
 def _users_program(subject: Subject) -> "Iterator[Fault]":
-    for document, index, rule in subject.rules():
+    for document, index, rule, program in subject.naming(USERS_PROGRAMS):
         terms = rule.terms
-        program = _named(rule, USERS_PROGRAMS)
-        if program and terms.value.protects and terms.trust == "verified" and not rule.vouches:
+        if terms.value.protects and terms.trust == "verified" and not rule.vouches:
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -163,9 +182,8 @@ def _users_program(subject: Subject) -> "Iterator[Fault]":
 
 
 def _handed_on(subject: Subject) -> "Iterator[Fault]":
-    for document, index, rule in subject.rules():
-        program = _named(rule, HAND_ON)
-        if program and rule.terms.value.kind != "keep":
+    for document, index, rule, program in subject.naming(HAND_ON):
+        if rule.terms.value.kind != "keep":
             yield _warning(
                 document,
                 ("rules", index, "name"),
@@ -173,6 +191,10 @@ def _handed_on(subject: Subject) -> "Iterator[Fault]":
                 f"{program} passes the value it starts with on to every session, so every shell gets it",
                 "write oom_score_adj: keep; the listener sets itself to -1000",
             )
+
+
+_PROGRAMS = INTERPRETERS | USERS_PROGRAMS | HAND_ON | SUPERVISORS
+"""What checks ask for with `Subject.naming`."""
 
 
 def _named(rule: "Rule", programs: frozenset[str]) -> str:
@@ -187,11 +209,10 @@ def _names_collide(subject: Subject) -> "Iterator[Fault]":
     """Find names that the kernel cuts to the same 15 bytes, in rules with different values."""
     seen: dict[bytes, tuple[bytes, Rule]] = {}
     for document, index, rule in subject.rules():
-        if not rule.has_only("name", "user"):
+        names = [name for name in rule.names if len(name) >= COMM_LENGTH and not is_glob(name)]
+        if not names or not rule.has_only("name", "user"):
             continue
-        for name in rule.names:
-            if len(name) < COMM_LENGTH or any(wild in name for wild in b"*?["):
-                continue
+        for name in names:
             other, first = seen.setdefault(name[:COMM_LENGTH], (name, rule))
             same = other == name or first.terms == rule.terms or first.terms.value == rule.terms.value
             if same or len(name) == COMM_LENGTH:  # the longer one comes first: both work

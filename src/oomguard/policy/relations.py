@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.model import CONDITIONS, Bound, Language, Rule
+from oomguard.policy.model import CONDITIONS, Bound, Rule
 from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Set
 
 _SECTIONS = ("vm", "kernel")
 _SETTINGS = ("commit_headroom", "force", "resync_interval")
+_CONDITIONS = frozenset(CONDITIONS)
+_RULE_KEYS = frozenset(Rule.model_fields)
+_BOUNDS = frozenset(Bound.model_fields)
 
 
 class Root(NamedTuple):
@@ -54,20 +57,20 @@ def _rules(root: Root) -> "Iterator[Fault]":
         if not isinstance(rule, Mapping):
             continue
         path = f"rules[{number}]"
-        if _lacks(rule, CONDITIONS, Rule):
+        if _lacks(rule, _CONDITIONS, _RULE_KEYS):
             yield _NO_CONDITION.at(root.file, rule.line, rule.column, path)
         bound = _value(rule, "oom_score_adj")
         if not isinstance(bound, Mapping):
             continue
-        if bound.entries.keys() >= Bound.model_fields.keys():
+        if bound.entries.keys() >= _BOUNDS:
             yield _one_bound("both").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
-        elif _lacks(bound, tuple(Bound.model_fields), Bound):
+        elif _lacks(bound, _BOUNDS, _BOUNDS):
             yield _one_bound("neither").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
 
 
-def _lacks(node: Mapping, keys: tuple[str, ...], language: type[Language]) -> bool:
+def _lacks(node: Mapping, keys: "Set[str]", known: "Set[str]") -> bool:
     """Return whether all of `keys` are missing, and no unknown key may be one of them."""
-    return node.entries.keys() <= language.model_fields.keys() and node.entries.keys().isdisjoint(keys)
+    return node.entries.keys() <= known and node.entries.keys().isdisjoint(keys)
 
 
 _NO_CONDITION = Words(

@@ -39,7 +39,7 @@ class _Names:
 
     def first(self, name: bytes) -> "Rule | None":
         """Return the first rule that matches every process that `name` matches, None if there is none."""
-        found = [self.any_name, self._exact.get(name)]
+        found = [rule for rule in (self.any_name, self._exact.get(name)) if rule is not None]
         if (
             self._globs and b"[" not in name
         ):  # a * matches a * or ? as if it were a character, so globs compare as text
@@ -49,24 +49,26 @@ class _Names:
                 for glob, rule in self._globs.get(name[:end], ())
                 if glob.match(name)
             ]
-        return min((rule for rule in found if rule is not None), default=None)
+        return min(found, default=None)
 
 
 def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
     """Return, by number, the rules that never take effect, each with the earlier rule that wins."""
     seen: dict[Terms, _Names] = {}
     found: dict[int, Rule] = {}
-    broader: dict[Terms, list[_Names]] = {}
+    places: dict[Terms, tuple[list[_Names], _Names]] = {}
+    """By the terms of rules, the names that win over theirs, and their own."""
     for rule in rules:
         terms = rule.terms
-        if terms not in broader:
-            broader[terms] = [seen.setdefault(one, _Names()) for one in _broader(terms)]
-        first = _winner(rule, broader[terms])
+        if terms not in places:
+            broader = [seen.setdefault(one, _Names()) for one in _broader(terms)]
+            places[terms] = broader, seen.setdefault(_conditions(terms), _Names())
+        broader, names = places[terms]
+        first = _winner(rule, broader)
         if first is not None:
             found[rule.number] = first
         if terms.scope == "main":  # leaves the rest of the tree to later rules
             continue
-        names = seen.setdefault(_conditions(terms), _Names())
         if not rule.names and names.any_name is None:
             names.any_name = rule
         for name in rule.names:

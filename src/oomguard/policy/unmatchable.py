@@ -5,6 +5,7 @@ Each result is certain; some such rules are not found.
 
 import re
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit
@@ -39,21 +40,20 @@ class Unmatchable(NamedTuple):
 
 def unmatchable(rule: "Rule") -> Unmatchable | None:
     """Return the first condition of a rule that no process can meet, None if there is none."""
-    for found in (*_names(rule), *_units(rule.terms), *_cgroups(rule.terms), *_cmdlines(rule.terms)):
-        return found
+    terms = rule.terms
+    named = _names(rule.names) if rule.names else None
+    if named is not None or not (terms.units or terms.cgroups or terms.cmdlines):
+        return named
+    return next(chain(_units(terms), _cgroups(terms), _cmdlines(terms)), None)
+
+
+def _names(names: tuple[bytes, ...]) -> Unmatchable | None:
+    if all(name == b"oomguard" for name in names):
+        return Unmatchable("name", "oomguard never matches itself", "remove the rule; oomguard has -1000")
+    if all(name.decode("utf-8", "surrogateescape") in KERNEL_THREADS for name in names):
+        why = "the kernel never kills its threads, so oomguard never matches them"
+        return Unmatchable("name", why, "remove the rule")
     return None
-
-
-def _names(rule: "Rule") -> "Iterator[Unmatchable]":
-    names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
-    if not names:
-        return
-    if all(name == "oomguard" for name in names):
-        yield Unmatchable("name", "oomguard never matches itself", "remove the rule; oomguard has -1000")
-    elif all(name in KERNEL_THREADS for name in names):
-        yield Unmatchable(
-            "name", "the kernel never kills its threads, so oomguard never matches them", "remove the rule"
-        )
 
 
 def _units(terms: "Terms") -> "Iterator[Unmatchable]":

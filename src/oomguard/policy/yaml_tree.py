@@ -65,7 +65,7 @@ class _Frame:
     def __init__(self, node: Sequence | Mapping, anchor: str | None, size_before: int) -> None:
         self.node = node
         self.items = node.items if isinstance(node, Sequence) else None
-        self.entries = node.entries if isinstance(node, Mapping) else None
+        self.entries = node.entries if isinstance(node, Mapping) else {}
         self.anchor = anchor
         self.size_before = size_before
         self.height = 1
@@ -87,6 +87,8 @@ class _Builder:
         self._file = file
         self._stack: list[_Frame] = []
         self._anchors: dict[str, _Anchor] = {}
+        self._texts: dict[str, str] = {}
+        """Each text once: rules repeat their keys and values."""
         self._documents = 0
         self._nodes = 0
         self._expanded = 0
@@ -94,9 +96,9 @@ class _Builder:
     def take(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.ScalarEvent):
             self._scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
+        elif isinstance(event, yaml.CollectionStartEvent):
             self._start(event)
-        elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
+        elif isinstance(event, yaml.CollectionEndEvent):
             self._end()
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event)
@@ -106,22 +108,20 @@ class _Builder:
                 self._stop(*_place(event), _SEVERAL_DOCUMENTS)
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
-        line, column = _place(event)
-        self._count(line, column)
+        line, column = self._count(event)
+        text = event.value
         if event.tag is not None:
             self._refuse(line, column, _tag(event.tag))
-        text = event.value
         if has_surrogate(text):
             self._refuse(line, column, _NOT_UNICODE)
             text = ""
-        node = Scalar(text, not event.style, line, column)
+        node = Scalar(self._texts.setdefault(text, text), not event.style, line, column)
         if event.anchor is not None:
             self._anchors[event.anchor] = _Anchor(node)
         self._add(node)
 
-    def _start(self, event: "yaml.SequenceStartEvent | yaml.MappingStartEvent") -> None:
-        line, column = _place(event)
-        self._count(line, column)
+    def _start(self, event: yaml.CollectionStartEvent) -> None:
+        line, column = self._count(event)
         self._refuse_depth(len(self._stack) + 1, line, column)
         if event.tag is not None:
             self._refuse(line, column, _tag(event.tag))
@@ -162,13 +162,16 @@ class _Builder:
             self.root = node
             return
         frame = self._stack[-1]
-        frame.height = max(frame.height, height + 1)
+        if height >= frame.height:
+            frame.height = height + 1
+        key = frame.key
         if frame.items is not None:
             frame.items.append(node)
-        elif frame.key is None:
+        elif key is None:
             frame.key = self._key(node)
         else:
-            self._entry(frame, node)
+            frame.key = None
+            self._entry(frame.entries, key, node)
 
     def _key(self, node: Node) -> Scalar:
         if isinstance(node, Scalar):
@@ -176,25 +179,23 @@ class _Builder:
         self._refuse(node.line, node.column, _COMPLEX_KEY)
         return _NO_KEY
 
-    def _entry(self, frame: _Frame, value: Node) -> None:
-        key, frame.key = frame.key, None
-        assert key is not None
-        assert frame.entries is not None
+    def _entry(self, entries: dict[str, Member], key: Scalar, value: Node) -> None:
         if key is _NO_KEY:
             return
         if key.text == "<<" and key.plain:
             self._refuse(key.line, key.column, _MERGE_KEY)
             return
-        first = frame.entries.get(key.text)
-        if first is not None:
+        member = Member(value, key.line, key.column)
+        first = entries.setdefault(key.text, member)
+        if first is not member:
             self._refuse(key.line, key.column, _duplicate_key(key.text, first))
-            return
-        frame.entries[key.text] = Member(value, key.line, key.column)
 
-    def _count(self, line: int, column: int) -> None:
+    def _count(self, event: yaml.Event) -> tuple[int, int]:
+        """Count a node, and return its line and column."""
         self._nodes += 1
         if self._nodes > NODE_LIMIT:
-            self._stop(line, column, _TOO_MANY_VALUES)
+            self._stop(*_place(event), _TOO_MANY_VALUES)
+        return _place(event)
 
     def _refuse_depth(self, depth: int, line: int, column: int) -> None:
         if depth > DEPTH_LIMIT:
