@@ -25,12 +25,17 @@ class RuleTable(Sequence[Rule]):
         self._names: list[bytes | tuple[bytes, ...]] = []  # most rules have one name, and need no tuple
         self._rows = array("I")  # three numbers for each rule: terms, file, line
 
-    def append(self, names: tuple[bytes, ...], terms: int, file: int, line: int) -> None:
-        """Add a rule, with the indexes of its terms and file. IndexError: there is no such index."""
-        self._terms[terms]
-        self._files[file]
-        self._names.append(names[0] if len(names) == 1 else names)
-        self._rows.extend((terms, file, line))
+    def extend(self, names: "Sequence[bytes | tuple[bytes, ...]]", rows: list[int]) -> None:
+        """Add rules: their names, and three numbers for each: the indexes of its terms and file, its line.
+
+        IndexError: there is no such index, or there are not three. A single name needs no tuple.
+        """
+        if len(rows) != 3 * len(names) or not names:
+            raise IndexError("three numbers for each rule")
+        self._terms[max(rows[::3])]
+        self._files[max(rows[1::3])]
+        self._rows.extend(rows)
+        self._names.extend(names)
 
     def __len__(self) -> int:
         return len(self._names)

@@ -1,6 +1,6 @@
 """The compiled policy as lines of JSON.
 
-The short-lived process that reads YAML sends it to the daemon: one header, then one line for each rule,
+The short-lived process that reads YAML sends it to the daemon: one header, then a line for each 256 rules,
 so that neither side needs the whole text in memory.
 """
 
@@ -19,6 +19,8 @@ _CHOICES = {name: get_args(kind) for name, kind in _KINDS if getattr(kind, "__or
 _ITEMS = {name: get_args(kind)[0] for name, kind in _KINDS if getattr(kind, "__origin__", None) is tuple}
 _DEFAULT_TERMS = Terms(Value("keep"))
 _DEFAULT_POLICY = Policy()
+_RULES_A_LINE = 256
+"""A line for each would take four times as long to read."""
 
 
 def encode(policy: Policy) -> "Iterator[str]":
@@ -30,9 +32,21 @@ def encode(policy: Policy) -> "Iterator[str]":
         files.setdefault(rule.file, len(files))
     header = policy._replace(rules=())._asdict() | {"terms": list(terms), "rule_files": list(files)}
     yield json.dumps(header)
-    for rule in policy.rules:
-        names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
-        yield json.dumps([names, terms[rule.terms], files[rule.file], rule.line])
+    for start in range(0, len(policy.rules), _RULES_A_LINE):
+        rules = policy.rules[start : start + _RULES_A_LINE]
+        rows = [number for rule in rules for number in (terms[rule.terms], files[rule.file], rule.line)]
+        yield json.dumps([[_encode_names(rule.names) for rule in rules], rows])
+
+
+def _encode_names(names: tuple[bytes, ...]) -> str | list[str]:
+    listed = [name.decode("utf-8", "surrogateescape") for name in names]
+    return listed[0] if len(listed) == 1 else listed
+
+
+def _decode_names(names: str | list[str]) -> bytes | tuple[bytes, ...]:
+    if isinstance(names, str):
+        return names.encode("utf-8", "surrogateescape")
+    return tuple([name.encode("utf-8", "surrogateescape") for name in names])
 
 
 def decode(lines: "Iterable[str | bytes]") -> Policy:
@@ -66,10 +80,8 @@ class Decoder:
                 _must_be(str, *row["files"])
                 self._header, self._rules = row, rules
                 return
-            names, term, file, number = row
-            self._rules.append(
-                tuple([n.encode("utf-8", "surrogateescape") for n in names]), term, file, number
-            )
+            names, rows = row
+            self._rules.extend([_decode_names(one) for one in names], rows)
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a compiled policy: {error!r}") from error
 
