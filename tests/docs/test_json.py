@@ -32,12 +32,12 @@ def keys(document: Any) -> set[str]:
 
 
 def documented(page: str, *headings: str) -> set[str]:
-    """Return the words in backquotes of the tables below some headings."""
+    """Return the words in backquotes of the lists below some headings."""
     found: set[str] = set()
     for section in re.split(r"^## ", page, flags=re.MULTILINE):
         if section.split("\n")[0] in headings:
-            for row in re.findall(r"^\|.*\|$", section, re.MULTILINE):
-                found.update(_WORD.findall(row))
+            for item in re.findall(r"^- .*(?:\n  .*)*", section, re.MULTILINE):
+                found.update(_WORD.findall(item))
     assert found, headings
     return found
 
@@ -74,7 +74,7 @@ VALUES = {
     *("vanished", "refused", "contended", "plan", "actual", "error", "warning"),
     "unknown",
 }
-"""What the tables name that is no key everywhere: values, and keys of elsewhere."""
+"""What the lists name that is no key everywhere: values, and keys of elsewhere."""
 
 
 @pytest.mark.parametrize(
