@@ -11,9 +11,9 @@ from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
 from oomguard.core.trust import trust_refusal
-from oomguard.policy import model, scalars, yaml_tree
-from oomguard.policy.compile import PolicyFile, Users, compile_policy
-from oomguard.policy.nodes import Mapping
+from oomguard.policy import load
+from oomguard.policy.compile import Users
+from oomguard.policy.source import Source, Sources
 from oomguard.policy.subuid import parse
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -74,11 +74,9 @@ def test_a_subordinate_uid_vouches_for_nothing(uid: int, saved: int, *, is_refus
 
 def test_a_policy_has_the_ranges_of_the_users_that_it_names(tmp_path: Path) -> None:
     """Of each rule its own."""
-    granted, file = tmp_path / "subuid", "policy.yaml"
+    granted = tmp_path / "subuid"
     granted.write_text(f"{ME}:300000:10\n{ME}:500000:10\n")
     rules = f"rules: [{{user: {ME}, oom_score_adj: 800}}, {{user: no-such-user, oom_score_adj: 800}}]"
-    root, _ = yaml_tree.parse(file, rules.encode())
-    assert isinstance(root, Mapping)
-    document = PolicyFile(file, root, model.Document.model_validate(scalars.data(root)))
-    policy = decode(encode(compile_policy((document,), Users(str(granted)))))
+    sources = Sources((Source("policy.yaml", rules.encode()),))
+    policy = decode(encode(load.parse(sources, users=Users(str(granted))).policy))
     assert [rule.terms.subuids for rule in policy.rules] == [(300000, 300009, 500000, 500009), ()]

@@ -9,7 +9,7 @@ from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import login_defs, model, subuid
-from oomguard.policy.nodes import Mapping, Sequence
+from oomguard.policy.nodes import Mapping, items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 
 _USERS_FILE = "/etc/passwd"
+_OF_TERMS = tuple(row for row in CONDITIONS if row.key not in ("name", "user"))
 
 
 class PolicyFile(NamedTuple):
-    """A valid policy file: its content, and the place of each key."""
+    """A valid policy file: the place of each key, its content, and the names and terms of its rules."""
 
     file: str
     root: Mapping
     said: model.Document
+    rules: "list[tuple[tuple[bytes, ...], Terms]]"
 
 
 class Users:
@@ -77,7 +79,15 @@ class Users:
         return [bound for name in sorted(names) for bound in self._granted.get(name, ())]
 
 
-def compile_policy(documents: tuple[PolicyFile, ...], users: Users) -> Policy:
+def compile_rule(
+    said: model.Rule, users: Users, shared: "dict[Terms, Terms]"
+) -> "tuple[tuple[bytes, ...], Terms]":
+    """Return the names of a rule, and its terms, which it shares with rules that have equal ones."""
+    terms = _terms(said, users)
+    return tuple([name.encode() for name in _many(said.name)]), shared.setdefault(terms, terms)
+
+
+def compile_policy(documents: tuple[PolicyFile, ...]) -> Policy:
     """Return the policy of valid files: rules in file order, sysctls in the order of the table."""
     settings: dict[str, SysctlSetting] = {}
     for one in documents:
@@ -86,7 +96,7 @@ def compile_policy(documents: tuple[PolicyFile, ...], users: Users) -> Policy:
     default = Policy()
     return Policy(
         sysctls=tuple(settings[name] for name in SYSCTLS if name in settings),
-        rules=tuple(_rules(documents, users)),
+        rules=tuple(_rules(documents)),
         commit_headroom_percent=_first(
             (one.said.commit_headroom for one in documents), default.commit_headroom_percent
         ),
@@ -121,36 +131,29 @@ def _sysctls(document: PolicyFile) -> "Iterator[SysctlSetting]":
                 yield SysctlSetting(f"{section}.{knob}", value, document.file, node.entries[knob].line)
 
 
-def _rules(documents: tuple[PolicyFile, ...], users: Users) -> "Iterator[Rule]":
-    shared: dict[Terms, Terms] = {}
+def _rules(documents: tuple[PolicyFile, ...]) -> "Iterator[Rule]":
     number = 0
     for document in documents:
-        if document.said.rules is None:
-            continue
-        nodes = document.root.entries["rules"].value
-        assert isinstance(nodes, Sequence)
-        for rule, node in zip(document.said.rules, nodes.items, strict=True):
-            terms = _terms(rule, users)
-            names = tuple(name.encode() for name in _many(rule.name))
-            yield Rule(number, names, shared.setdefault(terms, terms), document.file, node.line)
+        for (names, terms), node in zip(document.rules, items(document.root, "rules"), strict=True):
+            yield Rule(number, names, terms, document.file, node.line)
             number += 1
 
 
 def _terms(rule: model.Rule, users: Users) -> Terms:
-    named: tuple[str | int, ...] = _many(rule.user)
-    uids = (users.uid(user) for user in named)
     listed: dict[str, Any] = {
-        row.field: _many(getattr(rule, row.key)) for row in CONDITIONS if row.key not in ("name", "user")
+        row.field: _many(getattr(rule, row.key)) for row in _OF_TERMS if row.key in rule.model_fields_set
     }
+    if rule.user is not None:
+        named: tuple[str | int, ...] = _many(rule.user)
+        listed["users"] = tuple(str(user) for user in named)
+        listed["uids"] = tuple(uid for user in named if (uid := users.uid(user)) is not None)
+        listed["subuids"] = tuple(bound for user in named for bound in users.subuids(user))
     return Terms(
-        value=_value(rule.oom_score_adj),
-        users=tuple(str(user) for user in named),
-        uids=tuple(uid for uid in uids if uid is not None),
+        _value(rule.oom_score_adj),
         scope=rule.scope,
         children=rule.children,
         trust=rule.trust,
         containers=rule.containers,
-        subuids=tuple(bound for user in named for bound in users.subuids(user)),
         **listed,
     )
 
@@ -162,8 +165,7 @@ def _value(said: int | str | model.Bound) -> Value:
         return Value("keep")
     if said.at_most is not None:
         return Value("at_most", said.at_most)
-    assert said.at_least is not None
-    return Value("at_least", said.at_least)
+    return Value("at_least", said.at_least or 0)  # `relations` refuses a bound that is neither
 
 
 def _first(said: "Iterable[_Item | None]", default: _Item) -> _Item:

@@ -50,7 +50,7 @@ class Subject:
         """Yield each rule with its file and its index in that file."""
         compiled = iter(self.policy.rules)
         for document in self.documents:
-            for index in range(len(document.said.rules or ())):
+            for index in range(len(document.rules)):
                 yield document, index, next(compiled)
 
     def naming(self, programs: frozenset[str]) -> "Iterator[tuple[PolicyFile, int, Rule, str]]":

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from oomguard.core.policy import Policy
+from oomguard.core.rule import Terms
 from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
-from oomguard.policy.compile import PolicyFile, Users, compile_policy, digest
+from oomguard.policy.compile import PolicyFile, Users, compile_policy, compile_rule, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
@@ -66,6 +67,7 @@ def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None"
     faults: list[Fault] = []
     roots: list[relations.Root] = []
     documents: list[PolicyFile] = []
+    nobody, shared = Users(), dict[Terms, Terms]()
     for source in sources.files:
         root, found = _root(source)
         faults += found
@@ -74,19 +76,39 @@ def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None"
         if root is None:
             continue
         roots.append(relations.Root(source.file, root))
-        try:
-            said = model.Document.model_validate(scalars.data(root))
-            documents.append(PolicyFile(source.file, root, said))
-        except ValidationError as error:
-            unread = {fault.path for fault in found if fault.code in _UNREAD}
-            faults += [fault for fault in prose.faults(source.file, root, error) if fault.path not in unread]
+        document, wrong = _validated(source.file, root, users or nobody, shared)
+        if document is not None:
+            documents.append(document)
+        unread = {fault.path for fault in found if fault.code in _UNREAD}
+        faults += [fault for fault in wrong if fault.path not in unread]
     faults += relations.faults(roots)
     if any(fault.severity == "error" for fault in faults):
         raise PolicyError(_cut(_in_order(faults, sources)))
     valid = tuple(documents)
-    policy = compile_policy(valid, users or Users())._replace(digest=digest(sources.files))
+    policy = compile_policy(valid)._replace(digest=digest(sources.files))
     faults += lint(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
+
+
+def _validated(
+    file: str, root: nodes.Mapping, users: Users, shared: dict[Terms, Terms]
+) -> tuple[PolicyFile | None, list[Fault]]:
+    """Return what a file says, or its faults: one rule at a time, because all their models take 14 MiB."""
+    rules, faults = [], list[Fault]()
+    listed = nodes.items(root, "rules")
+    rest = {key: entry for key, entry in root.entries.items() if key != "rules" or not listed}
+    said = None
+    try:
+        said = model.Document.model_validate(scalars.data(root._replace(entries=rest)))
+    except ValidationError as error:
+        faults += prose.faults(file, root, error)
+    for index, node in enumerate(listed):
+        try:
+            rule = model.Rule.model_validate(scalars.data(node))
+            rules.append(compile_rule(rule, users, shared))
+        except ValidationError as error:
+            faults += prose.faults(file, root, error, ("rules", index))
+    return (None if said is None or faults else PolicyFile(file, root, said, rules)), faults
 
 
 def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:

@@ -41,6 +41,12 @@ class Mapping(NamedTuple):
 Node = Scalar | Sequence | Mapping
 
 
+def items(root: Mapping, key: str) -> "list[Node]":
+    """Return the items of the list that a key has, none if it has no list."""
+    entry = root.entries.get(key)
+    return entry.value.items if entry is not None and isinstance(entry.value, Sequence) else []
+
+
 class Location(NamedTuple):
     """A node, its position in the file, and its path as text and as keys."""
 

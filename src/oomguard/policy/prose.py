@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-def faults(file: str, root: Node, error: "ValidationError") -> list[Fault]:
-    """Return the errors in `error` as faults."""
-    found = error.errors(include_url=False)
+def faults(file: str, root: Node, error: "ValidationError", above: tuple[int | str, ...] = ()) -> list[Fault]:
+    """Return the errors in `error` as faults; `above` are the keys of what was validated."""
+    found: list[Any] = [one | {"loc": above + one["loc"]} for one in error.errors(include_url=False)]
     return [
         _fault(file, root, one) for one in found if one["type"] != "missing" or not _is_misspelt(root, one)
     ]

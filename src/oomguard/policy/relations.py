@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import CONDITIONS, Bound, Rule
-from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence
+from oomguard.policy.nodes import Mapping, Node, Scalar, items
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
@@ -52,8 +52,7 @@ def faults(roots: "Iterable[Root]") -> "Iterator[Fault]":
 
 
 def _rules(root: Root) -> "Iterator[Fault]":
-    rules = _value(root.node, "rules")
-    for number, rule in enumerate(rules.items if isinstance(rules, Sequence) else ()):
+    for number, rule in enumerate(items(root.node, "rules")):
         if not isinstance(rule, Mapping):
             continue
         path = f"rules[{number}]"
