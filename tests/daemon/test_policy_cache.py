@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oomguard.core.policy import layers
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_cache import Copy, PolicyCache
 from oomguard.daemon.policy_watch import PolicyWatch
@@ -38,7 +39,7 @@ class Host:
 
     def key(self, *, later_ns: int = LATER_NS) -> str:
         """Return the key of the policy as it is."""
-        watch = PolicyWatch(str(self.policy))
+        watch = PolicyWatch(layers(str(self.policy)))
         watch.close()
         return self.cache.key(watch, time.time_ns() + later_ns)
 

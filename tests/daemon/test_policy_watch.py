@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.policy import drop_in_folder
+from oomguard.core.policy import Layer, drop_in_folder, layers
 from oomguard.daemon.policy_watch import PolicyWatch
-from oomguard.policy.source import read_sources
+from oomguard.policy.source import read_layers, read_sources
 
 Edit = Callable[[Path], None]
 
@@ -26,7 +26,7 @@ def policy(tmp_path: Path) -> Path:
 @pytest.fixture
 def watch(policy: Path) -> Iterator[PolicyWatch]:
     """Watch it."""
-    made = PolicyWatch(str(policy))
+    made = PolicyWatch(layers(str(policy)))
     yield made
     made.close()
 
@@ -104,7 +104,7 @@ def test_a_drop_in_in_a_folder_that_came_later_is_told(watch: PolicyWatch, polic
 
 
 @pytest.mark.parametrize(
-    "name", ["README", ".#10-more.yaml", ".10-more.yaml.swp", "10-more.yaml~", "10-more.yml"]
+    "name", ["README", ".#10-more.yaml", ".10-more.yaml.swp", "10-more.yaml~", "10-more.yml", "10-more"]
 )
 def test_what_is_no_drop_in_is_no_edit(watch: PolicyWatch, policy: Path, name: str) -> None:
     """It is not read, either: the two agree on what a drop-in is."""
@@ -130,7 +130,7 @@ def test_the_folder_of_drop_ins_is_the_one_that_is_read(tmp_path: Path, name: st
     path.write_text("rules: []\n")
     folder = Path(drop_in_folder(str(path)))
     folder.mkdir()
-    watch = PolicyWatch(str(path))
+    watch = PolicyWatch(layers(str(path)))
     (folder / "10.yaml").write_text("rules: []\n")
     assert told(watch)
     assert watch.has_changed()
@@ -144,7 +144,7 @@ def test_the_swap_of_a_configmap_is_told(tmp_path: Path) -> None:
         (tmp_path / generation / "oomguard.yaml").write_text(text)
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "oomguard.yaml").symlink_to("..data/oomguard.yaml")
-    watch = PolicyWatch(str(tmp_path / "oomguard.yaml"))
+    watch = PolicyWatch(layers(str(tmp_path / "oomguard.yaml")))
     (tmp_path / "..data_tmp").symlink_to("..2")
     (tmp_path / "..data_tmp").rename(tmp_path / "..data")
     assert told(watch)
@@ -164,7 +164,7 @@ def test_the_swap_of_a_linked_folder_above_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(tmp_path / "releases" / "one")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "etc").symlink_to("../current/etc")
-    watch = PolicyWatch(str(tmp_path / "here" / "etc" / "oomguard.yaml"))
+    watch = PolicyWatch(layers(str(tmp_path / "here" / "etc" / "oomguard.yaml")))
     (tmp_path / "next").symlink_to("releases/two")
     (tmp_path / "next").rename(tmp_path / "current")
     assert told(watch)
@@ -176,7 +176,7 @@ def test_links_in_a_circle_are_followed_only_so_far(tmp_path: Path) -> None:
     """It is a policy that cannot be read, and may become one that can."""
     (tmp_path / "a.yaml").symlink_to("b.yaml")
     (tmp_path / "b.yaml").symlink_to("a.yaml")
-    watch = PolicyWatch(str(tmp_path / "a.yaml"))
+    watch = PolicyWatch(layers(str(tmp_path / "a.yaml")))
     assert not watch.has_changed()
     (tmp_path / "b.yaml").unlink()
     (tmp_path / "b.yaml").write_text("rules: []\n")
@@ -187,7 +187,7 @@ def test_links_in_a_circle_are_followed_only_so_far(tmp_path: Path) -> None:
 
 def test_a_policy_that_is_not_there_may_come(tmp_path: Path) -> None:
     """Its folder is watched all the same."""
-    watch = PolicyWatch(str(tmp_path / "oomguard.yaml"))
+    watch = PolicyWatch(layers(str(tmp_path / "oomguard.yaml")))
     (tmp_path / "oomguard.yaml").write_text("rules: []\n")
     assert told(watch)
     assert watch.has_changed()
@@ -197,8 +197,47 @@ def test_a_policy_that_is_not_there_may_come(tmp_path: Path) -> None:
 def test_no_descriptor_is_left_behind(policy: Path) -> None:
     """However often it is renewed."""
     before = len(os.listdir("/proc/self/fd"))
-    watch = PolicyWatch(str(policy))
+    watch = PolicyWatch(layers(str(policy)))
     for _ in range(10):
         watch.renew()
     watch.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_every_layer_is_watched_also_one_that_comes_later(tmp_path: Path) -> None:
+    """The folder is no edit, a file in it is; and what users write to beside it wakes nobody."""
+    folders = [tmp_path / name / "oomguard.d" for name in ("etc", "run", "usr")]
+    for folder in folders:
+        folder.parent.mkdir()
+    (tmp_path / "run" / "utmp").write_text("")
+    watch = PolicyWatch(tuple(Layer(str(folder)) for folder in folders))
+    (tmp_path / "run" / "utmp").write_text("a login")
+    assert not told(watch)
+    for folder in folders:
+        folder.mkdir()
+        assert told(watch)
+        assert not watch.has_changed()
+        (folder / "10.yaml").write_text("rules: []\n")
+        assert told(watch)
+        assert watch.has_changed()
+        watch.renew()
+    watch.close()
+
+
+def test_a_mask_is_an_edit_and_what_is_written_to_its_target_is_none(tmp_path: Path) -> None:
+    """Every user writes to /dev/null."""
+    folder = tmp_path / "oomguard.d"
+    folder.mkdir()
+    watch = PolicyWatch((Layer(str(folder)),))
+    (folder / "10.yaml").symlink_to("/dev/null")
+    (folder / "20.yaml").symlink_to(os.path.relpath("/dev/null", folder))
+    assert told(watch)
+    assert watch.has_changed()
+    watch.renew()
+    Path("/dev/null").write_text("all the time")
+    assert not told(watch)
+    (folder / "10.yaml").unlink()
+    assert told(watch)
+    assert watch.has_changed()
+    assert [source.is_mask for source in read_layers(watch.layers).files] == [True]
+    watch.close()

@@ -16,7 +16,7 @@ from oomguard.cli import main
 from oomguard.cli.main import build_parser
 from oomguard.core.change import Cause
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import DEFAULT_PATH
+from oomguard.core.policy import DEFAULT_PATH, layers
 from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load
@@ -146,7 +146,7 @@ def test_every_variable_of_the_environment_is_described() -> None:
 
 def test_every_file_is_described() -> None:
     """The policy, what is kept in the state folder, and what is installed below /usr for people to read."""
-    files = {DEFAULT_PATH, f"{DEFAULT_PATH.removesuffix('.yaml')}.d/*.yaml"}
+    files = {f"{path}/*.yaml" if is_folder else path for path, is_folder in layers(DEFAULT_PATH)}
     files |= {f"{state_folder.RUN_FOLDER}/{name}" for name in (ledger._FILE, state_folder._LOCK, STATUS_FILE)}
     files |= {PeakFile(state_folder.RUN_FOLDER).path, PolicyCache(state_folder.RUN_FOLDER).path}
     files |= {f"/usr/share/oomguard/{name}" for name in ("oomguard.yaml", "oomguard.schema.json")}

@@ -10,8 +10,9 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import FAULTS_LIMIT, load, parse
+from oomguard.policy.source import Sources
 
-from .conftest import Install, sources
+from .conftest import Install, layered, sources
 
 if TYPE_CHECKING:
     from oomguard.policy.fault import Fault
@@ -135,7 +136,7 @@ def test_sysctls_stand_in_the_order_of_the_table_with_their_lines() -> None:
     )
 
 
-def test_rules_of_drop_ins_follow_those_of_the_main_file() -> None:
+def test_rules_stand_in_the_order_of_the_files() -> None:
     """Numbers run through, lines are those of each file."""
     rule = "- {name: %s, oom_score_adj: 1}\n"
     policy = _policy("rules:\n" + rule % "a" + rule % "b", "", "rules:\n\n" + rule % "c")
@@ -207,7 +208,7 @@ def test_the_same_value_in_two_files_is_no_contradiction() -> None:
 
 
 def test_two_values_in_two_files_are_a_fault_that_names_both_places() -> None:
-    """For sysctls and settings alike; drop-ins do not override."""
+    """For sysctls and settings alike; of two files in one folder neither overrides the other."""
     found = _faults("vm:\n  swappiness: 10\nforce: true", "force: false\nvm: {swappiness: 60}")
     assert [str(fault) for fault in found] == [
         "1.yaml:1:1: force: is false here and true at 0.yaml:3",
@@ -220,6 +221,48 @@ def test_a_pair_in_two_files_excludes_each_other() -> None:
     (fault,) = _faults("vm: {dirty_ratio: 10}", "{}", "vm: {dirty_bytes: 10000}")
     assert fault.code == "exclusive-pair"
     assert str(fault).startswith("2.yaml:1:6: vm.dirty_bytes: conflicts with vm.dirty_ratio, set at 0.yaml:1")
+
+
+def test_a_higher_layer_overrides_a_lower_one() -> None:
+    """Each value by itself; rules of all layers count, in their order."""
+    rule = "rules: [{name: %s, oom_score_adj: 1}]\n"
+    policy = parse(
+        layered(
+            "vm: {swappiness: 1}\n" + rule % "a",
+            "vm: {swappiness: 2, dirty_ratio: 3}\nforce: true\n" + rule % "b",
+            "vm: {swappiness: 4, dirty_ratio: 4}\nforce: false\nresync_interval: 5\n" + rule % "c",
+        )
+    ).policy
+    assert [(one.name, one.value, one.file) for one in policy.sysctls] == [
+        ("vm.swappiness", 1, "0.yaml"),
+        ("vm.dirty_ratio", 3, "1.yaml"),
+    ]
+    assert (policy.force, policy.resync_interval_seconds) == (True, 5)
+    assert [rule.names for rule in policy.rules] == [(b"a",), (b"b",), (b"c",)]
+
+
+def test_a_higher_layer_removes_the_partner_of_what_it_sets() -> None:
+    """The kernel would zero one of the two; what the removed one hides stays hidden."""
+    low = "vm: {overcommit_ratio: 80, swappiness: 1}"
+    policy = parse(layered("vm: {overcommit_kbytes: 1000}", low, "vm: {overcommit_kbytes: 3}")).policy
+    assert [(one.name, one.value) for one in policy.sysctls] == [
+        ("vm.overcommit_kbytes", 1000),
+        ("vm.swappiness", 1),
+    ]
+
+
+def test_two_files_of_a_lower_layer_conflict_unless_a_higher_one_decides() -> None:
+    """The administrator can override what the vendor got wrong."""
+    first, second = (
+        source._replace(file=f"vendor/{source.file}", layer=1)
+        for source in sources("vm: {dirty_ratio: 1, swappiness: 1}", "vm: {dirty_ratio: 2}").files
+    )
+    with pytest.raises(PolicyError) as caught:
+        parse(Sources((first, second)))
+    (fault,) = caught.value.faults
+    assert str(fault) == "vendor/1.yaml:1:6: vm.dirty_ratio: is 2 here and 1 at vendor/0.yaml:1"
+    policy = parse(Sources((*sources("vm: {dirty_bytes: 8192}").files, first, second))).policy
+    assert [one.name for one in policy.sysctls] == ["vm.swappiness", "vm.dirty_bytes"]
 
 
 def test_faults_of_all_files_come_in_one_run_and_in_order() -> None:
@@ -271,7 +314,7 @@ def test_loading_reads_the_drop_ins(install: Install) -> None:
     policy, warnings = load(path)
     assert (policy.force, policy.resync_interval_seconds, len(policy.sysctls)) == (True, 5, 1)
     assert warnings == ()
-    assert [file.rpartition("/")[2] for file in policy.files] == ["policy.yaml", "a.yaml", "b.yaml"]
+    assert [file.rpartition("/")[2] for file in policy.files] == ["a.yaml", "b.yaml", "policy.yaml"]
 
 
 def test_a_compiled_policy_survives_its_way_to_the_daemon() -> None:

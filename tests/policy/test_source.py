@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from oomguard.core.policy import drop_in_folder
+from oomguard.core.policy import Layer, drop_in_folder, layers
 from oomguard.core.serialize import decode, encode
 from oomguard.policy.fault import Fault, PolicyError
-from oomguard.policy.load import load
-from oomguard.policy.source import SIZE_LIMIT, read_sources
+from oomguard.policy.load import load, parse
+from oomguard.policy.source import SIZE_LIMIT, read_layers, read_sources
 
 from .conftest import Install, needs_root
 
@@ -121,15 +121,125 @@ def test_a_file_of_the_size_limit_is_read_and_one_byte_more_is_refused(install: 
     assert _codes(path) == ["too-large"]
 
 
-def test_drop_ins_are_read_in_the_order_of_their_names(install: Install) -> None:
-    """The main file comes first."""
+def test_drop_ins_are_read_before_the_main_file_in_the_order_of_their_names(install: Install) -> None:
+    """What comes first wins. `--policy FILE` has no other layers."""
     path = install("{}", b="{}", a="{}", c="{}")
-    assert [os.path.basename(source.file) for source in read_sources(path).files] == [
-        "policy.yaml",
-        "a.yaml",
-        "b.yaml",
-        "c.yaml",
+    assert [(os.path.basename(source.file), source.layer) for source in read_sources(path).files] == [
+        ("a.yaml", 0),
+        ("b.yaml", 0),
+        ("c.yaml", 0),
+        ("policy.yaml", 1),
     ]
+
+
+def test_the_policy_of_a_host_has_layers_below_it() -> None:
+    """No other policy has."""
+    assert layers("/etc/oomguard.yaml") == (
+        Layer("/etc/oomguard.d"),
+        Layer("/etc/oomguard.yaml", is_folder=False),
+        Layer("/run/oomguard.d"),
+        Layer("/usr/lib/oomguard.d"),
+    )
+    assert layers("/etc/a.yaml") == (Layer("/etc/a.d"), Layer("/etc/a.yaml", is_folder=False))
+
+
+class Layered:
+    """A host's layers in a folder of their own."""
+
+    def __init__(self, root: "Path") -> None:
+        self.root = root
+        self.layers = tuple(
+            Layer(f"{root}/{path}", is_folder=path.endswith(".d"))
+            for path in ("etc/oomguard.d", "etc/oomguard.yaml", "run/oomguard.d", "usr/oomguard.d")
+        )
+        (root / "etc").mkdir()
+
+    def put(self, file: str, text: str) -> None:
+        """Write a file, with its folder."""
+        (self.root / file).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        (self.root / file).write_text(text)
+        (self.root / file).chmod(0o644)
+
+    def mask(self, file: str, target: str = "/dev/null") -> None:
+        """Put a link there."""
+        (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / file).symlink_to(target)
+
+    def load(self) -> list[str]:
+        """Return the files that count."""
+        return [os.path.relpath(file, self.root) for file in parse(read_layers(self.layers)).policy.files]
+
+
+@pytest.fixture
+def host(tmp_path: "Path") -> Layered:
+    """Return a host with a main file and a file of the vendor."""
+    made = Layered(tmp_path)
+    made.put("etc/oomguard.yaml", "# mine\n")
+    made.put("usr/oomguard.d/90-default.yaml", "force: true\n")
+    return made
+
+
+def test_a_file_replaces_those_of_its_name_in_lower_layers(host: Layered) -> None:
+    """Whatever is in them. The main file has no name that another could have."""
+    host.put("run/oomguard.d/90-default.yaml", "nonsense: {")
+    host.put("run/oomguard.d/oomguard.yaml", "# another\n")
+    host.put("etc/oomguard.d/90-default.yaml", "# nothing\n")
+    host.put("etc/oomguard.d/oomguard.yaml", "# one more\n")
+    assert host.load() == [
+        "etc/oomguard.d/90-default.yaml",
+        "etc/oomguard.d/oomguard.yaml",
+        "etc/oomguard.yaml",
+    ]
+
+
+def test_a_link_to_dev_null_masks_the_files_of_its_name_below(host: Layered) -> None:
+    """However it leads there. It is no empty file, of which a warning tells."""
+    host.mask("run/oomguard.d/90-default.yaml")
+    assert host.load() == ["etc/oomguard.yaml"]
+    host.put("etc/oomguard.d/90-default.yaml", "# on top of the mask\n")
+    assert host.load() == ["etc/oomguard.d/90-default.yaml", "etc/oomguard.yaml"]
+    (host.root / "run/oomguard.d/90-default.yaml").unlink()
+    host.mask("etc/oomguard.d/20.yaml", "../../run/oomguard.d/link")
+    host.mask("run/oomguard.d/link", os.path.relpath("/dev/null", host.root / "run/oomguard.d"))
+    host.put("usr/oomguard.d/20.yaml", "nonsense: {")
+    policy, warnings = parse(read_layers(host.layers))
+    assert (len(policy.files), warnings) == (2, ())
+
+
+def test_only_a_link_to_dev_null_masks(host: Layered) -> None:
+    """Other devices, and /dev/null as the main file, are mistakes."""
+    host.mask("etc/oomguard.d/90-default.yaml", "/dev/zero")
+    (host.root / "etc/oomguard.yaml").unlink()
+    host.mask("etc/oomguard.yaml")
+    with pytest.raises(PolicyError) as caught:
+        host.load()
+    assert [fault.code for fault in caught.value.faults] == ["not-a-file", "not-a-file"]
+
+
+def test_the_main_file_may_be_missing_if_another_layer_has_a_file(host: Layered) -> None:
+    """As on an image with an empty /etc. Not if there is nothing, nor as a link that leads nowhere."""
+    main = host.root / "etc/oomguard.yaml"
+    main.unlink()
+    assert host.load() == ["usr/oomguard.d/90-default.yaml"]
+    main.symlink_to("nowhere")
+    with pytest.raises(PolicyError, match=r"oomguard\.yaml: no such file"):
+        host.load()
+    main.unlink()
+    (host.root / "usr/oomguard.d/90-default.yaml").unlink()
+    with pytest.raises(PolicyError, match=r"oomguard\.yaml: no such file"):
+        host.load()
+
+
+def test_a_folder_of_any_layer_that_others_may_write_is_refused(host: Layered) -> None:
+    """Those above it are warned of."""
+    (host.root / "usr").chmod(0o777)
+    assert [fault.code for fault in parse(read_layers(host.layers)).warnings] == ["open-folder"]
+    host.put("run/oomguard.d/a.yaml", "# a\n")
+    (host.root / "run/oomguard.d").chmod(0o777)
+    with pytest.raises(PolicyError) as caught:
+        host.load()
+    refused = caught.value.faults[0]
+    assert (refused.file, refused.code) == (f"{host.root}/run/oomguard.d", "writable-by-others")
 
 
 def test_a_folder_above_that_others_may_write_is_warned_of(install: Install, tmp_path: "Path") -> None:
@@ -190,16 +300,18 @@ def test_what_editors_leave_behind_is_no_drop_in(install: Install, tmp_path: "Pa
     assert len(read_sources(path).files) == 2
 
 
+@pytest.mark.parametrize("name", ["mine.yml", "mine.YAML", "mine.conf", "mine"])
 def test_a_drop_in_with_another_ending_is_not_read_and_said_to_be_so(
-    install: Install, tmp_path: "Path"
+    install: Install, tmp_path: "Path", name: str
 ) -> None:
     """Two letters less are easily overlooked, and the rules in there would silently be missing."""
     path = install("{}", a="{}")
-    (tmp_path / "policy.d" / "mine.yml").write_text("force: true")
+    (tmp_path / "policy.d" / "folder").mkdir()
+    (tmp_path / "policy.d" / name).write_text("force: true")
     policy, (warning,) = load(path)
     assert policy.force is False
     message = "oomguard does not read this file: the name of a drop-in ends in .yaml"
-    assert str(warning) == f"{tmp_path}/policy.d/mine.yml: warning: {message}"
+    assert str(warning) == f"{tmp_path}/policy.d/{name}: warning: {message}"
 
 
 def test_a_drop_in_may_have_any_name(install: Install, tmp_path: "Path") -> None:
@@ -243,9 +355,9 @@ def test_a_bad_drop_in_does_not_hide_the_others(install: Install, tmp_path: "Pat
         load(path)
     found = [(os.path.basename(fault.file), fault.code) for fault in caught.value.faults]
     assert found == [
-        ("policy.yaml", "wrong-type"),
         ("a.yaml", "writable-by-others"),
         ("b.yaml", "wrong-type"),
+        ("policy.yaml", "wrong-type"),
     ]
 
 

@@ -18,8 +18,8 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         "--policy",
         metavar="FILE",
         default=DEFAULT_PATH,
-        help="policy file, - for standard input; drop-ins are *.yaml in the .d folder beside it "
-        "(default: %(default)s)",
+        help="policy file, - for standard input; *.yaml in the .d folder beside it override it "
+        "(default: %(default)s and its layers)",
     )
 
 

@@ -88,4 +88,4 @@ def _print_valid(one: "Checked") -> None:
             print(one.fit.killable)
 
 
-VERB = Verb("check", "validate the policy and its drop-ins", _DETAIL, _arguments, _run)
+VERB = Verb("check", "validate the policy, all its layers", _DETAIL, _arguments, _run)

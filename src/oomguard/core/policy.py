@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/etc/oomguard.yaml"
 """The policy of a host."""
 
+_BELOW = ("/run/oomguard.d", "/usr/lib/oomguard.d")
+"""Folders that only the policy of a host has: until the next boot, and as installed."""
+
 FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
 
@@ -72,6 +75,19 @@ class Emptied(NamedTuple):
     def summary(self) -> str:
         """What it declared: `2 rules and 1 sysctl`."""
         return f"{counted(len(self.rules), 'rule')} and {counted(self.sysctls, 'sysctl')}"
+
+
+class Layer(NamedTuple):
+    """A policy file, or a folder of them."""
+
+    path: str
+    is_folder: bool = True
+
+
+def layers(path: str) -> tuple[Layer, ...]:
+    """Return where the policy `path` is read from. What comes first wins."""
+    own = (Layer(drop_in_folder(path)), Layer(path, is_folder=False))
+    return (*own, *map(Layer, _BELOW)) if path == DEFAULT_PATH else own
 
 
 def drop_in_folder(path: str) -> str:

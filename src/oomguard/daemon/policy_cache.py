@@ -42,11 +42,12 @@ class PolicyCache:
 
     def key(self, watch: "PolicyWatch", now_ns: int) -> str:
         """Return all that a policy read from `now_ns` on is made from; "" if some has only just changed."""
-        paths = (watch.drop_ins, *_HOST_FILES)
+        layers = [layer.path for layer in watch.layers]
+        paths = (*layers, *_HOST_FILES)
         files = [*watch.fingerprint(), *((path, metadata(path)) for path in paths)]
         if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
             return ""
-        return json.dumps([__version__, os.geteuid(), files, _owners(watch.path), self._program])
+        return json.dumps([__version__, os.geteuid(), files, _owners(layers), self._program])
 
     def load(self, key: str) -> "Iterator[bytes]":
         """Yield what was stored under `key`, in pieces; nothing if there is none.
@@ -100,15 +101,13 @@ def _unpacked(packed: bytes, head: bytes) -> "Iterator[bytes]":
         raise ValueError("it is damaged") from error
 
 
-def _owners(path: str) -> list[tuple[str, int, int]]:
+def _owners(paths: list[str]) -> list[tuple[str, int, int]]:
     """Return who owns each folder above a policy, and who may write to it: the reader warns of some."""
-    found = []
-    for folder in (path, os.path.realpath(path)):
+    above: dict[str, None] = {}
+    for folder in (folder for path in paths for folder in (path, os.path.realpath(path))):
         while folder != (folder := os.path.dirname(folder)):
-            seen = metadata(folder)
-            if seen:
-                found.append((folder, seen.mode, seen.uid))
-    return found
+            above[folder] = None
+    return [(folder, seen.mode, seen.uid) for folder in above if (seen := metadata(folder))]
 
 
 def _modules() -> list[str]:

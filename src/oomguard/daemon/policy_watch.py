@@ -8,12 +8,13 @@ says "look": whether the policy changed is told by the files' own metadata.
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import drop_in_folder, is_drop_in
+from oomguard.core.policy import is_drop_in
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,
     IN_CREATE,
     IN_DELETE,
+    IN_MASK_ADD,
     IN_MOVED_FROM,
     IN_MOVED_TO,
     IN_ONLYDIR,
@@ -25,11 +26,16 @@ from oomguard.kernel.inotify import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from oomguard.core.policy import Layer
+
 SETTLE_SECONDS = 0.1
 LONGEST_SETTLE_SECONDS = 1.0
 """An edit is a burst of events; it is over when none came for the first, or after the second."""
 
-_MASK = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB | IN_ONLYDIR
+_NAMES = IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_MASK_ADD
+"""For a folder in which a policy folder may appear: others may let users write to files in /run."""
+
+_FILES = _NAMES | IN_CLOSE_WRITE | IN_ATTRIB
 _LINKS = 40
 """Symbolic links followed in a row, as many as the kernel does (MAXSYMLINKS)."""
 
@@ -47,10 +53,10 @@ class Metadata(NamedTuple):
 
 
 class PolicyWatch:
-    """Watches the folders of one policy path. `fileno` is readable when something moved there."""
+    """Watches the layers of a policy. `fileno` is readable when something moved there."""
 
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
+    def __init__(self, layers: "tuple[Layer, ...]") -> None:
+        self.layers = tuple(layer._replace(path=os.path.abspath(layer.path)) for layer in layers)
         self._inotify: Inotify | None = None
         self.blind = ""
         """Why edits may happen of which nothing tells; "" while there is no such reason."""
@@ -96,34 +102,38 @@ class PolicyWatch:
     def _watch_folders(self) -> None:
         if self._inotify is None:
             return
-        for folder in set(self._folders()):
+        for folder, mask in set(self._folders()):
             try:
-                self._inotify.add_watch(folder, _MASK)
+                self._inotify.add_watch(folder, mask)
             except OSError as error:  # a folder that is not there has a parent that is
                 if error.errno in OUT_OF_ROOM:
                     self.blind = shortage(error)
 
-    @property
-    def drop_ins(self) -> str:
-        """The folder of the drop-ins."""
-        return drop_in_folder(self.path)
+    def _files(self) -> "Iterator[str]":
+        for path, is_folder in self.layers:
+            if not is_folder:
+                yield path
+                continue
+            try:
+                found = os.listdir(path)
+            except OSError:
+                continue
+            yield from (os.path.join(path, name) for name in sorted(filter(is_drop_in, found)))
 
-    def _files(self) -> list[str]:
-        try:
-            found = os.listdir(self.drop_ins)
-        except OSError:
-            found = []
-        return [self.path, *(os.path.join(self.drop_ins, name) for name in sorted(filter(is_drop_in, found)))]
-
-    def _folders(self) -> "Iterator[str]":
-        yield from _folders_through(self.drop_ins + "/")
+    def _folders(self) -> "Iterator[tuple[str, int]]":
+        for path, is_folder in self.layers:
+            if is_folder:
+                yield path, _FILES
+                yield from ((folder, _NAMES) for folder in _folders_through(path))
         for path in self._files():
-            yield from _folders_through(path)
+            yield from ((folder, _FILES) for folder in _folders_through(path))
 
 
 def _folders_through(path: str) -> "Iterator[str]":
     """Yield the folder of `path`, and each in which a link on the way to it could be exchanged."""
     for _ in range(_LINKS):
+        if os.path.normpath(path) == os.devnull:
+            return  # a mask: everybody writes to that
         yield os.path.dirname(path)
         link = _first_link(path)
         if not link:

@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import layers
 from oomguard.daemon.policy_cache import Copy, PolicyCache
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, Answer, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
@@ -52,7 +53,7 @@ class Reloader:
         self._moved_at: float | None = None
         self._failure = ""
         self._retry_seconds = RETRY_SECONDS
-        self._watch = PolicyWatch(path)
+        self._watch = PolicyWatch(layers(path))
         loop.define("reload", self._reload_if_changed)
         loop.define("policy-child", self._give_up)
         loop.define("policy-retry", lambda _: self.reload())

@@ -31,6 +31,7 @@ IN_CREATE = int(inotify_simple.flags.CREATE)
 IN_DELETE = int(inotify_simple.flags.DELETE)
 IN_Q_OVERFLOW = int(inotify_simple.flags.Q_OVERFLOW)
 IN_ONLYDIR = int(inotify_simple.flags.ONLYDIR)
+IN_MASK_ADD = int(inotify_simple.flags.MASK_ADD)
 
 _BUFFER = 8192
 """Bytes read at once: 512 events. The owners of files can cause them as fast as they are read."""

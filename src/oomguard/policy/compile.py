@@ -88,11 +88,15 @@ def compile_rule(
 
 
 def compile_policy(documents: tuple[PolicyFile, ...]) -> Policy:
-    """Return the policy of valid files: rules in file order, sysctls in the order of the table."""
+    """Return the policy of valid files: rules in file order, sysctls in the order of the table.
+
+    The first file that sets a value wins, and removes the value's partner from later ones.
+    """
     settings: dict[str, SysctlSetting] = {}
     for one in documents:
         for setting in _sysctls(one):
-            settings.setdefault(setting.name, setting)
+            if SYSCTLS[setting.name].partner not in settings:
+                settings.setdefault(setting.name, setting)
     default = Policy()
     return Policy(
         sysctls=tuple(settings[name] for name in SYSCTLS if name in settings),

@@ -48,9 +48,9 @@ class Loaded(NamedTuple):
 
 
 def load(path: str, *, alone: bool = False, host: bool = False, trial: "Trial | None" = None) -> Loaded:
-    """Read the policy file `path` and its drop-ins, or standard input if it is `-`.
+    """Read the policy `path` with all its layers, or standard input if it is `-`.
 
-    `alone` reads no drop-ins, and ignores who owns the file. `host` adds warnings about this host, `trial`
+    `alone` reads only this file, and ignores who owns it. `host` adds warnings about this host, `trial`
     about slow patterns (`lint.Subject`). Raises PolicyError with all faults of all files.
     """
     sources = read_alone(path) if alone or path == STANDARD_INPUT else read_sources(path)
@@ -68,14 +68,21 @@ def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None"
     roots: list[relations.Root] = []
     documents: list[PolicyFile] = []
     nobody, shared = Users(), dict[Terms, Terms]()
+    replaced: set[str] = set()
     for source in sources.files:
+        if source.name in replaced:
+            continue
+        if source.name:
+            replaced.add(source.name)
+        if source.is_mask:
+            continue
         root, found = _root(source)
         faults += found
         if source.fault is None and not source.content.strip():
             faults.append(_EMPTY_FILE.at(source.file, 0, 0, "", "warning"))
         if root is None:
             continue
-        roots.append(relations.Root(source.file, root))
+        roots.append(relations.Root(source.file, root, source.layer))
         document, wrong = _validated(source.file, root, users or nobody, shared)
         if document is not None:
             documents.append(document)

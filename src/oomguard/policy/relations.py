@@ -22,33 +22,54 @@ _BOUNDS = frozenset(Bound.model_fields)
 
 
 class Root(NamedTuple):
-    """A policy file as nodes."""
+    """A policy file as nodes, and the number of its layer."""
 
     file: str
     node: Mapping
+    layer: int = 0
 
 
-class _Said(NamedTuple):
-    """A value that all files together may set only once, and where it is set."""
+class Said(NamedTuple):
+    """A value of which only one counts, as a sysctl by its full name or a setting, and where it is set."""
 
+    name: str
     file: str
+    layer: int
     line: int
     column: int
     text: str
 
     @property
     def source(self) -> str:
+        """Where it is set, as `file:line`."""
         return f"{excerpt(self.file)}:{self.line}"
 
 
-def faults(roots: "Iterable[Root]") -> "Iterator[Fault]":
-    """Yield the conflicts between the keys of a rule, of a file and of all files."""
-    said: dict[str, _Said] = {}
+def faults(roots: "list[Root]") -> "Iterator[Fault]":
+    """Yield the conflicts between the keys of a rule, of a file and of all files of a layer.
+
+    Between layers there are none: the higher one wins.
+    """
     for root in roots:
         yield from _rules(root)
-        for name, here in _single_values(root):
-            yield from _contradictions(name, here, said)
-            said.setdefault(name, here)
+    for here, first in single_values(roots):
+        if (
+            first is not None
+            and first.layer == here.layer
+            and (first.name, first.text) != (here.name, here.text)
+        ):
+            yield _conflict(here, first).at(here.file, here.line, here.column, here.name)
+
+
+def single_values(roots: "Iterable[Root]") -> "Iterator[tuple[Said, Said | None]]":
+    """Yield each sysctl and setting, and what counts instead: an earlier value of it, or of its partner."""
+    counts: dict[str, Said] = {}
+    for here in (said for root in roots for said in _single_values(root)):
+        partner = SYSCTLS[here.name].partner if here.name in SYSCTLS else ""
+        first = counts.get(here.name) or counts.get(partner)
+        yield here, first
+        if first is None:
+            counts[here.name] = here
 
 
 def _rules(root: Root) -> "Iterator[Fault]":
@@ -87,36 +108,29 @@ def _one_bound(got: str) -> Words:
     )
 
 
-def _single_values(root: Root) -> "Iterator[tuple[str, _Said]]":
-    """Yield each setting and sysctl of a file by its full name."""
+def _single_values(root: Root) -> "Iterator[Said]":
     for key, entry in root.node.entries.items():
         if key in _SETTINGS and isinstance(entry.value, Scalar):
-            yield key, _Said(root.file, entry.line, entry.column, entry.value.text)
+            yield Said(key, root.file, root.layer, entry.line, entry.column, entry.value.text)
         if key in _SECTIONS and isinstance(entry.value, Mapping):
             for knob, value in entry.value.entries.items():
-                if f"{key}.{knob}" in SYSCTLS and isinstance(value.value, Scalar):
-                    said = _Said(root.file, value.line, value.column, value.value.text)
-                    yield f"{key}.{knob}", said
+                name = f"{key}.{knob}"
+                if name in SYSCTLS and isinstance(value.value, Scalar):
+                    yield Said(name, root.file, root.layer, value.line, value.column, value.value.text)
 
 
-def _contradictions(name: str, here: _Said, said: dict[str, _Said]) -> "Iterator[Fault]":
-    first = said.get(name)
-    if first is not None and first.text != here.text:
-        words = Words(
+def _conflict(here: Said, first: Said) -> Words:
+    if first.name == here.name:
+        return Words(
             "contradiction",
             f"is {excerpt(here.text)} here and {excerpt(first.text)} at {first.source}",
-            "remove one of them: drop-ins add to a policy, they do not override it",
+            "remove one of them: of two files in one folder, neither overrides the other",
         )
-        yield words.at(here.file, here.line, here.column, name)
-    partner = SYSCTLS[name].partner if name in SYSCTLS else ""
-    other = said.get(partner)
-    if other is not None:
-        words = Words(
-            "exclusive-pair",
-            f"conflicts with {partner}, set at {other.source}: setting one makes the kernel zero the other",
-            "remove one of them",
-        )
-        yield words.at(here.file, here.line, here.column, name)
+    return Words(
+        "exclusive-pair",
+        f"conflicts with {first.name}, set at {first.source}: setting one makes the kernel zero the other",
+        "remove one of them",
+    )
 
 
 def _value(node: Mapping, key: str) -> Node | None:

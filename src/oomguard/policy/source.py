@@ -10,7 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import drop_in_folder, is_drop_in
+from oomguard.core.policy import Layer, is_drop_in, layers
 from oomguard.core.text import printable
 from oomguard.policy.fault import Fault
 
@@ -23,19 +23,27 @@ SIZE_LIMIT = 4 * 1024 * 1024
 STANDARD_INPUT = "-"
 """The name that stands for standard input."""
 
+_NULL = os.makedev(1, 3)
+
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # do not wait for the writer of a FIFO
 
 
 class Source(NamedTuple):
-    """A policy file: its content, or the fault."""
+    """A policy file: its content, or the fault. Of two layers, that with the lower number wins.
+
+    A file with a `name` replaces those with the same name in lower layers. A mask has nothing of its own.
+    """
 
     file: str
     content: bytes = b""
     fault: Fault | None = None
+    layer: int = 0
+    name: str = ""
+    is_mask: bool = False
 
 
 class Sources(NamedTuple):
-    """The policy's main file followed by its drop-ins, sorted by name."""
+    """All files of a policy, those that win first: by layer, and in a folder by name."""
 
     files: tuple[Source, ...]
 
@@ -50,34 +58,24 @@ _NO_NAME = Fault("--policy", 0, 0, "", "the file name is empty", "write --policy
 
 
 def read_sources(path: str) -> Sources:
-    """Read the policy file `path` and its drop-ins. Never raises: an error becomes a fault."""
+    """Read the policy `path`, all its layers. Never raises: an error becomes a fault."""
     if not path:
         return Sources((Source("--policy", fault=_NO_NAME),))
-    files = [_read_source(path, path, folder=None)]
-    if files[0].fault is None:
-        files += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(path)]
-    folder = drop_in_folder(path)
-    try:
-        descriptor = os.open(folder, _FLAGS | os.O_DIRECTORY)
-    except FileNotFoundError:
-        return Sources(tuple(files))
-    except OSError as error:
-        return Sources((*files, Source(folder, fault=_unreadable(folder, error))))
-    try:
-        _refuse_other_owners(os.fstat(descriptor), folder)
-        for name in sorted(os.listdir(descriptor)):
-            file = f"{folder}/{name}"
-            if is_drop_in(name):
-                files.append(_read_source(file, name, folder=descriptor))
-            elif name.endswith(".yml") and not name.startswith("."):
-                files.append(Source(file, fault=_ignored(file)))
-    except _RefusedError as refused:
-        files.append(Source(folder, fault=_fault(folder, refused)))
-    except OSError as error:
-        files.append(Source(folder, fault=_unreadable(folder, error)))
-    finally:
-        os.close(descriptor)
-    return Sources(tuple(files))
+    return read_layers(layers(path))
+
+
+def read_layers(wanted: "tuple[Layer, ...]") -> Sources:
+    """Read these layers. Folders need not exist; a file need not if a lower layer may stand in for it."""
+    found: list[Source] = []
+    missing: list[Source] = []
+    for number, (path, is_folder) in enumerate(wanted):
+        for source in _read_folder(path) if is_folder else [_read_source(path, path, folder=None)]:
+            lacks = not is_folder and number < len(wanted) - 1 and not os.path.lexists(path)
+            (missing if lacks else found).append(source._replace(layer=number))
+    found = found or missing
+    there = [path for path, _ in wanted if os.path.lexists(path)]
+    found += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(there)]
+    return Sources(tuple(found))
 
 
 def read_alone(path: str) -> Sources:
@@ -87,15 +85,55 @@ def read_alone(path: str) -> Sources:
     return Sources((_read_source(path, path, folder=None, anybodys=True),))
 
 
+def _read_folder(folder: str) -> "Iterator[Source]":
+    try:
+        descriptor = os.open(folder, _FLAGS | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Source(folder, fault=_unreadable(folder, error))
+        return
+    try:
+        _refuse_other_owners(os.fstat(descriptor), folder)
+        for name in sorted(os.listdir(descriptor)):
+            file = f"{folder}/{name}"
+            if is_drop_in(name):
+                yield _read_source(file, name, folder=descriptor)._replace(name=name)
+            elif _looks_like_a_policy(name) and os.path.isfile(file):
+                yield Source(file, fault=_ignored(file))
+    except _RefusedError as refused:
+        yield Source(folder, fault=_fault(folder, refused))
+    except OSError as error:
+        yield Source(folder, fault=_unreadable(folder, error))
+    finally:
+        os.close(descriptor)
+
+
+def _looks_like_a_policy(name: str) -> bool:
+    ending = os.path.splitext(name.lower())[1]
+    return (
+        ending in {".yaml", ".yml", ".conf", ""}
+        and not name.startswith((".", "README"))
+        and name[-1] not in "~#"
+    )
+
+
 def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = False) -> Source:
     try:
         descriptor = os.open(name, _FLAGS, dir_fd=folder)
     except OSError as error:
         return Source(file, fault=_unreadable(file, error))
     try:
+        if folder is not None and _is_null(os.fstat(descriptor)):
+            return Source(file, is_mask=True)
         return _read_open(file, lambda: _read(descriptor, file, anybodys=anybodys))
     finally:
         os.close(descriptor)
+
+
+def _is_null(status: os.stat_result) -> bool:
+    """Return whether this is /dev/null, as a link to it in a folder is."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
 
 
 def _read_open(file: str, read: "Callable[[], bytes]") -> Source:
@@ -156,15 +194,18 @@ def _writers(status: os.stat_result) -> str:
     return f"mode {stat.S_IMODE(status.st_mode):04o} makes it writable by {others}"
 
 
-def _open_folders(path: str) -> "Iterator[tuple[str, str]]":
-    """Yield each folder above a policy, and above the target of a link, in which others may replace a file.
+def _open_folders(paths: list[str]) -> "Iterator[tuple[str, str]]":
+    """Yield each folder above these paths, or above the target of a link, in which others may replace a file.
 
     Not a sticky folder, where nobody can rename the files of others, and not a read-only one, such as the
     volume of a ConfigMap, which has mode 0777.
     """
     owners = {0, os.geteuid()}
     folders = (
-        parent for file in (os.path.abspath(path), os.path.realpath(path)) for parent in _parents(file)
+        parent
+        for path in paths
+        for file in (os.path.abspath(path), os.path.realpath(path))
+        for parent in _parents(file)
     )
     for folder in dict.fromkeys(folders):
         try:
