@@ -8,7 +8,7 @@ import pytest
 
 from pages import PAGES, ROOT, anchors, blocks, is_as_shown, name, steps
 
-LANGUAGES = {"console", "yaml", "text", "json", "python", "ini"}
+LANGUAGES = {"console", "yaml", "text", "json", "ini"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
