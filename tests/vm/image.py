@@ -21,12 +21,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-SUITES = ("bookworm", "trixie")
-"""Debian releases the suite knows: kernel 6.1 with systemd 252, and kernel 6.12 with systemd 257."""
+SUITES = ("bookworm", "trixie", "forky")
+"""Debian releases the suite knows: Linux 6.1 with systemd 252, 6.12 with 257, 7.x with 262 (in 2026)."""
 
 PACKAGES = (
     "systemd-sysv", "udev", "dbus", "libpam-systemd", "kmod", "procps", "iproute2", "libcap2-bin",
-    "openssh-server", "curl", "initramfs-tools", "linux-image-cloud-amd64", "python3", "python3-venv",
+    "openssh-server", "openssh-client", "curl", "initramfs-tools", "linux-image-cloud-amd64", "python3", "python3-venv",
 )  # fmt: skip
 """No python3-yaml or python3-pydantic: oomguard has to bring its own."""
 
@@ -133,7 +133,13 @@ def bootstrap(suite: str, work: Path) -> Path:
         f'--customize-hook=systemctl --quiet --root="$1" enable {" ".join(AGENT_UNITS)}',
     ]
     release = suite.removesuffix(CONTAINERS)
-    options = ["--quiet", "--variant=minbase", "--format=tar", f"--include={','.join(packages(suite))}"]
+    options = [
+        "--quiet",
+        "--variant=minbase",
+        "--format=tar",
+        f"--include={','.join(packages(suite))}",
+        '--aptopt=Acquire::Check-Valid-Until "false"',  # a mirror may keep a Release file past its date
+    ]
     command: list[str | Path] = [
         "mmdebstrap",
         *options,

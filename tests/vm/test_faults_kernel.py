@@ -7,7 +7,7 @@ from .workload import hog, rewrite_values, sleepers, wait_for_values
 
 MARKED = "vm: {swappiness: 33}\nrules: [{name: vm-marked, oom_score_adj: 800}]\n"
 MARKED_OFTEN = "resync_interval: 2\n" + MARKED
-FILTERED_EVENTS = {"bookworm": False, "trixie": True}
+FILTERED_EVENTS = {"bookworm": False, "trixie": True, "forky": True}
 """Whether the suite's kernel gives process events without CAP_NET_ADMIN: since Linux 6.6."""
 
 

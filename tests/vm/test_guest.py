@@ -5,7 +5,7 @@ import pytest
 from .guest import Guest, GuestError, GuestPanicError
 from .workload import fill_memory, hog, kills
 
-KERNELS = {"bookworm": "6.1.", "trixie": "6.12."}
+KERNELS = {"bookworm": "6.1.", "trixie": "6.12.", "forky": "7."}
 
 
 def test_the_guest_boots_debian_with_systemd_and_its_own_kernel(vm: Guest, suite: str) -> None:
