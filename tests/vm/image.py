@@ -26,7 +26,8 @@ SUITES = ("bookworm", "trixie", "forky")
 
 PACKAGES = (
     "systemd-sysv", "udev", "dbus", "libpam-systemd", "kmod", "procps", "iproute2", "libcap2-bin",
-    "openssh-server", "openssh-client", "curl", "initramfs-tools", "linux-image-cloud-amd64", "python3", "python3-venv",
+    "openssh-server", "openssh-client", "curl", "initramfs-tools", "linux-image-cloud-amd64", "python3",
+    "python3-venv",
 )  # fmt: skip
 """No python3-yaml or python3-pydantic: oomguard has to bring its own."""
 

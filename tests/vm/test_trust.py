@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .guest import Guest
+from .guest import Completed, Guest
 from .service import STATUS, Service
-from .workload import FOREVER_SECONDS, HOG, unit, wait_for_values
+from .workload import FOREVER_SECONDS, HOG, hog, unit, wait_for_values
 
 BY_NAME = "rules: [{name: vm-guarded, oom_score_adj: -500}]\n"
 
@@ -271,6 +271,68 @@ def test_a_cgroup_that_alice_named_vouches_for_nothing(installed: Service) -> No
         assert "a cgroup with any name" in refused(installed, pid, since=since)
         installed.write_policy("rules: [{unit: vm-delegated.service, oom_score_adj: -500}]\n")
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
+
+
+def attach(vm: Guest, pid: str, service: str, *, bus: str = "--system") -> Completed:
+    """Have alice ask systemd to move a process into a service's cgroup."""
+    manager = "org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager"
+    call = f"busctl {bus} call {manager} AttachProcessesToUnit ssau {service} '' 1 {pid}"
+    return vm.run(f"XDG_RUNTIME_DIR=/run/user/1000 {call}", user="alice", check=False)
+
+
+def test_systemd_moves_no_process_into_a_service_of_others(installed: Service) -> None:
+    """AttachProcessesToUnit is open to all: for a service with Delegate=, and that service's own user.
+
+    Such a service's `unit` protects what its user moves there, as it does what its user starts there;
+    a name is not trusted in it.
+    """
+    vm = installed.vm
+    nobodys = ("User=nobody", "Delegate=yes")
+    with (
+        unit(vm, "vm-roots", "sleep 1000", "Delegate=yes", below="system.slice"),
+        unit(vm, "vm-nobodys", "sleep 1000", *nobodys, below="system.slice"),
+        unit(vm, "vm-plain", "sleep 1000", "User=alice", below="system.slice"),
+        unit(vm, "vm-delegated", "sleep 1000", "User=alice", "Delegate=yes", below="system.slice"),
+        hog(vm, "vm-guarded") as pid,
+        hog(vm, "vm-others", user="nobody") as others,
+    ):
+        for service in ("vm-roots", "vm-nobodys", "vm-plain", "system.slice", "init.scope"):
+            refused_by_systemd = attach(vm, pid, service if "." in service else f"{service}.service")
+            assert refused_by_systemd.code != 0, service
+        assert attach(vm, others, "vm-delegated.service").code != 0
+        assert "/scenario.slice/vm-guarded.service" in vm.run(["cat", f"/proc/{pid}/cgroup"]).stdout
+        moved = attach(vm, pid, "vm-delegated.service")
+        assert moved.code == 0, moved.stderr
+        assert vm.run(["cat", f"/proc/{pid}/cgroup"]).stdout.endswith("/system.slice/vm-delegated.service\n")
+        since = vm.now()
+        installed.write_policy(BY_NAME)
+        assert "uid 1000" in refused(installed, pid, since=since)
+        installed.write_policy("rules: [{unit: vm-delegated.service, oom_score_adj: -500}]\n")
+        installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
+
+
+def test_systemd_moves_no_process_out_of_a_rule_that_raises(installed: Service) -> None:
+    """Into alice's own service manager: the rule applies until the process runs another program."""
+    vm = installed.vm
+    vm.run("loginctl enable-linger alice")
+    vm.wait_until("systemctl is-active user@1000.service", describe="alice's service manager")
+    installed.write_policy("resync_interval: 5\nrules: [{unit: vm-raised.service, oom_score_adj: 500}]\n")
+    try:
+        with unit(vm, "vm-raised", "sh -c 'sleep 1000 & sleep 1000'", "User=alice", below="system.slice"):
+            first, second = vm.wait_until(
+                "test $(pgrep -cu alice -x sleep) = 2 && pgrep -u alice -x sleep", describe="two processes"
+            ).stdout.split()
+            installed.wait_for_value(f"/proc/{first}/oom_score_adj", 500)
+            installed.wait_for_value(f"/proc/{second}/oom_score_adj", 500)
+            moved = attach(vm, first, "user@1000.service")
+            assert moved.code == 0, moved.stderr
+            vm.run(f"runuser -u alice -- sh -c 'echo 0 >/proc/{first}/oom_score_adj'", check=False)
+            assert "user@1000.service" in vm.run(["cat", f"/proc/{first}/cgroup"]).stdout
+            installed.wait_for_passes(2)
+            assert vm.get(f"/proc/{first}/oom_score_adj") == b"500\n"
+            print(attach(vm, second, "init.scope", bus="--user"))
+    finally:
+        vm.run("loginctl disable-linger alice; systemctl stop user@1000.service", check=False)
 
 
 def test_executables_take_the_right_to_look_at_them(installed: Service) -> None:

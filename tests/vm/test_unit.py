@@ -39,7 +39,7 @@ def test_a_daemon_that_never_pauses_is_ended_and_started_again(installed: Servic
 
 
 def test_a_daemon_that_is_busy_for_long_is_not(installed: Service) -> None:
-    """With a fifth of its time: it pauses by itself, whatever the storm."""
+    """A burst takes more than twice the limit, and the daemon pauses by itself meanwhile."""
     vm = installed.vm
     installed.write_policy("rules: [{name: 'vm-*', oom_score_adj: 800}]\n")
     with installed.unit_settings("LimitRTTIME=2s"):
@@ -56,4 +56,4 @@ def test_a_daemon_that_is_busy_for_long_is_not(installed: Service) -> None:
             vm.run("systemctl stop renamer", check=False)
         assert installed.main_pid == pid
         busy = vm.run(f"awk '{{ print ($14 + $15) / 100 }}' /proc/{pid}/stat").stdout
-        assert float(busy) > 10, "the storm did not keep it busy"
+        assert float(busy) > 4, "the storm did not keep it busy"  # the ceiling on CPU time is 7 s of these 30
