@@ -54,6 +54,7 @@ def test_captured_reports_are_read_whole() -> None:
     """What our own kernels printed: whole hosts and cgroups, on three kernels."""
     for name, victim, constraint, tasks in (
         ("6.1-host.txt", "python3", "none", 8),
+        ("6.1-memcg-group-exiting.txt", "vm-expendable", "memcg", 2),
         ("6.12-host.txt", "python3", "none", 8),
         ("6.12-memcg-group.txt", "vm-expendable", "memcg", 2),
         ("6.18-memcg-value-decides.txt", "cache-worker", "memcg", 3),
@@ -112,6 +113,13 @@ def test_group_is_one_report() -> None:
     (report,) = read(captured("6.12-memcg-group.txt"))
     assert [kill.pid for kill in report.kills] == [627, 626]
     assert report.group == "/scenario.slice/vm-expendable.service"
+
+
+def test_victim_of_a_group_that_already_exits_is_no_report_of_its_own() -> None:
+    """The kernel prints so of the first one, which it killed before it killed the group."""
+    (report,) = read(captured("6.1-memcg-group-exiting.txt"))
+    assert [kill.pid for kill in report.kills] == [2074, 2073]
+    assert report.ending == ""
 
 
 def test_child_that_was_sacrificed_is_the_victim() -> None:

@@ -89,6 +89,10 @@ class Draft:
             context.comm == kill.comm and self.has_tasks and all(row.pid != context.pid for row in self.tasks)
         )
 
+    def can_pass_over(self, line: "Line") -> bool:
+        """Return whether a victim that already exits may be one of the group that is being killed."""
+        return bool(self.kills and self.fields.get("group")) and self.is_near(line)
+
     def add_kill(self, kill: "Kill", line: "Line") -> None:
         """Add a victim."""
         if len(self.kills) < _KILLS_LIMIT:

@@ -120,6 +120,8 @@ class Assembler:
             draft, finished = self._go_on(line, is_other=draft is not None and not draft.can_have(context))
             draft.take_context(context)
         elif (has_ended := is_panic(text)) or is_without_victim(text):
+            if not has_ended and draft is not None and draft.can_pass_over(line):
+                return None
             draft, finished = self._go_on(line)
             if has_ended or not draft.fields.get("ending"):
                 draft.fields["ending"] = text.strip()
