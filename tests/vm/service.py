@@ -108,6 +108,12 @@ class Service:
         """Replace /etc/oomguard.yaml; the daemon notices by itself."""
         self.vm.put(POLICY, text, mode=0o644)
 
+    def apply_policy(self, text: str) -> None:
+        """Replace /etc/oomguard.yaml, and wait until it is in force."""
+        since = self.vm.now()
+        self.write_policy(text)
+        self.wait_for_event("policy-loaded", since=since)
+
     def reload(self) -> None:
         """Ask for the policy to be read again."""
         self.vm.run(["systemctl", "reload", UNIT])

@@ -84,7 +84,7 @@ def test_kill_of_the_whole_host_is_told_with_its_rule(installed: Service) -> Non
 def test_kill_at_a_limit_is_told_within_a_second(installed: Service) -> None:
     """A unit at its MemoryMax: the host is at ease, so the entry comes as promptly as it ever does."""
     vm = installed.vm
-    installed.write_policy(POLICY)
+    installed.apply_policy(POLICY)
     since = vm.now()
     limited_hog(vm, "vm-expendable", limit_mib=48)
     installed.wait_for_event("killed", since=since)
@@ -103,7 +103,7 @@ def test_kill_at_a_limit_is_told_within_a_second(installed: Service) -> None:
 def test_group_is_told_process_by_process(installed: Service) -> None:
     """memory.oom.group takes all of a unit; each has an entry, none has two."""
     vm = installed.vm
-    installed.write_policy(POLICY)
+    installed.apply_policy(POLICY)
     since = vm.now()
     limited_hog(vm, "vm-expendable", limit_mib=64, count=2, options="-p OOMPolicy=kill")
     installed.wait_for_event("killed", since=since)
