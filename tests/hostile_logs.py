@@ -45,6 +45,16 @@ def _victims() -> Iterator[str]:
         yield _STAMP + _kill("a", pid % 4_000_000)
 
 
+def _storm() -> Iterator[str]:
+    """Yield what the kernel prints for each kill beyond ten in five seconds."""
+    for pid in count(100_000):
+        yield (
+            f"[{pid / 100:12.6f}] Memory cgroup out of memory: Killed process {pid % 4_000_000} (worker) "
+            "total-vm:36000kB, anon-rss:12000kB, file-rss:0kB, shmem-rss:0kB, UID:33 pgtables:60kB "
+            "oom_score_adj:0\n"
+        )
+
+
 def _short_victims() -> Iterator[str]:
     for pid in count(2):
         yield f"Killed process {pid % 4_000_000} (a)\n"
@@ -172,6 +182,7 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
         _HEADER + "Mem-Info:\n" + " free:1 free_pcp:0 free_cma:0\n" * 4000
     ),
     "victims": _victims,
+    "a storm of kills": _storm,
     "short victims": _short_victims,
     "victims of a group": _group,
     "one victim again and again": lambda: _repeat(_kill("a", 1)),

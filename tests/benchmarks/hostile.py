@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from benchmarks.host import Host
 
 MEGABYTES = 50
+FORMS = ((), ("--all",), ("--json",))
 
 
 def figures(host: "Host") -> "Iterator[Figure]":
-    """Read 50 MB of each kind."""
+    """Read 50 MB of each kind, in the form that takes longest."""
     path = host.folder / "hostile.log"
     for kind in KINDS:
         _write(path, kind)
-        done = run(host, host.oomguard("postmortem", str(path)))
-        yield Figure(kind, done.cpu_seconds / MEGABYTES * 1000, "ms", None, Target(150, 300), note="1 MB")
-        yield Figure(kind, done.rss_mib, "MiB", None, Target(64, 128), note="RSS")
+        done = [run(host, host.oomguard("postmortem", *form, str(path))) for form in FORMS]
+        seconds = max(one.cpu_seconds for one in done)
+        yield Figure(kind, seconds / MEGABYTES * 1000, "ms", None, Target(150, 300), note="1 MB")
+        yield Figure(kind, max(one.rss_mib for one in done), "MiB", None, Target(64, 128), note="RSS")
     path.unlink()
 
 

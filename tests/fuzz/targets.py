@@ -39,7 +39,7 @@ from oomguard.reconcile.ledger import Ledger, _line
 from oomguard.report.events import STARTED, LogEntry
 from oomguard.report.journal import encode as encode_entry
 from oomguard.report.postmortem import Told, circumstances, facts, headline, paths, short_moment
-from oomguard.report.postmortem_document import told_document
+from oomguard.report.postmortem_document import told_json
 from oomguard.report.status_file import decode_status
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def kernel_log(data: bytes) -> None:
         shown = [headline(finding), circumstances(report), short_moment(report)]
         shown += [fact.text for fact in (*facts(told), *paths(report))]
         assert all(text.isprintable() for text in shown)
-        json.dumps(told_document(told)).encode("ascii")
+        told_json(told).encode("ascii")
 
 
 _TERMS = (

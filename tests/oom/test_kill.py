@@ -34,6 +34,13 @@ KILLS = {
         ),
         Kill(7, "httpd", "Memory cgroup out of memory", 48, -900, 900, 500, 20, 0, 44),
     ),
+    "6.12, root": (
+        (
+            "Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:5kB, file-rss:2kB, shmem-rss:0kB, "
+            "UID:0 pgtables:4kB oom_score_adj:0"
+        ),
+        Kill(7, "a", "Out of memory", 0, 0, 9, 5, 2, 0, 4),
+    ),
     "allocating task": (
         "Out of memory (oom_kill_allocating_task): Killed process 7 (a) total-vm:9kB",
         Kill(7, "a", "Out of memory (oom_kill_allocating_task)", total_vm_kib=9),

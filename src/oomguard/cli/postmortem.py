@@ -83,30 +83,33 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
     from oomguard.report.tables import console
 
     log, out = examiner.log, console()
-    out.width = out.width  # asked once, not for each report
+    out.width, out.height = out.size  # asked once, not for each report
     limit = _TASKS if options.tasks is None else options.tasks
     listed: deque[Row | tuple[int, Report]] = deque(maxlen=_LISTED)
     last: tuple[int, Report] | None = None
     found = 0
-    for last in examiner.reports(options.report):
-        if options.all:
-            if found:
+    reports = examiner.reports(options.report)
+    if options.all:
+        for found, told in enumerate(examiner.examine_wholly(reports), 1):
+            if found > 1:
                 print()
-            print_told(examiner.examine_wholly(*last), limit=limit, out=out)
-        else:
+            print_told(told, limit=limit, out=out, is_brief=True)
+    else:
+        for last in reports:
+            found += 1
             # One with a table is too large to keep fifty. Of those without, there may be millions.
             listed.append(list_row(examiner.examine(*last)) if last[1].is_large else last)
-        found += 1
-    if last is None:
+    if not found:
         print(f"No report of the OOM killer in {examiner.source.name}.")
-    elif not options.all:
+    elif last is not None:
         if found > 1:
             rows = [one if isinstance(one, Row) else list_row(examiner.examine(*one)) for one in listed]
             print_list(rows, has_policy=options.policy is not None)
             hidden = found - len(rows)
             more = f"and {counted(hidden, 'earlier report')}. " if hidden else ""
             print(f"\n{more}--report N explains one of them, --all explains all. The last:\n")
-        print_told(examiner.examine_wholly(*last), limit=limit, out=out)
+        for told in examiner.examine_wholly([last]):
+            print_told(told, limit=limit, out=out)
     print_unread(log)
     if log.refusals:
         print(
@@ -122,15 +125,14 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
 
 def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
     """Print one document, report by report: there may be thousands."""
-    from oomguard.report.postmortem_document import FORMAT, told_document, unread_document
+    from oomguard.report.postmortem_document import FORMAT, told_json, unread_document
 
-    numbered = examiner.reports(options.report)
-    first = next(numbered, None)  # errors come before any output
+    tellings = examiner.examine_wholly(examiner.reports(options.report))
+    first = next(tellings, None)  # errors come before any output
     print(f'{{\n  "format": {FORMAT},\n  "reports": [', end="")
     between = "\n"
-    for one in chain([] if first is None else [first], numbered):
-        document = told_document(examiner.examine_wholly(*one), limit=options.tasks or 0)
-        print(f"{between}    {json.dumps(document)}", end="")  # indenting takes ten times as long
+    for told in chain([] if first is None else [first], tellings):
+        print(f"{between}    {told_json(told, limit=options.tasks or 0)}", end="")
         between = ",\n"
     log = examiner.log
     unread = json.dumps([unread_document(line) for line in log.unread])

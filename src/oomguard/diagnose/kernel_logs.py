@@ -21,8 +21,9 @@ from oomguard.report.history import LoggedEntry, parse_entry
 from oomguard.report.postmortem import ValueOrigin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from oomguard.oom.kill import Kill
     from oomguard.oom.log_reader import OomLog
     from oomguard.oom.report import Report
 
@@ -93,26 +94,37 @@ class KernelLog:
             for report in log.read(_kernel_log()):
                 yield report._replace(when=f"{booted + (report.uptime_seconds or 0):.6f}")
 
-    def value_origin(self, report: "Report") -> ValueOrigin | None:
-        """Ask the journal whether oomguard set the victim's value; None if it did not, or for another log."""
-        victim = report.victim
-        if not self.is_journal or victim is None or victim.oom_score_adj is None or not report.when:
-            return None
-        asked = [
-            *OURS,
-            f"OBJECT_PID={victim.pid}",
-            "OOMGUARD_EVENT=applied",
-            f"--until=@{float(report.when):.6f}",
+    def value_origins(self, reports: "Sequence[Report]") -> "list[ValueOrigin | None]":
+        """Ask the journal which of the victims' values oomguard set; None if it did not, for each report."""
+        victims = [_victim(report) for report in reports]
+        found: dict[tuple[str, str], list[LoggedEntry]] = {}
+        if pids := sorted({victim.pid for victim in victims if victim is not None}):
+            asked = [*OURS, "OOMGUARD_EVENT=applied", *(f"OBJECT_PID={pid}" for pid in pids)]
+            with open_journal(asked, without=_WITHOUT) as journal:
+                for entry in map(parse_entry, journal):
+                    if entry is not None:
+                        found.setdefault((entry.pid, entry.comm), []).append(entry)
+        return [
+            None if victim is None else _origin(victim, float(report.when), found)
+            for victim, report in zip(victims, reports, strict=True)
         ]
-        last: LoggedEntry | None = None
-        with open_journal(asked, without=_WITHOUT) as journal:
-            for line in journal:
-                entry = parse_entry(line)
-                if entry is not None and entry.comm == printable(victim.comm):
-                    last = entry
-        if last is None or last.new != str(victim.oom_score_adj) or not last.rule:
-            return None
-        return ValueOrigin(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+def _victim(report: "Report") -> "Kill | None":
+    """Return the victim if its line has its value and the time."""
+    victim = report.victim
+    return victim if report.when and victim is not None and victim.oom_score_adj is not None else None
+
+
+def _origin(
+    victim: "Kill", moment: float, found: "Mapping[tuple[str, str], Sequence[LoggedEntry]]"
+) -> ValueOrigin | None:
+    """Return the last change of the victim's value before that moment, if it still had that value."""
+    entries = found.get((str(victim.pid), printable(victim.comm)), ())
+    last = next((one for one in reversed(entries) if one.time.timestamp() <= moment), None)
+    if last is None or last.new != str(victim.oom_score_adj) or not last.rule:
+        return None
+    return ValueOrigin(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def _once(reports: "Iterator[Report]") -> "Iterator[Report]":

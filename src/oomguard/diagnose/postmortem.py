@@ -1,5 +1,6 @@
 """The reports of a log examined, and what would have happened under another policy."""
 
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
@@ -10,11 +11,12 @@ from oomguard.oom.postmortem import examine
 from oomguard.report.postmortem import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from oomguard.core.policy import Policy
     from oomguard.diagnose.kernel_logs import KernelLog
     from oomguard.oom.report import Report
+    from oomguard.report.postmortem import ValueOrigin
 
 
 class Examiner:
@@ -40,12 +42,32 @@ class Examiner:
                 else "the log has no report",
             )
 
-    def examine(self, number: int, report: "Report") -> Told:
+    def examine(self, number: int, report: "Report", origin: "ValueOrigin | None" = None) -> Told:
         """Return what a report tells."""
         finding = examine(report)
         backtest = None if self._backtester is None else self._backtester.replay(finding)
-        return Told(number, finding, backtest=backtest, policy=self._policy_file)
+        return Told(number, finding, origin, backtest, self._policy_file)
 
-    def examine_wholly(self, number: int, report: "Report") -> Told:
-        """Return what a report tells, and whether oomguard set the victim's value: that asks the journal."""
-        return self.examine(number, report)._replace(origin=self.source.value_origin(report))
+    def examine_wholly(self, numbered: "Iterable[tuple[int, Report]]") -> "Iterator[Told]":
+        """Yield what the reports tell, and which values oomguard set, for which it asks the journal."""
+        if not self.source.is_journal:
+            yield from starmap(self.examine, numbered)
+            return
+        numbered = iter(numbered)
+        while batch := [*_until_full(numbered)]:
+            origins = self.source.value_origins([report for _, report in batch])
+            for (number, report), origin in zip(batch, origins, strict=True):
+                yield self.examine(number, report, origin)
+
+
+def _until_full(numbered: "Iterator[tuple[int, Report]]") -> "Iterator[tuple[int, Report]]":
+    """Yield the next reports, as many as are worth one question to the journal."""
+    size = 0
+    for one in numbered:
+        yield one
+        size += 1 + len(one[1].tasks) // _TASKS_A_REPORT
+        if size >= _BATCH:
+            return
+
+
+_BATCH, _TASKS_A_REPORT = 500, 20

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from oomguard.oom.log_time import seconds_between
-from oomguard.oom.report import Amount, Choice, Memory, Report, Task, Zone
+from oomguard.oom.report import UNKNOWN_MEMORY, Amount, Choice, Memory, Report, Task, Zone
 
 if TYPE_CHECKING:
     from oomguard.oom.kill import Constraint, Context, Kill
@@ -27,7 +27,6 @@ _SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
 LONGEST_SECONDS = 120
 """A line that is so much later than the one before belongs to another report."""
 _PAGES_KIB = (8, 16, 32, 64)
-_UNKNOWN_MEMORY = Memory()
 _MESSAGES: "dict[str, Constraint]" = {
     "Memory cgroup": "memcg",
     "No available memory in cpuset": "cpuset",
@@ -117,7 +116,7 @@ class Draft:
     def finished(self) -> Report:
         """Return what is known of it."""
         self._learn_page_size()
-        memory = _UNKNOWN_MEMORY
+        memory = UNKNOWN_MEMORY
         if self.memory or self.pages or self.cgroup or self.nodes_kib:
             memory = Memory(
                 **self.memory,  # type: ignore[arg-type] # the keys below are the fields

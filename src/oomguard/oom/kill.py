@@ -39,9 +39,9 @@ class Kill(NamedTuple):
     @property
     def rss_kib(self) -> int | None:
         """Its memory in RAM; None if the line does not have it."""
-        parts = (self.anon_rss_kib, self.file_rss_kib, self.shmem_rss_kib)
-        known = [part for part in parts if part is not None]
-        return sum(known) if known else None
+        if self.anon_rss_kib is None:
+            return None
+        return self.anon_rss_kib + (self.file_rss_kib or 0) + (self.shmem_rss_kib or 0)
 
 
 Constraint = Literal["none", "cpuset", "memory-policy", "memcg"]
@@ -79,6 +79,11 @@ _KILLED = re.compile(
     r"(?:(?P<message>(?:Out of [mM]emory|Memory cgroup out of memory)(?: \(\w{1,40}\))?): )?"
     rf"{KILLED}(?P<pid>\d{{1,10}})(?:, UID (?P<uid>\d{{1,10}}),)? \("
 )
+_USUAL = re.compile(
+    r" total-vm:(\d{1,20})kB, anon-rss:(\d{1,20})kB, file-rss:(\d{1,20})kB(?:, shmem-rss:(\d{1,20})kB)?"
+    r"(?:, UID:(\d{1,10}) pgtables:(\d{1,20})kB oom_score_adj:(-?\d{1,5}))?"
+)
+"""What most kernels print behind the name. A storm of kills has hundred thousands of it."""
 _LATE_UID = re.compile(r", UID (\d{1,10}),")
 _FIGURE = re.compile(r"([a-zA-Z_-]{1,20}):(-?\d{1,20})(?:kB)?")
 _CUT = re.compile(r"[a-zA-Z_-]{1,20}:\d{0,20}k?")
@@ -109,12 +114,19 @@ def parse_kill(line: str) -> Kill | None:
     end = line.rfind(")")
     if not head.end() <= end <= head.end() + COMM_CHARACTERS or not fits_comm(line[head.end() : end]):
         return None
+    pid, comm, message = int(head["pid"]), line[head.end() : end], head["message"] or ""
+    early_uid = None if head["uid"] is None else int(head["uid"])
+    if (usual := _USUAL.fullmatch(line, end + 1)) is not None:
+        known = [None if one is None else int(one) for one in usual.groups()]
+        total, anon, file, shmem, uid, tables, value = known
+        uid = early_uid if uid is None else uid
+        return Kill(pid, comm, message, uid, value, total, anon, file, shmem, tables)
     figures = _parse_figures(line[end + 1 : end + 1 + _FIGURES_LENGTH])
     if figures is None or len(line) - end > _FIGURES_LENGTH:
         return None
-    if head["uid"] is not None:
-        figures["uid"] = int(head["uid"])
-    return Kill(int(head["pid"]), line[head.end() : end], head["message"] or "", **figures)
+    if early_uid is not None:
+        figures["uid"] = early_uid
+    return Kill(pid, comm, message, **figures)
 
 
 def _parse_figures(text: str) -> dict[str, int] | None:

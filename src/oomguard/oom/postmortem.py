@@ -76,12 +76,13 @@ class Finding(NamedTuple):
 
 def examine(report: "Report") -> Finding:
     """Compute a report's decision again."""
+    constraint, why = _constraint(report), _plain_reason(report)
+    if report.is_bare:
+        return Finding(report, constraint, None, None, why=why or "unknown")
     assumed: list[str] = []
-    constraint = _constraint(report)
     era = _era(report, assumed)
     total = None if era is None else _total_pages(report, constraint, era, assumed)
     finding = Finding(report, constraint, era, total)
-    why = _plain_reason(report)
     if not report.tasks or era is None or (total is None and not _is_by_memory_alone(report, era)):
         return finding._replace(
             victim=_victim([Place(task, None, None) for task in report.tasks], report),
@@ -180,9 +181,7 @@ def _kept(task: "Task") -> int:
 def _constraint(report: "Report") -> "Constraint | None":
     if report.constraint is not None:
         return report.constraint
-    messages = [kill.message for kill in report.kills]
-    if report.choice is not None:
-        messages.append(report.choice.message)
+    messages = [one.message for one in (*report.kills[:1], report.choice) if one is not None]
     is_sysrq = report.invoker is not None and report.invoker.is_sysrq
     if (
         report.memory.cgroup

@@ -96,6 +96,9 @@ class Memory(NamedTuple):
         return self.ram_pages - (self.reserved_pages or 0)
 
 
+UNKNOWN_MEMORY = Memory()
+
+
 class Report(NamedTuple):
     """A report of the OOM killer.
 
@@ -115,7 +118,7 @@ class Report(NamedTuple):
     oom_memcg: str = ""
     task_memcg: str = ""
     nodes: str = ""
-    memory: Memory = Memory()
+    memory: Memory = UNKNOWN_MEMORY
     columns: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     rows_left_out: int = 0
@@ -140,6 +143,18 @@ class Report(NamedTuple):
     def victim(self) -> Kill | None:
         """The first process that was killed."""
         return self.kills[0] if self.kills else None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is only the line of a kill or of a choice, as in a storm, or as `grep` leaves it."""
+        return (
+            not (self.tasks or self.columns or self.stack or self.ending or self.suppressed)
+            and len(self.kills) <= 1
+            and self.invoker is None
+            and not (self.release or self.group)
+            and self.other is None
+            and self.memory is UNKNOWN_MEMORY
+        )
 
     @property
     def is_large(self) -> bool:

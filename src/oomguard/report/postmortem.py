@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
@@ -78,6 +79,11 @@ def _other_headline(other: "OtherKill") -> str:
     return f"Not the kernel: {other.by} killed {cgroup_title(victim) or victim} for {other.why}."
 
 
+def brief(told: Told) -> str:
+    """Return when and where a report with nothing but a kill was, and the facts about the victim."""
+    return "; ".join(filter(None, (circumstances(told.finding.report), *_victim(told))))
+
+
 def circumstances(report: "Report") -> str:
     """Return when and where it was, as far as the log says."""
     host = f"host {printable(report.host)}" if report.host else ""
@@ -87,12 +93,15 @@ def circumstances(report: "Report") -> str:
 
 def moment(report: "Report") -> str:
     """Return when it was, as far as the log says."""
-    time = _time(report.when)
-    if time is not None:
-        return time.strftime("%Y-%m-%d %H:%M:%S")
     if report.when:
-        return printable(report.when)
+        return _written(report.when)
     return "" if report.uptime_seconds is None else f"{report.uptime_seconds:.3f} s after boot"
+
+
+@lru_cache(64)  # a storm has thousands in a second
+def _written(when: str) -> str:
+    time = _time(when)
+    return printable(when) if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def short_moment(report: "Report") -> str:
@@ -149,9 +158,9 @@ def _nodes(report: "Report") -> str:
 
 def _cgroup(path: str) -> str:
     """Return a cgroup in the middle of a sentence."""
-    title = cgroup_title(path)
-    if not title:
+    if not path:
         return "a memory cgroup"
+    title = cgroup_title(path)
     return f"cgroup {title}" if title[0] in "/…" else title
 
 
@@ -159,6 +168,8 @@ def paths(report: "Report") -> "Iterator[Fact]":
     """Yield the paths of the cgroups of which only a short name is in a sentence."""
     oom, task = report.oom_memcg, report.task_memcg
     if report.other is not None:
+        return
+    if not (oom or task):
         return
     if not task.startswith(oom) and cgroup_title(oom) != oom:
         yield Fact("Limit", legible(oom))
@@ -301,8 +312,9 @@ def _victim(told: Told) -> "Iterator[str]":
         parts.append(f"uid {victim.uid}")
     if report.task_memcg not in ("", "/", report.oom_memcg):
         parts.append(_cgroup(report.task_memcg))
-    if victim.rss_kib is not None and (place is None or place.badness is None):  # else in its badness
-        parts.append(f"{kib(victim.rss_kib)} in RAM")
+    rss_kib = victim.rss_kib if place is None or place.badness is None else None  # in its badness
+    if rss_kib is not None:
+        parts.append(f"{kib(rss_kib)} in RAM")
         parts += [f"{kib(place.task.swap * report.memory.page_kib)} in swap"] if place is not None else []
     value = value_of_victim(told.finding)
     if value is not None:

@@ -1,5 +1,6 @@
 """A report of the OOM killer as JSON. Keys are stable; new ones may be added."""
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from oomguard.oom.postmortem import share_of
 from oomguard.report.postmortem import Told, facts, headline, moment, unranked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from oomguard.core.rule import Rule
     from oomguard.oom.kill import Kill
@@ -20,25 +21,54 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
-    """Return a report as JSON; `limit` keeps that many tasks, 0 all."""
+def told_json(told: Told, *, limit: int = 0) -> str:
+    """Return a report as an object of JSON in one line; `limit` keeps that many tasks, 0 all."""
+    if not told.finding.report.is_bare:
+        return json.dumps(_event_document(told) | _decision_document(told, limit))
+    if (decision := _DECISIONS.get(told.policy)) is None:  # all bare reports have the same
+        decision = _DECISIONS[told.policy] = json.dumps(_decision_document(told, limit))
+    return f"{json.dumps(_event_document(told))[:-1]}, {decision[1:]}"
+
+
+_DECISIONS: dict[str, str] = {}
+
+
+def _event_document(told: Told) -> dict[str, Any]:
+    """Return what even a single line of a report tells."""
     finding, report = told.finding, told.finding.report
-    invoker = report.invoker
-    page = report.memory.page_kib * 1024
     killed = {kill.pid for kill in report.kills}
     rows = {task.pid: task for task in report.tasks if task.pid in killed}
+    kills = [_kill_document(kill, rows.get(kill.pid)) for kill in report.kills]
+    chosen = report.chosen
     return {
         "number": told.number,
         "time": moment(report) if report.when else None,
         "uptime_seconds": report.uptime_seconds,
         "host": printable(report.host) or None,
-        "release": printable(report.release) or None,
         "summary": headline(finding),
         "explanation": [f"{fact.label}: {fact.text}" for fact in facts(told)],
         "constraint": finding.constraint,
         "oom_memcg": printable(report.oom_memcg) or None,
         "task_memcg": printable(report.task_memcg) or None,
         "nodes": printable(report.nodes) or None,
+        "outcome": _outcome_name(report),
+        "why": finding.why,
+        "victim": kills[0] if kills else None,
+        "killed": kills,
+        "chosen": None
+        if chosen is None
+        else {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score},
+        "given_by": None if told.origin is None else told.origin._asdict(),
+    }
+
+
+def _decision_document(told: Told, limit: int) -> dict[str, Any]:
+    """Return what only more than one line of a report tells."""
+    finding, report = told.finding, told.finding.report
+    invoker = report.invoker
+    page = report.memory.page_kib * 1024
+    return {
+        "release": printable(report.release) or None,
         "invoker": None
         if invoker is None
         else {
@@ -49,20 +79,8 @@ def told_document(told: Told, *, limit: int = 0) -> dict[str, Any]:
             "oom_score_adj": invoker.oom_score_adj,
         },
         "memory": _memory_document(finding),
-        "outcome": _outcome_name(report),
         "killed_by": None if report.other is None else _other_document(report.other),
-        "why": finding.why,
-        "victim": None if report.victim is None else _kill_document(report.victim, rows),
-        "killed": [_kill_document(kill, rows) for kill in report.kills],
         "oom_group": printable(report.group) or None,
-        "chosen": None
-        if report.chosen is None
-        else {
-            "pid": report.chosen.pid,
-            "comm": printable(report.chosen.comm),
-            "score": report.chosen.score,
-        },
-        "given_by": None if told.origin is None else told.origin._asdict(),
         "runner_up": None if finding.runner_up is None else finding.runner_up.task.pid,
         "largest": None if finding.largest is None else finding.largest.task.pid,
         "suppressed": report.suppressed,
@@ -122,9 +140,8 @@ def _memory_document(finding: "Finding") -> dict[str, Any]:
     }
 
 
-def _kill_document(kill: "Kill", rows: "Mapping[int, Task]") -> dict[str, Any]:
+def _kill_document(kill: "Kill", row: "Task | None") -> dict[str, Any]:
     """Return a victim; what its line lacks is from its row in the task table."""
-    row = rows.get(kill.pid)
     value = kill.oom_score_adj
     return {
         "pid": kill.pid,

@@ -9,6 +9,7 @@ from oomguard.core.text import counted, printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem import (
+    brief,
     circumstances,
     facts,
     headline,
@@ -46,11 +47,15 @@ class Row(tuple[str, ...]):
     """A report as a line of the list of many: all that is kept of it."""
 
 
-def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> None:
-    """Print a report: what happened and why in words, and then the candidates in a table."""
-    out = console() if out is None else out
+def print_told(told: "Told", *, limit: int, out: "Console", is_brief: bool = False) -> None:
+    """Print a report: what happened and why in words, and then the candidates in a table.
+
+    One that is only the line of a kill is two lines if `is_brief`: there may be hundred thousands.
+    """
     finding = told.finding
-    out.file.write("".join(f"{line}\n" for line in _lines(told, out)))  # rich takes ten times as long
+    bold = "\x1b[1m{}\x1b[0m" if out.color_system else "{}"
+    parts = _parts(told, out.width, bold, is_brief=is_brief and finding.report.is_bare)
+    out.file.write("\n".join([*parts, ""]))  # rich takes ten times as long
     if finding.report.tasks:
         out.print()
         places = list(finding.ranked) or unranked(finding.report)
@@ -62,28 +67,31 @@ def print_told(told: "Told", *, limit: int, out: "Console | None" = None) -> Non
             out.print(f"and {hidden} more; --tasks 0 shows all")
 
 
-def _lines(told: "Told", out: "Console") -> "Iterator[str]":
+def _parts(told: "Told", width: int, bold: str, *, is_brief: bool) -> "Iterator[str]":
     """Yield which process was killed and why, when and where, and the rest as a list."""
-    report, number, width = told.finding.report, f"#{told.number}  ", out.width
-    bold = "\x1b[1m{}\x1b[0m" if out.color_system else "{}"
-    yield from _hanging(number, headline(told.finding), width, bold, bold)
-    yield from _hanging(" " * len(number), circumstances(report), width)
+    report, number = told.finding.report, f"#{told.number}  "
+    yield _hanging(number, headline(told.finding), width, bold, bold)
+    if where := brief(told) if is_brief else circumstances(report):
+        yield _hanging(" " * len(number), where, width)
+    found, of_paths = [] if is_brief else [*facts(told)], [*paths(report)]
+    if not found and not of_paths:
+        return
     yield ""
-    found, of_paths = list(facts(told)), list(paths(report))
-    indent = max((len(fact.label) for fact in (*found, *of_paths)), default=0) + 2
+    indent = max(len(fact.label) for fact in (*found, *of_paths)) + 2
     for fact in found:
-        yield from _hanging(f"{fact.label:<{indent}}", fact.text, width, bold)
+        yield _hanging(f"{fact.label:<{indent}}", fact.text, width, bold)
     for fact in of_paths:  # whole, so that it can be copied
         between = " " * (indent - len(fact.label)) if indent + len(fact.text) <= width else "\n"
         yield f"{bold.format(fact.label)}{between}{fact.text}"
 
 
-def _hanging(first: str, text: str, width: int, label: str = "{}", style: str = "{}") -> "Iterator[str]":
-    """Yield text in lines behind and below a label, unbroken between a number and its unit."""
-    before = label.format(first)
-    for line in _broken(_AMOUNT.sub("\\1\xa0\\2", text), max(width - len(first), 1)):
-        yield before + style.format(line.replace("\xa0", " "))
-        before = " " * len(first)
+def _hanging(first: str, text: str, width: int, label: str = "{}", style: str = "{}") -> str:
+    """Return text in lines behind and below a label, unbroken between a number and its unit."""
+    if len(first) + len(text) <= width:
+        return label.format(first) + style.format(text)
+    lines = _broken(_AMOUNT.sub("\\1\xa0\\2", text), max(width - len(first), 1))
+    between = "\n" + " " * len(first)
+    return label.format(first) + between.join(style.format(line.replace("\xa0", " ")) for line in lines)
 
 
 def _broken(text: str, width: int) -> "Iterator[str]":
