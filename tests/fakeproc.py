@@ -273,6 +273,13 @@ class FakeProc:
         """Write a value as somebody else would."""
         (self.root / str(pid) / "oom_score_adj").write_text(f"{value}\n")
 
+    def rename(self, pid: int, comm: bytes) -> None:
+        """Have a process change its name."""
+        folder = self.root / str(pid)
+        before, _, fields = (folder / "stat").read_bytes().rpartition(b") ")
+        (folder / "stat").write_bytes(before[: before.index(b"(") + 1] + comm + b") " + fields)
+        (folder / "comm").write_bytes(comm + b"\n")
+
     def end(self, pid: int) -> None:
         """End a process."""
         for name in (self.root / str(pid)).iterdir():

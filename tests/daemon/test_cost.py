@@ -1,10 +1,11 @@
-"""What a program that starts costs, in system calls: a figure that no busy machine changes."""
+"""What a program that starts costs, in system calls, and what the daemon imports: figures of any machine."""
 
 import re
 import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,25 +16,72 @@ _QUIET = "resync_interval: 3600\n"
 _CALL = re.compile(r"^(\w+)\(")
 
 
-@needs_events
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: sh .ci/extras")
-def test_a_program_that_needs_nothing_costs_five_system_calls(tmp_path: Path) -> None:
-    """Wait, receive its exec, and read its name. The host's other programs cost the same."""
+_VALUE = 300
+
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: sh .ci/extras")
+
+
+def _lines(tmp_path: Path, rules: str, start: Callable[[], None]) -> list[str]:
+    """Return the system calls of a daemon with these rules while `start` starts programs."""
     trace, folder = tmp_path / "trace", tmp_path / "policy"
     folder.mkdir()  # what happens beside the policy wakes the daemon
-    with running(folder, f"{_QUIET}rules: [{{name: og-none, oom_score_adj: 100}}]\n") as daemon:
+    with running(folder, f"{_QUIET}rules: [{rules}]\n") as daemon:
         time.sleep(1.2)  # the status file is written a second after the pass
         command = ["strace", "--quiet=all", "-o", str(trace), "-p", str(daemon.process.pid)]
         with subprocess.Popen(command) as strace:
             time.sleep(0.5)
-            for _ in range(200):
-                subprocess.run(["true"], check=True)
+            start()
             time.sleep(0.2)
             strace.terminate()
-    calls = Counter(found[1] for line in trace.read_text().splitlines() if (found := _CALL.match(line)))
+    return [line for line in trace.read_text().splitlines() if _CALL.match(line)]
+
+
+@needs_events
+@needs_strace
+def test_a_program_that_needs_nothing_costs_five_system_calls(tmp_path: Path) -> None:
+    """Wait, receive its exec, and read its name. The host's other programs cost the same."""
+
+    def start() -> None:
+        for _ in range(200):
+            subprocess.run(["true"], check=True)
+
+    lines = _lines(tmp_path, "{name: og-none, oom_score_adj: 100}", start)
+    calls = Counter(line.partition("(")[0] for line in lines)
     del calls["clock_gettime"]  # the CPU time used so far, 20 times a second at most
     assert calls["openat"] >= 200
     # Half a call for what else may wake the daemon: timers, and other subscribers' requests. That makes it
     # read the forks, too: one more to receive for each.
     assert calls.total() - calls["recvfrom"] <= 4.5 * calls["openat"], calls
     assert calls["recvfrom"] <= 2.5 * calls["openat"], calls
+
+
+@needs_events
+@needs_strace
+def test_a_program_that_gets_a_value_costs_24_system_calls(tmp_path: Path) -> None:
+    """One straight line from its name to the log, besides waiting and receiving."""
+    program = tmp_path / "og-cost"
+    shutil.copy("/bin/sleep", program)
+
+    def start() -> None:
+        with subprocess.Popen([program, "0.2"]):
+            pass
+
+    lines = _lines(tmp_path, f"{{name: og-cost, oom_score_adj: {_VALUE}}}", start)
+    first = next(at for at, line in enumerate(lines) if 'og-cost\\n"' in line) - 1
+    length = next(at for at, line in enumerate(lines[first:]) if line.startswith("epoll_wait("))
+    # The first time it reads all forks that wait, and at any time what CPU it has used.
+    others = {"recvfrom", "clock_gettime"}
+    calls = [line.partition("(")[0] for line in lines[first : first + length]]
+    name = ["openat", "read", "close"]
+    assert [call for call in calls if call not in others] == [
+        *name,
+        "openat",  # its folder
+        *("openat", "read", "close") * 3,  # stat, status, its value
+        *name,  # it is still the same program
+        *("newfstatat", "write"),  # the ledger, which nobody removed: what will be done
+        *("openat", "write", "close"),  # its value
+        "write",  # the ledger: it is done
+        "close",
+        "write",  # the log
+    ]

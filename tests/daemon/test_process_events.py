@@ -38,9 +38,9 @@ class Wire(Connector):
         """Be readable from now on."""
         os.write(self._writer, b"1")
 
-    def pass_over(self, needs_nothing: Callable[[int], bool]) -> bool:
-        """Ask about what the test put here, and take what needs nothing."""
-        return bool(self.pids) and needs_nothing(self.pids[0]) and bool(self.pids.pop(0))
+    def next_exec(self) -> tuple[int, int] | None:
+        """Take one of what the test put here."""
+        return (self.pids.pop(0), 1) if self.pids else None
 
     def probe(self) -> None:
         """Answer at once."""
@@ -147,16 +147,16 @@ def test_a_program_that_needs_nothing_is_passed_over(subscription: Subscription)
     assert (subscription.wire.pids, subscription.queue.urgent) == ([], set())
 
 
-def test_a_program_that_may_need_something_is_in_the_queue_before_the_next_turn(
-    subscription: Subscription,
-) -> None:
-    """The turn may only pause, at the ceiling on CPU time, and its event is received already."""
+def test_a_program_that_may_need_something_is_checked_at_once(subscription: Subscription) -> None:
+    """Here it has ended, so that it is forgotten; and the children it forked before are known first."""
     managed = subscription.work.reconciler.managed
     managed.rule_of[8] = 0
     subscription.wire.pids = [7, 8]
+    subscription.wire.forked = [(8, 9)]
     subscription.wire.wake()
     assert subscription.events.wait() == []
-    assert subscription.queue.urgent == {8}
+    assert (managed.rule_of, managed.executed, subscription.wire.forked) == ({}, {}, [])
+    assert not subscription.queue
 
 
 def test_what_events_are_about_waits_to_be_checked(subscription: Subscription) -> None:

@@ -26,7 +26,7 @@ from oomguard.core.text import printable
 from oomguard.kernel.capability import parse_effective
 from oomguard.kernel.connector import _EVENT, _MESSAGE_SIZE, Connector
 from oomguard.kernel.event_filter import EVENT_OFFSET, FORK
-from oomguard.kernel.proc_files import PF_KTHREAD, parse_arguments, parse_stat, parse_status
+from oomguard.kernel.proc_files import PF_KTHREAD, Status, parse_arguments, parse_stat
 from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
@@ -73,7 +73,7 @@ def stat(data: bytes) -> None:
     """No name changes the fields behind it; what no kernel wrote is a ValueError or IndexError."""
     comm = data[:COMM_LENGTH].replace(b"\0", b"")
     behind = b" S 7 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 90311 5 6\n"
-    assert parse_stat(b"10 (" + comm + b")" + behind) == ("S", 7, 4194560, 1, 90311)
+    assert parse_stat(b"10 (" + comm + b")" + behind) == (comm, "S", 7, 4194560, 1, 90311)
     assert not 4194560 & PF_KTHREAD
     with suppress(ValueError, IndexError):
         parse_stat(data)
@@ -87,10 +87,11 @@ def status(data: bytes) -> None:
         b"Gid:\t5\t5\t5\t5\nFDSize:\t64\nGroups:\t%b \n"
         b"NSpid:\t7\t8\nVmRSS:\t    4 kB\nCapEff:\t00000000000000ff\n"
     ) % (comm, b" ".join(b"%d" % byte for byte in data[COMM_LENGTH:]))
-    assert parse_status(raw) == (6, 1, 3, 2, False)
+    found = Status(raw)
+    assert (found.parent_pid, found.uids, found.namespace_depth) == (6, (1, 3), 2)
     assert parse_effective(raw) == 0xFF
     with suppress(ValueError, IndexError):
-        parse_status(data)
+        _ = (Status(data).parent_pid, Status(data).uids, Status(data).namespace_depth)
 
 
 def cgroup(data: bytes) -> None:

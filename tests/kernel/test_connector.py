@@ -385,39 +385,31 @@ def test_kernel_releases_are_understood(
     assert module._kernel_version() == version
 
 
-def test_an_exec_that_needs_nothing_is_passed_over(connector: Connector) -> None:
-    """It is asked about by its pid, and `receive` does not see it."""
-    asked: set[int] = set()
-
-    def needs_nothing(pid: int) -> bool:
-        asked.add(pid)
-        return True
-
+def test_an_exec_is_taken_with_its_time_and_receive_does_not_see_it(connector: Connector) -> None:
+    """One event for each call."""
+    begun = time.monotonic_ns()
     with subprocess.Popen(["true"]) as process:
         pass
-    while process.pid not in asked:
+    at_ns: dict[int, int] = {}
+    while process.pid not in at_ns:
         assert select.select([connector], [], [], 5)[0]
-        connector.pass_over(needs_nothing)
+        event = connector.next_exec()
+        if event is None:
+            connector.receive(set(), limit=1)
+        else:
+            at_ns[event[0]] = event[1]
+    assert begun < at_ns[process.pid] < time.monotonic_ns()
     heard: set[int] = set()
     connector.receive(heard, limit=1000)
     assert process.pid not in heard
 
 
-def test_what_is_not_passed_over_is_left_for_receive(connector: Connector) -> None:
-    """An exec that something is to be done about, and every other event."""
-    with subprocess.Popen(["true"]) as process:
-        pass
-    while True:
-        assert select.select([connector], [], [], 5)[0]
-        if not connector.pass_over(lambda pid: pid != process.pid):
-            heard: set[int] = set()
-            connector.receive(heard, limit=1)
-            if process.pid in heard:
-                break
+def test_any_other_event_is_left_for_receive(connector: Connector) -> None:
+    """As that of a rename."""
     connector.probe()
     while connector.answer is None:
         assert select.select([connector], [], [], 5)[0]
-        if not connector.pass_over(lambda _: True):
+        if connector.next_exec() is None:
             connector.receive(set(), limit=1)
     assert connector.answer is True
 

@@ -11,7 +11,6 @@ from oomguard.kernel.proc_files import (
     Status,
     parse_arguments,
     parse_stat,
-    parse_status,
 )
 
 
@@ -19,7 +18,7 @@ from oomguard.kernel.proc_files import (
 def test_no_name_can_forge_a_field_of_stat(comm: bytes) -> None:
     """What counts is behind the last parenthesis, and no name comes after it."""
     found = parse_stat(stat_line(comm, state="R", parent=42, flags=PF_KTHREAD | 1, start=1234))
-    assert found == Stat("R", 42, PF_KTHREAD | 1, 1, 1234)
+    assert found == Stat(comm, "R", 42, PF_KTHREAD | 1, 1, 1234)
     assert found.is_kernel_thread
 
 
@@ -36,7 +35,7 @@ def test_stat_gives_back_what_the_kernel_put_in(
 ) -> None:
     """For any name and any numbers."""
     line = stat_line(comm, state=state, parent=parent, flags=flags, threads=threads, start=start)
-    assert parse_stat(line) == Stat(state, parent, flags, threads, start)
+    assert parse_stat(line) == Stat(comm, state, parent, flags, threads, start)
 
 
 @given(
@@ -58,13 +57,14 @@ def test_status_gives_the_uids_and_the_depth(
         + b"\t".join(b"%d" % pid for pid in pids)
         + b"\nNSpgid:\t1\nVmPeak:\t     100 kB\n"
     )
-    assert parse_status(raw) == Status(1, uids[0], uids[2], len(pids), lives_without_main_thread=False)
+    status = Status(raw)
+    assert (status.parent_pid, status.uids, status.namespace_depth) == (1, (uids[0], uids[2]), len(pids))
 
 
 def test_a_status_without_namespaces_is_the_hosts() -> None:
     """A kernel without PID namespaces prints no NSpid."""
-    raw = b"Name:\tx\nPPid:\t9\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n"
-    assert parse_status(raw) == Status(9, 1, 3, 0, lives_without_main_thread=False)
+    status = Status(b"Name:\tx\nPPid:\t9\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n")
+    assert (status.parent_pid, status.uids, status.namespace_depth) == (9, (1, 3), 0)
 
 
 @pytest.mark.parametrize(

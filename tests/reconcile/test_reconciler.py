@@ -120,7 +120,7 @@ def test_a_name_that_changes_between_plan_and_write_loses_no_original(proc: Fake
     with handle:
         change = reconciler.next_change(handle, "policy")
         assert change is not None
-        (proc.root / "10" / "comm").write_bytes(b"other\n")
+        proc.rename(10, b"other")
         outcome = reconciler._apply(change, handle, 0.0)
         assert outcome is not None
         assert outcome.result == "vanished"
@@ -262,7 +262,7 @@ def test_a_rule_that_matches_and_does_not_in_turn_is_contention(proc: FakeProc, 
     reconciler = Reconciler(asking(), Ledger(), procfs)
     found = []
     for turn in range(100):
-        (proc.root / "10" / "comm").write_bytes(b"other\n" if turn % 2 else b"worker\n")
+        proc.rename(10, b"other" if turn % 2 else b"worker")
         outcome = reconciler.process(10, "exec", turn / 100)
         found.append("" if outcome is None else outcome.result)
     assert found.count("applied") == 2 * TOLERATED
@@ -281,7 +281,7 @@ def test_protection_is_taken_from_who_must_not_keep_it_however_contended(
         proc.set_oom_score_adj(10, 7)
         reconciler.process(10, "drift", 0.0)
     proc.set_oom_score_adj(10, -300)
-    (proc.root / "10" / "comm").write_bytes(b"other\n")
+    proc.rename(10, b"other")
     outcome = reconciler.process(10, "exec", 0.0)
     assert outcome is not None
     assert outcome.result == "applied"
@@ -320,7 +320,7 @@ def test_another_value_than_the_denied_one_is_tried_at_once(proc: FakeProc) -> N
     outcome = reconciler.process(10, "exec", 0.0)
     assert outcome is not None
     assert outcome.result == "denied"
-    (proc.root / "10" / "comm").write_bytes(b"other\n")
+    proc.rename(10, b"other")
     outcome = reconciler.process(10, "exec", 0.0)
     assert outcome is not None
     assert outcome.result == "applied"

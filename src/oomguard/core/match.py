@@ -105,11 +105,12 @@ class Matcher:
         known = self._memo.get(comm)
         return self._remember(comm, self._placed(comm, comm)) if known is None else known
 
-    def _likely(self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]") -> "tuple[Rule, ...]":
-        """Return the candidates; if there are many, without those that the command line rules out."""
+    def _likely(
+        self, listed: "tuple[Rule, ...]", process: Facts, search: "Callable[[re.Pattern[str], str], bool]"
+    ) -> "tuple[Rule, ...]":
+        """Return many candidates without those that the command line rules out."""
         comm = process.comm
-        listed = self.candidates(comm)
-        if len(listed) <= _MANY or (len(comm) < COMM_LENGTH and self._any_cmdline is None):
+        if len(comm) < COMM_LENGTH and self._any_cmdline is None:
             return listed
         try:
             whole = full_name(comm, process.arguments)
@@ -177,10 +178,10 @@ class Matcher:
         A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
         causes only a fork event.
         """
-        return any(
-            rule is not matched and rule.names and rule.terms.cmdlines and _may_be_met(rule, process)
-            for rule in self.candidates(process.comm)
-        )
+        for rule in self.candidates(process.comm):
+            if rule is not matched and rule.names and rule.terms.cmdlines and _may_be_met(rule, process):
+                return True
+        return False
 
     def find_rule(
         self,
@@ -197,7 +198,8 @@ class Matcher:
         raise UnknownFactError, as the process's facts may.
         """
         refused, unknown = None, None
-        for rule in self._likely(process, search):
+        listed = self.candidates(process.comm)
+        for rule in listed if len(listed) <= _MANY else self._likely(listed, process, search):
             reason = None
             try:
                 if quick_unmet(rule, process) is not None:
@@ -226,14 +228,17 @@ def first_unmet(
 
     Raises UnknownFactError if the result depends on a condition that cannot be tried.
     """
+    if rule.names and not _name_may_hold(rule.names, process.comm):
+        return "name"
     return quick_unmet(rule, process) or slow_unmet(rule, process, search)
 
 
 def quick_unmet(rule: "Rule", process: Facts) -> str | None:
-    """Return the first failed condition of those that the kernel answers without delay, or None."""
+    """Return the first failed condition of those that the kernel answers without delay, or None.
+
+    Not the name: a candidate has one that may hold.
+    """
     terms = rule.terms
-    if rule.names and not _name_may_hold(rule.names, process.comm):
-        return "name"
     if not terms.containers and process.in_container:
         return "containers"
     if terms.users and not terms.is_of_users(process.uid):

@@ -23,6 +23,9 @@ _BREATH_SECONDS = 0.002
 _ACCOUNT_SECONDS = 0.05
 """CPU time is looked at this often: a system call, which an exec should not pay for."""
 
+_READY_AT_ONCE = 8
+"""Descriptors; there are hardly more, and the buffer for the default of 1,023 is 12 KiB."""
+
 _LONGEST_PAUSE_SECONDS = 0.25
 """Timers, the watchdog's among them, are looked at this often while the daemon pauses."""
 
@@ -100,7 +103,7 @@ class Loop:
         """
         before = time.monotonic()
         timeout = 0.0 if busy else max(0.0, min(self._due.values()) - before) if self._due else None
-        ready = self._epoll.poll(timeout)
+        ready = self._epoll.poll(timeout, _READY_AT_ONCE)
         now = time.monotonic()
         if now - before > _BREATH_SECONDS:
             self._awake_since = now

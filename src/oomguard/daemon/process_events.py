@@ -21,7 +21,7 @@ DESCENDANTS_LIMIT = 100_000
 """Descendants remembered before a pass drops those that ended: 14 MiB."""
 
 _EVENTS_A_TURN = 1024
-_PASSED_A_TURN = 64
+_PROGRAMS_A_TURN = 16
 _LOST_EVENTS = "the kernel dropped process events (more than the buffer holds)"
 _LOST_FORKS = "the kernel dropped fork events (more than the buffer holds)"
 
@@ -29,8 +29,9 @@ _LOST_FORKS = "the kernel dropped fork events (more than the buffer holds)"
 class ProcessEvents:
     """Fills the queue with what process events are about, and tells the reconciler of forks.
 
-    `lost` is called with what was lost; `turned` when events can no longer be relied on, or can be again.
-    After both, everything must be checked. `resync` asks for a pass unless one is in progress.
+    `check` checks a process at once. `lost` is called with what was lost; `turned` when events can no longer
+    be relied on, or can be again. After both, everything must be checked. `resync` asks for a pass unless one
+    is in progress.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class ProcessEvents:
         queue: "WorkQueue",
         reconciler: "Reconciler",
         *,
+        check: "Callable[[int], None]",
         lost: "Callable[[str], None]",
         turned: "Callable[[FlowChange], None]",
         resync: "Callable[[], None]",
@@ -46,6 +48,7 @@ class ProcessEvents:
         self._loop = loop
         self._queue = queue
         self._reconciler = reconciler
+        self._check = check
         self._lost = lost
         self._turned = turned
         self._resync = resync
@@ -105,29 +108,33 @@ class ProcessEvents:
         self.watch_parents()
 
     def wait(self) -> "Ready":
-        """Wait as `Loop.wait` does, and meanwhile let programs start that need nothing: most do.
+        """Wait as `Loop.wait` does, and meanwhile let programs start, while they are all that happens.
 
-        This is what a host pays for each program, so it goes in a straight line: five system calls.
+        This is what a host pays for each program, so it goes in a straight line: five system calls for the
+        many that need nothing. One that needs something is checked at once.
         """
         if self._proof is None or self._proof.connector.is_behind:
             return self._loop.wait()
-        connector, wait, needs_nothing = self._proof.connector, self._loop.wait, self._needs_nothing
+        connector, wait, reconciler = self._proof.connector, self._loop.wait, self._reconciler
         alone = [(connector.fileno(), select.EPOLLIN)]
-        for _ in range(_PASSED_A_TURN):
+        for _ in range(_PROGRAMS_A_TURN):
             ready = wait()
             if ready != alone:
                 return ready
-            if not connector.pass_over(needs_nothing):
+            event = connector.next_exec()
+            if event is None:
+                break
+            pid, at_ns = event
+            if reconciler.inheritance.is_needed:
+                self.follow_forks(until=pid)
+            if not reconciler.needs_nothing(pid):
+                reconciler.managed.executed[pid] = at_ns
+                self.follow_forks()  # what it forked before it ran this program
+                self._check(pid)
+            if self._queue:
                 break
         self._receive()  # now: the loop, which then accounts for the CPU time, may pause before it handles it
         return []
-
-    def _needs_nothing(self, pid: int) -> bool:
-        if self._reconciler.inheritance.is_needed:
-            self.follow_forks(until=pid)
-            if self._queue:
-                return False
-        return self._reconciler.needs_nothing(pid)
 
     def follow_forks(self, *, until: int = 0) -> set[int]:
         """Learn which process forked which, up to now or to the fork of a process; return the children."""

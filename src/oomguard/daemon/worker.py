@@ -65,7 +65,13 @@ class Worker:
         self._pass_ended = pass_ended
         self.queue = WorkQueue(loop, follow_forks=self._follow_forks, lost=self._lost)
         self.events = ProcessEvents(
-            loop, self.queue, reconciler, lost=self._lost, turned=self._turned, resync=self._resync
+            loop,
+            self.queue,
+            reconciler,
+            check=self.check_exec,
+            lost=self._lost,
+            turned=self._turned,
+            resync=self._resync,
         )
         self.watching = Watching(
             loop,
@@ -133,25 +139,37 @@ class Worker:
 
         The outcomes are reported after the last was written.
         """
-        outcomes = []
-        process, now = self._reconciler.process, time.monotonic()
+        outcomes: list[Outcome] = []
+        reconciler, now = self._reconciler, time.monotonic()
+        process = reconciler.process
         pids, sweep = batch.pids, self.queue.sweep
         for _ in range(min(SLICE_PROCESSES, len(pids))):
             pid = pids.pop()
-            cause = batch.cause or sweep.cause_of(pid)
-            outcome = process(pid, cause, now, in_pass=batch.in_pass, is_watched=batch.is_watched)
-            if outcome is not None:
-                outcomes.append(outcome)
+            if batch.in_pass or not reconciler.needs_nothing(pid):
+                cause = batch.cause or sweep.cause_of(pid)
+                outcome = process(pid, cause, now, in_pass=batch.in_pass, is_watched=batch.is_watched)
+                if outcome is not None:
+                    outcomes.append(outcome)
             now = time.monotonic()
             if now >= end:
                 break
+        self._settle(outcomes, now)
+
+    def check_exec(self, pid: int) -> None:
+        """Apply the policy to a process that ran a program, and that needs something."""
+        now = time.monotonic()
+        outcome = self._reconciler.process(pid, "exec", now)
+        self._settle([] if outcome is None else [outcome], now)
+
+    def _settle(self, outcomes: "list[Outcome]", now: float) -> None:
+        """Report what became of processes, and see to what is to be watched or checked later."""
         for outcome in outcomes:
             self._take(outcome, now)
-        if outcomes or self._reconciler.inheritance.has_new_watched:
+        managed = self._reconciler.managed
+        if outcomes or managed.inheritance.has_new_watched:
             self.events.watch_parents()
         self.watching.rest()
         self.watching.plan(now)
-        managed = self._reconciler.managed
         for reason in managed.unreadable:
             self._degradations.add(f"some processes cannot be read: {reason}")
         if managed.postponed:

@@ -73,7 +73,7 @@ class Connector:
         _check_namespaces()
         self._own = os.getpid()
         self._buffer, self._fork_buffer = bytearray(4096), bytearray(4096)
-        self._left = 0  # size of an event in the buffer that `pass_over` left for `receive`
+        self._left = 0  # size of an event in the buffer that `next_exec` left for `receive`
         self._behind = 0  # how many events queued at the last loss may be unread
         self._wanted = Wanted()
         self.changed: list[int] = []
@@ -189,26 +189,26 @@ class Connector:
         """Whether events were lost, and not all that were queued before are read."""
         return self._behind > 0
 
-    def pass_over(self, needs_nothing: "Callable[[int], bool]") -> bool:
-        """Receive one event; return whether it is the exec of a process that needs nothing.
+    def next_exec(self) -> tuple[int, int] | None:
+        """Receive one event; if a process ran another program, return its pid and when that was.
 
         Any other event, and any loss, is left for `receive`, which must be called then.
         """
         try:
             size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
-            return False
+            return None
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             self._behind = 1 + _QUEUE_LENGTH
-            return False
+            return None
         if size == _MESSAGE_SIZE:
-            what, _, pid = _EVENT.unpack_from(self._buffer, EVENT_OFFSET)
-            if what == EXEC and needs_nothing(pid):
-                return True
+            what, at_ns, pid = _EVENT.unpack_from(self._buffer, EVENT_OFFSET)
+            if what == EXEC:
+                return pid, at_ns
         self._left = size
-        return False
+        return None
 
     def forks(self, note: "Callable[[int, int, int], object]", *, until: int = 0) -> bool:
         """Call `note(parent, child, time)` for each fork since the last call; return whether some were lost.
@@ -239,7 +239,7 @@ class Connector:
 
     def watch_parents(self, parents: frozenset[int]) -> bool:
         """Report every fork of these processes on the first socket; return whether that is new."""
-        return self._want(self._wanted._replace(parents=parents))
+        return parents != self._wanted.parents and self._want(self._wanted._replace(parents=parents))
 
     def mute(self, pids: frozenset[int], *, all_renames: bool) -> None:
         """Drop changes of name and user by `pids`; with `all_renames`, all renames except our own."""

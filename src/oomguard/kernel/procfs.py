@@ -9,6 +9,7 @@ import errno
 import os
 import time
 from contextlib import suppress
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,11 @@ from oomguard.kernel.executable import find_program, read_exe
 from oomguard.kernel.proc_files import (
     GONE,
     HIDDEN,
+    WRITE,
     Stat,
     Status,
     parse_arguments,
     parse_stat,
-    parse_status,
     read_file,
     read_records,
     read_whole,
@@ -191,22 +192,10 @@ class ProcessHandle:
     delay may also raise UnknownFactError: `arguments`, `program`, and all that come from `status`.
     """
 
-    __slots__ = (
-        *("_arguments", "_cgroup", "_comm", "_procfs", "_raw_status", "_stat", "_status", "_thread"),
-        *("fd", "pid"),
-    )
-
     def __init__(self, pid: int, fd: int, procfs: Procfs) -> None:
         self.pid = pid
         self.fd = fd
         self._procfs = procfs
-        self._comm: bytes | None = None
-        self._stat: Stat | None = None
-        self._raw_status: bytes | None = None
-        self._status: Status | None = None
-        self._cgroup: str | None = None
-        self._arguments: tuple[bytes, ...] | None = None
-        self._thread: str | None = None
 
     def __enter__(self) -> "ProcessHandle":
         return self
@@ -214,23 +203,23 @@ class ProcessHandle:
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
 
-    @property
+    @cached_property
     def comm(self) -> bytes:
         """The name, without the newline that the kernel adds."""
-        if self._comm is None:
-            self._comm = self.read_comm()
-        return self._comm
+        return self.read_comm()
 
     def read_comm(self) -> bytes:
         """Return the current name."""
         return read_file(self.fd, "comm", 128).removesuffix(b"\n")
 
-    @property
+    @cached_property
     def stat(self) -> Stat:
         """The parsed stat file."""
-        if self._stat is None:
-            self._stat = parse_stat(read_file(self.fd, "stat", 4096))
-        return self._stat
+        return parse_stat(read_file(self.fd, "stat", 4096))
+
+    def read_name_and_stat(self) -> None:
+        """Read the name from the stat file, too: one file less, where both are needed."""
+        self.comm = self.stat.comm
 
     @property
     def inode(self) -> int:
@@ -241,21 +230,20 @@ class ProcessHandle:
         """
         return os.fstat(self.fd).st_ino
 
-    @property
+    @cached_property
     def identity(self) -> Identity:
         """The pid and the start time."""
         return Identity(self.pid, self.stat.start_time_ticks)
 
-    @property
+    @cached_property
     def arguments(self) -> tuple[bytes, ...]:
         """The command line, its first 4,096 bytes."""
-        if self._arguments is None:
-            file = f"{self._living}cmdline"
-            raw = self._procfs.slow_reads.call(
+        file = f"{self._living}cmdline"
+        return parse_arguments(
+            self._procfs.slow_reads.call(
                 self.fd, lambda process: read_file(process, file, CMDLINE_LIMIT), self.spender, "cmdline"
             )
-            self._arguments = parse_arguments(raw)
-        return self._arguments
+        )
 
     def spender(self) -> Spender:
         """Return the account that is charged for slow reads of this process. Raises nothing.
@@ -271,24 +259,15 @@ class ProcessHandle:
         except GONE:
             return _ENDED
 
-    @property
+    @cached_property
     def status(self) -> Status:
-        """The parsed status file."""
-        if self._status is None:
-            self._status = parse_status(self.raw_status)
-        return self._status
-
-    @property
-    def raw_status(self) -> bytes:
         """The status file: up to 600 KiB, which takes the kernel 20 ms."""
-        if self._raw_status is None:
-            self._raw_status = self.read_status()
-        return self._raw_status
+        return self.read_status()
 
-    def read_status(self, folder: str = "") -> bytes:
+    def read_status(self, folder: str = "") -> Status:
         """Read the status file, or that of a thread, whose `folder` is `task/TID/`."""
         file = f"{folder}status"
-        return self._procfs.slow_reads.read_long(lambda: read_whole(self.fd, file), self._payer)
+        return Status(self._procfs.slow_reads.read_long(lambda: read_whole(self.fd, file), self._payer))
 
     def _payer(self) -> str:
         """Return the account for a long `status`, found without it; "" for root, which is not charged.
@@ -304,22 +283,17 @@ class ProcessHandle:
 
     def forget_status(self) -> None:
         """Read the status again on the next access, because its parent may have ended."""
-        self._raw_status = self._status = None
+        self.__dict__.pop("status", None)
 
-    @property
+    @cached_property
     def _living(self) -> str:
         """The folder for facts that an ended main thread lacks: its own, or that of a living thread.
 
         An ended main thread has no command line, no executable, and on cgroup v1 no cgroup. A process could
         escape rules on those by ending it.
         """
-        if not self.status.lives_without_main_thread:
+        if not self.stat.lives_without_main_thread:
             return ""
-        if self._thread is None:
-            self._thread = self._find_thread()
-        return self._thread
-
-    def _find_thread(self) -> str:
         for tid in self.threads(_THREADS):
             with suppress(*GONE):
                 if parse_stat(read_file(self.fd, f"task/{tid}/stat", 4096)).state not in "ZX":
@@ -329,12 +303,12 @@ class ProcessHandle:
     @property
     def uid(self) -> int:
         """The real uid."""
-        return self.status.real_uid
+        return self.status.uids[0]
 
     @property
     def saved_uid(self) -> int:
         """The saved uid."""
-        return self.status.saved_uid
+        return self.status.uids[1]
 
     @property
     def in_container(self) -> bool:
@@ -369,25 +343,23 @@ class ProcessHandle:
                 raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from error
             raise
 
-    @property
+    @cached_property
     def cgroup(self) -> str:
         """The cgroup path that systemd manages.
 
         A user can make it longer than the kernel prints. Then it counts as one below the service manager of
         the process's user, if there is one.
         """
-        if self._cgroup is None:
-            folder = ""  # on cgroup v2, an ended main thread keeps its cgroup
-            with suppress(UnknownFactError):
-                folder = self._living
-            try:
-                self._cgroup = parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
-            except OSError as error:
-                if error.errno != errno.ENAMETOOLONG:
-                    raise
-                manager = self._procfs.cgroups.of_users_manager(self.uid)
-                self._cgroup = f"{manager or '/user.slice/unknown'}/{_TOO_DEEP}"
-        return self._cgroup
+        folder = ""  # on cgroup v2, an ended main thread keeps its cgroup
+        with suppress(UnknownFactError):
+            folder = self._living
+        try:
+            return parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            manager = self._procfs.cgroups.of_users_manager(self.uid)
+            return f"{manager or '/user.slice/unknown'}/{_TOO_DEEP}"
 
     @property
     def budget_key(self) -> str:
@@ -444,7 +416,7 @@ class ProcessHandle:
         False if its user made it too slow to read.
         """
         try:
-            raw = self.raw_status
+            raw = self.status.raw
         except UnknownFactError:
             return False
         return has(parse_effective(raw), CAP_SYS_RESOURCE) and not self.in_user_namespace
@@ -459,7 +431,11 @@ class ProcessHandle:
 
     def write_oom_score_adj(self, value: int) -> None:
         """Write a value. EACCES: below the process's floor, or another user's; EINVAL: out of range."""
-        write_file(self.fd, "oom_score_adj", b"%d\n" % value)
+        fd = os.open("oom_score_adj", WRITE, dir_fd=self.fd)
+        try:
+            os.write(fd, b"%-5d\n" % value)  # as wide as any, to replace all of another
+        finally:
+            os.close(fd)
 
     def snapshot(self) -> Process:
         """Return all facts, for display and replays, without those that cannot be read in time."""

@@ -87,8 +87,8 @@ def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:
     for folder in _folders(handle):
         try:
             stat = handle.read(f"{folder}stat")
-            status = handle.read_status(folder) if folder else handle.raw_status
-            held = parse_held(stat, status, is_exact=era.is_exact)
+            status = handle.read_status(folder) if folder else handle.status
+            held = parse_held(stat, status.raw, is_exact=era.is_exact)
         except GONE:
             if not folder:
                 raise

@@ -79,6 +79,8 @@ class Ledger:
 
     def record(self, target: Target, entry: Entry) -> None:
         """Record the entry of a value, before the value is changed."""
+        if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
+            self._rewrite()  # somebody removed the file: nobody would find what is written to it
         self._append_text(_text(target, entry))
         self._set(target, entry)
 
@@ -86,15 +88,17 @@ class Ledger:
         """Record that a value was changed as its entry says."""
         entry = self.entry(target)
         if entry is not None and not entry.is_written:
-            self.set_entry(target, entry._replace(is_written=True))
+            self._set_and_append(target, entry._replace(is_written=True))
 
     def set_entry(self, target: Target, entry: Entry | None) -> None:
         """Set or delete an entry in memory, even if the file cannot be written.
 
         Then the file is rewritten after the pass.
         """
-        if self.entry(target) == entry:
-            return
+        if self.entry(target) != entry:
+            self._set_and_append(target, entry)
+
+    def _set_and_append(self, target: Target, entry: Entry | None) -> None:
         self._set(target, entry)
         try:
             self._append_text(_text(target, entry))
@@ -159,8 +163,6 @@ class Ledger:
         line = _line(text, self._seed)
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
-        elif os.fstat(self._fd).st_nlink == 0:
-            self._rewrite()  # somebody removed the file: nobody would find what is written to it
         written = os.write(self._fd, line)
         if written != len(line):
             # Without its newline it would spoil the line behind it.

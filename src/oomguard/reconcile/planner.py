@@ -244,7 +244,7 @@ class Planner:
         is_raised_less = wanted_by(rule, original) <= wanted_by(found, original)
         if (found is not None or entry is not None) and is_raised_less:
             return found, None
-        if quick_unmet(rule._replace(names=()), handle) is not None or self.matching.is_trusted(handle):
+        if quick_unmet(rule, handle) is not None or self.matching.is_trusted(handle):
             return found, None
         raised = RaisingRule(handle.identity, rule, is_held=True)
         # It may have chosen more than the rule asks for: lowering that would take trust.
@@ -278,7 +278,7 @@ class Planner:
         try:
             return (
                 rule is not None
-                and quick_unmet(rule._replace(names=()), handle) is None
+                and quick_unmet(rule, handle) is None
                 and self.refusal(rule, handle, own=entry.original) is None
             )
         except UnknownFactError:

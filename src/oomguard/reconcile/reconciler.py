@@ -132,10 +132,14 @@ class Reconciler:
 
     def needs_nothing(self, pid: int) -> bool:
         """Return whether a process that an event was about needs nothing, by its name: as most."""
-        if self.managed.knows(pid):
+        managed = self.managed
+        if managed.knows(pid):
             return False
         comm = self.procfs.comm(pid)
-        return comm is None or not self.matching.matcher.candidates(comm)
+        if comm is not None and self.matching.matcher.candidates(comm):
+            return False
+        managed.executed.pop(pid, None)
+        return True
 
     def _process(
         self, pid: int, cause: "Cause", now: float, *, in_pass: bool, is_watched: bool = False
@@ -190,6 +194,8 @@ class Reconciler:
         """
         managed = self.managed
         try:
+            if not in_pass:
+                handle.read_name_and_stat()  # it has a rule, most likely
             finding = self.planner.find(handle, in_pass=in_pass)
             managed.record(handle, finding)
         except (*GONE, HIDDEN):

@@ -57,7 +57,8 @@ class StreamSink:
         """Write one line with the time of day."""
         level = _LEVELS.get(entry.event.priority, "")
         try:
-            print(f"{time.strftime('%H:%M:%S')} {level}{entry.message}", file=self._stream, flush=True)
+            self._stream.write(f"{time.strftime('%H:%M:%S')} {level}{entry.message}\n")
+            self._stream.flush()
         except (OSError, ValueError):  # ValueError: closed, or its encoding lacks a character
             self.lost += 1
 

@@ -42,7 +42,7 @@ class _Fold:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.count = 0
-        self.examples: list[str] = []
+        self.examples: list[Change] = []
         self.last: Outcome | None = None
 
 
@@ -63,8 +63,7 @@ class Reporter:
     def __init__(self, sink: "Sink") -> None:
         self.sink = sink
         self.complaints: dict[tuple[object, ...], Complaint] = {}
-        self.recent: deque[RecentChange] = deque(maxlen=_RECENT)
-        """The last changes that were made, at monotonic times."""
+        self._applied: deque[tuple[float, Outcome]] = deque(maxlen=_RECENT)
         self._said: set[tuple[object, ...]] = set()
         """Complaints that were written under this policy, those that ended included."""
         self._current: set[tuple[object, ...]] = set()
@@ -115,10 +114,15 @@ class Reporter:
             key = _complaint_key(outcome)
             self.complaints.pop(key, None)
             self._said.discard(key)
-            self.recent.append(_recent_change(outcome, now))
+            self._applied.append((now, outcome))
         elif not self._complain(outcome):
             return
         self._fold(outcome, now)
+
+    @property
+    def recent(self) -> "list[RecentChange]":
+        """The last changes that were made, at monotonic times."""
+        return [_recent_change(outcome, at) for at, outcome in self._applied]
 
     @property
     def counts(self) -> OutcomeCounts:
@@ -146,7 +150,8 @@ class Reporter:
             if fold.last is None:
                 del self._folds[key]
                 continue
-            self.sink.write(outcome_entry(fold.last, count=fold.count, examples=tuple(fold.examples)))
+            examples = tuple([subject(change) for change in fold.examples])
+            self.sink.write(outcome_entry(fold.last, count=fold.count, examples=examples))
             self._folds[key] = _Fold(now + FOLD_SECONDS)
 
     def next_flush(self) -> float | None:
@@ -215,7 +220,7 @@ class Reporter:
             return
         fold.count += 1
         if fold.last is not None and len(fold.examples) < _EXAMPLES:
-            fold.examples.append(subject(fold.last.change))
+            fold.examples.append(fold.last.change)
         fold.last = outcome
 
 
