@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import oom_formats as formats
+from oomguard.report.history import entry_document, parse_entry
 from pages import ROOT, blocks
 
 sys.path.insert(0, str(ROOT / "tests" / "pictures"))
@@ -51,6 +52,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     bad.write_text("rules: [{name: a, oom_score_adj: 2000}]\n")
     log = folder / "kern.log"
     log.write_text("\n".join(formats.host_report(formats.KERNELS[-1])) + "\n" + formats.MEMCG_3_16)
+    (sysctls := folder / "sysctls").write_text("vm.swappiness = 10\nvm.unheard_of = 1\n")
+    (earlyoom := folder / "earlyoom").write_text("EARLYOOM_ARGS=\"--prefer '^chrome$' -r 60\"\n")
+    entry = parse_entry(b'{"OOMGUARD_EVENT": "applied", "__REALTIME_TIMESTAMP": "1"}')
+    assert entry is not None
     return {
         "plan": run("plan", *policy, *host),
         "status": run("status", *policy, *managed_host(folder)),
@@ -60,6 +65,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "postmortem": run("postmortem", *policy, str(log)),
         "apply": run("apply", *policy, *host),
         "restore": run("restore", *host),
+        "advise": run("advise", *host),
+        "import": [run("import", "sysctl", str(sysctls)), run("import", "earlyoom", str(earlyoom))],
+        "log": entry_document(entry),
     }
 
 
@@ -104,16 +112,16 @@ def test_every_key_is_documented_and_no_other(
     assert missing == set()
 
 
-@pytest.mark.parametrize(("verb", "page"), [("rank", "rank.md"), ("postmortem", "postmortem.md")])
-def test_pages_of_verbs_have_every_key(printed: dict[str, Any], verb: str, page: str) -> None:
+@pytest.mark.parametrize("verb", ["rank", "postmortem", "log", "advise", "import"])
+def test_pages_of_verbs_have_every_key(printed: dict[str, Any], verb: str) -> None:
     """The kernel's own counters excepted, which are as many as a kernel prints."""
     document = printed[verb]
     if verb == "postmortem":
         for report in document["reports"]:
             report["memory"]["pages"] = {}
             report["memory"]["cgroup"] = {"memory": report["memory"]["cgroup"].get("memory", {})}
-    text = (ROOT / "docs" / page).read_text()
-    words = set(re.findall(r"`([a-z_.]+)`", text))
+    text = (ROOT / f"docs/{verb}.md").read_text()
+    words = set(re.findall(r"`([a-z_.]+)(?:\[\])?`", text))
     if "(json.md#explain)" in text:
         words |= documented(PAGE, "`explain`")
     words |= {part for word in words for part in word.split(".")}
