@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from oomguard.cli.main import build_parser
-from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX
+from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.policy.model import CONDITIONS, MODELS, Bound, Document, Rule, wanted
 from oomguard.report.events import EVENTS
 
@@ -222,9 +222,24 @@ def sysctls() -> Iterator[str]:
             *prose(f"{_power(row.low)} to {_power(row.high)}."),
             *prose(_sentence(row.summary)),
             *([f"Since Linux {row.since}."] if row.since else []),
+            *prose(_also(row)),
         ]
         for row in SYSCTLS.values()
     )
+
+
+def _also(row: Sysctl) -> str:
+    """Return which values it takes that fit the host."""
+    share = "a share of RAM" if row.of_ram else ""
+    size = f"a size (in {row.unit})" if row.unit else ""
+    also = [one for one in (size, share, "at_least and at_most" if row.has_order else "") if one]
+    return f"Also takes {', '.join(also)}." if also else ""
+
+
+def fitting() -> Iterator[str]:
+    """Return the keys of values that fit the host."""
+    keys = [("vm", "min_free_kbytes", key) for key in MODELS["vm", "min_free_kbytes"].model_fields]
+    yield from tagged(_key(*one) for one in [*keys, ("vm", "commit_limit"), ("vm", "commit_limit", "leave")])
 
 
 def _power(number: int) -> str:
@@ -236,7 +251,7 @@ def _power(number: int) -> str:
 Part = Callable[[], Iterator[str]]
 PAGES: dict[str, tuple[Part, ...]] = {
     "oomguard.8": (synopsis, options, verbs, messages),
-    "oomguard.yaml.5": (top, conditions, terms, bounds, sysctls),
+    "oomguard.yaml.5": (top, fitting, sysctls, conditions, terms, bounds),
 }
 """By file: the parts that are made from the code, under the names of the functions that make them."""
 

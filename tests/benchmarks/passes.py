@@ -24,7 +24,7 @@ def main() -> None:
     assert folder is not None
     procfs = Procfs()
     ledger = open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive)
-    child = PolicyChild(policy_path, deadline=time.monotonic() + DEADLINE_SECONDS, copy=Copy(""))
+    child = PolicyChild(policy_path, None, deadline=time.monotonic() + DEADLINE_SECONDS, copy=Copy(""))
     child.wait()
     reconciler = Reconciler(child.finish(), ledger, procfs)
     passes, floors, others = [], [], []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from oomguard.core.entry import Entry, own_oom_score_adj
+from oomguard.core.entry import Entry, own_value
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from oomguard.core.entry import Entry, own_oom_score_adj
 )
 def test_a_process_owns_what_it_did_not_get_from_us(entry: Entry | None, value: int, own: int) -> None:
     """What it has otherwise is what it had before the first change."""
-    assert own_oom_score_adj(entry, value) == own
+    assert own_value(entry, value) == own
 
 
 @pytest.mark.parametrize(

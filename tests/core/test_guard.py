@@ -6,9 +6,17 @@ from hypothesis import strategies as st
 
 from oomguard.core.guard import BOUNDS, guard, unwise
 from oomguard.core.overcommit import Memory
+from oomguard.core.policy import SysctlKind, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS
 
 GIB = 1024 * 1024
+
+
+def setting(name: str, value: int, kind: SysctlKind = "exact") -> SysctlSetting:
+    """Return what a policy says of a sysctl."""
+    return SysctlSetting(name, value, "p.yaml", 1, kind)
+
+
 HOST = Memory(16 * GIB, 0, 0, 8 * GIB, 4 * GIB, 0, 2048, 10 * GIB)
 
 
@@ -83,8 +91,16 @@ def test_every_bound_is_of_a_sysctl_that_there_is_and_can_be_computed() -> None:
 
 def test_of_a_host_that_is_not_known_only_what_holds_for_any_is_unwise() -> None:
     """And of one that is, only what depends on its memory."""
-    assert unwise("vm.min_free_kbytes", 2 * GIB) is None
-    assert unwise("vm.min_free_kbytes", 2 * GIB, HOST) is not None
-    assert unwise("vm.vfs_cache_pressure", 0) is not None
-    assert unwise("vm.vfs_cache_pressure", 0, HOST) is None
-    assert unwise("vm.min_free_kbytes", GIB // 2, HOST) is None
+    assert unwise(setting("vm.min_free_kbytes", 2 * GIB)) is None
+    assert unwise(setting("vm.min_free_kbytes", 2 * GIB), HOST) is not None
+    assert unwise(setting("vm.vfs_cache_pressure", 0)) is not None
+    assert unwise(setting("vm.vfs_cache_pressure", 0), HOST) is None
+    assert unwise(setting("vm.min_free_kbytes", GIB // 2), HOST) is None
+
+
+def test_a_bound_is_unwise_only_where_it_moves_a_value_beyond_the_safe_one() -> None:
+    """To raise a low value is never too low, and to lower a high one never too high."""
+    assert unwise(setting("vm.max_map_count", 2000, "at_least")) is None
+    assert unwise(setting("vm.max_map_count", 2000, "at_most")) is not None
+    assert unwise(setting("vm.min_free_kbytes", 2 * GIB, "at_most"), HOST) is None
+    assert unwise(setting("vm.min_free_kbytes", 2 * GIB, "at_least"), HOST) is not None

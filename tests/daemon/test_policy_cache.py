@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from oomguard.core.host import Host as Facts
 from oomguard.core.policy import layers
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_cache import Copy, PolicyCache
@@ -36,6 +37,7 @@ class Host:
         self.adopted: list[Policy] = []
         self.loop = Loop()
         self.cache = PolicyCache(str(self.state))
+        self.facts = Facts(16 << 20)
 
     def key(self, *, later_ns: int = LATER_NS) -> str:
         """Return the key of the policy as it is."""
@@ -52,6 +54,7 @@ class Host:
             reject=lambda error: self.limits.append(error.message),
             limited=self.limits.append,
             cache=self.cache,
+            observe=lambda: self.facts,
         )
 
     def start(self) -> list[str]:
@@ -202,3 +205,61 @@ def test_an_edited_policy_is_read_by_a_reload(host: Host) -> None:
         host.loop.turn(busy=False)
     reloader.close()
     assert [rule.terms.value.number for rule in host.adopted[0].rules] == [2]
+
+
+OF_RAM = "vm: {min_free_kbytes: 1%}\nrules: [{name: some, oom_score_adj: 1}]\n"
+
+
+def test_a_policy_that_depends_on_ram_is_read_again_on_a_host_with_more(host: Host) -> None:
+    """Swap, which it does not name, is no reason."""
+    host.policy.write_text(OF_RAM)
+    time.sleep(0.12)
+    host.start()
+    swap_rule(host)
+    host.facts = Facts(16 << 20, swap_kib=1 << 20)
+    assert host.start() == ["name=kept"]
+    host.facts = Facts(32 << 20)
+    assert host.start() == ["name=some"]
+
+
+def test_a_policy_without_facts_outlives_any_change_of_the_host(host: Host) -> None:
+    """As most policies are."""
+    host.start()
+    swap_rule(host)
+    host.facts = Facts(1 << 20)
+    assert host.start() == ["name=kept"]
+
+
+def test_a_pass_that_finds_more_ram_has_the_policy_read_again_once(host: Host) -> None:
+    """Memory was added while the daemon ran; the file is as it was."""
+    host.policy.write_text(OF_RAM)
+    time.sleep(0.12)
+    reloader = host.reloader()
+    policy = reloader.first()
+    reloader.follow_host(policy)
+    assert not host.adopted
+    host.facts = Facts(32 << 20)
+    reloader.follow_host(policy)
+    while not host.adopted:
+        host.loop.turn(busy=False)
+    (adopted,) = host.adopted
+    assert [one.value for one in (*policy.sysctls, *adopted.sysctls)] == [167772, 335544]
+    reloader.follow_host(adopted)
+    assert host.adopted == [adopted]
+    reloader.close()
+
+
+def test_a_broken_policy_is_read_once_for_a_changed_host(host: Host) -> None:
+    """Each further pass would only repeat the error."""
+    host.policy.write_text(OF_RAM)
+    time.sleep(0.12)
+    reloader = host.reloader()
+    policy = reloader.first()
+    host.policy.write_text("vm: {min_free_kbytes: 1000%}")
+    host.facts = Facts(32 << 20)
+    reloader.follow_host(policy)
+    while not host.limits:
+        host.loop.turn(busy=False)
+    reloader.follow_host(policy)
+    assert len(host.limits) == 1
+    reloader.close()

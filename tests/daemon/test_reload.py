@@ -29,6 +29,7 @@ def test_a_policy_that_was_read_during_a_pause_at_the_ceiling_is_adopted(tmp_pat
         reject=rejected.append,
         limited=print,
         cache=PolicyCache(str(tmp_path / "state")),
+        observe=lambda: None,
     )
     reloader.reload()
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)

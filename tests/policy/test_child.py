@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from oomguard.core.host import Host
 from oomguard.core.serialize import decode
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import load
@@ -44,7 +45,7 @@ def test_a_good_policy_is_handed_over_in_lines(install: Install) -> None:
     child = _child(path)
     assert (child.returncode, child.stderr) == (0, "")
     header, *lines = child.stdout.splitlines()
-    loaded = load(path, host=True)
+    loaded = load(path, host=Host(16 << 20))
     said = json.loads(header)
     assert said["ok"] is True
     assert tuple(Fault(**row) for row in said["warnings"]) == loaded.warnings
@@ -75,11 +76,11 @@ def test_a_missing_policy_is_a_fault_like_others() -> None:
 
 
 def test_bad_usage_is_said_on_standard_error() -> None:
-    """Exactly one path."""
-    for arguments in ((), ("a", "b")):
+    """One path, and perhaps the facts of a host."""
+    for arguments in ((), ("a", "{}", "c")):
         child = _child(*arguments)
         assert (child.returncode, child.stdout) == (2, "")
-        assert child.stderr == "usage: python -m oomguard.policy PATH\n"
+        assert child.stderr == "usage: python -m oomguard.policy PATH [HOST]\n"
 
 
 def test_anything_else_that_fails_is_one_line_on_standard_error(install: Install) -> None:

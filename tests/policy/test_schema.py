@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from oomguard.core.host import Host
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load, parse
@@ -21,6 +22,9 @@ _SHIPPED = Path(__file__).parents[2] / "etc" / "oomguard.yaml"
 _VALID = (
     "vm: {overcommit_memory: 2, overcommit_ratio: 80, page-cluster: 0}\nkernel: {panic: -1}\n",
     "vm: {admin_reserve_kbytes: 18446744073709551615}",
+    "vm: {commit_limit: 90%, min_free_kbytes: 0.5%, admin_reserve_kbytes: 512MiB}",
+    "vm: {commit_limit: {leave: 8GiB}, min_free_kbytes: {ram: 3%, min: 64MiB, max: 2 GiB}}",
+    "vm: {commit_limit: 48GiB, max_map_count: {at_least: 262144}, user_reserve_kbytes: {at_most: 1GiB}}",
     "commit_headroom: 0\nforce: false\nresync_interval: 86400\n",
     "rules: []",
     "vm:\n  # swappiness: 10\nkernel:\nrules:\n",
@@ -44,6 +48,20 @@ _INVALID = (
     "vm: {swappiness: true}",
     "vm: ''",
     "kernel: {panic: -2}",
+    "vm: {commit_limit: 8388608}",
+    "vm: {commit_limit: {leave: 10%}}",
+    "vm: {min_free_kbytes: 8GB}",
+    "vm: {min_free_kbytes: 150%}",
+    "vm: {min_free_kbytes: -3%}",
+    "vm: {min_free_kbytes: {min: 64MiB}}",
+    "vm: {min_free_kbytes: {ram: 3%, at_least: 1}}",
+    "vm: {min_free_kbytes: {ram: 3}}",
+    "vm: {overcommit_kbytes: 90%}",
+    "vm: {swappiness: 10%}",
+    "vm: {swappiness: {}}",
+    "vm: {swappiness: {at_least: 1, at_most: 2}}",
+    "vm: {overcommit_memory: {at_least: 1}}",
+    "vm: {dirty_bytes: {at_most: 1GiB}}",
     "commit_headroom: 1001",
     "resync_interval: 0",
     "resync_interval: 86401",
@@ -120,7 +138,7 @@ def test_simple_mistakes_are_refused_by_loader_and_schema_alike(tmp_path: Path) 
 
 def test_the_shipped_policy_is_valid_for_loader_and_schema(tmp_path: Path) -> None:
     """It also warns of nothing."""
-    policy, warnings = load(str(_SHIPPED), host=True)
+    policy, warnings = load(str(_SHIPPED), host=Host(16 << 20))
     assert warnings == ()
     assert _refused_by_schema(tmp_path, str(_SHIPPED)) == set()
     assert policy.rules
@@ -183,6 +201,9 @@ def test_every_sysctl_is_in_the_schema_with_its_range() -> None:
     for section in ("vm", "kernel"):
         name = schema["properties"][section]["anyOf"][0]["$ref"].rpartition("/")[2]
         for knob, described in schema["$defs"][name]["properties"].items():
-            listed[f"{section}.{knob}"] = (described["minimum"], described["maximum"])
+            if knob == "commit_limit":
+                continue
+            number = described.get("oneOf", [described])[0]
+            listed[f"{section}.{knob}"] = (number["minimum"], number["maximum"])
             assert SYSCTLS[f"{section}.{knob}"].summary in described["description"]
     assert listed == {row.name: (row.low, row.high) for row in SYSCTLS.values()}

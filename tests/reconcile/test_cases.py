@@ -9,7 +9,8 @@ A case is a mapping with these keys:
 - `sysctls`, `meminfo`: what this kernel has; `meminfo` over the defaults of `fakeproc`;
 - `ledger`: by pid or sysctl, `[original, given]`, `[original, given, given_before]` or all fields by name;
 - `plan`: the changes in order, each with `target` (pid or sysctl), `from`, `to`, and, where they
-  matter, `cause`, `line` (of the policy) and `refused` (a text in the reason);
+  matter, `cause`, `line` (of the policy), `said` (how it says a sysctl's value) and `refused` (a text in the
+  reason);
 - `restored`: what `restore` leaves, where that is not the start.
 
 Besides the plan itself each case checks that, applied, it leaves only what was refused, and that
@@ -27,6 +28,7 @@ from oomguard.core.change import Change, SetOomScoreAdj
 from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
+from oomguard.kernel.host import observe_host
 from oomguard.kernel.procfs import Procfs
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
@@ -86,12 +88,15 @@ def described(change: Change, expected: Case) -> Case:
     """Return a change as a case writes it, with the optional keys that `expected` has."""
     target: int | str
     if isinstance(change, SetOomScoreAdj):
-        target, source = change.identity.pid, change.rule.source if change.rule else ""
+        target, source, said = change.identity.pid, change.rule.source if change.rule else "", ""
     else:
         target, source = change.name, change.source
+        said = change.said
     found: Case = {"target": target, "from": change.before, "to": change.after}
     if "cause" in expected:
         found["cause"] = change.cause
+    if "said" in expected:
+        found["said"] = said
     if "line" in expected:
         found["line"] = int(source.rpartition(":")[2]) if source else None
     if "refused" in expected or change.obstacle is not None:
@@ -115,7 +120,8 @@ def test_a_case(name: str, proc: FakeProc, procfs: Procfs, tmp_path: Path) -> No
     file = tmp_path / "oomguard.yaml"
     file.write_text(case["policy"])
     file.chmod(0o644)
-    reconciler = Reconciler(load(str(file)).policy, known(case), procfs)
+    policy = load(str(file), host=observe_host(procfs)).policy
+    reconciler = Reconciler(policy, known(case), procfs)
 
     found = plan(reconciler)
     expected = case["plan"]

@@ -374,6 +374,7 @@ def test_a_document_of_a_sysctl_has_no_process() -> None:
         "cause": "restore",
         "obstacle": None,
         "source": None,
+        "said": None,
     }
 
 

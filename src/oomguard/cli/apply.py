@@ -33,9 +33,9 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Apply the policy once, and print the result of each change."""
-    from oomguard.policy.load import load
+    from oomguard.diagnose.host import load_here
 
-    done = reconcile(options, load(options.policy).policy, "policy")
+    done = reconcile(options, load_here(options.policy, options.proc), "policy")
     return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
 
 

@@ -81,6 +81,8 @@ def _print_valid(one: "Checked") -> None:
     assert one.policy is not None
     print(f"{one.name}: valid, {one.policy.origin}")
     if one.fit is not None:
+        for setting in (setting for setting in one.policy.sysctls if setting.said):
+            print(setting.meaning)
         from oomguard.report.plan_table import print_matched
 
         print_matched(one.policy.rules, one.fit.tally)

@@ -33,12 +33,13 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 def _run(options: "argparse.Namespace") -> int:
     """Explain each process of these pids and names."""
     from oomguard.diagnose.explain import explain
-    from oomguard.diagnose.host import open_preview
-    from oomguard.policy.load import load
+    from oomguard.diagnose.host import load_here, open_preview
     from oomguard.report.document import print_json
     from oomguard.report.explanation import alike, explanation_document
 
-    preview = open_preview(load(options.policy).policy, proc=options.proc, state_dir=options.state_dir)
+    preview = open_preview(
+        load_here(options.policy, options.proc), proc=options.proc, state_dir=options.state_dir
+    )
     explanations, errors = explain(preview, options.process)
     if explanations and options.json:
         print_json([explanation_document(one) for one in explanations])

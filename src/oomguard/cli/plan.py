@@ -42,16 +42,11 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.core.policy import Policy
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted
-    from oomguard.diagnose.host import open_preview
+    from oomguard.diagnose.host import load_here, open_preview
     from oomguard.report.document import outcome_document, planned_document, print_json
     from oomguard.report.text import sentence
 
-    if options.restore:
-        policy = Policy()
-    else:
-        from oomguard.policy.load import load
-
-        policy = load(options.policy).policy
+    policy = Policy() if options.restore else load_here(options.policy, options.proc)
     cause: Cause = "restore" if options.restore else "policy"
     preview = open_preview(
         policy, proc=options.proc, state_dir=options.state_dir, needs_ledger=options.restore

@@ -65,9 +65,9 @@ def _run(options: "argparse.Namespace") -> int:
 
     policy = None
     if options.policy is not None:
-        from oomguard.policy.load import load
+        from oomguard.diagnose.host import load_here
 
-        policy = load(options.policy).policy
+        policy = load_here(options.policy, "/proc")
     source = KernelLog(options.files, kmsg=options.kmsg, since=options.since, until=options.until)
     examiner = Examiner(source, policy, options.policy or "")
     if options.json:

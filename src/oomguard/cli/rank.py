@@ -62,6 +62,7 @@ def _seconds(text: str) -> float:
 
 def _run(options: argparse.Namespace) -> int:
     """Show the kill order once, or with --watch repeatedly."""
+    from oomguard.diagnose.host import load_here
     from oomguard.diagnose.ranker import open_ranker
     from oomguard.report.document import print_json
     from oomguard.report.ranking import rank_document
@@ -72,9 +73,7 @@ def _run(options: argparse.Namespace) -> int:
         refuse_no_terminal()
     policy = None
     if options.policy != DEFAULT_PATH or os.path.exists(options.policy):
-        from oomguard.policy.load import load
-
-        policy = load(options.policy).policy
+        policy = load_here(options.policy, options.proc)
     ranker = open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup)
     if options.watch:
         return watch(ranker.look, interval_seconds=options.interval)

@@ -17,6 +17,7 @@ Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-
 class SetSysctl(NamedTuple):
     """Write one sysctl. `source` is the policy line that sets it, "" for a restore.
 
+    `said` is how the policy puts the value if not as this number.
     Changes of one `group` are made together or not at all; a change without one is made alone.
     """
 
@@ -27,6 +28,7 @@ class SetSysctl(NamedTuple):
     source: str = ""
     obstacle: "Obstacle | None" = None
     group: str = ""
+    said: str = ""
 
     @property
     def target(self) -> str:

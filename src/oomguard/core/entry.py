@@ -67,6 +67,6 @@ def intended(
     )
 
 
-def own_oom_score_adj(entry: Entry | None, value: int) -> int:
-    """Return the value that a process would have without oomguard, given that it has `value` now."""
+def own_value(entry: Entry | None, value: int) -> int:
+    """Return what a value would be without oomguard, given that it is `value` now."""
     return entry.original if entry is not None and entry.is_ours(value) else value

@@ -12,6 +12,8 @@ from oomguard.core.overcommit import HUGE_PAGES, KBYTES, Memory, kib
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oomguard.core.policy import SysctlSetting
+
 
 class SafeLimit(NamedTuple):
     """The highest or lowest safe value of a sysctl, for any host or computed from its memory.
@@ -157,6 +159,13 @@ BOUNDS = (
         of_host=lambda memory, _: 16 * (memory.total_kib + memory.swap_total_kib),
     ),
     SafeLimit(
+        KBYTES,
+        "most",
+        "that is all RAM, and the kernel adds swap by itself",
+        "write a commit_limit of 90%, or one that leaves some RAM",
+        of_host=lambda memory, _: memory.total_kib,
+    ),
+    SafeLimit(
         "vm.watermark_scale_factor",
         "most",
         "more than 10 % of memory is between the watermarks: the kernel reclaims without need",
@@ -193,17 +202,20 @@ def guard(name: str, value: int, now: int, memory: Memory) -> Refusal | None:
     return None
 
 
-def unwise(name: str, value: int, memory: Memory | None = None) -> Refusal | None:
-    """Return why a value is unwise on a host with this memory, None if it is not.
+def unwise(setting: "SysctlSetting", memory: Memory | None = None) -> Refusal | None:
+    """Return why a value of the policy is unwise on a host with this memory, None if it is not.
 
-    With `memory` only bounds that depend on it and are not fatal count; without, all bounds of any host.
+    A value that is a bound is not beyond one of the same kind. With `memory` only bounds that depend on it
+    and are not fatal count; without, all bounds of any host.
     """
     for bound in BOUNDS:
-        if bound.name != name or (memory is not None and (bound.fatal or bound.of_host is None)):
+        if bound.name != setting.name or setting.kind == f"at_{bound.side}":
             continue
-        limit = bound.limit(memory, value)
-        if limit is not None and bound.is_beyond(value, limit):
-            return Refusal(bound.message(value, limit), bound.hint)
+        if memory is not None and (bound.fatal or bound.of_host is None):
+            continue
+        limit = bound.limit(memory, setting.value)
+        if limit is not None and bound.is_beyond(setting.value, limit):
+            return Refusal(bound.message(setting.value, limit), bound.hint)
     return None
 
 

@@ -1,7 +1,8 @@
 """The compiled policy: desired sysctls and an ordered list of rules."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import counted
 
 if TYPE_CHECKING:
@@ -19,18 +20,42 @@ FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
 
 
+SysctlKind = Literal["exact", "at_least", "at_most"]
+
+
 class SysctlSetting(NamedTuple):
-    """A sysctl by its full name (`vm.swappiness`), its value in the policy, and the line that sets it."""
+    """A sysctl by its full name (`vm.swappiness`), its value in the policy, and the line that sets it.
+
+    The value is exact, or the `kind` of bound that leaves a value beyond it alone. `said` is how the policy
+    puts it if that is not the number: `3 % of 62.7 GiB`.
+    """
 
     name: str
     value: int
     file: str
     line: int
+    kind: SysctlKind = "exact"
+    said: str = ""
 
     @property
     def source(self) -> str:
         """Where the setting was written, as `file:line`."""
         return f"{self.file}:{self.line}"
+
+    @property
+    def meaning(self) -> str:
+        """What the policy says and what that comes to: `vm.min_free_kbytes 3 % of 64.0 GiB = 2013265 kB`."""
+        number = f"{self.value} {SYSCTLS[self.name].unit}".rstrip()
+        return f"{self.name} {self.said}" + ("" if number in self.said else f" = {number}")
+
+    def wanted(self, own: int) -> int:
+        """Return the value that the sysctl should have, if it has `own` without oomguard."""
+        return bounded(self.kind, self.value, own)
+
+
+def bounded(kind: SysctlKind, value: int, own: int) -> int:
+    """Return `value`, or `own` if that is within the bound."""
+    return value if kind == "exact" else max(own, value) if kind == "at_least" else min(own, value)
 
 
 class Policy(NamedTuple):
@@ -48,11 +73,17 @@ class Policy(NamedTuple):
     """How many warnings `oomguard check --host` would print."""
     first_person_uid: int = FIRST_PERSON_UID
     """On the host where the policy was read, lower uids belong to services."""
+    facts: dict[str, int | str | bool] = {}  # noqa: RUF012  # never changed
+    """The facts of the host that it depends on, as they were: fields of `core.host.Host`."""
+    unresolved: int = 0
+    """How many sysctls depend on the host, if it was read for none."""
 
     @property
     def summary(self) -> str:
         """How much it declares: `2 rules and 1 sysctl`."""
-        return f"{counted(len(self.rules), 'rule')} and {counted(len(self.sysctls), 'sysctl')}"
+        return (
+            f"{counted(len(self.rules), 'rule')} and {counted(len(self.sysctls) + self.unresolved, 'sysctl')}"
+        )
 
     @property
     def origin(self) -> str:

@@ -7,7 +7,7 @@ so that neither side needs the whole text in memory.
 import json
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from oomguard.core.policy import Policy, SysctlSetting
+from oomguard.core.policy import Policy, SysctlKind, SysctlSetting
 from oomguard.core.rule import Terms, Value, ValueKind
 from oomguard.core.rule_table import RuleTable
 
@@ -98,6 +98,8 @@ class Decoder:
 def _decode_setting(row: list[Any]) -> SysctlSetting:
     setting = SysctlSetting(*row)
     _must_resemble(setting._asdict(), SysctlSetting("", 0, "", 0)._asdict())
+    if setting.kind not in get_args(SysctlKind):
+        raise TypeError(f"no kind of value: {setting.kind!r}")
     return setting
 
 

@@ -4,7 +4,7 @@ Ranges are the kernel's (kernel/sysctl.c:vm_table and the handlers in mm/, Linux
 the widest is given: an older kernel denies other values with EINVAL.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,13 +20,18 @@ DIRTY = "dirty"
 """The sysctls that decide when dirty pages are written."""
 
 
+Unit = Literal["", "bytes", "kB", "huge pages"]
+
+
 class Sysctl(NamedTuple):
     """A sysctl: its full name, its values and their meaning.
 
     `partner` is the knob that the kernel zeroes when this one is written. `since` is the first kernel with
     it, "" if every kernel in use has it. Rows of one `group` are written together or not at all.
     `granted_less` is why the kernel may grant less than was written, "" if it does not. No spelling hint
-    suggests a `hazard`. The kernel rejects values from 1 to below `least_above_zero`.
+    suggests a `hazard`. The kernel rejects values from 1 to below `least_above_zero`. `unit` is what the
+    number counts if it is a size; `of_ram`: it can be a share of RAM. A `choice` has no order: a higher
+    value is not more of the same.
     """
 
     name: str
@@ -39,11 +44,19 @@ class Sysctl(NamedTuple):
     granted_less: str = ""
     hazard: bool = False
     least_above_zero: int = 0
+    unit: Unit = ""
+    of_ram: bool = False
+    choice: bool = False
 
     @property
     def path(self) -> str:
         """Its file below the /proc root: `sys/vm/swappiness`."""
         return "sys/" + self.name.replace(".", "/")
+
+    @property
+    def has_order(self) -> bool:
+        """Whether a value can be a bound: not where 0 turns something off, or another sysctl on."""
+        return not (self.choice or self.partner or self.least_above_zero or self.high <= 2)
 
 
 SYSCTLS: dict[str, Sysctl] = {
@@ -72,6 +85,7 @@ SYSCTLS: dict[str, Sysctl] = {
             partner="vm.overcommit_ratio",
             since="3.14",
             group=COMMIT,
+            unit="kB",
         ),
         Sysctl(
             "vm.panic_on_oom",
@@ -95,6 +109,8 @@ SYSCTLS: dict[str, Sysctl] = {
             "KiB kept for root in mode 2",
             since="3.10",
             group=COMMIT,
+            unit="kB",
+            of_ram=True,
         ),
         Sysctl(
             "vm.user_reserve_kbytes",
@@ -103,15 +119,17 @@ SYSCTLS: dict[str, Sysctl] = {
             "KiB kept for a user's recovery in mode 2",
             since="3.10",
             group=COMMIT,
+            unit="kB",
+            of_ram=True,
         ),
         Sysctl("vm.swappiness", 0, 200, "how readily anonymous memory is swapped (up to 100 before 5.8)"),
-        Sysctl("vm.min_free_kbytes", 0, INT_MAX, "KiB the kernel keeps free"),
+        Sysctl("vm.min_free_kbytes", 0, INT_MAX, "KiB the kernel keeps free", unit="kB", of_ram=True),
         Sysctl("vm.watermark_scale_factor", 1, 3000, "distance between watermarks, in 1/10,000 of memory"),
         Sysctl("vm.watermark_boost_factor", 0, INT_MAX, "reclaim after fragmentation, 1/10,000", since="5.0"),
         Sysctl("vm.vfs_cache_pressure", 0, INT_MAX, "how readily dentries and inodes are reclaimed"),
         Sysctl("vm.page-cluster", 0, 31, "swap read-ahead, as a power of two of pages"),
         Sysctl("vm.max_map_count", 0, INT_MAX, "memory mappings a process may have"),
-        Sysctl("vm.mmap_min_addr", 0, ULONG_MAX, "lowest address a process may map"),
+        Sysctl("vm.mmap_min_addr", 0, ULONG_MAX, "lowest address a process may map", unit="bytes"),
         Sysctl(
             "vm.dirty_ratio",
             0,
@@ -127,6 +145,8 @@ SYSCTLS: dict[str, Sysctl] = {
             "bytes dirty before writers block",
             "vm.dirty_ratio",
             group=DIRTY,
+            unit="bytes",
+            of_ram=True,
         ),
         Sysctl(
             "vm.dirty_background_ratio",
@@ -143,9 +163,17 @@ SYSCTLS: dict[str, Sysctl] = {
             "bytes dirty before write-back starts",
             "vm.dirty_background_ratio",
             group=DIRTY,
+            unit="bytes",
+            of_ram=True,
         ),
         Sysctl("vm.dirty_expire_centisecs", 0, INT_MAX, "age at which dirty pages are written, in 1/100 s"),
-        Sysctl("vm.dirty_writeback_centisecs", 0, INT_MAX, "interval of write-back, in 1/100 s"),
+        Sysctl(
+            "vm.dirty_writeback_centisecs",
+            0,
+            INT_MAX,
+            "interval of write-back, in 1/100 s",
+            choice=True,
+        ),
         Sysctl("vm.dirtytime_expire_seconds", 0, INT_MAX, "age at which lazy timestamps are written"),
         Sysctl("vm.extfrag_threshold", 0, 1000, "fragmentation above which memory is compacted"),
         Sysctl("vm.compaction_proactiveness", 0, 100, "effort of background compaction", since="5.9"),
@@ -158,7 +186,13 @@ SYSCTLS: dict[str, Sysctl] = {
             since="5.14",
             least_above_zero=8,
         ),
-        Sysctl("vm.zone_reclaim_mode", 0, 7, "NUMA: reclaim here before allocating elsewhere (bits 1, 2, 4)"),
+        Sysctl(
+            "vm.zone_reclaim_mode",
+            0,
+            7,
+            "NUMA: reclaim here before allocating elsewhere (bits 1, 2, 4)",
+            choice=True,
+        ),
         Sysctl("vm.min_unmapped_ratio", 0, 100, "NUMA: percent of a zone unmapped before reclaim"),
         Sysctl("vm.min_slab_ratio", 0, 100, "NUMA: percent of a zone in slab before reclaim"),
         Sysctl(
@@ -169,11 +203,33 @@ SYSCTLS: dict[str, Sysctl] = {
             group=COMMIT,
             granted_less="no more free memory in one piece: reserve huge pages early in the boot "
             "(hugepages= on the kernel's command line), or free memory and write the number again",
+            unit="huge pages",
+            of_ram=True,
         ),
-        Sysctl("vm.nr_overcommit_hugepages", 0, ULONG_MAX, "huge pages beyond the pool", group=COMMIT),
-        Sysctl("vm.hugetlb_shm_group", 0, INT_MAX, "group that may use huge pages in shared memory"),
+        Sysctl(
+            "vm.nr_overcommit_hugepages",
+            0,
+            ULONG_MAX,
+            "huge pages beyond the pool",
+            group=COMMIT,
+            unit="huge pages",
+            of_ram=True,
+        ),
+        Sysctl(
+            "vm.hugetlb_shm_group",
+            0,
+            INT_MAX,
+            "group that may use huge pages in shared memory",
+            choice=True,
+        ),
         Sysctl("vm.stat_interval", 1, INT_MAX, "seconds between updates of VM statistics"),
-        Sysctl("vm.laptop_mode", 0, INT_MAX, "seconds to batch disk writes"),
+        Sysctl(
+            "vm.laptop_mode",
+            0,
+            INT_MAX,
+            "seconds to batch disk writes",
+            choice=True,
+        ),
         Sysctl("vm.unprivileged_userfaultfd", 0, 1, "whether any user may handle page faults", since="5.2"),
         Sysctl("vm.memory_failure_early_kill", 0, 1, "kill users of a corrupted page at once", hazard=True),
         Sysctl(
@@ -189,6 +245,7 @@ SYSCTLS: dict[str, Sysctl] = {
             INT_MAX,
             "seconds until reboot after a panic; 0 hangs, -1 reboots at once",
             hazard=True,
+            choice=True,
         ),
         Sysctl(
             "kernel.panic_on_oops",
@@ -198,7 +255,7 @@ SYSCTLS: dict[str, Sysctl] = {
             hazard=True,
         ),
         Sysctl("kernel.keys.root_maxkeys", 0, INT_MAX, "keys that root may own"),
-        Sysctl("kernel.keys.root_maxbytes", 0, INT_MAX, "bytes that root's keys may take"),
+        Sysctl("kernel.keys.root_maxbytes", 0, INT_MAX, "bytes that root's keys may take", unit="bytes"),
     )
 }
 

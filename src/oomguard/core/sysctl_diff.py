@@ -3,10 +3,11 @@
 All of it is pure: `oomguard plan` and the daemon use the same functions, so they cannot differ.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.change import SetSysctl
 from oomguard.core.decide import refused
+from oomguard.core.entry import own_value
 from oomguard.core.guard import guard
 from oomguard.core.overcommit import MODE, STRICT, interlock, write_order
 from oomguard.core.sysctl import SYSCTLS, after_writing
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
     from oomguard.core.decide import Refusal
     from oomguard.core.entry import Entry
     from oomguard.core.overcommit import Memory, Peak
-    from oomguard.core.policy import Policy
+    from oomguard.core.policy import Policy, SysctlSetting
+
+
+class _Wanted(NamedTuple):
+    value: int
+    cause: "Cause"
+    setting: "SysctlSetting | None" = None
 
 
 def diff_sysctls(
@@ -37,15 +44,19 @@ def diff_sysctls(
     policy no longer names is restored, if it still has the value that oomguard set. Those of one group
     are adjacent.
     """
-    wanted: dict[str, tuple[int, Cause, str]] = {}
+    wanted: dict[str, _Wanted] = {}
     for name, entry in ledger.items():
         if name in actual and _is_ours(name, actual, ledger):
-            wanted[name] = (entry.original, "restore", "")
+            wanted[name] = _Wanted(entry.original, "restore")
     for setting in policy.sysctls:
         if setting.name in actual:
             known = ledger.get(setting.name)
-            drifted = known is not None and known.is_written and known.given == setting.value
-            wanted[setting.name] = (setting.value, "drift" if drifted else cause, setting.source)
+            value = setting.wanted(own_value(known, actual[setting.name]))
+            restored = wanted.get(setting.name)
+            if setting.kind != "exact" and restored is not None and restored.value == value:
+                continue  # the original value is within the bound
+            drifted = known is not None and known.is_written and known.given == value
+            wanted[setting.name] = _Wanted(value, "drift" if drifted else cause, setting)
             wanted.pop(SYSCTLS[setting.name].partner, None)
     groups: dict[str, list[str]] = {}
     for name in wanted:
@@ -73,17 +84,18 @@ def _diff_group(
     policy: "Policy",
     actual: "Mapping[str, int]",
     memory: "Memory | None",
-    wanted: "Mapping[str, tuple[int, Cause, str]]",
+    wanted: "Mapping[str, _Wanted]",
     peak: "Peak | None",
 ) -> "Iterator[SetSysctl]":
-    final = after_writing(actual, {name: wanted[name][0] for name in names})
+    final = after_writing(actual, {name: wanted[name].value for name in names})
     # Restoring sysctls one by one is safe, unless it restores strict accounting.
-    is_one = final.get(MODE) == STRICT or any(wanted[name][1] != "restore" for name in names)
+    is_one = final.get(MODE) == STRICT or any(wanted[name].cause != "restore" for name in names)
     changes = []
     for name in write_order(names, actual=actual, final=final, memory=memory):
-        value, why, source = wanted[name]
+        value, why, setting = wanted[name]
+        source, said = ("", "") if setting is None else (setting.source, setting.said)
         group = SYSCTLS[name].group if is_one else ""
-        changes.append(SetSysctl(name, actual[name], value, why, source, group=group))
+        changes.append(SetSysctl(name, actual[name], value, why, source, group=group, said=said))
     refusal = refusal_of(changes, policy, actual, memory, peak)
     for change in changes:
         yield change._replace(obstacle=refused(refusal))
@@ -116,12 +128,12 @@ def refusal_of(
 def _must_write(
     name: str,
     actual: "Mapping[str, int]",
-    wanted: "Mapping[str, tuple[int, Cause, str]]",
+    wanted: "Mapping[str, _Wanted]",
     ledger: "Mapping[str, Entry]",
 ) -> bool:
-    value = wanted[name][0]
+    value = wanted[name].value
     partner = wanted.get(SYSCTLS[name].partner)
-    if value == 0 and partner is not None and partner[0] != 0:
+    if value == 0 and partner is not None and partner.value != 0:
         return False  # writing the partner zeroes this one
     known = ledger.get(name)
     is_granted = known is not None and known.given == value and known.made == actual[name]

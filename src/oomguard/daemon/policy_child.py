@@ -17,6 +17,7 @@ from oomguard.core.serialize import Decoder
 from oomguard.kernel.own import python_command
 
 if TYPE_CHECKING:
+    from oomguard.core.host import Host
     from oomguard.core.policy import Policy
     from oomguard.daemon.policy_cache import Copy
 
@@ -59,16 +60,17 @@ class Answer:
 
 
 class PolicyChild:
-    """One reading of the policy in progress. `fd` is readable when there is more to receive.
+    """One reading of the policy in progress, for a host with these facts.
 
-    `copy` gets what it writes, as it comes.
+    `fd` is readable when there is more to receive. `copy` gets what it writes, as it comes.
     """
 
-    def __init__(self, path: str, *, deadline: float, copy: "Copy") -> None:
+    def __init__(self, path: str, host: "Host | None", *, deadline: float, copy: "Copy") -> None:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writer, True)
-            command = python_command("oomguard.policy", path)
+            facts = () if host is None else (json.dumps(host._asdict()),)
+            command = python_command("oomguard.policy", path, *facts)
             self.pid = os.posix_spawn(
                 command[0],
                 command,

@@ -12,6 +12,7 @@ from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oomguard.core.host import Host
     from oomguard.core.policy import Policy
     from oomguard.daemon.loop import Loop
 
@@ -28,7 +29,7 @@ class Reloader:
     """Reads the policy: once at the start, and again after an edit or on demand, in the background.
 
     `adopt` gets each valid policy, `reject` the error of one that is not, and `limited` is told where nothing
-    tells of an edit and it is looked for.
+    tells of an edit and it is looked for. `observe` returns the facts of this host.
     """
 
     def __init__(
@@ -40,8 +41,12 @@ class Reloader:
         reject: "Callable[[OomguardError], None]",
         limited: "Callable[[str], None]",
         cache: PolicyCache,
+        observe: "Callable[[], Host | None]",
     ) -> None:
         self._path = path
+        self._observe = observe
+        self._host: Host | None = None
+        """The facts of the host when the policy was last read."""
         self._cache = cache
         self._in_force: tuple[str, Policy] | None = None
         """The last policy that was read, and its key."""
@@ -64,6 +69,7 @@ class Reloader:
 
         OomguardError: there is none, and why.
         """
+        self._host = self._observe()
         key = self._cache.key(self._watch, time.time_ns())
         policy = self._cached(key) if key else None
         if policy is None:
@@ -82,8 +88,9 @@ class Reloader:
             self._loop.unwatch(listening)
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
+        self._host = self._observe()
         key = self._cache.key(self._watch, time.time_ns())
-        if key and self._in_force is not None and self._in_force[0] == key:
+        if key and self._in_force is not None and self._in_force[0] == key and self._fits(self._in_force[1]):
             self._succeeded()
             self._adopt(self._in_force[1])
             return
@@ -95,13 +102,21 @@ class Reloader:
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
 
+    def follow_host(self, policy: "Policy") -> None:
+        """Read the policy again if it depends on a fact of the host that changed since it was last read."""
+        if policy.facts and self._host is not None and self._child is None:
+            host = self._observe()
+            if host is not None and host.differs({name: getattr(self._host, name) for name in policy.facts}):
+                self.reload()
+
     def close(self) -> None:
         """Stop watching, and end a reading in progress."""
         self._drop_child()
         self._watch.close()
 
     def _read(self, key: str) -> PolicyChild:
-        return PolicyChild(self._path, deadline=time.monotonic() + DEADLINE_SECONDS, copy=Copy(key))
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        return PolicyChild(self._path, self._host, deadline=deadline, copy=Copy(key))
 
     def _cached(self, key: str) -> "Policy | None":
         answer = Answer()
@@ -114,8 +129,14 @@ class Reloader:
         except (OomguardError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self._limited(f"{self._cache.path} is ignored: {error}")
             return None
+        if not self._fits(policy):
+            return None
         self._in_force = (key, policy)
         return policy
+
+    def _fits(self, policy: "Policy") -> bool:
+        """Return whether the facts that a policy depends on are as they were."""
+        return not policy.facts or (self._host is not None and not self._host.differs(policy.facts))
 
     def _keep(self, child: PolicyChild, policy: "Policy") -> None:
         """Remember what the policy is made from, if all of that can be seen."""

@@ -23,6 +23,7 @@ from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.daemon.worker import NO_EVENTS, POLL_SECONDS, Worker
 from oomguard.kernel.floor import SysResource
+from oomguard.kernel.host import observe_host
 from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.matching import Itself
@@ -47,6 +48,7 @@ class Service:
 
     reconciler: Reconciler
     worker: Worker
+    _reloader: Reloader
 
     def __init__(self, policy_path: str, folder: "StateFolder", procfs: "Procfs", sink: "Sink") -> None:
         self._policy_path = policy_path
@@ -83,13 +85,14 @@ class Service:
     def _start(self, stack: ExitStack) -> None:
         """Read the policy and the ledger, and open every source of events."""
         self._define_timers()
-        reloader = Reloader(
+        self._reloader = reloader = Reloader(
             self._policy_path,
             self.loop,
             adopt=self._adopt,
             reject=self._reject,
             limited=self.degradations.add,
             cache=PolicyCache(self._folder.path),
+            observe=lambda: observe_host(self.procfs),
         )
         stack.callback(reloader.close)
         self.loop.on_signal(signal.SIGHUP, reloader.reload)
@@ -178,6 +181,7 @@ class Service:
         self.status.choose_readers()
         self.status.request(now)
         self._note_promised(now)
+        self._reloader.follow_host(self.reconciler.policy)
         if count := self.kills.count():
             self.reporter.kills.take_unknown(count, self.kills.why_unknown)
         if self._matched_before is not None:
@@ -204,7 +208,13 @@ class Service:
         self.kills.read()  # the policy of before matched what was killed
         self._warn_of_emptied(policy)
         self.reconciler.adopt(policy)  # the same files may name users that have other uids by now
-        loaded = f"policy {'loaded' if is_new else 'read again, unchanged'}: {policy.origin}"
+        changed = ", ".join(
+            f"{name} {was} → {policy.facts[name]}"
+            for name, was in self.reconciler.policy.facts.items()
+            if policy.facts.get(name, was) != was
+        )
+        how = f"read again for {changed}" if changed else "read again, unchanged"
+        loaded = f"policy {'loaded' if is_new else how}: {policy.origin}"
         self.reporter.say(events.POLICY_LOADED, loaded, POLICY=policy.digest)
         self.degradations.add_all(rights_missing_for(policy, self.procfs))
         self.worker.begin_pass("policy")

@@ -122,7 +122,9 @@ class StatusWriter:
                 errors=tuple(self.policy_error.splitlines()),
             ),
             sysctls=tuple(
-                SysctlStatus(one.name, one.value, _granted(one, reconciler.ledger), one.source)
+                SysctlStatus(
+                    one.name, one.value, _granted(one, reconciler.ledger), one.source, one.kind, one.said
+                )
                 for one in policy.sysctls
             ),
             rules=tuple(_rule_status(matched.rules[number], count) for number, count in sorted(matching)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
+from oomguard.kernel.host import observe_host
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.rights import observe_rights, own_rights
 from oomguard.kernel.slow_reads import patient_reads
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
 def open_procfs(proc: str) -> Procfs:
     """Open a /proc, with patience for processes that delay their reader."""
     return Procfs(proc, patient_reads())
+
+
+def load_here(path: str, proc: str) -> "Policy":
+    """Return a policy for this host. PolicyError: it is not valid; OomguardError: it needs a host's facts."""
+    from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
+
+    policy = load(path, host=observe_host(open_procfs(proc))).policy
+    if policy.unresolved:
+        raise OomguardError(
+            f"{proc}: the policy depends on RAM, and there is no meminfo",
+            hint="mount /proc without subset=pid",
+        )
+    return policy
 
 
 def open_preview(

@@ -222,7 +222,7 @@ def _other_sysctls(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
                     "remove one of them; the daemon corrects the value when something applies that file",
                 )
         wanted = KUBELET.get(setting.name)
-        if seen.has_kubelet and wanted is not None and wanted != setting.value:
+        if seen.has_kubelet and wanted is not None and setting.wanted(wanted) != wanted:
             yield _at_setting(
                 setting,
                 "kubelet-value",
@@ -234,7 +234,7 @@ def _other_sysctls(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
 def _different(setting: "SysctlSetting", files: "Mapping[str, Said]") -> str:
     """Return what files set instead of the value of the policy, "" if nothing. A partner makes it 0."""
     said = files.get(setting.name)
-    if said is not None and not _is_number(said.value, setting.value):
+    if said is not None and not _is_number(said.value, setting.wanted(_number(said.value))):
         return f"sets {printable(said.value)[:40]} ({printable(said.source)})"
     partner = SYSCTLS[setting.name].partner
     said = files.get(partner)
@@ -259,9 +259,9 @@ def _interlock(preview: "Preview") -> "Iterator[Fault]":
 def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
     memory = observe_memory(procfs)
     for setting in policy.sysctls:
-        if memory is None or unwise(setting.name, setting.value) is not None:
+        if memory is None or unwise(setting) is not None:
             continue  # unknown, or reported for every host
-        found = unwise(setting.name, setting.value, memory)
+        found = unwise(setting, memory)
         if found is not None:
             yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
 

@@ -8,12 +8,11 @@ from oomguard import __version__
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory, kib
 from oomguard.core.text import counted, printable, span
-from oomguard.diagnose.host import open_procfs
+from oomguard.diagnose.host import load_here, open_procfs
 from oomguard.diagnose.ranker import open_ranker
 from oomguard.diagnose.status import HostStatus, observe_status, values_in_force
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.ranking import is_protected, reserve_now
-from oomguard.policy.load import load
 from oomguard.report.problems import complaints, problems
 from oomguard.report.ranking import View, label
 from oomguard.report.status_table import promised
@@ -47,7 +46,7 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
         rows.append(("Promised", promised(seen.memory, seen.mode)))
     trouble: list[str] = []
     try:
-        compiled = load(policy).policy if os.path.exists(policy) else None
+        compiled = load_here(policy, proc) if os.path.exists(policy) else None
         rows += _order(open_ranker(compiled, proc=proc, state_dir=state_dir).look())
     except OomguardError as error:
         trouble = str(error).split("\n")

@@ -6,9 +6,8 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import MODE, Memory, Peak
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity
-from oomguard.diagnose.host import open_preview, open_procfs, peak_source, read_status
+from oomguard.diagnose.host import load_here, open_preview, open_procfs, peak_source, read_status
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
-from oomguard.policy.fault import PolicyError
 from oomguard.report.status_file import StatusError, StatusFile, SysctlStatus
 
 if TYPE_CHECKING:
@@ -35,7 +34,10 @@ class HostStatus(NamedTuple):
             self.is_running
             and status is not None
             and not (status.policy.errors or status.complaints or status.contended)
-            and all(actual in (row.wanted, row.granted) for row, actual in self.sysctls)
+            and all(
+                actual is not None and (row.is_met(actual) or actual == row.granted)
+                for row, actual in self.sysctls
+            )
         )
 
 
@@ -48,7 +50,7 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
     except StatusError as error:  # still show the kernel's values
         damage = error.for_stderr
     is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
-    declared = _declared(policy) if status is None else status.sysctls
+    declared = _declared(policy, proc) if status is None else status.sysctls
     sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
     memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
     return HostStatus(status, is_running, sysctls, memory, mode, peak_source(state_dir)(), damage)
@@ -64,11 +66,9 @@ def values_in_force(*, proc: str, state_dir: str) -> int | None:
     return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
 
 
-def _declared(policy: str) -> "Sequence[SysctlStatus]":
-    from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
-
+def _declared(policy: str, proc: str) -> "Sequence[SysctlStatus]":
     try:
-        sysctls = load(policy).policy.sysctls
-    except PolicyError:
+        sysctls = load_here(policy, proc).sysctls
+    except OomguardError:
         return []
-    return [SysctlStatus(one.name, one.value, one.value, one.source) for one in sysctls]
+    return [SysctlStatus(one.name, one.value, one.value, one.source, one.kind, one.said) for one in sysctls]

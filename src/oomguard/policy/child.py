@@ -1,4 +1,6 @@
-"""The short-lived process in which the daemon reads its policy: `python -m oomguard.policy PATH`.
+"""The short-lived process in which the daemon reads its policy: `python -m oomguard.policy PATH [HOST]`.
+
+HOST are the facts of the host (`core.host.Host`) as a JSON object, which its caller observes.
 
 The daemon stays small because only this process imports pydantic and PyYAML. It stays safe because this
 process has resource limits and drops its privileges before it parses. On standard output:
@@ -20,6 +22,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+from oomguard.core.host import Host
 from oomguard.core.serialize import encode
 from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError
@@ -41,18 +44,19 @@ _LIMITS = (
 
 def main(arguments: list[str]) -> int:
     """Print the compiled policy, or its faults."""
-    if len(arguments) != 1:
-        print("usage: python -m oomguard.policy PATH", file=sys.stderr)
+    if len(arguments) not in (1, 2):
+        print("usage: python -m oomguard.policy PATH [HOST]", file=sys.stderr)
         return 2
     gc.disable()  # it ends before a collection pays
     try:
         _limit_resources()
         _give_up_immunity()
         sources = read_sources(arguments[0])
+        host = Host(**json.loads(arguments[1])) if arguments[1:] else None
         _drop_privileges()  # import nothing from here on: nobody may not be able to read it
         users = Users()
         try:
-            loaded = parse(sources, users=users)
+            loaded = parse(sources, host=host, users=users)
         except PolicyError as error:
             rows = [fault._asdict() for fault in error.faults]
             lines = [fault.one_line for fault in error.faults]

@@ -5,11 +5,15 @@ import pwd
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from oomguard.core.host import AskedHost, Host, NoHostError
+from oomguard.core.overcommit import HUGE_PAGES, KBYTES
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import login_defs, model, subuid
 from oomguard.policy.nodes import Mapping, items
+from oomguard.policy.resolve import Resolved, commit_limit, resolve
+from oomguard.policy.sysctl_model import COMMIT_LIMIT, Knob, exclusives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +34,14 @@ class PolicyFile(NamedTuple):
     root: Mapping
     said: model.Document
     rules: "list[tuple[tuple[bytes, ...], Terms]]"
+
+
+class _Said(NamedTuple):
+    """The value of a sysctl as a file writes it, and where."""
+
+    value: Knob
+    file: str
+    line: int
 
 
 class Users:
@@ -87,19 +99,17 @@ def compile_rule(
     return tuple([name.encode() for name in _many(said.name)]), shared.setdefault(terms, terms)
 
 
-def compile_policy(documents: tuple[PolicyFile, ...]) -> Policy:
-    """Return the policy of valid files: rules in file order, sysctls in the order of the table.
+def compile_policy(documents: tuple[PolicyFile, ...], host: Host | None) -> Policy:
+    """Return the policy of valid files on a host: rules in file order, sysctls in the order of the table.
 
-    The first file that sets a value wins, and removes the value's partner from later ones.
+    The first file that sets a value wins, and removes what excludes it from later ones. Without a host,
+    sysctls that depend on it are only counted.
     """
-    settings: dict[str, SysctlSetting] = {}
-    for one in documents:
-        for setting in _sysctls(one):
-            if SYSCTLS[setting.name].partner not in settings:
-                settings.setdefault(setting.name, setting)
+    asked = AskedHost(host)
+    settings, unresolved = _settings(documents, asked)
     default = Policy()
     return Policy(
-        sysctls=tuple(settings[name] for name in SYSCTLS if name in settings),
+        sysctls=settings,
         rules=tuple(_rules(documents)),
         commit_headroom_percent=_first(
             (one.said.commit_headroom for one in documents), default.commit_headroom_percent
@@ -110,6 +120,8 @@ def compile_policy(documents: tuple[PolicyFile, ...]) -> Policy:
         ),
         files=tuple(one.file for one in documents),
         first_person_uid=login_defs.first_person_uid(),
+        facts=asked.facts,
+        unresolved=unresolved,
     )
 
 
@@ -123,7 +135,34 @@ def digest(sources: "tuple[Source, ...]") -> str:
     return total.hexdigest()
 
 
-def _sysctls(document: PolicyFile) -> "Iterator[SysctlSetting]":
+def _settings(documents: tuple[PolicyFile, ...], host: AskedHost) -> tuple[tuple[SysctlSetting, ...], int]:
+    """Return the sysctls in the order of the table, and how many depend on a host that is not known."""
+    said: dict[str, _Said] = {}
+    for name, here in (one for document in documents for one in _sysctls(document)):
+        if said.keys().isdisjoint(exclusives(name)):
+            said.setdefault(name, here)
+    found: dict[str, Resolved | None] = {}
+    for name in (*SYSCTLS, COMMIT_LIMIT):
+        if name in said:
+            value = said[name].value
+            with suppress(NoHostError):
+                found[name] = None
+                if name == COMMIT_LIMIT:
+                    found[name] = commit_limit(value, found.get(HUGE_PAGES), host)
+                else:
+                    found[name] = resolve(SYSCTLS[name], value, host)
+    settings = {
+        KBYTES if name == COMMIT_LIMIT else name: SysctlSetting(
+            KBYTES if name == COMMIT_LIMIT else name, number, said[name].file, said[name].line, kind, text
+        )
+        for name, one in found.items()
+        if one is not None
+        for number, kind, text in [one]
+    }
+    return tuple(settings[name] for name in SYSCTLS if name in settings), len(found) - len(settings)
+
+
+def _sysctls(document: PolicyFile) -> "Iterator[tuple[str, _Said]]":
     for section in ("vm", "kernel"):
         said = getattr(document.said, section)
         if said is None:
@@ -132,7 +171,7 @@ def _sysctls(document: PolicyFile) -> "Iterator[SysctlSetting]":
         assert isinstance(node, Mapping)
         for knob, value in said:
             if value is not None:
-                yield SysctlSetting(f"{section}.{knob}", value, document.file, node.entries[knob].line)
+                yield f"{section}.{knob}", _Said(value, document.file, node.entries[knob].line)
 
 
 def _rules(documents: tuple[PolicyFile, ...]) -> "Iterator[Rule]":

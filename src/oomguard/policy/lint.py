@@ -21,6 +21,7 @@ from oomguard.policy.lookalike import Lookalike, lookalike, unusual_character
 from oomguard.policy.nodes import locate
 from oomguard.policy.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
 from oomguard.policy.shadow import shadows
+from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
 from oomguard.policy.unmatchable import unmatchable
 
 if TYPE_CHECKING:
@@ -366,15 +367,16 @@ def _panic_with_limits(subject: Subject) -> "Iterator[Fault]":
 def _limit_without_mode(subject: Subject) -> "Iterator[Fault]":
     if subject.setting("vm.overcommit_memory") == 2:
         return
-    for name in ("vm.overcommit_ratio", "vm.overcommit_kbytes"):
-        if subject.setting(name) is not None:
-            yield _sysctl_warning(
-                subject,
-                name,
-                "limit-without-mode",
-                "has no effect, because this policy does not set vm.overcommit_memory to 2",
-                "add overcommit_memory: 2, or remove this",
-            )
+    for document in subject.documents:
+        for knob in ("overcommit_ratio", "overcommit_kbytes", "commit_limit"):
+            if getattr(document.said.vm, knob, None) is not None:
+                yield _warning(
+                    document,
+                    ("vm", knob),
+                    "limit-without-mode",
+                    "has no effect, because this policy does not set vm.overcommit_memory to 2",
+                    "add overcommit_memory: 2, or remove this",
+                )
 
 
 def _ratio_over_100(subject: Subject) -> "Iterator[Fault]":
@@ -391,7 +393,7 @@ def _ratio_over_100(subject: Subject) -> "Iterator[Fault]":
 
 def _unwise_value(subject: Subject) -> "Iterator[Fault]":
     for setting in subject.policy.sysctls:
-        found = unwise(setting.name, setting.value)
+        found = unwise(setting)
         if found is not None:
             yield _sysctl_warning(subject, setting.name, "unwise-value", *found)
 
@@ -427,5 +429,5 @@ def _warning(document: "PolicyFile", loc: tuple[int | str, ...], code: str, mess
 def _sysctl_warning(subject: Subject, name: str, code: str, message: str, hint: str) -> Fault:
     setting = next(one for one in subject.policy.sysctls if one.name == name)
     document = next(one for one in subject.documents if one.file == setting.file)
-    section, _, knob = name.partition(".")
-    return _warning(document, (section, knob), code, message, hint)
+    key = next(key for key in (name, COMMIT_LIMIT) if locate(document.root, keys_of(key)).path == key)
+    return _warning(document, keys_of(key), code, message, hint)

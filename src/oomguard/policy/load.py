@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
+from oomguard.core.host import Host
 from oomguard.core.policy import Policy
 from oomguard.core.rule import Terms
 from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
@@ -47,18 +48,21 @@ class Loaded(NamedTuple):
     warnings: tuple[Fault, ...]
 
 
-def load(path: str, *, alone: bool = False, host: bool = False, trial: "Trial | None" = None) -> Loaded:
+def load(path: str, *, alone: bool = False, host: Host | None = None, trial: "Trial | None" = None) -> Loaded:
     """Read the policy `path` with all its layers, or standard input if it is `-`.
 
-    `alone` reads only this file, and ignores who owns it. `host` adds warnings about this host, `trial`
-    about slow patterns (`lint.Subject`). Raises PolicyError with all faults of all files.
+    `alone` reads only this file, and ignores who owns it. `host` are the facts of this host, to resolve
+    values and to add warnings about it; without, the policy is read for any host. `trial` adds warnings about
+    slow patterns (`lint.Subject`). Raises PolicyError with all faults of all files.
     """
     sources = read_alone(path) if alone or path == STANDARD_INPUT else read_sources(path)
-    return parse(sources, users=Users() if host else None, trial=trial)
+    return parse(sources, host=host, users=Users() if host else None, trial=trial)
 
 
-def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None" = None) -> Loaded:
-    """Return the policy of files that were read; with the `users` of this host also warnings about it.
+def parse(
+    sources: Sources, *, host: Host | None = None, users: Users | None = None, trial: "Trial | None" = None
+) -> Loaded:
+    """Return the policy of files that were read, for any host, or for one with these facts and `users`.
 
     Reads only the user database, subuid(5) and login.defs(5).
 
@@ -92,7 +96,7 @@ def parse(sources: Sources, *, users: Users | None = None, trial: "Trial | None"
     if any(fault.severity == "error" for fault in faults):
         raise PolicyError(_cut(_in_order(faults, sources)))
     valid = tuple(documents)
-    policy = compile_policy(valid)._replace(digest=digest(sources.files))
+    policy = compile_policy(valid, host)._replace(digest=digest(sources.files))
     faults += lint(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
 

@@ -4,41 +4,20 @@ Pydantic validates files with these models, and `schema` describes them to edito
 messages, from the `Takes` of each key.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import ConfigDict, Discriminator, Field, Tag
 from pydantic.functional_validators import AfterValidator
 
 from oomguard.core.policy import Policy
 from oomguard.core.rule import CONDITIONS as ROWS
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Scope, Trust
-from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.policy import patterns
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from oomguard.policy.language import Language, Takes
+from oomguard.policy.sysctl_model import MAPPINGS, Kernel, Vm
 
 UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 CONDITIONS = tuple(row.key for row in ROWS)
-
-
-class Takes(NamedTuple):
-    """What a key takes, in words, for error messages.
-
-    `kinds` are the scalars it takes; `each` is what an item of its list must be; `hint` is the hint
-    if there is no better one.
-    """
-
-    words: str
-    kinds: tuple[type, ...] = ()
-    each: str = ""
-    hint: str = ""
-
-
-class Language(BaseModel):
-    """The base of all models: no unknown keys, no conversion of values."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 def _one_or_many(value: object) -> str:
@@ -188,60 +167,6 @@ class Rule(Language):
     )
 
 
-def _range(row: Sysctl) -> str:
-    if row.least_above_zero:
-        return f"0 or an integer from {row.least_above_zero} to {row.high}"
-    if row.high == ULONG_MAX:
-        return f"an integer of {row.low} or more"
-    return f"an integer from {row.low} to {row.high}"
-
-
-def _gap(row: Sysctl) -> dict[str, Any]:
-    """Describe to editors the values that a sysctl does not take between 0 and its least other value."""
-    return {"not": {"minimum": 1, "maximum": row.least_above_zero - 1}} if row.least_above_zero else {}
-
-
-def _taken(row: Sysctl, want: Takes) -> "Callable[[int], int]":
-    def check(value: int) -> int:
-        if 0 < value < row.least_above_zero:
-            raise patterns.refusal("out-of-range", f"must be {want.words}, got {value}", want.hint)
-        return value
-
-    return check
-
-
-def _section(prefix: str) -> Any:
-    """Make the model of `vm:` or `kernel:` from the table of sysctls."""
-    knobs: dict[str, Any] = {}
-    for row in SYSCTLS.values():
-        if row.name.startswith(prefix):
-            knob = row.name.removeprefix(prefix)
-            since = f" Since Linux {row.since}." if row.since else ""
-            field = Field(
-                None,
-                ge=row.low,
-                le=row.high,
-                description=f"{row.summary}.{since}",
-                examples=[row.low],
-                json_schema_extra=_gap(row),
-            )
-            want = Takes(_range(row), (int,), hint=f"{knob}: {row.summary}")
-            knobs[knob] = (Annotated[int, want, AfterValidator(_taken(row, want))], field)
-    return create_model(
-        prefix.rstrip(".").title(),
-        __base__=Language,
-        __doc__=f"{prefix}* sysctls by their kernel names.",
-        **knobs,
-    )
-
-
-if TYPE_CHECKING:
-    Vm: TypeAlias = Language
-    Kernel: TypeAlias = Language
-else:
-    Vm, Kernel = _section("vm."), _section("kernel.")
-
-
 def _sysctls(example: str) -> Takes:
     return Takes("a mapping of sysctls and their values", hint=f"write one per line, without '- ': {example}")
 
@@ -295,6 +220,7 @@ MODELS: dict[tuple[str, ...], type[Language]] = {
     (): Document,
     ("vm",): Vm,
     ("kernel",): Kernel,
+    **MAPPINGS,
     ("rules",): Rule,
     ("rules", "oom_score_adj"): Bound,
 }

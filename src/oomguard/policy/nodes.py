@@ -47,6 +47,15 @@ def items(root: Mapping, key: str) -> "list[Node]":
     return entry.value.items if entry is not None and isinstance(entry.value, Sequence) else []
 
 
+def text_of(node: Node) -> str:
+    """Return a value as it could be written on one line, without quotes."""
+    if isinstance(node, Scalar):
+        return node.text
+    if isinstance(node, Sequence):
+        return f"[{', '.join(map(text_of, node.items))}]"
+    return "{" + ", ".join(f"{key}: {text_of(entry.value)}" for key, entry in node.entries.items()) + "}"
+
+
 class Location(NamedTuple):
     """A node, its position in the file, and its path as text and as keys."""
 

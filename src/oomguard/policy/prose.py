@@ -4,10 +4,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.model import Bound, Takes, wanted
+from oomguard.policy.language import Takes
+from oomguard.policy.model import Bound, wanted
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.spelling import did_you_mean, meant, nearest, unknown_key
+from oomguard.policy.sysctl_model import BOUNDS
+from oomguard.policy.values import looks_like_amount
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -99,6 +102,8 @@ def _given(node: Node, want: Takes) -> Words:
     """Return what was given where something else is wanted, and how to fix it."""
     if isinstance(node, Mapping):
         hint = "quote text that contains ': ' or starts with {" if str in want.kinds else ""
+        if want.kinds == (int,) and not node.entries.keys().isdisjoint(BOUNDS):
+            hint = f"write the value: it is no amount that could have a limit; {want.hint}"
         return Words("wrong-type", "a mapping", hint)
     if isinstance(node, Sequence):
         minus = "'- ' starts a list; write a negative number without a space: -900"
@@ -111,6 +116,9 @@ def _given(node: Node, want: Takes) -> Words:
         return Words("wrong-type", shown, hint)
     if not node.plain and type(scalar(node._replace(plain=True))) in want.kinds:
         return Words("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")
+    if int in want.kinds and looks_like_amount(value):
+        number = "a number" if re.search("[KMGT]i?B?$", shown) else re.sub(" ?[%a-z]+$", "", shown)
+        return Words("wrong-type", shown, f"write {number} without a unit; {want.hint}".removesuffix("; "))
     return Words("wrong-type", f"'{shown}'", _COLON if not want.kinds and ":" in value else "")
 
 
@@ -121,7 +129,8 @@ def _given_surprise(value: Surprise, want: Takes) -> Words:
     if value.instead and type(scalar(Scalar(value.instead, plain=True, line=0, column=0))) in want.kinds:
         hints.append(f"write {value.instead}{_decimal(value)}")
     elif not value.instead and want.kinds == (int,):
-        hints.append("write a whole number in decimal")
+        unit = ", or a number with its unit" if "size" in want.words else ""
+        hints.append(f"write a whole number in decimal{unit}")
     if str in want.kinds:
         hints.append(f"quote it if it is a name: '{shown}'")
     return Words("yaml-surprise", f"{shown}, {value.meaning}", ", or ".join(hints))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import CONDITIONS, Bound, Rule
-from oomguard.policy.nodes import Mapping, Node, Scalar, items
+from oomguard.policy.nodes import Mapping, Node, Scalar, items, text_of
+from oomguard.policy.sysctl_model import COMMIT_LIMIT, exclusives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
@@ -62,11 +63,10 @@ def faults(roots: "list[Root]") -> "Iterator[Fault]":
 
 
 def single_values(roots: "Iterable[Root]") -> "Iterator[tuple[Said, Said | None]]":
-    """Yield each sysctl and setting, and what counts instead: an earlier value of it, or of its partner."""
+    """Yield each sysctl and setting, and what counts instead: an earlier value of it, or what excludes it."""
     counts: dict[str, Said] = {}
     for here in (said for root in roots for said in _single_values(root)):
-        partner = SYSCTLS[here.name].partner if here.name in SYSCTLS else ""
-        first = counts.get(here.name) or counts.get(partner)
+        first = next((counts[name] for name in (here.name, *exclusives(here.name)) if name in counts), None)
         yield here, first
         if first is None:
             counts[here.name] = here
@@ -115,8 +115,8 @@ def _single_values(root: Root) -> "Iterator[Said]":
         if key in _SECTIONS and isinstance(entry.value, Mapping):
             for knob, value in entry.value.entries.items():
                 name = f"{key}.{knob}"
-                if name in SYSCTLS and isinstance(value.value, Scalar):
-                    yield Said(name, root.file, root.layer, value.line, value.column, value.value.text)
+                if name in SYSCTLS or name == COMMIT_LIMIT:
+                    yield Said(name, root.file, root.layer, value.line, value.column, text_of(value.value))
 
 
 def _conflict(here: Said, first: Said) -> Words:

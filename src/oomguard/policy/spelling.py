@@ -39,6 +39,8 @@ _MISSPELT = 0.8
 """How similar a word must be to a sysctl's name to be taken for it. The kernel has many similar names, such
 as mmap_rnd_bits and mmap_min_addr, and who follows a wrong hint sets the wrong one."""
 
+_HAZARDS = {row.name for row in SYSCTLS.values() if row.hazard}
+
 _OOM_ADJ_NEVER, _OOM_ADJ_MAX, _OOM_ADJ_SCALE = -17, 15, 17
 """The old scale (Linux 6.1, include/uapi/linux/oom.h)."""
 
@@ -54,7 +56,7 @@ def unknown_key(key: str, value: str, parents: tuple[str, ...]) -> Words:
     allowed = tuple(MODELS[parents].model_fields)
     if not key:
         return Words("unknown-key", "a key is missing before the ':'", f"allowed here: {', '.join(allowed)}")
-    section = parents[0] if parents else ""
+    section = parents[-1] if parents else ""
     sysctl = key if "." in key else f"{section}.{key}"
     if sysctl in TRIGGERS:
         message = f"{excerpt(key)} is not a setting: {TRIGGERS[sysctl]}"
@@ -81,7 +83,7 @@ def meant(key: str, parents: tuple[str, ...]) -> str:
     if other in allowed:
         return other
     if parents in {("vm",), ("kernel",)}:
-        harmless = [one for one in allowed if not SYSCTLS[f"{parents[0]}.{one}"].hazard]
+        harmless = [one for one in allowed if f"{parents[0]}.{one}" not in _HAZARDS]
         return nearest(key.casefold(), harmless, likeness=_MISSPELT)
     return "" if _without_space(key, allowed) else nearest(key.casefold(), allowed)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.change import Judged, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.decide import decide, wanted_by
-from oomguard.core.entry import own_oom_score_adj
+from oomguard.core.entry import own_value
 from oomguard.core.match import quick_unmet
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import Value
@@ -218,7 +218,7 @@ class Planner:
         entry = self._ledger.entry(handle.identity)
         if entry is not None:
             entry = reclaimed(entry, value, handle)
-            return _Situation(value, own_oom_score_adj(entry, value), entry, is_inherited=False)
+            return _Situation(value, own_value(entry, value), entry, is_inherited=False)
         inheritance = self._managed.inheritance
         entry = inheritance.original_of(handle, value, self.matching, may_match=may_match)
         own = value if entry is None else entry.original
@@ -239,7 +239,7 @@ class Planner:
         if rule.number in [other.number for other in (found, refused) if other is not None]:
             return found, None
         entry = self._ledger.entry(handle.identity)
-        own = own_oom_score_adj(entry, handle.read_oom_score_adj())
+        own = own_value(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
         is_raised_less = wanted_by(rule, original) <= wanted_by(found, original)
         if (found is not None or entry is not None) and is_raised_less:

@@ -34,7 +34,7 @@ def change_document(change: "Change") -> dict[str, Any]:
             **rule_document(change.rule),
         }
     else:
-        document["source"] = change.source or None
+        document |= {"source": change.source or None, "said": change.said or None}
     return document
 
 

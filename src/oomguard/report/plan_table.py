@@ -165,7 +165,8 @@ def _by(change: "Change", rule: "Rule | None", *, is_restore: bool) -> str:
     if change.cause == "restore":
         return "original value" if is_restore else "not in the policy: original value"
     file, _, line = change.source.rpartition(":")
-    return f"{_short(file)}:{line}"
+    where = f"{_short(file)}:{line}"
+    return f"{change.said} ({where})" if change.said else where
 
 
 def place(rule: "Rule") -> str:

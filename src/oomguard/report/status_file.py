@@ -5,9 +5,10 @@ It is JSON, readable by everyone, and replaced atomically. A file, because a soc
 """
 
 import json
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import SysctlKind, bounded
 from oomguard.core.process import Identity
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import legible
@@ -28,12 +29,18 @@ class PolicyStatus(NamedTuple):
 
 
 class SysctlStatus(NamedTuple):
-    """A sysctl of the policy, and the value that the kernel set."""
+    """A sysctl of the policy, and the value that the kernel set. `kind` and `said` are as in the policy."""
 
     name: str
     wanted: int
     granted: int
     source: str
+    kind: SysctlKind = "exact"
+    said: str = ""
+
+    def is_met(self, actual: int) -> bool:
+        """Return whether a value is as the policy wants it."""
+        return bounded(self.kind, self.wanted, actual) == actual
 
 
 class RuleStatus(NamedTuple):
@@ -197,6 +204,10 @@ def _decoded(kind: Any, found: Any, where: str) -> Any:
         if not isinstance(found, list):
             raise _ShapeError(f"{where}no list")
         return tuple(_decoded(get_args(kind)[0], item, where) for item in found)
+    if get_origin(kind) is Literal:
+        if found not in get_args(kind):
+            raise _ShapeError(f"{where}unknown")
+        return found
     if issubclass(kind, tuple):
         return kind(**_fields(kind, found, where))
     if type(found) is not kind and not (kind is float and type(found) is int):

@@ -91,7 +91,10 @@ def print_sysctls(rows: "Sequence[Current]", failed: "Sequence[Complaint]", out:
     made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
     for row, actual in rows:
         shown = "-" if actual is None else str(actual)
-        made.add_row(row.name, str(row.wanted), shown, Text(state(row, actual, why), style="yellow"))
+        note = Text.assemble((state(row, actual, why), "yellow"))
+        if row.said:
+            note.append(f"; {row.said}" if note else row.said)
+        made.add_row(row.name, str(row.wanted), shown, note)
     out.print()
     out.print(made)
 
@@ -100,7 +103,7 @@ def state(row: "SysctlStatus", actual: int | None, why: "Mapping[str, str]") -> 
     """Return how the actual value of a sysctl relates to the wanted one, "" if it is the same."""
     if actual is None:
         return "this kernel has no such sysctl"
-    if actual == row.wanted:
+    if row.is_met(actual):
         return ""
     if actual == row.granted:
         return "all that the kernel granted"

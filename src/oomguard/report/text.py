@@ -40,7 +40,7 @@ def target(change: Change) -> str:
 def because(change: Change) -> str:
     """Return the reason of a change: the rule or policy line, or "" for a restore."""
     if isinstance(change, SetSysctl):
-        return change.source
+        return ", ".join(filter(None, (change.said, change.source)))
     if change.inherited and change.before == change.after:
         return "inherited the right to lower itself from a managed process"
     if change.inherited:

@@ -1,0 +1,238 @@
+"""The sections `vm:` and `kernel:`: what each sysctl takes, made from the table of sysctls."""
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
+
+from pydantic import Discriminator, Field, Tag, create_model
+from pydantic.functional_validators import AfterValidator
+
+from oomguard.core.overcommit import KBYTES, RATIO
+from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
+from oomguard.core.text import any_of
+from oomguard.policy import values
+from oomguard.policy.language import Language, Takes
+from oomguard.policy.patterns import refusal
+from oomguard.policy.values import Amount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic.config import JsonDict
+
+COMMIT_LIMIT = "vm.commit_limit"
+"""The key that is no sysctl: `overcommit_kbytes`, by what it is of RAM or leaves of it."""
+
+_LIMITS = (RATIO, KBYTES, COMMIT_LIMIT)
+
+BOUNDS = ("at_least", "at_most")
+
+
+def keys_of(name: str) -> tuple[str, str]:
+    """Return the section and the key of a sysctl."""
+    section, _, knob = name.partition(".")
+    return section, knob
+
+
+def exclusives(name: str) -> tuple[str, ...]:
+    """Return the keys, by full names, that cannot count beside this one."""
+    if name in _LIMITS:
+        return tuple(one for one in _LIMITS if one != name)
+    return (SYSCTLS[name].partner,) if name in SYSCTLS and SYSCTLS[name].partner else ()
+
+
+def _word(form: str, parse: "Callable[[str], Amount]") -> Any:
+    about: JsonDict = {"pattern": f"^({form})$"}
+    return Annotated[str, Field(max_length=30, json_schema_extra=about), AfterValidator(parse)]
+
+
+_SIZE = _word(values.SIZE, values.size)
+_PERCENT = _word(values.PERCENT, values.percent)
+_SIZE_OR_PERCENT = _word(f"{values.SIZE}|{values.PERCENT}", values.size_or_percent)
+
+
+_UNIT = f"add its unit: {any_of(values.UNITS)}"
+
+
+def _any_of(**alternatives: Any) -> Any:
+    """Return the type that is one of these: a `number`, a `word` that looks like one, or a `mapping`."""
+
+    def tag(value: object) -> str:
+        if isinstance(value, dict) and "mapping" in alternatives:
+            return "<mapping>"
+        is_word = "number" not in alternatives or values.looks_like_amount(value)
+        return "<word>" if is_word and "word" in alternatives else "<number>"
+
+    if len(alternatives) == 1:
+        return next(iter(alternatives.values()))
+    tagged: tuple[Any, ...] = tuple(Annotated[kind, Tag(f"<{name}>")] for name, kind in alternatives.items())
+    return Annotated[Union[tagged], Discriminator(tag)]  # noqa: UP007  # a union of variables
+
+
+def _mapping(name: str, word: Any, *, ram: bool, bounds: bool) -> type[Language]:
+    """Make the model of a mapping: a share of RAM, a bound, or either. A bound may also be a `word`."""
+    number = Takes("an integer" if word is None else "a number, or a size such as 64MiB", (int,))
+    limit = int if word is None else _any_of(number=int, word=word)
+    share = Takes("a percentage of RAM such as 3%", hint="add the sign: 3%")
+    rows = {
+        "ram": (_PERCENT, share, "Percent of RAM (MemTotal).", "3%"),
+        "min": (_SIZE, Takes("a size such as 64MiB", hint=_UNIT), "The least that ram comes to.", "64MiB"),
+        "max": (_SIZE, Takes("a size such as 2GiB", hint=_UNIT), "The most that ram comes to.", "2GiB"),
+        "at_least": (limit, number, "Raises a lower value; leaves a higher one alone.", 1000),
+        "at_most": (limit, number, "Lowers a higher value; leaves a lower one alone.", 1000),
+    }
+    fields: dict[str, Any] = {
+        key: (Annotated[kind | None, takes], Field(None, description=about, examples=[example]))
+        for key, (kind, takes, about, example) in rows.items()
+        if (bounds if key in BOUNDS else ram)
+    }
+    extra: JsonDict = {"oneOf": [{"required": [key]} for key in ("ram", *BOUNDS) if key in fields]}
+    if ram:
+        extra["dependentRequired"] = {"min": ["ram"], "max": ["ram"]}
+    made = create_model(name, __base__=Language, __doc__="A value that fits the host.", **fields)
+    made.model_config["json_schema_extra"] = extra
+    return made
+
+
+_LIMIT = _mapping("Limit", None, ram=False, bounds=True)
+_SIZE_LIMIT = _mapping("SizeLimit", _SIZE, ram=False, bounds=True)
+_SHARE = _mapping("Share", None, ram=True, bounds=False)
+_SHARE_OR_LIMIT = _mapping("ShareOrLimit", _SIZE_OR_PERCENT, ram=True, bounds=True)
+
+
+_LEAVE: Any = (
+    Annotated[_SIZE, Takes("a size such as 8GiB", hint=_UNIT)],
+    Field(description="RAM, without huge pages, that is not promised.", examples=["8GiB"]),
+)
+_COMMIT_LIMIT = create_model(
+    "CommitLimit", __base__=Language, __doc__="A commit limit by what it leaves.", leave=_LEAVE
+)
+
+Knob = int | Amount | Language
+"""A valid value: a number, an amount or a mapping."""
+
+
+def _range(row: Sysctl) -> str:
+    if row.least_above_zero:
+        return f"0 or an integer from {row.least_above_zero} to {row.high}"
+    if row.high == ULONG_MAX:
+        return f"an integer of {row.low} or more"
+    return f"an integer from {row.low} to {row.high}"
+
+
+def _mapping_of(row: Sysctl) -> type[Language] | None:
+    if row.of_ram:
+        return _SHARE_OR_LIMIT if row.has_order else _SHARE
+    if not row.has_order:
+        return None
+    return _SIZE_LIMIT if row.unit else _LIMIT
+
+
+def _words(row: Sysctl) -> str:
+    """Return what a sysctl takes, beside a mapping."""
+    if not row.unit:
+        return _range(row)
+    size = f"{_range(row)} ({row.unit}){',' if row.of_ram else ' or'} a size such as 64MiB"
+    return f"{size} or a percentage of RAM such as 3%" if row.of_ram else size
+
+
+def _checked(row: Sysctl, want: Takes) -> "Callable[[Knob], Knob]":
+    """Return the check of a whole value: its range, and which keys of a mapping go together."""
+
+    def check(value: Knob) -> Knob:
+        if isinstance(value, Language):
+            given = {key: part for key, part in value if part is not None}
+            _check_mapping(given, [key for key in ("ram", *BOUNDS) if key in type(value).model_fields])
+            amounts = [given[key] for key in BOUNDS if key in given]
+        else:
+            amounts = [value]
+        for amount in amounts:
+            number, shown = amount, str(amount)
+            if isinstance(amount, Amount):
+                number = amount.of(0) // {"bytes": 1, "kB": 1024}.get(row.unit, 2**63)
+                shown = f"{amount.text}, which is {number} {row.unit}"
+            if not row.low <= number <= row.high or 0 < number < row.least_above_zero:
+                raise refusal("out-of-range", f"must be {want.words}, got {shown}", want.hint)
+        return value
+
+    return check
+
+
+def _check_mapping(given: dict[str, Any], kinds: list[str]) -> None:
+    """Check that a mapping is of one of these kinds, by their keys."""
+    got = [key for key in kinds if key in given]
+    if len(got) != 1:
+        only = ", and only one of them" if kinds[1:] else ""
+        raise refusal(
+            "one-bound",
+            f"must have {any_of(kinds)}{only}, got {' and '.join(got) or ', '.join(given) or 'nothing'}",
+            "at_least raises lower values, at_most lowers higher ones; min and max bound a share of RAM",
+        )
+    if "min" in given and "max" in given and given["min"].of(0) > given["max"].of(0):
+        message = f"min ({given['min'].text}) is more than max ({given['max'].text})"
+        raise refusal("out-of-range", message, "exchange them")
+
+
+def _knob(row: Sysctl) -> tuple[Any, Any]:
+    """Return the type and the field of a sysctl."""
+    want = Takes(_words(row), (int,), hint=f"{row.name.partition('.')[2]}: {row.summary}")
+    gap: JsonDict = (
+        {"not": {"minimum": 1, "maximum": row.least_above_zero - 1}} if row.least_above_zero else {}
+    )
+    alternatives: dict[str, Any] = {
+        "number": Annotated[int, Field(ge=row.low, le=row.high, json_schema_extra=gap)]
+    }
+    if row.unit:
+        alternatives["word"] = _SIZE_OR_PERCENT if row.of_ram else _KBYTES if row.name == KBYTES else _SIZE
+    mapping = _mapping_of(row)
+    if mapping is not None:
+        alternatives["mapping"] = mapping
+    since = f" Since Linux {row.since}." if row.since else ""
+    field = Field(None, description=f"{row.summary}.{since}", examples=[row.low])
+    return Annotated[_any_of(**alternatives) | None, want, AfterValidator(_checked(row, want))], field
+
+
+def _kbytes(text: str) -> Amount:
+    if text.endswith("%"):
+        hint = f"write commit_limit: {text}, of RAM without huge pages"
+        raise refusal("size", f"must be a size such as 48GiB, got {text}", hint)
+    return values.size(text)
+
+
+_KBYTES = _word(values.SIZE, _kbytes)
+
+_COMMIT_LIMIT_KEY = (
+    Annotated[
+        _any_of(word=_SIZE_OR_PERCENT, mapping=_COMMIT_LIMIT) | None,
+        Takes(
+            "a size such as 48GiB, a percentage of RAM such as 90% or {leave: 8GiB}",
+            hint="write it with its unit; overcommit_kbytes takes a number",
+        ),
+    ],
+    Field(
+        None,
+        description="What may be promised in mode 2 beside swap, of RAM without huge pages; written as "
+        "overcommit_kbytes.",
+        examples=["90%", {"leave": "8GiB"}],
+    ),
+)
+
+
+def _section(prefix: str, **more: Any) -> Any:
+    """Make the model of `vm:` or `kernel:`."""
+    knobs: dict[str, Any] = {
+        name.removeprefix(prefix): _knob(SYSCTLS[name]) for name in SYSCTLS if name.startswith(prefix)
+    }
+    about = f"{prefix}* sysctls by their kernel names."
+    return create_model(prefix.rstrip(".").title(), __base__=Language, __doc__=about, **(knobs | more))
+
+
+if TYPE_CHECKING:
+    Vm: TypeAlias = Language
+    Kernel: TypeAlias = Language
+else:
+    Vm, Kernel = _section("vm.", commit_limit=_COMMIT_LIMIT_KEY), _section("kernel.")
+
+MAPPINGS: dict[tuple[str, ...], type[Language]] = {
+    ("vm", "commit_limit"): _COMMIT_LIMIT,
+    **{keys_of(name): mapping for name, row in SYSCTLS.items() if (mapping := _mapping_of(row)) is not None},
+}
+"""The model of the mapping that a key takes, by its keys."""
