@@ -22,6 +22,7 @@ command=/usr/bin/oomguard
 share=/usr/share/oomguard
 policy=/etc/oomguard.yaml
 drop_ins=/etc/oomguard.d
+vendor=/usr/lib/oomguard.d
 state=/run/oomguard
 peaks=/var/lib/oomguard
 unit=oomguard.service
@@ -147,6 +148,7 @@ install_files() {
     place "$tree/systemd/oomguard.catalog" /usr/lib/systemd/catalog/oomguard.catalog
     "$command" schema >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard.schema.json"
+    place "$tree/etc/90-default.yaml" "$vendor/90-default.yaml"
     rm -f "$home/schema.new"
     for page in "$tree"/docs/man/*.[1-8]; do
         place "$page" "/usr/share/man/man${page##*.}/${page##*/}"
@@ -185,7 +187,7 @@ install_policy() {
     elif cmp -s "$policy" "$shipped"; then
         cmp -s "$tree/etc/oomguard.yaml" "$policy" || copy_policy "$policy"
     elif ! cmp -s "$policy" "$tree/etc/oomguard.yaml"; then
-        say "$policy was edited and is kept; the new default is $shipped"
+        say "$policy was edited and is kept; the new one is $shipped"
     fi
     copy_policy "$shipped"
     mkdir -p "$drop_ins"
@@ -236,6 +238,7 @@ uninstall() {
     if [ -e "$manifest" ]; then
         remove_listed <"$manifest"
     fi
+    rmdir "$vendor" 2>/dev/null || true # others may have files there
     rm -rf "$home" "$share" "$peaks"
     rm -f "$command"
     if has_systemd; then

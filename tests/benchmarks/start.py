@@ -36,7 +36,7 @@ def figures(host: "Host") -> "Iterator[Figure]":
         name = f"start to READY, {rules:,} rules"
         yield _figure(name, found, floor, Target(1.3, ratio=True) if rules == 100 else None)
         yield _figure(f"{name}, compiled before", kept, floor, target)
-    shipped = str(REPOSITORY / "etc" / "oomguard.yaml")
+    shipped = str(REPOSITORY / "etc" / "90-default.yaml")
     with host.sleepers(PROCESSES):
         state = str(host.folder / "no-state")
         check = host.oomguard("check", "--policy", shipped)

@@ -1,6 +1,6 @@
 """The compiled policy, as one is compared with the one before."""
 
-from oomguard.core.policy import Emptied, Policy, SysctlSetting, emptied
+from oomguard.core.policy import DEFAULT_PATH, Emptied, Policy, SysctlSetting, emptied
 from oomguard.core.rule import Rule, Terms, Value
 
 TERMS = Terms(Value("exact", 300))
@@ -26,11 +26,13 @@ def test_a_file_that_lost_all_it_declared_is_emptied() -> None:
 
 
 def test_a_file_that_has_something_left_or_never_had_is_not() -> None:
-    """Nor one that was removed: that is no accident of a full disk."""
+    """Nor a drop-in that was removed: that is no accident. If the main file is removed, it may be one."""
     before = policy("ab")
     assert emptied(before, policy("a", "b")) == []
     assert emptied(before, policy("a", files="ac")) == []
     assert emptied(policy(""), policy("")) == []
+    main = policy("a")._replace(rules=[Rule(0, (b"x",), TERMS, DEFAULT_PATH, 1)], files=(DEFAULT_PATH,))
+    assert emptied(main, policy("a")) == [Emptied(DEFAULT_PATH, frozenset({0}), 0)]
 
 
 def test_a_label_has_its_patterns_as_they_were_written() -> None:

@@ -1,8 +1,8 @@
 """Runs the steps of a page in namespaces of their own: JSON in, JSON out.
 
 It is process 1 of a PID namespace, so that a policy reaches no other process of the host, and all it
-started ends with it; what is tried with a network is in the host's, where process events are. /etc and /run
-are its own, and what is written there is gone with it. The rest is the host's.
+started ends with it; what is tried with a network is in the host's, where process events are. /etc, /usr/lib
+and /run are its own, and what is written there is gone with it. The rest is the host's.
 """
 
 import json
@@ -26,15 +26,20 @@ LEFT_OUT = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", "
 def prepare(root: Path, environment: str | None) -> Path:
     """Mount what is private, put a copy of the tree there, and make it the working directory."""
     mount("tmpfs", "tmpfs", "/run", "mode=755")
-    for folder in ("upper", "work", "tree/bin"):
-        os.makedirs(f"/run/{folder}")
-    mount("overlay", "overlay", "/etc", "lowerdir=/etc,upperdir=/run/upper,workdir=/run/work")
+    for folder in ("/etc", "/usr/lib"):
+        own = f"/run/own{folder}"
+        os.makedirs(f"{own}/upper")
+        os.mkdir(f"{own}/work")
+        mount("overlay", "overlay", folder, f"lowerdir={folder},upperdir={own}/upper,workdir={own}/work")
     tree = Path("/run/tree")
+    os.makedirs(tree / "bin")
     shutil.copytree(root, tree, ignore=LEFT_OUT, dirs_exist_ok=True)
-    shutil.rmtree("/etc/oomguard.d", ignore_errors=True)
-    os.mkdir("/etc/oomguard.d")
-    shutil.copyfile(root / "etc/oomguard.yaml", "/etc/oomguard.yaml")
-    os.chmod("/etc/oomguard.yaml", 0o644)
+    for folder in ("/etc/oomguard.d", "/usr/lib/oomguard.d"):
+        shutil.rmtree(folder, ignore_errors=True)
+        os.mkdir(folder)
+    for file in ("/etc/oomguard.yaml", "/usr/lib/oomguard.d/90-default.yaml"):
+        shutil.copyfile(root / "etc" / os.path.basename(file), file)
+        os.chmod(file, 0o644)
     path = f"{tree}/bin:{os.environ['PATH']}"
     if environment is not None:
         os.symlink(environment, tree / ".venv")

@@ -27,6 +27,7 @@ PRINTED = (
     "systemd/debian/prerm",
     "systemd/debian/postrm",
     "etc/oomguard.yaml",
+    "etc/90-default.yaml",
     "etc/grafana/oomguard.json",
     "etc/prometheus/oomguard.rules.yml",
     ".ci/setup",

@@ -1,5 +1,6 @@
 """The Debian package as built; how it lives on a host is in tests/vm/test_debian.py."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -78,11 +79,10 @@ def test_the_package_names_what_it_needs(package: Path) -> None:
 
 @needs_debian
 @pytest.mark.packaging
-def test_the_policy_is_the_only_conffile(package: Path) -> None:
-    """So dpkg keeps an edited one, and asks about nothing else."""
-    command = ("dpkg-deb", "--info", str(package), "conffiles")
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "/etc/oomguard.yaml\n"
+def test_there_is_no_conffile(package: Path) -> None:
+    """So dpkg asks nothing."""
+    done = subprocess.run(["dpkg-deb", "--info", package], capture_output=True, text=True, check=True)
+    assert "conffiles" not in done.stdout
 
 
 @needs_debian
@@ -94,6 +94,7 @@ def test_the_package_has_what_the_installer_installs(tree: Path) -> None:
     assert len(targets) > 5
     for target in targets:
         path = target.replace("$share", "/usr/share/oomguard").replace("$unit", "oomguard.service")
+        path = path.replace("$vendor", "/usr/lib/oomguard.d")
         path = path.replace("$exporter", "oomguard-exporter.service")
         if "man${page" in path:
             continue
@@ -109,7 +110,7 @@ def test_the_package_has_what_the_installer_installs(tree: Path) -> None:
 def test_the_program_in_it_runs_beside_no_other_package(tree: Path, tmp_path: Path) -> None:
     """By the python3 of this Debian, from validating to tables; what it prints them with is complete."""
     policy = tmp_path / "policy.yaml"
-    shutil.copy(tree / "etc/oomguard.yaml", policy)
+    shutil.copy(tree / "usr/lib/oomguard.d/90-default.yaml", policy)
     policy.chmod(0o644)
     common = ["--policy", str(policy), "--state-dir", str(tmp_path)]
     for verb in (
@@ -130,6 +131,58 @@ def test_the_program_in_it_runs_beside_no_other_package(tree: Path, tmp_path: Pa
     for minor in (11, 12, 13, 14):
         assert [*(tree / SITE / "pydantic_core").glob(f"*.cpython-3{minor}-*.so")]
         assert (tree / "usr/lib/oomguard/lib" / f"python3.{minor}").readlink() == Path("python3")
+
+
+_LIFE = """
+mount -t tmpfs tmpfs /run
+for folder in usr etc var; do
+    mkdir -p "/run/$folder/upper" "/run/$folder/work"
+    own=/run/$folder
+    mount -t overlay -o "lowerdir=/$folder,upperdir=$own/upper,workdir=$own/work" overlay "/$folder"
+done
+rm -rf /etc/oomguard.* /usr/share/oomguard /usr/lib/oomguard*
+policy=/etc/oomguard.yaml
+dpkg() { command dpkg --force-depends "$@" </dev/null >/run/log 2>&1 || { cat /run/log; exit 1; }; }
+
+# Before the layers, it was a conffile with the protections. What nobody edited is replaced.
+mkdir -p /run/old/DEBIAN /run/old/etc /run/old/usr/share/oomguard
+printf 'Package: oomguard\nVersion: 0.0.1\nArchitecture: all\nMaintainer: m <m@m.m>\nDescription: old\n' \
+    >/run/old/DEBIAN/control
+echo /etc/oomguard.yaml >/run/old/DEBIAN/conffiles
+echo 'rules: []  # old' | tee "/run/old$policy" >/run/old/usr/share/oomguard/oomguard.yaml
+dpkg-deb --build /run/old /run/old.deb
+dpkg -i /run/old.deb
+dpkg -i "$1"
+cmp "$policy" /usr/share/oomguard/oomguard.yaml
+
+# What somebody edited is kept, without a question.
+dpkg --purge oomguard
+test ! -e "$policy"
+dpkg -i /run/old.deb
+echo '# mine' >"$policy"
+dpkg -i "$1"
+cat "$policy"
+
+# What somebody removed is not created again; without a policy, there are still the protections.
+rm "$policy"
+dpkg -i "$1"
+oomguard check
+dpkg --purge oomguard
+! find /etc /usr /var/lib/oomguard -xdev -path '*oomguard*' | grep .
+"""
+
+
+@needs_debian
+@pytest.mark.packaging
+@pytest.mark.skipif(os.geteuid() != 0, reason="root mounts")
+def test_an_upgrade_keeps_what_was_edited_and_asks_nothing(package: Path) -> None:
+    """In a mount namespace with files of its own. tests/vm has the package with systemd."""
+    command = ["unshare", "--mount", "sh", "-euc", _LIFE, "sh", str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n# mine\n" in done.stdout
+    origin = "6 rules and 0 sysctls from /usr/lib/oomguard.d/90-default.yaml"
+    assert f"/etc/oomguard.yaml: valid, {origin}\n" in done.stdout
 
 
 @needs_debian

@@ -22,15 +22,22 @@ for folder in usr etc var; do
     own=/run/$folder
     mount -t overlay -o "lowerdir=/$folder,upperdir=$own/upper,workdir=$own/work" overlay "/$folder"
 done
-rm -rf /etc/oomguard.yaml /etc/oomguard.d /var/lib/oomguard
+rm -rf /etc/oomguard.yaml /etc/oomguard.d /usr/lib/oomguard.d /var/lib/oomguard
 installer=$1
 """
 _UPGRADED = """
 sh "$installer"
 head -n 1 /usr/bin/oomguard
+# An earlier release had other files, and nobody edited its main file.
+echo 'vm: {swappiness: 1}' | tee /etc/oomguard.yaml >/usr/share/oomguard/oomguard.yaml
+echo 'vm: {swappiness: 1}' >/usr/lib/oomguard.d/90-default.yaml
 sh "$installer" >/dev/null
 oomguard --version
 oomguard check
+# One that somebody edited is kept.
+echo '# mine' >/etc/oomguard.yaml
+sh "$installer" | grep kept
+cat /etc/oomguard.yaml
 sh "$installer" --uninstall
 ! find /usr /var/lib -xdev -name '*oomguard*' | grep .
 test -e /etc/oomguard.yaml
@@ -38,7 +45,7 @@ test -e /etc/oomguard.yaml
 
 
 def test_it_installs_upgrades_and_uninstalls() -> None:
-    """The command works, by a launcher that takes no module from anywhere else; the policy stays."""
+    """The command works, by a launcher that takes no module from anywhere else; the edited policy stays."""
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-euc", _OWN_FILES + _UPGRADED, "sh", INSTALLER],
         capture_output=True,
@@ -50,4 +57,8 @@ def test_it_installs_upgrades_and_uninstalls() -> None:
     assert f"oomguard: installed oomguard {__version__}\n" in done.stdout
     assert "to start oomguard, run: oomguard run" in done.stdout
     assert "#!/usr/lib/oomguard/bin/python3 -P\n" in done.stdout
-    assert f"\noomguard {__version__}\n/etc/oomguard.yaml" in done.stdout
+    layers = "/etc/oomguard.yaml, /usr/lib/oomguard.d/90-default.yaml"
+    valid = f"/etc/oomguard.yaml: valid, 6 rules and 0 sysctls from {layers}"
+    assert f"\noomguard {__version__}\n{valid}\n" in done.stdout
+    kept = "/etc/oomguard.yaml was edited and is kept; the new one is /usr/share/oomguard/oomguard.yaml"
+    assert f"oomguard: {kept}\n# mine\n" in done.stdout

@@ -22,6 +22,7 @@ SHARED = {
     "share/zsh/site-functions/_oomguard": "etc/completions/_oomguard",
     "share/fish/vendor_completions.d/oomguard.fish": "etc/completions/oomguard.fish",
     "share/oomguard/oomguard.yaml": "etc/oomguard.yaml",
+    "share/oomguard/90-default.yaml": "etc/90-default.yaml",
 }
 """Where a wheel puts, below the environment, what is not Python."""
 
@@ -86,6 +87,7 @@ def test_the_sdist_has_all_that_installing_and_testing_take(dist: Path) -> None:
         "systemd/debian/build.sh",
         "docs/man/oomguard.8",
         "etc/oomguard.yaml",
+        "etc/90-default.yaml",
         "tests/conftest.py",
         ".ci/test",
     ):
@@ -96,7 +98,7 @@ def test_the_sdist_has_all_that_installing_and_testing_take(dist: Path) -> None:
 def test_pipx_makes_a_command_that_works(home: Path) -> None:
     """From validating the shipped policy to saying what it would change here."""
     venv = home / ".local" / "share" / "pipx" / "venvs" / "oomguard"
-    policy = venv / "share" / "oomguard" / "oomguard.yaml"
+    policy = venv / "share" / "oomguard" / "90-default.yaml"
     assert oomguard(home, "--version").stdout == f"oomguard {__version__}\n"
     checked = oomguard(home, "check", "--policy", policy)
     assert (checked.returncode, checked.stderr) == (0, "")

@@ -15,7 +15,7 @@ from oomguard.policy.compile import Users
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import parse
 
-from .conftest import sources
+from .conftest import layered, sources
 
 
 def _warnings(text: str, *, host: bool = False) -> tuple[Fault, ...]:
@@ -209,6 +209,13 @@ def test_a_rule_in_the_shadow_of_another_is_found(earlier: str, later: str) -> N
 def test_a_rule_that_still_matches_something_is_not_called_shadowed(earlier: str, later: str) -> None:
     """Narrow before broad is how rules are meant to be written."""
     assert _codes(_rules(earlier, later)) == []
+
+
+def test_a_rule_of_a_lower_layer_is_overridden_on_purpose() -> None:
+    """As one of the vendor's, of which an administrator need not be warned."""
+    rule = _rules("name: a")
+    assert parse(layered(rule, rule)).warnings == ()
+    assert [fault.code for fault in parse(sources(rule, rule)).warnings] == ["shadowed-rule"]
 
 
 def test_two_rules_may_shadow_a_third_together() -> None:

@@ -1,7 +1,6 @@
 """The JSON Schema: what editors are told agrees with what the loader does."""
 
 import json
-import re
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.host import Host
+from oomguard.core.policy import Policy
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load, parse
@@ -17,7 +17,8 @@ from oomguard.policy.schema import SCHEMA_ID, json_schema
 
 from .conftest import sources
 
-_SHIPPED = Path(__file__).parents[2] / "etc" / "oomguard.yaml"
+_ETC = Path(__file__).parents[2] / "etc"
+_MAIN, _VENDOR = _ETC / "oomguard.yaml", _ETC / "90-default.yaml"
 
 _VALID = (
     "vm: {overcommit_memory: 2, overcommit_ratio: 80, page-cluster: 0}\nkernel: {panic: -1}\n",
@@ -27,6 +28,7 @@ _VALID = (
     "vm: {commit_limit: 48GiB, max_map_count: {at_least: 262144}, user_reserve_kbytes: {at_most: 1GiB}}",
     "commit_headroom: 0\nforce: false\nresync_interval: 86400\n",
     "rules: []",
+    "# nothing but comments\n",
     "vm:\n  # swappiness: 10\nkernel:\nrules:\n",
     "rules: [{name: '*', oom_score_adj: keep}]",
     "rules: [{name: 'file:// Content', oom_score_adj: 1}]",
@@ -136,17 +138,18 @@ def test_simple_mistakes_are_refused_by_loader_and_schema_alike(tmp_path: Path) 
     assert [_INVALID[number] for number in range(len(_INVALID)) if f"{number}.yaml" not in refused] == []
 
 
-def test_the_shipped_policy_is_valid_for_loader_and_schema(tmp_path: Path) -> None:
-    """It also warns of nothing."""
-    policy, warnings = load(str(_SHIPPED), host=Host(16 << 20))
-    assert warnings == ()
-    assert _refused_by_schema(tmp_path, str(_SHIPPED)) == set()
-    assert policy.rules
+@pytest.mark.parametrize("file", [_MAIN, _VENDOR], ids=lambda file: file.name)
+def test_the_shipped_files_are_valid_for_loader_and_schema(tmp_path: Path, file: Path) -> None:
+    """They also warn of nothing, and editors find the schema in their first line."""
+    assert load(str(file), host=Host(16 << 20)).warnings == ()
+    assert _refused_by_schema(tmp_path, str(file)) == set()
+    first = file.read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=/usr/share/oomguard/oomguard.schema.json"
 
 
-def test_the_shipped_policy_is_safe_on_any_host() -> None:
-    """It sets no sysctl, and only ever lowers, and nothing to where the kernel could not kill it."""
-    policy, _ = load(str(_SHIPPED))
+def test_the_shipped_protections_are_safe_on_any_host() -> None:
+    """They set no sysctl, and only ever lower, and nothing to where the kernel could not kill it."""
+    policy, _ = load(str(_VENDOR))
     assert policy.sysctls == ()
     values = [rule.terms.value for rule in policy.rules if rule.terms.value.kind != "keep"]
     assert {value.kind for value in values} == {"at_most"}
@@ -154,28 +157,28 @@ def test_the_shipped_policy_is_safe_on_any_host() -> None:
     assert {rule.terms.trust for rule in policy.rules} == {"verified"}
 
 
-def test_the_examples_in_the_shipped_policy_are_valid() -> None:
-    """Whoever removes the # gets what the comment promises."""
-    text = _SHIPPED.read_text()
-    _, _, rules = text.partition("  # Examples.")
-    examples = [
-        line.replace("# ", "", 1) for line in rules.splitlines() if line.startswith(("  # -", "  #   "))
-    ]
-    assert len(parse(sources("rules:\n" + "\n".join(examples))).policy.rules) == 3
-    sysctls, _, _ = text.partition("# vm:\n")[2].partition("#\n")
-    policy = parse(sources("vm:\n" + re.sub("^# ", "", sysctls, flags=re.MULTILINE))).policy
-    assert [setting.name for setting in policy.sysctls] == [
+def test_a_rule_can_be_appended_to_the_shipped_protections() -> None:
+    """As the README does with a copy."""
+    policy = parse(sources(_VENDOR.read_text() + "  - name: sleep\n    oom_score_adj: 500\n")).policy
+    assert policy.rules[-1].names == (b"sleep",)
+
+
+def _uncommented(text: str, first: str, last: str) -> Policy:
+    lines = text[text.index(f"\n# {first}\n") : text.index(last)].splitlines()
+    return parse(sources("\n".join(line[2:] for line in lines))).policy
+
+
+def test_the_shipped_main_file_is_the_administrators_alone() -> None:
+    """All of it is comments, and whoever removes the # gets what they promise."""
+    text = _MAIN.read_text()
+    assert all(line.startswith("#") for line in text.split("\n") if line)
+    assert len(_uncommented(text + "# end\n", "rules:", "# end").rules) == 3
+    assert [one.name for one in _uncommented(text, "vm:", "# Before").sysctls] == [
         "vm.overcommit_memory",
         "vm.overcommit_ratio",
         "vm.panic_on_oom",
         "kernel.panic",
     ]
-
-
-def test_the_modeline_is_the_first_line_of_the_shipped_policy() -> None:
-    """Editors look for it there."""
-    first = _SHIPPED.read_text().splitlines()[0]
-    assert first == "# yaml-language-server: $schema=/usr/share/oomguard/oomguard.schema.json"
 
 
 def test_the_schema_says_what_it_is() -> None:

@@ -187,7 +187,7 @@ def test_containers_and_people_give_no_rules() -> None:
 def test_a_program_that_hands_its_start_value_on_is_left_alone() -> None:
     """Each session would get what sshd was given, as the shipped policy says as well; its own is -1000."""
     policy, _, text = proposed(host(Running("sshd", "root")))
-    shipped = load(str(Path(__file__).parents[2] / "etc" / "oomguard.yaml")).policy
+    shipped = load(str(Path(__file__).parents[2] / "etc" / "90-default.yaml")).policy
     of_sshd = [
         (rule.label, rule.terms.value) for rule in (*policy.rules, *shipped.rules) if b"sshd" in rule.names
     ]

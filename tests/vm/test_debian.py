@@ -48,7 +48,7 @@ def make_upgrade(vm: Guest) -> None:
     vm.run(
         f"cd /var/tmp && dpkg-deb --raw-extract {IN_GUEST} later"
         " && sed -i 's/^Version: /&1:/' later/DEBIAN/control"
-        f" && echo '{LATER}' >>later/{POLICY} && cp later/{POLICY} later/{SHIPPED_POLICY}"
+        f" && echo '{LATER}' >>later/{SHIPPED_POLICY}"
         f" && dpkg-deb -Znone --build later {UPGRADE_IN_GUEST} && rm -r later",
         timeout_seconds=DPKG_TIMEOUT_SECONDS,
     )
@@ -115,7 +115,7 @@ def test_the_package_lives_as_packages_do(fresh_vm: Guest, package: Path) -> Non
     service.wait_for_value("/proc/sys/vm/stat_interval", 2)
     before, since = service.main_pid, vm.now()
     exporter = vm.run(["systemctl", "show", "-P", "MainPID", EXPORTER]).stdout
-    dpkg(vm, "--force-confold", "--install", UPGRADE_IN_GUEST)
+    dpkg(vm, "--install", UPGRADE_IN_GUEST)
     assert service.is_active
     assert service.main_pid != before
     vm.run(["systemctl", "is-active", EXPORTER])
@@ -133,7 +133,7 @@ def test_the_package_lives_as_packages_do(fresh_vm: Guest, package: Path) -> Non
         assert vm.run(["systemctl", "status", unit], check=False).code == 4, f"systemd still knows {unit}"
     assert vm.get(POLICY).decode() == EDITED
     assert left_behind(vm) == {
-        POLICY, f"{POLICY}.dpkg-dist", DROP_INS, f"{DROP_INS}/site.yaml",
+        POLICY, DROP_INS, f"{DROP_INS}/site.yaml",
         f"{WANTED}/{UNIT}", f"{WANTED}/{EXPORTER}",
     }  # fmt: skip
 
@@ -153,7 +153,7 @@ def test_the_package_takes_over_from_the_installer(installed: Service, package: 
     installed.wait_for_value("/proc/sys/vm/swappiness", 44)
     before = installed.main_pid
     carry(vm, package)
-    dpkg(vm, "--force-confold", "--install", IN_GUEST)
+    dpkg(vm, "--install", IN_GUEST)
     assert installed.is_active
     assert installed.main_pid != before
     assert vm.get(POLICY).decode() == EDITED

@@ -1,18 +1,18 @@
 """A policy that is not there or not valid, at the worst of times."""
 
-from .service import POLICY, UNIT, Service
+from .service import POLICY, UNIT, VENDOR, Service
 from .workload import hog, sleepers, wait_for_values
 
 MARKED = "vm: {swappiness: 33}\nrules: [{name: vm-marked, oom_score_adj: 800}]\n"
 
 
-def test_a_deleted_policy_stays_in_force(installed: Service) -> None:
+def test_a_policy_of_which_all_files_are_deleted_stays_in_force(installed: Service) -> None:
     """It is said, what starts later gets its value all the same, and the next policy is taken."""
     vm = installed.vm
     installed.write_policy(MARKED)
     installed.wait_for_value("/proc/sys/vm/swappiness", 33)
     pid, since = installed.main_pid, vm.now()
-    vm.run(["rm", POLICY])
+    vm.run(f"mv {VENDOR} /usr/lib/away && rm {POLICY}")
     installed.wait_for_event("policy-rejected", since=since)
     with hog(vm, "vm-marked") as marked:
         installed.wait_for_value(f"/proc/{marked}/oom_score_adj", 800)
@@ -20,6 +20,10 @@ def test_a_deleted_policy_stays_in_force(installed: Service) -> None:
         installed.wait_for_value("/proc/sys/vm/swappiness", 33)
         installed.write_policy("rules: [{name: vm-marked, oom_score_adj: 700}]\n")
         installed.wait_for_value(f"/proc/{marked}/oom_score_adj", 700)
+        vm.run(f"mv /usr/lib/away {VENDOR}")
+        vm.run(["rm", POLICY])
+        installed.wait_for_event("policy-emptied", since=since)
+        installed.wait_for_value(f"/proc/{marked}/oom_score_adj", 0)
     assert installed.main_pid == pid
 
 

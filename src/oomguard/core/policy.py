@@ -132,11 +132,14 @@ def is_drop_in(name: str) -> bool:
 
 
 def emptied(before: Policy, after: Policy) -> list[Emptied]:
-    """Return each file of `before` that is also in `after`, but has no rules or sysctls any more."""
+    """Return each file of `before` that is also in `after`, but has no rules or sysctls any more.
+
+    As well the main file if it is gone. A drop-in is removed on purpose.
+    """
     left = {rule.file for rule in after.rules} | {setting.file for setting in after.sysctls}
     found = []
     for file in before.files:
-        if file in left or file not in after.files:
+        if file in left or file not in (*after.files, DEFAULT_PATH):
             continue
         rules = frozenset(rule.number for rule in before.rules if rule.file == file)
         sysctls = sum(setting.file == file for setting in before.sysctls)

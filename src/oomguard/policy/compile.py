@@ -31,6 +31,7 @@ class PolicyFile(NamedTuple):
     """A valid policy file: the place of each key, its content, and the names and terms of its rules."""
 
     file: str
+    layer: int
     root: Mapping
     said: model.Document
     rules: "list[tuple[tuple[bytes, ...], Terms]]"

@@ -78,9 +78,12 @@ def lint(subject: Subject) -> list[Fault]:
 
 def _shadowed_rule(subject: Subject) -> "Iterator[Fault]":
     earlier = shadows(subject.policy.rules)
+    layers = {document.file: document.layer for document in subject.documents}
     for document, index, rule in subject.rules():
         first = earlier.get(rule.number)
-        if first is not None:
+        if (
+            first is not None and layers[first.file] == document.layer
+        ):  # a higher layer overrides it on purpose
             yield _warning(
                 document,
                 ("rules", index),

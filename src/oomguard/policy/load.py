@@ -87,7 +87,7 @@ def parse(
         if root is None:
             continue
         roots.append(relations.Root(source.file, root, source.layer))
-        document, wrong = _validated(source.file, root, users or nobody, shared)
+        document, wrong = _validated(source, root, users or nobody, shared)
         if document is not None:
             documents.append(document)
         unread = {fault.path for fault in found if fault.code in _UNREAD}
@@ -102,7 +102,7 @@ def parse(
 
 
 def _validated(
-    file: str, root: nodes.Mapping, users: Users, shared: dict[Terms, Terms]
+    source: Source, root: nodes.Mapping, users: Users, shared: dict[Terms, Terms]
 ) -> tuple[PolicyFile | None, list[Fault]]:
     """Return what a file says, or its faults: one rule at a time, because all their models take 14 MiB."""
     rules, faults = [], list[Fault]()
@@ -112,14 +112,16 @@ def _validated(
     try:
         said = model.Document.model_validate(scalars.data(root._replace(entries=rest)))
     except ValidationError as error:
-        faults += prose.faults(file, root, error)
+        faults += prose.faults(source.file, root, error)
     for index, node in enumerate(listed):
         try:
             rule = model.Rule.model_validate(scalars.data(node))
             rules.append(compile_rule(rule, users, shared))
         except ValidationError as error:
-            faults += prose.faults(file, root, error, ("rules", index))
-    return (None if said is None or faults else PolicyFile(file, root, said, rules)), faults
+            faults += prose.faults(source.file, root, error, ("rules", index))
+    if said is None or faults:
+        return None, faults
+    return PolicyFile(source.file, source.layer, root, said, rules), faults
 
 
 def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:

@@ -39,5 +39,6 @@ def json_schema() -> dict[str, Any]:
         "$schema": GenerateJsonSchema.schema_dialect,
         "$id": SCHEMA_ID,
         **schema,
+        "type": ["object", "null"],  # as shipped, the main file has nothing but comments
         "title": "oomguard policy",
     }
