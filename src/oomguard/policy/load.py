@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from oomguard.core.host import Host
 from oomguard.core.policy import Policy
 from oomguard.core.rule import Terms
+from oomguard.core.text import printable
 from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
 from oomguard.policy.compile import PolicyFile, Users, compile_policy, compile_rule, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
@@ -14,7 +15,7 @@ from oomguard.policy.lint import Subject, lint
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from oomguard.policy.lint import Trial
 
@@ -72,16 +73,10 @@ def parse(
     roots: list[relations.Root] = []
     documents: list[PolicyFile] = []
     nobody, shared = Users(), dict[Terms, Terms]()
-    replaced: set[str] = set()
-    for source in sources.files:
-        if source.name in replaced:
-            continue
-        if source.name:
-            replaced.add(source.name)
-        if source.is_mask:
-            continue
-        root, found = _root(source)
+    for source, root, found, why_not in used(sources):
         faults += found
+        if why_not:
+            continue
         if source.fault is None and not source.content.strip():
             faults.append(_EMPTY_FILE.at(source.file, 0, 0, "", "warning"))
         if root is None:
@@ -99,6 +94,32 @@ def parse(
     policy = compile_policy(valid, host)._replace(digest=digest(sources.files))
     faults += lint(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
+
+
+class Used(NamedTuple):
+    """A file of a policy: its keys and faults, and why it does not count, "" if it does."""
+
+    source: Source
+    root: nodes.Mapping | None
+    faults: list[Fault]
+    why_not: str
+
+
+def used(sources: Sources) -> "Iterator[Used]":
+    """Yield each file of a policy. Those that cannot be parsed have no keys, nor have those replaced."""
+    names: dict[str, Source] = {}
+    for source in sources.files:
+        first = names.get(source.name)
+        if first is not None:
+            why_not = f"{'masked' if first.is_mask else 'replaced'} by {printable(first.file)}"
+            yield Used(source, None, [], why_not)
+            continue
+        if source.name:
+            names[source.name] = source
+        if source.is_mask:
+            yield Used(source, None, [], "masks files of this name in lower layers")
+        else:
+            yield Used(source, *_root(source), "")
 
 
 def _validated(

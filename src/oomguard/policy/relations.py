@@ -38,7 +38,12 @@ class Said(NamedTuple):
     layer: int
     line: int
     column: int
-    text: str
+    value: Node
+
+    @property
+    def text(self) -> str:
+        """The value on one line."""
+        return text_of(self.value)
 
     @property
     def source(self) -> str:
@@ -111,12 +116,12 @@ def _one_bound(got: str) -> Words:
 def _single_values(root: Root) -> "Iterator[Said]":
     for key, entry in root.node.entries.items():
         if key in _SETTINGS and isinstance(entry.value, Scalar):
-            yield Said(key, root.file, root.layer, entry.line, entry.column, entry.value.text)
+            yield Said(key, root.file, root.layer, entry.line, entry.column, entry.value)
         if key in _SECTIONS and isinstance(entry.value, Mapping):
             for knob, value in entry.value.entries.items():
                 name = f"{key}.{knob}"
                 if name in SYSCTLS or name == COMMIT_LIMIT:
-                    yield Said(name, root.file, root.layer, value.line, value.column, text_of(value.value))
+                    yield Said(name, root.file, root.layer, value.line, value.column, value.value)
 
 
 def _conflict(here: Said, first: Said) -> Words:
