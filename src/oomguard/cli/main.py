@@ -10,6 +10,7 @@ from oomguard.cli import (
     check,
     explain,
     exporter,
+    history,
     import_,
     log,
     plan,
@@ -25,7 +26,7 @@ from oomguard.cli.verb import Parser, Verb
 
 VERBS: tuple[Verb, ...] = (
     *(check.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB, explain.VERB, rank.VERB),
-    *(log.VERB, postmortem.VERB, import_.VERB, exporter.VERB, advise.VERB, schema.VERB),
+    *(log.VERB, history.VERB, postmortem.VERB, import_.VERB, exporter.VERB, advise.VERB, schema.VERB),
 )
 """All verbs, in the order of the help."""
 

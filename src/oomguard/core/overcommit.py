@@ -47,6 +47,7 @@ class Memory(NamedTuple):
     huge_page_kib: int = 0
     available_kib: int = 0
     surplus_pages: int = 0
+    swap_free_kib: int = 0
 
 
 class Peak(NamedTuple):

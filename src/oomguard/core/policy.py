@@ -58,6 +58,16 @@ def bounded(kind: SysctlKind, value: int, own: int) -> int:
     return value if kind == "exact" else max(own, value) if kind == "at_least" else min(own, value)
 
 
+class PressureLimit(NamedTuple):
+    """From which pressure on to warn: the share of a time in which some task stalls for memory.
+
+    0 percent: never.
+    """
+
+    some_percent: int = 10
+    over_seconds: int = 2
+
+
 class Policy(NamedTuple):
     """What the policy files declare, validated and compiled."""
 
@@ -66,6 +76,9 @@ class Policy(NamedTuple):
     commit_headroom_percent: int = 10
     force: bool = False
     resync_interval_seconds: int = 60
+    pressure: PressureLimit = PressureLimit()
+    recorder: bool = True
+    """Whether to record what holds memory."""
     files: tuple[str, ...] = ()
     digest: str = ""
     """SHA-256 over the policy files, in hexadecimal."""

@@ -7,7 +7,7 @@ so that neither side needs the whole text in memory.
 import json
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from oomguard.core.policy import Policy, SysctlKind, SysctlSetting
+from oomguard.core.policy import Policy, PressureLimit, SysctlKind, SysctlSetting
 from oomguard.core.rule import Terms, Value, ValueKind
 from oomguard.core.rule_table import RuleTable
 
@@ -75,6 +75,8 @@ class Decoder:
                 rules = RuleTable(terms, files)
                 row["sysctls"] = tuple(_decode_setting(setting) for setting in row["sysctls"])
                 row["files"] = tuple(row["files"])
+                row["pressure"] = PressureLimit(*row["pressure"])
+                _must_be(int, *row["pressure"])
                 row["rules"] = tuple(row["rules"])
                 _must_resemble(row, _DEFAULT_POLICY._asdict())
                 _must_be(str, *row["files"])

@@ -40,7 +40,7 @@ def span(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} seconds"
+    return counted(round(max(seconds, 0)), "second")
 
 
 def _escape(character: str, following: str) -> str:

@@ -47,10 +47,10 @@ class Loop:
         self._accounted_at = self._awake_since = time.monotonic()
         self.ceiling = Ceiling(self._awake_since, time.process_time())
 
-    def watch(self, fd: int, handler: "Callable[[], None]") -> None:
-        """Call `handler` whenever `fd` is readable."""
+    def watch(self, fd: int, handler: "Callable[[], None]", events: int = select.EPOLLIN) -> None:
+        """Call `handler` whenever `fd` is readable, or has other `events` of epoll_ctl(2)."""
         self._readable[fd] = handler
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
         """Stop watching `fd`; call it before the descriptor is closed."""

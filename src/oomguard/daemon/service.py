@@ -8,12 +8,13 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from oomguard import __version__
-from oomguard.core.overcommit import KNOBS, demand_kib
+from oomguard.core.overcommit import KNOBS, MODE, STRICT, demand_kib
 from oomguard.core.policy import emptied
 from oomguard.core.process import Identity
 from oomguard.core.text import counted, printable, span
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.notifier import Notifier
@@ -21,7 +22,7 @@ from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.daemon.status_writer import Matched, StatusWriter
-from oomguard.daemon.worker import NO_EVENTS, POLL_SECONDS, Worker
+from oomguard.daemon.worker import NO_EVENTS, POLL_SECONDS, SLICE_SECONDS, Worker
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.host import observe_host
 from oomguard.kernel.sysctl import observe_overcommit
@@ -29,6 +30,7 @@ from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.reconciler import SHORTAGE, Reconciler
+from oomguard.reconcile.recorder import Recorder
 from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report import events
 from oomguard.report.kills import Death
@@ -37,6 +39,7 @@ from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
 if TYPE_CHECKING:
     from oomguard.core.errors import OomguardError
     from oomguard.core.policy import Policy
+    from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import Procfs
     from oomguard.oom.kill import Context, Kill
     from oomguard.reconcile.state_folder import StateFolder
@@ -64,6 +67,14 @@ class Service:
         )
         self.kills = KillWatch(self.loop, self.procfs, self._killed)
         self._peaks = PeakFile(folder.path)
+        self.foresight = Foresight(
+            self.loop,
+            self.procfs,
+            self.reporter,
+            self.degradations,
+            Recorder(folder),
+            rule_of=self._rule_of,
+        )
         self._matched_before: Matched | None = None
         self._is_short = self._is_throttled = self._is_stopping = False
 
@@ -131,6 +142,8 @@ class Service:
         if reason := self.worker.events.open():
             self.degradations.add(f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {reason}")
         stack.callback(self.worker.events.close)
+        self.foresight.adopt(policy, privilege)
+        stack.callback(self.foresight.close)
         if reason := self.kills.open():
             self.degradations.add(f"the kernel's kills are counted, but not their names: {reason}")
 
@@ -146,13 +159,17 @@ class Service:
 
     def _turn(self) -> None:
         try:
-            is_busy = self.worker.is_busy
+            is_busy = self.worker.is_busy or self.foresight.is_busy
             ready = None if is_busy or self._is_throttled else self.worker.events.wait()
             is_paused = not self.loop.turn(busy=is_busy, ready=ready)
             if self.loop.ceiling.is_reached != self._is_throttled:
                 self._report_throttling()
-            if not is_paused:
+            if is_paused:
+                return
+            if self.worker.is_busy:
                 self.worker.work(is_throttled=self._is_throttled)
+            elif self.foresight.is_busy:
+                self.foresight.work(time.monotonic() + SLICE_SECONDS)
         except MemoryError:
             self._shed("memory")
         except OSError as error:
@@ -181,6 +198,7 @@ class Service:
         self.status.choose_readers()
         self.status.request(now)
         self._note_promised(now)
+        self.foresight.pass_ended()
         self._reloader.follow_host(self.reconciler.policy)
         if count := self.kills.count():
             self.reporter.kills.take_unknown(count, self.kills.why_unknown)
@@ -193,6 +211,8 @@ class Service:
         if memory is None:
             return
         self.status.committed_peak_kib = max(self.status.committed_peak_kib, memory.committed_kib)
+        if knobs.get(MODE) == STRICT:
+            self.foresight.promised(memory)
         headroom = self.reconciler.policy.commit_headroom_percent
         self._peaks.note(demand_kib(memory, knobs, headroom_percent=headroom), now)
         if trouble := self._peaks.trouble:
@@ -217,6 +237,7 @@ class Service:
         loaded = f"policy {'loaded' if is_new else how}: {policy.origin}"
         self.reporter.say(events.POLICY_LOADED, loaded, POLICY=policy.digest)
         self.degradations.add_all(rights_missing_for(policy, self.procfs))
+        self.foresight.adopt(policy, self.reconciler.privilege)
         self.worker.begin_pass("policy")
         self._notify_ready()
 
@@ -245,10 +266,14 @@ class Service:
         """What the rules match: until the first pass of a policy ends, what those before it matched."""
         return self._matched_before or self.worker.matched
 
+    def _rule_of(self, pid: int) -> "Rule | None":
+        return self.worker.matched.rule(pid) or self._matched.rule(pid)
+
     def _killed(self, kill: "Kill", context: "Context | None") -> None:
-        rule = self.worker.matched.rule(kill.pid) or self._matched.rule(kill.pid)
+        rule = self._rule_of(kill.pid)
         now = time.monotonic()
-        self.reporter.kills.take(Death(kill, context, rule), now)
+        growth = self.foresight.killed(kill.pid, kill.comm)
+        self.reporter.kills.take(Death(kill, context, rule, growth), now)
         self.loop.set_earlier("fold", now + FOLD_SECONDS)
         self.status.request(now)
 

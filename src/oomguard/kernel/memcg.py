@@ -70,21 +70,21 @@ def read_limits(memcg: Memcg, *, host_swappiness: int) -> CgroupLimits:
     """Return the limits of a cgroup; the root has none."""
     if memcg.is_v2:
         return CgroupLimits(
-            _read_bytes(memcg, "memory.max"),
-            swap=_read_bytes(memcg, "memory.swap.max"),
+            read_bytes(memcg, "memory.max"),
+            swap=read_bytes(memcg, "memory.swap.max"),
             swappiness=host_swappiness,
         )
-    swappiness = _read_bytes(memcg, "memory.swappiness")
+    swappiness = read_bytes(memcg, "memory.swappiness")
     return CgroupLimits(
-        _read_bytes(memcg, "memory.limit_in_bytes"),
-        memory_and_swap=_read_bytes(memcg, "memory.memsw.limit_in_bytes"),
+        read_bytes(memcg, "memory.limit_in_bytes"),
+        memory_and_swap=read_bytes(memcg, "memory.memsw.limit_in_bytes"),
         swappiness=host_swappiness if swappiness is None else swappiness,
     )
 
 
 def read_used_bytes(memcg: Memcg) -> int | None:
     """Return how much memory the cgroup uses, page cache included; None for the root."""
-    return _read_bytes(memcg, "memory.current" if memcg.is_v2 else "memory.usage_in_bytes")
+    return read_bytes(memcg, "memory.current" if memcg.is_v2 else "memory.usage_in_bytes")
 
 
 def ancestors(memcg: Memcg) -> "Iterator[Memcg]":
@@ -103,7 +103,7 @@ def group_killed_with(memcg: Memcg, path: str) -> str:
     mount = memcg.folder.removesuffix(memcg.path) if memcg.path != "/" else memcg.folder
     highest = ""
     while memcg.is_v2 and path != "/" and (path + "/").startswith(memcg.path.rstrip("/") + "/"):
-        if _read_bytes(Memcg(path, mount + path, is_v2=True), "memory.oom.group"):
+        if read_bytes(Memcg(path, mount + path, is_v2=True), "memory.oom.group"):
             highest = path
         path = os.path.dirname(path)
     return highest
@@ -121,12 +121,25 @@ def members(memcg: Memcg) -> list[int]:
         folder = pending.pop()
         for name in _read(folder, "cgroup.procs").split():
             found[int(name)] = None
-        pending += reversed(_children(folder))
+        pending += reversed(_folders_below(folder))
     found.pop(0, None)  # a process of an unrelated PID namespace
     return list(found)
 
 
-def _children(folder: str) -> list[str]:
+def children(memcg: Memcg) -> list[Memcg]:
+    """Return the cgroups directly below."""
+    return [
+        memcg._replace(path=f"{memcg.path.rstrip('/')}/{os.path.basename(folder)}", folder=folder)
+        for folder in _folders_below(memcg.folder)
+    ]
+
+
+def read_control(memcg: Memcg, name: str) -> bytes:
+    """Return a file of a cgroup; b"" if it does not exist, or the cgroup was removed."""
+    return _read(memcg.folder, name)
+
+
+def _folders_below(folder: str) -> list[str]:
     """Return the cgroups directly below, the oldest first, which is the order of their inodes."""
     try:
         with os.scandir(folder) as entries:
@@ -136,15 +149,15 @@ def _children(folder: str) -> list[str]:
     return [path for _, path in sorted(below)]
 
 
-def _read_bytes(memcg: Memcg, name: str) -> int | None:
-    text = _read(memcg.folder, name).strip()
+def read_bytes(memcg: Memcg, name: str) -> int | None:
+    """Return a size in bytes; None if it has no limit, or no such file."""
+    text = read_control(memcg, name).strip()
     if not text or text == b"max" or int(text) >= _UNLIMITED_BYTES:
         return None
     return int(text)
 
 
 def _read(folder: str, name: str) -> bytes:
-    """Return a file of a cgroup; b"" if it does not exist, or the cgroup was removed."""
     try:
         with open(os.path.join(folder, name), "rb") as file:
             return file.read()

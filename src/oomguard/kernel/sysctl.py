@@ -105,6 +105,7 @@ def parse_meminfo(raw: bytes) -> Memory:
         huge_page_kib=page_kib,
         surplus_pages=surplus,
         available_kib=fields.get(b"MemAvailable", fields[b"MemTotal"]),
+        swap_free_kib=fields.get(b"SwapFree", 0),
     )
 
 

@@ -3,11 +3,11 @@
 import hashlib
 import pwd
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from oomguard.core.host import AskedHost, Host, NoHostError
 from oomguard.core.overcommit import HUGE_PAGES, KBYTES
-from oomguard.core.policy import Policy, SysctlSetting
+from oomguard.core.policy import Policy, PressureLimit, SysctlSetting
 from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import login_defs, model, subuid
@@ -119,6 +119,8 @@ def compile_policy(documents: tuple[PolicyFile, ...], host: Host | None) -> Poli
         resync_interval_seconds=_first(
             (one.said.resync_interval for one in documents), default.resync_interval_seconds
         ),
+        pressure=_pressure(_first((one.said.pressure for one in documents), None)),
+        recorder=_first((one.said.recorder for one in documents), default.recorder),
         files=tuple(one.file for one in documents),
         first_person_uid=login_defs.first_person_uid(),
         facts=asked.facts,
@@ -210,6 +212,14 @@ def _value(said: int | str | model.Bound) -> Value:
     if said.at_most is not None:
         return Value("at_most", said.at_most)
     return Value("at_least", said.at_least or 0)  # `relations` refuses a bound that is neither
+
+
+def _pressure(said: "model.Pressure | Literal[False] | None") -> PressureLimit:
+    if said is None:
+        return PressureLimit()
+    if said is False:
+        return PressureLimit(some_percent=0)
+    return PressureLimit(int(said.some.rstrip("%")), int(said.over.rstrip("s")))
 
 
 def _first(said: "Iterable[_Item | None]", default: _Item) -> _Item:

@@ -7,13 +7,14 @@ messages, from the `Takes` of each key.
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
-from pydantic.functional_validators import AfterValidator
+from pydantic.functional_validators import AfterValidator, BeforeValidator
 
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.rule import CONDITIONS as ROWS
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Scope, Trust
 from oomguard.policy import patterns
 from oomguard.policy.language import Language, Takes
+from oomguard.policy.scalars import Surprise
 from oomguard.policy.sysctl_model import MAPPINGS, Kernel, Vm
 
 UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
@@ -171,6 +172,40 @@ def _sysctls(example: str) -> Takes:
     return Takes("a mapping of sysctls and their values", hint=f"write one per line, without '- ': {example}")
 
 
+def _off(value: object) -> object:
+    """Return False for `off`, however YAML reads it."""
+    return False if isinstance(value, Surprise) and value.text == "off" else value
+
+
+_Off = Annotated[Literal[False], BeforeValidator(_off)]
+_PERCENT = "a share from 1% to 100%"
+_WINDOW = "2s, 4s, 6s, 8s or 10s"
+
+
+class Pressure(Language):
+    """From which pressure on to warn that memory is running out."""
+
+    some: Annotated[
+        str, Field(pattern=r"^([1-9][0-9]?|100)%$"), Takes(_PERCENT, hint="write it as in 10%")
+    ] = Field(
+        f"{PressureLimit().some_percent}%",
+        description="The share of the time in which some task stalls for memory.",
+        examples=["10%"],
+    )
+    over: Annotated[Literal["2s", "4s", "6s", "8s", "10s"], Takes(_WINDOW)] = Field(
+        "2s", description="The time that the share is of.", examples=["2s"]
+    )
+
+
+def _off_or_limits(value: object) -> str:
+    return "<limits>" if isinstance(value, dict) else "<off>"
+
+
+_PressureOrOff = Annotated[
+    Annotated[Pressure, Tag("<limits>")] | Annotated[_Off, Tag("<off>")], Discriminator(_off_or_limits)
+]
+
+
 class Document(Language):
     """A whole policy file."""
 
@@ -214,12 +249,27 @@ class Document(Language):
         f"Default: {Policy().resync_interval_seconds}.",
         examples=[60],
     )
+    pressure: Annotated[
+        _PressureOrOff | None,
+        Takes("off, or some: and over:, as in {some: 10%, over: 2s}"),
+    ] = Field(
+        None,
+        description="When to warn that memory is running out: if some task stalls for so much of a time, and"
+        " little memory is left. off: never.",
+        examples=[{"some": "10%", "over": "2s"}],
+    )
+    recorder: Annotated[bool | None, BeforeValidator(_off), Takes("off or true", (bool,))] = Field(
+        None,
+        description="off: do not record what holds memory. `oomguard history` shows what is recorded.",
+        examples=[False],
+    )
 
 
 MODELS: dict[tuple[str, ...], type[Language]] = {
     (): Document,
     ("vm",): Vm,
     ("kernel",): Kernel,
+    ("pressure",): Pressure,
     **MAPPINGS,
     ("rules",): Rule,
     ("rules", "oom_score_adj"): Bound,

@@ -106,6 +106,11 @@ class StateFolder:
         self._remake_if_removed()
         return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FILE, 0o600, dir_fd=self.fd)
 
+    def open_file(self, name: str) -> int:
+        """Open a file to read and write; the caller closes the descriptor. ESTALE: as `replace`."""
+        self._remake_if_removed()
+        return os.open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.fd)
+
     def _remake_if_removed(self) -> None:
         """Create the folder again if it was removed, and lock it."""
         if os.fstat(self.fd).st_nlink:

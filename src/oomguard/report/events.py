@@ -37,6 +37,9 @@ OUT_OF_MEMORY = Event("out-of-memory", "c51ff7b267694ed4a3bf5e13a51de553", WARNI
 THROTTLED = Event("throttled", "99d3688299d34e299a6a39f965c671c0", WARNING)
 UNTHROTTLED = Event("unthrottled", "52458d7e71c847299adb9124385b62ae", NOTICE)
 KILLED = Event("killed", "b2b386293c254b37b71ee887d13d86cc", WARNING)
+MEMORY_SHORT = Event("memory-short", "ae9de24441a0430a8447ba59d21fa54d", WARNING)
+MEMORY_RECOVERED = Event("memory-recovered", "1ce1c202c9dc42dabd7538adf2ad9e49", NOTICE)
+COMMIT_LIMIT_NEAR = Event("commit-limit-near", "5c5ee7b9512540d781c3bb657eedfabe", WARNING)
 
 EVENTS = tuple(one for one in [*vars().values()] if isinstance(one, Event))
 """All of them."""

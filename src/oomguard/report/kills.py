@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.overcommit import kib
 from oomguard.core.text import counted, legible, printable
 from oomguard.report.events import ERROR, KILLED, LogEntry
+from oomguard.report.shortage import grew
 
 if TYPE_CHECKING:
     from oomguard.core.rule import Rule
+    from oomguard.core.sample import Growth
     from oomguard.oom.kill import Context, Kill
     from oomguard.report.journal import Sink
 
@@ -26,6 +28,8 @@ class Death(NamedTuple):
     kill: "Kill"
     context: "Context | None" = None
     rule: "Rule | None" = None
+    growth: "Growth | None" = None
+    """How it had grown, if that was recorded."""
 
     @property
     def was_protected(self) -> bool:
@@ -94,7 +98,7 @@ class KillReporter:
 
 def kill_entry(death: Death) -> LogEntry:
     """Return the entry for a kill."""
-    kill, context, rule = death
+    kill, context, rule, _ = death
     fields = {"OBJECT_PID": str(kill.pid), "OOMGUARD_COMM": printable(kill.comm)}
     if kill.oom_score_adj is not None:
         fields["OOMGUARD_OOM_SCORE_ADJ"] = str(kill.oom_score_adj)
@@ -115,7 +119,7 @@ def kill_entry(death: Death) -> LogEntry:
 
 
 def _sentence(death: Death) -> str:
-    kill, context, rule = death
+    kill, context, rule, _ = death
     parts = []
     if kill.uid is not None:
         parts.append(f"uid {kill.uid}")
@@ -126,7 +130,11 @@ def _sentence(death: Death) -> str:
     value = "" if kill.oom_score_adj is None else f"oom_score_adj {kill.oom_score_adj}"
     by = "no rule" if rule is None else f"{rule.label}, {rule.source}"
     parts.append(f"{value}, {by}" if value else by)
-    return f"the kernel killed {printable(kill.comm)}[{kill.pid}] ({'; '.join(parts)}): {_why(death)}"
+    grown = "" if death.growth is None else grew(death.growth)
+    return (
+        f"the kernel killed {printable(kill.comm)}[{kill.pid}] ({'; '.join(parts)}): {_why(death)}"
+        f"{grown and '; ' + grown}"
+    )
 
 
 def _why(death: Death) -> str:

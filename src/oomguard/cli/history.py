@@ -1,0 +1,83 @@
+"""`oomguard history`: what held memory, and what grew, as the daemon recorded it."""
+
+import argparse
+import re
+
+from oomguard.cli.arguments import add_json, add_state_dir
+from oomguard.cli.verb import Verb
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+_DETAIL = """\
+The daemon takes a sample of memory, and of the 15 processes that the kernel
+would kill first, at each pass, and every second while tasks stall for memory.
+It keeps 1024 of them until the next reboot. Only root can read them.
+
+GREW: processes of the last sample that have grown since they were first seen.
+
+examples:
+  oomguard history
+  oomguard history --since 10m
+  oomguard history --json
+
+exit codes: 0 shown, 1 nothing is recorded, or it cannot be read
+"""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_state_dir(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--since", metavar="TIME", type=_seconds, help="only the last 90s, 10m, 2h or 1d, for example"
+    )
+
+
+def _seconds(text: str) -> int:
+    """Return a time span in seconds. ArgumentTypeError: it is not one."""
+    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"must be a time span such as 90s, 10m, 2h or 1d, got {text!r}")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Print what is recorded."""
+    import time
+
+    from oomguard.core.errors import OomguardError
+    from oomguard.reconcile.recorder import FILE, read_samples
+    from oomguard.report.recording import recording_document, since
+
+    try:
+        samples = read_samples(options.state_dir)
+    except PermissionError as error:
+        raise OomguardError(
+            f"{options.state_dir}/{FILE}: only root can read it", hint="run this as root"
+        ) from error
+    if samples is None:
+        raise OomguardError(
+            f"{options.state_dir}/{FILE}: nothing is recorded there",
+            hint="start the daemon (systemctl start oomguard); the policy must not have recorder: off",
+        )
+    if options.since is not None:
+        samples = since(samples, time.time() - options.since)
+    if options.json:
+        from oomguard.report.document import print_json
+
+        print_json(recording_document(samples))
+    elif samples:
+        from oomguard.report.recording_table import print_recording
+
+        print_recording(samples)
+    else:
+        print("Nothing was recorded in that time.")
+    return 0
+
+
+VERB = Verb(
+    "history",
+    "show what held memory, and what grew, before now",
+    _DETAIL,
+    _arguments,
+    _run,
+)

@@ -1,0 +1,110 @@
+"""What the memory of a host looked like at one moment: what was left, and the processes that held most."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+HOLDERS = 15
+"""Processes in a sample: those with the highest badness."""
+
+LOW_PERCENT = 20
+"""Memory is short when less than this is left of it, and tasks stall."""
+
+_RECENT_SECONDS = 600
+
+
+class Holder(NamedTuple):
+    """A process with a high badness. `comm` and `unit` are printable; `rule` is "" if none matches it."""
+
+    pid: int
+    start_time_ticks: int
+    comm: str
+    unit: str
+    rss_kib: int
+    swap_kib: int
+    oom_score_adj: int
+    rule: str = ""
+
+    @property
+    def held_kib(self) -> int:
+        """Its memory in RAM and swap."""
+        return self.rss_kib + self.swap_kib
+
+    @property
+    def label(self) -> str:
+        """Its name and pid: `chrome[1234]`."""
+        return f"{self.comm}[{self.pid}]"
+
+    def is_same(self, other: "Holder") -> bool:
+        """Return whether both are the same process at two moments."""
+        return (self.pid, self.start_time_ticks) == (other.pid, other.start_time_ticks)
+
+
+class Left(NamedTuple):
+    """Memory that is left. `swap_kib` is what is free of `swap_total_kib`."""
+
+    available_kib: int
+    total_kib: int
+    swap_kib: int = 0
+    swap_total_kib: int = 0
+
+    @property
+    def is_low(self) -> bool:
+        """Whether little is left, swap included."""
+        left, total = self.available_kib + self.swap_kib, self.total_kib + self.swap_total_kib
+        return left * 100 < LOW_PERCENT * total
+
+
+class Sample(NamedTuple):
+    """One moment. `at` is seconds since 1970, `booted` seconds since boot (CLOCK_MONOTONIC).
+
+    `stalled_percent` is the share of the last 10 s in which some task stalled for memory, None without PSI.
+    `holders` are in the kernel's order, the first victim first. `cgroup` is the one that is short; "" is the
+    host, or none.
+    """
+
+    at: float
+    booted: float
+    left: Left
+    committed_kib: int
+    stalled_percent: float | None
+    holders: tuple[Holder, ...]
+    cgroup: str = ""
+
+
+class Growth(NamedTuple):
+    """How the memory of a process changed over a time."""
+
+    holder: Holder
+    before_kib: int
+    seconds: float
+
+    @property
+    def kib(self) -> int:
+        """By how much; negative if it shrank."""
+        return self.holder.held_kib - self.before_kib
+
+
+def growth(samples: "Sequence[Sample]") -> list[Growth]:
+    """Return how each process of the last of these samples grew, those that grew most first.
+
+    A process without an earlier sample held too little to be in it, or is younger; it is left out.
+    """
+    if not samples:
+        return []
+    last = samples[-1]
+    found = []
+    for holder in last.holders:
+        for sample in samples:
+            earlier = next((one for one in sample.holders if one.is_same(holder)), None)
+            if earlier is not None:
+                if sample is not last:
+                    found.append(Growth(holder, earlier.held_kib, last.booted - sample.booted))
+                break
+    return sorted(found, key=lambda one: one.kib, reverse=True)
+
+
+def recent(samples: "Iterable[Sample]", booted: float) -> "list[Sample]":
+    """Return the samples of the last ten minutes before a moment of this boot."""
+    return [one for one in samples if 0 <= booted - one.booted <= _RECENT_SECONDS]

@@ -1,0 +1,274 @@
+"""Notices that memory is running out before the kernel kills, and records what holds it.
+
+Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory. From
+then on it looks every second, until they have not stalled for a while. Each pass ends with a look, too.
+"""
+
+import os
+import select
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.errors import OomguardError
+from oomguard.core.process import UnknownFactError
+from oomguard.core.sample import HOLDERS, Holder, Left, Sample, growth, recent
+from oomguard.core.text import printable
+from oomguard.kernel.memcg import members, open_memcg
+from oomguard.kernel.pressure import observe_stalled_percent, open_trigger, short_cgroup, why_not
+from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.sysctl import observe_memory
+from oomguard.kernel.usage import PAGE_KIB, observe_candidates
+from oomguard.oom.badness import CURRENT, era_of, global_pages
+from oomguard.oom.ranking import Domain, rank
+from oomguard.report.shortage import commit_limit_entry, over_entry, short_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from oomguard.core.overcommit import Memory
+    from oomguard.core.policy import Policy, PressureLimit
+    from oomguard.core.rule import Rule
+    from oomguard.core.sample import Growth
+    from oomguard.daemon.degradations import Degradations
+    from oomguard.daemon.loop import Loop
+    from oomguard.kernel.floor import Privilege
+    from oomguard.kernel.procfs import ProcessHandle, Procfs
+    from oomguard.oom.ranking import Candidate
+    from oomguard.reconcile.recorder import Recorder
+    from oomguard.report.reporter import Reporter
+
+_TIMER = "sample"
+_SAMPLE_SECONDS = 1.0
+
+_CPU_SHARE = 0.01
+"""Looking at every process takes at most this share of a CPU. In between, those of the last sample are."""
+
+_CALM_SECONDS = 10.0
+"""An episode ends when tasks have not stalled for so long."""
+
+_NEAR_PERCENT, _FAR_PERCENT = 95, 90
+"""Of CommitLimit: a warning above the first, and another only after Committed_AS was below the second."""
+
+_CLOSER_LOOK = 2 * HOLDERS
+"""Processes whose memory is read: the kernel's own score, in parts per thousand, cannot order them."""
+
+_CGROUP_PERCENT = 1.0
+"""A cgroup is followed from this pressure on: the kernel's average rises slowly."""
+
+_UNIT_LENGTH = 64
+
+
+class Episode:
+    """A time in which tasks stall for memory, at monotonic times."""
+
+    def __init__(self, now: float) -> None:
+        self.begun = self.stalled_at = now
+        self.lowest: Sample | None = None
+        """The sample with the least memory left, of those that found it short."""
+        self.killed: list[str] = []
+
+
+class Foresight:
+    """Looks, records and warns. `rule_of` returns the rule that matches a process."""
+
+    def __init__(
+        self,
+        loop: "Loop",
+        procfs: "Procfs",
+        reporter: "Reporter",
+        degradations: "Degradations",
+        recorder: "Recorder",
+        *,
+        rule_of: "Callable[[int], Rule | None]",
+    ) -> None:
+        self._loop = loop
+        self._procfs = procfs
+        self._reporter = reporter
+        self._degradations = degradations
+        self._recorder = recorder
+        self._rule_of = rule_of
+        self._era = era_of(os.uname().release) or CURRENT
+        self._fd = -1
+        self._limit: PressureLimit | None = None
+        self._look: Iterator[None] | None = None
+        self._spent = self._full_at = 0.0
+        self._is_near = False
+        self.episode: Episode | None = None
+        self.last: Sample | None = None
+        self.episodes = 0
+        self.seconds = 0.0
+        """How many episodes have ended, and how long they were in all."""
+        loop.define(_TIMER, self._due)
+
+    def adopt(self, policy: "Policy", privilege: "Privilege") -> None:
+        """Take the settings of a policy."""
+        if not policy.recorder:
+            self._recorder.close()
+        elif reason := self._recorder.open():
+            self._degradations.add(f"memory use is not recorded: {reason}")
+        limit = policy.pressure
+        if limit == self._limit:
+            return
+        self.close()
+        self._limit = limit
+        if not limit.some_percent:
+            return
+        try:
+            self._fd = open_trigger(self._procfs, limit.some_percent, limit.over_seconds, privilege)
+        except OSError as error:
+            self._degradations.add(f"oomguard cannot warn before memory runs out: {why_not(error)}")
+            return
+        self._loop.watch(self._fd, self._stalled, select.EPOLLPRI)
+
+    def close(self) -> None:
+        """Stop watching for pressure."""
+        if self._fd >= 0:
+            self._loop.unwatch(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `work` has something to do."""
+        return self._look is not None
+
+    def promised(self, memory: "Memory") -> None:
+        """Warn if strict accounting will soon refuse memory: then nothing stalls, and nothing is killed."""
+        percent = memory.committed_kib * 100 // max(memory.commit_limit_kib, 1)
+        if percent >= _NEAR_PERCENT and not self._is_near:
+            self._reporter.sink.write(commit_limit_entry(memory))
+        if percent >= _NEAR_PERCENT or percent < _FAR_PERCENT:
+            self._is_near = percent >= _NEAR_PERCENT
+
+    def pass_ended(self) -> None:
+        """Look at every process: a pass has just done so, too."""
+        self._begin(is_full=True)
+
+    def killed(self, pid: int, comm: str) -> "Growth | None":
+        """Take note of a kill by the kernel; return how the process had grown, None if that is not known."""
+        if self.episode is not None and len(self.episode.killed) < HOLDERS:
+            self.episode.killed.append(f"{printable(comm)}[{pid}]")
+        with suppress(OSError):
+            samples = recent(self._recorder.samples(), time.monotonic())
+            return next((one for one in growth(samples) if one.holder.pid == pid), None)
+        return None
+
+    def work(self, end: float) -> None:
+        """Go on looking until `end`."""
+        begun = time.monotonic()
+        for _ in self._look or ():
+            if time.monotonic() >= end:
+                break
+        else:
+            self._look = None
+        self._spent += time.monotonic() - begun
+
+    def _stalled(self) -> None:
+        now = time.monotonic()
+        if self.episode is None:
+            self.episode = Episode(now)
+            self._loop.set(_TIMER, now)
+        self.episode.stalled_at = now
+
+    def _due(self, now: float) -> None:
+        episode = self.episode
+        if episode is None:
+            return
+        if now - episode.stalled_at >= _CALM_SECONDS:
+            self._end(episode)
+            return
+        self._loop.set(_TIMER, now + _SAMPLE_SECONDS)
+        self._begin(is_full=now >= self._full_at)
+
+    def _end(self, episode: Episode) -> None:
+        self.episode = None
+        seconds = episode.stalled_at - episode.begun + _SAMPLE_SECONDS
+        self.episodes += 1
+        self.seconds += seconds
+        if episode.lowest is not None:
+            self._reporter.sink.write(over_entry(episode.lowest, seconds, episode.killed))
+
+    def _begin(self, *, is_full: bool) -> None:
+        if self._look is None:
+            self._spent = 0.0
+            self._look = self._looking(is_full=is_full)
+
+    def _looking(self, *, is_full: bool) -> "Iterator[None]":
+        """Take a sample, and yield after each process."""
+        memory = observe_memory(self._procfs)
+        if memory is None:
+            return  # /proc has only processes (`subset=pid`)
+        left = Left(memory.available_kib, memory.total_kib, memory.swap_free_kib, memory.swap_total_kib)
+        pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
+        cgroup = ""
+        if is_full or self.last is None or self.last.cgroup:
+            holders = yield from self._holders(self._procfs.pids(), pages)
+        else:
+            holders = yield from self._holders([one.pid for one in self.last.holders], pages)
+        if self.episode is not None and not left.is_low:
+            with suppress(OomguardError):  # no cgroups
+                found = yield from short_cgroup(open_memcg(self._procfs, "/"), left, _CGROUP_PERCENT)
+                if found is not None:
+                    memcg, left = found
+                    cgroup = printable(memcg.path)
+                    holders = yield from self._holders(members(memcg), left.total_kib // PAGE_KIB)
+        stalled = observe_stalled_percent(self._procfs)
+        self._take(
+            Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders, cgroup)
+        )
+        if is_full:
+            self._full_at = time.monotonic() + self._spent / _CPU_SHARE
+
+    def _holders(self, pids: list[int], pages: int) -> "Generator[None, None, tuple[Holder, ...]]":
+        """Return the processes that the kernel would kill first, by its score and then by their memory."""
+        scores = []
+        for pid in pids:
+            with suppress(OSError, ValueError):
+                if score := int(self._procfs.read(f"{pid}/oom_score", 16)):
+                    scores.append((score, pid))
+            yield
+        scores.sort(reverse=True)
+        closer = sorted(pid for _, pid in scores[:_CLOSER_LOOK])
+        seen = []
+        for candidate, handle in observe_candidates(self._procfs, closer, self._era):
+            seen.append((candidate, _unit(handle)))
+            yield
+        unit_of = {candidate.identity: unit for candidate, unit in seen}
+        ranked = rank([candidate for candidate, _ in seen], Domain(pages, PAGE_KIB, era=self._era))
+        return tuple(self._holder(one.candidate, unit_of[one.candidate.identity]) for one in ranked[:HOLDERS])
+
+    def _holder(self, candidate: "Candidate", unit: str) -> Holder:
+        rule = self._rule_of(candidate.identity.pid)
+        return Holder(
+            *candidate.identity,
+            comm=printable(candidate.comm),
+            unit=unit,
+            rss_kib=candidate.usage.rss * PAGE_KIB,
+            swap_kib=candidate.usage.swap * PAGE_KIB,
+            oom_score_adj=candidate.oom_score_adj,
+            rule="" if rule is None else rule.label,
+        )
+
+    def _take(self, sample: Sample) -> None:
+        self.last = sample
+        try:
+            self._recorder.record(sample)
+        except OSError as error:
+            self._recorder.close()
+            self._degradations.add(f"memory use is no longer recorded: {error.strerror}")
+        episode = self.episode
+        if episode is None or not sample.left.is_low:
+            return
+        if episode.lowest is None:
+            with suppress(OSError):
+                self._reporter.sink.write(short_entry(sample, self._recorder.samples()))
+        if episode.lowest is None or sample.left.available_kib < episode.lowest.left.available_kib:
+            episode.lowest = sample
+
+
+def _unit(handle: "ProcessHandle") -> str:
+    with suppress(*GONE, HIDDEN, UnknownFactError):
+        return printable(user_unit(handle.cgroup) or system_unit(handle.cgroup))[:_UNIT_LENGTH]
+    return ""

@@ -1,0 +1,73 @@
+"""What the flight recorder holds, for `oomguard history`: the course of memory, and what grew."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oomguard.core.sample import growth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oomguard.core.sample import Growth, Sample
+
+_STEPS = "▁▂▃▄▅▆▇█"
+
+
+class Course(NamedTuple):
+    """How one process grew, and its memory at moments at equal distances, 0 where it was in no sample."""
+
+    growth: "Growth"
+    kib: tuple[int, ...]
+
+
+def since(samples: "Sequence[Sample]", at: float) -> "list[Sample]":
+    """Return the samples from a time on, in seconds since 1970."""
+    return [one for one in samples if one.at >= at]
+
+
+def condensed(samples: "Sequence[Sample]", rows: int) -> "list[Sample]":
+    """Return at most so many samples: of equal parts of the time, those with the least memory left."""
+    parts = [part for part in _parts(samples, rows) if part]
+    return [min(part, key=lambda one: one.left.available_kib) for part in parts]
+
+
+def courses(samples: "Sequence[Sample]", *, cells: int) -> list[Course]:
+    """Return how each process of the last sample grew over all samples, those that grew most first."""
+    parts = _parts(samples, cells)
+    found = []
+    for grown in growth(samples):
+        held = (
+            [one.held_kib for sample in part for one in sample.holders if one.is_same(grown.holder)]
+            for part in parts
+        )
+        found.append(Course(grown, tuple(max(sizes, default=0) for sizes in held)))
+    return found
+
+
+def sparkline(values: "Sequence[int]") -> str:
+    """Return values as a row of bars, a blank for 0."""
+    most = max(values, default=0)
+    return "".join(_STEPS[(value * len(_STEPS) - 1) // most] if value else " " for value in values)
+
+
+def recording_document(samples: "Sequence[Sample]") -> list[dict[str, Any]]:
+    """Return all samples, for JSON."""
+    return [
+        {
+            **sample._asdict(),
+            "left": sample.left._asdict(),
+            "holders": [{**one._asdict(), "rule": one.rule or None} for one in sample.holders],
+            "cgroup": sample.cgroup or None,
+        }
+        for sample in samples
+    ]
+
+
+def _parts(samples: "Sequence[Sample]", count: int) -> "list[list[Sample]]":
+    """Divide samples into so many parts of equal length in time."""
+    parts: list[list[Sample]] = [[] for _ in range(count)]
+    if samples:
+        begin, end = samples[0].at, samples[-1].at
+        for sample in samples:
+            place = int((sample.at - begin) / (end - begin) * count) if end > begin else count - 1
+            parts[min(max(place, 0), count - 1)].append(sample)
+    return parts
