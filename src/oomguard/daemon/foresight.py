@@ -100,7 +100,7 @@ class Foresight:
         self.episodes = 0
         self.seconds = 0.0
         """How many episodes have ended, and how long they were in all."""
-        loop.define(_TIMER, self._due)
+        loop.define(_TIMER, self.due)
 
     def adopt(self, policy: "Policy", privilege: "Privilege") -> None:
         """Take the settings of a policy."""
@@ -172,7 +172,8 @@ class Foresight:
             self._loop.set(_TIMER, now)
         self.episode.stalled_at = now
 
-    def _due(self, now: float) -> None:
+    def due(self, now: float) -> None:
+        """Go on with an episode, or end it. The timer calls this."""
         episode = self.episode
         if episode is None:
             return

@@ -1,0 +1,69 @@
+"""What is left of memory, and how processes grew."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from oomguard.core.sample import Holder, Left, Sample, growth, recent
+
+GIB = 1024 * 1024
+
+
+def holder(pid: int, rss_kib: int, *, start: int = 7) -> Holder:
+    """Return a process that holds so much."""
+    return Holder(pid, start, f"p{pid}", "", rss_kib, 0, 0)
+
+
+def sample(booted: float, *holders: Holder) -> Sample:
+    """Return a sample of that moment."""
+    return Sample(1_000_000 + booted, booted, Left(GIB, 2 * GIB), 0, None, holders)
+
+
+@pytest.mark.parametrize(
+    ("left", "is_low"),
+    [
+        (Left(GIB, 16 * GIB), True),
+        (Left(4 * GIB, 16 * GIB), False),
+        (Left(GIB, 16 * GIB, swap_kib=8 * GIB, swap_total_kib=8 * GIB), False),
+        (Left(GIB, 16 * GIB, swap_kib=0, swap_total_kib=8 * GIB), True),
+        (Left(0, 0), False),
+    ],
+)
+def test_memory_is_low_when_little_is_left_of_it_and_swap(left: Left, *, is_low: bool) -> None:
+    """Free swap still takes what does not fit into RAM."""
+    assert left.is_low == is_low
+
+
+def test_what_grew_most_comes_first_with_where_it_began() -> None:
+    """From the first sample that has the process on."""
+    samples = [
+        sample(0, holder(1, 100), holder(2, 50)),
+        sample(60, holder(1, 200), holder(2, 60), holder(3, 10)),
+        sample(120, holder(2, 900), holder(1, 250), holder(3, 5)),
+    ]
+    assert [(one.holder.pid, one.before_kib, one.kib, one.seconds) for one in growth(samples)] == [
+        (2, 50, 850, 120),
+        (1, 100, 150, 120),
+        (3, 10, -5, 60),
+    ]
+
+
+def test_a_recycled_pid_has_not_grown() -> None:
+    """It is another process, seen for the first time."""
+    assert growth([sample(0, holder(1, 100)), sample(60, holder(1, 900, start=8))]) == []
+
+
+def test_samples_of_another_boot_do_not_count() -> None:
+    """Their time since boot is ahead of now, or long past."""
+    samples = [sample(9000), sample(10), sample(700)]
+    assert recent(samples, 700) == [sample(700)]
+    assert recent(samples, 600) == [sample(10)]
+
+
+@given(some.lists(some.tuples(some.integers(1, 5), some.integers(0, 100)), max_size=40))
+def test_growth_is_the_difference_of_two_samples(sizes: list[tuple[int, int]]) -> None:
+    """Whatever comes and goes in between."""
+    samples = [sample(number, holder(pid, kib)) for number, (pid, kib) in enumerate(sizes)]
+    for one in growth(samples):
+        first = next(kib for pid, kib in sizes if pid == one.holder.pid)
+        assert (one.before_kib, one.kib) == (first, one.holder.held_kib - first)

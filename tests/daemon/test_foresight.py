@@ -1,0 +1,249 @@
+"""Warnings before memory runs out, and what is recorded, on a tree that looks like /proc."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.overcommit import Memory
+from oomguard.core.policy import Policy, PressureLimit
+from oomguard.core.process import Identity, Process
+from oomguard.daemon import foresight
+from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.foresight import Foresight
+from oomguard.daemon.loop import Loop
+from oomguard.kernel.floor import Privilege
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.recorder import Recorder
+from oomguard.reconcile.state_folder import StateFolder
+from oomguard.report.reporter import Reporter
+from workers import Said
+
+PAGES_A_MIB = 256
+
+
+class Watched:
+    """Foresight with a trigger that a test fires: urgent data of a socket has EPOLLPRI, as the kernel's."""
+
+    def __init__(
+        self, proc: FakeProc, procfs: Procfs, folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.kernel = socket.create_connection(server.getsockname())
+            self.trigger, _ = server.accept()
+        monkeypatch.setattr(foresight, "open_trigger", lambda *_: self.trigger.detach())
+        self.proc = proc
+        self.said, self.loop, self.recorder = Said(), Loop(), Recorder(folder)
+        reporter = Reporter(self.said)
+        self.degradations = Degradations(reporter)
+        self.it = Foresight(
+            self.loop, procfs, reporter, self.degradations, self.recorder, rule_of=lambda _: None
+        )
+        self.it.adopt(Policy(), Privilege())
+
+    @property
+    def messages(self) -> list[str]:
+        """What was logged."""
+        return self.said.messages
+
+    def memory(self, *, available_mib: int, swap_mib: int = 0, swap_free_mib: int = 0) -> None:
+        """Have so much left of 16 GiB and of swap."""
+        self.proc.meminfo(
+            MemAvailable=available_mib * 1024, SwapTotal=swap_mib * 1024, SwapFree=swap_free_mib * 1024
+        )
+
+    def hold(self, pid: int, comm: bytes, mib: int) -> None:
+        """Let a process have so much memory."""
+        self.proc.process(Process(Identity(pid, pid * 10), comm, parent_pid=1, uid=1000, oom_score_adj=0))
+        self.proc.hold(pid, rss_pages=mib * PAGES_A_MIB, score=666 + mib // 24)
+
+    def stall(self) -> None:
+        """Fire the trigger, and let the daemon see it."""
+        self.kernel.send(b"!", socket.MSG_OOB)
+        while not self.it.is_busy:
+            self.loop.turn(busy=True)
+        self.look()
+
+    def look(self) -> None:
+        """Finish the look that has begun."""
+        while self.it.is_busy:
+            self.it.work(time.monotonic() + 0.0005)
+
+
+@pytest.fixture
+def watched(
+    proc: FakeProc, procfs: Procfs, folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Watched]:
+    """Return what watches a host with three processes."""
+    made = Watched(proc, procfs, folder, monkeypatch)
+    made.memory(available_mib=8000)
+    for pid, comm, mib in ((100, b"bash", 5), (200, b"chrome", 900), (300, b"firefox", 700)):
+        made.hold(pid, comm, mib)
+    yield made
+    made.it.close()
+    made.recorder.close()
+    made.kernel.close()
+
+
+def test_a_pass_records_what_holds_memory(watched: Watched) -> None:
+    """The first victim first, without a warning."""
+    watched.it.pass_ended()
+    watched.look()
+    [sample] = watched.recorder.samples()
+    assert [one.label for one in sample.holders] == ["chrome[200]", "firefox[300]", "bash[100]"]
+    assert sample.left.available_kib == 8000 * 1024
+    assert watched.messages == []
+
+
+def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched) -> None:
+    """Once an episode, with what the recorder has of the time before."""
+    watched.it.pass_ended()
+    watched.look()
+    watched.memory(available_mib=212, swap_mib=1000)
+    (watched.proc.root / "pressure").mkdir()
+    (watched.proc.root / "pressure" / "memory").write_text(
+        "some avg10=38.20 avg60=1.00 avg300=0.00 total=9\n"
+    )
+    watched.hold(300, b"firefox", 2100)
+    watched.stall()
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
+    [said] = watched.messages
+    assert said.startswith(
+        "memory is running out: tasks stalled 38 % of the last 10 s, 212.0 MiB available, swap full;"
+        " the kernel would kill firefox[300] next (2.1 GiB, +1.4 GiB in "
+    )
+    assert said.endswith(", oom_score_adj 0)")
+    assert len(watched.recorder.samples()) == 3
+
+
+def test_an_episode_ends_when_tasks_no_longer_stall(watched: Watched) -> None:
+    """How long it was, how little was left, and who was killed; the next one is another."""
+    watched.memory(available_mib=100)
+    watched.stall()
+    watched.memory(available_mib=60)
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
+    watched.it.killed(200, "chrome")
+    watched.it.due(time.monotonic() + 11)
+    assert watched.messages[-1] == (
+        "memory is no longer short, after 1 second: the kernel killed chrome[200];"
+        " at the lowest, 60.0 MiB available, no swap"
+    )
+    assert (watched.it.episode, watched.it.episodes) == (None, 1)
+    watched.stall()
+    assert watched.messages[-1].startswith("memory is running out")
+
+
+def test_pressure_with_memory_left_is_no_warning(watched: Watched) -> None:
+    """A busy disk cache stalls tasks, too. It is recorded each second, and that is all."""
+    watched.stall()
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
+    watched.it.due(time.monotonic() + 11)
+    assert watched.messages == []
+    assert len(watched.recorder.samples()) == 2
+    assert watched.it.episodes == 1
+
+
+def test_between_full_looks_only_the_largest_are_read(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full ones take at most a hundredth of a CPU: what starts in between is seen by the next."""
+    monkeypatch.setattr(foresight, "_CPU_SHARE", 1e-6)
+    watched.memory(available_mib=100)
+    watched.stall()
+    watched.hold(400, b"new", 3000)
+    watched.it.due(time.monotonic())
+    watched.look()
+    assert watched.it.last is not None
+    assert [one.pid for one in watched.it.last.holders] == [200, 300, 100]
+    watched.it.due(time.monotonic() + 1e7)  # this ends the episode, as nothing stalled for so long
+    monkeypatch.setattr(foresight, "_CPU_SHARE", 1)
+    watched.it.pass_ended()
+    watched.look()
+    watched.stall()
+    assert [one.pid for one in watched.it.last.holders] == [400, 200, 300, 100]
+
+
+def test_a_policy_can_turn_both_off(watched: Watched) -> None:
+    """And on again with a reload."""
+    watched.it.adopt(Policy(pressure=PressureLimit(some_percent=0), recorder=False), Privilege())
+    assert not watched.loop._readable
+    watched.it.pass_ended()
+    watched.look()
+    assert watched.recorder.samples() == []
+
+
+def test_a_kernel_without_pressure_information_is_said_once(
+    proc: FakeProc, procfs: Procfs, folder: StateFolder
+) -> None:
+    """With the option that turns it on; samples are still taken at each pass."""
+    reporter, recorder = Reporter(Said()), Recorder(folder)
+    degradations = Degradations(reporter)
+    it = Foresight(Loop(), procfs, reporter, degradations, recorder, rule_of=lambda _: None)
+    for _ in range(2):
+        it.adopt(Policy(), Privilege())
+    recorder.close()
+    [text] = degradations.texts
+    assert text.startswith("oomguard cannot warn before memory runs out: ")
+    assert text.endswith("this kernel has no pressure information: boot with psi=1")
+    assert proc.pids() == []
+
+
+def test_a_process_that_ends_meanwhile_is_left_out(watched: Watched) -> None:
+    """Of any moment between two reads."""
+    watched.it.pass_ended()
+    for pid in (100, 200, 300):
+        watched.it.work(0)
+        watched.proc.end(pid)
+    watched.look()
+    [sample] = watched.recorder.samples()
+    assert sample.holders == ()
+
+
+def test_the_commit_limit_is_near_once_until_it_is_far(watched: Watched) -> None:
+    """Under strict accounting nothing stalls before allocations fail."""
+    for committed in (940, 950, 960, 930, 955, 899, 951):
+        watched.it.promised(Memory(2000, 0, 0, 1000, committed))
+    assert watched.messages == [
+        f"{committed} KiB of 1000 KiB are promised (95 %):"
+        " at the limit, every allocation fails, and nothing is killed"
+        for committed in (950, 951)
+    ]
+
+
+def test_a_recorder_that_cannot_be_written_is_said_once(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warning comes without what grew."""
+
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Recorder, "record", fails)
+    watched.memory(available_mib=100)
+    for _ in range(2):
+        watched.stall()
+    assert watched.degradations.texts == ["memory use is no longer recorded: Input/output error"]
+    assert any("chrome[200] next" in said for said in watched.messages)
+
+
+def test_a_host_of_ten_thousand_is_looked_at_in_slices(watched: Watched, tmp_path: Path) -> None:
+    """Each is as long as a slice of a pass, so that a value never waits for a sample."""
+    for pid in range(1000, 3000):
+        folder = watched.proc.root / str(pid)
+        folder.mkdir()
+        (folder / "oom_score").write_text("0\n")
+    watched.it.pass_ended()
+    slices, longest = 0, 0.0
+    while watched.it.is_busy:
+        begun = time.thread_time()
+        watched.it.work(time.monotonic() + 0.0005)
+        longest = max(longest, time.thread_time() - begun)
+        slices += 1
+    assert slices > 5
+    assert longest < 0.02, "the list of pids is one read"
