@@ -1,6 +1,6 @@
 """The status of a daemon that has nothing to do."""
 
-from oomguard.report.status_file import FORMAT, OutcomeCounts, PolicyStatus, StatusFile
+from oomguard.report.status_file import FORMAT, NO_PRESSURE, OutcomeCounts, PolicyStatus, StatusFile
 
 IDLE = StatusFile(
     format=FORMAT,
@@ -28,4 +28,5 @@ IDLE = StatusFile(
     throttled=False,
     committed_peak_kib=0,
     log_entries_lost=0,
+    pressure=NO_PRESSURE,
 )

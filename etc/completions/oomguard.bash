@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/oomguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_oomguard_subparsers=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
+_shtab_oomguard_subparsers=(check plan apply run restore status explain rank log history postmortem import exporter advise schema)
 
 _shtab_oomguard_check_option_strings=(-h --help --policy --state-dir --json --proc --host --strict)
 _shtab_oomguard_plan_option_strings=(-h --help --policy --state-dir --proc --json --restore)
@@ -16,6 +16,7 @@ _shtab_oomguard_status_option_strings=(-h --help --policy --state-dir --proc --j
 _shtab_oomguard_explain_option_strings=(-h --help --policy --state-dir --proc --json)
 _shtab_oomguard_rank_option_strings=(-h --help --policy --state-dir --proc --cgroup --limit --json --watch --interval)
 _shtab_oomguard_log_option_strings=(-h --help --json --since --until --rule --pid --cause --event -n --lines -f --follow)
+_shtab_oomguard_history_option_strings=(-h --help --state-dir --json --since)
 _shtab_oomguard_postmortem_option_strings=(-h --help --policy --kmsg --since --until --report --all --tasks --json)
 _shtab_oomguard_import_option_strings=(-h --help --json)
 _shtab_oomguard_exporter_option_strings=(-h --help --state-dir --proc --rules --listen --textfile)
@@ -48,6 +49,7 @@ _shtab_oomguard_explain___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_rank___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_rank___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_rank___proc_COMPGEN=_shtab_compgen_dirs
+_shtab_oomguard_history___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_postmortem_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_postmortem___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_exporter___state_dir_COMPGEN=_shtab_compgen_dirs
@@ -57,9 +59,9 @@ _shtab_oomguard_advise___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_advise___proc_COMPGEN=_shtab_compgen_dirs
 
 _shtab_oomguard_log___cause_choices=(start exec drift policy resync restore)
-_shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected policy-emptied limited events-lost events-stopped events-resumed out-of-memory throttled unthrottled killed all)
+_shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected policy-emptied limited events-lost events-stopped events-resumed out-of-memory throttled unthrottled killed memory-short memory-recovered commit-limit-near all)
 _shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd sysctl)
-_shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank log postmortem import exporter advise schema)
+_shtab_oomguard_pos_0_choices=(check plan apply run restore status explain rank log history postmortem import exporter advise schema)
 
 _shtab_oomguard_check_pos_0_nargs='*'
 _shtab_oomguard_check__h_nargs=0
@@ -96,6 +98,9 @@ _shtab_oomguard_log___help_nargs=0
 _shtab_oomguard_log___json_nargs=0
 _shtab_oomguard_log__f_nargs=0
 _shtab_oomguard_log___follow_nargs=0
+_shtab_oomguard_history__h_nargs=0
+_shtab_oomguard_history___help_nargs=0
+_shtab_oomguard_history___json_nargs=0
 _shtab_oomguard_postmortem_pos_0_nargs='*'
 _shtab_oomguard_postmortem__h_nargs=0
 _shtab_oomguard_postmortem___help_nargs=0

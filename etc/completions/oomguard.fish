@@ -50,7 +50,7 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check plan apply run restore status explain rank log postmortem import exporter advise schema
+set -g _shtab_oomguard_commands check plan apply run restore status explain rank log history postmortem import exporter advise schema
 set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --listen --pid --policy --proc --report --rule --rules --since --state-dir --tasks --textfile --until -n
 
 complete -c oomguard -e
@@ -122,9 +122,14 @@ complete -c oomguard -n '_shtab_oomguard_using log' -l until -x -d 'until this t
 complete -c oomguard -n '_shtab_oomguard_using log' -l rule -x -d 'for a rule: a part of its label or file:line, or a glob'
 complete -c oomguard -n '_shtab_oomguard_using log' -l pid -x -d 'about this process'
 complete -c oomguard -n '_shtab_oomguard_using log' -l cause -xka "start exec drift policy resync restore" -d 'why a value changed: start, exec, drift, policy, resync, restore'
-complete -c oomguard -n '_shtab_oomguard_using log' -l event -xka "applied refused denied contended uncontended started stopped policy-loaded policy-rejected policy-emptied limited events-lost events-stopped events-resumed out-of-memory throttled unthrottled killed all" -d 'what happened; can be given more than once: applied, refused, denied, contended, uncontended, started, stopped, policy-loaded, policy-rejected, policy-emptied, limited, events-lost, events-stopped, events-resumed, out-of-memory, throttled, unthrottled, killed, all'
+complete -c oomguard -n '_shtab_oomguard_using log' -l event -xka "applied refused denied contended uncontended started stopped policy-loaded policy-rejected policy-emptied limited events-lost events-stopped events-resumed out-of-memory throttled unthrottled killed memory-short memory-recovered commit-limit-near all" -d 'what happened; can be given more than once: applied, refused, denied, contended, uncontended, started, stopped, policy-loaded, policy-rejected, policy-emptied, limited, events-lost, events-stopped, events-resumed, out-of-memory, throttled, unthrottled, killed, memory-short, memory-recovered, commit-limit-near, all'
 complete -c oomguard -n '_shtab_oomguard_using log' -s n -l lines -x -d 'only the last N'
 complete -c oomguard -n '_shtab_oomguard_using log' -s f -l follow -d 'print new entries as they come, one per line'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a history -d 'Show what held memory, and what grew, before now.'
+complete -c oomguard -n '_shtab_oomguard_using history' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using history' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'
+complete -c oomguard -n '_shtab_oomguard_using history' -l json -d 'print JSON for programs'
+complete -c oomguard -n '_shtab_oomguard_using history' -l since -x -d 'only the last 90s, 10m, 2h or 1d, for example'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a postmortem -d 'Explain what the OOM killer killed and why, or would kill under another policy.'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'also show what would have been killed under this policy'

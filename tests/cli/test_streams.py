@@ -62,6 +62,7 @@ class Caller:
             ("advise", 0, ["--state-dir", str(self.state)]),
             ("schema", 0, []),
             ("log", 1, ["--since=not a time"]),
+            ("history", 1, ["--state-dir", str(self.state)]),
         ]
 
     def call(
@@ -113,7 +114,7 @@ def test_output_that_cannot_be_written_is_no_success(caller: Caller, gone: bool)
     code, said = (141, b"") if gone else (1, b"oomguard: [Errno 28] No space left on device\n")
     try:
         for verb, _, arguments in caller.calls():
-            if verb == "log":
+            if verb in ("log", "history"):
                 continue  # it has nothing to print here
             done = subprocess.run(
                 [sys.executable, "-m", "oomguard", verb, *arguments],

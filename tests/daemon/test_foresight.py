@@ -15,6 +15,7 @@ from oomguard.daemon import foresight
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.loop import Loop
+from oomguard.daemon.status_writer import StatusWriter
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.recorder import Recorder
@@ -39,8 +40,9 @@ class Watched:
         self.said, self.loop, self.recorder = Said(), Loop(), Recorder(folder)
         reporter = Reporter(self.said)
         self.degradations = Degradations(reporter)
+        status = StatusWriter(self.loop, folder, procfs, Identity(1, 2), reporter, self.degradations)
         self.it = Foresight(
-            self.loop, procfs, reporter, self.degradations, self.recorder, rule_of=lambda _: None
+            self.loop, procfs, reporter, self.degradations, status, self.recorder, rule_of=lambda _: None
         )
         self.it.adopt(Policy(), Privilege())
 
@@ -128,12 +130,13 @@ def test_an_episode_ends_when_tasks_no_longer_stall(watched: Watched) -> None:
     watched.it.due(time.monotonic() + 1)
     watched.look()
     watched.it.killed(200, "chrome")
+    assert watched.it.status.short
     watched.it.due(time.monotonic() + 11)
     assert watched.messages[-1] == (
         "memory is no longer short, after 1 second: the kernel killed chrome[200];"
         " at the lowest, 60.0 MiB available, no swap"
     )
-    assert (watched.it.episode, watched.it.episodes) == (None, 1)
+    assert watched.it.status[:2] == (False, 1)
     watched.stall()
     assert watched.messages[-1].startswith("memory is running out")
 
@@ -146,7 +149,7 @@ def test_pressure_with_memory_left_is_no_warning(watched: Watched) -> None:
     watched.it.due(time.monotonic() + 11)
     assert watched.messages == []
     assert len(watched.recorder.samples()) == 2
-    assert watched.it.episodes == 1
+    assert watched.it.status[:2] == (False, 1)
 
 
 def test_between_full_looks_only_the_largest_are_read(
@@ -162,7 +165,7 @@ def test_between_full_looks_only_the_largest_are_read(
     assert watched.it.last is not None
     assert [one.pid for one in watched.it.last.holders] == [200, 300, 100]
     watched.it.due(time.monotonic() + 1e7)  # this ends the episode, as nothing stalled for so long
-    monkeypatch.setattr(foresight, "_CPU_SHARE", 1)
+    monkeypatch.setattr(foresight, "_CPU_SHARE", 1e9)
     watched.it.pass_ended()
     watched.look()
     watched.stall()
@@ -182,9 +185,10 @@ def test_a_kernel_without_pressure_information_is_said_once(
     proc: FakeProc, procfs: Procfs, folder: StateFolder
 ) -> None:
     """With the option that turns it on; samples are still taken at each pass."""
-    reporter, recorder = Reporter(Said()), Recorder(folder)
+    loop, reporter, recorder = Loop(), Reporter(Said()), Recorder(folder)
     degradations = Degradations(reporter)
-    it = Foresight(Loop(), procfs, reporter, degradations, recorder, rule_of=lambda _: None)
+    status = StatusWriter(loop, folder, procfs, Identity(1, 2), reporter, degradations)
+    it = Foresight(loop, procfs, reporter, degradations, status, recorder, rule_of=lambda _: None)
     for _ in range(2):
         it.adopt(Policy(), Privilege())
     recorder.close()
@@ -226,8 +230,9 @@ def test_a_recorder_that_cannot_be_written_is_said_once(
 
     monkeypatch.setattr(Recorder, "record", fails)
     watched.memory(available_mib=100)
-    for _ in range(2):
-        watched.stall()
+    watched.stall()
+    watched.it.due(time.monotonic())
+    watched.look()
     assert watched.degradations.texts == ["memory use is no longer recorded: Input/output error"]
     assert any("chrome[200] next" in said for said in watched.messages)
 

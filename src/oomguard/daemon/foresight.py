@@ -23,6 +23,7 @@ from oomguard.kernel.usage import PAGE_KIB, observe_candidates
 from oomguard.oom.badness import CURRENT, era_of, global_pages
 from oomguard.oom.ranking import Domain, rank
 from oomguard.report.shortage import commit_limit_entry, over_entry, short_entry
+from oomguard.report.status_file import PressureStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from oomguard.core.sample import Growth
     from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.loop import Loop
+    from oomguard.daemon.status_writer import StatusWriter
     from oomguard.kernel.floor import Privilege
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.oom.ranking import Candidate
@@ -79,6 +81,7 @@ class Foresight:
         procfs: "Procfs",
         reporter: "Reporter",
         degradations: "Degradations",
+        status: "StatusWriter",
         recorder: "Recorder",
         *,
         rule_of: "Callable[[int], Rule | None]",
@@ -87,6 +90,7 @@ class Foresight:
         self._procfs = procfs
         self._reporter = reporter
         self._degradations = degradations
+        self._status = status
         self._recorder = recorder
         self._rule_of = rule_of
         self._era = era_of(os.uname().release) or CURRENT
@@ -94,12 +98,11 @@ class Foresight:
         self._limit: PressureLimit | None = None
         self._look: Iterator[None] | None = None
         self._spent = self._full_at = 0.0
-        self._is_near = False
+        self._is_full = self._is_near = False
         self.episode: Episode | None = None
         self.last: Sample | None = None
-        self.episodes = 0
-        self.seconds = 0.0
-        """How many episodes have ended, and how long they were in all."""
+        self._episodes = 0
+        self._seconds = 0.0
         loop.define(_TIMER, self.due)
 
     def adopt(self, policy: "Policy", privilege: "Privilege") -> None:
@@ -128,6 +131,13 @@ class Foresight:
             self._loop.unwatch(self._fd)
             os.close(self._fd)
             self._fd = -1
+
+    @property
+    def status(self) -> PressureStatus:
+        """What the status file says of memory."""
+        is_short = self.episode is not None and self.episode.lowest is not None
+        next_rule = self.last.holders[0].rule if self.last and self.last.holders else ""
+        return PressureStatus(is_short, self._episodes, self._seconds, next_rule)
 
     @property
     def is_busy(self) -> bool:
@@ -163,7 +173,10 @@ class Foresight:
                 break
         else:
             self._look = None
-        self._spent += time.monotonic() - begun
+        now = time.monotonic()
+        self._spent += now - begun
+        if self._look is None and self._is_full:
+            self._full_at = now + self._spent / _CPU_SHARE
 
     def _stalled(self) -> None:
         now = time.monotonic()
@@ -178,25 +191,26 @@ class Foresight:
         if episode is None:
             return
         if now - episode.stalled_at >= _CALM_SECONDS:
-            self._end(episode)
+            self._end(episode, now)
             return
         self._loop.set(_TIMER, now + _SAMPLE_SECONDS)
         self._begin(is_full=now >= self._full_at)
 
-    def _end(self, episode: Episode) -> None:
+    def _end(self, episode: Episode, now: float) -> None:
         self.episode = None
         seconds = episode.stalled_at - episode.begun + _SAMPLE_SECONDS
-        self.episodes += 1
-        self.seconds += seconds
+        self._episodes += 1
+        self._seconds += seconds
+        self._status.request(now)
         if episode.lowest is not None:
             self._reporter.sink.write(over_entry(episode.lowest, seconds, episode.killed))
 
     def _begin(self, *, is_full: bool) -> None:
         if self._look is None:
-            self._spent = 0.0
-            self._look = self._looking(is_full=is_full)
+            self._spent, self._is_full = 0.0, is_full
+            self._look = self._looking()
 
-    def _looking(self, *, is_full: bool) -> "Iterator[None]":
+    def _looking(self) -> "Iterator[None]":
         """Take a sample, and yield after each process."""
         memory = observe_memory(self._procfs)
         if memory is None:
@@ -204,7 +218,7 @@ class Foresight:
         left = Left(memory.available_kib, memory.total_kib, memory.swap_free_kib, memory.swap_total_kib)
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
         cgroup = ""
-        if is_full or self.last is None or self.last.cgroup:
+        if self._is_full or self.last is None or self.last.cgroup:
             holders = yield from self._holders(self._procfs.pids(), pages)
         else:
             holders = yield from self._holders([one.pid for one in self.last.holders], pages)
@@ -219,8 +233,6 @@ class Foresight:
         self._take(
             Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders, cgroup)
         )
-        if is_full:
-            self._full_at = time.monotonic() + self._spent / _CPU_SHARE
 
     def _holders(self, pids: list[int], pages: int) -> "Generator[None, None, tuple[Holder, ...]]":
         """Return the processes that the kernel would kill first, by its score and then by their memory."""
@@ -263,6 +275,7 @@ class Foresight:
         if episode is None or not sample.left.is_low:
             return
         if episode.lowest is None:
+            self._status.request(time.monotonic())
             with suppress(OSError):
                 self._reporter.sink.write(short_entry(sample, self._recorder.samples()))
         if episode.lowest is None or sample.left.available_kib < episode.lowest.left.available_kib:

@@ -72,6 +72,7 @@ class Service:
             self.procfs,
             self.reporter,
             self.degradations,
+            self.status,
             Recorder(folder),
             rule_of=self._rule_of,
         )
@@ -325,6 +326,7 @@ class Service:
             self._matched,
             has_events=self.worker.events.flow,
             watches=len(self.worker.watching.drift),
+            pressure=self.foresight.status,
             is_throttled=self._is_throttled,
             passing_limits=[NO_EVENTS] if self.worker.events.have_stopped else [],
         )

@@ -11,11 +11,13 @@ from oomguard.core.process import Identity
 from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.report.status_file import (
     FORMAT,
+    NO_PRESSURE,
     STATUS_FILE,
     ChangeCount,
     ContendedValue,
     KillCount,
     PolicyStatus,
+    PressureStatus,
     RenamedProcess,
     RuleStatus,
     StatusFile,
@@ -99,6 +101,7 @@ class StatusWriter:
         *,
         has_events: bool = True,
         watches: int = 0,
+        pressure: PressureStatus = NO_PRESSURE,
         is_throttled: bool = False,
         passing_limits: "Sequence[str]" = (),
     ) -> StatusFile:
@@ -144,6 +147,7 @@ class StatusWriter:
             throttled=is_throttled,
             committed_peak_kib=self.committed_peak_kib,
             log_entries_lost=reporter.sink.lost,
+            pressure=pressure,
         )
 
     def request(self, now: float) -> None:

@@ -82,6 +82,11 @@ _GAUGES = (
         lambda s: s.throttled,
     ),
     _Row(
+        "oomguard_memory_short",
+        "1 while tasks stall for memory and little is left, on the host or in a cgroup.",
+        lambda s: s.pressure.short,
+    ),
+    _Row(
         "oomguard_limitations",
         "Features not available on this host.",
         lambda s: len(s.limits),
@@ -95,6 +100,12 @@ _COUNTERS = (
         "Times that process events were lost.",
         lambda s: s.losses,
     ),
+    _Row(
+        "oomguard_pressure_episodes",
+        "Times that tasks stalled for memory, and no longer do.",
+        lambda s: s.pressure.episodes,
+    ),
+    _Row("oomguard_pressure_seconds", "How long those lasted in all.", lambda s: s.pressure.seconds),
     _Row("oomguard_log_entries_lost", "Log entries that could not be written.", lambda s: s.log_entries_lost),
 )
 
@@ -117,6 +128,11 @@ def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric
         "Value that the policy sets, as far as the kernel grants it.",
         ("sysctl",),
         {(row.name,): row.granted for row in status.sysctls},
+    )
+    yield InfoMetricFamily(
+        "oomguard_next_victim",
+        "The rule of the process that the kernel would kill next, empty for none.",
+        value={"rule": _rule_label(status.pressure.next_rule)},
     )
     yield from _changes(status)
     yield from _rules(status.rules, rule_limit)

@@ -43,6 +43,8 @@ def why_not(error: OSError) -> str:
     """Return why there is no trigger, and the fix if there is one."""
     if error.errno in (errno.ENOENT, errno.EOPNOTSUPP):
         return "this kernel has no pressure information: boot with psi=1"
+    if error.errno == errno.EPERM:
+        return "before Linux 6.5 this takes CAP_SYS_RESOURCE"
     return f"/proc/{_FILE}: {os.strerror(error.errno or errno.EIO)}"
 
 

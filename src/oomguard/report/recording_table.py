@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oomguard.core.sample import Left, Sample
 
 _ROWS = 20
-_CELLS = 16
+_CELLS = 12
 _GREW = 10
 _NOTICED_KIB = 1024
 """Less growth is not worth a row."""

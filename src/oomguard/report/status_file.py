@@ -105,6 +105,21 @@ class ContendedValue(NamedTuple):
         return Identity(self.pid, self.start_time_ticks) if self.pid else self.target
 
 
+class PressureStatus(NamedTuple):
+    """Whether memory is short; the episodes in which tasks stalled for memory that ended, and their seconds.
+
+    `next_rule` is the rule of the process that the kernel would kill next, "" for none.
+    """
+
+    short: bool
+    episodes: int
+    seconds: float
+    next_rule: str
+
+
+NO_PRESSURE = PressureStatus(short=False, episodes=0, seconds=0.0, next_rule="")
+
+
 class RenamedProcess(NamedTuple):
     """A process that a rule, by number, still raises although it changed its name."""
 
@@ -152,6 +167,7 @@ class StatusFile(NamedTuple):
     throttled: bool
     committed_peak_kib: int
     log_entries_lost: int
+    pressure: PressureStatus
 
 
 class StatusError(OomguardError):

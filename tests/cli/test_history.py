@@ -1,0 +1,94 @@
+"""`oomguard history`: what was recorded, for people and programs."""
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from oomguard.cli.main import run_verb
+from oomguard.core.errors import OomguardError
+from oomguard.core.sample import Holder, Left, Sample
+from oomguard.reconcile.recorder import Recorder
+from oomguard.reconcile.state_folder import StateFolder, open_state_folder
+
+GIB = 1024 * 1024
+
+
+def record(folder: StateFolder, *held_gib: float) -> None:
+    """Record a minute for each size of one process, up to now; a small one stays as it is."""
+    recorder = Recorder(folder)
+    assert recorder.open() == ""
+    begin = time.time() - 60 * (len(held_gib) - 1)
+    for minute, gib in enumerate(held_gib):
+        leak = Holder(1234, 1, "chrome", "app-chrome.scope", int(gib * GIB), 0, 300, "name=chrome")
+        still = Holder(5678, 1, r"\x1b[2Jnew\n", "", 9000, 0, 0)
+        left = Left(int((8 - gib) * GIB), 8 * GIB)
+        recorder.record(Sample(begin + 60 * minute, 60.0 * minute, left, 3 * GIB, None, (leak, still)))
+    recorder.close()
+
+
+def test_what_grew_is_shown_with_the_time_it_took(
+    folder: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing that did not."""
+    record(folder, 1, 2, 3)
+    assert run_verb(["history", "--state-dir", folder.path]) == 0
+    shown = capsys.readouterr().out
+    first, last = (line.split() for line in shown.splitlines()[2:5:2])
+    assert first[1:3] == ["7.0", "GiB"]
+    assert last[1:3] == ["5.0", "GiB"]
+    grew = shown.split("GREW")[1].splitlines()[2:]
+    assert [line.split()[:9] for line in grew] == [
+        ["chrome[1234]", "app-chrome.scope", "1.0", "GiB", "3.0", "GiB", "2", "minutes", "▃"]
+    ]
+
+
+def test_only_the_time_asked_for_counts(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """Growth is that of this time, too."""
+    record(folder, 1, 2, 3)
+    assert run_verb(["history", "--state-dir", folder.path, "--since", "90s", "--json"]) == 0
+    samples = json.loads(capsys.readouterr().out)
+    assert [one["holders"][0]["rss_kib"] for one in samples] == [2 * GIB, 3 * GIB]
+    assert samples[0]["holders"][1]["rule"] is None
+    assert run_verb(["history", "--state-dir", folder.path, "--since", "0s"]) == 0
+    assert capsys.readouterr().out == "Nothing was recorded in that time.\n"
+
+
+def test_nothing_recorded_is_an_error_with_the_reasons(tmp_path: Path) -> None:
+    """No daemon ran, or its policy says so."""
+    with pytest.raises(OomguardError, match="nothing is recorded there") as error:
+        run_verb(["history", "--state-dir", str(tmp_path)])
+    assert "recorder: off" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "-5m", "10 m", "1w", "9999999s"])
+def test_a_time_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what is allowed."""
+    with pytest.raises(SystemExit) as end:
+        run_verb(["history", f"--since={text}"])
+    assert end.value.code == 2
+    assert "must be a time span such as 90s, 10m, 2h or 1d" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_only_root_can_read_it() -> None:
+    """It names the processes of all users."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:  # pytest's own folders are closed to others
+        os.chmod(made, 0o755)
+        folder = open_state_folder(f"{made}/state")
+        record(folder, 1)
+        folder.close()
+        run_verb(["history", "--state-dir", folder.path])  # loads the modules, which others may not read
+        child = os.fork()
+        if not child:
+            os.setresuid(65534, 65534, 65534)
+            try:
+                run_verb(["history", "--state-dir", folder.path])
+            except OomguardError as error:
+                os._exit(7 if error.message == f"{folder.path}/recorder: only root can read it" else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
