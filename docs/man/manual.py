@@ -16,7 +16,8 @@ import yaml
 
 from oomguard.cli.main import build_parser
 from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX, Sysctl
-from oomguard.policy.model import CONDITIONS, MODELS, Bound, Document, Rule, wanted
+from oomguard.policy.case_model import Case, CaseFile, CaseProcess, Expected, Host
+from oomguard.policy.model import CASES, CONDITIONS, MODELS, Bound, Document, Rule, wanted
 from oomguard.report.events import EVENTS
 
 FOLDER = Path(__file__).parent
@@ -214,6 +215,31 @@ def bounds() -> Iterator[str]:
     yield from tagged(_key("rules", "oom_score_adj", key) for key in Bound.model_fields)
 
 
+def cases() -> Iterator[str]:
+    """Return the keys at the top of a case file."""
+    yield from tagged(_key(CASES, key) for key in CaseFile.model_fields)
+
+
+def case() -> Iterator[str]:
+    """Return the keys of a case."""
+    yield from tagged(_key(CASES, "cases", key) for key in Case.model_fields)
+
+
+def processes() -> Iterator[str]:
+    """Return the keys of a process in a case."""
+    yield from tagged(_key(CASES, "cases", "processes", key) for key in CaseProcess.model_fields)
+
+
+def expectations() -> Iterator[str]:
+    """Return what a case can expect of a process."""
+    yield from tagged(_key(CASES, "cases", "processes", "expect", key) for key in Expected.model_fields)
+
+
+def hosts() -> Iterator[str]:
+    """Return what a case can say of its host."""
+    yield from tagged(_key(CASES, "host", key) for key in Host.model_fields)
+
+
 def sysctls() -> Iterator[str]:
     """Return every sysctl with the values that a policy may give it."""
     yield from tagged(
@@ -251,7 +277,10 @@ def _power(number: int) -> str:
 Part = Callable[[], Iterator[str]]
 PAGES: dict[str, tuple[Part, ...]] = {
     "oomguard.8": (synopsis, options, verbs, messages),
-    "oomguard.yaml.5": (top, fitting, sysctls, conditions, terms, bounds),
+    "oomguard.yaml.5": (
+        *(top, fitting, sysctls, conditions, terms, bounds),
+        *(cases, case, processes, expectations, hosts),
+    ),
 }
 """By file: the parts that are made from the code, under the names of the functions that make them."""
 

@@ -38,6 +38,8 @@ class Caller:
         self.policy = folder / "policy.yaml"
         self.policy.write_text(f"# → …\nrules:\n  - name: {NAME}\n    oom_score_adj: 500\n")
         self.policy.chmod(0o644)
+        self.cases = folder / "cases.yaml"
+        self.cases.write_text(f"cases: [{{case: →, processes: [{{name: {NAME}, expect: 500}}]}}]\n")
         self.units = folder / "units"
         self.units.mkdir()
         (self.units / "a.service").write_text(f"[Service]\nOOMScoreAdjust=5\n# {NAME}\n")
@@ -50,6 +52,7 @@ class Caller:
         both = [*policy, "--state-dir", str(self.state)]
         return [
             ("check", 0, policy),
+            ("test", 0, [*policy, str(self.cases)]),
             ("plan", 3, both),
             ("apply", 0, both),
             ("explain", 0, [str(self.pid), *both]),

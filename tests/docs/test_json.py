@@ -50,6 +50,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     policy, host = made_host(folder)
     bad = folder / "bad.yaml"
     bad.write_text("rules: [{name: a, oom_score_adj: 2000}]\n")
+    wrong = folder / "wrong.yaml"
+    wrong.write_text("policy: {}\ncases: [{case: a, processes: [{name: a, expect: 1}]}]\n")
     log = folder / "kern.log"
     log.write_text("\n".join(formats.host_report(formats.KERNELS[-1])) + "\n" + formats.MEMCG_3_16)
     (sysctls := folder / "sysctls").write_text("vm.swappiness = 10\nvm.unheard_of = 1\n")
@@ -68,6 +70,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "advise": run("advise", *host),
         "import": [run("import", "sysctl", str(sysctls)), run("import", "earlyoom", str(earlyoom))],
         "log": entry_document(entry),
+        "test": run("test", str(wrong), str(bad)),
     }
 
 
@@ -97,6 +100,7 @@ BOUND = {"kind", "at_least", "at_most"}
         ("status", ["`status`"]),
         ("explain", ["`explain`"]),
         ("check", ["`check`"]),
+        ("test", ["`test`", "`check`"]),
     ],
 )
 def test_every_key_is_documented_and_no_other(
@@ -110,6 +114,8 @@ def test_every_key_is_documented_and_no_other(
     missing = said - found - VALUES
     if verb == "status":
         missing -= conditional["complaints"] | conditional["kills"] | {"day", "file", "said"} | BOUND
+    if verb == "test":
+        missing -= {"check", "rule", "value"}
     if verb == "restore":
         missing -= {"reason", "hint", "kind", "said"}
     assert missing == set()

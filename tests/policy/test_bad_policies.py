@@ -1,10 +1,11 @@
-"""What is said about policies that can not be used, word by word."""
+"""What is said about policies and case files that can not be used, word by word."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from oomguard.policy.cases import parse_cases
 from oomguard.policy.fault import PolicyError, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
@@ -12,37 +13,43 @@ from oomguard.policy.source import Source, Sources
 
 class _Case(NamedTuple):
     title: str
-    policy: str
+    text: str
     faults: str
+    is_cases: bool
 
 
 def _cases() -> list[_Case]:
-    text = (Path(__file__).parent / "bad_policies.txt").read_text()
     cases = []
-    for section in text.split("\n=== ")[1:]:
-        title, _, rest = section.partition("\n")
-        policy, _, faults = rest.partition(">>>\n")
-        cases.append(_Case(title, policy, faults.strip("\n")))
+    for name in ("bad_policies.txt", "bad_cases.txt"):
+        text = (Path(__file__).parent / name).read_text()
+        for section in text.split("\n=== ")[1:]:
+            title, _, rest = section.partition("\n")
+            policy, _, faults = rest.partition(">>>\n")
+            cases.append(_Case(title, policy, faults.strip("\n"), name == "bad_cases.txt"))
     return cases
 
 
-def _faults(policy: str) -> PolicyError:
+def _faults(case: _Case) -> PolicyError:
+    source = Source("policy.yaml", case.text.encode())
     with pytest.raises(PolicyError) as caught:
-        parse(Sources((Source("policy.yaml", policy.encode()),)))
+        if case.is_cases:
+            parse_cases(source)
+        else:
+            parse(Sources((source,)))
     return caught.value
 
 
 @pytest.mark.parametrize("case", _cases(), ids=lambda case: case.title)
-def test_a_bad_policy_is_refused_with_the_way_out(case: _Case) -> None:
+def test_a_bad_file_is_refused_with_the_way_out(case: _Case) -> None:
     """Each fault is said where it is, as it stands in the table."""
-    said = "\n" + render_text(_faults(case.policy).faults)
+    said = "\n" + render_text(_faults(case).faults)
     assert said.replace("\npolicy.yaml:", "\n").strip("\n") == case.faults
 
 
 @pytest.mark.parametrize("case", _cases(), ids=lambda case: case.title)
 def test_every_fault_has_a_place_a_code_and_printable_words(case: _Case) -> None:
     """Programs get a stable code, terminals no control characters, and editors a line."""
-    error = _faults(case.policy)
+    error = _faults(case)
     assert error.exit_code == 78
     assert error.message == render_text(error.faults)
     for fault in error.faults:

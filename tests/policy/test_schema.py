@@ -5,15 +5,19 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
+import yaml
 
 from oomguard.core.host import Host
 from oomguard.core.policy import Policy
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.policy.cases import parse_cases
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load, parse
 from oomguard.policy.model import MODELS
-from oomguard.policy.schema import SCHEMA_ID, json_schema
+from oomguard.policy.schema import SCHEMA_ID, cases_schema, json_schema
+from oomguard.policy.source import Source
 
 from .conftest import sources
 
@@ -179,6 +183,28 @@ def test_the_shipped_main_file_is_the_administrators_alone() -> None:
         "vm.panic_on_oom",
         "kernel.panic",
     ]
+
+
+def test_case_files_that_are_read_are_those_that_the_schema_accepts() -> None:
+    """The project's own, and those that oomguard refuses for what a schema can say."""
+    mistakes = (
+        "cases: []",
+        "cases: [{case: a, processes: [{name: a, expect: -1001}]}]",
+        "cases: [{case: a, processes: [{name: a, expect: {}}]}]",
+        "cases: [{case: a, processes: [{expect: 1}]}]",
+        "cases: [{case: a, processes: [{name: a, uid: 1}]}]",
+        "cases: [{case: a, expect: {vm: {swapiness: 1}}}]",
+        "policy: {rules: [{name: a}]}\ncases: [{case: a, expect: {vm: {swappiness: 1}}}]",
+    )
+    schema = cases_schema()
+    own = sorted((Path(__file__).parents[1] / "cases").glob("*.yaml"))
+    for path in own:
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    for text in mistakes:
+        with pytest.raises(PolicyError):
+            parse_cases(Source("cases.yaml", text.encode()))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(yaml.safe_load(text), schema)
 
 
 def test_the_schema_says_what_it_is() -> None:

@@ -20,13 +20,15 @@ from oomguard.cli import (
     run,
     schema,
     status,
+    test,
     usage,
 )
 from oomguard.cli.verb import Parser, Verb
 
 VERBS: tuple[Verb, ...] = (
-    *(check.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB, explain.VERB, rank.VERB),
-    *(log.VERB, history.VERB, postmortem.VERB, import_.VERB, exporter.VERB, advise.VERB, schema.VERB),
+    *(check.VERB, test.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB, explain.VERB),
+    *(rank.VERB, log.VERB, history.VERB, postmortem.VERB, import_.VERB, exporter.VERB, advise.VERB),
+    schema.VERB,
 )
 """All verbs, in the order of the help."""
 

@@ -1,4 +1,4 @@
-"""`oomguard schema`: the JSON Schema of the policy."""
+"""`oomguard schema`: the JSON Schema of policies, and of case files."""
 
 from typing import TYPE_CHECKING
 
@@ -11,22 +11,23 @@ _DETAIL = """\
 For completion and checks while you type. Editors with yaml-language-server find
 it through the first line of the shipped policy.
 
-example:
+examples:
   oomguard schema > ~/oomguard.schema.json
+  oomguard schema --cases > ~/oomguard-cases.schema.json   for `oomguard test`
 """
 
 
-def _arguments(_parser: "argparse.ArgumentParser") -> None:
-    pass
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    parser.add_argument("--cases", action="store_true", help="the schema of case files, for `oomguard test`")
 
 
-def _run(_options: "argparse.Namespace") -> int:
+def _run(options: "argparse.Namespace") -> int:
     """Print it."""
     import json
 
-    from oomguard.policy.schema import json_schema
+    from oomguard.policy.schema import cases_schema, json_schema
 
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    print(json.dumps(cases_schema() if options.cases else json_schema(), indent=2, ensure_ascii=False))
     return 0
 
 

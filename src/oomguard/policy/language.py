@@ -17,6 +17,11 @@ class Takes(NamedTuple):
     each: str = ""
     hint: str = ""
 
+    @property
+    def of_each(self) -> "Takes":
+        """What each of its values takes."""
+        return Takes(self.each, self.kinds)
+
 
 class Language(BaseModel):
     """The base of all models: no unknown keys, no conversion of values."""

@@ -119,7 +119,7 @@ def used(sources: Sources) -> "Iterator[Used]":
         if source.is_mask:
             yield Used(source, None, [], "masks files of this name in lower layers")
         else:
-            yield Used(source, *_root(source), "")
+            yield Used(source, *read_root(source), "")
 
 
 def _validated(
@@ -145,8 +145,21 @@ def _validated(
     return PolicyFile(source.file, source.layer, root, said, rules), faults
 
 
-def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
-    """Return the keys of a file, None if it cannot be parsed, and the faults."""
+def compile_root(file: str, root: nodes.Mapping, said: model.Document, *, users: Users, host: Host) -> Policy:
+    """Return the policy that is written as a part of another file. PolicyError: its keys contradict."""
+    faults = list(relations.faults([relations.Root(file, root)]))
+    if faults:
+        raise PolicyError(faults)
+    shared = dict[Terms, Terms]()
+    rules = [compile_rule(rule, users, shared) for rule in said.rules or ()]
+    return compile_policy((PolicyFile(file, 0, root, said, rules),), host)
+
+
+def read_root(source: Source, within: tuple[str, ...] = ()) -> tuple[nodes.Mapping | None, list[Fault]]:
+    """Return the keys of a file, None if it cannot be parsed, and the faults.
+
+    `within` are the keys of its model in `model.MODELS`.
+    """
     if source.fault is not None:
         return None, [source.fault]
     root, faults = yaml_tree.parse(source.file, source.content)
@@ -158,7 +171,7 @@ def _root(source: Source) -> tuple[nodes.Mapping | None, list[Fault]]:
         return None, faults
     if isinstance(root, nodes.Scalar) and root.plain and not root.text:  # nothing but `---`
         return nodes.Mapping({}, root.line, root.column), faults
-    return None, [*faults, prose.not_a_mapping(source.file, root)]
+    return None, [*faults, prose.not_a_mapping(source.file, root, within)]
 
 
 def _with_empty_sections(root: nodes.Mapping) -> nodes.Mapping:

@@ -17,6 +17,9 @@ from oomguard.policy.language import Language, Takes
 from oomguard.policy.scalars import Surprise
 from oomguard.policy.sysctl_model import MAPPINGS, Kernel, Vm
 
+CASES = "<cases>"
+"""The first key of the models of case files in `MODELS`."""
+
 UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 CONDITIONS = tuple(row.key for row in ROWS)
 
@@ -274,14 +277,16 @@ MODELS: dict[tuple[str, ...], type[Language]] = {
     ("rules",): Rule,
     ("rules", "oom_score_adj"): Bound,
 }
-"""The model of each section, by its keys."""
+"""The model of each section, by its keys. `case_model` adds those of case files."""
 
 
 def wanted(keys: tuple[str, ...]) -> Takes:
     """Return what the key at `keys` takes, as `("rules", "scope")`."""
-    if keys:
-        field = MODELS[keys[:-1]].model_fields[keys[-1]]
-        for mark in field.metadata:
+    model = MODELS.get(keys[:-1])
+    if model is not None and keys[-1:] and keys != (CASES,):
+        for mark in model.model_fields[keys[-1]].metadata:
             if isinstance(mark, Takes):
                 return mark
-    return Takes("a mapping with " + ", ".join(Document.model_fields))
+    elif model is None:  # its keys are not the language's
+        return wanted(keys[:-1]).of_each
+    return Takes("a mapping with " + ", ".join(MODELS[keys].model_fields))

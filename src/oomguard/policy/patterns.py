@@ -38,6 +38,25 @@ def path(value: str) -> str:
     return _glob(value)
 
 
+def absolute(value: str) -> str:
+    """Check the path of a cgroup or executable itself."""
+    if not value.startswith("/"):
+        raise refusal("relative-path", f"must start with /, got {excerpt(value)}", "write the whole path")
+    return value
+
+
+def unit_name(value: str) -> str:
+    """Check the name of a unit that can have processes."""
+    if value.rpartition(".")[2] in UNIT_SUFFIXES and "/" not in value:
+        return value
+    known = ", ".join(f".{one}" for one in UNIT_SUFFIXES)
+    raise refusal(
+        "unit-suffix",
+        f"must end in {known}, got {excerpt(value)}",
+        f"did you mean {excerpt(value.rstrip('.'))}.service?",
+    )
+
+
 def unit(value: str) -> str:
     """Check a glob on a unit's name."""
     stem, dot, suffix = value.rpartition(".")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.language import Takes
-from oomguard.policy.model import Bound, wanted
+from oomguard.policy.model import MODELS, Bound, wanted
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.spelling import did_you_mean, meant, nearest, unknown_key
@@ -16,41 +16,53 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-def faults(file: str, root: Node, error: "ValidationError", above: tuple[int | str, ...] = ()) -> list[Fault]:
-    """Return the errors in `error` as faults; `above` are the keys of what was validated."""
+def faults(
+    file: str,
+    root: Node,
+    error: "ValidationError",
+    above: tuple[int | str, ...] = (),
+    within: tuple[str, ...] = (),
+) -> list[Fault]:
+    """Return the errors in `error` as faults.
+
+    `above` are the keys of what was validated, `within` those of the root's model in `MODELS`.
+    """
     found: list[Any] = [one | {"loc": above + one["loc"]} for one in error.errors(include_url=False)]
     return [
-        _fault(file, root, one) for one in found if one["type"] != "missing" or not _is_misspelt(root, one)
+        _fault(file, root, one, within)
+        for one in found
+        if one["type"] != "missing" or not _is_misspelt(root, one, within)
     ]
 
 
-def _is_misspelt(root: Node, error: Any) -> bool:
+def _is_misspelt(root: Node, error: Any, within: tuple[str, ...]) -> bool:
     """Tell whether the key that is missing is there under another name."""
-    parent = locate(root, error["loc"][:-1])
+    parent = locate(root, error["loc"][:-1], within)
     key = error["loc"][-1]
     return isinstance(parent.node, Mapping) and any(
         meant(one, parent.keys) == key for one in parent.node.entries
     )
 
 
-def not_a_mapping(file: str, root: Node) -> Fault:
+def not_a_mapping(file: str, root: Node, within: tuple[str, ...] = ()) -> Fault:
     """Return the fault of a file that is not a mapping."""
-    want = wanted(())
-    hint = "write rules: above the list" if isinstance(root, Sequence) else _COLON
+    want = wanted(within)
+    section = "cases" if within else "rules"
+    hint = f"write {section}: above the list" if isinstance(root, Sequence) else _COLON
     words = Words("wrong-type", f"must be {want.words}, got {_given(root, want).message}", hint)
     return words.at(file, root.line, root.column, "")
 
 
-def _fault(file: str, root: Node, error: Any) -> Fault:
+def _fault(file: str, root: Node, error: Any, within: tuple[str, ...]) -> Fault:
     kind, loc = error["type"], error["loc"]
     if kind == "extra_forbidden":
-        return _unknown_key(file, root, loc)
-    here = locate(root, loc)
+        return _unknown_key(file, root, loc, within)
+    here = locate(root, loc, within)
     return _words(error, here, wanted(here.keys)).at(file, here.line, here.column, here.path)
 
 
-def _unknown_key(file: str, root: Node, loc: tuple[int | str, ...]) -> Fault:
-    parent, key = locate(root, loc[:-1]), str(loc[-1])
+def _unknown_key(file: str, root: Node, loc: tuple[int | str, ...], within: tuple[str, ...]) -> Fault:
+    parent, key = locate(root, loc[:-1], within), str(loc[-1])
     assert isinstance(parent.node, Mapping)
     entry = parent.node.entries[key]
     path = f"{parent.path}.{excerpt(key)}" if parent.path else excerpt(key)
@@ -62,17 +74,22 @@ def _words(error: Any, here: Location, want: Takes) -> Words:
     kind, context = error["type"], error.get("ctx", {})
     match kind:
         case "missing":
-            return Words("missing-key", f"{error['loc'][-1]} is missing", "add it, as in oom_score_adj: -500")
+            return Words("missing-key", f"{error['loc'][-1]} is missing", _as_in(here.keys, error["loc"][-1]))
         case "too_short":
             return Words("empty", "must not be an empty list", "remove the key, or add an item")
         case "string_too_short":
-            return Words("empty", "must not be empty", f"write {want.each}")
+            return Words("empty", "must not be empty", f"write {want.each or want.words}")
         case "string_too_long":
             message = f"must have at most {context['max_length']} characters, got {len(error['input'])}"
             return Words("too-long", message, "use a glob or a shorter pattern")
     if "message" in context and "hint" in context:  # a refusal of `condition`
         return Words(kind, context["message"], context["hint"])
     return _mismatch(error, here, want)
+
+
+def _as_in(keys: tuple[str, ...], key: str) -> str:
+    example = MODELS[keys].model_fields[key].examples
+    return f"add it, as in {key}: {example[0]}" if example and isinstance(example[0], int | str) else "add it"
 
 
 def _mismatch(error: Any, here: Location, want: Takes) -> Words:

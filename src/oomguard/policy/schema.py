@@ -1,9 +1,10 @@
-"""The policy language as a JSON Schema, for editors and pipelines."""
+"""The policy language and that of case files as JSON Schemas, for editors and pipelines."""
 
 from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from oomguard.policy.case_model import CaseFile
 from oomguard.policy.model import Document
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic_core import core_schema
 
 SCHEMA_ID = "urn:oomguard:policy"
+CASES_SCHEMA_ID = "urn:oomguard:cases"
 
 
 class _Generator(GenerateJsonSchema):
@@ -28,6 +30,12 @@ class _Generator(GenerateJsonSchema):
         return name
 
 
+def cases_schema() -> dict[str, Any]:
+    """Return the schema of a case file (draft 2020-12)."""
+    schema = CaseFile.model_json_schema(schema_generator=_Generator)
+    return _titled(schema, CASES_SCHEMA_ID, "oomguard cases")
+
+
 def json_schema() -> dict[str, Any]:
     """Return the schema of a policy file (draft 2020-12)."""
     schema = Document.model_json_schema(schema_generator=_Generator)
@@ -35,10 +43,9 @@ def json_schema() -> dict[str, Any]:
         section = schema["properties"][key]
         filled = {name: section.pop(name) for name in ("$ref", "type", "items") if name in section}
         section["anyOf"] = [filled, {"type": "null"}]
-    return {
-        "$schema": GenerateJsonSchema.schema_dialect,
-        "$id": SCHEMA_ID,
-        **schema,
-        "type": ["object", "null"],  # as shipped, the main file has nothing but comments
-        "title": "oomguard policy",
-    }
+    schema["type"] = ["object", "null"]  # as shipped, the main file has nothing but comments
+    return _titled(schema, SCHEMA_ID, "oomguard policy")
+
+
+def _titled(schema: dict[str, Any], name: str, title: str) -> dict[str, Any]:
+    return {"$schema": GenerateJsonSchema.schema_dialect, "$id": name, **schema, "title": title}

@@ -64,17 +64,25 @@ def read_sources(path: str) -> Sources:
     return read_layers(layers(path))
 
 
-def read_layers(wanted: "tuple[Layer, ...]") -> Sources:
-    """Read these layers. Folders need not exist; a file need not if a lower layer may stand in for it."""
+def read_layers(wanted: "tuple[Layer, ...]", *, anybodys: bool = False) -> Sources:
+    """Read these layers. Folders need not exist; a file need not if a lower layer may stand in for it.
+
+    `anybodys` ignores who owns them.
+    """
     found: list[Source] = []
     missing: list[Source] = []
     for number, (path, is_folder) in enumerate(wanted):
-        for source in _read_folder(path) if is_folder else [_read_source(path, path, folder=None)]:
+        for source in (
+            _read_folder(path, anybodys=anybodys)
+            if is_folder
+            else [_read_source(path, path, folder=None, anybodys=anybodys)]
+        ):
             lacks = not is_folder and number < len(wanted) - 1 and not os.path.lexists(path)
             (missing if lacks else found).append(source._replace(layer=number))
     found = found or missing
     there = [path for path, _ in wanted if os.path.lexists(path)]
-    found += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(there)]
+    if not anybodys:
+        found += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(there)]
     return Sources(tuple(found))
 
 
@@ -85,7 +93,7 @@ def read_alone(path: str) -> Sources:
     return Sources((_read_source(path, path, folder=None, anybodys=True),))
 
 
-def _read_folder(folder: str) -> "Iterator[Source]":
+def _read_folder(folder: str, *, anybodys: bool) -> "Iterator[Source]":
     try:
         descriptor = os.open(folder, _FLAGS | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -94,11 +102,12 @@ def _read_folder(folder: str) -> "Iterator[Source]":
         yield Source(folder, fault=_unreadable(folder, error))
         return
     try:
-        _refuse_other_owners(os.fstat(descriptor), folder)
+        if not anybodys:
+            _refuse_other_owners(os.fstat(descriptor), folder)
         for name in sorted(os.listdir(descriptor)):
             file = f"{folder}/{name}"
             if is_drop_in(name):
-                yield _read_source(file, name, folder=descriptor)._replace(name=name)
+                yield _read_source(file, name, folder=descriptor, anybodys=anybodys)._replace(name=name)
             elif _looks_like_a_policy(name) and os.path.isfile(file):
                 yield Source(file, fault=_ignored(file))
     except _RefusedError as refused:

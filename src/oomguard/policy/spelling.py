@@ -7,7 +7,7 @@ import re
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.policy.fault import Words, excerpt
-from oomguard.policy.model import MODELS
+from oomguard.policy.model import CASES, MODELS
 
 _OTHER_WORDS = {
     "comm": "name",
@@ -82,8 +82,8 @@ def meant(key: str, parents: tuple[str, ...]) -> str:
     other = next((one for one in allowed if one.casefold() == key.casefold()), _OTHER_WORDS.get(key))
     if other in allowed:
         return other
-    if parents in {("vm",), ("kernel",)}:
-        harmless = [one for one in allowed if f"{parents[0]}.{one}" not in _HAZARDS]
+    if parents[-1:] in {("vm",), ("kernel",)}:
+        harmless = [one for one in allowed if f"{parents[-1]}.{one}" not in _HAZARDS]
         return nearest(key.casefold(), harmless, likeness=_MISSPELT)
     return "" if _without_space(key, allowed) else nearest(key.casefold(), allowed)
 
@@ -111,10 +111,11 @@ def _other_key(key: str, parents: tuple[str, ...], allowed: tuple[str, ...]) -> 
     unspaced = _without_space(key, allowed)
     if unspaced:
         return f"write {unspaced[0]}: {excerpt(unspaced[1])}, with a space after the ':'"
-    if not parents:
+    if parents in ((), (CASES,)):
         for keys, model in MODELS.items():
-            if key in model.model_fields:
-                return f"write it below {'.'.join(keys)}:"
+            below = keys[len(parents) :]
+            if key in model.model_fields and keys == (*parents, *below) and below[:1] != (CASES,):
+                return f"write it below {'.'.join(below)}:"
     return f"allowed here: {', '.join(allowed)}"
 
 

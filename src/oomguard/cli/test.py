@@ -1,0 +1,64 @@
+"""`oomguard test`: what a policy does with made-up processes and hosts, compared with what it should do."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.cli.arguments import add_json
+from oomguard.cli.verb import Verb
+
+if TYPE_CHECKING:
+    import argparse
+
+    from oomguard.policy.fault import Fault
+
+_DIFFERS, _BAD_FILE = 1, 78
+
+_DETAIL = """\
+A case file has processes and hosts, and the value, rule or refusal that each
+should get. The code that decides is the daemon's. Nothing of this host is read
+but the files. oomguard.yaml(5) describes the format.
+
+examples:
+  oomguard test tests/*.yaml
+  oomguard test --policy ./new.yaml tests/sshd.yaml   another policy
+  oomguard test --json tests/*.yaml                   in a build
+
+exit codes: 0 all as expected, 1 a case differs, 78 a file is not valid
+"""
+
+
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    parser.add_argument(
+        "--policy", metavar="FILE", help="test this policy instead of those that the case files name"
+    )
+    add_json(parser)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a case file; - is standard input")
+
+
+def _run(options: "argparse.Namespace") -> int:
+    """Run all cases of all files, and report every difference."""
+    from oomguard.diagnose.policy_test import run_case
+    from oomguard.policy.cases import load_cases
+    from oomguard.policy.fault import PolicyError, render_text
+    from oomguard.report.case_results import file_document, result_lines, summary
+    from oomguard.report.document import print_json
+
+    code, documents = 0, []
+    faults: tuple[Fault, ...]
+    for file in dict.fromkeys(options.files):
+        results, faults = [], ()
+        try:
+            results = [run_case(file, case) for case in load_cases(file, options.policy)]
+        except PolicyError as error:
+            faults, code = error.faults, _BAD_FILE
+        if not all(result.passed for result in results):
+            code = code or _DIFFERS
+        documents.append(file_document(file, results, [fault._asdict() for fault in faults]))
+        if not options.json:
+            for line in [render_text(faults)] if faults else (*result_lines(results), summary(file, results)):
+                print(line)
+    if options.json:
+        print_json(documents)
+    return code
+
+
+VERB = Verb("test", "test the policy with made-up processes and hosts", _DETAIL, _arguments, _run)

@@ -1,0 +1,196 @@
+"""A /proc that exists only in memory, for the processes and the host of a case.
+
+It is read by the code that reads the real one, so the decisions are those of the daemon.
+"""
+
+from oomguard.core.overcommit import KNOBS, commit_limit_kib
+from oomguard.core.process import Identity, Process, Program
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.cgroup_folders import CgroupFolders
+from oomguard.kernel.proc_files import Stat
+from oomguard.kernel.procfs import ProcessHandle, Procfs
+from oomguard.kernel.slow_reads import Spender
+from oomguard.kernel.sysctl import parse_meminfo
+
+_PATHS = {row.path: row.name for row in SYSCTLS.values()}
+
+
+class ImaginedProc(Procfs):
+    """Processes, sysctls and memory figures, the latter in KiB by their names in /proc/meminfo."""
+
+    def __init__(self, sysctls: dict[str, int], meminfo: dict[str, int]) -> None:
+        self.root = "/proc"
+        self._sysctls = sysctls
+        self._meminfo = meminfo
+        self._processes: dict[int, Process] = {}
+        self._ticks = 1
+        self.cgroups = _Cgroups(self._processes)
+
+    def add(self, process: Process) -> Identity:
+        """Let a process start now; return its identity."""
+        self._ticks += 1
+        identity = Identity(process.identity.pid, self._ticks)
+        self._processes[identity.pid] = process._replace(identity=identity)
+        return identity
+
+    def process(self, pid: int) -> Process:
+        """Return a process as it is now."""
+        return self._processes[pid]
+
+    def set_oom_score_adj(self, pid: int, value: int) -> None:
+        """Give a process a value."""
+        self._processes[pid] = self._processes[pid]._replace(oom_score_adj=value)
+
+    def pids(self) -> list[int]:
+        """Return the pids."""
+        return list(self._processes)
+
+    def open(self, pid: int) -> ProcessHandle | None:
+        """Open a process; return None if it does not exist."""
+        return _Handle(pid, self) if pid in self._processes else None
+
+    def comm(self, pid: int) -> bytes | None:
+        """Return the name of a process, None if it does not exist."""
+        return self._processes[pid].comm if pid in self._processes else None
+
+    def now_ticks(self) -> int:
+        """Return the time, which goes on with each process that starts."""
+        return self._ticks
+
+    def read(self, path: str, _limit: int = 65536) -> bytes:
+        """Read a sysctl, or meminfo with the CommitLimit that the sysctls give. FileNotFoundError: others."""
+        if path == "meminfo":
+            return self._rendered()
+        name = _PATHS.get(path)
+        if name is None or name not in self._sysctls:
+            raise FileNotFoundError(path)
+        return b"%d\n" % self._sysctls[name]
+
+    def _rendered(self) -> bytes:
+        raw = _lines(self._meminfo)
+        knobs = {name: value for name, value in self._sysctls.items() if name in KNOBS}
+        return raw + _lines({"CommitLimit": commit_limit_kib(parse_meminfo(raw), knobs)})
+
+
+def _lines(fields: dict[str, int]) -> bytes:
+    return "".join(f"{key}: {value} kB\n" for key, value in fields.items()).encode()
+
+
+class _Cgroups(CgroupFolders):
+    def __init__(self, processes: dict[int, Process]) -> None:
+        super().__init__(None)
+        self._processes = processes
+
+    def are_roots(self, path: str) -> bool | None:
+        """Return what is known of a process there."""
+        folder = path.rpartition("/")[0]
+        return all(
+            one.cgroup_is_roots for one in self._processes.values() if one.cgroup.rpartition("/")[0] == folder
+        )
+
+
+class _Handle(ProcessHandle):
+    """A process that needs no descriptor."""
+
+    def __init__(self, pid: int, proc: ImaginedProc) -> None:
+        super().__init__(pid, -1, proc)
+        self._proc = proc
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def facts(self) -> Process:
+        """What is known of it."""
+        return self._proc.process(self.pid)
+
+    def read_comm(self) -> bytes:
+        """Return the name."""
+        return self.facts.comm
+
+    @property
+    def stat(self) -> Stat:
+        """State, parent and start time."""
+        facts = self.facts
+        return Stat(facts.comm, "S", facts.parent_pid, 0, 1, facts.identity.start_time_ticks)
+
+    @property
+    def inode(self) -> int:
+        """A number of its own."""
+        return self.facts.identity.start_time_ticks
+
+    @property
+    def arguments(self) -> tuple[bytes, ...]:
+        """The command line."""
+        return self.facts.arguments
+
+    def spender(self) -> Spender:
+        """Return its account."""
+        return Spender(self.budget_key, is_root=self.uid == 0)
+
+    @property
+    def uid(self) -> int:
+        """The real uid."""
+        return self.facts.uid
+
+    @property
+    def saved_uid(self) -> int:
+        """The saved uid."""
+        return self.facts.saved_uid
+
+    @property
+    def in_container(self) -> bool:
+        """Whether it is in a container."""
+        return self.facts.in_container
+
+    @property
+    def in_pid_namespace(self) -> bool:
+        """Whether it is in a nested PID namespace."""
+        return self.facts.in_pid_namespace
+
+    @property
+    def in_user_namespace(self) -> bool:
+        """Whether it is in a nested user namespace."""
+        return self.facts.in_user_namespace
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup path."""
+        return self.facts.cgroup
+
+    @property
+    def cgroup_is_roots(self) -> bool | None:
+        """Whether only root can have created its cgroup."""
+        return self.facts.cgroup_is_roots
+
+    @property
+    def has_dynamic_uid(self) -> bool:
+        """Whether systemd allocated its uid."""
+        return self.facts.has_dynamic_uid
+
+    @property
+    def exe(self) -> str | None:
+        """The executable's path."""
+        return self.facts.exe
+
+    @property
+    def program(self) -> Program | None:
+        """The executable, compared with the host's file."""
+        return self.facts.program
+
+    @property
+    def may_lower_itself(self) -> bool:
+        """Whether it is the host's root, with all rights."""
+        return self.uid == 0 and not self.in_user_namespace
+
+    def read_oom_score_adj(self) -> int:
+        """Return the current value."""
+        return self.facts.oom_score_adj
+
+    def value_owner(self) -> int:
+        """Return the uid that can write the value."""
+        return self.uid
+
+    def write_oom_score_adj(self, value: int) -> None:
+        """Write a value."""
+        self._proc.set_oom_score_adj(self.pid, value)

@@ -1,0 +1,113 @@
+"""Runs cases: lets a policy decide on their processes and sysctls, and compares."""
+
+import time
+from typing import TYPE_CHECKING
+
+from oomguard.core.entry import Entry
+from oomguard.core.text import legible, printable
+from oomguard.diagnose.imagined import ImaginedProc
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.matching import Itself
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.report.case_results import CaseResult, Compared, Difference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.change import SetSysctl
+    from oomguard.core.decide import Decision
+    from oomguard.core.policy import SysctlSetting
+    from oomguard.core.process import Process
+    from oomguard.core.rule import Rule
+    from oomguard.policy.cases import Actor, Case, Expected
+
+_NOBODY = Itself(own_pid=0)
+
+
+def run_case(file: str, case: "Case") -> CaseResult:
+    """Return what the policy does in a case, compared with what the case expects."""
+    compared = (*_sysctls(case), *_processes(case))
+    return CaseResult(file, case.line, case.title, tuple(sorted(compared, key=lambda one: one.line)))
+
+
+def _sysctls(case: "Case") -> "Iterator[Compared]":
+    proc = ImaginedProc(case.sysctls, case.meminfo)
+    reconciler = Reconciler(case.policy, Ledger(), proc, itself=_NOBODY)
+    planned = {change.name: change for change in reconciler.planner.sysctl_changes("policy")}
+    wanted = {setting.name: setting for setting in case.policy.sysctls}
+    for name, expected in case.expected.items():
+        change = planned.get(name)
+        by = _set_by(wanted[name]) if name in wanted else "the policy does not set it"
+        found = case.sysctls.get(name) if change is None else _result(change)
+        refusal = "" if change is None or change.obstacle is None else change.obstacle.reason
+        yield Compared(name, expected.line, by, tuple(_differences("value", expected, found, None, refusal)))
+
+
+def _set_by(setting: "SysctlSetting") -> str:
+    return f"{setting.meaning} ({setting.source})" if setting.said else f"set at {setting.source}"
+
+
+def _result(change: "SetSysctl") -> int:
+    return change.after if change.obstacle is None else change.before
+
+
+def _processes(case: "Case") -> "Iterator[Compared]":
+    """Let the processes start one after the other, each after the policy was applied to those before."""
+    proc, ledger = ImaginedProc(case.sysctls, case.meminfo), Ledger()
+    pids: list[int] = []
+    reconciler = Reconciler(case.policy, ledger, proc, itself=_NOBODY)
+    for actor in case.actors:
+        decision = _start(actor, pids, proc, reconciler)
+        if actor.expected is not None:
+            process = proc.process(actor.process.identity.pid)
+            yield _compared(process, decision, actor.expected)
+
+
+def _start(actor: "Actor", pids: list[int], proc: ImaginedProc, reconciler: Reconciler) -> "Decision | None":
+    process = actor.process
+    if actor.parent is not None and actor.inherits:
+        process = process._replace(oom_score_adj=proc.process(pids[actor.parent]).oom_score_adj)
+    identity = proc.add(process)
+    pid = identity.pid
+    pids.append(pid)
+    if actor.parent is not None:
+        reconciler.managed.on_fork(pids[actor.parent], pid, time.monotonic_ns())
+    if actor.original is not None:
+        entry = Entry(actor.original, process.oom_score_adj, since_ticks=proc.now_ticks())
+        reconciler.ledger.record(identity, entry)
+    handle = proc.open(pid)
+    assert handle is not None
+    judged = reconciler.decide_and_record(handle)
+    reconciler.process(pid, "exec", now=0.0, in_pass=True)
+    return None if judged is None else judged.decision
+
+
+def _compared(process: "Process", decision: "Decision | None", expected: "Expected") -> Compared:
+    rule = None if decision is None else decision.rule
+    obstacle = None if decision is None else decision.obstacle
+    refusal = "" if obstacle is None else obstacle.reason
+    by = "no rule matches it" if rule is None else f"{rule.label} ({rule.source})"
+    if refusal:
+        by += f": refused: {refusal}"
+    what = f"{printable(process.comm)}[{process.identity.pid}]"
+    found = tuple(_differences("oom_score_adj", expected, process.oom_score_adj, rule, refusal))
+    return Compared(what, expected.line, by, found)
+
+
+def _differences(
+    key: str, expected: "Expected", value: int | None, rule: "Rule | None", refusal: str
+) -> "Iterator[Difference]":
+    if expected.value is not None and expected.value != value:
+        yield Difference(key, str(expected.value), "this kernel lacks it" if value is None else str(value))
+    if expected.rule is not None and not _is_meant(expected.rule, rule):
+        found = "none" if rule is None else f"{rule.label} ({rule.source})"
+        yield Difference("rule", legible(expected.rule), found)
+    if expected.refused is not None and expected.refused not in refusal:
+        yield Difference("refused", legible(expected.refused), refusal or "no")
+
+
+def _is_meant(text: str, rule: "Rule | None") -> bool:
+    """Return whether a text names a rule: by its conditions, or by file and line."""
+    if rule is None:
+        return text == "none"
+    return text == rule.label or f"/{rule.source}".endswith(f"/{text}")

@@ -1,0 +1,439 @@
+"""Reads case files: policies, processes and hosts, and what `oomguard test` should find."""
+
+import os
+import re
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from oomguard.core.cgroup import system_unit
+from oomguard.core.host import Host
+from oomguard.core.overcommit import ADMIN_RESERVE, HUGE_PAGES, RATIO, USER_RESERVE
+from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, layers
+from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
+from oomguard.core.sysctl import SYSCTLS
+from oomguard.policy import case_model, load, prose, scalars
+from oomguard.policy.compile import Users
+from oomguard.policy.fault import Fault, PolicyError, Words, excerpt
+from oomguard.policy.model import CASES, Document
+from oomguard.policy.nodes import Mapping, Node, Sequence
+from oomguard.policy.source import Source, read_alone, read_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Mapping as AnyMapping
+
+    from oomguard.policy.case_model import Case as Said
+    from oomguard.policy.case_model import CaseProcess
+
+_Fact = TypeVar("_Fact", str, bool)
+
+_FIRST_PID = 100
+_FIRST_SERVICE_UID = 100
+_KNOWN_USERS = {"root": 0, "daemon": 1, "bin": 2, "sys": 3, "nobody": 65534}
+_DEFAULT_KIB = 16 << 20
+_HUGE_PAGE_KIB = 2048
+_DEFAULTS = {
+    RATIO: 50,
+    ADMIN_RESERVE: 8192,
+    USER_RESERVE: 131072,
+    "vm.min_free_kbytes": 67584,
+    "vm.max_map_count": 65530,
+    "vm.mmap_min_addr": 65536,
+    "vm.swappiness": 60,
+}
+"""What the kernel sets itself, where a decision depends on it."""
+
+_ROOTS_FOLDERS = ("/bin/", "/lib", "/opt/", "/sbin/", "/usr/")
+"""Where only root changes executables."""
+
+
+class Expected(NamedTuple):
+    """What a case expects, and where it says so. None: that is not compared."""
+
+    line: int
+    value: int | None = None
+    rule: str | None = None
+    refused: str | None = None
+
+
+class Actor(NamedTuple):
+    """A process of a case. `parent` is its position among the others, which come before it.
+
+    `inherits`: it starts with the value that its parent has by then. `original` is its value before oomguard
+    set the one it has.
+    """
+
+    process: Process
+    parent: int | None = None
+    inherits: bool = False
+    original: int | None = None
+    expected: Expected | None = None
+
+
+class Case(NamedTuple):
+    """One case. `meminfo` is in KiB, by the names of /proc/meminfo."""
+
+    title: str
+    line: int
+    policy: "Policy"
+    meminfo: dict[str, int]
+    sysctls: dict[str, int]
+    actors: tuple[Actor, ...]
+    expected: dict[str, Expected]
+    """By the full name of a sysctl."""
+
+
+class CaseUsers(Users):
+    """The users of a case file: those it names, a few that every host has, and services."""
+
+    def __init__(self, uids: "AnyMapping[str, int]") -> None:
+        super().__init__(os.devnull)
+        self._uids = {**_KNOWN_USERS, **uids}
+
+    def uid(self, user: str | int) -> int:
+        """Return the uid of a user; of one that is not known, the next free one that a service may have."""
+        if isinstance(user, int):
+            return user
+        if user not in self._uids:
+            taken = set(self._uids.values())
+            self._uids[user] = next(uid for uid in count(_FIRST_SERVICE_UID) if uid not in taken)
+        return self._uids[user]
+
+    def subuids(self, _user: str | int) -> list[int]:
+        """Return no subordinate uids."""
+        return []
+
+
+def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
+    """Read a case file; `policy` replaces the policies that it names.
+
+    PolicyError: the case file or a policy has faults.
+    """
+    return parse_cases(read_alone(path).files[0], policy)
+
+
+def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
+    """Return the cases of a file that was read, and read the policies that it names. As `load_cases`."""
+    root, faults = load.read_root(source, within=(CASES,))
+    if root is None:
+        raise PolicyError(faults)
+    try:
+        said = case_model.CaseFile.model_validate(scalars.data(root))
+    except ValidationError as error:
+        faults += prose.faults(source.file, root, error, within=(CASES,))
+    if faults:
+        raise PolicyError(sorted(faults, key=lambda fault: (fault.line, fault.column)))
+    reader = _Reader(source.file, CaseUsers(said.users or {}), policy)
+    nodes = _items(root, "cases")
+    cases = tuple(reader.case(one, said, node, root) for one, node in zip(said.cases, nodes, strict=True))
+    if reader.faults:
+        faults = list(dict.fromkeys(reader.faults))
+        raise PolicyError(sorted(faults, key=lambda one: (one.file != source.file, one.file, *one[1:3])))
+    return cases
+
+
+class _Reader:
+    """Turns the cases of one file into values, and collects their faults."""
+
+    def __init__(self, file: str, users: CaseUsers, policy: str | None) -> None:
+        self.faults: list[Fault] = []
+        self._file = file
+        self._users = users
+        self._policy = policy
+        self._policies: dict[tuple[str, Host], Policy | None] = {}
+
+    def case(self, said: "Said", whole: case_model.CaseFile, node: Mapping, root: Mapping) -> Case:
+        """Return one case."""
+        start = node.entries["case"].line
+        told = [host for host in (said.host, whole.host) if host is not None]
+        sysctls = dict(_told_sysctls(told))
+        meminfo = _meminfo(told, sysctls)
+        host = _host(told, meminfo)
+        policy = self._policy_of(said, whole, node, root, host) or Policy()
+        expected = dict(_expected_sysctls(said, node))
+        if not expected and all(one.expect is None for one in said.processes or ()):
+            self._fault(_NOTHING_EXPECTED, node)
+        actors = tuple(self._actors(said, node))
+        names = {setting.name for setting in policy.sysctls} | expected.keys() | _DEFAULTS.keys()
+        there = {name: _DEFAULTS.get(name, 0) for name in names if _has_sysctl(host.kernel, name)}
+        return Case(said.case, start, policy, meminfo, there | sysctls, actors, expected)
+
+    def _fault(self, words: Words, node: Node) -> None:
+        self.faults.append(words.at(self._file, node.line, node.column, ""))
+
+    def _policy_of(
+        self, said: "Said", whole: case_model.CaseFile, node: Mapping, root: Mapping, host: Host
+    ) -> Policy | None:
+        if self._policy is not None:
+            return self._read(self._policy, host)
+        owner, wanted = (node, said.policy) if said.policy is not None else (root, whole.policy)
+        if wanted is None:
+            self._fault(_NO_POLICY, root)
+            return None
+        if isinstance(wanted, str):
+            return self._read(_beside(self._file, wanted), host)
+        return self._written(wanted, _mapping(owner, "policy"), host)
+
+    def _written(self, said: Document, node: Mapping, host: Host) -> Policy | None:
+        """Return a policy that is written in the case file."""
+        try:
+            return _portable(load.compile_root(self._file, node, said, users=self._users, host=host))
+        except PolicyError as error:
+            self.faults += error.faults
+            return None
+
+    def _read(self, path: str, host: Host) -> Policy | None:
+        key = path, host
+        if key not in self._policies:
+            try:
+                found = load.parse(read_layers(_layers(path), anybodys=True), host=host, users=self._users)
+                self._policies[key] = _portable(found.policy)
+            except PolicyError as error:
+                self.faults += error.faults
+                self._policies[key] = None
+        return self._policies[key]
+
+    def _actors(self, said: "Said", node: Mapping) -> "Iterator[Actor]":
+        """Yield the processes, parents before their children."""
+        told = list(zip(said.processes or (), _items(node, "processes"), strict=True))
+        pids = self._pids(told)
+        parents = [self._parent(one, at, told, pids) for at, (one, _) in enumerate(told)]
+        order: list[int] = []
+        for at in range(len(told)):
+            line: list[int] = []
+            above: int | None = at
+            while above is not None and above not in order and above not in line:
+                line.append(above)
+                above = parents[above]
+            if above in line:
+                self._fault(_OWN_ANCESTOR, told[at][1])
+                return
+            order += reversed(line)
+        places = {at: place for place, at in enumerate(order)}
+        for at in order:
+            one, place = told[at]
+            parent = parents[at]
+            process = self._process(one, pids[at], 1 if parent is None else pids[parent])
+            if one.cgroup is not None and (one.unit is not None or one.user_unit is not None):
+                self._fault(_UNIT_AND_CGROUP, place.entries["cgroup"].value)
+            inherits = parent is not None and one.oom_score_adj is None
+            where = None if parent is None else places[parent]
+            yield Actor(process, where, inherits, one.original, _expected(one, place))
+
+    def _pids(self, told: "list[tuple[CaseProcess, Mapping]]") -> list[int]:
+        taken = set()
+        for one, node in told:
+            if one.pid in taken:
+                self._fault(_same_pid(one.pid), node)
+            if one.pid is not None:
+                taken.add(one.pid)
+        free = (pid for pid in range(_FIRST_PID, case_model.PID_MAX) if pid not in taken)
+        return [next(free) if one.pid is None else one.pid for one, _ in told]
+
+    def _parent(
+        self, one: "CaseProcess", at: int, told: "list[tuple[CaseProcess, Mapping]]", pids: list[int]
+    ) -> int | None:
+        if one.parent is None:
+            return None
+        if isinstance(one.parent, int):
+            found = [other for other, pid in enumerate(pids) if pid == one.parent and told[other][0].pid]
+        else:
+            found = [other for other, (who, _) in enumerate(told) if who.name == one.parent and other != at]
+        if len(found) == 1:
+            return found[0]
+        member = told[at][1].entries["parent"].value
+        self._fault(_no_parent(one.parent) if not found else _several_parents(one.parent), member)
+        return None
+
+    def _process(self, said: "CaseProcess", pid: int, parent: int) -> Process:
+        uid = self._users.uid(said.user or 0)
+        cgroup = said.cgroup or _cgroup(said, uid)
+        name = said.name.encode()
+        arguments = said.cmdline if isinstance(said.cmdline, list) else (said.cmdline or said.name).split(" ")
+        return Process(
+            Identity(pid, 0),
+            name[:COMM_LENGTH],
+            parent_pid=parent,
+            arguments=(name,) if said.cmdline is None else tuple(one.encode() for one in arguments),
+            uid=uid,
+            saved=None if said.saved_user is None else self._users.uid(said.saved_user),
+            has_dynamic_uid=said.dynamic_user,
+            cgroup=cgroup,
+            cgroup_is_roots=not _is_delegated(cgroup) if said.delegated is None else not said.delegated,
+            exe=said.exe,
+            program=None if said.exe is None else _program(said.exe),
+            in_pid_namespace=said.container or said.sandbox,
+            in_container=said.container,
+            in_user_namespace=said.user_namespace,
+            oom_score_adj=said.oom_score_adj or 0,
+        )
+
+
+def _beside(file: str, path: str) -> str:
+    """Return a path relative to a file, without `..` if that means the same."""
+    joined = os.path.join(os.path.dirname(file), path)
+    short = os.path.normpath(joined)
+    return short if os.path.realpath(short) == os.path.realpath(joined) else joined
+
+
+def _layers(path: str) -> tuple[Layer, ...]:
+    """Return where a policy is read from: if it is a folder, from all layers of a host with that root."""
+    if not os.path.isdir(path):
+        return layers(path)
+    return tuple(layer._replace(path=f"{path.rstrip('/')}{layer.path}") for layer in layers(DEFAULT_PATH))
+
+
+def _portable(policy: "Policy") -> "Policy":
+    """Return the policy as it is on every host."""
+    return policy._replace(first_person_uid=FIRST_PERSON_UID)
+
+
+def _mapping(node: Mapping, key: str) -> Mapping:
+    found = node.entries[key].value
+    assert isinstance(found, Mapping)
+    return found
+
+
+def _items(node: Mapping, key: str) -> list[Mapping]:
+    member = node.entries.get(key)
+    listed = member.value if member is not None else None
+    return [one for one in listed.items if isinstance(one, Mapping)] if isinstance(listed, Sequence) else []
+
+
+def _cgroup(said: "CaseProcess", uid: int) -> str:
+    """Return the cgroup of a unit, where systemd puts it."""
+    user = f"/user.slice/user-{uid}.slice"
+    if said.user_unit is not None:
+        return f"{user}/user@{uid}.service/app.slice/{said.user_unit}"
+    if said.unit is None:
+        return "/"
+    if said.unit == "init.scope":
+        return "/init.scope"
+    is_users = said.unit.startswith("session-") and said.unit.endswith(".scope")
+    if said.unit.startswith("user@"):
+        return f"/user.slice/user-{said.unit[5:].partition('.')[0]}.slice/{said.unit}"
+    return f"{user}/{said.unit}" if is_users else f"/system.slice/{said.unit}"
+
+
+def _is_delegated(cgroup: str) -> bool:
+    """Return whether a cgroup is below a user's own service manager."""
+    unit = system_unit(cgroup)
+    return unit.startswith("user@") and not cgroup.endswith(f"/{unit}")
+
+
+def _program(exe: str) -> Program:
+    path = exe.removesuffix(DELETED)
+    is_hosts = path == exe
+    return Program(path, is_hosts, is_hosts and path.startswith(_ROOTS_FOLDERS))
+
+
+def _expected(said: "CaseProcess", node: Mapping) -> Expected | None:
+    if said.expect is None:
+        return None
+    line = node.entries["expect"].line
+    if isinstance(said.expect, int):
+        return Expected(line, said.expect)
+    return Expected(line, said.expect.oom_score_adj, said.expect.rule, said.expect.refused)
+
+
+def _expected_sysctls(said: "Said", node: Mapping) -> "Iterator[tuple[str, Expected]]":
+    """Yield what is expected of sysctls, in the order of the file."""
+    for section, told in said.expect or ():
+        if told is None:
+            continue
+        for knob, member in _mapping(_mapping(node, "expect"), section).entries.items():
+            value = getattr(told, knob)
+            if isinstance(value, int):
+                yield f"{section}.{knob}", Expected(member.line, value)
+            else:
+                yield f"{section}.{knob}", Expected(member.line, value.value, None, value.refused)
+
+
+def _meminfo(hosts: "list[case_model.Host]", sysctls: "AnyMapping[str, int]") -> dict[str, int]:
+    def amount(key: str, default: int) -> int:
+        return next(
+            (said.size_bytes >> 10 for host in hosts if (said := getattr(host, key)) is not None), default
+        )
+
+    total, pages = amount("memory", _DEFAULT_KIB), sysctls.get(HUGE_PAGES, 0)
+    return {
+        "MemTotal": total,
+        "MemAvailable": amount("available", total),
+        "SwapTotal": amount("swap", 0),
+        "Committed_AS": amount("committed", 0),
+        "HugePages_Total": pages,
+        "Hugepagesize": _HUGE_PAGE_KIB,
+        "Hugetlb": amount("huge_pages", 0) + pages * _HUGE_PAGE_KIB,
+    }
+
+
+def _host(hosts: "list[case_model.Host]", meminfo: dict[str, int]) -> Host:
+    def fact(key: str, default: _Fact) -> _Fact:
+        return next((said for host in hosts if (said := getattr(host, key)) is not None), default)
+
+    hugetlb = meminfo["Hugetlb"]
+    return Host(
+        memory_kib=meminfo["MemTotal"],
+        swap_kib=meminfo["SwapTotal"],
+        hugetlb_kib=hugetlb,
+        other_hugetlb_kib=hugetlb - meminfo["HugePages_Total"] * _HUGE_PAGE_KIB,
+        huge_page_kib=_HUGE_PAGE_KIB,
+        hostname=fact("hostname", "localhost"),
+        kernel=fact("kernel", ""),
+        is_container=fact("container", default=False),
+    )
+
+
+def _has_sysctl(kernel: str, name: str) -> bool:
+    """Return whether a kernel of this release has a sysctl; "" has all."""
+    since = SYSCTLS[name].since
+    return not (kernel and since) or _version(kernel) >= _version(since)
+
+
+def _version(release: str) -> list[int]:
+    return [int(number) for number in re.findall("[0-9]+", release)[:2]]
+
+
+def _told_sysctls(hosts: "list[case_model.Host]") -> "Iterator[tuple[str, int]]":
+    """Yield the sysctls as they are before the policy is applied, of several values the last."""
+    for host in reversed(hosts):
+        for section, told in host.sysctls or ():
+            for knob, value in told or ():
+                if value is not None:
+                    yield f"{section}.{knob}", value
+
+
+_NO_POLICY = Words(
+    "no-policy", "names no policy to test", "add policy: FILE at the top of the file, or --policy FILE"
+)
+_NOTHING_EXPECTED = Words(
+    "nothing-expected", "expects nothing, so it cannot fail", "add expect: to a process, as in expect: -900"
+)
+_UNIT_AND_CGROUP = Words("unit-and-cgroup", "has its unit in it", "remove unit and user_unit")
+_OWN_ANCESTOR = Words("own-ancestor", "is its own ancestor", "change one parent")
+
+
+def _same_pid(pid: int | None) -> Words:
+    return Words(
+        "same-pid", f"another process of this case has the pid {pid}", "remove it, or choose another"
+    )
+
+
+def _no_parent(parent: str | int) -> Words:
+    shown = parent if isinstance(parent, int) else excerpt(parent)
+    return Words(
+        "no-parent",
+        f"no other process of this case has that {'pid' if isinstance(parent, int) else 'name'}, got {shown}",
+        "add it to the list",
+    )
+
+
+def _several_parents(parent: str | int) -> Words:
+    shown = parent if isinstance(parent, int) else excerpt(parent)
+    return Words(
+        "several-parents",
+        f"several processes of this case are called {shown}",
+        "give it a pid, and write that",
+    )

@@ -1,0 +1,269 @@
+"""`oomguard test`: what is printed of cases that pass, that differ, and that cannot be read."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from oomguard.__main__ import main
+from oomguard.policy.cases import load_cases
+
+POLICY = """\
+vm:
+  swappiness: 10
+rules:
+  - name: sshd
+    scope: main
+    oom_score_adj: {at_most: -900}
+  - name: nginx
+    oom_score_adj: -500
+  - name: chrome
+    oom_score_adj: {at_least: 300}
+"""
+CASES = """\
+policy: policy.yaml
+users: {alice: 1000}
+cases:
+  - case: the listener is protected, and its sessions are not
+    processes:
+      - {name: bash, user: alice, parent: sshd, expect: {oom_score_adj: 0, rule: none}}
+      - {name: sshd, unit: ssh.service, expect: {oom_score_adj: -900, rule: name=sshd}}
+      - {name: nginx, user: alice, expect: {rule: "policy.yaml:7", refused: uid 1000 could}}
+    expect:
+      vm: {swappiness: 10}
+"""
+WRONG = """\
+policy: policy.yaml
+cases:
+  - case: all of this is wrong
+    processes:
+      - {name: sshd, expect: -901}
+      - name: nginx
+        user: 1000
+        expect: {oom_score_adj: -500, rule: none, refused: uid 1001}
+      - {name: bash, expect: {rule: name=bash}}
+    expect:
+      vm: {swappiness: {value: 11, refused: never}, page-cluster: 3}
+  - case: this is not
+    processes: [{name: chrome, expect: 300}]
+"""
+DIFFERENCES = """\
+wrong.yaml:5: all of this is wrong: sshd[100]
+    - oom_score_adj: -901
+    + oom_score_adj: -900
+      name=sshd (policy.yaml:4)
+wrong.yaml:8: all of this is wrong: nginx[101]
+    - oom_score_adj: -500
+    + oom_score_adj: 0
+    - rule: none
+    + rule: name=nginx (policy.yaml:7)
+    - refused: uid 1001
+    + refused: uid 1000 could give any program this name
+      name=nginx (policy.yaml:7): refused: uid 1000 could give any program this name
+wrong.yaml:9: all of this is wrong: bash[102]
+    - rule: name=bash
+    + rule: none
+      no rule matches it
+wrong.yaml:11: all of this is wrong: vm.swappiness
+    - value: 11
+    + value: 10
+    - refused: never
+    + refused: no
+      set at policy.yaml:2
+wrong.yaml:11: all of this is wrong: vm.page-cluster
+    - value: 3
+    + value: 0
+      the policy does not set it
+wrong.yaml: 2 cases, 6 expectations: 1 case failed
+"""
+
+
+class Run(NamedTuple):
+    """What came of one call."""
+
+    code: int
+    out: str
+
+    @property
+    def json(self) -> Any:
+        """Return what was printed, parsed."""
+        return json.loads(self.out)
+
+
+Test = Callable[..., Run]
+
+
+@pytest.fixture
+def oomguard_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Test:
+    """Return what calls `oomguard test` in a folder with a policy and two case files."""
+    for name, text in {"policy": POLICY, "cases": CASES, "wrong": WRONG}.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Run:
+        monkeypatch.setattr(sys, "argv", ["oomguard", "test", *arguments])
+        code = main()
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return Run(code, captured.out)
+
+    return call
+
+
+def test_cases_that_hold_are_counted(oomguard_test: Test) -> None:
+    """Exit 0."""
+    assert oomguard_test("cases.yaml") == Run(0, "cases.yaml: 1 case, 4 expectations: all as expected\n")
+
+
+def test_each_difference_is_shown_as_a_diff_with_its_line(oomguard_test: Test) -> None:
+    """Exit 1; what holds is not shown."""
+    assert oomguard_test("wrong.yaml") == Run(1, DIFFERENCES)
+
+
+def test_json_has_every_comparison(oomguard_test: Test) -> None:
+    """Of each file, with the faults of one that is not valid."""
+    Path("bad.yaml").write_text("cases: 1\n")
+    run = oomguard_test("--json", "cases.yaml", "wrong.yaml", "bad.yaml")
+    assert run.code == 78
+    assert [one["file"] for one in run.json] == ["cases.yaml", "wrong.yaml", "bad.yaml"]
+    right, wrong, bad = run.json
+    assert [one["passed"] for one in right["cases"]] == [True]
+    assert [one["passed"] for one in wrong["cases"]] == [False, True]
+    assert wrong["cases"][0]["compared"][0] == {
+        "what": "sshd[100]",
+        "line": 5,
+        "by": "name=sshd (policy.yaml:4)",
+        "differences": [{"key": "oom_score_adj", "expected": "-901", "found": "-900"}],
+    }
+    assert bad["cases"] == []
+    assert [(fault["line"], fault["path"]) for fault in bad["faults"]] == [(1, "cases")]
+
+
+def test_a_bad_file_stops_no_other(oomguard_test: Test) -> None:
+    """Exit 78, with the faults where `check` has them."""
+    Path("bad.yaml").write_text("cases: 1\n")
+    run = oomguard_test("bad.yaml", "wrong.yaml")
+    assert run.code == 78
+    assert run.out.startswith("bad.yaml:1:8: cases: must be a list of cases, got 1\n")
+    assert run.out.endswith(DIFFERENCES)
+
+
+def test_a_bad_policy_is_reported_as_check_does(oomguard_test: Test) -> None:
+    """With its own file and line."""
+    Path("policy.yaml").write_text("rules: [{nam: a, oom_score_adj: 1}]\n")
+    run = oomguard_test("cases.yaml")
+    assert run == Run(78, "policy.yaml:1:10: rules[0].nam: unknown key nam\n    did you mean name?\n")
+
+
+def test_another_policy_can_be_tested(oomguard_test: Test) -> None:
+    """In place of the one that the file names, and of those that cases name."""
+    Path("other.yaml").write_text("rules: [{name: chrome, oom_score_adj: 301}]\n")
+    Path("own.yaml").write_text(
+        "cases: [{case: a, policy: {}, processes: [{name: chrome, expect: {oom_score_adj: 301}}]}]\n"
+    )
+    assert oomguard_test("--policy", "other.yaml", "own.yaml").code == 0
+    assert oomguard_test("own.yaml").code == 1
+
+
+def test_drop_ins_belong_to_the_policy_whoever_owns_them(oomguard_test: Test) -> None:
+    """A repository is not root's."""
+    Path("policy.d").mkdir(mode=0o777)
+    drop_in = Path("policy.d/50-batch.yaml")
+    drop_in.write_text("rules: [{unit: 'batch-*.service', oom_score_adj: 800}]\n")
+    drop_in.chmod(0o666)
+    Path("batch.yaml").write_text(
+        "policy: policy.yaml\ncases: [{case: a, processes: [{name: x, unit: batch-1.service, expect: 800}]}]"
+    )
+    assert oomguard_test("batch.yaml").code == 0
+
+
+def test_a_path_is_relative_to_the_case_file(oomguard_test: Test) -> None:
+    """Whatever folder the caller is in."""
+    Path("tests").mkdir()
+    Path("tests/cases.yaml").write_text(CASES.replace("policy: policy", "policy: ../policy", 1))
+    assert oomguard_test("tests/cases.yaml").code == 0
+
+
+def test_a_host_has_facts_of_its_own_and_those_of_the_file(oomguard_test: Test) -> None:
+    """Values that depend on the host are resolved for that of the case."""
+    Path("hosts.yaml").write_text(
+        """\
+policy:
+  vm:
+    min_free_kbytes: {ram: 3%, min: 64MiB, max: 2GiB}
+    commit_limit: {leave: 1GiB}
+    max_map_count: {at_least: 262144}
+host: {memory: 64GiB, swap: none, kernel: 6.12.0, hostname: db-1, container: false}
+cases:
+  - case: a database host
+    expect: {vm: {min_free_kbytes: 2013265, overcommit_kbytes: 66060288, max_map_count: 262144}}
+  - case: one with more memory and huge pages
+    host: {memory: 1TiB, huge_pages: 512GiB, sysctls: {vm: {max_map_count: 1048576, nr_hugepages: 512}}}
+    expect: {vm: {min_free_kbytes: 2097152, overcommit_kbytes: 534773760, max_map_count: 1048576}}
+  - case: a small one, with a kernel that lacks a sysctl
+    host: {memory: 1GiB, kernel: "5.4"}
+    expect: {vm: {min_free_kbytes: 65536, overcommit_kbytes: 1, compaction_proactiveness: 0}}
+"""
+    )
+    run = oomguard_test("hosts.yaml")
+    assert run.out == (
+        "hosts.yaml:15: a small one, with a kernel that lacks a sysctl: vm.compaction_proactiveness\n"
+        "    - value: 0\n    + value: this kernel lacks it\n      the policy does not set it\n"
+        "hosts.yaml: 3 cases, 9 expectations: 1 case failed\n"
+    )
+
+
+def test_users_are_those_of_the_case_file_and_not_of_this_host(tmp_path: Path) -> None:
+    """Names without a uid are services, each with a uid of its own; root is root."""
+    file = tmp_path / "cases.yaml"
+    names = ["root", "daemon", "postgres", "mysql", "postgres", "alice"]
+    processes = "".join(f"      - {{name: a, user: {name}, expect: 0}}\n" for name in names)
+    file.write_text(f"policy: {{}}\nusers: {{alice: 100}}\ncases:\n  - case: a\n    processes:\n{processes}")
+    (case,) = load_cases(str(file))
+    assert [actor.process.uid for actor in case.actors] == [0, 1, 101, 102, 101, 100]
+
+
+def test_units_are_where_systemd_puts_them(tmp_path: Path) -> None:
+    """A session below its user, a user's unit below the user's service manager."""
+    file = tmp_path / "cases.yaml"
+    units = [
+        "unit: ssh.service",
+        "unit: session-3.scope, user: 1000",
+        "unit: user@1000.service",
+        "unit: init.scope",
+        "user_unit: app-firefox-1.scope, user: 1000",
+        "cgroup: /a/b",
+        "user: 1000",
+    ]
+    processes = "".join(f"      - {{name: a, {unit}, expect: 0}}\n" for unit in units)
+    file.write_text(f"policy: {{}}\ncases:\n  - case: a\n    processes:\n{processes}")
+    (case,) = load_cases(str(file))
+    assert [actor.process.cgroup for actor in case.actors] == [
+        "/system.slice/ssh.service",
+        "/user.slice/user-1000.slice/session-3.scope",
+        "/user.slice/user-1000.slice/user@1000.service",
+        "/init.scope",
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox-1.scope",
+        "/a/b",
+        "/",
+    ]
+    roots = [actor.process.cgroup_is_roots for actor in case.actors]
+    assert roots == [True, True, True, True, False, True, True]
+
+
+def test_a_folder_is_the_root_of_a_host_with_all_its_layers(oomguard_test: Test) -> None:
+    """As a repository that is unpacked over a host has them: what comes first wins."""
+    rules = "rules: [{{name: a, oom_score_adj: {}}}, {{name: {}, oom_score_adj: 4}}]\n"
+    for number, (file, other) in enumerate(
+        {"etc/oomguard.d/50-team": "b", "etc/oomguard": "c", "usr/lib/oomguard.d/90-default": "d"}.items(), 1
+    ):
+        Path("root", file).parent.mkdir(parents=True, exist_ok=True)
+        Path("root", f"{file}.yaml").write_text(rules.format(number, other))
+    processes = "[{name: a, expect: 1}, {name: b, expect: 4}, {name: c, expect: 4}, {name: d, expect: 4}]"
+    Path("layers.yaml").write_text(f"policy: root\ncases: [{{case: all layers, processes: {processes}}}]\n")
+    assert oomguard_test("layers.yaml").code == 0
