@@ -1,6 +1,8 @@
 """Entry point of `oomguard` and `python -m oomguard`: the one place that turns errors into exit codes."""
 
+import atexit
 import contextlib
+import gc
 import os
 import site
 import sys
@@ -17,6 +19,7 @@ def main() -> int:
         try:
             if sys.argv[1:] == ["run"] and _is_as_the_daemon():
                 return _become_daemon()
+            _collect_less()
             from oomguard.cli.main import run_verb
 
             return run_verb(sys.argv[1:])
@@ -47,6 +50,12 @@ def _become_daemon() -> int:
     from oomguard.reconcile.state_folder import RUN_FOLDER
 
     return run(DEFAULT_PATH, RUN_FOLDER, "/proc")
+
+
+def _collect_less() -> None:
+    """Examine objects for cycles less often, and not at the end: that is a fifth of the time of a verb."""
+    gc.set_threshold(10_000)
+    atexit.register(gc.freeze)
 
 
 def _complain(text: str) -> None:
