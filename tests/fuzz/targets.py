@@ -26,7 +26,7 @@ from oomguard.core.text import printable
 from oomguard.kernel.capability import parse_effective
 from oomguard.kernel.connector import _EVENT, _MESSAGE_SIZE, Connector
 from oomguard.kernel.event_filter import EVENT_OFFSET, FORK
-from oomguard.kernel.proc_files import PF_KTHREAD, Status, parse_arguments, parse_stat
+from oomguard.kernel.proc_files import PF_KTHREAD, Stat, Status, parse_arguments, parse_stat
 from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
@@ -73,7 +73,7 @@ def stat(data: bytes) -> None:
     """No name changes the fields behind it; what no kernel wrote is a ValueError or IndexError."""
     comm = data[:COMM_LENGTH].replace(b"\0", b"")
     behind = b" S 7 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 90311 5 6\n"
-    assert parse_stat(b"10 (" + comm + b")" + behind) == (comm, "S", 7, 4194560, 1, 90311)
+    assert parse_stat(b"10 (" + comm + b")" + behind) == Stat(comm, "S", 7, 4194560, 1, 90311, b"5 6\n")
     assert not 4194560 & PF_KTHREAD
     with suppress(ValueError, IndexError):
         parse_stat(data)

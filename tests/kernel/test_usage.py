@@ -25,7 +25,7 @@ from oomguard.oom.badness import CURRENT, ERAS, Era, Usage, badness, era_of, glo
 if TYPE_CHECKING:
     from oomguard.oom.ranking import Candidate
 
-STAT = b"7 (a) b) S " + b" ".join(b"%d" % number for number in range(4, 53)) + b"\n"
+STAT = parse_stat(b"7 (a) b) S " + b" ".join(b"%d" % number for number in range(4, 53)) + b"\n")
 STATUS = b"""Name:\tVmRSS:\\n99
 CapEff:\t0000000000200000
 VmPeak:\t    9000 kB

@@ -91,6 +91,13 @@ class Stat(NamedTuple):
     flags: int
     num_threads: int
     start_time_ticks: int
+    memory: bytes = b""
+    """The fields behind, unparsed: the size, the resident pages, and more."""
+
+    @property
+    def resident_pages(self) -> int:
+        """The pages in RAM, as the kernel's lagging counters have it."""
+        return int(self.memory.split(None, 2)[1])
 
     @property
     def is_zombie(self) -> bool:
@@ -124,6 +131,7 @@ def parse_stat(raw: bytes) -> Stat:
         flags=int(fields[6]),
         num_threads=int(fields[17]),
         start_time_ticks=int(fields[_LAST_FIELD]),
+        memory=fields[_LAST_FIELD + 1],
     )
 
 
@@ -135,21 +143,21 @@ class Status(NamedTuple):
     @property
     def parent_pid(self) -> int:
         """The pid of its parent."""
-        return int(_status_line(self.raw, b"PPid"))
+        return int(status_line(self.raw, b"PPid"))
 
     @property
     def uids(self) -> tuple[int, int]:
         """The real and the saved uid."""
-        real, _, saved, *_ = _status_line(self.raw, b"Uid").split()
+        real, _, saved, *_ = status_line(self.raw, b"Uid").split()
         return int(real), int(saved)
 
     @property
     def namespace_depth(self) -> int:
         """The number of its pids: 1 in the namespace of /proc, more in a nested one, 0 without such."""
-        return len(_status_line(self.raw, b"NSpid").split())
+        return len(status_line(self.raw, b"NSpid").split())
 
 
-def _status_line(raw: bytes, key: bytes) -> bytes:
+def status_line(raw: bytes, key: bytes) -> bytes:
     """Return the value of a key, b"" if the kernel lacks it."""
     at = raw.find(b"\n%b:\t" % key)
     return b"" if at < 0 else raw[at + len(key) + 3 : raw.index(b"\n", at + 1)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
-from oomguard.kernel.proc_files import GONE, HIDDEN, parse_stat
+from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat, status_line
 from oomguard.oom.badness import CURRENT, Usage
 from oomguard.oom.ranking import Candidate, Exemption
 
@@ -40,21 +40,21 @@ class Held(NamedTuple):
     is_partial: bool = False
 
 
-def parse_held(
-    stat: bytes, status: bytes, *, page_kib: int = PAGE_KIB, is_exact: bool = False
-) -> Held | None:
-    """Parse /proc/PID/stat and status; None for a task without memory, such as a kernel thread.
+def parse_held(stat: Stat, status: bytes, *, page_kib: int = PAGE_KIB, is_exact: bool = False) -> Held | None:
+    """Return what a task's `stat` and `status` tell; None for one without memory, such as a kernel thread.
 
     `is_exact` is whether the kernel decides by exact counters (`Era.is_exact`).
     """
-    fields = _fields(status)
-    if b"VmRSS" not in fields:
+    resident_kib = _kib(status, b"VmRSS")
+    if resident_kib is None:
         return None
-    rss = fields[b"VmRSS"] // page_kib if is_exact else _resident_pages(stat)
-    swap_kib = fields.get(b"VmSwap", 0)
+    rss = resident_kib // page_kib if is_exact else stat.resident_pages
+    swap_kib = _kib(status, b"VmSwap") or 0
     # Linux before 4.15 lists the upper levels separately.
-    tables_kib = fields.get(b"VmPTE", 0) + fields.get(b"VmPMD", 0)
-    anonymous_kib = fields.get(b"RssAnon", fields[b"VmRSS"])
+    tables_kib = (_kib(status, b"VmPTE") or 0) + (_kib(status, b"VmPMD") or 0)
+    anonymous_kib = _kib(status, b"RssAnon")
+    if anonymous_kib is None:
+        anonymous_kib = resident_kib
     return Held(
         Usage(rss, swap_kib // page_kib, tables_kib // page_kib),
         anonymous_kib + swap_kib + tables_kib,
@@ -62,41 +62,33 @@ def parse_held(
     )
 
 
-def _resident_pages(stat: bytes) -> int:
-    return int(stat[stat.rindex(b")") + 2 :].split()[21])
-
-
-def _resident(stat: bytes) -> Held | None:
+def _resident(stat: Stat) -> Held | None:
     """Return what `stat` alone tells; None for a thread that has ended."""
-    pages = _resident_pages(stat)
-    has_ended = parse_stat(stat).state in "ZX"
+    pages = stat.resident_pages
+    has_ended = stat.state in "ZX"
     return None if has_ended else Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)
 
 
-def _fields(status: bytes) -> dict[bytes, int]:
-    found = {}
-    for line in status.split(b"\n"):  # the only line break that the kernel escapes in a name
-        key, _, rest = line.partition(b":\t")
-        if key.startswith((b"Vm", b"RssAnon")):
-            found[key] = int(rest.split()[0])
-    return found
+def _kib(status: bytes, key: bytes) -> int | None:
+    value = status_line(status, key)
+    return int(value.split()[0]) if value else None
 
 
 def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:
     """Return the memory of a process, None if it has none. Raises one of GONE."""
     for folder in _folders(handle):
         try:
-            stat = handle.read(f"{folder}stat")
+            stat = parse_stat(handle.read(f"{folder}stat")) if folder else handle.stat
             status = handle.read_status(folder) if folder else handle.status
-            held = parse_held(stat, status.raw, is_exact=era.is_exact)
+            found = parse_held(stat, status.raw, is_exact=era.is_exact)
         except GONE:
             if not folder:
                 raise
             continue
         except UnknownFactError:
-            held = _resident(stat)
-        if held is not None:
-            return held
+            found = _resident(stat)
+        if found is not None:
+            return found
     return None
 
 
@@ -120,8 +112,9 @@ def _uid(handle: "ProcessHandle") -> int:
 def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidate | None:
     """Return a process as the OOM killer sees it, None if it has no memory or has ended."""
     try:
-        held = None if handle.stat.is_kernel_thread else read_held(handle, era)
-        if held is None:
+        handle.read_name_and_stat()
+        found = None if handle.stat.is_kernel_thread else read_held(handle, era)
+        if found is None:
             return None
         value = handle.read_oom_score_adj()
         score = int(handle.read("oom_score"))
@@ -130,12 +123,12 @@ def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidat
             comm=handle.comm,
             uid=_uid(handle),
             oom_score_adj=value,
-            usage=held.usage,
-            freed_kib=held.freed_kib,
+            usage=found.usage,
+            freed_kib=found.freed_kib,
             exemption=_exemption(handle.pid, value, score, era),
-            is_admin=held.is_admin,
+            is_admin=found.is_admin,
             kernel_score=score,
-            is_partial=held.is_partial,
+            is_partial=found.is_partial,
         )
     except (*GONE, HIDDEN):
         return None
