@@ -132,6 +132,12 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "Loki, JSON": lambda line, _: json.dumps({"labels": {"host": "db1"}, "line": line, "timestamp": "x"}),
 }
 
+_IN_ONE_STRING = {
+    "one string": lambda text: json.dumps({"log": text, "stream": "stdout"}) + "\n",
+    "one string of a field": lambda text: json.dumps({"a": 1, "textPayload": text.rstrip()}, indent=2) + "\n",
+    "one string in a list": lambda text: f"  {json.dumps({'items': [{'message': text}]})},\n",
+}
+"""A log of several lines as a string in JSON."""
 _WIDTHS = (72, 80)
 
 
@@ -145,6 +151,9 @@ def dressed(name: str, lines: Sequence[str]) -> str:
         return "".join(f"{prefix}{line}\n" for prefix, line in zip(prefixes, lines, strict=True))
     if name in _WHOLE:
         return "".join(f"{_WHOLE[name](line, at)}\n" for at, line in enumerate(lines))
+    if name in IN_ONE_STRING:
+        how, _, prefix = name.partition(", ")
+        return _IN_ONE_STRING[how](dressed(prefix, lines))
     prefix, how, width = name.rsplit(", ", 2)
     start = "Oct 12 19:00:20 aks-nodepool1 kernel: " if prefix == "syslog" else ""
     wide = [f"{start}{_stamp(at)}{line}" for at, line in enumerate(lines)]
@@ -169,4 +178,5 @@ WRAPPED = tuple(
     for how in ("soft", "hard")
     for width in _WIDTHS
 )
-DRESSES = (*PREFIXES, *_WHOLE, *WRAPPED)
+IN_ONE_STRING = tuple(f"{how}, {prefix}" for how in _IN_ONE_STRING for prefix in ("none", "dmesg", "rsyslog"))
+DRESSES = (*PREFIXES, *_WHOLE, *WRAPPED, *IN_ONE_STRING)

@@ -43,6 +43,21 @@ def test_a_dress_is_the_same_in_pieces(dress: str) -> None:
     assert read(text, 97)[0] == read(text)[0]
 
 
+def test_event_of_kubernetes_in_yaml_is_read() -> None:
+    """As `kubectl get events -o yaml` folds it: in quotes, with further lines."""
+    text = (
+        "- count: 1\n  kind: Event\n"
+        "  message: 'Memory cgroup out of memory: Killed process 3504804 (kubectl) total-vm:753508kB,\n"
+        "    anon-rss:58776kB, file-rss:29400kB, shmem-rss:0kB, UID:0 pgtables:288kB oom_score_adj:999'\n"
+        "  reason: OOMKilling\n"
+    )
+    reports, log = read(text * 2)
+    assert [kill[:5] for report in reports for kill in report.kills] == [
+        (3504804, "kubectl", "Memory cgroup out of memory", 0, 999)
+    ]
+    assert log.unread_count == 0
+
+
 @pytest.mark.parametrize("dress", [dress for dress in DRESSES if dress not in WRAPPED])
 def test_a_line_of_a_report_alone_says_what_it_has(dress: str) -> None:
     """What `grep` leaves of a report is the kill, or the line is counted; nothing is invented."""
@@ -76,6 +91,12 @@ def _without_spaces(report: Report) -> Report:
         "user: warning: [2026-10-12T19:00:20Z]: {}",
         "    MESSAGE=x\n            MESSAGE={}\n    _TRANSPORT=stdout",
         '{{"MESSAGE":"{}","_TRANSPORT":"stdout"}}',
+        '{{"MESSAGE":"overlayfs: /a\\n{}","_TRANSPORT":"kernel"}}',
+        '{{"MESSAGE":"[ 2.0] overlayfs: /a\\n[ 3.0] {}","_TRANSPORT":"kernel"}}',
+        '{{"message":"overlayfs: failed to resolve \'/a\\n{}"}}',
+        '{{"log":"[    2.000000] overlayfs: /a\\n               {}"}}',
+        '{{"log":"[    2.000000] overlayfs: /a\\n[    2.000000] {}"}}',
+        '{{"log":"Oct 12 19:00:20 db1 app[7]: a\\nOct 12 19:00:20 db1 app[7]: {}"}}',
         '\t"MESSAGE" : "{}",\n\t"_TRANSPORT" : "syslog"',
         "MESSAGE={}\n_TRANSPORT=syslog\n",
         "MESSAGE={}\nMESSAGE=x\n_TRANSPORT=syslog\n",

@@ -42,6 +42,14 @@ LINES = {
         "nohang[600]:   Sending SIGTERM to the victim",
         "Not the kernel: nohang killed a process for low memory.",
     ),
+    "nohang, old": (
+        "nohang[600]:   Send SIGTERM to the victim; response time: 9 ms",
+        "Not the kernel: nohang killed a process for low memory.",
+    ),
+    "lmkd": (
+        "lowmemorykiller: Kill 'com.example' (6870), uid 10083, oom_score_adj 900 to free 27kB rss, 9kB swap",
+        "Not the kernel: Android's low memory killer killed com.example[6870] for low memory.",
+    ),
     "kubelet": (
         (
             "kubelet[2480]: I1012 19:34:45.445172    2480 eviction_manager.go:595] "
@@ -123,6 +131,61 @@ def test_systemd_beside_the_kernels_report_is_no_second_one() -> None:
     also = f"{SYSLOG}systemd[900]: app-firefox.scope: systemd-oomd killed 19 process(es) in this unit.\n"
     assert len(read(oomd + also)) == 1
     assert len(read(also)) == 1
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        "  PID: 903309, name: my: sqld, badness: 849",
+        "  PID: 903309, Name: my: sqld, badness: 849",
+        "  Victim is my: sqld, pid: 903309, badness: 849, VmRSS: 7 MiB, VmSwap: 0 MiB",
+    ],
+)
+def test_nohang_names_the_victim_in_a_line_before(candidate: str) -> None:
+    """Each version in its own words; the line counts for one signal, on its own host."""
+    nohang, signal = f"{SYSLOG}nohang[600]: ", LINES["nohang"][0].partition(": ")[2]
+    text = f"{nohang}{candidate}\n{nohang}{signal}\n{nohang}x\n"
+    assert [kill[:2] for report in read(text) for kill in report.kills] == [(903309, "my: sqld")]
+    assert [report.kills for report in read(text.replace("db1", "db2", 1))] == [()]
+    assert [report.kills for report in read(f"{SYSLOG}logger: {candidate}\n{nohang}{signal}\n")] == [()]
+
+
+EVENT = "System OOM encountered, victim process: stress-ng-vm, pid: 3103923"
+EVENTS = {
+    "describe node": f"  Warning  SystemOOM   3m57s (x2 over 1h)      kubelet         {EVENT}\n",
+    "describe node, old": f"  Warning  SystemOOM   17m    kubelet, node1  {EVENT}\n",
+    "get events": f"53m         Warning   SystemOOM      node/laptop      {EVENT}\n",
+    "YAML": f"  message: '{EVENT}'\n",
+    "JSON": f'            "message": "{EVENT}",\n',
+    "kubelet's log": (
+        f'{SYSLOG}kubelet[2480]: I1012 19:34:45.4    2480 event.go:294] "Event occurred" object="node1" '
+        f'kind="Node" apiVersion="v1" type="Warning" reason="SystemOOM" message="{EVENT}"\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_kubelet_is_evidence_of_the_kernels_kill(name: str) -> None:
+    """With the victim; beside the kernel's own line, before or after, it is no second one."""
+    event = EVENTS[name]
+    (report,) = read(event)
+    finding = examine(report)
+    assert headline(finding) == (
+        "The OOM killer killed stress-ng-vm[3103923], says the kubelet; the kernel's report is missing."
+    )
+    kernel = "[  1.0] Out of memory: Killed process 3103923 (stress-ng-vm) total-vm:9kB, anon-rss:9kB\n"
+    for text in (event + kernel, f"{kernel}x\n{event}"):
+        (report,) = read(text)
+        assert report.other is None
+    assert len(read(event + kernel.replace("3103923", "7"))) == 2
+
+
+@pytest.mark.parametrize(
+    "prefix", [f"{SYSLOG}alice[7]: kubelet SystemOOM ", f"{SYSLOG}alice: SystemOOM ", "kernel: ", "x "]
+)
+def test_event_of_nobody_is_no_evidence(prefix: str) -> None:
+    """Anybody may write the words."""
+    assert read(f"{prefix}{EVENT}\n") == []
 
 
 def test_signals_to_one_process_are_one_kill() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
-from oomguard.oom.other_killer import UNITS
+from oomguard.oom.other_killer import UNITS, OtherKillers
 from oomguard.report.history import LoggedEntry, parse_entry, parse_other_kill
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ def read_history(wanted: EntryFilter, *, follow: int | None = None) -> "Iterator
 
     OomguardError: the journal cannot be read.
     """
+    killers = OtherKillers()
     with open_journal(_asked(wanted, follow), without=_WITHOUT) as journal:
         for line in journal:
-            entry = parse_entry(line) or parse_other_kill(line)
+            entry = parse_entry(line) or parse_other_kill(line, killers)
             if entry is not None and wanted.accepts(entry):
                 yield entry
 

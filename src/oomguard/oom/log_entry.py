@@ -9,7 +9,9 @@ from oomguard.oom.log_line import (
     NOT_KERN,
     WHEN,
     Line,
+    begins_report,
     find_message,
+    has_mark,
     is_decoration,
     split_program,
     split_text,
@@ -65,7 +67,9 @@ def is_in_entry(line: str) -> bool:
     return _MESSAGE_FIELD.match(line) is not None
 
 
-_MESSAGE_FIELD = re.compile(r"""[ \t]{0,40}(?:MESSAGE=|"(?:MESSAGE|message|msg|log|line|text)" ?: )""")
+_MESSAGE_FIELD = re.compile(
+    r"""[ \t]{0,40}(?:MESSAGE=|"(?:MESSAGE|message|msg|log|line|text(?:Payload)?)" ?: )"""
+)
 _FIELD = re.compile(
     r'[ \t]{0,40}(?:"(?P<key>[A-Za-z_]\w{0,63})" ?: {1,9}(?P<json>[^ ].*)'
     r"|(?P<name>[A-Z_][A-Z0-9_]{0,63})=(?P<text>.*))"
@@ -125,7 +129,11 @@ def _split_object(entry: "Mapping[str, Any]") -> Line | None:
             return None
         return Line(entry["msg"], uptime_seconds=uptime if isinstance(uptime, float) else None)
     for text in _strings(entry, _JSON_DEPTH):
-        found = _split_string(text.rstrip("\n"))
+        text = text.strip("\n")  # noqa: PLW2901
+        first, has_more, _ = text.partition("\n")
+        if has_more and (has_mark(first) or begins_report(first)):
+            return Line(text, is_log=True)
+        found = _split_string(text)
         if found is not None:
             when = next((value for key in _TIME_KEYS if isinstance(value := entry.get(key), str)), "")
             return found._replace(when=found.when or when, indent=0, is_marked=True)

@@ -23,6 +23,8 @@ class Line(NamedTuple):
     host: str = ""
     indent: int = 0
     is_marked: bool = True
+    is_log: bool = False
+    """Whether the text is a log of several lines: a string in an entry of JSON."""
 
 
 # Every quantifier is bounded: users choose much of a log.
@@ -61,9 +63,12 @@ _SOMEBODYS = re.compile(
 )
 """A program and its pid, or a time, a host and a program, as in syslog."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
-_DECORATION = re.compile(r"(?:[\s>|*+`=-]|\d{1,9}[:.)-]|<\d{1,3}>|std(?:out|err) [FP] )*")
-"""What mails, tables, `grep -n`, `dmesg -r` and container runtimes add."""
-_OPENING = frozenset('"|`')
+_DECORATION = re.compile(
+    r"(?:[\s>|*+`=-]|\d{1,9}[:.)-]|<\d{1,3}>|std(?:out|err) [FP] |(?:message|textPayload): [\"']?)*"
+)
+"""What mails, tables, `grep -n`, `dmesg -r`, container runtimes and events of Kubernetes in YAML add."""
+_QUOTES = "\"'`"
+_OPENING = frozenset("|" + _QUOTES)
 _NOT_IN_HOSTS = re.compile(r"[<>{}=\"']")
 
 NOT_KERN = 8
@@ -81,7 +86,7 @@ def split_text(line: str) -> Line | None:
     outer = "" if mark is None else line[: mark.start()]
     if mark is None or "(" in outer or "task=" in outer:  # a name may look like a mark
         return Line(line, is_marked=False)
-    if outer and _is_others(outer):
+    if outer and is_others(outer):
         return None
     end, host = mark.end(), ""
     while (further := _NEXT.match(line, end)) is not None:
@@ -91,7 +96,7 @@ def split_text(line: str) -> Line | None:
     when = WHEN.search(line, 0, end) if outer or uptime is None else None
     text = line[end:]
     if outer and _OPENING.intersection(outer):
-        text = _without_ending(text, outer)
+        text = without_ending(text, outer)
     if "#0" in text:
         text = text.replace("#012", "\n")  # rsyslog's newline
     return Line(
@@ -108,7 +113,7 @@ def has_mark(line: str) -> bool:
     return _MARK.search(line, 0, _PREFIX_LIMIT) is not None
 
 
-def _is_others(outer: str) -> bool:
+def is_others(outer: str) -> bool:
     """Return whether a program, not the kernel, wrote the line with this prefix."""
     if "<" in outer:
         priority = _PRIORITY.match(outer)
@@ -153,14 +158,13 @@ def _is_name(word: str) -> bool:
     )
 
 
-def _without_ending(text: str, outer: str) -> str:
+def without_ending(text: str, outer: str) -> str:
     """Return the message without what closes a quotation or a table that the prefix opened."""
-    if '"' in outer:
-        text = text.rpartition('"')[0] or text
     if "|" in outer:
         text = text.rstrip(" \t|")
-    if "`" in outer:
-        text = text.rstrip("`")
+    for quote in _QUOTES:
+        if outer.count(quote) % 2:
+            text = text.rpartition(quote)[0] or text
     return text
 
 
@@ -201,11 +205,11 @@ def unmarked_line(line: str, start: int) -> Line | None:
     if not start:
         return Line(line, is_marked=False)
     outer = line[:start]
-    if _is_others(outer):
+    if is_others(outer):
         return None
     when = WHEN.search(outer)
     host = _host(outer, when, is_next=False)
-    text = _without_ending(line[start:], outer)
+    text = without_ending(line[start:], outer)
     return Line(text, "" if when is None else when[0], host=host, indent=start, is_marked=False)
 
 
@@ -216,6 +220,19 @@ def shape_of(prefix: str) -> str:
 
 _NUMBERS, _SPACES = re.compile(r"\d+"), re.compile(r"\s+")
 
+
+def begins_report(text: str) -> bool:
+    """Return whether a message is a line of a report, without anything in front."""
+    return _REPORT.match(text) is not None
+
+
+_REPORT = re.compile(
+    r".{0,60} invoked oom-killer: |oom-kill:|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
+    r"|P(?:ID|id): | .{0,80}\+0x| </?TASK>| ?[a-z_]{1,40}:\d|[a-z_]{1,40} \d{1,20}\Z|\[ *(?:pid|\d+) *\] "
+    r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |pages )|(?:Free|Total) swap|lowmem_reserve|Call Trace:|Code: "
+    r"|Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for |(?:memory|memory\+swap|swap|kmem): usage "
+)
+"""How lines of a report begin. No name in them is long enough for a line break and a kill."""
 
 # Lines of other programs
 

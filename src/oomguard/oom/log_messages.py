@@ -8,7 +8,16 @@ import re
 from typing import Literal
 
 from oomguard.oom.log_entry import is_field, is_in_entry, split_entry, split_line
-from oomguard.oom.log_line import Line, find_message, has_mark, is_decoration, shape_of, unmarked_line
+from oomguard.oom.log_line import (
+    Line,
+    begins_report,
+    find_message,
+    has_mark,
+    is_decoration,
+    shape_of,
+    unmarked_line,
+    without_ending,
+)
 from oomguard.oom.report_lines import is_row, is_whole
 
 Why = Literal["another program", "no message of its own", "unknown prefix", "unknown form"]
@@ -39,13 +48,6 @@ _OTHERS_LIMIT = 32
 """Lines of other hosts and programs between two of one record."""
 _BACK_COST = 3
 """The cost of reading an earlier line again, in characters of the log."""
-_REPORT = re.compile(
-    r".{0,60} invoked oom-killer: |oom-kill:|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
-    r"|P(?:ID|id): | .{0,80}\+0x| </?TASK>| ?[a-z_]{1,40}:\d|[a-z_]{1,40} \d{1,20}\Z|\[ *(?:pid|\d+) *\] "
-    r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |pages )|(?:Free|Total) swap|lowmem_reserve|Call Trace:|Code: "
-    r"|Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for |(?:memory|memory\+swap|swap|kmem): usage "
-)
-"""How lines of a report begin. No name in them is long enough for a line break and a kill."""
 _HOSTS_LIMIT = 256
 
 
@@ -81,7 +83,8 @@ class Messages:
         if line is None:
             return "another program", following
         if not line.is_marked:
-            return self._take_unmarked(text, start, end, line.text), following
+            bare = self._take_unmarked(text, start, end, line.text)
+            return self._unwrapped(text, start, end, bare) if isinstance(bare, Line) else (bare, following)
         if self._may_be_forged(text, start, line, raw):
             return "no message of its own", following
         return line, following
@@ -133,7 +136,8 @@ class Messages:
         while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):
             start, end = end + 1, line_end(text, end + 1)
             more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
-            if not more.strip() or has_mark(more):
+            self.cost += len(more)
+            if not more.strip() or has_mark(more) or (not line.is_marked and find_message(more) >= 0):
                 break
             parts.append(more)
             ends.append(end)
@@ -141,6 +145,7 @@ class Messages:
             for count in range(len(parts), 1, -1):
                 for glue in glues:
                     whole = glue.join([one.strip() if glue else one for one in parts[:count]])
+                    whole = without_ending(whole, first[: line.indent])
                     self.cost += len(whole)
                     if is_whole(whole):
                         return line._replace(text=whole), ends[count - 1] + 1
@@ -224,7 +229,7 @@ class Messages:
         if run is None or run[0] != stamp[0]:
             first, seen = _first_of_run(text, start, stamp[0], line.host, raw[: line.indent])
             self.cost += seen * _BACK_COST
-            is_forged = first is not None and _REPORT.match(first) is None
+            is_forged = first is not None and not begins_report(first)
             if len(self._runs) >= _HOSTS_LIMIT:
                 self._runs.clear()
             run = self._runs[line.host] = (stamp[0], is_forged)

@@ -24,7 +24,7 @@ from oomguard.oom.log_messages import (
 )
 from oomguard.oom.log_time import seconds_between
 from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
-from oomguard.oom.other_killer import OtherKill, parse_other
+from oomguard.oom.other_killer import OtherKill, OtherKillers
 from oomguard.oom.report import Report
 from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
 
@@ -75,10 +75,14 @@ _REPORT_COST = 72
 """What a report costs in addition. The shortest real one is a single line of about 180 characters."""
 _OTHER_COST = 200
 """What a line of another program costs in addition."""
+_WITHIN_COST = 250
+"""What a log in a string costs in addition."""
 _CREDIT = 1 << 20
 """How much a log may cost beyond its length before lines are skipped."""
 _QUIET_LINES = 5000
 """After so many lines that do not mention memory, the end of a report counts as lost."""
+_EVIDENCE_LIMIT, _EVIDENCE_COST = 16, 30
+"""Kills told of by other programs for which the kernel's report may follow, and what comparing one costs."""
 _HOSTS_LIMIT = 256
 _ROWS_LIMIT = TASKS_LIMIT + TASKS_LIMIT // 4
 """Rows and victims of all unfinished reports."""
@@ -118,9 +122,12 @@ class OomLog:
         self._quiet = 0
         self._finished: list[Report] = []
         self._messages = Messages()
+        self._killers = OtherKillers()
         self._others: dict[str, tuple[Line, OtherKill]] = {}
+        self._evidence: list[tuple[Line, OtherKill]] = []
         self._resume = 0
         self._lines = 0
+        self._within: tuple[str, int, int] | None = None
         self._rows = 0
         self.refusals = 0
         self._begin = 0
@@ -135,6 +142,8 @@ class OomLog:
             yield from self._scan(text, begin, end)
             self._lines += text.count("\n", begin, end)
         self._finish_all()
+        for one in self._evidence:
+            self._note_other(*one)
         yield from self._finished
 
     def _pieces(self, blocks: "Iterable[str]") -> "Iterator[tuple[str, int, int]]":
@@ -214,29 +223,57 @@ class OomLog:
         raw = text[start:end].rstrip("\r")
         if text.startswith(OTHER_TRIGGERS, place):
             self._credit -= _OTHER_COST
-            if (other := parse_other(raw)) is not None:
+            if (other := self._killers.parse(raw)) is not None:
                 self._take_other(*other)
                 return end + 1
         message, following = self._messages.take(text, start, end, at)
-        if isinstance(message, Line) and not self._feed(message, raw):
+        if isinstance(message, Line) and message.is_log:
+            self._take_within(message.text, text, start)
+        elif isinstance(message, Line) and not self._feed(message, raw):
             message = "unknown form"
         if not isinstance(message, Line) and (found := _KILL.search(raw)) is not None:
             pid = found[1] or raw.rpartition(",pid=")[2].partition(",")[0]
             self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
         return following
 
+    def _take_within(self, inner: str, text: str, start: int) -> None:
+        """Take the messages of a log that is a string in the line that begins there."""
+        outer = self._messages, self._resume, self._begin, self._within
+        self._messages, self._resume = Messages(), 0
+        self._within = self._within or (text, start, self._begin)
+        self._finished += list(self._scan(inner, 0, len(inner)))
+        self._messages, self._resume, self._begin, self._within = outer
+        self._credit -= len(inner) + _WITHIN_COST  # the line counts itself
+
     def _take_other(self, line: Line, other: OtherKill) -> None:
         """Report the kill of another program, unless another line has said so already."""
         assembler, before = self._hosts.get(line.host), self._others.get(line.host)
         if before is not None and _is_same(before, line, other):
             return
-        if other.by == "systemd" and assembler is not None and assembler.explains(line, other.victim):
+        if other.is_kernels and (
+            (assembler is not None and assembler.explains(line, other.victim))
+            if other.kill is None
+            else other.kill.pid in self._pids
+        ):
             return
         if len(self._others) >= _HOSTS_LIMIT:
             self._others.clear()
         self._others[line.host] = (line, other)
+        if not other.is_kernels:
+            self._note_other(line, other)
+            return
+        self._evidence.append((line, other))  # the kernel's own report may follow
+        if len(self._evidence) > _EVIDENCE_LIMIT:
+            self._note_other(*self._evidence.pop(0))
+
+    def _note_other(self, line: Line, other: OtherKill) -> None:
         kills = () if other.kill is None else (other.kill,)
         self._note(Report(line.when, line.uptime_seconds, line.host, kills=kills, other=other))
+
+    def _forget_evidence(self, report: "Report") -> None:
+        """Forget what other programs said before about a kill that the kernel reports."""
+        self._credit -= len(self._evidence) * _EVIDENCE_COST
+        self._evidence = [one for one in self._evidence if not _is_about(*one, report)]
 
     def _feed(self, line: Line, raw: str) -> bool:
         """Give a message to the report that it belongs to. Return whether it was used."""
@@ -266,7 +303,8 @@ class OomLog:
     def _note_unread(self, text: str, start: int, pid: int, why: Why) -> None:
         """Remember a line that names a kill and is in no report so far."""
         if len(self._unread) < _UNREAD_LIMIT:
-            number = self._lines + text.count("\n", self._begin, start) + 1
+            text, start, begin = self._within or (text, start, self._begin)
+            number = self._lines + text.count("\n", begin, start) + 1
             self._unread.append(Unread(number, pid, why))
         else:
             self._unread_more += 1
@@ -316,6 +354,8 @@ class OomLog:
         if report is not None:
             self._finished.append(report)
             self._credit -= _REPORT_COST
+            if self._evidence and report.other is None and report.kills:
+                self._forget_evidence(report)
             if len(self._pids) < _PIDS_LIMIT:
                 self._pids.update(kill.pid for kill in report.kills)
                 if report.chosen is not None:
@@ -349,6 +389,16 @@ def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bo
         return False
     known, victim = before[1], other.victim
     return known.by == other.by and (known.victim == victim or victim in known.victim.split("/"))
+
+
+def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:
+    """Return whether what a program says is about the kernel's kill in a report."""
+    if other.kill is not None:
+        return any(kill.pid == other.kill.pid for kill in report.kills)
+    seconds = seconds_between(Line("", report.when, report.uptime_seconds), line)
+    if report.host != line.host or (seconds is not None and abs(seconds) > LONGEST_SECONDS):
+        return False
+    return not report.task_memcg or other.victim in report.task_memcg.split("/")
 
 
 def _next_trigger(text: str, at: int, end: int, places: list[tuple[int, str]]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.oom.kill import Kill
 from oomguard.oom.log_entry import split_any
-from oomguard.oom.log_line import Line
+from oomguard.oom.log_line import Line, is_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class OtherKill(NamedTuple):
     """What a program says that it killed: a process with a pid, or a cgroup, pod or unit by its name.
 
-    With `is_evidence`, it only says that somebody else killed it: `by` is "systemd".
+    With `is_evidence`, it only says that somebody else killed it.
     """
 
     by: str
@@ -27,12 +27,19 @@ class OtherKill(NamedTuple):
     kill: Kill | None = None
     is_evidence: bool = False
 
+    @property
+    def is_kernels(self) -> bool:
+        """Whether it is the kernel that killed."""
+        return self.is_evidence and not self.why
+
 
 class _Killer(NamedTuple):
     programs: tuple[str, ...]
     words: str
     pattern: re.Pattern[str]
     read: "Callable[[re.Match[str], str], OtherKill]"
+    event: str = ""
+    """The reason of an event of Kubernetes that says the same behind other columns."""
 
 
 def _oomd(found: re.Match[str], said: str) -> OtherKill:
@@ -48,14 +55,24 @@ def _unit(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("systemd", found["unit"], "", said, is_evidence=True)
 
 
-def _earlyoom(found: re.Match[str], said: str) -> OtherKill:
-    uid = None if found["uid"] is None else int(found["uid"])
-    kill = Kill(int(found["pid"]), found["comm"], uid=uid)
-    return OtherKill("earlyoom", f"{kill.comm}[{kill.pid}]", "low memory", said, kill)
+def _process(by: str) -> "Callable[[re.Match[str], str], OtherKill]":
+    def read(found: re.Match[str], said: str) -> OtherKill:
+        uid = found.groupdict().get("uid")
+        kill = Kill(int(found["pid"]), found["comm"], uid=None if uid is None else int(uid))
+        return OtherKill(by, f"{kill.comm}[{kill.pid}]", "low memory", said, kill)
+
+    return read
 
 
 def _nohang(_: re.Match[str], said: str) -> OtherKill:
-    return OtherKill("nohang", "a process", "low memory", said)
+    return OtherKill("nohang", _NAMELESS, "low memory", said)
+
+
+def _system_oom(found: re.Match[str], said: str) -> OtherKill:
+    if found["pid"] is None:
+        return OtherKill("the kubelet", _NAMELESS, "", said, is_evidence=True)
+    kill = Kill(int(found["pid"]), found["comm"])
+    return OtherKill("the kubelet", f"{kill.comm}[{kill.pid}]", "", said, kill, is_evidence=True)
 
 
 def _kubelet(found: re.Match[str], said: str) -> OtherKill:
@@ -66,6 +83,8 @@ def _talos(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("Talos", found["path"].removeprefix("/sys/fs/cgroup"), "memory pressure", said)
 
 
+_NAMELESS = "a process"
+_KUBELETS = ("kubelet", "k3s", "k0s", "rke2", "hyperkube")
 _KILLERS = (
     _Killer(
         ("systemd-oomd",),
@@ -95,16 +114,32 @@ _KILLERS = (
             r"sending SIG(?:TERM|KILL) to process (?P<pid>\d{1,10}) (?:uid (?P<uid>\d{1,10}) )?"
             r'"(?P<comm>.{0,60}?)": (?:badness|oom_score) '
         ),
-        _earlyoom,
+        _process("earlyoom"),
     ),
     _Killer(
         ("nohang", "nohang-desktop"),
-        "Sending SIG",
-        re.compile(r"Sending SIG(?:TERM|KILL) to the victim"),
+        "to the victim",
+        re.compile(r"Send(?:ing)? SIG(?:TERM|KILL) to the victim"),
         _nohang,
     ),
     _Killer(
-        ("kubelet", "k3s", "k0s", "rke2", "hyperkube"),
+        ("lowmemorykiller", "lmkd"),
+        "' (",
+        re.compile(r"Kill(?:ing)? '(?P<comm>.{0,60}?)' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"),
+        _process("Android's low memory killer"),
+    ),
+    _Killer(
+        _KUBELETS,
+        "System OOM encountered",
+        re.compile(
+            r".{0,300}?System OOM encountered"
+            r"(?:, victim process: (?P<comm>.{0,60}?), pid: (?P<pid>\d{1,10}))?"
+        ),
+        _system_oom,
+        "SystemOOM",
+    ),
+    _Killer(
+        _KUBELETS,
         "viction manager: pod ",
         re.compile(
             r"(?:[IWE]\d{4} .{0,200}?\] )?\"?[Ee]viction manager: pod (?:is evicted successfully\" "
@@ -120,26 +155,85 @@ _KILLERS = (
     ),
 )
 
-TRIGGERS = ("Killed /", "-oomd killed ", "OOM killer", "ending SIG", "viction manager: pod ")
+_CANDIDATE = re.compile(
+    r"(?:PID: {1,9}(?P<pid>\d{1,10}), [Nn]ame: (?P<comm>.{0,60}?)"
+    r"|Victim is (?P<old_comm>.{0,60}?), pid: (?P<old_pid>\d{1,10})), badness: \d"
+)
+"""The process that nohang names in a line before that of the signal."""
+TRIGGERS = (
+    "Killed /",
+    "-oomd killed ",
+    "OOM killer",
+    "ending SIG",
+    "Send SIG",
+    ", badness: ",
+    "viction manager: pod ",
+    "System OOM encountered",
+    "Kill '",
+    "Killing '",
+)
 """What a log is searched for: each of the words above has one of these."""
 _SAID_LIMIT = 4096
+_HOSTS_LIMIT = 256
 
 
-def parse_other(line: str) -> tuple[Line, OtherKill] | None:
-    """Return the kill of another program that a line tells of, and the line's time and host; else None."""
-    for killer in _KILLERS:
-        if killer.words not in line:
-            continue
-        entry = split_any(line)
-        if entry is None:
-            return None
-        program, message = entry
-        if program is None or program in killer.programs:
-            said = message.text[:_SAID_LIMIT].strip()
-            found = killer.pattern.match(said)
-            if found is not None:
-                return message, killer.read(found, said)
-    return None
+class OtherKillers:
+    """Reads what other programs say in the lines of a log, in order: nohang needs two for one kill."""
+
+    def __init__(self) -> None:
+        self._candidates: dict[str, Kill] = {}
+
+    def parse(self, line: str) -> tuple[Line, OtherKill] | None:
+        """Return the kill that a line tells of, and the line's time and host; None for any other line."""
+        for killer in _KILLERS:
+            if killer.words not in line:
+                continue
+            if (found := _message(killer, line)) is None:
+                continue
+            message, match, said = found
+            other = killer.read(match, said)
+            candidate = self._candidates.pop(message.host, None) if killer.read is _nohang else None
+            if candidate is not None:
+                victim = f"{candidate.comm}[{candidate.pid}]"
+                other = other._replace(victim=victim, kill=candidate)
+            return message, other
+        if ", badness: " in line:
+            self._remember(line)
+        return None
+
+    def _remember(self, line: str) -> None:
+        program, message = split_any(line) or ("", None)
+        if message is None or program not in (None, "nohang", "nohang-desktop"):
+            return
+        found = _CANDIDATE.match(message.text.strip())
+        if found is not None:
+            if len(self._candidates) >= _HOSTS_LIMIT:
+                self._candidates.clear()
+            pid, comm = found["pid"] or found["old_pid"], found["comm"] or found["old_comm"] or ""
+            self._candidates[message.host] = Kill(int(pid), comm)
+
+
+def _message(killer: _Killer, line: str) -> tuple[Line, re.Match[str], str] | None:
+    """Return the killer's message in a line, None if it is not the killer's."""
+    program, message = split_any(line) or ("", None)
+    if message is not None and (program is None or program in killer.programs):
+        said = message.text[:_SAID_LIMIT].strip()
+    elif killer.event and (at := line.find(killer.words)) >= 0 and _is_event(line[:at], killer.event):
+        message = Line(line) if message is None else message
+        said = line[at : at + _SAID_LIMIT].strip().strip(_QUOTES)
+    else:
+        return None
+    match = killer.pattern.match(said)
+    return None if match is None else (message._replace(text=said), match, said)
+
+
+def _is_event(prefix: str, reason: str) -> bool:
+    """Return whether a message of that reason follows: as a column, or a field of YAML or JSON."""
+    is_field = prefix.strip(_QUOTES) in ("message:", 'message":', 'message" :')
+    return is_field or (f" {reason} " in prefix and not is_others(prefix))
+
+
+_QUOTES = "\"', -"
 
 
 UNITS = (
@@ -149,5 +243,8 @@ UNITS = (
     "nohang-desktop.service",
     "kubelet.service",
     "k3s.service",
+    "k3s-agent.service",
+    "rke2-server.service",
+    "rke2-agent.service",
 )
 """Whose entries the journal is asked for."""

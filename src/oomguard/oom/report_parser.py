@@ -90,6 +90,7 @@ class Assembler:
             if self.row is not None and (row := self.row.fullmatch(text)) is not None:
                 self.add_task(row.groups())
                 return None
+            self.is_used = "ill process " not in text and KILLED not in text
             return self._take_heading(line) if "total_vm" in text else None
         if "+0x" in text and (found := _STACK.search(text, 0, CPU_LENGTH)) is not None:
             if self._draft is not None and len(self._draft.stack) < _STACK_LIMIT:

@@ -2,13 +2,15 @@
 
 import json
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.text import counted, legible, printable
 from oomguard.oom.log_time import moment_of
-from oomguard.oom.other_killer import parse_other
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.events import KILLED
+
+if TYPE_CHECKING:
+    from oomguard.oom.other_killer import OtherKillers
 
 _DIGITS_LIMIT = 20
 """More than any number has that oomguard writes."""
@@ -98,9 +100,9 @@ def parse_entry(line: bytes) -> LoggedEntry | None:
     )
 
 
-def parse_other_kill(line: bytes) -> LoggedEntry | None:
+def parse_other_kill(line: bytes, killers: "OtherKillers") -> LoggedEntry | None:
     """Parse an entry in which another program says what it killed; None for any other."""
-    found = parse_other(line.decode("utf-8", "surrogateescape"))
+    found = killers.parse(line.decode("utf-8", "surrogateescape"))
     moment = None if found is None else moment_of(found[0].when)
     if found is None or moment is None or found[1].is_evidence:
         return None

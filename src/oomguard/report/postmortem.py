@@ -74,8 +74,9 @@ def headline(finding: "Finding") -> str:
 
 def _other_headline(other: "OtherKill") -> str:
     victim = printable(other.victim)
-    if other.by == "systemd":
-        return f"The OOM killer killed a process of {victim}, says systemd; the kernel's report is missing."
+    if other.is_kernels:
+        victim = f"a process of {victim}" if other.by == "systemd" else victim
+        return f"The OOM killer killed {victim}, says {other.by}; the kernel's report is missing."
     return f"Not the kernel: {other.by} killed {cgroup_title(victim) or victim} for {other.why}."
 
 

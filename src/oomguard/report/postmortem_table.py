@@ -194,7 +194,7 @@ def list_row(told: "Told") -> Row:
     value = None if victim is None else value_of_victim(finding)
     if report.other is not None:
         killed = cgroup_title(printable(report.other.victim)) or printable(report.other.victim)
-        where = "the kernel" if report.other.by == "systemd" else report.other.by
+        where = "the kernel" if report.other.is_kernels else report.other.by
         cells = (str(told.number), short_moment(report), killed, "", "", where, printable(report.host), "")
         return Row(cells)
     where = {"memcg": cgroup_title(report.oom_memcg) or "a cgroup", "none": "the host", None: ""}.get(
