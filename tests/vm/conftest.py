@@ -39,7 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the suite's own marks."""
     config.addinivalue_line("markers", "smoke: the shortest look at everything (run with -m smoke)")
-    config.addinivalue_line("markers", "guest(memory_mib, may_reboot): what the guest of `fresh_vm` is like")
+    config.addinivalue_line(
+        "markers", "guest(memory_mib, may_reboot, is_plain): what the guest of `fresh_vm` is like"
+    )
 
 
 def chosen_suites(config: pytest.Config) -> list[str]:
@@ -74,23 +76,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 class Machines:
     """Boots guests of one suite, and keeps one of them running for all who can share it."""
 
-    def __init__(self, suite: str, folder: Path) -> None:
-        """Prepare the suite's image and disk."""
+    def __init__(self, suite: str, folder: Path, *, is_plain: bool = False) -> None:
+        """Prepare the suite's image and disk; unless `is_plain`, oomguard is installed in it."""
         self.suite = suite
-        self._image = build(suite)
+        self._plain = build(suite)
         self._folder = folder
         self._payload = folder / "payload.img"
         payload.make(suite.removesuffix(CONTAINERS), self._payload)
+        self._image = self._plain if is_plain else payload.preinstall(self._plain, self._payload, folder)
         self._shared: Guest | None = None
         self._boots = 0
 
-    def boot(self, *, memory_mib: int = 1024, kernel_arguments: str = "", may_reboot: bool = False) -> Guest:
+    def boot(
+        self,
+        *,
+        memory_mib: int = 1024,
+        kernel_arguments: str = "",
+        may_reboot: bool = False,
+        is_plain: bool = False,
+    ) -> Guest:
         """Boot another guest, to be closed by the caller."""
         self._boots += 1
         folder = self._folder / f"boot-{self._boots}"
         folder.mkdir()
         guest = Guest(
-            self._image,
+            self._plain if is_plain else self._image,
             self._payload,
             folder,
             memory_mib=memory_mib,
@@ -119,13 +129,13 @@ class Machines:
 
 
 @contextmanager
-def _machines(suite: str, factory: pytest.TempPathFactory) -> Iterator[Machines]:
+def _machines(suite: str, factory: pytest.TempPathFactory, *, is_plain: bool = False) -> Iterator[Machines]:
     """Have guests of one suite; skip where this host can not run any."""
     if reason := missing_emulator():
         pytest.skip(reason)
     folder = factory.mktemp(suite)
     try:
-        made = Machines(suite, folder)
+        made = Machines(suite, folder, is_plain=is_plain)
     except ImageError as error:
         pytest.skip(str(error))
     try:
@@ -136,9 +146,12 @@ def _machines(suite: str, factory: pytest.TempPathFactory) -> Iterator[Machines]
 
 
 @pytest.fixture(scope="session")
-def machines(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    """All guests of one suite."""
-    with _machines(suite, tmp_path_factory) as made:
+def machines(
+    suite: str, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Machines]:
+    """All guests of one suite. The smoke runs the installer in the guest, the others before it boots."""
+    is_smoke = pytestconfig.getoption("markexpr") == "smoke"
+    with _machines(suite, tmp_path_factory, is_plain=is_smoke) as made:
         yield made
 
 
@@ -150,7 +163,7 @@ def container_host(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         made.boot(memory_mib=2048) as guest,
     ):
         service = Service(guest)
-        service.install()
+        service.ensure_installed()
         guest.run("systemctl disable --now oomguard; oomguard restore")
         yield service
 
@@ -172,7 +185,7 @@ def vm(machines: Machines, request: pytest.FixtureRequest) -> Guest:
 def fresh_vm(machines: Machines, request: pytest.FixtureRequest) -> Iterator[Guest]:
     """Provide a guest of one's own, for scenarios that do not leave much of it.
 
-    `@pytest.mark.guest(memory_mib=…, may_reboot=…)` says what it must be like.
+    `@pytest.mark.guest(memory_mib=…, may_reboot=…, is_plain=…)` says what it must be like.
     """
     mark = request.node.get_closest_marker("guest")
     with machines.boot(**(mark.kwargs if mark else {})) as guest:
