@@ -55,11 +55,13 @@ class Preview:
     def judge(self, handle: "ProcessHandle") -> "Judged | None":
         """Return what is decided on a process, or None. Children come after the parents they inherit from."""
         judged = self._reconciler.decide_and_record(handle)
-        if judged is None:
-            return None
-        obstacle = judged.decision.obstacle
+        if judged is None or judged.decision.obstacle is not None:
+            return judged
+        obstacle = None
         with suppress(*GONE, HIDDEN):
-            obstacle = obstacle or self._obstacle(judged, handle)
+            obstacle = self._obstacle(judged, handle)
+        if obstacle is None:
+            return judged
         return judged._replace(decision=judged.decision._replace(obstacle=obstacle))
 
     def keep_only(self, pids: set[int]) -> None:
