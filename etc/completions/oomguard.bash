@@ -5,9 +5,10 @@
 #    source ~/.local/share/bash_completion/oomguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_oomguard_subparsers=(check test plan apply run restore status explain rank log history postmortem import exporter advise schema)
+_shtab_oomguard_subparsers=(check cat test plan apply run restore status explain rank log history postmortem import exporter advise schema)
 
 _shtab_oomguard_check_option_strings=(-h --help --policy --state-dir --json --proc --host --strict)
+_shtab_oomguard_cat_option_strings=(-h --help --policy --proc --json)
 _shtab_oomguard_test_option_strings=(-h --help --policy --json)
 _shtab_oomguard_plan_option_strings=(-h --help --policy --state-dir --proc --json --restore)
 _shtab_oomguard_apply_option_strings=(-h --help --policy --state-dir --proc --json)
@@ -29,6 +30,8 @@ _shtab_oomguard_check_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_check___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_check___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_check___proc_COMPGEN=_shtab_compgen_dirs
+_shtab_oomguard_cat___policy_COMPGEN=_shtab_compgen_files
+_shtab_oomguard_cat___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_test_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_test___policy_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_plan___policy_COMPGEN=_shtab_compgen_files
@@ -64,7 +67,7 @@ _shtab_oomguard_advise___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_log___cause_choices=(start exec drift policy resync restore)
 _shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected policy-emptied limited events-lost events-stopped events-resumed out-of-memory throttled unthrottled killed memory-short memory-recovered commit-limit-near all)
 _shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd sysctl)
-_shtab_oomguard_pos_0_choices=(check test plan apply run restore status explain rank log history postmortem import exporter advise schema)
+_shtab_oomguard_pos_0_choices=(check cat test plan apply run restore status explain rank log history postmortem import exporter advise schema)
 
 _shtab_oomguard_check_pos_0_nargs='*'
 _shtab_oomguard_check__h_nargs=0
@@ -72,6 +75,9 @@ _shtab_oomguard_check___help_nargs=0
 _shtab_oomguard_check___json_nargs=0
 _shtab_oomguard_check___host_nargs=0
 _shtab_oomguard_check___strict_nargs=0
+_shtab_oomguard_cat__h_nargs=0
+_shtab_oomguard_cat___help_nargs=0
+_shtab_oomguard_cat___json_nargs=0
 _shtab_oomguard_test_pos_0_nargs=+
 _shtab_oomguard_test__h_nargs=0
 _shtab_oomguard_test___help_nargs=0

@@ -50,7 +50,7 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check test plan apply run restore status explain rank log history postmortem import exporter advise schema
+set -g _shtab_oomguard_commands check cat test plan apply run restore status explain rank log history postmortem import exporter advise schema
 set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --listen --pid --policy --proc --report --rule --rules --since --state-dir --tasks --textfile --until -n
 
 complete -c oomguard -e
@@ -67,6 +67,11 @@ complete -c oomguard -n '_shtab_oomguard_using check' -l proc -xka "(__fish_comp
 complete -c oomguard -n '_shtab_oomguard_using check' -l host -d 'also check it against this host: users, sysctls, limits'
 complete -c oomguard -n '_shtab_oomguard_using check' -l strict -d 'fail on warnings, too'
 complete -c oomguard -n '_shtab_oomguard_using check; and test $_shtab_oomguard_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'check each of these files alone; - is standard input'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a cat -d 'Print the policy that all layers come to.'
+complete -c oomguard -n '_shtab_oomguard_using cat' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using cat' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'policy file, - for standard input; *.yaml in the .d folder beside it override it (default: /etc/oomguard.yaml and its layers)'
+complete -c oomguard -n '_shtab_oomguard_using cat' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
+complete -c oomguard -n '_shtab_oomguard_using cat' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a test -d 'Test the policy with made-up processes and hosts.'
 complete -c oomguard -n '_shtab_oomguard_using test' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using test' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'test this policy instead of those that the case files name'

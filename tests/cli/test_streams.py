@@ -52,6 +52,7 @@ class Caller:
         both = [*policy, "--state-dir", str(self.state)]
         return [
             ("check", 0, policy),
+            ("cat", 0, policy),
             ("test", 0, [*policy, str(self.cases)]),
             ("plan", 3, both),
             ("apply", 0, both),

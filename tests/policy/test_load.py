@@ -209,10 +209,15 @@ def test_the_same_value_in_two_files_is_no_contradiction() -> None:
 
 def test_two_values_in_two_files_are_a_fault_that_names_both_places() -> None:
     """For sysctls and settings alike; of two files in one folder neither overrides the other."""
-    found = _faults("vm:\n  swappiness: 10\nforce: true", "force: false\nvm: {swappiness: 60}")
+    found = _faults(
+        "vm:\n  swappiness: 10\nforce: true",
+        "force: false\nvm: {swappiness: 60}\npressure: off",
+        "pressure: {some: 5%}",
+    )
     assert [str(fault) for fault in found] == [
         "1.yaml:1:1: force: is false here and true at 0.yaml:3",
         "1.yaml:2:6: vm.swappiness: is 60 here and 10 at 0.yaml:2",
+        "2.yaml:1:1: pressure: is {some: 5%} here and off at 1.yaml:3",
     ]
 
 

@@ -54,7 +54,7 @@ def _taken(row: Sysctl) -> "st.SearchStrategy[int]":
     return st.integers(least, row.high) | st.just(0) if least else st.integers(row.low, row.high)
 
 
-_POLICIES = st.fixed_dictionaries(
+POLICIES = st.fixed_dictionaries(
     {},
     optional={
         "vm": st.fixed_dictionaries(
@@ -72,7 +72,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-@given(_POLICIES)
+@given(POLICIES)
 def test_a_valid_policy_says_after_compilation_what_it_said_before(said: dict[str, Any]) -> None:
     """JSON is YAML with all text quoted, so it needs no writer of our own."""
     policy = parse(sources(json.dumps(said, ensure_ascii=False, indent=1))).policy
@@ -101,7 +101,7 @@ def test_a_valid_policy_says_after_compilation_what_it_said_before(said: dict[st
         assert terms.containers == wanted.get("containers", False)
 
 
-@given(_POLICIES)
+@given(POLICIES)
 def test_a_valid_policy_survives_its_way_to_the_daemon(said: dict[str, Any]) -> None:
     """What is decoded is what was encoded."""
     policy = parse(sources(json.dumps(said, ensure_ascii=False))).policy

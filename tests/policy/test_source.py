@@ -310,7 +310,7 @@ def test_a_drop_in_with_another_ending_is_not_read_and_said_to_be_so(
     (tmp_path / "policy.d" / name).write_text("force: true")
     policy, (warning,) = load(path)
     assert policy.force is False
-    message = "oomguard does not read this file: the name of a drop-in ends in .yaml"
+    message = "not read: the name of a drop-in ends in .yaml"
     assert str(warning) == f"{tmp_path}/policy.d/{name}: warning: {message}"
 
 

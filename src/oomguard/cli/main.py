@@ -7,6 +7,7 @@ from oomguard import __version__
 from oomguard.cli import (
     advise,
     apply,
+    cat,
     check,
     explain,
     exporter,
@@ -26,9 +27,9 @@ from oomguard.cli import (
 from oomguard.cli.verb import Parser, Verb
 
 VERBS: tuple[Verb, ...] = (
-    *(check.VERB, test.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB, explain.VERB),
-    *(rank.VERB, log.VERB, history.VERB, postmortem.VERB, import_.VERB, exporter.VERB, advise.VERB),
-    schema.VERB,
+    *(check.VERB, cat.VERB, test.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB),
+    *(explain.VERB, rank.VERB, log.VERB, history.VERB, postmortem.VERB, import_.VERB, exporter.VERB),
+    *(advise.VERB, schema.VERB),
 )
 """All verbs, in the order of the help."""
 

@@ -56,8 +56,13 @@ def load(path: str, *, alone: bool = False, host: Host | None = None, trial: "Tr
     values and to add warnings about it; without, the policy is read for any host. `trial` adds warnings about
     slow patterns (`lint.Subject`). Raises PolicyError with all faults of all files.
     """
-    sources = read_alone(path) if alone or path == STANDARD_INPUT else read_sources(path)
+    sources = read(path, alone=alone)
     return parse(sources, host=host, users=Users() if host else None, trial=trial)
+
+
+def read(path: str, *, alone: bool = False) -> Sources:
+    """Read the files of `load`."""
+    return read_alone(path) if alone or path == STANDARD_INPUT else read_sources(path)
 
 
 def parse(
@@ -77,7 +82,7 @@ def parse(
         faults += found
         if why_not:
             continue
-        if source.fault is None and not source.content.strip():
+        if not source.content.strip():
             faults.append(_EMPTY_FILE.at(source.file, 0, 0, "", "warning"))
         if root is None:
             continue
@@ -116,7 +121,9 @@ def used(sources: Sources) -> "Iterator[Used]":
             continue
         if source.name:
             names[source.name] = source
-        if source.is_mask:
+        if source.fault is not None:
+            yield Used(source, None, [source.fault], source.fault.message)
+        elif source.is_mask:
             yield Used(source, None, [], "masks files of this name in lower layers")
         else:
             yield Used(source, *read_root(source), "")

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.model import CONDITIONS, Bound, Rule
-from oomguard.policy.nodes import Mapping, Node, Scalar, items, text_of
+from oomguard.policy.model import CONDITIONS, Bound, Document, Rule
+from oomguard.policy.nodes import Mapping, Node, items, text_of
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, exclusives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
 
 _SECTIONS = ("vm", "kernel")
-_SETTINGS = ("commit_headroom", "force", "resync_interval")
+_SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules"}
 _CONDITIONS = frozenset(CONDITIONS)
 _RULE_KEYS = frozenset(Rule.model_fields)
 _BOUNDS = frozenset(Bound.model_fields)
@@ -115,7 +115,7 @@ def _one_bound(got: str) -> Words:
 
 def _single_values(root: Root) -> "Iterator[Said]":
     for key, entry in root.node.entries.items():
-        if key in _SETTINGS and isinstance(entry.value, Scalar):
+        if key in _SETTINGS:
             yield Said(key, root.file, root.layer, entry.line, entry.column, entry.value)
         if key in _SECTIONS and isinstance(entry.value, Mapping):
             for knob, value in entry.value.entries.items():

@@ -109,7 +109,7 @@ def _read_folder(folder: str, *, anybodys: bool) -> "Iterator[Source]":
             if is_drop_in(name):
                 yield _read_source(file, name, folder=descriptor, anybodys=anybodys)._replace(name=name)
             elif _looks_like_a_policy(name) and os.path.isfile(file):
-                yield Source(file, fault=_ignored(file))
+                yield Source(file, fault=ignored(file))
     except _RefusedError as refused:
         yield Source(folder, fault=_fault(folder, refused))
     except OSError as error:
@@ -263,13 +263,14 @@ def _fault(file: str, refused: _RefusedError) -> Fault:
     return Fault(file, 0, 0, "", refused.message, refused.hint, code=refused.code)
 
 
-def _ignored(file: str) -> Fault:
+def ignored(file: str) -> Fault:
+    """Return the warning about a file whose name does not count."""
     return Fault(
         file,
         0,
         0,
         "",
-        "oomguard does not read this file: the name of a drop-in ends in .yaml",
+        "not read: the name of a drop-in ends in .yaml",
         "rename it to .yaml",
         severity="warning",
         code="ignored-file",

@@ -1,0 +1,48 @@
+"""`oomguard cat`: the policy that all layers come to."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.cli.arguments import add_json, add_policy, add_proc
+from oomguard.cli.verb import Verb
+
+if TYPE_CHECKING:
+    import argparse
+
+_DETAIL = """\
+Lists the files in the order of the layers, and why some do not count: another
+file masks or replaces them. Then prints what counts, with the file and line of
+each part, what it overrides, and what it comes to on this host. The output is
+a policy that declares the same.
+
+examples:
+  oomguard cat
+  oomguard cat --policy ./new.yaml
+  oomguard cat > whole.yaml
+
+exit codes: 0 done, 78 the policy is not valid
+"""
+
+
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    add_policy(parser)
+    add_proc(parser)
+    add_json(parser)
+
+
+def _run(options: "argparse.Namespace") -> int:
+    """Print it."""
+    from oomguard.diagnose.host import open_procfs
+    from oomguard.kernel.host import observe_host
+    from oomguard.policy.effective import document, load_effective, render
+    from oomguard.report.document import print_json
+
+    found = load_effective(options.policy, observe_host(open_procfs(options.proc)))
+    if options.json:
+        print_json(document(found))
+    else:
+        for line in render(found):
+            print(line)
+    return 0
+
+
+VERB = Verb("cat", "print the policy that all layers come to", _DETAIL, _arguments, _run)

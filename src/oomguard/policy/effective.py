@@ -1,0 +1,153 @@
+"""The policy that all layers come to, with the file of each line: what `oomguard cat` prints."""
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oomguard.core.overcommit import KBYTES
+from oomguard.core.text import printable
+from oomguard.policy.load import parse, read, used
+from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence, items
+from oomguard.policy.quoting import quoted
+from oomguard.policy.relations import Root, Said, single_values
+from oomguard.policy.scalars import Surprise, data
+from oomguard.policy.shadow import shadows
+from oomguard.policy.sysctl_model import COMMIT_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.host import Host
+    from oomguard.core.policy import Policy
+    from oomguard.policy.source import Sources
+
+_PLAIN = re.compile(r"[\w./@+%<>=^~-][\w ./@+%*?<>=^~-]*")
+"""What needs no quotes in a list either, if it had none."""
+
+
+class Value(NamedTuple):
+    """A sysctl or setting, what it comes to on this host, and the values that it overrides."""
+
+    said: Said
+    meaning: str
+    overrides: list[Said]
+
+
+class EffectiveRule(NamedTuple):
+    """A rule, where it is, and the place of one that always matches first, "" if none does."""
+
+    node: Mapping
+    source: str
+    overridden_by: str
+
+
+class Effective(NamedTuple):
+    """Each file with the reason why it does not count, "" if it does; and what those that count declare."""
+
+    files: list[tuple[str, str]]
+    values: list[Value]
+    rules: list[EffectiveRule]
+
+
+def load_effective(path: str, host: "Host | None") -> Effective:
+    """Return what a policy comes to, on a host if its facts are given. PolicyError: it is not valid."""
+    sources = read(path)
+    return effective(sources, parse(sources, host=host).policy)
+
+
+def effective(sources: "Sources", policy: "Policy") -> Effective:
+    """Return what files come to, of which a policy was made."""
+    files = [*used(sources)]
+    roots = [
+        Root(one.source.file, one.root, one.source.layer) for one in files if one.root and not one.why_not
+    ]
+    meanings = {one.name: one.meaning.partition(" ")[2] for one in policy.sysctls if one.said}
+    values: dict[str, Value] = {}
+    for here, first in single_values(roots):
+        if first is None:
+            meaning = meanings.get(KBYTES if here.name == COMMIT_LIMIT else here.name, "")
+            values[here.name] = Value(here, meaning.removeprefix(f"{_keys(here.name)[1]} "), [])
+        else:
+            values[first.name].overrides.append(here)
+    earlier = shadows(policy.rules)
+    listed = (node for root in roots for node in items(root.node, "rules"))
+    rules = [
+        EffectiveRule(node, printable(rule.source), printable(first.source) if first else "")
+        for node, rule in zip(listed, policy.rules, strict=True)
+        for first in [earlier.get(rule.number)]
+        if isinstance(node, Mapping)
+    ]
+    return Effective([(printable(one.source.file), one.why_not) for one in files], [*values.values()], rules)
+
+
+def render(found: Effective) -> "Iterator[str]":
+    """Yield lines of YAML that declare the same, with the file of each as a comment."""
+    for file, why_not in found.files:
+        yield f"# {file}: {why_not}" if why_not else f"# {file}"
+    for section in ("", "vm", "kernel"):
+        yield from _section(section, found.values)
+    if found.rules:
+        yield ""
+        yield "rules:"
+    for rule in found.rules:
+        yield f"  # {rule.source}" + (rule.overridden_by and f": overridden by {rule.overridden_by}")
+        for number, (key, entry) in enumerate(rule.node.entries.items()):
+            yield f"  {' ' if number else '-'} {key}: {_flow(entry.value)}"
+
+
+def document(found: Effective) -> dict[str, Any]:
+    """Return the same for programs."""
+    return {
+        "files": [{"file": file, "counts": not why, "why_not": why or None} for file, why in found.files],
+        "values": [
+            {**_value(one.said), "comes_to": one.meaning or None, "overrides": [*map(_value, one.overrides)]}
+            for one in found.values
+        ],
+        "rules": [
+            {"rule": data(one.node), "source": one.source, "overridden_by": one.overridden_by or None}
+            for one in found.rules
+        ],
+    }
+
+
+def _section(section: str, values: list[Value]) -> "Iterator[str]":
+    """Yield the lines of `vm:`, of `kernel:`, or of the settings that are in no section."""
+    lines = []
+    for said, meaning, overrides in values:
+        own, key = _keys(said.name)
+        if own == section:
+            notes = [_place(said), *([meaning] if meaning else [])]
+            notes += [f"overrides {_text(one, said.name)} ({_place(one)})" for one in overrides]
+            lines.append(f"{'  ' if section else ''}{key}: {_flow(said.value)}  # {'; '.join(notes)}")
+    if lines:
+        yield from ("", f"{section}:") if section else ("",)
+        yield from lines
+
+
+def _keys(name: str) -> tuple[str, str]:
+    section, dot, key = name.partition(".")
+    return (section, key) if dot else ("", name)
+
+
+def _text(said: Said, instead: str) -> str:
+    value = _flow(said.value)
+    return value if said.name == instead else f"{_keys(said.name)[1]}: {value}"
+
+
+def _value(said: Said) -> dict[str, Any]:
+    value = data(said.value)
+    if isinstance(value, Surprise):  # `off`, which some keys take
+        value = False
+    return {"name": said.name, "value": value, "source": _place(said)}
+
+
+def _place(said: Said) -> str:
+    return f"{printable(said.file)}:{said.line}"
+
+
+def _flow(node: Node) -> str:
+    """Return a value as YAML on one line."""
+    if isinstance(node, Scalar):
+        return node.text if node.plain and _PLAIN.fullmatch(node.text) else quoted(node.text)
+    if isinstance(node, Sequence):
+        return f"[{', '.join(map(_flow, node.items))}]"
+    return "{" + ", ".join(f"{key}: {_flow(entry.value)}" for key, entry in node.entries.items()) + "}"
