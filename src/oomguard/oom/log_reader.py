@@ -82,7 +82,7 @@ _CREDIT = 1 << 20
 _QUIET_LINES = 5000
 """After so many lines that do not mention memory, the end of a report counts as lost."""
 _EVIDENCE_LIMIT, _EVIDENCE_COST = 16, 30
-"""Kills that other programs report, for which the kernel's report may follow, and what comparing one costs."""
+"""Kills that programs report, for which the kernel's report may follow, and what comparing one costs."""
 _HOSTS_LIMIT = 256
 _ROWS_LIMIT = TASKS_LIMIT + TASKS_LIMIT // 4
 """Rows and victims of all unfinished reports."""
