@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -162,7 +163,7 @@ def test_kills_that_are_not_the_kernels_are_listed(log: Log, journalctl: Callabl
         ]
     )
     _, out, _ = log("--event", "killed")
-    assert "+ _SYSTEMD_UNIT=earlyoom.service" in asked.read_text()
+    assert "+ _SYSTEMD_UNIT=systemd-oomd.service _SYSTEMD_UNIT=earlyoom.service" in asked.read_text()
     assert [word for word in out.split() if "chrome[" in word or "a.service" in word] == [
         "chrome[4711]",
         "a.service",
@@ -170,6 +171,47 @@ def test_kills_that_are_not_the_kernels_are_listed(log: Log, journalctl: Callabl
     assert out.count("not the kernel:") == 2
     _, out, _ = log("--event", "killed", "--json")
     assert [entry["killer"] for entry in json.loads(out)] == ["earlyoom", "systemd-oomd"]
+
+
+def test_kubelet_is_asked_for_evictions_where_there_is_one(
+    log: Log, journalctl: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its many entries journalctl drops all but evictions, and none of others."""
+    eviction = (
+        'I1012 19:34:45.4    24 a.go:595] "Eviction manager: pod is evicted successfully" pod="default/a"'
+    )
+    entry = {
+        "MESSAGE": eviction,
+        "_SYSTEMD_UNIT": "kubelet.service",
+        "__REALTIME_TIMESTAMP": "1790000001000000",
+    }
+    asked = journalctl([json.dumps(entry)])
+    monkeypatch.setattr("oomguard.diagnose.journalctl._KUBELET_FOLDERS", (str(tmp_path / "none"),))
+    log("--event", "killed")
+    assert "kubelet" not in asked.read_text()
+    assert "--grep" not in asked.read_text()
+    monkeypatch.setattr("oomguard.diagnose.journalctl._KUBELET_FOLDERS", (str(tmp_path),))
+    _, out, _ = log("--event", "all", "--json")
+    assert [one["killer"] for one in json.loads(out)] == ["kubelet"]
+    assert "_SYSTEMD_UNIT=kubelet.service" in asked.read_text()
+    (pattern,) = re.findall(r"--grep=(.*?) \+", asked.read_text())
+    kept = [text for text in (eviction, "sending SIGTERM", *KLOG) if re.search(pattern, text)]
+    assert kept == [eviction, "sending SIGTERM"]
+
+
+KLOG = (
+    'I1012 19:34:45.445172    2480 a.go:163] "Cleaned up"',
+    'time="2026-10-12T19:00:20Z" level=info msg="x"',
+)
+
+
+def test_signals_to_one_process_are_one_entry(log: Log, journalctl: Callable[..., Path]) -> None:
+    """SIGTERM, and SIGKILL where it did not help."""
+    base = {"__REALTIME_TIMESTAMP": "1790000001000000", "_SYSTEMD_UNIT": "earlyoom.service"}
+    text = 'sending SIGTERM to process 4711 uid 1000 "chrome": badness 853, VmRSS 2134 MiB'
+    journalctl([json.dumps(base | {"MESSAGE": one}) for one in (text, text.replace("TERM", "KILL"))])
+    _, out, _ = log("--event", "killed", "--json")
+    assert len(json.loads(out)) == 1
 
 
 def test_entries_of_several_kinds_are_sentences(log: Log, journalctl: Callable[..., Path]) -> None:

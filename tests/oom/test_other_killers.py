@@ -38,6 +38,21 @@ LINES = {
         ),
         'Not the kernel: earlyoom killed a": b[4711] for low memory.',
     ),
+    "systemd-oomd, newer": (
+        (
+            f"systemd-oomd[812]: Marked {APP} for killing due to memory pressure for /user.slice being "
+            "85.03% > 80.00% for > 2s with reclaim activity"
+        ),
+        "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory pressure 85.03 %.",
+    ),
+    "earlyoom 1.3": (
+        'earlyoom[501]: killing process 27541 "bash" with signal 15: badness 550, VmRSS 7609 MiB',
+        "Not the kernel: earlyoom killed bash[27541] for low memory.",
+    ),
+    "earlyoom 1.1": (
+        "earlyoom[501]: Killing process 'bash' with signal 15, pid: 5874, badness: 538, VmRSS: 3160 MiB",
+        "Not the kernel: earlyoom killed bash[5874] for low memory.",
+    ),
     "nohang": (
         "nohang[600]:   Sending SIGTERM to the victim",
         "Not the kernel: nohang killed a process for low memory.",
@@ -106,6 +121,13 @@ def test_talos_kills_a_cgroup() -> None:
 def test_words_of_others_do_not_count(line: str, program: str) -> None:
     """Only behind the name of the program that kills."""
     assert read(f"{SYSLOG}{program}{line}\n") == []
+
+
+def test_log_of_the_program_itself_has_no_name_of_it() -> None:
+    """As it is in a terminal, or with a time in front."""
+    words = LINES["earlyoom"][0].partition("]: ")[2]
+    for prefix in ("", "Jun 12 06:39:16: ", "> "):
+        assert [kill[:2] for report in read(prefix + words) for kill in report.kills] == [(4711, "chrome")]
 
 
 def test_journal_tells_the_unit() -> None:

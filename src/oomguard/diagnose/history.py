@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
-from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
-from oomguard.oom.other_killer import UNITS, OtherKillers
-from oomguard.report.history import LoggedEntry, parse_entry, parse_other_kill
+from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers
+from oomguard.oom.other_killer import OtherKillers
+from oomguard.report.history import FIELDS, OUR_FIELD, LoggedEntry, parse_entry, parse_other_kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ def read_history(wanted: EntryFilter, *, follow: int | None = None) -> "Iterator
     killers = OtherKillers()
     with open_journal(_asked(wanted, follow), without=_WITHOUT) as journal:
         for line in journal:
-            entry = parse_entry(line) or parse_other_kill(line, killers)
+            entry = parse_entry(line) if OUR_FIELD in line else parse_other_kill(line, killers)
             if entry is not None and wanted.accepts(entry):
                 yield entry
 
@@ -62,13 +62,16 @@ def _asked(wanted: EntryFilter, follow: int | None) -> list[str]:
     asked = [f"--{name}={value}" for name, value in span if value]
     if follow is not None:
         asked += ["--follow", f"--lines={follow}"]
-    asked += [*OURS, *([f"_UID={os.geteuid()}"] if os.geteuid() else [])]
+    asked += [
+        f"--output-fields={','.join(FIELDS)}",
+        *OURS,
+        *([f"_UID={os.geteuid()}"] if os.geteuid() else []),
+    ]
     if wanted.pid is not None:
         asked.append(f"OBJECT_PID={wanted.pid}")
     if wanted.cause is not None:
         asked.append(f"OOMGUARD_CAUSE={wanted.cause}")
     asked += [f"OOMGUARD_EVENT={event}" for event in wanted.events if event != "all"]
     if {"killed", "all"}.intersection(wanted.events) and wanted.pid is None and wanted.cause is None:
-        for unit in UNITS:  # programs that kill before the kernel must
-            asked += ["+", f"_SYSTEMD_UNIT={unit}"]
+        asked += other_killers()
     return asked

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
+from oomguard.oom.other_killer import KUBELET_UNITS, UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +18,18 @@ _FOLDERS = ("/var/log/journal", "/run/log/journal")
 
 OURS = ("SYSLOG_IDENTIFIER=oomguard", "_UID=0")
 """Selects oomguard's entries. Anybody can write to the journal under any name, but journald adds the uid."""
+
+
+_KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/lib/rancher")
+_NO_KLOG = r'--grep=^(?![IWEF]\d{4} |time=")|viction manager: pod |invoked oom-killer'
+"""Leaves out what a kubelet writes but evictions: it may be a million entries a week."""
+
+
+def other_killers() -> list[str]:
+    """Return what also selects the entries of programs that kill before the kernel must."""
+    if not any(map(os.path.isdir, _KUBELET_FOLDERS)):
+        return ["+", *(f"_SYSTEMD_UNIT={unit}" for unit in UNITS)]
+    return [_NO_KLOG, "+", *(f"_SYSTEMD_UNIT={unit}" for unit in (*UNITS, *KUBELET_UNITS))]
 
 
 def has_journal() -> bool:

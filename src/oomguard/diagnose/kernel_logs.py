@@ -14,9 +14,8 @@ from typing import IO, TYPE_CHECKING, Protocol
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
-from oomguard.diagnose.journalctl import OURS, has_journal, open_journal
+from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers
 from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
-from oomguard.oom.other_killer import UNITS as OTHER_UNITS
 from oomguard.report.history import LoggedEntry, parse_entry
 from oomguard.report.postmortem import ValueOrigin
 
@@ -82,9 +81,7 @@ class KernelLog:
     def _reports(self, log: "OomLog") -> "Iterator[Report]":
         if self.is_journal:
             asked = [*self._span, f"--output-fields={_JOURNAL_FIELDS}", "_TRANSPORT=kernel"]
-            for unit in OTHER_UNITS:
-                asked += ["+", f"_SYSTEMD_UNIT={unit}"]
-            asked += ["+", f"MESSAGE_ID={_UNIT_OUT_OF_MEMORY}", "_PID=1"]
+            asked += [*other_killers(), "+", f"MESSAGE_ID={_UNIT_OUT_OF_MEMORY}", "_PID=1"]
             with open_journal(asked, without=_WITHOUT) as journal:
                 yield from log.read(_blocks(journal))
         elif self._files:

@@ -249,7 +249,7 @@ def split_program(line: str) -> tuple[str | None, Line] | None:
     start = 0 if when is None else when.end()
     found = _PROGRAM.search(line, start, _PREFIX_LIMIT)
     if found is None:
-        start += len(line[start:]) - len(line[start:].lstrip(" >|\t"))
+        start += len(line[start:]) - len(line[start:].lstrip(" >|\t:"))
         return None, Line(line[start:], "" if when is None else when[0])
     program = found[1].strip("[]:").partition("[")[0]
     host = line[start : found.start()].split()

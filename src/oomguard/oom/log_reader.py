@@ -123,7 +123,6 @@ class OomLog:
         self._finished: list[Report] = []
         self._messages = Messages()
         self._killers = OtherKillers()
-        self._others: dict[str, tuple[Line, OtherKill]] = {}
         self._evidence: list[tuple[Line, OtherKill]] = []
         self._resume = 0
         self._lines = 0
@@ -246,19 +245,14 @@ class OomLog:
         self._credit -= len(inner) + _WITHIN_COST  # the line counts itself
 
     def _take_other(self, line: Line, other: OtherKill) -> None:
-        """Report the kill of another program, unless another line has said so already."""
-        assembler, before = self._hosts.get(line.host), self._others.get(line.host)
-        if before is not None and _is_same(before, line, other):
-            return
+        """Report the kill of another program, or what one says about the kernel's."""
+        assembler = self._hosts.get(line.host)
         if other.is_kernels and (
             (assembler is not None and assembler.explains(line, other.victim))
             if other.kill is None
             else other.kill.pid in self._pids
         ):
             return
-        if len(self._others) >= _HOSTS_LIMIT:
-            self._others.clear()
-        self._others[line.host] = (line, other)
         if not other.is_kernels:
             self._note_other(line, other)
             return
@@ -380,15 +374,6 @@ class OomLog:
                 del self._reading[host]
                 self._table = None
         self._quiet = 0
-
-
-def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bool:
-    """Return whether a program's line is about the kill that another line before was about."""
-    seconds = seconds_between(before[0], line)
-    if seconds is not None and abs(seconds) > LONGEST_SECONDS:
-        return False
-    known, victim = before[1], other.victim
-    return known.by == other.by and (known.victim == victim or victim in known.victim.split("/"))
 
 
 def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:

@@ -4,14 +4,19 @@ Their words count only behind their own name: the program in a prefix, or the un
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from oomguard.oom.draft import LONGEST_SECONDS
 from oomguard.oom.kill import Kill
 from oomguard.oom.log_entry import split_any
 from oomguard.oom.log_line import Line, is_others
+from oomguard.oom.log_time import seconds_between
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_T = TypeVar("_T")
 
 
 class OtherKill(NamedTuple):
@@ -57,11 +62,17 @@ def _unit(found: re.Match[str], said: str) -> OtherKill:
 
 def _process(by: str) -> "Callable[[re.Match[str], str], OtherKill]":
     def read(found: re.Match[str], said: str) -> OtherKill:
-        uid = found.groupdict().get("uid")
-        kill = Kill(int(found["pid"]), found["comm"], uid=None if uid is None else int(uid))
+        kill = _killed(found)
         return OtherKill(by, f"{kill.comm}[{kill.pid}]", "low memory", said, kill)
 
     return read
+
+
+def _killed(found: re.Match[str]) -> Kill:
+    """Return the process of a line whose form has changed since: its groups are `pid` or `old_pid`."""
+    known = found.groupdict()
+    pid, comm = known["pid"] or known["old_pid"], known["comm"] or known.get("old_comm") or ""
+    return Kill(int(pid), comm, uid=None if known.get("uid") is None else int(known["uid"]))
 
 
 def _nohang(_: re.Match[str], said: str) -> OtherKill:
@@ -88,9 +99,10 @@ _KUBELETS = ("kubelet", "k3s", "k0s", "rke2", "hyperkube")
 _KILLERS = (
     _Killer(
         ("systemd-oomd",),
-        "Killed /",
+        " due to ",
         re.compile(
-            r"Killed (?P<path>/[^ ]{1,4096}) due to (?P<what>memory pressure|swap used|memory used)"
+            r"(?:Killed|Marked) (?P<path>/[^ ]{1,4096}) (?:for killing )?due to "
+            r"(?P<what>memory pressure|swap used|memory used)"
             r"(?:.{0,4500}? being (?:more than )?(?P<percent>\d{1,3}(?:\.\d{1,2})?)%)?"
         ),
         _oomd,
@@ -113,6 +125,15 @@ _KILLERS = (
         re.compile(
             r"sending SIG(?:TERM|KILL) to process (?P<pid>\d{1,10}) (?:uid (?P<uid>\d{1,10}) )?"
             r'"(?P<comm>.{0,60}?)": (?:badness|oom_score) '
+        ),
+        _process("earlyoom"),
+    ),
+    _Killer(
+        ("earlyoom",),
+        "illing process ",
+        re.compile(
+            r"[Kk]illing process (?:(?P<pid>\d{1,10}) \"(?P<comm>.{0,60}?)\" with signal \d"
+            r"|'(?P<old_comm>.{0,60}?)' with signal \d{1,2}, pid: (?P<old_pid>\d{1,10}))"
         ),
         _process("earlyoom"),
     ),
@@ -162,6 +183,8 @@ _CANDIDATE = re.compile(
 """The process that nohang names in a line before that of the signal."""
 TRIGGERS = (
     "Killed /",
+    "Marked /",
+    "illing process ",
     "-oomd killed ",
     "OOM killer",
     "ending SIG",
@@ -182,9 +205,13 @@ class OtherKillers:
 
     def __init__(self) -> None:
         self._candidates: dict[str, Kill] = {}
+        self._told: dict[str, tuple[Line, OtherKill]] = {}
 
     def parse(self, line: str) -> tuple[Line, OtherKill] | None:
-        """Return the kill that a line tells of, and the line's time and host; None for any other line."""
+        """Return the kill that a line tells of, and the line's time and host.
+
+        None for any other line, and if the line before was about the same kill: programs send two signals.
+        """
         for killer in _KILLERS:
             if killer.words not in line:
                 continue
@@ -196,6 +223,10 @@ class OtherKillers:
             if candidate is not None:
                 victim = f"{candidate.comm}[{candidate.pid}]"
                 other = other._replace(victim=victim, kill=candidate)
+            before = self._told.get(message.host)
+            if before is not None and _is_same(before, message, other):
+                return None
+            _keep(self._told, message.host, (message, other))
             return message, other
         if ", badness: " in line:
             self._remember(line)
@@ -207,10 +238,22 @@ class OtherKillers:
             return
         found = _CANDIDATE.match(message.text.strip())
         if found is not None:
-            if len(self._candidates) >= _HOSTS_LIMIT:
-                self._candidates.clear()
-            pid, comm = found["pid"] or found["old_pid"], found["comm"] or found["old_comm"] or ""
-            self._candidates[message.host] = Kill(int(pid), comm)
+            _keep(self._candidates, message.host, _killed(found))
+
+
+def _keep(by_host: "dict[str, _T]", host: str, value: "_T") -> None:
+    if len(by_host) >= _HOSTS_LIMIT:
+        by_host.clear()
+    by_host[host] = value
+
+
+def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bool:
+    """Return whether a program's line is about the kill that another line before was about."""
+    seconds = seconds_between(before[0], line)
+    if seconds is not None and abs(seconds) > LONGEST_SECONDS:
+        return False
+    known, victim = before[1], other.victim
+    return known.by == other.by and (known.victim == victim or victim in known.victim.split("/"))
 
 
 def _message(killer: _Killer, line: str) -> tuple[Line, re.Match[str], str] | None:
@@ -236,11 +279,8 @@ def _is_event(prefix: str, reason: str) -> bool:
 _QUOTES = "\"', -"
 
 
-UNITS = (
-    "systemd-oomd.service",
-    "earlyoom.service",
-    "nohang.service",
-    "nohang-desktop.service",
+UNITS = ("systemd-oomd.service", "earlyoom.service", "nohang.service", "nohang-desktop.service")
+KUBELET_UNITS = (
     "kubelet.service",
     "k3s.service",
     "k3s-agent.service",

@@ -62,6 +62,31 @@ class LoggedEntry(NamedTuple):
         return counted(self.total, "process", "es") if self.is_kill else self.target
 
 
+_FIELDS = {
+    "event": "OOMGUARD_EVENT",
+    "message": "MESSAGE",
+    "target": "OOMGUARD_TARGET",
+    "old": "OOMGUARD_OLD",
+    "new": "OOMGUARD_NEW",
+    "cause": "OOMGUARD_CAUSE",
+    "rule": "OOMGUARD_RULE",
+    "source": "OOMGUARD_SOURCE",
+    "comm": "OOMGUARD_COMM",
+    "pid": "OBJECT_PID",
+    "error": "OOMGUARD_ERRNO",
+    "value": "OOMGUARD_OOM_SCORE_ADJ",
+    "rss_kib": "OOMGUARD_RSS_KIB",
+    "constraint": "OOMGUARD_CONSTRAINT",
+    "oom_memcg": "OOMGUARD_OOM_MEMCG",
+    "memcg": "OOMGUARD_MEMCG",
+}
+_COUNT = "OOMGUARD_COUNT"
+FIELDS = (*_FIELDS.values(), _COUNT, "_HOSTNAME", "_SYSTEMD_UNIT", "_PID")
+"""The fields of the journal's entries that are read."""
+OUR_FIELD = b'"OOMGUARD_EVENT"'
+"""What an entry of oomguard's has in JSON, and maybe another."""
+
+
 def parse_entry(line: bytes) -> LoggedEntry | None:
     """Parse a line of `journalctl -o json`; None if it is not an entry of oomguard's.
 
@@ -74,29 +99,12 @@ def parse_entry(line: bytes) -> LoggedEntry | None:
         time = datetime.fromtimestamp(micros // 1_000_000).astimezone()
     except (ValueError, KeyError, TypeError, OverflowError, OSError, RecursionError):
         return None
-    event = _text(fields.get("OOMGUARD_EVENT"))
-    if not event:
+    if not fields.get(_FIELDS["event"]):
         return None
-    count = _text(fields.get("OOMGUARD_COUNT"))
     return LoggedEntry(
         time.replace(microsecond=micros % 1_000_000),
-        event,
-        _text(fields.get("MESSAGE")),
-        target=_text(fields.get("OOMGUARD_TARGET")),
-        old=_text(fields.get("OOMGUARD_OLD")),
-        new=_text(fields.get("OOMGUARD_NEW")),
-        cause=_text(fields.get("OOMGUARD_CAUSE")),
-        rule=_text(fields.get("OOMGUARD_RULE")),
-        source=_text(fields.get("OOMGUARD_SOURCE")),
-        comm=_text(fields.get("OOMGUARD_COMM")),
-        pid=_text(fields.get("OBJECT_PID")),
-        error=_text(fields.get("OOMGUARD_ERRNO")),
-        total=number(count) or 1,
-        value=_text(fields.get("OOMGUARD_OOM_SCORE_ADJ")),
-        rss_kib=_text(fields.get("OOMGUARD_RSS_KIB")),
-        constraint=_text(fields.get("OOMGUARD_CONSTRAINT")),
-        oom_memcg=_text(fields.get("OOMGUARD_OOM_MEMCG")),
-        memcg=_text(fields.get("OOMGUARD_MEMCG")),
+        **{name: _text(fields.get(field)) for name, field in _FIELDS.items()},
+        total=number(_text(fields.get(_COUNT))) or 1,
     )
 
 
