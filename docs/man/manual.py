@@ -18,6 +18,7 @@ from oomguard.cli.main import build_parser
 from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.policy.case_model import Case, CaseFile, CaseProcess, Expected, Host
 from oomguard.policy.model import CASES, CONDITIONS, MODELS, Bound, Document, Rule, wanted
+from oomguard.policy.when import When
 from oomguard.report.events import EVENTS
 
 FOLDER = Path(__file__).parent
@@ -200,6 +201,11 @@ def top() -> Iterator[str]:
     yield from tagged(_key(key) for key in Document.model_fields)
 
 
+def when() -> Iterator[str]:
+    """Return the conditions on a host."""
+    yield from tagged(_key("when", key) for key in When.model_fields)
+
+
 def conditions() -> Iterator[str]:
     """Return the conditions of a rule."""
     yield from tagged(_key("rules", key) for key in CONDITIONS)
@@ -278,7 +284,7 @@ Part = Callable[[], Iterator[str]]
 PAGES: dict[str, tuple[Part, ...]] = {
     "oomguard.8": (synopsis, options, verbs, messages),
     "oomguard.yaml.5": (
-        *(top, fitting, sysctls, conditions, terms, bounds),
+        *(top, when, fitting, sysctls, conditions, terms, bounds),
         *(cases, case, processes, expectations, hosts),
     ),
 }

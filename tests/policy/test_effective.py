@@ -16,11 +16,11 @@ from pages import PAGES, ROOT, blocks
 from .conftest import layered, sources
 from .test_properties import POLICIES
 
-HOST = Host(64 << 20)
+HOST = Host(64 << 20, 0, 0, 0, 2048, "db-1", "6.12.48", is_container=False)
 
 
 def _effective(files: Sources) -> Effective:
-    return effective(files, parse(files, host=HOST).policy)
+    return effective(files, parse(files, host=HOST).policy, HOST)
 
 
 def _text(files: Sources) -> str:
@@ -31,7 +31,7 @@ def _declared(policy: Policy) -> object:
     """Return what a policy declares, wherever it is written."""
     sysctls = tuple(one._replace(file="", line=0) for one in policy.sysctls)
     rules = [(rule.names, rule.terms) for rule in policy.rules]
-    return policy._replace(sysctls=sysctls, rules=(), files=(), digest=""), rules
+    return policy._replace(sysctls=sysctls, rules=(), files=(), digest="", left_out=(), facts={}), rules
 
 
 def _assert_it_is_the_policy(files: Sources) -> None:
@@ -59,6 +59,13 @@ def test_what_is_printed_is_the_same_policy(text: str) -> None:
 def test_whatever_is_declared_is_printed_as_it_is_read(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Names may be anything."""
     _assert_it_is_the_policy(layered(*(json.dumps(one, ensure_ascii=False) for one in (first, second))))
+
+
+def test_files_whose_when_does_not_fit_are_listed_with_the_reason() -> None:
+    """They override nothing."""
+    text = _text(layered("when: {swap: some}\nvm: {swappiness: 1}", "vm: {swappiness: 60}"))
+    assert "0.yaml: swap is 0 KiB, not some" in text
+    assert "  swappiness: 60  # 1.yaml:1" in text.split("\n")
 
 
 def test_each_line_has_its_file_and_what_it_overrides() -> None:

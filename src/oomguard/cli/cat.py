@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 _DETAIL = """\
 Lists the files in the order of the layers, and why some do not count: another
-file masks or replaces them. Then prints what counts, with the file and line of
-each part, what it overrides, and what it comes to on this host. The output is
-a policy that declares the same.
+file masks or replaces them, or their when: does not fit this host. Then prints
+what counts, with the file and line of each part, what it overrides, and what it
+comes to on this host. The output is a policy that declares the same.
 
 examples:
   oomguard cat

@@ -7,39 +7,41 @@ if TYPE_CHECKING:
 
 
 class Host(NamedTuple):
-    """The facts of a host.
+    """The facts of a host, None if they are not known.
 
     `hugetlb_kib` is reserved for huge pages of all sizes, `other_hugetlb_kib` for those that are not in
     `vm.nr_hugepages`; pages beyond the pools, which come and go, are in neither. `kernel` is its release.
     """
 
-    memory_kib: int
-    swap_kib: int = 0
-    hugetlb_kib: int = 0
-    other_hugetlb_kib: int = 0
-    huge_page_kib: int = 2048
-    hostname: str = ""
-    kernel: str = ""
-    is_container: bool = False
+    memory_kib: int | None = None
+    swap_kib: int | None = None
+    hugetlb_kib: int | None = None
+    other_hugetlb_kib: int | None = None
+    huge_page_kib: int | None = None
+    hostname: str | None = None
+    kernel: str | None = None
+    is_container: bool | None = None
 
     def differs(self, facts: "Mapping[str, Any]") -> list[str]:
         """Return the names of the facts that are no longer as they were."""
         return [name for name, value in facts.items() if getattr(self, name) != value]
 
 
-class NoHostError(Exception):
-    """A policy that depends on the host was read without one."""
+class UnknownHostError(Exception):
+    """A policy depends on a fact of the host that is not known: its argument."""
 
 
 class AskedHost:
-    """A host that remembers which of its facts were asked for, in `facts`."""
+    """A host that remembers which of its facts were asked for, in `facts`. `is_any`: none is known."""
 
     def __init__(self, host: Host | None) -> None:
         self._host = host
+        self.is_any = host is None
         self.facts: dict[str, int | str | bool] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if self._host is None:
-            raise NoHostError
-        value = self.facts[name] = getattr(self._host, name)
+        value = getattr(self._host, name, None)
+        if value is None:
+            raise UnknownHostError(name)
+        self.facts[name] = value
         return value

@@ -68,6 +68,13 @@ class PressureLimit(NamedTuple):
     over_seconds: int = 2
 
 
+class LeftOut(NamedTuple):
+    """A policy file that does not count on this host, and why."""
+
+    file: str
+    why: str
+
+
 class Policy(NamedTuple):
     """What the policy files declare, validated and compiled."""
 
@@ -88,6 +95,8 @@ class Policy(NamedTuple):
     """On the host where the policy was read, lower uids belong to services."""
     facts: dict[str, int | str | bool] = {}  # noqa: RUF012  # never changed
     """The facts of the host that it depends on, as they were: fields of `core.host.Host`."""
+    left_out: tuple[LeftOut, ...] = ()
+    """The files whose `when:` does not fit the host."""
     unresolved: int = 0
     """How many sysctls depend on the host, if it was read for none."""
 
@@ -100,11 +109,12 @@ class Policy(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """What it declares, in which files, and how many warnings there are."""
-        doubts = (
-            f"; {counted(self.warnings, 'warning')}: see `oomguard check --host`" if self.warnings else ""
-        )
-        return f"{self.summary} from {', '.join(self.files)}{doubts}"
+        """What it declares, in which files and not in which, and how many warnings there are."""
+        parts = [f"{self.summary} from {', '.join(self.files) or 'no file'}"]
+        parts += [f"{file} does not count: {why}" for file, why in self.left_out]
+        if self.warnings:
+            parts.append(f"{counted(self.warnings, 'warning')}: see `oomguard check --host`")
+        return "; ".join(parts)
 
 
 class Emptied(NamedTuple):

@@ -7,7 +7,7 @@ so that neither side needs the whole text in memory.
 import json
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from oomguard.core.policy import Policy, PressureLimit, SysctlKind, SysctlSetting
+from oomguard.core.policy import LeftOut, Policy, PressureLimit, SysctlKind, SysctlSetting
 from oomguard.core.rule import Terms, Value, ValueKind
 from oomguard.core.rule_table import RuleTable
 
@@ -77,9 +77,10 @@ class Decoder:
                 row["files"] = tuple(row["files"])
                 row["pressure"] = PressureLimit(*row["pressure"])
                 _must_be(int, *row["pressure"])
+                row["left_out"] = tuple(LeftOut(*one) for one in row["left_out"])
                 row["rules"] = tuple(row["rules"])
                 _must_resemble(row, _DEFAULT_POLICY._asdict())
-                _must_be(str, *row["files"])
+                _must_be(str, *row["files"], *(text for one in row["left_out"] for text in one))
                 self._header, self._rules = row, rules
                 return
             names, rows = row

@@ -13,23 +13,19 @@ _HOST_PID_NAMESPACE = 0xEFFFFFFC
 """The inode of the host's own (include/linux/proc_ns.h: PROC_PID_INIT_INO)."""
 
 
-def observe_host(procfs: "Procfs") -> Host | None:
-    """Return the facts of this host, None if /proc has no meminfo."""
-    memory = observe_memory(procfs)
+def observe_host(procfs: "Procfs") -> Host:
+    """Return the facts of this host; without meminfo, the sizes are not known."""
+    system, memory = os.uname(), observe_memory(procfs)
+    host = Host(hostname=system.nodename, kernel=system.release, is_container=_is_in_container())
     if memory is None:
-        return None
-    system = os.uname()
-    surplus = memory.surplus_pages * memory.huge_page_kib
-    pool = memory.huge_pages * memory.huge_page_kib
-    return Host(
+        return host
+    hugetlb = memory.hugetlb_kib - memory.surplus_pages * memory.huge_page_kib
+    return host._replace(
         memory_kib=memory.total_kib,
         swap_kib=memory.swap_total_kib,
-        hugetlb_kib=memory.hugetlb_kib - surplus,
-        other_hugetlb_kib=memory.hugetlb_kib - surplus - pool,
+        hugetlb_kib=hugetlb,
+        other_hugetlb_kib=hugetlb - memory.huge_pages * memory.huge_page_kib,
         huge_page_kib=memory.huge_page_kib,
-        hostname=system.nodename,
-        kernel=system.release,
-        is_container=_is_in_container(),
     )
 
 

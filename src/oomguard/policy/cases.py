@@ -157,7 +157,7 @@ class _Reader:
             self._fault(_NOTHING_EXPECTED, node)
         actors = tuple(self._actors(said, node))
         names = {setting.name for setting in policy.sysctls} | expected.keys() | _DEFAULTS.keys()
-        there = {name: _DEFAULTS.get(name, 0) for name in names if _has_sysctl(host.kernel, name)}
+        there = {name: _DEFAULTS.get(name, 0) for name in names if _has_sysctl(host.kernel or "", name)}
         return Case(said.case, start, policy, meminfo, there | sysctls, actors, expected)
 
     def _fault(self, words: Words, node: Node) -> None:
@@ -381,7 +381,7 @@ def _host(hosts: "list[case_model.Host]", meminfo: dict[str, int]) -> Host:
         other_hugetlb_kib=hugetlb - meminfo["HugePages_Total"] * _HUGE_PAGE_KIB,
         huge_page_kib=_HUGE_PAGE_KIB,
         hostname=fact("hostname", "localhost"),
-        kernel=fact("kernel", ""),
+        kernel=fact("kernel", "") or None,
         is_container=fact("container", default=False),
     )
 

@@ -5,7 +5,7 @@ import pwd
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from oomguard.core.host import AskedHost, Host, NoHostError
+from oomguard.core.host import AskedHost, UnknownHostError
 from oomguard.core.overcommit import HUGE_PAGES, KBYTES
 from oomguard.core.policy import Policy, PressureLimit, SysctlSetting
 from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
@@ -100,14 +100,13 @@ def compile_rule(
     return tuple([name.encode() for name in _many(said.name)]), shared.setdefault(terms, terms)
 
 
-def compile_policy(documents: tuple[PolicyFile, ...], host: Host | None) -> Policy:
+def compile_policy(documents: tuple[PolicyFile, ...], host: AskedHost) -> Policy:
     """Return the policy of valid files on a host: rules in file order, sysctls in the order of the table.
 
-    The first file that sets a value wins, and removes what excludes it from later ones. Without a host,
-    sysctls that depend on it are only counted.
+    The first file that sets a value wins, and removes what excludes it from later ones. Sysctls that
+    depend on facts that are not known are only counted.
     """
-    asked = AskedHost(host)
-    settings, unresolved = _settings(documents, asked)
+    settings, unresolved = _settings(documents, host)
     default = Policy()
     return Policy(
         sysctls=settings,
@@ -123,7 +122,7 @@ def compile_policy(documents: tuple[PolicyFile, ...], host: Host | None) -> Poli
         recorder=_first((one.said.recorder for one in documents), default.recorder),
         files=tuple(one.file for one in documents),
         first_person_uid=login_defs.first_person_uid(),
-        facts=asked.facts,
+        facts=host.facts,
         unresolved=unresolved,
     )
 
@@ -148,7 +147,7 @@ def _settings(documents: tuple[PolicyFile, ...], host: AskedHost) -> tuple[tuple
     for name in (*SYSCTLS, COMMIT_LIMIT):
         if name in said:
             value = said[name].value
-            with suppress(NoHostError):
+            with suppress(UnknownHostError):
                 found[name] = None
                 if name == COMMIT_LIMIT:
                     found[name] = commit_limit(value, found.get(HUGE_PAGES), host)

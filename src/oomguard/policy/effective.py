@@ -3,6 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oomguard.core.host import AskedHost
 from oomguard.core.overcommit import KBYTES
 from oomguard.core.text import printable
 from oomguard.policy.load import parse, read, used
@@ -51,12 +52,12 @@ class Effective(NamedTuple):
 def load_effective(path: str, host: "Host | None") -> Effective:
     """Return what a policy comes to, on a host if its facts are given. PolicyError: it is not valid."""
     sources = read(path)
-    return effective(sources, parse(sources, host=host).policy)
+    return effective(sources, parse(sources, host=host).policy, host)
 
 
-def effective(sources: "Sources", policy: "Policy") -> Effective:
-    """Return what files come to, of which a policy was made."""
-    files = [*used(sources)]
+def effective(sources: "Sources", policy: "Policy", host: "Host | None" = None) -> Effective:
+    """Return what files come to, of which a policy was made for a host."""
+    files = [*used(sources, AskedHost(host))]
     roots = [
         Root(one.source.file, one.root, one.source.layer) for one in files if one.root and not one.why_not
     ]

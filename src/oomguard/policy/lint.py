@@ -64,6 +64,11 @@ class Subject:
     def _of_programs(self) -> "list[tuple[PolicyFile, int, Rule]]":
         return [found for found in self.rules() if _named(found[2], _PROGRAMS)]
 
+    def counts_beside(self, first: "Rule", document: "PolicyFile") -> bool:
+        """Return whether a rule counts wherever a file does."""
+        other = next(one for one in self.documents if one.file == first.file)
+        return other.said.when in (None, document.said.when)
+
     def setting(self, name: str) -> int | None:
         """Return the value of a sysctl in the policy, None if it has none."""
         return next((one.value for one in self.policy.sysctls if one.name == name), None)
@@ -81,9 +86,12 @@ def _shadowed_rule(subject: Subject) -> "Iterator[Fault]":
     layers = {document.file: document.layer for document in subject.documents}
     for document, index, rule in subject.rules():
         first = earlier.get(rule.number)
+        # A higher layer overrides it on purpose.
         if (
-            first is not None and layers[first.file] == document.layer
-        ):  # a higher layer overrides it on purpose
+            first is not None
+            and layers[first.file] == document.layer
+            and subject.counts_beside(first, document)
+        ):
             yield _warning(
                 document,
                 ("rules", index),
@@ -219,7 +227,9 @@ def _names_collide(subject: Subject) -> "Iterator[Fault]":
         for name in names:
             other, first = seen.setdefault(name[:COMM_LENGTH], (name, rule))
             same = other == name or first.terms == rule.terms or first.terms.value == rule.terms.value
-            if same or len(name) == COMM_LENGTH:  # the longer one comes first: both work
+            if same or not subject.counts_beside(first, document):
+                continue
+            if len(name) == COMM_LENGTH:  # the longer one comes first: both work
                 continue
             cut = excerpt(name[:COMM_LENGTH].decode("utf-8", "replace"))
             where = f"{excerpt(other.decode('utf-8', 'replace'))} at {excerpt(first.source)}"

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
-from oomguard.core.host import Host
-from oomguard.core.policy import Policy
+from oomguard.core.host import AskedHost, Host, UnknownHostError
+from oomguard.core.policy import LeftOut, Policy
 from oomguard.core.rule import Terms
 from oomguard.core.text import printable
 from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
@@ -13,6 +13,7 @@ from oomguard.policy.compile import PolicyFile, Users, compile_policy, compile_r
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
+from oomguard.policy.when import When, unmet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,25 +79,31 @@ def parse(
     roots: list[relations.Root] = []
     documents: list[PolicyFile] = []
     nobody, shared = Users(), dict[Terms, Terms]()
-    for source, root, found, why_not in used(sources):
+    asked, left_out = AskedHost(host), list[LeftOut]()
+    for source, root, found, why_not in used(sources, asked):
         faults += found
-        if why_not:
-            continue
-        if not source.content.strip():
+        if not source.content.strip() and not why_not:
             faults.append(_EMPTY_FILE.at(source.file, 0, 0, "", "warning"))
         if root is None:
             continue
-        roots.append(relations.Root(source.file, root, source.layer))
+        here = relations.Root(source.file, root, source.layer)
         document, wrong = _validated(source, root, users or nobody, shared)
-        if document is not None:
-            documents.append(document)
         unread = {fault.path for fault in found if fault.code in _UNREAD}
         faults += [fault for fault in wrong if fault.path not in unread]
+        if why_not:
+            left_out.append(LeftOut(source.file, why_not))
+            faults += relations.faults([here])
+            continue
+        only = root.entries.get("when") if host is None else None
+        roots.append(here._replace(when=nodes.text_of(only.value)) if only is not None else here)
+        if document is not None:
+            documents.append(document)
     faults += relations.faults(roots)
     if any(fault.severity == "error" for fault in faults):
         raise PolicyError(_cut(_in_order(faults, sources)))
     valid = tuple(documents)
-    policy = compile_policy(valid, host)._replace(digest=digest(sources.files))
+    policy = compile_policy(valid, asked)
+    policy = policy._replace(digest=digest(sources.files), left_out=tuple(left_out))
     faults += lint(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
 
@@ -110,8 +117,11 @@ class Used(NamedTuple):
     why_not: str
 
 
-def used(sources: Sources) -> "Iterator[Used]":
-    """Yield each file of a policy. Those that cannot be parsed have no keys, nor have those replaced."""
+def used(sources: Sources, host: AskedHost) -> "Iterator[Used]":
+    """Yield each file of a policy. Those that cannot be parsed have no keys, nor have those replaced.
+
+    A file counts on any host if the host is not known, but then it replaces none if it has `when:`.
+    """
     names: dict[str, Source] = {}
     for source in sources.files:
         first = names.get(source.name)
@@ -119,14 +129,29 @@ def used(sources: Sources) -> "Iterator[Used]":
             why_not = f"{'masked' if first.is_mask else 'replaced'} by {printable(first.file)}"
             yield Used(source, None, [], why_not)
             continue
-        if source.name:
-            names[source.name] = source
+        root, found, why_not = None, list[Fault](), ""
         if source.fault is not None:
-            yield Used(source, None, [source.fault], source.fault.message)
+            found, why_not = [source.fault], source.fault.message
         elif source.is_mask:
-            yield Used(source, None, [], "masks files of this name in lower layers")
+            why_not = "masks files of this name in lower layers"
         else:
-            yield Used(source, *read_root(source), "")
+            root, found = read_root(source)
+        when = root.entries.get("when") if root is not None else None
+        if when is not None and not host.is_any:
+            why_not = _unmet(when.value, host)
+        if source.name and (when is None or not (host.is_any or why_not)):
+            names[source.name] = source
+        yield Used(source, root, found, why_not)
+
+
+def _unmet(node: nodes.Node, host: AskedHost) -> str:
+    """Return why a file with this `when:` does not count on a host, "" if it does."""
+    try:
+        return "; ".join(unmet(When.model_validate(scalars.data(node)), host))
+    except UnknownHostError as error:
+        return f"{str(error).removesuffix('_kib')} is not known here"
+    except ValidationError:
+        return ""  # reported with all that is wrong
 
 
 def _validated(
@@ -159,7 +184,9 @@ def compile_root(file: str, root: nodes.Mapping, said: model.Document, *, users:
         raise PolicyError(faults)
     shared = dict[Terms, Terms]()
     rules = [compile_rule(rule, users, shared) for rule in said.rules or ()]
-    return compile_policy((PolicyFile(file, 0, root, said, rules),), host)
+    asked = AskedHost(host)
+    counts = "when" not in root.entries or not _unmet(root.entries["when"].value, asked)
+    return compile_policy((PolicyFile(file, 0, root, said, rules),) if counts else (), asked)
 
 
 def read_root(source: Source, within: tuple[str, ...] = ()) -> tuple[nodes.Mapping | None, list[Fault]]:

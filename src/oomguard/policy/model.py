@@ -16,6 +16,7 @@ from oomguard.policy import patterns
 from oomguard.policy.language import Language, Takes
 from oomguard.policy.scalars import Surprise
 from oomguard.policy.sysctl_model import MAPPINGS, Kernel, Vm
+from oomguard.policy.when import When, some
 
 CASES = "<cases>"
 """The first key of the models of case files in `MODELS`."""
@@ -212,6 +213,14 @@ _PressureOrOff = Annotated[
 class Document(Language):
     """A whole policy file."""
 
+    when: Annotated[
+        Annotated[When, AfterValidator(some)] | None,
+        Takes("a mapping of conditions on the host", hint="write when: {memory: '>= 64GiB'}, for example"),
+    ] = Field(
+        None,
+        description="The hosts on which this file counts; all conditions must hold.",
+        examples=[{"memory": ">= 64GiB", "swap": "none"}],
+    )
     vm: Annotated[Vm | None, _sysctls("swappiness: 10")] = Field(
         None, description="vm.* sysctls by their kernel names.", examples=[{"overcommit_memory": 2}]
     )
@@ -270,6 +279,7 @@ class Document(Language):
 
 MODELS: dict[tuple[str, ...], type[Language]] = {
     (): Document,
+    ("when",): When,
     ("vm",): Vm,
     ("kernel",): Kernel,
     ("pressure",): Pressure,

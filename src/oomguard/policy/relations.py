@@ -23,11 +23,12 @@ _BOUNDS = frozenset(Bound.model_fields)
 
 
 class Root(NamedTuple):
-    """A policy file as nodes, and the number of its layer."""
+    """A policy file as nodes, the number of its layer, and the hosts on which it counts, "" for this one."""
 
     file: str
     node: Mapping
     layer: int = 0
+    when: str = ""
 
 
 class Said(NamedTuple):
@@ -39,6 +40,11 @@ class Said(NamedTuple):
     line: int
     column: int
     value: Node
+    when: str = ""
+
+    def meets(self, other: "Said") -> bool:
+        """Return whether both count on some host for sure."""
+        return "" in (self.when, other.when) or self.when == other.when
 
     @property
     def text(self) -> str:
@@ -69,12 +75,14 @@ def faults(roots: "list[Root]") -> "Iterator[Fault]":
 
 def single_values(roots: "Iterable[Root]") -> "Iterator[tuple[Said, Said | None]]":
     """Yield each sysctl and setting, and what counts instead: an earlier value of it, or what excludes it."""
-    counts: dict[str, Said] = {}
+    counts: dict[str, list[Said]] = {}
     for here in (said for root in roots for said in _single_values(root)):
-        first = next((counts[name] for name in (here.name, *exclusives(here.name)) if name in counts), None)
+        names = (here.name, *exclusives(here.name))
+        earlier = (one for name in names for one in counts.get(name, ()) if one.meets(here))
+        first = next(earlier, None)
         yield here, first
         if first is None:
-            counts[here.name] = here
+            counts.setdefault(here.name, []).append(here)
 
 
 def _rules(root: Root) -> "Iterator[Fault]":
@@ -116,12 +124,12 @@ def _one_bound(got: str) -> Words:
 def _single_values(root: Root) -> "Iterator[Said]":
     for key, entry in root.node.entries.items():
         if key in _SETTINGS:
-            yield Said(key, root.file, root.layer, entry.line, entry.column, entry.value)
+            yield Said(key, root.file, root.layer, entry.line, entry.column, entry.value, root.when)
         if key in _SECTIONS and isinstance(entry.value, Mapping):
             for knob, value in entry.value.entries.items():
                 name = f"{key}.{knob}"
                 if name in SYSCTLS or name == COMMIT_LIMIT:
-                    yield Said(name, root.file, root.layer, value.line, value.column, value.value)
+                    yield Said(name, root.file, root.layer, value.line, value.column, value.value, root.when)
 
 
 def _conflict(here: Said, first: Said) -> Words:

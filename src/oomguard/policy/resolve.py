@@ -27,7 +27,7 @@ class Resolved(NamedTuple):
 
 
 def resolve(row: "Sysctl", said: "Knob", host: "AskedHost") -> Resolved:
-    """Return what the value of a sysctl comes to. NoHostError: that depends on the host."""
+    """Return what the value of a sysctl comes to. UnknownHostError: a fact is missing."""
     if isinstance(said, int):
         return Resolved(said)
     if isinstance(said, Amount):

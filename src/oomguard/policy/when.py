@@ -1,0 +1,156 @@
+"""`when:` at the top of a file: the hosts on which the file counts."""
+
+import operator
+import re
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic.functional_validators import AfterValidator
+
+from oomguard.core.overcommit import kib
+from oomguard.core.text import any_of, legible
+from oomguard.policy import patterns, values
+from oomguard.policy.fault import excerpt
+from oomguard.policy.language import Language, Takes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.core.host import AskedHost
+
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+_SPLIT = re.compile("([<>]=?) ?(.*)")
+_VERSION = r"(?:0|[1-9][0-9]{0,4})(?:\.[0-9]{1,5}){0,2}"
+
+_SWAP_WORDS = {"none": "<= 0KiB", "some": "> 0KiB"}
+
+_MISSING_PERCENT = 10
+"""How much less than the installed RAM MemTotal may be: firmware and kernel keep some. A swap partition also
+lacks a page."""
+
+
+def _form(number: str) -> str:
+    """Return the form of comparisons that must all hold, such as `>= 16GiB, < 64GiB`."""
+    one = f"(?:>=|<=|>|<) ?{number}"
+    return f"{one}(?:, ?{one})*"
+
+
+def _of_form(form: str, words: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if re.fullmatch(form, text) is None:
+            for _, number in _SPLIT.findall(text.replace(",", "\n")):
+                if values.looks_like_amount(number):
+                    values.size(number)
+            hint = "write >=, <=, > or < before the number; of '>= 16GiB, < 64GiB' both must hold"
+            raise patterns.refusal("comparison", f"must be {words}, got {excerpt(text)}", hint)
+        return text
+
+    return AfterValidator(check)
+
+
+def _editors(form: str) -> Any:
+    return Field(max_length=100, json_schema_extra={"pattern": f"^(?:{form})$"})
+
+
+_SIZES = _form(values.SIZE)
+_SWAP = f"none|some|{_SIZES}"
+_VERSIONS = _form(_VERSION)
+_MEMORY_WORDS = "a comparison such as '>= 64GiB'"
+_SWAP_TAKES = "none, some or a comparison such as '< 8GiB'"
+_KERNEL_WORDS = "a comparison such as '>= 6.6'"
+
+
+def _hostname(value: object) -> str:
+    return "<many>" if isinstance(value, list) else "<one>"
+
+
+_NAME = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(patterns.name)]
+_NAMES = Annotated[
+    Annotated[_NAME, Tag("<one>")] | Annotated[list[_NAME], Field(min_length=1), Tag("<many>")],
+    Discriminator(_hostname),
+]
+
+
+class When(Language):
+    """The hosts on which a file counts: all conditions must hold."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    memory: Annotated[
+        Annotated[str, _editors(_SIZES), _of_form(_SIZES, _MEMORY_WORDS)] | None, Takes(_MEMORY_WORDS)
+    ] = Field(
+        None,
+        description="RAM. After >= and <, MemTotal may be 10 % less than the size: the kernel keeps some of "
+        "what is installed.",
+        examples=[">= 64GiB", ">= 16GiB, < 64GiB"],
+    )
+    swap: Annotated[
+        Annotated[str, _editors(_SWAP), _of_form(_SWAP, _SWAP_TAKES)] | None,
+        Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
+    ] = Field(None, description="Swap (SwapTotal); zram counts.", examples=["none", "some", "< 8GiB"])
+    hostname: Annotated[
+        _NAMES | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
+    ] = Field(None, description="Glob on what uname -n prints.", examples=["db-*", ["web1", "web2"]])
+    kernel: Annotated[
+        Annotated[str, _editors(_VERSIONS), _of_form(_VERSIONS, _KERNEL_WORDS)] | None,
+        Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
+    ] = Field(
+        None,
+        description="Kernel release, compared as far as the version is written: 6.6.30 is not > 6.6.",
+        examples=[">= 6.6", ">= 6.6, < 6.12"],
+    )
+    container: Annotated[bool | None, Takes("true or false", (bool,))] = Field(
+        None, description="Whether oomguard sees only the processes of a container.", examples=[False]
+    )
+
+
+def some(when: When) -> When:
+    """Check that there is a condition."""
+    if not when.model_fields_set:
+        raise patterns.refusal(
+            "empty", "must have a condition", "remove it: a file without when: counts everywhere"
+        )
+    return when
+
+
+def unmet(when: When, host: "AskedHost") -> "Iterator[str]":
+    """Yield what keeps a file from counting on this host. UnknownHostError: a fact is not known."""
+    if when.memory is not None and not _size_fits(when.memory, host.memory_kib):
+        yield f"memory is {kib(host.memory_kib)}, not {when.memory}"
+    if when.swap is not None and not _size_fits(_SWAP_WORDS.get(when.swap, when.swap), host.swap_kib):
+        yield f"swap is {kib(host.swap_kib)}, not {when.swap}"
+    if when.hostname is not None and not _is_named(when.hostname, host.hostname):
+        yield f"hostname is {legible(host.hostname)}, not {any_of(map(excerpt, _many(when.hostname)))}"
+    if when.kernel is not None and not _version_fits(when.kernel, host.kernel):
+        yield f"kernel is {legible(host.kernel)}, not {when.kernel}"
+    if when.container is not None and when.container != host.is_container:
+        yield f"this is {'' if host.is_container else 'not '}a container"
+
+
+def _size_fits(said: str, found_kib: int) -> bool:
+    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
+        number = values.size(text).of(0) // 1024
+        if sign in (">=", "<"):
+            number = number * (100 - _MISSING_PERCENT) // 100
+        if not _OPERATORS[sign](found_kib, number):
+            return False
+    return True
+
+
+def _version_fits(said: str, release: str) -> bool:
+    parts = re.match(r"([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?", release)
+    found = [int(part or 0) for part in parts.groups()] if parts else []
+    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
+        number = list(map(int, text.split(".")))
+        if not _OPERATORS[sign](found[: len(number)], number):
+            return False
+    return True
+
+
+def _is_named(said: str | list[str], hostname: str) -> bool:
+    return any(fnmatchcase(hostname.lower(), glob.lower()) for glob in _many(said))
+
+
+def _many(said: str | list[str]) -> list[str]:
+    return said if isinstance(said, list) else [said]
