@@ -1,0 +1,102 @@
+"""A leak is warned of before the kernel kills, and the warning names who dies.
+
+OOMGUARD_VM_ROUNDS=3 tries each leak three times.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from .guest import Guest, Record
+from .service import Service
+from .workload import fill_memory, hog, sleepers, unit
+
+LEAK = "/media/oomguard/vm/leak.py"
+ROUNDS = int(os.environ.get("OOMGUARD_VM_ROUNDS", "1"))
+POLICY = """\
+rules:
+  - name: vm-leak
+    oom_score_adj: 100
+"""
+
+
+@contextmanager
+def swap(vm: Guest, mib: int) -> Iterator[None]:
+    """Have a file of swap."""
+    vm.run(f"fallocate -l {mib}M /swapfile && chmod 600 /swapfile && mkswap -q /swapfile && swapon /swapfile")
+    try:
+        yield
+    finally:
+        if vm.is_alive:
+            vm.run("swapoff /swapfile; rm /swapfile", timeout_seconds=300)
+
+
+def leak(installed: Service, rate: int, *settings: str) -> dict[str, object]:
+    """Let a program leak until the kernel kills somebody; return what was said before."""
+    vm, since = installed.vm, installed.vm.now()
+    vm.run(f"install -m 755 {LEAK} /usr/local/bin/vm-leak")
+    with unit(vm, "vm-leak", f"vm-leak {rate}", "User=alice", "OOMPolicy=continue", *settings):
+        installed.wait_for_event("killed", since=since)
+    killed = installed.events("killed", since=since)[0]
+    warned = [one for one in installed.events("memory-short", since=since) if _at(one) < _at(killed)]
+    return {
+        "warned": bool(warned),
+        "seconds": round(_at(killed) - _at(warned[0]), 1) if warned else None,
+        "right": bool(warned) and warned[0].get("OBJECT_PID") == killed["OBJECT_PID"],
+        "said": warned[0]["MESSAGE"] if warned else "",
+        "killed": killed["MESSAGE"],
+    }
+
+
+def _at(entry: Record) -> float:
+    return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
+
+
+@pytest.mark.parametrize("rate", [5, 25, 100])
+@pytest.mark.parametrize("where", ["host", "swap", "cgroup"])
+def test_a_leak_is_warned_of_with_its_victim(installed: Service, where: str, rate: int) -> None:
+    """Among many processes, one of them larger: of the host, with and without swap, and of a cgroup."""
+    vm, found = installed.vm, []
+    installed.apply_policy(POLICY)
+    with sleepers(vm, "vm-sleeper", 50), hog(vm, "vm-ballast", mib=300):
+        for _ in range(ROUNDS):
+            if where == "cgroup":
+                found.append(leak(installed, rate, "MemoryMax=150M", "MemorySwapMax=0"))
+            elif where == "swap":
+                with swap(vm, 200):
+                    found.append(leak(installed, rate))
+            else:
+                found.append(leak(installed, rate))
+            vm.run("sleep 12")  # the episode ends
+    for one in found:
+        print(f"{where}, {rate} MiB/s: {json.dumps(one)}")
+    assert all(one["warned"] and one["right"] for one in found), found
+
+
+def test_the_warning_ends_and_history_shows_what_grew(installed: Service) -> None:
+    """And the entry about the kill says how the process had grown."""
+    vm = installed.vm
+    installed.apply_policy(POLICY)
+    since = vm.now()
+    row = leak(installed, 25)
+    assert "vm-leak[" in str(row["killed"])
+    assert "it grew from " in str(row["killed"])
+    installed.wait_for_event("memory-recovered", since=since, message="the kernel killed vm-leak[")
+    samples = json.loads(vm.run("oomguard history --since 5m --json").stdout)
+    sizes = [one["rss_kib"] for sample in samples for one in sample["holders"] if one["comm"] == "vm-leak"]
+    assert sizes == sorted(sizes)
+    assert len(sizes) >= 2
+    print(vm.run("oomguard history --since 5m").stdout)
+    explained = vm.run(f"journalctl -x --no-pager --since=@{since:.6f} OOMGUARD_EVENT=memory-short").stdout
+    assert "the process that the kernel would kill next" in explained
+
+
+def test_a_full_host_whose_memory_comes_back_is_warned_of_once(installed: Service) -> None:
+    """However long it lasts."""
+    since = installed.vm.now()
+    fill_memory(installed.vm)
+    installed.wait_for_event("memory-recovered", since=since)
+    assert len(installed.events("memory-short", since=since)) == 1
