@@ -1,6 +1,9 @@
 """Entries about kills: a sentence and fields for each, and exact counts however many there are."""
 
+import pytest
+
 from oomguard.core.rule import Rule, Terms, Value
+from oomguard.core.sample import Growth, Holder
 from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import ERROR, WARNING, LogEntry
 from oomguard.report.kills import ENTRIES_A_WINDOW, Death, KillReporter, kill_entry
@@ -103,3 +106,15 @@ def test_kills_that_are_only_counted_say_so() -> None:
     reporter.take_unknown(2, "/dev/kmsg cannot be opened")
     assert "killed 2 processes, names unknown: /dev/kmsg" in sink.records[0].message
     assert reporter.counts == {("", False): 2}
+
+
+@pytest.mark.parametrize(
+    ("before_kib", "ending"),
+    [(700 * 1024, "; it grew from 700.0 MiB to 2.0 GiB in 6 minutes"), (2048 * 1024, "ran out of memory")],
+)
+def test_how_a_process_had_grown_is_said_if_it_did(before_kib: int, ending: str) -> None:
+    """As the recorder has it."""
+    holder = Holder(356, 1, "postgres", "", 2 * 1024 * 1024, 0, -900)
+    sink = Sink()
+    KillReporter(sink).take(Death(KILL, GLOBAL, RULE, Growth(holder, before_kib, 360)), 10.0)
+    assert sink.records[-1].message.endswith(ending)
