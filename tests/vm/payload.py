@@ -17,7 +17,7 @@ from .image import ImageError, cache_folder, make_filesystem
 
 TREE = Path(__file__).parents[2]
 INSTALLED_FROM_TREE = ("systemd", "etc", "docs", "README.md", "CHANGELOG.md", "LICENSE")
-PROGRAMS = ("agent.py", "churn.py", "glutton.py", "hog.py")
+PROGRAMS = ("agent.py", "churn.py", "glutton.py", "hog.py", "leak.py")
 
 GUEST_PYTHON = {"bookworm": "3.11", "trixie": "3.13", "forky": "3.14"}
 """The Python that each suite's python3 is; binary wheels must be made for exactly that one."""
