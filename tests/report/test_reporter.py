@@ -211,6 +211,22 @@ def test_when_a_burst_is_over_nothing_waits(reporter: Reporter, sink: Memory) ->
     assert sink.counts == [1, 2, 1]
 
 
+def test_what_is_due_first_is_known_without_a_look_at_the_rest(reporter: Reporter, sink: Memory) -> None:
+    """A kind that is folded anew waits behind all others: a thousand matched rules cost a flush nothing."""
+    first, second = applied(valued(1, cause="exec")), applied(valued(1, cause="drift"))
+    reporter.outcome(first, 0.0)
+    reporter.outcome(second, 0.5)
+    reporter.outcome(first, 0.75)
+    assert reporter.next_flush() == 1.0
+    reporter.flush(1.0)
+    assert sink.counts == [1, 1, 1]
+    assert reporter.next_flush() == 1.5
+    reporter.flush(1.5)
+    assert reporter.next_flush() == 2.0
+    reporter.flush(2.0)
+    assert reporter.next_flush() is None
+
+
 def test_kinds_are_folded_apart(reporter: Reporter, sink: Memory) -> None:
     """By rule, cause, target and result."""
     for change in (

@@ -148,7 +148,7 @@ class Rule(NamedTuple):
     @property
     def label(self) -> str:
         """The rule in a few words, for logs and tables: `name=sshd`."""
-        return " ".join(f"{row.key}={_some(self.patterns(row))}" for row in CONDITIONS if self.patterns(row))
+        return " ".join([f"{row.key}={_some(found)}" for row in CONDITIONS if (found := self.patterns(row))])
 
     def patterns(self, condition: Condition) -> "tuple[bytes, ...] | tuple[str, ...]":
         """Return what the rule says about a condition; none if it does not have that one."""

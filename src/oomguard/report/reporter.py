@@ -1,6 +1,7 @@
 """Decides what is logged: folds bursts into one entry, and logs a repeated failure once."""
 
 from collections import Counter, deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from oomguard.core.change import Outcome, SetOomScoreAdj
@@ -72,6 +73,7 @@ class Reporter:
         """How many changes there were, by `target`, cause and result."""
         self.kills = KillReporter(sink)
         self._folds: dict[tuple[object, ...], _Fold] = {}
+        """By kind of outcome, in the order in which they are due: a rule more costs a flush nothing."""
         self._repeats: dict[Event, _Repeat] = {}
 
     def say(self, event: Event, message: str, **fields: str) -> None:
@@ -144,11 +146,12 @@ class Reporter:
             times = f"{repeat.count} times in the last {REPEAT_SECONDS:.0f} s"
             self.say(event, f"{repeat.message} ({times})", COUNT=str(repeat.count))
             self._repeats[event] = _Repeat(now + REPEAT_SECONDS)
-        for key, fold in list(self._folds.items()):
+        while self._folds:
+            key, fold = next(iter(self._folds.items()))
             if fold.deadline > now:
-                continue
+                break
+            del self._folds[key]
             if fold.last is None:
-                del self._folds[key]
                 continue
             examples = tuple([subject(change) for change in fold.examples])
             self.sink.write(outcome_entry(fold.last, count=fold.count, examples=examples))
@@ -156,7 +159,7 @@ class Reporter:
 
     def next_flush(self) -> float | None:
         """Return when the next entry is due, or None."""
-        due = [fold.deadline for fold in self._folds.values()]
+        due = [fold.deadline for fold in islice(self._folds.values(), 1)]
         due += [repeat.deadline for repeat in self._repeats.values()]
         of_kills = self.kills.next_flush()
         return min(due if of_kills is None else [*due, of_kills], default=None)
