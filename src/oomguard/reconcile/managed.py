@@ -105,11 +105,11 @@ class ManagedProcesses:
         self.ledger.forget_process(pid)
 
     def keep_only(self, pids: set[int]) -> None:
-        """Drop what is known of every process that is not among `pids`."""
-        self.inheritance.keep_only(pids)
-        self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
+        """Drop what is known of every process that is not among `pids`, which all forks before are."""
         for pid in (self.rule_of.keys() | self.raised.keys() | self.ledger.processes.keys()) - pids:
             self.on_exit(pid)
+        self.inheritance.keep_only(pids)
+        self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
         self._forked_from = {pid: rule for pid, rule in self._forked_from.items() if pid in pids}
 
     # Decisions
