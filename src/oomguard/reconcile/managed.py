@@ -47,8 +47,8 @@ class ManagedProcesses:
         """Called before a process is no longer managed: the last moment to ask which rule it was."""
         self._rules: Sequence[Rule] = ()
         self._first_person_uid = FIRST_PERSON_UID
-        self._unchanged: dict[int, tuple[int, bytes, int]] = {}
-        """By pid: inode, name and value of a process that needs nothing while these are the same."""
+        self._unchanged: dict[int, int] = {}
+        """By pid: the hash of inode, name and value of a process that needs nothing while it is the same."""
         self._forked_from: dict[int, Rule] = {}
         """By pid, the rule that raised the process it was forked from, whose program it may still run."""
         self._slow: set[str] = set()
@@ -160,7 +160,7 @@ class ManagedProcesses:
             self.inheritance.on_own_value(pid, entry._replace(given_before=None) if is_former else entry)
             self.ledger.strike(handle.identity)
         if finding.is_unchanged:
-            self._unchanged[pid] = (handle.inode, handle.comm, value)
+            self._unchanged[pid] = hash((handle.inode, handle.comm, value))
 
     def on_unknown(self, handle: "ProcessHandle", reason: "UnknownFactError") -> None:
         """Record that a fact of a process could not be read, and what to do about it."""
@@ -189,7 +189,7 @@ class ManagedProcesses:
         if known is None:
             return False
         try:
-            is_same = known == (handle.inode, handle.comm, handle.read_oom_score_adj())
+            is_same = known == hash((handle.inode, handle.comm, handle.read_oom_score_adj()))
         except OSError:
             is_same = False
         if is_same:
