@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.decide import Refusal
 from oomguard.core.match import Matcher, MatchResult, first_unmet, search
+from oomguard.core.name_regex import marked
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
 from oomguard.core.rule import Rule, Terms, Value
 
@@ -159,7 +160,10 @@ def test_a_full_name_needs_an_argument_that_begins_with_comm() -> None:
 
 LETTERS = "ab"
 names = st.text(LETTERS, min_size=1, max_size=18)
-patterns = st.one_of(names, st.text(LETTERS + "*?", min_size=1, max_size=5))
+regexes = st.sampled_from(["^a", "b$", "^(ab|ba)$", "a.*b", "^a{3,}$", "(a|b)b$", "^[^a]", "^.{16,}$", "a?"])
+patterns = st.one_of(
+    names, st.text(LETTERS + "*?", min_size=1, max_size=5), regexes.map(lambda text: marked(text).decode())
+)
 cgroups = st.sampled_from(
     ["/", "/system.slice/a.service", "/user.slice/user-1.slice/user@1.service/app.slice/b.service", "/a"]
 )
@@ -213,6 +217,8 @@ def naive(rule: Rule, process: Process) -> bool:
         return fnmatch.fnmatchcase(text, pattern)
 
     def named(pattern: str) -> bool:
+        if pattern.startswith("\0"):
+            return any(re.search(pattern[1:], text, re.DOTALL) for text in (comm, whole))
         if any(c in pattern for c in "*?["):
             return glob(pattern, comm) or glob(pattern, whole)
         return pattern == (whole if len(pattern) > 15 else comm)

@@ -375,7 +375,7 @@ def test_other_rules_on_what_users_run_are_fine(rule: str) -> None:
         ("foo.*", "regex-as-name", 'name: "foo*"', "foo[.]*"),
         (".*foo.*", "regex-as-name", 'name: "*foo*"', "[.]*foo[.]*"),
         (r"foo\.sh", "regex-as-name", "name: foo.sh", r"foo[\\][.]sh"),
-        ("worker[0-9]+", "regex-as-name", "a glob, where * is any text and [0-9] a digit", "worker[0-9][+]"),
+        ("worker[0-9]+", "regex-as-name", "name: {regex: worker[0-9]+}", "worker[0-9][+]"),
         ("/usr/sbin/cron", "path-as-name", "name: cron or exe: /usr/sbin/cron", "[/]usr[/]sbin[/]cron"),
         (
             "/usr/lib/systemd/systemd-logind",

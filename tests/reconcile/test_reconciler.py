@@ -1,6 +1,7 @@
 """One pass: what it does when a write fails, when a value is contended, and when there is little to see."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
 from mounts import read_only
 from oomguard.core.change import Cause, Outcome
+from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
@@ -394,12 +396,25 @@ def test_a_hostile_host_cannot_make_it_remember_without_end() -> None:
     assert len(backoff.resting) <= 10_000
 
 
-def test_nothing_but_the_name_is_read_of_a_process_that_no_rule_names() -> None:
+NOT_NAMED = [
+    (b"worker", ["sleep"]),
+    (marked("^(node|npm)$"), ["sleep"]),
+    (marked("^(node|npm)$"), ["a-name-of-twenty-byt"]),  # of which the kernel keeps 15
+]
+
+
+@pytest.mark.parametrize(("name", "command"), NOT_NAMED, ids=repr)
+def test_nothing_but_the_name_is_read_of_a_process_that_no_rule_names(
+    name: bytes, command: list[str], tmp_path: Path
+) -> None:
     """Most programs that start are such ones, and each system call is paid for at each of them."""
     looks = 100
-    with subprocess.Popen(["sleep", "60"]) as process:
+    program = tmp_path / command[0]
+    shutil.copy(str(shutil.which("sleep")), program)
+    with subprocess.Popen([program, "60"]) as process:
         try:
-            reconciler = Reconciler(Policy(rules=(WORKER,)), Ledger(), Procfs())
+            policy = Policy(rules=(WORKER._replace(names=(name,)),))
+            reconciler = Reconciler(policy, Ledger(), Procfs())
             reconciler.process(process.pid, "exec", 0.0)
             before = _reads()
             for _ in range(looks):

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.name_regex import NameRegexes, is_regex, text_of
 from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError, full_name
 from oomguard.core.rule import CONDITIONS, Terms, Value
 
@@ -33,6 +34,10 @@ _NO_CHANGEABLE = _changeable(Terms(Value("keep")))
 
 _MANY = 16
 """With more candidates than this, the command line is read first, because it rules most of them out."""
+
+
+_CUT = "".join(map(chr, range(0xDC80, 0xDD00)))
+"""What `surrogateescape` makes of bytes that are no UTF-8."""
 
 
 def is_glob(pattern: str | bytes) -> bool:
@@ -64,11 +69,13 @@ class Matcher:
 
     def __init__(self, rules: "Sequence[Rule]") -> None:
         _compiled.clear()  # of the policy before
+        _name_regexes.clear()
         self._rules = rules
         self._nameless: list[int] = []
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
         names: list[bytes] = []
+        regexes: list[tuple[int, str]] = []
         places = array("I")
         cmdlines: dict[tuple[str, ...], None] = {}
         for place, rule in enumerate(rules):
@@ -77,7 +84,9 @@ class Matcher:
             if not rule.names:
                 self._nameless.append(place)
             for name in rule.names:
-                if is_glob(name):
+                if is_regex(name):
+                    regexes.append((place, text_of(name)))
+                elif is_glob(name):
                     pattern = re.compile(fnmatch.translate(_text(name)))
                     self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
                 else:
@@ -88,6 +97,7 @@ class Matcher:
         # seen before are found in the memo.
         self._names = [names[at] for at in order]
         self._places = array("I", [places[at] for at in order])
+        self._regexes = NameRegexes(regexes) if regexes else None
         self._memo: dict[bytes | tuple[bytes, bool], tuple[Rule, ...]] = {}
         self._lists: dict[bytes, tuple[Rule, ...]] = {}
         for listed in cmdlines:
@@ -142,10 +152,13 @@ class Matcher:
         """Return the indexes of the rules that may name a process, or that do if its whole name is known."""
         places = set(self._nameless)
         places.update(place for place, name in self._named(comm) if not is_whole or name in (comm, whole))
-        if not self._globbed:
+        if not self._globbed and self._regexes is None:
             return places
         is_cut = len(comm) >= COMM_LENGTH and not is_whole
         short, long = _text(comm), _text(whole)
+        if self._regexes is not None:
+            is_there = self._regexes.possible if is_cut else self._regexes.found
+            places |= is_there(_begin(comm)) if is_cut else is_there(short) | is_there(long)
         for length in range(len(comm) + 1):
             for place, glob in self._globbed.get(comm[:length], ()):
                 if is_cut or glob.match(short) or glob.match(long):
@@ -277,7 +290,11 @@ def slow_unmet(
 def _name_may_hold(patterns: tuple[bytes, ...], comm: bytes) -> bool:
     """Return whether any pattern names a process called `comm`, or may once its full name is known."""
     for pattern in patterns:
-        if is_glob(pattern):
+        if is_regex(pattern):
+            regex = _name_regex(pattern)
+            if regex.possible(_begin(comm)) if len(comm) >= COMM_LENGTH else regex.found(_text(comm)):
+                return True
+        elif is_glob(pattern):
             if len(comm) >= COMM_LENGTH or _glob((_text(pattern),)).match(_text(comm)):
                 return True
         elif pattern == comm or (len(comm) >= COMM_LENGTH and pattern.startswith(comm)):
@@ -289,23 +306,35 @@ def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
     """Return whether any pattern names the process.
 
     An exact pattern of up to 15 bytes is compared with `comm`, a longer one with the full name;
-    a glob may match either.
+    a glob or regular expression may match either.
     """
     comm = process.comm
     whole: bytes | None = None
     for pattern in patterns:
         if len(pattern) <= COMM_LENGTH and pattern == comm:
             return True
-        glob = is_glob(pattern)
-        if glob and _glob((_text(pattern),)).match(_text(comm)):
+        has_many = is_glob(pattern) or is_regex(pattern)
+        if has_many and _is_called(pattern, comm):
             return True
-        if len(comm) < COMM_LENGTH or not (glob or pattern.startswith(comm)):
+        if len(comm) < COMM_LENGTH or not (has_many or pattern.startswith(comm)):
             continue
         if whole is None:
             whole = full_name(comm, process.arguments)
-        if pattern == whole or (glob and _glob((_text(pattern),)).match(_text(whole))):
+        if pattern == whole or (has_many and _is_called(pattern, whole)):
             return True
     return False
+
+
+def _is_called(pattern: bytes, name: bytes) -> bool:
+    """Return whether a glob or regular expression matches a name."""
+    if is_regex(pattern):
+        return bool(_name_regex(pattern).found(_text(name)))
+    return _glob((_text(pattern),)).match(_text(name)) is not None
+
+
+def _begin(comm: bytes) -> str:
+    """Return what the kernel kept of a name, without a character that it cut."""
+    return comm.decode("utf-8", "surrogateescape").rstrip(_CUT)
 
 
 def _before_wildcard(glob: bytes) -> bytes:
@@ -318,7 +347,7 @@ def is_called(path: str, names: tuple[bytes, ...]) -> bool:
     """Return whether any of a rule's names is the file name of `path`."""
     name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
     return any(
-        pattern == name or (is_glob(pattern) and _glob((_text(pattern),)).match(_text(name)) is not None)
+        pattern == name or ((is_glob(pattern) or is_regex(pattern)) and _is_called(pattern, name))
         for pattern in names
     )
 
@@ -340,6 +369,7 @@ def _text(raw: bytes) -> str:
 # Compiled patterns are kept by the tuple they came from: rules share their terms, so this holds one entry a
 # distinct list of patterns. Each policy's matcher begins with none, and nothing is compiled twice.
 _compiled: dict[tuple[str, tuple[str, ...]], re.Pattern[str]] = {}
+_name_regexes: dict[bytes, NameRegexes] = {}
 
 
 def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
@@ -348,6 +378,13 @@ def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return _combined("regex", patterns)
+
+
+def _name_regex(pattern: bytes) -> NameRegexes:
+    made = _name_regexes.get(pattern)
+    if made is None:
+        made = _name_regexes[pattern] = NameRegexes([(0, text_of(pattern))])
+    return made
 
 
 def _combined(kind: str, patterns: tuple[str, ...]) -> re.Pattern[str]:

@@ -5,6 +5,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from oomguard.core.match import is_glob
+from oomguard.core.name_regex import is_regex
 from oomguard.core.process import COMM_LENGTH
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def near_misses(rule: "Rule", running: "Collection[bytes]") -> list[bytes]:
     found: dict[bytes, None] = {}
     texts = {name.decode("utf-8", "surrogateescape"): name for name in islice(running, _COMPARED)}
     for name in rule.names:
-        if is_glob(name):
+        if is_glob(name) or is_regex(name):
             continue
         text = name[:COMM_LENGTH].decode("utf-8", "surrogateescape")
         close = [one for one in texts if len(text) >= 3 and text.lower() in one.lower()]

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.name_regex import is_regex, text_of
 from oomguard.core.process import full_name
 from oomguard.core.text import legible
 
@@ -126,7 +127,8 @@ _ANY_VALUE = Value("keep")
 class Rule(NamedTuple):
     """An entry of `rules:`. `number` is its index in the whole policy, from 0.
 
-    `names` are UTF-8, exact or glob; `file` and `line` are where it was written.
+    `names` are UTF-8: exact, globs, or regular expressions (`core.name_regex`); `file` and `line` are where
+    it was written.
     """
 
     number: int
@@ -168,5 +170,11 @@ class Rule(NamedTuple):
 
 
 def _some(values: tuple[bytes, ...] | tuple[str, ...]) -> str:
-    shown = "|".join(legible(value) for value in values[:3])
+    shown = "|".join(_shown(value) for value in values[:3])
     return shown if len(values) <= 3 else f"{shown}|…"
+
+
+def _shown(value: bytes | str) -> str:
+    if isinstance(value, bytes) and is_regex(value):
+        return f"/{legible(text_of(value))}/"
+    return legible(value)

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from oomguard.core.host import AskedHost, UnknownHostError
+from oomguard.core.name_regex import marked
 from oomguard.core.overcommit import HUGE_PAGES, KBYTES
 from oomguard.core.policy import Policy, PressureLimit, SysctlSetting
 from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
@@ -97,7 +98,9 @@ def compile_rule(
 ) -> "tuple[tuple[bytes, ...], Terms]":
     """Return the names of a rule, and its terms, which it shares with rules that have equal ones."""
     terms = _terms(said, users)
-    return tuple([name.encode() for name in _many(said.name)]), shared.setdefault(terms, terms)
+    listed: tuple[str | model.NameRegex, ...] = _many(said.name)
+    names = [name.encode() if isinstance(name, str) else marked(name.regex) for name in listed]
+    return tuple(names), shared.setdefault(terms, terms)
 
 
 def compile_policy(documents: tuple[PolicyFile, ...], host: AskedHost) -> Policy:

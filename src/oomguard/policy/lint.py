@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.guard import unwise
 from oomguard.core.match import is_glob
+from oomguard.core.name_regex import is_regex
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
 from oomguard.core.text import any_of, counted
@@ -20,6 +21,7 @@ from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.lookalike import Lookalike, lookalike, unusual_character
 from oomguard.policy.nodes import locate
 from oomguard.policy.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
+from oomguard.policy.regex_to_glob import said_names
 from oomguard.policy.shadow import shadows
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
 from oomguard.policy.unmatchable import unmatchable
@@ -118,9 +120,9 @@ def _never_matches(subject: Subject) -> "Iterator[Fault]":
 def _lookalikes(subject: Subject) -> "Iterator[Fault]":
     odd: dict[Terms, list[tuple[str, int, Lookalike]]] = {}
     for document, index, rule in subject.rules():
-        names = [name.decode() for name in rule.names]
+        names = ["" if is_regex(name) else name.decode() for name in rule.names]
         for position, name in enumerate(names):
-            found = lookalike(name)
+            found = lookalike(name) if name else None
             if found is not None and name.removesuffix(".*") not in [
                 *names[:position],
                 *names[position + 1 :],
@@ -160,7 +162,7 @@ def _raised_supervisor(subject: Subject) -> "Iterator[Fault]":
 
 
 def _names_a_worker(rule: "Rule") -> bool:
-    names = [name.decode("utf-8", "surrogateescape") for name in rule.names]
+    names = said_names(rule)
     return any(
         any(fnmatchcase(worker, name) for worker in WORKERS) if is_glob(name) else name in WORKERS
         for name in names
@@ -211,17 +213,18 @@ _PROGRAMS = INTERPRETERS | USERS_PROGRAMS | HAND_ON | SUPERVISORS
 
 def _named(rule: "Rule", programs: frozenset[str]) -> str:
     """Return the first of `programs` that a rule names, "" if it names none."""
-    return next(
-        (found for name in rule.names if (found := known(name.decode("utf-8", "surrogateescape"), programs))),
-        "",
-    )
+    return next((found for name in said_names(rule) if (found := known(name, programs))), "")
 
 
 def _names_collide(subject: Subject) -> "Iterator[Fault]":
     """Find names that the kernel cuts to the same 15 bytes, in rules with different values."""
     seen: dict[bytes, tuple[bytes, Rule]] = {}
     for document, index, rule in subject.rules():
-        names = [name for name in rule.names if len(name) >= COMM_LENGTH and not is_glob(name)]
+        names = [
+            name
+            for name in rule.names
+            if len(name) >= COMM_LENGTH and not is_glob(name) and not is_regex(name)
+        ]
         if not names or not rule.has_only("name", "user"):
             continue
         for name in names:

@@ -128,7 +128,7 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
         yield Lookalike(
             "regex-as-name",
             f"{shown} looks like a regular expression: a name matches exactly or as a glob",
-            f"name: {globs_}" if globs_ else "a glob, where * is any text and [0-9] a digit",
+            f"name: {globs_}" if globs_ else f"name: {{regex: {quoted(name)}}}",
         )
     yield from _foreign(name, plain, shown)
 

@@ -71,6 +71,28 @@ _User = Annotated[
 ]
 
 
+class NameRegex(Language):
+    """A process name by a regular expression."""
+
+    regex: Annotated[
+        Annotated[str, Field(min_length=1, max_length=_REGEX_LIMIT), AfterValidator(patterns.name_regex)],
+        Takes("a regular expression", (str,)),
+    ] = Field(
+        description="Searched in the name: ^ is its start, $ its end. Lookaround and back references are"
+        " not allowed.",
+        examples=["^(node|npm)$"],
+    )
+
+
+def _text_or_regex(value: object) -> str:
+    return "<regex>" if isinstance(value, dict) else "<text>"
+
+
+_NameOrRegex = Annotated[
+    Annotated[_Name, Tag("<text>")] | Annotated[NameRegex, Tag("<regex>")], Discriminator(_text_or_regex)
+]
+
+
 def _some(words: str, *kinds: type) -> Takes:
     return Takes(f"{words}, or a list of them", kinds or (str,), words)
 
@@ -97,11 +119,11 @@ class Rule(Language):
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": [key]} for key in CONDITIONS]})
 
-    name: Annotated[_Some[_Name] | None, _some("a process name or glob")] = Field(
+    name: Annotated[_Some[_NameOrRegex] | None, _some("a process name, a glob or {regex: REGEX}")] = Field(
         None,
-        description="The process name, exact or as a glob (* ? []). The kernel keeps 15 bytes of a name; "
-        "oomguard compares a longer one with the full name from the command line.",
-        examples=["sshd", ["postgres", "mysqld*"]],
+        description="The process name, exact, as a glob (* ? []) or as a regular expression. The kernel"
+        " keeps 15 bytes of a name; oomguard compares a longer one with the full name from the command line.",
+        examples=["sshd", ["postgres", "mysqld*"], {"regex": "^(node|npm)$"}],
     )
     exe: Annotated[_Some[_Path] | None, _some("a glob on an absolute path")] = Field(
         None,
@@ -285,6 +307,7 @@ MODELS: dict[tuple[str, ...], type[Language]] = {
     ("pressure",): Pressure,
     **MAPPINGS,
     ("rules",): Rule,
+    ("rules", "name"): NameRegex,
     ("rules", "oom_score_adj"): Bound,
 }
 """The model of each section, by its keys. `case_model` adds those of case files."""

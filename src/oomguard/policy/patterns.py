@@ -8,6 +8,7 @@ import warnings
 
 from pydantic_core import PydanticCustomError
 
+from oomguard.core.name_regex import NameRegexes, UnsupportedError
 from oomguard.policy.fault import excerpt
 
 UNIT_SUFFIXES = ("service", "scope", "slice", "socket", "mount", "swap")
@@ -111,6 +112,19 @@ def regex(value: str) -> str:
             "regex",
             f"is too complex a regular expression: {excerpt(value)}",
             "use fewer nested groups and fewer repetitions",
+        ) from None
+    return value
+
+
+def name_regex(value: str) -> str:
+    """Check a regular expression on a process name, which is tried in linear time."""
+    try:
+        NameRegexes([(0, regex(value))])
+    except UnsupportedError as error:
+        raise refusal(
+            "regex",
+            f"must not have {error}, got {excerpt(value)}",
+            "names are matched in linear time: write alternatives, sets and simple repetitions",
         ) from None
     return value
 

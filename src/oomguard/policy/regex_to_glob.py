@@ -4,8 +4,12 @@ import re
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.name_regex import is_regex, text_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from oomguard.core.rule import Rule
 
 NO_GLOB = "no glob is equivalent to this regular expression, or it needs too many"
 
@@ -18,6 +22,14 @@ _SHOWN_LIMIT = 512
 _LENGTH_LIMIT = 4096
 _EXPANDED_LIMIT = 2048
 """Characters of a regular expression, and of all its alternatives together. A process name has 15."""
+
+
+def said_names(rule: "Rule") -> list[str]:
+    """Return the names of a rule, with the globs that say the same in place of a regular expression."""
+    found: list[str] = []
+    for name in rule.names:
+        found += globs(text_of(name)) or () if is_regex(name) else (name.decode("utf-8", "surrogateescape"),)
+    return found
 
 
 class Alternatives(NamedTuple):

@@ -8,10 +8,12 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.core.match import is_glob
+from oomguard.core.name_regex import is_regex, text_of
 from oomguard.core.rule import Terms, Value
+from oomguard.policy.regex_to_glob import globs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from oomguard.core.rule import Rule
 
@@ -31,7 +33,7 @@ class _Names:
 
     def add(self, name: bytes, rule: "Rule") -> None:
         self._exact.setdefault(name, rule)
-        if not is_glob(name) or any(wildcard in name for wildcard in b"?["):
+        if is_regex(name) or not is_glob(name) or any(wildcard in name for wildcard in b"?["):
             return
         globs = self._globs.setdefault(name[: name.index(b"*")], [])
         if len(globs) < _GLOBS_LIMIT:
@@ -41,7 +43,7 @@ class _Names:
         """Return the first rule that matches every process that `name` matches, None if there is none."""
         found = [rule for rule in (self.any_name, self._exact.get(name)) if rule is not None]
         if (
-            self._globs and b"[" not in name
+            self._globs and b"[" not in name and not is_regex(name)
         ):  # a * matches a * or ? as if it were a character, so globs compare as text
             found += [
                 rule
@@ -71,9 +73,16 @@ def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
             continue
         if not rule.names and names.any_name is None:
             names.any_name = rule
-        for name in rule.names:
+        for name in _names_of(rule):
             names.add(name, rule)
     return found
+
+
+def _names_of(rule: "Rule") -> "Iterator[bytes]":
+    """Yield the names of a rule, those of a regular expression one by one if globs can say them."""
+    for name in rule.names:
+        said = globs(text_of(name)) if is_regex(name) else None
+        yield from [glob.encode("utf-8", "surrogateescape") for glob in said] if said else (name,)
 
 
 def _conditions(terms: Terms) -> Terms:
@@ -95,7 +104,7 @@ def _winner(rule: "Rule", broader: list[_Names]) -> "Rule | None":
     if not rule.names:
         return min((one.any_name for one in broader if one.any_name is not None), default=None)
     winners = []
-    for name in rule.names:
+    for name in _names_of(rule):
         candidates = [winner for one in broader if (winner := one.first(name)) is not None]
         if not candidates:
             return None

@@ -20,6 +20,12 @@ Value = int | str
 """An exact value, or `at_most N`, `at_least N`, `keep`."""
 
 
+class Regex(str):
+    """A `name` that is a regular expression."""
+
+    __slots__ = ()
+
+
 class Origin(NamedTuple):
     """Where something was read: a file, "" for the command line; its first and last line, 0 for all."""
 
@@ -188,7 +194,7 @@ def _rule(rule: DraftRule) -> list[str]:
 
 
 def _list(items: list[str | int]) -> str:
-    said = [str(item) if isinstance(item, int) else quoted(item) for item in items]
+    said = [_item(item) for item in items]
     if len(said) == 1:
         return said[0]
     line = f"[{', '.join(said)}]"
@@ -199,6 +205,12 @@ def _list(items: list[str | int]) -> str:
     )
     # YAML would fold a line that breaks inside a quoted name with spaces: then write one name per line.
     return "\n".join(wrapped) if " " not in "".join(said) else "[\n      " + ",\n      ".join(said) + "]"
+
+
+def _item(item: str | int) -> str:
+    if isinstance(item, Regex):
+        return f"{{regex: {quoted(item)}}}"
+    return str(item) if isinstance(item, int) else quoted(item)
 
 
 def _comment(text: str, indent: str, first: str = "# ", rest: str = "# ") -> list[str]:

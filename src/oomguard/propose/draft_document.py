@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from oomguard.propose.draft import bound, render
+from oomguard.propose.draft import Regex, bound, render
 
 if TYPE_CHECKING:
     from oomguard.propose.advice import HostFacts
@@ -25,7 +25,7 @@ def findings_document(draft: "Draft") -> dict[str, Any]:
                     _value(one.value),
                     one.reason,
                     sources=(),
-                    conditions=one.conditions,
+                    conditions=_conditions(one),
                     scope=one.scope,
                 )
                 for one in draft.rules
@@ -55,11 +55,18 @@ def _finding(target: str, value: object, reason: str, **more: object) -> dict[st
 
 def _rule(rule: "DraftRule") -> dict[str, Any]:
     return {
-        "conditions": rule.conditions,
+        "conditions": _conditions(rule),
         "scope": rule.scope,
         "oom_score_adj": _value(rule.value),
         "reason": rule.reason,
         **_place(rule.origin),
+    }
+
+
+def _conditions(rule: "DraftRule") -> dict[str, Any]:
+    return {
+        key: [{"regex": item} if isinstance(item, Regex) else item for item in items]
+        for key, items in rule.conditions.items()
     }
 
 

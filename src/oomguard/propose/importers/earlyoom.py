@@ -5,8 +5,8 @@ import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.foreign.unit_file import assignments
-from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
-from oomguard.propose.draft import Draft, DraftRule, Note, Origin, toward
+from oomguard.policy.regex_to_glob import alternatives
+from oomguard.propose.draft import Draft, DraftRule, Note, Origin, Regex, toward
 from oomguard.propose.importers.files import Files, ForeignError
 
 if TYPE_CHECKING:
@@ -46,6 +46,18 @@ _OPTIONS = {
     **dict.fromkeys(_LISTS, ""),
 }
 """All options of earlyoom 1.9, and why they have no rule."""
+_POSIX_CLASS = re.compile(r"\[:(\w+):\]")
+_MEMBERS = {
+    "digit": "0-9",
+    "lower": "a-z",
+    "upper": "A-Z",
+    "alpha": "A-Za-z",
+    "alnum": "A-Za-z0-9",
+    "xdigit": "0-9A-Fa-f",
+    "space": r"\s",
+    "blank": r" \t",
+}
+"""What Python writes for the classes of POSIX in sets."""
 _VALUED = {"-m", "-s", "-M", "-S", "-r", "-N", "-P", *_LISTS}
 _FLAGS_LENGTH = 64
 """Characters of several options without an argument in one word."""
@@ -177,10 +189,9 @@ def _draft(options: "Sequence[_Option]", notes: list[Note]) -> Draft:
         option = last.get(name)
         if option is None:
             continue
-        found = alternatives(option.argument)
-        notes += [Note(f"{name} {shlex.quote(one)}", NO_GLOB, option.place) for one in found.unsaid]
-        if found.globs:
-            rules.append(DraftRule({"name": [*found.globs]}, toward(points), str(option), option.place))
+        found = alternatives(_POSIX_CLASS.sub(_members, option.argument))
+        names: list[str | int] = [*found.globs, *map(Regex, found.unsaid)]
+        rules.append(DraftRule({"name": names}, toward(points), str(option), option.place))
     for option in dict.fromkeys(options):
         if option.name == "-p":
             rules.append(DraftRule({"name": ["earlyoom"]}, "at_most -100", "-p, for itself", option.place))
@@ -189,6 +200,10 @@ def _draft(options: "Sequence[_Option]", notes: list[Note]) -> Draft:
         elif option is not last[option.name]:
             notes.append(Note(str(option), f"a later {option.name} overrides it", option.place))
     return Draft(_TITLE, (), tuple(rules), tuple(notes))
+
+
+def _members(found: "re.Match[str]") -> str:
+    return _MEMBERS.get(found[1], found[0])
 
 
 def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
-from oomguard.propose.draft import Draft, DraftRule, Note, Origin, toward
+from oomguard.propose.draft import Draft, DraftRule, Note, Origin, Regex, toward
 from oomguard.propose.importers.files import Files
 
 if TYPE_CHECKING:
@@ -75,14 +75,18 @@ def _adjustment(line: str, place: Origin) -> tuple[DraftRule | None, list[Note]]
         return without(f"must be {kind} POINTS /// REGEX")
     if int(points) == 0:
         return without("adds nothing")
+    if regex.startswith("(?i)"):
+        regex = f"(?i:{regex[4:]})"
     what, value, reason = kind.removeprefix(_PREFIX), toward(int(points)), f"{kind} {points} /// {regex}"
     if what == "CMDLINE":
         return DraftRule({"cmdline": [regex]}, value, reason, place), []
     if what not in _CONDITIONS:
         return without("no condition of a rule matches that")
     found = alternatives(regex)
-    notes = [Note(f"{kind} {points} /// {one}", NO_GLOB, place) for one in found.unsaid]
     items: list[str | int] = [*found.globs]
+    if what == "NAME":
+        return DraftRule({"name": [*items, *map(Regex, found.unsaid)]}, value, reason, place), []
+    notes = [Note(f"{kind} {points} /// {one}", NO_GLOB, place) for one in found.unsaid]
     if what == "UID":
         items = [int(uid) for uid in found.globs if uid.isdecimal()]
         if notes or len(items) < len(found.globs):

@@ -1,0 +1,111 @@
+"""Regular expressions on names: what they find is what Python's `re` finds, in linear time."""
+
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oomguard.core.name_regex import NODES_LIMIT, NameRegexes, UnsupportedError
+
+ATOMS = ["a", "b", ".", "[ab]", "[^a]", r"\d", r"\w", r"\.", "é", "(?i:B)", "^", "$", "[]-]", r"\x41"]
+TEXTS = st.text("abAB1.é\n ]", max_size=12)
+
+
+@st.composite
+def regexes(draw: st.DrawFn, depth: int = 3) -> str:
+    """Generate an expression of everything that is allowed."""
+    parts = []
+    for _ in range(draw(st.integers(0, 4))):
+        inner = draw(st.sampled_from(ATOMS))
+        if depth and draw(st.booleans()):
+            inner = f"{draw(st.sampled_from(['(', '(?:', '(?i:']))}{draw(regexes(depth - 1))})"
+        if inner not in "^$":
+            inner += draw(st.sampled_from(["", "", "", "*", "+", "?", "{2}", "{1,3}", "{,2}", "{2,}", "*?"]))
+        parts.append(inner)
+    return "".join(parts) + (f"|{draw(regexes(depth - 1))}" if depth and draw(st.booleans()) else "")
+
+
+@settings(max_examples=500)
+@given(regexes(), st.lists(TEXTS, min_size=1, max_size=5), st.integers(0, 12))
+def test_what_is_found_is_what_python_finds(regex: str, texts: list[str], length: int) -> None:
+    """With `.` for every character and `$` for the end alone; and a start never rules out what is found."""
+    automaton = NameRegexes([(7, regex)])
+    compiled = re.compile(regex.replace("$", r"\Z"), re.DOTALL)
+    for text in texts:
+        is_found = compiled.search(text) is not None
+        assert automaton.found(text) == ({7} if is_found else set()), (regex, text)
+        assert not is_found or automaton.possible(text[:length]) == {7}
+
+
+@given(st.lists(regexes(), min_size=2, max_size=6), TEXTS)
+def test_many_are_found_as_each_alone(listed: list[str], text: str) -> None:
+    """One automaton for all of a policy."""
+    together = NameRegexes(enumerate(listed)).found(text)
+    assert together == {n for n, regex in enumerate(listed) if NameRegexes([(0, regex)]).found(text)}
+
+
+@pytest.mark.parametrize(
+    ("regex", "begin", "is_possible"),
+    [
+        ("^(node|npm)$", "chromium-browse", False),
+        ("^chromium-browser$", "chromium-browse", True),
+        ("^chromium-browse$", "chromium-browse", True),
+        ("^chromium-brows$", "chromium-browse", False),
+        ("server$", "gnome-terminal-", True),
+        ("^.{16,}$", "gnome-terminal-", True),
+    ],
+)
+def test_a_start_tells_what_may_still_be_found(regex: str, begin: str, *, is_possible: bool) -> None:
+    """The kernel keeps 15 bytes of a name: few processes' command lines are read for the rest."""
+    assert bool(NameRegexes([(0, regex)]).possible(begin)) == is_possible
+
+
+@pytest.mark.parametrize("regex", ["(a+)+$", "(a|a|a|a)+$", "(a*)*b", "(.*)*x", "a?" * 30 + "a" * 30])
+def test_no_name_takes_long(regex: str) -> None:
+    """The work counts, in nodes that are visited: `re` takes 2 to the power of the length for these."""
+    automaton = NameRegexes([(0, regex)])
+    visited = 0
+    closure = automaton._closure
+
+    def counted(nodes: object, *, at: str) -> frozenset[int]:
+        nonlocal visited
+        found = closure(nodes, at=at)  # type: ignore[arg-type]  # as it was called
+        visited += len(found) + 1
+        return found
+
+    automaton._closure = counted  # type: ignore[method-assign]  # to count
+    automaton.found("a" * 4096 + "c")
+    assert visited < 4096 * 8
+
+
+def test_random_names_are_forgotten() -> None:
+    """Anybody can start programs of any name: what is remembered of them is bounded."""
+    automaton = NameRegexes([(0, "(a|b)*a(a|b){12}$")])
+    random.seed(1)
+    for _ in range(3000):
+        automaton.found("".join(random.choice("ab") for _ in range(15)))
+        assert len(automaton._states) <= 65536 // 8
+        assert sum(len(state.nodes) for state in automaton._states.values()) <= 65536 + NODES_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("regex", "what"),
+    [
+        ("(?=a)", "groups other than"),
+        ("(?<!a)b", "groups other than"),
+        ("(?P<x>a)", "groups other than"),
+        ("(?s:a)", "groups other than"),
+        (r"\ba", r"\b"),
+        (r"(a)\1", r"\1"),
+        (r"\012", r"\0"),
+        ("a++", "possessive repetitions (++)"),
+        ("((a{50}){50})", "so many repetitions"),
+        ("(" * 60 + "a" + ")" * 60, "groups nested so deep"),
+    ],
+)
+def test_what_takes_backtracking_or_too_many_nodes_is_not_allowed(regex: str, what: str) -> None:
+    """The message says what."""
+    with pytest.raises(UnsupportedError, match=re.escape(what)):
+        NameRegexes([(0, regex)])
