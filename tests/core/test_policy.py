@@ -35,6 +35,16 @@ def test_a_file_that_has_something_left_or_never_had_is_not() -> None:
     assert emptied(main, policy("a")) == [Emptied(DEFAULT_PATH, frozenset({0}), 0)]
 
 
+def test_the_origin_names_some_files_and_none_that_could_reach_a_terminal() -> None:
+    """A folder may have thousands."""
+    assert policy("", files="").origin == "0 rules and 0 sysctls from no file"
+    names = ("/a\x1b\udcff.yaml", *(f"/{number}.yaml" for number in range(1, 1000)))
+    assert policy("")._replace(files=names).origin == (
+        r"0 rules and 0 sysctls from /a\x1b\xff.yaml, /1.yaml, /2.yaml, /3.yaml, /4.yaml, /5.yaml, /6.yaml,"
+        " /7.yaml and 992 more"
+    )
+
+
 def test_a_label_has_its_patterns_as_they_were_written() -> None:
     """With one backslash where the policy has one: what is printed can be searched for and pasted."""
     terms = TERMS._replace(cmdlines=(r"-jar \S+\.jar",), units=(r"app-a\x2db@*.service",))

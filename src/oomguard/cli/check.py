@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
 from oomguard.core.policy import DEFAULT_PATH
+from oomguard.core.text import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -79,7 +80,7 @@ def _run(options: "argparse.Namespace") -> int:
 
 def _print_valid(one: "Checked") -> None:
     assert one.policy is not None
-    print(f"{one.name}: valid, {one.policy.origin}")
+    print(f"{printable(one.name)}: valid, {one.policy.origin}")
     if one.fit is not None:
         for setting in (setting for setting in one.policy.sysctls if setting.said):
             print(setting.meaning)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.core.text import counted
+from oomguard.core.text import counted, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/etc/oomguard.yaml"
 """The policy of a host."""
+
+_SHOWN_FILES = 8
 
 _BELOW = ("/run/oomguard.d", "/usr/lib/oomguard.d")
 """Folders that only the policy of a host has: until the next boot, and as installed."""
@@ -110,8 +112,10 @@ class Policy(NamedTuple):
     @property
     def origin(self) -> str:
         """What it declares, in which files and not in which, and how many warnings there are."""
-        parts = [f"{self.summary} from {', '.join(self.files) or 'no file'}"]
-        parts += [f"{file} does not count: {why}" for file, why in self.left_out]
+        files = ", ".join(map(printable, self.files[:_SHOWN_FILES])) or "no file"
+        more = f" and {len(self.files) - _SHOWN_FILES:,} more" if len(self.files) > _SHOWN_FILES else ""
+        parts = [f"{self.summary} from {files}{more}"]
+        parts += [f"{printable(file)} does not count: {why}" for file, why in self.left_out[:_SHOWN_FILES]]
         if self.warnings:
             parts.append(f"{counted(self.warnings, 'warning')}: see `oomguard check --host`")
         return "; ".join(parts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
 from oomguard.core.process import Identity
+from oomguard.core.text import printable
 from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.report.status_file import (
     FORMAT,
@@ -117,7 +118,7 @@ class StatusWriter:
             started_at=self._started_at,
             written_at=written_at,
             policy=PolicyStatus(
-                files=tuple(policy.files),
+                files=tuple(map(printable, policy.files)),
                 digest=policy.digest,
                 rules=len(policy.rules),
                 loaded_at=self.policy_loaded_at,
