@@ -68,6 +68,7 @@ PREFIXES = {
     "quoted, bare": "> ",
     "table": "| {stamp}",
     "table, bare": "| ",
+    "box": "│ {stamp}",
     "indented": "    {stamp}",
     "indented by a tab": "\t{stamp}",
     "indented, bare": "    ",

@@ -1,5 +1,7 @@
 """Every kernel's reports in everything that tools and people put around them."""
 
+import json
+
 import pytest
 
 import oom_formats as formats
@@ -41,6 +43,43 @@ def test_a_dress_is_the_same_in_pieces(dress: str) -> None:
     """Neighbors are known wherever a block ends."""
     text = dressed(dress, REPORTS["6.12.1"])
     assert read(text, 97)[0] == read(text)[0]
+
+
+@pytest.mark.parametrize("dress", ["syslog", "rsyslog, no uptime", "json", "cut before the program"])
+def test_newest_line_may_come_first(dress: str) -> None:
+    """As `journalctl -r` and web pages show it."""
+    for name in [kernel.release for kernel in formats.KERNELS]:
+        lines = REPORTS[name]
+        prefix = "2026-10-12T19:00:20.{number:06}+02:00 db1 kernel: " if "," in dress else ""
+        text = "".join(f"{prefix.format(number=at)}{line}\n" for at, line in enumerate(lines))
+        text = text if prefix else dressed(dress, lines)
+        backward = "".join(reversed(text.splitlines(keepends=True)))
+        (expected, _), (found, log) = read(text), read(backward)
+        for key in ("kills", "tasks", "choice", "context", "group", "invoker"):
+            assert [getattr(one, key) for one in found] == [getattr(one, key) for one in expected], name
+        assert log.unread_count == 0
+
+
+def test_log_with_the_kernels_own_times_is_never_reversed() -> None:
+    """Nothing prints it so, and a user's text could make it look so, to have his own line come first."""
+    kill = "Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
+    forged = (
+        f"[    1.000000] {kill}\n"
+        "[    2.000000] overlayfs: failed to resolve '/a\n"
+        "[    2.000000] Out of memory: Killed process 1 (init) total-vm:9kB, anon-rss:9kB\n"
+        "[    2.000000] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,"
+        "global_oom,task_memcg=/,task=a,pid=7,uid=0\n"
+    )
+    reports, _ = read(forged)
+    assert [one.pid for report in reports for one in report.kills] == [7]
+
+
+def test_event_in_nested_json_is_read() -> None:
+    """A field's object may begin in the line before."""
+    kill = "Memory cgroup out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
+    event = {"verb": "ADDED", "event": {"reason": "OOMKilling", "message": kill, "source": {"host": "a"}}}
+    reports, log = read(json.dumps(event, indent=2) + "\n")
+    assert ([one.pid for report in reports for one in report.kills], log.unread_count) == ([7], 0)
 
 
 def test_event_of_kubernetes_in_yaml_is_read() -> None:

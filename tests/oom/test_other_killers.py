@@ -169,6 +169,8 @@ def test_nohang_names_the_victim_in_a_line_before(candidate: str) -> None:
     text = f"{nohang}{candidate}\n{nohang}{signal}\n{nohang}x\n"
     assert [kill[:2] for report in read(text) for kill in report.kills] == [(903309, "my: sqld")]
     assert [report.kills for report in read(text.replace("db1", "db2", 1))] == [()]
+    own = f"{candidate}\n2023-08-10 16:53:26,464: Implementing:\n{signal}\n"
+    assert [kill.pid for report in read(own) for kill in report.kills] == [903309]
     assert [report.kills for report in read(f"{SYSLOG}logger: {candidate}\n{nohang}{signal}\n")] == [()]
 
 

@@ -64,11 +64,11 @@ _SOMEBODYS = re.compile(
 """A program and its pid, or a time, a host and a program, as in syslog."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 _DECORATION = re.compile(
-    r"(?:[\s>|*+`=-]|\d{1,9}[:.)-]|<\d{1,3}>|std(?:out|err) [FP] |(?:message|textPayload): [\"']?)*"
+    r"(?:[\s>|│*+`=-]|\d{1,9}[:.)-]|<\d{1,3}>|std(?:out|err) [FP] |(?:message|textPayload): [\"']?)*"
 )
 """What mails, tables, `grep -n`, `dmesg -r`, container runtimes and events of Kubernetes in YAML add."""
 _QUOTES = "\"'`"
-_OPENING = frozenset("|" + _QUOTES)
+_OPENING = frozenset("|│" + _QUOTES)
 _NOT_IN_HOSTS = re.compile(r"[<>{}=\"']")
 
 NOT_KERN = 8
@@ -160,8 +160,8 @@ def _is_name(word: str) -> bool:
 
 def without_ending(text: str, outer: str) -> str:
     """Return the message without what closes a quotation or a table that the prefix opened."""
-    if "|" in outer:
-        text = text.rstrip(" \t|")
+    if "|" in outer or "│" in outer:
+        text = text.rstrip(" \t|│")
     for quote in _QUOTES:
         if outer.count(quote) % 2:
             text = text.rpartition(quote)[0] or text

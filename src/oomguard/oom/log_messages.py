@@ -157,7 +157,7 @@ class Messages:
         for _ in range(_MESSAGE_LINES):
             before = line_start(text, begin - 1, max(begin - _MESSAGE_LIMIT, 0))
             head = text[before : max(begin - 1, 0)]
-            if begin == 0 or not is_field(head):
+            if begin == 0 or not is_field(head) or head.endswith(": {"):
                 break
             if is_in_entry(head):
                 return None  # an entry has one message: this line is of its text

@@ -22,6 +22,7 @@ from oomguard.oom.log_messages import (
     line_end,
     line_start,
 )
+from oomguard.oom.log_order import oldest_first
 from oomguard.oom.log_time import seconds_between
 from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
 from oomguard.oom.other_killer import OtherKill, OtherKillers
@@ -137,7 +138,7 @@ class OomLog:
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report when it is complete, and the unfinished ones at the end of the log."""
-        for text, begin, end in self._pieces(blocks):
+        for text, begin, end in self._pieces(oldest_first(blocks)):
             yield from self._scan(text, begin, end)
             self._lines += text.count("\n", begin, end)
         self._finish_all()

@@ -235,7 +235,7 @@ class OtherKillers:
     def _remember(self, line: str) -> None:
         program, message = split_any(line) or ("", None)
         if message is None or program not in (None, "nohang", "nohang-desktop"):
-            return
+            message = Line(line)  # nohang's own log has neither a time nor a name in this line
         found = _CANDIDATE.match(message.text.strip())
         if found is not None:
             _keep(self._candidates, message.host, _killed(found))
