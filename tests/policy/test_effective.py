@@ -62,7 +62,8 @@ def test_whatever_is_declared_is_printed_as_it_is_read(first: dict[str, Any], se
 
 
 def test_files_whose_when_does_not_fit_are_listed_with_the_reason() -> None:
-    """They override nothing."""
+    """They override nothing. Where one fits, its `when:` is left out: the output is for this host."""
+    assert "when:" not in _text(sources("when: {swap: none}\nvm: {swappiness: 1}"))
     text = _text(layered("when: {swap: some}\nvm: {swappiness: 1}", "vm: {swappiness: 60}"))
     assert "0.yaml: swap is 0 KiB, not some" in text
     assert "  swappiness: 60  # 1.yaml:1" in text.split("\n")

@@ -106,6 +106,13 @@ def test_a_conflict_on_some_hosts_is_an_error_everywhere() -> None:
     assert codes(files(SMALL, ANY), HOST) == []
 
 
+def test_two_files_that_fit_one_host_in_different_ways_do_not_conflict() -> None:
+    """Their conditions are no values."""
+    small = "when: {swap: none}\nvm: {page-cluster: 0}"
+    assert codes(files(LARGE, small)) == []
+    assert codes(files(LARGE, small), HOST) == []
+
+
 def test_a_file_that_does_not_fit_replaces_none_of_its_name() -> None:
     """One that fits does."""
     kept = parse(files(SMALL, ANY, layers=(0, 1), name="a.yaml"), host=HOST).policy

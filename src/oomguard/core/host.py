@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from oomguard.core.text import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class Host(NamedTuple):
@@ -25,6 +27,16 @@ class Host(NamedTuple):
     def differs(self, facts: "Mapping[str, Any]") -> list[str]:
         """Return the names of the facts that are no longer as they were."""
         return [name for name, value in facts.items() if getattr(self, name) != value]
+
+
+def changes(before: "Mapping[str, Any]", after: "Mapping[str, Any]") -> "Iterator[str]":
+    """Yield how each fact changed: `memory 16777216 → 33554432 kB`."""
+    for name, was in before.items():
+        now = after.get(name, was)
+        if now != was and name.endswith("_kib"):
+            yield f"{name.removesuffix('_kib')} {was} → {now} kB"
+        elif now != was:
+            yield f"{name} {printable(str(was))} → {printable(str(now))}"
 
 
 class UnknownHostError(Exception):

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from oomguard import __version__
+from oomguard.core.host import changes
 from oomguard.core.overcommit import KNOBS, MODE, STRICT, demand_kib
 from oomguard.core.policy import emptied
 from oomguard.core.process import Identity
@@ -222,19 +223,16 @@ class Service:
     # The policy
 
     def _adopt(self, policy: "Policy") -> None:
-        is_new = bool(self.status.policy_error) or policy.digest != self.reconciler.policy.digest
+        before = self.reconciler.policy
+        is_new = bool(self.status.policy_error) or policy.digest != before.digest
+        changed = [*changes(before.facts, policy.facts)]
         self.status.policy_loaded_at, self.status.policy_error = time.time(), ""
         self._matched_before = self._matched
         self.reporter.start_over()
         self.kills.read()  # the policy of before matched what was killed
         self._warn_of_emptied(policy)
         self.reconciler.adopt(policy)  # the same files may name users that have other uids by now
-        changed = ", ".join(
-            f"{name} {was} → {policy.facts[name]}"
-            for name, was in self.reconciler.policy.facts.items()
-            if policy.facts.get(name, was) != was
-        )
-        how = f"read again for {changed}" if changed else "read again, unchanged"
+        how = f"read again for this host: {', '.join(changed)}" if changed else "read again, unchanged"
         loaded = f"policy {'loaded' if is_new else how}: {policy.origin}"
         self.reporter.say(events.POLICY_LOADED, loaded, POLICY=policy.digest)
         self.degradations.add_all(rights_missing_for(policy, self.procfs))

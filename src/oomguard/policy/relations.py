@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
 
 _SECTIONS = ("vm", "kernel")
-_SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules"}
+_SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules", "when"}
 _CONDITIONS = frozenset(CONDITIONS)
 _RULE_KEYS = frozenset(Rule.model_fields)
 _BOUNDS = frozenset(Bound.model_fields)
