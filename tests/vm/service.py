@@ -74,7 +74,8 @@ class Service:
         if self.vm.run(["test", "-e", COMMAND], check=False).code != 0:
             return  # the scenario uninstalled it
         self.vm.run(
-            f"rm -f {DROP_INS}/*.yaml; cp -a {SHIPPED_POLICY} {POLICY}; systemctl reset-failed {UNIT}"
+            f"rm -f {DROP_INS}/*.yaml /run/oomguard.d/*.yaml; cp -a {SHIPPED_POLICY} {POLICY};"
+            f" systemctl reset-failed {UNIT}"
         )
         self.vm.run(f"systemctl start {UNIT} && systemctl reload {UNIT}")
         self.vm.wait_until(
