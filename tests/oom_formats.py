@@ -43,6 +43,8 @@ class Kernel(NamedTuple):
     context: bool = False
     has_swap: bool = True
     has_page_tables: bool = True
+    further: tuple[str, ...] = ()
+    """Lines between those about memory and the table."""
 
 
 _TOTAL = "total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
@@ -104,6 +106,18 @@ KERNELS = (
         "pgtables:480kB oom_score_adj:300",
         context=True,
     ),
+    Kernel(
+        "7.0.0",
+        "{comm} invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), order=0, "
+        "oom_score_adj=0",
+        "CPU: 1 UID: 0 PID: {pid} Comm: {comm} Kdump: loaded Not tainted 7.0.0 #1 PREEMPT(lazy)",
+        "[  pid  ]   uid  tgid total_vm      rss rss_anon rss_file rss_shmem pgtables_bytes swapents "
+        "oom_score_adj name",
+        f"Out of memory: Killed process {{pid}} ({{comm}}) {_TOTAL}, shmem-rss:0kB, UID:{{uid}} "
+        "pgtables:480kB oom_score_adj:300",
+        context=True,
+        further=("Memory cgroup min protection 0kB -- low protection 0kB",),
+    ),
 )
 
 MEM_INFO = (
@@ -160,6 +174,7 @@ def host_report(kernel: Kernel, values: "tuple[int, ...]" = ()) -> list[str]:
         " dump_stack+0x5c/0x80",
         " [<ffffffff81720bf6>] dump_header+0x6b/0x286",
         *MEM_INFO,
+        *kernel.further,
     ]
     lines += ["Tasks state (memory values in pages):"] if "[  pid  ]" in kernel.columns else []
     lines += table(kernel, values)
@@ -265,7 +280,7 @@ Mem-Info:
 active_anon:0 inactive_anon:0 isolated_anon:0
  free:900000 free_pcp:0 free_cma:0
 Node 0 Normal free:3000000kB min:44kB low:55kB high:66kB present:8000000kB managed:8000000kB mlocked:0kB
-Node 1 Normal free:4000kB min:44kB low:55kB high:66kB present:4000000kB managed:4000000kB mlocked:0kB
+Node 1 Normal free:4000kB min:44kB low:55kB high:66kB present:4000000kB managed:3900000kB mlocked:0kB
 Node 0 Normal: 375*4kB (UE) = 43804kB
 Free swap  = 0kB
 Total swap = 0kB

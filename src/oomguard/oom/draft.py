@@ -164,7 +164,7 @@ class Draft:
     def take_memory(self, text: str) -> None:
         """Add a line about the memory of the host."""
         if (zone := _ZONE.match(text)) is not None:
-            node, size = int(zone[1] or 0), _MANAGED.search(text) or _PRESENT.search(text)
+            node, size = int(zone[1] or 0), _PRESENT.search(text) or _MANAGED.search(text)
             if size is not None and (node in self.nodes_kib or len(self.nodes_kib) < _NODES_LIMIT):
                 self.nodes_kib[node] = self.nodes_kib.get(node, 0) + int(size[1])
             if len(self.zones) < _NODES_LIMIT:

@@ -73,8 +73,8 @@ class Memory(NamedTuple):
     """The state of memory. Missing values are None.
 
     `pages` are the kernel's counters of the whole host; `cgroup` are those of the cgroup: `memory`, `swap`
-    (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has in all,
-    `huge_kib` what is set aside as huge pages.
+    (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has, the
+    kernel's own part included (node_present_pages), `huge_kib` what is set aside as huge pages.
     """
 
     page_kib: int = 4
