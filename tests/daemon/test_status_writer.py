@@ -117,6 +117,20 @@ def test_who_may_not_see_processes_may_not_read_it(
     assert len(said.messages) == logged
 
 
+@pytest.mark.skipif(os.getegid() != 0 or os.geteuid() != 0, reason="root's group sees all")
+def test_a_proc_that_hides_processes_from_the_daemon_is_reported(
+    writer: StatusWriter, proc: FakeProc, said: Said
+) -> None:
+    """With hidepid= and gid=, root's group sees no more than others, and no rule would match."""
+    (proc.root / "self").mkdir(exist_ok=True)
+    (proc.root / "self" / "mountinfo").write_text(
+        "22 1 0:21 / /proc rw,relatime shared:5 - proc proc rw,hidepid=2,gid=4711\n"
+    )
+    writer.choose_readers()
+    assert "does not see most processes" in said.messages[0]
+    assert "Group=4711" in said.messages[0]
+
+
 def _mode(folder: StateFolder) -> int:
     return stat.S_IMODE(os.stat(STATUS_FILE, dir_fd=folder.fd).st_mode)
 

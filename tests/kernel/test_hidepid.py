@@ -41,8 +41,12 @@ def test_the_last_proc_that_is_mounted_there_counts(mountinfo: bytes, group: int
 
 
 def test_where_the_first_process_is_hidden_so_are_others(proc: FakeProc, procfs: Procfs) -> None:
-    """Then only root's group is trusted with names."""
+    """Then only root's group is trusted with names, or the one for which our own /proc hides them."""
     assert observe_privileged_group(procfs) == 0
+    (proc.root / "self").mkdir(exist_ok=True)
+    (proc.root / "self" / "mountinfo").write_bytes(mounted(b"rw,hidepid=2,gid=8"))
+    assert observe_privileged_group(procfs) == 8
+    (proc.root / "self" / "mountinfo").unlink()
     (proc.root / "1").mkdir()
     assert observe_privileged_group(procfs) == 0
     (proc.root / "1" / "mountinfo").write_bytes(mounted(b"rw,hidepid=2,gid=9"))
@@ -56,6 +60,26 @@ procfs = Procfs()
 print(observe_privileged_group(procfs), *(raw == open("/proc/1/mountinfo", "rb").read() for raw in (
     procfs.own_mounts(), procfs.init_mounts())))
 """
+
+
+BLIND = """
+import os
+from oomguard.kernel.hidepid import observe_privileged_group
+from oomguard.kernel.procfs import Procfs
+print(observe_privileged_group(Procfs()), Procfs().init_mounts())
+"""
+
+
+def test_a_group_that_hides_the_first_process_is_found() -> None:
+    """Root without CAP_SYS_PTRACE, as in the unit: gid= takes from its group what hidepid= leaves it."""
+    script = 'mount -t proc -o hidepid=2,gid=26 proc /proc && exec setpriv --bounding-set=-sys_ptrace "$@"'
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", f"({script}); exit $?"]
+    done = subprocess.run(
+        [*command, "sh", sys.executable, "-c", BLIND], capture_output=True, text=True, check=False
+    )
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    assert done.stdout == "26 None\n", done.stderr
 
 
 def test_a_real_mount_is_found_behind_many_others() -> None:

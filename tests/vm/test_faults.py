@@ -36,10 +36,14 @@ def test_processes_hidden_from_others_are_still_found(installed: Service) -> Non
         assert asked.code == 1
         assert "status.json: this user cannot read it" in asked.stderr
         assert "vm-marked" not in asked.stdout
+        since = vm.now()
         vm.run("mount -o remount,hidepid=2,gid=1000 /proc")
         vm.wait_until(f"test $(stat -c %a {STATUS}) = 600", describe="status.json to be root's alone")
+        installed.wait_for_event("limited", since=since, message="oomguard does not see most processes")
         with installed.unit_settings("Group=1000"):
             vm.run("oomguard status", user="alice")
+            with hog(vm, "vm-marked", user="root") as pid:
+                installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 800)
     finally:
         vm.run("mount -o remount,hidepid=0,gid=0 /proc")
         vm.wait_until(f"test $(stat -c %a {STATUS}) = 644", describe="status.json to be open again")

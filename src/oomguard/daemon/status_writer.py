@@ -175,9 +175,12 @@ class StatusWriter:
         is_ours = group == os.getegid()
         self._mode = 0o640 if is_ours else 0o600
         if not is_ours and os.geteuid() == 0:
+            limit, cure = f"only root can read {STATUS_FILE}", "lets that group read it, too"
+            if self._procfs.init_mounts() is None:
+                limit, cure = "oomguard does not see most processes", "shows them"
             self._degradations.add(
-                f"only root can read {STATUS_FILE}: /proc is mounted with hidepid= and gid={group} "
-                f"(systemctl edit oomguard: Group={group} lets that group read it, too)"
+                f"{limit}: /proc is mounted with hidepid= and gid={group}"
+                f" (systemctl edit oomguard: Group={group} {cure})"
             )
 
 

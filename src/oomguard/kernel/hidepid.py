@@ -16,10 +16,13 @@ _OFF = ("", "0", "off")
 def observe_privileged_group(procfs: "Procfs") -> int | None:
     """Return the group that sees all processes of this host, None if everybody does.
 
-    PID 1's mounts decide, because a sandbox may have given this process another /proc.
+    PID 1's mounts decide, because a sandbox may have given this process another /proc. If they are hidden,
+    it is this /proc that hides them.
     """
     mountinfo = procfs.init_mounts()
-    return ROOT_GROUP if mountinfo is None else parse_privileged_group(mountinfo)  # None: hidden
+    if mountinfo is not None:
+        return parse_privileged_group(mountinfo)
+    return parse_privileged_group(procfs.own_mounts()) or ROOT_GROUP
 
 
 def parse_privileged_group(mountinfo: bytes) -> int | None:
