@@ -112,13 +112,17 @@ class Policy(NamedTuple):
     @property
     def origin(self) -> str:
         """What it declares, in which files and not in which, and how many warnings there are."""
-        files = ", ".join(map(printable, self.files[:_SHOWN_FILES])) or "no file"
-        more = f" and {len(self.files) - _SHOWN_FILES:,} more" if len(self.files) > _SHOWN_FILES else ""
-        parts = [f"{self.summary} from {files}{more}"]
+        parts = [f"{self.summary} from {some_files([*map(printable, self.files)])}"]
         parts += [f"{printable(file)} does not count: {why}" for file, why in self.left_out[:_SHOWN_FILES]]
         if self.warnings:
             parts.append(f"{counted(self.warnings, 'warning')}: see `oomguard check --host`")
         return "; ".join(parts)
+
+
+def some_files(files: "Sequence[str]", limit: int = _SHOWN_FILES) -> str:
+    """Return the first files by name: `/etc/oomguard.yaml, /a.yaml and 2 more`."""
+    shown = ", ".join(files[:limit]) or "no file"
+    return f"{shown} and {len(files) - limit:,} more" if len(files) > limit else shown
 
 
 class Emptied(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard import __version__
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory, kib
+from oomguard.core.policy import layers, some_files
 from oomguard.core.text import counted, printable, span
 from oomguard.diagnose.host import load_here, open_procfs
 from oomguard.diagnose.ranker import open_ranker
@@ -58,11 +59,15 @@ def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> st
     if seen.is_running and seen.status is not None:
         age = span(time.time() - seen.status.started_at)
         managed = counted(seen.status.processes_held, "process", "es")
-        files = ", ".join(seen.status.policy.files)
+        files = some_files(seen.status.policy.files, 2)
         return f"oomguard {seen.status.version}  running for {age}, {managed} managed  {files}"
     in_force = values_in_force(proc=proc, state_dir=state_dir)
     left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)" if in_force else ""
-    there = policy if os.path.exists(policy) else f"no policy: {policy} is missing"
+    there = (
+        policy
+        if any(os.path.exists(layer.path) for layer in layers(policy))
+        else f"no policy: {policy} is missing"
+    )
     return f"oomguard {__version__}  not running{left}  {there}"
 
 

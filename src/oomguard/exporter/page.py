@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
+from oomguard.core.policy import some_files
 from oomguard.core.text import counted, span
 from oomguard.report.problems import complaint, complaints, problems
 
@@ -52,7 +53,7 @@ def describe(status: "StatusFile | None", trouble: str, *, now: float, rule_limi
     daemon = [
         ("Version", status.version),
         ("Running for", span(now - status.started_at)),
-        ("Policy", ", ".join(policy.files)),
+        ("Policy", some_files(policy.files)),
         ("Last reload", f"{loaded}, {span(now - policy.loaded_at)} ago"),
         ("Rules", str(policy.rules)),
         ("Managed", counted(status.processes_held, "process", "es")),
