@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from oomguard.core.host import Host as Facts
-from oomguard.core.policy import layers
+from oomguard.core.policy import Layer, layers
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_cache import Copy, PolicyCache
 from oomguard.daemon.policy_watch import PolicyWatch
@@ -119,6 +119,27 @@ def test_whatever_may_change_the_answer_changes_the_key(host: Host, change: Call
     assert host.key() == before
     change(host)
     assert host.key() != before
+
+
+def test_every_layer_is_in_the_key(host: Host, tmp_path: Path) -> None:
+    """Its files, its folder, which may hold what is warned of, and those above it."""
+    lower = tmp_path / "run" / "oomguard.d"
+    lower.mkdir(parents=True)
+    wanted = (*layers(str(host.policy)), Layer(str(lower)))
+
+    def key() -> str:
+        watch = PolicyWatch(wanted)
+        watch.close()
+        return host.cache.key(watch, time.time_ns() + LATER_NS)
+
+    keys = [key()]
+    (lower / "10.yaml").symlink_to("/dev/null")
+    keys.append(key())
+    (lower / "README.yml").write_text("")
+    keys.append(key())
+    lower.parent.chmod(0o777)
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
 
 
 def test_the_key_tells_who_users_are(host: Host) -> None:
