@@ -20,18 +20,34 @@ def sample(booted: float, *holders: Holder) -> Sample:
 
 
 @pytest.mark.parametrize(
-    ("left", "is_low"),
+    ("left", "percent"),
     [
-        (Left(GIB, 16 * GIB), True),
-        (Left(4 * GIB, 16 * GIB), False),
-        (Left(GIB, 16 * GIB, swap_kib=8 * GIB, swap_total_kib=8 * GIB), False),
-        (Left(GIB, 16 * GIB, swap_kib=0, swap_total_kib=8 * GIB), True),
-        (Left(0, 0), False),
+        (Left(4 * GIB, 16 * GIB), 25),
+        (Left(4 * GIB, 16 * GIB, swap_kib=8 * GIB, swap_total_kib=8 * GIB), 50),
+        (Left(3 * GIB, 16 * GIB, swap_kib=0, swap_total_kib=8 * GIB), 12.5),
+        (Left(0, 0), 0),
     ],
 )
-def test_memory_is_low_when_little_is_left_of_it_and_swap(left: Left, *, is_low: bool) -> None:
+def test_what_is_left_includes_swap(left: Left, percent: float) -> None:
     """Free swap still takes what does not fit into RAM."""
-    assert left.is_low == is_low
+    assert left.percent == percent
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "gone"),
+    [
+        (10, 4, True),
+        (8, 4, False),
+        (7.9, 4, False),
+        (16, 7, True),
+        (16, 8, False),
+        (4, 4, False),
+        (3, 4, False),
+    ],
+)
+def test_a_fall_that_leaves_nothing_the_next_time_shows(before: float, now: float, *, gone: bool) -> None:
+    """Unless more than half is left: a program took much at once."""
+    assert Left(int(now * GIB), 16 * GIB).would_be_gone(Left(int(before * GIB), 16 * GIB)) == gone
 
 
 def test_what_grew_most_comes_first_with_where_it_began() -> None:

@@ -152,6 +152,39 @@ def test_pressure_with_memory_left_is_no_warning(watched: Watched) -> None:
     assert watched.it.status[:2] == (False, 1)
 
 
+def test_a_slow_leak_is_found_by_passes_before_anything_stalls(watched: Watched) -> None:
+    """What would be gone by the next pass is looked at each second, and warned of when little is left."""
+    for available in (8000, 5000, 2200):
+        watched.memory(available_mib=available)
+        watched.it.pass_ended()
+        watched.look()
+    assert watched.messages == []
+    for available in (2000, 1700, 1500):
+        watched.memory(available_mib=available)
+        watched.it.due(time.monotonic())
+        watched.look()
+    [said] = watched.messages
+    assert said.startswith(
+        "memory is running out: 1.5 GiB available, no swap; the kernel would kill chrome[200] next"
+    )
+    watched.it.due(time.monotonic() + 11)
+    assert watched.messages[1].startswith("memory is no longer short")
+
+
+def test_memory_that_one_program_took_at_once_is_no_warning(watched: Watched) -> None:
+    """It is looked at for ten seconds, in which it does not fall."""
+    for available in (8000, 3000):
+        watched.memory(available_mib=available)
+        watched.it.pass_ended()
+        watched.look()
+    for _ in range(3):
+        watched.it.due(time.monotonic())
+        watched.look()
+    watched.it.due(time.monotonic() + 11)
+    assert watched.messages == []
+    assert watched.it.episode is None
+
+
 def test_between_full_looks_only_the_largest_are_read(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,11 @@ if TYPE_CHECKING:
 HOLDERS = 15
 """Processes in a sample: those with the highest badness."""
 
-LOW_PERCENT = 20
-"""Memory is short when less than this is left of it, and tasks stall."""
+SHORT_PERCENT, FALLING_PERCENT = 20, 10
+"""Memory is short when less than the first is left and tasks stall, or less than the second and it falls."""
+
+_LOOK_PERCENT = 50
+"""No fall is looked at while more than this is left: some programs take much at once, and then no more."""
 
 _RECENT_SECONDS = 600
 
@@ -42,7 +45,7 @@ class Holder(NamedTuple):
 
 
 class Left(NamedTuple):
-    """Memory that is left. `swap_kib` is what is free of `swap_total_kib`."""
+    """Memory that is left: `available_kib` of `total_kib`, and `swap_kib` of `swap_total_kib`."""
 
     available_kib: int
     total_kib: int
@@ -50,10 +53,18 @@ class Left(NamedTuple):
     swap_total_kib: int = 0
 
     @property
-    def is_low(self) -> bool:
-        """Whether little is left, swap included."""
-        left, total = self.available_kib + self.swap_kib, self.total_kib + self.swap_total_kib
-        return left * 100 < LOW_PERCENT * total
+    def kib(self) -> int:
+        """What is left in all."""
+        return self.available_kib + self.swap_kib
+
+    @property
+    def percent(self) -> float:
+        """What is left in all, of everything."""
+        return self.kib * 100 / max(self.total_kib + self.swap_total_kib, 1)
+
+    def would_be_gone(self, before: "Left") -> bool:
+        """Return whether nothing would be left if it fell once more as it did since `before`."""
+        return self.percent < _LOOK_PERCENT and self.kib < before.kib - self.kib
 
 
 class Sample(NamedTuple):

@@ -1,7 +1,8 @@
 """Notices that memory is running out before the kernel kills, and records what holds it.
 
-Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory. From
-then on it looks every second, until they have not stalled for a while. Each pass ends with a look, too.
+Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory. Then
+it looks every second, until they have not stalled for a while. Each pass ends with a look, too: a slow leak
+stalls nobody until hardly anything is left, but memory that would be gone by the next pass shows.
 """
 
 import os
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import PressureLimit
 from oomguard.core.process import UnknownFactError
-from oomguard.core.sample import HOLDERS, Holder, Left, Sample, growth, recent
+from oomguard.core.sample import FALLING_PERCENT, HOLDERS, SHORT_PERCENT, Holder, Left, Sample, growth, recent
 from oomguard.core.text import printable
 from oomguard.kernel.memcg import members, open_memcg
 from oomguard.kernel.pressure import observe_stalled_percent, open_trigger, short_cgroup, why_not
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from oomguard.core.overcommit import Memory
-    from oomguard.core.policy import Policy, PressureLimit
+    from oomguard.core.policy import Policy
     from oomguard.core.rule import Rule
     from oomguard.core.sample import Growth
     from oomguard.daemon.degradations import Degradations
@@ -48,7 +50,7 @@ _CPU_SHARE = 0.01
 """Looking at every process takes at most this share of a CPU. In between, those of the last sample are."""
 
 _CALM_SECONDS = 10.0
-"""An episode ends when tasks have not stalled for so long."""
+"""An episode ends when tasks have not stalled, and memory has not fallen, for so long."""
 
 _NEAR_PERCENT, _FAR_PERCENT = 95, 90
 """Of CommitLimit: a warning above the first, and another only after Committed_AS was below the second."""
@@ -62,14 +64,32 @@ _CGROUP_PERCENT = 1.0
 _UNIT_LENGTH = 64
 
 
-class Episode:
-    """A time in which tasks stall for memory, at monotonic times."""
+_FALL_PARTS = 1000
+"""A fall by less than this part of all memory is noise."""
 
-    def __init__(self, now: float) -> None:
-        self.begun = self.stalled_at = now
+
+class Episode:
+    """A time in which tasks stall for memory, or memory falls to be gone soon, at monotonic times."""
+
+    def __init__(self, now: float, *, has_stalled: bool) -> None:
+        self.begun = self.active_at = now
+        self.has_stalled = has_stalled
+        self.least: Left | None = None
         self.lowest: Sample | None = None
         """The sample with the least memory left, of those that found it short."""
         self.killed: list[str] = []
+
+    def take(self, sample: Sample, now: float) -> bool:
+        """Note what is left; return whether that is short for the first time."""
+        left, least = sample.left, self.least
+        if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
+            self.least, self.active_at = left, now
+        if left.percent >= (SHORT_PERCENT if self.has_stalled else FALLING_PERCENT):
+            return False
+        is_first = self.lowest is None
+        if self.lowest is None or left.kib < self.lowest.left.kib:
+            self.lowest = sample
+        return is_first
 
 
 class Foresight:
@@ -95,12 +115,13 @@ class Foresight:
         self._rule_of = rule_of
         self._era = era_of(os.uname().release) or CURRENT
         self._fd = -1
-        self._limit: PressureLimit | None = None
+        self._limit = PressureLimit(some_percent=0)
         self._look: Iterator[None] | None = None
         self._spent = self._full_at = 0.0
         self._is_full = self._is_near = False
         self.episode: Episode | None = None
         self.last: Sample | None = None
+        self._at_pass: Sample | None = None
         self._episodes = 0
         self._seconds = 0.0
         loop.define(_TIMER, self.due)
@@ -181,16 +202,20 @@ class Foresight:
     def _stalled(self) -> None:
         now = time.monotonic()
         if self.episode is None:
-            self.episode = Episode(now)
-            self._loop.set(_TIMER, now)
-        self.episode.stalled_at = now
+            self._begin_episode(now, has_stalled=True)
+        else:
+            self.episode.has_stalled, self.episode.active_at = True, now
+
+    def _begin_episode(self, now: float, *, has_stalled: bool) -> None:
+        self.episode = Episode(now, has_stalled=has_stalled)
+        self._loop.set(_TIMER, now)
 
     def due(self, now: float) -> None:
         """Go on with an episode, or end it. The timer calls this."""
         episode = self.episode
         if episode is None:
             return
-        if now - episode.stalled_at >= _CALM_SECONDS:
+        if now - episode.active_at >= _CALM_SECONDS:
             self._end(episode, now)
             return
         self._loop.set(_TIMER, now + _SAMPLE_SECONDS)
@@ -198,7 +223,7 @@ class Foresight:
 
     def _end(self, episode: Episode, now: float) -> None:
         self.episode = None
-        seconds = episode.stalled_at - episode.begun + _SAMPLE_SECONDS
+        seconds = episode.active_at - episode.begun + _SAMPLE_SECONDS
         self._episodes += 1
         self._seconds += seconds
         self._status.request(now)
@@ -222,7 +247,7 @@ class Foresight:
             holders = yield from self._holders(self._procfs.pids(), pages)
         else:
             holders = yield from self._holders([one.pid for one in self.last.holders], pages)
-        if self.episode is not None and not left.is_low:
+        if self.episode is not None and left.percent >= SHORT_PERCENT:
             with suppress(OomguardError):  # no cgroups
                 found = yield from short_cgroup(open_memcg(self._procfs, "/"), left, _CGROUP_PERCENT)
                 if found is not None:
@@ -271,15 +296,16 @@ class Foresight:
         except OSError as error:
             self._recorder.close()
             self._degradations.add(f"memory use is no longer recorded: {error.strerror}")
-        episode = self.episode
-        if episode is None or not sample.left.is_low:
-            return
-        if episode.lowest is None:
-            self._status.request(time.monotonic())
+        now, episode = time.monotonic(), self.episode
+        if episode is None:
+            before, self._at_pass = self._at_pass, sample
+            if before is not None and self._limit.some_percent and sample.left.would_be_gone(before.left):
+                self._begin_episode(now, has_stalled=False)
+        elif episode.take(sample, now):
+            self._status.request(now)
+            stalled = self._limit if episode.has_stalled else None
             with suppress(OSError):
-                self._reporter.sink.write(short_entry(sample, self._recorder.samples()))
-        if episode.lowest is None or sample.left.available_kib < episode.lowest.left.available_kib:
-            episode.lowest = sample
+                self._reporter.sink.write(short_entry(sample, self._recorder.samples(), stalled))
 
 
 def _unit(handle: "ProcessHandle") -> str:

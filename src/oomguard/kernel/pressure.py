@@ -4,7 +4,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from oomguard.core.sample import Left
+from oomguard.core.sample import SHORT_PERCENT, Left
 from oomguard.kernel.memcg import Memcg, children, read_bytes, read_control
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def short_cgroup(
             if stalled is not None and stalled >= percent:
                 pending.append(child)
         left = _left(memcg, host)
-        if left is not None and left.is_low:
+        if left is not None and left.percent < SHORT_PERCENT:
             found = memcg, left  # the lowest such: its own limit is what it reached
     return found
 

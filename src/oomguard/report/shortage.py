@@ -11,23 +11,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oomguard.core.overcommit import Memory
+    from oomguard.core.policy import PressureLimit
     from oomguard.core.sample import Left, Sample
 
 _NOTICED_KIB = 1024
 """Less growth is not reported."""
 
 
-def short_entry(sample: "Sample", samples: "Sequence[Sample]") -> LogEntry:
-    """Return the warning that memory is short; `samples` are those recorded, this one included."""
+def short_entry(
+    sample: "Sample", samples: "Sequence[Sample]", stalled: "PressureLimit | None" = None
+) -> LogEntry:
+    """Return the warning that memory is short; `samples` are those recorded, this one included.
+
+    `stalled` is the limit that stalls reached, None if none did.
+    """
     fields = {"OOMGUARD_AVAILABLE_KIB": str(sample.left.available_kib)}
     where = f" in {sample.cgroup}" if sample.cgroup else ""
     if sample.cgroup:
         fields["OOMGUARD_MEMCG"] = sample.cgroup
-    stalled = ""
-    if sample.stalled_percent is not None:
-        fields["OOMGUARD_STALLED_PERCENT"] = f"{sample.stalled_percent:.0f}"
-        stalled = f"tasks stalled {sample.stalled_percent:.0f} % of the last 10 s, "
-    message = f"memory is running out{where}: {stalled}{remaining(sample.left)}"
+    why, percent = "", sample.stalled_percent or 0.0
+    if stalled is not None and percent < stalled.some_percent:  # the kernel's average rises slowly
+        why = f"tasks stalled over {stalled.some_percent} % of {stalled.over_seconds} s, "
+    elif stalled is not None:
+        why = f"tasks stalled {percent:.0f} % of the last 10 s, "
+        fields["OOMGUARD_STALLED_PERCENT"] = f"{percent:.0f}"
+    message = f"memory is running out{where}: {why}{remaining(sample.left)}"
     if sample.holders:
         victim = sample.holders[0]
         fields |= {
