@@ -135,7 +135,7 @@ def test_without_a_connector_there_is_a_reason_and_nothing_to_do(work: Work) -> 
     events.work()
     events.end_pass()
     assert (events.flow, events.have_stopped, events.is_busy) == (False,) * 3
-    assert events.follow_forks() == set()
+    assert events.follow_children() == set()
     events.close()
 
 
@@ -210,7 +210,7 @@ def test_the_children_of_init_are_checked_soon_while_protection_may_be_inherited
     subscription.events.watch_parents()
     assert subscription.wire.parents == {INIT_PID}
     subscription.wire.forked = [(INIT_PID, 6)]
-    assert subscription.events.follow_forks() == {6}
+    assert subscription.events.follow_children() == {6}
     assert subscription.work.due("child") is not None
 
 

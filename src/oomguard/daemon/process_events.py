@@ -21,7 +21,7 @@ DESCENDANTS_LIMIT = 100_000
 """Descendants remembered before a pass drops those that ended: 14 MiB."""
 
 _EVENTS_A_TURN = 1024
-_PROGRAMS_A_TURN = 16
+_PROGRAMS_A_TURN = 64
 _LOST_EVENTS = "the kernel dropped process events (more than the buffer holds)"
 _LOST_FORKS = "the kernel dropped fork events (more than the buffer holds)"
 
@@ -125,31 +125,40 @@ class ProcessEvents:
             if event is None:
                 break
             pid, at_ns = event
-            if reconciler.inheritance.is_needed:
+            follows = reconciler.inheritance.is_needed
+            if follows:
                 self.follow_forks(until=pid)
             if not reconciler.needs_nothing(pid):
                 reconciler.managed.executed[pid] = at_ns
                 self.follow_forks()  # what it forked before it ran this program
                 self._check(pid)
+            elif not follows:
+                continue
             if self._queue:
                 break
         self._receive()  # now: the loop, which then accounts for the CPU time, may pause before it handles it
         return []
 
-    def follow_forks(self, *, until: int = 0) -> set[int]:
-        """Learn which process forked which, up to now or to the fork of a process; return the children."""
-        children: set[int] = set()
-        on_fork, put_off = self._reconciler.managed.on_fork, self._queue.put_off
-
-        def forked(parent: int, child: int, at_ns: int) -> None:
-            children.add(child)
-            if on_fork(parent, child, at_ns):
-                put_off("child", (child,))
-
-        if self._proof is not None and self._proof.connector.forks(forked, until=until):
+    def follow_forks(self, note: "Callable[[int, int, int], None] | None" = None, *, until: int = 0) -> None:
+        """Learn which process forked which, up to now or to the fork of a process."""
+        if self._proof is not None and self._proof.connector.forks(note or self._forked, until=until):
             self._reconciler.managed.forget_forks()
             self._lost(_LOST_FORKS)
+
+    def follow_children(self) -> set[int]:
+        """Learn which process forked which, up to now; return the children."""
+        children: set[int] = set()
+
+        def note(parent: int, child: int, at_ns: int) -> None:
+            children.add(child)
+            self._forked(parent, child, at_ns)
+
+        self.follow_forks(note)
         return children
+
+    def _forked(self, parent: int, child: int, at_ns: int) -> None:
+        if self._reconciler.managed.on_fork(parent, child, at_ns):
+            self._queue.put_off("child", (child,))
 
     def watch_parents(self) -> None:
         """Be woken by the forks of those whose children are to be checked soon."""

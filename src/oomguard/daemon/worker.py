@@ -130,7 +130,7 @@ class Worker:
         self._check_sysctls(cause)
         pids = self._procfs.pids()
         # A process that forked just now and ended is not in the list; its child is known by that fork only.
-        younger = self.events.follow_forks()
+        younger = self.events.follow_children()
         self._reconciler.managed.keep_only({*pids, *younger})
         self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
 
@@ -145,7 +145,9 @@ class Worker:
         pids, sweep = batch.pids, self.queue.sweep
         for _ in range(min(SLICE_PROCESSES, len(pids))):
             pid = pids.pop()
-            if batch.in_pass or not reconciler.needs_nothing(pid):
+            if not batch.in_pass and reconciler.needs_nothing(pid):
+                reconciler.managed.executed.pop(pid, None)
+            else:
                 cause = batch.cause or sweep.cause_of(pid)
                 outcome = process(pid, cause, now, in_pass=batch.in_pass, is_watched=batch.is_watched)
                 if outcome is not None:

@@ -94,7 +94,8 @@ class Inheritance:
         if known is not None and not self._procfs.is_alive(Identity(child, known[0])):
             self._ledger.forget_process(child)  # it had this pid before, and its last children are known
             self.on_set(child)
-        copied = self._copied(parent, at_ns)
+        one = self._inherited.get(parent)
+        copied = self._copied(parent, one, at_ns)
         if copied is None:
             self._inherited.pop(child, None)
         else:
@@ -105,7 +106,7 @@ class Inheritance:
         return (
             parent in self._watched
             or parent in self._watched_for_match
-            or self.entry(parent) is not None
+            or (one is not None and one.until_ns is None)
             or at_ns <= self._reset_until.get(parent, -1)
         )
 
@@ -269,12 +270,11 @@ class Inheritance:
             return False
         return may_have
 
-    def _copied(self, parent: int, at_ns: int) -> _Inherited | None:
-        """Return what a child that was forked at a time inherited, or None."""
+    def _copied(self, parent: int, one: _Inherited | None, at_ns: int) -> _Inherited | None:
+        """Return what a child that was forked at a time inherited from a parent that inherited `one`."""
         known = self._ledger.processes.get(parent)
         if known is not None:
             return None if parent in self._sharing else _Inherited(known[1])
-        one = self._inherited.get(parent)
         if one is None or one.until_ns is None:
             return one
         if at_ns > one.until_ns + CROSSING_NS:

@@ -175,8 +175,7 @@ class ManagedProcesses:
     def knows(self, pid: int) -> bool:
         """Return whether anything is known of a process; of most there is not."""
         return (
-            pid in self._unchanged
-            or pid in self.rule_of
+            pid in self.rule_of
             or pid in self.ledger.processes
             or pid in self._forked_from
             or pid in self.raised

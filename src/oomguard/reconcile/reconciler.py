@@ -132,14 +132,10 @@ class Reconciler:
 
     def needs_nothing(self, pid: int) -> bool:
         """Return whether a process that an event was about needs nothing, by its name: as most."""
-        managed = self.managed
-        if managed.knows(pid):
+        if self.managed.knows(pid):
             return False
         comm = self.procfs.comm(pid)
-        if comm is not None and self.matching.matcher.candidates(comm):
-            return False
-        managed.executed.pop(pid, None)
-        return True
+        return comm is None or not self.matching.matcher.candidates(comm)
 
     def _process(
         self, pid: int, cause: "Cause", now: float, *, in_pass: bool, is_watched: bool = False
