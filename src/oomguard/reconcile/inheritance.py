@@ -124,7 +124,10 @@ class Inheritance:
             self._sharing.add(pid)
         else:
             self._sharing.discard(pid)
-        _place(self._watched, pid, watch)
+        if watch is not None:
+            _place(self._watched, pid, watch)
+        else:
+            self._watched.pop(pid, None)
 
     def on_reset(self, pid: int, entry: Entry, parent: int = INIT_PID) -> None:
         """Record that a process got its original value back, instead of the one of `entry`."""
@@ -149,8 +152,11 @@ class Inheritance:
     def watch_for_match(self, pid: int, control: "ControlledBy | None") -> None:
         """Record whether a process's children may come to match a rule without an event but their fork."""
         known = self._watched_for_match
-        if (control is None) == (pid in known) and _place(known, pid, control):
-            self.has_new_watched = True
+        if control is None:
+            is_news = known.pop(pid, None) is not None
+        else:
+            is_news = pid not in known and _place(known, pid, control)
+        self.has_new_watched |= is_news
 
     def on_policy(self) -> None:
         """Let a new policy decide which children keep values.
@@ -359,13 +365,11 @@ def reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
     return entry._replace(given_before=value, is_written=False)
 
 
-def _place(watched: "dict[int, ControlledBy]", pid: int, control: "ControlledBy | None") -> bool:
-    """Give a process a place, or take its place away; return whether that was done.
+def _place(watched: "dict[int, ControlledBy]", pid: int, control: "ControlledBy") -> bool:
+    """Give a process a place; return whether that was done.
 
     If none is free, it replaces the one with the highest number in `ControlledBy`, if its own is lower.
     """
-    if control is None:
-        return watched.pop(pid, None) is not None
     if pid not in watched and len(watched) >= _WATCHED_LIMIT:
         last = max(watched, key=watched.__getitem__)
         if control >= watched[last]:

@@ -123,7 +123,7 @@ class Ledger:
         if self._folder is None:
             return
         is_removed = self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
-        if is_removed or self._is_stale or self._is_long():
+        if is_removed or self._is_stale or (self._lines > self._longest and self._is_long()):
             with suppress(OSError):  # the file there still is whole, only long
                 self._rewrite()
 
@@ -133,8 +133,6 @@ class Ledger:
         self._close_file()
 
     def _is_long(self) -> bool:
-        if self._lines <= self._longest:
-            return False
         live = len(self.sysctls) + len(self.processes) + len(self.protections)
         return self._lines > 2 * live + _SLACK_LINES
 
@@ -156,7 +154,7 @@ class Ledger:
     def _append_text(self, text: bytes) -> None:
         if self._folder is None:
             return
-        if self._is_long():
+        if self._lines > self._longest and self._is_long():
             self._longest = 2 * self._lines  # where there is no room, not tried again with each line
             with suppress(OSError):  # the file there still is whole, only long
                 self._rewrite()  # what is written over and over between two passes must not fill /run

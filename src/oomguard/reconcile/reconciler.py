@@ -125,9 +125,17 @@ class Reconciler:
         A pass also corrects contended values, and finds inherited ones without fork events.
         `is_watched`: the watch on its value asked for this.
         """
-        outcome = self._process(pid, cause, now, in_pass=in_pass, is_watched=is_watched)
-        if outcome is not None and outcome.result == "vanished":
-            return self._process(pid, cause, now, in_pass=in_pass) or outcome  # it may have become another
+        outcome: Outcome | None = None
+        for _ in range(2):  # what vanished may have become another
+            handle = self.procfs.open(pid)
+            if handle is None:
+                self.managed.on_exit(pid)
+                return outcome
+            with handle:
+                outcome = self._bring(handle, cause, now, in_pass=in_pass, is_watched=is_watched) or outcome
+            if outcome is None or outcome.result != "vanished":
+                break
+            is_watched = False
         return outcome
 
     def needs_nothing(self, pid: int) -> bool:
@@ -137,16 +145,6 @@ class Reconciler:
         comm = self.procfs.comm(pid)
         return comm is None or not self.matching.matcher.candidates(comm)
 
-    def _process(
-        self, pid: int, cause: "Cause", now: float, *, in_pass: bool, is_watched: bool = False
-    ) -> "Outcome | None":
-        handle = self.procfs.open(pid)
-        if handle is None:
-            self.managed.on_exit(pid)
-            return None
-        with handle:
-            return self._bring(handle, cause, now, in_pass=in_pass, is_watched=is_watched)
-
     def _bring(
         self,
         handle: "ProcessHandle",
@@ -154,7 +152,7 @@ class Reconciler:
         now: float,
         *,
         in_pass: bool,
-        is_watched: bool = False,
+        is_watched: bool,
     ) -> "Outcome | None":
         change = self.next_change(handle, cause, in_pass=in_pass)
         outcome = None if change is None else self._apply(change, handle, now, in_pass=in_pass)

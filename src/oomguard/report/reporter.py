@@ -109,13 +109,15 @@ class Reporter:
 
     def outcome(self, outcome: Outcome, now: float) -> None:
         """Log an outcome at the monotonic time `now`."""
-        self.changes[target(outcome.change), outcome.change.cause, outcome.result] += 1
+        change = outcome.change
+        self.changes[target(change), change.cause, outcome.result] += 1
         if outcome.result == "vanished":
             return
         if outcome.result == "applied":
-            key = _complaint_key(outcome)
-            self.complaints.pop(key, None)
-            self._said.discard(key)
+            if self._said:
+                key = _complaint_key(outcome)
+                self.complaints.pop(key, None)
+                self._said.discard(key)
             self._applied.append((now, outcome))
         elif not self._complain(outcome):
             return
