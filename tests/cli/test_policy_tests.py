@@ -182,6 +182,19 @@ def test_drop_ins_belong_to_the_policy_whoever_owns_them(oomguard_test: Test) ->
     assert oomguard_test("batch.yaml").code == 0
 
 
+def test_of_a_folder_all_case_files_are_run(oomguard_test: Test, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that end in .yaml, however deep; a file that is named twice is run once."""
+    Path("tests/deep").mkdir(parents=True)
+    for name in ("b.yaml", "deep/a.yaml"):
+        Path("tests", name).write_text("cases: [{case: a, policy: {}, processes: [{name: a, expect: 0}]}]\n")
+    Path("tests/README").write_text("not a case file\n")
+    lines = [f"tests/{name}: 1 case, 1 expectation: all as expected\n" for name in ("b.yaml", "deep/a.yaml")]
+    assert oomguard_test("tests", "tests/b.yaml") == Run(0, "".join(lines))
+    Path("empty").mkdir()
+    with pytest.raises(AssertionError, match="no case files below this folder"):
+        oomguard_test("empty")
+
+
 def test_a_path_is_relative_to_the_case_file(oomguard_test: Test) -> None:
     """Whatever folder the caller is in."""
     Path("tests").mkdir()

@@ -18,9 +18,9 @@ should get. The code that decides is the daemon's. Nothing of this host is read
 but the files. oomguard.yaml(5) describes the format.
 
 examples:
-  oomguard test tests/*.yaml
+  oomguard test tests
   oomguard test --policy ./new.yaml tests/sshd.yaml   another policy
-  oomguard test --json tests/*.yaml                   in a build
+  oomguard test --json tests                          in a build
 
 exit codes: 0 all as expected, 1 a case differs, 78 a file is not valid
 """
@@ -31,20 +31,29 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
         "--policy", metavar="FILE", help="test this policy instead of those that the case files name"
     )
     add_json(parser)
-    parser.add_argument("files", metavar="FILE", nargs="+", help="a case file; - is standard input")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="a case file, - for standard input, or a folder: all *.yaml below it",
+    )
 
 
 def _run(options: "argparse.Namespace") -> int:
     """Run all cases of all files, and report every difference."""
+    from oomguard.core.errors import OomguardError
     from oomguard.diagnose.policy_test import run_case
-    from oomguard.policy.cases import load_cases
+    from oomguard.policy.cases import case_files, load_cases
     from oomguard.policy.fault import PolicyError, render_text
     from oomguard.report.case_results import file_document, result_lines, summary
     from oomguard.report.document import print_json
 
     code, documents = 0, []
     faults: tuple[Fault, ...]
-    for file in dict.fromkeys(options.files):
+    paths = {path: case_files(path) for path in options.files}
+    for path in (path for path, files in paths.items() if not files):
+        raise OomguardError(f"{path}: no case files below this folder", hint="their names end in .yaml")
+    for file in dict.fromkeys(file for files in paths.values() for file in files):
         results, faults = [], ()
         try:
             results = [run_case(file, case) for case in load_cases(file, options.policy)]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from oomguard.core.cgroup import system_unit
 from oomguard.core.host import Host
 from oomguard.core.overcommit import ADMIN_RESERVE, HUGE_PAGES, RATIO, USER_RESERVE
-from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, layers
+from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, is_drop_in, layers
 from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import case_model, load, prose, scalars
@@ -104,6 +104,15 @@ class CaseUsers(Users):
     def subuids(self, _user: str | int) -> list[int]:
         """Return no subordinate uids."""
         return []
+
+
+def case_files(path: str) -> list[str]:
+    """Return the case files of a path: all *.yaml below a folder, else the path itself."""
+    if not os.path.isdir(path):
+        return [path]
+    return sorted(
+        os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if is_drop_in(name)
+    )
 
 
 def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
