@@ -76,7 +76,7 @@ complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -
 complete -c oomguard -n '_shtab_oomguard_using test' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using test' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'test this policy instead of those that the case files name'
 complete -c oomguard -n '_shtab_oomguard_using test' -l json -d 'print JSON for programs'
-complete -c oomguard -n '_shtab_oomguard_using test; and test $_shtab_oomguard_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a case file; - is standard input'
+complete -c oomguard -n '_shtab_oomguard_using test; and test $_shtab_oomguard_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a case file, - for standard input, or a folder: all *.yaml below it'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a plan -d 'Show what would change, and by which rule.'
 complete -c oomguard -n '_shtab_oomguard_using plan' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using plan' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'policy file, - for standard input; *.yaml in the .d folder beside it override it (default: /etc/oomguard.yaml and its layers)'

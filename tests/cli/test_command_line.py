@@ -131,7 +131,7 @@ def test_check_takes_files_each_by_itself(tmp_path: Path) -> None:
 
 def test_the_hook_for_pre_commit_checks_policies_and_drop_ins() -> None:
     """Its command is one that there is, and it is for the files that users have."""
-    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    hook, _ = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     program, *words = hook["entry"].split()
     assert program == "oomguard"
     options = build_parser().parse_args([*words, "etc/oomguard.yaml", "etc/oomguard.d/a.yaml"])

@@ -26,7 +26,7 @@ LEFT_OUT = shutil.ignore_patterns(".venv*", ".git", "__pycache__", ".*_cache", "
 def prepare(root: Path, environment: str | None) -> Path:
     """Mount what is private, put a copy of the tree there, and make it the working directory."""
     mount("tmpfs", "tmpfs", "/run", "mode=755")
-    for folder in ("/etc", "/usr/lib"):
+    for folder in ("/etc", "/srv", "/usr/lib"):
         own = f"/run/own{folder}"
         os.makedirs(f"{own}/upper")
         os.mkdir(f"{own}/work")
@@ -81,7 +81,7 @@ def write(step: dict[str, Any]) -> dict[str, Any]:
     """Write a file that a page shows, and let a daemon that runs take it."""
     before = digest_in_force()
     path = Path(step["path"])
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(step["text"])
     path.chmod(0o644)
     if before and step["path"].startswith("/etc/oomguard"):
