@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -228,6 +229,7 @@ def test_plan_as_json_has_every_fact(oomguard: Oomguard, policy: Path) -> None:
         "cause": "policy",
         "obstacle": None,
         "source": f"{policy}:2",
+        "said": None,
     }
     assert protected == {
         "target": "oom_score_adj",
@@ -1030,3 +1032,49 @@ def test_no_verb_spends_more_than_its_share_on_one_user(
     assert explain.code == 1
     assert "slow[20]" in explain.out
     assert "1 process cannot be explained (21): reading other processes of this user" in explain.err
+
+
+FITTING = "vm:\n  min_free_kbytes: 1%\n  swappiness: {at_most: 60}\n"
+
+
+def test_every_screen_shows_what_the_policy_says_and_what_that_comes_to(
+    oomguard: Oomguard, policy: Path, proc: FakeProc
+) -> None:
+    """A bound that is met needs no change."""
+    policy.write_text(FITTING)
+    proc.sysctl("vm.min_free_kbytes", 67584)
+    checked = oomguard("check", "--host").out
+    assert "vm.swappiness at most 60\nvm.min_free_kbytes 1 % of 16.0 GiB = 167772 kB\n" in checked
+    assert "vm.min_free_kbytes" not in oomguard("check").out
+    (change,) = oomguard("plan", "--json").json
+    assert (change["target"], change["to"]) == ("vm.min_free_kbytes", 167772)
+    assert change["said"] == "1 % of 16.0 GiB"
+    assert "1 % of 16.0 GiB (policy.yaml:2)" in oomguard("plan").out
+    assert re.search(r"min_free_kbytes +167772 +67584 +differs; 1 % of 16.0 GiB", oomguard("status").out)
+    assert re.search(r"swappiness +60 +60 +at most 60", oomguard("status").out)
+    applied = oomguard("apply").out
+    assert "vm.min_free_kbytes: 67584 → 167772 (policy, 1 % of 16.0 GiB, " in applied
+
+
+def test_a_policy_that_depends_on_ram_needs_to_know_it(
+    oomguard: Oomguard, policy: Path, proc: FakeProc
+) -> None:
+    """Without meminfo, nothing is planned or applied in part; check needs no host."""
+    policy.write_text(FITTING)
+    (proc.root / "meminfo").unlink()
+    failed = oomguard("apply")
+    assert failed.code == 1
+    assert "the policy depends on RAM, and there is no meminfo" in failed.err
+    assert oomguard("check").code == 0
+
+
+def test_a_file_for_other_hosts_is_named_with_the_reason(oomguard: Oomguard, policy: Path) -> None:
+    """It is checked nevertheless."""
+    policy.write_text("when: {memory: '>= 64GiB'}\n" + FITTING)
+    assert oomguard("check", "--host").out == (
+        f"{policy}: valid, 0 rules and 0 sysctls from no file; "
+        f"{policy} does not count: memory is 16.0 GiB, not >= 64GiB\n"
+    )
+    assert "valid, 0 rules and 2 sysctls" in oomguard("check").out
+    policy.write_text("when: {memory: '>= 64GiB'}\nvm: {swappiness: 900}\n")
+    assert oomguard("check", "--host").code == 78

@@ -10,6 +10,7 @@ from fakeproc import FakeProc
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
 from oomguard.diagnose.host_check import Fit, fit
+from oomguard.kernel.host import observe_host
 from oomguard.kernel.procfs import Procfs
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import load
@@ -30,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 def held(file: str, procfs: Procfs, root: Path) -> Fit:
     """Return what a policy meets on that host, for one who may do everything."""
-    reconciler = Reconciler(load(file).policy, Ledger(), procfs)
+    reconciler = Reconciler(load(file, host=observe_host(procfs)).policy, Ledger(), procfs)
     return fit(Preview(reconciler, Rights(os.geteuid())), file, root=str(root))
 
 
@@ -292,3 +293,29 @@ def test_nothing_a_file_or_process_says_reaches_the_terminal(
     found = check(SWAPPINESS + "rules: [{name: '?*[J]', oom_score_adj: -5}]\n")
     assert {"sysctl-elsewhere", "rival-daemon", "refused-process"} <= found.keys()
     assert all(fault.one_line.isprintable() for fault in found.values())
+
+
+def test_a_bound_conflicts_only_with_values_that_it_would_change(check: Check, root: Path) -> None:
+    """A file of sysctl.d that sets more than at_least sets what is wanted."""
+    put(root, "etc/sysctl.d/10-a.conf", "vm.swappiness = 70\n")
+    assert check("vm: {swappiness: {at_least: 65}}") == {}
+    assert "sysctl.d sets 70" in check("vm: {swappiness: {at_most: 65}}")["sysctl-elsewhere"].message
+
+
+def test_more_to_leave_than_there_is_would_be_refused_with_numbers(check: Check, proc: FakeProc) -> None:
+    """On a host with 4 GiB, and a policy that suits larger ones."""
+    proc.meminfo(MemTotal=4 * 1024 * 1024)
+    proc.sysctl("vm.overcommit_ratio", 50)
+    proc.sysctl("vm.overcommit_kbytes", 0)
+    found = check("vm: {overcommit_memory: 2, commit_limit: {leave: 8GiB}}")["refused-now"]
+    assert "CommitLimit would be 1 KiB" in found.message
+    assert found.hint.startswith("raise overcommit_kbytes to 2306867 or more (commit_limit: 2253MiB)")
+
+
+def test_a_commit_limit_of_more_than_the_ram_is_unwise(check: Check, proc: FakeProc) -> None:
+    """Of all of it is not."""
+    proc.sysctl("vm.overcommit_ratio", 50)
+    proc.sysctl("vm.overcommit_kbytes", 0)
+    mode = "vm: {overcommit_memory: 2, commit_limit: "
+    assert "that is all RAM" in check(mode + "17GiB}")["unwise-value"].message
+    assert check(mode + "100%}") == {}

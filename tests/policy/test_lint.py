@@ -540,6 +540,18 @@ def test_a_limit_in_bytes_is_found() -> None:
     assert _codes(policy % (16 * 1024**2)) == []
 
 
+def test_a_share_that_every_host_refuses_is_found_without_a_host() -> None:
+    """One with a max is refused on small hosts only, and what lowers a value on none."""
+    faults = _warnings("vm: {min_free_kbytes: 30%, user_reserve_kbytes: {at_least: 26%}, nr_hugepages: 95%}")
+    assert [(fault.path, fault.code) for fault in faults] == [
+        ("vm.min_free_kbytes", "unwise-value"),
+        ("vm.user_reserve_kbytes", "unwise-value"),
+        ("vm.nr_hugepages", "unwise-value"),
+    ]
+    assert faults[0].message.startswith("30 % of RAM is refused on any host: the kernel would reclaim")
+    assert _codes("vm: {min_free_kbytes: {ram: 30%, max: 2GiB}, admin_reserve_kbytes: {at_most: 30%}}") == []
+
+
 def _two(first: str, second: str) -> str:
     return f"rules:\n- {{{first}}}\n- {{{second}}}\n"
 

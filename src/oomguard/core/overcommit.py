@@ -163,7 +163,8 @@ def _higher(memory: Memory, final: "Mapping[str, int]", needed_kib: int) -> str:
     """Return which knob to raise, and how far, for a usable limit of `needed_kib`."""
     kbytes = final.get(KBYTES, 0)
     if kbytes:
-        return f"raise overcommit_kbytes to {kbytes + needed_kib - usable_limit_kib(memory, final)} or more"
+        kbytes += needed_kib - usable_limit_kib(memory, final)
+        return f"raise overcommit_kbytes to {kbytes} or more (commit_limit: {-(-kbytes // 1024)}MiB)"
     for ratio in range(final.get(RATIO, 50) + 1, 1001):
         if usable_limit_kib(memory, {**final, RATIO: ratio}) >= needed_kib:
             return f"raise overcommit_ratio to {ratio} or more"

@@ -44,7 +44,7 @@ def check_policy(
 
         found = fit(open_preview(policy, proc=proc, state_dir=state_dir), path)
     faults = (*(found.faults if found else ()), *_with_losses(warnings, state_dir))
-    return Checked(policy.files[0] if path == STANDARD_INPUT else path, faults, policy, found)
+    return Checked("<stdin>" if path == STANDARD_INPUT else path, faults, policy, found)
 
 
 def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault, ...]":

@@ -109,7 +109,7 @@ def compile_policy(documents: tuple[PolicyFile, ...], host: AskedHost) -> Policy
     The first file that sets a value wins, and removes what excludes it from later ones. Sysctls that
     depend on facts that are not known are only counted.
     """
-    settings, unresolved = _settings(documents, host)
+    settings, unresolved = resolved(documents, host)
     default = Policy()
     return Policy(
         sysctls=settings,
@@ -140,7 +140,7 @@ def digest(sources: "tuple[Source, ...]") -> str:
     return total.hexdigest()
 
 
-def _settings(documents: tuple[PolicyFile, ...], host: AskedHost) -> tuple[tuple[SysctlSetting, ...], int]:
+def resolved(documents: tuple[PolicyFile, ...], host: AskedHost) -> tuple[tuple[SysctlSetting, ...], int]:
     """Return the sysctls in the order of the table, and how many depend on a host that is not known."""
     said: dict[str, _Said] = {}
     for name, here in (one for document in documents for one in _sysctls(document)):

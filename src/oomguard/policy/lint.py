@@ -10,13 +10,16 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from oomguard.core.guard import unwise
+from oomguard.core.guard import guard, unwise
+from oomguard.core.host import AskedHost, Host
 from oomguard.core.match import is_glob
 from oomguard.core.name_regex import is_regex
+from oomguard.core.overcommit import Memory
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
 from oomguard.core.text import any_of, counted
 from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
+from oomguard.policy.compile import resolved
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.lookalike import Lookalike, lookalike, unusual_character
 from oomguard.policy.nodes import locate
@@ -30,11 +33,14 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterator
 
-    from oomguard.core.policy import Policy
+    from oomguard.core.policy import Policy, SysctlSetting
     from oomguard.core.rule import Rule, Terms
     from oomguard.policy.compile import PolicyFile, Users
 
     Trial = Callable[[re.Pattern[str], str], bool]
+
+
+_TIB, _HUGE_PAGE_KIB = 2**30, 2048
 
 
 @dataclass(frozen=True)
@@ -411,7 +417,21 @@ def _unwise_value(subject: Subject) -> "Iterator[Fault]":
     for setting in subject.policy.sysctls:
         found = unwise(setting)
         if found is not None:
-            yield _sysctl_warning(subject, setting.name, "unwise-value", *found)
+            yield _at_setting(subject, setting, "unwise-value", *found)
+    if subject.policy.unresolved:
+        yield from _unwise_shares(subject)
+
+
+def _unwise_shares(subject: Subject) -> "Iterator[Fault]":
+    """Find shares of RAM that are refused however much there is."""
+    host, memory = Host(_TIB, 0, 0, 0, _HUGE_PAGE_KIB), Memory(_TIB, 0, 0, 0, 0, 0, _HUGE_PAGE_KIB, _TIB)
+    for setting in resolved(subject.documents, AskedHost(host))[0]:
+        raises = " of " in setting.said and setting.kind != "at_most"
+        found = guard(setting.name, setting.value, 0, memory) if raises else None
+        if found is not None:
+            share, why = setting.said.partition(" of ")[0], found.reason.partition(": ")[2]
+            message = f"{share} of RAM is refused on any host: {why}"
+            yield _at_setting(subject, setting, "unwise-value", message, found.hint)
 
 
 CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
@@ -444,6 +464,10 @@ def _warning(document: "PolicyFile", loc: tuple[int | str, ...], code: str, mess
 
 def _sysctl_warning(subject: Subject, name: str, code: str, message: str, hint: str) -> Fault:
     setting = next(one for one in subject.policy.sysctls if one.name == name)
+    return _at_setting(subject, setting, code, message, hint)
+
+
+def _at_setting(subject: Subject, setting: "SysctlSetting", code: str, message: str, hint: str) -> Fault:
     document = next(one for one in subject.documents if one.file == setting.file)
-    key = next(key for key in (name, COMMIT_LIMIT) if locate(document.root, keys_of(key)).path == key)
+    key = next(key for key in (setting.name, COMMIT_LIMIT) if locate(document.root, keys_of(key)).path == key)
     return _warning(document, keys_of(key), code, message, hint)
