@@ -98,8 +98,7 @@ def test_a_policy_is_rolled_out_once_and_a_bad_one_never(tmp_path: Path) -> None
             assert (host.drop_ins / "50-trial.yaml").read_text() == good["50-trial"]
 
             clash = play(
-                oomguard_policy="resync_interval: 50\n",
-                oomguard_drop_ins={"60-clash": "resync_interval: 40\n"},
+                oomguard_drop_ins={"60-a": "resync_interval: 50\n", "60-b": "resync_interval: 40\n"},
             )
             assert clash.returncode != 0, "valid one by one, and not together"
             assert oom_score_adj(pid) == 500
