@@ -282,6 +282,24 @@ def test_what_cannot_be_read_is_an_error_with_a_hint(
     assert hint in err
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress])
+def test_what_precedes_damage_is_shown(
+    postmortem: Postmortem, tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    """A log is cut where its host died; so it is said, and files behind it are read."""
+    noise = "".join(f"[    1.{at:06}] {at * 7919 % 10007}\n" for at in range(200_000))
+    whole = pack((Path(HOST).read_text() + noise).encode())
+    cut = tmp_path / "kern.log.1"
+    cut.write_bytes(whole[: len(whole) * 3 // 4])
+    os.utime(cut, (1, 1))
+    for arguments in ((str(cut), VALUE), (str(cut), VALUE, "--json")):
+        code, out, err = postmortem(*arguments)
+        assert code == 1
+        assert err.startswith(f"oomguard: {cut}: ")
+        assert "python3" in out
+        assert "cache-worker" in out
+
+
 def test_log_without_reports_is_no_error(postmortem: Postmortem, tmp_path: Path) -> None:
     """It is good news."""
     log = tmp_path / "kern.log"

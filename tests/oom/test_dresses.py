@@ -74,6 +74,15 @@ def test_log_with_the_kernels_own_times_is_never_reversed() -> None:
     assert [one.pid for report in reports for one in report.kills] == [7]
 
 
+@pytest.mark.parametrize("time", ["NaN", "Infinity", "-1.0", "1e300", "7", '"x"'])
+def test_time_of_an_entry_is_a_time_or_none(time: str) -> None:
+    """Whatever JSON has there."""
+    (report,), _ = read(f'{{"pri":4,"time":{time},"msg":"Out of memory: Killed process 7 (a)"}}\n')
+    assert report.uptime_seconds is None
+    (report,), _ = read(f'{{"log":"Out of memory: Killed process 7 (a)","time":"hello {"x" * 99}"}}\n')
+    assert report.when == ""
+
+
 def test_event_in_nested_json_is_read() -> None:
     """A field's object may begin in the line before."""
     kill = "Memory cgroup out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"

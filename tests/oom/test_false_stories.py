@@ -66,6 +66,17 @@ def test_name_of_more_than_15_bytes_is_no_name() -> None:
     assert pids(read(KILLED.format(7, "\ufffd" * 15))) == [[7]]
 
 
+def test_report_during_which_the_clock_is_set_is_one() -> None:
+    """A host without a clock of its own learns the time when its network is up."""
+    lines = formats.host_report(formats.KERNELS[-1])
+    times = [("Jan  1 00:00:20", at) for at in range(20)] + [("Oct 12 19:00:20", at) for at in range(20, 99)]
+    text = [
+        f"{when} pi kernel: [   20.{at:03}000] {line}" for (when, at), line in zip(times, lines, strict=False)
+    ]
+    (report,) = read(*text)
+    assert (report.invoker is not None, len(report.tasks), len(report.kills)) == (True, 4, 1)
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

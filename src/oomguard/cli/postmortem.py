@@ -31,7 +31,7 @@ examples:
   oomguard postmortem --policy ./new.yaml   would it have saved the database?
   ssh db1 dmesg | oomguard postmortem -
 
-exit codes: 0 shown, 1 a log or a report cannot be found or read, or lines that
+exit codes: 0 shown, 1 a log, a part of it or a report cannot be read, or lines that
             name a kill are in no report, 78 the policy is not valid
 """
 
@@ -74,6 +74,8 @@ def _run(options: "argparse.Namespace") -> int:
         _print_json(examiner, options)
     else:
         _print(examiner, options)
+    if source.damage is not None:
+        raise source.damage
     return 1 if examiner.log.unread_count else 0
 
 
@@ -99,7 +101,7 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
             found += 1
             # One with a table is too large to keep fifty. Of those without, there may be millions.
             listed.append(list_row(examiner.examine(*last)) if last[1].is_large else last)
-    if not found:
+    if not found and examiner.source.damage is None:
         print(f"No report of the OOM killer in {examiner.source.name}.")
     elif last is not None:
         if found > 1:
@@ -129,6 +131,8 @@ def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
 
     tellings = examiner.examine_wholly(examiner.reports(options.report))
     first = next(tellings, None)  # errors come before any output
+    if first is None and examiner.source.damage is not None:
+        return
     print(f'{{\n  "format": {FORMAT},\n  "reports": [', end="")
     between = "\n"
     for told in chain([] if first is None else [first], tellings):

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
@@ -21,6 +21,7 @@ from oomguard.report.postmortem import ValueOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from io import BufferedReader
 
     from oomguard.oom.kill import Kill
     from oomguard.oom.log_reader import OomLog
@@ -61,6 +62,8 @@ class KernelLog:
             raise OomguardError("--kmsg and files cannot be used together", hint="remove one of them")
         self.is_journal = not files and not kmsg and has_journal()
         self._files = files
+        self.damage: OomguardError | None = None
+        """Why a part of the files could not be read, once all reports are yielded."""
         self._span = [f"--{key}={value}" for key, value in (("since", since), ("until", until)) if value]
         if self._span and not self.is_journal:
             raise OomguardError(
@@ -83,13 +86,23 @@ class KernelLog:
             asked = [*self._span, f"--output-fields={_JOURNAL_FIELDS}", "_TRANSPORT=kernel"]
             asked += [*other_killers(), "+", f"MESSAGE_ID={_UNIT_OUT_OF_MEMORY}", "_PID=1"]
             with open_journal(asked, without=_WITHOUT) as journal:
-                yield from log.read(_blocks(journal))
+                yield from log.read(_blocks(cast("_Log", journal)))
         elif self._files:
-            yield from log.read(_all_blocks(sorted(self._files, key=_age)))
+            yield from log.read(self._all_blocks())
         else:
             booted = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
             for report in log.read(_kernel_log()):
                 yield report._replace(when=f"{booted + (report.uptime_seconds or 0):.6f}")
+
+    def _all_blocks(self) -> "Iterator[str]":
+        """Yield several files as one log: a report may begin in one and end in the next."""
+        for path in sorted(self._files, key=_age):
+            try:
+                with _open(path) as file:
+                    yield from _blocks(file)
+            except OomguardError as error:
+                self.damage = self.damage or error
+            yield "\n"
 
     def value_origins(self, reports: "Sequence[Report]") -> "list[ValueOrigin | None]":
         """Ask the journal which of the victims' values oomguard set; None if it did not, for each report."""
@@ -151,14 +164,6 @@ def _age(path: str) -> float:
         return 0.0  # opening it reports the error
 
 
-def _all_blocks(paths: "list[str]") -> "Iterator[str]":
-    """Yield several files as one log: a report may begin in one and end in the next."""
-    for path in paths:
-        with _open(path) as file:
-            yield from _blocks(file)
-        yield "\n"
-
-
 def _kernel_log() -> "Iterator[str]":
     fd = open_kernel_log()
     try:
@@ -172,7 +177,7 @@ def _kernel_log() -> "Iterator[str]":
 def _open(path: str) -> "Iterator[_Log]":
     """Open a log, compressed or not; `-` is standard input."""
     if path == "-":
-        yield sys.stdin.buffer
+        yield cast("_Log", sys.stdin.buffer)
         return
     try:
         with open(path, "rb") as file:
@@ -189,7 +194,7 @@ def _open(path: str) -> "Iterator[_Log]":
         raise OomguardError(f"{printable(path)}: {said}", hint=_WITHOUT) from error
 
 
-def _unpacked(file: "IO[bytes]", head: bytes) -> "_Log":
+def _unpacked(file: "BufferedReader", head: bytes) -> "_Log":
     if head.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)
     if head.startswith(b"\xfd7zXZ"):
@@ -200,7 +205,7 @@ def _unpacked(file: "IO[bytes]", head: bytes) -> "_Log":
 
 
 class _Log(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+    def read1(self, size: int, /) -> bytes: ...
 
 
 class _Xz:
@@ -210,7 +215,7 @@ class _Xz:
         self._file = file
         self._stream = _xz_stream()
 
-    def read(self, size: int, /) -> bytes:
+    def read1(self, size: int, /) -> bytes:
         """Return at most `size` bytes, b"" at the end. LZMAError: damaged, or too costly; EOFError: cut."""
         while True:
             if self._stream.eof:  # there may be more streams, and zeros between them
@@ -237,12 +242,12 @@ def _xz_stream() -> lzma.LZMADecompressor:
 
 def _blocks(file: "_Log") -> "Iterator[str]":
     """Yield a log as text: UTF-8, or UTF-16 with a mark, as some editors write it."""
-    block = file.read(_BLOCK_BYTES)
+    block = file.read1(_BLOCK_BYTES)  # what precedes damage is not lost
     is_utf16 = block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     decoder = codecs.getincrementaldecoder("utf-16" if is_utf16 else "utf-8")(
         "replace" if is_utf16 else "surrogateescape"
     )
     while block:
         yield decoder.decode(block)
-        block = file.read(_BLOCK_BYTES)
+        block = file.read1(_BLOCK_BYTES)
     yield decoder.decode(b"", final=True)

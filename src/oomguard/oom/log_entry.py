@@ -127,21 +127,25 @@ def _split_object(entry: "Mapping[str, Any]") -> Line | None:
         priority, uptime = entry["pri"], entry.get("time")
         if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
             return None
-        return Line(entry["msg"], uptime_seconds=uptime if isinstance(uptime, float) else None)
+        is_time = isinstance(uptime, float) and 0 <= uptime < _UPTIME_LIMIT  # nor is it NaN
+        return Line(entry["msg"], uptime_seconds=uptime if is_time else None)
     for text in _strings(entry, _JSON_DEPTH):
         text = text.strip("\n")  # noqa: PLW2901
         first, has_more, _ = text.partition("\n")
         if has_more and (has_mark(first) or begins_report(first)):
             return Line(text, is_log=True)
-        found = _split_string(text)
-        if found is not None:
-            when = next((value for key in _TIME_KEYS if isinstance(value := entry.get(key), str)), "")
-            return found._replace(when=found.when or when, indent=0, is_marked=True)
+        line = _split_string(text)
+        if line is not None:
+            times = (WHEN.search(_string(entry.get(key))[:_TIME_LENGTH]) for key in _TIME_KEYS)
+            when = next((found[0] for found in times if found is not None), "")
+            return line._replace(when=line.when or when, indent=0, is_marked=True)
     return None
 
 
 _JSON_DEPTH = 3
 _TIME_KEYS = ("time", "timestamp", "@timestamp", "ts")
+_TIME_LENGTH = 64
+_UPTIME_LIMIT = 1e12
 
 
 def _strings(value: object, depth: int) -> "Iterator[str]":

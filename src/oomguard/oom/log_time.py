@@ -8,12 +8,18 @@ if TYPE_CHECKING:
     from oomguard.oom.log_line import Line
 
 
+_NEXT_SECONDS = 0.05
+
+
 def seconds_between(one: "Line", other: "Line") -> float | None:
     """Return how much later the other line is, by the clock that says more; None if there is none."""
     by_clock = _clock_between(one, other)
     if one.uptime_seconds is None or other.uptime_seconds is None:
         return by_clock
-    return max(other.uptime_seconds - one.uptime_seconds, by_clock or 0.0, key=abs)
+    by_uptime = other.uptime_seconds - one.uptime_seconds
+    if 0 <= by_uptime < _NEXT_SECONDS:  # the clock was set; two boots seldom come so close
+        return by_uptime
+    return max(by_uptime, by_clock or 0.0, key=abs)
 
 
 def _clock_between(one: "Line", other: "Line") -> float | None:
