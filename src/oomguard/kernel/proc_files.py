@@ -135,26 +135,26 @@ def parse_stat(raw: bytes) -> Stat:
     )
 
 
-class Status(NamedTuple):
-    """What is used of /proc/PID/status. The kernel escapes newlines in its `Name:` line."""
+class Status(bytes):
+    """/proc/PID/status, parsed as far as it is asked. The kernel escapes newlines in its `Name:` line."""
 
-    raw: bytes
+    __slots__ = ()
 
     @property
     def parent_pid(self) -> int:
         """The pid of its parent."""
-        return int(status_line(self.raw, b"PPid"))
+        return int(status_line(self, b"PPid"))
 
     @property
     def uids(self) -> tuple[int, int]:
         """The real and the saved uid."""
-        real, _, saved, *_ = status_line(self.raw, b"Uid").split()
+        real, _, saved, *_ = status_line(self, b"Uid").split()
         return int(real), int(saved)
 
     @property
     def namespace_depth(self) -> int:
         """The number of its pids: 1 in the namespace of /proc, more in a nested one, 0 without such."""
-        return len(status_line(self.raw, b"NSpid").split())
+        return len(status_line(self, b"NSpid").split())
 
 
 def status_line(raw: bytes, key: bytes) -> bytes:

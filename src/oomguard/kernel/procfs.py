@@ -284,6 +284,7 @@ class ProcessHandle:
     def forget_status(self) -> None:
         """Read the status again on the next access, because its parent may have ended."""
         self.__dict__.pop("status", None)
+        self.__dict__.pop("_uids", None)
 
     @cached_property
     def _living(self) -> str:
@@ -300,15 +301,19 @@ class ProcessHandle:
                     return f"task/{tid}/"
         raise UnknownFactError("too many of its threads have ended to find a running one")
 
+    @cached_property
+    def _uids(self) -> tuple[int, int]:
+        return self.status.uids
+
     @property
     def uid(self) -> int:
         """The real uid."""
-        return self.status.uids[0]
+        return self._uids[0]
 
     @property
     def saved_uid(self) -> int:
         """The saved uid."""
-        return self.status.uids[1]
+        return self._uids[1]
 
     @property
     def in_container(self) -> bool:
@@ -416,10 +421,10 @@ class ProcessHandle:
         False if its user made it too slow to read.
         """
         try:
-            raw = self.status.raw
+            status = self.status
         except UnknownFactError:
             return False
-        return has(parse_effective(raw), CAP_SYS_RESOURCE) and not self.in_user_namespace
+        return has(parse_effective(status), CAP_SYS_RESOURCE) and not self.in_user_namespace
 
     def read_oom_score_adj(self) -> int:
         """Return the current value."""

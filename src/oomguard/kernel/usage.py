@@ -80,7 +80,7 @@ def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:
         try:
             stat = parse_stat(handle.read(f"{folder}stat")) if folder else handle.stat
             status = handle.read_status(folder) if folder else handle.status
-            found = parse_held(stat, status.raw, is_exact=era.is_exact)
+            found = parse_held(stat, status, is_exact=era.is_exact)
         except GONE:
             if not folder:
                 raise

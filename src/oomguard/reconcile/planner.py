@@ -31,17 +31,13 @@ if TYPE_CHECKING:
     from oomguard.reconcile.managed import ManagedProcesses
     from oomguard.reconcile.matching import Matching
 
+    Situation = tuple[int, int, Entry | None, bool]
+    """The value of a process, its original, the entry that says so, and whether that is another's."""
+
 UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 """A program that rewrites its command line has done so at this age."""
 
 _KEEP = Value("keep")
-
-
-class _Situation(NamedTuple):
-    value: int
-    original: int
-    entry: "Entry | None"
-    is_inherited: bool
 
 
 class RaisingRule(NamedTuple):
@@ -141,12 +137,12 @@ class Planner:
         Only a pass reads the value of the many that no rule matches; between two, forks show what those
         inherited.
         """
-        situation: _Situation | None = None
+        situation: Situation | None = None
 
         def refusal(rule: "Rule") -> "Refusal | None":
             nonlocal situation
             situation = situation or self._situation(handle, may_match=True)
-            return self.refusal(rule, handle, own=situation.original)
+            return self.refusal(rule, handle, own=situation[1])
 
         managed = self._managed
         result = self.matching.match(handle, refusal)
@@ -176,26 +172,28 @@ class Planner:
             return Finding(
                 unknown=unknown, raised=raised, fork_watch=fork_watch, may_match_later=may_match_later
             )
-        situation = situation or self._situation(handle, may_match=rule is not None)
+        value, original, entry, is_inherited = situation or self._situation(
+            handle, may_match=rule is not None
+        )
         decision = decide(
             handle.identity,
             handle.comm,
-            current=situation.value,
-            original=situation.original,
+            current=value,
+            original=original,
             rule=rule,
             refusal=refused,
             unknown="" if unknown is None else str(unknown),
-            is_inherited=situation.is_inherited,
+            is_inherited=is_inherited,
             is_held=raised is not None and raised.is_held,
         )
         is_unchanged, rule = False, decision.rule
         if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
-            if raised is None and situation.entry is None and decision.current > 0:
+            if raised is None and entry is None and decision.current > 0:
                 raised = None if rule.terms.value.kind == "keep" else RaisingRule(handle.identity, rule)
             is_plain = refused is None and unknown is None and not decision.is_held
             is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
         return Finding(
-            Judged(decision, situation.entry),
+            Judged(decision, entry),
             unknown,
             is_undecided=False,
             raised=raised,
@@ -212,17 +210,17 @@ class Planner:
         first = self.policy.first_person_uid
         return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
 
-    def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> _Situation:
-        """Return what the process has and would have; `may_match`: a rule may match it."""
+    def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> "Situation":
+        """Return what the process has, and would have; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         entry = self._ledger.entry(handle.identity)
         if entry is not None:
             entry = reclaimed(entry, value, handle)
-            return _Situation(value, own_value(entry, value), entry, is_inherited=False)
+            return value, own_value(entry, value), entry, False
         inheritance = self._managed.inheritance
         entry = inheritance.original_of(handle, value, self.matching, may_match=may_match)
         own = value if entry is None else entry.original
-        return _Situation(value, own, entry, is_inherited=entry is not None)
+        return value, own, entry, entry is not None
 
     def _unescaped(
         self, handle: "ProcessHandle", rule: "Rule", found: "Rule | None", refused: "Rule | None"
