@@ -90,8 +90,7 @@ def _give_up_immunity() -> None:
 def _drop_privileges() -> None:
     """Become nobody without capabilities, where that is allowed.
 
-    The shipped unit does not allow it: its filter blocks capset(2), and it lacks CAP_SETUID. There the limits
-    and the unit's sandbox confine this process.
+    In the shipped unit, which lacks CAP_SETUID, it stays root, and only loses its capabilities.
     """
     if os.geteuid() != 0:
         return
