@@ -9,7 +9,7 @@ from fakeproc import FakeKernel, FakeProc, due
 from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process, UnknownFactError
-from oomguard.kernel.slow_reads import SlowReads, Spender
+from oomguard.kernel.slow_reads import VERB_SECONDS, SlowReads, Spender, patient_reads
 from oomguard.policy.load import load
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -201,6 +201,9 @@ def test_root_of_a_container_takes_no_thread_that_is_left_for_root(proc: FakePro
 class Spent(SlowReads):
     """A host whose users have used up the time that it takes to read their long files."""
 
+    def __init__(self) -> None:
+        super().__init__(deadline_seconds=VERB_SECONDS, is_patient=True)  # it may be busy with other tests
+
     def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
         """Return root's only."""
         raw = read()
@@ -225,7 +228,7 @@ def test_who_makes_his_status_long_is_still_raised_by_what_is_known_without_it(
         for outcome in reconciler.everything("resync", now):
             assert outcome.result == "applied"
         assert value(proc, 20) == expected
-    kernel.slow_reads = SlowReads()
+    kernel.slow_reads = patient_reads()
     assert len([*reconciler.everything("resync", 2.0)]) == (expected == 0)
     assert value(proc, 20) == 800
 
@@ -285,7 +288,7 @@ def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -
     kernel = FakeKernel(str(proc.root), Spent())
     reconciler = Reconciler(policy(tmp_path, "- {name: guard, oom_score_adj: -900}\n"), ledger, kernel)
     for has_time in (False, True):
-        kernel.slow_reads = SlowReads() if has_time else Spent()
+        kernel.slow_reads = patient_reads() if has_time else Spent()
         handle = kernel.open(20)
         assert handle is not None
         with handle:
