@@ -222,8 +222,8 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "bytes in JSON": lambda: _repeat(_json([1] * 8000)),
     "lists in JSON": lambda: _repeat('{"MESSAGE":' + "[" * 16_000 + '"MESSAGE":[' + "\n"),
     "logs in a string of JSON": lambda: _repeat(json.dumps({"log": "[1.0] oom-kill\n" * 1000}) + "\n"),
-    "short logs in a string of JSON": lambda: _repeat('{"a":"[1.0] x\\noom-kill"}\n'),
-    "kills in a string of JSON": lambda: _repeat(json.dumps({"a": "Killed process 1 (a)\n" * 900}) + "\n"),
+    "short logs in a string of JSON": lambda: _repeat('{"log":"[1.0] x\\noom-kill"}\n'),
+    "kills in a string of JSON": lambda: _repeat(json.dumps({"log": "Killed process 1 (a)\n" * 900}) + "\n"),
     "candidates of nohang": lambda: _repeat("nohang: PID: 1, name: a, badness: 1\n"),
     "events of Kubernetes": lambda: _repeat("SystemOOM kubelet System OOM encountered\n"),
     "events before kills": lambda: (

@@ -83,6 +83,19 @@ def test_time_of_an_entry_is_a_time_or_none(time: str) -> None:
     assert report.when == ""
 
 
+@pytest.mark.parametrize("key", ["log", "MESSAGE", "msg"])
+def test_half_a_character_is_none(key: str) -> None:
+    """JSON can write what no text has."""
+    context = (
+        "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/"
+    )
+    for text in (f"{context},task=a\\ud800,pid=7,uid=0", "Out of memory: Killed process 7 (a\\udfff)"):
+        (report,), _ = read(f'{{"{key}":"{text}","pri":4,"_HOSTNAME":"\\ud834"}}\n')
+        one = report.chosen or report.victim
+        assert one is not None
+        assert one.comm == "a\ufffd"
+
+
 def test_event_in_nested_json_is_read() -> None:
     """A field's object may begin in the line before."""
     kill = "Memory cgroup out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
@@ -141,6 +154,8 @@ def _without_spaces(report: Report) -> Report:
         '{{"MESSAGE":"{}","_TRANSPORT":"stdout"}}',
         '{{"MESSAGE":"overlayfs: /a\\n{}","_TRANSPORT":"kernel"}}',
         '{{"MESSAGE":"[ 2.0] overlayfs: /a\\n[ 3.0] {}","_TRANSPORT":"kernel"}}',
+        '{{"message":"GET /","agent":"{}"}}',
+        '{{"message":"GET /","http":{{"user_agent":"[    2.000000] {}"}}}}',
         '{{"message":"overlayfs: failed to resolve \'/a\\n{}"}}',
         '{{"log":"[    2.000000] overlayfs: /a\\n               {}"}}',
         '{{"log":"[    2.000000] overlayfs: /a\\n[    2.000000] {}"}}',

@@ -128,9 +128,9 @@ def _split_object(entry: "Mapping[str, Any]") -> Line | None:
         if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
             return None
         is_time = isinstance(uptime, float) and 0 <= uptime < _UPTIME_LIMIT  # nor is it NaN
-        return Line(entry["msg"], uptime_seconds=uptime if is_time else None)
-    for text in _strings(entry, _JSON_DEPTH):
-        text = text.strip("\n")  # noqa: PLW2901
+        return Line(_LONE.sub("\ufffd", entry["msg"]), uptime_seconds=uptime if is_time else None)
+    for string in _messages(entry, _JSON_DEPTH):
+        text = _LONE.sub("\ufffd", string.strip("\n"))
         first, has_more, _ = text.partition("\n")
         if has_more and (has_mark(first) or begins_report(first)):
             return Line(text, is_log=True)
@@ -148,13 +148,23 @@ _TIME_LENGTH = 64
 _UPTIME_LIMIT = 1e12
 
 
-def _strings(value: object, depth: int) -> "Iterator[str]":
-    """Yield the strings in a value of JSON, not deeper than that."""
+_MESSAGE_KEYS = frozenset(
+    {"message", "msg", "log", "line", "text", "textPayload", "short_message", "full_message", "@message"}
+    | {"body", "event", "data", "content", "payload", "_raw", "original", "note"}
+)
+"""What loggers call a message. Users choose much of other fields: a name, a path, the name of a browser."""
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters, which only JSON can have; the rest of them are bytes that are not UTF-8."""
+
+
+def _messages(value: object, depth: int, key: str = "") -> "Iterator[str]":
+    """Yield the messages in a value of JSON, not deeper than that."""
     if isinstance(value, str):
-        yield value
+        if key in _MESSAGE_KEYS:
+            yield value
     elif depth and isinstance(value, (dict, list)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _strings(one, depth - 1)
+        for name, one in value.items() if isinstance(value, dict) else ((key, item) for item in value):
+            yield from _messages(one, depth - 1, name)
 
 
 def _split_string(text: str) -> Line | None:
@@ -181,10 +191,10 @@ def _split_journal(entry: "Mapping[str, Any]") -> Line | None:
     uptime = _micros(entry.get("_SOURCE_MONOTONIC_TIMESTAMP"))
     realtime = _micros(entry.get("__REALTIME_TIMESTAMP"))
     return Line(
-        message,
+        _LONE.sub("\ufffd", message),
         "" if realtime is None else f"{realtime / _MICRO:.6f}",
         None if uptime is None else uptime / _MICRO,
-        _string(entry.get("_HOSTNAME")),
+        _LONE.sub("\ufffd", _string(entry.get("_HOSTNAME"))),
     )
 
 
