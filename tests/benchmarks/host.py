@@ -54,9 +54,17 @@ class Host:
     """One run's folder with the floors in it, and the interpreter."""
 
     def __init__(
-        self, folder: Path, source: Path, *, idle_seconds: int, reloads: int, attack: str = ""
+        self,
+        folder: Path,
+        source: Path,
+        *,
+        idle_seconds: int,
+        reloads: int,
+        attack: str = "",
+        picture: Path | None = None,
     ) -> None:
         self.folder = folder
+        self.picture = picture
         self.attack = attack
         self.idle_seconds = idle_seconds
         self.reloads = reloads

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("latency", "events", "storm", "drift", "scan", "idle", "memory", "start"),
-    *("reports", "hostile", "attacks"),
+    *("reports", "hostile", "attacks", "growth"),
 )
 
 
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--idle-seconds", type=int, default=60, help="how long to be idle (default: 60)")
     parser.add_argument("--reloads", type=int, default=200, help="how often to reload (default: 200)")
     parser.add_argument("--attack", default="", help="of `attacks`, those whose name has this in it")
+    parser.add_argument("--picture", type=Path, help="of `growth`, where to draw it")
     parser.add_argument("--compare", metavar="REV", help="compare with a revision; exit 1 if slower")
     parser.add_argument("--rounds", type=int, default=5, help="with --compare: how often each (default: 5)")
     options = parser.parse_args()
@@ -78,6 +79,7 @@ def _host(options: argparse.Namespace, source: Path) -> "Iterator[Host]":
             idle_seconds=options.idle_seconds,
             reloads=options.reloads,
             attack=options.attack,
+            picture=options.picture,
         )
 
 

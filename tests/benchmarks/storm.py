@@ -33,7 +33,7 @@ def figures(host: "Host") -> "Iterator[Figure]":
 
 def _drain(host: "Host", rate: int) -> "Iterator[Figure]":
     with host.running(host.tool("guard", "", "-", hex(EXEC_AND_COMM)), ready="ready") as guard:
-        floor = _storm(host, guard.pid, rate)[1]
+        floor = cost_of_events(host, guard.pid, rate)
     with host.daemon(host.policy(100)) as daemon:
         before = daemon.status()["losses"]
         sent, cost = _storm(host, daemon.pid, rate)
@@ -50,6 +50,11 @@ def _storm(host: "Host", pid: int, rate: int) -> tuple[float, float]:
     sent = int(host.output("renamer", SECONDS, rate).split()[0])
     time.sleep(0.3)
     return sent, (cpu_ns(pid) - before) / sent / 1000
+
+
+def cost_of_events(host: "Host", pid: int, rate: int) -> float:
+    """Return the CPU time that each of many events costs a receiver, in µs."""
+    return _storm(host, pid, rate)[1]
 
 
 def _overflow(host: "Host") -> "Iterator[Figure]":
