@@ -282,6 +282,36 @@ def test_many_globs_and_patterns_cost_a_process_no_more_than_a_few() -> None:
     assert decide("x", "x", "--job=12 ") == 1012
 
 
+def test_a_thousand_units_users_and_cgroups_cost_a_process_no_more_than_a_few() -> None:
+    """What the user and the cgroup of a process rule out is not tried on the next that has them."""
+    rules = [rule(number=n, units=(f"u{n}.service",)) for n in range(500)]
+    rules += [rule(number=500 + n, cgroups=(f"/c{n}/*",)) for n in range(500)]
+    rules += [rule(number=1000 + n, users=(str(n),), uids=(n,)) for n in range(1000)]
+    matcher = Matcher(rules)
+
+    def decide(comm: str, uid: int, cgroup: str) -> tuple[int | None, int]:
+        """Return the rule, and how many were tried."""
+        tried: list[str] = []
+
+        class Counted(Process):
+            __slots__ = ()
+
+            @property
+            def in_container(self) -> bool:  # asked once for each rule that is tried
+                tried.append(comm)
+                return False
+
+        facts = Counted(Identity(2, 2), comm.encode(), uid=uid, cgroup=cgroup)
+        found = matcher.find_rule(facts, lambda _: True).rule
+        return (None if found is None else found.number), len(tried)
+
+    assert decide("a", 5000, "/system.slice/u8.service") == (8, 1)
+    assert decide("b", 5000, "/c7/x") == (507, 1)
+    assert decide("c", 3, "/system.slice/u8.service") == (8, 1)
+    assert decide("d", 3, "/other") == (1003, 1)
+    assert decide("e", 5000, "/other") == (None, 0)
+
+
 def test_names_that_no_rule_has_share_one_list_of_rules() -> None:
     """Any user can run 2,000 programs of different names: 5,000 rules without a name would take 78 MiB."""
     rules = [Rule(at, (), Terms(Value("exact", 100), cgroups=("/a",)), "p.yaml", 1) for at in range(100)]

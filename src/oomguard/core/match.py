@@ -1,7 +1,8 @@
 """Which rule matches a process: the first whose conditions are all met.
 
 A process name reaches its rules through a memo in front of an index, so the cost of a process that
-no rule names does not grow with the policy. Conditions are tried from cheap to expensive, since each may
+no rule names does not grow with the policy. Rules without names are filed by user and unit, and what they
+came to for a user and cgroup is remembered. Conditions are tried from cheap to expensive, since each may
 cost a system call, and stop at the first that fails. The command line comes last, because its owner can
 delay a reader.
 """
@@ -10,6 +11,7 @@ import fnmatch
 import re
 from array import array
 from bisect import bisect_left
+from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,7 +73,11 @@ class Matcher:
         _compiled.clear()  # of the policy before
         _name_regexes.clear()
         self._rules = rules
-        self._nameless: list[int] = []
+        self._filed: dict[int | str, list[Rule]] = {}
+        """The rules without names that have exact users or units, by these."""
+        self._unfiled: list[Rule] = []
+        """Those that have a pattern on the unit or cgroup, or a range of users."""
+        nameless: list[Rule] = []
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
         names: list[bytes] = []
@@ -82,7 +88,8 @@ class Matcher:
             if rule.terms.cmdlines:
                 cmdlines[rule.terms.cmdlines] = None
             if not rule.names:
-                self._nameless.append(place)
+                nameless.append(rule)
+                self._file(rule)
             for name in rule.names:
                 if is_regex(name):
                     regexes.append((place, text_of(name)))
@@ -98,60 +105,95 @@ class Matcher:
         self._names = [names[at] for at in order]
         self._places = array("I", [places[at] for at in order])
         self._regexes = NameRegexes(regexes) if regexes else None
-        self._memo: dict[bytes | tuple[bytes, bool], tuple[Rule, ...]] = {}
-        self._lists: dict[bytes, tuple[Rule, ...]] = {}
+        self._nameless = tuple(nameless)
+        self._anywhere = tuple([rule for rule in nameless if not _has_place(rule.terms)])
+        self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
+        self._somewhere: dict[tuple[int, str], tuple[Rule, ...]] = {}
+        """By user and cgroup, the rules without names that these do not rule out."""
         for listed in cmdlines:
             _regex(listed)  # now: compiling a hundred takes longer than the limit for matching one process
         self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
         """All patterns in one if there are many, because most processes match none."""
 
+    def _file(self, rule: "Rule") -> None:
+        """File a rule without names by its users or units, if it has some that need no trying."""
+        terms = rule.terms
+        keys: tuple[int | str, ...] = terms.uids if terms.users and not terms.subuids else ()
+        if not keys and not any(map(is_glob, terms.units)):
+            keys = terms.units
+        if not keys and _has_place(terms):
+            self._unfiled.append(rule)
+        for key in keys:
+            self._filed.setdefault(key, []).append(rule)
+
     def forget(self) -> None:
-        """Drop the memo; it fills again."""
+        """Drop the memos; they fill again."""
         self._memo.clear()
-        self._lists.clear()
+        self._somewhere.clear()
 
     def candidates(self, comm: bytes) -> "tuple[Rule, ...]":
         """Return the rules whose `name` may match a process called `comm`, in policy order."""
         known = self._memo.get(comm)
-        return self._remember(comm, self._placed(comm, comm)) if known is None else known
+        if known is None:
+            known = self._remember(comm, self._placed(comm, comm), self._nameless)
+        return known
 
-    def _likely(
-        self, listed: "tuple[Rule, ...]", process: Facts, search: "Callable[[re.Pattern[str], str], bool]"
-    ) -> "tuple[Rule, ...]":
-        """Return many candidates without those that the command line rules out."""
-        comm = process.comm
-        if len(comm) < COMM_LENGTH and self._any_cmdline is None:
-            return listed
-        try:
-            whole = full_name(comm, process.arguments)
-            text = _text(b" ".join(process.arguments))
-            is_any = self._any_cmdline is not None and search(self._any_cmdline, text)
-        except UnknownFactError:
-            return listed
-        key = whole, is_any
+    def _likely(self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]") -> "tuple[Rule, ...]":
+        """Return the candidates without those that the user, the cgroup or the command line rules out."""
+        comm = whole = process.comm
+        is_whole, is_any = len(comm) < COMM_LENGTH, True
+        if not is_whole or self._any_cmdline is not None:
+            with suppress(UnknownFactError):
+                whole = full_name(comm, process.arguments)
+                text = _text(b" ".join(process.arguments))
+                is_any = self._any_cmdline is None or search(self._any_cmdline, text)
+                is_whole = True
+        key = whole, is_whole, is_any
         known = self._memo.get(key)
-        if known is not None:
-            return known
-        places = self._placed(comm, whole, is_whole=True)
-        if self._any_cmdline is not None and not is_any:
-            places = {place for place in places if not self._rules[place].terms.cmdlines}
-        return self._remember(key, places)
+        if known is None:
+            places = self._placed(comm, whole, is_whole=is_whole)
+            others = self._anywhere
+            if not is_any:
+                places = {place for place in places if not self._rules[place].terms.cmdlines}
+                others = tuple([rule for rule in others if not rule.terms.cmdlines])
+            known = self._remember(key, places, others)
+        here = self._here(process)
+        return tuple(sorted((*known, *here))) if here else known
 
-    def _remember(self, key: "bytes | tuple[bytes, bool]", places: set[int]) -> "tuple[Rule, ...]":
+    def _here(self, process: Facts) -> "Sequence[Rule]":
+        """Return the rules without names that the user and the cgroup of a process do not rule out."""
+        if not self._filed and not self._unfiled:
+            return ()
+        try:
+            key = process.uid, process.cgroup
+        except UnknownFactError:
+            return [rule for rule in self._nameless if _has_place(rule.terms)]
+        known = self._somewhere.get(key)
+        if known is None:
+            uid, cgroup = key
+            rules = {*self._filed.get(uid, ()), *self._filed.get(system_unit(cgroup), ())}
+            rules.update(rule for rule in self._unfiled if _place_unmet(rule.terms, process) is None)
+            if len(self._somewhere) >= _MEMO_LIMIT:
+                self._somewhere.clear()
+            known = self._somewhere[key] = tuple(sorted(rules))
+        return known
+
+    def _remember(
+        self,
+        key: "bytes | tuple[bytes, bool, bool]",
+        places: set[int],
+        nameless: "tuple[Rule, ...]",
+    ) -> "tuple[Rule, ...]":
+        """Return the rules with these indexes and the `nameless`, whose list most names share."""
         if len(self._memo) >= _MEMO_LIMIT:
             self.forget()
-        # Most names are in no rule, so most lists have only the rules without names: store that list once.
-        listed = array("I", sorted(places))
-        found = self._lists.get(listed.tobytes())
-        if found is None:
-            found = self._lists[listed.tobytes()] = tuple([self._rules[place] for place in listed])
+        found = tuple(sorted([*nameless, *(self._rules[at] for at in places)])) if places else nameless
         self._memo[key] = found
         return found
 
     def _placed(self, comm: bytes, whole: bytes, *, is_whole: bool = False) -> set[int]:
         """Return the indexes of the rules that may name a process, or that do if its whole name is known."""
-        places = set(self._nameless)
-        places.update(place for place, name in self._named(comm) if not is_whole or name in (comm, whole))
+        places = {place for place, name in self._named(comm) if not is_whole or name in (comm, whole)}
         if not self._globbed and self._regexes is None:
             return places
         is_cut = len(comm) >= COMM_LENGTH and not is_whole
@@ -191,8 +233,9 @@ class Matcher:
         A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
         causes only a fork event.
         """
-        for rule in self.candidates(process.comm):
-            if rule is not matched and rule.names and rule.terms.cmdlines and _may_be_met(rule, process):
+        for place in self._placed(process.comm, process.comm):
+            rule = self._rules[place]
+            if rule != matched and rule.terms.cmdlines and _may_be_met(rule, process):
                 return True
         return False
 
@@ -212,7 +255,7 @@ class Matcher:
         """
         refused, unknown = None, None
         listed = self.candidates(process.comm)
-        for rule in listed if len(listed) <= _MANY else self._likely(listed, process, search):
+        for rule in listed if len(listed) <= _MANY else self._likely(process, search):
             reason = None
             try:
                 if quick_unmet(rule, process) is not None:
@@ -254,6 +297,19 @@ def quick_unmet(rule: "Rule", process: Facts) -> str | None:
     terms = rule.terms
     if not terms.containers and process.in_container:
         return "containers"
+    unmet = _place_unmet(terms, process)
+    if unmet is None and terms.exes and not _exe_holds(terms.exes, process.exe):
+        return "exe"
+    return unmet
+
+
+def _has_place(terms: Terms) -> bool:
+    """Return whether a rule has a condition on the user or the cgroup of a process."""
+    return bool(terms.users or terms.units or terms.user_units or terms.cgroups)
+
+
+def _place_unmet(terms: Terms, process: Facts) -> str | None:
+    """Return the first failed condition on the user or cgroup of a process, or None."""
     if terms.users and not terms.is_of_users(process.uid):
         return "user"
     if terms.units and not glob_holds(terms.units, system_unit(process.cgroup)):
@@ -262,8 +318,6 @@ def quick_unmet(rule: "Rule", process: Facts) -> str | None:
         return "user_unit"
     if terms.cgroups and not glob_holds(terms.cgroups, process.cgroup):
         return "cgroup"
-    if terms.exes and not _exe_holds(terms.exes, process.exe):
-        return "exe"
     return None
 
 
