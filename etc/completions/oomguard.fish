@@ -149,6 +149,7 @@ complete -c oomguard -n '_shtab_oomguard_using postmortem' -l until -x -d 'read 
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l report -x -d 'explain the Nth report'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l all -d 'explain all reports, not only the last'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l tasks -x -d 'processes to show, 0 for all (default: 10, all with --json)'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using postmortem; and test $_shtab_oomguard_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a kernel log, also .gz, .xz or .bz2; - is standard input'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a import -d 'Convert another tool'"'"'s settings to a policy.'

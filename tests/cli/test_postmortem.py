@@ -22,7 +22,10 @@ import memcg
 import oom_formats as formats
 from cpu import cpu_bound
 from oomguard.__main__ import main
+from oomguard.core.sample import Holder, Left, Sample
 from oomguard.kernel.kmsg import open_kernel_log, records
+from oomguard.reconcile.recorder import Recorder
+from oomguard.reconcile.state_folder import StateFolder
 
 REPORTS = Path(__file__).parent.parent / "reports"
 HOST = str(REPORTS / "6.12-host.txt")
@@ -512,6 +515,76 @@ def test_journal_is_read_and_tells_which_rule_gave_the_value(postmortem: Postmor
     _, out, _ = postmortem("--json")
     (report,) = json.loads(out)["reports"]
     assert report["given_by"]["rule"] == "name=python3"
+
+
+KILLED_AT, BOOT = 1_790_000_000.0, 1_790_000_000.0 - 34.7911
+GIB = 1024 * 1024
+
+
+def recorded(folder: StateFolder, *samples: tuple[float, float, dict[int, float]], boot: float = BOOT) -> str:
+    """Record the seconds before the kill, GiB that are left, and GiB of processes; return the option."""
+    names = {356: "python3", 1: "leak"}
+    recorder = Recorder(folder)
+    assert recorder.open() == ""
+    for seconds, left, sizes in samples:
+        at = KILLED_AT - seconds
+        holders = (Holder(pid, 7, names[pid], "", int(gib * GIB), 0, 0) for pid, gib in sizes.items())
+        memory = Left(int(left * GIB), 4 * GIB)
+        recorder.record(Sample(at, at - boot, memory, 0, None, tuple(holders)))
+    recorder.close()
+    return f"--state-dir={folder.path}"
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_kill_is_joined_with_what_was_recorded_before_it(
+    postmortem: Postmortem, folder: StateFolder
+) -> None:
+    """What the kernel says of the victim is the end of its growth."""
+    option = recorded(folder, (360, 3.1, {356: 0.01}), (1, 0.2, {356: 0.1}), (-1, 3, {356: 0.01}))
+    _, out, _ = postmortem(option)
+    assert "Before In the 6 minutes before, python3[356] grew from 10.2 MiB to 392.6 MiB;" in words(out)
+    assert "MemAvailable fell from 3.1 GiB to 204.8 MiB." in words(out)
+    _, out, _ = postmortem(option, "--json")
+    [report] = json.loads(out)["reports"]
+    assert report["before"]["seconds"] == 360
+    assert report["before"]["available_bytes"] == [int(3.1 * GIB) * 1024, int(0.2 * GIB) * 1024]
+    [grew] = report["before"]["grew"]
+    assert (grew["pid"], grew["comm"], grew["from_bytes"]) == (356, "python3", int(0.01 * GIB) * 1024)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "boot"),
+    [(130, BOOT), (700, BOOT), (-101, BOOT), (1, BOOT - 60), (1, BOOT + 3600)],
+    ids=["a gap", "long before", "after", "a clock jump", "another boot"],
+)
+@pytest.mark.usefixtures("journal")
+def test_what_was_recorded_at_another_time_is_not_joined(
+    postmortem: Postmortem, folder: StateFolder, seconds: float, boot: float
+) -> None:
+    """The recorder was not running, or its clock was another."""
+    option = recorded(folder, (seconds + 100, 3, {356: 0.01}), (seconds, 1, {356: 0.1}), boot=boot)
+    _, out, _ = postmortem(option)
+    assert "before, python3" not in words(out)
+    _, out, _ = postmortem(option, "--json")
+    assert json.loads(out)["reports"][0]["before"] is None
+
+
+@pytest.mark.usefixtures("journal")
+def test_only_what_could_be_killed_is_said_to_have_grown(postmortem: Postmortem, folder: StateFolder) -> None:
+    """A process that the kernel's table lacks ended before, or is in another cgroup."""
+    option = recorded(folder, (60, 3, {356: 0.01, 1: 0.1}), (1, 2.9, {356: 0.01, 1: 0.9}))
+    assert "leak" not in words(postmortem(option)[1])
+
+
+def test_a_log_from_elsewhere_is_not_joined(
+    postmortem: Postmortem, folder: StateFolder, tmp_path: Path, journal: Path
+) -> None:
+    """Though its times would fit: nobody knows whose it is."""
+    option = recorded(folder, (60, 3, {356: 0.01}), (1, 2, {356: 0.1}))
+    assert (
+        json.loads(postmortem(option, "--json", str(journal / "kernel"))[1])["reports"][0]["before"] is None
+    )
+    assert json.loads(postmortem(option, "--json")[1])["reports"][0]["before"] is not None
 
 
 def test_one_question_is_about_many_victims(postmortem: Postmortem, journal: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from oomguard.core.sample import Holder, Left, Sample, growth, recent
+from oomguard.core.sample import Holder, Left, Sample, before, growth, recent
 
 GIB = 1024 * 1024
 
@@ -74,6 +74,16 @@ def test_samples_of_another_boot_do_not_count() -> None:
     samples = [sample(9000), sample(10), sample(700)]
     assert recent(samples, 700) == [sample(700)]
     assert recent(samples, 600) == [sample(10)]
+
+
+def test_clocks_may_drift_apart_over_weeks() -> None:
+    """Nothing corrects the clock of the kernel's log, but a minute more is another boot."""
+    weeks = 2_000_000.0
+    samples = [sample(weeks), sample(weeks + 60)]
+    at = 1_000_000 + weeks + 61
+    assert before(samples, at, weeks + 61) == before(samples, at, None) == samples
+    assert before(samples, at, weeks + 300) == samples
+    assert before(samples, at, weeks + 900) == []
 
 
 @given(some.lists(some.tuples(some.integers(1, 5), some.integers(0, 100)), max_size=40))

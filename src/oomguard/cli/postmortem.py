@@ -5,7 +5,7 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json, count, joined_times
+from oomguard.cli.arguments import add_json, add_state_dir, count, joined_times
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
         type=count,
         help="processes to show, 0 for all (default: 10, all with --json)",
     )
+    add_state_dir(parser)
     add_json(parser)
 
 
@@ -69,7 +70,7 @@ def _run(options: "argparse.Namespace") -> int:
 
         policy = load_here(options.policy, "/proc")
     source = KernelLog(options.files, kmsg=options.kmsg, since=options.since, until=options.until)
-    examiner = Examiner(source, policy, options.policy or "")
+    examiner = Examiner(source, policy, options.policy or "", options.state_dir)
     if options.json:
         _print_json(examiner, options)
     else:

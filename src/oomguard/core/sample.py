@@ -16,6 +16,12 @@ _LOOK_PERCENT = 50
 
 _RECENT_SECONDS = 600
 
+_GAP_SECONDS = 120
+"""A sample a minute is normal. After a longer gap, nobody knows what happened before a moment."""
+
+_CLOCKS_SECONDS, _DRIFT = 5.0, 0.0002
+"""How far the boot times of two clocks may be apart: the kernel's log has a clock that nothing corrects."""
+
 
 class Holder(NamedTuple):
     """A process with a high badness. `comm` and `unit` are printable; `rule` is "" if none matches it."""
@@ -119,3 +125,17 @@ def growth(samples: "Sequence[Sample]") -> list[Growth]:
 def recent(samples: "Iterable[Sample]", booted: float) -> "list[Sample]":
     """Return the samples of the last ten minutes before a moment of this boot."""
     return [one for one in samples if 0 <= booted - one.booted <= _RECENT_SECONDS]
+
+
+def before(samples: "Iterable[Sample]", at: float, booted: float | None) -> "list[Sample]":
+    """Return the samples of the ten minutes before a moment, if the last of them is not long past.
+
+    `booted` is what the log says, None if it does not. Samples whose clocks differ from those of the moment
+    are left out: they are of another boot, or from before the time was set or the host was suspended.
+    """
+    found = [one for one in samples if 0 <= at - one.at <= _RECENT_SECONDS]
+    if not found or at - found[-1].at > _GAP_SECONDS:
+        return []
+    boot = found[-1].at - found[-1].booted if booted is None else at - booted
+    drift = _CLOCKS_SECONDS + found[-1].booted * _DRIFT
+    return [one for one in found if abs(one.at - one.booted - boot) <= drift]

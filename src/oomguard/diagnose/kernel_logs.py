@@ -71,6 +71,11 @@ class KernelLog:
             )
 
     @property
+    def is_of_this_host(self) -> bool:
+        """Whether all of it happened here. A file can be from anywhere."""
+        return not self._files
+
+    @property
     def name(self) -> str:
         """Where it looks, for a sentence."""
         if self._files:

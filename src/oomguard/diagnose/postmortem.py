@@ -1,32 +1,46 @@
 """The reports of a log examined, and what would have happened under another policy."""
 
+from contextlib import suppress
 from itertools import starmap
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.sample import before
 from oomguard.core.text import counted
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
+from oomguard.oom.log_time import moment_of
 from oomguard.oom.postmortem import examine
+from oomguard.reconcile.recorder import read_samples
 from oomguard.report.postmortem import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from oomguard.core.policy import Policy
+    from oomguard.core.sample import Sample
     from oomguard.diagnose.kernel_logs import KernelLog
     from oomguard.oom.report import Report
     from oomguard.report.postmortem import ValueOrigin
 
 
 class Examiner:
-    """Examines the reports of one log. `log` counts what else is in it, once all reports are read."""
+    """Examines the reports of one log. `log` counts what else is in it, once all reports are read.
 
-    def __init__(self, source: "KernelLog", policy: "Policy | None", policy_file: str) -> None:
+    `state_dir` has the flight recorder of this host.
+    """
+
+    def __init__(
+        self, source: "KernelLog", policy: "Policy | None", policy_file: str, state_dir: str
+    ) -> None:
         self.log = OomLog()
         self.source = source
         self._backtester = None if policy is None else Backtester(policy)
         self._policy_file = policy_file
+        self._samples: list[Sample] = []
+        if source.is_of_this_host:
+            with suppress(PermissionError, OomguardError):  # only root can read it
+                self._samples = read_samples(state_dir) or []
 
     def reports(self, only: int | None) -> "Iterator[tuple[int, Report]]":
         """Yield each report with its number, or `only` one; OomguardError: there is no such report."""
@@ -46,7 +60,14 @@ class Examiner:
         """Return what a report tells."""
         finding = examine(report)
         backtest = None if self._backtester is None else self._backtester.replay(finding)
-        return Told(number, finding, origin, backtest, self._policy_file)
+        return Told(number, finding, origin, backtest, self._policy_file, self._before(report))
+
+    def _before(self, report: "Report") -> "list[Sample]":
+        """Return what was recorded of the minutes before a report."""
+        at = moment_of(report.when) if self._samples else None
+        if at is None or at < self._samples[0].at:
+            return []
+        return before(self._samples, at, report.uptime_seconds)
 
     def examine_wholly(self, numbered: "Iterable[tuple[int, Report]]") -> "Iterator[Told]":
         """Yield what the reports tell, and which values oomguard set, for which it asks the journal."""

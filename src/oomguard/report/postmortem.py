@@ -10,11 +10,13 @@ from oomguard.core.text import counted, legible, printable
 from oomguard.oom.badness import IMMUNE
 from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title
+from oomguard.report.postmortem_before import course_of
 from oomguard.report.postmortem_memory import memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from oomguard.core.sample import Sample
     from oomguard.oom.backtest import Backtest, Replayed
     from oomguard.oom.kill import Kill
     from oomguard.oom.other_killer import OtherKill
@@ -43,6 +45,8 @@ class Told(NamedTuple):
     backtest: "Backtest | None" = None
     policy: str = ""
     """The policy that `backtest` used, "" without one."""
+    before: "Sequence[Sample]" = ()
+    """What the flight recorder has of the minutes before."""
 
 
 class Fact(NamedTuple):
@@ -193,6 +197,7 @@ def facts(told: Told) -> "Iterator[Fact]":
     finding = told.finding
     if finding.report.other is not None:
         yield Fact("Words", printable(finding.report.other.said))
+        yield from (Fact("Before", text) for text in course_of(finding.report, told.before))
         return
     sentences = {
         "Why": _why(finding) if finding.report.victim is not None else _ending(finding.report),
@@ -200,6 +205,7 @@ def facts(told: Told) -> "Iterator[Fact]":
         "Victim": _victim(told),
         "Also": _also(finding.report),
         "Memory": memory_of(finding),
+        "Before": course_of(finding.report, told.before),
         "Policy": _replayed(told),
         "Missing": _missing(finding),
         "Assumed": iter(finding.assumed),

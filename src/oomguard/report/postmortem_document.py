@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from oomguard.core.text import printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.postmortem import Told, facts, headline, moment, unranked
+from oomguard.report.postmortem_before import before_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,7 @@ def _event_document(told: Told) -> dict[str, Any]:
         if chosen is None
         else {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score},
         "given_by": None if told.origin is None else told.origin._asdict(),
+        "before": before_document(report, told.before),
     }
 
 
