@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from oomguard.__main__ import main
+from oomguard.core.policy import Layer
 from oomguard.policy.cases import load_cases
+from oomguard.policy.source import Sources, read_layers
 
 POLICY = """\
 vm:
@@ -280,3 +283,83 @@ def test_a_folder_is_the_root_of_a_host_with_all_its_layers(oomguard_test: Test)
     processes = "[{name: a, expect: 1}, {name: b, expect: 4}, {name: c, expect: 4}, {name: d, expect: 4}]"
     Path("layers.yaml").write_text(f"policy: root\ncases: [{{case: all layers, processes: {processes}}}]\n")
     assert oomguard_test("layers.yaml").code == 0
+
+
+def test_a_child_starts_with_what_its_parent_has_by_then(oomguard_test: Test) -> None:
+    """As on a host: it is reset unless a rule matches it, or its parent's rule says otherwise."""
+    Path("children.yaml").write_text(
+        """\
+policy:
+  rules:
+    - {name: supervisor, oom_score_adj: -800}
+    - {name: worker, oom_score_adj: 100}
+    - {name: build, children: inherit, oom_score_adj: 500}
+    - {name: shell, oom_score_adj: keep}
+cases:
+  - case: children
+    processes:
+      - {name: supervisor, oom_score_adj: -10, expect: -800}
+      - {name: helper, user: 1000, parent: supervisor, expect: {oom_score_adj: -10, rule: none}}
+      - {name: grandchild, user: 1000, parent: helper, expect: -10}
+      - {name: worker, parent: supervisor, expect: 100}
+      - {name: cc1, parent: build, expect: {oom_score_adj: 500, rule: none}}
+      - {name: build, expect: 500}
+      - {name: chosen, user: 1000, parent: supervisor, oom_score_adj: 7, expect: 7}
+      - {name: shell, pid: 7, oom_score_adj: 300, original: 5, expect: 5}
+      - {name: stray, parent: 7, expect: 5}
+"""
+    )
+    assert oomguard_test("children.yaml").out == "children.yaml: 1 case, 9 expectations: all as expected\n"
+
+
+def test_a_rule_that_should_match_says_why_it_does_not(oomguard_test: Test) -> None:
+    """The first condition that fails, and what the process has instead."""
+    Path("why.yaml").write_text(
+        """\
+policy: {rules: [{name: sshd, unit: ssh.service, oom_score_adj: -900}]}
+cases:
+  - case: a
+    processes: [{name: sshd, unit: sshd.service, expect: {rule: name=sshd unit=ssh.service}}]
+"""
+    )
+    assert "name=sshd unit=ssh.service (why.yaml:1) does not match: unit is sshd.service" in (
+        oomguard_test("why.yaml").out
+    )
+
+
+def test_a_policy_is_read_again_only_for_a_host_that_it_differs_for(
+    oomguard_test: Test, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifteen thousand rules take a second each time."""
+    Path("policy.yaml").write_text("vm: {min_free_kbytes: 3%}\nrules: [{name: a, oom_score_adj: 5}]\n")
+    sizes = [1, 2, 1, 2, 1, 2]
+    cases = "".join(
+        f"  - {{case: c, host: {{memory: {size}GiB, hostname: h{n}}}, processes: [{{name: a, expect: 5}}]}}\n"
+        for n, size in enumerate(sizes)
+    )
+    Path("hosts.yaml").write_text(f"policy: policy.yaml\ncases:\n{cases}")
+    read: list[object] = []
+
+    def counted(layers: tuple[Layer, ...], *, anybodys: bool) -> Sources:
+        read.append(layers)
+        return read_layers(layers, anybodys=anybodys)
+
+    monkeypatch.setattr("oomguard.policy.cases.read_layers", counted)
+    assert oomguard_test("hosts.yaml").code == 0
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("kind", ["processes", "chain", "one name"])
+def test_a_case_with_many_processes_takes_time_in_proportion(oomguard_test: Test, kind: str) -> None:
+    """A slip that takes the square of 5,000 would run for minutes."""
+    others = range(1, 5000)
+    rows = {
+        "processes": [f"{{name: a{n}, expect: 0}}" for n in others],
+        "chain": [f"{{name: a{n}, parent: a{n - 1}, expect: 0}}" for n in others],
+        "one name": [f"{{name: a, pid: {n + 10}, parent: a0, expect: 0}}" for n in others],
+    }[kind]
+    listed = "".join(f"      - {row}\n" for row in ["{name: a0, expect: 0}", *rows])
+    Path("many.yaml").write_text(f"policy: {{}}\ncases:\n  - case: many\n    processes:\n{listed}")
+    begun = time.process_time()
+    assert oomguard_test("many.yaml").code == 0
+    assert time.process_time() - begun < 30

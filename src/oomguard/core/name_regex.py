@@ -46,6 +46,13 @@ def text_of(name: bytes) -> str:
     return name[len(_MARK) :].decode("utf-8", "surrogateescape")
 
 
+def node_count(regex: str) -> int:
+    """Return how many nodes an expression takes. UnsupportedError: it is not allowed."""
+    nodes: list[_Node] = []
+    _Parser(regex, nodes).start()
+    return len(nodes)
+
+
 class UnsupportedError(Exception):
     """An expression has something that is not allowed in names: the message says what."""
 

@@ -24,13 +24,14 @@ class ImaginedProc(Procfs):
         self._meminfo = meminfo
         self._processes: dict[int, Process] = {}
         self._ticks = 1
-        self.cgroups = _Cgroups(self._processes)
+        self._cgroups = self.cgroups = _Cgroups()
 
     def add(self, process: Process) -> Identity:
         """Let a process start now; return its identity."""
         self._ticks += 1
         identity = Identity(process.identity.pid, self._ticks)
         self._processes[identity.pid] = process._replace(identity=identity)
+        self._cgroups.add(process)
         return identity
 
     def process(self, pid: int) -> Process:
@@ -77,16 +78,21 @@ def _lines(fields: dict[str, int]) -> bytes:
 
 
 class _Cgroups(CgroupFolders):
-    def __init__(self, processes: dict[int, Process]) -> None:
+    """Cgroups of which a process tells whether root made those beside its own."""
+
+    def __init__(self) -> None:
         super().__init__(None)
-        self._processes = processes
+        self._users: set[str] = set()
+        """Folders in which users make cgroups."""
+
+    def add(self, process: Process) -> None:
+        """Learn from a process."""
+        if process.cgroup_is_roots is False:
+            self._users.add(process.cgroup.rpartition("/")[0])
 
     def are_roots(self, path: str) -> bool | None:
-        """Return what is known of a process there."""
-        folder = path.rpartition("/")[0]
-        return all(
-            one.cgroup_is_roots for one in self._processes.values() if one.cgroup.rpartition("/")[0] == folder
-        )
+        """Return whether only root can have created a cgroup."""
+        return path.rpartition("/")[0] not in self._users
 
 
 class _Handle(ProcessHandle):

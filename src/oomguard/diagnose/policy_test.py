@@ -4,6 +4,8 @@ import time
 from typing import TYPE_CHECKING
 
 from oomguard.core.entry import Entry
+from oomguard.core.match import first_unmet
+from oomguard.core.rule import CONDITIONS
 from oomguard.core.text import legible, printable
 from oomguard.diagnose.imagined import ImaginedProc
 from oomguard.reconcile.ledger import Ledger
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.change import SetSysctl
     from oomguard.core.decide import Decision
-    from oomguard.core.policy import SysctlSetting
+    from oomguard.core.policy import Policy, SysctlSetting
     from oomguard.core.process import Process
     from oomguard.core.rule import Rule
     from oomguard.policy.cases import Actor, Case, Expected
@@ -44,7 +46,8 @@ def _sysctls(case: "Case") -> "Iterator[Compared]":
 
 
 def _set_by(setting: "SysctlSetting") -> str:
-    return f"{setting.meaning} ({setting.source})" if setting.said else f"set at {setting.source}"
+    source = legible(setting.source)
+    return f"{setting.meaning} ({source})" if setting.said else f"set at {source}"
 
 
 def _result(change: "SetSysctl") -> int:
@@ -60,7 +63,7 @@ def _processes(case: "Case") -> "Iterator[Compared]":
         decision = _start(actor, pids, proc, reconciler)
         if actor.expected is not None:
             process = proc.process(actor.process.identity.pid)
-            yield _compared(process, decision, actor.expected)
+            yield _compared(process, decision, actor.expected, case.policy)
 
 
 def _start(actor: "Actor", pids: list[int], proc: ImaginedProc, reconciler: Reconciler) -> "Decision | None":
@@ -82,16 +85,28 @@ def _start(actor: "Actor", pids: list[int], proc: ImaginedProc, reconciler: Reco
     return None if judged is None else judged.decision
 
 
-def _compared(process: "Process", decision: "Decision | None", expected: "Expected") -> Compared:
+def _compared(
+    process: "Process", decision: "Decision | None", expected: "Expected", policy: "Policy"
+) -> Compared:
     rule = None if decision is None else decision.rule
     obstacle = None if decision is None else decision.obstacle
     refusal = "" if obstacle is None else obstacle.reason
-    by = "no rule matches it" if rule is None else f"{rule.label} ({rule.source})"
+    by = "no rule matches it" if rule is None else _shown(rule)
     if refusal:
         by += f": refused: {refusal}"
+    if expected.rule is not None and not _is_meant(expected.rule, rule):
+        by += "".join(f"; {_why_not(one, process)}" for one in policy.rules if _is_meant(expected.rule, one))
     what = f"{printable(process.comm)}[{process.identity.pid}]"
     found = tuple(_differences("oom_score_adj", expected, process.oom_score_adj, rule, refusal))
     return Compared(what, expected.line, by, found)
+
+
+def _why_not(rule: "Rule", process: "Process") -> str:
+    """Return which condition of a rule a process does not meet, and what it has instead."""
+    unmet = first_unmet(rule, process)
+    found = next((row.found(process) for row in CONDITIONS if row.key == unmet), "")
+    why = f"{unmet} is {legible(found) or 'empty'}" if found or unmet == "name" else unmet
+    return f"{_shown(rule)} does not match: {why or 'an earlier rule decides, or a scope or trust'}"
 
 
 def _differences(
@@ -100,10 +115,14 @@ def _differences(
     if expected.value is not None and expected.value != value:
         yield Difference(key, str(expected.value), "this kernel lacks it" if value is None else str(value))
     if expected.rule is not None and not _is_meant(expected.rule, rule):
-        found = "none" if rule is None else f"{rule.label} ({rule.source})"
+        found = "none" if rule is None else _shown(rule)
         yield Difference("rule", legible(expected.rule), found)
     if expected.refused is not None and expected.refused not in refusal:
         yield Difference("refused", legible(expected.refused), refusal or "no")
+
+
+def _shown(rule: "Rule") -> str:
+    return f"{rule.label} ({legible(rule.source)})"
 
 
 def _is_meant(text: str, rule: "Rule | None") -> bool:

@@ -34,7 +34,7 @@ _UserOrUid = Annotated[
     Discriminator(_kind),
 ]
 _USER = Takes(f"a user name or a uid from 0 to {UID_MAX}", (str, int))
-_Text = Annotated[str, Field(min_length=1, max_length=4096)]
+_Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(patterns.plain_text)]
 _Path = Annotated[
     str, Field(max_length=4096, json_schema_extra={"pattern": "^/"}), AfterValidator(patterns.absolute)
 ]
@@ -87,7 +87,9 @@ class Expected(Something):
 class CaseProcess(Language):
     """A process: its facts, and what the policy should do with it."""
 
-    name: Annotated[str, Field(max_length=255), Takes("a process name", (str,))] = Field(
+    name: Annotated[
+        str, Field(max_length=255), AfterValidator(patterns.plain_text), Takes("a process name", (str,))
+    ] = Field(
         description="Its name. The kernel keeps 15 bytes; the rest is in the command line.", examples=["sshd"]
     )
     expect: Annotated[

@@ -2,7 +2,7 @@
 
 import os
 import re
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -91,14 +91,15 @@ class CaseUsers(Users):
     def __init__(self, uids: "AnyMapping[str, int]") -> None:
         super().__init__(os.devnull)
         self._uids = {**_KNOWN_USERS, **uids}
+        taken = {*self._uids.values()}
+        self._free = (uid for uid in count(_FIRST_SERVICE_UID) if uid not in taken)
 
     def uid(self, user: str | int) -> int:
         """Return the uid of a user; of one that is not known, the next free one that a service may have."""
         if isinstance(user, int):
             return user
         if user not in self._uids:
-            taken = set(self._uids.values())
-            self._uids[user] = next(uid for uid in count(_FIRST_SERVICE_UID) if uid not in taken)
+            self._uids[user] = next(self._free)
         return self._uids[user]
 
     def subuids(self, _user: str | int) -> list[int]:
@@ -133,13 +134,14 @@ def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
     except ValidationError as error:
         faults += prose.faults(source.file, root, error, within=(CASES,))
     if faults:
-        raise PolicyError(sorted(faults, key=lambda fault: (fault.line, fault.column)))
+        raise PolicyError(load.cut(sorted(faults, key=lambda fault: (fault.line, fault.column))))
     reader = _Reader(source.file, CaseUsers(said.users or {}), policy)
     nodes = _items(root, "cases")
     cases = tuple(reader.case(one, said, node, root) for one, node in zip(said.cases, nodes, strict=True))
     if reader.faults:
         faults = list(dict.fromkeys(reader.faults))
-        raise PolicyError(sorted(faults, key=lambda one: (one.file != source.file, one.file, *one[1:3])))
+        faults.sort(key=lambda one: (one.file != source.file, one.file, *one[1:3]))
+        raise PolicyError(load.cut(faults))
     return cases
 
 
@@ -151,7 +153,8 @@ class _Reader:
         self._file = file
         self._users = users
         self._policy = policy
-        self._policies: dict[tuple[str, Host], Policy | None] = {}
+        self._policies: dict[str, list[Policy]] = {}
+        """By path, a policy for each kind of host that it differs for; none if it is not valid."""
 
     def case(self, said: "Said", whole: case_model.CaseFile, node: Mapping, root: Mapping) -> Case:
         """Return one case."""
@@ -194,32 +197,42 @@ class _Reader:
             return None
 
     def _read(self, path: str, host: Host) -> Policy | None:
-        key = path, host
-        if key not in self._policies:
-            try:
-                found = load.parse(read_layers(_layers(path), anybodys=True), host=host, users=self._users)
-                self._policies[key] = _portable(found.policy)
-            except PolicyError as error:
-                self.faults += error.faults
-                self._policies[key] = None
-        return self._policies[key]
+        known = self._policies.get(path)
+        for policy in known or ():
+            if not host.differs(policy.facts):
+                return policy
+        if known == []:
+            return None
+        found = self._policies.setdefault(path, [])
+        try:
+            loaded = load.parse(read_layers(_layers(path), anybodys=True), host=host, users=self._users)
+        except PolicyError as error:
+            self.faults += error.faults
+            return None
+        found.append(_portable(loaded.policy))
+        return found[-1]
 
     def _actors(self, said: "Said", node: Mapping) -> "Iterator[Actor]":
         """Yield the processes, parents before their children."""
         told = list(zip(said.processes or (), _items(node, "processes"), strict=True))
         pids = self._pids(told)
-        parents = [self._parent(one, at, told, pids) for at, (one, _) in enumerate(told)]
-        order: list[int] = []
+        called: dict[int | str, list[int]] = {}
+        for at, (one, _) in enumerate(told):
+            called.setdefault(one.name, []).append(at)
+            if one.pid is not None:
+                called.setdefault(one.pid, []).append(at)
+        parents = [self._parent(one, at, place, called) for at, (one, place) in enumerate(told)]
+        order: dict[int, None] = {}
         for at in range(len(told)):
-            line: list[int] = []
+            line: dict[int, None] = {}
             above: int | None = at
             while above is not None and above not in order and above not in line:
-                line.append(above)
+                line[above] = None
                 above = parents[above]
             if above in line:
                 self._fault(_OWN_ANCESTOR, told[at][1])
                 return
-            order += reversed(line)
+            order |= dict.fromkeys(reversed(line))
         places = {at: place for place, at in enumerate(order)}
         for at in order:
             one, place = told[at]
@@ -242,18 +255,16 @@ class _Reader:
         return [next(free) if one.pid is None else one.pid for one, _ in told]
 
     def _parent(
-        self, one: "CaseProcess", at: int, told: "list[tuple[CaseProcess, Mapping]]", pids: list[int]
+        self, one: "CaseProcess", at: int, place: Mapping, called: "AnyMapping[int | str, list[int]]"
     ) -> int | None:
+        """Return the position of a process's parent, None if it has none, or not one."""
         if one.parent is None:
             return None
-        if isinstance(one.parent, int):
-            found = [other for other, pid in enumerate(pids) if pid == one.parent and told[other][0].pid]
-        else:
-            found = [other for other, (who, _) in enumerate(told) if who.name == one.parent and other != at]
+        found = [*islice((other for other in called.get(one.parent, ()) if other != at), 2)]
         if len(found) == 1:
             return found[0]
-        member = told[at][1].entries["parent"].value
-        self._fault(_no_parent(one.parent) if not found else _several_parents(one.parent), member)
+        words = _several_parents(one.parent) if found else _no_parent(one.parent)
+        self._fault(words, place.entries["parent"].value)
         return None
 
     def _process(self, said: "CaseProcess", pid: int, parent: int) -> Process:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import ValidationError
 
 from oomguard.core.host import AskedHost, Host, UnknownHostError
+from oomguard.core.name_regex import is_regex, node_count, text_of
 from oomguard.core.policy import LeftOut, Policy
 from oomguard.core.rule import Terms
 from oomguard.core.text import printable
@@ -35,6 +36,15 @@ _SECTIONS: "dict[str, nodes.Node]" = {
 }
 """The value of a section whose lines are all commented out."""
 
+
+REGEX_NODES_LIMIT = 20_000
+"""Nodes of all regular expressions on names together: some 1,000 expressions, 4 MiB in the daemon."""
+
+_TOO_MANY_REGEXES = Words(
+    "too-many-regexes",
+    "the regular expressions on names up to here are too many, or too long",
+    "write names and globs instead: a list of names takes less memory, and is faster",
+)
 
 _EMPTY_FILE = Words(
     "empty-file",
@@ -99,8 +109,9 @@ def parse(
         if document is not None:
             documents.append(document)
     faults += relations.faults(roots)
+    faults += _too_many_regexes(documents)
     if any(fault.severity == "error" for fault in faults):
-        raise PolicyError(_cut(_in_order(faults, sources)))
+        raise PolicyError(cut(_in_order(faults, sources)))
     valid = tuple(documents)
     policy = compile_policy(valid, asked)
     policy = policy._replace(digest=digest(sources.files), left_out=tuple(left_out))
@@ -179,14 +190,27 @@ def _validated(
 
 def compile_root(file: str, root: nodes.Mapping, said: model.Document, *, users: Users, host: Host) -> Policy:
     """Return the policy that is written as a part of another file. PolicyError: its keys contradict."""
-    faults = list(relations.faults([relations.Root(file, root)]))
-    if faults:
-        raise PolicyError(faults)
     shared = dict[Terms, Terms]()
     rules = [compile_rule(rule, users, shared) for rule in said.rules or ()]
+    document = PolicyFile(file, 0, root, said, rules)
+    faults = [*relations.faults([relations.Root(file, root)]), *_too_many_regexes([document])]
+    if faults:
+        raise PolicyError(faults)
     asked = AskedHost(host)
     counts = "when" not in root.entries or not _unmet(root.entries["when"].value, asked)
-    return compile_policy((PolicyFile(file, 0, root, said, rules),) if counts else (), asked)
+    return compile_policy((document,) if counts else (), asked)
+
+
+def _too_many_regexes(documents: "Iterable[PolicyFile]") -> "Iterator[Fault]":
+    """Yield the fault of the first rule with which names' regular expressions take too many nodes."""
+    total = 0
+    for document in documents:
+        for index, (names, _) in enumerate(document.rules):
+            total += sum(node_count(text_of(name)) for name in names if is_regex(name))
+            if total > REGEX_NODES_LIMIT:
+                here = nodes.locate(document.root, ("rules", index, "name"))
+                yield _TOO_MANY_REGEXES.at(document.file, here.line, here.column, here.path)
+                return
 
 
 def read_root(source: Source, within: tuple[str, ...] = ()) -> tuple[nodes.Mapping | None, list[Fault]]:
@@ -224,7 +248,8 @@ def _in_order(faults: "Iterable[Fault]", sources: Sources) -> list[Fault]:
     return sorted(faults, key=lambda fault: (order[fault.file], fault.line, fault.column))
 
 
-def _cut(faults: list[Fault]) -> list[Fault]:
+def cut(faults: list[Fault]) -> list[Fault]:
+    """Return the first of many faults, and how many more there are."""
     more = len(faults) - FAULTS_LIMIT
     if more <= 0:
         return faults

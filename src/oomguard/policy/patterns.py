@@ -39,8 +39,17 @@ def path(value: str) -> str:
     return _glob(value)
 
 
+def plain_text(value: str) -> str:
+    """Check a text that Linux takes for a name, an argument or a path."""
+    if "\0" in value:
+        hint = "remove it: Linux does not allow it"
+        raise refusal("nul", f"contains a NUL character, got {excerpt(value)}", hint)
+    return value
+
+
 def absolute(value: str) -> str:
     """Check the path of a cgroup or executable itself."""
+    plain_text(value)
     if not value.startswith("/"):
         raise refusal("relative-path", f"must start with /, got {excerpt(value)}", "write the whole path")
     return value
