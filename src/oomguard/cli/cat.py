@@ -31,12 +31,11 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Print it."""
-    from oomguard.diagnose.host import open_procfs
-    from oomguard.kernel.host import observe_host
+    from oomguard.diagnose.host import facts_of
     from oomguard.policy.effective import document, load_effective, render
     from oomguard.report.document import print_json
 
-    found = load_effective(options.policy, observe_host(open_procfs(options.proc)))
+    found = load_effective(options.policy, facts_of(options.proc))
     if options.json:
         print_json(document(found))
     else:

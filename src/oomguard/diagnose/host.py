@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Hashable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
@@ -24,6 +24,7 @@ from oomguard.report.status_file import STATUS_FILE, StatusError, StatusFile, de
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oomguard.core.host import Host
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
 
@@ -33,11 +34,17 @@ def open_procfs(proc: str) -> Procfs:
     return Procfs(proc, patient_reads())
 
 
+def facts_of(proc: str) -> "Host":
+    """Return the facts of the host with this /proc."""
+    with closing(open_procfs(proc)) as procfs:
+        return observe_host(procfs)
+
+
 def load_here(path: str, proc: str) -> "Policy":
     """Return a policy for this host. PolicyError: it is not valid; OomguardError: it needs a host's facts."""
     from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
 
-    policy = load(path, host=observe_host(open_procfs(proc))).policy
+    policy = load(path, host=facts_of(proc)).policy
     if policy.unresolved:
         raise OomguardError(
             f"{proc}: the policy depends on RAM, and there is no meminfo",

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.text import counted, printable
-from oomguard.diagnose.host import open_preview, open_procfs, read_status
-from oomguard.kernel.host import observe_host
+from oomguard.diagnose.host import facts_of, open_preview, read_status
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
@@ -34,7 +33,7 @@ def check_policy(
 ) -> Checked:
     """Check a policy; `alone` leaves out its drop-ins, `with_host` compares it with this host."""
     try:
-        host = observe_host(open_procfs(proc)) if with_host else None
+        host = facts_of(proc) if with_host else None
         policy, warnings = load(path, alone=alone, host=host, trial=trial)
     except PolicyError as error:
         return Checked(path, error.faults)
