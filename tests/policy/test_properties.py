@@ -12,7 +12,7 @@ from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 
-from .conftest import sources
+from .conftest import layered, sources
 
 _CONDITIONS = ("name", "exe", "cmdline", "user", "unit", "user_unit", "cgroup")
 _LETTERS = st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="/[:")
@@ -99,6 +99,25 @@ def test_a_valid_policy_says_after_compilation_what_it_said_before(said: dict[st
         assert terms.children == wanted.get("children", "reset")
         assert terms.trust == wanted.get("trust", "verified")
         assert terms.containers == wanted.get("containers", False)
+
+
+@given(st.lists(POLICIES, min_size=1, max_size=4))
+def test_layers_say_what_one_file_would_that_has_the_first_of_each_key(said: list[dict[str, Any]]) -> None:
+    """And all rules, in their order."""
+    merged: dict[str, Any] = {}
+    for one in reversed(said):
+        merged |= {**one, "vm": {**merged.get("vm", {}), **one.get("vm", {})}}
+    merged["rules"] = [rule for one in said for rule in one.get("rules", [])]
+    texts = [json.dumps(one, ensure_ascii=False) for one in (*said, merged)]
+    found, wanted = parse(layered(*texts[:-1])).policy, parse(sources(texts[-1])).policy
+    assert [(one.name, one.value) for one in found.sysctls] == [
+        (one.name, one.value) for one in wanted.sysctls
+    ]
+    assert [rule.terms for rule in found.rules] == [rule.terms for rule in wanted.rules]
+    assert [rule.names for rule in found.rules] == [rule.names for rule in wanted.rules]
+    assert found.force == wanted.force
+    assert found.resync_interval_seconds == wanted.resync_interval_seconds
+    assert found.commit_headroom_percent == wanted.commit_headroom_percent
 
 
 @given(POLICIES)
