@@ -241,3 +241,23 @@ def test_a_mask_is_an_edit_and_what_is_written_to_its_target_is_none(tmp_path: P
     assert watch.has_changed()
     assert [source.is_mask for source in read_layers(watch.layers).files] == [True]
     watch.close()
+
+
+def test_the_swap_of_a_layer_that_is_a_link_is_told(tmp_path: Path) -> None:
+    """And what is written where it leads by then."""
+    for release in ("one", "two"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "10.yaml").write_text(f"rules: [] # {release}\n")
+    (tmp_path / "etc").mkdir()
+    folder = tmp_path / "etc" / "oomguard.d"
+    folder.symlink_to("../one")
+    watch = PolicyWatch((Layer(str(folder)),))
+    (tmp_path / "next").symlink_to("../two")
+    (tmp_path / "next").rename(folder)
+    assert told(watch)
+    assert watch.has_changed()
+    watch.renew()
+    write_in_place(tmp_path / "two" / "10.yaml")
+    assert told(watch)
+    assert watch.has_changed()
+    watch.close()

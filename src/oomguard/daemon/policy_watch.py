@@ -125,7 +125,9 @@ class PolicyWatch:
             if is_folder:
                 yield path, _FILES
                 yield from ((folder, _NAMES) for folder in _folders_through(path))
-        for path in self._files():
+            else:
+                yield from ((folder, _FILES) for folder in _folders_through(path))
+        for path in filter(os.path.islink, self._files()):  # others are where the layer is
             yield from ((folder, _FILES) for folder in _folders_through(path))
 
 
