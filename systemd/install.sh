@@ -148,6 +148,8 @@ install_files() {
     place "$tree/systemd/oomguard.catalog" /usr/lib/systemd/catalog/oomguard.catalog
     "$command" schema >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard.schema.json"
+    "$command" schema --cases >"$home/schema.new"
+    place "$home/schema.new" "$share/oomguard-cases.schema.json"
     place "$tree/etc/90-default.yaml" "$vendor/90-default.yaml"
     rm -f "$home/schema.new"
     for page in "$tree"/docs/man/*.[1-8]; do

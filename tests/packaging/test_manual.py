@@ -151,7 +151,10 @@ def test_every_file_is_described() -> None:
     files |= {f"{state_folder.RUN_FOLDER}/{name}" for name in (ledger._FILE, state_folder._LOCK, STATUS_FILE)}
     files |= {f"{state_folder.RUN_FOLDER}/{recorder.FILE}"}
     files |= {PeakFile(state_folder.RUN_FOLDER).path, PolicyCache(state_folder.RUN_FOLDER).path}
-    files |= {f"/usr/share/oomguard/{name}" for name in ("oomguard.yaml", "oomguard.schema.json")}
+    files |= {
+        f"/usr/share/oomguard/{name}"
+        for name in ("oomguard.yaml", "oomguard.schema.json", "oomguard-cases.schema.json")
+    }
     units = {"system/oomguard.service", "system/oomguard-exporter.service"}
     files |= {f"/usr/lib/systemd/{name}" for name in (*units, "catalog/oomguard.catalog")}
     assert items(section(COMMANDS, "FILES"), "Pa") == files
