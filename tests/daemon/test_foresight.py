@@ -122,6 +122,23 @@ def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched
     assert len(watched.recorder.samples()) == 3
 
 
+def test_memory_that_stays_short_is_one_episode(watched: Watched) -> None:
+    """Nothing is looked at while nothing stalls; the pass after memory is back ends it."""
+    watched.memory(available_mib=100)
+    watched.stall()
+    watched.it.due(time.monotonic() + 11)
+    assert not watched.it.is_busy
+    watched.it.pass_ended()
+    watched.look()
+    assert watched.it.status.short
+    assert len(watched.messages) == 1
+    watched.memory(available_mib=9000)
+    watched.it.pass_ended()
+    watched.look()
+    assert watched.messages[1].startswith("memory is no longer short")
+    assert not watched.it.status.short
+
+
 def test_an_episode_ends_when_tasks_no_longer_stall(watched: Watched) -> None:
     """How long it was, how little was left, and who was killed; the next one is another."""
     watched.memory(available_mib=100)
@@ -131,12 +148,16 @@ def test_an_episode_ends_when_tasks_no_longer_stall(watched: Watched) -> None:
     watched.look()
     watched.it.killed(200, "chrome")
     assert watched.it.status.short
+    watched.memory(available_mib=9000)
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
     watched.it.due(time.monotonic() + 11)
     assert watched.messages[-1] == (
         "memory is no longer short, after 1 second: the kernel killed chrome[200];"
         " at the lowest, 60.0 MiB available, no swap"
     )
     assert watched.it.status[:2] == (False, 1)
+    watched.memory(available_mib=100)
     watched.stall()
     assert watched.messages[-1].startswith("memory is running out")
 
@@ -167,6 +188,9 @@ def test_a_slow_leak_is_found_by_passes_before_anything_stalls(watched: Watched)
     assert said.startswith(
         "memory is running out: 1.5 GiB available, no swap; the kernel would kill chrome[200] next"
     )
+    watched.memory(available_mib=9000)
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
     watched.it.due(time.monotonic() + 11)
     assert watched.messages[1].startswith("memory is no longer short")
 
@@ -189,7 +213,7 @@ def test_between_full_looks_only_the_largest_are_read(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Full ones take at most a hundredth of a CPU: what starts in between is seen by the next."""
-    monkeypatch.setattr(foresight, "_CPU_SHARE", 1e-6)
+    monkeypatch.setattr(foresight, "_FULL_SHARE", 1e-6)
     watched.memory(available_mib=100)
     watched.stall()
     watched.hold(400, b"new", 3000)
@@ -197,8 +221,11 @@ def test_between_full_looks_only_the_largest_are_read(
     watched.look()
     assert watched.it.last is not None
     assert [one.pid for one in watched.it.last.holders] == [200, 300, 100]
+    watched.memory(available_mib=9000)
+    watched.it.due(time.monotonic())
+    watched.look()
     watched.it.due(time.monotonic() + 1e7)  # this ends the episode, as nothing stalled for so long
-    monkeypatch.setattr(foresight, "_CPU_SHARE", 1e9)
+    monkeypatch.setattr(foresight, "_FULL_SHARE", 1e9)
     watched.it.pass_ended()
     watched.look()
     watched.stall()

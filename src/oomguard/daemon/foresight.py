@@ -46,11 +46,12 @@ if TYPE_CHECKING:
 _TIMER = "sample"
 _SAMPLE_SECONDS = 1.0
 
-_CPU_SHARE = 0.01
-"""Looking at every process takes at most this share of a CPU. In between, those of the last sample are."""
+_FULL_SHARE, _CPU_SHARE = 0.005, 0.02
+"""Looking at every process takes at most the first share of a CPU. In between, only those of the last sample
+are looked at, less often than each second if that takes more than the second share."""
 
 _CALM_SECONDS = 10.0
-"""An episode ends when tasks have not stalled, and memory has not fallen, for so long."""
+"""An episode ends when memory is not short, and for so long no tasks have stalled, nor memory fallen."""
 
 _NEAR_PERCENT, _FAR_PERCENT = 95, 90
 """Of CommitLimit: a warning above the first, and another only after Committed_AS was below the second."""
@@ -74,6 +75,7 @@ class Episode:
     def __init__(self, now: float, *, has_stalled: bool) -> None:
         self.begun = self.active_at = now
         self.has_stalled = has_stalled
+        self.is_short = False
         self.least: Left | None = None
         self.lowest: Sample | None = None
         """The sample with the least memory left, of those that found it short."""
@@ -82,6 +84,7 @@ class Episode:
     def take(self, sample: Sample, now: float) -> bool:
         """Note what is left; return whether that is short for the first time."""
         left, least = sample.left, self.least
+        self.is_short = self.lowest is not None and left.percent < SHORT_PERCENT
         if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
             self.least, self.active_at = left, now
         if left.percent >= (SHORT_PERCENT if self.has_stalled else FALLING_PERCENT):
@@ -89,6 +92,7 @@ class Episode:
         is_first = self.lowest is None
         if self.lowest is None or left.kib < self.lowest.left.kib:
             self.lowest = sample
+        self.is_short = True
         return is_first
 
 
@@ -156,7 +160,7 @@ class Foresight:
     @property
     def status(self) -> PressureStatus:
         """What the status file says of memory."""
-        is_short = self.episode is not None and self.episode.lowest is not None
+        is_short = self.episode is not None and self.episode.is_short
         next_rule = self.last.holders[0].rule if self.last and self.last.holders else ""
         return PressureStatus(is_short, self._episodes, self._seconds, next_rule)
 
@@ -196,8 +200,12 @@ class Foresight:
             self._look = None
         now = time.monotonic()
         self._spent += now - begun
-        if self._look is None and self._is_full:
-            self._full_at = now + self._spent / _CPU_SHARE
+        if self._look is not None:
+            return
+        if self._is_full:
+            self._full_at = now + self._spent / _FULL_SHARE
+        elif self._loop.is_set(_TIMER):
+            self._loop.set(_TIMER, now + max(_SAMPLE_SECONDS, self._spent / _CPU_SHARE))
 
     def _stalled(self) -> None:
         now = time.monotonic()
@@ -205,6 +213,7 @@ class Foresight:
             self._begin_episode(now, has_stalled=True)
         else:
             self.episode.has_stalled, self.episode.active_at = True, now
+            self._loop.set_earlier(_TIMER, now + _SAMPLE_SECONDS)
 
     def _begin_episode(self, now: float, *, has_stalled: bool) -> None:
         self.episode = Episode(now, has_stalled=has_stalled)
@@ -215,11 +224,13 @@ class Foresight:
         episode = self.episode
         if episode is None:
             return
-        if now - episode.active_at >= _CALM_SECONDS:
+        self._loop.set(_TIMER, None)
+        if now - episode.active_at < _CALM_SECONDS:
+            self._loop.set(_TIMER, now + _SAMPLE_SECONDS)
+            self._begin(is_full=now >= self._full_at)
+        elif not episode.is_short:
             self._end(episode, now)
-            return
-        self._loop.set(_TIMER, now + _SAMPLE_SECONDS)
-        self._begin(is_full=now >= self._full_at)
+        # Else a pass finds that memory is back, or tasks stall again.
 
     def _end(self, episode: Episode, now: float) -> None:
         self.episode = None
@@ -297,7 +308,9 @@ class Foresight:
             self._recorder.close()
             self._degradations.add(f"memory use is no longer recorded: {error.strerror}")
         now, episode = time.monotonic(), self.episode
-        if episode is None:
+        if episode is not None and not self._loop.is_set(_TIMER) and sample.left.percent >= SHORT_PERCENT:
+            self._end(episode, now)
+        elif episode is None:
             before, self._at_pass = self._at_pass, sample
             if before is not None and self._limit.some_percent and sample.left.would_be_gone(before.left):
                 self._begin_episode(now, has_stalled=False)
