@@ -50,7 +50,7 @@ def metrics(rule_limit: int = 100) -> Iterator[Metric]:
     """Return every metric of a daemon and of this host."""
     yield up_metric(up=True)
     yield from daemon_metrics(STATUS, rule_limit=rule_limit)
-    yield from host_metrics(Procfs(), ["vm.swappiness"])
+    yield from host_metrics(Procfs(), STATUS.sysctls)
 
 
 def value(name: str, *, rule_limit: int = 100, **labels: str) -> float:

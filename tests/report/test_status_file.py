@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from oomguard.core.policy import SysctlKind
 from oomguard.report.status_file import (
     ChangeCount,
     Complaint,
@@ -92,3 +93,23 @@ def test_every_key_is_needed(key: str) -> None:
     del document[key]
     with pytest.raises(StatusError, match=f"{key} is missing"):
         decode_status(json.dumps(document).encode(), "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "actual", "desired"),
+    [("exact", 11, 10), ("at_least", 11, 11), ("at_least", 9, 10), ("at_most", 9, 9), ("at_most", None, 10)],
+)
+def test_a_value_within_its_bound_is_the_desired_one(
+    kind: SysctlKind, actual: int | None, desired: int
+) -> None:
+    """An alert compares the two."""
+    assert SysctlStatus("vm.swappiness", 10, 10, "/a:1", kind).desired(actual) == desired
+
+
+def test_a_bound_that_is_none_is_refused() -> None:
+    """Whoever wrote it."""
+    status = IDLE._replace(sysctls=(SysctlStatus("vm.swappiness", 1, 1, "/a:1", "at_least", "at least 1"),))
+    raw = encode_status(status)
+    assert decode_status(raw, "x") == status
+    with pytest.raises(StatusError, match="unknown"):
+        decode_status(raw.replace(b'"at_least"', b'"at_best"'), "x")

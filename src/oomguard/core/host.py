@@ -26,7 +26,7 @@ class Host(NamedTuple):
 
     def differs(self, facts: "Mapping[str, Any]") -> list[str]:
         """Return the names of the facts that are no longer as they were."""
-        return [name for name, value in facts.items() if getattr(self, name) != value]
+        return [name for name, value in facts.items() if getattr(self, name, None) != value]
 
 
 def changes(before: "Mapping[str, Any]", after: "Mapping[str, Any]") -> "Iterator[str]":

@@ -29,11 +29,9 @@ class HostCollector:
         """Yield every metric; without a running daemon, only the host's: old values would look current."""
         status, _ = self._source.read(time.time())
         yield up_metric(up=status is not None)
-        declared = []
         if status is not None:
-            declared = [row.name for row in status.sysctls]
             yield from daemon_metrics(status, rule_limit=self._rule_limit)
-        yield from host_metrics(self._procfs, declared)
+        yield from host_metrics(self._procfs, () if status is None else status.sysctls)
 
     def home(self) -> Page:
         """Return the page for a person."""

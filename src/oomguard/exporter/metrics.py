@@ -13,12 +13,12 @@ from oomguard.core.change import Cause, Result
 from oomguard.kernel.sysctl import meminfo_fields, observe_kills, read_sysctl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
     from oomguard.kernel.procfs import Procfs
-    from oomguard.report.status_file import RuleStatus, StatusFile
+    from oomguard.report.status_file import RuleStatus, StatusFile, SysctlStatus
 
 OOM_SCORE_ADJ = "oom_score_adj"
 
@@ -122,13 +122,6 @@ def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric
         yield GaugeMetricFamily(row.name, row.help, value=float(row.value(status)))
     for row in _COUNTERS:
         yield CounterMetricFamily(row.name, row.help, value=float(row.value(status)))
-    yield _labelled(
-        GaugeMetricFamily,
-        "oomguard_sysctl_desired",
-        "Value that the policy sets, as far as the kernel grants it.",
-        ("sysctl",),
-        {(row.name,): row.granted for row in status.sysctls},
-    )
     yield InfoMetricFamily(
         "oomguard_next_victim",
         "The rule of the process that the kernel would kill next, empty for none.",
@@ -139,9 +132,18 @@ def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric
     yield _kills(status, rule_limit)
 
 
-def host_metrics(procfs: "Procfs", declared: "Iterable[str]") -> "Iterator[Metric]":
-    """Yield the host's metrics from /proc, except those that this kernel lacks."""
-    actual = {name: read_sysctl(procfs, name) for name in sorted({*ALWAYS_SHOWN, *declared})}
+def host_metrics(procfs: "Procfs", declared: "Sequence[SysctlStatus]") -> "Iterator[Metric]":
+    """Yield the host's metrics from /proc, except those that this kernel lacks; and which it should have."""
+    names = {*ALWAYS_SHOWN, *(row.name for row in declared)}
+    actual = {name: read_sysctl(procfs, name) for name in sorted(names)}
+    if declared:
+        yield _labelled(
+            GaugeMetricFamily,
+            "oomguard_sysctl_desired",
+            "Value that the policy sets, as far as the kernel grants it, or that it leaves alone.",
+            ("sysctl",),
+            {(row.name,): row.desired(actual[row.name]) for row in declared},
+        )
     yield _labelled(
         GaugeMetricFamily,
         "oomguard_sysctl_actual",

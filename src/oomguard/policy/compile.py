@@ -141,30 +141,33 @@ def digest(sources: "tuple[Source, ...]") -> str:
 
 
 def resolved(documents: tuple[PolicyFile, ...], host: AskedHost) -> tuple[tuple[SysctlSetting, ...], int]:
-    """Return the sysctls in the order of the table, and how many depend on a host that is not known."""
+    """Return the sysctls in the order of the table, and how many are left out because facts are not known.
+
+    On a host, a group is left out as a whole: strict accounting without its limit would be another one.
+    """
     said: dict[str, _Said] = {}
     for name, here in (one for document in documents for one in _sysctls(document)):
         if said.keys().isdisjoint(exclusives(name)):
             said.setdefault(name, here)
-    found: dict[str, Resolved | None] = {}
-    for name in (*SYSCTLS, COMMIT_LIMIT):
-        if name in said:
-            value = said[name].value
-            with suppress(UnknownHostError):
-                found[name] = None
-                if name == COMMIT_LIMIT:
-                    found[name] = commit_limit(value, found.get(HUGE_PAGES), host)
-                else:
-                    found[name] = resolve(SYSCTLS[name], value, host)
-    settings = {
-        KBYTES if name == COMMIT_LIMIT else name: SysctlSetting(
-            KBYTES if name == COMMIT_LIMIT else name, number, said[name].file, said[name].line, kind, text
-        )
-        for name, one in found.items()
-        if one is not None
-        for number, kind, text in [one]
-    }
-    return tuple(settings[name] for name in SYSCTLS if name in settings), len(found) - len(settings)
+    found: dict[str, SysctlSetting] = {}
+    unknown: set[str] = set()
+    pages: Resolved | None = None
+    for key in (*SYSCTLS, COMMIT_LIMIT):
+        if key not in said:
+            continue
+        value, file, line = said[key]
+        name = KBYTES if key == COMMIT_LIMIT else key
+        try:
+            one = commit_limit(value, pages, host) if key != name else resolve(SYSCTLS[name], value, host)
+        except UnknownHostError:
+            unknown.add(SYSCTLS[name].group or name)
+            continue
+        pages = one if name == HUGE_PAGES else pages
+        found[name] = SysctlSetting(name, one.number, file, line, one.kind, one.said)
+    kept = [found[name] for name in SYSCTLS if name in found]
+    if not host.is_any:
+        kept = [setting for setting in kept if SYSCTLS[setting.name].group not in unknown]
+    return tuple(kept), len(said) - len(kept)
 
 
 def _sysctls(document: PolicyFile) -> "Iterator[tuple[str, _Said]]":

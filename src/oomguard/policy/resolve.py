@@ -58,7 +58,7 @@ def commit_limit(said: Any, pages: Resolved | None, host: "AskedHost") -> Resolv
     If there is less RAM than to leave, it is 1 kB: 0 would mean no limit of this kind.
     """
     if isinstance(said, Amount) and not said.is_percent:
-        return Resolved(said.of(0) // 1024, said=f"commit_limit {said.text}")
+        return Resolved(max(1, said.of(0) // 1024), said=f"commit_limit {said.text}")
     hugetlb = host.hugetlb_kib
     if pages is not None:
         hugetlb = host.other_hugetlb_kib

@@ -38,6 +38,12 @@ class SysctlStatus(NamedTuple):
     kind: SysctlKind = "exact"
     said: str = ""
 
+    def desired(self, actual: int | None) -> int:
+        """Return the value that the kernel granted, or the actual one if the policy leaves that alone."""
+        if self.kind != "exact" and actual is not None and self.is_met(actual):
+            return actual
+        return self.granted
+
     def is_met(self, actual: int) -> bool:
         """Return whether a value is as the policy wants it."""
         return bounded(self.kind, self.wanted, actual) == actual
