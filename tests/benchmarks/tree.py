@@ -16,7 +16,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 
-EXECS = 500
+EXECS = 300
 
 
 def main() -> None:

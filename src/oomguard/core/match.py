@@ -107,6 +107,10 @@ class Matcher:
         self._regexes = NameRegexes(regexes) if regexes else None
         self._nameless = tuple(nameless)
         self._anywhere = tuple([rule for rule in nameless if not _has_place(rule.terms)])
+        self._placed = tuple([rule for rule in nameless if _has_place(rule.terms)])
+        self._needs_cgroup = any(
+            rule.terms.units or rule.terms.user_units or rule.terms.cgroups for rule in self._placed
+        )
         self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
         self._somewhere: dict[tuple[int, str], tuple[Rule, ...]] = {}
         """By user and cgroup, the rules without names that these do not rule out."""
@@ -135,14 +139,19 @@ class Matcher:
         """Return the rules whose `name` may match a process called `comm`, in policy order."""
         known = self._memo.get(comm)
         if known is None:
-            known = self._remember(comm, self._placed(comm, comm), self._nameless)
+            known = self._remember(comm, self._named_in(comm, comm), self._nameless)
         return known
 
-    def _likely(self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]") -> "tuple[Rule, ...]":
-        """Return the candidates without those that the user, the cgroup or the command line rules out."""
+    def _likely(
+        self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]", *, is_many: bool
+    ) -> "tuple[Rule, ...]":
+        """Return the candidates without those that the user, the cgroup or the command line rules out.
+
+        The command line is read only if there are many.
+        """
         comm = whole = process.comm
         is_whole, is_any = len(comm) < COMM_LENGTH, True
-        if not is_whole or self._any_cmdline is not None:
+        if is_many and (not is_whole or self._any_cmdline is not None):
             with suppress(UnknownFactError):
                 whole = full_name(comm, process.arguments)
                 text = _text(b" ".join(process.arguments))
@@ -151,7 +160,7 @@ class Matcher:
         key = whole, is_whole, is_any
         known = self._memo.get(key)
         if known is None:
-            places = self._placed(comm, whole, is_whole=is_whole)
+            places = self._named_in(comm, whole, is_whole=is_whole)
             others = self._anywhere
             if not is_any:
                 places = {place for place in places if not self._rules[place].terms.cmdlines}
@@ -160,14 +169,14 @@ class Matcher:
         here = self._here(process)
         return tuple(sorted((*known, *here))) if here else known
 
-    def _here(self, process: Facts) -> "Sequence[Rule]":
+    def _here(self, process: Facts) -> "tuple[Rule, ...]":
         """Return the rules without names that the user and the cgroup of a process do not rule out."""
-        if not self._filed and not self._unfiled:
+        if not self._placed:
             return ()
         try:
-            key = process.uid, process.cgroup
+            key = process.uid, process.cgroup if self._needs_cgroup else ""
         except UnknownFactError:
-            return [rule for rule in self._nameless if _has_place(rule.terms)]
+            return self._placed
         known = self._somewhere.get(key)
         if known is None:
             uid, cgroup = key
@@ -191,7 +200,7 @@ class Matcher:
         self._memo[key] = found
         return found
 
-    def _placed(self, comm: bytes, whole: bytes, *, is_whole: bool = False) -> set[int]:
+    def _named_in(self, comm: bytes, whole: bytes, *, is_whole: bool = False) -> set[int]:
         """Return the indexes of the rules that may name a process, or that do if its whole name is known."""
         places = {place for place, name in self._named(comm) if not is_whole or name in (comm, whole)}
         if not self._globbed and self._regexes is None:
@@ -233,7 +242,7 @@ class Matcher:
         A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
         causes only a fork event.
         """
-        for place in self._placed(process.comm, process.comm):
+        for place in self._named_in(process.comm, process.comm):
             rule = self._rules[place]
             if rule != matched and rule.terms.cmdlines and _may_be_met(rule, process):
                 return True
@@ -255,7 +264,8 @@ class Matcher:
         """
         refused, unknown = None, None
         listed = self.candidates(process.comm)
-        for rule in listed if len(listed) <= _MANY else self._likely(process, search):
+        is_many = len(listed) > _MANY
+        for rule in self._likely(process, search, is_many=is_many) if is_many or self._placed else listed:
             reason = None
             try:
                 if quick_unmet(rule, process) is not None:

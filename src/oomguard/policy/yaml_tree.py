@@ -91,6 +91,7 @@ class _Builder:
         """Each text once: rules repeat their keys and values."""
         self._documents = 0
         self._nodes = 0
+        self._line = 0
         self._expanded = 0
 
     def take(self, event: yaml.Event) -> None:
@@ -112,7 +113,7 @@ class _Builder:
         text = event.value
         if event.tag is not None:
             self._refuse(line, column, _tag(event.tag))
-        if has_surrogate(text):
+        if not text.isascii() and has_surrogate(text):
             self._refuse(line, column, _NOT_UNICODE)
             text = ""
         node = Scalar(self._texts.setdefault(text, text), not event.style, line, column)
@@ -192,10 +193,16 @@ class _Builder:
 
     def _count(self, event: yaml.Event) -> tuple[int, int]:
         """Count a node, and return its line and column."""
+        mark = event.start_mark
+        assert mark is not None
+        line = mark.line + 1
+        if line == self._line:
+            line = self._line  # the same object: a rule has five of them
+        self._line = line
         self._nodes += 1
         if self._nodes > NODE_LIMIT:
-            self._stop(*_place(event), _TOO_MANY_VALUES)
-        return _place(event)
+            self._stop(line, mark.column + 1, _TOO_MANY_VALUES)
+        return line, mark.column + 1
 
     def _refuse_depth(self, depth: int, line: int, column: int) -> None:
         if depth > DEPTH_LIMIT:
