@@ -319,3 +319,11 @@ def test_a_commit_limit_of_more_than_the_ram_is_unwise(check: Check, proc: FakeP
     mode = "vm: {overcommit_memory: 2, commit_limit: "
     assert "that is all RAM" in check(mode + "17GiB}")["unwise-value"].message
     assert check(mode + "100%}") == {}
+
+
+def test_a_size_that_is_less_than_a_huge_page_is_none(check: Check, proc: FakeProc) -> None:
+    """It would be a mistake; a 0 is not."""
+    proc.sysctl("vm.nr_hugepages", 0)
+    assert "1 MiB comes to none" in check("vm: {nr_hugepages: 1MiB}")["unwise-value"].message
+    assert check("vm: {nr_hugepages: 0}") == {}
+    assert check("vm: {nr_hugepages: 0%}") == {}

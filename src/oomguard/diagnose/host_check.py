@@ -261,6 +261,9 @@ def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
     for setting in policy.sysctls:
         if memory is None or unwise(setting) is not None:
             continue  # unknown, or reported for every host
+        if setting.said and setting.value == 0 and setting.kind == "exact" and setting.said[:2] != "0 ":
+            message = f"on this host, {setting.said} comes to none"
+            yield _at_setting(setting, "unwise-value", message, "write more, or 0")
         found = unwise(setting, memory)
         if found is not None:
             yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
