@@ -5,6 +5,7 @@ is broken. `test_targets.py` feeds them a few hundred inputs in the suite, `run.
 """
 
 import json
+import re
 import time
 import zlib
 from collections.abc import Callable
@@ -12,17 +13,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pydantic_core import PydanticCustomError
+
 import hostile_logs
 import oom_formats
 from datagram import parse_datagram
 from oomguard.core.cgroup import in_system_service, parse_cgroup, system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import Matcher
+from oomguard.core.name_regex import NameRegexes
 from oomguard.core.policy import Policy
 from oomguard.core.process import COMM_LENGTH, Identity, full_name
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import Decoder, decode, encode
 from oomguard.core.text import printable
+from oomguard.diagnose.policy_test import run_case
 from oomguard.kernel.capability import parse_effective
 from oomguard.kernel.connector import _EVENT, _MESSAGE_SIZE, Connector
 from oomguard.kernel.event_filter import EVENT_OFFSET, FORK
@@ -31,11 +36,14 @@ from oomguard.kernel.sysctl import parse_meminfo
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
+from oomguard.policy import patterns
+from oomguard.policy.cases import parse_cases
 from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
 from oomguard.reconcile.ledger import Ledger, _line
+from oomguard.report.case_results import file_document, result_lines, summary
 from oomguard.report.events import STARTED, LogEntry
 from oomguard.report.journal import encode as encode_entry
 from oomguard.report.postmortem import Told, circumstances, facts, headline, paths, short_moment
@@ -67,6 +75,33 @@ def policy(data: bytes) -> None:
         Matcher(loaded.rules).candidates(data[:COMM_LENGTH])
     assert all(line.isprintable() for line in render_text(faults).splitlines())
     assert len(json.loads(render_json(faults))) == len(faults)
+
+
+def cases(data: bytes) -> None:
+    """Any file is a case file that can be run, or is refused in printable words."""
+    try:
+        results = [run_case("a.yaml", case) for case in parse_cases(Source("a.yaml", data))]
+    except PolicyError as error:
+        assert error.faults
+        lines = render_text(error.faults).splitlines()
+    else:
+        assert all(result.compared for result in results)
+        lines = [*result_lines(results), summary("a.yaml", results)]
+        json.dumps(file_document("a.yaml", results, []))
+    assert all(line.isprintable() for line in lines)
+
+
+def name_regex(data: bytes) -> None:
+    """Find what `re` finds, whatever the expression."""
+    text, _, regex = data.decode("utf-8", "surrogateescape").partition("\0")
+    text = text.replace("\n", "")  # `$` of `re` also matches before the last
+    with suppress(PydanticCustomError):
+        patterns.name_regex(regex)
+        found = NameRegexes([(0, regex)])
+        is_found = re.search(regex, text[:5], re.DOTALL) is not None
+        assert bool(found.found(text[:5])) == is_found
+        assert not is_found or found.possible(text[:2])
+        found.found(text * 100)
 
 
 def stat(data: bytes) -> None:
@@ -269,7 +304,20 @@ _COST_BYTES = 1 << 13
 TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (
-        *(policy, stat, status, cgroup, cmdline, meminfo, connector, wire, ledger, status_file),
+        *(
+            policy,
+            cases,
+            name_regex,
+            stat,
+            status,
+            cgroup,
+            cmdline,
+            meminfo,
+            connector,
+            wire,
+            ledger,
+            status_file,
+        ),
         *(journal, text, kernel_log, cost),
     )
 }
@@ -281,6 +329,18 @@ SEEDS: dict[str, list[bytes]] = {
         b"rules:\n- {cmdline: 'a(b|c)+', unit: x.service, oom_score_adj: keep}\n",
         b"a: &x [1, *x]\n<<: !!str 010\n? [1]\n",
     ],
+    "cases": [
+        b"policy: {rules: [{name: a, oom_score_adj: 5}]}\n%b" % case
+        for case in (
+            b"cases: [{case: b, processes: [{name: a, expect: 5}]}]\n",
+            b"host: {memory: 1TiB, swap: none}\ncases: [{case: c, expect: {vm: {swappiness: 9}}}]\n",
+            (
+                b"users: {u: 7}\ncases: [{case: d, processes: [{name: p, user: u, pid: 9}, {name: q,"
+                b" parent: 9, container: true, expect: {oom_score_adj: 0, rule: none, refused: no}}]}]\n"
+            ),
+        )
+    ],
+    "name_regex": [b"node\0^(node|npm)$", b"aab\0(a+)+$", b"x\0(?i:[^a-c]{1,3})|\\d*?", b"ab\0a.b?|$"],
     "stat": [b"10 (a) S 1 1 1 0 -1 64 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n"],
     "status": [b"Name:\ta\nUid:\t0\t0\t0\t0\nNSpid:\t1\n"],
     "cgroup": [

@@ -128,7 +128,15 @@ def regex(value: str) -> str:
 def name_regex(value: str) -> str:
     """Check a regular expression on a process name, which is tried in linear time."""
     try:
-        NameRegexes([(0, regex(value))])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", FutureWarning)
+            NameRegexes([(0, regex(value))])
+    except FutureWarning as error:
+        raise refusal(
+            "regex",
+            f"is ambiguous, got {excerpt(value)}: {excerpt(str(error).lower())}",
+            "put a backslash before each [, -, &, ~ and | that stands for itself in a set",
+        ) from None
     except UnsupportedError as error:
         raise refusal(
             "regex",
