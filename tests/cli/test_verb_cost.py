@@ -1,0 +1,95 @@
+"""What a verb costs, in files read and modules loaded: figures of any machine."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fakeproc import FakeProc
+from oomguard.core.process import Identity, Process
+
+PROCESSES = 50
+FILES = ("comm", "stat", "status", "oom_score_adj", "oom_score", "cgroup", "cmdline", "uid_map")
+HEAVY = ("argparse", "pydantic", "yaml", "rich", "prometheus_client", "subprocess", "logging", "asyncio")
+
+_OPENED = """\
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+from oomguard.__main__ import main
+main()
+print(*opened, sep="\\n", file=sys.stderr)
+"""
+_LOADED = """\
+import sys
+from oomguard.__main__ import main
+try:
+    main()
+except SystemExit:
+    pass
+print(*sys.modules, file=sys.stderr)
+"""
+
+
+def run(code: str, *arguments: str) -> list[str]:
+    """Run a verb in an interpreter of its own, and return the words that the code prints about it."""
+    command = [sys.executable, "-P", "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr.split()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> list[str]:
+    """Return the options for a host where a rule matches half of the processes."""
+    proc = FakeProc(tmp_path / "proc")
+    proc.meminfo()
+    for pid in range(100, 100 + PROCESSES):
+        name = b"matched" if pid % 2 else b"other"
+        proc.process(Process(Identity(pid, pid), name, uid=4242))
+        proc.hold(pid, rss_pages=100, score=1)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("rules: [{name: matched, oom_score_adj: 300}]\n")
+    policy.chmod(0o644)
+    return ["--proc", str(proc.root), "--state-dir", str(tmp_path / "state"), "--policy", str(policy)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "of_any", "of_matched"),
+    [
+        ("plan", {"comm"}, {"stat", "status", "oom_score_adj"}),
+        ("rank", {"stat", "status", "oom_score_adj", "oom_score"}, {"oom_score_adj"}),
+    ],
+)
+def test_a_verb_reads_each_file_of_a_process_once(
+    verb: str, of_any: set[str], of_matched: set[str], host: list[str]
+) -> None:
+    """Of those that a rule matches some more; `rank` reads their value twice, as it may have changed."""
+    opened = Counter(path for path in run(_OPENED, verb, *host) if path in FILES)
+    assert opened == dict.fromkeys(of_any, PROCESSES) | {
+        name: PROCESSES * (name in of_any) + PROCESSES // 2 for name in of_matched
+    }
+
+
+@pytest.mark.parametrize(
+    ("verb", "loaded"),
+    [
+        ("--version", "argparse"),
+        ("check", "argparse pydantic yaml"),
+        ("plan", "argparse pydantic yaml rich"),
+        ("plan --json", "argparse pydantic yaml"),
+        ("rank", "argparse pydantic yaml rich"),
+        ("rank --json", "argparse pydantic yaml"),
+        ("explain other", "argparse pydantic yaml rich"),
+        ("status", "argparse pydantic yaml rich"),
+        ("restore", "argparse"),
+        ("postmortem /dev/null", "argparse rich subprocess"),
+        ("schema", "argparse pydantic"),
+    ],
+)
+def test_a_verb_loads_only_what_it_needs(verb: str, loaded: str, host: list[str]) -> None:
+    """Importing pydantic and PyYAML takes most of the time of a verb on an ordinary host."""
+    takes_host = verb.split()[0] in ("check", "plan", "rank", "explain", "status")
+    options = host if takes_host else host[:4] if verb == "restore" else []
+    modules = run(_LOADED, *verb.split(), *options)
+    assert {name for name in HEAVY if name in modules} == set(loaded.split())
