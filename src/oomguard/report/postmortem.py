@@ -14,7 +14,7 @@ from oomguard.report.postmortem_before import course_of
 from oomguard.report.postmortem_memory import memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from oomguard.core.sample import Sample
     from oomguard.oom.backtest import Backtest, Replayed
@@ -194,39 +194,27 @@ def unranked(report: "Report") -> "list[Place]":
 
 def facts(told: Told) -> "Iterator[Fact]":
     """Yield why, which process was next, and the facts about the victim and memory."""
-    finding = told.finding
-    if finding.report.other is not None:
-        yield Fact("Words", printable(finding.report.other.said))
-        yield from (Fact("Before", text) for text in course_of(finding.report, told.before))
+    report = told.finding.report
+    if report.other is not None:
+        yield Fact("Words", printable(report.other.said))
+        yield from (Fact("Before", text) for text in course_of(report, told.before))
         return
-    sentences = {
-        "Why": _why(finding) if finding.report.victim is not None else _ending(finding.report),
-        "Next": _next(finding),
-        "Victim": _victim(told),
-        "Also": _also(finding.report),
-        "Memory": memory_of(finding),
-        "Before": course_of(finding.report, told.before),
-        "Policy": _replayed(told),
-        "Missing": _missing(finding),
-        "Assumed": iter(finding.assumed),
-    }
-    for name, found in sentences.items():
-        text = ("; " if name in ("Missing", "Assumed") else " ").join(found)
-        if text:
+    is_bare = report.is_bare
+    for name, (sentences, between, is_of_a_line) in _FACTS.items():
+        if (is_of_a_line or not is_bare) and (text := between.join(sentences(told))):
             yield Fact(name, text)
 
 
 # Why that process, and which one was next
 
 
-def _ending(report: "Report") -> "Iterator[str]":
-    if report.ending:
-        yield f"The kernel printed: {printable(report.ending.rstrip('.'))}."
-
-
-def _why(finding: "Finding") -> "Iterator[str]":
+def _why(told: Told) -> "Iterator[str]":
+    finding = told.finding
     report, victim, total = finding.report, finding.victim, finding.total_pages
-    if finding.why == "allocating":
+    if report.victim is None:
+        if report.ending:
+            yield f"The kernel printed: {printable(report.ending.rstrip('.'))}."
+    elif finding.why == "allocating":
         yield "vm.oom_kill_allocating_task is set: the kernel kills the process that asks for memory."
     elif finding.why == "child":
         assert report.choice is not None
@@ -275,7 +263,8 @@ def _points(badness: int, finding: "Finding") -> str:
     return kib(badness * finding.report.memory.page_kib)
 
 
-def _next(finding: "Finding") -> "Iterator[str]":
+def _next(told: Told) -> "Iterator[str]":
+    finding = told.finding
     victim, runner_up, largest = finding.victim, finding.runner_up, finding.largest
     if finding.why not in ("highest", "sysrq") or victim is None or victim.badness is None:
         return
@@ -341,7 +330,8 @@ def value_of_victim(finding: "Finding") -> int | None:
     return None if finding.victim is None else finding.victim.task.oom_score_adj
 
 
-def _also(report: "Report") -> "Iterator[str]":
+def _also(told: Told) -> "Iterator[str]":
+    report = told.finding.report
     others = report.kills[1:]
     if others:
         shown = ", ".join(label(one) for one in others[:_OTHERS])
@@ -384,9 +374,9 @@ def _would(one: "Replayed") -> str:
     return f"{label(one.place.task)} (oom_score_adj {verdict.value}, {verdict.rule.label})"
 
 
-def _missing(finding: "Finding") -> "Iterator[str]":
+def _missing(told: Told) -> "Iterator[str]":
     """Yield what is not in the report."""
-    report = finding.report
+    finding, report = told.finding, told.finding.report
     if report.invoker is None:
         yield "the beginning, which says what asked for memory"
     if not report.tasks:
@@ -404,3 +394,17 @@ def _missing(finding: "Finding") -> "Iterator[str]":
             f"{counted(report.suppressed, 'report')} before this one, because the kernel prints at most"
             " ten in five seconds"
         )
+
+
+_FACTS: "dict[str, tuple[Callable[[Told], Iterable[str]], str, bool]]" = {
+    "Why": (_why, " ", True),
+    "Next": (_next, " ", False),
+    "Victim": (_victim, " ", True),
+    "Also": (_also, " ", False),
+    "Memory": (lambda told: memory_of(told.finding), " ", False),
+    "Before": (lambda told: course_of(told.finding.report, told.before), " ", True),
+    "Policy": (_replayed, " ", True),
+    "Missing": (_missing, "; ", True),
+    "Assumed": (lambda told: told.finding.assumed, "; ", False),
+}
+"""How the sentences of each fact are joined, and whether a single line of a report may have it."""

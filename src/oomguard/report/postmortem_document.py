@@ -24,11 +24,16 @@ FORMAT = 1
 
 def told_json(told: Told, *, limit: int = 0) -> str:
     """Return a report as an object of JSON in one line; `limit` keeps that many tasks, 0 all."""
-    if not told.finding.report.is_bare:
-        return json.dumps(_event_document(told) | _decision_document(told, limit))
-    if (decision := _DECISIONS.get(told.policy)) is None:  # all bare reports have the same
+    report = told.finding.report
+    killed = {kill.pid for kill in report.kills}
+    rows = {task.pid: task for task in report.tasks if task.pid in killed}
+    kills = [json.dumps(_kill_document(kill, rows.get(kill.pid))) for kill in report.kills]
+    if not report.is_bare:
+        decision = json.dumps(_decision_document(told, limit))
+    elif (decision := _DECISIONS.get(told.policy, "")) == "":  # all bare reports have the same
         decision = _DECISIONS[told.policy] = json.dumps(_decision_document(told, limit))
-    return f"{json.dumps(_event_document(told))[:-1]}, {decision[1:]}"
+    victims = f'"victim": {kills[0] if kills else "null"}, "killed": [{", ".join(kills)}]'
+    return f"{json.dumps(_event_document(told))[:-1]}, {victims}, {decision[1:]}"
 
 
 _DECISIONS: dict[str, str] = {}
@@ -37,9 +42,6 @@ _DECISIONS: dict[str, str] = {}
 def _event_document(told: Told) -> dict[str, Any]:
     """Return what even a single line of a report tells."""
     finding, report = told.finding, told.finding.report
-    killed = {kill.pid for kill in report.kills}
-    rows = {task.pid: task for task in report.tasks if task.pid in killed}
-    kills = [_kill_document(kill, rows.get(kill.pid)) for kill in report.kills]
     chosen = report.chosen
     return {
         "number": told.number,
@@ -54,8 +56,6 @@ def _event_document(told: Told) -> dict[str, Any]:
         "nodes": printable(report.nodes) or None,
         "outcome": _outcome_name(report),
         "why": finding.why,
-        "victim": kills[0] if kills else None,
-        "killed": kills,
         "chosen": None
         if chosen is None
         else {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score},
