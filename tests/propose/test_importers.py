@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import alternatives, globs, literal
@@ -146,6 +147,15 @@ def test_earlyoom_arguments_become_rules_and_notes() -> None:
     ]
 
 
+def test_what_globs_cannot_say_becomes_a_regular_expression() -> None:
+    """With the classes of POSIX as Python writes them; what names do not allow is left out by itself."""
+    draft = earlyoom.import_arguments(["--prefer", r"(^|/)(node|java[[:digit:]]+|\bx|b{2})$"])
+    found, text = policy(draft)
+    (names,) = (rule.names for rule in found.rules)
+    assert names == (b"node", marked("^java[0-9]+$"), marked("^b{2}$"))
+    assert r"must not have \b, got ^\bx$" in " ".join(text.replace("# ", "").split())
+
+
 def test_of_an_option_that_is_given_twice_the_last_counts() -> None:
     """As earlyoom takes it; an option may be shortened."""
     draft = earlyoom.import_arguments(["--pref", "^a$", "--prefer=^b$", "--dry", "--avoid"])
@@ -231,6 +241,9 @@ def test_open_quotes_are_left_out_and_files_without_arguments_are_errors(tmp_pat
     file.write_text('A=1\nEARLYOOM_ARGS="-r 60\n')
     draft = earlyoom.import_files([str(file)])
     assert [str(note) for note in draft.notes] == [f"{file}:2: no closing quotation"]
+    file.write_bytes(b"EARLYOOM_ARGS='-r \xff'\n")
+    with pytest.raises(ForeignError, match=r"x:1: is not UTF-8; .*x: has no EARLYOOM_ARGS="):
+        earlyoom.import_files([str(file)])
     file.write_text("A=1\n")
     with pytest.raises(ForeignError, match="has no EARLYOOM_ARGS="):
         earlyoom.import_files([str(file)])

@@ -93,7 +93,8 @@ def import_files(paths: "Sequence[str]") -> Draft:
     notes = files.finish()
     if not last:
         raise ForeignError(
-            f"{', '.join(files.all)}: has no {_VARIABLE}= and no ExecStart=",
+            "".join(f"{note}; " for note in notes[:3])
+            + f"{', '.join(files.all)}: has no {_VARIABLE}= and no ExecStart=",
             hint="give the arguments themselves: oomguard import earlyoom --prefer '^x$'",
         )
     options: list[_Option] = []
