@@ -141,6 +141,28 @@ def test_a_drifted_sysctl_is_healed_at_once(tmp_path: Path) -> None:
 
 
 @needs_events
+@pytest.mark.skipif(os.geteuid() != 0, reason="sysctls take root")
+def test_a_bound_follows_what_another_tool_sets_beyond_it(tmp_path: Path) -> None:
+    """Less is raised again at once, and what was there first is restored."""
+    path = Path("/proc/sys/vm/stat_interval")
+    before = int(path.read_text())
+    least = before + 2
+    try:
+        with running(tmp_path, f"{QUIET}vm: {{stat_interval: {{at_least: {least}}}}}\n") as daemon:
+            assert int(path.read_text()) == least
+            for beyond in (least + 5, least + 3):
+                path.write_text(f"{beyond}\n")
+            path.write_text(f"{before + 1}\n")
+            wait_until(lambda: int(path.read_text()) == least, "the bound", seconds=SOON)
+            daemon.wait_for(f"{before + 1} → {least} (drift, at least {least}, ")
+            assert daemon.log.count("drift") == 1
+            daemon.policy.write_text(QUIET)
+            wait_until(lambda: int(path.read_text()) == before, "the value of before")
+    finally:
+        path.write_text(f"{before}\n")
+
+
+@needs_events
 def test_what_is_no_longer_managed_is_no_longer_watched(tmp_path: Path, program: Program) -> None:
     """After the pass that finds so."""
     program.start()
