@@ -3,6 +3,9 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from oomguard.core.host import AskedHost, Host
 from oomguard.policy.fault import PolicyError
@@ -50,6 +53,40 @@ def test_a_host_is_at_least_as_large_as_what_is_installed_or_smaller_never_both(
             host = Host(total)
             assert bool(why(host, memory=f">= {size}")) != bool(why(host, memory=f"< {size}"))
             assert bool(why(host, memory=f"> {size}")) != bool(why(host, memory=f"<= {size}"))
+
+
+@pytest.mark.parametrize(
+    "never",
+    [
+        {"memory": ">= 64GiB, < 16GiB"},
+        {"memory": "< 0KiB"},
+        {"swap": "> 8GiB, <= 8GiB"},
+        {"kernel": "> 6.6, < 6.7"},
+        {"kernel": ">= 6.12, < 6.6.5"},
+    ],
+)
+def test_a_comparison_that_holds_on_no_host_is_refused(never: dict[str, str]) -> None:
+    """A comma is no `or`."""
+    with pytest.raises(ValidationError, match="holds on no host"):
+        When.model_validate(never)
+
+
+@given(
+    st.sampled_from([">=", ">"]), st.integers(0, 10**6), st.sampled_from(["<", "<="]), st.integers(0, 10**6)
+)
+def test_every_range_that_some_host_is_in_is_taken(low: str, first: int, high: str, second: int) -> None:
+    """Whatever its bounds."""
+    text = f"{low} {first}KiB, {high} {second}KiB"
+    least, most = (
+        first * 9 // 10 if low == ">=" else first + 1,
+        second * 9 // 10 - 1 if high == "<" else second,
+    )
+    try:
+        When.model_validate({"memory": text})
+    except ValidationError:
+        assert least > most
+    else:
+        assert max(0, least) <= most
 
 
 def test_every_reason_is_given() -> None:

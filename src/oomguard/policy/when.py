@@ -15,7 +15,7 @@ from oomguard.policy.fault import excerpt
 from oomguard.policy.language import Language, Takes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from oomguard.core.host import AskedHost
 
@@ -30,13 +30,38 @@ _MISSING_PERCENT = 10
 lacks a page."""
 
 
+def _least(installed_kib: int) -> int:
+    """Return the least MemTotal of a host with so much RAM."""
+    return installed_kib * (100 - _MISSING_PERCENT) // 100
+
+
+def _size_fits(said: str, found_kib: int) -> bool:
+    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
+        number = values.size(text).of(0) // 1024
+        if sign in (">=", "<"):
+            number = _least(number)
+        if not _OPERATORS[sign](found_kib, number):
+            return False
+    return True
+
+
+def _version_fits(said: str, release: str) -> bool:
+    parts = re.match(r"([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?", release)
+    found = [int(part or 0) for part in parts.groups()] if parts else []
+    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
+        number = list(map(int, text.split(".")))
+        if not _OPERATORS[sign](found[: len(number)], number):
+            return False
+    return True
+
+
 def _form(number: str) -> str:
     """Return the form of comparisons that must all hold, such as `>= 16GiB, < 64GiB`."""
     one = f"(?:>=|<=|>|<) ?{number}"
     return f"{one}(?:, ?{one})*"
 
 
-def _of_form(form: str, words: str) -> AfterValidator:
+def _comparison(form: str, words: str, fits: "Callable[[str, Any], bool]") -> AfterValidator:
     def check(text: str) -> str:
         if re.fullmatch(form, text) is None:
             for _, number in _SPLIT.findall(text.replace(",", "\n")):
@@ -44,9 +69,23 @@ def _of_form(form: str, words: str) -> AfterValidator:
                     values.size(number)
             hint = "write >=, <=, > or < before the number; of '>= 16GiB, < 64GiB' both must hold"
             raise patterns.refusal("comparison", f"must be {words}, got {excerpt(text)}", hint)
+        if text not in _SWAP_WORDS and not any(fits(text, one) for one in _near(text)):
+            hint = "exchange them, or write two files: both parts of a comparison must hold"
+            raise patterns.refusal("comparison", f"holds on no host, got {text}", hint)
         return text
 
     return AfterValidator(check)
+
+
+def _near(text: str) -> "Iterator[Any]":
+    """Yield what is beside each number that a text compares with: if anything fits, one of these does."""
+    for _, number in _SPLIT.findall(text.replace(",", "\n")):
+        if number.endswith("iB"):
+            size = values.size(number).of(0) // 1024
+            yield from (max(0, near + one) for near in (size, _least(size)) for one in (-1, 0, 1))
+        else:
+            *rest, last = map(int, number.split("."))
+            yield from (".".join(map(str, (*rest, max(0, last + one)))) for one in (-1, 0, 1))
 
 
 def _editors(form: str) -> Any:
@@ -78,7 +117,8 @@ class When(Language):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     memory: Annotated[
-        Annotated[str, _editors(_SIZES), _of_form(_SIZES, _MEMORY_WORDS)] | None, Takes(_MEMORY_WORDS)
+        Annotated[str, _editors(_SIZES), _comparison(_SIZES, _MEMORY_WORDS, _size_fits)] | None,
+        Takes(_MEMORY_WORDS),
     ] = Field(
         None,
         description="RAM. After >= and <, MemTotal may be 10 % less than the size: the kernel keeps some of "
@@ -86,14 +126,19 @@ class When(Language):
         examples=[">= 64GiB", ">= 16GiB, < 64GiB"],
     )
     swap: Annotated[
-        Annotated[str, _editors(_SWAP), _of_form(_SWAP, _SWAP_TAKES)] | None,
+        Annotated[str, _editors(_SWAP), _comparison(_SWAP, _SWAP_TAKES, _size_fits)] | None,
         Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
     ] = Field(None, description="Swap (SwapTotal); zram counts.", examples=["none", "some", "< 8GiB"])
     hostname: Annotated[
         _NAMES | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
     ] = Field(None, description="Glob on what uname -n prints.", examples=["db-*", ["web1", "web2"]])
     kernel: Annotated[
-        Annotated[str, _editors(_VERSIONS), _of_form(_VERSIONS, _KERNEL_WORDS)] | None,
+        Annotated[
+            str,
+            _editors(_VERSIONS),
+            _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits),
+        ]
+        | None,
         Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
     ] = Field(
         None,
@@ -126,26 +171,6 @@ def unmet(when: When, host: "AskedHost") -> "Iterator[str]":
         yield f"kernel is {legible(host.kernel)}, not {when.kernel}"
     if when.container is not None and when.container != host.is_container:
         yield f"this is {'' if host.is_container else 'not '}a container"
-
-
-def _size_fits(said: str, found_kib: int) -> bool:
-    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
-        number = values.size(text).of(0) // 1024
-        if sign in (">=", "<"):
-            number = number * (100 - _MISSING_PERCENT) // 100
-        if not _OPERATORS[sign](found_kib, number):
-            return False
-    return True
-
-
-def _version_fits(said: str, release: str) -> bool:
-    parts = re.match(r"([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?", release)
-    found = [int(part or 0) for part in parts.groups()] if parts else []
-    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
-        number = list(map(int, text.split(".")))
-        if not _OPERATORS[sign](found[: len(number)], number):
-            return False
-    return True
 
 
 def _is_named(said: str | list[str], hostname: str) -> bool:
