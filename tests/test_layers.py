@@ -1,6 +1,7 @@
 """Imports point down only: the layers of docs/internals/architecture.md, enforced."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,8 +100,6 @@ def test_every_folder_is_a_layer() -> None:
 
 def test_the_daemon_loads_what_it_needs_and_no_more() -> None:
     """Each module costs memory for as long as the host runs."""
-    import subprocess
-
     code = "import sys, oomguard.daemon.__main__; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-S", "-c", code],
@@ -111,3 +110,15 @@ def test_the_daemon_loads_what_it_needs_and_no_more() -> None:
     ).stdout.split()
     assert {name.partition(".")[0] for name in loaded if not name.startswith("_")} <= LOADED
     assert sum(name.split(".")[0] == "oomguard" for name in loaded) == OURS
+
+
+def test_only_pages_of_html_load_the_template_engine() -> None:
+    """No verb waits for it, and no other module makes markup."""
+    importers = {path.name for path in MODULES if {"jinja2", "markupsafe"} & imports(path)}
+    assert importers == {"page.py"}
+    code = "import sys; from oomguard.cli.main import run_verb; run_verb(sys.argv[1:]); print(*sys.modules)"
+    report = str(Path(__file__).parent / "reports" / "6.12-host.txt")
+    for last, is_loaded in (([], False), (["--json"], False), (["--html=-"], True)):
+        command = [sys.executable, "-c", code, "postmortem", report, *last]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert ("jinja2" in done.stdout.splitlines()[-1].split()) == is_loaded

@@ -51,7 +51,7 @@ function _shtab_oomguard_using
 end
 
 set -g _shtab_oomguard_commands check cat test plan apply run restore status explain rank log history postmortem import exporter advise schema
-set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --interval --limit --lines --listen --pid --policy --proc --report --rule --rules --since --state-dir --tasks --textfile --until -n
+set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --html --interval --limit --lines --listen --pid --policy --proc --report --rule --rules --since --state-dir --tasks --textfile --until -n
 
 complete -c oomguard -e
 complete -c oomguard -f
@@ -139,6 +139,7 @@ complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -
 complete -c oomguard -n '_shtab_oomguard_using history' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using history' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'
 complete -c oomguard -n '_shtab_oomguard_using history' -l json -d 'print JSON for programs'
+complete -c oomguard -n '_shtab_oomguard_using history' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a page of HTML that needs no other file; - is standard output'
 complete -c oomguard -n '_shtab_oomguard_using history' -l since -x -d 'only the last 90s, 10m, 2h or 1d, for example'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a postmortem -d 'Explain what the OOM killer killed and why, or would kill under another policy.'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -s h -l help -d 'show this help message and exit'
@@ -148,9 +149,10 @@ complete -c oomguard -n '_shtab_oomguard_using postmortem' -l since -x -d 'read 
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l until -x -d 'read the journal until this time'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l report -x -d 'explain the Nth report'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l all -d 'explain all reports, not only the last'
-complete -c oomguard -n '_shtab_oomguard_using postmortem' -l tasks -x -d 'processes to show, 0 for all (default: 10, all with --json)'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l tasks -x -d 'processes to show, 0 for all (default: 10; all with --json, 200 with --html)'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'
 complete -c oomguard -n '_shtab_oomguard_using postmortem' -l json -d 'print JSON for programs'
+complete -c oomguard -n '_shtab_oomguard_using postmortem' -l html -xka "(__fish_complete_path (commandline -ct))" -d 'write a page of HTML that needs no other file; - is standard output'
 complete -c oomguard -n '_shtab_oomguard_using postmortem; and test $_shtab_oomguard_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a kernel log, also .gz, .xz or .bz2; - is standard input'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a import -d 'Convert another tool'"'"'s settings to a policy.'
 complete -c oomguard -n '_shtab_oomguard_using import' -s h -l help -d 'show this help message and exit'

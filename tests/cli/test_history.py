@@ -57,6 +57,18 @@ def test_only_the_time_asked_for_counts(folder: StateFolder, capsys: pytest.Capt
     assert capsys.readouterr().out == "Nothing was recorded in that time.\n"
 
 
+def test_a_page_shows_the_same(folder: StateFolder, tmp_path: Path) -> None:
+    """For a ticket. An older page is replaced."""
+    record(folder, 1, 2, 3)
+    page = tmp_path / "history.html"
+    page.write_text("old")
+    assert run_verb(["history", "--state-dir", folder.path, "--html", str(page)]) == 0
+    shown = page.read_text()
+    assert shown.startswith("<!DOCTYPE html>")
+    assert "At the lowest, 5.0 GiB were available" in shown
+    assert "chrome[1234]" in shown
+
+
 def test_nothing_recorded_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     """No daemon ran, or its policy says so."""
     with pytest.raises(OomguardError, match="nothing is recorded there") as error:

@@ -431,6 +431,27 @@ def test_refused_allocations_are_told_apart(postmortem: Postmortem, tmp_path: Pa
     assert "12 allocations failed because of vm.overcommit_memory" in out
 
 
+def test_a_page_replaces_a_file_and_nothing_else(postmortem: Postmortem, tmp_path: Path) -> None:
+    """A link may be somebody's trap, and a device must stay one."""
+    page, link = tmp_path / "report.html", tmp_path / "link"
+    page.write_text("old")
+    assert postmortem(VALUE, "--html", str(page)) == (0, "", "")
+    shown = page.read_text()
+    assert '<h1 class="headline">cache-worker[16420] was killed: cgroup /oom-report' in shown
+    os.umask(mask := os.umask(0o022))
+    assert page.stat().st_mode & 0o777 == 0o666 & ~mask
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+    link.symlink_to(page)
+    for path, why in ((str(link), "is not a regular file"), (str(tmp_path / "a/b"), "cannot be written")):
+        code, _, err = postmortem(VALUE, "--html", path)
+        assert (code, why in err) == (1, True)
+    assert page.read_text() == shown
+    code, out, _ = postmortem(VALUE, "--html", "-")
+    assert (code, out.splitlines()[-1]) == (0, "</html>")
+    with pytest.raises(SystemExit):
+        postmortem(VALUE, "--html", "-", "--json")
+
+
 def test_journals_filters_are_for_the_journal(postmortem: Postmortem) -> None:
     """A file has no index of times."""
     code, _, err = postmortem("--since", "today", HOST)

@@ -64,7 +64,9 @@ def test_the_wheel_has_every_module_and_what_shells_and_man_look_for(wheel: Path
             name = f"oomguard-{__version__}.data/data/{installed}"
             assert archive.read(name) == (ROOT / source).read_bytes()
             names.remove(name)
-    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src" / "oomguard").rglob("*.py")}
+    tree = ROOT / "src"
+    modules = {str(path.relative_to(tree)) for path in (tree / "oomguard").rglob("*.py")}
+    modules |= {str(path.relative_to(tree)) for path in (tree / "oomguard/report/pages").iterdir()}
     metadata = {name for name in names if name.startswith(f"oomguard-{__version__}.dist-info/")}
     assert names - metadata == modules | {"oomguard/py.typed"}
 

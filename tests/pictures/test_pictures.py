@@ -40,6 +40,14 @@ def test_pictures_are_small_and_load_nothing() -> None:
         assert printable(text.replace("\n", "")) == text.replace("\n", "").replace("\\", "\\\\")
 
 
+def test_the_page_is_a_small_picture() -> None:
+    """`python tests/pictures/page.py` draws it; chromium draws it a little different each year."""
+    picture = (PICTURES / "incident.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 200_000
+    assert "docs/pictures/incident.png" in (ROOT / "README.md").read_text()
+
+
 def test_readme_shows_them() -> None:
     """Each has its place."""
     readme = (ROOT / "README.md").read_text()

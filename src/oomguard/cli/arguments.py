@@ -45,6 +45,13 @@ def add_json(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
+def add_html(parser: "argparse._MutuallyExclusiveGroup") -> None:
+    """Add --html."""
+    parser.add_argument(
+        "--html", metavar="FILE", help="write a page of HTML that needs no other file; - is standard output"
+    )
+
+
 def count(text: str) -> int:
     """Return a number of rows. ArgumentTypeError: it is not one."""
     if not text.isdecimal():

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from oomguard.cli.arguments import add_json, add_state_dir
+from oomguard.cli.arguments import add_html, add_json, add_state_dir
 from oomguard.cli.verb import Verb
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -19,6 +19,7 @@ examples:
   oomguard history
   oomguard history --since 10m
   oomguard history --json
+  oomguard history --html history.html
 
 exit codes: 0 shown, 1 nothing is recorded, or it cannot be read
 """
@@ -26,7 +27,9 @@ exit codes: 0 shown, 1 nothing is recorded, or it cannot be read
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_state_dir(parser)
-    add_json(parser)
+    form = parser.add_mutually_exclusive_group()
+    add_json(form)
+    add_html(form)
     parser.add_argument(
         "--since", metavar="TIME", type=_seconds, help="only the last 90s, 10m, 2h or 1d, for example"
     )
@@ -65,6 +68,11 @@ def _run(options: argparse.Namespace) -> int:
         from oomguard.report.document import print_json
 
         print_json(recording_document(samples))
+    elif options.html is not None:
+        from oomguard.report.output_file import write_page
+        from oomguard.report.recording_page import recording_page
+
+        write_page(options.html, recording_page(samples))
     elif samples:
         from oomguard.report.recording_table import print_recording
 

@@ -5,7 +5,7 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json, add_state_dir, count, joined_times
+from oomguard.cli.arguments import add_html, add_json, add_state_dir, count, joined_times
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ examples:
   oomguard postmortem /var/log/kern.log.1.gz
   oomguard postmortem --policy ./new.yaml   would it have saved the database?
   ssh db1 dmesg | oomguard postmortem -
+  oomguard postmortem --html report.html    for a ticket
 
 exit codes: 0 shown, 1 a log, a part of it or a report cannot be read, or lines that
             name a kill are in no report, 78 the policy is not valid
@@ -53,10 +54,12 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
         "--tasks",
         metavar="N",
         type=count,
-        help="processes to show, 0 for all (default: 10, all with --json)",
+        help="processes to show, 0 for all (default: 10; all with --json, 200 with --html)",
     )
     add_state_dir(parser)
-    add_json(parser)
+    form = parser.add_mutually_exclusive_group()
+    add_json(form)
+    add_html(form)
 
 
 def _run(options: "argparse.Namespace") -> int:
@@ -73,6 +76,8 @@ def _run(options: "argparse.Namespace") -> int:
     examiner = Examiner(source, policy, options.policy or "", options.state_dir)
     if options.json:
         _print_json(examiner, options)
+    elif options.html is not None:
+        _write_html(examiner, options)
     else:
         _print(examiner, options)
     if source.damage is not None:
@@ -143,6 +148,26 @@ def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
     unread = json.dumps([unread_document(line) for line in log.unread])
     print(f'\n  ],\n  "unread_lines": {log.unread_count},\n  "unread": {unread},')
     print(f'  "refused_allocations": {log.refusals}\n}}')
+
+
+def _write_html(examiner: "Examiner", options: "argparse.Namespace") -> None:
+    """Write a page with the last report, one, or the last of all."""
+    from oomguard.core.text import counted
+    from oomguard.report.output_file import write_page
+    from oomguard.report.postmortem_page import TASKS, postmortem_page
+
+    log, found = examiner.log, 0
+    kept: deque[tuple[int, Report]] = deque(maxlen=_LISTED if options.all else 1)
+    for found, one in enumerate(examiner.reports(options.report), 1):  # noqa: B007
+        kept.append(one)
+    notes = []
+    if hidden := found - len(kept):
+        notes.append(f"The log has {counted(hidden, 'earlier report')}.")
+    if log.unread_count:
+        notes.append(f"{counted(log.unread_count, 'line')} of the log name a kill and are in no report.")
+    limit = TASKS if options.tasks is None else options.tasks
+    told = [*examiner.examine_wholly(kept)]
+    write_page(options.html, postmortem_page(told, limit=limit, where=examiner.source.name, notes=notes))
 
 
 VERB = Verb(

@@ -1,13 +1,12 @@
 """Metrics in a file, for node_exporter's textfile collector."""
 
-import os
 import sys
-from tempfile import mkstemp
 from typing import TYPE_CHECKING
 
 from prometheus_client import generate_latest
 
 from oomguard.core.errors import OomguardError
+from oomguard.report.output_file import replace_file
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -22,15 +21,7 @@ def write(path: str, registry: "CollectorRegistry") -> None:
         sys.stdout.buffer.write(generate_latest(registry))
         return
     try:
-        fd, temporary = mkstemp(prefix=".", dir=os.path.dirname(path) or ".")
-        try:
-            with os.fdopen(fd, "wb") as file:
-                os.fchmod(fd, 0o644)  # node_exporter runs as another user
-                file.write(generate_latest(registry))
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace_file(path, generate_latest(registry), mode=0o644)  # node_exporter runs as another user
     except OSError as error:
         raise OomguardError(
             f"{path} cannot be written: {error.strerror}",

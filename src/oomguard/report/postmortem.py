@@ -317,9 +317,13 @@ def _victim(told: Told) -> "Iterator[str]":
         parts.append(f"{'oom_adj' if report.has_oom_adj else 'oom_score_adj'} {value}")
     if parts:
         yield f"{', '.join(parts)}."
-    origin = told.origin
-    if origin is not None:
-        yield f"oomguard set {origin.value} at {origin.when}, for {origin.rule} ({origin.source})."
+    if told.origin is not None:
+        yield origin_of(told.origin)
+
+
+def origin_of(origin: ValueOrigin) -> str:
+    """Return which rule set the victim's value, as a sentence."""
+    return f"oomguard set {origin.value} at {origin.when}, for {origin.rule} ({origin.source})."
 
 
 def value_of_victim(finding: "Finding") -> int | None:

@@ -60,7 +60,7 @@ def grown(report: "Report", samples: "Sequence[Sample]") -> list[Growth]:
     is_whole = bool(report.tasks) or report.constraint == "memcg"
     return [
         one
-        for one in growth(_until_kill(report, samples))
+        for one in growth(until_kill(report, samples))
         if one.kib >= _NOTICED_KIB
         and named.get(one.holder.pid, "" if is_whole else one.holder.comm) == one.holder.comm
     ]
@@ -68,15 +68,19 @@ def grown(report: "Report", samples: "Sequence[Sample]") -> list[Growth]:
 
 def left_before(report: "Report", samples: "Sequence[Sample]") -> list[int]:
     """Return how much was left of what ran out, in KiB, at each sample that has it."""
-    memcg = printable(report.oom_memcg) if report.constraint == "memcg" else ""
-    return [one.left.available_kib for one in samples if one.cgroup == memcg]
+    return [one.left.available_kib for one in samples if is_of_same(report, one)]
+
+
+def is_of_same(report: "Report", sample: "Sample") -> bool:
+    """Return whether a sample has what was left of that which ran out: of the host, or of a cgroup."""
+    return sample.cgroup == (printable(report.oom_memcg) if report.constraint == "memcg" else "")
 
 
 def _seconds(report: "Report", samples: "Sequence[Sample]") -> float:
     return (moment_of(report.when) or samples[-1].at) - samples[0].at
 
 
-def _until_kill(report: "Report", samples: "Sequence[Sample]") -> "list[Sample]":
+def until_kill(report: "Report", samples: "Sequence[Sample]") -> "list[Sample]":
     """Return the samples, and one of the kill itself: the kernel prints how large its victims were."""
     if not samples:
         return []

@@ -1,0 +1,154 @@
+"""Reports of the OOM killer as a page of HTML, for a ticket."""
+
+import json
+from typing import TYPE_CHECKING
+
+from oomguard.core.overcommit import kib
+from oomguard.core.text import printable
+from oomguard.oom.postmortem import share_of
+from oomguard.report.chart import LINES, chart_of
+from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
+from oomguard.report.postmortem import Fact, circumstances, facts, headline, label, origin_of, paths, unranked
+from oomguard.report.postmortem_before import grown, is_of_same, until_kill
+from oomguard.report.postmortem_document import told_json
+from oomguard.report.recording_page import growth_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from oomguard.oom.backtest import Replayed
+    from oomguard.oom.postmortem import Finding, Place
+    from oomguard.report.postmortem import Told
+
+TASKS = 200
+"""Candidates in the table and in the JSON, unless another number is asked for."""
+_HOLDERS = 10
+
+
+def postmortem_page(told: "Sequence[Told]", *, limit: int, where: str, notes: "Sequence[str]") -> str:
+    """Return reports as HTML. `where` is the log that they are from."""
+    if not told:
+        article = Article(f"No report of the OOM killer in {where}.", is_calm=True)
+        return render(Page(article.headline, [article], notes))
+    title = headline(told[0].finding) if len(told) == 1 else f"{len(told)} reports of the OOM killer"
+    return render(Page(title, [_article(one, limit) for one in told], notes))
+
+
+def _article(told: "Told", limit: int) -> Article:
+    finding, report = told.finding, told.finding.report
+    said = [*facts(told._replace(origin=None)), *paths(report)]
+    sections = [Section("What happened", [fact for fact in said if fact.label != "Policy"])]
+    if rows := _held(finding):
+        columns = (
+            Column("What"),
+            Column("Memory", is_number=True),
+            Column("Part", is_number=True),
+            Column(""),
+        )
+        sections.append(
+            Section("What held memory", table=Table("The largest, as the kernel counted them", columns, rows))
+        )
+    if told.before:
+        sections.append(_before(told))
+    if report.tasks:
+        sections.append(_candidates(told, limit))
+    policy = [] if told.origin is None else [Fact("Value", origin_of(told.origin))]
+    if policy := [*policy, *(fact for fact in said if fact.label == "Policy")]:
+        sections.append(Section("The policy's part", policy))
+    document = json.dumps(json.loads(told_json(told, limit=limit)), indent=1, ensure_ascii=False)
+    is_calm = not report.kills and report.other is None
+    return Article(headline(finding), circumstances(report), sections, document, is_calm)
+
+
+def _held(finding: "Finding") -> list[Row]:
+    """Return what held memory, the largest first, and what was free."""
+    report, page = finding.report, finding.report.memory.page_kib
+    places = sorted(finding.ranked or unranked(report), key=lambda one: one.pages, reverse=True)
+    if not places:
+        return []
+    killed = {kill.pid for kill in report.kills}
+    held = [(label(one.task), one.pages, one.task.pid in killed) for one in places[:_HOLDERS]]
+    if rest := places[_HOLDERS:]:
+        held.append((f"{len(rest)} more processes", sum(one.pages for one in rest), False))
+    pages = report.memory.pages
+    if finding.constraint != "memcg":
+        slab = pages.get("slab_unreclaimable", 0) + pages.get("slab_reclaimable", 0)
+        held.append(("The kernel's own objects (slab)", slab, False))
+        held.append(("Shared memory and tmpfs, also of processes", pages.get("shmem", 0), False))
+        held.append(("Huge pages", report.memory.huge_kib // page, False))
+        held.append(("Free", pages.get("free", 0), False))
+    whole = finding.total_pages or 0
+    most = max([whole, *(size for _, size, _ in held)])
+    return [
+        Row(
+            (
+                Cell(name),
+                Cell(kib(size * page), size),
+                Cell(f"{size / whole:.0%}" if whole else "", size),
+                Cell("", percent=round(size * 100 / (most or 1), 1)),
+            ),
+            is_killed,
+        )
+        for name, size, is_killed in held
+        if size
+    ]
+
+
+def _before(told: "Told") -> Section:
+    report = told.finding.report
+    samples = until_kill(report, told.before)
+    found = grown(report, told.before)
+    shown = [one.holder for one in found[:LINES]] or list(samples[-1].holders[:LINES])
+    left = [one.left.available_kib if is_of_same(report, one) else None for one in told.before]
+    chart = chart_of(samples, shown, [*left, None])
+    return Section("What grew before", chart=chart, table=growth_table(found, shown, left))
+
+
+def _candidates(told: "Told", limit: int) -> Section:
+    finding = told.finding
+    places = list(finding.ranked) or unranked(finding.report)
+    killed = {kill.pid for kill in finding.report.kills}
+    replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
+    shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
+    columns = [
+        *(Column("Place", is_number=True), Column("Name"), Column("PID", is_number=True)),
+        *(Column("UID", is_number=True), Column("Memory", is_number=True)),
+        *(Column("oom_score_adj", is_number=True), Column("Score", is_number=True)),
+    ]
+    if replayed:
+        columns += [Column("New", is_number=True), Column("New value", is_number=True), Column("Rule")]
+    rows = [
+        Row(tuple(_cells(one, finding, replayed.get(one.task.pid))), one.task.pid in killed) for one in shown
+    ]
+    hidden = len(places) - len(shown)
+    return Section(
+        "Which process goes first" if finding.ranked else "The candidates",
+        table=Table("The processes that could be killed", columns, rows, head=1, is_sortable=True),
+        note=f"And {hidden} more; --tasks 0 shows all." if hidden else "",
+    )
+
+
+def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> "Iterator[Cell]":
+    task, page = one.task, finding.report.memory.page_kib
+    yield _place(one, is_ranked=bool(finding.ranked))
+    yield Cell(printable(task.comm))
+    for number in (task.pid, task.uid):
+        yield Cell(str(number), number)
+    yield Cell(kib(one.pages * page), one.pages)
+    yield Cell(str(task.oom_score_adj), task.oom_score_adj)
+    share = None if one.badness is None else share_of(one.badness, finding)
+    yield Cell("", _NEVER) if share is None else Cell(f"{share:.1%}", round(share, 6))
+    if replayed is not None:
+        yield _place(replayed.place, is_ranked=True)
+        yield Cell(str(replayed.likely.value), replayed.likely.value)
+        yield Cell("" if replayed.likely.rule is None else replayed.likely.rule.label)
+
+
+_NEVER = -1e9
+"""What is never killed is sorted behind all that may be."""
+
+
+def _place(one: "Place", *, is_ranked: bool) -> Cell:
+    if one.place is None:
+        return Cell("never" if is_ranked else "", -_NEVER)
+    return Cell(str(one.place), one.place)

@@ -1,0 +1,105 @@
+"""What the flight recorder holds as a page of HTML."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from oomguard.core.overcommit import kib
+from oomguard.core.sample import Growth, growth
+from oomguard.core.text import span
+from oomguard.report.chart import LINES, chart_of
+from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
+from oomguard.report.recording import condensed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from oomguard.core.sample import Holder, Sample
+
+_POINTS = 300
+_ROWS = 60
+_GREW = 20
+_NOTICED_KIB = 1024
+"""Less growth is not worth a row."""
+
+
+def recording_page(samples: "Sequence[Sample]") -> str:
+    """Return the course of memory, and what grew, as HTML."""
+    article = _article(samples) if samples else Article("Nothing was recorded in that time.", is_calm=True)
+    return render(Page("What held memory, and what grew", [article]))
+
+
+def _article(samples: "Sequence[Sample]") -> Article:
+    grown = [one for one in growth(samples) if one.kib >= _NOTICED_KIB][:_GREW]
+    last, fewer = samples[-1], condensed(samples, _POINTS)
+    shown = [one.holder for one in grown[:LINES]] or list(last.holders[:LINES])
+    lowest = min(samples, key=lambda one: one.left.available_kib)
+    left = [one.left.available_kib for one in fewer]
+    where = f"{_time(samples[0])} to {_time(last)}, {len(samples)} samples"
+    title = f"At the lowest, {kib(lowest.left.available_kib)} were available, at {_time(lowest)}."
+    sections = [
+        Section("What grew", chart=chart_of(fewer, shown, left), table=growth_table(grown, shown, left)),
+        Section("What was left", table=_moments(condensed(samples, _ROWS))),
+    ]
+    return Article(title, where, sections, is_calm=True)
+
+
+def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]", left: "Sequence[int | None]") -> Table:
+    """Return the table that explains a chart with these lines, and what else grew."""
+    columns = [
+        *(Column("Process"), Column("Unit"), Column("From", is_number=True)),
+        *(Column("To", is_number=True), Column("In", is_number=True)),
+    ]
+    lines = {holder[:2]: number for number, holder in enumerate(shown, 1)}
+    rows = []
+    if known := [size for size in left if size is not None]:
+        cells = (
+            Cell("available memory", line=0),
+            Cell(""),
+            Cell(kib(known[0])),
+            Cell(kib(known[-1])),
+            Cell(""),
+        )
+        rows.append(Row(cells))
+    for one in grown or [Growth(holder, holder.held_kib, 0.0) for holder in shown]:
+        holder = one.holder
+        cells = (
+            Cell(holder.label, line=lines.get(holder[:2])),
+            Cell(holder.unit),
+            Cell(kib(one.before_kib) if grown else ""),
+            Cell(kib(holder.held_kib)),
+            Cell(span(one.seconds) if grown else ""),
+        )
+        rows.append(Row(cells))
+    caption = "The lines, and what else grew" if grown else "None of the largest processes grew"
+    return Table(caption, columns, rows)
+
+
+def _moments(samples: "Sequence[Sample]") -> Table:
+    columns = [
+        *(Column("Time"), Column("Available", is_number=True), Column("Swap free", is_number=True)),
+        *(Column("Promised", is_number=True), Column("Stalled", is_number=True)),
+        *(Column("First to go"), Column("Its memory", is_number=True)),
+    ]
+    return Table(
+        "Of equal parts of the time, the moment with the least memory", columns, [*map(_row, samples)]
+    )
+
+
+def _row(sample: "Sample") -> Row:
+    first, left = sample.holders[0] if sample.holders else None, sample.left
+    stalled = "" if sample.stalled_percent is None else f"{sample.stalled_percent:.0f} %"
+    return Row(
+        (
+            Cell(_time(sample)),
+            Cell(kib(left.available_kib)),
+            Cell(kib(left.swap_kib) if left.swap_total_kib else "none"),
+            Cell(kib(sample.committed_kib)),
+            Cell(stalled),
+            Cell("" if first is None else first.label),
+            Cell("" if first is None else kib(first.held_kib)),
+        )
+    )
+
+
+def _time(sample: "Sample") -> str:
+    return datetime.fromtimestamp(sample.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

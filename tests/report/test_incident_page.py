@@ -1,0 +1,135 @@
+"""Pages of HTML: whole in one file, safe with any name, and readable for everybody."""
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+import incident
+from oomguard.oom.postmortem import examine
+from oomguard.report.postmortem_page import TASKS, postmortem_page
+from oomguard.report.recording_page import recording_page
+
+HOSTILE = ("<script>alert(1)", '"><img src=x>', "</title><b>", "{{ 7 * 7 }}", "' onload='x", "&lt;b&gt;")
+
+
+def page_of(name: str = "chrome") -> str:
+    """Return the page of an incident, with that name for the process that leaks."""
+    return postmortem_page([incident.told(name=name)], limit=TASKS, where="the journal", notes=["A note."])
+
+
+class Tags(HTMLParser):
+    """The elements of a page, with their attributes and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Note text."""
+        self.text += data
+
+    def of(self, *tags: str) -> list[dict[str, str | None]]:
+        """Return the attributes of all elements of a kind."""
+        return [attributes for tag, attributes in self.found if tag in tags]
+
+
+PAGES = {"postmortem": page_of(), "history": recording_page(incident.samples())}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_never_become_markup(name: str) -> None:
+    """The elements are those of any other name, and the name is there as text."""
+    ordinary, hostile = Tags(page_of()), Tags(page_of(name))
+    assert [tag for tag, _ in hostile.found] == [tag for tag, _ in ordinary.found]
+    assert [list(attributes) for _, attributes in hostile.found] == [
+        list(attributes) for _, attributes in ordinary.found
+    ]
+    assert f"{name}[1234] was killed" in hostile.text
+    samples = Tags(recording_page(incident.samples(name)))
+    assert len(samples.of("script")) == 1
+    assert f"{name}[1234]" in samples.text
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_nothing_runs_but_what_the_page_names_and_nothing_is_fetched(page: str) -> None:
+    """By hashes, which browsers compare."""
+    tags = Tags(page)
+    [policy] = [
+        str(one["content"]) for one in tags.of("meta") if one.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy.startswith("default-src 'none';")
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        [text] = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert not tags.of("a", "link", "img", "iframe", "object", "base", "form")
+    assert not [one for _, one in tags.found if {"src", "href", "style"} & one.keys()]
+    assert not [name for _, one in tags.found for name in one if name.startswith("on")]
+    assert re.findall(r"\w+://|url\(|@import", page) == []
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_a_screen_reader_finds_its_way(page: str) -> None:
+    """Headings in order, tables with captions and headers, pictures with labels."""
+    tags = Tags(page)
+    levels = [int(tag[1]) for tag, _ in tags.found if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))
+    assert len(tags.of("table")) == len(tags.of("caption")) > 0
+    assert all(one.get("scope") in ("col", "row") for one in tags.of("th"))
+    assert all(one.get("aria-label") or one.get("aria-hidden") == "true" for one in tags.of("svg"))
+    assert tags.of("html") == [{"lang": "en"}]
+    assert tags.of("title")
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of a color, as WCAG computes it."""
+    digits = color if len(color) == 6 else "".join(2 * digit for digit in color)
+    parts = (int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_stands_out_by_day_and_by_night() -> None:
+    """At least 4.5 to 1 for text, and 3 to 1 for lines and bars."""
+    palettes = [dict(re.findall(r"--(\w+): #(\w+)", part)) for part in page_of().split("@media", 2)[:2]]
+    assert palettes[0].keys() == palettes[1].keys()
+    for palette in palettes:
+        for name in palette.keys() - {"ground", "raised", "edge"}:
+            lights = sorted(luminance(palette[one]) for one in (name, "ground"))
+            assert (lights[1] + 0.05) / (lights[0] + 0.05) >= (4.5 if name != "bar" else 3), name
+
+
+def test_a_page_stays_small_enough_to_be_sent() -> None:
+    """However many processes and kills there were; the victims are always in it."""
+    told = incident.told()
+    task = told.finding.report.tasks[-1]
+    small = tuple(task._replace(pid=10_000 + number, comm="<" * 15) for number in range(25_000))
+    report = told.finding.report._replace(tasks=(*small, *told.finding.report.tasks))
+    page = postmortem_page([told._replace(finding=examine(report))], limit=TASKS, where="", notes=[])
+    assert len(page) < 500_000
+    assert "chrome[1234]" in page
+    assert "more; --tasks 0 shows all." in page
+
+
+def test_several_reports_are_one_page_each_below_its_own_headline() -> None:
+    """And a log without one says so."""
+    tags = Tags(postmortem_page([incident.told()] * 3, limit=TASKS, where="", notes=[]))
+    assert (len(tags.of("h1")), len(tags.of("h2"))) == (1, 3)
+    assert "3 reports of the OOM killer" in tags.text
+    assert "No report of the OOM killer in the log." in postmortem_page(
+        [], limit=9, where="the log", notes=[]
+    )
+    assert "Nothing was recorded in that time." in recording_page([])
