@@ -88,16 +88,19 @@ class Reloader:
             self._loop.unwatch(listening)
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
-        self._host = self._observe()
         key = self._cache.key(self._watch, time.time_ns())
-        if key and self._in_force is not None and self._in_force[0] == key and self._fits(self._in_force[1]):
-            self._succeeded()
-            self._adopt(self._in_force[1])
-            return
+        known = self._in_force
         try:
-            self._child = self._read(key)
+            self._host = self._observe()
+            is_known = known is not None and key == known[0] and self._fits(known[1])
+            self._child = None if is_known else self._read(key)
         except OSError as error:
             self._failed(OomguardError(f"cannot start a process to read the policy: {error.strerror}"))
+            return
+        if self._child is None:
+            assert known is not None
+            self._succeeded()
+            self._adopt(known[1])
             return
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
