@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.overcommit import kib
 from oomguard.core.policy import SysctlKind, bounded
+from oomguard.core.sysctl import ULONG_MAX
 from oomguard.policy.values import Amount
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def commit_limit(said: Any, pages: Resolved | None, host: "AskedHost") -> Resolv
     If there is less RAM than to leave, it is 1 kB: 0 would mean no limit of this kind.
     """
     if isinstance(said, Amount) and not said.is_percent:
-        return Resolved(max(1, said.of(0) // 1024), said=f"commit_limit {said.text}")
+        return Resolved(min(max(1, said.of(0) // 1024), ULONG_MAX), said=f"commit_limit {said.text}")
     hugetlb = host.hugetlb_kib
     if pages is not None:
         hugetlb = host.other_hugetlb_kib
