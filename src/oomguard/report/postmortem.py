@@ -378,6 +378,10 @@ def _would(one: "Replayed") -> str:
     return f"{label(one.place.task)} (oom_score_adj {verdict.value}, {verdict.rule.label})"
 
 
+def _before(told: Told) -> "Iterator[str]":
+    return course_of(told.finding.report, told.before) if told.before else iter(())
+
+
 def _missing(told: Told) -> "Iterator[str]":
     """Yield what is not in the report."""
     finding, report = told.finding, told.finding.report
@@ -406,7 +410,7 @@ _FACTS: "dict[str, tuple[Callable[[Told], Iterable[str]], str, bool]]" = {
     "Victim": (_victim, " ", True),
     "Also": (_also, " ", False),
     "Memory": (lambda told: memory_of(told.finding), " ", False),
-    "Before": (lambda told: course_of(told.finding.report, told.before), " ", True),
+    "Before": (_before, " ", True),
     "Policy": (_replayed, " ", True),
     "Missing": (_missing, "; ", True),
     "Assumed": (lambda told: told.finding.assumed, "; ", False),
