@@ -225,7 +225,7 @@ def test_the_main_file_may_be_missing_if_another_layer_has_a_file(host: Layered)
     with pytest.raises(PolicyError, match=r"oomguard\.yaml: no such file"):
         host.load()
     main.unlink()
-    (host.root / "usr/oomguard.d/90-default.yaml").unlink()
+    (host.root / "usr/oomguard.d/90-default.yaml").rename(host.root / "usr/oomguard.d/not-read.yml")
     with pytest.raises(PolicyError, match=r"oomguard\.yaml: no such file"):
         host.load()
 

@@ -72,14 +72,14 @@ def read_layers(wanted: "tuple[Layer, ...]", *, anybodys: bool = False) -> Sourc
     found: list[Source] = []
     missing: list[Source] = []
     for number, (path, is_folder) in enumerate(wanted):
-        for source in (
-            _read_folder(path, anybodys=anybodys)
-            if is_folder
-            else [_read_source(path, path, folder=None, anybodys=anybodys)]
-        ):
-            lacks = not is_folder and number < len(wanted) - 1 and not os.path.lexists(path)
-            (missing if lacks else found).append(source._replace(layer=number))
-    found = found or missing
+        if is_folder:
+            files = [*_read_folder(path, anybodys=anybodys)]
+        else:
+            files = [_read_source(path, path, folder=None, anybodys=anybodys)]
+        may_lack = not is_folder and number < len(wanted) - 1 and not os.path.lexists(path)
+        (missing if may_lack else found).extend(source._replace(layer=number) for source in files)
+    if not any(source.name for source in found):
+        found += missing
     there = [path for path, _ in wanted if os.path.lexists(path)]
     if not anybodys:
         found += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(there)]
