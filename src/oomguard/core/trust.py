@@ -47,7 +47,9 @@ def trust_refusal(
     if wanted >= own or terms.trust == "name" or is_trusted(process, first_person_uid):
         return None
     if terms.units:
-        return None  # only root chooses a system unit, and the rule says which one counts
+        # Only root chooses a system unit, and the rule says which one counts. Into one with Delegate=,
+        # systemd moves processes of its user (AttachProcessesToUnit), who controls what runs there anyway.
+        return None
     if terms.cgroups and process.cgroup_is_roots:
         return None
     if terms.uids:
