@@ -20,8 +20,14 @@ import pytest
 
 from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
+from oomguard.cli.watch import Looks
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
+from oomguard.oom.badness import Usage
+from oomguard.oom.ranking import Candidate, Domain
+from oomguard.oom.ranking import rank as rank_all
+from oomguard.report.rank_table import rank_table, sorted_by
+from oomguard.report.ranking import View
 
 POLICY = """\
 rules:
@@ -326,6 +332,40 @@ def watched(tmp_path: Path, *arguments: str) -> Iterator[Screen]:
         screen.close()
 
 
+def view_of(**sizes_mib: int) -> View:
+    """Return a view of processes of these sizes: the first letter of a name is the pid."""
+    candidates = [
+        Candidate(Identity(ord(name[0]), 1), name.encode(), 0, 0, Usage(mib * 256, 0, 0), 0)
+        for name, mib in sizes_mib.items()
+    ]
+    domain = Domain(1 << 20, 4)
+    return View(domain, rank_all(candidates, domain), {})
+
+
+def test_growth_is_that_of_a_minute() -> None:
+    """Also of a process that is younger, and not from one look to the next in no time."""
+    looks = Looks()
+    assert looks.grown(view_of(a=100, b=50), 0.0).growth == {}
+    assert looks.grown(view_of(a=101, b=50), 0.5).growth == {}
+    assert looks.grown(view_of(a=110, b=40, c=7), 10.0).growth == {
+        Identity(97, 1): 60 * 1024,
+        Identity(98, 1): -60 * 1024,
+    }
+    seen = looks.grown(view_of(a=110, b=40, c=9), 70.0)
+    assert seen.growth == {Identity(97, 1): 0, Identity(98, 1): 0, Identity(99, 1): 2 * 1024}
+    assert [one.candidate.comm for one in sorted_by("+", seen)] == [b"c", b"a", b"b"]
+
+
+def test_growth_is_beside_memory_on_the_screen_only() -> None:
+    """In few characters; what hardly grows has none."""
+    view = view_of(grows=900, drops=800, still=700)
+    growth = {Identity(ord("g"), 1): 1200 * 1024, Identity(ord("d"), 1): -3000, Identity(ord("s"), 1): 1023}
+    seen = view._replace(growth=growth)
+    columns = {column.header: column for column in rank_table(seen, seen.ranked, width=80).columns}
+    assert [str(cell) for cell in columns["+/MIN"].cells] == ["+1.2G", "-2.9M", ""]
+    assert "+/MIN" not in [column.header for column in rank_table(view, view.ranked, width=80).columns]
+
+
 def test_keys_sort_filter_and_quit(tmp_path: Path) -> None:
     """And the terminal is as it was."""
     with watched(tmp_path) as screen:
@@ -333,10 +373,13 @@ def test_keys_sort_filter_and_quit(tmp_path: Path) -> None:
         assert screen.settings != screen.before
         screen.type(b"m")
         screen.wait_for(b"by memory")
+        screen.wait_for(b"+/MIN")
+        screen.type(b"+")
+        screen.wait_for(b"by growth")
         screen.type(b"/no such name")
         screen.wait_for(b"filter: no such name_")
         screen.type(b"\x1b")
-        screen.wait_for(b"by memory")
+        screen.wait_for(b"by growth")
         screen.type(b"/x\r")
         screen.wait_for(b"filter 'x'")
         screen.type(b"\x1b[B\x1b[6~\xc3\xa4Zq")

@@ -20,8 +20,8 @@ examples:
   oomguard rank --cgroup /system.slice/app.service   when it reaches its limit
   oomguard rank --watch
 
-keys of --watch: k kill order, p order under the policy, m memory, v value,
-                 n name, / filter, Esc no filter, q quit,
+keys of --watch: k kill order, p order under the policy, m memory, + growth,
+                 v value, n name, / filter, Esc no filter, q quit,
                  arrows and Page Up/Down scroll
 
 exit codes: 0 shown, 1 cannot be calculated, 78 the policy is not valid

@@ -11,6 +11,7 @@ import sys
 import termios
 import time
 import tty
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from oomguard.core.process import Identity
     from oomguard.oom.ranking import Ranked
     from oomguard.report.ranking import View
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)
+
+_MINUTE, _LOOK_SECONDS = 60.0, 1.0
+"""Growth is that of a minute, and of no less than a second; more looks than that are not kept."""
 
 _SCROLLS = {b"\x1b[A": -1, b"\x1b[B": 1, b"\x1bOA": -1, b"\x1bOB": 1}
 _PAGES = {b"\x1b[5~": -1, b"\x1b[6~": 1, b" ": 1}
@@ -49,10 +54,10 @@ def refuse_no_terminal() -> None:
 
 def watch(look: "Callable[[], View]", *, interval_seconds: float) -> int:
     """Draw what `look` returns until the user quits; return the exit code."""
-    screen = Screen()
+    screen, looks = Screen(), Looks()
     with Terminal() as terminal:
         while True:
-            screen.view = look()
+            screen.view = looks.grown(look(), time.monotonic())
             deadline = time.monotonic() + interval_seconds
             while True:
                 terminal.draw(screen.frame)
@@ -70,6 +75,28 @@ def watch(look: "Callable[[], View]", *, interval_seconds: float) -> int:
     signal.signal(terminal.ended_by, signal.SIG_DFL)
     os.kill(os.getpid(), terminal.ended_by)
     return 128 + terminal.ended_by
+
+
+class Looks:
+    """The sizes of the last minute, from which growth is computed."""
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[float, dict[Identity, int]]] = deque()
+
+    def grown(self, view: "View", now: float) -> "View":
+        """Return a view of that moment with how processes grow."""
+        while len(self._kept) > 1 and now - self._kept[1][0] >= _MINUTE:
+            self._kept.popleft()
+        growth, page_kib = {}, view.domain.page_kib
+        sizes = {one.candidate.identity: sum(one.candidate.usage) * page_kib for one in view.ranked}
+        for identity, size in sizes.items():
+            for at, before in self._kept:  # the first that has it; a younger process has fewer
+                if identity in before and now - at >= _LOOK_SECONDS:
+                    growth[identity] = round((size - before[identity]) * _MINUTE / (now - at))
+                    break
+        if not self._kept or now - self._kept[-1][0] >= _LOOK_SECONDS:
+            self._kept.append((now, sizes))
+        return view._replace(growth=growth)
 
 
 class Screen:
@@ -118,7 +145,7 @@ class Screen:
         view = self.view
         assert view is not None
         head = Group(*summary_lines(view))
-        rows = [one for one in sorted_by(self.sort, view.ranked) if self._shows(one)]
+        rows = [one for one in sorted_by(self.sort, view) if self._shows(one)]
         self._page = max(out.height - len(out.render_lines(head)) - 5, 1)
         self._top = max(0, min(self._top, len(rows) - self._page))
         shown = rows[self._top : self._top + self._page]
@@ -137,7 +164,7 @@ class Screen:
         choices = " ".join(
             f"{key}={what}" for key, what in {"k": "kills", "p": "policy", "m": "memory"}.items()
         )
-        return f"{kept}by {sort_keys()[self.sort]} · {choices} v=value n=name /=filter q=quit"
+        return f"{kept}by {sort_keys()[self.sort]} · {choices} +=grow v=value n=name /=filter q=quit"
 
 
 def _searched(one: "Ranked", view: "View") -> "Sequence[str]":

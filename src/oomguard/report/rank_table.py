@@ -11,7 +11,7 @@ from oomguard.report.ranking import View, exemption, summary
 from oomguard.report.tables import bar, console, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from rich.table import Table
 
@@ -21,6 +21,8 @@ _BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
+_NOTICED_KIB = 1024
+"""Less growth in a minute is not shown."""
 _NAME_CELLS = 20
 """A name has 15 bytes, more only if escaped."""
 
@@ -49,16 +51,18 @@ def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
     """Return the table of the processes in `shown`, in that order, for a screen of that many columns.
 
     NOW is the place in the kernel's order, NEW the one under the policy. SCORE is the badness, as `oomguard
-    postmortem` shows it. MEMORY is what the kernel counts.
+    postmortem` shows it. MEMORY is what the kernel counts, +/MIN how fast it grows or shrinks.
     """
-    headings = ["NOW", "NEW", "SCORE", "PID", "NAME", "USER", "MEMORY", "", "VALUE", "RULE"]
+    headings = ["NOW", "NEW", "SCORE", "PID", "NAME", "USER", "MEMORY", "+/MIN", "", "VALUE", "RULE"]
+    if view.growth is None:
+        headings.remove("+/MIN")
     if not view.has_policy:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
     elif width < WIDTH_OF_ALL:
         headings = [
             name for name in headings if name not in ("", "SCORE")
         ]  # the rule is more useful than those
-    made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "VALUE"))
+    made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "+/MIN", "VALUE"))
     made.collapse_padding = True
     for column in made.columns:
         column.no_wrap = column.header != "RULE"  # shortened first if there is no room
@@ -83,10 +87,18 @@ def _cells(one: "Ranked", view: View, worst: int) -> "dict[str, str | Text]":
         "NAME": printable(candidate.comm),
         "USER": user if len(user) <= _USER_CELLS else user[: _USER_CELLS - 1] + "+",
         "MEMORY": compact(pages * view.domain.page_kib),
+        "+/MIN": _growth((view.growth or {}).get(candidate.identity, 0)),
         "": bar(max(one.now.badness or 0, 0), worst, _BAR_CELLS),
         "VALUE": _value(one),
         "RULE": _rule(one),
     }
+
+
+def _growth(amount_kib: int) -> Text:
+    if abs(amount_kib) < _NOTICED_KIB:
+        return Text("")
+    sign, style = ("+", "red") if amount_kib > 0 else ("-", "green")
+    return Text(f"{sign}{compact(abs(amount_kib))}", style)
 
 
 def _score(one: "Ranked", view: View) -> str:
@@ -138,17 +150,21 @@ def compact(amount_kib: int) -> str:
 
 def sort_keys() -> "dict[str, str]":
     """Return the sort orders, by the key that selects each."""
-    return {"k": "kill order", "p": "order under the policy", "m": "memory", "v": "value", "n": "name"}
+    keys = {"k": "kill order", "p": "order under the policy", "m": "memory", "+": "growth"}
+    return keys | {"v": "value", "n": "name"}
 
 
-def sorted_by(key: str, ranked: "Sequence[Ranked]") -> "list[Ranked]":
+def sorted_by(key: str, view: View) -> "list[Ranked]":
     """Return the rows in another order; equal ones stay in the kernel's order."""
+    ranked, growth = view.ranked, view.growth or {}
     never = len(ranked) + 1
     match key:
         case "p":
             return sorted(ranked, key=lambda one: (one.new or one.now).place or never)
         case "m":
             return sorted(ranked, key=lambda one: -sum(one.candidate.usage))
+        case "+":
+            return sorted(ranked, key=lambda one: -growth.get(one.candidate.identity, 0))
         case "v":
             return sorted(ranked, key=lambda one: -one.now.oom_score_adj)
         case "n":

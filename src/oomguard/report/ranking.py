@@ -11,6 +11,7 @@ from oomguard.report.document import decision_document
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from oomguard.core.process import Identity
     from oomguard.oom.ranking import Candidate
 
 FORMAT = 1
@@ -20,6 +21,7 @@ class View(NamedTuple):
     """A kill order at one moment.
 
     `used_kib` is the memory that a cgroup uses, None for the whole host. `notes` are other influences.
+    `growth` is by how many KiB processes grow in a minute, None if there is only this view.
     """
 
     domain: Domain
@@ -27,6 +29,7 @@ class View(NamedTuple):
     users: "Mapping[int, str]"
     used_kib: int | None = None
     notes: "Sequence[str]" = ()
+    growth: "Mapping[Identity, int] | None" = None
 
     @property
     def has_policy(self) -> bool:
