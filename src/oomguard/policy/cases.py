@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from oomguard.core.cgroup import system_unit
+from oomguard.core.cgroup import in_user_slice, is_system_service, system_unit
 from oomguard.core.host import Host
 from oomguard.core.overcommit import ADMIN_RESERVE, HUGE_PAGES, RATIO, USER_RESERVE
 from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, is_drop_in, layers
@@ -240,6 +240,8 @@ class _Reader:
             process = self._process(one, pids[at], 1 if parent is None else pids[parent])
             if one.cgroup is not None and (one.unit is not None or one.user_unit is not None):
                 self._fault(_UNIT_AND_CGROUP, place.entries["cgroup"].value)
+            if one.container and (in_user_slice(process.cgroup) or is_system_service(process.cgroup)):
+                self._fault(_NO_CONTAINER_THERE, place.entries["container"].value)
             inherits = parent is not None and one.oom_score_adj is None
             where = None if parent is None else places[parent]
             yield Actor(process, where, inherits, one.original, _expected(one, place))
@@ -432,6 +434,11 @@ _NOTHING_EXPECTED = Words(
     "nothing-expected", "expects nothing, so it cannot fail", "add expect: to a process, as in expect: -900"
 )
 _UNIT_AND_CGROUP = Words("unit-and-cgroup", "has its unit in it", "remove unit and user_unit")
+_NO_CONTAINER_THERE = Words(
+    "no-container",
+    "no runtime puts a container there: below user.slice, or into a service's own cgroup, it is a sandbox",
+    "write sandbox: true instead, or the container's own path as cgroup",
+)
 _OWN_ANCESTOR = Words("own-ancestor", "is its own ancestor", "change one parent")
 
 
