@@ -26,10 +26,10 @@ class ImaginedProc(Procfs):
         self._ticks = 1
         self._cgroups = self.cgroups = _Cgroups()
 
-    def add(self, process: Process) -> Identity:
-        """Let a process start now; return its identity."""
-        self._ticks += 1
-        identity = Identity(process.identity.pid, self._ticks)
+    def add(self, process: Process, *, is_new: bool) -> Identity:
+        """Add a process that starts now, or that ran before; return its identity."""
+        self._ticks += is_new
+        identity = Identity(process.identity.pid, self._ticks if is_new else 0)
         self._processes[identity.pid] = process._replace(identity=identity)
         self._cgroups.add(process)
         return identity
@@ -123,7 +123,7 @@ class _Handle(ProcessHandle):
     @property
     def inode(self) -> int:
         """A number of its own."""
-        return self.facts.identity.start_time_ticks
+        return self.pid
 
     @property
     def arguments(self) -> tuple[bytes, ...]:

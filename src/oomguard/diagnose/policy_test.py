@@ -55,7 +55,10 @@ def _result(change: "SetSysctl") -> int:
 
 
 def _processes(case: "Case") -> "Iterator[Compared]":
-    """Let the processes start one after the other, each after the policy was applied to those before."""
+    """Apply the policy to one process after the other.
+
+    Those that inherit their value start after the policy was applied to their parent; others ran before.
+    """
     proc, ledger = ImaginedProc(case.sysctls, case.meminfo), Ledger()
     pids: list[int] = []
     reconciler = Reconciler(case.policy, ledger, proc, itself=_NOBODY)
@@ -70,10 +73,10 @@ def _start(actor: "Actor", pids: list[int], proc: ImaginedProc, reconciler: Reco
     process = actor.process
     if actor.parent is not None and actor.inherits:
         process = process._replace(oom_score_adj=proc.process(pids[actor.parent]).oom_score_adj)
-    identity = proc.add(process)
+    identity = proc.add(process, is_new=actor.inherits)
     pid = identity.pid
     pids.append(pid)
-    if actor.parent is not None:
+    if actor.parent is not None and actor.inherits:
         reconciler.managed.on_fork(pids[actor.parent], pid, time.monotonic_ns())
     if actor.original is not None:
         entry = Entry(actor.original, process.oom_score_adj, since_ticks=proc.now_ticks())
