@@ -1056,15 +1056,16 @@ def test_every_screen_shows_what_the_policy_says_and_what_that_comes_to(
     assert "vm.min_free_kbytes: 67584 → 167772 (policy, 1 % of 16.0 GiB, " in applied
 
 
-def test_a_policy_that_depends_on_ram_needs_to_know_it(
+def test_what_depends_on_ram_is_skipped_where_that_is_not_known(
     oomguard: Oomguard, policy: Path, proc: FakeProc
 ) -> None:
-    """Without meminfo, nothing is planned or applied in part; check needs no host."""
-    policy.write_text(FITTING)
+    """As the daemon does; check needs no host."""
+    policy.write_text("vm: {min_free_kbytes: 1%, swappiness: 10}")
+    proc.sysctl("vm.min_free_kbytes", 67584)
     (proc.root / "meminfo").unlink()
-    failed = oomguard("apply")
-    assert failed.code == 1
-    assert "the policy depends on RAM, and there is no meminfo" in failed.err
+    planned = oomguard("plan", "--json")
+    assert [change["target"] for change in planned.json] == ["vm.swappiness"]
+    assert planned.err == "oomguard: 1 sysctl skipped: without meminfo in /proc, RAM is not known\n"
     assert oomguard("check").code == 0
 
 

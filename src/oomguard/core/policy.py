@@ -110,6 +110,12 @@ class Policy(NamedTuple):
         )
 
     @property
+    def skipped(self) -> str:
+        """What a host skips of it because facts are not known, "" if nothing."""
+        sysctls = counted(self.unresolved, "sysctl")
+        return f"{sysctls} skipped: without meminfo in /proc, RAM is not known" if self.unresolved else ""
+
+    @property
     def origin(self) -> str:
         """What it declares, in which files and not in which, and how many warnings there are."""
         parts = [f"{self.summary} from {some_files([*map(printable, self.files)])}"]

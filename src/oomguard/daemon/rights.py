@@ -59,7 +59,7 @@ def rights_missing_for(policy: "Policy", procfs: "Procfs") -> "Iterator[str]":
     effective = parse_effective(procfs.read("self/status"))
     if not has(effective, CAP_SYS_PTRACE) and any(rule.terms.exes for rule in policy.rules):
         yield "rules with `exe` match no process of other users: CAP_SYS_PTRACE is missing"
-    if policy.unresolved:
-        yield "sysctls that depend on RAM are skipped: this /proc has no meminfo"
+    if policy.skipped:
+        yield policy.skipped
     if os.geteuid() != 0 and policy.sysctls:
         yield "sysctls cannot be changed: only root can change them"

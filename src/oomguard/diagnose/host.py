@@ -41,15 +41,12 @@ def facts_of(proc: str) -> "Host":
 
 
 def load_here(path: str, proc: str) -> "Policy":
-    """Return a policy for this host. PolicyError: it is not valid; OomguardError: it needs a host's facts."""
+    """Return a policy for this host; print what of it is skipped. PolicyError: it is not valid."""
     from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
 
     policy = load(path, host=facts_of(proc)).policy
-    if policy.unresolved:
-        raise OomguardError(
-            f"{proc}: the policy depends on RAM, and there is no meminfo",
-            hint="mount /proc without subset=pid",
-        )
+    if policy.skipped:
+        print(f"oomguard: {policy.skipped}", file=sys.stderr)
     return policy
 
 
