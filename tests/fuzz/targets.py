@@ -39,6 +39,7 @@ from oomguard.oom.postmortem import examine
 from oomguard.policy import patterns
 from oomguard.policy.cases import parse_cases
 from oomguard.policy.compile import Users
+from oomguard.policy.effective import effective, render
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
@@ -63,7 +64,7 @@ _REPORTS = Path(__file__).parent.parent / "reports"
 
 
 def policy(data: bytes) -> None:
-    """Any file is a policy that survives its way to the daemon, or is refused in printable words."""
+    """Any file is a policy that survives its way to the daemon and to `cat`, or is refused in words."""
     sources = Sources((Source("a.yaml", data),))
     try:
         loaded, faults = parse(sources, users=Users())
@@ -72,6 +73,15 @@ def policy(data: bytes) -> None:
         assert faults
     else:
         assert decode(encode(loaded)) == loaded
+        printed = "\n".join(render(effective(sources, loaded)))
+        assert all(line.isprintable() for line in printed.split("\n"))
+        again = parse(Sources((Source("a.yaml", printed.encode()),)), users=Users()).policy
+        assert [(rule.names, rule.terms) for rule in again.rules] == [
+            (rule.names, rule.terms) for rule in loaded.rules
+        ]
+        assert [(one.name, one.value) for one in again.sysctls] == [
+            (one.name, one.value) for one in loaded.sysctls
+        ]
         Matcher(loaded.rules).candidates(data[:COMM_LENGTH])
     assert all(line.isprintable() for line in render_text(faults).splitlines())
     assert len(json.loads(render_json(faults))) == len(faults)
