@@ -49,7 +49,7 @@ cases:
         expect: {oom_score_adj: -500, rule: none, refused: uid 1001}
       - {name: bash, expect: {rule: name=bash}}
     expect:
-      vm: {swappiness: {value: 11, refused: never}, page-cluster: 3}
+      vm: {swappiness: {value: 11, refused: never}, page-cluster: 4}
   - case: this is not
     processes: [{name: chrome, expect: 300}]
 """
@@ -77,8 +77,8 @@ wrong.yaml:11: all of this is wrong: vm.swappiness
     + refused: no
       set at policy.yaml:2
 wrong.yaml:11: all of this is wrong: vm.page-cluster
-    - value: 3
-    + value: 0
+    - value: 4
+    + value: 3
       the policy does not set it
 wrong.yaml: 2 cases, 6 expectations: 1 case failed
 """

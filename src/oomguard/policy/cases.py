@@ -38,12 +38,31 @@ _DEFAULTS = {
     RATIO: 50,
     ADMIN_RESERVE: 8192,
     USER_RESERVE: 131072,
+    "vm.oom_dump_tasks": 1,
+    "vm.swappiness": 60,
     "vm.min_free_kbytes": 67584,
+    "vm.watermark_scale_factor": 10,
+    "vm.watermark_boost_factor": 15000,
+    "vm.vfs_cache_pressure": 100,
+    "vm.page-cluster": 3,
     "vm.max_map_count": 65530,
     "vm.mmap_min_addr": 65536,
-    "vm.swappiness": 60,
+    "vm.dirty_ratio": 20,
+    "vm.dirty_background_ratio": 10,
+    "vm.dirty_expire_centisecs": 3000,
+    "vm.dirty_writeback_centisecs": 500,
+    "vm.dirtytime_expire_seconds": 43200,
+    "vm.extfrag_threshold": 500,
+    "vm.compaction_proactiveness": 20,
+    "vm.compact_unevictable_allowed": 1,
+    "vm.min_unmapped_ratio": 1,
+    "vm.min_slab_ratio": 5,
+    "vm.stat_interval": 1,
+    "vm.memory_failure_recovery": 1,
+    "kernel.keys.root_maxkeys": 1_000_000,
+    "kernel.keys.root_maxbytes": 25_000_000,
 }
-"""What the kernel sets itself, where a decision depends on it."""
+"""What the kernel sets itself (Linux 6.12) if it is not 0; three of them depend on the host's memory."""
 
 _ROOTS_FOLDERS = ("/bin/", "/lib", "/opt/", "/sbin/", "/usr/")
 """Where only root changes executables."""
