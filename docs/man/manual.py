@@ -262,10 +262,10 @@ def sysctls() -> Iterator[str]:
 
 def _also(row: Sysctl) -> str:
     """Return which values it takes that fit the host."""
-    share = "a share of RAM" if row.of_ram else ""
-    size = f"a size (in {row.unit})" if row.unit else ""
-    also = [one for one in (size, share, "at_least and at_most" if row.has_order else "") if one]
-    return f"Also takes {', '.join(also)}." if also else ""
+    amount = "a size or a share of MemTotal" if row.of_ram else "a size"
+    size = f"{amount}, rounded down to a {row.unit.removesuffix('s')}" if row.unit else ""
+    also = [one for one in (size, "at_least and at_most" if row.has_order else "") if one]
+    return f"Also takes {'; '.join(also)}." if also else ""
 
 
 def fitting() -> Iterator[str]:

@@ -209,8 +209,8 @@ _COMMIT_LIMIT_KEY = (
     ],
     Field(
         None,
-        description="What may be promised in mode 2 beside swap, of RAM without huge pages; written as "
-        "overcommit_kbytes.",
+        description="What may be promised in mode 2 in addition to swap, of RAM without huge pages; written "
+        "as overcommit_kbytes.",
         examples=["90%", {"leave": "8GiB"}],
     ),
 )
