@@ -30,29 +30,29 @@ def figures(host: "Host") -> "Iterator[Figure]":
         guard = host.tool("guard", name if target is None else "", VALUE, EXEC)
         for _ in range(ROUNDS):
             with host.running(guard, ready="ready") as process:
-                floor.append(_cost(host, process.pid, name))
+                floor.append(cost_of_execs(host, process.pid, name))
             if target is not None:
                 command = [host.python, "-I", str(HERE / "guard.py"), f"{PREFIX}-none"]
                 with host.running(command, ready="ready") as process:
-                    python.append(_cost(host, process.pid, name))
+                    python.append(cost_of_execs(host, process.pid, name))
             with host.daemon(policy) as daemon:
-                found.append(_cost(host, daemon.pid, name))
+                found.append(cost_of_execs(host, daemon.pid, name))
         figure = f"CPU per exec at {RATE}/s, {case}"
         yield Figure(figure, middle(found), "µs", middle(floor), target)
         if python:
             yield Figure(figure, middle(found), "µs", middle(python), None, "Python")
 
 
-def _cost(host: "Host", pid: int, name: str) -> float:
+def cost_of_execs(host: "Host", pid: int, name: str, *, programs: int = PROGRAMS, rate: int = RATE) -> float:
     """Return the CPU time a program costs, in µs, without that of the idle process."""
     program = host.named("probe", name)
     time.sleep(0.3)
     before = cpu_ns(pid)
     # It lives for 300 µs of CPU time: what is gone before it is looked at would cost nothing.
     subprocess.run(
-        host.tool("execer", PROGRAMS, RATE, 1, program, -1001, 300),
+        host.tool("execer", programs, rate, 1, program, -1001, 300),
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return (cpu_ns(pid) - before) / PROGRAMS / 1000
+    return (cpu_ns(pid) - before) / programs / 1000

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.events import cost_of_execs
 from benchmarks.figure import Figure, Target
-from benchmarks.host import HERE, VALUE
+from benchmarks.host import HERE, PREFIX, VALUE
 from benchmarks.plot import Panel, draw
 from benchmarks.storm import cost_of_events
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 PROCESSES = (100, 1000, 10_000, 100_000)
 RULES = (10, 100, 1000, 10_000, 50_000)
 MATCHED = (1, 10, 100, 1000, 10_000)
-EVENTS = (1000, 10_000, 50_000, 100_000, 200_000)
+EXECS = (30, 100, 300, 1000)
+RENAMES = (1000, 10_000, 50_000, 100_000, 200_000)
 ROUNDS = 3
 KINDS = {
     "exact names": 'name: "rule{:05d}"',
@@ -61,7 +63,7 @@ def figures(host: "Host") -> "Iterator[Figure]":
                 figure = f"{panel.title}; {size:,} {panel.unit}, {name}"
                 yield Figure(figure, cost, "µs", least, Target(FLAT, ratio=True), "the least so far")
     if host.picture is not None:
-        host.picture.write_text(draw(panels, "µs of processor time"))
+        host.picture.write_text(draw(panels, "µs of CPU"))
 
 
 def _of_processes(host: "Host") -> dict[str, dict[int, float]]:
@@ -94,9 +96,14 @@ def _of_matched(host: "Host") -> dict[str, dict[int, float]]:
 
 
 def _of_events(host: "Host") -> dict[str, dict[int, float]]:
-    with host.daemon(host.policy(100)) as daemon:
-        costs = {rate: min(cost_of_events(host, daemon.pid, rate) for _ in range(2)) for rate in EVENTS}
-    return {"100 rules": costs}
+    name = f"{PREFIX}-brief"
+    with host.daemon(host.policy(100, names=[f"{PREFIX}-other"])) as daemon:
+        execs = {
+            rate: min(cost_of_execs(host, daemon.pid, name, programs=2 * rate, rate=rate) for _ in range(3))
+            for rate in EXECS
+        }
+        renames = {rate: min(cost_of_events(host, daemon.pid, rate) for _ in range(2)) for rate in RENAMES}
+    return {"programs started": execs, "renames of one process": renames}
 
 
 def _measure(host: "Host", kind: str, rules: int, proc: Path, *, rounds: int = ROUNDS) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def _panel(panel: Panel, measured: str) -> "Iterator[str]":
     for size in sizes:
         x = at(size, 0)[0]
         anchor = "start" if size == sizes[0] else "end" if size == sizes[-1] else "middle"
-        yield f'<text x="{x:.1f}" y="{down + 16}" text-anchor="{anchor}">{size:,}</text>'
+        yield f'<text x="{x:.1f}" y="{down + 16}" text-anchor="{anchor}">{_short(size)}</text>'
     yield f'<text x="{right}" y="{down + 32}" text-anchor="end">{panel.unit}</text>'
     x = float(_LEFT)
     for (name, points), color in zip(panel.lines.items(), _COLORS, strict=False):
@@ -61,6 +61,10 @@ def _panel(panel: Panel, measured: str) -> "Iterator[str]":
         yield f'<path d="M{x:.0f} {down + 54}h14" stroke="{color}" stroke-width="3"/>'
         yield f'<text x="{x + 18:.0f}" y="{down + 58}">{name}</text>'
         x += 34 + 6.4 * len(name)
+
+
+def _short(size: int) -> str:
+    return f"{size // 1000}k" if size >= 1000 else str(size)
 
 
 def _round_up(value: float) -> float:
