@@ -233,6 +233,14 @@ def test_users_this_host_does_not_have_are_only_said_for_this_host() -> None:
     assert fault.code == "unknown-user"
 
 
+def test_what_needs_no_warnings_gets_the_same_policy() -> None:
+    """Such as a plan."""
+    files = sources(_rules("name: bash", "name: bash"))
+    warned = parse(files)
+    assert len(warned.warnings) == 3
+    assert parse(files, lints=False) == (warned.policy, ())
+
+
 def test_warnings_come_in_the_order_of_files_and_lines() -> None:
     """Whatever check they come from."""
     first = "rules:\n- {name: a, oom_score_adj: -1000}\n"

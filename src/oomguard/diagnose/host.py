@@ -44,7 +44,7 @@ def load_here(path: str, proc: str) -> "Policy":
     """Return a policy for this host; print what of it is skipped. PolicyError: it is not valid."""
     from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
 
-    policy = load(path, host=facts_of(proc)).policy
+    policy = load(path, host=facts_of(proc), lints=False).policy
     if policy.skipped:
         print(f"oomguard: {policy.skipped}", file=sys.stderr)
     return policy

@@ -60,15 +60,23 @@ class Loaded(NamedTuple):
     warnings: tuple[Fault, ...]
 
 
-def load(path: str, *, alone: bool = False, host: Host | None = None, trial: "Trial | None" = None) -> Loaded:
+def load(
+    path: str,
+    *,
+    alone: bool = False,
+    host: Host | None = None,
+    trial: "Trial | None" = None,
+    lints: bool = True,
+) -> Loaded:
     """Read the policy `path` with all its layers, or standard input if it is `-`.
 
     `alone` reads only this file, and ignores who owns it. `host` are the facts of this host, to resolve
     values and to add warnings about it; without, the policy is read for any host. `trial` adds warnings about
-    slow patterns (`lint.Subject`). Raises PolicyError with all faults of all files.
+    slow patterns (`lint.Subject`). Without `lints`, most warnings are missing. Raises PolicyError with all
+    faults of all files.
     """
     sources = read(path, alone=alone)
-    return parse(sources, host=host, users=Users() if host else None, trial=trial)
+    return parse(sources, host=host, users=Users() if host else None, trial=trial, lints=lints)
 
 
 def read(path: str, *, alone: bool = False) -> Sources:
@@ -77,7 +85,12 @@ def read(path: str, *, alone: bool = False) -> Sources:
 
 
 def parse(
-    sources: Sources, *, host: Host | None = None, users: Users | None = None, trial: "Trial | None" = None
+    sources: Sources,
+    *,
+    host: Host | None = None,
+    users: Users | None = None,
+    trial: "Trial | None" = None,
+    lints: bool = True,
 ) -> Loaded:
     """Return the policy of files that were read, for any host, or for one with these facts and `users`.
 
@@ -115,7 +128,8 @@ def parse(
     valid = tuple(documents)
     policy = compile_policy(valid, asked)
     policy = policy._replace(digest=digest(sources.files), left_out=tuple(left_out))
-    faults += lint(Subject(policy, valid, users, trial))
+    if lints:
+        faults += lint(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
 
 
