@@ -501,7 +501,8 @@ def test_without_privileges_it_keeps_its_users_processes(tmp_path: Path) -> None
 OWN_HOST = """
 mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mkdir /run/upper /run/work
 mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
-echo "rules: []" >/etc/oomguard.yaml && exec "$@"
+! [ -d /usr/lib/oomguard.d ] || mount -t tmpfs tmpfs /usr/lib/oomguard.d
+rm -rf /etc/oomguard.d && echo "rules: []" >/etc/oomguard.yaml && exec "$@"
 """
 """Has a command see a policy in its place and state folders of its own."""
 
