@@ -1,14 +1,12 @@
 """The policy that all layers come to, with the file of each line: what `oomguard cat` prints."""
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.host import AskedHost
 from oomguard.core.overcommit import KBYTES
 from oomguard.core.text import printable
 from oomguard.policy.load import parse, read, used
-from oomguard.policy.nodes import Mapping, Node, Scalar, Sequence, items
-from oomguard.policy.quoting import quoted
+from oomguard.policy.nodes import Mapping, items, text_of
 from oomguard.policy.relations import Root, Said, single_values
 from oomguard.policy.scalars import Surprise, data
 from oomguard.policy.shadow import shadows
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
     from oomguard.core.host import Host
     from oomguard.core.policy import Policy
     from oomguard.policy.source import Sources
-
-_PLAIN = re.compile(r"[\w./@+%<>=^~-][\w ./@+%*?<>=^~-]*")
-"""What needs no quotes in a list either, if it had none."""
 
 
 class Value(NamedTuple):
@@ -92,7 +87,7 @@ def render(found: Effective) -> "Iterator[str]":
     for rule in found.rules:
         yield f"  # {rule.source}" + (rule.overridden_by and f": overridden by {rule.overridden_by}")
         for number, (key, entry) in enumerate(rule.node.entries.items()):
-            yield f"  {' ' if number else '-'} {key}: {_flow(entry.value)}"
+            yield f"  {' ' if number else '-'} {key}: {text_of(entry.value)}"
 
 
 def document(found: Effective) -> dict[str, Any]:
@@ -118,7 +113,7 @@ def _section(section: str, values: list[Value]) -> "Iterator[str]":
         if own == section:
             notes = [_place(said), *([meaning] if meaning else [])]
             notes += [f"overrides {_text(one, said.name)} ({_place(one)})" for one in overrides]
-            lines.append(f"{'  ' if section else ''}{key}: {_flow(said.value)}  # {'; '.join(notes)}")
+            lines.append(f"{'  ' if section else ''}{key}: {text_of(said.value)}  # {'; '.join(notes)}")
     if lines:
         yield from ("", f"{section}:") if section else ("",)
         yield from lines
@@ -130,7 +125,7 @@ def _keys(name: str) -> tuple[str, str]:
 
 
 def _text(said: Said, instead: str) -> str:
-    value = _flow(said.value)
+    value = text_of(said.value)
     return value if said.name == instead else f"{_keys(said.name)[1]}: {value}"
 
 
@@ -143,12 +138,3 @@ def _value(said: Said) -> dict[str, Any]:
 
 def _place(said: Said) -> str:
     return f"{printable(said.file)}:{said.line}"
-
-
-def _flow(node: Node) -> str:
-    """Return a value as YAML on one line."""
-    if isinstance(node, Scalar):
-        return node.text if node.plain and _PLAIN.fullmatch(node.text) else quoted(node.text)
-    if isinstance(node, Sequence):
-        return f"[{', '.join(map(_flow, node.items))}]"
-    return "{" + ", ".join(f"{key}: {_flow(entry.value)}" for key, entry in node.entries.items()) + "}"

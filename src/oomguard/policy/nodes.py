@@ -1,8 +1,13 @@
 """A policy file as a tree of nodes that remember their line and column."""
 
+import re
 from typing import NamedTuple
 
 from oomguard.policy.fault import excerpt
+from oomguard.policy.quoting import quoted
+
+_PLAIN = re.compile(r"[\w./@+%<>=^~-][\w ./@+%*?<>=^~-]*")
+"""What needs no quotes in a list either, if it had none."""
 
 
 class Scalar(NamedTuple):
@@ -48,9 +53,9 @@ def items(root: Mapping, key: str) -> "list[Node]":
 
 
 def text_of(node: Node) -> str:
-    """Return a value as it could be written on one line, without quotes."""
+    """Return a value as YAML on one line."""
     if isinstance(node, Scalar):
-        return node.text
+        return node.text if node.plain and _PLAIN.fullmatch(node.text) else quoted(node.text)
     if isinstance(node, Sequence):
         return f"[{', '.join(map(text_of, node.items))}]"
     return "{" + ", ".join(f"{key}: {text_of(entry.value)}" for key, entry in node.entries.items()) + "}"
