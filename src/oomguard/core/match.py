@@ -206,11 +206,13 @@ class Matcher:
         if not self._globbed and self._regexes is None:
             return places
         is_cut = len(comm) >= COMM_LENGTH and not is_whole
-        short, long = _text(comm), _text(whole)
+        short = _text(comm)
+        long = short if whole == comm else _text(whole)
         if self._regexes is not None:
-            is_there = self._regexes.possible if is_cut else self._regexes.found
-            places |= is_there(_begin(comm)) if is_cut else is_there(short) | is_there(long)
-        for length in range(len(comm) + 1):
+            places |= self._regexes.possible(_begin(comm)) if is_cut else self._regexes.found(short)
+            if long is not short:
+                places |= self._regexes.found(long)
+        for length in range(len(comm) + 1 if self._globbed else 0):
             for place, glob in self._globbed.get(comm[:length], ()):
                 if is_cut or glob.match(short) or glob.match(long):
                     places.add(place)

@@ -144,6 +144,8 @@ class NameRegexes:
                 state.next[character] = then
                 self._remembered += 1
             state = then
+            if not state.nodes:
+                break
         return state
 
     def _forget(self) -> None:
