@@ -12,6 +12,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.daemon.work_queue import CHILD_SECONDS, URGENT_LIMIT, Batch
 from oomguard.daemon.worker import POLL_SECONDS
 from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.backoff import TOLERATED_LOOKS
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.state_folder import StateFolder
 from running import needs_events
@@ -108,6 +109,15 @@ def test_what_is_lost_while_a_pass_runs_is_checked_after_it(work: Work, proc: Fa
     assert len(work.ended) == 2
     assert work.status.losses == 2
     assert len(work.said.messages) == 2, "one loss and one change: the second loss is said a minute later"
+
+
+def test_a_watch_on_what_no_rule_matches_any_more_rests(work: Work, proc: FakeProc) -> None:
+    """Until the next pass drops it: its process may rewrite the value flat out."""
+    proc.process(Process(Identity(2, 1), b"renamed"))
+    for _ in range(TOLERATED_LOOKS + 1):
+        work.worker.queue.drifting.add(2)
+        run(work)
+    assert [*work.reconciler.backoff.resting] == [Identity(2, 1)]
 
 
 def test_what_inherited_is_chased_soon(work: Work) -> None:

@@ -143,9 +143,10 @@ class Worker:
         reconciler, now = self._reconciler, time.monotonic()
         process = reconciler.process
         pids, sweep = batch.pids, self.queue.sweep
+        is_of_events = not batch.in_pass and not batch.is_watched
         for _ in range(min(SLICE_PROCESSES, len(pids))):
             pid = pids.pop()
-            if not batch.in_pass and reconciler.needs_nothing(pid):
+            if is_of_events and reconciler.needs_nothing(pid):
                 reconciler.managed.executed.pop(pid, None)
             else:
                 cause = batch.cause or sweep.cause_of(pid)
