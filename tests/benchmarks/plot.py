@@ -47,8 +47,12 @@ def _panel(panel: Panel, measured: str) -> "Iterator[str]":
         y = at(sizes[0], cost)[1]
         yield f'<path d="M{_LEFT} {y:.1f}H{right}" stroke="#d0d7de"/>'
         yield f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{cost:g}</text>'
-    for size in sizes:
+    free = float("inf")
+    for size in reversed(sizes):
         x = at(size, 0)[0]
+        if x > free:
+            continue  # no room for its label
+        free = x - 40
         anchor = "start" if size == sizes[0] else "end" if size == sizes[-1] else "middle"
         yield f'<text x="{x:.1f}" y="{down + 16}" text-anchor="{anchor}">{_short(size)}</text>'
     yield f'<text x="{right}" y="{down + 32}" text-anchor="end">{panel.unit}</text>'
