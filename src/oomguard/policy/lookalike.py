@@ -127,7 +127,7 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
         globs_ = _listed(_meant(name))
         yield Lookalike(
             "regex-as-name",
-            f"{shown} looks like a regular expression: without {{regex: …}}, a name matches exactly or as a glob",
+            f"{shown} looks like a regular expression: as text, a name matches exactly or as a glob",
             f"name: {globs_}" if globs_ else f"name: {{regex: {quoted(name)}}}",
         )
     yield from _foreign(name, plain, shown)
