@@ -13,7 +13,7 @@ from oomguard.core.rule import Terms, Value
 from oomguard.policy.regex_to_glob import globs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
     from oomguard.core.rule import Rule
 
@@ -41,7 +41,10 @@ class _Names:
 
     def first(self, name: bytes) -> "Rule | None":
         """Return the first rule that matches every process that `name` matches, None if there is none."""
-        found = [rule for rule in (self.any_name, self._exact.get(name)) if rule is not None]
+        exact = self._exact.get(name)
+        if self.any_name is None and not self._globs:
+            return exact
+        found = [rule for rule in (self.any_name, exact) if rule is not None]
         if (
             self._globs and b"[" not in name and not is_regex(name)
         ):  # a * matches a * or ? as if it were a character, so globs compare as text
@@ -78,11 +81,15 @@ def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
     return found
 
 
-def _names_of(rule: "Rule") -> "Iterator[bytes]":
-    """Yield the names of a rule, those of a regular expression one by one if globs can say them."""
+def _names_of(rule: "Rule") -> "Sequence[bytes]":
+    """Return the names of a rule, those of a regular expression one by one if globs can say them."""
+    if not any(map(is_regex, rule.names)):
+        return rule.names
+    names: list[bytes] = []
     for name in rule.names:
         said = globs(text_of(name)) if is_regex(name) else None
-        yield from [glob.encode("utf-8", "surrogateescape") for glob in said] if said else (name,)
+        names += [glob.encode("utf-8", "surrogateescape") for glob in said] if said else (name,)
+    return names
 
 
 def _conditions(terms: Terms) -> Terms:
