@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from .guest import Guest
-from .service import INSTALL_TIMEOUT_SECONDS, INSTALLER, POLICY, UNIT, WHEELS, Service
+from .service import INSTALL_TIMEOUT_SECONDS, INSTALLER, POLICY, UNIT, VENDOR, WHEELS, Service
 
 CATALOG = Path(__file__).parents[2] / "systemd" / "oomguard.catalog"
 
@@ -15,7 +15,7 @@ def test_the_installed_service_runs_and_answers_on_the_path(installed: Service) 
     assert vm.run("oomguard --version").stdout.startswith("oomguard ")
     assert vm.run(["systemctl", "is-enabled", UNIT]).stdout == "enabled\n"
     assert vm.run(["systemctl", "show", "-P", "NRestarts", UNIT]).stdout == "0\n"
-    assert vm.run("oomguard check").code == 0
+    assert f"from {POLICY}, {VENDOR}/90-default.yaml" in vm.run("oomguard check").stdout
     assert vm.run("oomguard status").code == 0
     assert vm.run("test -s /usr/share/bash-completion/completions/oomguard").code == 0
     for page in ("man8/oomguard.8", "man5/oomguard.yaml.5"):
