@@ -145,6 +145,7 @@ install_files() {
     : >"$manifest.new"
     place "$tree/systemd/$unit" "/usr/lib/systemd/system/$unit"
     place "$tree/systemd/$exporter" "/usr/lib/systemd/system/$exporter"
+    place "$tree/systemd/user/oomguard-notify.service" /usr/lib/systemd/user/oomguard-notify.service
     place "$tree/systemd/oomguard.catalog" /usr/lib/systemd/catalog/oomguard.catalog
     "$command" schema >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard.schema.json"

@@ -29,4 +29,5 @@ IDLE = StatusFile(
     committed_peak_kib=0,
     log_entries_lost=0,
     pressure=NO_PRESSURE,
+    last_kills=(),
 )

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/oomguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_oomguard_subparsers=(check cat test plan apply run restore status explain rank log history postmortem import exporter advise schema)
+_shtab_oomguard_subparsers=(check cat test plan apply run restore status explain rank log history postmortem import exporter notify advise schema)
 
 _shtab_oomguard_check_option_strings=(-h --help --policy --state-dir --json --proc --host --strict)
 _shtab_oomguard_cat_option_strings=(-h --help --policy --proc --json)
@@ -22,6 +22,7 @@ _shtab_oomguard_history_option_strings=(-h --help --state-dir --json --html --si
 _shtab_oomguard_postmortem_option_strings=(-h --help --policy --kmsg --since --until --report --all --tasks --state-dir --json --html)
 _shtab_oomguard_import_option_strings=(-h --help --json)
 _shtab_oomguard_exporter_option_strings=(-h --help --state-dir --proc --rules --listen --textfile)
+_shtab_oomguard_notify_option_strings=(-h --help --state-dir --proc --all --command)
 _shtab_oomguard_advise_option_strings=(-h --help --state-dir --proc --json)
 _shtab_oomguard_schema_option_strings=(-h --help --cases)
 _shtab_oomguard_option_strings=(-h --help --version)
@@ -64,13 +65,15 @@ _shtab_oomguard_postmortem___html_COMPGEN=_shtab_compgen_files
 _shtab_oomguard_exporter___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_exporter___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_exporter___textfile_COMPGEN=_shtab_compgen_files
+_shtab_oomguard_notify___state_dir_COMPGEN=_shtab_compgen_dirs
+_shtab_oomguard_notify___proc_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_advise___state_dir_COMPGEN=_shtab_compgen_dirs
 _shtab_oomguard_advise___proc_COMPGEN=_shtab_compgen_dirs
 
 _shtab_oomguard_log___cause_choices=(start exec drift policy resync restore)
 _shtab_oomguard_log___event_choices=(applied refused denied contended uncontended started stopped policy-loaded policy-rejected policy-emptied limited events-lost events-stopped events-resumed out-of-memory throttled unthrottled killed memory-short memory-recovered commit-limit-near all)
 _shtab_oomguard_import_pos_0_choices=(earlyoom nohang ananicy systemd sysctl)
-_shtab_oomguard_pos_0_choices=(check cat test plan apply run restore status explain rank log history postmortem import exporter advise schema)
+_shtab_oomguard_pos_0_choices=(check cat test plan apply run restore status explain rank log history postmortem import exporter notify advise schema)
 
 _shtab_oomguard_check_pos_0_nargs='*'
 _shtab_oomguard_check__h_nargs=0
@@ -129,6 +132,9 @@ _shtab_oomguard_import___help_nargs=0
 _shtab_oomguard_import___json_nargs=0
 _shtab_oomguard_exporter__h_nargs=0
 _shtab_oomguard_exporter___help_nargs=0
+_shtab_oomguard_notify__h_nargs=0
+_shtab_oomguard_notify___help_nargs=0
+_shtab_oomguard_notify___all_nargs=0
 _shtab_oomguard_advise__h_nargs=0
 _shtab_oomguard_advise___help_nargs=0
 _shtab_oomguard_advise___json_nargs=0

@@ -50,8 +50,8 @@ function _shtab_oomguard_using
   test "$_shtab_oomguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_oomguard_commands check cat test plan apply run restore status explain rank log history postmortem import exporter advise schema
-set -g _shtab_oomguard_opts_with_value --cause --cgroup --event --html --interval --limit --lines --listen --pid --policy --proc --report --rule --rules --since --state-dir --tasks --textfile --until -n
+set -g _shtab_oomguard_commands check cat test plan apply run restore status explain rank log history postmortem import exporter notify advise schema
+set -g _shtab_oomguard_opts_with_value --cause --cgroup --command --event --html --interval --limit --lines --listen --pid --policy --proc --report --rule --rules --since --state-dir --tasks --textfile --until -n
 
 complete -c oomguard -e
 complete -c oomguard -f
@@ -165,6 +165,12 @@ complete -c oomguard -n '_shtab_oomguard_using exporter' -l proc -xka "(__fish_c
 complete -c oomguard -n '_shtab_oomguard_using exporter' -l rules -x -d 'serve a series for the first N rules that match a process (default: 100)'
 complete -c oomguard -n '_shtab_oomguard_using exporter' -l listen -x -d 'address to serve them on (default: 127.0.0.1:19177)'
 complete -c oomguard -n '_shtab_oomguard_using exporter' -l textfile -xka "(__fish_complete_path (commandline -ct))" -d 'write them once, for node_exporter'"'"'s textfile collector; - is standard output'
+complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a notify -d 'Show on the desktop that memory runs out, and what was killed.'
+complete -c oomguard -n '_shtab_oomguard_using notify' -s h -l help -d 'show this help message and exit'
+complete -c oomguard -n '_shtab_oomguard_using notify' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'
+complete -c oomguard -n '_shtab_oomguard_using notify' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
+complete -c oomguard -n '_shtab_oomguard_using notify' -l all -d 'also tell of kills of other users'"'"' programs'
+complete -c oomguard -n '_shtab_oomguard_using notify' -l command -x -d 'run this instead of showing a notification'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a advise -d 'Suggest a policy from this host'"'"'s memory use and running programs.'
 complete -c oomguard -n '_shtab_oomguard_using advise' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using advise' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'

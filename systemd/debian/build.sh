@@ -9,7 +9,7 @@
 # PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR). Root gets missing build tools installed, others are told their names.
 #
 # Why the package brings its Python packages: Debian 12 has pydantic 1.10 and oomguard needs 2.10, and a guard should
-# not stop because somebody replaced a library. pydantic's core and PyYAML are machine code for one version of Python,
+# not stop because somebody replaced a library. pydantic's core, PyYAML and MarkupSafe are machine code for one version of Python,
 # so each is in there once for every version below, and the package outlives an upgrade of the distribution.
 set -eu
 umask 022

@@ -16,6 +16,7 @@ from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.kernel.procfs import Procfs
+from oomguard.oom.kill import Kill
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder
@@ -147,3 +148,20 @@ def test_a_file_that_cannot_be_written_is_reported_once(
     assert writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ())).limits == (
         said.messages[0],
     )
+
+
+def test_one_users_storm_hides_no_other_kill(writer: StatusWriter, procfs: Procfs) -> None:
+    """The last three of each user are kept, and sixty in all."""
+    writer.take_kill(Kill(1, "mine", uid=1000), None)
+    for pid in range(100, 200):
+        writer.take_kill(Kill(pid, "storm\n", uid=1001), None)
+    reconciler = Reconciler(Policy(), Ledger(), procfs)
+    kills = writer.collect(reconciler, Matched((), {}, ())).last_kills
+    assert [(one.comm, one.pid) for one in kills] == [
+        ("mine", 1),
+        *(("storm\\n", pid) for pid in (197, 198, 199)),
+    ]
+    for uid in range(2000, 2100):
+        writer.take_kill(Kill(uid, "x", uid=uid), None)
+    kills = writer.collect(reconciler, Matched((), {}, ())).last_kills
+    assert [one.pid for one in kills] == list(range(2040, 2100))

@@ -14,6 +14,7 @@ from oomguard.cli import (
     history,
     import_,
     log,
+    notify,
     plan,
     postmortem,
     rank,
@@ -29,7 +30,7 @@ from oomguard.cli.verb import Parser, Verb
 VERBS: tuple[Verb, ...] = (
     *(check.VERB, cat.VERB, test.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB),
     *(explain.VERB, rank.VERB, log.VERB, history.VERB, postmortem.VERB, import_.VERB, exporter.VERB),
-    *(advise.VERB, schema.VERB),
+    *(notify.VERB, advise.VERB, schema.VERB),
 )
 """All verbs, in the order of the help."""
 

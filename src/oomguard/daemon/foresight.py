@@ -161,8 +161,14 @@ class Foresight:
     def status(self) -> PressureStatus:
         """What the status file says of memory."""
         is_short = self.episode is not None and self.episode.is_short
-        next_rule = self.last.holders[0].rule if self.last and self.last.holders else ""
-        return PressureStatus(is_short, self._episodes, self._seconds, next_rule)
+        last = self.last
+        first = last.holders[0] if last and last.holders else None
+        found = PressureStatus(is_short, self._episodes, self._seconds, first.rule if first else "")
+        if not is_short or last is None:
+            return found
+        return found._replace(
+            next_process=first.label if first else "", available_kib=last.left.available_kib
+        )
 
     @property
     def is_busy(self) -> bool:

@@ -273,6 +273,7 @@ class Service:
         now = time.monotonic()
         growth = self.foresight.killed(kill.pid, kill.comm)
         self.reporter.kills.take(Death(kill, context, rule, growth), now)
+        self.status.take_kill(kill, rule)
         self.loop.set_earlier("fold", now + FOLD_SECONDS)
         self.status.request(now)
 

@@ -17,6 +17,7 @@ from oomguard.report.status_file import (
     ChangeCount,
     ContendedValue,
     KillCount,
+    LastKill,
     PolicyStatus,
     PressureStatus,
     RenamedProcess,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.loop import Loop
     from oomguard.kernel.procfs import Procfs
+    from oomguard.oom.kill import Kill
     from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.reconciler import Reconciler
     from oomguard.reconcile.state_folder import StateFolder
@@ -48,6 +50,10 @@ _RULES_LIMIT = 1000
 
 _RENAMED_LIMIT = 1000
 """Renamed processes listed. A user can have any number."""
+
+
+_KILLS_A_UID, _KILLS_LIMIT = 3, 60
+"""The last kills listed, of each user and in all."""
 
 
 class Matched(NamedTuple):
@@ -86,6 +92,7 @@ class StatusWriter:
         self._degradations = degradations
         self._started_at = time.time()
         self._mode = 0o600
+        self._kills: list[LastKill] = []
         self.policy_loaded_at = self._started_at
         self.policy_error = ""
         """Why a newer policy was rejected, "" if none was."""
@@ -149,6 +156,23 @@ class StatusWriter:
             committed_peak_kib=self.committed_peak_kib,
             log_entries_lost=reporter.sink.lost,
             pressure=pressure,
+            last_kills=tuple(self._kills),
+        )
+
+    def take_kill(self, kill: "Kill", rule: "Rule | None") -> None:
+        """Remember a kill. One user's storm hides nobody else's: few of each are kept.
+
+        Who may read the file could see the process in /proc (choose_readers).
+        """
+        uid = -1 if kill.uid is None else kill.uid
+        own = [one for one in self._kills if one.uid == uid]
+        if len(own) >= _KILLS_A_UID:
+            self._kills.remove(own[0])
+        elif len(self._kills) >= _KILLS_LIMIT:
+            del self._kills[0]
+        label = "" if rule is None else rule.label
+        self._kills.append(
+            LastKill(time.time(), kill.pid, printable(kill.comm), uid, kill.rss_kib or 0, label)
         )
 
     def request(self, now: float) -> None:

@@ -111,16 +111,30 @@ class ContendedValue(NamedTuple):
         return Identity(self.pid, self.start_time_ticks) if self.pid else self.target
 
 
+class LastKill(NamedTuple):
+    """A process that the kernel killed. `uid` is -1 if the kernel did not say it."""
+
+    at: float
+    pid: int
+    comm: str
+    uid: int
+    rss_kib: int
+    rule: str
+
+
 class PressureStatus(NamedTuple):
     """Whether memory is short; the episodes in which tasks stalled for memory that ended, and their seconds.
 
-    `next_rule` is the rule of the process that the kernel would kill next, "" for none.
+    `next_rule` is the rule of the process that the kernel would kill next, "" for none. If memory is short,
+    `next_process` is that process, and `available_kib` what is left.
     """
 
     short: bool
     episodes: int
     seconds: float
     next_rule: str
+    next_process: str = ""
+    available_kib: int = 0
 
 
 NO_PRESSURE = PressureStatus(short=False, episodes=0, seconds=0.0, next_rule="")
@@ -174,6 +188,7 @@ class StatusFile(NamedTuple):
     committed_peak_kib: int
     log_entries_lost: int
     pressure: PressureStatus
+    last_kills: tuple[LastKill, ...]
 
 
 class StatusError(OomguardError):

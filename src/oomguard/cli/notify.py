@@ -1,0 +1,54 @@
+"""`oomguard notify`: tells the person at a desktop, or a command, that memory is short or what was killed."""
+
+from typing import TYPE_CHECKING
+
+from oomguard.cli.arguments import add_proc, add_state_dir
+from oomguard.cli.verb import Verb
+
+if TYPE_CHECKING:
+    import argparse
+
+_DETAIL = """\
+Shows a notification (by notify-send, else gdbus) when memory runs out, and when
+the kernel kills a program of yours; or runs a command instead. Reads only the
+daemon's status file; needs no root. Goes on until it is stopped:
+
+  systemctl --user enable --now oomguard-notify
+
+The command is run by sh, with these variables in its environment:
+OOMGUARD_EVENT (memory-short or killed), OOMGUARD_TITLE, OOMGUARD_TEXT; of
+memory-short, OOMGUARD_AVAILABLE_KIB and OOMGUARD_NEXT; of killed, OOMGUARD_COMM,
+OOMGUARD_PID, OOMGUARD_UID and OOMGUARD_RSS_KIB of the last, and OOMGUARD_COUNT.
+Quote them: others choose the names of programs.
+
+examples:
+  oomguard notify
+  oomguard notify --all --command 'wall "$OOMGUARD_TEXT"'
+
+exit codes: 2 bad usage; otherwise it ends by a signal
+"""
+
+
+def _arguments(parser: "argparse.ArgumentParser") -> None:
+    add_state_dir(parser)
+    add_proc(parser)
+    parser.add_argument("--all", action="store_true", help="also tell of kills of other users' programs")
+    parser.add_argument("--command", metavar="COMMAND", help="run this instead of showing a notification")
+
+
+def _run(options: "argparse.Namespace") -> int:
+    """Send notices until stopped."""
+    import os
+
+    from oomguard.exporter.notices import Notifier
+    from oomguard.exporter.notify import watch_status
+    from oomguard.kernel.procfs import Procfs
+
+    uid = None if options.all else os.getuid()
+    watch_status(options.state_dir, Procfs(options.proc), Notifier(options.command), uid=uid)
+    return 0
+
+
+VERB = Verb(
+    "notify", "show on the desktop that memory runs out, and what was killed", _DETAIL, _arguments, _run
+)

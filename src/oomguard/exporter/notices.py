@@ -1,0 +1,109 @@
+"""Notifications for the person at a desktop, or for a command: memory is short, and a process was killed.
+
+Names in them are what others chose: none becomes an option, markup or a part of a command.
+"""
+
+import html
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.overcommit import kib
+from oomguard.core.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from oomguard.report.status_file import LastKill, StatusFile
+
+_SECONDS = 10
+"""How long showing one may take."""
+_SHOWN = 3
+_BUS = "org.freedesktop.Notifications"
+
+
+class Notice(NamedTuple):
+    """What to tell. `fields` are for a command, as variables of its environment."""
+
+    title: str
+    text: str
+    fields: dict[str, str]
+
+
+def notices(before: "StatusFile | None", now: "StatusFile", *, uid: int | None) -> "Iterator[Notice]":
+    """Yield what is new in the daemon's status; of kills, those of a user, or all if it is None."""
+    pressure = now.pressure
+    if pressure.short and not (before is not None and before.pressure.short):
+        text = f"{kib(pressure.available_kib)} available."
+        if pressure.next_process:
+            text += f" The kernel would kill {pressure.next_process} next."
+        fields = {"EVENT": "memory-short", "AVAILABLE_KIB": str(pressure.available_kib)}
+        yield Notice("Memory is running out", text, fields | {"NEXT": pressure.next_process})
+    if before is None:
+        return  # what died before is no news
+    new = [one for one in now.last_kills if one not in before.last_kills]
+    if kills := [one for one in new if uid in (None, one.uid)]:
+        yield _killed(kills)
+
+
+def _killed(kills: "list[LastKill]") -> Notice:
+    last = kills[-1]
+    names = ", ".join(f"{one.comm}[{one.pid}] ({kib(one.rss_kib)})" for one in kills[-_SHOWN:])
+    more = f" and {len(kills) - _SHOWN} more" if len(kills) > _SHOWN else ""
+    fields = {
+        "EVENT": "killed",
+        "COMM": last.comm,
+        "PID": str(last.pid),
+        "UID": str(last.uid),
+        "RSS_KIB": str(last.rss_kib),
+        "COUNT": str(len(kills)),
+    }
+    title = f"Out of memory: {counted(len(kills), 'program')} killed"
+    return Notice(title, f"The kernel killed {names}{more}.", fields)
+
+
+class Notifier:
+    """Shows notices by the desktop's service, or runs a command with their fields in its environment."""
+
+    def __init__(self, command: str | None) -> None:
+        self._command = command
+        self._trouble = ""
+
+    def send(self, notice: Notice) -> None:
+        """Send a notice. What fails is printed once, until something else does."""
+        variables = {"TITLE": notice.title, "TEXT": notice.text, **notice.fields}
+        environment = os.environ | {f"OOMGUARD_{name}": value for name, value in variables.items()}
+        trouble = ""
+        try:
+            done = subprocess.run(  # noqa: S603 - a list, with the user's own command
+                self._arguments(notice),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=_SECONDS,
+                check=False,
+            )
+            if done.returncode:
+                trouble = done.stderr.decode("utf-8", "backslashreplace").strip() or f"exit {done.returncode}"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            trouble = str(error)
+        if trouble and trouble != self._trouble:
+            print(f"oomguard: a notification failed: {trouble!a}", file=sys.stderr, flush=True)
+        self._trouble = trouble
+
+    def _arguments(self, notice: Notice) -> list[str]:
+        if self._command is not None:
+            return ["/bin/sh", "-c", self._command]
+        body = html.escape(notice.text, quote=False)  # the body is markup, the title is not
+        if (program := shutil.which("notify-send")) is not None:
+            # It resolves backslashes in the body, after which an octal number could be markup.
+            options = ["--app-name=oomguard", "--urgency=critical", "--icon=dialog-warning"]
+            return [program, *options, "--", notice.title, body.replace("\\", "\\\\")]
+        call = ["call", "--session", f"--dest={_BUS}", "--object-path=/org/freedesktop/Notifications"]
+        strings = (json.dumps(text, ensure_ascii=False) for text in (notice.title, body))
+        values = ['"oomguard"', "uint32 0", '"dialog-warning"', *strings, "@as []", '{"urgency": <byte 2>}']
+        return ["gdbus", *call, f"--method={_BUS}.Notify", "--", *values, "int32 -1"]
