@@ -31,25 +31,26 @@ def test_memory_that_runs_out_is_told_once() -> None:
     """Also if it was short before anybody looked."""
     short = IDLE._replace(pressure=SHORT)
     for before in (None, IDLE):
-        [notice] = notices(before, short, uid=1000)
+        [notice] = notices(before, short, uid=1000, since=50.0)
         assert notice.title == "Memory is running out"
         assert notice.text == "212.0 MiB available. The kernel would kill chrome[12] next."
         assert notice.fields == {"EVENT": "memory-short", "AVAILABLE_KIB": "217088", "NEXT": "chrome[12]"}
-    assert list(notices(short, short, uid=1000)) == []
-    assert list(notices(short, IDLE, uid=1000)) == []
+    assert list(notices(short, short, uid=1000, since=50.0)) == []
+    assert list(notices(short, IDLE, uid=1000, since=50.0)) == []
 
 
 def test_a_user_hears_of_the_own_programs_that_died_since() -> None:
     """Those of others only if asked for, and none from before."""
     theirs = MINE._replace(pid=8, uid=1001, comm="vim")
-    assert list(notices(None, with_kills(MINE), uid=1000)) == []
-    assert list(notices(with_kills(MINE), with_kills(MINE, theirs), uid=1000)) == []
-    [notice] = notices(IDLE, with_kills(MINE, theirs), uid=1000)
+    assert list(notices(None, with_kills(MINE), uid=1000, since=101.0)) == []
+    assert len(list(notices(None, with_kills(MINE), uid=1000, since=99.0))) == 1
+    assert list(notices(with_kills(MINE), with_kills(MINE, theirs), uid=1000, since=50.0)) == []
+    [notice] = notices(IDLE, with_kills(MINE, theirs), uid=1000, since=50.0)
     assert (notice.title, notice.text) == (
         "Out of memory: 1 program killed",
         "The kernel killed chrome[7] (2.0 GiB).",
     )
-    [notice] = notices(IDLE, with_kills(*(MINE._replace(pid=pid) for pid in range(5))), uid=None)
+    [notice] = notices(IDLE, with_kills(*(MINE._replace(pid=pid) for pid in range(5))), uid=None, since=50.0)
     assert notice.title == "Out of memory: 5 programs killed"
     assert notice.text.endswith("chrome[4] (2.0 GiB) and 2 more.")
     assert (notice.fields["PID"], notice.fields["COUNT"]) == ("4", "5")
@@ -125,6 +126,7 @@ def test_it_waits_for_news_and_tells_them(tmp_path: Path) -> None:
     """As soon as the daemon replaces its file."""
     state, told = tmp_path / "state", tmp_path / "told"
     state.mkdir()
+    recent = MINE._replace(at=time.time() + 60)
     identity = Procfs("/proc").identity(os.getpid())
     assert identity is not None
 
@@ -142,7 +144,7 @@ def test_it_waits_for_news_and_tells_them(tmp_path: Path) -> None:
         try:
             syscall = Path(f"/proc/{process.pid}/wchan")
             wait_until(lambda: "select" in syscall.read_text() or "poll" in syscall.read_text(), "waiting")
-            write(with_kills(MINE, MINE._replace(pid=9)))
+            write(with_kills(MINE, recent._replace(pid=9)))
             wait_until(lambda: told.exists() and told.read_text() != "", "a notice")
             assert told.read_text() == "killed 9\n"
         finally:

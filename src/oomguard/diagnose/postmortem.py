@@ -39,7 +39,7 @@ class Examiner:
         self._policy_file = policy_file
         self._samples: list[Sample] = []
         if source.is_of_this_host:
-            with suppress(PermissionError, OomguardError):  # only root can read it
+            with suppress(OSError, OomguardError):  # only root can read it
                 self._samples = read_samples(state_dir) or []
 
     def reports(self, only: int | None) -> "Iterator[tuple[int, Report]]":

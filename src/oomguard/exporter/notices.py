@@ -33,8 +33,10 @@ class Notice(NamedTuple):
     fields: dict[str, str]
 
 
-def notices(before: "StatusFile | None", now: "StatusFile", *, uid: int | None) -> "Iterator[Notice]":
-    """Yield what is new in the daemon's status; of kills, those of a user, or all if it is None."""
+def notices(
+    before: "StatusFile | None", now: "StatusFile", *, uid: int | None, since: float
+) -> "Iterator[Notice]":
+    """Yield what is new in the status; of kills since a time, those of a user, or all if it is None."""
     pressure = now.pressure
     if pressure.short and not (before is not None and before.pressure.short):
         text = f"{kib(pressure.available_kib)} available."
@@ -42,9 +44,8 @@ def notices(before: "StatusFile | None", now: "StatusFile", *, uid: int | None) 
             text += f" The kernel would kill {pressure.next_process} next."
         fields = {"EVENT": "memory-short", "AVAILABLE_KIB": str(pressure.available_kib)}
         yield Notice("Memory is running out", text, fields | {"NEXT": pressure.next_process})
-    if before is None:
-        return  # what died before is no news
-    new = [one for one in now.last_kills if one not in before.last_kills]
+    known = () if before is None else before.last_kills
+    new = [one for one in now.last_kills if one.at >= since and one not in known]
     if kills := [one for one in new if uid in (None, one.uid)]:
         yield _killed(kills)
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from oomguard.report.status_file import StatusFile
 
 _CHECK_SECONDS = 60.0
-"""A daemon that starts makes a new folder. It writes the file each minute anyway."""
+"""The daemon writes the file each minute."""
+
+_ABSENT_SECONDS = 5.0
+"""Without a daemon there is no folder to watch."""
 
 _PAUSE_SECONDS = 5.0
 """After a notice: kills of a storm are told together."""
@@ -22,26 +25,20 @@ _PAUSE_SECONDS = 5.0
 
 def watch_status(state_dir: str, procfs: "Procfs", notifier: Notifier, *, uid: int | None) -> None:
     """Send notices until a signal ends this process."""
-    source, inotify = StatusSource(state_dir, procfs), Inotify()
+    source, inotify, since = StatusSource(state_dir, procfs), Inotify(), time.time()
     before: StatusFile | None = None
     while True:
-        with suppress(OSError):  # no daemon has run; `source` says so
+        seconds = _ABSENT_SECONDS
+        with suppress(OSError):  # `source` says why it is not there
             inotify.add_watch(state_dir, IN_MOVED_TO | IN_ONLYDIR)
-        before, is_sent = step(source, notifier, before, uid=uid)
-        if is_sent:
-            time.sleep(_PAUSE_SECONDS)
-        select.select([inotify.fileno()], [], [], _CHECK_SECONDS)
+            seconds = _CHECK_SECONDS
+        now, _ = source.read(time.time())
+        if now is not None:
+            found = list(notices(before, now, uid=uid, since=since))
+            before = now
+            for one in found:
+                notifier.send(one)
+            if found:
+                time.sleep(_PAUSE_SECONDS)
+        select.select([inotify.fileno()], [], [], seconds)
         inotify.read_some()
-
-
-def step(
-    source: StatusSource, notifier: Notifier, before: "StatusFile | None", *, uid: int | None
-) -> "tuple[StatusFile | None, bool]":
-    """Send what is new; return what is known now, and whether something was sent."""
-    now, _ = source.read(time.time())
-    if now is None:
-        return before, False
-    found = list(notices(before, now, uid=uid))
-    for one in found:
-        notifier.send(one)
-    return now, bool(found)

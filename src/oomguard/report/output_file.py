@@ -12,7 +12,7 @@ from oomguard.core.text import printable
 def write_page(path: str, text: str) -> None:
     """Write text to a file, or replace it; `-` is standard output. OomguardError: it cannot be written."""
     if path == "-":
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
         return
     hint = "name a file in a folder that you may write to, or - for standard output"
     try:

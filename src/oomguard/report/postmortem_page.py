@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TASKS = 200
 """Candidates in the table and in the JSON, unless another number is asked for."""
 _HOLDERS = 10
+_JSON_LENGTH = 200_000
 
 
 def postmortem_page(told: "Sequence[Told]", *, limit: int, where: str, notes: "Sequence[str]") -> str:
@@ -56,6 +57,8 @@ def _article(told: "Told", limit: int) -> Article:
     if policy := [*policy, *(fact for fact in said if fact.label == "Policy")]:
         sections.append(Section("The policy's part", policy))
     document = json.dumps(json.loads(told_json(told, limit=limit)), indent=1, ensure_ascii=False)
+    if len(document) > _JSON_LENGTH:
+        document = ""  # a cgroup that was killed as a whole can have thousands of processes
     is_calm = not report.kills and report.other is None
     return Article(headline(finding), circumstances(report), sections, document, is_calm)
 
