@@ -57,6 +57,23 @@ def test_only_the_time_asked_for_counts(folder: StateFolder, capsys: pytest.Capt
     assert capsys.readouterr().out == "Nothing was recorded in that time.\n"
 
 
+def test_what_was_killed_is_shown_up_to_its_end(
+    folder: StateFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bars end where it did."""
+    recorder = Recorder(folder)
+    assert recorder.open() == ""
+    for minute in range(12):
+        leak = Holder(7, 1, "leak", "", (1 + minute) * GIB, 0, 0)
+        held = (leak,) if minute < 6 else ()
+        recorder.record(Sample(time.time() + 60 * minute, 60.0 * minute, Left(GIB, GIB), 0, None, held))
+    recorder.close()
+    run_verb(["history", "--state-dir", folder.path])
+    [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("leak[7]")]
+    assert row.split()[1:7] == ["1.0", "GiB", "6.0", "GiB", "5", "minutes"]
+    assert row.endswith("█")
+
+
 def test_a_page_shows_the_same(folder: StateFolder, tmp_path: Path) -> None:
     """For a ticket. An older page is replaced."""
     record(folder, 1, 2, 3)

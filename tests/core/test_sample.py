@@ -64,6 +64,15 @@ def test_what_grew_most_comes_first_with_where_it_began() -> None:
     ]
 
 
+def test_what_is_gone_has_grown_too_if_asked_for() -> None:
+    """Up to its last sample: after a kill, what leaked is the answer."""
+    samples = [sample(0, holder(1, 100), holder(2, 50)), sample(60, holder(1, 900), holder(2, 50))]
+    samples += [sample(120, holder(2, 60))]
+    assert [(one.holder.pid, one.kib) for one in growth(samples)] == [(2, 10)]
+    found = [(one.holder.pid, one.before_kib, one.kib, one.seconds) for one in growth(samples, gone=True)]
+    assert found == [(1, 100, 800, 60), (2, 50, 10, 120)]
+
+
 def test_a_recycled_pid_has_not_grown() -> None:
     """It is another process, seen for the first time."""
     assert growth([sample(0, holder(1, 100)), sample(60, holder(1, 900, start=8))]) == []

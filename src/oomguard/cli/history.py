@@ -13,7 +13,7 @@ The daemon takes a sample of memory, and of the 15 processes that the kernel
 would kill first, at each pass, and every second while tasks stall for memory.
 It keeps 1024 of them until the next reboot. Only root can read them.
 
-GREW: processes of the last sample that have grown since they were first seen.
+GREW: how processes have grown from their first sample to their last.
 
 examples:
   oomguard history

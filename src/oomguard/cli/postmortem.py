@@ -164,7 +164,7 @@ def _write_html(examiner: "Examiner", options: "argparse.Namespace") -> None:
     if hidden := found - len(kept):
         notes.append(f"The log has {counted(hidden, 'earlier report')}.")
     if log.unread_count:
-        notes.append(f"{counted(log.unread_count, 'line')} of the log name a kill and are in no report.")
+        notes.append(f"{counted(log.unread_count, 'line')} about a kill could not be read: see --json.")
     limit = TASKS if options.tasks is None else options.tasks
     told = [*examiner.examine_wholly(kept)]
     write_page(options.html, postmortem_page(told, limit=limit, where=examiner.source.name, notes=notes))

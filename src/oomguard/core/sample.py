@@ -103,22 +103,24 @@ class Growth(NamedTuple):
         return self.holder.held_kib - self.before_kib
 
 
-def growth(samples: "Sequence[Sample]") -> list[Growth]:
-    """Return how each process of the last of these samples grew, those that grew most first.
+def growth(samples: "Sequence[Sample]", *, gone: bool = False) -> list[Growth]:
+    """Return how processes grew up to the last of these samples, those that grew most first.
 
-    A process without an earlier sample held too little to be in it, or is younger; it is left out.
+    With `gone`, also those that only earlier samples have, up to their last. A process with a single sample
+    held too little to be in others, or is younger; it is left out.
     """
-    if not samples:
-        return []
-    last = samples[-1]
+    first: dict[tuple[int, int], tuple[int, float]] = {}
+    last: dict[tuple[int, int], tuple[Holder, float]] = {}
+    for sample in samples:
+        for holder in sample.holders:
+            identity = (holder.pid, holder.start_time_ticks)
+            first.setdefault(identity, (holder.held_kib, sample.booted))
+            last[identity] = (holder, sample.booted)
     found = []
-    for holder in last.holders:
-        for sample in samples:
-            earlier = next((one for one in sample.holders if one.is_same(holder)), None)
-            if earlier is not None:
-                if sample is not last:
-                    found.append(Growth(holder, earlier.held_kib, last.booted - sample.booted))
-                break
+    for identity, (holder, booted) in last.items():
+        before_kib, begun = first[identity]
+        if booted > begun and (gone or booted == samples[-1].booted):
+            found.append(Growth(holder, before_kib, booted - begun))
     return sorted(found, key=lambda one: one.kib, reverse=True)
 
 

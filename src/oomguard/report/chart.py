@@ -25,7 +25,7 @@ class Line(NamedTuple):
 class Chart(NamedTuple):
     """Lines over time. `top` and `half` are the amounts at these heights."""
 
-    label: str
+    title: str
     lines: "Sequence[Line]"
     top: str
     half: str
@@ -33,21 +33,29 @@ class Chart(NamedTuple):
     end: str
 
 
-def chart_of(samples: "Sequence[Sample]", holders: "Sequence[Holder]", left: "Sequence[int | None]") -> Chart:
-    """Return how these processes grew, and what was left at each sample, in KiB, None if it is unknown."""
-    sizes = [[_size(sample, holder) for sample in samples] for holder in holders]
-    rows = [left, *sizes]
-    most = max((size for row in rows for size in row if size is not None), default=0) or 1
-    begin, end = samples[0].at, samples[-1].at
-    times = [(sample.at - begin) / ((end - begin) or 1) for sample in samples]
+def growth_chart(samples: "Sequence[Sample]", holders: "Sequence[Holder]") -> Chart:
+    """Return a chart of how these processes grew."""
+    rows = [[_size(sample, holder) for sample in samples] for holder in holders]
+    return _chart("Memory of processes", [one.at for one in samples], list(enumerate(rows, 1)))
+
+
+def left_chart(samples: "Sequence[Sample]") -> Chart:
+    """Return a chart of what was left."""
+    sizes = [one.left.available_kib for one in samples]
+    return _chart("Available memory", [one.at for one in samples], [(0, sizes)])
+
+
+def _chart(title: str, at: "Sequence[float]", rows: "Sequence[tuple[int, Sequence[int | None]]]") -> Chart:
+    most = max((size for _, row in rows for size in row if size is not None), default=0) or 1
+    begin, end = at[0], at[-1]
+    times = [(one - begin) / ((end - begin) or 1) for one in at]
     lines = [
         Line(number, _path(times, [None if size is None else size / most for size in row]))
-        for number, row in enumerate(rows)
+        for number, row in rows
     ]
     day = "" if end - begin < 86400 / 2 else "%m-%d "
-    clocks = [datetime.fromtimestamp(at).astimezone().strftime(f"{day}%H:%M:%S") for at in (begin, end)]
-    label = f"The memory of {len(holders)} processes and what was left, from {clocks[0]} to {clocks[1]}"
-    return Chart(label, lines, kib(most), kib(most // 2), *clocks)
+    clocks = [datetime.fromtimestamp(one).astimezone().strftime(f"{day}%H:%M:%S") for one in (begin, end)]
+    return Chart(title, lines, kib(most), kib(most // 2), *clocks)
 
 
 def _size(sample: "Sample", holder: "Holder") -> int | None:

@@ -58,7 +58,7 @@ class Section(NamedTuple):
 
     title: str
     facts: "Sequence[Fact]" = ()
-    chart: "Chart | None" = None
+    charts: "Sequence[Chart]" = ()
     table: Table | None = None
     note: str = ""
 

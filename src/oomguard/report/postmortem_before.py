@@ -86,4 +86,6 @@ def until_kill(report: "Report", samples: "Sequence[Sample]") -> "list[Sample]":
         return []
     last, sizes = samples[-1], {kill.pid: kill.rss_kib or 0 for kill in report.kills}
     holders = tuple(one._replace(rss_kib=max(one.rss_kib, sizes.get(one.pid, 0))) for one in last.holders)
-    return [*samples, last._replace(booted=samples[0].booted + _seconds(report, samples), holders=holders)]
+    seconds = _seconds(report, samples)
+    at, booted = samples[0].at + seconds, samples[0].booted + seconds
+    return [*samples, last._replace(at=at, booted=booted, holders=holders)]

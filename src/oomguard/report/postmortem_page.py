@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.overcommit import kib
 from oomguard.core.text import printable
 from oomguard.oom.postmortem import share_of
-from oomguard.report.chart import LINES, chart_of
+from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.postmortem import Fact, circumstances, facts, headline, label, origin_of, paths, unranked
 from oomguard.report.postmortem_before import grown, is_of_same, until_kill
@@ -99,12 +99,13 @@ def _held(finding: "Finding") -> list[Row]:
 
 def _before(told: "Told") -> Section:
     report = told.finding.report
-    samples = until_kill(report, told.before)
     found = grown(report, told.before)
+    samples = until_kill(report, told.before)
     shown = [one.holder for one in found[:LINES]] or list(samples[-1].holders[:LINES])
-    left = [one.left.available_kib if is_of_same(report, one) else None for one in told.before]
-    chart = chart_of(samples, shown, [*left, None])
-    return Section("What grew before", chart=chart, table=growth_table(found, shown, left))
+    charts = [growth_chart(samples, shown)]
+    if left := [one for one in told.before if is_of_same(report, one)]:
+        charts.append(left_chart(left))
+    return Section("What grew before", charts=charts, table=growth_table(found, shown))
 
 
 def _candidates(told: "Told", limit: int) -> Section:

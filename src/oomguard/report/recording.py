@@ -31,10 +31,10 @@ def condensed(samples: "Sequence[Sample]", rows: int) -> "list[Sample]":
 
 
 def courses(samples: "Sequence[Sample]", *, cells: int) -> list[Course]:
-    """Return how each process of the last sample grew over all samples, those that grew most first."""
+    """Return how each process grew until its last sample, those that grew most first."""
     parts = _parts(samples, cells)
     found = []
-    for grown in growth(samples):
+    for grown in growth(samples, gone=True):
         held = (
             [one.held_kib for sample in part for one in sample.holders if one.is_same(grown.holder)]
             for part in parts

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.overcommit import kib
 from oomguard.core.sample import Growth, growth
 from oomguard.core.text import span
-from oomguard.report.chart import LINES, chart_of
+from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.recording import condensed
 
@@ -29,21 +29,20 @@ def recording_page(samples: "Sequence[Sample]") -> str:
 
 
 def _article(samples: "Sequence[Sample]") -> Article:
-    grown = [one for one in growth(samples) if one.kib >= _NOTICED_KIB][:_GREW]
+    grown = [one for one in growth(samples, gone=True) if one.kib >= _NOTICED_KIB][:_GREW]
     last, fewer = samples[-1], condensed(samples, _POINTS)
     shown = [one.holder for one in grown[:LINES]] or list(last.holders[:LINES])
     lowest = min(samples, key=lambda one: one.left.available_kib)
-    left = [one.left.available_kib for one in fewer]
     where = f"{_time(samples[0])} to {_time(last)}, {len(samples)} samples"
     title = f"At the lowest, {kib(lowest.left.available_kib)} were available, at {_time(lowest)}."
     sections = [
-        Section("What grew", chart=chart_of(fewer, shown, left), table=growth_table(grown, shown, left)),
-        Section("What was left", table=_moments(condensed(samples, _ROWS))),
+        Section("What grew", charts=[growth_chart(fewer, shown)], table=growth_table(grown, shown)),
+        Section("What was left", charts=[left_chart(fewer)], table=_moments(condensed(samples, _ROWS))),
     ]
     return Article(title, where, sections, is_calm=True)
 
 
-def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]", left: "Sequence[int | None]") -> Table:
+def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]") -> Table:
     """Return the table that explains a chart with these lines, and what else grew."""
     columns = [
         *(Column("Process"), Column("Unit"), Column("From", is_number=True)),
@@ -51,15 +50,6 @@ def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]", left: "Se
     ]
     lines = {holder[:2]: number for number, holder in enumerate(shown, 1)}
     rows = []
-    if known := [size for size in left if size is not None]:
-        cells = (
-            Cell("available memory", line=0),
-            Cell(""),
-            Cell(kib(known[0])),
-            Cell(kib(known[-1])),
-            Cell(""),
-        )
-        rows.append(Row(cells))
     for one in grown or [Growth(holder, holder.held_kib, 0.0) for holder in shown]:
         holder = one.holder
         cells = (
