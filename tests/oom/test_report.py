@@ -51,7 +51,7 @@ def test_report_of_each_kernel_tells_the_same(kernel: formats.Kernel) -> None:
 
 
 def test_captured_reports_are_read_whole() -> None:
-    """What our own kernels printed: whole hosts and cgroups, on three kernels."""
+    """What our own kernels printed: whole hosts and cgroups, on four kernels."""
     for name, victim, constraint, tasks in (
         ("6.1-host.txt", "python3", "none", 8),
         ("6.1-memcg-group-exiting.txt", "vm-expendable", "memcg", 2),
@@ -61,6 +61,8 @@ def test_captured_reports_are_read_whole() -> None:
         ("6.18-memcg-newline-name.txt", "a\nOut of memo", "memcg", 1),
         ("6.18-memcg-parenthesis-name.txt", "x) total-vm:9kB", "memcg", 1),
         ("6.18-memcg-no-table.txt", "worker", "memcg", 0),
+        ("7.2-host.txt", "vm-expendable", "none", 11),
+        ("7.2-memcg.txt", "vm-expendable", "memcg", 1),
     ):
         (report,) = read(captured(name))
         assert report.victim is not None
