@@ -120,6 +120,7 @@ def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched
     )
     assert said.endswith(", oom_score_adj 0)")
     assert len(watched.recorder.samples()) == 3
+    assert watched.it.status[-2:] == ("firefox[300]", 212 * 1024)
 
 
 def test_memory_that_stays_short_is_one_episode(watched: Watched) -> None:

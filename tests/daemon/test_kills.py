@@ -72,6 +72,8 @@ def test_kill_is_told_within_a_second_with_its_rule(tmp_path: Path) -> None:
         assert "/oomguard-kills reached its limit" in said
         wait_until(lambda: bool(counted(daemon)), "the status file")
         assert {"rule": "name=ok-victim", "protected": False, "count": 1} in counted(daemon)
+        last = json.loads((daemon.state / "status.json").read_text())["last_kills"]
+        assert (victim.pid, "ok-victim", 0) in [(one["pid"], one["comm"], one["uid"]) for one in last]
 
 
 @needs_cgroup
