@@ -17,9 +17,9 @@ daemon's status file; needs no root. Goes on until it is stopped:
 
 The command is run by sh, with these variables in its environment:
 OOMGUARD_EVENT (memory-short or killed), OOMGUARD_TITLE, OOMGUARD_TEXT; of
-memory-short, OOMGUARD_AVAILABLE_KIB and OOMGUARD_NEXT; of killed, OOMGUARD_COMM,
-OOMGUARD_PID, OOMGUARD_UID and OOMGUARD_RSS_KIB of the last, and OOMGUARD_COUNT.
-Quote them: others choose the names of programs.
+memory-short, OOMGUARD_AVAILABLE_KIB and OOMGUARD_NEXT; of killed,
+OOMGUARD_COMM, OOMGUARD_PID, OOMGUARD_UID and OOMGUARD_RSS_KIB of the last, and
+OOMGUARD_COUNT. Quote them: others choose names of programs.
 
 examples:
   oomguard notify

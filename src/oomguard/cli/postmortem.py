@@ -32,8 +32,8 @@ examples:
   ssh db1 dmesg | oomguard postmortem -
   oomguard postmortem --html report.html    for a ticket
 
-exit codes: 0 shown, 1 a log, a part of it or a report cannot be read, or lines that
-            name a kill are in no report, 78 the policy is not valid
+exit codes: 0 shown, 1 a log, a part of it or a report cannot be read, or lines
+            that name a kill are in no report, 78 the policy is not valid
 """
 
 
