@@ -9,7 +9,11 @@ from itertools import pairwise
 import pytest
 
 import incident
+import oom_formats as formats
+from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
+from oomguard.report.chart import growth_chart
+from oomguard.report.postmortem import Told, headline
 from oomguard.report.postmortem_page import TASKS, postmortem_page
 from oomguard.report.recording_page import recording_page
 
@@ -133,3 +137,24 @@ def test_several_reports_are_one_page_each_below_its_own_headline() -> None:
         [], limit=9, where="the log", notes=[]
     )
     assert "Nothing was recorded in that time." in recording_page([])
+
+
+@pytest.mark.parametrize("kernel", formats.KERNELS, ids=str)
+def test_any_kernels_report_is_a_page(kernel: formats.Kernel) -> None:
+    """With a table, and without anything but the kill."""
+    lines = formats.host_report(kernel)
+    for log in (lines, lines[-1:]):
+        told = [Told(1, examine(report)) for report in OomLog().read(["\n".join([*log, ""])])]
+        page = postmortem_page(told, limit=TASKS, where="the log", notes=[])
+        assert headline(told[0].finding) in Tags(page).text
+
+
+def test_a_line_is_broken_where_a_process_was_in_no_sample() -> None:
+    """And a single sample is a dot. A clock that was set back draws nothing twice as wide."""
+    samples = incident.samples()[:4]
+    holder = samples[0].holders[0]
+    samples[1] = samples[1]._replace(holders=samples[1].holders[1:])
+    [line] = growth_chart(samples, [holder]).lines
+    assert line.path.count("M") == 2
+    assert growth_chart(samples[:1], [holder]).lines[0].path == "M0.0 2.0L0.0 2.0"
+    assert "chrome[1234]" in recording_page([*samples, samples[0]])
