@@ -126,6 +126,8 @@ class Foresight:
         self.episode: Episode | None = None
         self.last: Sample | None = None
         self._at_pass: Sample | None = None
+        self._growth: dict[int, Growth] | None = None
+        """How processes grew until the last sample, None if not asked since."""
         self._episodes = 0
         self._seconds = 0.0
         loop.define(_TIMER, self.due)
@@ -191,10 +193,12 @@ class Foresight:
         """Take note of a kill by the kernel; return how the process had grown, None if that is not known."""
         if self.episode is not None and len(self.episode.killed) < HOLDERS:
             self.episode.killed.append(f"{printable(comm)}[{pid}]")
-        with suppress(OSError):
-            samples = recent(self._recorder.samples(), time.monotonic())
-            return next((one for one in growth(samples) if one.holder.pid == pid), None)
-        return None
+        if self._growth is None:  # once a sample: a cgroup at its limit may lose a process every few ms
+            self._growth = {}
+            with suppress(OSError):
+                samples = recent(self._recorder.samples(), time.monotonic())
+                self._growth = {one.holder.pid: one for one in growth(samples)}
+        return self._growth.get(pid)
 
     def work(self, end: float) -> None:
         """Go on looking until `end`."""
@@ -307,7 +311,7 @@ class Foresight:
         )
 
     def _take(self, sample: Sample) -> None:
-        self.last = sample
+        self.last, self._growth = sample, None
         try:
             self._recorder.record(sample)
         except OSError as error:
