@@ -26,7 +26,9 @@ def record(folder: StateFolder, *held_gib: float) -> None:
         leak = Holder(1234, 1, "chrome", "app-chrome.scope", int(gib * GIB), 0, 300, "name=chrome")
         still = Holder(5678, 1, r"\x1b[2Jnew\n", "", 9000, 0, 0)
         left = Left(int((8 - gib) * GIB), 8 * GIB)
-        recorder.record(Sample(begin + 60 * minute, 60.0 * minute, left, 3 * GIB, None, (leak, still)))
+        recorder.record(
+            Sample(begin + 60 * minute, 60.0 * minute, left, 3 * GIB, None, (leak, still)), in_episode=False
+        )
     recorder.close()
 
 
@@ -66,7 +68,9 @@ def test_what_was_killed_is_shown_up_to_its_end(
     for minute in range(12):
         leak = Holder(7, 1, "leak", "", (1 + minute) * GIB, 0, 0)
         held = (leak,) if minute < 6 else ()
-        recorder.record(Sample(time.time() + 60 * minute, 60.0 * minute, Left(GIB, GIB), 0, None, held))
+        recorder.record(
+            Sample(time.time() + 60 * minute, 60.0 * minute, Left(GIB, GIB), 0, None, held), in_episode=False
+        )
     recorder.close()
     run_verb(["history", "--state-dir", folder.path])
     [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("leak[7]")]

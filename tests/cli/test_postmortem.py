@@ -551,7 +551,7 @@ def recorded(folder: StateFolder, *samples: tuple[float, float, dict[int, float]
         at = KILLED_AT - seconds
         holders = (Holder(pid, 7, names[pid], "", int(gib * GIB), 0, 0) for pid, gib in sizes.items())
         memory = Left(int(left * GIB), 4 * GIB)
-        recorder.record(Sample(at, at - boot, memory, 0, None, tuple(holders)))
+        recorder.record(Sample(at, at - boot, memory, 0, None, tuple(holders)), in_episode=False)
     recorder.close()
     return f"--state-dir={folder.path}"
 

@@ -1,8 +1,10 @@
 """Warnings before memory runs out, and what is recorded, on a tree that looks like /proc."""
 
+import errno
+import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,14 @@ from fakeproc import FakeProc
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.process import Identity, Process
+from oomguard.core.sample import Left
 from oomguard.daemon import foresight
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import StatusWriter
 from oomguard.kernel.floor import Privilege
+from oomguard.kernel.memcg import Memcg
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder
@@ -286,8 +290,8 @@ def test_a_recorder_that_cannot_be_written_is_said_once(
 ) -> None:
     """The warning comes without what grew."""
 
-    def fails(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+    def fails(*_: object, in_episode: bool) -> None:
+        raise OSError(5, f"Input/output error{'' if in_episode else ' of a pass'}")
 
     monkeypatch.setattr(Recorder, "record", fails)
     watched.memory(available_mib=100)
@@ -313,3 +317,49 @@ def test_a_host_of_ten_thousand_is_looked_at_in_slices(watched: Watched, tmp_pat
         slices += 1
     assert slices > 5
     assert longest < 0.02, "the list of pids is one read"
+
+
+@pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EACCES, errno.EIO, errno.ENOENT])
+def test_what_cannot_be_seen_never_stops_the_daemon(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """To enforce the policy is more than to look: users decide what some files and paths are like."""
+
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(foresight, "open_memcg", fails)
+    watched.stall()
+    assert watched.degradations.texts == [f"oomguard cannot see what holds memory: {os.strerror(number)}"]
+    assert len(watched.recorder.samples()) == 1, "of the host"
+
+
+def test_a_cgroup_that_is_short_hides_nothing_of_the_host(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each has its own warning; one about a cgroup does not come again for some minutes."""
+    memcg = Memcg("/app.slice", str(tmp_path), is_v2=True)
+
+    def short(*_: object) -> Generator[None, None, list[tuple[Memcg, Left]]]:
+        yield
+        return [(memcg, Left(0, 1024))]
+
+    (tmp_path / "cgroup.procs").write_text("200\n")
+    monkeypatch.setattr(foresight, "short_cgroups", short)
+    monkeypatch.setattr(foresight, "open_memcg", lambda *_: memcg)
+    watched.stall()
+    assert [said.partition(":")[0] for said in watched.messages] == ["memory is running out in /app.slice"]
+    assert not watched.it.status.short
+    watched.memory(available_mib=50)
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
+    assert [said.partition(":")[0] for said in watched.messages[1:]] == ["memory is running out"]
+    assert watched.it.status.short
+    watched.memory(available_mib=9000)
+    for _ in range(3):
+        watched.it.due(time.monotonic() + 1)
+        watched.look()
+        watched.it.due(time.monotonic() + 11)
+        watched.stall()
+    begun = [said for said in watched.messages if said.startswith("memory is running out in /app")]
+    assert len(begun) == 1

@@ -8,13 +8,13 @@ import pytest
 
 from oomguard.core.sample import Left
 from oomguard.kernel.floor import Privilege
-from oomguard.kernel.memcg import Memcg
+from oomguard.kernel.memcg import Memcg, members
 from oomguard.kernel.pressure import (
     WINDOW_SECONDS,
     observe_stalled_percent,
     open_trigger,
     parse_some,
-    short_cgroup,
+    short_cgroups,
     why_not,
 )
 from oomguard.kernel.procfs import Procfs
@@ -50,14 +50,14 @@ def cgroup(
     (folder / "memory.swap.max").write_text(f"{swap}\n")
 
 
-def found(root: Path) -> tuple[Memcg, Left] | None:
-    """Return the cgroup that is short."""
-    search = short_cgroup(Memcg("/", str(root), is_v2=True), HOST, 1.0)
+def found(root: Path) -> list[tuple[str, Left]]:
+    """Return the cgroups that are short."""
+    search = short_cgroups(Memcg("/", str(root), is_v2=True), HOST, 1.0)
     while True:
         try:
             next(search)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # what a generator returns
+            return [(memcg.path, left) for memcg, left in end.value]
 
 
 def test_the_share_of_some_is_read() -> None:
@@ -67,15 +67,16 @@ def test_the_share_of_some_is_read() -> None:
     assert parse_some(b"") is None
 
 
-def test_the_cgroup_at_its_limit_is_found_below_those_that_stall_with_it(tmp_path: Path) -> None:
-    """The lowest: what reached its limit is there, and the rest stalls for it."""
+def test_each_cgroup_at_its_limit_is_found(tmp_path: Path) -> None:
+    """Not those above that stall with it, nor one at its limit in which nothing stalls."""
     cgroup(tmp_path / "system.slice", percent=30, limit=4000, used=900)
     cgroup(tmp_path / "system.slice" / "web.service", percent=0, limit=100, used=100)
     cgroup(tmp_path / "system.slice" / "db.service", percent=30, limit=500, used=495, files=5, swap="0")
-    cgroup(tmp_path / "user.slice", percent=0)
-    memcg, left = found(tmp_path) or pytest.fail("none is found")
-    assert memcg.path == "/system.slice/db.service"
-    assert left == Left(10 * 1024, 500 * 1024, 0, 0)
+    cgroup(tmp_path / "user.slice", percent=2, limit=50, used=50, swap="0")
+    assert found(tmp_path) == [
+        ("/user.slice", Left(0, 50 * 1024, 0, 0)),
+        ("/system.slice/db.service", Left(10 * 1024, 500 * 1024, 0, 0)),
+    ]
 
 
 def test_a_cgroup_with_room_or_reclaimable_files_is_not_short(tmp_path: Path) -> None:
@@ -83,24 +84,54 @@ def test_a_cgroup_with_room_or_reclaimable_files_is_not_short(tmp_path: Path) ->
     cgroup(tmp_path / "a.service", percent=30, limit=500, used=500, files=400, swap="0")
     cgroup(tmp_path / "b.service", percent=30, limit=500, used=100, swap="0")
     cgroup(tmp_path / "c.service", percent=30)
-    assert found(tmp_path) is None
+    assert found(tmp_path) == []
 
 
 def test_swap_that_a_cgroup_may_use_counts(tmp_path: Path) -> None:
     """As far as the host has it."""
     cgroup(tmp_path / "a.service", percent=30, limit=500, used=500)
-    assert found(tmp_path) is None
+    assert found(tmp_path) == []
     (tmp_path / "a.service" / "memory.swap.max").write_text(f"{100 * MIB}\n")
     (tmp_path / "a.service" / "memory.swap.current").write_text(f"{90 * MIB}\n")
-    assert found(tmp_path) is not None
+    assert len(found(tmp_path)) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_what_a_user_makes_below_a_delegated_cgroup_is_not_looked_at(tmp_path: Path) -> None:
+    """Limits of any size, thousands of cgroups, and paths longer than the kernel takes."""
+    user = tmp_path / "user@1000.service"
+    cgroup(user, percent=30, limit=4000, used=100)
+    cgroup(user / "mine", percent=99, limit=1, used=1, swap="0")
+    os.chown(user, 1000, 1000)
+    cgroup(tmp_path / "db.service", percent=30, limit=500, used=500, swap="0")
+    assert [path for path, _ in found(tmp_path)] == ["/db.service"]
+
+
+def test_paths_that_are_too_long_hide_nothing(tmp_path: Path) -> None:
+    """Of each other cgroup what is left is known."""
+    cgroup(tmp_path / "db.service", percent=30, limit=500, used=500, swap="0")
+    root, here = os.getcwd(), tmp_path / "deep.service"
+    cgroup(here, percent=30)
+    os.chdir(here)
+    try:
+        for _ in range(25):
+            os.mkdir("d" * 200)
+            os.chdir("d" * 200)
+            for name, text in (("memory.pressure", pressure(30)), ("memory.max", "1"), ("cgroup.procs", "7")):
+                with open(name, "w") as file:
+                    file.write(text)
+    finally:
+        os.chdir(root)
+    assert [path for path, _ in found(tmp_path)] == ["/db.service"]
+    assert members(Memcg("/", str(tmp_path), is_v2=True))
 
 
 def test_many_cgroups_are_not_all_looked_at(tmp_path: Path) -> None:
-    """Users can make any number of them, with pressure, too."""
-    for number in range(300):
+    """Each is a step, so that a value never waits for long."""
+    for number in range(1100):
         cgroup(tmp_path / f"{number}", percent=30)
-    steps = sum(1 for _ in short_cgroup(Memcg("/", str(tmp_path), is_v2=True), HOST, 1.0))
-    assert steps == 256
+    steps = sum(1 for _ in short_cgroups(Memcg("/", str(tmp_path), is_v2=True), HOST, 1.0))
+    assert steps == 1100, "those of one folder"
 
 
 def test_a_trigger_is_registered_and_does_not_fire_by_itself() -> None:

@@ -42,30 +42,35 @@ def opened(folder: StateFolder) -> Iterator[Recorder]:
 def test_what_is_recorded_is_read_back(opened: Recorder, folder: StateFolder) -> None:
     """Oldest first, by the daemon and by root's verbs."""
     for number in range(3):
-        opened.record(sample(number))
+        opened.record(sample(number), in_episode=False)
     expected = [sample(number) for number in range(3)]
     assert opened.samples() == expected
     assert read_samples(folder.path) == expected
 
 
-def test_the_oldest_gives_way(opened: Recorder, folder: StateFolder) -> None:
-    """The file never grows, and nobody else can read it."""
+def test_the_oldest_of_its_ring_gives_way(opened: Recorder, folder: StateFolder) -> None:
+    """The file never grows, nobody else can read it, and episodes leave what passes recorded."""
     for number in range(SLOTS + 5):
-        opened.record(sample(number, holders=1))
-    assert [one.booted for one in opened.samples()] == list(range(5, SLOTS + 5))
+        opened.record(sample(number, holders=1), in_episode=False)
+    for number in range(1000, 1000 + 2 * SLOTS):
+        opened.record(sample(number, holders=1), in_episode=True)
+    recorded = [*range(5, SLOTS + 5), *range(1000 + SLOTS, 1000 + 2 * SLOTS)]
+    assert [one.booted for one in opened.samples()] == recorded
     info = os.stat(f"{folder.path}/{FILE}")
-    assert (info.st_size, info.st_mode & 0o777) == (SLOT_BYTES * SLOTS, 0o600)
+    assert (info.st_size, info.st_mode & 0o777) == (2 * SLOT_BYTES * SLOTS, 0o600)
 
 
 def test_a_restart_goes_on_where_it_was(opened: Recorder, folder: StateFolder) -> None:
-    """After the last sample, which need not be the last in the file."""
+    """After the last sample of each ring, which need not be the last in the file."""
     for number in range(SLOTS + 2):
-        opened.record(sample(number, holders=1))
+        opened.record(sample(number, holders=1), in_episode=False)
+    opened.record(sample(SLOTS + 2, holders=1), in_episode=True)
     opened.close()
     again = Recorder(folder)
     assert again.open() == ""
-    again.record(sample(SLOTS + 2, holders=1))
-    assert [one.booted for one in again.samples()] == list(range(3, SLOTS + 3))
+    again.record(sample(SLOTS + 3, holders=1), in_episode=False)
+    again.record(sample(SLOTS + 4, holders=1), in_episode=True)
+    assert [one.booted for one in again.samples()] == list(range(3, SLOTS + 5))
     again.close()
 
 
@@ -73,7 +78,7 @@ def test_a_restart_goes_on_where_it_was(opened: Recorder, folder: StateFolder) -
 def test_a_kill_in_mid_write_costs_one_sample(opened: Recorder, folder: StateFolder, written: int) -> None:
     """The one that is being written; those before it are whole."""
     for number in range(4):
-        opened.record(sample(number))
+        opened.record(sample(number), in_episode=False)
     slot = recorder.encode_slot(5, sample(4))
     with open(f"{folder.path}/{FILE}", "r+b") as file:
         file.seek(5 * SLOT_BYTES)
@@ -81,24 +86,31 @@ def test_a_kill_in_mid_write_costs_one_sample(opened: Recorder, folder: StateFol
     assert opened.samples() == [sample(number) for number in range(4)]
 
 
-def test_names_of_any_length_fit(opened: Recorder) -> None:
-    """With fewer processes, if they must: those that would be killed last are left out."""
+def test_texts_of_any_length_fit(opened: Recorder) -> None:
+    """They are cut, and those that would be killed last are left out, if they must."""
     long = printable(os.urandom(15) + b"\x1b\xff")
-    opened.record(sample(1, comm=long, unit=os.urandom(32).hex()))
-    [found] = opened.samples()
-    assert found._replace(holders=()) == sample(1)._replace(holders=())
-    assert 5 <= len(found.holders) <= HOLDERS
+    texts = sample(1, comm=long, unit=os.urandom(2000).hex())._replace(cgroup=os.urandom(2000).hex())
+    for _ in range(2 * SLOTS):
+        opened.record(texts, in_episode=True)
+    found = opened.samples()[-1]
+    assert found._replace(holders=()) == texts._replace(holders=(), cgroup=texts.cgroup[:200])
+    assert len(found.holders) >= 1
     assert [one.pid for one in found.holders] == list(range(len(found.holders)))
+    assert len(opened.samples()) == SLOTS
 
 
-def test_a_file_of_another_size_is_begun_anew(folder: StateFolder) -> None:
-    """As of another version."""
-    folder.replace(FILE, b"something else")
+@pytest.mark.parametrize("size", [0, 1, 14, 5000, 2 * SLOTS * SLOT_BYTES + 77])
+def test_a_file_of_another_size_keeps_what_can_be_read(folder: StateFolder, size: int) -> None:
+    """As of another version, or cut."""
+    whole = recorder.encode_slot(1, sample(1)).ljust(SLOT_BYTES, b"\0")
+    folder.replace(FILE, whole.ljust(size, b"x")[:size])
     made = Recorder(folder)
     assert made.open() == ""
-    assert made.samples() == []
-    made.record(sample(1))
-    assert made.samples() == [sample(1)]
+    kept = [sample(1)] if size >= 5000 else []
+    assert made.samples() == kept
+    made.record(sample(2), in_episode=False)
+    assert made.samples() == [*kept, sample(2)]
+    assert os.stat(f"{folder.path}/{FILE}").st_size == 2 * SLOTS * SLOT_BYTES
     made.close()
 
 
@@ -123,7 +135,7 @@ def test_without_space_nothing_is_recorded_and_nothing_left(
     monkeypatch.setattr(os, "posix_fallocate", full)
     made = Recorder(folder)
     assert made.open() == "No space left on device"
-    made.record(sample(1))
+    made.record(sample(1), in_episode=False)
     assert made.samples() == []
     assert not os.path.exists(f"{folder.path}/{FILE}")
 

@@ -11,7 +11,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DETAIL = """\
 The daemon takes a sample of memory, and of the 15 processes that the kernel
 would kill first, at each pass, and every second while tasks stall for memory.
-It keeps 1024 of them until the next reboot. Only root can read them.
+It keeps 512 of each until the next reboot. Only root can read them.
 
 GREW: how processes have grown from their first sample to their last.
 

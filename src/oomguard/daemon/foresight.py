@@ -17,8 +17,8 @@ from oomguard.core.policy import PressureLimit
 from oomguard.core.process import UnknownFactError
 from oomguard.core.sample import FALLING_PERCENT, HOLDERS, SHORT_PERCENT, Holder, Left, Sample, growth, recent
 from oomguard.core.text import printable
-from oomguard.kernel.memcg import members, open_memcg
-from oomguard.kernel.pressure import observe_stalled_percent, open_trigger, short_cgroup, why_not
+from oomguard.kernel.memcg import members_by_cgroup, open_memcg
+from oomguard.kernel.pressure import observe_stalled_percent, open_trigger, short_cgroups, why_not
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidates
@@ -69,6 +69,13 @@ _FALL_PARTS = 1000
 """A fall by less than this part of all memory is noise."""
 
 
+_REPEAT_SECONDS = 600.0
+"""One warning about a cgroup in this time: its processes can stall whenever they like."""
+
+_CGROUPS_LIMIT = 64
+"""Cgroups of which the last warning is remembered."""
+
+
 class Episode:
     """A time in which tasks stall for memory, or memory falls to be gone soon, at monotonic times."""
 
@@ -77,23 +84,24 @@ class Episode:
         self.has_stalled = has_stalled
         self.is_short = False
         self.least: Left | None = None
-        self.lowest: Sample | None = None
-        """The sample with the least memory left, of those that found it short."""
+        self.lowest: dict[str, Sample] = {}
+        """By cgroup, "" for the host, the sample with the least memory left, of those that found it short."""
         self.killed: list[str] = []
 
     def take(self, sample: Sample, now: float) -> bool:
-        """Note what is left; return whether that is short for the first time."""
+        """Note what is left of the host, or of a cgroup that is short; return whether that is new."""
         left, least = sample.left, self.least
-        self.is_short = self.lowest is not None and left.percent < SHORT_PERCENT
-        if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
-            self.least, self.active_at = left, now
-        if left.percent >= (SHORT_PERCENT if self.has_stalled else FALLING_PERCENT):
-            return False
-        is_first = self.lowest is None
-        if self.lowest is None or left.kib < self.lowest.left.kib:
-            self.lowest = sample
-        self.is_short = True
-        return is_first
+        if not sample.cgroup:
+            if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
+                self.least, self.active_at = left, now
+            limit = SHORT_PERCENT if self.has_stalled or "" in self.lowest else FALLING_PERCENT
+            self.is_short = left.percent < limit
+            if not self.is_short:
+                return False
+        lowest = self.lowest.get(sample.cgroup)
+        if lowest is None or left.kib < lowest.left.kib:
+            self.lowest[sample.cgroup] = sample
+        return lowest is None
 
 
 class Foresight:
@@ -126,6 +134,8 @@ class Foresight:
         self.episode: Episode | None = None
         self.last: Sample | None = None
         self._at_pass: Sample | None = None
+        self._warned: dict[str, float] = {}
+        """When each cgroup was last warned of."""
         self._growth: dict[int, Growth] | None = None
         """How processes grew until the last sample, None if not asked since."""
         self._episodes = 0
@@ -203,11 +213,15 @@ class Foresight:
     def work(self, end: float) -> None:
         """Go on looking until `end`."""
         begun = time.monotonic()
-        for _ in self._look or ():
-            if time.monotonic() >= end:
-                break
-        else:
+        try:
+            for _ in self._look or ():
+                if time.monotonic() >= end:
+                    break
+            else:
+                self._look = None
+        except OSError as error:  # to enforce the policy is more than to look
             self._look = None
+            self._degradations.add(f"oomguard cannot see what holds memory: {error.strerror}")
         now = time.monotonic()
         self._spent += now - begun
         if self._look is not None:
@@ -248,8 +262,9 @@ class Foresight:
         self._episodes += 1
         self._seconds += seconds
         self._status.request(now)
-        if episode.lowest is not None:
-            self._reporter.sink.write(over_entry(episode.lowest, seconds, episode.killed))
+        for cgroup, lowest in episode.lowest.items():
+            if not cgroup or self._warned.get(cgroup, 0.0) >= episode.begun:
+                self._reporter.sink.write(over_entry(lowest, seconds, episode.killed))
 
     def _begin(self, *, is_full: bool) -> None:
         if self._look is None:
@@ -263,22 +278,25 @@ class Foresight:
             return  # /proc has only processes (`subset=pid`)
         left = Left(memory.available_kib, memory.total_kib, memory.swap_free_kib, memory.swap_total_kib)
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
-        cgroup = ""
-        if self._is_full or self.last is None or self.last.cgroup:
+        if self._is_full or self.last is None:
             holders = yield from self._holders(self._procfs.pids(), pages)
         else:
             holders = yield from self._holders([one.pid for one in self.last.holders], pages)
-        if self.episode is not None and left.percent >= SHORT_PERCENT:
-            with suppress(OomguardError):  # no cgroups
-                found = yield from short_cgroup(open_memcg(self._procfs, "/"), left, _CGROUP_PERCENT)
-                if found is not None:
-                    memcg, left = found
-                    cgroup = printable(memcg.path)
-                    holders = yield from self._holders(members(memcg), left.total_kib // PAGE_KIB)
         stalled = observe_stalled_percent(self._procfs)
-        self._take(
-            Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders, cgroup)
-        )
+        host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
+        self.last, self._growth = host, None
+        self._take(host)
+        if self.episode is None or not self.episode.has_stalled:
+            return
+        with suppress(OomguardError):  # no cgroups
+            root = open_memcg(self._procfs, "/")
+            for memcg, room in (yield from short_cgroups(root, left, _CGROUP_PERCENT)):
+                pids: list[int] = []
+                for some in members_by_cgroup(memcg):
+                    pids += some
+                    yield
+                holders = yield from self._holders(pids, room.total_kib // PAGE_KIB)
+                self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
 
     def _holders(self, pids: list[int], pages: int) -> "Generator[None, None, tuple[Holder, ...]]":
         """Return the processes that the kernel would kill first, by its score and then by their memory."""
@@ -311,24 +329,34 @@ class Foresight:
         )
 
     def _take(self, sample: Sample) -> None:
-        self.last, self._growth = sample, None
+        now, episode = time.monotonic(), self.episode
         try:
-            self._recorder.record(sample)
+            self._recorder.record(sample, in_episode=episode is not None and self._loop.is_set(_TIMER))
         except OSError as error:
             self._recorder.close()
             self._degradations.add(f"memory use is no longer recorded: {error.strerror}")
-        now, episode = time.monotonic(), self.episode
-        if episode is not None and not self._loop.is_set(_TIMER) and sample.left.percent >= SHORT_PERCENT:
-            self._end(episode, now)
-        elif episode is None:
+        if episode is None:
             before, self._at_pass = self._at_pass, sample
             if before is not None and self._limit.some_percent and sample.left.would_be_gone(before.left):
                 self._begin_episode(now, has_stalled=False)
-        elif episode.take(sample, now):
+        elif episode.take(sample, now) and self._is_news(sample.cgroup, now):
             self._status.request(now)
             stalled = self._limit if episode.has_stalled else None
             with suppress(OSError):
                 self._reporter.sink.write(short_entry(sample, self._recorder.samples(), stalled))
+        elif not episode.is_short and not self._loop.is_set(_TIMER):
+            self._end(episode, now)
+
+    def _is_news(self, cgroup: str, now: float) -> bool:
+        """Return whether to warn: of the host once an episode, of a cgroup not again within some minutes."""
+        if not cgroup:
+            return True
+        if now - self._warned.get(cgroup, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+            return False
+        if len(self._warned) >= _CGROUPS_LIMIT:
+            del self._warned[min(self._warned, key=self._warned.__getitem__)]
+        self._warned[cgroup] = now
+        return True
 
 
 def _unit(handle: "ProcessHandle") -> str:

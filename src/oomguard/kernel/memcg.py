@@ -2,6 +2,7 @@
 
 import errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 
 _UNLIMITED_BYTES = 1 << 62
 """Version 1 writes "no limit" as the largest multiple of a page: 9223372036854771712."""
+
+
+_NO_FILE = (
+    *(errno.ENOENT, errno.ENODEV),  # no such file, or the cgroup was just removed
+    errno.EOPNOTSUPP,  # a threaded cgroup has no file of its own
+    *(errno.ENAMETOOLONG, errno.EACCES),  # what its owner can make of a cgroup
+)
 
 
 class Hierarchy(NamedTuple):
@@ -115,23 +123,29 @@ def members(memcg: Memcg) -> list[int]:
     Each cgroup comes before those below it, and processes in the order in which they joined. Version 1 sorts
     by pid instead.
     """
-    found: dict[int, None] = {}
-    pending = [memcg.folder]
-    while pending:
-        folder = pending.pop()
-        for name in _read(folder, "cgroup.procs").split():
-            found[int(name)] = None
-        pending += reversed(_folders_below(folder))
-    found.pop(0, None)  # a process of an unrelated PID namespace
+    found = dict.fromkeys(pid for pids in members_by_cgroup(memcg) for pid in pids)
     return list(found)
 
 
+def members_by_cgroup(memcg: Memcg) -> "Iterator[list[int]]":
+    """Yield the same cgroup by cgroup: there may be thousands."""
+    pending = [memcg.folder]
+    while pending:
+        folder = pending.pop()
+        # 0 is a process of an unrelated PID namespace.
+        yield [pid for name in _read(folder, "cgroup.procs").split() if (pid := int(name))]
+        pending += reversed(_folders_below(folder))
+
+
 def children(memcg: Memcg) -> list[Memcg]:
-    """Return the cgroups directly below."""
-    return [
-        memcg._replace(path=f"{memcg.path.rstrip('/')}/{os.path.basename(folder)}", folder=folder)
-        for folder in _folders_below(memcg.folder)
-    ]
+    """Return the cgroups directly below; none of one that root has delegated: there its owner decides."""
+    with suppress(OSError):
+        if os.stat(memcg.folder).st_uid == 0:
+            return [
+                memcg._replace(path=f"{memcg.path.rstrip('/')}/{os.path.basename(folder)}", folder=folder)
+                for folder in _folders_below(memcg.folder)
+            ]
+    return []
 
 
 def read_control(memcg: Memcg, name: str) -> bytes:
@@ -144,8 +158,8 @@ def _folders_below(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
             below = [(entry.inode(), entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return []  # just removed
+    except OSError:
+        return []  # just removed, or its owner made it too deep, or closed it
     return [path for _, path in sorted(below)]
 
 
@@ -161,9 +175,7 @@ def _read(folder: str, name: str) -> bytes:
     try:
         with open(os.path.join(folder, name), "rb") as file:
             return file.read()
-    except FileNotFoundError:
-        return b""
     except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
-            return b""  # a threaded cgroup has no file of its own; ENODEV: just removed
+        if error.errno in _NO_FILE:
+            return b""
         raise

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections import deque
 from typing import TYPE_CHECKING
 
 from oomguard.core.sample import SHORT_PERCENT, Left
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 _FILE = "pressure/memory"
 
-_CGROUPS_LIMIT = 256
-"""Cgroups looked at: users can make any number."""
+_CGROUPS_LIMIT, _SHORT_LIMIT = 1000, 8
+"""Cgroups looked at, and of those that are short."""
 
 WINDOW_SECONDS = 2
 """Windows are multiples of this: others take CAP_SYS_RESOURCE (kernel/sched/psi.c:psi_trigger_create)."""
@@ -65,27 +66,28 @@ def parse_some(raw: bytes) -> float | None:
     return None
 
 
-def short_cgroup(
+def short_cgroups(
     root: Memcg, host: Left, percent: float
-) -> "Generator[None, None, tuple[Memcg, Left] | None]":
-    """Return the cgroup whose tasks stall because it is at its own limit, with what is left in it.
+) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
+    """Return the cgroups whose tasks stall because they are at their limit, with what is left in each.
 
-    Follows the pressure down from the root (version 2), one cgroup a step: it counts in all cgroups above.
+    Follows the pressure down from the root (version 2), a cgroup a step: it counts in all cgroups above. What
+    is below a delegated cgroup is its owner's business.
     """
-    pending, found = [root], None
-    for _ in range(_CGROUPS_LIMIT):
-        if not pending:
-            break
-        memcg = pending.pop()
-        yield
+    pending, found = deque([root]), []
+    steps = 0
+    while pending and steps < _CGROUPS_LIMIT:
+        memcg = pending.popleft()
+        left = _left(memcg, host)
+        if left is not None and left.percent < SHORT_PERCENT:
+            found.append((memcg, left))
         for child in children(memcg):
             stalled = parse_some(read_control(child, "memory.pressure"))
             if stalled is not None and stalled >= percent:
                 pending.append(child)
-        left = _left(memcg, host)
-        if left is not None and left.percent < SHORT_PERCENT:
-            found = memcg, left  # the lowest such: its own limit is what it reached
-    return found
+            steps += 1
+            yield
+    return found[:_SHORT_LIMIT]
 
 
 def _left(memcg: Memcg, host: Left) -> Left | None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _TELLING_FLOOR = -998
 """Below this value, the formula itself can give a score of 0."""
 
+_THREADS_LIMIT = 64
+"""Threads read of a process whose main thread has ended: a tracer can keep thousands that have, too."""
+
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
@@ -99,7 +102,7 @@ def _folders(handle: "ProcessHandle") -> "Iterator[str]":
     """
     yield ""
     if handle.stat.num_threads > 1:
-        for tid in handle.threads():
+        for tid in handle.threads(_THREADS_LIMIT):
             yield f"task/{tid}/"
 
 

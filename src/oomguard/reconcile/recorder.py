@@ -1,4 +1,4 @@
-"""The flight recorder: a ring of samples, in a file of fixed size that only root can read.
+"""The flight recorder: two rings of samples, in a file of fixed size that only root can read.
 
 Each sample fills a slot of its own, written with one call, with a checksum. A kill in mid-write costs that
 sample, and the oldest one, whose slot it was. The file has its full size from the start: a disk that fills
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 FILE = "recorder"
 SLOT_BYTES = 1024
-SLOTS = 1024
-"""A sample a minute fills the file in 17 hours; a sample a second, as under pressure, in 17 minutes."""
+SLOTS = 512
+"""Of each of two rings: of passes, a minute apart, and of episodes, a second apart. So a few minutes of
+pressure do not overwrite what was recorded of a day."""
 
-_SIZE = SLOT_BYTES * SLOTS
+_SIZE = 2 * SLOTS * SLOT_BYTES
+_TEXT_LIMIT = 200
 _HEADER = struct.Struct("<4sQHI")
 """The format, the number of the sample, the bytes that follow, and the CRC-32 of number and bytes."""
 
@@ -35,24 +37,27 @@ class Recorder:
     def __init__(self, folder: "StateFolder") -> None:
         self._folder = folder
         self._fd = -1
-        self._next = 1
+        self._number = 0
+        self._next = [0, 0]
+        """By ring, the next slot in it."""
 
     def open(self) -> str:
         """Go on after the last sample of the file. Return why nothing can be recorded, "" if it can."""
         if self._fd >= 0:
             return ""
         try:
-            raw = self._folder.read(FILE)
-            if raw is None or len(raw) != _SIZE:
-                self._folder.remove(FILE)
-                raw = b""
             self._fd = self._folder.open_file(FILE)
+            os.ftruncate(self._fd, _SIZE)  # whatever it was before: what decodes still counts
             os.posix_fallocate(self._fd, 0, _SIZE)
+            found = _slots(os.pread(self._fd, _SIZE, 0))
         except OSError as error:
             self.close()
             self._folder.remove(FILE)
             return os.strerror(error.errno or 0)
-        self._next = max((number for number, _ in _slots(raw)), default=0) + 1
+        self._number = max((number for number, _, _ in found), default=0)
+        for ring in (0, 1):
+            own = [(number, slot) for number, slot, _ in found if slot // SLOTS == ring]
+            self._next[ring] = (max(own)[1] + 1) % SLOTS if own else 0
         return ""
 
     def close(self) -> None:
@@ -61,13 +66,14 @@ class Recorder:
             os.close(self._fd)
             self._fd = -1
 
-    def record(self, sample: Sample) -> None:
-        """Write a sample in the place of the oldest. OSError: it cannot be written."""
+    def record(self, sample: Sample, *, in_episode: bool) -> None:
+        """Write a sample in the place of the oldest of its ring. OSError: it cannot be written."""
         if self._fd < 0:
             return
-        slot = encode_slot(self._next, sample)
-        os.pwrite(self._fd, slot, self._next % SLOTS * SLOT_BYTES)
-        self._next += 1
+        self._number += 1
+        slot = in_episode * SLOTS + self._next[in_episode]
+        os.pwrite(self._fd, encode_slot(self._number, sample), slot * SLOT_BYTES)
+        self._next[in_episode] = (self._next[in_episode] + 1) % SLOTS
 
     def samples(self) -> list[Sample]:
         """Return what is recorded, oldest first. OSError: it cannot be read."""
@@ -90,30 +96,35 @@ def read_samples(state_dir: str) -> list[Sample] | None:
 
 
 def encode_slot(number: int, sample: Sample) -> bytes:
-    """Return a slot with a sample; the last holders are left out if it does not fit."""
-    holders = sample.holders
+    """Return a slot with a sample; long texts are cut, and the last holders left out, so that it fits."""
+    holders = tuple(
+        one._replace(comm=one.comm[:_TEXT_LIMIT], unit=one.unit[:_TEXT_LIMIT], rule=one.rule[:_TEXT_LIMIT])
+        for one in sample.holders
+    )
+    short = sample._replace(cgroup=sample.cgroup[:_TEXT_LIMIT])
     while True:
-        document = json.dumps(sample._replace(holders=holders), separators=(",", ":"))
+        document = json.dumps(short._replace(holders=holders), separators=(",", ":"))
         packed = zlib.compress(document.encode(), 1)
-        if len(packed) <= SLOT_BYTES - _HEADER.size or not holders:
+        if len(packed) <= SLOT_BYTES - _HEADER.size:
             return _HEADER.pack(_FORMAT, number, len(packed), _checksum(number, packed)) + packed
+        assert holders, "without them, a sample always fits"
         holders = holders[: len(holders) * 3 // 4]
 
 
 def decode_samples(raw: bytes) -> list[Sample]:
     """Return the samples of a file, oldest first. What is damaged, or not a sample, is left out."""
-    return [sample for _, packed in sorted(_slots(raw)) if (sample := _sample(packed)) is not None]
+    return [sample for _, _, packed in sorted(_slots(raw)) if (sample := _sample(packed)) is not None]
 
 
-def _slots(raw: bytes) -> "list[tuple[int, bytes]]":
-    """Return the number and the content of each slot that is whole."""
+def _slots(raw: bytes) -> "list[tuple[int, int, bytes]]":
+    """Return of each slot that is whole the number of its sample, its place, and its content."""
     found = []
-    for start in range(0, len(raw) - _HEADER.size, SLOT_BYTES):
-        magic, number, length, checksum = _HEADER.unpack_from(raw, start)
-        begin = start + _HEADER.size
+    for slot in range((len(raw) - _HEADER.size) // SLOT_BYTES + 1 if len(raw) >= _HEADER.size else 0):
+        magic, number, length, checksum = _HEADER.unpack_from(raw, slot * SLOT_BYTES)
+        begin = slot * SLOT_BYTES + _HEADER.size
         packed = raw[begin : begin + min(length, SLOT_BYTES - _HEADER.size)]
         if magic == _FORMAT and checksum == _checksum(number, packed):
-            found.append((number, packed))
+            found.append((number, slot, packed))
     return found
 
 

@@ -25,8 +25,8 @@ def since(samples: "Sequence[Sample]", at: float) -> "list[Sample]":
 
 
 def condensed(samples: "Sequence[Sample]", rows: int) -> "list[Sample]":
-    """Return at most so many samples: of equal parts of the time, those with the least memory left."""
-    parts = [part for part in _parts(samples, rows) if part]
+    """Return at most so many samples of the host: of equal parts of the time, those with the least left."""
+    parts = [part for part in _parts([one for one in samples if not one.cgroup], rows) if part]
     return [min(part, key=lambda one: one.left.available_kib) for part in parts]
 
 
