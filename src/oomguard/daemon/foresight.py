@@ -24,6 +24,7 @@ from oomguard.kernel.sysctl import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidates
 from oomguard.oom.badness import CURRENT, era_of, global_pages
 from oomguard.oom.ranking import Domain, rank
+from oomguard.reconcile.reconciler import SHORTAGE
 from oomguard.report.shortage import commit_limit_entry, over_entry, short_entry
 from oomguard.report.status_file import PressureStatus
 
@@ -62,18 +63,16 @@ _CLOSER_LOOK = 2 * HOLDERS
 _CGROUP_PERCENT = 1.0
 """A cgroup is followed from this pressure on: the kernel's average rises slowly."""
 
-_UNIT_LENGTH = 64
-
-
 _FALL_PARTS = 1000
 """A fall by less than this part of all memory is noise."""
-
 
 _REPEAT_SECONDS = 600.0
 """One warning about a cgroup in this time: its processes can stall whenever they like."""
 
 _CGROUPS_LIMIT = 64
 """Cgroups of which the last warning is remembered."""
+
+_UNIT_LENGTH = 64
 
 
 class Episode:
@@ -208,7 +207,8 @@ class Foresight:
             with suppress(OSError):
                 samples = recent(self._recorder.samples(), time.monotonic())
                 self._growth = {one.holder.pid: one for one in growth(samples)}
-        return self._growth.get(pid)
+        found = self._growth.get(pid)
+        return found if found is not None and found.holder.comm == printable(comm) else None
 
     def work(self, end: float) -> None:
         """Go on looking until `end`."""
@@ -221,7 +221,8 @@ class Foresight:
                 self._look = None
         except OSError as error:  # to enforce the policy is more than to look
             self._look = None
-            self._degradations.add(f"oomguard cannot see what holds memory: {error.strerror}")
+            if error.errno not in SHORTAGE:
+                self._degradations.add(f"oomguard cannot see what holds memory: {error.strerror}")
         now = time.monotonic()
         self._spent += now - begun
         if self._look is not None:
