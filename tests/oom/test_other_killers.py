@@ -18,14 +18,30 @@ LINES = {
             f"systemd-oomd[812]: Killed {APP} due to memory pressure for /user.slice/user-1000.slice being "
             "78.12% > 50.00% for > 20s with reclaim activity"
         ),
-        "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory pressure 78.12 %.",
+        (
+            "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory pressure 78.12 %, "
+            "more than 50 %."
+        ),
     ),
     "systemd-oomd, swap": (
         (
             f"systemd-oomd[812]: Killed {APP} due to memory used (16000) / total (16384) and swap used (9) / "
             "total (8192) being more than 90.00%"
         ),
-        "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory used 90.00 %.",
+        (
+            "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory used 97.66 % and "
+            "swap used 0.11 %, more than 90 %."
+        ),
+    ),
+    "systemd-oomd, in percent": (
+        (
+            f"systemd-oomd[812]: Killed {APP} due to memory used (98%) and swap used (91%) being more than "
+            "90.00%"
+        ),
+        (
+            "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory used 98 % and "
+            "swap used 91 %, more than 90 %."
+        ),
     ),
     "earlyoom": (
         'earlyoom[501]: sending SIGTERM to process 4711 uid 1000 "chrome": badness 853, VmRSS 2134 MiB',
@@ -43,7 +59,10 @@ LINES = {
             f"systemd-oomd[812]: Marked {APP} for killing due to memory pressure for /user.slice being "
             "85.03% > 80.00% for > 2s with reclaim activity"
         ),
-        "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory pressure 85.03 %.",
+        (
+            "Not the kernel: systemd-oomd killed app-firefox.scope (uid 1000) for memory pressure 85.03 %, "
+            "more than 80 %."
+        ),
     ),
     "earlyoom 1.3": (
         'earlyoom[501]: killing process 27541 "bash" with signal 15: badness 550, VmRSS 7609 MiB',

@@ -48,8 +48,20 @@ class _Killer(NamedTuple):
 
 
 def _oomd(found: re.Match[str], said: str) -> OtherKill:
-    percent = f" {found['percent']} %" if found["percent"] else ""
-    return OtherKill("systemd-oomd", found["path"], f"{found['what']}{percent}", said)
+    if found["what"] == "memory pressure":
+        why = f"memory pressure{_percent(found['percent'])}"
+    else:
+        why = " and ".join(f"{what}{_percent(used, total)}" for what, used, total in _USED.findall(said))
+    limit = found["limit"] or found["over"]
+    why = f"{why or found['what']}{f', more than{_percent(limit)}' if limit else ''}"
+    return OtherKill("systemd-oomd", found["path"], why, said)
+
+
+def _percent(number: str | None, total: str = "") -> str:
+    """Return ` N %`; `number` is one, or a part of `total`. "" without a number."""
+    if not number or total.strip("0") == "" != total:
+        return ""
+    return f" {round(float(number) / float(total) * 100 if total else float(number), 2):g} %"
 
 
 def _oomd_unit(found: re.Match[str], said: str) -> OtherKill:
@@ -95,6 +107,9 @@ def _talos(found: re.Match[str], said: str) -> OtherKill:
 
 
 _NAMELESS = "a process"
+_NUMBER = r"\d{1,3}(?:\.\d{1,2})?"
+_USED = re.compile(r"\b(memory used|swap used) \((\d{1,20})(?:%|\) / total \((\d{1,20}))\)")
+"""Bytes of a total, or percent, in what systemd-oomd says."""
 _KUBELETS = ("kubelet", "k3s", "k0s", "rke2", "hyperkube")
 _KILLERS = (
     _Killer(
@@ -103,7 +118,8 @@ _KILLERS = (
         re.compile(
             r"(?:Killed|Marked) (?P<path>/[^ ]{1,4096}) (?:for killing )?due to "
             r"(?P<what>memory pressure|swap used|memory used)"
-            r"(?:.{0,4500}? being (?:more than )?(?P<percent>\d{1,3}(?:\.\d{1,2})?)%)?"
+            rf"(?:.{{0,4500}}? being (?:more than (?P<limit>{_NUMBER})"
+            rf"|(?P<percent>{_NUMBER})(?:% > (?P<over>{_NUMBER}))?)%)?"
         ),
         _oomd,
     ),
