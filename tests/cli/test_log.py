@@ -316,9 +316,10 @@ def test_without_a_journal_nothing_found_is_an_error(
     for is_made in (False, True):
         if is_made:
             kept.mkdir()
-        code, out, err = log("--json")
-        assert (code, out) == (1, "")
-        assert "this host has no journal" in err
+        for asked in ("--json", "--follow"):
+            code, out, err = log(asked)
+            assert (code, out) == (1, "")
+            assert "this host has no journal" in err
     (kept / "machine").mkdir()
     assert log("--json")[:2] == (0, "[]\n")
 
@@ -380,7 +381,11 @@ def test_following_prints_a_line_each_until_it_is_ended(
 ) -> None:
     """At once, and journalctl ends with it."""
     asked = journalctl(tail="exec sleep 60")
-    command = [sys.executable, "-m", "oomguard", "log", "--follow", *(["--json"] if as_json else [])]
+    code = (
+        f"import sys; from oomguard.diagnose import journalctl; journalctl._FOLDERS = [{str(asked.parent)!r}]\n"
+        "from oomguard.__main__ import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", code, "log", "--follow", *(["--json"] if as_json else [])]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

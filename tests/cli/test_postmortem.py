@@ -452,11 +452,32 @@ def test_a_page_replaces_a_file_and_nothing_else(postmortem: Postmortem, tmp_pat
         postmortem(VALUE, "--html", "-", "--json")
 
 
-def test_journals_filters_are_for_the_journal(postmortem: Postmortem) -> None:
-    """A file has no index of times."""
-    code, _, err = postmortem("--since", "today", HOST)
-    assert code == 1
-    assert "--since" in err
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (("--since", "today", HOST), "--since cannot be combined with FILE"),
+        (("--until", "today", "--kmsg"), "--until cannot be combined with --kmsg"),
+        (("--kmsg", HOST), "--kmsg cannot be combined with FILE"),
+    ],
+)
+def test_only_one_log_can_be_asked_for(
+    postmortem: Postmortem, capsys: pytest.CaptureFixture[str], given: tuple[str, ...], answer: str
+) -> None:
+    """Exit 2, as for every two options that exclude each other."""
+    with pytest.raises(SystemExit) as caught:
+        postmortem(*given)
+    assert (caught.value.code, answer in capsys.readouterr().err) == (2, True)
+
+
+def test_times_without_a_journal_are_an_error(
+    postmortem: Postmortem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file was given that the error could mean."""
+    monkeypatch.setattr("oomguard.diagnose.kernel_logs.has_journal", lambda: False)
+    code, out, err = postmortem("--since", "yesterday", "--until", "today")
+    assert (code, out) == (1, "")
+    assert "this host has no journal" in err
+    assert "file" not in err
 
 
 JOURNALCTL = """\

@@ -74,6 +74,7 @@ def _run(options: "argparse.Namespace") -> int:
         options.since, options.until, options.rule, options.pid, options.cause, options.event or ()
     )
     if options.follow:
+        require_journal()  # journalctl would wait for one
         return _follow(read_history(wanted, follow=options.lines or 10), as_json=options.json)
     kept = deque(read_history(wanted), maxlen=options.lines)
     if not kept:

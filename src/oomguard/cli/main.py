@@ -25,7 +25,7 @@ from oomguard.cli import (
     test,
     usage,
 )
-from oomguard.cli.verb import Parser, Verb
+from oomguard.cli.verb import MisuseError, Parser, Verb
 
 VERBS: tuple[Verb, ...] = (
     *(check.VERB, cat.VERB, test.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB),
@@ -67,7 +67,11 @@ def run_verb(words: list[str]) -> int:
         _without_verb(words)
     parser = Parser(prog=f"oomguard {verb.name}", exit_on_error=False, **_help(verb))
     verb.add_arguments(parser)
-    return verb.run(parser.parse(verb.prepare(words[1:])))
+    options = parser.parse(verb.prepare(words[1:]))
+    try:
+        return verb.run(options)
+    except MisuseError as error:
+        parser.refuse(str(error))
 
 
 def build_parser() -> Parser:

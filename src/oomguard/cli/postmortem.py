@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_html, add_json, add_state_dir, count, joined_times
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import MisuseError, Verb
 
 if TYPE_CHECKING:
     import argparse
@@ -67,6 +67,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.diagnose.kernel_logs import KernelLog
     from oomguard.diagnose.postmortem import Examiner
 
+    _require_one_log(options)
     policy = None
     if options.policy is not None:
         from oomguard.diagnose.host import load_here
@@ -83,6 +84,19 @@ def _run(options: "argparse.Namespace") -> int:
     if source.damage is not None:
         raise source.damage
     return 1 if examiner.log.unread_count else 0
+
+
+def _require_one_log(options: "argparse.Namespace") -> None:
+    """Raise MisuseError if more than one log is asked for."""
+    asked = {
+        "FILE": options.files,
+        "--kmsg": options.kmsg,
+        "--since": options.since,
+        "--until": options.until,
+    }
+    given = [name for name, value in asked.items() if value]
+    if len(given) > 1 and given != ["--since", "--until"]:
+        raise MisuseError(f"{given[1]} cannot be combined with {given[0]}; see oomguard postmortem --help")
 
 
 def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:

@@ -61,8 +61,8 @@ def _unchanged(words: list[str]) -> list[str]:
 class Verb(NamedTuple):
     """One verb: `summary` in one line, `detail` with examples and exit codes.
 
-    `run` returns the exit code. It imports what it needs: the other verbs must not wait for that. `prepare`
-    changes the words of the command line before they are parsed.
+    `run` returns the exit code, or raises MisuseError. It imports what it needs: the other verbs must not
+    wait for that. `prepare` changes the words of the command line before they are parsed.
     """
 
     name: str

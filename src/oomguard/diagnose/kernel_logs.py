@@ -47,7 +47,7 @@ _WITHOUT = "name a file, - for standard input, or use --kmsg for the kernel's lo
 class KernelLog:
     """The log to read: these files, /dev/kmsg with `kmsg`, otherwise the journal if there is one.
 
-    OomguardError: they exclude each other.
+    OomguardError: `since` or `until` without a journal.
     """
 
     def __init__(
@@ -58,8 +58,6 @@ class KernelLog:
         since: str | None = None,
         until: str | None = None,
     ) -> None:
-        if kmsg and files:
-            raise OomguardError("--kmsg and files cannot be used together", hint="remove one of them")
         self.is_journal = not files and not kmsg and has_journal()
         self._files = files
         self.damage: OomguardError | None = None
@@ -67,7 +65,8 @@ class KernelLog:
         self._span = [f"--{key}={value}" for key, value in (("since", since), ("until", until)) if value]
         if self._span and not self.is_journal:
             raise OomguardError(
-                "--since and --until work with the journal only", hint="remove them, or the files"
+                "this host has no journal",
+                hint="without --since and --until, postmortem reads the kernel's log",
             )
 
     @property
