@@ -388,6 +388,17 @@ def test_restore_says_what_it_leaves_alone_as_plan_did(
     )
 
 
+def test_a_restore_from_a_state_folder_that_does_not_exist_is_an_error(
+    oomguard: Oomguard, tmp_path: Path
+) -> None:
+    """A typo restores nothing, which must not look like success; nor is the folder made."""
+    for verb in (("restore",), ("plan", "--restore")):
+        run = oomguard(*verb)
+        assert (run.code, run.out) == (1, "")
+        assert f"{tmp_path}/state: there is no such state folder" in run.err
+    assert not (tmp_path / "state").exists()
+
+
 def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
     """The ledger is of another boot."""
     oomguard("apply")

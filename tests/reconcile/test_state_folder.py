@@ -76,7 +76,7 @@ def test_there_is_one_writer(folder: StateFolder) -> None:
     assert second is not None
     with pytest.raises(OomguardError, match=f"already runs here, as pid {os.getpid()}") as caught:
         second.lock()
-    assert "stop the daemon first" in caught.value.hint
+    assert caught.value.hint == f"stop the daemon first: kill {os.getpid()}"  # not the host's own folder
     second.close()
 
 

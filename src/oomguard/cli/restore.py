@@ -22,7 +22,7 @@ examples:
   oomguard restore --state-dir "$XDG_RUNTIME_DIR/oomguard"
 
 exit codes: 0 no value that oomguard set is in force any more,
-            1 a value could not be restored
+            1 a value could not be restored, or there is no such state folder
 """
 
 

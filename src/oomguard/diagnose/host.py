@@ -18,7 +18,7 @@ from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import RaisingRule
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.state_folder import find_state_folder
+from oomguard.reconcile.state_folder import find_state_folder, require_state_folder
 from oomguard.report.status_file import STATUS_FILE, StatusError, StatusFile, decode_status
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def open_preview(
 
     The rights that count are those of the running daemon, or the caller's if none runs.
     With `warns`, prints that original values are missing if this user cannot read the ledger.
-    OomguardError: `needs_ledger`, and this user cannot read it.
+    OomguardError: `needs_ledger`, and there is no state folder, or this user cannot read it.
     """
     procfs = open_procfs(proc)
     ledger = _ledger_to_read(state_dir, procfs, is_needed=needs_ledger, warns=warns)
@@ -136,6 +136,8 @@ def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
 
 
 def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool, warns: bool) -> Ledger:
+    if is_needed:
+        require_state_folder(state_dir)
     folder = find_state_folder(state_dir)
     if folder is None:
         return Ledger()

@@ -7,7 +7,7 @@ from oomguard.kernel.floor import SysResource
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.repeat import repeat_until_quiet
-from oomguard.reconcile.state_folder import open_state_folder
+from oomguard.reconcile.state_folder import open_state_folder, require_state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,8 +40,10 @@ def reconcile_once(
 ) -> Pass:
     """Apply a policy as the only writer: in one pass, or for a restore in as many as needed.
 
-    OomguardError: another process, such as the daemon, has the state folder.
+    OomguardError: another process, such as the daemon, has the state folder, or a restore finds none.
     """
+    if cause == "restore":
+        require_state_folder(state_dir)
     folder = open_state_folder(state_dir)
     folder.lock()
     ledger = open_hosts_ledger(folder, procfs)

@@ -51,7 +51,8 @@ class StateFolder:
             os.close(fd)
             raise OomguardError(
                 f"{self.path}: oomguard already runs here, as pid {holder or 'unknown'}",
-                hint="stop the daemon first: systemctl stop oomguard",
+                hint="stop the daemon first: "
+                + (f"kill {holder}" if holder and self.path != RUN_FOLDER else "systemctl stop oomguard"),
             ) from error
         with suppress(OSError):  # on a full disk the lock holds without the pid it would name
             os.ftruncate(fd, 0)
@@ -189,6 +190,15 @@ def find_state_folder(path: str) -> StateFolder | None:
         return None
     except OSError as error:
         raise _no_state_folder(path, error) from error
+
+
+def require_state_folder(path: str) -> None:
+    """Raise OomguardError if there is no such folder. The host's own may be missing: nothing was set yet."""
+    if path != RUN_FOLDER and not os.path.lexists(path):
+        raise OomguardError(
+            f"{path}: there is no such state folder",
+            hint="use the --state-dir of the daemon that set the values",
+        )
 
 
 def _read_file(fd: int) -> bytes:
