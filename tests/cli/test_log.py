@@ -382,8 +382,8 @@ def test_following_prints_a_line_each_until_it_is_ended(
     """At once, and journalctl ends with it."""
     asked = journalctl(tail="exec sleep 60")
     code = (
-        f"import sys; from oomguard.diagnose import journalctl; journalctl._FOLDERS = [{str(asked.parent)!r}]\n"
-        "from oomguard.__main__ import main; sys.exit(main())"
+        "import sys; from oomguard.diagnose import journalctl; from oomguard.__main__ import main;"
+        f"journalctl._FOLDERS = ({str(asked.parent)!r},); sys.exit(main())"
     )
     command = [sys.executable, "-c", code, "log", "--follow", *(["--json"] if as_json else [])]
     with subprocess.Popen(
