@@ -1,9 +1,11 @@
 """`oomguard rank`: the kernel's order, the policy's, and a screen that can be left."""
 
 import fcntl
+import io
 import json
 import os
 import pty
+import resource
 import select
 import signal
 import struct
@@ -20,7 +22,7 @@ import pytest
 
 from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
-from oomguard.cli.watch import Looks
+from oomguard.cli.watch import Looks, Terminal
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
 from oomguard.oom.badness import Usage
@@ -286,6 +288,8 @@ class Screen:
             command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, process_group=0
         )
         self._theirs = theirs
+        self._poll = select.poll()
+        self._poll.register(self._ours, select.POLLIN)
         self.seen = b""
 
     def type(self, keys: bytes) -> None:
@@ -302,7 +306,7 @@ class Screen:
 
     def read(self) -> None:
         """Take what is drawn."""
-        if select.select([self._ours], [], [], 0.1)[0]:
+        if self._poll.poll(100):
             self.seen += os.read(self._ours, 65536)
 
     @property
@@ -432,3 +436,25 @@ def test_no_color_is_honoured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert b"\x1b[3" not in screen.seen
         screen.type(b"q")
         assert screen.process.wait(10) == 0
+
+
+def test_keys_are_read_from_any_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """select(2) knows none above 1023."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < 2048:
+        pytest.skip("this process may not have so many descriptors")
+    ours, theirs = pty.openpty()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 2048), limits[1]))
+    try:
+        with open(fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 1500), "r+b", buffering=0) as raw:
+            terminal = io.TextIOWrapper(raw)
+            monkeypatch.setattr(sys, "stdin", terminal)
+            monkeypatch.setattr(sys, "stdout", terminal)
+            with Terminal() as screen:
+                os.write(ours, b"q")
+                assert screen.wait(5) == [b"q"]
+            monkeypatch.undo()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        os.close(ours)
+        os.close(theirs)

@@ -187,11 +187,14 @@ class Terminal:
         self._input, self._output = sys.stdin.fileno(), sys.stdout.fileno()
         self._before = termios.tcgetattr(self._input)
         self._woken, self._waker = -1, -1
+        self._poll = select.poll()
         self._handlers: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "Terminal":
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        for fd in (self._input, self._woken):
+            self._poll.register(fd, select.POLLIN)
         for number in (*_ENDING, signal.SIGTSTP, signal.SIGWINCH):
             self._handlers[number] = signal.signal(number, _wake)
         self._enter_screen()
@@ -216,7 +219,7 @@ class Terminal:
 
     def wait(self, seconds: float) -> list[bytes]:
         """Wait for keys and return them; none after the timeout or a signal."""
-        ready, _, _ = select.select([self._input, self._woken], [], [], max(seconds, 0))
+        ready = {fd for fd, _ in self._poll.poll(max(seconds, 0) * 1000)}
         if self._woken in ready:
             for number in os.read(self._woken, 256):
                 self._signalled(signal.Signals(number))
