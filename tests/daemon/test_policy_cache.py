@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -140,6 +141,21 @@ def test_every_layer_is_in_the_key(host: Host, tmp_path: Path) -> None:
     lower.parent.chmod(0o777)
     keys.append(key())
     assert len(set(keys)) == len(keys)
+
+
+def test_a_mask_is_the_same_whichever_null_device_it_leads_to(host: Host, tmp_path: Path) -> None:
+    """With PrivateDevices= each start of the service has a new /dev/null."""
+    null, keys = tmp_path / "null", list[str]()
+    (host.drop_ins / "a.yaml").symlink_to(null)
+    for number in (3, 3, 5):
+        try:
+            os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, number))
+        except PermissionError:
+            pytest.skip("no device can be made here, as without CAP_MKNOD")
+        os.utime(null, ns=(len(keys), len(keys)))
+        keys.append(host.key())
+        null.unlink()
+    assert keys[0] == keys[1] != keys[2]  # /dev/zero is no mask
 
 
 def test_the_key_tells_who_users_are(host: Host) -> None:

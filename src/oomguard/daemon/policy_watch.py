@@ -6,6 +6,7 @@ says "look": whether the policy changed is told by the files' own metadata.
 """
 
 import os
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import is_drop_in
@@ -36,6 +37,7 @@ _NAMES = IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_M
 """For a folder in which a policy folder may appear: others may let users write to files in /run."""
 
 _FILES = _NAMES | IN_CLOSE_WRITE | IN_ATTRIB
+_NULL = os.makedev(1, 3)
 _LINKS = 40
 """Symbolic links followed in a row, as many as the kernel does (MAXSYMLINKS)."""
 
@@ -50,6 +52,10 @@ class Metadata(NamedTuple):
     changed_ns: int
     mode: int
     uid: int
+
+
+MASK = Metadata(0, 0, 0, 0, 0, stat.S_IFCHR, 0)
+"""Any /dev/null: with PrivateDevices= each start of the service has a new one."""
 
 
 class PolicyWatch:
@@ -162,6 +168,8 @@ def metadata(path: str) -> Metadata | None:
         info = os.stat(path)
     except OSError:
         return None
+    if stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL:
+        return MASK
     return Metadata(
         info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode, info.st_uid
     )
