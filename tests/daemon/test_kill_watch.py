@@ -1,6 +1,7 @@
 """The kernel's log, record by record: which process died, and in which report."""
 
 import os
+import time
 from itertools import repeat
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import oom_formats as formats
 from fakeproc import FakeProc
 from oomguard.daemon import kills
+from oomguard.daemon.ceiling import Ceiling
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.kernel.procfs import Procfs
@@ -104,6 +106,50 @@ def test_kills_that_the_log_lost_are_counted(told: tuple[Found, KillWatch, int],
     assert watch.count() == 0
     vmstat.write_text("oom_kill 8\n")
     assert [watch.count() for _ in range(3)] == [0, 1, 0]
+
+
+def group_kill(killed: int) -> str:
+    """Return what the kernel says of a cgroup whose processes die together."""
+    lines = formats.GROUP_5_15.splitlines()
+    victim = next(line for line in lines if "Killed process 901 " in line)
+    return "\n".join([*lines, *(victim.replace(" 901 ", f" {pid} ") for pid in range(1000, 1000 + killed))])
+
+
+def test_pause_at_the_ceiling_is_not_spent_on_kills(
+    told: tuple[Found, KillWatch, int], monkeypatch: pytest.MonkeyPatch, procfs: Procfs, proc: FakeProc
+) -> None:
+    """Timers run during a pause, and to report a kill takes long: a few each time, and none is lost."""
+    found, loop = told[0], Loop()
+    watch = KillWatch(loop, procfs, lambda kill, context: found.append((kill, context)))
+    assert watch.open() == ""
+    log = iter([b"4,1,1,-;%s\n" % line.encode() for line in group_kill(600).splitlines()])
+    monkeypatch.setattr(kills, "records", lambda _: log)
+    loop.ceiling = Ceiling(time.monotonic(), time.process_time() - 60)
+    loop.ceiling.is_reached = True
+    loop.set("kernel-log", 0.0)
+    taken: list[int] = []
+    for _ in range(3):
+        assert not loop.turn(busy=True)  # a pause
+        taken.append(len(found) - sum(taken))
+        assert loop.is_set("kernel-log")
+    assert all(0 < count <= 8 for count in taken)
+    (proc.root / "vmstat").write_text("oom_kill 607\n")
+    assert watch.count() == 0
+    assert {context.oom_memcg for _, context in found if context} == {"/app.slice"}
+    assert len(found) == 602
+    assert watch.count() == 0
+
+
+def test_what_the_log_may_still_name_is_not_counted_as_unknown(
+    told: tuple[Found, KillWatch, int], monkeypatch: pytest.MonkeyPatch, proc: FakeProc
+) -> None:
+    """A log of which the end is far is read on later, and every process is counted once."""
+    found, watch, _ = told
+    (proc.root / "vmstat").write_text("oom_kill 5005\n")
+    log = iter([b"4,1,1,-;%s\n" % line.encode() for line in group_kill(4998).splitlines()])
+    monkeypatch.setattr(kills, "records", lambda _: log)
+    assert [watch.count() for _ in range(5)] == [0] * 5
+    assert len(found) == 5000
 
 
 def test_log_that_is_never_read_to_its_end_is_left_for_a_while(

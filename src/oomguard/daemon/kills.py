@@ -26,6 +26,9 @@ _RECORDS_A_TURN = 512
 _TURNS = 4
 """So many turns, and the rest is read later. Users can have the kernel log as much as they like, and a record
 takes 3 µs: 10,000 a second are 3 % of a CPU."""
+_KILLS_IN_A_PAUSE = 8
+"""Records about kills, taken at once while the daemon pauses at its ceiling: to report a kill takes much
+longer than to skip a record, and a user can have hundreds of processes killed at once."""
 _MARKS = (b"Killed process ", b"oom-kill:", b"memory.oom.group")
 
 
@@ -52,7 +55,8 @@ class KillWatch:
         self._context: Context | None = None
         self._group = ""
         self._dead: set[int] = set()
-        loop.define(_TIMER, lambda _: self.read())
+        self._is_behind = False
+        loop.define(_TIMER, lambda _: self._read_in_time())
 
     def open(self) -> str:
         """Begin with what is said from now on. Return why there is no log, "" if there is."""
@@ -70,8 +74,16 @@ class KillWatch:
         return ""
 
     def count(self) -> int:
-        """Return how many died of which nothing else is known, and was not returned before."""
-        self.read()
+        """Return how many died of which nothing else is known, and was not returned before.
+
+        Those that the log may still name are returned by a later call, if it does not.
+        """
+        for _ in range(_TURNS):
+            self.read()
+            if not self._is_behind:
+                break
+        else:
+            return 0
         before, self._counted = self._counted, observe_kills(self._procfs)
         # A kill is counted before it is logged, so a log is held against the count of the call before.
         counted = self._counted if self._fd < 0 else before
@@ -83,18 +95,27 @@ class KillWatch:
         self._loop.unwatch(self._fd)
         self._loop.set_after(_TIMER, GATHER_SECONDS)
 
-    def read(self) -> None:
-        """Take what was said up to now."""
+    def _read_in_time(self) -> None:
+        """Take less during a pause: timers run in it, and it lasts until what they use is paid for."""
+        self.read(_KILLS_IN_A_PAUSE if self._loop.ceiling.is_reached else _RECORDS_A_TURN)
+
+    def read(self, kills: int = _RECORDS_A_TURN) -> None:
+        """Take what was said up to now, but of records about kills only so many; later what is left."""
         if self._fd < 0:
             return
-        count = 0
+        count = marked = 0
         for raw in islice(records(self._fd), _RECORDS_A_TURN):
             count += 1
             if any(mark in raw for mark in _MARKS):
                 self._take(raw)
-        self._turns = self._turns + 1 if count == _RECORDS_A_TURN else 0
-        if self._turns:
-            self._loop.set_after(_TIMER, GATHER_SECONDS if self._turns % _TURNS == 0 else 0.0)
+                marked += 1
+                if marked == kills:
+                    break
+        self._is_behind = count == _RECORDS_A_TURN or marked == kills
+        self._turns = self._turns + 1 if self._is_behind else 0
+        if self._is_behind:
+            waits = self._loop.ceiling.is_reached or self._turns % _TURNS == 0
+            self._loop.set_after(_TIMER, GATHER_SECONDS if waits else 0.0)
         elif not self._loop.is_set(_TIMER) and not self._loop.watches(self._fd):
             self._loop.watch(self._fd, self._gather)
 
