@@ -212,18 +212,18 @@ def test_a_host_has_facts_of_its_own_and_those_of_the_file(oomguard_test: Test) 
 policy:
   vm:
     min_free_kbytes: {ram: 3%, min: 64MiB, max: 2GiB}
-    commit_limit: {leave: 1GiB}
+    commit_limit: {leave: 512MiB}
     max_map_count: {at_least: 262144}
 host: {memory: 64GiB, swap: none, kernel: 6.12.0, hostname: db-1, container: false}
 cases:
   - case: a database host
-    expect: {vm: {min_free_kbytes: 2013265, overcommit_kbytes: 66060288, max_map_count: 262144}}
+    expect: {vm: {min_free_kbytes: 2013265, overcommit_kbytes: 66584576, max_map_count: 262144}}
   - case: one with more memory and huge pages
     host: {memory: 1TiB, huge_pages: 512GiB, sysctls: {vm: {max_map_count: 1048576, nr_hugepages: 512}}}
-    expect: {vm: {min_free_kbytes: 2097152, overcommit_kbytes: 534773760, max_map_count: 1048576}}
+    expect: {vm: {min_free_kbytes: 2097152, overcommit_kbytes: 535298048, max_map_count: 1048576}}
   - case: a small one, with a kernel that lacks a sysctl
     host: {memory: 1GiB, kernel: "5.4"}
-    expect: {vm: {min_free_kbytes: 65536, overcommit_kbytes: 1, compaction_proactiveness: 0}}
+    expect: {vm: {min_free_kbytes: 65536, overcommit_kbytes: 524288, compaction_proactiveness: 0}}
 """
     )
     run = oomguard_test("hosts.yaml")

@@ -48,6 +48,25 @@ def test_a_host_needs_some_mappings(value: int, *, refused: bool) -> None:
     assert (guard("vm.max_map_count", value, 65530, HOST) is not None) is refused
 
 
+@pytest.mark.parametrize(
+    ("value", "now", "refused"),
+    [
+        (1, 0, True),
+        (65535, 0, True),
+        (65536, 0, False),
+        (0, 0, False),
+        (0, 1, False),
+        (2, 1, False),
+        (1, 2, True),
+    ],
+)
+def test_a_commit_limit_of_next_to_nothing_is_refused_in_any_mode(
+    value: int, now: int, *, refused: bool
+) -> None:
+    """Somebody may set the mode later. 0 is no limit: the ratio counts."""
+    assert (guard("vm.overcommit_kbytes", value, now, HOST) is not None) is refused
+
+
 def test_a_busy_host_can_spare_less_free_memory() -> None:
     """What is available would have to be reclaimed for it."""
     busy = HOST._replace(available_kib=GIB)

@@ -97,7 +97,7 @@ def _rules(*rules: str) -> str:
             ),
         ),
         (
-            "vm: {overcommit_memory: 1, overcommit_kbytes: 80}",
+            "vm: {overcommit_memory: 1, overcommit_kbytes: 80000000}",
             (
                 "0.yaml:1:47: warning: vm.overcommit_kbytes: has no effect, because this policy does not "
                 "set vm.overcommit_memory to 2"

@@ -19,7 +19,7 @@ class SafeLimit(NamedTuple):
     """The highest or lowest safe value of a sysctl, for any host or computed from its memory.
 
     `of_host` takes the memory and the current value; `of_any` applies if the host is not known.
-    `why` completes "… is more than N: ".
+    `why` completes "… is more than N: ". `off` is a value with which the kernel does not use this sysctl.
     """
 
     name: str
@@ -29,6 +29,7 @@ class SafeLimit(NamedTuple):
     fatal: bool = False
     of_any: int | None = None
     of_host: "Callable[[Memory, int], int] | None" = None
+    off: int | None = None
 
     def limit(self, memory: Memory | None, now: int = 0) -> int | None:
         """Return the bound's value, None if it depends on the host."""
@@ -37,7 +38,9 @@ class SafeLimit(NamedTuple):
         return self.of_host(memory, now)
 
     def is_beyond(self, value: int, limit: int) -> bool:
-        """Return whether a value is beyond the limit."""
+        """Return whether a value is beyond the limit, or beyond another value."""
+        if self.off is not None and self.off in (value, limit):
+            return value != self.off
         return value > limit if self.side == "most" else value < limit
 
     def message(self, value: int, limit: int) -> str:
@@ -100,6 +103,15 @@ BOUNDS = (
         "the kernel's default is 65530 (`force: true` overrides)",
         fatal=True,
         of_any=1024,
+    ),
+    SafeLimit(
+        KBYTES,
+        "least",
+        "in mode 2 no program could start, whoever sets that mode",
+        "leave less RAM, or write a larger limit (`force: true` overrides)",
+        fatal=True,
+        of_any=65536,
+        off=0,
     ),
     SafeLimit(
         "vm.mmap_min_addr",

@@ -426,7 +426,7 @@ def _unwise_shares(subject: Subject) -> "Iterator[Fault]":
     """Find shares of RAM that are refused however much there is."""
     host, memory = Host(_TIB, 0, 0, 0, _HUGE_PAGE_KIB), Memory(_TIB, 0, 0, 0, 0, 0, _HUGE_PAGE_KIB, _TIB)
     for setting in resolved(subject.documents, AskedHost(host))[0]:
-        raises = " of " in setting.said and setting.kind != "at_most"
+        raises = "% of " in setting.said and setting.kind != "at_most"
         found = guard(setting.name, setting.value, 0, memory) if raises else None
         if found is not None:
             share, why = setting.said.partition(" of ")[0], found.reason.partition(": ")[2]
