@@ -40,12 +40,31 @@ def test_what_grew_is_shown_with_the_time_it_took(
     assert run_verb(["history", "--state-dir", folder.path]) == 0
     shown = capsys.readouterr().out
     first, last = (line.split() for line in shown.splitlines()[2:5:2])
-    assert first[1:3] == ["7.0", "GiB"]
-    assert last[1:3] == ["5.0", "GiB"]
+    assert (first[1], last[1]) == ("7.0G", "5.0G")
     grew = shown.split("GREW")[1].splitlines()[2:]
     assert [line.split()[:9] for line in grew] == [
         ["chrome[1234]", "app-chrome.scope", "1.0", "GiB", "3.0", "GiB", "2", "minutes", "▃"]
     ]
+
+
+def test_names_are_whole_in_80_columns(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """The unit is cut first. Growth of less than a hundredth is not shown."""
+    recorder = Recorder(folder)
+    assert recorder.open() == ""
+    for minute in range(2):
+        first = Holder(13580, 1, "qemu-system-x86", f"machine-{'x' * 40}.scope", (1 + minute) * GIB, 0, 0)
+        still = Holder(13581, 1, "still", "", 2 * GIB + minute * 9000, 0, 0)
+        at = time.time() - 86400 * (1 - minute)
+        left = Left(212 * 1024, 8 * GIB, 2 * GIB, 8 * GIB)
+        sample = Sample(at, 600.0 * minute, left, 12 * GIB, 38.0, (first, still))
+        recorder.record(sample, in_episode=False)
+    recorder.close()
+    run_verb(["history", "--state-dir", folder.path])
+    shown = capsys.readouterr().out
+    assert shown.count("qemu-system-x86[13580]") == 3
+    assert "still" not in shown
+    assert "…" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_only_the_time_asked_for_counts(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,8 @@ examples:
   oomguard history --json
   oomguard history --html history.html
 
-exit codes: 0 shown, 1 nothing is recorded, or it cannot be read
+exit codes: 0 shown, also if nothing was recorded in that time,
+            1 the daemon recorded nothing, or it cannot be read
 """
 
 

@@ -43,6 +43,11 @@ def courses(samples: "Sequence[Sample]", *, cells: int) -> list[Course]:
     return found
 
 
+def is_noticed(grown: "Growth") -> bool:
+    """Return whether growth is worth a row: a MiB, and a hundredth of what the process has."""
+    return grown.kib >= max(1024, grown.holder.held_kib / 100)
+
+
 def sparkline(values: "Sequence[int]") -> str:
     """Return values as a row of bars, a blank for 0."""
     most = max(values, default=0)

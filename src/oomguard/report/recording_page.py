@@ -8,7 +8,7 @@ from oomguard.core.sample import Growth, growth
 from oomguard.core.text import span
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
-from oomguard.report.recording import condensed
+from oomguard.report.recording import condensed, is_noticed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _POINTS = 300
 _ROWS = 60
 _GREW = 20
-_NOTICED_KIB = 1024
 """Less growth is not worth a row."""
 
 
@@ -29,7 +28,7 @@ def recording_page(samples: "Sequence[Sample]") -> str:
 
 
 def _article(samples: "Sequence[Sample]") -> Article:
-    grown = [one for one in growth(samples, gone=True) if one.kib >= _NOTICED_KIB][:_GREW]
+    grown = [one for one in growth(samples, gone=True) if is_noticed(one)][:_GREW]
     last, fewer = samples[-1], condensed(samples, _POINTS)
     shown = [one.holder for one in grown[:LINES]] or list(last.holders[:LINES])
     lowest = min(samples, key=lambda one: one.left.available_kib)
