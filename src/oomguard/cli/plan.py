@@ -23,7 +23,7 @@ examples:
   oomguard plan --policy ./new.yaml
   oomguard plan --restore
 
-exit codes: 0 nothing would change, 3 something would,
+exit codes: 0 nothing would change, 3 something would change, or is refused,
             78 the policy is not valid
 """
 
@@ -37,14 +37,13 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 
 def _run(options: "argparse.Namespace") -> int:
-    """Show the changes without applying them. Returns 3 if there are any."""
+    """Show the changes without applying them. Returns 3 if there are any, refused ones included."""
     from oomguard.core.change import Planned
     from oomguard.core.policy import Policy
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted
     from oomguard.diagnose.host import load_here, open_preview
     from oomguard.report.document import outcome_document, planned_document, print_json
-    from oomguard.report.text import sentence
 
     policy = Policy() if options.restore else load_here(options.policy, options.proc)
     cause: Cause = "restore" if options.restore else "policy"
@@ -68,9 +67,7 @@ def _run(options: "argparse.Namespace") -> int:
 
     managed = counted(tally.matched.total(), "managed process", "es")
     nothing = "Nothing to restore." if options.restore else f"Nothing to change ({managed})."
-    print_plan(planned, nothing=nothing, is_restore=options.restore)
-    for outcome in left:
-        print(sentence(outcome))
+    print_plan(planned, nothing=nothing, is_restore=options.restore, left=left)
     if not options.restore:
         print_matched(policy.rules, tally)
     return WOULD_CHANGE if planned else 0

@@ -9,12 +9,14 @@ from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.near_miss import near_misses
 from oomguard.core.text import printable
 from oomguard.report.tables import console, print_text, table
-from oomguard.report.text import subjects
+from oomguard.report.text import sentence, subjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from oomguard.core.change import Change, Planned
+    from rich.table import Table
+
+    from oomguard.core.change import Change, Outcome, Planned
     from oomguard.core.decide import Kind
     from oomguard.core.rule import Rule
     from oomguard.core.tally import Tally
@@ -32,18 +34,35 @@ _RULES = 10
 """Rules named in one sentence; of more, only the number is shown."""
 
 
-def print_plan(planned: "Sequence[Planned]", *, nothing: str, is_restore: bool = False) -> None:
-    """Print the changes: what, from, to, obstacle and rule; or `nothing`.
+def print_plan(
+    planned: "Sequence[Planned]", *, nothing: str, is_restore: bool = False, left: "Sequence[Outcome]" = ()
+) -> None:
+    """Print the changes: what, from, to, obstacle and rule; then what is `left` alone; or `nothing`.
 
     With `is_restore`, no policy counts.
     """
     out = console()
     changes = [one.change for one in planned]
-    if not changes:
+    if not changes and not left:
         out.print(nothing)
         return
+    if changes:
+        out.print(_plan_table(planned, is_restore=is_restore))
+    for text, hint in _obstacles(changes):
+        out.print()
+        print_text(out, text, style="yellow")
+        print_text(out, hint, indent=2)
+    if changes and left:
+        out.print()
+    for outcome in left:
+        out.print(sentence(outcome), soft_wrap=True)
+    totals = _totals(changes, "to restore" if is_restore else "to change")
+    out.print(f"\n{totals}{f', {len(left)} left alone' if left else ''}.")
+
+
+def _plan_table(planned: "Sequence[Planned]", *, is_restore: bool) -> "Table":
     made = table("WHAT", "FROM", "TO", "", "BY", right=("FROM", "TO"))
-    if all(change.obstacle is None for change in changes):
+    if all(one.change.obstacle is None for one in planned):
         made = table("WHAT", "FROM", "TO", "BY", right=("FROM", "TO"))
     for rule, group in _grouped(planned):
         first = group[0]
@@ -51,12 +70,7 @@ def print_plan(planned: "Sequence[Planned]", *, nothing: str, is_restore: bool =
         made.add_row(
             subjects(group), str(first.before), _to(first), *state, _by(first, rule, is_restore=is_restore)
         )
-    out.print(made)
-    for text, hint in _obstacles(changes):
-        out.print()
-        print_text(out, text, style="yellow")
-        print_text(out, hint, indent=2)
-    out.print(f"\n{_totals(changes)}.")
+    return made
 
 
 def print_matched(rules: "Sequence[Rule]", tally: "Tally") -> None:
@@ -135,8 +149,8 @@ def _obstacles(changes: "Sequence[Change]") -> "Iterator[tuple[str, str]]":
         yield f"{WORDS[obstacle.kind]}: {which}: {obstacle.reason}", obstacle.hint
 
 
-def _totals(changes: "Sequence[Change]") -> str:
-    parts = [f"{sum(change.obstacle is None for change in changes)} to change"]
+def _totals(changes: "Sequence[Change]", applied: str) -> str:
+    parts = [f"{sum(change.obstacle is None for change in changes)} {applied}"]
     for kind, word in WORDS.items():
         count = sum(change.obstacle is not None and change.obstacle.kind == kind for change in changes)
         if count:
