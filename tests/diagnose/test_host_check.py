@@ -310,6 +310,8 @@ def test_more_to_leave_than_there_is_would_be_refused_with_numbers(check: Check,
     found = check("vm: {overcommit_memory: 2, commit_limit: {leave: 8GiB}}")["refused-now"]
     assert "CommitLimit would be 1 KiB" in found.message
     assert found.hint.startswith("raise overcommit_kbytes to 2306867 or more (commit_limit: 2253MiB)")
+    found = check("vm: {commit_limit: {leave: 8GiB}}")["refused-now"]
+    assert "1 KiB is less than 65536 KiB (64.0 MiB): in mode 2 no program could start" in found.message
 
 
 def test_a_commit_limit_of_more_than_the_ram_is_unwise(check: Check, proc: FakeProc) -> None:

@@ -112,17 +112,15 @@ def refusal_of(
     if memory is None or policy.force:
         return None
     asked = [change for change in changes if change.cause != "restore"]
-    for change in asked:
-        refusal = guard(change.name, change.after, actual[change.name], memory)
-        if refusal is not None:
-            return refusal
-    return interlock(
+    refusal = interlock(
         memory,
         actual=actual,
         final=after_writing(actual, {change.name: change.after for change in changes}),
         headroom_percent=policy.commit_headroom_percent,
         peak=peak if asked else None,
     )
+    refusals = (guard(change.name, change.after, actual[change.name], memory) for change in asked)
+    return refusal or next(filter(None, refusals), None)
 
 
 def _must_write(
