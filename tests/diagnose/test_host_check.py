@@ -241,6 +241,7 @@ def test_what_this_host_cannot_spare_or_only_just_can_is_named(check: Check, pro
     """By its memory: what is refused, and what is unwise."""
     proc.sysctl("vm.min_free_kbytes", 67584)
     found = check("vm: {min_free_kbytes: 4194304}")
+    assert found.keys() == {"refused-now"}
     assert "4194304 KiB (4.0 GiB) is more than 3355443 KiB (3.2 GiB)" in found["refused-now"].message
     found = check("vm: {min_free_kbytes: 1048576}")
     assert found.keys() == {"unwise-value"}

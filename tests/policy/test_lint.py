@@ -41,7 +41,7 @@ def _rules(*rules: str) -> str:
             ),
         ),
         (
-            "vm: {panic_on_oom: 2}\nkernel: {panic: 0}",
+            "vm: {panic_on_oom: 1}\nkernel: {panic: 0}",
             (
                 "0.yaml:1:20: warning: vm.panic_on_oom: the host panics when memory runs out, "
                 "and hangs unless kernel.panic is set"
@@ -521,22 +521,42 @@ def test_a_raised_supervisor_leaves_its_children_at_0(rules: str, codes: list[st
 
 
 @pytest.mark.parametrize(
-    ("panic", "rule", "codes"),
+    ("panic", "rules", "codes"),
     [
-        (2, "unit: a.service", ["panic-with-limits"]),
-        (2, "user_unit: a.service", ["panic-with-limits"]),
-        (2, "cgroup: /a", ["panic-with-limits"]),
-        (2, "name: x, containers: true", ["panic-with-limits"]),
-        (2, "name: x", []),
-        (1, "unit: a.service", []),
+        (2, "rules: [{unit: a.service, oom_score_adj: 5}]", ["panic-with-limits"]),
+        (2, "", ["panic-with-limits"]),
+        (1, "rules: [{unit: a.service, oom_score_adj: 5}]", []),
     ],
 )
-def test_a_panic_on_any_limit_is_found_beside_rules_for_what_has_limits(
-    panic: int, rule: str, codes: list[str]
-) -> None:
+def test_a_panic_on_any_limit_is_found_whatever_the_rules(panic: int, rules: str, codes: list[str]) -> None:
     """1 panics only when the whole host is out of memory."""
-    policy = f"vm: {{panic_on_oom: {panic}}}\nkernel: {{panic: 10}}\nrules: [{{{rule}, oom_score_adj: 5}}]\n"
-    assert _codes(policy) == codes
+    assert _codes(f"vm: {{panic_on_oom: {panic}}}\nkernel: {{panic: 10}}\n{rules}\n") == codes
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_found"),
+    [
+        ("name: '*'", True),
+        ("name: '?*'", True),
+        ("name: [sshd, '**']", True),
+        ("name: {regex: '.*'}", True),
+        ("name: {regex: '^.+$'}", True),
+        ("name: {regex: '^'}", True),
+        ("exe: '*'", True),
+        ("name: {regex: '^$'}", False),
+        ("name: {regex: '^.$'}", False),
+        ("name: {regex: 'a.*'}", False),
+        ("name: '?'", False),
+        ("name: 's*'", False),
+        ("name: '*', user: root", False),
+        ("name: '*', unit: ssh.service", False),
+    ],
+)
+def test_a_rule_that_protects_every_process_is_found(rule: str, is_found: bool) -> None:
+    """What raises or keeps every value is a fallback, and protects nothing."""
+    assert ("protects-all" in _codes(f"rules: [{{{rule}, oom_score_adj: -900}}]")) == is_found
+    for value in ("300", "keep", "{at_least: -900}"):
+        assert "protects-all" not in _codes(f"rules: [{{{rule}, oom_score_adj: {value}}}]")
 
 
 def test_a_limit_in_bytes_is_found() -> None:
@@ -556,7 +576,10 @@ def test_a_share_that_every_host_refuses_is_found_without_a_host() -> None:
         ("vm.user_reserve_kbytes", "unwise-value"),
         ("vm.nr_hugepages", "unwise-value"),
     ]
-    assert faults[0].message.startswith("30 % of RAM is refused on any host: the kernel would reclaim")
+    assert faults[0].message.startswith(
+        "30 % of RAM is refused on any host, as is any above 20 %: the kernel would reclaim"
+    )
+    assert "any above 90 %" in faults[2].message
     assert _codes("vm: {min_free_kbytes: {ram: 30%, max: 2GiB}, admin_reserve_kbytes: {at_most: 30%}}") == []
 
 

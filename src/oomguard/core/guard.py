@@ -206,11 +206,17 @@ def guard(name: str, value: int, now: int, memory: Memory) -> Refusal | None:
 
     A value that is closer to the bound than `now` is always allowed.
     """
+    found = fatal_bound(name, value, now, memory)
+    return None if found is None else Refusal(found[0].message(value, found[1]), found[0].hint)
+
+
+def fatal_bound(name: str, value: int, now: int, memory: Memory) -> tuple[SafeLimit, int] | None:
+    """Return the bound that makes `guard` refuse a value, and what it is on this host."""
     for bound in BOUNDS:
         if bound.name == name and bound.fatal:
             limit = bound.limit(memory, now)
             if limit is not None and bound.is_beyond(value, limit) and bound.is_beyond(value, now):
-                return Refusal(bound.message(value, limit), bound.hint)
+                return bound, limit
     return None
 
 

@@ -100,11 +100,12 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
     policy, procfs = preview.planner.policy, preview.planner.procfs
     seen = _look(preview, path)
     units = host_units(root)
+    interlock = list(_interlock(preview))
     faults = [
         *_missing(policy, procfs),
         *_other_sysctls(policy, seen, root),
-        *_interlock(preview),
-        *_unwise(policy, procfs),
+        *interlock,
+        *_unwise(policy, procfs, {fault.path for fault in interlock}),
         *_missed(policy, seen),
         *_units(policy, seen, units),
         *_oomd(policy, seen, units, root),
@@ -256,11 +257,11 @@ def _interlock(preview: "Preview") -> "Iterator[Fault]":
             yield _at_setting(settings[names[0]], words.sysctl_code, message, obstacle.hint)
 
 
-def _unwise(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
+def _unwise(policy: Policy, procfs: "Procfs", reported: set[str]) -> "Iterator[Fault]":
     memory = observe_memory(procfs)
     for setting in policy.sysctls:
-        if memory is None or unwise(setting) is not None:
-            continue  # unknown, or reported for every host
+        if memory is None or setting.name in reported or unwise(setting) is not None:
+            continue  # unknown, or reported already, here or for every host
         if setting.said and setting.value == 0 and setting.kind == "exact" and setting.said[:2] != "0 ":
             message = f"on this host, {setting.said} comes to none"
             yield _at_setting(setting, "unwise-value", message, "write more, or 0")

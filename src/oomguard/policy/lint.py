@@ -3,6 +3,7 @@
 Each check is a function in `CHECKS` that yields warnings. Codes never change; docs/lint.md describes them.
 """
 
+import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,11 +11,11 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from oomguard.core.guard import guard, unwise
+from oomguard.core.guard import fatal_bound, unwise
 from oomguard.core.host import AskedHost, Host
 from oomguard.core.match import is_glob
 from oomguard.core.name_regex import is_regex
-from oomguard.core.overcommit import Memory
+from oomguard.core.overcommit import HUGE_PAGES, Memory
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
 from oomguard.core.text import any_of, counted
@@ -30,7 +31,6 @@ from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
 from oomguard.policy.unmatchable import unmatchable
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Iterator
 
     from oomguard.core.policy import Policy, SysctlSetting
@@ -342,6 +342,29 @@ def _inherited_protection(subject: Subject) -> "Iterator[Fault]":
             )
 
 
+_EVERYTHING = re.compile(r"\0(?:\^?\.[*+]\??\$?|\^?(?:\.\??)?|(?:\.\??)?\$)")
+"""Regular expressions on names, with the mark of `core.name_regex`, that match any name."""
+
+
+def _protects_all(subject: Subject) -> "Iterator[Fault]":
+    for document, index, rule in subject.rules():
+        said = (patterns for row in CONDITIONS if (patterns := rule.patterns(row)))
+        if rule.terms.value.protects and all(any(map(_is_everything, patterns)) for patterns in said):
+            yield _warning(
+                document,
+                ("rules", index),
+                "protects-all",
+                "protects every process: the kernel then chooses among them as if none were protected",
+                "name the processes to protect",
+            )
+
+
+def _is_everything(pattern: str | bytes) -> bool:
+    text = pattern.decode("utf-8", "surrogateescape") if isinstance(pattern, bytes) else pattern
+    is_glob_of_all = "*" in text and text.strip("*") in ("", "?")
+    return is_glob_of_all or _EVERYTHING.fullmatch(text) is not None
+
+
 def _unknown_user(subject: Subject) -> "Iterator[Fault]":
     if subject.users is None:
         return
@@ -370,20 +393,14 @@ def _panic_hangs(subject: Subject) -> "Iterator[Fault]":
 
 
 def _panic_with_limits(subject: Subject) -> "Iterator[Fault]":
-    if subject.setting("vm.panic_on_oom") != 2:
-        return
-    for _, _, rule in subject.rules():
-        terms = rule.terms
-        if terms.units or terms.user_units or terms.cgroups or terms.containers:
-            yield _sysctl_warning(
-                subject,
-                "vm.panic_on_oom",
-                "panic-with-limits",
-                "2 panics the host whenever any unit or container reaches its own memory limit; "
-                f"the rule at {excerpt(rule.source)} ({excerpt(rule.label)}) matches such processes",
-                "write panic_on_oom: 1 to panic only when the whole host runs out of memory",
-            )
-            return
+    if subject.setting("vm.panic_on_oom") == 2:
+        yield _sysctl_warning(
+            subject,
+            "vm.panic_on_oom",
+            "panic-with-limits",
+            "2 panics the host whenever any unit or container reaches its own memory limit",
+            "write panic_on_oom: 1 to panic only when the whole host runs out of memory",
+        )
 
 
 def _limit_without_mode(subject: Subject) -> "Iterator[Fault]":
@@ -427,11 +444,13 @@ def _unwise_shares(subject: Subject) -> "Iterator[Fault]":
     host, memory = Host(_TIB, 0, 0, 0, _HUGE_PAGE_KIB), Memory(_TIB, 0, 0, 0, 0, 0, _HUGE_PAGE_KIB, _TIB)
     for setting in resolved(subject.documents, AskedHost(host))[0]:
         raises = "% of " in setting.said and setting.kind != "at_most"
-        found = guard(setting.name, setting.value, 0, memory) if raises else None
+        found = fatal_bound(setting.name, setting.value, 0, memory) if raises else None
         if found is not None:
-            share, why = setting.said.partition(" of ")[0], found.reason.partition(": ")[2]
-            message = f"{share} of RAM is refused on any host: {why}"
-            yield _at_setting(subject, setting, "unwise-value", message, found.hint)
+            bound, limit = found
+            percent = round(100 * limit * (_HUGE_PAGE_KIB if setting.name == HUGE_PAGES else 1) / _TIB)
+            share = setting.said.partition(" of ")[0]
+            message = f"{share} of RAM is refused on any host, as is any above {percent} %: {bound.why}"
+            yield _at_setting(subject, setting, "unwise-value", message, bound.hint)
 
 
 CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
@@ -444,6 +463,7 @@ CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _names_collide,
     _slow_pattern,
     _immune,
+    _protects_all,
     _trust_name,
     _loose_cgroup,
     _inherited_protection,

@@ -14,6 +14,9 @@ from oomguard.policy.fault import excerpt
 UNIT_SUFFIXES = ("service", "scope", "slice", "socket", "mount", "swap")
 """The kinds of unit that have processes. Timers and targets only start other units."""
 
+_ENDINGS = ", ".join(f".{one}" for one in UNIT_SUFFIXES if one != "slice")
+"""Of units whose processes are in the unit itself: those of a slice are in the units below it."""
+
 
 _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
 
@@ -59,10 +62,9 @@ def unit_name(value: str) -> str:
     """Check the name of a unit that can have processes."""
     if value.rpartition(".")[2] in UNIT_SUFFIXES and "/" not in value:
         return value
-    known = ", ".join(f".{one}" for one in UNIT_SUFFIXES)
     raise refusal(
         "unit-suffix",
-        f"must end in {known}, got {excerpt(value)}",
+        f"must end in {_ENDINGS}, got {excerpt(value)}",
         f"did you mean {excerpt(value.rstrip('.'))}.service?",
     )
 
@@ -72,7 +74,6 @@ def unit(value: str) -> str:
     stem, dot, suffix = value.rpartition(".")
     if value.endswith("*") or (dot and suffix in UNIT_SUFFIXES):
         return _glob(value)
-    known = ", ".join(f".{one}" for one in UNIT_SUFFIXES)
     if dot and suffix in {"timer", "target", "path", "device", "automount"}:
         raise refusal(
             "unit-suffix",
@@ -81,7 +82,7 @@ def unit(value: str) -> str:
         )
     raise refusal(
         "unit-suffix",
-        f"must end in {known} or *, got {excerpt(value)}",
+        f"must end in {_ENDINGS} or *, got {excerpt(value)}",
         f"did you mean {excerpt(value.rstrip('.'))}.service?",
     )
 

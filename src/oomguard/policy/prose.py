@@ -120,7 +120,7 @@ def _given(node: Node, want: Takes) -> Words:
     if isinstance(node, Mapping):
         hint = "quote text that contains ': ' or starts with {" if str in want.kinds else ""
         if want.kinds == (int,) and not node.entries.keys().isdisjoint(BOUNDS):
-            hint = f"write the value: it is no amount that could have a limit; {want.hint}"
+            hint = f"write a value, not a limit; {want.hint}"
         return Words("wrong-type", "a mapping", hint)
     if isinstance(node, Sequence):
         minus = "'- ' starts a list; write a negative number without a space: -900"
@@ -130,6 +130,8 @@ def _given(node: Node, want: Takes) -> Words:
         return _given_surprise(value, want)
     if not isinstance(value, str):
         hint = f"quote it if it is text: '{shown}'" if str in want.kinds and int not in want.kinds else ""
+        if hint and "size" in want.words:
+            hint = f"write {shown}GiB" if type(value) is int and value >= 0 else "write 0 or more, and a unit"
         return Words("wrong-type", shown, hint)
     if not node.plain and type(scalar(node._replace(plain=True))) in want.kinds:
         return Words("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")

@@ -10,7 +10,7 @@ from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import CONDITIONS, Bound, Document, Rule
 from oomguard.policy.nodes import Mapping, Node, items, text_of
-from oomguard.policy.sysctl_model import COMMIT_LIMIT, exclusives
+from oomguard.policy.sysctl_model import BOUNDS, COMMIT_LIMIT, exclusives, one_bound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
@@ -96,9 +96,9 @@ def _rules(root: Root) -> "Iterator[Fault]":
         if not isinstance(bound, Mapping):
             continue
         if bound.entries.keys() >= _BOUNDS:
-            yield _one_bound("both").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
+            yield one_bound(BOUNDS, BOUNDS).at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
         elif _lacks(bound, _BOUNDS, _BOUNDS):
-            yield _one_bound("neither").at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
+            yield one_bound(BOUNDS, ()).at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
 
 
 def _lacks(node: Mapping, keys: "Set[str]", known: "Set[str]") -> bool:
@@ -111,14 +111,6 @@ _NO_CONDITION = Words(
     f"has no condition, so it would match every process; add at least one of {', '.join(CONDITIONS)}",
     "to match every process, write name: '*'",
 )
-
-
-def _one_bound(got: str) -> Words:
-    return Words(
-        "one-bound",
-        f"must have either at_most or at_least, got {got}",
-        "at_most lowers higher values, at_least raises lower values",
-    )
 
 
 def _single_values(root: Root) -> "Iterator[Said]":

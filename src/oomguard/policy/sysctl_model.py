@@ -9,12 +9,13 @@ from oomguard.core.overcommit import KBYTES, RATIO
 from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.core.text import any_of
 from oomguard.policy import values
+from oomguard.policy.fault import Words
 from oomguard.policy.language import Language, Takes
 from oomguard.policy.patterns import refusal
 from oomguard.policy.values import Amount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from pydantic.config import JsonDict
 
@@ -156,16 +157,22 @@ def _checked(row: Sysctl, want: Takes) -> "Callable[[Knob], Knob]":
     return check
 
 
+def one_bound(kinds: "Sequence[str]", given: "Iterable[str]") -> Words:
+    """Return the fault of a mapping that has none of these keys, or several."""
+    return Words(
+        "one-bound",
+        f"must have {'exactly one of ' if kinds[1:] else ''}{any_of(kinds)}, "
+        f"got {' and '.join(given) or 'nothing'}",
+        "at_least raises lower values, at_most lowers higher ones"
+        + ("; min and max bound a share of RAM" if "ram" in kinds else ""),
+    )
+
+
 def _check_mapping(given: dict[str, Any], kinds: list[str]) -> None:
     """Check that a mapping is of one of these kinds, by their keys."""
     got = [key for key in kinds if key in given]
     if len(got) != 1:
-        only = ", and only one of them" if kinds[1:] else ""
-        raise refusal(
-            "one-bound",
-            f"must have {any_of(kinds)}{only}, got {' and '.join(got) or ', '.join(given) or 'nothing'}",
-            "at_least raises lower values, at_most lowers higher ones; min and max bound a share of RAM",
-        )
+        raise refusal(*one_bound(kinds, got or given))
     if "min" in given and "max" in given and given["min"].of(0) > given["max"].of(0):
         message = f"min ({given['min'].text}) is more than max ({given['max'].text})"
         raise refusal("out-of-range", message, "exchange them")

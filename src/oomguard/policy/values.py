@@ -15,7 +15,7 @@ PERCENT = r"(?:100(?:\.0{1,3})?|[1-9]?[0-9](?:\.[0-9]{1,3})?) ?%"
 
 _BINARY = {spelling: unit for unit in UNITS for spelling in (unit[0], unit[:2].upper())}
 
-_LOOSE = re.compile(r"([-+]?)([0-9_,.]+) ?([A-Za-z]+|%)\Z")
+_LOOSE = re.compile(r"([-+]?)([0-9_,.]+) ?([A-Za-z]+|%|)\Z")
 
 
 class Amount(NamedTuple):
@@ -37,7 +37,8 @@ class Amount(NamedTuple):
 
 def looks_like_amount(value: object) -> bool:
     """Return whether this is a number with a unit, though perhaps none of ours."""
-    return isinstance(value, str) and _LOOSE.match(value) is not None
+    found = _LOOSE.match(value) if isinstance(value, str) else None
+    return found is not None and found[3] != ""
 
 
 def size(text: str) -> Amount:
@@ -74,5 +75,9 @@ def _instead(text: str, form: str) -> str:
         unit = "%" if unit in ("%", "percent") else _BINARY.get(unit.upper().removesuffix("B"), "")
         if not sign and unit and re.fullmatch(form, number + unit):
             return f"write {number}{unit}" + ("" if unit == "%" else ": units are in steps of 1024")
+        if not found[3] and re.fullmatch(form, f"{number}GiB"):
+            return f"add the unit, as in {number}GiB"
+        if not sign and unit == "%" and re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) and float(number) > 100:
+            return "write 100% or less"
     units = [unit for unit in (*UNITS, "%") if unit[-1] in form]
     return f"write digits, at most one point, and {any_of(units)}"

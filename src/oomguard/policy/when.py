@@ -61,12 +61,20 @@ def _form(number: str) -> str:
     return f"{one}(?:, ?{one})*"
 
 
-def _comparison(form: str, words: str, fits: "Callable[[str, Any], bool]") -> AfterValidator:
+def _version(text: str) -> None:
+    if re.fullmatch(_VERSION, text) is None:
+        hint = "write one to three numbers with points between them"
+        raise patterns.refusal("release", f"must be a release such as 6.6, got {excerpt(text)}", hint)
+
+
+def _comparison(
+    form: str, words: str, fits: "Callable[[str, Any], bool]", check_number: "Callable[[str], object]"
+) -> AfterValidator:
     def check(text: str) -> str:
         if re.fullmatch(form, text) is None:
-            for _, number in _SPLIT.findall(text.replace(",", "\n")):
-                if values.looks_like_amount(number):
-                    values.size(number)
+            if re.fullmatch(_form("[0-9][^,<>=]*"), text):
+                for _, number in _SPLIT.findall(text.replace(",", "\n")):
+                    check_number(number.rstrip())
             hint = "write >=, <=, > or < before the number; of '>= 16GiB, < 64GiB' both must hold"
             raise patterns.refusal("comparison", f"must be {words}, got {excerpt(text)}", hint)
         if text not in _SWAP_WORDS and not any(fits(text, one) for one in _near(text)):
@@ -117,7 +125,7 @@ class When(Language):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     memory: Annotated[
-        Annotated[str, _editors(_SIZES), _comparison(_SIZES, _MEMORY_WORDS, _size_fits)] | None,
+        Annotated[str, _editors(_SIZES), _comparison(_SIZES, _MEMORY_WORDS, _size_fits, values.size)] | None,
         Takes(_MEMORY_WORDS),
     ] = Field(
         None,
@@ -126,7 +134,7 @@ class When(Language):
         examples=[">= 64GiB", ">= 16GiB, < 64GiB"],
     )
     swap: Annotated[
-        Annotated[str, _editors(_SWAP), _comparison(_SWAP, _SWAP_TAKES, _size_fits)] | None,
+        Annotated[str, _editors(_SWAP), _comparison(_SWAP, _SWAP_TAKES, _size_fits, values.size)] | None,
         Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
     ] = Field(None, description="Swap (SwapTotal); zram counts.", examples=["none", "some", "< 8GiB"])
     hostname: Annotated[
@@ -136,7 +144,7 @@ class When(Language):
         Annotated[
             str,
             _editors(_VERSIONS),
-            _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits),
+            _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits, _version),
         ]
         | None,
         Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
