@@ -194,8 +194,12 @@ def test_of_a_folder_all_case_files_are_run(oomguard_test: Test, capsys: pytest.
     lines = [f"tests/{name}: 1 case, 1 expectation: all as expected\n" for name in ("b.yaml", "deep/a.yaml")]
     assert oomguard_test("tests", "tests/b.yaml") == Run(0, "".join(lines))
     Path("empty").mkdir()
-    with pytest.raises(AssertionError, match="no case files below this folder"):
-        oomguard_test("empty")
+    run = oomguard_test("empty", "tests/nosuch.yaml")
+    assert run.code == 78
+    assert run.out == (
+        "empty: no case files below this folder\n    their names end in .yaml\n"
+        "tests/nosuch.yaml: no such file\n    write the path of a case file, or of a folder of them\n"
+    )
 
 
 def test_a_path_is_relative_to_the_case_file(oomguard_test: Test) -> None:

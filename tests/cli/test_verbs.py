@@ -217,6 +217,14 @@ def test_plan_with_nothing_to_change_is_exit_0(oomguard: Oomguard, policy: Path)
     assert (run.code, run.json) == (0, [])
 
 
+def test_plan_names_a_file_that_does_not_count_here(oomguard: Oomguard, policy: Path) -> None:
+    """Or nothing to change would look like nothing to do."""
+    policy.write_text("when: {memory: '>= 512TiB'}\nrules: [{name: bash, oom_score_adj: 5}]\n")
+    run = oomguard("plan")
+    assert run.code == 0
+    assert f"{policy} does not count: memory is " in run.out.splitlines()[-1]
+
+
 def test_plan_as_json_has_every_fact(oomguard: Oomguard, policy: Path) -> None:
     """In order, refused ones with reason and hint."""
     run = oomguard("plan", "--json")

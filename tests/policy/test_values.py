@@ -37,6 +37,24 @@ def test_a_share_is_exact_and_rounded_down(whole: int, fraction: str, total_kib:
     assert found == min(Fraction(f"{whole}{fraction}") * total_kib // 100, ROW.high)
 
 
+@pytest.mark.parametrize(
+    ("written", "name", "meaning"),
+    [
+        (
+            "vm: {overcommit_memory: 2, commit_limit: {leave: 8GiB}}",
+            "vm.overcommit_kbytes",
+            "commit_limit leaves 8 GiB, but RAM is only 4.0 GiB = 1 kB",
+        ),
+        ("vm: {nr_hugepages: 2MiB}", "vm.nr_hugepages", "2 MiB = 1 huge page"),
+        ("vm: {nr_hugepages: 4MiB}", "vm.nr_hugepages", "4 MiB = 2 huge pages"),
+    ],
+)
+def test_what_a_value_comes_to_reads_as_a_sentence(written: str, name: str, meaning: str) -> None:
+    """A limit that cannot leave so much says so."""
+    policy = parse(sources(written), host=Host(4 * 2**20, 0, 0, 0, 2048)).policy
+    assert f"{name} {meaning}" in [setting.meaning for setting in policy.sysctls]
+
+
 @given(st.text(max_size=20) | st.from_regex(r"[-+]?[0-9_.,]{1,6} ?([A-Za-z]{1,4}|%)", fullmatch=True))
 def test_every_text_is_an_amount_or_refused_with_a_hint_that_works(text: str) -> None:
     """What the hint says to write instead is taken."""

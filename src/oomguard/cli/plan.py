@@ -70,6 +70,8 @@ def _run(options: "argparse.Namespace") -> int:
     print_plan(planned, nothing=nothing, is_restore=options.restore, left=left)
     if not options.restore:
         print_matched(policy.rules, tally)
+        for file in policy.left_out:
+            print(file)
     return WOULD_CHANGE if planned else 0
 
 

@@ -47,7 +47,8 @@ class SysctlSetting(NamedTuple):
     @property
     def meaning(self) -> str:
         """What the policy says and what that comes to: `vm.min_free_kbytes 3 % of 64.0 GiB = 2013265 kB`."""
-        number = f"{self.value} {SYSCTLS[self.name].unit}".rstrip()
+        unit = SYSCTLS[self.name].unit
+        number = f"{self.value} {unit.removesuffix('s') if self.value == 1 else unit}".rstrip()
         return f"{self.name} {self.said}" + ("" if number in self.said else f" = {number}")
 
     def wanted(self, own: int) -> int:
@@ -75,6 +76,9 @@ class LeftOut(NamedTuple):
 
     file: str
     why: str
+
+    def __str__(self) -> str:
+        return f"{printable(self.file)} does not count: {self.why}"
 
 
 class Policy(NamedTuple):
@@ -119,7 +123,7 @@ class Policy(NamedTuple):
     def origin(self) -> str:
         """What it declares, in which files and not in which, and how many warnings there are."""
         parts = [f"{self.summary} from {some_files([*map(printable, self.files)])}"]
-        parts += [f"{printable(file)} does not count: {why}" for file, why in self.left_out[:_SHOWN_FILES]]
+        parts += [str(one) for one in self.left_out[:_SHOWN_FILES]]
         if self.warnings:
             parts.append(f"{counted(self.warnings, 'warning')}: see `oomguard check --host`")
         return "; ".join(parts)

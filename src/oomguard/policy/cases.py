@@ -127,12 +127,13 @@ class CaseUsers(Users):
 
 
 def case_files(path: str) -> list[str]:
-    """Return the case files of a path: all *.yaml below a folder, else the path itself."""
+    """Return the case files of a path: all *.yaml below a folder, the path itself if there is none."""
     if not os.path.isdir(path):
         return [path]
-    return sorted(
+    found = sorted(
         os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if is_drop_in(name)
     )
+    return found or [path]
 
 
 def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
@@ -140,7 +141,19 @@ def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
 
     PolicyError: the case file or a policy has faults.
     """
-    return parse_cases(read_alone(path).files[0], policy)
+    if os.path.isdir(path):
+        raise PolicyError([_NO_CASES._replace(file=path)])
+    source = read_alone(path).files[0]
+    if source.fault is not None and source.fault.code == "missing-file":
+        raise PolicyError(
+            [source.fault._replace(hint="write the path of a case file, or of a folder of them")]
+        )
+    return parse_cases(source, policy)
+
+
+_NO_CASES = Fault(
+    "", 0, 0, "", "no case files below this folder", "their names end in .yaml", code="missing-file"
+)
 
 
 def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:

@@ -69,9 +69,9 @@ def commit_limit(said: Any, pages: Resolved | None, host: "AskedHost") -> Resolv
     of = f"{kib(ram)}{' without huge pages' if hugetlb else ''}"
     if isinstance(said, Amount):
         return Resolved(max(1, said.of(ram) // 1024), said=f"commit_limit {said.text} of {of}")
-    return Resolved(
-        max(1, ram - said.leave.of(0) // 1024), said=f"commit_limit leaves {said.leave.text} of {of}"
-    )
+    limit = ram - said.leave.of(0) // 1024
+    of = f" of {of}" if limit > 0 else f", but RAM is only {of}"
+    return Resolved(max(1, limit), said=f"commit_limit leaves {said.leave.text}{of}")
 
 
 def _shown(amount: "int | Amount", host: "AskedHost") -> str:
