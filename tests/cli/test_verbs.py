@@ -525,6 +525,21 @@ def test_the_daemon_and_its_child_are_matched_by_no_rule(
     assert planned & {20, 21, 22} == {20, 21, 22}
 
 
+def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
+    oomguard: Oomguard, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the daemon of this state folder has it; none without a daemon."""
+    monkeypatch.setattr("oomguard.diagnose.host.DEFAULT_PATH", f"{tmp_path}/none.yaml")
+    asked = ("--policy", f"{tmp_path}/none.yaml")
+    assert "or give another with --policy" in oomguard("plan", *asked).err
+    files = (f"{tmp_path}/policy.d/10-a.yaml", str(policy))
+    write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=files))
+    for verb in (("plan",), ("explain", "10")):
+        run = oomguard(*verb, *asked)
+        assert run.code == 78
+        assert f"the daemon uses {policy}: add --policy {policy}" in run.err
+
+
 def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, proc: FakeProc) -> None:
     """What the policy declares beside what is, and what is promised."""
     proc.meminfo(CommitLimit=8 * 1024 * 1024)

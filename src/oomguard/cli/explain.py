@@ -38,7 +38,9 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.report.explanation import alike, explanation_document
 
     preview = open_preview(
-        load_here(options.policy, options.proc), proc=options.proc, state_dir=options.state_dir
+        load_here(options.policy, options.proc, options.state_dir),
+        proc=options.proc,
+        state_dir=options.state_dir,
     )
     explanations, errors = explain(preview, options.process)
     if explanations and options.json:

@@ -45,7 +45,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.diagnose.host import load_here, open_preview
     from oomguard.report.document import outcome_document, planned_document, print_json
 
-    policy = Policy() if options.restore else load_here(options.policy, options.proc)
+    policy = Policy() if options.restore else load_here(options.policy, options.proc, options.state_dir)
     cause: Cause = "restore" if options.restore else "policy"
     preview = open_preview(
         policy, proc=options.proc, state_dir=options.state_dir, needs_ledger=options.restore

@@ -1,17 +1,21 @@
 """What the verbs read of this host: /proc, the state folder, and the daemon's status file."""
 
 import os
+import shlex
 import sys
 from collections.abc import Hashable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import DEFAULT_PATH, layers
 from oomguard.core.process import Identity
+from oomguard.core.text import printable
 from oomguard.kernel.host import observe_host
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.rights import observe_rights, own_rights
 from oomguard.kernel.slow_reads import patient_reads
+from oomguard.policy.fault import PolicyError
 from oomguard.reconcile.ledger import Ledger, read_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
@@ -40,14 +44,36 @@ def facts_of(proc: str) -> "Host":
         return observe_host(procfs)
 
 
-def load_here(path: str, proc: str) -> "Policy":
-    """Return a policy for this host; print what of it is skipped. PolicyError: it is not valid."""
+def load_here(path: str, proc: str, state_dir: str = "") -> "Policy":
+    """Return a policy for this host; print what of it is skipped.
+
+    PolicyError: it is not valid; if the default is missing, with what the daemon of `state_dir` uses instead.
+    """
     from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
 
-    policy = load(path, host=facts_of(proc), lints=False).policy
+    try:
+        policy = load(path, host=facts_of(proc), lints=False).policy
+    except PolicyError as error:
+        missing, *others = error.faults
+        used = _policy_in_use(state_dir, proc) if state_dir and path == DEFAULT_PATH else ""
+        if missing.code != "missing-file" or not used:
+            raise
+        hint = f"the daemon uses {printable(used)}: add --policy {shlex.quote(printable(used))}"
+        raise PolicyError([missing._replace(hint=hint), *others]) from error
     if policy.skipped:
         print(f"oomguard: {policy.skipped}", file=sys.stderr)
     return policy
+
+
+def _policy_in_use(state_dir: str, proc: str) -> str:
+    """Return the policy file of the daemon that runs with this state folder, "" for none or the default."""
+    with closing(open_procfs(proc)) as procfs:
+        daemon = find_daemon(state_dir, procfs)
+    last = daemon.policy_files[-1] if daemon and daemon.policy_files else ""  # drop-ins come before it
+    is_default = any(
+        last == layer.path or os.path.dirname(last) == layer.path for layer in layers(DEFAULT_PATH)
+    )
+    return "" if is_default else last
 
 
 def open_preview(
@@ -112,6 +138,7 @@ class Daemon(NamedTuple):
 
     identity: Identity
     contended: "frozenset[Hashable]"
+    policy_files: tuple[str, ...]
     policy_digest: str
     renamed: dict[Identity, int]
 
@@ -130,6 +157,7 @@ def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
     return Daemon(
         identity,
         frozenset(row.value for row in status.contended),
+        status.policy.files,
         status.policy.digest,
         {Identity(row.pid, row.start_time_ticks): row.rule for row in status.renamed},
     )
