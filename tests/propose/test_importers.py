@@ -158,10 +158,9 @@ def test_what_globs_cannot_say_becomes_a_regular_expression() -> None:
 
 def test_of_an_option_that_is_given_twice_the_last_counts() -> None:
     """As earlyoom takes it; an option may be shortened."""
-    draft = earlyoom.import_arguments(["--pref", "^a$", "--prefer=^b$", "--dry", "--avoid"])
+    draft = earlyoom.import_arguments(["--pref", "^a$", "--prefer=^b$", "--dry"])
     assert rules(draft) == [("name=b", "at_least 300")]
     assert [str(note).removeprefix("command line: ") for note in draft.notes] == [
-        "--avoid: needs an argument",
         "--prefer '^a$': a later --prefer overrides it",
         "--dryrun: only concerns earlyoom itself",
     ]
@@ -223,7 +222,6 @@ def test_continued_lines_of_earlyoom_are_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--prefer"], "--prefer: needs an argument"),
         (["--prefer", "^a", "b$"], "b$: earlyoom does not start with it: the argument of --prefer"),
         (["--kill-all"], "--kill-all: earlyoom has no such option"),
     ],
@@ -233,6 +231,19 @@ def test_wrong_earlyoom_arguments_are_left_out(words: list[str], message: str) -
     draft = earlyoom.import_arguments(["--ignore", "^x$", *words])
     assert rules(draft)[0] == ("name=x", "at_most -999")
     assert [note for note in draft.notes if message in str(note)]
+
+
+def test_an_option_without_its_value_is_an_error_on_the_command_line_and_a_note_in_a_file(
+    tmp_path: Path,
+) -> None:
+    """Earlyoom does not start with either, but a file has more to import."""
+    with pytest.raises(ForeignError, match="earlyoom's --avoid has no value") as caught:
+        earlyoom.import_arguments(["--prefer", "^a$", "--avoid"])
+    assert caught.value.exit_code == 2
+    file = put(tmp_path, "earlyoom", "EARLYOOM_ARGS='--prefer ^a$ --avoid'\n")
+    draft = earlyoom.import_files([file])
+    assert rules(draft) == [("name=a", "at_least 300")]
+    assert [str(note) for note in draft.notes] == [f"{file}:1: --avoid: needs an argument"]
 
 
 def test_open_quotes_are_left_out_and_files_without_arguments_are_errors(tmp_path: Path) -> None:
@@ -472,10 +483,18 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
             f"{low}:4: vm.laptop_mode=x: must be a decimal number",
             f"{last}:4: no line: is not an assignment",
             f"{named}:2: vm.watermark_scale_factor=4000: must be an integer from 1 to 3000, got 4000",
-            "1 setting: oomguard sets only sysctls about memory and panics",
+            f"{lib}/10-a.conf:3: net.ipv4.ip_forward=1: oomguard sets only sysctls about memory and panics",
         ]
     )
     assert f"  # {low}" not in render(draft).partition("# Left out")[0]
+
+
+def test_of_many_other_sysctls_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    """The policy is to be read."""
+    file = put(tmp_path, "99.conf", "".join(f"net.core.x{number}=1\n" for number in range(25)))
+    notes = sysctl.import_files([file]).notes
+    assert str(notes[0]).startswith(f"{file}:1: net.core.x0=1: ")
+    assert (len(notes), notes[-1].what, sum(note.settings for note in notes)) == (21, "5 more settings", 25)
 
 
 def test_tuned_overrides_the_vendor_and_not_the_administrator(

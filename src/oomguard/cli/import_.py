@@ -77,7 +77,7 @@ def _run(options: "argparse.Namespace") -> int:
     sys.stdout.write(render(draft))
     counts = ((len(draft.settings), "sysctl"), (len(draft.rules), "rule"))
     found = ", ".join(counted(count, what) for count, what in counts if count) or "nothing imported"
-    left_out = counted(len(draft.notes), "setting") if draft.notes else "nothing"
+    left_out = counted(sum(note.settings for note in draft.notes), "setting") if draft.notes else "nothing"
     print(
         f"oomguard: {found}, {left_out} left out; review them, then run: "
         "oomguard check --policy FILE && oomguard plan --policy FILE",

@@ -61,12 +61,16 @@ class DraftSetting(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What was left out, "" for a whole file or line, why, where it was read, and which programs want it."""
+    """What was left out, "" for a whole file or line, why, where it was read, and which programs want it.
+
+    `settings` is how many those are.
+    """
 
     what: str
     why: str
     origin: Origin | None = None
     sources: tuple[str, ...] = ()
+    settings: int = 1
 
     def __str__(self) -> str:
         """Return `file:line: what: why`."""

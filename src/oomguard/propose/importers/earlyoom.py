@@ -208,7 +208,10 @@ def _members(found: "re.Match[str]") -> str:
 
 
 def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option]:
-    """Return options with their arguments, as getopt_long takes them."""
+    """Return options with their arguments, as getopt_long takes them.
+
+    ForeignError: the command line lacks one. earlyoom does not start either, but a file has more to import.
+    """
     options, left = [], words[::-1]
     while left:
         word = left.pop()
@@ -217,6 +220,10 @@ def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option
         name, has_value, value = _split_option(word)
         if name in _VALUED:
             if not has_value and not left:
+                if not place.file:
+                    raise ForeignError(
+                        f"earlyoom's {name} has no value", hint=f"use: oomguard import earlyoom {word} VALUE"
+                    )
                 notes.append(Note(name, "needs an argument", place))
                 continue
             options.append(_Option(name, value if has_value else left.pop(), place))

@@ -24,6 +24,9 @@ _TUNED_MAIN = "/etc/tuned/tuned-main.conf"
 _VENDOR = re.compile(r"/lib/sysctl\.d/")
 _RELEVANT = ("vm.", "kernel.panic")
 _SHOWN_LIMIT = 60
+_OTHERS = "oomguard sets only sysctls about memory and panics"
+_OTHERS_LIMIT = 20
+"""Notes about what has nothing to do with memory: a host may set a hundred."""
 _TITLE = (
     "From sysctl.d and TuneD: of each sysctl the value that counts. oomguard also corrects it when something "
     "changes it. Keep both the same, or remove it there."
@@ -118,15 +121,16 @@ def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Itera
 
 
 def _others(named: "Sequence[_Named]", used: "Set[tuple[str, int]]") -> "Iterator[Note]":
-    """Yield what oomguard does not set: relevant sysctls by line, the others as a number."""
-    count = 0
+    """Yield what oomguard does not set: relevant sysctls, then some of the others and how many more."""
+    others: list[Note] = []
     for name, one in named:
         if name in SYSCTLS or one.value is None or (one.file, one.line) in used:
             continue
+        what, place = f"{name}={one.value[:_SHOWN_LIMIT]}", Origin(one.file, one.line)
         if name.startswith(_RELEVANT) and not any(wildcard in name for wildcard in "*?["):
-            why = TRIGGERS.get(name, "oomguard does not set this sysctl")
-            yield Note(f"{name}={one.value[:_SHOWN_LIMIT]}", why, Origin(one.file, one.line))
+            yield Note(what, TRIGGERS.get(name, "oomguard does not set this sysctl"), place)
         else:
-            count += 1
-    if count:
-        yield Note(counted(count, "setting"), "oomguard sets only sysctls about memory and panics")
+            others.append(Note(what, _OTHERS, place))
+    yield from others[:_OTHERS_LIMIT]
+    if more := len(others[_OTHERS_LIMIT:]):
+        yield Note(counted(more, "more setting"), _OTHERS, settings=more)
