@@ -1113,3 +1113,19 @@ def test_a_file_for_other_hosts_is_named_with_the_reason(oomguard: Oomguard, pol
     assert "valid, 0 rules and 2 sysctls" in oomguard("check").out
     policy.write_text("when: {memory: '>= 64GiB'}\nvm: {swappiness: 900}\n")
     assert oomguard("check", "--host").code == 78
+
+
+def test_a_verb_closes_what_it_opens(oomguard: Oomguard) -> None:
+    """Whoever calls many in one process runs out of descriptors otherwise."""
+    for verb in (
+        ["plan"],
+        ["plan", "--restore"],
+        ["explain", "crond"],
+        ["rank"],
+        ["status"],
+        ["advise"],
+        ["check", "--host"],
+    ):
+        before = len(os.listdir("/proc/self/fd"))
+        oomguard(*verb)
+        assert len(os.listdir("/proc/self/fd")) == before, verb

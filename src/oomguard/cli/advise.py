@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_proc, add_state_dir
@@ -42,10 +43,10 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.propose.host_facts import observe_facts
     from oomguard.report.document import print_json
 
-    procfs = open_procfs(options.proc)
-    facts = observe_facts(procfs)._replace(
-        peak=_peak(options.state_dir, procfs), lasting=peak_source(options.state_dir)()
-    )
+    with closing(open_procfs(options.proc)) as procfs:
+        facts = observe_facts(procfs)._replace(
+            peak=_peak(options.state_dir, procfs), lasting=peak_source(options.state_dir)()
+        )
     draft = valid(advise(facts))
     if options.json:
         print_json({"format": FORMAT, "host": host_document(facts), **findings_document(draft)})

@@ -1,6 +1,7 @@
 """`oomguard explain`: every rule tried on a process, and which condition failed on which value."""
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
@@ -37,12 +38,9 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.report.document import print_json
     from oomguard.report.explanation import alike, explanation_document
 
-    preview = open_preview(
-        load_here(options.policy, options.proc, options.state_dir),
-        proc=options.proc,
-        state_dir=options.state_dir,
-    )
-    explanations, errors = explain(preview, options.process)
+    policy = load_here(options.policy, options.proc, options.state_dir)
+    with closing(open_preview(policy, proc=options.proc, state_dir=options.state_dir)) as preview:
+        explanations, errors = explain(preview, options.process)
     if explanations and options.json:
         print_json([explanation_document(one) for one in explanations])
     elif explanations:

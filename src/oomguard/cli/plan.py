@@ -1,6 +1,7 @@
 """`oomguard plan`: what would change, and by which rule, or what a restore would do."""
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
@@ -47,17 +48,17 @@ def _run(options: "argparse.Namespace") -> int:
 
     policy = Policy() if options.restore else load_here(options.policy, options.proc, options.state_dir)
     cause: Cause = "restore" if options.restore else "policy"
-    preview = open_preview(
-        policy, proc=options.proc, state_dir=options.state_dir, needs_ledger=options.restore
-    )
-    left = preview.planner.left_alone() if options.restore else []
-    planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
     tally = Tally()
-    for handle, judged in preview.processes():
-        tally.add(handle.comm, None if judged is None else judged.decision)
-        change = None if judged is None else judged.change(cause)
-        if judged is not None and change is not None:
-            planned.append(Planned(change, judged.decision.rule))
+    with closing(
+        open_preview(policy, proc=options.proc, state_dir=options.state_dir, needs_ledger=options.restore)
+    ) as preview:
+        left = preview.planner.left_alone() if options.restore else []
+        planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
+        for handle, judged in preview.processes():
+            tally.add(handle.comm, None if judged is None else judged.decision)
+            change = None if judged is None else judged.change(cause)
+            if judged is not None and change is not None:
+                planned.append(Planned(change, judged.decision.rule))
     for reason in preview.unreadable:
         print(f"oomguard: some processes cannot be read: {reason}", file=sys.stderr)
     if options.json:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from contextlib import closing
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir, count
 from oomguard.cli.verb import Verb
@@ -74,15 +75,18 @@ def _run(options: argparse.Namespace) -> int:
     policy = None
     if options.policy != DEFAULT_PATH or os.path.exists(options.policy):
         policy = load_here(options.policy, options.proc)
-    ranker = open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup)
-    if options.watch:
-        return watch(ranker.look, interval_seconds=options.interval)
+    with closing(
+        open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup)
+    ) as ranker:
+        if options.watch:
+            return watch(ranker.look, interval_seconds=options.interval)
+        view = ranker.look()
     if options.json:
-        print_json(rank_document(ranker.look(), limit=options.limit or 0))
+        print_json(rank_document(view, limit=options.limit or 0))
     else:
         from oomguard.report.rank_table import print_ranking
 
-        print_ranking(ranker.look(), limit=_LIMIT if options.limit is None else options.limit)
+        print_ranking(view, limit=_LIMIT if options.limit is None else options.limit)
     return 0
 
 

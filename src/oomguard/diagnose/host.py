@@ -79,14 +79,18 @@ def _policy_in_use(state_dir: str, proc: str) -> str:
 def open_preview(
     policy: "Policy", *, proc: str, state_dir: str, needs_ledger: bool = False, warns: bool = True
 ) -> Preview:
-    """Return a preview of a policy on this host, which cannot change anything.
+    """Return a preview of a policy on this host, which cannot change anything. Close it at the end.
 
     The rights that count are those of the running daemon, or the caller's if none runs.
     With `warns`, prints that original values are missing if this user cannot read the ledger.
     OomguardError: `needs_ledger`, and there is no state folder, or this user cannot read it.
     """
     procfs = open_procfs(proc)
-    ledger = _ledger_to_read(state_dir, procfs, is_needed=needs_ledger, warns=warns)
+    try:
+        ledger = _ledger_to_read(state_dir, procfs, is_needed=needs_ledger, warns=warns)
+    except OomguardError:
+        procfs.close()
+        raise
     daemon = find_daemon(state_dir, procfs)
     itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
     reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak_source(state_dir))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
@@ -40,15 +41,16 @@ class Overview(NamedTuple):
 def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
     """Look at this host. A policy file that does not exist counts as none."""
     seen = observe_status(policy, proc=proc, state_dir=state_dir)
-    procfs = open_procfs(proc)
     rows = []
     if seen.memory is not None:
-        rows.append(("Memory", _memory(procfs, seen.memory)))
+        with closing(open_procfs(proc)) as procfs:
+            rows.append(("Memory", _memory(procfs, seen.memory)))
         rows.append(("Promised", promised(seen.memory, seen.mode)))
     trouble: list[str] = []
     try:
         compiled = load_here(policy, proc) if os.path.exists(policy) else None
-        rows += _order(open_ranker(compiled, proc=proc, state_dir=state_dir).look())
+        with closing(open_ranker(compiled, proc=proc, state_dir=state_dir)) as ranker:
+            rows += _order(ranker.look())
     except OomguardError as error:
         trouble = str(error).split("\n")
     found = [*trouble, *_problems(seen)][:_PROBLEMS]

@@ -1,5 +1,6 @@
 """Everything that is found in one policy: by itself, on this host, and beside a running daemon."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.text import counted, printable
@@ -41,7 +42,8 @@ def check_policy(
     if with_host:
         from oomguard.diagnose.host_check import fit  # what most calls do without
 
-        found = fit(open_preview(policy, proc=proc, state_dir=state_dir), path)
+        with closing(open_preview(policy, proc=proc, state_dir=state_dir)) as preview:
+            found = fit(preview, path)
     faults = (*(found.faults if found else ()), *_with_losses(warnings, state_dir))
     return Checked("<stdin>" if path == STANDARD_INPUT else path, faults, policy, found)
 

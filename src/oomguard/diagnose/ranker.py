@@ -60,6 +60,10 @@ class Ranker:
         self._own_pid = os.getpid()
         self._user = lru_cache(maxsize=1024)(_user)
 
+    def close(self) -> None:
+        """Close its /proc."""
+        self._preview.close()
+
     def look(self) -> View:
         """Return the kill order of this moment."""
         memory = observe_memory(self._procfs)

@@ -1,5 +1,6 @@
 """What is known of the daemon: its status file beside the kernel's current values."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
@@ -43,16 +44,16 @@ class HostStatus(NamedTuple):
 
 def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
     """Read the status file, and the current values of the sysctls in it or in the policy."""
-    procfs = open_procfs(proc)
     status, damage = None, ""
     try:
         status = read_status(state_dir)
     except StatusError as error:  # still show the kernel's values
         damage = error.for_stderr
-    is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
     declared = _declared(policy, proc) if status is None else status.sysctls
-    sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
-    memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
+    with closing(open_procfs(proc)) as procfs:
+        is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
+        sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
+        memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
     return HostStatus(status, is_running, sysctls, memory, mode, peak_source(state_dir)(), damage)
 
 
@@ -62,8 +63,9 @@ def values_in_force(*, proc: str, state_dir: str) -> int | None:
         preview = open_preview(Policy(), proc=proc, state_dir=state_dir, needs_ledger=True)
     except OomguardError:
         return None
-    changes = (judged.change("restore") for _, judged in preview.processes() if judged is not None)
-    return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
+    with closing(preview):
+        changes = (judged.change("restore") for _, judged in preview.processes() if judged is not None)
+        return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
 
 
 def _declared(policy: str, proc: str) -> "Sequence[SysctlStatus]":

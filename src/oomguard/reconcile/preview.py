@@ -42,6 +42,10 @@ class Preview:
         self._contended = contended
         self._is_read_only = is_read_only(reconciler.procfs.root)
 
+    def close(self) -> None:
+        """Close its /proc."""
+        self._reconciler.procfs.close()
+
     @property
     def unreadable(self) -> list[str]:
         """What kept processes from being read or judged so far, for a person."""
