@@ -71,7 +71,6 @@ class Matcher:
 
     def __init__(self, rules: "Sequence[Rule]") -> None:
         _compiled.clear()  # of the policy before
-        _name_regexes.clear()
         self._rules = rules
         self._filed: dict[int | str, list[Rule]] = {}
         """The rules without names that have exact users or units, by these."""
@@ -81,7 +80,7 @@ class Matcher:
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
         names: list[bytes] = []
-        regexes: list[tuple[int, str]] = []
+        regexes: dict[bytes, list[int]] = {}
         places = array("I")
         cmdlines: dict[tuple[str, ...], None] = {}
         for place, rule in enumerate(rules):
@@ -92,7 +91,7 @@ class Matcher:
                 self._file(rule)
             for name in rule.names:
                 if is_regex(name):
-                    regexes.append((place, text_of(name)))
+                    regexes.setdefault(name, []).append(place)
                 elif is_glob(name):
                     pattern = re.compile(fnmatch.translate(_text(name)))
                     self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
@@ -104,7 +103,9 @@ class Matcher:
         # seen before are found in the memo.
         self._names = [names[at] for at in order]
         self._places = array("I", [places[at] for at in order])
-        self._regexes = NameRegexes(regexes) if regexes else None
+        _share_regexes(list(regexes))
+        self._regexes = _regexes if regexes else None
+        self._regex_places = tuple(regexes.values())
         self._nameless = tuple(nameless)
         self._anywhere = tuple([rule for rule in nameless if not _has_place(rule.terms)])
         self._placed = tuple([rule for rule in nameless if _has_place(rule.terms)])
@@ -209,9 +210,11 @@ class Matcher:
         short = _text(comm)
         long = short if whole == comm else _text(whole)
         if self._regexes is not None:
-            places |= self._regexes.possible(_begin(comm)) if is_cut else self._regexes.found(short)
+            held = self._regexes.possible(_begin(comm)) if is_cut else self._regexes.found(short)
             if long is not short:
-                places |= self._regexes.found(long)
+                held |= self._regexes.found(long)
+            for number in held:
+                places.update(self._regex_places[number])
         for length in range(len(comm) + 1 if self._globbed else 0):
             for place, glob in self._globbed.get(comm[:length], ()):
                 if is_cut or glob.match(short) or glob.match(long):
@@ -357,8 +360,9 @@ def _name_may_hold(patterns: tuple[bytes, ...], comm: bytes) -> bool:
     """Return whether any pattern names a process called `comm`, or may once its full name is known."""
     for pattern in patterns:
         if is_regex(pattern):
-            regex = _name_regex(pattern)
-            if regex.possible(_begin(comm)) if len(comm) >= COMM_LENGTH else regex.found(_text(comm)):
+            number = _number(pattern)
+            is_cut = len(comm) >= COMM_LENGTH
+            if number in (_regexes.possible(_begin(comm)) if is_cut else _regexes.found(_text(comm))):
                 return True
         elif is_glob(pattern):
             if len(comm) >= COMM_LENGTH or _glob((_text(pattern),)).match(_text(comm)):
@@ -394,7 +398,8 @@ def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
 def _is_called(pattern: bytes, name: bytes) -> bool:
     """Return whether a glob or regular expression matches a name."""
     if is_regex(pattern):
-        return bool(_name_regex(pattern).found(_text(name)))
+        number = _number(pattern)
+        return number in _regexes.found(_text(name))
     return _glob((_text(pattern),)).match(_text(name)) is not None
 
 
@@ -435,7 +440,10 @@ def _text(raw: bytes) -> str:
 # Compiled patterns are kept by the tuple they came from: rules share their terms, so this holds one entry a
 # distinct list of patterns. Each policy's matcher begins with none, and nothing is compiled twice.
 _compiled: dict[tuple[str, tuple[str, ...]], re.Pattern[str]] = {}
-_name_regexes: dict[bytes, NameRegexes] = {}
+
+# One automaton for all expressions on names of a policy.
+_regexes = NameRegexes(())
+_numbers: dict[bytes, int] = {}
 
 
 def _glob(patterns: tuple[str, ...]) -> re.Pattern[str]:
@@ -446,11 +454,17 @@ def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return _combined("regex", patterns)
 
 
-def _name_regex(pattern: bytes) -> NameRegexes:
-    made = _name_regexes.get(pattern)
-    if made is None:
-        made = _name_regexes[pattern] = NameRegexes([(0, text_of(pattern))])
-    return made
+def _share_regexes(patterns: "list[bytes]") -> None:
+    global _regexes, _numbers  # noqa: PLW0603  # rules are tried without a matcher, too
+    _regexes = NameRegexes(enumerate(map(text_of, patterns)))
+    _numbers = {pattern: number for number, pattern in enumerate(patterns)}
+
+
+def _number(pattern: bytes) -> int:
+    """Return the number of an expression in the automaton, to which it is added if it is of another policy."""
+    if pattern not in _numbers:
+        _share_regexes([*_numbers, pattern])
+    return _numbers[pattern]
 
 
 def _combined(kind: str, patterns: tuple[str, ...]) -> re.Pattern[str]:

@@ -1,8 +1,8 @@
 """Regular expressions on process names, all tried at once, in time linear in the name.
 
 Python's `re` backtracks, and anybody can give a program a name on which that takes very long. So expressions
-become one automaton: it goes through a name once, whatever they are and however many. What needs backtracking
-(lookaround, back references) is not allowed.
+become one automaton: it goes through a name once, whatever they are and however many, in at most some 2 ms for
+a name of 255 bytes. What needs backtracking (lookaround, back references) is not allowed.
 
 In a rule, an expression is a name behind a NUL, which no process name has.
 """
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 _MARK = b"\0"
 
-NODES_LIMIT = 2000
+NODES_LIMIT = 500
 """Nodes of one expression: one for each character, group and repetition, and again for each copy."""
 
-_REMEMBERED_LIMIT = 65536
-"""Nodes of remembered states before all are forgotten: names are anybody's choice."""
+STEPS_LIMIT = 4000
+"""Steps on one name, some 2 ms; one that takes more has none of the expressions. Names are anybody's choice."""
+
+_NOT_ZERO = re.compile(rb"[^\0]")
 
 _PART = re.compile(
     r"\((?:\?(?:[a-zA-Z-]*:|.))?"  # the start of a group
@@ -71,87 +73,109 @@ class _Node(NamedTuple):
     is_end: bool = False
 
 
-class _State:
-    """A set of nodes, and where characters lead from there."""
-
-    __slots__ = ("by_character", "found", "next", "nodes", "tests")
-
-    def __init__(self, nodes: frozenset[int], all_nodes: "list[_Node]") -> None:
-        self.nodes = nodes
-        self.found: frozenset[int] | None = None
-        """The expressions that are found if the name ends here, None if not asked yet."""
-        self.next: dict[str, _State] = {}
-        self.by_character: dict[str, list[int]] = {}
-        self.tests: list[tuple[re.Pattern[str] | None, int]] = []
-        for number in nodes:
-            node = all_nodes[number]
-            if node.character is not None:
-                self.by_character.setdefault(node.character, []).extend(node.then)
-            elif node.test is not None:
-                self.tests += [(node.test, then) for then in node.then]
-            elif node.is_end:
-                self.tests.append((None, number))  # found once is found
-
-    def after(self, character: str) -> "Iterator[int]":
-        """Yield the nodes that a character leads to."""
-        yield from self.by_character.get(character, ())
-        for test, then in self.tests:
-            if test is None or test.match(character) is not None:
-                yield then
-
-
 class NameRegexes:
-    """Searches names for expressions, each with a number of its own. UnsupportedError: one is not allowed."""
+    """Searches names for expressions, each with a number of its own. UnsupportedError: one is not allowed.
+
+    A bit of an integer is a node, so a few operations take a character to all expressions. Most nodes lead
+    only to the one before, by a shift; the others are visited one by one, which STEPS_LIMIT limits.
+    """
 
     def __init__(self, listed: "Iterable[tuple[int, str]]") -> None:
         self._nodes: list[_Node] = []
         self._number: list[int] = []
         """By node, the number of its expression."""
+        self._then: dict[int, tuple[int, int]] = {}
+        """By node that leads elsewhere: the nodes it leads to, as an integer, and how far to shift that."""
+        self._by_character: dict[str, int] = {}
+        tests: dict[re.Pattern[str], int] = {}
+        self._shifted = self._looped = self._ends = self._last = 0
         starts = []
         for number, regex in listed:
             begun = len(self._nodes)
             starts.append(_Parser(regex, self._nodes).start())
             self._number += [number] * (len(self._nodes) - begun)
-        self._first = _State(self._closure(starts, at="^"), self._nodes)
-        self._again = _State(self._closure(starts, at=""), self._nodes)
+            reached: list[int] = []
+            for at in range(begun, len(self._nodes)):
+                self._add(at, begun, reached, tests)
+        self._tests = [*tests.items()]
+        self._begin = _bits(self._closure(starts, at="^"))
+        self._again = _bits(self._closure(starts, at=""))
         """What each character may begin: a search tries at each place."""
-        self._forget()
+        self._elsewhere = _bits(self._then)
+        self._if_empty = _bits(self._closure(starts, at="^$")) & self._ends
+        self._ascii: dict[str, int] = {}
+        self._asked: tuple[str, frozenset[int]] = "", self._numbers(self._if_empty)
+
+    def _add(self, at: int, begun: int, reached: list[int], tests: dict[re.Pattern[str], int]) -> None:
+        """File a node of an expression whose nodes begin there, and add what is reached from it to the list."""
+        node, bit = self._nodes[at], 1 << at
+        then = 0
+        if node.then and max(node.then) > at:  # a loop, before what it repeats
+            then = _bits(one - begun for one in self._closure(node.then, at=""))
+        else:
+            for one in node.then:
+                then |= reached[one - begun]
+        has_bit = node.character is not None or node.test is not None or node.is_end or node.at == "$"
+        reached.append(bit >> begun if has_bit else 0 if node.at else then)
+        if node.character is not None:
+            self._by_character[node.character] = self._by_character.get(node.character, 0) | bit
+        elif node.test is not None:
+            tests[node.test] = tests.get(node.test, 0) | bit
+        else:
+            if node.is_end:
+                self._ends |= bit
+            elif node.at == "$" and any(self._nodes[one].is_end for one in self._closure([at], at="$")):
+                self._last |= bit
+            return
+        if then << begun + 1 == bit:
+            self._shifted |= bit
+        elif then << begun == bit | bit >> 2:  # c*
+            self._looped |= bit
+        elif then:
+            self._then[at] = then, begun
 
     def found(self, name: str) -> frozenset[int]:
         """Return the numbers of the expressions that are found in a name."""
-        state = self._run(name)
-        if state.found is None:
-            ended = self._closure(state.nodes, at="$" if name else "^$")
-            state.found = frozenset(self._number[node] for node in ended if self._nodes[node].is_end)
-        return state.found
+        if name != self._asked[0]:
+            ended = self._run(name) & (self._ends | self._last) if name else self._if_empty
+            self._asked = name, self._numbers(ended)
+        return self._asked[1]
 
-    def possible(self, begin: str) -> set[int]:
+    def possible(self, begin: str) -> frozenset[int]:
         """Return the numbers of those that may be found in a name that begins like this."""
-        return {self._number[node] for node in self._run(begin).nodes}
+        return self._numbers(self._run(begin) | self._again)
 
-    def _run(self, text: str) -> _State:
-        state = self._first
+    def _run(self, text: str) -> int:
+        """Return the nodes after a text, none if that takes too many steps."""
+        now, steps = self._begin, 0
         for character in text:
-            then = state.next.get(character)
-            if then is None:
-                if self._remembered >= _REMEMBERED_LIMIT:
-                    self._forget()
-                nodes = self._closure((*state.after(character), *self._again.nodes), at="")
-                then = self._states.get(nodes)
-                if then is None:
-                    then = self._states[nodes] = _State(nodes, self._nodes)
-                    self._remembered += len(nodes)
-                state.next[character] = then
-                self._remembered += 1
-            state = then
-            if not state.nodes:
-                break
-        return state
+            if not character.isascii():
+                steps += len(self._tests)
+            met = now & self._meeting(character)
+            looped = met & self._looped
+            now = (met & self._shifted) >> 1 | looped | looped >> 2 | now & self._ends | self._again
+            for at in _places(met & self._elsewhere):
+                then, begun = self._then[at]
+                now |= then << begun
+                steps += 1
+            if steps > STEPS_LIMIT:
+                return 0
+        return now
 
-    def _forget(self) -> None:
-        self._states: dict[frozenset[int], _State] = {}
-        self._first.next.clear()
-        self._remembered = 0
+    def _meeting(self, character: str) -> int:
+        """Return the nodes that a character meets; those of ASCII are remembered."""
+        known = self._ascii.get(character)
+        if known is None:
+            known = self._by_character.get(character, 0)
+            for test, nodes in self._tests:
+                if test.match(character) is not None:
+                    known |= nodes
+            if character.isascii():
+                self._ascii[character] = known
+        return known
+
+    def _numbers(self, nodes: int) -> frozenset[int]:
+        return frozenset([self._number[at] for at in _places(nodes)])
 
     def _closure(self, nodes: "Iterable[int]", *, at: str) -> frozenset[int]:
         """Return the nodes that take a character or are an end, or wait for `$`, reached without one."""
@@ -172,6 +196,20 @@ class NameRegexes:
             or node.is_end
             or node.at == "$"
         )
+
+
+def _bits(places: "Iterable[int]") -> int:
+    return sum([1 << at for at in places])
+
+
+def _places(bits: int) -> "Iterator[int]":
+    """Yield the places of the bits that are set."""
+    if bits:
+        for byte in _NOT_ZERO.finditer(bits.to_bytes(bits.bit_length() + 7 >> 3, "little")):
+            at, value = byte.start() * 8, byte[0][0]
+            while value:
+                yield at + (value & -value).bit_length() - 1
+                value &= value - 1
 
 
 class _Parser:

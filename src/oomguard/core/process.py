@@ -8,6 +8,9 @@ COMM_LENGTH = 15
 INIT_PID = 1
 """The first process, the parent of orphans. The kernel never kills it."""
 
+NAME_LIMIT = 255
+"""Bytes of a file name at most (NAME_MAX, include/uapi/linux/limits.h): what is longer in a title is cut."""
+
 CMDLINE_LIMIT = 4096
 """Bytes read of a command line, because its owner chooses the length."""
 
@@ -137,5 +140,5 @@ def full_name(comm: bytes, arguments: tuple[bytes, ...]) -> bytes:
         base = argument.rpartition(b"/")[2]
         if base.startswith(comm):
             # A program that rewrites its title puts spaces after its name.
-            return base.split(b" ", 1)[0] if b" " not in comm else base
+            return (base.split(b" ", 1)[0] if b" " not in comm else base)[:NAME_LIMIT]
     return comm

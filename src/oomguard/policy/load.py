@@ -37,8 +37,8 @@ _SECTIONS: "dict[str, nodes.Node]" = {
 """The value of a section whose lines are all commented out."""
 
 
-REGEX_NODES_LIMIT = 20_000
-"""Nodes of all regular expressions on names together: some 1,000 expressions, 4 MiB in the daemon."""
+REGEX_NODES_LIMIT = 4000
+"""Nodes of all regular expressions on names together: some 200 expressions. They bound the time for one name."""
 
 _TOO_MANY_REGEXES = Words(
     "too-many-regexes",
