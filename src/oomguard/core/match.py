@@ -461,7 +461,7 @@ def _share_regexes(patterns: "list[bytes]") -> None:
 
 
 def _number(pattern: bytes) -> int:
-    """Return the number of an expression in the automaton, to which it is added if it is of another policy."""
+    """Return the number of an expression in the automaton; one of another policy is added."""
     if pattern not in _numbers:
         _share_regexes([*_numbers, pattern])
     return _numbers[pattern]

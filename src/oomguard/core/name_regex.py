@@ -1,8 +1,8 @@
 """Regular expressions on process names, all tried at once, in time linear in the name.
 
 Python's `re` backtracks, and anybody can give a program a name on which that takes very long. So expressions
-become one automaton: it goes through a name once, whatever they are and however many, in at most some 2 ms for
-a name of 255 bytes. What needs backtracking (lookaround, back references) is not allowed.
+become one automaton: it goes through a name once, whatever they are and however many, and takes at most some
+2 ms. What needs backtracking (lookaround, back references) is not allowed.
 
 In a rule, an expression is a name behind a NUL, which no process name has.
 """
@@ -19,7 +19,7 @@ NODES_LIMIT = 500
 """Nodes of one expression: one for each character, group and repetition, and again for each copy."""
 
 STEPS_LIMIT = 4000
-"""Steps on one name, some 2 ms; one that takes more has none of the expressions. Names are anybody's choice."""
+"""Steps on one name, some 2 ms; one that takes more has none of the expressions."""
 
 _NOT_ZERO = re.compile(rb"[^\0]")
 
@@ -107,7 +107,7 @@ class NameRegexes:
         self._asked: tuple[str, frozenset[int]] = "", self._numbers(self._if_empty)
 
     def _add(self, at: int, begun: int, reached: list[int], tests: dict[re.Pattern[str], int]) -> None:
-        """File a node of an expression whose nodes begin there, and add what is reached from it to the list."""
+        """File a node of an expression whose nodes begin there, and list what is reached from it."""
         node, bit = self._nodes[at], 1 << at
         then = 0
         if node.then and max(node.then) > at:  # a loop, before what it repeats
@@ -285,11 +285,12 @@ class _Parser:
             case _Any(choices):
                 return self._node(_Node(tuple([self._made(choice, then) for choice in choices])))
             case _Times(inner, least, most):
+                after = then
                 if most is None:
-                    after, then = then, self._node(_Node())
+                    then = self._node(_Node())
                     self._nodes[then] = _Node((self._made(inner, then), after))
                 for _ in range(0 if most is None else most - least):
-                    then = self._node(_Node((self._made(inner, then), then)))
+                    then = self._node(_Node((self._made(inner, then), after)))
                 for _ in range(least):
                     then = self._made(inner, then)
         return then

@@ -38,7 +38,7 @@ _SECTIONS: "dict[str, nodes.Node]" = {
 
 
 REGEX_NODES_LIMIT = 4000
-"""Nodes of all regular expressions on names together: some 200 expressions. They bound the time for one name."""
+"""Nodes of all regular expressions on names together: some 200 expressions: for the time of one name."""
 
 _TOO_MANY_REGEXES = Words(
     "too-many-regexes",
