@@ -319,3 +319,8 @@ def test_names_that_no_rule_has_share_one_list_of_rules() -> None:
     found = [matcher.candidates(b"name-%d" % at) for at in range(5000)]
     assert all(list(one) == rules for one in found)
     assert len({id(one) for one in found}) < 10
+
+
+def test_a_full_name_ends_where_no_file_name_is_longer() -> None:
+    """Its owner chooses the length, and expressions take time for each byte."""
+    assert full_name(b"a" * 15, (b"/" + b"a" * 4000,)) == b"a" * 255
