@@ -137,14 +137,15 @@ def test_log_that_is_never_quiet_costs_little(tmp_path: Path) -> None:
             fd = os.open("/dev/kmsg", os.O_WRONLY)
         except OSError:
             pytest.skip("/dev/kmsg cannot be written here")
-        before, switches = _ticks(stat), _switches(status)
+        begun, before, switches = time.monotonic(), _ticks(stat), _switches(status)
         for _ in range(20):
             for _ in range(100):
                 os.write(fd, b"<7>oomguard: a line of a log that is never quiet")
             time.sleep(0.1)
         os.close(fd)
-        assert _ticks(stat) - before <= 0.2 * os.sysconf("SC_CLK_TCK")
-        assert _switches(status) - switches <= 60
+        seconds = time.monotonic() - begun
+        assert _ticks(stat) - before <= 0.1 * seconds * os.sysconf("SC_CLK_TCK")
+        assert _switches(status) - switches <= 30 * seconds
 
 
 def _ticks(stat: Path) -> int:
