@@ -28,7 +28,7 @@ from running import Program, oom_score_adj
 
 PID = 10
 NAME = "vm.swappiness"
-PAIR = ("vm.overcommit_ratio", "vm.overcommit_kbytes")
+PAIR = ("vm.dirty_background_ratio", "vm.dirty_background_bytes")
 
 
 def asking(value: int) -> Policy:

@@ -50,7 +50,7 @@ examples:
   oomguard restore                   restore the original values
 
 exit codes: 0 done, 1 a change failed or was refused, 2 bad usage,
-            3 plan found a change, also a refused one, 78 the policy is not valid
+            3 plan found a change or a refusal, 78 the policy is not valid
 """
 
 

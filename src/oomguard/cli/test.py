@@ -22,7 +22,7 @@ examples:
   oomguard test --policy ./new.yaml tests/sshd.yaml   another policy
   oomguard test --json tests                          in a build
 
-exit codes: 0 all as expected, 1 a case differs, 78 a file is missing or not valid
+exit codes: 0 all as expected, 1 a case differs, 78 a file is missing or wrong
 """
 
 
