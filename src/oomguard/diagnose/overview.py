@@ -2,7 +2,7 @@
 
 import os
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
@@ -13,6 +13,8 @@ from oomguard.core.text import counted, printable, span
 from oomguard.diagnose.host import load_here, open_procfs
 from oomguard.diagnose.ranker import open_ranker
 from oomguard.diagnose.status import HostStatus, observe_status, values_in_force
+from oomguard.kernel.pressure import observe_stalled_percent
+from oomguard.kernel.sysctl import observe_kills
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.ranking import is_protected, reserve_now
 from oomguard.report.problems import complaints, problems
@@ -75,32 +77,16 @@ def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> st
 
 def _memory(procfs: "Procfs", memory: Memory) -> str:
     parts = [f"{kib(memory.available_kib)} of {kib(memory.total_kib)} available"]
-    stalled = _stalled_percent(procfs)
+    stalled = observe_stalled_percent(procfs)
     if stalled is not None:
         calm = stalled < _CALM
         parts.append("no pressure" if calm else f"tasks stalled {stalled:.0f} % of the last 10 s")
-    kills = _kills(procfs)
+    kills = None
+    with suppress(OSError):
+        kills = observe_kills(procfs)
     if kills is not None:
         parts.append(f"{counted(kills, 'kill')} since boot" if kills else "no kill since boot")
     return ", ".join(parts)
-
-
-def _stalled_percent(procfs: "Procfs") -> float | None:
-    """Return the share of the last 10 s in which some task waited for memory; None where PSI is off."""
-    try:
-        some = procfs.read("pressure/memory").split(b"\n", 1)[0]
-        return float(some.split(b"avg10=", 1)[1].split()[0])
-    except (OSError, IndexError):
-        return None
-
-
-def _kills(procfs: "Procfs") -> int | None:
-    """Return how many processes the OOM killer has killed since boot; None before Linux 4.13."""
-    try:
-        _, found, rest = procfs.read("vmstat").partition(b"\noom_kill ")
-    except OSError:
-        return None
-    return int(rest.split()[0]) if found else None
 
 
 def _order(view: View) -> "Iterator[tuple[str, str]]":
