@@ -31,6 +31,7 @@ from oomguard.kernel.event_filter import (
     event_filter,
     fork_filter,
 )
+from oomguard.kernel.own import is_in_initial_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, MutableSet
@@ -57,9 +58,6 @@ _MESSAGE_SIZE = HEADERS.size + 40
 _SO_RCVBUFFORCE = 33
 _QUEUE_LENGTH = 2 * RECEIVE_BUFFER // 512
 """More events than can ever be queued: no kernel counts fewer bytes for one."""
-
-_INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
-"""Inodes of the namespaces the kernel boots with (include/linux/proc_ns.h)."""
 
 
 class ConnectorUnavailableError(Exception):
@@ -307,8 +305,8 @@ def _enlarge(opened: socket.socket) -> None:
 
 
 def _check_namespaces() -> None:
-    for name, inode in _INITIAL_NAMESPACES.items():
-        if os.stat(f"/proc/self/ns/{name}").st_ino != inode:
+    for name in ("pid", "user"):
+        if not is_in_initial_namespace(name):
             raise ConnectorUnavailableError(f"there are no process events in this {name} namespace")
 
 

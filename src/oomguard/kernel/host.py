@@ -4,13 +4,11 @@ import os
 from typing import TYPE_CHECKING
 
 from oomguard.core.host import Host
+from oomguard.kernel.own import is_in_initial_namespace
 from oomguard.kernel.sysctl import observe_memory
 
 if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
-
-_HOST_PID_NAMESPACE = 0xEFFFFFFC
-"""The inode of the host's own (include/linux/proc_ns.h: PROC_PID_INIT_INO)."""
 
 
 def observe_host(procfs: "Procfs") -> Host:
@@ -32,6 +30,6 @@ def observe_host(procfs: "Procfs") -> Host:
 def _is_in_container() -> bool:
     """Return whether oomguard sees only the processes of a container."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino != _HOST_PID_NAMESPACE
+        return not is_in_initial_namespace("pid")
     except OSError:
         return False

@@ -13,6 +13,9 @@ _LOCKABLE = 256 * 1024 * 1024
 
 _UNLIMITED = 1 << 62
 
+_INITIAL_NAMESPACES = {"pid": 0xEFFFFFFC, "user": 0xEFFFFFFD}
+"""Inodes (include/linux/proc_ns.h)."""
+
 
 def python_command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module of oomguard, and imports no files of other users.
@@ -22,6 +25,14 @@ def python_command(module: str, *arguments: str) -> list[str]:
     """
     only_ours = ["-P", "-s"] if os.geteuid() == 0 else ["-P"]
     return [sys.executable, *only_ours, "-m", module, *arguments]
+
+
+def is_in_initial_namespace(kind: str) -> bool:
+    """Return whether this process is in the `pid` or `user` namespace that the kernel boots with.
+
+    OSError: that cannot be seen.
+    """
+    return os.stat(f"/proc/self/ns/{kind}").st_ino == _INITIAL_NAMESPACES[kind]
 
 
 def lock_pages(*, privileged: bool) -> str:
