@@ -133,7 +133,7 @@ def members_by_cgroup(memcg: Memcg) -> "Iterator[list[int]]":
     while pending:
         folder = pending.pop()
         # 0 is a process of an unrelated PID namespace.
-        yield [pid for name in _read(folder, "cgroup.procs").split() if (pid := int(name))]
+        yield [pid for name in read_control(folder, "cgroup.procs").split() if (pid := int(name))]
         pending += reversed(_folders_below(folder))
 
 
@@ -148,11 +148,6 @@ def children(memcg: Memcg) -> list[Memcg]:
     return []
 
 
-def read_control(memcg: Memcg, name: str) -> bytes:
-    """Return a file of a cgroup; b"" if it does not exist, or the cgroup was removed."""
-    return _read(memcg.folder, name)
-
-
 def _folders_below(folder: str) -> list[str]:
     """Return the cgroups directly below, the oldest first, which is the order of their inodes."""
     try:
@@ -165,13 +160,14 @@ def _folders_below(folder: str) -> list[str]:
 
 def read_bytes(memcg: Memcg, name: str) -> int | None:
     """Return a size in bytes; None if it has no limit, or no such file."""
-    text = read_control(memcg, name).strip()
+    text = read_control(memcg.folder, name).strip()
     if not text or text == b"max" or int(text) >= _UNLIMITED_BYTES:
         return None
     return int(text)
 
 
-def _read(folder: str, name: str) -> bytes:
+def read_control(folder: str, name: str) -> bytes:
+    """Return a file of a cgroup; b"" if it does not exist, or the cgroup was removed."""
     try:
         with open(os.path.join(folder, name), "rb") as file:
             return file.read()

@@ -82,7 +82,7 @@ def short_cgroups(
         if left is not None and left.percent < SHORT_PERCENT:
             found.append((memcg, left))
         for child in children(memcg):
-            stalled = parse_some(read_control(child, "memory.pressure"))
+            stalled = parse_some(read_control(child.folder, "memory.pressure"))
             if stalled is not None and stalled >= percent:
                 pending.append(child)
             steps += 1
@@ -95,9 +95,10 @@ def _left(memcg: Memcg, host: Left) -> Left | None:
     limit, used = read_bytes(memcg, "memory.max"), read_bytes(memcg, "memory.current")
     if limit is None or used is None:
         return None
+    lines = read_control(memcg.folder, "memory.stat").split(b"\n")
     reclaimable = sum(
         int(size)
-        for key, _, size in (line.partition(b" ") for line in read_control(memcg, "memory.stat").split(b"\n"))
+        for key, _, size in (line.partition(b" ") for line in lines)
         if key in (b"active_file", b"inactive_file", b"slab_reclaimable")
     )
     swap_limit = read_bytes(memcg, "memory.swap.max")
