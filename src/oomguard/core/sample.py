@@ -14,6 +14,9 @@ SHORT_PERCENT, FALLING_PERCENT = 20, 10
 _LOOK_PERCENT = 50
 """No fall is looked at while more than this is left: some programs take much at once, and then no more."""
 
+NOTICED_KIB = 1024
+"""Less growth is not reported."""
+
 _RECENT_SECONDS = 600
 
 _GAP_SECONDS = 120

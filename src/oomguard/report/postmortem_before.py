@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from oomguard.core.overcommit import kib
-from oomguard.core.sample import Growth, growth
+from oomguard.core.sample import NOTICED_KIB, Growth, growth
 from oomguard.core.text import printable, span
 from oomguard.oom.log_time import moment_of
 
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from oomguard.core.sample import Sample
     from oomguard.oom.report import Report
-
-_NOTICED_KIB = 1024
-"""Less growth is not reported."""
 
 
 def course_of(report: "Report", samples: "Sequence[Sample]") -> "Iterator[str]":
@@ -26,7 +23,7 @@ def course_of(report: "Report", samples: "Sequence[Sample]") -> "Iterator[str]":
         f"{one.holder.label} grew from {kib(one.before_kib)} to {kib(one.holder.held_kib)}" for one in shown
     ]
     left = left_before(report, samples)
-    if left and left[0] - left[-1] >= _NOTICED_KIB:
+    if left and left[0] - left[-1] >= NOTICED_KIB:
         what = "what the cgroup had left" if report.constraint == "memcg" else "MemAvailable"
         parts.append(f"{what} fell from {kib(left[0])} to {kib(left[-1])}")
     if parts:
@@ -61,7 +58,7 @@ def grown(report: "Report", samples: "Sequence[Sample]") -> list[Growth]:
     return [
         one
         for one in growth(until_kill(report, samples))
-        if one.kib >= _NOTICED_KIB
+        if one.kib >= NOTICED_KIB
         and named.get(one.holder.pid, "" if is_whole else one.holder.comm) == one.holder.comm
     ]
 

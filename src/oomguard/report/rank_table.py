@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from oomguard.core.sample import NOTICED_KIB
 from oomguard.core.text import printable
 from oomguard.oom.badness import share
 from oomguard.report.plan_table import WORDS
@@ -21,8 +22,6 @@ _BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
-_NOTICED_KIB = 1024
-"""Less growth in a minute is not shown."""
 _NAME_CELLS = 20
 """A name has 15 bytes, more only if escaped."""
 
@@ -95,7 +94,7 @@ def _cells(one: "Ranked", view: View, worst: int) -> "dict[str, str | Text]":
 
 
 def _growth(amount_kib: int) -> Text:
-    if abs(amount_kib) < _NOTICED_KIB:
+    if abs(amount_kib) < NOTICED_KIB:
         return Text("")
     sign, style = ("+", "red") if amount_kib > 0 else ("-", "green")
     return Text(f"{sign}{compact(abs(amount_kib))}", style)

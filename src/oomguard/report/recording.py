@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oomguard.core.sample import growth
+from oomguard.core.sample import NOTICED_KIB, growth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def courses(samples: "Sequence[Sample]", *, cells: int) -> list[Course]:
 
 def is_noticed(grown: "Growth") -> bool:
     """Return whether growth is worth a row: a MiB, and a hundredth of what the process has."""
-    return grown.kib >= max(1024, grown.holder.held_kib / 100)
+    return grown.kib >= max(NOTICED_KIB, grown.holder.held_kib / 100)
 
 
 def sparkline(values: "Sequence[int]") -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from oomguard.core.overcommit import kib
-from oomguard.core.sample import Growth, growth, recent
+from oomguard.core.sample import NOTICED_KIB, Growth, growth, recent
 from oomguard.core.text import span
 from oomguard.report.events import COMMIT_LIMIT_NEAR, MEMORY_RECOVERED, MEMORY_SHORT, LogEntry
 
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from oomguard.core.overcommit import Memory
     from oomguard.core.policy import PressureLimit
     from oomguard.core.sample import Left, Sample
-
-_NOTICED_KIB = 1024
-"""Less growth is not reported."""
 
 
 def short_entry(
@@ -48,7 +45,7 @@ def short_entry(
             fields["OOMGUARD_RULE"] = victim.rule
         grown = next((one for one in growth(recent(samples, sample.booted)) if one.holder == victim), None)
         parts = [kib(victim.held_kib)]
-        if grown is not None and grown.kib >= _NOTICED_KIB:
+        if grown is not None and grown.kib >= NOTICED_KIB:
             parts.append(f"+{kib(grown.kib)} in {span(grown.seconds)}")
         parts.append(f"oom_score_adj {victim.oom_score_adj}")
         if victim.rule:
@@ -92,6 +89,6 @@ def commit_limit_entry(memory: "Memory") -> LogEntry:
 
 def grew(grown: Growth) -> str:
     """Return how a process grew: `it grew from 0.7 GiB to 2.1 GiB in 6 minutes`; "" if it did not."""
-    if grown.kib < _NOTICED_KIB:
+    if grown.kib < NOTICED_KIB:
         return ""
     return f"it grew from {kib(grown.before_kib)} to {kib(grown.holder.held_kib)} in {span(grown.seconds)}"
