@@ -7,6 +7,16 @@ from pathlib import Path
 
 import pytest
 
+OWN_FOLDERS = """
+mount -t tmpfs tmpfs /run
+for folder in usr etc var; do
+    mkdir -p "/run/$folder/upper" "/run/$folder/work"
+    own=/run/$folder
+    mount -t overlay -o "lowerdir=/$folder,upperdir=$own/upper,workdir=$own/work" overlay "/$folder"
+done
+"""
+"""For a shell in a mount namespace of its own: /usr, /etc, /var and /run to change, which end with it."""
+
 
 @contextmanager
 def read_only(path: Path) -> Iterator[None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mounts import OWN_FOLDERS
 from oomguard import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -134,12 +135,6 @@ def test_the_program_in_it_runs_beside_no_other_package(tree: Path, tmp_path: Pa
 
 
 _LIFE = """
-mount -t tmpfs tmpfs /run
-for folder in usr etc var; do
-    mkdir -p "/run/$folder/upper" "/run/$folder/work"
-    own=/run/$folder
-    mount -t overlay -o "lowerdir=/$folder,upperdir=$own/upper,workdir=$own/work" overlay "/$folder"
-done
 rm -rf /etc/oomguard.* /usr/share/oomguard /usr/lib/oomguard*
 policy=/etc/oomguard.yaml
 dpkg() { command dpkg --force-depends "$@" </dev/null >/run/log 2>&1 || { cat /run/log; exit 1; }; }
@@ -177,7 +172,7 @@ dpkg --purge oomguard
 @pytest.mark.skipif(os.geteuid() != 0, reason="root mounts")
 def test_an_upgrade_keeps_what_was_edited_and_asks_nothing(package: Path) -> None:
     """In a mount namespace with files of its own. tests/vm has the package with systemd."""
-    command = ["unshare", "--mount", "sh", "-euc", _LIFE, "sh", str(package)]
+    command = ["unshare", "--mount", "sh", "-euc", OWN_FOLDERS + _LIFE, "sh", str(package)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\n# mine\n" in done.stdout

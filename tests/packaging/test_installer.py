@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mounts import OWN_FOLDERS
 from oomguard import __version__
 
 pytestmark = [
@@ -15,13 +16,7 @@ pytestmark = [
 
 INSTALLER = Path(__file__).parents[2] / "systemd" / "install.sh"
 
-_OWN_FILES = """
-mount -t tmpfs tmpfs /run
-for folder in usr etc var; do
-    mkdir -p "/run/$folder/upper" "/run/$folder/work"
-    own=/run/$folder
-    mount -t overlay -o "lowerdir=/$folder,upperdir=$own/upper,workdir=$own/work" overlay "/$folder"
-done
+_NOTHING_INSTALLED = """
 rm -rf /etc/oomguard.yaml /etc/oomguard.d /usr/lib/oomguard.d /var/lib/oomguard
 installer=$1
 """
@@ -47,7 +42,7 @@ test -e /etc/oomguard.yaml
 def test_it_installs_upgrades_and_uninstalls() -> None:
     """The command works, by a launcher that takes no module from anywhere else; the edited policy stays."""
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-euc", _OWN_FILES + _UPGRADED, "sh", INSTALLER],
+        ["unshare", "--mount", "sh", "-euc", OWN_FOLDERS + _NOTHING_INSTALLED + _UPGRADED, "sh", INSTALLER],
         capture_output=True,
         text=True,
         check=False,
