@@ -1,4 +1,4 @@
-"""What is said about policies and case files that can not be used, word by word."""
+"""The exact messages for policies and case files that cannot be used."""
 
 from pathlib import Path
 from typing import NamedTuple

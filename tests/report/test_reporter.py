@@ -212,7 +212,7 @@ def test_when_a_burst_is_over_nothing_waits(reporter: Reporter, sink: Memory) ->
 
 
 def test_what_is_due_first_is_known_without_a_look_at_the_rest(reporter: Reporter, sink: Memory) -> None:
-    """A kind that is folded anew waits behind all others: a thousand matched rules cost a flush nothing."""
+    """A flush looks only at the kinds that are due, however many rules have matched."""
     first, second = applied(valued(1, cause="exec")), applied(valued(1, cause="drift"))
     reporter.outcome(first, 0.0)
     reporter.outcome(second, 0.5)
