@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,16 @@ def test_kill_is_told_within_a_second_with_its_rule(tmp_path: Path) -> None:
         assert (victim.pid, "ok-victim", 0) in [(one["pid"], one["comm"], one["uid"]) for one in last]
 
 
+def descriptors(pid: int, file: str) -> list[str]:
+    """Return which descriptors of a process are of that file; others come and go meanwhile."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(fd) == file:
+                found.append(fd.name)
+    return found
+
+
 @needs_cgroup
 @needs_log
 def test_log_may_come_as_standard_input(tmp_path: Path) -> None:
@@ -85,8 +95,7 @@ def test_log_may_come_as_standard_input(tmp_path: Path) -> None:
         running(tmp_path, POLICY) as daemon,
         memcg.memory_cgroup("oomguard-kills", limit_mib=32) as cgroup,
     ):
-        fds = Path(f"/proc/{daemon.process.pid}/fd")
-        assert [fd.name for fd in fds.iterdir() if os.readlink(fd) == "/dev/kmsg"] == ["0"]
+        assert descriptors(daemon.process.pid, "/dev/kmsg") == ["0"]
         with cgroup.hog("x) UID:7", 60) as hog:
             hog.wait(10)
         daemon.wait_for(f"x) UID:7[{hog.pid}] (uid 0; ")
