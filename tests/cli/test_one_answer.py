@@ -261,7 +261,7 @@ def test_that_a_renamed_process_is_still_raised_is_known_to_every_verb(tmp_path:
     host.run_daemon(between=lambda: host.proc.process(renamed))
     (explained,) = host.call("explain", "10")
     assert explained["verdict"] == (
-        "stays 300: it changed its name, but not its program, so name=a still applies"
+        "stays 300: it left name=a by its own doing, and that applies until it runs another program"
     )
     assert explained["decision"]["rule"] == "name=a"
     assert host.call("plan") == []
@@ -269,7 +269,7 @@ def test_that_a_renamed_process_is_still_raised_is_known_to_every_verb(tmp_path:
     whole = status.read_text()
     for number in (-1, 1):
         document = json.loads(whole)
-        document["renamed"][0]["rule"] = number
+        document["still_raised"][0]["rule"] = number
         status.write_text(json.dumps(document))
         assert host.call("explain", "10")[0]["decision"]["rule"] is None, "there is no such rule"
     status.write_text(whole)

@@ -1,4 +1,4 @@
-"""A rule that raises by a name is not escaped by taking another name."""
+"""A rule that raises by a name or a cgroup is not escaped by taking another."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -156,6 +156,55 @@ def test_what_a_process_cannot_choose_still_decides(
     """Who becomes another user is no longer governed by the rule for the first."""
     reconciler = started(proc, procfs, policy(f"rules: [{{name: hog, user: {PERSON}, oom_score_adj: 800}}]"))
     proc.process(Process(Identity(20, 1), b"sheep", uid=PERSON + 1, oom_score_adj=800))
+    assert changes(reconciler) == [0]
+
+
+BATCH = "/system.slice/batch.service"
+OWN = "/user.slice/user-1000.slice/user@1000.service/app.slice/own.scope"
+
+
+def moved(proc: FakeProc, cgroup: str, *, by_root: bool = False, uid: int = PERSON, value: int = 800) -> None:
+    """Have the process in another cgroup."""
+    process = Process(
+        Identity(20, 1), b"hog", uid=uid, cgroup=cgroup, cgroup_is_roots=by_root, oom_score_adj=value
+    )
+    proc.process(process)
+
+
+@pytest.mark.parametrize("own", [0, 800])
+@pytest.mark.parametrize(
+    ("condition", "before"),
+    [("unit: batch.service", BATCH), ("cgroup: '*/batch.service'", BATCH), ("user_unit: a.scope", OWN[:-9])],
+)
+def test_a_process_that_moves_to_a_cgroup_of_its_user_stays_raised(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], condition: str, before: str, own: int
+) -> None:
+    """Until it runs another program, under whatever rule that raises less; and so does what it forks."""
+    rules = f"{{{condition}, oom_score_adj: 800}}, {{user: {PERSON}, oom_score_adj: 300}}"
+    before = before if before == BATCH else f"{before}a.scope"
+    moved(proc, before, value=own)
+    reconciler = Reconciler(policy(f"rules: [{rules}]"), Ledger(), procfs)
+    assert changes(reconciler) == ([800] if own == 0 else [])
+    moved(proc, OWN)
+    assert changes(reconciler) == []
+    proc.set_oom_score_adj(20, 0)
+    reconciler.managed.on_fork(20, 21, 10)
+    proc.process(Process(Identity(21, 9), b"hog", uid=PERSON, cgroup=OWN), forked=True)
+    assert changes(reconciler) == [800, 800]
+    reconciler.managed.executed[20] = 11
+    assert changes(reconciler) == [300]
+
+
+@pytest.mark.parametrize(("by_root", "uid"), [(True, PERSON), (False, 0), (False, PERSON + 1)])
+def test_what_root_moves_is_no_longer_raised(
+    proc: FakeProc, procfs: Procfs, policy: Callable[[str], Policy], uid: int, *, by_root: bool
+) -> None:
+    """To a cgroup that only root can write to; nor is a process of root's, or of another user by now."""
+    rules = f"rules: [{{unit: batch.service, user: [root, {PERSON}], oom_score_adj: 800}}]"
+    moved(proc, BATCH, uid=uid if uid == 0 else PERSON, value=0)
+    reconciler = Reconciler(policy(rules), Ledger(), procfs)
+    assert changes(reconciler) == [800]
+    moved(proc, "/system.slice/run-7.scope", by_root=by_root, uid=uid)
     assert changes(reconciler) == [0]
 
 

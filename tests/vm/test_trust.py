@@ -311,8 +311,8 @@ def test_systemd_moves_no_process_into_a_service_of_others(installed: Service) -
         installed.wait_for_value(f"/proc/{pid}/oom_score_adj", -500)
 
 
-def test_systemd_moves_a_process_to_its_users_own_manager(installed: Service) -> None:
-    """Out of a service whose `unit` raises it, which is a known limit; a rule by `user` still matches."""
+def test_a_process_that_systemd_moves_to_its_users_own_manager_stays_raised(installed: Service) -> None:
+    """It leaves the service whose `unit` raises it; another program there has the rule of its user."""
     vm = installed.vm
     vm.run("loginctl enable-linger alice")
     vm.wait_until("systemctl is-active user@1000.service", describe="alice's service manager")
@@ -326,7 +326,10 @@ def test_systemd_moves_a_process_to_its_users_own_manager(installed: Service) ->
             assert moved.code == 0, moved.stderr
             assert "user@1000.service" in vm.run(["cat", f"/proc/{pid}/cgroup"]).stdout
             vm.run(f"echo 0 >/proc/{pid}/oom_score_adj", user="alice")
-            installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 300)
+            installed.wait_for_value(f"/proc/{pid}/oom_score_adj", 500)
+            assert "until it runs another program" in vm.run(["oomguard", "explain", pid]).stdout
+            manager = vm.run("systemctl show -P MainPID user@1000.service").stdout.strip()
+            installed.wait_for_value(f"/proc/{manager}/oom_score_adj", 300)
     finally:
         vm.run("loginctl disable-linger alice; systemctl stop user@1000.service", check=False)
 

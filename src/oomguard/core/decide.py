@@ -33,8 +33,8 @@ class Decision(NamedTuple):
 
     `rule` is the rule that matches it, or would if the process were trusted. `original` is its value without
     oomguard, `current` its value now, `wanted` the value it should have. `is_inherited`: it inherited its
-    current value from a managed process. `is_held`: it changed its name or command
-    line so that the rule no longer matches, but the rule still applies until it runs another program.
+    current value from a managed process. `is_held`: it left the rule by its own doing, and
+    that still applies until it runs another program.
     """
 
     identity: "Identity"

@@ -20,9 +20,9 @@ from oomguard.report.status_file import (
     LastKill,
     PolicyStatus,
     PressureStatus,
-    RenamedProcess,
     RuleStatus,
     StatusFile,
+    StillRaised,
     SysctlStatus,
     encode_status,
 )
@@ -48,8 +48,8 @@ STATUS_SECONDS = 1.0
 _RULES_LIMIT = 1000
 """Rules listed with their number of processes: those with most."""
 
-_RENAMED_LIMIT = 1000
-"""Renamed processes listed. A user can have any number."""
+_STILL_RAISED_LIMIT = 1000
+"""Processes listed that stopped matching by their own doing. A user can have any number."""
 
 
 _KILLS_A_UID, _KILLS_LIMIT = 3, 60
@@ -146,7 +146,7 @@ class StatusWriter:
             kills=tuple(KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())),
             contended=tuple(map(_contended_value, reconciler.backoff.contended())),
             limits=(*self._degradations.texts, *passing_limits),
-            renamed=tuple(_renamed(reconciler)),
+            still_raised=tuple(_still_raised(reconciler)),
             recent=tuple(change._replace(at=booted_at + change.at) for change in reporter.recent),
             events=has_events,
             watches=watches,
@@ -218,10 +218,10 @@ def _rule_status(rule: "Rule", count: int) -> RuleStatus:
     return RuleStatus(rule.number, rule.label, rule.source, str(rule.terms.value), count)
 
 
-def _renamed(reconciler: "Reconciler") -> "Iterator[RenamedProcess]":
-    renamed = (one for one in reconciler.managed.raised.values() if one.is_held)
-    for one in islice(renamed, _RENAMED_LIMIT):
-        yield RenamedProcess(*one.identity, one.rule.number)
+def _still_raised(reconciler: "Reconciler") -> "Iterator[StillRaised]":
+    found = (one for one in reconciler.managed.raised.values() if one.is_held)
+    for one in islice(found, _STILL_RAISED_LIMIT):
+        yield StillRaised(*one.identity, one.rule.number)
 
 
 def _contended_value(target: "Hashable") -> ContendedValue:

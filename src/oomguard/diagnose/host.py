@@ -98,7 +98,7 @@ def open_preview(
     if daemon is not None:
         contended = daemon.contended
         if daemon.policy_digest == policy.digest:
-            for identity, number in daemon.renamed.items():
+            for identity, number in daemon.still_raised.items():
                 if 0 <= number < len(policy.rules):  # the file may be damaged
                     raised = RaisingRule(identity, policy.rules[number], is_held=True)
                     reconciler.managed.raised[identity.pid] = raised
@@ -136,15 +136,15 @@ def read_status(state_dir: str) -> StatusFile | None:
 class Daemon(NamedTuple):
     """The daemon that runs with a state folder, and what only it knows.
 
-    `contended` is what it has paused to correct. `renamed` has, by process, the number of the rule of its
-    policy that still raises it although it changed its name.
+    `contended` is what it has paused to correct. `still_raised` has, by process, the number of the rule of
+    its policy that still raises it although it stopped matching by its own doing.
     """
 
     identity: Identity
     contended: "frozenset[Hashable]"
     policy_files: tuple[str, ...]
     policy_digest: str
-    renamed: dict[Identity, int]
+    still_raised: dict[Identity, int]
 
 
 def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
@@ -163,7 +163,7 @@ def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
         frozenset(row.value for row in status.contended),
         status.policy.files,
         status.policy.digest,
-        {Identity(row.pid, row.start_time_ticks): row.rule for row in status.renamed},
+        {Identity(row.pid, row.start_time_ticks): row.rule for row in status.still_raised},
     )
 
 

@@ -49,6 +49,10 @@ class CgroupFolders:
                 return False
         return True
 
+    def take_only_roots(self, path: str) -> bool | None:
+        """Return whether only root can move processes into the cgroup `path`, None if that is not visible."""
+        return self.are_roots(f"{path}/")
+
     def of_users_manager(self, uid: int) -> str | None:
         """Return the cgroup of a user's own service manager, None if the user has none."""
         path = f"/user.slice/user-{uid}.slice/user@{uid}.service"

@@ -393,6 +393,11 @@ class ProcessHandle:
         return self._procfs.cgroups.are_roots(self.cgroup)
 
     @property
+    def is_where_root_put_it(self) -> bool | None:
+        """Whether only root can have moved it into its cgroup, None if that is not visible."""
+        return self._procfs.cgroups.take_only_roots(self.cgroup)
+
+    @property
     def has_dynamic_uid(self) -> bool:
         """Whether systemd allocated its real uid for a running service."""
         return os.path.lexists(f"{self._procfs.dynamic_uids}/{self.uid}")

@@ -39,9 +39,12 @@ UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 
 _KEEP = Value("keep")
 
+_OF_CGROUP = frozenset(("unit", "user_unit", "cgroup"))
+"""Conditions that a process can stop meeting by its own doing, if it may write to another cgroup."""
+
 
 class RaisingRule(NamedTuple):
-    """The rule that raises a process, which it must not escape by a name or value of its own choice.
+    """The rule that raises a process, which it must not escape by a name, cgroup or value of its own choice.
 
     `is_held`: True: the rule no longer matches. False: it had the rule's value already, so the ledger has no
     entry.
@@ -229,10 +232,11 @@ class Planner:
 
         The latter if the process stopped matching by its own doing.
 
-        A process can change its name, its command line and its value at any time, and every rule that raises
-        by the first two could be escaped. So an untrusted one stays under that rule until it runs another
-        program, even if it had the rule's value before oomguard set it, or set a higher one; and so does what
-        it forks, whatever value that set meanwhile.
+        A process can change its name, command line and value at any time, and move to a cgroup that its user
+        may write to: every rule that raises by those could be escaped. So an untrusted one stays under that
+        rule until it runs another program, even if it had the rule's value before oomguard set it, or set a
+        higher one; and so does what it forks, whatever value that set meanwhile. A process in a cgroup that
+        only root can move it to has left the rule.
         """
         if rule.number in [other.number for other in (found, refused) if other is not None]:
             return found, None
@@ -242,7 +246,9 @@ class Planner:
         is_raised_less = wanted_by(rule, original) <= wanted_by(found, original)
         if (found is not None or entry is not None) and is_raised_less:
             return found, None
-        if quick_unmet(rule, handle) is not None or self.matching.is_trusted(handle):
+        unmet = quick_unmet(rule, handle)
+        is_by_itself = unmet is None or (unmet in _OF_CGROUP and not handle.is_where_root_put_it)
+        if not is_by_itself or self.matching.is_trusted(handle):
             return found, None
         raised = RaisingRule(handle.identity, rule, is_held=True)
         # It may have chosen more than the rule asks for: lowering that would take trust.

@@ -140,8 +140,8 @@ class PressureStatus(NamedTuple):
 NO_PRESSURE = PressureStatus(short=False, episodes=0, seconds=0.0, next_rule="")
 
 
-class RenamedProcess(NamedTuple):
-    """A process that a rule, by number, still raises although it changed its name."""
+class StillRaised(NamedTuple):
+    """A process that a rule, by number, still raises although it stopped matching by its own doing."""
 
     pid: int
     start_time_ticks: int
@@ -178,7 +178,7 @@ class StatusFile(NamedTuple):
     kills: tuple[KillCount, ...]
     contended: tuple[ContendedValue, ...]
     limits: tuple[str, ...]
-    renamed: tuple[RenamedProcess, ...]
+    still_raised: tuple[StillRaised, ...]
     recent: tuple[RecentChange, ...]
     events: bool
     watches: int

@@ -69,7 +69,8 @@ def outlook(decision: "Decision") -> str:
     if rule is None:
         return f"stays {current}: no rule matches it"
     if decision.is_held:
-        return f"stays {current}: it changed its name, but not its program, so {rule.label} still applies"
+        until = "and that applies until it runs another program"
+        return f"stays {current}: it left {rule.label} by its own doing, {until}"
     if rule.terms.value.kind == "keep":
         return f"stays {current}: {rule.label} leaves it alone"
     original = f" (original value: {decision.original})" if decision.original != current else ""
