@@ -60,7 +60,7 @@ def _collect_less() -> None:
 
 def _complain(text: str) -> None:
     with contextlib.suppress(OSError):  # whether or not it can be said, the exit code is the same
-        print(text, file=sys.stderr, flush=True)
+        print(streams.fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every verb with the standard streams that callers leave it: not UTF-8, closed, full, or read by nobody."""
 
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -158,3 +159,24 @@ def test_what_the_daemon_says_reaches_a_terminal_that_is_not_utf8(
             assert daemon.stop() == 0
     finally:
         program.end()
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_lines_are_broken_for_a_terminal_only(tmp_path: Path, verb: str) -> None:
+    """A fault goes on below its place, whether it is the answer or an error; in a pipe it is one line."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("rules: [{name: a, oom_score_adj: 2000}]\n")
+    policy.chmod(0o644)
+    command = [sys.executable, "-m", "oomguard", verb, "--policy", str(policy)]
+    piped = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    ).stdout.decode()
+    ours, theirs = pty.openpty()
+    subprocess.run(command, stdout=theirs, stderr=theirs, env=os.environ | {"COLUMNS": "60"}, check=False)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode().splitlines()
+    os.close(ours)
+    assert len(piped.splitlines()) == 1
+    assert len(shown) > 1
+    assert [" ".join(line.strip() for line in shown)] == piped.splitlines()
+    assert all(len(line) <= 60 for line in shown if "policy.yaml" not in line)

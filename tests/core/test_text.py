@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.text import legible, printable, span
+from oomguard.core.text import legible, printable, span, wrapped
 
 
 def test_control_characters_are_escaped() -> None:
@@ -49,3 +49,10 @@ def test_a_pattern_is_shown_as_it_was_written() -> None:
 def test_a_time_is_said_in_the_largest_unit_that_is_there_twice(seconds: float, text: str) -> None:
     """A clock that was set back makes no time negative."""
     assert span(seconds) == text
+
+
+def test_a_line_is_broken_between_words() -> None:
+    """What does not fit goes on below it, indented by two more; a path stays whole, to be copied."""
+    assert wrapped("  a  hint that fits", 19) == ["  a  hint that fits"]
+    assert wrapped("  a hint that does not", 14) == ["  a hint that", "    does not"]
+    assert wrapped("see /a/very/long/path", 10) == ["see", "  /a/very/long/path"]

@@ -265,7 +265,7 @@ def test_a_rule_with_exe_says_what_it_takes(check: Check, root: Path) -> None:
 def test_too_much_that_is_protected_is_said(
     check: Check, proc: FakeProc, procfs: Procfs, root: Path, tmp_path: Path
 ) -> None:
-    """More than all the rest together. As in `rank`, init is neither protected nor killable."""
+    """More than all the rest together. As in `rank`, init is neither protected nor counted."""
     for pid, name, pages in ((1, b"init", 900_000), (20, b"db", 225_000), (21, b"web", 25_000)):
         proc.process(Process(Identity(pid, 1), name))
         proc.hold(pid, rss_pages=pages, score=0 if pid == 1 else 667)
@@ -274,7 +274,7 @@ def test_too_much_that_is_protected_is_said(
     assert "protected processes use 878.9 MiB, all others 97.7 MiB" in message
     assert check(policy % "web") == {}
     found = held(str(tmp_path / "policy.yaml"), procfs, root)
-    assert found.killable == "Protected: 97.7 MiB; killable: 878.9 MiB."
+    assert found.memory == "Protected processes use 97.7 MiB, all others 878.9 MiB."
 
 
 def test_a_sysctl_that_is_not_there_is_an_error(check: Check) -> None:

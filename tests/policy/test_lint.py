@@ -110,29 +110,29 @@ def _rules(*rules: str) -> str:
         (
             "rules: [{name: x, oom_score_adj: {at_most: -1000}}]",
             (
-                "0.yaml:1:34: warning: rules[0].oom_score_adj: -1000 forbids killing it even if its own "
+                "0.yaml:1:34: warning: oom_score_adj: -1000 forbids killing it even if its own "
                 "cgroup is out of memory: if it leaks, the cgroup hangs"
             ),
         ),
         (
             "rules: [{name: x, oom_score_adj: -999, trust: name}]",
-            "0.yaml:1:47: warning: rules[0].trust: any user can give a program this name to protect it",
+            "0.yaml:1:47: warning: trust: any user can give a program this name to protect it",
         ),
         (
             "rules: [{cgroup: [/a, '*x*'], oom_score_adj: -999}]",
             (
-                "0.yaml:1:23: warning: rules[0].cgroup[1]: this also matches cgroups that users make, "
+                "0.yaml:1:23: warning: cgroup: this also matches cgroups that users make, "
                 "where oomguard refuses to protect processes"
             ),
         ),
         (
             "rules: [{name: x, oom_score_adj: -999, children: inherit}]",
-            "0.yaml:1:50: warning: rules[0].children: all programs that these start are protected too",
+            "0.yaml:1:50: warning: children: all programs that these start are protected too",
         ),
         (
             _rules("name: a", "name: a"),
             (
-                "0.yaml:3:3: warning: rules[1]: never takes effect: the rule at 0.yaml:2 "
+                "0.yaml:3:3: warning: rule: never takes effect: the rule at 0.yaml:2 "
                 "(name=a) matches the same processes first"
             ),
         ),
@@ -229,7 +229,7 @@ def test_users_this_host_does_not_have_are_only_said_for_this_host() -> None:
     text = "rules: [{name: x, user: [root, nosuchuser, 4242], oom_score_adj: 1}]"
     assert _warnings(text) == ()
     (fault,) = _warnings(text, host=True)
-    assert str(fault) == "0.yaml:1:32: warning: rules[0].user[1]: this host has no user nosuchuser"
+    assert str(fault) == "0.yaml:1:32: warning: user: this host has no user nosuchuser"
     assert fault.code == "unknown-user"
 
 

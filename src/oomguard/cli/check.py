@@ -1,11 +1,13 @@
 """`oomguard check`: validate the policy, and warn of mistakes."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
 from oomguard.core.policy import DEFAULT_PATH
 from oomguard.core.text import printable
+from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
     import argparse
@@ -71,7 +73,7 @@ def _run(options: "argparse.Namespace") -> int:
         print(render_json(faults))
     else:
         if faults:
-            print(render_text(faults))
+            print(fitted(render_text(faults), sys.stdout))
         for one in found:
             if one.passes(strict=options.strict):
                 _print_valid(one)
@@ -87,8 +89,8 @@ def _print_valid(one: "Checked") -> None:
         from oomguard.report.plan_table import print_matched
 
         print_matched(one.policy.rules, one.fit.tally)
-        if one.fit.killable:
-            print(one.fit.killable)
+        if one.fit.memory:
+            print(one.fit.memory)
 
 
 VERB = Verb("check", "validate the policy, all its layers", _DETAIL, _arguments, _run)

@@ -1,9 +1,11 @@
 """`oomguard test`: what a policy does with made-up processes and hosts, compared with what it should do."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json
 from oomguard.cli.verb import Verb
+from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
     import argparse
@@ -59,8 +61,8 @@ def _run(options: "argparse.Namespace") -> int:
             code = code or _DIFFERS
         documents.append(file_document(file, results, [fault._asdict() for fault in faults]))
         if not options.json:
-            for line in [render_text(faults)] if faults else (*result_lines(results), summary(file, results)):
-                print(line)
+            lines = [render_text(faults)] if faults else [*result_lines(results), summary(file, results)]
+            print(fitted("\n".join(lines), sys.stdout))
     if options.json:
         print_json(documents)
     return code

@@ -1,9 +1,11 @@
 """What a verb is, and the parser that reports errors in one line."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from oomguard.cli import usage
+from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, message: str) -> NoReturn:
         """Print an error; exit with 2."""
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, fitted(f"{self.prog}: {message}\n", sys.stderr))
 
 
 def _unchanged(words: list[str]) -> list[str]:

@@ -43,6 +43,23 @@ def span(seconds: float) -> str:
     return counted(round(max(seconds, 0)), "second")
 
 
+def wrapped(line: str, width: int) -> list[str]:
+    """Return a line broken between words, never within one, and indented by two more where it goes on."""
+    from textwrap import wrap  # which the daemon does without
+
+    text = line.lstrip(" ")
+    left = line[: len(line) - len(text)]
+    broken = wrap(
+        text,
+        width,
+        initial_indent=left,
+        subsequent_indent=left + "  ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return broken if len(line) > width else [line]
+
+
 def _escape(character: str, following: str) -> str:
     if character == "\\":
         return "\\\\" if following in _ESCAPES or not following.isprintable() else "\\"

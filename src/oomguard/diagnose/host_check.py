@@ -1,4 +1,4 @@
-"""Whether a policy fits this host: conflicting settings, refused changes, and how much memory is killable."""
+"""Whether a policy fits this host: conflicting settings, refused changes, how much memory is protected."""
 
 import os
 from contextlib import suppress
@@ -81,15 +81,15 @@ class Seen(NamedTuple):
     rivals: dict[str, str]
     has_kubelet: bool
     protected_kib: int
-    killable_kib: int
+    others_kib: int
 
 
 class Fit(NamedTuple):
-    """What does not fit, which processes rules match, and how much memory killing could free."""
+    """What does not fit, which processes rules match, and a sentence on how much memory is protected."""
 
     faults: list[Fault]
     tally: Tally
-    killable: str
+    memory: str
 
 
 def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
@@ -114,12 +114,12 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
         *_rivals(seen, path),
         *_little_killable(seen, path),
     ]
-    killable = f"Protected: {kib(seen.protected_kib)}; killable: {kib(seen.killable_kib)}."
-    return Fit(faults, seen.tally, killable if seen.protected_kib or seen.killable_kib else "")
+    memory = f"Protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}."
+    return Fit(faults, seen.tally, memory if seen.protected_kib or seen.others_kib else "")
 
 
 def _look(preview: "Preview", path: str) -> Seen:
-    seen = Seen({}, Tally(), {}, {}, {}, has_kubelet=False, protected_kib=0, killable_kib=0)
+    seen = Seen({}, Tally(), {}, {}, {}, has_kubelet=False, protected_kib=0, others_kib=0)
     for handle, judged in preview.processes():
         with suppress(*GONE, HIDDEN):
             decision = None if judged is None else judged.decision
@@ -172,7 +172,7 @@ def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, se
     value = candidate.oom_score_adj if decision is None else decision.result
     if is_protected(candidate, value):
         return seen._replace(protected_kib=seen.protected_kib + candidate.freed_kib)
-    return seen._replace(killable_kib=seen.killable_kib + candidate.freed_kib)
+    return seen._replace(others_kib=seen.others_kib + candidate.freed_kib)
 
 
 def _rival(handle: "ProcessHandle", path: str) -> str:
@@ -381,13 +381,13 @@ def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":
 
 
 def _little_killable(seen: Seen, path: str) -> "Iterator[Fault]":
-    if seen.protected_kib > seen.killable_kib:
+    if seen.protected_kib > seen.others_kib:
         yield Fault(
             path,
             0,
             0,
             "",
-            f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.killable_kib)}: "
+            f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}: "
             "when memory runs out, killing the others may not be enough",
             "protect less; `oomguard rank` shows the kill order",
             severity="warning",

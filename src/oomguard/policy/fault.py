@@ -4,6 +4,7 @@ The daemon logs the faults that its child finds, each as `one_line`.
 """
 
 import json
+import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.errors import OomguardError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning"]
 
 _SHOWN_CHARACTERS = 60
+_ITEM = re.compile(r"^.*\b(rule|case|process)(?:es|s)?\[\d+\](\.|$)")
 
 
 class Fault(NamedTuple):
@@ -36,7 +38,7 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         place = printable(self.file) + (f":{self.line}:{self.column}" if self.line else "")
-        parts = [place, "warning" if self.severity == "warning" else "", self.path, self.message]
+        parts = [place, "warning" if self.severity == "warning" else "", _key(self.path), self.message]
         return ": ".join(part for part in parts if part)
 
     @property
@@ -65,6 +67,11 @@ class PolicyError(OomguardError):
     def __init__(self, faults: "Iterable[Fault]") -> None:
         self.faults = tuple(faults)
         super().__init__(render_text(self.faults))
+
+
+def _key(path: str) -> str:
+    """Return the key within its rule or case, without numbers: the line says which one it is."""
+    return re.sub(r"\[\d+\]", "", _ITEM.sub(lambda item: "" if item[2] else item[1], path))
 
 
 def excerpt(text: str) -> str:

@@ -41,13 +41,12 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
         out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
     if shown:
         made = grid()
-        for overflow in ("fold", "fold", "fold", "fold"):
-            made.add_column(overflow=overflow)
+        for _ in range(3):
+            made.add_column(overflow="fold")
         for tried in shown:
             answer, style = ("no", "") if tried.unmet else ("yes", "green")
             what = f"{tried.unmet}: {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
-            number = f"  {tried.rule.number + 1}"
-            made.add_row(number, f"{tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
+            made.add_row(f"  {tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
         out.print(made)
     print_text(out, f"→ {explanation.verdict}")
     decision = explanation.decision

@@ -4,6 +4,12 @@ import codecs
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
+
+from oomguard.core.text import wrapped
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _IN_ASCII = {"→": "->", "…": "...", "─": "-", "█": "#", "░": "."}
 """Replacements for characters that the terminal lacks. Others are escaped."""
@@ -39,6 +45,16 @@ def _in_ascii(error: UnicodeError) -> tuple[str | bytes, int]:
     lacking = error.object[error.start : error.end]
     escaped = (_IN_ASCII.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lacking)
     return "".join(escaped), error.end
+
+
+def fitted(text: str, stream: "TextIO") -> str:
+    """Return text with its lines broken between words if the stream is a terminal, else as it is."""
+    if not stream.isatty():
+        return text
+    from shutil import get_terminal_size  # imported late: the daemon has no terminal
+
+    width = get_terminal_size().columns
+    return "\n".join(one for line in text.split("\n") for one in wrapped(line, width))
 
 
 def abandon() -> None:

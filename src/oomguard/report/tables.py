@@ -1,6 +1,5 @@
 """Tables for people, made with rich. The daemon never imports this."""
 
-import textwrap
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,8 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from oomguard.core.text import wrapped
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderResult
@@ -92,9 +93,7 @@ def grid() -> Table:
 
 def print_text(out: Console, text: str, *, indent: int = 0, style: str = "") -> None:
     """Print a paragraph, broken between words, and indented by two more where it goes on."""
-    left = " " * indent
-    made = textwrap.TextWrapper(out.width, left, left + "  ", break_on_hyphens=False)
-    for line in made.wrap(text):
+    for line in wrapped(" " * indent + text, out.width):
         out.print(line, style=style)
 
 
