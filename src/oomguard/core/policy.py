@@ -1,5 +1,6 @@
 """The compiled policy: desired sysctls and an ordered list of rules."""
 
+from stat import S_ISCHR
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
@@ -17,6 +18,9 @@ _SHOWN_FILES = 8
 
 _BELOW = ("/run/oomguard.d", "/usr/lib/oomguard.d")
 """Folders that only the policy of a host has: until the next boot, and as installed."""
+
+_NULL_DEVICE = 0x103
+"""The device number of /dev/null: major 1, minor 3."""
 
 FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
@@ -170,6 +174,11 @@ def drop_in_folder(path: str) -> str:
 def is_drop_in(name: str) -> bool:
     """Return whether a file of that folder belongs to the policy; an editor's `.#name.yaml` does not."""
     return name.endswith(".yaml") and not name.startswith(".")
+
+
+def is_mask(mode: int, device: int) -> bool:
+    """Return whether a file of that folder is a link to /dev/null, which masks those of its name below."""
+    return S_ISCHR(mode) and device == _NULL_DEVICE
 
 
 def emptied(before: Policy, after: Policy) -> list[Emptied]:

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import is_drop_in
+from oomguard.core.policy import is_drop_in, is_mask
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,
@@ -37,7 +37,6 @@ _NAMES = IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_M
 """For a folder in which a policy folder may appear: others may let users write to files in /run."""
 
 _FILES = _NAMES | IN_CLOSE_WRITE | IN_ATTRIB
-_NULL = os.makedev(1, 3)
 _LINKS = 40
 """Symbolic links followed in a row, as many as the kernel does (MAXSYMLINKS)."""
 
@@ -168,7 +167,7 @@ def metadata(path: str) -> Metadata | None:
         info = os.stat(path)
     except OSError:
         return None
-    if stat.S_ISCHR(info.st_mode) and info.st_rdev == _NULL:
+    if is_mask(info.st_mode, info.st_rdev):
         return MASK
     return Metadata(
         info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode, info.st_uid

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import Layer, is_drop_in, layers
+from oomguard.core.policy import Layer, is_drop_in, is_mask, layers
 from oomguard.core.text import printable
 from oomguard.policy.fault import Fault
 
@@ -22,8 +22,6 @@ SIZE_LIMIT = 4 * 1024 * 1024
 
 STANDARD_INPUT = "-"
 """The name that stands for standard input."""
-
-_NULL = os.makedev(1, 3)
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # do not wait for the writer of a FIFO
 
@@ -133,16 +131,12 @@ def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = F
     except OSError as error:
         return Source(file, fault=_unreadable(file, error))
     try:
-        if folder is not None and _is_null(os.fstat(descriptor)):
+        status = os.fstat(descriptor)
+        if folder is not None and is_mask(status.st_mode, status.st_rdev):
             return Source(file, is_mask=True)
         return _read_open(file, lambda: _read(descriptor, file, anybodys=anybodys))
     finally:
         os.close(descriptor)
-
-
-def _is_null(status: os.stat_result) -> bool:
-    """Return whether this is /dev/null, as a link to it in a folder is."""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
 
 
 def _read_open(file: str, read: "Callable[[], bytes]") -> Source:
