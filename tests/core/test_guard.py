@@ -67,6 +67,32 @@ def test_a_commit_limit_of_next_to_nothing_is_refused_in_any_mode(
     assert (guard("vm.overcommit_kbytes", value, now, HOST) is not None) is refused
 
 
+@pytest.mark.parametrize(
+    ("ratio", "now", "memory", "refused"),
+    [
+        (0, 50, HOST, True),
+        (1, 50, HOST, False),
+        (1, 50, HOST._replace(hugetlb_kib=12 * GIB), True),
+        (2, 50, HOST._replace(hugetlb_kib=12 * GIB), False),
+        (1, 0, HOST._replace(hugetlb_kib=12 * GIB), True),
+        (0, 50, HOST._replace(swap_total_kib=65536), False),
+        (0, 50, HOST._replace(swap_total_kib=65535), True),
+        (1, 50, HOST._replace(total_kib=0), True),
+    ],
+)
+def test_a_ratio_of_next_to_nothing_is_refused_in_any_mode(
+    ratio: int, now: int, memory: Memory, *, refused: bool
+) -> None:
+    """As a limit is: of RAM without huge pages, and with swap. A ratio of 0 now is none to improve on."""
+    assert (guard("vm.overcommit_ratio", ratio, now, memory) is not None) is refused
+
+
+def test_a_ratio_that_leaves_a_host_hardly_anything_is_unwise() -> None:
+    """Whatever the host, and whether or not the policy sets the mode."""
+    assert unwise(setting("vm.overcommit_ratio", 9)) is not None
+    assert unwise(setting("vm.overcommit_ratio", 10)) is None
+
+
 def test_a_busy_host_can_spare_less_free_memory() -> None:
     """What is available would have to be reclaimed for it."""
     busy = HOST._replace(available_kib=GIB)
@@ -97,6 +123,7 @@ def test_a_value_that_stays_is_never_refused_and_never_is_one_of_a_huge_host(
     endless = Memory(2**80, 0, 0, 0, 0, 0, 2048, 2**80)
     assert guard(name, now, now, HOST) is None
     of_any = any(bound.name == name and bound.of_any is not None and bound.fatal for bound in BOUNDS)
+    of_any |= (name, value) == ("vm.overcommit_ratio", 0)
     assert of_any or guard(name, value, now, endless) is None
 
 

@@ -7,7 +7,8 @@ Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For o
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.decide import Refusal
-from oomguard.core.overcommit import HUGE_PAGES, KBYTES, Memory, kib
+from oomguard.core.overcommit import HUGE_PAGES, KBYTES, RATIO, Memory, kib
+from oomguard.core.sysctl import SYSCTLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ class SafeLimit(NamedTuple):
     """The highest or lowest safe value of a sysctl, for any host or computed from its memory.
 
     `of_host` takes the memory and the current value; `of_any` applies if the host is not known.
-    `why` completes "… is more than N: ". `off` is a value with which the kernel does not use this sysctl.
+    `why` completes "… is more than N: ". `off` is a value that is never beyond it.
     """
 
     name: str
@@ -39,9 +40,7 @@ class SafeLimit(NamedTuple):
 
     def is_beyond(self, value: int, limit: int) -> bool:
         """Return whether a value is beyond the limit, or beyond another value."""
-        if self.off is not None and self.off in (value, limit):
-            return value != self.off
-        return value > limit if self.side == "most" else value < limit
+        return value != self.off and (value > limit if self.side == "most" else value < limit)
 
     def message(self, value: int, limit: int) -> str:
         """Return why a value is wrong, with the numbers."""
@@ -57,6 +56,16 @@ _LEFT_KIB = 512 * 1024
 
 _LARGEST_HOST_KIB = 2**34 - 1
 """No host has 16 TiB to promise; 16 GiB in bytes is that number."""
+
+
+_NO_PROGRAM = "in mode 2 no program could start, whoever sets that mode"
+_LEAST_LIMIT_KIB = 64 * 1024
+
+
+def _least_ratio(memory: Memory) -> int:
+    """Return the ratio with which the limit is just enough for a program."""
+    ram_kib = max(1, memory.total_kib - memory.hugetlb_kib)
+    return max(0, -(-100 * (_LEAST_LIMIT_KIB - memory.swap_total_kib) // ram_kib))
 
 
 def _spare_kib(memory: Memory) -> int:
@@ -107,11 +116,26 @@ BOUNDS = (
     SafeLimit(
         KBYTES,
         "least",
-        "in mode 2 no program could start, whoever sets that mode",
+        _NO_PROGRAM,
         "leave less RAM, or write a larger limit (`force: true` overrides)",
         fatal=True,
-        of_any=65536,
+        of_any=_LEAST_LIMIT_KIB,
         off=0,
+    ),
+    SafeLimit(
+        RATIO,
+        "least",
+        _NO_PROGRAM,
+        "the kernel's default is 50 (`force: true` overrides)",
+        fatal=True,
+        of_host=lambda memory, _: _least_ratio(memory),
+    ),
+    SafeLimit(
+        RATIO,
+        "least",
+        "in mode 2 most programs could not start, whoever sets that mode, unless there is much swap",
+        "the kernel's default is 50",
+        of_any=10,
     ),
     SafeLimit(
         "vm.mmap_min_addr",
@@ -204,7 +228,8 @@ BOUNDS = (
 def guard(name: str, value: int, now: int, memory: Memory) -> Refusal | None:
     """Return why oomguard must not set a sysctl to a value on this host, None if it may.
 
-    A value that is closer to the bound than `now` is always allowed.
+    A value that is closer to the bound than `now` is always allowed, if `now` is in force: of a pair, the
+    one that is 0 is not.
     """
     found = fatal_bound(name, value, now, memory)
     return None if found is None else Refusal(found[0].message(value, found[1]), found[0].hint)
@@ -215,7 +240,9 @@ def fatal_bound(name: str, value: int, now: int, memory: Memory) -> tuple[SafeLi
     for bound in BOUNDS:
         if bound.name == name and bound.fatal:
             limit = bound.limit(memory, now)
-            if limit is not None and bound.is_beyond(value, limit) and bound.is_beyond(value, now):
+            is_off = now == 0 != value and SYSCTLS[name].partner != ""
+            is_worse = bound.is_beyond(value, now) or is_off
+            if limit is not None and bound.is_beyond(value, limit) and is_worse:
                 return bound, limit
     return None
 
