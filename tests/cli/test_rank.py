@@ -200,6 +200,27 @@ def test_what_else_decides_is_said(rank: Rank, proc: FakeProc) -> None:
     assert "the kernel kills the task that asks" in out
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a PID namespace")
+@pytest.mark.parametrize("verb", [[], ["rank"]], ids=["overview", "rank"])
+def test_in_a_container_it_says_that_it_does_not_see_the_host(verb: list[str]) -> None:
+    """The first in its order is the first of those it sees."""
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "oomguard", *verb]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr:
+        pytest.skip(done.stderr)
+    assert "In a container: the kernel may kill processes of the host first" in done.stdout
+
+
+def test_a_user_who_does_not_see_others_is_told(rank: Rank, proc: FakeProc) -> None:
+    """With hidepid=, where /proc/1 is hidden, too."""
+    (proc.root / "self").mkdir()
+    (proc.root / "self" / "mountinfo").write_bytes(b"22 28 0:21 / /proc rw - proc proc rw,hidepid=2\n")
+    _, out, _ = rank()
+    assert "kill other users' processes first: hidepid= hides them" in out
+    (proc.root / "1" / "mountinfo").write_bytes(b"")
+    assert "hidepid" not in rank()[1]
+
+
 def test_a_kernel_of_another_formula_is_refused(rank: Rank, proc: FakeProc) -> None:
     """Before 2.6.36 there was no oom_score_adj."""
     (proc.root / "sys" / "kernel" / "osrelease").write_text("2.6.32-754.el6\n")

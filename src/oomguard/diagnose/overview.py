@@ -108,6 +108,8 @@ def _order(view: View) -> "Iterator[tuple[str, str]]":
     if before.before is not None:
         amount = f"{kib(before.kib)} in {counted(before.processes, 'process', 'es')}"
         yield "Killable", f"{amount} before the first of those"
+    for note in view.notes:
+        yield "Note", note
 
 
 def _problems(seen: HostStatus) -> "Iterator[str]":

@@ -10,6 +10,8 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.text import counted, legible, printable
 from oomguard.diagnose.host import open_preview
+from oomguard.kernel.hidepid import hides_processes
+from oomguard.kernel.host import is_in_container
 from oomguard.kernel.memcg import (
     Memcg,
     ancestors,
@@ -137,7 +139,11 @@ class Ranker:
         )
 
     def _notes(self, domain: Domain, memory: "Memory", ranked: "list[Ranked]") -> "Iterator[str]":
-        """Yield other settings that decide which process is killed."""
+        """Yield what else decides which process is killed."""
+        if self._memcg is None and self._procfs.root == "/proc" and is_in_container():
+            yield "In a container: the kernel may kill processes of the host first, which are not shown"
+        elif self._memcg is None and hides_processes(self._procfs):
+            yield "The kernel may kill other users' processes first: hidepid= hides them from this user"
         panic = read_sysctl(self._procfs, "vm.panic_on_oom")
         if panic == 2 or (panic and self._memcg is None):
             yield f"vm.panic_on_oom is {panic}: the kernel panics instead of killing"

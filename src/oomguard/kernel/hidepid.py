@@ -25,6 +25,11 @@ def observe_privileged_group(procfs: "Procfs") -> int | None:
     return parse_privileged_group(procfs.own_mounts()) or ROOT_GROUP
 
 
+def hides_processes(procfs: "Procfs") -> bool:
+    """Return whether this /proc hides other users' processes from us."""
+    return parse_privileged_group(procfs.own_mounts()) is not None and procfs.init_mounts() is None
+
+
 def parse_privileged_group(mountinfo: bytes) -> int | None:
     """Return the same, from the mountinfo of a process that sees the host's /proc."""
     options: list[str] = []

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def observe_host(procfs: "Procfs") -> Host:
     """Return the facts of this host; without meminfo, the sizes are not known."""
     system, memory = os.uname(), observe_memory(procfs)
-    host = Host(hostname=system.nodename, kernel=system.release, is_container=_is_in_container())
+    host = Host(hostname=system.nodename, kernel=system.release, is_container=is_in_container())
     if memory is None:
         return host
     hugetlb = memory.hugetlb_kib - memory.surplus_pages * memory.huge_page_kib
@@ -27,8 +27,8 @@ def observe_host(procfs: "Procfs") -> Host:
     )
 
 
-def _is_in_container() -> bool:
-    """Return whether oomguard sees only the processes of a container."""
+def is_in_container() -> bool:
+    """Return whether this process sees only the processes of a container."""
     try:
         return not is_in_initial_namespace("pid")
     except OSError:
