@@ -666,6 +666,27 @@ def test_a_pattern_that_ends_soon_is_fine(pattern: str) -> None:
     assert _slow(pattern) == []
 
 
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["^(foo|bar)$", "a.{0,99}b"], [1]),
+        ([".{0,19}x", "(a?){30}b", "^chrom.*"], [0, 1]),
+        (["a.{0,10}b", "a.{0,8}d"], [0]),
+        ([f"^{letter}[a-{letter}]" for letter in "bcdefghijklmnopqrstuvwxyz"], []),
+        ([f"^x[{one}-{two}]" for one in "abcd" for two in "mnopqrstu"], [0]),
+        (["(^|/)(init|Xorg|ssh|systemd|dbus|gdm|gnome|lightdm|sddm|kdeinit|plasma|mate)$"], []),
+        ([f"^p(rocess|rogram)-?{number}.*x" for number in range(20)], []),
+    ],
+)
+def test_expressions_on_names_that_take_too_many_steps_are_found(names: list[str], found: list[int]) -> None:
+    """One by itself, or all together, which the first of them tells; in steps, on any host the same."""
+    listed = json.dumps([{"regex": name} for name in names])
+    faults = parse(sources(f"rules: [{{name: {listed}, oom_score_adj: 5}}]"), trial=Trial()).warnings
+    assert {fault.code for fault in faults} <= {"slow-pattern"}
+    assert sorted(fault.path for fault in faults) == [f"rules[0].name[{at}]" for at in found]
+    assert all((" together " in fault.message) is (found == [0]) for fault in faults)
+
+
 def test_patterns_are_tried_for_two_seconds_in_all() -> None:
     """However many of them are slow; the others are counted."""
     rules = (

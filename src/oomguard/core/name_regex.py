@@ -137,16 +137,21 @@ class NameRegexes:
     def found(self, name: str) -> frozenset[int]:
         """Return the numbers of the expressions that are found in a name."""
         if name != self._asked[0]:
-            ended = self._run(name) & (self._ends | self._last) if name else self._if_empty
+            ended = (self._run(name) or 0) & (self._ends | self._last) if name else self._if_empty
             self._asked = name, self._numbers(ended)
         return self._asked[1]
 
     def possible(self, begin: str) -> frozenset[int]:
         """Return the numbers of those that may be found in a name that begins like this."""
-        return self._numbers(self._run(begin) | self._again)
+        return self._numbers((self._run(begin) or 0) | self._again)
 
-    def _run(self, text: str) -> int:
-        """Return the nodes after a text, none if that takes too many steps."""
+    def is_too_slow(self, name: str) -> bool:
+        """Return whether a name takes more than STEPS_LIMIT steps: none of the expressions is found in it."""
+        most = self._elsewhere.bit_count() + len(self._tests)
+        return most * len(name) > STEPS_LIMIT and self._run(name) is None
+
+    def _run(self, text: str) -> int | None:
+        """Return the nodes after a text, None if that takes too many steps."""
         now, steps = self._begin, 0
         for character in text:
             if not character.isascii():
@@ -159,7 +164,7 @@ class NameRegexes:
                 now |= then << begun
                 steps += 1
             if steps > STEPS_LIMIT:
-                return 0
+                return None
         return now
 
     def _meeting(self, character: str) -> int:

@@ -1,21 +1,27 @@
-"""Regular expressions that take very long on some command lines, which a process may choose.
+"""Regular expressions that take very long on some command lines or names, which a process may choose.
 
 Python's `re` backtracks, so a pattern such as `(a+)+$` takes twice as long with each character. Whether a
-pattern is slow is measured, on texts that repeat what its parts match.
+pattern is slow is measured, on texts that repeat what its parts match: on command lines in time, on names,
+which do without backtracking, in steps.
 """
 
 import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from oomguard.core.name_regex import NameRegexes
+from oomguard.core.process import NAME_LIMIT
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 TRIAL_LENGTH = 400
 """Characters of a trial text. Enough to find exponential time; quadratic and cubic time, as of every pattern
 with two or three `.*`, passes."""
 
 _TEXTS = 256
+_NAMES = 1024
+"""Names tried for a whole policy."""
 _ENDINGS = ("\n!", "", "\0")
 _ANY = "aA0 -/_.!\u00e9"
 _TOKEN = re.compile(
@@ -37,6 +43,17 @@ def slow_text(pattern: str, is_slow: "Callable[[re.Pattern[str], str], bool]") -
     """
     compiled = re.compile(pattern)
     return next((text for text in islice(trial_texts(pattern), _TEXTS) if is_slow(compiled, text)), None)
+
+
+def slow_on_names(patterns: "Collection[str]") -> "tuple[list[str], bool]":
+    """Return the expressions on names that take too many steps on some name, and if all together do."""
+    alone = {pattern: NameRegexes([(0, pattern)]) for pattern in patterns}
+    texts = ((pattern, text) for pattern in patterns for text in islice(trial_texts(pattern), _TEXTS))
+    names = [*dict.fromkeys((pattern, text[:NAME_LIMIT]) for pattern, text in islice(texts, _NAMES))]
+    slow = dict.fromkeys(pattern for pattern, text in names if alone[pattern].is_too_slow(text))
+    together = NameRegexes(enumerate(patterns))
+    widest = "\u00e9" * (NAME_LIMIT // 2)
+    return [*slow], any(map(together.is_too_slow, (widest, *(text for _, text in names))))
 
 
 def trial_texts(pattern: str) -> "Iterator[str]":

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from oomguard.core.guard import fatal_bound, unwise
 from oomguard.core.host import AskedHost, Host
 from oomguard.core.match import is_glob
-from oomguard.core.name_regex import is_regex
+from oomguard.core.name_regex import STEPS_LIMIT, is_regex, text_of
 from oomguard.core.overcommit import HUGE_PAGES, Memory
-from oomguard.core.process import COMM_LENGTH
+from oomguard.core.process import COMM_LENGTH, NAME_LIMIT
 from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
 from oomguard.core.text import any_of, counted
-from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_text
+from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_on_names, slow_text
 from oomguard.policy.compile import resolved
 from oomguard.policy.fault import Fault, excerpt
 from oomguard.policy.lookalike import Lookalike, lookalike, unusual_character
@@ -287,6 +287,25 @@ def _slow_pattern(subject: Subject) -> "Iterator[Fault]":
         )
 
 
+def _slow_name(subject: Subject) -> "Iterator[Fault]":
+    if subject.trial is None:
+        return
+    places: dict[str, tuple[PolicyFile, tuple[int | str, ...]]] = {}
+    for document, index, rule in subject.rules():
+        for position, name in enumerate(rule.names):
+            if is_regex(name):
+                places.setdefault(text_of(name), (document, ("rules", index, "name", position)))
+    slow, is_slow_together = slow_on_names(places)
+    what = "this takes" if slow else "all expressions together take"
+    for pattern in slow or [*places][:is_slow_together]:
+        yield _warning(
+            *places[pattern],
+            "slow-pattern",
+            f"on some names of {NAME_LIMIT} bytes {what} over {STEPS_LIMIT:,} steps, and then it has none",
+            "write .* for .{0,99}, and exact names or globs where they do",
+        )
+
+
 def _immune(subject: Subject) -> "Iterator[Fault]":
     for document, index, rule in subject.rules():
         value = rule.terms.value
@@ -462,6 +481,7 @@ CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
     _handed_on,
     _names_collide,
     _slow_pattern,
+    _slow_name,
     _immune,
     _protects_all,
     _trust_name,
