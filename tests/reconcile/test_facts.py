@@ -198,7 +198,7 @@ def killed_after(writes: int, work: Callable[[], None]) -> bool:
             return called
 
         try:
-            os.write, os.rename = dying(os.write), dying(os.rename)
+            os.write, os.pwrite, os.rename = map(dying, (os.write, os.pwrite, os.rename))
             work()
             os._exit(0)
         finally:

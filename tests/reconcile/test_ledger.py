@@ -601,11 +601,31 @@ def test_a_damaged_header_costs_no_entry(folder: StateFolder, header: str) -> No
     assert folder.read("ledger.damaged") == text
 
 
-def test_a_removed_file_is_written_anew_before_the_next_change(folder: StateFolder) -> None:
-    """Or a change would be made that nobody could take back."""
+def test_a_removed_file_is_written_again_soon_after_the_next_change(folder: StateFolder) -> None:
+    """Or a change would have been made that nobody could take back."""
     ledger = open_ledger(folder, boot_id=BOOT, is_alive=lambda _: True)
     ledger.record(Identity(7, 1), Entry(0, 300))
     folder.remove("ledger")
     ledger.record(Identity(8, 1), Entry(0, 300))
-    ledger.close()
+    ledger.flush()
     assert read_ledger(folder, boot_id=BOOT).processes.keys() == {7, 8}
+    ledger.close()
+
+
+def test_that_a_value_was_written_is_on_file_with_the_next_line_or_soon(folder: StateFolder) -> None:
+    """One write less for each process; a crash before leaves an intent, and the value shows what it was."""
+    ledger = open_ledger(folder, boot_id=BOOT, is_alive=lambda _: True)
+
+    def on_file() -> dict[int, bool]:
+        return {
+            pid: entry.is_written for pid, (_, entry) in read_ledger(folder, boot_id=BOOT).processes.items()
+        }
+
+    for pid in (7, 8):
+        ledger.record(Identity(pid, 1), Entry(0, 300, is_written=False))
+        ledger.confirm(Identity(pid, 1))
+    assert on_file() == {7: True, 8: False}
+    ledger.flush()
+    assert on_file() == {7: True, 8: True}
+    ledger.confirm(Identity(8, 1))
+    ledger.close()

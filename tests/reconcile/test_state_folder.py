@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_made_anew_is_an_error_of_its_own(folder: StateF
 
 
 def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateFolder) -> None:
-    """At the next entry, or at the end of the next pass."""
+    """Soon after the next entry, or at the end of the next pass."""
     ledger = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
     ledger.record(Identity(10, 1), Entry(0, 5))
     shutil.rmtree(folder.path)
@@ -236,5 +236,6 @@ def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateF
     assert read_ledger(folder, boot_id="b").processes == {10: (1, Entry(0, 5))}
     shutil.rmtree(folder.path)
     ledger.record(Identity(11, 1), Entry(0, 6))
+    ledger.flush()
     assert read_ledger(folder, boot_id="b").processes.keys() == {10, 11}
     ledger.close()

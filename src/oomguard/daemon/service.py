@@ -302,6 +302,7 @@ class Service:
 
     def _flush(self, now: float) -> None:
         self.reporter.flush(now)
+        self.reconciler.ledger.flush()
         self.loop.set("fold", self.reporter.next_flush())
 
     def _report_throttling(self) -> None:

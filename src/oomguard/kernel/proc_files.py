@@ -25,6 +25,7 @@ _CHUNK = LONG_BYTES
 
 READ = os.O_RDONLY | os.O_CLOEXEC
 WRITE = os.O_WRONLY | os.O_CLOEXEC
+READ_WRITE = os.O_RDWR | os.O_CLOEXEC
 """Not O_TRUNC: that counts as a modification even if the write is denied, and would wake our own watch."""
 
 

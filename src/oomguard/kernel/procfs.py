@@ -37,6 +37,8 @@ from oomguard.kernel.executable import find_program, read_exe
 from oomguard.kernel.proc_files import (
     GONE,
     HIDDEN,
+    READ,
+    READ_WRITE,
     WRITE,
     Stat,
     Status,
@@ -103,9 +105,16 @@ class Procfs:
         return ProcessHandle(pid, fd, self)
 
     def comm(self, pid: int) -> bytes | None:
-        """Return the name of a process, without opening its folder: two calls less; None if it is gone."""
+        """Return the name of a process, without opening its folder: two calls less; None if it is gone.
+
+        Every program that starts costs this, so it is read without another function.
+        """
         try:
-            return read_file(self.fd, f"{pid}/comm", 128).removesuffix(b"\n")
+            fd = os.open(f"{pid}/comm", READ, dir_fd=self.fd)
+            try:
+                return os.read(fd, 128).removesuffix(b"\n")
+            finally:
+                os.close(fd)
         except (*GONE, HIDDEN):
             return None
 
@@ -201,11 +210,16 @@ class ProcessHandle:
         self._stat: Stat | None = None
         self._status: Status | None = None
         self._identity: Identity | None = None
+        self._value_fd = -1
+        self.is_to_write = False
+        """Whether the value is opened to be written when it is read first: two calls less."""
 
     def __enter__(self) -> "ProcessHandle":
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._value_fd >= 0:
+            os.close(self._value_fd)
         os.close(self.fd)
 
     @property
@@ -446,6 +460,12 @@ class ProcessHandle:
 
     def read_oom_score_adj(self) -> int:
         """Return the current value."""
+        if self.is_to_write:
+            self.is_to_write = False
+            with suppress(OSError):  # it cannot be written, or ended: reading it tells
+                self._value_fd = os.open("oom_score_adj", READ_WRITE, dir_fd=self.fd)
+        if self._value_fd >= 0:
+            return int(os.pread(self._value_fd, 16, 0))
         return int(read_file(self.fd, "oom_score_adj", 16))
 
     def value_owner(self) -> int:
@@ -454,9 +474,13 @@ class ProcessHandle:
 
     def write_oom_score_adj(self, value: int) -> None:
         """Write a value. EACCES: below the process's floor, or another user's; EINVAL: out of range."""
+        text = b"%-5d\n" % value  # as wide as any, to replace all of another
+        if self._value_fd >= 0:
+            os.pwrite(self._value_fd, text, 0)
+            return
         fd = os.open("oom_score_adj", WRITE, dir_fd=self.fd)
         try:
-            os.write(fd, b"%-5d\n" % value)  # as wide as any, to replace all of another
+            os.write(fd, text)
         finally:
             os.close(fd)
 

@@ -173,9 +173,10 @@ def apply_oom_score_adj(
         return Outcome(change, "refused", 0, *change.obstacle[1:])
     known = ledger.entry(change.identity)
     try:
-        if _is_another(change, handle):
-            return Outcome(change, "vanished", errno.ESRCH)
         if change.rule is None:
+            # A rule's value is written even if the process changed its own meanwhile, and so is a floor.
+            if not change.moved_floor and handle.read_oom_score_adj() != change.before:
+                return Outcome(change, "vanished", errno.ESRCH)
             if known is not None:
                 with suppress(OSError):  # on a full disk it is restored nevertheless
                     ledger.record(change.identity, known._replace(given_before=None, is_written=False))
@@ -226,16 +227,6 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
     finally:
         ledger.set_entry(identity, known)
     return Outcome(change, "applied")
-
-
-def _is_another(change: SetOomScoreAdj, handle: "ProcessHandle") -> bool:
-    """Return whether the state the decision was made on is gone, so that it must be made again.
-
-    A rule's value is written even if the process changed its own meanwhile, and so is a floor.
-    """
-    if change.rule is not None:
-        return handle.read_comm() != change.comm
-    return not change.moved_floor and handle.read_oom_score_adj() != change.before
 
 
 def _write_rule(

@@ -61,6 +61,8 @@ class Ledger:
         self._seed = zlib.crc32(boot_id.encode())
         self._folder: StateFolder | None = None
         self._fd = -1
+        self._waiting = b""
+        """Lines that go on file with the next one, or at `flush`."""
         self._lines = 0
         self._longest = _SLACK_LINES
         self._is_stale = False
@@ -79,16 +81,28 @@ class Ledger:
 
     def record(self, target: Target, entry: Entry) -> None:
         """Record the entry of a value, before the value is changed."""
-        if self._fd >= 0 and os.fstat(self._fd).st_nlink == 0:
-            self._rewrite()  # somebody removed the file: nobody would find what is written to it
         self._append_text(_text(target, entry))
         self._set(target, entry)
 
     def confirm(self, target: Target) -> None:
-        """Record that a value was changed as its entry says."""
+        """Record that a value was changed as its entry says; on file with the next line, or at `flush`."""
         entry = self.entry(target)
         if entry is not None and not entry.is_written:
-            self._set_and_append(target, entry._replace(is_written=True))
+            written = entry._replace(is_written=True)
+            self._set(target, written)
+            if self._folder is not None:
+                self._waiting += _line(_text(target, written), self._seed)
+                self._lines += 1
+
+    def flush(self) -> None:
+        """Write what waits, and the whole file if somebody removed it: nobody would find it."""
+        if self._fd < 0:
+            return
+        with suppress(OSError):  # it still waits
+            if os.fstat(self._fd).st_nlink == 0:
+                self._rewrite()
+            elif self._waiting:
+                self._write(b"")
 
     def set_entry(self, target: Target, entry: Entry | None) -> None:
         """Set or delete an entry in memory, even if the file cannot be written.
@@ -119,16 +133,15 @@ class Ledger:
         self.processes.pop(pid, None)
 
     def compact(self) -> None:
-        """Write the file again if somebody removed it, or it is not as it should be, or long."""
-        if self._folder is None:
-            return
-        is_removed = self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
-        if is_removed or self._is_stale or (self._lines > self._longest and self._is_long()):
+        """Do what `flush` does, and write the file again if it is not as it should be, or long."""
+        self.flush()
+        if self._folder is not None and (self._is_stale or (self._lines > self._longest and self._is_long())):
             with suppress(OSError):  # the file there still is whole, only long
                 self._rewrite()
 
     def close(self) -> None:
         """Close the file; entries can no longer be recorded."""
+        self.flush()
         self._folder = None
         self._close_file()
 
@@ -158,15 +171,20 @@ class Ledger:
             self._longest = 2 * self._lines  # where there is no room, not tried again with each line
             with suppress(OSError):  # the file there still is whole, only long
                 self._rewrite()  # what is written over and over between two passes must not fill /run
-        line = _line(text, self._seed)
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
-        written = os.write(self._fd, line)
-        if written != len(line):
+        self._write(_line(text, self._seed))
+        self._lines += 1
+
+    def _write(self, line: bytes) -> None:
+        """Write what waits, and a line, in one write: all of it or nothing."""
+        lines = self._waiting + line
+        written = os.write(self._fd, lines)
+        if written != len(lines):
             # Without its newline it would spoil the line behind it.
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(errno.ENOSPC, "the ledger could not be written")
-        self._lines += 1
+        self._waiting = b""
 
     def _rewrite(self) -> None:
         assert self._folder is not None
@@ -177,7 +195,7 @@ class Ledger:
         ]
         lines = [_line(header), *(_line(text, self._seed) for text in texts)]
         self._folder.replace(_FILE, b"".join(lines))
-        self._lines, self._longest, self._is_stale = len(lines), _SLACK_LINES, False
+        self._lines, self._longest, self._is_stale, self._waiting = len(lines), _SLACK_LINES, False, b""
         self._close_file()
         self._fd = self._folder.open_append(_FILE)
 

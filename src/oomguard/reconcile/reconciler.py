@@ -131,6 +131,7 @@ class Reconciler:
             if handle is None:
                 self.managed.on_exit(pid)
                 return outcome
+            handle.is_to_write = True
             with handle:
                 outcome = self._bring(handle, cause, now, in_pass=in_pass, is_watched=is_watched) or outcome
             if outcome is None or outcome.result != "vanished":
