@@ -198,7 +198,7 @@ def killed_after(writes: int, work: Callable[[], None]) -> bool:
             return called
 
         try:
-            os.write, os.pwrite, os.rename = map(dying, (os.write, os.pwrite, os.rename))
+            os.write, os.pwrite, os.rename = dying(os.write), dying(os.pwrite), dying(os.rename)
             work()
             os._exit(0)
         finally:
