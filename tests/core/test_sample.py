@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from oomguard.core.sample import Holder, Left, Sample, before, growth, recent
+from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, recent
 
 GIB = 1024 * 1024
 
@@ -47,7 +47,26 @@ def test_what_is_left_includes_swap(left: Left, percent: float) -> None:
 )
 def test_a_fall_that_leaves_nothing_the_next_time_shows(before: float, now: float, *, gone: bool) -> None:
     """Unless more than half is left: a program took much at once."""
-    assert Left(int(now * GIB), 16 * GIB).would_be_gone(Left(int(before * GIB), 16 * GIB)) == gone
+    assert Left(int(now * GIB), 16 * GIB).would_be_gone(Left(int(before * GIB), 16 * GIB), 60) == gone
+
+
+@pytest.mark.parametrize(("seconds", "falling"), [(9, None), (10, ["/a"]), (60, ["/a"]), (70, []), (600, [])])
+def test_a_fall_counts_by_its_rate(seconds: float, falling: list[str] | None) -> None:
+    """Of which less than ten seconds tell nothing."""
+    trend = Trend()
+    assert trend.falling(100, {"/a": Left(100, 100), "/b": Left(100, 100)}) == []
+    now = 100 + seconds
+    lefts = {"/a": Left(48, 100), "/b": Left(51, 100), "/new": Left(1, 100)}
+    assert (trend.falling(now, lefts) if trend.is_due(now) else None) == falling
+
+
+def test_what_stays_short_does_not_fall_again() -> None:
+    """Only below the least that was left since it was not short; what is short of most comes first."""
+    trend, found = Trend(), []
+    for now, percent in enumerate((100, 1, 10, 4, 10, 2, 25, 8, 0)):
+        found.append(trend.falling(60 * now, {"/a": Left(percent, 100), "": Left(2 * percent, 200)}))
+    fell = ["/a", ""]
+    assert found == [[], fell, [], [], [], [], [], fell, fell]
 
 
 def test_what_grew_most_comes_first_with_where_it_began() -> None:

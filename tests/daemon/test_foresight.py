@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,12 @@ from fakeproc import FakeProc
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.process import Identity, Process
-from oomguard.core.sample import Left
 from oomguard.daemon import foresight
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import StatusWriter
 from oomguard.kernel.floor import Privilege
-from oomguard.kernel.memcg import Memcg
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder
@@ -66,11 +64,32 @@ class Watched:
         self.proc.process(Process(Identity(pid, pid * 10), comm, parent_pid=1, uid=1000, oom_score_adj=0))
         self.proc.hold(pid, rss_pages=mib * PAGES_A_MIB, score=666 + mib // 24)
 
+    def cgroup(self, mount: Path, name: str, *, used_mib: int, stalled_percent: int = 0) -> None:
+        """Have a cgroup with a limit of 1000 MiB, with the process 200 in it."""
+        (self.proc.root / "self").mkdir(exist_ok=True)
+        (self.proc.root / "self" / "mountinfo").write_text(f"31 20 0:27 / {mount} rw - cgroup2 none rw\n")
+        (mount / name).mkdir(exist_ok=True)
+        for file, text in (
+            ("memory.max", f"{1000 << 20}\n"),
+            ("memory.current", f"{used_mib << 20}\n"),
+            ("memory.stat", "active_file 0\n"),
+            ("memory.swap.max", "0\n"),
+            ("memory.pressure", f"some avg10={stalled_percent}.00 avg60=0.00 avg300=0.00 total=9\n"),
+            ("cgroup.procs", "200\n"),
+        ):
+            (mount / name / file).write_text(text)
+
     def stall(self) -> None:
         """Fire the trigger, and let the daemon see it."""
         self.kernel.send(b"!", socket.MSG_OOB)
         while not self.it.is_busy:
             self.loop.turn(busy=True)
+        self.look()
+
+    def end_pass(self, *, minutes: float = 1) -> None:
+        """Look as after a pass, so long after the one before."""
+        self.it.trend.at -= 60 * minutes
+        self.it.pass_ended()
         self.look()
 
     def look(self) -> None:
@@ -182,8 +201,7 @@ def test_a_slow_leak_is_found_by_passes_before_anything_stalls(watched: Watched)
     """What would be gone by the next pass is looked at each second, and warned of when little is left."""
     for available in (8000, 5000, 2200):
         watched.memory(available_mib=available)
-        watched.it.pass_ended()
-        watched.look()
+        watched.end_pass()
     assert watched.messages == []
     for available in (2000, 1700, 1500):
         watched.memory(available_mib=available)
@@ -200,12 +218,37 @@ def test_a_slow_leak_is_found_by_passes_before_anything_stalls(watched: Watched)
     assert watched.messages[1].startswith("memory is no longer short")
 
 
+def test_a_cgroup_that_fills_up_is_found_by_passes(watched: Watched, tmp_path: Path) -> None:
+    """In it, nothing stalls before the kernel kills. What stays full is no news."""
+    for used in (200, 610):
+        watched.cgroup(tmp_path, "pod", used_mib=used)
+        watched.end_pass()
+    assert watched.it.episode is not None
+    for used in (700, 890, 910, 990):
+        watched.cgroup(tmp_path, "pod", used_mib=used)
+        watched.it.due(time.monotonic())
+        watched.look()
+    [said] = watched.messages
+    assert said.startswith(
+        "memory is running out in /pod: 90.0 MiB available, no swap;"
+        " the kernel would kill chrome[200] next (900.0 MiB, "
+    )
+    assert not watched.it.status.short, "of the host"
+    watched.it.due(time.monotonic() + 11)
+    assert watched.messages[1].startswith("memory is no longer short in /pod")
+    for used in (999, 980, 995, 970):
+        watched.cgroup(tmp_path, "pod", used_mib=used)
+        watched.end_pass(minutes=20)
+        watched.it.due(time.monotonic() + 11)
+    assert len(watched.messages) == 2
+
+
 def test_memory_that_one_program_took_at_once_is_no_warning(watched: Watched) -> None:
     """It is looked at for ten seconds, in which it does not fall."""
     for available in (8000, 3000):
         watched.memory(available_mib=available)
-        watched.it.pass_ended()
-        watched.look()
+        watched.end_pass()
+    assert watched.it.episode is not None
     for _ in range(3):
         watched.it.due(time.monotonic())
         watched.look()
@@ -334,19 +377,9 @@ def test_what_cannot_be_seen_never_stops_the_daemon(
     assert len(watched.recorder.samples()) == 1, "of the host"
 
 
-def test_a_cgroup_that_is_short_hides_nothing_of_the_host(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_cgroup_that_is_short_hides_nothing_of_the_host(watched: Watched, tmp_path: Path) -> None:
     """Each has its own warning; one about a cgroup does not come again for some minutes."""
-    memcg = Memcg("/app.slice", str(tmp_path), is_v2=True)
-
-    def short(*_: object) -> Generator[None, None, list[tuple[Memcg, Left]]]:
-        yield
-        return [(memcg, Left(0, 1024))]
-
-    (tmp_path / "cgroup.procs").write_text("200\n")
-    monkeypatch.setattr(foresight, "short_cgroups", short)
-    monkeypatch.setattr(foresight, "open_memcg", lambda *_: memcg)
+    watched.cgroup(tmp_path, "app.slice", used_mib=990, stalled_percent=5)
     watched.stall()
     assert [said.partition(":")[0] for said in watched.messages] == ["memory is running out in /app.slice"]
     assert not watched.it.status.short

@@ -11,10 +11,10 @@ from oomguard.kernel.floor import Privilege
 from oomguard.kernel.memcg import Memcg, members
 from oomguard.kernel.pressure import (
     WINDOW_SECONDS,
+    limited_cgroups,
     observe_stalled_percent,
     open_trigger,
     parse_some,
-    short_cgroups,
     why_not,
 )
 from oomguard.kernel.procfs import Procfs
@@ -50,9 +50,9 @@ def cgroup(
     (folder / "memory.swap.max").write_text(f"{swap}\n")
 
 
-def found(root: Path) -> list[tuple[str, Left]]:
-    """Return the cgroups that are short."""
-    search = short_cgroups(Memcg("/", str(root), is_v2=True), HOST, 1.0)
+def found(root: Path, *, stalled_percent: float = 1.0, is_v2: bool = True) -> list[tuple[str, Left]]:
+    """Return the cgroups with a limit that stall."""
+    search = limited_cgroups(Memcg("/", str(root), is_v2=is_v2), HOST, stalled_percent=stalled_percent)
     while True:
         try:
             next(search)
@@ -67,33 +67,51 @@ def test_the_share_of_some_is_read() -> None:
     assert parse_some(b"") is None
 
 
-def test_each_cgroup_at_its_limit_is_found(tmp_path: Path) -> None:
-    """Not those above that stall with it, nor one at its limit in which nothing stalls."""
+def test_each_cgroup_with_a_limit_is_found(tmp_path: Path) -> None:
+    """With what is left in it; of all, or of those in which tasks stall."""
     cgroup(tmp_path / "system.slice", percent=30, limit=4000, used=900)
     cgroup(tmp_path / "system.slice" / "web.service", percent=0, limit=100, used=100)
     cgroup(tmp_path / "system.slice" / "db.service", percent=30, limit=500, used=495, files=5, swap="0")
     cgroup(tmp_path / "user.slice", percent=2, limit=50, used=50, swap="0")
     assert found(tmp_path) == [
+        ("/system.slice", Left(3100 * 1024, 4000 * 1024, 500_000, 1_000_000)),
         ("/user.slice", Left(0, 50 * 1024, 0, 0)),
         ("/system.slice/db.service", Left(10 * 1024, 500 * 1024, 0, 0)),
     ]
+    names = [path for path, _ in found(tmp_path, stalled_percent=0)]
+    assert sorted(names)[:2] == ["/system.slice", "/system.slice/db.service"]
+    assert sorted(names)[2:] == ["/system.slice/web.service", "/user.slice"]
 
 
-def test_a_cgroup_with_room_or_reclaimable_files_is_not_short(tmp_path: Path) -> None:
-    """It only reads much."""
+def test_version_1_has_limits_too(tmp_path: Path) -> None:
+    """Without pressure; its figures with `total_` count what is below, and swap is limited with memory."""
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    stat = f"cache 1\nactive_file 7\ntotal_swap {30 * MIB}\ntotal_active_file {20 * MIB}\n"
+    sizes = {"memory.limit_in_bytes": 100, "memory.usage_in_bytes": 70, "memory.memsw.limit_in_bytes": 150}
+    for name, mib in sizes.items():
+        (folder / name).write_text(f"{mib * MIB}\n")
+    (folder / "memory.stat").write_text(stat)
+    (folder / "memory.swappiness").write_text("60\n")
+    expected = Left(50 * 1024, 100 * 1024, 20 * 1024, 50 * 1024)
+    assert found(tmp_path, stalled_percent=0, is_v2=False) == [("/docker", expected)]
+    assert found(tmp_path, is_v2=False) == []
+
+
+def test_reclaimable_files_are_left(tmp_path: Path) -> None:
+    """Without a limit there is no answer."""
     cgroup(tmp_path / "a.service", percent=30, limit=500, used=500, files=400, swap="0")
-    cgroup(tmp_path / "b.service", percent=30, limit=500, used=100, swap="0")
-    cgroup(tmp_path / "c.service", percent=30)
-    assert found(tmp_path) == []
+    cgroup(tmp_path / "b.service", percent=30)
+    assert found(tmp_path) == [("/a.service", Left(400 * 1024, 500 * 1024, 0, 0))]
 
 
 def test_swap_that_a_cgroup_may_use_counts(tmp_path: Path) -> None:
     """As far as the host has it."""
     cgroup(tmp_path / "a.service", percent=30, limit=500, used=500)
-    assert found(tmp_path) == []
+    assert found(tmp_path) == [("/a.service", Left(0, 500 * 1024, 500_000, 1_000_000))]
     (tmp_path / "a.service" / "memory.swap.max").write_text(f"{100 * MIB}\n")
     (tmp_path / "a.service" / "memory.swap.current").write_text(f"{90 * MIB}\n")
-    assert len(found(tmp_path)) == 1
+    assert found(tmp_path) == [("/a.service", Left(0, 500 * 1024, 10 * 1024, 100 * 1024))]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
@@ -104,7 +122,7 @@ def test_what_a_user_makes_below_a_delegated_cgroup_is_not_looked_at(tmp_path: P
     cgroup(user / "mine", percent=99, limit=1, used=1, swap="0")
     os.chown(user, 1000, 1000)
     cgroup(tmp_path / "db.service", percent=30, limit=500, used=500, swap="0")
-    assert [path for path, _ in found(tmp_path)] == ["/db.service"]
+    assert sorted(path for path, _ in found(tmp_path)) == ["/db.service", "/user@1000.service"]
 
 
 def test_paths_that_are_too_long_hide_nothing(tmp_path: Path) -> None:
@@ -130,7 +148,7 @@ def test_many_cgroups_are_not_all_looked_at(tmp_path: Path) -> None:
     """Each is a step, so that a value never waits for long."""
     for number in range(1100):
         cgroup(tmp_path / f"{number}", percent=30)
-    steps = sum(1 for _ in short_cgroups(Memcg("/", str(tmp_path), is_v2=True), HOST, 1.0))
+    steps = sum(1 for _ in limited_cgroups(Memcg("/", str(tmp_path), is_v2=True), HOST))
     assert steps == 1100, "those of one folder"
 
 

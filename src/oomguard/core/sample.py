@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 HOLDERS = 15
 """Processes in a sample: those with the highest badness."""
@@ -17,7 +17,10 @@ _LOOK_PERCENT = 50
 NOTICED_KIB = 1024
 """Less growth is not reported."""
 
+_MINUTE = 60.0
 _RECENT_SECONDS = 600
+
+_COMPARE_SECONDS = 10.0
 
 _GAP_SECONDS = 120
 """A sample a minute is normal. After a longer gap, nobody knows what happened before a moment."""
@@ -71,9 +74,9 @@ class Left(NamedTuple):
         """What is left in all, of everything."""
         return self.kib * 100 / max(self.total_kib + self.swap_total_kib, 1)
 
-    def would_be_gone(self, before: "Left") -> bool:
-        """Return whether nothing would be left if it fell once more as it did since `before`."""
-        return self.percent < _LOOK_PERCENT and self.kib < before.kib - self.kib
+    def would_be_gone(self, before: "Left", seconds: float) -> bool:
+        """Return whether nothing would be left within a minute, if it fell on as in these seconds."""
+        return self.percent < _LOOK_PERCENT and self.kib * seconds < (before.kib - self.kib) * _MINUTE
 
 
 class Sample(NamedTuple):
@@ -91,6 +94,31 @@ class Sample(NamedTuple):
     stalled_percent: float | None
     holders: tuple[Holder, ...]
     cgroup: str = ""
+
+
+class Trend:
+    """Compares what is left of the host and of cgroups with what was, about a pass ago."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self._before: dict[str, Left] = {}
+        """By cgroup; of what was short, the least since it was not: what stays short does not fall again."""
+
+    def is_due(self, now: float) -> bool:
+        """Return whether it was long enough ago: in less time, anything can happen."""
+        return now - self.at >= _COMPARE_SECONDS
+
+    def falling(self, now: float, lefts: "Mapping[str, Left]") -> list[str]:
+        """Return what would be gone within a minute, that with the least left first; remember these."""
+        seconds, before, self.at, self._before = now - self.at, self._before, now, {}
+        found = []
+        for cgroup, left in lefts.items():
+            earlier = before.get(cgroup, left)
+            if left.would_be_gone(earlier, seconds):
+                found.append(cgroup)
+            is_least = left.percent >= SHORT_PERCENT or left.kib < earlier.kib
+            self._before[cgroup] = left if is_least else earlier
+        return sorted(found, key=lambda cgroup: lefts[cgroup].percent)
 
 
 class Growth(NamedTuple):

@@ -1,8 +1,9 @@
 """Notices that memory is running out before the kernel kills, and records what holds it.
 
-Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory. Then
-it looks every second, until they have not stalled for a while. Each pass ends with a look, too: a slow leak
-stalls nobody until hardly anything is left, but memory that would be gone by the next pass shows.
+Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory.
+Then it looks every second, until they have not stalled for a while. Each pass ends with a look, too: a leak
+stalls nobody until hardly anything is left, and in a cgroup without swap nobody at all. But memory that
+would be gone by the next pass shows.
 """
 
 import os
@@ -15,10 +16,26 @@ from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import PressureLimit
 from oomguard.core.process import UnknownFactError
-from oomguard.core.sample import FALLING_PERCENT, HOLDERS, SHORT_PERCENT, Holder, Left, Sample, growth, recent
+from oomguard.core.sample import (
+    FALLING_PERCENT,
+    HOLDERS,
+    SHORT_PERCENT,
+    Holder,
+    Left,
+    Sample,
+    Trend,
+    growth,
+    recent,
+)
 from oomguard.core.text import printable
 from oomguard.kernel.memcg import members_by_cgroup, open_memcg
-from oomguard.kernel.pressure import observe_stalled_percent, open_trigger, short_cgroups, why_not
+from oomguard.kernel.pressure import (
+    limited_cgroups,
+    observe_left,
+    observe_stalled_percent,
+    open_trigger,
+    why_not,
+)
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidates
@@ -39,6 +56,7 @@ if TYPE_CHECKING:
     from oomguard.daemon.loop import Loop
     from oomguard.daemon.status_writer import StatusWriter
     from oomguard.kernel.floor import Privilege
+    from oomguard.kernel.memcg import Memcg
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.oom.ranking import Candidate
     from oomguard.reconcile.recorder import Recorder
@@ -69,8 +87,8 @@ _FALL_PARTS = 1000
 _REPEAT_SECONDS = 600.0
 """One warning about a cgroup in this time: its processes can stall whenever they like."""
 
-_CGROUPS_LIMIT = 64
-"""Cgroups of which the last warning is remembered."""
+_CGROUPS_LIMIT, _CLOSE_LIMIT = 64, 8
+"""Cgroups that are remembered, and of those that are short or fall, looked at each second."""
 
 _UNIT_LENGTH = 64
 
@@ -82,25 +100,27 @@ class Episode:
         self.begun = self.active_at = now
         self.has_stalled = has_stalled
         self.is_short = False
-        self.least: Left | None = None
+        self.falling: list[Memcg] = []
+        """Cgroups that passes found to fill up."""
+        self.least: dict[str, Left] = {}
         self.lowest: dict[str, Sample] = {}
         """By cgroup, "" for the host, the sample with the least memory left, of those that found it short."""
         self.killed: list[str] = []
 
     def take(self, sample: Sample, now: float) -> bool:
         """Note what is left of the host, or of a cgroup that is short; return whether that is new."""
-        left, least = sample.left, self.least
-        if not sample.cgroup:
-            if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
-                self.least, self.active_at = left, now
-            limit = SHORT_PERCENT if self.has_stalled or "" in self.lowest else FALLING_PERCENT
-            self.is_short = left.percent < limit
-            if not self.is_short:
-                return False
-        lowest = self.lowest.get(sample.cgroup)
-        if lowest is None or left.kib < lowest.left.kib:
-            self.lowest[sample.cgroup] = sample
-        return lowest is None
+        cgroup, left = sample.cgroup, sample.left
+        least, lowest = self.least.get(cgroup), self.lowest.get(cgroup)
+        if least is None and len(self.least) > _CGROUPS_LIMIT:
+            return False
+        if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
+            self.least[cgroup], self.active_at = left, now
+        is_short = left.percent < (SHORT_PERCENT if self.has_stalled or lowest else FALLING_PERCENT)
+        if not cgroup:
+            self.is_short = is_short
+        if is_short and (lowest is None or left.kib < lowest.left.kib):
+            self.lowest[cgroup] = sample
+        return is_short and lowest is None
 
 
 class Foresight:
@@ -132,7 +152,7 @@ class Foresight:
         self._is_full = self._is_near = False
         self.episode: Episode | None = None
         self.last: Sample | None = None
-        self._at_pass: Sample | None = None
+        self.trend = Trend()
         self._warned: dict[str, float] = {}
         """When each cgroup was last warned of."""
         self._growth: dict[int, Growth] | None = None
@@ -240,9 +260,10 @@ class Foresight:
             self.episode.has_stalled, self.episode.active_at = True, now
             self._loop.set_earlier(_TIMER, now + _SAMPLE_SECONDS)
 
-    def _begin_episode(self, now: float, *, has_stalled: bool) -> None:
+    def _begin_episode(self, now: float, *, has_stalled: bool) -> Episode:
         self.episode = Episode(now, has_stalled=has_stalled)
         self._loop.set(_TIMER, now)
+        return self.episode
 
     def due(self, now: float) -> None:
         """Go on with an episode, or end it. The timer calls this."""
@@ -287,17 +308,42 @@ class Foresight:
         host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
         self.last, self._growth = host, None
         self._take(host)
-        if self.episode is None or not self.episode.has_stalled:
+        if self._limit.some_percent and self._is_full and self.trend.is_due(host.booted):
+            yield from self._compare(host)
+        if self.episode is None:
             return
+        closer = {memcg: observe_left(memcg, left) for memcg in self.episode.falling}
+        if self.episode.has_stalled:
+            found = yield from self._limited(left, stalled_percent=_CGROUP_PERCENT)
+            closer |= {memcg: room for memcg, room in found if room.percent < SHORT_PERCENT}
+        for memcg, room in list(closer.items())[:_CLOSE_LIMIT]:
+            if room is None:
+                continue  # it was just removed
+            pids: list[int] = []
+            for some in members_by_cgroup(memcg):
+                pids += some
+                yield
+            holders = yield from self._holders(pids, room.total_kib // PAGE_KIB)
+            self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
+
+    def _compare(self, host: Sample) -> "Iterator[None]":
+        """Follow what would soon be gone: of the host, or of a cgroup with a limit."""
+        limited = yield from self._limited(host.left)
+        memcgs = {memcg.path: memcg for memcg, _ in limited}
+        lefts = {"": host.left} | {memcg.path: left for memcg, left in limited}
+        if not (falling := self.trend.falling(host.booted, lefts)):
+            return
+        episode = self.episode or self._begin_episode(host.booted, has_stalled=False)
+        found = [memcgs[path] for path in falling if path]
+        episode.falling = list(dict.fromkeys([*found, *episode.falling]))[:_CLOSE_LIMIT]
+
+    def _limited(
+        self, host: Left, *, stalled_percent: float = 0.0
+    ) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
         with suppress(OomguardError):  # no cgroups
             root = open_memcg(self._procfs, "/")
-            for memcg, room in (yield from short_cgroups(root, left, _CGROUP_PERCENT)):
-                pids: list[int] = []
-                for some in members_by_cgroup(memcg):
-                    pids += some
-                    yield
-                holders = yield from self._holders(pids, room.total_kib // PAGE_KIB)
-                self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
+            return (yield from limited_cgroups(root, host, stalled_percent=stalled_percent))
+        return []
 
     def _holders(self, pids: list[int], pages: int) -> "Generator[None, None, tuple[Holder, ...]]":
         """Return the processes that the kernel would kill first, by its score and then by their memory."""
@@ -337,10 +383,8 @@ class Foresight:
             self._recorder.close()
             self._degradations.add(f"memory use is no longer recorded: {error.strerror}")
         if episode is None:
-            before, self._at_pass = self._at_pass, sample
-            if before is not None and self._limit.some_percent and sample.left.would_be_gone(before.left):
-                self._begin_episode(now, has_stalled=False)
-        elif episode.take(sample, now) and self._is_news(sample.cgroup, now):
+            return
+        if episode.take(sample, now) and self._is_news(sample.cgroup, now):
             self._status.request(now)
             stalled = self._limit if episode.has_stalled else None
             with suppress(OSError):

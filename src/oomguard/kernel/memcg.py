@@ -76,15 +76,14 @@ def open_memcg(procfs: "Procfs", path: str) -> Memcg:
 
 def read_limits(memcg: Memcg, *, host_swappiness: int) -> CgroupLimits:
     """Return the limits of a cgroup; the root has none."""
+    memory = read_bytes(memcg, "memory.max" if memcg.is_v2 else "memory.limit_in_bytes")
+    if memory is None:
+        return CgroupLimits(None)
     if memcg.is_v2:
-        return CgroupLimits(
-            read_bytes(memcg, "memory.max"),
-            swap=read_bytes(memcg, "memory.swap.max"),
-            swappiness=host_swappiness,
-        )
+        return CgroupLimits(memory, swap=read_bytes(memcg, "memory.swap.max"), swappiness=host_swappiness)
     swappiness = read_bytes(memcg, "memory.swappiness")
     return CgroupLimits(
-        read_bytes(memcg, "memory.limit_in_bytes"),
+        memory,
         memory_and_swap=read_bytes(memcg, "memory.memsw.limit_in_bytes"),
         swappiness=host_swappiness if swappiness is None else swappiness,
     )

@@ -5,8 +5,15 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from oomguard.core.sample import SHORT_PERCENT, Left
-from oomguard.kernel.memcg import Memcg, children, read_bytes, read_control
+from oomguard.core.sample import Left
+from oomguard.kernel.memcg import (
+    Memcg,
+    children,
+    read_bytes,
+    read_control,
+    read_limits,
+    read_used_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -16,8 +23,8 @@ if TYPE_CHECKING:
 
 _FILE = "pressure/memory"
 
-_CGROUPS_LIMIT, _SHORT_LIMIT = 1000, 8
-"""Cgroups looked at, and of those that are short."""
+_CGROUPS_LIMIT = 1000
+"""Cgroups looked at."""
 
 WINDOW_SECONDS = 2
 """Windows are multiples of this: others take CAP_SYS_RESOURCE (kernel/sched/psi.c:psi_trigger_create)."""
@@ -66,45 +73,49 @@ def parse_some(raw: bytes) -> float | None:
     return None
 
 
-def short_cgroups(
-    root: Memcg, host: Left, percent: float
+def limited_cgroups(
+    root: Memcg, host: Left, *, stalled_percent: float = 0.0
 ) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
-    """Return the cgroups whose tasks stall because they are at their limit, with what is left in each.
+    """Return the cgroups that have a limit, with what is left in each; or only those that stall so much.
 
-    Follows the pressure down from the root (version 2), a cgroup a step: it counts in all cgroups above. What
-    is below a delegated cgroup is its owner's business.
+    Goes down from the root, a cgroup a step: pressure (of version 2) counts in all cgroups above. What is
+    below a delegated cgroup is its owner's business.
     """
     pending, found = deque([root]), []
     steps = 0
     while pending and steps < _CGROUPS_LIMIT:
         memcg = pending.popleft()
-        left = _left(memcg, host)
-        if left is not None and left.percent < SHORT_PERCENT:
+        if (left := observe_left(memcg, host)) is not None:
             found.append((memcg, left))
         for child in children(memcg):
-            stalled = parse_some(read_control(child.folder, "memory.pressure"))
-            if stalled is not None and stalled >= percent:
+            if not stalled_percent or _stalled_percent(child) >= stalled_percent:
                 pending.append(child)
             steps += 1
             yield
-    return found[:_SHORT_LIMIT]
+    return found
 
 
-def _left(memcg: Memcg, host: Left) -> Left | None:
+def _stalled_percent(memcg: Memcg) -> float:
+    return parse_some(read_control(memcg.folder, "memory.pressure")) or 0.0
+
+
+def observe_left(memcg: Memcg, host: Left) -> Left | None:
     """Return what a cgroup can still get before it reaches its limit; None if it has none."""
-    limit, used = read_bytes(memcg, "memory.max"), read_bytes(memcg, "memory.current")
-    if limit is None or used is None:
+    limits = read_limits(memcg, host_swappiness=0)
+    if limits.memory is None or (used := read_used_bytes(memcg)) is None:
         return None
     lines = read_control(memcg.folder, "memory.stat").split(b"\n")
-    reclaimable = sum(
-        int(size)
-        for key, _, size in (line.partition(b" ") for line in lines)
-        if key in (b"active_file", b"inactive_file", b"slab_reclaimable")
-    )
-    swap_limit = read_bytes(memcg, "memory.swap.max")
+    sizes = {key: int(size) for key, _, size in (line.partition(b" ") for line in lines) if size}
+    if memcg.is_v2:
+        keys = b"active_file", b"inactive_file", b"slab_reclaimable"
+        swap_limit, swapped = limits.swap, read_bytes(memcg, "memory.swap.current") or 0
+    else:  # the figures without `total_` leave out what is below
+        keys = b"total_active_file", b"total_inactive_file", b""
+        both, swapped = limits.memory_and_swap, sizes.get(b"total_swap", 0)
+        swap_limit = None if both is None else both - limits.memory
+    reclaimable = sum(sizes.get(key, 0) for key in keys)
     swap_total, swap = host.swap_total_kib, host.swap_kib
     if swap_limit is not None:
         swap_total = min(swap_total, swap_limit // 1024)
-        swapped = (read_bytes(memcg, "memory.swap.current") or 0) // 1024
-        swap = min(swap, max(swap_total - swapped, 0))
-    return Left((max(limit - used, 0) + reclaimable) // 1024, limit // 1024, swap, swap_total)
+        swap = min(swap, max(swap_total - swapped // 1024, 0))
+    return Left((max(limits.memory - used, 0) + reclaimable) // 1024, limits.memory // 1024, swap, swap_total)
