@@ -24,6 +24,26 @@ def test_a_fact_that_is_not_known_is_named() -> None:
         _ = AskedHost(None).memory_kib
 
 
+@pytest.mark.parametrize(
+    ("now", "is_near"),
+    [
+        (HOST, True),
+        (HOST._replace(memory_kib=64 << 20 | 1), True),
+        (HOST._replace(memory_kib=67 << 20), True),
+        (HOST._replace(memory_kib=68 << 20), False),
+        (HOST._replace(memory_kib=60 << 20), False),
+        (HOST._replace(swap_kib=3 << 20), True),
+        (HOST._replace(swap_kib=4 << 20), False),
+        (HOST._replace(swap_kib=None), False),
+        (HOST._replace(memory_kib=None), False),
+        (HOST._replace(hostname="db-2"), False),
+    ],
+)
+def test_a_host_is_near_if_only_amounts_differ_and_by_little(now: Host, *, is_near: bool) -> None:
+    """Of its RAM: swap that was none may be some by then."""
+    assert now.is_near({"memory_kib": 64 << 20, "swap_kib": 0, "hostname": "db-1"}) is is_near
+
+
 def test_a_change_is_told_in_units() -> None:
     """What is new in one of the two is none."""
     before = {"memory_kib": 64 << 20, "hostname": "a\nb", "swap_kib": 0}

@@ -273,17 +273,36 @@ def test_a_pass_that_finds_more_ram_has_the_policy_read_again_once(host: Host) -
     time.sleep(0.12)
     reloader = host.reloader()
     policy = reloader.first()
-    reloader.follow_host(policy)
+    reloader.follow_host(policy, 0.0)
     assert not host.adopted
     host.facts = Facts(32 << 20)
-    reloader.follow_host(policy)
+    reloader.follow_host(policy, 0.0)
     while not host.adopted:
         host.loop.turn(busy=False)
     (adopted,) = host.adopted
     assert [one.value for one in (*policy.sysctls, *adopted.sysctls)] == [167772, 335544]
-    reloader.follow_host(adopted)
+    reloader.follow_host(adopted, 0.0)
     assert host.adopted == [adopted]
     reloader.close()
+
+
+def test_a_balloon_has_the_policy_read_every_ten_minutes_and_once_it_moved_much(host: Host) -> None:
+    """The first change counts at once, as of memory that is added, and none is missed for good."""
+    host.policy.write_text(OF_RAM)
+    time.sleep(0.12)
+    reloader = host.reloader()
+    policy = reloader.first()
+    size, expected = 16 << 20, []
+    for minute in range(25):
+        size += 32 << 20 if minute == 15 else -4096
+        host.facts = Facts(size)
+        reloader.follow_host(policy, minute * 60.0)
+        if minute in (0, 10, 15):
+            expected.append(size // 100)
+            while len(host.adopted) < len(expected):
+                host.loop.turn(busy=False)
+    reloader.close()
+    assert [one.sysctls[0].value for one in host.adopted] == expected
 
 
 def test_a_broken_policy_is_read_once_for_a_changed_host(host: Host) -> None:
@@ -294,9 +313,9 @@ def test_a_broken_policy_is_read_once_for_a_changed_host(host: Host) -> None:
     policy = reloader.first()
     host.policy.write_text("vm: {min_free_kbytes: 1000%}")
     host.facts = Facts(32 << 20)
-    reloader.follow_host(policy)
+    reloader.follow_host(policy, 0.0)
     while not host.limits:
         host.loop.turn(busy=False)
-    reloader.follow_host(policy)
+    reloader.follow_host(policy, 0.0)
     assert len(host.limits) == 1
     reloader.close()

@@ -28,6 +28,16 @@ class Host(NamedTuple):
         """Return the names of the facts that are no longer as they were."""
         return [name for name, value in facts.items() if getattr(self, name, None) != value]
 
+    def is_near(self, facts: "Mapping[str, Any]") -> bool:
+        """Return whether only amounts differ, each by at most 5 % of RAM."""
+        for name in self.differs(facts):
+            now = getattr(self, name, None)
+            if now is None or not self.memory_kib or not name.endswith("_kib"):
+                return False
+            if abs(now - facts[name]) > self.memory_kib // 20:
+                return False
+        return True
+
 
 def changes(before: "Mapping[str, Any]", after: "Mapping[str, Any]") -> "Iterator[str]":
     """Yield how each fact changed: `memory 16777216 → 33554432 kB`."""

@@ -24,6 +24,10 @@ LONGEST_RETRY_SECONDS = 300.0
 """After a reading that came to nothing though the policy may be valid: its reader was killed, or waited too
 long for a processor, or for memory. Each pause is twice the one before."""
 
+FOLLOW_SECONDS = 600.0
+"""The policy is read again at most this often because RAM, swap or huge pages changed a little: with a
+balloon, MemTotal of a virtual machine changes all the time."""
+
 
 class Reloader:
     """Reads the policy: once at the start, and again after an edit or on demand, in the background.
@@ -47,6 +51,7 @@ class Reloader:
         self._observe = observe
         self._host: Host | None = None
         """The facts of the host when the policy was last read."""
+        self._followed_at = float("-inf")
         self._cache = cache
         self._in_force: tuple[str, Policy] | None = None
         """The last policy that was read, and its key."""
@@ -105,12 +110,19 @@ class Reloader:
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
 
-    def follow_host(self, policy: "Policy") -> None:
-        """Read the policy again if it depends on a fact of the host that changed since it was last read."""
-        if policy.facts and self._host is not None and self._child is None:
-            host = self._observe()
-            if host is not None and host.differs({name: getattr(self._host, name) for name in policy.facts}):
-                self.reload()
+    def follow_host(self, policy: "Policy", now: float) -> None:
+        """Read the policy again if it depends on a fact of the host that changed since it was last read.
+
+        After a small change, only if the last change is FOLLOW_SECONDS ago.
+        """
+        if not policy.facts or self._host is None or self._child is not None:
+            return
+        host, known = self._observe(), {name: getattr(self._host, name) for name in policy.facts}
+        if host is None or not host.differs(known):
+            return
+        if now >= self._followed_at + FOLLOW_SECONDS or not host.is_near(known):
+            self._followed_at = now
+            self.reload()
 
     def close(self) -> None:
         """Stop watching, and end a reading in progress."""

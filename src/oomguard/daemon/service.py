@@ -201,7 +201,7 @@ class Service:
         self.status.request(now)
         self._note_promised(now)
         self.foresight.pass_ended()
-        self._reloader.follow_host(self.reconciler.policy)
+        self._reloader.follow_host(self.reconciler.policy, now)
         if count := self.kills.count():
             self.reporter.kills.take_unknown(count, self.kills.why_unknown)
         if self._matched_before is not None:
