@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from oomguard.core.overcommit import Memory
+from oomguard.core.host import Host
+from oomguard.core.overcommit import Memory, kib
 from oomguard.core.overcommit import Peak as LastingPeak
 from oomguard.core.policy import Policy
 from oomguard.core.rule import Value
+from oomguard.core.sysctl_diff import diff_sysctls
+from oomguard.policy.compile import Users
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
 from oomguard.propose.advice import HostFacts, PeakSinceStart, Running, advise
@@ -52,9 +55,21 @@ def host(
 def proposed(facts: HostFacts) -> tuple[Policy, dict[str, int], str]:
     """Return the policy that is proposed, its sysctls, and its text on one line without marks."""
     text = render(valid(advise(facts)))
-    policy = parse(Sources((Source("draft", text.encode()),))).policy
+    memory = facts.memory
+    huge = memory.hugetlb_kib
+    here = Host(memory.total_kib, memory.swap_total_kib, huge, huge, 2048)
+    policy, warnings = parse(Sources((Source("draft", text.encode()),)), host=here, users=Users())
+    assert {fault.code for fault in warnings} <= {"unknown-user"}
     plain = " ".join(line.strip().lstrip("# ") for line in text.splitlines())
     return policy, {one.name: one.value for one in policy.sysctls}, plain
+
+
+LIMIT = "vm.overcommit_kbytes"
+
+
+def share(percent: int | None) -> int | None:
+    """Return so much of the RAM."""
+    return None if percent is None else 16 * GIB * percent // 100
 
 
 def test_a_host_that_nothing_is_known_of_keeps_its_mode() -> None:
@@ -93,7 +108,7 @@ def test_postgresql_and_redis_on_one_host_cannot_both_be_pleased() -> None:
     """Both are named with what they want, and nothing is proposed."""
     _, sysctls, text = proposed(host(POSTGRES, REDIS, peak=PeakSinceStart(4 * GIB, WEEK)))
     assert "vm.overcommit_memory" not in sysctls
-    assert "vm.overcommit_ratio" not in sysctls
+    assert LIMIT not in sysctls
     assert "so 1, but PostgreSQL" in text
     assert "One host cannot have both" in text
 
@@ -108,42 +123,59 @@ def test_strict_accounting_takes_a_peak_that_saw_a_day(peak: PeakSinceStart | No
 
 
 @pytest.mark.parametrize(
-    ("peak", "ratio"),
+    ("peak", "percent"),
     [(4, 80), (10, 80), (12, 95), (13, None)],
 )
-def test_the_ratio_is_one_under_which_the_peak_was_granted(peak: int, ratio: int | None) -> None:
+def test_the_limit_is_one_under_which_the_peak_was_granted(peak: int, percent: int | None) -> None:
     """With a fifth on top, and what is kept for root taken off; refused where even 95 % is too little."""
-    _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(peak * GIB, WEEK)))
-    assert sysctls.get("vm.overcommit_ratio") == ratio
-    assert sysctls.get("vm.overcommit_memory") == (None if ratio is None else 2)
+    facts = host(POSTGRES, peak=PeakSinceStart(peak * GIB, WEEK))
+    policy, sysctls, text = proposed(facts)
+    assert sysctls.get(LIMIT) == share(percent)
+    assert sysctls.get("vm.overcommit_memory") == (None if percent is None else 2)
     assert "7 days" in text
-    assert ("Add swap" in text) == (ratio is None)
+    assert ("Add swap" in text) == (percent is None)
+    if percent is not None:
+        assert f"commit_limit: {percent}%" in text
+        assert f"CommitLimit {kib(sysctls[LIMIT])};" in text, "as it says"
+        assert "admin_reserve_kbytes: {at_least: 128MiB}" in text
+        memory = facts.memory._replace(commit_limit_kib=8 * GIB, committed_kib=peak * GIB)
+        changes = diff_sysctls(policy, facts.sysctls, memory, {}, cause="policy")
+        assert all(change.obstacle is None for change in changes), "the interlock allows it"
+
+
+@pytest.mark.parametrize("ram", [4, 64, 512, 4096])
+def test_the_limit_and_its_reason_scale_with_the_host(ram: int) -> None:
+    """What is promised is a third."""
+    facts = host(POSTGRES, peak=PeakSinceStart(ram * GIB // 3, WEEK))
+    facts = facts._replace(memory=facts.memory._replace(total_kib=ram * GIB, committed_kib=0))
+    _, sysctls, text = proposed(facts)
+    assert f"CommitLimit {kib(sysctls[LIMIT])};" in text
 
 
 def test_the_peak_of_earlier_days_counts_if_it_is_more() -> None:
     """The interlock would refuse a limit below it."""
     lasting = LastingPeak(12 * GIB, "2026-11-20", "/var/lib/oomguard/committed.json")
     _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(4 * GIB, WEEK), lasting=lasting))
-    assert sysctls["vm.overcommit_ratio"] == 95
+    assert sysctls[LIMIT] == share(95)
     assert "the highest that lasted: 12.0 GiB on 2026-11-20." in text
     assert "lately is 12.0 GiB on 2026-11-20" in text
     _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(13 * GIB, WEEK), lasting=lasting))
-    assert "vm.overcommit_ratio" not in sysctls
+    assert LIMIT not in sysctls
 
 
 def test_swap_counts_and_huge_pages_do_not() -> None:
     """As in mm/util.c:vm_commit_limit."""
     _, sysctls, _ = proposed(host(POSTGRES, peak=PeakSinceStart(13 * GIB, WEEK), swap=4))
-    assert sysctls["vm.overcommit_ratio"] == 80
+    assert sysctls[LIMIT] == share(80)
     _, sysctls, text = proposed(host(POSTGRES, peak=PeakSinceStart(10 * GIB, WEEK), huge=8))
-    assert "vm.overcommit_ratio" not in sysctls
+    assert LIMIT not in sysctls
     assert "8.0 GiB of it in huge pages" in text
 
 
 def test_what_is_promised_now_counts_if_it_is_more_than_the_peak() -> None:
     """The daemon looks once a minute."""
     _, sysctls, _ = proposed(host(POSTGRES, committed=12, peak=PeakSinceStart(4 * GIB, WEEK)))
-    assert sysctls["vm.overcommit_ratio"] == 95
+    assert sysctls[LIMIT] == share(95)
 
 
 def test_a_panic_that_somebody_chose_is_left_and_made_to_reboot() -> None:
@@ -171,7 +203,9 @@ def test_elasticsearch_is_told_from_other_java() -> None:
     _, sysctls, text = proposed(host(elastic))
     assert sysctls["vm.max_map_count"] == 262144
     assert "a JVM reserves" in text
-    assert "vm.max_map_count" not in proposed(host(elastic, max_map_count=1_000_000))[1]
+    policy, _, text = proposed(host(elastic, max_map_count=1_000_000))
+    assert [str(one.kind) for one in policy.sysctls if one.name == "vm.max_map_count"] == ["at_least"]
+    assert "it is 1000000;" in text, "another host may have less"
     assert "vm.max_map_count" not in proposed(host(Running("java", "tomcat", cmdline="java -jar x")))[1]
 
 

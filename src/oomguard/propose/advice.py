@@ -6,6 +6,7 @@ If a fact is missing, or two programs want conflicting values, it suggests nothi
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import (
+    ADMIN_RESERVE,
     KBYTES,
     MODE,
     RATIO,
@@ -17,6 +18,7 @@ from oomguard.core.overcommit import (
 )
 from oomguard.core.sysctl import KUBELET
 from oomguard.core.text import span
+from oomguard.policy.sysctl_model import COMMIT_LIMIT
 from oomguard.propose.draft import Draft, DraftRule, DraftSetting, Note
 
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ ROOT_MAXKEYS, ROOT_MAXBYTES = "kernel.keys.root_maxkeys", "kernel.keys.root_maxb
 _DAY_SECONDS = 24 * 3600
 """A peak counts once it covers a day, with backups and cron jobs."""
 _HEADROOM_PERCENT = 20
-_RATIOS = (80, 85, 90, 95)
-"""Percent of RAM to promise, smallest first; more than 95 leaves too little for the kernel."""
+_PERCENT = (80, 85, 90, 95)
+"""Of RAM to promise, smallest first; more than 95 leaves too little for the kernel."""
+_RESERVE_KIB = 128 * 1024
 
 
 class Running(NamedTuple):
@@ -81,6 +84,7 @@ class Software(NamedTuple):
     """Part of the command line, if the name is not enough."""
 
 
+_RESERVE_SOURCE = "Documentation/admin-guide/sysctl/vm.rst, admin_reserve_kbytes"
 _MAPS_WHY = "does not start in production with less"
 _MAPS_SOURCE = "bootstrap checks, maximum map count"
 
@@ -260,7 +264,7 @@ def _overcommit(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[Draft
 
 
 def _strict(facts: HostFacts, by: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
-    """Yield mode 2 and a ratio that would have granted everything promised so far."""
+    """Yield mode 2 and a limit that would have granted everything promised so far."""
     peak = facts.peak
     if peak is None or peak.seconds < _DAY_SECONDS:
         seen = (
@@ -279,21 +283,21 @@ def _strict(facts: HostFacts, by: "Sequence[Software]") -> "Iterator[DraftSettin
     is_older = lasting is not None and lasting.committed_kib > peak.committed_kib
     most = lasting.committed_kib if lasting is not None and is_older else peak.committed_kib
     needed = max(most, facts.memory.committed_kib) * (100 + _HEADROOM_PERCENT) // 100
-    ratio = next((one for one in _RATIOS if _usable(facts, one) >= needed), None)
-    if ratio is None:
-        limit = commit_limit_kib(facts.memory, {RATIO: _RATIOS[-1]})
+    limits = ((percent, commit_limit_kib(facts.memory, {RATIO: percent})) for percent in _PERCENT)
+    percent, limit = next((one for one in limits if _usable(facts, one[1]) >= needed), (0, 0))
+    if not percent:
+        most = commit_limit_kib(facts.memory, {RATIO: _PERCENT[-1]})
         yield Note(
             MODE,
             f"{_why(by)}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % over the peak), and "
-            f"{_RATIOS[-1]} % of RAM and the swap are {kib(limit)}. Add swap, or promise less",
+            f"{_PERCENT[-1]} % of RAM and the swap are {kib(most)}. Add swap, or promise less",
             sources=_sources(by),
         )
         return
     yield DraftSetting(MODE, STRICT, _why(by), _sources(by))
-    limit = commit_limit_kib(facts.memory, {RATIO: ratio})
     yield DraftSetting(
-        RATIO,
-        ratio,
+        COMMIT_LIMIT,
+        f"{percent}%",
         f"CommitLimit {kib(limit)}; the most that was promised "
         + (
             f"lately is {_lasting(lasting)}"
@@ -302,14 +306,22 @@ def _strict(facts: HostFacts, by: "Sequence[Software]") -> "Iterator[DraftSettin
         )
         + f", {kib(needed)} with {_HEADROOM_PERCENT} % headroom",
     )
+    yield DraftSetting(
+        ADMIN_RESERVE,
+        f"at_least {_RESERVE_KIB // 1024}MiB",
+        f"what root needs to log in and repair a full host in mode 2 ({_RESERVE_SOURCE})",
+        (f"Linux: {_RESERVE_SOURCE}",),
+    )
 
 
 def _lasting(peak: "LastingPeak") -> str:
     return f"{kib(peak.committed_kib)} on {peak.day}"
 
 
-def _usable(facts: HostFacts, ratio: int) -> int:
-    return usable_limit_kib(facts.memory, {**facts.sysctls, KBYTES: 0, RATIO: ratio})
+def _usable(facts: HostFacts, limit_kib: int) -> int:
+    reserve = max(facts.sysctls.get(ADMIN_RESERVE, 0), _RESERVE_KIB)
+    knobs = {KBYTES: limit_kib - facts.memory.swap_total_kib, ADMIN_RESERVE: reserve}
+    return usable_limit_kib(facts.memory, {**facts.sysctls, **knobs})
 
 
 # What happens when memory runs out
@@ -354,11 +366,10 @@ def _kernel(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSett
 
 
 def _maps(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
-    wishes = _wishes(MAPS, here)
     now = facts.sysctls.get(MAPS)
-    for value, by in wishes.items():
-        if now is not None and now < value:
-            yield DraftSetting(MAPS, value, f"it is {now}; {_why(by)}", _sources(by))
+    for value, by in _wishes(MAPS, here).items():
+        if now is not None:
+            yield DraftSetting(MAPS, f"at_least {value}", f"it is {now}; {_why(by)}", _sources(by))
 
 
 def _java(facts: HostFacts) -> "Iterator[Note]":

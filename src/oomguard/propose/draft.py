@@ -17,7 +17,7 @@ _WIDTH = 100
 _PATH = re.compile(r"rules\[(\d+)\](?:\.(\w+)(?:\[(\d+)\])?)?")
 
 Value = int | str
-"""An exact value, or `at_most N`, `at_least N`, `keep`."""
+"""An exact value, or `at_most N`, `at_least N`, `keep`; of a sysctl, N may be a size and the value `80%`."""
 
 
 class Regex(str):
@@ -54,7 +54,7 @@ class DraftSetting(NamedTuple):
     """A suggested sysctl, by its full name. `sources` are the programs that want it, with references."""
 
     name: str
-    value: int
+    value: Value
     reason: str
     sources: tuple[str, ...] = ()
     origin: Origin | None = None
@@ -95,10 +95,22 @@ def toward(number: int) -> Value:
     return f"at_least {value}" if value > 0 else f"at_most {value}"
 
 
-def bound(value: Value) -> tuple[str, int]:
-    """Return `("at_most", N)` or `("at_least", N)`, `("", 0)` for any other value."""
+def plain(value: Value) -> "Value | dict[str, Value]":
+    """Return a value as a policy has it: -500, `{"at_most": -500}`, `"keep"` or `"80%"`."""
     kind, _, number = str(value).partition(" ")
-    return (kind, int(number)) if number else ("", 0)
+    if not number:
+        return value
+    return {kind: number if number.endswith("B") else int(number)}
+
+
+def _flow(value: Value) -> str:
+    """Return a value as YAML on one line."""
+    found = plain(value)
+    return (
+        "".join(f"{{{kind}: {number}}}" for kind, number in found.items())
+        if isinstance(found, dict)
+        else str(found)
+    )
 
 
 def as_source(draft: Draft) -> Sources:
@@ -169,7 +181,7 @@ def render(draft: Draft) -> str:
         if settings:
             lines += ["", f"{section}:"]
         for one in settings:
-            lines += [*_comment(_why(one), "  "), f"  {one.name.partition('.')[2]}: {one.value}"]
+            lines += [*_comment(_why(one), "  "), f"  {one.name.partition('.')[2]}: {_flow(one.value)}"]
     if draft.rules:
         lines += ["", "rules:"]
     for rule in draft.rules:
@@ -192,8 +204,7 @@ def _rule(rule: DraftRule) -> list[str]:
     body = [f"{key}: {_list(items)}" for key, items in rule.conditions.items()]
     if rule.scope != "all":
         body.append(f"scope: {rule.scope}")
-    kind, number = bound(rule.value)
-    body.append(f"oom_score_adj: {f'{{{kind}: {number}}}' if kind else rule.value}")
+    body.append(f"oom_score_adj: {_flow(rule.value)}")
     return [*lines, *(f"{'  - ' if number == 0 else '    '}{line}" for number, line in enumerate(body))]
 
 

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from oomguard.propose.draft import Regex, bound, render
+from oomguard.propose.draft import Regex, plain, render
 
 if TYPE_CHECKING:
     from oomguard.propose.advice import HostFacts
-    from oomguard.propose.draft import Draft, DraftRule, Note, Origin, Value
+    from oomguard.propose.draft import Draft, DraftRule, Note, Origin
 
 FORMAT = 1
 
@@ -16,13 +16,15 @@ def findings_document(draft: "Draft") -> dict[str, Any]:
     return {
         "findings": [
             *(
-                _finding(one.name, one.value, one.reason, sources=one.sources, conditions=None, scope=None)
+                _finding(
+                    one.name, plain(one.value), one.reason, sources=one.sources, conditions=None, scope=None
+                )
                 for one in draft.settings
             ),
             *(
                 _finding(
                     "oom_score_adj",
-                    _value(one.value),
+                    plain(one.value),
                     one.reason,
                     sources=(),
                     conditions=_conditions(one),
@@ -57,7 +59,7 @@ def _rule(rule: "DraftRule") -> dict[str, Any]:
     return {
         "conditions": _conditions(rule),
         "scope": rule.scope,
-        "oom_score_adj": _value(rule.value),
+        "oom_score_adj": plain(rule.value),
         "reason": rule.reason,
         **_place(rule.origin),
     }
@@ -72,12 +74,6 @@ def _conditions(rule: "DraftRule") -> dict[str, Any]:
 
 def _left_out(note: "Note") -> dict[str, Any]:
     return {"what": note.what, "why": note.why, **_place(note.origin)}
-
-
-def _value(value: "Value") -> object:
-    """Return a value as a policy has it: -500, `{"at_most": -500}` or `"keep"`."""
-    kind, number = bound(value)
-    return {kind: number} if kind else value
 
 
 def _place(place: "Origin | None") -> dict[str, Any]:
