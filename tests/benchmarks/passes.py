@@ -9,10 +9,10 @@ import os
 import sys
 import time
 
-from oomguard.daemon.policy_cache import Copy
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_ledger
+from oomguard.reconcile.policy_cache import Copy
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder
 

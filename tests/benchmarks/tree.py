@@ -10,10 +10,10 @@ import resource
 import sys
 import time
 
-from oomguard.daemon.policy_cache import Copy
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.policy_cache import Copy
 from oomguard.reconcile.reconciler import Reconciler
 
 EXECS = 300

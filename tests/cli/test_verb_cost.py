@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from fakeproc import FakeProc
+from oomguard.core.host import Host
 from oomguard.core.process import Identity, Process
+from oomguard.daemon.loop import Loop
+from oomguard.daemon.reload import Reloader
+from oomguard.reconcile.policy_cache import PolicyCache
 
 PROCESSES = 50
 FILES = ("comm", "stat", "status", "oom_score_adj", "oom_score", "cgroup", "cmdline", "uid_map")
@@ -93,3 +98,16 @@ def test_a_verb_loads_only_what_it_needs(verb: str, loaded: str, host: list[str]
     options = host if takes_host else host[:4] if verb == "restore" else []
     modules = run(_LOADED, *verb.split(), *options)
     assert {name for name in HEAVY if name in modules} == set(loaded.split())
+
+
+def test_beside_a_daemon_no_verb_waits_for_pydantic(host: list[str]) -> None:
+    """They take the policy as it compiled it."""
+    state, policy = host[3], host[5]
+    time.sleep(0.12)  # a file that has just changed may change again
+    cache, drop = PolicyCache(state), lambda _: None
+    reloader = Reloader(policy, Loop(), adopt=drop, reject=drop, limited=drop, cache=cache, observe=Host)
+    reloader.first()
+    reloader.close()
+    for verb in ("plan", "rank", "explain other"):
+        modules = run(_LOADED, *verb.split(), *host)
+        assert {name for name in HEAVY if name in modules} == {"argparse", "rich"}

@@ -14,9 +14,9 @@ import pytest
 from oomguard.core.host import Host as Facts
 from oomguard.core.policy import Layer, layers
 from oomguard.daemon.loop import Loop
-from oomguard.daemon.policy_cache import Copy, PolicyCache
-from oomguard.daemon.policy_watch import PolicyWatch
 from oomguard.daemon.reload import Reloader
+from oomguard.diagnose.host import load_here
+from oomguard.reconcile.policy_cache import Copy, PolicyCache
 
 if TYPE_CHECKING:
     from oomguard.core.policy import Policy
@@ -42,9 +42,7 @@ class Host:
 
     def key(self, *, later_ns: int = LATER_NS) -> str:
         """Return the key of the policy as it is."""
-        watch = PolicyWatch(layers(str(self.policy)))
-        watch.close()
-        return self.cache.key(watch, time.time_ns() + later_ns)
+        return self.cache.key(layers(str(self.policy)), time.time_ns() + later_ns)
 
     def reloader(self) -> Reloader:
         """Return what a daemon reads its policy with."""
@@ -91,6 +89,22 @@ def test_the_second_start_reads_no_yaml(host: Host) -> None:
     assert not host.limits
 
 
+def test_a_verb_takes_what_the_daemon_kept_and_reads_what_it_would_read(host: Host) -> None:
+    """So they agree, and a verb on a host with a daemon does not wait for pydantic."""
+    policy = str(host.policy)
+
+    def labels(path: str = policy) -> list[str]:
+        return [rule.label for rule in load_here(path, "/proc", str(host.state)).rules]
+
+    assert labels() == ["name=some"]
+    host.start()
+    swap_rule(host)
+    assert labels() == ["name=kept"]
+    assert labels(os.path.relpath(policy)) == ["name=some"]  # messages have the path as it was said
+    edit(host)
+    assert labels() == ["name=some"]
+
+
 def edit(host: Host) -> None:
     """Change the value, with the size and the time of the file as they were."""
     status = host.policy.stat()
@@ -129,9 +143,7 @@ def test_every_layer_is_in_the_key(host: Host, tmp_path: Path) -> None:
     wanted = (*layers(str(host.policy)), Layer(str(lower)))
 
     def key() -> str:
-        watch = PolicyWatch(wanted)
-        watch.close()
-        return host.cache.key(watch, time.time_ns() + LATER_NS)
+        return host.cache.key(wanted, time.time_ns() + LATER_NS)
 
     keys = [key()]
     (lower / "10.yaml").symlink_to("/dev/null")

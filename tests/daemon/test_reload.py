@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from oomguard.daemon.ceiling import Ceiling
 from oomguard.daemon.loop import Loop
-from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.daemon.reload import Reloader
+from oomguard.reconcile.policy_cache import PolicyCache
 
 if TYPE_CHECKING:
     from oomguard.core.errors import OomguardError

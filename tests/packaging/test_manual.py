@@ -17,11 +17,11 @@ from oomguard.cli.main import build_parser
 from oomguard.core.change import Cause
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import DEFAULT_PATH, layers
-from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load
 from oomguard.reconcile import ledger, recorder, state_folder
 from oomguard.reconcile.peak_file import PeakFile
+from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.report.events import APPLIED, LogEntry
 from oomguard.report.journal import encode
 from oomguard.report.status_file import STATUS_FILE

@@ -35,7 +35,7 @@ def _run(options: "argparse.Namespace") -> int:
     """Apply the policy once, and print the result of each change."""
     from oomguard.diagnose.host import load_here
 
-    done = reconcile(options, load_here(options.policy, options.proc), "policy")
+    done = reconcile(options, load_here(options.policy, options.proc, options.state_dir), "policy")
     return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
 
 

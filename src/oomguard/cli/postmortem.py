@@ -72,7 +72,7 @@ def _run(options: "argparse.Namespace") -> int:
     if options.policy is not None:
         from oomguard.diagnose.host import load_here
 
-        policy = load_here(options.policy, "/proc")
+        policy = load_here(options.policy, "/proc", options.state_dir)
     source = KernelLog(options.files, kmsg=options.kmsg, since=options.since, until=options.until)
     examiner = Examiner(source, policy, options.policy or "", options.state_dir)
     if options.json:

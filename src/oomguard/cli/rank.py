@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
         refuse_no_terminal()
     policy = None
     if options.policy != DEFAULT_PATH or os.path.exists(options.policy):
-        policy = load_here(options.policy, options.proc)
+        policy = load_here(options.policy, options.proc, options.state_dir)
     with closing(
         open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup)
     ) as ranker:

@@ -10,16 +10,16 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.serialize import Decoder
 from oomguard.kernel.own import python_command
+from oomguard.reconcile.policy_cache import Answer
 
 if TYPE_CHECKING:
     from oomguard.core.host import Host
     from oomguard.core.policy import Policy
-    from oomguard.daemon.policy_cache import Copy
+    from oomguard.reconcile.policy_cache import Copy
 
 DEADLINE_SECONDS = 120.0
 """A policy at its bounds takes a few seconds of a processor, and more than 20 are refused. On a host that
@@ -33,30 +33,6 @@ class PolicyRejectedError(OomguardError):
     """The files hold no valid policy; `message` has every fault, one a line."""
 
     exit_code = 78
-
-
-class Answer:
-    """What a reader of the policy wrote, decoded as it comes."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.header: dict[str, Any] = {}
-        self._partial = b""
-        self._decoder = Decoder()
-
-    def feed(self, chunk: bytes) -> None:
-        """Take more of it. ValueError, TypeError, RecursionError: it is none."""
-        self.size += len(chunk)
-        *lines, self._partial = (self._partial + chunk).split(b"\n")
-        for line in lines:
-            if not self.header:
-                self.header = dict(json.loads(line))
-            else:
-                self._decoder.feed(line)
-
-    def policy(self) -> "Policy":
-        """Return the policy, once all of it was fed. ValueError, KeyError, TypeError: it is not whole."""
-        return self._decoder.policy()._replace(warnings=len(self.header["warnings"]))
 
 
 class PolicyChild:

@@ -6,10 +6,8 @@ says "look": whether the policy changed is told by the files' own metadata.
 """
 
 import os
-import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from oomguard.core.policy import is_drop_in, is_mask
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,
@@ -23,6 +21,7 @@ from oomguard.kernel.inotify import (
     Inotify,
     shortage,
 )
+from oomguard.reconcile.policy_cache import fingerprint, policy_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,22 +38,6 @@ _NAMES = IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_M
 _FILES = _NAMES | IN_CLOSE_WRITE | IN_ATTRIB
 _LINKS = 40
 """Symbolic links followed in a row, as many as the kernel does (MAXSYMLINKS)."""
-
-
-class Metadata(NamedTuple):
-    """What tells that a file was edited (stat(2)); times are in nanoseconds since the epoch."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int
-    mode: int
-    uid: int
-
-
-MASK = Metadata(0, 0, 0, 0, 0, stat.S_IFCHR, 0)
-"""Any /dev/null: with PrivateDevices= each start of the service has a new one."""
 
 
 class PolicyWatch:
@@ -82,7 +65,7 @@ class PolicyWatch:
                 raise
             self.blind = shortage(error)
         self._watch_folders()
-        self._seen = self.fingerprint()
+        self._seen = fingerprint(self.layers)
 
     def drain(self) -> None:
         """Take the events that wait; what they say does not matter."""
@@ -92,17 +75,13 @@ class PolicyWatch:
     def has_changed(self) -> bool:
         """Tell whether the files differ from those at the last `renew`."""
         self._watch_folders()  # the folder of the drop-ins may be new; to watch one again does nothing
-        return self.fingerprint() != self._seen
+        return fingerprint(self.layers) != self._seen
 
     def close(self) -> None:
         """Stop watching."""
         if self._inotify is not None:
             self._inotify.close()
             self._inotify = None
-
-    def fingerprint(self) -> list[tuple[str, Metadata | None]]:
-        """Return the metadata of every policy file; None: it is not there, or cannot be seen."""
-        return [(path, metadata(path)) for path in self._files()]
 
     def _watch_folders(self) -> None:
         if self._inotify is None:
@@ -114,17 +93,6 @@ class PolicyWatch:
                 if error.errno in OUT_OF_ROOM:
                     self.blind = shortage(error)
 
-    def _files(self) -> "Iterator[str]":
-        for path, is_folder in self.layers:
-            if not is_folder:
-                yield path
-                continue
-            try:
-                found = os.listdir(path)
-            except OSError:
-                continue
-            yield from (os.path.join(path, name) for name in sorted(filter(is_drop_in, found)))
-
     def _folders(self) -> "Iterator[tuple[str, int]]":
         for path, is_folder in self.layers:
             if is_folder:
@@ -132,7 +100,7 @@ class PolicyWatch:
                 yield from ((folder, _NAMES) for folder in _folders_through(path))
             else:
                 yield from ((folder, _FILES) for folder in _folders_through(path))
-        for path in filter(os.path.islink, self._files()):  # others are where the layer is
+        for path in filter(os.path.islink, policy_files(self.layers)):  # others are where the layer is
             yield from ((folder, _FILES) for folder in _folders_through(path))
 
 
@@ -159,16 +127,3 @@ def _first_link(path: str) -> str:
         if os.path.islink(part):
             return part
     return ""
-
-
-def metadata(path: str) -> Metadata | None:
-    """Return the metadata of a file, through links; None: it is not there, or cannot be seen."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    if is_mask(info.st_mode, info.st_rdev):
-        return MASK
-    return Metadata(
-        info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode, info.st_uid
-    )

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import layers
-from oomguard.daemon.policy_cache import Copy, PolicyCache
-from oomguard.daemon.policy_child import DEADLINE_SECONDS, Answer, PolicyChild, PolicyRejectedError
+from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
+from oomguard.reconcile.policy_cache import Copy, PolicyCache, fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,8 @@ class Reloader:
         self._moved_at: float | None = None
         self._failure = ""
         self._retry_seconds = RETRY_SECONDS
-        self._watch = PolicyWatch(layers(path))
+        self._layers = layers(path)
+        self._watch = PolicyWatch(self._layers)
         loop.define("reload", self._reload_if_changed)
         loop.define("policy-child", self._give_up)
         loop.define("policy-retry", lambda _: self.reload())
@@ -75,8 +76,8 @@ class Reloader:
         OomguardError: there is none, and why.
         """
         self._host = self._observe()
-        key = self._cache.key(self._watch, time.time_ns())
-        policy = self._cached(key) if key else None
+        key = self._cache.key(self._layers, time.time_ns())
+        policy = self._cached(key)
         if policy is None:
             child = self._read(key)
             child.wait()
@@ -93,11 +94,11 @@ class Reloader:
             self._loop.unwatch(listening)
         self._watch.renew()  # before it is read: an edit between the two is seen
         self._listen()
-        key = self._cache.key(self._watch, time.time_ns())
+        key = self._cache.key(self._layers, time.time_ns())
         known = self._in_force
         try:
             self._host = self._observe()
-            is_known = known is not None and key == known[0] and self._fits(known[1])
+            is_known = known is not None and key == known[0] and fits(known[1], self._host)
             self._child = None if is_known else self._read(key)
         except OSError as error:
             self._failed(OomguardError(f"cannot start a process to read the policy: {error.strerror}"))
@@ -134,24 +135,14 @@ class Reloader:
         return PolicyChild(self._path, self._host, deadline=deadline, copy=Copy(key))
 
     def _cached(self, key: str) -> "Policy | None":
-        answer = Answer()
+        policy = None
         try:
-            for chunk in self._cache.load(key):
-                answer.feed(chunk)
-            if not answer.size:
-                return None
-            policy = answer.policy()
-        except (OomguardError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            policy = self._cache.load(key, self._host)
+        except (OomguardError, OSError, ValueError) as error:
             self._limited(f"{self._cache.path} is ignored: {error}")
-            return None
-        if not self._fits(policy):
-            return None
-        self._in_force = (key, policy)
+        if policy is not None:
+            self._in_force = (key, policy)
         return policy
-
-    def _fits(self, policy: "Policy") -> bool:
-        """Return whether the facts that a policy depends on are as they were."""
-        return not policy.facts or (self._host is not None and not self._host.differs(policy.facts))
 
     def _keep(self, child: PolicyChild, policy: "Policy") -> None:
         """Remember what the policy is made from, if all of that can be seen."""

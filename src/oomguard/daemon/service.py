@@ -19,7 +19,6 @@ from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.notifier import Notifier
-from oomguard.daemon.policy_cache import PolicyCache
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.daemon.status_writer import Matched, StatusWriter
@@ -30,6 +29,7 @@ from oomguard.kernel.sysctl import observe_overcommit
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
+from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.reconciler import SHORTAGE, Reconciler
 from oomguard.reconcile.recorder import Recorder
 from oomguard.reconcile.state_folder import state_dir_option

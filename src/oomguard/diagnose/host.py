@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import time
 from collections.abc import Hashable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,7 @@ from oomguard.reconcile.ledger import Ledger, read_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.planner import RaisingRule
+from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import find_state_folder, require_state_folder
@@ -44,25 +46,37 @@ def facts_of(proc: str) -> "Host":
         return observe_host(procfs)
 
 
-def load_here(path: str, proc: str, state_dir: str = "") -> "Policy":
-    """Return a policy for this host; print what of it is skipped.
+def load_here(path: str, proc: str, state_dir: str) -> "Policy":
+    """Return a policy for this host, as the daemon of `state_dir` keeps it if nothing changed since.
 
-    PolicyError: it is not valid; if the default is missing, with what the daemon of `state_dir` uses instead.
+    Prints what of it is skipped. PolicyError: it is not valid; if the default is missing, with what that
+    daemon uses instead.
     """
-    from oomguard.policy.load import load  # with pydantic, which a running daemon's status does not need
+    host = facts_of(proc)
+    policy = _compiled(path, host, state_dir)
+    if policy is None:
+        from oomguard.policy.load import load  # with pydantic and PyYAML, which take longest
 
-    try:
-        policy = load(path, host=facts_of(proc), lints=False).policy
-    except PolicyError as error:
-        missing, *others = error.faults
-        used = _policy_in_use(state_dir, proc) if state_dir and path == DEFAULT_PATH else ""
-        if missing.code != "missing-file" or not used:
-            raise
-        hint = f"the daemon uses {printable(used)}: add --policy {shlex.quote(printable(used))}"
-        raise PolicyError([missing._replace(hint=hint), *others]) from error
+        try:
+            policy = load(path, host=host, lints=False).policy
+        except PolicyError as error:
+            missing, *others = error.faults
+            used = _policy_in_use(state_dir, proc) if path == DEFAULT_PATH else ""
+            if missing.code != "missing-file" or not used:
+                raise
+            hint = f"the daemon uses {printable(used)}: add --policy {shlex.quote(printable(used))}"
+            raise PolicyError([missing._replace(hint=hint), *others]) from error
     if policy.skipped:
         print(f"oomguard: {policy.skipped}", file=sys.stderr)
     return policy
+
+
+def _compiled(path: str, host: "Host", state_dir: str) -> "Policy | None":
+    """Return the policy that the daemon compiled, if it would not read it again; None for any other."""
+    cache = PolicyCache(state_dir)
+    with suppress(OomguardError, OSError, ValueError):
+        return cache.load(cache.key(layers(path), time.time_ns()), host)
+    return None
 
 
 def _policy_in_use(state_dir: str, proc: str) -> str:

@@ -50,7 +50,7 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
         rows.append(("Promised", promised(seen.memory, seen.mode)))
     trouble: list[str] = []
     try:
-        compiled = load_here(policy, proc) if os.path.exists(policy) else None
+        compiled = load_here(policy, proc, state_dir) if os.path.exists(policy) else None
         with closing(open_ranker(compiled, proc=proc, state_dir=state_dir)) as ranker:
             rows += _order(ranker.look())
     except OomguardError as error:

@@ -49,7 +49,7 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
         status = read_status(state_dir)
     except StatusError as error:  # still show the kernel's values
         damage = error.for_stderr
-    declared = _declared(policy, proc) if status is None else status.sysctls
+    declared = _declared(policy, proc, state_dir) if status is None else status.sysctls
     with closing(open_procfs(proc)) as procfs:
         is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
         sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
@@ -68,9 +68,9 @@ def values_in_force(*, proc: str, state_dir: str) -> int | None:
         return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
 
 
-def _declared(policy: str, proc: str) -> "Sequence[SysctlStatus]":
+def _declared(policy: str, proc: str, state_dir: str) -> "Sequence[SysctlStatus]":
     try:
-        sysctls = load_here(policy, proc).sysctls
+        sysctls = load_here(policy, proc, state_dir).sysctls
     except OomguardError:
         return []
     return [SysctlStatus(one.name, one.value, one.value, one.source, one.kind, one.said) for one in sysctls]

@@ -1,0 +1,210 @@
+"""The compiled policy, kept by the daemon for its next start and for the verbs: reading YAML takes longest.
+
+The key has everything that the policy was made from: this program, the metadata of the policy files, of the
+folders they are in, and of the files that say who a user is. What is damaged, has another key, or may
+have been written by others is as good as nothing.
+"""
+
+import json
+import os
+import stat
+import zlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oomguard import __version__
+from oomguard.core.policy import is_drop_in, is_mask
+from oomguard.core.serialize import Decoder
+from oomguard.reconcile.lasting_file import LastingFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from oomguard.core.host import Host
+    from oomguard.core.policy import Layer, Policy
+
+_SIZE_LIMIT = 1024 * 1024
+"""Packed bytes that are kept: some 100,000 rules."""
+
+_CHUNK = 65536
+
+_FILE = "compiled-policy"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_HOST_FILES = ("/etc/passwd", "/etc/subuid", "/etc/login.defs", "/usr/etc/login.defs")
+_TICK_NS = 100_000_000
+"""Longer than a tick of any file system's clock: a file that changes twice within one looks the same."""
+
+
+class Metadata(NamedTuple):
+    """What shows that a file was edited (stat(2)); times are in nanoseconds since the epoch."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+    mode: int
+    uid: int
+
+
+MASK = Metadata(0, 0, 0, 0, 0, stat.S_IFCHR, 0)
+"""Any /dev/null: with PrivateDevices= each start of the service has a new one."""
+
+
+class PolicyCache:
+    """The cache of the daemon that has this state folder."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._file = LastingFile(state_dir, _FILE)
+        self.path = self._file.path
+        # Once: what a newer program reads for this daemon is not for the daemon of that program.
+        self._program = json.dumps([(path, metadata(path)) for path in _modules()])
+
+    def key(self, layers: "Sequence[Layer]", now_ns: int) -> str:
+        """Return all that a policy read from `now_ns` on is made from; "" if some has only just changed."""
+        paths = [layer.path for layer in layers]
+        there = [layer._replace(path=os.path.abspath(layer.path)) for layer in layers]
+        folders = [layer.path for layer in there]
+        files = [*fingerprint(there), *((path, metadata(path)) for path in (*folders, *_HOST_FILES))]
+        if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
+            return ""
+        # The paths as they were said, too: messages have them.
+        return json.dumps([__version__, os.geteuid(), files, _owners(folders), self._program, paths])
+
+    def load(self, key: str, host: "Host | None") -> "Policy | None":
+        """Return the policy stored under `key`, None if there is none that fits this host.
+
+        OSError, OomguardError: it cannot be read; ValueError: it is damaged, or may be another user's.
+        """
+        packed = self._file.read() if key else None
+        if packed is None:
+            return None
+        answer = Answer()
+        try:
+            for chunk in _unpacked(packed, key.encode() + b"\n"):
+                answer.feed(chunk)
+            policy = answer.policy() if answer.size else None
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+        return policy if policy is not None and fits(policy, host) else None
+
+    def store(self, copy: "Copy") -> str:
+        """Keep what the reader of the policy wrote; return why that failed, "" if it did not."""
+        packed = copy.finish()
+        return self._file.replace(packed) if len(packed) <= _SIZE_LIMIT else ""
+
+
+class Copy:
+    """What the reader of the policy writes, packed as it comes: it compresses to a tenth.
+
+    `key` is what the policy is made from, "" if that may be something else by the next time.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self._packer = zlib.compressobj(level=1)
+        self._packed = [self._packer.compress(key.encode() + b"\n")]
+
+    def add(self, chunk: bytes) -> None:
+        """Take more of it."""
+        self._packed.append(self._packer.compress(chunk))
+
+    def finish(self) -> bytes:
+        """Return all of it, with the checksum of zlib at its end."""
+        self._packed.append(self._packer.flush())
+        return b"".join(self._packed)
+
+
+class Answer:
+    """What a reader of the policy wrote, decoded as it comes."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.header: dict[str, Any] = {}
+        self._partial = b""
+        self._decoder = Decoder()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take more of it. ValueError, TypeError, RecursionError: it is none."""
+        self.size += len(chunk)
+        *lines, self._partial = (self._partial + chunk).split(b"\n")
+        for line in lines:
+            if not self.header:
+                self.header = dict(json.loads(line))
+            else:
+                self._decoder.feed(line)
+
+    def policy(self) -> "Policy":
+        """Return the policy, once all of it was fed. ValueError, KeyError, TypeError: it is not whole."""
+        return self._decoder.policy()._replace(warnings=len(self.header["warnings"]))
+
+
+def fits(policy: "Policy", host: "Host | None") -> bool:
+    """Return whether the facts that a policy depends on are as they were."""
+    return not policy.facts or (host is not None and not host.differs(policy.facts))
+
+
+def policy_files(layers: "Iterable[Layer]") -> "Iterator[str]":
+    """Yield the path of every policy file, in order."""
+    for path, is_folder in layers:
+        if not is_folder:
+            yield path
+            continue
+        try:
+            found = os.listdir(path)
+        except OSError:
+            continue
+        yield from (os.path.join(path, name) for name in sorted(filter(is_drop_in, found)))
+
+
+def fingerprint(layers: "Iterable[Layer]") -> list[tuple[str, Metadata | None]]:
+    """Return the metadata of every policy file; None: it is not there, or cannot be seen."""
+    return [(path, metadata(path)) for path in policy_files(layers)]
+
+
+def metadata(path: str) -> Metadata | None:
+    """Return the metadata of a file, through links; None: it is not there, or cannot be seen."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    if is_mask(info.st_mode, info.st_rdev):
+        return MASK
+    return Metadata(
+        info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_mode, info.st_uid
+    )
+
+
+def _unpacked(packed: bytes, head: bytes) -> "Iterator[bytes]":
+    """Yield what is packed behind `head`; nothing if another head is in front. ValueError: it is damaged."""
+    unpacker = zlib.decompressobj()
+    try:
+        chunk = unpacker.decompress(packed, len(head))
+        if len(chunk) == len(head) and chunk != head:
+            return
+        while not unpacker.eof:
+            chunk = unpacker.decompress(unpacker.unconsumed_tail, _CHUNK)
+            if not chunk and not unpacker.eof:
+                raise ValueError("it is damaged")  # it was cut
+            yield chunk
+    except zlib.error as error:
+        raise ValueError("it is damaged") from error
+
+
+def _owners(paths: list[str]) -> list[tuple[str, int, int]]:
+    """Return who owns each folder above a policy, and who may write to it: the reader warns of some."""
+    above: dict[str, None] = {}
+    for folder in (folder for path in paths for folder in (path, os.path.realpath(path))):
+        while folder != (folder := os.path.dirname(folder)):
+            above[folder] = None
+    return [(folder, seen.mode, seen.uid) for folder in above if (seen := metadata(folder))]
+
+
+def _modules() -> list[str]:
+    """Return the modules that read a policy: an upgrade may keep the version, as one of a checkout does."""
+    folders = (f"{_PACKAGE}/policy", f"{_PACKAGE}/core")
+    return [
+        f"{folder}/{name}"
+        for folder in folders
+        for name in sorted(os.listdir(folder))
+        if name.endswith(".py")
+    ]
