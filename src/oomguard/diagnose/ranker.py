@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,9 @@ from oomguard.kernel.memcg import (
     read_limits,
     read_used_bytes,
 )
-from oomguard.kernel.proc_files import GONE
+from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
-from oomguard.kernel.usage import PAGE_KIB, observe_candidates
+from oomguard.kernel.usage import PAGE_KIB, observe_candidate
 from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
 from oomguard.oom.ranking import Domain, rank
 from oomguard.report.ranking import View, label
@@ -31,10 +32,10 @@ from oomguard.report.ranking import View, label
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from oomguard.core.change import Judged
     from oomguard.core.decide import Decision
     from oomguard.core.overcommit import Memory
     from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.oom.badness import Era
     from oomguard.oom.ranking import Candidate, Ranked
     from oomguard.reconcile.preview import Preview
 
@@ -77,11 +78,14 @@ class Ranker:
         domain = self._domain(memory)
         candidates: list[Candidate] = []
         decisions: dict[int, Decision] = {}
-        for candidate, handle in self._observe(domain.era):
-            candidates.append(candidate)
-            judged = self._preview.judge(handle) if self._has_policy else None
-            if judged is not None:
-                decisions[handle.pid] = judged.decision
+        for handle in self._processes():
+            judged = self._judge(handle)
+            decision = None if judged is None else judged.decision
+            candidate = observe_candidate(handle, domain.era, None if decision is None else decision.current)
+            if candidate is not None:
+                candidates.append(candidate)
+                if decision is not None:
+                    decisions[handle.pid] = decision
         if self._memcg is None or not self._memcg.is_v2:
             # The kernel's list of tasks is in order of birth (kernel/fork.c:copy_process).
             candidates.sort(key=lambda one: (one.identity.start_time_ticks, one.identity.pid))
@@ -95,12 +99,20 @@ class Ranker:
             notes=list(self._notes(domain, memory, ranked)),
         )
 
-    def _observe(self, era: "Era") -> "Iterator[tuple[Candidate, ProcessHandle]]":
+    def _processes(self) -> "Iterator[ProcessHandle]":
         pids = self._procfs.pids()
         self._preview.keep_only(set(pids))
         asked = pids if self._memcg is None else members(self._memcg)
         # This process will have ended before memory runs out.
-        return observe_candidates(self._procfs, [pid for pid in asked if pid != self._own_pid], era)
+        return self._procfs.processes(pid for pid in asked if pid != self._own_pid)
+
+    def _judge(self, handle: "ProcessHandle") -> "Judged | None":
+        """Return what the policy decides on a process, None if it decides nothing."""
+        with suppress(*GONE, HIDDEN):
+            handle.read_name_and_stat()
+            if self._has_policy and not handle.stat.is_kernel_thread:
+                return self._preview.judge(handle)
+        return None
 
     def _domain(self, memory: "Memory") -> Domain:
         release = self._procfs.read("sys/kernel/osrelease").decode("ascii", "replace").strip()

@@ -160,7 +160,7 @@ class Status(bytes):
 
 def status_line(raw: bytes, key: bytes) -> bytes:
     """Return the value of a key, b"" if the kernel lacks it."""
-    at = raw.find(b"\n%b:\t" % key)
+    at = raw.find(b"\n" + key + b":\t")
     return b"" if at < 0 else raw[at + len(key) + 3 : raw.index(b"\n", at + 1)]
 
 

@@ -210,6 +210,7 @@ class ProcessHandle:
         self._stat: Stat | None = None
         self._status: Status | None = None
         self._identity: Identity | None = None
+        self._uids: tuple[int, int] | None = None
         self._value_fd = -1
         self.is_to_write = False
         """Whether the value is opened to be written when it is read first: two calls less."""
@@ -310,8 +311,7 @@ class ProcessHandle:
 
     def forget_status(self) -> None:
         """Read the status again on the next access, because its parent may have ended."""
-        self._status = None
-        self.__dict__.pop("_uids", None)
+        self._status = self._uids = None
 
     @cached_property
     def _living(self) -> str:
@@ -328,19 +328,22 @@ class ProcessHandle:
                     return f"task/{tid}/"
         raise UnknownFactError("too many of its threads have ended to find a running one")
 
-    @cached_property
-    def _uids(self) -> tuple[int, int]:
-        return self.status.uids
+    @property
+    def uids(self) -> tuple[int, int]:
+        """The real and the saved uid."""
+        if self._uids is None:
+            self._uids = self.status.uids
+        return self._uids
 
     @property
     def uid(self) -> int:
         """The real uid."""
-        return self._uids[0]
+        return self.uids[0]
 
     @property
     def saved_uid(self) -> int:
         """The saved uid."""
-        return self._uids[1]
+        return self.uids[1]
 
     @property
     def in_container(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
-from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat, status_line
+from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat
 from oomguard.oom.badness import CURRENT, Usage
 from oomguard.oom.ranking import Candidate, Exemption
 
@@ -48,14 +48,14 @@ def parse_held(stat: Stat, status: bytes, *, page_kib: int = PAGE_KIB, is_exact:
 
     `is_exact` is whether the kernel decides by exact counters (`Era.is_exact`).
     """
-    resident_kib = _kib(status, b"VmRSS")
+    resident_kib = _kib(status, b"\nVmRSS:")
     if resident_kib is None:
         return None
     rss = resident_kib // page_kib if is_exact else stat.resident_pages
-    swap_kib = _kib(status, b"VmSwap") or 0
+    swap_kib = _kib(status, b"\nVmSwap:") or 0
     # Linux before 4.15 lists the upper levels separately.
-    tables_kib = (_kib(status, b"VmPTE") or 0) + (_kib(status, b"VmPMD") or 0)
-    anonymous_kib = _kib(status, b"RssAnon")
+    tables_kib = (_kib(status, b"\nVmPTE:") or 0) + (_kib(status, b"\nVmPMD:") or 0)
+    anonymous_kib = _kib(status, b"\nRssAnon:")
     if anonymous_kib is None:
         anonymous_kib = resident_kib
     return Held(
@@ -73,8 +73,8 @@ def _resident(stat: Stat) -> Held | None:
 
 
 def _kib(status: bytes, key: bytes) -> int | None:
-    value = status_line(status, key)
-    return int(value.split()[0]) if value else None
+    at = status.find(key)
+    return None if at < 0 else int(status[at + len(key) : status.index(b"kB", at)])
 
 
 def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:
@@ -112,14 +112,20 @@ def _uid(handle: "ProcessHandle") -> int:
     return handle.value_owner() or NOBODY  # root's own are always read
 
 
-def observe_candidate(handle: "ProcessHandle", era: "Era" = CURRENT) -> Candidate | None:
-    """Return a process as the OOM killer sees it, None if it has no memory or has ended."""
+def observe_candidate(
+    handle: "ProcessHandle", era: "Era" = CURRENT, value: int | None = None
+) -> Candidate | None:
+    """Return a process as the OOM killer sees it, None if it has no memory or has ended.
+
+    `value` is its `oom_score_adj`, if that was just read.
+    """
     try:
         handle.read_name_and_stat()
         found = None if handle.stat.is_kernel_thread else read_held(handle, era)
         if found is None:
             return None
-        value = handle.read_oom_score_adj()
+        if value is None:
+            value = handle.read_oom_score_adj()
         score = int(handle.read("oom_score"))
         return Candidate(
             identity=handle.identity,

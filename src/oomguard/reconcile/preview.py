@@ -88,12 +88,13 @@ class Preview:
             return _CONTENDED
         # The floor is at most the value that a process has by itself, unless oomguard moved it.
         is_moved = entry is not None and entry.moved_floor
+        rights = self._rights
         return denial(
             decision.wanted,
             highest_floor=decision.current if is_moved else decision.original,
-            owner_uid=handle.value_owner(),
+            owner_uid=rights.uid if rights.overrides_owner else handle.value_owner(),
             is_read_only=self._is_read_only,
-            rights=self._rights,
+            rights=rights,
         )
 
     def _sysctl_obstacle(self, changes: "list[SetSysctl]") -> Obstacle | None:
