@@ -768,7 +768,8 @@ def test_explain_names_the_condition_that_failed_and_on_what(
     assert found in tried[0]["found"]
     run = oomguard("explain", "20")
     assert run.code == 0
-    assert f"{condition}: {found}"[:20] in " ".join(run.out.split())
+    verb = ":" if condition in ("containers", "scope") else " is"
+    assert f"no {condition}{verb} {found}"[:20] in " ".join(run.out.split())
     assert "→ stays 0: no rule matches it" in run.out
     assert {row["pid"] for row in oomguard("explain", "probe", "--json").json} == {20, 21}
 
@@ -888,7 +889,7 @@ def test_explain_cuts_rules_that_merely_name_others(oomguard: Oomguard, policy: 
     run = oomguard("explain", "12")
     assert len(run.out.splitlines()) < 15
     assert "200 rules for other names, not shown" in run.out
-    assert "user: uid 1000" in run.out
+    assert "user is uid 1000" in run.out
 
 
 # without a verb

@@ -132,7 +132,7 @@ def _rules(*rules: str) -> str:
         (
             _rules("name: a", "name: a"),
             (
-                "0.yaml:3:3: warning: rule: never takes effect: the rule at 0.yaml:2 "
+                "0.yaml:3:3: warning: never takes effect: the rule at 0.yaml:2 "
                 "(name=a) matches the same processes first"
             ),
         ),

@@ -48,7 +48,7 @@ def add_json(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup
 def add_html(parser: "argparse._MutuallyExclusiveGroup") -> None:
     """Add --html."""
     parser.add_argument(
-        "--html", metavar="FILE", help="write a page of HTML that needs no other file; - is standard output"
+        "--html", metavar="FILE", help="write a self-contained HTML page; - is standard output"
     )
 
 

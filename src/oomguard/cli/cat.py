@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 _DETAIL = """\
 Lists the files in the order of the layers, and why some do not count: another
 file masks or replaces them, or their when: does not fit this host. Then prints
-what counts, with the file and line of each part, what it overrides, and what it
-comes to on this host. The output is a policy that declares the same.
+what counts, with the file and line of each part, what it overrides, and its
+value on this host. The output is itself a policy with the same effect.
 
 examples:
   oomguard cat
@@ -44,4 +44,4 @@ def _run(options: "argparse.Namespace") -> int:
     return 0
 
 
-VERB = Verb("cat", "print the policy that all layers come to", _DETAIL, _arguments, _run)
+VERB = Verb("cat", "print the effective policy of all layers", _DETAIL, _arguments, _run)

@@ -18,7 +18,7 @@ BAD_POLICY = 78
 
 _DETAIL = """\
 Reports every error in every file, with line, column and a fix. Changes nothing.
-Without --host, it reads nothing but the files, so it runs anywhere.
+Without --host, it reads only the files, so it runs anywhere.
 
 examples:
   oomguard check
@@ -93,4 +93,4 @@ def _print_valid(one: "Checked") -> None:
             print(one.fit.memory)
 
 
-VERB = Verb("check", "validate the policy, all its layers", _DETAIL, _arguments, _run)
+VERB = Verb("check", "validate the policy with all its layers", _DETAIL, _arguments, _run)

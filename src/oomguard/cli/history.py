@@ -1,4 +1,4 @@
-"""`oomguard history`: what held memory, and what grew, as the daemon recorded it."""
+"""`oomguard history`: what used memory and what grew, as the daemon recorded it."""
 
 import argparse
 import re
@@ -13,7 +13,7 @@ The daemon takes a sample of memory, and of the 15 processes that the kernel
 would kill first, at each pass, and every second while tasks stall for memory.
 It keeps 512 of each until the next reboot. Only root can read them.
 
-GREW: how processes have grown from their first sample to their last.
+GREW compares the first and the last sample of each process.
 
 examples:
   oomguard history
@@ -32,7 +32,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_json(form)
     add_html(form)
     parser.add_argument(
-        "--since", metavar="TIME", type=_seconds, help="only the last 90s, 10m, 2h or 1d, for example"
+        "--since", metavar="TIME", type=_seconds, help="how far back, such as 90s, 10m, 2h or 1d"
     )
 
 
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
 
 VERB = Verb(
     "history",
-    "show what held memory, and what grew, before now",
+    "show what used memory and which processes grew",
     _DETAIL,
     _arguments,
     _run,

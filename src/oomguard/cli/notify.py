@@ -1,4 +1,4 @@
-"""`oomguard notify`: tells the person at a desktop, or a command, that memory is short or what was killed."""
+"""`oomguard notify`: notify the desktop, or a command, when memory runs out or the kernel kills."""
 
 from typing import TYPE_CHECKING
 
@@ -11,28 +11,29 @@ if TYPE_CHECKING:
 _DETAIL = """\
 Shows a notification (by notify-send, else gdbus) when memory runs out, and when
 the kernel kills a program of yours; or runs a command instead. Reads only the
-daemon's status file; needs no root. Goes on until it is stopped:
+daemon's status file; needs no root. Runs until it is stopped:
 
   systemctl --user enable --now oomguard-notify
 
-The command is run by sh, with these variables in its environment:
-OOMGUARD_EVENT (memory-short or killed), OOMGUARD_TITLE, OOMGUARD_TEXT; of
-memory-short, OOMGUARD_AVAILABLE_KIB and OOMGUARD_NEXT; of killed,
-OOMGUARD_COMM, OOMGUARD_PID, OOMGUARD_UID and OOMGUARD_RSS_KIB of the last, and
-OOMGUARD_COUNT. Quote them: others choose names of programs.
+sh runs the command with these variables in its environment:
+OOMGUARD_EVENT (memory-short or killed), OOMGUARD_TITLE and OOMGUARD_TEXT;
+for memory-short, OOMGUARD_AVAILABLE_KIB and OOMGUARD_NEXT;
+for killed, OOMGUARD_COUNT, and OOMGUARD_COMM, OOMGUARD_PID, OOMGUARD_UID and
+OOMGUARD_RSS_KIB of the last process killed.
+Quote them: anybody can choose the name of a program.
 
 examples:
   oomguard notify
   oomguard notify --all --command 'wall "$OOMGUARD_TEXT"'
 
-exit codes: 2 bad usage; otherwise it ends by a signal
+exit codes: 2 bad usage; otherwise a signal ends it
 """
 
 
 def _arguments(parser: "argparse.ArgumentParser") -> None:
     add_state_dir(parser)
     add_proc(parser)
-    parser.add_argument("--all", action="store_true", help="also tell of kills of other users' programs")
+    parser.add_argument("--all", action="store_true", help="also report kills of other users' programs")
     parser.add_argument("--command", metavar="COMMAND", help="run this instead of showing a notification")
 
 
@@ -50,5 +51,5 @@ def _run(options: "argparse.Namespace") -> int:
 
 
 VERB = Verb(
-    "notify", "show on the desktop that memory runs out, and what was killed", _DETAIL, _arguments, _run
+    "notify", "notify the desktop when memory runs out or the kernel kills", _DETAIL, _arguments, _run
 )

@@ -19,10 +19,10 @@ _LISTED = 50
 
 _DETAIL = """\
 Reads the kernel's reports from the journal, from files or from standard input:
-the output of dmesg and journalctl, syslog, logs of container runtimes, quotes,
-whatever is in front of them, from any kernel since 2.6.18. Shows which process
-was killed and why, which one was next, and, with --policy, which one would have
-been killed instead. See docs/postmortem.md.
+the output of dmesg and journalctl, syslog, or logs of container runtimes, with
+any prefix, of any kernel since 2.6.18. Shows which process was killed and why,
+which one was next, and, with --policy, which one would have been killed
+instead. See docs/postmortem.md.
 
 examples:
   oomguard postmortem

@@ -16,8 +16,8 @@ _DIFFERS, _BAD_FILE = 1, 78
 
 _DETAIL = """\
 A case file has processes and hosts, and the value, rule or refusal that each
-should get. The code that decides is the daemon's. Nothing of this host is read
-but the files. oomguard.yaml(5) describes the format.
+should get. The daemon's code decides. Of this host, only the files are read.
+oomguard.yaml(5) describes the format.
 
 examples:
   oomguard test tests

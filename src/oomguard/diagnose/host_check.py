@@ -58,10 +58,10 @@ class _Words(NamedTuple):
 _WORDS: "dict[Kind, _Words]" = {
     "refused": _Words("refused-now", "would be refused now", "refused-process", "refused for"),
     "denied": _Words(
-        "denied-here", "would be denied now", "denied-here", "the kernel would deny its value to"
+        "denied-here", "would be denied now", "denied-here", "the kernel would deny the value for"
     ),
     "may-be-denied": _Words(
-        "denied-here", "may be denied", "denied-here", "the kernel may deny its value to"
+        "denied-here", "may be denied", "denied-here", "the kernel may deny the value for"
     ),
     "contended": _Words("contended-now", "is contended", "contended-now", "something else keeps rewriting"),
     "unknown": _Words("unknown-process", "", "unknown-process", "cannot be judged for"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning"]
 
 _SHOWN_CHARACTERS = 60
-_ITEM = re.compile(r"^.*\b(rule|case|process)(?:es|s)?\[\d+\](\.|$)")
+_ITEM = re.compile(r"^.*\b(?:rules|cases|processes)\[\d+\](?:\.|$)")
 
 
 class Fault(NamedTuple):
@@ -70,8 +70,8 @@ class PolicyError(OomguardError):
 
 
 def _key(path: str) -> str:
-    """Return the key within its rule or case, without numbers: the line says which one it is."""
-    return re.sub(r"\[\d+\]", "", _ITEM.sub(lambda item: "" if item[2] else item[1], path))
+    """Return the key within its rule or case, without numbers: the line shows which one it is."""
+    return re.sub(r"\[\d+\]", "", _ITEM.sub("", path))
 
 
 def excerpt(text: str) -> str:

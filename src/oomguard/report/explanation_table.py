@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import system_unit
+from oomguard.core.rule import CONDITIONS
 from oomguard.core.text import counted, legible, printable
 from oomguard.report.plan_table import place
 from oomguard.report.tables import console, grid, print_text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = 30
 """Rules for other names that are shown; a policy may have thousands."""
 
+_KEYS = {row.key for row in CONDITIONS}
 _PIDS = 8
 """Pids shown of processes that differ in nothing else."""
 
@@ -41,12 +43,16 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
         out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
     if shown:
         made = grid()
-        for _ in range(3):
-            made.add_column(overflow="fold")
-        for tried in shown:
+        made.add_column()  # indents
+        names = [f"{tried.rule.label} ({place(tried.rule)})" for tried in shown]
+        made.add_column(no_wrap=max(map(len, names)) <= out.width * 2 // 3, overflow="fold")
+        made.add_column()
+        made.add_column(overflow="fold")
+        for name, tried in zip(names, shown, strict=True):
             answer, style = ("no", "") if tried.unmet else ("yes", "green")
-            what = f"{tried.unmet}: {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
-            made.add_row(f"  {tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
+            verb = " is" if tried.unmet in _KEYS else ":"
+            what = f"{tried.unmet}{verb} {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
+            made.add_row("", name, answer, what, style=style)
         out.print(made)
     print_text(out, f"→ {explanation.verdict}")
     decision = explanation.decision
