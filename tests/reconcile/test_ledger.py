@@ -613,7 +613,7 @@ def test_a_removed_file_is_written_again_soon_after_the_next_change(folder: Stat
 
 
 def test_that_a_value_was_written_is_on_file_with_the_next_line_or_soon(folder: StateFolder) -> None:
-    """One write less for each process; a crash before leaves an intent, and the value shows what it was."""
+    """One line less for each process; a crash before leaves an intent, and the value shows what it was."""
     ledger = open_ledger(folder, boot_id=BOOT, is_alive=lambda _: True)
 
     def on_file() -> dict[int, bool]:

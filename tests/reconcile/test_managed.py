@@ -53,10 +53,11 @@ def test_what_is_found_out_changes_nothing_until_it_is_recorded(
     assert handle is not None
     with handle:
         before = state(reconciler)
-        found = reconciler.planner.find(handle)
-        assert reconciler.planner.find(handle) == found
+        known = reconciler.managed.recall(handle)
+        found = reconciler.planner.find(handle, known)
+        assert reconciler.planner.find(handle, known) == found
         assert state(reconciler) == before
-        reconciler.managed.record(handle, found)
+        reconciler.managed.record(handle, known, found)
     assert (state(reconciler) == before) is (name in (b"other", b"guard"))
 
 

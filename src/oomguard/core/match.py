@@ -83,9 +83,12 @@ class Matcher:
         regexes: dict[bytes, list[int]] = {}
         places = array("I")
         cmdlines: dict[tuple[str, ...], None] = {}
+        self._has_titles = False
+        """Whether a rule has both names and command lines: what has the name may come to match."""
         for place, rule in enumerate(rules):
             if rule.terms.cmdlines:
                 cmdlines[rule.terms.cmdlines] = None
+                self._has_titles |= bool(rule.names)
             if not rule.names:
                 nameless.append(rule)
                 self._file(rule)
@@ -247,7 +250,7 @@ class Matcher:
         A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
         causes only a fork event.
         """
-        for place in self._named_in(process.comm, process.comm):
+        for place in self._named_in(process.comm, process.comm) if self._has_titles else ():
             rule = self._rules[place]
             if rule != matched and rule.terms.cmdlines and _may_be_met(rule, process):
                 return True

@@ -115,20 +115,22 @@ class ProcessEvents:
         """
         if self._proof is None or self._proof.connector.is_behind:
             return self._loop.wait()
-        connector, wait, reconciler = self._proof.connector, self._loop.wait, self._reconciler
+        connector, reconciler = self._proof.connector, self._reconciler
+        wait, receive, needs_nothing = self._loop.wait, connector.next_exec, reconciler.needs_nothing
+        processes, inheritance = reconciler.ledger.processes, reconciler.inheritance
         alone = [(connector.fileno(), select.EPOLLIN)]
         for _ in range(_PROGRAMS_A_TURN):
             ready = wait()
             if ready != alone:
                 return ready
-            event = connector.next_exec()
+            event = receive()
             if event is None:
                 break
             pid, at_ns = event
-            follows = reconciler.inheritance.is_needed
+            follows = processes or inheritance.inherited
             if follows:
                 self.follow_forks(until=pid)
-            if not reconciler.needs_nothing(pid):
+            if not needs_nothing(pid):
                 reconciler.managed.executed[pid] = at_ns
                 self.follow_forks()  # what it forked before it ran this program
                 self._check(pid)

@@ -169,7 +169,7 @@ class Worker:
         for outcome in outcomes:
             self._take(outcome, now)
         managed = self._reconciler.managed
-        if outcomes or managed.inheritance.has_new_watched:
+        if managed.inheritance.has_new_watched:
             self.events.watch_parents()
         self.watching.rest()
         self.watching.plan(now)

@@ -349,7 +349,7 @@ class ProcessHandle:
     def in_container(self) -> bool:
         """Whether it is in a container, and not only in a PID namespace, which any user can create."""
         try:
-            is_nested = self.in_pid_namespace
+            is_nested = self.status.namespace_depth > 1
         except UnknownFactError:
             if in_user_slice(self.cgroup):
                 return False
@@ -463,10 +463,11 @@ class ProcessHandle:
 
     def read_oom_score_adj(self) -> int:
         """Return the current value."""
-        if self.is_to_write:
-            self.is_to_write = False
-            with suppress(OSError):  # it cannot be written, or ended: reading it tells
+        if self.is_to_write and self._value_fd < 0:
+            try:
                 self._value_fd = os.open("oom_score_adj", READ_WRITE, dir_fd=self.fd)
+            except OSError:  # it cannot be written, or has ended: reading it shows which
+                self.is_to_write = False
         if self._value_fd >= 0:
             return int(os.pread(self._value_fd, 16, 0))
         return int(read_file(self.fd, "oom_score_adj", 16))

@@ -66,6 +66,10 @@ class Backoff:
         self._denials: dict[tuple[Hashable, int], _Denial] = {}
         """By target and value."""
 
+    def __bool__(self) -> bool:
+        """Whether anything was denied, corrected or checked lately: if not, nothing has to wait."""
+        return bool(self._records or self._denials or self._users)
+
     def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
         """Count that `target` was corrected. `user` is None in a pass, which others cannot hasten."""
         record = self._record(target, now)

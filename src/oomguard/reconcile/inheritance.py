@@ -54,13 +54,13 @@ class Inheritance:
         self._ledger = ledger
         self._procfs = procfs
         self._clock = clock
-        self._inherited: dict[int, _Inherited] = {}
+        self.inherited: dict[int, _Inherited] = {}
         self._sharing: set[int] = set()
         """Processes in the ledger whose children keep the value: `children: inherit`."""
         self._watched: dict[int, ControlledBy] = {}
-        self._watched_for_match: dict[int, ControlledBy] = {}
+        self.watched_for_match: dict[int, ControlledBy] = {}
         self.has_new_watched = False
-        """Whether `watched_parents` changed for a match since this was last set to False."""
+        """Whether `watched_parents` may have changed since this was last set to False."""
         self._reset_until: dict[int, int] = {}
         """Processes that were reset just now, and their parents: until when their forks are checked."""
         self.asks_parents = bool(ledger.processes)
@@ -71,12 +71,12 @@ class Inheritance:
         """By pid, the inode of a process whose floor is known not to be inherited: it is so for good."""
 
     def __len__(self) -> int:
-        return len(self._inherited)
+        return len(self.inherited)
 
     @property
     def is_needed(self) -> bool:
         """Whether there is anything to inherit."""
-        return bool(self._ledger.processes or self._inherited)
+        return bool(self._ledger.processes or self.inherited)
 
     @property
     def watched_parents(self) -> frozenset[int]:
@@ -84,7 +84,7 @@ class Inheritance:
 
         Protected `scope: main` processes first, then those whose children may match by a new command line.
         """
-        return frozenset([*self._watched, *self._watched_for_match][:_WATCHED_LIMIT])
+        return frozenset([*self._watched, *self.watched_for_match][:_WATCHED_LIMIT])
 
     # Events
 
@@ -94,18 +94,18 @@ class Inheritance:
         if known is not None and not self._procfs.is_alive(Identity(child, known[0])):
             self._ledger.forget_process(child)  # it had this pid before, and its last children are known
             self.on_set(child)
-        one = self._inherited.get(parent)
+        one = self.inherited.get(parent)
         copied = self._copied(parent, one, at_ns)
         if copied is None:
-            self._inherited.pop(child, None)
+            self.inherited.pop(child, None)
         else:
-            self._inherited[child] = copied
+            self.inherited[child] = copied
         if parent == INIT_PID:
             # The service manager forks seldom. An orphan's child can be made to look like one of those.
             return bool(self._ledger.protections)
         return (
             parent in self._watched
-            or parent in self._watched_for_match
+            or parent in self.watched_for_match
             or (one is not None and one.until_ns is None)
             or at_ns <= self._reset_until.get(parent, -1)
         )
@@ -125,9 +125,9 @@ class Inheritance:
         else:
             self._sharing.discard(pid)
         if watch is not None:
-            _place(self._watched, pid, watch)
-        else:
-            self._watched.pop(pid, None)
+            self.has_new_watched |= _place(self._watched, pid, watch)
+        elif self._watched.pop(pid, None) is not None:
+            self.has_new_watched = True
 
     def on_reset(self, pid: int, entry: Entry, parent: int = INIT_PID) -> None:
         """Record that a process got its original value back, instead of the one of `entry`."""
@@ -146,12 +146,12 @@ class Inheritance:
 
     def on_other_value(self, pid: int) -> None:
         """Record that a process has another value than the one that it may have inherited."""
-        if pid in self._inherited and not self._inherited[pid].is_certain:
-            del self._inherited[pid]
+        if pid in self.inherited and not self.inherited[pid].is_certain:
+            del self.inherited[pid]
 
     def watch_for_match(self, pid: int, control: "ControlledBy | None") -> None:
         """Record whether a process's children may come to match a rule without an event but their fork."""
-        known = self._watched_for_match
+        known = self.watched_for_match
         if control is None:
             is_news = known.pop(pid, None) is not None
         else:
@@ -171,10 +171,10 @@ class Inheritance:
     def keep_only(self, pids: "Set[int]") -> None:
         """Forget every process that is not among `pids`; a pass begins."""
         self._sharing &= pids
-        for watched in (self._watched, self._watched_for_match):
+        for watched in (self._watched, self.watched_for_match):
             for gone in watched.keys() - pids:
                 del watched[gone]
-        self._inherited = {pid: one for pid, one in self._inherited.items() if pid in pids}
+        self.inherited = {pid: one for pid, one in self.inherited.items() if pid in pids}
         self._floor_checked = {pid: inode for pid, inode in self._floor_checked.items() if pid in pids}
         now = self._clock()
         self._reset_until = {pid: until for pid, until in self._reset_until.items() if until >= now}
@@ -182,45 +182,35 @@ class Inheritance:
 
     def forget_forks(self) -> None:
         """Forget every fork, because events were lost; living parents show it again."""
-        self._inherited.clear()
+        self.inherited.clear()
         self.asks_parents = True
 
     # Questions
 
     def entry(self, pid: int) -> Entry | None:
         """Return the entry of the process whose value this one inherited, if it still has that."""
-        known = self._inherited.get(pid)
+        known = self.inherited.get(pid)
         return known.entry if known is not None and known.until_ns is None else None
 
     def former_entry(self, pid: int) -> Entry | None:
         """Return the entry of a process whose value its children may have, though it has it no more."""
-        known = self._inherited.get(pid)
+        known = self.inherited.get(pid)
         return None if known is None else known.entry
 
     def is_certain(self, pid: int) -> bool:
         """Return whether a process did inherit what `entry` returns, whatever value it has by now."""
-        known = self._inherited.get(pid)
+        known = self.inherited.get(pid)
         return known is not None and known.until_ns is None and known.is_certain
 
     def values(self) -> set[int]:
         """Return the values that some process inherited, or until just now passed to its children."""
         since = self._clock() - _RESET_NS
         return {
-            one.entry.given
-            for one in self._inherited.values()
-            if one.until_ns is None or one.until_ns > since
+            one.entry.given for one in self.inherited.values() if one.until_ns is None or one.until_ns > since
         }
 
-    def knows(self, pid: int) -> bool:
-        """Return whether anything is known of a process, or its parents are to be asked."""
-        return (
-            pid in self._inherited or pid in self._watched_for_match or (self.asks_parents and self.is_needed)
-        )
-
     def is_possible(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
-        """Return whether a process that no rule matches may have the value of one that a rule matches."""
-        if handle.pid in self._inherited and self.entry(handle.pid) is not None:
-            return True
+        """Return whether a process may have a managed one's value, though no fork that is known shows it."""
         if self.asks_parents and self.is_needed:
             return True
         if not in_pass or not self._ledger.protections:
@@ -228,17 +218,23 @@ class Inheritance:
         return self._ledger.protections.include(handle.read_oom_score_adj())
 
     def original_of(
-        self, handle: "ProcessHandle", value: int, matching: "Matching", *, may_match: bool
+        self,
+        handle: "ProcessHandle",
+        value: int,
+        inherited: Entry | None,
+        matching: "Matching",
+        *,
+        may_match: bool,
     ) -> Entry | None:
         """Return the entry of the process that a child has its value from: its original is the child's, too.
 
-        None: it has the value by itself. `may_match`: a rule may match it, so that it is worth asking its
-        parent.
+        None: it has the value by itself. `inherited` is the entry that forks show. `may_match`: a rule may
+        match it, so that it is worth asking its parent.
         """
-        parent_pid = handle.stat.parent_pid
-        entry = self.entry(handle.pid)
-        if entry is None and may_match:
-            entry = self._entry_of(parent_pid)
+        entry, parent_pid = inherited, handle.stat.parent_pid
+        if entry is None and may_match and parent_pid in self._ledger.processes:
+            parent = self._procfs.identity(parent_pid)
+            entry = None if parent is None else self._ledger.entry(parent)
         if entry is None and self.asks_parents:
             entry = self._from_parents(parent_pid, value, matching)
         if entry is not None:
@@ -249,7 +245,7 @@ class Inheritance:
             entry = reclaimed(entry, value, handle)
             if entry.was_ours(value):
                 return entry
-        return self._from_evidence(handle, value, matching)
+        return self._from_evidence(handle, value, matching) if value < 0 else None
 
     def may_have_floor(self, handle: "ProcessHandle", matching: "Matching", *, in_pass: bool) -> bool:
         """Return whether a process may have inherited a floor below 0, though its value is 0 or more.
@@ -258,7 +254,7 @@ class Inheritance:
         """
         if not in_pass:
             self._floor_checked.pop(handle.pid, None)  # it became another user's, or is another process
-            if handle.pid not in self._inherited or not self.is_certain(handle.pid):
+            if handle.pid not in self.inherited or not self.is_certain(handle.pid):
                 return False
         protections = self._ledger.protections
         if not protections:
@@ -290,13 +286,8 @@ class Inheritance:
     def _leave(self, pid: int, last: _Inherited) -> None:
         """Let the children of a process that leaves the ledger still inherit from it."""
         if pid not in self._sharing:
-            self._inherited[pid] = last
+            self.inherited[pid] = last
         self.on_set(pid)
-
-    def _entry_of(self, pid: int) -> Entry | None:
-        """Return the entry of the process that has a pid now."""
-        identity = self._procfs.identity(pid) if pid in self._ledger.processes else None
-        return None if identity is None else self._ledger.entry(identity)
 
     def _from_parents(self, pid: int, value: int, matching: "Matching") -> Entry | None:
         """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""

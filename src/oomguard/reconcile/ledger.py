@@ -1,9 +1,10 @@
 """The ledger: every value as it was before oomguard changed it first.
 
 Each line is a checksum and JSON. A line is appended, in one write, before the change it is about, and marked
-as an intent; another follows that says what became of it. So a crash at any point leaves no line and no
-change, or a line that tells what to restore; after an intent without a second line the value itself tells
-whether it was written, when the ledger is opened next (`Entry.after_crash`). To restore is a change, too.
+as an intent; another follows that says what became of it. Of a process, a line about anything else says that
+its value was written. So a crash at any point leaves no line and no change, or a line that tells what to
+restore; after an intent without a second line the value itself tells whether it was written, when the ledger
+is opened next (`Entry.after_crash`). To restore is a change, too.
 A line cut short by a full disk or a crash, or damaged, is ignored: its checksum does not fit. The checksum
 covers the boot as well, so a line of another boot is ignored even if the header is damaged.
 """
@@ -61,8 +62,8 @@ class Ledger:
         self._seed = zlib.crc32(boot_id.encode())
         self._folder: StateFolder | None = None
         self._fd = -1
-        self._waiting = b""
-        """Lines that go on file with the next one, or at `flush`."""
+        self._unconfirmed: Identity | None = None
+        """The process whose intent is the last line on file, though its value is written by now."""
         self._lines = 0
         self._longest = _SLACK_LINES
         self._is_stale = False
@@ -85,24 +86,29 @@ class Ledger:
         self._set(target, entry)
 
     def confirm(self, target: Target) -> None:
-        """Record that a value was changed as its entry says; on file with the next line, or at `flush`."""
+        """Record that a value was changed as its entry says.
+
+        Of a process the next line says so, whatever it is about, and `flush` writes one if none follows.
+        """
         entry = self.entry(target)
-        if entry is not None and not entry.is_written:
-            written = entry._replace(is_written=True)
+        if entry is None or entry.is_written:
+            return
+        written = entry._replace(is_written=True)
+        if isinstance(target, str):
+            self._set_and_append(target, written)
+        else:
             self._set(target, written)
-            if self._folder is not None:
-                self._waiting += _line(_text(target, written), self._seed)
-                self._lines += 1
+            self._unconfirmed = target
 
     def flush(self) -> None:
         """Write what waits, and the whole file if somebody removed it: nobody would find it."""
         if self._fd < 0:
             return
-        with suppress(OSError):  # it still waits
+        with suppress(OSError):  # tried again at the next flush
             if os.fstat(self._fd).st_nlink == 0:
                 self._rewrite()
-            elif self._waiting:
-                self._write(b"")
+            elif self._unconfirmed is not None:
+                self._append_text(_text(self._unconfirmed, self.entry(self._unconfirmed)))
 
     def set_entry(self, target: Target, entry: Entry | None) -> None:
         """Set or delete an entry in memory, even if the file cannot be written.
@@ -173,18 +179,14 @@ class Ledger:
                 self._rewrite()  # what is written over and over between two passes must not fill /run
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
-        self._write(_line(text, self._seed))
-        self._lines += 1
-
-    def _write(self, line: bytes) -> None:
-        """Write what waits, and a line, in one write: all of it or nothing."""
-        lines = self._waiting + line
-        written = os.write(self._fd, lines)
-        if written != len(lines):
+        line = _line(text, self._seed)
+        written = os.write(self._fd, line)
+        if written != len(line):
             # Without its newline it would spoil the line behind it.
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(errno.ENOSPC, "the ledger could not be written")
-        self._waiting = b""
+        self._lines += 1
+        self._unconfirmed = None
 
     def _rewrite(self) -> None:
         assert self._folder is not None
@@ -195,7 +197,8 @@ class Ledger:
         ]
         lines = [_line(header), *(_line(text, self._seed) for text in texts)]
         self._folder.replace(_FILE, b"".join(lines))
-        self._lines, self._longest, self._is_stale, self._waiting = len(lines), _SLACK_LINES, False, b""
+        self._lines, self._longest, self._is_stale = len(lines), _SLACK_LINES, False
+        self._unconfirmed = None
         self._close_file()
         self._fd = self._folder.open_append(_FILE)
 
@@ -211,29 +214,35 @@ class Ledger:
             self.ignored_lines += 1  # each line still tells by its checksum whether it is of this boot
         elif boot != self._boot_id:
             return
+        intent: Identity | None = None
         # Each line ends in a newline, so what is behind the last one was cut short.
         for line in lines[:-1]:
             try:
                 text = line if version == _VERSION_WITHOUT_CHECKSUMS else _checked(line, self._seed)
-                self._read_row(json.loads(text))
+                intent = self._read_row(json.loads(text), intent)
             except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
 
-    def _read_row(self, row: Any) -> None:
+    def _read_row(self, row: Any, intent: Identity | None) -> Identity | None:
+        """Read a line, and confirm the intent before it; return the process that it is an intent for."""
+        target: Target | None = None
         if "protected" in row:
             protection = Protection(*row["is"])
             _must_be_integers((row["protected"], *protection))
             if type(row["service"]) is not str:
                 raise ValueError("no service")
             self.protections.add(row["protected"], row["service"], *protection)
-            return
-        target: Target
-        if "sysctl" in row:
-            target = SYSCTLS[row["sysctl"]].name
         else:
-            target = Identity(row["pid"], row["start"])
-            _must_be_integers(target)
-        self._set(target, None if row["entry"] is None else _entry(row))
+            entry = None if row["entry"] is None else _entry(row)
+            if "sysctl" in row:
+                target = SYSCTLS[row["sysctl"]].name
+            else:
+                target = Identity(row["pid"], row["start"])
+                _must_be_integers(target)
+            self._set(target, entry)
+        if intent is not None and intent != target and (known := self.entry(intent)) is not None:
+            self._set(intent, known._replace(is_written=True))
+        return target if isinstance(target, Identity) and row.get("intent") else None
 
     def _resolve_intents(self, value_of: "Callable[[Target], int | None]") -> None:
         """Find out which of the intents of a writer that crashed were carried out."""

@@ -1,7 +1,7 @@
 """What is known of processes from one decision to the next: one table, which outlives each policy."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import FIRST_PERSON_UID
 from oomguard.core.trust import controlled_by
@@ -10,6 +10,7 @@ from oomguard.reconcile.inheritance import Inheritance
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Set
 
+    from oomguard.core.entry import Entry
     from oomguard.core.policy import Policy
     from oomguard.core.process import UnknownFactError
     from oomguard.core.rule import Rule, Terms
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 
 _SLOW_LIMIT = 64
 """Users that are reported because their processes could not be read or matched in time."""
+
+
+class Known(NamedTuple):
+    """What is known of a process before it is examined: of most, nothing.
+
+    `entry` is that of the ledger, `inherited` that of the process whose value it inherited. `rule` sets its
+    value so far. `raising` raises it, or raised the process whose program it still runs; `raised` says so.
+    """
+
+    entry: "Entry | None" = None
+    inherited: "Entry | None" = None
+    rule: "Rule | None" = None
+    raising: "Rule | None" = None
+    raised: "RaisingRule | None" = None
+
+
+NOTHING = Known()
 
 
 class ManagedProcesses:
@@ -47,7 +65,7 @@ class ManagedProcesses:
         """Called before a process is no longer managed: the last moment to ask which rule it was."""
         self._rules: Sequence[Rule] = ()
         self._first_person_uid = FIRST_PERSON_UID
-        self._unchanged: dict[int, int] = {}
+        self.unchanged: dict[int, int] = {}
         """By pid: the hash of inode, name and value of a process that needs nothing while it is the same."""
         self._forked_from: dict[int, Rule] = {}
         """By pid, the rule that raised the process it was forked from, whose program it may still run."""
@@ -73,7 +91,7 @@ class ManagedProcesses:
             for pid, one in self.raised.items()
             if (rule := found.get(one.rule.conditions))
         }
-        self._unchanged.clear()
+        self.unchanged.clear()
         self.inheritance.on_policy()
 
     # Events
@@ -101,7 +119,7 @@ class ManagedProcesses:
         self._release(pid)
         self.raised.pop(pid, None)
         self.executed.pop(pid, None)
-        self._unchanged.pop(pid, None)
+        self.unchanged.pop(pid, None)
         self.ledger.forget_process(pid)
 
     def keep_only(self, pids: set[int]) -> None:
@@ -114,10 +132,32 @@ class ManagedProcesses:
 
     # Decisions
 
-    def record(self, handle: "ProcessHandle", finding: "Finding") -> None:
-        """Record what later decisions need of one that was made."""
-        pid, judged = handle.pid, finding.judged
-        self.inheritance.watch_for_match(pid, finding.fork_watch)
+    def recall(self, handle: "ProcessHandle") -> Known:
+        """Return what is known of a process. Raises one of GONE, or HIDDEN."""
+        pid = handle.pid
+        if not self.knows(pid):
+            return NOTHING
+        entry, raised, number = (
+            self.ledger.entry(handle.identity),
+            self.raised.get(pid),
+            self.rule_of.get(pid),
+        )
+        if raised is not None and raised.identity != handle.identity:
+            raised = None
+        raising = None
+        if pid not in self.executed:
+            if entry is not None or raised is not None:
+                raising = self._raising(pid)
+            elif handle.stat.runs_its_parents_program:
+                raising = self._forked_from.get(pid)
+        rule = None if number is None or entry is None else self._rules[number]
+        return Known(entry, self.inheritance.entry(pid), rule, raising, raised)
+
+    def record(self, handle: "ProcessHandle", known: Known, finding: "Finding") -> None:
+        """Record what later decisions need of one that was made, given what was known before it."""
+        pid, judged, is_new = handle.pid, finding.judged, known is NOTHING
+        if finding.fork_watch is not None or not is_new:
+            self.inheritance.watch_for_match(pid, finding.fork_watch)
         if finding.may_match_later:
             self.undecided.add(pid)
         if finding.unknown is not None:
@@ -138,7 +178,7 @@ class ManagedProcesses:
             self.rule_of[pid] = rule.number
         else:
             self._release(pid)
-        if entry is None:
+        if entry is None and not is_new:
             self.inheritance.on_other_value(pid)
         if decision.obstacle is not None:
             return
@@ -148,10 +188,12 @@ class ManagedProcesses:
             with suppress(OSError):  # on a full disk the change is denied, not the pass
                 self.ledger.record(handle.identity, entry)
         if rule is not None and decision.wanted != decision.original:
-            shares = rule.terms.children == "inherit"
-            is_watched = not shares and rule.terms.scope == "main" and decision.wanted < decision.original
+            shares, protects = rule.terms.children == "inherit", decision.wanted < decision.original
+            is_watched = protects and not shares and rule.terms.scope == "main"
             watch = controlled_by(handle, self._first_person_uid) if is_watched else None
-            self.inheritance.on_set(pid, shares=shares, watch=watch)
+            if shares or is_watched or not is_new:
+                self.inheritance.on_set(pid, shares=shares, watch=watch)
+            self.inheritance.has_new_watched |= protects  # init is watched from the first on
         if decision.wanted != value:
             return
         is_own = entry is not None and (rule is None or not entry.is_ours(value))
@@ -160,7 +202,7 @@ class ManagedProcesses:
             self.inheritance.on_own_value(pid, entry._replace(given_before=None) if is_former else entry)
             self.ledger.strike(handle.identity)
         if finding.is_unchanged:
-            self._unchanged[pid] = hash((handle.inode, handle.comm, value))
+            self.unchanged[pid] = hash((handle.inode, handle.comm, value))
 
     def on_unknown(self, handle: "ProcessHandle", reason: "UnknownFactError") -> None:
         """Record that a fact of a process could not be read, and what to do about it."""
@@ -179,46 +221,27 @@ class ManagedProcesses:
             or pid in self.ledger.processes
             or pid in self._forked_from
             or pid in self.raised
-            or self.inheritance.knows(pid)
+            or pid in self.inheritance.inherited
+            or pid in self.inheritance.watched_for_match
+            or (self.inheritance.asks_parents and self.inheritance.is_needed)
         )
 
     def is_unchanged(self, handle: "ProcessHandle") -> bool:
-        """Return whether a process needs nothing, because nothing that counts has changed."""
-        known = self._unchanged.get(handle.pid)
-        if known is None:
-            return False
+        """Return whether a process that is `unchanged` still is: then it needs nothing."""
         try:
-            is_same = known == hash((handle.inode, handle.comm, handle.read_oom_score_adj()))
+            is_same = self.unchanged[handle.pid] == hash(
+                (handle.inode, handle.comm, handle.read_oom_score_adj())
+            )
         except OSError:
             is_same = False
         if is_same:
             self.executed.pop(handle.pid, None)  # the rule is that of the program it runs now
         else:
-            del self._unchanged[handle.pid]
+            del self.unchanged[handle.pid]
         return is_same
 
-    def rule_so_far(self, handle: "ProcessHandle") -> "Rule | None":
-        """Return the rule that sets the value of a process so far, or None."""
-        number = self.rule_of.get(handle.pid)
-        if number is None or self.ledger.entry(handle.identity) is None:
-            return None
-        return self._rules[number]
-
-    def raising_rule(self, handle: "ProcessHandle") -> "Rule | None":
-        """Return the rule that raises a process, or that raised the one whose program it still runs."""
-        pid = handle.pid
-        if pid not in self.ledger.processes and pid not in self.raised and pid not in self._forked_from:
-            return None  # as most processes: nothing is read of them
-        if pid in self.executed:
-            return None
-        known = self.raised.get(pid)
-        is_known = known is not None and known.identity == handle.identity
-        if not is_known and self.ledger.entry(handle.identity) is None:
-            return self._forked_from.get(pid) if handle.stat.runs_its_parents_program else None
-        return self._raising(pid)
-
     def _raising(self, pid: int) -> "Rule | None":
-        """Return what `raising_rule` does, as far as it is known without the process."""
+        """Return the rule that raises a process, or that raised the one whose program it still runs."""
         known = self.ledger.processes.get(pid)
         if known is not None and pid in self.rule_of:
             return self._rules[self.rule_of[pid]] if known[1].given > known[1].original else None

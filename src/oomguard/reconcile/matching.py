@@ -36,12 +36,13 @@ class Itself(NamedTuple):
 
     def covers(self, handle: "ProcessHandle") -> bool:
         """Tell whether a process is one of them. Raises one of GONE if it ended."""
-        if handle.pid == self.own_pid:
-            return True
-        if self.daemon is None:
-            return False
-        is_init = self.daemon.pid == INIT_PID  # in a container, where every orphan is its child
-        return handle.identity == self.daemon or (not is_init and handle.stat.parent_pid == self.daemon.pid)
+        pid, daemon = handle.pid, self.daemon
+        if daemon is None or pid == self.own_pid:
+            return pid == self.own_pid
+        if pid == daemon.pid:
+            return handle.identity == daemon
+        # In a container it may be init, where every orphan is its child.
+        return daemon.pid != INIT_PID and handle.stat.parent_pid == daemon.pid
 
 
 class Matching:
@@ -60,7 +61,8 @@ class Matching:
         """Return the rule that matches a process, and what else was found."""
         if handle.pid == INIT_PID or not self.matcher.candidates(handle.comm) or self.itself.covers(handle):
             return NO_CANDIDATES
-        if handle.stat.is_kernel_thread or handle.stat.is_zombie:
+        stat = handle.stat
+        if stat.is_kernel_thread or stat.is_zombie:
             return NO_CANDIDATES
         return self.matcher.find_rule(
             handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from oomguard.core.rule import Rule
     from oomguard.core.trust import ControlledBy
     from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.managed import ManagedProcesses
+    from oomguard.reconcile.managed import Known, ManagedProcesses
     from oomguard.reconcile.matching import Matching
 
     Situation = tuple[int, int, Entry | None, bool]
@@ -89,7 +89,7 @@ class Planner:
         self.policy = matching.policy
         self.matching = matching
         self.procfs = matching.procfs
-        self._managed = managed
+        self._inheritance = managed.inheritance
         self._ledger = managed.ledger
         self._promised_peak = promised_peak
 
@@ -134,8 +134,8 @@ class Planner:
                     found.append(_left_alone(change, known))
         return found
 
-    def find(self, handle: "ProcessHandle", *, in_pass: bool = True) -> Finding:
-        """Return what is decided on a process. Raises one of GONE, HIDDEN or UnknownFactError.
+    def find(self, handle: "ProcessHandle", known: "Known", *, in_pass: bool = True) -> Finding:
+        """Return what is decided on a process, given what is known. Raises GONE, HIDDEN or UnknownFactError.
 
         Only a pass reads the value of the many that no rule matches; between two, forks show what those
         inherited.
@@ -144,10 +144,9 @@ class Planner:
 
         def refusal(rule: "Rule") -> "Refusal | None":
             nonlocal situation
-            situation = situation or self._situation(handle, may_match=True)
+            situation = situation or self._situation(handle, known, may_match=True)
             return self.refusal(rule, handle, own=situation[1])
 
-        managed = self._managed
         result = self.matching.match(handle, refusal)
         rule, refused, unknown = result
         fork_watch, may_match_later = None, False
@@ -157,18 +156,19 @@ class Planner:
             may_match_later = age < UNDECIDED_TICKS
         raised: RaisingRule | None = None
         if unknown is not None:
-            is_undecided, rule, raised = self._meanwhile(handle, rule, unknown)
+            is_undecided, rule, raised = self._meanwhile(handle, known, rule, unknown)
             if is_undecided:
                 return Finding(
                     unknown=unknown, is_undecided=True, fork_watch=fork_watch, may_match_later=may_match_later
                 )
-        elif (by := managed.raising_rule(handle)) is not None:
-            rule, raised = self._unescaped(handle, by, rule, None if refused is None else refused[0])
+        elif known.raising is not None:
+            rule, raised = self._unescaped(handle, known, rule, None if refused is None else refused[0])
         if (
             rule is None
             and refused is None
-            and handle.pid not in self._ledger.processes
-            and not managed.inheritance.is_possible(handle, in_pass=in_pass)
+            and known.entry is None
+            and known.inherited is None
+            and not self._inheritance.is_possible(handle, in_pass=in_pass)
         ):
             if unknown is None and fork_watch is None:
                 return _NOTHING
@@ -176,7 +176,7 @@ class Planner:
                 unknown=unknown, raised=raised, fork_watch=fork_watch, may_match_later=may_match_later
             )
         value, original, entry, is_inherited = situation or self._situation(
-            handle, may_match=rule is not None
+            handle, known, may_match=rule is not None
         )
         decision = decide(
             handle.identity,
@@ -213,22 +213,21 @@ class Planner:
         first = self.policy.first_person_uid
         return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
 
-    def _situation(self, handle: "ProcessHandle", *, may_match: bool) -> "Situation":
+    def _situation(self, handle: "ProcessHandle", known: "Known", *, may_match: bool) -> "Situation":
         """Return what the process has, and would have; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
-        entry = self._ledger.entry(handle.identity)
-        if entry is not None:
-            entry = reclaimed(entry, value, handle)
+        if known.entry is not None:
+            entry = reclaimed(known.entry, value, handle)
             return value, own_value(entry, value), entry, False
-        inheritance = self._managed.inheritance
-        entry = inheritance.original_of(handle, value, self.matching, may_match=may_match)
-        own = value if entry is None else entry.original
-        return value, own, entry, entry is not None
+        origin = self._inheritance.original_of(
+            handle, value, known.inherited, self.matching, may_match=may_match
+        )
+        return value, value if origin is None else origin.original, origin, origin is not None
 
     def _unescaped(
-        self, handle: "ProcessHandle", rule: "Rule", found: "Rule | None", refused: "Rule | None"
+        self, handle: "ProcessHandle", known: "Known", found: "Rule | None", refused: "Rule | None"
     ) -> "tuple[Rule | None, RaisingRule | None]":
-        """Return the rule to apply: `found`, or the earlier raising `rule`.
+        """Return the rule to apply: `found`, or the one that raised it so far.
 
         The latter if the process stopped matching by its own doing.
 
@@ -238,9 +237,10 @@ class Planner:
         higher one; and so does what it forks, whatever value that set meanwhile. A process in a cgroup that
         only root can move it to has left the rule.
         """
+        entry, rule = known.entry, known.raising
+        assert rule is not None
         if rule.number in [other.number for other in (found, refused) if other is not None]:
             return found, None
-        entry = self._ledger.entry(handle.identity)
         own = own_value(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
         is_raised_less = wanted_by(rule, original) <= wanted_by(found, original)
@@ -256,20 +256,17 @@ class Planner:
         return (rule._replace(terms=rule.terms._replace(value=_KEEP)) if is_less else rule), raised
 
     def _meanwhile(
-        self, handle: "ProcessHandle", found: "Rule | None", unknown: "UnknownFactError"
+        self, handle: "ProcessHandle", known: "Known", found: "Rule | None", unknown: "UnknownFactError"
     ) -> "tuple[bool, Rule | None, RaisingRule | None]":
         """Return what applies while a rule cannot be tried, and first whether nothing can be decided."""
         if unknown.is_transient:
             return True, None, None
         is_trusted = self.matching.is_trusted(handle)
-        entry, so_far = self._ledger.entry(handle.identity), self._managed.rule_so_far(handle)
+        entry, so_far = known.entry, known.rule
         if entry is not None and not is_trusted and not self._may_keep(handle, entry, so_far):
             entry = so_far = None
         rule = so_far or (None if is_trusted else found)
-        raised = self._managed.raised.get(handle.pid)
-        if raised is not None and raised.identity != handle.identity:
-            raised = None
-        return rule is None and (is_trusted or entry is not None), rule, raised
+        return rule is None and (is_trusted or entry is not None), rule, known.raised
 
     def _may_keep(self, handle: "ProcessHandle", entry: "Entry", rule: "Rule | None") -> bool:
         """Return whether an untrusted process keeps its value while it is not known which rule matches it.

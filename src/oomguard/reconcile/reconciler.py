@@ -174,7 +174,7 @@ class Reconciler:
         self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
     ) -> "SetOomScoreAdj | None":
         """Return the change that one process needs, or None; it may end meanwhile."""
-        if self.managed.is_unchanged(handle):
+        if handle.pid in self.managed.unchanged and self.managed.is_unchanged(handle):
             return None
         executed_ns = self.managed.executed.get(handle.pid)
         if executed_ns is not None:
@@ -191,8 +191,9 @@ class Reconciler:
         try:
             if not in_pass:
                 handle.read_name_and_stat()  # it has a rule, most likely
-            finding = self.planner.find(handle, in_pass=in_pass)
-            managed.record(handle, finding)
+            known = managed.recall(handle)
+            finding = self.planner.find(handle, known, in_pass=in_pass)
+            managed.record(handle, known, finding)
         except (*GONE, HIDDEN):
             managed.on_exit(handle.pid)
             return None
@@ -216,15 +217,17 @@ class Reconciler:
 
         A pass writes every process's value, and protection that a process must not keep is removed at once.
         """
-        user = None if in_pass else _user(change, handle)
-        if self.backoff.is_denied(change.identity, change.after, now):
-            self.still_denied(change)
-            return None
-        if not in_pass and (change.rule is not None or change.after <= change.before):
-            if user is not None and self.backoff.is_spent(change.identity, now, user):
-                return _contended(change, f"the processes of {user} keep rewriting their values")
-            if self.backoff.must_wait(change.identity, now):
-                return _contended(change, _REWRITTEN.format("it"))
+        is_repeatable = not in_pass and change.cause in ("drift", "restore") and not change.inherited
+        user = _user(handle) if is_repeatable else None
+        if self.backoff:
+            if self.backoff.is_denied(change.identity, change.after, now):
+                self.still_denied(change)
+                return None
+            if not in_pass and (change.rule is not None or change.after <= change.before):
+                if user is not None and self.backoff.is_spent(change.identity, now, user):
+                    return _contended(change, f"the processes of {user} keep rewriting their values")
+                if self.backoff.must_wait(change.identity, now):
+                    return _contended(change, _REWRITTEN.format("it"))
         known = None if change.rule is not None else self.ledger.entry(change.identity)
         outcome = apply_oom_score_adj(
             change,
@@ -256,14 +259,12 @@ def _contended(change: "Change", why: str) -> Outcome:
     )
 
 
-def _user(change: "SetOomScoreAdj", handle: "ProcessHandle") -> str | None:
-    """Return what a write is charged to, if others can have it repeated; None if not, or it ended.
+def _user(handle: "ProcessHandle") -> str | None:
+    """Return what a write is charged to, if others can have it repeated; None if the process ended.
 
     They can rewrite the value, or change their user back and forth, so that it is set and restored.
     A value that is set or inherited for the first time is not looked up: each exec does that.
     """
-    if change.inherited or change.cause not in ("drift", "restore"):
-        return None
     try:
         return handle.budget_key
     except (*GONE, HIDDEN):
