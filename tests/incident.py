@@ -46,6 +46,7 @@ def told(*, name: str = "chrome") -> Told:
         columns=("pid", "uid", "total_vm", "rss", "swapents", "pgtables_bytes", "oom_score_adj", "name"),
         tasks=tuple(tasks),
         kills=(kill,),
+        raw=f"Out of memory: Killed process 1234 ({name}) total-vm:9437184kB, anon-rss:2969600kB, UID:1000\n",
     )
     origin = ValueOrigin("300", "name=chrome", "/etc/oomguard.yaml:12", "2026-09-21 13:40:11")
     return Told(1, examine(report), origin, before=samples(name))

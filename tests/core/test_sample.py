@@ -56,8 +56,15 @@ def test_a_fall_counts_by_its_rate(seconds: float, falling: list[str] | None) ->
     trend = Trend()
     assert trend.falling(100, {"/a": Left(100, 100), "/b": Left(100, 100)}) == []
     now = 100 + seconds
-    lefts = {"/a": Left(48, 100), "/b": Left(51, 100), "/new": Left(1, 100)}
+    lefts = {"/a": Left(48, 100), "/b": Left(51, 100), "/new": Left(55, 100)}
     assert (trend.falling(now, lefts) if trend.is_due(now) else None) == falling
+
+
+def test_a_new_cgroup_has_filled_up_since_it_began() -> None:
+    """Unless all are new, as at the start."""
+    trend = Trend()
+    assert trend.falling(100, {"": Left(90, 100), "/a": Left(10, 100)}) == []
+    assert trend.falling(160, {"": Left(90, 100), "/a": Left(10, 100), "/b": Left(40, 100)}) == ["/b"]
 
 
 def test_what_stays_short_does_not_fall_again() -> None:

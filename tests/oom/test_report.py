@@ -50,6 +50,35 @@ def test_report_of_each_kernel_tells_the_same(kernel: formats.Kernel) -> None:
     assert (report.context is not None) == kernel.context
 
 
+@pytest.mark.parametrize("block", [97, 1 << 20])
+def test_a_report_has_the_lines_that_it_was_read_from(block: int) -> None:
+    """Of its host alone, in their order, and none of the next report; without being asked, none."""
+    one, other = (
+        [f"[  100.5] {line}" for line in captured(f"{name}-host.txt").splitlines()]
+        for name in ("6.1", "6.12")
+    )
+    both = [
+        f"Jan  1 00:00:00 {host} kernel: {line}"
+        for lines in zip(one, other, strict=False)
+        for host, line in zip("ab", lines, strict=True)
+    ]
+    text = "\n".join([*both, *both, ""])
+    reports = list(OomLog(raw_limit=1 << 20).read(text[at : at + block] for at in range(0, len(text), block)))
+    assert len(reports) == 4
+    for report in reports:
+        kept = report.raw.splitlines()
+        whole = [line for line in both if f" {report.host} kernel: " in line]
+        rest = iter(whole)
+        assert all(line in rest for line in kept), "in order, each once"
+        assert [line for line in whole if "oom-killer:" in line or "Killed process" in line] == [
+            line for line in kept if "oom-killer:" in line or "Killed process" in line
+        ]
+        assert sum("]  " in line for line in kept) >= len(report.tasks)
+    (short,) = OomLog(raw_limit=500).read(["\n".join(one)])
+    assert len(short.raw) == 500
+    assert all(report.raw == "" for report in read(text))
+
+
 def test_captured_reports_are_read_whole() -> None:
     """What our own kernels printed: whole hosts and cgroups, on four kernels."""
     for name, victim, constraint, tasks in (

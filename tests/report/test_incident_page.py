@@ -14,7 +14,7 @@ from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.report.chart import growth_chart
 from oomguard.report.postmortem import Told, headline
-from oomguard.report.postmortem_page import TASKS, postmortem_page
+from oomguard.report.postmortem_page import RAW_LIMIT, TASKS, postmortem_page
 from oomguard.report.recording_page import recording_page
 
 HOSTILE = ("<script>alert(1)", '"><img src=x>', "</title><b>", "{{ 7 * 7 }}", "' onload='x", "&lt;b&gt;")
@@ -144,9 +144,23 @@ def test_any_kernels_report_is_a_page(kernel: formats.Kernel) -> None:
     """With a table, and without anything but the kill."""
     lines = formats.host_report(kernel)
     for log in (lines, lines[-1:]):
-        told = [Told(1, examine(report)) for report in OomLog().read(["\n".join([*log, ""])])]
-        page = postmortem_page(told, limit=TASKS, where="the log", notes=[])
-        assert headline(told[0].finding) in Tags(page).text
+        reports = OomLog(raw_limit=RAW_LIMIT).read(["\n".join([*log, ""])])
+        told = [Told(1, examine(report)) for report in reports]
+        text = Tags(postmortem_page(told, limit=TASKS, where="the log", notes=[])).text
+        assert headline(told[0].finding) in text
+        assert "The kernel's own lines" in text
+        assert log[-1] in text
+
+
+def test_lines_of_a_log_are_text_that_moves_nothing() -> None:
+    """And those of a storm end where the page would become too large."""
+    evil = "Killed process 7 (</pre><b>\x1b[31m\u202e) total-vm:0kB, anon-rss:0kB"
+    told = incident.told()
+    report = told.finding.report._replace(raw=f"{evil}\n" + "x" * RAW_LIMIT)
+    report = report._replace(raw=report.raw[:RAW_LIMIT])
+    tags = Tags(postmortem_page([told._replace(finding=examine(report))], limit=TASKS, where="", notes=[]))
+    assert tags.of("b") == []
+    assert "(</pre><b>\\x1b[31m\\u202e) total-vm:0kB, anon-rss:0kB\n…" in tags.text
 
 
 def test_a_line_is_broken_where_a_process_was_in_no_sample() -> None:

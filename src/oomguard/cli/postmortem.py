@@ -74,7 +74,10 @@ def _run(options: "argparse.Namespace") -> int:
 
         policy = load_here(options.policy, "/proc", options.state_dir)
     source = KernelLog(options.files, kmsg=options.kmsg, since=options.since, until=options.until)
-    examiner = Examiner(source, policy, options.policy or "", options.state_dir)
+    raw_limit = 0
+    if options.html is not None:
+        from oomguard.report.postmortem_page import RAW_LIMIT as raw_limit  # noqa: N811
+    examiner = Examiner(source, policy, options.policy or "", options.state_dir, raw_limit=raw_limit)
     if options.json:
         _print_json(examiner, options)
     elif options.html is not None:

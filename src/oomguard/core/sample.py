@@ -74,6 +74,11 @@ class Left(NamedTuple):
         """What is left in all, of everything."""
         return self.kib * 100 / max(self.total_kib + self.swap_total_kib, 1)
 
+    @property
+    def untouched(self) -> "Left":
+        """As much memory, of which all is left."""
+        return Left(self.total_kib, self.total_kib, self.swap_total_kib, self.swap_total_kib)
+
     def would_be_gone(self, before: "Left", seconds: float) -> bool:
         """Return whether nothing would be left within a minute, if it fell on as in these seconds."""
         return self.percent < _LOOK_PERCENT and self.kib * seconds < (before.kib - self.kib) * _MINUTE
@@ -109,11 +114,14 @@ class Trend:
         return now - self.at >= _COMPARE_SECONDS
 
     def falling(self, now: float, lefts: "Mapping[str, Left]") -> list[str]:
-        """Return what would be gone within a minute, that with the least left first; remember these."""
+        """Return what would be gone within a minute, that with the least left first; remember these.
+
+        A cgroup that is new since the last time was empty when it began.
+        """
         seconds, before, self.at, self._before = now - self.at, self._before, now, {}
         found = []
         for cgroup, left in lefts.items():
-            earlier = before.get(cgroup, left)
+            earlier = before.get(cgroup) or (left.untouched if before else left)
             if left.would_be_gone(earlier, seconds):
                 found.append(cgroup)
             is_least = left.percent >= SHORT_PERCENT or left.kib < earlier.kib

@@ -27,13 +27,19 @@ if TYPE_CHECKING:
 class Examiner:
     """Examines the reports of one log. `log` counts what else is in it, once all reports are read.
 
-    `state_dir` has the flight recorder of this host.
+    `state_dir` has the flight recorder of this host. Reports have up to `raw_limit` characters of the log.
     """
 
     def __init__(
-        self, source: "KernelLog", policy: "Policy | None", policy_file: str, state_dir: str
+        self,
+        source: "KernelLog",
+        policy: "Policy | None",
+        policy_file: str,
+        state_dir: str,
+        *,
+        raw_limit: int = 0,
     ) -> None:
-        self.log = OomLog()
+        self.log = OomLog(raw_limit=raw_limit)
         self.source = source
         self._backtester = None if policy is None else Backtester(policy)
         self._policy_file = policy_file

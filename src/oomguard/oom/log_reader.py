@@ -112,10 +112,12 @@ class OomLog:
     """Reads a log, block by block; blocks may end anywhere.
 
     `refusals` counts allocations that overcommit refused, which kill nothing; `skipped` counts lines that
-    were not parsed because no kernel log has such lines, or so many of them.
+    were not parsed because no kernel log has such lines, or so many of them. Reports have up to `raw_limit`
+    characters of their lines.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, raw_limit: int = 0) -> None:
+        self._raw_limit = raw_limit
         self._hosts: dict[str, Assembler] = {}
         self._reading: dict[str, Assembler] = {}
         self._table: _Table | None = None
@@ -281,6 +283,8 @@ class OomLog:
                 self._finish_all()
             assembler = self._hosts[line.host] = Assembler()
         self._note(assembler.feed(line))
+        if self._raw_limit:
+            assembler.keep(f"{raw}\n", self._raw_limit)
         self._rows += 1
         if self._rows >= _LOOK_AFTER_ROWS:
             self._look_after_rows()
@@ -317,7 +321,7 @@ class OomLog:
     def _take_rows(self, text: str, at: int, most: int, table: _Table) -> int:
         """Parse the rows that follow each other, and return where the next other line begins."""
         assembler, prefix, host, host_at = table
-        indent = len(prefix)
+        indent, first = len(prefix), at
         spaces = " " * indent
         if assembler.row is None:  # another report has begun meanwhile
             self._table = None
@@ -335,6 +339,8 @@ class OomLog:
             assembler.add_task(row.groups())
             self._rows += 1
             at = end + 1
+        if self._raw_limit:
+            assembler.keep(text[first : min(at, first + self._raw_limit)], self._raw_limit)
         if self._rows >= _LOOK_AFTER_ROWS:
             self._look_after_rows()
         return at

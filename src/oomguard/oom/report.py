@@ -131,6 +131,8 @@ class Report(NamedTuple):
     stack: tuple[str, ...] = ()
     other: "OtherKill | None" = None
     """What another program says that it killed: then nothing else is of the kernel."""
+    raw: str = ""
+    """The lines of the log that it was read from, if they were asked for."""
 
     @property
     def chosen(self) -> Choice | None:

@@ -100,6 +100,12 @@ class Assembler:
             return None  # the stack; of other lines only the header can begin with a space, in a name
         return self._take_words(line)
 
+    def keep(self, raw: str, limit: int) -> None:
+        """Add lines of the log to the unfinished report as they are, up to so many characters of them."""
+        if self._draft is not None:
+            fields = self._draft.fields
+            fields["raw"] = f"{fields.get('raw', '')}{raw}"[:limit]
+
     def finish(self) -> "Report | None":
         """Return the unfinished report, None if there is none."""
         draft, self._draft = self._draft, None

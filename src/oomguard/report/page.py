@@ -69,7 +69,8 @@ class Article(NamedTuple):
     headline: str
     where: str = ""
     sections: "Sequence[Section]" = ()
-    json: str = ""
+    folded: "Sequence[tuple[str, str]]" = ()
+    """Long texts, each under a title to click on."""
     is_calm: bool = False
 
 

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from oomguard.core.overcommit import kib
-from oomguard.core.text import printable
+from oomguard.core.text import legible, printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TASKS = 200
 """Candidates in the table and in the JSON, unless another number is asked for."""
+RAW_LIMIT = 100_000
+"""Characters of the log that a report has in the page."""
 _HOLDERS = 10
 _JSON_LENGTH = 200_000
 
@@ -59,8 +61,17 @@ def _article(told: "Told", limit: int) -> Article:
     document = json.dumps(json.loads(told_json(told, limit=limit)), indent=1, ensure_ascii=False)
     if len(document) > _JSON_LENGTH:
         document = ""  # a cgroup that was killed as a whole can have thousands of processes
+    folded = [("The kernel's own lines", _lines(report.raw)), ("The same for programs, as JSON", document)]
     is_calm = not report.kills and report.other is None
-    return Article(headline(finding), circumstances(report), sections, document, is_calm)
+    return Article(headline(finding), circumstances(report), sections, folded, is_calm)
+
+
+def _lines(raw: str) -> str:
+    """Return lines of the log with their control characters escaped, the last one only if it is whole."""
+    lines = raw.split("\n")
+    if len(raw) >= RAW_LIMIT:
+        lines[-1] = "…"
+    return "\n".join(map(legible, lines)).rstrip("\n")
 
 
 def _held(finding: "Finding") -> list[Row]:

@@ -65,7 +65,11 @@ def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]") -> Table:
 
 def _moments(samples: "Sequence[Sample]") -> Table:
     columns = [
-        *(Column("Time"), Column("Available", is_number=True), Column("Swap free", is_number=True)),
+        *(
+            Column("Time", is_number=True),
+            Column("Available", is_number=True),
+            Column("Swap free", is_number=True),
+        ),
         *(Column("Promised", is_number=True), Column("Stalled", is_number=True)),
         *(Column("First to go"), Column("Its memory", is_number=True)),
     ]
