@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 from pydantic_core import PydanticCustomError
@@ -43,6 +44,11 @@ from oomguard.policy.effective import effective, render
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
+from oomguard.propose.draft import render as render_draft
+from oomguard.propose.draft_document import import_document
+from oomguard.propose.importers.files import ForeignError
+from oomguard.propose.importers.table import import_settings
+from oomguard.propose.mend import mended
 from oomguard.reconcile.ledger import Ledger, _line
 from oomguard.report.case_results import file_document, result_lines, summary
 from oomguard.report.events import STARTED, LogEntry
@@ -267,6 +273,45 @@ def text(data: bytes) -> None:
     assert printable(data + b"\x1b") != shown
 
 
+_FOREIGN = {
+    "ananicy": ("a.rules", "a.types"),
+    "earlyoom": ("earlyoom",),
+    "nohang": ("nohang.conf",),
+    "systemd": (
+        "a@b.service",
+        "a@.service.d/b.conf",
+        "a-.service.d/c.conf",
+        "service.d/d.conf",
+        "system.conf",
+    ),
+    "sysctl": ("a.conf", "tuned.conf"),
+}
+"""The files of each tool that `import` reads."""
+
+
+def imports(data: bytes) -> None:
+    """Whatever another tool's file says is a valid policy without warnings of its making, or refused."""
+    with TemporaryDirectory() as folder:
+        for tool, names in _FOREIGN.items():
+            for name in names:
+                file = Path(folder, tool, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
+            named = f"{folder}/{tool}" if names[1:] else f"{folder}/{tool}/{names[0]}"
+            try:
+                draft = mended(import_settings(tool, [named]))
+            except ForeignError:
+                continue
+            json.dumps(import_document(draft)).encode("ascii")
+            source = Source("a.yaml", render_draft(draft).encode())
+            assert not {fault.code for fault in parse(Sources((source,))).warnings} & _OF_CONVERSION
+
+
+_OF_CONVERSION = {"shadowed-rule", "never-matches", "list-as-name", "regex-as-name", "path-as-name"}
+_OF_CONVERSION |= {"unit-as-name", "command-line-as-name", "unusual-character", "handed-on", "unvouched"}
+"""Warnings about what a conversion should have said otherwise."""
+
+
 def status_file(data: bytes) -> None:
     """Nothing is raised over a damaged file but the error that says what to do."""
     with suppress(OomguardError):
@@ -327,6 +372,7 @@ TARGETS: dict[str, Target] = {
             wire,
             ledger,
             status_file,
+            imports,
         ),
         *(journal, text, kernel_log, cost),
     )
@@ -362,6 +408,43 @@ SEEDS: dict[str, list[bytes]] = {
     "connector": [b"\xff" + bytes(range(1, 77)) + b"\x05short"],
     "ledger": [b'{"pid": 812, "start": 90311, "entry": [0, -900, null, 90312, 1]}\n'],
     "status_file": [b'{"format": 1, "pid": 1, "start_time_ticks": 1, "sysctls": [], "rules": []}'],
+    "imports": [
+        b"""{"name": "postgres", "type": "B"}
+{"name": "x*", "oom_score_adj": -5},
+{"type": "B", "oom_score_adj": 9}
+{"name": "y", "type": []}
+{"name": "\\ud800", "oom_score_adj": 1}
+""",
+        b"""EARLYOOM_ARGS="-r 60 --avoid '(^|/)(init|Xorg|sshd)$' \\
+--prefer ^j[[:alpha:]]+|a{2}"
+""",
+        b"""a = 5 %
+@BADNESS_ADJ_RE_NAME -20 /// ^(sshd|Xorg)$
+@BADNESS_ADJ_RE_CGROUP_V2 5 /// /a\\.service$
+@BADNESS_ADJ_RE_UID 5 /// ^0$
+@BADNESS_ADJ_RE_REALPATH 9 /// ^/usr/bin/(a|b)$
+""",
+        b"""\xef\xbb\xbf[Unit]
+[Service]
+ExecStart=/x \\
+ y
+OOMScoreAdjust=
+OOMScoreAdjust=-9
+""",
+        b"""# a
+-vm.overcommit_ratio = 80
+vm/swappiness=1
+vm.dirty_*=3
+[sysctl]
+vm.swappiness=${s}
+[vm]
+dirty_bytes=10%
+[variables]
+s=1
+[main]
+include=x
+""",
+    ],
     "journal": [b"a\nMESSAGE=forged\n"],
     "kernel_log": [path.read_bytes()[:4000] for path in sorted(_REPORTS.glob("*.txt"))]
     + [path.read_bytes()[-1500:] for path in sorted(_REPORTS.glob("*.txt"))]

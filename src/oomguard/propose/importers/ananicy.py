@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.process import COMM_LENGTH
@@ -22,6 +23,8 @@ _TITLE = (
     "trust: name."
 )
 _SHOWN_LIMIT = 60
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What JSON can write, and no file name can have."""
 _OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
 
 
@@ -45,13 +48,13 @@ def import_files(paths: "Sequence[str]") -> Draft:
     indifferent = overridden = 0
     for one in _objects(files, [file for file in files.all if not file.endswith(".types")]):
         name = one.said.get("name")
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or _SURROGATE.search(name):
             notes.append(Note("a rule", "has no name", one.place))
             continue
         value, by = _value(one, notes), ""
         kind = one.said.get("type")
         if value is None and "oom_score_adj" not in one.said and kind is not None:
-            if kind not in types:
+            if not isinstance(kind, str) or kind not in types:
                 notes.append(Note(name, f"no type {kind!r} in these files", one.place))
                 continue
             value, place = types[kind]
