@@ -3,15 +3,18 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from running import (
+    PATIENCE_SECONDS,
     Daemon,
     Program,
     needs_events,
@@ -252,12 +255,19 @@ if "oomguard.daemon" in sys.orig_argv:
 """
 
 
-def test_a_shortage_of_memory_or_descriptors_costs_time_only(tmp_path: Path, program: Program) -> None:
-    """It drops what it can have again, waits a moment, and looks at everything."""
+def test_a_shortage_of_memory_or_descriptors_costs_time_only(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It drops what it can have again, waits a moment, and checks everything. It is ready only then."""
     (tmp_path / "sitecustomize.py").write_text(SHORTAGE)
     pid = program.start()
-    with running(tmp_path, POLICY, wrapper=["env", f"PYTHONPATH={tmp_path}"]) as daemon:
-        wait_for_value(pid, 400)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, ExitStack() as stack:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(PATIENCE_SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        daemon = stack.enter_context(running(tmp_path, POLICY, wrapper=["env", f"PYTHONPATH={tmp_path}"]))
+        assert listener.recv(4096).decode().endswith("; 1 managed process")
+        assert oom_score_adj(pid) == 400
         wait_until(lambda: status(daemon)["losses"] >= 2, "two shortages")
         daemon.wait_for("oomguard ran out of resources (")
         wait_for_value(program.start(), 400)

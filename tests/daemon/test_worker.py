@@ -98,6 +98,26 @@ def test_a_pass_applies_the_policy_and_ends_once(work: Work, proc: FakeProc) -> 
     assert None not in [work.due(timer) for timer in ("status", "fold", "watch", "pass")]
 
 
+def test_a_pass_ends_when_what_the_host_was_too_busy_to_read_is_checked(work: Work, proc: FakeProc) -> None:
+    """Or after some seconds: what is counted and reported then is complete, as far as it can be."""
+    proc.process(Process(Identity(2, 1), b"a"))
+    queue = work.worker.queue
+    for is_patient in (True, False):
+        work.worker.begin_pass("resync")
+        queue.put_off("postponed", (2,))
+        run(work)
+        assert queue.sweep.is_running
+        assert not work.worker.is_busy, "the daemon sleeps until it is due"
+        if is_patient:
+            work.loop._timers["postponed"](0.0)
+            assert work.worker.is_busy
+        else:
+            queue.sweep.patient_until = time.monotonic() - 1
+        run(work)
+        assert not queue.sweep.is_running
+    assert len(work.ended) == 2
+
+
 def test_what_is_lost_while_a_pass_runs_is_checked_after_it(work: Work, proc: FakeProc) -> None:
     """It is not begun again, or none would ever end; two losses are one more pass."""
     proc.process(Process(Identity(2, 1), b"a"))

@@ -85,7 +85,9 @@ class Service:
         with ExitStack() as stack:
             self._start(stack)
             self.worker.begin_pass("start")
-            while self.worker.queue.sweep.is_running:
+            sweep = self.worker.queue.sweep
+            # Short of memory a pass is dropped, and another follows.
+            while (sweep.is_running or not self.status.passes) and not self._is_stopping:
                 self._turn()
             gc.collect()
             gc.freeze()  # what lives from here on to the end need not be examined at every collection

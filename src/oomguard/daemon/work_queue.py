@@ -24,6 +24,9 @@ rewrite its command line is checked each second."""
 CHILD_SECONDS = 0.1
 UNDECIDED_SECONDS = 1.0
 _POSTPONED_SECONDS = 0.001
+PATIENCE_SECONDS = 5.0
+"""How long a pass goes on for what this host was too busy to read: it counts as checked by its end."""
+
 _TOO_MANY = "more processes start than oomguard can check one by one"
 
 CHASES = 20
@@ -49,6 +52,8 @@ class Sweep:
         self._listed: set[int] = set()
         self._listed_before: set[int] = set()
         self._young: set[int] = set()
+        self.patient_until = 0.0
+        """Until when the pass waits for what was postponed, 0.0 if nothing was."""
 
     def begin(self, cause: "Cause", pids: list[int], *, chases_ended: bool) -> None:
         """Check these processes, the first ones first.
@@ -59,6 +64,7 @@ class Sweep:
         self.pids[:] = pids[::-1]
         self._listed_before, self._listed = self._listed, set(pids)
         self.found_inherited = self._is_chasing = self.is_wanted_again = False
+        self.patient_until = 0.0
         self._chases, self._young = 0, self._listed if chases_ended else set()
 
     def cause_of(self, pid: int) -> "Cause":
@@ -132,16 +138,24 @@ class WorkQueue:
             loop.define(delay, partial(self._release, delay))
 
     def __bool__(self) -> bool:
-        return bool(self.urgent or self._due or self.drifting or self.sweep.is_running)
+        is_sweeping = self.sweep.is_running and not self.is_pass_waiting
+        return bool(self.urgent or self._due or self.drifting or is_sweeping)
+
+    @property
+    def is_pass_waiting(self) -> bool:
+        """Whether all that a pass still has to check was postponed."""
+        is_left = not self.sweep.pids and self._delayed["postponed"]
+        return bool(is_left) and time.monotonic() < self.sweep.patient_until
 
     def put_off(self, delay: Delay, pids: "Iterable[int]") -> None:
         """Check processes later; if there are none, only follow the forks then."""
         waiting = self._delayed[delay]
         waiting.update(dict.fromkeys(pids))
-        seconds = CHILD_SECONDS if delay == "child" else UNDECIDED_SECONDS
+        seconds, now = CHILD_SECONDS if delay == "child" else UNDECIDED_SECONDS, time.monotonic()
         if delay == "postponed":
             seconds = _POSTPONED_SECONDS * max(5, len(waiting))
-        self._loop.set_earlier(delay, time.monotonic() + seconds)
+            self.sweep.patient_until = self.sweep.patient_until or now + PATIENCE_SECONDS
+        self._loop.set_earlier(delay, now + seconds)
 
     def _release(self, delay: Delay, _now: float) -> None:
         self._follow_forks()

@@ -105,7 +105,7 @@ class Worker:
             for batch in self.queue.batches(is_throttled=is_throttled):
                 self.check(batch, end)
                 is_idle = False
-            if sweep.is_running and not sweep.pids:
+            if sweep.is_running and not sweep.pids and not self.queue.is_pass_waiting:
                 if not sweep.chase(self._list_pids):
                     self._end_pass(now)
             elif is_idle and self.watching.is_busy:
