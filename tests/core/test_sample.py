@@ -9,7 +9,7 @@ from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, re
 GIB = 1024 * 1024
 
 
-def holder(pid: int, rss_kib: int, *, start: int = 7) -> Holder:
+def holder(pid: int, rss_kib: int, *, start: int = 0) -> Holder:
     """Return a process that holds so much."""
     return Holder(pid, start, f"p{pid}", "", rss_kib, 0, 0)
 
@@ -99,9 +99,10 @@ def test_what_is_gone_has_grown_too_if_asked_for() -> None:
     assert found == [(1, 100, 800, 60), (2, 50, 10, 120)]
 
 
-def test_a_recycled_pid_has_not_grown() -> None:
-    """It is another process, seen for the first time."""
-    assert growth([sample(0, holder(1, 100)), sample(60, holder(1, 900, start=8))]) == []
+def test_a_new_process_grew_from_nothing_since_it_started() -> None:
+    """Also one with the pid of another; one that is only new among the largest is left out."""
+    samples = [sample(0, holder(1, 100)), sample(60, holder(1, 900, start=3500), holder(2, 800))]
+    assert [(one.before_kib, one.kib, one.seconds) for one in growth(samples)] == [(0, 900, 25)]
 
 
 def test_samples_of_another_boot_do_not_count() -> None:

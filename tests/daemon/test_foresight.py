@@ -280,6 +280,21 @@ def test_between_full_looks_only_the_largest_are_read(
     assert [one.pid for one in watched.it.last.holders] == [400, 200, 300, 100]
 
 
+def test_a_warning_names_the_first_of_all_processes(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that started after the last full look, which was a moment ago."""
+    monkeypatch.setattr(foresight, "_FULL_SHARE", 1e-6)
+    watched.end_pass()
+    watched.hold(400, b"new", 3000)
+    watched.stall()
+    assert watched.messages == []
+    watched.memory(available_mib=100)
+    watched.it.due(time.monotonic())
+    watched.look()
+    assert "the kernel would kill new[400] next (2.9 GiB" in watched.messages[0]
+
+
 def test_a_policy_can_turn_both_off(watched: Watched) -> None:
     """And on again with a reload."""
     watched.it.adopt(Policy(pressure=PressureLimit(some_percent=0), recorder=False), Privilege())

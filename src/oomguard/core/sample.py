@@ -22,6 +22,9 @@ _RECENT_SECONDS = 600
 
 _COMPARE_SECONDS = 10.0
 
+_TICKS = 100
+"""A second, in the times that processes started (USER_HZ)."""
+
 _GAP_SECONDS = 120
 """A sample a minute is normal. After a longer gap, nobody knows what happened before a moment."""
 
@@ -145,15 +148,17 @@ class Growth(NamedTuple):
 def growth(samples: "Sequence[Sample]", *, gone: bool = False) -> list[Growth]:
     """Return how processes grew up to the last of these samples, those that grew most first.
 
-    With `gone`, also those that only earlier samples have, up to their last. A process with a single sample
-    held too little to be in others, or is younger; it is left out.
+    With `gone`, also those that only earlier samples have, up to their last. A process that started after the
+    first sample grew from nothing. An older one with a single sample held too little before; it is left out.
     """
     first: dict[tuple[int, int], tuple[int, float]] = {}
     last: dict[tuple[int, int], tuple[Holder, float]] = {}
     for sample in samples:
         for holder in sample.holders:
             identity = (holder.pid, holder.start_time_ticks)
-            first.setdefault(identity, (holder.held_kib, sample.booted))
+            started = holder.start_time_ticks / _TICKS
+            is_new = samples[0].booted < started < sample.booted
+            first.setdefault(identity, (0, started) if is_new else (holder.held_kib, sample.booted))
             last[identity] = (holder, sample.booted)
     found = []
     for identity, (holder, booted) in last.items():

@@ -107,6 +107,15 @@ class Episode:
         """By cgroup, "" for the host, the sample with the least memory left, of those that found it short."""
         self.killed: list[str] = []
 
+    def is_short_of(self, left: Left, cgroup: str = "") -> bool:
+        """Return whether so little is left that the host, or this cgroup, is short of memory."""
+        is_slow = not self.has_stalled and cgroup not in self.lowest
+        return left.percent < (FALLING_PERCENT if is_slow else SHORT_PERCENT)
+
+    def is_news(self, left: Left) -> bool:
+        """Return whether the host is short of memory for the first time."""
+        return "" not in self.lowest and self.is_short_of(left)
+
     def take(self, sample: Sample, now: float) -> bool:
         """Note what is left of the host, or of a cgroup that is short; return whether that is new."""
         cgroup, left = sample.cgroup, sample.left
@@ -115,7 +124,7 @@ class Episode:
             return False
         if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
             self.least[cgroup], self.active_at = left, now
-        is_short = left.percent < (SHORT_PERCENT if self.has_stalled or lowest else FALLING_PERCENT)
+        is_short = self.is_short_of(left, cgroup)
         if not cgroup:
             self.is_short = is_short
         if is_short and (lowest is None or left.kib < lowest.left.kib):
@@ -300,6 +309,8 @@ class Foresight:
             return  # /proc has only processes (`subset=pid`)
         left = Left(memory.available_kib, memory.total_kib, memory.swap_free_kib, memory.swap_total_kib)
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
+        if self.episode is not None and self.episode.is_news(left):
+            self._is_full = True  # what has just started may be the first victim, which the warning names
         if self._is_full or self.last is None:
             holders = yield from self._holders(self._procfs.pids(), pages)
         else:
