@@ -24,14 +24,14 @@ def main() -> int:
 
             return run_verb(sys.argv[1:])
         finally:
-            sys.stdout.flush()  # here, where a reader that went away can still be met in silence
+            sys.stdout.flush()  # here, where BrokenPipeError can still be handled
     except OomguardError as error:
         _complain(error.for_stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        return 141  # the reader of our output went away, as `head` does; there is nobody left to tell
+        return 141  # the reader of the output went away, as `head` does
     except OSError as error:
         _complain(f"oomguard: {error}")
         return 1
@@ -59,7 +59,7 @@ def _collect_less() -> None:
 
 
 def _complain(text: str) -> None:
-    with contextlib.suppress(OSError):  # whether or not it can be said, the exit code is the same
+    with contextlib.suppress(OSError):  # if stderr is closed, the exit code still reports the error
         print(streams.fitted(text, sys.stderr), file=sys.stderr, flush=True)
 
 

@@ -1,37 +1,37 @@
 """The most CPU time that others can make the daemon use.
 
-At a real-time priority every microsecond it spends is one that nobody else on that CPU gets, and every user
-can start, rename and rewrite processes as fast as a CPU allows. The unit may not change its own scheduling
-class (RestrictRealtime=), so the daemon pauses instead.
+At a real-time priority, every microsecond that it spends is lost to everybody else on that CPU, and any user
+can start, rename and rewrite processes as fast as a CPU allows. The unit forbids the daemon to change its own
+scheduling class (RestrictRealtime=), so it pauses instead.
 
-A bucket of CPU time, refilled at SHARE of the wall clock. A burst may empty it; then the daemon works only as
-the bucket refills. Time is an argument: both clocks in seconds, wall (monotonic) and CPU.
+A bucket of CPU time is refilled at SHARE of the wall clock. A burst may empty it; then the daemon works only
+as fast as the bucket refills. Time is an argument: both clocks in seconds, wall (monotonic) and CPU.
 """
 
 LIMIT_PERCENT = 10
-"""What it stays below once a burst is over."""
+"""The share of a CPU to stay below once a burst is over."""
 
 SHARE = 0.07
-"""CPU time that comes back each second: less than the limit, because a turn can use more than was left, and
-a program beside it should keep 90 % of what it had."""
+"""CPU time refilled each second. It is less than the limit, because a turn can use more than was left, and
+a program on the same CPU should keep 90 % of it."""
 
 CAPACITY_SECONDS = 5.0
 """CPU time of a burst: an exec bomb for 10 s, or the first pass over 50,000 processes (3 s)."""
 
 _BURST_SECONDS = 10.0
-"""However little above the limit, a burst is over after about this long."""
+"""However little the use is above the limit, a burst is over after about this time."""
 
 _SOON_SECONDS = 0.1
 _DEBT_SECONDS = 0.1
-"""Unless it owes more than this, it does something at least so often: one long turn would delay the next
-programs for as long as it takes to pay for it."""
+"""Do something at least this often, unless more than this is owed: one long turn would delay the next
+programs until it is paid for."""
 
 _WINDOW_SECONDS = 1.0
 _RECOVERED_SECONDS = CAPACITY_SECONDS / 2
 
 
 class Ceiling:
-    """Says when to pause. `is_reached` from when the bucket is empty until it is half full again."""
+    """Decides when to pause. `is_reached` from when the bucket is empty until it is half full again."""
 
     def __init__(self, now: float, cpu: float) -> None:
         self.is_reached = False
@@ -43,12 +43,12 @@ class Ceiling:
         self._window_now, self._window_cpu = now, cpu
 
     def pause(self, now: float, cpu: float) -> float:
-        """Account for the CPU time used so far, and return how long to do nothing; mostly 0."""
+        """Account for the CPU time used so far; return how long to pause, mostly 0."""
         self._left += (now - self._now) * SHARE - (cpu - self._cpu)
         self._now, self._cpu = now, cpu
         if now - self._window_now >= _WINDOW_SECONDS:
             self._end_window(now, cpu)
-        # What timers use during a pause is owed, too; but no attack is paid for long after its end.
+        # Timers that run during a pause are charged too, but no attack is paid for long after its end.
         self._left = max(-CAPACITY_SECONDS, min(self._left, CAPACITY_SECONDS))
         if self._left < 0 and not self.is_reached:
             self.is_reached, self.reached_at = True, now
@@ -68,10 +68,10 @@ class Ceiling:
         return 0.0
 
     def _end_window(self, now: float, cpu: float) -> None:
-        """Charge a second above the limit as one of a burst, or twice the limit could go on for a minute."""
+        """Charge a second above the limit as part of a burst, or twice the limit could last a minute."""
         seconds, used = now - self._window_now, cpu - self._window_cpu
         self._window_now, self._window_cpu = now, cpu
         if used * 100 > seconds * LIMIT_PERCENT and not self.is_reached:
             least = seconds * (CAPACITY_SECONDS / _BURST_SECONDS + SHARE)
-            if self._left > 0:  # what was not used is no debt: to pay for it would take a pause of seconds
+            if self._left > 0:  # unused time is no debt: paying for it would take a pause of seconds
                 self._left = max(0.0, self._left - max(0.0, least - used))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Degradations:
-    """Sentences for a person; `status` shows them for as long as the daemon runs."""
+    """Sentences for people; `status` shows them while the daemon runs."""
 
     def __init__(self, reporter: "Reporter") -> None:
         self._reporter = reporter
@@ -24,6 +24,6 @@ class Degradations:
             self._reporter.say(events.LIMITED, text)
 
     def add_all(self, texts: "Iterable[str]") -> None:
-        """Log each of them that was not logged before."""
+        """Log each sentence that was not logged before."""
         for text in texts:
             self.add(text)

@@ -1,9 +1,9 @@
-"""Foreign writes to kept values, told by inotify on the /proc files themselves.
+"""Foreign writes to managed values, reported by inotify on the /proc files themselves.
 
-A watch hangs on the file's dentry, which the kernel drops when memory is short or when told to
-(`drop_caches`), and the watch dies silently with it. An O_PATH descriptor pins it, so every watched
-file is held open. Where descriptors, watches or queues run out the regular pass finds drift, later; so it
-does with writes that are not seen: through /proc/thread-self, /proc/TID, or another mount of procfs.
+A watch belongs to the file's dentry. The kernel drops dentries when memory is short or on request
+(`drop_caches`), and the watch dies silently with it. An O_PATH descriptor pins the dentry, so every watched
+file is held open. Where descriptors, watches or queues run out, the regular pass finds drift, later. It also
+finds writes that inotify does not see: through /proc/thread-self, /proc/TID, or another mount of procfs.
 """
 
 import errno
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
 
 _SPARE_DESCRIPTORS = 64
-"""Left for looking at processes, reading the policy and writing the status."""
+"""Descriptors left for examining processes, reading the policy and writing the status."""
 
 _NO_DESCRIPTORS = "no file descriptor is left (raise LimitNOFILE=)"
 
@@ -34,7 +34,7 @@ class _Watch(NamedTuple):
 
 
 class Drift(NamedTuple):
-    """What may have been written: sysctls or not, and processes. `lost` says that more was."""
+    """What may have been written: sysctls or not, and processes. `lost`: events of more were lost."""
 
     sysctls: bool
     pids: set[int]
@@ -53,12 +53,12 @@ class DriftWatch:
         self._yielding: dict[int, None] = {}
         self._usable_descriptors = 0
         self.missing: set[str] = set()
-        """Sysctls that are to be watched and that this kernel does not have."""
+        """Sysctls to watch that this kernel does not have."""
         self.full = ""
         """Why nothing more can be watched, "" while it can."""
 
     def open(self) -> bool:
-        """Get a queue for events unless there is one; tell whether there is now one to wait on."""
+        """Get a queue for events unless there is one; return whether there is now one to wait on."""
         if self._inotify is not None:
             return False
         try:
@@ -80,7 +80,7 @@ class DriftWatch:
         return len(self._sysctls) + len(self._processes)
 
     def watches(self, pid: int) -> bool:
-        """Tell whether a process of this pid is watched."""
+        """Return whether a process with this pid is watched."""
         return pid in self._processes
 
     def fileno(self) -> int:
@@ -102,10 +102,10 @@ class DriftWatch:
                 self.missing.add(name)
 
     def watch_process(self, identity: "Identity", *, yields: bool = True) -> None:
-        """Watch a process's value; again, if the pid belongs to another by now.
+        """Watch a process's value; watch again if the pid now belongs to another process.
 
-        What `yields` gives its watch up for one that does not, where there are no more: users have any number
-        of processes that a rule raises.
+        If no watch is left, a process that `yields` gives its watch to one that does not: users can have any
+        number of processes that a rule raises.
         """
         pid, start = identity
         self.release_recycled(identity)
@@ -125,32 +125,32 @@ class DriftWatch:
             self._forget(identity.pid)
 
     def release_recycled(self, identity: "Identity") -> None:
-        """Drop the watch on an earlier process of this pid: it would never tell anything."""
+        """Drop the watch on an earlier process with this pid: it would never report anything."""
         known = self._processes.get(identity.pid)
         if known is not None and known.start_time_ticks != identity.start_time_ticks:
             self._forget(identity.pid)
 
     def others(self, pids: "Container[int]") -> list[int]:
-        """Return the processes that are watched and not among `pids`. Dropping one takes 10 µs."""
+        """Return the watched processes that are not among `pids`. Dropping one takes 10 µs."""
         return [pid for pid in self._processes if pid not in pids]
 
     def forget(self, pid: int) -> None:
-        """Drop the watch on whatever process has or had a pid, if there is one."""
+        """Drop the watch on the process that has or had a pid, if there is one."""
         if pid in self._processes:
             self._forget(pid)
 
     def forget_all(self) -> None:
-        """Drop the watches on processes, at once."""
+        """Drop the watches on all processes at once."""
         for pid in list(self._processes):
             self._forget(pid)
 
     def retry(self) -> None:
-        """Try again to watch what there was no room for."""
+        """Try again to set the watches for which there was no room."""
         if self._inotify is not None:
             self.full = ""
 
     def read(self) -> Drift:
-        """Take the events that wait."""
+        """Return what the waiting events report."""
         assert self._inotify is not None
         sysctls, lost, pids = False, False, set()
         for event in self._inotify.read_some():
@@ -163,7 +163,7 @@ class DriftWatch:
         return Drift(sysctls, pids, lost)
 
     def close(self) -> None:
-        """Drop every watch and descriptor."""
+        """Remove every watch and close every descriptor."""
         if self._inotify is not None:
             self._inotify.close()
         for watch in (*self._sysctls.values(), *self._processes.values()):
@@ -201,7 +201,7 @@ class DriftWatch:
             os.close(fd)
             if error.errno in OUT_OF_ROOM:
                 self.full = shortage(error)
-            elif error.errno != errno.EACCES:  # inotify needs to read; another user's may not be
+            elif error.errno != errno.EACCES:  # inotify needs read permission, which may be missing
                 raise
             return None
 

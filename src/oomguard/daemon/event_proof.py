@@ -1,10 +1,10 @@
-"""Whether process events flow, proven again and again, and what is done while they do not.
+"""Proves again and again that process events flow, and acts if they stop.
 
-Any user can silence the connector (kernel/connector.py), and nothing reports that. So an event of our own is
-awaited after each pass, and whenever somebody sends the connector a request. If it does not arrive, events
-have stopped: the kernel's count of listeners is brought up again, in slices, and processes are looked for by
-polling until events have flowed for a while without a gap. That while gets longer each time, so what an
-attacker costs, and how often he is logged, does not grow with his attempts.
+Any user can silence the connector (kernel/connector.py), and nothing reports that. So the daemon causes an
+event of its own after each pass, and whenever somebody sends the connector a request. If it does not arrive,
+events have stopped. Then the daemon raises the kernel's count of listeners in slices, and polls for new
+processes until events have flowed for a while without a gap. That time doubles, so more attempts neither cost
+more nor write more to the log.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -18,40 +18,41 @@ GUARD_SECONDS = 1.0
 """Requests to the connector are noticed at most this often."""
 
 CUSHION = 16
-"""How far the count is brought up at each request: whoever lowers it without a pause is caught by the next
-probe, and whoever waits in between finds it higher than he left it."""
+"""How far to raise the count at each request. The next probe notices whoever lowers it without a pause;
+whoever waits in between finds it higher than before."""
 
 BATCH = 64
-"""How far in one slice of an attempt, 0.25 ms; then it is seen whether that was enough."""
+"""How far to raise it in one slice of an attempt (0.25 ms), before checking whether that was enough."""
 
 ATTEMPT_SECONDS = 0.25
-"""How long an attempt to bring the count up may take: it gets some 60,000 higher."""
+"""How long one attempt to raise the count may take: it gets some 60,000 higher."""
 
 RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
-"""Pause between attempts; each is twice the one before."""
+"""Pause between attempts; each is twice the previous one."""
 
 HOLD_SECONDS = 10.0
 LONGEST_HOLD_SECONDS = 3600.0
-"""How long events must flow before they are relied on again. Twice as long each time they stop again within
-`LONGEST_HOLD_SECONDS`."""
+"""How long events must flow before they are relied on again: twice as long each time they stop again
+within `LONGEST_HOLD_SECONDS`."""
 
 FlowChange = Literal["stopped", "resumed"]
 """What changed: events can no longer be relied on, or can be again."""
 
 
 class EventProof:
-    """Whether `connector` can be relied on. Times are monotonic seconds.
+    """Whether `connector` can be relied on.
 
-    After each `prove` and `work`, and whenever the connector is readable, call `receive`.
+    Times are monotonic seconds. Call `receive` after each `prove` and `work`, and whenever the connector is
+    readable.
     """
 
     def __init__(self, connector: "Connector") -> None:
         self.connector = connector
         self.flow = True
-        """Whether events are relied on; where they are not, processes have to be looked for."""
+        """Whether events are relied on; if not, processes have to be polled for."""
         self.guard_at: float | None = None
-        """When to call `prove` next, though nothing else asks for it."""
+        """When to call `prove` next, even if nothing else asks for it."""
         self.is_busy = False
         """Whether `work` has something to do."""
         self._attempt_until = 0.0
@@ -63,13 +64,13 @@ class EventProof:
         self._guard()
 
     def prove(self, now: float) -> None:
-        """Find out whether events flow."""
+        """Start to find out whether events flow."""
         if self.guard_at is not None and now >= self.guard_at:
             self._guard()
         self.connector.probe()
 
     def work(self, now: float) -> None:
-        """Bring the count of listeners up by one slice, and find out whether that is enough."""
+        """Raise the count of listeners by one slice, and start to find out whether that is enough."""
         if now >= self._attempt_until:
             self.is_busy = False
         else:
@@ -79,7 +80,7 @@ class EventProof:
     def receive(
         self, pids: "MutableSet[int]", executed: "MutableMapping[int, int]", *, limit: int, now: float
     ) -> "tuple[bool, FlowChange | None]":
-        """Take up to `limit` events as `Connector.receive` does; return too what changed."""
+        """Take up to `limit` events as `Connector.receive` does; also return what changed."""
         connector = self.connector
         lost = connector.receive(pids, executed, limit=limit)
         if connector.requested and self.guard_at is None:
@@ -121,7 +122,7 @@ class EventProof:
         return "stopped"
 
     def _guard(self) -> None:
-        """Notice the next request: no earlier one can lower the count to nothing any more."""
+        """Notice the next request: earlier ones can no longer lower the count to zero."""
         self.guard_at = None
         self.connector.renew(CUSHION)
         self.connector.hear_requests()

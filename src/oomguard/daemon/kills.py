@@ -1,6 +1,7 @@
-"""The kills of the kernel, as its log tells of them.
+"""The kernel's kills, from its log.
 
-The log may be read by a service that may not open it: systemd gives it as standard input (kernel/kmsg.py).
+A service may be able to read the log but not to open it: systemd passes it as standard input
+(kernel/kmsg.py).
 """
 
 from itertools import islice
@@ -19,24 +20,24 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
 
 GATHER_SECONDS = 0.2
-"""What is said is read so much later: a log that is never quiet wakes the daemon five times a second."""
+"""Records are read with this delay: a log that is never quiet wakes the daemon five times a second."""
 
 _TIMER = "kernel-log"
 _RECORDS_A_TURN = 512
 _TURNS = 4
-"""So many turns, and the rest is read later. Users can have the kernel log as much as they like, and a record
-takes 3 µs: 10,000 a second are 3 % of a CPU."""
+"""Turns of reading in a row; the rest is read later. Users can make the kernel log as much as they like,
+and a record takes 3 µs: 10,000 a second are 3 % of a CPU."""
 _KILLS_IN_A_PAUSE = 8
-"""Records about kills, taken at once while the daemon pauses at its ceiling: to report a kill takes much
-longer than to skip a record, and a user can have hundreds of processes killed at once."""
+"""Records about kills that are read during a pause at the ceiling: reporting a kill takes much longer than
+skipping a record, and a user can have hundreds of processes killed at once."""
 _MARKS = (b"Killed process ", b"oom-kill:", b"memory.oom.group")
 
 
 class KillWatch:
-    """Tells of each process that the kernel kills, with what the kernel said of it before.
+    """Reports each process that the kernel kills, with what the kernel logged about it.
 
-    `count` has the number of those that no log has: there may be none, and who makes the kernel log enough
-    overwrites what was not read yet.
+    `count` returns the number of those that no log has: there may be no log, and whoever makes the kernel log
+    enough overwrites records before they are read.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class KillWatch:
         self._counted: int | None = None
         self._turns = 0
         self.why_unknown = "its log was overwritten before it was read"
-        """Why nothing else is known of those that `count` returns."""
+        """Why nothing else is known about the kills that `count` returns."""
         self._told = 0
-        """Of those that are counted, how many are known, or were reported as unknown."""
+        """How many of the counted kills are known, or were reported as unknown."""
         self._context: Context | None = None
         self._group = ""
         self._dead: set[int] = set()
@@ -59,7 +60,7 @@ class KillWatch:
         loop.define(_TIMER, lambda _: self._read_in_time())
 
     def open(self) -> str:
-        """Begin with what is said from now on. Return why there is no log, "" if there is."""
+        """Start reading at the end of the log. Return why there is no log, "" if there is."""
         self._counted = observe_kills(self._procfs)
         self._told = self._counted or 0
         inherited = inherited_kernel_log()
@@ -74,9 +75,9 @@ class KillWatch:
         return ""
 
     def count(self) -> int:
-        """Return how many died of which nothing else is known, and was not returned before.
+        """Return how many more kills are counted than logged.
 
-        Those that the log may still name are returned by a later call, if it does not.
+        Kills that the log may still report are left for a later call.
         """
         for _ in range(_TURNS):
             self.read()
@@ -85,7 +86,7 @@ class KillWatch:
         else:
             return 0
         before, self._counted = self._counted, observe_kills(self._procfs)
-        # A kill is counted before it is logged, so a log is held against the count of the call before.
+        # The kernel counts a kill before it logs it, so compare the log with the count of the previous call.
         counted = self._counted if self._fd < 0 else before
         unknown = max((counted or 0) - self._told, 0)
         self._told += unknown
@@ -96,11 +97,11 @@ class KillWatch:
         self._loop.set_after(_TIMER, GATHER_SECONDS)
 
     def _read_in_time(self) -> None:
-        """Take less during a pause: timers run in it, and it lasts until what they use is paid for."""
+        """Read less during a pause: it lasts until the CPU time of timers is paid for, too."""
         self.read(_KILLS_IN_A_PAUSE if self._loop.ceiling.is_reached else _RECORDS_A_TURN)
 
     def read(self, kills: int = _RECORDS_A_TURN) -> None:
-        """Take what was said up to now, but of records about kills only so many; later what is left."""
+        """Read the records so far, but only some of those about kills; the rest is read later."""
         if self._fd < 0:
             return
         count = marked = 0
@@ -139,7 +140,7 @@ class KillWatch:
             return  # memory.oom.group prints the first one twice
         context = self._context
         if context is not None and context.pid != kill.pid:
-            # Whoever dies with a group does so for the same reason; any other had a report of its own.
+            # Processes killed with a group died for the same reason; any other has a report of its own.
             context = context._replace(pid=kill.pid, task_memcg=self._group) if self._group else None
         if context is None:
             self._context, self._group = None, ""

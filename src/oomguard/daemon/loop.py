@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 _BUSY_SECONDS = 0.2
 _BREATH_SECONDS = 0.002
-"""After so much work without a pause, so long a pause: 1 %."""
+"""After this much work without a pause, pause for this long: 1 %."""
 
 _ACCOUNT_SECONDS = 0.05
-"""CPU time is looked at this often: a system call, which an exec should not pay for."""
+"""How often CPU time is read: it takes a system call, which an exec should not pay for."""
 
 _READY_AT_ONCE = 8
 """Descriptors; there are hardly more, and the buffer for the default of 1,023 is 12 KiB."""
 
 _LONGEST_PAUSE_SECONDS = 0.25
-"""Timers, the watchdog's among them, are looked at this often while the daemon pauses."""
+"""How often timers run during a pause, the watchdog's included."""
 
 
 class Loop:
@@ -58,11 +58,11 @@ class Loop:
         self._epoll.unregister(fd)
 
     def watches(self, fd: int) -> bool:
-        """Tell whether `fd` is watched."""
+        """Return whether `fd` is watched."""
         return fd in self._readable
 
     def define(self, name: str, action: "Callable[[float], None]") -> None:
-        """Say what happens when the timer `name` is due; it gets the time."""
+        """Set the handler of the timer `name`; it gets the time."""
         self._timers[name] = action
 
     def set(self, name: str, when: float | None) -> None:
@@ -81,11 +81,11 @@ class Loop:
         self._due[name] = time.monotonic() + seconds
 
     def is_set(self, name: str) -> bool:
-        """Tell whether a timer is going to be due."""
+        """Return whether a timer is set."""
         return name in self._due
 
     def on_signal(self, number: signal.Signals, handler: "Callable[[], None]") -> None:
-        """Call `handler` from the loop, not from the signal's context; one that waits comes now."""
+        """Call `handler` from the loop, not in the signal's context; a pending signal is handled now."""
         if self._signals < 0:
             self._signals, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -96,10 +96,10 @@ class Loop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
     def wait(self, *, busy: bool = False) -> "Ready":
-        """Wait for a descriptor or a timer, or only look if there is other work; return what is readable.
+        """Wait for a descriptor or a timer, or only poll if there is other work; return what is readable.
 
-        Where there is always something, it still sleeps for a moment now and then: at a real-time priority
-        nothing else would get its processor, and RLIMIT_RTTIME would end it.
+        Even if there is always work, it sleeps for a moment now and then: at a real-time priority nothing
+        else would get this CPU, and RLIMIT_RTTIME would end the daemon.
         """
         before = time.monotonic()
         timeout = 0.0 if busy else max(0.0, min(self._due.values()) - before) if self._due else None
@@ -113,10 +113,10 @@ class Loop:
         return ready
 
     def turn(self, *, busy: bool, ready: "Ready | None" = None) -> bool:
-        """Handle what is `ready`; without that, wait for something, or only look if there is other work.
+        """Handle what is `ready`; if not given, wait for something, or only poll if there is other work.
 
-        Returns False after a pause at the ceiling, during which only signals and timers were handled:
-        then other work has to wait, too.
+        Returns False after a pause at the ceiling, in which only signals and timers were handled: then other
+        work must wait, too.
         """
         if self._paused_at_ceiling(time.monotonic()):
             return False

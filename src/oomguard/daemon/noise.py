@@ -1,31 +1,31 @@
-"""Processes that change their name or user so often that the kernel is told to drop the events.
+"""Processes that change their name or user so often that the kernel is told to drop these events.
 
-Any process can do either a million times a second, and each event takes longer to read than to cause. What
-is dropped is looked for instead: the muted ones once a second, and if everybody's renames are dropped, by a
-pass. Forks and execs are never dropped.
+A process can do either a million times a second, and each event takes longer to read than to cause. So
+changes are polled for instead: those of muted processes once a second, and if everybody's renames are
+dropped, by a pass. Forks and execs are never dropped.
 """
 
 from collections import Counter
 
 PROCESS_LIMIT = 50
-"""Changes of one process in a second: more, and it is muted."""
+"""Changes by one process in a second; with more, it is muted."""
 
 TOTAL_LIMIT = 1000
-"""Changes of all processes in a second that are not muted: more, and all renames are."""
+"""Changes by all unmuted processes in a second; with more, all renames are dropped."""
 
 MUTED_LIMIT = 64
-"""Processes muted at a time: the filter in the kernel names each."""
+"""Processes muted at once: the filter in the kernel lists each."""
 
 MUTE_SECONDS = 10.0
 LONGEST_MUTE_SECONDS = 80.0
-"""For how long everybody's renames are dropped, twice as long each time they are dropped soon again."""
+"""How long everybody's renames are dropped; twice as long each time this soon happens again."""
 
 LOOK_SECONDS = 1.0
-"""Muted processes are looked at so often."""
+"""How often muted processes are checked."""
 
 
 class Noise:
-    """Whose changes are dropped: of the pids in `muted`, and `all_renames`. `now` is monotonic time."""
+    """Which events to drop: those of the pids in `muted`, and `all_renames`. `now` is monotonic time."""
 
     def __init__(self) -> None:
         self.muted: frozenset[int] = frozenset()
@@ -43,7 +43,7 @@ class Noise:
         return bool(self.muted) or self.all_renames
 
     def take(self, changed: list[int], now: float) -> bool:
-        """Count a change by each pid in the list; tell whether more is to be dropped from now on."""
+        """Count a change by each pid in the list; return whether more events must be dropped from now on."""
         if now - self._since >= 1.0:
             self._since, self._total = now, 0
             self._counts.clear()
@@ -67,7 +67,7 @@ class Noise:
         return True
 
     def expire(self, now: float) -> bool:
-        """Listen again to those that were muted for long enough; tell whether there were any."""
+        """Unmute what was muted for long enough; return whether there was any."""
         ended = [pid for pid, until in self._until.items() if until <= now]
         for pid in ended:
             del self._until[pid]

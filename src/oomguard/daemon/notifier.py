@@ -1,4 +1,4 @@
-"""Reports to systemd without waiting: any user can send to its socket, too, and keep the queue full."""
+"""Reports to systemd without waiting, because any user can keep its socket's queue full."""
 
 import time
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ _RETRY_SECONDS = 0.05
 
 
 class Notifier:
-    """The socket of the service manager. What it does not take is sent again later, with what came since."""
+    """The socket of the service manager. What it does not accept is sent again with the next report."""
 
     def __init__(self, loop: "Loop") -> None:
         self._loop = loop

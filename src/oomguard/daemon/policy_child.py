@@ -1,8 +1,7 @@
-"""The policy, read by a short-lived child: pydantic and PyYAML never enter the daemon.
+"""The policy, read by a short-lived child, so that pydantic and PyYAML never enter the daemon.
 
-The child (`python -m oomguard.policy PATH`) writes one line that says how it went, then the
-compiled policy as `core.serialize.encode` makes it. Whatever becomes of it, hang or crash, the
-daemon goes on with the policy it has.
+The child (`python -m oomguard.policy PATH`) writes one line with the result, then the compiled policy as
+`core.serialize.encode` makes it. If it hangs or crashes, the daemon keeps its policy.
 """
 
 import json
@@ -22,23 +21,23 @@ if TYPE_CHECKING:
     from oomguard.reconcile.policy_cache import Copy
 
 DEADLINE_SECONDS = 120.0
-"""A policy at its bounds takes a few seconds of a processor, and more than 20 are refused. On a host that
-thrashes, or starts programs as fast as it can, it may wait a minute for them; this ends one that hangs."""
+"""A policy at its limits takes a few seconds of CPU time, and the child may use no more than 20. On a host
+that thrashes, it may wait a minute for them. This ends a child that hangs."""
 
 _CHUNK = 65536
 _OUTPUT_LIMIT = 64 * 1024 * 1024
 
 
 class PolicyRejectedError(OomguardError):
-    """The files hold no valid policy; `message` has every fault, one a line."""
+    """The policy files are not valid; `message` has every fault, one per line."""
 
     exit_code = 78
 
 
 class PolicyChild:
-    """One reading of the policy in progress, for a host with these facts.
+    """One reading of the policy, for a host with these facts.
 
-    `fd` is readable when there is more to receive. `copy` gets what it writes, as it comes.
+    `fd` is readable when there is more to receive. `copy` gets the output as it comes.
     """
 
     def __init__(self, path: str, host: "Host | None", *, deadline: float, copy: "Copy") -> None:
@@ -55,7 +54,7 @@ class PolicyChild:
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_DUP2, writer, 1),
                 ],
-                setpgroup=0,  # what a terminal sends to the daemon, as Ctrl-C, is not for its reader
+                setpgroup=0,  # signals from the terminal, such as Ctrl-C, are for the daemon only
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE],
             )
@@ -71,7 +70,7 @@ class PolicyChild:
         self._error = ""
 
     def receive(self) -> bool:
-        """Take what the child wrote; True when it is done."""
+        """Read the available output; return True when the child is done."""
         while True:
             try:
                 chunk = os.read(self.fd, _CHUNK)
@@ -90,12 +89,12 @@ class PolicyChild:
                 self._error = str(error)
 
     def kill(self) -> None:
-        """End a child that is not done."""
+        """Kill a child that is not done."""
         os.kill(self.pid, signal.SIGKILL)
         self._reap()
 
     def finish(self) -> "Policy":
-        """Return the policy of a child that is done, or raise why there is none."""
+        """Return the policy of a child that is done, or raise the error."""
         status = self._reap()
         try:
             if self.answer.header.get("ok") is False:
@@ -116,7 +115,7 @@ class PolicyChild:
         return status
 
     def wait(self) -> None:
-        """Wait until it is done. OomguardError: that took too long."""
+        """Wait until it is done. OomguardError: it took too long."""
         while not self.receive():
             readable, _, _ = select.select([self.fd], [], [], max(0.0, self.deadline - time.monotonic()))
             if not readable:

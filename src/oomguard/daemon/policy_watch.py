@@ -1,8 +1,8 @@
 """Notices an edit of the policy, however it is made.
 
-In-place writes, an editor's rename, and the swap of a symbolic link as Kubernetes does for a
-ConfigMap all show as events in one of the folders the policy's path leads through. An event only
-says "look": whether the policy changed is told by the files' own metadata.
+In-place writes, an editor's rename, and the swap of a symbolic link, as Kubernetes does for a ConfigMap, all
+cause events in one of the folders on the policy's path. An event only says where to check; the files'
+metadata shows whether the policy changed.
 """
 
 import os
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 0.1
 LONGEST_SETTLE_SECONDS = 1.0
-"""An edit is a burst of events; it is over when none came for the first, or after the second."""
+"""An edit is a burst of events. It is over when none came for the first time, or after the second."""
 
 _NAMES = IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ONLYDIR | IN_MASK_ADD
-"""For a folder in which a policy folder may appear: others may let users write to files in /run."""
+"""Events of a folder in which a policy folder may appear. Not writes: in /run, users may write to files."""
 
 _FILES = _NAMES | IN_CLOSE_WRITE | IN_ATTRIB
 _LINKS = 40
@@ -41,21 +41,21 @@ _LINKS = 40
 
 
 class PolicyWatch:
-    """Watches the layers of a policy. `fileno` is readable when something moved there."""
+    """Watches the layers of a policy. `fileno` is readable when something changed there."""
 
     def __init__(self, layers: "tuple[Layer, ...]") -> None:
         self.layers = tuple(layer._replace(path=os.path.abspath(layer.path)) for layer in layers)
         self._inotify: Inotify | None = None
         self.blind = ""
-        """Why edits may happen of which nothing tells; "" while there is no such reason."""
+        """Why some edits cannot be noticed; "" if all can."""
         self.renew()
 
     def fileno(self) -> int | None:
-        """Return the descriptor to wait on, if there is one; it changes with `renew`."""
+        """Return the descriptor to wait on, if any; it changes with `renew`."""
         return None if self._inotify is None else self._inotify.fileno()
 
     def renew(self) -> None:
-        """Watch the folders as they are now, and take the files as they are now for unchanged."""
+        """Watch the folders as they are now, and remember the files as they are now as unchanged."""
         self.close()
         self.blind = ""
         try:
@@ -68,13 +68,13 @@ class PolicyWatch:
         self._seen = fingerprint(self.layers)
 
     def drain(self) -> None:
-        """Take the events that wait; what they say does not matter."""
+        """Discard the waiting events; their content does not matter."""
         assert self._inotify is not None
         self._inotify.read_some()
 
     def has_changed(self) -> bool:
-        """Tell whether the files differ from those at the last `renew`."""
-        self._watch_folders()  # the folder of the drop-ins may be new; to watch one again does nothing
+        """Return whether the files differ from those at the last `renew`."""
+        self._watch_folders()  # the drop-in folder may be new; watching one again does nothing
         return fingerprint(self.layers) != self._seen
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class PolicyWatch:
         for folder, mask in set(self._folders()):
             try:
                 self._inotify.add_watch(folder, mask)
-            except OSError as error:  # a folder that is not there has a parent that is
+            except OSError as error:  # a missing folder has a parent that exists
                 if error.errno in OUT_OF_ROOM:
                     self.blind = shortage(error)
 
@@ -105,10 +105,10 @@ class PolicyWatch:
 
 
 def _folders_through(path: str) -> "Iterator[str]":
-    """Yield the folder of `path`, and each in which a link on the way to it could be exchanged."""
+    """Yield the folder of `path`, and each folder in which a link on the way to it could be replaced."""
     for _ in range(_LINKS):
         if os.path.normpath(path) == os.devnull:
-            return  # a mask: everybody writes to that
+            return  # a mask: everybody writes to /dev/null
         yield os.path.dirname(path)
         link = _first_link(path)
         if not link:
@@ -119,7 +119,7 @@ def _folders_through(path: str) -> "Iterator[str]":
 
 
 def _first_link(path: str) -> str:
-    """Return `path` up to its first component that is a symbolic link, "" where none is."""
+    """Return `path` up to its first component that is a symbolic link, "" if there is none."""
     end = 0
     while end >= 0:
         end = path.find("/", end + 1)

@@ -27,7 +27,7 @@ _LOST_FORKS = "the kernel dropped fork events (more than the buffer holds)"
 
 
 class ProcessEvents:
-    """Fills the queue with what process events are about, and tells the reconciler of forks.
+    """Fills the queue with the processes that events are about, and reports forks to the reconciler.
 
     `check` checks a process at once. `lost` is called with what was lost; `turned` when events can no longer
     be relied on, or can be again. After both, everything must be checked. `resync` asks for a pass unless one
@@ -75,7 +75,7 @@ class ProcessEvents:
 
     @property
     def flow(self) -> bool:
-        """Whether events are relied on; where they are not, processes have to be looked for."""
+        """Whether events are relied on; if not, processes have to be polled for."""
         return self._proof is not None and self._proof.flow
 
     @property
@@ -89,7 +89,7 @@ class ProcessEvents:
         return self._proof is not None and self._proof.is_busy
 
     def prove(self) -> None:
-        """Find out whether events flow."""
+        """Start to find out whether events flow."""
         if self._proof is not None:
             self._proof.prove(time.monotonic())
             self._receive()
@@ -101,17 +101,17 @@ class ProcessEvents:
             self._receive()
 
     def end_pass(self) -> None:
-        """Adjust the limit after a pass: what is still remembered is about living processes."""
+        """Adjust the limit after a pass: everything that is still remembered is about living processes."""
         inheritance = self._reconciler.inheritance
         inheritance.asks_parents = not self.flow
         self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(inheritance))
         self.watch_parents()
 
     def wait(self) -> "Ready":
-        """Wait as `Loop.wait` does, and meanwhile let programs start, while they are all that happens.
+        """Wait as `Loop.wait` does; while only programs start, handle these here.
 
-        This is what a host pays for each program, so it goes in a straight line: five system calls for the
-        many that need nothing. One that needs something is checked at once.
+        This is what each program that starts costs the host, so it is a straight line: five system calls for
+        the many that need nothing. One that needs something is checked at once.
         """
         if self._proof is None or self._proof.connector.is_behind:
             return self._loop.wait()
@@ -163,14 +163,14 @@ class ProcessEvents:
             self._queue.put_off("child", (child,))
 
     def watch_parents(self) -> None:
-        """Be woken by the forks of those whose children are to be checked soon."""
+        """Wake up for forks of the processes whose children are to be checked soon."""
         inheritance = self._reconciler.inheritance
         inheritance.has_new_watched = False
         parents = inheritance.watched_parents
         if self._reconciler.ledger.protections:
             parents |= {INIT_PID}
         if self._proof is not None and self._proof.connector.watch_parents(parents):
-            self.follow_forks()  # what they forked before
+            self.follow_forks()  # their forks before that
 
     def _receive(self) -> None:
         proof, reconciler, now = self._proof, self._reconciler, time.monotonic()
@@ -179,7 +179,7 @@ class ProcessEvents:
             self._queue.urgent, reconciler.managed.executed, limit=_EVENTS_A_TURN, now=now
         )
         if turn is not None:
-            reconciler.managed.forget_forks()  # which process forked what started meanwhile is not known
+            reconciler.managed.forget_forks()  # the parents of processes that started meanwhile are unknown
             self._turned(turn)
         elif lost:
             self._lost(_LOST_EVENTS)
@@ -208,7 +208,7 @@ class ProcessEvents:
             self._resync()
 
     def _mute(self, connector: Connector, now: float) -> None:
-        """Have the kernel drop the events of processes that change all the time."""
+        """Make the kernel drop the events of processes that change all the time."""
         connector.mute(self._noise.muted, all_renames=self._noise.all_renames)
         if self._noise.is_any:
             self._loop.set_earlier("noise", now + LOOK_SECONDS)

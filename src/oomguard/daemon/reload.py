@@ -1,4 +1,4 @@
-"""When the policy changed, and what it is now: the watch and the child that reads, put together."""
+"""When the policy changed, and what it is now: combines the watch and the child that reads."""
 
 import time
 from typing import TYPE_CHECKING
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from oomguard.daemon.loop import Loop
 
 LOOK_SECONDS = 5.0
-"""How often an edit is looked for where inotify does not tell of it."""
+"""How often to check for an edit where inotify does not report it."""
 
 RETRY_SECONDS = 10.0
 LONGEST_RETRY_SECONDS = 300.0
-"""After a reading that came to nothing though the policy may be valid: its reader was killed, or waited too
-long for a processor, or for memory. Each pause is twice the one before."""
+"""Pause after a reading that failed although the policy may be valid: the child was killed, or waited too
+long for a CPU or for memory. Each pause is twice the previous one."""
 
 FOLLOW_SECONDS = 600.0
-"""The policy is read again at most this often because RAM, swap or huge pages changed a little: with a
-balloon, MemTotal of a virtual machine changes all the time."""
+"""Minimum time between readings because RAM, swap or huge pages changed a little: with a balloon, MemTotal
+of a virtual machine changes all the time."""
 
 
 class Reloader:
-    """Reads the policy: once at the start, and again after an edit or on demand, in the background.
+    """Reads the policy: once at the start, and in the background after an edit or on demand.
 
-    `adopt` gets each valid policy, `reject` the error of one that is not, and `limited` is told where nothing
-    tells of an edit and it is looked for. `observe` returns the facts of this host.
+    `adopt` gets each valid policy, `reject` the error of one that is not; `limited` is called if edits cannot
+    be noticed and must be polled for. `observe` returns the facts of this host.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Reloader:
         return policy
 
     def reload(self) -> None:
-        """Read the policy again, unless it is certain to be as it was; adopt it in any case."""
+        """Read the policy again unless it is certainly the same; adopt it in any case."""
         self._loop.set("policy-retry", None)
         self._drop_child()
         listening = self._watch.fileno()
@@ -112,7 +112,7 @@ class Reloader:
         self._loop.set("policy-child", self._child.deadline)
 
     def follow_host(self, policy: "Policy", now: float) -> None:
-        """Read the policy again if it depends on a fact of the host that changed since it was last read.
+        """Read the policy again if it depends on a fact of the host that has changed since.
 
         After a small change, only if the last change is FOLLOW_SECONDS ago.
         """
@@ -145,7 +145,7 @@ class Reloader:
         return policy
 
     def _keep(self, child: PolicyChild, policy: "Policy") -> None:
-        """Remember what the policy is made from, if all of that can be seen."""
+        """Remember what the policy is made from, if all of it is visible."""
         self._in_force = None
         if child.copy.key and child.answer.header.get("users_are_local"):
             self._in_force = (child.copy.key, policy)
@@ -167,7 +167,7 @@ class Reloader:
         now = time.monotonic()
         if self._moved_at is None:
             self._moved_at = now
-        # A folder in which something always moves must not put it off for ever.
+        # Do not wait forever for a folder in which something always changes.
         self._loop.set("reload", min(now + SETTLE_SECONDS, self._moved_at + LONGEST_SETTLE_SECONDS))
 
     def _reload_if_changed(self, now: float) -> None:
@@ -195,7 +195,7 @@ class Reloader:
             self._adopt(policy)
 
     def _give_up(self, _now: float) -> None:
-        self._receive()  # while the daemon pauses at its ceiling, only timers run: the answer may be there
+        self._receive()  # during a pause at the ceiling only timers run, and the answer may be there
         if self._child is None:
             return
         self._drop_child()
@@ -206,13 +206,13 @@ class Reloader:
         self._retry_seconds = RETRY_SECONDS
 
     def _failed(self, error: OomguardError) -> None:
-        """Try again later, and say once why."""
+        """Try again later; log the reason once."""
         self._loop.set("policy-retry", time.monotonic() + self._retry_seconds)
         self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
         if error.message != self._failure:
             self._failure = error.message
             again = OomguardError(f"{error.message}; oomguard will try again")
-            self._reject(again)  # last: it may itself run short
+            self._reject(again)  # last, because it may fail for lack of memory, too
 
     def _drop_child(self) -> None:
         if self._child is not None:

@@ -1,4 +1,4 @@
-"""What the daemon takes for itself, and what it may not do here."""
+"""What the daemon requests for itself, and what it is not allowed to do here."""
 
 import os
 from typing import TYPE_CHECKING
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
 
 LEAST_DESCRIPTORS = 32
-"""With 18 it just works, a reload included; with 17 it looks alive and values nothing."""
+"""It works with 18, reloads included; with 17 it seems to run, but sets no values."""
 
 
 def require_descriptors() -> None:
-    """Raise the limit on open files as far as it goes; raise an error if that is not far enough."""
+    """Raise the limit on open files as far as possible; raise an error if that is not enough."""
     raise_descriptor_limit()
     limit = descriptor_limit()
     if limit < LEAST_DESCRIPTORS:
@@ -36,7 +36,7 @@ def require_descriptors() -> None:
 
 
 def take_rights(procfs: "Procfs") -> "Iterator[str]":
-    """Make this process hold when memory is short; yield a sentence for each thing it may not do."""
+    """Protect this process when memory is short; yield a sentence for each right that it lacks."""
     effective = parse_effective(procfs.read("self/status"))
     try:
         procfs.write("self/oom_score_adj", b"-1000\n")
@@ -55,7 +55,7 @@ def take_rights(procfs: "Procfs") -> "Iterator[str]":
 
 
 def rights_missing_for(policy: "Policy", procfs: "Procfs") -> "Iterator[str]":
-    """Yield a sentence for each thing that a policy asks for and this process may not do."""
+    """Yield a sentence for each thing that a policy asks for and this process is not allowed to do."""
     effective = parse_effective(procfs.read("self/status"))
     if not has(effective, CAP_SYS_PTRACE) and any(rule.terms.exes for rule in policy.rules):
         yield "rules with `exe` match no process of other users: CAP_SYS_PTRACE is missing"

@@ -1,4 +1,4 @@
-"""The daemon: what starts, what stops, which policy is in force, and what is reported when."""
+"""The daemon: startup, shutdown, the policy in force, and reports."""
 
 import gc
 import os
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """A running daemon, with its locked state folder. `run` returns when it was asked to stop."""
+    """A running daemon, with its locked state folder. `run` returns when it was told to stop."""
 
     reconciler: Reconciler
     worker: Worker
@@ -90,7 +90,7 @@ class Service:
             while (sweep.is_running or not self.status.passes) and not self._is_stopping:
                 self._turn()
             gc.collect()
-            gc.freeze()  # what lives from here on to the end need not be examined at every collection
+            gc.freeze()  # objects from here on live to the end, so collections need not examine them
             self._notify_ready()
             self._beat(time.monotonic())
             stack.callback(self._stopped)
@@ -142,7 +142,7 @@ class Service:
             self.degradations,
             pass_ended=self._pass_ended,
         )
-        # Before the first pass: what starts during it is not missed.
+        # Before the first pass, so that no process that starts during it is missed.
         if reason := self.worker.events.open():
             self.degradations.add(f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {reason}")
         stack.callback(self.worker.events.close)
@@ -182,12 +182,12 @@ class Service:
             self._shed(error.strerror or "memory")
 
     def _shed(self, of_what: str) -> None:
-        """Drop what can be had again, and check everything when the shortage may be over."""
+        """Drop what can be created again, and check everything when the shortage may be over."""
         self.worker.clear()
         now = time.monotonic()
         self.status.request(now)
         if not self._is_short:
-            self._is_short = True  # logged once, until a pass gets to its end
+            self._is_short = True  # logged once, until a pass completes
             with suppress(MemoryError):
                 self.reporter.again(
                     events.OUT_OF_MEMORY,
@@ -231,9 +231,9 @@ class Service:
         self.status.policy_loaded_at, self.status.policy_error = time.time(), ""
         self._matched_before = self._matched
         self.reporter.start_over()
-        self.kills.read()  # the policy of before matched what was killed
+        self.kills.read()  # the previous policy matched what was killed
         self._warn_of_emptied(policy)
-        self.reconciler.adopt(policy)  # the same files may name users that have other uids by now
+        self.reconciler.adopt(policy)  # the same files may name users whose uids have changed
         how = f"read again for this host: {', '.join(changed)}" if changed else "read again, unchanged"
         loaded = f"policy {'loaded' if is_new else how}: {policy.origin}"
         self.reporter.say(events.POLICY_LOADED, loaded, POLICY=policy.digest)
@@ -243,7 +243,7 @@ class Service:
         self._notify_ready()
 
     def _warn_of_emptied(self, policy: "Policy") -> None:
-        """Warn of files that declare nothing any more: a full disk or a shell's > may have emptied them."""
+        """Warn about files that a full disk or a shell's > may have emptied."""
         numbers = self.reconciler.managed.rule_of.values()
         for one in emptied(self.reconciler.policy, policy):
             managed = sum(number in one.rules for number in numbers)
@@ -264,7 +264,7 @@ class Service:
 
     @property
     def _matched(self) -> Matched:
-        """What the rules match: until the first pass of a policy ends, what those before it matched."""
+        """What the rules match; until a policy's first pass ends, what the previous policy matched."""
         return self._matched_before or self.worker.matched
 
     def _rule_of(self, pid: int) -> "Rule | None":
@@ -308,7 +308,7 @@ class Service:
         self.loop.set("fold", self.reporter.next_flush())
 
     def _report_throttling(self) -> None:
-        """Report that the ceiling on CPU time was reached, or is no longer."""
+        """Report that the ceiling on CPU time was reached, or no longer is."""
         ceiling, now = self.loop.ceiling, time.monotonic()
         self._is_throttled = ceiling.is_reached
         self.status.request(now)

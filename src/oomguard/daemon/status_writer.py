@@ -1,4 +1,4 @@
-"""What stands in the status file, who may read it, and when it is replaced."""
+"""The content of the status file, who may read it, and when it is replaced."""
 
 import os
 import time
@@ -43,23 +43,23 @@ if TYPE_CHECKING:
     from oomguard.report.status_file import Complaint
 
 STATUS_SECONDS = 1.0
-"""The file is replaced at most this often."""
+"""Minimum time between two replacements."""
 
 _RULES_LIMIT = 1000
-"""Rules listed with their number of processes: those with most."""
+"""Rules listed, those with most processes first."""
 
 _STILL_RAISED_LIMIT = 1000
-"""Processes listed that stopped matching by their own doing. A user can have any number."""
+"""Listed processes that left a rule by their own doing. A user can have any number."""
 
 
 _KILLS_A_UID, _KILLS_LIMIT = 3, 60
-"""The last kills listed, of each user and in all."""
+"""The last kills listed: of each user, and in all."""
 
 
 class Matched(NamedTuple):
-    """What the rules of one policy match, and which of their changes cannot be made.
+    """What the rules of one policy match, and which changes cannot be made.
 
-    `rule_of` gives, by pid, the number of the rule in `rules`.
+    `rule_of` has, by pid, the number of the rule in `rules`.
     """
 
     rules: "Sequence[Rule]"
@@ -160,9 +160,10 @@ class StatusWriter:
         )
 
     def take_kill(self, kill: "Kill", rule: "Rule | None") -> None:
-        """Remember a kill. One user's storm hides nobody else's: few of each are kept.
+        """Remember a kill.
 
-        Who may read the file could see the process in /proc (choose_readers).
+        Few of each user are kept, so one user's storm hides nobody else's. Whoever may read the file could
+        see the process in /proc (choose_readers).
         """
         uid = -1 if kill.uid is None else kill.uid
         own = [one for one in self._kills if one.uid == uid]
@@ -176,7 +177,7 @@ class StatusWriter:
         )
 
     def request(self, now: float) -> None:
-        """Have the file written soon: something in it changed."""
+        """Write the file soon: something in it changed."""
         self._loop.set_earlier("status", now + STATUS_SECONDS)
 
     def write(self, status: StatusFile) -> None:
@@ -187,11 +188,11 @@ class StatusWriter:
             self._degradations.add(f"{self._folder.path}/{STATUS_FILE} cannot be written: {error.strerror}")
 
     def remove(self) -> None:
-        """Remove the file: the daemon stops."""
+        """Remove the file when the daemon stops."""
         self._folder.remove(STATUS_FILE)
 
     def choose_readers(self) -> None:
-        """Let those read the file who may see all the processes that it names."""
+        """Let those read the file who may see all processes in it."""
         group = observe_privileged_group(self._procfs)
         if group is None:
             self._mode = 0o644

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 WATCH_AGE_SECONDS = 3.0
 WATCH_AGE_TICKS = WATCH_AGE_SECONDS * os.sysconf("SC_CLK_TCK")
-"""A process that lived this long is worth a watch of its own."""
+"""A process gets a watch after this time."""
 
 _LOST = "the kernel dropped inotify events (fs.inotify.max_queued_events)"
 
 
 class Watching:
-    """Sets watches in slices, fills the queue with what they report, and drops those on contended values.
+    """Sets watches in slices, queues what they report, and drops those on contended values.
 
     `sysctls_written` is called when something wrote a sysctl, `lost` when reports were lost, with the reason.
     """
@@ -59,13 +59,13 @@ class Watching:
         return bool(self._unwatched)
 
     def plan(self, now: float) -> None:
-        """Watch what is new among the managed processes, once it has lived for long enough."""
+        """Watch new managed processes once they have lived for long enough."""
         watchable = len(self._reconciler.managed.rule_of) - len(self._reconciler.backoff.resting)
         if watchable > self.drift.processes and not self.drift.full:
             self._loop.set_earlier("watch", now + WATCH_AGE_SECONDS)
 
     def work(self, now: float) -> None:
-        """Watch some of those, and drop the watches of some that are no longer managed."""
+        """Set some of these watches, and drop some of processes that are no longer managed."""
         batch, self._unwatched[-SLICE_PROCESSES:] = self._unwatched[-SLICE_PROCESSES:], []
         youngest = self._procfs.now_ticks() - WATCH_AGE_TICKS
         for pid in batch:
@@ -78,7 +78,7 @@ class Watching:
                 self._reconciler.managed.on_exit(pid)
             elif identity.start_time_ticks <= youngest:
                 self.drift.watch_process(identity, yields=not self._reconciler.ledger.protects(pid))
-                self._queue.urgent.add(pid)  # the watch does not report what was written just before it
+                self._queue.urgent.add(pid)  # the watch does not report a write from just before it
             else:
                 self._loop.set_earlier("watch", now + WATCH_AGE_SECONDS)
         if self.drift.full:
@@ -86,7 +86,7 @@ class Watching:
             self._report_limit()
 
     def rest(self) -> None:
-        """Drop the watches on values that took too much of it, for a while."""
+        """Drop for a while the watches on values that cost too much."""
         rested = self._reconciler.backoff.take_rested()
         for target in rested:
             if isinstance(target, Identity):
@@ -95,7 +95,7 @@ class Watching:
             self._wake_later()
 
     def end_pass(self, now: float) -> None:
-        """Drop the watches on what is no longer managed, in slices, and retry where something was short."""
+        """Drop in slices the watches on what is no longer managed, and retry what failed for lack of room."""
         self._unwatched += self.drift.others(self._reconciler.managed.rule_of)
         self.drift.retry()
         self._listen()

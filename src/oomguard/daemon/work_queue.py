@@ -1,4 +1,4 @@
-"""The processes that wait to be checked, and in which order their turn comes."""
+"""The processes that wait to be checked, and their order."""
 
 import time
 from functools import partial
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from oomguard.daemon.loop import Loop
 
 URGENT_LIMIT = 10_000
-"""Processes that wait because of an event. Beyond this many, a full pass is as quick."""
+"""Processes that may wait because of an event. If more wait, a full pass is as fast."""
 
 SLICE_PROCESSES = 8
 
 Delay = Literal["child", "postponed", "undecided"]
-"""Why a process is checked later. What a program does to the value of a child it forked, it has done after
-0.1 s: sshd gives its sessions what it saved, and a backend of PostgreSQL sets its own value. What this host
-was too busy to read is read again after 1 ms for each such process, 5 ms at least. A young process that may
-rewrite its command line is checked each second."""
+"""Why a process is checked later. After 0.1 s, a program has done what it does to the value of a child
+that it forked: sshd gives its sessions the value it saved, and a PostgreSQL backend sets its own. What
+could not be read because the host is busy is read again after 1 ms for each such process, at least 5 ms. A
+young process that may rewrite its command line is checked each second."""
 
 CHILD_SECONDS = 0.1
 UNDECIDED_SECONDS = 1.0
@@ -31,12 +31,12 @@ _TOO_MANY = "more processes start than oomguard can check one by one"
 
 CHASES = 20
 FIRST_CHASES = 2
-"""How often a pass continues with what was forked meanwhile, if it found inherited protection, and if it
+"""How often a pass continues with processes forked meanwhile: if it found inherited protection, and if it
 found none, but processes ended before it reached them."""
 
 
 class Sweep:
-    """A pass: the processes still to be checked, then those forked meanwhile."""
+    """A pass: the processes still to check, then those forked meanwhile."""
 
     def __init__(self) -> None:
         self.pids: list[int] = []
@@ -44,9 +44,9 @@ class Sweep:
         self.cause: Cause = "start"
         self.is_running = False
         self.is_wanted_again = False
-        """Whether another pass must follow: what this one has checked may have changed since."""
+        """Whether another pass must follow, because what this one has checked may have changed since."""
         self.found_inherited = False
-        """Whether a value that a process inherited was reset, since this was last set to False."""
+        """Whether an inherited value was reset since this was last set to False."""
         self._is_chasing = False
         self._chases = 0
         self._listed: set[int] = set()
@@ -56,9 +56,10 @@ class Sweep:
         """Until when the pass waits for what was postponed, 0.0 if nothing was."""
 
     def begin(self, cause: "Cause", pids: list[int], *, chases_ended: bool) -> None:
-        """Check these processes, the first ones first.
+        """Start to check these processes, in this order.
 
-        `chases_ended`: what ended before it was reached may have forked, and its children may be protected.
+        `chases_ended`: a process that ended before the pass reached it may have forked, and its children may
+        be protected.
         """
         self.cause, self.is_running = cause, True
         self.pids[:] = pids[::-1]
@@ -68,14 +69,14 @@ class Sweep:
         self._chases, self._young = 0, self._listed if chases_ended else set()
 
     def cause_of(self, pid: int) -> "Cause":
-        """Return why this pass changes a process: one that the pass before did not see is new."""
+        """Return the cause of a change by this pass: a process that the last pass did not see is new."""
         return "exec" if self.cause == "resync" and pid not in self._listed_before else self.cause
 
     def chase(self, list_pids: "Callable[[], list[int]]") -> bool:
-        """Continue with what was forked meanwhile, the latest first; return whether there is any.
+        """Continue with processes forked meanwhile, the latest first; return whether there are any.
 
-        Otherwise a process could keep inherited protection by forking before it is reached, and so could its
-        child.
+        Otherwise a process could keep inherited protection by forking before the pass reaches it, and so
+        could its child.
         """
         self._is_chasing |= self.found_inherited
         if self._chases == (CHASES if self._is_chasing else FIRST_CHASES):
@@ -97,21 +98,21 @@ class Sweep:
 
 
 class Batch(NamedTuple):
-    """Processes to check for one reason, SLICE_PROCESSES in a row. Of a list the last ones come first."""
+    """Processes to check for one reason, SLICE_PROCESSES at a time. The last in the list come first."""
 
     pids: set[int] | list[int]
     cause: "Cause | None" = "exec"
     """None: what `Sweep.cause_of` returns."""
     in_pass: bool = False
     is_watched: bool = False
-    """Whether the watches on their values asked for this."""
+    """Whether the watches on their values caused this."""
 
 
 class WorkQueue:
-    """What waits: by events, by watches, after a delay, and in a pass.
+    """The processes that wait: for events, for watches, for a delay, and in a pass.
 
-    `follow_forks` is called before what was put off is checked; `lost` when so much waits that a pass takes
-    no longer, with that reason.
+    `follow_forks` is called before delayed processes are checked; `lost` with the reason, when so much waits
+    that a pass takes no longer.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class WorkQueue:
         return bool(is_left) and time.monotonic() < self.sweep.patient_until
 
     def put_off(self, delay: Delay, pids: "Iterable[int]") -> None:
-        """Check processes later; if there are none, only follow the forks then."""
+        """Check processes later; if the list is empty, only follow forks then."""
         waiting = self._delayed[delay]
         waiting.update(dict.fromkeys(pids))
         seconds, now = CHILD_SECONDS if delay == "child" else UNDECIDED_SECONDS, time.monotonic()
@@ -164,7 +165,7 @@ class WorkQueue:
         self.check_size()
 
     def check_size(self) -> None:
-        """Drop what waits if it is too much."""
+        """Drop the queue if it is too long."""
         if max(len(self.urgent), len(self._due)) > URGENT_LIMIT:
             (self.urgent if len(self.urgent) > URGENT_LIMIT else self._due).clear()
             self._lost(_TOO_MANY)
@@ -181,7 +182,8 @@ class WorkQueue:
     def batches(self, *, is_throttled: bool) -> "Iterator[Batch]":
         """Yield what to check next: what is due, and one other batch.
 
-        Events come first. Throttled, they come faster than there is time for, so half of it is the pass's.
+        Events come first. During throttling they come faster than they can be handled, so the pass gets half
+        of the time.
         """
         due, urgent, drifting, sweep = self._batches
         if due.pids:

@@ -1,4 +1,4 @@
-"""Applies the policy to what waits, in slices, and checks everything when that is due."""
+"""Applies the policy to queued processes, in slices, and checks everything when that is due."""
 
 import time
 from typing import TYPE_CHECKING
@@ -40,10 +40,7 @@ NO_EVENTS = (
 
 
 class Worker:
-    """What waits to be checked, what fills that, and the reconciler that checks it.
-
-    `pass_ended` is called after every process was checked.
-    """
+    """The queue, the sources that fill it, and the reconciler. `pass_ended` is called after every pass."""
 
     def __init__(
         self,
@@ -91,12 +88,12 @@ class Worker:
 
     @property
     def matched(self) -> Matched:
-        """What the rules match, as far as it is known."""
+        """What the rules match, as far as is known."""
         rules, rule_of = self._reconciler.policy.rules, self._reconciler.managed.rule_of
         return Matched(rules, rule_of, tuple(self._reporter.complaints.values()))
 
     def work(self, *, is_throttled: bool) -> None:
-        """Do one slice of the work: what events reported, then the pass, then watches."""
+        """Do one slice of work: events first, then the pass, then watches."""
         now = time.monotonic()
         end = now + (THROTTLED_SLICE_SECONDS if is_throttled else SLICE_SECONDS)
         sweep = self.queue.sweep
@@ -116,7 +113,7 @@ class Worker:
             now = time.monotonic()
 
     def clear(self) -> None:
-        """Drop what can be had again, and check everything when the shortage may be over."""
+        """Drop what can be created again, and check everything when the shortage may be over."""
         self.queue.clear()
         self.watching.clear()
         self._reconciler.matching.matcher.forget()
@@ -129,15 +126,15 @@ class Worker:
         self.events.follow_forks()
         self._check_sysctls(cause)
         pids = self._procfs.pids()
-        # A process that forked just now and ended is not in the list; its child is known by that fork only.
+        # A process that has forked and ended is not in the list; only the fork event shows its child.
         younger = self.events.follow_children()
         self._reconciler.managed.keep_only({*pids, *younger})
         self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
 
     def check(self, batch: "Batch", end: float) -> None:
-        """Apply the policy to processes: at least one, and some more until `end`.
+        """Apply the policy to processes: to one at least, and to more until `end`.
 
-        The outcomes are reported after the last was written.
+        Outcomes are reported after the last write.
         """
         outcomes: list[Outcome] = []
         reconciler, now = self._reconciler, time.monotonic()
@@ -159,13 +156,13 @@ class Worker:
         self._settle(outcomes, now)
 
     def check_exec(self, pid: int) -> None:
-        """Apply the policy to a process that ran a program, and that needs something."""
+        """Apply the policy to a process that ran a program and needs something."""
         now = time.monotonic()
         outcome = self._reconciler.process(pid, "exec", now)
         self._settle([] if outcome is None else [outcome], now)
 
     def _settle(self, outcomes: "list[Outcome]", now: float) -> None:
-        """Report what became of processes, and see to what is to be watched or checked later."""
+        """Report the outcomes for processes, and arrange for watches and later checks."""
         for outcome in outcomes:
             self._take(outcome, now)
         managed = self._reconciler.managed
@@ -187,9 +184,9 @@ class Worker:
             self.watching.drift.release_recycled(outcome.change.identity)
             if outcome.change.inherited:
                 self.queue.sweep.found_inherited = True
-                self.queue.put_off("child", ())  # some forks crossed the write
+                self.queue.put_off("child", ())  # some forks happened during the write
         self._reporter.outcome(outcome, now)
-        self._loop.set_earlier("fold", now + FOLD_SECONDS)  # what is combined already is due before
+        self._loop.set_earlier("fold", now + FOLD_SECONDS)  # entries that are already combined are due first
         self._status.request(now)
 
     def _check_sysctls(self, cause: "Cause") -> None:
@@ -241,9 +238,9 @@ class Worker:
         self._check_everything(time.monotonic())
 
     def _check_everything(self, now: float) -> None:
-        """Check every process from now on: those that a pass in progress has checked may have changed."""
+        """Check every process from now on, because those that a pass has already checked may have changed."""
         self._status.request(now)
-        self.queue.sweep.is_wanted_again = True  # it is finished first, or none ever would be
+        self.queue.sweep.is_wanted_again = True  # the current pass is finished first, or none ever would be
         self._resync()
 
     def _resync(self) -> None:
