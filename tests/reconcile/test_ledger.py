@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeProc
+from mounts import disk, fill
 from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy, SysctlSetting
@@ -415,27 +416,8 @@ def refuse(*_: object) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount 64 KiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs", str(place)],
-        check=False,
-        capture_output=True,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(place: Path) -> None:
-    """Use up the disk, but for what is left in the pages of files that are there."""
-    with (place / "filler").open("wb", buffering=0) as filler:
-        try:
-            while True:
-                filler.write(b"x" * 4096)
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
+    with disk(tmp_path / "small", kib=64) as place:
+        yield place
 
 
 def test_on_a_full_disk_nothing_is_changed_without_its_line(

@@ -1,18 +1,21 @@
 """The flight recorder: a ring that outlives kills, damage and a full disk."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from mounts import disk, fill
 from oomguard.core.sample import HOLDERS, Holder, Left, Sample
 from oomguard.core.text import printable
 from oomguard.reconcile import recorder
 from oomguard.reconcile.recorder import FILE, SLOT_BYTES, SLOTS, Recorder, decode_samples, read_samples
-from oomguard.reconcile.state_folder import StateFolder
+from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 
 
 def sample(number: int, holders: int = HOLDERS, *, comm: str = "chrome", unit: str = "app.scope") -> Sample:
@@ -74,16 +77,44 @@ def test_a_restart_goes_on_where_it_was(opened: Recorder, folder: StateFolder) -
     again.close()
 
 
-@pytest.mark.parametrize("written", [0, 1, 10, 17, 18, 100])
-def test_a_kill_in_mid_write_costs_one_sample(opened: Recorder, folder: StateFolder, written: int) -> None:
-    """The one that is being written; those before it are whole."""
-    for number in range(4):
-        opened.record(sample(number), in_episode=False)
-    slot = recorder.encode_slot(5, sample(4))
-    with open(f"{folder.path}/{FILE}", "r+b") as file:
-        file.seek(5 * SLOT_BYTES)
-        file.write(slot[:written])
-    assert opened.samples() == [sample(number) for number in range(4)]
+@pytest.mark.parametrize("call", range(1, 12))
+@pytest.mark.parametrize("part", [0, 0.1, 0.9, 1])
+def test_a_kill_at_any_write_costs_one_sample(folder: StateFolder, call: int, part: float) -> None:
+    """The one that is being written, and the oldest one, whose place it has; whoever comes next goes on."""
+    if (child := os.fork()) == 0:
+        recorder.SLOTS = 4
+        left = iter(range(call - 1, -1, -1))
+        os.ftruncate = dying(left, part, os.ftruncate, lambda fd, size: (fd, int(size * part)))
+        os.posix_fallocate = dying(left, part, os.posix_fallocate, lambda *words: words)
+        os.pwrite = dying(left, part, os.pwrite, lambda fd, raw, at: (fd, raw[: int(len(raw) * part)], at))
+        made = Recorder(folder)
+        made.open()
+        for number in range(9):
+            made.record(sample(number), in_episode=False)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    again = Recorder(folder)
+    assert again.open() == ""
+    first = call - 6 if part else call - 7  # the first two calls make the file
+    last = call - 3 if part == 1 else call - 4
+    assert again.samples() == [sample(number) for number in range(max(first, 0), last + 1)]
+    again.record(sample(99), in_episode=False)
+    assert again.samples()[-1] == sample(99)
+    again.close()
+
+
+def dying(left: Iterator[int], part: float, real: Callable[..., object], cut: Callable[..., Any]) -> Any:
+    """Return a call that does only a part of its work when none are left, and then ends the process."""
+
+    def instead(*words: Any) -> None:
+        if next(left):
+            real(*words)
+            return
+        if part:
+            real(*cut(*words))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return instead
 
 
 def test_texts_of_any_length_fit(opened: Recorder) -> None:
@@ -124,20 +155,33 @@ def test_what_is_not_recorded_cannot_be_read(tmp_path: Path, folder: StateFolder
     assert read_samples(folder.path) is None
 
 
-def test_without_space_nothing_is_recorded_and_nothing_left(
-    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reason is for a person. The daemon goes on."""
+@pytest.mark.parametrize("kib", [64, 1000])
+def test_without_space_nothing_is_recorded_and_nothing_left(tmp_path: Path, kib: int) -> None:
+    """The reason is for a person. The daemon goes on, and the space is there for others."""
+    with disk(tmp_path / "full", kib=kib) as place:
+        folder = open_state_folder(str(place / "state"))
+        before = os.statvfs(place).f_bfree
+        made = Recorder(folder)
+        assert made.open() == "No space left on device"
+        made.record(sample(1), in_episode=False)
+        assert made.samples() == []
+        assert os.listdir(folder.path) == []
+        assert os.statvfs(place).f_bfree == before
+        folder.close()
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    made = Recorder(folder)
-    assert made.open() == "No space left on device"
-    made.record(sample(1), in_episode=False)
-    assert made.samples() == []
-    assert not os.path.exists(f"{folder.path}/{FILE}")
+def test_a_disk_that_fills_up_later_stops_nothing(tmp_path: Path) -> None:
+    """All of the file is allocated from the start."""
+    with disk(tmp_path / "full", kib=1200) as place:
+        folder = open_state_folder(str(place / "state"))
+        made = Recorder(folder)
+        assert made.open() == ""
+        fill(place)
+        for number in range(SLOTS + 3):
+            made.record(sample(number, holders=1), in_episode=number % 2 == 0)
+        assert len(made.samples()) == SLOTS + 3
+        made.close()
+        folder.close()
 
 
 @given(some.integers(0, 3 * SLOT_BYTES - 1), some.binary(min_size=1, max_size=64))
