@@ -21,13 +21,15 @@ def record(folder: StateFolder, *held_gib: float) -> None:
     """Record a minute for each size of one process, up to now; a small one stays as it is."""
     recorder = Recorder(folder)
     assert recorder.open() == ""
-    begin = time.time() - 60 * (len(held_gib) - 1)
+    seconds = 60 * (len(held_gib) - 1)
+    begin, booted = time.time() - seconds, time.monotonic() - seconds
     for minute, gib in enumerate(held_gib):
         leak = Holder(1234, 1, "chrome", "app-chrome.scope", int(gib * GIB), 0, 300, "name=chrome")
         still = Holder(5678, 1, r"\x1b[2Jnew\n", "", 9000, 0, 0)
         left = Left(int((8 - gib) * GIB), 8 * GIB)
         recorder.record(
-            Sample(begin + 60 * minute, 60.0 * minute, left, 3 * GIB, None, (leak, still)), in_episode=False
+            Sample(begin + 60 * minute, booted + 60 * minute, left, 3 * GIB, None, (leak, still)),
+            in_episode=False,
         )
     recorder.close()
 
@@ -56,7 +58,7 @@ def test_names_are_whole_in_80_columns(folder: StateFolder, capsys: pytest.Captu
         still = Holder(13581, 1, "still", "", 2 * GIB + minute * 9000, 0, 0)
         at = time.time() - 86400 * (1 - minute)
         left = Left(212 * 1024, 8 * GIB, 2 * GIB, 8 * GIB)
-        sample = Sample(at, 600.0 * minute, left, 12 * GIB, 38.0, (first, still))
+        sample = Sample(at, time.monotonic() - 86400 * (1 - minute), left, 12 * GIB, 38.0, (first, still))
         recorder.record(sample, in_episode=False)
     recorder.close()
     run_verb(["history", "--state-dir", folder.path])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, recent
+from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, recent, redated
 
 GIB = 1024 * 1024
 
@@ -74,6 +74,24 @@ def test_what_stays_short_does_not_fall_again() -> None:
         found.append(trend.falling(60 * now, {"/a": Left(percent, 100), "": Left(2 * percent, 200)}))
     fell = ["/a", ""]
     assert found == [[], fell, [], [], [], [], [], fell, fell]
+
+
+@pytest.mark.parametrize("set_by", [0.0, 3600.0, -3600.0])
+def test_a_clock_that_was_set_moves_no_sample(set_by: float) -> None:
+    """Those before the change have times of the old clock; of another boot, they keep them."""
+    old = [sample(1000.0 + second)._replace(at=5000.0 + second) for second in (0, 60, 120)]
+    new = [sample(1000.0 + second)._replace(at=5000.0 + second + set_by) for second in (180, 240)]
+    found = redated([*old, *new], 5300.0 + set_by, 1300.0, has_slept=False)
+    assert [one.at - set_by for one in found] == [5000.0, 5060.0, 5120.0, 5180.0, 5240.0]
+    of_other_boot = sample(99_000.0)._replace(at=4000.0)
+    assert redated([of_other_boot], 5300.0, 1300.0, has_slept=False) == [of_other_boot]
+
+
+def test_a_suspended_host_was_away_between_samples() -> None:
+    """Times stay as they were, unless the clock was set back to before what is known for sure."""
+    slept = [sample(1000.0)._replace(at=5000.0), sample(1060.0)._replace(at=9000.0)]
+    assert redated(slept, 9010.0, 1070.0, has_slept=True) == slept
+    assert [one.at for one in redated(slept, 8010.0, 1070.0, has_slept=True)] == [5000.0, 8000.0]
 
 
 def test_what_grew_most_comes_first_with_where_it_began() -> None:

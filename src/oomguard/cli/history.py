@@ -7,6 +7,7 @@ from oomguard.cli.arguments import add_html, add_json, add_state_dir
 from oomguard.cli.verb import Verb
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SLEPT_SECONDS = 1.0
 
 _DETAIL = """\
 The daemon takes a sample of memory, and of the 15 processes that the kernel
@@ -49,8 +50,9 @@ def _run(options: argparse.Namespace) -> int:
     import time
 
     from oomguard.core.errors import OomguardError
+    from oomguard.core.sample import redated
     from oomguard.reconcile.recorder import FILE, read_samples
-    from oomguard.report.recording import recording_document, since
+    from oomguard.report.recording import recording_document
 
     try:
         samples = read_samples(options.state_dir)
@@ -63,8 +65,11 @@ def _run(options: argparse.Namespace) -> int:
             f"{options.state_dir}/{FILE}: nothing is recorded there",
             hint="start the daemon (systemctl start oomguard); the policy must not have recorder: off",
         )
+    now, booted = time.time(), time.monotonic()
+    has_slept = time.clock_gettime(time.CLOCK_BOOTTIME) - booted > _SLEPT_SECONDS
+    samples = redated(samples, now, booted, has_slept=has_slept)
     if options.since is not None:
-        samples = since(samples, time.time() - options.since)
+        samples = [one for one in samples if one.at >= now - options.since]
     if options.json:
         from oomguard.report.document import print_json
 

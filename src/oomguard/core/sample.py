@@ -173,6 +173,20 @@ def recent(samples: "Iterable[Sample]", booted: float) -> "list[Sample]":
     return [one for one in samples if 0 <= booted - one.booted <= _RECENT_SECONDS]
 
 
+def redated(samples: "Iterable[Sample]", at: float, booted: float, *, has_slept: bool) -> "list[Sample]":
+    """Return samples of this boot with the times that a clock as of now would have shown.
+
+    The clock may have been set since. Time since boot does not count a suspended host (`has_slept`): then a
+    sample is as old as its own time says, but no younger than what the host was awake for.
+    """
+    found = []
+    for one in samples:
+        latest = at - (booted - one.booted)
+        is_known = one.booted <= booted and (not has_slept or latest < one.at)
+        found.append(one._replace(at=latest) if is_known else one)
+    return found
+
+
 def before(samples: "Iterable[Sample]", at: float, booted: float | None) -> "list[Sample]":
     """Return the samples of the ten minutes before a moment, if the last of them is not long past.
 

@@ -99,7 +99,9 @@ class Episode:
     def __init__(self, now: float, *, has_stalled: bool) -> None:
         self.begun = self.active_at = now
         self.has_stalled = has_stalled
-        self.is_short = False
+        self.is_short = self.is_calm = False
+        """Whether the host is short, and whether the last look saw nothing fall, which can be long ago."""
+        self._has_fallen = True
         self.falling: list[Memcg] = []
         """Cgroups that passes found to fill up."""
         self.least: dict[str, Left] = {}
@@ -116,6 +118,10 @@ class Episode:
         """Return whether the host is short of memory for the first time."""
         return "" not in self.lowest and self.is_short_of(left)
 
+    def end_look(self) -> None:
+        """Note that all samples of a look were taken."""
+        self.is_calm, self._has_fallen = not self._has_fallen, False
+
     def take(self, sample: Sample, now: float) -> bool:
         """Note what is left of the host, or of a cgroup that is short; return whether that is new."""
         cgroup, left = sample.cgroup, sample.left
@@ -123,7 +129,7 @@ class Episode:
         if least is None and len(self.least) > _CGROUPS_LIMIT:
             return False
         if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
-            self.least[cgroup], self.active_at = left, now
+            self.least[cgroup], self.active_at, self._has_fallen = left, now, True
         is_short = self.is_short_of(left, cgroup)
         if not cgroup:
             self.is_short = is_short
@@ -241,7 +247,9 @@ class Foresight:
 
     def work(self, end: float) -> None:
         """Go on looking until `end`."""
-        begun = time.monotonic()
+        begun = (
+            time.thread_time()
+        )  # not the time that others took from us: looks must not get rare under load
         try:
             for _ in self._look or ():
                 if time.monotonic() >= end:
@@ -252,10 +260,12 @@ class Foresight:
             self._look = None
             if error.errno not in SHORTAGE:
                 self._degradations.add(f"oomguard cannot see what holds memory: {error.strerror}")
-        now = time.monotonic()
-        self._spent += now - begun
+        self._spent += time.thread_time() - begun
         if self._look is not None:
             return
+        now = time.monotonic()
+        if self.episode is not None:
+            self.episode.end_look()
         if self._is_full:
             self._full_at = now + self._spent / _FULL_SHARE
         elif self._loop.is_set(_TIMER):
@@ -280,7 +290,7 @@ class Foresight:
         if episode is None:
             return
         self._loop.set(_TIMER, None)
-        if now - episode.active_at < _CALM_SECONDS:
+        if now - episode.active_at < _CALM_SECONDS or not episode.is_calm:
             self._loop.set(_TIMER, now + _SAMPLE_SECONDS)
             self._begin(is_full=now >= self._full_at)
         elif not episode.is_short:

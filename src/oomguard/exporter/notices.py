@@ -36,7 +36,10 @@ class Notice(NamedTuple):
 def notices(
     before: "StatusFile | None", now: "StatusFile", *, uid: int | None, since: float
 ) -> "Iterator[Notice]":
-    """Yield what is new in the status; of kills since a time, those of a user, or all if it is None."""
+    """Yield what is new in the status; of kills, those of a user, or all if it is None.
+
+    In the first status, those since a time are new. Later the clock may be another.
+    """
     pressure = now.pressure
     if pressure.short and not (before is not None and before.pressure.short):
         text = f"{kib(pressure.available_kib)} available."
@@ -44,8 +47,10 @@ def notices(
             text += f" The kernel would kill {pressure.next_process} next."
         fields = {"EVENT": "memory-short", "AVAILABLE_KIB": str(pressure.available_kib)}
         yield Notice("Memory is running out", text, fields | {"NEXT": pressure.next_process})
-    known = () if before is None else before.last_kills
-    new = [one for one in now.last_kills if one.at >= since and one not in known]
+    if before is None:
+        new = [one for one in now.last_kills if one.at >= since]
+    else:
+        new = [one for one in now.last_kills if one not in before.last_kills]
     if kills := [one for one in new if uid in (None, one.uid)]:
         yield _killed(kills)
 

@@ -19,11 +19,6 @@ class Course(NamedTuple):
     kib: tuple[int, ...]
 
 
-def since(samples: "Sequence[Sample]", at: float) -> "list[Sample]":
-    """Return the samples from a time on, in seconds since 1970."""
-    return [one for one in samples if one.at >= at]
-
-
 def condensed(samples: "Sequence[Sample]", rows: int) -> "list[Sample]":
     """Return at most so many samples of the host: of equal parts of the time, those with the least left."""
     parts = [part for part in _parts([one for one in samples if not one.cgroup], rows) if part]
