@@ -70,9 +70,11 @@ def import_files(paths: "Sequence[str]") -> Draft:
         named[name] = (one, value, by)
     if indifferent:
         rules = counted(indifferent, "rule")
-        notes.append(Note(f"{rules} that set no oom_score_adj ({_OTHERS})", "oomguard does not set these"))
+        what = f"{rules} that set no oom_score_adj ({_OTHERS})"
+        notes.append(Note(what, "oomguard does not set these", settings=indifferent))
     if overridden:
-        notes.append(Note(counted(overridden, "rule"), "a later rule for the same name overrides it"))
+        rules = counted(overridden, "rule")
+        notes.append(Note(rules, "a later rule for the same name overrides it", settings=overridden))
     return Draft(_TITLE, (), tuple(_rules(named)), tuple(files.finish()))
 
 

@@ -56,6 +56,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
                     "when and how to kill, which oomguard never does; with their lines: "
                     + ", ".join(settings),
                     Origin(file),
+                    settings=len(settings),
                 )
             )
     return Draft(_TITLE, (), tuple(rules), tuple(files.finish()))
