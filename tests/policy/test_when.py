@@ -190,7 +190,10 @@ def test_the_faults_of_conditions() -> None:
     with pytest.raises(PolicyError) as caught:
         parse(files(text))
     assert [(fault.path, fault.hint) for fault in caught.value.faults] == [
-        ("when.memory", "write >=, <=, > or < before the number; of '>= 16GiB, < 64GiB' both must hold"),
+        (
+            "when.memory",
+            "write >=, <=, > or < before a number; two such parts, separated by a comma, must both hold",
+        ),
         ("when.swap", "write none if there must be no swap"),
         ("when.kernel", "write it in quotes, as in '>= 6.6'"),
         ("when.hostname", "remove the key, or add an item"),

@@ -119,6 +119,8 @@ def _given(node: Node, want: Takes) -> Words:
     """Return what was given where something else is wanted, and how to fix it."""
     if isinstance(node, Mapping):
         hint = "quote text that contains ': ' or starts with {" if str in want.kinds else ""
+        if "regex" in node.entries:
+            hint = "only name takes {regex: ...}; write " + (want.each or want.words)
         if want.kinds == (int,) and not node.entries.keys().isdisjoint(BOUNDS):
             hint = f"write a value, not a limit; {want.hint}"
         return Words("wrong-type", "a mapping", hint)

@@ -75,7 +75,9 @@ def _comparison(
             if re.fullmatch(_form("[0-9][^,<>=]*"), text):
                 for _, number in _SPLIT.findall(text.replace(",", "\n")):
                     check_number(number.rstrip())
-            hint = "write >=, <=, > or < before the number; of '>= 16GiB, < 64GiB' both must hold"
+            hint = (
+                "write >=, <=, > or < before a number; two such parts, separated by a comma, must both hold"
+            )
             raise patterns.refusal("comparison", f"must be {words}, got {excerpt(text)}", hint)
         if text not in _SWAP_WORDS and not any(fits(text, one) for one in _near(text)):
             hint = "exchange them, or write two files: both parts of a comparison must hold"
