@@ -28,7 +28,7 @@ _NO_FOLDER = (
 
 
 class _Step(NamedTuple):
-    """One write of a sysctl, and how to take it back: what to write, and the entries of before."""
+    """One write of a sysctl, and how to undo it: the previous value, and the previous ledger entries."""
 
     change: SetSysctl
     made: int
@@ -43,10 +43,10 @@ def apply_sysctls(
     *,
     refusal_of: "Callable[[Sequence[SetSysctl]], Refusal | None]",
 ) -> list[Outcome]:
-    """Make the changes of one group in their order: all of them, or none.
+    """Make the changes of one group in order: all of them, or none.
 
-    Original values are in the ledger first, and each value is read back. `refusal_of` says why what is left
-    must not be written, given what the kernel made of all that was written since the plan.
+    Original values are in the ledger first, and each value is read back. `refusal_of` returns why the
+    remaining values must not be written, given what the kernel set so far.
     """
     for change in changes:
         if change.obstacle is not None:
@@ -73,7 +73,7 @@ def apply_sysctls(
 
 
 def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Step:
-    """Write one sysctl, after its original value is in the ledger. OSError: both are as before."""
+    """Write one sysctl, after its original value is in the ledger. OSError: both are unchanged."""
     name, partner = change.name, SYSCTLS[change.name].partner
     known = {one: ledger.entry(one) for one in (name, partner) if one}
     beside = (read_sysctl(procfs, partner) or 0) if partner else 0
@@ -83,7 +83,7 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
             _intend(known, ledger, restores=True)
         else:
             _record_sysctl(name, change.before, change.after, ledger)
-            # The kernel zeroes it. What somebody put there since our first write is not its original.
+            # The kernel zeroes the partner. A foreign write since our first one is not its original value.
             if beside and (known[name] is None or known[partner] is not None):
                 _record_sysctl(partner, beside, 0, ledger)
         return _Step(change, write_sysctl(procfs, name, change.after), back, known)
@@ -93,7 +93,7 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
 
 
 def _confirm_made(step: _Step, ledger: "Ledger") -> None:
-    """Note that a value was written, and what the kernel made of it."""
+    """Record that a value was written, and what the kernel set."""
     change, entry = step.change, ledger.entry(step.change.name)
     if change.cause == "restore" or entry is None:
         return
@@ -103,12 +103,12 @@ def _confirm_made(step: _Step, ledger: "Ledger") -> None:
 
 
 def _intend(names: "Iterable[str]", ledger: "Ledger", *, restores: bool) -> None:
-    """Note that sysctls get back what they had before the last write, or before the first if `restores`."""
+    """Record that sysctls get their previous values, or, if `restores`, their original ones."""
     for name in names:
         entry = ledger.entry(name)
         if entry is not None:
             before = None if restores else entry.given_before
-            with suppress(OSError):  # on a full disk it is restored nevertheless
+            with suppress(OSError):  # on a full disk it is restored anyway
                 ledger.record(name, entry._replace(given_before=before, is_written=False))
 
 
@@ -119,7 +119,7 @@ def _take_back(
     procfs: "Procfs",
     ledger: "Ledger",
 ) -> list[Outcome]:
-    """Undo the steps, the last first, and return what became of each change of the group."""
+    """Undo the steps, the last first; return the outcome of each change of the group."""
     stuck = {step.change.name for step in reversed(steps) if not _undo(step, procfs, ledger)}
     outcomes = []
     for change in changes:
@@ -133,7 +133,7 @@ def _take_back(
 
 
 def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
-    """Write back what was before a step, unless somebody else wrote since; tell whether it is as before."""
+    """Undo a step, unless something else wrote since; return whether the previous value is in force."""
     name, value = step.back
     _intend(step.known, ledger, restores=False)
     try:
@@ -168,19 +168,19 @@ def apply_oom_score_adj(
     now_ticks: int,
     privilege: "Privilege",
 ) -> Outcome:
-    """Write one process's value through its descriptor, after its own value is in the ledger."""
+    """Write one process's value through its descriptor, after its original value is in the ledger."""
     if change.obstacle is not None:
         return Outcome(change, "refused", 0, *change.obstacle[1:])
     known = ledger.entry(change.identity)
     try:
         if change.rule is None:
-            # A rule's value is written even if the process changed its own meanwhile, and so is a floor.
+            # Write the rule's value even if the process changed its own meanwhile; the same for a floor.
             if not change.moved_floor and handle.read_oom_score_adj() != change.before:
                 return Outcome(change, "vanished", errno.ESRCH)
             if known is not None:
-                with suppress(OSError):  # on a full disk it is restored nevertheless
+                with suppress(OSError):  # on a full disk it is restored anyway
                     ledger.record(change.identity, known._replace(given_before=None, is_written=False))
-            # It may be below its floor: a write of somebody else's, such as root's with choom, moves that up.
+            # It may be below its floor: a foreign write, such as root's with choom, moves the floor up.
             _write(change.after, handle, privilege, moves_floor=change.moved_floor)
         else:
             _write_rule(change, known, handle, ledger, now_ticks, privilege)
@@ -198,9 +198,9 @@ def apply_oom_score_adj(
 
 
 def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege") -> Outcome | None:
-    """Move a process's floor up to 0 if it is below; None if it is not, or if that cannot be known.
+    """Raise a process's floor to 0 if it is below; return None if it is not, or if that cannot be known.
 
-    The kernel shows it nowhere, but refuses to write less without CAP_SYS_RESOURCE.
+    The kernel does not show the floor, but denies lower values without CAP_SYS_RESOURCE.
     """
     if privilege.moves_every_floor:
         return None
@@ -237,7 +237,7 @@ def _write_rule(
     now_ticks: int,
     privilege: "Privilege",
 ) -> None:
-    """Write what a rule asks for, first in the ledger and then to the process."""
+    """Write a rule's value, first to the ledger and then to the process."""
     moved_floor = change.moved_floor or privilege.moves_every_floor
     entry = intended(known, change.own, change.before, change.after, now_ticks, moved_floor=moved_floor)
     if moved_floor and change.after >= change.own and not privilege.moves_every_floor:
@@ -269,9 +269,9 @@ def _write(
     moves_floor: bool,
     before_raising: "Callable[[], None]" = lambda: None,
 ) -> None:
-    """Write a value, and the floor with it if `moves_floor`, or if it is below the one there is.
+    """Write a value, and the floor too if `moves_floor`, or if the value is below the floor.
 
-    If the kernel refuses because of the floor, call `before_raising` and retry with CAP_SYS_RESOURCE.
+    If the kernel denies it because of the floor, call `before_raising` and retry with CAP_SYS_RESOURCE.
     """
     if moves_floor:
         with privilege.raised():
@@ -318,7 +318,7 @@ def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:
 
 
 def _is_below_floor(error: OSError) -> bool:
-    # Only open() names a file in its error: there the owner counts, at the write the floor does.
+    # Only open() names a file in its error: there the owner matters, at the write the floor does.
     return error.errno == errno.EACCES and error.filename is None
 
 

@@ -1,13 +1,12 @@
-"""Values that something else writes too, or that the kernel denies: when oomguard writes them, and when not.
+"""When to write values that something else writes too, or that the kernel denies.
 
-Any process can rewrite its own value, or open it for writing, as often as it likes, and each time inotify
-wakes the daemon. So a value that takes too much of that *rests*: it is not watched for a while, and no event
-causes a write to it. There is a limit for each value, and one for each user, who can have any number of
-processes. A pass corrects every process whatever rests, so none has a value of its own for longer than from
-one pass to the next.
+Any process can rewrite its own value, or open it for writing, as often as it likes, and inotify wakes the
+daemon each time. So a value that costs too much *rests*: it is not watched for a while, and no event causes a
+write to it. Each value has a limit, and so has each user, who can have any number of processes. A pass
+corrects every process, resting or not, so a wrong value lasts no longer than until the next pass.
 
-What the kernel denied once, it likely denies again: oomguard tries the same write again after 1 s, and
-doubles that pause after each denial, up to the resync interval.
+What the kernel denied once, it will likely deny again: oomguard retries after 1 s, and doubles that pause
+after each denial, up to the resync interval.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,20 +17,20 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 TOLERATED = 5
-"""Times a value may be corrected inside WINDOW_SECONDS before oomguard backs off."""
+"""Corrections of a value within WINDOW_SECONDS before oomguard backs off."""
 
 TOLERATED_LOOKS = 60
-"""Times a watch may make oomguard look inside WINDOW_SECONDS though nothing was wrong."""
+"""How often within WINDOW_SECONDS a watch may make oomguard check a value that is right."""
 
 WINDOW_SECONDS = 60.0
 FIRST_PAUSE_SECONDS = 1.0
 
 USER_BURST = 600
 USER_PER_SECOND = 10
-"""Looks and corrections that the processes of one user may cause: at 0.15 ms each, 0.15 % of a CPU."""
+"""Checks and corrections that the processes of one user may cause: at 0.15 ms each, 0.15 % of a CPU."""
 
 _LIMIT = 10_000
-"""Targets remembered at most; beyond it the oldest are forgotten, which only costs patience."""
+"""Maximum number of targets remembered. Beyond it the oldest are forgotten, which is harmless."""
 
 
 class _Record:
@@ -51,9 +50,10 @@ class _Denial(NamedTuple):
 
 
 class Backoff:
-    """What each target cost lately, and which of them rest. A target is a sysctl's name or an Identity.
+    """What each target cost lately, and which targets rest.
 
-    `user` is what a process's cost is charged to (core.cgroup.budget_key); `now` is monotonic time.
+    A target is a sysctl's name or an Identity. `user` is the account for a process's cost
+    (core.cgroup.budget_key); `now` is monotonic time.
     """
 
     def __init__(self, longest_pause_seconds: float) -> None:
@@ -61,17 +61,17 @@ class Backoff:
         self._records: dict[Hashable, _Record] = {}
         self._users = Budget(capacity=USER_BURST, refill=USER_PER_SECOND)
         self.resting: dict[Hashable, float] = {}
-        """By target, until when it is not watched."""
+        """By target, the time until which it is not watched."""
         self._rested: list[Hashable] = []
         self._denials: dict[tuple[Hashable, int], _Denial] = {}
         """By target and value."""
 
     def __bool__(self) -> bool:
-        """Whether anything was denied, corrected or checked lately: if not, nothing has to wait."""
+        """Return whether anything was denied, corrected or checked lately; if not, nothing has to wait."""
         return bool(self._records or self._denials or self._users)
 
     def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
-        """Count that `target` was corrected. `user` is None in a pass, which others cannot hasten."""
+        """Count a correction of `target`. `user` is None in a pass, because users cannot cause passes."""
         record = self._record(target, now)
         record.corrected += 1
         if record.pause:
@@ -80,7 +80,7 @@ class Backoff:
             self._users.charge(user, 1, now)
 
     def looked(self, target: "Hashable", now: float, user: str) -> None:
-        """Count that a watch woke the daemon for `target`, and nothing was wrong."""
+        """Count that a watch woke the daemon for `target`, which was right."""
         record = self._record(target, now)
         record.looks += 1
         if record.looks > TOLERATED_LOOKS or self._users.is_spent(user, now):
@@ -88,7 +88,7 @@ class Backoff:
         self._users.charge(user, 1, now)
 
     def must_wait(self, target: "Hashable", now: float) -> bool:
-        """Tell whether `target` must not be corrected now: once too often begins the first pause."""
+        """Return whether `target` must not be corrected now: one correction too many starts a pause."""
         record = self._records.get(target)
         if record is None:
             return False
@@ -97,7 +97,7 @@ class Backoff:
         return record.until > now
 
     def denied(self, target: "Hashable", value: int, now: float) -> None:
-        """Count that the kernel denied `target` this value: it is not tried again before a pause."""
+        """Count that the kernel denied `target` this value, so that it is retried only after a pause."""
         known = self._denials.pop((target, value), None)
         while len(self._denials) >= _LIMIT:
             del self._denials[next(iter(self._denials))]
@@ -105,12 +105,12 @@ class Backoff:
         self._denials[target, value] = _Denial(now + pause, pause)
 
     def is_denied(self, target: "Hashable", value: int, now: float) -> bool:
-        """Tell whether the kernel denied `target` this value just now."""
+        """Return whether the kernel denied `target` this value just now."""
         known = self._denials.get((target, value))
         return known is not None and known.until > now
 
     def is_spent(self, target: "Hashable", now: float, user: str) -> bool:
-        """Tell whether events must not cause a write to any process of `user`; `target` then rests."""
+        """Return whether events must not cause a write to any process of `user`; `target` then rests."""
         spent = self._users.is_spent(user, now)
         if spent:
             self._rest(target, now + WINDOW_SECONDS)
@@ -122,14 +122,14 @@ class Backoff:
         return rested
 
     def wake(self, now: float) -> "list[Hashable]":
-        """Return the targets that have rested for long enough, and are to be watched again."""
+        """Return the targets that have rested for long enough and must be watched again."""
         woken = [target for target, until in self.resting.items() if until <= now]
         for target in woken:
             del self.resting[target]
         return woken
 
     def next_wake(self) -> float | None:
-        """Return when `wake` has something to return, or None."""
+        """Return when `wake` will have something to return, or None."""
         return min(self.resting.values(), default=None)
 
     def contended(self) -> "list[Hashable]":

@@ -26,26 +26,28 @@ _WATCHED_LIMIT = 64
 
 CROSSING_NS = 100_000_000
 """The kernel copies the value to a child before it stamps the fork, so a fork that seems to follow a reset
-may have come before it. Where every processor is busy the two are some milliseconds apart."""
+may have preceded it. On a busy host the two are some milliseconds apart."""
 
 _RESET_NS = 1_000_000_000
-"""How long the forks of a process that was reset, and of its parent, are checked. With CLONE_PARENT a
-process makes its child one of its parent's."""
+"""How long to check the forks of a process that was reset, and of its parent: with CLONE_PARENT a process
+can make its child its parent's."""
 
 
 class _Inherited(NamedTuple):
     entry: Entry
-    """That of the managed process which the value comes from."""
+    """The entry of the managed process that the value comes from."""
     until_ns: int | None = None
-    """When it got another value: what it forked later did not inherit this one."""
+    """When it got another value: later children did not inherit this one."""
     is_certain: bool = True
-    """False if the fork was within 0.1 s of a reset: then only the child's value shows if it inherited."""
+    """False if the fork was within 0.1 s of a reset: then only the child's value shows whether it
+    inherited."""
 
 
 class Inheritance:
-    """The descendants of processes in the ledger, by pid. The fork event of a pid used again replaces them.
+    """The descendants of processes in the ledger, by pid.
 
-    `clock` is that of the kernel's events, CLOCK_MONOTONIC in nanoseconds.
+    The fork event of a reused pid replaces the old process. `clock` is that of the kernel's events,
+    CLOCK_MONOTONIC in nanoseconds.
     """
 
     def __init__(
@@ -62,13 +64,13 @@ class Inheritance:
         self.has_new_watched = False
         """Whether `watched_parents` may have changed since this was last set to False."""
         self._reset_until: dict[int, int] = {}
-        """Processes that were reset just now, and their parents: until when their forks are checked."""
+        """Processes that were just reset, and their parents: the time until which their forks are checked."""
         self.asks_parents = bool(ledger.processes)
-        """Whether living parents are asked, because fork events were lost."""
+        """Whether to examine living parents, because fork events were lost."""
         self._by_parent: dict[int, Entry | None] = {}
-        """What they answered in this pass: by pid, the entry that its children have their value from."""
+        """What that showed in this pass: by pid, the entry that its children have their value from."""
         self._floor_checked: dict[int, int] = {}
-        """By pid, the inode of a process whose floor is known not to be inherited: it is so for good."""
+        """By pid, the inode of a process whose floor is known not to be inherited, which never changes."""
 
     def __len__(self) -> int:
         return len(self.inherited)
@@ -89,7 +91,7 @@ class Inheritance:
     # Events
 
     def on_fork(self, parent: int, child: int, at_ns: int) -> bool:
-        """Record a fork, and when it was; return whether to check the child soon, whatever it runs."""
+        """Record a fork and its time; return whether to check the child soon, whatever it runs."""
         known = self._ledger.processes.get(child)
         if known is not None and not self._procfs.is_alive(Identity(child, known[0])):
             self._ledger.forget_process(child)  # it had this pid before, and its last children are known
@@ -101,7 +103,7 @@ class Inheritance:
         else:
             self.inherited[child] = copied
         if parent == INIT_PID:
-            # The service manager forks seldom. An orphan's child can be made to look like one of those.
+            # The service manager forks seldom. An orphan's child can be made to look like its child.
             return bool(self._ledger.protections)
         return (
             parent in self._watched
@@ -130,7 +132,7 @@ class Inheritance:
             self.has_new_watched = True
 
     def on_reset(self, pid: int, entry: Entry, parent: int = INIT_PID) -> None:
-        """Record that a process got its original value back, instead of the one of `entry`."""
+        """Record that a process got its original value back, in place of that of `entry`."""
         now = self._clock()
         self._leave(pid, _Inherited(entry, now))
         for one in (pid, parent):
@@ -138,19 +140,19 @@ class Inheritance:
                 self._reset_until[one] = now + _RESET_NS
 
     def on_own_value(self, pid: int, entry: Entry) -> None:
-        """Record that a process set another value than the one of `entry` itself.
+        """Record that a process replaced the value of `entry` itself.
 
-        It may have saved that one, to set it for its children: sshd does.
+        It may have saved that value to set it for its children, as sshd does.
         """
         self._leave(pid, _Inherited(entry))
 
     def on_other_value(self, pid: int) -> None:
-        """Record that a process has another value than the one that it may have inherited."""
+        """Record that a process does not have the value that it may have inherited."""
         if pid in self.inherited and not self.inherited[pid].is_certain:
             del self.inherited[pid]
 
     def watch_for_match(self, pid: int, control: "ControlledBy | None") -> None:
-        """Record whether a process's children may come to match a rule without an event but their fork."""
+        """Record whether a process's children may come to match a rule without any event but their fork."""
         known = self.watched_for_match
         if control is None:
             is_news = known.pop(pid, None) is not None
@@ -169,7 +171,7 @@ class Inheritance:
         self._floor_checked.clear()
 
     def keep_only(self, pids: "Set[int]") -> None:
-        """Forget every process that is not among `pids`; a pass begins."""
+        """Forget every process that is not among `pids`, at the start of a pass."""
         self._sharing &= pids
         for watched in (self._watched, self.watched_for_match):
             for gone in watched.keys() - pids:
@@ -181,24 +183,24 @@ class Inheritance:
         self._by_parent.clear()
 
     def forget_forks(self) -> None:
-        """Forget every fork, because events were lost; living parents show it again."""
+        """Forget every fork because events were lost; living parents show them again."""
         self.inherited.clear()
         self.asks_parents = True
 
     # Questions
 
     def entry(self, pid: int) -> Entry | None:
-        """Return the entry of the process whose value this one inherited, if it still has that."""
+        """Return the entry of the process that this one inherited from, if it still has that value."""
         known = self.inherited.get(pid)
         return known.entry if known is not None and known.until_ns is None else None
 
     def former_entry(self, pid: int) -> Entry | None:
-        """Return the entry of a process whose value its children may have, though it has it no more."""
+        """Return the entry whose value a process's children may have, though it no longer has it itself."""
         known = self.inherited.get(pid)
         return None if known is None else known.entry
 
     def is_certain(self, pid: int) -> bool:
-        """Return whether a process did inherit what `entry` returns, whatever value it has by now."""
+        """Return whether a process certainly inherited what `entry` returns, whatever its value is now."""
         known = self.inherited.get(pid)
         return known is not None and known.until_ns is None and known.is_certain
 
@@ -210,7 +212,7 @@ class Inheritance:
         }
 
     def is_possible(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
-        """Return whether a process may have a managed one's value, though no fork that is known shows it."""
+        """Return whether a process may have a managed one's value without a known fork that shows it."""
         if self.asks_parents and self.is_needed:
             return True
         if not in_pass or not self._ledger.protections:
@@ -228,8 +230,8 @@ class Inheritance:
     ) -> Entry | None:
         """Return the entry of the process that a child has its value from: its original is the child's, too.
 
-        None: it has the value by itself. `inherited` is the entry that forks show. `may_match`: a rule may
-        match it, so that it is worth asking its parent.
+        None: the value is the child's own. `inherited` is the entry that forks show. `may_match`: a rule may
+        match it, so examining its parent is worth the cost.
         """
         entry, parent_pid = inherited, handle.stat.parent_pid
         if entry is None and may_match and parent_pid in self._ledger.processes:
@@ -248,12 +250,12 @@ class Inheritance:
         return self._from_evidence(handle, value, matching) if value < 0 else None
 
     def may_have_floor(self, handle: "ProcessHandle", matching: "Matching", *, in_pass: bool) -> bool:
-        """Return whether a process may have inherited a floor below 0, though its value is 0 or more.
+        """Return whether a process may have inherited a floor below 0, although its value is 0 or more.
 
-        Asked once for each process, since none gets such a floor later but from a privileged process.
+        Answered once for each process: later, only a privileged process can give it such a floor.
         """
         if not in_pass:
-            self._floor_checked.pop(handle.pid, None)  # it became another user's, or is another process
+            self._floor_checked.pop(handle.pid, None)  # another user's by now, or another process
             if handle.pid not in self.inherited or not self.is_certain(handle.pid):
                 return False
         protections = self._ledger.protections
@@ -273,7 +275,7 @@ class Inheritance:
         return may_have
 
     def _copied(self, parent: int, one: _Inherited | None, at_ns: int) -> _Inherited | None:
-        """Return what a child that was forked at a time inherited from a parent that inherited `one`."""
+        """Return what a child forked at a given time inherited from a parent that inherited `one`."""
         known = self._ledger.processes.get(parent)
         if known is not None:
             return None if parent in self._sharing else _Inherited(known[1])
@@ -290,7 +292,7 @@ class Inheritance:
         self.on_set(pid)
 
     def _from_parents(self, pid: int, value: int, matching: "Matching") -> Entry | None:
-        """Return the entry of the nearest ancestor in the ledger, if all on the way have its value, too."""
+        """Return the entry of the nearest ancestor in the ledger, if all in between have its value."""
         if pid in self._by_parent:
             return self._by_parent[pid]
         passed: list[int] = []
@@ -301,7 +303,7 @@ class Inheritance:
                 if known is not None:
                     found = None if matching.shares_value(ancestor) else known
                 elif ancestor.read_oom_score_adj() != value:
-                    break  # it, and so its children, has a value of its own
+                    break  # it has a value of its own, and so have its children
                 passed.append(ancestor.pid)
                 if known is not None:
                     break
@@ -309,9 +311,9 @@ class Inheritance:
         return found
 
     def _from_evidence(self, handle: "ProcessHandle", value: int, matching: "Matching") -> Entry | None:
-        """Return what a process with this value inherited by all that /proc shows, or None.
+        """Return what a process with this value inherited according to /proc, or None.
 
-        Trusted processes, and those that may choose their value freely, have every value by themselves.
+        Trusted processes, and those that may choose their value freely, have any value by themselves.
         """
         protections = self._ledger.protections
         if not protections.include(value) or matching.is_trusted(handle) or handle.may_lower_itself:
@@ -336,7 +338,7 @@ class Inheritance:
     def _holder(self, handle: "ProcessHandle", matching: "Matching") -> Holder:
         cgroup = handle.cgroup
         service = home_service(cgroup)
-        # Into a cgroup that systemd delegated to a user, that user moves any process of his own.
+        # A user can move own processes into a cgroup that systemd delegated to that user.
         if service and self._procfs.cgroups.are_roots(f"{cgroup}/any") is False:
             service = ""
         is_trusted = matching.is_trusted(handle)
@@ -347,8 +349,8 @@ class Inheritance:
 def reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
     """Return the entry, with `value` as ours if only the floor that we moved let the process choose it.
 
-    An ordinary process below its original value can be there by nobody else's leave: a child that lowers
-    itself by one before it is checked would otherwise stay immune for good.
+    An ordinary process can get below its original value in no other way. Otherwise a child that lowers itself
+    by one before it is checked would stay immune for good.
     """
     stole = entry.moved_floor and entry.given < value < entry.original and not entry.is_ours(value)
     if not stole or handle.may_lower_itself:
@@ -357,9 +359,9 @@ def reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
 
 
 def _place(watched: "dict[int, ControlledBy]", pid: int, control: "ControlledBy") -> bool:
-    """Give a process a place; return whether that was done.
+    """Give a process a place; return whether it got one.
 
-    If none is free, it replaces the one with the highest number in `ControlledBy`, if its own is lower.
+    If none is free, it replaces the process with the highest number in `ControlledBy`, if its own is lower.
     """
     if pid not in watched and len(watched) >= _WATCHED_LIMIT:
         last = max(watched, key=watched.__getitem__)

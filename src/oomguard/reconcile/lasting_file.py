@@ -1,4 +1,4 @@
-"""A file that outlives a reboot. What others may have written counts for nothing."""
+"""A file that survives a reboot. It is ignored if others may have written it."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ class LastingFile:
         self.path = f"{self._folder}/{name}"
 
     def read(self) -> bytes | None:
-        """Return its content, None if it is not there.
+        """Return its content, None if it does not exist.
 
         OSError, OomguardError: it cannot be read; ValueError: others may have written it.
         """

@@ -1,12 +1,13 @@
-"""The ledger: every value as it was before oomguard changed it first.
+"""The ledger: the original value of everything that oomguard changed.
 
-Each line is a checksum and JSON. A line is appended, in one write, before the change it is about, and marked
-as an intent; another follows that says what became of it. Of a process, a line about anything else says that
-its value was written. So a crash at any point leaves no line and no change, or a line that tells what to
-restore; after an intent without a second line the value itself tells whether it was written, when the ledger
-is opened next (`Entry.after_crash`). To restore is a change, too.
-A line cut short by a full disk or a crash, or damaged, is ignored: its checksum does not fit. The checksum
-covers the boot as well, so a line of another boot is ignored even if the header is damaged.
+Each line is a checksum and JSON. A line is appended in one write before the change that it is about, and
+marked as an intent; a second line records the result. For a process, a line about anything else also confirms
+its write. So after a crash at any point there is either no line and no change, or a line that shows what to
+restore. After an intent without a second line, the current value shows whether it was written, when the
+ledger is opened next (`Entry.after_crash`). A restore is a change, too.
+
+A damaged line, or one cut short by a full disk or a crash, is ignored: its checksum is wrong. The checksum
+covers the boot id, so a line of another boot is ignored even if the header is damaged.
 """
 
 import errno
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from oomguard.reconcile.state_folder import StateFolder
 
 Target = str | Identity
-"""What has an entry: a sysctl, by name, or a process."""
+"""The key of an entry: a sysctl's name, or a process."""
 
 _FILE = "ledger"
 _DAMAGED = "ledger.damaged"
@@ -41,21 +42,21 @@ _CHECKSUM = 9
 """Bytes of a line before its JSON: eight hexadecimal digits and a space."""
 
 _ENTRY_FIELDS = 7
-"""Fields of an entry that are in its list; `is_written` is a key of its own, which older versions ignore."""
+"""Fields of an entry that are in its list; `is_written` has its own key, which older versions ignore."""
 
 _SLACK_LINES = 4096
 """Lines beyond the live entries after which the file is rewritten."""
 
 
 class Ledger:
-    """The entries in force, in memory and, if there is a folder to keep them, on file."""
+    """The entries in force: in memory, and in a file if there is a folder for it."""
 
     def __init__(self, *, boot_id: str = "") -> None:
         self.sysctls: dict[str, Entry] = {}
         self.processes: dict[int, tuple[int, Entry]] = {}
         """By pid: start time in ticks, and the entry."""
         self.protections = Protections()
-        """What outlives the processes it is about: their descendants may have inherited it."""
+        """What outlives the processes that it is about, because their descendants may have inherited it."""
         self.ignored_lines = 0
         """Lines of the file that could not be read."""
         self._boot_id = boot_id
@@ -63,7 +64,7 @@ class Ledger:
         self._folder: StateFolder | None = None
         self._fd = -1
         self._unconfirmed: Identity | None = None
-        """The process whose intent is the last line on file, though its value is written by now."""
+        """The process whose intent is the last line of the file, although its value is written by now."""
         self._lines = 0
         self._longest = _SLACK_LINES
         self._is_stale = False
@@ -76,19 +77,19 @@ class Ledger:
         return found[1] if found is not None and found[0] == target.start_time_ticks else None
 
     def protects(self, pid: int) -> bool:
-        """Return whether oomguard set this process lower than its original value."""
+        """Return whether oomguard lowered this process below its original value."""
         found = self.processes.get(pid)
         return found is not None and found[1].given < found[1].original
 
     def record(self, target: Target, entry: Entry) -> None:
-        """Record the entry of a value, before the value is changed."""
+        """Record the entry of a value before the value is changed."""
         self._append_text(_text(target, entry))
         self._set(target, entry)
 
     def confirm(self, target: Target) -> None:
         """Record that a value was changed as its entry says.
 
-        Of a process the next line says so, whatever it is about, and `flush` writes one if none follows.
+        For a process the next line confirms that, whatever it is about; `flush` writes one if none follows.
         """
         entry = self.entry(target)
         if entry is None or entry.is_written:
@@ -101,20 +102,17 @@ class Ledger:
             self._unconfirmed = target
 
     def flush(self) -> None:
-        """Write what waits, and the whole file if somebody removed it: nobody would find it."""
+        """Write what is pending, and the whole file again if somebody removed it: nobody could find it."""
         if self._fd < 0:
             return
-        with suppress(OSError):  # tried again at the next flush
+        with suppress(OSError):  # retried at the next flush
             if os.fstat(self._fd).st_nlink == 0:
                 self._rewrite()
             elif self._unconfirmed is not None:
                 self._append_text(_text(self._unconfirmed, self.entry(self._unconfirmed)))
 
     def set_entry(self, target: Target, entry: Entry | None) -> None:
-        """Set or delete an entry in memory, even if the file cannot be written.
-
-        Then the file is rewritten after the pass.
-        """
+        """Set or delete an entry in memory; a file that cannot be written is rewritten after the pass."""
         if self.entry(target) != entry:
             self._set_and_append(target, entry)
 
@@ -126,23 +124,23 @@ class Ledger:
             self._is_stale = True
 
     def strike(self, target: Target) -> None:
-        """Drop the entry of a value that oomguard no longer sets, or never did."""
+        """Delete the entry of a value that oomguard no longer sets, or never set."""
         self.set_entry(target, None)
 
     def record_protection(self, value: int, service: str, original: int, since_ticks: int) -> None:
-        """Record that a rule sets a value that descendants inherit, and are reset from."""
+        """Record that a rule sets a value that descendants inherit and are reset from."""
         if self.protections.add(value, service, original, since_ticks):
             self._append_text(_protection_text(value, service, Protection(original, since_ticks)))
 
     def forget_process(self, pid: int) -> None:
-        """Drop a process that ended, in memory only: its line on file is about no living process."""
+        """Drop a process that ended, in memory only: its line in the file is about no living process."""
         self.processes.pop(pid, None)
 
     def compact(self) -> None:
-        """Do what `flush` does, and write the file again if it is not as it should be, or long."""
+        """Flush, and rewrite the file if it is damaged or too long."""
         self.flush()
         if self._folder is not None and (self._is_stale or (self._lines > self._longest and self._is_long())):
-            with suppress(OSError):  # the file there still is whole, only long
+            with suppress(OSError):  # the existing file is whole, only long
                 self._rewrite()
 
     def close(self) -> None:
@@ -174,15 +172,15 @@ class Ledger:
         if self._folder is None:
             return
         if self._lines > self._longest and self._is_long():
-            self._longest = 2 * self._lines  # where there is no room, not tried again with each line
-            with suppress(OSError):  # the file there still is whole, only long
-                self._rewrite()  # what is written over and over between two passes must not fill /run
+            self._longest = 2 * self._lines  # if there is no room, do not retry with each line
+            with suppress(OSError):  # the existing file is whole, only long
+                self._rewrite()  # what is written again and again between two passes must not fill /run
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
         line = _line(text, self._seed)
         written = os.write(self._fd, line)
         if written != len(line):
-            # Without its newline it would spoil the line behind it.
+            # Without its newline, the line would damage the next one.
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(errno.ENOSPC, "the ledger could not be written")
         self._lines += 1
@@ -211,11 +209,11 @@ class Ledger:
         header, *lines = raw.split(b"\n")
         version, boot = _read_header(header)
         if version is None and raw:
-            self.ignored_lines += 1  # each line still tells by its checksum whether it is of this boot
+            self.ignored_lines += 1  # the checksum of each line still shows whether it is from this boot
         elif boot != self._boot_id:
             return
         intent: Identity | None = None
-        # Each line ends in a newline, so what is behind the last one was cut short.
+        # Each line ends in a newline, so anything after the last one was cut short.
         for line in lines[:-1]:
             try:
                 text = line if version == _VERSION_WITHOUT_CHECKSUMS else _checked(line, self._seed)
@@ -245,7 +243,7 @@ class Ledger:
         return target if isinstance(target, Identity) and row.get("intent") else None
 
     def _resolve_intents(self, value_of: "Callable[[Target], int | None]") -> None:
-        """Find out which of the intents of a writer that crashed were carried out."""
+        """Find out which intents of a crashed writer were carried out."""
         for target, entry in self._entries():
             value = None if entry.is_written else value_of(target)
             if value is not None:
@@ -278,14 +276,13 @@ def open_ledger(
 ) -> Ledger:
     """Open the ledger for writing, with the entries of this boot whose processes still live.
 
-    `value_of` returns the value that a sysctl or process has now, None if that is not known.
-    Raises OomguardError if it cannot be written: without it nothing could be put back, so
-    nothing may be changed.
+    `value_of` returns the current value of a sysctl or process, None if unknown. Raises OomguardError if the
+    ledger cannot be written: nothing may be changed then, because nothing could be restored.
     """
     ledger = read_ledger(folder, boot_id=boot_id)
     if ledger.ignored_lines:
         with suppress(OSError):
-            folder.replace(_DAMAGED, folder.read(_FILE) or b"")  # for whoever can still make sense of it
+            folder.replace(_DAMAGED, folder.read(_FILE) or b"")  # kept for whoever can still use it
     gone = [pid for pid, (ticks, _) in ledger.processes.items() if not is_alive(Identity(pid, ticks))]
     for pid in gone:
         ledger.forget_process(pid)
@@ -302,7 +299,7 @@ def open_ledger(
 
 
 def read_ledger(folder: "StateFolder", *, boot_id: str) -> Ledger:
-    """Read the ledger without the right to record anything: for `plan` and `status`."""
+    """Read the ledger without the right to record anything, for `plan` and `status`."""
     ledger = Ledger(boot_id=boot_id)
     raw = folder.read(_FILE)
     if raw is not None:
@@ -315,7 +312,7 @@ def _line(text: bytes, seed: int = 0) -> bytes:
 
 
 def _checked(line: bytes, seed: int = 0) -> bytes:
-    """Return the JSON of a line. ValueError: it is not as it was written."""
+    """Return the JSON of a line. ValueError: the line is damaged."""
     text = line[_CHECKSUM:]
     if _line(text, seed) != line + b"\n":
         raise ValueError("the checksum is wrong")
@@ -330,7 +327,7 @@ def _text(target: Target, entry: Entry | None) -> bytes:
     if isinstance(target, str):
         row: dict[str, object] = {"sysctl": target, "entry": None if entry is None else entry[:_ENTRY_FIELDS]}
         return json.dumps(row if entry is None or entry.is_written else row | {"intent": 1}).encode("ascii")
-    # Written for every process that a rule sets, so made by hand: json.dumps takes 4 times as long.
+    # Formatted by hand, because it is written for every managed process: json.dumps takes 4 times as long.
     values, mark = "null", ""
     if entry is not None:
         before = "null" if entry.given_before is None else entry.given_before
@@ -340,7 +337,7 @@ def _text(target: Target, entry: Entry | None) -> bytes:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    """Return an entry as it was written. Anything else raises ValueError or TypeError."""
+    """Return an entry as it was written. ValueError or TypeError: it is not one."""
     fields = row["entry"]
     if len(fields) > _ENTRY_FIELDS:
         raise ValueError("too many fields")

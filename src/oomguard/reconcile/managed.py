@@ -1,4 +1,4 @@
-"""What is known of processes from one decision to the next: one table, which outlives each policy."""
+"""What is known about processes from one decision to the next: one table, which outlives each policy."""
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     Conditions = tuple[tuple[bytes, ...], Terms]
 
 _SLOW_LIMIT = 64
-"""Users that are reported because their processes could not be read or matched in time."""
+"""Users to report because their processes could not be read or matched in time."""
 
 
 class Known(NamedTuple):
-    """What is known of a process before it is examined: of most, nothing.
+    """What is known about a process before it is examined; about most, nothing.
 
-    `entry` is that of the ledger, `inherited` that of the process whose value it inherited. `rule` sets its
-    value so far. `raising` raises it, or raised the process whose program it still runs; `raised` says so.
+    `entry` is its ledger entry, `inherited` that of the process whose value it inherited. `rule` sets its
+    value so far. `raising` is the rule that raises it, or raised the process whose program it still runs;
+    `raised`: there is one.
     """
 
     entry: "Entry | None" = None
@@ -54,27 +55,29 @@ class ManagedProcesses:
         """By pid, the number of the rule that matches it, as last seen."""
         self.raised: dict[int, RaisingRule] = {}
         self.executed: dict[int, int] = {}
-        """Processes that ran another program since they were last examined, and when, as forks are dated."""
+        """Processes that ran another program since they were last examined, and when (in the clock of
+        forks)."""
         self.postponed: set[int] = set()
-        """Processes to examine again soon: this host was too busy to read them."""
+        """Processes to examine again soon, because this host was too busy to read them."""
         self.undecided: set[int] = set()
-        """Young processes to examine again: a rule matches them if they rewrite their command line."""
+        """Young processes to examine again: a rule will match if they rewrite their command line."""
         self.unreadable: set[str] = set()
-        """What kept processes from being read or matched, for a person."""
+        """Why processes could not be read or matched, for people."""
         self.before_release: Callable[[], None] = lambda: None
-        """Called before a process is no longer managed: the last moment to ask which rule it was."""
+        """Called before a process is no longer managed, when its rule is still known."""
         self._rules: Sequence[Rule] = ()
         self._first_person_uid = FIRST_PERSON_UID
         self.unchanged: dict[int, int] = {}
-        """By pid: the hash of inode, name and value of a process that needs nothing while it is the same."""
+        """By pid: the hash of inode, name and value of a process that needs nothing while these stay the
+        same."""
         self._forked_from: dict[int, Rule] = {}
-        """By pid, the rule that raised the process it was forked from, whose program it may still run."""
+        """By pid, the rule that raised the process's parent, whose program it may still run."""
         self._slow: set[str] = set()
 
     def take(self, policy: "Policy") -> None:
-        """Go over to another policy: what rules decided is translated to those with the same conditions.
+        """Switch to another policy: decisions of rules move to the rules with the same conditions.
 
-        Everything else that depends on the policy before is dropped.
+        Everything else that depends on the previous policy is dropped.
         """
         before = {number: self._rules[number].conditions for number in {*self.rule_of.values()}}
         known = [*self._forked_from.values(), *(one.rule for one in self.raised.values())]
@@ -97,7 +100,7 @@ class ManagedProcesses:
     # Events
 
     def on_fork(self, parent: int, child: int, at_ns: int) -> bool:
-        """Record a fork, and when it was; return whether to check the child soon, whatever it runs."""
+        """Record a fork and its time; return whether to check the child soon, whatever it runs."""
         rule = self._raising(parent)
         if rule is None or at_ns > self.executed.get(parent, at_ns):
             self._forked_from.pop(child, None)
@@ -106,12 +109,12 @@ class ManagedProcesses:
         return self.inheritance.on_fork(parent, child, at_ns)
 
     def forget_forks(self) -> None:
-        """Forget which process forked which, because events were lost; living parents show it again."""
+        """Forget every fork because events were lost; living parents show them again."""
         self._forked_from.clear()
         self.inheritance.forget_forks()
 
     def on_exit(self, pid: int) -> None:
-        """Drop what is known of a process that ended; its last forks may not be reported yet."""
+        """Drop what is known about a process that ended; its last forks may not be reported yet."""
         rule = self._raising(pid)
         if rule is not None:
             self._forked_from[pid] = rule  # until the next pass
@@ -123,7 +126,7 @@ class ManagedProcesses:
         self.ledger.forget_process(pid)
 
     def keep_only(self, pids: set[int]) -> None:
-        """Drop what is known of every process that is not among `pids`, which all forks before are."""
+        """Drop what is known about processes that are not among `pids`, which contains all earlier forks."""
         for pid in (self.rule_of.keys() | self.raised.keys() | self.ledger.processes.keys()) - pids:
             self.on_exit(pid)
         self.inheritance.keep_only(pids)
@@ -133,7 +136,7 @@ class ManagedProcesses:
     # Decisions
 
     def recall(self, handle: "ProcessHandle") -> Known:
-        """Return what is known of a process. Raises one of GONE, or HIDDEN."""
+        """Return what is known about a process. Raises one of GONE, or HIDDEN."""
         pid = handle.pid
         if not self.knows(pid):
             return NOTHING
@@ -154,7 +157,7 @@ class ManagedProcesses:
         return Known(entry, self.inheritance.entry(pid), rule, raising, raised)
 
     def record(self, handle: "ProcessHandle", known: Known, finding: "Finding") -> None:
-        """Record what later decisions need of one that was made, given what was known before it."""
+        """Record what later decisions need of this one, given what was known before it."""
         pid, judged, is_new = handle.pid, finding.judged, known is NOTHING
         if finding.fork_watch is not None or not is_new:
             self.inheritance.watch_for_match(pid, finding.fork_watch)
@@ -193,7 +196,7 @@ class ManagedProcesses:
             watch = controlled_by(handle, self._first_person_uid) if is_watched else None
             if shares or is_watched or not is_new:
                 self.inheritance.on_set(pid, shares=shares, watch=watch)
-            self.inheritance.has_new_watched |= protects  # init is watched from the first on
+            self.inheritance.has_new_watched |= protects  # init is watched from the start
         if decision.wanted != value:
             return
         is_own = entry is not None and (rule is None or not entry.is_ours(value))
@@ -215,7 +218,7 @@ class ManagedProcesses:
             self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
 
     def knows(self, pid: int) -> bool:
-        """Return whether anything is known of a process; of most there is not."""
+        """Return whether anything is known about a process."""
         return (
             pid in self.rule_of
             or pid in self.ledger.processes
@@ -227,7 +230,7 @@ class ManagedProcesses:
         )
 
     def is_unchanged(self, handle: "ProcessHandle") -> bool:
-        """Return whether a process that is `unchanged` still is: then it needs nothing."""
+        """Return whether a process recorded as `unchanged` still is: then it needs nothing."""
         try:
             is_same = self.unchanged[handle.pid] == hash(
                 (handle.inode, handle.comm, handle.read_oom_score_adj())
@@ -235,7 +238,7 @@ class ManagedProcesses:
         except OSError:
             is_same = False
         if is_same:
-            self.executed.pop(handle.pid, None)  # the rule is that of the program it runs now
+            self.executed.pop(handle.pid, None)  # the rule belongs to the program that it runs now
         else:
             del self.unchanged[handle.pid]
         return is_same

@@ -1,4 +1,4 @@
-"""A policy held against the processes of one /proc: what `core.match` and `core.trust` need is read here."""
+"""Matches a policy with the processes of one /proc: reads what `core.match` and `core.trust` need."""
 
 import os
 import time
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 MATCH_SECONDS = 0.02
-"""Processor time that the `cmdline` patterns of one rule may take on one process."""
+"""CPU time that the `cmdline` patterns of one rule may take on one process."""
 
 NO_CANDIDATES = MatchResult()
-"""What `match` returns if no rule can match the process: by its name, or because it is oomguard."""
+"""The result if no rule can match the process, by its name or because it is oomguard."""
 
 
 class Itself(NamedTuple):
-    """The process that asks, and the daemon if one runs; its only child is the reader of its policy."""
+    """The calling process, and the daemon if one runs, with its only child, the reader of its policy."""
 
     own_pid: int
     daemon: Identity | None = None
 
     def covers(self, handle: "ProcessHandle") -> bool:
-        """Tell whether a process is one of them. Raises one of GONE if it ended."""
+        """Return whether a process is one of them. Raises one of GONE."""
         pid, daemon = handle.pid, self.daemon
         if daemon is None or pid == self.own_pid:
             return pid == self.own_pid
@@ -46,7 +46,7 @@ class Itself(NamedTuple):
 
 
 class Matching:
-    """Finds the rule of a process. Each method raises one of GONE if the process ended."""
+    """Finds the rule for a process. Each method raises one of GONE if the process has ended."""
 
     def __init__(self, policy: "Policy", procfs: "Procfs", itself: Itself | None = None) -> None:
         self.policy = policy
@@ -69,7 +69,7 @@ class Matching:
         )
 
     def shares_value(self, handle: "ProcessHandle") -> bool:
-        """Return whether a rule matches the process whose children keep what they inherit."""
+        """Return whether a rule with `children: inherit` matches the process."""
         rule = self.match(handle).rule
         return rule is not None and rule.terms.children == "inherit"
 
@@ -81,11 +81,11 @@ class Matching:
                 if first_unmet(rule, parent, self.search_within(parent)) is None:
                     return False
         except GONE:
-            pass  # an ancestor ended meanwhile; its children are init's now
+            pass  # an ancestor has ended; its children are init's now
         return True
 
     def search_within(self, handle: "ProcessHandle") -> "Callable[[re.Pattern[str], str], bool]":
-        """Return a search that raises UnknownFactError when it takes too long on this process's words."""
+        """Return a search that raises UnknownFactError if this process's command line takes too long."""
 
         def bounded(pattern: "re.Pattern[str]", text: str) -> bool:
             spent = self._pattern_time
@@ -108,7 +108,7 @@ class Matching:
     def is_trusted(self, handle: "ProcessHandle") -> bool:
         """Return whether a process is root's, or a system user's in a system service.
 
-        It is not if its user made it too slow to read: root's own processes are always read.
+        False if its user made it too slow to read; root's own processes are always read.
         """
         try:
             return is_trusted(handle, self.policy.first_person_uid)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Pass(NamedTuple):
-    """What was done: after the changes, `outcomes` has what a restore left alone.
+    """The result: `outcomes` ends with what a restore left alone.
 
-    `lost_lines` of the ledger could not be read, so their original values are not known. `is_complete` tells
-    that every process was examined.
+    `lost_lines` of the ledger could not be read, so their original values are unknown. `is_complete`: every
+    process was examined.
     """
 
     outcomes: "list[Outcome]"
@@ -40,7 +40,8 @@ def reconcile_once(
 ) -> Pass:
     """Apply a policy as the only writer: in one pass, or for a restore in as many as needed.
 
-    OomguardError: another process, such as the daemon, has the state folder, or a restore finds none.
+    OomguardError: another process, such as the daemon, holds the state folder, or there is none to restore
+    from.
     """
     if cause == "restore":
         require_state_folder(state_dir)

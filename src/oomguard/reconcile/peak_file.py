@@ -16,7 +16,7 @@ _DAY_SECONDS = 86400
 
 
 class PeakFile:
-    """The peaks of a host. The file is read whenever it is asked for: removing it takes effect at once."""
+    """The peaks of a host. The file is read each time, so removing it takes effect at once."""
 
     def __init__(self, state_dir: str, clock: "Callable[[], float]" = time.time) -> None:
         self._file = LastingFile(state_dir, _FILE)
@@ -32,7 +32,7 @@ class PeakFile:
         return None if found is None else Peak(found.committed_kib, found.date, self.path)
 
     def note(self, committed_kib: int, now: float) -> None:
-        """Take what is promised at the monotonic time `now`, and keep what lasted."""
+        """Add what is promised at the monotonic time `now`, and store the level that lasted."""
         level = self._lasting.look(committed_kib, now)
         if level is None:
             return

@@ -1,4 +1,4 @@
-"""Plans the changes that bring what /proc says now to the policy. Records nothing but a cache of parents."""
+"""Plans the changes from the current /proc to the policy. Records nothing but a cache of parents."""
 
 import os
 from contextlib import suppress
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from oomguard.reconcile.matching import Matching
 
     Situation = tuple[int, int, Entry | None, bool]
-    """The value of a process, its original, the entry that says so, and whether that is another's."""
+    """The value of a process, its original value, the entry with that, and whether it is another process's
+    entry."""
 
 UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
-"""A program that rewrites its command line has done so at this age."""
+"""By this age, a program has rewritten its command line, if it does."""
 
 _KEEP = Value("keep")
 
@@ -46,8 +47,8 @@ _OF_CGROUP = frozenset(("unit", "user_unit", "cgroup"))
 class RaisingRule(NamedTuple):
     """The rule that raises a process, which it must not escape by a name, cgroup or value of its own choice.
 
-    `is_held`: True: the rule no longer matches. False: it had the rule's value already, so the ledger has no
-    entry.
+    `is_held`: True: the rule no longer matches. False: the process had the rule's value already, so the
+    ledger has no entry.
     """
 
     identity: "Identity"
@@ -56,10 +57,10 @@ class RaisingRule(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What was found out about a process: the decision, if there is one, and what to record for the next.
+    """What was found out about a process: the decision, if any, and what to record for the next one.
 
     `judged` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
-    tried; with `is_undecided`, nothing can be decided yet. `raised` is the rule it must not escape.
+    tried; with `is_undecided`, nothing can be decided yet. `raised` is the rule that it must not escape.
     `fork_watch`: its children may come to match a rule, and this is who controls it. `may_match_later`: so
     may the process itself. `is_unchanged`: the decision stays the same while its name and value do.
     """
@@ -74,11 +75,11 @@ class Finding(NamedTuple):
 
 
 _NOTHING = Finding()
-"""Of most processes: no rule matches them, and they inherited nothing."""
+"""The finding for most processes: no rule matches them, and they inherited nothing."""
 
 
 class Planner:
-    """A policy held against one /proc, with what is known of its processes."""
+    """A policy and one /proc, with what is known about its processes."""
 
     def __init__(
         self,
@@ -104,7 +105,7 @@ class Planner:
         )
 
     def sysctl_refusal(self, changes: "Sequence[SetSysctl]") -> "Refusal | None":
-        """Return why these values must not be set on the host as it is at this moment; or None."""
+        """Return why these values must not be set on the host in its current state, or None."""
         actual, memory = observe_overcommit(self.procfs, {change.name for change in changes})
         return refusal_of(changes, self.policy, actual, memory, self._promised_peak())
 
@@ -113,14 +114,14 @@ class Planner:
         return {setting.name for setting in self.policy.sysctls} | self._ledger.sysctls.keys()
 
     def foreign_sysctls(self) -> dict[str, int]:
-        """Return the sysctls in the ledger that something else has set since: they are not restored."""
+        """Return the sysctls in the ledger that something else has set since, so they are not restored."""
         if self._ledger.sysctls.keys() <= {setting.name for setting in self.policy.sysctls}:
             return {}
         actual = observe_sysctls(self.procfs, self._ledger.sysctls)
         return {name: actual[name] for name in left_alone(self.policy, actual, self._ledger.sysctls)}
 
     def left_alone(self) -> list[Outcome]:
-        """Return what a restore leaves: values that are neither the original nor what oomguard had set."""
+        """Return what a restore leaves alone: values that are neither the original nor oomguard's."""
         found = []
         for name, value in self.foreign_sysctls().items():
             entry = self._ledger.sysctls[name]
@@ -135,10 +136,10 @@ class Planner:
         return found
 
     def find(self, handle: "ProcessHandle", known: "Known", *, in_pass: bool = True) -> Finding:
-        """Return what is decided on a process, given what is known. Raises GONE, HIDDEN or UnknownFactError.
+        """Return the decision on a process, given what is known. Raises GONE, HIDDEN or UnknownFactError.
 
-        Only a pass reads the value of the many that no rule matches; between two, forks show what those
-        inherited.
+        Only a pass reads the value of the many processes that no rule matches; between passes, forks show
+        what they inherited.
         """
         situation: Situation | None = None
 
@@ -206,7 +207,7 @@ class Planner:
         )
 
     def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
-        """Return why a rule must not set a process, whose original value is `own`; or None."""
+        """Return why a rule must not set a process with the original value `own`, or None."""
         wanted = rule.terms.value.wanted(own)
         if wanted is None:
             return None
@@ -214,7 +215,7 @@ class Planner:
         return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
 
     def _situation(self, handle: "ProcessHandle", known: "Known", *, may_match: bool) -> "Situation":
-        """Return what the process has, and would have; `may_match`: a rule may match it."""
+        """Return the current and the original value of a process; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         if known.entry is not None:
             entry = reclaimed(known.entry, value, handle)
@@ -258,7 +259,7 @@ class Planner:
     def _meanwhile(
         self, handle: "ProcessHandle", known: "Known", found: "Rule | None", unknown: "UnknownFactError"
     ) -> "tuple[bool, Rule | None, RaisingRule | None]":
-        """Return what applies while a rule cannot be tried, and first whether nothing can be decided."""
+        """Return what applies while a rule cannot be tried; first, whether nothing can be decided."""
         if unknown.is_transient:
             return True, None, None
         is_trusted = self.matching.is_trusted(handle)
@@ -269,10 +270,9 @@ class Planner:
         return rule is None and (is_trusted or entry is not None), rule, known.raised
 
     def _may_keep(self, handle: "ProcessHandle", entry: "Entry", rule: "Rule | None") -> bool:
-        """Return whether an untrusted process keeps its value while it is not known which rule matches it.
+        """Return whether an untrusted process keeps its value while its rule is unknown.
 
-        One that was protected as root's, and is another user's now, does not; one that its rule protects by
-        `user` does.
+        Not if it was protected as root's and is now another user's; yes if its rule protects it by `user`.
         """
         if entry.given >= entry.original:
             return True
@@ -288,7 +288,7 @@ class Planner:
     def _is_unchanged(self, handle: "ProcessHandle", decision: "Decision", rule: "Rule") -> bool:
         """Return whether the decision is the same while name and value are.
 
-        Trust is checked each time: a process can change its user.
+        Check trust each time: a process can change its user.
         """
         return (
             (decision.wanted >= decision.original or rule.terms.trust == "name")

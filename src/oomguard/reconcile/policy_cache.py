@@ -1,8 +1,8 @@
 """The compiled policy, kept by the daemon for its next start and for the verbs: reading YAML takes longest.
 
-The key has everything that the policy was made from: this program, the metadata of the policy files, of the
-folders they are in, and of the files that say who a user is. What is damaged, has another key, or may
-have been written by others is as good as nothing.
+The key covers everything that the policy was made from: this program, the metadata of the policy files and
+their folders, and of the files that define users. A file that is damaged, has another key, or may have been
+written by others is ignored.
 """
 
 import json
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Layer, Policy
 
 _SIZE_LIMIT = 1024 * 1024
-"""Packed bytes that are kept: some 100,000 rules."""
+"""Maximum packed size: some 100,000 rules."""
 
 _CHUNK = 65536
 
@@ -31,7 +31,7 @@ _FILE = "compiled-policy"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _HOST_FILES = ("/etc/passwd", "/etc/subuid", "/etc/login.defs", "/usr/etc/login.defs")
 _TICK_NS = 100_000_000
-"""Longer than a tick of any file system's clock: a file that changes twice within one looks the same."""
+"""Longer than a clock tick of any file system: a file that changes twice within one tick looks the same."""
 
 
 class Metadata(NamedTuple):
@@ -56,18 +56,18 @@ class PolicyCache:
     def __init__(self, state_dir: str) -> None:
         self._file = LastingFile(state_dir, _FILE)
         self.path = self._file.path
-        # Once: what a newer program reads for this daemon is not for the daemon of that program.
+        # Once: what a newer program reads for this daemon is not for this daemon's program.
         self._program = json.dumps([(path, metadata(path)) for path in _modules()])
 
     def key(self, layers: "Sequence[Layer]", now_ns: int) -> str:
-        """Return all that a policy read from `now_ns` on is made from; "" if some has only just changed."""
+        """Return the key of a policy read from `now_ns` on; "" if some of its input has only just changed."""
         paths = [layer.path for layer in layers]
         there = [layer._replace(path=os.path.abspath(layer.path)) for layer in layers]
         folders = [layer.path for layer in there]
         files = [*fingerprint(there), *((path, metadata(path)) for path in (*folders, *_HOST_FILES))]
         if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
             return ""
-        # The paths as they were said, too: messages have them.
+        # Include the paths as they were given, because messages contain them.
         return json.dumps([__version__, os.geteuid(), files, _owners(folders), self._program, paths])
 
     def load(self, key: str, host: "Host | None") -> "Policy | None":
@@ -88,15 +88,15 @@ class PolicyCache:
         return policy if policy is not None and fits(policy, host) else None
 
     def store(self, copy: "Copy") -> str:
-        """Keep what the reader of the policy wrote; return why that failed, "" if it did not."""
+        """Store the output of the policy's reader; return why that failed, "" if it did not."""
         packed = copy.finish()
         return self._file.replace(packed) if len(packed) <= _SIZE_LIMIT else ""
 
 
 class Copy:
-    """What the reader of the policy writes, packed as it comes: it compresses to a tenth.
+    """The output of the policy's reader, packed as it comes: it compresses to a tenth.
 
-    `key` is what the policy is made from, "" if that may be something else by the next time.
+    `key` is that of the policy, "" if its input may be different by the next time.
     """
 
     def __init__(self, key: str) -> None:
@@ -105,17 +105,17 @@ class Copy:
         self._packed = [self._packer.compress(key.encode() + b"\n")]
 
     def add(self, chunk: bytes) -> None:
-        """Take more of it."""
+        """Add a part."""
         self._packed.append(self._packer.compress(chunk))
 
     def finish(self) -> bytes:
-        """Return all of it, with the checksum of zlib at its end."""
+        """Return the whole, with zlib's checksum at its end."""
         self._packed.append(self._packer.flush())
         return b"".join(self._packed)
 
 
 class Answer:
-    """What a reader of the policy wrote, decoded as it comes."""
+    """The output of a policy's reader, decoded as it comes."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -124,7 +124,7 @@ class Answer:
         self._decoder = Decoder()
 
     def feed(self, chunk: bytes) -> None:
-        """Take more of it. ValueError, TypeError, RecursionError: it is none."""
+        """Add a part. ValueError, TypeError, RecursionError: it is malformed."""
         self.size += len(chunk)
         *lines, self._partial = (self._partial + chunk).split(b"\n")
         for line in lines:
@@ -134,12 +134,12 @@ class Answer:
                 self._decoder.feed(line)
 
     def policy(self) -> "Policy":
-        """Return the policy, once all of it was fed. ValueError, KeyError, TypeError: it is not whole."""
+        """Return the policy after the last part. ValueError, KeyError, TypeError: it is incomplete."""
         return self._decoder.policy()._replace(warnings=len(self.header["warnings"]))
 
 
 def fits(policy: "Policy", host: "Host | None") -> bool:
-    """Return whether the facts that a policy depends on are as they were."""
+    """Return whether the facts that a policy depends on are unchanged."""
     return not policy.facts or (host is not None and not host.differs(policy.facts))
 
 
@@ -175,7 +175,7 @@ def metadata(path: str) -> Metadata | None:
 
 
 def _unpacked(packed: bytes, head: bytes) -> "Iterator[bytes]":
-    """Yield what is packed behind `head`; nothing if another head is in front. ValueError: it is damaged."""
+    """Yield the unpacked content behind `head`; nothing for another head. ValueError: it is damaged."""
     unpacker = zlib.decompressobj()
     try:
         chunk = unpacker.decompress(packed, len(head))
@@ -184,14 +184,14 @@ def _unpacked(packed: bytes, head: bytes) -> "Iterator[bytes]":
         while not unpacker.eof:
             chunk = unpacker.decompress(unpacker.unconsumed_tail, _CHUNK)
             if not chunk and not unpacker.eof:
-                raise ValueError("it is damaged")  # it was cut
+                raise ValueError("it is damaged")  # cut off
             yield chunk
     except zlib.error as error:
         raise ValueError("it is damaged") from error
 
 
 def _owners(paths: list[str]) -> list[tuple[str, int, int]]:
-    """Return who owns each folder above a policy, and who may write to it: the reader warns of some."""
+    """Return who owns, and who may write to, each folder above a policy: the reader warns about some."""
     above: dict[str, None] = {}
     for folder in (folder for path in paths for folder in (path, os.path.realpath(path))):
         while folder != (folder := os.path.dirname(folder)):
@@ -200,7 +200,7 @@ def _owners(paths: list[str]) -> list[tuple[str, int, int]]:
 
 
 def _modules() -> list[str]:
-    """Return the modules that read a policy: an upgrade may keep the version, as one of a checkout does."""
+    """Return the modules that read a policy: an upgrade may keep the version, as in a checkout."""
     folders = (f"{_PACKAGE}/policy", f"{_PACKAGE}/core")
     return [
         f"{folder}/{name}"

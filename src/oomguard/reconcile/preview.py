@@ -1,4 +1,4 @@
-"""What a pass would do on this host: what the planner decides, and what the kernel will deny."""
+"""What a pass would do on this host: the planner's decisions, and what the kernel will deny."""
 
 import os
 import stat
@@ -27,10 +27,10 @@ _CONTENDED = Obstacle(
 
 
 class Preview:
-    """Decides as the daemon does, and adds what would come of it. Writes nothing, opens nothing for writing.
+    """Decides as the daemon does, and adds what would come of it.
 
-    `rights` are those of the process that would write. `contended` are what the running daemon has paused to
-    correct: sysctls by name, processes by identity.
+    Writes nothing, and opens nothing for writing. `rights` are those of the process that would write.
+    `contended` is what the running daemon has paused to correct: sysctls by name, processes by identity.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Preview:
 
     @property
     def unreadable(self) -> list[str]:
-        """What kept processes from being read or judged so far, for a person."""
+        """Why processes could not be read or judged so far, for people."""
         return sorted(self._reconciler.managed.unreadable)
 
     def processes(self) -> "Iterator[tuple[ProcessHandle, Judged | None]]":
-        """Yield each process, held open, and what is decided on it; None: nothing is."""
+        """Yield each process, open, with the decision on it, or None."""
         for handle in self._reconciler.processes():
             yield handle, self.judge(handle)
 
     def judge(self, handle: "ProcessHandle") -> "Judged | None":
-        """Return what is decided on a process, or None. Children come after the parents they inherit from."""
+        """Return the decision on a process, or None. Children come after the parents they inherit from."""
         judged = self._reconciler.decide_and_record(handle)
         if judged is None or judged.decision.obstacle is not None:
             return judged
@@ -73,7 +73,7 @@ class Preview:
         self._reconciler.managed.keep_only(pids)
 
     def sysctl_changes(self, cause: "Cause") -> "list[SetSysctl]":
-        """Return the sysctl writes that are due; those of one group share what is in the way of one."""
+        """Return the sysctl writes that are due; an obstacle to one is one to its whole group."""
         found = []
         for changes in grouped(self.planner.sysctl_changes(cause)):
             obstacle = changes[0].obstacle or self._sysctl_obstacle(changes)
@@ -119,7 +119,7 @@ class Preview:
             return None
         if not found.st_mode & stat.S_IWUSR:
             return Obstacle("denied", "this sysctl is read-only", "remove it from the policy of this host")
-        # Capabilities do not help: the kernel asks whether the writer owns it (fs/proc/proc_sysctl.c).
+        # Capabilities do not help: the kernel checks if the writer owns the file (fs/proc/proc_sysctl.c).
         if found.st_uid != self._rights.uid:
             return Obstacle(
                 "denied", f"uid {self._rights.uid} cannot change sysctls", "run as root of the host"

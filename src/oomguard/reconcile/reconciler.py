@@ -1,4 +1,4 @@
-"""One level-triggered pass: observe, plan, apply, record. Whatever led to it, it is the same pass."""
+"""One level-triggered pass: observe, plan, apply, record. It is the same pass whatever caused it."""
 
 import errno
 import os
@@ -32,11 +32,14 @@ _REWRITTEN = "something else keeps rewriting {}"
 
 
 SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
-"""What the kernel answers when it is short of memory or descriptors: a reason to wait, not to die."""
+"""The kernel's errors when it is short of memory or descriptors: a reason to wait, not to exit."""
 
 
 class Reconciler:
-    """Keeps one /proc to one policy, with one ledger. `now` is monotonic time, in seconds."""
+    """Keeps one /proc in line with one policy, with one ledger.
+
+    `now` is monotonic time, in seconds.
+    """
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class Reconciler:
         self._promised_peak = promised_peak
         self.privilege = privilege or Privilege()
         self.still_denied: Callable[[Change], None] = lambda _: None
-        """Called for a change that is due, and not tried again yet since the kernel denied it."""
+        """Called for a due change that is not tried again yet, because the kernel denied it."""
         self.ledger = ledger
         self.procfs = procfs
         self.managed = ManagedProcesses(ledger, procfs)
@@ -59,7 +62,7 @@ class Reconciler:
         self.adopt(policy)
 
     def adopt(self, policy: "Policy") -> None:
-        """Take another policy from the next pass on."""
+        """Use another policy from the next pass on."""
         self.policy = policy
         self.matching = Matching(policy, self.procfs, self._itself)
         self.planner = Planner(self.matching, self.managed, self._promised_peak)
@@ -67,7 +70,7 @@ class Reconciler:
         self.backoff = Backoff(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
-        """Bring sysctls and every process to the policy, yielding each outcome as it comes."""
+        """Apply the policy to sysctls and every process; yield each outcome as it comes."""
         yield from self.sysctls(cause, now)
         pids = self.procfs.pids()
         self.managed.keep_only(set(pids))
@@ -78,19 +81,19 @@ class Reconciler:
         self.end_pass()
 
     def processes(self) -> "Iterator[ProcessHandle]":
-        """Yield each process there is, held open, after those that ended were forgotten."""
+        """Yield each process, open, after those that ended were forgotten."""
         pids = self.procfs.pids()
         self.managed.keep_only(set(pids))
         yield from self.procfs.processes(pids)
 
     def end_pass(self) -> None:
-        """Bound what is remembered, after every process was seen to."""
+        """Limit what is remembered, after every process was examined."""
         in_force = {entry.given for _, entry in self.ledger.processes.values()}
         self.ledger.protections.forget_idle(in_force | self.inheritance.values())
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
-        """Bring the sysctls to the policy: of each group all, or none."""
+        """Apply the policy to sysctls: of each group all, or none."""
         for changes in grouped(self.planner.sysctl_changes(cause)):
             yield from self._apply_sysctls(changes, now)
         for name in self.planner.foreign_sysctls():
@@ -113,17 +116,17 @@ class Reconciler:
             if outcome.result == "applied" and change.cause == "drift":
                 self.backoff.corrected(change.name, now)
             elif outcome.result != "applied" and change.obstacle is None:
-                # Taking a group back wakes the watches on it.
+                # Undoing a group wakes its watches.
                 self.backoff.denied(change.name, change.after, now)
         return outcomes
 
     def process(
         self, pid: int, cause: "Cause", now: float, *, in_pass: bool = False, is_watched: bool = False
     ) -> "Outcome | None":
-        """Bring one process to the policy; None if there was nothing to do, or it is gone.
+        """Apply the policy to one process; return None if there was nothing to do, or it has ended.
 
-        A pass also corrects contended values, and finds inherited ones without fork events.
-        `is_watched`: the watch on its value asked for this.
+        A pass also corrects contended values, and finds inherited ones without fork events. `is_watched`: the
+        watch on its value caused this.
         """
         outcome: Outcome | None = None
         for _ in range(2):  # what vanished may have become another
@@ -140,7 +143,7 @@ class Reconciler:
         return outcome
 
     def needs_nothing(self, pid: int) -> bool:
-        """Return whether a process that an event was about needs nothing, by its name: as most."""
+        """Return whether a process that an event was about needs nothing, by its name: most do not."""
         if self.managed.knows(pid):
             return False
         comm = self.procfs.comm(pid)
@@ -183,14 +186,14 @@ class Reconciler:
         return None if judged is None else judged.change(cause)
 
     def decide_and_record(self, handle: "ProcessHandle", *, in_pass: bool = True) -> "Judged | None":
-        """Return what is decided on a process, and record what later decisions need.
+        """Return the decision on a process, and record what later decisions need.
 
-        None: no rule matches it, and it has inherited nothing; or it ended, or cannot be read now.
+        None: no rule matches it, and it has inherited nothing; or it has ended, or cannot be read now.
         """
         managed = self.managed
         try:
             if not in_pass:
-                handle.read_name_and_stat()  # it has a rule, most likely
+                handle.read_name_and_stat()  # most likely a rule matches it
             known = managed.recall(handle)
             finding = self.planner.find(handle, known, in_pass=in_pass)
             managed.record(handle, known, finding)
@@ -213,9 +216,9 @@ class Reconciler:
     def _apply(
         self, change: "SetOomScoreAdj", handle: "ProcessHandle", now: float, *, in_pass: bool = False
     ) -> "Outcome | None":
-        """Make a change, or return why that must wait; None if the kernel denied it just now.
+        """Make a change, or return why it must wait; None if the kernel denied it just now.
 
-        A pass writes every process's value, and protection that a process must not keep is removed at once.
+        A pass writes every process's value. Protection that a process must not keep is removed at once.
         """
         is_repeatable = not in_pass and change.cause in ("drift", "restore") and not change.inherited
         user = _user(handle) if is_repeatable else None
@@ -260,10 +263,10 @@ def _contended(change: "Change", why: str) -> Outcome:
 
 
 def _user(handle: "ProcessHandle") -> str | None:
-    """Return what a write is charged to, if others can have it repeated; None if the process ended.
+    """Return the account for a write if others can cause it repeatedly; None if the process has ended.
 
-    They can rewrite the value, or change their user back and forth, so that it is set and restored.
-    A value that is set or inherited for the first time is not looked up: each exec does that.
+    They can rewrite the value, or change their user back and forth, so that it is set and restored. The
+    account is not looked up for a value that is set or inherited for the first time, as at each exec.
     """
     try:
         return handle.budget_key

@@ -16,10 +16,11 @@ LONGEST_SECONDS = 10.0
 def repeat_until_quiet(
     reconciler: "Reconciler", cause: "Cause", clock: "Callable[[], float]" = time.monotonic
 ) -> "tuple[list[Outcome], bool]":
-    """Return the last outcome of each target, and whether every process there is was examined.
+    """Return the last outcome of each target, and whether every process was examined.
 
-    After a pass, those that started meanwhile are examined until a round changes none of them and none of
-    them ends unseen: it may have forked first. If any pass or round changed something, there is another pass.
+    After a pass, examine the processes that started meanwhile, until a round changes none of them and none of
+    them ends unseen: it may have forked before. If any pass or round changed something, there is another
+    pass.
     """
     procfs = reconciler.procfs
     outcomes: dict[object, Outcome] = {}

@@ -17,11 +17,11 @@ RUN_FOLDER = "/run/oomguard"
 """The state folder of a host's daemon. A reboot empties it."""
 
 LASTING_FOLDER = "/var/lib/oomguard"
-"""Where that daemon keeps what outlives a reboot."""
+"""The folder in which that daemon keeps what survives a reboot."""
 
 _LOCK = "lock"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place must not keep us waiting
+_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place must not block
 
 
 class StateFolder:
@@ -33,13 +33,13 @@ class StateFolder:
         self._lock_fd = -1
 
     def close(self) -> None:
-        """Let go of the folder, and of the lock if it is held."""
+        """Close the folder, and release the lock."""
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
         os.close(self.fd)
 
     def lock(self) -> None:
-        """Become the one process that writes, or raise an error that names the one that is."""
+        """Become the only process that writes. OomguardError: another one is, and its pid."""
         try:
             fd = os.open(_LOCK, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.fd)
         except OSError as error:
@@ -54,19 +54,19 @@ class StateFolder:
                 hint="stop the daemon first: "
                 + (f"kill {holder}" if holder and self.path != RUN_FOLDER else "systemctl stop oomguard"),
             ) from error
-        with suppress(OSError):  # on a full disk the lock holds without the pid it would name
+        with suppress(OSError):  # on a full disk the lock holds, but without a pid
             os.ftruncate(fd, 0)
             os.write(fd, b"%d\n" % os.getpid())
         self._lock_fd = fd
 
     @property
     def is_ours(self) -> bool:
-        """Whether only root, or who runs this, can have written what is in it."""
+        """Whether only root, or this process's user, can have written its content."""
         info = os.fstat(self.fd)
         return info.st_uid in (0, os.geteuid()) and not info.st_mode & 0o022
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's contents, or None if there is no such file. PermissionError: another's."""
+        """Return a file's content, None if it does not exist. PermissionError: another user's."""
         try:
             fd = os.open(name, os.O_RDONLY | _FILE, dir_fd=self.fd)
             try:
@@ -81,7 +81,7 @@ class StateFolder:
             raise self._unusable(name, error) from error
 
     def replace(self, name: str, content: bytes, *, mode: int = 0o600) -> None:
-        """Put `content` under `name`, wholly or not at all. ESTALE: the folder is gone for good."""
+        """Replace a file atomically. ESTALE: the folder is gone for good."""
         self._remake_if_removed()
         temporary = f".{name}.new"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _FILE, mode, dir_fd=self.fd)
@@ -92,23 +92,23 @@ class StateFolder:
                 view = view[os.write(fd, view) :]
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except OSError:
-            self.remove(temporary)  # half a file only fills a full disk further
+            self.remove(temporary)  # half a file would only fill the disk further
             raise
         finally:
             os.close(fd)
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
     def open_append(self, name: str) -> int:
-        """Open a file to append lines to; the caller closes the descriptor. ESTALE: as `replace`."""
+        """Open a file to append lines; the caller closes the descriptor. ESTALE: as for `replace`."""
         self._remake_if_removed()
         return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FILE, 0o600, dir_fd=self.fd)
 
     def open_file(self, name: str) -> int:
-        """Open a file to read and write; the caller closes the descriptor. ESTALE: as `replace`."""
+        """Open a file to read and write; the caller closes the descriptor. ESTALE: as for `replace`."""
         self._remake_if_removed()
         return os.open(name, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=self.fd)
 
@@ -143,13 +143,12 @@ class StateFolder:
 
 
 def open_state_folder(path: str) -> StateFolder:
-    """Open the state folder to keep things in, and make it if it is not there.
+    """Open the state folder for writing; create it if it does not exist.
 
-    A folder that somebody else owns or may write is refused: the ledger in it decides what
-    `restore` writes.
+    A folder that others own or may write to is refused: its ledger decides what `restore` writes.
     """
     try:
-        # Whatever the umask: everyone may read status.json, and only we write to the folders above.
+        # Whatever the umask: everyone may read status.json, and only we may write to the folders above.
         umask = os.umask(0o022)
         try:
             os.makedirs(path, mode=0o755, exist_ok=True)
@@ -173,7 +172,7 @@ def open_state_folder(path: str) -> StateFolder:
 
 
 def lasting_folder(state_dir: str) -> str:
-    """Return the folder for what outlives a reboot: the state folder itself, unless it is the host's."""
+    """Return the folder for what survives a reboot: the state folder itself, unless it is the host's."""
     return LASTING_FOLDER if state_dir == RUN_FOLDER else state_dir
 
 
@@ -183,7 +182,7 @@ def state_dir_option(state_dir: str) -> str:
 
 
 def find_state_folder(path: str) -> StateFolder | None:
-    """Open the state folder, whoever's it is, to read what is in it; None if it is not there."""
+    """Open the state folder for reading, whoever owns it; None if it does not exist."""
     try:
         return StateFolder(path, os.open(path, _FOLDER))
     except FileNotFoundError:
@@ -202,7 +201,7 @@ def require_state_folder(path: str) -> None:
 
 
 def _read_file(fd: int) -> bytes:
-    """Return what is in an open file. ENOTSUP: it is none."""
+    """Return the content of an open file. ENOTSUP: it is not a regular file."""
     info = os.fstat(fd)
     if stat.S_ISDIR(info.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
