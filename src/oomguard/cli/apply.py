@@ -40,7 +40,7 @@ def _run(options: "argparse.Namespace") -> int:
 
 
 def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -> "Pass":
-    """Apply a policy; print that original values are lost, if they are."""
+    """Apply a policy; warn if original values are lost."""
     import sys
 
     from oomguard.core.text import counted

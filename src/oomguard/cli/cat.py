@@ -1,4 +1,4 @@
-"""`oomguard cat`: the policy that all layers come to."""
+"""`oomguard cat`: the effective policy of all layers."""
 
 from typing import TYPE_CHECKING
 

@@ -37,7 +37,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)
 
 _MINUTE, _LOOK_SECONDS = 60.0, 1.0
-"""Growth is that of a minute, and of no less than a second; more looks than that are not kept."""
+"""Growth is measured over a minute, and over at least a second; older looks are dropped."""
 
 _SCROLLS = {b"\x1b[A": -1, b"\x1b[B": 1, b"\x1bOA": -1, b"\x1bOB": 1}
 _PAGES = {b"\x1b[5~": -1, b"\x1b[6~": 1, b" ": 1}
@@ -90,7 +90,7 @@ class Looks:
         growth, page_kib = {}, view.domain.page_kib
         sizes = {one.candidate.identity: sum(one.candidate.usage) * page_kib for one in view.ranked}
         for identity, size in sizes.items():
-            for at, before in self._kept:  # the first that has it; a younger process has fewer
+            for at, before in self._kept:  # the first look that has it; a younger process is in fewer
                 if identity in before and now - at >= _LOOK_SECONDS:
                     growth[identity] = round((size - before[identity]) * _MINUTE / (now - at))
                     break
@@ -209,7 +209,7 @@ class Terminal:
         os.close(self._waker)
 
     def draw(self, frame: "Callable[[Console], Group]") -> None:
-        """Show what `frame` returns for the terminal as large as it is now."""
+        """Draw what `frame` returns, at the current size of the terminal."""
         try:
             columns, lines = os.get_terminal_size(self._output)
             self._console.size = ConsoleDimensions(max(columns, 20), max(lines, 5))

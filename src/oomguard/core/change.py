@@ -1,4 +1,4 @@
-"""The changes of values, what asks for them, and what came of them."""
+"""Changes of values, their causes, and their outcomes."""
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -86,7 +86,7 @@ class Outcome(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What is decided on a process. `entry` is its own, or that of the one it inherited its value from."""
+    """The decision on a process. `entry` is its own, or that of the process it inherited its value from."""
 
     decision: "Decision"
     entry: "Entry | None"

@@ -1,4 +1,4 @@
-"""An entry of the ledger: whose a value is, and what it was without oomguard, even after a crash."""
+"""An entry of the ledger: what a value was without oomguard, and what oomguard set."""
 
 from typing import NamedTuple
 

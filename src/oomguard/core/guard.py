@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class SafeLimit(NamedTuple):
     """The highest or lowest safe value of a sysctl, for any host or computed from its memory.
 
-    `of_host` takes the memory and the current value; `of_any` applies if the host is not known.
-    `why` completes "… is more than N: ". `off` is a value that is never beyond it.
+    `of_host` takes the memory and the current value; `of_any` applies if the host is not known. `why`
+    completes "… is more than N: ". `off` is a value that is never beyond it.
     """
 
     name: str

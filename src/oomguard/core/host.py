@@ -1,4 +1,4 @@
-"""What a policy may depend on beside its files: the facts of a host."""
+"""The facts of a host that a policy may depend on."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Host(NamedTuple):
     is_container: bool | None = None
 
     def differs(self, facts: "Mapping[str, Any]") -> list[str]:
-        """Return the names of the facts that are no longer as they were."""
+        """Return the names of the facts that have changed."""
         return [name for name, value in facts.items() if getattr(self, name, None) != value]
 
     def is_near(self, facts: "Mapping[str, Any]") -> bool:
@@ -54,7 +54,7 @@ class UnknownHostError(Exception):
 
 
 class AskedHost:
-    """A host that remembers which of its facts were asked for, in `facts`. `is_any`: none is known."""
+    """A host that records in `facts` which facts were read. `is_any`: none is known."""
 
     def __init__(self, host: Host | None) -> None:
         self._host = host

@@ -39,7 +39,7 @@ _MANY = 16
 
 
 _CUT = "".join(map(chr, range(0xDC80, 0xDD00)))
-"""What `surrogateescape` makes of bytes that are no UTF-8."""
+"""What `surrogateescape` makes of bytes that are not UTF-8."""
 
 
 def is_glob(pattern: str | bytes) -> bool:
@@ -73,9 +73,9 @@ class Matcher:
         _compiled.clear()  # of the policy before
         self._rules = rules
         self._filed: dict[int | str, list[Rule]] = {}
-        """The rules without names that have exact users or units, by these."""
+        """By their exact users or units, the rules without names."""
         self._unfiled: list[Rule] = []
-        """Those that have a pattern on the unit or cgroup, or a range of users."""
+        """Those with a pattern on the unit or cgroup, or a range of users."""
         nameless: list[Rule] = []
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
@@ -84,7 +84,7 @@ class Matcher:
         places = array("I")
         cmdlines: dict[tuple[str, ...], None] = {}
         self._has_titles = False
-        """Whether a rule has both names and command lines: what has the name may come to match."""
+        """Whether a rule has both names and command lines: a process with the name may come to match."""
         for place, rule in enumerate(rules):
             if rule.terms.cmdlines:
                 cmdlines[rule.terms.cmdlines] = None
@@ -117,14 +117,14 @@ class Matcher:
         )
         self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
         self._somewhere: dict[tuple[int, str], tuple[Rule, ...]] = {}
-        """By user and cgroup, the rules without names that these do not rule out."""
+        """By user and cgroup, the rules without names that these do not exclude."""
         for listed in cmdlines:
             _regex(listed)  # now: compiling a hundred takes longer than the limit for matching one process
         self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
-        """All patterns in one if there are many, because most processes match none."""
+        """All patterns in one, if there are many: most processes match none."""
 
     def _file(self, rule: "Rule") -> None:
-        """File a rule without names by its users or units, if it has some that need no trying."""
+        """Index a rule without names by its users or units, if it has exact ones."""
         terms = rule.terms
         keys: tuple[int | str, ...] = terms.uids if terms.users and not terms.subuids else ()
         if not keys and not any(map(is_glob, terms.units)):
@@ -149,7 +149,7 @@ class Matcher:
     def _likely(
         self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]", *, is_many: bool
     ) -> "tuple[Rule, ...]":
-        """Return the candidates without those that the user, the cgroup or the command line rules out.
+        """Return the candidates that the user, the cgroup and the command line do not exclude.
 
         The command line is read only if there are many.
         """
@@ -174,7 +174,7 @@ class Matcher:
         return tuple(sorted((*known, *here))) if here else known
 
     def _here(self, process: Facts) -> "tuple[Rule, ...]":
-        """Return the rules without names that the user and the cgroup of a process do not rule out."""
+        """Return the rules without names that the user and the cgroup of a process do not exclude."""
         if not self._placed:
             return ()
         try:
@@ -197,7 +197,7 @@ class Matcher:
         places: set[int],
         nameless: "tuple[Rule, ...]",
     ) -> "tuple[Rule, ...]":
-        """Return the rules with these indexes and the `nameless`, whose list most names share."""
+        """Return the rules with these indexes and the `nameless` ones, whose list most names share."""
         if len(self._memo) >= _MEMO_LIMIT:
             self.forget()
         found = tuple(sorted([*nameless, *(self._rules[at] for at in places)])) if places else nameless
@@ -234,10 +234,10 @@ class Matcher:
             at += 1
 
     def is_decided_by_name(self, comm: bytes) -> bool:
-        """Return whether the same rule matches a process of this name for as long as it lives.
+        """Return whether the same rule matches a process with this name for as long as it lives.
 
-        That is so if no rule that may match it has a condition that can change while it lives. No runtime
-        moves a running process into a container.
+        True if no rule that may match has a condition that can change meanwhile. No runtime moves a running
+        process into a container.
         """
         return len(comm) < COMM_LENGTH and all(
             rule.terms.scope == "all" and _changeable(rule.terms) == _NO_CHANGEABLE

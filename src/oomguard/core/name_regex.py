@@ -19,7 +19,7 @@ NODES_LIMIT = 500
 """Nodes of one expression: one for each character, group and repetition, and again for each copy."""
 
 STEPS_LIMIT = 4000
-"""Steps on one name, some 2 ms; one that takes more has none of the expressions."""
+"""Steps on one name, some 2 ms; a name that takes more matches none of the expressions."""
 
 _NOT_ZERO = re.compile(rb"[^\0]")
 
@@ -100,7 +100,7 @@ class NameRegexes:
         self._tests = [*tests.items()]
         self._begin = _bits(self._closure(starts, at="^"))
         self._again = _bits(self._closure(starts, at=""))
-        """What each character may begin: a search tries at each place."""
+        """What each character may begin, because a search tries at each position."""
         self._elsewhere = _bits(self._then)
         self._if_empty = _bits(self._closure(starts, at="^$")) & self._ends
         self._ascii: dict[str, int] = {}

@@ -32,8 +32,8 @@ SysctlKind = Literal["exact", "at_least", "at_most"]
 class SysctlSetting(NamedTuple):
     """A sysctl by its full name (`vm.swappiness`), its value in the policy, and the line that sets it.
 
-    The value is exact, or the `kind` of bound that leaves a value beyond it alone. `said` is how the policy
-    puts it if that is not the number: `3 % of 62.7 GiB`.
+    The value is exact, or the `kind` of bound that leaves a value beyond it alone. `said` is the value as the
+    policy has it, if not this number: `3 % of 62.7 GiB`.
     """
 
     name: str
@@ -50,7 +50,7 @@ class SysctlSetting(NamedTuple):
 
     @property
     def meaning(self) -> str:
-        """What the policy says and what that comes to: `vm.min_free_kbytes 3 % of 64.0 GiB = 2013265 kB`."""
+        """The value in the policy and on this host: `vm.min_free_kbytes 3 % of 64.0 GiB = 2013265 kB`."""
         unit = SYSCTLS[self.name].unit
         number = f"{self.value} {unit.removesuffix('s') if self.value == 1 else unit}".rstrip()
         return f"{self.name} {self.said}" + ("" if number in self.said else f" = {number}")
@@ -66,10 +66,7 @@ def bounded(kind: SysctlKind, value: int, own: int) -> int:
 
 
 class PressureLimit(NamedTuple):
-    """From which pressure on to warn: the share of a time in which some task stalls for memory.
-
-    0 percent: never.
-    """
+    """The pressure at which to warn: how much of a time some task stalls for memory. 0 percent: never."""
 
     some_percent: int = 10
     over_seconds: int = 2
@@ -104,7 +101,7 @@ class Policy(NamedTuple):
     first_person_uid: int = FIRST_PERSON_UID
     """On the host where the policy was read, lower uids belong to services."""
     facts: dict[str, int | str | bool] = {}  # noqa: RUF012  # never changed
-    """The facts of the host that it depends on, as they were: fields of `core.host.Host`."""
+    """The facts of the host that it depends on, as they were when it was read: fields of `core.host.Host`."""
     left_out: tuple[LeftOut, ...] = ()
     """The files whose `when:` does not fit the host."""
     unresolved: int = 0
@@ -119,7 +116,7 @@ class Policy(NamedTuple):
 
     @property
     def skipped(self) -> str:
-        """What a host skips of it because facts are not known, "" if nothing."""
+        """What a host skips because facts are not known, "" if nothing."""
         sysctls = counted(self.unresolved, "sysctl")
         return f"{sysctls} skipped: without meminfo in /proc, RAM is not known" if self.unresolved else ""
 
@@ -144,7 +141,7 @@ class Emptied(NamedTuple):
 
     file: str
     rules: frozenset[int]
-    """By their numbers in the previous policy."""
+    """The rules, by their numbers in the previous policy."""
     sysctls: int
 
     @property
@@ -177,14 +174,14 @@ def is_drop_in(name: str) -> bool:
 
 
 def is_mask(mode: int, device: int) -> bool:
-    """Return whether a file of that folder is a link to /dev/null, which masks those of its name below."""
+    """Return whether a file of that folder is a link to /dev/null, which masks lower files with its name."""
     return S_ISCHR(mode) and device == _NULL_DEVICE
 
 
 def emptied(before: Policy, after: Policy) -> list[Emptied]:
-    """Return each file of `before` that is also in `after`, but has no rules or sysctls any more.
+    """Return each file of `before` that is also in `after`, but no longer has rules or sysctls.
 
-    As well the main file if it is gone. A drop-in is removed on purpose.
+    This includes a main file that is gone. A drop-in is removed on purpose.
     """
     left = {rule.file for rule in after.rules} | {setting.file for setting in after.sysctls}
     found = []

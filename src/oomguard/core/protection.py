@@ -87,7 +87,7 @@ class Protections:
         self._idle = idle
 
     def include(self, value: int) -> bool:
-        """Return whether a process may have inherited this value, or a floor that allowed it to set it."""
+        """Return whether a process may have inherited this value, or a floor that let it set the value."""
         return self._lowest <= value < 0
 
     def origin(self, value: int, holder: "Holder") -> Protection | None:

@@ -81,12 +81,12 @@ class Terms(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """What there is to know of a condition, beside how `core.match` tries it."""
+    """Everything about a condition except how `core.match` tries it."""
 
     key: str
-    """In the policy, and wherever it is named."""
+    """Its name in the policy, and in all output."""
     field: str
-    """Of `Terms`; for the name, of `Rule`."""
+    """The field of `Terms`; for the name, of `Rule`."""
     cost: int
     """Lower ones are tried first: 0 is known, 1 reads `status`, 2 `cgroup`, 3 the link `exe`, and 4
     `cmdline`, a read that the process can delay."""
@@ -95,7 +95,7 @@ class Condition(NamedTuple):
     vouches: bool = False
     """Whether users cannot meet it at will, so that a rule with it may protect: `core.trust` says when."""
     can_change: bool = True
-    """Whether a process can come to meet it, or cease to, without a new name."""
+    """Whether a process can start or stop meeting it without a new name."""
 
 
 CONDITIONS = (
@@ -119,7 +119,7 @@ def _unit(of_path: "Callable[[str], str]", process: "Process") -> str:
 
 
 VOUCHING = tuple(sorted((row for row in CONDITIONS if row.vouches), key=lambda row: row.cost))
-"""Those that a rule which protects should have, the cheapest first."""
+"""The conditions that a protecting rule should have, the cheapest first."""
 
 _ANY_VALUE = Value("keep")
 
@@ -153,7 +153,7 @@ class Rule(NamedTuple):
         return " ".join([f"{row.key}={_some(found)}" for row in CONDITIONS if (found := self.patterns(row))])
 
     def patterns(self, condition: Condition) -> "tuple[bytes, ...] | tuple[str, ...]":
-        """Return what the rule says about a condition; none if it does not have that one."""
+        """Return the patterns of a condition; none if the rule lacks it."""
         if condition.field == "names":
             return self.names
         found: tuple[str, ...] = getattr(self.terms, condition.field)

@@ -1,4 +1,4 @@
-"""What the memory of a host looked like at one moment: what was left, and the processes that held most."""
+"""The memory of a host at one moment: what was left, and the processes that used most."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,10 +9,11 @@ HOLDERS = 15
 """Processes in a sample: those with the highest badness."""
 
 SHORT_PERCENT, FALLING_PERCENT = 20, 10
-"""Memory is short when less than the first is left and tasks stall, or less than the second and it falls."""
+"""Memory is short if less than the first share is left and tasks stall, or less than the second and it
+falls."""
 
 _LOOK_PERCENT = 50
-"""No fall is looked at while more than this is left: some programs take much at once, and then no more."""
+"""While more than this is left, a fall is ignored: some programs take much at once, and then no more."""
 
 NOTICED_KIB = 1024
 """Less growth is not reported."""
@@ -26,10 +27,10 @@ _TICKS = 100
 """A second, in the times that processes started (USER_HZ)."""
 
 _GAP_SECONDS = 120
-"""A sample a minute is normal. After a longer gap, nobody knows what happened before a moment."""
+"""One sample a minute is normal. After a longer gap, what happened before a moment is unknown."""
 
 _CLOCKS_SECONDS, _DRIFT = 5.0, 0.0002
-"""How far the boot times of two clocks may be apart: the kernel's log has a clock that nothing corrects."""
+"""How much the boot times of two clocks may differ: nothing corrects the clock of the kernel's log."""
 
 
 class Holder(NamedTuple):
@@ -69,21 +70,21 @@ class Left(NamedTuple):
 
     @property
     def kib(self) -> int:
-        """What is left in all."""
+        """RAM and swap that are left."""
         return self.available_kib + self.swap_kib
 
     @property
     def percent(self) -> float:
-        """What is left in all, of everything."""
+        """Percent of RAM and swap that are left."""
         return self.kib * 100 / max(self.total_kib + self.swap_total_kib, 1)
 
     @property
     def untouched(self) -> "Left":
-        """As much memory, of which all is left."""
+        """The same amounts, with everything left."""
         return Left(self.total_kib, self.total_kib, self.swap_total_kib, self.swap_total_kib)
 
     def would_be_gone(self, before: "Left", seconds: float) -> bool:
-        """Return whether nothing would be left within a minute, if it fell on as in these seconds."""
+        """Return whether nothing would be left within a minute if memory kept falling like this."""
         return self.percent < _LOOK_PERCENT and self.kib * seconds < (before.kib - self.kib) * _MINUTE
 
 
@@ -105,7 +106,7 @@ class Sample(NamedTuple):
 
 
 class Trend:
-    """Compares what is left of the host and of cgroups with what was, about a pass ago."""
+    """Compares what is left of the host and of cgroups with what was left about a pass ago."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -113,13 +114,13 @@ class Trend:
         """By cgroup; of what was short, the least since it was not: what stays short does not fall again."""
 
     def is_due(self, now: float) -> bool:
-        """Return whether it was long enough ago: in less time, anything can happen."""
+        """Return whether enough time has passed: a short time shows no trend."""
         return now - self.at >= _COMPARE_SECONDS
 
     def falling(self, now: float, lefts: "Mapping[str, Left]") -> list[str]:
-        """Return what would be gone within a minute, that with the least left first; remember these.
+        """Return what would be gone within a minute, the least left first; remember these values.
 
-        A cgroup that is new since the last time was empty when it began.
+        A cgroup that is new since the last time started empty.
         """
         seconds, before, self.at, self._before = now - self.at, self._before, now, {}
         found = []
@@ -141,7 +142,7 @@ class Growth(NamedTuple):
 
     @property
     def kib(self) -> int:
-        """By how much; negative if it shrank."""
+        """The change in KiB; negative if it shrank."""
         return self.holder.held_kib - self.before_kib
 
 
@@ -188,10 +189,10 @@ def redated(samples: "Iterable[Sample]", at: float, booted: float, *, has_slept:
 
 
 def before(samples: "Iterable[Sample]", at: float, booted: float | None) -> "list[Sample]":
-    """Return the samples of the ten minutes before a moment, if the last of them is not long past.
+    """Return the samples of the ten minutes before a moment, if the last of them is recent.
 
-    `booted` is what the log says, None if it does not. Samples whose clocks differ from those of the moment
-    are left out: they are of another boot, or from before the time was set or the host was suspended.
+    `booted` is the time in the log, None if it has none. Samples whose clocks differ from those of the moment
+    are left out: they are from another boot, or from before the time was set or the host was suspended.
     """
     found = [one for one in samples if 0 <= at - one.at <= _RECENT_SECONDS]
     if not found or at - found[-1].at > _GAP_SECONDS:

@@ -20,7 +20,7 @@ _ITEMS = {name: get_args(kind)[0] for name, kind in _KINDS if getattr(kind, "__o
 _DEFAULT_TERMS = Terms(Value("keep"))
 _DEFAULT_POLICY = Policy()
 _RULES_A_LINE = 256
-"""A line for each would take four times as long to read."""
+"""One line per rule would take four times as long to read."""
 
 
 def encode(policy: Policy) -> "Iterator[str]":

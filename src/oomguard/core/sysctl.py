@@ -55,7 +55,7 @@ class Sysctl(NamedTuple):
 
     @property
     def has_order(self) -> bool:
-        """Whether a value can be a bound: not where 0 turns something off, or another sysctl on."""
+        """Whether a value can be a bound. Not if 0 turns something off, or turns another sysctl on."""
         return not (self.choice or self.partner or self.least_above_zero or self.high <= 2)
 
 

@@ -1,4 +1,4 @@
-"""The writes that bring the sysctls to the policy, in groups and in order, and what refuses them.
+"""The writes that bring the sysctls to the policy, in groups and in order, and what prevents them.
 
 All of it is pure: `oomguard plan` and the daemon use the same functions, so they cannot differ.
 """

@@ -19,7 +19,7 @@ class Tally:
         self.unmatched: Counter[bytes] = Counter()
 
     def add(self, comm: bytes, decision: "Decision | None") -> None:
-        """Count a process and what is decided on it."""
+        """Count a process and the decision on it."""
         if decision is not None and decision.matched is not None:
             self.matched[decision.matched.number] += 1
             return

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 _ESCAPES = frozenset("\\nrtuUx")
-"""What stands behind a backslash that escapes something."""
+"""Characters that follow a backslash in an escape."""
 
 
 def printable(raw: bytes | str) -> str:
@@ -45,7 +45,7 @@ def span(seconds: float) -> str:
 
 def wrapped(line: str, width: int) -> list[str]:
     """Return a line broken between words, never within one, and indented by two more where it goes on."""
-    from textwrap import wrap  # which the daemon does without
+    from textwrap import wrap  # imported late: the daemon does not need it
 
     text = line.lstrip(" ")
     left = line[: len(line) - len(text)]

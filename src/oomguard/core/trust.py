@@ -29,7 +29,7 @@ _INSTEAD_OF_CGROUP = any_of(row.key for row in VOUCHING if row.key != "cgroup")
 
 
 class ControlledBy(IntEnum):
-    """Who controls a process. If places are few, lower numbers come first."""
+    """Who controls a process. If there are few places, lower numbers get them first."""
 
     ROOTS = 0
     A_SERVICES = 1

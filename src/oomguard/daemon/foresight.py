@@ -1,9 +1,9 @@
-"""Notices that memory is running out before the kernel kills, and records what holds it.
+"""Notices that memory is running out before the kernel kills, and records what uses it.
 
-Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory.
-Then it looks every second, until they have not stalled for a while. Each pass ends with a look, too: a leak
-stalls nobody until hardly anything is left, and in a cgroup without swap nobody at all. But memory that
-would be gone by the next pass shows.
+Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory. Then
+it checks every second until they have not stalled for a while. Each pass ends with a check, too: a leak
+stalls nobody until almost nothing is left, and in a cgroup without swap nobody at all. But the check shows
+that memory would be gone by the next pass.
 """
 
 import os
@@ -66,35 +66,37 @@ _TIMER = "sample"
 _SAMPLE_SECONDS = 1.0
 
 _FULL_SHARE, _CPU_SHARE = 0.005, 0.02
-"""Looking at every process takes at most the first share of a CPU. In between, only those of the last sample
-are looked at, less often than each second if that takes more than the second share."""
+"""Reading every process takes at most the first share of a CPU. In between, only those of the last sample
+are read, and less often than every second if that takes more than the second share."""
 
 _CALM_SECONDS = 10.0
-"""An episode ends when memory is not short, and for so long no tasks have stalled, nor memory fallen."""
+"""An episode ends when memory is not short, and for this long no task has stalled and memory has not
+fallen."""
 
 _NEAR_PERCENT, _FAR_PERCENT = 95, 90
-"""Of CommitLimit: a warning above the first, and another only after Committed_AS was below the second."""
+"""Shares of CommitLimit: warn above the first, and again only after Committed_AS was below the second."""
 
 _CLOSER_LOOK = 2 * HOLDERS
-"""Processes whose memory is read: the kernel's own score, in parts per thousand, cannot order them."""
+"""Processes whose memory is read: the kernel's own score, in parts per thousand, is too coarse to order
+them."""
 
 _CGROUP_PERCENT = 1.0
-"""A cgroup is followed from this pressure on: the kernel's average rises slowly."""
+"""Cgroups are followed from this pressure on: the kernel's average rises slowly."""
 
 _FALL_PARTS = 1000
 """A fall by less than this part of all memory is noise."""
 
 _REPEAT_SECONDS = 600.0
-"""One warning about a cgroup in this time: its processes can stall whenever they like."""
+"""At most one warning about a cgroup in this time: its processes can stall whenever they like."""
 
 _CGROUPS_LIMIT, _CLOSE_LIMIT = 64, 8
-"""Cgroups that are remembered, and of those that are short or fall, looked at each second."""
+"""Cgroups that are remembered, and of those that are short or fall, the number checked each second."""
 
 _UNIT_LENGTH = 64
 
 
 class Episode:
-    """A time in which tasks stall for memory, or memory falls to be gone soon, at monotonic times."""
+    """A time in which tasks stall for memory, or memory falls and would soon be gone; times are monotonic."""
 
     def __init__(self, now: float, *, has_stalled: bool) -> None:
         self.begun = self.active_at = now
@@ -103,10 +105,11 @@ class Episode:
         """Whether the host is short, and whether the last look saw nothing fall, which can be long ago."""
         self._has_fallen = True
         self.falling: list[Memcg] = []
-        """Cgroups that passes found to fill up."""
+        """Cgroups that fill up, found by passes."""
         self.least: dict[str, Left] = {}
         self.lowest: dict[str, Sample] = {}
-        """By cgroup, "" for the host, the sample with the least memory left, of those that found it short."""
+        """By cgroup, "" for the host: of the samples in which it was short, the one with the least memory
+        left."""
         self.killed: list[str] = []
 
     def is_short_of(self, left: Left, cgroup: str = "") -> bool:
@@ -123,7 +126,7 @@ class Episode:
         self.is_calm, self._has_fallen = not self._has_fallen, False
 
     def take(self, sample: Sample, now: float) -> bool:
-        """Note what is left of the host, or of a cgroup that is short; return whether that is new."""
+        """Note what is left of the host, or of a cgroup that is short; return whether it is new."""
         cgroup, left = sample.cgroup, sample.left
         least, lowest = self.least.get(cgroup), self.lowest.get(cgroup)
         if least is None and len(self.least) > _CGROUPS_LIMIT:
@@ -139,7 +142,7 @@ class Episode:
 
 
 class Foresight:
-    """Looks, records and warns. `rule_of` returns the rule that matches a process."""
+    """Checks, records and warns. `rule_of` returns the rule that matches a process."""
 
     def __init__(
         self,
@@ -171,13 +174,13 @@ class Foresight:
         self._warned: dict[str, float] = {}
         """When each cgroup was last warned of."""
         self._growth: dict[int, Growth] | None = None
-        """How processes grew until the last sample, None if not asked since."""
+        """How processes grew until the last sample, None if not computed since."""
         self._episodes = 0
         self._seconds = 0.0
         loop.define(_TIMER, self.due)
 
     def adopt(self, policy: "Policy", privilege: "Privilege") -> None:
-        """Take the settings of a policy."""
+        """Use the settings of a policy."""
         if not policy.recorder:
             self._recorder.close()
         elif reason := self._recorder.open():
@@ -205,7 +208,7 @@ class Foresight:
 
     @property
     def status(self) -> PressureStatus:
-        """What the status file says of memory."""
+        """The part of the status file about memory."""
         is_short = self.episode is not None and self.episode.is_short
         last = self.last
         first = last.holders[0] if last and last.holders else None
@@ -222,7 +225,7 @@ class Foresight:
         return self._look is not None
 
     def promised(self, memory: "Memory") -> None:
-        """Warn if strict accounting will soon refuse memory: then nothing stalls, and nothing is killed."""
+        """Warn if strict accounting will soon deny memory: then nothing stalls, and nothing is killed."""
         percent = memory.committed_kib * 100 // max(memory.commit_limit_kib, 1)
         if percent >= _NEAR_PERCENT and not self._is_near:
             self._reporter.sink.write(commit_limit_entry(memory))
@@ -230,11 +233,11 @@ class Foresight:
             self._is_near = percent >= _NEAR_PERCENT
 
     def pass_ended(self) -> None:
-        """Look at every process: a pass has just done so, too."""
+        """Check every process, as the pass has just done."""
         self._begin(is_full=True)
 
     def killed(self, pid: int, comm: str) -> "Growth | None":
-        """Take note of a kill by the kernel; return how the process had grown, None if that is not known."""
+        """Record a kill by the kernel; return how the process had grown, None if unknown."""
         if self.episode is not None and len(self.episode.killed) < HOLDERS:
             self.episode.killed.append(f"{printable(comm)}[{pid}]")
         if self._growth is None:  # once a sample: a cgroup at its limit may lose a process every few ms
@@ -246,7 +249,7 @@ class Foresight:
         return found if found is not None and found.holder.comm == printable(comm) else None
 
     def work(self, end: float) -> None:
-        """Go on looking until `end`."""
+        """Continue with a check until `end`."""
         begun = (
             time.thread_time()
         )  # not the time that others took from us: looks must not get rare under load
@@ -256,7 +259,7 @@ class Foresight:
                     break
             else:
                 self._look = None
-        except OSError as error:  # to enforce the policy is more than to look
+        except OSError as error:  # enforcing the policy comes first
             self._look = None
             if error.errno not in SHORTAGE:
                 self._degradations.add(f"oomguard cannot see what holds memory: {error.strerror}")
@@ -285,7 +288,7 @@ class Foresight:
         return self.episode
 
     def due(self, now: float) -> None:
-        """Go on with an episode, or end it. The timer calls this."""
+        """Continue an episode, or end it. The timer calls this."""
         episode = self.episode
         if episode is None:
             return
@@ -295,7 +298,7 @@ class Foresight:
             self._begin(is_full=now >= self._full_at)
         elif not episode.is_short:
             self._end(episode, now)
-        # Else a pass finds that memory is back, or tasks stall again.
+        # Otherwise a pass finds that memory is back, or tasks stall again.
 
     def _end(self, episode: Episode, now: float) -> None:
         self.episode = None
@@ -348,7 +351,7 @@ class Foresight:
             self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
 
     def _compare(self, host: Sample) -> "Iterator[None]":
-        """Follow what would soon be gone: of the host, or of a cgroup with a limit."""
+        """Follow what would soon be gone: the host's memory, or that of a cgroup with a limit."""
         limited = yield from self._limited(host.left)
         memcgs = {memcg.path: memcg for memcg, _ in limited}
         lefts = {"": host.left} | {memcg.path: left for memcg, left in limited}
@@ -367,7 +370,7 @@ class Foresight:
         return []
 
     def _holders(self, pids: list[int], pages: int) -> "Generator[None, None, tuple[Holder, ...]]":
-        """Return the processes that the kernel would kill first, by its score and then by their memory."""
+        """Return the processes that the kernel would kill first, by score and then by memory."""
         scores = []
         for pid in pids:
             with suppress(OSError, ValueError):
@@ -414,7 +417,7 @@ class Foresight:
             self._end(episode, now)
 
     def _is_news(self, cgroup: str, now: float) -> bool:
-        """Return whether to warn: of the host once an episode, of a cgroup not again within some minutes."""
+        """Return whether to warn: about the host once an episode, about a cgroup only every few minutes."""
         if not cgroup:
             return True
         if now - self._warned.get(cgroup, -_REPEAT_SECONDS) < _REPEAT_SECONDS:

@@ -136,7 +136,7 @@ def _try(
 
 
 def _found(unmet: str, process: "Process") -> str | bytes:
-    """Return the value on which a condition failed: a name, a cgroup too, may have any character."""
+    """Return the value on which a condition failed; names and cgroups may contain any character."""
     if unmet == "containers":
         return "in a container"
     if unmet == "scope":

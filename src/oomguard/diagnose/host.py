@@ -49,13 +49,13 @@ def facts_of(proc: str) -> "Host":
 def load_here(path: str, proc: str, state_dir: str) -> "Policy":
     """Return a policy for this host, as the daemon of `state_dir` keeps it if nothing changed since.
 
-    Prints what of it is skipped. PolicyError: it is not valid; if the default is missing, with what that
-    daemon uses instead.
+    Prints what the host skips of it. PolicyError: it is not valid; if the default is missing, the error names
+    what that daemon uses instead.
     """
     host = facts_of(proc)
     policy = _compiled(path, host, state_dir)
     if policy is None:
-        from oomguard.policy.load import load  # with pydantic and PyYAML, which take longest
+        from oomguard.policy.load import load  # imports pydantic and PyYAML, which takes longest
 
         try:
             policy = load(path, host=host, lints=False).policy
@@ -151,7 +151,7 @@ class Daemon(NamedTuple):
     """The daemon that runs with a state folder, and what only it knows.
 
     `contended` is what it has paused to correct. `still_raised` has, by process, the number of the rule of
-    its policy that still raises it although it stopped matching by its own doing.
+    its policy that still raises it although it left the rule by its own doing.
     """
 
     identity: Identity

@@ -43,7 +43,7 @@ _ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
 """Daemons that write oom_score_adj by their own rules, by process name."""
 
 _MISSES_LIMIT = 1000
-"""Processes counted that a rule misses."""
+"""Processes that a rule misses, counted up to this number."""
 
 
 class _Words(NamedTuple):
@@ -72,10 +72,10 @@ class Seen(NamedTuple):
     """What one pass over all processes found."""
 
     obstacles: "dict[tuple[int, Kind], list[Decision]]"
-    """By the number of the rule, and what is in the way."""
+    """By the number of the rule, and the kind of obstacle."""
     tally: Tally
     missed: "dict[int, list[str]]"
-    """By the number of a rule that names them: what processes that no rule matches have instead."""
+    """By the number of a rule with their name: what processes that no rule matches have instead."""
     cgroups: dict[int, set[str]]
     """By the number of the rule."""
     rivals: dict[str, str]
@@ -130,9 +130,9 @@ def _look(preview: "Preview", path: str) -> Seen:
 
 
 def _look_for_misses(handle: "ProcessHandle", preview: "Preview", seen: Seen) -> None:
-    """Add what a process that no rule matches has instead of what the rules with its name ask for.
+    """Add what a process that no rule matches has instead of what the rules with its name require.
 
-    Not its command line, nor an interpreter: rules pick one of many programs by them.
+    Not its command line, nor an interpreter: rules select one of many programs by these.
     """
     matching = preview.planner.matching
     if known(printable(handle.comm), INTERPRETERS):

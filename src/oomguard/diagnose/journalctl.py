@@ -22,7 +22,7 @@ OURS = ("SYSLOG_IDENTIFIER=oomguard", "_UID=0")
 
 _KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/lib/rancher")
 _NO_KLOG = r'--grep=^(?![IWEF]\d{4} |time=")|viction manager: pod |invoked oom-killer'
-"""Leaves out what a kubelet writes but evictions: it may be a million entries a week."""
+"""Leaves out all entries of a kubelet except evictions: it may write a million a week."""
 
 
 def other_killers() -> list[str]:

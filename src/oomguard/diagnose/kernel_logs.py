@@ -61,7 +61,7 @@ class KernelLog:
         self.is_journal = not files and not kmsg and has_journal()
         self._files = files
         self.damage: OomguardError | None = None
-        """Why a part of the files could not be read, once all reports are yielded."""
+        """Why a part of the files could not be read, known once all reports are yielded."""
         self._span = [f"--{key}={value}" for key, value in (("since", since), ("until", until)) if value]
         if self._span and not self.is_journal:
             raise OomguardError(
@@ -71,12 +71,12 @@ class KernelLog:
 
     @property
     def is_of_this_host(self) -> bool:
-        """Whether all of it happened here. A file can be from anywhere."""
+        """Whether all of it is from this host. A file can be from anywhere."""
         return not self._files
 
     @property
     def name(self) -> str:
-        """Where it looks, for a sentence."""
+        """The name of the log, for a sentence."""
         if self._files:
             return "the log"
         return "the journal" if self.is_journal else f"{DEVICE}, which starts at boot or later"
@@ -109,7 +109,7 @@ class KernelLog:
             yield "\n"
 
     def value_origins(self, reports: "Sequence[Report]") -> "list[ValueOrigin | None]":
-        """Ask the journal which of the victims' values oomguard set; None if it did not, for each report."""
+        """Return from the journal which of the victims' values oomguard set; None for each it did not."""
         victims = [_victim(report) for report in reports]
         found: dict[tuple[str, str], list[LoggedEntry]] = {}
         if pids := sorted({victim.pid for victim in victims if victim is not None}):
@@ -142,7 +142,7 @@ def _origin(
 
 
 def _once(reports: "Iterator[Report]") -> "Iterator[Report]":
-    """Skip what is in the log twice, as in kern.log and syslog, among the last _REMEMBERED reports."""
+    """Skip reports that are in the log twice, as in kern.log and syslog, among the last _REMEMBERED."""
     seen: OrderedDict[int, tuple[float | None, str]] = OrderedDict()
     for report in reports:
         key, time = hash((report.host, report.kills)), (report.uptime_seconds, report.when)

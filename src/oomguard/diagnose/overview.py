@@ -33,7 +33,7 @@ _CALM = 1.0
 
 
 class Overview(NamedTuple):
-    """The texts of one look: `rows` are a title and what it is, `problems` the worst of those found."""
+    """The texts of the overview: `rows` are pairs of title and text, `problems` the worst that were found."""
 
     headline: str
     rows: "list[tuple[str, str]]"

@@ -1,4 +1,4 @@
-"""Everything that is found in one policy: by itself, on this host, and beside a running daemon."""
+"""Everything found in one policy: by itself, on this host, and compared with a running daemon."""
 
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,7 +40,7 @@ def check_policy(
         return Checked(path, error.faults)
     found: Fit | None = None
     if with_host:
-        from oomguard.diagnose.host_check import fit  # what most calls do without
+        from oomguard.diagnose.host_check import fit  # imported late: most calls do not need it
 
         with closing(open_preview(policy, proc=proc, state_dir=state_dir)) as preview:
             found = fit(preview, path)

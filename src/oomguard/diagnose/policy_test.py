@@ -1,4 +1,4 @@
-"""Runs cases: lets a policy decide on their processes and sysctls, and compares."""
+"""Runs cases: applies a policy to their processes and sysctls, and compares the results."""
 
 import time
 from typing import TYPE_CHECKING

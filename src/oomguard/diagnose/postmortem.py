@@ -63,7 +63,7 @@ class Examiner:
             )
 
     def examine(self, number: int, report: "Report", origin: "ValueOrigin | None" = None) -> Told:
-        """Return what a report tells."""
+        """Return everything known about a report."""
         finding = examine(report)
         backtest = None if self._backtester is None else self._backtester.replay(finding)
         return Told(number, finding, origin, backtest, self._policy_file, self._before(report))
@@ -76,7 +76,7 @@ class Examiner:
         return before(self._samples, at, report.uptime_seconds)
 
     def examine_wholly(self, numbered: "Iterable[tuple[int, Report]]") -> "Iterator[Told]":
-        """Yield what the reports tell, and which values oomguard set, for which it asks the journal."""
+        """Yield everything known about the reports, with the values that oomguard set, from the journal."""
         if not self.source.is_journal:
             yield from starmap(self.examine, numbered)
             return
@@ -88,7 +88,7 @@ class Examiner:
 
 
 def _until_full(numbered: "Iterator[tuple[int, Report]]") -> "Iterator[tuple[int, Report]]":
-    """Yield the next reports, as many as are worth one question to the journal."""
+    """Yield the next reports, as many as fit one query to the journal."""
     size = 0
     for one in numbered:
         yield one

@@ -107,7 +107,7 @@ class Ranker:
         return self._procfs.processes(pid for pid in asked if pid != self._own_pid)
 
     def _judge(self, handle: "ProcessHandle") -> "Judged | None":
-        """Return what the policy decides on a process, None if it decides nothing."""
+        """Return the policy's decision on a process, None if there is none."""
         with suppress(*GONE, HIDDEN):
             handle.read_name_and_stat()
             if self._has_policy and not handle.stat.is_kernel_thread:
@@ -151,7 +151,7 @@ class Ranker:
         )
 
     def _notes(self, domain: Domain, memory: "Memory", ranked: "list[Ranked]") -> "Iterator[str]":
-        """Yield what else decides which process is killed."""
+        """Yield what else influences which process is killed."""
         if self._memcg is None and self._procfs.root == "/proc" and is_in_container():
             yield "In a container: the kernel may kill processes of the host first, which are not shown"
         elif self._memcg is None and hides_processes(self._procfs):

@@ -1,4 +1,4 @@
-"""What is known of the daemon: its status file beside the kernel's current values."""
+"""The state of the daemon: its status file and the kernel's current values."""
 
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import re
 
 _FAR_TOO_LONG = 5
-"""A margin, so that hosts of different speed give the same warnings."""
+"""A margin, so that hosts of different speeds give the same warnings."""
 
 _TRIAL_SECONDS = 2
 """CPU time for trying all patterns of the policy."""

@@ -26,7 +26,7 @@ _BUS = "org.freedesktop.Notifications"
 
 
 class Notice(NamedTuple):
-    """What to tell. `fields` are for a command, as variables of its environment."""
+    """A notification. `fields` are for a command, as variables in its environment."""
 
     title: str
     text: str
@@ -79,7 +79,7 @@ class Notifier:
         self._trouble = ""
 
     def send(self, notice: Notice) -> None:
-        """Send a notice. What fails is printed once, until something else does."""
+        """Send a notice. A failure is printed once, until another one occurs."""
         variables = {"TITLE": notice.title, "TEXT": notice.text, **notice.fields}
         environment = os.environ | {f"OOMGUARD_{name}": value for name, value in variables.items()}
         trouble = ""

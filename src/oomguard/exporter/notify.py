@@ -1,4 +1,4 @@
-"""Waits for news in the daemon's status file, and sends a notice of each."""
+"""Waits for news in the daemon's status file, and sends a notice for each."""
 
 import select
 import time
@@ -20,7 +20,7 @@ _ABSENT_SECONDS = 5.0
 """Without a daemon there is no folder to watch."""
 
 _PAUSE_SECONDS = 5.0
-"""After a notice: kills of a storm are told together."""
+"""Pause after a notice, so that one reports all kills of a storm."""
 
 
 def watch_status(state_dir: str, procfs: "Procfs", notifier: Notifier, *, uid: int | None) -> None:

@@ -1,4 +1,4 @@
-"""The page at `/`: whether a daemon runs, its policy and what is wrong, as HTML or as text."""
+"""The page at `/`: whether a daemon runs, its policy and its problems, as HTML or as text."""
 
 import time
 from collections.abc import Sequence
@@ -40,11 +40,11 @@ class Page(NamedTuple):
     title: str
     is_up: bool
     tables: "Sequence[Table]"
-    """Each with its heading."""
+    """The sections, each with its heading."""
 
 
 def describe(status: "StatusFile | None", trouble: str, *, now: float, rule_limit: int) -> Page:
-    """Return the page of a running daemon, or without `status`, of none and why: `trouble`."""
+    """Return the page of a running daemon; without `status`, one with the `trouble`."""
     if status is None:
         found = [("Exporter", __version__), ("Reason", trouble)]
         return Page("oomguard is down", is_up=False, tables=[("Daemon", found)])
@@ -71,7 +71,7 @@ def describe(status: "StatusFile | None", trouble: str, *, now: float, rule_limi
 
 
 def _problems(status: "StatusFile") -> "Iterable[str]":
-    """Yield what is wrong. It names no process: with `hidepid=`, the reader may not know which run."""
+    """Yield the problems. None names a process: with `hidepid=`, the reader may not know which run."""
     yield from (text.strip() for text, _ in problems(status))
     sysctls = {row.name for row in status.sysctls}
     rules: dict[str, None] = {}

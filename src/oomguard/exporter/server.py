@@ -33,7 +33,7 @@ _HEADERS = (
     ("Vary", "Accept"),
     ("X-Content-Type-Options", "nosniff"),
 )
-"""Of the page: it runs no script and loads nothing, whatever gets into it."""
+"""Headers of the page: it runs no script and loads nothing, whatever gets into it."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -45,7 +45,7 @@ class _Handler(WSGIRequestHandler):
 
 
 _OPEN_LIMIT = 16
-"""Connections at once, half of the unit's TasksMax=: for one more, the oldest is closed."""
+"""Connections at once, half of the unit's TasksMax=. For one more, the oldest is closed."""
 
 
 class Server(ThreadingWSGIServer):
@@ -79,7 +79,7 @@ class Server(ThreadingWSGIServer):
             self._cut(request)
 
     def _cut(self, request: socket.socket) -> None:
-        """Have the thread of a connection find it closed."""
+        """Make the thread of a connection notice that it is closed."""
         self._opened.pop(request, None)
         with suppress(OSError):
             request.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""systemd-oomd's rules: which units it kills in whatever their oom_score_adj (oomd.conf(5), systemd 261)."""
+"""systemd-oomd's rules: in which units it kills whatever their oom_score_adj (oomd.conf(5), systemd 261)."""
 
 import os
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ def rules_of(unit: str, units: "Units", root: str = "/") -> Said | None:
 
 
 def monitored_units(cgroup: str) -> "Iterator[str]":
-    """Yield the system's slices that a cgroup is in, and its unit: what may have rules for it."""
+    """Yield the slices that a cgroup is in, and its unit: what may have rules for it."""
     yield "-.slice"
     for name in cgroup.split("/"):
         if name:
@@ -41,7 +41,7 @@ def monitored_units(cgroup: str) -> "Iterator[str]":
 
 
 def _acts(name: str, root: str) -> bool:
-    """Return whether a ruleset is there, and has an action; one without is ignored."""
+    """Return whether a ruleset exists and has an action; one without is ignored."""
     paths = (os.path.join(root, folder, f"{os.path.basename(name)}.oomrule") for folder in FOLDERS)
     file = next(filter(os.path.exists, paths), "")
     return any(one.key == "Action" and one.value for one in assignments(lines_or_none(file) if file else ()))

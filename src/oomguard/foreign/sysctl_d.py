@@ -65,7 +65,7 @@ def lines_that_count(
 ) -> dict[str, Line]:
     """Return the last line for each sysctl or glob, in the order in which they are applied.
 
-    `wrong` gets each line that is none.
+    `wrong` gets each line that is not valid.
     """
     found: dict[str, Line] = {}
     for file in files:

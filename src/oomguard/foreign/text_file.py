@@ -27,9 +27,9 @@ class Said(NamedTuple):
 
 
 def read_lines(path: str, *, wait: bool = False) -> list[str]:
-    """Return the lines of a text file, bytes that are not UTF-8 as lone surrogates; /dev/null has none.
+    """Return the lines of a text file, with bytes that are not UTF-8 as lone surrogates; /dev/null has none.
 
-    Of what is not a regular file, `wait` reads a pipe to its end. Raises UnreadableError.
+    If `wait`, a pipe is read to its end; other files that are not regular are errors. Raises UnreadableError.
     """
     try:
         # Opening a FIFO without a writer would block.
@@ -58,7 +58,7 @@ def read_lines(path: str, *, wait: bool = False) -> list[str]:
 
 
 def why_missing(path: str) -> str:
-    """Return where a link points that leads nowhere, "" for what exists or is no link."""
+    """Return where a dangling link points, "" for anything else."""
     if os.path.islink(path) and not os.path.exists(path):
         return f"is a link to {os.readlink(path)}, which does not exist"
     return ""

@@ -23,18 +23,18 @@ _OWN = {
     *("type", "enabled", "replace", "drop", "priority", "cpuinfo_regex", "uname_regex", "prepend"),
     *("devices", "devices_udev_regex", "script_pre", "script_post"),
 }
-"""What a section says about itself."""
+"""Keys of a section about itself."""
 _ONLY_SOME = ("cpuinfo_regex", "uname_regex")
 _FUNCTION = re.compile(r"(?<!\\)\$\{[^}]*\}")
 _COMPUTED = "TuneD computes this on the host"
 _DIRTY = ("dirty_bytes", "dirty_ratio", "dirty_background_bytes", "dirty_background_ratio")
 _PROFILES_LIMIT = 100
 _VALUE_LIMIT = 4096
-"""A variable can have another one twice."""
+"""A variable may contain another one twice."""
 
 
 class Problem(NamedTuple):
-    """What of a profile cannot be known, why, and where."""
+    """What in a profile cannot be known, why, and where."""
 
     what: str
     why: str

@@ -71,7 +71,7 @@ class Connector:
         _check_namespaces()
         self._own = os.getpid()
         self._buffer, self._fork_buffer = bytearray(4096), bytearray(4096)
-        self._left = 0  # size of an event in the buffer that `next_exec` left for `receive`
+        self._left = 0  # the size of an event in the buffer that `next_exec` left for `receive`
         self._behind = 0  # how many events queued at the last loss may be unread
         self._wanted = Wanted()
         self.changed: list[int] = []
@@ -94,7 +94,7 @@ class Connector:
             # Subscribe to everything: with a mask (6.6 and later), the kernel sends no acknowledgements.
             self._send(self._socket, PROC_CN_MCAST_LISTEN)
             self._send(self._forks, PROC_CN_MCAST_LISTEN, FORK if self._is_open_to_all else None)
-            _check_kernel()  # now, because in another network namespace the request fails with that reason
+            _check_kernel()  # first, because in another network namespace the request fails with that reason
             opened.pop_all()
 
     def fileno(self) -> int:

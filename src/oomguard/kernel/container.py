@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from oomguard.kernel.procfs import ProcessHandle
 
 ANCESTORS = 64
-"""How many ancestors are followed: only a tree made to mislead is deeper."""
+"""Maximum number of ancestors followed: only a tree made to mislead is deeper."""
 
 _LIMIT = 8192
-"""How many processes are remembered."""
+"""Maximum number of processes remembered."""
 
 
 class Containers:
-    """Answers for processes, and remembers those that are in one."""
+    """Decides for processes, and remembers those that are in a container."""
 
     def __init__(self) -> None:
         self._known: dict[int, int] = {}
@@ -61,7 +61,7 @@ class Containers:
         return False
 
     def _remember(self, handles: "list[ProcessHandle]") -> None:
-        """Remember that these are in a container: no process leaves one."""
+        """Remember that these are in a container, which no process leaves."""
         if len(self._known) >= _LIMIT:
             self._known.clear()
         with suppress(*GONE):

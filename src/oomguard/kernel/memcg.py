@@ -21,7 +21,7 @@ _UNLIMITED_BYTES = 1 << 62
 _NO_FILE = (
     *(errno.ENOENT, errno.ENODEV),  # no such file, or the cgroup was just removed
     errno.EOPNOTSUPP,  # a threaded cgroup has no file of its own
-    *(errno.ENAMETOOLONG, errno.EACCES),  # what its owner can make of a cgroup
+    *(errno.ENAMETOOLONG, errno.EACCES),  # its owner can cause these errors
 )
 
 

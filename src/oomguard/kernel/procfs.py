@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _THREADS = 64
-"""How many threads are checked for a living one: only a tracer keeps ended ones, to mislead."""
+"""Threads checked for a living one: only a tracer keeps this many ended ones, to mislead."""
 
 _ENDED = Spender("ended", is_root=False)
 
@@ -205,7 +205,7 @@ class ProcessHandle:
         self.pid = pid
         self.fd = fd
         self._procfs = procfs
-        # What each look at a process needs: here `cached_property` would take three times as long.
+        # What every check of a process needs: `cached_property` would take three times as long here.
         self._comm: bytes | None = None
         self._stat: Stat | None = None
         self._status: Status | None = None
@@ -213,7 +213,7 @@ class ProcessHandle:
         self._uids: tuple[int, int] | None = None
         self._value_fd = -1
         self.is_to_write = False
-        """Whether the value is opened to be written when it is read first: two calls less."""
+        """Whether the first read of the value opens it for writing, too: two calls less."""
 
     def __enter__(self) -> "ProcessHandle":
         return self

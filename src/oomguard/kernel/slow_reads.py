@@ -79,8 +79,8 @@ class SlowReads:
     """
 
     def __init__(self, *, deadline_seconds: float = DEADLINE_SECONDS, is_patient: bool = False) -> None:
-        with suppress(AttributeError):  # another C library has none
-            libc.mallopt(_M_ARENA_MAX, 1)  # an arena for each thread would be 64 MiB of locked address space
+        with suppress(AttributeError):  # another C library has no mallopt
+            libc.mallopt(_M_ARENA_MAX, 1)  # or an arena for each thread locks 64 MiB of address space
         self._deadline = deadline_seconds
         self._is_patient = is_patient
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)

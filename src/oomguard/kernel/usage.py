@@ -44,7 +44,7 @@ class Held(NamedTuple):
 
 
 def parse_held(stat: Stat, status: bytes, *, page_kib: int = PAGE_KIB, is_exact: bool = False) -> Held | None:
-    """Return what a task's `stat` and `status` tell; None for one without memory, such as a kernel thread.
+    """Return what a task's `stat` and `status` show; None for one without memory, such as a kernel thread.
 
     `is_exact` is whether the kernel decides by exact counters (`Era.is_exact`).
     """
@@ -66,7 +66,7 @@ def parse_held(stat: Stat, status: bytes, *, page_kib: int = PAGE_KIB, is_exact:
 
 
 def _resident(stat: Stat) -> Held | None:
-    """Return what `stat` alone tells; None for a thread that has ended."""
+    """Return what `stat` alone shows; None for a thread that has ended."""
     pages = stat.resident_pages
     has_ended = stat.state in "ZX"
     return None if has_ended else Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)

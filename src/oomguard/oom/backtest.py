@@ -161,7 +161,7 @@ class Backtester:
 
 
 def _asking(replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replayed, ...]:
-    """Return the victim if the kernel kills what asks for memory: then only immunity makes a difference."""
+    """Return the victim if the kernel kills the process that asks for memory: then only immunity matters."""
     victim = finding.victim
     if finding.why != "allocating" or victim is None:
         return ()

@@ -89,7 +89,7 @@ class Draft:
         )
 
     def can_pass_over(self, line: "Line") -> bool:
-        """Return whether a victim that already exits may be one of the group that is being killed."""
+        """Return whether a victim that is already exiting may be one of the group that is being killed."""
         return bool(self.kills and self.fields.get("group")) and self.is_near(line)
 
     def add_kill(self, kill: "Kill", line: "Line") -> None:
@@ -114,7 +114,7 @@ class Draft:
                 self.tasks = [one._replace(page_tables=one.page_tables * 4 // page_kib) for one in self.tasks]
 
     def finished(self) -> Report:
-        """Return what is known of it."""
+        """Return the report."""
         self._learn_page_size()
         memory = UNKNOWN_MEMORY
         if self.memory or self.pages or self.cgroup or self.nodes_kib:

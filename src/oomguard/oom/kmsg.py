@@ -37,4 +37,4 @@ def _unescaped(text: str) -> str:
     try:
         return raw.encode("latin-1").decode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return raw  # it was no such record to begin with
+        return raw  # it was not such a record

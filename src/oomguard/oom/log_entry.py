@@ -127,7 +127,7 @@ def _split_object(entry: "Mapping[str, Any]") -> Line | None:
         priority, uptime = entry["pri"], entry.get("time")
         if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
             return None
-        is_time = isinstance(uptime, float) and 0 <= uptime < _UPTIME_LIMIT  # nor is it NaN
+        is_time = isinstance(uptime, float) and 0 <= uptime < _UPTIME_LIMIT  # NaN is not JSON
         return Line(_LONE.sub("\ufffd", entry["msg"]), uptime_seconds=uptime if is_time else None)
     for string in _messages(entry, _JSON_DEPTH):
         text = _LONE.sub("\ufffd", string.strip("\n"))

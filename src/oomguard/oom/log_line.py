@@ -72,7 +72,7 @@ _OPENING = frozenset("|│" + _QUOTES)
 _NOT_IN_HOSTS = re.compile(r"[<>{}=\"']")
 
 NOT_KERN = 8
-"""From this priority on, the facility is not kern."""
+"""From this priority on, the facility is not the kernel's."""
 
 
 def split_text(line: str) -> Line | None:

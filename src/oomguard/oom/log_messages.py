@@ -200,7 +200,7 @@ class Messages:
         return "unknown prefix"
 
     def _is_shared(self, text: str, start: int, end: int, shape: str) -> bool:
-        """Return whether the line before or the next one begins alike."""
+        """Return whether the previous or the next line begins alike."""
         if shape in self._shapes:
             return True
         self.cost += _FIELD_LIMIT
@@ -253,7 +253,7 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
 
 
 def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
-    """Return where the name begins that ends there: behind what further lines have in front."""
+    """Return the start of the name that ends there, after the prefix of further lines."""
     for _ in range(_WRAPPED_LINES):
         start, end = end + 1, line_end(text, end + 1)
         below = text[start : min(end, start + _FIELD_LIMIT)]
@@ -271,7 +271,7 @@ def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
 
 
 def further_end(text: str, at: int, indent: str) -> int:
-    """Return where the lines that are indented so end."""
+    """Return where the lines with this indentation end."""
     while text.startswith(indent, at):
         at = line_end(text, at) + 1
     return min(at, len(text) + 1)

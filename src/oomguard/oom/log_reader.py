@@ -62,26 +62,26 @@ _DETAILS = re.compile(
     + r"|\[ *\d{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|\d pages |[el] swap|[a-z_]{3}:\d|mems_allowed="
     + r"|mem_cgroup_o|pagefault_o|hugepages_t"
 )
-"""What may also matter between the beginning of a report and the kill."""
+"""What else may matter between the beginning of a report and the kill."""
 
 _KILL = re.compile(r"[Kk]ill(?:ed)? process (\d{1,10})|oom-kill:constraint=")
-"""What a line that names a kill has."""
+"""The marks of a line that names a kill."""
 _UNREAD_LIMIT = 1000
 _PIDS_LIMIT = 1 << 16
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
 _MESSAGE_COST = 108
-"""What parsing a message costs, in characters of the log. Real reports have at least 140 for each."""
+"""The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
 _REPORT_COST = 72
-"""What a report costs in addition. The shortest real one is a single line of about 180 characters."""
+"""The additional cost of a report. The shortest real one is a single line of about 180 characters."""
 _OTHER_COST = 200
-"""What a line of another program costs in addition."""
+"""The additional cost of a line of another program."""
 _WITHIN_COST = 250
-"""What a log in a string costs in addition."""
+"""The additional cost of a log in a string."""
 _CREDIT = 1 << 20
-"""How much a log may cost beyond its length before lines are skipped."""
+"""The cost of a log beyond its length after which lines are skipped."""
 _QUIET_LINES = 5000
-"""After so many lines that do not mention memory, the end of a report counts as lost."""
+"""After this many lines that do not mention memory, the end of a report counts as lost."""
 _EVIDENCE_LIMIT, _EVIDENCE_COST = 16, 30
 """Kills that programs report, for which the kernel's report may follow, and what comparing one costs."""
 _HOSTS_LIMIT = 256
@@ -248,7 +248,7 @@ class OomLog:
         self._credit -= len(inner) + _WITHIN_COST  # the line counts itself
 
     def _take_other(self, line: Line, other: OtherKill) -> None:
-        """Report the kill of another program, or what one says about the kernel's."""
+        """Report the kill by another program, or its words about the kernel's."""
         assembler = self._hosts.get(line.host)
         if other.is_kernels and (
             (assembler is not None and assembler.explains(line, other.victim))
@@ -273,7 +273,7 @@ class OomLog:
         self._evidence = [one for one in self._evidence if not _is_about(*one, report)]
 
     def _feed(self, line: Line, raw: str) -> bool:
-        """Give a message to the report that it belongs to. Return whether it was used."""
+        """Pass a message to the report that it belongs to. Return whether it was used."""
         if line.text.startswith("__vm_enough_memory: pid: "):
             self.refusals += 1
             return True
@@ -294,7 +294,7 @@ class OomLog:
         else:
             self._reading[line.host] = assembler
             if "total_vm" in line.text and assembler.row is not None and raw.endswith(line.text):
-                self._credit -= _MESSAGE_COST + _REPORT_COST  # what beginning a table costs
+                self._credit -= _MESSAGE_COST + _REPORT_COST  # the cost of a new table
                 prefix = raw[: line.indent]
                 self._table = _Table(assembler, prefix.translate(DIGITS), line.host, prefix.find(line.host))
         return assembler.is_used
@@ -384,7 +384,7 @@ class OomLog:
 
 
 def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:
-    """Return whether what a program says is about the kernel's kill in a report."""
+    """Return whether a program's words are about the kernel's kill in a report."""
     if other.kill is not None:
         return any(kill.pid == other.kill.pid for kill in report.kills)
     seconds = seconds_between(Line("", report.when, report.uptime_seconds), line)

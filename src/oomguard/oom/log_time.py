@@ -12,7 +12,7 @@ _NEXT_SECONDS = 0.05
 
 
 def seconds_between(one: "Line", other: "Line") -> float | None:
-    """Return how much later the other line is, by the clock that says more; None if there is none."""
+    """Return how much later the other line is, by the more precise clock; None if there is none."""
     by_clock = _clock_between(one, other)
     if one.uptime_seconds is None or other.uptime_seconds is None:
         return by_clock

@@ -1,6 +1,7 @@
-"""Kills that are not the kernel's: what the programs that kill before memory runs out say of it.
+"""Kills that are not the kernel's: the words of programs that kill before memory runs out.
 
-Their words count only behind their own name: the program in a prefix, or the unit in an entry of the journal.
+Their words count only next to their own name: the program in a prefix, or the unit in an entry of the
+journal.
 """
 
 import re
@@ -22,7 +23,7 @@ _T = TypeVar("_T")
 class OtherKill(NamedTuple):
     """What a program says that it killed: a process with a pid, or a cgroup, pod or unit by its name.
 
-    With `is_evidence`, it only says that somebody else killed it.
+    `is_evidence`: it only says that somebody else killed it.
     """
 
     by: str
@@ -34,7 +35,7 @@ class OtherKill(NamedTuple):
 
     @property
     def is_kernels(self) -> bool:
-        """Whether it is the kernel that killed."""
+        """Whether the kernel killed it."""
         return self.is_evidence and not self.why
 
 
@@ -224,9 +225,9 @@ class OtherKillers:
         self._told: dict[str, tuple[Line, OtherKill]] = {}
 
     def parse(self, line: str) -> tuple[Line, OtherKill] | None:
-        """Return the kill that a line tells of, and the line's time and host.
+        """Return the kill that a line reports, and the line's time and host.
 
-        None for any other line, and if the line before was about the same kill: programs send two signals.
+        None for any other line, and if the previous line was about the same kill: programs send two signals.
         """
         for killer in _KILLERS:
             if killer.words not in line:
@@ -303,4 +304,4 @@ KUBELET_UNITS = (
     "rke2-server.service",
     "rke2-agent.service",
 )
-"""Whose entries the journal is asked for."""
+"""The programs whose entries are read from the journal."""

@@ -303,7 +303,7 @@ def _victim(ranked: "Sequence[Place]", report: "Report") -> Place | None:
 
 
 def _plain_reason(report: "Report") -> Why | None:
-    """Return the reason that the report says itself."""
+    """Return the reason that the report itself gives."""
     victim = report.victim
     if victim is None:
         return "unknown"

@@ -68,7 +68,7 @@ class Assembler:
         return self._draft is not None and not self._draft.ended
 
     def explains(self, line: "Line", unit: str) -> bool:
-        """Return whether the last kill is what systemd tells of in a line about a unit."""
+        """Return whether the last kill is the one that systemd reports about a unit."""
         killed = self._killed
         if killed is None:
             return False

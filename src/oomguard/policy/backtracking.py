@@ -1,8 +1,8 @@
 """Regular expressions that take very long on some command lines or names, which a process may choose.
 
-Python's `re` backtracks, so a pattern such as `(a+)+$` takes twice as long with each character. Whether a
-pattern is slow is measured, on texts that repeat what its parts match: on command lines in time, on names,
-which do without backtracking, in steps.
+Python's `re` backtracks, so a pattern such as `(a+)+$` takes twice as long with each character. Slowness is
+measured on texts that repeat what the pattern's parts match: on command lines in time, on names, which are
+matched without backtracking, in steps.
 """
 
 import re
@@ -21,7 +21,7 @@ with two or three `.*`, passes."""
 
 _TEXTS = 256
 _NAMES = 1024
-"""Names tried for a whole policy."""
+"""Names tried for the whole policy."""
 _ENDINGS = ("\n!", "", "\0")
 _ANY = "aA0 -/_.!\u00e9"
 _TOKEN = re.compile(
@@ -39,7 +39,7 @@ class NoTimeError(Exception):
 def slow_text(pattern: str, is_slow: "Callable[[re.Pattern[str], str], bool]") -> str | None:
     """Return a text of up to TRIAL_LENGTH characters on which `is_slow(pattern, text)`, or None.
 
-    `is_slow` raises NoTimeError when it has taken all the time that there is.
+    `is_slow` raises NoTimeError when the time is used up.
     """
     compiled = re.compile(pattern)
     return next((text for text in islice(trial_texts(pattern), _TEXTS) if is_slow(compiled, text)), None)
@@ -82,7 +82,7 @@ def _parts(pattern: str) -> "Iterator[tuple[str, str]]":
 
 
 def _sample(part: str) -> str:
-    """Return a character that a part of a pattern matches, "" if it is a sign without width."""
+    """Return a character that a part of a pattern matches, "" if it has no width."""
     if part in {"^", "$", "*", "+", "?"} or part[0] == "{" != part or part[1:].isdecimal():
         return ""  # an octal number, too
     return next((one for one in (*part, *_ANY) if re.fullmatch(part, one)), "")

@@ -64,7 +64,7 @@ class Something(Language):
 
 
 class Expected(Something):
-    """What `oomguard explain` would say of a process. What is not written is not compared."""
+    """What `oomguard explain` would show for a process. Missing keys are not compared."""
 
     oom_score_adj: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
         None, description="The value that the process has under the policy.", examples=[-900]
@@ -203,7 +203,7 @@ _Current = Annotated[int | None, Takes("an integer", (int,))]
 
 
 def _section(prefix: str, kind: Any, what: str, base: type[Language] = Language) -> Any:
-    """Make the model of `vm:` or `kernel:` with a value of one kind for each sysctl."""
+    """Make the model of `vm:` or `kernel:`, with a value of one kind for each sysctl."""
     knobs: dict[str, Any] = {
         row.name.removeprefix(prefix): (kind, Field(None, description=f"{row.summary}.", examples=[row.low]))
         for row in SYSCTLS.values()
@@ -230,7 +230,7 @@ _SECTION = Takes(
 
 
 class Sysctls(Language):
-    """Sysctls as they are before the policy is applied."""
+    """The sysctls before the policy is applied."""
 
     vm: Annotated[CurrentVm | None, _SECTION] = Field(
         None, description="Current vm.* sysctls.", examples=[{"swappiness": 60}]
@@ -241,7 +241,7 @@ class Sysctls(Language):
 
 
 class Expectation(Something):
-    """The sysctls that the policy should lead to."""
+    """The sysctls after the policy is applied."""
 
     vm: Annotated[ExpectedVm | None, _SECTION] = Field(
         None, description="Expected vm.* sysctls.", examples=[{"swappiness": 10}]

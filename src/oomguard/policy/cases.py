@@ -62,14 +62,14 @@ _DEFAULTS = {
     "kernel.keys.root_maxkeys": 1_000_000,
     "kernel.keys.root_maxbytes": 25_000_000,
 }
-"""What the kernel sets itself (Linux 6.12) if it is not 0; three of them depend on the host's memory."""
+"""Kernel defaults that are not 0 (Linux 6.12); three of them depend on the host's memory."""
 
 _ROOTS_FOLDERS = ("/bin/", "/lib", "/opt/", "/sbin/", "/usr/")
-"""Where only root changes executables."""
+"""A folder in which only root changes executables."""
 
 
 class Expected(NamedTuple):
-    """What a case expects, and where it says so. None: that is not compared."""
+    """What a case expects, and where. None: not compared."""
 
     line: int
     value: int | None = None
@@ -78,10 +78,10 @@ class Expected(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """A process of a case. `parent` is its position among the others, which come before it.
+    """A process of a case.
 
-    `inherits`: it starts with the value that its parent has by then. `original` is its value before oomguard
-    set the one it has.
+    `parent` is its position among the others, which come before it. `inherits`: it starts with its parent's
+    value at that time. `original` is its value before oomguard set the current one.
     """
 
     process: Process
@@ -221,7 +221,7 @@ class _Reader:
         return self._written(wanted, _mapping(owner, "policy"), host)
 
     def _written(self, said: Document, node: Mapping, host: Host) -> Policy | None:
-        """Return a policy that is written in the case file."""
+        """Return a policy that is part of the case file."""
         try:
             return _portable(load.compile_root(self._file, node, said, users=self._users, host=host))
         except PolicyError as error:
@@ -291,7 +291,7 @@ class _Reader:
     def _parent(
         self, one: "CaseProcess", at: int, place: Mapping, called: "AnyMapping[int | str, list[int]]"
     ) -> int | None:
-        """Return the position of a process's parent, None if it has none, or not one."""
+        """Return the position of a process's parent, None if it has none or the parent is unknown."""
         if one.parent is None:
             return None
         found = [*islice((other for other in called.get(one.parent, ()) if other != at), 2)]
@@ -340,7 +340,7 @@ def _layers(path: str) -> tuple[Layer, ...]:
 
 
 def _portable(policy: "Policy") -> "Policy":
-    """Return the policy as it is on every host."""
+    """Return the policy as it is on any host."""
     return policy._replace(first_person_uid=FIRST_PERSON_UID)
 
 
@@ -451,7 +451,7 @@ def _version(release: str) -> list[int]:
 
 
 def _told_sysctls(hosts: "list[case_model.Host]") -> "Iterator[tuple[str, int]]":
-    """Yield the sysctls as they are before the policy is applied, of several values the last."""
+    """Yield the sysctls before the policy is applied; of several values, the last."""
     for host in reversed(hosts):
         for section, told in host.sysctls or ():
             for knob, value in told or ():

@@ -47,13 +47,13 @@ def main(arguments: list[str]) -> int:
     if len(arguments) not in (1, 2):
         print("usage: python -m oomguard.policy PATH [HOST]", file=sys.stderr)
         return 2
-    gc.disable()  # it ends before a collection pays
+    gc.disable()  # the process ends before a collection pays off
     try:
         _limit_resources()
         _give_up_immunity()
         sources = read_sources(arguments[0])
         host = Host(**json.loads(arguments[1])) if arguments[1:] else None
-        _drop_privileges()  # import nothing from here on: nobody may not be able to read it
+        _drop_privileges()  # import nothing from here on: nobody may be unable to read it
         users = Users()
         try:
             loaded = parse(sources, host=host, users=users)

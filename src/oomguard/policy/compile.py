@@ -39,7 +39,7 @@ class PolicyFile(NamedTuple):
 
 
 class _Said(NamedTuple):
-    """The value of a sysctl as a file writes it, and where."""
+    """The value of a sysctl as the file has it, and where."""
 
     value: Knob
     file: str

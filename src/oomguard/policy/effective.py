@@ -1,4 +1,4 @@
-"""The policy that all layers come to, with the file of each line: what `oomguard cat` prints."""
+"""The effective policy of all layers, with the file of each line: what `oomguard cat` prints."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Value(NamedTuple):
-    """A sysctl or setting, what it comes to on this host, and the values that it overrides."""
+    """A sysctl or setting, its value on this host, and the values that it overrides."""
 
     said: Said
     meaning: str
@@ -37,7 +37,7 @@ class EffectiveRule(NamedTuple):
 
 
 class Effective(NamedTuple):
-    """Each file with the reason why it does not count, "" if it does; and what those that count declare."""
+    """Each file with the reason why it does not count, "" if it does; and what the others declare."""
 
     files: list[tuple[str, str]]
     values: list[Value]
@@ -45,13 +45,13 @@ class Effective(NamedTuple):
 
 
 def load_effective(path: str, host: "Host | None") -> Effective:
-    """Return what a policy comes to, on a host if its facts are given. PolicyError: it is not valid."""
+    """Return the effective policy, on a host if its facts are given. PolicyError: it is not valid."""
     sources = read(path)
     return effective(sources, parse(sources, host=host).policy, host)
 
 
 def effective(sources: "Sources", policy: "Policy", host: "Host | None" = None) -> Effective:
-    """Return what files come to, of which a policy was made for a host."""
+    """Return the effective policy of files, given the policy compiled from them for a host."""
     files = [*used(sources, AskedHost(host))]
     roots = [
         Root(one.source.file, one.root, one.source.layer) for one in files if one.root and not one.why_not
@@ -76,7 +76,7 @@ def effective(sources: "Sources", policy: "Policy", host: "Host | None" = None) 
 
 
 def render(found: Effective) -> "Iterator[str]":
-    """Yield lines of YAML that declare the same, with the file of each as a comment."""
+    """Yield lines of YAML with the same effect, with the file of each as a comment."""
     for file, why_not in found.files:
         yield f"# {file}: {why_not}" if why_not else f"# {file}"
     for section in ("", "vm", "kernel"):
@@ -91,7 +91,7 @@ def render(found: Effective) -> "Iterator[str]":
 
 
 def document(found: Effective) -> dict[str, Any]:
-    """Return the same for programs."""
+    """Return the same as JSON."""
     return {
         "files": [{"file": file, "counts": not why, "why_not": why or None} for file, why in found.files],
         "values": [

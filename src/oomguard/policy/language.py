@@ -1,4 +1,4 @@
-"""What all models of the policy language are made of."""
+"""The base of all models of the policy language."""
 
 from typing import NamedTuple
 

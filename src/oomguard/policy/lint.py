@@ -73,7 +73,7 @@ class Subject:
         return [found for found in self.rules() if _named(found[2], _PROGRAMS)]
 
     def counts_beside(self, first: "Rule", document: "PolicyFile") -> bool:
-        """Return whether a rule counts wherever a file does."""
+        """Return whether a rule counts on every host on which a file does."""
         other = next(one for one in self.documents if one.file == first.file)
         return other.said.when in (None, document.said.when)
 
@@ -214,7 +214,7 @@ def _handed_on(subject: Subject) -> "Iterator[Fault]":
 
 
 _PROGRAMS = INTERPRETERS | USERS_PROGRAMS | HAND_ON | SUPERVISORS
-"""What checks ask for with `Subject.naming`."""
+"""Programs that checks look for with `Subject.naming`."""
 
 
 def _named(rule: "Rule", programs: frozenset[str]) -> str:
@@ -459,7 +459,7 @@ def _unwise_value(subject: Subject) -> "Iterator[Fault]":
 
 
 def _unwise_shares(subject: Subject) -> "Iterator[Fault]":
-    """Find shares of RAM that are refused however much there is."""
+    """Find shares of RAM that oomguard refuses on every host."""
     host, memory = Host(_TIB, 0, 0, 0, _HUGE_PAGE_KIB), Memory(_TIB, 0, 0, 0, 0, 0, _HUGE_PAGE_KIB, _TIB)
     for setting in resolved(subject.documents, AskedHost(host))[0]:
         raises = "% of " in setting.said and setting.kind != "at_most"

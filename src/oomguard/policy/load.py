@@ -26,7 +26,7 @@ FAULTS_LIMIT = 1000
 
 
 _UNREAD = {"tag", "complex-key", "merge-key", "unknown-anchor"}
-"""Faults that change a value: what follows from the changed value is not reported."""
+"""Faults that change a value: faults that follow from it are not reported."""
 
 
 _SECTIONS: "dict[str, nodes.Node]" = {
@@ -34,11 +34,12 @@ _SECTIONS: "dict[str, nodes.Node]" = {
     "kernel": nodes.Mapping({}, 0, 0),
     "rules": nodes.Sequence([], 0, 0),
 }
-"""The value of a section whose lines are all commented out."""
+"""The value of a section with all lines commented out."""
 
 
 REGEX_NODES_LIMIT = 4000
-"""Nodes of all regular expressions on names together: some 200 expressions: for the time of one name."""
+"""Maximum number of nodes of all regular expressions on names, some 200 expressions, to limit the time per
+name."""
 
 _TOO_MANY_REGEXES = Words(
     "too-many-regexes",
@@ -176,13 +177,13 @@ def _unmet(node: nodes.Node, host: AskedHost) -> str:
     except UnknownHostError as error:
         return f"{str(error).removesuffix('_kib')} is not known here"
     except ValidationError:
-        return ""  # reported with all that is wrong
+        return ""  # reported with the other faults
 
 
 def _validated(
     source: Source, root: nodes.Mapping, users: Users, shared: dict[Terms, Terms]
 ) -> tuple[PolicyFile | None, list[Fault]]:
-    """Return what a file says, or its faults: one rule at a time, because all their models take 14 MiB."""
+    """Return a file's content or faults; one rule at a time, because the models of all take 14 MiB."""
     rules, faults = [], list[Fault]()
     listed = nodes.items(root, "rules")
     rest = {key: entry for key, entry in root.entries.items() if key != "rules" or not listed}
@@ -203,7 +204,7 @@ def _validated(
 
 
 def compile_root(file: str, root: nodes.Mapping, said: model.Document, *, users: Users, host: Host) -> Policy:
-    """Return the policy that is written as a part of another file. PolicyError: its keys contradict."""
+    """Compile a policy that is part of another file. PolicyError: its keys contradict."""
     shared = dict[Terms, Terms]()
     rules = [compile_rule(rule, users, shared) for rule in said.rules or ()]
     document = PolicyFile(file, 0, root, said, rules)
@@ -216,7 +217,7 @@ def compile_root(file: str, root: nodes.Mapping, said: model.Document, *, users:
 
 
 def _too_many_regexes(documents: "Iterable[PolicyFile]") -> "Iterator[Fault]":
-    """Yield the fault of the first rule with which names' regular expressions take too many nodes."""
+    """Yield the fault of the first rule whose regular expressions on names exceed the number of nodes."""
     total = 0
     for document in documents:
         for index, (names, _) in enumerate(document.rules):

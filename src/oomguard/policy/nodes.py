@@ -7,7 +7,7 @@ from oomguard.policy.fault import excerpt
 from oomguard.policy.quoting import quoted
 
 _PLAIN = re.compile(r"[\w./@+%<>=^~-][\w ./@+%*?<>=^~-]*")
-"""What needs no quotes in a list either, if it had none."""
+"""Words that need no quotes in a list, either."""
 
 
 class Scalar(NamedTuple):

@@ -41,7 +41,7 @@ def name_pattern(name: bytes) -> str:
 
 
 def _whole_name(process: "Facts") -> bytes:
-    """Return the name without the kernel's cut where the command line tells it."""
+    """Return the full name, if the command line shows what the kernel cut off."""
     comm = process.comm
     if len(comm) < COMM_LENGTH:
         return comm

@@ -1,4 +1,4 @@
-"""Programs whose name alone is a poor condition, and what to know about them."""
+"""Programs whose name alone is a poor condition, and facts about them."""
 
 # ruff: noqa: SIM905  # a list of quoted words is harder to read and to add to
 

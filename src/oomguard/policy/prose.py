@@ -36,7 +36,7 @@ def faults(
 
 
 def _is_misspelt(root: Node, error: Any, within: tuple[str, ...]) -> bool:
-    """Tell whether the key that is missing is there under another name."""
+    """Return whether the missing key is there under another name."""
     parent = locate(root, error["loc"][:-1], within)
     key = error["loc"][-1]
     return isinstance(parent.node, Mapping) and any(
@@ -82,7 +82,7 @@ def _words(error: Any, here: Location, want: Takes) -> Words:
         case "string_too_long":
             message = f"must have at most {context['max_length']} characters, got {len(error['input'])}"
             return Words("too-long", message, "use a glob or a shorter pattern")
-    if "message" in context and "hint" in context:  # a refusal of `condition`
+    if "message" in context and "hint" in context:  # refused by `condition`
         return Words(kind, context["message"], context["hint"])
     return _mismatch(error, here, want)
 
@@ -116,7 +116,7 @@ _COLON = "write key: value, with a space after the ':'"
 
 
 def _given(node: Node, want: Takes) -> Words:
-    """Return what was given where something else is wanted, and how to fix it."""
+    """Return what was given where another kind is required, and how to fix it."""
     if isinstance(node, Mapping):
         hint = "quote text that contains ': ' or starts with {" if str in want.kinds else ""
         if "regex" in node.entries:

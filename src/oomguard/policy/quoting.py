@@ -1,4 +1,4 @@
-"""Text as YAML reads it back."""
+"""Text that YAML reads back unchanged."""
 
 import re
 
@@ -7,7 +7,7 @@ _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
 def quoted(text: str) -> str:
-    """Return a text as YAML reads it back, in double quotes unless nothing in it means anything."""
+    """Return text that YAML reads back unchanged, in double quotes if necessary."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     return '"' + "".join(map(_escaped, text)) + '"'

@@ -1,4 +1,4 @@
-"""Regular expressions on names and paths as globs, as far as globs can say them."""
+"""Converts regular expressions on names and paths to globs, where globs can express them."""
 
 import re
 import warnings
@@ -25,7 +25,7 @@ _EXPANDED_LIMIT = 2048
 
 
 def said_names(rule: "Rule") -> list[str]:
-    """Return the names of a rule, with the globs that say the same in place of a regular expression."""
+    """Return the names of a rule, with equivalent globs in place of a regular expression."""
     found: list[str] = []
     for name in rule.names:
         found += globs(text_of(name)) or () if is_regex(name) else (name.decode("utf-8", "surrogateescape"),)
@@ -46,10 +46,10 @@ def globs(regex: str) -> list[str] | None:
 
 
 def alternatives(regex: str) -> Alternatives:
-    """Return what globs can say of a searched regular expression.
+    """Convert a searched regular expression, as far as globs can express it.
 
-    Understood are anchors, alternatives, groups of alternatives, `.`, `.*`, `[...]`, and characters.
-    `(^|/)` at the start is an anchor, too: a file name does not contain a slash.
+    Understood are anchors, alternatives, groups of alternatives, `.`, `.*`, `[...]`, and characters. `(^|/)`
+    at the start is an anchor, too, because a file name contains no slash.
     """
     nothing = Alternatives([], [regex])
     if len(regex) > _LENGTH_LIMIT or _FLAGS.search(regex):
@@ -151,7 +151,7 @@ def _set_end(regex: str, start: int) -> int:
 
 
 def _glob(regex: str) -> str | None:
-    """Return one alternative, without groups, as a glob; None if it is more than one can say."""
+    """Return one alternative, without groups, as a glob; None if that is not possible."""
     is_begun = regex.startswith("^")
     is_ended = regex.endswith("$") and not regex.endswith("\\$")
     body = regex[1 if is_begun else 0 : len(regex) - 1 if is_ended else len(regex)]

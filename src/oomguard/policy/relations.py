@@ -32,7 +32,7 @@ class Root(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A value of which only one counts, as a sysctl by its full name or a setting, and where it is set."""
+    """A value of which only one counts: a sysctl by its full name, or a setting; and its place."""
 
     name: str
     file: str
@@ -74,7 +74,7 @@ def faults(roots: "list[Root]") -> "Iterator[Fault]":
 
 
 def single_values(roots: "Iterable[Root]") -> "Iterator[tuple[Said, Said | None]]":
-    """Yield each sysctl and setting, and what counts instead: an earlier value of it, or what excludes it."""
+    """Yield each sysctl and setting, with what overrides it: an earlier value, or one that excludes it."""
     counts: dict[str, list[Said]] = {}
     for here in (said for root in roots for said in _single_values(root)):
         names = (here.name, *exclusives(here.name))

@@ -1,4 +1,4 @@
-"""What the values of sysctls come to on a host.
+"""The values of sysctls on a host.
 
 Every number is rounded down to the unit of its sysctl: a byte, 1 kB (1024 bytes) or a huge page.
 """
@@ -20,7 +20,7 @@ _IN_WORDS: "dict[SysctlKind, str]" = {"at_least": "at least", "at_most": "at mos
 
 
 class Resolved(NamedTuple):
-    """What a value comes to on a host. `said` is how the policy puts it, "" if as this number."""
+    """A value on a host. `said` is the value as the policy has it, "" if it is this number."""
 
     number: int
     kind: SysctlKind = "exact"
@@ -28,7 +28,7 @@ class Resolved(NamedTuple):
 
 
 def resolve(row: "Sysctl", said: "Knob", host: "AskedHost") -> Resolved:
-    """Return what the value of a sysctl comes to. UnknownHostError: a fact is missing."""
+    """Return the number for the value of a sysctl. UnknownHostError: a fact is missing."""
     if isinstance(said, int):
         return Resolved(said)
     if isinstance(said, Amount):
@@ -46,7 +46,7 @@ def resolve(row: "Sysctl", said: "Knob", host: "AskedHost") -> Resolved:
 
 
 def number(row: "Sysctl", amount: "int | Amount", host: "AskedHost") -> int:
-    """Return an amount in the unit of a sysctl, and no more than the kernel takes."""
+    """Return an amount in the unit of a sysctl, limited to the kernel's maximum."""
     if isinstance(amount, int):
         return amount
     unit = {"bytes": 1, "kB": 1024}.get(row.unit) or max(1, host.huge_page_kib) * 1024

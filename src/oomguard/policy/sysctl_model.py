@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic.config import JsonDict
 
 COMMIT_LIMIT = "vm.commit_limit"
-"""The key that is no sysctl: `overcommit_kbytes`, by what it is of RAM or leaves of it."""
+"""A key that is not a sysctl: `overcommit_kbytes`, as a share of RAM or as what it leaves."""
 
 _LIMITS = (RATIO, KBYTES, COMMIT_LIMIT)
 
@@ -34,7 +34,7 @@ def keys_of(name: str) -> tuple[str, str]:
 
 
 def exclusives(name: str) -> tuple[str, ...]:
-    """Return the keys, by full names, that cannot count beside this one."""
+    """Return the keys, by full names, that exclude this one."""
     if name in _LIMITS:
         return tuple(one for one in _LIMITS if one != name)
     return (SYSCTLS[name].partner,) if name in SYSCTLS and SYSCTLS[name].partner else ()
@@ -54,7 +54,7 @@ _UNIT = f"add its unit: {any_of(values.UNITS)}"
 
 
 def _any_of(**alternatives: Any) -> Any:
-    """Return the type that is one of these: a `number`, a `word` that looks like one, or a `mapping`."""
+    """Return a union type: a `number`, a `word` that looks like one, or a `mapping`."""
 
     def tag(value: object) -> str:
         if isinstance(value, dict) and "mapping" in alternatives:
@@ -136,7 +136,7 @@ def _words(row: Sysctl) -> str:
 
 
 def _checked(row: Sysctl, want: Takes) -> "Callable[[Knob], Knob]":
-    """Return the check of a whole value: its range, and which keys of a mapping go together."""
+    """Return the check of a whole value: its range, and which keys of a mapping can be combined."""
 
     def check(value: Knob) -> Knob:
         if isinstance(value, Language):

@@ -35,7 +35,7 @@ def decode(file: str, content: bytes) -> str | Fault:
 
 
 def has_surrogate(text: str) -> bool:
-    """Return whether an escape made half a character, which cannot be encoded."""
+    """Return whether an escape produced half a character, which cannot be encoded."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 

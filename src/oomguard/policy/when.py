@@ -56,7 +56,7 @@ def _version_fits(said: str, release: str) -> bool:
 
 
 def _form(number: str) -> str:
-    """Return the form of comparisons that must all hold, such as `>= 16GiB, < 64GiB`."""
+    """Return the regular expression of comparisons that must all hold, such as `>= 16GiB, < 64GiB`."""
     one = f"(?:>=|<=|>|<) ?{number}"
     return f"{one}(?:, ?{one})*"
 

@@ -24,7 +24,7 @@ _LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
 _LOADER: "type[yaml.CSafeLoader | yaml.SafeLoader]" = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-_NO_KEY = Scalar("", plain=True, line=0, column=0)  # replaces a key that was refused
+_NO_KEY = Scalar("", plain=True, line=0, column=0)  # in place of a key that was refused
 
 
 class Tree(NamedTuple):

@@ -1,1 +1,1 @@
-"""Proposals: what a host wants, and what other tools were configured to do, as a policy."""
+"""Suggested policies, from this host or from the settings of other tools."""

@@ -60,9 +60,9 @@ class PeakSinceStart(NamedTuple):
 
 
 class HostFacts(NamedTuple):
-    """What is known of a host. `sysctls` holds those that could be read.
+    """What is known about a host.
 
-    `lasting` is the peak of earlier days that the interlock goes by.
+    `sysctls` holds those that could be read. `lasting` is the peak of earlier days that the interlock uses.
     """
 
     memory: Memory

@@ -87,7 +87,7 @@ class Draft(NamedTuple):
 
 
 def toward(number: int) -> Value:
-    """Return the value that leaves a process alone that went further itself.
+    """Return a value that leaves a process alone that went further itself.
 
     It is never -1000, with which a leaking process hangs its cgroup; at_most -999 leaves that alone.
     """

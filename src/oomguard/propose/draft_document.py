@@ -87,7 +87,7 @@ def _place(place: "Origin | None") -> dict[str, Any]:
 
 
 def host_document(facts: "HostFacts") -> dict[str, int | str | None]:
-    """Return the figures that the findings go by."""
+    """Return the figures behind the findings."""
     memory, peak, lasting = facts.memory, facts.peak, facts.lasting
     return {
         "total_bytes": memory.total_kib * 1024,

@@ -1,4 +1,4 @@
-"""What `oomguard check` would warn of only because it was converted, mended or left out."""
+"""Fixes what `oomguard check` would warn about only because a policy was converted."""
 
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def mended(draft: Draft) -> Draft:
 
 
 def _mended(rule: "DraftRule", faults: "Iterable[Fault]", notes: list[Note]) -> "Iterator[DraftRule]":
-    """Yield what becomes of a rule, the narrower rules first."""
+    """Yield the fixed rules that replace a rule, the narrower ones first."""
     codes = {fault.code: fault for fault in faults}
     dropped = codes.get("shadowed-rule") or codes.get("never-matches")
     if dropped:

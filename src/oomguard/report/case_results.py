@@ -1,4 +1,4 @@
-"""What tests of policies found, as text and as JSON."""
+"""Results of policy tests, as text and as JSON."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""What people call a cgroup: its unit, pod or container."""
+"""Short names for cgroups: the unit, pod or container."""
 
 import re
 

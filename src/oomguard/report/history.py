@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from oomguard.oom.other_killer import OtherKillers
 
 _DIGITS_LIMIT = 20
-"""More than any number has that oomguard writes."""
+"""Longer than any number that oomguard writes."""
 
 
 class LoggedEntry(NamedTuple):
@@ -82,9 +82,9 @@ _FIELDS = {
 }
 _COUNT = "OOMGUARD_COUNT"
 FIELDS = (*_FIELDS.values(), _COUNT, "_HOSTNAME", "_SYSTEMD_UNIT", "_PID")
-"""The fields of the journal's entries that are read."""
+"""The fields that are read from journal entries."""
 OUR_FIELD = b'"OOMGUARD_EVENT"'
-"""What an entry of oomguard's has in JSON, and maybe another."""
+"""What the JSON of each of oomguard's entries contains, and perhaps that of others."""
 
 
 def parse_entry(line: bytes) -> LoggedEntry | None:
@@ -129,7 +129,7 @@ def parse_other_kill(line: bytes, killers: "OtherKillers") -> LoggedEntry | None
 
 
 def _text(value: object) -> str:
-    """Return a field as text, escaped if it was not written by oomguard."""
+    """Return a field as text, escaped if another program wrote it."""
     if isinstance(value, list) and value and not isinstance(value[0], int):
         value = value[0]
     if isinstance(value, list):

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 1.0
 ENTRIES_A_WINDOW = 20
-"""Kills after that are counted in one entry: a cgroup may run out of memory again and again."""
+"""Kills in a second; further ones are counted in one entry: a cgroup may run out of memory again and
+again."""
 
 RULES_LIMIT = 1000
 """Rules with a count of their own. Each reload of the policy may bring new ones."""
@@ -29,7 +30,7 @@ class Death(NamedTuple):
     context: "Context | None" = None
     rule: "Rule | None" = None
     growth: "Growth | None" = None
-    """How it had grown, if that was recorded."""
+    """How it had grown, if recorded."""
 
     @property
     def was_protected(self) -> bool:

@@ -1,4 +1,4 @@
-"""What `apply` and `restore` print: a line for each change that was made, and for each kind that was not."""
+"""What `apply` and `restore` print: one line for each change, and for each kind of failure."""
 
 from collections import Counter
 from itertools import pairwise
@@ -22,7 +22,7 @@ _TOTALS: "dict[Result, str]" = {
 
 
 def outcome_lines(outcomes: "Sequence[Outcome]", *, applied: str) -> "Iterator[str]":
-    """Yield the outcomes, the fix below what it is for, and the totals; `applied` is a word for success."""
+    """Yield the outcomes with their fixes, and the totals; `applied` is the word for success."""
     groups = _grouped(outcomes)
     for (first, *others), following in pairwise([*groups, []]):
         yield sentence(first, subjects([one.change for one in (first, *others)]))

@@ -1,4 +1,4 @@
-"""Files that verbs write where they are asked to."""
+"""Writes files that the user asked for."""
 
 import os
 import stat
@@ -18,8 +18,8 @@ def write_page(path: str, text: str) -> None:
     try:
         is_file = stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
-        is_file = True  # it is not there, or writing it says why
-    if not is_file:  # a link in /tmp may be somebody's trap, and /dev/null must stay what it is
+        is_file = True  # it does not exist, or writing it gives the reason
+    if not is_file:  # a link in /tmp may be a trap, and /dev/null must not be replaced
         raise OomguardError(f"{printable(path)} is not a regular file", hint=hint)
     os.umask(mask := os.umask(0o077))
     try:

@@ -1,7 +1,7 @@
-"""A page of HTML that needs nothing else: reports for people who were not there.
+"""A self-contained HTML page: reports for people who were not there.
 
 The only importer of jinja2, which escapes all text. Should that fail, the page's own policy
-(Content-Security-Policy) still lets no script and no style run but the two in it, and nothing be loaded.
+(Content-Security-Policy) still allows no script and no style except the two in it, and loads nothing.
 """
 
 import base64

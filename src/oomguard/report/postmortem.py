@@ -46,11 +46,11 @@ class Told(NamedTuple):
     policy: str = ""
     """The policy that `backtest` used, "" without one."""
     before: "Sequence[Sample]" = ()
-    """What the flight recorder has of the minutes before."""
+    """What the flight recorder has about the minutes before."""
 
 
 class Fact(NamedTuple):
-    """A paragraph about a report, and what it is about in one word."""
+    """A paragraph about a report, and its topic in one word."""
 
     label: str
     text: str
@@ -85,7 +85,7 @@ def _other_headline(other: "OtherKill") -> str:
 
 
 def brief(told: Told) -> str:
-    """Return when and where a report with nothing but a kill was, and the facts about the victim."""
+    """Return when and where, for a report of nothing but a kill, and the facts about the victim."""
     return "; ".join(filter(None, (circumstances(told.finding.report), *_victim(told))))
 
 
@@ -133,7 +133,7 @@ def _time(when: str) -> datetime | None:
 
 
 def _reason(finding: "Finding") -> str:
-    """Return why the kernel killed anything: which memory ran out."""
+    """Return why the kernel killed: which memory ran out."""
     report = finding.report
     if report.invoker is not None and report.invoker.is_sysrq:
         return "somebody pressed SysRq-f"
@@ -327,7 +327,7 @@ def origin_of(origin: ValueOrigin) -> str:
 
 
 def value_of_victim(finding: "Finding") -> int | None:
-    """Return the value of the first process that was killed, None where the report does not have it."""
+    """Return the value of the first process that was killed, None if the report lacks it."""
     victim = finding.report.victim
     if victim is not None and victim.oom_score_adj is not None:
         return victim.oom_score_adj
@@ -345,7 +345,7 @@ def _also(told: Told) -> "Iterator[str]":
         yield f"memory.oom.group is set on {_cgroup(report.group)}: the kernel kills all of its processes."
 
 
-# Another policy, and what is not known
+# Another policy, and what is unknown
 
 
 def _replayed(told: Told) -> "Iterator[str]":
@@ -383,7 +383,7 @@ def _before(told: Told) -> "Iterator[str]":
 
 
 def _missing(told: Told) -> "Iterator[str]":
-    """Yield what is not in the report."""
+    """Yield what the report lacks."""
     finding, report = told.finding, told.finding.report
     if report.invoker is None:
         yield "the beginning, which says what asked for memory"

@@ -1,4 +1,4 @@
-"""What the flight recorder has of the minutes before a kill: what grew, and how much memory was left."""
+"""What the flight recorder has about the minutes before a kill: what grew, and how much memory was left."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ def course_of(report: "Report", samples: "Sequence[Sample]") -> "Iterator[str]":
 
 
 def before_document(report: "Report", samples: "Sequence[Sample]") -> dict[str, Any] | None:
-    """Return the same for JSON, with all that grew; None if nothing is recorded of that time."""
+    """Return the same for JSON, with everything that grew; None if nothing was recorded."""
     if not samples:
         return None
     left = left_before(report, samples)

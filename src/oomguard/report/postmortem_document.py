@@ -40,7 +40,7 @@ _DECISIONS: dict[str, str] = {}
 
 
 def _event_document(told: Told) -> dict[str, Any]:
-    """Return what even a single line of a report tells."""
+    """Return what even a single line of a report shows."""
     finding, report = told.finding, told.finding.report
     chosen = report.chosen
     return {
@@ -65,7 +65,7 @@ def _event_document(told: Told) -> dict[str, Any]:
 
 
 def _decision_document(told: Told, limit: int) -> dict[str, Any]:
-    """Return what only more than one line of a report tells."""
+    """Return what only a report of several lines shows."""
     finding, report = told.finding, told.finding.report
     invoker = report.invoker
     page = report.memory.page_kib * 1024

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from oomguard.oom.report import Invoker, Memory, Report, Zone
 
 _CONTIGUOUS_ORDER = 2
-"""From this order on an allocation may fail although much memory is free: it must be contiguous."""
+"""From this order on, an allocation may fail although much memory is free: it must be contiguous."""
 _LEAST_PARTS = 20
-"""Free memory of less than one such part of all needs no explanation."""
+"""A smaller share of free memory needs no explanation."""
 _HOLDER_PARTS = 4
-"""What holds one such part of all memory and is no process is named."""
+"""What uses a larger share of all memory and is not a process is named."""
 _DMA, _HIGHMEM, _DMA32, _MOVABLE = 1, 2, 4, 8
 """The zones in a gfp_mask, the same in all kernels (include/linux/gfp_types.h)."""
 _ZONES_SHOWN = 3

@@ -67,7 +67,7 @@ def _article(told: "Told", limit: int) -> Article:
 
 
 def _lines(raw: str) -> str:
-    """Return lines of the log with their control characters escaped, the last one only if it is whole."""
+    """Return lines of the log with control characters escaped, the last one only if it is complete."""
     lines = raw.split("\n")
     if len(raw) >= RAW_LIMIT:
         lines[-1] = "…"

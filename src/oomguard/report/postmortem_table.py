@@ -86,7 +86,7 @@ def _parts(told: "Told", width: int, bold: str, *, is_brief: bool) -> "Iterator[
 
 
 def _hanging(first: str, text: str, width: int, label: str = "{}", style: str = "{}") -> str:
-    """Return text in lines behind and below a label, unbroken between a number and its unit."""
+    """Return text in lines to the right of and below a label, unbroken between a number and its unit."""
     if len(first) + len(text) <= width:
         return label.format(first) + style.format(text)
     lines = _broken(_AMOUNT.sub("\\1\xa0\\2", text), max(width - len(first), 1))
@@ -243,7 +243,7 @@ def _under_policy(told: "Told") -> str:
 
 
 def print_list(rows: "Sequence[Row]", *, has_policy: bool) -> None:
-    """Print many reports, a line each."""
+    """Print many reports, one per line."""
     out = console()
     columns = list(zip(_HEADINGS, *rows, strict=True))
     if not has_policy:

@@ -1,4 +1,4 @@
-"""What is wrong with a running daemon, a line each, wherever it is shown."""
+"""Problems of a running daemon, one per line, wherever they are shown."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
-    """Yield what is wrong with the daemon or its policy, a line each, with its style."""
+    """Yield the problems of the daemon or its policy, one per line, each with its style."""
     faults = status.policy.errors
     if faults:
         yield "the policy on disk is not valid; the previous one stays in force:", "red"

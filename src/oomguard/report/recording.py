@@ -1,4 +1,4 @@
-"""What the flight recorder holds, for `oomguard history`: the course of memory, and what grew."""
+"""The content of the flight recorder, for `oomguard history`: memory over time, and what grew."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,14 +13,14 @@ _STEPS = "▁▂▃▄▅▆▇█"
 
 
 class Course(NamedTuple):
-    """How one process grew, and its memory at moments at equal distances, 0 where it was in no sample."""
+    """How one process grew, with its memory at equal intervals, 0 where no sample has it."""
 
     growth: "Growth"
     kib: tuple[int, ...]
 
 
 def condensed(samples: "Sequence[Sample]", rows: int) -> "list[Sample]":
-    """Return at most so many samples of the host: of equal parts of the time, those with the least left."""
+    """Return some samples of the host: from equal parts of the time, those with the least memory left."""
     parts = [part for part in _parts([one for one in samples if not one.cgroup], rows) if part]
     return [min(part, key=lambda one: one.left.available_kib) for part in parts]
 
@@ -39,7 +39,7 @@ def courses(samples: "Sequence[Sample]", *, cells: int) -> list[Course]:
 
 
 def is_noticed(grown: "Growth") -> bool:
-    """Return whether growth is worth a row: a MiB, and a hundredth of what the process has."""
+    """Return whether growth is worth a row: at least 1 MiB, and a hundredth of the process's memory."""
     return grown.kib >= max(NOTICED_KIB, grown.holder.held_kib / 100)
 
 
@@ -63,7 +63,7 @@ def recording_document(samples: "Sequence[Sample]") -> list[dict[str, Any]]:
 
 
 def _parts(samples: "Sequence[Sample]", count: int) -> "list[list[Sample]]":
-    """Divide samples into so many parts of equal length in time."""
+    """Divide samples into parts of equal length in time."""
     parts: list[list[Sample]] = [[] for _ in range(count)]
     if samples:
         begin, end = samples[0].at, samples[-1].at

@@ -1,4 +1,4 @@
-"""What the flight recorder holds as a page of HTML."""
+"""The content of the flight recorder as an HTML page."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ _GREW = 20
 
 
 def recording_page(samples: "Sequence[Sample]") -> str:
-    """Return the course of memory, and what grew, as HTML."""
+    """Return memory over time, and what grew, as HTML."""
     article = _article(samples) if samples else Article("Nothing was recorded in that time.", is_calm=True)
     return render(Page("What held memory, and what grew", [article]))
 

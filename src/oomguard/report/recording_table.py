@@ -1,4 +1,4 @@
-"""What the flight recorder holds, as tables."""
+"""The content of the flight recorder as tables."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ _GREW = 10
 
 
 def print_recording(samples: "Sequence[Sample]") -> None:
-    """Print the course of memory, and the processes that grew most."""
+    """Print memory over time, and the processes that grew most."""
     out = console()
     out.print(_memory_table(condensed(samples, _ROWS)))
     grown = [one for one in courses(samples, cells=_CELLS) if is_noticed(one.growth)][:_GREW]
@@ -34,7 +34,7 @@ def print_recording(samples: "Sequence[Sample]") -> None:
     made = table("GREW", "UNIT", "FROM", "TO", "IN", "", right=("FROM", "TO", "IN"))
     made.collapse_padding = True
     for column in made.columns:
-        column.no_wrap = column.header != "UNIT"  # which is cut where a line is too short
+        column.no_wrap = column.header != "UNIT"  # cut off where a line is too short
     for grown_by, sizes in grown:
         holder = grown_by.holder
         made.add_row(

@@ -1,4 +1,4 @@
-"""Decides what is logged: folds bursts into one entry, and logs a repeated failure once."""
+"""Decides what is logged: combines bursts into one entry, and logs a repeated failure once."""
 
 from collections import Counter, deque
 from itertools import islice
@@ -59,7 +59,7 @@ class _Repeat:
 
 
 class Reporter:
-    """Turns outcomes and events into log entries, and keeps those that `status` shows."""
+    """Turns outcomes and events into log entries, and remembers those that `status` shows."""
 
     def __init__(self, sink: "Sink") -> None:
         self.sink = sink
@@ -73,7 +73,8 @@ class Reporter:
         """How many changes there were, by `target`, cause and result."""
         self.kills = KillReporter(sink)
         self._folds: dict[tuple[object, ...], _Fold] = {}
-        """By kind of outcome, in the order in which they are due: a rule more costs a flush nothing."""
+        """By kind of outcome, in the order in which they are due, so that more rules do not make a flush
+        slower."""
         self._repeats: dict[Event, _Repeat] = {}
 
     def say(self, event: Event, message: str, **fields: str) -> None:
@@ -81,7 +82,7 @@ class Reporter:
         self.sink.write(LogEntry(event, message, {f"OOMGUARD_{key}": text for key, text in fields.items()}))
 
     def uncontended(self, targets: "Iterable[Hashable]", rule_of: "Callable[[int], Rule | None]") -> None:
-        """Write that nothing rewrites these values any more: once for each sysctl, and for each rule."""
+        """Report that nothing rewrites these values any more: once for each sysctl, and for each rule."""
         of_rules: dict[int, tuple[Rule, list[int]]] = {}
         for one in targets:
             if not isinstance(one, Identity):
@@ -176,7 +177,7 @@ class Reporter:
         self._said.clear()
 
     def still_denied(self, change: "Change") -> None:
-        """Log that a denied change is still wanted, but was not tried again."""
+        """Log that a denied change is still wanted but was not retried."""
         if isinstance(change, SetOomScoreAdj):
             kind = (_rule_number(change), "denied")
             self._current.update(key for key in self.complaints if key[:2] == kind)

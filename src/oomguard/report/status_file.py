@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 class PolicyStatus(NamedTuple):
-    """The policy in force, and why a newer one was rejected, a line each."""
+    """The policy in force, and why a newer one was rejected, one fault per line."""
 
     files: tuple[str, ...]
     digest: str
@@ -112,7 +112,7 @@ class ContendedValue(NamedTuple):
 
 
 class LastKill(NamedTuple):
-    """A process that the kernel killed. `uid` is -1 if the kernel did not say it."""
+    """A process that the kernel killed. `uid` is -1 if unknown."""
 
     at: float
     pid: int
@@ -141,7 +141,7 @@ NO_PRESSURE = PressureStatus(short=False, episodes=0, seconds=0.0, next_rule="")
 
 
 class StillRaised(NamedTuple):
-    """A process that a rule, by number, still raises although it stopped matching by its own doing."""
+    """A process that a rule, by number, still raises although it left the rule by its own doing."""
 
     pid: int
     start_time_ticks: int

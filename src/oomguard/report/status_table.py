@@ -161,7 +161,7 @@ def _are(count: int) -> str:
 
 
 def _line(out: "Console", text: str, *, indent: int = 0, style: str = "") -> None:
-    """Print a paragraph; in a file as one line, so that it can be searched for."""
+    """Print a paragraph; to a file in one line, so that it can be searched for."""
     if out.is_terminal:
         print_text(out, text, indent=indent, style=style)
     else:

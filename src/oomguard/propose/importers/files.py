@@ -1,4 +1,4 @@
-"""The files of other tools: which there are, and what of them cannot be read."""
+"""The files of other tools, and what in them cannot be read."""
 
 import os
 from typing import TYPE_CHECKING

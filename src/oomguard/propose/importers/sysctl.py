@@ -26,7 +26,7 @@ _RELEVANT = ("vm.", "kernel.panic")
 _SHOWN_LIMIT = 60
 _OTHERS = "oomguard sets only sysctls about memory and panics"
 _OTHERS_LIMIT = 20
-"""Notes about what has nothing to do with memory: a host may set a hundred."""
+"""Maximum number of notes about sysctls that are not about memory: a host may set a hundred."""
 _TITLE = (
     "From sysctl.d and TuneD: of each sysctl the value that counts. oomguard also corrects it when something "
     "changes it. Keep both the same, or remove it there."
@@ -121,7 +121,7 @@ def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Itera
 
 
 def _others(named: "Sequence[_Named]", used: "Set[tuple[str, int]]") -> "Iterator[Note]":
-    """Yield what oomguard does not set: relevant sysctls, then some of the others and how many more."""
+    """Yield sysctls that oomguard does not set: relevant ones, then some of the others and their number."""
     others: list[Note] = []
     for name, one in named:
         if name in SYSCTLS or one.value is None or (one.file, one.line) in used:

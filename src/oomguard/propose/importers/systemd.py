@@ -30,7 +30,7 @@ _TITLE = (
 
 
 class _Setting(NamedTuple):
-    """The value of a unit, None if it was taken back, and where that stands."""
+    """The value of a unit, None if it was reset, and its place."""
 
     value: int | None
     place: Origin

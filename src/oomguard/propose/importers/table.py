@@ -29,7 +29,7 @@ IMPORTERS = {
 
 
 def import_settings(tool: str, source: "Sequence[str]") -> "Draft":
-    """Return what a tool is told to do, by its files or arguments. ForeignError: that cannot be read."""
+    """Return a tool's settings, from its files or arguments. ForeignError: they cannot be read."""
     importer = IMPORTERS[tool]
     argument = next((word for word in source if word.startswith("-")), None)
     if argument is None:
