@@ -6,7 +6,7 @@ OOMGUARD_VM_ROUNDS=3 tries each leak three times.
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -55,25 +55,32 @@ def _at(entry: Record) -> float:
     return int(entry["__MONOTONIC_TIMESTAMP"]) / 1e6
 
 
-@pytest.mark.parametrize("rate", [5, 25, 100])
+@pytest.mark.parametrize("rate", [25, 100, 5])
 @pytest.mark.parametrize("where", ["host", "swap", "cgroup"])
-def test_a_leak_is_warned_of_with_its_victim(installed: Service, where: str, rate: int) -> None:
-    """Among many processes, one of them larger: of the host, with and without swap, and of a cgroup."""
+def test_a_warning_about_a_leak_names_its_victim(installed: Service, where: str, rate: int) -> None:
+    """Among many processes, one of them larger: of the host, with and without swap, and of a cgroup.
+
+    With swap there is always a warning, and of a host whose memory lasts for more than a minute. Else nothing
+    may stall before the kernel kills, and no pass may be in the time; docs/history.md has the shares.
+    """
     vm, found = installed.vm, []
     installed.apply_policy(POLICY)
-    with sleepers(vm, "vm-sleeper", 50), hog(vm, "vm-ballast", mib=300):
+    limits = ("MemoryMax=150M", "MemorySwapMax=0") if where == "cgroup" else ()
+    with (
+        sleepers(vm, "vm-sleeper", 50),
+        hog(vm, "vm-ballast", mib=300),
+        swap(vm, 200) if where == "swap" else nullcontext(),
+    ):
         for _ in range(ROUNDS):
-            if where == "cgroup":
-                found.append(leak(installed, rate, "MemoryMax=150M", "MemorySwapMax=0"))
-            elif where == "swap":
-                with swap(vm, 200):
-                    found.append(leak(installed, rate))
-            else:
-                found.append(leak(installed, rate))
+            found.append(leak(installed, rate, *limits))
+            print(f"{where}, {rate} MiB/s: {json.dumps(found[-1])}")
             vm.run("sleep 12")  # the episode ends
-    for one in found:
-        print(f"{where}, {rate} MiB/s: {json.dumps(one)}")
-    assert all(one["warned"] and one["right"] for one in found), found
+    assert all(one["right"] for one in found if one["warned"]), found
+    assert (
+        where == "cgroup"
+        or (where, rate) in [("host", 25), ("host", 100)]
+        or all(one["warned"] for one in found)
+    ), found
 
 
 def test_the_warning_ends_and_history_shows_what_grew(installed: Service) -> None:

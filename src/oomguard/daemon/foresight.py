@@ -12,15 +12,12 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.episode import CGROUPS_LIMIT, Episode
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import PressureLimit
-from oomguard.core.process import UnknownFactError
 from oomguard.core.sample import (
-    FALLING_PERCENT,
     HOLDERS,
     SHORT_PERCENT,
-    Holder,
     Left,
     Sample,
     Trend,
@@ -28,7 +25,8 @@ from oomguard.core.sample import (
     recent,
 )
 from oomguard.core.text import printable
-from oomguard.kernel.memcg import members_by_cgroup, open_memcg
+from oomguard.daemon.sampler import Sampler
+from oomguard.kernel.memcg import open_memcg
 from oomguard.kernel.pressure import (
     limited_cgroups,
     observe_left,
@@ -36,11 +34,9 @@ from oomguard.kernel.pressure import (
     open_trigger,
     why_not,
 )
-from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory
-from oomguard.kernel.usage import PAGE_KIB, observe_candidates
-from oomguard.oom.badness import CURRENT, era_of, global_pages
-from oomguard.oom.ranking import Domain, rank
+from oomguard.kernel.usage import PAGE_KIB
+from oomguard.oom.badness import global_pages
 from oomguard.reconcile.reconciler import SHORTAGE
 from oomguard.report.shortage import commit_limit_entry, over_entry, short_entry
 from oomguard.report.status_file import PressureStatus
@@ -57,8 +53,7 @@ if TYPE_CHECKING:
     from oomguard.daemon.status_writer import StatusWriter
     from oomguard.kernel.floor import Privilege
     from oomguard.kernel.memcg import Memcg
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.oom.ranking import Candidate
+    from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.recorder import Recorder
     from oomguard.report.reporter import Reporter
 
@@ -76,69 +71,14 @@ fallen."""
 _NEAR_PERCENT, _FAR_PERCENT = 95, 90
 """Shares of CommitLimit: warn above the first, and again only after Committed_AS was below the second."""
 
-_CLOSER_LOOK = 2 * HOLDERS
-"""Processes whose memory is read: the kernel's own score, in parts per thousand, is too coarse to order
-them."""
-
 _CGROUP_PERCENT = 1.0
 """Cgroups are followed from this pressure on: the kernel's average rises slowly."""
-
-_FALL_PARTS = 1000
-"""A fall by less than this part of all memory is noise."""
 
 _REPEAT_SECONDS = 600.0
 """At most one warning about a cgroup in this time: its processes can stall whenever they like."""
 
-_CGROUPS_LIMIT, _CLOSE_LIMIT = 64, 8
-"""Cgroups that are remembered, and of those that are short or fall, the number checked each second."""
-
-_UNIT_LENGTH = 64
-
-
-class Episode:
-    """A time in which tasks stall for memory, or memory falls and would soon be gone; times are monotonic."""
-
-    def __init__(self, now: float, *, has_stalled: bool) -> None:
-        self.begun = self.active_at = now
-        self.has_stalled = has_stalled
-        self.is_short = self.is_calm = False
-        """Whether the host is short, and whether the last look saw nothing fall, which can be long ago."""
-        self._has_fallen = True
-        self.falling: list[Memcg] = []
-        """Cgroups that fill up, found by passes."""
-        self.least: dict[str, Left] = {}
-        self.lowest: dict[str, Sample] = {}
-        """By cgroup, "" for the host: of the samples in which it was short, the one with the least memory
-        left."""
-        self.killed: list[str] = []
-
-    def is_short_of(self, left: Left, cgroup: str = "") -> bool:
-        """Return whether so little is left that the host, or this cgroup, is short of memory."""
-        is_slow = not self.has_stalled and cgroup not in self.lowest
-        return left.percent < (FALLING_PERCENT if is_slow else SHORT_PERCENT)
-
-    def is_news(self, left: Left) -> bool:
-        """Return whether the host is short of memory for the first time."""
-        return "" not in self.lowest and self.is_short_of(left)
-
-    def end_look(self) -> None:
-        """Note that all samples of a look were taken."""
-        self.is_calm, self._has_fallen = not self._has_fallen, False
-
-    def take(self, sample: Sample, now: float) -> bool:
-        """Note what is left of the host, or of a cgroup that is short; return whether it is new."""
-        cgroup, left = sample.cgroup, sample.left
-        least, lowest = self.least.get(cgroup), self.lowest.get(cgroup)
-        if least is None and len(self.least) > _CGROUPS_LIMIT:
-            return False
-        if least is None or left.kib < least.kib - left.total_kib // _FALL_PARTS:
-            self.least[cgroup], self.active_at, self._has_fallen = left, now, True
-        is_short = self.is_short_of(left, cgroup)
-        if not cgroup:
-            self.is_short = is_short
-        if is_short and (lowest is None or left.kib < lowest.left.kib):
-            self.lowest[cgroup] = sample
-        return is_short and lowest is None
+_CLOSE_LIMIT = 8
+"""Cgroups that are checked each second, of those that are short or fall."""
 
 
 class Foresight:
@@ -161,14 +101,15 @@ class Foresight:
         self._degradations = degradations
         self._status = status
         self._recorder = recorder
-        self._rule_of = rule_of
-        self._era = era_of(os.uname().release) or CURRENT
+        self._sampler = Sampler(procfs, rule_of)
         self._fd = -1
         self._limit = PressureLimit(some_percent=0)
         self._look: Iterator[None] | None = None
         self._spent = self._full_at = 0.0
         self._is_full = self._is_near = False
         self.episode: Episode | None = None
+        self._falling: list[Memcg] = []
+        """Cgroups that fill up in this episode."""
         self.last: Sample | None = None
         self.trend = Trend()
         self._warned: dict[str, float] = {}
@@ -250,9 +191,7 @@ class Foresight:
 
     def work(self, end: float) -> None:
         """Continue with a check until `end`."""
-        begun = (
-            time.thread_time()
-        )  # not the time that others took from us: looks must not get rare under load
+        begun = time.thread_time()  # of our own: on a busy host, looks must not get rare
         try:
             for _ in self._look or ():
                 if time.monotonic() >= end:
@@ -282,10 +221,9 @@ class Foresight:
             self.episode.has_stalled, self.episode.active_at = True, now
             self._loop.set_earlier(_TIMER, now + _SAMPLE_SECONDS)
 
-    def _begin_episode(self, now: float, *, has_stalled: bool) -> Episode:
-        self.episode = Episode(now, has_stalled=has_stalled)
+    def _begin_episode(self, now: float, *, has_stalled: bool) -> None:
+        self.episode, self._falling = Episode(now, has_stalled=has_stalled), []
         self._loop.set(_TIMER, now)
-        return self.episode
 
     def due(self, now: float) -> None:
         """Continue an episode, or end it. The timer calls this."""
@@ -324,10 +262,9 @@ class Foresight:
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
         if self.episode is not None and self.episode.is_news(left):
             self._is_full = True  # what has just started may be the first victim, which the warning names
-        if self._is_full or self.last is None:
-            holders = yield from self._holders(self._procfs.pids(), pages)
-        else:
-            holders = yield from self._holders([one.pid for one in self.last.holders], pages)
+        last = None if self._is_full else self.last
+        pids = self._procfs.pids() if last is None else [one.pid for one in last.holders]
+        holders = yield from self._sampler.holders(pids, pages)
         stalled = observe_stalled_percent(self._procfs)
         host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
         self.last, self._growth = host, None
@@ -336,18 +273,14 @@ class Foresight:
             yield from self._compare(host)
         if self.episode is None:
             return
-        closer = {memcg: observe_left(memcg, left) for memcg in self.episode.falling}
+        closer = {memcg: observe_left(memcg, left) for memcg in self._falling}
         if self.episode.has_stalled:
             found = yield from self._limited(left, stalled_percent=_CGROUP_PERCENT)
             closer |= {memcg: room for memcg, room in found if room.percent < SHORT_PERCENT}
         for memcg, room in list(closer.items())[:_CLOSE_LIMIT]:
             if room is None:
                 continue  # it was just removed
-            pids: list[int] = []
-            for some in members_by_cgroup(memcg):
-                pids += some
-                yield
-            holders = yield from self._holders(pids, room.total_kib // PAGE_KIB)
+            holders = yield from self._sampler.members(memcg, room.total_kib)
             self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
 
     def _compare(self, host: Sample) -> "Iterator[None]":
@@ -357,9 +290,10 @@ class Foresight:
         lefts = {"": host.left} | {memcg.path: left for memcg, left in limited}
         if not (falling := self.trend.falling(host.booted, lefts)):
             return
-        episode = self.episode or self._begin_episode(host.booted, has_stalled=False)
+        if self.episode is None:
+            self._begin_episode(host.booted, has_stalled=False)
         found = [memcgs[path] for path in falling if path]
-        episode.falling = list(dict.fromkeys([*found, *episode.falling]))[:_CLOSE_LIMIT]
+        self._falling = list(dict.fromkeys([*found, *self._falling]))[:_CLOSE_LIMIT]
 
     def _limited(
         self, host: Left, *, stalled_percent: float = 0.0
@@ -368,36 +302,6 @@ class Foresight:
             root = open_memcg(self._procfs, "/")
             return (yield from limited_cgroups(root, host, stalled_percent=stalled_percent))
         return []
-
-    def _holders(self, pids: list[int], pages: int) -> "Generator[None, None, tuple[Holder, ...]]":
-        """Return the processes that the kernel would kill first, by score and then by memory."""
-        scores = []
-        for pid in pids:
-            with suppress(OSError, ValueError):
-                if score := int(self._procfs.read(f"{pid}/oom_score", 16)):
-                    scores.append((score, pid))
-            yield
-        scores.sort(reverse=True)
-        closer = sorted(pid for _, pid in scores[:_CLOSER_LOOK])
-        seen = []
-        for candidate, handle in observe_candidates(self._procfs, closer, self._era):
-            seen.append((candidate, _unit(handle)))
-            yield
-        unit_of = {candidate.identity: unit for candidate, unit in seen}
-        ranked = rank([candidate for candidate, _ in seen], Domain(pages, PAGE_KIB, era=self._era))
-        return tuple(self._holder(one.candidate, unit_of[one.candidate.identity]) for one in ranked[:HOLDERS])
-
-    def _holder(self, candidate: "Candidate", unit: str) -> Holder:
-        rule = self._rule_of(candidate.identity.pid)
-        return Holder(
-            *candidate.identity,
-            comm=printable(candidate.comm),
-            unit=unit,
-            rss_kib=candidate.usage.rss * PAGE_KIB,
-            swap_kib=candidate.usage.swap * PAGE_KIB,
-            oom_score_adj=candidate.oom_score_adj,
-            rule="" if rule is None else rule.label,
-        )
 
     def _take(self, sample: Sample) -> None:
         now, episode = time.monotonic(), self.episode
@@ -422,13 +326,7 @@ class Foresight:
             return True
         if now - self._warned.get(cgroup, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
             return False
-        if len(self._warned) >= _CGROUPS_LIMIT:
+        if len(self._warned) >= CGROUPS_LIMIT:
             del self._warned[min(self._warned, key=self._warned.__getitem__)]
         self._warned[cgroup] = now
         return True
-
-
-def _unit(handle: "ProcessHandle") -> str:
-    with suppress(*GONE, HIDDEN, UnknownFactError):
-        return printable(user_unit(handle.cgroup) or system_unit(handle.cgroup))[:_UNIT_LENGTH]
-    return ""
