@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the suite's own marks."""
     config.addinivalue_line("markers", "smoke: the shortest look at everything (run with -m smoke)")
     config.addinivalue_line(
-        "markers", "guest(memory_mib, may_reboot, is_plain): what the guest of `fresh_vm` is like"
+        "markers", "guest(memory_mib, may_reboot, is_plain, …): what the guest of `fresh_vm` is like"
     )
 
 
@@ -94,6 +94,7 @@ class Machines:
         kernel_arguments: str = "",
         may_reboot: bool = False,
         is_plain: bool = False,
+        spare_mib: int = 0,
     ) -> Guest:
         """Boot another guest, to be closed by the caller."""
         self._boots += 1
@@ -106,6 +107,7 @@ class Machines:
             memory_mib=memory_mib,
             kernel_arguments=kernel_arguments,
             may_reboot=may_reboot,
+            spare_mib=spare_mib,
         )
         try:
             guest.wait_for_boot()

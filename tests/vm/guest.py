@@ -85,10 +85,12 @@ class Guest:
         memory_mib: int = 1024,
         kernel_arguments: str = "",
         may_reboot: bool = False,
+        spare_mib: int = 0,
     ) -> None:
         """Start to boot. Call `wait_for_boot` before anything else.
 
-        Unless it `may_reboot` a reboot ends the machine, so that a panic cannot start it anew.
+        Unless it `may_reboot` a reboot ends the machine, so that a panic cannot start it anew. `spare_mib` is
+        memory for `plug_memory`.
         """
         self.folder = folder
         self.console = folder / "console.log"
@@ -98,18 +100,25 @@ class Guest:
         self._pending = b""
         self._agent, theirs = socket.socketpair()
         self._agent.settimeout(POLL_SECONDS)
+        self._monitor, its_end = socket.socketpair()
         for path in self.console, self.journal_stream:
             path.write_bytes(b"")
         command = self._command(image, payload, theirs.fileno(), memory_mib, kernel_arguments)
         if not may_reboot:
             command.append("-no-reboot")
-        with theirs, (folder / "qemu.log").open("wb") as log:
+        if spare_mib:
+            command[command.index("-m") + 1] += f",slots=1,maxmem={memory_mib + spare_mib}M"
+            command += [
+                "-object", f"memory-backend-ram,id=spare,size={spare_mib}M",
+                "-chardev", f"socket,id=monitor,fd={its_end.fileno()}", "-mon", "chardev=monitor",
+            ]  # fmt: skip
+        with theirs, its_end, (folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), its_end.fileno()],
                 env=os.environ | {"TMPDIR": str(folder)},  # for the snapshot
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - there is one thread
             )
@@ -193,11 +202,16 @@ class Guest:
             return False
         return True  # -no-reboot turns a reboot into an exit
 
+    def plug_memory(self) -> None:
+        """Add the spare memory; the kernel uses it if started with `memhp_default_state=online`."""
+        self._monitor.sendall(b"device_add pc-dimm,id=dimm,memdev=spare\n")
+
     def close(self) -> None:
         """End the machine; what it wrote to `folder` stays."""
         self._process.kill()
         self._process.wait()
         self._agent.close()
+        self._monitor.close()
 
     # Work
 

@@ -3,6 +3,7 @@
 import pytest
 
 from .conftest import Machines, watch
+from .guest import Guest
 from .service import CONVERGE_TIMEOUT_SECONDS, DROP_INS, VENDOR, Service
 from .workload import hog
 
@@ -61,3 +62,21 @@ def test_one_policy_fits_guests_of_three_sizes(machines: Machines, request: pyte
             assert guest.get("/proc/sys/vm/swappiness") == b"60\n"
     assert len(digests) == 1
     assert len(set(min_free)) == len(min_free)
+
+
+@pytest.mark.guest(spare_mib=512, kernel_arguments="memhp_default_state=online")
+def test_shares_of_ram_follow_memory_that_is_added(fresh_vm: Guest) -> None:
+    """At the next pass, without an edit; and commit_limit, of which the kernel makes an absolute number."""
+    service = Service(fresh_vm)
+    service.ensure_installed()
+    before = int(fresh_vm.get("/proc/meminfo").split()[1])
+    service.write_policy("resync_interval: 5\nvm: {min_free_kbytes: 2%, commit_limit: 90%}\n")
+    service.wait_for_value("/proc/sys/vm/min_free_kbytes", before * 2 // 100)
+    since = fresh_vm.now()
+    fresh_vm.plug_memory()
+    enough = before + (450 << 10)
+    fresh_vm.wait_until(f"awk '/MemTotal/ {{exit $2 < {enough}}}' /proc/meminfo", describe="more memory")
+    after = int(fresh_vm.get("/proc/meminfo").split()[1])
+    service.wait_for_value("/proc/sys/vm/min_free_kbytes", after * 2 // 100)
+    service.wait_for_value("/proc/sys/vm/overcommit_kbytes", after * 90 // 100)
+    service.wait_for_event("policy-loaded", since=since, message=f" → {after} kB")
