@@ -261,7 +261,7 @@ def test_that_a_renamed_process_is_still_raised_is_known_to_every_verb(tmp_path:
     host.run_daemon(between=lambda: host.proc.process(renamed))
     (explained,) = host.call("explain", "10")
     assert explained["verdict"] == (
-        "stays 300: it left name=a by its own doing, and that applies until it runs another program"
+        "stays 300: it no longer matches name=a, which still applies until it runs another program"
     )
     assert explained["decision"]["rule"] == "name=a"
     assert host.call("plan") == []

@@ -69,8 +69,8 @@ def outlook(decision: "Decision") -> str:
     if rule is None:
         return f"stays {current}: no rule matches it"
     if decision.is_held:
-        until = "and that applies until it runs another program"
-        return f"stays {current}: it left {rule.label} by its own doing, {until}"
+        still = "which still applies until it runs another program"
+        return f"stays {current}: it no longer matches {rule.label}, {still}"
     if rule.terms.value.kind == "keep":
         return f"stays {current}: {rule.label} leaves it alone"
     original = f" (original value: {decision.original})" if decision.original != current else ""
