@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
+from oomguard.policy.unicode import has_surrogate
 from oomguard.propose.draft import Draft, DraftRule, Note, Origin
 from oomguard.propose.importers.files import Files
 
@@ -23,8 +23,6 @@ _TITLE = (
     "trust: name."
 )
 _SHOWN_LIMIT = 60
-_SURROGATE = re.compile("[\ud800-\udfff]")
-"""What JSON can write, and no file name can have."""
 _OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
 
 
@@ -48,7 +46,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
     indifferent = overridden = 0
     for one in _objects(files, [file for file in files.all if not file.endswith(".types")]):
         name = one.said.get("name")
-        if not isinstance(name, str) or not name or _SURROGATE.search(name):
+        if not isinstance(name, str) or not name or has_surrogate(name):
             notes.append(Note("a rule", "has no name", one.place))
             continue
         value, by = _value(one, notes), ""
