@@ -76,7 +76,7 @@ def test_a_host_that_nothing_is_known_of_keeps_its_mode() -> None:
     """It is not guessed at; a panic that would hang is mended."""
     policy, sysctls, text = proposed(host(Running("bash", "root")))
     assert sysctls == {"vm.panic_on_oom": 0, "kernel.panic": 10}
-    assert "no running program is known to want a certain mode" in text
+    assert "no running program is known to need a certain mode" in text
     assert "after a panic this host hangs" in text
     assert policy.rules == ()
 

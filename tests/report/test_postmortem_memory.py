@@ -43,7 +43,7 @@ def test_little_free_memory_needs_no_explanation() -> None:
     ("part", "value", "sentence"),
     [
         ("mask", "gfp_mask=0x0", "Its gfp_mask is 0: not an allocation, but a page fault"),
-        ("order", "order=3", "What it asked for must be contiguous"),
+        ("order", "order=3", "The memory must be contiguous"),
         (
             "zone",
             "Node 0 DMA32 free:40kB min:44kB",
@@ -67,7 +67,7 @@ def test_zone_that_may_not_be_used_is_named() -> None:
     """Old devices need memory below 16 MiB, and 32-bit kernels low memory."""
     zones = f"Node 0 DMA free:40kB min:20kB present:1kB managed:1kB\n{PARTS['zone']}"
     text = words(mask="gfp_mask=0xcc1(GFP_KERNEL|GFP_DMA)", zone=zones)
-    assert "Its gfp_mask does not allow it the zone DMA32, which has most of the free memory." in text
+    assert "Its gfp_mask excludes zone DMA32, which has most of the free memory." in text
 
 
 def test_cma_is_for_movable_pages() -> None:

@@ -112,7 +112,7 @@ def _switch_refusal(process: "Facts", uids: tuple[int, ...]) -> Refusal | None:
         return None
     if process.uid not in uids:
         return Refusal(
-            f"uid {process.uid} is a subordinate one of that user, under which anything may run",
+            f"uid {process.uid} is a subordinate uid of that user, so any program may run under it",
             "name that uid in the rule, or `unit`",
         )
     return Refusal(
@@ -126,7 +126,7 @@ def _impostor_refusal(process: "Facts") -> Refusal | None:
     if program is not None and program.is_hosts:
         return None
     return Refusal(
-        "its executable is not the file of that path on this host: it was replaced,"
-        " or the process has mounts of its own",
+        "its executable is not the file at that path on this host: it was replaced,"
+        " or the process has its own mounts",
         "if it was upgraded, restart it; if it runs in a container, add `user` or `unit` to the rule",
     )

@@ -60,7 +60,7 @@ def _unread(pids: list[int], reason: str) -> OomguardError:
 
 def _no_process(wanted: str, running: "Collection[str]") -> OomguardError:
     if wanted.isdecimal():
-        return OomguardError(f"no process has the pid {wanted}", hint="see `ps -e` for those there are")
+        return OomguardError(f"no process has the pid {wanted}", hint="`ps -e` lists all processes")
     near = difflib.get_close_matches(wanted[:80], running, n=1, cutoff=0.65)
     return OomguardError(
         f"no process is called {printable(wanted)}{f'; did you mean {near[0]}?' if near else ''}",

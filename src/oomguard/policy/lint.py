@@ -301,8 +301,8 @@ def _slow_name(subject: Subject) -> "Iterator[Fault]":
         yield _warning(
             *places[pattern],
             "slow-pattern",
-            f"on some names of {NAME_LIMIT} bytes {what} over {STEPS_LIMIT:,} steps, and then it has none",
-            "write .* for .{0,99}, and exact names or globs where they do",
+            f"on some names of {NAME_LIMIT} bytes {what} over {STEPS_LIMIT:,} steps, and then none matches",
+            "write .* for .{0,99}, and exact names or globs where they suffice",
         )
 
 

@@ -223,7 +223,7 @@ def _runs(software: Software, facts: HostFacts) -> bool:
 
 def _title(facts: HostFacts, here: "Sequence[Software]") -> str:
     memory = facts.memory
-    known = ", ".join(one.title for one in here) or "no program that is known to want a sysctl"
+    known = ", ".join(one.title for one in here) or "no program that is known to need a sysctl"
     peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "unknown"
     if facts.lasting:
         peak += f"; the highest that lasted: {_lasting(facts.lasting)}"
@@ -245,7 +245,7 @@ def _overcommit(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[Draft
     if not wishes:
         yield Note(
             MODE,
-            "no running program is known to want a certain mode"
+            "no running program is known to need a certain mode"
             f"{'' if now is None else f'; it is {now}'}. The right one depends on what this host is for",
         )
         return

@@ -257,7 +257,7 @@ def _contended(change: "Change", why: str) -> Outcome:
         change,
         "contended",
         reason=why,
-        hint="find the program that does, or change the policy; the other value may tell which it is. "
+        hint="find the program that does, or change the policy; the other value may show which it is. "
         "oomguard waits longer each time before it corrects the value, until the next resync at most",
     )
 

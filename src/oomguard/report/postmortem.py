@@ -386,7 +386,7 @@ def _missing(told: Told) -> "Iterator[str]":
     """Yield what the report lacks."""
     finding, report = told.finding, told.finding.report
     if report.invoker is None:
-        yield "the beginning, which says what asked for memory"
+        yield "the beginning, which shows what asked for memory"
     if not report.tasks:
         table = "the task table (cut off, rate-limited, or vm.oom_dump_tasks is 0)"
         yield table if not report.columns else "the rows of the task table"

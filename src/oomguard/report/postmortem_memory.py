@@ -77,7 +77,7 @@ def _why_with_free_memory(
         )
         return
     if invoker.order >= _CONTIGUOUS_ORDER:
-        yield "What it asked for must be contiguous, which can fail while much memory is free."
+        yield "The memory must be contiguous, which can fail although much memory is free."
     usable = [zone for zone in memory.zones if _can_use(mask, zone.name)]
     unusable = [zone for zone in memory.zones if zone not in usable]
     if (
@@ -86,7 +86,7 @@ def _why_with_free_memory(
         and sum(zone.free_kib for zone in unusable) > sum(zone.free_kib for zone in usable)
     ):
         names = " and ".join(sorted({zone.name for zone in unusable}))
-        yield f"Its gfp_mask does not allow it the zone {names}, which has most of the free memory."
+        yield f"Its gfp_mask excludes zone {names}, which has most of the free memory."
     low = [zone for zone in usable if zone.free_kib < zone.min_kib]
     if low and len(low) * 2 >= len(usable):
         shown = ", ".join(_zone(zone) for zone in low[:_ZONES_SHOWN])
