@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the suite's options; pytest takes them only if the command names this folder."""
     group = parser.getgroup("vm", "oomguard in virtual machines")
     group.addoption("--vm-suite", help=f"Debian releases, of {','.join(SUITES)} (default {SUITES[0]})")
+    group.addoption("--vm-write-walk", action="store_true", help="write docs/first-day.md")
     group.addoption("--vm-artefacts", help="folder for what failed scenarios leave (default: in the cache)")
 
 
@@ -40,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the suite's own marks."""
     config.addinivalue_line("markers", "smoke: the shortest look at everything (run with -m smoke)")
     config.addinivalue_line(
-        "markers", "guest(memory_mib, may_reboot, is_plain, …): what the guest of `fresh_vm` is like"
+        "markers", "guest(suites=…, is_plain=…, memory_mib=…, …): what the guest of `fresh_vm` is like"
     )
 
 
@@ -87,28 +89,12 @@ class Machines:
         self._shared: Guest | None = None
         self._boots = 0
 
-    def boot(
-        self,
-        *,
-        memory_mib: int = 1024,
-        kernel_arguments: str = "",
-        may_reboot: bool = False,
-        is_plain: bool = False,
-        spare_mib: int = 0,
-    ) -> Guest:
-        """Boot another guest, to be closed by the caller."""
+    def boot(self, *, is_plain: bool = False, **options: Any) -> Guest:
+        """Boot another guest, to be closed by the caller; the options are those of `Guest`."""
         self._boots += 1
         folder = self._folder / f"boot-{self._boots}"
         folder.mkdir()
-        guest = Guest(
-            self._plain if is_plain else self._image,
-            self._payload,
-            folder,
-            memory_mib=memory_mib,
-            kernel_arguments=kernel_arguments,
-            may_reboot=may_reboot,
-            spare_mib=spare_mib,
-        )
+        guest = Guest(self._plain if is_plain else self._image, self._payload, folder, **options)
         try:
             guest.wait_for_boot()
         except BaseException:
@@ -187,10 +173,14 @@ def vm(machines: Machines, request: pytest.FixtureRequest) -> Guest:
 def fresh_vm(machines: Machines, request: pytest.FixtureRequest) -> Iterator[Guest]:
     """Provide a guest of one's own, for scenarios that do not leave much of it.
 
-    `@pytest.mark.guest(memory_mib=…, may_reboot=…, is_plain=…)` says what it must be like.
+    `@pytest.mark.guest(memory_mib=…, is_plain=…, …)` says what it must be like, by what `Machines.boot`
+    takes, and `suites` which have such a guest.
     """
     mark = request.node.get_closest_marker("guest")
-    with machines.boot(**(mark.kwargs if mark else {})) as guest:
+    wanted = dict(mark.kwargs) if mark else {}
+    if machines.suite not in wanted.pop("suites", SUITES):
+        pytest.skip(f"not on {machines.suite}")
+    with machines.boot(**wanted) as guest:
         yield watch(request, guest)
 
 

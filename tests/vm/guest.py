@@ -84,6 +84,7 @@ class Guest:
         *,
         memory_mib: int = 1024,
         kernel_arguments: str = "",
+        qemu_options: Sequence[str] = (),
         may_reboot: bool = False,
         spare_mib: int = 0,
     ) -> None:
@@ -104,6 +105,7 @@ class Guest:
         for path in self.console, self.journal_stream:
             path.write_bytes(b"")
         command = self._command(image, payload, theirs.fileno(), memory_mib, kernel_arguments)
+        command += qemu_options
         if not may_reboot:
             command.append("-no-reboot")
         if spare_mib:
