@@ -7,6 +7,7 @@ A page is Markdown. What counts in it:
 - a comment right before a block says what is special about it:
 
       <!-- vm -->            runs in the virtual machine: it takes systemd, or changes what is global
+      <!-- walk -->          runs in a virtual machine of its own, in which oomguard is not installed yet
       <!-- network -->       runs with the tests that have a network (-m packaging)
       <!-- background -->    goes on while the rest of the page is tried, and is then ended by Ctrl-C
       <!-- after Ctrl-C -->  runs after that was ended
@@ -19,6 +20,7 @@ A page is Markdown. What counts in it:
 """
 
 import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,15 +33,15 @@ _PART = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _PATH = re.compile(r"# (/\S+)\n")
-_WHERE = ("vm", "network")
+_WHERE = ("vm", "walk", "network")
 
 
 class Step(NamedTuple):
     """Something that a reader of a page does.
 
-    `where` is "here", "vm" or "network", or "" for what is not tried, for the `reason`. A step that writes
-    has a `path`, and is done wherever the page is tried; one that runs ends with `status`, and may have an
-    `output`.
+    `where` is "here", "vm", "walk" or "network", or "" for what is not tried, for the `reason`. A step that
+    writes has a `path`, and is done wherever the page is tried; one that runs ends with `status`, and may
+    have an `output`.
     """
 
     page: Path
@@ -123,6 +125,19 @@ def is_as_shown(printed: str, shown: str) -> bool:
         re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in printed.strip().splitlines()))
         is not None
     )
+
+
+def with_outputs(page: Path, printed: dict[int, str]) -> str:
+    """Return the text of a page with what its commands printed, by the line where their block stands."""
+    text = page.read_text()
+    parts = [*_PART.finditer(text)]
+    for part, after in reversed([*zip_longest(parts, parts[1:])]):
+        line = text.count("\n", 0, part.start("fence")) + 1
+        if part["language"] == "console" and line in printed:
+            shown = f"\n\n<!-- output -->\n```text\n{printed[line]}```" if printed[line] else ""
+            end = after.end() if after and after["mark"] == "output" else part.end()
+            text = text[: part.end()] + shown + text[end:]
+    return text
 
 
 def anchors(page: Path) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pages import PAGES, ROOT, anchors, blocks, is_as_shown, name, steps
+from pages import PAGES, ROOT, anchors, blocks, is_as_shown, name, steps, with_outputs
 
 LANGUAGES = {"console", "yaml", "text", "json", "ini"}
 
@@ -29,7 +29,8 @@ def test_blocks_are_of_a_kind_that_is_tried(page: Path) -> None:
 def test_marks_are_ones_that_there_are(page: Path) -> None:
     """A misspelt one would leave its block untried, or run it in the wrong place."""
     assert all(step.text for step in steps(page))
-    known = {"setup", "vm setup", "network setup", "output", "vm", "network", "background", "after Ctrl-C"}
+    known = {"setup", "output", "background", "after Ctrl-C"}
+    known |= {"vm", "vm setup", "walk", "walk setup", "network", "network setup"}
     for mark in re.findall(r"^<!-- (.*?)(?: -->|\n)", page.read_text(), re.MULTILINE):
         for one in [mark] if mark.startswith("not run: ") else mark.split(", "):
             assert one in known or re.fullmatch(r"not run: \S.*|exits \d+", one), mark
@@ -90,3 +91,16 @@ def test_an_ellipsis_stands_for_anything_and_nothing_else_does() -> None:
     assert not is_as_shown("a\nb\nc\n", "a\n…\nd\n")
     assert not is_as_shown("a\nb\n", "a\n")
     assert not is_as_shown("a+b", "aab")
+
+
+def test_outputs_are_written_below_their_commands(tmp_path: Path) -> None:
+    """In place of an older one, or as the first; the rest of the page stays."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```console\na\n```\n\nText.\n\n```console\nb\n```\n\n<!-- output -->\n```text\nold\n```\nEnd.\n"
+    )
+    page.write_text(with_outputs(page, {step.line: f"{step.text.strip()} ran\n" for step in steps(page)}))
+    assert [(step.text, step.output) for step in steps(page)] == [("a\n", "a ran\n"), ("b\n", "b ran\n")]
+    assert re.sub(r"<!-- output.*?```.*?```\n", "", page.read_text(), flags=re.DOTALL) == (
+        "```console\na\n```\n\n\nText.\n\n```console\nb\n```\n\nEnd.\n"
+    )
