@@ -82,15 +82,15 @@ def _run(options: "argparse.Namespace") -> int:
 
 def _print_valid(one: "Checked") -> None:
     assert one.policy is not None
-    print(f"{printable(one.name)}: valid, {one.policy.origin}")
+    print(fitted(f"{printable(one.name)}: valid, {one.policy.origin}", sys.stdout))
     if one.fit is not None:
         for setting in (setting for setting in one.policy.sysctls if setting.said):
-            print(setting.meaning)
+            print(fitted(setting.meaning, sys.stdout))
         from oomguard.report.plan_table import print_matched
 
         print_matched(one.policy.rules, one.fit.tally)
         if one.fit.memory:
-            print(one.fit.memory)
+            print(fitted(one.fit.memory, sys.stdout))
 
 
 VERB = Verb("check", "validate the policy with all its layers", _DETAIL, _arguments, _run)
