@@ -43,14 +43,16 @@ def figures(host: "Host") -> "Iterator[Figure]":
             yield Figure(figure, middle(found), "µs", middle(python), None, "Python")
 
 
-def cost_of_execs(host: "Host", pid: int, name: str, *, programs: int = PROGRAMS, rate: int = RATE) -> float:
-    """Return the CPU time a program costs, in µs, without that of the idle process."""
+def cost_of_execs(
+    host: "Host", pid: int, name: str, *, programs: int = PROGRAMS, rate: int = RATE, workers: int = 1
+) -> float:
+    """Return the CPU time that each program costs the process `pid`, in µs; at rate 0, flat out."""
     program = host.named("probe", name)
     time.sleep(0.3)
     before = cpu_ns(pid)
     # It lives for 300 µs of CPU time: what is gone before it is looked at would cost nothing.
     subprocess.run(
-        host.tool("execer", programs, rate, 1, program, -1001, 300),
+        host.tool("execer", programs, rate, workers, program, -1001, 300),
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ own: all names begin with `ogb`.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -247,14 +248,31 @@ def memory(pid: int) -> Memory:
     return Memory(rss, pss)
 
 
+def own_folder() -> Path:
+    """Return the folder of this user's runs, which has the interpreter."""
+    folder = Path(tempfile.gettempdir()) / f"oomguard-benchmarks-{os.getuid()}"
+    folder.mkdir(mode=0o755, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise RuntimeError(f"{folder} belongs to somebody else")
+    return folder
+
+
+@contextmanager
+def alone() -> "Iterator[None]":
+    """Have no other run of this user beside this one; BlockingIOError: there is one."""
+    folder = os.open(own_folder(), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _interpreter() -> str:
     """Return an interpreter with oomguard's dependencies: the system's, as users have it."""
     base = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    cache = Path(tempfile.gettempdir()) / f"oomguard-benchmarks-{os.getuid()}"
-    cache.mkdir(mode=0o755, exist_ok=True)
-    if cache.stat().st_uid != os.getuid():
-        raise RuntimeError(f"{cache} belongs to somebody else")
+    cache = own_folder()
     python = cache / "bin" / "python"
     marker = cache / "complete"
     wanted = "\n".join([base, *project["dependencies"]])

@@ -19,10 +19,10 @@ sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from benchmarks.compare import compare, show  # noqa: E402  # needs the path above
 from benchmarks.figure import cells, markdown  # noqa: E402
-from benchmarks.host import REPOSITORY, Host  # noqa: E402
+from benchmarks.host import REPOSITORY, Host, alone  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from benchmarks.figure import Figure
 
@@ -50,12 +50,18 @@ def main() -> int:
         parser.error(f"there is no benchmark called {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:
         parser.error("the proc connector and real-time scheduling take root")
-    names = options.names or NAMES
-    if options.compare:
-        return _compare(options, names)
+    try:
+        with alone():
+            return _compare(options) if options.compare else _print(options)
+    except BlockingIOError:
+        parser.error("another run is under way, and each would measure the other: wait until it ends")
+
+
+def _print(options: argparse.Namespace) -> int:
+    """Measure this checkout, and print each figure as it comes."""
     done: list[Figure] = []
     with _host(options, options.source) as host:
-        for figure in _figures(host, names):
+        for figure in _figures(host, options.names):
             done.append(figure)
             what, value, floor, ratio, target, verdict = cells(figure)
             print(f"{what:<66} {value:>14} {floor:>24} {ratio:>9} {target:>12} {verdict}", flush=True)
@@ -65,7 +71,7 @@ def main() -> int:
 
 
 def _figures(host: Host, names: "Iterable[str]") -> "Iterator[Figure]":
-    for name in names:
+    for name in names or NAMES:
         yield from importlib.import_module(f"benchmarks.{name}").figures(host)
 
 
@@ -83,7 +89,7 @@ def _host(options: argparse.Namespace, source: Path) -> "Iterator[Host]":
         )
 
 
-def _compare(options: argparse.Namespace, names: "Sequence[str]") -> int:
+def _compare(options: argparse.Namespace) -> int:
     """Measure both trees in turn, since the clock of a shared machine drifts; return the exit code."""
     with ExitStack() as stack:
         other = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="oomguard-compare-")))
@@ -95,7 +101,7 @@ def _compare(options: argparse.Namespace, names: "Sequence[str]") -> int:
         found: list[list[list[Figure]]] = [[], []]
         for number in range(options.rounds):
             for place in (0, 1) if number % 2 else (1, 0):
-                found[place].append(list(_figures(hosts[place], names)))
+                found[place].append(list(_figures(hosts[place], options.names)))
     rows = compare(*found)
     print(show(rows))
     return 1 if any(row.verdict == "slower" for row in rows) else 0

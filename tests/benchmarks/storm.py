@@ -1,6 +1,7 @@
-"""More events than anybody should have to read: a process renames itself, and the receiver's CPU time counts.
+"""Programs started as fast as the host can, and more events than a stopped daemon's buffer holds.
 
-For ENOBUFS, the daemon is stopped until its buffer overflows.
+The programs are those that no rule matches, by 32 workers, in turn with C. Events of execs are never dropped
+by the daemon's own filter, as a storm of renames is.
 """
 
 import os
@@ -8,53 +9,45 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.figure import Figure, Target
-from benchmarks.host import VALUE, cpu_ns
+from benchmarks.events import EXEC, cost_of_execs
+from benchmarks.figure import Figure, Target, middle
+from benchmarks.host import FIFO, PREFIX, VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.host import Host
 
-EXEC_AND_COMM = 0x202
-SECONDS = 2
-RATES = (100_000, 200_000)
-OVERFLOW = 60_000
-"""Events while the daemon stands still: three times what its buffer holds."""
+PROGRAMS, WORKERS, ROUNDS = 8000, 32, 3
+OVERFLOW_SECONDS, RATE = 2, 200_000
+"""Of renames while the daemon stands still: its buffer holds 20,000."""
 SLEEPERS = 200
 
 
 def figures(host: "Host") -> "Iterator[Figure]":
-    """Send events at a rate, then more than fit while nobody reads."""
-    for rate in RATES:
-        yield from _drain(host, rate)
+    """Start programs, then send more events than fit while nobody reads."""
+    yield from _execs(host)
     yield from _overflow(host)
 
 
-def _drain(host: "Host", rate: int) -> "Iterator[Figure]":
-    with host.running(host.tool("guard", "", "-", hex(EXEC_AND_COMM)), ready="ready") as guard:
-        floor = cost_of_events(host, guard.pid, rate)
-    with host.daemon(host.policy(100)) as daemon:
-        before = daemon.status()["losses"]
-        sent, cost = _storm(host, daemon.pid, rate)
-        lost = daemon.status()["losses"] - before
-    at = f"event storm, {sent / SECONDS:,.0f} of {rate:,}/s sent"
-    yield Figure(f"{at}: losses", lost, "", None, Target(0))
-    yield Figure(f"{at}: CPU an event", cost, "µs", floor, Target(2.5, ratio=True))
+def _execs(host: "Host") -> "Iterator[Figure]":
+    def cost(pid: int) -> float:
+        return cost_of_execs(host, pid, f"{PREFIX}-brief", programs=PROGRAMS, rate=0, workers=WORKERS)
 
-
-def _storm(host: "Host", pid: int, rate: int) -> tuple[float, float]:
-    """Return events sent a second, and the CPU time each cost, in µs."""
-    time.sleep(0.3)
-    before = cpu_ns(pid)
-    sent = int(host.output("renamer", SECONDS, rate).split()[0])
-    time.sleep(0.3)
-    return sent, (cpu_ns(pid) - before) / sent / 1000
-
-
-def cost_of_events(host: "Host", pid: int, rate: int) -> float:
-    """Return the CPU time that each of many events costs a receiver, in µs."""
-    return _storm(host, pid, rate)[1]
+    found, floor, lost, seconds = [], [], 0, []
+    guard = [*FIFO.command, *host.tool("guard", "", VALUE, EXEC)]
+    policy = host.policy(100, names=[f"{PREFIX}-other"])
+    for _ in range(ROUNDS):
+        with host.running(guard, ready="ready") as process:
+            floor.append(cost(process.pid))
+        with host.daemon(policy, scheduling=FIFO) as daemon:
+            before, start = daemon.status()["losses"], time.monotonic()
+            found.append(cost(daemon.pid))
+            seconds.append(time.monotonic() - start)
+            lost += daemon.status()["losses"] - before
+    storm = f"{PROGRAMS:,} programs by {WORKERS} workers"
+    yield Figure(f"{storm}: losses", lost, "", None, Target(0), note=f"{PROGRAMS / middle(seconds):,.0f}/s")
+    yield Figure(f"{storm}: CPU each", middle(found), "µs", middle(floor), Target(2.5, ratio=True))
 
 
 def _overflow(host: "Host") -> "Iterator[Figure]":
@@ -63,7 +56,7 @@ def _overflow(host: "Host") -> "Iterator[Figure]":
         before = daemon.status()
         os.kill(daemon.pid, signal.SIGSTOP)
         try:
-            host.output("renamer", OVERFLOW / 200_000, 200_000)
+            host.output("renamer", OVERFLOW_SECONDS, RATE)
             with host.sleepers(SLEEPERS) as pids:
                 os.kill(daemon.pid, signal.SIGCONT)
                 start = time.monotonic()
