@@ -1,6 +1,7 @@
 """The status file: what is written is what is read, and nothing else is."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -115,3 +116,15 @@ def test_a_bound_that_is_none_is_refused() -> None:
     assert decode_status(raw, "x") == status
     with pytest.raises(StatusError, match="unknown"):
         decode_status(raw.replace(b'"at_least"', b'"at_best"'), "x")
+
+
+def test_the_rows_of_many_rules_are_not_all_in_memory_at_once() -> None:
+    """The daemon's peak stays its size: the text, its parts, and their joined and encoded copies."""
+    rules = tuple(RuleStatus(number, "name=some", "/a:1", "300", 1) for number in range(1000))
+    status = IDLE._replace(rules=rules)
+    tracemalloc.start()
+    try:
+        size = len(encode_status(status))
+        assert tracemalloc.get_traced_memory()[1] < 5 * size
+    finally:
+        tracemalloc.stop()

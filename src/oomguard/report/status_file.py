@@ -197,7 +197,15 @@ class StatusError(OomguardError):
 
 def encode_status(status: StatusFile) -> bytes:
     """Return the file's content. Every text in it is printable."""
-    return json.dumps(as_document(status), ensure_ascii=True).encode("ascii") + b"\n"
+    fields = (f'"{name.rstrip("_")}": {_text(item)}' for name, item in status._asdict().items())
+    return f"{{{', '.join(fields)}}}\n".encode("ascii")
+
+
+def _text(value: Any) -> str:
+    """Return a field as JSON, a list row by row: objects for all of 1,000 rules would take a MiB."""
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return f"[{', '.join(map(_text, value))}]"
+    return json.dumps(as_document(value))
 
 
 def as_document(value: Any) -> Any:
