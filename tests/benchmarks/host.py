@@ -196,12 +196,15 @@ class Daemon:
         document: dict[str, Any] = json.loads((self.state / "status.json").read_text())
         return document
 
-    def wait_for(self, key: str, least: int, *, seconds: float = 30.0) -> None:
-        """Wait until a number in the status file is at least so much."""
+    def wait_for(self, key: str, least: int, *, seconds: float = 120.0) -> None:
+        """Wait until a number in the status file is at least so much.
+
+        Of 1,000 processes that rename themselves, some may be found only when renames are heard again.
+        """
         end = time.monotonic() + seconds
         while (found := json.loads((self.state / "status.json").read_text())[key]) < least:
             if time.monotonic() > end:
-                raise RuntimeError(f"{key} is {found}, not {least}\n{self.log()}")
+                raise RuntimeError(f"{key} is {found}, not {least}\n{self.log()[-2000:]}")
             time.sleep(0.05)
 
     def log(self) -> str:
