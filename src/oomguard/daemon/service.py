@@ -268,7 +268,8 @@ class Service:
         return self._matched_before or self.worker.matched
 
     def _rule_of(self, pid: int) -> "Rule | None":
-        return self.worker.matched.rule(pid) or self._matched.rule(pid)
+        before = self._matched_before
+        return self.reconciler.managed.rule(pid) or (None if before is None else before.rule(pid))
 
     def _killed(self, kill: "Kill", context: "Context | None") -> None:
         rule = self._rule_of(kill.pid)

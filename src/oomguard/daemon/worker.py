@@ -212,7 +212,7 @@ class Worker:
         reconciler.end_pass()
         self._reporter.end_pass()
         self.watching.end_pass(now)
-        self._reporter.uncontended(reconciler.backoff.forget_rested(now), self.matched.rule)
+        self._reporter.uncontended(reconciler.backoff.forget_rested(now), reconciler.managed.rule)
         interval = reconciler.policy.resync_interval_seconds
         self._loop.set("pass", now + (interval if flow else min(interval, POLL_SECONDS)))
         self._pass_ended(now)

@@ -125,15 +125,9 @@ def parse_stat(raw: bytes) -> Stat:
     """Parse /proc/PID/stat. The name may contain anything, so start after the last `)`."""
     end = raw.rindex(b")")
     fields = raw[end + 2 :].split(None, _LAST_FIELD + 1)
-    return Stat(
-        comm=raw[raw.index(b"(") + 1 : end],
-        state=fields[0].decode("ascii"),
-        parent_pid=int(fields[1]),
-        flags=int(fields[6]),
-        num_threads=int(fields[17]),
-        start_time_ticks=int(fields[_LAST_FIELD]),
-        memory=fields[_LAST_FIELD + 1],
-    )
+    comm, state = raw[raw.index(b"(") + 1 : end], fields[0].decode("ascii")
+    parent, flags, threads, start = fields[1], fields[6], fields[17], fields[_LAST_FIELD]
+    return Stat(comm, state, int(parent), int(flags), int(threads), int(start), fields[_LAST_FIELD + 1])
 
 
 class Status(bytes):

@@ -96,12 +96,12 @@ class Inheritance:
         if known is not None and not self._procfs.is_alive(Identity(child, known[0])):
             self._ledger.forget_process(child)  # it had this pid before, and its last children are known
             self.on_set(child)
+        self.inherited.pop(child, None)
         one = self.inherited.get(parent)
-        copied = self._copied(parent, one, at_ns)
-        if copied is None:
-            self.inherited.pop(child, None)
-        else:
-            self.inherited[child] = copied
+        if one is not None or parent in self._ledger.processes:
+            copied = self._copied(parent, one, at_ns)
+            if copied is not None:
+                self.inherited[child] = copied
         if parent == INIT_PID:
             # The service manager forks seldom. An orphan's child can be made to look like its child.
             return bool(self._ledger.protections)

@@ -140,11 +140,7 @@ class ManagedProcesses:
         pid = handle.pid
         if not self.knows(pid):
             return NOTHING
-        entry, raised, number = (
-            self.ledger.entry(handle.identity),
-            self.raised.get(pid),
-            self.rule_of.get(pid),
-        )
+        entry, raised = self.ledger.entry(handle.identity), self.raised.get(pid)
         if raised is not None and raised.identity != handle.identity:
             raised = None
         raising = None
@@ -153,7 +149,7 @@ class ManagedProcesses:
                 raising = self._raising(pid)
             elif handle.stat.runs_its_parents_program:
                 raising = self._forked_from.get(pid)
-        rule = None if number is None or entry is None else self._rules[number]
+        rule = None if entry is None else self.rule(pid)
         return Known(entry, self.inheritance.entry(pid), rule, raising, raised)
 
     def record(self, handle: "ProcessHandle", known: Known, finding: "Finding") -> None:
@@ -228,6 +224,11 @@ class ManagedProcesses:
             or pid in self.inheritance.watched_for_match
             or (self.inheritance.asks_parents and self.inheritance.is_needed)
         )
+
+    def rule(self, pid: int) -> "Rule | None":
+        """Return the rule that matches a process, as last seen, or None."""
+        number = self.rule_of.get(pid)
+        return None if number is None else self._rules[number]
 
     def is_unchanged(self, handle: "ProcessHandle") -> bool:
         """Return whether a process recorded as `unchanged` still is: then it needs nothing."""
