@@ -11,7 +11,7 @@ from pydantic.functional_validators import AfterValidator
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import patterns, values
-from oomguard.policy.language import Language, Takes
+from oomguard.policy.language import Language, Takes, kind_of
 from oomguard.policy.model import CASES, MODELS, UID_MAX, Document
 
 PID_MAX = 2**22
@@ -22,16 +22,10 @@ _Release = Annotated[str, Field(max_length=64, pattern=r"^[0-9]+\.[0-9]+([.+-].*
 _Score = Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=OOM_SCORE_ADJ_MAX)]
 
 
-def _kind(value: object) -> str:
-    if isinstance(value, dict | list):
-        return "<many>"
-    return "<number>" if isinstance(value, int) and not isinstance(value, bool) else "<word>"
-
-
 _UserOrUid = Annotated[
     Annotated[str, Field(min_length=1, max_length=255), Tag("<word>")]
     | Annotated[int, Field(ge=0, le=UID_MAX), Tag("<number>")],
-    Discriminator(_kind),
+    Discriminator(kind_of),
 ]
 _USER = Takes(f"a user name or a uid from 0 to {UID_MAX}", (str, int))
 _Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(patterns.plain_text)]
@@ -94,7 +88,7 @@ class CaseProcess(Language):
     )
     expect: Annotated[
         Annotated[
-            Annotated[_Score, Tag("<number>")] | Annotated[Expected, Tag("<many>")], Discriminator(_kind)
+            Annotated[_Score, Tag("<number>")] | Annotated[Expected, Tag("<mapping>")], Discriminator(kind_of)
         ]
         | None,
         Takes(f"{_SCORE}, or {{oom_score_adj: N, rule: RULE, refused: TEXT}}", (int,)),
@@ -105,7 +99,7 @@ class CaseProcess(Language):
     )
     cmdline: Annotated[
         Annotated[
-            Annotated[_Text, Tag("<word>")] | Annotated[list[_Text], Tag("<many>")], Discriminator(_kind)
+            Annotated[_Text, Tag("<word>")] | Annotated[list[_Text], Tag("<list>")], Discriminator(kind_of)
         ]
         | None,
         Takes("a command line, or a list of arguments", (str,), "an argument"),
@@ -194,7 +188,7 @@ class ExpectedSysctl(Something):
 
 _ExpectedSysctl = Annotated[
     Annotated[
-        Annotated[int, Tag("<number>")] | Annotated[ExpectedSysctl, Tag("<many>")], Discriminator(_kind)
+        Annotated[int, Tag("<number>")] | Annotated[ExpectedSysctl, Tag("<mapping>")], Discriminator(kind_of)
     ]
     | None,
     Takes("an integer, or {value: N, refused: TEXT}", (int,)),
@@ -294,7 +288,7 @@ class Host(Language):
 
 _POLICY = Takes("the path of a policy file, or a policy", (str,))
 _Policy = Annotated[
-    Annotated[Annotated[_Text, Tag("<word>")] | Annotated[Document, Tag("<many>")], Discriminator(_kind)]
+    Annotated[Annotated[_Text, Tag("<word>")] | Annotated[Document, Tag("<mapping>")], Discriminator(kind_of)]
     | None,
     _POLICY,
 ]

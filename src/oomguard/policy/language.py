@@ -1,8 +1,8 @@
 """The base of all models of the policy language."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 
 class Takes(NamedTuple):
@@ -21,6 +21,25 @@ class Takes(NamedTuple):
     def of_each(self) -> "Takes":
         """What each of its values takes."""
         return Takes(self.each, self.kinds)
+
+
+def kind_of(value: object) -> str:
+    """Return the tag of a value in a union: `<list>`, `<mapping>`, `<number>` or `<word>`."""
+    if isinstance(value, list | dict):
+        return "<list>" if isinstance(value, list) else "<mapping>"
+    return "<number>" if isinstance(value, int) and not isinstance(value, bool) else "<word>"
+
+
+def _one_or_many(value: object) -> str:
+    return "<many>" if isinstance(value, list) else "<one>"
+
+
+_Item = TypeVar("_Item")
+Some = Annotated[
+    Annotated[_Item, Tag("<one>")] | Annotated[list[_Item], Field(min_length=1), Tag("<many>")],
+    Discriminator(_one_or_many),
+]
+"""One value, or a list of them."""
 
 
 class Language(BaseModel):

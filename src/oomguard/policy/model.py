@@ -4,7 +4,7 @@ Pydantic validates files with these models, and `schema` describes them to edito
 messages, from the `Takes` of each key.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 from pydantic.functional_validators import AfterValidator, BeforeValidator
@@ -13,7 +13,7 @@ from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.rule import CONDITIONS as ROWS
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Scope, Trust
 from oomguard.policy import patterns
-from oomguard.policy.language import Language, Takes
+from oomguard.policy.language import Language, Some, Takes, kind_of
 from oomguard.policy.scalars import Surprise
 from oomguard.policy.sysctl_model import MAPPINGS, Kernel, Vm
 from oomguard.policy.when import When, some
@@ -25,30 +25,10 @@ UID_MAX = 2**32 - 2  # the next one is (uid_t) -1, which means no user
 CONDITIONS = tuple(row.key for row in ROWS)
 
 
-def _one_or_many(value: object) -> str:
-    return "<many>" if isinstance(value, list) else "<one>"
-
-
-def _name_or_uid(value: object) -> str:
-    return "<uid>" if isinstance(value, int) else "<name>"
-
-
-def _number_word_or_bound(value: object) -> str:
-    if isinstance(value, dict):
-        return "<bound>"
-    return "<word>" if isinstance(value, str) else "<number>"
-
-
 def _text(regex: str, *, limit: int) -> Any:
     """Describe a text to editors. `patterns` enforces the same, with better messages."""
     return Field(min_length=1, max_length=limit, json_schema_extra={"pattern": regex})
 
-
-_Item = TypeVar("_Item")
-_Some = Annotated[
-    Annotated[_Item, Tag("<one>")] | Annotated[list[_Item], Field(min_length=1), Tag("<many>")],
-    Discriminator(_one_or_many),
-]
 
 _NAME_LIMIT = 255  # NAME_MAX: a process name is a file name, or at most 15 bytes
 _PATH_LIMIT = 4096
@@ -66,8 +46,8 @@ _UserName = Annotated[
     str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=_NAME_LIMIT), AfterValidator(patterns.user)
 ]
 _User = Annotated[
-    Annotated[_UserName, Tag("<name>")] | Annotated[int, Field(ge=0, le=UID_MAX), Tag("<uid>")],
-    Discriminator(_name_or_uid),
+    Annotated[_UserName, Tag("<word>")] | Annotated[int, Field(ge=0, le=UID_MAX), Tag("<number>")],
+    Discriminator(kind_of),
 ]
 
 
@@ -84,12 +64,8 @@ class NameRegex(Language):
     )
 
 
-def _text_or_regex(value: object) -> str:
-    return "<regex>" if isinstance(value, dict) else "<text>"
-
-
 _NameOrRegex = Annotated[
-    Annotated[_Name, Tag("<text>")] | Annotated[NameRegex, Tag("<regex>")], Discriminator(_text_or_regex)
+    Annotated[_Name, Tag("<word>")] | Annotated[NameRegex, Tag("<mapping>")], Discriminator(kind_of)
 ]
 
 
@@ -119,41 +95,39 @@ class Rule(Language):
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": [key]} for key in CONDITIONS]})
 
-    name: Annotated[_Some[_NameOrRegex] | None, _some("a process name, a glob or {regex: REGEX}")] = Field(
+    name: Annotated[Some[_NameOrRegex] | None, _some("a process name, a glob or {regex: REGEX}")] = Field(
         None,
         description="The process name, exact, as a glob (* ? []) or as a regular expression. The kernel"
         " keeps 15 bytes of a name; oomguard compares a longer one with the full name from the command line.",
         examples=["sshd", ["postgres", "mysqld*"], {"regex": "^(node|npm)$"}],
     )
-    exe: Annotated[_Some[_Path] | None, _some("a glob on an absolute path")] = Field(
+    exe: Annotated[Some[_Path] | None, _some("a glob on an absolute path")] = Field(
         None,
         description="Glob on the path of the executable. Reading it needs CAP_SYS_PTRACE.",
         examples=["/usr/lib/postgresql/*/bin/postgres"],
     )
-    cmdline: Annotated[_Some[_Regex] | None, _some("a regular expression")] = Field(
+    cmdline: Annotated[Some[_Regex] | None, _some("a regular expression")] = Field(
         None,
         description="Regular expression, searched in the arguments joined by spaces.",
         examples=[r"java .*-jar .*/jenkins\.war"],
     )
-    user: Annotated[_Some[_User] | None, _some(f"a user name or a uid from 0 to {UID_MAX}", str, int)] = (
-        Field(
-            None,
-            description="Name or uid of the real user: for a setuid program, the user who started it."
-            " Subordinate uids (subuid(5)) count as the user's.",
-            examples=["postgres", [1000, "backup"]],
-        )
+    user: Annotated[Some[_User] | None, _some(f"a user name or a uid from 0 to {UID_MAX}", str, int)] = Field(
+        None,
+        description="Name or uid of the real user: for a setuid program, the user who started it."
+        " Subordinate uids (subuid(5)) count as the user's.",
+        examples=["postgres", [1000, "backup"]],
     )
-    unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit name")] = Field(
+    unit: Annotated[Some[_Unit] | None, _some("a glob on a unit name")] = Field(
         None,
         description="Glob on the system unit of the process; a user's own units never match.",
         examples=["ssh.service", "batch-*.service"],
     )
-    user_unit: Annotated[_Some[_Unit] | None, _some("a glob on a unit name")] = Field(
+    user_unit: Annotated[Some[_Unit] | None, _some("a glob on a unit name")] = Field(
         None,
         description="Glob on the unit inside a user's own service manager.",
         examples=["app-firefox-*.scope"],
     )
-    cgroup: Annotated[_Some[_Path] | None, _some("a glob on a cgroup path")] = Field(
+    cgroup: Annotated[Some[_Path] | None, _some("a glob on a cgroup path")] = Field(
         None,
         description="Glob on the cgroup path; * also matches /. Only cgroups that root made are trusted.",
         examples=["/machine.slice/*"],
@@ -161,8 +135,8 @@ class Rule(Language):
     oom_score_adj: Annotated[
         Annotated[_Score, Tag("<number>")]
         | Annotated[Literal["keep"], Tag("<word>")]
-        | Annotated[Bound, Tag("<bound>")],
-        Discriminator(_number_word_or_bound),
+        | Annotated[Bound, Tag("<mapping>")],
+        Discriminator(kind_of),
         Takes(f"{_SCORE}, keep, {{at_most: N}} or {{at_least: N}}", (int,)),
     ] = Field(
         description="-1000 is never killed, 1000 is killed first. keep matches the process and leaves it "

@@ -5,14 +5,14 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Field
 from pydantic.functional_validators import AfterValidator
 
 from oomguard.core.overcommit import kib
 from oomguard.core.text import any_of, legible
 from oomguard.policy import patterns, values
 from oomguard.policy.fault import excerpt
-from oomguard.policy.language import Language, Takes
+from oomguard.policy.language import Language, Some, Takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,15 +110,7 @@ _SWAP_TAKES = "none, some or a comparison such as '< 8GiB'"
 _KERNEL_WORDS = "a comparison such as '>= 6.6'"
 
 
-def _hostname(value: object) -> str:
-    return "<many>" if isinstance(value, list) else "<one>"
-
-
 _NAME = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(patterns.name)]
-_NAMES = Annotated[
-    Annotated[_NAME, Tag("<one>")] | Annotated[list[_NAME], Field(min_length=1), Tag("<many>")],
-    Discriminator(_hostname),
-]
 
 
 class When(Language):
@@ -140,7 +132,7 @@ class When(Language):
         Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
     ] = Field(None, description="Swap (SwapTotal); zram counts.", examples=["none", "some", "< 8GiB"])
     hostname: Annotated[
-        _NAMES | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
+        Some[_NAME] | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
     ] = Field(None, description="Glob on what uname -n prints.", examples=["db-*", ["web1", "web2"]])
     kernel: Annotated[
         Annotated[
