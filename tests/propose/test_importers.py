@@ -253,7 +253,7 @@ def test_open_quotes_are_left_out_and_files_without_arguments_are_errors(tmp_pat
     draft = earlyoom.import_files([str(file)])
     assert [str(note) for note in draft.notes] == [f"{file}:2: no closing quotation"]
     file.write_bytes(b"EARLYOOM_ARGS='-r \xff'\n")
-    with pytest.raises(ForeignError, match=r"x:1: is not UTF-8; .*x: has no EARLYOOM_ARGS="):
+    with pytest.raises(ForeignError, match=r"x:1: is not UTF-8 text; .*x: has no EARLYOOM_ARGS="):
         earlyoom.import_files([str(file)])
     file.write_text("A=1\n")
     with pytest.raises(ForeignError, match="has no EARLYOOM_ARGS="):
@@ -558,11 +558,20 @@ def test_what_cannot_be_read_of_several_files_is_left_out(tool: str, tmp_path: P
     assert len(draft.rules) + len(draft.settings) == 1
     assert sorted(str(note) for note in draft.notes if not note.what) == [
         f"{tmp_path}/binary-{name}: is not text",
-        f"{tmp_path}/bytes-{name}:2: is not UTF-8",
+        f"{tmp_path}/bytes-{name}:2: is not UTF-8 text",
         f"{tmp_path}/folder-{name}: is a folder",
         f"{tmp_path}/link-{name}: is a link to /nonexistent/x, which does not exist",
     ]
     assert all(line.isprintable() for line in render(valid(draft)).splitlines())
+
+
+def test_bytes_that_a_crash_left_in_a_file_cost_their_line_only(tmp_path: Path) -> None:
+    """Zeros are no text; what is mostly zeros is no configuration."""
+    file = tmp_path / "nohang.conf"
+    file.write_bytes(b"\0\0\n@BADNESS_ADJ_RE_NAME 5 /// ^a$\n# \0\n@BADNESS_ADJ_RE_NAME 5 /// ^b$")
+    draft = nohang.import_files([str(file)])
+    assert [rule[0] for rule in rules(draft)] == ["name=a", "name=b"]
+    assert [str(note) for note in draft.notes] == [f"{file}:1: is not UTF-8 text"]
 
 
 def test_comments_show_regular_expressions_as_they_were_written(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def read_lines(path: str, *, wait: bool = False) -> list[str]:
         os.close(fd)
     if len(raw) > _SIZE_LIMIT:
         raise UnreadableError(f"is larger than {_SIZE_LIMIT >> 20} MiB, so it is not a configuration")
-    if b"\0" in raw:
+    lines = raw.split(b"\n")
+    if 2 * sum(b"\0" in line for line in lines) > len(lines):  # a crash can leave some in a text
         raise UnreadableError("is not text")
     text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return text.replace("\r\n", "\n").split("\n")

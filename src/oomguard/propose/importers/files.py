@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.foreign.text_file import UnreadableError, read_lines, why_missing
+from oomguard.policy.unicode import has_surrogate
 from oomguard.propose.draft import Note, Origin
 
 if TYPE_CHECKING:
@@ -39,17 +40,17 @@ class Files:
             self._give_up(f"{', '.join(map(printable, paths))}: has no {' and no '.join(endings)} files")
 
     def lines(self, file: str) -> list[str]:
-        """Return the lines of a file, an empty one in place of each that is not UTF-8."""
+        """Return the lines of a file, an empty one in place of each that is not UTF-8 text."""
         try:
             found = read_lines(file, wait=file in self._named)
         except UnreadableError as error:
             self._unreadable(file, str(error))
             return []
         for number, line in enumerate(found, 1):
-            if not line.isascii() and any("\udc80" <= character <= "\udcff" for character in line):
+            if "\0" in line or has_surrogate(line):
                 found[number - 1] = ""
                 if not line.lstrip().startswith(("#", ";")):
-                    self.notes.append(Note("", "is not UTF-8", Origin(file, number)))
+                    self.notes.append(Note("", "is not UTF-8 text", Origin(file, number)))
         return found
 
     def numbered(self, file: str) -> "Iterator[tuple[Origin, str]]":
