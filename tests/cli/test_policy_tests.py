@@ -160,7 +160,7 @@ def test_a_bad_policy_is_reported_as_check_does(oomguard_test: Test) -> None:
     """With its own file and line."""
     Path("policy.yaml").write_text("rules: [{nam: a, oom_score_adj: 1}]\n")
     run = oomguard_test("cases.yaml")
-    assert run == Run(78, "policy.yaml:1:10: nam: unknown key nam\n    did you mean name?\n")
+    assert run == Run(78, "policy.yaml:1:10: unknown key nam\n    did you mean name?\n")
 
 
 def test_another_policy_can_be_tested(oomguard_test: Test) -> None:

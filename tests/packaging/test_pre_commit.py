@@ -69,7 +69,7 @@ def test_a_fault_in_a_policy_stops_a_commit(repository: Path) -> None:
     (repository / "etc/oomguard.yaml").write_text("rules: [{unti: a.service, oom_score_adj: 800}]\n")
     code, printed = hooks_of(repository)
     assert code == 1
-    assert "etc/oomguard.yaml:1:10: unti: unknown key unti" in printed
+    assert "etc/oomguard.yaml:1:10: unknown key unti" in printed
     assert printed.count("Failed") == 2
 
 

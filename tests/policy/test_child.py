@@ -62,7 +62,7 @@ def test_faults_are_handed_over_in_one_line(install: Install) -> None:
     assert said["ok"] is False
     faults = [Fault(**row) for row in said["faults"]]
     assert [str(fault._replace(file=os.path.basename(fault.file))) for fault in faults] == [
-        "a.yaml:1:1: nmae: unknown key nmae",
+        "a.yaml:1:1: unknown key nmae",
         "policy.yaml:1:8: force: must be true or false, got 'maybe'",
         "policy.yaml:2:5: vm: must be a mapping of sysctls and their values, got 3",
     ]

@@ -327,7 +327,7 @@ def test_a_drop_in_may_have_any_name(install: Install, tmp_path: "Path") -> None
         file.write("a: 1")
     with pytest.raises(PolicyError) as caught:
         load(path)
-    assert str(caught.value).splitlines()[0].endswith(r"/policy.d/\xff\x1b\n.yaml:1:1: a: unknown key a")
+    assert str(caught.value).splitlines()[0].endswith(r"/policy.d/\xff\x1b\n.yaml:1:1: unknown key a")
 
 
 def test_a_drop_in_folder_that_others_may_write_is_refused(install: Install, tmp_path: "Path") -> None:

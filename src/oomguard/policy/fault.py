@@ -38,7 +38,9 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         place = printable(self.file) + (f":{self.line}:{self.column}" if self.line else "")
-        parts = [place, "warning" if self.severity == "warning" else "", _key(self.path), self.message]
+        named = self.message.rpartition("unknown key ")[2]  # which is not shown twice
+        key = _key(self.path).removesuffix(named).removesuffix(".")
+        parts = [place, "warning" if self.severity == "warning" else "", key, self.message]
         return ": ".join(part for part in parts if part)
 
     @property
