@@ -84,8 +84,8 @@ has_systemd() { [ -d /run/systemd/system ]; }
 install() {
     require_python
     install_program
+    install_policy # before the shipped one that it compares with is replaced
     install_files
-    install_policy
     say "installed $("$command" --version)"
     if [ "$start" = yes ]; then
         start_service
@@ -143,22 +143,14 @@ install_program() {
 # Install everything in /usr but the program, and list it for --uninstall.
 install_files() {
     : >"$manifest.new"
-    place "$tree/systemd/$unit" "/usr/lib/systemd/system/$unit"
-    place "$tree/systemd/$exporter" "/usr/lib/systemd/system/$exporter"
-    place "$tree/systemd/user/oomguard-notify.service" /usr/lib/systemd/user/oomguard-notify.service
-    place "$tree/systemd/oomguard.catalog" /usr/lib/systemd/catalog/oomguard.catalog
+    while read -r source target; do
+        place "$tree/$source" "/$target"
+    done <"$tree/systemd/files"
     "$command" schema >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard.schema.json"
     "$command" schema --cases >"$home/schema.new"
     place "$home/schema.new" "$share/oomguard-cases.schema.json"
-    place "$tree/etc/90-default.yaml" "$vendor/90-default.yaml"
     rm -f "$home/schema.new"
-    for page in "$tree"/docs/man/*.[1-8]; do
-        place "$page" "/usr/share/man/man${page##*.}/${page##*/}"
-    done
-    place "$tree/etc/completions/oomguard.bash" /usr/share/bash-completion/completions/oomguard
-    place "$tree/etc/completions/_oomguard" /usr/share/zsh/vendor-completions/_oomguard
-    place "$tree/etc/completions/oomguard.fish" /usr/share/fish/vendor_completions.d/oomguard.fish
     # Remove files of an earlier release that this one lacks.
     if [ -e "$manifest" ]; then
         grep -vxFf "$manifest.new" "$manifest" | remove_listed
@@ -167,9 +159,8 @@ install_files() {
     ! command -v journalctl >/dev/null || journalctl --update-catalog
 }
 
-# place SOURCE TARGET: copy a file if this release has it.
+# place SOURCE TARGET: install a file, and list it.
 place() {
-    [ -e "$1" ] || return 0
     mkdir -p "${2%/*}"
     cp "$1" "$2.new"
     chmod 644 "$2.new"
@@ -192,7 +183,6 @@ install_policy() {
     elif ! cmp -s "$policy" "$tree/etc/oomguard.yaml"; then
         say "$policy was edited and is kept; the new one is $shipped"
     fi
-    copy_policy "$shipped"
     mkdir -p "$drop_ins"
 }
 

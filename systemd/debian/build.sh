@@ -1,21 +1,21 @@
 #!/bin/sh
-# Builds the Debian package: one file for Debian 12 and 13, and for what has a Python between theirs.
+# Build the Debian package.
 #
-#   build.sh [--output DIR]
+#   build.sh [--bundle] [--output DIR]
 #
+#   --bundle       bring all Python packages, as requirements.txt locks them: for Debian 12, whose pydantic is too old
 #   --output DIR   where the .deb goes (default: dist, in this tree)
 #
-# Needs Debian or Ubuntu, and a network for the Python packages that go into it, as requirements.txt locks them (or
-# PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR). Root gets missing build tools installed, others are told their names.
+# Without --bundle the package is for Debian 13 and later, and takes Debian's Python packages but for inotify-simple,
+# which Debian lacks. With --bundle it contains compiled code for each version of Python in systemd/pythons, so it is
+# for Debian 12 and later, and survives an upgrade of the distribution.
 #
-# Why the package brings its Python packages: Debian 12 has pydantic 1.10 and oomguard needs 2.10, and a guard should
-# not stop because somebody replaced a library. pydantic's core, PyYAML and MarkupSafe are machine code for one version of Python,
-# so each is in there once for every version below, and the package outlives an upgrade of the distribution.
+# Needs Debian or Ubuntu, and a network for Python packages (or PIP_NO_INDEX=1 and PIP_FIND_LINKS=DIR). Root gets
+# missing build tools installed; others are told their names. DEBFULLNAME and DEBEMAIL name the maintainer.
 set -eu
 umask 022
 
 tree=$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd)
-pythons='3.11 3.12 3.13 3.14' # as in debian/control
 
 warn() { printf '%s\n' "build.sh: $*" >&2; }
 die() {
@@ -27,7 +27,7 @@ die() {
 . "$tree/systemd/packages.sh"
 
 main() {
-    output=$tree/dist
+    output=$tree/dist bundle=no
     while [ $# -gt 0 ]; do
         case $1 in
             --output)
@@ -35,6 +35,7 @@ main() {
                 output=$2
                 shift
                 ;;
+            --bundle) bundle=yes ;;
             *) usage ;;
         esac
         shift
@@ -42,18 +43,22 @@ main() {
     version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$tree/src/oomguard/__init__.py")
     [ -n "$version" ] || die "src/oomguard/__init__.py names no version"
     require_tools
-    architecture=$(dpkg --print-architecture)
-    case $architecture in
-        amd64 | arm64) ;;
-        *) die "there are no wheels of pydantic-core to take for $architecture: build for amd64 or arm64" ;;
-    esac
+    architecture=all
+    if [ "$bundle" = yes ]; then
+        architecture=$(dpkg --print-architecture)
+        case $architecture in
+            amd64 | arm64) ;;
+            *) die "there are no wheels of pydantic-core to take for $architecture: build for amd64 or arm64" ;;
+        esac
+    fi
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     trap 'exit 130' INT TERM
     source=$work/oomguard-$version
     assemble
     fetch_wheels
-    (cd "$source" && dpkg-buildpackage --build=binary --no-sign >"$work/log" 2>&1) || {
+    # Build dependencies are checked above; the Python packages are in an environment of their own.
+    (cd "$source" && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps >"$work/log" 2>&1) || {
         cat "$work/log" >&2
         die "dpkg-buildpackage failed"
     }
@@ -85,27 +90,38 @@ assemble() {
         cp -r "$tree/$part" "$source/"
     done
     find "$source" -name __pycache__ -prune -exec rm -rf {} +
-    cp -r "$tree/systemd/debian" "$source/debian"
-    cp "$tree/systemd/oomguard.service" "$source/debian/"
-    for unit in "$source"/systemd/oomguard-*.service; do
-        [ ! -e "$unit" ] || cp "$unit" "$source/debian/oomguard.${unit##*/}"
-    done
+    mv "$source/systemd/debian" "$source/debian"
     epoch=${SOURCE_DATE_EPOCH:-$(date -r "$tree/CHANGELOG.md" +%s)}
+    maintainer="${DEBFULLNAME:-The oomguard authors} <${DEBEMAIL-}>"
     cat >"$source/debian/changelog" <<END
 oomguard ($version) unstable; urgency=medium
 
   * Release $version: see CHANGELOG.md beside this file.
 
- -- $(sed -n 's/^Maintainer: //p' "$source/debian/control")  $(date -u -R -d "@$epoch")
+ -- $maintainer  $(date -u -R -d "@$epoch")
 END
+    sed -i "s/^Maintainer: .*/Maintainer: $maintainer/" "$source/debian/control"
+    if [ "$bundle" = yes ]; then
+        sed -i -e 's/^Architecture: all$/Architecture: amd64 arm64/' -e '/^ python3-/d' "$source/debian/control"
+        cat "$source/debian/lintian-overrides.bundle" >>"$source/debian/lintian-overrides"
+    fi
 }
 
-# Into debian/wheels, for every version of Python; oomguard itself is taken from the tree.
+# Into debian/wheels: all that the package brings. oomguard itself is taken from the tree.
 fetch_wheels() {
+    wheels=$source/debian/wheels
     /usr/bin/python3 -m venv "$work/venv"
-    # shellcheck disable=SC2086  # versions
-    sh "$tree/systemd/wheels.sh" "$work/venv/bin/python3" "$source/debian/wheels" $pythons
-    rm "$source"/debian/wheels/oomguard-*.whl
+    export PYTHON="$work/venv/bin/python3"
+    if [ "$bundle" = yes ]; then
+        # shellcheck disable=SC2046  # versions
+        sh "$tree/systemd/wheels.sh" "$PYTHON" "$wheels" $(cat "$tree/systemd/pythons")
+    else
+        sh "$tree/systemd/wheels.sh" "$PYTHON" "$work/wheels"
+        "$PYTHON" -m pip --quiet --disable-pip-version-check install --no-index --find-links "$work/wheels" oomguard
+        mkdir "$wheels"
+        cp "$work"/wheels/inotify_simple-*.whl "$wheels"
+    fi
+    rm -f "$wheels"/oomguard-*.whl
 }
 
 main "$@"

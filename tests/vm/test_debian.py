@@ -30,7 +30,7 @@ def package() -> Iterator[Path]:
     """Build the package, as a user would, with one command."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            ["sh", BUILD, "--output", folder], stdout=subprocess.PIPE, text=True, check=True
+            ["sh", BUILD, "--bundle", "--output", folder], stdout=subprocess.PIPE, text=True, check=True
         )
         yield Path(done.stdout.splitlines()[-1])
 

@@ -41,6 +41,6 @@ class HostCollector:
 
 def make_registry(collector: HostCollector) -> CollectorRegistry:
     """Return a registry of this collector alone, without metrics of Python and of the exporter itself."""
-    registry = CollectorRegistry(support_collectors_without_names=True)
+    registry = CollectorRegistry()
     registry.register(collector)
     return registry
