@@ -16,6 +16,7 @@ RANGES = {
     "requirements-build.txt": PROJECT["dependency-groups"]["build"],
     "requirements-dev.txt": PROJECT["project"]["dependencies"] + EXTRAS["dev"],
     "requirements-fleet.txt": PROJECT["project"]["dependencies"] + EXTRAS["fleet"],
+    "requirements-release.txt": PROJECT["dependency-groups"]["release"],
 }
 """By lock file, what it is made of."""
 
