@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from built import built
 from mounts import OWN_FOLDERS
 from oomguard import __version__
 
@@ -27,16 +28,9 @@ needs_debian = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="need
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build it by its one command."""
+    """Build it by its one command, unless a release has."""
     folder = tmp_path_factory.mktemp("deb")
-    done = subprocess.run(
-        ["sh", DEBIAN / "build.sh", "--bundle", "--output", folder],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == f"{next(folder.iterdir())}\n"
-    return next(folder.iterdir())
+    return built("*_a[mr]*64.deb", ["sh", DEBIAN / "build.sh", "--bundle", "--output", folder], folder)
 
 
 @pytest.fixture(scope="module")

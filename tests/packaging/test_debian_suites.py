@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from built import built
 from oomguard import __version__
 from vm.image import apt_sources
 
@@ -55,11 +56,9 @@ dpkg --purge oomguard >/dev/null
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build it."""
+    """Build it, unless a release has."""
     folder = tmp_path_factory.mktemp("deb")
-    command = ["sh", ROOT / "systemd" / "debian" / "build.sh", "--output", folder]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return Path(done.stdout.strip())
+    return built("*_all.deb", ["sh", ROOT / "systemd/debian/build.sh", "--output", folder], folder)
 
 
 @pytest.mark.parametrize("suite", ["trixie", "forky"])
@@ -72,17 +71,14 @@ def test_it_runs_on_the_python_and_the_packages_of(suite: str, package: Path, tm
         f'chroot "$1" apt-get -qq -y --no-install-recommends install "/root/{package.name}" >/dev/null',
         'chroot "$1" sh -eu /root/checks',
     ]
-    done = subprocess.run(
-        [
-            *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=null"),
-            '--aptopt=Acquire::Check-Valid-Until "false"',  # a mirror may keep a Release file past its date
-            *(f"--customize-hook={hook}" for hook in hooks),
-            *(suite, "/dev/null", *apt_sources(suite, tmp_path)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command: list[str | Path] = [
+        *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=null"),
+        '--aptopt=Acquire::Check-Valid-Until "false"',  # a mirror may keep a Release file past its date
+        *[f"--customize-hook={hook}" for hook in hooks],
+        *[suite, "/dev/null"],
+        *apt_sources(suite, tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and "Failed to fetch" in done.stderr:
         pytest.skip(f"the mirrors of this machine do not have {suite}")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from built import built
 from oomguard import __version__
 
 pytestmark = pytest.mark.packaging
@@ -29,10 +30,10 @@ SHARED = {
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build both, the wheel from the sdist: so the sdist has all that it takes."""
+    """Build both, the wheel from the sdist: so the sdist has all that it takes. Or a release has."""
     folder = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], check=True)
-    return folder
+    command: list[str | Path] = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
+    return built("*.whl", command, folder).parent
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,9 @@ def test_the_sdist_has_all_that_installing_and_testing_take(dist: Path) -> None:
         "requirements-dev.txt",
         "systemd/packages.sh",
         "systemd/wheels.sh",
+        "systemd/stage.sh",
+        "systemd/files",
+        "systemd/pythons",
         "LICENSE",
         "systemd/install.sh",
         "systemd/oomguard.service",
