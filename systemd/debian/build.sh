@@ -25,6 +25,8 @@ die() {
 
 # shellcheck source=/dev/null
 . "$tree/systemd/packages.sh"
+# shellcheck source=/dev/null
+. "$tree/systemd/fetch.sh"
 
 main() {
     output=$tree/dist bundle=no
@@ -56,7 +58,7 @@ main() {
     trap 'exit 130' INT TERM
     source=$work/oomguard-$version
     assemble
-    fetch_wheels
+    fetch_wheels "$bundle" "$source/debian/wheels" # without oomguard, which is taken from the tree
     # Build dependencies are checked above; the Python packages are in an environment of their own.
     (cd "$source" && dpkg-buildpackage --build=binary --no-sign --no-check-builddeps >"$work/log" 2>&1) || {
         cat "$work/log" >&2
@@ -85,11 +87,7 @@ require_tools() {
 
 # The source tree as dpkg-buildpackage wants it: what is packaged, and debian/ beside it.
 assemble() {
-    mkdir "$source"
-    for part in src systemd etc docs README.md CHANGELOG.md LICENSE; do
-        cp -r "$tree/$part" "$source/"
-    done
-    find "$source" -name __pycache__ -prune -exec rm -rf {} +
+    copy_tree "$source"
     mv "$source/systemd/debian" "$source/debian"
     epoch=${SOURCE_DATE_EPOCH:-$(date -r "$tree/CHANGELOG.md" +%s)}
     maintainer="${DEBFULLNAME:-The oomguard authors} <${DEBEMAIL-}>"
@@ -105,23 +103,6 @@ END
         sed -i -e 's/^Architecture: all$/Architecture: amd64 arm64/' -e '/^ python3-/d' "$source/debian/control"
         cat "$source/debian/lintian-overrides.bundle" >>"$source/debian/lintian-overrides"
     fi
-}
-
-# Into debian/wheels: all that the package brings. oomguard itself is taken from the tree.
-fetch_wheels() {
-    wheels=$source/debian/wheels
-    /usr/bin/python3 -m venv "$work/venv"
-    export PYTHON="$work/venv/bin/python3"
-    if [ "$bundle" = yes ]; then
-        # shellcheck disable=SC2046  # versions
-        sh "$tree/systemd/wheels.sh" "$PYTHON" "$wheels" $(cat "$tree/systemd/pythons")
-    else
-        sh "$tree/systemd/wheels.sh" "$PYTHON" "$work/wheels"
-        "$PYTHON" -m pip --quiet --disable-pip-version-check install --no-index --find-links "$work/wheels" oomguard
-        mkdir "$wheels"
-        cp "$work"/wheels/inotify_simple-*.whl "$wheels"
-    fi
-    rm -f "$wheels"/oomguard-*.whl
 }
 
 main "$@"
