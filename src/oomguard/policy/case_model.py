@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from pydantic import ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 from pydantic.functional_validators import AfterValidator
 
-from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import patterns, values
 from oomguard.policy.language import Language, Takes, kind_of
-from oomguard.policy.model import CASES, MODELS, UID_MAX, Document
+from oomguard.policy.model import CASES, MODELS, SCORE, UID_MAX, Document, Score
 
 PID_MAX = 2**22
 """Where pids end (include/linux/threads.h:PID_MAX_LIMIT)."""
 
-_SCORE = f"an integer from {OOM_SCORE_ADJ_MIN} to {OOM_SCORE_ADJ_MAX}"
 _Release = Annotated[str, Field(max_length=64, pattern=r"^[0-9]+\.[0-9]+([.+-].*)?$")]
-_Score = Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=OOM_SCORE_ADJ_MAX)]
-
 
 _UserOrUid = Annotated[
     Annotated[str, Field(min_length=1, max_length=255), Tag("<word>")]
@@ -60,7 +56,7 @@ class Something(Language):
 class Expected(Something):
     """What `oomguard explain` would show for a process. Missing keys are not compared."""
 
-    oom_score_adj: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
+    oom_score_adj: Annotated[Score | None, Takes(SCORE, (int,))] = Field(
         None, description="The value that the process has under the policy.", examples=[-900]
     )
     rule: Annotated[_Text | None, Takes("a rule as file:line or as oomguard shows it, or none", (str,))] = (
@@ -88,10 +84,10 @@ class CaseProcess(Language):
     )
     expect: Annotated[
         Annotated[
-            Annotated[_Score, Tag("<number>")] | Annotated[Expected, Tag("<mapping>")], Discriminator(kind_of)
+            Annotated[Score, Tag("<number>")] | Annotated[Expected, Tag("<mapping>")], Discriminator(kind_of)
         ]
         | None,
-        Takes(f"{_SCORE}, or {{oom_score_adj: N, rule: RULE, refused: TEXT}}", (int,)),
+        Takes(f"{SCORE}, or {{oom_score_adj: N, rule: RULE, refused: TEXT}}", (int,)),
     ] = Field(
         None,
         description="What the policy should do with it. Without it, the process is only there for others.",
@@ -161,12 +157,12 @@ class CaseProcess(Language):
     parent: Annotated[
         _UserOrUid | None, Takes("the name or pid of another process of the case", (str, int))
     ] = Field(None, description="The process that started it. Default: init.", examples=["sshd", 812])
-    oom_score_adj: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
+    oom_score_adj: Annotated[Score | None, Takes(SCORE, (int,))] = Field(
         None,
         description="Its value before the policy is applied. Default: what it inherits from its parent.",
         examples=[0],
     )
-    original: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
+    original: Annotated[Score | None, Takes(SCORE, (int,))] = Field(
         None,
         description="Its value before oomguard set the one it has, under an earlier policy.",
         examples=[0],

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
 from oomguard.core.policy import Policy, PressureLimit
+from oomguard.core.process import NAME_LIMIT
 from oomguard.core.rule import CONDITIONS as ROWS
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Scope, Trust
 from oomguard.policy import patterns
@@ -30,20 +31,19 @@ def _text(regex: str, *, limit: int) -> Any:
     return Field(min_length=1, max_length=limit, json_schema_extra={"pattern": regex})
 
 
-_NAME_LIMIT = 255  # NAME_MAX: a process name is a file name, or at most 15 bytes
 _PATH_LIMIT = 4096
 _REGEX_LIMIT = 1000
 
-_Name = Annotated[str, _text(r"^\S([\s\S]*\S)?$", limit=_NAME_LIMIT), AfterValidator(patterns.name)]
+_Name = Annotated[str, _text(r"^\S([\s\S]*\S)?$", limit=NAME_LIMIT), AfterValidator(patterns.name)]
 _Path = Annotated[str, _text(r"^[/*]([\s\S]*\S)?$", limit=_PATH_LIMIT), AfterValidator(patterns.path)]
 _Unit = Annotated[
     str,
-    _text(rf"^\S[\s\S]*(\*|\.({'|'.join(patterns.UNIT_SUFFIXES)}))$|^\*$", limit=_NAME_LIMIT),
+    _text(rf"^\S[\s\S]*(\*|\.({'|'.join(patterns.UNIT_SUFFIXES)}))$|^\*$", limit=NAME_LIMIT),
     AfterValidator(patterns.unit),
 ]
 _Regex = Annotated[str, Field(min_length=1, max_length=_REGEX_LIMIT), AfterValidator(patterns.regex)]
 _UserName = Annotated[
-    str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=_NAME_LIMIT), AfterValidator(patterns.user)
+    str, _text(r"^[^:/\s]([^:/]*[^:/\s])?$", limit=NAME_LIMIT), AfterValidator(patterns.user)
 ]
 _User = Annotated[
     Annotated[_UserName, Tag("<word>")] | Annotated[int, Field(ge=0, le=UID_MAX), Tag("<number>")],
@@ -73,8 +73,8 @@ def _some(words: str, *kinds: type) -> Takes:
     return Takes(f"{words}, or a list of them", kinds or (str,), words)
 
 
-_SCORE = f"an integer from {OOM_SCORE_ADJ_MIN} to {OOM_SCORE_ADJ_MAX}"
-_Score = Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=OOM_SCORE_ADJ_MAX)]
+SCORE = f"an integer from {OOM_SCORE_ADJ_MIN} to {OOM_SCORE_ADJ_MAX}"
+Score = Annotated[int, Field(ge=OOM_SCORE_ADJ_MIN, le=OOM_SCORE_ADJ_MAX)]
 
 
 class Bound(Language):
@@ -82,10 +82,10 @@ class Bound(Language):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    at_most: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
+    at_most: Annotated[Score | None, Takes(SCORE, (int,))] = Field(
         None, description="Lowers a higher value; leaves a lower one alone.", examples=[-900]
     )
-    at_least: Annotated[_Score | None, Takes(_SCORE, (int,))] = Field(
+    at_least: Annotated[Score | None, Takes(SCORE, (int,))] = Field(
         None, description="Raises a lower value; leaves a higher one alone.", examples=[300]
     )
 
@@ -133,11 +133,11 @@ class Rule(Language):
         examples=["/machine.slice/*"],
     )
     oom_score_adj: Annotated[
-        Annotated[_Score, Tag("<number>")]
+        Annotated[Score, Tag("<number>")]
         | Annotated[Literal["keep"], Tag("<word>")]
         | Annotated[Bound, Tag("<mapping>")],
         Discriminator(kind_of),
-        Takes(f"{_SCORE}, keep, {{at_most: N}} or {{at_least: N}}", (int,)),
+        Takes(f"{SCORE}, keep, {{at_most: N}} or {{at_least: N}}", (int,)),
     ] = Field(
         description="-1000 is never killed, 1000 is killed first. keep matches the process and leaves it "
         "alone; at_most and at_least leave values beyond their limit alone.",
