@@ -21,6 +21,7 @@ def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
     if kills:
         total = sum(row.count_ for row in kills)
         by_rule = ", ".join(f"{row.count_} matched by {row.rule or 'no rule'}" for row in kills[:5])
+        by_rule = by_rule.removeprefix(f"{total} ")  # if all are of one rule
         is_grave = any(row.protected for row in kills)
         yield (
             f"the kernel killed {counted(total, 'process', 'es')}: {by_rule}; see oomguard postmortem",
