@@ -101,6 +101,20 @@ def test_the_warning_ends_and_history_shows_what_grew(installed: Service) -> Non
     assert "the process that the kernel would kill next" in explained
 
 
+def test_a_clock_that_is_set_moves_nothing_that_was_recorded(installed: Service) -> None:
+    """`history` shows the same last minutes, with times of the new clock."""
+    vm = installed.vm
+    installed.apply_policy(POLICY)
+    leak(installed, 100, "MemoryMax=150M", "MemorySwapMax=0")
+    for step in (7200, -7200):
+        recorded = json.loads(vm.run("oomguard history --since 5m --json").stdout)
+        vm.run(f"date -s '{step} seconds'")
+        shown = json.loads(vm.run("oomguard history --since 10m --json").stdout)
+        now_at = {one["booted"]: one["at"] for one in shown}
+        assert recorded
+        assert all(abs(now_at[one["booted"]] - one["at"] - step) < 5 for one in recorded)
+
+
 def test_a_full_host_whose_memory_comes_back_is_warned_of_once(installed: Service) -> None:
     """However long it lasts."""
     since = installed.vm.now()
