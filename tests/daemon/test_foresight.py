@@ -176,7 +176,7 @@ def test_an_episode_ends_when_tasks_no_longer_stall(watched: Watched) -> None:
     watched.memory(available_mib=60)
     watched.it.due(time.monotonic() + 1)
     watched.look()
-    watched.it.killed(200, "chrome")
+    watched.it.killed(200, "chrome", "")
     assert watched.it.status.short
     watched.memory(available_mib=9000)
     watched.it.due(time.monotonic() + 1)
@@ -238,8 +238,11 @@ def test_a_cgroup_that_fills_up_is_found_by_passes(watched: Watched, tmp_path: P
         " the kernel would kill chrome[200] next (900.0 MiB, "
     )
     assert not watched.it.status.short, "of the host"
+    watched.it.killed(200, "chrome", "/pod")
+    watched.it.killed(300, "firefox", "/other")
     watched.calm_down()
     assert watched.messages[1].startswith("memory is no longer short in /pod")
+    assert ": the kernel killed chrome[200]; at the lowest" in watched.messages[1]
     for used in (999, 980, 995, 970):
         watched.cgroup(tmp_path, "pod", used_mib=used)
         watched.end_pass(minutes=20)

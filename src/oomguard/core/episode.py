@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 _FALL_PARTS = 1000
 """A fall by less than this part of all memory is noise."""
 
+_VICTIMS_LIMIT = 15
 CGROUPS_LIMIT = 64
 """Cgroups that are remembered."""
 
@@ -27,7 +28,7 @@ class Episode:
         self.lowest: dict[str, Sample] = {}
         """By cgroup, "" for the host: of the samples in which it was short, the one with the least memory
         left."""
-        self.killed: list[str] = []
+        self._killed: dict[str, list[str]] = {}
 
     def is_short_of(self, left: "Left", cgroup: str = "") -> bool:
         """Return whether so little is left that the host, or this cgroup, is short of memory."""
@@ -37,6 +38,17 @@ class Episode:
     def is_news(self, left: "Left") -> bool:
         """Return whether the host is short of memory for the first time."""
         return "" not in self.lowest and self.is_short_of(left)
+
+    def note_kill(self, victim: str, cgroup: str) -> None:
+        """Note which process was killed, and which cgroup ran out, "" for the host."""
+        if cgroup in self._killed or len(self._killed) <= CGROUPS_LIMIT:
+            victims = self._killed.setdefault(cgroup, [])
+            if len(victims) < _VICTIMS_LIMIT:
+                victims.append(victim)
+
+    def killed(self, cgroup: str) -> list[str]:
+        """Return which processes were killed because the host or this cgroup ran out."""
+        return self._killed.get(cgroup, [])
 
     def end_look(self) -> None:
         """Note that all samples of a look were taken."""

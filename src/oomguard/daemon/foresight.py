@@ -16,7 +16,6 @@ from oomguard.core.episode import CGROUPS_LIMIT, Episode
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import PressureLimit
 from oomguard.core.sample import (
-    HOLDERS,
     SHORT_PERCENT,
     Left,
     Sample,
@@ -177,10 +176,10 @@ class Foresight:
         """Check every process, as the pass has just done."""
         self._begin(is_full=True)
 
-    def killed(self, pid: int, comm: str) -> "Growth | None":
+    def killed(self, pid: int, comm: str, cgroup: str) -> "Growth | None":
         """Record a kill by the kernel; return how the process had grown, None if unknown."""
-        if self.episode is not None and len(self.episode.killed) < HOLDERS:
-            self.episode.killed.append(f"{printable(comm)}[{pid}]")
+        if self.episode is not None:
+            self.episode.note_kill(f"{printable(comm)}[{pid}]", printable(cgroup))
         if self._growth is None:  # once a sample: a cgroup at its limit may lose a process every few ms
             self._growth = {}
             with suppress(OSError):
@@ -246,7 +245,7 @@ class Foresight:
         self._status.request(now)
         for cgroup, lowest in episode.lowest.items():
             if not cgroup or self._warned.get(cgroup, 0.0) >= episode.begun:
-                self._reporter.sink.write(over_entry(lowest, seconds, episode.killed))
+                self._reporter.sink.write(over_entry(lowest, seconds, episode.killed(cgroup)))
 
     def _begin(self, *, is_full: bool) -> None:
         if self._look is None:

@@ -274,7 +274,7 @@ class Service:
     def _killed(self, kill: "Kill", context: "Context | None") -> None:
         rule = self._rule_of(kill.pid)
         now = time.monotonic()
-        growth = self.foresight.killed(kill.pid, kill.comm)
+        growth = self.foresight.killed(kill.pid, kill.comm, "" if context is None else context.oom_memcg)
         self.reporter.kills.take(Death(kill, context, rule, growth), now)
         self.status.take_kill(kill, rule)
         self.loop.set_earlier("fold", now + FOLD_SECONDS)
