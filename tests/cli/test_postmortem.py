@@ -315,6 +315,7 @@ def test_log_without_reports_is_no_error(postmortem: Postmortem, tmp_path: Path)
         "unread_lines": 0,
         "unread": [],
         "refused_allocations": 0,
+        "skipped_lines": 0,
     }
 
 

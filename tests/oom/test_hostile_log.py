@@ -72,7 +72,7 @@ def test_short_lines_are_skipped_and_counted_when_there_are_too_many() -> None:
     """And what comes behind them is read."""
     log = OomLog()
     noise = "oom-kill\n" * 1_000_000
-    reports = read(noise + "x\n" * 1_000_000 + KILL, log)
+    reports = read(noise + "x\n" * 3_000_000 + KILL, log)
     assert [kill.pid for report in reports for kill in report.kills] == [1]
     assert log.skipped > 500_000
 
@@ -91,9 +91,9 @@ def test_storm_of_kills_is_read_whole() -> None:
     text = "".join(
         f"[{pid / 100:12.6f}] Memory cgroup out of memory: Killed process {pid} (worker) total-vm:36000kB, "
         "anon-rss:12000kB, file-rss:0kB, shmem-rss:0kB, UID:33 pgtables:60kB oom_score_adj:0\n"
-        for pid in range(100_000, 140_000)
+        for pid in range(100_000, 124_000)
     )
-    assert len(read(text, log)) == 40_000
+    assert len(read(text, log)) == 24_000
     assert log.skipped == 0
 
 

@@ -164,7 +164,7 @@ def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
     log = examiner.log
     unread = json.dumps([unread_document(line) for line in log.unread])
     print(f'\n  ],\n  "unread_lines": {log.unread_count},\n  "unread": {unread},')
-    print(f'  "refused_allocations": {log.refusals}\n}}')
+    print(f'  "refused_allocations": {log.refusals},\n  "skipped_lines": {log.skipped}\n}}')
 
 
 def _write_html(examiner: "Examiner", options: "argparse.Namespace") -> None:

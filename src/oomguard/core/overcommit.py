@@ -200,9 +200,11 @@ def write_order(
 
 def kib(amount: int) -> str:
     """Return an amount of KiB in its largest unit: `8.0 GiB`."""
-    size = float(amount)
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        if abs(size) < 1024 or unit == "TiB":
-            return f"{size:.0f} {unit}" if unit == "KiB" else f"{size:.1f} {unit}"
+    if -1024 < amount < 1024:
+        return f"{amount} KiB"
+    size = amount / 1024
+    for unit in ("MiB", "GiB"):
+        if -1024 < size < 1024:
+            return f"{size:.1f} {unit}"
         size /= 1024
-    raise AssertionError
+    return f"{size:.1f} TiB"

@@ -38,28 +38,23 @@ _MESSAGES: "dict[str, Constraint]" = {
 class Draft:
     """An unfinished report."""
 
+    memory: "MemoryDraft | None" = None
+    context: "Context | None" = None
+    choice: Choice | None = None
+    rows_left_out = rows_unread = 0
+    has_tasks = False
+    ended = False
+
     def __init__(self, line: "Line") -> None:
         self.last = line
-        self.stack: list[str] = []
         self.fields: dict[str, object] = {
             "when": line.when,
             "uptime_seconds": line.uptime_seconds,
             "host": line.host,
         }
-        self.memory: dict[str, object] = {}
-        self.pages: dict[str, int] = {}
-        self.cgroup: dict[str, Amount] = {}
-        self.nodes_kib: dict[int, int] = {}
-        self.zones: list[Zone] = []
-        self.huge_kib = 0
+        self.stack: list[str] = []
         self.tasks: list[Task] = []
         self.kills: dict[int, Kill] = {}
-        self.context: Context | None = None
-        self.choice: Choice | None = None
-        self.rows_left_out = 0
-        self.has_tasks = False
-        self.in_memory = False
-        self.ended = False
 
     def is_near(self, line: "Line") -> bool:
         """Return whether a line may be the report's by its time."""
@@ -101,7 +96,7 @@ class Draft:
 
     def _learn_page_size(self) -> None:
         """Compute it from a victim in the table: a cgroup's report does not show it."""
-        if "page_kib" in self.memory or not self.kills or not self.tasks:
+        if not self.tasks or not self.kills or self.needed_memory.page_kib is not None:
             return
         kill = next(iter(self.kills.values()))
         row = next((one for one in self.tasks if one.pid == kill.pid), None)
@@ -109,30 +104,28 @@ class Draft:
             return
         page_kib, rest = divmod(kill.total_vm_kib, row.total_vm)
         if page_kib in _PAGES_KIB and not rest:
-            self.memory["page_kib"] = page_kib
+            self.needed_memory.page_kib = page_kib
             if "pgtables_bytes" in self.fields.get("columns", ()):  # type: ignore[operator]
                 self.tasks = [one._replace(page_tables=one.page_tables * 4 // page_kib) for one in self.tasks]
+
+    @property
+    def needed_memory(self) -> "MemoryDraft":
+        """What the report says about memory, to add to it."""
+        if self.memory is None:
+            self.memory = MemoryDraft()
+        return self.memory
 
     def finished(self) -> Report:
         """Return the report."""
         self._learn_page_size()
-        memory = UNKNOWN_MEMORY
-        if self.memory or self.pages or self.cgroup or self.nodes_kib:
-            memory = Memory(
-                **self.memory,  # type: ignore[arg-type] # the keys below are the fields
-                pages=self.pages,
-                cgroup=self.cgroup,
-                nodes_kib=self.nodes_kib,
-                zones=tuple(self.zones),
-                huge_kib=self.huge_kib,
-            )
         return Report(
-            **self.fields,  # type: ignore[arg-type]
-            memory=memory,
+            **self.fields,  # type: ignore[arg-type] # the keys are the fields
+            memory=UNKNOWN_MEMORY if self.memory is None else self.memory.finished(),
             context=self.context,
             choice=self.choice,
             tasks=tuple(self.tasks),
             rows_left_out=self.rows_left_out,
+            rows_unread=self.rows_unread,
             kills=tuple(self.kills.values()),
             stack=tuple(self.stack),
         )
@@ -161,7 +154,37 @@ class Draft:
             self.kills or self.context or self.choice or "invoker" in self.fields or "ending" in self.fields
         )
 
-    def take_memory(self, text: str) -> None:
+
+class MemoryDraft:
+    """What an unfinished report says about the state of memory."""
+
+    page_kib: int | None = None
+    huge_kib = 0
+    is_open = False
+    """Whether the lines about the host's memory have begun."""
+
+    def __init__(self) -> None:
+        self.amounts: dict[str, int] = {}
+        self.pages: dict[str, int] = {}
+        self.cgroup: dict[str, Amount] = {}
+        self.nodes_kib: dict[int, int] = {}
+        self.zones: list[Zone] = []
+
+    def finished(self) -> Memory:
+        """Return what is known of it."""
+        if not (self.page_kib or self.amounts or self.pages or self.cgroup or self.nodes_kib):
+            return UNKNOWN_MEMORY
+        return Memory(
+            self.page_kib or 4,
+            **self.amounts,
+            pages=self.pages,
+            cgroup=self.cgroup,
+            nodes_kib=self.nodes_kib,
+            zones=tuple(self.zones),
+            huge_kib=self.huge_kib,
+        )
+
+    def take(self, text: str) -> None:
         """Add a line about the memory of the host."""
         if (zone := _ZONE.match(text)) is not None:
             node, size = int(zone[1] or 0), _PRESENT.search(text) or _MANAGED.search(text)
@@ -170,15 +193,15 @@ class Draft:
             if len(self.zones) < _NODES_LIMIT:
                 self.zones.append(Zone(node, zone[2], int(zone[3]), int(zone[4])))
         elif (buddies := _BUDDIES.match(text)) is not None:
-            self.memory["page_kib"] = max(int(buddies[1]), 1)
+            self.page_kib = max(int(buddies[1]), 1)
         elif (huge := _HUGE.match(text)) is not None:
             self.huge_kib += int(huge[1]) * int(huge[2])
         elif text[:1].isdigit():
             if (pages := _PAGES.match(text)) is not None:
-                self.memory["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])
+                self.amounts["ram_pages" if pages[2] == "RAM" else "reserved_pages"] = int(pages[1])
         elif text.startswith(("Free swap", "Total swap")):
             if (swap := _SWAP.match(text)) is not None:
-                self.memory["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
+                self.amounts["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
         elif not self.nodes_kib and len(self.pages) < _COUNTERS_LIMIT:
             for name, count in islice(_COUNTER.findall(text), _COUNTERS_LIMIT):
                 self.pages.setdefault(name, int(count))

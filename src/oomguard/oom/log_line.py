@@ -179,7 +179,7 @@ _WORDS = re.compile(
     r"|Mem-[Ii]nfo:|Node \d{1,5} \w|(?:Free|Total) swap|\d{1,20} (?:pages |reserved pages)"
     r"|(?:slab_|in)?[Aa]ctive(?:_[a-z]{1,9})?:\d|(?:free|slab_\w{1,20}|mapped):\d"
     r"|(?:memory|memory\+swap|swap|kmem): usage |Tasks? (?:in /|state )|OOM victim |oom_[a-z_]{1,30}: "
-    r"|\[ {0,9}pid {0,4}\] |\[ {0,9}\d{1,10}\] {1,9}\d|__vm_enough_memory: "
+    r"|\[ {0,9}pid {0,4}\] |\[ {0,9}[\doOIl|]{1,10}\] {1,9}\d|__vm_enough_memory: "
 )
 """How the lines of a report begin."""
 

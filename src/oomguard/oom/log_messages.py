@@ -64,12 +64,15 @@ class Messages:
         self._shapes: set[str] = set()
         self._searched = 0
         self._marked = -_BARE_LIMIT
+        self._last: tuple[int, str] | None = None
+        """The end and the host of the last line, if it has the kernel's time."""
 
     def begin_piece(self) -> None:
         """Forget places in the text: it is another one."""
         self.indent = ""
         self._searched = 0
         self._marked = -_BARE_LIMIT
+        self._last = None
 
     def take(self, text: str, start: int, end: int, least: int) -> tuple[Line | Why, int]:
         """Return the message that includes the line from `start` to `end`, and where the next one begins.
@@ -79,7 +82,7 @@ class Messages:
         raw = text[start:end].rstrip("\r")
         if raw[:1] in ' \tM"' and is_in_entry(raw):
             return self._entry(text, start) or "another program", end + 1
-        line, following = self._message(text, start, least)
+        line, following = self._message(text, start, end, least)
         if line is None:
             return "another program", following
         if not line.is_marked:
@@ -89,13 +92,14 @@ class Messages:
             return "no message of its own", following
         return line, following
 
-    def _message(self, text: str, start: int, least: int) -> tuple[Line | None, int]:
-        """Return the message that includes the line at `start`, and where the next one begins."""
+    def _message(self, text: str, start: int, end: int, least: int) -> tuple[Line | None, int]:
+        """Return the message that includes the line from `start` to `end`, and where the next one begins."""
         if text[start] == " ":
-            line, following = self._with_further(text, _message_start(text, start, least))
+            begin = _message_start(text, start, least)
+            line, following = self._with_further(text, begin, line_end(text, begin))
             if following > start:
                 return line, following
-        line, following = self._with_further(text, start)
+        line, following = self._with_further(text, start, end)
         if line is None or line.is_marked:
             return line, following
         begin = start
@@ -104,14 +108,13 @@ class Messages:
             if begin <= least or not _is_wrapped(text, before, begin - 1):
                 break
             if has_mark(text[before:begin]):
-                whole, ending = self._with_further(text, before)
+                whole, ending = self._with_further(text, before, begin - 1)
                 return (whole, ending) if ending > start else (line, following)
             begin = before
         return line, following
 
-    def _with_further(self, text: str, start: int) -> tuple[Line | None, int]:
-        """Return the message that begins with the line at `start`, and where the next one begins."""
-        end = line_end(text, start)
+    def _with_further(self, text: str, start: int, end: int) -> tuple[Line | None, int]:
+        """Return the message that begins with this line, and where the next one begins."""
         line = split_line(text[start:end].rstrip("\r"))
         if line is None or not line.indent or not line.is_marked:
             return line, end + 1
@@ -225,8 +228,11 @@ class Messages:
         stamp = _STAMP.search(raw, 0, line.indent)
         if stamp is None:
             return False
-        run = self._runs.get(line.host)
-        if run is None or run[0] != stamp[0]:
+        run, last = self._runs.get(line.host), self._last
+        self._last = (start + len(raw) + 1, line.host)
+        if run is not None and run[0] != stamp[0] and last == (start, line.host):
+            run = self._runs[line.host] = (stamp[0], False)  # the line before has another time
+        elif run is None or run[0] != stamp[0]:
             first, seen = _first_of_run(text, start, stamp[0], line.host, raw[: line.indent])
             self.cost += seen * _BACK_COST
             is_forged = first is not None and not begins_report(first)

@@ -10,6 +10,7 @@ from heapq import heapreplace
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.oom.draft import LONGEST_SECONDS
+from oomguard.oom.garbled import COPIED, is_garbled_kill
 from oomguard.oom.kill import KILLED
 from oomguard.oom.log_line import Line
 from oomguard.oom.log_messages import (
@@ -59,27 +60,27 @@ Searching for each alone is five times faster than one regular expression of all
 
 _DETAILS = re.compile(
     "|".join(map(re.escape, _TRIGGERS))
-    + r"|\[ *\d{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|\d pages |[el] swap|[a-z_]{3}:\d|mems_allowed="
-    + r"|mem_cgroup_o|pagefault_o|hugepages_t"
+    + r"|\[ *[\doOIl|]{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|\d pages |[el] swap|[a-z_]{3}:\d"
+    + r"|mems_allowed=|mem_cgroup_o|pagefault_o|hugepages_t"
 )
 """What else may matter between the beginning of a report and the kill."""
 
-_KILL = re.compile(r"[Kk]ill(?:ed)? process (\d{1,10})|oom-kill:constraint=")
+_KILL = re.compile(r"[Kk]ill(?:ed)? process (?:(\d{1,10})(?= \(|, UID)|\d)|oom-kill:constraint=")
 """The marks of a line that names a kill."""
 _UNREAD_LIMIT = 1000
 _PIDS_LIMIT = 1 << 16
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
-_MESSAGE_COST = 108
+_MESSAGE_COST = 132
 """The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
-_REPORT_COST = 72
-"""The additional cost of a report. The shortest real one is a single line of about 180 characters."""
+_REPORT_COST = 216
+"""The additional cost of a report, in JSON. The shortest real one is a line of about 180 characters."""
 _OTHER_COST = 200
 """The additional cost of a line of another program."""
 _WITHIN_COST = 250
 """The additional cost of a log in a string."""
-_CREDIT = 1 << 20
-"""The cost of a log beyond its length after which lines are skipped."""
+_CREDIT = 1 << 22
+"""The cost of a log beyond its length after which lines are skipped: some 24,000 kills in a row."""
 _QUIET_LINES = 5000
 """After this many lines that do not mention memory, the end of a report counts as lost."""
 _EVIDENCE_LIMIT, _EVIDENCE_COST = 16, 30
@@ -136,12 +137,14 @@ class OomLog:
         self._unread: list[Unread] = []
         self._unread_more = 0
         self._pids: set[int] = set()
+        self._copied = COPIED
         self.skipped = 0
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report when it is complete, and the unfinished ones at the end of the log."""
         for text, begin, end in self._pieces(oldest_first(blocks)):
             yield from self._scan(text, begin, end)
+            self._find_garbled(text, begin, end)
             self._lines += text.count("\n", begin, end)
         self._finish_all()
         for one in self._evidence:
@@ -233,10 +236,24 @@ class OomLog:
             self._take_within(message.text, text, start)
         elif isinstance(message, Line) and not self._feed(message, raw):
             message = "unknown form"
-        if not isinstance(message, Line) and (found := _KILL.search(raw)) is not None:
-            pid = found[1] or raw.rpartition(",pid=")[2].partition(",")[0]
-            self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
+        if not isinstance(message, Line):
+            if (found := _KILL.search(raw)) is not None:
+                pid = found[1] or raw.rpartition(",pid=")[2].partition(",")[0]
+                self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
+            elif message.startswith("unknown") and is_garbled_kill(raw):
+                self._note_unread(text, start, 0, "unknown form")
         return following
+
+    def _find_garbled(self, text: str, begin: int, end: int) -> None:
+        """Note the lines about a kill that no word in _TRIGGERS finds, at the beginning of a log."""
+        end = min(end, begin + self._copied)
+        self._copied -= end - begin
+        while begin < end:
+            after = line_end(text, begin)
+            line = text[begin:after]
+            if is_garbled_kill(line) and not any(trigger in line for trigger in _TRIGGERS):
+                self._note_unread(text, begin, 0, "unknown form")
+            begin = after + 1
 
     def _take_within(self, inner: str, text: str, start: int) -> None:
         """Take the messages of a log that is a string in the line that begins there."""
@@ -311,7 +328,7 @@ class OomLog:
     @property
     def unread(self) -> tuple[Unread, ...]:
         """The first lines that name a kill which is in no report; programs may repeat the kernel's lines."""
-        return tuple(one for one in self._unread if one.pid not in self._pids)
+        return tuple(sorted(one for one in self._unread if one.pid not in self._pids))
 
     @property
     def unread_count(self) -> int:
@@ -322,17 +339,17 @@ class OomLog:
         """Parse the rows that follow each other, and return where the next other line begins."""
         assembler, prefix, host, host_at = table
         indent, first = len(prefix), at
-        spaces = " " * indent
+        spaces, same = " " * indent, "\n"
         if assembler.row is None:  # another report has begun meanwhile
             self._table = None
             return at
         match = assembler.row.fullmatch
         while at < most and (end := text.find("\n", at)) >= 0:
             start = at + indent
-            if indent and (
-                text[at:start].translate(DIGITS) != prefix or not text.startswith(host, at + host_at)
-            ):
-                break
+            if indent and not text.startswith(same, at):  # many rows have one time
+                same = text[at:start]
+                if same.translate(DIGITS) != prefix or not same.startswith(host, host_at):
+                    break
             row = match(text, start, end)
             if row is None or text[end - 1] == "\r" or (indent and text.startswith(spaces, end + 1)):
                 break
@@ -358,9 +375,9 @@ class OomLog:
             if self._evidence and report.other is None and report.kills:
                 self._forget_evidence(report)
             if len(self._pids) < _PIDS_LIMIT:
-                self._pids.update(kill.pid for kill in report.kills)
-                if report.chosen is not None:
-                    self._pids.add(report.chosen.pid)
+                self._pids.update([kill.pid for kill in report.kills])
+                if (chosen := report.chosen) is not None:
+                    self._pids.add(chosen.pid)
 
     def _finish_all(self) -> None:
         for assembler in self._hosts.values():

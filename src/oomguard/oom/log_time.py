@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,13 +14,12 @@ _NEXT_SECONDS = 0.05
 
 def seconds_between(one: "Line", other: "Line") -> float | None:
     """Return how much later the other line is, by the more precise clock; None if there is none."""
-    by_clock = _clock_between(one, other)
     if one.uptime_seconds is None or other.uptime_seconds is None:
-        return by_clock
+        return _clock_between(one, other)
     by_uptime = other.uptime_seconds - one.uptime_seconds
     if 0 <= by_uptime < _NEXT_SECONDS:  # the clock was set; two boots seldom come so close
         return by_uptime
-    return max(by_uptime, by_clock or 0.0, key=abs)
+    return max(by_uptime, _clock_between(one, other) or 0.0, key=abs)
 
 
 def _clock_between(one: "Line", other: "Line") -> float | None:
@@ -36,6 +36,7 @@ def _clock_between(one: "Line", other: "Line") -> float | None:
     return clocks[1] - clocks[0] + days
 
 
+@lru_cache(64)
 def moment_of(when: str) -> float | None:
     """Return a time in seconds since 1970; None if only people can read it, or it has no zone."""
     try:

@@ -67,6 +67,8 @@ class Finding(NamedTuple):
     decider: Place | None = None
     why: Why = "unknown"
     assumed: tuple[str, ...] = ()
+    is_bare: bool = False
+    """Whether the report is only the line of a kill or of a choice."""
 
     @property
     def point_pages(self) -> int | None:
@@ -78,7 +80,7 @@ def examine(report: "Report") -> Finding:
     """Compute a report's decision again."""
     constraint, why = _constraint(report), _plain_reason(report)
     if report.is_bare:
-        return Finding(report, constraint, None, None, why=why or "unknown")
+        return Finding(report, constraint, None, None, why=why or "unknown", is_bare=True)
     assumed: list[str] = []
     era = _era(report, assumed)
     total = None if era is None else _total_pages(report, constraint, era, assumed)
@@ -181,18 +183,16 @@ def _kept(task: "Task") -> int:
 def _constraint(report: "Report") -> "Constraint | None":
     if report.constraint is not None:
         return report.constraint
-    messages = [one.message for one in (*report.kills[:1], report.choice) if one is not None]
+    message = report.message
     is_sysrq = report.invoker is not None and report.invoker.is_sysrq
     if (
-        report.memory.cgroup
-        or any(name.startswith("mem_cgroup") for name in report.stack)
-        or any(message.startswith("Memory cgroup") for message in messages)
+        message.startswith("Memory cgroup")
+        or report.memory.cgroup
+        or "mem_cgroup" in "".join(report.stack)
         or ("no killable" in report.ending and not is_sysrq)  # the whole host would panic
     ):
         return "memcg"
-    if report.memory.ram_pages is not None or any(messages) or report.ending:
-        return "none"
-    return None
+    return "none" if message or report.ending or report.memory.ram_pages is not None else None
 
 
 def _era(report: "Report", assumed: list[str]) -> Era | None:
@@ -308,8 +308,7 @@ def _plain_reason(report: "Report") -> Why | None:
     if victim is None:
         return "unknown"
     chosen = report.choice
-    messages = (victim.message, "" if chosen is None else chosen.message)
-    if any("oom_kill_allocating_task" in message for message in messages):
+    if "oom_kill_allocating_task" in report.message:
         return "allocating"
     if chosen is not None and chosen.pid != victim.pid and not _is_thread(chosen, report):
         return "child"

@@ -104,8 +104,8 @@ class Report(NamedTuple):
 
     `kills` are in order; there is more than one with `memory.oom.group`, whose cgroup is `group`. `ending` is
     what happened if nothing was killed. `suppressed` is how many reports the kernel left out before this one,
-    `rows_left_out` how many rows the table had beyond those that are kept. `stack` has the functions of the
-    call trace that show what ran out.
+    `rows_left_out` how many rows the table had beyond those that are kept, `rows_unread` how many of it are
+    garbled. `stack` has the functions of the call trace that show what ran out.
     """
 
     when: str = ""
@@ -122,6 +122,7 @@ class Report(NamedTuple):
     columns: tuple[str, ...] = ()
     tasks: tuple[Task, ...] = ()
     rows_left_out: int = 0
+    rows_unread: int = 0
     choice: Choice | None = None
     kills: tuple[Kill, ...] = ()
     group: str = ""
@@ -145,6 +146,12 @@ class Report(NamedTuple):
     def victim(self) -> Kill | None:
         """The first process that was killed."""
         return self.kills[0] if self.kills else None
+
+    @property
+    def message(self) -> str:
+        """The beginning of the line of the kill, or of the choice: what ran out, "" if neither says it."""
+        message = self.kills[0].message if self.kills else ""
+        return message or ("" if self.choice is None else self.choice.message)
 
     @property
     def is_bare(self) -> bool:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.oom.draft import LONGEST_SECONDS, Draft
+from oomguard.oom.garbled import is_garbled_kill
 from oomguard.oom.kill import CONTEXT, KILLED, parse_context, parse_group, parse_kill
 from oomguard.oom.log_time import seconds_between
 from oomguard.oom.report import Amount
@@ -37,6 +38,7 @@ _SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|out_of_memory): (\d{1
 _STACK = re.compile(
     r"(?<![\w.])(mem_cgroup_out_of_memory|mem_cgroup_oom_synchronize|pagefault_out_of_memory)\+0x"
 )
+_GARBLED_ROW = re.compile(r"\[ *[\doOIl|]{1,10}\](?: +\S{1,20}){4}")
 _NODE_LIST = re.compile(r"[\d,-]{1,200}")
 _UNLIMITED_KIB = 1 << 52
 """A limit above this is none: PAGE_COUNTER_MAX is about 2^53 KiB for any page size."""
@@ -67,6 +69,11 @@ class Assembler:
         """Whether a report has begun and shows no kill yet: every line may be part of it."""
         return self._draft is not None and not self._draft.ended
 
+    @property
+    def _is_in_memory(self) -> bool:
+        memory = None if self._draft is None else self._draft.memory
+        return memory is not None and memory.is_open
+
     def explains(self, line: "Line", unit: str) -> bool:
         """Return whether the last kill is the one that systemd reports about a unit."""
         killed = self._killed
@@ -90,13 +97,15 @@ class Assembler:
             if self.row is not None and (row := self.row.fullmatch(text)) is not None:
                 self.add_task(row.groups())
                 return None
+            if self.row is not None and _GARBLED_ROW.match(text) is not None and self._draft is not None:
+                self._draft.rows_unread += 1
             self.is_used = "ill process " not in text and KILLED not in text
             return self._take_heading(line) if "total_vm" in text else None
         if "+0x" in text and (found := _STACK.search(text, 0, CPU_LENGTH)) is not None:
             if self._draft is not None and len(self._draft.stack) < _STACK_LIMIT:
                 self._draft.stack.append(found[1])
             return None
-        if text.startswith(" ") and not (self._draft and self._draft.in_memory) and "oom-killer:" not in text:
+        if text.startswith(" ") and not self._is_in_memory and "oom-killer:" not in text:
             return None  # the stack; of other lines only the header can begin with a space, in a name
         return self._take_words(line)
 
@@ -139,6 +148,8 @@ class Assembler:
             draft, finished = self._go_on(line)
             task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
             draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
+        elif is_garbled_kill(text):
+            self.is_used = False
         elif draft is not None:
             self._take_detail(draft, text)
         return finished
@@ -169,13 +180,12 @@ class Assembler:
         draft, finished = self._go_on(line, is_other=self._draft is not None and self._draft.has_tasks)
         draft.has_tasks = True
         draft.fields["columns"] = columns
-        draft.in_memory = False
+        if draft.memory is not None:
+            draft.memory.is_open = False
         self.row = re.compile(
             r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2) + r" (.{0,200})", re.DOTALL
         )
-        page_kib = draft.memory.get("page_kib", 4)
-        assert isinstance(page_kib, int)
-        self._make = task_maker(columns, page_kib)
+        self._make = task_maker(columns, (draft.memory and draft.memory.page_kib) or 4)
         return finished
 
     # Parts
@@ -223,14 +233,15 @@ class Assembler:
         elif draft.ended:
             return
         elif text.startswith(("Mem-Info:", "Mem-info:")):
-            draft.in_memory = True
+            draft.needed_memory.is_open = True
         elif (amount := _AMOUNT.match(text)) is not None:
             limit = int(amount[3])
-            draft.cgroup[amount[1]] = Amount(int(amount[2]), None if limit >= _UNLIMITED_KIB else limit)
+            amounts = draft.needed_memory.cgroup
+            amounts[amount[1]] = Amount(int(amount[2]), None if limit >= _UNLIMITED_KIB else limit)
         elif text.startswith(("CPU: ", "Pid: ", "PID: ")):
             take_cpu(fields, text)
-        elif draft.in_memory:
-            draft.take_memory(text)
+        elif draft.memory is not None and draft.memory.is_open:
+            draft.memory.take(text)
         elif " mems_allowed=" in text:
             before, _, nodes = text.rpartition(" mems_allowed=")
             if " cpuset=" in before and _NODE_LIST.fullmatch(nodes.rstrip()):

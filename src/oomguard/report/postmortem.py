@@ -199,9 +199,8 @@ def facts(told: Told) -> "Iterator[Fact]":
         yield Fact("Words", printable(report.other.said))
         yield from (Fact("Before", text) for text in course_of(report, told.before))
         return
-    is_bare = report.is_bare
-    for name, (sentences, between, is_of_a_line) in _FACTS.items():
-        if (is_of_a_line or not is_bare) and (text := between.join(sentences(told))):
+    for name, sentences, between in _FACTS_OF_A_LINE if told.finding.is_bare else _FACTS:
+        if text := between.join(sentences(told)):
             yield Fact(name, text)
 
 
@@ -397,6 +396,8 @@ def _missing(told: Told) -> "Iterator[str]":
     if report.rows_left_out:
         rows = counted(report.rows_left_out, "row")
         yield f"{rows} of the task table after the first {len(report.tasks):,}"
+    if report.rows_unread:
+        yield f"{counted(report.rows_unread, 'row')} of the task table, garbled: the order may be wrong"
     if report.suppressed:
         yield (
             f"{counted(report.suppressed, 'report')} before this one, because the kernel prints at most"
@@ -404,15 +405,17 @@ def _missing(told: Told) -> "Iterator[str]":
         )
 
 
-_FACTS: "dict[str, tuple[Callable[[Told], Iterable[str]], str, bool]]" = {
-    "Why": (_why, " ", True),
-    "Next": (_next, " ", False),
-    "Victim": (_victim, " ", True),
-    "Also": (_also, " ", False),
-    "Memory": (lambda told: memory_of(told.finding), " ", False),
-    "Before": (_before, " ", True),
-    "Policy": (_replayed, " ", True),
-    "Missing": (_missing, "; ", True),
-    "Assumed": (lambda told: told.finding.assumed, "; ", False),
-}
-"""How the sentences of each fact are joined, and whether a single line of a report may have it."""
+_FACTS: "Sequence[tuple[str, Callable[[Told], Iterable[str]], str]]" = (
+    ("Why", _why, " "),
+    ("Next", _next, " "),
+    ("Victim", _victim, " "),
+    ("Also", _also, " "),
+    ("Memory", lambda told: memory_of(told.finding), " "),
+    ("Before", _before, " "),
+    ("Policy", _replayed, " "),
+    ("Missing", _missing, "; "),
+    ("Assumed", lambda told: told.finding.assumed, "; "),
+)
+"""How the sentences of each fact are joined."""
+_FACTS_OF_A_LINE = [one for one in _FACTS if one[0] in ("Why", "Victim", "Before", "Policy", "Missing")]
+"""Those that a report may have of which the log has only the line of a kill."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from oomguard.core.text import printable
@@ -17,51 +18,75 @@ if TYPE_CHECKING:
     from oomguard.oom.log_reader import Unread
     from oomguard.oom.other_killer import OtherKill
     from oomguard.oom.postmortem import Finding, Place
-    from oomguard.oom.report import Report, Task
+    from oomguard.oom.report import Choice, Report, Task
 
 FORMAT = 1
 
 
 def told_json(told: Told, *, limit: int = 0) -> str:
-    """Return a report as an object of JSON in one line; `limit` keeps that many tasks, 0 all."""
-    report = told.finding.report
-    killed = {kill.pid for kill in report.kills}
+    """Return a report as an object of JSON in one line; `limit` keeps that many tasks, 0 all.
+
+    There may be a million, so what a line of a kill alone tells takes no encoder: setting one up costs more.
+    """
+    finding, report, chosen = told.finding, told.finding.report, told.finding.report.chosen
+    killed = {kill.pid for kill in report.kills} if report.tasks else ()
     rows = {task.pid: task for task in report.tasks if task.pid in killed}
-    kills = [json.dumps(_kill_document(kill, rows.get(kill.pid))) for kill in report.kills]
-    if not report.is_bare:
-        decision = json.dumps(_decision_document(told, limit))
-    elif (decision := _DECISIONS.get(told.policy, "")) == "":  # all bare reports have the same
-        decision = _DECISIONS[told.policy] = json.dumps(_decision_document(told, limit))
-    victims = f'"victim": {kills[0] if kills else "null"}, "killed": [{", ".join(kills)}]'
-    return f"{json.dumps(_event_document(told))[:-1]}, {victims}, {decision[1:]}"
+    kills = [_kill_json(kill, rows.get(kill.pid)) for kill in report.kills]
+    where = (finding.constraint, report.oom_memcg, report.task_memcg, report.nodes)
+    words = [_encode(f"{label}: {text}") for label, text in facts(told)]
+    return (
+        f'{{"number": {told.number}, "time": {_text(moment(report) if report.when else "")}'
+        f', "uptime_seconds": {_NULL if report.uptime_seconds is None else report.uptime_seconds}'
+        f', "host": {_text(report.host)}, "summary": {_encode(headline(finding))}'
+        f', "explanation": [{", ".join(words)}]'
+        f", {_cause_json(*where, _outcome_name(report), finding.why)}"
+        f', "chosen": {_NULL if chosen is None else _encode(_choice_document(chosen))}'
+        f', "given_by": {_NULL if told.origin is None else _encode(told.origin._asdict())}'
+        f', "before": {_encode(before_document(report, told.before)) if told.before else _NULL}'
+        f', "victim": {kills[0] if kills else _NULL}, "killed": [{", ".join(kills)}]'
+        f", {_decision_json(told, limit)}"
+    )
+
+
+_encode = json.JSONEncoder(check_circular=False).encode
+_NULL = "null"
+
+
+def _text(text: str) -> str:
+    return _encode(printable(text)) if text else _NULL
+
+
+@lru_cache(64)  # the same for each kill of a storm
+def _cause_json(
+    constraint: str | None, oom_memcg: str, task_memcg: str, nodes: str, outcome: str, why: str
+) -> str:
+    """Return what ran out as keys of JSON."""
+    return _encode(
+        {
+            "constraint": constraint,
+            "oom_memcg": printable(oom_memcg) or None,
+            "task_memcg": printable(task_memcg) or None,
+            "nodes": printable(nodes) or None,
+            "outcome": outcome,
+            "why": why,
+        }
+    )[1:-1]
+
+
+def _choice_document(chosen: "Choice") -> dict[str, Any]:
+    return {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score}
+
+
+def _decision_json(told: Told, limit: int) -> str:
+    """Return the rest of the object. It is the same for all reports that are only the line of a kill."""
+    if not told.finding.is_bare:
+        return _encode(_decision_document(told, limit))[1:]
+    if (decision := _DECISIONS.get(told.policy)) is None:
+        decision = _DECISIONS[told.policy] = _encode(_decision_document(told, limit))[1:]
+    return decision
 
 
 _DECISIONS: dict[str, str] = {}
-
-
-def _event_document(told: Told) -> dict[str, Any]:
-    """Return what even a single line of a report shows."""
-    finding, report = told.finding, told.finding.report
-    chosen = report.chosen
-    return {
-        "number": told.number,
-        "time": moment(report) if report.when else None,
-        "uptime_seconds": report.uptime_seconds,
-        "host": printable(report.host) or None,
-        "summary": headline(finding),
-        "explanation": [f"{fact.label}: {fact.text}" for fact in facts(told)],
-        "constraint": finding.constraint,
-        "oom_memcg": printable(report.oom_memcg) or None,
-        "task_memcg": printable(report.task_memcg) or None,
-        "nodes": printable(report.nodes) or None,
-        "outcome": _outcome_name(report),
-        "why": finding.why,
-        "chosen": None
-        if chosen is None
-        else {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score},
-        "given_by": None if told.origin is None else told.origin._asdict(),
-        "before": before_document(report, told.before),
-    }
 
 
 def _decision_document(told: Told, limit: int) -> dict[str, Any]:
@@ -142,24 +167,21 @@ def _memory_document(finding: "Finding") -> dict[str, Any]:
     }
 
 
-def _kill_document(kill: "Kill", row: "Task | None") -> dict[str, Any]:
-    """Return a victim; what its line lacks is from its row in the task table."""
-    value = kill.oom_score_adj
-    return {
-        "pid": kill.pid,
-        "comm": printable(kill.comm),
-        "uid": row.uid if kill.uid is None and row is not None else kill.uid,
-        "oom_score_adj": row.oom_score_adj if value is None and row is not None else value,
-        "total_vm_bytes": _bytes(kill.total_vm_kib),
-        "anon_rss_bytes": _bytes(kill.anon_rss_kib),
-        "file_rss_bytes": _bytes(kill.file_rss_kib),
-        "shmem_rss_bytes": _bytes(kill.shmem_rss_kib),
-        "page_table_bytes": _bytes(kill.page_tables_kib),
-    }
+def _kill_json(kill: "Kill", row: "Task | None") -> str:
+    """Return a victim as JSON; what its line lacks is from its row in the task table."""
+    uid, value = kill.uid, kill.oom_score_adj
+    if row is not None:
+        uid, value = (row.uid if uid is None else uid), (row.oom_score_adj if value is None else value)
+    rss = (kill.anon_rss_kib, kill.file_rss_kib, kill.shmem_rss_kib)
+    amounts = [one and one * 1024 for one in (kill.total_vm_kib, *rss, kill.page_tables_kib)]
+    numbers = (_KILL % (uid, value, *amounts)).replace("None", _NULL)
+    return f'{{"pid": {kill.pid}, "comm": {_encode(printable(kill.comm))}, {numbers}}}'
 
 
-def _bytes(amount_kib: int | None) -> int | None:
-    return None if amount_kib is None else amount_kib * 1024
+_KILL = (
+    '"uid": %s, "oom_score_adj": %s, "total_vm_bytes": %s, "anon_rss_bytes": %s, "file_rss_bytes": %s,'
+    ' "shmem_rss_bytes": %s, "page_table_bytes": %s'
+)
 
 
 def _task_document(one: "Place", finding: "Finding", page: int) -> dict[str, Any]:

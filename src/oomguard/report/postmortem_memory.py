@@ -123,7 +123,7 @@ def _holders(finding: "Finding", total: int) -> "Iterator[str]":
     memory = finding.report.memory
     pages, page = memory.pages, memory.page_kib
     tasks = finding.report.tasks
-    if tasks and not finding.report.rows_left_out:
+    if tasks and not (finding.report.rows_left_out or finding.report.rows_unread):
         rss = sum(task.rss for task in tasks)
         if rss * 2 < total:
             yield f"All processes together used {kib(rss * page)} of RAM."

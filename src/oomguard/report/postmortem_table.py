@@ -54,7 +54,7 @@ def print_told(told: "Told", *, limit: int, out: "Console", is_brief: bool = Fal
     """
     finding = told.finding
     bold = "\x1b[1m{}\x1b[0m" if out.color_system else "{}"
-    parts = _parts(told, out.width, bold, is_brief=is_brief and finding.report.is_bare)
+    parts = _parts(told, out.width, bold, is_brief=is_brief and finding.is_bare)
     out.file.write("\n".join([*parts, ""]))  # rich takes ten times as long
     if finding.report.tasks:
         out.print()

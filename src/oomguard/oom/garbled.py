@@ -1,0 +1,26 @@
+"""Kills in text that a person or a camera copied: `KiIled pr0cess 12O4`, joined words, lost colons.
+
+Nothing in such a line can be believed, least of all its numbers. It is only found, so that it can be listed.
+"""
+
+import re
+
+COPIED = 1 << 16
+"""Characters at the beginning of a log that may be a copy: nobody copies more."""
+_KILL = r"[Kk][iIl1|!]{2,3}"
+_GAP = r"[\W_]{0,3}"
+_PID = r"(?=[oOIlSBZ|]{0,9}\d)[\doOIlSBZ|]{1,10}"
+_GARBLED = re.compile(
+    rf"{_KILL}(?:[eco]d)?{_GAP}p[rt][o0O]c[eco][s5S]{{1,2}}{_GAP}{_PID}"
+    rf"|(?<![a-z_]){_KILL}[eco]d[ :]{{0,2}}{_PID}[ ]?[({{\[]"
+    rf"|[o0O]{{2}}m{_GAP}{_KILL}(?:{_GAP}c[o0O]n[s5S]tra|[eco]r{_GAP}gfp)"
+    r"|\W[({\[]?\w{1,15}[)}\]]?[, ]{0,2}t[o0O]ta[lI1|][\W_]?vm\W{0,2}[\doOIl]{1,20}\D{1,9}an[o0O]n\W{0,2}r"
+)
+
+
+def is_garbled_kill(text: str) -> bool:
+    """Return whether a text looks like the kernel's line about a kill, a choice or its beginning."""
+    return _GARBLED.search(text, 0, _LENGTH) is not None
+
+
+_LENGTH = 1000

@@ -1,0 +1,82 @@
+"""Reports that somebody retyped, or a camera read: nothing is invented, and no line about a kill is lost."""
+
+import pytest
+
+import oom_formats as formats
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.postmortem import examine
+from oomguard.report.postmortem import Told, facts
+
+FIGURES = "total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
+CONTEXT = "nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/,task=a,pid={},uid=0"
+
+GARBLED = [
+    f"Out of memory: Killed process 12O4 (mysqld) {FIGURES}",
+    f"Out of memory: KiIled process 1204 (mysqld) {FIGURES}",
+    "0ut of mem0ry: Killed pr0cess 1204 (mysqld) tota1-vm:400000kB, an0n-rss:160000kB",
+    "Out of memory Killed process 1204 mysqld total-vm:400000kB",
+    "Out of memory: Killedprocess 1204 (mysqld) total-vm:400000kB",
+    f"Out of memory: Killed process l204 (mysqld) {FIGURES}",
+    f"Out of memory: Killed process 12 04 (mysqld) {FIGURES}",
+    f"Out of memory: Killed process 1204 (mysqld {FIGURES}",
+    f"Out of memory: Killed process 1204 {{mysqld}} {FIGURES}",
+    "Out of memory: Killed process 1204 (mysqld) total-vm:4OOOOOkB, anon-rss:16OOOOkB",
+    f"Out of memory: Killed 1204 (mysqld) {FIGURES}",
+    "0ut 0f mem0ry: Ki1led pr0cess 1204 (mysqld)",
+    "Outofmemory:Killedprocess1204(mysqld)total-vm:400000kB,anon-rss:160000kB",
+    f"oom-kill:constraint=CONSTRAINT_NONE,{CONTEXT.format('12O4')}",
+    f"oom-kiIl:c0nstraint=CONSTRAINT_NONE,{CONTEXT.format(1204)}",
+    f"oom-kill: constraint=CONSTRAINT_NONE, {CONTEXT.format(1204)}",
+    "mysqld inv0ked oom-killer: gfp_mask=0x100cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0",
+    "mysqld invoked oom-killer: gfp mask=0xl00cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0",
+    "mysqld invoked oom-ki11er: gfp_mask=0x100cca(GFP_HIGHUSER_MOVABLE), order=0, oom_score_adj=0",
+    "Out of memory: Kill process 1204 (mysqld) sc0re 900 or sacrifice child",
+    f"[ 1234.S67890] Out of memory: Killed process 1204 (mysqld) {FIGURES}",
+    f"process 1204 (mysqld) {FIGURES}",
+]
+
+
+@pytest.mark.parametrize("line", GARBLED)
+def test_garbled_line_is_listed_and_no_report(line: str) -> None:
+    """Wherever it stands, and whatever is known of the process with the pid that it seems to have."""
+    log = OomLog()
+    assert list(log.read([f"x\n{line}\n"])) == []
+    assert [(one.number, one.why.partition(" ")[0]) for one in log.unread] == [(2, "unknown")]
+    log = OomLog()
+    (report,) = log.read([f"{line}\nusb 1-1: new device\nOut of memory: Killed process 12 (a) {FIGURES}\n"])
+    assert [kill.pid for kill in report.kills] == [12]
+    assert [one.number for one in log.unread] == [1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "systemd[1]: x.service: Killing process 1204 (mysqld) with signal SIGKILL.",
+        "systemd[1]: x.service: Main process exited, code=killed, status=9/KILL",
+        "systemd[1]: x.service: Failed with result 'oom-kill'.",
+        "bash: kill: (1204) - No such process",
+        "$ kill -9 1204 (mysqld)",
+        "failed to kill process group",
+        "oom_kill 12 (total)",
+        "killed 12 jobs",
+        "java.lang.OutOfMemoryError: Java heap space",
+    ],
+)
+def test_other_words_about_killing_are_not_listed(line: str) -> None:
+    """Programs have their own."""
+    log = OomLog()
+    assert list(log.read([f"{line}\n"])) == []
+    assert log.unread == ()
+
+
+def test_garbled_rows_are_missed() -> None:
+    """The process that was next may be in one of them."""
+    lines = formats.host_report(formats.KERNELS[-1])
+    row = next(at for at, line in enumerate(lines) if "postgres" in line)
+    lines[row] = lines[row].replace("90000", "9OOOO")
+    other = next(at for at, line in enumerate(lines) if "sshd" in line)
+    lines[other] = lines[other].replace("  812]", "  8I2]")
+    (report,) = OomLog().read(["\n".join(lines)])
+    assert [task.comm for task in report.tasks] == ["systemd-journal", "report (new) x"]
+    missing = dict(facts(Told(1, examine(report))))["Missing"]
+    assert missing == "2 rows of the task table, garbled: the order may be wrong"
