@@ -1,10 +1,11 @@
 """What 1,000 watched processes cost when nothing happens.
 
-Only tenths of a second without an event count.
+Only tenths of a second without an event, and in which nothing waited for memory, count.
 """
 
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.figure import Figure, Target
@@ -31,22 +32,28 @@ def figures(host: "Host") -> "Iterator[Figure]":
             host.running(host.tool("guard", "", "-", hex(EXEC_UID_COMM)), ready="ready")
         )
         cpu, wakes, quiet = _quiet_time(daemon.pid, guard.pid, seconds)
-    note = f"{PROCESSES:,} processes; the {quiet:.0f} of {seconds} s in which no program started"
+    note = f"{PROCESSES:,} processes; the {quiet:.0f} of {seconds} s in which nothing happened"
     yield Figure("idle CPU", cpu / 1e6 / quiet * 60, "ms/min", None, Target(2, 10), note=note)
     yield Figure("idle wake-ups", wakes / quiet, "/s", None, Target(0, 1))
 
 
 def _quiet_time(pid: int, guard_pid: int, seconds: float) -> tuple[int, int, float]:
-    """Return CPU time, wake-ups and length of the time in which the guard heard nothing."""
+    """Return CPU time, wake-ups and length of the time in which nothing happened."""
     cpu, wakes, quiet = 0, 0, 0.0
     end = time.monotonic() + seconds
-    at, heard, last = time.monotonic(), switches(guard_pid), (cpu_ns(pid), switches(pid))
+    at, heard, last = time.monotonic(), _happened(guard_pid), (cpu_ns(pid), switches(pid))
     while at < end:
         time.sleep(WINDOW_SECONDS)
-        then, heard_then, now = time.monotonic(), switches(guard_pid), (cpu_ns(pid), switches(pid))
+        then, heard_then, now = time.monotonic(), _happened(guard_pid), (cpu_ns(pid), switches(pid))
         if heard_then == heard:
             cpu += now[0] - last[0]
             wakes += now[1] - last[1]
             quiet += then - at
         at, heard, last = then, heard_then, now
     return cpu, wakes, quiet or float("nan")
+
+
+def _happened(guard_pid: int) -> tuple[int, str]:
+    """Return how often the guard woke, and how long tasks have waited for memory: what wakes the daemon."""
+    pressure = Path("/proc/pressure/memory")
+    return switches(guard_pid), pressure.read_text().split()[4] if pressure.exists() else ""
