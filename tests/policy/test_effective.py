@@ -92,7 +92,7 @@ def test_each_line_has_its_file_and_what_it_overrides() -> None:
 # /c/50.yaml: replaced by /a/50.yaml
 # /d/20.yaml
 # /d/30.yaml
-# /d/80.yml: not read: the name of a drop-in ends in .yaml
+# /d/80.yml: not read: the name of a policy file ends in .yaml
 # /d/90.yaml: masked by /a/90.yaml
 
 force: true  # /b:1

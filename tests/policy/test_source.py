@@ -310,8 +310,24 @@ def test_a_drop_in_with_another_ending_is_not_read_and_said_to_be_so(
     (tmp_path / "policy.d" / name).write_text("force: true")
     policy, (warning,) = load(path)
     assert policy.force is False
-    message = "not read: the name of a drop-in ends in .yaml"
+    message = "not read: the name of a policy file ends in .yaml"
     assert str(warning) == f"{tmp_path}/policy.d/{name}: warning: {message}"
+
+
+def test_a_main_file_with_another_ending_is_not_read_and_said_to_be_so(
+    install: Install, tmp_path: "Path"
+) -> None:
+    """It may stand beside the one that counts, or in its place while a lower layer has a file."""
+    path = install("{}", a="{}")
+    other = tmp_path / "policy.yml"
+    other.write_text("force: true")
+    policy, (warning,) = load(path)
+    assert policy.force is False
+    assert (warning.file, warning.code) == (str(other), "ignored-file")
+    os.unlink(path)
+    wanted = (Layer(path, is_folder=False), Layer(f"{tmp_path}/policy.d"))
+    assert [source.file for source in read_layers(wanted).files if source.fault] == [str(other)]
+    assert load(str(other)).policy.force, "it is read if it is named"
 
 
 def test_a_drop_in_may_have_any_name(install: Install, tmp_path: "Path") -> None:

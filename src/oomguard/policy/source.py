@@ -78,6 +78,8 @@ def read_layers(wanted: "tuple[Layer, ...]", *, anybodys: bool = False) -> Sourc
         (missing if may_lack else found).extend(source._replace(layer=number) for source in files)
     if not any(source.name for source in found):
         found += missing
+    unread = (f"{path.removesuffix('.yaml')}.yml" for path, _ in wanted if path.endswith(".yaml"))
+    found += [Source(file, fault=ignored(file)) for file in unread if os.path.isfile(file)]
     there = [path for path, _ in wanted if os.path.lexists(path)]
     if not anybodys:
         found += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(there)]
@@ -264,7 +266,7 @@ def ignored(file: str) -> Fault:
         0,
         0,
         "",
-        "not read: the name of a drop-in ends in .yaml",
+        "not read: the name of a policy file ends in .yaml",
         "rename it to .yaml",
         severity="warning",
         code="ignored-file",
