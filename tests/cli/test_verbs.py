@@ -504,7 +504,7 @@ def test_a_proc_that_is_not_there_is_an_error_to_read(oomguard: Oomguard, verb: 
 def write_status(state: Path, identity: Identity, **fields: Any) -> None:
     """Write the file of a daemon."""
     status = IDLE._replace(pid=identity.pid, start_time_ticks=identity.start_time_ticks, **fields)
-    state.mkdir()
+    state.mkdir(exist_ok=True)
     (state / "status.json").write_bytes(encode_status(status))
 
 
@@ -538,6 +538,19 @@ def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
         run = oomguard(*verb, *asked)
         assert run.code == 78
         assert f"the daemon uses {policy}: add --policy {policy}" in run.err
+
+
+def test_plan_of_one_file_says_that_it_leaves_out_the_running_policy(
+    oomguard: Oomguard, policy: Path, tmp_path: Path
+) -> None:
+    """If the daemon has the host's, and this file drops some of that; a drop-in would add to it."""
+    oomguard("apply")
+    policy.write_text("rules:\n  - name: crond\n    oom_score_adj: -900\n")
+    write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=(str(policy),)))
+    assert "replace the running policy" not in oomguard("plan").out
+    files = ("/etc/oomguard.yaml", "/usr/lib/oomguard.d/90-default.yaml")
+    write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=files))
+    assert f"{policy} would replace the running policy; to add it instead" in oomguard("plan").out
 
 
 def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, proc: FakeProc) -> None:

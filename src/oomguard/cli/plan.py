@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
+from oomguard.core.policy import DEFAULT_PATH
 
 if TYPE_CHECKING:
     import argparse
@@ -42,8 +43,8 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.core.change import Planned
     from oomguard.core.policy import Policy
     from oomguard.core.tally import Tally
-    from oomguard.core.text import counted
-    from oomguard.diagnose.host import load_here, open_preview
+    from oomguard.core.text import counted, printable
+    from oomguard.diagnose.host import load_here, open_preview, policy_in_use
     from oomguard.report.document import outcome_document, planned_document, print_json
 
     policy = Policy() if options.restore else load_here(options.policy, options.proc, options.state_dir)
@@ -73,6 +74,10 @@ def _run(options: "argparse.Namespace") -> int:
         print_matched(policy.rules, tally)
         for file in policy.left_out:
             print(file)
+        drops = any(one.change.cause == "restore" for one in planned)
+        if drops and options.policy != DEFAULT_PATH == policy_in_use(options.state_dir, options.proc):
+            named = printable(options.policy)
+            print(f"{named} would replace the running policy; to add it instead, copy it to /etc/oomguard.d.")
     return WOULD_CHANGE if planned else 0
 
 

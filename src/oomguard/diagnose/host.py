@@ -61,8 +61,8 @@ def load_here(path: str, proc: str, state_dir: str) -> "Policy":
             policy = load(path, host=host, lints=False).policy
         except PolicyError as error:
             missing, *others = error.faults
-            used = _policy_in_use(state_dir, proc) if path == DEFAULT_PATH else ""
-            if missing.code != "missing-file" or not used:
+            used = policy_in_use(state_dir, proc) if path == DEFAULT_PATH else ""
+            if missing.code != "missing-file" or used in ("", DEFAULT_PATH):
                 raise
             hint = f"the daemon uses {printable(used)}: add --policy {shlex.quote(printable(used))}"
             raise PolicyError([missing._replace(hint=hint), *others]) from error
@@ -79,15 +79,13 @@ def _compiled(path: str, host: "Host", state_dir: str) -> "Policy | None":
     return None
 
 
-def _policy_in_use(state_dir: str, proc: str) -> str:
-    """Return the policy file of the daemon that runs with this state folder, "" for none or the default."""
+def policy_in_use(state_dir: str, proc: str) -> str:
+    """Return the policy of the daemon that runs with this state folder, "" if none runs."""
     with closing(open_procfs(proc)) as procfs:
         daemon = find_daemon(state_dir, procfs)
     last = daemon.policy_files[-1] if daemon and daemon.policy_files else ""  # drop-ins come before it
-    is_default = any(
-        last == layer.path or os.path.dirname(last) == layer.path for layer in layers(DEFAULT_PATH)
-    )
-    return "" if is_default else last
+    is_default = any(last == one.path or os.path.dirname(last) == one.path for one in layers(DEFAULT_PATH))
+    return DEFAULT_PATH if is_default else last
 
 
 def open_preview(
