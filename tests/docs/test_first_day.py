@@ -14,6 +14,7 @@ BESIDE_A_VALUE = ("KiB", "MiB", "processes", "satisfies", "sysctl")
 
 def phrases(text: str) -> Iterator[tuple[str, str]]:
     """Yield each two words that stand side by side in three or more."""
+    text = re.sub(r"\S*[^\w\s]\w\S*", "|", text)  # names of files, rules and processes
     for part in re.split(rf"[^A-Za-z' ]+|  +|\b(?:{'|'.join(BESIDE_A_VALUE)})\b", text):
         if len(words := part.split()) >= 3:
             yield from pairwise(words)
