@@ -152,6 +152,18 @@ def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched
     assert watched.it.status[-2:] == ("firefox[300]", 212 * 1024)
 
 
+def test_a_look_waits_for_other_work_unless_memory_runs_out(watched: Watched) -> None:
+    """A storm of new processes may be what takes the memory."""
+    watched.it.pass_ended()
+    assert (watched.it.is_busy, watched.it.is_urgent) == (True, False)
+    watched.look()
+    watched.stall()
+    watched.it.due(time.monotonic() + 1)
+    assert (watched.it.is_busy, watched.it.is_urgent) == (True, True)
+    watched.look()
+    assert not watched.it.is_urgent
+
+
 def test_memory_that_stays_short_is_one_episode(watched: Watched) -> None:
     """Nothing is looked at while nothing stalls; the pass after memory is back ends it."""
     watched.memory(available_mib=100)

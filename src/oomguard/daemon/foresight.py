@@ -164,6 +164,11 @@ class Foresight:
         """Whether `work` has something to do."""
         return self._look is not None
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether that must not wait until there is nothing else to do: memory runs out in seconds."""
+        return self._look is not None and self.episode is not None
+
     def promised(self, memory: "Memory") -> None:
         """Warn if strict accounting will soon deny memory: then nothing stalls, and nothing is killed."""
         percent = memory.committed_kib * 100 // max(memory.commit_limit_kib, 1)

@@ -170,9 +170,9 @@ class Service:
                 self._report_throttling()
             if is_paused:
                 return
-            if self.worker.is_busy:
+            if is_working := self.worker.is_busy:
                 self.worker.work(is_throttled=self._is_throttled)
-            elif self.foresight.is_busy:
+            if self.foresight.is_urgent or (self.foresight.is_busy and not is_working):
                 self.foresight.work(time.monotonic() + SLICE_SECONDS)
         except MemoryError:
             self._shed("memory")
