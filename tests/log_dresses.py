@@ -50,6 +50,7 @@ PREFIXES = {
     "syslog, IPv6": "Oct 12 19:00:20 2001:db8::1 kernel: ",
     "syslog, port": "Oct 12 19:00:20 10.0.0.1:514 kernel: ",
     "syslog, Kernel": "Oct 12 19:00:20 db1 Kernel: ",
+    "syslog, two spaces": "Oct 12 19:00:20 db1 kernel:  {stamp}",
     "syslog in Russian": "ноя 25 12:00:01 db1 kernel: ",
     "syslog in Chinese": "3月 04 12:00:01 db1 kernel: ",
     "syslog in French": "déc. 25 12:00:01 db1 kernel: ",
@@ -106,6 +107,14 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "CR LF": lambda line, number: f"{_stamp(number)}{line}\r",
     "no-break spaces": lambda line, number: (_stamp(number) + line).replace(" ", "\xa0"),
     "byte order mark": lambda line, number: ("" if number else "\ufeff") + _stamp(number) + line,
+    "filled by a terminal": lambda line, number: f"{_stamp(number)}{line}".ljust(200),
+    "grep --color": lambda line, number: (
+        _stamp(number) + line.replace("oom", "\x1b[01;31m\x1b[Koom\x1b[m\x1b[K")
+    ),
+    "grep -nC": lambda line, number: f"{number}{_grep_separator(line)}{_stamp(number)}{line}",
+    "grep -nC, bare": lambda line, number: f"{number}{_grep_separator(line)}{line}",
+    "grep -C": lambda line, number: f"dmesg.txt{_grep_separator(line)}{_stamp(number)}{line}",
+    "behind a macro": lambda line, number: ("" if number else "{noformat}") + _stamp(number) + line,
     "colors": lambda line, number: f"\x1b[32m{_stamp(number)}\x1b[0m\x1b[33m{line}\x1b[0m",
     "json": lambda line, number: json.dumps(_entry(line, number)),
     "json-seq": lambda line, number: "\x1e" + json.dumps(_entry(line, number)),
@@ -140,6 +149,10 @@ _IN_ONE_STRING = {
 }
 """A log of several lines as a string in JSON."""
 _WIDTHS = (72, 80)
+
+
+def _grep_separator(line: str) -> str:
+    return ":" if "oom" in line else "-"
 
 
 def dressed(name: str, lines: Sequence[str]) -> str:

@@ -60,6 +60,9 @@ def test_garbled_line_is_listed_and_no_report(line: str) -> None:
         "oom_kill 12 (total)",
         "killed 12 jobs",
         "java.lang.OutOfMemoryError: Java heap space",
+        " [<ffffffff8118475e>] oom_kill_process+0x24e/0x3c0",
+        "[    1.000000]  oom_kill_process+0x24e/0x3c0",
+        "[    1.000000] oom_kill_process: 5 callbacks suppressed",
     ],
 )
 def test_other_words_about_killing_are_not_listed(line: str) -> None:

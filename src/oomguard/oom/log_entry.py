@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _MICRO = 1_000_000
-_OBJECT = ("{", "[{", "data: {")
+_OBJECT = ('{"', "{ ", "{}", "[{", "data: {")
 
 
 def split_line(line: str) -> Line | None:

@@ -7,7 +7,10 @@ if it mentions a kill. A line without a mark is split where the kernel's words b
 """
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 class Line(NamedTuple):
@@ -38,7 +41,7 @@ _CALLER = (
     r"|(?:<\d>)?[ ]?-?\(\d{1,2}\)\[\d{1,7}:[^][:\n]{1,16}\]"
 )
 """The thread or CPU that printed the message; some vendors of phones add the name."""
-_NEXT = re.compile(rf"(?:{_CALLER}|{_STAMP}:?|(?P<host>[^\s:]{{1,255}}[ ])?[Kk]{_TAG})[ \t]?")
+_NEXT = re.compile(rf"(?:{_CALLER}|[ ]?{_STAMP}:?|(?P<host>[^\s:]{{1,255}}[ ])?[Kk]{_TAG})[ \t]?")
 _PREFIX_LIMIT = 400
 _UPTIME = re.compile(r"\[[ ]*(\d{1,12}\.\d{1,9})[] ]")
 
@@ -62,7 +65,8 @@ _SOMEBODYS = re.compile(
     rf"|{_CLOCK}\S{{0,9}}(?:[ ]\d{{4}})?[ ]{{1,2}}(?:\S{{1,255}}[ ])?[^\s:[]{{1,255}}:[ ]"
 )
 """A program and its pid, or a time, a host and a program, as in syslog."""
-_COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
+_TERMINAL = re.compile(r"\x1b\[[0-9;]{0,20}[mK]")
+_TERMINAL_LENGTH = 23
 _DECORATION = re.compile(
     r"(?:[\s>|│*+`=-]|\d{1,9}[:.)-]|<\d{1,3}>|std(?:out|err) [FP] |(?:message|textPayload): [\"']?)*"
 )
@@ -75,13 +79,27 @@ NOT_KERN = 8
 """From this priority on, the facility is not the kernel's."""
 
 
+def plain(blocks: "Iterable[str]") -> "Iterator[str]":
+    """Yield a log without colors, which `grep` puts within words, and with usual spaces only."""
+    rest = ""
+    for block in blocks:
+        text, rest = rest + block, ""
+        if "\x1b" in text:
+            last = text.rfind("\x1b", max(len(text) - _TERMINAL_LENGTH, 0))
+            if last >= 0 and _TERMINAL.match(text, last) is None:
+                text, rest = text[:last], text[last:]
+            text = _TERMINAL.sub("", text)
+        yield text.replace("\xa0", " ").replace("\ufeff", "")  # web pages, and editors
+    yield rest
+
+
 def split_text(line: str) -> Line | None:
     """Split a line of any kernel log; None if it is not the kernel's.
 
     A line without a mark may be the kernel's: somebody may have removed the prefixes.
     """
     if "\x1b" in line:
-        line = _COLOUR.sub("", line)
+        line = _TERMINAL.sub("", line)
     mark = _MARK.search(line, 0, _PREFIX_LIMIT)
     outer = "" if mark is None else line[: mark.start()]
     if mark is None or "(" in outer or "task=" in outer:  # a name may look like a mark
@@ -151,7 +169,7 @@ def _is_name(word: str) -> bool:
     return not (
         not word[0].isalnum()
         or word.rstrip(".)").isdecimal()
-        or word[-1] in ":>"
+        or word[-1] in ":>-"
         or word.startswith("kern.")
         or word == "kern"
         or _NOT_IN_HOSTS.search(word)
@@ -218,7 +236,8 @@ def shape_of(prefix: str) -> str:
     return _SPACES.sub(" ", _NUMBERS.sub("0", prefix)).rstrip()
 
 
-_NUMBERS, _SPACES = re.compile(r"\d+"), re.compile(r"\s+")
+_NUMBERS, _SPACES = re.compile(r"\d+(?:[:-](?!\d))?"), re.compile(r"\s+")
+"""`grep -nC` has `12:` before what it found, and `13-` before the lines around it."""
 
 
 def begins_report(text: str) -> bool:

@@ -258,6 +258,9 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
     return bool(word) and (end - start + len(word) >= _WRAPPED_FROM or end - start in _TERMINALS)
 
 
+_GREPS = {":": "-", "-": ":"}
+
+
 def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
     """Return the start of the name that ends there, after the prefix of further lines."""
     for _ in range(_WRAPPED_LINES):
@@ -270,7 +273,7 @@ def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
         shape = shape_of(prefix)
         near = range(max(len(prefix) - _NUMBER_WIDTHS, 0), min(len(prefix) + _NUMBER_WIDTHS, name_end) + 1)
         for at in sorted(near, key=lambda at: abs(at - len(prefix))):
-            if shape_of(raw[:at]) == shape and raw[:at][-1:] == prefix[-1:]:
+            if shape_of(raw[:at]) == shape and raw[:at][-1:] in (prefix[-1:], *_GREPS.get(prefix[-1:], ())):
                 return at
         break
     return len(raw[:name_end]) - len(raw[:name_end].lstrip(" >|\t"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.oom.draft import LONGEST_SECONDS
 from oomguard.oom.garbled import COPIED, is_garbled_kill
 from oomguard.oom.kill import KILLED
-from oomguard.oom.log_line import Line
+from oomguard.oom.log_line import Line, plain
 from oomguard.oom.log_messages import (
     DIGITS,
     LINE_LIMIT,
@@ -142,7 +142,7 @@ class OomLog:
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report when it is complete, and the unfinished ones at the end of the log."""
-        for text, begin, end in self._pieces(oldest_first(blocks)):
+        for text, begin, end in self._pieces(oldest_first(plain(blocks))):
             yield from self._scan(text, begin, end)
             self._find_garbled(text, begin, end)
             self._lines += text.count("\n", begin, end)
@@ -164,7 +164,7 @@ class OomLog:
                 if not found:
                     continue
                 is_too_long = False
-            text += more.replace("\xa0", " ").replace("\ufeff", "")  # web pages, and editors
+            text += more
             last = line_start(text, len(text) - 1, begin)
             if len(text) - last > LINE_LIMIT:
                 is_too_long = True

@@ -160,7 +160,7 @@ def task_maker(columns: tuple[str, ...], page_kib: int) -> "Callable[[tuple[str,
         return Task(
             int(fields[0]),
             int(fields[uid]),
-            fields[-1],
+            fields[-1].rstrip(" "),  # a terminal may have filled the line
             int(fields[total_vm]),
             int(fields[rss]),
             0 if swap is None else int(fields[swap]),

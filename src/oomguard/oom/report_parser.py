@@ -106,6 +106,7 @@ class Assembler:
                 self._draft.stack.append(found[1])
             return None
         if text.startswith(" ") and not self._is_in_memory and "oom-killer:" not in text:
+            self.is_used = "ill process " not in text and KILLED not in text
             return None  # the stack; of other lines only the header can begin with a space, in a name
         return self._take_words(line)
 
