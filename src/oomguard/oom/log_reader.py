@@ -240,8 +240,8 @@ class OomLog:
             if (found := _KILL.search(raw)) is not None:
                 pid = found[1] or raw.rpartition(",pid=")[2].partition(",")[0]
                 self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
-            elif message.startswith("unknown") and is_garbled_kill(raw):
-                self._note_unread(text, start, 0, "unknown form")
+            elif message != "another program" and is_garbled_kill(raw):  # or the beginning of a report
+                self._note_unread(text, start, 0, message)
         return following
 
     def _find_garbled(self, text: str, begin: int, end: int) -> None:
