@@ -22,7 +22,13 @@ from oomguard.daemon.notifier import Notifier
 from oomguard.daemon.reload import Reloader
 from oomguard.daemon.rights import rights_missing_for, take_rights
 from oomguard.daemon.status_writer import Matched, StatusWriter
-from oomguard.daemon.worker import NO_EVENTS, POLL_SECONDS, SLICE_SECONDS, Worker
+from oomguard.daemon.worker import (
+    NO_EVENTS,
+    POLL_SECONDS,
+    SLICE_SECONDS,
+    THROTTLED_SLICE_SECONDS,
+    Worker,
+)
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.host import observe_host
 from oomguard.kernel.sysctl import observe_overcommit
@@ -173,7 +179,8 @@ class Service:
             if is_working := self.worker.is_busy:
                 self.worker.work(is_throttled=self._is_throttled)
             if self.foresight.is_urgent or (self.foresight.is_busy and not is_working):
-                self.foresight.work(time.monotonic() + SLICE_SECONDS)
+                seconds = THROTTLED_SLICE_SECONDS if self._is_throttled else SLICE_SECONDS
+                self.foresight.work(time.monotonic() + seconds)
         except MemoryError:
             self._shed("memory")
         except OSError as error:
