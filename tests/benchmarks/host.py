@@ -6,6 +6,7 @@ own: all names begin with `ogb`.
 
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -275,11 +276,10 @@ def _interpreter() -> str:
     """Return an interpreter with oomguard's dependencies: the system's, as users have it."""
     base = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    cache = own_folder()
-    python = cache / "bin" / "python"
-    marker = cache / "complete"
     wanted = "\n".join([base, *project["dependencies"]])
-    if not marker.exists() or marker.read_text() != wanted:
+    cache = own_folder() / hashlib.sha256(wanted.encode()).hexdigest()[:12]  # checkouts may want others
+    python, marker = cache / "bin" / "python", cache / "complete"
+    if not marker.exists():
         print(f"building an environment in {cache} …", file=sys.stderr)
         subprocess.run([base, "-m", "venv", "--clear", cache], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -287,5 +287,5 @@ def _interpreter() -> str:
         subprocess.run([*pip, "psutil"], check=False)  # one more to compare with
         # It starts itself in every interpreter of the environment.
         subprocess.run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"], check=True)
-        marker.write_text(wanted)
+        marker.touch()
     return str(python)
