@@ -169,7 +169,8 @@ class Daemon:
         self._process = subprocess.Popen(
             [
                 *scheduling.command,
-                *host.oomguard("run", "--policy", str(policy), "--state-dir", str(self.state)),
+                # As from the unit, whose plain `run` starts no second interpreter.
+                *(host.python, "-P", "-s", "-m", "oomguard.daemon", str(policy), str(self.state), "/proc"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
