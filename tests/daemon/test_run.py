@@ -254,7 +254,7 @@ def test_a_bad_policy_at_the_start_is_exit_78(tmp_path: Path) -> None:
     """As a service it is then not started again; every fault is said, and nothing was changed."""
     daemon = Daemon(tmp_path, f"rulez: []\nrules:\n  - name: {NAME}\n    oom_score_adj: high\n")
     assert daemon.process.wait(10) == 78
-    assert f"{daemon.policy}:1:1: rulez:" in daemon.log
+    assert f"{daemon.policy}:1:1: unknown key rulez" in daemon.log
     assert f"{daemon.policy}:4:20: oom_score_adj:" in daemon.log
     assert "Traceback" not in daemon.log
     assert not (daemon.state / "ledger").exists()

@@ -54,7 +54,7 @@ def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -
     if done.lost_lines:
         print(
             f"oomguard: {counted(done.lost_lines, 'line')} of {state_dir}/ledger cannot be read, "
-            "so their values cannot be restored; the file is kept as ledger.damaged",
+            "so some values cannot be restored; the file is kept as ledger.damaged",
             file=sys.stderr,
         )
     return done
