@@ -27,15 +27,17 @@ pip() { "$python" -m pip --quiet --disable-pip-version-check --no-input --no-cac
 # What builds is locked, too, and is not installed: it is on the path of these commands only.
 pip install --root-user-action ignore --require-hashes --target "$work/build" -r "$tree/requirements-build.txt"
 export PYTHONPATH="$work/build"
+
+# locked COMMAND ARGUMENT...: a command of pip's, with the packages of requirements.txt.
+locked() {
+    pip "$@" --no-deps --require-hashes --use-pep517 --no-build-isolation --requirement "$tree/requirements.txt"
+}
 set -- "$@" --
-locked="--no-deps --require-hashes --use-pep517 --no-build-isolation --requirement $tree/requirements.txt"
-# shellcheck disable=SC2086  # options
-pip wheel $locked --wheel-dir "$work/built"
+locked wheel --wheel-dir "$work/built"
 [ "$1" != -- ] || cp "$work/built"/*.whl "$target"
 while [ "$1" != -- ]; do
     machine=$(uname -m)
-    # shellcheck disable=SC2086
-    pip download $locked --implementation cp --python-version "$1" --platform "manylinux_2_28_$machine" \
+    locked download --implementation cp --python-version "$1" --platform "manylinux_2_28_$machine" \
         --platform "manylinux_2_17_$machine" --platform "manylinux2014_$machine" --dest "$work/$1"
     cp "$work/$1"/*.whl "$target"
     for source in "$work/$1"/*.tar.gz; do # no wheel of it is published
