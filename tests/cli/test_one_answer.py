@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeKernel, FakeProc
@@ -212,6 +212,14 @@ def test_every_verb_gives_the_same_answer(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(processes(), rules(), rules())
+@example(  # an old child that by itself has the value which its parent was set to
+    [
+        Process(Identity(10, 10), b"a", oom_score_adj=5),
+        Process(Identity(11, 11), b"b", parent_pid=10, oom_score_adj=1),
+    ],
+    [{"name": "a", "oom_score_adj": 1, "trust": "name"}],
+    [{"name": "a", "oom_score_adj": 300, "trust": "name"}],
+)
 def test_apply_and_restore_do_what_plan_showed(
     found: list[Process], before: list[dict[str, Any]], now: list[dict[str, Any]]
 ) -> None:

@@ -8,9 +8,10 @@ class Entry(NamedTuple):
 
     `given_before` is what oomguard had set before `given`; children may still have inherited it.
     `is_written` is False from just before a write until it has happened: the value is then `given` or the
-    one before. `since_ticks` is when it was set for a process, in the clock of start times: processes that
-    started earlier cannot have inherited it. `moved_floor`: it needed CAP_SYS_RESOURCE, which moves the
-    floor (`oom_score_adj_min`). `made` is the value the kernel set if it is not `given`, else None.
+    one before. `since_ticks` is when the first of these two was set for a process, in the clock of start
+    times: processes that started earlier cannot have inherited either. `moved_floor`: it needed
+    CAP_SYS_RESOURCE, which moves the floor (`oom_score_adj_min`). `made` is the value the kernel set if it is
+    not `given`, else None.
     `is_grant_pending`: the kernel may grant only a part, and how much is not known yet.
     """
 
@@ -60,8 +61,9 @@ def intended(
     is_grant_pending: bool = False,
 ) -> Entry:
     """Return the entry for a write of `after` over `before` that is not made yet."""
-    given_before = before if known is not None and known.is_ours(before) else None
-    original = own if known is None else known.original
+    given_before, original = None, own if known is None else known.original
+    if known is not None and known.is_ours(before):
+        given_before, since_ticks = before, known.since_ticks
     return Entry(
         original, after, given_before, since_ticks, moved_floor, None, is_grant_pending, is_written=False
     )

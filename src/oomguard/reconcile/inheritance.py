@@ -240,10 +240,8 @@ class Inheritance:
         if entry is None and self.asks_parents:
             entry = self._from_parents(parent_pid, value, matching)
         if entry is not None:
-            # A child older than its ancestor's change did not inherit that value or floor.
-            is_older = entry.since_ticks > handle.identity.start_time_ticks
-            if is_older and (value == entry.given or entry.given_before is None):
-                return None
+            if entry.since_ticks > handle.identity.start_time_ticks:
+                return None  # a child older than its ancestor's first change inherited no value or floor
             entry = reclaimed(entry, value, handle)
             if entry.was_ours(value):
                 return entry
