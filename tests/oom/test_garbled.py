@@ -72,6 +72,19 @@ def test_other_words_about_killing_are_not_listed(line: str) -> None:
     assert log.unread == ()
 
 
+@pytest.mark.parametrize(
+    ("exact", "garbled"), [("Out of", "0ut of"), ("memory", "mcmory"), ("Killed", "Kjl1ed"), ("00kB", "OOkB")]
+)
+def test_garbled_kill_is_listed_beside_what_was_chosen(exact: str, garbled: str) -> None:
+    """The report says that the line of the kill is missing: that is this one."""
+    lines = formats.host_report(formats.KERNELS[-1])
+    lines[-1] = lines[-1].replace(exact, garbled)
+    log = OomLog()
+    (report,) = log.read(["\n".join(lines)])
+    assert (report.kills, report.chosen and report.chosen.pid) == ((), formats.VICTIM.pid)
+    assert [one.number for one in log.unread] == [len(lines)]
+
+
 def test_garbled_rows_are_missed() -> None:
     """The process that was next may be in one of them."""
     lines = formats.host_report(formats.KERNELS[-1])

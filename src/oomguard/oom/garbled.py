@@ -7,14 +7,14 @@ import re
 
 COPIED = 1 << 16
 """Characters at the beginning of a log that may be a copy: nobody copies more."""
-_KILL = r"[Kk][iIl1|!]{2,3}"
+_KILL = r"[iIl1|!j]{2,3}"
 _GAP = r"[^\w+]{0,3}"
 _PID = r"(?=[oOIlSBZ|]{0,9}\d)[\doOIlSBZ|]{1,10}"
 _GARBLED = re.compile(
-    rf"(?<![a-z_]){_KILL}(?:[eco]d)?{_GAP}p[rt][o0O]c[eco][s5S]{{1,2}}{_GAP}{_PID}"
-    rf"|(?<![a-z_]){_KILL}[eco]d[ :]{{0,2}}{_PID}[ ]?[({{\[]"
-    rf"|[o0O]{{2}}m[\W_]{{0,3}}{_KILL}(?:{_GAP}c[o0O]n[s5S]tra|[eco]r{_GAP}gfp)"
-    r"|\W[({\[]?\w{1,15}[)}\]]?[, ]{0,2}t[o0O]ta[lI1|][\W_]?vm\W{0,2}[\doOIl]{1,20}\D{1,9}an[o0O]n\W{0,2}r"
+    rf"[Kk](?<![a-z_][Kk]){_KILL}(?:(?:[eco]d)?{_GAP}p[rt][o0O]c[eco][s5S]{{1,2}}{_GAP}{_PID}"
+    rf"|[eco]d[ :]{{0,2}}{_PID}[ ]?[({{\[])"
+    rf"|[o0O][o0O]m[\W_]{{0,3}}[Kk]{_KILL}(?:{_GAP}c[o0O]n[s5S]tra|[eco]r{_GAP}gfp)"
+    r"|t[o0O]ta[lI1|][\W_]?vm\W{0,2}[\doOIl]{1,20}\D{1,9}an[o0O]n\W{0,2}r"
 )
 
 
@@ -23,4 +23,4 @@ def is_garbled_kill(text: str) -> bool:
     return _GARBLED.search(text, 0, _LENGTH) is not None
 
 
-_LENGTH = 1000
+_LENGTH = 400

@@ -136,7 +136,8 @@ class OomLog:
         self._begin = 0
         self._unread: list[Unread] = []
         self._unread_more = 0
-        self._pids: set[int] = set()
+        self._killed: set[int] = set()
+        self._chosen: set[int] = set()
         self._copied = COPIED
         self.skipped = 0
 
@@ -270,7 +271,7 @@ class OomLog:
         if other.is_kernels and (
             (assembler is not None and assembler.explains(line, other.victim))
             if other.kill is None
-            else other.kill.pid in self._pids
+            else self._is_reported(other.kill.pid)
         ):
             return
         if not other.is_kernels:
@@ -328,7 +329,16 @@ class OomLog:
     @property
     def unread(self) -> tuple[Unread, ...]:
         """The first lines that name a kill which is in no report; programs may repeat the kernel's lines."""
-        return tuple(sorted(one for one in self._unread if one.pid not in self._pids))
+        found = (
+            one
+            for one in self._unread
+            if not self._is_reported(one.pid, as_killed=one.why != "another program")
+        )
+        return tuple(sorted(found))
+
+    def _is_reported(self, pid: int, *, as_killed: bool = False) -> bool:
+        """Return whether a report has that process as a victim or, unless `as_killed`, as the choice."""
+        return pid in self._killed or (not as_killed and pid in self._chosen)
 
     @property
     def unread_count(self) -> int:
@@ -374,10 +384,10 @@ class OomLog:
             self._credit -= _REPORT_COST
             if self._evidence and report.other is None and report.kills:
                 self._forget_evidence(report)
-            if len(self._pids) < _PIDS_LIMIT:
-                self._pids.update([kill.pid for kill in report.kills])
+            if len(self._killed) < _PIDS_LIMIT:
+                self._killed.update([kill.pid for kill in report.kills])
                 if (chosen := report.chosen) is not None:
-                    self._pids.add(chosen.pid)
+                    self._chosen.add(chosen.pid)
 
     def _finish_all(self) -> None:
         for assembler in self._hosts.values():
