@@ -407,6 +407,20 @@ def test_a_restore_from_a_state_folder_that_does_not_exist_is_an_error(
     assert not (tmp_path / "state").exists()
 
 
+def test_restore_says_what_it_could_not_see(oomguard: Oomguard, proc: FakeProc, tmp_path: Path) -> None:
+    """With hidepid=2, it does not claim that everything is restored."""
+    oomguard("apply")
+    (proc.root / "self").mkdir(exist_ok=True)
+    (proc.root / "self" / "mountinfo").write_text("22 28 0:21 / /proc rw - proc proc rw,hidepid=2\n")
+    hidden = (proc.root / "10").rename(tmp_path / "hidden")
+    run = oomguard("restore")
+    assert run.code == 1
+    assert "/proc hides 1 process from this user (hidepid=)" in run.err
+    hidden.rename(proc.root / "10")
+    assert oomguard("restore").code == 0
+    assert proc.oom_score_adj(10) == 0
+
+
 def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
     """The ledger is of another boot."""
     oomguard("apply")

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from shlex import quote
@@ -106,7 +106,7 @@ class Service:
             yield
         finally:
             if self.vm.is_alive:
-                self.vm.run(f"rm {UNIT_DROP_IN} && systemctl daemon-reload")
+                self.vm.run(f"rm -r {UNIT_DROP_IN.rpartition('/')[0]} && systemctl daemon-reload")
                 self.restart()
 
     # The policy
@@ -161,17 +161,19 @@ class Service:
     def wait_for_a_pass_after_loading(self, since: float) -> None:
         """Wait until a policy that was loaded after `since` has been applied to everything.
 
-        By the status file, which costs the guest little: a verb takes an emulated one seconds.
+        By the status file, which costs the guest little: a verb takes an emulated one seconds. The pass that
+        followed may have ended unseen, so ask for another: an unchanged policy is not read again.
         """
-        deadline, goal = time.monotonic() + CONVERGE_TIMEOUT_SECONDS, None
-        while True:
-            status = self.status()
-            if status["policy"]["loaded_at"] > since:
-                goal = goal or status["passes"] + 1
-                if status["passes"] >= goal:
-                    return
+        self._wait_for_status(lambda now: now["policy"]["loaded_at"] > since, "policy loaded")
+        passes = self.status()["passes"]
+        self.reload()
+        self._wait_for_status(lambda now: now["passes"] > passes, "pass after loading")
+
+    def _wait_for_status(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
+        deadline = time.monotonic() + CONVERGE_TIMEOUT_SECONDS
+        while not is_so(status := self.status()):
             if time.monotonic() > deadline:
-                raise GuestError(f"no pass after loading within {CONVERGE_TIMEOUT_SECONDS} s: {status}")
+                raise GuestError(f"no {what} within {CONVERGE_TIMEOUT_SECONDS} s: {status}")
             time.sleep(POLL_SECONDS)
 
     def wait_for_value(self, path: str, value: int) -> None:

@@ -36,7 +36,7 @@ def _run(options: "argparse.Namespace") -> int:
     """Reconcile with an empty policy, which restores every value in the ledger."""
     from oomguard.core.change import SetOomScoreAdj
     from oomguard.core.policy import Policy
-    from oomguard.core.text import printable
+    from oomguard.core.text import counted, printable
 
     done = reconcile(options, Policy(), "restore")
     code = report(done, as_json=options.json, nothing="Nothing to restore.", applied="restored")
@@ -49,7 +49,14 @@ def _run(options: "argparse.Namespace") -> int:
             "  stop the program that starts them, then run oomguard restore again",
             file=sys.stderr,
         )
-    return 1 if done.lost_lines or not done.is_complete else code
+    if done.hidden:
+        print(
+            f"oomguard: /proc hides {counted(done.hidden, 'process', 'es')} from this user (hidepid=): "
+            "their values stay in force\n"
+            "  run oomguard restore in the group of the mount's gid=, or with CAP_SYS_PTRACE",
+            file=sys.stderr,
+        )
+    return 1 if done.lost_lines or done.hidden or not done.is_complete else code
 
 
 VERB = Verb(

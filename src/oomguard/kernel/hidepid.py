@@ -30,6 +30,11 @@ def hides_processes(procfs: "Procfs") -> bool:
     return parse_privileged_group(procfs.own_mounts()) is not None and procfs.init_mounts() is None
 
 
+def may_miss_processes(procfs: "Procfs") -> bool:
+    """Return whether a process that is not in this /proc may be alive: with hidepid=2, it may be hidden."""
+    return not procfs.shows_init() and hides_processes(procfs)
+
+
 def parse_privileged_group(mountinfo: bytes) -> int | None:
     """Return the same, from the mountinfo of a process that sees the host's /proc."""
     options: list[str] = []

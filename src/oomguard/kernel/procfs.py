@@ -173,6 +173,10 @@ class Procfs:
         except FileNotFoundError:
             return b""
 
+    def shows_init(self) -> bool:
+        """Return whether PID 1 is there, as everywhere where it is not hidden."""
+        return os.access(str(INIT_PID), os.F_OK, dir_fd=self.fd)
+
     def init_mounts(self) -> bytes | None:
         """Return the mountinfo of PID 1, None if it is hidden."""
         try:

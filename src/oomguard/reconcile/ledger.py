@@ -22,6 +22,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.kernel.hidepid import may_miss_processes
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import read_sysctl
 
@@ -264,7 +265,10 @@ def open_hosts_ledger(folder: "StateFolder", procfs: "Procfs") -> Ledger:
                 return handle.read_oom_score_adj()
         return None
 
-    return open_ledger(folder, boot_id=procfs.boot_id(), is_alive=procfs.is_alive, value_of=value_of)
+    def may_live(identity: Identity) -> bool:
+        return procfs.is_alive(identity) or may_miss_processes(procfs)
+
+    return open_ledger(folder, boot_id=procfs.boot_id(), is_alive=may_live, value_of=value_of)
 
 
 def open_ledger(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import FIRST_PERSON_UID
 from oomguard.core.trust import controlled_by
+from oomguard.kernel.hidepid import may_miss_processes
 from oomguard.reconcile.inheritance import Inheritance
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class ManagedProcesses:
 
     def __init__(self, ledger: "Ledger", procfs: "Procfs") -> None:
         self.ledger = ledger
+        self._procfs = procfs
         self.inheritance = Inheritance(ledger, procfs)
         self.rule_of: dict[int, int] = {}
         """By pid, the number of the rule that matches it, as last seen."""
@@ -114,7 +116,10 @@ class ManagedProcesses:
         self.inheritance.forget_forks()
 
     def on_exit(self, pid: int) -> None:
-        """Drop what is known about a process that ended; its last forks may not be reported yet."""
+        """Drop what is known about a process that ended; its last forks may not be reported yet.
+
+        Its original value stays where it may only be hidden.
+        """
         rule = self._raising(pid)
         if rule is not None:
             self._forked_from[pid] = rule  # until the next pass
@@ -123,7 +128,8 @@ class ManagedProcesses:
         self.raised.pop(pid, None)
         self.executed.pop(pid, None)
         self.unchanged.pop(pid, None)
-        self.ledger.forget_process(pid)
+        if pid in self.ledger.processes and not may_miss_processes(self._procfs):
+            self.ledger.forget_process(pid)
 
     def keep_only(self, pids: set[int]) -> None:
         """Drop what is known about processes that are not among `pids`, which contains all earlier forks."""

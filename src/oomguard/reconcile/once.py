@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.kernel.floor import SysResource
+from oomguard.kernel.hidepid import may_miss_processes
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.repeat import repeat_until_quiet
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 class Pass(NamedTuple):
     """The result: `outcomes` ends with what a restore left alone.
 
-    `lost_lines` of the ledger could not be read, so their original values are unknown. `is_complete`: every
-    process was examined.
+    `lost_lines` of the ledger could not be read, so their original values are unknown. `hidden` processes
+    have an original value, and /proc hides them. `is_complete`: every other process was examined.
     """
 
     outcomes: "list[Outcome]"
     lost_lines: int
+    hidden: int
     is_complete: bool = True
 
 
@@ -56,7 +58,8 @@ def reconcile_once(
             outcomes += left
         else:
             outcomes, is_complete = [*reconciler.everything(cause, time.monotonic())], True
-        return Pass(outcomes, ledger.ignored_lines, is_complete)
+        hidden = ledger.processes.keys() - procfs.pids() if may_miss_processes(procfs) else ()
+        return Pass(outcomes, ledger.ignored_lines, len(hidden), is_complete)
     finally:
         ledger.close()
         folder.close()
