@@ -96,3 +96,16 @@ def test_garbled_rows_are_missed() -> None:
     assert [task.comm for task in report.tasks] == ["systemd-journal", "report (new) x"]
     missing = dict(facts(Told(1, examine(report))))["Missing"]
     assert missing == "2 rows of the task table, garbled: the order may be wrong"
+
+
+def test_memory_of_a_victim_that_no_report_has_is_listed() -> None:
+    """`grep oom_` leaves the line of the reaper; in a report, it belongs to the kill."""
+    reaped = "oom_reaper: reaped process {} (a), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB"
+    kills = [f"Out of memory: Killed process {pid} (a) {FIGURES}" for pid in (7, 8)]
+    log = OomLog()
+    reports = [*log.read(["\n".join([reaped.format(6), *kills, *map(reaped.format, (7, 8, 9))])])]
+    assert [(kill.pid, report.reaped) for report in reports for kill in report.kills] == [(7, 0), (8, 1)]
+    assert [(one.number, one.pid, one.why) for one in log.unread] == [
+        (1, 6, "no kill before"),
+        (6, 9, "no kill before"),
+    ]

@@ -65,7 +65,9 @@ _DETAILS = re.compile(
 )
 """What else may matter between the beginning of a report and the kill."""
 
-_KILL = re.compile(r"[Kk]ill(?:ed)? process (?:(\d{1,10})(?= \(|, UID)|\d)|oom-kill:constraint=")
+_KILL = re.compile(
+    r"[Kk]ill(?:ed)? process (?:(\d{1,10})(?= \(|, UID)|\d)|oom-kill:constraint=|reaped process (\d{1,10}) \("
+)
 """The marks of a line that names a kill."""
 _UNREAD_LIMIT = 1000
 _PIDS_LIMIT = 1 << 16
@@ -236,10 +238,10 @@ class OomLog:
         if isinstance(message, Line) and message.is_log:
             self._take_within(message.text, text, start)
         elif isinstance(message, Line) and not self._feed(message, raw):
-            message = "unknown form"
+            message = "no kill before" if message.text.startswith("oom_reaper: ") else "unknown form"
         if not isinstance(message, Line):
             if (found := _KILL.search(raw)) is not None:
-                pid = found[1] or raw.rpartition(",pid=")[2].partition(",")[0]
+                pid = found[1] or found[2] or raw.rpartition(",pid=")[2].partition(",")[0]
                 self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
             elif message != "another program" and is_garbled_kill(raw):  # or the beginning of a report
                 self._note_unread(text, start, 0, message)
@@ -319,6 +321,8 @@ class OomLog:
 
     def _note_unread(self, text: str, start: int, pid: int, why: Why) -> None:
         """Remember a line that names a kill and is in no report so far."""
+        if self._is_reported(pid, as_killed=True):
+            return
         if len(self._unread) < _UNREAD_LIMIT:
             text, start, begin = self._within or (text, start, self._begin)
             number = self._lines + text.count("\n", begin, start) + 1

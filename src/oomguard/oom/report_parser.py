@@ -149,6 +149,10 @@ class Assembler:
             draft, finished = self._go_on(line)
             task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
             draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
+        elif (reaped := _REAPED.match(text)) is not None:
+            self.is_used = draft is not None and int(reaped[1]) in draft.kills
+            if draft is not None and self.is_used:
+                draft.fields["reaped"] = int(str(draft.fields.get("reaped", 0))) + 1
         elif is_garbled_kill(text):
             self.is_used = False
         elif draft is not None:
@@ -228,9 +232,6 @@ class Assembler:
         fields = draft.fields
         if (group := parse_group(text)) is not None:
             fields["group"] = group
-        elif (reaped := _REAPED.match(text)) is not None:
-            if int(reaped[1]) in draft.kills:
-                fields["reaped"] = int(str(fields.get("reaped", 0))) + 1
         elif draft.ended:
             return
         elif text.startswith(("Mem-Info:", "Mem-info:")):

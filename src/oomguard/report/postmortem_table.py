@@ -184,6 +184,7 @@ _WHY_UNREAD: "dict[Why, str]" = {
     "no message of its own": "it may be part of another message, which a user can forge",
     "unknown prefix": "the lines around it have another prefix",
     "unknown form": "no kernel is known to print it so",
+    "no kill before": "the line about the kill, which comes before it, is missing",
 }
 
 
