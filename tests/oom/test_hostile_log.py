@@ -129,7 +129,7 @@ def test_further_lines_of_a_message_are_no_reports(prefix: str, between: tuple[s
     for block in (61, 1000, BLOCK):
         log = OomLog()
         assert read(text, log, block=block) == []
-        assert log.unread_count == 1 + between.count(KILL)
+        assert log.unread_count == 1 + between.count(KILL) + between.count(REPORT_HEADER)
 
 
 def test_further_lines_of_a_message_are_known_among_the_lines_of_others() -> None:
