@@ -1,4 +1,4 @@
-"""A full pass, in turn with a C program that reads the name and value of each process."""
+"""CPU time of a full pass, in turn with a C program that reads the name and value of each process."""
 
 import json
 import subprocess
