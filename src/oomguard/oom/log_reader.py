@@ -75,14 +75,14 @@ _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
 _MESSAGE_COST = 132
 """The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
-_REPORT_COST = 216
+_REPORT_COST = 240
 """The additional cost of a report, in JSON. The shortest real one is a line of about 180 characters."""
 _OTHER_COST = 200
 """The additional cost of a line of another program."""
 _WITHIN_COST = 250
 """The additional cost of a log in a string."""
 _CREDIT = 1 << 22
-"""The cost of a log beyond its length after which lines are skipped: some 24,000 kills in a row."""
+"""The cost of a log beyond its length after which lines are skipped: some 20,000 kills in a row."""
 _QUIET_LINES = 5000
 """After this many lines that do not mention memory, the end of a report counts as lost."""
 _EVIDENCE_LIMIT, _EVIDENCE_COST = 16, 30
