@@ -274,7 +274,7 @@ def test_a_path_is_worth_what_the_host_has_there(stage: Stage) -> None:
         if handle.exe is None:
             pytest.skip("takes CAP_SYS_PTRACE, as in the daemon")
     assert stage.refusal(honest, rule) == ""
-    assert "not the file of that path" in stage.refusal(impostor, rule)
+    assert "not the file at that path" in stage.refusal(impostor, rule)
 
 
 def test_a_setuid_program_is_its_callers(stage: Stage) -> None:
