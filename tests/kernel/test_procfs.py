@@ -322,7 +322,7 @@ def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc
 
     The living one is in the middle: file systems list from either end.
     """
-    process = Process(Identity(12, 1), b"x", arguments=(b"whole",))
+    process = Process(Identity(12, 1), b"x", cgroup="/a.slice", arguments=(b"whole",))
     for living in (5, 500):
         proc.process(process._replace(arguments=()), state="Z", threads=living)
         for tid in range(20, 20 + living):
@@ -340,6 +340,11 @@ def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc
             with pytest.raises(UnknownFactError, match="find a running one"):
                 pytest.fail(f"{handle.arguments}")
             assert handle.cgroup == process.cgroup
+    (proc.root / "12" / "cgroup").write_text("1:name=systemd:/\n")
+    handle = procfs.open(12)
+    assert handle is not None
+    with handle:
+        assert handle.cgroup != "/", "cgroup v1 shows the root's, to which only root can move a process"
 
 
 def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(

@@ -386,19 +386,23 @@ class ProcessHandle:
     def cgroup(self) -> str:
         """The cgroup path that systemd manages.
 
-        A user can make it longer than the kernel prints. Then it counts as one below the service manager of
-        the process's user, if there is one.
+        A user can make it longer than the kernel prints, or hide it on cgroup v1. Then it counts as one below
+        the service manager of the process's user, if there is one.
         """
-        folder = ""  # on cgroup v2, an ended main thread keeps its cgroup
-        with suppress(UnknownFactError):
-            folder = self._living
+        folder, is_shown = "", True
         try:
-            return parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
+            folder = self._living
+        except UnknownFactError:
+            is_shown = False  # an ended main thread keeps its cgroup on v2, and is in "/" on v1
+        try:
+            path = parse_cgroup(read_whole(self.fd, f"{folder}cgroup"))
+            if is_shown or path != "/":
+                return path
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            manager = self._procfs.cgroups.of_users_manager(self.uid)
-            return f"{manager or '/user.slice/unknown'}/{_TOO_DEEP}"
+        manager = self._procfs.cgroups.of_users_manager(self.uid)
+        return f"{manager or '/user.slice/unknown'}/{_TOO_DEEP}"
 
     @property
     def budget_key(self) -> str:
