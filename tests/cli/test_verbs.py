@@ -409,16 +409,18 @@ def test_a_restore_from_a_state_folder_that_does_not_exist_is_an_error(
 
 def test_restore_says_what_it_could_not_see(oomguard: Oomguard, proc: FakeProc, tmp_path: Path) -> None:
     """With hidepid=2, it does not claim that everything is restored."""
+    pid = os.getppid()  # one that the kernel has, too
+    proc.process(Process(Identity(pid, 1), b"crond"))
     oomguard("apply")
     (proc.root / "self").mkdir(exist_ok=True)
     (proc.root / "self" / "mountinfo").write_text("22 28 0:21 / /proc rw - proc proc rw,hidepid=2\n")
-    hidden = (proc.root / "10").rename(tmp_path / "hidden")
+    hidden = (proc.root / str(pid)).rename(tmp_path / "hidden")
     run = oomguard("restore")
     assert run.code == 1
     assert "/proc hides 1 process from this user (hidepid=)" in run.err
-    hidden.rename(proc.root / "10")
+    hidden.rename(proc.root / str(pid))
     assert oomguard("restore").code == 0
-    assert proc.oom_score_adj(10) == 0
+    assert proc.oom_score_adj(pid) == 0
 
 
 def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakeProc) -> None:

@@ -1,5 +1,7 @@
 """With hidepid=2, a process that is not in /proc may be alive."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,21 +11,26 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.ledger import open_hosts_ledger
+from oomguard.reconcile.ledger import open_hosts_ledger, read_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder
 
 POLICY = Policy(rules=(Rule(0, (b"victim",), Terms(Value("exact", 500)), "a.yaml", 1),))
 
 
+PID = os.getppid()
+"""One that the kernel has, too: signals reach what /proc hides."""
+
+
 class Host:
     """A host with a managed process, and a state folder."""
 
-    def __init__(self, proc: FakeProc, procfs: Procfs, state_dir: Path) -> None:
+    def __init__(self, proc: FakeProc, procfs: Procfs, state_dir: Path, pid: int = PID) -> None:
         self.proc = proc
         self.procfs = procfs
         self.state_dir = state_dir
-        proc.process(Process(Identity(50, 9), b"victim", oom_score_adj=20))
+        self.pid = pid
+        proc.process(Process(Identity(pid, 9), b"victim", oom_score_adj=20))
         self.reconcile(POLICY)
 
     def reconcile(self, policy: Policy) -> list[str]:
@@ -41,7 +48,7 @@ class Host:
         (self.proc.root / "self").mkdir(exist_ok=True)
         mount = f"22 28 0:21 / /proc rw - proc proc rw,{options}\n"
         (self.proc.root / "self" / "mountinfo").write_text(mount)
-        return (self.proc.root / "50").rename(self.state_dir.parent / "hidden")
+        return (self.proc.root / str(self.pid)).rename(self.state_dir.parent / "hidden")
 
 
 @pytest.fixture
@@ -54,16 +61,30 @@ def test_a_process_that_was_hidden_gets_its_original_value_back(host: Host) -> N
     """A daemon that ran, and one that started, while it was hidden did not take it for an ended one."""
     hidden = host.hide()
     assert host.reconcile(POLICY) == []
-    hidden.rename(host.proc.root / "50")
-    assert host.proc.oom_score_adj(50) == 500
+    hidden.rename(host.proc.root / str(PID))
+    assert host.proc.oom_score_adj(PID) == 500
     assert host.reconcile(Policy()) == ["applied"]
-    assert host.proc.oom_score_adj(50) == 20
+    assert host.proc.oom_score_adj(PID) == 20
 
 
 def test_a_process_that_ended_is_forgotten_where_all_are_shown(host: Host) -> None:
     """Else another with its pid and start time would get its value."""
     hidden = host.hide("gid=26")
     assert host.reconcile(POLICY) == []
-    hidden.rename(host.proc.root / "50")
+    hidden.rename(host.proc.root / str(PID))
     assert host.reconcile(Policy()) == []
-    assert host.proc.oom_score_adj(50) == 500
+    assert host.proc.oom_score_adj(PID) == 500
+
+
+def test_a_process_that_ended_is_forgotten_where_some_are_hidden(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path
+) -> None:
+    """Else the ledger grows with each program that a rule matches, and no restore is ever complete."""
+    with subprocess.Popen(["/bin/true"]) as ended:
+        pass
+    host = Host(proc, procfs, tmp_path / "state", ended.pid)
+    host.hide()
+    assert host.reconcile(POLICY) == []
+    folder = open_state_folder(str(host.state_dir))
+    assert read_ledger(folder, boot_id=procfs.boot_id()).processes == {}
+    folder.close()

@@ -1,5 +1,6 @@
 """Whether /proc hides processes of other users (hidepid=, proc(5))."""
 
+import os
 from typing import TYPE_CHECKING
 
 from oomguard.kernel.mountinfo import parse_mounts
@@ -30,9 +31,18 @@ def hides_processes(procfs: "Procfs") -> bool:
     return parse_privileged_group(procfs.own_mounts()) is not None and procfs.init_mounts() is None
 
 
-def may_miss_processes(procfs: "Procfs") -> bool:
-    """Return whether a process that is not in this /proc may be alive: with hidepid=2, it may be hidden."""
-    return not procfs.shows_init() and hides_processes(procfs)
+def may_be_hidden(procfs: "Procfs", pid: int) -> bool:
+    """Return whether a process that is not in this /proc may be alive: with hidepid=2, it may be hidden.
+
+    The null signal (kill(2)) tells, because hidepid= hides nothing from signals.
+    """
+    if procfs.shows_init() or not hides_processes(procfs):
+        return False
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True
 
 
 def parse_privileged_group(mountinfo: bytes) -> int | None:

@@ -22,7 +22,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.kernel.hidepid import may_miss_processes
+from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import read_sysctl
 
@@ -266,7 +266,7 @@ def open_hosts_ledger(folder: "StateFolder", procfs: "Procfs") -> Ledger:
         return None
 
     def may_live(identity: Identity) -> bool:
-        return procfs.is_alive(identity) or may_miss_processes(procfs)
+        return procfs.is_alive(identity) or may_be_hidden(procfs, identity.pid)
 
     return open_ledger(folder, boot_id=procfs.boot_id(), is_alive=may_live, value_of=value_of)
 

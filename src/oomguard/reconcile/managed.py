@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import FIRST_PERSON_UID
 from oomguard.core.trust import controlled_by
-from oomguard.kernel.hidepid import may_miss_processes
+from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.reconcile.inheritance import Inheritance
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class ManagedProcesses:
         self.raised.pop(pid, None)
         self.executed.pop(pid, None)
         self.unchanged.pop(pid, None)
-        if pid in self.ledger.processes and not may_miss_processes(self._procfs):
+        if pid in self.ledger.processes and not may_be_hidden(self._procfs, pid):
             self.ledger.forget_process(pid)
 
     def keep_only(self, pids: set[int]) -> None:

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.kernel.floor import SysResource
-from oomguard.kernel.hidepid import may_miss_processes
+from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.repeat import repeat_until_quiet
@@ -58,7 +58,8 @@ def reconcile_once(
             outcomes += left
         else:
             outcomes, is_complete = [*reconciler.everything(cause, time.monotonic())], True
-        hidden = ledger.processes.keys() - procfs.pids() if may_miss_processes(procfs) else ()
+        unseen = ledger.processes.keys() - procfs.pids()
+        hidden = [pid for pid in unseen if may_be_hidden(procfs, pid)]
         return Pass(outcomes, ledger.ignored_lines, len(hidden), is_complete)
     finally:
         ledger.close()
