@@ -1,5 +1,8 @@
 # For debian/build.sh and rpm/build.sh, with $tree and $work.
 
+# Python imports from the working directory otherwise, where others may have put a venv.py.
+export PYTHONSAFEPATH=1
+
 # copy_tree DIR: copy what is packaged.
 copy_tree() {
     mkdir "$1"

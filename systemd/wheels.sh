@@ -18,6 +18,7 @@ mkdir -p "$2"
 target=$(CDPATH='' cd -- "$2" && pwd)
 shift 2
 
+export PYTHONSAFEPATH=1 # else Python imports from the working directory, where others may have put a pip.py
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM

@@ -1,8 +1,10 @@
 """Every shell file of the project, read by shellcheck."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +37,18 @@ def test_shellcheck_finds_nothing(path: Path) -> None:
 def test_there_are_shell_files() -> None:
     """Or the test above would hold of nothing."""
     assert {ROOT / "systemd" / "install.sh", ROOT / ".ci" / "test"} <= set(shell_files())
+
+
+@pytest.mark.parametrize(
+    "script",
+    ['. "$0/systemd/fetch.sh"; "$1" -m venv --help', 'sh "$0/systemd/wheels.sh" "$1" made'],
+    ids=["fetch.sh", "wheels.sh"],
+)
+def test_what_builds_runs_no_python_of_the_working_directory(script: str, tmp_path: Path) -> None:
+    """Root may build in /tmp, where others may have put files."""
+    for name in ("venv", "pip"):
+        (tmp_path / f"{name}.py").write_text("import pathlib; pathlib.Path('was-run').touch()")
+    command = ["sh", "-c", script, str(ROOT), sys.executable]
+    nowhere = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+    subprocess.run(command, cwd=tmp_path, env=nowhere, capture_output=True, check=False)
+    assert not (tmp_path / "was-run").exists()
