@@ -611,3 +611,21 @@ def test_that_a_value_was_written_is_on_file_with_the_next_line_or_soon(folder: 
     assert on_file() == {7: True, 8: True}
     ledger.confirm(Identity(8, 1))
     ledger.close()
+
+
+def test_a_line_that_could_not_be_written_comes_before_the_next(folder: StateFolder) -> None:
+    """The next line would confirm an intent that was taken back, and a restore leave the value alone."""
+    ledger = open_ledger(folder, boot_id=BOOT, is_alive=lambda _: True)
+    denied, before = Identity(7, 1), Entry(0, 300)
+    ledger.record(denied, before)
+    ledger.record(denied, Entry(0, 500, given_before=300, is_written=False))
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file(folder).stat().st_size, hard))
+    try:
+        ledger.set_entry(denied, before)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    ledger.record(Identity(8, 1), Entry(0, 300, is_written=False))
+    known = read_ledger(folder, boot_id=BOOT).entry(denied)
+    ledger.close()
+    assert known == before

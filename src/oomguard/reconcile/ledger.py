@@ -66,6 +66,8 @@ class Ledger:
         self._fd = -1
         self._unconfirmed: Identity | None = None
         """The process whose intent is the last line of the file, although its value is written by now."""
+        self._unwritten: Target | None = None
+        """What the file has a wrong last line about: no other may follow, as that would confirm an intent."""
         self._lines = 0
         self._longest = _SLACK_LINES
         self._is_stale = False
@@ -123,6 +125,8 @@ class Ledger:
             self._append_text(_text(target, entry))
         except OSError:
             self._is_stale = True
+            if self._unwritten is None:
+                self._unwritten = target
 
     def strike(self, target: Target) -> None:
         """Delete the entry of a value that oomguard no longer sets, or never set."""
@@ -178,14 +182,16 @@ class Ledger:
                 self._rewrite()  # what is written again and again between two passes must not fill /run
         if self._fd < 0:
             self._fd = self._folder.open_append(_FILE)
-        line = _line(text, self._seed)
+        missing = self._unwritten
+        line = b"" if missing is None else _line(_text(missing, self.entry(missing)), self._seed)
+        line += _line(text, self._seed)
         written = os.write(self._fd, line)
         if written != len(line):
             # Without its newline, the line would damage the next one.
             os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise OSError(errno.ENOSPC, "the ledger could not be written")
-        self._lines += 1
-        self._unconfirmed = None
+        self._lines += 1 if missing is None else 2
+        self._unconfirmed = self._unwritten = None
 
     def _rewrite(self) -> None:
         assert self._folder is not None
@@ -197,7 +203,7 @@ class Ledger:
         lines = [_line(header), *(_line(text, self._seed) for text in texts)]
         self._folder.replace(_FILE, b"".join(lines))
         self._lines, self._longest, self._is_stale = len(lines), _SLACK_LINES, False
-        self._unconfirmed = None
+        self._unconfirmed = self._unwritten = None
         self._close_file()
         self._fd = self._folder.open_append(_FILE)
 
