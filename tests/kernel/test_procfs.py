@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fakeproc import HOSTILE_NAMES, FakeProc, stat_line
 from oomguard.core.process import Identity, Process, UnknownFactError
 from oomguard.kernel.cgroup_folders import CgroupFolders
-from oomguard.kernel.proc_files import parse_arguments
+from oomguard.kernel.proc_files import PF_EXITING, parse_arguments
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import SlowReads, patient_reads
 
@@ -345,6 +345,23 @@ def test_ended_threads_hide_the_living_one_only_from_who_gives_up(proc: FakeProc
     assert handle is not None
     with handle:
         assert handle.cgroup != "/", "cgroup v1 shows the root's, to which only root can move a process"
+
+
+def test_a_main_thread_that_is_kept_from_ending_hides_no_other(proc: FakeProc, procfs: Procfs) -> None:
+    """Its user serves a file that it closes, and does not answer: it is no zombie, but has nothing more."""
+    proc.process(Process(Identity(12, 1), b"x"), threads=2)
+    folder = proc.root / "12"
+    (folder / "stat").write_bytes(stat_line(b"x", flags=PF_EXITING, threads=2))
+    (folder / "cgroup").write_text("1:name=systemd:/\n")
+    other = folder / "task" / "13"
+    other.mkdir(parents=True)
+    (other / "stat").write_bytes(stat_line(b"x", threads=2))
+    (other / "cmdline").write_bytes(b"whole\0")
+    (other / "cgroup").write_text("1:name=systemd:/a.slice\n")
+    handle = procfs.open(12)
+    assert handle is not None
+    with handle:
+        assert (handle.arguments, handle.cgroup) == ((b"whole",), "/a.slice")
 
 
 def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(

@@ -20,6 +20,9 @@ PF_KTHREAD = 0x00200000
 PF_FORKNOEXEC = 0x00000040
 """Flag of processes that still run their parent's program (include/linux/sched.h)."""
 
+PF_EXITING = 0x00000004
+"""Flag of threads that end (include/linux/sched.h)."""
+
 _CHUNK = LONG_BYTES
 """Bytes read at once of a file that is usually shorter."""
 
@@ -111,9 +114,17 @@ class Stat(NamedTuple):
         return bool(self.flags & PF_KTHREAD)
 
     @property
+    def thread_ends(self) -> bool:
+        """Whether the thread has ended, or is about to: its user can serve a file, and delay its close.
+
+        By then it has no command line, no executable, and on cgroup v1 no cgroup.
+        """
+        return self.state in "ZX" or bool(self.flags & PF_EXITING)
+
+    @property
     def lives_without_main_thread(self) -> bool:
-        """Whether its main thread has ended and others run."""
-        return self.state in "ZX" and self.num_threads > 1
+        """Whether its main thread has ended or ends, and others run."""
+        return self.thread_ends and self.num_threads > 1
 
     @property
     def runs_its_parents_program(self) -> bool:

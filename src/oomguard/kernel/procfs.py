@@ -328,7 +328,7 @@ class ProcessHandle:
             return ""
         for tid in self.threads(_THREADS):
             with suppress(*GONE):
-                if parse_stat(read_file(self.fd, f"task/{tid}/stat", 4096)).state not in "ZX":
+                if not parse_stat(read_file(self.fd, f"task/{tid}/stat", 4096)).thread_ends:
                     return f"task/{tid}/"
         raise UnknownFactError("too many of its threads have ended to find a running one")
 

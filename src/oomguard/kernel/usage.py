@@ -68,8 +68,11 @@ def parse_held(stat: Stat, status: bytes, *, page_kib: int = PAGE_KIB, is_exact:
 def _resident(stat: Stat) -> Held | None:
     """Return what `stat` alone shows; None for a thread that has ended."""
     pages = stat.resident_pages
-    has_ended = stat.state in "ZX"
-    return None if has_ended else Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)
+    return (
+        None
+        if stat.thread_ends
+        else Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)
+    )
 
 
 def _kib(status: bytes, key: bytes) -> int | None:
