@@ -56,6 +56,31 @@ def test_scripts_stop_at_the_first_failure(script: str) -> None:
     assert ("\n#DEBHELPER#\n" in text) == (script != "rtupdate")
 
 
+@pytest.mark.parametrize(("edit", "left"), [(None, "new"), ("mine", "mine"), ("", "")])
+def test_what_is_edited_between_unpacking_and_configuring_is_kept(
+    edit: str | None, left: str, tmp_path: Path
+) -> None:
+    """Days may pass if a package that this one needs cannot be installed."""
+    policy, shipped = tmp_path / "etc/oomguard.yaml", tmp_path / "usr/share/oomguard/oomguard.yaml"
+    for file in (policy, shipped, tmp_path / "bin/py3compile"):
+        file.parent.mkdir(parents=True)
+        file.write_text("old" if file.suffix else "#!/bin/sh\n")
+        file.chmod(0o755)
+
+    def run(script: str, *arguments: str) -> None:
+        text = (DEBIAN / script).read_text().replace("/etc/", f"{tmp_path}/etc/")
+        command = ["sh", "-c", text.replace("/usr/", f"{tmp_path}/usr/"), script, *arguments]
+        subprocess.run(command, env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}, check=True)
+
+    run("preinst", "upgrade", "0.0.1")
+    shipped.write_text("new")
+    if edit is not None:
+        policy.write_text(edit)
+    run("postinst", "configure", "0.0.1")
+    assert policy.read_text() == left
+    assert os.listdir(policy.parent) == ["oomguard.yaml"]
+
+
 def test_the_versions_of_python_are_the_same_everywhere() -> None:
     """Those with wheels in the package are those it may be installed beside."""
     versions = [int(version.removeprefix("3.")) for version in (SYSTEMD / "pythons").read_text().split()]
