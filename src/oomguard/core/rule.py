@@ -90,6 +90,9 @@ class Condition(NamedTuple):
     cost: int
     """Lower ones are tried first: 0 is known, 1 reads `status`, 2 `cgroup`, 3 the link `exe`, and 4
     `cmdline`, a read that the process can delay."""
+    left_by: Literal["itself", "move", "exec"]
+    """How a process stops meeting it: by its own doing at any time, by a move to another cgroup, or not
+    before it runs another program or root changes it."""
     found: "Callable[[Process], str | bytes]"
     """Returns the text to show when a process fails this condition."""
     vouches: bool = False
@@ -99,13 +102,15 @@ class Condition(NamedTuple):
 
 
 CONDITIONS = (
-    Condition("name", "names", 0, lambda one: full_name(one.comm, one.arguments), can_change=False),
-    Condition("exe", "exes", 3, lambda one: one.exe or "unreadable without CAP_SYS_PTRACE", vouches=True),
-    Condition("cmdline", "cmdlines", 4, lambda one: _arguments(one)[:200]),
-    Condition("user", "users", 1, lambda one: f"uid {one.uid}", vouches=True),
-    Condition("unit", "units", 2, lambda one: _unit(system_unit, one), vouches=True),
-    Condition("user_unit", "user_units", 2, lambda one: _unit(user_unit, one)),
-    Condition("cgroup", "cgroups", 2, lambda one: one.cgroup, vouches=True),
+    Condition("name", "names", 0, "itself", lambda one: full_name(one.comm, one.arguments), can_change=False),
+    Condition(
+        "exe", "exes", 3, "exec", lambda one: one.exe or "unreadable without CAP_SYS_PTRACE", vouches=True
+    ),
+    Condition("cmdline", "cmdlines", 4, "itself", lambda one: _arguments(one)[:200]),
+    Condition("user", "users", 1, "exec", lambda one: f"uid {one.uid}", vouches=True),
+    Condition("unit", "units", 2, "move", lambda one: _unit(system_unit, one), vouches=True),
+    Condition("user_unit", "user_units", 2, "move", lambda one: _unit(user_unit, one)),
+    Condition("cgroup", "cgroups", 2, "move", lambda one: one.cgroup, vouches=True),
 )
 """In the order of the language. A rule has at least one of them."""
 
@@ -117,6 +122,9 @@ def _arguments(process: "Process") -> str:
 def _unit(of_path: "Callable[[str], str]", process: "Process") -> str:
     return of_path(process.cgroup) or f"none ({process.cgroup})"
 
+
+LEFT_BY = {row.key: row.left_by for row in CONDITIONS}
+"""That of each condition, by key."""
 
 VOUCHING = tuple(sorted((row for row in CONDITIONS if row.vouches), key=lambda row: row.cost))
 """The conditions that a protecting rule should have, the cheapest first."""

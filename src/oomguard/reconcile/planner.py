@@ -9,7 +9,7 @@ from oomguard.core.decide import decide, wanted_by
 from oomguard.core.entry import own_value
 from oomguard.core.match import quick_unmet
 from oomguard.core.process import UnknownFactError
-from oomguard.core.rule import Value
+from oomguard.core.rule import LEFT_BY, Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
 from oomguard.core.trust import controlled_by, trust_refusal
 from oomguard.kernel.proc_files import GONE, HIDDEN
@@ -39,9 +39,6 @@ UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 """By this age, a program has rewritten its command line, if it does."""
 
 _KEEP = Value("keep")
-
-_OF_CGROUP = frozenset(("unit", "user_unit", "cgroup"))
-"""Conditions that a process can stop meeting by its own doing, if it may write to another cgroup."""
 
 
 class RaisingRule(NamedTuple):
@@ -248,7 +245,8 @@ class Planner:
         if (found is not None or entry is not None) and is_raised_less:
             return found, None
         unmet = quick_unmet(rule, handle)
-        is_by_itself = unmet is None or (unmet in _OF_CGROUP and not handle.is_where_root_put_it)
+        left_by = "itself" if unmet is None else LEFT_BY.get(unmet)  # a container is no condition
+        is_by_itself = left_by == "itself" or (left_by == "move" and not handle.is_where_root_put_it)
         if not is_by_itself or self.matching.is_trusted(handle):
             return found, None
         raised = RaisingRule(handle.identity, rule, is_held=True)
