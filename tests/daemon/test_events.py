@@ -274,6 +274,34 @@ def test_a_shortage_of_memory_or_descriptors_costs_time_only(
         assert daemon.process.poll() is None
 
 
+LOSSES = """
+import sys
+if "oomguard.daemon" in sys.orig_argv:
+    from oomguard.daemon.worker import Worker
+
+    listed = Worker._list_pids
+
+    def lossy(self):
+        self._lost("an event was lost")
+        return listed(self)
+
+    Worker._list_pids = lossy
+"""
+
+
+def test_who_makes_each_pass_lose_events_delays_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another pass follows each, and never ends; systemd would end a daemon that is not ready by then."""
+    (tmp_path / "sitecustomize.py").write_text(LOSSES)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(PATIENCE_SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with running(tmp_path, POLICY, wrapper=["env", f"PYTHONPATH={tmp_path}"]):
+            assert listener.recv(4096).startswith(b"READY=1\n")
+
+
 def test_a_command_line_made_to_stall_a_pattern_stalls_nothing(tmp_path: Path, program: Program) -> None:
     """Anyone may start a program with any arguments; the daemon must not stop for it."""
     rules = f"  - name: {NAME}\n    oom_score_adj: 400\n  - cmdline: '(a+)+$'\n    oom_score_adj: 1\n"

@@ -91,9 +91,8 @@ class Service:
         with ExitStack() as stack:
             self._start(stack)
             self.worker.begin_pass("start")
-            sweep = self.worker.queue.sweep
-            # Short of memory a pass is dropped, and another follows.
-            while (sweep.is_running or not self.status.passes) and not self._is_stopping:
+            # Short of memory a pass is dropped; while events are lost, another follows each.
+            while not self.status.passes and not self._is_stopping:
                 self._turn()
             gc.collect()
             gc.freeze()  # objects from here on live to the end, so collections need not examine them
