@@ -14,7 +14,7 @@ from vm.image import apt_sources
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
-    pytest.mark.packaging,
+    pytest.mark.release,
     pytest.mark.skipif(shutil.which("mmdebstrap") is None, reason="needs mmdebstrap"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a root folder"),
 ]
@@ -38,7 +38,8 @@ for module in (jinja2, prometheus_client, pydantic, rich, sdnotify, yaml):
     assert module.__file__.startswith("/usr/lib/python3/dist-packages/"), module
 assert inotify_simple.__file__.startswith("/usr/lib/oomguard/"), inotify_simple'
 
-# One pass on a process of its own, and back.
+# One pass on a process of its own, and back; mmdebstrap mounts /proc read-only.
+mount -t proc proc /proc
 sleep 60 & pid=$!
 printf 'rules: [{name: sleep, cmdline: "^sleep 60$", oom_score_adj: 321}]\n' >own.yaml
 oomguard apply --policy own.yaml --state-dir /root/state >/dev/null

@@ -88,7 +88,7 @@ kill $pid
 """
 
 
-@pytest.mark.packaging
+@pytest.mark.release
 @pytest.mark.skipif(shutil.which("rpmbuild") is None, reason="needs rpmbuild (Debian: rpm)")
 @pytest.mark.skipif(os.geteuid() != 0, reason="root mounts")
 def test_it_is_installed_upgraded_and_erased(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_configmap_that_is_not_valid_leaves_the_policy_in_force(pod: Guest) -> N
 def test_other_containers_are_left_to_podman(pod: Guest) -> None:
     """Their first process lives in a cgroup that podman made; its parent, conmon, in another."""
     pod.run("install -m 755 /media/oomguard/vm/hog.py /usr/local/bin/pod-victim")
-    other = f"podman run --detach --name other --volume=/usr:/usr:ro --rootfs {ROOT}"
+    other = f"podman run --detach --network=none --name other --volume=/usr:/usr:ro --rootfs {ROOT}"
     pod.run(f"{other} /usr/local/bin/pod-victim 0 100000", timeout_seconds=300)
     try:
         pid = pod.wait_until("pgrep -x pod-victim", describe="pod-victim").stdout.strip()
