@@ -12,7 +12,7 @@ import pytest
 
 from running import needs_events, running
 
-_QUIET = "resync_interval: 3600\n"
+_QUIET = "resync_interval: 3600\npressure: off\nrecorder: off\n"
 _CALL = re.compile(r"^(\w+)\(")
 
 

@@ -331,7 +331,7 @@ def test_a_policy_can_turn_both_off(watched: Watched) -> None:
     watched.it.adopt(Policy(pressure=PressureLimit(some_percent=0), recorder=False), Privilege())
     assert not watched.loop._readable
     watched.it.pass_ended()
-    watched.look()
+    assert not watched.it.is_busy, "it reads nothing that nobody wants"
     assert watched.recorder.samples() == []
 
 

@@ -178,8 +178,9 @@ class Foresight:
             self._is_near = percent >= _NEAR_PERCENT
 
     def pass_ended(self) -> None:
-        """Check every process, as the pass has just done."""
-        self._begin(is_full=True)
+        """Check every process, as the pass has just done, unless the policy turned both uses off."""
+        if self._limit.some_percent or self._recorder.is_open:
+            self._begin(is_full=True)
 
     def killed(self, pid: int, comm: str, cgroup: str) -> "Growth | None":
         """Record a kill by the kernel; return how the process had grown, None if unknown."""

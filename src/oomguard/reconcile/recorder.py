@@ -41,6 +41,11 @@ class Recorder:
         self._next = [0, 0]
         """By ring, the next slot in it."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether samples are recorded."""
+        return self._fd >= 0
+
     def open(self) -> str:
         """Go on after the last sample of the file. Return why nothing can be recorded, "" if it can."""
         if self._fd >= 0:
