@@ -175,7 +175,8 @@ def test_nobody_leaves_a_raising_rule_by_a_sandbox(installed: Service) -> None:
     vm.run(f"install -m 755 {HOG} /usr/local/bin/vm-sandboxed; loginctl enable-linger alice")
     vm.wait_until("systemctl is-active user@1000.service", describe="alice's service manager")
     sandboxed = f"unshare -Ur --pid --fork --kill-child vm-sandboxed 0 {FOREVER_SECONDS}"
-    own = f"runuser -u alice -- env XDG_RUNTIME_DIR=/run/user/1000 systemd-run --quiet --user {sandboxed}"
+    start = "env XDG_RUNTIME_DIR=/run/user/1000 systemd-run --quiet --user -p TimeoutStopSec=3"
+    own = f"runuser -u alice -- {start} {sandboxed}"
     cgroup = "/sys/fs/cgroup/system.slice/vm-delegated.service"
     vm.put(
         "/usr/local/bin/vm-inner",

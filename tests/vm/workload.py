@@ -15,8 +15,11 @@ FOREVER_SECONDS = 100_000
 def unit(
     vm: Guest, name: str, command: str, *properties: str, below: str = "scenario.slice"
 ) -> Iterator[None]:
-    """Run a command as a unit of the system, with these properties, and stop it whatever happens."""
-    settings = "".join(f" -p {one}" for one in properties)
+    """Run a command as a unit of the system, with these properties, and stop it whatever happens.
+
+    `unshare --fork` ignores SIGTERM, and systemd would wait for 90 s.
+    """
+    settings = "".join(f" -p {one}" for one in ("TimeoutStopSec=3", *properties))
     vm.run(f"systemd-run --quiet --unit={name} --slice={below}{settings} {command}")
     try:
         yield
