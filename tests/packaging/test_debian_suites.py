@@ -47,6 +47,7 @@ cat /proc/$pid/oom_score_adj
 oomguard restore --state-dir /root/state >/dev/null
 cat /proc/$pid/oom_score_adj
 kill $pid
+umount /proc
 
 echo '# mine' >>/etc/oomguard.yaml
 dpkg --remove oomguard >/dev/null && tail -n 1 /etc/oomguard.yaml
