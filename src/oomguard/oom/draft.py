@@ -41,7 +41,7 @@ class Draft:
     memory: "MemoryDraft | None" = None
     context: "Context | None" = None
     choice: Choice | None = None
-    rows_left_out = rows_unread = 0
+    rows_left_out = rows_unread = raw_length = 0
     has_tasks = False
     ended = False
 
@@ -53,6 +53,7 @@ class Draft:
             "host": line.host,
         }
         self.stack: list[str] = []
+        self.raw: list[str] = []
         self.tasks: list[Task] = []
         self.kills: dict[int, Kill] = {}
 
@@ -126,6 +127,7 @@ class Draft:
             tasks=tuple(self.tasks),
             rows_left_out=self.rows_left_out,
             rows_unread=self.rows_unread,
+            raw="".join(self.raw),
             kills=tuple(self.kills.values()),
             stack=tuple(self.stack),
         )

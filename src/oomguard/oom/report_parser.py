@@ -112,9 +112,10 @@ class Assembler:
 
     def keep(self, raw: str, limit: int) -> None:
         """Add lines of the log to the unfinished report as they are, up to so many characters of them."""
-        if self._draft is not None:
-            fields = self._draft.fields
-            fields["raw"] = f"{fields.get('raw', '')}{raw}"[:limit]
+        draft = self._draft
+        if draft is not None and draft.raw_length < limit:
+            draft.raw.append(raw[: limit - draft.raw_length])
+            draft.raw_length += len(draft.raw[-1])
 
     def finish(self) -> "Report | None":
         """Return the unfinished report, None if there is none."""
