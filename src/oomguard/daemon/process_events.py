@@ -117,7 +117,6 @@ class ProcessEvents:
             return self._loop.wait()
         connector, reconciler = self._proof.connector, self._reconciler
         wait, receive, needs_nothing = self._loop.wait, connector.next_exec, reconciler.needs_nothing
-        processes, inheritance = reconciler.ledger.processes, reconciler.inheritance
         alone = [(connector.fileno(), select.EPOLLIN)]
         for _ in range(_PROGRAMS_A_TURN):
             ready = wait()
@@ -127,7 +126,7 @@ class ProcessEvents:
             if event is None:
                 break
             pid, at_ns = event
-            follows = processes or inheritance.inherited
+            follows = reconciler.inheritance.is_needed
             if follows:
                 self.follow_forks(until=pid)
             if not needs_nothing(pid):

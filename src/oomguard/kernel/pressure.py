@@ -107,15 +107,15 @@ def observe_left(memcg: Memcg, host: Left) -> Left | None:
     lines = read_control(memcg.folder, "memory.stat").split(b"\n")
     sizes = {key: int(size) for key, _, size in (line.partition(b" ") for line in lines) if size}
     if memcg.is_v2:
-        keys = b"active_file", b"inactive_file", b"slab_reclaimable"
+        reclaimable = [b"active_file", b"inactive_file", b"slab_reclaimable"]
         swap_limit, swapped = limits.swap, read_bytes(memcg, "memory.swap.current") or 0
     else:  # the figures without `total_` leave out what is below
-        keys = b"total_active_file", b"total_inactive_file", b""
+        reclaimable = [b"total_active_file", b"total_inactive_file"]
         both, swapped = limits.memory_and_swap, sizes.get(b"total_swap", 0)
         swap_limit = None if both is None else both - limits.memory
-    reclaimable = sum(sizes.get(key, 0) for key in keys)
     swap_total, swap = host.swap_total_kib, host.swap_kib
     if swap_limit is not None:
         swap_total = min(swap_total, swap_limit // 1024)
         swap = min(swap, max(swap_total - swapped // 1024, 0))
-    return Left((max(limits.memory - used, 0) + reclaimable) // 1024, limits.memory // 1024, swap, swap_total)
+    free = max(limits.memory - used, 0) + sum(sizes.get(key, 0) for key in reclaimable)
+    return Left(free // 1024, limits.memory // 1024, swap, swap_total)

@@ -37,7 +37,6 @@ from oomguard.kernel.executable import find_program, read_exe
 from oomguard.kernel.proc_files import (
     GONE,
     HIDDEN,
-    READ,
     READ_WRITE,
     WRITE,
     Stat,
@@ -105,16 +104,9 @@ class Procfs:
         return ProcessHandle(pid, fd, self)
 
     def comm(self, pid: int) -> bytes | None:
-        """Return the name of a process, without opening its folder: two calls less; None if it is gone.
-
-        Every program that starts costs this, so it is read without another function.
-        """
+        """Return the name of a process, without opening its folder: two calls less; None if it is gone."""
         try:
-            fd = os.open(f"{pid}/comm", READ, dir_fd=self.fd)
-            try:
-                return os.read(fd, 128).removesuffix(b"\n")
-            finally:
-                os.close(fd)
+            return read_file(self.fd, f"{pid}/comm", 128).removesuffix(b"\n")
         except (*GONE, HIDDEN):
             return None
 
@@ -353,7 +345,7 @@ class ProcessHandle:
     def in_container(self) -> bool:
         """Whether it is in a container, and not only in a PID namespace, which any user can create."""
         try:
-            is_nested = self.status.namespace_depth > 1
+            is_nested = self.in_pid_namespace
         except UnknownFactError:
             if in_user_slice(self.cgroup):
                 return False

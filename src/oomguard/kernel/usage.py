@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
-from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat
+from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat, status_line
 from oomguard.oom.badness import CURRENT, Usage
 from oomguard.oom.ranking import Candidate, Exemption
 
@@ -48,14 +48,14 @@ def parse_held(stat: Stat, status: bytes, *, page_kib: int = PAGE_KIB, is_exact:
 
     `is_exact` is whether the kernel decides by exact counters (`Era.is_exact`).
     """
-    resident_kib = _kib(status, b"\nVmRSS:")
+    resident_kib = _kib(status, b"VmRSS")
     if resident_kib is None:
         return None
     rss = resident_kib // page_kib if is_exact else stat.resident_pages
-    swap_kib = _kib(status, b"\nVmSwap:") or 0
+    swap_kib = _kib(status, b"VmSwap") or 0
     # Linux before 4.15 lists the upper levels separately.
-    tables_kib = (_kib(status, b"\nVmPTE:") or 0) + (_kib(status, b"\nVmPMD:") or 0)
-    anonymous_kib = _kib(status, b"\nRssAnon:")
+    tables_kib = (_kib(status, b"VmPTE") or 0) + (_kib(status, b"VmPMD") or 0)
+    anonymous_kib = _kib(status, b"RssAnon")
     if anonymous_kib is None:
         anonymous_kib = resident_kib
     return Held(
@@ -67,17 +67,15 @@ def parse_held(stat: Stat, status: bytes, *, page_kib: int = PAGE_KIB, is_exact:
 
 def _resident(stat: Stat) -> Held | None:
     """Return what `stat` alone shows; None for a thread that has ended."""
+    if stat.thread_ends:
+        return None
     pages = stat.resident_pages
-    return (
-        None
-        if stat.thread_ends
-        else Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)
-    )
+    return Held(Usage(pages, 0, 0), pages * PAGE_KIB, is_admin=False, is_partial=True)
 
 
 def _kib(status: bytes, key: bytes) -> int | None:
-    at = status.find(key)
-    return None if at < 0 else int(status[at + len(key) : status.index(b"kB", at)])
+    value = status_line(status, key)
+    return int(value.removesuffix(b" kB")) if value else None
 
 
 def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:

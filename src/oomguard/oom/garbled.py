@@ -7,6 +7,8 @@ import re
 
 COPIED = 1 << 16
 """Characters at the beginning of a log that may be a copy: nobody copies more."""
+_LENGTH = 400
+"""Characters of a line that are searched."""
 _KILL = r"[iIl1|!j]{2,3}"
 _GAP = r"[^\w+]{0,3}"
 _PID = r"(?=[oOIlSBZ|]{0,9}\d)[\doOIlSBZ|]{1,10}"
@@ -21,6 +23,3 @@ _GARBLED = re.compile(
 def is_garbled_kill(text: str) -> bool:
     """Return whether a text looks like the kernel's line about a kill, a choice or its beginning."""
     return _GARBLED.search(text, 0, _LENGTH) is not None
-
-
-_LENGTH = 400
