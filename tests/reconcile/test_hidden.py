@@ -34,7 +34,7 @@ class Host:
         self.reconcile(POLICY)
 
     def reconcile(self, policy: Policy) -> list[str]:
-        """Start anew, make two passes, and return the results."""
+        """Restart, make two passes, and return the results."""
         folder = open_state_folder(str(self.state_dir))
         ledger = open_hosts_ledger(folder, self.procfs)
         reconciler = Reconciler(policy, ledger, self.procfs)

@@ -28,7 +28,7 @@ for line in sys.stdin:
 
 
 class Mover:
-    """A user's program that writes its pid to the files that it is told of."""
+    """A user's program that writes its pid to each file named on its standard input."""
 
     def __init__(self) -> None:
         self._program = subprocess.Popen(

@@ -109,8 +109,8 @@ class Guest:
     ) -> None:
         """Start to boot. Call `wait_for_boot` before anything else.
 
-        Unless it `may_reboot` a reboot ends the machine, so that a panic cannot start it anew. `spare_mib` is
-        memory for `plug_memory`.
+        A reboot ends the machine, unless it `may_reboot`: a panic must not restart it. `spare_mib` is memory
+        for `plug_memory`.
         """
         self.folder = folder
         self.console = folder / "console.log"
