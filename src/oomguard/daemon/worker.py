@@ -28,8 +28,8 @@ POLL_SECONDS = 1.0
 """Interval of passes while no events report new processes."""
 
 SLICE_SECONDS = 0.0005
-"""Time for one slice of work before signals and events are handled again: with 20 ms, a program that starts
-during a pass waits that long (docs/internals/performance.md)."""
+"""Time for one slice of work before signals and events are handled again: a program that starts during a
+pass waits that long."""
 
 THROTTLED_SLICE_SECONDS = 0.005
 """The same at the ceiling on CPU time, where each slice is followed by a pause."""
