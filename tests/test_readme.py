@@ -104,7 +104,7 @@ def test_imports_point_down_the_list_of_layers() -> None:
 def test_modules_that_a_page_names_are_there(page: str) -> None:
     """Those to start with; each says itself what it holds, and ruff asks for that line."""
     named = set(re.findall(rf"`((?:{'|'.join(MAY_IMPORT)})/\w+\.py)`", (ROOT / page).read_text()))
-    assert "core/match.py" in named
+    assert len(named) > 5
     for module in named - {"cli/VERB.py"}:
         assert (ROOT / "src/oomguard" / module).is_file(), module
 
