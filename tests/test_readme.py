@@ -130,4 +130,4 @@ def test_the_reference_has_every_key() -> None:
     sysctls = {row.name.partition(".")[2] for row in SYSCTLS.values()}
     assert "children" in keys
     for key in set(keys) - sysctls:
-        assert re.search(rf"`(\{{)?{re.escape(key)}[`:]", text), key
+        assert re.search(rf"(?:^|[`{{ ]){re.escape(key)}[`:]", text, re.MULTILINE), key

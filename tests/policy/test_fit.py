@@ -1,6 +1,5 @@
-"""One policy on four hosts: what each value comes to, as the table of docs/policy.md has it."""
+"""One policy on four hosts: what each value comes to."""
 
-import re
 from typing import NamedTuple
 
 import pytest
@@ -10,7 +9,6 @@ from oomguard.core.overcommit import KBYTES, MODE, Memory
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.sysctl_diff import diff_sysctls
 from oomguard.policy.load import parse
-from pages import ROOT
 
 from .conftest import sources
 
@@ -19,7 +17,7 @@ PAGE_KIB = 2048
 
 
 class Machine(NamedTuple):
-    """A host as the table names it: what its kernel shows, and what its sysctls are."""
+    """A host: what its kernel shows, and what its sysctls are."""
 
     title: str
     memory_kib: int
@@ -84,33 +82,30 @@ def comes_to(written: str, machine: Machine) -> str:
     changes = diff_sysctls(policy, actual, machine.memory, {}, cause="policy")
     change = next((one for one in changes if one.name == name), None)
     if change is None:
-        return f"{actual[name]:,}, as it was"
+        return f"{actual[name]:,} stays"
     assert not mode or any(one.name == MODE for one in changes)
     return "refused" if change.obstacle is not None else f"{change.after:,}"
 
 
-def table() -> list[list[str]]:
-    """Return the cells of the table."""
-    text = (ROOT / "docs" / "policy.md").read_text()
-    _, _, below = text.partition(f"| in the policy | {MACHINES[0].title} |")
-    rows = below.split("\n\n")[0].split("\n")[2:]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+TABLE = """
+min_free_kbytes: 3%                               | 31,457     | 487,587         | 1,972,371  | 31,677,480
+min_free_kbytes: {ram: 3%, min: 64MiB, max: 2GiB} | 65,536     | 487,587         | 1,972,371  | 2,097,152
+nr_hugepages: 1GiB                                | refused    | 512             | 512        | 512
+nr_hugepages: {ram: 75%}                          | refused    | refused         | refused    | 386,688
+commit_limit: 90%                                 | 943,718    | 14,627,635      | 59,171,143 | 195,349,708
+commit_limit: {leave: 8GiB}                       | refused    | 7,864,320       | 57,357,107 | 208,666,624
+commit_limit: 48GiB                               | 50,331,648 | 50,331,648      | 50,331,648 | refused
+max_map_count: {at_least: 262144}                 | 262,144    | 1,048,576 stays | 262,144    | 262,144
+swappiness: {at_most: 10}                         | 10         | 10              | 10         | 10
+when: {memory: ">= 64GiB"}                        | no         | no              | counts     | counts
+when: {swap: none, hostname: "db-*"}              | no         | no              | counts     | no
+"""
+"""Each line is a value, and what it comes to on each of the machines, in the sysctl's unit."""
+
+ROWS = [[cell.strip() for cell in row.split("|")] for row in TABLE.strip().splitlines()]
 
 
-@pytest.mark.parametrize("row", table(), ids=lambda row: str(row[0]))
-def test_the_table_of_the_docs_has_what_each_value_comes_to(row: list[str]) -> None:
-    """If this fails because the language changed, copy the line that it shows."""
-    written = row[0].strip("`")
-    cells = [comes_to(written, machine) for machine in MACHINES]
-    assert f"| {' | '.join(row)} |" == f"| `{written}` | {' | '.join(cells)} |"
-
-
-def test_the_table_has_every_kind_of_value_and_every_host() -> None:
-    """And more than one row."""
-    text = " ".join(row[0] for row in table())
-    for word in ("3%", "min:", "max:", "at_least", "at_most", "leave", "48GiB", "nr_hugepages", "when:"):
-        assert word in text
-    assert (
-        f"| in the policy | {' | '.join(machine.title for machine in MACHINES)} |"
-        in (ROOT / "docs" / "policy.md").read_text()
-    )
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row[0]))
+def test_each_value_fits_each_host(row: list[str]) -> None:
+    """Or is refused there."""
+    assert row[1:] == [comes_to(row[0], machine) for machine in MACHINES]
