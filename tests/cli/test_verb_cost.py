@@ -38,6 +38,12 @@ print(*sys.modules, file=sys.stderr)
 """
 
 
+def heavy(modules: list[str]) -> set[str]:
+    """Return which of the HEAVY ones were loaded, and not by rich, which needs `logging` before 14.3.4."""
+    found = {name for name in HEAVY if name in modules}
+    return found - {"logging"} if "rich" in found else found
+
+
 def run(code: str, *arguments: str) -> list[str]:
     """Run a verb in an interpreter of its own, and return the words that the code prints about it."""
     command = [sys.executable, "-P", "-c", code, *arguments]
@@ -95,7 +101,7 @@ def test_a_verb_loads_only_what_it_needs(verb: str, loaded: str, host: list[str]
     takes_host = verb.split()[0] in ("check", "plan", "rank", "explain", "status")
     options = host if takes_host else host[:4] if verb == "restore" else []
     modules = run(_LOADED, *verb.split(), *options)
-    assert {name for name in HEAVY if name in modules} == set(loaded.split())
+    assert heavy(modules) == set(loaded.split())
 
 
 def test_beside_a_daemon_no_verb_waits_for_pydantic(host: list[str]) -> None:
@@ -108,4 +114,4 @@ def test_beside_a_daemon_no_verb_waits_for_pydantic(host: list[str]) -> None:
     reloader.close()
     for verb in ("plan", "rank", "explain other"):
         modules = run(_LOADED, *verb.split(), *host)
-        assert {name for name in HEAVY if name in modules} == {"argparse", "rich"}
+        assert heavy(modules) == {"argparse", "rich"}

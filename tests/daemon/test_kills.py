@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import memcg
-from running import Daemon, running, wait_until
+from running import Daemon, running, wait_for_value, wait_until
 
 POLICY = """\
 rules:
@@ -60,7 +60,7 @@ def test_kill_is_told_within_a_second_with_its_rule(tmp_path: Path) -> None:
         cgroup.hog("ok-other", 36),
         cgroup.hog("ok-victim", 6) as victim,
     ):
-        wait_until(lambda: Path(f"/proc/{victim.pid}/oom_score_adj").read_text() == "700\n", "the value")
+        wait_for_value(victim.pid, 700)
         with cgroup.hog("ok-third", 30):
             victim.wait(10)
         end = time.monotonic()
