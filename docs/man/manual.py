@@ -17,7 +17,8 @@ import yaml
 from oomguard.cli.main import build_parser
 from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.policy.case_model import Case, CaseFile, CaseProcess, Expected, Host
-from oomguard.policy.model import CASES, CONDITIONS, MODELS, Bound, Document, Rule, wanted
+from oomguard.policy.language import Flag, Language, models, wanted
+from oomguard.policy.model import CONDITIONS, Bound, Document, Rule
 from oomguard.policy.when import When
 from oomguard.report.events import EVENTS
 
@@ -174,17 +175,17 @@ def messages() -> Iterator[str]:
 # oomguard.yaml(5)
 
 
-def _key(*keys: str) -> list[str]:
+def _key(*keys: str, language: type[Language] = Document) -> list[str]:
     """Return one key: what it takes, what it is if not given, what it means, and examples."""
-    name, field = keys[-1], MODELS[keys[:-1]].model_fields[keys[-1]]
+    name, field = keys[-1], models(language)[keys[:-1]].model_fields[keys[-1]]
     about = field.description or ""
-    lines = [f".It Ic {name}", *prose(f"Takes {wanted(keys).words}.")]
+    lines = [f".It Ic {name}", *prose(f"Takes {wanted(language, keys).words}.")]
     if field.is_required():
         lines.append("It is required.")
     elif field.default is not None:
         lines += prose(f"Default: {_yaml(field.default)}.")
-    elif len(keys) == 1 and "if not given" not in about:
-        lines += prose(f"Default: {'false' if field.annotation == bool | None else 'none'}.")
+    elif language is Document and len(keys) == 1 and "if not given" not in about:
+        lines += prose(f"Default: {'false' if field.annotation in (bool | None, Flag | None) else 'none'}.")
     lines += prose(_sentence(about))
     for value in field.examples or []:
         shown = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)
@@ -223,27 +224,28 @@ def bounds() -> Iterator[str]:
 
 def cases() -> Iterator[str]:
     """Return the keys at the top of a case file."""
-    yield from tagged(_key(CASES, key) for key in CaseFile.model_fields)
+    yield from tagged(_key(key, language=CaseFile) for key in CaseFile.model_fields)
 
 
 def case() -> Iterator[str]:
     """Return the keys of a case."""
-    yield from tagged(_key(CASES, "cases", key) for key in Case.model_fields)
+    yield from tagged(_key("cases", key, language=CaseFile) for key in Case.model_fields)
 
 
 def processes() -> Iterator[str]:
     """Return the keys of a process in a case."""
-    yield from tagged(_key(CASES, "cases", "processes", key) for key in CaseProcess.model_fields)
+    yield from tagged(_key("cases", "processes", key, language=CaseFile) for key in CaseProcess.model_fields)
 
 
 def expectations() -> Iterator[str]:
     """Return what a case can expect of a process."""
-    yield from tagged(_key(CASES, "cases", "processes", "expect", key) for key in Expected.model_fields)
+    keys = [("cases", "processes", "expect", key) for key in Expected.model_fields]
+    yield from tagged(_key(*one, language=CaseFile) for one in keys)
 
 
 def hosts() -> Iterator[str]:
     """Return what a case can say of its host."""
-    yield from tagged(_key(CASES, "host", key) for key in Host.model_fields)
+    yield from tagged(_key("host", key, language=CaseFile) for key in Host.model_fields)
 
 
 def sysctls() -> Iterator[str]:
@@ -270,7 +272,7 @@ def _also(row: Sysctl) -> str:
 
 def fitting() -> Iterator[str]:
     """Return the keys of values that fit the host."""
-    keys = [("vm", "min_free_kbytes", key) for key in MODELS["vm", "min_free_kbytes"].model_fields]
+    keys = [("vm", "min_free_kbytes", key) for key in models(Document)["vm", "min_free_kbytes"].model_fields]
     yield from tagged(_key(*one) for one in [*keys, ("vm", "commit_limit"), ("vm", "commit_limit", "leave")])
 
 

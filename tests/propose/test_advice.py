@@ -14,7 +14,8 @@ from oomguard.policy.compile import Users
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
 from oomguard.propose.advice import HostFacts, PeakSinceStart, Running, advise
-from oomguard.propose.draft import render, valid
+from oomguard.propose.draft import render
+from oomguard.propose.mend import valid
 
 GIB = 1024 * 1024  # KiB
 SYSCTLS = {

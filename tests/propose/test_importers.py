@@ -14,9 +14,10 @@ from oomguard.core.policy import Policy
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import alternatives, globs, literal
 from oomguard.policy.source import Source, Sources
-from oomguard.propose.draft import Draft, DraftRule, Origin, render, valid
+from oomguard.propose.draft import Draft, DraftRule, Origin, render
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.propose.importers.files import ForeignError
+from oomguard.propose.mend import valid
 
 
 def policy(draft: Draft) -> tuple[Policy, str]:

@@ -38,9 +38,10 @@ def _run(options: "argparse.Namespace") -> int:
     """Print the policy, or its findings as JSON."""
     from oomguard.diagnose.host import open_procfs, peak_source
     from oomguard.propose.advice import advise
-    from oomguard.propose.draft import render, valid
+    from oomguard.propose.draft import render
     from oomguard.propose.draft_document import FORMAT, findings_document, host_document
     from oomguard.propose.host_facts import observe_facts
+    from oomguard.propose.mend import valid
     from oomguard.report.document import print_json
 
     with closing(open_procfs(options.proc)) as procfs:

@@ -16,7 +16,7 @@ from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import case_model, load, prose, scalars
 from oomguard.policy.compile import Users
 from oomguard.policy.fault import Fault, PolicyError, Words, excerpt
-from oomguard.policy.model import CASES, Document
+from oomguard.policy.model import Document
 from oomguard.policy.nodes import Mapping, Node, Sequence
 from oomguard.policy.source import Source, read_alone, read_layers
 
@@ -158,13 +158,13 @@ _NO_CASES = Fault(
 
 def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
     """Return the cases of a file that was read, and read the policies that it names. As `load_cases`."""
-    root, faults = load.read_root(source, within=(CASES,))
+    root, faults = load.read_root(source, case_model.CaseFile)
     if root is None:
         raise PolicyError(faults)
     try:
         said = case_model.CaseFile.model_validate(scalars.data(root))
     except ValidationError as error:
-        faults += prose.faults(source.file, root, error, within=(CASES,))
+        faults += prose.faults(source.file, root, error, language=case_model.CaseFile)
     if faults:
         raise PolicyError(load.cut(sorted(faults, key=lambda fault: (fault.line, fault.column))))
     reader = _Reader(source.file, CaseUsers(said.users or {}), policy)

@@ -56,8 +56,10 @@ class Words(NamedTuple):
     message: str
     hint: str = ""
 
-    def at(self, file: str, line: int, column: int, path: str, severity: Severity = "error") -> Fault:
-        """Return the fault at a place."""
+    def at(
+        self, file: str, line: int = 0, column: int = 0, path: str = "", severity: Severity = "error"
+    ) -> Fault:
+        """Return the fault at a place, or in the whole file."""
         return Fault(file, line, column, path, self.message, self.hint, severity, self.code)
 
 

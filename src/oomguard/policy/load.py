@@ -19,6 +19,7 @@ from oomguard.policy.when import When, unmet
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from oomguard.policy.language import Language
     from oomguard.policy.lint import Trial
 
 FAULTS_LIMIT = 1000
@@ -228,11 +229,10 @@ def _too_many_regexes(documents: "Iterable[PolicyFile]") -> "Iterator[Fault]":
                 return
 
 
-def read_root(source: Source, within: tuple[str, ...] = ()) -> tuple[nodes.Mapping | None, list[Fault]]:
-    """Return the keys of a file, None if it cannot be parsed, and the faults.
-
-    `within` are the keys of its model in `model.MODELS`.
-    """
+def read_root(
+    source: Source, language: "type[Language]" = model.Document
+) -> tuple[nodes.Mapping | None, list[Fault]]:
+    """Return the keys of a file in this language, None if it cannot be parsed, and the faults."""
     if source.fault is not None:
         return None, [source.fault]
     root, faults = yaml_tree.parse(source.file, source.content)
@@ -244,7 +244,7 @@ def read_root(source: Source, within: tuple[str, ...] = ()) -> tuple[nodes.Mappi
         return None, faults
     if isinstance(root, nodes.Scalar) and root.plain and not root.text:  # nothing but `---`
         return nodes.Mapping({}, root.line, root.column), faults
-    return None, [*faults, prose.not_a_mapping(source.file, root, within)]
+    return None, [*faults, prose.not_a_mapping(source.file, root, language)]
 
 
 def _with_empty_sections(root: nodes.Mapping) -> nodes.Mapping:

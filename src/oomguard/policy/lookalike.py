@@ -6,25 +6,17 @@ it is meant.
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
-from oomguard.policy.fault import excerpt
+from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.programs import ONLY_TITLED
 from oomguard.policy.quoting import quoted
 from oomguard.policy.regex_to_glob import globs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-class Lookalike(NamedTuple):
-    """What a text looks like, why it does not work as that, and what to write."""
-
-    code: str
-    message: str
-    hint: str
 
 
 _UNIT = r"\.(?:service|scope|slice|socket|timer)\Z"
@@ -59,7 +51,7 @@ _DASHES = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 _MEMBERS_SHOWN = 8
 
 
-def lookalike(name: str) -> Lookalike | None:
+def lookalike(name: str) -> Words | None:
     """Return what else than a process name `name` looks like, or None."""
     if _ORDINARY.match(name):
         return None
@@ -73,7 +65,7 @@ def as_it_is(name: str) -> str:
     return in_brackets(_kept(name) if _is_cut(name) else name)
 
 
-def unusual_character(text: str) -> Lookalike | None:
+def unusual_character(text: str) -> Words | None:
     """Return what is wrong with a text that has typographic or invisible characters, or None.
 
     The hint is the text without them.
@@ -82,7 +74,7 @@ def unusual_character(text: str) -> Lookalike | None:
     if not odd:
         return None
     kind = "a typographic" if odd in _QUOTES | _DASHES else "an invisible"
-    return Lookalike(
+    return Words(
         "unusual-character",
         f"{excerpt(text)} has {kind} character: U+{ord(odd):04X}, {unicodedata.name(odd, 'unnamed').lower()}",
         quoted("".join(map(_usual, text)).strip() or "..."),
@@ -107,17 +99,17 @@ def _usual(character: str) -> str:
     return "-" if character in _DASHES else " " if unicodedata.category(character) == "Zs" else ""
 
 
-def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
+def _lookalikes(name: str, plain: str) -> "Iterator[Words]":
     """Yield what `name` looks like; in `plain` its sets of characters are empty."""
     shown = excerpt(name)
     if name[0] in "\"'" and name[-1] == name[0] and name[1:]:
-        yield Lookalike(
+        yield Words(
             "unusual-character",
             f"the quotes are part of the name: {shown}",
             quoted(name[1:-1].strip() or "..."),
         )
     if _LIST.search(plain) and not _FILE_WITH_SPACES.search(plain):
-        yield Lookalike(
+        yield Words(
             "list-as-name",
             f"{shown} is one name: a name matches exactly or as a glob, where "
             f"{next(one for one in '|{,' if one in plain)} has no meaning",
@@ -125,7 +117,7 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
         )
     if _REGEX.search(plain) and not _WINDOWS_PATH.match(name):
         globs_ = _listed(_meant(name))
-        yield Lookalike(
+        yield Words(
             "regex-as-name",
             f"{shown} looks like a regular expression: as text, a name matches exactly or as a glob",
             f"name: {globs_}" if globs_ else f"name: {{regex: {quoted(name)}}}",
@@ -133,25 +125,25 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Lookalike]":
     yield from _foreign(name, plain, shown)
 
 
-def _foreign(name: str, plain: str, shown: str) -> "Iterator[Lookalike]":
+def _foreign(name: str, plain: str, shown: str) -> "Iterator[Words]":
     """Yield which other fact of a process the name looks like."""
     if _PATH.match(plain) or (_is_cut(name) and "/" in plain and " " not in plain):
         base = name.rpartition("/")[2]
         choices = [f"name: {quoted(base)}"] * bool(base) + [f"exe: {quoted(name)}"] * (name[0] in "/*")
-        yield Lookalike(
+        yield Words(
             "path-as-name",
             f"{shown} looks like a path: the name of a process is a file name without its folder",
             " or ".join(choices) or "the file name",
         )
     if _UNIT_END.search(plain):
-        yield Lookalike(
+        yield Words(
             "unit-as-name", f"{shown} looks like a unit, not like a process name", f"unit: {quoted(name)}"
         )
     title = _TITLE.match(plain)
     is_command = _OPTION.search(plain) and not _FILE_WITH_SPACES.search(plain)
     if _is_cut(name) or is_command or (title and (_kept(name) != name or title[1] in ONLY_TITLED)):
         program = name.partition(" ")[0].rstrip(":")
-        yield Lookalike(
+        yield Words(
             "command-line-as-name",
             f"matches no process: the kernel keeps {excerpt(_kept(name))}, and a longer name ends at a space"
             if _is_cut(name)

@@ -72,12 +72,9 @@ class Location(NamedTuple):
     is_item: bool = False
 
 
-def locate(root: Node, loc: tuple[int | str, ...], within: tuple[str, ...] = ()) -> Location:
-    """Return the node at pydantic's location, ignoring the names of alternatives in there.
-
-    `within` are the keys of the root.
-    """
-    here = Location(root, root.line, root.column, "", within)
+def locate(root: Node, loc: tuple[int | str, ...]) -> Location:
+    """Return the node at pydantic's location, ignoring the names of alternatives in there."""
+    here = Location(root, root.line, root.column, "", ())
     for part in loc:
         node = here.node
         if isinstance(node, Sequence) and isinstance(part, int):

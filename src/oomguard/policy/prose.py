@@ -4,8 +4,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.language import Takes
-from oomguard.policy.model import MODELS, Bound, wanted
+from oomguard.policy.language import Language, Takes, models, wanted
+from oomguard.policy.model import Bound, Document
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.spelling import did_you_mean, meant, nearest, unknown_key
@@ -21,60 +21,59 @@ def faults(
     root: Node,
     error: "ValidationError",
     above: tuple[int | str, ...] = (),
-    within: tuple[str, ...] = (),
+    language: type[Language] = Document,
 ) -> list[Fault]:
     """Return the errors in `error` as faults.
 
-    `above` are the keys of what was validated, `within` those of the root's model in `MODELS`.
+    `above` are the keys of what was validated, and `language` is the model of the root.
     """
-    found: list[Any] = [one | {"loc": above + one["loc"]} for one in error.errors(include_url=False)]
-    return [
-        _fault(file, root, one, within)
-        for one in found
-        if one["type"] != "missing" or not _is_misspelt(root, one, within)
-    ]
+    found = []
+    for one in error.errors(include_url=False):
+        loc = above + one["loc"]
+        parent, key = locate(root, loc[:-1]), str(loc[-1])
+        if one["type"] == "extra_forbidden":
+            found.append(_unknown_key(file, parent, key, language))
+        elif one["type"] != "missing":
+            here = locate(root, loc)
+            words = _words(one, here, wanted(language, here.keys))
+            found.append(words.at(file, here.line, here.column, here.path))
+        elif not _is_misspelt(key, parent, language):
+            example, *_ = models(language)[parent.keys].model_fields[key].examples or [None]
+            hint = f"add it, as in {key}: {example}" if isinstance(example, int | str) else "add it"
+            words = Words("missing-key", f"{key} is missing", hint)
+            found.append(words.at(file, parent.line, parent.column, parent.path))
+    return found
 
 
-def _is_misspelt(root: Node, error: Any, within: tuple[str, ...]) -> bool:
-    """Return whether the missing key is there under another name."""
-    parent = locate(root, error["loc"][:-1], within)
-    key = error["loc"][-1]
-    return isinstance(parent.node, Mapping) and any(
-        meant(one, parent.keys) == key for one in parent.node.entries
-    )
+def _is_misspelt(key: str, parent: Location, language: type[Language]) -> bool:
+    """Return whether a missing key is there under another name."""
+    assert isinstance(parent.node, Mapping)
+    return any(meant(one, language, parent.keys) == key for one in parent.node.entries)
 
 
-def not_a_mapping(file: str, root: Node, within: tuple[str, ...] = ()) -> Fault:
+def not_a_mapping(file: str, root: Node, language: type[Language]) -> Fault:
     """Return the fault of a file that is not a mapping."""
-    want = wanted(within)
-    section = "cases" if within else "rules"
+    want = wanted(language, ())
+    section = "rules" if language is Document else "cases"
     hint = f"write {section}: above the list" if isinstance(root, Sequence) else _COLON
     words = Words("wrong-type", f"must be {want.words}, got {_given(root, want).message}", hint)
     return words.at(file, root.line, root.column, "")
 
 
-def _fault(file: str, root: Node, error: Any, within: tuple[str, ...]) -> Fault:
-    kind, loc = error["type"], error["loc"]
-    if kind == "extra_forbidden":
-        return _unknown_key(file, root, loc, within)
-    here = locate(root, loc, within)
-    return _words(error, here, wanted(here.keys)).at(file, here.line, here.column, here.path)
-
-
-def _unknown_key(file: str, root: Node, loc: tuple[int | str, ...], within: tuple[str, ...]) -> Fault:
-    parent, key = locate(root, loc[:-1], within), str(loc[-1])
+def _unknown_key(file: str, parent: Location, key: str, language: type[Language]) -> Fault:
     assert isinstance(parent.node, Mapping)
     entry = parent.node.entries[key]
     path = f"{parent.path}.{excerpt(key)}" if parent.path else excerpt(key)
     value = entry.value.text if isinstance(entry.value, Scalar) else ""
-    return unknown_key(key, value, parent.keys).at(file, entry.line, entry.column, path)
+    return unknown_key(key, value, language, parent.keys).at(file, entry.line, entry.column, path)
 
 
 def _words(error: Any, here: Location, want: Takes) -> Words:
+    """Return what the key takes and what it got instead."""
     kind, context = error["type"], error.get("ctx", {})
+    if "message" in context and "hint" in context:  # from `patterns.refusal`
+        return Words(kind, context["message"], context["hint"])
     match kind:
-        case "missing":
-            return Words("missing-key", f"{error['loc'][-1]} is missing", _as_in(here.keys, error["loc"][-1]))
         case "too_short":
             return Words("empty", "must not be an empty list", "remove the key, or add an item")
         case "string_too_short":
@@ -82,23 +81,11 @@ def _words(error: Any, here: Location, want: Takes) -> Words:
         case "string_too_long":
             message = f"must have at most {context['max_length']} characters, got {len(error['input'])}"
             return Words("too-long", message, "use a glob or a shorter pattern")
-    if "message" in context and "hint" in context:  # refused by `condition`
-        return Words(kind, context["message"], context["hint"])
-    return _mismatch(error, here, want)
-
-
-def _as_in(keys: tuple[str, ...], key: str) -> str:
-    example = MODELS[keys].model_fields[key].examples
-    return f"add it, as in {key}: {example[0]}" if example and isinstance(example[0], int | str) else "add it"
-
-
-def _mismatch(error: Any, here: Location, want: Takes) -> Words:
-    """Return what the key takes and what it got instead."""
     code, found, hint = _given(here.node, want)
-    if error["type"] in {"greater_than_equal", "less_than_equal"}:
+    if kind in {"greater_than_equal", "less_than_equal"}:
         code = "out-of-range"
-    if error["type"] == "literal_error" and isinstance(here.node, Scalar) and not hint:
-        code, hint = "not-allowed", _meant_word(here.node.text, error["ctx"]["expected"])
+    if kind == "literal_error" and isinstance(here.node, Scalar) and not hint:
+        code, hint = "not-allowed", _meant_word(here.node.text, context["expected"])
     words = want.each if here.is_item else want.words
     return Words(code, f"must be {words}, got {found}", hint or want.hint)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import Layer, is_drop_in, is_mask, layers
 from oomguard.core.text import printable
-from oomguard.policy.fault import Fault
+from oomguard.policy.fault import Fault, Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,10 +49,10 @@ class Sources(NamedTuple):
 class _RefusedError(Exception):
     def __init__(self, code: str, message: str, hint: str) -> None:
         super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
+        self.words = Words(code, message, hint)
 
 
-_NO_NAME = Fault("--policy", 0, 0, "", "the file name is empty", "write --policy FILE", code="missing-file")
+_NO_NAME = Words("missing-file", "the file name is empty", "write --policy FILE").at("--policy")
 
 
 def read_sources(path: str) -> Sources:
@@ -82,7 +82,7 @@ def read_layers(wanted: "tuple[Layer, ...]", *, anybodys: bool = False) -> Sourc
     found += [Source(file, fault=ignored(file)) for file in unread if os.path.isfile(file)]
     there = [path for path, _ in wanted if os.path.lexists(path)]
     if not anybodys:
-        found += [Source(folder, fault=_open_to_others(folder, why)) for folder, why in _open_folders(there)]
+        found += [Source(fault.file, fault=fault) for fault in _open_folders(there)]
     return Sources(tuple(found))
 
 
@@ -99,7 +99,7 @@ def _read_folder(folder: str, *, anybodys: bool) -> "Iterator[Source]":
     except FileNotFoundError:
         return
     except OSError as error:
-        yield Source(folder, fault=_unreadable(folder, error))
+        yield Source(folder, fault=_fault(folder, error))
         return
     try:
         if not anybodys:
@@ -110,10 +110,8 @@ def _read_folder(folder: str, *, anybodys: bool) -> "Iterator[Source]":
                 yield _read_source(file, name, folder=descriptor, anybodys=anybodys)._replace(name=name)
             elif _looks_like_a_policy(name) and os.path.isfile(file):
                 yield Source(file, fault=ignored(file))
-    except _RefusedError as refused:
-        yield Source(folder, fault=_fault(folder, refused))
-    except OSError as error:
-        yield Source(folder, fault=_unreadable(folder, error))
+    except (_RefusedError, OSError) as error:
+        yield Source(folder, fault=_fault(folder, error))
     finally:
         os.close(descriptor)
 
@@ -131,7 +129,7 @@ def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = F
     try:
         descriptor = os.open(name, _FLAGS, dir_fd=folder)
     except OSError as error:
-        return Source(file, fault=_unreadable(file, error))
+        return Source(file, fault=_fault(file, error))
     try:
         status = os.fstat(descriptor)
         if folder is not None and is_mask(status.st_mode, status.st_rdev):
@@ -144,10 +142,8 @@ def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = F
 def _read_open(file: str, read: "Callable[[], bytes]") -> Source:
     try:
         return Source(file, read())
-    except _RefusedError as refused:
-        return Source(file, fault=_fault(file, refused))
-    except OSError as error:
-        return Source(file, fault=_unreadable(file, error))
+    except (_RefusedError, OSError) as error:
+        return Source(file, fault=_fault(file, error))
 
 
 def _read(descriptor: int, file: str, *, anybodys: bool) -> bytes:
@@ -199,8 +195,8 @@ def _writers(status: os.stat_result) -> str:
     return f"mode {stat.S_IMODE(status.st_mode):04o} makes it writable by {others}"
 
 
-def _open_folders(paths: list[str]) -> "Iterator[tuple[str, str]]":
-    """Yield each folder above these paths, or above the target of a link, in which others may replace a file.
+def _open_folders(paths: list[str]) -> "Iterator[Fault]":
+    """Yield a warning for each folder above these paths, or a link's target, where others can replace files.
 
     Not a sticky folder, where nobody can rename the files of others, and not a read-only one, such as the
     volume of a ConfigMap, which has mode 0777.
@@ -218,30 +214,21 @@ def _open_folders(paths: list[str]) -> "Iterator[tuple[str, str]]":
             is_read_only = bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
         except OSError:
             continue  # not accessible
-        if is_read_only:
+        is_others = status.st_uid not in owners
+        is_open = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+        if is_read_only or not (is_others or is_open):
             continue
-        if status.st_uid not in owners:
-            yield folder, f"belongs to uid {status.st_uid}"
-        elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
-            yield folder, _writers(status)
+        why = f"belongs to uid {status.st_uid}" if is_others else _writers(status)
+        yield Words(
+            "open-folder",
+            f"{why}: others could remove the policy, or replace it by another file that belongs to root",
+            "make root the owner of all folders above the policy, and remove write permission for others",
+        ).at(folder, severity="warning")
 
 
 def _parents(file: str) -> "Iterator[str]":
     while file != (file := os.path.dirname(file)):
         yield file
-
-
-def _open_to_others(folder: str, why: str) -> Fault:
-    return Fault(
-        folder,
-        0,
-        0,
-        "",
-        f"{why}: others could remove the policy, or replace it by another file that belongs to root",
-        "make root the owner of all folders above the policy, and remove write permission for others",
-        severity="warning",
-        code="open-folder",
-    )
 
 
 def _kind(mode: int) -> str:
@@ -255,31 +242,19 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "special file")
 
 
-def _fault(file: str, refused: _RefusedError) -> Fault:
-    return Fault(file, 0, 0, "", refused.message, refused.hint, code=refused.code)
-
-
 def ignored(file: str) -> Fault:
     """Return the warning about a file whose name does not count."""
-    return Fault(
-        file,
-        0,
-        0,
-        "",
-        "not read: the name of a policy file ends in .yaml",
-        "rename it to .yaml",
-        severity="warning",
-        code="ignored-file",
-    )
+    words = Words("ignored-file", "not read: the name of a policy file ends in .yaml", "rename it to .yaml")
+    return words.at(file, severity="warning")
 
 
-def _unreadable(file: str, error: OSError) -> Fault:
+def _fault(file: str, error: _RefusedError | OSError) -> Fault:
+    if isinstance(error, _RefusedError):
+        return error.words.at(file)
     if error.errno == errno.ENOENT:
-        message, code = "no such file", "missing-file"
         hint = "create it (a file with only a comment is a valid policy), or give another with --policy"
-    else:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        message, code, hint = f"cannot be read: {reason}", "unreadable", ""
-        if error.errno in {errno.EACCES, errno.EPERM}:
-            hint = "run this as root, or make the policy readable: it contains no secrets"
-    return Fault(file, 0, 0, "", message, hint, code=code)
+        return Words("missing-file", "no such file", hint).at(file)
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    is_denied = error.errno in {errno.EACCES, errno.EPERM}
+    hint = "run this as root, or make the policy readable: it contains no secrets" if is_denied else ""
+    return Words("unreadable", f"cannot be read: {reason}", hint).at(file)

@@ -7,7 +7,7 @@ import re
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.policy.fault import Words, excerpt
-from oomguard.policy.model import CASES, MODELS
+from oomguard.policy.language import Language, models
 
 _OTHER_WORDS = {
     "comm": "name",
@@ -51,12 +51,12 @@ _NO_SPACE = re.compile(r"(\w+)(?:[:=] ?| )(.+)", re.DOTALL)
 
 
 @functools.lru_cache(maxsize=1024)
-def unknown_key(key: str, value: str, parents: tuple[str, ...]) -> Words:
+def unknown_key(key: str, value: str, language: type[Language], parents: tuple[str, ...]) -> Words:
     """Return what is wrong with `key` below `parents`, and which one was probably meant.
 
     `value` is its text, "" for a list or mapping.
     """
-    allowed = tuple(MODELS[parents].model_fields)
+    allowed = tuple(models(language)[parents].model_fields)
     if not key:
         return Words("unknown-key", "a key is missing before the ':'", f"allowed here: {', '.join(allowed)}")
     section = parents[-1] if parents else ""
@@ -67,21 +67,21 @@ def unknown_key(key: str, value: str, parents: tuple[str, ...]) -> Words:
     if key in SYSCTLS:
         prefix, _, knob = key.partition(".")
         return Words("unknown-key", f"unknown key {key}", f"write {knob} below {prefix}:")
-    near = meant(key, parents)
+    near = meant(key, language, parents)
     if section in {"vm", "kernel"}:
         message = "not a sysctl that oomguard sets"
         return Words(
             "unknown-sysctl", message, did_you_mean(near) if near else _other_sysctl(key, section, allowed)
         )
-    hint = did_you_mean(near) if near else _other_key(key, parents, allowed)
+    hint = did_you_mean(near) if near else _other_key(key, language, parents)
     if key == "oom_adj" and near and re.fullmatch(r"-?[0-9]{1,2}", value):
         hint = _new_scale(int(value))
     return Words("unknown-key", f"unknown key {excerpt(key)}", hint)
 
 
-def meant(key: str, parents: tuple[str, ...]) -> str:
+def meant(key: str, language: type[Language], parents: tuple[str, ...]) -> str:
     """Return the key below `parents` that an unknown key probably means, "" if none is similar enough."""
-    allowed = tuple(MODELS[parents].model_fields)
+    allowed = tuple(models(language)[parents].model_fields)
     other = next((one for one in allowed if one.casefold() == key.casefold()), _OTHER_WORDS.get(key))
     if other in allowed:
         return other
@@ -110,15 +110,15 @@ def _other_sysctl(key: str, section: str, allowed: tuple[str, ...]) -> str:
     return "set it in sysctl.d; `oomguard schema` lists the sysctls that oomguard sets"
 
 
-def _other_key(key: str, parents: tuple[str, ...], allowed: tuple[str, ...]) -> str:
+def _other_key(key: str, language: type[Language], parents: tuple[str, ...]) -> str:
+    allowed = tuple(models(language)[parents].model_fields)
     unspaced = _without_space(key, allowed)
     if unspaced:
         return f"write {unspaced[0]}: {excerpt(unspaced[1])}, with a space after the ':'"
-    if parents in ((), (CASES,)):
-        for keys, model in MODELS.items():
-            below = keys[len(parents) :]
-            if key in model.model_fields and keys == (*parents, *below) and below[:1] != (CASES,):
-                return f"write it below {'.'.join(below)}:"
+    if not parents:
+        for keys, model in models(language).items():
+            if key in model.model_fields:
+                return f"write it below {'.'.join(keys)}:"
     return f"allowed here: {', '.join(allowed)}"
 
 

@@ -10,7 +10,7 @@ from oomguard.core.sysctl import SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.core.text import any_of
 from oomguard.policy import values
 from oomguard.policy.fault import Words
-from oomguard.policy.language import Language, Takes
+from oomguard.policy.language import Language, Takes, key
 from oomguard.policy.patterns import refusal
 from oomguard.policy.values import Amount
 
@@ -81,11 +81,11 @@ def _mapping(name: str, word: Any, *, ram: bool, bounds: bool) -> type[Language]
         "at_most": (limit, number, "Lowers a higher value; leaves a lower one alone.", 1000),
     }
     fields: dict[str, Any] = {
-        key: (Annotated[kind | None, takes], Field(None, description=about, examples=[example]))
-        for key, (kind, takes, about, example) in rows.items()
-        if (bounds if key in BOUNDS else ram)
+        part: (Annotated[kind | None, takes], key(about, example))
+        for part, (kind, takes, about, example) in rows.items()
+        if (bounds if part in BOUNDS else ram)
     }
-    extra: JsonDict = {"oneOf": [{"required": [key]} for key in ("ram", *BOUNDS) if key in fields]}
+    extra: JsonDict = {"oneOf": [{"required": [part]} for part in ("ram", *BOUNDS) if part in fields]}
     if ram:
         extra["dependentRequired"] = {"min": ["ram"], "max": ["ram"]}
     made = create_model(name, __base__=Language, __doc__="A value that fits the host.", **fields)
@@ -101,11 +101,12 @@ _SHARE_OR_LIMIT = _mapping("ShareOrLimit", _SIZE_OR_PERCENT, ram=True, bounds=Tr
 
 _LEAVE: Any = (
     Annotated[_SIZE, Takes("a size such as 8GiB", hint=_UNIT)],
-    Field(description="RAM, without huge pages, that is not promised.", examples=["8GiB"]),
+    key("RAM, without huge pages, that is not promised.", "8GiB", default=...),
 )
 _COMMIT_LIMIT = create_model(
     "CommitLimit", __base__=Language, __doc__="A commit limit by what it leaves.", leave=_LEAVE
 )
+
 
 Knob = int | Amount | Language
 """A valid value: a number, an amount or a mapping."""
@@ -140,9 +141,9 @@ def _checked(row: Sysctl, want: Takes) -> "Callable[[Knob], Knob]":
 
     def check(value: Knob) -> Knob:
         if isinstance(value, Language):
-            given = {key: part for key, part in value if part is not None}
-            _check_mapping(given, [key for key in ("ram", *BOUNDS) if key in type(value).model_fields])
-            amounts = [given[key] for key in BOUNDS if key in given]
+            given = {name: part for name, part in value if part is not None}
+            _check_mapping(given, [name for name in ("ram", *BOUNDS) if name in type(value).model_fields])
+            amounts = [given[name] for name in BOUNDS if name in given]
         else:
             amounts = [value]
         for amount in amounts:
@@ -170,7 +171,7 @@ def one_bound(kinds: "Sequence[str]", given: "Iterable[str]") -> Words:
 
 def _check_mapping(given: dict[str, Any], kinds: list[str]) -> None:
     """Check that a mapping is of one of these kinds, by their keys."""
-    got = [key for key in kinds if key in given]
+    got = [kind for kind in kinds if kind in given]
     if len(got) != 1:
         raise refusal(*one_bound(kinds, got or given))
     if "min" in given and "max" in given and given["min"].of(0) > given["max"].of(0):
@@ -193,8 +194,8 @@ def _knob(row: Sysctl) -> tuple[Any, Any]:
     if mapping is not None:
         alternatives["mapping"] = mapping
     since = f" Since Linux {row.since}." if row.since else ""
-    field = Field(None, description=f"{row.summary}.{since}", examples=[row.low])
-    return Annotated[_any_of(**alternatives) | None, want, AfterValidator(_checked(row, want))], field
+    kind: Any = Annotated[_any_of(**alternatives) | None, want, AfterValidator(_checked(row, want))]
+    return kind, key(f"{row.summary}.{since}", row.low)
 
 
 def _kbytes(text: str) -> Amount:
@@ -214,11 +215,11 @@ _COMMIT_LIMIT_KEY = (
             hint="write it with its unit; overcommit_kbytes takes a number",
         ),
     ],
-    Field(
-        None,
-        description="What may be promised in mode 2 in addition to swap, of RAM without huge pages; written "
-        "as overcommit_kbytes.",
-        examples=["90%", {"leave": "8GiB"}],
+    key(
+        "What may be promised in mode 2 in addition to swap, of RAM without huge pages; written as "
+        "overcommit_kbytes.",
+        "90%",
+        {"leave": "8GiB"},
     ),
 )
 
@@ -237,9 +238,3 @@ if TYPE_CHECKING:
     Kernel: TypeAlias = Language
 else:
     Vm, Kernel = _section("vm.", commit_limit=_COMMIT_LIMIT_KEY), _section("kernel.")
-
-MAPPINGS: dict[tuple[str, ...], type[Language]] = {
-    ("vm", "commit_limit"): _COMMIT_LIMIT,
-    **{keys_of(name): mapping for name, row in SYSCTLS.items() if (mapping := _mapping_of(row)) is not None},
-}
-"""The model of the mapping that a key takes, by its keys."""

@@ -6,12 +6,12 @@ Each result is certain; some such rules are not found.
 import re
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
 from oomguard.core.process import CMDLINE_LIMIT
-from oomguard.policy.fault import excerpt
+from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.programs import KERNEL_THREADS
 from oomguard.policy.quoting import quoted
 
@@ -30,42 +30,38 @@ _OPTIONAL = re.compile(r"[|?*\[]|\{,|\{0|\\\{")
 """What may make a repetition optional, or no repetition."""
 
 
-class Unmatchable(NamedTuple):
-    """A condition that no process meets, why, and a fix."""
-
-    key: str
-    why: str
-    hint: str
-
-
-def unmatchable(rule: "Rule") -> Unmatchable | None:
-    """Return the first condition of a rule that no process can meet, None if there is none."""
+def unmatchable(rule: "Rule") -> tuple[tuple[str], Words] | None:
+    """Return the first condition of a rule that no process can meet and why, None if there is none."""
     terms = rule.terms
-    named = _names(rule.names) if rule.names else None
-    if named is not None or not (terms.units or terms.cgroups or terms.cmdlines):
-        return named
-    return next(chain(_units(terms), _cgroups(terms), _cmdlines(terms)), None)
-
-
-def _names(names: tuple[bytes, ...]) -> Unmatchable | None:
-    if all(name == b"oomguard" for name in names):
-        return Unmatchable("name", "oomguard never matches itself", "remove the rule; oomguard has -1000")
-    if all(name.decode("utf-8", "surrogateescape") in KERNEL_THREADS for name in names):
-        why = "the kernel never kills its threads, so oomguard never matches them"
-        return Unmatchable("name", why, "remove the rule")
+    if not (rule.names or terms.units or terms.cgroups or terms.cmdlines):
+        return None
+    for key, why, hint in chain(_names(rule.names), _units(terms), _cgroups(terms), _cmdlines(terms)):
+        return (key,), Words("never-matches", f"matches no process: {why}", hint)
     return None
 
 
-def _units(terms: "Terms") -> "Iterator[Unmatchable]":
+_Why = tuple[str, str, str]
+"""A condition that no process meets, why, and a fix."""
+
+
+def _names(names: tuple[bytes, ...]) -> "Iterator[_Why]":
+    if names and all(name == b"oomguard" for name in names):
+        yield "name", "oomguard never matches itself", "remove the rule; oomguard has -1000"
+    elif names and all(name.decode("utf-8", "surrogateescape") in KERNEL_THREADS for name in names):
+        why = "the kernel never kills its threads, so oomguard never matches them"
+        yield "name", why, "remove the rule"
+
+
+def _units(terms: "Terms") -> "Iterator[_Why]":
     if terms.units and all(unit.endswith(".slice") for unit in terms.units):
         slice_ = terms.units[0]
-        yield Unmatchable(
+        yield (
             "unit",
             "processes are in the units of a slice, not in the slice itself",
             f'write cgroup: "/{slice_}/*" to match all of them',
         )
     elif terms.user_units and terms.units and not any(_may_be_manager(unit) for unit in terms.units):
-        yield Unmatchable(
+        yield (
             "user_unit",
             f"a process in the system unit {excerpt(terms.units[0])} is not in a user's unit",
             "remove unit or user_unit, or write two rules",
@@ -78,11 +74,11 @@ def _may_be_manager(unit: str) -> bool:
     return literal.startswith(_USER_MANAGER) or (is_glob(unit) and _USER_MANAGER.startswith(literal))
 
 
-def _cgroups(terms: "Terms") -> "Iterator[Unmatchable]":
+def _cgroups(terms: "Terms") -> "Iterator[_Why]":
     paths = terms.cgroups
     mounted = next((path for path in paths if path.startswith(_MOUNT)), None)
     if mounted is not None:
-        yield Unmatchable(
+        yield (
             "cgroup",
             f"{excerpt(mounted)} is the path of a folder: cgroup paths start below {_MOUNT}",
             f"write cgroup: {quoted(_CONTROLLER.sub('/', mounted.removeprefix(_MOUNT), count=1) or '/')}",
@@ -90,14 +86,14 @@ def _cgroups(terms: "Terms") -> "Iterator[Unmatchable]":
     if not paths or any(is_glob(path) for path in paths):
         return
     if all(path.endswith("/") and path != "/" for path in paths):
-        yield Unmatchable(
+        yield (
             "cgroup",
             "cgroup paths do not end in /",
             f'write cgroup: "{excerpt(paths[0])}*" to match everything below',
         )
     elif all(path.endswith(".slice") for path in paths):
         path = paths[0]
-        yield Unmatchable(
+        yield (
             "cgroup",
             f"{excerpt(path)} is a slice: processes are in the units below it",
             f'write cgroup: "{excerpt(path)}/*"',
@@ -105,17 +101,17 @@ def _cgroups(terms: "Terms") -> "Iterator[Unmatchable]":
     elif terms.units and not any(
         fnmatchcase(system_unit(path), unit) for path in paths for unit in terms.units
     ):
-        yield Unmatchable(
+        yield (
             "cgroup",
             f"{excerpt(paths[0])} is not in the unit {excerpt(terms.units[0])}",
             "remove unit or cgroup, or write two rules",
         )
 
 
-def _cmdlines(terms: "Terms") -> "Iterator[Unmatchable]":
+def _cmdlines(terms: "Terms") -> "Iterator[_Why]":
     least = [_least_length(pattern) for pattern in terms.cmdlines]
     if least and min(least) > CMDLINE_LIMIT:
-        yield Unmatchable(
+        yield (
             "cmdline",
             f"it needs at least {min(least)} characters, and oomguard reads {CMDLINE_LIMIT} bytes",
             "use fewer repetitions",

@@ -12,7 +12,7 @@ from oomguard.core.overcommit import kib
 from oomguard.core.text import any_of, legible
 from oomguard.policy import patterns, values
 from oomguard.policy.fault import excerpt
-from oomguard.policy.language import Language, Some, Takes
+from oomguard.policy.language import Flag, Language, Some, Takes, key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,24 +35,23 @@ def _least(installed_kib: int) -> int:
     return installed_kib * (100 - _MISSING_PERCENT) // 100
 
 
+def _parts(said: str) -> list[tuple[str, str]]:
+    """Return sign and number of each part of a comparison."""
+    return _SPLIT.findall(said.replace(",", "\n"))
+
+
 def _size_fits(said: str, found_kib: int) -> bool:
-    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
-        number = values.size(text).of(0) // 1024
-        if sign in (">=", "<"):
-            number = _least(number)
-        if not _OPERATORS[sign](found_kib, number):
-            return False
-    return True
+    sizes = ((sign, values.size(text).of(0) // 1024) for sign, text in _parts(said))
+    return all(
+        _OPERATORS[sign](found_kib, _least(size) if sign in (">=", "<") else size) for sign, size in sizes
+    )
 
 
 def _version_fits(said: str, release: str) -> bool:
     parts = re.match(r"([0-9]+)(?:\.([0-9]+))?(?:\.([0-9]+))?", release)
     found = [int(part or 0) for part in parts.groups()] if parts else []
-    for sign, text in _SPLIT.findall(said.replace(",", "\n")):
-        number = list(map(int, text.split(".")))
-        if not _OPERATORS[sign](found[: len(number)], number):
-            return False
-    return True
+    versions = ((sign, [int(part) for part in text.split(".")]) for sign, text in _parts(said))
+    return all(_OPERATORS[sign](found[: len(version)], version) for sign, version in versions)
 
 
 def _form(number: str) -> str:
@@ -73,7 +72,7 @@ def _comparison(
     def check(text: str) -> str:
         if re.fullmatch(form, text) is None:
             if re.fullmatch(_form("[0-9][^,<>=]*"), text):
-                for _, number in _SPLIT.findall(text.replace(",", "\n")):
+                for _, number in _parts(text):
                     check_number(number.rstrip())
             hint = (
                 "write >=, <=, > or < before a number; two such parts, separated by a comma, must both hold"
@@ -89,7 +88,7 @@ def _comparison(
 
 def _near(text: str) -> "Iterator[Any]":
     """Yield what is beside each number that a text compares with: if anything fits, one of these does."""
-    for _, number in _SPLIT.findall(text.replace(",", "\n")):
+    for _, number in _parts(text):
         if number.endswith("iB"):
             size = values.size(number).of(0) // 1024
             yield from (max(0, near + one) for near in (size, _least(size)) for one in (-1, 0, 1))
@@ -121,35 +120,29 @@ class When(Language):
     memory: Annotated[
         Annotated[str, _editors(_SIZES), _comparison(_SIZES, _MEMORY_WORDS, _size_fits, values.size)] | None,
         Takes(_MEMORY_WORDS),
-    ] = Field(
-        None,
-        description="RAM. After >= and <, MemTotal may be 10 % less than the size: the kernel keeps some of "
-        "what is installed.",
-        examples=[">= 64GiB", ">= 16GiB, < 64GiB"],
+    ] = key(
+        "RAM. After >= and <, MemTotal may be 10 % less than the size: the kernel keeps some of what is "
+        "installed.",
+        ">= 64GiB",
+        ">= 16GiB, < 64GiB",
     )
     swap: Annotated[
         Annotated[str, _editors(_SWAP), _comparison(_SWAP, _SWAP_TAKES, _size_fits, values.size)] | None,
         Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
-    ] = Field(None, description="Swap (SwapTotal); zram counts.", examples=["none", "some", "< 8GiB"])
+    ] = key("Swap (SwapTotal); zram counts.", "none", "some", "< 8GiB")
     hostname: Annotated[
         Some[_NAME] | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
-    ] = Field(None, description="Glob on what uname -n prints.", examples=["db-*", ["web1", "web2"]])
+    ] = key("Glob on what uname -n prints.", "db-*", ["web1", "web2"])
     kernel: Annotated[
-        Annotated[
-            str,
-            _editors(_VERSIONS),
-            _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits, _version),
-        ]
+        Annotated[str, _editors(_VERSIONS), _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits, _version)]
         | None,
         Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
-    ] = Field(
-        None,
-        description="Kernel release, compared as far as the version is written: 6.6.30 is not > 6.6.",
-        examples=[">= 6.6", ">= 6.6, < 6.12"],
+    ] = key(
+        "Kernel release, compared as far as the version is written: 6.6.30 is not > 6.6.",
+        ">= 6.6",
+        ">= 6.6, < 6.12",
     )
-    container: Annotated[bool | None, Takes("true or false", (bool,))] = Field(
-        None, description="Whether oomguard sees only the processes of a container.", examples=[False]
-    )
+    container: Flag | None = key("Whether oomguard sees only the processes of a container.", False)
 
 
 def some(when: When) -> When:

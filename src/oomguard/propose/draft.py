@@ -1,20 +1,16 @@
 """A policy that `import` or `advise` suggests, with reasons as comments.
 
-The output always passes `oomguard check`: what the language does not allow becomes a note.
+`mend` makes it pass `oomguard check`: what the language does not allow becomes a note.
 """
 
-import re
 import textwrap
 from typing import NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import printable
-from oomguard.policy.fault import PolicyError
 from oomguard.policy.quoting import quoted
-from oomguard.policy.source import Source, Sources
 
 _WIDTH = 100
-_PATH = re.compile(r"rules\[(\d+)\](?:\.(\w+)(?:\[(\d+)\])?)?")
 
 Value = int | str
 """An exact value, or `at_most N`, `at_least N`, `keep`; of a sysctl, N may be a size and the value `80%`."""
@@ -113,66 +109,6 @@ def _flow(value: Value) -> str:
     )
 
 
-def as_source(draft: Draft) -> Sources:
-    """Return the draft as a policy to load, without the notes, of which there can be many."""
-    return Sources((Source("draft", render(draft._replace(notes=())).encode()),))
-
-
-def valid(draft: Draft) -> Draft:
-    """Return the draft with a note in place of everything that the language does not allow."""
-    from oomguard.policy.load import parse  # with pydantic, which the list of importers does not need
-
-    while True:
-        try:
-            parse(as_source(draft))
-        except PolicyError as error:
-            settings = {fault.path: fault.message for fault in error.faults}
-            found = ((place_of(fault.path), fault.message) for fault in error.faults)
-            refused = {place: message for place, message in found if place}
-            if not refused and not any(one.name in settings for one in draft.settings):
-                raise
-            draft = _without(_without_settings(draft, settings), refused)
-        else:
-            return draft
-
-
-def place_of(path: str) -> tuple[int, str, int] | None:
-    """Return the number of the rule, the key and the number of its item that a fault's path names."""
-    at = _PATH.match(path)
-    return (int(at[1]), at[2] or "", int(at[3] or 0)) if at else None
-
-
-def _without_settings(draft: Draft, refused: dict[str, str]) -> Draft:
-    """Return the draft without the refused sysctls."""
-    notes = [
-        Note(f"{one.name}={one.value}", refused[one.name], one.origin)
-        for one in draft.settings
-        if one.name in refused
-    ]
-    kept = tuple(one for one in draft.settings if one.name not in refused)
-    return draft._replace(settings=kept, notes=(*draft.notes, *notes))
-
-
-def _without(draft: Draft, refused: dict[tuple[int, str, int], str]) -> Draft:
-    """Return the draft without the refused item of a list, or without the rule."""
-    rules, notes = [], list(draft.notes)
-    for number, rule in enumerate(draft.rules):
-        conditions = {key: list(items) for key, items in rule.conditions.items()}
-        for (of, key, at), message in refused.items():
-            if of != number:
-                continue
-            items = conditions.get(key, [])
-            notes.append(Note(f"{key} {items[at]}" if at < len(items) else "this rule", message, rule.origin))
-            if at < len(items):
-                items[at] = ""
-            else:
-                conditions = {}
-        kept = {key: [item for item in items if item != ""] for key, items in conditions.items()}
-        if kept and all(kept.values()):
-            rules.append(rule._replace(conditions=kept))
-    return draft._replace(rules=tuple(rules), notes=tuple(notes))
-
-
 def render(draft: Draft) -> str:
     """Return the draft as the text of a policy."""
     lines = [*_comment(draft.title, "")]
@@ -231,10 +167,8 @@ def _item(item: str | int) -> str:
 def _comment(text: str, indent: str, first: str = "# ", rest: str = "# ") -> list[str]:
     lines = []
     for paragraph in text.split("\n"):
-        # Not printable(): it doubles backslashes, of which regular expressions are full.
-        shown = paragraph
-        if not shown.isprintable():
-            shown = "".join(one if one.isprintable() else printable(one) for one in paragraph)
+        # One by one, because printable() doubles backslashes, of which regular expressions are full.
+        shown = "".join(map(printable, paragraph))
         lines += textwrap.wrap(
             shown,
             _WIDTH,

@@ -6,39 +6,19 @@ from oomguard.propose.draft import Regex, plain, render
 
 if TYPE_CHECKING:
     from oomguard.propose.advice import HostFacts
-    from oomguard.propose.draft import Draft, DraftRule, Note, Origin
+    from oomguard.propose.draft import Draft, DraftRule, Origin
 
 FORMAT = 1
 
 
 def findings_document(draft: "Draft") -> dict[str, Any]:
     """Return a finding for each suggestion and each note, and the text of the policy."""
-    return {
-        "findings": [
-            *(
-                _finding(
-                    one.name, plain(one.value), one.reason, sources=one.sources, conditions=None, scope=None
-                )
-                for one in draft.settings
-            ),
-            *(
-                _finding(
-                    "oom_score_adj",
-                    plain(one.value),
-                    one.reason,
-                    sources=(),
-                    conditions=_conditions(one),
-                    scope=one.scope,
-                )
-                for one in draft.rules
-            ),
-            *(
-                _finding(one.what, None, one.why, sources=one.sources, conditions=None, scope=None)
-                for one in draft.notes
-            ),
-        ],
-        "policy": render(draft),
-    }
+    findings = [_finding(one.name, plain(one.value), one.reason, one.sources) for one in draft.settings]
+    for rule in draft.rules:
+        finding = _finding("oom_score_adj", plain(rule.value), rule.reason)
+        findings.append(finding | {"conditions": _conditions(rule), "scope": rule.scope})
+    findings += [_finding(one.what, None, one.why, one.sources) for one in draft.notes]
+    return {"findings": findings, "policy": render(draft)}
 
 
 def import_document(draft: "Draft") -> dict[str, Any]:
@@ -46,13 +26,14 @@ def import_document(draft: "Draft") -> dict[str, Any]:
     return {
         "sysctls": [{"name": one.name, "value": one.value, **_place(one.origin)} for one in draft.settings],
         "rules": [_rule(one) for one in draft.rules],
-        "left_out": [_left_out(one) for one in draft.notes],
+        "left_out": [{"what": one.what, "why": one.why, **_place(one.origin)} for one in draft.notes],
         "policy": render(draft),
     }
 
 
-def _finding(target: str, value: object, reason: str, **more: object) -> dict[str, Any]:
-    return {"target": target, "value": value, "reason": reason, **more}
+def _finding(target: str, value: object, reason: str, sources: tuple[str, ...] = ()) -> dict[str, Any]:
+    found = {"target": target, "value": value, "reason": reason, "sources": sources}
+    return found | {"conditions": None, "scope": None}
 
 
 def _rule(rule: "DraftRule") -> dict[str, Any]:
@@ -70,10 +51,6 @@ def _conditions(rule: "DraftRule") -> dict[str, Any]:
         key: [{"regex": item} if isinstance(item, Regex) else item for item in items]
         for key, items in rule.conditions.items()
     }
-
-
-def _left_out(note: "Note") -> dict[str, Any]:
-    return {"what": note.what, "why": note.why, **_place(note.origin)}
 
 
 def _place(place: "Origin | None") -> dict[str, Any]:
