@@ -18,7 +18,7 @@ ROUNDS = 4
 
 def figures(host: "Host") -> "Iterator[Figure]":
     """Write over the values of processes that are watched."""
-    for scheduling, target in ((PLAIN, Target(1000, 5000)), (FIFO, None)):
+    for scheduling, target in ((PLAIN, None), (FIFO, Target(300, 1000))):
         with host.sleepers(PROCESSES) as pids:
             host.output("scan", 1, PREFIX, VALUE)
             healer = [*scheduling.command, *host.tool("healer", VALUE, *pids)]

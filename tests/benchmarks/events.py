@@ -19,19 +19,21 @@ EXEC = 0x2
 PROGRAMS = 800
 RATE = 200
 ROUNDS = 3
+UNMATCHED, MATCHED = "no rule matches", "a rule matches"
 
 
 def figures(host: "Host") -> "Iterator[Figure]":
     """Start programs at a steady rate, one that no rule names and one that a rule does."""
-    for case, target in (("no rule matches", Target(2.5, 3.5, ratio=True)), ("a rule matches", None)):
+    for case, target in ((UNMATCHED, Target(1.7, 2.5, ratio=True)), (MATCHED, Target(3.5, 5, ratio=True))):
         name = f"{PREFIX}-brief"
-        policy = host.policy(100, names=[name] if target is None else [f"{PREFIX}-other"])
+        is_matched = case == MATCHED
+        policy = host.policy(100, names=[name if is_matched else f"{PREFIX}-other"])
         found, floor, python = [], [], []
-        guard = host.tool("guard", name if target is None else "", VALUE, EXEC)
+        guard = host.tool("guard", name if is_matched else "", VALUE, EXEC)
         for _ in range(ROUNDS):
             with host.running(guard, ready="ready") as process:
                 floor.append(cost_of_execs(host, process.pid, name))
-            if target is not None:
+            if not is_matched:
                 command = [host.python, "-I", str(HERE / "guard.py"), f"{PREFIX}-none"]
                 with host.running(command, ready="ready") as process:
                     python.append(cost_of_execs(host, process.pid, name))
