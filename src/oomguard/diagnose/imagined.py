@@ -3,8 +3,10 @@
 It is read by the code that reads the real one, so the decisions are those of the daemon.
 """
 
+from operator import attrgetter
+
 from oomguard.core.overcommit import KNOBS, commit_limit_kib
-from oomguard.core.process import Identity, Process, Program
+from oomguard.core.process import Facts, Identity, Process
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.kernel.proc_files import Stat
@@ -96,7 +98,7 @@ class _Cgroups(CgroupFolders):
 
 
 class _Handle(ProcessHandle):
-    """A process that needs no descriptor."""
+    """A process that needs no descriptor. Its `Facts` are set below."""
 
     def __init__(self, pid: int, proc: ImaginedProc) -> None:
         super().__init__(pid, -1, proc)
@@ -107,12 +109,8 @@ class _Handle(ProcessHandle):
 
     @property
     def facts(self) -> Process:
-        """What is known of it."""
+        """What is known of it now."""
         return self._proc.process(self.pid)
-
-    def read_comm(self) -> bytes:
-        """Return the name."""
-        return self.facts.comm
 
     @property
     def stat(self) -> Stat:
@@ -125,64 +123,9 @@ class _Handle(ProcessHandle):
         """A number of its own."""
         return self.pid
 
-    @property
-    def arguments(self) -> tuple[bytes, ...]:
-        """The command line."""
-        return self.facts.arguments
-
     def spender(self) -> Spender:
         """Return its account."""
         return Spender(self.budget_key, is_root=self.uid == 0)
-
-    @property
-    def uid(self) -> int:
-        """The real uid."""
-        return self.facts.uid
-
-    @property
-    def saved_uid(self) -> int:
-        """The saved uid."""
-        return self.facts.saved_uid
-
-    @property
-    def in_container(self) -> bool:
-        """Whether it is in a container."""
-        return self.facts.in_container
-
-    @property
-    def in_pid_namespace(self) -> bool:
-        """Whether it is in a nested PID namespace."""
-        return self.facts.in_pid_namespace
-
-    @property
-    def in_user_namespace(self) -> bool:
-        """Whether it is in a nested user namespace."""
-        return self.facts.in_user_namespace
-
-    @property
-    def cgroup(self) -> str:
-        """The cgroup path."""
-        return self.facts.cgroup
-
-    @property
-    def cgroup_is_roots(self) -> bool | None:
-        """Whether only root can have created its cgroup."""
-        return self.facts.cgroup_is_roots
-
-    @property
-    def has_dynamic_uid(self) -> bool:
-        """Whether systemd allocated its uid."""
-        return self.facts.has_dynamic_uid
-
-    @property
-    def exe(self) -> str | None:
-        """The executable's path."""
-        return self.facts.exe
-
-    @property
-    def program(self) -> Program | None:
-        """The executable, compared with the host's file."""
-        return self.facts.program
 
     @property
     def may_lower_itself(self) -> bool:
@@ -200,3 +143,8 @@ class _Handle(ProcessHandle):
     def write_oom_score_adj(self, value: int) -> None:
         """Write a value."""
         self._proc.set_oom_score_adj(self.pid, value)
+
+
+for _name, _fact in vars(Facts).items():
+    if isinstance(_fact, property):
+        setattr(_Handle, _name, property(attrgetter(f"facts.{_name}")))
