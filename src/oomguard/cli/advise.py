@@ -58,7 +58,6 @@ def _run(options: "argparse.Namespace") -> int:
 
 def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
     """Return the peak that a running daemon measured, None if there is none."""
-    from oomguard.core.process import Identity
     from oomguard.diagnose.host import read_status
     from oomguard.propose.advice import PeakSinceStart
     from oomguard.report.status_file import StatusError
@@ -68,7 +67,7 @@ def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
     except StatusError as error:
         print(f"oomguard: {error}; the peak of promised memory is not known", file=sys.stderr)
         return None
-    if status is None or not procfs.is_alive(Identity(status.pid, status.start_time_ticks)):
+    if status is None or not procfs.is_alive(status.identity):
         return None
     if status.committed_peak_kib <= 0:
         return None

@@ -53,10 +53,8 @@ _QUARTER = "a quarter of RAM"
 _LEFT_KIB = 512 * 1024
 """Memory to leave available beside huge pages: with less, a host with an ordinary system stalls."""
 
-
 _LARGEST_HOST_KIB = 2**34 - 1
 """No host has 16 TiB to promise; 16 GiB in bytes is that number."""
-
 
 _NO_PROGRAM = "in mode 2 no program could start, whoever sets that mode"
 _LEAST_LIMIT_KIB = 64 * 1024

@@ -37,7 +37,6 @@ _NO_CHANGEABLE = _changeable(Terms(Value("keep")))
 _MANY = 16
 """With more candidates than this, the command line is read first, because it rules most of them out."""
 
-
 _CUT = "".join(map(chr, range(0xDC80, 0xDD00)))
 """What `surrogateescape` makes of bytes that are not UTF-8."""
 

@@ -25,7 +25,6 @@ _NULL_DEVICE = 0x103
 FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
 
-
 SysctlKind = Literal["exact", "at_least", "at_most"]
 
 

@@ -12,13 +12,11 @@ if TYPE_CHECKING:
 INT_MAX = 2**31 - 1
 ULONG_MAX = 2**64 - 1
 
-
 COMMIT = "commit"
 """The sysctls that decide how much memory may be promised."""
 
 DIRTY = "dirty"
 """The sysctls that decide when dirty pages are written."""
-
 
 Unit = Literal["", "bytes", "kB", "huge pages"]
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-
 _ESCAPES = frozenset("\\nrtuUx")
 """Characters that follow a backslash in an escape."""
 

@@ -23,7 +23,6 @@ NOBODY = 65534
 DYNAMIC_UIDS = range(61184, 65520)
 """The uids that systemd gives to services with DynamicUser= (systemd's UIDS-GIDS)."""
 
-
 _VOUCHING = any_of(row.key for row in VOUCHING)
 _INSTEAD_OF_CGROUP = any_of(row.key for row in VOUCHING if row.key != "cgroup")
 

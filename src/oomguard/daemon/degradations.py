@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 from oomguard.report import events
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from oomguard.report.reporter import Reporter
 
 
@@ -17,13 +15,9 @@ class Degradations:
         self._reporter = reporter
         self.texts: list[str] = []
 
-    def add(self, text: str) -> None:
-        """Log a sentence, unless it was logged before."""
-        if text not in self.texts:
-            self.texts.append(text)
-            self._reporter.say(events.LIMITED, text)
-
-    def add_all(self, texts: "Iterable[str]") -> None:
+    def add(self, *texts: str) -> None:
         """Log each sentence that was not logged before."""
         for text in texts:
-            self.add(text)
+            if text not in self.texts:
+                self.texts.append(text)
+                self._reporter.say(events.LIMITED, text)

@@ -127,7 +127,7 @@ class Service:
             )
         started = f"oomguard {__version__} started: {policy.origin}"
         self.reporter.say(events.STARTED, started, POLICY=policy.digest)
-        self.degradations.add_all((*take_rights(self.procfs), *rights_missing_for(policy, self.procfs)))
+        self.degradations.add(*take_rights(self.procfs), *rights_missing_for(policy, self.procfs))
         privilege = SysResource()
         if privilege.moves_every_floor:
             self.degradations.add(
@@ -243,7 +243,7 @@ class Service:
         how = f"read again for this host: {', '.join(changed)}" if changed else "read again, unchanged"
         loaded = f"policy {'loaded' if is_new else how}: {policy.origin}"
         self.reporter.say(events.POLICY_LOADED, loaded, POLICY=policy.digest)
-        self.degradations.add_all(rights_missing_for(policy, self.procfs))
+        self.degradations.add(*rights_missing_for(policy, self.procfs))
         self.foresight.adopt(policy, self.reconciler.privilege)
         self.worker.begin_pass("policy")
         self._notify_ready()

@@ -51,7 +51,6 @@ _RULES_LIMIT = 1000
 _STILL_RAISED_LIMIT = 1000
 """Listed processes that left a rule by their own doing. A user can have any number."""
 
-
 _KILLS_A_UID, _KILLS_LIMIT = 3, 60
 """The last kills listed: of each user, and in all."""
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Hashable
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import DEFAULT_PATH, layers
@@ -83,7 +83,7 @@ def policy_in_use(state_dir: str, proc: str) -> str:
     """Return the policy of the daemon that runs with this state folder, "" if none runs."""
     with closing(open_procfs(proc)) as procfs:
         daemon = find_daemon(state_dir, procfs)
-    last = daemon.policy_files[-1] if daemon and daemon.policy_files else ""  # drop-ins come before it
+    last = daemon.policy.files[-1] if daemon and daemon.policy.files else ""  # drop-ins come before it
     is_default = any(last == one.path or os.path.dirname(last) == one.path for one in layers(DEFAULT_PATH))
     return DEFAULT_PATH if is_default else last
 
@@ -108,12 +108,12 @@ def open_preview(
     reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak_source(state_dir))
     rights, contended = own_rights(), frozenset[Hashable]()
     if daemon is not None:
-        contended = daemon.contended
-        if daemon.policy_digest == policy.digest:
-            for identity, number in daemon.still_raised.items():
+        contended = frozenset(row.value for row in daemon.contended)
+        if daemon.policy.digest == policy.digest:
+            for pid, start_time_ticks, number in daemon.still_raised:
                 if 0 <= number < len(policy.rules):  # the file may be damaged
-                    raised = RaisingRule(identity, policy.rules[number], is_held=True)
-                    reconciler.managed.raised[identity.pid] = raised
+                    raised = RaisingRule(Identity(pid, start_time_ticks), policy.rules[number], is_held=True)
+                    reconciler.managed.raised[pid] = raised
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
     return Preview(reconciler, rights, contended)
@@ -145,38 +145,13 @@ def read_status(state_dir: str) -> StatusFile | None:
     return None if raw is None else decode_status(raw, f"{state_dir}/{STATUS_FILE}")
 
 
-class Daemon(NamedTuple):
-    """The daemon that runs with a state folder, and what only it knows.
-
-    `contended` is what it has paused to correct. `still_raised` has, by process, the number of the rule of
-    its policy that still raises it although it left the rule by its own doing.
-    """
-
-    identity: Identity
-    contended: "frozenset[Hashable]"
-    policy_files: tuple[str, ...]
-    policy_digest: str
-    still_raised: dict[Identity, int]
-
-
-def find_daemon(state_dir: str, procfs: Procfs) -> Daemon | None:
-    """Return the daemon that runs with this state folder, as far as this user may know."""
-    try:
+def find_daemon(state_dir: str, procfs: Procfs) -> StatusFile | None:
+    """Return the status of the daemon that runs with this state folder, None if this user sees none."""
+    with suppress(StatusError):
         status = read_status(state_dir)
-    except StatusError:
-        return None
-    if status is None:
-        return None
-    identity = Identity(status.pid, status.start_time_ticks)
-    if not procfs.is_alive(identity):
-        return None
-    return Daemon(
-        identity,
-        frozenset(row.value for row in status.contended),
-        status.policy.files,
-        status.policy.digest,
-        {Identity(row.pid, row.start_time_ticks): row.rule for row in status.still_raised},
-    )
+        if status is not None and procfs.is_alive(status.identity):
+            return status
+    return None
 
 
 def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool, warns: bool) -> Ledger:

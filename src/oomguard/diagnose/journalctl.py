@@ -19,7 +19,6 @@ _FOLDERS = ("/var/log/journal", "/run/log/journal")
 OURS = ("SYSLOG_IDENTIFIER=oomguard", "_UID=0")
 """Selects oomguard's entries. Anybody can write to the journal under any name, but journald adds the uid."""
 
-
 _KUBELET_FOLDERS = ("/var/lib/kubelet", "/var/lib/rancher")
 _NO_KLOG = r'--grep=^(?![IWEF]\d{4} |time=")|viction manager: pod |invoked oom-killer'
 """Leaves out all entries of a kubelet except evictions: it may write a million a week."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import MODE, Memory, Peak
 from oomguard.core.policy import Policy
-from oomguard.core.process import Identity
 from oomguard.diagnose.host import load_here, open_preview, open_procfs, peak_source, read_status
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.report.status_file import StatusError, StatusFile, SysctlStatus
@@ -51,7 +50,7 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
         damage = error.for_stderr
     declared = _declared(policy, proc, state_dir) if status is None else status.sysctls
     with closing(open_procfs(proc)) as procfs:
-        is_running = status is not None and procfs.is_alive(Identity(status.pid, status.start_time_ticks))
+        is_running = status is not None and procfs.is_alive(status.identity)
         sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
         memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
     return HostStatus(status, is_running, sysctls, memory, mode, peak_source(state_dir)(), damage)

@@ -55,51 +55,27 @@ _GAUGES = (
         lambda s: s.policy.loaded_at,
     ),
     _Row(
-        "oomguard_policy_rejected",
-        "1 if the policy on disk is not valid.",
-        lambda s: bool(s.policy.errors),
+        "oomguard_policy_rejected", "1 if the policy on disk is not valid.", lambda s: bool(s.policy.errors)
     ),
     _Row("oomguard_policy_rules", "Rules in the policy in force.", lambda s: s.policy.rules),
+    _Row("oomguard_held_processes", "Processes that a rule matches.", lambda s: s.processes_held),
     _Row(
-        "oomguard_held_processes",
-        "Processes that a rule matches.",
-        lambda s: s.processes_held,
-    ),
-    _Row(
-        "oomguard_contended_values",
-        "Values that something else keeps rewriting.",
-        lambda s: len(s.contended),
+        "oomguard_contended_values", "Values that something else keeps rewriting.", lambda s: len(s.contended)
     ),
     _Row("oomguard_watched_values", "Values watched for changes by other programs.", lambda s: s.watches),
-    _Row(
-        "oomguard_process_events",
-        "1 if process events arrive.",
-        lambda s: s.events,
-    ),
-    _Row(
-        "oomguard_throttled",
-        "1 while the daemon pauses at its CPU limit.",
-        lambda s: s.throttled,
-    ),
+    _Row("oomguard_process_events", "1 if process events arrive.", lambda s: s.events),
+    _Row("oomguard_throttled", "1 while the daemon pauses at its CPU limit.", lambda s: s.throttled),
     _Row(
         "oomguard_memory_short",
         "1 while tasks stall for memory and little is left, on the host or in a cgroup.",
         lambda s: s.pressure.short,
     ),
-    _Row(
-        "oomguard_limitations",
-        "Features not available on this host.",
-        lambda s: len(s.limits),
-    ),
+    _Row("oomguard_limitations", "Features not available on this host.", lambda s: len(s.limits)),
 )
 
 _COUNTERS = (
     _Row("oomguard_passes", "Passes over all processes.", lambda s: s.passes),
-    _Row(
-        "oomguard_event_losses",
-        "Times that process events were lost.",
-        lambda s: s.losses,
-    ),
+    _Row("oomguard_event_losses", "Times that process events were lost.", lambda s: s.losses),
     _Row(
         "oomguard_pressure_episodes",
         "Times that tasks stalled for memory, and no longer do.",
@@ -114,9 +90,7 @@ def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric
     """Yield the metrics from the status file of a running daemon."""
     yield InfoMetricFamily("oomguard_build", "Version of the daemon.", value={"version": status.version})
     yield InfoMetricFamily(
-        "oomguard_policy",
-        "SHA-256 of the policy in force.",
-        value={"digest": status.policy.digest},
+        "oomguard_policy", "SHA-256 of the policy in force.", value={"digest": status.policy.digest}
     )
     for row in _GAUGES:
         yield GaugeMetricFamily(row.name, row.help, value=float(row.value(status)))

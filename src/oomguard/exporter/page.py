@@ -30,7 +30,6 @@ _LINKS = (
     ("docs/metrics.md", "in oomguard's documentation: alerts, a dashboard, other hosts"),
 )
 
-
 Table = tuple[str, Sequence[tuple[str, ...]]]
 
 

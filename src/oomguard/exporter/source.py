@@ -5,10 +5,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.core.process import Identity
 from oomguard.report.status_file import STATUS_FILE, StatusError, decode_status
 
 if TYPE_CHECKING:
+    from oomguard.core.process import Identity
     from oomguard.kernel.procfs import Procfs
     from oomguard.report.status_file import StatusFile
 
@@ -49,11 +49,10 @@ class StatusSource:
         If /proc shows the daemon, its end is noticed at once. With hidepid= or in another PID namespace
         it does not; then a file that was not replaced for two passes is stale.
         """
-        identity = Identity(status.pid, status.start_time_ticks)
-        if self._procfs.is_alive(identity):
-            self._seen = identity
-        elif self._seen == identity:
-            return f"{self.path} is left over: pid {identity.pid} is not running"
+        if self._procfs.is_alive(status.identity):
+            self._seen = status.identity
+        elif self._seen == status.identity:
+            return f"{self.path} is left over: pid {status.pid} is not running"
         if now - status.written_at > 2 * status.policy.resync_interval_seconds + _PATIENCE_SECONDS:
             since = time.strftime("%F %T", time.localtime(max(status.written_at, 0)))
             return f"{self.path} is stale: last written {since}; oomguard hangs or is not running"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.kernel.libc import call
+from oomguard.kernel.proc_files import status_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,17 +37,12 @@ class Sets(NamedTuple):
 
 def parse_effective(status: bytes) -> int:
     """Return the effective set in /proc/PID/status, as a mask."""
-    return _parse_set(status, b"CapEff")
+    return int(status_line(status, b"CapEff"), 16)
 
 
 def parse_permitted(status: bytes) -> int:
     """Return the permitted set in /proc/PID/status, as a mask."""
-    return _parse_set(status, b"CapPrm")
-
-
-def _parse_set(status: bytes, field: bytes) -> int:
-    start = status.index(b"\n%b:\t" % field) + len(field) + 3
-    return int(status[start : status.index(b"\n", start)], 16)
+    return int(status_line(status, b"CapPrm"), 16)
 
 
 def has(capabilities: int, capability: int) -> bool:

@@ -4,9 +4,8 @@ import errno
 import os
 
 from oomguard.core.cgroup import folders_above
+from oomguard.kernel.host_file import only_root_writes
 from oomguard.kernel.mountinfo import parse_mounts
-
-_OTHERS_WRITE = 0o022
 
 
 def parse_systemd_mount(raw: bytes) -> str | None:
@@ -45,7 +44,7 @@ class CgroupFolders:
             except OSError as error:
                 # Only the owner of a cgroup can create a path that is too long for any call.
                 return False if error.errno == errno.ENAMETOOLONG else None
-            if found.st_uid != 0 or found.st_mode & _OTHERS_WRITE:
+            if not only_root_writes(found):
                 return False
         return True
 

@@ -32,7 +32,7 @@ def find(path: str, mountinfo: bytes) -> HostFile | None:
         fd = os.open("/", _PATH)
         try:
             found = os.fstat(fd)
-            is_roots = _is_roots(found)
+            is_roots = only_root_writes(found)
             for name in names:
                 at = f"{at}/{name}"
                 if at not in kinds and kind == "autofs":
@@ -44,7 +44,7 @@ def find(path: str, mountinfo: bytes) -> HostFile | None:
                 os.close(fd)
                 fd = below
                 found = os.fstat(fd)
-                is_roots = is_roots and _is_roots(found)
+                is_roots = is_roots and only_root_writes(found)
         finally:
             os.close(fd)
     except (OSError, ValueError):  # ValueError: a NUL, or another character that no path can have
@@ -52,5 +52,6 @@ def find(path: str, mountinfo: bytes) -> HostFile | None:
     return HostFile(found, is_roots)
 
 
-def _is_roots(found: os.stat_result) -> bool:
+def only_root_writes(found: os.stat_result) -> bool:
+    """Return whether only root can write to a file, or create files in a folder."""
     return found.st_uid == 0 and not found.st_mode & _OTHERS_WRITE

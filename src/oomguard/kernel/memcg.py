@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _UNLIMITED_BYTES = 1 << 62
 """Version 1 writes "no limit" as the largest multiple of a page: 9223372036854771712."""
 
-
 _NO_FILE = (
     *(errno.ENOENT, errno.ENODEV),  # no such file, or the cgroup was just removed
     errno.EOPNOTSUPP,  # a threaded cgroup has no file of its own

@@ -11,6 +11,7 @@ from oomguard.kernel.capability import (
     parse_effective,
     parse_permitted,
 )
+from oomguard.kernel.proc_files import status_line
 
 if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs
@@ -32,10 +33,9 @@ def parse_rights(status: bytes) -> Rights:
 
     CAP_SYS_RESOURCE counts if it is permitted: in oomguard it is effective only during writes.
     """
-    start = status.index(b"\nUid:\t") + 6
-    _, uid, *_ = status[start : status.index(b"\n", start)].split()
+    _, effective_uid, *_ = status_line(status, b"Uid").split()
     return Rights(
-        int(uid),
+        int(effective_uid),
         overrides_owner=has(parse_effective(status), CAP_DAC_OVERRIDE),
         lowers_any=has(parse_permitted(status), CAP_SYS_RESOURCE),
     )

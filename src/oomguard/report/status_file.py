@@ -190,6 +190,11 @@ class StatusFile(NamedTuple):
     pressure: PressureStatus
     last_kills: tuple[LastKill, ...]
 
+    @property
+    def identity(self) -> Identity:
+        """The daemon's process."""
+        return Identity(self.pid, self.start_time_ticks)
+
 
 class StatusError(OomguardError):
     """The status file exists, but cannot be read."""
