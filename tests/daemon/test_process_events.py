@@ -143,7 +143,7 @@ def test_a_program_that_needs_nothing_is_passed_over(subscription: Subscription)
     """Its name is in no rule, or it has ended."""
     subscription.wire.pids = [7, 8]
     subscription.wire.wake()
-    assert subscription.events.wait() == []
+    assert subscription.events.check_programs() == []
     assert (subscription.wire.pids, subscription.queue.urgent) == ([], set())
 
 
@@ -154,7 +154,7 @@ def test_a_program_that_may_need_something_is_checked_at_once(subscription: Subs
     subscription.wire.pids = [7, 8]
     subscription.wire.forked = [(8, 9)]
     subscription.wire.wake()
-    assert subscription.events.wait() == []
+    assert subscription.events.check_programs() == []
     assert (managed.rule_of, managed.executed, subscription.wire.forked) == ({}, {}, [])
     assert not subscription.queue
 

@@ -107,11 +107,11 @@ class ProcessEvents:
         self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(inheritance))
         self.watch_parents()
 
-    def wait(self) -> "Ready":
-        """Wait as `Loop.wait` does; while only programs start, handle these here.
+    def check_programs(self) -> "Ready":
+        """Check each program that starts, until something else is ready; return that, as `Loop.wait` does.
 
         This is what each program that starts costs the host, so it is a straight line: five system calls for
-        the many that need nothing. One that needs something is checked at once.
+        the many that need nothing.
         """
         if self._proof is None or self._proof.connector.is_behind:
             return self._loop.wait()

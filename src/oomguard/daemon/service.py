@@ -169,7 +169,7 @@ class Service:
     def _turn(self) -> None:
         try:
             is_busy = self.worker.is_busy or self.foresight.is_busy
-            ready = None if is_busy or self._is_throttled else self.worker.events.wait()
+            ready = None if is_busy or self._is_throttled else self.worker.events.check_programs()
             is_paused = not self.loop.turn(busy=is_busy, ready=ready)
             if self.loop.ceiling.is_reached != self._is_throttled:
                 self._report_throttling()
