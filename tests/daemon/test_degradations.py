@@ -9,7 +9,7 @@ def test_each_is_logged_once_and_kept_for_the_status() -> None:
     """However often it is found, and in the order in which it was."""
     said = Said()
     degradations = Degradations(Reporter(said))
-    degradations.add_all(["no events", "no watches"])
+    degradations.add("no events", "no watches")
     degradations.add("no events")
-    degradations.add_all(iter(["no log", "no watches"]))
+    degradations.add("no log", "no watches")
     assert said.messages == degradations.texts == ["no events", "no watches", "no log"]
