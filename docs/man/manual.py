@@ -17,7 +17,7 @@ import yaml
 from oomguard.cli.main import build_parser
 from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX, Sysctl
 from oomguard.policy.case_model import Case, CaseFile, CaseProcess, Expected, Host
-from oomguard.policy.language import Flag, Language, models, wanted
+from oomguard.policy.language import Language, models, wanted
 from oomguard.policy.model import CONDITIONS, Bound, Document, Rule
 from oomguard.policy.when import When
 from oomguard.report.events import EVENTS
@@ -184,8 +184,6 @@ def _key(*keys: str, language: type[Language] = Document) -> list[str]:
         lines.append("It is required.")
     elif field.default is not None:
         lines += prose(f"Default: {_yaml(field.default)}.")
-    elif language is Document and len(keys) == 1 and "if not given" not in about:
-        lines += prose(f"Default: {'false' if field.annotation in (bool | None, Flag | None) else 'none'}.")
     lines += prose(_sentence(about))
     for value in field.examples or []:
         shown = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False)

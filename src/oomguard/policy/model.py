@@ -220,7 +220,7 @@ class Document(Language):
     )
     force: Flag | None = key(
         "true: apply strict accounting and other values that oomguard would refuse on this host; every later "
-        "allocation may then fail.",
+        "allocation may then fail. Default: false.",
         False,
     )
     resync_interval: Annotated[int | None, Takes("an integer from 1 to 86400 (seconds)", (int,))] = key(
@@ -233,9 +233,11 @@ class Document(Language):
         _PressureOrOff | None, Takes("off, or some: and over:, as in {some: 10%, over: 2s}")
     ] = key(
         "When to warn that memory is running out: if some task stalls for so much of a time, and little "
-        "memory is left. off: never.",
+        f"memory is left. off: never. Default: {PressureLimit().some_percent}% of "
+        f"{PressureLimit().over_seconds}s.",
         {"some": "10%", "over": "2s"},
     )
     recorder: Annotated[bool | None, BeforeValidator(_off), Takes("off or true", (bool,))] = key(
-        "off: do not record what holds memory. `oomguard history` shows what is recorded.", False
+        "off: do not record what holds memory. `oomguard history` shows what is recorded. Default: true.",
+        False,
     )
