@@ -49,7 +49,7 @@ def _run(options: "argparse.Namespace") -> int:
     if options.json:
         print_json(
             {
-                "running": seen.is_running,
+                "running": seen.daemon is not None,
                 "sysctls": [as_document(row) | {"actual": actual} for row, actual in seen.sysctls],
                 "memory": None if seen.memory is None else seen.memory._asdict(),
                 "peak": None if seen.peak is None else seen.peak._asdict(),
@@ -59,12 +59,11 @@ def _run(options: "argparse.Namespace") -> int:
     else:
         from oomguard.report.status_table import print_status, print_stopped
 
-        if seen.is_running and seen.status is not None:
-            print_status(seen.status, seen.sysctls, seen.memory, seen.mode, seen.peak)
+        if seen.daemon is not None:
+            print_status(seen, seen.daemon)
         else:
             in_force = values_in_force(proc=options.proc, state_dir=options.state_dir)
-            option = state_dir_option(options.state_dir)
-            print_stopped(in_force, seen.sysctls, seen.memory, seen.mode, seen.peak, option)
+            print_stopped(seen, in_force, state_dir_option(options.state_dir))
     if seen.damage:
         print(seen.damage, file=sys.stderr)
         return 1

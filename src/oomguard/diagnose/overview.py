@@ -12,12 +12,12 @@ from oomguard.core.policy import layers, some_files
 from oomguard.core.text import counted, printable, span
 from oomguard.diagnose.host import load_here, open_procfs
 from oomguard.diagnose.ranker import open_ranker
-from oomguard.diagnose.status import HostStatus, observe_status, values_in_force
+from oomguard.diagnose.status import observe_status, values_in_force
 from oomguard.kernel.pressure import observe_stalled_percent
 from oomguard.kernel.sysctl import observe_kills
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.ranking import is_protected, reserve_now
-from oomguard.report.problems import complaints, problems
+from oomguard.report.problems import HostStatus, complaints, problems
 from oomguard.report.ranking import View, label
 from oomguard.report.status_table import promised
 
@@ -60,11 +60,11 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
 
 
 def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> str:
-    if seen.is_running and seen.status is not None:
-        age = span(time.time() - seen.status.started_at)
-        managed = counted(seen.status.processes_held, "process", "es")
-        files = some_files(seen.status.policy.files, 2)
-        return f"oomguard {seen.status.version}  running for {age}, {managed} managed  {files}"
+    if (daemon := seen.daemon) is not None:
+        age = span(time.time() - daemon.started_at)
+        managed = counted(daemon.processes_held, "process", "es")
+        files = some_files(daemon.policy.files, 2)
+        return f"oomguard {daemon.version}  running for {age}, {managed} managed  {files}"
     in_force = values_in_force(proc=proc, state_dir=state_dir)
     left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)" if in_force else ""
     there = (
@@ -113,10 +113,10 @@ def _order(view: View) -> "Iterator[tuple[str, str]]":
 
 
 def _problems(seen: HostStatus) -> "Iterator[str]":
-    if not seen.is_running or seen.status is None:
+    if seen.daemon is None:
         return
-    yield from (text.strip() for text, _ in problems(seen.status))
-    groups = complaints(seen.status)
+    yield from (text.strip() for text, _ in problems(seen.daemon))
+    groups = complaints(seen.daemon)
     if groups:
         first, which = groups[0][0], ", ".join(one.subject for one in groups[0])
         more = f"; and {len(groups) - 1} more: oomguard status" if groups[1:] else ""

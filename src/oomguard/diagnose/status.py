@@ -1,44 +1,18 @@
 """The state of the daemon: its status file and the kernel's current values."""
 
 from contextlib import closing
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.overcommit import MODE, Memory, Peak
+from oomguard.core.overcommit import MODE
 from oomguard.core.policy import Policy
 from oomguard.diagnose.host import load_here, open_preview, open_procfs, peak_source, read_status
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
-from oomguard.report.status_file import StatusError, StatusFile, SysctlStatus
+from oomguard.report.problems import HostStatus
+from oomguard.report.status_file import StatusError, SysctlStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-
-class HostStatus(NamedTuple):
-    """The daemon's status file and the kernel's current values. `damage`: why there is no status."""
-
-    status: StatusFile | None
-    is_running: bool
-    sysctls: list[tuple[SysctlStatus, int | None]]
-    """Each with its current value; None if this kernel lacks it."""
-    memory: Memory | None
-    mode: int | None
-    peak: Peak | None
-    damage: str
-
-    @property
-    def is_as_wanted(self) -> bool:
-        """Whether the daemon runs with the policy on disk, and everything is as it wants."""
-        status = self.status
-        return (
-            self.is_running
-            and status is not None
-            and not (status.policy.errors or status.complaints or status.contended)
-            and all(
-                actual is not None and (row.is_met(actual) or actual == row.granted)
-                for row, actual in self.sysctls
-            )
-        )
 
 
 def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
@@ -50,10 +24,10 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
         damage = error.for_stderr
     declared = _declared(policy, proc, state_dir) if status is None else status.sysctls
     with closing(open_procfs(proc)) as procfs:
-        is_running = status is not None and procfs.is_alive(status.identity)
+        daemon = status if status is not None and procfs.is_alive(status.identity) else None
         sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
         memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
-    return HostStatus(status, is_running, sysctls, memory, mode, peak_source(state_dir)(), damage)
+    return HostStatus(status, daemon, sysctls, memory, mode, peak_source(state_dir)(), damage)
 
 
 def values_in_force(*, proc: str, state_dir: str) -> int | None:

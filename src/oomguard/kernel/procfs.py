@@ -223,12 +223,8 @@ class ProcessHandle:
     def comm(self) -> bytes:
         """The name, without the newline that the kernel adds."""
         if self._comm is None:
-            self._comm = self.read_comm()
+            self._comm = read_file(self.fd, "comm", 128).removesuffix(b"\n")
         return self._comm
-
-    def read_comm(self) -> bytes:
-        """Return the current name."""
-        return read_file(self.fd, "comm", 128).removesuffix(b"\n")
 
     @property
     def stat(self) -> Stat:

@@ -1,13 +1,43 @@
-"""Problems of a running daemon, one per line, wherever they are shown."""
+"""The state of a daemon and its host, and the problems, one per line, wherever they are shown."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oomguard.report.status_file import Complaint, StatusFile
+    from oomguard.core.overcommit import Memory, Peak
+    from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
+
+
+class HostStatus(NamedTuple):
+    """The status file, None if there is none, and the kernel's current values.
+
+    `daemon` is the status file if the daemon runs. `damage`: why the file cannot be read.
+    """
+
+    status: "StatusFile | None"
+    daemon: "StatusFile | None"
+    sysctls: "list[tuple[SysctlStatus, int | None]]"
+    """Each with its current value; None if this kernel lacks it."""
+    memory: "Memory | None"
+    mode: int | None
+    peak: "Peak | None"
+    damage: str
+
+    @property
+    def is_as_wanted(self) -> bool:
+        """Whether the daemon runs with the policy on disk, and everything is as it wants."""
+        status = self.daemon
+        return (
+            status is not None
+            and not (status.policy.errors or status.complaints or status.contended)
+            and all(
+                actual is not None and (row.is_met(actual) or actual == row.granted)
+                for row, actual in self.sysctls
+            )
+        )
 
 
 def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":

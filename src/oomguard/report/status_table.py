@@ -5,32 +5,25 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from oomguard.core.overcommit import STRICT, Memory, Peak, kib
+from oomguard.core.overcommit import STRICT, kib
 from oomguard.core.text import counted, span
 from oomguard.report.problems import complaint, complaints, problems
 from oomguard.report.tables import console, grid, print_text, table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import Console
 
-    from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
-
-    Current = tuple[SysctlStatus, int | None]
-    """A sysctl and its value in the kernel; None if this kernel lacks it."""
+    from oomguard.core.overcommit import Memory
+    from oomguard.report.problems import HostStatus
+    from oomguard.report.status_file import StatusFile, SysctlStatus
 
 _SHOWN = 10
 """Complaints and changes shown; --json has all of them."""
 
 
-def print_status(
-    status: "StatusFile",
-    sysctls: "Sequence[Current]",
-    memory: Memory | None,
-    mode: int | None,
-    peak: Peak | None,
-) -> None:
+def print_status(seen: "HostStatus", status: "StatusFile") -> None:
     """Print the status of a running daemon, and the sysctls with their current values."""
     out = console()
     policy = status.policy
@@ -43,8 +36,7 @@ def print_status(
     )
     for text, style in problems(status):
         _line(out, text.lstrip(), indent=len(text) - len(text.lstrip()), style=style)
-    print_sysctls(sysctls, status.complaints, out)
-    _print_memory(memory, mode, peak, out)
+    _print_values(seen, out)
     _print_rules(status, out)
     _print_complaints(status, out)
     if status.recent:
@@ -56,14 +48,7 @@ def print_status(
         out.print(made)
 
 
-def print_stopped(
-    in_force: int | None,
-    sysctls: "Sequence[Current]",
-    memory: Memory | None,
-    mode: int | None,
-    peak: Peak | None,
-    option: str = "",
-) -> None:
+def print_stopped(seen: "HostStatus", in_force: int | None, option: str = "") -> None:
     """Print that no daemon runs, how many of its values are in force (None: unknown), and the sysctls.
 
     `option` is the `--state-dir` to repeat, "" for the default.
@@ -79,17 +64,23 @@ def print_stopped(
         out.print("oomguard is not running", style="bold")
     if in_force is None:
         out.print("  Only root can see whether values it set are still in force.")
-    print_sysctls(sysctls, (), out)
-    _print_memory(memory, mode, peak, out)
+    _print_values(seen, out)
 
 
-def print_sysctls(rows: "Sequence[Current]", failed: "Sequence[Complaint]", out: "Console") -> None:
-    """Print each sysctl of the policy, its current value, and why it differs."""
-    if not rows:
-        return
-    why = {one.subject: one.result for one in failed}
+def _print_values(seen: "HostStatus", out: "Console") -> None:
+    """Print each sysctl of the policy, its current value, and why it differs; then what is promised."""
+    if seen.sysctls:
+        _print_sysctls(seen, out)
+    if seen.memory is not None:
+        out.print(f"\nPromised  {promised(seen.memory, seen.mode)}")
+    if (peak := seen.peak) is not None:
+        out.print(f"Peak      {kib(peak.committed_kib)} on {peak.day} (sustained; new limits must exceed it)")
+
+
+def _print_sysctls(seen: "HostStatus", out: "Console") -> None:
+    why = {} if seen.daemon is None else {one.subject: one.result for one in seen.daemon.complaints}
     made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
-    for row, actual in rows:
+    for row, actual in seen.sysctls:
         shown = "-" if actual is None else str(actual)
         note = Text.assemble((state(row, actual, why), "yellow"))
         if row.said:
@@ -110,14 +101,7 @@ def state(row: "SysctlStatus", actual: int | None, why: "Mapping[str, str]") -> 
     return why.get(row.name, "differs")
 
 
-def _print_memory(memory: Memory | None, mode: int | None, peak: Peak | None, out: "Console") -> None:
-    if memory is not None:
-        out.print(f"\nPromised  {promised(memory, mode)}")
-    if peak is not None:
-        out.print(f"Peak      {kib(peak.committed_kib)} on {peak.day} (sustained; new limits must exceed it)")
-
-
-def promised(memory: Memory, mode: int | None) -> str:
+def promised(memory: "Memory", mode: int | None) -> str:
     """Return how much memory is promised, of how much, and whether the limit is enforced."""
     percent = 100 * memory.committed_kib // memory.commit_limit_kib if memory.commit_limit_kib else 0
     enforced = f", {'' if mode == STRICT else 'not '}enforced: overcommit_memory is {mode}"
