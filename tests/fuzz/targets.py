@@ -39,11 +39,11 @@ from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.policy import patterns
 from oomguard.policy.cases import parse_cases
-from oomguard.policy.compile import Users
 from oomguard.policy.effective import effective, render
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source, Sources
+from oomguard.policy.users import Users
 from oomguard.propose.draft import render as render_draft
 from oomguard.propose.draft_document import import_document
 from oomguard.propose.importers.files import ForeignError

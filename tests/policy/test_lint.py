@@ -11,9 +11,9 @@ from cpu import cpu_bound
 from oomguard.core.match import first_unmet
 from oomguard.core.process import Identity, Process
 from oomguard.diagnose.trial import Trial
-from oomguard.policy.compile import Users
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import parse
+from oomguard.policy.users import Users
 
 from .conftest import layered, sources
 

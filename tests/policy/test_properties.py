@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from oomguard.core.serialize import decode, encode
 from oomguard.core.sysctl import SYSCTLS, Sysctl
-from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
+from oomguard.policy.users import Users
 
 from .conftest import layered, sources
 

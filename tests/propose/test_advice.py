@@ -10,9 +10,9 @@ from oomguard.core.overcommit import Peak as LastingPeak
 from oomguard.core.policy import Policy
 from oomguard.core.rule import Value
 from oomguard.core.sysctl_diff import diff_sysctls
-from oomguard.policy.compile import Users
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source, Sources
+from oomguard.policy.users import Users
 from oomguard.propose.advice import HostFacts, PeakSinceStart, Running, advise
 from oomguard.propose.draft import render
 from oomguard.propose.mend import valid

@@ -14,11 +14,11 @@ from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, 
 from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import case_model, load, prose, scalars
-from oomguard.policy.compile import Users
 from oomguard.policy.fault import Fault, PolicyError, Words, excerpt
 from oomguard.policy.model import Document
 from oomguard.policy.nodes import Mapping, Node, Sequence
 from oomguard.policy.source import Source, read_alone, read_layers
+from oomguard.policy.users import Users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

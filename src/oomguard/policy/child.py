@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.host import Host
 from oomguard.core.serialize import encode
-from oomguard.policy.compile import Users
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.source import read_sources
+from oomguard.policy.users import Users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,8 +1,6 @@
 """From valid files to the policy that the daemon applies."""
 
 import hashlib
-import pwd
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from oomguard.core.host import AskedHost, UnknownHostError
@@ -11,20 +9,27 @@ from oomguard.core.overcommit import HUGE_PAGES, KBYTES
 from oomguard.core.policy import Policy, PressureLimit, SysctlSetting
 from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.policy import login_defs, model, subuid
+from oomguard.policy import model
 from oomguard.policy.nodes import Mapping, items
 from oomguard.policy.resolve import Resolved, commit_limit, resolve
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, Knob, exclusives
+from oomguard.policy.users import Users, first_person_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from oomguard.policy.source import Source
 
 
 _Item = TypeVar("_Item")
 
-_USERS_FILE = "/etc/passwd"
+_SETTINGS = {
+    "commit_headroom": "commit_headroom_percent",
+    "resync_interval": "resync_interval_seconds",
+    **{key: key for key in ("force", "pressure", "recorder")},
+}
+"""The fields of a policy for the keys outside of any section."""
+
 _OF_TERMS = tuple(row for row in CONDITIONS if row.key not in ("name", "user"))
 
 
@@ -46,53 +51,6 @@ class _Said(NamedTuple):
     line: int
 
 
-class Users:
-    """User names and their uids on this host, each looked up once, and subordinate uids (subuid(5))."""
-
-    def __init__(self, subuid_file: str = subuid.FILE) -> None:
-        self._known: dict[str, int | None] = {}
-        self._asked: set[str] = set()
-        self._subuid_file = subuid_file
-        self._granted: dict[str, list[int]] | None = None
-
-    def uid(self, user: str | int) -> int | None:
-        """Return the uid of a user, None if this host has no such user."""
-        if isinstance(user, int):
-            return user
-        if user not in self._known:
-            self._asked.add(user)
-            try:
-                self._known[user] = pwd.getpwnam(user).pw_uid
-            except (KeyError, ValueError):
-                self._known[user] = None
-        return self._known[user]
-
-    @property
-    def are_local(self) -> bool:
-        """Whether all that were looked up are in /etc/passwd: what is elsewhere (LDAP) may change unseen."""
-        if not self._asked:
-            return True
-        with suppress(OSError), open(_USERS_FILE, "rb") as file:
-            known = {
-                field.decode("utf-8", "surrogateescape") for line in file for field in line.split(b":")[:3:2]
-            }
-            return self._asked <= known
-        return False
-
-    def subuids(self, user: str | int) -> list[int]:
-        """Return the first and the last uid of each range that was granted to a user."""
-        if self._granted is None:
-            self._granted = subuid.load(self._subuid_file)
-        uid = self.uid(user)
-        if not self._granted or uid is None:
-            return []
-        names = {str(user), str(uid)}
-        with suppress(KeyError):
-            self._asked.add(str(uid))
-            names.add(pwd.getpwuid(uid).pw_name)
-        return [bound for name in sorted(names) for bound in self._granted.get(name, ())]
-
-
 def compile_rule(
     said: model.Rule, users: Users, shared: "dict[Terms, Terms]"
 ) -> "tuple[tuple[bytes, ...], Terms]":
@@ -110,23 +68,21 @@ def compile_policy(documents: tuple[PolicyFile, ...], host: AskedHost) -> Policy
     depend on facts that are not known are only counted.
     """
     settings, unresolved = resolved(documents, host)
-    default = Policy()
+    said = {
+        field: value
+        for document in reversed(documents)
+        for key, field in _SETTINGS.items()
+        if (value := getattr(document.said, key)) is not None
+    }
     return Policy(
         sysctls=settings,
         rules=tuple(_rules(documents)),
-        commit_headroom_percent=_first(
-            (one.said.commit_headroom for one in documents), default.commit_headroom_percent
-        ),
-        force=_first((one.said.force for one in documents), default.force),
-        resync_interval_seconds=_first(
-            (one.said.resync_interval for one in documents), default.resync_interval_seconds
-        ),
-        pressure=_pressure(_first((one.said.pressure for one in documents), None)),
-        recorder=_first((one.said.recorder for one in documents), default.recorder),
+        pressure=_pressure(said.pop("pressure", None)),
         files=tuple(one.file for one in documents),
-        first_person_uid=login_defs.first_person_uid(),
+        first_person_uid=first_person_uid(),
         facts=host.facts,
         unresolved=unresolved,
+        **said,
     )
 
 
@@ -225,10 +181,6 @@ def _pressure(said: "model.Pressure | Literal[False] | None") -> PressureLimit:
     if said is False:
         return PressureLimit(some_percent=0)
     return PressureLimit(int(said.some.rstrip("%")), int(said.over.rstrip("s")))
-
-
-def _first(said: "Iterable[_Item | None]", default: _Item) -> _Item:
-    return next((value for value in said if value is not None), default)
 
 
 def _many(said: _Item | list[_Item] | None) -> tuple[_Item, ...]:

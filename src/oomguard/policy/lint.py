@@ -32,7 +32,8 @@ from oomguard.policy.unmatchable import unmatchable
 if TYPE_CHECKING:
     from oomguard.core.policy import Policy, SysctlSetting
     from oomguard.core.rule import Rule, Terms
-    from oomguard.policy.compile import PolicyFile, Users
+    from oomguard.policy.compile import PolicyFile
+    from oomguard.policy.users import Users
 
 Trial = Callable[[re.Pattern[str], str], bool]
 Loc = tuple[int | str, ...]

@@ -10,10 +10,11 @@ from oomguard.core.policy import LeftOut, Policy
 from oomguard.core.rule import Terms
 from oomguard.core.text import printable
 from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
-from oomguard.policy.compile import PolicyFile, Users, compile_policy, compile_rule, digest
+from oomguard.policy.compile import PolicyFile, compile_policy, compile_rule, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.lint import Subject, lint
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
+from oomguard.policy.users import Users
 from oomguard.policy.when import When, unmet
 
 if TYPE_CHECKING:

@@ -1,108 +1,74 @@
 """The errors of the YAML parser, as a cause and a fix."""
 
 import re
-from typing import NamedTuple
 
 import yaml
 
-from oomguard.policy.fault import Fault, excerpt
+from oomguard.policy.fault import Fault, Words, excerpt
 
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML 1.1 counts as one
 
 
-class _Prose(NamedTuple):
-    """The message for an error of the parser that contains both `context` and `problem`.
-
-    `{start}` is the line where the unfinished construct starts.
-    """
-
-    context: str
-    problem: str
-    message: str
-    hint: str
-
-
-_PROSE = (
-    _Prose(
-        "",
-        "mapping values are not allowed",
+_UNKNOWN_ESCAPE = (
+    "unknown escape after a backslash",
+    "use single quotes, where a backslash is an ordinary character: '\\d+'",
+)
+_BAD_TAG = ("! starts a tag in YAML, but this is not a valid one", "quote the value")
+_CHECK_LINES = (
+    "check the indentation of this line and the one above; quote a value that contains ': ' or ends with ':'"
+)
+_PROSE = {
+    ("", "mapping values are not allowed"): (
         "a key is not allowed here",
-        "check the indentation of this line and the one above; "
-        "quote a value that contains ': ' or ends with ':'",
+        _CHECK_LINES,
     ),
-    _Prose(
-        "",
-        "sequence entries are not allowed",
+    ("", "sequence entries are not allowed"): (
         "a list item is not allowed here",
         "write a negative number without a space: -900; put a list on lines of its own, or in [ ]",
     ),
-    _Prose(
-        "block collection",
-        "",
+    ("block collection", ""): (
         "this line does not belong to the list that starts on line {start}, or to anything above it",
         "check the indentation: all keys of a rule start in the same column",
     ),
-    _Prose(
-        "block mapping",
-        "",
+    ("block mapping", ""): (
         "this line does not belong to the keys that start on line {start}",
         "check the indentation, and that every opening quote has a closing one",
     ),
-    _Prose(
-        "flow sequence",
-        "",
+    ("flow sequence", ""): (
         "the [ on line {start} is not closed, or a ',' is missing",
         "write [a, b]; quote text that contains [ ] or ,",
     ),
-    _Prose(
-        "flow mapping",
-        "",
+    ("flow mapping", ""): (
         "the {{ on line {start} is not closed, or a ',' is missing",
         "write {at_most: -900}; quote text that contains { } or ,",
     ),
-    _Prose(
-        "flow node",
-        "",
+    ("flow node", ""): (
         "a value is missing here, or the closing ] or }}",
         "write [a, b] or {at_most: -900}; quote text that contains [ ] { } or ,",
     ),
-    _Prose(
-        "quoted scalar",
-        "unknown escape",
-        "unknown escape after a backslash",
-        "use single quotes, where a backslash is an ordinary character: '\\d+'",
-    ),
-    _Prose(
-        "quoted scalar",
-        "",
+    ("quoted scalar", "unknown escape"): _UNKNOWN_ESCAPE,
+    ("quoted scalar", ""): (
         "the quote on line {start} is not closed",
         "close it; inside single quotes, write '' for a '",
     ),
-    _Prose(
-        "double-quoted scalar",
-        "",
-        "unknown escape after a backslash",
-        "use single quotes, where a backslash is an ordinary character: '\\d+'",
-    ),
-    _Prose(
-        "scanning an alias",
-        "",
+    ("double-quoted scalar", ""): _UNKNOWN_ESCAPE,
+    ("scanning an alias", ""): (
         "* starts an alias in YAML, but no name follows",
         "quote a glob that starts with *: '*.service'",
     ),
-    _Prose("scanning an anchor", "", "& starts an anchor in YAML, but no name follows", "quote the value"),
-    _Prose("a tag", "", "! starts a tag in YAML, but this is not a valid one", "quote the value"),
-    _Prose("parsing a node", "tag", "! starts a tag in YAML, but this is not a valid one", "quote the value"),
-    _Prose(
-        "block scalar",
-        "",
+    ("scanning an anchor", ""): ("& starts an anchor in YAML, but no name follows", "quote the value"),
+    ("a tag", ""): _BAD_TAG,
+    ("parsing a node", "tag"): _BAD_TAG,
+    ("block scalar", ""): (
         "the text block that starts on line {start} is not valid YAML",
         "quote the text instead",
     ),
-    _Prose(
-        "", "incompatible YAML document", "this YAML version is not supported", "remove the %YAML directive"
-    ),
-)
+    ("", "incompatible YAML document"): ("this YAML version is not supported", "remove the %YAML directive"),
+}
+"""Message and hint by what the parser's error contains: its context and its problem. The first counts.
+
+`{start}` is the line where the unfinished construct starts.
+"""
 
 _NO_COLON = re.compile(
     r"[ ]*(?P<item>(?:- +)*)(?P<key>[A-Za-z_][\w.-]*)(?::(?=\S)|\s+|\Z)(?P<value>.*)", re.DOTALL
@@ -118,7 +84,7 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
     start = error.context_mark.line + 1 if error.context_mark else line
 
     def fault(message: str, hint: str, code: str = "syntax") -> Fault:
-        return Fault(file, line, column, "", message, hint, code=code)
+        return Words(code, message, hint).at(file, line, column)
 
     here = _line(text, line)
     if "\t" in here[: len(here) - len(here.lstrip())]:
@@ -141,9 +107,9 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
             "unexpected text after the end of the value",
             "quote the whole value; inside single quotes, write '' for a '",
         )
-    for prose in _PROSE:
-        if prose.context in context and prose.problem in problem:
-            return fault(prose.message.format(start=start), prose.hint)
+    for (of_context, of_problem), (message, hint) in _PROSE.items():
+        if of_context in context and of_problem in problem:
+            return fault(message.format(start=start), hint)
     said = ", ".join(part for part in (context, problem) if part)
     return fault(f"not valid YAML: {excerpt(said)}", "")
 

@@ -22,7 +22,7 @@ from oomguard.policy.sysctl_model import COMMIT_LIMIT
 from oomguard.propose.draft import Draft, DraftRule, DraftSetting, Note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from oomguard.core.overcommit import Peak as LastingPeak
     from oomguard.propose.draft import Value
@@ -85,6 +85,7 @@ class Software(NamedTuple):
 
 
 _RESERVE_SOURCE = "Documentation/admin-guide/sysctl/vm.rst, admin_reserve_kbytes"
+_MAPS = {MAPS: 262144}
 _MAPS_WHY = "does not start in production with less"
 _MAPS_SOURCE = "bootstrap checks, maximum map count"
 
@@ -110,24 +111,39 @@ SOFTWARE = (
         "sets this when it starts; with protectKernelDefaults it does not start with another value",
         "pkg/kubelet/cm/container_manager_linux.go",
     ),
-    Software(
-        "Elasticsearch",
-        ("java",),
-        {MAPS: 262144},
-        _MAPS_WHY,
-        _MAPS_SOURCE,
-        argument="org.elasticsearch.",
-    ),
-    Software(
-        "OpenSearch",
-        ("java",),
-        {MAPS: 262144},
-        _MAPS_WHY,
-        _MAPS_SOURCE,
-        argument="org.opensearch.",
-    ),
+    Software("Elasticsearch", ("java",), _MAPS, _MAPS_WHY, _MAPS_SOURCE, argument="org.elasticsearch."),
+    Software("OpenSearch", ("java",), _MAPS, _MAPS_WHY, _MAPS_SOURCE, argument="org.opensearch."),
 )
 """Only recommendations by the authors of a program."""
+
+
+class Wish(NamedTuple):
+    """A value for a sysctl, and the programs on this host that want it."""
+
+    value: int
+    by: "Sequence[Software]"
+
+    @property
+    def why(self) -> str:
+        """The reasons of all of them."""
+        return "; ".join(f"{one.title} {one.because} ({one.source})" for one in self.by)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the authors of the programs say so."""
+        return tuple(f"{one.title}: {one.source}" for one in self.by)
+
+    def as_setting(self, name: str) -> DraftSetting:
+        """Return the suggestion to set a sysctl to the value."""
+        return DraftSetting(name, self.value, self.why, self.sources)
+
+
+def _wishes(name: str, here: "Sequence[Software]") -> list[Wish]:
+    found: dict[int, list[Software]] = {}
+    for one in here:
+        if name in one.wants:
+            found.setdefault(one.wants[name], []).append(one)
+    return [Wish(value, by) for value, by in found.items()]
 
 
 _DEAR = "its data takes long to load again; with -500 the kernel still kills it first if it leaks"
@@ -178,12 +194,7 @@ PROTECTED = (
         "can kill one that leaks: they set their own value with PG_OOM_ADJUST_FILE, or oomguard resets them",
         has_user=True,
     ),
-    Protected(
-        ("mysqld", "mariadbd", "mongod", "etcd"),
-        "at_most -500",
-        _DEAR,
-        has_user=True,
-    ),
+    Protected(("mysqld", "mariadbd", "mongod", "etcd"), "at_most -500", _DEAR, has_user=True),
     Protected(
         ("redis-server", "valkey-server", "keydb-server"),
         "at_most -500",
@@ -197,20 +208,10 @@ PROTECTED = (
 def advise(facts: HostFacts) -> Draft:
     """Return the suggestions for this host."""
     here = [one for one in SOFTWARE if _runs(one, facts)]
-    settings: list[DraftSetting] = []
-    notes: list[Note] = []
-    for found in (
-        *_overcommit(facts, here),
-        *_panic(facts, here),
-        *_kernel(facts, here),
-        *_maps(facts, here),
-    ):
-        if isinstance(found, DraftSetting):
-            settings.append(found)
-        else:
-            notes.append(found)
-    notes += _java(facts)
-    return Draft(_title(facts, here), tuple(settings), tuple(_rules(facts)), tuple(notes))
+    found = [*_overcommit(facts, here), *_panic(facts, here), *_others(facts, here), *_java(facts)]
+    settings = tuple(one for one in found if isinstance(one, DraftSetting))
+    notes = tuple(one for one in found if isinstance(one, Note))
+    return Draft(_title(facts, here), settings, tuple(_rules(facts)), notes)
 
 
 def _runs(software: Software, facts: HostFacts) -> bool:
@@ -240,71 +241,54 @@ def _title(facts: HostFacts, here: "Sequence[Software]") -> str:
 
 
 def _overcommit(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
-    wishes = _wishes(MODE, here)
-    now = facts.sysctls.get(MODE)
+    wishes = sorted(_wishes(MODE, here))
     if not wishes:
-        yield Note(
-            MODE,
-            "no running program is known to need a certain mode"
-            f"{'' if now is None else f'; it is {now}'}. The right one depends on what this host is for",
-        )
-        return
-    if len(wishes) > 1:
-        yield Note(
-            MODE,
-            f"{_conflict(wishes)}. One host cannot have both: move one program, or choose",
-            sources=_sources(one for by in wishes.values() for one in by),
-        )
-        return
-    (mode, by), *_ = wishes.items()
-    if mode != STRICT:
-        yield DraftSetting(MODE, mode, _why(by), _sources(by))
-        return
-    yield from _strict(facts, by)
+        now = f"; it is {facts.sysctls[MODE]}" if MODE in facts.sysctls else ""
+        why = f"no running program is known to need a certain mode{now}."
+        yield Note(MODE, f"{why} The right one depends on what this host is for")
+    elif len(wishes) > 1:
+        conflict = ", but ".join(f"{wish.why}, so {wish.value}" for wish in wishes)
+        why = f"{conflict}. One host cannot have both: move one program, or choose"
+        yield Note(MODE, why, sources=tuple(source for wish in wishes for source in wish.sources))
+    elif wishes[0].value == STRICT:
+        yield from _strict(facts, wishes[0])
+    else:
+        yield wishes[0].as_setting(MODE)
 
 
-def _strict(facts: HostFacts, by: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
+def _strict(facts: HostFacts, wish: Wish) -> "Iterator[DraftSetting | Note]":
     """Yield mode 2 and a limit that would have granted everything promised so far."""
-    peak = facts.peak
+    peak, now = facts.peak, facts.memory.committed_kib
     if peak is None or peak.seconds < _DAY_SECONDS:
-        seen = (
-            "no daemon has measured its peak"
-            if peak is None
-            else f"its peak covers only {span(peak.seconds)}"
-        )
+        seen = f"its peak covers only {span(peak.seconds)}" if peak else "no daemon has measured its peak"
         yield Note(
             MODE,
-            f"{_why(by)}, so 2; but {kib(facts.memory.committed_kib)} are promised now, and {seen}. "
+            f"{wish.why}, so 2; but {kib(now)} are promised now, and {seen}. "
             "With too low a limit every allocation fails: let `oomguard run` measure for a day",
-            sources=_sources(by),
+            sources=wish.sources,
         )
         return
-    lasting = facts.lasting
-    is_older = lasting is not None and lasting.committed_kib > peak.committed_kib
-    most = lasting.committed_kib if lasting is not None and is_older else peak.committed_kib
-    needed = max(most, facts.memory.committed_kib) * (100 + _HEADROOM_PERCENT) // 100
-    limits = ((percent, commit_limit_kib(facts.memory, {RATIO: percent})) for percent in _PERCENT)
-    percent, limit = next((one for one in limits if _usable(facts, one[1]) >= needed), (0, 0))
-    if not percent:
-        most = commit_limit_kib(facts.memory, {RATIO: _PERCENT[-1]})
+    most, seen = peak.committed_kib, f"in {span(peak.seconds)} is {kib(peak.committed_kib)}"
+    if facts.lasting is not None and facts.lasting.committed_kib > most:
+        most, seen = facts.lasting.committed_kib, f"lately is {_lasting(facts.lasting)}"
+    needed = max(most, now) * (100 + _HEADROOM_PERCENT) // 100
+    limits = {percent: commit_limit_kib(facts.memory, {RATIO: percent}) for percent in _PERCENT}
+    percent = next((one for one, limit in limits.items() if _usable(facts, limit) >= needed), None)
+    if percent is None:
         yield Note(
             MODE,
-            f"{_why(by)}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % over the peak), and "
-            f"{_PERCENT[-1]} % of RAM and the swap are {kib(most)}. Add swap, or promise less",
-            sources=_sources(by),
+            f"{wish.why}, so 2; but {kib(needed)} are needed ({_HEADROOM_PERCENT} % over the peak), and "
+            f"{_PERCENT[-1]} % of RAM and the swap are {kib(max(limits.values()))}. Add swap, or "
+            "promise less",
+            sources=wish.sources,
         )
         return
-    yield DraftSetting(MODE, STRICT, _why(by), _sources(by))
+    yield wish.as_setting(MODE)
     yield DraftSetting(
         COMMIT_LIMIT,
         f"{percent}%",
-        f"CommitLimit {kib(limit)}; the most that was promised "
-        + (
-            f"lately is {_lasting(lasting)}"
-            if lasting is not None and is_older
-            else f"in {span(peak.seconds)} is {kib(most)}"
-        )
-        + f", {kib(needed)} with {_HEADROOM_PERCENT} % headroom",
+        f"CommitLimit {kib(limits[percent])}; the most that was promised {seen}, {kib(needed)} with "
+        f"{_HEADROOM_PERCENT} % headroom",
     )
     yield DraftSetting(
         ADMIN_RESERVE,
@@ -329,25 +313,19 @@ def _usable(facts: HostFacts, limit_kib: int) -> int:
 
 def _panic(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
     for name, as_it_is in ((PANIC_ON_OOM, _panic_on_oom), (PANIC, _reboot)):
-        now = facts.sysctls.get(name)
-        wish = next(iter(_wishes(name, here).items()), None)
+        now, wishes = facts.sysctls.get(name), _wishes(name, here)
         if now is None:
             yield Note(name, "cannot be read here")
-        elif wish is not None:
-            yield DraftSetting(name, wish[0], _why(wish[1]), _sources(wish[1]))
         else:
-            yield as_it_is(now, facts)
+            yield wishes[0].as_setting(name) if wishes else as_it_is(now, facts)
 
 
 def _panic_on_oom(now: int, _: HostFacts) -> DraftSetting | Note:
     if now == 0:
-        return DraftSetting(
-            PANIC_ON_OOM, 0, "as it is now: the kernel kills a process, and the rules below decide which"
-        )
-    return Note(
-        PANIC_ON_OOM,
-        f"it is {now}, which somebody chose: the kernel panics instead of killing, whatever the rules say",
-    )
+        why = "as it is now: the kernel kills a process, and the rules below decide which"
+        return DraftSetting(PANIC_ON_OOM, 0, why)
+    why = f"it is {now}, which somebody chose: the kernel panics instead of killing, whatever the rules say"
+    return Note(PANIC_ON_OOM, why)
 
 
 def _reboot(now: int, facts: HostFacts) -> DraftSetting:
@@ -358,18 +336,14 @@ def _reboot(now: int, facts: HostFacts) -> DraftSetting:
     return DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs{hangs}")
 
 
-def _kernel(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
-    for name in (PANIC_ON_OOPS, ROOT_MAXKEYS, ROOT_MAXBYTES):
-        for value, by in _wishes(name, here).items():
-            if name in facts.sysctls:
-                yield DraftSetting(name, value, _why(by), _sources(by))
-
-
-def _maps(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
-    now = facts.sysctls.get(MAPS)
-    for value, by in _wishes(MAPS, here).items():
-        if now is not None:
-            yield DraftSetting(MAPS, f"at_least {value}", f"it is {now}; {_why(by)}", _sources(by))
+def _others(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
+    for name in (PANIC_ON_OOPS, ROOT_MAXKEYS, ROOT_MAXBYTES, MAPS):
+        for wish in _wishes(name, here) if name in facts.sysctls else ():
+            setting = wish.as_setting(name)
+            if name == MAPS:
+                reason = f"it is {facts.sysctls[name]}; {wish.why}"
+                setting = setting._replace(value=f"at_least {wish.value}", reason=reason)
+            yield setting
 
 
 def _java(facts: HostFacts) -> "Iterator[Note]":
@@ -379,26 +353,6 @@ def _java(facts: HostFacts) -> "Iterator[Note]":
             "a JVM reserves its maximum heap at once, and what it commits counts. With overcommit_memory 2 "
             "choose -Xms and -Xmx that fit, and expect OutOfMemoryError instead of a kill",
         )
-
-
-def _wishes(name: str, here: "Sequence[Software]") -> dict[int, list[Software]]:
-    found: dict[int, list[Software]] = {}
-    for one in here:
-        if name in one.wants:
-            found.setdefault(one.wants[name], []).append(one)
-    return found
-
-
-def _why(by: "Sequence[Software]") -> str:
-    return "; ".join(f"{one.title} {one.because} ({one.source})" for one in by)
-
-
-def _sources(by: "Iterable[Software]") -> tuple[str, ...]:
-    return tuple(f"{one.title}: {one.source}" for one in by)
-
-
-def _conflict(wishes: "Mapping[int, Sequence[Software]]") -> str:
-    return ", but ".join(f"{_why(by)}, so {value}" for value, by in sorted(wishes.items()))
 
 
 # Which processes are killed last

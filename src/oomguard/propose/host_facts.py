@@ -10,7 +10,7 @@ from oomguard.core.sysctl import KUBELET
 from oomguard.core.trust import is_of_services
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
-from oomguard.policy import login_defs
+from oomguard.policy.users import first_person_uid
 from oomguard.propose.advice import MAPS, PANIC, PANIC_ON_OOM, HostFacts, Running
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def observe_facts(procfs: "Procfs") -> HostFacts:
 
 
 def _running(procfs: "Procfs") -> "Iterator[Running]":
-    first_person = login_defs.first_person_uid()
+    first_person = first_person_uid()
     for handle in procfs.processes():
         try:
             if handle.stat.is_kernel_thread or handle.stat.is_zombie:

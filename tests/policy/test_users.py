@@ -1,4 +1,4 @@
-"""Subordinate uids, and rules with `user` for the programs that run under them."""
+"""Which users are people, subordinate uids, and rules with `user` for the programs that run under them."""
 
 import os
 import pwd
@@ -12,9 +12,8 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
 from oomguard.core.trust import trust_refusal
 from oomguard.policy import load
-from oomguard.policy.compile import Users
 from oomguard.policy.source import Source, Sources
-from oomguard.policy.subuid import parse
+from oomguard.policy.users import Users, first_person_uid, parse_subuid
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -35,7 +34,7 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 )
 def test_ranges_are_read_as_far_as_they_can_be(text: str, found: dict[str, list[int]]) -> None:
     """A line that grants nothing, or root, or what no uid can be, grants nothing."""
-    assert parse(text.encode()) == found
+    assert parse_subuid(text.encode()) == found
 
 
 @pytest.mark.parametrize("user", [ME, os.getuid()])
@@ -80,3 +79,36 @@ def test_a_policy_has_the_ranges_of_the_users_that_it_names(tmp_path: Path) -> N
     sources = Sources((Source("policy.yaml", rules.encode()),))
     policy = decode(encode(load.parse(sources, users=Users(str(granted))).policy))
     assert [rule.terms.subuids for rule in policy.rules] == [(300000, 300009, 500000, 500009), ()]
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("UID_MIN\t\t\t 1000\nUID_MAX 60000\n", 1000),
+        ("UID_MIN 500\n", 500),
+        ('  UID_MIN "500"\n', 500),
+        ("UID_MIN 0x1F4\n", 500),
+        ("#UID_MIN 500\nSYS_UID_MIN 100\nSUB_UID_MIN 200\n", 1000),
+        ("UID_MIN 500\nUID_MIN 600\n", 600),
+        ("UID_MIN 10000\n", 1000),
+        ("UID_MIN 0\n", 1),
+        ("UID_MIN\nUID_MIN many\n\xff\n", 1000),
+        ("", 1000),
+    ],
+)
+def test_people_begin_at_uid_min_or_below(tmp_path: Path, text: str, first: int) -> None:
+    """A higher one says where new users begin; those from before may be people, too."""
+    file = tmp_path / "login.defs"
+    file.write_bytes(text.encode("latin-1"))
+    assert first_person_uid((str(file),)) == first
+
+
+def test_the_administrators_login_defs_comes_before_the_vendors(tmp_path: Path) -> None:
+    """And without either, people begin where they do on most hosts."""
+    ours, theirs = tmp_path / "etc", tmp_path / "usr"
+    files = (str(ours), str(theirs))
+    assert first_person_uid(files) == 1000
+    theirs.write_text("UID_MIN 600\n")
+    assert first_person_uid(files) == 600
+    ours.write_text("UID_MIN 500\n")
+    assert first_person_uid(files) == 500
