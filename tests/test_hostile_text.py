@@ -28,7 +28,7 @@ from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.source import Source, Sources
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.report.history import parse_entry
-from oomguard.report.status_file import decode_status
+from oomguard.report.status_reader import decode_status
 
 SIZE = 1_000_000
 SECONDS = 10

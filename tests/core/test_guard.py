@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oomguard.core.choices import SysctlKind
 from oomguard.core.guard import BOUNDS, guard, unwise
 from oomguard.core.overcommit import Memory
-from oomguard.core.policy import SysctlKind, SysctlSetting
+from oomguard.core.policy import SysctlSetting
 from oomguard.core.sysctl import SYSCTLS
 
 GIB = 1024 * 1024

@@ -5,13 +5,17 @@ silences the one that runs; tests/vm/test_attacks_events.py silences a real one.
 """
 
 from collections.abc import MutableMapping, MutableSet
+from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oomguard.daemon import event_proof as module
-from oomguard.daemon.event_proof import EventProof, FlowChange
+from oomguard.daemon.event_proof import EventProof
 from oomguard.kernel.connector import Connector
+
+if TYPE_CHECKING:
+    from oomguard.daemon.event_proof import FlowChange
 
 DAY = 86_400
 PAIR_SECONDS = 4e-6

@@ -21,7 +21,8 @@ from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder
 from oomguard.report.reporter import Reporter
-from oomguard.report.status_file import STATUS_FILE, OutcomeCounts, decode_status, encode_status
+from oomguard.report.status_file import STATUS_FILE, OutcomeCounts, encode_status
+from oomguard.report.status_reader import decode_status
 from workers import Said
 
 HOSTILE = [b"foo) Z 1 (", b"a\nb", b"\x1b[2J", b"", b"\xff\xfe", b"\r\t\0", "\u202eevil".encode()]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from oomguard.core.change import Cause
+from oomguard.core.choices import Cause
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.work_queue import (
     CHASES,

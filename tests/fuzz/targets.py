@@ -55,7 +55,7 @@ from oomguard.report.events import STARTED, LogEntry
 from oomguard.report.journal import encode as encode_entry
 from oomguard.report.postmortem import Told, circumstances, facts, headline, paths, short_moment
 from oomguard.report.postmortem_document import told_json
-from oomguard.report.status_file import decode_status
+from oomguard.report.status_reader import decode_status
 
 if TYPE_CHECKING:
     import socket

@@ -14,7 +14,7 @@ from manual import FOLDER, PAGES, page
 
 from oomguard.cli import main
 from oomguard.cli.main import build_parser
-from oomguard.core.change import Cause
+from oomguard.core.choices import Cause
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import DEFAULT_PATH, layers
 from oomguard.policy.fault import PolicyError

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeProc, due
 from oomguard.core.change import Change
+from oomguard.core.choices import ValueKind
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
-from oomguard.core.rule import Rule, Terms, Value, ValueKind
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 

@@ -11,7 +11,8 @@ import pytest
 from fakeproc import FakeProc
 from floors import FakePrivilege, FlooredKernel
 from mounts import read_only
-from oomguard.core.change import Cause, Outcome
+from oomguard.core.change import Outcome
+from oomguard.core.choices import Cause
 from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity, Process

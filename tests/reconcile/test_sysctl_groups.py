@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fakeproc import FakeKernel, FakeProc
 from mounts import read_only
-from oomguard.core.change import Cause, Outcome
+from oomguard.core.change import Outcome
+from oomguard.core.choices import Cause
 from oomguard.core.entry import Entry
 from oomguard.core.overcommit import KBYTES, MODE, RATIO
 from oomguard.core.policy import Policy, SysctlSetting

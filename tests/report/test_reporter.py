@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.change import Change, Outcome, Result, SetOomScoreAdj, SetSysctl
+from oomguard.core.change import Change, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.choices import Result
 from oomguard.core.decide import Obstacle
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value

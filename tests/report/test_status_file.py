@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from oomguard.core.policy import SysctlKind
+from oomguard.core.choices import SysctlKind
 from oomguard.report.status_file import (
     ChangeCount,
     Complaint,
@@ -15,12 +15,11 @@ from oomguard.report.status_file import (
     LastKill,
     RecentChange,
     RuleStatus,
-    StatusError,
     StillRaised,
     SysctlStatus,
-    decode_status,
     encode_status,
 )
+from oomguard.report.status_reader import StatusError, decode_status
 from statuses import IDLE
 
 BUSY = IDLE._replace(

@@ -60,7 +60,7 @@ def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
     """Return the peak that a running daemon measured, None if there is none."""
     from oomguard.diagnose.host import read_status
     from oomguard.propose.advice import PeakSinceStart
-    from oomguard.report.status_file import StatusError
+    from oomguard.report.status_reader import StatusError
 
     try:
         status = read_status(state_dir)

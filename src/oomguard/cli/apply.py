@@ -8,7 +8,7 @@ from oomguard.cli.verb import Verb
 if TYPE_CHECKING:
     import argparse
 
-    from oomguard.core.change import Cause
+    from oomguard.core.choices import Cause
     from oomguard.core.policy import Policy
     from oomguard.reconcile.once import Pass
 

@@ -28,7 +28,7 @@ exit codes: 0 shown, 1 the host has no journal, or it cannot be read
 
 
 def _arguments(parser: "argparse.ArgumentParser") -> None:
-    from oomguard.core.change import Cause
+    from oomguard.core.choices import Cause
     from oomguard.report.events import EVENTS
 
     add_json(parser)

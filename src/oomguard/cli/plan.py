@@ -11,7 +11,7 @@ from oomguard.core.policy import DEFAULT_PATH
 if TYPE_CHECKING:
     import argparse
 
-    from oomguard.core.change import Cause
+    from oomguard.core.choices import Cause
 
 WOULD_CHANGE = 3
 

@@ -1,6 +1,6 @@
 """Budgets for something shared, so that one user cannot take all of it."""
 
-from typing import NamedTuple
+from oomguard.core.typed import NamedTuple
 
 _KEYS = 1024
 """The maximum number of accounts. Further spenders share one."""

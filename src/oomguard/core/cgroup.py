@@ -1,6 +1,6 @@
 """Finds the unit in a cgroup path, as systemd's `cg_path_get_unit` does, and recognizes containers."""
 
-from typing import TYPE_CHECKING
+from oomguard.core.typed import TYPE_CHECKING
 
 UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
 _USER_MANAGER = "user@"

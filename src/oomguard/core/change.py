@@ -1,17 +1,15 @@
 """Changes of values, their causes, and their outcomes."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from oomguard.core.choices import Cause, Result
     from oomguard.core.decide import Decision, Obstacle
     from oomguard.core.entry import Entry
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
-
-Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
-Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-alone"]
 
 
 class SetSysctl(NamedTuple):
@@ -24,7 +22,7 @@ class SetSysctl(NamedTuple):
     name: str
     before: int
     after: int
-    cause: Cause
+    cause: "Cause"
     source: str = ""
     obstacle: "Obstacle | None" = None
     group: str = ""
@@ -49,7 +47,7 @@ class SetOomScoreAdj(NamedTuple):
     before: int
     after: int
     own: int
-    cause: Cause
+    cause: "Cause"
     rule: "Rule | None" = None
     obstacle: "Obstacle | None" = None
     moved_floor: bool = False
@@ -78,7 +76,7 @@ class Outcome(NamedTuple):
     """
 
     change: Change
-    result: Result
+    result: "Result"
     errno: int = 0
     reason: str = ""
     hint: str = ""
@@ -91,7 +89,7 @@ class Judged(NamedTuple):
     decision: "Decision"
     entry: "Entry | None"
 
-    def change(self, cause: Cause) -> SetOomScoreAdj | None:
+    def change(self, cause: "Cause") -> "SetOomScoreAdj | None":
         """Return the write that the decision asks for, or None."""
         decision, entry = self.decision, self.entry
         obstacle, own = decision.obstacle, decision.original

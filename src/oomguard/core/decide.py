@@ -1,12 +1,14 @@
 """Decides the value of one process from the policy, the ledger and /proc. Every verb shows this decision."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
 
-Kind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
+    Kind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
 
 
 class Refusal(NamedTuple):
@@ -23,7 +25,7 @@ class Obstacle(NamedTuple):
     rewriting the value. `unknown`: a fact that the rules need cannot be read.
     """
 
-    kind: Kind
+    kind: "Kind"
     reason: str
     hint: str = ""
 

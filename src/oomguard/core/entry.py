@@ -1,6 +1,6 @@
 """An entry of the ledger: what a value was without oomguard, and what oomguard set."""
 
-from typing import NamedTuple
+from oomguard.core.typed import NamedTuple
 
 
 class Entry(NamedTuple):

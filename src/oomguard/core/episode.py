@@ -1,8 +1,7 @@
 """A time in which memory is short, or on the way to it."""
 
-from typing import TYPE_CHECKING
-
 from oomguard.core.sample import FALLING_PERCENT, SHORT_PERCENT
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.core.sample import Left, Sample

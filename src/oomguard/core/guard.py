@@ -4,14 +4,14 @@ Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For o
 `oomguard check` warns.
 """
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
 from oomguard.core.decide import Refusal
 from oomguard.core.overcommit import HUGE_PAGES, KBYTES, RATIO, Memory, kib
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
     from oomguard.core.policy import SysctlSetting
 
@@ -24,7 +24,7 @@ class SafeLimit(NamedTuple):
     """
 
     name: str
-    side: Literal["least", "most"]
+    side: 'Literal["least", "most"]'
     why: str
     hint: str
     fatal: bool = False

@@ -1,11 +1,11 @@
 """The facts of a host that a policy may depend on."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
-
 from oomguard.core.text import printable
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
 
 class Host(NamedTuple):
@@ -61,7 +61,7 @@ class AskedHost:
         self.is_any = host is None
         self.facts: dict[str, int | str | bool] = {}
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> "Any":
         value = getattr(self._host, name, None)
         if value is None:
             raise UnknownHostError(name)

@@ -14,12 +14,12 @@ from bisect import bisect_left
 from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.name_regex import NameRegexes, is_regex, text_of
 from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError, full_name
 from oomguard.core.rule import CONDITIONS, Terms, Value
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

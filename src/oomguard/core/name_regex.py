@@ -8,7 +8,8 @@ In a rule, an expression is a name behind a NUL, which no process name has.
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,10 +5,9 @@ but every later fork, mmap and brk fails, even in the shell that could repair it
 (mm/util.c:__vm_enough_memory). So the limit is computed before it is set.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from oomguard.core.decide import Refusal
 from oomguard.core.sysctl import COMMIT, SYSCTLS, after_writing
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,7 +9,8 @@ counts as recent, and only newer days replace older ones in the file.
 """
 
 import json
-from typing import NamedTuple
+
+from oomguard.core.typed import NamedTuple
 
 KEPT_DAYS = 30
 ONCE_DAYS = 7

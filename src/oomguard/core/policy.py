@@ -1,14 +1,15 @@
 """The compiled policy: desired sysctls and an ordered list of rules."""
 
 from stat import S_ISCHR
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import counted, printable
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from oomguard.core.choices import SysctlKind
     from oomguard.core.rule import Rule
 
 DEFAULT_PATH = "/etc/oomguard.yaml"
@@ -25,8 +26,6 @@ _NULL_DEVICE = 0x103
 FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
 
-SysctlKind = Literal["exact", "at_least", "at_most"]
-
 
 class SysctlSetting(NamedTuple):
     """A sysctl by its full name (`vm.swappiness`), its value in the policy, and the line that sets it.
@@ -39,7 +38,7 @@ class SysctlSetting(NamedTuple):
     value: int
     file: str
     line: int
-    kind: SysctlKind = "exact"
+    kind: "SysctlKind" = "exact"
     said: str = ""
 
     @property
@@ -59,7 +58,7 @@ class SysctlSetting(NamedTuple):
         return bounded(self.kind, self.value, own)
 
 
-def bounded(kind: SysctlKind, value: int, own: int) -> int:
+def bounded(kind: "SysctlKind", value: int, own: int) -> int:
     """Return `value`, or `own` if that is within the bound."""
     return value if kind == "exact" else max(own, value) if kind == "at_least" else min(own, value)
 

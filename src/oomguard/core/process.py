@@ -1,6 +1,6 @@
 """The identity of a process, and its facts that rules use."""
 
-from typing import NamedTuple, Protocol
+from oomguard.core.typed import NamedTuple, Protocol
 
 COMM_LENGTH = 15
 """Bytes of a process name that the kernel keeps (TASK_COMM_LEN less the NUL, include/linux/sched.h)."""

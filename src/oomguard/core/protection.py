@@ -7,9 +7,8 @@ protected, or the process lowered itself, down to the floor (`oom_score_adj_min`
 a value. What is not explained by the first two counts as inherited.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from oomguard.core.cgroup import system_unit
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set

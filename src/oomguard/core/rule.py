@@ -1,21 +1,18 @@
 """A rule of the policy: conditions on a process, and the value it gets."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.name_regex import is_regex, text_of
 from oomguard.core.process import full_name
 from oomguard.core.text import legible
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
+    from oomguard.core.choices import Children, Scope, Trust, ValueKind
     from oomguard.core.process import Process
 
-ValueKind = Literal["exact", "keep", "at_most", "at_least"]
-Scope = Literal["all", "main"]
-Children = Literal["reset", "inherit"]
-Trust = Literal["verified", "name"]
 
 OOM_SCORE_ADJ_MIN = -1000
 OOM_SCORE_ADJ_MAX = 1000
@@ -24,7 +21,7 @@ OOM_SCORE_ADJ_MAX = 1000
 class Value(NamedTuple):
     """The `oom_score_adj` that a rule sets."""
 
-    kind: ValueKind
+    kind: "ValueKind"
     number: int = 0
 
     def wanted(self, own: int) -> int | None:
@@ -66,9 +63,9 @@ class Terms(NamedTuple):
     cgroups: tuple[str, ...] = ()
     cmdlines: tuple[str, ...] = ()
     exes: tuple[str, ...] = ()
-    scope: Scope = "all"
-    children: Children = "reset"
-    trust: Trust = "verified"
+    scope: "Scope" = "all"
+    children: "Children" = "reset"
+    trust: "Trust" = "verified"
     containers: bool = False
     subuids: tuple[int, ...] = ()
 
@@ -90,7 +87,7 @@ class Condition(NamedTuple):
     cost: int
     """Lower ones are tried first: 0 is known, 1 reads `status`, 2 `cgroup`, 3 the link `exe`, and 4
     `cmdline`, a read that the process can delay."""
-    left_by: Literal["itself", "move", "exec"]
+    left_by: 'Literal["itself", "move", "exec"]'
     """How a process stops meeting it: by its own doing at any time, by a move to another cgroup, or not
     before it runs another program or root changes it."""
     found: "Callable[[Process], str | bytes]"

@@ -6,12 +6,13 @@ the daemon. Here a rule takes its name and ten bytes; the object is created on a
 
 from array import array
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
 
 from oomguard.core.rule import Rule
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import overload
 
     from oomguard.core.rule import Terms
 
@@ -40,11 +41,13 @@ class RuleTable(Sequence[Rule]):
     def __len__(self) -> int:
         return len(self._names)
 
-    @overload
-    def __getitem__(self, index: int) -> Rule: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def __getitem__(self, index: slice) -> list[Rule]: ...
+        @overload
+        def __getitem__(self, index: int) -> Rule: ...
+
+        @overload
+        def __getitem__(self, index: slice) -> list[Rule]: ...
 
     def __getitem__(self, index: int | slice) -> Rule | list[Rule]:
         if isinstance(index, slice):

@@ -1,6 +1,6 @@
 """The memory of a host at one moment: what was left, and the processes that used most."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

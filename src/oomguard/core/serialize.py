@@ -5,18 +5,26 @@ so that neither side needs the whole text in memory.
 """
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from oomguard.core.policy import LeftOut, Policy, PressureLimit, SysctlKind, SysctlSetting
-from oomguard.core.rule import Terms, Value, ValueKind
+from oomguard.core.policy import LeftOut, Policy, PressureLimit, SysctlSetting
+from oomguard.core.rule import Terms, Value
 from oomguard.core.rule_table import RuleTable
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
-_KINDS = Terms.__annotations__.items()
-_CHOICES = {name: get_args(kind) for name, kind in _KINDS if getattr(kind, "__origin__", None) is Literal}
-_ITEMS = {name: get_args(kind)[0] for name, kind in _KINDS if getattr(kind, "__origin__", None) is tuple}
+    from oomguard.core.choices import SysctlKind, ValueKind
+
+_VALUE_KINDS: "tuple[ValueKind, ...]" = ("exact", "keep", "at_most", "at_least")
+_SYSCTL_KINDS: "tuple[SysctlKind, ...]" = ("exact", "at_least", "at_most")
+_CHOICES = {"scope": ("all", "main"), "children": ("reset", "inherit"), "trust": ("verified", "name")}
+_ITEMS = {
+    name: kind.__args__[0]
+    for name, kind in Terms.__annotations__.items()
+    if getattr(kind, "__origin__", None) is tuple
+}
 _DEFAULT_TERMS = Terms(Value("keep"))
 _DEFAULT_POLICY = Policy()
 _RULES_A_LINE = 256
@@ -98,18 +106,18 @@ class Decoder:
             raise ValueError(f"not a compiled policy: {error}") from error
 
 
-def _decode_setting(row: list[Any]) -> SysctlSetting:
+def _decode_setting(row: "list[Any]") -> SysctlSetting:
     setting = SysctlSetting(*row)
     _must_resemble(setting._asdict(), SysctlSetting("", 0, "", 0)._asdict())
-    if setting.kind not in get_args(SysctlKind):
+    if setting.kind not in _SYSCTL_KINDS:
         raise TypeError(f"no kind of value: {setting.kind!r}")
     return setting
 
 
-def _decode_terms(row: list[Any]) -> Terms:
+def _decode_terms(row: "list[Any]") -> Terms:
     (kind, number), *rest = row
     _must_be(int, number)
-    if kind not in get_args(ValueKind):
+    if kind not in _VALUE_KINDS:
         raise TypeError(f"no kind of value: {kind!r}")
     made = Terms._make(
         (Value(kind, number), *(tuple(item) if isinstance(item, list) else item for item in rest))
@@ -126,7 +134,7 @@ def _decode_terms(row: list[Any]) -> Terms:
     return made
 
 
-def _must_resemble(found: dict[str, Any], model: dict[str, Any]) -> None:
+def _must_resemble(found: "dict[str, Any]", model: "dict[str, Any]") -> None:
     """Raise TypeError if a field has another type than in `model`."""
     for name, item in found.items():
         _must_be(type(model[name]), item)

@@ -4,10 +4,13 @@ Ranges are the kernel's (kernel/sysctl.c:vm_table and the handlers in mm/, Linux
 the widest is given: an older kernel denies other values with EINVAL.
 """
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Literal
+
+    Unit = Literal["", "bytes", "kB", "huge pages"]
 
 INT_MAX = 2**31 - 1
 ULONG_MAX = 2**64 - 1
@@ -17,8 +20,6 @@ COMMIT = "commit"
 
 DIRTY = "dirty"
 """The sysctls that decide when dirty pages are written."""
-
-Unit = Literal["", "bytes", "kB", "huge pages"]
 
 
 class Sysctl(NamedTuple):
@@ -42,7 +43,7 @@ class Sysctl(NamedTuple):
     granted_less: str = ""
     hazard: bool = False
     least_above_zero: int = 0
-    unit: Unit = ""
+    unit: "Unit" = ""
     of_ram: bool = False
     choice: bool = False
 

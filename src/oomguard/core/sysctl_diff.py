@@ -3,19 +3,18 @@
 All of it is pure: `oomguard plan` and the daemon use the same functions, so they cannot differ.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from oomguard.core.change import SetSysctl
 from oomguard.core.decide import refused
 from oomguard.core.entry import own_value
 from oomguard.core.guard import guard
 from oomguard.core.overcommit import MODE, STRICT, interlock, write_order
 from oomguard.core.sysctl import SYSCTLS, after_writing
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from oomguard.core.change import Cause
+    from oomguard.core.choices import Cause
     from oomguard.core.decide import Refusal
     from oomguard.core.entry import Entry
     from oomguard.core.overcommit import Memory, Peak

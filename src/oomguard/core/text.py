@@ -4,7 +4,7 @@ A process chooses its own name and arguments. Control characters in them must no
 line or a table cell.
 """
 
-from typing import TYPE_CHECKING
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,7 +5,6 @@ matches only what the process itself chose needs something that only root decide
 """
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import in_system_service, is_system_service
 from oomguard.core.decide import Refusal
@@ -13,6 +12,7 @@ from oomguard.core.match import is_called
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import VOUCHING
 from oomguard.core.text import any_of
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.core.process import Facts

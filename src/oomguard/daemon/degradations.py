@@ -1,7 +1,6 @@
 """What oomguard cannot do on this host, each logged once."""
 
-from typing import TYPE_CHECKING
-
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report import events
 
 if TYPE_CHECKING:

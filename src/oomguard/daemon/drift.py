@@ -8,9 +8,9 @@ finds writes that inotify does not see: through /proc/thread-self, /proc/TID, or
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, OUT_OF_ROOM, Inotify, shortage
 from oomguard.kernel.own import descriptor_limit
 from oomguard.kernel.proc_files import GONE

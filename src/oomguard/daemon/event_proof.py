@@ -7,12 +7,15 @@ processes until events have flowed for a while without a gap. That time doubles,
 more nor write more to the log.
 """
 
-from typing import TYPE_CHECKING, Literal
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, MutableSet
+    from typing import Literal
 
     from oomguard.kernel.connector import Connector
+
+    FlowChange = Literal["stopped", "resumed"]
 
 GUARD_SECONDS = 1.0
 """Requests to the connector are noticed at most this often."""
@@ -36,7 +39,6 @@ LONGEST_HOLD_SECONDS = 3600.0
 """How long events must flow before they are relied on again: twice as long each time they stop again
 within `LONGEST_HOLD_SECONDS`."""
 
-FlowChange = Literal["stopped", "resumed"]
 """What changed: events can no longer be relied on, or can be again."""
 
 
@@ -94,7 +96,7 @@ class EventProof:
             return lost, None
         return lost, self._answered(now) if answer else self._unanswered(now)
 
-    def _answered(self, now: float) -> FlowChange | None:
+    def _answered(self, now: float) -> "FlowChange | None":
         self.is_busy = False
         if self.flow or now < self._hold_until:
             return None
@@ -104,7 +106,7 @@ class EventProof:
         self._guard()
         return "resumed"
 
-    def _unanswered(self, now: float) -> FlowChange | None:
+    def _unanswered(self, now: float) -> "FlowChange | None":
         if now >= self._retry_at:
             self.is_busy = True
             self._attempt_until = now + ATTEMPT_SECONDS

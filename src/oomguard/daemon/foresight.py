@@ -10,7 +10,6 @@ import os
 import select
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oomguard.core.episode import CGROUPS_LIMIT, Episode
 from oomguard.core.errors import OomguardError
@@ -24,6 +23,7 @@ from oomguard.core.sample import (
     recent,
 )
 from oomguard.core.text import printable
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.sampler import Sampler
 from oomguard.kernel.memcg import open_memcg
 from oomguard.kernel.pressure import (

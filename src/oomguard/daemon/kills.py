@@ -5,9 +5,9 @@ A service may be able to read the log but not to open it: systemd passes it as s
 """
 
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
 from oomguard.kernel.sysctl import observe_kills
 from oomguard.oom.kill import Context, Kill, parse_context, parse_group, parse_kill

@@ -7,8 +7,8 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING
 
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.ceiling import Ceiling
 
 if TYPE_CHECKING:

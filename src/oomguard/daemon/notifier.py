@@ -1,9 +1,10 @@
 """Reports to systemd without waiting, because any user can keep its socket's queue full."""
 
 import time
-from typing import TYPE_CHECKING
 
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
+
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from oomguard.daemon.loop import Loop

@@ -9,9 +9,9 @@ import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.own import python_command
 from oomguard.reconcile.policy_cache import Answer
 

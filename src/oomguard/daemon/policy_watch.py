@@ -6,8 +6,8 @@ metadata shows whether the policy changed.
 """
 
 import os
-from typing import TYPE_CHECKING
 
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,

@@ -2,9 +2,9 @@
 
 import select
 import time
-from typing import TYPE_CHECKING
 
 from oomguard.core.process import INIT_PID
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.event_proof import EventProof
 from oomguard.daemon.noise import LOOK_SECONDS, Noise
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError

@@ -1,10 +1,10 @@
 """When the policy changed, and what it is now: combines the watch and the child that reads."""
 
 import time
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import layers
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
 from oomguard.reconcile.policy_cache import Copy, PolicyCache, fits

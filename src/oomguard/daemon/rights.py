@@ -1,9 +1,9 @@
 """What the daemon requests for itself, and what it is not allowed to do here."""
 
 import os
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.capability import (
     CAP_DAC_OVERRIDE,
     CAP_IPC_LOCK,

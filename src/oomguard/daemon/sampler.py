@@ -2,12 +2,12 @@
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.process import UnknownFactError
 from oomguard.core.sample import HOLDERS, Holder
 from oomguard.core.text import printable
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.memcg import members_by_cgroup
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.usage import PAGE_KIB, observe_candidates

@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
 
 from oomguard import __version__
 from oomguard.core.host import changes
@@ -13,6 +12,7 @@ from oomguard.core.overcommit import KNOBS, MODE, STRICT, demand_kib
 from oomguard.core.policy import emptied
 from oomguard.core.process import Identity
 from oomguard.core.text import counted, printable, span
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.foresight import Foresight

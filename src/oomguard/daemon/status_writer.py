@@ -4,11 +4,11 @@ import os
 import time
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
 from oomguard.core.process import Identity
 from oomguard.core.text import printable
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.report.status_file import (
     FORMAT,

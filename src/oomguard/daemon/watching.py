@@ -1,9 +1,9 @@
 """Which values are watched: the sysctls, and those of managed processes that have lived for a while."""
 
 import os
-from typing import TYPE_CHECKING
 
 from oomguard.core.process import Identity
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.work_queue import SLICE_PROCESSES
 

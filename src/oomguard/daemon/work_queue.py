@@ -2,20 +2,24 @@
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Literal
 
-    from oomguard.core.change import Cause
+    from oomguard.core.choices import Cause
     from oomguard.daemon.loop import Loop
+
+    Delay = Literal["child", "postponed", "undecided"]
 
 URGENT_LIMIT = 10_000
 """Processes that may wait because of an event. If more wait, a full pass is as fast."""
 
 SLICE_PROCESSES = 8
 
-Delay = Literal["child", "postponed", "undecided"]
+_DELAYS: "tuple[Delay, ...]" = ("child", "postponed", "undecided")
 """Why a process is checked later. After 0.1 s, a program has done what it does to the value of a child
 that it forked: sshd gives its sessions the value it saved, and a PostgreSQL backend sets its own. What
 could not be read because the host is busy is read again after 1 ms for each such process, at least 5 ms. A
@@ -126,7 +130,7 @@ class WorkQueue:
         self.drifting: set[int] = set()
         """Processes whose value something else may have written."""
         self.sweep = Sweep()
-        self._delayed: dict[Delay, dict[int, None]] = {delay: {} for delay in get_args(Delay)}
+        self._delayed: dict[Delay, dict[int, None]] = {delay: {} for delay in _DELAYS}
         self._due: list[int] = []
         self._batches = (
             Batch(self._due, in_pass=True),
@@ -148,7 +152,7 @@ class WorkQueue:
         is_left = not self.sweep.pids and self._delayed["postponed"]
         return bool(is_left) and time.monotonic() < self.sweep.patient_until
 
-    def put_off(self, delay: Delay, pids: "Iterable[int]") -> None:
+    def put_off(self, delay: "Delay", pids: "Iterable[int]") -> None:
         """Check processes later; if the list is empty, only follow forks then."""
         waiting = self._delayed[delay]
         waiting.update(dict.fromkeys(pids))
@@ -158,7 +162,7 @@ class WorkQueue:
             self.sweep.patient_until = self.sweep.patient_until or now + PATIENCE_SECONDS
         self._loop.set_earlier(delay, now + seconds)
 
-    def _release(self, delay: Delay, _now: float) -> None:
+    def _release(self, delay: "Delay", _now: float) -> None:
         self._follow_forks()
         self._due += self._delayed[delay]
         self._delayed[delay].clear()

@@ -1,9 +1,9 @@
 """Applies the policy to queued processes, in slices, and checks everything when that is due."""
 
 import time
-from typing import TYPE_CHECKING
 
 from oomguard.core.change import SetOomScoreAdj
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.status_writer import Matched
 from oomguard.daemon.watching import Watching
@@ -14,7 +14,8 @@ from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.core.change import Cause, Outcome
+    from oomguard.core.change import Outcome
+    from oomguard.core.choices import Cause
     from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.event_proof import FlowChange
     from oomguard.daemon.loop import Loop

@@ -25,7 +25,8 @@ from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import find_state_folder, require_state_folder
-from oomguard.report.status_file import STATUS_FILE, StatusError, StatusFile, decode_status
+from oomguard.report.status_file import STATUS_FILE, StatusFile
+from oomguard.report.status_reader import StatusError, decode_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from oomguard.diagnose.host import facts_of, open_preview, read_status
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
-from oomguard.report.status_file import StatusError
+from oomguard.report.status_reader import StatusError
 
 if TYPE_CHECKING:
     from oomguard.core.policy import Policy

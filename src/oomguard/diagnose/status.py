@@ -9,7 +9,8 @@ from oomguard.core.policy import Policy
 from oomguard.diagnose.host import load_here, open_preview, open_procfs, peak_source, read_status
 from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.report.problems import HostStatus
-from oomguard.report.status_file import StatusError, SysctlStatus
+from oomguard.report.status_file import SysctlStatus
+from oomguard.report.status_reader import StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

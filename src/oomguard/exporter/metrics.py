@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-from oomguard.core.change import Cause, Result
+from oomguard.core.choices import Cause, Result
 from oomguard.kernel.sysctl import meminfo_fields, observe_kills, read_sysctl
 
 if TYPE_CHECKING:

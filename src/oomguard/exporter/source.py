@@ -5,7 +5,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from oomguard.report.status_file import STATUS_FILE, StatusError, decode_status
+from oomguard.report.status_file import STATUS_FILE
+from oomguard.report.status_reader import StatusError, decode_status
 
 if TYPE_CHECKING:
     from oomguard.core.process import Identity

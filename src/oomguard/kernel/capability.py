@@ -8,8 +8,8 @@ the process cannot lower itself (fs/proc/base.c:__set_oom_adj).
 import ctypes
 import struct
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.libc import call
 from oomguard.kernel.proc_files import status_line
 

@@ -19,8 +19,8 @@ import os
 import socket
 import struct
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
 
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.event_filter import (
     EVENT_OFFSET,
     EXEC,

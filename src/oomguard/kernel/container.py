@@ -1,9 +1,9 @@
 """Which processes are in a container, and not only in a PID namespace, which any user can create."""
 
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import is_container
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.proc_files import GONE
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import ctypes
 import os
 import socket
 import struct
-from typing import NamedTuple
+
+from oomguard.core.typed import NamedTuple
 
 NONE, FORK, EXEC, UID, COMM = 0x0, 0x1, 0x2, 0x4, 0x200
 """Events of include/uapi/linux/cn_proc.h that are used; NONE is the acknowledgement."""

@@ -6,8 +6,8 @@ a raised process could never lower itself again, and a lowered one could always 
 """
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, drop_effective, effective, has, own_sets
 
 if TYPE_CHECKING:

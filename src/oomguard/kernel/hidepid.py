@@ -1,8 +1,8 @@
 """Whether /proc hides processes of other users (hidepid=, proc(5))."""
 
 import os
-from typing import TYPE_CHECKING
 
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.mountinfo import parse_mounts
 
 if TYPE_CHECKING:

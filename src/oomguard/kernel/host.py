@@ -1,9 +1,9 @@
 """Observes the facts of this host that a policy may depend on."""
 
 import os
-from typing import TYPE_CHECKING
 
 from oomguard.core.host import Host
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.own import is_in_initial_namespace
 from oomguard.kernel.sysctl import observe_memory
 

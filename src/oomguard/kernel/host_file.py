@@ -1,8 +1,8 @@
 """The file that this host has at an untrusted path."""
 
 import os
-from typing import NamedTuple
 
+from oomguard.core.typed import NamedTuple
 from oomguard.kernel.mountinfo import parse_mounts
 
 _OTHERS_WRITE = 0o022

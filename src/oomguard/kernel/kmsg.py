@@ -6,9 +6,9 @@ If kernel.dmesg_restrict is 1, as on Debian, opening it takes CAP_SYSLOG; readin
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,9 +3,9 @@
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.mountinfo import parse_mounts
 from oomguard.oom.badness import CgroupLimits
 

@@ -1,6 +1,6 @@
 """The mounts of a mount namespace, from /proc/PID/mountinfo."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,9 +3,9 @@
 import errno
 import os
 from collections import deque
-from typing import TYPE_CHECKING
 
 from oomguard.core.sample import Left
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.memcg import (
     Memcg,
     children,

@@ -4,8 +4,8 @@ Reading is separate from parsing: the `parse_*` functions take bytes and are pur
 """
 
 import os
-from typing import NamedTuple
 
+from oomguard.core.typed import NamedTuple
 from oomguard.kernel.slow_reads import LONG_BYTES
 
 GONE = (ProcessLookupError, FileNotFoundError)

@@ -11,7 +11,6 @@ import time
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import (
     budget_key,
@@ -30,6 +29,7 @@ from oomguard.core.process import (
     UnknownFactError,
 )
 from oomguard.core.trust import NOBODY
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
 from oomguard.kernel.container import ANCESTORS, Containers

@@ -10,16 +10,17 @@ import _thread
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from oomguard.core.budget import Budget
 from oomguard.core.process import UnknownFactError
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.libc import libc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 DEADLINE_SECONDS = 0.02
 """How long the daemon waits for one read; most take 30 µs."""
@@ -86,8 +87,8 @@ class SlowReads:
         self._budget = Budget(capacity=deadline_seconds, refill=REFILL)
         self._long = Budget(capacity=_LONG_VERB_SECONDS if is_patient else _LONG_SECONDS, refill=REFILL)
         self._idle: list[_Worker] = []
-        self._stuck: dict[_Worker, tuple[Spender, _Read[Any]]] = {}
-        self._late: dict[tuple[int, str], _Read[Any]] = {}
+        self._stuck: dict[_Worker, tuple[Spender, _Read]] = {}
+        self._late: dict[tuple[int, str], _Read] = {}
 
     @property
     def stuck(self) -> int:
@@ -96,7 +97,7 @@ class SlowReads:
 
     def call(
         self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]", what: str = ""
-    ) -> _T:
+    ) -> "_T":
         """Return what `read` returns, called in a thread with a duplicate of `fd`.
 
         `spender` is only called if a read was slow lately. Raises what `read` raises, and UnknownFactError
@@ -107,7 +108,8 @@ class SlowReads:
             self._reap()
             late = self._late.pop(_key(fd, what), None)
             if late is not None:
-                return cast("_Read[_T]", late).answer()
+                found: _T = late.answer()
+                return found
             self._admit(spender())
         if not self._idle:
             self._idle.append(_Worker())
@@ -125,7 +127,8 @@ class SlowReads:
             if job.took > UNNOTICED_SECONDS:
                 waited = max(0.0, job.took - worker.lost_seconds())
                 self._budget.charge(spender().key, waited, time.monotonic())
-            return job.answer()
+            answer: _T = job.answer()
+            return answer
         who = spender()
         self._stuck[worker] = who, job
         if is_starved:
@@ -195,15 +198,15 @@ def _key(fd: int, what: str) -> tuple[int, str]:
     return os.fstat(fd).st_ino, what
 
 
-class _Read(Generic[_T]):
+class _Read:
     """One read, with its own descriptor, because the caller may close the original."""
 
     __slots__ = ("_answers", "_errors", "_fd", "_read", "begun", "is_wanted", "key", "ran", "took")
 
-    def __init__(self, fd: int, read: "Callable[[int], _T]", what: str) -> None:
+    def __init__(self, fd: int, read: "Callable[[int], Any]", what: str) -> None:
         self._fd = os.dup(fd)
         self._read = read
-        self._answers: list[_T] = []
+        self._answers: list[Any] = []
         self._errors: list[BaseException] = []
         self.begun = time.monotonic()
         self.key = _key(fd, what)
@@ -221,7 +224,7 @@ class _Read(Generic[_T]):
             self.took, self.ran = time.monotonic() - begun, time.thread_time() - ran_before
             os.close(self._fd)
 
-    def answer(self) -> _T:
+    def answer(self) -> "Any":
         """Return the result, or raise the exception."""
         if self._errors:
             raise self._errors.pop()

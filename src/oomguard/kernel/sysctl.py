@@ -3,10 +3,10 @@
 import os
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oomguard.core.overcommit import KNOBS, MODE, Memory, mismatch
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,21 +1,22 @@
 """A limit on processor time for work that has none."""
 
 import signal
-from typing import TYPE_CHECKING, TypeVar
 
 from oomguard.core.process import UnknownFactError
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
-_T = TypeVar("_T")
+    _T = TypeVar("_T")
 
 
 class TooLongError(UnknownFactError):
     """The work reached its limit."""
 
 
-def within(seconds: float, work: "Callable[[], _T]") -> _T:
+def within(seconds: float, work: "Callable[[], _T]") -> "_T":
     """Return what `work` returns. TooLongError: it took more than `seconds` of processor time.
 
     For regular expressions: on some texts a pattern that backtracks never ends, and signals interrupt `re`

@@ -7,20 +7,21 @@ whose counters lag behind by what each CPU has not added yet. From 7.0 on, oom_b
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.process import INIT_PID, UnknownFactError
 from oomguard.core.trust import NOBODY
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat, status_line
 from oomguard.oom.badness import CURRENT, Usage
-from oomguard.oom.ranking import Candidate, Exemption
+from oomguard.oom.ranking import Candidate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.oom.badness import Era
+    from oomguard.oom.ranking import Exemption
 
 _TELLING_FLOOR = -998
 """Below this value, the formula itself can give a score of 0."""
@@ -154,7 +155,7 @@ def observe_candidates(
             yield candidate, handle
 
 
-def _exemption(pid: int, value: int, score: int, era: "Era") -> Exemption:
+def _exemption(pid: int, value: int, score: int, era: "Era") -> "Exemption":
     """Return why the kernel skips a process, whatever its value.
 
     Since Linux 5.9 a score of 0 shows that it does; before, every small process has it. PID 1 is init, unless

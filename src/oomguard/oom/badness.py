@@ -5,12 +5,13 @@ of all memory for each point of `oom_score_adj`. The kernel kills the process wi
 """
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MIN
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Literal
 
 IMMUNE = OOM_SCORE_ADJ_MIN
 """Never chosen, however much memory it uses."""
@@ -34,7 +35,7 @@ class Era(NamedTuple):
     is_per_mille: bool = False
     """Badness is in thousandths of all memory, 1000 at most: processes smaller than that are equal."""
     counts_page_tables: bool = True
-    root_bonus: Literal["none", "points", "usage"] = "none"
+    root_bonus: 'Literal["none", "points", "usage"]' = "none"
     """What CAP_SYS_ADMIN is worth: 30 points of `oom_score_adj`, or 3 % of its memory."""
     least: int | None = None
     """Badness is cut off here, and one of 0 is never chosen. None: it may be below zero."""

@@ -5,7 +5,13 @@ enough to contain, or that follow the last name, in time linear in its length.
 """
 
 import re
-from typing import Literal, NamedTuple
+
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Constraint = Literal["none", "cpuset", "memory-policy", "memcg"]
 
 _COMM_BYTES = 15
 COMM_CHARACTERS = 60
@@ -44,7 +50,6 @@ class Kill(NamedTuple):
         return self.anon_rss_kib + (self.file_rss_kib or 0) + (self.shmem_rss_kib or 0)
 
 
-Constraint = Literal["none", "cpuset", "memory-policy", "memcg"]
 """enum oom_constraint (include/linux/oom.h): what limited the allocation to a part of memory."""
 
 CONSTRAINTS: "dict[str, Constraint]" = {
@@ -58,7 +63,7 @@ CONSTRAINTS: "dict[str, Constraint]" = {
 class Context(NamedTuple):
     """Which memory ran out, and which process was chosen, from an `oom-kill:` line (since Linux 5.0)."""
 
-    constraint: Constraint
+    constraint: "Constraint"
     pid: int
     comm: str
     uid: int

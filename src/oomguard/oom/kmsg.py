@@ -1,7 +1,8 @@
 """A record of the kernel's log as /dev/kmsg gives it (kernel/printk/printk.c:info_print_ext_header)."""
 
 import re
-from typing import NamedTuple
+
+from oomguard.core.typed import NamedTuple
 
 _RECORD = re.compile(r"(?:\d[\w.+-]{0,80},)?(\d{1,6}),\d{1,20},(\d{1,20}),[^;\n]{0,80};([^\n]*)")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")

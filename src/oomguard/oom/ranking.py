@@ -1,16 +1,16 @@
 """The kernel's kill order, now and under a policy."""
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.oom.badness import CURRENT, Era, Usage, badness, kill_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Literal
 
     from oomguard.core.decide import Decision
     from oomguard.core.process import Identity
 
-Exemption = Literal["", "init", "in vfork, or dying"]
+    Exemption = Literal["", "init", "in vfork, or dying"]
 
 
 class Domain(NamedTuple):
@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
     oom_score_adj: int
     usage: Usage
     freed_kib: int
-    exemption: Exemption = ""
+    exemption: "Exemption" = ""
     is_admin: bool = False
     kernel_score: int | None = None
     is_partial: bool = False

@@ -5,9 +5,10 @@ What a kernel does not print, or a log has lost, is None or empty.
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.oom.kill import Constraint, Context, Kill
+from oomguard.oom.kill import Context, Kill
 
 if TYPE_CHECKING:
+    from oomguard.oom.kill import Constraint
     from oomguard.oom.other_killer import OtherKill
 
 
@@ -113,7 +114,7 @@ class Report(NamedTuple):
     host: str = ""
     release: str = ""
     invoker: Invoker | None = None
-    constraint: Constraint | None = None
+    constraint: "Constraint | None" = None
     context: Context | None = None
     oom_memcg: str = ""
     task_memcg: str = ""

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 from pydantic.functional_validators import AfterValidator, BeforeValidator
 
+from oomguard.core.choices import Children, Scope, Trust
 from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.process import NAME_LIMIT
 from oomguard.core.rule import CONDITIONS as ROWS
-from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, Children, Scope, Trust
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.policy import patterns
 from oomguard.policy.language import BY_KIND, Flag, Language, Map, Number, Some, Takes, Word, key
 from oomguard.policy.scalars import Surprise

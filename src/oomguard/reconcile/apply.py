@@ -3,12 +3,12 @@
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.entry import Entry, intended
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.sysctl import must_be_writable, read_sysctl, write_sysctl
 

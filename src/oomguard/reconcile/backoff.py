@@ -9,9 +9,8 @@ What the kernel denied once, it will likely deny again: oomguard retries after 1
 after each denial, up to the resync interval.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from oomguard.core.budget import Budget
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -6,11 +6,11 @@ them, living parents show it, and for values below 0 the evidence of `core.prote
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.entry import Entry
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE, HIDDEN
 
 if TYPE_CHECKING:

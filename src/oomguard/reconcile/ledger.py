@@ -15,19 +15,20 @@ import json
 import os
 import zlib
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
 
 from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.core.protection import Protection, Protections
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import read_sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from oomguard.kernel.procfs import Procfs
     from oomguard.reconcile.state_folder import StateFolder
@@ -228,7 +229,7 @@ class Ledger:
             except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
 
-    def _read_row(self, row: Any, intent: Identity | None) -> Identity | None:
+    def _read_row(self, row: "Any", intent: Identity | None) -> Identity | None:
         """Read a line, and confirm the intent before it; return the process that it is an intent for."""
         target: Target | None = None
         if "protected" in row:
@@ -346,7 +347,7 @@ def _text(target: Target, entry: Entry | None) -> bytes:
     return f'{{"pid":{target.pid},"start":{target.start_time_ticks},"entry":{values}{mark}}}'.encode("ascii")
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _entry(row: "dict[str, Any]") -> Entry:
     """Return an entry as it was written. ValueError or TypeError: it is not one."""
     fields = row["entry"]
     if len(fields) > _ENTRY_FIELDS:

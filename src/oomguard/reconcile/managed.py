@@ -1,10 +1,10 @@
 """What is known about processes from one decision to the next: one table, which outlives each policy."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import FIRST_PERSON_UID
 from oomguard.core.trust import controlled_by
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.reconcile.inheritance import Inheritance
 

@@ -2,12 +2,12 @@
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.budget import Budget
 from oomguard.core.match import Matcher, MatchResult, first_unmet, search
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
 from oomguard.core.trust import is_trusted
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.timeout import TooLongError, within

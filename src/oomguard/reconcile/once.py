@@ -13,7 +13,8 @@ from oomguard.reconcile.state_folder import open_state_folder, require_state_fol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.core.change import Cause, Outcome
+    from oomguard.core.change import Outcome
+    from oomguard.core.choices import Cause
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import Procfs

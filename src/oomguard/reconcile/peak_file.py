@@ -1,11 +1,11 @@
 """The file that keeps the peaks of Committed_AS across reboots."""
 
 import time
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Peak
 from oomguard.core.peaks import Day, Lasting, decode, encode, highest, note
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.reconcile.lasting_file import LastingFile
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.change import Judged, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.decide import decide, wanted_by
@@ -12,6 +11,7 @@ from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import LEFT_BY, Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
 from oomguard.core.trust import controlled_by, trust_refusal
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
@@ -20,7 +20,8 @@ from oomguard.reconcile.matching import NO_CANDIDATES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from oomguard.core.change import Cause, Change
+    from oomguard.core.change import Change
+    from oomguard.core.choices import Cause
     from oomguard.core.decide import Decision, Refusal
     from oomguard.core.entry import Entry
     from oomguard.core.overcommit import Peak

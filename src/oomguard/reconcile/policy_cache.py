@@ -9,15 +9,16 @@ import json
 import os
 import stat
 import zlib
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard import __version__
 from oomguard.core.policy import is_drop_in, is_mask
 from oomguard.core.serialize import Decoder
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.reconcile.lasting_file import LastingFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
 
     from oomguard.core.host import Host
     from oomguard.core.policy import Layer, Policy

@@ -14,7 +14,8 @@ from oomguard.kernel.rights import is_read_only
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Set
 
-    from oomguard.core.change import Cause, Judged, SetSysctl
+    from oomguard.core.change import Judged, SetSysctl
+    from oomguard.core.choices import Cause
     from oomguard.core.decide import Rights
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.reconciler import Reconciler

@@ -3,12 +3,12 @@
 import errno
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oomguard.core.change import Outcome, grouped
 from oomguard.core.entry import Entry
 from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
@@ -20,7 +20,8 @@ from oomguard.reconcile.planner import Planner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from oomguard.core.change import Cause, Change, Judged, SetOomScoreAdj, SetSysctl
+    from oomguard.core.change import Change, Judged, SetOomScoreAdj, SetSysctl
+    from oomguard.core.choices import Cause
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs

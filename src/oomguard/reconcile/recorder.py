@@ -9,12 +9,14 @@ import json
 import os
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
 
 from oomguard.core.sample import Holder, Left, Sample
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.reconcile.state_folder import find_state_folder
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from oomguard.reconcile.state_folder import StateFolder
 
 FILE = "recorder"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.core.change import Cause, Outcome
+    from oomguard.core.change import Outcome
+    from oomguard.core.choices import Cause
     from oomguard.reconcile.reconciler import Reconciler
 
 LONGEST_SECONDS = 10.0

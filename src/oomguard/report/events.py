@@ -1,10 +1,10 @@
 """Every event that oomguard logs. The journal catalog explains each by its message id."""
 
 import errno
-from typing import NamedTuple
 
 from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.text import printable
+from oomguard.core.typed import NamedTuple
 from oomguard.report.text import sentence, target
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6

@@ -9,9 +9,12 @@ import socket
 import struct
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol, TextIO
+
+from oomguard.core.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from oomguard.report.events import LogEntry
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
@@ -49,7 +52,7 @@ class JournalSink:
 class StreamSink:
     """Writes a line of text for each entry."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: "TextIO | None" = None) -> None:
         self.lost = 0
         self._stream = stream or sys.stderr
 

@@ -1,10 +1,10 @@
 """Entries about the kernel's kills: one for each, up to a number per second, and exact counts."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
 from oomguard.core.text import counted, legible, printable
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.report.events import ERROR, KILLED, LogEntry
 from oomguard.report.shortage import grew
 

@@ -10,7 +10,8 @@ from oomguard.report.text import sentence, subjects
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from oomguard.core.change import Outcome, Result
+    from oomguard.core.change import Outcome
+    from oomguard.core.choices import Result
 
 _TOTALS: "dict[Result, str]" = {
     "refused": "refused",

@@ -2,10 +2,10 @@
 
 from collections import Counter, deque
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.process import Identity
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report import events
 from oomguard.report.events import Event, LogEntry, outcome_entry
 from oomguard.report.kills import KillReporter
@@ -15,7 +15,8 @@ from oomguard.report.text import because, subject, target
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
-    from oomguard.core.change import Cause, Change, Result
+    from oomguard.core.change import Change
+    from oomguard.core.choices import Cause, Result
     from oomguard.core.rule import Rule
     from oomguard.report.journal import Sink
 

@@ -5,12 +5,16 @@ It is JSON, readable by everyone, and replaced atomically. A file, because a soc
 """
 
 import json
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from oomguard.core.errors import OomguardError
-from oomguard.core.policy import SysctlKind, bounded
+from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from oomguard.core.choices import SysctlKind
+
+from oomguard.core.policy import bounded
 from oomguard.core.process import Identity
-from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import legible
 
 STATUS_FILE = "status.json"
@@ -35,7 +39,7 @@ class SysctlStatus(NamedTuple):
     wanted: int
     granted: int
     source: str
-    kind: SysctlKind = "exact"
+    kind: "SysctlKind" = "exact"
     said: str = ""
 
     def desired(self, actual: int | None) -> int:
@@ -196,24 +200,20 @@ class StatusFile(NamedTuple):
         return Identity(self.pid, self.start_time_ticks)
 
 
-class StatusError(OomguardError):
-    """The status file exists, but cannot be read."""
-
-
 def encode_status(status: StatusFile) -> bytes:
     """Return the file's content. Every text in it is printable."""
     fields = (f'"{name.rstrip("_")}": {_text(item)}' for name, item in status._asdict().items())
     return f"{{{', '.join(fields)}}}\n".encode("ascii")
 
 
-def _text(value: Any) -> str:
+def _text(value: "Any") -> str:
     """Return a field as JSON, a list row by row: objects for all of 1,000 rules would take a MiB."""
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return f"[{', '.join(map(_text, value))}]"
     return json.dumps(as_document(value))
 
 
-def as_document(value: Any) -> Any:
+def as_document(value: "Any") -> "Any":
     """Return a part of the file for `json`. A field that has its default is left out."""
     if isinstance(value, str):
         return legible(value)  # paths and reasons can contain anything
@@ -227,57 +227,3 @@ def as_document(value: Any) -> Any:
             if name not in defaults or item != defaults[name]
         }
     return [as_document(item) for item in value] if isinstance(value, tuple) else value
-
-
-def decode_status(raw: bytes, path: str) -> StatusFile:
-    """Return the content of a status file. StatusError: it is damaged, or another version's."""
-    try:
-        document = json.loads(raw)
-        if document["format"] == FORMAT:
-            return StatusFile(**_fields(StatusFile, document, ""))
-        found = f"format {document['format']!a}"
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        found = f"{error}" if isinstance(error, _ShapeError) else "no valid JSON"
-    raise StatusError(
-        f"{path}: not a status file of this version ({found})",
-        hint="restart the daemon: it rewrites the file",
-    )
-
-
-class _ShapeError(ValueError):
-    pass
-
-
-def _decoded(kind: Any, found: Any, where: str) -> Any:
-    """Return what was found at a place in the file as a value of that type."""
-    if get_origin(kind) is tuple:
-        if not isinstance(found, list):
-            raise _ShapeError(f"{where}no list")
-        return tuple(_decoded(get_args(kind)[0], item, where) for item in found)
-    if get_origin(kind) is Literal:
-        if found not in get_args(kind):
-            raise _ShapeError(f"{where}unknown")
-        return found
-    if issubclass(kind, tuple):
-        return kind(**_fields(kind, found, where))
-    if type(found) is not kind and not (kind is float and type(found) is int):
-        raise _ShapeError(f"{where}not {kind.__name__}")
-    if kind is str and not found.isprintable():  # it is printed on a terminal
-        raise _ShapeError(f"{where}not printable")
-    return found
-
-
-def _fields(kind: Any, found: Any, where: str) -> dict[str, Any]:
-    """Return the values of the fields of a NamedTuple. The file may have more keys."""
-    if not isinstance(found, dict):
-        raise _ShapeError(f"{where or 'all of it'} is not a mapping")
-    fields = {}
-    for name, inner in get_type_hints(kind).items():
-        key = name.rstrip("_")
-        if key in found:
-            fields[name] = _decoded(inner, found[key], f"{where}{key}: ")
-        elif name not in kind._field_defaults:
-            raise _ShapeError(f"{where}{key} is missing")
-    if kind is SysctlStatus and fields["name"] not in SYSCTLS:
-        raise _ShapeError(f"{where}no such sysctl")
-    return fields

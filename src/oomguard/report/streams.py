@@ -4,9 +4,9 @@ import codecs
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from oomguard.core.text import wrapped
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import TextIO

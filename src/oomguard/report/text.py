@@ -1,9 +1,8 @@
 """One sentence for each outcome and decision."""
 
-from typing import TYPE_CHECKING
-
 from oomguard.core.change import Change, Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.text import printable
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
