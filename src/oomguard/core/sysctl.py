@@ -62,11 +62,7 @@ SYSCTLS: dict[str, Sysctl] = {
     row.name: row
     for row in (
         Sysctl(
-            "vm.overcommit_memory",
-            0,
-            2,
-            "0 heuristic, 1 always grant, 2 strict accounting",
-            group=COMMIT,
+            "vm.overcommit_memory", 0, 2, "0 heuristic, 1 always grant, 2 strict accounting", group=COMMIT
         ),
         Sysctl(
             "vm.overcommit_ratio",
@@ -166,13 +162,7 @@ SYSCTLS: dict[str, Sysctl] = {
             of_ram=True,
         ),
         Sysctl("vm.dirty_expire_centisecs", 0, INT_MAX, "age at which dirty pages are written, in 1/100 s"),
-        Sysctl(
-            "vm.dirty_writeback_centisecs",
-            0,
-            INT_MAX,
-            "interval of write-back, in 1/100 s",
-            choice=True,
-        ),
+        Sysctl("vm.dirty_writeback_centisecs", 0, INT_MAX, "interval of write-back, in 1/100 s", choice=True),
         Sysctl("vm.dirtytime_expire_seconds", 0, INT_MAX, "age at which lazy timestamps are written"),
         Sysctl("vm.extfrag_threshold", 0, 1000, "fragmentation above which memory is compacted"),
         Sysctl("vm.compaction_proactiveness", 0, 100, "effort of background compaction", since="5.9"),
@@ -215,20 +205,10 @@ SYSCTLS: dict[str, Sysctl] = {
             of_ram=True,
         ),
         Sysctl(
-            "vm.hugetlb_shm_group",
-            0,
-            INT_MAX,
-            "group that may use huge pages in shared memory",
-            choice=True,
+            "vm.hugetlb_shm_group", 0, INT_MAX, "group that may use huge pages in shared memory", choice=True
         ),
         Sysctl("vm.stat_interval", 1, INT_MAX, "seconds between updates of VM statistics"),
-        Sysctl(
-            "vm.laptop_mode",
-            0,
-            INT_MAX,
-            "seconds to batch disk writes",
-            choice=True,
-        ),
+        Sysctl("vm.laptop_mode", 0, INT_MAX, "seconds to batch disk writes", choice=True),
         Sysctl("vm.unprivileged_userfaultfd", 0, 1, "whether any user may handle page faults", since="5.2"),
         Sysctl("vm.memory_failure_early_kill", 0, 1, "kill users of a corrupted page at once", hazard=True),
         Sysctl(

@@ -123,10 +123,7 @@ def refusal_of(
 
 
 def _must_write(
-    name: str,
-    actual: "Mapping[str, int]",
-    wanted: "Mapping[str, _Wanted]",
-    ledger: "Mapping[str, Entry]",
+    name: str, actual: "Mapping[str, int]", wanted: "Mapping[str, _Wanted]", ledger: "Mapping[str, Entry]"
 ) -> bool:
     value = wanted[name].value
     partner = wanted.get(SYSCTLS[name].partner)

@@ -14,14 +14,7 @@ from contextlib import suppress
 from oomguard.core.episode import CGROUPS_LIMIT, Episode
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import PressureLimit
-from oomguard.core.sample import (
-    SHORT_PERCENT,
-    Left,
-    Sample,
-    Trend,
-    growth,
-    recent,
-)
+from oomguard.core.sample import SHORT_PERCENT, Left, Sample, Trend, growth, recent
 from oomguard.core.text import printable
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.sampler import Sampler

@@ -28,8 +28,7 @@ def open_kernel_log(path: str = DEVICE) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
         raise OomguardError(
-            f"{path} cannot be opened: {error.strerror}",
-            hint="run as root: kernel.dmesg_restrict is 1",
+            f"{path} cannot be opened: {error.strerror}", hint="run as root: kernel.dmesg_restrict is 1"
         ) from error
     except OSError as error:
         raise OomguardError(f"{path} cannot be opened: {error.strerror}", hint=_IN_A_CONTAINER) from error

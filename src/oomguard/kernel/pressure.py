@@ -6,14 +6,7 @@ from collections import deque
 
 from oomguard.core.sample import Left
 from oomguard.core.typed import TYPE_CHECKING
-from oomguard.kernel.memcg import (
-    Memcg,
-    children,
-    read_bytes,
-    read_control,
-    read_limits,
-    read_used_bytes,
-)
+from oomguard.kernel.memcg import Memcg, children, read_bytes, read_control, read_limits, read_used_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -12,22 +12,9 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 
-from oomguard.core.cgroup import (
-    budget_key,
-    in_system_service,
-    in_user_slice,
-    is_system_service,
-    parse_cgroup,
-)
+from oomguard.core.cgroup import budget_key, in_system_service, in_user_slice, is_system_service, parse_cgroup
 from oomguard.core.errors import OomguardError
-from oomguard.core.process import (
-    CMDLINE_LIMIT,
-    INIT_PID,
-    Identity,
-    Process,
-    Program,
-    UnknownFactError,
-)
+from oomguard.core.process import CMDLINE_LIMIT, INIT_PID, Identity, Process, Program, UnknownFactError
 from oomguard.core.trust import NOBODY
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective

@@ -146,11 +146,7 @@ def _document(one: Ranked, users: "Mapping[int, str]", page_kib: int) -> dict[st
 
 
 def _rank(rank: Rank) -> dict[str, Any]:
-    return {
-        "place": rank.place,
-        "badness": rank.badness,
-        "oom_score_adj": rank.oom_score_adj,
-    }
+    return {"place": rank.place, "badness": rank.badness, "oom_score_adj": rank.oom_score_adj}
 
 
 def exemption(candidate: "Candidate", rank: Rank) -> str:
