@@ -10,7 +10,7 @@ import pytest
 from cpu import cpu_bound
 from oomguard.core.match import first_unmet
 from oomguard.core.process import Identity, Process
-from oomguard.diagnose.trial import Trial
+from oomguard.diagnose.policy_check import Trial
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import parse
 from oomguard.policy.users import Users

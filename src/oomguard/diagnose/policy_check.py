@@ -1,19 +1,47 @@
 """Everything found in one policy: by itself, on this host, and compared with a running daemon."""
 
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.text import counted, printable
 from oomguard.diagnose.host import facts_of, open_preview, read_status
+from oomguard.kernel.timeout import TooLongError, within
+from oomguard.policy.backtracking import NoTimeError
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
+from oomguard.reconcile.matching import MATCH_SECONDS
 from oomguard.report.status_reader import StatusError
 
 if TYPE_CHECKING:
+    import re
+
     from oomguard.core.policy import Policy
     from oomguard.diagnose.host_check import Fit
-    from oomguard.diagnose.trial import Trial
+
+_FAR_TOO_LONG = 5
+"""A margin, so that hosts of different speeds give the same warnings."""
+
+_TRIAL_SECONDS = 2
+"""CPU time for trying all patterns of the policies."""
+
+
+class Trial:
+    """Finds patterns that take much longer than the daemon waits."""
+
+    def __init__(self) -> None:
+        self._until = time.process_time() + _TRIAL_SECONDS
+
+    def __call__(self, pattern: "re.Pattern[str]", text: str) -> bool:
+        """Search the text. NoTimeError: all searches together took too long."""
+        if time.process_time() > self._until:
+            raise NoTimeError
+        try:
+            within(_FAR_TOO_LONG * MATCH_SECONDS, lambda: pattern.search(text))
+        except TooLongError:
+            return True
+        return False
 
 
 class Checked(NamedTuple):
@@ -30,7 +58,7 @@ class Checked(NamedTuple):
 
 
 def check_policy(
-    path: str, *, alone: bool, with_host: bool, trial: "Trial", proc: str, state_dir: str
+    path: str, *, alone: bool, with_host: bool, trial: Trial, proc: str, state_dir: str
 ) -> Checked:
     """Check a policy; `alone` leaves out its drop-ins, `with_host` compares it with this host."""
     try:
