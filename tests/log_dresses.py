@@ -3,7 +3,9 @@
 The prefixes are those of the tools named; mails and terminals wrap long lines as well.
 """
 
+import html
 import json
+import quopri
 from collections.abc import Callable, Sequence
 
 _Entry = dict[str, object]
@@ -97,6 +99,18 @@ PREFIXES = {
     "in a string": '    "kernel: ',
     "cloud": "2026-10-12T19:00:21.123Z i-0abc12345 {stamp}",
     "of somebody's own": "node-7 {number} KMSG ",
+    "Amazon Linux": "Dec 27 09:19:05 2013 kernel: : {stamp}",
+    "columns": "2026-10-12 19:00:20 | db1 | kernel | ",
+    "without its first character": "{number}523.347168] ",
+    "IRC": "19:00 <anna> {stamp}",
+    "IRC, bare": "19:00 <anna> ",
+    "comment": "# {stamp}",
+    "comment, bare": "// ",
+    "clock, bare": "18:15:49.644 ",
+    "American date, bare": "10/12/2026 7:00:20 PM ",
+    "German date, bare": "12.10.2026 19:00:20 ",
+    "task list, bare": "- [ ] ",
+    "bullet, bare": "• ",
 }
 
 _WHOLE: dict[str, Callable[[str, int], str]] = {
@@ -111,6 +125,34 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "grep --color": lambda line, number: (
         _stamp(number) + line.replace("oom", "\x1b[01;31m\x1b[Koom\x1b[m\x1b[K")
     ),
+    "curly quotes": lambda line, number: f"“{_stamp(number)}{line}”",
+    "curly quotes, bare": lambda line, _: f"„{line}“",
+    "bold": lambda line, number: f"* **{_stamp(number)}{line}**",
+    "a block of code each": lambda line, number: f"```{_stamp(number)}{line}```",
+    "HTML": lambda line, number: f"<p>{html.escape(_stamp(number) + line)}</p>",
+    "HTML, bare": lambda line, _: f"{html.escape(line)}<br/>",
+    "HTML, no-break spaces": lambda line, number: html.escape(f"<4>{_stamp(number)}{line}").replace(
+        " ", "&nbsp;"
+    ),
+    "colors without their first character": lambda line, number: f"[32m{_stamp(number)}[0m[31;1m{line}[0m",
+    "mail": lambda line, number: quopri.encodestring(f"{_stamp(number)}{line}".encode()).decode(),
+    "bytes of Python": lambda line, number: repr(f"{_stamp(number)}{line}\n".encode()),
+    "bytes of Python, bare": lambda line, _: repr(line.encode()),
+    "strings of Python": lambda line, number: f" {_stamp(number) + line!r},",
+    "dictionaries of Python": lambda line, _: repr({"host": "db1", "message": line}),
+    "hashes of Ruby": lambda line, number: (
+        f'{{"host"=>"db1", "message"=>{json.dumps(_stamp(number) + line)}}}'
+    ),
+    "logfmt": lambda line, _: f"ts=2026-10-12T19:00:20Z level=err msg={json.dumps(line)}",
+    "Fluentd": lambda line, _: f"2026-10-12T19:00:20+00:00\tkernel.messages\t{json.dumps({'message': line})}",
+    "Fluentd's own": lambda line, number: (
+        f"2026-10-12 19:00:20.000000000 +0000 kern.warn: {json.dumps({'message': _stamp(number) + line})}"
+    ),
+    "Fluent Bit": lambda line, number: (
+        f'[{number}] kmsg.0: [[1791831620.347168000, {{}}], {{"priority"=>3, "msg"=>{json.dumps(line)}}}]'
+    ),
+    "JSON in Docker's": lambda line, _: json.dumps({"log": json.dumps({"message": line}) + "\n"}),
+    "an entry within JSON": lambda line, number: json.dumps({"jsonPayload": _entry(line, number)}),
     "grep -nC": lambda line, number: f"{number}{_grep_separator(line)}{_stamp(number)}{line}",
     "grep -nC, bare": lambda line, number: f"{number}{_grep_separator(line)}{line}",
     "grep -C": lambda line, number: f"dmesg.txt{_grep_separator(line)}{_stamp(number)}{line}",
@@ -145,6 +187,8 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
 _IN_ONE_STRING = {
     "one string": lambda text: json.dumps({"log": text, "stream": "stdout"}) + "\n",
     "one string of a field": lambda text: json.dumps({"a": 1, "textPayload": text.rstrip()}, indent=2) + "\n",
+    "bytes of Python": lambda text: f"{text.encode()!r}\n",
+    "a string in YAML": lambda text: f"  data: {json.dumps(text)}\n",
     "one string in a list": lambda text: f"  {json.dumps({'items': [{'message': text}]})},\n",
 }
 """A log of several lines as a string in JSON."""

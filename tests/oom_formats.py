@@ -196,6 +196,7 @@ Node 0 DMA per-cpu:
 Free swap  =        0kB
 Total swap = 2096472kB
 524288 pages of RAM
+11000 reserved pages
 Out of memory: Killed process 5430, UID 48, (httpd).
 """
 

@@ -146,6 +146,20 @@ def _without_spaces(report: Report) -> Report:
         "Oct 12 19:00:20 db1 kernel: overlayfs: failed to resolve '/kernel: {}'",
         "[Mon Oct 12 19:00:20 2026] overlayfs: failed to resolve '/a {}'",
         "[Di Mär  4 12:00:01 2025] overlayfs: '/a [    3.000000] {}'",
+        '[    2.000000] overlayfs: failed to resolve \'msg="{}"',
+        "[    2.000000] overlayfs: failed to resolve '/a\\n[    3.000000] {}",
+        "[    2.000000] overlayfs: failed to resolve '/a<br>[    3.000000] {}",
+        "[    2.000000] overlayfs: failed to resolve '/a&#10;[    3.000000] {}",
+        'Oct 12 19:00:20 db1 app[7]: level=info msg="{}"',
+        'Oct 12 19:00:20 db1 app[7]: {{"message":"{}"}}',
+        '2026-10-12T19:00:20Z db1 app[7]: {{"message":"{}"}}',
+        'level=info agent="{}"',
+        'level=info agent="x \\"msg\\"=>\\"{}\\""',
+        "{{'agent': 'x \"msg\": \"{}\"'}}",
+        '{{"host"=>"a", "agent"=>"{}"}}',
+        '{{"jsonPayload":{{"MESSAGE":"{}","_TRANSPORT":"stdout"}}}}',
+        '{{"jsonPayload":{{"MESSAGE":"{}"}}}}',
+        '{{"log":"{{\\"agent\\":\\"{}\\"}}"}}',
         "Oct 12 19:00:20 db1 app[7]: kernel: {}",
         "Oct 12 19:00:20 db1 app: [    3.000000] {}",
         "2026-10-12T19:00:20Z db1 app 7 - - [    3.000000] {}",
@@ -176,3 +190,29 @@ def test_kill_within_another_message_is_none(line: str) -> None:
         reports, log = read(f"{around}{line.format(kill)}\n{around}")
         assert reports == []
         assert log.unread_count == 1
+
+
+def test_messages_of_a_line_of_json_keep_their_time() -> None:
+    """A tag may stand between the time and the object."""
+    kill = "Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
+    for tag in ("kern.warn: ", "kernel.messages\t"):
+        (report,) = read(f'2026-10-12 19:00:20.5 +0000 {tag}{{"message":"{kill}"}}\n')[0]
+        assert report.when == "2026-10-12 19:00:20.5 +0000"
+
+
+def test_line_that_a_mail_broke_is_not_joined_elsewhere() -> None:
+    """A user may end a message with the character of a soft break; the kill behind it is listed."""
+    kill = "[    3.000000] Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
+    reports, log = read(f"[    2.000000] overlayfs: '=3D/a=\n{kill}\n")
+    assert (reports, log.unread_count) == ([], 1)
+
+
+@pytest.mark.parametrize("mark", [">", "…"])
+def test_line_that_a_pager_cut_is_read_as_far_as_it_goes(mark: str) -> None:
+    """As `journalctl` shows it on a narrow screen, where the line of the choice is too long."""
+    for width in range(80, 200, 7):
+        lines = [f"Oct 12 19:00:20 db1 kernel: {line}" for line in REPORTS["6.12.1"]]
+        cut = [line if len(line) <= width else f"{line[: width - 1]}{mark}" for line in lines]
+        reports, log = read("\n".join(cut))
+        kills = [kill.pid for report in reports for kill in report.kills]
+        assert (kills, log.unread_count) == ([formats.VICTIM.pid], 0), width

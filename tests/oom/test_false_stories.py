@@ -64,6 +64,9 @@ def test_name_of_more_than_15_bytes_is_no_name() -> None:
     assert read(KILLED.format(7, "x" * 16)) == []
     assert pids(read(KILLED.format(7, "#033" * 15))) == [[7]]
     assert pids(read(KILLED.format(7, "\ufffd" * 15))) == [[7]]
+    assert pids(read(KILLED.format(7, "ä" * 7))) == [[7]]
+    assert read(KILLED.format(7, "ä" * 8)) == []
+    assert read(CONTEXT.format("x" * 16, 7)) == []
 
 
 def test_report_during_which_the_clock_is_set_is_one() -> None:
@@ -123,6 +126,25 @@ def test_leader_that_ended_was_killed_by_its_thread() -> None:
     assert pids([report]) == [[1734]]
 
 
+def test_group_has_one_message_and_a_pid_one_name() -> None:
+    """Without times, too: another message or name is of another kill."""
+    group, mysqld = formats.GROUP_5_15.splitlines(), KILLED.format(777, "mysqld")
+    assert pids(read(*group, f"Out of memory: {mysqld}")) == [[900, 901], [777]]
+    assert pids(read(mysqld, KILLED.format(777, "nginx"))) == [[777], [777]]
+    assert pids(read(mysqld, mysqld)) == [[777]]
+
+
+def test_page_size_follows_from_any_victim() -> None:
+    """The first may be in no row; without one that is, the size is an assumption."""
+    lines = formats.MEMCG_64K.splitlines()
+    group = "Tasks in /app.slice are going to be killed due to memory.oom.group set"
+    other = lines[-1].replace("process 50", "process 49")
+    context = lines[-2].replace("pid=50", "pid=49")
+    assert found(*lines[:-2], context, other, group, lines[-1]).report.memory.page_kib == 64
+    assert "pages of 4 KiB" in shown(found(*lines[:-1]))["Assumed"]
+    assert "pages of 4 KiB" not in shown(found(*lines)).get("Assumed", "")
+
+
 def test_page_size_of_a_cgroup_follows_from_the_kill() -> None:
     """A memory cgroup's report does not show it: total-vm in KiB by total_vm in pages."""
     finding = found(*formats.MEMCG_64K.splitlines())
@@ -153,10 +175,12 @@ def test_bonus_of_root_is_taken_where_the_score_has_it() -> None:
 
 
 def test_thread_that_was_chosen_is_no_parent() -> None:
-    """RHEL 7 names a thread of the victim: it has no row, and the victim's name."""
+    """RHEL 7 names a thread of the victim: it has no row, and may have a name of its own."""
     lines = formats.CHILD_3_19.replace("Kill process 9772", "Kill process 9999").splitlines()
-    finding = found(*(line.replace("Killed process 9787", "Killed process 9772") for line in lines))
-    assert finding.why == "highest"
+    lines = [line.replace("Killed process 9787", "Killed process 9772") for line in lines]
+    assert found(*lines).why == "highest"
+    assert found(*(line.replace("9999 (ruby)", "9999 (GC Thread#1)") for line in lines)).why == "highest"
+    assert found(*(line.replace("[ 9787]", "[ 97O7]") for line in lines)).why == "child"  # a row is unread
 
 
 def test_cgroup_is_known_without_its_constraint() -> None:
@@ -169,6 +193,11 @@ def test_cgroup_is_known_without_its_constraint() -> None:
     assert (finding.constraint, finding.report.oom_memcg) == ("memcg", "/a")
     assert found(HEADER, "Out of memory and no killable processes...").constraint == "memcg"
     assert found(HEADER, " mem_cgroup_out_of_memory+0x4b/0x80", KILLED.format(7, "a")).constraint == "memcg"
+    arm = " mem_cgroup_out_of_memory from try_charge_memcg+0x6df/0x7a0"
+    assert found(HEADER, arm, KILLED.format(7, "a")).constraint == "memcg"
+    assert found(HEADER, " pagefault_out_of_memory+0x44/0x44", KILLED.format(7, "a")).constraint == "none"
+    for ending in ("Out of memory and no killable processes...", "out of memory. panic_on_oom is selected"):
+        assert found(HEADER, f"Kernel panic - not syncing: {ending}").constraint == "none"  # before 4.20
     panic = "Kernel panic - not syncing: System is deadlocked on memory"
     finding = found(HEADER, "Out of memory and no killable processes...", panic)
     assert finding.constraint == "none"
@@ -234,6 +263,8 @@ def test_message_of_a_choice_is_read(message: str, constraint: str, why: str) ->
     """Kernels before 5.1 print it there only."""
     finding = found(f"{message}: Kill process 7 (a) score 9 or sacrifice child", KILLED.format(7, "a"))
     assert (finding.constraint, finding.why) == (constraint, why)
+    finding = found(f"{message}: Killed process 7 (a).")  # as 2.6.18 prints it
+    assert (finding.constraint, finding.why) == (constraint, why)
 
 
 def test_victim_that_exits_is_told_behind_its_message() -> None:
@@ -259,3 +290,39 @@ def test_order_needs_no_total_where_no_value_matters() -> None:
     assert finding.total_pages is None
     assert finding.ranked[0].task.comm == "postgres"
     assert "not ranked" not in shown(finding)["Missing"]
+
+
+def test_key_that_was_pressed_is_told_by_its_own_line() -> None:
+    """Before Linux 4.2 the header does not show it, and a panic has none."""
+    lines = formats.host_report(formats.KERNELS[1])
+    for key in ("SysRq : Manual OOM execution", "sysrq: Manual OOM execution"):
+        assert found(key, *lines).why == "sysrq"
+        panic = "Kernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled"
+        assert headline(found(key, panic)) == "The kernel panicked: somebody pressed SysRq-f."
+    first, second = read(f"[    1.0] {key}", f"[    1.1] {HEADER}", f"[    9.0] {HEADER}")
+    assert (first.is_sysrq, second.is_sysrq) == (True, False)
+    assert not found(f"[    1.0] {key}", f"[  999.0] {HEADER}").report.is_sysrq
+
+
+def test_victim_is_before_others_of_its_badness() -> None:
+    """A cgroup is scanned in another order than the table has, and small sums are cut off."""
+    lines = formats.host_report(formats.KERNELS[3], values=(-999, -1000, -999, -999))
+    finding = found("\n".join(lines))
+    assert finding.why == "highest"
+    assert [place.place for place in finding.ranked] == [1, 2, 3, None]
+
+
+def test_reserved_pages_below_zero_are_no_memory_lost() -> None:
+    """A kernel prints the difference without a sign."""
+    lines = "\n".join(formats.host_report(formats.KERNELS[3]))
+    for bits in (32, 64):
+        reserved = f"{2**bits - 1849} pages reserved"
+        finding = found(lines.replace(f"{formats.RESERVED_PAGES} pages reserved", reserved))
+        assert finding.report.memory.total_pages == formats.RAM_PAGES + 1849
+    assert found(*formats.RHEL5.splitlines()).report.memory.total_pages == 524288 - 11000
+
+
+def test_formula_of_2_6_18_is_not_assumed_to_be_new() -> None:
+    """It begins the line of a kill as 5.1 does."""
+    finding = found("oom-killer: gfp_mask=0x201d2, order=0", "Out of memory: Killed process 7, UID 9, (a).")
+    assert finding.era is None

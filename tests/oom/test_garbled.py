@@ -53,7 +53,6 @@ def test_garbled_line_is_listed_and_no_report(line: str) -> None:
     [
         "systemd[1]: x.service: Killing process 1204 (mysqld) with signal SIGKILL.",
         "systemd[1]: x.service: Main process exited, code=killed, status=9/KILL",
-        "systemd[1]: x.service: Failed with result 'oom-kill'.",
         "bash: kill: (1204) - No such process",
         "$ kill -9 1204 (mysqld)",
         "failed to kill process group",

@@ -132,6 +132,15 @@ def test_further_lines_of_a_message_are_no_reports(prefix: str, between: tuple[s
         assert log.unread_count == 1 + between.count(KILL) + between.count(REPORT_HEADER)
 
 
+@pytest.mark.parametrize(
+    "first", [f"{FIRST} invoked oom-killer: ", f"{FIRST}: Killed process 1 (", "audit: Manual OOM execution"]
+)
+def test_first_line_of_a_message_does_not_vouch_for_the_next(first: str) -> None:
+    """Although it has the words of a report in it."""
+    prefix = PREFIXES["dmesg -S"]
+    assert read(f"{prefix}{first}\n{prefix}{KILL}\n") == []
+
+
 def test_further_lines_of_a_message_are_known_among_the_lines_of_others() -> None:
     """A log server, or one file for the kernel and all programs."""
     prefix = PREFIXES["syslog"]

@@ -69,7 +69,7 @@ PREFIXES = {
         "2026-10-12T19:00:21.5Z stdout F Oct 12 19:00:20 db1 kernel: ",
         Line(TEXT, "2026-10-12T19:00:21.5Z", host="db1"),
     ),
-    "dmesg -e": ("[Nov23 14:57] ", Line(TEXT)),
+    "dmesg -e": ("[Nov23 14:57] ", Line(TEXT, "Nov23 14:57")),
     "dmesg -e, the next": ("[  +0.000006] ", Line(TEXT)),
     "dmesg --time-format delta": ("[<    0.000006>] ", Line(TEXT)),
     "colours": ("\x1b[32m[   34.791100] \x1b[0m\x1b[33m", Line(TEXT, uptime_seconds=34.7911)),

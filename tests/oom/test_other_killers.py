@@ -12,6 +12,7 @@ from oomguard.report.postmortem import Told, facts, headline
 
 SYSLOG = "Oct 12 19:00:20 db1 "
 APP = "/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox.scope"
+KILLER = "The OOM killer killed a process of"
 LINES = {
     "systemd-oomd": (
         (
@@ -84,6 +85,10 @@ LINES = {
         "lowmemorykiller: Kill 'com.example' (6870), uid 10083, oom_score_adj 900 to free 27kB rss, 9kB swap",
         "Not the kernel: Android's low memory killer killed com.example[6870] for low memory.",
     ),
+    "lmkd, oldest": (
+        "lowmemorykiller: send sigkill to 6870 (com.example), adj 900, size 2700",
+        "Not the kernel: Android's low memory killer killed com.example[6870] for low memory.",
+    ),
     "kubelet": (
         (
             "kubelet[2480]: I1012 19:34:45.445172    2480 eviction_manager.go:595] "
@@ -101,6 +106,31 @@ LINES = {
     "systemd": (
         "systemd[1]: nginx.service: A process of this unit has been killed by the OOM killer.",
         "The OOM killer killed a process of nginx.service, says systemd; the kernel's report is missing.",
+    ),
+    "systemd's result": (
+        "systemd[1]: nginx.service: Failed with result 'oom-kill'.",
+        (
+            "The OOM killer or systemd-oomd killed a process of nginx.service, says systemd; their report is "
+            "missing."
+        ),
+    ),
+    "containerd": (
+        (
+            'containerd[472]: time="2026-10-12T19:00:20.0Z" level=info msg="TaskOOM event container_id:'
+            '\\"4bcba7fc4369fee4d7d2\\""'
+        ),
+        f"{KILLER} container 4bcba7fc4369, says containerd; the kernel's report is missing.",
+    ),
+    "containerd, old": (
+        'containerd[472]: time="2019" msg="TaskOOM event &TaskOOM{ContainerID:4bcba7fc4369fee4,X:[],}"',
+        f"{KILLER} container 4bcba7fc4369, says containerd; the kernel's report is missing.",
+    ),
+    "slurmstepd": (
+        (
+            "slurmstepd[90]: error: Detected 1 oom-kill event(s) in StepId=123.batch. Some of your processes "
+            "may have been killed by the cgroup out-of-memory handler."
+        ),
+        f"{KILLER} step 123.batch, says slurmstepd; the kernel's report is missing.",
     ),
 }
 
@@ -221,6 +251,68 @@ def test_kubelet_is_evidence_of_the_kernels_kill(name: str) -> None:
         (report,) = read(text)
         assert report.other is None
     assert len(read(event + kernel.replace("3103923", "7"))) == 2
+
+
+EVICTED = "The node was low on resource: memory. Container nginx was using 166Ki, request is 10Ki."
+STATUSES = {
+    f"5m   Warning   Evicted   pod/web-1   {EVICTED}": "Not the kernel: kubelet killed pod web-1 for low",
+    f"  Warning  Evicted  5m  kubelet  {EVICTED}": "Not the kernel: kubelet killed a pod for low memory.",
+    f"Message:          {EVICTED}": "Not the kernel: kubelet killed a pod for low memory.",
+    f"  message: '{EVICTED}'": "Not the kernel: kubelet killed a pod for low memory.",
+    "      Reason:       OOMKilled": "a container, says Kubernetes",
+    '                "reason": "OOMKilled",': "a container, says Kubernetes",
+    '            "OOMKilled": true,': "a container, says Kubernetes",
+    "web-1   0/1     OOMKilled   1 (20s ago)   113s": "a container, says Kubernetes",
+    "2026-10-12T19:00:20-05:00 container oom 29d72966e0beb17d (name=a)": "29d72966e0be, says Docker",
+    "2026-10-12 19:00:20.1 +0000 UTC container oom 29d72966e0beb17d (x)": "29d72966e0be, says Docker",
+    '2026-10-12 19:00:20.1 +0000 UTC k8s.io /tasks/oom {"container_id":"web"}': "web, says containerd",
+}
+
+
+@pytest.mark.parametrize("line", STATUSES)
+def test_status_is_evidence_of_a_kill(line: str) -> None:
+    """What a cluster or a runtime shows of it, each line of another kill."""
+    (report,) = read(f"{line}\n")
+    shown = headline(examine(report))
+    assert STATUSES[line] in shown
+    kernel = (
+        "[  1.0] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+        "oom_memcg=/kubepods,task_memcg=/kubepods/cri-{}29d72966e0beb17d.scope,task=nginx,pid=7,uid=33\n"
+        "[  1.1] Memory cgroup out of memory: Killed process 7 (nginx) total-vm:9kB, anon-rss:9kB\n"
+    )
+    if not shown.startswith("Not"):
+        for text in (kernel.format("web-") + line, line + "\n" + kernel.format("web-")):
+            assert [report.other for report in read(text)] == [None]
+    if "29d72966e0be" in line:
+        assert len(read(kernel.replace("29d7", "30d7").format("") + line)) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "5m  Warning  Evicted  pod/a  The node was low on resource: ephemeral-storage.",
+        '            "OOMKilled": false,',
+        "web-1   1/1     Running   1 (20s ago)   113s",
+        f"{SYSLOG}app: Reason: OOMKilled",
+        f"{SYSLOG}app[7]: container oom 29d72966e0beb17d",
+        f"{SYSLOG}app[7]: {EVICTED}",
+        "Why is my pod OOMKilled again and again?",
+    ],
+)
+def test_other_words_are_no_evidence(line: str) -> None:
+    """Of other resources, other programs, and of people."""
+    assert read(f"{line}\n") == []
+
+
+def test_words_about_slices_and_results_are_no_further_kills() -> None:
+    """It counts a kill for each unit above, too, and for the end of the unit."""
+    killed = "A process of this unit has been killed by the OOM killer."
+    units = [f"{SYSLOG}systemd[1]: {unit}: {killed}\n" for unit in ("web.service", "system.slice")]
+    result = f"{SYSLOG}systemd[1]: {{}}: Failed with result 'oom-kill'.\n"
+    assert len(read("".join(units) + result.format("web.service"))) == 1
+    assert len(read("".join(units) + result.format("db.service"))) == 2
+    oomd = f"{SYSLOG}{LINES['systemd-oomd'][0]}\n"
+    assert len(read(oomd + result.format("app-firefox.scope"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from oomguard.oom.log_time import seconds_between
+from oomguard.oom.log_time import is_near
 from oomguard.oom.report import UNKNOWN_MEMORY, Amount, Choice, Memory, Report, Task, Zone
 
 if TYPE_CHECKING:
-    from oomguard.oom.kill import Constraint, Context, Kill
+    from oomguard.oom.kill import Context, Kill
     from oomguard.oom.log_line import Line
 
 _KILLS_LIMIT = 2_000
@@ -24,15 +24,7 @@ _BUDDIES = re.compile(r"(?:Node \d{1,5} )?[A-Z]\w{1,20}: \d{1,20}\*(\d{1,5})kB")
 _COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
 _PAGES = re.compile(r"(\d{1,20}) (?:pages (?:of )?(RAM|reserved)\b|(reserved) pages)")
 _SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
-LONGEST_SECONDS = 120
-"""A line that is so much later than the one before belongs to another report."""
-_PAGES_KIB = (8, 16, 32, 64)
-_MESSAGES: "dict[str, Constraint]" = {
-    "Memory cgroup": "memcg",
-    "No available memory in cpuset": "cpuset",
-    "No available memory (MPOL_BIND)": "memory-policy",
-}
-"""How a `Kill process` line began if not the whole host ran out."""
+_PAGES_KIB = (4, 8, 16, 32, 64)
 
 
 class Draft:
@@ -59,11 +51,10 @@ class Draft:
 
     def is_near(self, line: "Line") -> bool:
         """Return whether a line may be the report's by its time."""
-        seconds = seconds_between(self.last, line)
-        if seconds is not None and abs(seconds) > LONGEST_SECONDS:
-            return False
-        self.last = line
-        return True
+        if is_near(self.last, line):
+            self.last = line
+            return True
+        return False
 
     def can_have(self, context: "Context") -> bool:
         """Return whether a context may be the report's."""
@@ -76,7 +67,8 @@ class Draft:
     def can_kill(self, kill: "Kill") -> bool:
         """Return whether a kill may be the report's: with a child or a thread of what was chosen."""
         if self.kills:
-            return bool(self.fields.get("group"))
+            first = next(iter(self.kills.values()))
+            return bool(self.fields.get("group")) and kill.message == first.message
         context = self.context
         if context is None or self.choice is not None or context.pid == kill.pid:
             return True
@@ -99,14 +91,13 @@ class Draft:
         """Compute it from a victim in the table: a cgroup's report does not show it."""
         if not self.tasks or not self.kills or self.needed_memory.page_kib is not None:
             return
-        kill = next(iter(self.kills.values()))
-        row = next((one for one in self.tasks if one.pid == kill.pid), None)
-        if row is None or not row.total_vm or kill.total_vm_kib is None:
-            return
-        page_kib, rest = divmod(kill.total_vm_kib, row.total_vm)
-        if page_kib in _PAGES_KIB and not rest:
+        rows = ((self.kills[row.pid], row) for row in self.tasks if row.pid in self.kills)
+        for kill, row in rows:
+            page_kib, rest = divmod(kill.total_vm_kib or 0, row.total_vm or 1)
+            if page_kib not in _PAGES_KIB or rest:
+                continue
             self.needed_memory.page_kib = page_kib
-            if "pgtables_bytes" in self.fields.get("columns", ()):  # type: ignore[operator]
+            if page_kib > 4 and "pgtables_bytes" in self.fields.get("columns", ()):  # type: ignore[operator]
                 self.tasks = [one._replace(page_tables=one.page_tables * 4 // page_kib) for one in self.tasks]
 
     @property
@@ -133,11 +124,8 @@ class Draft:
         )
 
     def choose(self, choice: Choice) -> None:
-        """Add what was chosen, and what its message says ran out."""
+        """Add what was chosen."""
         self.choice = choice
-        for message, constraint in _MESSAGES.items():
-            if choice.message.startswith(message):
-                self.fields.setdefault("constraint", constraint)
 
     def take_context(self, context: "Context") -> None:
         """Add which memory ran out, and what was chosen."""
@@ -178,6 +166,7 @@ class MemoryDraft:
             return UNKNOWN_MEMORY
         return Memory(
             self.page_kib or 4,
+            knows_page=self.page_kib is not None,
             **self.amounts,
             pages=self.pages,
             cgroup=self.cgroup,

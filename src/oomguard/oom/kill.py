@@ -21,7 +21,10 @@ _ESCAPE = re.compile(r"#\d{3}|\\x[0-9a-fA-F]{2}|\\\d{3}|\\[nrt\\]|\^[@-_]|M-.")
 
 def fits_comm(text: str) -> bool:
     """Return whether a text can be the name of a process: 15 bytes, of which a log may have escaped some."""
-    return len(text) <= _COMM_BYTES or len(_ESCAPE.sub("?", text[: COMM_CHARACTERS + 1])) <= _COMM_BYTES
+    if len(text) <= _COMM_BYTES and text.isascii():
+        return True
+    text = _ESCAPE.sub("?", text[: COMM_CHARACTERS + 1]).replace("\ufffd", "?")
+    return len(text.encode("utf-8", "surrogateescape")) <= _COMM_BYTES
 
 
 class Kill(NamedTuple):
@@ -81,7 +84,8 @@ CONTEXT = "oom-kill:constraint="
 
 # Every quantifier is bounded by what the kernel prints.
 _KILLED = re.compile(
-    r"(?:(?P<message>(?:Out of [mM]emory|Memory cgroup out of memory)(?: \(\w{1,40}\))?): )?"
+    r"(?:(?P<message>(?:Out of [mM]emory|Memory cgroup out of memory|No available memory(?: in cpuset)?)"
+    r"(?: \(\w{1,40}\))?): )?"
     rf"{KILLED}(?P<pid>\d{{1,10}})(?:, UID (?P<uid>\d{{1,10}}),)? \("
 )
 _USUAL = re.compile(
@@ -91,7 +95,7 @@ _USUAL = re.compile(
 """What most kernels print behind the name. A storm of kills has hundred thousands of it."""
 _LATE_UID = re.compile(r", UID (\d{1,10}),")
 _FIGURE = re.compile(r"([a-zA-Z_-]{1,20}):(-?\d{1,20})(?:kB)?")
-_CUT = re.compile(r"[a-zA-Z_-]{1,20}:\d{0,20}k?")
+_CUT = re.compile(r"[a-zA-Z_-]{1,20}:-?\d{0,20}(?:k?|kB[>…])[>…]?")
 _FIGURES = {
     "total-vm": "total_vm_kib",
     "vsz": "total_vm_kib",  # 2.6.34 and 2.6.35
@@ -155,7 +159,7 @@ def _parse_figures(text: str) -> dict[str, int] | None:
 
 
 def _is_cut(word: str) -> bool:
-    return _CUT.fullmatch(word) is not None or any(name.startswith(word) for name in _FIGURES)
+    return _CUT.fullmatch(word) is not None or any(name.startswith(word.rstrip(">…")) for name in _FIGURES)
 
 
 def parse_context(line: str) -> Context | None:
@@ -182,6 +186,8 @@ def parse_context(line: str) -> Context | None:
         return None
     nodemask, cpuset, mems_allowed = nodes
     task_memcg, comm = _split_task(task)
+    if not task_memcg:
+        return None
     pid, uid = int(numbers[1]), int(numbers[2])
     return Context(constraint, pid, comm, uid, oom_memcg, task_memcg, cpuset, mems_allowed, nodemask)
 
@@ -223,11 +229,11 @@ def _split_task(text: str) -> tuple[str, str]:
     at = text.find(marker, max(len(text) - len(marker) - _COMM_BYTES, 0))
     while at >= 0:
         comm = text[at + len(marker) :]
-        if len(comm.encode("utf-8", "surrogateescape")) <= _COMM_BYTES:
+        if fits_comm(comm):
             return text[:at], comm
         at = text.find(marker, at + 1)
     path, _, comm = text.rpartition(marker)  # a log has escaped it
-    return (path, comm) if path and len(comm) <= COMM_CHARACTERS else (text, "")
+    return (path, comm) if path and fits_comm(comm) else ("", "")
 
 
 def parse_group(line: str) -> str | None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from oomguard.oom.kmsg import parse_record
 from oomguard.oom.log_line import (
+    INVOKED,
+    ISO,
     NOT_KERN,
     WHEN,
     Line,
@@ -17,12 +19,15 @@ from oomguard.oom.log_line import (
     split_text,
     unmarked_line,
 )
+from oomguard.oom.quoted import MESSAGE_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _MICRO = 1_000_000
 _OBJECT = ('{"', "{ ", "{}", "[{", "data: {")
+_TAGGED = re.compile(rf"({ISO})\s+[\w.*-]{{1,80}}:?\s+(?=\{{\")")
+"""A time and a tag in front of an object, as Fluentd has them."""
 
 
 def split_line(line: str) -> Line | None:
@@ -33,6 +38,9 @@ def split_line(line: str) -> Line | None:
     start = line.lstrip("\x1e \t")
     if start.startswith(_OBJECT):
         return _split_json(start)
+    if '{"' in start and (tag := _TAGGED.match(start)) is not None:
+        found = _split_json(start[tag.end() :])
+        return found and found._replace(when=found.when or tag[1])
     if start[:1].isdigit() and ";" in start:
         record = parse_record(start)
         if record is not None:
@@ -123,6 +131,9 @@ def _object(line: str) -> "dict[str, Any] | None":
 def _split_object(entry: "Mapping[str, Any]") -> Line | None:
     if "MESSAGE" in entry:
         return _split_journal(entry)
+    for nested in entry.values():
+        if isinstance(nested, dict) and "MESSAGE" in nested:
+            return _split_journal({"_TRANSPORT": ""} | nested)
     if "msg" in entry and "pri" in entry:  # dmesg -J
         priority, uptime = entry["pri"], entry.get("time")
         if not isinstance(priority, int) or priority >= NOT_KERN or not isinstance(entry["msg"], str):
@@ -148,11 +159,6 @@ _TIME_LENGTH = 64
 _UPTIME_LIMIT = 1e12
 
 
-_MESSAGE_KEYS = frozenset(
-    {"message", "msg", "log", "line", "text", "textPayload", "short_message", "full_message", "@message"}
-    | {"body", "event", "data", "content", "payload", "_raw", "original", "note"}
-)
-"""What loggers call a message. Users choose much of other fields: a name, a path, the name of a browser."""
 _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, which only JSON can have; the rest of them are bytes that are not UTF-8."""
 
@@ -160,9 +166,10 @@ _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 def _messages(value: object, depth: int, key: str = "") -> "Iterator[str]":
     """Yield the messages in a value of JSON, not deeper than that."""
     if isinstance(value, str):
-        if key in _MESSAGE_KEYS:
-            yield value
-    elif depth and isinstance(value, (dict, list)):
+        if key in MESSAGE_KEYS:
+            nested = _object(value) if value.startswith("{") else None
+            yield from (value,) if nested is None else _messages(nested, depth - 1)
+    elif depth > 0 and isinstance(value, (dict, list)):
         for name, one in value.items() if isinstance(value, dict) else ((key, item) for item in value):
             yield from _messages(one, depth - 1, name)
 
@@ -172,7 +179,7 @@ def _split_string(text: str) -> Line | None:
     if line is None or line.is_marked:
         return line
     start = find_message(text)
-    if " invoked oom-killer: " in text:
+    if INVOKED in text:
         return line
     return unmarked_line(text, start) if start >= 0 and is_decoration(text[:start]) else None
 

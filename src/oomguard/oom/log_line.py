@@ -9,6 +9,8 @@ if it mentions a kill. A line without a mark is split where the kernel's words b
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.oom.kill import COMM_CHARACTERS, fits_comm
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -33,7 +35,7 @@ class Line(NamedTuple):
 # Every quantifier is bounded: users choose much of a log.
 _STAMP = r"\[[^][\n]{0,40}\d[.:]\d[^][\n]{0,30}\]"
 """A time in any form and language: of uptime, of dmesg -T, -e or -d."""
-_TAG = r"ernel(?:\[\d{1,10}\])?(?::|[ ]-[ ]-[ ](?:-|(?:\[[^]\n]{0,200}\]){1,8}))"
+_TAG = r"ernel(?:\[\d{1,10}\])?(?::(?:[ ]:)?|[ ]\||[ ]-[ ]-[ ](?:-|(?:\[[^]\n]{0,200}\]){1,8}))"
 """The program in syslog; RFC 5424 has three more fields instead of a colon."""
 _MARK = re.compile(rf"(?:k(?<![\w./@-]k){_TAG}|K(?<![\w./@-]K){_TAG}|{_STAMP}:?)[ \t]?")
 _CALLER = (
@@ -46,12 +48,13 @@ _PREFIX_LIMIT = 400
 _UPTIME = re.compile(r"\[[ ]*(\d{1,12}\.\d{1,9})[] ]")
 
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
-_ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[ ]?[+-]\d\d:?\d\d)?"
+ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[ ]?[+-]\d\d:?\d\d)?"
 _LETTERS = r"[^\W\d_]{1,9}"
 _DAY = rf"\d{{0,2}}{_LETTERS}\.?[ ]{{1,2}}\d{{1,2}}|\d{{1,2}}\.?[ ]{_LETTERS}\.?"
 """A month and a day in any language, in any order."""
 WHEN = re.compile(
-    rf"(?<!\w)(?:{_LETTERS}[ ]{_ISO}(?:[ ][A-Z+-][\w/+-]{{0,9}}(?=[ ]))?|{_ISO}"
+    rf"(?<!\w)(?:{_LETTERS}\d{{1,2}}[ ]\d\d:\d\d(?=\])"
+    rf"|{_LETTERS}[ ]{ISO}(?:[ ][A-Z+-][\w/+-]{{0,9}}(?=[ ]))?|{ISO}"
     rf"|(?:{_LETTERS}[.,]?[ ]{{1,2}})?(?:{_DAY})[ ](?:\d{{4}}[ ])?{_CLOCK}(?:[ ]\d{{4}}(?![\w:.-]))?"
     r"|\d{9,10}\.\d{1,9}(?![\w.]))"
 )
@@ -67,13 +70,16 @@ _SOMEBODYS = re.compile(
 """A program and its pid, or a time, a host and a program, as in syslog."""
 _TERMINAL = re.compile(r"\x1b\[[0-9;]{0,20}[mK]")
 _TERMINAL_LENGTH = 23
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“”", "‘": "’", "«": "»"}
 _DECORATION = re.compile(
-    r"(?:[\s>|│*+`=-]|\d{1,9}[:.)-]|<\d{1,3}>|std(?:out|err) [FP] |(?:message|textPayload): [\"']?)*"
+    rf"(?:[\s>|│*+=#;/•·–—{''.join(_QUOTES)}-]|\[[ x]?\]|<[\w@-]{{1,30}}>|std(?:out|err) [FP] "
+    r"|\d{1,4}[./-]\d{1,2}(?:[./-]\d{1,4})?,? |\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: [AP]M)? "
+    r"|\d{1,12}\.\d{1,9}\] |\d{1,6} +\d{1,6} [A-Z] {1,9}: |(?:message|textPayload): |\d{1,9}[:.)-])*+"
 )
-"""What mails, tables, `grep -n`, `dmesg -r`, container runtimes and events of Kubernetes in YAML add."""
-_QUOTES = "\"'`"
-_OPENING = frozenset("|│" + _QUOTES)
-_NOT_IN_HOSTS = re.compile(r"[<>{}=\"']")
+"""What mails, chats, lists, comments, `grep -n`, `dmesg -r`, logcat and container runtimes add."""
+_OPENING = frozenset("|│*").union(_QUOTES)
+_TIMES = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
+_NOT_IN_HOSTS = re.compile(r"[][<>{}=\"']")
 
 NOT_KERN = 8
 """From this priority on, the facility is not the kernel's."""
@@ -169,9 +175,10 @@ def _is_name(word: str) -> bool:
     return not (
         not word[0].isalnum()
         or word.rstrip(".)").isdecimal()
+        or _TIMES.fullmatch(word) is not None
         or word[-1] in ":>-"
         or word.startswith("kern.")
-        or word == "kern"
+        or word in ("kern", "AM", "PM")
         or _NOT_IN_HOSTS.search(word)
     )
 
@@ -180,9 +187,12 @@ def without_ending(text: str, outer: str) -> str:
     """Return the message without what closes a quotation or a table that the prefix opened."""
     if "|" in outer or "│" in outer:
         text = text.rstrip(" \t|│")
-    for quote in _QUOTES:
+    if "**" in outer:
+        text = text.rstrip().removesuffix("**")
+    for quote, ends in _QUOTES.items():
         if outer.count(quote) % 2:
-            text = text.rpartition(quote)[0] or text
+            at = max(map(text.rfind, ends))
+            text = text[:at].rstrip(ends) if at > 0 else text
     return text
 
 
@@ -191,8 +201,9 @@ def without_ending(text: str, outer: str) -> str:
 
 _WORDS = re.compile(
     r"Out of [mM]emory(?::? [KO\(]|: kill| and no killable)|Memory cgroup out of memory: [KO]"
-    r"|No available memory (?:in|\()|mem_cgroup_o\w{1,40}\+0x|pagefault_o\w{1,20}\+0x|[A-Z]\w{2,9} free:\d"
-    r"|[Kk]ill(?:ed)? process \d|oom-kill:constraint=|oom-killer: gfp_mask=|Kernel panic - not syncing: "
+    r"|No available memory (?:in|\()|mem_cgroup_o\w{1,40}(?:\+0x| from )|pagefault_o\w{1,20}\+0x"
+    r"|[A-Z]\w{2,9} free:\d|[Kk]ill(?:ed)? process \d|oom-kill:constraint=|oom-killer: gfp_mask="
+    r"|(?:SysRq |sysrq): Manual OOM|Kernel panic - not syncing: "
     r"|CPU: \d{1,6} (?:UID: \d{1,10} )?PID: |P[Ii][Dd]: \d{1,10}, [Cc]omm: |Call Trace:|Hardware name: "
     r"|Mem-[Ii]nfo:|Node \d{1,5} \w|(?:Free|Total) swap|\d{1,20} (?:pages |reserved pages)"
     r"|(?:slab_|in)?[Aa]ctive(?:_[a-z]{1,9})?:\d|(?:free|slab_\w{1,20}|mapped):\d"
@@ -242,14 +253,18 @@ _NUMBERS, _SPACES = re.compile(r"\d+(?:[:-](?!\d))?"), re.compile(r"\s+")
 
 def begins_report(text: str) -> bool:
     """Return whether a message is a line of a report, without anything in front."""
-    return _REPORT.match(text) is not None
+    at = text.find(INVOKED, 0, COMM_CHARACTERS + len(INVOKED))
+    return fits_comm(text[:at]) if at >= 0 else _REPORT.match(text) is not None
 
 
+INVOKED = " invoked oom-killer: "
 _REPORT = re.compile(
-    r".{0,60} invoked oom-killer: |oom-kill:|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
+    r"(?:[a-z_]{1,40}: \d{1,12} callbacks suppressed|(?:SysRq |sysrq): Manual OOM execution)\Z|oom-kill:"
+    r"|Out of memory|Memory cgroup out of memory: |Kill|Tasks? |CPU: "
     r"|P(?:ID|id): | .{0,80}\+0x| </?TASK>| ?[a-z_]{1,40}:\d|[a-z_]{1,40} \d{1,20}\Z|\[ *(?:pid|\d+) *\] "
-    r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |pages )|(?:Free|Total) swap|lowmem_reserve|Call Trace:|Code: "
-    r"|Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for |(?:memory|memory\+swap|swap|kmem): usage "
+    r"|Mem-[Ii]nfo:|Node \d|\d{1,20} (?:total |(?:reserved )?pages)|(?:Free|Total) swap|lowmem_reserve"
+    r"|Call Trace:|Code: |Hardware name: |[A-Z0-9]{3}: |Memory cgroup stats for "
+    r"|(?:memory|memory\+swap|swap|kmem): usage "
 )
 """How lines of a report begin. No name in them is long enough for a line break and a kill."""
 
@@ -273,4 +288,5 @@ def split_program(line: str) -> tuple[str | None, Line] | None:
     program = found[1].strip("[]:").partition("[")[0]
     host = line[start : found.start()].split()
     text = line[found.end() :]
-    return program, Line(text, "" if when is None else when[0], host=host[0] if len(host) == 1 else "")
+    is_host = len(host) == 1 and _is_name(host[0])
+    return program, Line(text, "" if when is None else when[0], host=host[0] if is_host else "")

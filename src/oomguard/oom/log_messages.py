@@ -9,6 +9,7 @@ from typing import Literal
 
 from oomguard.oom.log_entry import is_field, is_in_entry, split_entry, split_line
 from oomguard.oom.log_line import (
+    INVOKED,
     Line,
     begins_report,
     find_message,
@@ -34,7 +35,6 @@ DIGITS = str.maketrans("123456789", "000000000")
 _MESSAGE_LINES = 64
 _MESSAGE_LIMIT = 1 << 14
 """Characters and lines of a message: the longest of the kernel's has some twenty lines."""
-_INVOKED = " invoked oom-killer: "
 _WRAPPED_FROM, _WRAPPED_LINES, _FIELD_LIMIT = 72, 6, 400
 """A line may continue in so many more if its first word had no room; the beginning of a line."""
 _NUMBER_WIDTHS = 16
@@ -185,7 +185,7 @@ class Messages:
 
     def _take_unmarked(self, text: str, start: int, end: int, raw: str) -> Line | Why:
         """Return the message of a line without a mark, or why it is not the kernel's."""
-        at, name_end = find_message(raw), raw.find(_INVOKED, 0, _FIELD_LIMIT)
+        at, name_end = find_message(raw), raw.find(INVOKED, 0, _FIELD_LIMIT)
         self.cost += (at if at >= 0 else min(len(raw), _FIELD_LIMIT)) * _BACK_COST
         line = unmarked_line(raw, max(at, 0))
         if line is None:
@@ -231,16 +231,17 @@ class Messages:
             return False
         run, last = self._runs.get(line.host), self._last
         self._last = (start + len(raw) + 1, line.host)
-        if run is not None and run[0] != stamp[0] and last == (start, line.host):
-            run = self._runs[line.host] = (stamp[0], False)  # the line before has another time
-        elif run is None or run[0] != stamp[0]:
+        if run is not None and run[0] == stamp[0]:
+            return run[1]
+        first = None
+        if run is None or last != (start, line.host):  # otherwise the line before has another time
             first, seen = _first_of_run(text, start, stamp[0], line.host, raw[: line.indent])
             self.cost += seen * _BACK_COST
-            is_forged = first is not None and not begins_report(first)
-            if len(self._runs) >= _HOSTS_LIMIT:
-                self._runs.clear()
-            run = self._runs[line.host] = (stamp[0], is_forged)
-        return run[1]
+        if len(self._runs) >= _HOSTS_LIMIT:
+            self._runs.clear()
+        is_forged = not begins_report(line.text if first is None else first)
+        self._runs[line.host] = (stamp[0], is_forged)
+        return first is not None and is_forged
 
     def _is_bare_among_marked(self, text: str, start: int) -> bool:
         """Return whether a line without a mark follows one that has it: some dmesg do not indent."""
@@ -268,7 +269,7 @@ def _name_start(text: str, end: int, raw: str, name_end: int) -> int:
         start, end = end + 1, line_end(text, end + 1)
         below = text[start : min(end, start + _FIELD_LIMIT)]
         found = find_message(below)
-        if found < 0 or _INVOKED in below:
+        if found < 0 or INVOKED in below:
             continue
         prefix = below[:found]
         shape = shape_of(prefix)

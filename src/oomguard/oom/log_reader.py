@@ -9,10 +9,9 @@ import re
 from heapq import heapreplace
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.oom.draft import LONGEST_SECONDS
 from oomguard.oom.garbled import COPIED, is_garbled_kill
 from oomguard.oom.kill import KILLED
-from oomguard.oom.log_line import Line, plain
+from oomguard.oom.log_line import Line, begins_report, has_mark, plain
 from oomguard.oom.log_messages import (
     DIGITS,
     LINE_LIMIT,
@@ -23,10 +22,11 @@ from oomguard.oom.log_messages import (
     line_end,
     line_start,
 )
-from oomguard.oom.log_order import oldest_first
-from oomguard.oom.log_time import seconds_between
+from oomguard.oom.log_time import is_near
 from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
 from oomguard.oom.other_killer import OtherKill, OtherKillers
+from oomguard.oom.pasted import as_logged
+from oomguard.oom.quoted import is_literal, quoted_messages
 from oomguard.oom.report import Report
 from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
 
@@ -49,6 +49,7 @@ _TRIGGERS = (
     "already exiting",
     " callbacks suppressed",
     "__vm_enough_memory",
+    "Manual OOM execution",
     '"MESSAGE":[',  # not printable, so it is there as a list of bytes
     '"MESSAGE" : [',
     *OTHER_TRIGGERS,
@@ -60,7 +61,7 @@ Searching for each alone is five times faster than one regular expression of all
 
 _DETAILS = re.compile(
     "|".join(map(re.escape, _TRIGGERS))
-    + r"|\[ *[\doOIl|]{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|\d pages |[el] swap|[a-z_]{3}:\d"
+    + r"|\[ *[\doOIl|]{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|[\dd] pages\b|[el] swap|[a-z_]{3}:\d"
     + r"|mems_allowed=|mem_cgroup_o|pagefault_o|hugepages_t"
 )
 """What else may matter between the beginning of a report and the kill."""
@@ -145,7 +146,7 @@ class OomLog:
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report when it is complete, and the unfinished ones at the end of the log."""
-        for text, begin, end in self._pieces(oldest_first(plain(blocks))):
+        for text, begin, end in self._pieces(as_logged(plain(blocks))):
             yield from self._scan(text, begin, end)
             self._find_garbled(text, begin, end)
             self._lines += text.count("\n", begin, end)
@@ -234,11 +235,15 @@ class OomLog:
             if (other := self._killers.parse(raw)) is not None:
                 self._take_other(*other)
                 return end + 1
+        if is_literal(raw) and self._take_quoted(raw, text, start):
+            return end + 1
         message, following = self._messages.take(text, start, end, at)
         if isinstance(message, Line) and message.is_log:
             self._take_within(message.text, text, start)
         elif isinstance(message, Line) and not self._feed(message, raw):
             message = "no kill before" if message.text.startswith("oom_reaper: ") else "unknown form"
+        elif message in ("unknown form", "unknown prefix") and self._take_quoted(raw, text, start):
+            return following
         if not isinstance(message, Line):
             if (found := _KILL.search(raw)) is not None:
                 pid = found[1] or found[2] or raw.rpartition(",pid=")[2].partition(",")[0]
@@ -258,6 +263,16 @@ class OomLog:
                 self._note_unread(text, begin, 0, "unknown form")
             begin = after + 1
 
+    def _take_quoted(self, raw: str, text: str, start: int) -> bool:
+        """Take the messages in quotes in the line that begins there. Return whether one is the kernel's."""
+        count = 0
+        for inner in map(str.strip, quoted_messages(raw)):
+            first = inner.partition("\n")[0]
+            if has_mark(first) or begins_report(first):
+                self._take_within(inner, text, start)
+                count += 1
+        return count > 0
+
     def _take_within(self, inner: str, text: str, start: int) -> None:
         """Take the messages of a log that is a string in the line that begins there."""
         outer = self._messages, self._resume, self._begin, self._within
@@ -271,7 +286,7 @@ class OomLog:
         """Report the kill by another program, or its words about the kernel's."""
         assembler = self._hosts.get(line.host)
         if other.is_kernels and (
-            (assembler is not None and assembler.explains(line, other.victim))
+            (assembler is not None and assembler.explains(line, other))
             if other.kill is None
             else self._is_reported(other.kill.pid)
         ):
@@ -418,10 +433,9 @@ def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:
     """Return whether a program's words are about the kernel's kill in a report."""
     if other.kill is not None:
         return any(kill.pid == other.kill.pid for kill in report.kills)
-    seconds = seconds_between(Line("", report.when, report.uptime_seconds), line)
-    if report.host != line.host or (seconds is not None and abs(seconds) > LONGEST_SECONDS):
+    if report.host != line.host or not is_near(Line("", report.when, report.uptime_seconds), line):
         return False
-    return not report.task_memcg or other.victim in report.task_memcg.split("/")
+    return not report.task_memcg or other.may_be_in(report.task_memcg)
 
 
 def _next_trigger(text: str, at: int, end: int, places: list[tuple[int, str]]) -> int:

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 
 _NEXT_SECONDS = 0.05
+LONGEST_SECONDS = 120
+"""A line that is so much later than the one before belongs to another report."""
+
+
+def is_near(one: "Line", other: "Line") -> bool:
+    """Return whether two lines may belong to one report by their times."""
+    seconds = seconds_between(one, other)
+    return seconds is None or abs(seconds) <= LONGEST_SECONDS
 
 
 def seconds_between(one: "Line", other: "Line") -> float | None:

@@ -7,11 +7,10 @@ journal.
 import re
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from oomguard.oom.draft import LONGEST_SECONDS
 from oomguard.oom.kill import Kill
 from oomguard.oom.log_entry import split_any
 from oomguard.oom.log_line import Line, is_others
-from oomguard.oom.log_time import seconds_between
+from oomguard.oom.log_time import is_near
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +31,15 @@ class OtherKill(NamedTuple):
     said: str
     kill: Kill | None = None
     is_evidence: bool = False
+    or_by: str = ""
+    """Who else it may have been, "" if nobody."""
+
+    def may_be_in(self, cgroup: str) -> bool:
+        """Return whether the kill may be the kernel's of a process in that cgroup."""
+        kind, _, name = self.victim.rpartition(" ")
+        if kind == "container":
+            return name in cgroup
+        return self.by != "systemd" or name in cgroup.split("/")
 
     @property
     def is_kernels(self) -> bool:
@@ -70,7 +78,20 @@ def _oomd_unit(found: re.Match[str], said: str) -> OtherKill:
 
 
 def _unit(found: re.Match[str], said: str) -> OtherKill:
-    return OtherKill("systemd", found["unit"], "", said, is_evidence=True)
+    or_by = "systemd-oomd" if found["result"] else ""
+    return OtherKill("systemd", found["unit"], "", said, is_evidence=True, or_by=or_by)
+
+
+def _container(by: str) -> "Callable[[re.Match[str], str], OtherKill]":
+    """Return what reads that program's evidence of a kill in a container; its name is the group `id`."""
+
+    def read(found: re.Match[str], said: str) -> OtherKill:
+        name = found.groupdict().get("id")
+        kind = "step" if by == "slurmstepd" else "container"
+        victim = f"{kind} {name[:_ID_LENGTH]}" if name else f"a {kind}"
+        return OtherKill(by, victim, "", said, is_evidence=True)
+
+    return read
 
 
 def _process(by: str) -> "Callable[[re.Match[str], str], OtherKill]":
@@ -89,12 +110,12 @@ def _killed(found: re.Match[str]) -> Kill:
 
 
 def _nohang(_: re.Match[str], said: str) -> OtherKill:
-    return OtherKill("nohang", _NAMELESS, "low memory", said)
+    return OtherKill("nohang", NAMELESS, "low memory", said)
 
 
 def _system_oom(found: re.Match[str], said: str) -> OtherKill:
     if found["pid"] is None:
-        return OtherKill("the kubelet", _NAMELESS, "", said, is_evidence=True)
+        return OtherKill("the kubelet", NAMELESS, "", said, is_evidence=True)
     kill = Kill(int(found["pid"]), found["comm"])
     return OtherKill("the kubelet", f"{kill.comm}[{kill.pid}]", "", said, kill, is_evidence=True)
 
@@ -103,11 +124,15 @@ def _kubelet(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("kubelet", f"pod {found['pod'] or found['old']}", "low resources", said)
 
 
+def _evicted(found: re.Match[str], said: str) -> OtherKill:
+    return OtherKill("kubelet", f"pod {found['pod']}" if found["pod"] else "a pod", "low memory", said)
+
+
 def _talos(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("Talos", found["path"].removeprefix("/sys/fs/cgroup"), "memory pressure", said)
 
 
-_NAMELESS = "a process"
+NAMELESS = "a process"
 _NUMBER = r"\d{1,3}(?:\.\d{1,2})?"
 _USED = re.compile(r"\b(memory used|swap used) \((\d{1,20})(?:%|\) / total \((\d{1,20}))\)")
 """Bytes of a total, or percent, in what systemd-oomd says."""
@@ -132,9 +157,55 @@ _KILLERS = (
     ),
     _Killer(
         ("systemd",),
-        ": A process of this unit has been killed by the OOM killer",
-        re.compile(r"(?P<unit>[^ ]{1,255}): A process of this unit has been killed by the OOM killer"),
+        " by the OOM killer",
+        re.compile(
+            r"(?P<unit>[^ ]{1,255}): A process of this unit has been killed by the OOM killer(?P<result>)"
+        ),
         _unit,
+    ),
+    _Killer(
+        ("systemd",),
+        "result 'oom-kill'",
+        re.compile(r"(?P<unit>[^ ]{1,255}): Failed with (?P<result>result 'oom-kill')"),
+        _unit,
+    ),
+    _Killer(
+        ("containerd", "dockerd", "k3s", "rke2"),
+        "TaskOOM event ",
+        re.compile(
+            r".{0,200}?TaskOOM event (?:container_id:\\?\"|&TaskOOM\{ContainerID:)(?P<id>[\w.-]{1,128})"
+        ),
+        _container("containerd"),
+    ),
+    _Killer(
+        ("containerd", "dockerd", "k3s", "rke2"),
+        "/tasks/oom",
+        re.compile(r".{0,300}?[ =]/tasks/oom(?: \{\"container_id\":\"(?P<id>[\w.-]{1,128}))?"),
+        _container("containerd"),
+    ),
+    _Killer(
+        (),
+        "container oom ",
+        re.compile(r"(?:[A-Z]{3,4} )?container oom (?P<id>[0-9a-f]{12,64})\b"),
+        _container("Docker"),
+    ),
+    _Killer(
+        ("Reason", "reason"),
+        "OOMKilled",
+        re.compile(
+            r"\"reason\": ?\"OOMKilled\"|\"OOMKilled\": ?true\b|OOMKilled\Z"
+            r"|(?:[\w-]{1,63} +)?[\w.-]{1,253} +\d{1,3}/\d{1,3} +OOMKilled "
+        ),
+        _container("Kubernetes"),
+    ),
+    _Killer(
+        ("slurmstepd",),
+        "kill event",
+        re.compile(
+            r"(?:error: )?Detected \d{1,9} oom[-_]kill event(?:\(s\))? in"
+            r" (?:StepId=|step )(?P<id>[\w.]{1,64}\b)"
+        ),
+        _container("slurmstepd"),
     ),
     _Killer(
         ("earlyoom",),
@@ -165,6 +236,19 @@ _KILLERS = (
         "' (",
         re.compile(r"Kill(?:ing)? '(?P<comm>.{0,60}?)' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"),
         _process("Android's low memory killer"),
+    ),
+    _Killer(
+        ("lowmemorykiller", "lmkd"),
+        "send sigkill to ",
+        re.compile(r"send sigkill to (?P<pid>\d{1,10}) \((?P<comm>.{0,60}?)\), (?:oom_)?(?:score_)?adj -?\d"),
+        _process("Android's low memory killer"),
+    ),
+    _Killer(
+        (*_KUBELETS, "Message"),
+        "The node was low on resource: memory",
+        re.compile(r"(?:pod/(?P<pod>[\w.-]{1,253}) +)?The node was low on resource: memory"),
+        _evicted,
+        "Evicted",
     ),
     _Killer(
         _KUBELETS,
@@ -209,11 +293,22 @@ TRIGGERS = (
     ", badness: ",
     "viction manager: pod ",
     "System OOM encountered",
+    "result 'oom-kill'",
+    "TaskOOM event ",
+    "/tasks/oom",
+    "container oom ",
+    "OOMKilled",
+    "oom-kill event",
+    "oom_kill event",
+    "send sigkill to ",
+    "The node was low on resource: memory",
     "Kill '",
     "Killing '",
 )
 """What a log is searched for: each of the words above has one of these."""
 _SAID_LIMIT = 4096
+_ID_LENGTH = 12
+"""Of the ids of containers, as their tools show them."""
 _HOSTS_LIMIT = 256
 
 
@@ -266,11 +361,13 @@ def _keep(by_host: "dict[str, _T]", host: str, value: "_T") -> None:
 
 def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bool:
     """Return whether a program's line is about the kill that another line before was about."""
-    seconds = seconds_between(before[0], line)
-    if seconds is not None and abs(seconds) > LONGEST_SECONDS:
+    if not is_near(before[0], line):
         return False
     known, victim = before[1], other.victim
-    return known.by == other.by and (known.victim == victim or victim in known.victim.split("/"))
+    if victim.startswith("a "):  # each line may be about another one
+        return False
+    is_same = known.victim == victim or victim in known.victim.split("/") or victim.endswith(".slice")
+    return known.by.startswith(other.by) and is_same  # systemd's words may be about systemd-oomd's kill
 
 
 def _message(killer: _Killer, line: str) -> tuple[Line, re.Match[str], str] | None:
@@ -280,6 +377,7 @@ def _message(killer: _Killer, line: str) -> tuple[Line, re.Match[str], str] | No
         said = message.text[:_SAID_LIMIT].strip()
     elif killer.event and (at := line.find(killer.words)) >= 0 and _is_event(line[:at], killer.event):
         message = Line(line) if message is None else message
+        at = line.rfind(" pod/", 0, at) + 1 or at
         said = line[at : at + _SAID_LIMIT].strip().strip(_QUOTES)
     else:
         return None

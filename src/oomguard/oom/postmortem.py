@@ -31,6 +31,12 @@ Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
 another process was higher, by this calculation; or the report does not show it."""
 
 INIT = 1
+_MESSAGES: "dict[str, Constraint]" = {
+    "Memory cgroup": "memcg",
+    "No available memory in cpuset": "cpuset",
+    "No available memory (MPOL_BIND)": "memory-policy",
+}
+"""How the line of a kill or a choice begins if not the whole host ran out."""
 _PER_MILLE = 1000
 
 
@@ -93,10 +99,13 @@ def examine(report: "Report") -> Finding:
         )
     era = _with_bonus(report, era, total, assumed)
     finding = finding._replace(era=era)
+    if not report.memory.knows_page:
+        assumed.append("pages of 4 KiB (the report does not show their size)")
     if not {"swapents", "swap"} & set(report.columns):
         assumed.append("no process used swap (the task table does not show it)")
     pages = total or 0
     ranked = rank_tasks(report.tasks, [task.oom_score_adj for task in report.tasks], pages, era)
+    ranked = _victim_first(ranked, report)
     victim = _victim(ranked, report)
     by_memory = rank_tasks(report.tasks, [_kept(task) for task in report.tasks], pages, era)
     others = [
@@ -183,16 +192,19 @@ def _kept(task: "Task") -> int:
 def _constraint(report: "Report") -> "Constraint | None":
     if report.constraint is not None:
         return report.constraint
-    message = report.message
-    is_sysrq = report.invoker is not None and report.invoker.is_sysrq
+    message, ending = report.message, report.ending
+    for beginning, constraint in _MESSAGES.items():
+        if message.startswith(beginning):
+            return constraint
     if (
-        message.startswith("Memory cgroup")
-        or report.memory.cgroup
+        report.memory.cgroup
         or "mem_cgroup" in "".join(report.stack)
-        or ("no killable" in report.ending and not is_sysrq)  # the whole host would panic
+        or (
+            ending.startswith("Out of memory and no killable") and not report.is_sysrq
+        )  # the host would panic
     ):
         return "memcg"
-    return "none" if message or report.ending or report.memory.ram_pages is not None else None
+    return "none" if message or ending or report.stack or report.memory.ram_pages is not None else None
 
 
 def _era(report: "Report", assumed: list[str]) -> Era | None:
@@ -214,8 +226,8 @@ def _era(report: "Report", assumed: list[str]) -> Era | None:
 def _oldest_release(report: "Report") -> str:
     """Return the first kernel that prints what the report has."""
     victim = report.victim
-    if victim is not None and victim.message:
-        return "5.1"
+    if victim is not None and victim.message and victim.shmem_rss_kib is not None:
+        return "5.1"  # 2.6.18 begins so, too, but has no figures
     for column, release in (
         ("rss_anon", "6.8"),
         ("pgtables_bytes", "4.15"),
@@ -302,6 +314,17 @@ def _victim(ranked: "Sequence[Place]", report: "Report") -> Place | None:
     return next((one for one in ranked if one.task.pid == victim.pid), None)
 
 
+def _victim_first(ranked: "list[Place]", report: "Report") -> "list[Place]":
+    """Return the order with the victim before others of its badness: a cgroup is scanned in another order."""
+    victim = _victim(ranked, report)
+    if victim is None or victim.place is None:
+        return ranked
+    first = next(at for at, one in enumerate(ranked) if one.badness == victim.badness)
+    order = ranked.copy()
+    order.insert(first, order.pop(victim.place - 1))
+    return [one if one.place is None else one._replace(place=at) for at, one in enumerate(order, 1)]
+
+
 def _plain_reason(report: "Report") -> Why | None:
     """Return the reason that the report itself gives."""
     victim = report.victim
@@ -312,16 +335,16 @@ def _plain_reason(report: "Report") -> Why | None:
         return "allocating"
     if chosen is not None and chosen.pid != victim.pid and not _is_thread(chosen, report):
         return "child"
-    if report.invoker is not None and report.invoker.is_sysrq:
+    if report.is_sysrq:
         return "sysrq"
     return None
 
 
 def _is_thread(chosen: "Choice", report: "Report") -> bool:
-    """Return whether what was chosen is a thread of the victim: it has no row, and the victim's name."""
-    victim = report.victim
-    is_named = victim is not None and victim.comm == chosen.comm
-    return is_named and bool(report.tasks) and all(task.pid != chosen.pid for task in report.tasks)
+    """Return whether what was chosen is a thread of the victim: a table without gaps has no row of it."""
+    victim, pids = report.victim, {task.pid for task in report.tasks}
+    has_gaps = report.rows_left_out or report.rows_unread
+    return victim is not None and victim.pid in pids and chosen.pid not in pids and not has_gaps
 
 
 def _reason(victim: Place | None) -> Why:

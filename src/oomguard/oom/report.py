@@ -23,11 +23,6 @@ class Invoker(NamedTuple):
     has_oom_score_adj: bool = False
     """Whether the value is that, and not oom_adj of before 2.6.36."""
 
-    @property
-    def is_sysrq(self) -> bool:
-        """Whether it was not an allocation but SysRq-f (drivers/tty/sysrq.c:moom_callback)."""
-        return self.order == -1
-
 
 class Task(NamedTuple):
     """A row of the task table: a candidate. Sizes are in pages."""
@@ -75,7 +70,8 @@ class Memory(NamedTuple):
 
     `pages` are the kernel's counters of the whole host; `cgroup` are those of the cgroup: `memory`, `swap`
     (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has, the
-    kernel's own part included (node_present_pages), `huge_kib` what is set aside as huge pages.
+    kernel's own part included (node_present_pages), `huge_kib` what is set aside as huge pages. `page_kib`
+    is a guess unless `knows_page`.
     """
 
     page_kib: int = 4
@@ -88,13 +84,17 @@ class Memory(NamedTuple):
     nodes_kib: "dict[int, int]" = {}  # noqa: RUF012
     zones: tuple[Zone, ...] = ()
     huge_kib: int = 0
+    knows_page: bool = False
 
     @property
     def total_pages(self) -> int | None:
         """The RAM that the kernel manages, from which it computes badness."""
         if self.ram_pages is None:
             return None
-        return self.ram_pages - (self.reserved_pages or 0)
+        reserved = self.reserved_pages or 0
+        if reserved > self.ram_pages:  # below zero, printed without a sign
+            reserved -= 1 << (32 if reserved >> 32 == 0 else 64)
+        return self.ram_pages - reserved
 
 
 UNKNOWN_MEMORY = Memory()
@@ -104,9 +104,10 @@ class Report(NamedTuple):
     """A report of the OOM killer.
 
     `kills` are in order; there is more than one with `memory.oom.group`, whose cgroup is `group`. `ending` is
-    what happened if nothing was killed. `suppressed` is how many reports the kernel left out before this one,
-    `rows_left_out` how many rows the table had beyond those that are kept, `rows_unread` how many of it are
-    garbled. `stack` has the functions of the call trace that show what ran out.
+    what happened if nothing was killed. `is_manual` is whether SysRq-f was logged before. `suppressed` is how
+    many reports the kernel left out before this one, `rows_left_out` how many rows the table had beyond those
+    that are kept, `rows_unread` how many of it are garbled. `stack` has the functions of the call trace that
+    show what ran out.
     """
 
     when: str = ""
@@ -129,6 +130,7 @@ class Report(NamedTuple):
     group: str = ""
     reaped: int = 0
     ending: str = ""
+    is_manual: bool = False
     suppressed: int = 0
     stack: tuple[str, ...] = ()
     other: "OtherKill | None" = None
@@ -153,6 +155,14 @@ class Report(NamedTuple):
         """The beginning of the line of the kill, or of the choice: what ran out, "" if neither says it."""
         message = self.kills[0].message if self.kills else ""
         return message or ("" if self.choice is None else self.choice.message)
+
+    @property
+    def is_sysrq(self) -> bool:
+        """Whether it was not an allocation but SysRq-f (drivers/tty/sysrq.c:moom_callback).
+
+        Since 4.2 the order is -1; before, only the line about the key shows it.
+        """
+        return self.is_manual or (self.invoker is not None and self.invoker.order == -1)
 
     @property
     def is_bare(self) -> bool:

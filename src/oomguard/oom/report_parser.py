@@ -7,10 +7,10 @@ beginning or the end may be missing: a report has whatever is there.
 import re
 from typing import TYPE_CHECKING
 
-from oomguard.oom.draft import LONGEST_SECONDS, Draft
+from oomguard.oom.draft import Draft
 from oomguard.oom.garbled import is_garbled_kill
 from oomguard.oom.kill import CONTEXT, KILLED, parse_context, parse_group, parse_kill
-from oomguard.oom.log_time import seconds_between
+from oomguard.oom.log_time import is_near
 from oomguard.oom.report import Amount
 from oomguard.oom.report_lines import (
     CPU_LENGTH,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from oomguard.oom.log_line import Line
+    from oomguard.oom.other_killer import OtherKill
     from oomguard.oom.report import Report, Task
 
 _VALUE_MOST = 1000
@@ -36,7 +37,7 @@ _AMOUNT = re.compile(r"(memory|memory\+swap|swap|kmem): usage (\d{1,20})kB, limi
 _REAPED = re.compile(r"oom_reaper: reaped process (\d{1,10}) ")
 _SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|out_of_memory): (\d{1,12}) callbacks suppressed")
 _STACK = re.compile(
-    r"(?<![\w.])(mem_cgroup_out_of_memory|mem_cgroup_oom_synchronize|pagefault_out_of_memory)\+0x"
+    r"(?<![\w.])(mem_cgroup_out_of_memory|mem_cgroup_oom_synchronize|pagefault_out_of_memory)(?:\+0x| from )"
 )
 _GARBLED_ROW = re.compile(r"\[ *[\doOIl|]{1,10}\](?: +\S{1,20}){4}")
 _NODE_LIST = re.compile(r"[\d,-]{1,200}")
@@ -57,6 +58,8 @@ class Assembler:
         """Matches a row of the task table; None before its heading."""
         self._make: Callable[[tuple[str, ...]], Task] | None = None
         self._suppressed = 0
+        self._manual: Line | None = None
+        """The line about SysRq-f that no report followed yet."""
         self._killed: tuple[Line, str] | None = None
         """The line of the last kill, and the victim's cgroup."""
         self.is_used = True
@@ -74,14 +77,12 @@ class Assembler:
         memory = None if self._draft is None else self._draft.memory
         return memory is not None and memory.is_open
 
-    def explains(self, line: "Line", unit: str) -> bool:
-        """Return whether the last kill is the one that systemd reports about a unit."""
+    def explains(self, line: "Line", other: "OtherKill") -> bool:
+        """Return whether the last kill is the one that another program reports."""
         killed = self._killed
         if killed is None:
             return False
-        seconds = seconds_between(killed[0], line)
-        is_near = seconds is None or abs(seconds) <= LONGEST_SECONDS
-        return is_near and (not killed[1] or unit in killed[1].split("/"))
+        return is_near(killed[0], line) and (not killed[1] or other.may_be_in(killed[1]))
 
     @property
     def size(self) -> int:
@@ -132,8 +133,8 @@ class Assembler:
             finished = self._take_victim(line)
         elif text.startswith(CONTEXT):
             context = parse_context(text)
-            if context is None:
-                self.is_used = False
+            if context is None:  # cut off, its kill may follow
+                self.is_used = self.is_reading and ",uid=" not in text
                 return None
             draft, finished = self._go_on(line, is_other=draft is not None and not draft.can_have(context))
             draft.take_context(context)
@@ -144,6 +145,8 @@ class Assembler:
             if has_ended or not draft.fields.get("ending"):
                 draft.fields["ending"] = text.strip()
             draft.ended = has_ended
+        elif text.endswith(": Manual OOM execution"):
+            self._manual = line
         elif (suppressed := _SUPPRESSED.match(text)) is not None:
             self._suppressed += int(suppressed[1])
         elif text.startswith("Task in ") and " killed as a result of limit of " in text:
@@ -151,7 +154,9 @@ class Assembler:
             task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
             draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
         elif (reaped := _REAPED.match(text)) is not None:
-            self.is_used = draft is not None and int(reaped[1]) in draft.kills
+            chosen = None if draft is None else draft.choice or draft.context
+            pids = set() if draft is None else {*draft.kills, *(() if chosen is None else (chosen.pid,))}
+            self.is_used = int(reaped[1]) in pids
             if draft is not None and self.is_used:
                 draft.fields["reaped"] = int(str(draft.fields.get("reaped", 0))) + 1
         elif is_garbled_kill(text):
@@ -170,6 +175,9 @@ class Assembler:
         if self._suppressed:
             draft.fields["suppressed"] = self._suppressed
             self._suppressed = 0
+        if self._manual is not None:
+            draft.fields["is_manual"] = is_near(self._manual, line)
+            self._manual = None
         return draft, finished
 
     def _go_on(self, line: "Line", *, is_other: bool = False) -> "tuple[Draft, Report | None]":
@@ -215,8 +223,10 @@ class Assembler:
         if kill is not None:
             if draft is not None and not draft.is_near(line):
                 draft = None
-            if draft is not None and kill.pid in draft.kills:
-                return None  # memory.oom.group prints the first one twice
+            if draft is not None and (known := draft.kills.get(kill.pid)) is not None:
+                if known.comm == kill.comm:
+                    return None  # memory.oom.group prints the first one twice
+                draft = None
             if draft is None or not draft.can_kill(kill):
                 draft, finished = self._begin(line)
             draft.add_kill(kill, line)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.overcommit import kib
 from oomguard.core.text import counted, legible, printable
 from oomguard.oom.badness import IMMUNE
+from oomguard.oom.other_killer import NAMELESS
 from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem_before import course_of
@@ -79,8 +80,11 @@ def headline(finding: "Finding") -> str:
 def _other_headline(other: "OtherKill") -> str:
     victim = printable(other.victim)
     if other.is_kernels:
-        victim = f"a process of {victim}" if other.by == "systemd" else victim
-        return f"The OOM killer killed {victim}, says {other.by}; the kernel's report is missing."
+        victim = victim if other.kill is not None or victim == NAMELESS else f"a process of {victim}"
+        killers, whose = "The OOM killer", "the kernel's"
+        if other.or_by:
+            killers, whose = f"{killers} or {other.or_by}", "their"
+        return f"{killers} killed {victim}, says {other.by}; {whose} report is missing."
     return f"Not the kernel: {other.by} killed {cgroup_title(victim) or victim} for {other.why}."
 
 
@@ -135,7 +139,7 @@ def _time(when: str) -> datetime | None:
 def _reason(finding: "Finding") -> str:
     """Return why the kernel killed: which memory ran out."""
     report = finding.report
-    if report.invoker is not None and report.invoker.is_sysrq:
+    if report.is_sysrq:
         return "somebody pressed SysRq-f"
     match finding.constraint:
         case "memcg":

@@ -26,7 +26,7 @@ def memory_of(finding: "Finding") -> "Iterator[str]":
     """Yield what was asked for, what ran out, and why although memory is free."""
     report, page = finding.report, finding.report.memory.page_kib
     invoker, memory = report.invoker, report.memory
-    if invoker is not None and not invoker.is_sysrq:
+    if invoker is not None and not report.is_sysrq:
         who = printable(invoker.comm) or "A process"
         who = f"{who}[{invoker.pid}]" if invoker.pid is not None else who
         yield f"{who} asked for {kib(page << min(max(invoker.order, 0), 20))}."
@@ -67,7 +67,7 @@ def _why_with_free_memory(
 ) -> "Iterator[str]":
     """Yield why free memory was of no use."""
     free, page = memory.pages.get("free", 0), memory.page_kib
-    if free * _LEAST_PARTS < total or finding.constraint != "none" or invoker.is_sysrq:
+    if free * _LEAST_PARTS < total or finding.constraint != "none" or finding.report.is_sysrq:
         return
     mask = int(invoker.gfp_mask.partition("(")[0], 16)
     if mask == 0:

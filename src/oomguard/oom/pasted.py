@@ -1,4 +1,4 @@
-"""Logs with the newest line first, as `journalctl -r` and web pages show them."""
+"""Undoes what copying does to a short log: the order of its lines, and the escapes of web pages and mails."""
 
 import re
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _WHOLE = 1 << 20
-"""Characters of a log that may be reversed: those that people paste."""
+"""Characters of a log that may be a copy: nobody pastes more."""
 _CHOSEN = (
     (CONTEXT, re.compile(r",pid=(\d{1,10}),")),
     (": Kill process ", re.compile(r"process (\d{1,10}) ")),
@@ -18,8 +18,21 @@ _CHOSEN = (
 _STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
 
 
-def oldest_first(blocks: "Iterable[str]") -> "Iterator[str]":
-    """Yield a log block by block, reversed if it is short and has its newest line first."""
+_ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "#39": "'", "#x27": "'", "nbsp": " ", "amp": "&"}
+_MARKUP = re.compile(
+    rf"&(?P<entity>{'|'.join(_ENTITIES)});|=(?P<byte>3D|20|09)"
+    r"|</?(?:[bp]|br|pre|code|t[dhr]|li|div|span|strong|blockquote)(?:[ /][^<>\n]{0,200})?>"
+    r"|\[\d{1,3}(?:;\d{1,3}){0,3}m(?:\[K)?|\[m\[K"
+)
+"""Escapes and tags of HTML, bytes in mails, and colors without the character that begins them.
+
+None becomes a line break: users choose much of a log.
+"""
+_HAS_MARKUP = ("&lt;", "&quot;", "&#39;", "&nbsp;", "</p", "</td", "</li", "</code", "<br", "=3D", "[0m")
+
+
+def as_logged(blocks: "Iterable[str]") -> "Iterator[str]":
+    """Yield a log block by block: one that is short without markup, and with the oldest line first."""
     rest, text = iter(blocks), ""
     for block in rest:
         text += block
@@ -27,7 +40,19 @@ def oldest_first(blocks: "Iterable[str]") -> "Iterator[str]":
             yield text
             yield from rest
             return
+    if any(word in text for word in _HAS_MARKUP):
+        if "=3D" in text:
+            text = text.replace("=\n", "")
+        # Entries of JSON escape what they must.
+        lines = text.splitlines(keepends=True)
+        text = "".join(line if line.startswith("{") else _MARKUP.sub(_plain, line) for line in lines)
     yield _reversed(text) if _is_reversed(text) else text
+
+
+def _plain(found: "re.Match[str]") -> str:
+    if found["byte"] is not None:
+        return chr(int(found["byte"], 16))
+    return _ENTITIES.get(found["entity"], "")
 
 
 def _is_reversed(text: str) -> bool:

@@ -1,0 +1,56 @@
+"""Messages in quotes, as loggers and languages print them: `msg="…"`, `"msg"=>"…"`, `b'…'`."""
+
+import re
+from typing import TYPE_CHECKING
+
+from oomguard.oom.log_line import is_decoration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MESSAGE_KEYS = frozenset(
+    {"message", "msg", "log", "line", "text", "textPayload", "short_message", "full_message", "@message"}
+    | {"body", "event", "data", "content", "payload", "_raw", "original", "note"}
+    | {"stdout", "stdout_lines", "output"}
+)
+"""What loggers call a message. Users choose much of other fields: a name, a path, the name of a browser."""
+_IS_LITERAL = re.compile(
+    r"[\s*-]{0,40}(?:\[|[\w.-]{1,40}: )?b?[\"']|\{\"[@\w]{1,40}\" ?=>|\[\d{1,9}\] [\w.*-]{1,80}: \["
+)
+"""How lines begin that are nothing but strings, a hash of Ruby, or a record as Fluent Bit prints it."""
+_QUOTE = re.compile("[\"']")
+_STRINGS = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*+){quote}") for quote in "\"'"}
+_KEY = re.compile(r"(?:(?<![\w.-])|[\"'])([@\w]{1,20})[\"']?\s?(?:=>|[:=])\s?b?\Z")
+_KEY_LENGTH = 30
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))")
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+def is_literal(line: str) -> bool:
+    """Return whether nothing but strings is in a line, even if one of them has a mark of the kernel's."""
+    return _IS_LITERAL.match(line) is not None
+
+
+def quoted_messages(line: str) -> "Iterator[str]":
+    """Yield the messages in quotes in a line: behind the key of one, or with nothing in front.
+
+    Quotes are read from the left, so a string within a string is none. Each character is read twice at most.
+    """
+    at, unclosed = 0, ""
+    while (quote := _QUOTE.search(line, at)) is not None:
+        start, at = quote.start(), quote.end()
+        string = None if quote[0] in unclosed else _STRINGS[quote[0]].match(line, start)
+        if string is None:
+            unclosed += quote[0]
+            continue
+        at = string.end()
+        before = line[max(start - _KEY_LENGTH, 0) : start]
+        key = _KEY.search(before)
+        is_first = key is None and is_decoration(line[:start].removesuffix("b"))
+        if is_first or (key is not None and key[1] in MESSAGE_KEYS):
+            yield _ESCAPE.sub(_unescaped, string[1])
+
+
+def _unescaped(found: "re.Match[str]") -> str:
+    number = found[1] or found[2]
+    return chr(int(number, 16)) if number else _ESCAPED.get(found[3], found[3])
