@@ -58,7 +58,9 @@ def test_cgroup_and_nodes_are_named() -> None:
     assert kill_entry(Death(KILL, memcg)).message.endswith(": /app reached its limit")
     assert kill_entry(Death(KILL, memcg)).fields["OOMGUARD_OOM_MEMCG"] == "/app"
     cpuset = Context("cpuset", 356, "a", 0, mems_allowed="1")
-    assert kill_entry(Death(KILL, cpuset)).message.endswith(": memory nodes 1 ran out of memory")
+    assert kill_entry(Death(KILL, cpuset)).message.endswith(": memory node 1 ran out of memory")
+    two = cpuset._replace(nodemask="0-1")
+    assert kill_entry(Death(KILL, two)).message.endswith(": memory nodes 0-1 ran out of memory")
     in_short = KILL._replace(message="Memory cgroup out of memory")
     assert kill_entry(Death(in_short)).message.endswith(": a memory cgroup reached its limit")
 

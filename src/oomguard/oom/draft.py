@@ -134,7 +134,7 @@ class Draft:
             "constraint": context.constraint,
             "oom_memcg": context.oom_memcg,
             "task_memcg": context.task_memcg,
-            "nodes": context.nodemask or context.mems_allowed,
+            "nodes": context.nodes,
         }
 
     @property

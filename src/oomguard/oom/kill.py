@@ -78,6 +78,11 @@ class Context(NamedTuple):
     mems_allowed: str = ""
     nodemask: str = ""
 
+    @property
+    def nodes(self) -> str:
+        """The memory nodes that it was limited to, `0-1,3`; "" if unknown."""
+        return self.nodemask or self.mems_allowed
+
 
 KILLED = "Killed process "
 CONTEXT = "oom-kill:constraint="

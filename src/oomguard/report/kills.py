@@ -149,4 +149,11 @@ def _why(death: Death) -> str:
         case "memcg":
             return f"{legible(context.oom_memcg)} reached its limit"
         case "cpuset" | "memory-policy":
-            return f"memory nodes {context.nodemask or context.mems_allowed} ran out of memory"
+            return f"{memory_nodes(context.nodes)} ran out of memory"
+
+
+def memory_nodes(nodes: str) -> str:
+    """Return memory nodes, such as `0-1,3`, in the middle of a sentence."""
+    if not nodes:
+        return "the memory nodes"
+    return f"memory {'node' if nodes.isdecimal() else 'nodes'} {printable(nodes)}"

@@ -11,6 +11,7 @@ from oomguard.oom.badness import IMMUNE
 from oomguard.oom.other_killer import NAMELESS
 from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title
+from oomguard.report.kills import memory_nodes
 from oomguard.report.postmortem_before import course_of
 from oomguard.report.postmortem_memory import memory_of
 
@@ -145,9 +146,9 @@ def _reason(finding: "Finding") -> str:
         case "memcg":
             return f"{_cgroup(report.oom_memcg)} reached its limit{_limit(report)}"
         case "cpuset":
-            return f"{_nodes(report)} of its cpuset ran out of memory"
+            return f"{memory_nodes(report.nodes)} of its cpuset ran out of memory"
         case "memory-policy":
-            return f"{_nodes(report)} of its memory policy ran out of memory"
+            return f"{memory_nodes(report.nodes)} of its memory policy ran out of memory"
         case "none":
             return "the host ran out of memory"
         case None:
@@ -157,12 +158,6 @@ def _reason(finding: "Finding") -> str:
 def _limit(report: "Report") -> str:
     memory = report.memory.cgroup.get("memory")
     return "" if memory is None or memory.limit_kib is None else f" of {kib(memory.limit_kib)}"
-
-
-def _nodes(report: "Report") -> str:
-    if not report.nodes:
-        return "the memory nodes"
-    return f"memory {'node' if report.nodes.isdecimal() else 'nodes'} {printable(report.nodes)}"
 
 
 def _cgroup(path: str) -> str:
