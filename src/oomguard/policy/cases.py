@@ -3,7 +3,7 @@
 import os
 import re
 from itertools import count, islice
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from oomguard.policy.case_model import Case as Said
     from oomguard.policy.case_model import CaseProcess
-
-_Fact = TypeVar("_Fact", str, bool)
 
 _FIRST_PID = 100
 _FIRST_SERVICE_UID = 100
@@ -142,18 +140,15 @@ def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
     PolicyError: the case file or a policy has faults.
     """
     if os.path.isdir(path):
-        raise PolicyError([_NO_CASES._replace(file=path)])
+        raise PolicyError([_NO_CASES.at(path)])
     source = read_alone(path).files[0]
     if source.fault is not None and source.fault.code == "missing-file":
-        raise PolicyError(
-            [source.fault._replace(hint="write the path of a case file, or of a folder of them")]
-        )
+        hint = "write the path of a case file, or of a folder of them"
+        raise PolicyError([source.fault._replace(hint=hint)])
     return parse_cases(source, policy)
 
 
-_NO_CASES = Fault(
-    "", 0, 0, "", "no case files below this folder", "their names end in .yaml", code="missing-file"
-)
+_NO_CASES = Words("missing-file", "no case files below this folder", "their names end in .yaml")
 
 
 def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
@@ -191,10 +186,17 @@ class _Reader:
     def case(self, said: "Said", whole: case_model.CaseFile, node: Mapping, root: Mapping) -> Case:
         """Return one case."""
         start = node.entries["case"].line
-        told = [host for host in (said.host, whole.host) if host is not None]
-        sysctls = dict(_told_sysctls(told))
-        meminfo = _meminfo(told, sysctls)
-        host = _host(told, meminfo)
+        told = [host for host in (whole.host, said.host) if host is not None]
+        facts = {key: value for one in told for key, value in one if value is not None}
+        sysctls = {
+            f"{section}.{knob}": value
+            for one in told
+            for section, knobs in one.sysctls or ()
+            for knob, value in knobs or ()
+            if value is not None
+        }
+        meminfo = _meminfo(facts, sysctls)
+        host = _host(facts, meminfo)
         policy = self._policy_of(said, whole, node, root, host) or Policy()
         expected = dict(_expected_sysctls(said, node))
         if not expected and all(one.expect is None for one in said.processes or ()):
@@ -282,7 +284,8 @@ class _Reader:
         taken = set()
         for one, node in told:
             if one.pid in taken:
-                self._fault(_same_pid(one.pid), node)
+                message = f"another process of this case has the pid {one.pid}"
+                self._fault(Words("same-pid", message, "remove it, or choose another"), node)
             if one.pid is not None:
                 taken.add(one.pid)
         free = (pid for pid in range(_FIRST_PID, case_model.PID_MAX) if pid not in taken)
@@ -297,7 +300,14 @@ class _Reader:
         found = [*islice((other for other in called.get(one.parent, ()) if other != at), 2)]
         if len(found) == 1:
             return found[0]
-        words = _several_parents(one.parent) if found else _no_parent(one.parent)
+        shown, what = excerpt(str(one.parent)), "pid" if isinstance(one.parent, int) else "name"
+        several = f"several processes of this case are called {shown}"
+        none = f"no other process of this case has that {what}, got {shown}"
+        words = (
+            Words("several-parents", several, "give it a pid, and write that")
+            if found
+            else Words("no-parent", none, "add it to the list")
+        )
         self._fault(words, place.entries["parent"].value)
         return None
 
@@ -405,11 +415,9 @@ def _expected_sysctls(said: "Said", node: Mapping) -> "Iterator[tuple[str, Expec
                 yield f"{section}.{knob}", Expected(member.line, value.value, None, value.refused)
 
 
-def _meminfo(hosts: "list[case_model.Host]", sysctls: "AnyMapping[str, int]") -> dict[str, int]:
+def _meminfo(facts: "AnyMapping[str, Any]", sysctls: "AnyMapping[str, int]") -> dict[str, int]:
     def amount(key: str, default: int) -> int:
-        return next(
-            (said.size_bytes >> 10 for host in hosts if (said := getattr(host, key)) is not None), default
-        )
+        return facts[key].size_bytes >> 10 if key in facts else default
 
     total, pages = amount("memory", _DEFAULT_KIB), sysctls.get(HUGE_PAGES, 0)
     return {
@@ -423,10 +431,7 @@ def _meminfo(hosts: "list[case_model.Host]", sysctls: "AnyMapping[str, int]") ->
     }
 
 
-def _host(hosts: "list[case_model.Host]", meminfo: dict[str, int]) -> Host:
-    def fact(key: str, default: _Fact) -> _Fact:
-        return next((said for host in hosts if (said := getattr(host, key)) is not None), default)
-
+def _host(facts: "AnyMapping[str, Any]", meminfo: dict[str, int]) -> Host:
     hugetlb = meminfo["Hugetlb"]
     return Host(
         memory_kib=meminfo["MemTotal"],
@@ -434,9 +439,9 @@ def _host(hosts: "list[case_model.Host]", meminfo: dict[str, int]) -> Host:
         hugetlb_kib=hugetlb,
         other_hugetlb_kib=hugetlb - meminfo["HugePages_Total"] * _HUGE_PAGE_KIB,
         huge_page_kib=_HUGE_PAGE_KIB,
-        hostname=fact("hostname", "localhost"),
-        kernel=fact("kernel", "") or None,
-        is_container=fact("container", default=False),
+        hostname=facts.get("hostname", "localhost"),
+        kernel=facts.get("kernel") or None,
+        is_container=facts.get("container", False),
     )
 
 
@@ -448,15 +453,6 @@ def _has_sysctl(kernel: str, name: str) -> bool:
 
 def _version(release: str) -> list[int]:
     return [int(number) for number in re.findall("[0-9]+", release)[:2]]
-
-
-def _told_sysctls(hosts: "list[case_model.Host]") -> "Iterator[tuple[str, int]]":
-    """Yield the sysctls before the policy is applied; of several values, the last."""
-    for host in reversed(hosts):
-        for section, told in host.sysctls or ():
-            for knob, value in told or ():
-                if value is not None:
-                    yield f"{section}.{knob}", value
 
 
 _NO_POLICY = Words(
@@ -472,27 +468,3 @@ _NO_CONTAINER_THERE = Words(
     "write sandbox: true instead, or the container's own path as cgroup",
 )
 _OWN_ANCESTOR = Words("own-ancestor", "is its own ancestor", "change one parent")
-
-
-def _same_pid(pid: int | None) -> Words:
-    return Words(
-        "same-pid", f"another process of this case has the pid {pid}", "remove it, or choose another"
-    )
-
-
-def _no_parent(parent: str | int) -> Words:
-    shown = parent if isinstance(parent, int) else excerpt(parent)
-    return Words(
-        "no-parent",
-        f"no other process of this case has that {'pid' if isinstance(parent, int) else 'name'}, got {shown}",
-        "add it to the list",
-    )
-
-
-def _several_parents(parent: str | int) -> Words:
-    shown = parent if isinstance(parent, int) else excerpt(parent)
-    return Words(
-        "several-parents",
-        f"several processes of this case are called {shown}",
-        "give it a pid, and write that",
-    )

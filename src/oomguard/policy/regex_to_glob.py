@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.core.name_regex import is_regex, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from oomguard.core.rule import Rule
 
 NO_GLOB = "no glob is equivalent to this regular expression, or it needs too many"
 
 _SPECIAL = set(".^$*+?{}[]\\|()")
-_QUANTIFIERS = ("*", "+", "?", "{")
+_ATOM = r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|."
+_TOKEN = re.compile(rf"\(\?:|{_ATOM}", re.DOTALL)
+_REPEATED = re.compile(rf"({_ATOM})([*+?{{]?)", re.DOTALL)
+"""A character, escape or set, and how its repetition begins."""
 _FLAGS = re.compile(r"\(\?[a-zA-Z-]+[:)]")
 """Flags change what other alternatives match."""
 _SHOWN_LIMIT = 512
@@ -60,7 +61,8 @@ def alternatives(regex: str) -> Alternatives:
             re.compile(regex)
     except (re.error, RecursionError, OverflowError):
         return nothing
-    found = _alternatives(regex.replace("(^|/)", "^"))
+    limit = max(_EXPANDED_LIMIT, 4 * len(regex))
+    found = _alternatives(_TOKEN.findall(regex.replace("(^|/)", "^")), limit)
     if found is None:
         return nothing
     said = {one: _glob(one) for one in found}
@@ -70,121 +72,67 @@ def alternatives(regex: str) -> Alternatives:
     )
 
 
-def _alternatives(regex: str) -> list[str] | None:
+def _alternatives(tokens: list[str], limit: int) -> list[str] | None:
     """Return the regex without groups, one for each alternative; None for too many.
 
     A group that is repeated, or is more than a group, stays as it is. `done` are the alternatives that have
-    ended in the group that is being read, `begun` those that go on, and `outer` is both of each group around
-    it.
+    ended, `begun` those that go on.
     """
-    limit = max(_EXPANDED_LIMIT, 4 * len(regex))
-    kept = _kept_groups(regex)
-    outer: list[tuple[list[str], list[str]]] = []
-    done: list[str] = []
-    begun = [""]
-    begin = 0
-    until = -1
-    for at, character in _marks(regex):
-        if at <= until or character not in "(|)":
-            continue
-        if at in kept:
-            until = kept[at]
-            continue
-        begun = [one + regex[begin:at] for one in begun]
-        begin = at + 1
-        if character == "(":
-            begin += 2 if regex.startswith("?:", begin) else 0
-            outer.append((done, begun))
-            done, begun = [], [""]
-        elif character == "|":
-            done += begun
-            begun = [""]
-        else:
-            choices = done + begun
-            done, before = outer.pop()
-            if len(before) * len(choices) > _SHOWN_LIMIT:
-                return None
-            begun = [one + choice for one in before for choice in choices]
-        if len(done) + len(begun) > _SHOWN_LIMIT or sum(map(len, begun)) > limit:
+    done, begun = list[str](), [""]
+    at = 0
+    while at < len(tokens):
+        choices: list[str] | None = [tokens[at]]
+        if tokens[at] == "|":
+            done, begun, choices = done + begun, [""], [""]
+        elif tokens[at] in ("(", "(?:"):
+            end = _end_of_group(tokens, at)
+            is_kept = tokens[at + 1] == "?" or tokens[end + 1 : end + 2] in (["*"], ["+"], ["?"], ["{"])
+            inside = tokens[at + 1 : end]
+            choices = ["".join(tokens[at : end + 1])] if is_kept else _alternatives(inside, limit)
+            at = end
+        if choices is None or len(done) + len(begun) * len(choices) > _SHOWN_LIMIT:
             return None
-    found = done + [one + regex[begin:] for one in begun]
+        begun = [one + choice for one in begun for choice in choices]
+        if sum(map(len, begun)) > limit:
+            return None
+        at += 1
+    found = done + begun
     return found if sum(map(len, found)) <= limit else None
 
 
-def _kept_groups(regex: str) -> dict[int, int]:
-    """Return, by where they begin, the ends of the groups that are more than a list of alternatives."""
-    found: dict[int, int] = {}
-    opened: list[int] = []
-    for at, character in _marks(regex):
-        if character == "(":
-            opened.append(at)
-        elif character == ")":
-            begin = opened.pop()
-            is_plain = not regex.startswith("?", begin + 1) or regex.startswith("?:", begin + 1)
-            if not is_plain or regex.startswith(_QUANTIFIERS, at + 1):
-                found[begin] = at
-    return found
-
-
-def _marks(regex: str) -> "Iterator[tuple[int, str]]":
-    """Yield each character that may mean something, with its place: none that is escaped or in a set."""
-    at = 0
-    while at < len(regex):
-        if regex[at] == "\\":
-            at += 1
-        elif regex[at] == "[":
-            at = _set_end(regex, at)
-        else:
-            yield at, regex[at]
-        at += 1
-
-
-def _set_end(regex: str, start: int) -> int:
-    at = start + 1
-    if regex[at : at + 1] == "^":
-        at += 1
-    if regex[at : at + 1] == "]":
-        at += 1  # that comes first, it stands for itself
-    while regex[at : at + 1] != "]":
-        at += 2 if regex[at] == "\\" else 1
-    return at
+def _end_of_group(tokens: list[str], at: int) -> int:
+    depth = 0
+    for end in range(at, len(tokens)):
+        depth += (tokens[end] in ("(", "(?:")) - (tokens[end] == ")")
+        if not depth:
+            return end
+    return len(tokens) - 1  # a comment has another (
 
 
 def _glob(regex: str) -> str | None:
     """Return one alternative, without groups, as a glob; None if that is not possible."""
     is_begun = regex.startswith("^")
     is_ended = regex.endswith("$") and not regex.endswith("\\$")
-    body = regex[1 if is_begun else 0 : len(regex) - 1 if is_ended else len(regex)]
     said = "" if is_begun else "*"
-    at = 0
-    while at < len(body):
-        character, following = body[at], body[at + 1 : at + 2]
-        step = 1
-        if character == "\\":
-            if following.isalnum() or not following:
+    for atom, repetition in _REPEATED.findall(regex[is_begun : len(regex) - is_ended]):
+        if repetition and (atom != "." or repetition not in "*+"):
+            return None
+        if atom == ".":
+            said += {"*": "*", "+": "?*"}.get(repetition, "?")
+        elif atom in _SPECIAL:
+            return None
+        elif atom[0] == "\\":
+            if atom[1].isalnum():
                 return None
-            piece, step = literal(following), 2
-        elif character == "[":
-            end = _set_end(body, at)
-            inner = body[at + 1 : end]
+            said += literal(atom[1])
+        elif len(atom) > 1:
+            inner = atom[1:-1]
             if "\\" in inner or "[" in inner:
                 return None
-            piece, step = f"[{'!' + inner[1:] if inner.startswith('^') else inner}]", end + 1 - at
-        elif character == ".":
-            piece = "?"
-        elif character in _SPECIAL:
-            return None
+            said += f"[!{inner[1:]}]" if inner.startswith("^") else atom
         else:
-            piece = literal(character)
-        quantifier = body[at + step : at + step + 1]
-        if quantifier in ("*", "+") and piece == "?":
-            piece, step = ("*" if quantifier == "*" else "?*"), step + 1
-        elif quantifier and quantifier in "*+?{":
-            return None
-        said += piece
-        at += step
-    said += "" if is_ended else "*"
-    return re.sub(r"\*\*+", "*", said)
+            said += literal(atom)
+    return re.sub(r"\*\*+", "*", said if is_ended else f"{said}*")
 
 
 def literal(text: str) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.model import CONDITIONS, Bound, Document, Rule
-from oomguard.policy.nodes import Mapping, Node, items, text_of
+from oomguard.policy.model import CONDITIONS, Document, Rule
+from oomguard.policy.nodes import Mapping, Member, Node, items, text_of
 from oomguard.policy.sysctl_model import BOUNDS, COMMIT_LIMIT, exclusives, one_bound
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _SECTIONS = ("vm", "kernel")
 _SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules", "when"}
 _CONDITIONS = frozenset(CONDITIONS)
 _RULE_KEYS = frozenset(Rule.model_fields)
-_BOUNDS = frozenset(Bound.model_fields)
+_BOUNDS = frozenset(BOUNDS)
 
 
 class Root(NamedTuple):
@@ -92,13 +92,13 @@ def _rules(root: Root) -> "Iterator[Fault]":
         path = f"rules[{number}]"
         if _lacks(rule, _CONDITIONS, _RULE_KEYS):
             yield _NO_CONDITION.at(root.file, rule.line, rule.column, path)
-        bound = _value(rule, "oom_score_adj")
-        if not isinstance(bound, Mapping):
-            continue
-        if bound.entries.keys() >= _BOUNDS:
-            yield one_bound(BOUNDS, BOUNDS).at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
-        elif _lacks(bound, _BOUNDS, _BOUNDS):
-            yield one_bound(BOUNDS, ()).at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
+        value = rule.entries.get("oom_score_adj")
+        bound = value.value if value else None
+        if isinstance(bound, Mapping):
+            given = [one for one in BOUNDS if one in bound.entries]
+            if len(given) == len(BOUNDS) or _lacks(bound, _BOUNDS, _BOUNDS):
+                words = one_bound(BOUNDS, given)
+                yield words.at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
 
 
 def _lacks(node: Mapping, keys: "Set[str]", known: "Set[str]") -> bool:
@@ -114,14 +114,15 @@ _NO_CONDITION = Words(
 
 
 def _single_values(root: Root) -> "Iterator[Said]":
+    members: dict[str, Member] = {}
     for key, entry in root.node.entries.items():
-        if key in _SETTINGS:
-            yield Said(key, root.file, root.layer, entry.line, entry.column, entry.value, root.when)
         if key in _SECTIONS and isinstance(entry.value, Mapping):
-            for knob, value in entry.value.entries.items():
-                name = f"{key}.{knob}"
-                if name in SYSCTLS or name == COMMIT_LIMIT:
-                    yield Said(name, root.file, root.layer, value.line, value.column, value.value, root.when)
+            members |= {f"{key}.{knob}": member for knob, member in entry.value.entries.items()}
+        else:
+            members[key] = entry
+    for name, (value, line, column) in members.items():
+        if name in _SETTINGS or name in SYSCTLS or name == COMMIT_LIMIT:
+            yield Said(name, root.file, root.layer, line, column, value, root.when)
 
 
 def _conflict(here: Said, first: Said) -> Words:
@@ -136,8 +137,3 @@ def _conflict(here: Said, first: Said) -> Words:
         f"conflicts with {first.name}, set at {first.source}: setting one makes the kernel zero the other",
         "remove one of them",
     )
-
-
-def _value(node: Mapping, key: str) -> Node | None:
-    entry = node.entries.get(key)
-    return None if entry is None else entry.value

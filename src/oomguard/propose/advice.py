@@ -241,13 +241,13 @@ def _title(facts: HostFacts, here: "Sequence[Software]") -> str:
 
 
 def _overcommit(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
-    wishes = sorted(_wishes(MODE, here))
+    wishes = _wishes(MODE, here)
     if not wishes:
         now = f"; it is {facts.sysctls[MODE]}" if MODE in facts.sysctls else ""
         why = f"no running program is known to need a certain mode{now}."
         yield Note(MODE, f"{why} The right one depends on what this host is for")
     elif len(wishes) > 1:
-        conflict = ", but ".join(f"{wish.why}, so {wish.value}" for wish in wishes)
+        conflict = ", but ".join(f"{wish.why}, so {wish.value}" for wish in sorted(wishes))
         why = f"{conflict}. One host cannot have both: move one program, or choose"
         yield Note(MODE, why, sources=tuple(source for wish in wishes for source in wish.sources))
     elif wishes[0].value == STRICT:
