@@ -1,6 +1,6 @@
 """One epoll loop over descriptors, signals and deadlines; no threads.
 
-Not asyncio: importing it costs 10 MiB, and its wake-ups are slower.
+Not asyncio: it takes as much memory as the interpreter, and its wake-ups are slower.
 """
 
 import os

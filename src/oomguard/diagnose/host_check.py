@@ -68,20 +68,20 @@ _WORDS: "dict[Kind, _Words]" = {
 }
 
 
-class Seen(NamedTuple):
+class Seen:
     """What one pass over all processes found."""
 
-    obstacles: "dict[tuple[int, Kind], list[Decision]]"
-    """By the number of the rule, and the kind of obstacle."""
-    tally: Tally
-    missed: "dict[int, list[str]]"
-    """By the number of a rule with their name: what processes that no rule matches have instead."""
-    cgroups: dict[int, set[str]]
-    """By the number of the rule."""
-    rivals: dict[str, str]
-    has_kubelet: bool
-    protected_kib: int
-    others_kib: int
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.obstacles: dict[tuple[int, Kind], list[Decision]] = {}
+        """By the number of the rule, and the kind of obstacle."""
+        self.missed: dict[int, list[str]] = {}
+        """By the number of a rule with their name: what processes that no rule matches have instead."""
+        self.cgroups: dict[int, set[str]] = {}
+        """By the number of the rule."""
+        self.rivals: dict[str, str] = {}
+        self.has_kubelet = False
+        self.protected_kib = self.others_kib = 0
 
 
 class Fit(NamedTuple):
@@ -119,11 +119,11 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
 
 
 def _look(preview: "Preview", path: str) -> Seen:
-    seen = Seen({}, Tally(), {}, {}, {}, has_kubelet=False, protected_kib=0, others_kib=0)
+    seen = Seen()
     for handle, judged in preview.processes():
         with suppress(*GONE, HIDDEN):
             decision = None if judged is None else judged.decision
-            seen = _look_at(handle, decision, path, seen)
+            _look_at(handle, decision, path, seen)
             if decision is None or decision.matched is None:
                 _look_for_misses(handle, preview, seen)
     return seen
@@ -154,7 +154,7 @@ def _instead(key: str, handle: "ProcessHandle") -> str:
     return f"has {legible(found)}" if key == "user" else f"has {key} {legible(found)}"
 
 
-def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> Seen:
+def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> None:
     rule = None if decision is None else decision.matched
     seen.tally.add(handle.comm, decision)
     if rule is not None:
@@ -164,15 +164,14 @@ def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, se
     rival = _rival(handle, path)
     if rival:
         seen.rivals.setdefault(rival, f"pid {handle.pid}")
-    if handle.comm == b"kubelet":
-        seen = seen._replace(has_kubelet=True)
+    seen.has_kubelet |= handle.comm == b"kubelet"
     candidate = observe_candidate(handle)
     if candidate is None or candidate.exemption:
-        return seen
-    value = candidate.oom_score_adj if decision is None else decision.result
-    if is_protected(candidate, value):
-        return seen._replace(protected_kib=seen.protected_kib + candidate.freed_kib)
-    return seen._replace(others_kib=seen.others_kib + candidate.freed_kib)
+        return
+    if is_protected(candidate, candidate.oom_score_adj if decision is None else decision.result):
+        seen.protected_kib += candidate.freed_kib
+    else:
+        seen.others_kib += candidate.freed_kib
 
 
 def _rival(handle: "ProcessHandle", path: str) -> str:
@@ -195,15 +194,9 @@ def _rival(handle: "ProcessHandle", path: str) -> str:
 def _missing(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
     for setting in policy.sysctls:
         if read_sysctl(procfs, setting.name) is None:
-            yield Fault(
-                setting.file,
-                setting.line,
-                1,
-                setting.name,
-                f"this kernel ({os.uname().release}) has no such sysctl",
-                "remove it from the policy of this host; the daemon skips it",
-                code="missing-sysctl",
-            )
+            message = f"this kernel ({os.uname().release}) has no such sysctl"
+            hint = "remove it from the policy of this host; the daemon skips it"
+            yield Fault(setting.file, setting.line, 1, setting.name, message, hint, code="missing-sysctl")
 
 
 def _other_sysctls(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
@@ -368,31 +361,21 @@ def _may_read_exe(procfs: "Procfs", units: "Units") -> bool:
 
 def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":
     for who, where in sorted(seen.rivals.items()):
-        yield Fault(
-            path,
-            0,
-            0,
-            "",
-            f"{who} ({where}) also writes oom_score_adj; if both set a process, they overwrite each other",
-            "stop it, or remove the rules for processes that it manages",
-            severity="warning",
-            code="rival-daemon",
+        message = (
+            f"{who} ({where}) also writes oom_score_adj; if both set a process, they overwrite each other"
         )
+        hint = "stop it, or remove the rules for processes that it manages"
+        yield Fault(path, 0, 0, "", message, hint, "warning", "rival-daemon")
 
 
 def _little_killable(seen: Seen, path: str) -> "Iterator[Fault]":
     if seen.protected_kib > seen.others_kib:
-        yield Fault(
-            path,
-            0,
-            0,
-            "",
+        message = (
             f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}: "
-            "when memory runs out, killing the others may not be enough",
-            "protect less; `oomguard rank` shows the kill order",
-            severity="warning",
-            code="little-killable",
+            "when memory runs out, killing the others may not be enough"
         )
+        hint = "protect less; `oomguard rank` shows the kill order"
+        yield Fault(path, 0, 0, "", message, hint, "warning", "little-killable")
 
 
 def _at_setting(setting: "SysctlSetting", code: str, message: str, hint: str) -> Fault:
