@@ -7,8 +7,8 @@ from types import ModuleType
 
 from oomguard.kernel.libc import libc
 
-# inotify-simple imports `ctypes.util`, which is large, to search for libc by running `ldconfig` in a child process.
-# Give it the loaded libc instead.
+# inotify-simple imports `ctypes.util`, which is large, to search for libc by running `ldconfig` in a child
+# process. Give it the loaded libc instead.
 _no_search = ModuleType("ctypes.util")
 _no_search.find_library = lambda _name: None  # type: ignore[attr-defined]  # as the real one where it finds none
 _search = sys.modules.get("ctypes.util")
