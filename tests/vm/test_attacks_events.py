@@ -42,6 +42,9 @@ with subprocess.Popen([program, "60"]) as process:
     process.kill()
 """
 BRIEF = "/usr/local/bin/vm-brief"
+EARLIER_STARTS = 40
+"""At most: each start of a daemon in this guest has raised the count, and 50 pairs may not be enough."""
+
 POLICY = "resync_interval: 3600\nrules: [{name: vm-brief, oom_score_adj: 400}]\n"
 """Between passes only events, or polling, can explain that a program gets its value."""
 
@@ -76,7 +79,10 @@ def test_who_silences_the_kernel_delays_values_by_a_second(attacked: Service, pa
     vm = attacked.vm
     since = vm.now()
     before = attacked.status()["losses"]
-    vm.run(["python3", "/usr/local/bin/deafen.py", str(pairs), "0"], user="alice")
+    for _ in range(1 + EARLIER_STARTS * is_vulnerable(vm)):
+        vm.run(["python3", "/usr/local/bin/deafen.py", str(pairs), "0"], user="alice")
+        if attacked.events("events-stopped", since=since):
+            break
     first = latency(vm)
     if is_vulnerable(vm):
         attacked.wait_for_event("events-stopped", since=since)

@@ -96,8 +96,8 @@ def assert_inotify_is_missed(service: Service, sysctl: str) -> None:
     """Check that it is said once for kept values and once for the policy, with the sysctl that is too low."""
     said = [limit for limit in service.status()["limits"] if sysctl in limit]
     assert [limit.partition(":")[0] for limit in sorted(said)] == [
-        "oomguard checks the policy for edits every 5 s",
         "not all managed values are watched; the others are only checked in passes",
+        "oomguard checks the policy for edits every 5 s",
     ]
 
 
