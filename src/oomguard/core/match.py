@@ -360,18 +360,14 @@ def slow_unmet(
 
 def _name_may_hold(patterns: tuple[bytes, ...], comm: bytes) -> bool:
     """Return whether any pattern names a process called `comm`, or may once its full name is known."""
-    for pattern in patterns:
-        if is_regex(pattern):
-            number = _number(pattern)
-            is_cut = len(comm) >= COMM_LENGTH
-            if number in (_regexes.possible(_begin(comm)) if is_cut else _regexes.found(_text(comm))):
-                return True
-        elif is_glob(pattern):
-            if len(comm) >= COMM_LENGTH or _glob((_text(pattern),)).match(_text(comm)):
-                return True
-        elif pattern == comm or (len(comm) >= COMM_LENGTH and pattern.startswith(comm)):
-            return True
-    return False
+    if len(comm) < COMM_LENGTH:
+        return any(_is_called(pattern, comm) for pattern in patterns)
+    return any(
+        _number(pattern) in _regexes.possible(_begin(comm))
+        if is_regex(pattern)
+        else is_glob(pattern) or pattern.startswith(comm)
+        for pattern in patterns
+    )
 
 
 def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
@@ -392,17 +388,18 @@ def name_holds(patterns: tuple[bytes, ...], process: Facts) -> bool:
             continue
         if whole is None:
             whole = full_name(comm, process.arguments)
-        if pattern == whole or (has_many and _is_called(pattern, whole)):
+        if _is_called(pattern, whole):
             return True
     return False
 
 
 def _is_called(pattern: bytes, name: bytes) -> bool:
-    """Return whether a glob or regular expression matches a name."""
+    """Return whether a pattern matches a name."""
     if is_regex(pattern):
-        number = _number(pattern)
-        return number in _regexes.found(_text(name))
-    return _glob((_text(pattern),)).match(_text(name)) is not None
+        return _number(pattern) in _regexes.found(_text(name))
+    if is_glob(pattern):
+        return _glob((_text(pattern),)).match(_text(name)) is not None
+    return pattern == name
 
 
 def _begin(comm: bytes) -> str:
@@ -419,10 +416,7 @@ def _before_wildcard(glob: bytes) -> bytes:
 def is_called(path: str, names: tuple[bytes, ...]) -> bool:
     """Return whether any of a rule's names is the file name of `path`."""
     name = path.rpartition("/")[2].encode("utf-8", "surrogateescape")
-    return any(
-        pattern == name or ((is_glob(pattern) or is_regex(pattern)) and _is_called(pattern, name))
-        for pattern in names
-    )
+    return any(_is_called(pattern, name) for pattern in names)
 
 
 def glob_holds(patterns: tuple[str, ...], text: str) -> bool:
