@@ -49,17 +49,14 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Report every fault and warning of every file."""
-    from oomguard.diagnose.policy_check import Trial, check_policy
+    from oomguard.diagnose.policy_check import check_policy
     from oomguard.policy.fault import render_json, render_text
-
-    trial = Trial()
 
     def checked(path: str, *, alone: bool) -> "Checked":
         return check_policy(
             path,
             alone=alone,
             with_host=options.host,
-            trial=trial,
             proc=options.proc,
             state_dir=options.state_dir,
         )

@@ -13,12 +13,14 @@ from oomguard.core.name_regex import NameRegexes
 from oomguard.core.process import NAME_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 TRIAL_LENGTH = 400
 """Characters of a trial text. Enough to find exponential time; quadratic and cubic time, as of every pattern
 with two or three `.*`, passes."""
 
+_PATTERNS, _SLOW_PATTERNS = 2000, 20
+"""Patterns tried in one policy, and how many slow ones are enough: each takes a tenth of a second."""
 _TEXTS = 256
 _NAMES = 1024
 """Names tried for the whole policy."""
@@ -32,17 +34,22 @@ _TOKEN = re.compile(
 )
 
 
-class NoTimeError(Exception):
-    """There is no time left to test a pattern."""
+def slow_on_texts(
+    patterns: "Iterable[str]", is_slow: "Callable[[re.Pattern[str], str], bool]"
+) -> tuple[list[str], list[str]]:
+    """Return the patterns that are slow on some text of TRIAL_LENGTH characters, and those not tried.
 
-
-def slow_text(pattern: str, is_slow: "Callable[[re.Pattern[str], str], bool]") -> str | None:
-    """Return a text of up to TRIAL_LENGTH characters on which `is_slow(pattern, text)`, or None.
-
-    `is_slow` raises NoTimeError when the time is used up.
+    Their number is limited, not the time, so that the result is the same on any host.
     """
-    compiled = re.compile(pattern)
-    return next((text for text in islice(trial_texts(pattern), _TEXTS) if is_slow(compiled, text)), None)
+    slow: list[str] = []
+    listed = [*patterns]
+    for number, pattern in enumerate(listed):
+        if len(slow) == _SLOW_PATTERNS or number == _PATTERNS:
+            return slow, listed[number:]
+        compiled = re.compile(pattern)
+        if any(is_slow(compiled, text) for text in islice(trial_texts(pattern), _TEXTS)):
+            slow.append(pattern)
+    return slow, []
 
 
 def slow_on_names(patterns: "Collection[str]") -> "tuple[list[str], bool]":

@@ -18,7 +18,7 @@ from oomguard.core.overcommit import HUGE_PAGES, Memory
 from oomguard.core.process import COMM_LENGTH, NAME_LIMIT
 from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
 from oomguard.core.text import any_of, counted
-from oomguard.policy.backtracking import TRIAL_LENGTH, NoTimeError, slow_on_names, slow_text
+from oomguard.policy.backtracking import TRIAL_LENGTH, slow_on_names, slow_on_texts
 from oomguard.policy.compile import resolved
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.lookalike import lookalike, unusual_character
@@ -290,20 +290,17 @@ def _slow_patterns(subject: Subject) -> Iterator[Fault]:
     if subject.trial is None:
         return
     patterns = subject.regexes("cmdline")
-    for number, (pattern, places) in enumerate(patterns.items()):
-        try:
-            is_slow = slow_text(pattern, subject.trial) is not None
-        except NoTimeError:
-            left = counted(len(patterns) - number, "pattern")
-            words = Words(
-                "slow-pattern",
-                f"{left} from here on not tested: the time for it is used up",
-                "fix the slow patterns first, then check again",
-            )
-            yield _warning(*places[0], words)
-            return
-        for place in places if is_slow else ():
-            yield _warning(*place, _SLOW_PATTERN)
+    slow, untried = slow_on_texts(patterns, subject.trial)
+    for place in (place for pattern in slow for place in patterns[pattern]):
+        yield _warning(*place, _SLOW_PATTERN)
+    if untried:
+        left = counted(len(untried), "pattern")
+        words = Words(
+            "slow-pattern",
+            f"{left} from here on not tested: there are too many, or too many slow ones",
+            "fix the slow patterns first, then check again",
+        )
+        yield _warning(*patterns[untried[0]][0], words)
 
 
 _SLOW_PATTERN = Words(

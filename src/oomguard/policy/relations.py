@@ -6,6 +6,7 @@ of single keys.
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.overcommit import KBYTES
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import CONDITIONS, Document, Rule
@@ -132,8 +133,9 @@ def _conflict(here: Said, first: Said) -> Words:
             f"is {excerpt(here.text)} here and {excerpt(first.text)} at {first.source}",
             "remove one of them: of two files in one folder, neither overrides the other",
         )
+    why = "setting one makes the kernel zero the other"
+    if {here.name, first.name} == {KBYTES, COMMIT_LIMIT}:
+        why = f"{COMMIT_LIMIT} is written as {KBYTES}"
     return Words(
-        "exclusive-pair",
-        f"conflicts with {first.name}, set at {first.source}: setting one makes the kernel zero the other",
-        "remove one of them",
+        "exclusive-pair", f"conflicts with {first.name}, set at {first.source}: {why}", "remove one of them"
     )
