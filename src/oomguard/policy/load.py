@@ -237,26 +237,19 @@ def read_root(
     if source.fault is not None:
         return None, [source.fault]
     root, faults = yaml_tree.parse(source.file, source.content)
-    if root is None and not faults:
-        return nodes.Mapping({}, 1, 1), faults
-    if isinstance(root, nodes.Mapping):
-        return _with_empty_sections(root), faults
-    if root is None:
+    if root is None and faults:
         return None, faults
-    if isinstance(root, nodes.Scalar) and root.plain and not root.text:  # nothing but `---`
-        return nodes.Mapping({}, root.line, root.column), faults
-    return None, [*faults, prose.not_a_mapping(source.file, root, language)]
-
-
-def _with_empty_sections(root: nodes.Mapping) -> nodes.Mapping:
-    """Return the keys of a file, with an empty list or mapping for each section without content."""
-    entries = {
-        key: entry._replace(value=_SECTIONS[key])
-        if key in _SECTIONS and isinstance(entry.value, nodes.Scalar) and scalars.is_nothing(entry.value)
-        else entry
-        for key, entry in root.entries.items()
-    }
-    return root._replace(entries=entries)
+    if root is None or (
+        isinstance(root, nodes.Scalar) and root.plain and not root.text
+    ):  # empty, or just `---`
+        return nodes.Mapping({}, *(root[2:] if root else (1, 1))), faults
+    if not isinstance(root, nodes.Mapping):
+        return None, [*faults, prose.not_a_mapping(source.file, root, language)]
+    for key, section in _SECTIONS.items():  # all its lines may be commented out
+        entry = root.entries.get(key)
+        if entry and isinstance(entry.value, nodes.Scalar) and scalars.is_nothing(entry.value):
+            root.entries[key] = entry._replace(value=section)
+    return root, faults
 
 
 def _in_order(faults: "Iterable[Fault]", sources: Sources) -> list[Fault]:

@@ -53,17 +53,10 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _WORDS = {
     spelling: meaning
-    for word, meaning in {
-        "yes": "true",
-        "on": "true",
-        "y": "true",
-        "no": "false",
-        "off": "false",
-        "n": "false",
-        "null": "nothing",
-    }.items()
+    for words, meaning in (("yes on y", "true"), ("no off n", "false"), ("null", "nothing"))
+    for word in words.split()
     for spelling in (word, word.title(), word.upper())
-} | {spelling: word.lower() for word in ("True", "False") for spelling in (word, word.upper())}
+} | {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
 
 def data(node: Node) -> Data:

@@ -10,30 +10,26 @@ from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.language import Language, models
 
 _OTHER_WORDS = {
-    "comm": "name",
-    "process": "name",
-    "program": "name",
-    "command": "cmdline",
-    "args": "cmdline",
-    "path": "exe",
-    "uid": "user",
-    "service": "unit",
-    "slice": "cgroup",
-    "score": "oom_score_adj",
-    "value": "oom_score_adj",
-    "adj": "oom_score_adj",
-    "oom_adj": "oom_score_adj",
-    "oom_score": "oom_score_adj",
-    "OOMScoreAdjust": "oom_score_adj",
-    "max": "at_most",
-    "min": "at_least",
-    "sysctl": "vm",
-    "ram": "memory",
-    "host": "hostname",
-    "release": "kernel",
-    "processes": "rules",
-    "interval": "resync_interval",
-    "headroom": "commit_headroom",
+    word: key
+    for key, words in {
+        "name": "comm process program",
+        "cmdline": "command args",
+        "exe": "path",
+        "user": "uid",
+        "unit": "service",
+        "cgroup": "slice",
+        "oom_score_adj": "score value adj oom_adj oom_score OOMScoreAdjust",
+        "at_most": "max",
+        "at_least": "min",
+        "vm": "sysctl",
+        "memory": "ram",
+        "hostname": "host",
+        "kernel": "release",
+        "rules": "processes",
+        "resync_interval": "interval",
+        "commit_headroom": "headroom",
+    }.items()
+    for word in words.split()
 }
 """Words that other tools use for our keys, beyond what a spelling check finds."""
 

@@ -101,12 +101,8 @@ def plain(value: Value) -> "Value | dict[str, Value]":
 
 def _flow(value: Value) -> str:
     """Return a value as YAML on one line."""
-    found = plain(value)
-    return (
-        "".join(f"{{{kind}: {number}}}" for kind, number in found.items())
-        if isinstance(found, dict)
-        else str(found)
-    )
+    kind, _, number = str(value).partition(" ")
+    return f"{{{kind}: {number}}}" if number else kind
 
 
 def render(draft: Draft) -> str:

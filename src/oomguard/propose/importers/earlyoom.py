@@ -18,28 +18,12 @@ _POINTS = 300
 
 _LISTS = {"--ignore": -999, "--avoid": -_POINTS, "--prefer": _POINTS}
 """In the order of their rules. Earlyoom adds up, here the first match decides, and sparing is safer."""
-_WHEN = "decides when to kill; oomguard never kills"
 _OWN = "only concerns earlyoom itself"
 _OPTIONS = {
-    "-m": _WHEN,
-    "-s": _WHEN,
-    "-M": _WHEN,
-    "-S": _WHEN,
-    "-k": _OWN,
-    "-i": _OWN,
-    "-n": _OWN,
-    "-N": _OWN,
-    "-P": _OWN,
-    "-r": _OWN,
-    "-d": _OWN,
-    "-v": _OWN,
-    "-h": _OWN,
-    "-p": _OWN,
+    **dict.fromkeys(("-m", "-s", "-M", "-S"), "decides when to kill; oomguard never kills"),
+    **dict.fromkeys(("-k", "-i", "-n", "-N", "-P", "-r", "-d", "-v", "-h", "-p"), _OWN),
+    **dict.fromkeys(("--debug", "--help", "--dryrun", "--syslog"), _OWN),
     "-g": "kills whole process groups; for cgroups the kernel has memory.oom.group",
-    "--debug": _OWN,
-    "--help": _OWN,
-    "--dryrun": _OWN,
-    "--syslog": _OWN,
     "--sort-by-rss": "makes earlyoom choose by resident memory; the kernel goes by these rules",
     "--kernel-oom": "lets the kernel choose, which goes by these rules",
     "--ignore-root-user": "spares all of root's processes; write a rule for each program to protect instead",
@@ -59,6 +43,7 @@ _MEMBERS = {
 }
 """What Python writes for the classes of POSIX in sets."""
 _VALUED = {"-m", "-s", "-M", "-S", "-r", "-N", "-P", *_LISTS}
+_NO_OPTION = "earlyoom does not start with it: the argument of --prefer and --avoid is one word, so quote it"
 _FLAGS_LENGTH = 64
 """Characters of several options without an argument in one word."""
 _ARGUMENTS_LENGTH = 1 << 17
@@ -190,7 +175,7 @@ def _draft(options: "Sequence[_Option]", notes: list[Note]) -> Draft:
         option = last.get(name)
         if option is None:
             continue
-        found = alternatives(_POSIX_CLASS.sub(_members, option.argument))
+        found = alternatives(_POSIX_CLASS.sub(lambda one: _MEMBERS.get(one[1], one[0]), option.argument))
         names: list[str | int] = [*found.globs, *map(Regex, found.unsaid)]
         rules.append(DraftRule({"name": names}, toward(points), str(option), option.place))
     for option in dict.fromkeys(options):
@@ -201,10 +186,6 @@ def _draft(options: "Sequence[_Option]", notes: list[Note]) -> Draft:
         elif option is not last[option.name]:
             notes.append(Note(str(option), f"a later {option.name} overrides it", option.place))
     return Draft(_TITLE, (), tuple(rules), tuple(notes))
-
-
-def _members(found: "re.Match[str]") -> str:
-    return _MEMBERS.get(found[1], found[0])
 
 
 def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option]:
@@ -221,9 +202,8 @@ def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option
         if name in _VALUED:
             if not has_value and not left:
                 if not place.file:
-                    raise ForeignError(
-                        f"earlyoom's {name} has no value", hint=f"use: oomguard import earlyoom {word} VALUE"
-                    )
+                    hint = f"use: oomguard import earlyoom {word} VALUE"
+                    raise ForeignError(f"earlyoom's {name} has no value", hint=hint)
                 notes.append(Note(name, "needs an argument", place))
                 continue
             options.append(_Option(name, value if has_value else left.pop(), place))
@@ -232,16 +212,8 @@ def _options(words: list[str], place: Origin, notes: list[Note]) -> list[_Option
             if not name.startswith("--") and len(word) > 2:
                 left.append(f"-{word[2:]}")
         else:
-            notes.append(
-                Note(
-                    word[:_FLAGS_LENGTH],
-                    "earlyoom has no such option"
-                    if word.startswith("-")
-                    else "earlyoom does not start with it: the argument of --prefer and --avoid is one word, "
-                    "so quote it",
-                    place,
-                )
-            )
+            why = "earlyoom has no such option" if word.startswith("-") else _NO_OPTION
+            notes.append(Note(word[:_FLAGS_LENGTH], why, place))
     return options
 
 
