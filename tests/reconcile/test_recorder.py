@@ -192,7 +192,7 @@ def test_damage_hides_at_most_the_samples_it_is_in(at: int, damage: bytes) -> No
     )
     raw = bytearray(whole)
     raw[at : at + len(damage)] = damage
-    found = decode_samples(bytes(raw[: len(whole)]))
+    found = decode_samples([bytes(raw[: len(whole)])])
     hit = {place // SLOT_BYTES for place in (at, at + len(damage) - 1)}
     assert {one.booted for one in found} >= {float(number) for number in range(3) if number not in hit}
     assert all(one == sample(int(one.booted)) for one in found)

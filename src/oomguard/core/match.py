@@ -9,13 +9,12 @@ delay a reader.
 
 import fnmatch
 import re
-from array import array
-from bisect import bisect_left
 from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
 
 from oomguard.core.cgroup import system_unit, user_unit
+from oomguard.core.name_index import NameIndex
 from oomguard.core.name_regex import NameRegexes, is_regex, text_of
 from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError, full_name
 from oomguard.core.rule import CONDITIONS, Terms, Value
@@ -78,9 +77,9 @@ class Matcher:
         nameless: list[Rule] = []
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
-        names: list[bytes] = []
+        self._names = NameIndex()
+        """Of exact names, as much as the kernel keeps of each."""
         regexes: dict[bytes, list[int]] = {}
-        places = array("I")
         cmdlines: dict[tuple[str, ...], None] = {}
         self._has_titles = False
         """Whether a rule has both names and command lines: a process with the name may come to match."""
@@ -98,13 +97,8 @@ class Matcher:
                     pattern = re.compile(fnmatch.translate(_text(name)))
                     self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
                 else:
-                    names.append(name)
-                    places.append(place)
-        order = sorted(range(len(names)), key=names.__getitem__)
-        # A sorted list with bisection needs a third of a dictionary's memory for 15,000 names. Names
-        # seen before are found in the memo.
-        self._names = [names[at] for at in order]
-        self._places = array("I", [places[at] for at in order])
+                    self._names.add(name[:COMM_LENGTH], place)
+        self._names.build()
         _share_regexes(list(regexes))
         self._regexes = _regexes if regexes else None
         self._regex_places = tuple(regexes.values())
@@ -225,12 +219,8 @@ class Matcher:
 
     def _named(self, comm: bytes) -> "Iterator[tuple[int, bytes]]":
         """Yield the indexes of the rules with an exact name that is `comm`, or that the kernel cut to it."""
-        names = self._names
-        at = bisect_left(names, comm)
-        cut = len(comm) >= COMM_LENGTH
-        while at < len(names) and (names[at] == comm or (cut and names[at].startswith(comm))):
-            yield self._places[at], names[at]
-            at += 1
+        for place in self._names.find(comm):
+            yield from ((place, name) for name in self._rules[place].names if name[:COMM_LENGTH] == comm)
 
     def is_decided_by_name(self, comm: bytes) -> bool:
         """Return whether the same rule matches a process with this name for as long as it lives.

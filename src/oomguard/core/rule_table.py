@@ -1,20 +1,23 @@
 """Many rules in little memory.
 
 Some rule sets name 15,000 programs. `Rule` objects take 400 bytes for each rule, in all more than the rest of
-the daemon. Here a rule takes its name and ten bytes; the object is created on access.
+the daemon. Here a rule takes its name and 20 bytes; the object is created on access.
 """
 
 from array import array
 from collections.abc import Sequence
+from itertools import accumulate, islice, pairwise
 
 from oomguard.core.rule import Rule
 from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import overload
 
     from oomguard.core.rule import Terms
+
+_COLUMNS = 4
 
 
 class RuleTable(Sequence[Rule]):
@@ -23,23 +26,27 @@ class RuleTable(Sequence[Rule]):
     def __init__(self, terms: "Iterable[Terms]", files: "Iterable[str]") -> None:
         self._terms = list(terms)
         self._files = list(files)
-        self._names: list[bytes | tuple[bytes, ...]] = []  # most rules have one name, and need no tuple
-        self._rows = array("I")  # three numbers for each rule: terms, file, line
+        self._text = bytearray()  # all names
+        self._ends = array("I", [0])  # where each name ends in it
+        self._rows = array("I")  # numbers of each rule: of names up to it, its terms, file and line
 
-    def extend(self, names: "Sequence[bytes | tuple[bytes, ...]]", rows: list[int]) -> None:
-        """Add rules: their names, and three numbers for each: the indexes of its terms and file, its line.
+    def extend(self, names: "Sequence[bytes]", rows: list[int]) -> None:
+        """Add rules: all their names, and four numbers for each.
 
-        IndexError: there is no such index, or there are not three. A single name needs no tuple.
+        These are how many names there are up to it, the indexes of its terms and file, and its line.
+        IndexError: there is no such index, or these are not the numbers.
         """
-        if len(rows) != 3 * len(names) or not names:
-            raise IndexError("three numbers for each rule")
-        self._terms[max(rows[::3])]
-        self._files[max(rows[1::3])]
+        counts = [len(self._rows) and self._rows[-_COLUMNS], *rows[::_COLUMNS]]
+        if len(rows) % _COLUMNS or counts != sorted(counts) or counts[-1] != len(self._ends) - 1 + len(names):
+            raise IndexError("four numbers for each rule, and the last counts all names")
+        self._terms[max(rows[1::_COLUMNS])]
+        self._files[max(rows[2::_COLUMNS])]
+        self._ends.extend(islice(accumulate(map(len, names), initial=len(self._text)), 1, None))
+        self._text += b"".join(names)
         self._rows.extend(rows)
-        self._names.extend(names)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._rows) // _COLUMNS
 
     if TYPE_CHECKING:
 
@@ -52,11 +59,22 @@ class RuleTable(Sequence[Rule]):
     def __getitem__(self, index: int | slice) -> Rule | list[Rule]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        names = self._names[index]
-        number = index % len(self)
-        terms, file, line = self._rows[3 * number : 3 * number + 3]
-        listed = names if isinstance(names, tuple) else (names,)
-        return Rule(number, listed, self._terms[terms], self._files[file], line)
+        number = range(len(self))[index]
+        after, terms, file, line = self._rows[_COLUMNS * number : _COLUMNS * (number + 1)]
+        first = self._rows[_COLUMNS * (number - 1)] if number else 0
+        names = tuple(
+            [bytes(self._text[begin:end]) for begin, end in pairwise(self._ends[first : after + 1])]
+        )
+        return Rule(number, names, self._terms[terms], self._files[file], line)
+
+    def __iter__(self) -> "Iterator[Rule]":
+        names = (bytes(self._text[begin:end]) for begin, end in pairwise(self._ends))
+        columns, first = iter(self._rows), 0
+        for number, (after, terms, file, line) in enumerate(zip(*[columns] * _COLUMNS, strict=True)):
+            yield Rule(
+                number, tuple(islice(names, after - first)), self._terms[terms], self._files[file], line
+            )
+            first = after
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

@@ -40,21 +40,15 @@ def encode(policy: Policy) -> "Iterator[str]":
         files.setdefault(rule.file, len(files))
     header = policy._replace(rules=())._asdict() | {"terms": list(terms), "rule_files": list(files)}
     yield json.dumps(header)
+    count = 0
     for start in range(0, len(policy.rules), _RULES_A_LINE):
         rules = policy.rules[start : start + _RULES_A_LINE]
-        rows = [number for rule in rules for number in (terms[rule.terms], files[rule.file], rule.line)]
-        yield json.dumps([[_encode_names(rule.names) for rule in rules], rows])
-
-
-def _encode_names(names: tuple[bytes, ...]) -> str | list[str]:
-    listed = [name.decode("utf-8", "surrogateescape") for name in names]
-    return listed[0] if len(listed) == 1 else listed
-
-
-def _decode_names(names: str | list[str]) -> bytes | tuple[bytes, ...]:
-    if isinstance(names, str):
-        return names.encode("utf-8", "surrogateescape")
-    return tuple([name.encode("utf-8", "surrogateescape") for name in names])
+        names, rows = [], []
+        for rule in rules:
+            names += [name.decode("utf-8", "surrogateescape") for name in rule.names]
+            count += len(rule.names)
+            rows += [count, terms[rule.terms], files[rule.file], rule.line]
+        yield json.dumps([names, rows])
 
 
 def decode(lines: "Iterable[str | bytes]") -> Policy:
@@ -92,7 +86,7 @@ class Decoder:
                 self._header, self._rules = row, rules
                 return
             names, rows = row
-            self._rules.extend([_decode_names(one) for one in names], rows)
+            self._rules.extend([name.encode("utf-8", "surrogateescape") for name in names], rows)
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a compiled policy: {error!r}") from error
 

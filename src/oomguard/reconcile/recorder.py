@@ -15,6 +15,7 @@ from oomguard.core.typed import TYPE_CHECKING
 from oomguard.reconcile.state_folder import find_state_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from oomguard.reconcile.state_folder import StateFolder
@@ -26,6 +27,7 @@ SLOTS = 512
 pressure do not overwrite what was recorded of a day."""
 
 _SIZE = 2 * SLOTS * SLOT_BYTES
+_CHUNK = 64 * SLOT_BYTES
 _TEXT_LIMIT = 200
 _HEADER = struct.Struct("<4sQHI")
 """The format, the number of the sample, the bytes that follow, and the CRC-32 of number and bytes."""
@@ -56,14 +58,14 @@ class Recorder:
             self._fd = self._folder.open_file(FILE)
             os.ftruncate(self._fd, _SIZE)  # whatever it was before: what decodes still counts
             os.posix_fallocate(self._fd, 0, _SIZE)
-            found = _slots(os.pread(self._fd, _SIZE, 0))
+            found = [(number, slot) for number, slot, _ in _slots(self._chunks())]
         except OSError as error:
             self.close()
             self._folder.remove(FILE)
             return os.strerror(error.errno or 0)
-        self._number = max((number for number, _, _ in found), default=0)
+        self._number = max((number for number, _ in found), default=0)
         for ring in (0, 1):
-            own = [(number, slot) for number, slot, _ in found if slot // SLOTS == ring]
+            own = [one for one in found if one[1] // SLOTS == ring]
             self._next[ring] = (max(own)[1] + 1) % SLOTS if own else 0
         return ""
 
@@ -84,7 +86,11 @@ class Recorder:
 
     def samples(self) -> list[Sample]:
         """Return what is recorded, oldest first. OSError: it cannot be read."""
-        return [] if self._fd < 0 else decode_samples(os.pread(self._fd, _SIZE, 0))
+        return [] if self._fd < 0 else decode_samples(self._chunks())
+
+    def _chunks(self) -> "Iterator[bytes]":
+        """Yield the file in parts: all of it at once, 1 MiB, would stay in the heap of the daemon."""
+        return (os.pread(self._fd, _CHUNK, start) for start in range(0, _SIZE, _CHUNK))
 
 
 def read_samples(state_dir: str) -> list[Sample] | None:
@@ -99,7 +105,7 @@ def read_samples(state_dir: str) -> list[Sample] | None:
         raw = folder.read(FILE) if folder.is_ours else None
     finally:
         folder.close()
-    return None if raw is None else decode_samples(raw)
+    return None if raw is None else decode_samples([raw])
 
 
 def encode_slot(number: int, sample: Sample) -> bytes:
@@ -118,21 +124,22 @@ def encode_slot(number: int, sample: Sample) -> bytes:
         holders = holders[: len(holders) * 3 // 4]
 
 
-def decode_samples(raw: bytes) -> list[Sample]:
+def decode_samples(chunks: "Iterable[bytes]") -> list[Sample]:
     """Return the samples of a file, oldest first. What is damaged, or not a sample, is left out."""
-    return [sample for _, _, packed in sorted(_slots(raw)) if (sample := _sample(packed)) is not None]
+    return [sample for _, _, packed in sorted(_slots(chunks)) if (sample := _sample(packed)) is not None]
 
 
-def _slots(raw: bytes) -> "list[tuple[int, int, bytes]]":
-    """Return of each slot that is whole the number of its sample, its place, and its content."""
-    found = []
-    for slot in range((len(raw) - _HEADER.size) // SLOT_BYTES + 1 if len(raw) >= _HEADER.size else 0):
-        magic, number, length, checksum = _HEADER.unpack_from(raw, slot * SLOT_BYTES)
-        begin = slot * SLOT_BYTES + _HEADER.size
-        packed = raw[begin : begin + min(length, SLOT_BYTES - _HEADER.size)]
-        if magic == _FORMAT and checksum == _checksum(number, packed):
-            found.append((number, slot, packed))
-    return found
+def _slots(chunks: "Iterable[bytes]") -> "Iterator[tuple[int, int, bytes]]":
+    """Yield of each slot that is whole the number of its sample, its place, and its content."""
+    slot = 0
+    for chunk in chunks:
+        for begin in range(0, len(chunk) - _HEADER.size + 1, SLOT_BYTES):
+            magic, number, length, checksum = _HEADER.unpack_from(chunk, begin)
+            content = begin + _HEADER.size
+            packed = chunk[content : content + min(length, SLOT_BYTES - _HEADER.size)]
+            if magic == _FORMAT and checksum == _checksum(number, packed):
+                yield number, slot, packed
+            slot += 1
 
 
 def _checksum(number: int, packed: bytes) -> int:
