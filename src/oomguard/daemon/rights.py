@@ -36,15 +36,12 @@ def require_descriptors() -> None:
 
 
 def take_rights(procfs: "Procfs") -> "Iterator[str]":
-    """Protect this process when memory is short; yield a sentence for each right that it lacks."""
+    """Exempt this process from the OOM killer; yield a sentence for each right that it lacks."""
     effective = parse_effective(procfs.read("self/status"))
     try:
         procfs.write("self/oom_score_adj", b"-1000\n")
     except PermissionError:
         yield "oomguard itself can be killed when memory runs out: CAP_SYS_RESOURCE is missing"
-    why = lock_pages(privileged=has(effective, CAP_IPC_LOCK))
-    if why:
-        yield f"oomguard can be swapped out: {why}"
     if not has(effective, CAP_SYS_RESOURCE):
         yield (
             "no value can be lowered below a process's floor (oom_score_adj_min, mostly 0):"
@@ -52,6 +49,13 @@ def take_rights(procfs: "Procfs") -> "Iterator[str]":
         )
     if not has(effective, CAP_DAC_OVERRIDE):
         yield "other users' processes cannot be changed: CAP_DAC_OVERRIDE is missing"
+
+
+def lock_memory(procfs: "Procfs") -> "Iterator[str]":
+    """Keep the memory of this process from being swapped out; yield why it can be, nothing if it cannot."""
+    why = lock_pages(privileged=has(parse_effective(procfs.read("self/status")), CAP_IPC_LOCK))
+    if why:
+        yield f"oomguard can be swapped out: {why}"
 
 
 def rights_missing_for(policy: "Policy", procfs: "Procfs") -> "Iterator[str]":

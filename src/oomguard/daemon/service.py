@@ -20,7 +20,7 @@ from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.notifier import Notifier
 from oomguard.daemon.reload import Reloader
-from oomguard.daemon.rights import rights_missing_for, take_rights
+from oomguard.daemon.rights import lock_memory, rights_missing_for, take_rights
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.daemon.worker import (
     NO_EVENTS,
@@ -136,6 +136,7 @@ class Service:
             )
         itself = Itself(os.getpid(), self._identity)
         self.reconciler = Reconciler(policy, ledger, self.procfs, privilege, itself, self._peaks.highest)
+        self.degradations.add(*lock_memory(self.procfs))  # now that the policy is compiled
         self.reconciler.managed.before_release = self.kills.read
         self.reconciler.still_denied = self.reporter.still_denied
         self.worker = Worker(

@@ -5,7 +5,7 @@ import resource
 import sys
 from contextlib import suppress
 
-from oomguard.kernel.libc import call
+from oomguard.kernel.libc import call, libc
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _LOCKABLE = 256 * 1024 * 1024
@@ -38,11 +38,15 @@ def is_in_initial_namespace(kind: str) -> bool:
 def lock_pages(*, privileged: bool) -> str:
     """Lock all pages in memory once they are touched (mlockall(2)); return why not, "" if done.
 
+    Free memory is returned first, because locked memory cannot be: 0.4 MiB with 15,000 rules.
+
     `privileged` is whether this process has CAP_IPC_LOCK, which lifts RLIMIT_MEMLOCK.
     """
     lockable, _ = _own_limit(b"Max locked memory")
     if not privileged and lockable < _LOCKABLE:
         return f"RLIMIT_MEMLOCK is {lockable // 1024} KiB"
+    with suppress(AttributeError):  # another C library has no malloc_trim
+        libc.malloc_trim(0)
     try:
         call("mlockall", _MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
     except OSError as error:
