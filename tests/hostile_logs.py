@@ -230,6 +230,19 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
         f"SystemOOM System OOM encountered, victim process: a, pid: {pid}\nKilled process {pid + 1} (a)\n"
         for pid in count(1, 2)
     ),
+    "strings": lambda: _repeat('"oom-kill" ' + '""' * 14_000 + "\n"),
+    "short strings": lambda: _repeat('"oom-kill""""\n'),
+    "messages in strings": lambda: _repeat('msg="Killed process 1 (a)"\n'),
+    "messages in a line": lambda: _repeat("oom-kill " + 'msg="Killed process 1 (a)"' * 1000 + "\n"),
+    "logs in strings": lambda: _repeat(r"b'[1.0] oom-kill\n" + r"Killed process 1 (a)\n" * 900 + "'\n"),
+    "strings without an end": lambda: _repeat("'oom-kill" + '\\"' * 14_000 + "\n"),
+    "objects in strings in objects": lambda: _repeat(json.dumps({"log": '{"log":' * 4000}) + "\n"),
+    "objects behind tags": lambda: _repeat('2026-10-12T19:00:20Z oom-kill {"' + '"log":"' * 4000 + "\n"),
+    "markup": lambda: _repeat("&lt;=3D<p " + "x" * 190),
+    "statuses": lambda: _repeat('"OOMKilled": true\n'),
+    "containers": lambda: _repeat("container oom 29d72966e0be\n"),
+    "words of runtimes": lambda: _repeat("/tasks/oom OOMKilled TaskOOM event \n"),
+    "pressed keys": lambda: _repeat("sysrq: Manual OOM execution\n"),
     "short entries in JSON": lambda: _repeat(_json([75])),
 }
 """By what each log is made of."""

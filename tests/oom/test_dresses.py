@@ -192,6 +192,16 @@ def test_kill_within_another_message_is_none(line: str) -> None:
         assert log.unread_count == 1
 
 
+def test_records_of_the_device_may_be_in_a_string() -> None:
+    """Whatever begins the first of them, a name with a line break included."""
+    kill = "Memory cgroup out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"
+    records = f"4,1,5,-;a\\x0ab invoked oom-killer: gfp_mask=0x0, order=0\n3,2,6,-;{kill}\n"
+    for text in (json.dumps({"log": records}), f'payload: "3,2,6,-;{kill}"', repr(records.encode())):
+        reports, log = read(f"{text}\n")
+        assert [kill.pid for report in reports for kill in report.kills] == [7]
+        assert log.unread_count == 0
+
+
 def test_messages_of_a_line_of_json_keep_their_time() -> None:
     """A tag may stand between the time and the object."""
     kill = "Out of memory: Killed process 7 (a) total-vm:9kB, anon-rss:9kB"

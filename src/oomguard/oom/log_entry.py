@@ -70,6 +70,12 @@ def _journal_any(line: str) -> tuple[str | None, Line] | None:
     return None if found is None else (program, found)
 
 
+def begins_log(text: str) -> bool:
+    """Return whether the first line of a string is the kernel's own, so that it is a log."""
+    first = text.partition("\n")[0]
+    return has_mark(first) or begins_report(first) or parse_record(first) is not None
+
+
 def is_in_entry(line: str) -> bool:
     """Return whether a line is the message of an entry whose fields have a line each (`split_entry`)."""
     return _MESSAGE_FIELD.match(line) is not None
@@ -142,8 +148,7 @@ def _split_object(entry: "Mapping[str, Any]") -> Line | None:
         return Line(_LONE.sub("\ufffd", entry["msg"]), uptime_seconds=uptime if is_time else None)
     for string in _messages(entry, _JSON_DEPTH):
         text = _LONE.sub("\ufffd", string.strip("\n"))
-        first, has_more, _ = text.partition("\n")
-        if has_more and (has_mark(first) or begins_report(first)):
+        if "\n" in text and begins_log(text):
             return Line(text, is_log=True)
         line = _split_string(text)
         if line is not None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.oom.garbled import COPIED, is_garbled_kill
 from oomguard.oom.kill import KILLED
-from oomguard.oom.log_line import Line, begins_report, has_mark, plain
+from oomguard.oom.log_entry import begins_log
+from oomguard.oom.log_line import Line, plain
 from oomguard.oom.log_messages import (
     DIGITS,
     LINE_LIMIT,
@@ -78,10 +79,12 @@ _MESSAGE_COST = 132
 """The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
 _REPORT_COST = 240
 """The additional cost of a report, in JSON. The shortest real one is a line of about 180 characters."""
-_OTHER_COST = 200
+_OTHER_COST = 250
 """The additional cost of a line of another program."""
 _WITHIN_COST = 250
 """The additional cost of a log in a string."""
+_STRING_COST = 16
+"""The cost of a string in a line that may have a message in quotes."""
 _CREDIT = 1 << 22
 """The cost of a log beyond its length after which lines are skipped: some 20,000 kills in a row."""
 _QUIET_LINES = 5000
@@ -242,7 +245,7 @@ class OomLog:
             self._take_within(message.text, text, start)
         elif isinstance(message, Line) and not self._feed(message, raw):
             message = "no kill before" if message.text.startswith("oom_reaper: ") else "unknown form"
-        elif message in ("unknown form", "unknown prefix") and self._take_quoted(raw, text, start):
+        elif message == "unknown prefix" and self._take_quoted(raw, text, start):
             return following
         if not isinstance(message, Line):
             if (found := _KILL.search(raw)) is not None:
@@ -265,13 +268,12 @@ class OomLog:
 
     def _take_quoted(self, raw: str, text: str, start: int) -> bool:
         """Take the messages in quotes in the line that begins there. Return whether one is the kernel's."""
-        count = 0
-        for inner in map(str.strip, quoted_messages(raw)):
-            first = inner.partition("\n")[0]
-            if has_mark(first) or begins_report(first):
-                self._take_within(inner, text, start)
-                count += 1
-        return count > 0
+        messages, strings = quoted_messages(raw)
+        self._credit -= strings * _STRING_COST
+        found = [one for one in map(str.strip, messages) if begins_log(one)]
+        for inner in found:
+            self._take_within(inner, text, start)
+        return bool(found)
 
     def _take_within(self, inner: str, text: str, start: int) -> None:
         """Take the messages of a log that is a string in the line that begins there."""

@@ -1,12 +1,8 @@
 """Messages in quotes, as loggers and languages print them: `msg="…"`, `"msg"=>"…"`, `b'…'`."""
 
 import re
-from typing import TYPE_CHECKING
 
 from oomguard.oom.log_line import is_decoration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MESSAGE_KEYS = frozenset(
     {"message", "msg", "log", "line", "text", "textPayload", "short_message", "full_message", "@message"}
@@ -15,13 +11,15 @@ MESSAGE_KEYS = frozenset(
 )
 """What loggers call a message. Users choose much of other fields: a name, a path, the name of a browser."""
 _IS_LITERAL = re.compile(
-    r"[\s*-]{0,40}(?:\[|[\w.-]{1,40}: )?b?[\"']|\{\"[@\w]{1,40}\" ?=>|\[\d{1,9}\] [\w.*-]{1,80}: \["
+    r"[\s*-]{0,40}+(?:\[|[\w.-]{1,40}+: )?+b?[\"']|\{\"[@\w]{1,40}\" ?=>|\[\d{1,9}\] [\w.*-]{1,80}: \["
 )
 """How lines begin that are nothing but strings, a hash of Ruby, or a record as Fluent Bit prints it."""
 _QUOTE = re.compile("[\"']")
 _STRINGS = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*+){quote}") for quote in "\"'"}
 _KEY = re.compile(r"(?:(?<![\w.-])|[\"'])([@\w]{1,20})[\"']?\s?(?:=>|[:=])\s?b?\Z")
 _KEY_LENGTH = 30
+_BEFORE = ("=", ":", ">", " ", "b")
+_STRINGS_LIMIT = 64
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -31,24 +29,31 @@ def is_literal(line: str) -> bool:
     return _IS_LITERAL.match(line) is not None
 
 
-def quoted_messages(line: str) -> "Iterator[str]":
-    """Yield the messages in quotes in a line: behind the key of one, or with nothing in front.
+def quoted_messages(line: str) -> tuple[list[str], int]:
+    """Return the messages in quotes in a line, and how many strings it has.
 
-    Quotes are read from the left, so a string within a string is none. Each character is read twice at most.
+    A message is behind the key of one, or has nothing in front. Quotes are read from the left, so a string
+    within a string is none. Each character is read twice at most, and only the first strings count.
     """
-    at, unclosed = 0, ""
-    while (quote := _QUOTE.search(line, at)) is not None:
+    messages, count, at, unclosed = [], 0, 0, ""
+    while count < _STRINGS_LIMIT and (quote := _QUOTE.search(line, at)) is not None:
         start, at = quote.start(), quote.end()
         string = None if quote[0] in unclosed else _STRINGS[quote[0]].match(line, start)
         if string is None:
             unclosed += quote[0]
             continue
         at = string.end()
-        before = line[max(start - _KEY_LENGTH, 0) : start]
-        key = _KEY.search(before)
-        is_first = key is None and is_decoration(line[:start].removesuffix("b"))
-        if is_first or (key is not None and key[1] in MESSAGE_KEYS):
-            yield _ESCAPE.sub(_unescaped, string[1])
+        key = None
+        if line[start - 1 : start] in _BEFORE:
+            key = _KEY.search(line, max(start - _KEY_LENGTH, 0), start)
+        if (
+            key[1] in MESSAGE_KEYS
+            if key is not None
+            else not count and is_decoration(line[:start].rstrip("b"))
+        ):
+            messages.append(_ESCAPE.sub(_unescaped, string[1]))
+        count += 1
+    return messages, count
 
 
 def _unescaped(found: "re.Match[str]") -> str:
