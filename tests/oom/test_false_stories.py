@@ -326,3 +326,32 @@ def test_formula_of_2_6_18_is_not_assumed_to_be_new() -> None:
     """It begins the line of a kill as 5.1 does."""
     finding = found("oom-killer: gfp_mask=0x201d2, order=0", "Out of memory: Killed process 7, UID 9, (a).")
     assert finding.era is None
+
+
+@pytest.mark.parametrize(
+    ("mask", "nodes", "constraint"),
+    [
+        ("0x280da", "1", "cpuset"),
+        ("0x24280ca(GFP_HIGHUSER_MOVABLE|__GFP_ZERO)", "1", "cpuset"),
+        ("0x280da", "0-1", "none"),
+        ("0xd0", "1", "none"),
+        ("0x24000c0(GFP_KERNEL)", "1", "none"),
+    ],
+)
+def test_cpuset_is_known_before_its_name_is_printed(mask: str, nodes: str, constraint: str) -> None:
+    """Before 5.0 only the nodes show it, and the kernel's own allocations are not limited."""
+    lines = [line for line in formats.CPUSET_5_10.splitlines() if not line.startswith("oom-kill:")]
+    lines[0] = f"batch invoked oom-killer: gfp_mask={mask}, order=0, oom_score_adj=0"
+    lines.insert(1, f"batch cpuset=batch mems_allowed={nodes}")
+    finding = found(*(f"[    1.000000] {line}" for line in lines))
+    assert finding.constraint == constraint
+    assert finding.total_pages == (1_000_000 if constraint == "cpuset" else 3_000_000)
+
+
+def test_policy_does_not_claim_a_kill_that_the_log_does_not_show() -> None:
+    """A panic killed nothing, and a report without its end does not show what."""
+    finding = found(*formats.PANIC_6_1.splitlines())
+    told = Told(1, finding, backtest=Backtester(Policy()).replay(finding), policy="p.yaml")
+    assert dict(facts(told))["Policy"] == (
+        "Under p.yaml, first in the kill order would be stress[900] (oom_score_adj 0, no rule)."
+    )

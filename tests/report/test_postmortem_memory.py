@@ -83,3 +83,27 @@ def test_processes_that_are_not_the_reason_are_said_so() -> None:
     text = "\n".join(formats.host_report(formats.KERNELS[-1])).replace("90000", "30000")
     (report,) = OomLog().read([text])
     assert "All processes together used 281.6 MiB of RAM." in " ".join(memory_of(examine(report)))
+
+
+STATS_V1 = "Memory cgroup stats for /a{}: cache:30000KB rss:0KB rss_huge:0KB shmem:{}KB mapped_file:0KB"
+
+
+@pytest.mark.parametrize(
+    ("stats", "shown"),
+    [
+        (["Memory cgroup stats for /app.slice:", "anon 4096", "shmem 41943040", "slab_unreclaimable 1"], 40),
+        ([STATS_V1.format("", 10240), STATS_V1.format("/b", 20480)], 30),
+        ([], 0),
+    ],
+)
+def test_what_a_cgroup_holds_is_named(stats: list[str], shown: int) -> None:
+    """Files in memory count for it, and no kill frees them."""
+    lines = formats.GROUP_5_15.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("Memory cgroup stats"))
+    for prefix in ("", "[    1.000000] "):
+        text = "\n".join(prefix + line for line in [*lines[:at], *stats, *lines[at + 1 :]])
+        (report,) = OomLog().read([text])
+        sentences = " ".join(memory_of(examine(report)))
+        assert (
+            f"{shown}.0 MiB are shared memory and tmpfs: killing a process does not" in sentences
+        ) == bool(shown)

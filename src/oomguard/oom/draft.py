@@ -157,6 +157,7 @@ class MemoryDraft:
         self.amounts: dict[str, int] = {}
         self.pages: dict[str, int] = {}
         self.cgroup: dict[str, Amount] = {}
+        self.held_kib: dict[str, int] = {}
         self.nodes_kib: dict[int, int] = {}
         self.zones: list[Zone] = []
 
@@ -173,6 +174,7 @@ class MemoryDraft:
             nodes_kib=self.nodes_kib,
             zones=tuple(self.zones),
             huge_kib=self.huge_kib,
+            held_kib=self.held_kib,
         )
 
     def take(self, text: str) -> None:

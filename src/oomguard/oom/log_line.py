@@ -207,7 +207,8 @@ _WORDS = re.compile(
     r"|CPU: \d{1,6} (?:UID: \d{1,10} )?PID: |P[Ii][Dd]: \d{1,10}, [Cc]omm: |Call Trace:|Hardware name: "
     r"|Mem-[Ii]nfo:|Node \d{1,5} \w|(?:Free|Total) swap|\d{1,20} (?:pages |reserved pages)"
     r"|(?:slab_|in)?[Aa]ctive(?:_[a-z]{1,9})?:\d|(?:free|slab_\w{1,20}|mapped):\d"
-    r"|(?:memory|memory\+swap|swap|kmem): usage |Tasks? (?:in /|state )|OOM victim |oom_[a-z_]{1,30}: "
+    r"|(?:memory|memory\+swap|swap|kmem): usage |(?:shmem|slab_unreclaimable) \d|Memory cgroup st"
+    r"|Tasks? (?:in /|state )|OOM victim |oom_[a-z_]{1,30}: "
     r"|\[ {0,9}pid {0,4}\] |\[ {0,9}[\doOIl|]{1,10}\] {1,9}\d|__vm_enough_memory: "
 )
 """How the lines of a report begin."""

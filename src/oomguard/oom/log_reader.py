@@ -63,7 +63,7 @@ Searching for each alone is five times faster than one regular expression of all
 _DETAILS = re.compile(
     "|".join(map(re.escape, _TRIGGERS))
     + r"|\[ *[\doOIl|]{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|[\dd] pages\b|[el] swap|[a-z_]{3}:\d"
-    + r"|mems_allowed=|mem_cgroup_o|pagefault_o|hugepages_t"
+    + r"|mems_allowed=|(?:shmem|slab_unreclaimable) \d|Memory cgroup st|mem_cgroup_o|pagefault_o|hugepages_t"
 )
 """What else may matter between the beginning of a report and the kill."""
 

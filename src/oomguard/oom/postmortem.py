@@ -38,6 +38,8 @@ _MESSAGES: "dict[str, Constraint]" = {
 }
 """How the line of a kill or a choice begins if not the whole host ran out."""
 _PER_MILLE = 1000
+_HARDWALL = 0x20000
+"""__GFP_HARDWALL in the masks of kernels that print no names."""
 
 
 class Place(NamedTuple):
@@ -204,7 +206,18 @@ def _constraint(report: "Report") -> "Constraint | None":
         )  # the host would panic
     ):
         return "memcg"
+    if report.context is None and _is_cpuset_limited(report):
+        return "cpuset"
     return "none" if message or ending or report.stack or report.memory.ram_pages is not None else None
+
+
+def _is_cpuset_limited(report: "Report") -> bool:
+    """Return whether an allocation for a process could use only some of the nodes (constrained_alloc)."""
+    nodes, invoker = _node_numbers(report.nodes), report.invoker
+    if invoker is None or not nodes or not set(report.memory.nodes_kib) - nodes:
+        return False
+    number, _, names = invoker.gfp_mask.partition("(")
+    return "USER" in names or "HARDWALL" in names or (not names and bool(int(number, 16) & _HARDWALL))
 
 
 def _era(report: "Report", assumed: list[str]) -> Era | None:

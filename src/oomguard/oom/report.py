@@ -70,8 +70,9 @@ class Memory(NamedTuple):
 
     `pages` are the kernel's counters of the whole host; `cgroup` are those of the cgroup: `memory`, `swap`
     (version 2), `memory+swap` (version 1), `kmem`. `nodes_kib` is what each memory node has, the
-    kernel's own part included (node_present_pages), `huge_kib` what is set aside as huge pages. `page_kib`
-    is a guess unless `knows_page`.
+    kernel's own part included (node_present_pages), `huge_kib` what is set aside as huge pages. `held_kib`
+    is what the cgroup holds besides its processes: `shmem`, `slab_unreclaimable`. `page_kib` is a guess
+    unless `knows_page`.
     """
 
     page_kib: int = 4
@@ -84,6 +85,7 @@ class Memory(NamedTuple):
     nodes_kib: "dict[int, int]" = {}  # noqa: RUF012
     zones: tuple[Zone, ...] = ()
     huge_kib: int = 0
+    held_kib: "dict[str, int]" = {}  # noqa: RUF012
     knows_page: bool = False
 
     @property

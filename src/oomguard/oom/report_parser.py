@@ -34,6 +34,9 @@ _VALUE_MOST = 1000
 TASKS_LIMIT = 25_000
 """Rows of one table that are kept, of which each takes 350 bytes; further ones are counted."""
 _AMOUNT = re.compile(r"(memory|memory\+swap|swap|kmem): usage (\d{1,20})kB, limit (\d{1,20})kB")
+_HELD = re.compile(
+    r"\A(shmem|slab_unreclaimable) (\d{1,20})\Z|\AMemory cgroup stats for .*?: cache:\d.*? shmem:(\d{1,20})KB"
+)
 _REAPED = re.compile(r"oom_reaper: reaped process (\d{1,10}) ")
 _SUPPRESSED = re.compile(r"(?:oom_kill_process|dump_header|out_of_memory): (\d{1,12}) callbacks suppressed")
 _STACK = re.compile(
@@ -251,6 +254,10 @@ class Assembler:
             limit = int(amount[3])
             amounts = draft.needed_memory.cgroup
             amounts[amount[1]] = Amount(int(amount[2]), None if limit >= _UNLIMITED_KIB else limit)
+        elif (held := _HELD.search(text, 0, CPU_LENGTH)) is not None and draft.memory is not None:
+            kib = int(held[2]) // 1024 if held[1] else int(held[3])  # a cgroup of version 1 has a line each
+            name = held[1] or "shmem"
+            draft.memory.held_kib[name] = draft.memory.held_kib.get(name, 0) + kib
         elif text.startswith(("CPU: ", "Pid: ", "PID: ")):
             take_cpu(fields, text)
         elif draft.memory is not None and draft.memory.is_open:

@@ -285,8 +285,11 @@ def _next(told: Told) -> "Iterator[str]":
         instead = "it" if is_next else f"{label(largest.task)} ({_held(largest, finding)})"
         yield f"Without oom_score_adj, {instead} would have been killed instead."
     else:
-        has = f"{label(largest.task)} ({_held(largest, finding)}) has"
-        yield f"{has} oom_score_adj {largest.task.oom_score_adj}; with 0 it would have been killed instead."
+        has = ""
+        if largest.task.pid != runner_up.task.pid:
+            has = f"{label(largest.task)} ({_held(largest, finding)}) has oom_score_adj"
+            has = f"{has} {largest.task.oom_score_adj}; "
+        yield f"{has}{'with' if has else 'With'} 0 it would have been killed instead."
 
 
 def _held(place: "Place", finding: "Finding") -> str:
@@ -359,7 +362,9 @@ def _replayed(told: Told) -> "Iterator[str]":
     names = [_would(one) for one in backtest.victims[:_OTHERS]]
     if len(backtest.victims) > _OTHERS:
         names.append(f"one of {len(backtest.victims) - _OTHERS} more")
-    if backtest.result == "same":
+    if told.finding.report.chosen is None and told.finding.report.victim is None:
+        yield f"Under {policy}, first in the kill order would be {' or '.join(names)}."
+    elif backtest.result == "same":
         yield f"Under {policy}, the same process would have been killed: {names[0]}."
     elif backtest.result == "other":
         yield f"Under {policy}, {names[0]} would have been killed instead."

@@ -32,6 +32,9 @@ def memory_of(finding: "Finding") -> "Iterator[str]":
         yield f"{who} asked for {kib(page << min(max(invoker.order, 0), 20))}."
     if finding.constraint == "memcg":
         yield from _cgroup(report)
+        limit = report.memory.cgroup.get("memory")
+        if limit is not None:
+            yield from _holders(finding, limit.usage_kib // page)
     elif memory.total_pages is not None:
         free = memory.pages.get("free")
         parts = [f"{kib(memory.total_pages * page)} of RAM"]
@@ -127,11 +130,15 @@ def _holders(finding: "Finding", total: int) -> "Iterator[str]":
         rss = sum(task.rss for task in tasks)
         if rss * 2 < total:
             yield f"All processes together used {kib(rss * page)} of RAM."
-    slab, shmem, tables = (pages.get(name, 0) for name in ("slab_unreclaimable", "shmem", "pagetables"))
+    amounts = memory.held_kib or {
+        name: pages.get(name, 0) * page for name in ("slab_unreclaimable", "shmem", "pagetables")
+    }
     found = [
-        _Holder(slab * page, "the kernel's own objects (slab)", "`slabtop` shows which"),
-        _Holder(shmem * page, "shared memory and tmpfs", "killing a process does not free it"),
-        _Holder(tables * page, "page tables", "many processes share large mappings"),
+        _Holder(
+            amounts.get("slab_unreclaimable", 0), "the kernel's own objects (slab)", "`slabtop` shows which"
+        ),
+        _Holder(amounts.get("shmem", 0), "shared memory and tmpfs", "killing a process does not free it"),
+        _Holder(amounts.get("pagetables", 0), "page tables", "many processes share large mappings"),
         _Holder(memory.huge_kib, "huge pages", "vm.nr_hugepages reserves them"),
     ]
     for holder in sorted(found, reverse=True):

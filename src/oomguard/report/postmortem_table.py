@@ -196,6 +196,7 @@ def list_row(told: "Told") -> Row:
     if report.other is not None:
         killed = cgroup_title(printable(report.other.victim)) or printable(report.other.victim)
         where = "the kernel" if report.other.is_kernels else report.other.by
+        where = f"{where}?" if report.other.or_by else where
         cells = (str(told.number), short_moment(report), killed, "", "", where, printable(report.host), "")
         return Row(cells)
     where = {"memcg": cgroup_title(report.oom_memcg) or "a cgroup", "none": "the host", None: ""}.get(
