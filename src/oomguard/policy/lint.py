@@ -100,12 +100,9 @@ def _shadowed_rules(subject: Subject) -> Iterator[Fault]:
         first = earlier.get(rule.number)
         # A higher layer overrides it on purpose.
         if first and layers[first.file] == document.layer and subject.counts_beside(first, document):
-            words = Words(
-                "shadowed-rule",
-                f"never takes effect: the rule at {excerpt(first.source)} ({excerpt(first.label)}) "
-                "matches the same processes first",
-                "remove one of them, or move this one above the other",
-            )
+            where = f"the rule at {excerpt(first.source)} ({excerpt(first.label)})"
+            message = f"never takes effect: {where} matches the same processes first"
+            words = Words("shadowed-rule", message, "remove one of them, or move this one above the other")
             yield _warning(document, ("rules", index), words)
 
 
@@ -140,34 +137,20 @@ def _programs(rule: "Rule") -> _Found:
     if terms.value.kind == "keep":
         return
     if rule.has_only("name") and (program := _named(rule, INTERPRETERS)):
-        yield (
-            ("name",),
-            Words(
-                "interpreter-name",
-                f"{program} runs many programs: the rule matches all of them",
-                "add unit, user or cmdline; a script that starts with #! has its own name",
-            ),
-        )
+        message = f"{program} runs many programs: the rule matches all of them"
+        hint = "add unit, user or cmdline; a script that starts with #! has its own name"
+        yield ("name",), Words("interpreter-name", message, hint)
     is_refused = terms.value.protects and terms.trust == "verified" and not rule.vouches
     if is_refused and (program := _named(rule, USERS_PROGRAMS)):
+        what = f"oomguard refuses to protect the {program} of a user by name alone"
         yield (
             ("name",),
-            Words(
-                "unvouched",
-                f"oomguard refuses to protect the {program} of a user by name alone: any program can have "
-                "this name",
-                "add user, unit or exe",
-            ),
+            Words("unvouched", f"{what}: any program can have this name", "add user, unit or exe"),
         )
     if program := _named(rule, HAND_ON):
-        yield (
-            ("name",),
-            Words(
-                "handed-on",
-                f"{program} passes the value it starts with on to every session, so every shell gets it",
-                "write oom_score_adj: keep; the listener sets itself to -1000",
-            ),
-        )
+        message = f"{program} passes the value it starts with on to every session, so every shell gets it"
+        hint = "write oom_score_adj: keep; the listener sets itself to -1000"
+        yield ("name",), Words("handed-on", message, hint)
 
 
 _PROGRAMS = INTERPRETERS | USERS_PROGRAMS | HAND_ON
@@ -330,11 +313,8 @@ def _unknown_users(subject: Subject) -> Iterator[Fault]:
     for document, index, rule in subject.rules() if subject.users else ():
         for position, user in enumerate(rule.terms.users):
             if not user.isdecimal() and subject.users and subject.users.uid(user) is None:
-                words = Words(
-                    "unknown-user",
-                    f"this host has no user {excerpt(user)}",
-                    "create the user and reload the policy; until then the rule does not match this user",
-                )
+                hint = "create the user and reload the policy; until then the rule does not match this user"
+                words = Words("unknown-user", f"this host has no user {excerpt(user)}", hint)
                 yield _warning(document, ("rules", index, "user", position), words)
 
 
@@ -346,11 +326,8 @@ def _sysctls(subject: Subject) -> Iterator[Fault]:
     value = {name: setting.value for name, setting in settings.items()}
     for name, when in (("vm.panic_on_oom", "memory runs out"), ("kernel.panic_on_oops", "it meets a bug")):
         if value.get(name) and not value.get("kernel.panic"):
-            words = Words(
-                "panic-hangs",
-                f"the host panics when {when}, and hangs unless kernel.panic is set",
-                "add kernel: {panic: 10} to reboot after 10 seconds",
-            )
+            message = f"the host panics when {when}, and hangs unless kernel.panic is set"
+            words = Words("panic-hangs", message, "add kernel: {panic: 10} to reboot after 10 seconds")
             yield _at_setting(subject, settings[name], words)
     if value.get("vm.panic_on_oom") == 2:
         yield _at_setting(subject, settings["vm.panic_on_oom"], _PANIC_WITH_LIMITS)
@@ -361,11 +338,8 @@ def _sysctls(subject: Subject) -> Iterator[Fault]:
                     yield _warning(document, ("vm", knob), _LIMIT_WITHOUT_MODE)
     ratio = value.get("vm.overcommit_ratio", 0)
     if ratio > 100:
-        words = Words(
-            "ratio-over-100",
-            f"promises {ratio} % of RAM, more than the host has",
-            "write 100 or less; the kernel adds swap by itself",
-        )
+        message = f"promises {ratio} % of RAM, more than the host has"
+        words = Words("ratio-over-100", message, "write 100 or less; the kernel adds swap by itself")
         yield _at_setting(subject, settings["vm.overcommit_ratio"], words)
     for setting in subject.policy.sysctls:
         if found := unwise(setting):

@@ -103,25 +103,16 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Words]":
     """Yield what `name` looks like; in `plain` its sets of characters are empty."""
     shown = excerpt(name)
     if name[0] in "\"'" and name[-1] == name[0] and name[1:]:
-        yield Words(
-            "unusual-character",
-            f"the quotes are part of the name: {shown}",
-            quoted(name[1:-1].strip() or "..."),
-        )
+        message = f"the quotes are part of the name: {shown}"
+        yield Words("unusual-character", message, quoted(name[1:-1].strip() or "..."))
     if _LIST.search(plain) and not _FILE_WITH_SPACES.search(plain):
-        yield Words(
-            "list-as-name",
-            f"{shown} is one name: a name matches exactly or as a glob, where "
-            f"{next(one for one in '|{,' if one in plain)} has no meaning",
-            f"name: {_listed(_meant(name)) or '[a, b]'}",
-        )
+        mark = next(one for one in "|{," if one in plain)
+        message = f"{shown} is one name: a name matches exactly or as a glob, where {mark} has no meaning"
+        yield Words("list-as-name", message, f"name: {_listed(_meant(name)) or '[a, b]'}")
     if _REGEX.search(plain) and not _WINDOWS_PATH.match(name):
-        globs_ = _listed(_meant(name))
-        yield Words(
-            "regex-as-name",
-            f"{shown} looks like a regular expression: as text, a name matches exactly or as a glob",
-            f"name: {globs_}" if globs_ else f"name: {{regex: {quoted(name)}}}",
-        )
+        message = f"{shown} looks like a regular expression: as text, a name matches exactly or as a glob"
+        instead = _listed(_meant(name)) or f"{{regex: {quoted(name)}}}"
+        yield Words("regex-as-name", message, f"name: {instead}")
     yield from _foreign(name, plain, shown)
 
 
@@ -130,26 +121,20 @@ def _foreign(name: str, plain: str, shown: str) -> "Iterator[Words]":
     if _PATH.match(plain) or (_is_cut(name) and "/" in plain and " " not in plain):
         base = name.rpartition("/")[2]
         choices = [f"name: {quoted(base)}"] * bool(base) + [f"exe: {quoted(name)}"] * (name[0] in "/*")
-        yield Words(
-            "path-as-name",
-            f"{shown} looks like a path: the name of a process is a file name without its folder",
-            " or ".join(choices) or "the file name",
-        )
+        message = f"{shown} looks like a path: the name of a process is a file name without its folder"
+        yield Words("path-as-name", message, " or ".join(choices) or "the file name")
     if _UNIT_END.search(plain):
-        yield Words(
-            "unit-as-name", f"{shown} looks like a unit, not like a process name", f"unit: {quoted(name)}"
-        )
+        message = f"{shown} looks like a unit, not like a process name"
+        yield Words("unit-as-name", message, f"unit: {quoted(name)}")
     title = _TITLE.match(plain)
     is_command = _OPTION.search(plain) and not _FILE_WITH_SPACES.search(plain)
     if _is_cut(name) or is_command or (title and (_kept(name) != name or title[1] in ONLY_TITLED)):
         program = name.partition(" ")[0].rstrip(":")
-        yield Words(
-            "command-line-as-name",
-            f"matches no process: the kernel keeps {excerpt(_kept(name))}, and a longer name ends at a space"
-            if _is_cut(name)
-            else f"{shown} looks like a command line: the process name is probably {excerpt(program)}",
-            f"name: {quoted(program)} and cmdline: {_regex(name)}",
-        )
+        message = f"{shown} looks like a command line: the process name is probably {excerpt(program)}"
+        if _is_cut(name):
+            kept = excerpt(_kept(name))
+            message = f"matches no process: the kernel keeps {kept}, and a longer name ends at a space"
+        yield Words("command-line-as-name", message, f"name: {quoted(program)} and cmdline: {_regex(name)}")
 
 
 def _is_cut(name: str) -> bool:

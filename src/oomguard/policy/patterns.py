@@ -26,26 +26,18 @@ def refusal(code: str, message: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
-def name(value: str) -> str:
-    """Check a process name, exact or glob."""
-    return _glob(value)
-
-
 def path(value: str) -> str:
     """Check a glob on an absolute path: an executable or a cgroup."""
     if not value.startswith(("/", "*")):
-        raise refusal(
-            "relative-path",
-            f"must start with / or *, got {excerpt(value)}",
-            f"write the whole path, or '*/{excerpt(value)}' for any folder",
-        )
-    return _glob(value)
+        hint = f"write the whole path, or '*/{excerpt(value)}' for any folder"
+        raise refusal("relative-path", f"must start with / or *, got {excerpt(value)}", hint)
+    return name(value)
 
 
-def plain_text(value: str) -> str:
+def plain_text(value: str, *, where: str = "") -> str:
     """Check a text that Linux takes for a name, an argument or a path."""
     if "\0" in value:
-        hint = "remove it: Linux does not allow it"
+        hint = f"remove it: Linux does not allow it{where}"
         raise refusal("nul", f"contains a NUL character, got {excerpt(value)}", hint)
     return value
 
@@ -62,45 +54,35 @@ def unit_name(value: str) -> str:
     """Check the name of a unit that can have processes."""
     if value.rpartition(".")[2] in UNIT_SUFFIXES and "/" not in value:
         return value
-    raise refusal(
-        "unit-suffix",
-        f"must end in {_ENDINGS}, got {excerpt(value)}",
-        f"did you mean {excerpt(value.rstrip('.'))}.service?",
-    )
+    raise _no_unit(value, _ENDINGS)
 
 
 def unit(value: str) -> str:
     """Check a glob on a unit's name."""
     stem, dot, suffix = value.rpartition(".")
     if value.endswith("*") or (dot and suffix in UNIT_SUFFIXES):
-        return _glob(value)
+        return name(value)
     if dot and suffix in {"timer", "target", "path", "device", "automount"}:
+        message = f"a .{suffix} unit has no processes, got {excerpt(value)}"
         raise refusal(
-            "unit-suffix",
-            f"a .{suffix} unit has no processes, got {excerpt(value)}",
-            f"write the unit that it starts, such as {excerpt(stem)}.service",
+            "unit-suffix", message, f"write the unit that it starts, such as {excerpt(stem)}.service"
         )
-    raise refusal(
-        "unit-suffix",
-        f"must end in {_ENDINGS} or *, got {excerpt(value)}",
-        f"did you mean {excerpt(value.rstrip('.'))}.service?",
-    )
+    raise _no_unit(value, f"{_ENDINGS} or *")
+
+
+def _no_unit(value: str, endings: str) -> PydanticCustomError:
+    hint = f"did you mean {excerpt(value.rstrip('.'))}.service?"
+    return refusal("unit-suffix", f"must end in {endings}, got {excerpt(value)}", hint)
 
 
 def user(value: str) -> str:
     """Check a user's name."""
     if value.isdecimal():
-        raise refusal(
-            "quoted-number",
-            f"must be a user name or a uid, got '{value}'",
-            f"remove the quotes: {value}",
-        )
+        message = f"must be a user name or a uid, got '{value}'"
+        raise refusal("quoted-number", message, f"remove the quotes: {value}")
     if ":" in value or "/" in value:
-        raise refusal(
-            "user-name",
-            f"a user name cannot contain ':' or '/', got {excerpt(value)}",
-            "list user names with: getent passwd",
-        )
+        message = f"a user name cannot contain ':' or '/', got {excerpt(value)}"
+        raise refusal("user-name", message, "list user names with: getent passwd")
     return _tidy(value)
 
 
@@ -112,17 +94,11 @@ def regex(value: str) -> str:
             _compile(value)
     except re.error as error:
         at = "" if error.pos is None else f" at character {error.pos + 1}"
-        raise refusal(
-            "regex",
-            f"is not a valid regular expression: {excerpt(error.msg)}{at} of {excerpt(value)}",
-            _regex_hint(error),
-        ) from None
+        message = f"is not a valid regular expression: {excerpt(error.msg)}{at} of {excerpt(value)}"
+        raise refusal("regex", message, _regex_hint(error)) from None
     except (RecursionError, OverflowError):
-        raise refusal(
-            "regex",
-            f"is too complex a regular expression: {excerpt(value)}",
-            "use fewer nested groups and fewer repetitions",
-        ) from None
+        message = f"is too complex a regular expression: {excerpt(value)}"
+        raise refusal("regex", message, "use fewer nested groups and fewer repetitions") from None
     return value
 
 
@@ -133,17 +109,12 @@ def name_regex(value: str) -> str:
             warnings.simplefilter("error", FutureWarning)
             NameRegexes([(0, regex(value))])
     except FutureWarning as error:
-        raise refusal(
-            "regex",
-            f"is ambiguous, got {excerpt(value)}: {excerpt(str(error).lower())}",
-            "put a backslash before each [, -, &, ~ and | that stands for itself in a set",
-        ) from None
+        message = f"is ambiguous, got {excerpt(value)}: {excerpt(str(error).lower())}"
+        hint = "put a backslash before each [, -, &, ~ and | that stands for itself in a set"
+        raise refusal("regex", message, hint) from None
     except UnsupportedError as error:
-        raise refusal(
-            "regex",
-            f"must not have {error}, got {excerpt(value)}",
-            "names are matched in linear time: write alternatives, sets and simple repetitions",
-        ) from None
+        hint = "names are matched in linear time: write alternatives, sets and simple repetitions"
+        raise refusal("regex", f"must not have {error}, got {excerpt(value)}", hint) from None
     return value
 
 
@@ -152,11 +123,9 @@ def _compile(value: str) -> None:
     # The matcher joins several into one, so each must work inside a group, without names or back references.
     compiled = re.compile(f"(?:{value})")
     if compiled.groupindex or _REFERENCE.search(value):
-        raise refusal(
-            "regex",
-            f"must not have named groups or back references, got {excerpt(value)}",
-            "use (...) or (?:...), and repeat the pattern instead of a back reference",
-        )
+        message = f"must not have named groups or back references, got {excerpt(value)}"
+        hint = "use (...) or (?:...), and repeat the pattern instead of a back reference"
+        raise refusal("regex", message, hint)
 
 
 def _regex_hint(error: re.error) -> str:
@@ -167,14 +136,12 @@ def _regex_hint(error: re.error) -> str:
     return "put a backslash before each literal special character, and use single quotes"
 
 
-def _glob(value: str) -> str:
+def name(value: str) -> str:
+    """Check a process name, exact or glob, or the glob of another condition."""
     start = _open_bracket(value)
     if start is not None:
-        raise refusal(
-            "glob",
-            f"the [ at character {start + 1} of {excerpt(value)} is not closed",
-            "close it with ], or write [[] for a literal [",
-        )
+        message = f"the [ at character {start + 1} of {excerpt(value)} is not closed"
+        raise refusal("glob", message, "close it with ], or write [[] for a literal [")
     return _tidy(value, ", or [ ] for a literal space")
 
 
@@ -193,15 +160,6 @@ def _open_bracket(glob: str) -> int | None:
 def _tidy(value: str, instead: str = "") -> str:
     if value != value.strip():
         where = "starts" if value[:1].isspace() else "ends"
-        raise refusal(
-            "padded",
-            f"{where} with a space, got '{excerpt(value)}'",
-            f"write {excerpt(value.strip()) or 'a name'}{instead}",
-        )
-    if "\0" in value:
-        raise refusal(
-            "nul",
-            f"contains a NUL character, got {excerpt(value)}",
-            "remove it: Linux does not allow it in names",
-        )
-    return value
+        hint = f"write {excerpt(value.strip()) or 'a name'}{instead}"
+        raise refusal("padded", f"{where} with a space, got '{excerpt(value)}'", hint)
+    return plain_text(value, where=" in names")

@@ -15,7 +15,7 @@ from oomguard.core.text import printable
 from oomguard.policy.fault import Fault, Words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes a policy file may have: some 80,000 rules."""
@@ -88,9 +88,12 @@ def read_layers(wanted: "tuple[Layer, ...]", *, anybodys: bool = False) -> Sourc
 
 def read_alone(path: str) -> Sources:
     """Read one file, or standard input if it is `-`: without drop-ins, and whoever owns it. Never raises."""
-    if path == STANDARD_INPUT:
-        return Sources((_read_open("<stdin>", lambda: _content(0)),))
-    return Sources((_read_source(path, path, folder=None, anybodys=True),))
+    if path != STANDARD_INPUT:
+        return Sources((_read_source(path, path, folder=None, anybodys=True),))
+    try:
+        return Sources((Source("<stdin>", _content(0)),))
+    except (_RefusedError, OSError) as error:
+        return Sources((Source("<stdin>", fault=_fault("<stdin>", error)),))
 
 
 def _read_folder(folder: str, *, anybodys: bool) -> "Iterator[Source]":
@@ -134,29 +137,14 @@ def _read_source(file: str, name: str, *, folder: int | None, anybodys: bool = F
         status = os.fstat(descriptor)
         if folder is not None and is_mask(status.st_mode, status.st_rdev):
             return Source(file, is_mask=True)
-        return _read_open(file, lambda: _read(descriptor, file, anybodys=anybodys))
-    finally:
-        os.close(descriptor)
-
-
-def _read_open(file: str, read: "Callable[[], bytes]") -> Source:
-    try:
-        return Source(file, read())
+        _refuse_special_files(status)
+        if not anybodys:
+            _refuse_other_owners(status, file)
+        return Source(file, _content(descriptor))
     except (_RefusedError, OSError) as error:
         return Source(file, fault=_fault(file, error))
-
-
-def _read(descriptor: int, file: str, *, anybodys: bool) -> bytes:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise _RefusedError(
-            "not-a-file",
-            f"must be a regular file, but is a {_kind(status.st_mode)}",
-            "give the YAML file, or - for standard input",
-        )
-    if not anybodys:
-        _refuse_other_owners(status, file)
-    return _content(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _content(descriptor: int) -> bytes:
@@ -173,21 +161,33 @@ def _content(descriptor: int) -> bytes:
     )
 
 
+def _refuse_special_files(status: os.stat_result) -> None:
+    kinds = {
+        stat.S_IFDIR: "folder",
+        stat.S_IFIFO: "FIFO",
+        stat.S_IFCHR: "device",
+        stat.S_IFBLK: "device",
+        stat.S_IFSOCK: "socket",
+    }
+    if not stat.S_ISREG(status.st_mode):
+        message = f"must be a regular file, but is a {kinds.get(stat.S_IFMT(status.st_mode), 'special file')}"
+        raise _RefusedError("not-a-file", message, "give the YAML file, or - for standard input")
+
+
 def _refuse_other_owners(status: os.stat_result, file: str) -> None:
     owners = {0, os.geteuid()}
     if status.st_uid not in owners:
         wanted = "root" if owners == {0} else "root or you"
+        message = (
+            f"must belong to {wanted}, got uid {status.st_uid}: others could decide which process is killed"
+        )
         raise _RefusedError(
-            "wrong-owner",
-            f"must belong to {wanted}, got uid {status.st_uid}: others could decide which process is killed",
-            f"check its content, then run: chown root: {printable(file)}",
+            "wrong-owner", message, f"check its content, then run: chown root: {printable(file)}"
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _RefusedError(
-            "writable-by-others",
-            f"{_writers(status)}: others could decide which process is killed",
-            f"check its content, then run: chmod go-w {printable(file)}",
-        )
+        message = f"{_writers(status)}: others could decide which process is killed"
+        hint = f"check its content, then run: chmod go-w {printable(file)}"
+        raise _RefusedError("writable-by-others", message, hint)
 
 
 def _writers(status: os.stat_result) -> str:
@@ -229,17 +229,6 @@ def _open_folders(paths: list[str]) -> "Iterator[Fault]":
 def _parents(file: str) -> "Iterator[str]":
     while file != (file := os.path.dirname(file)):
         yield file
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFDIR: "folder",
-        stat.S_IFIFO: "FIFO",
-        stat.S_IFCHR: "device",
-        stat.S_IFBLK: "device",
-        stat.S_IFSOCK: "socket",
-    }
-    return kinds.get(stat.S_IFMT(mode), "special file")
 
 
 def ignored(file: str) -> Fault:

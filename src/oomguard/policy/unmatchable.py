@@ -54,18 +54,11 @@ def _names(names: tuple[bytes, ...]) -> "Iterator[_Why]":
 
 def _units(terms: "Terms") -> "Iterator[_Why]":
     if terms.units and all(unit.endswith(".slice") for unit in terms.units):
-        slice_ = terms.units[0]
-        yield (
-            "unit",
-            "processes are in the units of a slice, not in the slice itself",
-            f'write cgroup: "/{slice_}/*" to match all of them',
-        )
+        why = "processes are in the units of a slice, not in the slice itself"
+        yield "unit", why, f'write cgroup: "/{terms.units[0]}/*" to match all of them'
     elif terms.user_units and terms.units and not any(_may_be_manager(unit) for unit in terms.units):
-        yield (
-            "user_unit",
-            f"a process in the system unit {excerpt(terms.units[0])} is not in a user's unit",
-            "remove unit or user_unit, or write two rules",
-        )
+        why = f"a process in the system unit {excerpt(terms.units[0])} is not in a user's unit"
+        yield "user_unit", why, "remove unit or user_unit, or write two rules"
 
 
 def _may_be_manager(unit: str) -> bool:
@@ -78,44 +71,29 @@ def _cgroups(terms: "Terms") -> "Iterator[_Why]":
     paths = terms.cgroups
     mounted = next((path for path in paths if path.startswith(_MOUNT)), None)
     if mounted is not None:
-        yield (
-            "cgroup",
-            f"{excerpt(mounted)} is the path of a folder: cgroup paths start below {_MOUNT}",
-            f"write cgroup: {quoted(_CONTROLLER.sub('/', mounted.removeprefix(_MOUNT), count=1) or '/')}",
-        )
+        why = f"{excerpt(mounted)} is the path of a folder: cgroup paths start below {_MOUNT}"
+        below = _CONTROLLER.sub("/", mounted.removeprefix(_MOUNT), count=1) or "/"
+        yield "cgroup", why, f"write cgroup: {quoted(below)}"
     if not paths or any(is_glob(path) for path in paths):
         return
     if all(path.endswith("/") and path != "/" for path in paths):
-        yield (
-            "cgroup",
-            "cgroup paths do not end in /",
-            f'write cgroup: "{excerpt(paths[0])}*" to match everything below',
-        )
+        hint = f'write cgroup: "{excerpt(paths[0])}*" to match everything below'
+        yield "cgroup", "cgroup paths do not end in /", hint
     elif all(path.endswith(".slice") for path in paths):
-        path = paths[0]
-        yield (
-            "cgroup",
-            f"{excerpt(path)} is a slice: processes are in the units below it",
-            f'write cgroup: "{excerpt(path)}/*"',
-        )
+        path = excerpt(paths[0])
+        yield "cgroup", f"{path} is a slice: processes are in the units below it", f'write cgroup: "{path}/*"'
     elif terms.units and not any(
         fnmatchcase(system_unit(path), unit) for path in paths for unit in terms.units
     ):
-        yield (
-            "cgroup",
-            f"{excerpt(paths[0])} is not in the unit {excerpt(terms.units[0])}",
-            "remove unit or cgroup, or write two rules",
-        )
+        why = f"{excerpt(paths[0])} is not in the unit {excerpt(terms.units[0])}"
+        yield "cgroup", why, "remove unit or cgroup, or write two rules"
 
 
 def _cmdlines(terms: "Terms") -> "Iterator[_Why]":
     least = [_least_length(pattern) for pattern in terms.cmdlines]
     if least and min(least) > CMDLINE_LIMIT:
-        yield (
-            "cmdline",
-            f"it needs at least {min(least)} characters, and oomguard reads {CMDLINE_LIMIT} bytes",
-            "use fewer repetitions",
-        )
+        why = f"it needs at least {min(least)} characters, and oomguard reads {CMDLINE_LIMIT} bytes"
+        yield "cmdline", why, "use fewer repetitions"
 
 
 def _least_length(pattern: str) -> int:

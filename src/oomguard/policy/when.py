@@ -101,15 +101,28 @@ def _editors(form: str) -> Any:
     return Field(max_length=100, json_schema_extra={"pattern": f"^(?:{form})$"})
 
 
-_SIZES = _form(values.SIZE)
+_SIZES, _VERSIONS = _form(values.SIZE), _form(_VERSION)
 _SWAP = f"none|some|{_SIZES}"
-_VERSIONS = _form(_VERSION)
 _MEMORY_WORDS = "a comparison such as '>= 64GiB'"
 _SWAP_TAKES = "none, some or a comparison such as '< 8GiB'"
 _KERNEL_WORDS = "a comparison such as '>= 6.6'"
 
-
-_NAME = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(patterns.name)]
+_Memory = Annotated[
+    str, _editors(_SIZES), _comparison(_SIZES, _MEMORY_WORDS, _size_fits, values.size), Takes(_MEMORY_WORDS)
+]
+_Swap = Annotated[
+    str,
+    _editors(_SWAP),
+    _comparison(_SWAP, _SWAP_TAKES, _size_fits, values.size),
+    Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
+]
+_Kernel = Annotated[
+    str,
+    _editors(_VERSIONS),
+    _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits, _version),
+    Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
+]
+_Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(patterns.name)]
 
 
 class When(Language):
@@ -117,27 +130,17 @@ class When(Language):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    memory: Annotated[
-        Annotated[str, _editors(_SIZES), _comparison(_SIZES, _MEMORY_WORDS, _size_fits, values.size)] | None,
-        Takes(_MEMORY_WORDS),
-    ] = key(
+    memory: _Memory | None = key(
         "RAM. After >= and <, MemTotal may be 10 % less than the size: the kernel keeps some of what is "
         "installed.",
         ">= 64GiB",
         ">= 16GiB, < 64GiB",
     )
-    swap: Annotated[
-        Annotated[str, _editors(_SWAP), _comparison(_SWAP, _SWAP_TAKES, _size_fits, values.size)] | None,
-        Takes(_SWAP_TAKES, hint="write none if there must be no swap"),
-    ] = key("Swap (SwapTotal); zram counts.", "none", "some", "< 8GiB")
+    swap: _Swap | None = key("Swap (SwapTotal); zram counts.", "none", "some", "< 8GiB")
     hostname: Annotated[
-        Some[_NAME] | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
+        Some[_Name] | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
     ] = key("Glob on what uname -n prints.", "db-*", ["web1", "web2"])
-    kernel: Annotated[
-        Annotated[str, _editors(_VERSIONS), _comparison(_VERSIONS, _KERNEL_WORDS, _version_fits, _version)]
-        | None,
-        Takes(_KERNEL_WORDS, hint="write it in quotes, as in '>= 6.6'"),
-    ] = key(
+    kernel: _Kernel | None = key(
         "Kernel release, compared as far as the version is written: 6.6.30 is not > 6.6.",
         ">= 6.6",
         ">= 6.6, < 6.12",

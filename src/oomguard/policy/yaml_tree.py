@@ -5,6 +5,7 @@ without limit. So this module builds the tree from PyYAML's events: bounded, wit
 the place of every fault.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 import yaml
@@ -57,19 +58,15 @@ def parse(file: str, content: bytes) -> Tree:
     return Tree(builder.root, builder.faults)
 
 
+@dataclass(slots=True)
 class _Frame:
     """A list or mapping that is not complete yet."""
 
-    __slots__ = ("anchor", "entries", "height", "items", "key", "node", "size_before")
-
-    def __init__(self, node: Sequence | Mapping, anchor: str | None, size_before: int) -> None:
-        self.node = node
-        self.items = node.items if isinstance(node, Sequence) else None
-        self.entries = node.entries if isinstance(node, Mapping) else {}
-        self.anchor = anchor
-        self.size_before = size_before
-        self.height = 1
-        self.key: Scalar | None = None
+    node: Sequence | Mapping
+    anchor: str | None
+    size_before: int
+    height: int = 1
+    key: Scalar | None = None
 
 
 class _Anchor(NamedTuple):
@@ -165,20 +162,16 @@ class _Builder:
         frame = self._stack[-1]
         if height >= frame.height:
             frame.height = height + 1
-        key = frame.key
-        if frame.items is not None:
-            frame.items.append(node)
-        elif key is None:
-            frame.key = self._key(node)
+        if isinstance(frame.node, Sequence):
+            frame.node.items.append(node)
+        elif frame.key is not None:
+            key, frame.key = frame.key, None
+            self._entry(frame.node.entries, key, node)
+        elif isinstance(node, Scalar):
+            frame.key = node
         else:
-            frame.key = None
-            self._entry(frame.entries, key, node)
-
-    def _key(self, node: Node) -> Scalar:
-        if isinstance(node, Scalar):
-            return node
-        self._refuse(node.line, node.column, _COMPLEX_KEY)
-        return _NO_KEY
+            self._refuse(node.line, node.column, _COMPLEX_KEY)
+            frame.key = _NO_KEY
 
     def _entry(self, entries: dict[str, Member], key: Scalar, value: Node) -> None:
         if key is _NO_KEY:
@@ -193,16 +186,14 @@ class _Builder:
 
     def _count(self, event: yaml.Event) -> tuple[int, int]:
         """Count a node, and return its line and column."""
-        mark = event.start_mark
-        assert mark is not None
-        line = mark.line + 1
+        line, column = _place(event)
         if line == self._line:
             line = self._line  # the same object: a rule has five of them
         self._line = line
         self._nodes += 1
         if self._nodes > NODE_LIMIT:
-            self._stop(line, mark.column + 1, _TOO_MANY_VALUES)
-        return line, mark.column + 1
+            self._stop(line, column, _TOO_MANY_VALUES)
+        return line, column
 
     def _refuse_depth(self, depth: int, line: int, column: int) -> None:
         if depth > DEPTH_LIMIT:
@@ -219,8 +210,8 @@ class _Builder:
         """Return the path of the current node, as `rules[3].name`."""
         path = ""
         for frame in self._stack:
-            if frame.items is not None:
-                path += f"[{len(frame.items)}]"
+            if isinstance(frame.node, Sequence):
+                path += f"[{len(frame.node.items)}]"
             elif frame.key is not None:
                 path += f".{excerpt(frame.key.text)}" if path else excerpt(frame.key.text)
         return path

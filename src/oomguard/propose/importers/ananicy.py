@@ -67,12 +67,11 @@ def import_files(paths: "Sequence[str]") -> Draft:
         named.pop(name, None)  # the last one counts, and stands where it is
         named[name] = (one, value, by)
     if indifferent:
-        rules = counted(indifferent, "rule")
-        what = f"{rules} that set no oom_score_adj ({_OTHERS})"
+        what = f"{counted(indifferent, 'rule')} that set no oom_score_adj ({_OTHERS})"
         notes.append(Note(what, "oomguard does not set these", settings=indifferent))
     if overridden:
-        rules = counted(overridden, "rule")
-        notes.append(Note(rules, "a later rule for the same name overrides it", settings=overridden))
+        why = "a later rule for the same name overrides it"
+        notes.append(Note(counted(overridden, "rule"), why, settings=overridden))
     return Draft(_TITLE, (), tuple(_rules(named)), tuple(files.finish()))
 
 
@@ -95,11 +94,7 @@ def _value(one: _Object, notes: list[Note]) -> int | None:
     value = one.said.get("oom_score_adj")
     if value is None:
         return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not (OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX)
-    ):
+    if type(value) is not int or not OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX:
         notes.append(Note("oom_score_adj", f"must be from -1000 to 1000, got {value!r}", one.place))
         return None
     return value

@@ -46,19 +46,12 @@ def import_files(paths: "Sequence[str]") -> Draft:
             elif re.match(r"\w+\s*=", line):
                 settings.append(f"{line.partition('=')[0].strip()} ({place.line})")
             else:
-                files.notes.append(
-                    Note(line[:_SHOWN_LIMIT], "is not a line of a nohang configuration", place)
-                )
+                why = "is not a line of a nohang configuration"
+                files.notes.append(Note(line[:_SHOWN_LIMIT], why, place))
         if settings:
-            files.notes.append(
-                Note(
-                    counted(len(settings), "setting"),
-                    "when and how to kill, which oomguard never does; with their lines: "
-                    + ", ".join(settings),
-                    Origin(file),
-                    settings=len(settings),
-                )
-            )
+            what, number = counted(len(settings), "setting"), len(settings)
+            why = f"when and how to kill, which oomguard never does; with their lines: {', '.join(settings)}"
+            files.notes.append(Note(what, why, Origin(file), settings=number))
     return Draft(_TITLE, (), tuple(rules), tuple(files.finish()))
 
 

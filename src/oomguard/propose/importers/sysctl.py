@@ -41,13 +41,11 @@ def import_files(paths: "Sequence[str]") -> Draft:
     found = [file for name in active if (file := tuned.profile_file(name, folders))]
     sources = [*_sysctl_files([path for path in paths if not _profile(path)])] if paths else sysctl_files()
     files = Files([*sources, *profiles, *found] or ["/etc/sysctl.d"], (".conf",))
-    lines = lines_that_count(
-        sources,
-        files.lines,
-        lambda file, line, text: files.notes.append(
-            Note(text[:_SHOWN_LIMIT], "is not an assignment", Origin(file, line))
-        ),
-    )
+
+    def wrong(file: str, line: int, text: str) -> None:
+        files.notes.append(Note(text[:_SHOWN_LIMIT], "is not an assignment", Origin(file, line)))
+
+    lines = lines_that_count(sources, files.lines, wrong)
     beside = [os.path.join(os.path.dirname(file), "..") for file in profiles]
     of_tuned = tuned.load([*profiles, *active], [*beside, *folders], files.lines)
     said = _merged(settings(lines), of_tuned.said)
@@ -114,10 +112,8 @@ def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Itera
         partner = SYSCTLS[name].partner
         other = said.get(name) or said.get(partner)
         if other is not None and (other.file, other.line) != (one.file, one.line):
-            which = "" if name in said else f"{partner}, "
-            yield Note(
-                f"{name}={one.value}", f"{which}{other.source} counts instead", Origin(one.file, one.line)
-            )
+            why = f"{'' if name in said else f'{partner}, '}{other.source} counts instead"
+            yield Note(f"{name}={one.value}", why, Origin(one.file, one.line))
 
 
 def _others(named: "Sequence[_Named]", used: "Set[tuple[str, int]]") -> "Iterator[Note]":

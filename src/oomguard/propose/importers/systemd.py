@@ -5,7 +5,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
+from oomguard.core.rule import OOM_SCORE_ADJ_MAX
 from oomguard.foreign.unit_file import assignments
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, variants
 from oomguard.policy.regex_to_glob import literal
@@ -104,9 +104,7 @@ def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
         place = Origin(file, number)
         if not value:
             found = _Setting(None, place)
-        elif re.fullmatch(r"[-+]?[0-9]{1,9}", value) and (
-            OOM_SCORE_ADJ_MIN <= int(value) <= OOM_SCORE_ADJ_MAX
-        ):
+        elif re.fullmatch(r"[-+]?[0-9]{1,9}", value) and abs(int(value)) <= OOM_SCORE_ADJ_MAX:
             found = _Setting(int(value), place)
         else:
             why = "must be from -1000 to 1000; systemd ignores it, too"
@@ -115,15 +113,9 @@ def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
 
 
 def _defaults(file: str, lines: "Sequence[str]") -> list[Note]:
-    return [
-        Note(
-            f"{one.key}={one.value}",
-            "a default for all services; write rules for those that matter",
-            Origin(file, one.line),
-        )
-        for one in assignments(lines)
-        if one.key == "DefaultOOMScoreAdjust"
-    ]
+    why = "a default for all services; write rules for those that matter"
+    said = (one for one in assignments(lines) if one.key == "DefaultOOMScoreAdjust")
+    return [Note(f"{one.key}={one.value}", why, Origin(file, one.line)) for one in said]
 
 
 def _rule(pattern: str, condition: str, value: int | None, setting: _Setting) -> DraftRule:
