@@ -5,9 +5,7 @@ import os
 import re
 import subprocess
 import sys
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,22 +149,3 @@ def shape(change: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each key of a change with what kind of value it has."""
     for key, value in change.items():
         yield key, "obstacle or null" if key == "obstacle" else type(value).__name__
-
-
-def test_ledger_of_the_architecture_is_one_that_is_read(tmp_path: Path) -> None:
-    """The only other example: the JSON of a line, after a checksum and the header."""
-    from oomguard.reconcile.ledger import _line, open_ledger
-    from oomguard.reconcile.state_folder import open_state_folder
-
-    (line,) = blocks((ROOT / "docs" / "internals" / "architecture.md").read_text(), "json")
-    folder = open_state_folder(str(tmp_path))
-    try:
-        open_ledger(folder, boot_id="b", is_alive=lambda _: True).close()
-        with (tmp_path / "ledger").open("ab") as ledger:
-            ledger.write(_line(line.strip().encode(), zlib.crc32(b"b")))
-        read = open_ledger(folder, boot_id="b", is_alive=lambda _: True)
-        assert read.ignored_lines == 0
-        assert list(read.processes) == [812]
-        read.close()
-    finally:
-        folder.close()
