@@ -53,7 +53,7 @@ _TRIGGERS = (
     "Manual OOM execution",
     '"MESSAGE":[',  # not printable, so it is there as a list of bytes
     '"MESSAGE" : [',
-    *OTHER_TRIGGERS,
+    *(word for word in OTHER_TRIGGERS if not word.startswith("oom")),  # those begin as above
 )
 """Where a report may begin, or continue after the kill: a superset of the lines that matter.
 
