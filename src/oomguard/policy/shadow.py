@@ -45,15 +45,10 @@ class _Names:
         if self.any_name is None and not self._globs:
             return exact
         found = [rule for rule in (self.any_name, exact) if rule is not None]
-        if (
-            self._globs and b"[" not in name and not is_regex(name)
-        ):  # a * matches a * or ? as if it were a character, so globs compare as text
-            found += [
-                rule
-                for end in range(len(name) + 1)
-                for glob, rule in self._globs.get(name[:end], ())
-                if glob.match(name)
-            ]
+        # A * matches a * or ? as if it were a character, so globs compare as text.
+        if self._globs and b"[" not in name and not is_regex(name):
+            globs = (glob for end in range(len(name) + 1) for glob in self._globs.get(name[:end], ()))
+            found += [rule for glob, rule in globs if glob.match(name)]
         return min(found, default=None)
 
 

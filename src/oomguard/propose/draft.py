@@ -4,13 +4,14 @@
 """
 
 import textwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import printable
 from oomguard.policy.quoting import quoted
 
 _WIDTH = 100
+_WRAPPED: dict[str, Any] = {"width": _WIDTH, "break_long_words": False, "break_on_hyphens": False}
 
 Value = int | str
 """An exact value, or `at_most N`, `at_least N`, `keep`; of a sysctl, N may be a size and the value `80%`."""
@@ -147,9 +148,7 @@ def _list(items: list[str | int]) -> str:
     line = f"[{', '.join(said)}]"
     if len(line) <= _WIDTH:
         return line
-    wrapped = textwrap.wrap(
-        line, _WIDTH, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False
-    )
+    wrapped = textwrap.wrap(line, subsequent_indent=" " * 6, **_WRAPPED)
     # YAML would fold a line that breaks inside a quoted name with spaces: then write one name per line.
     return "\n".join(wrapped) if " " not in "".join(said) else "[\n      " + ",\n      ".join(said) + "]"
 
@@ -165,12 +164,8 @@ def _comment(text: str, indent: str, first: str = "# ", rest: str = "# ") -> lis
     for paragraph in text.split("\n"):
         # One by one, because printable() doubles backslashes, of which regular expressions are full.
         shown = "".join(map(printable, paragraph))
-        lines += textwrap.wrap(
-            shown,
-            _WIDTH,
-            initial_indent=indent + first,
-            subsequent_indent=indent + rest,
-            break_long_words=False,
-            break_on_hyphens=False,
-        ) or [f"{indent}#"]
+        wrapped = textwrap.wrap(
+            shown, initial_indent=indent + first, subsequent_indent=indent + rest, **_WRAPPED
+        )
+        lines += wrapped or [f"{indent}#"]
     return lines
