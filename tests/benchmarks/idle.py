@@ -1,6 +1,7 @@
 """What 1,000 watched processes cost when nothing happens.
 
-Only tenths of a second without an event, and in which nothing waited for memory, count.
+Only tenths of a second without an event count, and none up to 12 s after something waited for memory: after
+that, the daemon checks every second.
 """
 
 import time
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 PROCESSES = 1000
 EXEC_UID_COMM = 0x206
 WINDOW_SECONDS = 0.1
+CALM_SECONDS = 12.0
+"""How long after a stall it no longer checks what holds memory."""
 
 
 def figures(host: "Host") -> "Iterator[Figure]":
@@ -41,11 +44,14 @@ def _quiet_time(pid: int, guard_pid: int, seconds: float) -> tuple[int, int, flo
     """Return CPU time, wake-ups and length of the time in which nothing happened."""
     cpu, wakes, quiet = 0, 0, 0.0
     end = time.monotonic() + seconds
+    stalled_at = end - seconds
     at, heard, last = time.monotonic(), _happened(guard_pid), (cpu_ns(pid), switches(pid))
     while at < end:
         time.sleep(WINDOW_SECONDS)
         then, heard_then, now = time.monotonic(), _happened(guard_pid), (cpu_ns(pid), switches(pid))
-        if heard_then == heard:
+        if heard_then[1] != heard[1]:
+            stalled_at = then
+        if heard_then == heard and then - stalled_at > CALM_SECONDS:
             cpu += now[0] - last[0]
             wakes += now[1] - last[1]
             quiet += then - at

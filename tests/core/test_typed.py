@@ -1,5 +1,6 @@
 """The daemon's named tuples are those of `typing`."""
 
+import copy
 import typing
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_changed_copy_is_of_the_same_kind() -> None:
     one = Ours(1)
     other = one._replace(second="c")
     assert isinstance(other, Ours)
+    assert copy.deepcopy(other) == other
     assert (one, other, Ours._make([1, "c", ()])) == ((1, "b", ()), (1, "c", ()), other)
 
 

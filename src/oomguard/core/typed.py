@@ -41,6 +41,9 @@ else:
                 raise ValueError(f"no such fields: {[*changes]}")
             return made
 
+        def __getnewargs__(self):
+            return tuple(self)  # to copy it
+
         def __repr__(self):
             fields = ", ".join(f"{name}={item!r}" for name, item in self._asdict().items())
             return f"{type(self).__name__}({fields})"
