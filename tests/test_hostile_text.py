@@ -25,7 +25,7 @@ from oomguard.oom.kmsg import parse_record
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import globs
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.report.history import parse_entry
 from oomguard.report.status_reader import decode_status
@@ -54,7 +54,7 @@ def _in_root(path: str, read: Callable[[str], object]) -> Callable[[str, Path], 
 
 
 def _policy(text: str, _folder: Path) -> object:
-    return parse(Sources((Source("a.yaml", text.encode()),)))
+    return parse((Source("a.yaml", text.encode()),))
 
 
 def _cgroup(text: str, _folder: Path) -> object:

@@ -113,7 +113,7 @@ def test_what_is_no_drop_in_is_no_edit(watch: PolicyWatch, policy: Path, name: s
     (folder / name).write_text("rules: []\n")
     assert told(watch)
     assert not watch.has_changed()
-    assert [source.file for source in read_sources(str(policy)).files if not source.fault] == [str(policy)]
+    assert [source.file for source in read_sources(str(policy)) if not source.fault] == [str(policy)]
 
 
 def test_what_others_write_beside_it_is_no_edit(watch: PolicyWatch, policy: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_mask_is_an_edit_and_what_is_written_to_its_target_is_none(tmp_path: P
     (folder / "10.yaml").unlink()
     assert told(watch)
     assert watch.has_changed()
-    assert [source.is_mask for source in read_layers(watch.layers).files] == [True]
+    assert [source.is_mask for source in read_layers(watch.layers)] == [True]
     watch.close()
 
 

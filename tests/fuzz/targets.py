@@ -42,7 +42,7 @@ from oomguard.policy.cases import parse_cases
 from oomguard.policy.effective import effective, render
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 from oomguard.policy.users import Users
 from oomguard.propose.draft import render as render_draft
 from oomguard.propose.draft_document import import_document
@@ -71,7 +71,7 @@ _REPORTS = Path(__file__).parent.parent / "reports"
 
 def policy(data: bytes) -> None:
     """Any file is a policy that survives its way to the daemon and to `cat`, or is refused in words."""
-    sources = Sources((Source("a.yaml", data),))
+    sources = (Source("a.yaml", data),)
     try:
         loaded, faults = parse(sources, users=Users())
     except PolicyError as error:
@@ -81,7 +81,7 @@ def policy(data: bytes) -> None:
         assert decode(encode(loaded)) == loaded
         printed = "\n".join(render(effective(sources, loaded)))
         assert all(line.isprintable() for line in printed.split("\n"))
-        again = parse(Sources((Source("a.yaml", printed.encode()),)), users=Users()).policy
+        again = parse((Source("a.yaml", printed.encode()),), users=Users()).policy
         assert [(rule.names, rule.terms) for rule in again.rules] == [
             (rule.names, rule.terms) for rule in loaded.rules
         ]
@@ -304,7 +304,7 @@ def imports(data: bytes) -> None:
                 continue
             json.dumps(import_document(draft)).encode("ascii")
             source = Source("a.yaml", render_draft(draft).encode())
-            assert not {fault.code for fault in parse(Sources((source,))).warnings} & _OF_CONVERSION
+            assert not {fault.code for fault in parse((source,)).warnings} & _OF_CONVERSION
 
 
 _OF_CONVERSION = {"shadowed-rule", "never-matches", "list-as-name", "regex-as-name", "path-as-name"}
@@ -459,5 +459,5 @@ def seeds(name: str) -> list[bytes]:
     """Return the inputs that a target's search starts from."""
     if name != "wire":
         return SEEDS[name]
-    lines = [*encode(parse(Sources((Source("a", SEEDS["policy"][1]),))).policy)]
+    lines = [*encode(parse((Source("a", SEEDS["policy"][1]),)).policy)]
     return ["\n".join(lines).encode()]

@@ -10,7 +10,7 @@ from oomguard.oom.backtest import Backtest, Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.policy.load import parse
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 
 HOST = "\n".join(formats.host_report(formats.KERNELS[-1]))
 EXACT = "  - {name: postgres, oom_score_adj: 800}\n"
@@ -18,7 +18,7 @@ EXACT = "  - {name: postgres, oom_score_adj: 800}\n"
 
 def load_text(text: str) -> Policy:
     """Load a policy from text."""
-    return parse(Sources((Source("a.yaml", text.encode()),))).policy
+    return parse((Source("a.yaml", text.encode()),)).policy
 
 
 def replay(policy: str, text: str = HOST) -> Backtest:

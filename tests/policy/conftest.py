@@ -42,12 +42,12 @@ def install(tmp_path: "Path") -> Install:
 def sources(*texts: str | bytes) -> Sources:
     """Return texts as the sources `0.yaml`, `1.yaml`... of one folder, as if they had been read."""
     contents = (text if isinstance(text, bytes) else text.encode() for text in texts)
-    return Sources(tuple(Source(f"{number}.yaml", content) for number, content in enumerate(contents)))
+    return tuple(Source(f"{number}.yaml", content) for number, content in enumerate(contents))
 
 
 def layered(*texts: str) -> Sources:
     """Return texts as the sources `0.yaml`, `1.yaml`... each of a layer of its own."""
-    return Sources(tuple(source._replace(layer=layer) for layer, source in enumerate(sources(*texts).files)))
+    return tuple(source._replace(layer=layer) for layer, source in enumerate(sources(*texts)))
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

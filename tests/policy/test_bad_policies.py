@@ -8,7 +8,7 @@ import pytest
 from oomguard.policy.cases import parse_cases
 from oomguard.policy.fault import PolicyError, render_text
 from oomguard.policy.load import parse
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 
 
 class _Case(NamedTuple):
@@ -35,7 +35,7 @@ def _faults(case: _Case) -> PolicyError:
         if case.is_cases:
             parse_cases(source)
         else:
-            parse(Sources((source,)))
+            parse((source,))
     return caught.value
 
 

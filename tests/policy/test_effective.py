@@ -71,18 +71,17 @@ def test_files_whose_when_does_not_fit_are_listed_with_the_reason() -> None:
 
 def test_each_line_has_its_file_and_what_it_overrides() -> None:
     """Files that do not count are listed with the reason; values are shown with what they come to."""
-    files = Sources(
-        (
-            Source("/a/50.yaml", b"vm:\n  swappiness: 10\n  commit_limit: 90%\n", layer=0, name="50.yaml"),
-            Source("/a/90.yaml", layer=0, name="90.yaml", is_mask=True),
-            Source("/b", b"force: true\nvm: {swappiness: 60, overcommit_ratio: 80}\n", layer=1),
-            Source("/c/50.yaml", b"nonsense: {", layer=2, name="50.yaml"),
-            Source("/d/20.yaml", b"rules: [{name: [a, 'b, c'], oom_score_adj: 1}]", layer=3, name="20.yaml"),
-            Source("/d/30.yaml", b"rules: [{name: a, oom_score_adj: -1}]", layer=3, name="30.yaml"),
-            Source("/d/80.yml", fault=ignored("/d/80.yml"), layer=3),
-            Source("/d/90.yaml", b"force: false", layer=3, name="90.yaml"),
-        )
+    files = (
+        Source("/a/50.yaml", b"vm:\n  swappiness: 10\n  commit_limit: 90%\n", layer=0, name="50.yaml"),
+        Source("/a/90.yaml", layer=0, name="90.yaml", is_mask=True),
+        Source("/b", b"force: true\nvm: {swappiness: 60, overcommit_ratio: 80}\n", layer=1),
+        Source("/c/50.yaml", b"nonsense: {", layer=2, name="50.yaml"),
+        Source("/d/20.yaml", b"rules: [{name: [a, 'b, c'], oom_score_adj: 1}]", layer=3, name="20.yaml"),
+        Source("/d/30.yaml", b"rules: [{name: a, oom_score_adj: -1}]", layer=3, name="30.yaml"),
+        Source("/d/80.yml", fault=ignored("/d/80.yml"), layer=3),
+        Source("/d/90.yaml", b"force: false", layer=3, name="90.yaml"),
     )
+
     assert (
         _text(files)
         == """\
@@ -134,6 +133,6 @@ def test_a_value_that_yaml_reads_as_a_word_is_printed_for_programs_too() -> None
 def test_names_of_files_are_escaped() -> None:
     """A name may not end a comment, nor reach the terminal."""
     source = Source("/a/\nforce: true\x1b\udcff.yaml", b"vm: {swappiness: 1}")
-    (printed, _, _, value) = _text(Sources((source,))).splitlines()
+    (printed, _, _, value) = _text((source,)).splitlines()
     assert printed == r"# /a/\nforce: true\x1b\xff.yaml"
     assert value == r"  swappiness: 1  # /a/\nforce: true\x1b\xff.yaml:1"

@@ -10,7 +10,6 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import FAULTS_LIMIT, load, parse
-from oomguard.policy.source import Sources
 
 from .conftest import Install, layered, sources
 
@@ -260,13 +259,13 @@ def test_two_files_of_a_lower_layer_conflict_unless_a_higher_one_decides() -> No
     """The administrator can override what the vendor got wrong."""
     first, second = (
         source._replace(file=f"vendor/{source.file}", layer=1)
-        for source in sources("vm: {dirty_ratio: 1, swappiness: 1}", "vm: {dirty_ratio: 2}").files
+        for source in sources("vm: {dirty_ratio: 1, swappiness: 1}", "vm: {dirty_ratio: 2}")
     )
     with pytest.raises(PolicyError) as caught:
-        parse(Sources((first, second)))
+        parse((first, second))
     (fault,) = caught.value.faults
     assert str(fault) == "vendor/1.yaml:1:6: vm.dirty_ratio: is 2 here and 1 at vendor/0.yaml:1"
-    policy = parse(Sources((*sources("vm: {dirty_bytes: 8192}").files, first, second))).policy
+    policy = parse((*sources("vm: {dirty_bytes: 8192}"), first, second)).policy
     assert [one.name for one in policy.sysctls] == ["vm.swappiness", "vm.dirty_bytes"]
 
 

@@ -8,7 +8,7 @@ from oomguard.core.match import Matcher, first_unmet
 from oomguard.core.process import Identity, Process
 from oomguard.policy.load import Loaded, parse
 from oomguard.policy.paste import name_pattern, rule_for
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 
 _COMMS = st.binary(min_size=1, max_size=15).filter(lambda comm: 0 not in comm)
 _TRICKY = st.text(
@@ -23,7 +23,7 @@ def _process(
 
 
 def _loaded(rule: str) -> Loaded:
-    return parse(Sources((Source("p", f"rules:\n  {rule}\n".encode()),)))
+    return parse((Source("p", f"rules:\n  {rule}\n".encode()),))
 
 
 def _assert_matches(process: Process) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _faults(path: str) -> list[Fault]:
-    return [source.fault for source in read_sources(path).files if source.fault is not None]
+    return [source.fault for source in read_sources(path) if source.fault is not None]
 
 
 def _codes(path: str) -> list[str]:
@@ -30,7 +30,7 @@ def _codes(path: str) -> list[str]:
 def test_a_policy_that_belongs_to_us_is_read(install: Install) -> None:
     """The content comes back as it is."""
     path = install("rules: []\n")
-    (source,) = read_sources(path).files
+    (source,) = read_sources(path)
     assert (source.file, source.content, source.fault) == (path, b"rules: []\n", None)
 
 
@@ -124,7 +124,7 @@ def test_a_file_of_the_size_limit_is_read_and_one_byte_more_is_refused(install: 
 def test_drop_ins_are_read_before_the_main_file_in_the_order_of_their_names(install: Install) -> None:
     """What comes first wins. `--policy FILE` has no other layers."""
     path = install("{}", b="{}", a="{}", c="{}")
-    assert [(os.path.basename(source.file), source.layer) for source in read_sources(path).files] == [
+    assert [(os.path.basename(source.file), source.layer) for source in read_sources(path)] == [
         ("a.yaml", 0),
         ("b.yaml", 0),
         ("c.yaml", 0),
@@ -297,7 +297,7 @@ def test_what_editors_leave_behind_is_no_drop_in(install: Install, tmp_path: "Pa
     path = install("{}", a="{}")
     for name in (".#a.yaml", ".a.yaml.swp", "a.yaml~", "#a.yaml#", "a.yaml.dpkg-old", "README", ".yaml"):
         (tmp_path / "policy.d" / name).write_text("no policy: at all")
-    assert len(read_sources(path).files) == 2
+    assert len(read_sources(path)) == 2
 
 
 @pytest.mark.parametrize("name", ["mine.yml", "mine.YAML", "mine.conf", "mine"])
@@ -326,7 +326,7 @@ def test_a_main_file_with_another_ending_is_not_read_and_said_to_be_so(
     assert (warning.file, warning.code) == (str(other), "ignored-file")
     os.unlink(path)
     wanted = (Layer(path, is_folder=False), Layer(f"{tmp_path}/policy.d"))
-    assert [source.file for source in read_layers(wanted).files if source.fault] == [str(other)]
+    assert [source.file for source in read_layers(wanted) if source.fault] == [str(other)]
     assert load(str(other)).policy.force, "it is read if it is named"
 
 
@@ -352,7 +352,7 @@ def test_a_drop_in_folder_that_others_may_write_is_refused(install: Install, tmp
     (tmp_path / "policy.d").chmod(0o775)
     (fault,) = _faults(path)
     assert (fault.file, fault.code) == (str(tmp_path / "policy.d"), "writable-by-others")
-    assert len(read_sources(path).files) == 2
+    assert len(read_sources(path)) == 2
 
 
 def test_a_drop_in_folder_that_is_a_file_is_a_fault(install: Install, tmp_path: "Path") -> None:

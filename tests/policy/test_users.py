@@ -12,7 +12,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import decode, encode
 from oomguard.core.trust import trust_refusal
 from oomguard.policy import load
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 from oomguard.policy.users import Users, first_person_uid, parse_subuid
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -76,7 +76,7 @@ def test_a_policy_has_the_ranges_of_the_users_that_it_names(tmp_path: Path) -> N
     granted = tmp_path / "subuid"
     granted.write_text(f"{ME}:300000:10\n{ME}:500000:10\n")
     rules = f"rules: [{{user: {ME}, oom_score_adj: 800}}, {{user: no-such-user, oom_score_adj: 800}}]"
-    sources = Sources((Source("policy.yaml", rules.encode()),))
+    sources = (Source("policy.yaml", rules.encode()),)
     policy = decode(encode(load.parse(sources, users=Users(str(granted))).policy))
     assert [rule.terms.subuids for rule in policy.rules] == [(300000, 300009, 500000, 500009), ()]
 

@@ -103,11 +103,9 @@ def test_every_reason_is_given() -> None:
 def files(*texts: str, layers: tuple[int, ...] = (), name: str = "") -> Sources:
     """Return policy files of one layer, or each of its own."""
     numbers = layers or (0,) * len(texts)
-    return Sources(
-        tuple(
-            Source(f"{index}.yaml", text.encode(), layer=layer, name=name)
-            for index, (text, layer) in enumerate(zip(texts, numbers, strict=True))
-        )
+    return tuple(
+        Source(f"{index}.yaml", text.encode(), layer=layer, name=name)
+        for index, (text, layer) in enumerate(zip(texts, numbers, strict=True))
     )
 
 

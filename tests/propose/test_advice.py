@@ -11,7 +11,7 @@ from oomguard.core.policy import Policy
 from oomguard.core.rule import Value
 from oomguard.core.sysctl_diff import diff_sysctls
 from oomguard.policy.load import load, parse
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 from oomguard.policy.users import Users
 from oomguard.propose.advice import HostFacts, PeakSinceStart, Running, advise
 from oomguard.propose.draft import render
@@ -59,7 +59,7 @@ def proposed(facts: HostFacts) -> tuple[Policy, dict[str, int], str]:
     memory = facts.memory
     huge = memory.hugetlb_kib
     here = Host(memory.total_kib, memory.swap_total_kib, huge, huge, 2048)
-    policy, warnings = parse(Sources((Source("draft", text.encode()),)), host=here, users=Users())
+    policy, warnings = parse((Source("draft", text.encode()),), host=here, users=Users())
     assert {fault.code for fault in warnings} <= {"unknown-user"}
     plain = " ".join(line.strip().lstrip("# ") for line in text.splitlines())
     return policy, {one.name: one.value for one in policy.sysctls}, plain

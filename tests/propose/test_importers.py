@@ -13,7 +13,7 @@ from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import alternatives, globs, literal
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 from oomguard.propose.draft import Draft, DraftRule, Origin, render
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
 from oomguard.propose.importers.files import ForeignError
@@ -23,7 +23,7 @@ from oomguard.propose.mend import valid
 def policy(draft: Draft) -> tuple[Policy, str]:
     """Return the policy that a draft makes, and its text."""
     text = render(valid(draft))
-    return parse(Sources((Source("draft", text.encode()),))).policy, text
+    return parse((Source("draft", text.encode()),)).policy, text
 
 
 def rules(draft: Draft) -> list[tuple[str, str]]:

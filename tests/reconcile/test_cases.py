@@ -18,7 +18,7 @@ from oomguard.diagnose.policy_test import run_case
 from oomguard.kernel.procfs import Procfs
 from oomguard.policy.cases import Case, Expected, load_cases
 from oomguard.policy.load import parse
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report.case_results import result_lines
@@ -268,7 +268,7 @@ def test_a_case_with_a_ledger(case: WithLedger, proc: FakeProc, procfs: Procfs) 
             proc.sysctl(one, value)
         if entry is not None:
             ledger.record(Identity(one, one) if isinstance(one, int) else one, entry)
-    policy = parse(Sources((Source("policy.yaml", case.policy.encode() or b"#"),))).policy
+    policy = parse((Source("policy.yaml", case.policy.encode() or b"#"),)).policy
     reconciler = Reconciler(policy, ledger, procfs)
     found = {target(change): change.after for change in planned(reconciler)}
     assert {one: found.get(one, values(proc)[one]) for one in case.expected} == case.expected
@@ -281,7 +281,7 @@ def test_a_child_with_its_parents_value_gets_what_the_parent_had(proc: FakeProc,
     ledger.record(Identity(10, 10), Entry(5, 300))
     proc.process(Process(Identity(10, 10), b"master", oom_score_adj=300))
     proc.process(Process(Identity(11, 11), b"worker", parent_pid=10, oom_score_adj=300))
-    policy = parse(Sources((Source("policy.yaml", b"{rules: [{name: worker, oom_score_adj: 400}]}"),))).policy
+    policy = parse((Source("policy.yaml", b"{rules: [{name: worker, oom_score_adj: 400}]}"),)).policy
     reconciler = Reconciler(policy, ledger, procfs)
     assert {target(change): change.after for change in planned(reconciler)} == {10: 5, 11: 400}
     follow_the_laws(reconciler, proc, {10: 5, 11: 5})
@@ -294,7 +294,7 @@ def test_kernel_threads_zombies_and_pid_1_are_left_alone(proc: FakeProc, procfs:
     proc.process(Process(Identity(3, 3), b"kworker/0:0", parent_pid=2), kernel_thread=True)
     proc.process(Process(Identity(10, 10), b"defunct"), state="Z")
     proc.process(Process(Identity(11, 11), b"worker"))
-    policy = parse(Sources((Source("policy.yaml", b"{rules: [{name: '*', oom_score_adj: 100}]}"),))).policy
+    policy = parse((Source("policy.yaml", b"{rules: [{name: '*', oom_score_adj: 100}]}"),)).policy
     reconciler = Reconciler(policy, Ledger(), procfs)
     assert [target(change) for change in planned(reconciler)] == [11]
     follow_the_laws(reconciler, proc, {})
@@ -305,7 +305,7 @@ def test_what_is_no_utf_8_matches_as_other_text_does(proc: FakeProc, procfs: Pro
     proc.process(Process(Identity(10, 10), b"\xff\xfe"))
     proc.process(Process(Identity(11, 11), b"a", arguments=(b"\xff\xc3(", b"--serve")))
     rules = b"{rules: [{cmdline: '--serve$', oom_score_adj: 100}, {name: '*', oom_score_adj: 200}]}"
-    reconciler = Reconciler(parse(Sources((Source("policy.yaml", rules),))).policy, Ledger(), procfs)
+    reconciler = Reconciler(parse((Source("policy.yaml", rules),)).policy, Ledger(), procfs)
     assert {target(change): change.after for change in planned(reconciler)} == {10: 200, 11: 100}
     follow_the_laws(reconciler, proc, {})
 
@@ -314,7 +314,7 @@ def test_a_sysctl_that_the_kernel_lacks_is_skipped(proc: FakeProc, procfs: Procf
     """And the others are set."""
     proc.sysctl("vm.swappiness", 60)
     text = b"{vm: {swappiness: 10, compaction_proactiveness: 5}}"
-    reconciler = Reconciler(parse(Sources((Source("policy.yaml", text),))).policy, Ledger(), procfs)
+    reconciler = Reconciler(parse((Source("policy.yaml", text),)).policy, Ledger(), procfs)
     assert [target(change) for change in planned(reconciler)] == ["vm.swappiness"]
     follow_the_laws(reconciler, proc, {})
 
@@ -325,7 +325,7 @@ def test_a_limit_that_the_kernel_computes_otherwise_is_not_enforced(proc: FakePr
         proc.sysctl(f"vm.overcommit_{name}", value)
     proc.meminfo(MemTotal=8388608, Committed_AS=1, CommitLimit=3145728)
     text = b"{vm: {overcommit_memory: 2, overcommit_ratio: 80}}"
-    reconciler = Reconciler(parse(Sources((Source("policy.yaml", text),))).policy, Ledger(), procfs)
+    reconciler = Reconciler(parse((Source("policy.yaml", text),)).policy, Ledger(), procfs)
     reasons = [change.obstacle.reason for change in planned(reconciler) if change.obstacle is not None]
     assert len(reasons) == 2
     assert all("the kernel's CommitLimit is 3145728 KiB, but MemTotal" in reason for reason in reasons)

@@ -141,7 +141,7 @@ def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
     """
     if os.path.isdir(path):
         raise PolicyError([_NO_CASES.at(path)])
-    source = read_alone(path).files[0]
+    source = read_alone(path)[0]
     if source.fault is not None and source.fault.code == "missing-file":
         hint = "write the path of a case file, or of a folder of them"
         raise PolicyError([source.fault._replace(hint=hint)])

@@ -130,7 +130,7 @@ def parse(
         raise PolicyError(cut(_in_order(faults, sources)))
     valid = tuple(documents)
     policy = compile_policy(valid, asked)
-    policy = policy._replace(digest=digest(sources.files), left_out=tuple(left_out))
+    policy = policy._replace(digest=digest(sources), left_out=tuple(left_out))
     if lints:
         faults += lint(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
@@ -151,7 +151,7 @@ def used(sources: Sources, host: AskedHost) -> "Iterator[Used]":
     A file counts on any host if the host is not known, but then it replaces none if it has `when:`.
     """
     names: dict[str, Source] = {}
-    for source in sources.files:
+    for source in sources:
         first = names.get(source.name)
         if first is not None:
             why_not = f"{'masked' if first.is_mask else 'replaced'} by {printable(first.file)}"
@@ -253,7 +253,7 @@ def read_root(
 
 
 def _in_order(faults: "Iterable[Fault]", sources: Sources) -> list[Fault]:
-    order = {source.file: number for number, source in enumerate(sources.files)}
+    order = {source.file: number for number, source in enumerate(sources)}
     return sorted(faults, key=lambda fault: (order[fault.file], fault.line, fault.column))
 
 

@@ -40,10 +40,8 @@ class Source(NamedTuple):
     is_mask: bool = False
 
 
-class Sources(NamedTuple):
-    """All files of a policy, those that win first: by layer, and in a folder by name."""
-
-    files: tuple[Source, ...]
+Sources = tuple[Source, ...]
+"""All files of a policy, those that win first: by layer, and in a folder by name."""
 
 
 class _RefusedError(Exception):
@@ -58,7 +56,7 @@ _NO_NAME = Words("missing-file", "the file name is empty", "write --policy FILE"
 def read_sources(path: str) -> Sources:
     """Read the policy `path`, all its layers. Never raises: an error becomes a fault."""
     if not path:
-        return Sources((Source("--policy", fault=_NO_NAME),))
+        return (Source("--policy", fault=_NO_NAME),)
     return read_layers(layers(path))
 
 
@@ -83,17 +81,17 @@ def read_layers(wanted: "tuple[Layer, ...]", *, anybodys: bool = False) -> Sourc
     there = [path for path, _ in wanted if os.path.lexists(path)]
     if not anybodys:
         found += [Source(fault.file, fault=fault) for fault in _open_folders(there)]
-    return Sources(tuple(found))
+    return tuple(found)
 
 
 def read_alone(path: str) -> Sources:
     """Read one file, or standard input if it is `-`: without drop-ins, and whoever owns it. Never raises."""
     if path != STANDARD_INPUT:
-        return Sources((_read_source(path, path, folder=None, anybodys=True),))
+        return (_read_source(path, path, folder=None, anybodys=True),)
     try:
-        return Sources((Source("<stdin>", _content(0)),))
+        return (Source("<stdin>", _content(0)),)
     except (_RefusedError, OSError) as error:
-        return Sources((Source("<stdin>", fault=_fault("<stdin>", error)),))
+        return (Source("<stdin>", fault=_fault("<stdin>", error)),)
 
 
 def _read_folder(folder: str, *, anybodys: bool) -> "Iterator[Source]":

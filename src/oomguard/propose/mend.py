@@ -7,7 +7,7 @@ from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.lookalike import as_it_is
 from oomguard.policy.programs import HAND_ON, USERS_PROGRAMS, known
-from oomguard.policy.source import Source, Sources
+from oomguard.policy.source import Source
 from oomguard.propose.draft import Draft, Note, render
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _checked(draft: Draft) -> tuple[Draft, tuple[Fault, ...]]:
     while True:
         text = render(draft._replace(notes=()))  # of which there can be many
         try:
-            return draft, parse(Sources((Source("draft", text.encode()),))).warnings
+            return draft, parse((Source("draft", text.encode()),)).warnings
         except PolicyError as error:
             left = _without(draft, error.faults)
             if left == draft:
