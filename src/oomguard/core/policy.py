@@ -2,15 +2,16 @@
 
 from stat import S_ISCHR
 
+from oomguard.core.rule_table import RuleTable
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import counted, printable
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from oomguard.core.choices import SysctlKind
-    from oomguard.core.rule import Rule
+    from oomguard.core.rule import Rule, Terms
 
 DEFAULT_PATH = "/etc/oomguard.yaml"
 """The policy of a host."""
@@ -104,6 +105,11 @@ class Policy(NamedTuple):
     """The files whose `when:` does not fit the host."""
     unresolved: int = 0
     """How many sysctls depend on the host, if it was read for none."""
+
+    @property
+    def terms(self) -> "Iterable[Terms]":
+        """All terms of its rules. Going through 15,000 rules takes a tenth of the time of a start."""
+        return self.rules.terms if isinstance(self.rules, RuleTable) else [rule.terms for rule in self.rules]
 
     @property
     def summary(self) -> str:

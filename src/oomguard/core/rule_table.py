@@ -24,7 +24,7 @@ class RuleTable(Sequence[Rule]):
     """An append-only sequence of rules, which share `terms` and `files`."""
 
     def __init__(self, terms: "Iterable[Terms]", files: "Iterable[str]") -> None:
-        self._terms = list(terms)
+        self.terms = list(terms)
         self._files = list(files)
         self._text = bytearray()  # all names
         self._ends = array("I", [0])  # where each name ends in it
@@ -39,7 +39,7 @@ class RuleTable(Sequence[Rule]):
         counts = [len(self._rows) and self._rows[-_COLUMNS], *rows[::_COLUMNS]]
         if len(rows) % _COLUMNS or counts != sorted(counts) or counts[-1] != len(self._ends) - 1 + len(names):
             raise IndexError("four numbers for each rule, and the last counts all names")
-        self._terms[max(rows[1::_COLUMNS])]
+        self.terms[max(rows[1::_COLUMNS])]
         self._files[max(rows[2::_COLUMNS])]
         self._ends.extend(islice(accumulate(map(len, names), initial=len(self._text)), 1, None))
         self._text += b"".join(names)
@@ -65,14 +65,14 @@ class RuleTable(Sequence[Rule]):
         names = tuple(
             [bytes(self._text[begin:end]) for begin, end in pairwise(self._ends[first : after + 1])]
         )
-        return Rule(number, names, self._terms[terms], self._files[file], line)
+        return Rule(number, names, self.terms[terms], self._files[file], line)
 
     def __iter__(self) -> "Iterator[Rule]":
         names = (bytes(self._text[begin:end]) for begin, end in pairwise(self._ends))
         columns, first = iter(self._rows), 0
         for number, (after, terms, file, line) in enumerate(zip(*[columns] * _COLUMNS, strict=True)):
             yield Rule(
-                number, tuple(islice(names, after - first)), self._terms[terms], self._files[file], line
+                number, tuple(islice(names, after - first)), self.terms[terms], self._files[file], line
             )
             first = after
 

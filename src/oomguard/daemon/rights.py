@@ -61,7 +61,7 @@ def lock_memory(procfs: "Procfs") -> "Iterator[str]":
 def rights_missing_for(policy: "Policy", procfs: "Procfs") -> "Iterator[str]":
     """Yield a sentence for each thing that a policy asks for and this process is not allowed to do."""
     effective = parse_effective(procfs.read("self/status"))
-    if not has(effective, CAP_SYS_PTRACE) and any(rule.terms.exes for rule in policy.rules):
+    if not has(effective, CAP_SYS_PTRACE) and any(terms.exes for terms in policy.terms):
         yield "rules with `exe` match no process of other users: CAP_SYS_PTRACE is missing"
     if policy.skipped:
         yield policy.skipped
