@@ -36,6 +36,9 @@ _NO_CHANGEABLE = _changeable(Terms(Value("keep")))
 _MANY = 16
 """With more candidates than this, the command line is read first, because it rules most of them out."""
 
+_is_exact = re.compile(rb"[^\0*?\[]*").fullmatch
+"""Returns whether a name is compared literally."""
+
 _CUT = "".join(map(chr, range(0xDC80, 0xDD00)))
 """What `surrogateescape` makes of bytes that are not UTF-8."""
 
@@ -79,6 +82,7 @@ class Matcher:
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
         self._names = NameIndex()
         """Of exact names, as much as the kernel keeps of each."""
+        add_exact = self._names.add
         regexes: dict[bytes, list[int]] = {}
         cmdlines: dict[tuple[str, ...], None] = {}
         self._has_titles = False
@@ -91,13 +95,13 @@ class Matcher:
                 nameless.append(rule)
                 self._file(rule)
             for name in rule.names:
-                if is_regex(name):
+                if _is_exact(name):
+                    add_exact(name[:COMM_LENGTH], place)
+                elif is_regex(name):
                     regexes.setdefault(name, []).append(place)
-                elif is_glob(name):
+                else:
                     pattern = re.compile(fnmatch.translate(_text(name)))
                     self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
-                else:
-                    self._names.add(name[:COMM_LENGTH], place)
         self._names.build()
         _share_regexes(list(regexes))
         self._regexes = _regexes if regexes else None
