@@ -79,9 +79,9 @@ _MESSAGE_COST = 132
 """The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
 _REPORT_COST = 240
 """The additional cost of a report, in JSON. The shortest real one is a line of about 180 characters."""
-_OTHER_COST = 250
+_OTHER_COST = 300
 """The additional cost of a line of another program."""
-_WITHIN_COST = 250
+_WITHIN_COST = 400
 """The additional cost of a log in a string."""
 _STRING_COST = 16
 """The cost of a string in a line that may have a message in quotes."""
