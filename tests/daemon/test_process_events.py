@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, MutableMapping, MutableSet
 
 import pytest
 
-from oomguard.core.process import INIT_PID
+from oomguard.core.process import INIT_PID, Identity
 from oomguard.daemon.noise import LOOK_SECONDS, MUTE_SECONDS, PROCESS_LIMIT, TOTAL_LIMIT
 from oomguard.daemon.worker import NO_EVENTS
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
@@ -150,12 +150,12 @@ def test_a_program_that_needs_nothing_is_passed_over(subscription: Subscription)
 def test_a_program_that_may_need_something_is_checked_at_once(subscription: Subscription) -> None:
     """Here it has ended, so that it is forgotten; and the children it forked before are known first."""
     managed = subscription.work.reconciler.managed
-    managed.rule_of[8] = 0
+    managed.ledger.record_of(Identity(8, 1)).raised_by = 0
     subscription.wire.pids = [7, 8]
     subscription.wire.forked = [(8, 9)]
     subscription.wire.wake()
     assert subscription.events.check_programs() == []
-    assert (managed.rule_of, managed.executed, subscription.wire.forked) == ({}, {}, [])
+    assert (managed.records[8].raised_by, managed.executed, subscription.wire.forked) == (None, {}, [])
     assert not subscription.queue
 
 
@@ -177,7 +177,7 @@ def test_events_that_stop_are_told_once_and_polled_for(subscription: Subscriptio
     assert subscription.work.said.messages == [NO_EVENTS]
     assert subscription.queue.sweep.is_running
     subscription.events.end_pass()
-    assert subscription.work.reconciler.inheritance.asks_parents
+    assert subscription.work.reconciler.managed.asks_parents
 
 
 def test_lost_events_are_a_reason_for_a_pass(subscription: Subscription) -> None:

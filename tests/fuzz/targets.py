@@ -24,7 +24,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.match import Matcher
 from oomguard.core.name_regex import NameRegexes
 from oomguard.core.policy import Policy
-from oomguard.core.process import COMM_LENGTH, Identity, full_name
+from oomguard.core.process import COMM_LENGTH, full_name
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import Decoder, decode, encode
 from oomguard.core.text import printable
@@ -241,11 +241,10 @@ def ledger(data: bytes) -> None:
     for content in (data, _LEDGER_HEADER + data, _LEDGER_HEADER + intact):
         found = Ledger(boot_id=BOOT)
         found._read(content)
-        entries = [*found.sysctls.values(), *(entry for _, entry in found.processes.values())]
+        entries = [*found.sysctls.values(), *found.processes.values()]
         assert all(type(entry.original) is type(entry.given) is int for entry in entries)
         assert found.ignored_lines <= content.count(b"\n") + 1
-        for pid, (start, _) in found.processes.items():
-            assert found.entry(Identity(pid, start)) is not None
+        assert all(found.entry(one) == entry for one, entry in found.processes.items())
     behind = Ledger(boot_id=BOOT)
     line = _line(b'{"sysctl":"vm.swappiness","entry":[60,10,null,1,0]}', _LEDGER_SEED)
     behind._read(_LEDGER_HEADER + data + b"\n" + line)

@@ -172,8 +172,8 @@ def test_a_child_cannot_keep_immunity_by_choosing_another_value(
     status.write_text(status.read_text().replace(f"CapEff:\t{0:016x}", f"CapEff:\t{capabilities}"))
     host.kernel.floors[11] = -900
     if told:
-        host.reconciler.inheritance.on_fork(PID, 11, 0)
-    host.reconciler.inheritance.asks_parents = not told
+        host.reconciler.managed.on_fork(PID, 11, 0)
+    host.reconciler.managed.asks_parents = not told
     host.reconciler.process(11, "exec", 0.0, in_pass=not told)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == after
 
@@ -197,9 +197,9 @@ def test_a_child_with_a_rule_of_its_own_cannot_keep_more_either(host: Host, *, t
     host.give(-900)
     child = family(host, started=host.kernel.now_ticks(), value=-899)
     host.kernel.floors[11] = -900
-    host.reconciler.inheritance.asks_parents = not told
+    host.reconciler.managed.asks_parents = not told
     if told:
-        host.reconciler.inheritance.on_fork(PID, 11, 0)
+        host.reconciler.managed.on_fork(PID, 11, 0)
     host.reconciler.process(11, "exec", 0.0)
     assert (host.proc.oom_score_adj(11), host.kernel.floor(11)) == (-500, -500)
     assert host.ledger.entry(child.identity) is not None
@@ -213,12 +213,12 @@ def test_a_child_that_started_before_its_parent_was_set_has_its_own_value(
 ) -> None:
     """Something lowered it, but not a floor that oomguard moved."""
     host.give(-900)
-    (entry,) = host.ledger.processes.values()
-    host.ledger.record(Identity(PID, PID), entry[1]._replace(since_ticks=100))
+    ((process, entry),) = host.ledger.processes.items()
+    host.ledger.record(process, entry._replace(since_ticks=100))
     family(host, started=50, value=-700)
     if not has_rule:
         host.reconciler.adopt(Policy(rules=host.reconciler.policy.rules[:1]))
-    host.reconciler.inheritance.asks_parents = True
+    host.reconciler.managed.asks_parents = True
     assert host.reconciler.process(11, "resync", 0.0) is None
     assert host.proc.oom_score_adj(11) == -700
 
@@ -248,9 +248,9 @@ def test_children_are_reset_from_the_value_that_a_program_saved_for_them(host: H
     host.proc.set_oom_score_adj(PID, -1000)
     assert host.reconciler.process(PID, "drift", 0.0) is None
     assert not host.ledger.processes
-    inheritance = host.reconciler.inheritance
+    managed = host.reconciler.managed
     for child, name in ((11, b"worker"), (12, b"sh")):
-        inheritance.on_fork(PID, child, 10**30)
+        managed.on_fork(PID, child, 10**30)
         host.proc.process(Process(Identity(child, 10**6), name, parent_pid=PID, oom_score_adj=-1000))
         assert host.reconciler.process(child, "exec", 0.0) is None
         host.proc.set_oom_score_adj(child, -900)

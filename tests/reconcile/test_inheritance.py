@@ -61,7 +61,7 @@ class Host:
 
     def inherit(self, pid: int, comm: bytes, *, uid: int) -> None:
         """Have cron fork a child that becomes a user and runs a program."""
-        self.reconciler.inheritance.on_fork(CRON, pid, 1)
+        self.reconciler.managed.on_fork(CRON, pid, 1)
         self.start(pid, comm, parent=CRON, uid=uid, value=-900)
         self.kernel.floors[pid] = -900
 
@@ -71,8 +71,8 @@ class Host:
 
     def sweep(self) -> list[Outcome]:
         """Look at every process, with nothing known of any fork."""
-        self.reconciler.inheritance.forget_forks()
-        self.reconciler.inheritance.asks_parents = False
+        self.reconciler.managed.forget_forks()
+        self.reconciler.managed.asks_parents = False
         return list(self.reconciler.everything("resync", 0.0))
 
     def value(self, pid: int) -> int:
@@ -96,7 +96,7 @@ def test_a_users_program_keeps_nothing_whatever_it_is_called(host: Host, name: b
     assert (host.value(11), host.kernel.floor(11)) == (0, 0)
     again = host.look(11)
     assert (again.result if again else None) == (None if name == b"other" else "refused")
-    assert 11 not in host.ledger.processes
+    assert 11 not in {one.pid for one in host.ledger.processes}
 
 
 @pytest.mark.parametrize("name", [b"cron", b"postgres", b"same"])
@@ -113,9 +113,8 @@ def test_a_program_of_roots_is_held_by_its_own_rule(host: Host, name: bytes) -> 
 def test_a_process_that_becomes_a_users_is_judged_anew(host: Host) -> None:
     """It was protected as root's, and may have been skipped as unchanged."""
     host.look(CRON)
-    host.proc.process(
-        Process(Identity(CRON, host.ledger.processes[CRON][0]), b"cron", uid=1000, oom_score_adj=-900)
-    )
+    (cron,) = host.ledger.processes
+    host.proc.process(Process(cron, b"cron", uid=1000, oom_score_adj=-900))
     host.look(CRON)
     assert host.value(CRON) == 0
     refused = host.look(CRON)
@@ -135,10 +134,10 @@ def test_impostors_take_no_place_from_watched_parents(tmp_path: Path) -> None:
         assert outcome.result == "refused"
     host.start(200, b"postgres")
     host.look(200)
-    assert host.reconciler.inheritance.watched_parents == {200}
+    assert host.reconciler.managed.watched.keys() == {200}
     host.proc.end(200)
     host.look(200)
-    assert not host.reconciler.inheritance.watched_parents
+    assert not host.reconciler.managed.watched
     host.kernel.close()
 
 
@@ -153,7 +152,7 @@ def test_only_parents_that_a_rule_protects_are_watched(host: Host) -> None:
         assert host.value(pid) == 300
     host.start(200, b"postgres")
     host.look(200)
-    assert host.reconciler.inheritance.watched_parents == {200}
+    assert host.reconciler.managed.watched.keys() == {200}
 
 
 @pytest.mark.parametrize("cgroup", [CRON_SERVICE, SESSION, MANAGER, "/"])
@@ -336,8 +335,8 @@ def test_the_next_process_with_a_pid_has_children_of_its_own(host: Host) -> None
     """The value that its children inherit from it is not the one that was set for the process before it."""
     host.proc.end(CRON)
     host.start(CRON, b"manager")
-    host.reconciler.inheritance.on_fork(1, CRON, 2)
-    host.reconciler.inheritance.on_fork(CRON, 11, 3)
+    host.reconciler.managed.on_fork(1, CRON, 2)
+    host.reconciler.managed.on_fork(CRON, 11, 3)
     host.start(11, b"service", parent=CRON, value=-900)
     host.look(11)
     assert host.value(11) == -900
@@ -347,8 +346,8 @@ def test_a_fork_that_is_reported_late_loses_no_original(host: Host) -> None:
     """The child was examined and is in the ledger by then."""
     host.inherit(11, b"postgres", uid=0)
     host.look(11)
-    host.reconciler.inheritance.on_fork(CRON, 11, 1)
-    assert 11 in host.ledger.processes
+    host.reconciler.managed.on_fork(CRON, 11, 1)
+    assert 11 in {one.pid for one in host.ledger.processes}
     host.reconciler.adopt(Policy())
     host.look(11)
     assert host.value(11) == 0

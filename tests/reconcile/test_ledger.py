@@ -69,7 +69,7 @@ def test_entries_outlive_the_process_that_made_them(folder: StateFolder) -> None
         "vm.swappiness": Entry(60, 10),
         "vm.overcommit_kbytes": Entry(2**64 - 1, 0, 5),
     }
-    assert again.processes == {7: (2**60, Entry(-5, 300)), 8: (9, Entry(0, -1000, 0))}
+    assert again.processes == {Identity(7, 2**60): Entry(-5, 300), Identity(8, 9): Entry(0, -1000, 0)}
     assert again.ignored_lines == 0
 
 
@@ -109,7 +109,7 @@ def test_processes_that_are_gone_are_dropped_when_it_is_opened(folder: StateFold
     ledger.record(Identity(8, 1), Entry(0, 300))
     ledger.close()
     again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid == 8)
-    assert again.processes.keys() == {8}
+    assert again.processes.keys() == {Identity(8, 1)}
 
 
 def test_what_was_protected_outlives_its_processes(folder: StateFolder) -> None:
@@ -154,14 +154,14 @@ def test_a_protection_of_another_form_is_ignored(folder: StateFolder, row: dict[
 def test_a_file_cut_anywhere_neither_raises_nor_invents(folder: StateFolder) -> None:
     """At every byte: what is read is what some prefix of its lines says."""
     ledger = reopened(folder)
-    states: list[tuple[dict[str, Entry], dict[int, tuple[int, Entry]]]] = [({}, {})]
+    states: list[tuple[dict[str, Entry], dict[Identity, Entry]]] = [({}, {})]
     for change in range(4):
         ledger.record("vm.swappiness", Entry(60, change, change - 1))
-        states.append((dict(ledger.sysctls), dict(ledger.processes)))
+        states.append((dict(ledger.sysctls), ledger.processes))
         ledger.record(Identity(100 + change, 77), Entry(change, 300))
-        states.append((dict(ledger.sysctls), dict(ledger.processes)))
+        states.append((dict(ledger.sysctls), ledger.processes))
     ledger.strike("vm.swappiness")
-    states.append((dict(ledger.sysctls), dict(ledger.processes)))
+    states.append((dict(ledger.sysctls), ledger.processes))
     ledger.close()
     whole = file(folder).read_bytes()
     for size in range(len(whole) + 1):
@@ -200,9 +200,9 @@ def test_any_rubbish_between_the_lines_is_counted_and_passed_over(
     lines = [HEADER, *(line(text) for text in texts), *(text + b"\n" for text in texts), good]
     file(folder).write_bytes(b"".join(lines))
     found = read_ledger(folder, boot_id=BOOT)
-    assert found.processes[7] == (1, Entry(0, 300))
-    for pid, (start, entry) in found.processes.items():
-        assert {type(pid), type(start), type(entry.original), type(entry.given)} == {int}
+    assert found.processes[Identity(7, 1)] == Entry(0, 300)
+    for process, entry in found.processes.items():
+        assert {*map(type, process), type(entry.original), type(entry.given)} == {int}
     assert len(texts) <= found.ignored_lines + len(found.processes) + len(found.sysctls) <= len(lines)
 
 
@@ -267,7 +267,7 @@ def test_a_file_without_checksums_is_read_once_more(folder: StateFolder) -> None
     old = f'{{"version": 1, "boot_id": "{BOOT}"}}\n{{"pid":7,"start":1,"entry":[0,300,null,5,1]}}\n'
     old += '{"sysctl": "vm.swappiness", "entry": [60, 10, null, 0, false]}\n'
     file(folder).write_text(old)
-    entries = ({7: (1, Entry(0, 300, None, 5, moved_floor=True))}, {"vm.swappiness": Entry(60, 10)})
+    entries = ({Identity(7, 1): Entry(0, 300, None, 5, moved_floor=True)}, {"vm.swappiness": Entry(60, 10)})
     ledger = reopened(folder)
     ledger.close()
     assert (ledger.processes, ledger.sysctls) == entries
@@ -294,12 +294,11 @@ def test_no_flipped_bit_makes_another_entry(folder: StateFolder) -> None:
         damaged[position // 8] ^= 1 << position % 8
         found = Ledger(boot_id=BOOT)
         found._read(bytes(damaged))
-        assert found.processes.keys() == {7, 8}
+        assert found.processes.keys() == {Identity(7, 1000), Identity(8, 1000)}
         assert found.sysctls.keys() == {"vm.swappiness", "vm.overcommit_kbytes"}
-        read: dict[int | str, Entry] = {pid: entry for pid, (_, entry) in found.processes.items()}
+        read: dict[int | str, Entry] = {one.pid: entry for one, entry in found.processes.items()}
         read.update(found.sysctls.items())
         assert all(entry in written[target] for target, entry in read.items())
-        assert [start for start, _ in found.processes.values()] == [1000, 1000]
         lost = sum(entry != written[target][-1] for target, entry in read.items())
         assert lost <= 2
         is_last_newline = position // 8 == len(whole) - 1
@@ -326,7 +325,7 @@ def test_the_file_is_bounded_between_two_passes(folder: StateFolder) -> None:
         longest = max(longest, file(folder).stat().st_size)
     ledger.close()
     assert longest < 500_000
-    assert reopened(folder).processes == {7: (1, Entry(0, 19_999))}
+    assert reopened(folder).processes == {Identity(7, 1): Entry(0, 19_999)}
 
 
 def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
@@ -341,7 +340,7 @@ def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
     ledger.record(Identity(50_000, 1), Entry(1, 2))
     ledger.close()
     again = open_ledger(folder, boot_id=BOOT, is_alive=lambda identity: identity.pid in {2, 3, 4, 50_000})
-    assert set(again.processes) == {2, 3, 4, 50_000}
+    assert {one.pid for one in again.processes} == {2, 3, 4, 50_000}
     assert file(folder).read_bytes().count(b"\n") == 5
 
 
@@ -438,7 +437,7 @@ def test_on_a_full_disk_nothing_is_changed_without_its_line(
     assert known.ignored_lines == 0
     valued = {pid for pid, value in proc.oom_score_adjs().items() if value == 300}
     assert 0 < len(valued) < 200
-    assert valued <= known.processes.keys()
+    assert valued <= {one.pid for one in known.processes}
 
     (small_disk / "filler").unlink()
     list(reconciler.everything("policy", 60.0))
@@ -493,7 +492,7 @@ ledger.record(Identity(9, 1), Entry(0, 300))
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout == f"{errno.ENOSPC}\n"
     found = read_ledger(folder, boot_id=BOOT)
-    assert (set(found.processes), found.ignored_lines) == ({7, 9}, 0)
+    assert ({one.pid for one in found.processes}, found.ignored_lines) == ({7, 9}, 0)
 
 
 # Against a real kill
@@ -551,8 +550,8 @@ def test_a_kill_at_any_moment_leaves_everything_to_be_restored(
             child.wait(milliseconds / 1000)
         child.send_signal(signal.SIGKILL)
     ledger = reopened(folder)
-    for pid, (_, entry) in ledger.processes.items():
-        mend(proc.root / str(pid) / "oom_score_adj", entry.given)
+    for process, entry in ledger.processes.items():
+        mend(proc.root / str(process.pid) / "oom_score_adj", entry.given)
     for name, entry in ledger.sysctls.items():
         mend(proc.root / "sys" / name.replace(".", "/"), entry.given)
     list(Reconciler(Policy(), ledger, procfs).everything("restore", 0.0))
@@ -579,7 +578,7 @@ def test_a_damaged_header_costs_no_entry(folder: StateFolder, header: str) -> No
     ledger = open_ledger(folder, boot_id=BOOT, is_alive=lambda _: True)
     ledger.close()
     assert ledger.ignored_lines == 2
-    assert ledger.processes == {7: (1, Entry(0, 300))}
+    assert ledger.processes == {Identity(7, 1): Entry(0, 300)}
     assert folder.read("ledger.damaged") == text
 
 
@@ -590,7 +589,7 @@ def test_a_removed_file_is_written_again_soon_after_the_next_change(folder: Stat
     folder.remove("ledger")
     ledger.record(Identity(8, 1), Entry(0, 300))
     ledger.flush()
-    assert read_ledger(folder, boot_id=BOOT).processes.keys() == {7, 8}
+    assert read_ledger(folder, boot_id=BOOT).processes.keys() == {Identity(7, 1), Identity(8, 1)}
     ledger.close()
 
 
@@ -600,16 +599,14 @@ def test_that_a_value_was_written_is_on_file_with_the_next_line_or_soon(folder: 
 
     def on_file() -> dict[int, bool]:
         return {
-            pid: entry.is_written for pid, (_, entry) in read_ledger(folder, boot_id=BOOT).processes.items()
+            one.pid: entry.is_written for one, entry in read_ledger(folder, boot_id=BOOT).processes.items()
         }
 
     for pid in (7, 8):
-        ledger.record(Identity(pid, 1), Entry(0, 300, is_written=False))
-        ledger.confirm(Identity(pid, 1))
+        ledger.intend(Identity(pid, 1), Entry(0, 300, is_written=False))
     assert on_file() == {7: True, 8: False}
     ledger.flush()
     assert on_file() == {7: True, 8: True}
-    ledger.confirm(Identity(8, 1))
     ledger.close()
 
 

@@ -1,6 +1,6 @@
 """The table of managed processes: only a recorded finding changes it, and it outlives the policy."""
 
-from copy import deepcopy
+from copy import copy
 
 import pytest
 
@@ -11,6 +11,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.record import Record
 
 PERSON = 1000
 RULES = (
@@ -22,10 +23,15 @@ RULES = (
 
 def state(reconciler: Reconciler) -> dict[str, object]:
     """Return a copy of all that is known of processes, without the memo of parents that one pass has."""
-    managed, inheritance, ledger = reconciler.managed, reconciler.inheritance, reconciler.ledger
-    whole = {**vars(managed), **vars(inheritance), "processes": ledger.processes}
-    kept = {dict, set, bool, frozenset}
-    return {name: deepcopy(value) for name, value in whole.items() if type(value) in kept} | {"_by_parent": 0}
+    whole = {**vars(reconciler.managed), **vars(reconciler.inheritance)}
+    records = {
+        pid: [getattr(one, name) for name in Record.__slots__ if name != "start_time_ticks"]
+        for pid, one in reconciler.managed.records.items()
+        if not one.is_empty
+    }
+    kept = {dict, set, bool, int}
+    found = {name: copy(value) for name, value in whole.items() if type(value) in kept}
+    return found | {"records": records, "_by_parent": 0}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +63,7 @@ def test_what_is_found_out_changes_nothing_until_it_is_recorded(
         found = reconciler.planner.find(handle, known)
         assert reconciler.planner.find(handle, known) == found
         assert state(reconciler) == before
-        reconciler.managed.record(handle, known, found)
+        reconciler.managed.update(handle, known, found)
     assert (state(reconciler) == before) is (name in (b"other", b"guard"))
 
 

@@ -67,7 +67,8 @@ def test_a_failing_change_stops_no_other(proc: FakeProc, procfs: Procfs) -> None
             12: "applied",
         }
     assert results(reconciler.everything("policy", 60.0)) == {"vm.swappiness": "applied", 11: "applied"}
-    list(Reconciler(Policy(), reconciler.ledger, procfs).everything("restore", 0.0))
+    reconciler.adopt(Policy())
+    list(reconciler.everything("restore", 0.0))
     assert proc.sysctls() == {"vm.swappiness": 60, "vm.page-cluster": 3}
     assert set(proc.oom_score_adjs().values()) == {0}
 

@@ -233,9 +233,9 @@ def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateF
     ledger.record(Identity(10, 1), Entry(0, 5))
     shutil.rmtree(folder.path)
     ledger.compact()
-    assert read_ledger(folder, boot_id="b").processes == {10: (1, Entry(0, 5))}
+    assert read_ledger(folder, boot_id="b").processes == {Identity(10, 1): Entry(0, 5)}
     shutil.rmtree(folder.path)
     ledger.record(Identity(11, 1), Entry(0, 6))
     ledger.flush()
-    assert read_ledger(folder, boot_id="b").processes.keys() == {10, 11}
+    assert read_ledger(folder, boot_id="b").processes.keys() == {Identity(10, 1), Identity(11, 1)}
     ledger.close()

@@ -292,6 +292,4 @@ def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -
         handle = kernel.open(20)
         assert handle is not None
         with handle:
-            assert (
-                reconciler.inheritance.may_have_floor(handle, reconciler.matching, in_pass=True) is has_time
-            )
+            assert reconciler.inheritance.may_have_floor(handle, in_pass=True) is has_time

@@ -102,9 +102,9 @@ class ProcessEvents:
 
     def end_pass(self) -> None:
         """Adjust the limit after a pass: everything that is still remembered is about living processes."""
-        inheritance = self._reconciler.inheritance
-        inheritance.asks_parents = not self.flow
-        self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(inheritance))
+        managed = self._reconciler.managed
+        managed.asks_parents = not self.flow
+        self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(managed.descents))
         self.watch_parents()
 
     def check_programs(self) -> "Ready":
@@ -126,7 +126,7 @@ class ProcessEvents:
             if event is None:
                 break
             pid, at_ns = event
-            follows = reconciler.inheritance.is_needed
+            follows = reconciler.managed.is_needed
             if follows:
                 self.follow_forks(until=pid)
             if not needs_nothing(pid):
@@ -163,9 +163,9 @@ class ProcessEvents:
 
     def watch_parents(self) -> None:
         """Wake up for forks of the processes whose children are to be checked soon."""
-        inheritance = self._reconciler.inheritance
-        inheritance.has_new_watched = False
-        parents = inheritance.watched_parents
+        managed = self._reconciler.managed
+        managed.has_new_watched = False
+        parents = frozenset(managed.watched)
         if self._reconciler.ledger.protections:
             parents |= {INIT_PID}
         if self._proof is not None and self._proof.connector.watch_parents(parents):
@@ -189,9 +189,9 @@ class ProcessEvents:
         if connector.changed and self._noise.take(connector.changed, now):
             self._mute(connector, now)
         connector.changed.clear()
-        if connector.has_forks or reconciler.inheritance.is_needed:
+        if connector.has_forks or reconciler.managed.is_needed:
             self.follow_forks()
-            if len(reconciler.inheritance) > self._descendants_limit:
+            if len(reconciler.managed.descents) > self._descendants_limit:
                 self._resync()  # most of them have ended
 
     def _check_muted(self, now: float) -> None:

@@ -219,9 +219,12 @@ def _rule_status(rule: "Rule", count: int) -> RuleStatus:
 
 
 def _still_raised(reconciler: "Reconciler") -> "Iterator[StillRaised]":
-    found = (one for one in reconciler.managed.raised.values() if one.is_held)
-    for one in islice(found, _STILL_RAISED_LIMIT):
-        yield StillRaised(*one.identity, one.rule.number)
+    found = (
+        StillRaised(pid, one.start_time_ticks, one.raised_by)
+        for pid, one in reconciler.managed.records.items()
+        if one.raised_by is not None and one.is_held
+    )
+    return islice(found, _STILL_RAISED_LIMIT)
 
 
 def _contended_value(target: "Hashable") -> ContendedValue:

@@ -60,7 +60,7 @@ class Watching:
 
     def plan(self, now: float) -> None:
         """Watch new managed processes once they have lived for long enough."""
-        watchable = len(self._reconciler.managed.rule_of) - len(self._reconciler.backoff.resting)
+        watchable = self._reconciler.managed.matched - len(self._reconciler.backoff.resting)
         if watchable > self.drift.processes and not self.drift.full:
             self._loop.set_earlier("watch", now + WATCH_AGE_SECONDS)
 
@@ -69,7 +69,7 @@ class Watching:
         batch, self._unwatched[-SLICE_PROCESSES:] = self._unwatched[-SLICE_PROCESSES:], []
         youngest = self._procfs.now_ticks() - WATCH_AGE_TICKS
         for pid in batch:
-            if pid not in self._reconciler.managed.rule_of:
+            if self._reconciler.managed.rule(pid) is None:
                 self.drift.forget(pid)
                 self.plan(now)
                 continue
@@ -125,7 +125,7 @@ class Watching:
         """Check what has rested for long enough, and watch it again."""
         woken = self._reconciler.backoff.wake(now)
         pids = {target.pid for target in woken if isinstance(target, Identity)}
-        managed = pids & self._reconciler.managed.rule_of.keys()
+        managed = {pid for pid in pids if self._reconciler.managed.rule(pid) is not None}
         self._unwatched += managed
         self._queue.urgent |= pids - managed
         if len(pids) < len(woken):

@@ -129,7 +129,7 @@ class Worker:
         pids = self._procfs.pids()
         # A process that has forked and ended is not in the list; only the fork event shows its child.
         younger = self.events.follow_children()
-        self._reconciler.managed.keep_only({*pids, *younger})
+        self._reconciler.begin_pass({*pids, *younger})
         self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
 
     def check(self, batch: "Batch", end: float) -> None:
@@ -167,7 +167,7 @@ class Worker:
         for outcome in outcomes:
             self._take(outcome, now)
         managed = self._reconciler.managed
-        if managed.inheritance.has_new_watched:
+        if managed.has_new_watched:
             self.events.watch_parents()
         self.watching.rest()
         self.watching.plan(now)

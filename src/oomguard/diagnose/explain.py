@@ -129,7 +129,7 @@ def _try(
         if unmet:
             found = _found(unmet, process)
             return unmet, printable(found) if unmet == "name" else legible(found)
-        refusal = planner.refusal(rule, handle, own=decision.original)
+        refusal = planner.matching.refusal(rule, handle, own=decision.original)
     except UnknownFactError as error:
         return "unknown", f"cannot be read: {error}"
     return ("trust", refusal.reason) if refusal is not None else ("", "")

@@ -20,7 +20,6 @@ from oomguard.policy.fault import PolicyError
 from oomguard.reconcile.ledger import Ledger, read_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.reconcile.planner import RaisingRule
 from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
@@ -113,8 +112,8 @@ def open_preview(
         if daemon.policy.digest == policy.digest:
             for pid, start_time_ticks, number in daemon.still_raised:
                 if 0 <= number < len(policy.rules):  # the file may be damaged
-                    raised = RaisingRule(Identity(pid, start_time_ticks), policy.rules[number], is_held=True)
-                    reconciler.managed.raised[pid] = raised
+                    record = ledger.record_of(Identity(pid, start_time_ticks))
+                    record.raised_by, record.is_held = number, True
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
     return Preview(reconciler, rights, contended)

@@ -163,15 +163,18 @@ def _applied(step: _Step) -> Outcome:
 def apply_oom_score_adj(
     change: SetOomScoreAdj,
     handle: "ProcessHandle",
+    known: Entry | None,
     ledger: "Ledger",
     *,
     now_ticks: int,
     privilege: "Privilege",
 ) -> Outcome:
-    """Write one process's value through its descriptor, after its original value is in the ledger."""
+    """Write one process's value through its descriptor, after its original value is in the ledger.
+
+    `known` is what that has so far.
+    """
     if change.obstacle is not None:
         return Outcome(change, "refused", 0, *change.obstacle[1:])
-    known = ledger.entry(change.identity)
     try:
         if change.rule is None:
             # Write the rule's value even if the process changed its own meanwhile; the same for a floor.
@@ -192,8 +195,6 @@ def apply_oom_score_adj(
         return Outcome(change, "denied", error.errno or 0, *_process_reason(error))
     if change.rule is None:
         ledger.strike(change.identity)
-    else:
-        ledger.confirm(change.identity)
     return Outcome(change, "applied")
 
 
@@ -250,14 +251,15 @@ def _write_rule(
         and change.after < min(0, change.own)
     ):
         ledger.record_protection(change.after, home_service(handle.cgroup), change.own, now_ticks)
-    if known is None or known.given != change.after or known.moved_floor != entry.moved_floor:
-        ledger.record(change.identity, entry)
+    is_known = known is not None and known.is_written and known.given == change.after
+    if known is None or not is_known or known.moved_floor != entry.moved_floor:
+        ledger.intend(change.identity, entry)
     _write(
         change.after,
         handle,
         privilege,
         moves_floor=entry.moved_floor,
-        before_raising=lambda: ledger.record(change.identity, entry._replace(moved_floor=True)),
+        before_raising=lambda: ledger.intend(change.identity, entry._replace(moved_floor=True)),
     )
 
 

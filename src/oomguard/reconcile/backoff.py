@@ -64,10 +64,8 @@ class Backoff:
         self._rested: list[Hashable] = []
         self._denials: dict[tuple[Hashable, int], _Denial] = {}
         """By target and value."""
-
-    def __bool__(self) -> bool:
-        """Return whether anything was denied, corrected or checked lately; if not, nothing has to wait."""
-        return bool(self._records or self._denials or self._users)
+        self.is_idle = True
+        """Whether nothing was denied, corrected or checked lately: then nothing has to wait."""
 
     def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
         """Count a correction of `target`. `user` is None in a pass, because users cannot cause passes."""
@@ -97,6 +95,7 @@ class Backoff:
 
     def denied(self, target: "Hashable", value: int, now: float) -> None:
         """Count that the kernel denied `target` this value, so that it is retried only after a pause."""
+        self.is_idle = False
         known = self._denials.pop((target, value), None)
         while len(self._denials) >= _LIMIT:
             del self._denials[next(iter(self._denials))]
@@ -147,9 +146,11 @@ class Backoff:
             if now - denial.until > WINDOW_SECONDS:
                 del self._denials[key]
         self._users.forget_paid(now)
+        self.is_idle = not (self._records or self._denials or self._users)
         return ended
 
     def _record(self, target: "Hashable", now: float) -> _Record:
+        self.is_idle = False
         record = self._records.get(target)
         if record is None:
             while len(self._records) >= _LIMIT:

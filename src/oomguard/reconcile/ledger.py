@@ -25,6 +25,7 @@ from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import read_sysctl
+from oomguard.reconcile.record import NOTHING, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +56,10 @@ class Ledger:
 
     def __init__(self, *, boot_id: str = "") -> None:
         self.sysctls: dict[str, Entry] = {}
-        self.processes: dict[int, tuple[int, Entry]] = {}
-        """By pid: start time in ticks, and the entry."""
+        self.records: dict[int, Record] = {}
+        """What is known about processes, by pid; their entries are on file, too."""
+        self.in_force = 0
+        """How many of these have an entry."""
         self.protections = Protections()
         """What outlives the processes that it is about, because their descendants may have inherited it."""
         self.ignored_lines = 0
@@ -73,37 +76,54 @@ class Ledger:
         self._longest = _SLACK_LINES
         self._is_stale = False
 
+    @property
+    def processes(self) -> dict[Identity, Entry]:
+        """The processes with an entry."""
+        return {
+            Identity(pid, one.start_time_ticks): one.entry
+            for pid, one in self.records.items()
+            if one.entry is not None
+        }
+
     def entry(self, target: Target) -> Entry | None:
         """Return the entry of a sysctl, or of exactly this process."""
         if isinstance(target, str):
             return self.sysctls.get(target)
-        found = self.processes.get(target.pid)
-        return found[1] if found is not None and found[0] == target.start_time_ticks else None
+        one = self.records.get(target.pid, NOTHING)
+        return one.entry if one.start_time_ticks == target.start_time_ticks else None
 
     def protects(self, pid: int) -> bool:
         """Return whether oomguard lowered this process below its original value."""
-        found = self.processes.get(pid)
-        return found is not None and found[1].given < found[1].original
+        entry = self.records.get(pid, NOTHING).entry
+        return entry is not None and entry.given < entry.original
+
+    def record_of(self, process: Identity) -> Record:
+        """Return the record of a process, a new one if nothing is known about it."""
+        one = self.records.get(process.pid)
+        if one is None:
+            one = self.records[process.pid] = Record()
+        one.start_time_ticks = process.start_time_ticks
+        return one
 
     def record(self, target: Target, entry: Entry) -> None:
         """Record the entry of a value before the value is changed."""
         self._append_text(_text(target, entry))
         self._set(target, entry)
 
-    def confirm(self, target: Target) -> None:
-        """Record that a value was changed as its entry says.
+    def intend(self, process: Identity, entry: Entry) -> None:
+        """Record the entry of a process before its value is changed; call `set_entry` if that fails.
 
-        For a process the next line confirms that, whatever it is about; `flush` writes one if none follows.
+        The next line confirms it, whatever that is about; `flush` writes one if none follows.
         """
-        entry = self.entry(target)
-        if entry is None or entry.is_written:
-            return
-        written = entry._replace(is_written=True)
-        if isinstance(target, str):
-            self._set_and_append(target, written)
-        else:
-            self._set(target, written)
-            self._unconfirmed = target
+        self.record(process, entry)
+        self._set(process, entry._replace(is_written=True))
+        self._unconfirmed = process
+
+    def confirm(self, name: str) -> None:
+        """Record that a sysctl was changed as its entry says."""
+        entry = self.sysctls.get(name)
+        if entry is not None and not entry.is_written:
+            self._set_and_append(name, entry._replace(is_written=True))
 
     def flush(self) -> None:
         """Write what is pending, and the whole file again if somebody removed it: nobody could find it."""
@@ -140,7 +160,10 @@ class Ledger:
 
     def forget_process(self, pid: int) -> None:
         """Drop a process that ended, in memory only: its line in the file is about no living process."""
-        self.processes.pop(pid, None)
+        one = self.records.get(pid, NOTHING)
+        if one.entry is not None:
+            self.in_force -= 1
+            one.entry = None
 
     def compact(self) -> None:
         """Flush, and rewrite the file if it is damaged or too long."""
@@ -156,7 +179,7 @@ class Ledger:
         self._close_file()
 
     def _is_long(self) -> bool:
-        live = len(self.sysctls) + len(self.processes) + len(self.protections)
+        live = len(self.sysctls) + self.in_force + len(self.protections)
         return self._lines > 2 * live + _SLACK_LINES
 
     def _set(self, target: Target, entry: Entry | None) -> None:
@@ -165,14 +188,13 @@ class Ledger:
                 self.sysctls.pop(target, None)
             else:
                 self.sysctls[target] = entry
-        elif entry is None:
-            self.processes.pop(target.pid, None)
         else:
-            self.processes[target.pid] = target.start_time_ticks, entry
+            one = self.record_of(target)
+            self.in_force += (entry is not None) - (one.entry is not None)
+            one.entry = entry
 
     def _entries(self) -> list[tuple[Target, Entry]]:
-        processes = ((Identity(pid, ticks), entry) for pid, (ticks, entry) in self.processes.items())
-        return [*self.sysctls.items(), *processes]
+        return [*self.sysctls.items(), *self.processes.items()]
 
     def _append_text(self, text: bytes) -> None:
         if self._folder is None:
@@ -294,9 +316,9 @@ def open_ledger(
     if ledger.ignored_lines:
         with suppress(OSError):
             folder.replace(_DAMAGED, folder.read(_FILE) or b"")  # kept for whoever can still use it
-    gone = [pid for pid, (ticks, _) in ledger.processes.items() if not is_alive(Identity(pid, ticks))]
-    for pid in gone:
-        ledger.forget_process(pid)
+    for process in ledger.processes:
+        if not is_alive(process):
+            ledger.forget_process(process.pid)
     ledger._resolve_intents(value_of)
     ledger._folder = folder
     try:

@@ -1,64 +1,62 @@
-"""What is known about processes from one decision to the next: one table, which outlives each policy."""
+"""The table of processes: a record each, which events and decisions update, and which outlives the policy."""
 
+import time
 from contextlib import suppress
 
 from oomguard.core.policy import FIRST_PERSON_UID
+from oomguard.core.process import INIT_PID, Identity
 from oomguard.core.trust import controlled_by
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
-from oomguard.reconcile.inheritance import Inheritance
+from oomguard.reconcile.record import NOTHING, UNRELATED, Descent, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence, Set
+    from collections.abc import Callable, Sequence, Set
 
+    from oomguard.core.change import Judged
     from oomguard.core.entry import Entry
     from oomguard.core.policy import Policy
     from oomguard.core.process import UnknownFactError
-    from oomguard.core.rule import Rule, Terms
+    from oomguard.core.rule import Rule
+    from oomguard.core.trust import ControlledBy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
     from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.planner import Finding, RaisingRule
-
-    Conditions = tuple[tuple[bytes, ...], Terms]
+    from oomguard.reconcile.planner import Finding
 
 _SLOW_LIMIT = 64
 """Users to report because their processes could not be read or matched in time."""
 
+_WATCHED_LIMIT = 64
+"""Parents whose children are checked 0.1 s after their fork; the filter in the kernel names each."""
 
-class Known(NamedTuple):
-    """What is known about a process before it is examined; about most, nothing.
+CROSSING_NS = 100_000_000
+"""The kernel copies the value to a child before it stamps the fork, so a fork that seems to follow a reset
+may have preceded it. On a busy host the two are some milliseconds apart."""
 
-    `entry` is its ledger entry, `inherited` that of the process whose value it inherited. `rule` sets its
-    value so far. `raising` is the rule that raises it, or raised the process whose program it still runs;
-    `raised`: there is one.
-    """
-
-    entry: "Entry | None" = None
-    inherited: "Entry | None" = None
-    rule: "Rule | None" = None
-    raising: "Rule | None" = None
-    raised: "RaisingRule | None" = None
-
-
-NOTHING = Known()
+_RESET_NS = 1_000_000_000
+"""How long to check the forks of a process that was reset, and of its parent: with CLONE_PARENT a process
+can make its child its parent's."""
 
 
 class ManagedProcesses:
-    """The processes that rules match, and what they passed on, by pid.
+    """The records of managed processes, and the descent of those that they forked, by pid.
 
-    Original values are in the `ledger`, inherited ones in `inheritance`; a reconciler has one of each.
+    The `ledger` has the same records, and keeps their entries on file. The fork event of a reused pid
+    replaces the old process. `clock` is that of the kernel's events, CLOCK_MONOTONIC in nanoseconds.
     """
 
-    def __init__(self, ledger: "Ledger", procfs: "Procfs") -> None:
+    def __init__(
+        self, ledger: "Ledger", procfs: "Procfs", clock: "Callable[[], int]" = time.monotonic_ns
+    ) -> None:
         self.ledger = ledger
         self._procfs = procfs
-        self.inheritance = Inheritance(ledger, procfs)
-        self.rule_of: dict[int, int] = {}
-        """By pid, the number of the rule that matches it, as last seen."""
-        self.raised: dict[int, RaisingRule] = {}
+        self._clock = clock
+        self.records: dict[int, Record] = ledger.records
+        self.descents: dict[int, Descent] = {}
+        self.matched = 0
+        """How many processes a rule matches."""
         self.executed: dict[int, int] = {}
-        """Processes that ran another program since they were last examined, and when (in the clock of
-        forks)."""
+        """Processes that ran another program since they were last examined, and when."""
         self.postponed: set[int] = set()
         """Processes to examine again soon, because this host was too busy to read them."""
         self.undecided: set[int] = set()
@@ -67,124 +65,217 @@ class ManagedProcesses:
         """Why processes could not be read or matched, for people."""
         self.before_release: Callable[[], None] = lambda: None
         """Called before a process is no longer managed, when its rule is still known."""
+        self.asks_parents = ledger.in_force > 0
+        """Whether to examine living parents, because fork events were lost."""
+        self.watched: dict[int, tuple[bool, ControlledBy]] = {}
+        """Parents whose forks wake the daemon: protected `scope: main` processes (False), then those whose
+        children may match by a new command line (True)."""
+        self.has_new_watched = False
+        """Whether `watched` may have changed since this was last set to False."""
+        self._reset_until: dict[int, int] = {}
+        """Processes that were just reset, and their parents: the time until which their forks are checked."""
         self._rules: Sequence[Rule] = ()
         self._first_person_uid = FIRST_PERSON_UID
-        self.unchanged: dict[int, int] = {}
-        """By pid: the hash of inode, name and value of a process that needs nothing while these stay the
-        same."""
-        self._forked_from: dict[int, Rule] = {}
-        """By pid, the rule that raised the process's parent, whose program it may still run."""
         self._slow: set[str] = set()
 
-    def take(self, policy: "Policy") -> None:
-        """Switch to another policy: decisions of rules move to the rules with the same conditions.
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to inherit, so that forks matter."""
+        return bool(self.descents) or self.ledger.in_force > 0
 
-        Everything else that depends on the previous policy is dropped.
-        """
-        before = {number: self._rules[number].conditions for number in {*self.rule_of.values()}}
-        known = [*self._forked_from.values(), *(one.rule for one in self.raised.values())]
-        found = _successors({*before.values(), *(rule.conditions for rule in known)}, policy.rules)
-        self._rules, self._first_person_uid = policy.rules, policy.first_person_uid
-        self.rule_of = {
-            pid: rule.number for pid, number in self.rule_of.items() if (rule := found.get(before[number]))
-        }
-        self._forked_from = {
-            pid: rule for pid, was in self._forked_from.items() if (rule := found.get(was.conditions))
-        }
-        self.raised = {
-            pid: one._replace(rule=rule)
-            for pid, one in self.raised.items()
-            if (rule := found.get(one.rule.conditions))
-        }
-        self.unchanged.clear()
-        self.inheritance.on_policy()
+    @property
+    def rule_of(self) -> dict[int, int]:
+        """By pid, the number of the rule that matches it, as last seen."""
+        return {pid: one.rule for pid, one in self.records.items() if one.rule is not None}
+
+    def rule(self, pid: int) -> "Rule | None":
+        """Return the rule that matches a process, as last seen, or None."""
+        number = self.records.get(pid, NOTHING).rule
+        return None if number is None else self._rules[number]
+
+    def knows(self, pid: int) -> bool:
+        """Return whether anything is known about a process."""
+        return (
+            pid in self.records
+            or pid in self.descents
+            or pid in self.watched
+            or (self.asks_parents and self.is_needed)
+        )
 
     # Events
 
+    def on_policy(self, policy: "Policy") -> None:
+        """Switch to another policy: what is known of rules moves to the rules with the same conditions.
+
+        The new policy decides which children keep values. Forks of `children: inherit` processes were not
+        recorded, so parents are asked.
+        """
+        records = self.records.values()
+        descents = {*self.descents.values()}
+        numbers = {number for one in records for number in (one.rule, one.raised_by)}
+        numbers |= {one.raised_by for one in descents}
+        successor = _successors(numbers, self._rules, policy.rules)
+        self._rules, self._first_person_uid = policy.rules, policy.first_person_uid
+        for one in records:
+            one.rule, one.raised_by = successor.get(one.rule), successor.get(one.raised_by)
+            one.is_held &= one.raised_by is not None
+            self.asks_parents |= one.is_sharing
+            one.is_sharing, one.unchanged = False, None
+        self.matched = sum(one.rule is not None for one in records)
+        moved = {one: one._replace(raised_by=successor.get(one.raised_by)) for one in descents}
+        self.descents = {pid: moved[one] for pid, one in self.descents.items() if moved[one] != UNRELATED}
+
     def on_fork(self, parent: int, child: int, at_ns: int) -> bool:
         """Record a fork and its time; return whether to check the child soon, whatever it runs."""
-        rule = self._raising(parent)
-        if rule is None or at_ns > self.executed.get(parent, at_ns):
-            self._forked_from.pop(child, None)
-        else:
-            self._forked_from[child] = rule
-        return self.inheritance.on_fork(parent, child, at_ns)
+        old = self.records.get(child, NOTHING)
+        if old.entry is not None and not self._procfs.is_alive(Identity(child, old.start_time_ticks)):
+            self.ledger.forget_process(child)  # it had this pid before, and its last children are known
+            self._stop_sharing(child, old)
+        is_known = parent in self.records or parent in self.descents
+        self._set_descent(child, self._passed_on(parent, at_ns) if is_known else UNRELATED)
+        if parent == INIT_PID:
+            # The service manager forks seldom. An orphan's child can be made to look like its child.
+            return bool(self.ledger.protections)
+        inherited = is_known and self.descents.get(parent, UNRELATED).origin is not None
+        return inherited or parent in self.watched or at_ns <= self._reset_until.get(parent, -1)
 
     def forget_forks(self) -> None:
         """Forget every fork because events were lost; living parents show them again."""
-        self._forked_from.clear()
-        self.inheritance.forget_forks()
+        self.descents.clear()
+        self.asks_parents = True
 
     def on_exit(self, pid: int) -> None:
         """Drop what is known about a process that ended; its last forks may not be reported yet.
 
         Its original value stays where it may only be hidden.
         """
-        rule = self._raising(pid)
-        if rule is not None:
-            self._forked_from[pid] = rule  # until the next pass
-        self.inheritance.on_exit(pid)
-        self._release(pid)
-        self.raised.pop(pid, None)
         self.executed.pop(pid, None)
-        self.unchanged.pop(pid, None)
-        if pid in self.ledger.processes and not may_be_hidden(self._procfs, pid):
+        one = self.records.get(pid)
+        if one is None:
+            return
+        raised_by = self._raising(pid, one)
+        if raised_by is not None:
+            self.descents[pid] = self.descents.get(pid, UNRELATED)._replace(raised_by=raised_by)
+        if one.entry is not None:
+            self._leave(pid, one, Descent(one.entry))
+        else:
+            self._stop_sharing(pid, one)
+        self._release(one)
+        one.raised_by = one.unchanged = None
+        if one.entry is not None and not may_be_hidden(self._procfs, pid):
             self.ledger.forget_process(pid)
 
-    def keep_only(self, pids: set[int]) -> None:
+    def on_reset(self, pid: int, entry: "Entry", parent: int = INIT_PID) -> None:
+        """Record that a process got its original value back, in place of that of `entry`."""
+        now = self._clock()
+        self._leave(pid, self.records.get(pid, NOTHING), Descent(former=entry, former_until=now))
+        for reset in (pid, parent):
+            if reset != INIT_PID:
+                self._reset_until[reset] = now + _RESET_NS
+
+    def on_denied(self, pid: int) -> None:
+        """Record that the kernel denied a process its value; nothing of oomguard's is in force then."""
+        one = self.records.get(pid, NOTHING)
+        if one.entry is None:
+            self._stop_sharing(pid, one)
+
+    def on_other_value(self, pid: int) -> None:
+        """Record that a process does not have the value that it may have inherited."""
+        descent = self.descents.get(pid, UNRELATED)
+        if not descent.is_certain:
+            self._set_descent(pid, Descent(raised_by=descent.raised_by))
+
+    def keep_only(self, pids: "Set[int]") -> None:
         """Drop what is known about processes that are not among `pids`, which contains all earlier forks."""
-        for pid in (self.rule_of.keys() | self.raised.keys() | self.ledger.processes.keys()) - pids:
+        for pid in self.records.keys() - pids:
             self.on_exit(pid)
-        self.inheritance.keep_only(pids)
+        for pid in [pid for pid, one in self.records.items() if one.is_empty]:
+            del self.records[pid]
+        self.descents = {pid: descent for pid, descent in self.descents.items() if pid in pids}
         self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
-        self._forked_from = {pid: rule for pid, rule in self._forked_from.items() if pid in pids}
+        for pid in self.watched.keys() - pids:
+            del self.watched[pid]
+        now = self._clock()
+        self._reset_until = {pid: until for pid, until in self._reset_until.items() if until >= now}
+
+    def watch(self, pid: int, control: "ControlledBy | None", *, for_match: bool = False) -> None:
+        """Record whether the forks of a process are to wake the daemon, and who controls it.
+
+        If no place is free, it replaces the process with the highest number, if its own is lower.
+        """
+        watched = self.watched
+        if control is None:
+            if pid in watched and watched[pid][0] is for_match:
+                del watched[pid]
+                self.has_new_watched = True
+            return
+        place = min((for_match, control), watched.get(pid, (True, control)))
+        if pid not in watched:
+            if len(watched) >= _WATCHED_LIMIT:
+                last = max(reversed(watched), key=watched.__getitem__)
+                if place >= watched[last]:
+                    return
+                del watched[last]
+            self.has_new_watched = True
+        watched[pid] = place
 
     # Decisions
 
-    def recall(self, handle: "ProcessHandle") -> Known:
-        """Return what is known about a process. Raises one of GONE, or HIDDEN."""
-        pid = handle.pid
-        if not self.knows(pid):
+    def recall(self, handle: "ProcessHandle") -> Record:
+        """Return what is known about a process, about most NOTHING. Raises one of GONE, or HIDDEN."""
+        one = self.records.get(handle.pid)
+        if one is None:
             return NOTHING
-        entry, raised = self.ledger.entry(handle.identity), self.raised.get(pid)
-        if raised is not None and raised.identity != handle.identity:
-            raised = None
-        raising = None
-        if pid not in self.executed:
-            if entry is not None or raised is not None:
-                raising = self._raising(pid)
-            elif handle.stat.runs_its_parents_program:
-                raising = self._forked_from.get(pid)
-        rule = None if entry is None else self.rule(pid)
-        return Known(entry, self.inheritance.entry(pid), rule, raising, raised)
+        if one.start_time_ticks not in (0, handle.stat.start_time_ticks):  # of another, which had this pid
+            self.ledger.forget_process(handle.pid)
+            one.raised_by, one.is_held, one.start_time_ticks = None, False, 0
+        return one
 
-    def record(self, handle: "ProcessHandle", known: Known, finding: "Finding") -> None:
-        """Record what later decisions need of this one, given what was known before it."""
-        pid, judged, is_new = handle.pid, finding.judged, known is NOTHING
-        if finding.fork_watch is not None or not is_new:
-            self.inheritance.watch_for_match(pid, finding.fork_watch)
+    def raising(self, handle: "ProcessHandle", one: Record) -> "Rule | None":
+        """Return the rule that raises a process, or that raised the one whose program it still runs."""
+        number = None
+        is_forked = one.entry is None and one.raised_by is None
+        if handle.pid not in self.executed and (not is_forked or handle.stat.runs_its_parents_program):
+            number = self._raising(handle.pid, one)
+        return None if number is None else self._rules[number]
+
+    def update(self, handle: "ProcessHandle", one: Record, finding: "Finding") -> None:
+        """Record what later decisions need of this one, given what was recalled before it."""
+        pid, judged = handle.pid, finding.judged
+        if finding.fork_watch is not None or pid in self.watched:
+            self.watch(pid, finding.fork_watch, for_match=True)
         if finding.may_match_later:
             self.undecided.add(pid)
         if finding.unknown is not None:
             self.on_unknown(handle, finding.unknown)
             if finding.is_undecided:
                 return
-        if finding.raised is None:
-            self.raised.pop(pid, None)
-        else:
-            self.raised[pid] = finding.raised
+        if one is NOTHING:
+            if judged is None:
+                return
+            one = Record()
+        self.records[pid] = one
+        one.raised_by, one.is_held = finding.raised_by, finding.is_held
         if judged is None:
-            if pid in self.rule_of:
-                self._release(pid)
-            return
+            self._release(one)
+        else:
+            one.start_time_ticks = handle.stat.start_time_ticks
+            self._update(handle, one, judged)
+            if finding.is_unchanged:
+                one.unchanged = hash((handle.inode, handle.comm, judged.decision.current))
+        if one.rule is None and one.is_empty:
+            del self.records[pid]
+
+    def _update(self, handle: "ProcessHandle", one: Record, judged: "Judged") -> None:
         decision, entry = judged
         rule, value = decision.matched, decision.current
         if rule is not None:
-            self.rule_of[pid] = rule.number
+            self.matched += one.rule is None
+            one.rule = rule.number
         else:
-            self._release(pid)
-        if entry is None and not is_new:
-            self.inheritance.on_other_value(pid)
+            self._release(one)
+        if entry is None and handle.pid in self.descents:
+            self.on_other_value(handle.pid)
         if decision.obstacle is not None:
             return
         if rule is not None and entry is not None and decision.is_inherited:
@@ -193,21 +284,18 @@ class ManagedProcesses:
             with suppress(OSError):  # on a full disk the change is denied, not the pass
                 self.ledger.record(handle.identity, entry)
         if rule is not None and decision.wanted != decision.original:
-            shares, protects = rule.terms.children == "inherit", decision.wanted < decision.original
-            is_watched = protects and not shares and rule.terms.scope == "main"
-            watch = controlled_by(handle, self._first_person_uid) if is_watched else None
-            if shares or is_watched or not is_new:
-                self.inheritance.on_set(pid, shares=shares, watch=watch)
-            self.inheritance.has_new_watched |= protects  # init is watched from the start
+            one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.original
+            is_watched = protects and not one.is_sharing and rule.terms.scope == "main"
+            self.watch(handle.pid, controlled_by(handle, self._first_person_uid) if is_watched else None)
+            self.has_new_watched |= protects  # init is watched from the start
         if decision.wanted != value:
             return
         is_own = entry is not None and (rule is None or not entry.is_ours(value))
         if entry is not None and is_own and not decision.is_held:
+            # Its own value; it may have saved ours to set it for its children, as sshd does.
             is_former = value == entry.given_before
-            self.inheritance.on_own_value(pid, entry._replace(given_before=None) if is_former else entry)
+            self._leave(handle.pid, one, Descent(entry._replace(given_before=None) if is_former else entry))
             self.ledger.strike(handle.identity)
-        if finding.is_unchanged:
-            self.unchanged[pid] = hash((handle.inode, handle.comm, value))
 
     def on_unknown(self, handle: "ProcessHandle", reason: "UnknownFactError") -> None:
         """Record that a fact of a process could not be read, and what to do about it."""
@@ -219,55 +307,74 @@ class ManagedProcesses:
             self._slow.add(who)
             self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
 
-    def knows(self, pid: int) -> bool:
-        """Return whether anything is known about a process."""
-        return (
-            pid in self.rule_of
-            or pid in self.ledger.processes
-            or pid in self._forked_from
-            or pid in self.raised
-            or pid in self.inheritance.inherited
-            or pid in self.inheritance.watched_for_match
-            or (self.inheritance.asks_parents and self.inheritance.is_needed)
-        )
-
-    def rule(self, pid: int) -> "Rule | None":
-        """Return the rule that matches a process, as last seen, or None."""
-        number = self.rule_of.get(pid)
-        return None if number is None else self._rules[number]
-
-    def is_unchanged(self, handle: "ProcessHandle") -> bool:
-        """Return whether a process recorded as `unchanged` still is: then it needs nothing."""
+    def is_unchanged(self, handle: "ProcessHandle", one: Record) -> bool:
+        """Return whether a process with a record of what is `unchanged` still is: it needs nothing then."""
         try:
-            is_same = self.unchanged[handle.pid] == hash(
-                (handle.inode, handle.comm, handle.read_oom_score_adj())
-            )
+            is_same = one.unchanged == hash((handle.inode, handle.comm, handle.read_oom_score_adj()))
         except OSError:
             is_same = False
         if is_same:
             self.executed.pop(handle.pid, None)  # the rule belongs to the program that it runs now
         else:
-            del self.unchanged[handle.pid]
+            one.unchanged = None
         return is_same
 
-    def _raising(self, pid: int) -> "Rule | None":
-        """Return the rule that raises a process, or that raised the one whose program it still runs."""
-        known = self.ledger.processes.get(pid)
-        if known is not None and pid in self.rule_of:
-            return self._rules[self.rule_of[pid]] if known[1].given > known[1].original else None
-        return self.raised[pid].rule if pid in self.raised else self._forked_from.get(pid)
+    def values(self) -> set[int]:
+        """Return the values that some process has from oomguard, or until just now passed to its children."""
+        since, descents = self._clock() - _RESET_NS, {*self.descents.values()}
+        found = [*(one.entry for one in self.records.values()), *(one.origin for one in descents)]
+        found += [one.former for one in descents if one.former_until > since]
+        return {entry.given for entry in found if entry is not None}
 
-    def _release(self, pid: int) -> None:
-        if pid in self.rule_of:
+    def _raising(self, pid: int, one: Record) -> int | None:
+        """Return the number of the rule that raises a process, or raised the one whose program it runs."""
+        if one.entry is not None and one.rule is not None:
+            return one.rule if one.entry.given > one.entry.original else None
+        return self.descents.get(pid, UNRELATED).raised_by if one.raised_by is None else one.raised_by
+
+    def _passed_on(self, parent: int, at_ns: int) -> Descent:
+        """Return the descent of a child that a process forked at a given time."""
+        one, descent = self.records.get(parent, NOTHING), self.descents.get(parent, UNRELATED)
+        raised_by = self._raising(parent, one) if at_ns <= self.executed.get(parent, at_ns) else None
+        if one.entry is not None:
+            return Descent(None if one.is_sharing else one.entry, raised_by)
+        if descent.former is not None and at_ns <= descent.former_until + CROSSING_NS:
+            return Descent(descent.former, raised_by, at_ns <= descent.former_until)
+        if descent.former is None and raised_by == descent.raised_by:
+            return descent
+        return Descent(descent.origin, raised_by, descent.is_certain)
+
+    def _set_descent(self, pid: int, descent: Descent) -> None:
+        if descent != UNRELATED:
+            self.descents[pid] = descent
+        else:
+            self.descents.pop(pid, None)
+
+    def _leave(self, pid: int, one: Record, last: Descent) -> None:
+        """Record that a process no longer has a value of oomguard's, but earlier children may."""
+        if not one.is_sharing:
+            self.descents[pid] = last._replace(raised_by=self.descents.get(pid, UNRELATED).raised_by)
+        self._stop_sharing(pid, one)
+
+    def _stop_sharing(self, pid: int, one: Record) -> None:
+        one.is_sharing = False
+        self.watch(pid, None)
+
+    def _release(self, one: Record) -> None:
+        if one.rule is not None:
             self.before_release()
-            del self.rule_of[pid]
+            one.rule = None
+            self.matched -= 1
 
 
-def _successors(wanted: "Set[Conditions]", rules: "Iterable[Rule]") -> "dict[Conditions, Rule]":
-    """Return the first rule with each of these conditions."""
-    names = {names for names, _ in wanted}
-    found: dict[Conditions, Rule] = {}
-    for rule in rules if wanted else ():
+def _successors(
+    numbers: "Set[int | None]", rules: "Sequence[Rule]", later: "Sequence[Rule]"
+) -> dict[int | None, int]:
+    """Return, by the number of a rule, that of the first later rule with the same conditions."""
+    before = {number: rules[number].conditions for number in numbers if number is not None}
+    names, wanted = {names for names, _ in before.values()}, {*before.values()}
+    found: dict[object, int] = {}
+    for rule in later if wanted else ():
         if rule.names in names and rule.conditions in wanted:
-            found.setdefault(rule.conditions, rule)
-    return found
+            found.setdefault(rule.conditions, rule.number)
+    return {number: found[known] for number, known in before.items() if known in found}

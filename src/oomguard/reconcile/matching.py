@@ -6,7 +6,7 @@ import time
 from oomguard.core.budget import Budget
 from oomguard.core.match import Matcher, MatchResult, first_unmet, search
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
-from oomguard.core.trust import is_trusted
+from oomguard.core.trust import is_trusted, trust_refusal
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
@@ -55,18 +55,31 @@ class Matching:
         self.procfs = procfs
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
 
-    def match(
-        self, handle: "ProcessHandle", refusal: "Callable[[Rule], Refusal | None]" = lambda _: None
-    ) -> MatchResult:
-        """Return the rule that matches a process, and what else was found."""
+    def match(self, handle: "ProcessHandle", own: "Callable[[], int] | None" = None) -> MatchResult:
+        """Return the rule that matches a process, and what else was found.
+
+        `own` returns its original value, on which depends whether a rule protects it, and so takes trust;
+        without `own`, trust does not matter.
+        """
         if handle.pid == INIT_PID or not self.matcher.candidates(handle.comm) or self.itself.covers(handle):
             return NO_CANDIDATES
         stat = handle.stat
         if stat.is_kernel_thread or stat.is_zombie:
             return NO_CANDIDATES
+
+        def refusal(rule: "Rule") -> "Refusal | None":
+            return None if own is None else self.refusal(rule, handle, own=own())
+
         return self.matcher.find_rule(
             handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)
         )
+
+    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
+        """Return why a rule must not set a process with the original value `own`, or None."""
+        wanted, first = rule.terms.value.wanted(own), self.policy.first_person_uid
+        if wanted is None:
+            return None
+        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
 
     def shares_value(self, handle: "ProcessHandle") -> bool:
         """Return whether a rule with `children: inherit` matches the process."""

@@ -59,7 +59,7 @@ def reconcile_once(
             outcomes += left
         else:
             outcomes, is_complete = [*reconciler.everything(cause, time.monotonic())], True
-        unseen = ledger.processes.keys() - procfs.pids()
+        unseen = {one.pid for one in ledger.processes}.difference(procfs.pids())
         hidden = [pid for pid in unseen if may_be_hidden(procfs, pid)]
         return Pass(outcomes, ledger.ignored_lines, len(hidden), is_complete)
     finally:

@@ -1,4 +1,4 @@
-"""Plans the changes from the current /proc to the policy. Records nothing but a cache of parents."""
+"""Plans the changes from the current /proc to the policy. Records nothing."""
 
 import os
 from contextlib import suppress
@@ -10,12 +10,13 @@ from oomguard.core.match import quick_unmet
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import LEFT_BY, Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
-from oomguard.core.trust import controlled_by, trust_refusal
+from oomguard.core.trust import controlled_by
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
 from oomguard.reconcile.matching import NO_CANDIDATES
+from oomguard.reconcile.record import NOTHING, UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
     from oomguard.core.decide import Decision, Refusal
     from oomguard.core.entry import Entry
     from oomguard.core.overcommit import Peak
-    from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
     from oomguard.core.trust import ControlledBy
     from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.managed import Known, ManagedProcesses
+    from oomguard.reconcile.inheritance import Inheritance
+    from oomguard.reconcile.managed import ManagedProcesses
     from oomguard.reconcile.matching import Matching
+    from oomguard.reconcile.record import Record
 
     Situation = tuple[int, int, Entry | None, bool]
     """The value of a process, its original value, the entry with that, and whether it is another process's
@@ -42,23 +44,11 @@ UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 _KEEP = Value("keep")
 
 
-class RaisingRule(NamedTuple):
-    """The rule that raises a process, which it must not escape by a name, cgroup or value of its own choice.
-
-    `is_held`: True: the rule no longer matches. False: the process had the rule's value already, so the
-    ledger has no entry.
-    """
-
-    identity: "Identity"
-    rule: "Rule"
-    is_held: bool = False
-
-
 class Finding(NamedTuple):
     """What was found out about a process: the decision, if any, and what to record for the next one.
 
     `judged` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
-    tried; with `is_undecided`, nothing can be decided yet. `raised` is the rule that it must not escape.
+    tried; with `is_undecided`, nothing can be decided yet. `raised_by` and `is_held` are those of `Record`.
     `fork_watch`: its children may come to match a rule, and this is who controls it. `may_match_later`: so
     may the process itself. `is_unchanged`: the decision stays the same while its name and value do.
     """
@@ -66,7 +56,8 @@ class Finding(NamedTuple):
     judged: Judged | None = None
     unknown: "UnknownFactError | None" = None
     is_undecided: bool = False
-    raised: RaisingRule | None = None
+    raised_by: int | None = None
+    is_held: bool = False
     fork_watch: "ControlledBy | None" = None
     may_match_later: bool = False
     is_unchanged: bool = False
@@ -83,12 +74,14 @@ class Planner:
         self,
         matching: "Matching",
         managed: "ManagedProcesses",
+        inheritance: "Inheritance",
         promised_peak: "Callable[[], Peak | None]" = lambda: None,
     ) -> None:
         self.policy = matching.policy
         self.matching = matching
         self.procfs = matching.procfs
-        self._inheritance = managed.inheritance
+        self._managed = managed
+        self._inheritance = inheritance
         self._ledger = managed.ledger
         self._promised_peak = promised_peak
 
@@ -125,7 +118,7 @@ class Planner:
             entry = self._ledger.sysctls[name]
             if not _has(entry, value):
                 found.append(_left_alone(SetSysctl(name, value, value, "restore"), entry))
-        for handle in self.procfs.processes(sorted(self._ledger.processes)):
+        for handle in self.procfs.processes(one.pid for one in sorted(self._ledger.processes)):
             with suppress(*GONE, HIDDEN):
                 known, value = self._ledger.entry(handle.identity), handle.read_oom_score_adj()
                 if known is not None and not _has(reclaimed(known, value, handle), value):
@@ -133,46 +126,55 @@ class Planner:
                     found.append(_left_alone(change, known))
         return found
 
-    def find(self, handle: "ProcessHandle", known: "Known", *, in_pass: bool = True) -> Finding:
+    def find(self, handle: "ProcessHandle", known: "Record", *, in_pass: bool = True) -> Finding:
         """Return the decision on a process, given what is known. Raises GONE, HIDDEN or UnknownFactError.
 
         Only a pass reads the value of the many processes that no rule matches; between passes, forks show
         what they inherited.
         """
         situation: Situation | None = None
+        descent = self._managed.descents.get(handle.pid, UNRELATED)
+        is_known = known is not NOTHING or descent is not UNRELATED
 
-        def refusal(rule: "Rule") -> "Refusal | None":
+        def own() -> int:
             nonlocal situation
             situation = situation or self._situation(handle, known, may_match=True)
-            return self.refusal(rule, handle, own=situation[1])
+            return situation[1]
 
-        result = self.matching.match(handle, refusal)
+        result = self.matching.match(handle, own)
         rule, refused, unknown = result
         fork_watch, may_match_later = None, False
         if result is not NO_CANDIDATES and self.matching.matcher.may_come_to_match(handle, rule):
             age = self.procfs.now_ticks() - handle.identity.start_time_ticks
             fork_watch = controlled_by(handle, self.policy.first_person_uid)
             may_match_later = age < UNDECIDED_TICKS
-        raised: RaisingRule | None = None
+        raised_by, is_held = None, False
         if unknown is not None:
-            is_undecided, rule, raised = self._meanwhile(handle, known, rule, unknown)
+            is_undecided, rule = self._meanwhile(handle, known, rule, unknown)
+            raised_by, is_held = known.raised_by, known.is_held
             if is_undecided:
                 return Finding(
                     unknown=unknown, is_undecided=True, fork_watch=fork_watch, may_match_later=may_match_later
                 )
-        elif known.raising is not None:
-            rule, raised = self._unescaped(handle, known, rule, None if refused is None else refused[0])
+        elif is_known and (raising := self._managed.raising(handle, known)) is not None:
+            rule, is_held = self._unescaped(handle, known.entry, raising, rule, refused)
+            raised_by = raising.number if is_held else None
         if (
             rule is None
             and refused is None
             and known.entry is None
-            and known.inherited is None
+            and descent.origin is None
             and not self._inheritance.is_possible(handle, in_pass=in_pass)
         ):
             if unknown is None and fork_watch is None:
                 return _NOTHING
             return Finding(
-                unknown=unknown, raised=raised, fork_watch=fork_watch, may_match_later=may_match_later
+                None,
+                unknown,
+                raised_by=raised_by,
+                is_held=is_held,
+                fork_watch=fork_watch,
+                may_match_later=may_match_later,
             )
         value, original, entry, is_inherited = situation or self._situation(
             handle, known, may_match=rule is not None
@@ -186,49 +188,45 @@ class Planner:
             refusal=refused,
             unknown="" if unknown is None else str(unknown),
             is_inherited=is_inherited,
-            is_held=raised is not None and raised.is_held,
+            is_held=is_held,
         )
         is_unchanged, rule = False, decision.rule
         if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
-            if raised is None and entry is None and decision.current > 0:
-                raised = None if rule.terms.value.kind == "keep" else RaisingRule(handle.identity, rule)
-            is_plain = refused is None and unknown is None and not decision.is_held
+            if raised_by is None and entry is None and decision.current > 0:
+                raised_by = None if rule.terms.value.kind == "keep" else rule.number
+            is_plain = refused is None and unknown is None and not is_held
             is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
         return Finding(
             Judged(decision, entry),
             unknown,
             is_undecided=False,
-            raised=raised,
+            raised_by=raised_by,
+            is_held=is_held,
             fork_watch=fork_watch,
             may_match_later=may_match_later,
             is_unchanged=is_unchanged,
         )
 
-    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
-        """Return why a rule must not set a process with the original value `own`, or None."""
-        wanted = rule.terms.value.wanted(own)
-        if wanted is None:
-            return None
-        first = self.policy.first_person_uid
-        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
-
-    def _situation(self, handle: "ProcessHandle", known: "Known", *, may_match: bool) -> "Situation":
+    def _situation(self, handle: "ProcessHandle", known: "Record", *, may_match: bool) -> "Situation":
         """Return the current and the original value of a process; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         if known.entry is not None:
             entry = reclaimed(known.entry, value, handle)
             return value, own_value(entry, value), entry, False
-        origin = self._inheritance.original_of(
-            handle, value, known.inherited, self.matching, may_match=may_match
-        )
+        origin = self._inheritance.origin(handle, value, may_match=may_match)
         return value, value if origin is None else origin.original, origin, origin is not None
 
     def _unescaped(
-        self, handle: "ProcessHandle", known: "Known", found: "Rule | None", refused: "Rule | None"
-    ) -> "tuple[Rule | None, RaisingRule | None]":
-        """Return the rule to apply: `found`, or the one that raised it so far.
+        self,
+        handle: "ProcessHandle",
+        entry: "Entry | None",
+        rule: "Rule",
+        found: "Rule | None",
+        refused: "tuple[Rule, Refusal] | None",
+    ) -> "tuple[Rule | None, bool]":
+        """Return the rule to apply, and whether that is `rule`, which raised the process so far, not `found`.
 
-        The latter if the process stopped matching by its own doing.
+        That is so if the process stopped matching by its own doing.
 
         A process can change its name, command line and value at any time, and move to a cgroup that its user
         may write to: every rule that raises by those could be escaped. So an untrusted one stays under that
@@ -236,37 +234,36 @@ class Planner:
         higher one; and so does what it forks, whatever value that set meanwhile. A process in a cgroup that
         only root can move it to has left the rule.
         """
-        entry, rule = known.entry, known.raising
-        assert rule is not None
-        if rule.number in [other.number for other in (found, refused) if other is not None]:
-            return found, None
+        still = (found, None if refused is None else refused[0])
+        if rule.number in [other.number for other in still if other is not None]:
+            return found, False
         own = own_value(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
         is_raised_less = wanted_by(rule, original) <= wanted_by(found, original)
         if (found is not None or entry is not None) and is_raised_less:
-            return found, None
+            return found, False
         unmet = quick_unmet(rule, handle)
         left_by = "itself" if unmet is None else LEFT_BY.get(unmet)  # a container is no condition
         is_by_itself = left_by == "itself" or (left_by == "move" and not handle.is_where_root_put_it)
         if not is_by_itself or self.matching.is_trusted(handle):
-            return found, None
-        raised = RaisingRule(handle.identity, rule, is_held=True)
+            return found, False
         # It may have chosen more than the rule asks for: lowering that would take trust.
         is_less = wanted_by(rule, own) < own
-        return (rule._replace(terms=rule.terms._replace(value=_KEEP)) if is_less else rule), raised
+        return (rule._replace(terms=rule.terms._replace(value=_KEEP)) if is_less else rule), True
 
     def _meanwhile(
-        self, handle: "ProcessHandle", known: "Known", found: "Rule | None", unknown: "UnknownFactError"
-    ) -> "tuple[bool, Rule | None, RaisingRule | None]":
+        self, handle: "ProcessHandle", known: "Record", found: "Rule | None", unknown: "UnknownFactError"
+    ) -> "tuple[bool, Rule | None]":
         """Return what applies while a rule cannot be tried; first, whether nothing can be decided."""
         if unknown.is_transient:
-            return True, None, None
+            return True, None
         is_trusted = self.matching.is_trusted(handle)
-        entry, so_far = known.entry, known.rule
+        entry = known.entry
+        so_far = None if entry is None else self._managed.rule(handle.pid)
         if entry is not None and not is_trusted and not self._may_keep(handle, entry, so_far):
             entry = so_far = None
         rule = so_far or (None if is_trusted else found)
-        return rule is None and (is_trusted or entry is not None), rule, known.raised
+        return rule is None and (is_trusted or entry is not None), rule
 
     def _may_keep(self, handle: "ProcessHandle", entry: "Entry", rule: "Rule | None") -> bool:
         """Return whether an untrusted process keeps its value while its rule is unknown.
@@ -279,7 +276,7 @@ class Planner:
             return (
                 rule is not None
                 and quick_unmet(rule, handle) is None
-                and self.refusal(rule, handle, own=entry.original) is None
+                and self.matching.refusal(rule, handle, own=entry.original) is None
             )
         except UnknownFactError:
             return False

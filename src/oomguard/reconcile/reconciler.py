@@ -13,12 +13,14 @@ from oomguard.kernel.floor import Privilege
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.backoff import Backoff
+from oomguard.reconcile.inheritance import Inheritance
 from oomguard.reconcile.managed import ManagedProcesses
 from oomguard.reconcile.matching import Matching
 from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.record import NOTHING, UNRELATED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Set
 
     from oomguard.core.change import Change, Judged, SetOomScoreAdj, SetSysctl
     from oomguard.core.choices import Cause
@@ -59,22 +61,22 @@ class Reconciler:
         self.ledger = ledger
         self.procfs = procfs
         self.managed = ManagedProcesses(ledger, procfs)
-        self.inheritance = self.managed.inheritance
         self.adopt(policy)
 
     def adopt(self, policy: "Policy") -> None:
         """Use another policy from the next pass on."""
         self.policy = policy
         self.matching = Matching(policy, self.procfs, self._itself)
-        self.planner = Planner(self.matching, self.managed, self._promised_peak)
-        self.managed.take(policy)
+        self.inheritance = Inheritance(self.matching, self.managed)
+        self.planner = Planner(self.matching, self.managed, self.inheritance, self._promised_peak)
+        self.managed.on_policy(policy)
         self.backoff = Backoff(policy.resync_interval_seconds)
 
     def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
         """Apply the policy to sysctls and every process; yield each outcome as it comes."""
         yield from self.sysctls(cause, now)
         pids = self.procfs.pids()
-        self.managed.keep_only(set(pids))
+        self.begin_pass(set(pids))
         for pid in pids:
             outcome = self.process(pid, cause, now, in_pass=True)
             if outcome is not None:
@@ -84,13 +86,17 @@ class Reconciler:
     def processes(self) -> "Iterator[ProcessHandle]":
         """Yield each process, open, after those that ended were forgotten."""
         pids = self.procfs.pids()
-        self.managed.keep_only(set(pids))
+        self.begin_pass(set(pids))
         yield from self.procfs.processes(pids)
+
+    def begin_pass(self, pids: "Set[int]") -> None:
+        """Forget every process that is not among `pids`, which contains all earlier forks."""
+        self.managed.keep_only(pids)
+        self.inheritance.begin_pass(pids)
 
     def end_pass(self) -> None:
         """Limit what is remembered, after every process was examined."""
-        in_force = {entry.given for _, entry in self.ledger.processes.values()}
-        self.ledger.protections.forget_idle(in_force | self.inheritance.values())
+        self.ledger.protections.forget_idle(self.managed.values())
         self.ledger.compact()
 
     def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
@@ -166,19 +172,20 @@ class Reconciler:
                 self.backoff.looked(handle.identity, now, handle.budget_key)
         if change is not None:
             return outcome
-        if not self.inheritance.may_have_floor(handle, self.matching, in_pass=in_pass):
+        if not self.inheritance.may_have_floor(handle, in_pass=in_pass):
             return None
         outcome = take_floor(handle, self.ledger, self.privilege)
         if outcome is not None:
-            entry = self.inheritance.former_entry(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
-            self.inheritance.on_reset(handle.pid, entry, handle.stat.parent_pid)
+            entry = self.inheritance.from_fork(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
+            self.managed.on_reset(handle.pid, entry, handle.stat.parent_pid)
         return outcome
 
     def next_change(
         self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
     ) -> "SetOomScoreAdj | None":
         """Return the change that one process needs, or None; it may end meanwhile."""
-        if handle.pid in self.managed.unchanged and self.managed.is_unchanged(handle):
+        known = self.managed.records.get(handle.pid, NOTHING)
+        if known.unchanged is not None and self.managed.is_unchanged(handle, known):
             return None
         executed_ns = self.managed.executed.get(handle.pid)
         if executed_ns is not None:
@@ -195,9 +202,9 @@ class Reconciler:
         try:
             if not in_pass:
                 handle.read_name_and_stat()  # most likely a rule matches it
-            known = managed.recall(handle)
+            known = NOTHING if handle.pid not in managed.records else managed.recall(handle)
             finding = self.planner.find(handle, known, in_pass=in_pass)
-            managed.record(handle, known, finding)
+            managed.update(handle, known, finding)
         except (*GONE, HIDDEN):
             managed.on_exit(handle.pid)
             return None
@@ -223,7 +230,7 @@ class Reconciler:
         """
         is_repeatable = not in_pass and change.cause in ("drift", "restore") and not change.inherited
         user = _user(handle) if is_repeatable else None
-        if self.backoff:
+        if not self.backoff.is_idle:
             if self.backoff.is_denied(change.identity, change.after, now):
                 self.still_denied(change)
                 return None
@@ -232,24 +239,20 @@ class Reconciler:
                     return _contended(change, f"the processes of {user} keep rewriting their values")
                 if self.backoff.must_wait(change.identity, now):
                     return _contended(change, _REWRITTEN.format("it"))
-        known = None if change.rule is not None else self.ledger.entry(change.identity)
+        entry, now_ticks = self.managed.records.get(handle.pid, NOTHING).entry, self.procfs.now_ticks()
         outcome = apply_oom_score_adj(
-            change,
-            handle,
-            self.ledger,
-            now_ticks=self.procfs.now_ticks(),
-            privilege=self.privilege,
+            change, handle, entry, self.ledger, now_ticks=now_ticks, privilege=self.privilege
         )
-        if outcome.result == "applied" and change.rule is None:
-            known = known or self.inheritance.entry(handle.pid)
-            inherited = Entry(change.own, change.before, moved_floor=change.moved_floor)
-            self.inheritance.on_reset(handle.pid, known or inherited, handle.stat.parent_pid)
-        elif outcome.result == "denied" and handle.pid not in self.ledger.processes:
-            self.inheritance.on_set(handle.pid)
-        if outcome.result == "applied" and (user is not None or change.cause == "drift"):
-            self.backoff.corrected(change.identity, now, user)
-        elif outcome.result == "denied":
+        if outcome.result == "denied":
+            self.managed.on_denied(handle.pid)
             self.backoff.denied(change.identity, change.after, now)
+        elif outcome.result == "applied":
+            if change.rule is None:
+                entry = entry or self.managed.descents.get(handle.pid, UNRELATED).origin
+                last = entry or Entry(change.own, change.before, moved_floor=change.moved_floor)
+                self.managed.on_reset(handle.pid, last, handle.stat.parent_pid)
+            if user is not None or change.cause == "drift":
+                self.backoff.corrected(change.identity, now, user)
         return outcome
 
 
