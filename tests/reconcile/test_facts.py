@@ -21,8 +21,8 @@ from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_hosts_ledger, read_ledger
+from oomguard.reconcile.once import repeat_until_quiet
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.repeat import repeat_until_quiet
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from running import Program, oom_score_adj
 

@@ -92,6 +92,8 @@ class World:
             "applied",
             "refused",
         }
+        managed, ledger = self.reconciler.managed, self.reconciler.ledger
+        assert (managed.matched, ledger.in_force) == (len(managed.rule_of), len(ledger.processes))
 
     def due(self) -> list[Change]:
         """Return what another pass would write."""

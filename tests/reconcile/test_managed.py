@@ -27,7 +27,6 @@ def state(reconciler: Reconciler) -> dict[str, object]:
     records = {
         pid: [getattr(one, name) for name in Record.__slots__ if name != "start_time_ticks"]
         for pid, one in reconciler.managed.records.items()
-        if not one.is_empty
     }
     kept = {dict, set, bool, int}
     found = {name: copy(value) for name, value in whole.items() if type(value) in kept}

@@ -16,8 +16,8 @@ from oomguard.core.process import Identity, Process
 from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.once import LONGEST_SECONDS, repeat_until_quiet
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.repeat import LONGEST_SECONDS, repeat_until_quiet
 from running import wait_until
 
 PARENT = Identity(10, 10)

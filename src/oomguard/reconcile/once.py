@@ -7,7 +7,6 @@ from oomguard.kernel.floor import SysResource
 from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.repeat import repeat_until_quiet
 from oomguard.reconcile.state_folder import open_state_folder, require_state_folder
 
 if TYPE_CHECKING:
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import Procfs
+
+
+LONGEST_SECONDS = 10.0
+"""How long processes may start faster than they are examined before `repeat_until_quiet` gives up."""
 
 
 class Pass(NamedTuple):
@@ -66,3 +69,41 @@ def reconcile_once(
         ledger.close()
         folder.close()
         procfs.close()
+
+
+def repeat_until_quiet(
+    reconciler: "Reconciler", cause: "Cause", clock: "Callable[[], float]" = time.monotonic
+) -> "tuple[list[Outcome], bool]":
+    """Return the last outcome of each target, and whether every process was examined.
+
+    After a pass, examine the processes that started meanwhile, until a round changes none of them and none of
+    them ends unseen: it may have forked before. If any pass or round changed something, there is another
+    pass.
+    """
+    procfs = reconciler.procfs
+    outcomes: dict[object, Outcome] = {}
+    deadline = clock() + LONGEST_SECONDS
+
+    def take(outcome: "Outcome | None") -> bool:
+        if outcome is None or outcome.result == "vanished":
+            return False
+        outcomes[outcome.change.target] = outcome
+        return outcome.result == "applied"
+
+    while True:
+        examined = set(procfs.pids())
+        changed = sum(take(outcome) for outcome in reconciler.everything(cause, clock()))
+        is_quiet = False
+        while not is_quiet:
+            listed = set(procfs.pids())
+            late = listed - examined
+            changed_late = sum(
+                take(reconciler.process(pid, cause, clock(), in_pass=True)) for pid in sorted(late)
+            )
+            changed += changed_late
+            is_quiet = not changed_late and late <= set(procfs.pids())
+            examined = listed
+            if clock() > deadline:
+                return list(outcomes.values()), False
+        if not changed:
+            return list(outcomes.values()), True
