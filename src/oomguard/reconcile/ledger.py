@@ -115,7 +115,7 @@ class Ledger:
 
         The next line confirms it, whatever that is about; `flush` writes one if none follows.
         """
-        self.record(process, entry)
+        self._append_text(_text(process, entry))
         self._set(process, entry._replace(is_written=True))
         self._unconfirmed = process
 

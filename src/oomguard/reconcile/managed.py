@@ -286,7 +286,8 @@ class ManagedProcesses:
         if rule is not None and decision.wanted != decision.original:
             one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.original
             is_watched = protects and not one.is_sharing and rule.terms.scope == "main"
-            self.watch(handle.pid, controlled_by(handle, self._first_person_uid) if is_watched else None)
+            if is_watched or handle.pid in self.watched:
+                self.watch(handle.pid, controlled_by(handle, self._first_person_uid) if is_watched else None)
             self.has_new_watched |= protects  # init is watched from the start
         if decision.wanted != value:
             return
