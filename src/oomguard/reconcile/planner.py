@@ -148,63 +148,44 @@ class Planner:
             age = self.procfs.now_ticks() - handle.identity.start_time_ticks
             fork_watch = controlled_by(handle, self.policy.first_person_uid)
             may_match_later = age < UNDECIDED_TICKS
-        raised_by, is_held = None, False
+        is_undecided, raised_by, is_held = False, None, False
         if unknown is not None:
             is_undecided, rule = self._meanwhile(handle, known, rule, unknown)
             raised_by, is_held = known.raised_by, known.is_held
-            if is_undecided:
-                return Finding(
-                    unknown=unknown, is_undecided=True, fork_watch=fork_watch, may_match_later=may_match_later
-                )
         elif is_known and (raising := self._managed.raising(handle, known)) is not None:
             rule, is_held = self._unescaped(handle, known.entry, raising, rule, refused)
             raised_by = raising.number if is_held else None
-        if (
-            rule is None
-            and refused is None
-            and known.entry is None
-            and descent.origin is None
-            and not self._inheritance.is_possible(handle, in_pass=in_pass)
+        judged, is_unchanged = None, False
+        if not is_undecided and (
+            rule is not None
+            or refused is not None
+            or known.entry is not None
+            or descent.origin is not None
+            or self._inheritance.is_possible(handle, in_pass=in_pass)
         ):
-            if unknown is None and fork_watch is None:
-                return _NOTHING
-            return Finding(
-                None,
-                unknown,
-                raised_by=raised_by,
+            situation = situation or self._situation(handle, known, may_match=rule is not None)
+            value, original, entry, is_inherited = situation
+            decision = decide(
+                handle.identity,
+                handle.comm,
+                current=value,
+                original=original,
+                rule=rule,
+                refusal=refused,
+                unknown="" if unknown is None else str(unknown),
+                is_inherited=is_inherited,
                 is_held=is_held,
-                fork_watch=fork_watch,
-                may_match_later=may_match_later,
             )
-        value, original, entry, is_inherited = situation or self._situation(
-            handle, known, may_match=rule is not None
-        )
-        decision = decide(
-            handle.identity,
-            handle.comm,
-            current=value,
-            original=original,
-            rule=rule,
-            refusal=refused,
-            unknown="" if unknown is None else str(unknown),
-            is_inherited=is_inherited,
-            is_held=is_held,
-        )
-        is_unchanged, rule = False, decision.rule
-        if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
-            if raised_by is None and entry is None and decision.current > 0:
-                raised_by = None if rule.terms.value.kind == "keep" else rule.number
-            is_plain = refused is None and unknown is None and not is_held
-            is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
+            judged, rule = Judged(decision, entry), decision.rule
+            if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
+                if raised_by is None and entry is None and decision.current > 0:
+                    raised_by = None if rule.terms.value.kind == "keep" else rule.number
+                is_plain = refused is None and unknown is None and not is_held
+                is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
+        elif unknown is None and fork_watch is None:
+            return _NOTHING
         return Finding(
-            Judged(decision, entry),
-            unknown,
-            is_undecided=False,
-            raised_by=raised_by,
-            is_held=is_held,
-            fork_watch=fork_watch,
-            may_match_later=may_match_later,
-            is_unchanged=is_unchanged,
+            judged, unknown, is_undecided, raised_by, is_held, fork_watch, may_match_later, is_unchanged
         )
 
     def _situation(self, handle: "ProcessHandle", known: "Record", *, may_match: bool) -> "Situation":
