@@ -152,7 +152,10 @@ def test_a_warning_fails_only_with_strict(oomguard: Oomguard, policy: Path) -> N
     assert oomguard("check").code == 0
     strict = oomguard("check", "--strict")
     assert strict.code == 78
-    assert ": warning: " in strict.out
+    fault = oomguard("check", "--json").json[0]
+    assert (
+        f": warning: {fault['path'].rpartition('.')[2]}: {fault['message']} [{fault['code']}]\n" in strict.out
+    )
 
 
 def test_check_on_a_host_names_the_sysctl_that_it_lacks(oomguard: Oomguard, policy: Path) -> None:
@@ -195,7 +198,9 @@ def test_plan_shows_what_would_change_and_changes_nothing(oomguard: Oomguard, pr
         ["worker[13]", "0", "300", "name=worker", "(policy.yaml:6)"],
     ]
     assert "refused: crond[11]: uid 1000 could give any program this name\n  add user" in run.out
-    assert run.out.endswith("\n3 to change, 1 refused.\nProcesses matched: name=crond 1, name=worker 1.\n")
+    assert run.out.endswith(
+        "\n3 to change, 1 refused.\nProcesses matched: 1 by name=crond, 1 by name=worker.\n"
+    )
     assert (proc.oom_score_adjs(), proc.sysctls()) == before
 
 
@@ -211,7 +216,7 @@ def test_plan_with_nothing_to_change_is_exit_0(oomguard: Oomguard, policy: Path)
     run = oomguard("plan")
     assert (run.code, run.out) == (
         0,
-        "Nothing to change (1 managed process).\nProcesses matched: name=bash 1.\n",
+        "Nothing to change (1 managed process).\nProcesses matched: 1 by name=bash.\n",
     )
     run = oomguard("plan", "--json")
     assert (run.code, run.json) == (0, [])
@@ -574,7 +579,8 @@ def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, 
     proc.meminfo(CommitLimit=8 * 1024 * 1024)
     run = oomguard("status")
     assert run.code == 0
-    assert "oomguard is not running" in run.out
+    assert "oomguard is not running\n  values it set that are still in force: unknown: " in run.out
+    assert "state: there is no such state folder\n  use the --state-dir" in run.out
     assert "differs" in run.out
     assert "Promised 2.0 GiB of 8.0 GiB (25 %), not enforced: overcommit_memory is 0" in " ".join(
         run.out.split()
@@ -743,7 +749,19 @@ def test_plan_names_a_process_that_matches_only_the_name_of_a_rule(oomguard: Oom
     """The name is right, so another condition is to blame."""
     policy.write_text("rules:\n  - name: crond\n    cmdline: nothing-of-it\n    oom_score_adj: 3\n")
     shown = " ".join(oomguard("plan").out.split())
-    assert "does not match all of name=crond cmdline=nothing-of-it; see oomguard explain crond" in shown
+    label = "name=crond cmdline=nothing-of-it (policy.yaml:2)"
+    assert f"{label}: crond (2) runs, but not all conditions match; see oomguard explain crond" in shown
+    assert "misspelled" not in shown
+
+
+def test_a_name_that_the_kernel_cuts_is_not_misspelled(
+    oomguard: Oomguard, proc: FakeProc, policy: Path
+) -> None:
+    """It keeps 15 bytes of a rule's longer name."""
+    proc.process(Process(Identity(70, 1), b"chromium-browse"))
+    policy.write_text("rules:\n  - {name: chromium-browser, cmdline: renderer, oom_score_adj: 3}\n")
+    shown = " ".join(oomguard("plan").out.split())
+    assert "chromium-browse (1) runs, but not all conditions match" in shown
     assert "misspelled" not in shown
 
 
@@ -752,8 +770,8 @@ def test_a_refused_rule_matches_nothing(oomguard: Oomguard, proc: FakeProc, poli
     proc.process(Process(Identity(70, 1), b"db", uid=1000))
     policy.write_text("rules:\n  - {name: db, oom_score_adj: -900}\n  - {name: crond, oom_score_adj: 3}\n")
     for shown in (oomguard("plan").out, oomguard("check", "--host").out):
-        assert "Processes matched: name=crond 2." in shown
-        assert "Rules that match nothing: name=db (policy.yaml:2, refused)." in shown
+        assert "Processes matched: 2 by name=crond." in shown
+        assert "Rules that match nothing:\n  name=db (policy.yaml:2), refused\n" in shown
         assert "see oomguard explain db" not in shown
 
 
@@ -943,6 +961,10 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     assert "First to go bash[12] 4.0 MiB oom_score_adj 0" in shown
     assert "Protected crond: 400 KiB in 1 process" in shown
     assert any(line.startswith("oomguard plan what would change") for line in shown)
+    assert overview.run(f"{policy}-missing", str(state), str(proc.root)) == 0
+    assert "oomguard advise suggest a policy oomguard explain NAME why" in " ".join(
+        capsys.readouterr().out.split()
+    )
     policy.write_text("rules: 1\n")
     write_status(state, Identity(10, 1), limits=("no events here",))
     assert overview.run(str(policy), str(state), str(proc.root)) == 0

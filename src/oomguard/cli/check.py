@@ -18,7 +18,8 @@ BAD_POLICY = 78
 
 _DETAIL = """\
 Reports every error in every file, with line, column and a fix. Changes nothing.
-Without --host, it reads only the files, so it runs anywhere.
+Without --host, it reads only the files, so it runs anywhere. docs/lint.md lists
+the codes in brackets.
 
 examples:
   oomguard check

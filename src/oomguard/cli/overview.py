@@ -19,8 +19,9 @@ def run(policy: str = DEFAULT_PATH, state_dir: str = RUN_FOLDER, proc: str = "/p
     out.print(seen.headline, style="bold", soft_wrap=True)
     out.print()
     out.print(rows)
+    verb, what = seen.verb
     out.print(
-        "\noomguard plan       what would change      oomguard explain NAME   why"
+        f"\noomguard {verb:<9}  {what:<21}  oomguard explain NAME   why"
         "\noomguard rank       the kill order         oomguard --help         everything"
     )
     return 0

@@ -33,11 +33,15 @@ _CALM = 1.0
 
 
 class Overview(NamedTuple):
-    """The texts of the overview: `rows` are pairs of title and text, `problems` the worst that were found."""
+    """The texts of the overview: `rows` are pairs of title and text, `problems` the worst that were found.
+
+    `verb` is what to run next, and what it does.
+    """
 
     headline: str
     rows: "list[tuple[str, str]]"
     problems: list[str]
+    verb: tuple[str, str]
 
 
 def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
@@ -56,7 +60,10 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
     except OomguardError as error:
         trouble = str(error).split("\n")
     found = [*trouble, *_problems(seen)][:_PROBLEMS]
-    return Overview(_headline(seen, policy, proc=proc, state_dir=state_dir), rows, found)
+    verb = ("plan", "what would change")
+    if seen.daemon is None and not _has_policy(policy):
+        verb = ("advise", "suggest a policy")
+    return Overview(_headline(seen, policy, proc=proc, state_dir=state_dir), rows, found, verb)
 
 
 def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> str:
@@ -66,13 +73,15 @@ def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> st
         files = some_files(daemon.policy.files, 2)
         return f"oomguard {daemon.version}  running for {age}, {managed} managed  {files}"
     in_force = values_in_force(proc=proc, state_dir=state_dir)
-    left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)" if in_force else ""
-    there = (
-        policy
-        if any(os.path.exists(layer.path) for layer in layers(policy))
-        else f"no policy: {policy} is missing"
-    )
+    left = ""
+    if isinstance(in_force, int) and in_force:
+        left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)"
+    there = policy if _has_policy(policy) else f"no policy: {policy} is missing"
     return f"oomguard {__version__}  not running{left}  {there}"
+
+
+def _has_policy(policy: str) -> bool:
+    return any(os.path.exists(layer.path) for layer in layers(policy))
 
 
 def _memory(procfs: "Procfs", memory: Memory) -> str:

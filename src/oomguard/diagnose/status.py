@@ -31,12 +31,12 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
     return HostStatus(status, daemon, sysctls, memory, mode, peak_source(state_dir)(), damage)
 
 
-def values_in_force(*, proc: str, state_dir: str) -> int | None:
-    """Return how many values a restore would change; None if this user may not read the ledger."""
+def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
+    """Return how many values a restore would change, or why that cannot be known."""
     try:
         preview = open_preview(Policy(), proc=proc, state_dir=state_dir, needs_ledger=True)
-    except OomguardError:
-        return None
+    except OomguardError as error:
+        return error
     with closing(preview):
         changes = (judged.change("restore") for _, judged in preview.processes() if judged is not None)
         return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)

@@ -85,10 +85,10 @@ def excerpt(text: str) -> str:
 
 
 def render_text(faults: "Iterable[Fault]") -> str:
-    """Return the faults as lines of text, each hint indented below its fault."""
+    """Return the faults as lines of text, warnings with their code, each hint indented below its fault."""
     lines = []
     for fault in faults:
-        lines.append(str(fault))
+        lines.append(f"{fault} [{fault.code}]" if fault.severity == "warning" else str(fault))
         if fault.hint:
             lines.append(f"    {fault.hint}")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.near_miss import near_misses
+from oomguard.core.process import COMM_LENGTH
 from oomguard.core.text import printable
 from oomguard.report.tables import console, print_text, table
 from oomguard.report.text import sentence, subjects
@@ -82,7 +83,7 @@ def print_matched(rules: "Sequence[Rule]", tally: "Tally") -> None:
     if some:
         labels = Counter(rule.label for rule in some)
         each = [
-            f"{rule.label}{f' ({place(rule)})' if labels[rule.label] > 1 else ''} {matched[rule.number]}"
+            f"{matched[rule.number]} by {rule.label}{f' ({place(rule)})' if labels[rule.label] > 1 else ''}"
             for rule in some
         ]
         print_text(out, f"Processes matched: {_listed(each)}.")
@@ -91,23 +92,23 @@ def print_matched(rules: "Sequence[Rule]", tally: "Tally") -> None:
     if len(none) > _RULES:
         out.print(f"{len(none)} rules match nothing.")
         return
-    listed = [
-        f"{rule.label} ({place(rule)}{', refused' if tally.refused[rule.number] else ''})" for rule in none
-    ]
-    print_text(out, f"Rules that match nothing: {', '.join(listed)}.")
-    named = {name for rule in rules for name in rule.names}
+    out.print("Rules that match nothing:")
+    named = {name[:COMM_LENGTH] for rule in rules for name in rule.names}
     unnamed = [name for name in unmatched if name not in named]
     for rule in none:
-        if tally.refused[rule.number]:
-            continue
-        near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unnamed)]
-        exact = next((name for name in rule.names if unmatched[name]), None)
-        if exact is not None:
-            running = f"{printable(exact)} ({unmatched[exact]}) runs, but does not match all of {rule.label}"
-            print_text(out, f"{running}; see oomguard explain {printable(exact)}", indent=2)
-        elif near:
-            running = f"Running, and matched by no rule: {', '.join(near)}."
-            print_text(out, f"{running} Is {rule.label} misspelled?", indent=2)
+        why = ", refused" if tally.refused[rule.number] else _why_unmatched(rule, unmatched, unnamed)
+        print_text(out, f"{rule.label} ({place(rule)}){why}", indent=2)
+
+
+def _why_unmatched(rule: "Rule", unmatched: "Counter[bytes]", unnamed: list[bytes]) -> str:
+    exact = next((name[:COMM_LENGTH] for name in rule.names if unmatched[name[:COMM_LENGTH]]), None)
+    if exact is not None:
+        name = printable(exact)
+        return (
+            f": {name} ({unmatched[exact]}) runs, but not all conditions match; see oomguard explain {name}"
+        )
+    near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unnamed)]
+    return f": misspelled? No rule matches {', '.join(near)}" if near else ""
 
 
 def _listed(texts: list[str]) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import STRICT, kib
 from oomguard.core.text import counted, span
 from oomguard.report.problems import complaint, complaints, problems
@@ -48,13 +49,17 @@ def print_status(seen: "HostStatus", status: "StatusFile") -> None:
         out.print(made)
 
 
-def print_stopped(seen: "HostStatus", in_force: int | None, option: str = "") -> None:
-    """Print that no daemon runs, how many of its values are in force (None: unknown), and the sysctls.
+def print_stopped(seen: "HostStatus", in_force: "int | OomguardError", option: str = "") -> None:
+    """Print that no daemon runs, how many of its values are in force or why that is unknown, and the sysctls.
 
     `option` is the `--state-dir` to repeat, "" for the default.
     """
     out = console()
-    if in_force:
+    if isinstance(in_force, OomguardError):
+        out.print("oomguard is not running", style="bold")
+        _line(out, f"values it set that are still in force: unknown: {in_force.message}", indent=2)
+        _line(out, in_force.hint, indent=2)
+    elif in_force:
         values = counted(in_force, "value")
         out.print(f"oomguard is not running; {values} it set {_are(in_force)} still in force", style="bold")
         between = "\n  " if option else " " * 8
@@ -62,8 +67,6 @@ def print_stopped(seen: "HostStatus", in_force: int | None, option: str = "") ->
         out.print(hint, soft_wrap=True)
     else:
         out.print("oomguard is not running", style="bold")
-    if in_force is None:
-        out.print("  Only root can see whether values it set are still in force.")
     _print_values(seen, out)
 
 
