@@ -754,6 +754,17 @@ def test_plan_names_a_process_that_matches_only_the_name_of_a_rule(oomguard: Oom
     assert "misspelled" not in shown
 
 
+def test_explain_breaks_no_word_of_a_rule(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the facts beside it are."""
+    monkeypatch.setenv("COLUMNS", "80")
+    name = b"chromium-browser-with-long-name"
+    proc.process(Process(Identity(70, 1), name[:15], arguments=(b"./" + name, b"7200")))
+    policy.write_text(f"rules:\n  - {{name: {name.decode()}, cmdline: --type=renderer, oom_score_adj: 3}}\n")
+    assert f"  name={name.decode()} " in oomguard("explain", "70").out
+
+
 def test_a_name_that_the_kernel_cuts_is_not_misspelled(
     oomguard: Oomguard, proc: FakeProc, policy: Path
 ) -> None:

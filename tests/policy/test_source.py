@@ -38,7 +38,7 @@ def test_a_missing_policy_is_a_fault_with_a_way_out(tmp_path: "Path") -> None:
     """The fault names the file, and a policy that would do."""
     (fault,) = _faults(str(tmp_path / "policy.yaml"))
     assert str(fault) == f"{tmp_path}/policy.yaml: no such file"
-    assert "a file with only a comment is a valid policy" in fault.hint
+    assert "`oomguard advise` suggests one" in fault.hint
     assert fault.code == "missing-file"
 
 

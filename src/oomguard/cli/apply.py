@@ -1,5 +1,6 @@
 """`oomguard apply`: one pass."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
@@ -41,8 +42,6 @@ def _run(options: "argparse.Namespace") -> int:
 
 def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -> "Pass":
     """Apply a policy; warn if original values are lost."""
-    import sys
-
     from oomguard.core.text import counted
     from oomguard.diagnose.host import open_procfs, peak_source
     from oomguard.reconcile.once import reconcile_once
@@ -64,12 +63,13 @@ def report(done: "Pass", *, as_json: bool, nothing: str, applied: str) -> int:
     """Print outcomes (`applied`: what success is called), or `nothing`; return 1 if one was not made."""
     from oomguard.report.document import outcome_document, print_json
     from oomguard.report.outcome_list import outcome_lines
+    from oomguard.report.streams import fitted
 
     if as_json:
         print_json([outcome_document(outcome) for outcome in done.outcomes])
     else:
         lines = outcome_lines(done.outcomes, applied=applied) if done.outcomes else [nothing]
-        print(*lines, sep="\n")
+        print(fitted("\n".join(lines), sys.stdout))
     return 1 if any(outcome.result in ("denied", "refused") for outcome in done.outcomes) else 0
 
 

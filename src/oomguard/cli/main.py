@@ -26,6 +26,7 @@ from oomguard.cli import (
     usage,
 )
 from oomguard.cli.verb import MisuseError, Parser, Verb
+from oomguard.core.text import wrapped
 
 VERBS: tuple[Verb, ...] = (
     *(check.VERB, cat.VERB, test.VERB, plan.VERB, apply.VERB, run.VERB, restore.VERB, status.VERB),
@@ -52,6 +53,16 @@ examples:
 exit codes: 0 done, 1 a change failed or was refused, 2 bad usage,
             3 plan found a change or a refusal, 78 the policy is not valid
 """
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if action.nargs == argparse.PARSER:
+            self._action_max_length += 2  # argparse forgets that verbs are indented
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width, more="")  # argparse breaks words such as memory-recovered
 
 
 def run_verb(words: list[str]) -> int:
@@ -84,7 +95,7 @@ def _all_verbs(*, with_arguments: bool = True) -> tuple[Parser, dict[str, Parser
         prog="oomguard",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"oomguard {__version__}")
     added = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True)
@@ -110,5 +121,5 @@ def _help(verb: Verb) -> dict[str, Any]:
     return {
         "description": verb.description,
         "epilog": verb.detail,
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "formatter_class": _Formatter,
     }

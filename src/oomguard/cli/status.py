@@ -13,8 +13,7 @@ NOT_AS_WANTED = 1
 
 _DETAIL = """\
 Reads the status file of the daemon; needs no root. If no daemon runs, it shows
-how many values set by oomguard are still in force, and the sysctls that differ
-from the policy.
+how many values set by oomguard are still in force, and the policy's sysctls.
 
 examples:
   oomguard status

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     Kind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
 
 
+TO_LOWER = "grant CAP_SYS_RESOURCE to oomguard; in a container: --cap-add SYS_RESOURCE"
+"""What to do if the kernel denies a value below the floor of a process."""
+
+
 class Refusal(NamedTuple):
     """Why a change must not be attempted, and a fix."""
 
@@ -129,6 +133,6 @@ def denial(
         return Obstacle(
             "may-be-denied",
             "CAP_SYS_RESOURCE is missing, and the kernel does not show the floor (oom_score_adj_min)",
-            "grant CAP_SYS_RESOURCE; in a container: --cap-add SYS_RESOURCE",
+            TO_LOWER,
         )
     return None

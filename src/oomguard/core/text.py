@@ -42,8 +42,8 @@ def span(seconds: float) -> str:
     return counted(round(max(seconds, 0)), "second")
 
 
-def wrapped(line: str, width: int) -> list[str]:
-    """Return a line broken between words, never within one, and indented by two more where it goes on."""
+def wrapped(line: str, width: int, more: str = "  ") -> list[str]:
+    """Return a line broken between words, never within one, and indented by `more` where it goes on."""
     from textwrap import wrap  # imported late: the daemon does not need it
 
     text = line.lstrip(" ")
@@ -52,7 +52,7 @@ def wrapped(line: str, width: int) -> list[str]:
         text,
         width,
         initial_indent=left,
-        subsequent_indent=left + "  ",
+        subsequent_indent=left + more,
         break_on_hyphens=False,
         break_long_words=False,
     )

@@ -115,7 +115,7 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
         *_little_killable(seen, path),
     ]
     memory = f"Protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}."
-    return Fit(faults, seen.tally, memory if seen.protected_kib or seen.others_kib else "")
+    return Fit(faults, seen.tally, memory if seen.protected_kib else "")
 
 
 def _look(preview: "Preview", path: str) -> Seen:

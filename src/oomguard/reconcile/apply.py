@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 
 from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.decide import TO_LOWER
 from oomguard.core.entry import Entry, intended
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
@@ -326,10 +327,7 @@ def _is_below_floor(error: OSError) -> bool:
 
 def _process_reason(error: OSError) -> tuple[str, str]:
     if _is_below_floor(error):
-        return (
-            "the value is below the process's floor",
-            "grant CAP_SYS_RESOURCE to oomguard",
-        )
+        return "the value is below the process's floor (oom_score_adj_min)", TO_LOWER
     match error.errno:
         case errno.EACCES | errno.EPERM:
             return "the process belongs to another user", "run as root, or grant CAP_DAC_OVERRIDE to oomguard"

@@ -45,7 +45,12 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
         made = grid()
         made.add_column()  # indents
         names = [f"{tried.rule.label} ({place(tried.rule)})" for tried in shown]
-        made.add_column(no_wrap=max(map(len, names)) <= out.width * 2 // 3, overflow="fold")
+        word = max(len(word) for name in names for word in name.split())
+        made.add_column(
+            no_wrap=max(map(len, names)) <= out.width // 2,
+            min_width=min(word, out.width // 2),
+            overflow="fold",
+        )
         made.add_column()
         made.add_column(overflow="fold")
         for name, tried in zip(names, shown, strict=True):
