@@ -27,7 +27,15 @@ def test_what_is_printed_passes_check(
     file = tmp_path / "imported.yaml"
     file.write_text(out)
     assert len(load(str(file)).policy.rules) == 1
-    assert "1 rule, 1 setting left out" in err
+    assert "1 rule, 1 setting left out; review them, then run: " in err
+
+
+def test_nothing_imported_is_nothing_to_review(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor to check."""
+    assert call(monkeypatch, "earlyoom", "--", "-m", "5") == 0
+    assert capsys.readouterr().err == "oomguard: nothing imported, 1 setting left out\n"
 
 
 IMPORTED = {

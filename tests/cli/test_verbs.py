@@ -579,7 +579,7 @@ def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, 
     proc.meminfo(CommitLimit=8 * 1024 * 1024)
     run = oomguard("status")
     assert run.code == 0
-    assert "oomguard is not running\n  values it set that are still in force: unknown: " in run.out
+    assert "oomguard is not running\n  values it set may still be in force: " in run.out
     assert "state: there is no such state folder\n  use the --state-dir" in run.out
     assert "differs" in run.out
     assert "Promised 2.0 GiB of 8.0 GiB (25 %), not enforced: overcommit_memory is 0" in " ".join(

@@ -139,6 +139,8 @@ def test_a_conflict_on_some_hosts_is_an_error_everywhere() -> None:
     assert codes(files(LARGE, LARGE.replace("20", "40"))) == ["contradiction"]
     assert codes(files(LARGE, ANY), HOST) == ["contradiction"]
     assert codes(files(SMALL, ANY), HOST) == []
+    with pytest.raises(PolicyError, match="give both files a different when:"):
+        parse(files(LARGE, ANY))
 
 
 def test_two_files_that_fit_one_host_in_different_ways_do_not_conflict() -> None:

@@ -76,11 +76,11 @@ def _run(options: "argparse.Namespace") -> int:
         return 0
     sys.stdout.write(render(draft))
     counts = ((len(draft.settings), "sysctl"), (len(draft.rules), "rule"))
-    found = ", ".join(counted(count, what) for count, what in counts if count) or "nothing imported"
+    found = ", ".join(counted(count, what) for count, what in counts if count)
     left_out = counted(sum(note.settings for note in draft.notes), "setting") if draft.notes else "nothing"
+    then = "; review them, then run: oomguard check --policy FILE && oomguard plan --policy FILE"
     print(
-        f"oomguard: {found}, {left_out} left out; review them, then run: "
-        "oomguard check --policy FILE && oomguard plan --policy FILE",
+        f"oomguard: {found or 'nothing imported'}, {left_out} left out{then if found else ''}",
         file=sys.stderr,
     )
     return 0

@@ -128,10 +128,11 @@ def _single_values(root: Root) -> "Iterator[Said]":
 
 def _conflict(here: Said, first: Said) -> Words:
     if first.name == here.name:
+        hint = "remove one of them: of two files in one folder, neither overrides the other"
+        if here.when or first.when:
+            hint = "remove one of them, or give both files a different when:, because some host may fit both"
         return Words(
-            "contradiction",
-            f"is {excerpt(here.text)} here and {excerpt(first.text)} at {first.source}",
-            "remove one of them: of two files in one folder, neither overrides the other",
+            "contradiction", f"is {excerpt(here.text)} here and {excerpt(first.text)} at {first.source}", hint
         )
     why = "setting one makes the kernel zero the other"
     if {here.name, first.name} == {KBYTES, COMMIT_LIMIT}:

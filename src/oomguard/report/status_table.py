@@ -57,7 +57,7 @@ def print_stopped(seen: "HostStatus", in_force: "int | OomguardError", option: s
     out = console()
     if isinstance(in_force, OomguardError):
         out.print("oomguard is not running", style="bold")
-        _line(out, f"values it set that are still in force: unknown: {in_force.message}", indent=2)
+        _line(out, f"values it set may still be in force: {in_force.message}", indent=2)
         _line(out, in_force.hint, indent=2)
     elif in_force:
         values = counted(in_force, "value")
