@@ -61,7 +61,7 @@ def outlook(decision: "Decision") -> str:
     if obstacle is not None and obstacle.kind == "may-be-denied":
         return f"will {what}, unless the kernel denies it: {obstacle.reason}"
     if obstacle is not None:
-        who = "the kernel will deny it" if obstacle.kind == "denied" else obstacle.kind
+        who = "but the kernel will deny it" if obstacle.kind == "denied" else obstacle.kind
         return f"stays {current}; the rule wants {wanted}, {who}: {obstacle.reason}"
     if wanted != current:
         return f"will {what}"
