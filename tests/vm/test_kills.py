@@ -51,8 +51,9 @@ def test_kill_of_the_whole_host_is_told_with_its_rule(installed: Service) -> Non
         installed.wait_for_value(f"/proc/{precious}/oom_score_adj", -700)
         installed.wait_for_value(f"/proc/{expendable}/oom_score_adj", 700)
         fill_memory(vm)
-        assert kills(vm, since=since)
-        installed.wait_for_event("killed", since=since)
+        *_, last = kills(vm, since=since)
+        victim = last.partition("Killed process ")[2].split()[0]
+        installed.wait_for_event("killed", since=since, message=f"[{victim}]")
     entries = installed.events("killed", since=since)
     assert len(entries) == len(kills(vm, since=since))
     first = entries[0]
