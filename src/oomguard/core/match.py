@@ -36,8 +36,8 @@ _NO_CHANGEABLE = _changeable(Terms(Value("keep")))
 _MANY = 16
 """With more candidates than this, the command line is read first, because it rules most of them out."""
 
-_is_exact = re.compile(rb"[^\0*?\[]*").fullmatch
-"""Returns whether a name is compared literally."""
+_is_exact = re.compile(rb"(?!\0)[^*?\[]*").fullmatch
+"""Returns whether a name is compared literally; a regular expression begins with NUL."""
 
 _CUT = "".join(map(chr, range(0xDC80, 0xDD00)))
 """What `surrogateescape` makes of bytes that are not UTF-8."""
