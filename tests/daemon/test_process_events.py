@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, MutableMapping, MutableSet
 
 import pytest
 
+from fakeproc import FakeProc
+from oomguard.core.entry import Entry
 from oomguard.core.process import INIT_PID, Identity
 from oomguard.daemon.noise import LOOK_SECONDS, MUTE_SECONDS, PROCESS_LIMIT, TOTAL_LIMIT
+from oomguard.daemon.process_events import DESCENDANTS_LIMIT
 from oomguard.daemon.worker import NO_EVENTS
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
 from oomguard.kernel.procfs import Procfs
@@ -200,6 +203,23 @@ def test_forks_are_followed_where_something_may_be_inherited(subscription: Subsc
     subscription.wire.has_forks = True
     subscription.receive()
     assert not subscription.wire.forked
+
+
+def test_what_a_fork_bomb_has_ended_is_forgotten_before_the_next_pass(
+    subscription: Subscription, proc: FakeProc
+) -> None:
+    """Any user can start and end so many processes in a minute that they would take all memory."""
+    bomb, lives, forks = 5, 6, 5_000
+    for pid in (bomb, lives):
+        (proc.root / str(pid)).mkdir()
+    managed = subscription.work.reconciler.managed
+    managed.ledger.record(Identity(bomb, 1), Entry(0, 300))
+    subscription.wire.forked = [(bomb, lives)]
+    for first in range(100, 4 * DESCENDANTS_LIMIT, forks):
+        subscription.wire.forked += [(bomb, child) for child in range(first, first + forks)]
+        subscription.receive()
+        assert len(managed.descents) <= DESCENDANTS_LIMIT + forks
+    assert managed.descents[lives].origin == Entry(0, 300)
 
 
 def test_the_children_of_init_are_checked_soon_while_protection_may_be_inherited(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from oomguard.daemon.work_queue import WorkQueue
     from oomguard.reconcile.reconciler import Reconciler
 
-DESCENDANTS_LIMIT = 100_000
-"""Descendants remembered before a pass drops those that ended: 14 MiB."""
+DESCENDANTS_LIMIT = 16_384
+"""Descendants remembered before those that ended are forgotten, which no event reports: 2 MiB."""
 
 _EVENTS_A_TURN = 1024
 _PROGRAMS_A_TURN = 64
@@ -101,10 +101,8 @@ class ProcessEvents:
             self._receive()
 
     def end_pass(self) -> None:
-        """Adjust the limit after a pass: everything that is still remembered is about living processes."""
-        managed = self._reconciler.managed
-        managed.asks_parents = not self.flow
-        self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(managed.descents))
+        """Rely on events again, as the pass has seen every process."""
+        self._reconciler.managed.asks_parents = not self.flow
         self.watch_parents()
 
     def check_programs(self) -> "Ready":
@@ -157,6 +155,15 @@ class ProcessEvents:
         self.follow_forks(note)
         return children
 
+    def forget_ended(self) -> list[int]:
+        """Forget every process that has ended; return the pids of the others."""
+        self.follow_forks()
+        pids = self._reconciler.procfs.pids()
+        # A process that has forked and ended is not in the list; only the fork event shows its child.
+        self._reconciler.keep_only({*pids, *self.follow_children()})
+        self._descendants_limit = max(DESCENDANTS_LIMIT, 2 * len(self._reconciler.managed.descents))
+        return pids
+
     def _forked(self, parent: int, child: int, at_ns: int) -> None:
         if self._reconciler.managed.on_fork(parent, child, at_ns):
             self._queue.put_off("child", (child,))
@@ -192,7 +199,7 @@ class ProcessEvents:
         if connector.has_forks or reconciler.managed.is_needed:
             self.follow_forks()
             if len(reconciler.managed.descents) > self._descendants_limit:
-                self._resync()  # most of them have ended
+                self.forget_ended()
 
     def _check_muted(self, now: float) -> None:
         """Check the processes whose events are dropped: all of them, if all renames were."""

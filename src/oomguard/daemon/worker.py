@@ -124,12 +124,8 @@ class Worker:
 
     def begin_pass(self, cause: "Cause") -> None:
         """Check the sysctls at once, and every process in slices."""
-        self.events.follow_forks()
         self._check_sysctls(cause)
-        pids = self._procfs.pids()
-        # A process that has forked and ended is not in the list; only the fork event shows its child.
-        younger = self.events.follow_children()
-        self._reconciler.begin_pass({*pids, *younger})
+        pids = self.events.forget_ended()
         self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
 
     def check(self, batch: "Batch", end: float) -> None:

@@ -34,7 +34,7 @@ class Inheritance:
         self._floor_checked: dict[int, int] = {}
         """By pid, the inode of a process whose floor is known not to be inherited, which never changes."""
 
-    def begin_pass(self, pids: "Set[int]") -> None:
+    def keep_only(self, pids: "Set[int]") -> None:
         """Ask parents again, and forget every process that is not among `pids`."""
         self._by_parent.clear()
         self._floor_checked = {pid: inode for pid, inode in self._floor_checked.items() if pid in pids}

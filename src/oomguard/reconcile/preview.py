@@ -71,7 +71,7 @@ class Preview:
 
     def keep_only(self, pids: set[int]) -> None:
         """Forget every process that is not among `pids`."""
-        self._reconciler.begin_pass(pids)
+        self._reconciler.keep_only(pids)
 
     def sysctl_changes(self, cause: "Cause") -> "list[SetSysctl]":
         """Return the sysctl writes that are due; an obstacle to one is one to its whole group."""

@@ -76,7 +76,7 @@ class Reconciler:
         """Apply the policy to sysctls and every process; yield each outcome as it comes."""
         yield from self.sysctls(cause, now)
         pids = self.procfs.pids()
-        self.begin_pass(set(pids))
+        self.keep_only(set(pids))
         for pid in pids:
             outcome = self.process(pid, cause, now, in_pass=True)
             if outcome is not None:
@@ -86,13 +86,13 @@ class Reconciler:
     def processes(self) -> "Iterator[ProcessHandle]":
         """Yield each process, open, after those that ended were forgotten."""
         pids = self.procfs.pids()
-        self.begin_pass(set(pids))
+        self.keep_only(set(pids))
         yield from self.procfs.processes(pids)
 
-    def begin_pass(self, pids: "Set[int]") -> None:
+    def keep_only(self, pids: "Set[int]") -> None:
         """Forget every process that is not among `pids`, which contains all earlier forks."""
         self.managed.keep_only(pids)
-        self.inheritance.begin_pass(pids)
+        self.inheritance.keep_only(pids)
 
     def end_pass(self) -> None:
         """Limit what is remembered, after every process was examined."""
