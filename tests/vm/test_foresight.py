@@ -99,7 +99,8 @@ def test_the_warning_ends_and_history_shows_what_grew(installed: Service) -> Non
     assert "it grew from " in str(row["killed"])
     installed.wait_for_event("memory-recovered", since=since, message="the kernel killed vm-leak[")
     samples = json.loads(vm.run("oomguard history --since 5m --json").stdout)
-    sizes = [one["rss_kib"] for sample in samples for one in sample["holders"] if one["comm"] == "vm-leak"]
+    pid = int(str(row["killed"]).partition("vm-leak[")[2].partition("]")[0])
+    sizes = [one["rss_kib"] for sample in samples for one in sample["holders"] if one["pid"] == pid]
     assert sizes == sorted(sizes)
     assert len(sizes) >= 2
     print(vm.run("oomguard history --since 5m").stdout)
