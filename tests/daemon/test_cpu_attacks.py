@@ -12,22 +12,17 @@ from pathlib import Path
 import pytest
 from test_events import NAME, POLICY, QUIET, settle, status
 
+from attacking import ATTACKS
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 from running import Program, needs_events, running, wait_for_value, wait_until
 
 SECONDS = 3.0
 
-RENAME = "file = open('/proc/self/comm', 'wb', 0)\nwhile True: file.write(b'other'); file.write(b'another')"
-REWRITE = (
-    "import os\nfile = os.open('/proc/self/oom_score_adj', os.O_WRONLY)\nwhile True: os.write(file, b'7')"
-)
-OPEN = "import os\nwhile True: os.close(os.open('/proc/self/oom_score_adj', os.O_WRONLY | os.O_TRUNC))"
-
 
 @contextmanager
 def attacking(code: str) -> Iterator[tuple[int, Callable[[], None]]]:
     """Run Python under a name that the rule matches; return its pid, and what has it begin with `code`."""
-    name = f"import sys\nopen('/proc/self/comm', 'w').write('{NAME}')\n"
+    name = f"import os, sys\nopen('/proc/self/comm', 'w').write('{NAME}')\n"
     with subprocess.Popen(
         [sys.executable, "-c", f"{name}sys.stdin.read()\n{code}"], stdin=subprocess.PIPE, text=True
     ) as process:
@@ -50,11 +45,11 @@ def cpu_percent(pid: int, seconds: float) -> float:
 
 
 @needs_events
-@pytest.mark.parametrize("code", [RENAME, REWRITE, OPEN], ids=["rename", "rewrite", "open"])
-def test_a_process_in_a_loop_takes_no_cpu_from_others(tmp_path: Path, code: str) -> None:
+@pytest.mark.parametrize("how", ["rename", "rewrite", "open"])
+def test_a_process_in_a_loop_takes_no_cpu_from_others(tmp_path: Path, how: str) -> None:
     """Nor does it delay the value of another program."""
     other = Program(tmp_path, NAME)
-    with running(tmp_path, QUIET + POLICY) as daemon, attacking(code) as (pid, begin):
+    with running(tmp_path, QUIET + POLICY) as daemon, attacking(ATTACKS[how]) as (pid, begin):
         wait_for_value(pid, 400)
         settle(daemon)
         begin()

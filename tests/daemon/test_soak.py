@@ -1,8 +1,9 @@
 """Twenty minutes of everything at once, on this host: `-m soak`, with `--soak-minutes` and `--soak-seed`.
 
-200 programs start each second while the policy is edited, broken and deleted, values are rewritten, and the
-daemon is held up. In the first half it is also killed; the second half one daemon has to live through, and it
-must not have grown by its end. tests/vm/test_soak.py does the like to a whole system, more slowly.
+200 programs start each second while the policy is edited, broken and deleted, values are rewritten, one
+program attacks, and the daemon is held up. In the first half it is also killed; the second half one daemon
+has to live through, and it must not have grown by its end. tests/vm/test_soak.py does the like to a whole
+system, more slowly.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 import pytest
 
+from attacking import ATTACKS, attacker
 from running import Daemon, Program, descriptors, oom_score_adj, running, wait_until, write_oom_score_adj
 from soak import Soak
 
@@ -142,6 +144,18 @@ class Trouble:
         time.sleep(self.chance.uniform(0.1, 5))
         self.daemon.process.send_signal(signal.SIGCONT)
 
+    def attack(self) -> None:
+        """Have a process keep the daemon busy, under a name that a rule matches."""
+        self.attack_by(self.chance.choice(sorted(ATTACKS)))
+
+    def attack_by(self, how: str) -> None:
+        """Do one of the attacks, for some seconds."""
+        command = [sys.executable, "-c", attacker(how, NAMES["burst"])]
+        with subprocess.Popen(command) as process:
+            time.sleep(self.chance.uniform(5, 20))
+            assert process.poll() is None, how
+            process.kill()
+
     def kill(self) -> None:
         """End the daemon with no time to say goodbye, and start it again."""
         self.daemon.stop(signal.SIGKILL)
@@ -159,6 +173,7 @@ class Trouble:
             self.delete_the_policy,
             self.rewrite,
             self.start_many_at_once,
+            self.attack,
             self.hold_up,
         ]
 
@@ -197,6 +212,8 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
                 trouble.go_on([*trouble.mild, trouble.kill], seconds=half, soak=soak)
                 soak.say("from here on one daemon")
                 trouble.start_many_at_once()  # so that the first sample knows what many cost
+                for how in ATTACKS:
+                    trouble.attack_by(how)
                 trouble.go_on(trouble.mild, seconds=WARM_UP_SECONDS, soak=soak)
                 samples = trouble.go_on(trouble.mild, seconds=half - WARM_UP_SECONDS, soak=soak)
                 seconds = time.monotonic() - began

@@ -2,6 +2,7 @@
 
 import pytest
 
+from attacking import ATTACKS
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 
 from .service import Service
@@ -14,11 +15,6 @@ rules:
 - {name: vm-prompt, oom_score_adj: 300}
 """
 
-RENAME = "file = open('/proc/self/comm', 'wb', 0)\nwhile True: file.write(b'other'); file.write(b'another')"
-OPEN = "while True: os.close(os.open('/proc/self/oom_score_adj', os.O_WRONLY | os.O_TRUNC))"
-REWRITE = "file = os.open('/proc/self/oom_score_adj', os.O_WRONLY)\nwhile True: os.write(file, b'7')"
-REWRITE_SLOWLY = f"{REWRITE}; time.sleep(0.1)"
-
 PROCESSES = "/sys/fs/cgroup/scenario.slice/vm-busy.service/cgroup.procs"
 BURST_SECONDS = 15
 """Of at most 10 s, by the daemon's clock; an emulated guest's are not exact."""
@@ -26,7 +22,12 @@ BURST_SECONDS = 15
 
 @pytest.mark.parametrize(
     ("code", "count"),
-    [(RENAME, 1), (OPEN, 1), (REWRITE, 1), (REWRITE_SLOWLY, 100)],
+    [
+        (ATTACKS["rename"], 1),
+        (ATTACKS["open"], 1),
+        (ATTACKS["rewrite"], 1),
+        (f"{ATTACKS['rewrite']}; time.sleep(0.1)", 100),
+    ],
     ids=["rename", "open", "rewrite", "rewrite-by-a-hundred"],
 )
 def test_who_changes_all_the_time_takes_no_cpu_from_others(installed: Service, code: str, count: int) -> None:

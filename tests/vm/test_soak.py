@@ -1,9 +1,9 @@
 """Twenty minutes of everything at once: `-m soak`, with `--soak-minutes` and `--soak-seed`.
 
 Programs start all the time while the policy is edited, broken and deleted, values are rewritten, caches
-dropped, journald restarted, the daemon held up. In the first half it is also killed and frozen; the second
-half one daemon has to live through, and must not have grown by its end. tests/daemon/test_soak.py does the
-like on the host, faster.
+dropped, journald restarted, the daemon held up, and a user attacks. In the first half it is also killed and
+frozen; the second half one daemon has to live through, and must not have grown by its end.
+tests/daemon/test_soak.py does the like on the host, faster.
 """
 
 import random
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
+from attacking import ATTACKS, attacker
 from soak import Soak
 
 from .service import POLICY, UNIT, Service
@@ -105,6 +106,15 @@ class Trouble:
         with hog(self.vm, "vm-hog", mib=self.chance.randrange(100, 400)):
             self.vm.run("sleep 2")
 
+    def attack(self) -> None:
+        """Have a user keep the daemon busy, under a name that a rule matches."""
+        self.attack_by(self.chance.choice(sorted(ATTACKS)))
+
+    def attack_by(self, how: str) -> None:
+        """Do one of the attacks, for some seconds."""
+        code = attacker(how, "vm-brief")
+        self.vm.run(["timeout", "20", "/usr/bin/python3", "-c", code], user="alice", check=False)
+
     def hold_up(self) -> None:
         """Stop the daemon for a while, so that events are lost."""
         pid = self.service.main_pid
@@ -136,6 +146,7 @@ class Trouble:
             self.restart_journald,
             self.start_many_at_once,
             self.take_memory,
+            self.attack,
             self.hold_up,
         ]
 
@@ -212,6 +223,8 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(installed: Service, soak:
                 pass
             say("from here on one daemon")
             trouble.start_many_at_once()  # so that the first sample knows what many cost
+            for how in ATTACKS:
+                trouble.attack_by(how)
             for _ in trouble_for(WARM_UP_SECONDS, trouble.mild, installed, trouble.chance, say):
                 pass
             samples = [
