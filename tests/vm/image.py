@@ -32,7 +32,7 @@ PACKAGES = (
 """No python3-yaml or python3-pydantic: oomguard has to bring its own."""
 
 CONTAINERS = "+containers"
-ENGINE = ("podman", "crun", "catatonit", "netavark")
+ENGINE = ("podman", "crun", "catatonit", "netavark", "uidmap", "dbus-user-session")
 """What a suite with containers has more; 100 MB that no other scenario pays for."""
 
 MASKED_UNITS = (
