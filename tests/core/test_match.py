@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.decide import Refusal
 from oomguard.core.match import Matcher, MatchResult, first_unmet, search
+from oomguard.core.name_index import NameIndex
 from oomguard.core.name_regex import marked
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
 from oomguard.core.rule import Rule, Terms, Value
@@ -310,6 +311,19 @@ def test_a_thousand_units_users_and_cgroups_cost_a_process_no_more_than_a_few() 
     assert decide("c", 3, "/system.slice/u8.service") == (8, 1)
     assert decide("d", 3, "/other") == (1003, 1)
     assert decide("e", 5000, "/other") == (None, 0)
+
+
+def test_a_name_of_many_rules_is_in_the_way_of_no_other() -> None:
+    """A thousand jobs of one interpreter: what is compared with another name is counted."""
+    index = NameIndex()
+    for place in range(1000):
+        index.add(b"python3", place)
+    for place in range(1000, 1100):
+        index.add(b"name-%d" % place, place)
+    index.build()
+    assert set(index.find(b"python3")) >= set(range(1000))
+    assert all(place in index.find(b"name-%d" % place) for place in range(1000, 1100))
+    assert max(len([*index.find(b"other-%d" % at)]) for at in range(1000)) < 100
 
 
 def test_names_that_no_rule_has_share_one_list_of_rules() -> None:

@@ -14,6 +14,8 @@ class NameIndex:
     def __init__(self) -> None:
         self._hashes, self._places = array("q"), array("I")
         self._slots = array("I", [0])  # one more than a place; 0: free
+        self._others: dict[int, list[int]] = {}
+        """By hash, the places beyond the first: many slots for one name would be in the way of others."""
 
     def add(self, name: bytes, place: int) -> None:
         """Add a name; `build` makes it count."""
@@ -22,19 +24,27 @@ class NameIndex:
 
     def build(self) -> None:
         """Make the table, at most half full. Sorting would leave a MiB of freed objects for 15,000 names."""
-        size = 1 << (2 * len(self._hashes)).bit_length()
-        slots = self._slots = array("I", [0]) * size
-        for wanted, place in zip(self._hashes, self._places, strict=True):
+        hashes, places = self._hashes, self._places
+        size = 1 << (2 * len(hashes)).bit_length()
+        slots = array("I", [0]) * size
+        for number, wanted in enumerate(hashes):
             at = wanted % size
-            while slots[at]:
+            while slots[at] and hashes[slots[at] - 1] != wanted:
                 at = (at + 1) % size
-            slots[at] = place + 1
+            if slots[at]:
+                self._others.setdefault(wanted, []).append(places[number])
+            else:
+                slots[at] = number + 1
+        for at, number in enumerate(slots):
+            slots[at] = number and places[number - 1] + 1
+        self._slots = slots
         del self._hashes, self._places
 
     def find(self, name: bytes) -> "Iterator[int]":
         """Yield the places of rules that have this name, and perhaps of some that do not."""
-        slots, size = self._slots, len(self._slots)
-        at = hash(name) % size
+        slots, size, wanted = self._slots, len(self._slots), hash(name)
+        at = wanted % size
         while slots[at]:
             yield slots[at] - 1
             at = (at + 1) % size
+        yield from self._others.get(wanted, ())
