@@ -152,7 +152,7 @@ def test_the_children_of_few_parents_are_watched(managed: ManagedProcesses) -> N
     """The filter in the kernel names each parent; the children of more are found in passes."""
     for pid in range(100, 300):
         managed.watch(pid, ControlledBy.ROOTS)
-    assert managed.watched.keys() == set(range(100, 164))
+    assert managed.watched == set(range(100, 164))
     managed.watch(100, None)
     assert 100 not in managed.watched
 
@@ -165,9 +165,9 @@ def test_what_a_user_can_multiply_takes_no_place_from_what_matters(managed: Mana
     managed.watch(201, ControlledBy.ANYBODYS)
     for pid in range(300, 363):
         managed.watch(pid, ControlledBy.ROOTS)
-    assert managed.watched.keys() == {200, *range(300, 363)}
+    assert managed.watched == {200, *range(300, 363)}
     managed.watch(400, ControlledBy.ROOTS)
-    assert managed.watched.keys() == {*range(300, 363), 400}
+    assert managed.watched == {*range(300, 363), 400}
 
 
 def test_parents_watched_for_a_match_take_no_place_from_protected_ones(
@@ -176,15 +176,37 @@ def test_parents_watched_for_a_match_take_no_place_from_protected_ones(
     """Their children lose nothing but time: a pass finds them."""
     for pid in range(100, 164):
         managed.watch(pid, ControlledBy.ROOTS, for_match=True)
-    assert managed.watched.keys() == set(range(100, 164))
+    assert managed.watched == set(range(100, 164))
     for pid in range(300, 360):
         managed.watch(pid, ControlledBy.ANYBODYS)
-    assert managed.watched.keys() == {*range(300, 360), *range(100, 104)}
+    assert managed.watched == {*range(300, 360), *range(100, 104)}
     managed.watch(100, None, for_match=True)
     managed.has_new_watched = False
     managed.watch(101, ControlledBy.ROOTS, for_match=True)
     assert not managed.has_new_watched
-    assert 100 not in managed.watched
+    assert managed.watched == {*range(300, 360), *range(101, 105)}, "the next has the free place at once"
+
+
+def test_a_parent_that_is_no_longer_protected_is_still_watched_for_a_match(
+    managed: ManagedProcesses,
+) -> None:
+    """Else its children could rewrite their command lines unseen until the next pass."""
+    managed.watch(100, ControlledBy.ROOTS, for_match=True)
+    managed.watch(100, ControlledBy.ROOTS)
+    managed.watch(100, None)
+    assert managed.watched == {100}
+    assert managed.on_fork(100, CHILD, 1)
+    managed.watch(100, None, for_match=True)
+    assert not managed.watched
+
+
+def test_a_parent_that_becomes_a_users_has_the_place_of_a_user(managed: ManagedProcesses) -> None:
+    """Each login begins as root's: 64 users would keep all places from what is root's."""
+    for pid in range(100, 164):
+        managed.watch(pid, ControlledBy.ROOTS)
+        managed.watch(pid, ControlledBy.ANYBODYS)
+    managed.watch(200, ControlledBy.ROOTS)
+    assert managed.watched == {200, *range(100, 163)}
 
 
 @settings(deadline=None)

@@ -134,7 +134,7 @@ def test_impostors_take_no_place_from_watched_parents(tmp_path: Path) -> None:
         assert outcome.result == "refused"
     host.start(200, b"postgres")
     host.look(200)
-    assert host.reconciler.managed.watched.keys() == {200}
+    assert host.reconciler.managed.watched == {200}
     host.proc.end(200)
     host.look(200)
     assert not host.reconciler.managed.watched
@@ -152,7 +152,7 @@ def test_only_parents_that_a_rule_protects_are_watched(host: Host) -> None:
         assert host.value(pid) == 300
     host.start(200, b"postgres")
     host.look(200)
-    assert host.reconciler.managed.watched.keys() == {200}
+    assert host.reconciler.managed.watched == {200}
 
 
 @pytest.mark.parametrize("cgroup", [CRON_SERVICE, SESSION, MANAGER, "/"])

@@ -172,7 +172,7 @@ class ProcessEvents:
         """Wake up for forks of the processes whose children are to be checked soon."""
         managed = self._reconciler.managed
         managed.has_new_watched = False
-        parents = frozenset(managed.watched)
+        parents = managed.watched
         if self._reconciler.ledger.protections:
             parents |= {INIT_PID}
         if self._proof is not None and self._proof.connector.watch_parents(parents):

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from itertools import chain, islice
 
 from oomguard.core.policy import FIRST_PERSON_UID
 from oomguard.core.process import INIT_PID, Identity
@@ -67,9 +68,9 @@ class ManagedProcesses:
         """Called before a process is no longer managed, when its rule is still known."""
         self.asks_parents = ledger.in_force > 0
         """Whether to examine living parents, because fork events were lost."""
-        self.watched: dict[int, tuple[bool, ControlledBy]] = {}
-        """Parents whose forks wake the daemon: protected `scope: main` processes (False), then those whose
-        children may match by a new command line (True)."""
+        self._watched: tuple[dict[int, ControlledBy], dict[int, ControlledBy]] = {}, {}
+        """Parents whose forks wake the daemon: protected `scope: main` processes, and those whose children
+        may match by a new command line. One can be both."""
         self.has_new_watched = False
         """Whether `watched` may have changed since this was last set to False."""
         self._reset_until: dict[int, int] = {}
@@ -88,6 +89,11 @@ class ManagedProcesses:
         """By pid, the number of the rule that matches it, as last seen."""
         return {pid: one.rule for pid, one in self.records.items() if one.rule is not None}
 
+    @property
+    def watched(self) -> frozenset[int]:
+        """The parents whose forks wake the daemon, protected ones first."""
+        return frozenset(islice(chain(*self._watched), _WATCHED_LIMIT))
+
     def rule(self, pid: int) -> "Rule | None":
         """Return the rule that matches a process, as last seen, or None."""
         number = self.records.get(pid, NOTHING).rule
@@ -98,7 +104,7 @@ class ManagedProcesses:
         return (
             pid in self.records
             or pid in self.descents
-            or pid in self.watched
+            or pid in self._watched[True]
             or (self.asks_parents and self.is_needed)
         )
 
@@ -137,7 +143,8 @@ class ManagedProcesses:
             # The service manager forks seldom. An orphan's child can be made to look like its child.
             return bool(self.ledger.protections)
         inherited = is_known and self.descents.get(parent, UNRELATED).origin is not None
-        return inherited or parent in self.watched or at_ns <= self._reset_until.get(parent, -1)
+        is_watched = parent in self._watched[False] or parent in self._watched[True]
+        return inherited or is_watched or at_ns <= self._reset_until.get(parent, -1)
 
     def forget_forks(self) -> None:
         """Forget every fork because events were lost; living parents show them again."""
@@ -193,8 +200,9 @@ class ManagedProcesses:
             del self.records[pid]
         self.descents = {pid: descent for pid, descent in self.descents.items() if pid in pids}
         self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
-        for pid in self.watched.keys() - pids:
-            del self.watched[pid]
+        for places in self._watched:
+            for pid in places.keys() - pids:
+                del places[pid]
         now = self._clock()
         self._reset_until = {pid: until for pid, until in self._reset_until.items() if until >= now}
 
@@ -203,21 +211,18 @@ class ManagedProcesses:
 
         If no place is free, it replaces the process with the highest number, if its own is lower.
         """
-        watched = self.watched
+        places = self._watched[for_match]
         if control is None:
-            if pid in watched and watched[pid][0] is for_match:
-                del watched[pid]
-                self.has_new_watched = True
+            self.has_new_watched |= places.pop(pid, None) is not None
             return
-        place = min((for_match, control), watched.get(pid, (True, control)))
-        if pid not in watched:
-            if len(watched) >= _WATCHED_LIMIT:
-                last = max(reversed(watched), key=watched.__getitem__)
-                if place >= watched[last]:
+        if pid not in places:
+            if len(places) >= _WATCHED_LIMIT:
+                last = max(reversed(places), key=places.__getitem__)
+                if control >= places[last]:
                     return
-                del watched[last]
+                del places[last]
             self.has_new_watched = True
-        watched[pid] = place
+        places[pid] = control
 
     # Decisions
 
@@ -242,8 +247,7 @@ class ManagedProcesses:
     def update(self, handle: "ProcessHandle", one: Record, finding: "Finding") -> None:
         """Record what later decisions need of this one, given what was recalled before it."""
         pid, judged = handle.pid, finding.judged
-        if finding.fork_watch is not None or pid in self.watched:
-            self.watch(pid, finding.fork_watch, for_match=True)
+        self.watch(pid, finding.fork_watch, for_match=True)
         if finding.may_match_later:
             self.undecided.add(pid)
         if finding.unknown is not None:
@@ -286,8 +290,7 @@ class ManagedProcesses:
         if rule is not None and decision.wanted != decision.original:
             one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.original
             is_watched = protects and not one.is_sharing and rule.terms.scope == "main"
-            if is_watched or handle.pid in self.watched:
-                self.watch(handle.pid, controlled_by(handle, self._first_person_uid) if is_watched else None)
+            self.watch(handle.pid, controlled_by(handle, self._first_person_uid) if is_watched else None)
             self.has_new_watched |= protects  # init is watched from the start
         if decision.wanted != value:
             return
