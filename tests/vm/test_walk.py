@@ -18,7 +18,8 @@ VARYING = (
     (r"\b\d+(\.\d+)? ?%", "SHARE"),
     (r"\[\d+\]|\(pid \d+\)", "[PID]"),
     (r"\b\d+(?=  \w+-[\w-]+  )", "PID"),  # before a name of a table
-    (r"\b\d+ (seconds?|minutes?|processes)\b", r"N \1"),
+    (r"\b\d+ (seconds?|minutes?)\b", "SPAN"),
+    (r"\b\d+ processes\b", "N processes"),
     (r"[▁▂▃▄▅▆▇█─]+", ""),
     (r" +", " "),
 )
