@@ -328,6 +328,19 @@ def test_the_file_is_bounded_between_two_passes(folder: StateFolder) -> None:
     assert reopened(folder).processes == {Identity(7, 1): Entry(0, 19_999)}
 
 
+def test_an_intent_that_is_repeated_is_not_confirmed_by_making_the_file_shorter(folder: StateFolder) -> None:
+    """A write that the kernel denied because of the floor is tried again: until then nothing was written."""
+    ledger = reopened(folder)
+    process, intent = Identity(7, 1), Entry(0, -900, 300, is_written=False)
+    ledger.intend(process, intent)
+    for pid in range(10_000, 20_000):
+        ledger._append_text(b'{"pid":%d,"start":1,"entry":null}' % pid, may_rewrite=False)
+    ledger._unconfirmed = process
+    ledger.intend(process, intent._replace(moved_floor=True))
+    assert file(folder).read_bytes().count(b"\n") > 10_000
+    ledger.close()
+
+
 def test_lines_about_what_is_no_more_are_compacted(folder: StateFolder) -> None:
     """The file stays in proportion to what is in force."""
     ledger = reopened(folder)

@@ -115,7 +115,8 @@ class Ledger:
 
         The next line confirms it, whatever that is about; `flush` writes one if none follows.
         """
-        self._append_text(_text(process, entry))
+        # To rewrite the file between two intents for one write would confirm the first.
+        self._append_text(_text(process, entry), may_rewrite=process != self._unconfirmed)
         self._set(process, entry._replace(is_written=True))
         self._unconfirmed = process
 
@@ -196,10 +197,10 @@ class Ledger:
     def _entries(self) -> list[tuple[Target, Entry]]:
         return [*self.sysctls.items(), *self.processes.items()]
 
-    def _append_text(self, text: bytes) -> None:
+    def _append_text(self, text: bytes, *, may_rewrite: bool = True) -> None:
         if self._folder is None:
             return
-        if self._lines > self._longest and self._is_long():
+        if may_rewrite and self._lines > self._longest and self._is_long():
             self._longest = 2 * self._lines  # if there is no room, do not retry with each line
             with suppress(OSError):  # the existing file is whole, only long
                 self._rewrite()  # what is written again and again between two passes must not fill /run
