@@ -64,8 +64,11 @@ class Backoff:
         self._rested: list[Hashable] = []
         self._denials: dict[tuple[Hashable, int], _Denial] = {}
         """By target and value."""
-        self.is_idle = True
+
+    @property
+    def is_idle(self) -> bool:
         """Whether nothing was denied, corrected or checked lately: then nothing has to wait."""
+        return not (self._records or self._denials or self._users)
 
     def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
         """Count a correction of `target`. `user` is None in a pass, because users cannot cause passes."""
@@ -95,7 +98,6 @@ class Backoff:
 
     def denied(self, target: "Hashable", value: int, now: float) -> None:
         """Count that the kernel denied `target` this value, so that it is retried only after a pause."""
-        self.is_idle = False
         known = self._denials.pop((target, value), None)
         while len(self._denials) >= _LIMIT:
             del self._denials[next(iter(self._denials))]
@@ -146,11 +148,9 @@ class Backoff:
             if now - denial.until > WINDOW_SECONDS:
                 del self._denials[key]
         self._users.forget_paid(now)
-        self.is_idle = not (self._records or self._denials or self._users)
         return ended
 
     def _record(self, target: "Hashable", now: float) -> _Record:
-        self.is_idle = False
         record = self._records.get(target)
         if record is None:
             while len(self._records) >= _LIMIT:

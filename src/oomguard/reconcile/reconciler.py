@@ -202,7 +202,7 @@ class Reconciler:
         try:
             if not in_pass:
                 handle.read_name_and_stat()  # most likely a rule matches it
-            known = NOTHING if handle.pid not in managed.records else managed.recall(handle)
+            known = managed.recall(handle)
             finding = self.planner.find(handle, known, in_pass=in_pass)
             managed.update(handle, known, finding)
         except (*GONE, HIDDEN):
