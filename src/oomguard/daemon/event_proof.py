@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from oomguard.kernel.connector import Connector
 
     FlowChange = Literal["stopped", "resumed"]
+    """What changed: events can no longer be relied on, or can be again."""
 
 GUARD_SECONDS = 1.0
 """Requests to the connector are noticed at most this often."""
@@ -38,8 +39,6 @@ HOLD_SECONDS = 10.0
 LONGEST_HOLD_SECONDS = 3600.0
 """How long events must flow before they are relied on again: twice as long each time they stop again
 within `LONGEST_HOLD_SECONDS`."""
-
-"""What changed: events can no longer be relied on, or can be again."""
 
 
 class EventProof:

@@ -53,14 +53,13 @@ class Kill(NamedTuple):
         return self.anon_rss_kib + (self.file_rss_kib or 0) + (self.shmem_rss_kib or 0)
 
 
-"""enum oom_constraint (include/linux/oom.h): what limited the allocation to a part of memory."""
-
 CONSTRAINTS: "dict[str, Constraint]" = {
     "CONSTRAINT_NONE": "none",
     "CONSTRAINT_CPUSET": "cpuset",
     "CONSTRAINT_MEMORY_POLICY": "memory-policy",
     "CONSTRAINT_MEMCG": "memcg",
 }
+"""enum oom_constraint (include/linux/oom.h): what limited the allocation to a part of memory."""
 
 
 class Context(NamedTuple):

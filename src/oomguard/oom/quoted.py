@@ -46,11 +46,11 @@ def quoted_messages(line: str) -> tuple[list[str], int]:
         key = None
         if line[start - 1 : start] in _BEFORE:
             key = _KEY.search(line, max(start - _KEY_LENGTH, 0), start)
-        if (
-            key[1] in MESSAGE_KEYS
-            if key is not None
-            else not count and is_decoration(line[:start].rstrip("b"))
-        ):
+        if key is None:
+            is_message = not count and is_decoration(line[:start].rstrip("b"))
+        else:
+            is_message = key[1] in MESSAGE_KEYS
+        if is_message:
             messages.append(_ESCAPE.sub(_unescaped, string[1]))
         count += 1
     return messages, count

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 _ROUNDS = 4
 """A mended rule may be one that never takes effect."""
-_ITEMS = {"list-as-name", "regex-as-name", "path-as-name", "unit-as-name", "command-line-as-name"}
-_ITEMS |= {"unusual-character", "loose-cgroup"}
+_ITEMS = {
+    *("list-as-name", "regex-as-name", "path-as-name", "unit-as-name", "command-line-as-name"),
+    *("unusual-character", "loose-cgroup"),
+}
 """Warnings about an item of a condition, as of names that look like something else. Other tools compare these
 as they are."""
 _MENDED = {"handed-on", "unvouched", "shadowed-rule", "never-matches", *_ITEMS}
