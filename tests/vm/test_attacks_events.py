@@ -57,12 +57,12 @@ def is_vulnerable(vm: Guest) -> bool:
 
 @pytest.fixture
 def attacked(installed: Service) -> Service:
-    """Return a service that was just started, in a guest with what the attack takes."""
+    """Return a service that was just restarted, in a guest with what the attack needs."""
     return prepared(installed)
 
 
 def prepared(service: Service) -> Service:
-    """Put into its guest what the attack takes, and start the service anew."""
+    """Copy what the attack needs into the guest, and restart the service."""
     vm = service.vm
     vm.put("/usr/local/bin/deafen.py", DEAFEN)
     vm.put("/usr/local/bin/latency.py", LATENCY)
