@@ -323,8 +323,8 @@ class Service:
         if self._is_throttled:
             self.reporter.say(
                 events.THROTTLED,
-                f"oomguard pauses at its limit of {LIMIT_PERCENT} % of a CPU: processes change faster than"
-                " it can check them; new processes get their values later",
+                f"oomguard pauses at its limit of {LIMIT_PERCENT} % of a CPU: to check all processes that"
+                " start and change would take more; new processes get their values later",
             )
         else:
             seconds = now - ceiling.reached_at
