@@ -2,8 +2,8 @@
 
 import os
 import stat
+import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -81,12 +81,12 @@ def test_the_status_file_is_json_whatever_the_names(
 
 
 def test_a_change_is_dated_by_the_clock(writer: StatusWriter, reporter: Reporter, procfs: Procfs) -> None:
-    """The daemon's own times are monotonic."""
+    """Not by monotonic time, the argument here: that stops while a host is suspended."""
     change = SetOomScoreAdj(Identity(7, 1), b"a", 0, 300, 0, "exec", None)
+    begun = time.time()
     reporter.outcome(Outcome(change, "applied"), 0.0)
     found = writer.collect(Reconciler(Policy(), Ledger(), procfs), Matched((), {}, ()))
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    assert found.recent[0].at == pytest.approx(found.written_at - uptime, abs=5)
+    assert begun <= found.recent[0].at <= found.written_at
 
 
 @pytest.mark.parametrize(

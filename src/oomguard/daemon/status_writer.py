@@ -113,8 +113,7 @@ class StatusWriter:
         passing_limits: "Sequence[str]" = (),
     ) -> StatusFile:
         """Return the status. `passing_limits` are those that may end."""
-        policy, reporter, written_at = reconciler.policy, self._reporter, time.time()
-        booted_at = written_at - time.monotonic()
+        policy, reporter = reconciler.policy, self._reporter
         matching = Counter(matched.rule_of.values()).most_common(_RULES_LIMIT)
         return StatusFile(
             format=FORMAT,
@@ -122,7 +121,7 @@ class StatusWriter:
             pid=self._identity.pid,
             start_time_ticks=self._identity.start_time_ticks,
             started_at=self._started_at,
-            written_at=written_at,
+            written_at=time.time(),
             policy=PolicyStatus(
                 files=tuple(map(printable, policy.files)),
                 digest=policy.digest,
@@ -146,7 +145,7 @@ class StatusWriter:
             contended=tuple(map(_contended_value, reconciler.backoff.contended())),
             limits=(*self._degradations.texts, *passing_limits),
             still_raised=tuple(_still_raised(reconciler)),
-            recent=tuple(change._replace(at=booted_at + change.at) for change in reporter.recent),
+            recent=tuple(reporter.recent),
             events=has_events,
             watches=watches,
             passes=self.passes,

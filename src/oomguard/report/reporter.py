@@ -1,5 +1,6 @@
 """Decides what is logged: combines bursts into one entry, and logs a repeated failure once."""
 
+import time
 from collections import Counter, deque
 from itertools import islice
 
@@ -120,14 +121,14 @@ class Reporter:
                 key = _complaint_key(outcome)
                 self.complaints.pop(key, None)
                 self._said.discard(key)
-            self._applied.append((now, outcome))
+            self._applied.append((time.time(), outcome))  # monotonic time stops while a host is suspended
         elif not self._complain(outcome):
             return
         self._fold(outcome, now)
 
     @property
     def recent(self) -> "list[RecentChange]":
-        """The last changes that were made, at monotonic times."""
+        """The last changes that were made."""
         return [_recent_change(outcome, at) for at, outcome in self._applied]
 
     @property
