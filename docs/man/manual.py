@@ -16,7 +16,7 @@ import yaml
 
 from oomguard.cli.main import build_parser
 from oomguard.core.sysctl import INT_MAX, SYSCTLS, ULONG_MAX, Sysctl
-from oomguard.policy.case_model import Case, CaseFile, CaseProcess, Expected, Host
+from oomguard.policy.cases.case_model import Case, CaseFile, CaseProcess, Expected, Host
 from oomguard.policy.language import Language, models, wanted
 from oomguard.policy.model import CONDITIONS, Bound, Document, Rule
 from oomguard.policy.when import When

@@ -11,7 +11,7 @@ import pytest
 
 from oomguard.__main__ import main
 from oomguard.core.policy import Layer
-from oomguard.policy.cases import load_cases
+from oomguard.policy.cases.case_file import load_cases
 from oomguard.policy.source import Sources, read_layers
 
 POLICY = """\
@@ -348,7 +348,7 @@ def test_a_policy_is_read_again_only_for_a_host_that_it_differs_for(
         read.append(layers)
         return read_layers(layers, anybodys=anybodys)
 
-    monkeypatch.setattr("oomguard.policy.cases.read_layers", counted)
+    monkeypatch.setattr("oomguard.policy.cases.case_file.read_layers", counted)
     assert oomguard_test("hosts.yaml").code == 0
     assert len(read) == 2
 

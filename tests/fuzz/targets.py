@@ -38,7 +38,7 @@ from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.policy import patterns
-from oomguard.policy.cases import parse_cases
+from oomguard.policy.cases.case_file import parse_cases
 from oomguard.policy.effective import effective, render
 from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse

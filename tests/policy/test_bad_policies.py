@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from oomguard.policy.cases import parse_cases
+from oomguard.policy.cases.case_file import parse_cases
 from oomguard.policy.fault import PolicyError, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source

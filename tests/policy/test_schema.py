@@ -12,8 +12,8 @@ import yaml
 from oomguard.core.host import Host
 from oomguard.core.policy import Policy
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.policy.case_model import CaseFile
-from oomguard.policy.cases import parse_cases
+from oomguard.policy.cases.case_file import parse_cases
+from oomguard.policy.cases.case_model import CaseFile
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.language import models
 from oomguard.policy.load import load, parse

@@ -16,7 +16,7 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.diagnose.policy_test import run_case
 from oomguard.kernel.procfs import Procfs
-from oomguard.policy.cases import Case, Expected, load_cases
+from oomguard.policy.cases.case_file import Case, Expected, load_cases
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source
 from oomguard.reconcile.ledger import Ledger

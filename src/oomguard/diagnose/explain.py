@@ -10,8 +10,8 @@ from oomguard.core.match import first_unmet
 from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
 from oomguard.core.rule import CONDITIONS
 from oomguard.core.text import counted, legible, printable
+from oomguard.diagnose.suggested_rule import rule_for
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.policy.paste import rule_for
 from oomguard.report.explanation import Explanation, Tried
 
 if TYPE_CHECKING:

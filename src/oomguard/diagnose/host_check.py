@@ -26,7 +26,7 @@ from oomguard.kernel.sysctl import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.oom.ranking import is_protected
 from oomguard.policy.fault import Fault
-from oomguard.policy.programs import INTERPRETERS, known
+from oomguard.policy.lint.programs import INTERPRETERS, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

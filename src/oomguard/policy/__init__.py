@@ -1,4 +1,10 @@
-"""The YAML policy language: reading, faults by line, lint and compilation."""
+"""The YAML policy language. From bytes to a policy, in this order:
+
+`source` reads the files, `yaml_tree` parses one into `nodes`, `model` says which keys there are and what
+they take, `relations` finds keys that contradict each other, `compile` makes the policy that the daemon
+applies. `load` does all of it; `child` is the process in which the daemon does. What is wrong is a `fault`
+with its place: `messages` words what pydantic and the parser find, `lint` warns of what is valid.
+"""
 
 import os
 

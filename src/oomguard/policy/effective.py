@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oomguard.core.host import AskedHost
 from oomguard.core.overcommit import KBYTES
 from oomguard.core.text import printable
+from oomguard.policy.lint.shadow import shadows
 from oomguard.policy.load import parse, read, used
 from oomguard.policy.nodes import Mapping, items, text_of
 from oomguard.policy.relations import Root, Said, single_values
 from oomguard.policy.scalars import Surprise, data
-from oomguard.policy.shadow import shadows
 from oomguard.policy.sysctl_model import COMMIT_LIMIT
 
 if TYPE_CHECKING:

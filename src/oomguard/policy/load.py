@@ -9,10 +9,11 @@ from oomguard.core.name_regex import is_regex, node_count, text_of
 from oomguard.core.policy import LeftOut, Policy
 from oomguard.core.rule import Terms
 from oomguard.core.text import printable
-from oomguard.policy import model, nodes, prose, relations, scalars, yaml_tree
+from oomguard.policy import model, nodes, relations, scalars, yaml_tree
 from oomguard.policy.compile import PolicyFile, compile_policy, compile_rule, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
-from oomguard.policy.lint import Subject, lint
+from oomguard.policy.lint.checks import Subject, lint
+from oomguard.policy.messages import validation
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
 from oomguard.policy.users import Users
 from oomguard.policy.when import When, unmet
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from oomguard.policy.language import Language
-    from oomguard.policy.lint import Trial
+    from oomguard.policy.lint.checks import Trial
 
 FAULTS_LIMIT = 1000
 """Faults to report for a policy: a file that is not a policy can have half a million."""
@@ -193,13 +194,13 @@ def _validated(
     try:
         said = model.Document.model_validate(scalars.data(root._replace(entries=rest)))
     except ValidationError as error:
-        faults += prose.faults(source.file, root, error)
+        faults += validation.faults(source.file, root, error)
     for index, node in enumerate(listed):
         try:
             rule = model.Rule.model_validate(scalars.data(node))
             rules.append(compile_rule(rule, users, shared))
         except ValidationError as error:
-            faults += prose.faults(source.file, root, error, ("rules", index))
+            faults += validation.faults(source.file, root, error, ("rules", index))
     if said is None or faults:
         return None, faults
     return PolicyFile(source.file, source.layer, root, said, rules), faults
@@ -244,7 +245,7 @@ def read_root(
     ):  # empty, or just `---`
         return nodes.Mapping({}, *(root[2:] if root else (1, 1))), faults
     if not isinstance(root, nodes.Mapping):
-        return None, [*faults, prose.not_a_mapping(source.file, root, language)]
+        return None, [*faults, validation.not_a_mapping(source.file, root, language)]
     for key, section in _SECTIONS.items():  # all its lines may be commented out
         entry = root.entries.get(key)
         if entry and isinstance(entry.value, nodes.Scalar) and scalars.is_nothing(entry.value):

@@ -1,7 +1,7 @@
 """The policy language: every key, what it takes, and what it is for.
 
-Pydantic validates files with these models, and `schema` describes them to editors. `prose` makes the
-messages, from the `Takes` of each key.
+Pydantic validates files with these models, and `schema` describes them to editors. `messages.validation`
+makes the messages, from the `Takes` of each key.
 """
 
 from typing import Annotated, Any, Literal

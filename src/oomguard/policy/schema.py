@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from oomguard.policy.case_model import CaseFile
+from oomguard.policy.cases.case_model import CaseFile
 from oomguard.policy.model import Document
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import NamedTuple, NoReturn
 import yaml
 
 from oomguard.policy.fault import Fault, Words, excerpt
+from oomguard.policy.messages.yaml_syntax import syntax_fault
 from oomguard.policy.nodes import Mapping, Member, Node, Scalar, Sequence
-from oomguard.policy.syntax import syntax_fault
 from oomguard.policy.unicode import decode, has_surrogate
 
 DEPTH_LIMIT = 20

@@ -4,9 +4,9 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.policy.fault import Fault, PolicyError
+from oomguard.policy.lint.lookalike import as_it_is
+from oomguard.policy.lint.programs import HAND_ON, USERS_PROGRAMS, known
 from oomguard.policy.load import parse
-from oomguard.policy.lookalike import as_it_is
-from oomguard.policy.programs import HAND_ON, USERS_PROGRAMS, known
 from oomguard.policy.source import Source
 from oomguard.propose.draft import Draft, Note, render
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from oomguard.core.match import Matcher, first_unmet
 from oomguard.core.process import Identity, Process
+from oomguard.diagnose.suggested_rule import name_pattern, rule_for
 from oomguard.policy.load import Loaded, parse
-from oomguard.policy.paste import name_pattern, rule_for
 from oomguard.policy.source import Source
 
 _COMMS = st.binary(min_size=1, max_size=15).filter(lambda comm: 0 not in comm)

@@ -12,7 +12,7 @@ from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
 from oomguard.core.process import CMDLINE_LIMIT
 from oomguard.policy.fault import Words, excerpt
-from oomguard.policy.programs import KERNEL_THREADS
+from oomguard.policy.lint.programs import KERNEL_THREADS
 from oomguard.policy.quoting import quoted
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from oomguard.core.process import COMM_LENGTH, UnknownFactError, full_name
-from oomguard.policy.lookalike import in_brackets, lookalike
+from oomguard.policy.lint.lookalike import in_brackets, lookalike
 from oomguard.policy.quoting import quoted
 from oomguard.policy.regex_to_glob import literal
 

@@ -13,8 +13,10 @@ from oomguard.core.overcommit import ADMIN_RESERVE, HUGE_PAGES, RATIO, USER_RESE
 from oomguard.core.policy import DEFAULT_PATH, FIRST_PERSON_UID, Layer, Policy, is_drop_in, layers
 from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.policy import case_model, load, prose, scalars
+from oomguard.policy import load, scalars
+from oomguard.policy.cases import case_model
 from oomguard.policy.fault import Fault, PolicyError, Words, excerpt
+from oomguard.policy.messages import validation
 from oomguard.policy.model import Document
 from oomguard.policy.nodes import Mapping, Node, Sequence
 from oomguard.policy.source import Source, read_alone, read_layers
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from collections.abc import Mapping as AnyMapping
 
-    from oomguard.policy.case_model import Case as Said
-    from oomguard.policy.case_model import CaseProcess
+    from oomguard.policy.cases.case_model import Case as Said
+    from oomguard.policy.cases.case_model import CaseProcess
 
 _FIRST_PID = 100
 _FIRST_SERVICE_UID = 100
@@ -159,7 +161,7 @@ def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
     try:
         said = case_model.CaseFile.model_validate(scalars.data(root))
     except ValidationError as error:
-        faults += prose.faults(source.file, root, error, language=case_model.CaseFile)
+        faults += validation.faults(source.file, root, error, language=case_model.CaseFile)
     if faults:
         raise PolicyError(load.cut(sorted(faults, key=lambda fault: (fault.line, fault.column))))
     reader = _Reader(source.file, CaseUsers(said.users or {}), policy)

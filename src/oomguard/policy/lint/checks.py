@@ -18,16 +18,16 @@ from oomguard.core.overcommit import HUGE_PAGES, Memory
 from oomguard.core.process import COMM_LENGTH, NAME_LIMIT
 from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
 from oomguard.core.text import any_of, counted
-from oomguard.policy.backtracking import TRIAL_LENGTH, slow_on_names, slow_on_texts
 from oomguard.policy.compile import resolved
 from oomguard.policy.fault import Fault, Words, excerpt
-from oomguard.policy.lookalike import lookalike, unusual_character
+from oomguard.policy.lint.lookalike import lookalike, unusual_character
+from oomguard.policy.lint.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
+from oomguard.policy.lint.shadow import shadows
+from oomguard.policy.lint.slow_patterns import TRIAL_LENGTH, slow_on_names, slow_on_texts
+from oomguard.policy.lint.unmatchable import unmatchable
 from oomguard.policy.nodes import locate
-from oomguard.policy.programs import HAND_ON, INTERPRETERS, SUPERVISORS, USERS_PROGRAMS, WORKERS, known
 from oomguard.policy.regex_to_glob import said_names
-from oomguard.policy.shadow import shadows
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
-from oomguard.policy.unmatchable import unmatchable
 
 if TYPE_CHECKING:
     from oomguard.core.policy import Policy, SysctlSetting

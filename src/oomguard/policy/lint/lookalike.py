@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.fault import Words, excerpt
-from oomguard.policy.programs import ONLY_TITLED
+from oomguard.policy.lint.programs import ONLY_TITLED
 from oomguard.policy.quoting import quoted
 from oomguard.policy.regex_to_glob import globs
 

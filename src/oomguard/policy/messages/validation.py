@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.language import Language, Takes, models, wanted
+from oomguard.policy.messages.unknown_key import did_you_mean, meant, nearest, unknown_key
 from oomguard.policy.model import Bound, Document
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
-from oomguard.policy.spelling import did_you_mean, meant, nearest, unknown_key
 from oomguard.policy.sysctl_model import BOUNDS
 from oomguard.policy.values import looks_like_amount
 
