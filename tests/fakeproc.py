@@ -12,7 +12,7 @@ from oomguard.kernel.container import Containers
 from oomguard.kernel.proc_files import PF_FORKNOEXEC, PF_KTHREAD
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import SlowReads, patient_reads
-from oomguard.kernel.sysctl import meminfo_fields
+from oomguard.kernel.sysctl_files import meminfo_fields
 from oomguard.reconcile.reconciler import Reconciler
 
 if TYPE_CHECKING:

@@ -19,15 +19,15 @@ from oomguard.foreign.tuned import tuned_sysctls
 from oomguard.foreign.unit_file import assignments
 from oomguard.foreign.units import host_units
 from oomguard.kernel.proc_files import parse_arguments
-from oomguard.kernel.sysctl import parse_meminfo
+from oomguard.kernel.sysctl_files import parse_meminfo
 from oomguard.oom.kill import parse_context, parse_group, parse_kill
 from oomguard.oom.kmsg import parse_record
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.source import Source
-from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
-from oomguard.report.history import parse_entry
+from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl_conf, systemd
+from oomguard.report.log_entries import parse_entry
 from oomguard.report.status_reader import decode_status
 
 SIZE = 1_000_000
@@ -67,7 +67,7 @@ READERS: dict[str, Callable[[str, Path], object]] = {
     "nohang": _imported(nohang, "nohang.conf"),
     "Ananicy": _imported(ananicy, "a.rules"),
     "systemd": _imported(systemd, "a.service"),
-    "sysctl": _imported(sysctl, "a.conf"),
+    "sysctl": _imported(sysctl_conf, "a.conf"),
     "a regular expression": lambda text, _: globs(text),
     "a unit": lambda text, _: [*assignments(text.split("\n"))],
     "a unit of the host": _in_root(

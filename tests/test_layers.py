@@ -115,7 +115,7 @@ def test_the_daemon_loads_what_it_needs_and_no_more() -> None:
 def test_only_pages_of_html_load_the_template_engine() -> None:
     """No verb waits for it, and no other module makes markup."""
     importers = {path.name for path in MODULES if {"jinja2", "markupsafe"} & imports(path)}
-    assert importers == {"page.py"}
+    assert importers == {"html_page.py"}
     code = "import sys; from oomguard.cli.main import run_verb; run_verb(sys.argv[1:]); print(*sys.modules)"
     report = str(Path(__file__).parent / "reports" / "6.12-host.txt")
     for last, is_loaded in (([], False), (["--json"], False), (["--html=-"], True)):

@@ -11,7 +11,7 @@ import pytest
 from oomguard.cli.main import run_verb
 from oomguard.core.errors import OomguardError
 from oomguard.core.sample import Holder, Left, Sample
-from oomguard.reconcile.recorder import Recorder
+from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 
 GIB = 1024 * 1024

@@ -18,8 +18,8 @@ from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import STARTED, LogEntry, outcome_entry
-from oomguard.report.history import parse_entry
-from oomguard.report.kills import Death, KillReporter, kill_entry
+from oomguard.report.kill_entries import Death, KillReporter, kill_entry
+from oomguard.report.log_entries import parse_entry
 
 RULE = Rule(0, (b"sshd",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
 CHANGE = SetOomScoreAdj(Identity(812, 5), b"ss\x1bhd", 0, -900, 0, "exec", RULE)
@@ -68,7 +68,7 @@ def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         program.chmod(0o755)
         (tmp_path / "entries").write_text("".join(f"{entry}\n" for entry in entries))
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        monkeypatch.setattr("oomguard.diagnose.history.has_journal", lambda: True)
+        monkeypatch.setattr("oomguard.diagnose.own_log.has_journal", lambda: True)
         return tmp_path / "asked"
 
     return put

@@ -111,8 +111,8 @@ class Host:
         argv = ["oomguard", verb, *arguments, "--json", *policy, *self._places]
         out = io.StringIO()
         with (
-            patch("oomguard.diagnose.host.Procfs", FakeKernel),
-            patch("oomguard.diagnose.host.own_rights", lambda: rights or Rights(os.geteuid())),
+            patch("oomguard.diagnose.this_host.Procfs", FakeKernel),
+            patch("oomguard.diagnose.this_host.own_rights", lambda: rights or Rights(os.geteuid())),
             patch.object(sys, "argv", argv),
             redirect_stdout(out),
             redirect_stderr(io.StringIO()),

@@ -23,8 +23,8 @@ import oom_formats as formats
 from cpu import cpu_bound
 from oomguard.__main__ import main
 from oomguard.core.sample import Holder, Left, Sample
-from oomguard.kernel.kmsg import open_kernel_log, records
-from oomguard.reconcile.recorder import Recorder
+from oomguard.kernel.dev_kmsg import open_kernel_log, records
+from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder
 
 REPORTS = Path(__file__).parent.parent / "reports"

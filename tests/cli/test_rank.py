@@ -29,7 +29,7 @@ from oomguard.oom.badness import Usage
 from oomguard.oom.ranking import Candidate, Domain
 from oomguard.oom.ranking import rank as rank_all
 from oomguard.report.rank_table import rank_table, sorted_by
-from oomguard.report.ranking import View
+from oomguard.report.rank_view import View
 
 POLICY = """\
 rules:
@@ -67,9 +67,9 @@ def rank(
     proc.process(Process(Identity(2, 2), b"kthreadd"), kernel_thread=True)
     policy = tmp_path / "policy.yaml"
     policy.write_text(POLICY)
-    monkeypatch.setattr("oomguard.diagnose.host.Procfs", FakeKernel)
+    monkeypatch.setattr("oomguard.diagnose.this_host.Procfs", FakeKernel)
     monkeypatch.setattr("oomguard.diagnose.ranker.PAGE_KIB", 4)
-    monkeypatch.setattr("oomguard.diagnose.host.own_rights", lambda: Rights(os.geteuid()))
+    monkeypatch.setattr("oomguard.diagnose.this_host.own_rights", lambda: Rights(os.geteuid()))
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.delenv("COLUMNS", raising=False)
 
@@ -137,7 +137,9 @@ def test_the_headline_is_what_is_killable_before_a_protected_process(rank: Rank)
 
 def test_what_the_kernel_may_deny_is_not_counted_on(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
     """The order under the policy is that of the values which are certain, and says so."""
-    monkeypatch.setattr("oomguard.diagnose.host.own_rights", lambda: Rights(os.geteuid(), lowers_any=False))
+    monkeypatch.setattr(
+        "oomguard.diagnose.this_host.own_rights", lambda: Rights(os.geteuid(), lowers_any=False)
+    )
     _, out, _ = rank("--json")
     database = documents(out)[10]
     assert database["decision"]["obstacle"]["kind"] == "may-be-denied"

@@ -81,9 +81,9 @@ def oomguard(
     """Return what calls the program, in this process, with the policy, state folder and tree of this test."""
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setattr("oomguard.diagnose.host.Procfs", FakeKernel)
+    monkeypatch.setattr("oomguard.diagnose.this_host.Procfs", FakeKernel)
     monkeypatch.setattr(
-        "oomguard.diagnose.host.own_rights", lambda: Rights(os.geteuid())
+        "oomguard.diagnose.this_host.own_rights", lambda: Rights(os.geteuid())
     )  # as the tree refuses nothing
     places = {
         "--policy": (str(policy), {"check", "plan", "apply", "status", "explain"}),
@@ -550,7 +550,7 @@ def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
     oomguard: Oomguard, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the daemon of this state folder has it; none without a daemon."""
-    monkeypatch.setattr("oomguard.diagnose.host.DEFAULT_PATH", f"{tmp_path}/none.yaml")
+    monkeypatch.setattr("oomguard.diagnose.this_host.DEFAULT_PATH", f"{tmp_path}/none.yaml")
     asked = ("--policy", f"{tmp_path}/none.yaml")
     assert "or give another with --policy" in oomguard("plan", *asked).err
     files = (f"{tmp_path}/policy.d/10-a.yaml", str(policy))
@@ -957,7 +957,7 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     proc: FakeProc, policy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who would go first, who is protected, what is wrong, and what to type next; the daemon need not run."""
-    monkeypatch.setattr("oomguard.diagnose.host.Procfs", FakeKernel)
+    monkeypatch.setattr("oomguard.diagnose.this_host.Procfs", FakeKernel)
     monkeypatch.setenv("COLUMNS", "200")  # the path of a test's folder is long
     proc.meminfo(CommitLimit=8 * 1024 * 1024, MemAvailable=4 * 1024 * 1024)
     for pid, pages in ((10, 100), (12, 1024), (13, 50)):

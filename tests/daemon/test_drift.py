@@ -13,7 +13,7 @@ from oomguard.core.process import Identity
 from oomguard.daemon.drift import DriftWatch
 from oomguard.kernel.inotify import Inotify
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.sysctl import write_sysctl
+from oomguard.kernel.sysctl_files import write_sysctl
 
 DROP_CACHES = "/proc/sys/vm/drop_caches"
 SWAPPINESS = Path("/proc/sys/vm/swappiness")

@@ -20,7 +20,7 @@ from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import StatusWriter
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import Procfs
-from oomguard.reconcile.recorder import Recorder
+from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder
 from oomguard.report.reporter import Reporter
 from workers import Said

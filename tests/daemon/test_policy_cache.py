@@ -15,7 +15,7 @@ from oomguard.core.host import Host as Facts
 from oomguard.core.policy import Layer, layers
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.reload import Reloader
-from oomguard.diagnose.host import load_here
+from oomguard.diagnose.this_host import load_here
 from oomguard.reconcile.policy_cache import Copy, PolicyCache
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from fakeproc import FakeProc
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
 from oomguard.diagnose.host_check import Fit, fit
-from oomguard.kernel.host import observe_host
+from oomguard.kernel.host_facts import observe_host
 from oomguard.kernel.procfs import Procfs
 from oomguard.policy.fault import Fault
 from oomguard.policy.load import load

@@ -12,7 +12,7 @@ from oomguard.core.name_regex import marked
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
-from oomguard.diagnose.policy_test import run_case
+from oomguard.diagnose.case_runner import run_case
 from oomguard.policy.cases.case_file import Actor, Case, Expected
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler

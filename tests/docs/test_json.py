@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import oom_formats as formats
-from oomguard.report.history import entry_document, parse_entry
+from oomguard.report.log_entries import entry_document, parse_entry
 from oomguard.report.status_file import LastKill
 from pages import ROOT, blocks
 

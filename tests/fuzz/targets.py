@@ -28,12 +28,12 @@ from oomguard.core.process import COMM_LENGTH, full_name
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.serialize import Decoder, decode, encode
 from oomguard.core.text import printable
-from oomguard.diagnose.policy_test import run_case
+from oomguard.diagnose.case_runner import run_case
 from oomguard.kernel.capability import parse_effective
 from oomguard.kernel.connector import _EVENT, _MESSAGE_SIZE, Connector
 from oomguard.kernel.event_filter import EVENT_OFFSET, FORK
 from oomguard.kernel.proc_files import PF_KTHREAD, Stat, Status, parse_arguments, parse_stat
-from oomguard.kernel.sysctl import parse_meminfo
+from oomguard.kernel.sysctl_files import parse_meminfo
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
@@ -44,11 +44,11 @@ from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source
 from oomguard.policy.users import Users
-from oomguard.propose.draft import render as render_draft
 from oomguard.propose.draft_document import import_document
 from oomguard.propose.importers.files import ForeignError
 from oomguard.propose.importers.table import import_settings
 from oomguard.propose.mend import mended
+from oomguard.propose.policy_draft import render as render_draft
 from oomguard.reconcile.ledger import Ledger, _line
 from oomguard.report.case_results import file_document, result_lines, summary
 from oomguard.report.events import STARTED, LogEntry

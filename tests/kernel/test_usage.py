@@ -18,7 +18,7 @@ from oomguard.core.trust import NOBODY
 from oomguard.kernel.proc_files import parse_stat
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
-from oomguard.kernel.sysctl import observe_memory
+from oomguard.kernel.sysctl_files import observe_memory
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate, observe_candidates, parse_held
 from oomguard.oom.badness import CURRENT, ERAS, Era, Usage, badness, era_of, global_pages
 

@@ -19,7 +19,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.policy import DEFAULT_PATH, layers
 from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import load
-from oomguard.reconcile import ledger, recorder, state_folder
+from oomguard.reconcile import flight_recorder, ledger, state_folder
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.report.events import APPLIED, LogEntry
@@ -149,7 +149,7 @@ def test_every_file_is_described() -> None:
     """The policy, what is kept in the state folder, and what is installed below /usr for people to read."""
     files = {f"{path}/*.yaml" if is_folder else path for path, is_folder in layers(DEFAULT_PATH)}
     files |= {f"{state_folder.RUN_FOLDER}/{name}" for name in (ledger._FILE, state_folder._LOCK, STATUS_FILE)}
-    files |= {f"{state_folder.RUN_FOLDER}/{recorder.FILE}"}
+    files |= {f"{state_folder.RUN_FOLDER}/{flight_recorder.FILE}"}
     files |= {PeakFile(state_folder.RUN_FOLDER).path, PolicyCache(state_folder.RUN_FOLDER).path}
     files |= {
         f"/usr/share/oomguard/{name}"

@@ -106,12 +106,12 @@ def text_of(picture: str) -> str:
 _IN_ORDER = """\
 import sys
 import oomguard.cli.overview
-import oomguard.diagnose.host
+import oomguard.diagnose.this_host
 from fakeproc import FakeKernel
 from oomguard.__main__ import main
 from oomguard.core.decide import Rights
-oomguard.diagnose.host.Procfs = FakeKernel
-oomguard.diagnose.host.own_rights = lambda: Rights(0)
+oomguard.diagnose.this_host.Procfs = FakeKernel
+oomguard.diagnose.this_host.own_rights = lambda: Rights(0)
 is_verb = sys.argv[1] in ("plan", "rank", "status", "postmortem")
 sys.exit(main() if is_verb else oomguard.cli.overview.run(*sys.argv[1:]))
 """

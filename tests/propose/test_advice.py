@@ -14,8 +14,8 @@ from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source
 from oomguard.policy.users import Users
 from oomguard.propose.advice import HostFacts, PeakSinceStart, Running, advise
-from oomguard.propose.draft import render
 from oomguard.propose.mend import valid
+from oomguard.propose.policy_draft import render
 
 GIB = 1024 * 1024  # KiB
 SYSCTLS = {

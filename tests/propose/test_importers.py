@@ -14,10 +14,10 @@ from oomguard.core.policy import Policy
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import alternatives, globs, literal
 from oomguard.policy.source import Source
-from oomguard.propose.draft import Draft, DraftRule, Origin, render
-from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
+from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl_conf, systemd
 from oomguard.propose.importers.files import ForeignError
 from oomguard.propose.mend import valid
+from oomguard.propose.policy_draft import Draft, DraftRule, Origin, render
 
 
 def policy(draft: Draft) -> tuple[Policy, str]:
@@ -472,7 +472,7 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
         etc, "05-c.conf", "vm.dirty_ratio=5\nvm.drop_caches=3\nkernel.panic_on_warn=1\nvm.laptop_mode=x\n"
     )
     named = put(tmp_path, "sysctl.conf", "kernel.panic = 10\nvm.watermark_scale_factor=4000\n")
-    draft = sysctl.import_files([str(etc), str(lib), named])
+    draft = sysctl_conf.import_files([str(etc), str(lib), named])
     assert sysctls(draft) == [
         ("kernel.panic", 10),
         ("vm.dirty_bytes", 4096),
@@ -497,7 +497,7 @@ def test_of_each_sysctl_the_line_that_counts_becomes_the_policy(tmp_path: Path) 
 def test_of_many_other_sysctls_some_are_named_and_all_are_counted(tmp_path: Path) -> None:
     """The policy is to be read."""
     file = put(tmp_path, "99.conf", "".join(f"net.core.x{number}=1\n" for number in range(25)))
-    notes = sysctl.import_files([file]).notes
+    notes = sysctl_conf.import_files([file]).notes
     assert str(notes[0]).startswith(f"{file}:1: net.core.x0=1: ")
     assert (len(notes), notes[-1].what, sum(note.settings for note in notes)) == (21, "5 more settings", 25)
 
@@ -510,7 +510,7 @@ def test_tuned_overrides_the_vendor_and_not_the_administrator(
     profile = put(tmp_path, "mine/tuned.conf", "[main]\ninclude=base\n[sysctl]\nvm.max_map_count=>262144\n")
     put(tmp_path, "usr/lib/sysctl.d/a.conf", "vm.dirty_ratio=20\n")
     mine = put(tmp_path, "etc/sysctl.d/b.conf", "vm.swappiness=10\n")
-    draft = sysctl.import_files(
+    draft = sysctl_conf.import_files(
         [str(tmp_path / "etc/sysctl.d"), str(tmp_path / "usr/lib/sysctl.d"), str(tmp_path / "mine")]
     )
     assert sysctls(draft) == [("vm.dirty_ratio", 40), ("vm.swappiness", 10)]
@@ -518,14 +518,14 @@ def test_tuned_overrides_the_vendor_and_not_the_administrator(
     assert f"{profile}:4: vm.max_map_count=>262144: TuneD leaves a higher value alone" in text
     assert f"{tmp_path}/base/tuned.conf:4: vm.swappiness=30: {mine}:1 counts instead" in text
     monkeypatch.chdir(tmp_path / "mine")
-    assert sysctls(sysctl.import_files(["tuned.conf"])) == sysctls(sysctl.import_files([profile]))
-    assert sysctls(sysctl.import_files([profile])) == [("vm.dirty_ratio", 40), ("vm.swappiness", 30)]
+    assert sysctls(sysctl_conf.import_files(["tuned.conf"])) == sysctls(sysctl_conf.import_files([profile]))
+    assert sysctls(sysctl_conf.import_files([profile])) == [("vm.dirty_ratio", 40), ("vm.swappiness", 30)]
 
 
 # Files
 
 
-@pytest.mark.parametrize("tool", [earlyoom, nohang, ananicy, systemd, sysctl])
+@pytest.mark.parametrize("tool", [earlyoom, nohang, ananicy, systemd, sysctl_conf])
 def test_files_that_cannot_be_read_are_errors(tool: object, tmp_path: Path) -> None:
     """One that is not there, and one that is no text."""
     load = tool.import_files  # type: ignore[attr-defined]  # modules
@@ -542,7 +542,7 @@ TEXTS = {
     "nohang": (nohang, "x.conf", "@BADNESS_ADJ_RE_NAME 5 /// ^x$\n"),
     "ananicy": (ananicy, "x.rules", '{"name": "x", "oom_score_adj": 5}\n'),
     "systemd": (systemd, "x.service", "[Service]\nOOMScoreAdjust=5\n"),
-    "sysctl": (sysctl, "x.conf", "vm.swappiness=5\n"),
+    "sysctl": (sysctl_conf, "x.conf", "vm.swappiness=5\n"),
 }
 
 

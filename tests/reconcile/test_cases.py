@@ -14,7 +14,7 @@ from oomguard.core.change import Change, SetOomScoreAdj
 from oomguard.core.entry import Entry
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
-from oomguard.diagnose.policy_test import run_case
+from oomguard.diagnose.case_runner import run_case
 from oomguard.kernel.procfs import Procfs
 from oomguard.policy.cases.case_file import Case, Expected, load_cases
 from oomguard.policy.load import parse

@@ -14,7 +14,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.report.text import sentence, subject
+from oomguard.report.sentences import sentence, subject
 
 CRON = 10
 CRON_SERVICE = "/system.slice/cron.service"

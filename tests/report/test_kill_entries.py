@@ -6,7 +6,7 @@ from oomguard.core.rule import Rule, Terms, Value
 from oomguard.core.sample import Growth, Holder
 from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import ERROR, WARNING, LogEntry
-from oomguard.report.kills import ENTRIES_A_WINDOW, Death, KillReporter, kill_entry
+from oomguard.report.kill_entries import ENTRIES_A_WINDOW, Death, KillReporter, kill_entry
 
 RULE = Rule(3, (b"postgres",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
 KILL = Kill(356, "postgres", "Out of memory", 26, -900, 500000, 400000, 2048, 0, 844)

@@ -3,7 +3,7 @@
 from oomguard.core.decide import Decision, Obstacle
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
-from oomguard.report.text import outlook
+from oomguard.report.sentences import outlook
 
 
 def test_what_the_kernel_will_deny_is_told_from_what_the_rule_wants() -> None:

@@ -15,7 +15,7 @@ from oomguard.core.decide import Obstacle
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.report import events
-from oomguard.report.document import change_document, outcome_document
+from oomguard.report.change_document import change_document, outcome_document
 from oomguard.report.events import EVENTS, LogEntry, outcome_entry
 from oomguard.report.reporter import FOLD_SECONDS, Reporter
 

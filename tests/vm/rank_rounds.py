@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from oomguard.core.policy import Policy
-from oomguard.diagnose.host import open_preview
 from oomguard.diagnose.ranker import Ranker
+from oomguard.diagnose.this_host import open_preview
 from oomguard.kernel.memcg import open_memcg, parse_mountinfo
 from oomguard.kernel.procfs import Procfs
 from oomguard.oom.ranking import Ranked

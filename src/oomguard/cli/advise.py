@@ -36,13 +36,13 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Print the policy, or its findings as JSON."""
-    from oomguard.diagnose.host import open_procfs, peak_source
+    from oomguard.diagnose.this_host import open_procfs, peak_source
     from oomguard.propose.advice import advise
-    from oomguard.propose.draft import render
     from oomguard.propose.draft_document import FORMAT, findings_document, host_document
-    from oomguard.propose.host_facts import observe_facts
     from oomguard.propose.mend import valid
-    from oomguard.report.document import print_json
+    from oomguard.propose.observed import observe_facts
+    from oomguard.propose.policy_draft import render
+    from oomguard.report.change_document import print_json
 
     with closing(open_procfs(options.proc)) as procfs:
         facts = observe_facts(procfs)._replace(
@@ -58,7 +58,7 @@ def _run(options: "argparse.Namespace") -> int:
 
 def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
     """Return the peak that a running daemon measured, None if there is none."""
-    from oomguard.diagnose.host import read_status
+    from oomguard.diagnose.this_host import read_status
     from oomguard.propose.advice import PeakSinceStart
     from oomguard.report.status_reader import StatusError
 

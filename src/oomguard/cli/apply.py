@@ -34,7 +34,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Apply the policy once, and print the result of each change."""
-    from oomguard.diagnose.host import load_here
+    from oomguard.diagnose.this_host import load_here
 
     done = reconcile(options, load_here(options.policy, options.proc, options.state_dir), "policy")
     return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
@@ -43,7 +43,7 @@ def _run(options: "argparse.Namespace") -> int:
 def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -> "Pass":
     """Apply a policy; warn if original values are lost."""
     from oomguard.core.text import counted
-    from oomguard.diagnose.host import open_procfs, peak_source
+    from oomguard.diagnose.this_host import open_procfs, peak_source
     from oomguard.reconcile.once import reconcile_once
 
     state_dir = options.state_dir
@@ -61,7 +61,7 @@ def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -
 
 def report(done: "Pass", *, as_json: bool, nothing: str, applied: str) -> int:
     """Print outcomes (`applied`: what success is called), or `nothing`; return 1 if one was not made."""
-    from oomguard.report.document import outcome_document, print_json
+    from oomguard.report.change_document import outcome_document, print_json
     from oomguard.report.outcome_list import outcome_lines
     from oomguard.report.streams import fitted
 

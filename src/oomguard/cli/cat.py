@@ -31,9 +31,9 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Print it."""
-    from oomguard.diagnose.host import facts_of
+    from oomguard.diagnose.this_host import facts_of
     from oomguard.policy.effective import document, load_effective, render
-    from oomguard.report.document import print_json
+    from oomguard.report.change_document import print_json
 
     found = load_effective(options.policy, facts_of(options.proc))
     if options.json:

@@ -34,8 +34,8 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 def _run(options: "argparse.Namespace") -> int:
     """Explain each process of these pids and names."""
     from oomguard.diagnose.explain import explain
-    from oomguard.diagnose.host import load_here, open_preview
-    from oomguard.report.document import print_json
+    from oomguard.diagnose.this_host import load_here, open_preview
+    from oomguard.report.change_document import print_json
     from oomguard.report.explanation import alike, explanation_document
 
     policy = load_here(options.policy, options.proc, options.state_dir)

@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from oomguard.core.errors import OomguardError
     from oomguard.core.sample import redated
-    from oomguard.reconcile.recorder import FILE, read_samples
+    from oomguard.reconcile.flight_recorder import FILE, read_samples
     from oomguard.report.recording import recording_document
 
     try:
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.since is not None:
         samples = [one for one in samples if one.at >= now - options.since]
     if options.json:
-        from oomguard.report.document import print_json
+        from oomguard.report.change_document import print_json
 
         print_json(recording_document(samples))
     elif options.html is not None:

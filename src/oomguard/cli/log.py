@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from oomguard.report.history import LoggedEntry
+    from oomguard.report.log_entries import LoggedEntry
 
 _DETAIL = """\
 Reads systemd's journal through journalctl. Only root's entries and your own
@@ -66,9 +66,9 @@ def _run(options: "argparse.Namespace") -> int:
     """Print the journal's entries as a table, or one per line."""
     from collections import deque
 
-    from oomguard.diagnose.history import EntryFilter, read_history, require_journal
-    from oomguard.report.document import print_json
-    from oomguard.report.history import entry_document
+    from oomguard.diagnose.own_log import EntryFilter, read_history, require_journal
+    from oomguard.report.change_document import print_json
+    from oomguard.report.log_entries import entry_document
 
     wanted = EntryFilter(
         options.since, options.until, options.rule, options.pid, options.cause, options.event or ()
@@ -82,7 +82,7 @@ def _run(options: "argparse.Namespace") -> int:
     if options.json:
         print_json([entry_document(entry) for entry in kept])
     elif kept:
-        from oomguard.report.history_table import history_table
+        from oomguard.report.log_table import history_table
         from oomguard.report.tables import console
 
         console().print(history_table(kept))
@@ -94,7 +94,7 @@ def _run(options: "argparse.Namespace") -> int:
 def _follow(entries: "Iterator[LoggedEntry]", *, as_json: bool) -> int:
     import json
 
-    from oomguard.report.history import entry_document
+    from oomguard.report.log_entries import entry_document
 
     try:
         for entry in entries:

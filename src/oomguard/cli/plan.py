@@ -44,8 +44,8 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.core.policy import Policy
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
-    from oomguard.diagnose.host import load_here, open_preview, policy_in_use
-    from oomguard.report.document import outcome_document, planned_document, print_json
+    from oomguard.diagnose.this_host import load_here, open_preview, policy_in_use
+    from oomguard.report.change_document import outcome_document, planned_document, print_json
 
     policy = Policy() if options.restore else load_here(options.policy, options.proc, options.state_dir)
     cause: Cause = "restore" if options.restore else "policy"

@@ -70,7 +70,7 @@ def _run(options: "argparse.Namespace") -> int:
     _require_one_log(options)
     policy = None
     if options.policy is not None:
-        from oomguard.diagnose.host import load_here
+        from oomguard.diagnose.this_host import load_here
 
         policy = load_here(options.policy, "/proc", options.state_dir)
     source = KernelLog(options.files, kmsg=options.kmsg, since=options.since, until=options.until)

@@ -63,10 +63,10 @@ def _seconds(text: str) -> float:
 
 def _run(options: argparse.Namespace) -> int:
     """Show the kill order once, or with --watch repeatedly."""
-    from oomguard.diagnose.host import load_here
     from oomguard.diagnose.ranker import open_ranker
-    from oomguard.report.document import print_json
-    from oomguard.report.ranking import rank_document
+    from oomguard.diagnose.this_host import load_here
+    from oomguard.report.change_document import print_json
+    from oomguard.report.rank_view import rank_document
 
     if options.watch:
         from oomguard.cli.watch import refuse_no_terminal, watch

@@ -39,9 +39,9 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Show the daemon's status file and the kernel's current values."""
-    from oomguard.diagnose.status import observe_status, values_in_force
+    from oomguard.diagnose.host_status import observe_status, values_in_force
     from oomguard.reconcile.state_folder import state_dir_option
-    from oomguard.report.document import print_json
+    from oomguard.report.change_document import print_json
     from oomguard.report.status_file import as_document
 
     seen = observe_status(options.policy, proc=options.proc, state_dir=options.state_dir)

@@ -43,11 +43,11 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 
 def _run(options: "argparse.Namespace") -> int:
     """Run all cases of all files, and report every difference."""
-    from oomguard.diagnose.policy_test import run_case
+    from oomguard.diagnose.case_runner import run_case
     from oomguard.policy.cases.case_file import case_files, load_cases
     from oomguard.policy.fault import PolicyError, render_text
     from oomguard.report.case_results import file_document, result_lines, summary
-    from oomguard.report.document import print_json
+    from oomguard.report.change_document import print_json
 
     code, documents = 0, []
     faults: tuple[Fault, ...]

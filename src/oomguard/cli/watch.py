@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from oomguard.core.process import Identity
     from oomguard.oom.ranking import Ranked
-    from oomguard.report.ranking import View
+    from oomguard.report.rank_view import View
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)

@@ -3,7 +3,7 @@
 import sys
 
 from oomguard.core.errors import OomguardError
-from oomguard.daemon.rights import require_descriptors
+from oomguard.daemon.privileges import require_descriptors
 from oomguard.daemon.service import Service
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import open_state_folder

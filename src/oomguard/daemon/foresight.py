@@ -26,11 +26,11 @@ from oomguard.kernel.pressure import (
     open_trigger,
     why_not,
 )
-from oomguard.kernel.sysctl import observe_memory
+from oomguard.kernel.sysctl_files import observe_memory
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.badness import global_pages
 from oomguard.reconcile.reconciler import SHORTAGE
-from oomguard.report.shortage import commit_limit_entry, over_entry, short_entry
+from oomguard.report.shortage_entries import commit_limit_entry, over_entry, short_entry
 from oomguard.report.status_file import PressureStatus
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from oomguard.kernel.floor import Privilege
     from oomguard.kernel.memcg import Memcg
     from oomguard.kernel.procfs import Procfs
-    from oomguard.reconcile.recorder import Recorder
+    from oomguard.reconcile.flight_recorder import Recorder
     from oomguard.report.reporter import Reporter
 
 _TIMER = "sample"

@@ -1,15 +1,15 @@
 """The kernel's kills, from its log.
 
 A service may be able to read the log but not to open it: systemd passes it as standard input
-(kernel/kmsg.py).
+(kernel/dev_kmsg.py).
 """
 
 from itertools import islice
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.typed import TYPE_CHECKING
-from oomguard.kernel.kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
-from oomguard.kernel.sysctl import observe_kills
+from oomguard.kernel.dev_kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
+from oomguard.kernel.sysctl_files import observe_kills
 from oomguard.oom.kill import Context, Kill, parse_context, parse_group, parse_kill
 from oomguard.oom.kmsg import parse_record
 

@@ -19,8 +19,8 @@ from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.notifier import Notifier
+from oomguard.daemon.privileges import lock_memory, rights_missing_for, take_rights
 from oomguard.daemon.reload import Reloader
-from oomguard.daemon.rights import lock_memory, rights_missing_for, take_rights
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.daemon.worker import (
     NO_EVENTS,
@@ -30,17 +30,17 @@ from oomguard.daemon.worker import (
     Worker,
 )
 from oomguard.kernel.floor import SysResource
-from oomguard.kernel.host import observe_host
-from oomguard.kernel.sysctl import observe_overcommit
+from oomguard.kernel.host_facts import observe_host
+from oomguard.kernel.sysctl_files import observe_overcommit
+from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.reconciler import SHORTAGE, Reconciler
-from oomguard.reconcile.recorder import Recorder
 from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report import events
-from oomguard.report.kills import Death
+from oomguard.report.kill_entries import Death
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from oomguard.foreign.tuned import active_profiles, tuned_sysctls
 from oomguard.foreign.units import host_units
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.oom.ranking import is_protected
 from oomguard.policy.fault import Fault

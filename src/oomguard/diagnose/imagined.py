@@ -12,7 +12,7 @@ from oomguard.kernel.cgroup_folders import CgroupFolders
 from oomguard.kernel.proc_files import Stat
 from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import Spender
-from oomguard.kernel.sysctl import parse_meminfo
+from oomguard.kernel.sysctl_files import parse_meminfo
 
 _PATHS = {row.path: row.name for row in SYSCTLS.values()}
 

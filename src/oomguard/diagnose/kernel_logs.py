@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers
-from oomguard.kernel.kmsg import DEVICE, open_kernel_log, records
-from oomguard.report.history import LoggedEntry, parse_entry
+from oomguard.kernel.dev_kmsg import DEVICE, open_kernel_log, records
+from oomguard.report.log_entries import LoggedEntry, parse_entry
 from oomguard.report.postmortem import ValueOrigin
 
 if TYPE_CHECKING:

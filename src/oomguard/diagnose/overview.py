@@ -10,15 +10,15 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory, kib
 from oomguard.core.policy import layers, some_files
 from oomguard.core.text import counted, printable, span
-from oomguard.diagnose.host import load_here, open_procfs
+from oomguard.diagnose.host_status import observe_status, values_in_force
 from oomguard.diagnose.ranker import open_ranker
-from oomguard.diagnose.status import observe_status, values_in_force
+from oomguard.diagnose.this_host import load_here, open_procfs
 from oomguard.kernel.pressure import observe_stalled_percent
-from oomguard.kernel.sysctl import observe_kills
+from oomguard.kernel.sysctl_files import observe_kills
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.ranking import is_protected, reserve_now
 from oomguard.report.problems import HostStatus, complaints, problems
-from oomguard.report.ranking import View, label
+from oomguard.report.rank_view import View, label
 from oomguard.report.status_table import promised
 
 if TYPE_CHECKING:

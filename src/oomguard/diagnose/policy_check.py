@@ -4,7 +4,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.text import counted, printable
-from oomguard.diagnose.host import facts_of, open_preview, read_status
+from oomguard.diagnose.this_host import facts_of, open_preview, read_status
 from oomguard.kernel.timeout import TooLongError, within
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load

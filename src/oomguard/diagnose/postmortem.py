@@ -11,7 +11,7 @@ from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.log_time import moment_of
 from oomguard.oom.postmortem import examine
-from oomguard.reconcile.recorder import read_samples
+from oomguard.reconcile.flight_recorder import read_samples
 from oomguard.report.postmortem import Told
 
 if TYPE_CHECKING:

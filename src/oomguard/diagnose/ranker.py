@@ -10,9 +10,9 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.text import counted, legible, printable
-from oomguard.diagnose.host import open_preview
+from oomguard.diagnose.this_host import open_preview
 from oomguard.kernel.hidepid import hides_processes
-from oomguard.kernel.host import is_in_container
+from oomguard.kernel.host_facts import is_in_container
 from oomguard.kernel.memcg import (
     Memcg,
     ancestors,
@@ -23,11 +23,11 @@ from oomguard.kernel.memcg import (
     read_used_bytes,
 )
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate
 from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
 from oomguard.oom.ranking import Domain, rank
-from oomguard.report.ranking import View, label
+from oomguard.report.rank_view import View, label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from oomguard.exporter.metrics import daemon_metrics, host_metrics, up_metric
 from oomguard.exporter.page import Page, describe
-from oomguard.exporter.source import StatusSource
+from oomguard.exporter.status_source import StatusSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

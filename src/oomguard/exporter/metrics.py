@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 from oomguard.core.choices import Cause, Result
-from oomguard.kernel.sysctl import meminfo_fields, observe_kills, read_sysctl
+from oomguard.kernel.sysctl_files import meminfo_fields, observe_kills, read_sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from oomguard.exporter.notices import Notifier, notices
-from oomguard.exporter.source import StatusSource
+from oomguard.exporter.status_source import StatusSource
 from oomguard.kernel.inotify import IN_MOVED_TO, IN_ONLYDIR, Inotify
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The YAML policy language. From bytes to a policy, in this order:
+"""The YAML policy language: from bytes to a policy, in the order below.
 
 `source` reads the files, `yaml_tree` parses one into `nodes`, `model` says which keys there are and what
 they take, `relations` finds keys that contradict each other, `compile` makes the policy that the daemon

@@ -19,13 +19,13 @@ from oomguard.core.overcommit import (
 from oomguard.core.sysctl import KUBELET
 from oomguard.core.text import span
 from oomguard.policy.sysctl_model import COMMIT_LIMIT
-from oomguard.propose.draft import Draft, DraftRule, DraftSetting, Note
+from oomguard.propose.policy_draft import Draft, DraftRule, DraftSetting, Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from oomguard.core.overcommit import Peak as LastingPeak
-    from oomguard.propose.draft import Value
+    from oomguard.propose.policy_draft import Value
 
 PANIC_ON_OOM, PANIC, MAPS = "vm.panic_on_oom", "kernel.panic", "vm.max_map_count"
 PANIC_ON_OOPS = "kernel.panic_on_oops"

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from oomguard.propose.draft import Regex, plain, render
+from oomguard.propose.policy_draft import Regex, plain, render
 
 if TYPE_CHECKING:
     from oomguard.propose.advice import HostFacts
-    from oomguard.propose.draft import Draft, DraftRule, Origin
+    from oomguard.propose.policy_draft import Draft, DraftRule, Origin
 
 FORMAT = 1
 

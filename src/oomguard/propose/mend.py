@@ -8,12 +8,12 @@ from oomguard.policy.lint.lookalike import as_it_is
 from oomguard.policy.lint.programs import HAND_ON, USERS_PROGRAMS, known
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source
-from oomguard.propose.draft import Draft, Note, render
+from oomguard.propose.policy_draft import Draft, Note, render
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from oomguard.propose.draft import DraftRule
+    from oomguard.propose.policy_draft import DraftRule
 
 _ROUNDS = 4
 """A mended rule may be one that never takes effect."""

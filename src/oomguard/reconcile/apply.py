@@ -11,7 +11,7 @@ from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE
-from oomguard.kernel.sysctl import must_be_writable, read_sysctl, write_sysctl
+from oomguard.kernel.sysctl_files import must_be_writable, read_sysctl, write_sysctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -24,7 +24,7 @@ from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.kernel.sysctl import read_sysctl
+from oomguard.kernel.sysctl_files import read_sysctl
 from oomguard.reconcile.record import NOTHING, Record
 
 if TYPE_CHECKING:

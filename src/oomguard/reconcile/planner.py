@@ -13,7 +13,7 @@ from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
 from oomguard.core.trust import controlled_by
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.kernel.sysctl import observe_overcommit, observe_sysctls
+from oomguard.kernel.sysctl_files import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
 from oomguard.reconcile.matching import NO_CANDIDATES
 from oomguard.reconcile.record import NOTHING, UNRELATED

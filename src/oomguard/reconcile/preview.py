@@ -9,7 +9,7 @@ from oomguard.core.change import grouped
 from oomguard.core.decide import Obstacle, denial
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.kernel.rights import is_read_only
+from oomguard.kernel.process_rights import is_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Set

@@ -5,7 +5,7 @@ import errno
 from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.text import printable
 from oomguard.core.typed import NamedTuple
-from oomguard.report.text import sentence, target
+from oomguard.report.sentences import sentence, target
 
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
 """Priorities of syslog(3)."""

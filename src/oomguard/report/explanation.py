@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.text import printable
-from oomguard.report.document import decision_document
-from oomguard.report.text import outlook
+from oomguard.report.change_document import decision_document
+from oomguard.report.sentences import outlook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

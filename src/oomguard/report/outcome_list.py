@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from oomguard.core.change import SetOomScoreAdj
-from oomguard.report.text import sentence, subjects
+from oomguard.report.sentences import sentence, subjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,8 +9,8 @@ from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.near_miss import near_misses
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.text import printable
+from oomguard.report.sentences import sentence, subjects
 from oomguard.report.tables import console, print_text, table
-from oomguard.report.text import sentence, subjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

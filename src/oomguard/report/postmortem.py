@@ -11,7 +11,7 @@ from oomguard.oom.badness import IMMUNE
 from oomguard.oom.other_killer import NAMELESS
 from oomguard.oom.postmortem import Place
 from oomguard.report.cgroup_title import cgroup_title
-from oomguard.report.kills import memory_nodes
+from oomguard.report.kill_entries import memory_nodes
 from oomguard.report.postmortem_before import course_of
 from oomguard.report.postmortem_memory import memory_of
 

@@ -7,7 +7,7 @@ from oomguard.core.overcommit import kib
 from oomguard.core.text import legible, printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.chart import LINES, growth_chart, left_chart
-from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
+from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.postmortem import Fact, circumstances, facts, headline, label, origin_of, paths, unranked
 from oomguard.report.postmortem_before import grown, is_of_same, until_kill
 from oomguard.report.postmortem_document import told_json

@@ -8,7 +8,7 @@ from oomguard.core.sample import NOTICED_KIB
 from oomguard.core.text import printable
 from oomguard.oom.badness import share
 from oomguard.report.plan_table import WORDS
-from oomguard.report.ranking import View, exemption, summary
+from oomguard.report.rank_view import View, exemption, summary
 from oomguard.report.tables import bar, console, table
 
 if TYPE_CHECKING:

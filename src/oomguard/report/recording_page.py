@@ -7,7 +7,7 @@ from oomguard.core.overcommit import kib
 from oomguard.core.sample import Growth, growth
 from oomguard.core.text import span
 from oomguard.report.chart import LINES, growth_chart, left_chart
-from oomguard.report.page import Article, Cell, Column, Page, Row, Section, Table, render
+from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.recording import condensed, is_noticed
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from oomguard.core.process import Identity
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report import events
 from oomguard.report.events import Event, LogEntry, outcome_entry
-from oomguard.report.kills import KillReporter
+from oomguard.report.kill_entries import KillReporter
+from oomguard.report.sentences import because, subject, target
 from oomguard.report.status_file import Complaint, OutcomeCounts, RecentChange
-from oomguard.report.text import because, subject, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable

@@ -9,8 +9,8 @@ from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
 from oomguard.policy.unicode import has_surrogate
-from oomguard.propose.draft import Draft, DraftRule, Note, Origin
 from oomguard.propose.importers.files import Files
+from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

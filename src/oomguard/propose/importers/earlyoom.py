@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.foreign.unit_file import assignments
 from oomguard.policy.regex_to_glob import alternatives
-from oomguard.propose.draft import Draft, DraftRule, Note, Origin, Regex, toward
 from oomguard.propose.importers.files import Files, ForeignError
+from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, Regex, toward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.foreign.text_file import UnreadableError, read_lines, why_missing
 from oomguard.policy.unicode import has_surrogate
-from oomguard.propose.draft import Note, Origin
+from oomguard.propose.policy_draft import Note, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
-from oomguard.propose.draft import Draft, DraftRule, Note, Origin, Regex, toward
 from oomguard.propose.importers.files import Files
+from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, Regex, toward
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

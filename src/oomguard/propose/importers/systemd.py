@@ -9,8 +9,8 @@ from oomguard.core.rule import OOM_SCORE_ADJ_MAX
 from oomguard.foreign.unit_file import assignments
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, variants
 from oomguard.policy.regex_to_glob import literal
-from oomguard.propose.draft import Draft, DraftRule, Note, Origin, toward
 from oomguard.propose.importers.files import Files
+from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, toward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl, systemd
+from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl_conf, systemd
 from oomguard.propose.importers.files import ForeignError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from oomguard.propose.draft import Draft
+    from oomguard.propose.policy_draft import Draft
 
 
 class Importer(NamedTuple):
@@ -23,7 +23,7 @@ IMPORTERS = {
     "nohang": Importer(nohang.import_files),
     "ananicy": Importer(ananicy.import_files),
     "systemd": Importer(systemd.import_files),
-    "sysctl": Importer(sysctl.import_files),
+    "sysctl": Importer(sysctl_conf.import_files),
 }
 """By the name of the tool."""
 

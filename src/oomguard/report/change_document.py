@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.text import printable
-from oomguard.report.text import target
+from oomguard.report.sentences import target
 
 if TYPE_CHECKING:
     from oomguard.core.change import Change, Planned

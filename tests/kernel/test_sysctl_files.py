@@ -12,7 +12,7 @@ from fakeproc import FakeKernel, FakeProc
 from oomguard.core.overcommit import KNOBS, Memory, commit_limit_kib
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.sysctl import (
+from oomguard.kernel.sysctl_files import (
     observe_memory,
     observe_overcommit,
     observe_sysctls,

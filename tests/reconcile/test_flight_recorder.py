@@ -13,8 +13,8 @@ from hypothesis import strategies as some
 from mounts import disk, fill
 from oomguard.core.sample import HOLDERS, Holder, Left, Sample
 from oomguard.core.text import printable
-from oomguard.reconcile import recorder
-from oomguard.reconcile.recorder import FILE, SLOT_BYTES, SLOTS, Recorder, decode_samples, read_samples
+from oomguard.reconcile import flight_recorder
+from oomguard.reconcile.flight_recorder import FILE, SLOT_BYTES, SLOTS, Recorder, decode_samples, read_samples
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 
 
@@ -82,7 +82,7 @@ def test_a_restart_goes_on_where_it_was(opened: Recorder, folder: StateFolder) -
 def test_a_kill_at_any_write_costs_one_sample(folder: StateFolder, call: int, part: float) -> None:
     """The one that is being written, and the oldest one, whose place it has; whoever comes next goes on."""
     if (child := os.fork()) == 0:
-        recorder.SLOTS = 4
+        flight_recorder.SLOTS = 4
         left = iter(range(call - 1, -1, -1))
         os.ftruncate = dying(left, part, os.ftruncate, lambda fd, size: (fd, int(size * part)))
         os.posix_fallocate = dying(left, part, os.posix_fallocate, lambda *words: words)
@@ -133,7 +133,7 @@ def test_texts_of_any_length_fit(opened: Recorder) -> None:
 @pytest.mark.parametrize("size", [0, 1, 14, 5000, 2 * SLOTS * SLOT_BYTES + 77])
 def test_a_file_of_another_size_keeps_what_can_be_read(folder: StateFolder, size: int) -> None:
     """As of another version, or cut."""
-    whole = recorder.encode_slot(1, sample(1)).ljust(SLOT_BYTES, b"\0")
+    whole = flight_recorder.encode_slot(1, sample(1)).ljust(SLOT_BYTES, b"\0")
     folder.replace(FILE, whole.ljust(size, b"x")[:size])
     made = Recorder(folder)
     assert made.open() == ""
@@ -188,7 +188,7 @@ def test_a_disk_that_fills_up_later_stops_nothing(tmp_path: Path) -> None:
 def test_damage_hides_at_most_the_samples_it_is_in(at: int, damage: bytes) -> None:
     """And nothing that was never recorded appears."""
     whole = b"".join(
-        recorder.encode_slot(number, sample(number)).ljust(SLOT_BYTES, b"\0") for number in range(3)
+        flight_recorder.encode_slot(number, sample(number)).ljust(SLOT_BYTES, b"\0") for number in range(3)
     )
     raw = bytearray(whole)
     raw[at : at + len(damage)] = damage

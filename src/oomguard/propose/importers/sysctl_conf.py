@@ -9,8 +9,8 @@ from oomguard.core.text import counted
 from oomguard.foreign import tuned
 from oomguard.foreign.sysctl_d import in_order, lines_that_count, settings, sysctl_files, write
 from oomguard.foreign.text_file import lines_or_none, names_in
-from oomguard.propose.draft import Draft, DraftSetting, Note, Origin
 from oomguard.propose.importers.files import Files
+from oomguard.propose.policy_draft import Draft, DraftSetting, Note, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence, Set

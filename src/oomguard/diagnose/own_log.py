@@ -8,7 +8,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers
 from oomguard.oom.other_killer import OtherKillers
-from oomguard.report.history import FIELDS, OUR_FIELD, LoggedEntry, parse_entry, parse_other_kill
+from oomguard.report.log_entries import FIELDS, OUR_FIELD, LoggedEntry, parse_entry, parse_other_kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from oomguard.core.process import UnknownFactError, full_name
 from oomguard.core.sysctl import KUBELET
 from oomguard.core.trust import is_of_services
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.policy.users import first_person_uid
 from oomguard.propose.advice import MAPS, PANIC, PANIC_ON_OOM, HostFacts, Running
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.report.cgroup_title import cgroup_title
-from oomguard.report.history import number
+from oomguard.report.log_entries import number
 from oomguard.report.rank_table import compact
 from oomguard.report.tables import table
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from oomguard.report.history import LoggedEntry
+    from oomguard.report.log_entries import LoggedEntry
 
 _STYLES = {"applied": "", "refused": "yellow", "denied": "red", "contended": "yellow", "killed": ""}
 

@@ -6,7 +6,7 @@ from oomguard.core.overcommit import kib
 from oomguard.core.text import counted, legible, printable
 from oomguard.oom.badness import adj_pages
 from oomguard.oom.ranking import Domain, Rank, Ranked, Reserve, reserve_new, reserve_now
-from oomguard.report.document import decision_document
+from oomguard.report.change_document import decision_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,7 +6,7 @@ from oomguard.core.overcommit import kib
 from oomguard.core.text import counted, legible, printable
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.report.events import ERROR, KILLED, LogEntry
-from oomguard.report.shortage import grew
+from oomguard.report.shortage_entries import grew
 
 if TYPE_CHECKING:
     from oomguard.core.rule import Rule

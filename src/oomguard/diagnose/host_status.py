@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import MODE
 from oomguard.core.policy import Policy
-from oomguard.diagnose.host import load_here, open_preview, open_procfs, peak_source, read_status
-from oomguard.kernel.sysctl import observe_memory, read_sysctl
+from oomguard.diagnose.this_host import load_here, open_preview, open_procfs, peak_source, read_status
+from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.report.problems import HostStatus
 from oomguard.report.status_file import SysctlStatus
 from oomguard.report.status_reader import StatusError

@@ -5,7 +5,7 @@ import os
 from oomguard.core.host import Host
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.own import is_in_initial_namespace
-from oomguard.kernel.sysctl import observe_memory
+from oomguard.kernel.sysctl_files import observe_memory
 
 if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs

@@ -9,7 +9,7 @@ import pytest
 
 from fakeproc import FakeProc
 from oomguard.core.host import Host
-from oomguard.kernel.host import observe_host
+from oomguard.kernel.host_facts import observe_host
 from oomguard.kernel.procfs import Procfs
 
 
@@ -39,7 +39,7 @@ def test_without_meminfo_the_sizes_are_not_known(procfs: Procfs) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a PID namespace")
 def test_in_a_pid_namespace_of_its_own_it_is_in_a_container() -> None:
     """What Docker, LXC and systemd-nspawn have in common."""
-    code = "from oomguard.kernel.host import is_in_container as c; print(c())"
+    code = "from oomguard.kernel.host_facts import is_in_container as c; print(c())"
     command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

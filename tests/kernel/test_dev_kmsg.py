@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.errors import OomguardError
-from oomguard.kernel.kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
+from oomguard.kernel.dev_kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
 from oomguard.oom.kmsg import Record, parse_record
 
 needs_log = pytest.mark.skipif(not os.access("/dev/kmsg", os.R_OK), reason="/dev/kmsg cannot be read here")
@@ -67,7 +67,7 @@ def test_what_is_called_so_and_is_not_the_log_is_refused(path: str) -> None:
 
 def test_standard_input_is_the_log_only_if_it_is() -> None:
     """Not a terminal, a pipe, a file or nothing."""
-    code = "from oomguard.kernel.kmsg import inherited_kernel_log as log; print(log())"
+    code = "from oomguard.kernel.dev_kmsg import inherited_kernel_log as log; print(log())"
     for stdin in (os.devnull, __file__, "/dev/kmsg"):
         if not os.access(stdin, os.R_OK):
             continue

@@ -12,9 +12,9 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.policy import DEFAULT_PATH, layers
 from oomguard.core.process import Identity
 from oomguard.core.text import printable
-from oomguard.kernel.host import observe_host
+from oomguard.kernel.host_facts import observe_host
+from oomguard.kernel.process_rights import observe_rights, own_rights
 from oomguard.kernel.procfs import Procfs
-from oomguard.kernel.rights import observe_rights, own_rights
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.policy.fault import PolicyError
 from oomguard.reconcile.ledger import Ledger, read_ledger
