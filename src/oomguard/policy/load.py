@@ -12,7 +12,8 @@ from oomguard.core.text import printable
 from oomguard.policy import model, nodes, relations, scalars, yaml_tree
 from oomguard.policy.compile import PolicyFile, compile_policy, compile_rule, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
-from oomguard.policy.lint.checks import Subject, lint
+from oomguard.policy.lint.checks import lint
+from oomguard.policy.lint.subject import Subject
 from oomguard.policy.messages import validation
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
 from oomguard.policy.users import Users
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from oomguard.policy.language import Language
-    from oomguard.policy.lint.checks import Trial
+    from oomguard.policy.lint.subject import Trial
 
 FAULTS_LIMIT = 1000
 """Faults to report for a policy: a file that is not a policy can have half a million."""
@@ -76,7 +77,7 @@ def load(
 
     `alone` reads only this file, and ignores who owns it. `host` are the facts of this host, to resolve
     values and to add warnings about it; without, the policy is read for any host. `trial` adds warnings about
-    slow patterns (`lint.Subject`). Without `lints`, most warnings are missing. Raises PolicyError with all
+    slow patterns (`lint.subject`). Without `lints`, most warnings are missing. Raises PolicyError with all
     faults of all files.
     """
     sources = read(path, alone=alone)
