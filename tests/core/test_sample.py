@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, recent, redated
+from oomguard.core.sample import Holder, Left, Sample, Trend, before, growth, next_victim, recent, redated
 
 GIB = 1024 * 1024
 
@@ -147,3 +147,37 @@ def test_growth_is_the_difference_of_two_samples(sizes: list[tuple[int, int]]) -
     for one in growth(samples):
         first = next(kib for pid, kib in sizes if pid == one.holder.pid)
         assert (one.before_kib, one.kib) == (first, one.holder.held_kib - first)
+
+
+def adjusted(pid: int, mib: int, value: int = 0) -> Holder:
+    """Return a process that holds so much, with that value."""
+    return holder(pid, mib * 1024)._replace(oom_score_adj=value)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "left_mib", "pid"),
+    [
+        # Nothing grew: who is the first now.
+        ([adjusted(1, 22, 500), adjusted(2, 400)], [adjusted(1, 22, 500), adjusted(2, 400)], 96, 1),
+        # The second grows, but not past the first before nothing is left; or past it.
+        ([adjusted(1, 22, 500), adjusted(2, 300)], [adjusted(1, 22, 500), adjusted(2, 400)], 96, 1),
+        ([adjusted(1, 22, 500), adjusted(2, 300)], [adjusted(1, 22, 500), adjusted(2, 450)], 96, 2),
+        # Both grow, and share what is left.
+        ([adjusted(1, 10, 500), adjusted(2, 300)], [adjusted(1, 60, 500), adjusted(2, 460)], 96, 1),
+        ([adjusted(1, 10, 500), adjusted(2, 100)], [adjusted(1, 20, 500), adjusted(2, 460)], 96, 2),
+        # One that is new, and two of which nothing is known before.
+        ([adjusted(1, 22, 500)], [adjusted(1, 22, 500), holder(2, 450 * 1024, start=2000)], 96, 2),
+        ([], [adjusted(1, 22, 500), adjusted(2, 450)], 96, 1),
+    ],
+)
+def test_the_next_victim_is_the_first_once_nothing_is_left(
+    then: list[Holder], now: list[Holder], left_mib: int, pid: int
+) -> None:
+    """A leak with a low value passes an idle process with a high one only as it grows."""
+    left = Left(left_mib * 1024, GIB)
+    earlier, last = sample(10, *then), sample(70, *now)._replace(left=left)
+    found = next_victim(last, earlier)
+    assert found is not None
+    assert found.pid == pid
+    assert next_victim(last, None) == now[0]
+    assert next_victim(last._replace(holders=()), earlier) is None

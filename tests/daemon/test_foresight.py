@@ -326,6 +326,18 @@ def test_a_warning_names_the_first_of_all_processes(
     assert "the kernel would kill new[400] next (2.9 GiB" in watched.messages[0]
 
 
+def test_a_warning_names_who_will_be_the_first_when_nothing_is_left(watched: Watched) -> None:
+    """Not an idle process that is only before the leak for now; `status` says the same."""
+    watched.end_pass()
+    watched.hold(300, b"firefox", 890)
+    watched.memory(available_mib=100)
+    watched.stall()
+    assert "the kernel would kill firefox[300] next" in watched.messages[0]
+    assert watched.it.last is not None
+    assert watched.it.last.holders[0].label == "chrome[200]"
+    assert watched.it.status.next_process == "firefox[300]"
+
+
 def test_a_policy_can_turn_both_off(watched: Watched) -> None:
     """And on again with a reload."""
     watched.it.adopt(Policy(pressure=PressureLimit(some_percent=0), recorder=False), Privilege())

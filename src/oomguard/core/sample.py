@@ -169,6 +169,27 @@ def growth(samples: "Sequence[Sample]", *, gone: bool = False) -> list[Growth]:
     return sorted(found, key=lambda one: one.kib, reverse=True)
 
 
+def next_victim(sample: Sample, earlier: Sample | None) -> Holder | None:
+    """Return the process that the kernel would kill once nothing is left, None if none is known.
+
+    Until then, processes are taken to share what is left as they grew since the earlier sample: one with a
+    high `oom_score_adj` may be the first now, and not be it any more when another has grown.
+    """
+    if not sample.holders:
+        return None
+    grown = growth([earlier, sample]) if earlier is not None else []
+    rates = {one.holder: one.kib / one.seconds for one in grown if one.kib >= NOTICED_KIB}
+    each, left = sum(rates.values()) or 1.0, sample.left
+
+    def at_the_end(holder: Holder) -> float:
+        adjusted = holder.oom_score_adj * (left.total_kib + left.swap_total_kib) / 1000
+        return holder.held_kib + adjusted + left.kib * rates.get(holder, 0.0) / each
+
+    first, *others = sample.holders
+    slowest = rates.get(first, 0.0)
+    return max([first, *[one for one in others if rates.get(one, 0.0) > slowest]], key=at_the_end)
+
+
 def recent(samples: "Iterable[Sample]", booted: float) -> "list[Sample]":
     """Return the samples of the last ten minutes before a moment of this boot."""
     return [one for one in samples if 0 <= booted - one.booted <= _RECENT_SECONDS]

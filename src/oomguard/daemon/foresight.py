@@ -14,7 +14,7 @@ from contextlib import suppress
 from oomguard.core.episode import CGROUPS_LIMIT, Episode
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import PressureLimit
-from oomguard.core.sample import SHORT_PERCENT, Left, Sample, Trend, growth, recent
+from oomguard.core.sample import SHORT_PERCENT, Left, Sample, Trend, growth, next_victim, recent
 from oomguard.core.text import printable
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.sampler import Sampler
@@ -103,6 +103,8 @@ class Foresight:
         self._falling: list[Memcg] = []
         """Cgroups that fill up in this episode."""
         self.last: Sample | None = None
+        self._earlier: Sample | None = None
+        """The last one before the episode, or before the last one."""
         self.trend = Trend()
         self._warned: dict[str, float] = {}
         """When each cgroup was last warned of."""
@@ -144,7 +146,7 @@ class Foresight:
         """The part of the status file about memory."""
         is_short = self.episode is not None and self.episode.is_short
         last = self.last
-        first = last.holders[0] if last and last.holders else None
+        first = None if last is None else next_victim(last, self._earlier if is_short else None)
         found = PressureStatus(is_short, self._episodes, self._seconds, first.rule if first else "")
         if not is_short or last is None:
             return found
@@ -221,6 +223,8 @@ class Foresight:
 
     def _begin_episode(self, now: float, *, has_stalled: bool) -> None:
         self.episode, self._falling = Episode(now, has_stalled=has_stalled), []
+        if has_stalled:  # otherwise the last sample is the episode's first
+            self._earlier = self.last
         self._loop.set(_TIMER, now)
 
     def due(self, now: float) -> None:
@@ -265,6 +269,8 @@ class Foresight:
         holders = yield from self._sampler.holders(pids, pages)
         stalled = observe_stalled_percent(self._procfs)
         host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
+        if self.episode is None:
+            self._earlier = self.last
         self.last, self._growth = host, None
         self._take(host)
         if self._limit.some_percent and self._is_full and self.trend.is_due(host.booted):
@@ -314,7 +320,8 @@ class Foresight:
             self._status.request(now)
             stalled = self._limit if episode.has_stalled else None
             with suppress(OSError):
-                self._reporter.sink.write(short_entry(sample, self._recorder.samples(), stalled))
+                victim = next_victim(sample, self._earlier)
+                self._reporter.sink.write(short_entry(sample, victim, self._recorder.samples(), stalled))
         elif not episode.is_short and not self._loop.is_set(_TIMER):
             self._end(episode, now)
 

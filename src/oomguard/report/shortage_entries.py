@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
     from oomguard.core.overcommit import Memory
     from oomguard.core.policy import PressureLimit
-    from oomguard.core.sample import Left, Sample
+    from oomguard.core.sample import Holder, Left, Sample
 
 
 def short_entry(
-    sample: "Sample", samples: "Sequence[Sample]", stalled: "PressureLimit | None" = None
+    sample: "Sample",
+    victim: "Holder | None",
+    samples: "Sequence[Sample]",
+    stalled: "PressureLimit | None" = None,
 ) -> LogEntry:
     """Return the warning that memory is short; `samples` are those recorded, this one included.
 
-    `stalled` is the limit that stalls reached, None if none did.
+    `victim` is who would be killed next, and `stalled` the limit that stalls reached, None if none did.
     """
     fields = {"OOMGUARD_AVAILABLE_KIB": str(sample.left.available_kib)}
     where = f" in {sample.cgroup}" if sample.cgroup else ""
@@ -32,8 +35,7 @@ def short_entry(
         why = f"tasks stalled {percent:.0f} % of the last 10 s, "
         fields["OOMGUARD_STALLED_PERCENT"] = f"{percent:.0f}"
     message = f"memory is running out{where}: {why}{remaining(sample.left)}"
-    if sample.holders:
-        victim = sample.holders[0]
+    if victim is not None:
         fields |= {
             "OBJECT_PID": str(victim.pid),
             "OOMGUARD_COMM": victim.comm,
