@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fakeproc import FakeKernel, FakeProc
+from floors import FakePrivilege, FlooredKernel
 from oomguard.__main__ import main
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
@@ -120,9 +121,11 @@ class Host:
             main()
         return json.loads(out.getvalue())
 
-    def run_daemon(self, between: Callable[[], None] = lambda: None) -> None:
+    def run_daemon(
+        self, between: Callable[[], None] = lambda: None, kernel: Callable[[str], FakeKernel] = FakeKernel
+    ) -> None:
         """Do two passes as a daemon does, and leave its status file; a kernel thread stands for it."""
-        procfs = FakeKernel(str(self.proc.root))
+        procfs = kernel(str(self.proc.root))
         folder = open_state_folder(self._places[1])
         folder.lock()
         ledger = open_hosts_ledger(folder, procfs)
@@ -133,7 +136,7 @@ class Host:
                 reporter.outcome(outcome, 0.0)
             between()
         daemon = Identity(9, 9)
-        self.proc.process(Process(daemon, b"oomguard"), kernel_thread=True)
+        self.proc.process(Process(daemon, b"oomguard", uid=os.geteuid()), kernel_thread=True)
         writer = StatusWriter(Loop(), folder, procfs, daemon, reporter, Degradations(reporter))
         matched = Matched(
             reconciler.policy.rules, reconciler.managed.rule_of, tuple(reporter.complaints.values())
@@ -283,6 +286,19 @@ def test_that_a_renamed_process_is_still_raised_is_known_to_every_verb(tmp_path:
     status.write_text(whole)
     host.write([{"name": "a", "oom_score_adj": 400}], 60)
     assert host.call("explain", "10")[0]["decision"]["rule"] is None
+
+
+def test_what_the_kernel_denied_the_daemon_is_known_to_every_verb(tmp_path: Path) -> None:
+    """In the words of `status`; of another process, it is not known yet."""
+    host = Host(str(tmp_path), [Process(Identity(10, 10), b"a")])
+    host.write([{"name": "a", "oom_score_adj": -500}], 60)
+    host.run_daemon(kernel=lambda root: FlooredKernel(root, FakePrivilege(is_permitted=False)))
+    host.proc.process(Process(Identity(11, 11), b"a"))
+    (complaint,) = host.call("status")["daemon"]["complaints"]
+    (planned, new) = host.call("plan")
+    assert planned["obstacle"] == {"kind": "denied"} | {key: complaint[key] for key in ("reason", "hint")}
+    assert new["obstacle"]["kind"] == "may-be-denied"
+    assert host.decisions()[10]["obstacle"] == planned["obstacle"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from oomguard.core.decide import Obstacle
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import DEFAULT_PATH, layers
 from oomguard.core.process import Identity
@@ -106,9 +107,12 @@ def open_preview(
     daemon = find_daemon(state_dir, procfs)
     itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
     reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak_source(state_dir))
-    rights, contended = own_rights(), frozenset[Hashable]()
+    rights, contended, denied = own_rights(), frozenset[Hashable](), {}
     if daemon is not None:
         contended = frozenset(row.value for row in daemon.contended)
+        for one in daemon.complaints:
+            if one.result == "denied":
+                denied[one.subject, one.wanted] = Obstacle("denied", one.reason, one.hint)
         if daemon.policy.digest == policy.digest:
             for pid, start_time_ticks, number in daemon.still_raised:
                 if 0 <= number < len(policy.rules):  # the file may be damaged
@@ -116,7 +120,7 @@ def open_preview(
                     record.raised_by, record.is_held = number, True
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
-    return Preview(reconciler, rights, contended)
+    return Preview(reconciler, rights, contended, denied)
 
 
 def peak_source(state_dir: str) -> "Callable[[], Peak | None]":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from oomguard.core.change import grouped
 from oomguard.core.decide import Obstacle, denial
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.text import printable
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.process_rights import is_read_only
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Set
+    from collections.abc import Hashable, Iterator, Mapping, Set
 
     from oomguard.core.change import Judged, SetSysctl
     from oomguard.core.choices import Cause
@@ -32,15 +33,21 @@ class Preview:
 
     Writes nothing, and opens nothing for writing. `rights` are those of the process that would write.
     `contended` is what the running daemon has paused to correct: sysctls by name, processes by identity.
+    `denied` is what the kernel denied it: by `name[pid]` and value.
     """
 
     def __init__(
-        self, reconciler: "Reconciler", rights: "Rights", contended: "Set[Hashable]" = frozenset()
+        self,
+        reconciler: "Reconciler",
+        rights: "Rights",
+        contended: "Set[Hashable]" = frozenset(),
+        denied: "Mapping[tuple[str, int], Obstacle] | None" = None,
     ) -> None:
         self._reconciler = reconciler
         self.planner = reconciler.planner
         self._rights = rights
         self._contended = contended
+        self._denied = denied or {}
         self._is_read_only = is_read_only(reconciler.procfs.root)
 
     def close(self) -> None:
@@ -90,13 +97,17 @@ class Preview:
         # The floor is at most the value that a process has by itself, unless oomguard moved it.
         is_moved = entry is not None and entry.moved_floor
         rights = self._rights
-        return denial(
+        obstacle = denial(
             decision.wanted,
             highest_floor=decision.current if is_moved else decision.original,
             owner_uid=rights.uid if rights.overrides_owner else handle.value_owner(),
             is_read_only=self._is_read_only,
             rights=rights,
         )
+        if obstacle is None or obstacle.kind != "may-be-denied":
+            return obstacle
+        who = f"{printable(decision.comm)}[{decision.identity.pid}]"
+        return self._denied.get((who, decision.wanted), obstacle)
 
     def _sysctl_obstacle(self, changes: "list[SetSysctl]") -> Obstacle | None:
         for change in changes:
