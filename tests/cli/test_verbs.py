@@ -730,6 +730,16 @@ def test_explain_shows_processes_that_are_alike_once(oomguard: Oomguard, proc: F
     assert len(oomguard("explain", "worker", "--json").json) == 21
 
 
+def test_explain_shows_the_name_of_a_user_if_there_is_one(oomguard: Oomguard, proc: FakeProc) -> None:
+    """With the uid, which refusals name."""
+    for pid, uid in ((40, 0), (41, 4_000_000)):
+        proc.process(Process(Identity(pid, 1), b"job", uid=uid))
+    run = oomguard("explain", "job")
+    assert "job[40]  root (uid 0), oom_score_adj 0\n" in run.out
+    assert "job[41]  uid 4000000, oom_score_adj 0\n" in run.out
+    assert [row["user"] for row in oomguard("explain", "job", "--json").json] == ["root", None]
+
+
 def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -> None:
     """And of names where a name was asked for."""
     run = oomguard("explain", "999999")

@@ -12,6 +12,7 @@ from oomguard.core.rule import CONDITIONS
 from oomguard.core.text import counted, legible, printable
 from oomguard.diagnose.suggested_rule import rule_for
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.policy.users import user_name
 from oomguard.report.explanation import Explanation, Tried
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def _explain(handle: "ProcessHandle", planner: "Planner", decision: Decision | N
         tried.append(Tried(rule, unmet, found))
         if not unmet:
             break
-    return Explanation(process, tried, decision, never, _paste(process, decision, never))
+    return Explanation(
+        process, user_name(process.uid), tried, decision, never, _paste(process, decision, never)
+    )
 
 
 def _paste(process: "Process", decision: Decision, never: str) -> str:

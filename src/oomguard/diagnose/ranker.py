@@ -1,7 +1,6 @@
 """Which process the kernel would kill first, now and under the policy."""
 
 import os
-import pwd
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 from oomguard.core.errors import OomguardError
 from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
-from oomguard.core.text import counted, legible, printable
+from oomguard.core.text import counted, legible
 from oomguard.diagnose.this_host import open_preview
 from oomguard.kernel.hidepid import hides_processes
 from oomguard.kernel.host_facts import is_in_container
@@ -27,6 +26,7 @@ from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate
 from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
 from oomguard.oom.ranking import Domain, rank
+from oomguard.policy.users import user_name
 from oomguard.report.rank_view import View, label
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Ranker:
         self._memcg = memcg
         self._has_policy = has_policy
         self._own_pid = os.getpid()
-        self._user = lru_cache(maxsize=1024)(_user)
+        self._user = lru_cache(maxsize=1024)(user_name)
 
     def close(self) -> None:
         """Close its /proc."""
@@ -190,10 +190,3 @@ class Ranker:
                 return group_killed_with(memcg, handle.cgroup)
             except (*GONE, OomguardError, UnknownFactError):
                 return ""
-
-
-def _user(uid: int) -> str | None:
-    try:
-        return printable(pwd.getpwuid(uid).pw_name)
-    except KeyError:
-        return None

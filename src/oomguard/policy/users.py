@@ -4,6 +4,7 @@ import pwd
 from contextlib import suppress
 
 from oomguard.core.policy import FIRST_PERSON_UID
+from oomguard.core.text import printable
 
 _USERS = "/etc/passwd"
 _SUBUID = "/etc/subuid"
@@ -53,6 +54,14 @@ class Users:
             self._asked.add(str(uid))
             names.add(pwd.getpwuid(uid).pw_name)
         return [bound for name in sorted(names) for bound in self._granted.get(name, ())]
+
+
+def user_name(uid: int) -> str | None:
+    """Return the name of a user, for people; None if this host has no such user."""
+    try:
+        return printable(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return None
 
 
 def parse_subuid(raw: bytes) -> dict[str, list[int]]:

@@ -1,6 +1,5 @@
 """What `advise` reads of this host."""
 
-import pwd
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
@@ -10,7 +9,7 @@ from oomguard.core.sysctl import KUBELET
 from oomguard.core.trust import is_of_services
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
-from oomguard.policy.users import first_person_uid
+from oomguard.policy.users import first_person_uid, user_name
 from oomguard.propose.advice import MAPS, PANIC, PANIC_ON_OOM, HostFacts, Running
 
 if TYPE_CHECKING:
@@ -42,13 +41,8 @@ def _running(procfs: "Procfs") -> "Iterator[Running]":
             name = full_name(handle.comm, handle.arguments).decode("utf-8", "replace")
             cmdline = b" ".join(handle.arguments).decode("utf-8", "replace")
             is_service = is_of_services(handle, first_person)
-            yield Running(name, _user(handle.uid), is_service, handle.in_container, cmdline)
+            yield Running(
+                name, user_name(handle.uid) or str(handle.uid), is_service, handle.in_container, cmdline
+            )
         except (*GONE, HIDDEN, UnknownFactError):
             continue
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

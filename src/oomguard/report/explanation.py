@@ -24,12 +24,13 @@ class Tried(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A process, the rules tried on it in order, and the decision.
+    """A process with its user's name (None: unknown), the rules tried on it in order, and the decision.
 
     `never` is why no rule is tried. `paste` is a rule to add to the policy, "" if none is needed.
     """
 
     process: "Process"
+    user: str | None
     tried: list[Tried]
     decision: "Decision"
     never: str
@@ -61,6 +62,7 @@ def explanation_document(explanation: Explanation) -> dict[str, Any]:
         "comm": printable(process.comm),
         "arguments": [printable(argument) for argument in process.arguments],
         "uid": process.uid,
+        "user": explanation.user,
         "cgroup": printable(process.cgroup),
         "exe": None if process.exe is None else printable(process.exe),
         "oom_score_adj": process.oom_score_adj,

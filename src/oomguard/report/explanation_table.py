@@ -30,8 +30,9 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
     pids = [str(pid) for pid in sorted(one.process.identity.pid for one in alike)]
     if len(pids) > _PIDS:
         pids[_PIDS:] = [f"and {len(pids) - _PIDS} more"]
+    user = f"{explanation.user} (uid {process.uid})" if explanation.user else f"uid {process.uid}"
     out.print(
-        f"{printable(process.comm)}[{', '.join(pids)}]  uid {process.uid}"
+        f"{printable(process.comm)}[{', '.join(pids)}]  {user}"
         f"{f', {unit}' if unit else ''}, oom_score_adj {process.oom_score_adj}",
         style="bold",
     )
