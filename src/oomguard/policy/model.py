@@ -80,8 +80,9 @@ class Rule(Language):
         Some[Annotated[Word[_Name] | Map[NameRegex], BY_KIND]] | None,
         _some("a process name, a glob or {regex: REGEX}"),
     ] = key(
-        "The process name, exact, as a glob (* ? []) or as a regular expression. The kernel keeps 15 bytes of"
-        " a name; oomguard compares a longer one with the full name from the command line.",
+        "The process name, exact, as a glob (* ? []) or as a regular expression (Python's, without "
+        r"lookaround, back references and \b). The kernel keeps 15 bytes of a name; oomguard compares a "
+        "longer one with the full name from the command line.",
         "sshd",
         ["postgres", "mysqld*"],
         {"regex": "^(node|npm)$"},
@@ -98,7 +99,7 @@ class Rule(Language):
         _some(f"a user name or a uid from 0 to {UID_MAX}", str, int),
     ] = key(
         "Name or uid of the real user: for a setuid program, the user who started it."
-        " Subordinate uids (subuid(5)) count as the user's.",
+        " Subordinate uids (subuid(5)) count as the user's, but are never protected.",
         "postgres",
         [1000, "backup"],
     )

@@ -139,7 +139,11 @@ class When(Language):
     swap: _Swap | None = key("Swap (SwapTotal); zram counts.", "none", "some", "< 8GiB")
     hostname: Annotated[
         Some[_Name] | None, Takes("a glob on a host name, or a list of them", (str,), "a glob")
-    ] = key("Glob on what uname -n prints.", "db-*", ["web1", "web2"])
+    ] = key(
+        "Glob on what uname -n prints; the service sees a new name after a restart.",
+        "db-*",
+        ["web1", "web2"],
+    )
     kernel: _Kernel | None = key(
         "Kernel release, compared as far as the version is written: 6.6.30 is not > 6.6.",
         ">= 6.6",

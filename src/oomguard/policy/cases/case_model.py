@@ -140,7 +140,11 @@ class CaseProcess(Language):
     )
     parent: Annotated[
         _NameOrNumber | None, Takes("the name or pid of another process of the case", (str, int))
-    ] = key("The process that started it. Default: init.", "sshd", 812)
+    ] = key(
+        "The process that started it, after the policy was applied to that one, if this one has no "
+        "oom_score_adj. Default: init.",
+        *("sshd", 812),
+    )
     oom_score_adj: Score | None = key(
         "Its value before the policy is applied. Default: what it inherits from its parent.", 0
     )
@@ -263,8 +267,8 @@ class CaseFile(Language):
     """A whole case file."""
 
     policy: _Policy = key(
-        "The policy to test: a path relative to this file, read with its drop-ins, or a whole policy. "
-        "--policy replaces it.",
+        "The policy to test: a path relative to this file, read with its drop-ins; a folder that stands for "
+        "/, with all layers below it; or a whole policy. --policy replaces it.",
         "oomguard.yaml",
         {"rules": [{"name": "haproxy", "oom_score_adj": -500}]},
     )
