@@ -92,6 +92,12 @@ class Watched:
         self.it.pass_ended()
         self.look()
 
+    def glance(self, *, seconds: float) -> None:
+        """Look as when the watchdog wakes the daemon, so long after the last time."""
+        self.it.trend.at -= seconds
+        self.it.glance()
+        self.look()
+
     def calm_down(self) -> None:
         """Let some seconds pass in which nothing stalls, nor falls."""
         for seconds in (1, 2, 11):
@@ -260,6 +266,38 @@ def test_a_cgroup_that_fills_up_is_found_by_passes(watched: Watched, tmp_path: P
         watched.end_pass(minutes=20)
         watched.calm_down()
     assert len(watched.messages) == 2
+
+
+def test_a_fast_leak_is_found_between_passes(watched: Watched) -> None:
+    """When the watchdog wakes the daemon anyway; nothing is recorded as long as nothing falls."""
+    watched.end_pass()
+    for available_mib in (7900, 7000):
+        watched.memory(available_mib=available_mib)
+        watched.glance(seconds=15)
+        assert len(watched.recorder.samples()) == 1
+    watched.memory(available_mib=3000)
+    watched.hold(300, b"firefox", 4700)
+    watched.glance(seconds=15)
+    assert watched.it.episode is not None
+    assert watched.messages == []
+    watched.memory(available_mib=1000)
+    watched.hold(300, b"firefox", 6700)
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
+    [said] = watched.messages
+    assert "the kernel would kill firefox[300] next (6.5 GiB, +5.9 GiB in " in said
+
+
+def test_a_cgroup_that_fills_up_fast_is_found_between_passes(watched: Watched, tmp_path: Path) -> None:
+    """If it was there at the last pass."""
+    watched.cgroup(tmp_path, "job", used_mib=400)
+    watched.end_pass()
+    watched.cgroup(tmp_path, "job", used_mib=550)
+    watched.glance(seconds=30)
+    assert watched.it.episode is None
+    watched.cgroup(tmp_path, "job", used_mib=800)
+    watched.glance(seconds=15)
+    assert watched.it.episode is not None
 
 
 def test_looks_that_come_late_do_not_end_what_still_falls(watched: Watched) -> None:

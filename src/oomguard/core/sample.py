@@ -117,17 +117,18 @@ class Trend:
         """Return whether enough time has passed: a short time shows no trend."""
         return now - self.at >= _COMPARE_SECONDS
 
-    def falling(self, now: float, lefts: "Mapping[str, Left]") -> list[str]:
-        """Return what would be gone within a minute, the least left first; remember these values.
+    def is_falling(self, now: float, cgroup: str, left: Left) -> bool:
+        """Return whether nothing would be left within a minute."""
+        # A cgroup that is new since the last time started empty.
+        earlier = self._before.get(cgroup) or (left.untouched if self._before else left)
+        return left.would_be_gone(earlier, now - self.at)
 
-        A cgroup that is new since the last time started empty.
-        """
-        seconds, before, self.at, self._before = now - self.at, self._before, now, {}
-        found = []
+    def falling(self, now: float, lefts: "Mapping[str, Left]") -> list[str]:
+        """Return what is falling, the least left first; remember these values."""
+        found = [cgroup for cgroup, left in lefts.items() if self.is_falling(now, cgroup, left)]
+        before, self.at, self._before = self._before, now, {}
         for cgroup, left in lefts.items():
-            earlier = before.get(cgroup) or (left.untouched if before else left)
-            if left.would_be_gone(earlier, seconds):
-                found.append(cgroup)
+            earlier = before.get(cgroup, left)
             is_least = left.percent >= SHORT_PERCENT or left.kib < earlier.kib
             self._before[cgroup] = left if is_least else earlier
         return sorted(found, key=lambda cgroup: lefts[cgroup].percent)

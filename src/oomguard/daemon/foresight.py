@@ -3,7 +3,8 @@
 Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory. Then
 it checks every second until they have not stalled for a while. Each pass ends with a check, too: a leak
 stalls nobody until almost nothing is left, and in a cgroup without swap nobody at all. But the check shows
-that memory would be gone by the next pass.
+that memory would be gone by the next pass. Between passes, the watchdog wakes the daemon anyway: then it
+looks only at how much is left.
 """
 
 import os
@@ -70,7 +71,7 @@ _REPEAT_SECONDS = 600.0
 """At most one warning about a cgroup in this time: its processes can stall whenever they like."""
 
 _CLOSE_LIMIT = 8
-"""Cgroups that are checked each second, of those that are short or fall."""
+"""Cgroups that are checked each second, of those that are short or fall; or at a glance."""
 
 
 class Foresight:
@@ -102,6 +103,8 @@ class Foresight:
         self.episode: Episode | None = None
         self._falling: list[Memcg] = []
         """Cgroups that fill up in this episode."""
+        self._fullest: list[Memcg] = []
+        """Of those with a limit, the ones that had the least left."""
         self.last: Sample | None = None
         self._earlier: Sample | None = None
         """The last one before the episode, or before the last one."""
@@ -176,6 +179,12 @@ class Foresight:
         """Check every process, as the pass has just done, unless the policy turned both uses off."""
         if self._limit.some_percent or self._recorder.is_open:
             self._begin(is_full=True)
+
+    def glance(self) -> None:
+        """Look only at how much is left, and at every process if that would be gone within a minute."""
+        if self._limit.some_percent and self.episode is None and self._look is None:
+            self._spent, self._is_full = 0.0, False
+            self._look = self._glancing()
 
     def killed(self, pid: int, comm: str, cgroup: str) -> "Growth | None":
         """Record a kill by the kernel; return how the process had grown, None if unknown."""
@@ -255,12 +264,27 @@ class Foresight:
             self._spent, self._is_full = 0.0, is_full
             self._look = self._looking()
 
+    def _glancing(self) -> "Iterator[None]":
+        """Read what is left, and yield after each cgroup; go on to a sample if it is falling."""
+        memory, now = observe_memory(self._procfs), time.monotonic()
+        if memory is None or not self.trend.is_due(now):
+            return
+        left = left_of(memory)
+        is_falling = self.trend.is_falling(now, "", left)
+        for memcg in self._fullest:
+            room = observe_left(memcg, left)
+            is_falling |= room is not None and self.trend.is_falling(now, memcg.path, room)
+            yield
+        if is_falling:
+            self._is_full = True
+            yield from self._looking()
+
     def _looking(self) -> "Iterator[None]":
         """Take a sample, and yield after each process."""
         memory = observe_memory(self._procfs)
         if memory is None:
             return  # /proc has only processes (`subset=pid`)
-        left = Left(memory.available_kib, memory.total_kib, memory.swap_free_kib, memory.swap_total_kib)
+        left = left_of(memory)
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
         if self.episode is not None and self.episode.is_news(left):
             self._is_full = True  # what has just started may be the first victim, which the warning names
@@ -290,6 +314,8 @@ class Foresight:
     def _compare(self, host: Sample) -> "Iterator[None]":
         """Follow what would soon be gone: the host's memory, or that of a cgroup with a limit."""
         limited = yield from self._limited(host.left)
+        limited.sort(key=lambda one: one[1].percent)
+        self._fullest = [memcg for memcg, _ in limited[:_CLOSE_LIMIT]]
         memcgs = {memcg.path: memcg for memcg, _ in limited}
         lefts = {"": host.left} | {memcg.path: left for memcg, left in limited}
         if not (falling := self.trend.falling(host.booted, lefts)):
@@ -335,3 +361,8 @@ class Foresight:
             del self._warned[min(self._warned, key=self._warned.__getitem__)]
         self._warned[cgroup] = now
         return True
+
+
+def left_of(memory: "Memory") -> Left:
+    """Return what is left of a host."""
+    return Left(memory.available_kib, memory.total_kib, memory.swap_free_kib, memory.swap_total_kib)

@@ -308,6 +308,7 @@ class Service:
         interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
         if interval:
             self.notifier.notify(WATCHDOG="1")
+            self.foresight.glance()
             self.loop.set("watchdog", now + interval / 2)
 
     def _flush(self, now: float) -> None:
