@@ -34,7 +34,8 @@ class Daemon:
             f"--policy={policy}",
             f"--state-dir={folder}/state",
         ]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        as_a_unit = os.environ | {"WATCHDOG_USEC": "30000000"}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=as_a_unit)
         self.said: list[tuple[float, str]] = []
         threading.Thread(target=self._read, daemon=True).start()
 
