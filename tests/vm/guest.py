@@ -129,10 +129,8 @@ class Guest:
             command.append("-no-reboot")
         if spare_mib:
             command[command.index("-m") + 1] += f",slots=1,maxmem={memory_mib + spare_mib}M"
-            command += [
-                "-object", f"memory-backend-ram,id=spare,size={spare_mib}M",
-                "-chardev", f"socket,id=monitor,fd={its_end.fileno()}", "-mon", "chardev=monitor",
-            ]  # fmt: skip
+            command += ["-object", f"memory-backend-ram,id=spare,size={spare_mib}M"]
+        command += ["-chardev", f"socket,id=monitor,fd={its_end.fileno()}", "-mon", "chardev=monitor"]
         with theirs, its_end, (folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -229,6 +227,12 @@ class Guest:
     def plug_memory(self) -> None:
         """Add the spare memory; the kernel uses it if started with `memhp_default_state=online`."""
         self._monitor.sendall(b"device_add pc-dimm,id=dimm,memdev=spare\n")
+
+    def suspend(self, seconds: float) -> None:
+        """Suspend it to RAM, and wake it after `seconds`."""
+        self.run("systemd-run --quiet --on-active=1 sh -c 'echo mem >/sys/power/state'")
+        time.sleep(seconds)
+        self._monitor.sendall(b"system_wakeup\n")
 
     def close(self) -> None:
         """End the machine; what it wrote to `folder` stays."""
