@@ -23,12 +23,20 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
         status = read_status(state_dir)
     except StatusError as error:  # still show the kernel's values
         damage = error.for_stderr
-    declared = _declared(policy, proc, state_dir) if status is None else status.sysctls
+    declared: Sequence[SysctlStatus] = ()
+    unusable = None
+    if status is not None:
+        declared = status.sysctls
+    else:
+        try:
+            declared = _declared(policy, proc, state_dir)
+        except OomguardError as error:
+            unusable = error
     with closing(open_procfs(proc)) as procfs:
         daemon = status if status is not None and procfs.is_alive(status.identity) else None
         sysctls = [(row, read_sysctl(procfs, row.name)) for row in declared]
         memory, mode = observe_memory(procfs), read_sysctl(procfs, MODE)
-    return HostStatus(status, daemon, sysctls, memory, mode, peak_source(state_dir)(), damage)
+    return HostStatus(status, daemon, sysctls, memory, mode, peak_source(state_dir)(), damage, unusable)
 
 
 def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
@@ -43,8 +51,5 @@ def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
 
 
 def _declared(policy: str, proc: str, state_dir: str) -> "Sequence[SysctlStatus]":
-    try:
-        sysctls = load_here(policy, proc, state_dir).sysctls
-    except OomguardError:
-        return []
+    sysctls = load_here(policy, proc, state_dir).sysctls
     return [SysctlStatus(one.name, one.value, one.value, one.source, one.kind, one.said) for one in sysctls]

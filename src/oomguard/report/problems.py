@@ -7,6 +7,7 @@ from oomguard.core.text import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from oomguard.core.errors import OomguardError
     from oomguard.core.overcommit import Memory, Peak
     from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 class HostStatus(NamedTuple):
     """The status file, None if there is none, and the kernel's current values.
 
-    `daemon` is the status file if the daemon runs. `damage`: why the file cannot be read.
+    `daemon` is the status file if the daemon runs. `damage`: why the file cannot be read. `policy_error`: why
+    the policy cannot, if the sysctls are from there.
     """
 
     status: "StatusFile | None"
@@ -25,6 +27,7 @@ class HostStatus(NamedTuple):
     mode: int | None
     peak: "Peak | None"
     damage: str
+    policy_error: "OomguardError | None" = None
 
     @property
     def is_as_wanted(self) -> bool:
