@@ -59,7 +59,7 @@ def test_thousandths_of_old_kernels_are_told_as_such() -> None:
     finding = found("\n".join(formats.host_report(formats.KERNELS[0])))
     assert finding.victim is not None
     assert finding.victim.badness is not None
-    assert share_of(finding.victim.badness, finding) == finding.victim.badness / 1000 <= 1
+    assert share_of(finding.victim, finding) == finding.victim.badness / 1000 <= 1
     shown = dict(facts(Told(1, finding)))
     assert f"badness, {finding.victim.badness} thousandths of memory: " in shown["Why"]
     assert re.search(r"\d+ thousandths of memory behind", shown["Next"])

@@ -64,6 +64,11 @@ class Draft:
         """Return whether a choice may be the report's."""
         return self.choice is None and (self.context is None or self.context.pid == choice.pid)
 
+    def was_killed(self, pid: int, line: "Line") -> bool:
+        """Return whether a line about that choice follows its kill: the newest line may come first."""
+        is_first = self.ended and self.context is None and self.choice is None and [*self.kills] == [pid]
+        return is_first and self.is_near(line)
+
     def can_kill(self, kill: "Kill") -> bool:
         """Return whether a kill may be the report's: with a child or a thread of what was chosen."""
         if self.kills:
@@ -140,9 +145,8 @@ class Draft:
     @property
     def is_worth_telling(self) -> bool:
         """Return whether it is more than a fragment of a table, which means nothing alone."""
-        return bool(
-            self.kills or self.context or self.choice or "invoker" in self.fields or "ending" in self.fields
-        )
+        has_cause = not self.fields.keys().isdisjoint(("invoker", "ending", "constraint"))
+        return has_cause or bool(self.kills or self.context or self.choice)
 
 
 class MemoryDraft:

@@ -16,6 +16,7 @@ _GARBLED = re.compile(
     rf"[Kk](?<![a-z_][Kk]){_KILL}(?:(?:[eco]d)?{_GAP}p[rt][o0O]c[eco][s5S]{{1,2}}{_GAP}{_PID}"
     rf"|[eco]d[ :]{{0,2}}{_PID}[ ]?[({{\[])"
     rf"|[o0O][o0O]m[\W_]{{0,3}}[Kk]{_KILL}(?:{_GAP}c[o0O]n[s5S]tra|[eco]r{_GAP}gfp)"
+    r"|emory: Kill(?:ed)? process [^\w\s]"
     r"|t[o0O]ta[lI1|][\W_]?vm\W{0,2}[\doOIl]{1,20}\D{1,9}an[o0O]n\W{0,2}r"
 )
 

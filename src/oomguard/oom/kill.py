@@ -84,25 +84,34 @@ class Context(NamedTuple):
 
 
 KILLED = "Killed process "
+_KILLED_IN_CONTAINER = "OOM killed process "
+"""As OpenVZ prints it."""
+MARKS = (KILLED, _KILLED_IN_CONTAINER, "ill process ")
+"""What each line about a kill or a choice has in it."""
 CONTEXT = "oom-kill:constraint="
 
 # Every quantifier is bounded by what the kernel prints.
 _KILLED = re.compile(
-    r"(?:(?P<message>(?:Out of [mM]emory|Memory cgroup out of memory|No available memory(?: in cpuset)?)"
-    r"(?: \(\w{1,40}\))?): )?"
-    rf"{KILLED}(?P<pid>\d{{1,10}})(?:, UID (?P<uid>\d{{1,10}}),)? \("
+    r"(?:(?P<message>(?:Out of [mM]emory(?: in UB(?: \d{1,10})?)?|Memory cgroup out of memory"
+    r"|No available memory(?: in cpuset)?)(?: \(\w{1,40}\))?): )?"
+    rf"(?:{KILLED}|{_KILLED_IN_CONTAINER})(?P<pid>\d{{1,10}})(?:, UID (?P<uid>\d{{1,10}}),)? \("
 )
 _USUAL = re.compile(
     r" total-vm:(\d{1,20})kB, anon-rss:(\d{1,20})kB, file-rss:(\d{1,20})kB(?:, shmem-rss:(\d{1,20})kB)?"
     r"(?:, UID:(\d{1,10}) pgtables:(\d{1,20})kB oom_score_adj:(-?\d{1,5}))?"
 )
 """What most kernels print behind the name. A storm of kills has hundred thousands of it."""
-_LATE_UID = re.compile(r", UID (\d{1,10}),")
-_FIGURE = re.compile(r"([a-zA-Z_-]{1,20}):(-?\d{1,20})(?:kB)?")
-_CUT = re.compile(r"[a-zA-Z_-]{1,20}:-?\d{0,20}(?:k?|kB[>…])[>…]?")
+_BETWEEN = re.compile(r', UID (?P<uid>\d{1,10}),| in VE "[^"]{0,64}"| score \d{1,10}')
+"""What RHEL and OpenVZ print between the name and the figures."""
+_FIGURE = re.compile(r"[,\s]{1,40}+([a-zA-Z_-]{1,20}):(-?\d{1,20})(kB)?(?!\w)")
+_CUT = re.compile(r"[a-zA-Z_-]{1,20}:-?\d{0,20}(?:k?|kB[>…│|])[>…│|]?")
+_CLOSING = re.compile(r"\s{0,99}[]\"'`})*|,;.\\$]{0,6}\s{0,999}")
+_NOTE = re.compile(r"[,\s]{0,99}[^\w\s,]")
 _FIGURES = {
     "total-vm": "total_vm_kib",
     "vsz": "total_vm_kib",  # 2.6.34 and 2.6.35
+    "vm": "total_vm_kib",  # OpenVZ
+    "rss": "anon_rss_kib",
     "anon-rss": "anon_rss_kib",
     "file-rss": "file_rss_kib",
     "shmem-rss": "shmem_rss_kib",
@@ -114,8 +123,17 @@ _FIGURES_LENGTH = 512
 _RECORD_CHARACTERS = 4096
 """A record of the kernel's has 1 KiB (PRINTKRB_RECORD_MAX), of which a log may write each byte as four."""
 _NODES = re.compile(r"[\d,-]*")
-_VICTIM = re.compile(r"(\d{1,10}),uid=(\d{1,10})")
+_CONSTRAINT = re.compile(r"CONSTRAINT_[A-Z_]{1,20}")
+_FIELD = re.compile(r",\n\s{0,40}(?=(?:cpuset|mems_allowed|global_oom|oom_memcg|task_memcg|task|pid|uid)\b)")
+_VICTIM = re.compile(r"(\d{1,10}),uid=(\d{1,10})\W{0,8}")
+_LIMITED = re.compile(r",(?:nodemask|mems_allowed)=([\d,-]{1,200})(?=,[a-z])")
+_SHORTENED = re.compile(r".{0,4000}[\s.…]task=([^,]{0,60})", re.DOTALL)
 _GROUP_BEFORE, _GROUP_BEHIND = "Tasks in ", " are going to be killed due to memory.oom.group set"
+
+
+def names_process(text: str) -> bool:
+    """Return whether a line may name a process that was killed or chosen."""
+    return any(mark in text for mark in MARKS)
 
 
 def parse_kill(line: str) -> Kill | None:
@@ -123,47 +141,51 @@ def parse_kill(line: str) -> Kill | None:
     head = _KILLED.match(line)
     if head is None:
         return None
-    # No figure has a parenthesis, so the last one ends the name.
-    end = line.rfind(")")
-    if not head.end() <= end <= head.end() + COMM_CHARACTERS or not fits_comm(line[head.end() : end]):
-        return None
-    pid, comm, message = int(head["pid"]), line[head.end() : end], head["message"] or ""
+    pid, message, start = int(head["pid"]), head["message"] or "", head.end()
     early_uid = None if head["uid"] is None else int(head["uid"])
-    if (usual := _USUAL.fullmatch(line, end + 1)) is not None:
-        known = [None if one is None else int(one) for one in usual.groups()]
-        total, anon, file, shmem, uid, tables, value = known
-        uid = early_uid if uid is None else uid
-        return Kill(pid, comm, message, uid, value, total, anon, file, shmem, tables)
-    figures = _parse_figures(line[end + 1 : end + 1 + _FIGURES_LENGTH])
-    if figures is None or len(line) - end > _FIGURES_LENGTH:
-        return None
-    if early_uid is not None:
-        figures["uid"] = early_uid
-    return Kill(pid, comm, message, **figures)
+    # No figure has a parenthesis, so the last one ends the name; somebody may have added a note.
+    end = line.rfind(")", start, start + COMM_CHARACTERS + 1)
+    while end >= 0:
+        comm = line[start:end]
+        if (usual := _USUAL.fullmatch(line, end + 1)) is not None and fits_comm(comm):
+            known = [None if one is None else int(one) for one in usual.groups()]
+            total, anon, file, shmem, uid, tables, value = known
+            uid = early_uid if uid is None else uid
+            return Kill(pid, comm, message, uid, value, total, anon, file, shmem, tables)
+        if fits_comm(comm) and (figures := _parse_figures(line, end + 1)) is not None:
+            if early_uid is not None:
+                figures["uid"] = early_uid
+            return Kill(pid, comm, message, **figures)
+        end = line.rfind(")", start, end)
+    return None
 
 
-def _parse_figures(text: str) -> dict[str, int] | None:
-    """Parse what follows the name; None if the kernel does not print that."""
+def _parse_figures(line: str, at: int) -> dict[str, int] | None:
+    """Parse what follows the name; None if the kernel does not print that.
+
+    The end is often cut off. Whatever a person added behind two figures is no part of it.
+    """
     figures = {}
-    late_uid = _LATE_UID.match(text)
-    if late_uid is not None:
-        figures["uid"] = int(late_uid[1])
-        text = text[late_uid.end() :]
-    words = [word for word in text.rstrip().removesuffix(".").replace(",", " ").split(" ") if word]
-    for word in words:
-        figure = _FIGURE.fullmatch(word)
-        if figure is None:
-            # The end of a line is often cut off.
-            return figures if word is words[-1] and _is_cut(word) else None
-        if word is words[-1] and figure[1].endswith(("-vm", "-rss")) and word[-1] != "B":
-            return figures
-        if figure[1] in _FIGURES:
-            figures[_FIGURES[figure[1]]] = int(figure[2])
-    return figures
+    if (between := _BETWEEN.match(line, at)) is not None:
+        at = between.end()
+        if between["uid"] is not None:
+            figures["uid"] = int(between["uid"])
+    most = at + _FIGURES_LENGTH
+    while (figure := _FIGURE.match(line, at, most)) is not None:
+        name = _FIGURES.get(figure[1], "")
+        if name.endswith("_kib") and figure[3] is None:
+            break  # its number may be cut off
+        if name:
+            figures[name] = int(figure[2])
+        at = figure.end()
+    if _CLOSING.fullmatch(line, at) or _is_cut(line[at:most].strip(", \n").removesuffix(".")):
+        return figures
+    is_noted = "anon_rss_kib" in figures and _NOTE.match(line, at) is not None
+    return figures if is_noted else None
 
 
 def _is_cut(word: str) -> bool:
-    return _CUT.fullmatch(word) is not None or any(name.startswith(word.rstrip(">…")) for name in _FIGURES)
+    return _CUT.fullmatch(word) is not None or any(name.startswith(word.rstrip(">…│|")) for name in _FIGURES)
 
 
 def parse_context(line: str) -> Context | None:
@@ -172,28 +194,53 @@ def parse_context(line: str) -> Context | None:
     `oom-kill:constraint=…,nodemask=…[,cpuset=…,mems_allowed=…](,global_oom|,oom_memcg=…),task_memcg=…,task=…,
     pid=…,uid=…`. A cpuset's name, both paths and the task's name may contain any of these words. But a
     cpuset's name has no slash, and the victim's cgroup is the one that reached its limit, or below it.
+    Kernels without memory cgroups print none; people leave out what is long.
     """
     if not line.startswith(CONTEXT) or len(line) > _RECORD_CHARACTERS:
         return None
-    word, _, rest = line[len(CONTEXT) :].partition(",nodemask=")
-    constraint = CONSTRAINTS.get(word)
-    rest, _, victim = rest.rpartition(",pid=")
-    numbers = _VICTIM.fullmatch(victim.rstrip())
-    if constraint is None or numbers is None:
+    if "\n" in line:
+        line = _FIELD.sub(",", line)
+    word = _CONSTRAINT.match(line, len(CONTEXT))
+    constraint = CONSTRAINTS.get(word[0]) if word is not None else None
+    if word is None or constraint is None:
         return None
+    rest, _, victim = line[word.end() :].rpartition(",pid=")
+    numbers = _VICTIM.fullmatch(victim.rstrip())
+    if numbers is None:
+        return None
+    pid, uid = int(numbers[1]), int(numbers[2])
     where, oom_memcg, task = _split_memcgs(rest, "oom_memcg" if constraint == "memcg" else "global_oom")
     if not task and constraint == "none":  # 5.0 prints CONSTRAINT_NONE for a cgroup
         where, oom_memcg, task = _split_memcgs(rest, "oom_memcg")
-        constraint = "memcg"
-    nodes = _parse_nodes(where)
-    if not task or nodes is None:
+        constraint = "memcg" if task else constraint
+    if task:
+        task_memcg, comm = _split_task(task)
+        nodes = _parse_nodes(where) if task_memcg else None
+    else:
+        before, comm = _split_task(rest)
+        if not (before or comm) and (shortened := _SHORTENED.fullmatch(rest)) is not None:
+            comm = shortened[1]
+        where, _, oom_memcg = before.partition(",oom_memcg=")
+        task_memcg, nodes = "", _parse_nodes(where) or ("", "", "")
+        if "task=" not in rest or not fits_comm(comm):
+            return None
+    if nodes is None:
         return None
     nodemask, cpuset, mems_allowed = nodes
-    task_memcg, comm = _split_task(task)
-    if not task_memcg:
-        return None
-    pid, uid = int(numbers[1]), int(numbers[2])
     return Context(constraint, pid, comm, uid, oom_memcg, task_memcg, cpuset, mems_allowed, nodemask)
+
+
+def parse_constraint(line: str) -> "tuple[Constraint, str] | None":
+    """Return what limited the allocation, and to which nodes, from an `oom-kill:` line whose end is missing.
+
+    None if it does not say: Linux 5.0 prints CONSTRAINT_NONE for a cgroup, too.
+    """
+    word = _CONSTRAINT.match(line, len(CONTEXT)) if line.startswith(CONTEXT) else None
+    constraint = CONSTRAINTS.get(word[0]) if word is not None else None
+    if constraint is None or constraint == "none":
+        return None
+    found = _LIMITED.search(line, 0, _RECORD_CHARACTERS)
+    return constraint, found[1] if found is not None else ""
 
 
 def _split_memcgs(text: str, kind: str) -> tuple[str, str, str]:
@@ -218,7 +265,7 @@ def _split_memcgs(text: str, kind: str) -> tuple[str, str, str]:
 
 def _parse_nodes(text: str) -> tuple[str, str, str] | None:
     """Parse `nodemask[,cpuset=…,mems_allowed=…]`; None for anything else."""
-    nodemask, found, rest = text.partition(",cpuset=")
+    nodemask, found, rest = text.removeprefix(",nodemask=").partition(",cpuset=")
     cpuset, has_mems, mems_allowed = rest.rpartition(",mems_allowed=")
     if nodemask == "(null)":
         nodemask = ""

@@ -35,7 +35,7 @@ def split_line(line: str) -> Line | None:
 
     A line without a mark may be the kernel's: somebody may have removed the prefixes.
     """
-    start = line.lstrip("\x1e \t")
+    start = line.lstrip("\x1e \t-")
     if start.startswith(_OBJECT):
         return _split_json(start)
     if '{"' in start and (tag := _TAGGED.match(start)) is not None:

@@ -9,6 +9,7 @@ if it mentions a kill. A line without a mark is split where the kernel's words b
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.cgroup import UNIT_SUFFIXES
 from oomguard.oom.kill import COMM_CHARACTERS, fits_comm
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ WHEN = re.compile(
     rf"(?<!\w)(?:{_LETTERS}\d{{1,2}}[ ]\d\d:\d\d(?=\])"
     rf"|{_LETTERS}[ ]{ISO}(?:[ ][A-Z+-][\w/+-]{{0,9}}(?=[ ]))?|{ISO}"
     rf"|(?:{_LETTERS}[.,]?[ ]{{1,2}})?(?:{_DAY})[ ](?:\d{{4}}[ ])?{_CLOCK}(?:[ ]\d{{4}}(?![\w:.-]))?"
-    r"|\d{9,10}\.\d{1,9}(?![\w.]))"
+    r"|\d{1,4}[./-]\d{1,2}[./-]\d{1,4},?[ ]\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?:[ ][AP]M)?(?!\w)"
+    rf"|\d{{9,10}}\.\d{{1,9}}(?![\w.])|{_CLOCK}(?![\w:.]))"
 )
 _PRIORITY = re.compile(r"[\s>|]{0,20}<(\d{1,3})>")
 _LEVELS = "emerg|alert|crit|err|warn|notice|info|debug"
@@ -81,12 +83,14 @@ _OPENING = frozenset("|│*").union(_QUOTES)
 _TIMES = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 _NOT_IN_HOSTS = re.compile(r"[][<>{}=\"']")
 
+_UNUSUAL = {"\xa0": " ", "\u2011": "-", "\u200b": "", "\ufeff": ""}
+"""Characters of web pages and editors, and the usual ones in their place."""
 NOT_KERN = 8
 """From this priority on, the facility is not the kernel's."""
 
 
 def plain(blocks: "Iterable[str]") -> "Iterator[str]":
-    """Yield a log without colors, which `grep` puts within words, and with usual spaces only."""
+    """Yield a log without colors, which `grep` puts within words, and with usual spaces and hyphens only."""
     rest = ""
     for block in blocks:
         text, rest = rest + block, ""
@@ -95,7 +99,9 @@ def plain(blocks: "Iterable[str]") -> "Iterator[str]":
             if last >= 0 and _TERMINAL.match(text, last) is None:
                 text, rest = text[:last], text[last:]
             text = _TERMINAL.sub("", text)
-        yield text.replace("\xa0", " ").replace("\ufeff", "")  # web pages, and editors
+        for character, usual in _UNUSUAL.items():
+            text = text.replace(character, usual)
+        yield text
     yield rest
 
 
@@ -214,6 +220,11 @@ _WORDS = re.compile(
 """How the lines of a report begin."""
 
 
+def begins_message(text: str) -> bool:
+    """Return whether a text begins with the kernel's words."""
+    return _WORDS.match(text) is not None
+
+
 def find_message(line: str) -> int:
     """Return where the kernel's words begin in a line without a mark; -1 if it has none.
 
@@ -287,6 +298,8 @@ def split_program(line: str) -> tuple[str | None, Line] | None:
         start += len(line[start:]) - len(line[start:].lstrip(" >|\t:"))
         return None, Line(line[start:], "" if when is None else when[0])
     program = found[1].strip("[]:").partition("[")[0]
+    if program.endswith(UNIT_SUFFIXES):  # systemd's words without its name
+        return None, Line(line[found.start() :], "" if when is None else when[0])
     host = line[start : found.start()].split()
     text = line[found.end() :]
     is_host = len(host) == 1 and _is_name(host[0])

@@ -255,9 +255,12 @@ def _is_wrapped(text: str, start: int, end: int) -> bool:
     """Return whether the next line may continue this one: its first word had no room in it."""
     if text.startswith(("[", "<"), end + 1) and text[start] in "[<":
         return False
-    more = text[end + 1 : end + 1 + _WRAPPED_FROM].lstrip(" >|\t")
-    word = more.partition(" ")[0].partition("\n")[0]
-    return bool(word) and (end - start + len(word) >= _WRAPPED_FROM or end - start in _TERMINALS)
+    more = text[end + 1 : end + 1 + _WRAPPED_FROM].lstrip(">|\t")
+    word = more.lstrip(" >|\t").partition(" ")[0].partition("\n")[0]
+    if not word or end - start in _TERMINALS or word.startswith("total-vm:"):
+        return bool(word)
+    kept = len(more) - len(more.lstrip(" "))  # of the spaces in which the line was broken
+    return end - start + kept + len(word) >= _WRAPPED_FROM
 
 
 _GREPS = {":": "-", "-": ":"}

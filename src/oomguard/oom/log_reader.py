@@ -10,9 +10,9 @@ from heapq import heapreplace
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.oom.garbled import COPIED, is_garbled_kill
-from oomguard.oom.kill import KILLED
+from oomguard.oom.kill import MARKS
 from oomguard.oom.log_entry import begins_log
-from oomguard.oom.log_line import Line, plain
+from oomguard.oom.log_line import INVOKED, Line, plain
 from oomguard.oom.log_messages import (
     DIGITS,
     LINE_LIMIT,
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 _TRIGGERS = (
     "oom-kill",  # oom-killer:, oom-kill:
     "oom_",  # oom_reaper:, oom_kill_process: … suppressed
-    "ill process ",
-    KILLED,
+    *MARKS,
     "total-vm:",  # where a mail broke the line before
     "ut of memory",
     "total_vm",
     "as a result of limit of",
+    "memory: usage ",
     "Tasks in /",
     "memory.oom.group",
     "no killable process",
@@ -251,7 +251,7 @@ class OomLog:
             if (found := _KILL.search(raw)) is not None:
                 pid = found[1] or found[2] or raw.rpartition(",pid=")[2].partition(",")[0]
                 self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
-            elif message != "another program" and is_garbled_kill(raw):  # or the beginning of a report
+            elif message != "another program" and (is_garbled_kill(raw) or INVOKED.rstrip() in raw):
                 self._note_unread(text, start, 0, message)
         return following
 
@@ -314,11 +314,12 @@ class OomLog:
         if line.text.startswith("__vm_enough_memory: pid: "):
             self.refusals += 1
             return True
-        assembler = self._hosts.get(line.host)
+        host = line.host
+        assembler = self._hosts.get(host)
         if assembler is None:
             if len(self._hosts) >= _HOSTS_LIMIT:
                 self._finish_all()
-            assembler = self._hosts[line.host] = Assembler()
+            assembler = self._hosts[host] = self._without_prefix(host) or Assembler()
         self._note(assembler.feed(line))
         if self._raw_limit:
             assembler.keep(f"{raw}\n", self._raw_limit)
@@ -326,15 +327,24 @@ class OomLog:
         if self._rows >= _LOOK_AFTER_ROWS:
             self._look_after_rows()
         if not assembler.is_reading:
-            self._reading.pop(line.host, None)
+            self._reading.pop(host, None)
             self._table = None
         else:
-            self._reading[line.host] = assembler
+            self._reading[host] = assembler
             if "total_vm" in line.text and assembler.row is not None and raw.endswith(line.text):
                 self._credit -= _MESSAGE_COST + _REPORT_COST  # the cost of a new table
                 prefix = raw[: line.indent]
                 self._table = _Table(assembler, prefix.translate(DIGITS), line.host, prefix.find(line.host))
         return assembler.is_used
+
+    def _without_prefix(self, host: str) -> Assembler | None:
+        """Take the unfinished report of the only host so far if this line, or its lines, lost the prefix."""
+        if len(self._hosts) != 1 or len(self._reading) != 1 or (host and "" not in self._reading):
+            return None
+        other, assembler = self._reading.popitem()
+        self._hosts.clear()
+        assembler.name_host(host or other)
+        return assembler
 
     def _note_unread(self, text: str, start: int, pid: int, why: Why) -> None:
         """Remember a line that names a kill and is in no report so far."""

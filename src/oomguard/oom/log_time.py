@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from oomguard.oom.log_line import Line
 
 
-_NEXT_SECONDS = 0.05
+_NEXT_SECONDS, _DAY = 0.05, 86400
 LONGEST_SECONDS = 120
 """A line that is so much later than the one before belongs to another report."""
 
@@ -39,9 +39,10 @@ def _clock_between(one: "Line", other: "Line") -> float | None:
     first, second = _TIME.search(one.when), _TIME.search(other.when)
     if first is None or second is None:
         return None
-    days = 0 if _date(one.when, first) == _date(other.when, second) else 86400
+    dates = [_date(one.when, first), _date(other.when, second)]
     clocks = [int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3]) for found in (first, second)]
-    return clocks[1] - clocks[0] + days
+    seconds = clocks[1] - clocks[0] + (0 if dates[0] == dates[1] else _DAY)
+    return seconds if all(dates) else (seconds + _DAY // 2) % _DAY - _DAY // 2
 
 
 @lru_cache(64)

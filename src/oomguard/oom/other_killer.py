@@ -61,6 +61,8 @@ def _oomd(found: re.Match[str], said: str) -> OtherKill:
         why = f"memory pressure{_percent(found['percent'])}"
     else:
         why = " and ".join(f"{what}{_percent(used, total)}" for what, used, total in _USED.findall(said))
+    if found["cut"] is not None:
+        why = "memory pressure or swap"
     limit = found["limit"] or found["over"]
     why = f"{why or found['what']}{f', more than{_percent(limit)}' if limit else ''}"
     return OtherKill("systemd-oomd", found["path"], why, said)
@@ -140,12 +142,12 @@ _KUBELETS = ("kubelet", "k3s", "k0s", "rke2", "hyperkube")
 _KILLERS = (
     _Killer(
         ("systemd-oomd",),
-        " due to ",
+        "ed /",
         re.compile(
-            r"(?:Killed|Marked) (?P<path>/[^ ]{1,4096}) (?:for killing )?due to "
+            r"(?:Killed|Marked) (?P<path>/[^ >…]{1,4096})(?: (?:for killing )?due to "
             r"(?P<what>memory pressure|swap used|memory used)"
             rf"(?:.{{0,4500}}? being (?:more than (?P<limit>{_NUMBER})"
-            rf"|(?P<percent>{_NUMBER})(?:% > (?P<over>{_NUMBER}))?)%)?"
+            rf"|(?P<percent>{_NUMBER})(?:% > (?P<over>{_NUMBER}))?)%)?|(?P<cut>.{{0,40}})[>…]\Z)"
         ),
         _oomd,
     ),

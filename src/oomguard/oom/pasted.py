@@ -19,16 +19,21 @@ _STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
 
 
 _ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "#39": "'", "#x27": "'", "nbsp": " ", "amp": "&"}
+_TAG = r"</?(?!TASK|IRQ|NMI|SOFTIRQ|EOI)(?P<tag>[A-Za-z][\w:.-]{0,40})(?:[ /][^<>\n]{0,80})?>"
+_DASHES = "[\u2010-\u2014](?=vm|rss|kill)"
 _MARKUP = re.compile(
-    rf"&(?P<entity>{'|'.join(_ENTITIES)});|=(?P<byte>3D|20|09)"
-    r"|</?(?:[bp]|br|pre|code|t[dhr]|li|div|span|strong|blockquote)(?:[ /][^<>\n]{0,200})?>"
-    r"|\[\d{1,3}(?:;\d{1,3}){0,3}m(?:\[K)?|\[m\[K"
+    rf"&(?P<entity>{'|'.join(_ENTITIES)});|=(?P<byte>3D|20|09)|{_TAG}|<!\[CDATA\[|\]\]>"
+    r"|\[/?(?i:code|quote|pre|spoiler)(?:[=:][^]\n]{0,80})?\]|\\(?P<escaped>[][_*()<>-])"
+    rf"|\[\d{{1,3}}(?:;\d{{1,3}}){{0,3}}m(?:\[K)?|\[m\[K|(?P<dash>{_DASHES})"
 )
-"""Escapes and tags of HTML, bytes in mails, and colors without the character that begins them.
+"""Escapes and tags of HTML, XML, Markdown and forums, bytes in mails, and colors that lost a character.
 
 None becomes a line break: users choose much of a log.
 """
-_HAS_MARKUP = ("&lt;", "&quot;", "&#39;", "&nbsp;", "</p", "</td", "</li", "</code", "<br", "=3D", "[0m")
+_HAS_MARKUP = re.compile(
+    r"&(?:lt|gt|quot|#39|#x27|nbsp);|</(?!TASK|IRQ|NMI|SOFTIRQ|EOI)[A-Za-z]|<br|=3D|\]\]>|\[0m"
+    rf"|\[/(?i:code|quote|pre|spoiler)\]|(?:oom|gfp)\\_|{_DASHES}"
+)
 
 
 def as_logged(blocks: "Iterable[str]") -> "Iterator[str]":
@@ -40,7 +45,11 @@ def as_logged(blocks: "Iterable[str]") -> "Iterator[str]":
             yield text
             yield from rest
             return
-    if any(word in text for word in _HAS_MARKUP):
+    if "\n" not in text:
+        text = text.replace("\r", "\n")
+    if text.count("$\n") > 1 and text.count("$\n") == text.count("\n"):  # cat -A
+        text = text.replace("$\n", "\n")
+    if _HAS_MARKUP.search(text) is not None:
         if "=3D" in text:
             text = text.replace("=\n", "")
         # Entries of JSON escape what they must.
@@ -52,7 +61,11 @@ def as_logged(blocks: "Iterable[str]") -> "Iterator[str]":
 def _plain(found: "re.Match[str]") -> str:
     if found["byte"] is not None:
         return chr(int(found["byte"], 16))
-    return _ENTITIES.get(found["entity"], "")
+    if found["dash"] is not None:
+        return "-"
+    if found["tag"] in ("td", "th"):
+        return " "
+    return found["escaped"] or _ENTITIES.get(found["entity"], "")
 
 
 def _is_reversed(text: str) -> bool:

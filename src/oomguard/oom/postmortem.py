@@ -97,7 +97,6 @@ def examine(report: "Report") -> Finding:
         return finding._replace(
             victim=_victim([Place(task, None, None) for task in report.tasks], report),
             why=why or "unknown",
-            assumed=tuple(assumed),
         )
     era = _with_bonus(report, era, total, assumed)
     finding = finding._replace(era=era)
@@ -181,9 +180,11 @@ def task_badness(task: "Task", value: int, total_pages: int, era: Era) -> int | 
     return badness(usage, value, total_pages, era=era, is_admin=is_admin)
 
 
-def share_of(points: int, finding: Finding) -> float:
-    """Return a badness as a part of the memory that ran out in a report."""
-    return share(points, finding.total_pages or 0, finding.era or CURRENT)
+def share_of(place: Place, finding: Finding) -> float | None:
+    """Return a badness as a part of the memory that ran out in a report; None if one of them is unknown."""
+    if place.badness is None or finding.total_pages is None:
+        return None
+    return share(place.badness, finding.total_pages, finding.era or CURRENT)
 
 
 def _kept(task: "Task") -> int:
@@ -194,7 +195,9 @@ def _kept(task: "Task") -> int:
 def _constraint(report: "Report") -> "Constraint | None":
     if report.constraint is not None:
         return report.constraint
-    message, ending = report.message, report.ending
+    message, ending = report.message.partition(" in UB")[0], report.ending
+    if message != report.message:
+        return None  # a container of OpenVZ, or the host
     for beginning, constraint in _MESSAGES.items():
         if message.startswith(beginning):
             return constraint

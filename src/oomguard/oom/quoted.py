@@ -7,7 +7,7 @@ from oomguard.oom.log_line import is_decoration
 MESSAGE_KEYS = frozenset(
     {"message", "msg", "log", "line", "text", "textPayload", "short_message", "full_message", "@message"}
     | {"body", "event", "data", "content", "payload", "_raw", "original", "note"}
-    | {"stdout", "stdout_lines", "output"}
+    | {"stdout", "stdout_lines", "output", "Output"}
 )
 """What loggers call a message. Users choose much of other fields: a name, a path, the name of a browser."""
 _IS_LITERAL = re.compile(
@@ -19,7 +19,7 @@ _STRINGS = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*+){quote}") for qu
 _KEY = re.compile(r"(?:(?<![\w.-])|[\"'])([@\w]{1,20})[\"']?\s?(?:=>|[:=])\s?b?\Z")
 _KEY_LENGTH = 30
 _BEFORE = ("=", ":", ">", " ", "b")
-_STRINGS_LIMIT = 64
+_STRINGS_LIMIT = 1024
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -32,22 +32,24 @@ def is_literal(line: str) -> bool:
 def quoted_messages(line: str) -> tuple[list[str], int]:
     """Return the messages in quotes in a line, and how many strings it has.
 
-    A message is behind the key of one, or has nothing in front. Quotes are read from the left, so a string
-    within a string is none. Each character is read twice at most, and only the first strings count.
+    A message is behind the key of one, has nothing in front, or follows another one in a list. Quotes are
+    read from the left, so a string within a string is none. Each character is read twice at most, and only
+    the first strings count.
     """
-    messages, count, at, unclosed = [], 0, 0, ""
+    messages, count, at, last, unclosed, is_list = [], 0, 0, 0, "", False
     while count < _STRINGS_LIMIT and (quote := _QUOTE.search(line, at)) is not None:
         start, at = quote.start(), quote.end()
         string = None if quote[0] in unclosed else _STRINGS[quote[0]].match(line, start)
         if string is None:
             unclosed += quote[0]
             continue
-        at = string.end()
+        is_list = is_list and not line[last:start].strip(", ")
+        last = at = string.end()
         key = None
         if line[start - 1 : start] in _BEFORE:
             key = _KEY.search(line, max(start - _KEY_LENGTH, 0), start)
         if key is None:
-            is_message = not count and is_decoration(line[:start].rstrip("b"))
+            is_message = is_list = is_list or (not count and is_decoration(line[:start].rstrip("b[")))
         else:
             is_message = key[1] in MESSAGE_KEYS
         if is_message:

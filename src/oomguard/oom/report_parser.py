@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 from oomguard.oom.draft import Draft
 from oomguard.oom.garbled import is_garbled_kill
-from oomguard.oom.kill import CONTEXT, KILLED, parse_context, parse_group, parse_kill
+from oomguard.oom.kill import (
+    CONTEXT,
+    names_process,
+    parse_constraint,
+    parse_context,
+    parse_group,
+    parse_kill,
+)
+from oomguard.oom.log_line import begins_message
 from oomguard.oom.log_time import is_near
 from oomguard.oom.report import Amount
 from oomguard.oom.report_lines import (
@@ -87,6 +95,11 @@ class Assembler:
             return False
         return is_near(killed[0], line) and (not killed[1] or other.may_be_in(killed[1]))
 
+    def name_host(self, host: str) -> None:
+        """Set the host of the unfinished report."""
+        if self._draft is not None:
+            self._draft.fields["host"] = host
+
     @property
     def size(self) -> int:
         """How many rows and victims the unfinished report has."""
@@ -97,20 +110,23 @@ class Assembler:
         """Add a line; return the previous report if the line begins another one."""
         text = line.text
         self.is_used = True
+        if text.startswith(" ") and begins_message(text.lstrip(" ")):  # some put two spaces behind the prefix
+            text = text.lstrip(" ")
+            line = line._replace(text=text)
         if text.startswith("["):
             if self.row is not None and (row := self.row.fullmatch(text)) is not None:
                 self.add_task(row.groups())
                 return None
             if self.row is not None and _GARBLED_ROW.match(text) is not None and self._draft is not None:
                 self._draft.rows_unread += 1
-            self.is_used = "ill process " not in text and KILLED not in text
+            self.is_used = not names_process(text)
             return self._take_heading(line) if "total_vm" in text else None
         if "+0x" in text and (found := _STACK.search(text, 0, CPU_LENGTH)) is not None:
             if self._draft is not None and len(self._draft.stack) < _STACK_LIMIT:
                 self._draft.stack.append(found[1])
             return None
         if text.startswith(" ") and not self._is_in_memory and "oom-killer:" not in text:
-            self.is_used = "ill process " not in text and KILLED not in text
+            self.is_used = not names_process(text)
             return None  # the stack; of other lines only the header can begin with a space, in a name
         return self._take_words(line)
 
@@ -132,14 +148,18 @@ class Assembler:
         if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
             draft, finished = self._begin(line)
             draft.fields["invoker"] = invoker
-        elif KILLED in text or "ill process " in text:
+        elif " invoked oom-killer:" in text:
+            self.is_used = False
+        elif names_process(text):
             finished = self._take_victim(line)
         elif text.startswith(CONTEXT):
             context = parse_context(text)
-            if context is None:  # cut off, its kill may follow
-                self.is_used = self.is_reading and ",uid=" not in text
-                return None
-            draft, finished = self._go_on(line, is_other=draft is not None and not draft.can_have(context))
+            if context is None:
+                return self._take_cut_context(line)
+            if draft is None or not draft.was_killed(context.pid, line):
+                draft, finished = self._go_on(
+                    line, is_other=draft is not None and not draft.can_have(context)
+                )
             draft.take_context(context)
         elif (has_ended := is_panic(text)) or is_without_victim(text):
             if not has_ended and draft is not None and draft.can_pass_over(line):
@@ -162,6 +182,9 @@ class Assembler:
             self.is_used = int(reaped[1]) in pids
             if draft is not None and self.is_used:
                 draft.fields["reaped"] = int(str(draft.fields.get("reaped", 0))) + 1
+        elif text.startswith("memory: usage "):
+            draft, finished = self._go_on(line)
+            self._take_detail(draft, text)
         elif is_garbled_kill(text):
             self.is_used = False
         elif draft is not None:
@@ -220,6 +243,18 @@ class Assembler:
         if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
             draft.tasks.append(task)
 
+    def _take_cut_context(self, line: "Line") -> "Report | None":
+        """Add what a line says of which the end is missing: its kill may follow."""
+        self.is_used = self.is_reading and ",uid=" not in line.text
+        limited = parse_constraint(line.text)
+        if limited is None:
+            return None
+        draft, finished = self._go_on(line)
+        if draft.context is None:
+            draft.fields |= {"constraint": limited[0], "nodes": limited[1]}
+            self.is_used = True
+        return finished
+
     def _take_victim(self, line: "Line") -> "Report | None":
         draft, finished = self._draft, None
         kill = parse_kill(line.text)
@@ -235,7 +270,10 @@ class Assembler:
             draft.add_kill(kill, line)
             self._killed = (line, str(draft.fields.get("task_memcg") or ""))
         elif (choice := parse_choice(line.text)) is not None:
-            draft, finished = self._go_on(line, is_other=draft is not None and not draft.can_choose(choice))
+            if draft is None or not draft.was_killed(choice.pid, line):
+                draft, finished = self._go_on(
+                    line, is_other=draft is not None and not draft.can_choose(choice)
+                )
             draft.choose(choice)
         else:
             self.is_used = False

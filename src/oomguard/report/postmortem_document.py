@@ -186,7 +186,8 @@ _KILL = (
 
 def _task_document(one: "Place", finding: "Finding", page: int) -> dict[str, Any]:
     task = one.task
-    per_mille = None if one.badness is None else math.floor(share_of(one.badness, finding) * 1000)
+    share = share_of(one, finding)
+    per_mille = None if share is None else math.floor(share * 1000)
     return {
         "place": one.place,
         "pid": task.pid,

@@ -151,7 +151,7 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> "It
         yield Cell(str(number), number)
     yield Cell(kib(one.pages * page), one.pages)
     yield Cell(str(task.oom_score_adj), task.oom_score_adj)
-    share = None if one.badness is None else share_of(one.badness, finding)
+    share = share_of(one, finding)
     yield Cell("", _NEVER) if share is None else Cell(f"{share:.1%}", round(share, 6))
     if replayed is not None:
         yield _place(replayed.place, is_ranked=True)

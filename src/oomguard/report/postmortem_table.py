@@ -119,6 +119,8 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
         headings = [name for name in headings if name not in ("NEW", "RULE")]
     if width < (WIDTH_OF_ALL if replayed else _WIDTH_OF_BARS):
         headings.remove("BAR")  # the rule and whole numbers matter more
+    if finding.total_pages is None:
+        headings.remove("SCORE")
     if not finding.ranked:
         headings = [name for name in headings if name not in ("PLACE", "SCORE")]
     made = table(
@@ -144,7 +146,7 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
 
 
 def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dict[str, str]:
-    task = one.task
+    task, share = one.task, share_of(one, finding)
     cells = {
         "PLACE": "never" if one.place is None else str(one.place),
         "PID": str(task.pid),
@@ -152,7 +154,7 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
         "UID": str(task.uid),
         "MEMORY": compact(one.pages * finding.report.memory.page_kib),
         "VALUE": str(task.oom_score_adj),
-        "SCORE": "" if one.badness is None else f"{share_of(one.badness, finding):.1%}",
+        "SCORE": "" if share is None else f"{share:.1%}",
         "NEW": "",
         "RULE": "",
     }
