@@ -97,6 +97,7 @@ def examine(report: "Report") -> Finding:
         return finding._replace(
             victim=_victim([Place(task, None, None) for task in report.tasks], report),
             why=why or "unknown",
+            assumed=() if total is None else tuple(assumed),
         )
     era = _with_bonus(report, era, total, assumed)
     finding = finding._replace(era=era)
