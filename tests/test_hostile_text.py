@@ -26,7 +26,8 @@ from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.regex_to_glob import globs
 from oomguard.policy.source import Source
-from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl_conf, systemd
+from oomguard.propose.importers import earlyoom
+from oomguard.propose.importers.table import IMPORTERS, import_settings
 from oomguard.report.log_entries import parse_entry
 from oomguard.report.status_reader import decode_status
 
@@ -35,10 +36,11 @@ SECONDS = 10
 """Most take a tenth of a second. What is not linear takes minutes."""
 
 
-def _imported(module: object, name: str) -> Callable[[str, Path], object]:
+def _imported(tool: str) -> Callable[[str, Path], object]:
     def read(text: str, folder: Path) -> object:
-        (folder / name).write_text(text)
-        return module.import_files([str(folder / name)])  # type: ignore[attr-defined]  # each importer has it
+        file = folder / "a.service"  # the name that systemd's needs; others take any
+        file.write_text(text)
+        return import_settings(tool, [str(file)])
 
     return read
 
@@ -63,11 +65,7 @@ def _cgroup(text: str, _folder: Path) -> object:
 
 
 READERS: dict[str, Callable[[str, Path], object]] = {
-    "earlyoom": _imported(earlyoom, "earlyoom"),
-    "nohang": _imported(nohang, "nohang.conf"),
-    "Ananicy": _imported(ananicy, "a.rules"),
-    "systemd": _imported(systemd, "a.service"),
-    "sysctl": _imported(sysctl_conf, "a.conf"),
+    **{tool: _imported(tool) for tool in IMPORTERS},
     "a regular expression": lambda text, _: globs(text),
     "a unit": lambda text, _: [*assignments(text.split("\n"))],
     "a unit of the host": _in_root(
@@ -100,9 +98,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "nohang, digits": ("@BADNESS_ADJ_RE_NAME ", "1"),
     "nohang, words": ("", "a"),
     "nohang, groups": ("", f"@BADNESS_ADJ_RE_NAME 1 /// {'(a|b)' * 6}{'c' * 50}\n"),
-    "Ananicy, depth": ('{"name":', "["),
-    "Ananicy, digits": ('{"oom_score_adj":', "1"),
-    "Ananicy, rules": ("", '{"name":"a","oom_score_adj":1}\n'),
+    "ananicy, depth": ('{"name":', "["),
+    "ananicy, digits": ('{"oom_score_adj":', "1"),
+    "ananicy, rules": ("", '{"name":"a","oom_score_adj":1}\n'),
     "systemd, continued lines": ("", "a\\\n"),
     "systemd, digits": ("[Service]\nOOMScoreAdjust=", "1"),
     "systemd, wrong values": ("[Service]\n", "OOMScoreAdjust=x\n"),

@@ -8,6 +8,7 @@ import pytest
 
 from oomguard.__main__ import main
 from oomguard.policy.load import load
+from oomguard.propose.importers.table import IMPORTERS
 
 OPTIONS = ("--prefer", "^chrom", "--avoid", "^ a$")
 
@@ -75,7 +76,7 @@ IMPORTED = {
 }
 
 
-@pytest.mark.parametrize("tool", IMPORTED)
+@pytest.mark.parametrize("tool", IMPORTERS)
 def test_check_warns_of_nothing_that_was_imported(
     tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,7 +46,7 @@ from oomguard.policy.source import Source
 from oomguard.policy.users import Users
 from oomguard.propose.draft_document import import_document
 from oomguard.propose.importers.files import ForeignError
-from oomguard.propose.importers.table import import_settings
+from oomguard.propose.importers.table import IMPORTERS, import_settings
 from oomguard.propose.mend import mended
 from oomguard.propose.policy_draft import render as render_draft
 from oomguard.reconcile.ledger import Ledger, _line
@@ -291,7 +291,8 @@ _FOREIGN = {
 def imports(data: bytes) -> None:
     """Whatever another tool's file says is a valid policy without warnings of its making, or refused."""
     with TemporaryDirectory() as folder:
-        for tool, names in _FOREIGN.items():
+        for tool in IMPORTERS:
+            names = _FOREIGN[tool]
             for name in names:
                 file = Path(folder, tool, name)
                 file.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from oomguard.policy.regex_to_glob import alternatives, globs, literal
 from oomguard.policy.source import Source
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl_conf, systemd
 from oomguard.propose.importers.files import ForeignError
+from oomguard.propose.importers.table import IMPORTERS
 from oomguard.propose.mend import valid
 from oomguard.propose.policy_draft import Draft, DraftRule, Origin, render
 
@@ -525,10 +526,10 @@ def test_tuned_overrides_the_vendor_and_not_the_administrator(
 # Files
 
 
-@pytest.mark.parametrize("tool", [earlyoom, nohang, ananicy, systemd, sysctl_conf])
-def test_files_that_cannot_be_read_are_errors(tool: object, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tool", IMPORTERS)
+def test_files_that_cannot_be_read_are_errors(tool: str, tmp_path: Path) -> None:
     """One that is not there, and one that is no text."""
-    load = tool.import_files  # type: ignore[attr-defined]  # modules
+    load = IMPORTERS[tool].from_files
     with pytest.raises(ForeignError, match=r"no such file"):
         load([str(tmp_path / "none")])
     binary = tmp_path / "x.service"
@@ -538,24 +539,25 @@ def test_files_that_cannot_be_read_are_errors(tool: object, tmp_path: Path) -> N
 
 
 TEXTS = {
-    "earlyoom": (earlyoom, "x", "EARLYOOM_ARGS=--prefer=^x$\n"),
-    "nohang": (nohang, "x.conf", "@BADNESS_ADJ_RE_NAME 5 /// ^x$\n"),
-    "ananicy": (ananicy, "x.rules", '{"name": "x", "oom_score_adj": 5}\n'),
-    "systemd": (systemd, "x.service", "[Service]\nOOMScoreAdjust=5\n"),
-    "sysctl": (sysctl_conf, "x.conf", "vm.swappiness=5\n"),
+    "earlyoom": ("x", "EARLYOOM_ARGS=--prefer=^x$\n"),
+    "nohang": ("x.conf", "@BADNESS_ADJ_RE_NAME 5 /// ^x$\n"),
+    "ananicy": ("x.rules", '{"name": "x", "oom_score_adj": 5}\n'),
+    "systemd": ("x.service", "[Service]\nOOMScoreAdjust=5\n"),
+    "sysctl": ("x.conf", "vm.swappiness=5\n"),
 }
 
 
-@pytest.mark.parametrize("tool", TEXTS)
+@pytest.mark.parametrize("tool", IMPORTERS)
 def test_what_cannot_be_read_of_several_files_is_left_out(tool: str, tmp_path: Path) -> None:
     """Folders, links to nothing, what is no text, bytes that are not UTF-8: each by file and line."""
-    module, name, text = TEXTS[tool]
+    name, text = TEXTS[tool]
     (tmp_path / f"folder-{name}").mkdir()
     (tmp_path / f"link-{name}").symlink_to("/nonexistent/x")
     (tmp_path / f"binary-{name}").write_bytes(b"\0\1")
     (tmp_path / f"bytes-{name}").write_bytes(b"# \xff\n\xff = x\n" + text.encode())
     reads_folders = tool in ("ananicy", "systemd", "sysctl")
-    draft = module.import_files([str(tmp_path)] if reads_folders else sorted(map(str, tmp_path.iterdir())))
+    paths = [str(tmp_path)] if reads_folders else sorted(map(str, tmp_path.iterdir()))
+    draft = IMPORTERS[tool].from_files(paths)
     assert len(draft.rules) + len(draft.settings) == 1
     assert sorted(str(note) for note in draft.notes if not note.what) == [
         f"{tmp_path}/binary-{name}: is not text",
