@@ -13,7 +13,8 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.diagnose.case_runner import run_case
-from oomguard.policy.cases.case_file import Actor, Case, Expected
+from oomguard.policy.cases.actors import Actor, Expected
+from oomguard.policy.cases.case_file import Case
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 

@@ -5,7 +5,7 @@ that a restore then gives back the start. What case files cannot say, such as a 
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -16,12 +16,15 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.diagnose.case_runner import run_case
 from oomguard.kernel.procfs import Procfs
-from oomguard.policy.cases.case_file import Case, Expected, load_cases
+from oomguard.policy.cases.case_file import Case, load_cases
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report.case_results import result_lines
+
+if TYPE_CHECKING:
+    from oomguard.policy.cases.actors import Expected
 
 Values = dict[int | str, int]
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from oomguard.core.policy import Policy, SysctlSetting
     from oomguard.core.process import Process
     from oomguard.core.rule import Rule
-    from oomguard.policy.cases.case_file import Actor, Case, Expected
+    from oomguard.policy.cases.actors import Actor, Expected
+    from oomguard.policy.cases.case_file import Case
 
 _NOBODY = Itself(own_pid=0)
 

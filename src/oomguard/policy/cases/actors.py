@@ -1,0 +1,188 @@
+"""The processes of a case, and what it expects of each."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from oomguard.core.cgroup import in_user_slice, is_system_service, system_unit
+from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
+from oomguard.policy.cases.case_model import PID_MAX
+from oomguard.policy.fault import Words, excerpt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from oomguard.policy.cases.case_host import CaseUsers
+    from oomguard.policy.cases.case_model import CaseProcess
+    from oomguard.policy.nodes import Mapping, Node
+
+    Told = list[tuple[CaseProcess, Mapping]]
+    Refuse = Callable[[Words, Node], None]
+
+_FIRST_PID = 100
+_ROOTS_FOLDERS = ("/bin/", "/lib", "/opt/", "/sbin/", "/usr/")
+"""A folder in which only root changes executables."""
+
+
+class Expected(NamedTuple):
+    """What a case expects, and where. None: not compared."""
+
+    line: int
+    value: int | None = None
+    rule: str | None = None
+    refused: str | None = None
+
+
+class Actor(NamedTuple):
+    """A process of a case.
+
+    `parent` is its position among the others, which come before it. `inherits`: it starts with its parent's
+    value at that time. `original` is its value before oomguard set the current one.
+    """
+
+    process: Process
+    parent: int | None = None
+    inherits: bool = False
+    original: int | None = None
+    expected: Expected | None = None
+
+
+def read_actors(told: "Told", users: "CaseUsers", refuse: "Refuse") -> "Iterator[Actor]":
+    """Yield the processes of a case, parents before their children; `refuse` gets the faults."""
+    pids = _pids(told, refuse)
+    parents = _parents(told, refuse)
+    order, own_ancestor = _parents_first(parents)
+    if own_ancestor is not None:
+        refuse(_OWN_ANCESTOR, told[own_ancestor][1])
+        return
+    places = {at: place for place, at in enumerate(order)}
+    for at in order:
+        (one, node), parent = told[at], parents[at]
+        process = _process(one, pids[at], 1 if parent is None else pids[parent], users)
+        if one.cgroup is not None and (one.unit is not None or one.user_unit is not None):
+            refuse(_UNIT_AND_CGROUP, node.entries["cgroup"].value)
+        if one.container and (in_user_slice(process.cgroup) or is_system_service(process.cgroup)):
+            refuse(_NO_CONTAINER_THERE, node.entries["container"].value)
+        inherits = parent is not None and one.oom_score_adj is None
+        where = None if parent is None else places[parent]
+        yield Actor(process, where, inherits, one.original, _expected(one, node))
+
+
+def _pids(told: "Told", refuse: "Refuse") -> list[int]:
+    taken = set()
+    for one, node in told:
+        if one.pid in taken:
+            message = f"another process of this case has the pid {one.pid}"
+            refuse(Words("same-pid", message, "remove it, or choose another"), node)
+        if one.pid is not None:
+            taken.add(one.pid)
+    free = (pid for pid in range(_FIRST_PID, PID_MAX) if pid not in taken)
+    return [next(free) if one.pid is None else one.pid for one, _ in told]
+
+
+def _parents(told: "Told", refuse: "Refuse") -> list[int | None]:
+    """Return the position of each process's parent, None if it has none or the parent is unknown."""
+    called: dict[int | str | None, list[int]] = {}
+    for at, (one, _) in enumerate(told):
+        called.setdefault(one.name, []).append(at)
+        called.setdefault(one.pid, []).append(at)
+    parents: list[int | None] = []
+    for at, (one, node) in enumerate(told):
+        found = [*islice((other for other in called.get(one.parent, ()) if other != at), 2)]
+        if one.parent is not None and len(found) != 1:
+            refuse(_no_parent(one.parent, is_called=bool(found)), node.entries["parent"].value)
+        parents.append(found[0] if one.parent is not None and len(found) == 1 else None)
+    return parents
+
+
+def _no_parent(parent: int | str, *, is_called: bool) -> Words:
+    shown, what = excerpt(str(parent)), "pid" if isinstance(parent, int) else "name"
+    if is_called:
+        several = f"several processes of this case are called {shown}"
+        return Words("several-parents", several, "give it a pid, and write that")
+    return Words(
+        "no-parent", f"no other process of this case has that {what}, got {shown}", "add it to the list"
+    )
+
+
+def _parents_first(parents: list[int | None]) -> tuple[list[int], int | None]:
+    """Return the positions in order, and that of a process that is its own ancestor, None if none is."""
+    order: dict[int, None] = {}
+    for at in range(len(parents)):
+        line: dict[int, None] = {}
+        above: int | None = at
+        while above is not None and above not in order and above not in line:
+            line[above] = None
+            above = parents[above]
+        if above in line:
+            return [], at
+        order |= dict.fromkeys(reversed(line))
+    return [*order], None
+
+
+def _process(said: "CaseProcess", pid: int, parent: int, users: "CaseUsers") -> Process:
+    uid = users.uid(said.user or 0)
+    cgroup = said.cgroup or _cgroup(said, uid)
+    name = said.name.encode()
+    arguments = said.cmdline if isinstance(said.cmdline, list) else (said.cmdline or said.name).split(" ")
+    return Process(
+        Identity(pid, 0),
+        name[:COMM_LENGTH],
+        parent_pid=parent,
+        arguments=(name,) if said.cmdline is None else tuple(one.encode() for one in arguments),
+        uid=uid,
+        saved=None if said.saved_user is None else users.uid(said.saved_user),
+        has_dynamic_uid=said.dynamic_user,
+        cgroup=cgroup,
+        cgroup_is_roots=not _is_delegated(cgroup) if said.delegated is None else not said.delegated,
+        exe=said.exe,
+        program=None if said.exe is None else _program(said.exe),
+        in_pid_namespace=said.container or said.sandbox,
+        in_container=said.container,
+        in_user_namespace=said.user_namespace,
+        oom_score_adj=said.oom_score_adj or 0,
+    )
+
+
+def _cgroup(said: "CaseProcess", uid: int) -> str:
+    """Return the cgroup of a unit, where systemd puts it."""
+    user = f"/user.slice/user-{uid}.slice"
+    if said.user_unit is not None:
+        return f"{user}/user@{uid}.service/app.slice/{said.user_unit}"
+    if said.unit is None:
+        return "/"
+    if said.unit == "init.scope":
+        return "/init.scope"
+    is_users = said.unit.startswith("session-") and said.unit.endswith(".scope")
+    if said.unit.startswith("user@"):
+        return f"/user.slice/user-{said.unit[5:].partition('.')[0]}.slice/{said.unit}"
+    return f"{user}/{said.unit}" if is_users else f"/system.slice/{said.unit}"
+
+
+def _is_delegated(cgroup: str) -> bool:
+    """Return whether a cgroup is below a user's own service manager."""
+    unit = system_unit(cgroup)
+    return unit.startswith("user@") and not cgroup.endswith(f"/{unit}")
+
+
+def _program(exe: str) -> Program:
+    path = exe.removesuffix(DELETED)
+    is_hosts = path == exe
+    return Program(path, is_hosts, is_hosts and path.startswith(_ROOTS_FOLDERS))
+
+
+def _expected(said: "CaseProcess", node: "Mapping") -> Expected | None:
+    if said.expect is None:
+        return None
+    line = node.entries["expect"].line
+    if isinstance(said.expect, int):
+        return Expected(line, said.expect)
+    return Expected(line, said.expect.oom_score_adj, said.expect.rule, said.expect.refused)
+
+
+_UNIT_AND_CGROUP = Words("unit-and-cgroup", "has its unit in it", "remove unit and user_unit")
+_NO_CONTAINER_THERE = Words(
+    "no-container",
+    "no runtime puts a container there: below user.slice, or into a service's own cgroup, it is a sandbox",
+    "write sandbox: true instead, or the container's own path as cgroup",
+)
+_OWN_ANCESTOR = Words("own-ancestor", "is its own ancestor", "change one parent")
