@@ -132,8 +132,9 @@ def interlock(
     unpredictable = mismatch(memory, actual)
     if unpredictable is not None:
         return unpredictable
-    was_more = peak is not None and peak.committed_kib > memory.committed_kib
-    promised = peak.committed_kib if peak is not None and was_more else memory.committed_kib
+    if peak is not None and peak.committed_kib <= memory.committed_kib:
+        peak = None
+    promised = memory.committed_kib if peak is None else peak.committed_kib
     needed = promised * (100 + headroom_percent) // 100
     if needed <= usable:
         return None
@@ -141,7 +142,7 @@ def interlock(
     limit = kib(commit_limit_kib(memory, final))
     would_be = f"CommitLimit would be {limit} ({kib(max(usable, 0))} of it usable), but"
     with_headroom = f"{kib(needed)} with {headroom_percent} % headroom"
-    if peak is not None and was_more:
+    if peak is not None:
         forget = f"; if it will not be that high again, run rm {peak.file}"
         if memory.committed_kib * (100 + headroom_percent) // 100 > usable:
             forget = ""  # what is promised now would be refused as well

@@ -86,6 +86,17 @@ _COUNTERS = (
 )
 
 
+_MEMINFO = (
+    ("CommitLimit", "commit_limit", "Memory that may be promised to programs if vm.overcommit_memory is 2."),
+    ("Committed_AS", "committed", "Memory promised to programs."),
+    ("MemTotal", "total", "RAM."),
+    ("MemAvailable", "available", "RAM available to programs without swapping."),
+    ("SwapTotal", "swap_total", "Swap."),
+    ("SwapFree", "swap_free", "Free swap."),
+)
+"""The figures of /proc/meminfo that are metrics, with their names and help texts."""
+
+
 def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric]":
     """Yield the metrics from the status file of a running daemon."""
     yield InfoMetricFamily("oomguard_build", "Version of the daemon.", value={"version": status.version})
@@ -126,18 +137,7 @@ def host_metrics(procfs: "Procfs", declared: "Sequence[SysctlStatus]") -> "Itera
         {(name,): value for name, value in actual.items() if value is not None},
     )
     meminfo = meminfo_fields(_read(procfs, "meminfo"))
-    for key, name, help_text in (
-        (
-            "CommitLimit",
-            "commit_limit",
-            "Memory that may be promised to programs if vm.overcommit_memory is 2.",
-        ),
-        ("Committed_AS", "committed", "Memory promised to programs."),
-        ("MemTotal", "total", "RAM."),
-        ("MemAvailable", "available", "RAM available to programs without swapping."),
-        ("SwapTotal", "swap_total", "Swap."),
-        ("SwapFree", "swap_free", "Free swap."),
-    ):
+    for key, name, help_text in _MEMINFO:
         if (found := meminfo.get(key.encode())) is not None:
             yield GaugeMetricFamily(
                 f"oomguard_memory_{name}_bytes", f"{help_text} {key} of /proc/meminfo.", value=found * _KIB

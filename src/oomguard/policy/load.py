@@ -114,16 +114,17 @@ def parse(
             faults.append(_EMPTY_FILE.at(source.file, 0, 0, "", "warning"))
         if root is None:
             continue
-        here = relations.Root(source.file, root, source.layer)
+        only = root.entries.get("when") if host is None else None
+        when = "" if only is None else nodes.text_of(only.value)
         document, wrong = _validated(source, root, users or nobody, shared)
         unread = {fault.path for fault in found if fault.code in _UNREAD}
         faults += [fault for fault in wrong if fault.path not in unread]
+        here = relations.Root(source.file, root, source.layer, when)
         if why_not:
             left_out.append(LeftOut(source.file, why_not))
             faults += relations.faults([here])
             continue
-        only = root.entries.get("when") if host is None else None
-        roots.append(here._replace(when=nodes.text_of(only.value)) if only is not None else here)
+        roots.append(here)
         if document is not None:
             documents.append(document)
     faults += relations.faults(roots)

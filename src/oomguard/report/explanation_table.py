@@ -11,7 +11,9 @@ from oomguard.report.tables import console, grid, print_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from oomguard.report.explanation import Explanation
+    from rich.table import Table
+
+    from oomguard.report.explanation import Explanation, Tried
 
 _SHOWN = 30
 """Rules for other names that are shown; a policy may have thousands."""
@@ -43,23 +45,7 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
     if len(shown) < len(explanation.tried):
         out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
     if shown:
-        made = grid()
-        made.add_column()  # indents
-        names = [f"{tried.rule.label} ({place(tried.rule)})" for tried in shown]
-        word = max(len(word) for name in names for word in name.split())
-        made.add_column(
-            no_wrap=max(map(len, names)) <= out.width // 2,
-            min_width=min(word, out.width // 2),
-            overflow="fold",
-        )
-        made.add_column()
-        made.add_column(overflow="fold")
-        for name, tried in zip(names, shown, strict=True):
-            answer, style = ("no", "") if tried.unmet else ("yes", "green")
-            verb = " is" if tried.unmet in _KEYS else ":"
-            what = f"{tried.unmet}{verb} {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
-            made.add_row("", name, answer, what, style=style)
-        out.print(made)
+        out.print(_tried_table(shown, out.width))
     print_text(out, f"→ {explanation.verdict}")
     decision = explanation.decision
     if decision.obstacle is not None and decision.obstacle.hint:
@@ -70,3 +56,22 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
             f"  {what}" if decision.rule is None else "  for this user's processes, add this above that rule:"
         )
         out.print(f"  {explanation.paste}", soft_wrap=True)
+
+
+def _tried_table(shown: "Sequence[Tried]", width: int) -> "Table":
+    """Return the rules, and the condition of each that failed."""
+    names = [f"{tried.rule.label} ({place(tried.rule)})" for tried in shown]
+    word = max(len(word) for name in names for word in name.split())
+    made = grid()
+    made.add_column()  # indents
+    made.add_column(
+        no_wrap=max(map(len, names)) <= width // 2, min_width=min(word, width // 2), overflow="fold"
+    )
+    made.add_column()
+    made.add_column(overflow="fold")
+    for name, tried in zip(names, shown, strict=True):
+        answer, style = ("no", "") if tried.unmet else ("yes", "green")
+        verb = " is" if tried.unmet in _KEYS else ":"
+        what = f"{tried.unmet}{verb} {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
+        made.add_row("", name, answer, what, style=style)
+    return made

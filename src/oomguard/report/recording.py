@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oomguard.core.sample import NOTICED_KIB, growth
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from oomguard.core.sample import Growth, Sample
 
@@ -36,6 +36,19 @@ def courses(samples: "Sequence[Sample]", *, cells: int) -> list[Course]:
         )
         found.append(Course(grown, tuple(max(sizes, default=0) for sizes in held)))
     return found
+
+
+def moment(sample: "Sample", amount: "Callable[[int], str]") -> tuple[str, ...]:
+    """Return what was left at one moment, promised and stalled, and the largest process with its memory."""
+    left, first = sample.left, sample.holders[0] if sample.holders else None
+    return (
+        amount(left.available_kib),
+        amount(left.swap_kib) if left.swap_total_kib else "none",
+        amount(sample.committed_kib),
+        "" if sample.stalled_percent is None else f"{sample.stalled_percent:.0f} %",
+        "" if first is None else first.label,
+        "" if first is None else amount(first.held_kib),
+    )
 
 
 def is_noticed(grown: "Growth") -> bool:

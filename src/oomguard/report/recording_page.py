@@ -8,7 +8,7 @@ from oomguard.core.sample import Growth, growth
 from oomguard.core.text import span
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
-from oomguard.report.recording import condensed, is_noticed
+from oomguard.report.recording import condensed, is_noticed, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,25 +73,8 @@ def _moments(samples: "Sequence[Sample]") -> Table:
         *(Column("Promised", is_number=True), Column("Stalled", is_number=True)),
         *(Column("First to go"), Column("Its memory", is_number=True)),
     ]
-    return Table(
-        "Of equal parts of the time, the moment with the least memory", columns, [*map(_row, samples)]
-    )
-
-
-def _row(sample: "Sample") -> Row:
-    first, left = sample.holders[0] if sample.holders else None, sample.left
-    stalled = "" if sample.stalled_percent is None else f"{sample.stalled_percent:.0f} %"
-    return Row(
-        (
-            Cell(_time(sample)),
-            Cell(kib(left.available_kib)),
-            Cell(kib(left.swap_kib) if left.swap_total_kib else "none"),
-            Cell(kib(sample.committed_kib)),
-            Cell(stalled),
-            Cell("" if first is None else first.label),
-            Cell("" if first is None else kib(first.held_kib)),
-        )
-    )
+    rows = [Row((Cell(_time(one)), *map(Cell, moment(one, kib)))) for one in samples]
+    return Table("Of equal parts of the time, the moment with the least memory", columns, rows)
 
 
 def _time(sample: "Sample") -> str:

@@ -8,7 +8,7 @@ from rich.text import Text
 from oomguard.core.overcommit import kib
 from oomguard.core.text import span
 from oomguard.report.rank_table import compact
-from oomguard.report.recording import condensed, courses, is_noticed, sparkline
+from oomguard.report.recording import condensed, courses, is_noticed, moment, sparkline
 from oomguard.report.tables import console, table
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from oomguard.core.sample import Left, Sample
+    from oomguard.core.sample import Sample
 
 _ROWS = 20
 _CELLS = 12
@@ -59,22 +59,10 @@ def _memory_table(samples: "Sequence[Sample]") -> "Table":
         column.no_wrap = column.header != "SWAP FREE"
     is_one_day = len({_clock(sample, "%x") for sample in samples}) == 1
     for sample in samples:
-        first = sample.holders[0] if sample.holders else None
-        made.add_row(
-            _clock(sample, "%H:%M:%S" if is_one_day else "%m-%d %H:%M"),
-            compact(sample.left.available_kib),
-            _swap(sample.left),
-            compact(sample.committed_kib),
-            "" if sample.stalled_percent is None else f"{sample.stalled_percent:.0f} %",
-            "" if first is None else first.label,
-            "" if first is None else compact(first.held_kib),
-        )
+        clock = _clock(sample, "%H:%M:%S" if is_one_day else "%m-%d %H:%M")
+        made.add_row(clock, *moment(sample, compact))
     return made
 
 
 def _clock(sample: "Sample", form: str) -> str:
     return datetime.fromtimestamp(sample.at).astimezone().strftime(form)
-
-
-def _swap(left: "Left") -> str:
-    return compact(left.swap_kib) if left.swap_total_kib else "none"

@@ -14,7 +14,7 @@ from oomguard.policy.cases.case_host import DEFAULTS, CaseUsers, has_sysctl, hos
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.messages import validation
 from oomguard.policy.model import Document
-from oomguard.policy.nodes import Mapping, Node, Sequence
+from oomguard.policy.nodes import Mapping, Node, items
 from oomguard.policy.source import Source, read_alone, read_layers
 
 if TYPE_CHECKING:
@@ -186,9 +186,7 @@ def _mapping(node: Mapping, key: str) -> Mapping:
 
 
 def _items(node: Mapping, key: str) -> list[Mapping]:
-    member = node.entries.get(key)
-    listed = member.value if member is not None else None
-    return [one for one in listed.items if isinstance(one, Mapping)] if isinstance(listed, Sequence) else []
+    return [one for one in items(node, key) if isinstance(one, Mapping)]
 
 
 def _expected_sysctls(said: "Said", node: Mapping) -> "Iterator[tuple[str, Expected]]":

@@ -34,14 +34,7 @@ class _Object(NamedTuple):
 def import_files(paths: "Sequence[str]") -> Draft:
     """Read folders with `.types` and `.rules`, or such files."""
     files = Files(paths or [DEFAULT], (".rules", ".types"))
-    notes = files.notes
-    types: dict[str, tuple[int | None, Origin]] = {}
-    for one in _objects(files, [file for file in files.all if file.endswith(".types")]):
-        name = one.said.get("type")
-        if isinstance(name, str):
-            types[name] = (_value(one, notes), one.place)
-        else:
-            notes.append(Note("a type", "has no name", one.place))
+    notes, types = files.notes, _types(files)
     named: dict[str, tuple[_Object, int, str]] = {}
     indifferent = overridden = 0
     for one in _objects(files, [file for file in files.all if not file.endswith(".types")]):
@@ -73,6 +66,18 @@ def import_files(paths: "Sequence[str]") -> Draft:
         why = "a later rule for the same name overrides it"
         notes.append(Note(counted(overridden, "rule"), why, settings=overridden))
     return Draft(_TITLE, (), tuple(_rules(named)), tuple(files.finish()))
+
+
+def _types(files: Files) -> dict[str, tuple[int | None, Origin]]:
+    """Return the value of each type, None if it has none, and its place."""
+    types: dict[str, tuple[int | None, Origin]] = {}
+    for one in _objects(files, [file for file in files.all if file.endswith(".types")]):
+        name = one.said.get("type")
+        if isinstance(name, str):
+            types[name] = (_value(one, files.notes), one.place)
+        else:
+            files.notes.append(Note("a type", "has no name", one.place))
+    return types
 
 
 def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
