@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from oomguard.cli import usage
+from oomguard.cli import misuse
 from oomguard.cli.verb import MisuseError
 from oomguard.core.policy import DEFAULT_PATH
 from oomguard.reconcile.state_folder import RUN_FOLDER
@@ -64,7 +64,7 @@ def one_of(what: str, choices: "Sequence[str]") -> "Callable[[str], str]":
 
     def check(text: str) -> str:
         if text not in choices:
-            raise MisuseError(usage.no_choice(what, text, choices))
+            raise MisuseError(misuse.no_choice(what, text, choices))
         return text
 
     return check

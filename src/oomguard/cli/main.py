@@ -14,6 +14,7 @@ from oomguard.cli import (
     history,
     import_,
     log,
+    misuse,
     notify,
     plan,
     postmortem,
@@ -23,7 +24,6 @@ from oomguard.cli import (
     schema,
     status,
     test,
-    usage,
 )
 from oomguard.cli.verb import MisuseError, Parser, Verb
 from oomguard.core.text import wrapped
@@ -110,7 +110,7 @@ def _without_verb(words: list[str]) -> NoReturn:
     if words[0] in ("-h", "--help", "--version"):
         _all_verbs(with_arguments=False)[0].parse_args(words[:1])
     parser, verbs = _all_verbs()
-    wrong = usage.before_verb(words, parser.options, verbs)
+    wrong = misuse.before_verb(words, parser.options, verbs)
     if wrong:
         parser.refuse(wrong)
     parser.parse_args(words)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from oomguard.cli import usage
+from oomguard.cli import misuse
 from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: list[str]) -> argparse.Namespace:
         """Return the arguments; if the words cannot be parsed, print why and exit with 2."""
-        wrong = usage.misused(words, self)
+        wrong = misuse.misused(words, self)
         if wrong:
             self.refuse(wrong)
         try:
@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             name = error.argument_name.rpartition("/")[2]
             self.refuse(f"{name} {error.message}; see {self.prog} --help")
         if others:
-            self.refuse(usage.not_taken(others, self))
+            self.refuse(misuse.not_taken(others, self))
         return options
 
     def error(self, _message: str) -> NoReturn:
