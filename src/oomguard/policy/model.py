@@ -32,7 +32,7 @@ def _text(regex: str, *, limit: int) -> Any:
     return Field(min_length=1, max_length=limit, json_schema_extra={"pattern": regex})
 
 
-_UNIT = rf"^\S[\s\S]*(\*|\.({'|'.join(patterns.UNIT_SUFFIXES)}))$|^\*$"
+_UNIT = rf"^\S[\s\S]*(\*|\.({'|'.join(patterns.UNIT_KINDS)}))$|^\*$"
 _Name = Annotated[str, _text(r"^\S([\s\S]*\S)?$", limit=NAME_LIMIT), AfterValidator(patterns.name)]
 _Path = Annotated[str, _text(r"^[/*]([\s\S]*\S)?$", limit=_PATH_LIMIT), AfterValidator(patterns.path)]
 _Unit = Annotated[str, _text(_UNIT, limit=NAME_LIMIT), AfterValidator(patterns.unit)]

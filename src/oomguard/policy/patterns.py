@@ -11,10 +11,10 @@ from pydantic_core import PydanticCustomError
 from oomguard.core.name_regex import NameRegexes, UnsupportedError
 from oomguard.policy.fault import excerpt
 
-UNIT_SUFFIXES = ("service", "scope", "slice", "socket", "mount", "swap")
+UNIT_KINDS = ("service", "scope", "slice", "socket", "mount", "swap")
 """The kinds of unit that have processes. Timers and targets only start other units."""
 
-_ENDINGS = ", ".join(f".{one}" for one in UNIT_SUFFIXES if one != "slice")
+_ENDINGS = ", ".join(f".{one}" for one in UNIT_KINDS if one != "slice")
 """Of units whose processes are in the unit itself: those of a slice are in the units below it."""
 
 
@@ -52,7 +52,7 @@ def absolute(value: str) -> str:
 
 def unit_name(value: str) -> str:
     """Check the name of a unit that can have processes."""
-    if value.rpartition(".")[2] in UNIT_SUFFIXES and "/" not in value:
+    if value.rpartition(".")[2] in UNIT_KINDS and "/" not in value:
         return value
     raise _no_unit(value, _ENDINGS)
 
@@ -60,7 +60,7 @@ def unit_name(value: str) -> str:
 def unit(value: str) -> str:
     """Check a glob on a unit's name."""
     stem, dot, suffix = value.rpartition(".")
-    if value.endswith("*") or (dot and suffix in UNIT_SUFFIXES):
+    if value.endswith("*") or (dot and suffix in UNIT_KINDS):
         return name(value)
     if dot and suffix in {"timer", "target", "path", "device", "automount"}:
         message = f"a .{suffix} unit has no processes, got {excerpt(value)}"

@@ -9,7 +9,7 @@ from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
 from oomguard.policy.unicode import has_surrogate
-from oomguard.propose.importers.files import Files
+from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _TITLE = (
     "applies only to root's processes and system services; to protect others, add user, unit or exe, or "
     "trust: name."
 )
-_SHOWN_LIMIT = 60
 _OTHERS = "nice, latency_nice, sched, rtprio, ioclass, ionice, cgroup, weight"
 
 
@@ -118,4 +117,4 @@ def _objects(files: Files, names: "Sequence[str]") -> "Iterator[_Object]":
             if isinstance(said, dict) and not text[end:].strip(" \t,").partition("#")[0]:
                 yield _Object(place, said)
             else:
-                files.notes.append(Note(text[:_SHOWN_LIMIT], "is not one JSON object", place))
+                files.notes.append(Note(text[:SHOWN_LIMIT], "is not one JSON object", place))

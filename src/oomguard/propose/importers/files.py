@@ -12,6 +12,9 @@ from oomguard.propose.policy_draft import Note, Origin
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+SHOWN_LIMIT = 60
+"""Characters of a line or value that a note shows."""
+
 _FILES_LIMIT = 20_000
 _NAME_IT = "name the tool's files: oomguard import TOOL FILE"
 _LINKS = (".wants", ".requires", ".upholds")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
-from oomguard.propose.importers.files import Files
+from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, Regex, toward
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _CONDITIONS = {
     "UID": "user",
 }
 _UNIT = re.compile(r"\*/[^/*?\[]+\.(?:service|scope)")
-_SHOWN_LIMIT = 60
 _TITLE = (
     "From nohang. It adds the points of all matching patterns; here the first rule that matches wins, "
     "so check their order. Negative points protect, and protection by name alone applies only to root's "
@@ -47,7 +46,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
                 settings.append(f"{line.partition('=')[0].strip()} ({place.line})")
             else:
                 why = "is not a line of a nohang configuration"
-                files.notes.append(Note(line[:_SHOWN_LIMIT], why, place))
+                files.notes.append(Note(line[:SHOWN_LIMIT], why, place))
         if settings:
             what, number = counted(len(settings), "setting"), len(settings)
             why = f"when and how to kill, which oomguard never does; with their lines: {', '.join(settings)}"

@@ -9,7 +9,7 @@ from oomguard.core.text import counted
 from oomguard.foreign import tuned
 from oomguard.foreign.sysctl_d import in_order, lines_that_count, settings, sysctl_files, write
 from oomguard.foreign.text_file import lines_or_none, names_in
-from oomguard.propose.importers.files import Files
+from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftSetting, Note, Origin
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _TUNED_MAIN = "/etc/tuned/tuned-main.conf"
 _VENDOR = re.compile(r"/lib/sysctl\.d/")
 _RELEVANT = ("vm.", "kernel.panic")
-_SHOWN_LIMIT = 60
 _OTHERS = "oomguard sets only sysctls about memory and panics"
 _OTHERS_LIMIT = 20
 """Maximum number of notes about sysctls that are not about memory: a host may set a hundred."""
@@ -43,7 +42,7 @@ def import_files(paths: "Sequence[str]") -> Draft:
     files = Files([*sources, *profiles, *found] or ["/etc/sysctl.d"], (".conf",))
 
     def wrong(file: str, line: int, text: str) -> None:
-        files.notes.append(Note(text[:_SHOWN_LIMIT], "is not an assignment", Origin(file, line)))
+        files.notes.append(Note(text[:SHOWN_LIMIT], "is not an assignment", Origin(file, line)))
 
     lines = lines_that_count(sources, files.lines, wrong)
     beside = [os.path.join(os.path.dirname(file), "..") for file in profiles]
@@ -101,7 +100,7 @@ def _drafted(said: "Mapping[str, Said]", notes: list[Note]) -> "Iterator[DraftSe
         if re.fullmatch(r"0|-?[1-9][0-9]{0,19}", one.value):
             yield DraftSetting(name, int(one.value), "", origin=place)
         else:
-            notes.append(Note(f"{name}={one.value[:_SHOWN_LIMIT]}", "must be a decimal number", place))
+            notes.append(Note(f"{name}={one.value[:SHOWN_LIMIT]}", "must be a decimal number", place))
 
 
 def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Iterator[Note]":
@@ -122,7 +121,7 @@ def _others(named: "Sequence[_Named]", used: "Set[tuple[str, int]]") -> "Iterato
     for name, one in named:
         if name in SYSCTLS or one.value is None or (one.file, one.line) in used:
             continue
-        what, place = f"{name}={one.value[:_SHOWN_LIMIT]}", Origin(one.file, one.line)
+        what, place = f"{name}={one.value[:SHOWN_LIMIT]}", Origin(one.file, one.line)
         if name.startswith(_RELEVANT) and not any(wildcard in name for wildcard in "*?["):
             yield Note(what, TRIGGERS.get(name, "oomguard does not set this sysctl"), place)
         else:

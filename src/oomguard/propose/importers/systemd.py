@@ -9,7 +9,7 @@ from oomguard.core.rule import OOM_SCORE_ADJ_MAX
 from oomguard.foreign.unit_file import assignments
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, variants
 from oomguard.policy.regex_to_glob import literal
-from oomguard.propose.importers.files import Files
+from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, toward
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from oomguard.foreign.text_file import Said
 
-_SHOWN_LIMIT = 60
 _KEY = "OOMScoreAdjust"
 _ENDINGS = (".service", ".socket", ".mount", ".swap")
 """Units that start programs, and therefore have the setting (systemd.exec(5))."""
@@ -108,7 +107,7 @@ def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
             found = _Setting(int(value), place)
         else:
             why = "must be from -1000 to 1000; systemd ignores it, too"
-            notes.append(Note(f"{_KEY}={value[:_SHOWN_LIMIT]}", why, place))
+            notes.append(Note(f"{_KEY}={value[:SHOWN_LIMIT]}", why, place))
     return found
 
 
