@@ -113,8 +113,8 @@ class _Reader:
         expected = dict(_expected_sysctls(said, node))
         if not expected and all(one.expect is None for one in said.processes or ()):
             self._fault(_NOTHING_EXPECTED, node)
-        told = list(zip(said.processes or (), _items(node, "processes"), strict=True))
-        actors = tuple(read_actors(told, self._users, self._fault))
+        processes = list(zip(said.processes or (), _items(node, "processes"), strict=True))
+        actors = tuple(read_actors(processes, self._users, self._fault))
         names = {setting.name for setting in policy.sysctls} | expected.keys() | DEFAULTS.keys()
         there = {name: DEFAULTS.get(name, 0) for name in names if has_sysctl(host.kernel or "", name)}
         return Case(said.case, start, policy, meminfo, there | sysctls, actors, expected)
