@@ -79,11 +79,15 @@ class Watched:
         ):
             (mount / name / file).write_text(text)
 
-    def stall(self) -> None:
+    def begin_stall(self) -> None:
         """Fire the trigger, and let the daemon see it."""
         self.kernel.send(b"!", socket.MSG_OOB)
         while not self.it.is_busy:
             self.loop.turn(busy=True)
+
+    def stall(self) -> None:
+        """Fire the trigger, and let the daemon finish its look."""
+        self.begin_stall()
         self.look()
 
     def end_pass(self, *, minutes: float = 1) -> None:
@@ -374,6 +378,20 @@ def test_a_warning_names_who_will_be_the_first_when_nothing_is_left(watched: Wat
     assert watched.it.last is not None
     assert watched.it.last.holders[0].label == "chrome[200]"
     assert watched.it.status.next_process == "firefox[300]"
+
+
+def test_memory_that_came_back_during_a_look_is_no_warning(watched: Watched) -> None:
+    """The kernel has killed meanwhile: a warning of what it would kill next would be late, and wrong."""
+    watched.end_pass()
+    watched.memory(available_mib=100)
+    watched.begin_stall()
+    watched.it.work(0.0)
+    assert watched.it.is_busy
+    watched.memory(available_mib=4000)
+    watched.look()
+    assert watched.messages == []
+    assert watched.it.last is not None
+    assert watched.it.last.left.available_kib == 4000 * 1024
 
 
 def test_a_policy_can_turn_both_off(watched: Watched) -> None:

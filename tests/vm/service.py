@@ -164,12 +164,13 @@ class Service:
         By the status file, which costs the guest little: a verb takes an emulated one seconds. The pass that
         followed may have ended unseen, so ask for another: an unchanged policy is not read again.
         """
-        self._wait_for_status(lambda now: now["policy"]["loaded_at"] > since, "policy loaded")
+        self.wait_for_status(lambda now: now["policy"]["loaded_at"] > since, "policy loaded")
         passes = self.status()["passes"]
         self.reload()
-        self._wait_for_status(lambda now: now["passes"] > passes, "pass after loading")
+        self.wait_for_status(lambda now: now["passes"] > passes, "pass after loading")
 
-    def _wait_for_status(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
+    def wait_for_status(self, is_so: Callable[[dict[str, Any]], bool], what: str) -> None:
+        """Wait until the status file is as `is_so` asks."""
         deadline = time.monotonic() + CONVERGE_TIMEOUT_SECONDS
         while not is_so(status := self.status()):
             if time.monotonic() > deadline:

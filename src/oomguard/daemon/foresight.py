@@ -291,7 +291,8 @@ class Foresight:
         last = None if self._is_full else self.last
         pids = self._procfs.pids() if last is None else [one.pid for one in last.holders]
         holders = yield from self._sampler.holders(pids, pages)
-        stalled = observe_stalled_percent(self._procfs)
+        memory = observe_memory(self._procfs) or memory  # as it is now: the kernel may have killed meanwhile
+        left, stalled = left_of(memory), observe_stalled_percent(self._procfs)
         host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
         if self.episode is None:
             self._earlier = self.last
@@ -305,11 +306,12 @@ class Foresight:
         if self.episode.has_stalled:
             found = yield from self._limited(left, stalled_percent=_CGROUP_PERCENT)
             closer |= {memcg: room for memcg, room in found if room.percent < SHORT_PERCENT}
-        for memcg, room in list(closer.items())[:_CLOSE_LIMIT]:
-            if room is None:
+        for memcg, before in list(closer.items())[:_CLOSE_LIMIT]:
+            if before is None:
                 continue  # it was just removed
-            holders = yield from self._sampler.members(memcg, room.total_kib)
-            self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
+            holders = yield from self._sampler.members(memcg, before.total_kib)
+            if (room := observe_left(memcg, left)) is not None:
+                self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
 
     def _compare(self, host: Sample) -> "Iterator[None]":
         """Follow what would soon be gone: the host's memory, or that of a cgroup with a limit."""

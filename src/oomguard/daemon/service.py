@@ -292,8 +292,8 @@ class Service:
         state = f"{self.reconciler.policy.summary} in force; {counted(count, 'managed process', 'es')}"
         if self.status.policy_error:
             state = f"policy rejected; {state}"
+        self._write_status()  # it is there when `systemctl start` returns
         self.notifier.notify(READY="1", STATUS=state)
-        self._write_status()
 
     def _stopped(self) -> None:
         self.notifier.notify(STOPPING="1")
