@@ -5,6 +5,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from oomguard.daemon import reload
 from oomguard.daemon.ceiling import Ceiling
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.reload import Reloader
@@ -38,4 +41,44 @@ def test_a_policy_that_was_read_during_a_pause_at_the_ceiling_is_adopted(tmp_pat
     assert not loop.turn(busy=False), "it did not pause"
     reloader.close()
     assert not rejected
+    assert [policy.rules[0].label for policy in adopted] == ["name=some"]
+
+
+@pytest.mark.parametrize("at", ["to look", "to start", "to read the answer", "to adopt it"])
+def test_an_edit_that_there_is_no_memory_for_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Wherever memory runs out, the edit is not forgotten: nothing else would come back to it."""
+    monkeypatch.setattr(reload, "RETRY_SECONDS", 0.01)
+    path = tmp_path / "policy.yaml"
+    path.write_text("rules: []\n")
+    adopted: list[Policy] = []
+    failures = iter([at])
+
+    def once(where: str) -> None:
+        if where == at and next(failures, None):
+            raise MemoryError
+
+    def adopt(policy: "Policy") -> None:
+        once("to adopt it")
+        adopted.append(policy)
+
+    loop, cache = Loop(), PolicyCache(str(tmp_path / "state"))
+    store, has_changed = cache.store, reload.PolicyWatch.has_changed
+    reloader = Reloader(
+        str(path), loop, adopt=adopt, reject=print, limited=print, cache=cache,
+        observe=lambda: once("to start"),
+    )  # fmt: skip
+    monkeypatch.setattr(cache, "store", lambda copy: (once("to read the answer"), store(copy))[1])
+    monkeypatch.setattr(reload.PolicyWatch, "has_changed", lambda it: (once("to look"), has_changed(it))[1])
+    monkeypatch.setattr(reload, "LOOK_SECONDS", 0.01)
+    path.write_text("rules: [{name: some, oom_score_adj: 1}]\n")
+    deadline, shortages = time.monotonic() + 30, 0
+    while not adopted and time.monotonic() < deadline:
+        try:
+            loop.turn(busy=False)
+        except MemoryError:  # as the service takes it
+            shortages += 1
+    reloader.close()
+    assert shortages == 1
     assert [policy.rules[0].label for policy in adopted] == ["name=some"]

@@ -87,7 +87,7 @@ class Reloader:
 
     def reload(self) -> None:
         """Read the policy again unless it is certainly the same; adopt it in any case."""
-        self._loop.set("policy-retry", None)
+        self._expect_failure()
         self._drop_child()
         listening = self._watch.fileno()
         if listening is not None:
@@ -105,9 +105,10 @@ class Reloader:
             return
         if self._child is None:
             assert known is not None
-            self._succeeded()
             self._adopt(known[1])
+            self._succeeded()
             return
+        self._loop.set("policy-retry", None)
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
 
@@ -172,27 +173,30 @@ class Reloader:
 
     def _reload_if_changed(self, now: float) -> None:
         self._moved_at = None
-        if self._watch.has_changed():
+        self._loop.set("reload", now + LOOK_SECONDS)  # also if there is no memory to find out
+        has_changed = self._watch.has_changed()
+        if not self._watch.blind:
+            self._loop.set("reload", None)
+        if has_changed:
             self.reload()
-        elif self._watch.blind:
-            self._loop.set("reload", now + LOOK_SECONDS)
 
     def _receive(self) -> None:
         assert self._child is not None
         if not self._child.receive():
             return
+        self._expect_failure()
         child = self._release_child()
         try:
             policy = child.finish()
         except PolicyRejectedError as error:
-            self._succeeded()
             self._reject(error)
         except OomguardError as error:
             self._failed(error)
+            return
         else:
-            self._succeeded()
             self._keep(child, policy)
             self._adopt(policy)
+        self._succeeded()
 
     def _give_up(self, _now: float) -> None:
         self._receive()  # during a pause at the ceiling only timers run, and the answer may be there
@@ -201,13 +205,18 @@ class Reloader:
         self._drop_child()
         self._failed(OomguardError(f"reading the policy took more than {DEADLINE_SECONDS:.0f} s"))
 
+    def _expect_failure(self) -> None:
+        """Try again later, unless what follows succeeds: lack of memory can end it at any point."""
+        self._loop.set("policy-retry", time.monotonic() + self._retry_seconds)
+
     def _succeeded(self) -> None:
+        self._loop.set("policy-retry", None)
         self._failure = ""
         self._retry_seconds = RETRY_SECONDS
 
     def _failed(self, error: OomguardError) -> None:
         """Try again later; log the reason once."""
-        self._loop.set("policy-retry", time.monotonic() + self._retry_seconds)
+        self._expect_failure()
         self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
         if error.message != self._failure:
             self._failure = error.message
