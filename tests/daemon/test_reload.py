@@ -10,6 +10,7 @@ import pytest
 from oomguard.daemon import reload
 from oomguard.daemon.ceiling import Ceiling
 from oomguard.daemon.loop import Loop
+from oomguard.daemon.policy_watch import PolicyWatch
 from oomguard.daemon.reload import Reloader
 from oomguard.reconcile.policy_cache import PolicyCache
 
@@ -55,22 +56,26 @@ def test_an_edit_that_there_is_no_memory_for_is_tried_again(
     adopted: list[Policy] = []
     failures = iter([at])
 
-    def once(where: str) -> None:
+    def once(where: str) -> bool:
         if where == at and next(failures, None):
             raise MemoryError
+        return True
 
     def adopt(policy: "Policy") -> None:
         once("to adopt it")
         adopted.append(policy)
 
+    def observe() -> None:
+        once("to start")
+
     loop, cache = Loop(), PolicyCache(str(tmp_path / "state"))
-    store, has_changed = cache.store, reload.PolicyWatch.has_changed
+    store, has_changed = cache.store, PolicyWatch.has_changed
     reloader = Reloader(
         str(path), loop, adopt=adopt, reject=print, limited=print, cache=cache,
-        observe=lambda: once("to start"),
+        observe=observe,
     )  # fmt: skip
-    monkeypatch.setattr(cache, "store", lambda copy: (once("to read the answer"), store(copy))[1])
-    monkeypatch.setattr(reload.PolicyWatch, "has_changed", lambda it: (once("to look"), has_changed(it))[1])
+    monkeypatch.setattr(cache, "store", lambda copy: store(copy) if once("to read the answer") else "")
+    monkeypatch.setattr(PolicyWatch, "has_changed", lambda it: once("to look") and has_changed(it))
     monkeypatch.setattr(reload, "LOOK_SECONDS", 0.01)
     path.write_text("rules: [{name: some, oom_score_adj: 1}]\n")
     deadline, shortages = time.monotonic() + 30, 0
