@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oomguard.core.cgroup import system_unit, user_unit
-from oomguard.core.decide import Refusal
-from oomguard.core.match import Matcher, MatchResult, first_unmet, search
+from oomguard.core.match import Matcher, first_unmet, search
 from oomguard.core.name_index import NameIndex
 from oomguard.core.name_regex import marked
 from oomguard.core.process import Identity, Process, UnknownFactError, full_name
@@ -33,8 +32,14 @@ def process(comm: str = "x", *arguments: str, **facts: Any) -> Process:
 
 def matched(rules: list[Rule], subject: Process) -> int | None:
     """Return the number of the rule that holds the process."""
-    found = Matcher(rules).find_rule(subject, lambda _: True).rule
+    found = first(Matcher(rules), subject)
     return None if found is None else found.number
+
+
+def first(matcher: Matcher, subject: Process, *how: Any) -> Rule | None:
+    """Return the first rule that matches the process."""
+    found = matcher.matches(subject, matcher.candidates(subject.comm), *how)
+    return next((rule for rule, unknown in found if unknown is None), None)
 
 
 LONG = "chromium-browser-sandbox"
@@ -111,37 +116,23 @@ def test_the_first_matching_rule_wins_whatever_its_kind() -> None:
 def test_scope_main_passes_on_to_the_next_rule() -> None:
     """A rule that holds only the topmost process does not hold the others, and a later one may."""
     rules = [rule("sshd", number=0, scope="main"), rule("sshd", number=1)]
-    found = Matcher(rules).find_rule(process("sshd"), lambda _: False).rule
-    assert found is not None
-    assert found.number == 1
+    assert first(Matcher(rules), process("sshd"), search, lambda *_: False) == rules[1]
 
 
-def test_a_refused_rule_passes_on_to_the_next_rule() -> None:
-    """The first refusal is kept for the report; one whose other conditions fail is none."""
-    rules = [
-        rule("sshd", number=0, cmdlines=("another",)),
-        rule("sshd", number=1),
-        rule("sshd", number=2),
-        rule("sshd", number=3),
+def test_a_rule_that_cannot_be_tried_is_told_with_the_reason() -> None:
+    """The next ones are tried as well."""
+
+    def slow(pattern: re.Pattern[str], _text: str, _process: Process) -> bool:
+        raise UnknownFactError(pattern.pattern)
+
+    rules = [rule(number=0, cmdlines=("slow",)), *(rule(name, number=n + 1) for n, name in enumerate("xyx"))]
+    matcher = Matcher(rules)
+    found = list(matcher.matches(process("x"), matcher.candidates(b"x"), slow))
+    assert [(one.number, unknown and str(unknown)) for one, unknown in found] == [
+        (0, "(?:slow)"),
+        (1, None),
+        (3, None),
     ]
-    no = Refusal("no")
-    found = Matcher(rules).find_rule(
-        process("sshd"), lambda _: True, lambda one: no if one.number < 3 else None
-    )
-    assert found == MatchResult(rules[3], (rules[1], no))
-
-
-def test_a_rule_that_cannot_be_judged_does_not_match_and_is_said_to_be_unknown() -> None:
-    """Why is kept; what is only busy counts for more than what will not answer at all."""
-
-    def slow(pattern: re.Pattern[str], _: str) -> bool:
-        raise UnknownFactError(pattern.pattern, is_transient="busy" in pattern.pattern)
-
-    rules = [rule(number=0, cmdlines=("slow",)), rule(number=1, cmdlines=("busy",)), rule("x", number=2)]
-    found = Matcher(rules).find_rule(process("x"), lambda _: True, search=slow)
-    assert found.rule == rules[2]
-    assert found.unknown is not None
-    assert found.unknown.is_transient
 
 
 def test_names_that_collide_at_15_bytes_are_kept_apart() -> None:
@@ -259,7 +250,7 @@ def test_compiled_rules_agree_with_a_naive_reading(
     matcher = Matcher(policy)
     for subject in subjects:
         expected = next((rule for rule in policy if naive(rule, subject)), None)
-        assert matcher.find_rule(subject, lambda _: True).rule == expected
+        assert first(matcher, subject) == expected
 
 
 def test_many_globs_and_patterns_cost_a_process_no_more_than_a_few() -> None:
@@ -269,12 +260,12 @@ def test_many_globs_and_patterns_cost_a_process_no_more_than_a_few() -> None:
     matcher = Matcher(globs + patterns)
     tried: list[str] = []
 
-    def counted(pattern: re.Pattern[str], text: str) -> bool:
+    def counted(pattern: re.Pattern[str], text: str, subject: Process) -> bool:
         tried.append(pattern.pattern)
-        return search(pattern, text)
+        return search(pattern, text, subject)
 
     def decide(comm: str, *arguments: str) -> int | None:
-        found = matcher.find_rule(process(comm, *arguments), lambda _: True, search=counted).rule
+        found = first(matcher, process(comm, *arguments), counted)
         return None if found is None else found.number
 
     assert decide("kworker/u8:0-ev") is None
@@ -303,7 +294,7 @@ def test_a_thousand_units_users_and_cgroups_cost_a_process_no_more_than_a_few() 
                 return False
 
         facts = Counted(Identity(2, 2), comm.encode(), uid=uid, cgroup=cgroup)
-        found = matcher.find_rule(facts, lambda _: True).rule
+        found = first(matcher, facts)
         return (None if found is None else found.number), len(tried)
 
     assert decide("a", 5000, "/system.slice/u8.service") == (8, 1)

@@ -19,7 +19,8 @@ def protecting(**terms: Any) -> Rule:
 
 def asked(rule: Rule, process: Process, *, wanted: int = -1) -> Refusal | None:
     """Return why the rule must not take the process from 0 to `wanted`."""
-    return trust_refusal(rule, process, own=0, wanted=wanted, first_person_uid=1000)
+    rule = rule._replace(terms=rule.terms._replace(value=Value("exact", wanted)))
+    return trust_refusal(rule, process, own=0, first_person_uid=1000)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def _assert_matches(process: Process) -> None:
     policy, warnings = _loaded(rule_for(process))
     (rule,) = policy.rules
     assert first_unmet(rule, process) is None
-    assert Matcher(policy.rules).find_rule(process, lambda _: True).rule == rule
+    matcher = Matcher(policy.rules)
+    assert next(matcher.matches(process, matcher.candidates(process.comm))) == (rule, None)
     assert all(
         fault.code in {"interpreter-name", "never-matches", "handed-on", "raised-supervisor"}
         for fault in warnings

@@ -67,7 +67,7 @@ def test_a_subordinate_uid_vouches_for_nothing(uid: int, saved: int, *, is_refus
     terms = Terms(Value("exact", -500), users=("alice",), uids=(1000,), subuids=(100000, 165535))
     process = Process(Identity(20, 1), b"db", uid=uid, saved=saved, in_user_namespace=True)
     rule = Rule(0, (b"db",), terms, "p.yaml", 1)
-    refusal = trust_refusal(rule, process, own=0, wanted=-500, first_person_uid=1000)
+    refusal = trust_refusal(rule, process, own=0, first_person_uid=1000)
     assert (refusal is not None) is is_refused
 
 

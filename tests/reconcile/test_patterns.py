@@ -112,7 +112,7 @@ def test_processes_that_end_while_a_pattern_takes_long_pay_as_well(tmp_path: Pat
             with handle:
                 assert handle.uid, "as the rule's other conditions ask"
                 try:
-                    found.matching.search_within(handle)(cast("re.Pattern[str]", pattern), "")
+                    found.matching.search(cast("re.Pattern[str]", pattern), "", handle)
                 except UnknownFactError:
                     refused += 1
                 pattern.process.kill()

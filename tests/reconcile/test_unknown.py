@@ -293,3 +293,37 @@ def test_nobody_keeps_a_floor_by_a_long_status(proc: FakeProc, tmp_path: Path) -
         assert handle is not None
         with handle:
             assert reconciler.inheritance.may_have_floor(handle, in_pass=True) is has_time
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["the first", "the last"])
+def test_a_host_that_is_busy_counts_for_more_than_a_process_that_does_not_answer(
+    proc: FakeProc, tmp_path: Path, *, is_first: bool
+) -> None:
+    """With several rules that cannot be tried: another try at once may succeed."""
+    proc.process(Process(Identity(20, 1), b"x", uid=PERSON))
+
+    class Alternating(Mute):
+        def call(
+            self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]", what: str = ""
+        ) -> _T:
+            self.is_transient = (self.asked == 0) is is_first
+            return super().call(fd, read, spender, what)
+
+    rules = "- {cmdline: a, oom_score_adj: 100}\n- {cmdline: b, oom_score_adj: 200}\n"
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), Alternating()))
+    assert due(reconciler) == []
+    assert reconciler.managed.postponed == {20}
+
+
+def test_of_several_rules_that_must_not_protect_a_process_the_first_is_told(
+    proc: FakeProc, tmp_path: Path
+) -> None:
+    """Even if another could not be tried."""
+    proc.process(Process(Identity(20, 1), COMM, uid=PERSON))
+    rules = f"- {{name: {LONG}, oom_score_adj: -500}}\n"
+    rules += "".join(f"- {{name: '{LONG[:9]}*', oom_score_adj: {value}}}\n" for value in (-300, -200))
+    reconciler = Reconciler(policy(tmp_path, rules), Ledger(), FakeKernel(str(proc.root), Mute()))
+    (change,) = due(reconciler)
+    assert change.after == -300
+    assert change.obstacle is not None
+    assert change.obstacle.kind == "refused"

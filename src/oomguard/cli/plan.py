@@ -55,11 +55,11 @@ def _run(options: "argparse.Namespace") -> int:
     ) as preview:
         left = preview.planner.left_alone() if options.restore else []
         planned = [Planned(change, None) for change in preview.sysctl_changes(cause)]
-        for handle, judged in preview.processes():
-            tally.add(handle.comm, None if judged is None else judged.decision)
-            change = None if judged is None else judged.change(cause)
-            if judged is not None and change is not None:
-                planned.append(Planned(change, judged.decision.rule))
+        for handle, decision in preview.processes():
+            tally.add(handle.comm, decision)
+            change = None if decision is None else decision.change(cause)
+            if decision is not None and change is not None:
+                planned.append(Planned(change, decision.rule))
     for reason in preview.unreadable:
         print(f"oomguard: some processes cannot be read: {reason}", file=sys.stderr)
     if options.json:

@@ -6,8 +6,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from oomguard.core.choices import Cause, Result
-    from oomguard.core.decide import Decision, Obstacle
-    from oomguard.core.entry import Entry
+    from oomguard.core.decide import Obstacle
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
 
@@ -81,37 +80,6 @@ class Outcome(NamedTuple):
     reason: str = ""
     hint: str = ""
     made: int | None = None
-
-
-class Judged(NamedTuple):
-    """The decision on a process. `entry` is its own, or that of the process it inherited its value from."""
-
-    decision: "Decision"
-    entry: "Entry | None"
-
-    def change(self, cause: "Cause") -> "SetOomScoreAdj | None":
-        """Return the write that the decision asks for, or None."""
-        decision, entry = self.decision, self.entry
-        obstacle, own = decision.obstacle, decision.original
-        if decision.wanted == decision.current or (obstacle is not None and obstacle.kind == "unknown"):
-            return None
-        rule = decision.rule if decision.wanted != own else None
-        if entry is not None and not decision.is_inherited and entry.is_written:
-            cause = "drift" if entry.given == decision.wanted else cause
-        # A privileged ancestor that set it, sshd for one, moved the floor, though oomguard did not.
-        is_reset = decision.is_inherited and rule is None and own > decision.current
-        return SetOomScoreAdj(
-            identity=decision.identity,
-            comm=decision.comm,
-            before=decision.current,
-            after=decision.wanted,
-            own=own,
-            cause="restore" if rule is None else cause,
-            rule=rule,
-            obstacle=obstacle,
-            moved_floor=is_reset or (entry is not None and entry.moved_floor),
-            inherited=decision.is_inherited and rule is None,
-        )
 
 
 def grouped(changes: "Iterable[SetSysctl]") -> list[list[SetSysctl]]:

@@ -1,10 +1,13 @@
 """Decides the value of one process from the policy, the ledger and /proc. Every verb shows this decision."""
 
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import Literal
 
+    from oomguard.core.choices import Cause
+    from oomguard.core.entry import Entry
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
 
@@ -38,9 +41,9 @@ class Decision(NamedTuple):
     """The value a process should have, and why.
 
     `rule` is the rule that matches it, or would if the process were trusted. `original` is its value without
-    oomguard, `current` its value now, `wanted` the value it should have. `is_inherited`: it inherited its
-    current value from a managed process. `is_held`: it left the rule by its own doing, and
-    that still applies until it runs another program.
+    oomguard, `current` its value now, `wanted` the value it should have. `entry` is its own, or with
+    `is_inherited` that of the managed process that it inherited its current value from. `is_held`: it left
+    the rule by its own doing, and that still applies until it runs another program.
     """
 
     identity: "Identity"
@@ -49,6 +52,7 @@ class Decision(NamedTuple):
     original: int
     current: int
     wanted: int
+    entry: "Entry | None" = None
     is_inherited: bool = False
     is_held: bool = False
     obstacle: Obstacle | None = None
@@ -63,6 +67,31 @@ class Decision(NamedTuple):
     def result(self) -> int:
         """The value to count on: the wanted one, or the current one if anything may prevent the change."""
         return self.wanted if self.obstacle is None else self.current
+
+    def change(self, cause: "Cause") -> SetOomScoreAdj | None:
+        """Return the write that it asks for, or None."""
+        obstacle, own, entry = self.obstacle, self.original, self.entry
+        if self.wanted == self.current or (obstacle is not None and obstacle.kind == "unknown"):
+            return None
+        rule = self.rule if self.wanted != own else None
+        if rule is None:
+            cause = "restore"
+        elif entry is not None and not self.is_inherited and entry.is_written and entry.given == self.wanted:
+            cause = "drift"
+        # A privileged ancestor that set it, sshd for one, moved the floor, though oomguard did not.
+        is_reset = self.is_inherited and rule is None and own > self.current
+        return SetOomScoreAdj(
+            self.identity,
+            self.comm,
+            before=self.current,
+            after=self.wanted,
+            own=own,
+            cause=cause,
+            rule=rule,
+            obstacle=obstacle,
+            moved_floor=is_reset or (entry is not None and entry.moved_floor),
+            inherited=self.is_inherited and rule is None,
+        )
 
 
 def refused(refusal: Refusal | None) -> Obstacle | None:
@@ -79,6 +108,7 @@ def decide(
     rule: "Rule | None",
     refusal: "tuple[Rule, Refusal] | None" = None,
     unknown: str = "",
+    entry: "Entry | None" = None,
     is_inherited: bool = False,
     is_held: bool = False,
 ) -> Decision:
@@ -94,13 +124,12 @@ def decide(
     elif rule is None and refusal is not None and current == original:  # otherwise it is reset first
         rule, why = refusal
         wanted, obstacle = wanted_by(rule, original), Obstacle("refused", *why)
-    return Decision(identity, comm, rule, original, current, wanted, is_inherited, is_held, obstacle)
+    return Decision(identity, comm, rule, original, current, wanted, entry, is_inherited, is_held, obstacle)
 
 
 def wanted_by(rule: "Rule | None", original: int) -> int:
     """Return the value that a process should have under a rule, or without one."""
-    wanted = None if rule is None else rule.terms.value.wanted(original)
-    return original if wanted is None else wanted
+    return original if rule is None else rule.terms.value.wanted(original)
 
 
 class Rights(NamedTuple):

@@ -18,13 +18,16 @@ from oomguard.core.name_index import NameIndex
 from oomguard.core.name_regex import NameRegexes, is_regex, text_of
 from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError, full_name
 from oomguard.core.rule import CONDITIONS, Terms, Value
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeVar
 
-    from oomguard.core.decide import Refusal
     from oomguard.core.rule import Rule
+
+    _F = TypeVar("_F", bound=Facts)
+    Search = Callable[[re.Pattern[str], str, _F], bool]
 
 _MEMO_LIMIT = 2048
 """Names remembered before the memo is cleared: enough for any host, bounded against hostile users."""
@@ -50,25 +53,13 @@ def is_glob(pattern: str | bytes) -> bool:
     return b"*" in pattern or b"?" in pattern or b"[" in pattern
 
 
-def search(pattern: re.Pattern[str], text: str) -> bool:
-    """Return whether a pattern of a rule is found in a command line."""
+def search(pattern: re.Pattern[str], text: str, _process: Facts) -> bool:
+    """Return whether a pattern of a rule is found in the command line of a process."""
     return pattern.search(text) is not None
 
 
-class MatchResult(NamedTuple):
-    """The rule that matches a process, and what else was found.
-
-    `refused` is the first rule that matches but must not protect this process. `unknown` is why a rule
-    could not be tried; it counts as not matching.
-    """
-
-    rule: "Rule | None" = None
-    refused: "tuple[Rule, Refusal] | None" = None
-    unknown: UnknownFactError | None = None
-
-
 class Matcher:
-    """The rules of a policy, indexed. `decide` finds the one that matches a process."""
+    """The rules of a policy, indexed. `matches` finds those that match a process."""
 
     def __init__(self, rules: "Sequence[Rule]") -> None:
         _compiled.clear()  # of the policy before
@@ -85,12 +76,12 @@ class Matcher:
         add_exact = self._names.add
         regexes: dict[bytes, list[int]] = {}
         cmdlines: dict[tuple[str, ...], None] = {}
-        self._has_titles = False
+        self.has_titles = False
         """Whether a rule has both names and command lines: a process with the name may come to match."""
         for place, rule in enumerate(rules):
             if rule.terms.cmdlines:
                 cmdlines[rule.terms.cmdlines] = None
-                self._has_titles |= bool(rule.names)
+                self.has_titles |= bool(rule.names)
             if not rule.names:
                 nameless.append(rule)
                 self._file(rule)
@@ -143,9 +134,7 @@ class Matcher:
             known = self._remember(comm, self._named_in(comm, comm), self._nameless)
         return known
 
-    def _likely(
-        self, process: Facts, search: "Callable[[re.Pattern[str], str], bool]", *, is_many: bool
-    ) -> "tuple[Rule, ...]":
+    def _likely(self, process: "_F", search: "Search[_F]", *, is_many: bool) -> "tuple[Rule, ...]":
         """Return the candidates that the user, the cgroup and the command line do not exclude.
 
         The command line is read only if there are many.
@@ -156,7 +145,7 @@ class Matcher:
             with suppress(UnknownFactError):
                 whole = full_name(comm, process.arguments)
                 text = _text(b" ".join(process.arguments))
-                is_any = self._any_cmdline is None or search(self._any_cmdline, text)
+                is_any = self._any_cmdline is None or search(self._any_cmdline, text, process)
                 is_whole = True
         key = whole, is_whole, is_any
         known = self._memo.get(key)
@@ -243,54 +232,40 @@ class Matcher:
         A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
         causes only a fork event.
         """
-        for place in self._named_in(process.comm, process.comm) if self._has_titles else ():
+        for place in self._named_in(process.comm, process.comm):
             rule = self._rules[place]
             if rule != matched and rule.terms.cmdlines and _may_be_met(rule, process):
                 return True
         return False
 
-    def find_rule(
+    def matches(
         self,
-        process: Facts,
-        is_topmost: "Callable[[Rule], bool]",
-        refusal: "Callable[[Rule], Refusal | None]" = lambda _: None,
-        search: "Callable[[re.Pattern[str], str], bool]" = search,
-    ) -> MatchResult:
-        """Return the first rule that matches and is not refused.
+        process: "_F",
+        candidates: "tuple[Rule, ...]",
+        search: "Search[_F]" = search,
+        is_topmost: "Callable[[Rule, _F], bool]" = lambda _rule, _process: True,
+    ) -> "Iterator[tuple[Rule, UnknownFactError | None]]":
+        """Yield those of the `candidates` that match, and those that cannot be tried, with the reason.
 
-        `is_topmost(rule)` returns whether no ancestor of the process matches the rule; it is called last,
-        and only for `scope: main`. `refusal(rule)` returns why a rule must not protect the process: then
-        the next rules are tried, or any program could escape them with a protected name. `search` may
-        raise UnknownFactError, as the process's facts may.
+        `is_topmost` returns whether no ancestor of the process matches the rule; it is called last, and only
+        for `scope: main`. `search` may raise UnknownFactError, as the process's facts may.
         """
-        refused, unknown = None, None
-        listed = self.candidates(process.comm)
-        is_many = len(listed) > _MANY
-        for rule in self._likely(process, search, is_many=is_many) if is_many or self._placed else listed:
-            reason = None
+        is_many = len(candidates) > _MANY
+        if is_many or self._placed:
+            candidates = self._likely(process, search, is_many=is_many)
+        for rule in candidates:
             try:
-                if quick_unmet(rule, process) is not None:
-                    continue
-                reason = refusal(rule)
-                if reason is not None and refused is not None:
-                    continue
-                if slow_unmet(rule, process, search) is not None:
-                    continue
-                if rule.terms.scope == "main" and not is_topmost(rule):
-                    continue
+                if (
+                    quick_unmet(rule, process) is None
+                    and slow_unmet(rule, process, search) is None
+                    and (rule.terms.scope == "all" or is_topmost(rule, process))
+                ):
+                    yield rule, None
             except UnknownFactError as error:
-                if reason is None and (unknown is None or error.is_transient):
-                    unknown = error
-                continue
-            if reason is None:
-                return MatchResult(rule, refused, unknown)
-            refused = rule, reason
-        return MatchResult(None, refused, unknown)
+                yield rule, error
 
 
-def first_unmet(
-    rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
-) -> str | None:
+def first_unmet(rule: "Rule", process: "_F", search: "Search[_F]" = search) -> str | None:
     """Return the first condition of `rule` that `process` does not meet, by its key, or None.
 
     Raises UnknownFactError if the result depends on a condition that cannot be tried.
@@ -340,14 +315,12 @@ def _may_be_met(rule: "Rule", process: Facts) -> bool:
         return True
 
 
-def slow_unmet(
-    rule: "Rule", process: Facts, search: "Callable[[re.Pattern[str], str], bool]" = search
-) -> str | None:
+def slow_unmet(rule: "Rule", process: "_F", search: "Search[_F]" = search) -> str | None:
     """Return the first failed condition on the command line, or None."""
     if rule.names and not name_holds(rule.names, process):
         return "name"
     cmdlines = rule.terms.cmdlines
-    if cmdlines and not search(_regex(cmdlines), _text(b" ".join(process.arguments))):
+    if cmdlines and not search(_regex(cmdlines), _text(b" ".join(process.arguments)), process):
         return "cmdline"
     return None
 

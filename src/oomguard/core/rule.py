@@ -24,8 +24,8 @@ class Value(NamedTuple):
     kind: "ValueKind"
     number: int = 0
 
-    def wanted(self, own: int) -> int | None:
-        """Return the value for a process whose own is `own`; None leaves it alone."""
+    def wanted(self, own: int) -> int:
+        """Return the value for a process whose own is `own`."""
         match self.kind:
             case "exact":
                 return self.number
@@ -34,7 +34,7 @@ class Value(NamedTuple):
             case "at_least":
                 return max(own, self.number)
             case "keep":
-                return None
+                return own
 
     @property
     def protects(self) -> bool:

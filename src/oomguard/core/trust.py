@@ -35,15 +35,13 @@ class ControlledBy(IntEnum):
     ANYBODYS = 2
 
 
-def trust_refusal(
-    rule: "Rule", process: "Facts", *, own: int, wanted: int, first_person_uid: int
-) -> Refusal | None:
-    """Return why a rule must not set a process to `wanted` instead of its `own` value, or None.
+def trust_refusal(rule: "Rule", process: "Facts", *, own: int, first_person_uid: int) -> Refusal | None:
+    """Return why a rule must not set the value of a process, which is `own` without oomguard, or None.
 
     Only protection needs trust. Facts are read from cheap to expensive, and only if they matter.
     """
     terms = rule.terms
-    if wanted >= own or terms.trust == "name" or is_trusted(process, first_person_uid):
+    if terms.value.wanted(own) >= own or terms.trust == "name" or is_trusted(process, first_person_uid):
         return None
     if terms.units:
         # Only root chooses a system unit, and the rule says which one counts. Into one with Delegate=,

@@ -84,9 +84,9 @@ def _start(actor: "Actor", pids: list[int], proc: ImaginedProc, reconciler: Reco
         reconciler.ledger.record(identity, entry)
     handle = proc.open(pid)
     assert handle is not None
-    judged = reconciler.decide_and_record(handle)
+    decision = reconciler.decide_and_record(handle)
     reconciler.process(pid, "exec", now=0.0, in_pass=True)
-    return None if judged is None else judged.decision
+    return decision
 
 
 def _compared(

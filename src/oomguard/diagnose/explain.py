@@ -10,6 +10,7 @@ from oomguard.core.match import first_unmet
 from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
 from oomguard.core.rule import CONDITIONS
 from oomguard.core.text import counted, legible, printable
+from oomguard.core.trust import trust_refusal
 from oomguard.diagnose.suggested_rule import rule_for
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.policy.users import user_name
@@ -35,12 +36,11 @@ def explain(preview: "Preview", asked: "Sequence[str]") -> tuple[list[Explanatio
     unread: dict[str, list[int]] = {}
     running = set()
     # Decide on all processes in the order of a pass: a child's value depends on its parent's.
-    for handle, judged in preview.processes():
+    for handle, decision in preview.processes():
         wanted = [one for one in asked if _is_meant(handle, one)]
         running.add(printable(handle.comm))
         if wanted:
             with suppress(*GONE, HIDDEN):
-                decision = None if judged is None else judged.decision
                 try:
                     explanations.append(_explain(handle, preview.planner, decision))
                 except UnknownFactError as error:
@@ -126,13 +126,14 @@ def _try(
 ) -> tuple[str, str]:
     """Return the first condition that failed, and the value found instead."""
     try:
-        unmet: str = first_unmet(rule, handle, planner.matching.search_within(handle)) or ""
+        unmet: str = first_unmet(rule, handle, planner.matching.search) or ""
         if not unmet and rule.terms.scope == "main" and not planner.matching.is_topmost(rule, handle):
             unmet = "scope"
         if unmet:
             found = _found(unmet, process)
             return unmet, printable(found) if unmet == "name" else legible(found)
-        refusal = planner.matching.refusal(rule, handle, own=decision.original)
+        first = planner.policy.first_person_uid
+        refusal = trust_refusal(rule, handle, own=decision.original, first_person_uid=first)
     except UnknownFactError as error:
         return "unknown", f"cannot be read: {error}"
     return ("trust", refusal.reason) if refusal is not None else ("", "")

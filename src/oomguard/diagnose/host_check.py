@@ -120,9 +120,8 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
 
 def _look(preview: "Preview", path: str) -> Seen:
     seen = Seen()
-    for handle, judged in preview.processes():
+    for handle, decision in preview.processes():
         with suppress(*GONE, HIDDEN):
-            decision = None if judged is None else judged.decision
             _look_at(handle, decision, path, seen)
             if decision is None or decision.matched is None:
                 _look_for_misses(handle, preview, seen)
@@ -141,7 +140,7 @@ def _look_for_misses(handle: "ProcessHandle", preview: "Preview", seen: Seen) ->
         if not rule.names or len(seen.missed.get(rule.number, ())) >= _MISSES_LIMIT:
             continue
         with suppress(UnknownFactError):
-            key = first_unmet(rule, handle, matching.search_within(handle))
+            key = first_unmet(rule, handle, matching.search)
             if key not in (None, "name", "cmdline"):
                 who = f"{printable(handle.comm)}[{handle.pid}]"
                 seen.missed.setdefault(rule.number, []).append(f"{who} {_instead(key, handle)}")
@@ -305,8 +304,10 @@ def _units(policy: Policy, seen: Seen, units: "Units") -> "Iterator[Fault]":
         # user@1000.service sets its manager's value; a user's units set their own.
         for unit in sorted({"" if user_unit(cgroup) else system_unit(cgroup) for cgroup in cgroups}):
             said = units.setting(unit, "OOMScoreAdjust") if unit else None
-            wanted = None if said is None else rule.terms.value.wanted(_number(said.value))
-            if said is None or wanted is None or _is_number(said.value, wanted):
+            if said is None or rule.terms.value.kind == "keep":
+                continue
+            wanted = rule.terms.value.wanted(_number(said.value))
+            if _is_number(said.value, wanted):
                 continue
             yield _at_rule(
                 policy,

@@ -46,7 +46,7 @@ def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
     except OomguardError as error:
         return error
     with closing(preview):
-        changes = (judged.change("restore") for _, judged in preview.processes() if judged is not None)
+        changes = (one.change("restore") for _, one in preview.processes() if one is not None)
         return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
 
 

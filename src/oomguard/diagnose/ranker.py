@@ -32,7 +32,6 @@ from oomguard.report.rank_view import View, label
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oomguard.core.change import Judged
     from oomguard.core.decide import Decision
     from oomguard.core.overcommit import Memory
     from oomguard.kernel.procfs import ProcessHandle
@@ -79,8 +78,7 @@ class Ranker:
         candidates: list[Candidate] = []
         decisions: dict[int, Decision] = {}
         for handle in self._processes():
-            judged = self._judge(handle)
-            decision = None if judged is None else judged.decision
+            decision = self._judge(handle)
             candidate = observe_candidate(handle, domain.era, None if decision is None else decision.current)
             if candidate is not None:
                 candidates.append(candidate)
@@ -106,7 +104,7 @@ class Ranker:
         # This process will have ended before memory runs out.
         return self._procfs.processes(pid for pid in asked if pid != self._own_pid)
 
-    def _judge(self, handle: "ProcessHandle") -> "Judged | None":
+    def _judge(self, handle: "ProcessHandle") -> "Decision | None":
         """Return the policy's decision on a process, None if there is none."""
         with suppress(*GONE, HIDDEN):
             handle.read_name_and_stat()

@@ -135,9 +135,8 @@ class Backtester:
             is_met, is_certain = _is_met(rule, facts)
             if not is_met:
                 continue
-            wanted = rule.terms.value.wanted(own)
-            verdict = Verdict(own if wanted is None else wanted, rule)
-            trusted = _is_trusted(rule, facts, own, verdict.value, self._first_person_uid)
+            verdict = Verdict(rule.terms.value.wanted(own), rule)
+            trusted = _is_trusted(rule, facts, own, self._first_person_uid)
             if trusted is False:
                 continue
             found.append(verdict)
@@ -221,10 +220,10 @@ def _is_met(rule: "Rule", facts: _Recorded) -> tuple[bool, bool]:
         return True, False
 
 
-def _is_trusted(rule: "Rule", facts: _Recorded, own: int, wanted: int, first_person_uid: int) -> bool | None:
-    """Return whether trust allows a rule to set that value; None if unknown."""
+def _is_trusted(rule: "Rule", facts: _Recorded, own: int, first_person_uid: int) -> bool | None:
+    """Return whether trust allows a rule to set its value; None if unknown."""
     try:
-        refusal = trust_refusal(rule, facts, own=own, wanted=wanted, first_person_uid=first_person_uid)
+        refusal = trust_refusal(rule, facts, own=own, first_person_uid=first_person_uid)
     except _UnrecordedError:
         return None
     return refusal is None

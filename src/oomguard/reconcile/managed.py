@@ -14,7 +14,7 @@ from oomguard.reconcile.record import NOTHING, UNRELATED, Descent, Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set
 
-    from oomguard.core.change import Judged
+    from oomguard.core.decide import Decision
     from oomguard.core.entry import Entry
     from oomguard.core.policy import Policy
     from oomguard.core.process import UnknownFactError
@@ -246,8 +246,9 @@ class ManagedProcesses:
 
     def update(self, handle: "ProcessHandle", one: Record, finding: "Finding") -> None:
         """Record what later decisions need of this one, given what was recalled before it."""
-        pid, judged = handle.pid, finding.judged
-        self.watch(pid, finding.fork_watch, for_match=True)
+        pid, decision = handle.pid, finding.decision
+        if finding.fork_watch is not None or pid in self._watched[True]:
+            self.watch(pid, finding.fork_watch, for_match=True)
         if finding.may_match_later:
             self.undecided.add(pid)
         if finding.unknown is not None:
@@ -255,31 +256,30 @@ class ManagedProcesses:
             if finding.is_undecided:
                 return
         if one is NOTHING:
-            if judged is None:
+            if decision is None:
                 return
             one = Record()
         self.records[pid] = one
         one.raised_by, one.is_held = finding.raised_by, finding.is_held
-        if judged is None:
+        if decision is None:
             self._release(one)
         else:
             one.start_time_ticks = handle.stat.start_time_ticks
-            self._update(handle, one, judged)
+            self._update(handle, one, decision)
             if finding.is_unchanged:
-                one.unchanged = hash((handle.inode, handle.comm, judged.decision.current))
+                one.unchanged = hash((handle.inode, handle.comm, decision.current))
         if one.rule is None and one.is_empty:
             del self.records[pid]
 
-    def _update(self, handle: "ProcessHandle", one: Record, judged: "Judged") -> None:
-        decision, entry = judged
-        rule, value = decision.matched, decision.current
+    def _update(self, handle: "ProcessHandle", one: Record, decision: "Decision") -> None:
+        rule, entry, value, pid = decision.matched, decision.entry, decision.current, handle.pid
         if rule is not None:
             self.matched += one.rule is None
             one.rule = rule.number
         else:
             self._release(one)
-        if entry is None and handle.pid in self.descents:
-            self.on_other_value(handle.pid)
+        if entry is None and pid in self.descents:
+            self.on_other_value(pid)
         if decision.obstacle is not None:
             return
         if rule is not None and entry is not None and decision.is_inherited:
@@ -289,8 +289,10 @@ class ManagedProcesses:
                 self.ledger.record(handle.identity, entry)
         if rule is not None and decision.wanted != decision.original:
             one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.original
-            is_watched = protects and not one.is_sharing and rule.terms.scope == "main"
-            self.watch(handle.pid, controlled_by(handle, self._first_person_uid) if is_watched else None)
+            if protects and not one.is_sharing and rule.terms.scope == "main":
+                self.watch(pid, controlled_by(handle, self._first_person_uid))
+            elif pid in self._watched[False]:
+                self.watch(pid, None)
             self.has_new_watched |= protects  # init is watched from the start
         if decision.wanted != value:
             return
@@ -298,7 +300,7 @@ class ManagedProcesses:
         if entry is not None and is_own and not decision.is_held:
             # Its own value; it may have saved ours to set it for its children, as sshd does.
             is_former = value == entry.given_before
-            self._leave(handle.pid, one, Descent(entry._replace(given_before=None) if is_former else entry))
+            self._leave(pid, one, Descent(entry._replace(given_before=None) if is_former else entry))
             self.ledger.strike(handle.identity)
 
     def on_unknown(self, handle: "ProcessHandle", reason: "UnknownFactError") -> None:

@@ -4,9 +4,9 @@ import os
 import time
 
 from oomguard.core.budget import Budget
-from oomguard.core.match import Matcher, MatchResult, first_unmet, search
+from oomguard.core.match import Matcher, first_unmet, search
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
-from oomguard.core.trust import is_trusted, trust_refusal
+from oomguard.core.trust import is_trusted
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
@@ -14,18 +14,14 @@ from oomguard.kernel.timeout import TooLongError, within
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
-    from oomguard.core.decide import Refusal
     from oomguard.core.policy import Policy
     from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 MATCH_SECONDS = 0.02
 """CPU time that the `cmdline` patterns of one rule may take on one process."""
-
-NO_CANDIDATES = MatchResult()
-"""The result if no rule can match the process, by its name or because it is oomguard."""
 
 
 class Itself(NamedTuple):
@@ -55,35 +51,22 @@ class Matching:
         self.procfs = procfs
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
 
-    def match(self, handle: "ProcessHandle", own: "Callable[[], int] | None" = None) -> MatchResult:
-        """Return the rule that matches a process, and what else was found.
-
-        `own` returns its original value, on which depends whether a rule protects it, and so takes trust;
-        without `own`, trust does not matter.
-        """
-        if handle.pid == INIT_PID or not self.matcher.candidates(handle.comm) or self.itself.covers(handle):
-            return NO_CANDIDATES
+    def candidates(self, handle: "ProcessHandle") -> "tuple[Rule, ...]":
+        """Return the rules that may match a process, by its name; none do if the kernel never kills it."""
+        found = self.matcher.candidates(handle.comm)
+        if not found or handle.pid == INIT_PID or self.itself.covers(handle):
+            return ()
         stat = handle.stat
-        if stat.is_kernel_thread or stat.is_zombie:
-            return NO_CANDIDATES
+        return () if stat.is_kernel_thread or stat.is_zombie else found
 
-        def refusal(rule: "Rule") -> "Refusal | None":
-            return None if own is None else self.refusal(rule, handle, own=own())
-
-        return self.matcher.find_rule(
-            handle, lambda rule: self.is_topmost(rule, handle), refusal, self.search_within(handle)
-        )
-
-    def refusal(self, rule: "Rule", handle: "ProcessHandle", *, own: int) -> "Refusal | None":
-        """Return why a rule must not set a process with the original value `own`, or None."""
-        wanted, first = rule.terms.value.wanted(own), self.policy.first_person_uid
-        if wanted is None:
-            return None
-        return trust_refusal(rule, handle, own=own, wanted=wanted, first_person_uid=first)
+    def matches(self, handle: "ProcessHandle") -> "Iterable[tuple[Rule, UnknownFactError | None]]":
+        """Return the rules that match a process or cannot be tried, as `Matcher.matches`."""
+        found = self.candidates(handle)
+        return self.matcher.matches(handle, found, self.search, self.is_topmost) if found else ()
 
     def shares_value(self, handle: "ProcessHandle") -> bool:
-        """Return whether a rule with `children: inherit` matches the process."""
-        rule = self.match(handle).rule
+        """Return whether a rule with `children: inherit` matches the process, trusted or not."""
+        rule = next((rule for rule, unknown in self.matches(handle) if unknown is None), None)
         return rule is not None and rule.terms.children == "inherit"
 
     def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
@@ -91,32 +74,28 @@ class Matching:
         parent_pid = handle.stat.parent_pid
         try:
             for parent in self.procfs.ancestors(parent_pid):
-                if first_unmet(rule, parent, self.search_within(parent)) is None:
+                if first_unmet(rule, parent, self.search) is None:
                     return False
         except GONE:
             pass  # an ancestor has ended; its children are init's now
         return True
 
-    def search_within(self, handle: "ProcessHandle") -> "Callable[[re.Pattern[str], str], bool]":
-        """Return a search that raises UnknownFactError if this process's command line takes too long."""
-
-        def bounded(pattern: "re.Pattern[str]", text: str) -> bool:
-            spent = self._pattern_time
-            if spent and spent.is_spent(handle.spender().key, time.monotonic()):
-                raise TooLongError(
-                    f"`cmdline` patterns took too long on other processes of {handle.spender().key}"
-                )
-            begun = time.thread_time()
-            try:
-                return within(MATCH_SECONDS, lambda: search(pattern, text))
-            finally:
-                took = time.thread_time() - begun
-                if took > UNNOTICED_SECONDS:
-                    now = time.monotonic()
-                    spent.forget_paid(now)
-                    spent.charge(handle.spender().key, took, now)
-
-        return bounded
+    def search(self, pattern: "re.Pattern[str]", text: str, handle: "ProcessHandle") -> bool:
+        """Search a process's command line. UnknownFactError: that takes too long."""
+        spent = self._pattern_time
+        if spent and spent.is_spent(handle.spender().key, time.monotonic()):
+            raise TooLongError(
+                f"`cmdline` patterns took too long on other processes of {handle.spender().key}"
+            )
+        begun = time.thread_time()
+        try:
+            return within(MATCH_SECONDS, lambda: search(pattern, text, handle))
+        finally:
+            took = time.thread_time() - begun
+            if took > UNNOTICED_SECONDS:
+                now = time.monotonic()
+                spent.forget_paid(now)
+                spent.charge(handle.spender().key, took, now)
 
     def is_trusted(self, handle: "ProcessHandle") -> bool:
         """Return whether a process is root's, or a system user's in a system service.

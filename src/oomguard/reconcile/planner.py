@@ -3,19 +3,18 @@
 import os
 from contextlib import suppress
 
-from oomguard.core.change import Judged, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
 from oomguard.core.decide import decide, wanted_by
 from oomguard.core.entry import own_value
 from oomguard.core.match import quick_unmet
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import LEFT_BY, Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
-from oomguard.core.trust import controlled_by
+from oomguard.core.trust import controlled_by, trust_refusal
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl_files import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
-from oomguard.reconcile.matching import NO_CANDIDATES
 from oomguard.reconcile.record import NOTHING, UNRELATED
 
 if TYPE_CHECKING:
@@ -47,13 +46,13 @@ _KEEP = Value("keep")
 class Finding(NamedTuple):
     """What was found out about a process: the decision, if any, and what to record for the next one.
 
-    `judged` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
+    `decision` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
     tried; with `is_undecided`, nothing can be decided yet. `raised_by` and `is_held` are those of `Record`.
     `fork_watch`: its children may come to match a rule, and this is who controls it. `may_match_later`: so
     may the process itself. `is_unchanged`: the decision stays the same while its name and value do.
     """
 
-    judged: Judged | None = None
+    decision: "Decision | None" = None
     unknown: "UnknownFactError | None" = None
     is_undecided: bool = False
     raised_by: int | None = None
@@ -135,18 +134,30 @@ class Planner:
         situation: Situation | None = None
         descent = self._managed.descents.get(handle.pid, UNRELATED)
         is_known = known is not NOTHING or descent is not UNRELATED
-
-        def own() -> int:
-            nonlocal situation
-            situation = situation or self._situation(handle, known, may_match=True)
-            return situation[1]
-
-        result = self.matching.match(handle, own)
-        rule, refused, unknown = result
-        fork_watch, may_match_later = None, False
-        if result is not NO_CANDIDATES and self.matching.matcher.may_come_to_match(handle, rule):
+        first_person = self.policy.first_person_uid
+        rule = refused = unknown = None
+        for one, untried in self.matching.matches(handle):
+            refusal, reason = None, untried
+            try:
+                situation = situation or self._situation(handle, known, may_match=True)
+                refusal = trust_refusal(one, handle, own=situation[1], first_person_uid=first_person)
+            except UnknownFactError as error:
+                reason = untried or error
+            if refusal is not None:  # the next rules are tried, or a protected name would be an escape
+                refused = refused or (None if untried else (one, refusal))
+            elif reason is None:
+                rule = one
+                break
+            elif unknown is None or reason.is_transient:
+                unknown = reason
+        fork_watch, may_match_later, matcher = None, False, self.matching.matcher
+        if (
+            matcher.has_titles
+            and self.matching.candidates(handle)
+            and matcher.may_come_to_match(handle, rule)
+        ):
             age = self.procfs.now_ticks() - handle.identity.start_time_ticks
-            fork_watch = controlled_by(handle, self.policy.first_person_uid)
+            fork_watch = controlled_by(handle, first_person)
             may_match_later = age < UNDECIDED_TICKS
         is_undecided, raised_by, is_held = False, None, False
         if unknown is not None:
@@ -155,7 +166,7 @@ class Planner:
         elif is_known and (raising := self._managed.raising(handle, known)) is not None:
             rule, is_held = self._unescaped(handle, known.entry, raising, rule, refused)
             raised_by = raising.number if is_held else None
-        judged, is_unchanged = None, False
+        decision, is_unchanged = None, False
         if not is_undecided and (
             rule is not None
             or refused is not None
@@ -173,10 +184,11 @@ class Planner:
                 rule=rule,
                 refusal=refused,
                 unknown="" if unknown is None else str(unknown),
+                entry=entry,
                 is_inherited=is_inherited,
                 is_held=is_held,
             )
-            judged, rule = Judged(decision, entry), decision.rule
+            rule = decision.rule
             if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
                 if raised_by is None and entry is None and decision.current > 0:
                     raised_by = None if rule.terms.value.kind == "keep" else rule.number
@@ -185,7 +197,7 @@ class Planner:
         elif unknown is None and fork_watch is None:
             return _NOTHING
         return Finding(
-            judged, unknown, is_undecided, raised_by, is_held, fork_watch, may_match_later, is_unchanged
+            decision, unknown, is_undecided, raised_by, is_held, fork_watch, may_match_later, is_unchanged
         )
 
     def _situation(self, handle: "ProcessHandle", known: "Record", *, may_match: bool) -> "Situation":
@@ -254,11 +266,10 @@ class Planner:
         if entry.given >= entry.original:
             return True
         try:
-            return (
-                rule is not None
-                and quick_unmet(rule, handle) is None
-                and self.matching.refusal(rule, handle, own=entry.original) is None
-            )
+            if rule is None or quick_unmet(rule, handle) is not None:
+                return False
+            first = self.policy.first_person_uid
+            return trust_refusal(rule, handle, own=entry.original, first_person_uid=first) is None
         except UnknownFactError:
             return False
 

@@ -15,9 +15,9 @@ from oomguard.kernel.process_rights import is_read_only
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Set
 
-    from oomguard.core.change import Judged, SetSysctl
+    from oomguard.core.change import SetSysctl
     from oomguard.core.choices import Cause
-    from oomguard.core.decide import Rights
+    from oomguard.core.decide import Decision, Rights
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.reconciler import Reconciler
 
@@ -59,22 +59,19 @@ class Preview:
         """Why processes could not be read or judged so far, for people."""
         return sorted(self._reconciler.managed.unreadable)
 
-    def processes(self) -> "Iterator[tuple[ProcessHandle, Judged | None]]":
+    def processes(self) -> "Iterator[tuple[ProcessHandle, Decision | None]]":
         """Yield each process, open, with the decision on it, or None."""
         for handle in self._reconciler.processes():
             yield handle, self.judge(handle)
 
-    def judge(self, handle: "ProcessHandle") -> "Judged | None":
+    def judge(self, handle: "ProcessHandle") -> "Decision | None":
         """Return the decision on a process, or None. Children come after the parents they inherit from."""
-        judged = self._reconciler.decide_and_record(handle)
-        if judged is None or judged.decision.obstacle is not None:
-            return judged
-        obstacle = None
+        decision = self._reconciler.decide_and_record(handle)
+        if decision is None or decision.obstacle is not None:
+            return decision
         with suppress(*GONE, HIDDEN):
-            obstacle = self._obstacle(judged, handle)
-        if obstacle is None:
-            return judged
-        return judged._replace(decision=judged.decision._replace(obstacle=obstacle))
+            return decision._replace(obstacle=self._obstacle(decision, handle))
+        return decision
 
     def keep_only(self, pids: set[int]) -> None:
         """Forget every process that is not among `pids`."""
@@ -88,14 +85,13 @@ class Preview:
             found += [change._replace(obstacle=obstacle) for change in changes]
         return found
 
-    def _obstacle(self, judged: "Judged", handle: "ProcessHandle") -> Obstacle | None:
-        decision, entry = judged
+    def _obstacle(self, decision: "Decision", handle: "ProcessHandle") -> Obstacle | None:
         if decision.wanted == decision.current:
             return None
         if decision.identity in self._contended:
             return _CONTENDED
         # The floor is at most the value that a process has by itself, unless oomguard moved it.
-        is_moved = entry is not None and entry.moved_floor
+        is_moved = decision.entry is not None and decision.entry.moved_floor
         rights = self._rights
         obstacle = denial(
             decision.wanted,

@@ -22,8 +22,9 @@ from oomguard.reconcile.record import NOTHING, UNRELATED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Set
 
-    from oomguard.core.change import Change, Judged, SetOomScoreAdj, SetSysctl
+    from oomguard.core.change import Change, SetOomScoreAdj, SetSysctl
     from oomguard.core.choices import Cause
+    from oomguard.core.decide import Decision
     from oomguard.core.overcommit import Peak
     from oomguard.core.policy import Policy
     from oomguard.kernel.procfs import ProcessHandle, Procfs
@@ -190,10 +191,10 @@ class Reconciler:
         executed_ns = self.managed.executed.get(handle.pid)
         if executed_ns is not None:
             self.procfs.slow_reads.disregard(handle.fd, before=executed_ns / 1e9)
-        judged = self.decide_and_record(handle, in_pass=in_pass)
-        return None if judged is None else judged.change(cause)
+        decision = self.decide_and_record(handle, in_pass=in_pass)
+        return None if decision is None else decision.change(cause)
 
-    def decide_and_record(self, handle: "ProcessHandle", *, in_pass: bool = True) -> "Judged | None":
+    def decide_and_record(self, handle: "ProcessHandle", *, in_pass: bool = True) -> "Decision | None":
         """Return the decision on a process, and record what later decisions need.
 
         None: no rule matches it, and it has inherited nothing; or it has ended, or cannot be read now.
@@ -219,7 +220,7 @@ class Reconciler:
         finally:
             if handle.pid not in managed.postponed:
                 managed.executed.pop(handle.pid, None)
-        return finding.judged
+        return finding.decision
 
     def _apply(
         self, change: "SetOomScoreAdj", handle: "ProcessHandle", now: float, *, in_pass: bool = False
