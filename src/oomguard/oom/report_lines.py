@@ -143,30 +143,24 @@ def take_cpu(fields: dict[str, object], text: str) -> None:
             return
 
 
+_NONE = -1
+"""The place of a number that is 0 because the table has no such column."""
+
+
 def task_maker(columns: tuple[str, ...], page_kib: int) -> "Callable[[tuple[str, ...]], Task]":
     """Return what makes a task of a row with these columns (mm/oom_kill.c:dump_task of many years)."""
     at = {name: place for place, name in enumerate(columns)}
     uid, total_vm, rss = at.get("uid", 0), at["total_vm"], at["rss"]
-    swap = at.get("swapents", at.get("swap"))
-    value = at.get("oom_score_adj", at.get("oom_adj"))
-    table_bytes = at.get("pgtables_bytes")
+    swap = at.get("swapents", at.get("swap", _NONE))
+    value = at.get("oom_score_adj", at.get("oom_adj", _NONE))
     tables = [place for name, place in at.items() if name in ("nr_ptes", "nr_pmds", "nr_puds")]
-    page_bytes = page_kib * 1024
+    table_bytes, page_bytes = at.get("pgtables_bytes", _NONE), page_kib * 1024
 
     def make(fields: tuple[str, ...]) -> Task:
-        if table_bytes is not None:
-            page_tables = int(fields[table_bytes]) // page_bytes
-        else:
-            page_tables = sum(int(fields[place]) for place in tables)
-        return Task(
-            int(fields[0]),
-            int(fields[uid]),
-            fields[-1].rstrip(" "),  # a terminal may have filled the line
-            int(fields[total_vm]),
-            int(fields[rss]),
-            0 if swap is None else int(fields[swap]),
-            page_tables,
-            0 if value is None else int(fields[value]),
-        )
+        numbers = [*map(int, fields[:-1]), 0]
+        page_tables = numbers[table_bytes] // page_bytes + sum([numbers[place] for place in tables])
+        comm = fields[-1].rstrip(" ")  # a terminal may have filled the line
+        sizes = numbers[total_vm], numbers[rss], numbers[swap], page_tables
+        return Task(numbers[0], numbers[uid], comm, *sizes, numbers[value])
 
     return make

@@ -66,7 +66,8 @@ class Assembler:
     def __init__(self) -> None:
         self._draft: Draft | None = None
         self.row: re.Pattern[str] | None = None
-        """Matches a row of the task table; None before its heading."""
+        self.row_line: re.Pattern[str] | None = None
+        """Match a row of the task table, and one with the end of its line; None before its heading."""
         self._make: Callable[[tuple[str, ...]], Task] | None = None
         self._suppressed = 0
         self._manual: Line | None = None
@@ -82,11 +83,6 @@ class Assembler:
     def is_reading(self) -> bool:
         """Whether a report has begun and shows no kill yet: every line may be part of it."""
         return self._draft is not None and not self._draft.ended
-
-    @property
-    def _is_in_memory(self) -> bool:
-        memory = None if self._draft is None else self._draft.memory
-        return memory is not None and memory.is_open
 
     def explains(self, line: "Line", other: "OtherKill") -> bool:
         """Return whether the last kill is the one that another program reports."""
@@ -115,7 +111,7 @@ class Assembler:
             line = line._replace(text=text)
         if text.startswith("["):
             if self.row is not None and (row := self.row.fullmatch(text)) is not None:
-                self.add_task(row.groups())
+                self.add_tasks([row.groups()])
                 return None
             if self.row is not None and _GARBLED_ROW.match(text) is not None and self._draft is not None:
                 self._draft.rows_unread += 1
@@ -125,7 +121,11 @@ class Assembler:
             if self._draft is not None and len(self._draft.stack) < _STACK_LIMIT:
                 self._draft.stack.append(found[1])
             return None
-        if text.startswith(" ") and not self._is_in_memory and "oom-killer:" not in text:
+        memory = None if self._draft is None or self._draft.ended else self._draft.memory
+        if memory is not None and memory.is_open and memory.take(text):
+            self.quiet += 1
+            return None
+        if text.startswith(" ") and "oom-killer:" not in text:
             self.is_used = not names_process(text)
             return None  # the stack; of other lines only the header can begin with a space, in a name
         return self._take_words(line)
@@ -140,7 +140,7 @@ class Assembler:
     def finish(self) -> "Report | None":
         """Return the unfinished report, None if there is none."""
         draft, self._draft = self._draft, None
-        self.row = None
+        self.row = self.row_line = None
         return draft.finished() if draft is not None and draft.is_worth_telling else None
 
     def _take_words(self, line: "Line") -> "Report | None":
@@ -222,26 +222,27 @@ class Assembler:
         draft.fields["columns"] = columns
         if draft.memory is not None:
             draft.memory.is_open = False
-        self.row = re.compile(
-            r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2) + r" (.{0,200})", re.DOTALL
-        )
+        fields = r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2)
+        self.row = re.compile(rf"{fields} (.{{0,200}})", re.DOTALL)
+        self.row_line = re.compile(rf"{fields} ([^\r\n]{{0,200}})\n")
         self._make = task_maker(columns, (draft.memory and draft.memory.page_kib) or 4)
         return finished
 
     # Parts
 
-    def add_task(self, fields: tuple[str, ...]) -> None:
-        """Add the fields of a row that `row` matched."""
+    def add_tasks(self, rows: list[tuple[str, ...]]) -> None:
+        """Add the fields of rows that `row` or `row_line` matched."""
         draft, make = self._draft, self._make
         if draft is None or make is None:
             return
         self.quiet = 0
-        if len(draft.tasks) >= TASKS_LIMIT:
-            draft.rows_left_out += 1
-            return
-        task = make(fields)
-        if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST:
-            draft.tasks.append(task)
+        room = TASKS_LIMIT - len(draft.tasks)
+        draft.rows_left_out += max(len(rows) - room, 0)
+        draft.tasks += [
+            task
+            for task in map(make, rows[:room])
+            if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST
+        ]
 
     def _take_cut_context(self, line: "Line") -> "Report | None":
         """Add what a line says of which the end is missing: its kill may follow."""
@@ -298,8 +299,6 @@ class Assembler:
             draft.memory.held_kib[name] = draft.memory.held_kib.get(name, 0) + kib
         elif text.startswith(("CPU: ", "Pid: ", "PID: ")):
             take_cpu(fields, text)
-        elif draft.memory is not None and draft.memory.is_open:
-            draft.memory.take(text)
         elif " mems_allowed=" in text:
             before, _, nodes = text.rpartition(" mems_allowed=")
             if " cpuset=" in before and _NODE_LIST.fullmatch(nodes.rstrip()):
