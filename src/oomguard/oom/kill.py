@@ -133,7 +133,7 @@ _GROUP_BEFORE, _GROUP_BEHIND = "Tasks in ", " are going to be killed due to memo
 
 def names_process(text: str) -> bool:
     """Return whether a line may name a process that was killed or chosen."""
-    return "process " in text and any([mark in text for mark in MARKS])
+    return "process " in text and any(mark in text for mark in MARKS)
 
 
 def parse_kill(line: str) -> Kill | None:
