@@ -331,7 +331,7 @@ def test_the_file_is_bounded_between_two_passes(folder: StateFolder) -> None:
 def test_an_intent_that_is_repeated_is_not_confirmed_by_making_the_file_shorter(folder: StateFolder) -> None:
     """A write that the kernel denied because of the floor is tried again: until then nothing was written."""
     ledger = reopened(folder)
-    process, intent = Identity(7, 1), Entry(0, -900, 300, is_written=False)
+    process, intent = Identity(7, 1), Entry(0, -900, 300)
     ledger.intend(process, intent)
     for pid in range(10_000, 20_000):
         ledger._append_text(b'{"pid":%d,"start":1,"entry":null}' % pid, may_rewrite=False)
@@ -616,7 +616,7 @@ def test_that_a_value_was_written_is_on_file_with_the_next_line_or_soon(folder: 
         }
 
     for pid in (7, 8):
-        ledger.intend(Identity(pid, 1), Entry(0, 300, is_written=False))
+        ledger.intend(Identity(pid, 1), Entry(0, 300))
     assert on_file() == {7: True, 8: False}
     ledger.flush()
     assert on_file() == {7: True, 8: True}

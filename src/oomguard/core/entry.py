@@ -60,13 +60,11 @@ def intended(
     moved_floor: bool = False,
     is_grant_pending: bool = False,
 ) -> Entry:
-    """Return the entry for a write of `after` over `before` that is not made yet."""
+    """Return the entry for a write of `after` over `before`, as it is once that is made."""
     given_before, original = None, own if known is None else known.original
     if known is not None and known.is_ours(before):
         given_before, since_ticks = before, known.since_ticks
-    return Entry(
-        original, after, given_before, since_ticks, moved_floor, None, is_grant_pending, is_written=False
-    )
+    return Entry(original, after, given_before, since_ticks, moved_floor, None, is_grant_pending)
 
 
 def own_value(entry: Entry | None, value: int) -> int:

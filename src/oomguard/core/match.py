@@ -316,8 +316,11 @@ def _may_be_met(rule: "Rule", process: Facts) -> bool:
 
 
 def slow_unmet(rule: "Rule", process: "_F", search: "Search[_F]" = search) -> str | None:
-    """Return the first failed condition on the command line, or None."""
-    if rule.names and not name_holds(rule.names, process):
+    """Return the first failed condition on the command line, or None.
+
+    A longer name than the kernel keeps is one: of a shorter one, that it may hold means that it does.
+    """
+    if rule.names and len(process.comm) >= COMM_LENGTH and not name_holds(rule.names, process):
         return "name"
     cmdlines = rule.terms.cmdlines
     if cmdlines and not search(_regex(cmdlines), _text(b" ".join(process.arguments)), process):

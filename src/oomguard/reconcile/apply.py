@@ -215,7 +215,7 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
         identity, handle.comm, value, value, value, "restore", moved_floor=True, inherited=True
     )
     try:
-        ledger.record(identity, intended(known, value, value, JUST_BELOW_ZERO))
+        ledger.record(identity, intended(known, value, value, JUST_BELOW_ZERO)._replace(is_written=False))
         try:
             handle.write_oom_score_adj(JUST_BELOW_ZERO)
         except OSError:
@@ -296,7 +296,8 @@ def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None
     known = ledger.entry(name)
     is_grant_pending = bool(SYSCTLS[name].granted_less)
     if is_grant_pending or known is None or known.given != after or known.made is not None:
-        ledger.record(name, intended(known, before, before, after, is_grant_pending=is_grant_pending))
+        entry = intended(known, before, before, after, is_grant_pending=is_grant_pending)
+        ledger.record(name, entry._replace(is_written=False))
 
 
 def _sysctl_reason(change: SetSysctl, error: OSError) -> tuple[str, str]:

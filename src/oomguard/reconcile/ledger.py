@@ -116,8 +116,9 @@ class Ledger:
         The next line confirms it, whatever that is about; `flush` writes one if none follows.
         """
         # To rewrite the file between two intents for one write would confirm the first.
-        self._append_text(_text(process, entry), may_rewrite=process != self._unconfirmed)
-        self._set(process, entry._replace(is_written=True))
+        text = _text(process, entry, is_intent=True)
+        self._append_text(text, may_rewrite=process != self._unconfirmed)
+        self._set(process, entry)
         self._unconfirmed = process
 
     def confirm(self, name: str) -> None:
@@ -357,7 +358,7 @@ def _protection_text(value: int, service: str, protection: Protection) -> bytes:
     return json.dumps({"protected": value, "service": service, "is": protection}).encode("ascii")
 
 
-def _text(target: Target, entry: Entry | None) -> bytes:
+def _text(target: Target, entry: Entry | None, *, is_intent: bool = False) -> bytes:
     if isinstance(target, str):
         row: dict[str, object] = {"sysctl": target, "entry": None if entry is None else entry[:_ENTRY_FIELDS]}
         return json.dumps(row if entry is None or entry.is_written else row | {"intent": 1}).encode("ascii")
@@ -366,7 +367,7 @@ def _text(target: Target, entry: Entry | None) -> bytes:
     if entry is not None:
         before = "null" if entry.given_before is None else entry.given_before
         values = f"[{entry.original},{entry.given},{before},{entry.since_ticks},{int(entry.moved_floor)}]"
-        mark = "" if entry.is_written else ',"intent":1'
+        mark = ',"intent":1' if is_intent or not entry.is_written else ""
     return f'{{"pid":{target.pid},"start":{target.start_time_ticks},"entry":{values}{mark}}}'.encode("ascii")
 
 
