@@ -144,7 +144,14 @@ class Reconciler:
                 return outcome
             handle.is_to_write = True
             with handle:
-                outcome = self._bring(handle, cause, now, in_pass=in_pass, is_watched=is_watched) or outcome
+                change = self.next_change(handle, cause, in_pass=in_pass)
+                made = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
+                if is_watched and (made is None or made.result in ("denied", "refused")):
+                    with suppress(*GONE, HIDDEN):
+                        self.backoff.looked(handle.identity, now, handle.budget_key)
+                if change is None and self.inheritance.may_have_floor(handle, in_pass=in_pass):
+                    made = self._take_floor(handle)
+            outcome = made or outcome
             if outcome is None or outcome.result != "vanished":
                 break
             is_watched = False
@@ -156,30 +163,6 @@ class Reconciler:
             return False
         comm = self.procfs.comm(pid)
         return comm is None or not self.matching.matcher.candidates(comm)
-
-    def _bring(
-        self,
-        handle: "ProcessHandle",
-        cause: "Cause",
-        now: float,
-        *,
-        in_pass: bool,
-        is_watched: bool,
-    ) -> "Outcome | None":
-        change = self.next_change(handle, cause, in_pass=in_pass)
-        outcome = None if change is None else self._apply(change, handle, now, in_pass=in_pass)
-        if is_watched and (outcome is None or outcome.result in ("denied", "refused")):
-            with suppress(*GONE, HIDDEN):
-                self.backoff.looked(handle.identity, now, handle.budget_key)
-        if change is not None:
-            return outcome
-        if not self.inheritance.may_have_floor(handle, in_pass=in_pass):
-            return None
-        outcome = take_floor(handle, self.ledger, self.privilege)
-        if outcome is not None:
-            entry = self.inheritance.from_fork(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
-            self.managed.on_reset(handle.pid, entry, handle.stat.parent_pid)
-        return outcome
 
     def next_change(
         self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
@@ -221,6 +204,13 @@ class Reconciler:
             if handle.pid not in managed.postponed:
                 managed.executed.pop(handle.pid, None)
         return finding.decision
+
+    def _take_floor(self, handle: "ProcessHandle") -> "Outcome | None":
+        outcome = take_floor(handle, self.ledger, self.privilege)
+        if outcome is not None:
+            entry = self.inheritance.from_fork(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
+            self.managed.on_reset(handle.pid, entry, handle.stat.parent_pid)
+        return outcome
 
     def _apply(
         self, change: "SetOomScoreAdj", handle: "ProcessHandle", now: float, *, in_pass: bool = False
