@@ -111,6 +111,29 @@ def test_choice_may_follow_its_kill(stamp: tuple[str, str]) -> None:
     assert [report.oom_memcg for report in reports] == ["", "/x"]
 
 
+def test_newest_line_may_come_first_with_the_kernels_times() -> None:
+    """If all times go back: a log in which one does not is in order, and somebody's text may look so."""
+    lines = [f"[   12.{at:06}] {line}" for at, line in enumerate(LINES)]
+    (expected,), _ = read(*lines)
+    (found,), log = read(*reversed(lines))
+    assert (found.invoker, found.tasks, found.kills) == (expected.invoker, expected.tasks, expected.kills)
+    assert log.unread_count == 0
+    reports, _ = read(lines[0], *reversed(lines))
+    assert len(reports) > 1
+
+
+def test_escaped_name_of_a_unit_is_shown_whole() -> None:
+    """As systemd escapes it."""
+    unit = "app-Hyprland-xdg\\x2dterminal\\x2dexec-977517a3.scope"
+    (report,), _ = read(
+        f"Sep 25 19:18:11 db1 systemd[999]: {unit}: systemd-oomd killed 17 process(es) in this unit."
+    )
+    assert (
+        headline(examine(report))
+        == f"Not the kernel: systemd-oomd killed {unit} for memory pressure or swap."
+    )
+
+
 @pytest.mark.parametrize("cut", [5, 16, 19, 28])
 def test_first_line_may_have_lost_its_prefix(cut: int) -> None:
     """Whoever selects text with a mouse begins late."""

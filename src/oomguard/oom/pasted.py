@@ -15,7 +15,7 @@ _CHOSEN = (
     (": Kill process ", re.compile(r"process (\d{1,10}) ")),
 )
 """What the kernel prints before a kill, and where the pid is in it."""
-_STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
+_STAMP = re.compile(r"\[ *(\d{1,12}\.\d{1,9})[] ]")
 
 
 _ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "#39": "'", "#x27": "'", "nbsp": " ", "amp": "&"}
@@ -71,16 +71,18 @@ def _plain(found: "re.Match[str]") -> str:
 def _is_reversed(text: str) -> bool:
     """Return whether a process was killed before it was chosen.
 
-    Not by lines with the kernel's own times: no tool reverses those, and a user's text could look so.
+    By lines with the kernel's own times only if all times go back: a user's text could look so.
     """
     for words, pattern in _CHOSEN:
         at = text.find(words)
         start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
         line = text[start : len(text) if end < 0 else end]
-        if at < 0 or _STAMP.search(line) is not None or not (found := pattern.findall(line)):
+        if at < 0 or not (found := pattern.findall(line)):
             continue
         kill = f"{KILLED}{found[-1]} ("
-        return kill in text[:start] and text.find(kill, at) < 0
+        if kill in text[:start] and text.find(kill, at) < 0:
+            times = [float(stamp) for stamp in _STAMP.findall(text)] if _STAMP.search(line) else []
+            return not times or (times[0] > times[-1] and times == sorted(times, reverse=True))
     return False
 
 

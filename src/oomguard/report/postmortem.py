@@ -79,14 +79,19 @@ def headline(finding: "Finding") -> str:
 
 
 def _other_headline(other: "OtherKill") -> str:
-    victim = printable(other.victim)
+    victim = killed_by_other(other)
     if other.is_kernels:
         victim = victim if other.kill is not None or victim == NAMELESS else f"a process of {victim}"
         killers, whose = "The OOM killer", "the kernel's"
         if other.or_by:
             killers, whose = f"{killers} or {other.or_by}", "their"
         return f"{killers} killed {victim}, says {other.by}; {whose} report is missing."
-    return f"Not the kernel: {other.by} killed {cgroup_title(victim) or victim} for {other.why}."
+    return f"Not the kernel: {other.by} killed {victim} for {other.why}."
+
+
+def killed_by_other(other: "OtherKill") -> str:
+    """Return what another program says was killed: a cgroup by its short name, or in its words."""
+    return cgroup_title(other.victim) if "/" in other.victim else legible(other.victim)
 
 
 def brief(told: Told) -> str:

@@ -13,6 +13,7 @@ from oomguard.report.postmortem import (
     circumstances,
     facts,
     headline,
+    killed_by_other,
     label,
     paths,
     short_moment,
@@ -196,7 +197,7 @@ def list_row(told: "Told") -> Row:
     victim = report.victim
     value = None if victim is None else value_of_victim(finding)
     if report.other is not None:
-        killed = cgroup_title(printable(report.other.victim)) or printable(report.other.victim)
+        killed = killed_by_other(report.other)
         where = "the kernel" if report.other.is_kernels else report.other.by
         where = f"{where}?" if report.other.or_by else where
         cells = (str(told.number), short_moment(report), killed, "", "", where, printable(report.host), "")
