@@ -201,6 +201,7 @@ def test_line_that_begins_a_report_is_never_lost() -> None:
     """Nor one about a kill without a pid, or a cgroup that reached its limit."""
     for line in (
         "java invoked oom-killer: …",
+        '{"log": "[    1.000000] java invoked oom-killer: gfp_mask=0xcc0(GFP_KER',
         "Out of memory: Killed process (java)",
         "`Memory cgroup out of memory: Killed process ...`",
     ):

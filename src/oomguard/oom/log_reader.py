@@ -253,8 +253,8 @@ class OomLog:
             if (found := _KILL.search(raw)) is not None:
                 pid = found[1] or found[2] or raw.rpartition(",pid=")[2].partition(",")[0]
                 self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
-            elif message != "another program" and (is_garbled_kill(raw) or INVOKED.rstrip() in raw):
-                self._note_unread(text, start, 0, message)
+            elif (message != "another program" or raw.count('"') % 2) and _begins_or_names_kill(raw):
+                self._note_unread(text, start, 0, message)  # a program's line, unless its end is cut off
         return following
 
     def _find_garbled(self, text: str, begin: int, end: int) -> None:
@@ -443,6 +443,11 @@ class OomLog:
                 del self._reading[host]
                 self._table = None
         self._quiet = 0
+
+
+def _begins_or_names_kill(raw: str) -> bool:
+    """Return whether a line looks like the beginning of a report, or like a kill that somebody retyped."""
+    return INVOKED.rstrip() in raw or is_garbled_kill(raw)
 
 
 def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:
