@@ -57,13 +57,11 @@ class Draft:
             return True
         return False
 
-    def can_have(self, context: "Context") -> bool:
-        """Return whether a context may be the report's."""
-        return self.context is None and (self.choice is None or self.choice.pid == context.pid)
-
-    def can_choose(self, choice: Choice) -> bool:
-        """Return whether a choice may be the report's."""
-        return self.choice is None and (self.context is None or self.context.pid == choice.pid)
+    def can_take(self, chosen: "Context | Choice") -> bool:
+        """Return whether what was chosen may be the report's, which has one line of each kind."""
+        both = (self.choice, self.context)
+        same, other = both if isinstance(chosen, Choice) else reversed(both)
+        return same is None and (other is None or other.pid == chosen.pid)
 
     def was_killed(self, pid: int, line: "Line") -> bool:
         """Return whether a line about that choice follows its kill: the newest line may come first."""
@@ -128,10 +126,6 @@ class Draft:
             kills=tuple(self.kills.values()),
             stack=tuple(self.stack),
         )
-
-    def choose(self, choice: Choice) -> None:
-        """Add what was chosen."""
-        self.choice = choice
 
     def take_context(self, context: "Context") -> None:
         """Add which memory ran out, and what was chosen."""

@@ -34,9 +34,10 @@ from oomguard.oom.report_lines import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from oomguard.oom.kill import Context
     from oomguard.oom.log_line import Line
     from oomguard.oom.other_killer import OtherKill
-    from oomguard.oom.report import Report, Task
+    from oomguard.oom.report import Choice, Report, Task
 
 _VALUE_MOST = 1000
 TASKS_LIMIT = 25_000
@@ -156,10 +157,7 @@ class Assembler:
             context = parse_context(text)
             if context is None:
                 return self._take_cut_context(line)
-            if draft is None or not draft.was_killed(context.pid, line):
-                draft, finished = self._go_on(
-                    line, is_other=draft is not None and not draft.can_have(context)
-                )
+            draft, finished = self._go_on_about(context, line)
             draft.take_context(context)
         elif (has_ended := is_panic(text)) or is_without_victim(text):
             if not has_ended and draft is not None and draft.can_pass_over(line):
@@ -212,6 +210,13 @@ class Assembler:
         if draft is None or draft.ended or is_other or not draft.is_near(line):
             return self._begin(line)
         return draft, None
+
+    def _go_on_about(self, chosen: "Context | Choice", line: "Line") -> "tuple[Draft, Report | None]":
+        """Return the report of which that process was chosen, also if the line of its kill came first."""
+        draft = self._draft
+        if draft is not None and draft.was_killed(chosen.pid, line):
+            return draft, None
+        return self._go_on(line, is_other=draft is not None and not draft.can_take(chosen))
 
     def _take_heading(self, line: "Line") -> "Report | None":
         columns = parse_columns(line.text)
@@ -271,11 +276,8 @@ class Assembler:
             draft.add_kill(kill, line)
             self._killed = (line, str(draft.fields.get("task_memcg") or ""))
         elif (choice := parse_choice(line.text)) is not None:
-            if draft is None or not draft.was_killed(choice.pid, line):
-                draft, finished = self._go_on(
-                    line, is_other=draft is not None and not draft.can_choose(choice)
-                )
-            draft.choose(choice)
+            draft, finished = self._go_on_about(choice, line)
+            draft.choice = choice
         else:
             self.is_used = False
         return finished
