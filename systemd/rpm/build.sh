@@ -41,10 +41,11 @@ source=$work/oomguard-$version
 copy_tree "$source"
 fetch_wheels "$bundle" "$work/wheels"
 mkdir "$work/SOURCES"
-tar -cf "$work/SOURCES/oomguard-$version.tar" -C "$work" "oomguard-$version"
+tar -czf "$work/SOURCES/oomguard-$version.tar.gz" -C "$work" "oomguard-$version"
 tar -cf "$work/SOURCES/wheels.tar" -C "$work" wheels
 [ "$bundle" = no ] || set -- --with bundle
-rpmbuild -bb --define "_topdir $work" --define "_rpmdir $work/built" "$@" "$spec" >"$work/log" 2>&1 || {
+# --nodeps: what it builds with is in an environment of its own.
+rpmbuild -bb --nodeps --define "_topdir $work" --define "_rpmdir $work/built" "$@" "$spec" >"$work/log" 2>&1 || {
     cat "$work/log" >&2
     exit 1
 }

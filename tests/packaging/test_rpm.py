@@ -20,6 +20,7 @@ def test_the_spec_is_of_this_version_and_its_ranges() -> None:
     """The distribution's Python packages, except for inotify-simple, which comes along."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f"\nVersion:        {__version__}\n" in SPEC
+    assert SPEC.partition("%changelog\n")[2].partition("\n")[0].endswith(f" - {__version__}-1")
     wanted = [re.fullmatch(r"([\w-]+)>=([\d.]+)(?:,<(\d+))?", text) for text in project["dependencies"]]
     required = {
         f"python3dist({name}) {relation} {version}"
@@ -27,7 +28,7 @@ def test_the_spec_is_of_this_version_and_its_ranges() -> None:
         for relation, version in ((">=", lowest), ("<", limit))
         if version and name != "inotify-simple"
     }
-    assert set(re.findall(r"^Requires: +(python3dist.*)$", SPEC, re.MULTILINE)) == required
+    assert set(re.findall(r"python3dist\([\w-]+\) [<>]=? [\d.]+", SPEC)) == required
     versions = (ROOT / "systemd" / "pythons").read_text().split()
     after = int(versions[-1].removeprefix("3.")) + 1
     assert f"python3 >= {versions[0]}\nRequires:       python3 < 3.{after}\n" in SPEC
@@ -57,6 +58,8 @@ rpm() { command rpm --root /run/root "$@"; }
 in_root() { chroot /run/root "$@" </dev/null; }
 first=$1 second=$2
 
+rpm --query --provides --package "$first" | grep -c ^bundled
+rpm --query --provides --package "$second" | grep ^bundled
 rpm --install --nodeps "$first"
 rpm --verify --nodeps oomguard
 in_root oomguard --version
@@ -112,7 +115,10 @@ def test_it_is_installed_upgraded_and_erased(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     layers = "/etc/oomguard.yaml, /usr/lib/oomguard.d/90-default.yaml"
+    pins = dict(re.findall(r"^([a-z][\w-]*)==(\S+) ", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     assert done.stdout.splitlines() == [
+        str(len(pins.keys() - {"pygments", "markdown-it-py", "mdurl"})),
+        f"bundled(python3dist(inotify-simple)) = {pins['inotify-simple']}",
         f"oomguard {__version__}",
         f"/etc/oomguard.yaml: valid, 6 rules and 0 sysctls from {layers}",
         "1",
