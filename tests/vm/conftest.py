@@ -78,14 +78,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 class Machines:
     """Boots guests of one suite, and keeps one of them running for all who can share it."""
 
-    def __init__(self, suite: str, folder: Path, *, is_plain: bool = False) -> None:
-        """Prepare the suite's image and disk; unless `is_plain`, oomguard is installed in it."""
+    def __init__(self, suite: str, folder: Path, script: str = payload.INSTALL) -> None:
+        """Prepare the suite's disk, and its image: by a script, unless that is empty."""
         self.suite = suite
         self._plain = build(suite)
         self._folder = folder
         self._payload = folder / "payload.img"
         payload.make(suite.removesuffix(CONTAINERS), self._payload)
-        self._image = self._plain if is_plain else payload.preinstall(self._plain, self._payload, folder)
+        self._image = self._plain
+        if script:
+            self._image = payload.changed(self._plain, self._payload, folder, script)
         self._shared: Guest | None = None
         self._boots = 0
 
@@ -117,13 +119,15 @@ class Machines:
 
 
 @contextmanager
-def _machines(suite: str, factory: pytest.TempPathFactory, *, is_plain: bool = False) -> Iterator[Machines]:
+def _machines(
+    suite: str, factory: pytest.TempPathFactory, script: str = payload.INSTALL
+) -> Iterator[Machines]:
     """Have guests of one suite; skip where this host can not run any."""
     if reason := missing_emulator():
         pytest.skip(reason)
     folder = factory.mktemp(suite)
     try:
-        made = Machines(suite, folder, is_plain=is_plain)
+        made = Machines(suite, folder, script)
     except ImageError as error:
         pytest.skip(str(error))
     try:
@@ -139,7 +143,7 @@ def machines(
 ) -> Iterator[Machines]:
     """All guests of one suite. The smoke runs the installer in the guest, the others before it boots."""
     is_smoke = pytestconfig.getoption("markexpr") == "smoke"
-    with _machines(suite, tmp_path_factory, is_plain=is_smoke) as made:
+    with _machines(suite, tmp_path_factory, "" if is_smoke else payload.INSTALL) as made:
         yield made
 
 
@@ -154,6 +158,14 @@ def container_host(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
         service.ensure_installed()
         guest.run("systemctl disable --now oomguard; oomguard restore")
         yield service
+
+
+@pytest.fixture(scope="module")
+def release_host(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Provide a guest with a release to install, and what its packages take from this Debian."""
+    script = "" if suite == "bookworm" else payload.DEPENDENCIES
+    with _machines(suite, tmp_path_factory, script) as made, made.boot() as guest:
+        yield Service(guest)
 
 
 def watch(request: pytest.FixtureRequest, guest: Guest) -> Guest:

@@ -3,6 +3,7 @@
 - `vm/`: the agent and the programs that scenarios start
 - `tree/`: the parts of the source tree that the installer reads
 - `wheels/`: oomguard and its dependencies, for the guest's Python
+- `dist/`: the release to try, if `.ci/release` asks for that (`OOMGUARD_DIST`)
 """
 
 import hashlib
@@ -23,15 +24,29 @@ GUEST_PYTHON = {"bookworm": "3.11", "trixie": "3.13", "forky": "3.14"}
 """The Python that each suite's python3 is; binary wheels must be made for exactly that one."""
 
 WHEELS = TREE / "systemd" / "wheels.sh"
+RELEASE_VARIABLE = "OOMGUARD_DIST"
 
-PREINSTALL = """
+MOUNT = """
 mount -o loop "$1" "$3"
 mount -o loop,ro "$2" "$3/media/oomguard"
 mount --bind /proc "$3/proc"
 mount --bind /dev "$3/dev"
+"""
+
+INSTALL = """
 in=media/oomguard
 chroot "$3" env -i PATH="$PATH" sh -c "cd $in; sh tree/systemd/install.sh --wheels wheels --no-start"
 """
+"""Run the installer; the service is not enabled."""
+
+DEPENDENCIES = """
+cp /etc/resolv.conf "$3/etc/"
+chroot "$3" sh -ec '
+    apt-get -qq -o Acquire::Check-Valid-Until=false update
+    needed=$(dpkg-deb --field /media/oomguard/dist/oomguard_*_all.deb Depends)
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends satisfy "$needed" </dev/null'
+"""
+"""Install what the Debian package of a release takes from Debian: the guest has no network."""
 
 
 def make(suite: str, target: Path) -> None:
@@ -56,24 +71,26 @@ def make(suite: str, target: Path) -> None:
                 shutil.copy(source, disk / "tree" / entry)
         shutil.copytree(dependency_wheels(suite), disk / "wheels")
         pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", disk / "wheels", TREE)
+        if release := os.environ.get(RELEASE_VARIABLE):
+            shutil.copytree(release, disk / "dist")
         disk.chmod(0o755)
         make_filesystem(disk, target)
 
 
-def preinstall(image: Path, disk: Path, folder: Path) -> Path:
-    """Return an image like `image` in which the installer was run, but the service is not enabled.
+def changed(image: Path, disk: Path, folder: Path, script: str) -> Path:
+    """Return an image like `image` in which a shell script was run, with the image's root as $3.
 
     The processor of this host needs seconds for it, an emulated one minutes. Without root, return `image`.
     """
     if os.geteuid() != 0:
         return image
-    made, root = folder / "installed", folder / "root"
+    made, root = folder / "changed", folder / "root"
     made.mkdir()
     root.mkdir()
     for name in ("vmlinuz", "initrd"):
         (made / name).symlink_to(image / name)
     run("cp", "--sparse=always", image / "root.img", made / "root.img")
-    run("unshare", "--mount", "sh", "-ec", PREINSTALL, "sh", made / "root.img", disk, root)
+    run("unshare", "--mount", "sh", "-ec", MOUNT + script, "sh", made / "root.img", disk, root)
     return made
 
 
