@@ -60,7 +60,7 @@ def _collect_less() -> None:
 
 def _complain(text: str) -> None:
     with contextlib.suppress(OSError):  # if stderr is closed, the exit code still reports the error
-        print(streams.fitted(text, sys.stderr), file=sys.stderr, flush=True)
+        streams.complain(text)
 
 
 if __name__ == "__main__":

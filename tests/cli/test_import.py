@@ -28,7 +28,7 @@ def test_what_is_printed_passes_check(
     file = tmp_path / "imported.yaml"
     file.write_text(out)
     assert len(load(str(file)).policy.rules) == 1
-    assert "1 rule, 1 setting left out; review them, then run: " in err
+    assert "1 rule, 1 setting left out\n  review, then run: " in err
 
 
 def test_nothing_imported_is_nothing_to_review(

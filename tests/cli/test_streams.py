@@ -180,3 +180,25 @@ def test_lines_are_broken_for_a_terminal_only(tmp_path: Path, verb: str) -> None
     assert len(shown) > 1
     assert [" ".join(line.strip() for line in shown)] == piped.splitlines()
     assert all(len(line) <= 60 for line in shown if "policy.yaml" not in line)
+
+
+def test_warnings_fit_a_terminal_as_answers_do(tmp_path: Path) -> None:
+    """Of a verb that goes on, and of the exporter."""
+    missing = str(tmp_path / "none")
+    for verb in (
+        ("import", "earlyoom", "--prefer", "^chrome$"),
+        ("exporter", "--state-dir", missing, "--textfile", str(tmp_path / "og.prom")),
+    ):
+        ours, theirs = pty.openpty()
+        subprocess.run(
+            [sys.executable, "-m", "oomguard", *verb],
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+            env=os.environ | {"COLUMNS": "60"},
+            check=True,
+        )
+        os.close(theirs)
+        shown = os.read(ours, 65536).decode().splitlines()
+        os.close(ours)
+        assert len(shown) > 1, verb
+        assert all(len(line) <= 60 for line in shown if missing not in line), verb

@@ -61,11 +61,12 @@ def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
     from oomguard.diagnose.this_host import read_status
     from oomguard.propose.advice import PeakSinceStart
     from oomguard.report.status_reader import StatusError
+    from oomguard.report.streams import complain
 
     try:
         status = read_status(state_dir)
     except StatusError as error:
-        print(f"oomguard: {error}; the peak of promised memory is not known", file=sys.stderr)
+        complain(f"oomguard: {error}; the peak of promised memory is not known")
         return None
     if status is None or not procfs.is_alive(status.identity):
         return None

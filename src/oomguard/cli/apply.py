@@ -45,16 +45,16 @@ def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -
     from oomguard.core.text import counted
     from oomguard.diagnose.this_host import open_procfs, peak_source
     from oomguard.reconcile.once import reconcile_once
+    from oomguard.report.streams import complain
 
     state_dir = options.state_dir
     done = reconcile_once(
         policy, cause, open_procfs(options.proc), state_dir, promised_peak=peak_source(state_dir)
     )
     if done.lost_lines:
-        print(
+        complain(
             f"oomguard: {counted(done.lost_lines, 'line')} of {state_dir}/ledger cannot be read, "
-            "so some values cannot be restored; the file is kept as ledger.damaged",
-            file=sys.stderr,
+            "so some values cannot be restored; the file is kept as ledger.damaged"
         )
     return done
 

@@ -1,6 +1,5 @@
 """`oomguard explain`: every rule tried on a process, and which condition failed on which value."""
 
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -37,6 +36,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.diagnose.this_host import load_here, open_preview
     from oomguard.report.change_document import print_json
     from oomguard.report.explanation import alike, explanation_document
+    from oomguard.report.streams import complain
 
     policy = load_here(options.policy, options.proc, options.state_dir)
     with closing(open_preview(policy, proc=options.proc, state_dir=options.state_dir)) as preview:
@@ -52,7 +52,7 @@ def _run(options: "argparse.Namespace") -> int:
     if errors:
         *others, last = errors
         for error in others:
-            print(error.for_stderr, file=sys.stderr)
+            complain(error.for_stderr)
         raise last
     return 0
 

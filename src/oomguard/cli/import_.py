@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import argparse
 
 _DETAIL = """\
-Prints a policy to review. Each rule names its source. What is left out is
-listed at the end, by file and line: what has no equivalent or cannot be read.
+Prints a policy to review. Each rule names its source. At the end, it lists what
+has no equivalent or cannot be read, by file and line.
 Without SOURCE, it reads the usual places: /etc/default/earlyoom,
 /etc/nohang/nohang.conf, /etc/ananicy.d, systemd's folders of system units, or
 sysctl.d with the active TuneD profile.
@@ -26,6 +26,8 @@ examples:
 
 exit codes: 0 done, 2 nothing of the source can be read
 """
+
+_THEN = "\n  review, then run: oomguard check --policy FILE && oomguard plan --policy FILE"
 
 
 def _arguments(parser: "argparse.ArgumentParser") -> None:
@@ -69,6 +71,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.propose.mend import mended
     from oomguard.propose.policy_draft import render
     from oomguard.report.change_document import print_json
+    from oomguard.report.streams import complain
 
     draft = mended(import_settings(options.tool, options.source))
     if options.json:
@@ -78,11 +81,10 @@ def _run(options: "argparse.Namespace") -> int:
     counts = ((len(draft.settings), "sysctl"), (len(draft.rules), "rule"))
     found = ", ".join(counted(count, what) for count, what in counts if count)
     left_out = counted(sum(note.settings for note in draft.notes), "setting") if draft.notes else "nothing"
-    then = "; review them, then run: oomguard check --policy FILE && oomguard plan --policy FILE"
-    print(
-        f"oomguard: {found or 'nothing imported'}, {left_out} left out{then if found else ''}",
-        file=sys.stderr,
+    then = (
+        "\n  review, then run: oomguard check --policy FILE && oomguard plan --policy FILE" if found else ""
     )
+    complain(f"oomguard: {found or 'nothing imported'}, {left_out} left out{then}")
     return 0
 
 

@@ -1,6 +1,5 @@
 """`oomguard plan`: what would change, and by which rule, or what a restore would do."""
 
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.core.text import counted, printable
     from oomguard.diagnose.this_host import load_here, open_preview, policy_in_use
     from oomguard.report.change_document import outcome_document, planned_document, print_json
+    from oomguard.report.streams import complain
 
     policy = Policy() if options.restore else load_here(options.policy, options.proc, options.state_dir)
     cause: Cause = "restore" if options.restore else "policy"
@@ -61,7 +61,7 @@ def _run(options: "argparse.Namespace") -> int:
             if decision is not None and change is not None:
                 planned.append(Planned(change, decision.rule))
     for reason in preview.unreadable:
-        print(f"oomguard: some processes cannot be read: {reason}", file=sys.stderr)
+        complain(f"oomguard: some processes cannot be read: {reason}")
     if options.json:
         print_json([*map(planned_document, planned), *map(outcome_document, left)])
         return WOULD_CHANGE if planned else 0

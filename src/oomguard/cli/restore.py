@@ -1,6 +1,5 @@
 """`oomguard restore`: restore the original values."""
 
-import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.apply import reconcile, report
@@ -37,24 +36,23 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.core.change import SetOomScoreAdj
     from oomguard.core.policy import Policy
     from oomguard.core.text import counted, printable
+    from oomguard.report.streams import complain
 
     done = reconcile(options, Policy(), "restore")
     code = report(done, as_json=options.json, nothing="Nothing to restore.", applied="restored")
     if not done.is_complete:
         last = done.outcomes[-1].change if done.outcomes else None
         example = f", such as {printable(last.comm)}" if isinstance(last, SetOomScoreAdj) else ""
-        print(
+        complain(
             f"oomguard: processes{example} start faster than oomguard can check them: "
             "some may still have an inherited value\n"
-            "  stop the program that starts them, then run oomguard restore again",
-            file=sys.stderr,
+            "  stop the program that starts them, then run oomguard restore again"
         )
     if done.hidden:
-        print(
+        complain(
             f"oomguard: /proc hides {counted(done.hidden, 'process', 'es')} from this user (hidepid=): "
             "their values stay in force\n"
-            "  run oomguard restore in the group of the mount's gid=, or with CAP_SYS_PTRACE",
-            file=sys.stderr,
+            "  run oomguard restore in the group of the mount's gid=, or with CAP_SYS_PTRACE"
         )
     return 1 if done.lost_lines or done.hidden or not done.is_complete else code
 

@@ -1,6 +1,5 @@
 """`oomguard status`: whether the daemon runs, what it manages, and its problems."""
 
-import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
@@ -43,6 +42,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import print_json
     from oomguard.report.status_file import as_document
+    from oomguard.report.streams import complain
 
     seen = observe_status(options.policy, proc=options.proc, state_dir=options.state_dir)
     if options.json:
@@ -65,7 +65,7 @@ def _run(options: "argparse.Namespace") -> int:
             in_force = values_in_force(proc=options.proc, state_dir=options.state_dir)
             print_stopped(seen, in_force, state_dir_option(options.state_dir))
     if seen.damage:
-        print(seen.damage, file=sys.stderr)
+        complain(seen.damage)
         return 1
     return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted else 0
 

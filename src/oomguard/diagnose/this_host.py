@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 import time
 from collections.abc import Hashable
 from contextlib import closing, suppress
@@ -27,6 +26,7 @@ from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import find_state_folder, require_state_folder
 from oomguard.report.status_file import STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
+from oomguard.report.streams import complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def load_here(path: str, proc: str, state_dir: str) -> "Policy":
             hint = f"the daemon uses {printable(used)}: add --policy {shlex.quote(printable(used))}"
             raise PolicyError([missing._replace(hint=hint), *others]) from error
     if policy.skipped:
-        print(f"oomguard: {policy.skipped}", file=sys.stderr)
+        complain(f"oomguard: {policy.skipped}")
     return policy
 
 
@@ -128,7 +128,7 @@ def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
     file = PeakFile(state_dir)
     file.highest()
     if file.trouble:
-        print(f"oomguard: {file.trouble}", file=sys.stderr)
+        complain(f"oomguard: {file.trouble}")
     return file.highest
 
 
@@ -173,10 +173,9 @@ def _ledger_to_read(state_dir: str, procfs: Procfs, *, is_needed: bool, warns: b
                 hint="run as root, or as the user who runs oomguard: the ledger has the original values",
             ) from error
         if warns:
-            print(
+            complain(
                 f"oomguard: {state_dir}/ledger: this user cannot read it; original values, and what would be "
-                "restored, are not shown",
-                file=sys.stderr,
+                "restored, are not shown"
             )
         return Ledger()
     finally:

@@ -8,11 +8,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.overcommit import kib
 from oomguard.core.text import counted
+from oomguard.report.streams import complain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ class Notifier:
         except (OSError, subprocess.TimeoutExpired) as error:
             trouble = str(error)
         if trouble and trouble != self._trouble:
-            print(f"oomguard: a notification failed: {trouble!a}", file=sys.stderr, flush=True)
+            complain(f"oomguard: a notification failed: {trouble!a}")
         self._trouble = trouble
 
     def _arguments(self, notice: Notice) -> list[str]:

@@ -16,6 +16,7 @@ from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships
 from oomguard.core.errors import OomguardError
 from oomguard.exporter.address import Address
 from oomguard.exporter.page import as_html, as_text
+from oomguard.report.streams import complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -95,7 +96,7 @@ class Server(ThreadingWSGIServer):
         """Print one line about a request that failed; ignore clients that disconnect."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
-            print(f"oomguard: a request from {client_address} failed: {error!r}", file=sys.stderr, flush=True)
+            complain(f"oomguard: a request from {client_address} failed: {error!r}")
 
 
 def serve(registry: "CollectorRegistry", home: "Callable[[], Page]", address: Address) -> None:
@@ -110,7 +111,7 @@ def serve(registry: "CollectorRegistry", home: "Callable[[], Page]", address: Ad
     with server:
         signal.signal(signal.SIGTERM, _stop)
         bound = Address(address.host, server.server_port)
-        print(f"oomguard: metrics are at http://{bound}{PATH}", file=sys.stderr, flush=True)
+        complain(f"oomguard: metrics are at http://{bound}{PATH}")
         SystemdNotifier().notify(f"READY=1\nSTATUS=http://{bound}{PATH}")
         server.serve_forever()
 

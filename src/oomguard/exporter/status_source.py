@@ -1,12 +1,12 @@
 """The status file that the daemon wrote, and whether it is current."""
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from oomguard.report.status_file import STATUS_FILE
 from oomguard.report.status_reader import StatusError, decode_status
+from oomguard.report.streams import complain
 
 if TYPE_CHECKING:
     from oomguard.core.process import Identity
@@ -61,7 +61,7 @@ class StatusSource:
 
     def _log(self, trouble: str) -> None:
         if trouble != self._trouble:
-            print(f"oomguard: {trouble or f'{self.path} is readable again'}", file=sys.stderr, flush=True)
+            complain(f"oomguard: {trouble or f'{self.path} is readable again'}")
         self._trouble = trouble
 
 

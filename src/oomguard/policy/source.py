@@ -239,7 +239,7 @@ def _fault(file: str, error: _RefusedError | OSError) -> Fault:
     if isinstance(error, _RefusedError):
         return error.words.at(file)
     if error.errno == errno.ENOENT:
-        hint = "create it (`oomguard advise` suggests one), or give another with --policy"
+        hint = "create it: `oomguard advise` suggests one; or give another with --policy"
         return Words("missing-file", "no such file", hint).at(file)
     reason = os.strerror(error.errno) if error.errno else str(error)
     is_denied = error.errno in {errno.EACCES, errno.EPERM}

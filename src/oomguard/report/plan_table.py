@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WORDS: "dict[Kind, str]" = {
     "refused": "refused",
-    "denied": "denied here",
+    "denied": "will be denied",
     "may-be-denied": "may be denied",
     "contended": "contended",
     "unknown": "unreadable",

@@ -57,6 +57,11 @@ def fitted(text: str, stream: "TextIO") -> str:
     return "\n".join(one for line in text.split("\n") for one in wrapped(line, width))
 
 
+def complain(text: str) -> None:
+    """Print a warning or an error to standard error, in lines that fit a terminal."""
+    print(fitted(text, sys.stderr), file=sys.stderr, flush=True)
+
+
 def abandon() -> None:
     """Drop what could not be printed: it would fail again when the interpreter exits."""
     for stream in (sys.stdout, sys.stderr):
