@@ -806,6 +806,13 @@ def test_a_refused_rule_matches_nothing(oomguard: Oomguard, proc: FakeProc, poli
         assert "see oomguard explain db" not in shown
 
 
+def test_a_rule_after_one_that_matches_the_same_says_so(oomguard: Oomguard, policy: Path) -> None:
+    """The process runs, so "matches nothing" alone would contradict `explain`."""
+    policy.write_text("rules:\n  - {name: crond, oom_score_adj: 3}\n  - {name: crond, oom_score_adj: 4}\n")
+    shown = oomguard("plan").out
+    assert "  name=crond (policy.yaml:3): name=crond (policy.yaml:2) matches first\n" in shown
+
+
 def test_no_name_of_another_rule_counts_as_misspelled(oomguard: Oomguard, policy: Path) -> None:
     """It was written as it was meant there."""
     rules = ("{name: crond, cmdline: nothing-of-it, oom_score_adj: 3}", "{name: cronx, oom_score_adj: 3}")

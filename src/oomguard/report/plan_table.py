@@ -96,17 +96,22 @@ def print_matched(rules: "Sequence[Rule]", tally: "Tally") -> None:
     named = {name[:COMM_LENGTH] for rule in rules for name in rule.names}
     unnamed = [name for name in unmatched if name not in named]
     for rule in none:
-        why = ", refused" if tally.refused[rule.number] else _why_unmatched(rule, unmatched, unnamed)
+        why = ", refused" if tally.refused[rule.number] else _why_unmatched(rule, some, unmatched, unnamed)
         print_text(out, f"{rule.label} ({place(rule)}){why}", indent=2)
 
 
-def _why_unmatched(rule: "Rule", unmatched: "Counter[bytes]", unnamed: list[bytes]) -> str:
+def _why_unmatched(
+    rule: "Rule", some: "Sequence[Rule]", unmatched: "Counter[bytes]", unnamed: list[bytes]
+) -> str:
     exact = next((name[:COMM_LENGTH] for name in rule.names if unmatched[name[:COMM_LENGTH]]), None)
     if exact is not None:
         name = printable(exact)
         return (
             f": {name} ({unmatched[exact]}) runs, but not all conditions match; see oomguard explain {name}"
         )
+    for one in some:
+        if one.number < rule.number and one.names == rule.names != ():
+            return f": {one.label} ({place(one)}) matches first"
     near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unnamed)]
     return f": misspelled? No rule matches {', '.join(near)}" if near else ""
 
