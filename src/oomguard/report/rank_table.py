@@ -27,18 +27,20 @@ _NAME_CELLS = 20
 
 
 def print_ranking(view: View, *, limit: int) -> None:
-    """Print the summary and the first `limit` processes, 0 for all."""
+    """Print the summary and the first `limit` processes, now or under the policy; 0 for all."""
     out = console()
     for line in summary_lines(view):
         out.print(line)
-    shown = view.ranked[:limit] if limit else view.ranked
+    shown = view.first(limit)
     out.print()
     out.print(rank_table(view, shown, width=out.width))
-    hidden = view.ranked[len(shown) :]
+    hidden = len(view.ranked) - len(shown)
     if hidden:
-        never = sum(one.now.place is None for one in hidden)
+        never = sum(one.now.place is None for one in view.ranked) - sum(
+            one.now.place is None for one in shown
+        )
         spared = f", {never} of them never killed" if never else ""
-        out.print(f"and {len(hidden)} more{spared}; --limit 0 shows all")
+        out.print(f"and {hidden} more{spared}; --limit 0 shows all")
 
 
 def summary_lines(view: View) -> list[Text]:

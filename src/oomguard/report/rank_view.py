@@ -36,6 +36,18 @@ class View(NamedTuple):
         """Whether there is a policy's order to compare with."""
         return any(one.new is not None for one in self.ranked)
 
+    def first(self, limit: int) -> "Sequence[Ranked]":
+        """Return the `limit` processes that go first, now or under the policy; 0 for all."""
+        if not limit or limit >= len(self.ranked):
+            return self.ranked
+        order = sorted(range(len(self.ranked)), key=lambda at: (_soonest(self.ranked[at]), at))
+        return [self.ranked[at] for at in sorted(order[:limit])]
+
+
+def _soonest(one: Ranked) -> float:
+    places = [rank.place for rank in (one.now, one.new) if rank is not None and rank.place is not None]
+    return min(places, default=float("inf"))
+
 
 def summary(view: View) -> "Iterator[str]":
     """Yield the summary, one sentence a line."""
@@ -61,7 +73,7 @@ def summary(view: View) -> "Iterator[str]":
 
 
 def _new_first(view: View) -> "Iterator[str]":
-    """Yield the first victim under the policy if it is another one, which the table may not reach."""
+    """Yield the first victim under the policy if it is another one."""
     first = next((one for one in view.ranked if one.new is not None and one.new.place == 1), None)
     if first is not None and first.now.place != 1:
         yield f"First under the policy: {label(first.candidate)}."
@@ -108,10 +120,7 @@ def rank_document(view: View, *, limit: int = 0) -> dict[str, Any]:
             "policy": None if after is None else _reserve_document(after),
         },
         "notes": list(view.notes),
-        "processes": [
-            _document(one, view.users, domain.page_kib)
-            for one in (view.ranked[:limit] if limit else view.ranked)
-        ],
+        "processes": [_document(one, view.users, domain.page_kib) for one in view.first(limit)],
     }
 
 
