@@ -4,6 +4,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -166,3 +167,13 @@ def test_one_users_storm_hides_no_other_kill(writer: StatusWriter, procfs: Procf
         writer.take_kill(Kill(uid, "x", uid=uid), None)
     kills = writer.collect(reconciler, Matched((), {}, ())).last_kills
     assert [one.pid for one in kills] == list(range(2040, 2100))
+
+
+def test_policy_files_are_named_for_readers_in_any_folder(
+    writer: StatusWriter, procfs: Procfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run --policy my.yaml`: a hint of `explain` in another folder must name a file that is there."""
+    monkeypatch.chdir(tmp_path)
+    policy = Policy(files=("my.yaml", "/etc/p.yaml", "<stdin>"))
+    found = writer.collect(Reconciler(policy, Ledger(), procfs), Matched((), {}, ()))
+    assert found.policy.files == (f"{tmp_path}/my.yaml", "/etc/p.yaml", "<stdin>")

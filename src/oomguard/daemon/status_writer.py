@@ -123,7 +123,7 @@ class StatusWriter:
             started_at=self._started_at,
             written_at=time.time(),
             policy=PolicyStatus(
-                files=tuple(map(printable, policy.files)),
+                files=tuple(map(_absolute, policy.files)),
                 digest=policy.digest,
                 rules=len(policy.rules),
                 loaded_at=self.policy_loaded_at,
@@ -230,3 +230,8 @@ def _contended_value(target: "Hashable") -> ContendedValue:
     if isinstance(target, Identity):
         return ContendedValue("oom_score_adj", *target)
     return ContendedValue(str(target))
+
+
+def _absolute(file: str) -> str:
+    """Return the path of a policy file as it is for readers in any folder; `<stdin>` is none."""
+    return printable(file if file.startswith("<") else os.path.abspath(file))
