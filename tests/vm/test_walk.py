@@ -12,6 +12,7 @@ PAGE = ROOT / "docs" / "first-day.md"
 SHELL = "exec 2>&1; cd /root; export COLUMNS=100 LC_ALL=C.UTF-8\n"
 
 VARYING = (
+    (r"(?m)^.*(?:throttled at its CPU limit|pauses at its limit|no longer pauses).*\n", ""),  # if emulated
     (r"\b(\d{4}-)?\d\d-\d\d (?=\d\d:\d\d)", ""),
     (r"\b\d\d:\d\d(:\d\d)?\b", "TIME"),
     (r"\b\d+(\.\d+)? ?([KMGT]|[KMG]iB)\b", "SIZE"),
