@@ -239,3 +239,11 @@ def test_a_ledger_that_was_removed_with_its_folder_is_whole_again(folder: StateF
     ledger.flush()
     assert read_ledger(folder, boot_id="b").processes.keys() == {Identity(10, 1), Identity(11, 1)}
     ledger.close()
+
+
+def test_a_file_in_its_place_is_the_same_error_for_readers_and_writers(tmp_path: Path) -> None:
+    """It is no folder."""
+    (tmp_path / "state").write_text("")
+    for opens in (open_state_folder, find_state_folder):
+        with pytest.raises(OomguardError, match="cannot use it as the state folder: Not a directory"):
+            opens(str(tmp_path / "state"))

@@ -214,7 +214,8 @@ def _read_file(fd: int) -> bytes:
 
 
 def _no_state_folder(path: str, error: OSError) -> OomguardError:
+    number = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO  # makedirs
     return OomguardError(
-        f"{path}: cannot use it as the state folder: {os.strerror(error.errno or errno.EIO)}",
+        f"{path}: cannot use it as the state folder: {os.strerror(number)}",
         hint='choose one that you can write to with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
     )
