@@ -726,3 +726,18 @@ def test_encodings_of_editors_are_read(postmortem: Postmortem, tmp_path: Path, e
     log.write_bytes((text if encoding != "utf-16-le" else f"\ufeff{text}").encode(encoding))
     _, out, _ = postmortem(str(log))
     assert out.startswith("#1  python3[356] was killed: the host ran out of memory.")
+
+
+def test_a_report_whose_end_is_missing_does_not_claim_that_nothing_was_killed(
+    postmortem: Postmortem, tmp_path: Path
+) -> None:
+    """The list and the explanation agree that it is unknown."""
+    whole = Path(HOST).read_text().splitlines(keepends=True)
+    cut = [line for line in whole if "oom-kill:" not in line and "Out of memory" not in line]
+    assert len(cut) < len(whole)
+    log = tmp_path / "log"
+    log.write_text("".join([*whole, *cut]))
+    _, out, _ = postmortem(str(log))
+    assert "the log does not show which process was killed" in words(out)
+    (row,) = [line for line in out.splitlines() if line.startswith("2  ")]
+    assert " unknown " in row

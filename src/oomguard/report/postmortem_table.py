@@ -220,8 +220,10 @@ def list_row(told: "Told") -> Row:
 
 
 def _chosen(report: "Report") -> str:
-    """Return what was chosen where the line about its kill is missing, `none` if nothing was."""
-    return "none" if report.chosen is None or report.ending else f"{label(report.chosen)}?"
+    """Return what was chosen where the line about its kill is missing; `none` if the report says that."""
+    if report.ending:
+        return "none"
+    return "unknown" if report.chosen is None else f"{label(report.chosen)}?"
 
 
 def _killed(victim: "Kill", others: int) -> str:
