@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WORDS: "dict[Kind, str]" = {
     "refused": "refused",
-    "denied": "will be denied",
+    "denied": "denied here",
     "may-be-denied": "may be denied",
     "contended": "contended",
     "unknown": "unreadable",
