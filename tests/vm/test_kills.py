@@ -2,7 +2,7 @@
 
 import json
 
-from .guest import Guest
+from .guest import Guest, accelerator
 from .service import Service
 from .workload import HOG, fill_memory, hog, kills
 
@@ -14,7 +14,7 @@ rules:
   - name: vm-expendable
     oom_score_adj: 700
 """
-PROMPT_SECONDS = 1.0
+PROMPT_SECONDS = 1.0 if accelerator() == "kvm" else 5.0
 
 
 def delay(installed: Service, entry: dict[str, str], *, since: float) -> float:
@@ -82,7 +82,7 @@ def test_kill_of_the_whole_host_is_told_with_its_rule(installed: Service) -> Non
     assert json.loads(replayed)["reports"][0]["policy"]["result"] in ("other", "open")
 
 
-def test_kill_at_a_limit_is_told_within_a_second(installed: Service) -> None:
+def test_kill_at_a_limit_is_told_at_once(installed: Service) -> None:
     """A unit at its MemoryMax: the host is at ease, so the entry comes as promptly as it ever does."""
     vm = installed.vm
     installed.apply_policy(POLICY)
