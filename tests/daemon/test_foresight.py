@@ -304,6 +304,16 @@ def test_a_cgroup_that_fills_up_fast_is_found_between_passes(watched: Watched, t
     assert watched.it.episode is not None
 
 
+def test_a_pass_does_not_lose_its_look_to_a_glance(watched: Watched) -> None:
+    """Both wait for other work, and their timers are due at the same time, a minute being four times 15 s."""
+    watched.end_pass()
+    watched.it.trend.at -= 15
+    watched.it.glance()
+    watched.it.pass_ended()
+    watched.look()
+    assert len(watched.recorder.samples()) == 2
+
+
 def test_looks_that_come_late_do_not_end_what_still_falls(watched: Watched) -> None:
     """Only a look that saw nothing fall does, however much time passed on a host that is too busy to look."""
     for available in (8000, 3900):

@@ -99,7 +99,7 @@ class Foresight:
         self._limit = PressureLimit(some_percent=0)
         self._look: Iterator[None] | None = None
         self._spent = self._full_at = 0.0
-        self._is_full = self._is_near = False
+        self._is_full = self._is_glance = self._is_near = False
         self.episode: Episode | None = None
         self._falling: list[Memcg] = []
         """Cgroups that fill up in this episode."""
@@ -183,7 +183,7 @@ class Foresight:
     def glance(self) -> None:
         """Look only at how much is left, and at every process if that would be gone within a minute."""
         if self._limit.some_percent and self.episode is None and self._look is None:
-            self._spent, self._is_full = 0.0, False
+            self._spent, self._is_full, self._is_glance = 0.0, False, True
             self._look = self._glancing()
 
     def killed(self, pid: int, comm: str, cgroup: str) -> "Growth | None":
@@ -260,8 +260,8 @@ class Foresight:
                 self._reporter.sink.write(over_entry(lowest, seconds, episode.killed(cgroup)))
 
     def _begin(self, *, is_full: bool) -> None:
-        if self._look is None:
-            self._spent, self._is_full = 0.0, is_full
+        if self._look is None or self._is_glance:
+            self._spent, self._is_full, self._is_glance = 0.0, is_full, False
             self._look = self._looking()
 
     def _glancing(self) -> "Iterator[None]":
@@ -276,7 +276,7 @@ class Foresight:
             is_falling |= room is not None and self.trend.is_falling(now, memcg.path, room)
             yield
         if is_falling:
-            self._is_full = True
+            self._is_full, self._is_glance = True, False
             yield from self._looking()
 
     def _looking(self) -> "Iterator[None]":
