@@ -81,9 +81,7 @@ def _run(options: "argparse.Namespace") -> int:
     counts = ((len(draft.settings), "sysctl"), (len(draft.rules), "rule"))
     found = ", ".join(counted(count, what) for count, what in counts if count)
     left_out = counted(sum(note.settings for note in draft.notes), "setting") if draft.notes else "nothing"
-    then = (
-        "\n  review, then run: oomguard check --policy FILE && oomguard plan --policy FILE" if found else ""
-    )
+    then = _THEN if found else ""
     complain(f"oomguard: {found or 'nothing imported'}, {left_out} left out{then}")
     return 0
 
