@@ -7,7 +7,7 @@ silences the one that runs; tests/vm/test_attacks_events.py silences a real one.
 from collections.abc import MutableMapping, MutableSet
 from typing import TYPE_CHECKING
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oomguard.daemon import event_proof as module
@@ -27,8 +27,8 @@ REACH = int(module.ATTEMPT_SECONDS / PAIR_SECONDS)
 class Kernel(Connector):
     """The kernel's count of listeners, with a subscriber's side of it."""
 
-    def __init__(self) -> None:
-        self.listeners = 2
+    def __init__(self, listeners: int) -> None:
+        self.listeners = listeners
         self.invalid = 0
         self.renewed = 0
         self.requested = self._hears_requests = False
@@ -85,14 +85,15 @@ class Kernel(Connector):
 
 
 class Host:
-    """A daemon's use of process events, and its clock."""
+    """A daemon's use of process events after its first pass, and its clock."""
 
-    def __init__(self) -> None:
-        self.kernel = Kernel()
+    def __init__(self, listeners: int = 2) -> None:
+        self.kernel = Kernel(listeners)
         self.events = EventProof(self.kernel)
         self.now = 0.0
         self.next_pass = 0.0
         self.turns: list[FlowChange] = []
+        self.prove()
 
     def receive(self) -> None:
         """Take what there is."""
@@ -191,6 +192,7 @@ def test_a_last_step_taken_later_does_not_go_unnoticed() -> None:
 
 
 @given(st.lists(st.sampled_from(["invalid", "ignore", "many", "wait", "short wait"]), max_size=60))
+@example([*5 * ["invalid"], *4 * ["many"], "short wait", "many", "many", "wait", "ignore"])
 def test_no_patience_silences_the_kernel_unnoticed(steps: list[str]) -> None:
     """Not even with operations prepared long before, on any number of sockets: a second later it is known."""
     host = Host()
@@ -255,10 +257,16 @@ def test_a_queue_that_runs_over_says_nothing_about_silence() -> None:
     assert host.turns == ["stopped"]
 
 
+def test_a_count_prepared_before_the_start_is_noticed() -> None:
+    """Raised before it is proven, it would be one, and the last step down is not acknowledged."""
+    host = Host(listeners=1 - module.CUSHION)
+    host.kernel.lower(1)
+    host.wait(module.GUARD_SECONDS)
+    assert host.kernel.listeners > 0 or not host.events.flow
+
+
 def test_a_kernel_that_is_silent_from_the_start_is_noticed() -> None:
     """A user may have been there before."""
-    host = Host()
-    host.kernel.listeners = -3_000
-    host.prove()
+    host = Host(listeners=-3_000)
     assert host.turns == ["stopped"]
     assert host.kernel.listeners > 0

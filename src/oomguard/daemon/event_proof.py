@@ -62,12 +62,13 @@ class EventProof:
         self._hold_seconds = HOLD_SECONDS
         self._hold_until = 0.0
         self._resumed_at = float("-inf")
-        self._guard()
+        self._is_guard_due = True
 
     def prove(self, now: float) -> None:
         """Start to find out whether events flow."""
         if self.guard_at is not None and now >= self.guard_at:
-            self._guard()
+            self._is_guard_due = True
+            self.guard_at = now + GUARD_SECONDS  # again, if the queue overflows and the answer stays unknown
         self.connector.probe()
 
     def work(self, now: float) -> None:
@@ -97,7 +98,11 @@ class EventProof:
 
     def _answered(self, now: float) -> "FlowChange | None":
         self.is_busy = False
-        if self.flow or now < self._hold_until:
+        if self.flow:
+            if self._is_guard_due:
+                self._guard()
+            return None
+        if now < self._hold_until:
             return None
         self.flow = True
         self._resumed_at = now
@@ -119,11 +124,16 @@ class EventProof:
             return None
         self.flow = False
         self.connector.ignore_requests()
-        self.guard_at = None
+        self._is_guard_due, self.guard_at = False, None
         return "stopped"
 
     def _guard(self) -> None:
-        """Notice the next request: earlier ones can no longer lower the count to zero."""
-        self.guard_at = None
+        """Notice the next request.
+
+        The kernel does not acknowledge the one that takes the count from one to zero. So this follows an
+        event that arrived: the count was above zero before it is raised, and many others come before that
+        one. Raised first, the count could be exactly one, for whoever had lowered it by `CUSHION` beforehand.
+        """
+        self._is_guard_due, self.guard_at = False, None
         self.connector.renew(CUSHION)
         self.connector.hear_requests()
