@@ -20,7 +20,6 @@ from oomguard.core.overcommit import (
     commit_limit_kib,
     demand_kib,
     interlock,
-    kib,
     usable_limit_kib,
     write_order,
 )
@@ -249,22 +248,6 @@ def test_the_hint_names_the_lowest_limit_that_is_accepted(final: dict[str, int])
     knob, least = KBYTES if final.get(KBYTES) else RATIO, int(found[2])
     assert why_not_after(host, PEAK, final | {knob: least}) is None
     assert why_not_after(host, PEAK, final | {knob: least - 1}) is not None
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [
-        (0, "0 KiB"),
-        (1023, "1023 KiB"),
-        (1024, "1.0 MiB"),
-        (8 * GIB, "8.0 GiB"),
-        (5 * 1024**3, "5.0 TiB"),
-        (2**64, "17179869184.0 TiB"),
-    ],
-)
-def test_amounts_are_written_as_people_read_them(amount: int, text: str) -> None:
-    """With one digit behind the point from MiB on."""
-    assert kib(amount) == text
 
 
 # What later limits must allow

@@ -1,10 +1,10 @@
-"""Untrusted names as printable text, and times."""
+"""Untrusted names as printable text, times and sizes."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oomguard.core.text import legible, printable, span, wrapped
+from oomguard.core.text import kib, legible, printable, span, wrapped
 
 
 def test_control_characters_are_escaped() -> None:
@@ -56,3 +56,19 @@ def test_a_line_is_broken_between_words() -> None:
     assert wrapped("  a  hint that fits", 19) == ["  a  hint that fits"]
     assert wrapped("  a hint that does not", 14) == ["  a hint that", "    does not"]
     assert wrapped("see /a/very/long/path", 10) == ["see", "  /a/very/long/path"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0 KiB"),
+        (1023, "1023 KiB"),
+        (1024, "1.0 MiB"),
+        (8 * 1024**2, "8.0 GiB"),
+        (5 * 1024**3, "5.0 TiB"),
+        (2**64, "17179869184.0 TiB"),
+    ],
+)
+def test_amounts_are_written_as_people_read_them(amount: int, text: str) -> None:
+    """With one digit behind the point from MiB on."""
+    assert kib(amount) == text

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from oomguard.core.host import Host
-from oomguard.core.overcommit import Memory, kib
+from oomguard.core.overcommit import Memory
 from oomguard.core.overcommit import Peak as LastingPeak
 from oomguard.core.policy import Policy
 from oomguard.core.rule import Value
 from oomguard.core.sysctl_diff import diff_sysctls
+from oomguard.core.text import kib
 from oomguard.policy.load import load, parse
 from oomguard.policy.source import Source
 from oomguard.policy.users import Users

@@ -5,8 +5,9 @@ Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For o
 """
 
 from oomguard.core.decide import Refusal
-from oomguard.core.overcommit import HUGE_PAGES, KBYTES, RATIO, Memory, kib
+from oomguard.core.overcommit import HUGE_PAGES, KBYTES, RATIO, Memory
 from oomguard.core.sysctl import SYSCTLS
+from oomguard.core.text import kib
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ but every later fork, mmap and brk fails, even in the shell that could repair it
 
 from oomguard.core.decide import Refusal
 from oomguard.core.sysctl import COMMIT, SYSCTLS, after_writing
+from oomguard.core.text import kib
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -196,15 +197,3 @@ def write_order(
         return (gain < 0) - (gain > 0)
 
     return sorted(names, key=rank)
-
-
-def kib(amount: int) -> str:
-    """Return an amount of KiB in its largest unit: `8.0 GiB`."""
-    if -1024 < amount < 1024:
-        return f"{amount} KiB"
-    size = amount / 1024
-    for unit in ("MiB", "GiB"):
-        if -1024 < size < 1024:
-            return f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"

@@ -1,4 +1,4 @@
-"""Makes untrusted names printable, and writes times for people.
+"""Makes untrusted names printable, and writes times and sizes for people.
 
 A process chooses its own name and arguments. Control characters in them must not reach a terminal, a log
 line or a table cell.
@@ -40,6 +40,18 @@ def span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return counted(round(max(seconds, 0)), "second")
+
+
+def kib(amount: int) -> str:
+    """Return an amount of KiB in its largest unit: `8.0 GiB`."""
+    if -1024 < amount < 1024:
+        return f"{amount} KiB"
+    size = amount / 1024
+    for unit in ("MiB", "GiB"):
+        if -1024 < size < 1024:
+            return f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
 
 
 def wrapped(line: str, width: int, more: str = "  ") -> list[str]:

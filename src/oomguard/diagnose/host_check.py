@@ -9,13 +9,12 @@ from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.change import grouped
 from oomguard.core.guard import unwise
 from oomguard.core.match import first_unmet
-from oomguard.core.overcommit import kib
 from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import CONDITIONS
 from oomguard.core.sysctl import KUBELET, SYSCTLS
 from oomguard.core.tally import Tally
-from oomguard.core.text import counted, legible, printable
+from oomguard.core.text import counted, kib, legible, printable
 from oomguard.foreign.oomd import monitored_units, rules_of
 from oomguard.foreign.sysctl_d import sysctls_said
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls

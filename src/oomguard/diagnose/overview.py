@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard import __version__
 from oomguard.core.errors import OomguardError
-from oomguard.core.overcommit import Memory, kib
+from oomguard.core.overcommit import Memory
 from oomguard.core.policy import layers, some_files
-from oomguard.core.text import counted, printable, span
+from oomguard.core.text import counted, kib, printable, span
 from oomguard.diagnose.host_status import observe_status, values_in_force
 from oomguard.diagnose.ranker import open_ranker
 from oomguard.diagnose.this_host import load_here, open_procfs

@@ -10,8 +10,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import counted
+from oomguard.core.text import counted, kib
 from oomguard.report.streams import complain
 
 if TYPE_CHECKING:

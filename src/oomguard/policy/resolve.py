@@ -6,9 +6,9 @@ Every number is rounded down to the unit of its sysctl: a byte, 1 kB (1024 bytes
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.choices import SysctlKind
-from oomguard.core.overcommit import kib
 from oomguard.core.policy import bounded
 from oomguard.core.sysctl import ULONG_MAX
+from oomguard.core.text import kib
 from oomguard.policy.values import Amount
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field
 from pydantic.functional_validators import AfterValidator
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import any_of, legible
+from oomguard.core.text import any_of, kib, legible
 from oomguard.policy import patterns, values
 from oomguard.policy.fault import excerpt
 from oomguard.policy.language import Flag, Language, Some, Takes, key

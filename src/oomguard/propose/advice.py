@@ -13,11 +13,10 @@ from oomguard.core.overcommit import (
     STRICT,
     Memory,
     commit_limit_kib,
-    kib,
     usable_limit_kib,
 )
 from oomguard.core.sysctl import KUBELET
-from oomguard.core.text import span
+from oomguard.core.text import kib, span
 from oomguard.policy.sysctl_model import COMMIT_LIMIT
 from oomguard.propose.policy_draft import Draft, DraftRule, DraftSetting, Note
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.overcommit import kib
+from oomguard.core.text import kib
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,8 +2,7 @@
 
 from collections import Counter
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import counted, legible, printable
+from oomguard.core.text import counted, kib, legible, printable
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.report.events import ERROR, KILLED, LogEntry
 from oomguard.report.shortage_entries import grew

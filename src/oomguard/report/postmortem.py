@@ -5,8 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import counted, legible, printable
+from oomguard.core.text import counted, kib, legible, printable
 from oomguard.oom.badness import IMMUNE
 from oomguard.oom.other_killer import NAMELESS
 from oomguard.oom.postmortem import Place

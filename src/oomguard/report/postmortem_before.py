@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from oomguard.core.overcommit import kib
 from oomguard.core.sample import NOTICED_KIB, Growth, growth
-from oomguard.core.text import printable, span
+from oomguard.core.text import kib, printable, span
 from oomguard.oom.log_time import moment_of
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import printable
+from oomguard.core.text import kib, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

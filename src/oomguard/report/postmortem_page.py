@@ -3,8 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import legible, printable
+from oomguard.core.text import kib, legible, printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import counted, legible, printable
+from oomguard.core.text import counted, kib, legible, printable
 from oomguard.oom.badness import adj_pages
 from oomguard.oom.ranking import Domain, Rank, Ranked, Reserve, reserve_new, reserve_now
 from oomguard.report.change_document import decision_document

@@ -3,9 +3,8 @@
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from oomguard.core.overcommit import kib
 from oomguard.core.sample import Growth, growth
-from oomguard.core.text import span
+from oomguard.core.text import kib, span
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.recording import condensed, is_noticed, moment

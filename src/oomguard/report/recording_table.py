@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from oomguard.core.overcommit import kib
-from oomguard.core.text import span
+from oomguard.core.text import kib, span
 from oomguard.report.rank_table import compact
 from oomguard.report.recording import condensed, courses, is_noticed, moment, sparkline
 from oomguard.report.tables import console, table

@@ -1,8 +1,7 @@
 """Entries about memory that runs out, before anything is killed."""
 
-from oomguard.core.overcommit import kib
 from oomguard.core.sample import NOTICED_KIB, Growth, growth, recent
-from oomguard.core.text import span
+from oomguard.core.text import kib, span
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report.events import COMMIT_LIMIT_NEAR, MEMORY_RECOVERED, MEMORY_SHORT, LogEntry
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.overcommit import STRICT, kib
-from oomguard.core.text import counted, span
+from oomguard.core.overcommit import STRICT
+from oomguard.core.text import counted, kib, span
 from oomguard.report.problems import complaint, complaints, problems
 from oomguard.report.tables import console, grid, print_text, table
 
