@@ -24,6 +24,11 @@ _BELOW = ("/run/oomguard.d", "/usr/lib/oomguard.d")
 _NULL_DEVICE = 0x103
 """The device number of /dev/null: major 1, minor 3."""
 
+USERS_FILE = "/etc/passwd"
+SUBUID_FILE = "/etc/subuid"
+LOGIN_DEFS = ("/etc/login.defs", "/usr/etc/login.defs")
+"""The administrator's file, then the vendor's."""
+
 FIRST_PERSON_UID = 1000
 """The lowest uid of a human user on most hosts (UID_MIN of login.defs(5), and systemd's UIDS-GIDS)."""
 

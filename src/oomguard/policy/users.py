@@ -3,13 +3,8 @@
 import pwd
 from contextlib import suppress
 
-from oomguard.core.policy import FIRST_PERSON_UID
+from oomguard.core.policy import FIRST_PERSON_UID, LOGIN_DEFS, SUBUID_FILE, USERS_FILE
 from oomguard.core.text import printable
-
-_USERS = "/etc/passwd"
-_SUBUID = "/etc/subuid"
-_LOGIN_DEFS = ("/etc/login.defs", "/usr/etc/login.defs")
-"""The administrator's file, then the vendor's."""
 
 _SIZE_LIMIT = 1 << 24
 _UID_MAX = (1 << 32) - 2
@@ -18,7 +13,7 @@ _UID_MAX = (1 << 32) - 2
 class Users:
     """User names and their uids on this host, each looked up once, and subordinate uids."""
 
-    def __init__(self, subuid_file: str = _SUBUID) -> None:
+    def __init__(self, subuid_file: str = SUBUID_FILE) -> None:
         self._known: dict[str, int | None] = {}
         self._asked: set[str] = set()
         self._subuid_file = subuid_file
@@ -38,7 +33,7 @@ class Users:
     @property
     def are_local(self) -> bool:
         """Whether all that were looked up are in /etc/passwd: what is elsewhere (LDAP) may change unseen."""
-        lines = (_read(_USERS) or b"").split(b"\n") if self._asked else []
+        lines = (_read(USERS_FILE) or b"").split(b"\n") if self._asked else []
         known = (field for line in lines for field in line.split(b":")[:3:2])
         return self._asked <= {field.decode("utf-8", "surrogateescape") for field in known}
 
@@ -78,7 +73,7 @@ def parse_subuid(raw: bytes) -> dict[str, list[int]]:
     return found
 
 
-def first_person_uid(files: tuple[str, ...] = _LOGIN_DEFS) -> int:
+def first_person_uid(files: tuple[str, ...] = LOGIN_DEFS) -> int:
     """Return the lowest uid that a person may have, from the first of these files that can be read.
 
     It is UID_MIN (login.defs(5)), if that is lower than usual. A higher one is only where useradd(8) starts;

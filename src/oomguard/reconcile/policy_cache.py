@@ -11,7 +11,7 @@ import stat
 import zlib
 
 from oomguard import __version__
-from oomguard.core.policy import is_drop_in, is_mask
+from oomguard.core.policy import LOGIN_DEFS, SUBUID_FILE, USERS_FILE, is_drop_in, is_mask
 from oomguard.core.serialize import Decoder
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.reconcile.lasting_file import LastingFile
@@ -30,7 +30,6 @@ _CHUNK = 65536
 
 _FILE = "compiled-policy"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_HOST_FILES = ("/etc/passwd", "/etc/subuid", "/etc/login.defs", "/usr/etc/login.defs")
 _TICK_NS = 100_000_000
 """Longer than a clock tick of any file system: a file that changes twice within one tick looks the same."""
 
@@ -65,7 +64,10 @@ class PolicyCache:
         paths = [layer.path for layer in layers]
         there = [layer._replace(path=os.path.abspath(layer.path)) for layer in layers]
         folders = [layer.path for layer in there]
-        files = [*fingerprint(there), *((path, metadata(path)) for path in (*folders, *_HOST_FILES))]
+        files = [
+            *fingerprint(there),
+            *((path, metadata(path)) for path in (*folders, USERS_FILE, SUBUID_FILE, *LOGIN_DEFS)),
+        ]
         if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
             return ""
         # Include the paths as they were given, because messages contain them.
