@@ -16,7 +16,6 @@ from oomguard.report.case_results import CaseResult, Compared, Difference
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from oomguard.core.change import SetSysctl
     from oomguard.core.decide import Decision
     from oomguard.core.policy import Policy, SysctlSetting
     from oomguard.core.process import Process
@@ -41,18 +40,15 @@ def _sysctls(case: "Case") -> "Iterator[Compared]":
     for name, expected in case.expected.items():
         change = planned.get(name)
         by = _set_by(wanted[name]) if name in wanted else "the policy does not set it"
-        found = case.sysctls.get(name) if change is None else _result(change)
-        refusal = "" if change is None or change.obstacle is None else change.obstacle.reason
+        obstacle = None if change is None else change.obstacle
+        found = case.sysctls.get(name) if change is None or obstacle is not None else change.after
+        refusal = "" if obstacle is None else obstacle.reason
         yield Compared(name, expected.line, by, tuple(_differences("value", expected, found, None, refusal)))
 
 
 def _set_by(setting: "SysctlSetting") -> str:
     source = legible(setting.source)
     return f"{setting.meaning} ({source})" if setting.said else f"set at {source}"
-
-
-def _result(change: "SetSysctl") -> int:
-    return change.after if change.obstacle is None else change.before
 
 
 def _processes(case: "Case") -> "Iterator[Compared]":

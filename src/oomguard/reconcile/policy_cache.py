@@ -64,10 +64,8 @@ class PolicyCache:
         paths = [layer.path for layer in layers]
         there = [layer._replace(path=os.path.abspath(layer.path)) for layer in layers]
         folders = [layer.path for layer in there]
-        files = [
-            *fingerprint(there),
-            *((path, metadata(path)) for path in (*folders, USERS_FILE, SUBUID_FILE, *LOGIN_DEFS)),
-        ]
+        inputs = (*policy_files(there), *folders, USERS_FILE, SUBUID_FILE, *LOGIN_DEFS)
+        files = [(path, metadata(path)) for path in inputs]
         if any(seen and max(seen.modified_ns, seen.changed_ns) > now_ns - _TICK_NS for _, seen in files):
             return ""
         # Include the paths as they were given, because messages contain them.
