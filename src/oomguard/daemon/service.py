@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from oomguard.core.rule import Rule
     from oomguard.kernel.procfs import Procfs
     from oomguard.oom.kill import Context, Kill
+    from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.state_folder import StateFolder
     from oomguard.report.journal import Sink
 
@@ -118,13 +119,7 @@ class Service:
         self.loop.on_signal(signal.SIGHUP, reloader.reload)
         policy = reloader.first()
         self.status.policy_loaded_at = time.time()
-        ledger = open_hosts_ledger(self._folder, self.procfs)
-        stack.callback(ledger.close)
-        if ledger.ignored_lines:
-            lines = counted(ledger.ignored_lines, "line")
-            self.degradations.add(
-                f"{lines} of the ledger cannot be read; the values in them cannot be restored"
-            )
+        ledger = self._open_ledger(stack)
         started = f"oomguard {__version__} started: {policy.origin}"
         self.reporter.say(events.STARTED, started, POLICY=policy.digest)
         self.degradations.add(*take_rights(self.procfs), *rights_missing_for(policy, self.procfs))
@@ -139,6 +134,19 @@ class Service:
         self.degradations.add(*lock_memory(self.procfs))  # now that the policy is compiled
         self.reconciler.managed.before_release = self.kills.read
         self.reconciler.still_denied = self.reporter.still_denied
+        self._open_events(stack)
+
+    def _open_ledger(self, stack: ExitStack) -> "Ledger":
+        ledger = open_hosts_ledger(self._folder, self.procfs)
+        stack.callback(ledger.close)
+        if ledger.ignored_lines:
+            lines = counted(ledger.ignored_lines, "line")
+            self.degradations.add(
+                f"{lines} of the ledger cannot be read; the values in them cannot be restored"
+            )
+        return ledger
+
+    def _open_events(self, stack: ExitStack) -> None:
         self.worker = Worker(
             self.loop,
             self.procfs,
@@ -152,7 +160,7 @@ class Service:
         if reason := self.worker.events.open():
             self.degradations.add(f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {reason}")
         stack.callback(self.worker.events.close)
-        self.foresight.adopt(policy, privilege)
+        self.foresight.adopt(self.reconciler.policy, self.reconciler.privilege)
         stack.callback(self.foresight.close)
         if reason := self.kills.open():
             self.degradations.add(f"the kernel's kills are counted, but not their names: {reason}")
