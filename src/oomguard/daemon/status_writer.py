@@ -30,7 +30,7 @@ from oomguard.report.status_file import (
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-    from oomguard.core.policy import SysctlSetting
+    from oomguard.core.policy import Policy, SysctlSetting
     from oomguard.core.rule import Rule
     from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.loop import Loop
@@ -122,14 +122,7 @@ class StatusWriter:
             start_time_ticks=self._identity.start_time_ticks,
             started_at=self._started_at,
             written_at=time.time(),
-            policy=PolicyStatus(
-                files=tuple(map(_absolute, policy.files)),
-                digest=policy.digest,
-                rules=len(policy.rules),
-                loaded_at=self.policy_loaded_at,
-                resync_interval_seconds=policy.resync_interval_seconds,
-                errors=tuple(self.policy_error.splitlines()),
-            ),
+            policy=self._policy_status(policy),
             sysctls=tuple(
                 SysctlStatus(
                     one.name, one.value, _granted(one, reconciler.ledger), one.source, one.kind, one.said
@@ -155,6 +148,16 @@ class StatusWriter:
             log_entries_lost=reporter.sink.lost,
             pressure=pressure,
             last_kills=tuple(self._kills),
+        )
+
+    def _policy_status(self, policy: "Policy") -> PolicyStatus:
+        return PolicyStatus(
+            files=tuple(map(_absolute, policy.files)),
+            digest=policy.digest,
+            rules=len(policy.rules),
+            loaded_at=self.policy_loaded_at,
+            resync_interval_seconds=policy.resync_interval_seconds,
+            errors=tuple(self.policy_error.splitlines()),
         )
 
     def take_kill(self, kill: "Kill", rule: "Rule | None") -> None:
