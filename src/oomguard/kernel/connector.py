@@ -174,13 +174,18 @@ class Connector:
             left = max(0, behind - limit)
         self._behind = left
         lost = lost or (behind > 0 and left == 0)
+        if self._is_asked or self._own in pids:
+            self._take_answer(pids, lost=lost, emptied=emptied)
+        return lost
+
+    def _take_answer(self, pids: "MutableSet[int]", *, lost: bool, emptied: bool) -> None:
+        """Take the event of this process, which may come late, from those received; it is for nobody else."""
         if self._own in pids:
             pids.discard(self._own)
             self.changed = [pid for pid in self.changed if pid != self._own]
             self._is_asked, self.answer = False, True
-        elif self._is_asked and emptied:
+        elif emptied:
             self._is_asked, self.answer = False, None if lost else False
-        return lost
 
     @property
     def is_behind(self) -> bool:
