@@ -104,10 +104,10 @@ def _require_one_log(options: "argparse.Namespace") -> None:
 
 def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
     from oomguard.core.text import counted
-    from oomguard.report.postmortem_table import Row, list_row, print_list, print_told, print_unread
+    from oomguard.report.postmortem_table import Row, list_row, print_left_out, print_list, print_told
     from oomguard.report.tables import console
 
-    log, out = examiner.log, console()
+    out = console()
     out.width, out.height = out.size  # asked once, not for each report
     limit = _TASKS if options.tasks is None else options.tasks
     listed: deque[Row | tuple[int, Report]] = deque(maxlen=_LISTED)
@@ -135,17 +135,7 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
             print(f"\n{more}--report N explains one of them, --all explains all. The last:\n")
         for told in examiner.examine_wholly([last]):
             print_told(told, limit=limit, out=out)
-    print_unread(log)
-    if log.refusals:
-        print(
-            f"\n{counted(log.refusals, 'allocation')} failed because of vm.overcommit_memory. The kernel"
-            " killed no process for this."
-        )
-    if log.skipped:
-        print(
-            f"\n{counted(log.skipped, 'line')} skipped: too long for a kernel log, or too many short ones"
-            " that mention memory."
-        )
+    print_left_out(examiner.log)
 
 
 def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:

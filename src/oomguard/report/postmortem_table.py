@@ -168,7 +168,22 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
     return cells
 
 
-def print_unread(log: "OomLog") -> None:
+def print_left_out(log: "OomLog") -> None:
+    """Print what in the log is in no report: kills, refused allocations, and lines that were skipped."""
+    _print_unread(log)
+    if log.refusals:
+        print(
+            f"\n{counted(log.refusals, 'allocation')} failed because of vm.overcommit_memory. The kernel"
+            " killed no process for this."
+        )
+    if log.skipped:
+        print(
+            f"\n{counted(log.skipped, 'line')} skipped: too long for a kernel log, or too many short ones"
+            " that mention memory."
+        )
+
+
+def _print_unread(log: "OomLog") -> None:
     """Print which lines name a kill and are in no report."""
     count, lines = log.unread_count, log.unread[:_UNREAD]
     if not count:
