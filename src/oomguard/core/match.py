@@ -64,52 +64,61 @@ class Matcher:
     def __init__(self, rules: "Sequence[Rule]") -> None:
         _compiled.clear()  # of the policy before
         self._rules = rules
-        self._filed: dict[int | str, list[Rule]] = {}
-        """By their exact users or units, the rules without names."""
-        self._unfiled: list[Rule] = []
-        """Those with a pattern on the unit or cgroup, or a range of users."""
-        nameless: list[Rule] = []
+        self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
         self._globbed: dict[bytes, list[tuple[int, re.Pattern[str]]]] = {}
         """Globs by the text before their first wildcard: the index of the rule, and the pattern."""
         self._names = NameIndex()
         """Of exact names, as much as the kernel keeps of each."""
-        add_exact = self._names.add
         regexes: dict[bytes, list[int]] = {}
         cmdlines: dict[tuple[str, ...], None] = {}
+        nameless: list[Rule] = []
         self.has_titles = False
         """Whether a rule has both names and command lines: a process with the name may come to match."""
         for place, rule in enumerate(rules):
             if rule.terms.cmdlines:
                 cmdlines[rule.terms.cmdlines] = None
                 self.has_titles |= bool(rule.names)
-            if not rule.names:
+            if rule.names:
+                self._index(place, rule.names, regexes)
+            else:
                 nameless.append(rule)
-                self._file(rule)
-            for name in rule.names:
-                if _is_exact(name):
-                    add_exact(name[:COMM_LENGTH], place)
-                elif is_regex(name):
-                    regexes.setdefault(name, []).append(place)
-                else:
-                    pattern = re.compile(fnmatch.translate(_text(name)))
-                    self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
         self._names.build()
         _share_regexes(list(regexes))
         self._regexes = _regexes if regexes else None
         self._regex_places = tuple(regexes.values())
+        self._file_nameless(nameless)
+        for listed in cmdlines:
+            _regex(listed)  # now: compiling a hundred takes longer than the limit for matching one process
+        self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
+        """All patterns in one, if there are many: most processes match none."""
+
+    def _index(self, place: int, names: tuple[bytes, ...], regexes: dict[bytes, list[int]]) -> None:
+        """Index a rule by its names; its expressions go to `regexes`."""
+        for name in names:
+            if _is_exact(name):
+                self._names.add(name[:COMM_LENGTH], place)
+            elif is_regex(name):
+                regexes.setdefault(name, []).append(place)
+            else:
+                pattern = re.compile(fnmatch.translate(_text(name)))
+                self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
+
+    def _file_nameless(self, nameless: "list[Rule]") -> None:
+        """Index the rules without names."""
+        self._filed: dict[int | str, list[Rule]] = {}
+        """By their exact users or units."""
+        self._unfiled: list[Rule] = []
+        """Those with a pattern on the unit or cgroup, or a range of users."""
+        self._somewhere: dict[tuple[int, str], tuple[Rule, ...]] = {}
+        """By user and cgroup, those that these do not exclude."""
         self._nameless = tuple(nameless)
         self._anywhere = tuple([rule for rule in nameless if not _has_place(rule.terms)])
         self._placed = tuple([rule for rule in nameless if _has_place(rule.terms)])
         self._needs_cgroup = any(
             rule.terms.units or rule.terms.user_units or rule.terms.cgroups for rule in self._placed
         )
-        self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
-        self._somewhere: dict[tuple[int, str], tuple[Rule, ...]] = {}
-        """By user and cgroup, the rules without names that these do not exclude."""
-        for listed in cmdlines:
-            _regex(listed)  # now: compiling a hundred takes longer than the limit for matching one process
-        self._any_cmdline = _regex(tuple(chain.from_iterable(cmdlines))) if len(cmdlines) > _MANY else None
-        """All patterns in one, if there are many: most processes match none."""
+        for rule in nameless:
+            self._file(rule)
 
     def _file(self, rule: "Rule") -> None:
         """Index a rule without names by its users or units, if it has exact ones."""
