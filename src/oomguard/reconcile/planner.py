@@ -18,7 +18,7 @@ from oomguard.reconcile.inheritance import reclaimed
 from oomguard.reconcile.record import NOTHING, UNRELATED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from oomguard.core.change import Change
     from oomguard.core.choices import Cause
@@ -64,6 +64,22 @@ class Finding(NamedTuple):
 
 _NOTHING = Finding()
 """The finding for most processes: no rule matches them, and they inherited nothing."""
+
+
+class Match(NamedTuple):
+    """The rule that may set the value of a process, if any.
+
+    `refused` is the first that matches it but must not, and why; `unknown` why one could not be tried. The
+    `situation` is that of the process, if it was needed.
+    """
+
+    rule: "Rule | None" = None
+    refused: "tuple[Rule, Refusal] | None" = None
+    unknown: "UnknownFactError | None" = None
+    situation: "Situation | None" = None
+
+
+_NO_MATCH = Match()
 
 
 class Planner:
@@ -131,34 +147,13 @@ class Planner:
         Only a pass reads the value of the many processes that no rule matches; between passes, forks show
         what they inherited.
         """
-        situation: Situation | None = None
+        matches = self.matching.matches(handle)
+        rule, refused, unknown, situation = self._first(handle, known, matches) if matches else _NO_MATCH
+        fork_watch, may_match_later = None, False
+        if self.matching.matcher.has_titles:
+            fork_watch, may_match_later = self._may_come_to_match(handle, rule)
         descent = self._managed.descents.get(handle.pid, UNRELATED)
         is_known = known is not NOTHING or descent is not UNRELATED
-        first_person = self.policy.first_person_uid
-        rule = refused = unknown = None
-        for one, untried in self.matching.matches(handle):
-            refusal, reason = None, untried
-            try:
-                situation = situation or self._situation(handle, known, may_match=True)
-                refusal = trust_refusal(one, handle, own=situation[1], first_person_uid=first_person)
-            except UnknownFactError as error:
-                reason = untried or error
-            if refusal is not None:  # the next rules are tried, or a protected name would be an escape
-                refused = refused or (None if untried else (one, refusal))
-            elif reason is None:
-                rule = one
-                break
-            elif unknown is None or reason.is_transient:
-                unknown = reason
-        fork_watch, may_match_later, matcher = None, False, self.matching.matcher
-        if (
-            matcher.has_titles
-            and self.matching.candidates(handle)
-            and matcher.may_come_to_match(handle, rule)
-        ):
-            age = self.procfs.now_ticks() - handle.identity.start_time_ticks
-            fork_watch = controlled_by(handle, first_person)
-            may_match_later = age < UNDECIDED_TICKS
         is_undecided, raised_by, is_held = False, None, False
         if unknown is not None:
             is_undecided, rule = self._meanwhile(handle, known, rule, unknown)
@@ -175,22 +170,10 @@ class Planner:
             or self._inheritance.is_possible(handle, in_pass=in_pass)
         ):
             situation = situation or self._situation(handle, known, may_match=rule is not None)
-            value, original, entry, is_inherited = situation
-            decision = decide(
-                handle.identity,
-                handle.comm,
-                current=value,
-                original=original,
-                rule=rule,
-                refusal=refused,
-                unknown="" if unknown is None else str(unknown),
-                entry=entry,
-                is_inherited=is_inherited,
-                is_held=is_held,
-            )
+            decision = _decide(handle, situation, Match(rule, refused, unknown), is_held=is_held)
             rule = decision.rule
             if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
-                if raised_by is None and entry is None and decision.current > 0:
+                if raised_by is None and decision.entry is None and decision.current > 0:
                     raised_by = None if rule.terms.value.kind == "keep" else rule.number
                 is_plain = refused is None and unknown is None and not is_held
                 is_unchanged = is_plain and self._is_unchanged(handle, decision, rule)
@@ -199,6 +182,41 @@ class Planner:
         return Finding(
             decision, unknown, is_undecided, raised_by, is_held, fork_watch, may_match_later, is_unchanged
         )
+
+    def _first(
+        self,
+        handle: "ProcessHandle",
+        known: "Record",
+        matches: "Iterable[tuple[Rule, UnknownFactError | None]]",
+    ) -> Match:
+        """Return the first of the rules that match a process which may set its value."""
+        situation: Situation | None = None
+        refused = unknown = None
+        first_person = self.policy.first_person_uid
+        for rule, untried in matches:
+            refusal, reason = None, untried
+            try:
+                situation = situation or self._situation(handle, known, may_match=True)
+                refusal = trust_refusal(rule, handle, own=situation[1], first_person_uid=first_person)
+            except UnknownFactError as error:
+                reason = untried or error
+            if refusal is not None:  # the next rules are tried, or a protected name would be an escape
+                refused = refused or (None if untried else (rule, refusal))
+            elif reason is None:
+                return Match(rule, refused, unknown, situation)
+            elif unknown is None or reason.is_transient:
+                unknown = reason
+        return Match(None, refused, unknown, situation)
+
+    def _may_come_to_match(
+        self, handle: "ProcessHandle", rule: "Rule | None"
+    ) -> "tuple[ControlledBy | None, bool]":
+        """Return the `fork_watch` and `may_match_later` of a process that `rule` matches."""
+        matcher = self.matching.matcher
+        if not self.matching.candidates(handle) or not matcher.may_come_to_match(handle, rule):
+            return None, False
+        age = self.procfs.now_ticks() - handle.identity.start_time_ticks
+        return controlled_by(handle, self.policy.first_person_uid), age < UNDECIDED_TICKS
 
     def _situation(self, handle: "ProcessHandle", known: "Record", *, may_match: bool) -> "Situation":
         """Return the current and the original value of a process; `may_match`: a rule may match it."""
@@ -283,6 +301,22 @@ class Planner:
             and not self._ledger.protections.include(decision.current)
             and self.matching.matcher.is_decided_by_name(handle.comm)
         )
+
+
+def _decide(handle: "ProcessHandle", situation: "Situation", match: Match, *, is_held: bool) -> "Decision":
+    value, original, entry, is_inherited = situation
+    return decide(
+        handle.identity,
+        handle.comm,
+        current=value,
+        original=original,
+        rule=match.rule,
+        refusal=match.refused,
+        unknown="" if match.unknown is None else str(match.unknown),
+        entry=entry,
+        is_inherited=is_inherited,
+        is_held=is_held,
+    )
 
 
 def _has(entry: "Entry", value: int) -> bool:
