@@ -4,12 +4,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from time import process_time
 
 import pytest
 
 from cpu import cpu_bound
 from hostile_logs import KINDS, log
 from oomguard.oom.log_reader import OomLog
+from oomguard.oom.quoted import quoted_messages
 from oomguard.oom.report import Report
 
 BLOCK = 1 << 20
@@ -168,3 +170,15 @@ def test_line_without_a_time_is_no_report_where_others_have_one() -> None:
     assert read(f"[ 2840.101979] {FIRST}\n{KILL}\nx': -2\n") == []
     assert len(read(f"[ 2840.101979] {KILL}\n")) == 1
     assert len(read(f"{FIRST}\n{KILL}\n")) == 1  # nothing tells it there: docs/postmortem.md
+
+
+def test_quotes_without_an_end_are_searched_once() -> None:
+    """Many quotes take no longer than two."""
+    rest = "\\x" * 14_000
+    times = []
+    for line in (f"'\"{rest}", "'" + rest.replace("x", '"')):
+        start = process_time()
+        for _ in range(20):
+            assert quoted_messages(line) == ([], 0)
+        times.append(process_time() - start)
+    assert times[1] < 5 * times[0]

@@ -14,7 +14,8 @@ _IS_LITERAL = re.compile(
     r"[\s*-]{0,40}+(?:\[|[\w.-]{1,40}+: )?+b?[\"']|\{\"[@\w]{1,40}\" ?=>|\[\d{1,9}\] [\w.*-]{1,80}: \["
 )
 """How lines begin that are nothing but strings, a hash of Ruby, or a record as Fluent Bit prints it."""
-_QUOTE = re.compile("[\"']")
+_OPENINGS = {"": re.compile("[\"']"), "'": re.compile('"'), '"': re.compile("'")}
+"""The quotes that may begin a string, by which of them the rest of a line has no end for."""
 _STRINGS = {quote: re.compile(rf"{quote}((?:[^{quote}\\]|\\.)*+){quote}") for quote in "\"'"}
 _KEY = re.compile(r"(?:(?<![\w.-])|[\"'])([@\w]{1,20})[\"']?\s?(?:=>|[:=])\s?b?\Z")
 _KEY_LENGTH = 30
@@ -37,10 +38,11 @@ def quoted_messages(line: str) -> tuple[list[str], int]:
     the first strings count.
     """
     messages, count, at, last, unclosed, is_list = [], 0, 0, 0, "", False
-    while count < _STRINGS_LIMIT and (quote := _QUOTE.search(line, at)) is not None:
+    while count < _STRINGS_LIMIT and (opening := _OPENINGS.get(unclosed)) is not None:
+        if (quote := opening.search(line, at)) is None:
+            break
         start, at = quote.start(), quote.end()
-        string = None if quote[0] in unclosed else _STRINGS[quote[0]].match(line, start)
-        if string is None:
+        if (string := _STRINGS[quote[0]].match(line, start)) is None:
             unclosed += quote[0]
             continue
         is_list = is_list and not line[last:start].strip(", ")
