@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 PROCESSES = 100
 ROUNDS = 2
-"""Writes a process. Each costs its user two of the 600 checks and corrections that it has at once, as the
-daemon's own write wakes it, too. Beyond them, only a pass corrects a value."""
+"""Writes a process. Each costs its user one of the 600 checks and corrections that it has at once. Beyond
+them, only a pass corrects a value."""
 
 
 def figures(host: "Host") -> "Iterator[Figure]":

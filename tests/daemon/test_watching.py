@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from fakeproc import FakeProc
+from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
@@ -23,11 +24,16 @@ def work(proc: FakeProc, procfs: Procfs, folder: StateFolder) -> Iterator[Work]:
         proc.process(Process(Identity(pid, start), b"a"))
     made = Work(procfs, folder, POLICY)
     made.worker.begin_pass("start")
-    while made.worker.is_busy:
-        made.worker.work(is_throttled=False)
+    run(made)
     proc.end(12)
     yield made
     made.close()
+
+
+def run(work: Work) -> None:
+    """Do what there is to do."""
+    while work.worker.is_busy:
+        work.worker.work(is_throttled=False)
 
 
 def fire(work: Work, timer: str, now: float = 0.0) -> None:
@@ -57,10 +63,52 @@ def test_a_write_is_drift(work: Work, proc: FakeProc) -> None:
     proc.set_oom_score_adj(10, 0)
     work.loop.turn(busy=True)
     assert work.worker.queue.drifting == {10}
-    while work.worker.is_busy:
-        work.worker.work(is_throttled=False)
+    run(work)
     assert proc.oom_score_adj(10) == 300
     assert [key for key in work.reporter.changes if key[1] == "drift"]
+
+
+def test_a_correction_wakes_nobody(work: Work, proc: FakeProc) -> None:
+    """Our own write is reported, too: checking the process again would double the cost of a correction."""
+    fire(work, "watch")
+    work.worker.watching.work(0.0)
+    proc.set_oom_score_adj(10, 0)
+    work.loop.turn(busy=True)
+    run(work)
+    work.loop.turn(busy=True)
+    assert not work.worker.is_busy
+    assert proc.oom_score_adj(10) == 300
+
+
+def test_a_write_that_crosses_a_correction_is_corrected(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may report both writes as one. One right after the value is read is reported later."""
+    fire(work, "watch")
+    watching = work.worker.watching
+    watching.work(0.0)
+    run(work)
+    change = SetOomScoreAdj(Identity(10, 1), b"a", 0, 300, 0, "drift")
+    for value in (300, 0):  # ours, and another on top of it
+        proc.set_oom_score_adj(10, value)
+    watching.discount([Outcome(change, "applied")])
+    assert work.worker.queue.drifting == {10}
+    run(work)
+    assert proc.oom_score_adj(10) == 300
+    read = work.procfs.read
+
+    def read_before_a_write(path: str, limit: int) -> bytes:
+        value = read(path, limit)
+        proc.set_oom_score_adj(10, 0)
+        return value
+
+    monkeypatch.setattr(work.procfs, "read", read_before_a_write)
+    watching.discount([Outcome(change, "applied")])
+    monkeypatch.undo()
+    assert not work.worker.is_busy
+    work.loop.turn(busy=True)
+    run(work)
+    assert proc.oom_score_adj(10) == 300
 
 
 def test_what_is_contended_rests_without_a_watch_and_is_watched_again(work: Work, proc: FakeProc) -> None:

@@ -1,15 +1,19 @@
 """Which values are watched: the sysctls, and those of managed processes that have lived for a while."""
 
 import os
+from contextlib import suppress
 
+from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.process import Identity
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.work_queue import SLICE_PROCESSES
+from oomguard.kernel.proc_files import GONE, HIDDEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from oomguard.core.change import Outcome
     from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.loop import Loop
     from oomguard.daemon.work_queue import WorkQueue
@@ -84,6 +88,26 @@ class Watching:
         if self.drift.full:
             self._unwatched.clear()
             self._report_limit()
+
+    def discount(self, outcomes: "Iterable[Outcome]") -> None:
+        """Drop what the watches report of our own writes, unless something else wrote, too.
+
+        One report may stand for several writes, so each value is read after the reports: a write before that
+        shows in it, and one after it is reported later.
+        """
+        written = {
+            outcome.change.identity.pid: outcome.change.after
+            for outcome in outcomes
+            if isinstance(outcome.change, SetOomScoreAdj)
+            and outcome.result == "applied"
+            and self.drift.watches(outcome.change.identity.pid)
+        }
+        if written:
+            self._receive()
+        for pid, value in written.items():
+            with suppress(*GONE, HIDDEN):
+                if int(self._procfs.read(f"{pid}/oom_score_adj", 16)) == value:
+                    self._queue.drifting.discard(pid)
 
     def rest(self) -> None:
         """Drop for a while the watches on values that cost too much."""

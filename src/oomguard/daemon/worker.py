@@ -162,6 +162,7 @@ class Worker:
         """Report the outcomes for processes, and arrange for watches and later checks."""
         for outcome in outcomes:
             self._take(outcome, now)
+        self.watching.discount(outcomes)
         managed = self._reconciler.managed
         if managed.has_new_watched:
             self.events.watch_parents()

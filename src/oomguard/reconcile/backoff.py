@@ -26,7 +26,7 @@ FIRST_PAUSE_SECONDS = 1.0
 
 USER_BURST = 600
 USER_PER_SECOND = 10
-"""Checks and corrections that the processes of one user may cause: at 0.15 ms each, 0.15 % of a CPU."""
+"""Checks and corrections that the processes of one user may cause: at 0.2 to 0.4 ms each, 0.4 % of a CPU."""
 
 _LIMIT = 10_000
 """Maximum number of targets remembered. Beyond it the oldest are forgotten, which is harmless."""
