@@ -36,6 +36,12 @@ class Latencies(NamedTuple):
     wall: list[float]
     ran: list[float]
 
+    @classmethod
+    def read(cls, text: str) -> "Latencies":
+        """Parse what `execer` prints: two times a program, in ns."""
+        values = [int(word) / 1000 if word != "-1" else NEVER for word in text.split()]
+        return cls(values[::2], values[1::2])
+
 
 def figures(host: "Host") -> "Iterator[Figure]":
     """Compare with the C guard, scheduled the same way, in three situations."""
@@ -60,13 +66,13 @@ def _figures(
     as_the_unit = scheduling is FIFO
     wall, floor_wall = [each.wall for each in found], [each.wall for each in floor]
     yield Figure(
-        f"{name}: median", _over(wall, 50), "µs", _over(floor_wall, 50),
+        f"{name}: median", over(wall, 50), "µs", over(floor_wall, 50),
         Target(1.3, 2, ratio=True) if situation == "quiet" else None,
     )  # fmt: skip
-    yield Figure(f"{name}: p99", _over(wall, 99), "µs", _over(floor_wall, 99))
+    yield Figure(f"{name}: p99", over(wall, 99), "µs", over(floor_wall, 99))
     ran, floor_ran = [each.ran for each in found], [each.ran for each in floor]
     yield Figure(
-        f"{name}: p99 of the time it ran", _over(ran, 99), "µs", _over(floor_ran, 99),
+        f"{name}: p99 of the time it ran", over(ran, 99), "µs", over(floor_ran, 99),
         Target(100, 300) if as_the_unit else None,
     )  # fmt: skip
     if situation == "exec bomb":
@@ -76,7 +82,7 @@ def _figures(
         )  # fmt: skip
 
 
-def _over(rounds: list[list[float]], percent: float) -> float:
+def over(rounds: list[list[float]], percent: float) -> float:
     """Return the percentile of each round, and of these the median."""
     return middle([percentile(values, percent) for values in rounds])
 
@@ -98,5 +104,4 @@ def _measure(host: "Host", situation: str) -> Latencies:
             command = host.tool("execer", 400, 200, 1, probe, VALUE, _PATIENCE_US)
         with out.open("wb") as file:
             subprocess.run(command, check=True, stdout=file, stderr=subprocess.DEVNULL)
-    values = [int(text) / 1000 if text != "-1" else NEVER for text in out.read_text().split()]
-    return Latencies(values[::2], values[1::2])
+    return Latencies.read(out.read_text())

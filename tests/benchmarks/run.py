@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.figure import Figure
 
 NAMES = (
-    *("latency", "events", "storm", "drift", "scan", "idle", "memory", "start"),
+    *("latency", "pressure", "events", "storm", "drift", "scan", "idle", "memory", "start"),
     *("reports", "hostile", "attacks", "growth"),
 )
 

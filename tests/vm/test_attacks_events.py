@@ -137,14 +137,14 @@ def test_who_goes_on_silencing_it_costs_little(fresh_vm: Guest) -> None:
     since = vm.now()
     with unit(vm, "vm-deafen", "python3 /usr/local/bin/deafen.py 1000 30", "User=alice"):
         vm.run("sleep 1")
-        begin = attacked.cpu_ticks()
+        begin, begun = attacked.cpu_ticks(), vm.now()
         waits = [latency(vm) for _ in range(5) if not vm.run("sleep 4").code]
-        spent = attacked.cpu_ticks() - begin
+        spent, seconds = attacked.cpu_ticks() - begin, vm.now() - begun
         assert attacked.status()["events"] is not is_vulnerable(vm)
-    print(f"continuous: {spent} ticks in 20 s, waits {waits} ms")
+    print(f"continuous: {spent} ticks in {seconds:.0f} s, waits {waits} ms")
     # Emulated, a pass takes 25 times as long, so that polling reaches the ceiling and waits for it.
     assert max(waits) < 15_000
-    assert spent < 100 * (CAPACITY_SECONDS + 20 * LIMIT_PERCENT / 100)
+    assert spent < 100 * (CAPACITY_SECONDS + seconds * LIMIT_PERCENT / 100)
     entries = attacked.log(since=since)
     assert len([entry for entry in entries if "OOMGUARD_EVENT" in entry]) < 15
     assert len(attacked.events("events-stopped", "events-resumed", since=since)) <= 3
