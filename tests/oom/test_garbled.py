@@ -8,6 +8,7 @@ from oomguard.oom.postmortem import examine
 from oomguard.report.postmortem import Told, facts
 
 FIGURES = "total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
+KILL = f"Out of memory: Killed process 12 (a) {FIGURES}"
 CONTEXT = "nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/,task=a,pid={},uid=0"
 
 GARBLED = [
@@ -108,3 +109,55 @@ def test_memory_of_a_victim_that_no_report_has_is_listed() -> None:
         (1, 6, "no kill before"),
         (6, 9, "no kill before"),
     ]
+
+
+HEADER = "in:imjournal invoked oom-killer: gfp_mask=0x24201ca, order=0, oom_score_adj=0"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"MESSAGE={HEADER}",
+        f'\t"MESSAGE" : "{HEADER}",',
+        f"Oct 12 19:00:20 dbkernel:  [ 8523.000000] {HEADER}",
+        f'{{"message": "{HEADER[:60]}": "kernel"}}',
+        f'{{"log": "{{\\"message\\": \\"{HEADER}',
+        f"Oct 12 19:00:20 db1 app[7]: {HEADER}",
+        f"[Mon Oct 12 19:00:20 2026] [  903]    26   903 180000   90000        0       300 post{HEADER}",
+        HEADER.removeprefix("in:imjournal "),
+    ],
+)
+def test_beginning_of_a_report_in_an_unknown_form_is_never_lost(line: str) -> None:
+    """Not even in a program's line, unless the log has reports: programs repeat what the kernel printed."""
+    log = OomLog()
+    assert list(log.read([f"{line}\n"])) == []
+    assert log.unread_count == 1
+
+
+def test_programs_may_repeat_the_beginning_of_a_report() -> None:
+    """The kernel's own is there."""
+    log = OomLog()
+    lines = [*formats.host_report(formats.KERNELS[-1]), f"Oct 12 19:00:20 db1 app[7]: {HEADER}"]
+    assert len(list(log.read(["\n".join(lines)]))) == 1
+    assert log.unread_count == 0
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "[  903]    26   903   180000   90000        0       300 postgr",
+        "[  903]    26   903   18",
+        "[ pid ]   uid  tgid total_vm      rss ",
+        " free:1 free_pcp:0",
+        "CPU: 1 PID: 77 Comm: a ",
+        " dump_stack+0x5c/0x80",
+        "Mem-Info:",
+    ],
+)
+def test_lines_that_lost_the_break_between_them_are_listed(before: str) -> None:
+    """The second one names a kill or a choice."""
+    heading = "[ pid ]   uid  tgid total_vm      rss swapents oom_score_adj name"
+    for line in (f"oom-kill:constraint=CONSTRAINT_NONE,{CONTEXT.format(7)}", f"Killed process 7 ({FIGURES}"):
+        log = OomLog()
+        (report,) = log.read(["\n".join([HEADER, "Mem-Info:", heading, f"{before}{line}", KILL])])
+        assert ([kill.pid for kill in report.kills], log.unread_count) == ([12], 1), line

@@ -145,6 +145,7 @@ class OomLog:
         self._begin = 0
         self._unread: list[Unread] = []
         self._unread_more = 0
+        self._has_reports = False
         self._killed: set[int] = set()
         self._chosen: set[int] = set()
         self._copied = COPIED
@@ -253,8 +254,8 @@ class OomLog:
             if (found := _KILL.search(raw)) is not None:
                 pid = found[1] or found[2] or raw.rpartition(",pid=")[2].partition(",")[0]
                 self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
-            elif (message != "another program" or raw.count('"') % 2) and _begins_or_names_kill(raw):
-                self._note_unread(text, start, 0, message)  # a program's line, unless its end is cut off
+            elif _begins_or_names_kill(raw):
+                self._note_unread(text, start, 0, message)
         return following
 
     def _find_garbled(self, text: str, begin: int, end: int) -> None:
@@ -366,6 +367,7 @@ class OomLog:
             one
             for one in self._unread
             if not self._is_reported(one.pid, as_killed=one.why != "another program")
+            and (one.pid or one.why != "another program" or not self._has_reports)
         )
         return tuple(sorted(found))
 
@@ -415,6 +417,7 @@ class OomLog:
 
     def _note(self, report: "Report | None") -> None:
         if report is not None:
+            self._has_reports = True
             self._finished.append(report)
             self._credit -= _REPORT_COST
             if self._evidence and report.other is None and report.kills:
@@ -447,7 +450,7 @@ class OomLog:
 
 def _begins_or_names_kill(raw: str) -> bool:
     """Return whether a line looks like the beginning of a report, or like a kill that somebody retyped."""
-    return INVOKED.rstrip() in raw or is_garbled_kill(raw)
+    return INVOKED.strip() in raw or is_garbled_kill(raw)
 
 
 def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from oomguard.oom.draft import Draft
 from oomguard.oom.garbled import is_garbled_kill
 from oomguard.oom.kill import (
+    COMM_CHARACTERS,
     CONTEXT,
     names_process,
     parse_constraint,
@@ -110,13 +111,15 @@ class Assembler:
         if text.startswith(" ") and begins_message(text.lstrip(" ")):  # some put two spaces behind the prefix
             text = text.lstrip(" ")
             line = line._replace(text=text)
-        if text.startswith("["):
-            if self.row is not None and (row := self.row.fullmatch(text)) is not None:
+        if text.startswith("[") and self.row is not None:
+            if (row := self.row.fullmatch(text)) is not None:
                 self.add_tasks([row.groups()])
                 return None
-            if self.row is not None and _GARBLED_ROW.match(text) is not None and self._draft is not None:
+            if _GARBLED_ROW.match(text) is not None and self._draft is not None:
                 self._draft.rows_unread += 1
-            self.is_used = not names_process(text)
+        if names_process(text) or "oom-kill" in text:
+            return self._take_words(line)
+        if text.startswith("["):
             return self._take_heading(line) if "total_vm" in text else None
         if "+0x" in text and (found := _STACK.search(text, 0, CPU_LENGTH)) is not None:
             if self._draft is not None and len(self._draft.stack) < _STACK_LIMIT:
@@ -126,9 +129,8 @@ class Assembler:
         if memory is not None and memory.is_open and memory.take(text):
             self.quiet += 1
             return None
-        if text.startswith(" ") and "oom-killer:" not in text:
-            self.is_used = not names_process(text)
-            return None  # the stack; of other lines only the header can begin with a space, in a name
+        if text.startswith(" "):
+            return None  # the stack
         return self._take_words(line)
 
     def keep(self, raw: str, limit: int) -> None:
@@ -149,7 +151,7 @@ class Assembler:
         if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
             draft, finished = self._begin(line)
             draft.fields["invoker"] = invoker
-        elif " invoked oom-killer:" in text:
+        elif "invoked oom-killer:" in text:
             self.is_used = False
         elif names_process(text):
             finished = self._take_victim(line)
@@ -159,6 +161,8 @@ class Assembler:
                 return self._take_cut_context(line)
             draft, finished = self._go_on_about(context, line)
             draft.take_context(context)
+        elif CONTEXT in text:
+            self.is_used = False
         elif (has_ended := is_panic(text)) or is_without_victim(text):
             if not has_ended and draft is not None and draft.can_pass_over(line):
                 return None
@@ -228,8 +232,8 @@ class Assembler:
         if draft.memory is not None:
             draft.memory.is_open = False
         fields = r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2)
-        self.row = re.compile(rf"{fields} (.{{0,200}})", re.DOTALL)
-        self.row_line = re.compile(rf"{fields} ([^\r\n]{{0,200}})\n")
+        self.row = re.compile(rf"{fields} (.{{0,{COMM_CHARACTERS}}} *)", re.DOTALL)
+        self.row_line = re.compile(rf"{fields} ([^\r\n]{{0,{COMM_CHARACTERS}}} *)\n")
         self._make = task_maker(columns, (draft.memory and draft.memory.page_kib) or 4)
         return finished
 
