@@ -1,15 +1,12 @@
 """Arguments that several verbs take."""
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from oomguard.cli import misuse
 from oomguard.cli.verb import MisuseError
 from oomguard.core.policy import DEFAULT_PATH
 from oomguard.reconcile.state_folder import RUN_FOLDER
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +56,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def one_of(what: str, choices: "Sequence[str]") -> "Callable[[str], str]":
+def one_of(what: str, choices: Sequence[str]) -> Callable[[str], str]:
     """Return a check for a word that must be one of the choices. MisuseError: it is not."""
 
     def check(text: str) -> str:

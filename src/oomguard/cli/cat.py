@@ -1,12 +1,9 @@
 """`oomguard cat`: the effective policy of all layers."""
 
-from typing import TYPE_CHECKING
+import argparse
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 _DETAIL = """\
 Lists the files in the order of the layers, and why some do not count: another
@@ -23,13 +20,13 @@ exit codes: 0 done, 78 the policy is not valid
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add_policy(parser)
     add_proc(parser)
     add_json(parser)
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Print it."""
     from oomguard.diagnose.this_host import facts_of
     from oomguard.policy.effective import document, load_effective, render

@@ -1,13 +1,10 @@
 """`oomguard explain`: every rule tried on a process, and which condition failed on which value."""
 
+import argparse
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 _DETAIL = """\
 oomguard tries the rules in order, and the first one that matches decides.
@@ -22,7 +19,7 @@ exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add_policy(parser)
     add_state_dir(parser)
     add_proc(parser)
@@ -30,7 +27,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, or a process name")
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Explain each process of these pids and names."""
     from oomguard.diagnose.explain import explain
     from oomguard.diagnose.this_host import load_here, open_preview

@@ -1,13 +1,10 @@
 """`oomguard import`: convert another tool's settings to a policy."""
 
+import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add_json, one_of
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 _DETAIL = """\
 Prints a policy to review. Each rule names its source. At the end, it lists what
@@ -30,7 +27,7 @@ exit codes: 0 done, 2 nothing of the source can be read
 _THEN = "\n  review, then run: oomguard check --policy FILE && oomguard plan --policy FILE"
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     from oomguard.propose.importers.table import IMPORTERS
 
     add_json(parser)
@@ -63,7 +60,7 @@ def _prepare(words: list[str]) -> list[str]:
     return [*options, *ours, *words[end:]]
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Print the policy, and on stderr how many rules and notes it has; or print JSON."""
     from oomguard.core.text import counted
     from oomguard.propose.draft_document import FORMAT, import_document

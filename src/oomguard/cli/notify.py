@@ -1,12 +1,9 @@
 """`oomguard notify`: notify the desktop, or a command, when memory runs out or the kernel kills."""
 
-from typing import TYPE_CHECKING
+import argparse
 
 from oomguard.cli.arguments import add_proc, add_state_dir
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 _DETAIL = """\
 Shows a notification (by notify-send, else gdbus) when memory runs out, and when
@@ -30,14 +27,14 @@ exit codes: 2 bad usage; otherwise a signal ends it
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add_state_dir(parser)
     add_proc(parser)
     parser.add_argument("--all", action="store_true", help="also report kills of other users' programs")
     parser.add_argument("--command", metavar="COMMAND", help="run this instead of showing a notification")
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Send notices until stopped."""
     import os
 

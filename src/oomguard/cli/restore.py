@@ -1,13 +1,10 @@
 """`oomguard restore`: restore the original values."""
 
-from typing import TYPE_CHECKING
+import argparse
 
 from oomguard.cli.apply import reconcile, report
 from oomguard.cli.arguments import add_json, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 _DETAIL = """\
 Prints each value it restores, and each it leaves alone because something else
@@ -25,13 +22,13 @@ exit codes: 0 no value that oomguard set is in force any more,
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add_state_dir(parser)
     add_proc(parser)
     add_json(parser)
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Reconcile with an empty policy, which restores every value in the ledger."""
     from oomguard.core.change import SetOomScoreAdj
     from oomguard.core.policy import Policy

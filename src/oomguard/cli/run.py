@@ -1,12 +1,10 @@
 """`oomguard run`: the daemon, in the foreground."""
 
-from typing import TYPE_CHECKING, NoReturn
+import argparse
+from typing import NoReturn
 
 from oomguard.cli.arguments import add_policy, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 _DETAIL = """\
 Runs in the foreground until SIGTERM or Ctrl-C. When the policy is edited, or on
@@ -23,13 +21,13 @@ exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add_policy(parser)
     add_state_dir(parser)
     add_proc(parser)
 
 
-def _run(options: "argparse.Namespace") -> NoReturn:
+def _run(options: argparse.Namespace) -> NoReturn:
     """Become the daemon: same pid, but without the command line's modules in memory.
 
     UsageError: not root and no state folder of the user's own, or a policy that cannot be read again.

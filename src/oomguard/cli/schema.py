@@ -1,11 +1,8 @@
 """`oomguard schema`: the JSON Schema of policies, and of case files."""
 
-from typing import TYPE_CHECKING
+import argparse
 
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 _DETAIL = """\
 For completion and checks while you type. Editors with yaml-language-server find
@@ -17,11 +14,11 @@ examples:
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", action="store_true", help="the schema of case files, for `oomguard test`")
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Print it."""
     import json
 

@@ -1,12 +1,9 @@
 """`oomguard status`: whether the daemon runs, what it manages, and its problems."""
 
-from typing import TYPE_CHECKING
+import argparse
 
 from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
 from oomguard.cli.verb import Verb
-
-if TYPE_CHECKING:
-    import argparse
 
 NOT_AS_WANTED = 1
 
@@ -24,7 +21,7 @@ exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code:
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add_policy(parser)
     add_state_dir(parser)
     add_proc(parser)
@@ -36,7 +33,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     )
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Show the daemon's status file and the kernel's current values."""
     from oomguard.diagnose.host_status import observe_status, values_in_force
     from oomguard.reconcile.state_folder import state_dir_option

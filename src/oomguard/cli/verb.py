@@ -2,13 +2,11 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, NoReturn
 
 from oomguard.cli import misuse
 from oomguard.report.streams import fitted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 
 class MisuseError(Exception):
@@ -19,7 +17,7 @@ class Parser(argparse.ArgumentParser):
     """Reports errors in one line. argparse has no public way to ask a parser what it takes."""
 
     @property
-    def options(self) -> "Mapping[str, argparse.Action]":
+    def options(self) -> Mapping[str, argparse.Action]:
         """The options it takes, by name."""
         return self._option_string_actions
 
@@ -70,9 +68,9 @@ class Verb(NamedTuple):
     name: str
     summary: str
     detail: str
-    add_arguments: "Callable[[argparse.ArgumentParser], None]"
-    run: "Callable[[argparse.Namespace], int]"
-    prepare: "Callable[[list[str]], list[str]]" = _unchanged
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    prepare: Callable[[list[str]], list[str]] = _unchanged
 
     @property
     def description(self) -> str:

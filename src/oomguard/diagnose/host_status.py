@@ -1,7 +1,7 @@
 """The state of the daemon: its status file and the kernel's current values."""
 
+from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import MODE
@@ -11,9 +11,6 @@ from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.report.problems import HostStatus
 from oomguard.report.status_file import SysctlStatus
 from oomguard.report.status_reader import StatusError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
@@ -50,6 +47,6 @@ def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
         return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
 
 
-def _declared(policy: str, proc: str, state_dir: str) -> "Sequence[SysctlStatus]":
+def _declared(policy: str, proc: str, state_dir: str) -> Sequence[SysctlStatus]:
     sysctls = load_here(policy, proc, state_dir).sysctls
     return [SysctlStatus(one.name, one.value, one.value, one.source, one.kind, one.said) for one in sysctls]

@@ -4,15 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.oom.other_killer import KUBELET_UNITS, UNITS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _FOLDERS = ("/var/log/journal", "/run/log/journal")
 
@@ -39,7 +37,7 @@ def has_journal() -> bool:
 
 
 @contextmanager
-def open_journal(arguments: "Sequence[str]", *, without: str) -> "Iterator[IO[bytes]]":
+def open_journal(arguments: Sequence[str], *, without: str) -> Iterator[IO[bytes]]:
     """Start journalctl and yield its output, an entry of JSON per line.
 
     Raises OomguardError if there is no journalctl, with the hint `without`, or if it fails.

@@ -2,16 +2,14 @@
 
 import fnmatch
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import is_glob
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers
 from oomguard.oom.other_killer import OtherKillers
 from oomguard.report.log_entries import FIELDS, OUR_FIELD, LoggedEntry, parse_entry, parse_other_kill
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 _WITHOUT = "without a journal, `oomguard run` prints the same to standard error"
 
@@ -24,7 +22,7 @@ class EntryFilter(NamedTuple):
     rule: str | None = None
     pid: int | None = None
     cause: str | None = None
-    events: "Sequence[str]" = ()
+    events: Sequence[str] = ()
 
     def accepts(self, entry: LoggedEntry) -> bool:
         """Return whether to show an entry, as far as journalctl was not asked."""
@@ -38,7 +36,7 @@ class EntryFilter(NamedTuple):
         return any(self.rule in text for text in texts)
 
 
-def read_history(wanted: EntryFilter, *, follow: int | None = None) -> "Iterator[LoggedEntry]":
+def read_history(wanted: EntryFilter, *, follow: int | None = None) -> Iterator[LoggedEntry]:
     """Yield the entries, oldest first; with `follow`, the last so many and then those to come.
 
     OomguardError: the journal cannot be read.

@@ -1,15 +1,13 @@
 """sysctl.d and /etc/sysctl.conf: which lines count, with their globs (sysctl.d(5), systemd's sysctl.c)."""
 
 import os
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard.core.match import is_glob
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.foreign.text_file import Said, lines_or_none, names_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
 
 FOLDERS = (
     "etc/sysctl.d",
@@ -49,7 +47,7 @@ def sysctl_files(root: str = "/") -> list[str]:
     return files
 
 
-def in_order(files: "Iterable[str]") -> list[str]:
+def in_order(files: Iterable[str]) -> list[str]:
     """Return the files that count, in the order in which they are applied, from all by importance."""
     found: dict[str, str] = {}
     for file in files:
@@ -59,9 +57,9 @@ def in_order(files: "Iterable[str]") -> list[str]:
 
 
 def lines_that_count(
-    files: "Iterable[str]",
-    read: "Callable[[str], list[str]]" = lines_or_none,
-    wrong: "Callable[[str, int, str], None]" = lambda _file, _line, _text: None,
+    files: Iterable[str],
+    read: Callable[[str], list[str]] = lines_or_none,
+    wrong: Callable[[str, int, str], None] = lambda _file, _line, _text: None,
 ) -> dict[str, Line]:
     """Return the last line for each sysctl or glob, in the order in which they are applied.
 
@@ -83,7 +81,7 @@ def lines_that_count(
     return found
 
 
-def settings(lines: "Mapping[str, Line]") -> dict[str, Said]:
+def settings(lines: Mapping[str, Line]) -> dict[str, Said]:
     """Return the values of the sysctls that oomguard knows, by dotted names, in the order of their writes."""
     said: dict[str, Said] = {}
     for one in lines.values():

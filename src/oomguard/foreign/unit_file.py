@@ -1,9 +1,7 @@
 """Parses files with the syntax of systemd's units (systemd.syntax(7))."""
 
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 
 class Assignment(NamedTuple):
@@ -15,7 +13,7 @@ class Assignment(NamedTuple):
     line: int
 
 
-def assignments(lines: "Iterable[str]") -> "Iterator[Assignment]":
+def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
     """Yield the assignments in a file; continued lines are joined."""
     section, pending, begun = "", "", 0
     for number, line in enumerate(lines, 1):

@@ -20,7 +20,7 @@ import os
 import resource
 import struct
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from oomguard.core.host import Host
 from oomguard.core.serialize import encode
@@ -28,9 +28,6 @@ from oomguard.policy.fault import PolicyError
 from oomguard.policy.load import parse
 from oomguard.policy.source import read_sources
 from oomguard.policy.users import Users
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _NOBODY = 65534
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -106,6 +103,6 @@ def _drop_privileges() -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no new processes
 
 
-def _write(lines: "list[str] | Iterator[str]") -> None:
+def _write(lines: list[str] | Iterator[str]) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()

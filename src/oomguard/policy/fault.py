@@ -5,13 +5,11 @@ The daemon logs the faults that its child finds, each as `one_line`.
 
 import json
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import legible, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Severity = Literal["error", "warning"]
 
@@ -68,7 +66,7 @@ class PolicyError(OomguardError):
 
     exit_code = 78
 
-    def __init__(self, faults: "Iterable[Fault]") -> None:
+    def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__(render_text(self.faults))
 
@@ -84,7 +82,7 @@ def excerpt(text: str) -> str:
     return legible(cut)
 
 
-def render_text(faults: "Iterable[Fault]") -> str:
+def render_text(faults: Iterable[Fault]) -> str:
     """Return the faults as lines of text, warnings with their code, each hint indented below its fault."""
     lines = []
     for fault in faults:
@@ -94,6 +92,6 @@ def render_text(faults: "Iterable[Fault]") -> str:
     return "\n".join(lines)
 
 
-def render_json(faults: "Iterable[Fault]") -> str:
+def render_json(faults: Iterable[Fault]) -> str:
     """Return the faults as a JSON array of objects with the fields of `Fault`."""
     return json.dumps([fault._asdict() for fault in faults], indent=2, ensure_ascii=True)

@@ -1,12 +1,10 @@
 """The base of all models of the policy language, and what is known of their keys."""
 
+from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Takes(NamedTuple):
@@ -58,7 +56,7 @@ def key(about: str, *examples: object, default: Any = None, **limits: Any) -> An
     return Field(default, description=about, examples=[*examples], **limits)
 
 
-def _parts(kind: Any) -> "Iterator[Any]":
+def _parts(kind: Any) -> Iterator[Any]:
     """Yield a type and everything in it: alternatives, items, marks."""
     yield kind
     for part in get_args(kind):

@@ -4,7 +4,8 @@ They are found in the nodes, not in the models, so that they are reported togeth
 of single keys.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Set
+from typing import NamedTuple
 
 from oomguard.core.overcommit import KBYTES
 from oomguard.core.sysctl import SYSCTLS
@@ -12,9 +13,6 @@ from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import CONDITIONS, Document, Rule
 from oomguard.policy.nodes import Mapping, Member, Node, items, text_of
 from oomguard.policy.sysctl_model import BOUNDS, COMMIT_LIMIT, exclusives, one_bound
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Set
 
 _SECTIONS = ("vm", "kernel")
 _SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules", "when"}
@@ -58,7 +56,7 @@ class Said(NamedTuple):
         return f"{excerpt(self.file)}:{self.line}"
 
 
-def faults(roots: "list[Root]") -> "Iterator[Fault]":
+def faults(roots: "list[Root]") -> Iterator[Fault]:
     """Yield the conflicts between the keys of a rule, of a file and of all files of a layer.
 
     Between layers there are none: the higher one wins.
@@ -74,7 +72,7 @@ def faults(roots: "list[Root]") -> "Iterator[Fault]":
             yield _conflict(here, first).at(here.file, here.line, here.column, here.name)
 
 
-def single_values(roots: "Iterable[Root]") -> "Iterator[tuple[Said, Said | None]]":
+def single_values(roots: Iterable[Root]) -> Iterator[tuple[Said, Said | None]]:
     """Yield each sysctl and setting, with what overrides it: an earlier value, or one that excludes it."""
     counts: dict[str, list[Said]] = {}
     for here in (said for root in roots for said in _single_values(root)):
@@ -86,7 +84,7 @@ def single_values(roots: "Iterable[Root]") -> "Iterator[tuple[Said, Said | None]
             counts.setdefault(here.name, []).append(here)
 
 
-def _rules(root: Root) -> "Iterator[Fault]":
+def _rules(root: Root) -> Iterator[Fault]:
     for number, rule in enumerate(items(root.node, "rules")):
         if not isinstance(rule, Mapping):
             continue
@@ -102,7 +100,7 @@ def _rules(root: Root) -> "Iterator[Fault]":
                 yield words.at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
 
 
-def _lacks(node: Mapping, keys: "Set[str]", known: "Set[str]") -> bool:
+def _lacks(node: Mapping, keys: Set[str], known: Set[str]) -> bool:
     """Return whether all of `keys` are missing, and no unknown key may be one of them."""
     return node.entries.keys() <= known and node.entries.keys().isdisjoint(keys)
 
@@ -114,7 +112,7 @@ _NO_CONDITION = Words(
 )
 
 
-def _single_values(root: Root) -> "Iterator[Said]":
+def _single_values(root: Root) -> Iterator[Said]:
     members: dict[str, Member] = {}
     for key, entry in root.node.entries.items():
         if key in _SECTIONS and isinstance(entry.value, Mapping):

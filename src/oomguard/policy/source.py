@@ -8,14 +8,12 @@ Reading may need privileges; parsing, in another module, does not.
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from oomguard.core.policy import Layer, is_drop_in, is_mask, layers
 from oomguard.core.text import printable
 from oomguard.policy.fault import Fault, Words
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes a policy file may have: some 80,000 rules."""
@@ -94,7 +92,7 @@ def read_alone(path: str) -> Sources:
         return (Source("<stdin>", fault=_fault("<stdin>", error)),)
 
 
-def _read_folder(folder: str, *, anybodys: bool) -> "Iterator[Source]":
+def _read_folder(folder: str, *, anybodys: bool) -> Iterator[Source]:
     try:
         descriptor = os.open(folder, _FLAGS | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -193,7 +191,7 @@ def _writers(status: os.stat_result) -> str:
     return f"mode {stat.S_IMODE(status.st_mode):04o} makes it writable by {others}"
 
 
-def _open_folders(paths: list[str]) -> "Iterator[Fault]":
+def _open_folders(paths: list[str]) -> Iterator[Fault]:
     """Yield a warning for each folder above these paths, or a link's target, where others can replace files.
 
     Not a sticky folder, where nobody can rename the files of others, and not a read-only one, such as the
@@ -224,7 +222,7 @@ def _open_folders(paths: list[str]) -> "Iterator[Fault]":
         ).at(folder, severity="warning")
 
 
-def _parents(file: str) -> "Iterator[str]":
+def _parents(file: str) -> Iterator[str]:
     while file != (file := os.path.dirname(file)):
         yield file
 

@@ -1,11 +1,9 @@
 """Results of policy tests, as text and as JSON."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from oomguard.core.text import counted, legible, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 
 class Difference(NamedTuple):
@@ -42,7 +40,7 @@ class CaseResult(NamedTuple):
         return not any(one.differences for one in self.compared)
 
 
-def result_lines(results: "Iterable[CaseResult]") -> "Iterator[str]":
+def result_lines(results: Iterable[CaseResult]) -> Iterator[str]:
     """Yield the differences, each as a diff, with the line of the case file that expects otherwise."""
     for result in results:
         for one in result.compared:
@@ -55,7 +53,7 @@ def result_lines(results: "Iterable[CaseResult]") -> "Iterator[str]":
                 yield f"      {one.by}"
 
 
-def summary(file: str, results: "Iterable[CaseResult]") -> str:
+def summary(file: str, results: Iterable[CaseResult]) -> str:
     """Return how many cases of a file passed."""
     listed = list(results)
     failed = sum(not result.passed for result in listed)
@@ -64,9 +62,7 @@ def summary(file: str, results: "Iterable[CaseResult]") -> str:
     return f"{printable(file)}: {counted(len(listed), 'case')}, {checked}: {verdict}"
 
 
-def file_document(
-    file: str, results: "Iterable[CaseResult]", faults: "list[dict[str, Any]]"
-) -> dict[str, Any]:
+def file_document(file: str, results: Iterable[CaseResult], faults: "list[dict[str, Any]]") -> dict[str, Any]:
     """Return the results of a file, or its faults as `check --json` has them. Keys are stable."""
     return {"file": printable(file), "cases": [_case_document(one) for one in results], "faults": faults}
 

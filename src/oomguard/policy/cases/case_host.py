@@ -2,16 +2,14 @@
 
 import os
 import re
+from collections.abc import Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oomguard.core.host import Host
 from oomguard.core.overcommit import ADMIN_RESERVE, HUGE_PAGES, RATIO, USER_RESERVE
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.users import Users
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _FIRST_SERVICE_UID = 100
 _KNOWN_USERS = {"root": 0, "daemon": 1, "bin": 2, "sys": 3, "nobody": 65534}
@@ -51,7 +49,7 @@ DEFAULTS = {
 class CaseUsers(Users):
     """The users of a case file: those it names, a few that every host has, and services."""
 
-    def __init__(self, uids: "Mapping[str, int]") -> None:
+    def __init__(self, uids: Mapping[str, int]) -> None:
         super().__init__(os.devnull)
         self._uids = {**_KNOWN_USERS, **uids}
         taken = {*self._uids.values()}
@@ -70,7 +68,7 @@ class CaseUsers(Users):
         return []
 
 
-def meminfo_of(facts: "Mapping[str, Any]", sysctls: "Mapping[str, int]") -> dict[str, int]:
+def meminfo_of(facts: Mapping[str, Any], sysctls: Mapping[str, int]) -> dict[str, int]:
     """Return the figures of /proc/meminfo, in KiB, from the keys of `host:`."""
 
     def amount(key: str, default: int) -> int:
@@ -88,7 +86,7 @@ def meminfo_of(facts: "Mapping[str, Any]", sysctls: "Mapping[str, int]") -> dict
     }
 
 
-def host_of(facts: "Mapping[str, Any]", meminfo: dict[str, int]) -> Host:
+def host_of(facts: Mapping[str, Any], meminfo: dict[str, int]) -> Host:
     """Return the facts of a host with this memory, from the keys of `host:`."""
     hugetlb = meminfo["Hugetlb"]
     return Host(

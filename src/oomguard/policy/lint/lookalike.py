@@ -6,7 +6,7 @@ it is meant.
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
@@ -14,10 +14,6 @@ from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.lint.programs import ONLY_TITLED
 from oomguard.policy.quoting import quoted
 from oomguard.policy.regex_to_glob import globs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 _UNIT = r"\.(?:service|scope|slice|socket|timer)\Z"
 _UNIT_END = re.compile(_UNIT)
@@ -99,7 +95,7 @@ def _usual(character: str) -> str:
     return "-" if character in _DASHES else " " if unicodedata.category(character) == "Zs" else ""
 
 
-def _lookalikes(name: str, plain: str) -> "Iterator[Words]":
+def _lookalikes(name: str, plain: str) -> Iterator[Words]:
     """Yield what `name` looks like; in `plain` its sets of characters are empty."""
     shown = excerpt(name)
     if name[0] in "\"'" and name[-1] == name[0] and name[1:]:
@@ -116,7 +112,7 @@ def _lookalikes(name: str, plain: str) -> "Iterator[Words]":
     yield from _foreign(name, plain, shown)
 
 
-def _foreign(name: str, plain: str, shown: str) -> "Iterator[Words]":
+def _foreign(name: str, plain: str, shown: str) -> Iterator[Words]:
     """Yield which other fact of a process the name looks like."""
     if _PATH.match(plain) or (_is_cut(name) and "/" in plain and " " not in plain):
         base = name.rpartition("/")[2]

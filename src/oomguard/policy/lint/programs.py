@@ -3,12 +3,9 @@
 # ruff: noqa: SIM905  # a list of quoted words is harder to read and to add to
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Set
 
 from oomguard.core.match import is_glob
-
-if TYPE_CHECKING:
-    from collections.abc import Set
 
 INTERPRETERS = frozenset(
     "sh bash dash zsh fish ksh mksh csh tcsh busybox sudo su env "
@@ -54,7 +51,7 @@ WORKERS = frozenset("cc1 cc1plus lto1 rustc as ld ld.lld mold collect2 compile l
 """What supervisors start. A policy that names one of these covers their children."""
 
 
-def known(pattern: str, programs: "Set[str]") -> str:
+def known(pattern: str, programs: Set[str]) -> str:
     """Return which of `programs` a pattern matches, "" if none: `python3.11` and `python*` match python."""
     if pattern in programs:
         return pattern

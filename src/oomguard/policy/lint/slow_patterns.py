@@ -6,17 +6,14 @@ matched without backtracking, in steps.
 """
 
 import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from oomguard.core.name_regex import STEPS_LIMIT, NameRegexes
 from oomguard.core.process import NAME_LIMIT
 from oomguard.core.text import counted
 from oomguard.policy.fault import Fault, Words
 from oomguard.policy.lint.subject import Subject, warning
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
 
 _TRIAL_LENGTH = 400
 """Characters of a trial text. Enough to find exponential time; quadratic and cubic time, as of every pattern
@@ -37,7 +34,7 @@ _TOKEN = re.compile(
 )
 
 
-def slow_patterns(subject: Subject) -> "Iterator[Fault]":
+def slow_patterns(subject: Subject) -> Iterator[Fault]:
     """Find regular expressions that are slow on some command line."""
     if subject.trial is None:
         return
@@ -63,7 +60,7 @@ _SLOW_PATTERN = Words(
 )
 
 
-def slow_names(subject: Subject) -> "Iterator[Fault]":
+def slow_names(subject: Subject) -> Iterator[Fault]:
     """Find regular expressions that are slow on some name, alone or together."""
     if subject.trial is None:
         return
@@ -80,7 +77,7 @@ def slow_names(subject: Subject) -> "Iterator[Fault]":
 
 
 def _slow_on_texts(
-    patterns: "Iterable[str]", is_slow: "Callable[[re.Pattern[str], str], bool]"
+    patterns: Iterable[str], is_slow: Callable[[re.Pattern[str], str], bool]
 ) -> tuple[list[str], list[str]]:
     """Return the patterns that are slow on some text of _TRIAL_LENGTH characters, and those not tried.
 
@@ -97,7 +94,7 @@ def _slow_on_texts(
     return slow, []
 
 
-def _slow_on_names(patterns: "Collection[str]") -> "tuple[list[str], bool]":
+def _slow_on_names(patterns: Collection[str]) -> "tuple[list[str], bool]":
     """Return the expressions on names that take too many steps on some name, and if all together do."""
     alone = {pattern: NameRegexes([(0, pattern)]) for pattern in patterns}
     texts = ((pattern, text) for pattern in patterns for text in islice(_trial_texts(pattern), _TEXTS))
@@ -108,7 +105,7 @@ def _slow_on_names(patterns: "Collection[str]") -> "tuple[list[str], bool]":
     return [*slow], any(map(together.is_too_slow, (widest, *(text for _, text in names))))
 
 
-def _trial_texts(pattern: str) -> "Iterator[str]":
+def _trial_texts(pattern: str) -> Iterator[str]:
     """Yield texts that repeat what a part of the pattern matches, and then do not match."""
     for before, repeated in dict.fromkeys(_parts(pattern)):
         times = (_TRIAL_LENGTH - len(before)) // len(repeated)
@@ -116,7 +113,7 @@ def _trial_texts(pattern: str) -> "Iterator[str]":
             yield before[:_TRIAL_LENGTH] + repeated * max(times, 0) + ending
 
 
-def _parts(pattern: str) -> "Iterator[tuple[str, str]]":
+def _parts(pattern: str) -> Iterator[tuple[str, str]]:
     """Yield a text for what stands before each group, alternative or character, and one for itself."""
     starts, text = [0], ""
     for part in _TOKEN.findall(pattern):

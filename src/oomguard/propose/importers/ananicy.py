@@ -2,7 +2,8 @@
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
@@ -11,9 +12,6 @@ from oomguard.policy.regex_to_glob import literal
 from oomguard.policy.unicode import has_surrogate
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 DEFAULT = "/etc/ananicy.d"
 
@@ -30,7 +28,7 @@ class _Object(NamedTuple):
     said: dict[str, Any]
 
 
-def import_files(paths: "Sequence[str]") -> Draft:
+def import_files(paths: Sequence[str]) -> Draft:
     """Read folders with `.types` and `.rules`, or such files."""
     files = Files(paths or [DEFAULT], (".rules", ".types"))
     notes, types = files.notes, _types(files)
@@ -79,7 +77,7 @@ def _types(files: Files) -> dict[str, tuple[int | None, Origin]]:
     return types
 
 
-def _rules(named: dict[str, tuple[_Object, int, str]]) -> "Iterator[DraftRule]":
+def _rules(named: dict[str, tuple[_Object, int, str]]) -> Iterator[DraftRule]:
     """Yield a rule for each file and value, first those for names that a shorter one would match too."""
     cut = {raw: value for name, (_, value, _) in named.items() if len(raw := name.encode()) == COMM_LENGTH}
     groups: dict[tuple[bool, str, int, str], list[tuple[str, _Object]]] = {}
@@ -104,7 +102,7 @@ def _value(one: _Object, notes: list[Note]) -> int | None:
     return value
 
 
-def _objects(files: Files, names: "Sequence[str]") -> "Iterator[_Object]":
+def _objects(files: Files, names: Sequence[str]) -> Iterator[_Object]:
     for file in names:
         for place, line in files.numbered(file):
             text = line.strip()

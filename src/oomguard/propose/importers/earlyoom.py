@@ -2,15 +2,13 @@
 
 import re
 import shlex
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from oomguard.foreign.unit_file import assignments
 from oomguard.policy.regex_to_glob import alternatives
 from oomguard.propose.importers.files import Files, ForeignError
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, Regex, toward
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 DEFAULT = "/etc/default/earlyoom"
 _POINTS = 300
@@ -66,7 +64,7 @@ class _Option(NamedTuple):
         return f"{self.name} {shlex.quote(self.argument)}" if self.name in _VALUED else self.name
 
 
-def import_files(paths: "Sequence[str]") -> Draft:
+def import_files(paths: Sequence[str]) -> Draft:
     """Read the arguments from files with EARLYOOM_ARGS= or ExecStart=."""
     files = Files(paths or [DEFAULT])
     last: dict[str, tuple[str, Origin]] = {}
@@ -90,13 +88,13 @@ def import_files(paths: "Sequence[str]") -> Draft:
     return _draft(options, notes)
 
 
-def import_arguments(words: "Sequence[str]") -> Draft:
+def import_arguments(words: Sequence[str]) -> Draft:
     """Read the arguments themselves."""
     notes: list[Note] = []
     return _draft(_options([*words], Origin(""), notes), notes)
 
 
-def _assigned(files: Files, file: str) -> "Iterator[tuple[str, str, Origin]]":
+def _assigned(files: Files, file: str) -> Iterator[tuple[str, str, Origin]]:
     """Yield the arguments in a file, each with the name that it gives them."""
     lines = files.lines(file)
     for one in assignments(lines):
@@ -113,7 +111,7 @@ def _assigned(files: Files, file: str) -> "Iterator[tuple[str, str, Origin]]":
             yield _VARIABLE, said[1], Origin(file, number)
 
 
-def _shell_lines(lines: "Sequence[str]") -> "Iterator[tuple[int, str]]":
+def _shell_lines(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Yield the lines of a shell script, each with those that a backslash or a quote continues it by."""
     text, quote, begun = "", "", 0
     for number, line in enumerate(lines, 1):
@@ -168,7 +166,7 @@ def _split(text: str, place: Origin, notes: list[Note]) -> list[str]:
         return []
 
 
-def _draft(options: "Sequence[_Option]", notes: list[Note]) -> Draft:
+def _draft(options: Sequence[_Option], notes: list[Note]) -> Draft:
     rules: list[DraftRule] = []
     last = {one.name: one for one in options if one.name in _LISTS}
     for name, points in _LISTS.items():

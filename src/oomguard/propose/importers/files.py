@@ -1,16 +1,13 @@
 """The files of other tools, and what in them cannot be read."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.foreign.text_file import UnreadableError, read_lines, why_missing
 from oomguard.policy.unicode import has_surrogate
 from oomguard.propose.policy_draft import Note, Origin
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 SHOWN_LIMIT = 60
 """Characters of a line or value that a note shows."""
@@ -30,7 +27,7 @@ class ForeignError(OomguardError):
 class Files:
     """The files of a tool. What cannot be read is a note, an error only if nothing can."""
 
-    def __init__(self, paths: "Sequence[str]", endings: tuple[str, ...] = ()) -> None:
+    def __init__(self, paths: Sequence[str], endings: tuple[str, ...] = ()) -> None:
         """Find files: `paths` themselves, and in folders those with the endings. Without endings, no folders.
 
         Raises ForeignError if there are none.
@@ -56,7 +53,7 @@ class Files:
                     self.notes.append(Note("", "is not UTF-8 text", Origin(file, number)))
         return found
 
-    def numbered(self, file: str) -> "Iterator[tuple[Origin, str]]":
+    def numbered(self, file: str) -> Iterator[tuple[Origin, str]]:
         """Yield the lines of a file with their places."""
         for number, line in enumerate(self.lines(file), 1):
             yield Origin(file, number), line

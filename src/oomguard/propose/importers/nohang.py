@@ -1,15 +1,12 @@
 """Nohang's configuration: `@BADNESS_ADJ_RE_…  POINTS /// REGEX`."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import NO_GLOB, alternatives
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, Regex, toward
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 DEFAULT = "/etc/nohang/nohang.conf"
 
@@ -29,7 +26,7 @@ _TITLE = (
 )
 
 
-def import_files(paths: "Sequence[str]") -> Draft:
+def import_files(paths: Sequence[str]) -> Draft:
     """Read configuration files."""
     files = Files(paths or [DEFAULT])
     rules: list[DraftRule] = []
