@@ -22,6 +22,7 @@ import pytest
 
 from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
+from oomguard.cli.arguments import SHARED
 from oomguard.cli.watch import Looks, Terminal
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
@@ -184,7 +185,7 @@ def test_without_a_policy_file_it_is_the_kernels_order_alone(
     rank: Rank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A host that has none is asked about as well; but a file that was named must be there."""
-    monkeypatch.setattr("oomguard.cli.arguments.DEFAULT_PATH", str(tmp_path / "nowhere.yaml"))
+    monkeypatch.setitem(SHARED["--policy"], "default", str(tmp_path / "nowhere.yaml"))
     monkeypatch.setattr("oomguard.cli.rank.DEFAULT_PATH", str(tmp_path / "nowhere.yaml"))
     code, out, _ = rank(given=False)
     assert code == 0

@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ exit codes: 0 done, 1 this host's memory use cannot be read
 
 
 def _arguments(parser: "argparse.ArgumentParser") -> None:
-    add_state_dir(parser)
-    add_proc(parser)
-    add_json(parser)
+    add(parser, "--state-dir", "--proc", "--json")
 
 
 def _run(options: "argparse.Namespace") -> int:

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ exit codes: 0 done, 1 a change failed or was refused, 78 the policy is not valid
 
 
 def _arguments(parser: "argparse.ArgumentParser") -> None:
-    add_policy(parser)
-    add_state_dir(parser)
-    add_proc(parser)
-    add_json(parser)
+    add(parser, "--policy", "--state-dir", "--proc", "--json")
 
 
 def _run(options: "argparse.Namespace") -> int:

@@ -2,51 +2,39 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from oomguard.cli import misuse
 from oomguard.cli.verb import MisuseError
 from oomguard.core.policy import DEFAULT_PATH
 from oomguard.reconcile.state_folder import RUN_FOLDER
 
-
-def add_policy(parser: argparse.ArgumentParser) -> None:
-    """Add --policy."""
-    parser.add_argument(
-        "--policy",
-        metavar="FILE",
-        default=DEFAULT_PATH,
-        help="policy file, - for standard input; *.yaml in the .d folder beside it override it "
+SHARED: dict[str, dict[str, Any]] = {
+    "--policy": {
+        "metavar": "FILE",
+        "default": DEFAULT_PATH,
+        "help": "policy file, - for standard input; *.yaml in the .d folder beside it override it "
         "(default: %(default)s and its layers)",
-    )
+    },
+    "--state-dir": {
+        "metavar": "DIR",
+        "default": RUN_FOLDER,
+        "help": "folder for ledger, lock and status file (default: %(default)s)",
+    },
+    "--proc": {
+        "metavar": "DIR",
+        "default": "/proc",
+        "help": "where proc is mounted (default: %(default)s)",
+    },
+    "--json": {"action": "store_true", "help": "print JSON for programs"},
+    "--html": {"metavar": "FILE", "help": "write a self-contained HTML page; - is standard output"},
+}
 
 
-def add_state_dir(parser: argparse.ArgumentParser) -> None:
-    """Add --state-dir."""
-    parser.add_argument(
-        "--state-dir",
-        metavar="DIR",
-        default=RUN_FOLDER,
-        help="folder for ledger, lock and status file (default: %(default)s)",
-    )
-
-
-def add_proc(parser: argparse.ArgumentParser) -> None:
-    """Add --proc."""
-    parser.add_argument(
-        "--proc", metavar="DIR", default="/proc", help="where proc is mounted (default: %(default)s)"
-    )
-
-
-def add_json(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup") -> None:
-    """Add --json."""
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
-
-
-def add_html(parser: "argparse._MutuallyExclusiveGroup") -> None:
-    """Add --html."""
-    parser.add_argument(
-        "--html", metavar="FILE", help="write a self-contained HTML page; - is standard output"
-    )
+def add(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup", *names: str) -> None:
+    """Add options that several verbs take."""
+    for name in names:
+        parser.add_argument(name, **SHARED[name])
 
 
 def count(text: str) -> int:

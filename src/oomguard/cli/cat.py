@@ -2,7 +2,7 @@
 
 import argparse
 
-from oomguard.cli.arguments import add_json, add_policy, add_proc
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 _DETAIL = """\
@@ -21,9 +21,7 @@ exit codes: 0 done, 78 the policy is not valid
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_policy(parser)
-    add_proc(parser)
-    add_json(parser)
+    add(parser, "--policy", "--proc", "--json")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 from oomguard.core.policy import DEFAULT_PATH
 from oomguard.core.text import printable
@@ -32,10 +32,7 @@ exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
 
 
 def _arguments(parser: "argparse.ArgumentParser") -> None:
-    add_policy(parser)
-    add_state_dir(parser)
-    add_json(parser)
-    add_proc(parser)
+    add(parser, "--policy", "--state-dir", "--json", "--proc")
     parser.add_argument(
         "--host", action="store_true", help="also check it against this host: users, sysctls, limits"
     )

@@ -3,7 +3,7 @@
 import argparse
 from contextlib import closing
 
-from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 _DETAIL = """\
@@ -20,10 +20,7 @@ exit codes: 0 explained, 1 there is no such process, 78 the policy is not valid
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_policy(parser)
-    add_state_dir(parser)
-    add_proc(parser)
-    add_json(parser)
+    add(parser, "--policy", "--state-dir", "--proc", "--json")
     parser.add_argument("process", metavar="PID|NAME", nargs="+", help="a pid, or a process name")
 
 

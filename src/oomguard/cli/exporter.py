@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_proc, add_state_dir, count
+from oomguard.cli.arguments import add, count
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ exit codes: 0 stopped or written, 1 it cannot listen or write, 2 bad usage
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_state_dir(parser)
-    add_proc(parser)
+    add(parser, "--state-dir", "--proc")
     parser.add_argument(
         "--rules",
         metavar="N",

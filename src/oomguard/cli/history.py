@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from oomguard.cli.arguments import add_html, add_json, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -28,10 +28,9 @@ exit codes: 0 shown, also if nothing was recorded in that time,
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_state_dir(parser)
+    add(parser, "--state-dir")
     form = parser.add_mutually_exclusive_group()
-    add_json(form)
-    add_html(form)
+    add(form, "--json", "--html")
     parser.add_argument(
         "--since", metavar="TIME", type=_seconds, help="how far back, such as 90s, 10m, 2h or 1d"
     )

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from oomguard.cli.arguments import add_json, one_of
+from oomguard.cli.arguments import add, one_of
 from oomguard.cli.verb import Verb
 
 _DETAIL = """\
@@ -30,7 +30,7 @@ _THEN = "\n  review, then run: oomguard check --policy FILE && oomguard plan --p
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from oomguard.propose.importers.table import IMPORTERS
 
-    add_json(parser)
+    add(parser, "--json")
     parser.add_argument(
         "tool",
         metavar="TOOL",

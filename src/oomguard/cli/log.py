@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, get_args
 
-from oomguard.cli.arguments import add_json, count, joined_times, one_of
+from oomguard.cli.arguments import add, count, joined_times, one_of
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     from oomguard.core.choices import Cause
     from oomguard.report.events import EVENTS
 
-    add_json(parser)
+    add(parser, "--json")
     parser.add_argument(
         "--since", metavar="TIME", help="since this time, as in journalctl: today, -1h, 2026-01-31"
     )

@@ -2,7 +2,7 @@
 
 import argparse
 
-from oomguard.cli.arguments import add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 _DETAIL = """\
@@ -28,8 +28,7 @@ exit codes: 2 bad usage; otherwise a signal ends it
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_state_dir(parser)
-    add_proc(parser)
+    add(parser, "--state-dir", "--proc")
     parser.add_argument("--all", action="store_true", help="also report kills of other users' programs")
     parser.add_argument("--command", metavar="COMMAND", help="run this instead of showing a notification")
 

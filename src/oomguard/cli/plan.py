@@ -3,7 +3,7 @@
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 from oomguard.core.policy import DEFAULT_PATH
 
@@ -30,10 +30,7 @@ exit codes: 0 nothing would change, 3 something would change, or is refused,
 
 
 def _arguments(parser: "argparse.ArgumentParser") -> None:
-    add_policy(parser)
-    add_state_dir(parser)
-    add_proc(parser)
-    add_json(parser)
+    add(parser, "--policy", "--state-dir", "--proc", "--json")
     parser.add_argument("--restore", action="store_true", help="show what `oomguard restore` would do")
 
 

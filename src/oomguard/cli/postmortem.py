@@ -5,7 +5,7 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_html, add_json, add_state_dir, count, joined_times
+from oomguard.cli.arguments import add, count, joined_times
 from oomguard.cli.verb import MisuseError, Verb
 
 if TYPE_CHECKING:
@@ -56,10 +56,9 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
         type=count,
         help="processes to show, 0 for all (default: 10; all with --json, 200 with --html)",
     )
-    add_state_dir(parser)
+    add(parser, "--state-dir")
     form = parser.add_mutually_exclusive_group()
-    add_json(form)
-    add_html(form)
+    add(form, "--json", "--html")
 
 
 def _run(options: "argparse.Namespace") -> int:

@@ -4,7 +4,7 @@ import argparse
 import os
 from contextlib import closing
 
-from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir, count
+from oomguard.cli.arguments import add, count
 from oomguard.cli.verb import Verb
 from oomguard.core.policy import DEFAULT_PATH
 
@@ -30,9 +30,7 @@ exit codes: 0 shown, 1 cannot be calculated, 78 the policy is not valid
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_policy(parser)
-    add_state_dir(parser)
-    add_proc(parser)
+    add(parser, "--policy", "--state-dir", "--proc")
     parser.add_argument(
         "--cgroup", metavar="PATH", help="rank the processes of a memory cgroup, against its limit"
     )
@@ -43,7 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="processes to show, 0 for all (default: 20, and all with --json)",
     )
     shown = parser.add_mutually_exclusive_group()
-    add_json(shown)
+    add(shown, "--json")
     shown.add_argument("--watch", action="store_true", help="update until q is pressed")
     parser.add_argument(
         "--interval", metavar="SECONDS", type=_seconds, default=2.0, help="interval of --watch (default: 2)"

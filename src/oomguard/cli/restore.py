@@ -3,7 +3,7 @@
 import argparse
 
 from oomguard.cli.apply import reconcile, report
-from oomguard.cli.arguments import add_json, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 _DETAIL = """\
@@ -23,9 +23,7 @@ exit codes: 0 no value that oomguard set is in force any more,
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_state_dir(parser)
-    add_proc(parser)
-    add_json(parser)
+    add(parser, "--state-dir", "--proc", "--json")
 
 
 def _run(options: argparse.Namespace) -> int:

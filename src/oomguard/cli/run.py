@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from oomguard.cli.arguments import add_policy, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 _DETAIL = """\
@@ -22,9 +22,7 @@ exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_policy(parser)
-    add_state_dir(parser)
-    add_proc(parser)
+    add(parser, "--policy", "--state-dir", "--proc")
 
 
 def _run(options: argparse.Namespace) -> NoReturn:

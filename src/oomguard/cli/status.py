@@ -2,7 +2,7 @@
 
 import argparse
 
-from oomguard.cli.arguments import add_json, add_policy, add_proc, add_state_dir
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 NOT_AS_WANTED = 1
@@ -22,10 +22,7 @@ exit codes: 0 shown; 1 the status file cannot be read, or with --exit-code:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_policy(parser)
-    add_state_dir(parser)
-    add_proc(parser)
-    add_json(parser)
+    add(parser, "--policy", "--state-dir", "--proc", "--json")
     parser.add_argument(
         "--exit-code",
         action="store_true",

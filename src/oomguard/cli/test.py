@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add_json
+from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 from oomguard.report.streams import fitted
 
@@ -32,7 +32,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     parser.add_argument(
         "--policy", metavar="FILE", help="test this policy instead of those that the case files name"
     )
-    add_json(parser)
+    add(parser, "--json")
     parser.add_argument(
         "files",
         metavar="FILE",
