@@ -153,11 +153,11 @@ class DriftWatch:
         """Return what the waiting events report."""
         assert self._inotify is not None
         sysctls, lost, pids = False, False, set()
-        for event in self._inotify.read_some():
-            if event.mask & IN_Q_OVERFLOW:
+        for wd, mask, *_ in self._inotify.read_some():
+            if mask & IN_Q_OVERFLOW:
                 lost = True
-            elif event.wd in self._pid_of:
-                pids.add(self._pid_of[event.wd])
+            elif wd in self._pid_of:
+                pids.add(self._pid_of[wd])
             else:
                 sysctls = True
         return Drift(sysctls, pids, lost)

@@ -2,10 +2,15 @@
 
 import errno
 import os
+import struct
 import sys
 from types import ModuleType
 
+from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.libc import libc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # inotify-simple imports `ctypes.util`, which is large, to search for libc by running `ldconfig` in a child
 # process. Give it the loaded libc instead.
@@ -35,6 +40,8 @@ IN_MASK_ADD = int(inotify_simple.flags.MASK_ADD)
 
 _BUFFER = 8192
 """Bytes read at once: 512 events. The owners of files can cause them as fast as they are read."""
+
+_events = struct.Struct("iIII").iter_unpack
 
 OUT_OF_ROOM = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors if no queue or watch is available: then changes must be found by passes."""
@@ -66,9 +73,13 @@ class Inotify(inotify_simple.INotify):  # type: ignore[misc]  # it ships no type
         """
         return int(self.add_watch(f"/proc/self/fd/{fd}", mask))
 
-    def read_some(self) -> "list[inotify_simple.Event]":
-        """Return up to 512 waiting events; the descriptor stays readable while there are more."""
+    def read_some(self) -> "Iterable[tuple[int, int, int, int]]":
+        """Return up to 512 waiting events, the descriptor and the mask of each first.
+
+        Only for watches on files: those on folders have names between their events. The queue stays readable
+        while there are more.
+        """
         try:
-            return list(inotify_simple.parse_events(os.read(self.fileno(), _BUFFER)))
+            return _events(os.read(self.fileno(), _BUFFER))
         except BlockingIOError:
-            return []
+            return ()
