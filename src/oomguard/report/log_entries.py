@@ -62,26 +62,14 @@ class LoggedEntry(NamedTuple):
         return counted(self.total, "process", "es") if self.is_kill else self.target
 
 
-_FIELDS = {
-    "event": "OOMGUARD_EVENT",
+_FIELDS = {name: f"OOMGUARD_{name.upper()}" for name in LoggedEntry._fields[1:-1]} | {
     "message": "MESSAGE",
-    "target": "OOMGUARD_TARGET",
-    "old": "OOMGUARD_OLD",
-    "new": "OOMGUARD_NEW",
-    "cause": "OOMGUARD_CAUSE",
-    "rule": "OOMGUARD_RULE",
-    "source": "OOMGUARD_SOURCE",
-    "comm": "OOMGUARD_COMM",
     "pid": "OBJECT_PID",
     "error": "OOMGUARD_ERRNO",
+    "total": "OOMGUARD_COUNT",
     "value": "OOMGUARD_OOM_SCORE_ADJ",
-    "rss_kib": "OOMGUARD_RSS_KIB",
-    "constraint": "OOMGUARD_CONSTRAINT",
-    "oom_memcg": "OOMGUARD_OOM_MEMCG",
-    "memcg": "OOMGUARD_MEMCG",
 }
-_COUNT = "OOMGUARD_COUNT"
-FIELDS = (*_FIELDS.values(), _COUNT, "_HOSTNAME", "_SYSTEMD_UNIT", "_PID")
+FIELDS = (*_FIELDS.values(), "_HOSTNAME", "_SYSTEMD_UNIT", "_PID")
 """The fields that are read from journal entries."""
 OUR_FIELD = b'"OOMGUARD_EVENT"'
 """What the JSON of each of oomguard's entries contains, and perhaps that of others."""
@@ -101,11 +89,9 @@ def parse_entry(line: bytes) -> LoggedEntry | None:
         return None
     if not fields.get(_FIELDS["event"]):
         return None
-    return LoggedEntry(
-        time.replace(microsecond=micros % 1_000_000),
-        **{name: _text(fields.get(field)) for name, field in _FIELDS.items()},
-        total=number(_text(fields.get(_COUNT))) or 1,
-    )
+    found: dict[str, Any] = {name: _text(fields.get(field)) for name, field in _FIELDS.items()}
+    found["total"] = number(found["total"]) or 1
+    return LoggedEntry(time.replace(microsecond=micros % 1_000_000), **found)
 
 
 def parse_other_kill(line: bytes, killers: "OtherKillers") -> LoggedEntry | None:
@@ -141,27 +127,16 @@ def _text(value: object) -> str:
 
 def entry_document(entry: LoggedEntry) -> dict[str, Any]:
     """Return an entry as JSON. Keys are stable; what the entry lacks is null."""
-    return {
-        "time": entry.time.isoformat(timespec="microseconds"),
-        "event": entry.event,
-        "target": entry.target or None,
-        "comm": entry.comm or None,
-        "pid": number(entry.pid),
-        "old": number(entry.old),
-        "new": number(entry.new),
-        "cause": entry.cause or None,
-        "rule": entry.rule or None,
-        "source": entry.source or None,
-        "errno": entry.error or None,
-        "count": entry.total,
-        "oom_score_adj": number(entry.value),
-        "rss_bytes": None if (rss_kib := number(entry.rss_kib)) is None else rss_kib * 1024,
-        "constraint": entry.constraint or None,
-        "oom_memcg": entry.oom_memcg or None,
-        "memcg": entry.memcg or None,
-        "killer": entry.killer or None,
-        "message": entry.message,
-    }
+    found: dict[str, Any] = entry._asdict()
+    message, rss_kib = found.pop("message"), number(found.pop("rss_kib"))
+    found |= {key: number(found[key]) for key in ("pid", "old", "new", "value")}
+    document = {_KEYS.get(key, key): None if value == "" else value for key, value in found.items()}
+    document["time"] = entry.time.isoformat(timespec="microseconds")
+    return document | {"rss_bytes": None if rss_kib is None else rss_kib * 1024, "message": message}
+
+
+_KEYS = {"error": "errno", "total": "count", "value": "oom_score_adj"}
+"""The fields that have another name in JSON."""
 
 
 def number(text: str) -> int | None:
