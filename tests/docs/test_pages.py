@@ -70,17 +70,6 @@ def test_modules_that_a_page_names_are_there(page: Path) -> None:
         assert named in MODULES, named
 
 
-def test_the_tour_of_the_code_names_functions_that_are_there() -> None:
-    """Each in the module beside it."""
-    tour = (ROOT / "CONTRIBUTING.md").read_text()
-    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `(\S+\.py)` \|", tour, re.MULTILINE)
-    assert rows
-    for names, module in rows:
-        code = (SOURCE / module).read_text()
-        for named in re.findall(r"\w+", names):
-            assert re.search(rf"^ *(?:def|class) {named}\b", code, re.MULTILINE), f"{named}: {module}"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_json_is_json(page: Path) -> None:
     """Each block is one document, or one a line."""
