@@ -173,27 +173,12 @@ def _changes(status: "StatusFile") -> "Iterator[Metric]":
             failures[target, change.result] += change.count_
         if change.cause == "drift":
             drift[change.target,] += change.count_
-    yield _labelled(
-        CounterMetricFamily,
-        "oomguard_adjustments",
-        "Values changed, by why oomguard checked them.",
-        ("target", "cause"),
-        adjustments,
-    )
-    yield _labelled(
-        CounterMetricFamily,
-        "oomguard_change_failures",
-        "Changes not made, by reason.",
-        ("target", "reason"),
-        failures,
-    )
-    yield _labelled(
-        CounterMetricFamily,
-        "oomguard_drift",
-        "Times that a watch reported a rewritten value.",
-        ("target",),
-        drift,
-    )
+    for name, help_text, labels, counts in (
+        ("adjustments", "Values changed, by why oomguard checked them.", ("target", "cause"), adjustments),
+        ("change_failures", "Changes not made, by reason.", ("target", "reason"), failures),
+        ("drift", "Times that a watch reported a rewritten value.", ("target",), drift),
+    ):
+        yield _labelled(CounterMetricFamily, f"oomguard_{name}", help_text, labels, counts)
 
 
 def _rules(rules: "Sequence[RuleStatus]", limit: int) -> "Iterator[Metric]":
