@@ -1,5 +1,7 @@
 """Which values get a watch and when, on a tree of files with real watches."""
 
+import errno
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -109,6 +111,24 @@ def test_a_write_that_crosses_a_correction_is_corrected(
     work.loop.turn(busy=True)
     run(work)
     assert proc.oom_score_adj(10) == 300
+
+
+def test_a_correction_that_cannot_be_read_is_checked_again(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a free descriptor, say: nothing is known of the value then."""
+    fire(work, "watch")
+    watching = work.worker.watching
+    watching.work(0.0)
+    run(work)
+    proc.set_oom_score_adj(10, 300)
+
+    def no_descriptor(path: str, limit: int) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(work.procfs, "read", no_descriptor)
+    watching.discount([Outcome(SetOomScoreAdj(Identity(10, 1), b"a", 0, 300, 0, "drift"), "applied")])
+    assert work.worker.queue.drifting == {10}
 
 
 def test_what_is_contended_rests_without_a_watch_and_is_watched_again(work: Work, proc: FakeProc) -> None:

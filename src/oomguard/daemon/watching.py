@@ -8,7 +8,6 @@ from oomguard.core.process import Identity
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.work_queue import SLICE_PROCESSES
-from oomguard.kernel.proc_files import GONE, HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -105,7 +104,7 @@ class Watching:
         if written:
             self._receive()
         for pid, value in written.items():
-            with suppress(*GONE, HIDDEN):
+            with suppress(OSError):  # gone, or no descriptors: then the process is checked again
                 if int(self._procfs.read(f"{pid}/oom_score_adj", 16)) == value:
                     self._queue.drifting.discard(pid)
 
