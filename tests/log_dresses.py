@@ -181,6 +181,13 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "pretty JSON": lambda line, _: json.dumps(
         {"@timestamp": "2026-10-12T19:00:20Z", "message": line}, indent=2
     ),
+    "Azure": lambda line, _: json.dumps({"Computer": "db1", "Facility": "kern", "SyslogMessage": line}),
+    "OpenTelemetry": lambda line, _: json.dumps(
+        {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": line}}]}]}]}
+    ),
+    "twice in one entry": lambda line, number: json.dumps(
+        {"event": {"original": f"Oct 12 19:00:20 db1 kernel: {_stamp(number)}{line}"}, "message": line}
+    ),
     "Loki, JSON": lambda line, _: json.dumps({"labels": {"host": "db1"}, "line": line, "timestamp": "x"}),
 }
 
@@ -189,9 +196,16 @@ _IN_ONE_STRING = {
     "one string of a field": lambda text: json.dumps({"a": 1, "textPayload": text.rstrip()}, indent=2) + "\n",
     "bytes of Python": lambda text: f"{text.encode()!r}\n",
     "a string in YAML": lambda text: f"  data: {json.dumps(text)}\n",
+    "CloudWatch": lambda text: (
+        json.dumps({"events": [{"timestamp": 1, "message": line} for line in text.splitlines()]}) + "\n"
+    ),
+    "Ansible": lambda text: (
+        f"changed: [db1] => {json.dumps({'rc': 0, 'stdout': text, 'stdout_lines': text.splitlines()})}\n"
+    ),
+    "ansible": lambda text: f"db1 | CHANGED => {json.dumps({'stdout': text})}\n",
     "one string in a list": lambda text: f"  {json.dumps({'items': [{'message': text}]})},\n",
 }
-"""A log of several lines as a string in JSON."""
+"""A log of several lines as a string, or strings, in one line of JSON."""
 _WIDTHS = (72, 80)
 
 

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 _MICRO = 1_000_000
 _OBJECT = ('{"', "{ ", "{}", "[{", "data: {")
-_TAGGED = re.compile(rf"({ISO})\s+[\w.*-]{{1,80}}:?\s+(?=\{{\")")
-"""A time and a tag in front of an object, as Fluentd has them."""
+_TAGGED = re.compile(
+    rf"(?:({ISO})\s+[\w.*-]{{1,80}}:?\s+"
+    r"|\w{1,9}: \[[^][]{1,80}\] => |[\w.-]{1,80} \| [A-Z]{1,9} => )(?=\{\")"
+)
+"""A time and a tag in front of an object, as Fluentd has them; a result and a host, as Ansible."""
 
 
 def split_line(line: str) -> Line | None:
@@ -40,7 +43,7 @@ def split_line(line: str) -> Line | None:
         return _split_json(start)
     if '{"' in start and (tag := _TAGGED.match(start)) is not None:
         found = _split_json(start[tag.end() :])
-        return found and found._replace(when=found.when or tag[1])
+        return found and found._replace(when=found.when or tag[1] or "")
     if start[:1].isdigit() and ";" in start:
         record = parse_record(start)
         if record is not None:
@@ -146,19 +149,24 @@ def _split_object(entry: "Mapping[str, Any]") -> Line | None:
             return None
         is_time = isinstance(uptime, float) and 0 <= uptime < _UPTIME_LIMIT  # NaN is not JSON
         return Line(_LONE.sub("\ufffd", entry["msg"]), uptime_seconds=uptime if is_time else None)
+    found: dict[str, tuple[Line, str]] = {}
     for string in _messages(entry, _JSON_DEPTH):
         text = _LONE.sub("\ufffd", string.strip("\n"))
         if "\n" in text and begins_log(text):
             return Line(text, is_log=True)
         line = _split_string(text)
         if line is not None:
-            times = (WHEN.search(_string(entry.get(key))[:_TIME_LENGTH]) for key in _TIME_KEYS)
-            when = next((found[0] for found in times if found is not None), "")
-            return line._replace(when=line.when or when, indent=0, is_marked=True)
+            found.setdefault(line.text, (line, text.partition("\n")[0]))  # it may be there twice
+    if len(found) > 1:
+        return Line("\n".join(text for _, text in found.values()), is_log=True)
+    for line, _ in found.values():
+        times = (WHEN.search(_string(entry.get(key))[:_TIME_LENGTH]) for key in _TIME_KEYS)
+        when = next((time[0] for time in times if time is not None), "")
+        return line._replace(when=line.when or when, indent=0, is_marked=True)
     return None
 
 
-_JSON_DEPTH = 3
+_JSON_DEPTH = 8
 _TIME_KEYS = ("time", "timestamp", "@timestamp", "ts")
 _TIME_LENGTH = 64
 _UPTIME_LIMIT = 1e12
