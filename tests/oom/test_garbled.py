@@ -34,6 +34,7 @@ GARBLED = [
     "Out of memory: Kill process 1204 (mysqld) sc0re 900 or sacrifice child",
     f"[ 1234.S67890] Out of memory: Killed process 1204 (mysqld) {FIGURES}",
     f"process 1204 (mysqld) {FIGURES}",
+    "Out%20of%20memory%3A%20Killed%20process%201204%20%28mysqld%29",
 ]
 
 

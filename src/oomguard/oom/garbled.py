@@ -10,7 +10,7 @@ COPIED = 1 << 16
 _LENGTH = 400
 """Characters of a line that are searched."""
 _KILL = r"[iIl1|!j]{2,3}"
-_GAP = r"[^\w+]{0,3}"
+_GAP = r"(?:%20|[^\w+]{0,3})"
 _PID = r"(?=[oOIlSBZ|]{0,9}\d)[\doOIlSBZ|]{1,10}"
 _GARBLED = re.compile(
     rf"[Kk](?<![a-z_][Kk]){_KILL}(?:(?:[eco]d)?{_GAP}p[rt][o0O]c[eco][s5S]{{1,2}}{_GAP}{_PID}"
