@@ -111,6 +111,13 @@ PREFIXES = {
     "German date, bare": "12.10.2026 19:00:20 ",
     "task list, bare": "- [ ] ",
     "bullet, bare": "• ",
+    "Slack": "Anna Meier: {stamp}",
+    "Slack, bare": "Anna Meier: ",
+    "Teams": "[12/10/2026 19:00] Anna Meier: {stamp}",
+    "Teams, syslog": "[19:00] Meier, Anna: Oct 12 19:00:20 db1 kernel: {stamp}",
+    "WhatsApp": "[12.10.26, 19:00:20] Anna: {stamp}",
+    "WhatsApp on Android": "12/10/26, 7:00 PM - Anna: {stamp}",
+    "Jenkins": "[2026-10-12T19:00:20.123Z] Oct 12 19:00:20 db1 kernel: {stamp}",
 }
 
 _WHOLE: dict[str, Callable[[str, int], str]] = {
@@ -120,6 +127,10 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "table with an end": lambda line, number: f"| {_stamp(number)}{line} |",
     "CR LF": lambda line, number: f"{_stamp(number)}{line}\r",
     "no-break spaces": lambda line, number: (_stamp(number) + line).replace(" ", "\xa0"),
+    "PDF": lambda line, number: (
+        (_stamp(number) + line).replace("total", "to\xadtal").replace("file", "\ufb01le")
+    ),
+    "cat -v": lambda line, number: f"{_stamp(number)}{line}^M",
     "byte order mark": lambda line, number: ("" if number else "\ufeff") + _stamp(number) + line,
     "filled by a terminal": lambda line, number: f"{_stamp(number)}{line}".ljust(200),
     "grep --color": lambda line, number: (

@@ -44,7 +44,6 @@ _CALLER = (
     r"|(?:<\d>)?[ ]?-?\(\d{1,2}\)\[\d{1,7}:[^][:\n]{1,16}\]"
 )
 """The thread or CPU that printed the message; some vendors of phones add the name."""
-_NEXT = re.compile(rf"(?:{_CALLER}|[ ]?{_STAMP}:?|(?P<host>[^\s:]{{1,255}}[ ])?[Kk]{_TAG})[ \t]?")
 _PREFIX_LIMIT = 400
 _UPTIME = re.compile(r"\[[ ]*(\d{1,12}\.\d{1,9})[] ]")
 
@@ -53,6 +52,16 @@ ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[ ]?[+-]\d\d:?\d\d)?"
 _LETTERS = r"[^\W\d_]{1,9}"
 _DAY = rf"\d{{0,2}}{_LETTERS}\.?[ ]{{1,2}}\d{{1,2}}|\d{{1,2}}\.?[ ]{_LETTERS}\.?"
 """A month and a day in any language, in any order."""
+_NEXT = re.compile(
+    rf"(?:{_CALLER}|[ ]?{_STAMP}:?"
+    rf"|(?:(?:{ISO}|{_LETTERS}[ ]{{1,2}}\d{{1,2}}[ ]{_CLOCK})[ ])?"
+    rf"(?P<host>[^\s:]{{1,255}}[ ])?[Kk]{_TAG})[ \t]?"
+)
+_CHAT = re.compile(
+    r"[\s>|]{0,20}(?:\[(?:\d{1,2}[./]\d{1,2}[./]\d{2,4},? )?\d{1,2}:\d\d(?::\d\d)?(?: [AP]M)?\]"
+    r"|\d{1,2}[./]\d{1,2}[./]\d{2,4}, \d{1,2}:\d\d(?: [AP]M)? -) ?(?!kernel\b)[^\W\d][^][:\n]{0,40}: "
+)
+"""A time as chats show it, and who wrote the line. The kernel's own times differ."""
 WHEN = re.compile(
     rf"(?<!\w)(?:{_LETTERS}\d{{1,2}}[ ]\d\d:\d\d(?=\])"
     rf"|{_LETTERS}[ ]{ISO}(?:[ ][A-Z+-][\w/+-]{{0,9}}(?=[ ]))?|{ISO}"
@@ -83,8 +92,9 @@ _OPENING = frozenset("|│*").union(_QUOTES)
 _TIMES = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 _NOT_IN_HOSTS = re.compile(r"[][<>{}=\"']")
 
-_UNUSUAL = {"\xa0": " ", "\u2011": "-", "\u200b": "", "\ufeff": ""}
-"""Characters of web pages and editors, and the usual ones in their place."""
+_UNUSUAL = dict.fromkeys("\xa0\u2009\u202f", " ") | dict.fromkeys("\u2011\u2212", "-")
+_UNUSUAL |= dict.fromkeys("\xad\u200b\ufeff", "") | {"\ufb01": "fi", "\ufb02": "fl"}
+"""Characters of web pages, editors and PDF files, and the usual ones in their place."""
 NOT_KERN = 8
 """From this priority on, the facility is not the kernel's."""
 
@@ -112,11 +122,13 @@ def split_text(line: str) -> Line | None:
     """
     if "\x1b" in line:
         line = _TERMINAL.sub("", line)
-    mark = _MARK.search(line, 0, _PREFIX_LIMIT)
+    chat = _CHAT.match(line)
+    start = 0 if chat is None else chat.end()
+    mark = _MARK.search(line, start, _PREFIX_LIMIT)
     outer = "" if mark is None else line[: mark.start()]
     if mark is None or "(" in outer or "task=" in outer:  # a name may look like a mark
         return Line(line, is_marked=False)
-    if outer and is_others(outer):
+    if outer and is_others(outer[start:]):
         return None
     end, host = mark.end(), ""
     while (further := _NEXT.match(line, end)) is not None:

@@ -47,8 +47,9 @@ def as_logged(blocks: "Iterable[str]") -> "Iterator[str]":
             return
     if "\n" not in text:
         text = text.replace("\r", "\n")
-    if text.count("$\n") > 1 and text.count("$\n") == text.count("\n"):  # cat -A
-        text = text.replace("$\n", "\n")
+    for end in ("$\n", "^M\n"):  # cat -A
+        if text.count(end) > 1 and text.count(end) == text.count("\n"):
+            text = text.replace(end, "\n")
     if _HAS_MARKUP.search(text) is not None:
         if "=3D" in text:
             text = text.replace("=\n", "")
