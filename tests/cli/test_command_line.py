@@ -30,6 +30,12 @@ NAMES = [event.name for event in EVENTS]
         ("--policy f.yaml", "oomguard: no option --policy without a verb; see oomguard --help"),
         ("plna", "oomguard: no verb plna; did you mean plan?"),
         ("frobnicate", "oomguard: no verb frobnicate; see oomguard --help"),
+        ("version", "oomguard: no verb version; use: oomguard --version"),
+        ("validate f.yaml", "oomguard: no verb validate; use: oomguard check"),
+        (
+            "reload",
+            "oomguard: no verb reload; the daemon loads an edited policy by itself; see oomguard status",
+        ),
         ("plan --polcy f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
         ("plan --polcy=f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
         ("plan --frob", "oomguard plan: no option --frob; see oomguard plan --help"),

@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 
     from oomguard.cli.verb import Parser
 
+_OTHER_WORDS = {
+    "version": "use: oomguard --version",
+    "validate": "use: oomguard check",
+    "lint": "use: oomguard check",
+    "diff": "use: oomguard plan",
+    "simulate": "use: oomguard plan",
+    "show": "use: oomguard status, or oomguard cat for the policy",
+    "reload": "the daemon loads an edited policy by itself; see oomguard status",
+    "start": "use: systemctl start oomguard",
+    "stop": "use: systemctl stop oomguard",
+    "undo": "use: oomguard restore",
+    "reset": "use: oomguard restore",
+    "top": "use: oomguard rank --watch",
+}
+"""What people call verbs in other tools."""
+
 _NEGATIVE = re.compile(r"-(?:[0-9]+|[0-9]*\.[0-9]+)\Z")
 
 
@@ -26,7 +42,8 @@ def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mappin
     if first in verbs or (len(first) > 2 and any(option.startswith(first) for option in own)) or first in own:
         return ""
     if not first.startswith("-"):
-        return f"no verb {printable(first)}{_meant(first, verbs)}"
+        meant = f"; {_OTHER_WORDS[first]}" if first in _OTHER_WORDS else _meant(first, verbs)
+        return f"no verb {printable(first)}{meant}"
     at = _verb_at(arguments, verbs)
     if at is None:
         return f"no option {printable(first.partition('=')[0])} without a verb; see oomguard --help"
