@@ -375,6 +375,24 @@ def test_rotated_logs_are_one_log_in_the_order_of_time(postmortem: Postmortem, t
     assert reports[1]["why"] == "highest"
 
 
+def test_the_uid_of_a_victim_is_said_once(postmortem: Postmortem, tmp_path: Path) -> None:
+    """Its cgroup may have it; that of another user is another."""
+    log = tmp_path / "log"
+    for slice_, said in (
+        (504, "session-2.scope (uid 504), 9.8 MiB in RAM"),
+        (7, "uid 504, session-2.scope (uid 7), 9.8"),
+    ):
+        log.write_text(
+            "[    1.000000] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,"
+            f"global_oom,task_memcg=/user.slice/user-{slice_}.slice/session-2.scope,task=hog,pid=50,uid=504\n"
+            "[    1.000001] Out of memory: Killed process 50 (hog) total-vm:20000kB, anon-rss:10000kB, "
+            "file-rss:0kB, shmem-rss:0kB, UID:504 pgtables:40kB oom_score_adj:0\n"
+        )
+        _, out, _ = postmortem(str(log))
+        assert said in words(out)
+        assert ("uid 504, " in words(out)) == (slice_ != 504)
+
+
 def test_kills_in_no_known_form_are_pointed_at(postmortem: Postmortem, tmp_path: Path) -> None:
     """A log that mentions kills does not simply have no report."""
     log = tmp_path / "log"
@@ -390,7 +408,7 @@ def test_kills_in_no_known_form_are_pointed_at(postmortem: Postmortem, tmp_path:
     log.write_text("\n".join(lines))
     code, out, _ = postmortem(str(log))
     assert code == 1
-    assert "4 lines name kills and are in no report: line 2: it may be part of another message" in words(out)
+    assert "4 lines about kills could not be used: line 2: it may be part of another message" in words(out)
     code, out, _ = postmortem("--json", str(log))
     document = json.loads(out)
     assert (code, document["unread_lines"]) == (1, 4)

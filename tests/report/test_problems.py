@@ -11,9 +11,10 @@ def test_kills_are_counted_by_rule_and_once_if_all_are_of_one() -> None:
         KillCount("", protected=False, count_=2),
         KillCount("name=chrome", protected=True, count_=12),
     )
+    killed = "since oomguard started, the kernel killed"
     assert [*problems(IDLE._replace(kills=(none,)))] == [
-        ("the kernel killed 2 processes: matched by no rule; see oomguard postmortem", "yellow")
+        (f"{killed} 2 processes that no rule matches; see oomguard postmortem", "yellow")
     ]
     ((text, style),) = problems(IDLE._replace(kills=(chrome, none)))
-    assert "killed 14 processes: 12 matched by name=chrome, 2 matched by no rule;" in text
+    assert "killed 14 processes matched by name=chrome (12), no rule (2);" in text
     assert style == "red"

@@ -309,10 +309,11 @@ def _victim(told: Told) -> "Iterator[str]":
     if victim is None:
         return
     parts = []
-    if victim.uid is not None:
+    where = "" if report.task_memcg in ("", "/", report.oom_memcg) else _cgroup(report.task_memcg)
+    if victim.uid is not None and f"(uid {victim.uid})" not in where:
         parts.append(f"uid {victim.uid}")
-    if report.task_memcg not in ("", "/", report.oom_memcg):
-        parts.append(_cgroup(report.task_memcg))
+    if where:
+        parts.append(where)
     rss_kib = victim.rss_kib if place is None or place.badness is None else None  # in its badness
     if rss_kib is not None:
         parts.append(f"{kib(rss_kib)} in RAM")

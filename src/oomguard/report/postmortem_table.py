@@ -188,8 +188,7 @@ def _print_unread(log: "OomLog") -> None:
     count, lines = log.unread_count, log.unread[:_UNREAD]
     if not count:
         return
-    names = "names a kill and is" if count == 1 else "name kills and are"
-    print(f"\n{counted(count, 'line')} {names} in no report:")
+    print(f"\n{counted(count, 'line')} about {'a kill' if count == 1 else 'kills'} could not be used:")
     for line in lines:
         print(f"  line {line.number}: {_WHY_UNREAD[line.why]}")
     if count > len(lines):

@@ -53,13 +53,13 @@ def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
     kills = status.kills
     if kills:
         total = sum(row.count_ for row in kills)
-        by_rule = ", ".join(f"{row.count_} matched by {row.rule or 'no rule'}" for row in kills[:5])
-        by_rule = by_rule.removeprefix(f"{total} ")  # if all are of one rule
+        if len(kills) == 1:
+            of = f" matched by {kills[0].rule}" if kills[0].rule else " that no rule matches"
+        else:
+            of = " matched by " + ", ".join(f"{row.rule or 'no rule'} ({row.count_})" for row in kills[:5])
         is_grave = any(row.protected for row in kills)
-        yield (
-            f"the kernel killed {counted(total, 'process', 'es')}: {by_rule}; see oomguard postmortem",
-            "red" if is_grave else "yellow",
-        )
+        killed = f"since oomguard started, the kernel killed {counted(total, 'process', 'es')}{of}"
+        yield f"{killed}; see oomguard postmortem", "red" if is_grave else "yellow"
     if status.throttled:
         yield "throttled at its CPU limit: new processes get their values later", "yellow"
     for limit in status.limits:
