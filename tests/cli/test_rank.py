@@ -31,6 +31,8 @@ from oomguard.oom.ranking import Candidate, Domain
 from oomguard.oom.ranking import rank as rank_all
 from oomguard.report.rank_table import rank_table, sorted_by
 from oomguard.report.rank_view import View
+from oomguard.report.status_file import encode_status
+from statuses import IDLE
 
 POLICY = """\
 rules:
@@ -146,7 +148,8 @@ def test_what_the_kernel_may_deny_is_not_counted_on(rank: Rank, monkeypatch: pyt
     assert database["decision"]["obstacle"]["kind"] == "may-be-denied"
     assert database["policy"] == {"place": 2, "badness": 500_000, "oom_score_adj": 0}
     _, out, _ = rank()
-    assert "Not counted: 1 value that the kernel may deny; see oomguard plan." in out
+    said = "Not counted: 1 value that the kernel may deny; see oomguard plan --policy /"
+    assert said in " ".join(out.split())
 
 
 def test_a_score_is_the_badness_in_percent_of_the_memory(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +196,30 @@ def test_without_a_policy_file_it_is_the_kernels_order_alone(
     code, _, err = rank("--policy", str(tmp_path / "missing.yaml"), given=False)
     assert code == 78
     assert "missing.yaml" in err
+
+
+def test_it_names_the_policy_of_the_daemon_if_there_is_no_other(
+    rank: Rank, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Else the kernel's order would look like what the daemon wants."""
+    missing = str(tmp_path / "nowhere.yaml")
+    monkeypatch.setitem(SHARED["--policy"], "default", missing)
+    for module in ("cli.rank", "diagnose.this_host"):
+        monkeypatch.setattr(f"oomguard.{module}.DEFAULT_PATH", missing)
+    used = str(tmp_path / "policy.yaml")
+    status = IDLE._replace(pid=10, start_time_ticks=10, policy=IDLE.policy._replace(files=(used,)))
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "status.json").write_bytes(encode_status(status))
+    hint = f"the daemon uses {used}: add --policy {used}"
+    code, out, _ = rank("--state-dir", str(state), given=False)
+    assert code == 0
+    assert f"T{hint[1:]}" in " ".join(out.split())
+    Path(missing).write_text(POLICY)
+    code, out, err = rank("--state-dir", str(state), given=False)
+    assert code == 0
+    assert "NEW" in out
+    assert err == f"oomguard: this is {missing}, but {hint}\n"
 
 
 def test_what_else_decides_is_said(rank: Rank, proc: FakeProc) -> None:

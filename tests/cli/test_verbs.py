@@ -630,6 +630,34 @@ def test_status_of_a_daemon_shows_what_it_wrote(oomguard: Oomguard, tmp_path: Pa
     assert document["daemon"]["pid"] == 10
 
 
+def test_status_names_an_empty_policy_and_one_that_it_ignores(oomguard: Oomguard, tmp_path: Path) -> None:
+    """It shows the daemon's; what it tells to run has the daemon's policy and folder."""
+    other = tmp_path / "other.yaml"
+    policy = IDLE.policy._replace(files=(str(other),))
+    write_status(tmp_path / "state", Identity(10, 1), policy=policy)
+    empty = f"the policy is empty and changes nothing: {other}\n"
+    assert empty in oomguard("status", "--policy", str(other)).out
+    write_status(tmp_path / "state", Identity(10, 1), policy=policy._replace(rules=1))
+    run = oomguard("status", "--policy", str(other))
+    assert empty not in run.out
+    assert run.err == ""
+    assert f"see oomguard plan --policy {other} --state-dir {tmp_path}/state\n" in run.out
+    mine = tmp_path / "mine.yaml"
+    ignored = f"oomguard: --policy {mine} is ignored: the daemon uses {other}\n"
+    assert oomguard("status", "--policy", str(mine)).err.startswith(ignored)
+
+
+def test_a_file_as_the_state_folder_is_one_error(oomguard: Oomguard, tmp_path: Path) -> None:
+    """Not also one about a file below it."""
+    file = tmp_path / "file"
+    file.touch()
+    for verb in ("plan", "apply", "restore", "status"):
+        run = oomguard(verb, "--state-dir", str(file))
+        assert run.code == 1
+        assert run.err.startswith(f"oomguard: {file}: cannot use it as the state folder: Not a directory\n")
+        assert run.err.count("Not a directory") == 1
+
+
 def test_status_after_apply_says_what_is_still_in_force(oomguard: Oomguard) -> None:
     """And how to undo it; nothing of it once it is restored."""
     oomguard("apply")
@@ -1004,7 +1032,8 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
         capsys.readouterr().out.split()
     )
     policy.write_text("rules: 1\n")
-    write_status(state, Identity(10, 1), limits=("no events here",))
+    mine = IDLE.policy._replace(files=(str(policy),))
+    write_status(state, Identity(10, 1), policy=mine, limits=("no events here",))
     assert overview.run(str(policy), str(state), str(proc.root)) == 0
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert shown[0].startswith("oomguard 9.9 running for")

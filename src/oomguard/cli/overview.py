@@ -24,4 +24,6 @@ def run(policy: str = DEFAULT_PATH, state_dir: str = RUN_FOLDER, proc: str = "/p
         f"\noomguard {verb:<9}  {what:<21}  oomguard explain NAME   why"
         "\noomguard rank       the kill order         oomguard --help         everything"
     )
+    if seen.option:
+        out.print(f"For the policy of the daemon, add{seen.option}", soft_wrap=True)
     return 0

@@ -37,10 +37,11 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
 def _run(options: "argparse.Namespace") -> int:
     """Show the changes without applying them. Returns 3 if there are any, refused ones included."""
     from oomguard.core.change import Planned
-    from oomguard.core.policy import Policy
+    from oomguard.core.policy import Policy, policy_option
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
     from oomguard.diagnose.this_host import load_here, open_preview, policy_in_use
+    from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.streams import complain
 
@@ -68,7 +69,9 @@ def _run(options: "argparse.Namespace") -> int:
     nothing = "Nothing to restore." if options.restore else f"Nothing to change ({managed})."
     print_plan(planned, nothing=nothing, is_restore=options.restore, left=left)
     if not options.restore:
-        print_matched(policy.rules, tally)
+        print_matched(
+            policy.rules, tally, options=policy_option(policy.files) + state_dir_option(options.state_dir)
+        )
         for file in policy.left_out:
             print(file)
         drops = any(one.change.cause == "restore" for one in planned)

@@ -1,7 +1,6 @@
 """`oomguard rank`: which process the kernel would kill first, now and under the policy."""
 
 import argparse
-import os
 from contextlib import closing
 
 from oomguard.cli.arguments import add, count
@@ -62,7 +61,7 @@ def _seconds(text: str) -> float:
 def _run(options: argparse.Namespace) -> int:
     """Show the kill order once, or with --watch repeatedly."""
     from oomguard.diagnose.ranker import open_ranker
-    from oomguard.diagnose.this_host import load_here
+    from oomguard.diagnose.this_host import another_policy, has_policy, load_here
     from oomguard.report.change_document import print_json
     from oomguard.report.rank_view import rank_document
 
@@ -70,11 +69,13 @@ def _run(options: argparse.Namespace) -> int:
         from oomguard.cli.watch import refuse_no_terminal, watch
 
         refuse_no_terminal()
-    policy = None
-    if options.policy != DEFAULT_PATH or os.path.exists(options.policy):
+    policy, note = None, ""
+    if options.policy != DEFAULT_PATH or has_policy(options.policy):
         policy = load_here(options.policy, options.proc, options.state_dir)
+    else:
+        note = another_policy(options.state_dir, options.proc).replace("the daemon", "The daemon", 1)
     with closing(
-        open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup)
+        open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup, note=note)
     ) as ranker:
         if options.watch:
             return watch(ranker.look, interval_seconds=options.interval)

@@ -31,9 +31,11 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.change import SetOomScoreAdj
     from oomguard.core.policy import Policy
     from oomguard.core.text import counted, printable
+    from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.streams import complain
 
     done = reconcile(options, Policy(), "restore")
+    option = state_dir_option(options.state_dir)
     code = report(done, as_json=options.json, nothing="Nothing to restore.", applied="restored")
     if not done.is_complete:
         last = done.outcomes[-1].change if done.outcomes else None
@@ -41,13 +43,13 @@ def _run(options: argparse.Namespace) -> int:
         complain(
             f"oomguard: processes{example} start faster than oomguard can check them: "
             "some may still have an inherited value\n"
-            "  stop the program that starts them, then run oomguard restore again"
+            f"  stop the program that starts them, then run oomguard restore{option} again"
         )
     if done.hidden:
         complain(
             f"oomguard: /proc hides {counted(done.hidden, 'process', 'es')} from this user (hidepid=): "
             "their values stay in force\n"
-            "  run oomguard restore in the group of the mount's gid=, or with CAP_SYS_PTRACE"
+            f"  run oomguard restore{option} in the group of the mount's gid=, or with CAP_SYS_PTRACE"
         )
     return 1 if done.lost_lines or done.hidden or not done.is_complete else code
 

@@ -1,9 +1,13 @@
 """`oomguard status`: whether the daemon runs, what it manages, and its problems."""
 
 import argparse
+import os
+import shlex
+from collections.abc import Sequence
 
 from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
+from oomguard.core.policy import DEFAULT_PATH
 
 NOT_AS_WANTED = 1
 
@@ -39,6 +43,8 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.report.streams import complain
 
     seen = observe_status(options.policy, proc=options.proc, state_dir=options.state_dir)
+    if options.policy != DEFAULT_PATH and (daemon := seen.daemon) is not None:
+        _say_ignored(options.policy, daemon.policy.files)
     if options.json:
         print_json(
             {
@@ -53,15 +59,30 @@ def _run(options: argparse.Namespace) -> int:
     else:
         from oomguard.report.status_table import print_status, print_stopped
 
+        option = state_dir_option(options.state_dir)
         if seen.daemon is not None:
-            print_status(seen, seen.daemon)
+            print_status(seen, seen.daemon, option)
         else:
             in_force = values_in_force(proc=options.proc, state_dir=options.state_dir)
-            print_stopped(seen, in_force, state_dir_option(options.state_dir))
+            print_stopped(seen, in_force, option)
     if seen.damage:
         complain(seen.damage)
         return 1
     return NOT_AS_WANTED if options.exit_code and not seen.is_as_wanted else 0
+
+
+def _say_ignored(given: str, files: Sequence[str]) -> None:
+    """Print that --policy has no effect, if it is not the policy that the daemon uses."""
+    from oomguard.core.policy import some_files
+    from oomguard.core.text import printable
+    from oomguard.report.streams import complain
+
+    if os.path.abspath(given) not in map(os.path.abspath, files):
+        used = printable(some_files(files))
+        complain(
+            f"oomguard: --policy {printable(given)} is ignored: the daemon uses {used}\n"
+            f"  to compare them, run oomguard plan --policy {shlex.quote(printable(given))}"
+        )
 
 
 VERB = Verb(

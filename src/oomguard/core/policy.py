@@ -1,5 +1,6 @@
 """The compiled policy: desired sysctls and an ordered list of rules."""
 
+import shlex
 from stat import S_ISCHR
 
 from oomguard.core.rule_table import RuleTable
@@ -135,8 +136,18 @@ class Policy(NamedTuple):
         parts = [f"{self.summary} from {some_files([*map(printable, self.files)])}"]
         parts += [str(one) for one in self.left_out[:_SHOWN_FILES]]
         if self.warnings:
-            parts.append(f"{counted(self.warnings, 'warning')}: see `oomguard check --host`")
+            check = f"oomguard check --host{policy_option(self.files)}"
+            parts.append(f"{counted(self.warnings, 'warning')}: see `{check}`")
         return "; ".join(parts)
+
+
+def policy_option(files: "Sequence[str]") -> str:
+    """Return the option with which a verb reads these files: ` --policy FILE`, "" for the host's policy."""
+    if not files:
+        return ""
+    last = files[-1]  # drop-ins come before it
+    is_hosts = any(one.path in (last, last.rpartition("/")[0]) for one in layers(DEFAULT_PATH))
+    return "" if is_hosts else f" --policy {shlex.quote(printable(last))}"
 
 
 def some_files(files: "Sequence[str]", limit: int = _SHOWN_FILES) -> str:

@@ -11,6 +11,7 @@ import signal
 import time
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.policy import policy_option
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.own import python_command
 from oomguard.reconcile.policy_cache import Answer
@@ -41,6 +42,7 @@ class PolicyChild:
     """
 
     def __init__(self, path: str, host: "Host | None", *, deadline: float, copy: "Copy") -> None:
+        self._path = path
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             os.set_blocking(writer, True)
@@ -106,7 +108,7 @@ class PolicyChild:
         raise OomguardError(
             f"cannot read the policy: the process that reads it {_ending(status)}"
             + (f" ({self._error})" if self._error else ""),
-            hint="run `oomguard check` to see why",
+            hint=f"run `oomguard check{policy_option([self._path])}` to see why",
         )
 
     def _reap(self) -> int:
@@ -122,7 +124,7 @@ class PolicyChild:
                 self.kill()
                 raise OomguardError(
                     f"reading the policy took more than {DEADLINE_SECONDS:.0f} s",
-                    hint="run `oomguard check` to see why",
+                    hint=f"run `oomguard check{policy_option([self._path])}` to see why",
                 )
 
 

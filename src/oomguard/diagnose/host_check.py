@@ -9,7 +9,7 @@ from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.change import grouped
 from oomguard.core.guard import unwise
 from oomguard.core.match import first_unmet
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, policy_option
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import CONDITIONS
 from oomguard.core.sysctl import KUBELET, SYSCTLS
@@ -374,7 +374,7 @@ def _little_killable(seen: Seen, path: str) -> "Iterator[Fault]":
             f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}: "
             "when memory runs out, killing the others may not be enough"
         )
-        hint = "protect less; `oomguard rank` shows the kill order"
+        hint = f"protect less; `oomguard rank{policy_option([path])}` shows the kill order"
         yield Fault(path, 0, 0, "", message, hint, "warning", "little-killable")
 
 

@@ -1,6 +1,5 @@
 """An overview of this host: memory, the kill order, and problems."""
 
-import os
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard import __version__
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory
-from oomguard.core.policy import layers, some_files
+from oomguard.core.policy import policy_option, some_files
 from oomguard.core.text import counted, kib, printable, span
 from oomguard.diagnose.host_status import observe_status, values_in_force
 from oomguard.diagnose.ranker import open_ranker
-from oomguard.diagnose.this_host import load_here, open_procfs
+from oomguard.diagnose.this_host import has_policy, load_here, open_procfs
 from oomguard.kernel.pressure import observe_stalled_percent
 from oomguard.kernel.sysctl_files import observe_kills
 from oomguard.kernel.usage import PAGE_KIB
@@ -35,13 +34,14 @@ _CALM = 1.0
 class Overview(NamedTuple):
     """The texts of the overview: `rows` are pairs of title and text, `problems` the worst that were found.
 
-    `verb` is what to run next, and what it does.
+    `verb` is what to run next, and what it does; `option` the `--policy` that all verbs need, if any.
     """
 
     headline: str
     rows: "list[tuple[str, str]]"
     problems: list[str]
     verb: tuple[str, str]
+    option: str = ""
 
 
 def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
@@ -53,17 +53,20 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
             rows.append(("Memory", _memory(procfs, seen.memory)))
         rows.append(("Promised", promised(seen.memory, seen.mode)))
     trouble: list[str] = []
+    daemon = seen.daemon
+    option = "" if daemon is None else policy_option(daemon.policy.files)
+    used = daemon.policy.files[-1] if daemon is not None and option else policy
     try:
-        compiled = load_here(policy, proc, state_dir) if os.path.exists(policy) else None
+        compiled = load_here(used, proc, state_dir) if has_policy(used) else None
         with closing(open_ranker(compiled, proc=proc, state_dir=state_dir)) as ranker:
             rows += _order(ranker.look())
     except OomguardError as error:
         trouble = str(error).split("\n")
     found = [*trouble, *_problems(seen)][:_PROBLEMS]
     verb = ("plan", "what would change")
-    if seen.daemon is None and not _has_policy(policy):
+    if seen.daemon is None and not has_policy(policy):
         verb = ("advise", "suggest a policy")
-    return Overview(_headline(seen, policy, proc=proc, state_dir=state_dir), rows, found, verb)
+    return Overview(_headline(seen, policy, proc=proc, state_dir=state_dir), rows, found, verb, option)
 
 
 def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> str:
@@ -76,12 +79,8 @@ def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> st
     left = ""
     if isinstance(in_force, int) and in_force:
         left = f"; {counted(in_force, 'value')} it set still in force (oomguard restore)"
-    there = policy if _has_policy(policy) else f"no policy: {policy} is missing"
+    there = policy if has_policy(policy) else f"no policy: {policy} is missing"
     return f"oomguard {__version__}  not running{left}  {there}"
-
-
-def _has_policy(policy: str) -> bool:
-    return any(os.path.exists(layer.path) for layer in layers(policy))
 
 
 def _memory(procfs: "Procfs", memory: Memory) -> str:

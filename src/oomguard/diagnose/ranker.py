@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, policy_option
 from oomguard.core.process import UnknownFactError
 from oomguard.core.text import counted, legible
 from oomguard.diagnose.this_host import open_preview
@@ -27,6 +27,7 @@ from oomguard.kernel.usage import PAGE_KIB, observe_candidate
 from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
 from oomguard.oom.ranking import Domain, rank
 from oomguard.policy.users import user_name
+from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report.rank_view import View, label
 
 if TYPE_CHECKING:
@@ -42,23 +43,32 @@ _SWAPPINESS = 60
 """The kernel's default, where the sysctl cannot be read."""
 
 
-def open_ranker(policy: Policy | None, *, proc: str, state_dir: str, cgroup: str | None = None) -> "Ranker":
-    """Return a ranker for this host or one cgroup. Without a policy, it shows the kernel's order only."""
+def open_ranker(
+    policy: Policy | None, *, proc: str, state_dir: str, cgroup: str | None = None, note: str = ""
+) -> "Ranker":
+    """Return a ranker for this host or one cgroup. Without a policy, it shows the kernel's order only.
+
+    `note` is shown with each order.
+    """
     has_policy = policy is not None
     # The kernel's order needs no original values.
     preview = open_preview(policy or Policy(), proc=proc, state_dir=state_dir, warns=has_policy)
     memcg = None if cgroup is None else open_memcg(preview.planner.procfs, cgroup)
-    return Ranker(preview, memcg, has_policy=has_policy)
+    options = policy_option(policy.files if policy else ()) + state_dir_option(state_dir)
+    return Ranker(preview, memcg, has_policy=has_policy, note=note, options=options)
 
 
 class Ranker:
     """Ranks all processes as the OOM killer would."""
 
-    def __init__(self, preview: "Preview", memcg: Memcg | None, *, has_policy: bool) -> None:
+    def __init__(
+        self, preview: "Preview", memcg: Memcg | None, *, has_policy: bool, note: str = "", options: str = ""
+    ) -> None:
         self._preview = preview
         self._procfs = preview.planner.procfs
         self._memcg = memcg
         self._has_policy = has_policy
+        self._note, self._options = note, options
         self._own_pid = os.getpid()
         self._user = lru_cache(maxsize=1024)(user_name)
 
@@ -94,7 +104,8 @@ class Ranker:
             ranked,
             {uid: name for uid in {one.uid for one in candidates} if (name := self._user(uid))},
             used_kib=None if used is None else used // 1024,
-            notes=list(self._notes(domain, memory, ranked)),
+            notes=[*([self._note] if self._note else []), *self._notes(domain, memory, ranked)],
+            options=self._options,
         )
 
     def _processes(self) -> "Iterator[ProcessHandle]":

@@ -1,7 +1,6 @@
 """What the verbs read of this host: /proc, the state folder, and the daemon's status file."""
 
 import os
-import shlex
 import time
 from collections.abc import Hashable
 from contextlib import closing, suppress
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from oomguard.core.decide import Obstacle
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import DEFAULT_PATH, layers
+from oomguard.core.policy import DEFAULT_PATH, is_drop_in, layers, policy_option
 from oomguard.core.process import Identity
 from oomguard.core.text import printable
 from oomguard.kernel.host_facts import observe_host
@@ -50,11 +49,12 @@ def facts_of(proc: str) -> "Host":
 def load_here(path: str, proc: str, state_dir: str) -> "Policy":
     """Return a policy for this host, as the daemon of `state_dir` keeps it if nothing changed since.
 
-    Prints what the host skips of it. PolicyError: it is not valid; if the default is missing, the error names
-    what that daemon uses instead.
+    Prints what the host skips of it, and that the daemon uses another one if this is the default.
+    PolicyError: it is not valid; if the default is missing, the error names what that daemon uses instead.
     """
     host = facts_of(proc)
     policy = _compiled(path, host, state_dir)
+    used = another_policy(state_dir, proc) if path == DEFAULT_PATH else ""
     if policy is None:
         from oomguard.policy.load import load  # imports pydantic and PyYAML, which takes longest
 
@@ -62,11 +62,11 @@ def load_here(path: str, proc: str, state_dir: str) -> "Policy":
             policy = load(path, host=host, lints=False).policy
         except PolicyError as error:
             missing, *others = error.faults
-            used = policy_in_use(state_dir, proc) if path == DEFAULT_PATH else ""
-            if missing.code != "missing-file" or used in ("", DEFAULT_PATH):
+            if missing.code != "missing-file" or not used:
                 raise
-            hint = f"the daemon uses {printable(used)}: add --policy {shlex.quote(printable(used))}"
-            raise PolicyError([missing._replace(hint=hint), *others]) from error
+            raise PolicyError([missing._replace(hint=used), *others]) from error
+    if used:
+        complain(f"oomguard: this is {DEFAULT_PATH}, but {used}")
     if policy.skipped:
         complain(f"oomguard: {policy.skipped}")
     return policy
@@ -84,9 +84,28 @@ def policy_in_use(state_dir: str, proc: str) -> str:
     """Return the policy of the daemon that runs with this state folder, "" if none runs."""
     with closing(open_procfs(proc)) as procfs:
         daemon = find_daemon(state_dir, procfs)
-    last = daemon.policy.files[-1] if daemon and daemon.policy.files else ""  # drop-ins come before it
-    is_default = any(last == one.path or os.path.dirname(last) == one.path for one in layers(DEFAULT_PATH))
-    return DEFAULT_PATH if is_default else last
+    files = daemon.policy.files if daemon else ()
+    return "" if not files else files[-1] if policy_option(files) else DEFAULT_PATH
+
+
+def another_policy(state_dir: str, proc: str) -> str:
+    """Return the hint to add --policy if a daemon runs, and not with the default policy; else ""."""
+    used = policy_in_use(state_dir, proc)
+    if used in ("", DEFAULT_PATH):
+        return ""
+    return f"the daemon uses {printable(used)}: add{policy_option([used])}"
+
+
+def has_policy(path: str) -> bool:
+    """Return whether there is a policy: a file in any of its layers."""
+    for layer in layers(path):
+        with suppress(OSError):
+            if not layer.is_folder:
+                os.stat(layer.path)
+                return True
+            if any(map(is_drop_in, os.listdir(layer.path))):
+                return True
+    return False
 
 
 def open_preview(
@@ -127,7 +146,7 @@ def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
     """Return a function for the highest Committed_AS of the last days; print why if it cannot be read."""
     file = PeakFile(state_dir)
     file.highest()
-    if file.trouble:
+    if file.trouble and not os.path.isfile(state_dir):  # that is an error of its own
         complain(f"oomguard: {file.trouble}")
     return file.highest
 

@@ -74,7 +74,7 @@ def _plan_table(planned: "Sequence[Planned]", *, is_restore: bool) -> "Table":
     return made
 
 
-def print_matched(rules: "Sequence[Rule]", tally: "Tally") -> None:
+def print_matched(rules: "Sequence[Rule]", tally: "Tally", *, options: str = "") -> None:
     """Print how many processes each rule matches, and similar names for rules that match none."""
     out = console()
     matched, unmatched = tally.matched, tally.unmatched
@@ -96,19 +96,22 @@ def print_matched(rules: "Sequence[Rule]", tally: "Tally") -> None:
     named = {name[:COMM_LENGTH] for rule in rules for name in rule.names}
     unnamed = [name for name in unmatched if name not in named]
     for rule in none:
-        why = ", refused" if tally.refused[rule.number] else _why_unmatched(rule, some, unmatched, unnamed)
+        why = (
+            ", refused"
+            if tally.refused[rule.number]
+            else _why_unmatched(rule, some, unmatched, unnamed, options)
+        )
         print_text(out, f"{rule.label} ({place(rule)}){why}", indent=2)
 
 
 def _why_unmatched(
-    rule: "Rule", some: "Sequence[Rule]", unmatched: "Counter[bytes]", unnamed: list[bytes]
+    rule: "Rule", some: "Sequence[Rule]", unmatched: "Counter[bytes]", unnamed: list[bytes], options: str
 ) -> str:
     exact = next((name[:COMM_LENGTH] for name in rule.names if unmatched[name[:COMM_LENGTH]]), None)
     if exact is not None:
         name = printable(exact)
-        return (
-            f": {name} ({unmatched[exact]}) runs, but not all conditions match; see oomguard explain {name}"
-        )
+        see = f"see oomguard explain {name}{options}"
+        return f": {name} ({unmatched[exact]}) runs, but not all conditions match; {see}"
     for one in some:
         if one.number < rule.number and one.names == rule.names != ():
             return f": {one.label} ({place(one)}) matches first"

@@ -310,7 +310,7 @@ def _victim(told: Told) -> "Iterator[str]":
         return
     parts = []
     where = "" if report.task_memcg in ("", "/", report.oom_memcg) else _cgroup(report.task_memcg)
-    if victim.uid is not None and f"(uid {victim.uid})" not in where:
+    if victim.uid is not None and not where.endswith(f"(uid {victim.uid})"):
         parts.append(f"uid {victim.uid}")
     if where:
         parts.append(where)

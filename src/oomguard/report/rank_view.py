@@ -20,7 +20,8 @@ class View(NamedTuple):
     """A kill order at one moment.
 
     `used_kib` is the memory that a cgroup uses, None for the whole host. `notes` are other influences.
-    `growth` is by how many KiB processes grow in a minute, None if there is only this view.
+    `growth` is by how many KiB processes grow in a minute, None if there is only this view. `options`
+    are those that other verbs need for the same policy and daemon.
     """
 
     domain: Domain
@@ -29,6 +30,7 @@ class View(NamedTuple):
     used_kib: int | None = None
     notes: "Sequence[str]" = ()
     growth: "Mapping[Identity, int] | None" = None
+    options: str = ""
 
     @property
     def has_policy(self) -> bool:
@@ -59,7 +61,8 @@ def summary(view: View) -> "Iterator[str]":
         yield from _new_first(view)
         doubtful = sum(_is_doubtful(one) for one in view.ranked)
         if doubtful:
-            yield f"Not counted: {counted(doubtful, 'value')} that the kernel may deny; see oomguard plan."
+            denied = f"{counted(doubtful, 'value')} that the kernel may deny"
+            yield f"Not counted: {denied}; see oomguard plan{view.options}."
     domain = view.domain
     total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
     weighs = f"one point of oom_score_adj weighs {kib(point)}"

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import STRICT
+from oomguard.core.policy import policy_option, some_files
 from oomguard.core.text import counted, kib, span
 from oomguard.report.problems import complaint, complaints, problems
 from oomguard.report.tables import console, grid, print_text, table
@@ -24,8 +25,11 @@ _SHOWN = 10
 """Complaints and changes shown; --json has all of them."""
 
 
-def print_status(seen: "HostStatus", status: "StatusFile") -> None:
-    """Print the status of a running daemon, and the sysctls with their current values."""
+def print_status(seen: "HostStatus", status: "StatusFile", option: str = "") -> None:
+    """Print the status of a running daemon, and the sysctls with their current values.
+
+    `option` is the `--state-dir` to repeat, "" for the default.
+    """
     out = console()
     policy = status.policy
     age = span(time.time() - status.started_at)
@@ -37,8 +41,10 @@ def print_status(seen: "HostStatus", status: "StatusFile") -> None:
     )
     for text, style in problems(status):
         _line(out, text.lstrip(), indent=len(text) - len(text.lstrip()), style=style)
+    if not policy.rules and not status.sysctls:
+        _line(out, f"the policy is empty and changes nothing: {some_files(policy.files)}", style="yellow")
     _print_values(seen, out)
-    _print_rules(status, out)
+    _print_rules(status, out, policy_option(policy.files) + option)
     _print_complaints(status, out)
     if status.recent:
         out.print("\nLAST CHANGES", style="bold")
@@ -122,7 +128,7 @@ def when(at: float) -> str:
     return time.strftime("%H:%M:%S" if is_today else "%b %e %H:%M", then)
 
 
-def _print_rules(status: "StatusFile", out: "Console") -> None:
+def _print_rules(status: "StatusFile", out: "Console", options: str) -> None:
     rules, of_all = status.rules, status.policy.rules
     if rules:
         made = table("RULE", "VALUE", "PROCESSES", "WHERE", right=("PROCESSES",))
@@ -133,7 +139,8 @@ def _print_rules(status: "StatusFile", out: "Console") -> None:
         out.print(made)
     idle = of_all - len(rules)
     if idle > 0:
-        out.print(f"{counted(idle, 'rule')} match{'es' if idle == 1 else ''} nothing; see oomguard plan")
+        matches = f"{counted(idle, 'rule')} match{'es' if idle == 1 else ''} nothing"
+        out.print(f"{matches}; see oomguard plan{options}", soft_wrap=True)
 
 
 def _print_complaints(status: "StatusFile", out: "Console") -> None:
