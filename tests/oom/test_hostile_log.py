@@ -182,3 +182,10 @@ def test_quotes_without_an_end_are_searched_once() -> None:
             assert quoted_messages(line) == ([], 0)
         times.append(process_time() - start)
     assert times[1] < 5 * times[0]
+
+
+def test_short_logs_in_strings_cost_more_than_their_length() -> None:
+    """Each is searched like a whole log, so fewer are parsed: of messages of that length, twice as many."""
+    text, reader = log("short logs in a string of JSON", 6_000_000), OomLog()
+    assert read(text, reader) == []
+    assert text.count("\n") - reader.skipped < 10_000

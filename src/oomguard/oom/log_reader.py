@@ -85,7 +85,7 @@ _REPORT_COST = 240
 _OTHER_COST = 300
 """The additional cost of a line of another program."""
 _WITHIN_COST = 400
-"""The additional cost of a log in a string."""
+"""The additional cost of a log in a string, however short: it is searched for each trigger by itself."""
 _STRING_COST = 16
 """The cost of a string in a line that may have a message in quotes."""
 _CREDIT = 1 << 22
