@@ -160,7 +160,7 @@ class ManagedProcesses:
         one = self.records.get(pid)
         if one is None:
             return
-        raised_by = self._raising(pid, one)
+        raised_by = self._raised_by(pid, one)
         if raised_by is not None:
             self.descents[pid] = self.descents.get(pid, UNRELATED)._replace(raised_by=raised_by)
         if one.entry is not None:
@@ -241,7 +241,7 @@ class ManagedProcesses:
         number = None
         is_forked = one.entry is None and one.raised_by is None
         if handle.pid not in self.executed and (not is_forked or handle.stat.runs_its_parents_program):
-            number = self._raising(handle.pid, one)
+            number = self._raised_by(handle.pid, one)
         return None if number is None else self._rules[number]
 
     def update(self, handle: "ProcessHandle", one: Record, finding: "Finding") -> None:
@@ -332,7 +332,7 @@ class ManagedProcesses:
         found += [one.former for one in descents if one.former_until > since]
         return {entry.given for entry in found if entry is not None}
 
-    def _raising(self, pid: int, one: Record) -> int | None:
+    def _raised_by(self, pid: int, one: Record) -> int | None:
         """Return the number of the rule that raises a process, or raised the one whose program it runs."""
         if one.entry is not None and one.rule is not None:
             return one.rule if one.entry.given > one.entry.original else None
@@ -341,7 +341,7 @@ class ManagedProcesses:
     def _passed_on(self, parent: int, at_ns: int) -> Descent:
         """Return the descent of a child that a process forked at a given time."""
         one, descent = self.records.get(parent, NOTHING), self.descents.get(parent, UNRELATED)
-        raised_by = self._raising(parent, one) if at_ns <= self.executed.get(parent, at_ns) else None
+        raised_by = self._raised_by(parent, one) if at_ns <= self.executed.get(parent, at_ns) else None
         if one.entry is not None:
             return Descent(None if one.is_sharing else one.entry, raised_by)
         if descent.former is not None and at_ns <= descent.former_until + CROSSING_NS:

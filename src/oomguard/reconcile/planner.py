@@ -231,13 +231,13 @@ class Planner:
         self,
         handle: "ProcessHandle",
         entry: "Entry | None",
-        rule: "Rule",
+        raising: "Rule",
         found: "Rule | None",
         refused: "tuple[Rule, Refusal] | None",
     ) -> "tuple[Rule | None, bool]":
-        """Return the rule to apply, and whether that is `rule`, which raised the process so far, not `found`.
+        """Return the rule to apply, and whether that is the one that raised the process so far, not `found`.
 
-        That is so if the process stopped matching by its own doing.
+        That is so if the process left it by its own doing.
 
         A process can change its name, command line and value at any time, and move to a cgroup that its user
         may write to: every rule that raises by those could be escaped. So an untrusted one stays under that
@@ -246,21 +246,22 @@ class Planner:
         only root can move it to has left the rule.
         """
         still = (found, None if refused is None else refused[0])
-        if rule.number in [other.number for other in still if other is not None]:
+        if raising.number in [other.number for other in still if other is not None]:
             return found, False
         own = own_value(entry, handle.read_oom_score_adj())
         original = own if entry is None else entry.original
-        is_raised_less = wanted_by(rule, original) <= wanted_by(found, original)
+        is_raised_less = wanted_by(raising, original) <= wanted_by(found, original)
         if (found is not None or entry is not None) and is_raised_less:
             return found, False
-        unmet = quick_unmet(rule, handle)
+        unmet = quick_unmet(raising, handle)
         left_by = "itself" if unmet is None else LEFT_BY.get(unmet)  # a container is no condition
         is_by_itself = left_by == "itself" or (left_by == "move" and not handle.is_where_root_put_it)
         if not is_by_itself or self.matching.is_trusted(handle):
             return found, False
         # It may have chosen more than the rule asks for: lowering that would take trust.
-        is_less = wanted_by(rule, own) < own
-        return (rule._replace(terms=rule.terms._replace(value=_KEEP)) if is_less else rule), True
+        is_less = wanted_by(raising, own) < own
+        kept = raising._replace(terms=raising.terms._replace(value=_KEEP)) if is_less else raising
+        return kept, True
 
     def _meanwhile(
         self, handle: "ProcessHandle", known: "Record", found: "Rule | None", unknown: "UnknownFactError"
