@@ -355,3 +355,22 @@ def test_policy_does_not_claim_a_kill_that_the_log_does_not_show() -> None:
     assert dict(facts(told))["Policy"] == (
         "Under p.yaml, first in the kill order would be stress[900] (oom_score_adj 0, no rule)."
     )
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 1, 3, 2)])
+def test_choices_that_interleave_are_not_joined_with_the_other_kill(order: tuple[int, ...]) -> None:
+    """Nothing is lost, and no kill has the other's cgroup."""
+    lines = [
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),"
+        f"oom_memcg={path},task_memcg={path},task=a,pid={pid},uid=0"
+        for path, pid in (("/x", 7), ("/y", 8))
+    ] + [
+        f"Memory cgroup out of memory: Killed process {pid} (a) total-vm:9kB, anon-rss:9kB" for pid in (7, 8)
+    ]
+    log = OomLog()
+    reports = list(log.read(["\n".join(f"[   10.00000{at}] {lines[at]}" for at in order)]))
+    found = {(one.oom_memcg, kill.pid) for one in reports for kill in one.kills}
+    assert found <= {("/x", 7), ("/y", 8), ("", 7), ("", 8)}
+    assert sorted(kill.pid for one in reports for kill in one.kills) == [7, 8]
+    assert {one.oom_memcg: one.chosen.pid for one in reports if one.chosen is not None} == {"/x": 7, "/y": 8}
+    assert log.unread_count == 0
