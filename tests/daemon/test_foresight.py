@@ -378,6 +378,22 @@ def test_a_warning_names_the_first_of_all_processes(
     assert "the kernel would kill new[400] next (2.9 GiB" in watched.messages[0]
 
 
+def test_memory_that_gets_short_during_a_look_is_looked_at_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That look read only the largest of before, and the one that took the memory may be new."""
+    monkeypatch.setattr(foresight, "_FULL_SHARE", 1e-6)
+    watched.end_pass()
+    watched.stall()
+    watched.hold(400, b"new", 3000)
+    watched.it.due(time.monotonic())
+    watched.it.work(0.0)
+    assert watched.it.is_busy
+    watched.memory(available_mib=100)
+    watched.look()
+    assert "the kernel would kill new[400] next (2.9 GiB" in watched.messages[0]
+
+
 def test_a_warning_names_who_will_be_the_first_when_nothing_is_left(watched: Watched) -> None:
     """Not an idle process that is only before the leak for now; `status` says the same."""
     watched.end_pass()

@@ -284,14 +284,16 @@ class Foresight:
         memory = observe_memory(self._procfs)
         if memory is None:
             return  # /proc has only processes (`subset=pid`)
-        left = left_of(memory)
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
-        if self.episode is not None and self.episode.is_news(left):
-            self._is_full = True  # what has just started may be the first victim, which the warning names
-        last = None if self._is_full else self.last
-        pids = self._procfs.pids() if last is None else [one.pid for one in last.holders]
-        holders = yield from self._sampler.holders(pids, pages)
-        memory = observe_memory(self._procfs) or memory  # as it is now: the kernel may have killed meanwhile
+        while True:
+            # What has just started may be the first victim, which the warning names.
+            self._is_full |= self.episode is not None and self.episode.is_news(left_of(memory))
+            last = None if self._is_full else self.last
+            pids = self._procfs.pids() if last is None else [one.pid for one in last.holders]
+            holders = yield from self._sampler.holders(pids, pages)
+            memory = observe_memory(self._procfs) or memory  # now: the kernel may have killed meanwhile
+            if last is None or self.episode is None or not self.episode.is_news(left_of(memory)):
+                break
         left, stalled = left_of(memory), observe_stalled_percent(self._procfs)
         host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
         if self.episode is None:
