@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
+from oomguard.cli import watch
 from oomguard.cli.arguments import SHARED
 from oomguard.cli.watch import Looks, Terminal
 from oomguard.core.decide import Rights
@@ -420,6 +422,19 @@ def test_growth_is_beside_memory_on_the_screen_only() -> None:
     columns = {column.header: column for column in rank_table(seen, seen.ranked, width=80).columns}
     assert [str(cell) for cell in columns["+/MIN"].cells] == ["+1.2G", "-2.9M", ""]
     assert "+/MIN" not in [column.header for column in rank_table(view, view.ranked, width=80).columns]
+
+
+@pytest.mark.parametrize("typed", ["p", "/chrome\rp"])
+def test_80_columns_show_how_to_quit(typed: str) -> None:
+    """In the longest order, also with a filter."""
+    screen = watch.Screen()
+    screen.view = view_of(chrome=1)
+    for key in typed:
+        screen.press(key.encode())
+    drawn = io.StringIO()
+    out = Console(width=80, height=24, file=drawn)
+    out.print(screen.frame(out))
+    assert "q=quit" in drawn.getvalue()
 
 
 def test_keys_sort_filter_and_quit(tmp_path: Path) -> None:

@@ -161,10 +161,8 @@ class Screen:
         if self._is_typing:
             return f"filter: {self.filter}_   Enter applies it, Esc clears it"
         kept = f"filter {self.filter!r} (Esc clears it) · " if self.filter else ""
-        choices = " ".join(
-            f"{key}={what}" for key, what in {"k": "kills", "p": "policy", "m": "memory"}.items()
-        )
-        return f"{kept}by {sort_keys()[self.sort]} · {choices} +=grow v=value n=name /=filter q=quit"
+        choices = "q=quit /=filter k=kills p=policy m=memory +=grow v=value n=name"  # cut at the end
+        return f"{kept}by {sort_keys()[self.sort]} · {choices}"
 
 
 def _searched(one: "Ranked", view: "View") -> "Sequence[str]":
