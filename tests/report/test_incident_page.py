@@ -128,6 +128,17 @@ def test_a_page_stays_small_enough_to_be_sent() -> None:
     assert "more; --tasks 0 shows all." in page
 
 
+def test_holders_beyond_the_table_are_counted() -> None:
+    """One process, two processes."""
+    told = incident.told()
+    tasks = told.finding.report.tasks
+    for more, words in ((3, "1 more process"), (4, "2 more processes")):
+        extra = tuple(tasks[-1]._replace(pid=10_000 + number) for number in range(more))
+        report = told.finding.report._replace(tasks=(*tasks, *extra))
+        page = postmortem_page([told._replace(finding=examine(report))], limit=TASKS, where="", notes=[])
+        assert re.findall(r"\d+ more process(?:es)?", page) == [words]
+
+
 def test_several_reports_are_one_page_each_below_its_own_headline() -> None:
     """And a log without one says so."""
     tags = Tags(postmortem_page([incident.told()] * 3, limit=TASKS, where="", notes=[]))

@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
-from oomguard.core.text import kib, legible, printable
+from oomguard.core.text import counted, kib, legible, printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
@@ -82,7 +82,7 @@ def _held(finding: "Finding") -> list[Row]:
     killed = {kill.pid for kill in report.kills}
     held = [(label(one.task), one.pages, one.task.pid in killed) for one in places[:_HOLDERS]]
     if rest := places[_HOLDERS:]:
-        held.append((f"{len(rest)} more processes", sum(one.pages for one in rest), False))
+        held.append((counted(len(rest), "more process", "es"), sum(one.pages for one in rest), False))
     pages = report.memory.pages
     if finding.constraint != "memcg":
         slab = pages.get("slab_unreclaimable", 0) + pages.get("slab_reclaimable", 0)
