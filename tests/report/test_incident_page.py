@@ -139,6 +139,15 @@ def test_holders_beyond_the_table_are_counted() -> None:
         assert re.findall(r"\d+ more process(?:es)?", page) == [words]
 
 
+def test_a_cgroup_is_not_taken_for_the_host() -> None:
+    """The least memory is the host's; if only a cgroup was short, it is named."""
+    samples = incident.samples()
+    host = [one._replace(left=one.left._replace(available_kib=8 << 20)) for one in samples[:5]]
+    cgroup = [one._replace(cgroup="/app", left=one.left._replace(available_kib=900)) for one in samples[5:8]]
+    assert "At the lowest, 8.0 GiB were available, at " in recording_page(host + cgroup)
+    assert "At the lowest, 900 KiB were available in /app, at " in recording_page(cgroup)
+
+
 def test_several_reports_are_one_page_each_below_its_own_headline() -> None:
     """And a log without one says so."""
     tags = Tags(postmortem_page([incident.told()] * 3, limit=TASKS, where="", notes=[]))

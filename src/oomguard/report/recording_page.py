@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from oomguard.core.sample import Growth, growth
-from oomguard.core.text import kib, span
+from oomguard.core.text import kib, legible, span
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.recording import condensed, is_noticed, moment
@@ -30,13 +30,18 @@ def _article(samples: "Sequence[Sample]") -> Article:
     grown = [one for one in growth(samples, gone=True) if is_noticed(one)][:_GREW]
     last, fewer = samples[-1], condensed(samples, _POINTS)
     shown = [one.holder for one in grown[:LINES]] or list(last.holders[:LINES])
-    lowest = min(samples, key=lambda one: one.left.available_kib)
+    lowest = min(fewer or samples, key=lambda one: one.left.available_kib)
+    place = f" in {legible(lowest.cgroup)}" if lowest.cgroup else ""
     where = f"{_time(samples[0])} to {_time(last)}, {len(samples)} samples"
-    title = f"At the lowest, {kib(lowest.left.available_kib)} were available, at {_time(lowest)}."
+    title = f"At the lowest, {kib(lowest.left.available_kib)} were available{place}, at {_time(lowest)}."
     sections = [
-        Section("What grew", charts=[growth_chart(fewer, shown)], table=growth_table(grown, shown)),
-        Section("What was left", charts=[left_chart(fewer)], table=_moments(condensed(samples, _ROWS))),
+        Section(
+            "What grew", charts=[growth_chart(fewer or samples, shown)], table=growth_table(grown, shown)
+        ),
     ]
+    if fewer:  # none, if only a cgroup was short
+        left = _moments(condensed(samples, _ROWS))
+        sections.append(Section("What was left", charts=[left_chart(fewer)], table=left))
     return Article(title, where, sections, is_calm=True)
 
 
