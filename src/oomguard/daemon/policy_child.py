@@ -97,7 +97,7 @@ class PolicyChild:
 
     def finish(self) -> "Policy":
         """Return the policy of a child that is done, or raise the error."""
-        status = self._reap()
+        status, cpu_seconds = self._reap()
         try:
             if self.answer.header.get("ok") is False:
                 raise PolicyRejectedError("\n".join(self.answer.header["lines"]))
@@ -106,15 +106,15 @@ class PolicyChild:
         except (ValueError, KeyError, TypeError) as error:
             self._error = str(error)
         raise OomguardError(
-            f"cannot read the policy: the process that reads it {_ending(status)}"
+            f"cannot read the policy: the process that reads it {_ending(status, cpu_seconds)}"
             + (f" ({self._error})" if self._error else ""),
             hint=f"run `oomguard check{policy_option([self._path])}` to see why",
         )
 
-    def _reap(self) -> int:
+    def _reap(self) -> tuple[int, float]:
         os.close(self.fd)
-        _, status = os.waitpid(self.pid, 0)
-        return status
+        _, status, usage = os.wait4(self.pid, 0)
+        return status, usage.ru_utime + usage.ru_stime
 
     def wait(self) -> None:
         """Wait until it is done. OomguardError: it took too long."""
@@ -128,7 +128,8 @@ class PolicyChild:
                 )
 
 
-def _ending(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+def _ending(status: int, cpu_seconds: float) -> str:
+    if os.WIFSIGNALED(status):  # SIGKILL also tells that it reached its limit
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return f"was killed by {name} after {cpu_seconds:.0f} s of CPU time"
     return f"exited with {os.WEXITSTATUS(status)}"
