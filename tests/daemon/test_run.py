@@ -174,7 +174,8 @@ def test_a_policy_that_could_not_be_read_is_read_later(tmp_path: Path, program: 
     with running(tmp_path, rules(400)) as daemon:
         wait_for_value(pid, 400)
         reader = daemon.process.pid
-        room = max(map(int, os.listdir(f"/proc/{reader}/fd"))) + 1
+        used = set(map(int, os.listdir(f"/proc/{reader}/fd")))
+        room = min(set(range(len(used) + 1)) - used)  # a reader would fit in gaps below it
         _, hard = resource.prlimit(reader, resource.RLIMIT_NOFILE)
         resource.prlimit(reader, resource.RLIMIT_NOFILE, (room, hard))
         daemon.policy.write_text(rules(500))
