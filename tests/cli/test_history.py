@@ -49,6 +49,13 @@ def test_what_grew_is_shown_with_the_time_it_took(
     ]
 
 
+def test_a_single_sample_shows_no_growth(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the daemon's first minute, nobody knows what grows."""
+    record(folder, 1.0)
+    assert run_verb(["history", "--state-dir", folder.path]) == 0
+    assert capsys.readouterr().out.endswith("\nOnly one sample so far.\n")
+
+
 def test_names_are_whole_in_80_columns(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
     """The unit is cut first. Growth of less than a hundredth is not shown."""
     recorder = Recorder(folder)

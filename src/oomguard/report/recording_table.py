@@ -28,7 +28,8 @@ def print_recording(samples: "Sequence[Sample]") -> None:
     out.print(_memory_table(condensed(samples, _ROWS)))
     grown = [one for one in courses(samples, cells=_CELLS) if is_noticed(one.growth)][:_GREW]
     if not grown:
-        out.print("\nNone of the largest processes grew.")
+        is_first = len({one.booted for one in samples}) == 1
+        out.print("\nOnly one sample so far." if is_first else "\nNone of the largest processes grew.")
         return
     made = table("GREW", "UNIT", "FROM", "TO", "IN", "", right=("FROM", "TO", "IN"))
     made.collapse_padding = True
