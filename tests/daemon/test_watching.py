@@ -11,7 +11,7 @@ from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
-from oomguard.daemon.watching import WATCH_AGE_SECONDS, WATCH_AGE_TICKS
+from oomguard.daemon.watching import WATCH_AGE_SECONDS, WATCH_AGE_TICKS, Watching
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import StateFolder
 from workers import Work
@@ -36,6 +36,14 @@ def run(work: Work) -> None:
     """Do what there is to do."""
     while work.worker.is_busy:
         work.worker.work(is_throttled=False)
+
+
+def watching_of(work: Work) -> Watching:
+    """Watch every value, and do what there is to do."""
+    fire(work, "watch")
+    work.worker.watching.work(0.0)
+    run(work)
+    return work.worker.watching
 
 
 def fire(work: Work, timer: str, now: float = 0.0) -> None:
@@ -86,10 +94,7 @@ def test_a_write_that_crosses_a_correction_is_corrected(
     work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel may report both writes as one. One right after the value is read is reported later."""
-    fire(work, "watch")
-    watching = work.worker.watching
-    watching.work(0.0)
-    run(work)
+    watching = watching_of(work)
     change = SetOomScoreAdj(Identity(10, 1), b"a", 0, 300, 0, "drift")
     for value in (300, 0):  # ours, and another on top of it
         proc.set_oom_score_adj(10, value)
@@ -117,10 +122,7 @@ def test_a_correction_that_cannot_be_read_is_checked_again(
     work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a free descriptor, say: nothing is known of the value then."""
-    fire(work, "watch")
-    watching = work.worker.watching
-    watching.work(0.0)
-    run(work)
+    watching = watching_of(work)
     proc.set_oom_score_adj(10, 300)
 
     def no_descriptor(path: str, limit: int) -> bytes:
