@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import STARTED, LogEntry, outcome_entry
 from oomguard.report.kill_entries import Death, KillReporter, kill_entry
 from oomguard.report.log_entries import parse_entry
+from pages import ROOT, blocks
 
 RULE = Rule(0, (b"sshd",), Terms(Value("exact", -900)), "/etc/oomguard.yaml", 12)
 CHANGE = SetOomScoreAdj(Identity(812, 5), b"ss\x1bhd", 0, -900, 0, "exec", RULE)
@@ -104,6 +106,41 @@ def test_adjustments_are_a_table_of_80_columns(log: Log, journalctl: Callable[..
     assert "oomguard.yaml:3" in out
 
 
+def test_the_page_shows_what_is_printed(log: Log, journalctl: Callable[..., Path]) -> None:
+    """Also its spaces."""
+    begin = int(datetime(2026, 11, 23, 5, 46, 53).astimezone().timestamp()) - 1_790_000_000
+    swappiness = SetSysctl("vm.swappiness", 60, 10, "drift", "/etc/oomguard.d/site.yaml:2")
+    nginx = CHANGE._replace(
+        comm=b"nginx", identity=Identity(81, 5), cause="drift", rule=RULE._replace(names=(b"nginx",))
+    )
+    journalctl(
+        [
+            line(outcome_entry(Outcome(swappiness, "applied")), begin),
+            line(outcome_entry(Outcome(nginx, "applied"), count=4, examples=("nginx[82]",)), begin + 17),
+        ]
+    )
+    _, out, _ = log("--since", "today", "--cause", "drift")
+    [shown] = blocks((ROOT / "docs" / "log.md").read_text(), "text")
+    assert out == shown
+
+
+def test_where_names_need_the_room_the_cause_is_left_out(log: Log, journalctl: Callable[..., Path]) -> None:
+    """And lines are broken between a name and its pid, or the names of a rule."""
+    browsers = RULE._replace(names=(b"chromium", b"chrome", b"google-chrome*"))
+    tab = CHANGE._replace(comm=b"Isolated Web Co", identity=Identity(3_999_815, 5), rule=browsers)
+    strict = SetSysctl("vm.overcommit_memory", 0, 2, "policy", "/etc/oomguard.d/50-site.yaml:3")
+    journalctl([line(outcome_entry(Outcome(one, "contended")), 0) for one in (tab, strict)])
+    _, out, _ = log()
+    assert [row[16:] for row in out.splitlines()] == [
+        "EVENT      WHAT                  FROM    TO  BY",
+        "─" * 64,
+        "contended  Isolated Web             0  -900  name=chromium|",
+        "           Co[3999815]                       chrome|",
+        "                                             google-chrome*",
+        "contended  vm.overcommit_memory     0     2  50-site.yaml:3",
+    ]
+
+
 POD = "/kubepods/burstable/pod5931aa75-4603-4e65-b552-7c71cf55cfb5"
 KILLS = [
     Death(
@@ -134,13 +171,13 @@ def test_kills_are_a_table_of_their_own(log: Log, journalctl: Callable[..., Path
     journalctl([line(record, number) for number, record in enumerate(records)])
     _, out, _ = log("--event", "killed")
     assert max(map(len, out.splitlines())) <= 80
-    rows = [" ".join(row.split()[2:]) for row in out.splitlines()]
-    assert rows[0] == "WHAT VALUE RAM OUT OF RULE"
-    assert rows[2:] == [
-        "killed sshd[356] -900 393M the host name=sshd",
-        "killed worker[99] 500 49M pod 5931aa75",
-        "killed a\\x1bb[7]",
-        "killed 3 processes",
+    rows = [" ".join(row.split()[2:]) for row in out.splitlines()[2:]]
+    assert out.split("\n", 1)[0].split() == ["TIME", "KILLED", "VALUE", "RAM", "OUT", "OF", "RULE"]
+    assert rows == [
+        "sshd[356] -900 393M the host name=sshd",
+        "worker[99] 500 49M pod 5931aa75",
+        "a\\x1bb[7]",
+        "3 processes",
     ]
     _, out, _ = log("--json", "--event", "killed")
     first, second, third, unknown = json.loads(out)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -14,10 +15,19 @@ from oomguard.report import tables
 CELLS = st.text(st.sampled_from("ab -漢é─"), max_size=6).map(str.strip)
 
 
-def drawn(one: Table, width: int) -> str:
-    """Return what a terminal of this width shows, without colors and the spaces at the ends of lines."""
+def drawn(one: Table, width: int, *, colors: bool = False) -> str:
+    """Return what a terminal of this width shows, without the spaces at the ends of lines."""
     screen = io.StringIO()
-    tables._Console(file=screen, width=width, highlight=False, emoji=False, markup=False).print(one)
+    out = tables._Console(
+        file=screen,
+        width=width,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        force_terminal=colors,
+        color_system="standard" if colors else None,
+    )
+    out.print(one)
     return "\n".join(line.rstrip() for line in screen.getvalue().splitlines())
 
 
@@ -29,23 +39,58 @@ def of_rich(*columns: str, right: tuple[str, ...]) -> Table:
     return made
 
 
-@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=5), st.integers(12, 60), st.booleans())
-def test_a_table_looks_as_rich_draws_it(
-    rows: list[tuple[str, str, str]], width: int, is_narrow: bool
-) -> None:
-    """Whether its lines fit or must be broken."""
-    ours, theirs = (make("WHAT", "TO", "", right=("TO",)) for make in (tables.table, of_rich))
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=5), st.booleans())
+def test_a_table_that_fits_looks_as_rich_draws_it(rows: list[tuple[str, str, str]], is_narrow: bool) -> None:
+    """Which takes ten times as long."""
+    ours, theirs = (make("WHAT", "TO", "BY", right=("TO",)) for make in (tables.table, of_rich))
     ours.collapse_padding = theirs.collapse_padding = is_narrow
     for what, to, state in rows:
         for one in (ours, theirs):
             one.add_row(what, Text(to, style="green"), Text(state, style="yellow"))
-    assert drawn(ours, width) == drawn(theirs, width)
+    assert drawn(ours, 60) == drawn(theirs, 60)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), max_size=5), st.integers(12, 30))
+def test_no_line_is_too_long_and_no_character_lost(rows: list[tuple[str, str, str]], width: int) -> None:
+    """However narrow the screen is."""
+    made = tables.table("WHAT", "TO", "BY", right=("TO",))
+    made.collapse_padding = True
+    for row in rows:
+        made.add_row(*row)
+    shown = drawn(made, width)
+    assert max(map(cell_len, shown.splitlines())) <= width
+    _, body = shown.split("─\n", 1) if rows else ("", "")
+    assert sorted("".join(body.split())) == sorted("".join(map("".join, rows)).replace(" ", ""))
 
 
 @pytest.mark.parametrize("cell", [Text.assemble("a", ("b", "red")), "two\nlines"])
-def test_what_is_not_a_plain_line_is_left_to_rich(cell: Text | str) -> None:
-    """Several styles or lines in a cell."""
+def test_several_styles_or_lines_in_a_cell_look_as_rich_draws_them(cell: Text | str) -> None:
+    """And so does the style of a row."""
     ours, theirs = (make("WHAT", right=()) for make in (tables.table, of_rich))
     for one in (ours, theirs):
-        one.add_row(cell)
+        one.add_row(cell, style="bold red")
     assert drawn(ours, 40) == drawn(theirs, 40)
+    for one in (ours, theirs):
+        assert "\x1b[1;31m" in drawn(one, 40, colors=True)
+
+
+def test_lines_are_broken_where_names_end() -> None:
+    """Between words; else between a name and its pid, or names of a rule; else in the last columns."""
+    made = tables.table("WHAT", "BY")
+    made.add_row("gnome-shell-cal[3999812] +2", "name=chromium|chrome|google-chrome*")
+    made.add_row("vm.overcommit_memory", "50-database-hosts.yaml:3")
+    assert drawn(made, 48).splitlines() == [
+        "WHAT                     BY",
+        "─" * 47,
+        "gnome-shell-cal          name=chromium|chrome|",
+        "[3999812] +2             google-chrome*",
+        "vm.overcommit_memory     50-database-hosts.yaml",
+        "                         :3",
+    ]
+    assert drawn(made, 38).splitlines()[2:] == [
+        "gnome-shell-cal        name=chromium|",
+        "[3999812] +2           chrome|",
+        "                       google-chrome*",
+        "vm.overcommit_memory   50-database-",
+        "                       hosts.yaml:3",
+    ]

@@ -85,7 +85,8 @@ def _run(options: "argparse.Namespace") -> int:
         from oomguard.report.log_table import history_table
         from oomguard.report.tables import console
 
-        console().print(history_table(kept))
+        out = console()
+        out.print(history_table(kept, width=out.width))
     else:
         print("No matching journal entries.")
     return 0

@@ -15,32 +15,53 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from oomguard.report.log_entries import LoggedEntry
+    from oomguard.report.tables import NamesTable
 
 _STYLES = {"applied": "", "refused": "yellow", "denied": "red", "contended": "yellow", "killed": ""}
 
 
-def history_table(entries: "Sequence[LoggedEntry]") -> "Table":
-    """Return the entries as a table: of changes, of kills, or of sentences if they are of several kinds."""
-    columns: tuple[str, ...] = ()
-    cells: Callable[[LoggedEntry], tuple[str, ...]] = _sentence_cells
-    if all(entry.is_adjustment for entry in entries):
-        columns, cells = ("FROM", "TO", "CAUSE", "BY"), _change_cells
-    elif all(entry.is_kill for entry in entries):
-        columns, cells = ("VALUE", "RAM", "OUT OF", "RULE"), _kill_cells
-    made = table("TIME", "EVENT", "WHAT", *columns, right=("FROM", "TO", "VALUE", "RAM"))
+def history_table(entries: "Sequence[LoggedEntry]", *, width: int) -> "Table":
+    """Return the entries as a table: of changes, of kills, or of sentences if they are of several kinds.
+
+    The cause of changes is left out where whole names need its room.
+    """
+    if all(entry.is_kill for entry in entries):
+        return _made(entries, ("KILLED", "VALUE", "RAM", "OUT OF", "RULE"), _kill_cells)
+    if not all(entry.is_adjustment for entry in entries):
+        return _made(entries, ("EVENT", "WHAT"), _sentence_cells)
+    made = _made(entries, ("EVENT", "WHAT", "FROM", "TO", "CAUSE", "BY"), _change_cells)
+    if made.has_room(width):
+        return made
+    return _made(entries, ("EVENT", "WHAT", "FROM", "TO", "BY"), _change_cells_without_cause)
+
+
+def _made(
+    entries: "Sequence[LoggedEntry]",
+    columns: tuple[str, ...],
+    cells: "Callable[[LoggedEntry], tuple[str | Text, ...]]",
+) -> "NamesTable":
+    made = table("TIME", *columns, right=("FROM", "TO", "VALUE", "RAM"))
     made.collapse_padding = True
-    for column in made.columns[:2]:
-        column.no_wrap = True
+    for column in made.columns:
+        column.no_wrap = column.header in ("TIME", "EVENT", "FROM", "TO", "VALUE", "RAM")
     for entry in entries:
-        event = Text(entry.event, style=_STYLES.get(entry.event, "dim"))
-        made.add_row(entry.time.strftime("%m-%d %H:%M:%S"), event, *cells(entry))
+        made.add_row(entry.time.strftime("%m-%d %H:%M:%S"), *cells(entry))
     return made
 
 
-def _change_cells(entry: "LoggedEntry") -> tuple[str, ...]:
+def _event(entry: "LoggedEntry") -> Text:
+    return Text(entry.event, style=_STYLES.get(entry.event, "dim"))
+
+
+def _change_cells(entry: "LoggedEntry") -> tuple[str | Text, ...]:
     more = f" +{entry.total - 1}" if entry.total > 1 else ""
     by = entry.rule or entry.source.rpartition("/")[2]
-    return (entry.subject + more, entry.old, entry.new, entry.cause, by)
+    return (_event(entry), entry.subject + more, entry.old, entry.new, entry.cause, by)
+
+
+def _change_cells_without_cause(entry: "LoggedEntry") -> tuple[str | Text, ...]:
+    *cells, _, by = _change_cells(entry)
+    return (*cells, by)
 
 
 def _kill_cells(entry: "LoggedEntry") -> tuple[str, ...]:
@@ -58,5 +79,5 @@ def _out_of(entry: "LoggedEntry") -> str:
     return "the host" if entry.constraint == "none" else entry.constraint
 
 
-def _sentence_cells(entry: "LoggedEntry") -> tuple[str, ...]:
-    return (entry.message,)
+def _sentence_cells(entry: "LoggedEntry") -> tuple[str | Text, ...]:
+    return (_event(entry), entry.message)

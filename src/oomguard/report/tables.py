@@ -1,19 +1,30 @@
 """Tables for people, made with rich. The daemon never imports this."""
 
-from itertools import takewhile
+import re
+from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from oomguard.core.text import wrapped
 
 if TYPE_CHECKING:
-    from rich.console import ConsoleOptions, RenderResult
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+
+_BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[|,/])|(?=[\[:])", r"(?<=[-._@])", "")))
+"""Where a line of a cell may end, the best places first: between words; between a name and its pid, or the
+names of a rule; in a name; anywhere."""
+
+_LEAST_CELLS = 14
+"""Where there is no room for its longest name, a column shrinks to this."""
 
 
 class _Console(Console):
@@ -22,49 +33,125 @@ class _Console(Console):
         raise  # noqa: PLE0704 - rich calls it in its handler
 
 
-class _Table(Table):
-    """A table without spaces at the ends of lines: they would be in every file and paste."""
+class NamesTable(Table):
+    """A table with whole names, and without spaces at the ends of lines: they would be in every paste."""
 
     def __rich_console__(self, console: Console, options: "ConsoleOptions") -> "RenderResult":
-        if self.box is box.SIMPLE_HEAD and not options.ascii_only:
-            lines = self._lines(console, options.max_width)
-            if lines:
-                yield from lines
-                return
+        widths = self._widths(options.max_width) if self.box is box.SIMPLE_HEAD else []
+        if widths:
+            yield from self._lines(console, widths)
+            return
         cells = (one for one in super().__rich_console__(console, options) if isinstance(one, Segment))
         for line in Segment.split_lines(cells):
             yield from _without_blank_end(line)
             yield Segment.line()
 
-    def _lines(self, console: Console, limit: int) -> list[Segment]:
-        """Return what rich would, in a tenth of its time: a plan may have thousands of rows.
+    def _widths(self, limit: int) -> list[int]:
+        """Return the width of each column. Those that are too wide shrink, but not below their longest name.
 
-        Nothing, if a line is longer than the limit, a column empty, or a cell of several lines or styles.
+        Nothing, if there is no room for that, or some cells are cut off instead.
         """
-        widths = []
-        for column in self.columns:
-            cells = [column.header, *column.cells]
-            if any("\n" in str(one) or (isinstance(one, Text) and one.spans) for one in cells):
-                return []
-            widths.append(max(cell_len(str(one)) for one in cells))
-        gap = "  " if self.collapse_padding else "   "
-        whole = sum(widths) + len(gap) * (len(widths) - 1)
-        if whole > limit or 0 in widths:
+        columns = [[column.header, *column.cells] for column in self.columns]
+        most = [max(max(map(cell_len, str(cell).split("\n"))) for cell in cells) for cells in columns]
+        room = limit - len(self._gap) * (len(columns) - 1)
+        if sum(most) <= room:
+            return most
+        if any(column.overflow != "fold" or _is_cut(column.cells) for column in self.columns):
             return []
-        is_right = [column.justify == "right" for column in self.columns]
+        least = self._least()
+        for at in reversed(range(len(least))):  # the first columns matter most
+            if not self.columns[at].no_wrap:
+                least[at] -= max(min(sum(least) - room, least[at] - _LEAST_CELLS), 0)
+        for cap in range(room, 0, -1):
+            widths = [max(low, min(high, cap)) for low, high in zip(least, most, strict=True)]
+            if sum(widths) <= room:
+                return widths
+        return []
+
+    def has_room(self, limit: int) -> bool:
+        """Return whether no name must be broken for lines of that length."""
+        return sum(self._least()) + len(self._gap) * (len(self.columns) - 1) <= limit
+
+    def _least(self) -> list[int]:
+        """Return the width of the longest name in each column."""
+        return [
+            max(
+                cell_len(str(cell)) if column.no_wrap else _longest(str(cell))
+                for cell in (column.header, *column.cells)
+            )
+            for column in self.columns
+        ]
+
+    @property
+    def _gap(self) -> str:
+        return "  " if self.collapse_padding else "   "
+
+    def _lines(self, console: Console, widths: list[int]) -> "Iterator[Segment]":
+        """Yield what rich would, in a tenth of its time: a plan may have thousands of rows."""
         head = [Text(str(column.header), style=self.header_style) for column in self.columns]
+        styles = [console.get_style(row.style or "") for row in self.rows]
         rows = zip(*(column.cells for column in self.columns), strict=True)
-        lines: list[Segment] = []
         for number, row in enumerate((head, *rows)):
-            line = []
-            for cell, width, right in zip(row, widths, is_right, strict=True):
-                text, style = str(cell), cell.style if isinstance(cell, Text) else ""
-                blank = " " * (width - cell_len(text))
-                before, after = (blank, "") if right else ("", blank)
-                line += [Segment(before), Segment(text, console.get_style(style)), Segment(after + gap)]
-            rule = [Segment("─" * whole), Segment.line()] if number == 0 else []
-            lines += [*_without_blank_end(line), Segment.line(), *rule]
-        return lines
+            of_row = styles[number - 1] if number else Style.null()
+            cells = [_broken(cell, width) for cell, width in zip(row, widths, strict=True)]
+            for parts in zip_longest(*cells, fillvalue=""):
+                line = []
+                for column, part, width in zip(self.columns, parts, widths, strict=True):
+                    blank = Segment(" " * (width - cell_len(str(part))))
+                    text = _segments(part, console, of_row)
+                    line += [blank, *text] if column.justify == "right" else [*text, blank]
+                    line.append(Segment(self._gap))
+                yield from _without_blank_end(line)
+                yield Segment.line()
+            if number == 0:
+                yield Segment("─" * (sum(widths) + len(self._gap) * (len(widths) - 1)))
+                yield Segment.line()
+
+
+def _segments(part: "RenderableType", console: Console, style: Style) -> list[Segment]:
+    if isinstance(part, Text) and part.spans:
+        return list(Segment.apply_style(part.render(console), style))
+    own = console.get_style(part.style) if isinstance(part, Text) else Style.null()
+    return [Segment(str(part), style + own)]
+
+
+def _is_cut(cells: "Iterable[RenderableType]") -> bool:
+    return any(isinstance(cell, Text) and cell.no_wrap for cell in cells)
+
+
+def _longest(text: str) -> int:
+    """Return the width of the longest part that should not be broken."""
+    parts = (part for word in text.split() for part in _BREAKS[1].split(word))
+    return max(map(cell_len, parts), default=0)
+
+
+def _broken(cell: "RenderableType", width: int) -> "Sequence[str | Text]":
+    """Return a cell as lines."""
+    text = str(cell)
+    if cell_len(text) <= width and "\n" not in text:
+        return [cell if isinstance(cell, Text) else text]
+    lines = [line for one in text.split("\n") for line in _parts(one, width)]
+    if not isinstance(cell, Text):
+        return [line.rstrip() for line in lines]
+    found, end = [], 0
+    for line in lines:
+        begin = cell.plain.index(line, end)
+        end = begin + len(line)
+        found.append(cell[begin : begin + len(line.rstrip())])
+    return found
+
+
+def _parts(text: str, width: int, breaks: int = 0) -> list[str]:
+    """Return text in parts of at most that width."""
+    lines = [""]
+    for part in _BREAKS[breaks].split(text):
+        if cell_len((lines[-1] + part).rstrip()) <= width:
+            lines[-1] += part
+        elif cell_len(part.rstrip()) <= width or breaks == len(_BREAKS) - 1:
+            lines.append(part)
+        else:
+            lines += _parts(part, width, breaks + 1)
+    return [line for line in lines if line]
 
 
 def _without_blank_end(line: list[Segment]) -> list[Segment]:
@@ -78,9 +165,9 @@ def console() -> Console:
     return _Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def table(*columns: str, right: tuple[str, ...] = ()) -> NamesTable:
     """Return an empty table in the one style all tables share."""
-    made = _Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    made = NamesTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return made
@@ -88,7 +175,7 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def grid() -> Table:
     """Return an empty table without headings and lines."""
-    return _Table.grid(padding=(0, 2))
+    return NamesTable.grid(padding=(0, 2))
 
 
 def print_text(out: Console, text: str, *, indent: int = 0, style: str = "") -> None:
