@@ -6,7 +6,7 @@ export PYTHONSAFEPATH=1
 # copy_tree DIR: copy what is packaged.
 copy_tree() {
     mkdir "$1"
-    for part in src systemd etc docs README.md CHANGELOG.md LICENSE; do
+    for part in src systemd etc docs README.md CHANGELOG.md SECURITY.md LICENSE; do
         cp -r "$tree/$part" "$1/"
     done
     find "$1" -name __pycache__ -prune -exec rm -rf {} +

@@ -23,6 +23,8 @@ DEBIAN = SYSTEMD / "debian"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SITE = "usr/lib/oomguard/lib/python3/site-packages"
 
+_LINK = re.compile(r"\]\((?!\w+:)([^)#]+)")
+
 needs_debian = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs a Debian")
 
 
@@ -222,6 +224,20 @@ def test_every_licence_is_in_the_copyright_file(tree: Path) -> None:
         name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
         licence = text.partition(f"\n{name} {version}\n\n")[2].split("\n\n\n")[0]
         assert len(licence.split()) > 100 or "/usr/share/common-licenses/Apache-2.0" in licence, name
+
+
+@needs_debian
+@pytest.mark.packaging
+def test_its_pages_link_to_files_that_it_has(tree: Path) -> None:
+    """But for the source's own: its tests, and how to work on it."""
+    folder = tree / "usr/share/doc/oomguard"
+    pages = sorted(folder.rglob("*.md"))
+    assert folder / "docs/policy.md" in pages
+    links = [(page, link) for page in pages for link in _LINK.findall(page.read_text())]
+    dead = {link for page, link in links if not (page.parent / link).exists()}
+    assert {
+        link for link in dead if "tests" not in link.split("/") and Path(link).name != "CONTRIBUTING.md"
+    } == set()
 
 
 @needs_debian
