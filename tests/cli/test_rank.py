@@ -32,7 +32,7 @@ from oomguard.oom.badness import Usage
 from oomguard.oom.ranking import Candidate, Domain
 from oomguard.oom.ranking import rank as rank_all
 from oomguard.report.rank_table import rank_table, sorted_by
-from oomguard.report.rank_view import View
+from oomguard.report.rank_view import View, summary
 from oomguard.report.status_file import encode_status
 from statuses import IDLE
 
@@ -171,6 +171,37 @@ def test_the_table_fits_80_columns_and_escapes_names(rank: Rank) -> None:
     assert max(map(len, out.splitlines())) <= 80
     row = next(line for line in out.splitlines() if "database" in line and "0→-900" in line)
     assert row.split()[:3] == ["1", "4", "10"]
+
+
+def test_narrow_screens_have_fewer_columns_instead_of_cut_ones(
+    rank: Rank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With rules and without."""
+    monkeypatch.setenv("COLUMNS", "60")
+    for given in (True, False):
+        headings = next(line for line in rank(given=given)[1].splitlines() if "PID" in line)
+        assert "…" not in headings
+        assert {"NAME", "MEMORY", "VALUE"} < set(headings.split())
+
+
+def test_an_obstacle_leaves_room_for_the_rule(rank: Rank, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 80 columns; the sentences of `plan` say more."""
+    monkeypatch.setattr(
+        "oomguard.diagnose.this_host.own_rights", lambda: Rights(os.geteuid(), lowers_any=False)
+    )
+    assert "  denied?: name=data" in rank()[1]
+    monkeypatch.setattr("oomguard.diagnose.this_host.own_rights", lambda: Rights(4242, overrides_owner=False))
+    assert "  denied: name=data" in rank()[1]
+
+
+def test_what_a_policy_does_not_change_is_one_sentence(rank: Rank, tmp_path: Path) -> None:
+    """And nothing is protected is said in a way that fits processes which are never killed."""
+    policy = tmp_path / "calm.yaml"
+    policy.write_text("rules: [{name: nothing, oom_score_adj: 500}]\n")
+    _, out, _ = rank("--policy", str(policy), given=False)
+    assert "Now and under the policy: 2.0 GiB in 4 processes can be killed; 1 protected" in out
+    assert "Under the policy" not in out
+    assert "no oom_score_adj is below 0." in next(summary(view_of(udevd=1)))
 
 
 def test_a_limit_keeps_the_first_and_says_how_many_more(rank: Rank) -> None:
@@ -401,10 +432,10 @@ def view_of(**sizes_mib: int) -> View:
 
 
 def test_growth_is_that_of_a_minute() -> None:
-    """Also of a process that is younger, and not from one look to the next in no time."""
+    """Also of a process that is younger, but not of a few seconds: most of that is noise."""
     looks = Looks()
     assert looks.grown(view_of(a=100, b=50), 0.0).growth == {}
-    assert looks.grown(view_of(a=101, b=50), 0.5).growth == {}
+    assert looks.grown(view_of(a=101, b=50), 9.0).growth == {}
     assert looks.grown(view_of(a=110, b=40, c=7), 10.0).growth == {
         Identity(97, 1): 60 * 1024,
         Identity(98, 1): -60 * 1024,
@@ -424,17 +455,50 @@ def test_growth_is_beside_memory_on_the_screen_only() -> None:
     assert "+/MIN" not in [column.header for column in rank_table(view, view.ranked, width=80).columns]
 
 
-@pytest.mark.parametrize("typed", ["p", "/chrome\rp"])
-def test_80_columns_show_how_to_quit(typed: str) -> None:
-    """In the longest order, also with a filter."""
+def drawn(view: View, typed: str = "", *, width: int = 80, height: int = 24) -> list[str]:
+    """Return the lines of the screen after these keys."""
     screen = watch.Screen()
-    screen.view = view_of(chrome=1)
+    screen.view = view
+    file = io.StringIO()
+    out = Console(width=width, height=height, file=file)
+    screen.frame(out)
     for key in typed:
         screen.press(key.encode())
-    drawn = io.StringIO()
-    out = Console(width=80, height=24, file=drawn)
     out.print(screen.frame(out))
-    assert "q=quit" in drawn.getvalue()
+    return file.getvalue().splitlines()
+
+
+MANY = view_of(**{f"{chr(97 + at)}hrome": 100 + at for at in range(26)})
+
+
+@pytest.mark.parametrize("typed", ["p", "/chrome\rp", "/hrome\rp"])
+def test_80_columns_show_how_to_quit(typed: str) -> None:
+    """In the longest order, also with a filter."""
+    assert "q=quit" in "".join(drawn(MANY, typed))
+
+
+def test_rows_that_do_not_fit_are_counted() -> None:
+    """With what is shown of them."""
+    assert "1–18 of 26 · by kill order" in "".join(drawn(MANY))
+    assert "9–26 of 26 · by kill order" in "".join(drawn(MANY, " "))
+    assert " of 26" not in "".join(drawn(MANY, height=40))
+
+
+def test_a_filter_that_matches_nothing_is_a_sentence() -> None:
+    """Not a table without rows."""
+    lines = drawn(MANY, "/no such\r")
+    assert lines[-1] == "No process matches 'no such'."
+    assert "PID" not in "".join(lines)
+
+
+def test_a_small_screen_shows_processes_rather_than_the_summary() -> None:
+    """The first sentence stays; on a large screen all do."""
+    view = MANY._replace(notes=["vm.panic_on_oom is 1: the kernel panics instead of killing"])
+    lines = drawn(view, width=60, height=12)
+    assert len(lines) == 12
+    assert "one point of oom_score_adj" not in " ".join(lines)
+    assert sum("hrome" in line for line in lines) == 5
+    assert "one point of oom_score_adj" in " ".join(drawn(view))
 
 
 def test_keys_sort_filter_and_quit(tmp_path: Path) -> None:

@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)
 
-_MINUTE, _LOOK_SECONDS = 60.0, 1.0
-"""Growth is measured over a minute, and over at least a second; older looks are dropped."""
+_MINUTE, _LEAST_SECONDS, _LOOK_SECONDS = 60.0, 10.0, 1.0
+"""Growth is measured over a minute, and over at least ten seconds: what grows in one says little of a minute.
+Looks are kept once a second."""
+_PART_OF_SUMMARY = 4
+"""The summary has this part of the lines of the screen, so that there is room for processes."""
 
 _SCROLLS = {b"\x1b[A": -1, b"\x1b[B": 1, b"\x1bOA": -1, b"\x1bOB": 1}
 _PAGES = {b"\x1b[5~": -1, b"\x1b[6~": 1, b" ": 1}
@@ -91,7 +94,7 @@ class Looks:
         sizes = {one.candidate.identity: sum(one.candidate.usage) * page_kib for one in view.ranked}
         for identity, size in sizes.items():
             for at, before in self._kept:  # the first look that has it; a younger process is in fewer
-                if identity in before and now - at >= _LOOK_SECONDS:
+                if identity in before and now - at >= _LEAST_SECONDS:
                     growth[identity] = round((size - before[identity]) * _MINUTE / (now - at))
                     break
         if not self._kept or now - self._kept[-1][0] >= _LOOK_SECONDS:
@@ -144,12 +147,17 @@ class Screen:
         """Return what to draw on a console of that size."""
         view = self.view
         assert view is not None
-        head = Group(*summary_lines(view))
+        head = Group(*summary_lines(view, out.width, limit=out.height // _PART_OF_SUMMARY))
         rows = [one for one in sorted_by(self.sort, view) if self._shows(one)]
-        self._page = max(out.height - len(out.render_lines(head)) - 5, 1)
+        self._page = max(out.height - len(out.render_lines(head)) - 4, 1)
         self._top = max(0, min(self._top, len(rows) - self._page))
         shown = rows[self._top : self._top + self._page]
-        keys = Text(self._keys(), style="dim", overflow="ellipsis", no_wrap=True)
+        place = (
+            f"{self._top + 1}–{self._top + len(shown)} of {len(rows)} · " if len(shown) < len(rows) else ""
+        )
+        keys = Text(self._keys(place), style="dim", overflow="ellipsis", no_wrap=True)
+        if self.filter and not rows:
+            return Group(head, keys, "", Text(f"No process matches {self.filter!r}."))
         return Group(head, keys, "", rank_table(view, shown, width=out.width))
 
     def _shows(self, one: "Ranked") -> bool:
@@ -157,12 +165,12 @@ class Screen:
         wanted = self.filter.casefold()
         return any(wanted in text.casefold() for text in _searched(one, self.view))
 
-    def _keys(self) -> str:
+    def _keys(self, place: str) -> str:
         if self._is_typing:
             return f"filter: {self.filter}_   Enter applies it, Esc clears it"
-        kept = f"filter {self.filter!r} (Esc clears it) · " if self.filter else ""
+        kept = f"filter {self.filter!r} (Esc=none) · " if self.filter else ""
         choices = "q=quit /=filter k=kills p=policy m=memory +=grow v=value n=name"  # cut at the end
-        return f"{kept}by {sort_keys()[self.sort]} · {choices}"
+        return f"{place}{kept}by {sort_keys()[self.sort]} · {choices}"
 
 
 def _searched(one: "Ranked", view: "View") -> "Sequence[str]":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.core.sample import NOTICED_KIB
-from oomguard.core.text import printable
+from oomguard.core.text import printable, wrapped
 from oomguard.oom.badness import share
 from oomguard.report.plan_table import WORDS
 from oomguard.report.rank_view import View, exemption, summary
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from oomguard.core.decide import Kind
     from oomguard.oom.ranking import Rank, Ranked
 
 _BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
+_WIDTH_OF_USERS = 70
+"""On narrower screens, a table has no bars and no users."""
+_OBSTACLES: "dict[Kind, str]" = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
+"""Names of obstacles, short enough for the rule beside them."""
 _NAME_CELLS = 20
 """A name has 15 bytes, more only if escaped."""
 
@@ -29,7 +34,7 @@ _NAME_CELLS = 20
 def print_ranking(view: View, *, limit: int) -> None:
     """Print the summary and the first `limit` processes, now or under the policy; 0 for all."""
     out = console()
-    for line in summary_lines(view):
+    for line in summary_lines(view, out.width):
         out.print(line)
     shown = view.first(limit)
     out.print()
@@ -43,9 +48,19 @@ def print_ranking(view: View, *, limit: int) -> None:
         out.print(f"and {hidden} more{spared}; --limit 0 shows all")
 
 
-def summary_lines(view: View) -> list[Text]:
-    """Return the summary, with highlighted notes."""
-    return [Text(line, "yellow" if line in view.notes else "") for line in summary(view)]
+def summary_lines(view: View, width: int, *, limit: int = 0) -> list[Text]:
+    """Return the summary in lines of that width, with highlighted notes.
+
+    Of more than `limit` lines, the last sentences are left out, but never the first; 0 is no limit.
+    """
+    lines: list[Text] = []
+    for sentence in summary(view):
+        style = "yellow" if sentence in view.notes else ""
+        broken = [Text(line, style) for line in wrapped(sentence, width)]
+        if lines and limit and len(lines) + len(broken) > limit:
+            break
+        lines += broken
+    return lines
 
 
 def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
@@ -63,6 +78,8 @@ def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
         headings = [
             name for name in headings if name not in ("", "SCORE")
         ]  # the rule is more useful than those
+    if width < _WIDTH_OF_USERS:
+        headings = [name for name in headings if name not in ("", "USER")]
     made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "+/MIN", "VALUE"))
     made.collapse_padding = True
     for column in made.columns:
@@ -130,7 +147,7 @@ def _rule(one: "Ranked") -> Text:
     decision = one.decision
     if decision is not None and decision.rule is not None:
         if decision.obstacle is not None:
-            return _cut(f"{WORDS[decision.obstacle.kind]}: {decision.rule.label}", "yellow")
+            return _cut(f"{_OBSTACLES[decision.obstacle.kind]}: {decision.rule.label}", "yellow")
         return _cut(decision.rule.label)
     return _cut(exemption(one.candidate, one.now), "dim")
 

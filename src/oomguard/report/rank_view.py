@@ -51,18 +51,18 @@ def _soonest(one: Ranked) -> float:
 
 
 def summary(view: View) -> "Iterator[str]":
-    """Yield the summary, one sentence a line."""
-    yield _reserve(reserve_now(view.ranked))
-    after = reserve_new(view.ranked)
-    if after is not None:
+    """Yield the summary, one sentence a line, the most important first."""
+    now, after = reserve_now(view.ranked), reserve_new(view.ranked)
+    yield f"{'Now and under the policy: ' if after == now else ''}{_reserve(now)}"
+    if after is not None and after != now:
         amount = f"{kib(after.kib)} in {counted(after.processes, 'process', 'es')}"
         before = f" before {label(after.before)}" if after.before else _without_protected(after)
         yield f"Under the policy: {amount}{before}."
-        yield from _new_first(view)
-        doubtful = sum(_is_doubtful(one) for one in view.ranked)
-        if doubtful:
-            denied = f"{counted(doubtful, 'value')} that the kernel may deny"
-            yield f"Not counted: {denied}; see oomguard plan{view.options}."
+    yield from _new_first(view)
+    yield from view.notes
+    if doubtful := sum(_is_doubtful(one) for one in view.ranked):
+        denied = f"{counted(doubtful, 'value')} that the kernel may deny"
+        yield f"Not counted: {denied}; see oomguard plan{view.options}."
     domain = view.domain
     total, point = domain.total_pages * domain.page_kib, adj_pages(domain.total_pages) * domain.page_kib
     weighs = f"one point of oom_score_adj weighs {kib(point)}"
@@ -71,7 +71,6 @@ def summary(view: View) -> "Iterator[str]":
         yield f"{legible(domain.cgroup)}: {kib(total)} at most{used}; {weighs}."
     else:
         yield f"{kib(total)} of RAM and swap; {weighs}."
-    yield from view.notes
 
 
 def _new_first(view: View) -> "Iterator[str]":
@@ -90,7 +89,7 @@ def _reserve(found: Reserve) -> str:
 
 def _without_protected(found: Reserve) -> str:
     if not found.never:
-        return "; no process is protected"
+        return "; no oom_score_adj is below 0"
     return f"; {counted(found.never, 'protected process', 'es')} cannot"
 
 
