@@ -423,9 +423,21 @@ def test_restore_says_what_it_could_not_see(oomguard: Oomguard, proc: FakeProc, 
     run = oomguard("restore")
     assert run.code == 1
     assert "/proc hides 1 process from this user (hidepid=)" in run.err
+    assert f"run oomguard restore --state-dir {tmp_path}/state in the group" in run.err
     hidden.rename(proc.root / str(pid))
     assert oomguard("restore").code == 0
     assert proc.oom_score_adj(pid) == 0
+
+
+def test_restore_says_how_to_go_on_where_processes_start_too_fast(
+    oomguard: Oomguard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the folder: another one would have nothing to restore."""
+    oomguard("apply")
+    monkeypatch.setattr("oomguard.reconcile.once.LONGEST_SECONDS", -1)
+    run = oomguard("restore")
+    assert run.code == 1
+    assert f"then run oomguard restore --state-dir {tmp_path}/state again\n" in run.err
 
 
 def test_restore_after_a_reboot_touches_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
@@ -802,6 +814,22 @@ def test_plan_names_a_process_that_matches_only_the_name_of_a_rule(oomguard: Oom
     assert "misspelled" not in shown
 
 
+@pytest.mark.parametrize("verb", [("plan",), ("check", "--host")], ids=" ".join)
+def test_a_hint_has_the_policy_and_the_folder_that_were_asked_for(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, tmp_path: Path, verb: tuple[str, ...]
+) -> None:
+    """Without them, the other verb would answer for other ones."""
+    policy.write_text(
+        "rules:\n  - {name: crond, cmdline: nothing-of-it, oom_score_adj: 3}\n"
+        "  - {name: worker, user: 1000, oom_score_adj: -500}\n"
+    )
+    proc.hold(13, rss_pages=1000)
+    options = f"--policy {policy} --state-dir {tmp_path}/state"
+    shown = " ".join(oomguard(*verb).out.split())
+    assert f"see oomguard explain crond {options}" in shown
+    assert verb == ("plan",) or f"`oomguard rank {options}` shows the kill order" in shown
+
+
 def test_explain_breaks_no_word_of_a_rule(
     oomguard: Oomguard, proc: FakeProc, policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1039,6 +1067,7 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     assert shown[0].startswith("oomguard 9.9 running for")
     assert any(line.startswith(f"Problem {policy}:1") for line in shown), shown
     assert "Problem limited: no events here" in shown
+    assert shown[-1] == f"For the policy of the daemon, add --policy {policy}"
 
 
 # schema, help and usage

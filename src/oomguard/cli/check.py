@@ -82,7 +82,7 @@ def _print_valid(one: "Checked") -> None:
             print(fitted(setting.meaning, sys.stdout))
         from oomguard.report.plan_table import print_matched
 
-        print_matched(one.policy.rules, one.fit.tally)
+        print_matched(one.policy.rules, one.fit.tally, options=one.options)
         if one.fit.memory:
             print(fitted(one.fit.memory, sys.stdout))
 

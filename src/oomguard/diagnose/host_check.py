@@ -9,7 +9,7 @@ from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.change import grouped
 from oomguard.core.guard import unwise
 from oomguard.core.match import first_unmet
-from oomguard.core.policy import Policy, policy_option
+from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.rule import CONDITIONS
 from oomguard.core.sysctl import KUBELET, SYSCTLS
@@ -91,10 +91,11 @@ class Fit(NamedTuple):
     memory: str
 
 
-def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
+def fit(preview: "Preview", path: str, *, root: str = "/", options: str = "") -> Fit:
     """Check the policy of a preview against this host; `path` is the policy's file.
 
-    `root` is the folder that holds the host's configuration.
+    `root` is the folder that holds the host's configuration. `options` are those that other verbs need for
+    this policy and daemon.
     """
     policy, procfs = preview.planner.policy, preview.planner.procfs
     seen = _look(preview, path)
@@ -111,7 +112,7 @@ def fit(preview: "Preview", path: str, *, root: str = "/") -> Fit:
         *_obstacles(policy, seen),
         *_unreadable(policy, procfs, units),
         *_rivals(seen, path),
-        *_little_killable(seen, path),
+        *_little_killable(seen, path, options),
     ]
     memory = f"Protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}."
     return Fit(faults, seen.tally, memory if seen.protected_kib else "")
@@ -368,13 +369,13 @@ def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":
         yield Fault(path, 0, 0, "", message, hint, "warning", "rival-daemon")
 
 
-def _little_killable(seen: Seen, path: str) -> "Iterator[Fault]":
+def _little_killable(seen: Seen, path: str, options: str) -> "Iterator[Fault]":
     if seen.protected_kib > seen.others_kib:
         message = (
             f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}: "
             "when memory runs out, killing the others may not be enough"
         )
-        hint = f"protect less; `oomguard rank{policy_option([path])}` shows the kill order"
+        hint = f"protect less; `oomguard rank{options}` shows the kill order"
         yield Fault(path, 0, 0, "", message, hint, "warning", "little-killable")
 
 

@@ -3,6 +3,7 @@
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
+from oomguard.core.policy import policy_option
 from oomguard.core.text import counted, printable
 from oomguard.diagnose.this_host import facts_of, open_preview, read_status
 from oomguard.kernel.timeout import TooLongError, within
@@ -10,6 +11,7 @@ from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
 from oomguard.policy.source import STANDARD_INPUT
 from oomguard.reconcile.matching import MATCH_SECONDS
+from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report.status_reader import StatusError
 
 if TYPE_CHECKING:
@@ -33,12 +35,16 @@ def is_slow(pattern: "re.Pattern[str]", text: str) -> bool:
 
 
 class Checked(NamedTuple):
-    """What was found in one policy. `policy` is None if it is not valid, `fit` if it was not compared."""
+    """What was found in one policy. `policy` is None if it is not valid, `fit` if it was not compared.
+
+    `options` are those that other verbs need for this policy and daemon.
+    """
 
     name: str
     faults: tuple[Fault, ...]
     policy: "Policy | None" = None
     fit: "Fit | None" = None
+    options: str = ""
 
     def passes(self, *, strict: bool) -> bool:
         """Return whether it is valid; with `strict`, without warnings too."""
@@ -53,13 +59,14 @@ def check_policy(path: str, *, alone: bool, with_host: bool, proc: str, state_di
     except PolicyError as error:
         return Checked(path, error.faults)
     found: Fit | None = None
+    options = policy_option([path]) + state_dir_option(state_dir)
     if with_host:
         from oomguard.diagnose.host_check import fit  # imported late: most calls do not need it
 
         with closing(open_preview(policy, proc=proc, state_dir=state_dir)) as preview:
-            found = fit(preview, path)
+            found = fit(preview, path, options=options)
     faults = (*(found.faults if found else ()), *_with_losses(warnings, state_dir))
-    return Checked("<stdin>" if path == STANDARD_INPUT else path, faults, policy, found)
+    return Checked("<stdin>" if path == STANDARD_INPUT else path, faults, policy, found, options)
 
 
 def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault, ...]":
