@@ -259,7 +259,7 @@ def test_entries_of_several_kinds_are_sentences(log: Log, journalctl: Callable[.
     assert out.split()[:3] == ["TIME", "EVENT", "WHAT"]
     shown = " ".join(out.split())
     assert "started oomguard 0.1.0 started" in shown
-    assert "killed the kernel killed sshd[356] (uid 26;" in shown
+    assert "killed sshd[356] was killed by the kernel: the host ran out of memory (" in shown
 
 
 def test_the_document_has_everything_as_it_is(log: Log, journalctl: Callable[..., Path]) -> None:

@@ -27,11 +27,11 @@ class Sink:
 
 
 def test_kill_is_one_sentence_with_its_facts_as_fields() -> None:
-    """Who, whose, where, how much, at which value, by which rule, and what was out."""
+    """Which process and why, then its memory, value, rule, user and cgroup."""
     record = kill_entry(Death(KILL, GLOBAL, RULE))
     assert record.message == (
-        "the kernel killed postgres[356] (uid 26; /system.slice/postgresql.service; 392.6 MiB in RAM; "
-        "oom_score_adj -900, name=postgres, /etc/oomguard.yaml:12): the host ran out of memory"
+        "postgres[356] was killed by the kernel: the host ran out of memory (392.6 MiB in RAM; "
+        "oom_score_adj -900, name=postgres, /etc/oomguard.yaml:12; uid 26; /system.slice/postgresql.service)"
     )
     assert record.fields == {
         "OBJECT_PID": "356",
@@ -55,14 +55,14 @@ def test_death_of_the_protected_is_worse() -> None:
 def test_cgroup_and_nodes_are_named() -> None:
     """What was out is not always the host."""
     memcg = Context("memcg", 356, "a", 0, "/app", "/app/b")
-    assert kill_entry(Death(KILL, memcg)).message.endswith(": /app reached its limit")
+    assert ": /app reached its limit (" in kill_entry(Death(KILL, memcg)).message
     assert kill_entry(Death(KILL, memcg)).fields["OOMGUARD_OOM_MEMCG"] == "/app"
     cpuset = Context("cpuset", 356, "a", 0, mems_allowed="1")
-    assert kill_entry(Death(KILL, cpuset)).message.endswith(": memory node 1 ran out of memory")
+    assert ": memory node 1 ran out of memory (" in kill_entry(Death(KILL, cpuset)).message
     two = cpuset._replace(nodemask="0-1")
-    assert kill_entry(Death(KILL, two)).message.endswith(": memory nodes 0-1 ran out of memory")
+    assert ": memory nodes 0-1 ran out of memory (" in kill_entry(Death(KILL, two)).message
     in_short = KILL._replace(message="Memory cgroup out of memory")
-    assert kill_entry(Death(in_short)).message.endswith(": a memory cgroup reached its limit")
+    assert ": a memory cgroup reached its limit (" in kill_entry(Death(in_short)).message
 
 
 def test_names_are_made_printable() -> None:
@@ -111,12 +111,12 @@ def test_kills_that_are_only_counted_say_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before_kib", "ending"),
-    [(700 * 1024, "; it grew from 700.0 MiB to 2.0 GiB in 6 minutes"), (2048 * 1024, "ran out of memory")],
+    ("before_kib", "part"),
+    [(700 * 1024, "; it grew from 700.0 MiB to 2.0 GiB in 6 minutes; "), (2048 * 1024, "in RAM; oom_")],
 )
-def test_how_a_process_had_grown_is_said_if_it_did(before_kib: int, ending: str) -> None:
+def test_how_a_process_had_grown_is_said_if_it_did(before_kib: int, part: str) -> None:
     """As the recorder has it."""
     holder = Holder(356, 1, "postgres", "", 2 * 1024 * 1024, 0, -900)
     sink = Sink()
     KillReporter(sink).take(Death(KILL, GLOBAL, RULE, Growth(holder, before_kib, 360)), 10.0)
-    assert sink.records[-1].message.endswith(ending)
+    assert part in sink.records[-1].message

@@ -138,7 +138,9 @@ def test_kill_of_the_kernel_is_told(pod: Guest) -> None:
         check=False,
         timeout_seconds=300,
     )
-    pod.wait_until(f"podman logs {NAME} 2>&1 | grep 'the kernel killed pod-victim'", describe="the kill")
+    pod.wait_until(
+        f"podman logs {NAME} 2>&1 | grep 'pod-victim.* was killed by the kernel'", describe="the kill"
+    )
     assert "name=pod-victim" in logs(pod)
 
 

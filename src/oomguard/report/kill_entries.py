@@ -119,22 +119,17 @@ def kill_entry(death: Death) -> LogEntry:
 
 
 def _sentence(death: Death) -> str:
-    kill, context, rule, _ = death
-    parts = []
+    kill, context, rule, growth = death
+    parts = [] if kill.rss_kib is None else [f"{kib(kill.rss_kib)} in RAM"]
+    if grown := growth and grew(growth):
+        parts.append(grown)
+    value = "" if kill.oom_score_adj is None else f"oom_score_adj {kill.oom_score_adj}, "
+    parts.append(value + ("no rule" if rule is None else f"{rule.label}, {rule.source}"))
     if kill.uid is not None:
         parts.append(f"uid {kill.uid}")
     if context is not None and context.task_memcg:
         parts.append(legible(context.task_memcg))
-    if kill.rss_kib is not None:
-        parts.append(f"{kib(kill.rss_kib)} in RAM")
-    value = "" if kill.oom_score_adj is None else f"oom_score_adj {kill.oom_score_adj}"
-    by = "no rule" if rule is None else f"{rule.label}, {rule.source}"
-    parts.append(f"{value}, {by}" if value else by)
-    grown = "" if death.growth is None else grew(death.growth)
-    return (
-        f"the kernel killed {printable(kill.comm)}[{kill.pid}] ({'; '.join(parts)}): {_why(death)}"
-        f"{grown and '; ' + grown}"
-    )
+    return f"{printable(kill.comm)}[{kill.pid}] was killed by the kernel: {_why(death)} ({'; '.join(parts)})"
 
 
 def _why(death: Death) -> str:
