@@ -332,6 +332,35 @@ def test_nothing_is_said_to_be_nothing(log: Log, journalctl: Callable[..., Path]
     assert log("--json")[1] == "[]\n"
 
 
+def test_the_last_none_are_none(log: Log, journalctl: Callable[..., Path]) -> None:
+    """As with journalctl: nothing is printed, also not that there is nothing."""
+    asked = journalctl()
+    assert log("-n", "0") == (0, "", "")
+    assert log("-n", "0", "--json") == (0, "[]\n", "")
+    log("-n", "0", "--follow")
+    assert "--follow --lines=0 " in asked.read_text()
+    log("--follow")
+    assert "--follow --lines=10 " in asked.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "before"),
+    [
+        ((), "applied      "),
+        (("--event", "applied"), "applied  "),
+        (("--event", "all"), f"applied{' ' * 12}"),
+    ],
+)
+def test_messages_that_follow_start_in_one_column(
+    log: Log, journalctl: Callable[..., Path], arguments: tuple[str, ...], before: str
+) -> None:
+    """Behind the longest event that may come."""
+    journalctl()
+    _, out, _ = log("--follow", *arguments)
+    row = next(row for row in out.splitlines() if "swappiness" in row)
+    assert row[16:].startswith(f"{before}vm.swappiness")
+
+
 def test_without_journalctl_there_is_a_hint(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit 1."""
     monkeypatch.setenv("PATH", "/nonexistent")

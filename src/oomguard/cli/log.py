@@ -68,6 +68,7 @@ def _run(options: "argparse.Namespace") -> int:
 
     from oomguard.diagnose.own_log import EntryFilter, read_history, require_journal
     from oomguard.report.change_document import print_json
+    from oomguard.report.events import EVENTS, VALUE_EVENTS
     from oomguard.report.log_entries import entry_document
 
     wanted = EntryFilter(
@@ -75,7 +76,10 @@ def _run(options: "argparse.Namespace") -> int:
     )
     if options.follow:
         require_journal()  # journalctl would wait for one
-        return _follow(read_history(wanted, follow=options.lines or 10), as_json=options.json)
+        last = 10 if options.lines is None else options.lines
+        names = [event.name for event in EVENTS] if "all" in wanted.events else wanted.events or VALUE_EVENTS
+        entries = read_history(wanted, follow=last)
+        return _follow(entries, as_json=options.json, width=max(map(len, names)))
     kept = deque(read_history(wanted), maxlen=options.lines)
     if not kept:
         require_journal()
@@ -87,12 +91,12 @@ def _run(options: "argparse.Namespace") -> int:
 
         out = console()
         out.print(history_table(kept, width=out.width))
-    else:
+    elif options.lines != 0:
         print("No matching journal entries.")
     return 0
 
 
-def _follow(entries: "Iterator[LoggedEntry]", *, as_json: bool) -> int:
+def _follow(entries: "Iterator[LoggedEntry]", *, as_json: bool, width: int) -> int:
     import json
 
     from oomguard.report.log_entries import entry_document
@@ -102,7 +106,7 @@ def _follow(entries: "Iterator[LoggedEntry]", *, as_json: bool) -> int:
             if as_json:
                 line = json.dumps(entry_document(entry))
             else:
-                line = f"{entry.time.strftime('%m-%d %H:%M:%S')} {entry.event:<9} {entry.message}"
+                line = f"{entry.time.strftime('%m-%d %H:%M:%S')}  {entry.event:<{width}}  {entry.message}"
             print(line, flush=True)
     except KeyboardInterrupt:
         return 0  # Ctrl-C is how to end it

@@ -44,6 +44,9 @@ COMMIT_LIMIT_NEAR = Event("commit-limit-near", "5c5ee7b9512540d781c3bb657eedfabe
 EVENTS = tuple(one for one in [*vars().values()] if isinstance(one, Event))
 """All of them."""
 
+VALUE_EVENTS = tuple(one.name for one in (APPLIED, REFUSED, DENIED, CONTENDED, UNCONTENDED))
+"""Those about values."""
+
 _OF_RESULT = {"applied": APPLIED, "refused": REFUSED, "denied": DENIED, "contended": CONTENDED}
 
 
