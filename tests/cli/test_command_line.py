@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from oomguard.__main__ import main
-from oomguard.cli.main import build_parser
+from oomguard.cli.main import VERBS, build_parser, run_verb
+from oomguard.cli.verb import Parser, Verb
 from oomguard.report.events import EVENTS
 from running import as_user
 
 ROOT = Path(__file__).parents[2]
+LOG_HELP = "oomguard log --help"
 NAMES = [event.name for event in EVENTS]
 
 
@@ -48,8 +50,15 @@ NAMES = [event.name for event in EVENTS]
         ),
         ("explain", "oomguard explain: PID|NAME is missing: a pid, or a process name"),
         ("log --cause exce", "oomguard log: no cause exce; did you mean exec?"),
-        ("log -n x", "oomguard log: --lines must be 0 or more, got 'x'; see oomguard log --help"),
+        (
+            "log -n x",
+            "oomguard log: --lines must be a number from 0 to 999999999, got 'x'; see oomguard log --help",
+        ),
         ("log -n", "oomguard log: --lines needs a value: --lines N"),
+        (
+            f"log -n {10**20}",
+            f"oomguard log: --lines must be a number from 0 to 999999999, got '{10**20}'; see {LOG_HELP}",
+        ),
         (
             "rank --json --watch",
             "oomguard rank: --watch cannot be combined with --json; see oomguard rank --help",
@@ -189,3 +198,28 @@ def test_help_fits_into_80_columns(
     assert [line for line in shown.splitlines() if len(line) > 80] == []
     assert "    postmortem  explain" in shown
     assert [name for name in NAMES if name not in shown] == []
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=[one.name for one in VERBS])
+def test_nothing_takes_an_empty_word(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+    """As from a variable that is not set: neither an option nor an argument, and not the verb."""
+    parser = Parser(exit_on_error=False)
+    verb.add_arguments(parser)
+    named = {max(one.option_strings, key=len): one for one in parser.options.values() if one.nargs is None}
+    lines = [([f"{name}="], f"{name} needs a value: {name} {one.metavar}") for name, one in named.items()]
+    lines += [([words[0][:-1], ""], answer) for words, answer in lines]
+    lines += [
+        (words, f"an argument is empty; see oomguard {verb.name} --help") for words in ([""], ["--", ""])
+    ]
+    for words, answer in lines:
+        with pytest.raises(SystemExit) as caught:
+            run_verb([verb.name, *words])
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == f"oomguard {verb.name}: {answer}\n"
+
+
+def test_there_is_no_empty_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor another empty word before one."""
+    with pytest.raises(SystemExit):
+        run_verb([""])
+    assert capsys.readouterr().err == "oomguard: no verb ''; see oomguard --help\n"

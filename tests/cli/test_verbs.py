@@ -168,12 +168,6 @@ def test_check_on_a_host_names_the_sysctl_that_it_lacks(oomguard: Oomguard, poli
     assert "no such sysctl" in run.out
 
 
-def test_a_policy_without_a_name_is_said_to_have_none(oomguard: Oomguard) -> None:
-    """As a variable that is not set leaves it."""
-    run = oomguard("check", "--policy", "")
-    assert (run.code, run.out) == (78, "--policy: the file name is empty\n    write --policy FILE\n")
-
-
 def test_a_policy_that_is_not_there_is_a_bad_policy(oomguard: Oomguard, policy: Path) -> None:
     """For every verb that needs one, with a way out."""
     policy.unlink()

@@ -307,7 +307,7 @@ def test_a_textfile_is_written_through_no_link(tmp_path: Path, monkeypatch: pyte
         (("--listen", "192.0.2.1:9100"), 1, "cannot listen on 192.0.2.1:9100"),
         (("--textfile", "/tmp/metrics.txt"), 2, "must end in .prom"),
         (("--textfile", "/nonexistent/x.prom"), 1, "No such file"),
-        (("--rules", "-1"), 2, "must be 0 or more"),
+        (("--rules", "-1"), 2, "must be a number from 0 to 999999999"),
         (("--textfile", "-", "--listen", "127.0.0.1:0"), 2, "cannot be combined with"),
     ],
 )

@@ -37,10 +37,14 @@ def add(parser: "argparse.ArgumentParser | argparse._MutuallyExclusiveGroup", *n
         parser.add_argument(name, **SHARED[name])
 
 
+_DIGITS = 9
+"""More rows than any table has; larger numbers could not be counted to."""
+
+
 def count(text: str) -> int:
     """Return a number of rows. ArgumentTypeError: it is not one."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text!r}")
+    if not text.isdecimal() or len(text) > _DIGITS:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {'9' * _DIGITS}, got {text[:80]!r}")
     return int(text)
 
 

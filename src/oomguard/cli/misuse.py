@@ -43,7 +43,7 @@ def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mappin
         return ""
     if not first.startswith("-"):
         meant = f"; {_OTHER_WORDS[first]}" if first in _OTHER_WORDS else _meant(first, verbs)
-        return f"no verb {printable(first)}{meant}"
+        return f"no verb {printable(first) or repr(first)}{meant}"
     at = _verb_at(arguments, verbs)
     if at is None:
         return f"no option {printable(first.partition('=')[0])} without a verb; see oomguard --help"
@@ -59,25 +59,25 @@ def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mappin
 
 
 def misused(words: "Sequence[str]", verb: "Parser") -> str:
-    """Return the error for options of a verb: no value, one too many, or two that exclude each other."""
+    """Return the error for a verb's words: a value is missing or too many, or options exclude each other."""
     given: list[argparse.Action] = []
     for at, word in enumerate(words):
         if word == "--":
             break
-        name, equals, _ = word.partition("=")
+        name, equals, value = word.partition("=")
         action = _action(name, verb.options)
         if action is None:
             continue
         name = max(action.option_strings, key=len)
         if equals and action.nargs == 0:
             return f"{name} takes no value; see {verb.prog} --help"
-        if not equals and action.nargs is None and not _is_value(words[at + 1 : at + 2]):
+        if action.nargs is None and not (value if equals else _is_value(words[at + 1 : at + 2])):
             return f"{name} needs a value: {name} {action.metavar}"
         for other in given:
             if other is not action and any(other in group and action in group for group in verb.alternatives):
                 return f"{name} cannot be combined with {other.option_strings[0]}; see {verb.prog} --help"
         given.append(action)
-    return ""
+    return f"an argument is empty; see {verb.prog} --help" if "" in words else ""
 
 
 def _action(name: str, options: "Mapping[str, argparse.Action]") -> "argparse.Action | None":
@@ -89,7 +89,9 @@ def _action(name: str, options: "Mapping[str, argparse.Action]") -> "argparse.Ac
 
 def _is_value(words: "Sequence[str]") -> bool:
     """Return whether the next word is one that argparse takes as a value."""
-    return any(word in ("", "-") or word[0] != "-" or " " in word or _NEGATIVE.match(word) for word in words)
+    return any(
+        word and (word == "-" or word[0] != "-" or " " in word or _NEGATIVE.match(word)) for word in words
+    )
 
 
 def no_choice(what: str, text: str, choices: "Sequence[str]") -> str:

@@ -48,13 +48,8 @@ class _RefusedError(Exception):
         self.words = Words(code, message, hint)
 
 
-_NO_NAME = Words("missing-file", "the file name is empty", "write --policy FILE").at("--policy")
-
-
 def read_sources(path: str) -> Sources:
     """Read the policy `path`, all its layers. Never raises: an error becomes a fault."""
-    if not path:
-        return (Source("--policy", fault=_NO_NAME),)
     return read_layers(layers(path))
 
 
