@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.sample import Holder, Left, Sample
 from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
+from oomguard.report.recording_page import recording_page
+from oomguard.report.recording_table import print_recording
+from pages import ROOT, blocks
 
 GIB = 1024 * 1024
 
@@ -41,12 +45,88 @@ def test_what_grew_is_shown_with_the_time_it_took(
     record(folder, 1, 2, 3)
     assert run_verb(["history", "--state-dir", folder.path]) == 0
     shown = capsys.readouterr().out
-    first, last = (line.split() for line in shown.splitlines()[2:5:2])
+    first, last = (line.split() for line in shown.splitlines()[5:8:2])
     assert (first[1], last[1]) == ("7.0G", "5.0G")
     grew = shown.split("GREW")[1].splitlines()[2:]
-    assert [line.split()[:9] for line in grew] == [
-        ["chrome[1234]", "app-chrome.scope", "1.0", "GiB", "3.0", "GiB", "2", "minutes", "▃"]
+    assert [line.split() for line in grew] == [
+        ["chrome[1234]", "app-chrome.scope", "1.0", "GiB", "3.0", "GiB", "2", "minutes", "▃▃▃▃▃▃▆▆▆▆▆█"]
     ]
+
+
+def moment(minute: int, *holders: Holder, available_kib: int = 4 * GIB, cgroup: str = "") -> Sample:
+    """Return what was at a minute after 11:07:21, without swap and pressure information."""
+    at = datetime(2026, 11, 23, 11, 7, 21).astimezone().timestamp() + 60 * minute
+    total_kib = GIB if cgroup else 8 * GIB
+    return Sample(at, 1000.0 + 60 * minute, Left(available_kib, total_kib), 3 * GIB, None, holders, cgroup)
+
+
+def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also its spaces."""
+    sizes, stalled = (0.7, 0.8, 1.0, 1.3, 1.7, 2.1), (0.0, 0.0, 0.0, 0.0, 12.0, 38.0)
+    samples = []
+    for minute, (size, share) in enumerate(zip(sizes, stalled, strict=True)):
+        chrome = Holder(1234, 1, "chrome", "app-chrome.scope", int(size * GIB), 0, 300)
+        one = moment(minute, chrome, available_kib=int((2.3 - size) * GIB))
+        swap = Left(one.left.available_kib, 8 * GIB, max(2 - minute, 0) * GIB // 2, GIB)
+        promised = int((3 + size) * GIB)
+        samples.append(one._replace(left=swap, stalled_percent=share, committed_kib=promised))
+    make = Holder(2001, 105_500, "cc1plus", "session-2.scope", 300 * 1024, 0, 0)
+    samples[1] = samples[1]._replace(holders=(*samples[1].holders, make))
+    print_recording(samples)
+    _, shown = blocks((ROOT / "docs" / "history.md").read_text(), "text")
+    assert capsys.readouterr().out == shown
+
+
+def test_what_grew_most_comes_first_and_what_was_seen_once_last(capsys: pytest.CaptureFixture[str]) -> None:
+    """A large program that ran for a moment grew by all it had, but there is nothing to compare."""
+    leak = [Holder(7, 1, "leak", "", (100 + 10 * minute) * 1024, 0, 0) for minute in range(3)]
+    brief = [Holder(pid, 103_000 + pid, "cc1plus", "", GIB // 2, 0, 0) for pid in range(50, 55)]
+    print_recording([moment(0, leak[0]), moment(1, leak[1], *brief), moment(2, leak[2])])
+    shown = capsys.readouterr().out
+    assert [row.split()[0] for row in shown.split("GREW")[1].splitlines()[2:3]] == ["leak[7]"]
+    assert shown.endswith(
+        "In only one sample: cc1plus[50] (512.0 MiB), cc1plus[51] (512.0 MiB),\n"
+        "  cc1plus[52] (512.0 MiB) and 2 more.\n"
+    )
+    assert "3 samples of 6 processes\n" in shown
+
+
+def test_memory_of_a_cgroup_that_was_short_is_shown_as_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """In the table and in the page: the host had enough."""
+    job = Holder(9, 1, "job", "", GIB, 0, 0)
+    samples = [moment(0, job), moment(1, job, available_kib=2048, cgroup="/system.slice/batch.service")]
+    print_recording(samples)
+    shown = capsys.readouterr().out
+    assert [line.split()[0::5] for line in shown.splitlines()[3:7:1] if "11:0" in line] == [
+        ["11:07:21", "the"],
+        ["11:08:21", "batch.service"],
+    ]
+    assert shown.startswith("At the lowest, 4.0 GiB were available, at 2026-11-23 11:07:21.\n")
+    page = recording_page(samples)
+    assert "batch.service" in page
+    assert "2.0 MiB" in page
+
+
+def test_columns_that_would_be_empty_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without swap, pressure information and units."""
+    print_recording([moment(minute, Holder(7, 1, "a", "", (1 + minute) * GIB, 0, 0)) for minute in range(2)])
+    shown = capsys.readouterr().out
+    assert "TIME      AVAILABLE  PROMISED  FIRST TO GO  MEMORY\n" in shown
+    assert "GREW     FROM       TO          IN\n" in shown
+
+
+def test_a_strip_has_no_gaps(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a process was not among the largest, it has the size that it had; before its start, none."""
+    holders = [Holder(7, 100_000 + 100 * 120, "late", "", (1 + minute) * GIB, 0, 0) for minute in range(12)]
+    other = Holder(8, 1, "other", "", GIB, 0, 0)
+    print_recording(
+        [
+            moment(minute, other, *([holders[minute]] if minute in (3, 4, 9, 11) else []))
+            for minute in range(12)
+        ]
+    )
+    [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("late[7]")]
+    assert row.endswith("s     ▃▄▄▄▄▄▇▇█")
 
 
 def test_a_single_sample_shows_no_growth(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +183,7 @@ def test_what_was_killed_is_shown_up_to_its_end(
     run_verb(["history", "--state-dir", folder.path])
     [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("leak[7]")]
     assert row.split()[1:7] == ["1.0", "GiB", "6.0", "GiB", "5", "minutes"]
-    assert row.endswith("█")
+    assert row.endswith("minutes  ▂▃▄▆▇█")
 
 
 def test_a_page_shows_the_same(folder: StateFolder, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ The daemon takes a sample of memory, and of the 15 processes that the kernel
 would kill first, at each pass, and every second while tasks stall for memory.
 It keeps 512 of each until the next reboot. Only root can read them.
 
-GREW compares the first and the last sample of each process.
+GREW compares the first and the last sample of each process. Those that only
+one sample has come last.
 
 examples:
   oomguard history

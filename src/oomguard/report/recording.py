@@ -1,8 +1,11 @@
 """The content of the flight recorder, for `oomguard history`: memory over time, and what grew."""
 
+from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.sample import NOTICED_KIB, growth
+from oomguard.core.text import counted, kib, legible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -10,31 +13,92 @@ if TYPE_CHECKING:
     from oomguard.core.sample import Growth, Sample
 
 _STEPS = "▁▂▃▄▅▆▇█"
+_ONCE = 3
+"""Processes named that only one sample has."""
 
 
 class Course(NamedTuple):
-    """How one process grew, with its memory at equal intervals, 0 where no sample has it."""
+    """How one process grew: its memory at equal intervals, 0 before its first sample and after its last."""
 
     growth: "Growth"
     kib: tuple[int, ...]
 
 
+class Grown(NamedTuple):
+    """Growth worth a row, most first: of processes in several samples, and of those in only one."""
+
+    seen_often: "Sequence[Growth]"
+    seen_once: "Sequence[Growth]"
+
+
 def condensed(samples: "Sequence[Sample]", rows: int) -> "list[Sample]":
-    """Return some samples of the host: from equal parts of the time, those with the least memory left."""
-    parts = [part for part in _parts([one for one in samples if not one.cgroup], rows) if part]
-    return [min(part, key=lambda one: one.left.available_kib) for part in parts]
+    """Return some samples: from equal parts of the time, those with the least memory left."""
+    parts = [part for part in _parts(samples, rows) if part]
+    return [min(part, key=_share_left) for part in parts]
 
 
-def courses(samples: "Sequence[Sample]", *, cells: int) -> list[Course]:
-    """Return how each process grew until its last sample, those that grew most first."""
+def of_host(samples: "Sequence[Sample]") -> "list[Sample]":
+    """Return the samples that show what is left of the host, not of a cgroup."""
+    return [one for one in samples if not one.cgroup]
+
+
+def headline(samples: "Sequence[Sample]") -> str:
+    """Return the lowest amount that was left, and when."""
+    lowest = min(of_host(samples) or samples, key=_share_left)
+    place = f" in {legible(lowest.cgroup)}" if lowest.cgroup else ""
+    return f"At the lowest, {kib(lowest.left.available_kib)} were available{place}, at {_time(lowest.at)}."
+
+
+def extent(samples: "Sequence[Sample]") -> str:
+    """Return from when to when the samples are, how many, and of how many processes."""
+    processes = {holder[:2] for sample in samples for holder in sample.holders}
+    first, last = _time(samples[0].at), _time(samples[-1].at)
+    if first[:10] == last[:10]:
+        last = last[11:]
+    counts = f"{counted(len(samples), 'sample')} of {counted(len(processes), 'process', 'es')}"
+    return f"{first} to {last}, {counts}"
+
+
+def what_grew(samples: "Sequence[Sample]") -> Grown:
+    """Return what grew until its last sample, by at least 1 MiB and a hundredth of its memory."""
+    seen = Counter(holder[:2] for sample in samples for holder in sample.holders)
+    found = [
+        one for one in growth(samples, gone=True) if one.kib >= max(NOTICED_KIB, one.holder.held_kib / 100)
+    ]
+    often, once = (
+        [one for one in found if (seen[one.holder[:2]] > 1) is is_often] for is_often in (True, False)
+    )
+    return Grown(often, once)
+
+
+def seen_once(grown: Grown) -> str:
+    """Return what only one sample has as a sentence, "" if there is none."""
+    names = [f"{one.holder.label} ({kib(one.holder.held_kib)})" for one in grown.seen_once[:_ONCE]]
+    more = len(grown.seen_once) - len(names)
+    return f"In only one sample: {', '.join(names)}{f' and {more} more' if more else ''}." if names else ""
+
+
+def courses(samples: "Sequence[Sample]", grown: "Sequence[Growth]", *, cells: int) -> list[Course]:
+    """Return how the memory of these processes changed."""
     parts = _parts(samples, cells)
     found = []
-    for grown in growth(samples, gone=True):
-        held = (
-            [one.held_kib for sample in part for one in sample.holders if one.is_same(grown.holder)]
+    for one in grown:
+        held = [
+            max(
+                (
+                    holder.held_kib
+                    for sample in part
+                    for holder in sample.holders
+                    if holder.is_same(one.holder)
+                ),
+                default=0,
+            )
             for part in parts
-        )
-        found.append(Course(grown, tuple(max(sizes, default=0) for sizes in held)))
+        ]
+        last = max((at for at, size in enumerate(held) if size), default=0)
+        for at in range(1, last):
+            held[at] = held[at] or held[at - 1]  # not among the largest, or no sample
+        found.append(Course(one, tuple(held)))
     return found
 
 
@@ -49,11 +113,6 @@ def moment(sample: "Sample", amount: "Callable[[int], str]") -> tuple[str, ...]:
         "" if first is None else first.label,
         "" if first is None else amount(first.held_kib),
     )
-
-
-def is_noticed(grown: "Growth") -> bool:
-    """Return whether growth is worth a row: at least 1 MiB, and a hundredth of the process's memory."""
-    return grown.kib >= max(NOTICED_KIB, grown.holder.held_kib / 100)
 
 
 def sparkline(values: "Sequence[int]") -> str:
@@ -73,6 +132,14 @@ def recording_document(samples: "Sequence[Sample]") -> list[dict[str, Any]]:
         }
         for sample in samples
     ]
+
+
+def _share_left(sample: "Sample") -> float:
+    return sample.left.available_kib / max(sample.left.total_kib, 1)
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _parts(samples: "Sequence[Sample]", count: int) -> "list[list[Sample]]":

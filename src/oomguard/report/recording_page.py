@@ -3,11 +3,20 @@
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from oomguard.core.sample import Growth, growth
-from oomguard.core.text import kib, legible, span
+from oomguard.core.sample import Growth
+from oomguard.core.text import kib, span
+from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
-from oomguard.report.recording import condensed, is_noticed, moment
+from oomguard.report.recording import (
+    condensed,
+    extent,
+    headline,
+    moment,
+    of_host,
+    seen_once,
+    what_grew,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,22 +36,20 @@ def recording_page(samples: "Sequence[Sample]") -> str:
 
 
 def _article(samples: "Sequence[Sample]") -> Article:
-    grown = [one for one in growth(samples, gone=True) if is_noticed(one)][:_GREW]
-    last, fewer = samples[-1], condensed(samples, _POINTS)
-    shown = [one.holder for one in grown[:LINES]] or list(last.holders[:LINES])
-    lowest = min(fewer or samples, key=lambda one: one.left.available_kib)
-    place = f" in {legible(lowest.cgroup)}" if lowest.cgroup else ""
-    where = f"{_time(samples[0])} to {_time(last)}, {len(samples)} samples"
-    title = f"At the lowest, {kib(lowest.left.available_kib)} were available{place}, at {_time(lowest)}."
+    grown = what_grew(samples)
+    rows = grown.seen_often[:_GREW]
+    fewer = condensed(of_host(samples), _POINTS)
+    shown = [one.holder for one in rows[:LINES]] or list(samples[-1].holders[:LINES])
+    chart = growth_chart(fewer or samples, shown)
     sections = [
+        Section("What grew", charts=[chart], table=growth_table(rows, shown), note=seen_once(grown)),
         Section(
-            "What grew", charts=[growth_chart(fewer or samples, shown)], table=growth_table(grown, shown)
+            "What was left",
+            charts=[left_chart(fewer)] if fewer else (),  # none, if only a cgroup was short
+            table=_moments(condensed(samples, _ROWS)),
         ),
     ]
-    if fewer:  # none, if only a cgroup was short
-        left = _moments(condensed(samples, _ROWS))
-        sections.append(Section("What was left", charts=[left_chart(fewer)], table=left))
-    return Article(title, where, sections, is_calm=True)
+    return Article(headline(samples), extent(samples), sections, is_calm=True)
 
 
 def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]") -> Table:
@@ -69,15 +76,15 @@ def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]") -> Table:
 
 def _moments(samples: "Sequence[Sample]") -> Table:
     columns = [
-        *(
-            Column("Time", is_number=True),
-            Column("Available", is_number=True),
-            Column("Swap free", is_number=True),
-        ),
-        *(Column("Promised", is_number=True), Column("Stalled", is_number=True)),
-        *(Column("First to go"), Column("Its memory", is_number=True)),
+        *(Column("Time", is_number=True), Column("Available", is_number=True), Column("Of")),
+        *(Column("Swap free", is_number=True), Column("Promised", is_number=True)),
+        *(Column("Stalled", is_number=True), Column("First to go"), Column("Memory", is_number=True)),
     ]
-    rows = [Row((Cell(_time(one)), *map(Cell, moment(one, kib)))) for one in samples]
+    rows = []
+    for one in samples:
+        available, *others = map(Cell, moment(one, kib))
+        where = cgroup_title(one.cgroup) if one.cgroup else "the host"
+        rows.append(Row((Cell(_time(one)), available, Cell(where), *others)))
     return Table("Of equal parts of the time, the moment with the least memory", columns, rows)
 
 

@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from oomguard.core.text import kib, span
+from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.rank_table import compact
-from oomguard.report.recording import condensed, courses, is_noticed, moment, sparkline
-from oomguard.report.tables import console, table
+from oomguard.report.recording import (
+    condensed,
+    courses,
+    extent,
+    headline,
+    moment,
+    seen_once,
+    sparkline,
+    what_grew,
+)
+from oomguard.report.tables import console, print_text, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from oomguard.core.sample import Sample
+    from oomguard.report.recording import Course
 
 _ROWS = 20
 _CELLS = 12
@@ -25,42 +36,56 @@ _GREW = 10
 def print_recording(samples: "Sequence[Sample]") -> None:
     """Print memory over time, and the processes that grew most."""
     out = console()
+    out.print(headline(samples), style="bold")
+    out.print(extent(samples))
+    out.print()
     out.print(_memory_table(condensed(samples, _ROWS)))
-    grown = [one for one in courses(samples, cells=_CELLS) if is_noticed(one.growth)][:_GREW]
-    if not grown:
-        is_first = len({one.booted for one in samples}) == 1
-        out.print("\nOnly one sample so far." if is_first else "\nNone of the largest processes grew.")
-        return
-    made = table("GREW", "UNIT", "FROM", "TO", "IN", "", right=("FROM", "TO", "IN"))
+    grown = what_grew(samples)
+    out.print()
+    if grown.seen_often:
+        out.print(_growth_table(courses(samples, grown.seen_often[:_GREW], cells=_CELLS)))
+    elif len({one.booted for one in samples}) == 1:
+        out.print("Only one sample so far.")
+    else:
+        out.print("None of the largest processes grew.")
+    if (hidden := len(grown.seen_often) - _GREW) > 0:
+        out.print(f"and {hidden} more that grew less")
+    if once := seen_once(grown):
+        print_text(out, once)
+
+
+def _growth_table(grown: "Sequence[Course]") -> "Table":
+    has_units = any(growth.holder.unit for growth, _ in grown)
+    units = ("UNIT",) if has_units else ()
+    made = table("GREW", *units, "FROM", "TO", "IN", "", right=("FROM", "TO", "IN"))
     made.collapse_padding = True
     for column in made.columns:
         column.no_wrap = column.header != "UNIT"  # cut off where a line is too short
-    for grown_by, sizes in grown:
-        holder = grown_by.holder
-        made.add_row(
-            holder.label,
-            Text(holder.unit, no_wrap=True, overflow="ellipsis"),
-            kib(grown_by.before_kib),
-            kib(holder.held_kib),
-            span(grown_by.seconds),
-            sparkline(sizes),
-        )
-    out.print()
-    out.print(made)
+    for growth, sizes in grown:
+        holder = growth.holder
+        unit = (Text(holder.unit, no_wrap=True, overflow="ellipsis"),) if has_units else ()
+        amounts = (kib(growth.before_kib), kib(holder.held_kib), span(growth.seconds))
+        made.add_row(holder.label, *unit, *amounts, sparkline(sizes))
+    return made
 
 
 def _memory_table(samples: "Sequence[Sample]") -> "Table":
+    headings = ("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "FIRST TO GO", "MEMORY")
+    rows = [moment(sample, compact) for sample in samples]
+    shown = [at for at in range(len(headings)) if any(row[at] not in ("", "none") for row in rows)]
+    is_one_day = len({_clock(sample, "%x") for sample in samples}) == 1
+    of = ("OF",) if any(sample.cgroup for sample in samples) else ()
     made = table(
-        *("TIME", "AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "FIRST TO GO", "RAM"),
-        right=("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "RAM"),
+        *("TIME", *(headings[at] for at in shown), *of),
+        right=("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "MEMORY"),
     )
     made.collapse_padding = True
     for column in made.columns:
-        column.no_wrap = column.header != "SWAP FREE"
-    is_one_day = len({_clock(sample, "%x") for sample in samples}) == 1
-    for sample in samples:
+        column.no_wrap = column.header not in ("SWAP FREE", "OF")
+    for sample, row in zip(samples, rows, strict=True):
         clock = _clock(sample, "%H:%M:%S" if is_one_day else "%m-%d %H:%M")
-        made.add_row(clock, *moment(sample, compact))
+        where = (cgroup_title(sample.cgroup) if sample.cgroup else "the host",) if of else ()
+        made.add_row(clock, *(row[at] for at in shown), *where)
     return made
 
 
