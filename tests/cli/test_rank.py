@@ -237,7 +237,7 @@ def test_it_names_the_policy_of_the_daemon_if_there_is_no_other(
     """Else the kernel's order would look like what the daemon wants."""
     missing = str(tmp_path / "nowhere.yaml")
     monkeypatch.setitem(SHARED["--policy"], "default", missing)
-    for module in ("cli.rank", "diagnose.this_host"):
+    for module in ("cli.rank", "core.policy", "diagnose.ranker", "diagnose.this_host"):
         monkeypatch.setattr(f"oomguard.{module}.DEFAULT_PATH", missing)
     used = str(tmp_path / "policy.yaml")
     status = IDLE._replace(pid=10, start_time_ticks=10, policy=IDLE.policy._replace(files=(used,)))
@@ -247,7 +247,7 @@ def test_it_names_the_policy_of_the_daemon_if_there_is_no_other(
     hint = f"the daemon uses {used}: add --policy {used}"
     code, out, _ = rank("--state-dir", str(state), given=False)
     assert code == 0
-    assert f"T{hint[1:]}" in " ".join(out.split())
+    assert f"{missing} is missing, but {hint}" in " ".join(out.split())
     Path(missing).write_text(POLICY)
     code, out, err = rank("--state-dir", str(state), given=False)
     assert code == 0

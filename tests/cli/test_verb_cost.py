@@ -14,6 +14,8 @@ from oomguard.core.process import Identity, Process
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.reload import Reloader
 from oomguard.reconcile.policy_cache import PolicyCache
+from oomguard.report.status_file import encode_status
+from statuses import IDLE
 
 PROCESSES = 50
 FILES = ("comm", "stat", "status", "oom_score_adj", "oom_score", "cgroup", "cmdline", "uid_map")
@@ -78,6 +80,25 @@ def test_a_verb_reads_each_file_of_a_process_once(
     """Of those that a rule matches, `plan` reads more."""
     opened = Counter(path for path in run(_OPENED, verb, *host) if path in FILES)
     assert opened == dict.fromkeys(of_any, PROCESSES) | dict.fromkeys(of_matched, PROCESSES // 2)
+
+
+@pytest.mark.parametrize("verb", ["plan", "rank", "explain other"])
+@pytest.mark.parametrize("has_policy", [True, False])
+def test_a_verb_asks_once_what_the_daemon_does(verb: str, has_policy: bool, host: list[str]) -> None:
+    """With the default policy, which may be another one than the daemon's; if it is missing, too."""
+    policy = Path(host[5])
+    default = policy if has_policy else policy.with_name("missing.yaml")
+    state = Path(host[3])
+    state.mkdir()
+    used = IDLE.policy._replace(files=("/srv/other.yaml",))
+    (state / "status.json").write_bytes(
+        encode_status(IDLE._replace(pid=100, start_time_ticks=100, policy=used))
+    )
+    code = f"import oomguard.core.policy as policy\npolicy.DEFAULT_PATH = {str(default)!r}\n{_OPENED}"
+    words = run(code, *verb.split(), *host[:4])
+    assert words.count("status.json") == 1
+    hint = "the daemon uses /srv/other.yaml: add --policy /srv/other.yaml"
+    assert (verb == "rank" and not has_policy) or hint in " ".join(words)
 
 
 @pytest.mark.parametrize(

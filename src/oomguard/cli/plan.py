@@ -40,7 +40,7 @@ def _run(options: "argparse.Namespace") -> int:
     from oomguard.core.policy import Policy, policy_option
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
-    from oomguard.diagnose.this_host import load_here, open_preview, policy_in_use
+    from oomguard.diagnose.this_host import load_here, open_preview
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.streams import complain
@@ -75,7 +75,7 @@ def _run(options: "argparse.Namespace") -> int:
         for file in policy.left_out:
             print(file)
         drops = any(one.change.cause == "restore" for one in planned)
-        if drops and options.policy != DEFAULT_PATH == policy_in_use(options.state_dir, options.proc):
+        if drops and options.policy != DEFAULT_PATH == preview.policy_in_use:
             named = printable(options.policy)
             print(f"{named} would replace the running policy; to add it instead, copy it to /etc/oomguard.d.")
     return WOULD_CHANGE if planned else 0

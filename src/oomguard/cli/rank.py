@@ -61,7 +61,7 @@ def _seconds(text: str) -> float:
 def _run(options: argparse.Namespace) -> int:
     """Show the kill order once, or with --watch repeatedly."""
     from oomguard.diagnose.ranker import open_ranker
-    from oomguard.diagnose.this_host import another_policy, has_policy, load_here
+    from oomguard.diagnose.this_host import has_policy, load_here
     from oomguard.report.change_document import print_json
     from oomguard.report.rank_view import rank_document
 
@@ -69,13 +69,11 @@ def _run(options: argparse.Namespace) -> int:
         from oomguard.cli.watch import refuse_no_terminal, watch
 
         refuse_no_terminal()
-    policy, note = None, ""
+    policy = None
     if options.policy != DEFAULT_PATH or has_policy(options.policy):
         policy = load_here(options.policy, options.proc, options.state_dir)
-    else:
-        note = another_policy(options.state_dir, options.proc).replace("the daemon", "The daemon", 1)
     with closing(
-        open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup, note=note)
+        open_ranker(policy, proc=options.proc, state_dir=options.state_dir, cgroup=options.cgroup)
     ) as ranker:
         if options.watch:
             return watch(ranker.look, interval_seconds=options.interval)

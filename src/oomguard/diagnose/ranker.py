@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import Policy, policy_option
+from oomguard.core.policy import DEFAULT_PATH, Policy, policy_option
 from oomguard.core.process import UnknownFactError
 from oomguard.core.text import counted, legible
-from oomguard.diagnose.this_host import open_preview
+from oomguard.diagnose.this_host import hint_at, open_preview
 from oomguard.kernel.hidepid import hides_processes
 from oomguard.kernel.host_facts import is_in_container
 from oomguard.kernel.memcg import (
@@ -43,16 +43,13 @@ _SWAPPINESS = 60
 """The kernel's default, where the sysctl cannot be read."""
 
 
-def open_ranker(
-    policy: Policy | None, *, proc: str, state_dir: str, cgroup: str | None = None, note: str = ""
-) -> "Ranker":
-    """Return a ranker for this host or one cgroup. Without a policy, it shows the kernel's order only.
-
-    `note` is shown with each order.
-    """
+def open_ranker(policy: Policy | None, *, proc: str, state_dir: str, cgroup: str | None = None) -> "Ranker":
+    """Return a ranker for this host or one cgroup. Without a policy, it shows the kernel's order only."""
     has_policy = policy is not None
     # The kernel's order needs no original values.
     preview = open_preview(policy or Policy(), proc=proc, state_dir=state_dir, warns=has_policy)
+    hint = "" if has_policy else hint_at(preview.policy_in_use)
+    note = f"{DEFAULT_PATH} is missing, but {hint}" if hint else ""
     memcg = None if cgroup is None else open_memcg(preview.planner.procfs, cgroup)
     options = policy_option(policy.files if policy else ()) + state_dir_option(state_dir)
     return Ranker(preview, memcg, has_policy=has_policy, note=note, options=options)

@@ -49,12 +49,11 @@ def facts_of(proc: str) -> "Host":
 def load_here(path: str, proc: str, state_dir: str) -> "Policy":
     """Return a policy for this host, as the daemon of `state_dir` keeps it if nothing changed since.
 
-    Prints what the host skips of it, and that the daemon uses another one if this is the default.
-    PolicyError: it is not valid; if the default is missing, the error names what that daemon uses instead.
+    Prints what the host skips of it. PolicyError: it is not valid; if the default is missing, the error
+    names what that daemon uses instead.
     """
     host = facts_of(proc)
     policy = _compiled(path, host, state_dir)
-    used = another_policy(state_dir, proc) if path == DEFAULT_PATH else ""
     if policy is None:
         from oomguard.policy.load import load  # imports pydantic and PyYAML, which takes longest
 
@@ -62,11 +61,11 @@ def load_here(path: str, proc: str, state_dir: str) -> "Policy":
             policy = load(path, host=host, lints=False).policy
         except PolicyError as error:
             missing, *others = error.faults
-            if missing.code != "missing-file" or not used:
+            if missing.code != "missing-file" or path != DEFAULT_PATH:
                 raise
-            raise PolicyError([missing._replace(hint=used), *others]) from error
-    if used:
-        complain(f"oomguard: this is {DEFAULT_PATH}, but {used}")
+            with closing(open_procfs(proc)) as procfs:
+                hint = hint_at(policy_in_use(find_daemon(state_dir, procfs)))
+            raise PolicyError([missing._replace(hint=hint or missing.hint), *others]) from error
     if policy.skipped:
         complain(f"oomguard: {policy.skipped}")
     return policy
@@ -80,17 +79,14 @@ def _compiled(path: str, host: "Host", state_dir: str) -> "Policy | None":
     return None
 
 
-def policy_in_use(state_dir: str, proc: str) -> str:
-    """Return the policy of the daemon that runs with this state folder, "" if none runs."""
-    with closing(open_procfs(proc)) as procfs:
-        daemon = find_daemon(state_dir, procfs)
+def policy_in_use(daemon: StatusFile | None) -> str:
+    """Return the policy of a daemon, "" if none runs."""
     files = daemon.policy.files if daemon else ()
     return "" if not files else files[-1] if policy_option(files) else DEFAULT_PATH
 
 
-def another_policy(state_dir: str, proc: str) -> str:
-    """Return the hint to add --policy if a daemon runs, and not with the default policy; else ""."""
-    used = policy_in_use(state_dir, proc)
+def hint_at(used: str) -> str:
+    """Return the hint to add --policy if `used` is the policy of a daemon, and not the default; else ""."""
     if used in ("", DEFAULT_PATH):
         return ""
     return f"the daemon uses {printable(used)}: add{policy_option([used])}"
@@ -114,7 +110,8 @@ def open_preview(
     """Return a preview of a policy on this host, which cannot change anything. Close it at the end.
 
     The rights that count are those of the running daemon, or the caller's if none runs.
-    With `warns`, prints that original values are missing if this user cannot read the ledger.
+    With `warns`, prints that original values are missing if this user cannot read the ledger, and that the
+    daemon uses another policy if this is the default.
     OomguardError: `needs_ledger`, and there is no state folder, or this user cannot read it.
     """
     procfs = open_procfs(proc)
@@ -124,6 +121,9 @@ def open_preview(
         procfs.close()
         raise
     daemon = find_daemon(state_dir, procfs)
+    used = policy_in_use(daemon)
+    if warns and policy.files and not policy_option(policy.files) and (hint := hint_at(used)):
+        complain(f"oomguard: this is {DEFAULT_PATH}, but {hint}")
     itself = Itself(os.getpid(), None if daemon is None else daemon.identity)
     reconciler = Reconciler(policy, ledger, procfs, itself=itself, promised_peak=peak_source(state_dir))
     rights, contended, denied = own_rights(), frozenset[Hashable](), {}
@@ -139,7 +139,7 @@ def open_preview(
                     record.raised_by, record.is_held = number, True
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
-    return Preview(reconciler, rights, contended, denied)
+    return Preview(reconciler, rights, contended, denied, policy_in_use=used)
 
 
 def peak_source(state_dir: str) -> "Callable[[], Peak | None]":

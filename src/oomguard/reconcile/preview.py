@@ -33,7 +33,7 @@ class Preview:
 
     Writes nothing, and opens nothing for writing. `rights` are those of the process that would write.
     `contended` is what the running daemon has paused to correct: sysctls by name, processes by identity.
-    `denied` is what the kernel denied it: by `name[pid]` and value.
+    `denied` is what the kernel denied it: by `name[pid]` and value. `policy_in_use` is its policy.
     """
 
     def __init__(
@@ -42,7 +42,10 @@ class Preview:
         rights: "Rights",
         contended: "Set[Hashable]" = frozenset(),
         denied: "Mapping[tuple[str, int], Obstacle] | None" = None,
+        *,
+        policy_in_use: str = "",
     ) -> None:
+        self.policy_in_use = policy_in_use
         self._reconciler = reconciler
         self.planner = reconciler.planner
         self._rights = rights
