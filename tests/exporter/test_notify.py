@@ -51,12 +51,20 @@ def test_a_user_hears_of_the_own_programs_that_died_since() -> None:
     )
     [notice] = notices(IDLE, with_kills(MINE, theirs), uid=1000, since=50.0)
     assert (notice.title, notice.text) == (
-        "Out of memory: 1 program killed",
-        "The kernel killed chrome[7] (2.0 GiB).",
+        "chrome was killed",
+        "Out of memory: the kernel killed chrome[7] (2.0 GiB).",
     )
-    [notice] = notices(IDLE, with_kills(*(MINE._replace(pid=pid) for pid in range(5))), uid=None, since=50.0)
-    assert notice.title == "Out of memory: 5 programs killed"
-    assert notice.text.endswith("chrome[4] (2.0 GiB) and 2 more.")
+
+
+def test_of_several_kills_the_largest_is_named_first() -> None:
+    """Also in the title, and in the fields for a command."""
+    kills = [MINE._replace(pid=pid, rss_kib=1024 * kib) for pid, kib in enumerate((1, 5, 4, 3, 9))]
+    [notice] = notices(IDLE, with_kills(*kills), uid=None, since=50.0)
+    assert notice.title == "chrome and 4 more were killed"
+    assert notice.text == (
+        "Out of memory: the kernel killed chrome[4] (9.0 MiB), chrome[1] (5.0 MiB), chrome[2] (4.0 MiB) "
+        "and 2 more."
+    )
     assert (notice.fields["PID"], notice.fields["COUNT"]) == ("4", "5")
 
 
@@ -87,20 +95,51 @@ def test_a_name_is_only_text(sent: Path, text: str, body: str) -> None:
     assert words[words.index("--") + 1 :] == ["T", body, ""]
 
 
-def test_a_command_has_the_fields_in_its_environment(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """As they are. A command that fails is reported once."""
+def test_a_command_has_the_fields_in_its_environment(tmp_path: Path) -> None:
+    """As they are."""
     out = tmp_path / "out"
     notifier = Notifier(f'printf "%s|%s" "$OOMGUARD_COMM" "$OOMGUARD_TEXT" >{out}')
     evil = f"$(touch {tmp_path}/evil)`id`"
     notifier.send(Notice("T", "<text>", {"COMM": evil}))
     assert out.read_text() == f"{evil}|<text>"
     assert not (tmp_path / "evil").exists()
-    failing = Notifier("echo no >&2; exit 3")
+
+
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [("exit 3", "ended with exit status 3"), ("kill -11 $$", "was killed by signal 11")],
+)
+def test_a_command_that_fails_is_reported_once(
+    capfd: pytest.CaptureFixture[str], command: str, how: str
+) -> None:
+    """How it ended, and what happens next, below what it prints itself."""
+    failing = Notifier(f"echo no >&2; {command}")
     for _ in range(2):
         failing.send(Notice("T", "x", {}))
-    assert capfd.readouterr().err == "oomguard: a notification failed: 'no'\n"
+    assert capfd.readouterr().err == (
+        f"no\noomguard: a notification failed: `echo no >&2; {command}` {how}; "
+        "notify goes on, and reports the same failure only once\nno\n"
+    )
+
+
+def test_a_program_that_is_not_there_is_a_failed_notification(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither notify-send nor gdbus."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    Notifier(None).send(Notice("T", "x", {}))
+    assert "`gdbus` cannot be started: No such file or directory; " in capfd.readouterr().err
+
+
+def test_a_command_that_goes_on_is_killed_with_what_it_started(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or each notification would leave one."""
+    monkeypatch.setattr("oomguard.exporter.notices._SECONDS", 0.5)
+    Notifier(f"sleep 300 & echo $! >{tmp_path}/pid; wait").send(Notice("T", "x", {}))
+    assert "was killed after 0.5 s" in capfd.readouterr().err
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    wait_until(lambda: not state.exists() or ") Z " in state.read_text(), "its end")
 
 
 BUS = [shutil.which(name) for name in ("dbus-run-session", "gdbus", "dbus-monitor")]
@@ -143,7 +182,7 @@ def test_gdbus_takes_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_waits_for_news_and_tells_them(tmp_path: Path) -> None:
-    """As soon as the daemon replaces its file."""
+    """As soon as the daemon replaces its file. That it waits for one, and that one came, it says once."""
     state, told = tmp_path / "state", tmp_path / "told"
     state.mkdir()
     recent = MINE._replace(at=time.time() + 60)
@@ -157,16 +196,22 @@ def test_it_waits_for_news_and_tells_them(tmp_path: Path) -> None:
         (state / "new").write_bytes(encode_status(now))
         (state / "new").replace(state / "status.json")
 
-    write(with_kills(MINE))
     command = [sys.executable, "-m", "oomguard", "notify", "--all", f"--state-dir={state}"]
     command.append(f'--command=echo "$OOMGUARD_EVENT $OOMGUARD_PID" >>{told}')
-    with subprocess.Popen(command) as process:
+    with open(tmp_path / "errors", "w") as errors, subprocess.Popen(command, stderr=errors) as process:
         try:
+            said = tmp_path / "errors"
+            wait_until(lambda: said.read_text().endswith("; notify waits for it\n"), "that it waits")
+            write(with_kills(MINE))
+            wait_until(
+                lambda: said.read_text().endswith(" is up to date: oomguard is running\n"), "that it goes on"
+            )
             syscall = Path(f"/proc/{process.pid}/wchan")
             wait_until(lambda: "select" in syscall.read_text() or "poll" in syscall.read_text(), "waiting")
             write(with_kills(MINE, recent._replace(pid=9)))
             wait_until(lambda: told.exists() and told.read_text() != "", "a notice")
             assert told.read_text() == "killed 9\n"
+            assert len(said.read_text().splitlines()) == 2
         finally:
             process.send_signal(signal.SIGTERM)
     assert process.returncode == -signal.SIGTERM

@@ -132,7 +132,7 @@ def test_a_daemon_that_is_killed_is_down_at_once_and_one_that_comes_back_is_up(
         wait_until(lambda: exporter.scrape()["oomguard_up",] == 1, "up")
         said = exporter.log.read_text()
         assert said.count("is not running") == 1
-        assert said.count("is readable again") == 1
+        assert said.count("is up to date: oomguard is running") == 1
 
 
 def test_a_rejected_policy_is_told(tmp_path: Path, policy: str) -> None:

@@ -16,8 +16,11 @@ sh runs the command with these variables in its environment:
 OOMGUARD_EVENT (memory-short or killed), OOMGUARD_TITLE and OOMGUARD_TEXT;
 for memory-short, OOMGUARD_AVAILABLE_KIB and OOMGUARD_NEXT;
 for killed, OOMGUARD_COUNT, and OOMGUARD_COMM, OOMGUARD_PID, OOMGUARD_UID and
-OOMGUARD_RSS_KIB of the last process killed.
+OOMGUARD_RSS_KIB of the largest process killed.
 Quote them: anybody can choose the name of a program.
+
+A command that runs for more than 10 s is killed. After a notification, what is
+killed in the next 5 s is reported together. Without a daemon, it waits for one.
 
 examples:
   oomguard notify

@@ -7,10 +7,11 @@ import html
 import json
 import os
 import shutil
+import signal
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.text import counted, kib
+from oomguard.core.text import kib, printable
 from oomguard.report.streams import complain
 
 if TYPE_CHECKING:
@@ -55,19 +56,19 @@ def notices(
 
 
 def _killed(kills: "list[LastKill]") -> Notice:
-    last = kills[-1]
-    names = ", ".join(f"{one.comm}[{one.pid}] ({kib(one.rss_kib)})" for one in kills[-_SHOWN:])
+    first, *others = sorted(kills, key=lambda one: one.rss_kib, reverse=True)
+    names = ", ".join(f"{one.comm}[{one.pid}] ({kib(one.rss_kib)})" for one in (first, *others[: _SHOWN - 1]))
     more = f" and {len(kills) - _SHOWN} more" if len(kills) > _SHOWN else ""
     fields = {
         "EVENT": "killed",
-        "COMM": last.comm,
-        "PID": str(last.pid),
-        "UID": str(last.uid),
-        "RSS_KIB": str(last.rss_kib),
+        "COMM": first.comm,
+        "PID": str(first.pid),
+        "UID": str(first.uid),
+        "RSS_KIB": str(first.rss_kib),
         "COUNT": str(len(kills)),
     }
-    title = f"Out of memory: {counted(len(kills), 'program')} killed"
-    return Notice(title, f"The kernel killed {names}{more}.", fields)
+    title = f"{first.comm} and {len(others)} more were killed" if others else f"{first.comm} was killed"
+    return Notice(title, f"Out of memory: the kernel killed {names}{more}.", fields)
 
 
 class Notifier:
@@ -81,23 +82,14 @@ class Notifier:
         """Send a notice. A failure is printed once, until another one occurs."""
         variables = {"TITLE": notice.title, "TEXT": notice.text, **notice.fields}
         environment = os.environ | {f"OOMGUARD_{name}": value for name, value in variables.items()}
-        trouble = ""
-        try:
-            done = subprocess.run(  # noqa: S603 - a list, with the user's own command
-                self._arguments(notice),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=_SECONDS,
-                check=False,
-            )
-            if done.returncode:
-                trouble = done.stderr.decode("utf-8", "backslashreplace").strip() or f"exit {done.returncode}"
-        except (OSError, subprocess.TimeoutExpired) as error:
-            trouble = str(error)
+        arguments = self._arguments(notice)
+        what = printable(self._command or os.path.basename(arguments[0]))
+        trouble = _trouble(arguments, environment)
         if trouble and trouble != self._trouble:
-            complain(f"oomguard: a notification failed: {trouble!a}")
+            complain(
+                f"oomguard: a notification failed: `{what}` {trouble}; "
+                "notify goes on, and reports the same failure only once"
+            )
         self._trouble = trouble
 
     def _arguments(self, notice: Notice) -> list[str]:
@@ -112,3 +104,23 @@ class Notifier:
         strings = (json.dumps(text, ensure_ascii=False) for text in (notice.title, body))
         values = ['"oomguard"', "uint32 0", '"dialog-warning"', *strings, "@as []", '{"urgency": <byte 2>}']
         return ["gdbus", *call, f"--method={_BUS}.Notify", "--", *values, "int32 -1"]
+
+
+def _trouble(arguments: list[str], environment: dict[str, str]) -> str:
+    """Run a program, and return how it failed, "" if it did not. It prints its errors itself."""
+    null = subprocess.DEVNULL
+    try:
+        started = subprocess.Popen(  # noqa: S603 - a list, with the user's own command
+            arguments, env=environment, stdin=null, stdout=null, process_group=0
+        )
+    except OSError as error:
+        return f"cannot be started: {error.strerror}"
+    try:
+        code = started.wait(_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)  # with what it started
+        started.wait()
+        return f"was killed after {_SECONDS} s"
+    if code < 0:
+        return f"was killed by signal {-code}"
+    return f"ended with exit status {code}" if code else ""

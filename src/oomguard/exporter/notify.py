@@ -25,7 +25,8 @@ _PAUSE_SECONDS = 5.0
 
 def watch_status(state_dir: str, procfs: "Procfs", notifier: Notifier, *, uid: int | None) -> None:
     """Send notices until a signal ends this process."""
-    source, inotify, since = StatusSource(state_dir, procfs), Inotify(), time.time()
+    source = StatusSource(state_dir, procfs, meanwhile="notify waits for it")
+    inotify, since = Inotify(), time.time()
     before: StatusFile | None = None
     while True:
         seconds = _ABSENT_SECONDS

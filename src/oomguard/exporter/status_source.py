@@ -21,11 +21,15 @@ _PATIENCE_SECONDS = 30.0
 
 
 class StatusSource:
-    """The status file of one daemon. Prints why it cannot be read once, not on each request."""
+    """The status file of one daemon. Prints why it cannot be read once, not on each request.
 
-    def __init__(self, state_dir: str, procfs: "Procfs") -> None:
+    `meanwhile` is what the reader does until it can be.
+    """
+
+    def __init__(self, state_dir: str, procfs: "Procfs", *, meanwhile: str = "") -> None:
         self.path = os.path.join(state_dir, STATUS_FILE)
         self._procfs = procfs
+        self._meanwhile = f"; {meanwhile}" if meanwhile else ""
         self._seen: Identity | None = None
         self._trouble = ""
 
@@ -60,8 +64,10 @@ class StatusSource:
         return ""
 
     def _log(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            complain(f"oomguard: {trouble or f'{self.path} is readable again'}")
+        if trouble and trouble != self._trouble:
+            complain(f"oomguard: {trouble}{self._meanwhile}")
+        elif self._trouble and not trouble:
+            complain(f"oomguard: {self.path} is up to date: oomguard is running")
         self._trouble = trouble
 
 
