@@ -35,6 +35,20 @@ GARBLED = [
     f"[ 1234.S67890] Out of memory: Killed process 1204 (mysqld) {FIGURES}",
     f"process 1204 (mysqld) {FIGURES}",
     "Out%20of%20memory%3A%20Killed%20process%201204%20%28mysqld%29",
+    "https://example.org/search?q=Out+of+memory%3A+Killed+process+1204+%28mysqld%29",
+    f"OUT OF MEMORY: KILLED PROCESS 1204 (MYSQLD) {FIGURES.upper()}",
+    "MYSQLD INVOKED OOM-KILLER: GFP_MASK=0X100CCA(GFP_HIGHUSER_MOVABLE), ORDER=0, OOM_SCORE_ADJ=0",
+    "Out of memory: Killed p",
+    "Memory cgroup out of memory: Kill",
+    "Out of memory (oom_kill_allocating_task): Killed",
+    f"Out of memory: Killed proc{FIGURES[5:]}",
+    f"[  903]    26      903   180000    90000   t (new) x) {FIGURES}",
+    "[  903]    26      903   180000    90000   illed process 1204 (mysqld)",
+    f"11000 reserved pagesOut of memory: Killed p{FIGURES[12:]}",
+    "t (new) x) score 413 or sacrifice child",
+    f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memKilled {FIGURES}",
+    "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,glo",
+    "mysqld invoked oom-killer",
 ]
 
 
@@ -71,6 +85,36 @@ def test_other_words_about_killing_are_not_listed(line: str) -> None:
     log = OomLog()
     assert list(log.read([f"{line}\n"])) == []
     assert log.unread == ()
+
+
+OTHER = f"Killed process 1204 (mysqld) {FIGURES}"
+MARKED, LATER = f"[    1.000000] {KILL}", f"[    3.000000] {KILL}"
+HEADER = "in:imjournal invoked oom-killer: gfp_mask=0x24201ca, order=0, oom_score_adj=0"
+HEADING = "[ pid ]   uid  tgid total_vm      rss nr_ptes swapents oom_score_adj name"
+ROW = "[ 9772]   500  9772   545695   470615    1060    62734             0 "
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"{KILL}[    2.000000] {OTHER}",
+        f"{MARKED}\n[    1.000000] Total swap = 9kB[    2.000000] Out of memory: {OTHER}",
+        f"{HEADING}\n{ROW}mysqld) {FIGURES}\n{KILL}",
+        f"    {HEADING}\n[    1.000000]     {ROW}mysqld\n    {OTHER}\n{LATER}",
+        f"{MARKED}\n12.10.2026 19:00:20 {OTHER}",
+        f"dmesg.txt-[    1.000000] Killed process 1204 (mysqld)\n4,8,8523000000,-;{HEADER}\n{LATER}",
+        f"b'{MARKED}'; c'[    2.000000] Killed process 1204 (mysqld)'",
+        f'{{"log": "[    1.000000] Killed process 1204 (mysqld)", "stream\n{LATER}',
+        f"oom_reaper: reaped process 12 (a), now anon-rss:0kB[    2.000000] Killed process 1204 (a)\n{LATER}",
+    ],
+)
+def test_kill_that_lost_the_break_before_it_is_never_lost(lines: str) -> None:
+    """Nor one behind a long line, with which it would be joined if a terminal had wrapped it."""
+    log = OomLog()
+    reports = list(log.read([f"{lines}\n"]))
+    killed = {kill.pid for report in reports for kill in report.kills}
+    assert killed - {1204} == {12}
+    assert log.unread_count == (1204 not in killed)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +154,6 @@ def test_memory_of_a_victim_that_no_report_has_is_listed() -> None:
         (1, 6, "no kill before"),
         (6, 9, "no kill before"),
     ]
-
-
-HEADER = "in:imjournal invoked oom-killer: gfp_mask=0x24201ca, order=0, oom_score_adj=0"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _COMM_BYTES = 15
 COMM_CHARACTERS = 60
 """Fifteen bytes, of which a log may write each as four characters, such as `#033` or `\\x1b`."""
+COMM = r"(?:.{0,15}|(?=.{0,60}(?:[#^\\]|M-)).{0,60})"
+"""A pattern of names, which have more than 15 characters only if some are escaped."""
 _ESCAPE = re.compile(r"#\d{3}|\\x[0-9a-fA-F]{2}|\\\d{3}|\\[nrt\\]|\^[@-_]|M-.")
 
 
@@ -136,8 +138,11 @@ def names_process(text: str) -> bool:
     return "process " in text and any(mark in text for mark in MARKS)
 
 
-def parse_kill(line: str) -> Kill | None:
-    """Parse a `Killed process` line of any kernel, without the log's prefix; None for any other line."""
+def parse_kill(line: str, *, has_note: bool = True) -> Kill | None:
+    """Parse a `Killed process` line of any kernel, without the log's prefix; None for any other line.
+
+    Behind the figures may be what somebody added, if `has_note`.
+    """
     head = _KILLED.match(line)
     if head is None:
         return None
@@ -152,7 +157,7 @@ def parse_kill(line: str) -> Kill | None:
             total, anon, file, shmem, uid, tables, value = known
             uid = early_uid if uid is None else uid
             return Kill(pid, comm, message, uid, value, total, anon, file, shmem, tables)
-        if fits_comm(comm) and (figures := _parse_figures(line, end + 1)) is not None:
+        if fits_comm(comm) and (figures := _parse_figures(line, end + 1, has_note=has_note)) is not None:
             if early_uid is not None:
                 figures["uid"] = early_uid
             return Kill(pid, comm, message, **figures)
@@ -160,7 +165,7 @@ def parse_kill(line: str) -> Kill | None:
     return None
 
 
-def _parse_figures(line: str, at: int) -> dict[str, int] | None:
+def _parse_figures(line: str, at: int, *, has_note: bool) -> dict[str, int] | None:
     """Parse what follows the name; None if the kernel does not print that.
 
     The end is often cut off. Whatever a person added behind two figures is no part of it.
@@ -180,8 +185,9 @@ def _parse_figures(line: str, at: int) -> dict[str, int] | None:
         at = figure.end()
     if _CLOSING.fullmatch(line, at) or _is_cut(line[at:most].strip(", \n").removesuffix(".")):
         return figures
-    is_noted = "anon_rss_kib" in figures and _NOTE.match(line, at) is not None
-    return figures if is_noted else None
+    if has_note and "anon_rss_kib" in figures and _NOTE.match(line, at) is not None:
+        return figures
+    return None
 
 
 def _is_cut(word: str) -> bool:

@@ -79,6 +79,12 @@ def begins_log(text: str) -> bool:
     return has_mark(first) or begins_report(first) or parse_record(first) is not None
 
 
+def is_damaged(line: str) -> bool:
+    """Return whether a line begins as an object of JSON does, and is none."""
+    start = line.lstrip("\x1e \t-")
+    return start.startswith(_OBJECT) and _object(start) is None
+
+
 def is_in_entry(line: str) -> bool:
     """Return whether a line is the message of an entry whose fields have a line each (`split_entry`)."""
     return _MESSAGE_FIELD.match(line) is not None

@@ -7,7 +7,7 @@ breaks included, so a line counts only where it cannot be a part of another mess
 import re
 from typing import Literal
 
-from oomguard.oom.log_entry import is_field, is_in_entry, split_entry, split_line
+from oomguard.oom.log_entry import is_damaged, is_field, is_in_entry, split_entry, split_line
 from oomguard.oom.log_line import (
     INVOKED,
     Line,
@@ -85,7 +85,7 @@ class Messages:
             return self._entry(text, start) or "another program", end + 1
         line, following = self._message(text, start, end, least)
         if line is None:
-            return "another program", following
+            return "unknown form" if is_damaged(raw) else "another program", following
         if not line.is_marked:
             bare = self._take_unmarked(text, start, end, line.text)
             return self._unwrapped(text, start, end, bare) if isinstance(bare, Line) else (bare, following)
@@ -141,7 +141,9 @@ class Messages:
             start, end = end + 1, line_end(text, end + 1)
             more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
             self.cost += len(more)
-            if not more.strip() or has_mark(more) or (not line.is_marked and find_message(more) >= 0):
+            if not more.strip() or has_mark(more):
+                break
+            if find_message(more) >= 0 and (not line.is_marked or is_whole(line.text.strip())):
                 break
             parts.append(more)
             ends.append(end)

@@ -7,12 +7,13 @@ with a limit on the rows of all of them.
 
 import re
 from heapq import heapreplace
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.oom.garbled import COPIED, is_garbled_kill
 from oomguard.oom.kill import MARKS
 from oomguard.oom.log_entry import begins_log
-from oomguard.oom.log_line import INVOKED, Line, plain
+from oomguard.oom.log_line import Line, plain
 from oomguard.oom.log_messages import (
     DIGITS,
     LINE_LIMIT,
@@ -39,6 +40,7 @@ _TRIGGERS = (
     "oom_",  # oom_reaper:, oom_kill_process: … suppressed
     *MARKS,
     "total-vm:",  # where a mail broke the line before
+    "or sacrifice child",
     "ut of memory",
     "total_vm",
     "as a result of limit of",
@@ -72,9 +74,11 @@ Each alternative begins with a character, and no two with the same one: that mak
 
 _KILL = re.compile(
     r"[Kk]ill(?:ed)? process (?:(\d{1,10})(?= \(|, UID)|\d)|oom-kill:constraint=|reaped process (\d{1,10}) \("
+    r"|invoked oom-killer:"
 )
-"""The marks of a line that names a kill."""
-_UNREAD_LIMIT = 1000
+"""The marks of a line that names a kill, or begins a report."""
+_UNREAD_LIMIT, _NAMES_LIMIT, _NAME_WITHIN = 1000, 16, 100
+"""Lines that name a kill and are in no report, names in each of them, and characters before a name."""
 _PIDS_LIMIT = 1 << 16
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
@@ -116,6 +120,8 @@ class Unread(NamedTuple):
     number: int
     pid: int
     why: Why
+    is_choice: bool = False
+    """Whether it does not say that the process was killed."""
 
 
 class OomLog:
@@ -251,12 +257,20 @@ class OomLog:
         elif message == "unknown prefix" and self._take_quoted(raw, text, start):
             return following
         if not isinstance(message, Line):
-            if (found := _KILL.search(raw)) is not None:
-                pid = found[1] or found[2] or raw.rpartition(",pid=")[2].partition(",")[0]
-                self._note_unread(text, start, int(pid) if pid.isdecimal() and len(pid) <= 10 else 0, message)
-            elif _begins_or_names_kill(raw):
-                self._note_unread(text, start, 0, message)
+            self._note_names(raw, text, start, message)
+        elif ("process " in raw or "oom-kill" in raw) and _KILL.search(rest := _beside(message, raw)):
+            self._note_names(rest, text, start, "unknown form")
         return following
+
+    def _note_names(self, raw: str, text: str, start: int, why: Why) -> None:
+        """Remember what a line names that could not be read: processes, or a kill without one."""
+        found = [*islice(_KILL.finditer(raw), _NAMES_LIMIT)]
+        for name in found:
+            pid = name[1] or name[2] or raw.rpartition(",pid=")[2].partition(",")[0]
+            number = int(pid) if pid.isdecimal() and len(pid) <= 10 else 0
+            self._note_unread(text, start, number, why, is_choice=name[0][:5] in ("kill ", "Kill ", "oom-k"))
+        if not found and is_garbled_kill(raw):
+            self._note_unread(text, start, 0, why)
 
     def _find_garbled(self, text: str, begin: int, end: int) -> None:
         """Note the lines about a kill that no word in _TRIGGERS finds, at the beginning of a log."""
@@ -276,6 +290,8 @@ class OomLog:
         found = [one for one in map(str.strip, messages) if begins_log(one)]
         for inner in found:
             self._take_within(inner, text, start)
+        if found and _count_names(raw) > _count_names("\n".join(found)):
+            self._note_names(raw, text, start, "unknown form")
         return bool(found)
 
     def _take_within(self, inner: str, text: str, start: int) -> None:
@@ -284,6 +300,7 @@ class OomLog:
         self._messages, self._resume = Messages(), 0
         self._within = self._within or (text, start, self._begin)
         self._finished += list(self._scan(inner, 0, len(inner)))
+        self._find_garbled(inner, 0, len(inner))
         self._messages, self._resume, self._begin, self._within = outer
         self._credit -= len(inner) + _WITHIN_COST  # the line counts itself
 
@@ -349,27 +366,27 @@ class OomLog:
         assembler.name_host(host or other)
         return assembler
 
-    def _note_unread(self, text: str, start: int, pid: int, why: Why) -> None:
+    def _note_unread(self, text: str, start: int, pid: int, why: Why, *, is_choice: bool = False) -> None:
         """Remember a line that names a kill and is in no report so far."""
-        if self._is_reported(pid, as_killed=True):
+        if pid in self._killed:
             return
         if len(self._unread) < _UNREAD_LIMIT:
             text, start, begin = self._within or (text, start, self._begin)
             number = self._lines + text.count("\n", begin, start) + 1
-            self._unread.append(Unread(number, pid, why))
+            self._unread.append(Unread(number, pid, why, is_choice))
         else:
             self._unread_more += 1
 
     @property
     def unread(self) -> tuple[Unread, ...]:
         """The first lines that name a kill which is in no report; programs may repeat the kernel's lines."""
-        found = (
-            one
-            for one in self._unread
-            if not self._is_reported(one.pid, as_killed=one.why != "another program")
+        found = {
+            one.number: one
+            for one in reversed(self._unread)
+            if not self._is_reported(one.pid, as_killed=not one.is_choice)
             and (one.pid or one.why != "another program" or not self._has_reports)
-        )
-        return tuple(sorted(found))
+        }
+        return tuple(sorted(found.values()))
 
     def _is_reported(self, pid: int, *, as_killed: bool = False) -> bool:
         """Return whether a report has that process as a victim or, unless `as_killed`, as the choice."""
@@ -448,9 +465,18 @@ class OomLog:
         self._quiet = 0
 
 
-def _begins_or_names_kill(raw: str) -> bool:
-    """Return whether a line looks like the beginning of a report, or like a kill that somebody retyped."""
-    return INVOKED.strip() in raw or is_garbled_kill(raw)
+def _beside(message: Line, raw: str) -> str:
+    """Return what a line has beside the message that was read: a cut may have joined it with another."""
+    said = message.text
+    if message.is_log or said.startswith(("oom-kill:", "Task")):
+        return ""  # a path may have any words
+    if (first := _KILL.search(said, 0, _NAME_WITHIN)) is None:
+        return raw
+    return said[first.end() :] + (raw.replace(said, "") if said in raw else "")
+
+
+def _count_names(text: str) -> int:
+    return len(_KILL.findall(text)) + is_garbled_kill(text)
 
 
 def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:

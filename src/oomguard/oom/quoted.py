@@ -45,7 +45,7 @@ def quoted_messages(line: str) -> tuple[list[str], int]:
         if (string := _STRINGS[quote[0]].match(line, start)) is None:
             unclosed += quote[0]
             continue
-        is_list = is_list and not line[last:start].strip(", ")
+        is_list = is_list and not line[last:start].strip(", b")
         last = at = string.end()
         key = None
         if line[start - 1 : start] in _BEFORE:

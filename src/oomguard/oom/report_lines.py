@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.oom.kill import COMM_CHARACTERS, fits_comm, parse_context, parse_group, parse_kill
+from oomguard.oom.log_line import INVOKED, begins_report
 from oomguard.oom.report import Choice, Invoker, Task
 
 if TYPE_CHECKING:
@@ -59,11 +60,14 @@ def is_row(text: str) -> bool:
 
 def is_whole(text: str) -> bool:
     """Return whether a text is one of the messages about a kill, to its end."""
-    parsers = (parse_kill, parse_context, parse_choice, parse_header, parse_group)
-    return is_row(text) or is_panic(text) or any(parse(text) is not None for parse in parsers)
+    if is_row(text) or is_panic(text) or parse_kill(text, has_note=False) is not None:
+        return True
+    if INVOKED in text:
+        return begins_report(text) and parse_header(text) is not None
+    return any(parse(text) is not None for parse in (parse_context, parse_choice, parse_group, parse_header))
 
 
-_ROW = re.compile(r"\[ *\d{1,10}\](?: +-?\d{1,20}){6,16} [^\s\d].{0,200}")
+_ROW = re.compile(r"\[ *\d{1,10}\](?: +-?\d{1,20}){6,16} [^\s\d].{0,60} *")
 
 
 def parse_columns(text: str) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.oom.draft import Draft
-from oomguard.oom.garbled import is_garbled_kill
+from oomguard.oom.garbled import has_cut_kill, is_garbled_kill
 from oomguard.oom.kill import (
-    COMM_CHARACTERS,
+    COMM,
     CONTEXT,
     names_process,
     parse_constraint,
@@ -119,6 +119,9 @@ class Assembler:
                 self._draft.rows_unread += 1
         if names_process(text) or "oom-kill" in text:
             return self._take_words(line)
+        if has_cut_kill(text) and not text.startswith("oom_reaper: "):
+            self.is_used = False
+            return None
         if text.startswith("["):
             return self._take_heading(line) if "total_vm" in text else None
         if "+0x" in text and (found := _STACK.search(text, 0, CPU_LENGTH)) is not None:
@@ -151,8 +154,6 @@ class Assembler:
         if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
             draft, finished = self._begin(line)
             draft.fields["invoker"] = invoker
-        elif "invoked oom-killer:" in text:
-            self.is_used = False
         elif names_process(text):
             finished = self._take_victim(line)
         elif text.startswith(CONTEXT):
@@ -232,8 +233,8 @@ class Assembler:
         if draft.memory is not None:
             draft.memory.is_open = False
         fields = r"\[ *(\d{1,10})\]" + r" +(-?\d{1,20})" * (len(columns) - 2)
-        self.row = re.compile(rf"{fields} (.{{0,{COMM_CHARACTERS}}} *)", re.DOTALL)
-        self.row_line = re.compile(rf"{fields} ([^\r\n]{{0,{COMM_CHARACTERS}}} *)\n")
+        self.row = re.compile(rf"{fields} ({COMM} *)", re.DOTALL)
+        self.row_line = re.compile(rf"{fields} ({COMM} *)(?<!\r)\n")
         self._make = task_maker(columns, (draft.memory and draft.memory.page_kib) or 4)
         return finished
 
@@ -255,9 +256,11 @@ class Assembler:
 
     def _take_cut_context(self, line: "Line") -> "Report | None":
         """Add what a line says of which the end is missing: its kill may follow."""
-        self.is_used = self.is_reading and ",uid=" not in line.text
+        draft, is_joined = self._draft, "-rss:" in line.text  # with the end of another line
+        is_known = draft is not None and not draft.ended and draft.is_worth_telling
+        self.is_used = is_known and ",uid=" not in line.text and not is_joined
         limited = parse_constraint(line.text)
-        if limited is None:
+        if limited is None or is_joined:
             return None
         draft, finished = self._go_on(line)
         if draft.context is None:
