@@ -736,12 +736,14 @@ def test_kill_that_a_user_has_the_kernel_print_is_none(postmortem: Postmortem, t
         assert name not in out
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
-def test_encodings_of_editors_are_read(postmortem: Postmortem, tmp_path: Path, encoding: str) -> None:
-    """A log that was saved by an editor begins with a mark."""
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_encodings_of_editors_are_read(
+    postmortem: Postmortem, tmp_path: Path, encoding: str, mark: str
+) -> None:
+    """A log that was saved by an editor may begin with a mark."""
     log = tmp_path / "log"
-    text = Path(HOST).read_text()
-    log.write_bytes((text if encoding != "utf-16-le" else f"\ufeff{text}").encode(encoding))
+    log.write_bytes(f"{mark}{Path(HOST).read_text()}".encode(encoding))
     _, out, _ = postmortem(str(log))
     assert out.startswith("#1  python3[356] was killed: the host ran out of memory.")
 

@@ -348,6 +348,30 @@ def test_cpuset_is_known_before_its_name_is_printed(mask: str, nodes: str, const
     assert finding.total_pages == (1_000_000 if constraint == "cpuset" else 3_000_000)
 
 
+@pytest.mark.parametrize(
+    ("nodemask", "constraint"),
+    [
+        *(("(null), ", "none"), ("(null),", "none"), ("0-1, ", "none"), ("0-1,3,", "none")),
+        *(("1, ", "memory-policy"), ("1,", "memory-policy")),
+    ],
+)
+def test_memory_policy_is_known_by_the_nodes_in_the_header(nodemask: str, constraint: str) -> None:
+    """As 4.10 to 4.20 print them; their line of the kill is the same for any limit."""
+    lines = [line for line in formats.CPUSET_5_10.splitlines() if not line.startswith("oom-kill:")]
+    mask = "0x14000c0(GFP_KERNEL)"
+    lines[0] = f"a invoked oom-killer: gfp_mask={mask}, nodemask={nodemask} order=0, oom_score_adj=0"
+    lines.insert(1, "a cpuset=/ mems_allowed=0-1")
+    finding = found(*lines)
+    assert finding.constraint == constraint
+    assert finding.report.invoker is not None
+    assert (finding.report.invoker.comm, finding.report.invoker.order) == ("a", 0)
+    if constraint == "memory-policy":
+        assert (
+            headline(finding)
+            == "batch[900] was killed: memory node 1 of its memory policy ran out of memory."
+        )
+
+
 def test_policy_does_not_claim_a_kill_that_the_log_does_not_show() -> None:
     """A panic killed nothing, and a report without its end does not show what."""
     finding = found(*formats.PANIC_6_1.splitlines())

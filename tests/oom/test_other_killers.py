@@ -253,6 +253,74 @@ def test_kubelet_is_evidence_of_the_kernels_kill(name: str) -> None:
     assert len(read(event + kernel.replace("3103923", "7"))) == 2
 
 
+DESCRIBED = """\
+Conditions:
+  Type            Status  LastHeartbeatTime                Reason                      Message
+  MemoryPressure  False   Mon, 12 Oct 2026 19:00:20 +0000  KubeletHasSufficientMemory  enough memory
+Events:
+  Type     Reason      Age                 From            Message
+  ----     ------      ----                ----            -------
+  Warning  OOMKilling  2m49s               kernel-monitor  Memory cgroup out of memory: Killed process 50 \
+(java) total-vm:1280000kB, anon-rss:768000kB, file-rss:0kB, \
+shmem-rss:0kB, UID:0 pgtables:640kB oom_score_adj:985
+  Warning  OOMKilling  2m48s               kernel-monitor  Memory cgroup out of memory: Kill process 51 \
+(java) score 1973 or sacrifice child
+Killed process 51 (java) total-vm:1280000kB, anon-rss:768000kB, file-rss:0kB, shmem-rss:0kB
+  Warning  SystemOOM   3m57s (x2 over 1h)  kubelet         System OOM encountered, victim process: a, pid: 52
+  Warning  Evicted     4m                  kubelet         The node was low on resource: memory.
+"""
+
+
+def test_description_of_a_node_and_of_a_pod_is_read_whole() -> None:
+    """As `kubectl describe` and `kubectl get events -o wide` print it."""
+    shown = [headline(examine(report)) for report in read(DESCRIBED)]
+    assert sorted(shown) == [
+        "Not the kernel: kubelet killed a pod for low memory.",
+        "The OOM killer killed a[52], says the kubelet; the kernel's report is missing.",
+        "java[50] was killed: a memory cgroup reached its limit.",
+        "java[51] was killed: a memory cgroup reached its limit.",
+    ]
+    wide = (
+        DESCRIBED.splitlines()[6].replace("kernel-monitor", "node/a kernel-monitor, a")
+        + "   3m      1    a.17b"
+    )
+    assert [kill.pid for report in read(wide) for kill in report.kills] == [50]
+    pod = (
+        "Name:  web-7d4b9c\nStatus:  Running\nContainers:\n  app:\n    Last State:  Terminated\n"
+        "      Reason:  OOMKilled\n      Exit Code:  137\n    Limits:\n      memory:  64Mi\n"
+        "Events:\n  Warning  BackOff  12s  kubelet  Back-off restarting failed container app in pod web\n"
+    )
+    (report,) = read(pod)
+    assert headline(examine(report)).startswith(
+        "The OOM killer killed a process of a container, says Kubernetes"
+    )
+
+
+def test_slice_is_that_of_the_kill_before_or_another_one() -> None:
+    """The manager repeats a kill for the slices above the unit; systemd-oomd names them."""
+    slices = [
+        f"{SYSLOG}systemd[1]: {name}.slice: systemd-oomd killed 3 process(es) in this unit." for name in "ab"
+    ]
+    oomd = (
+        f"{SYSLOG}systemd-oomd[8]: Killed /a.slice/x.service due to memory pressure for /a.slice being 78.53%"
+    )
+    assert [report.other and report.other.victim for report in read("\n".join([oomd, *slices]))] == [
+        "/a.slice/x.service",
+        "b.slice",
+    ]
+    killed = "A process of this unit has been killed by the OOM killer."
+    units = [f"{SYSLOG}systemd[1]: {unit}: {killed}" for unit in ("session-3.scope", "user-1000.slice")]
+    assert len(read("\n".join(units))) == 1
+    context = (
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a.slice,mems_allowed=0,oom_memcg=/a.slice,"
+        "task_memcg=/a.slice/a-b.slice,task=c.slice,pid=7,uid=0"
+    )
+    kill = "Memory cgroup out of memory: Killed process 7 (c.slice) total-vm:9kB, anon-rss:9kB"
+    (report,) = read(f"{context}\n{kill}")
+    assert headline(examine(report)) == "c.slice[7] was killed: a.slice reached its limit."
+    assert report.task_memcg == "/a.slice/a-b.slice"
+
+
 EVICTED = "The node was low on resource: memory. Container nginx was using 166Ki, request is 10Ki."
 STATUSES = {
     f"5m   Warning   Evicted   pod/web-1   {EVICTED}": "Not the kernel: kubelet killed pod web-1 for low",

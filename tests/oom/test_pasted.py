@@ -36,6 +36,7 @@ def victims(*lines: str) -> list[list[int]]:
         ", file-rss:0kB ... oom_score_adj:200",
         ", file-rss:0kB, shmem-rss:0kB, UID:0, ...",
         ", file-rss:0kB[   12.000000] [ pid ]   uid  tgid total_vm      rss cpu oom_adj name",
+        ", file-rss:0kB   3m           1       aks-1.17b",
         "$",
         "[/code]",
         "`,",

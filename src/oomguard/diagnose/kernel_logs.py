@@ -245,13 +245,20 @@ def _xz_stream() -> lzma.LZMADecompressor:
 
 
 def _blocks(file: "_Log") -> "Iterator[str]":
-    """Yield a log as text: UTF-8, or UTF-16 with a mark, as some editors write it."""
+    """Yield a log as text: UTF-8, or UTF-16, as some editors write it."""
     block = file.read1(_BLOCK_BYTES)  # what precedes damage is not lost
-    is_utf16 = block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    decoder = codecs.getincrementaldecoder("utf-16" if is_utf16 else "utf-8")(
-        "replace" if is_utf16 else "surrogateescape"
-    )
+    encoding, errors = _encoding(block[:4])
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
     while block:
         yield decoder.decode(block)
         block = file.read1(_BLOCK_BYTES)
     yield decoder.decode(b"", final=True)
+
+
+def _encoding(head: bytes) -> tuple[str, str]:
+    """Return the encoding of a log: UTF-16 begins with a mark, or has a zero in each character of ASCII."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", "replace"
+    if (zeros := [byte == 0 for byte in head]) in ([False, True] * 2, [True, False] * 2):
+        return "utf-16-be" if zeros[0] else "utf-16-le", "replace"
+    return "utf-8", "surrogateescape"

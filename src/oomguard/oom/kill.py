@@ -108,7 +108,7 @@ _BETWEEN = re.compile(r', UID (?P<uid>\d{1,10}),| in VE "[^"]{0,64}"| score \d{1
 _FIGURE = re.compile(r"[,\s]{1,40}+([a-zA-Z_-]{1,20}):(-?\d{1,20})(kB)?(?!\w)")
 _CUT = re.compile(r"[a-zA-Z_-]{1,20}:-?\d{0,20}(?:k?|kB[>…│|])[>…│|]?")
 _CLOSING = re.compile(r"\s{0,99}[]\"'`})*|,;.\\$]{0,6}\s{0,999}")
-_NOTE = re.compile(r"[,\s]{0,99}[^\w\s,]")
+_NOTE = re.compile(r"[,\s]{0,99}[^\w\s,]|\s{2,99}\S")
 _FIGURES = {
     "total-vm": "total_vm_kib",
     "vsz": "total_vm_kib",  # 2.6.34 and 2.6.35

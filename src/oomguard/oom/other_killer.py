@@ -368,7 +368,8 @@ def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bo
     known, victim = before[1], other.victim
     if victim.startswith("a "):  # each line may be about another one
         return False
-    is_same = known.victim == victim or victim in known.victim.split("/") or victim.endswith(".slice")
+    path = known.victim.split("/")
+    is_same = victim in path or (len(path) == 1 and victim.endswith(".slice"))
     return known.by.startswith(other.by) and is_same  # systemd's words may be about systemd-oomd's kill
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from oomguard.oom.kill import Constraint
-    from oomguard.oom.report import Choice, Report, Task
+    from oomguard.oom.report import Choice, Invoker, Report, Task
 
 Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
 """Why the victim: the highest badness; a child of the highest; it asked for memory; somebody pressed SysRq-f;
@@ -210,18 +210,19 @@ def _constraint(report: "Report") -> "Constraint | None":
         )  # the host would panic
     ):
         return "memcg"
-    if report.context is None and _is_cpuset_limited(report):
-        return "cpuset"
+    if report.context is None and report.invoker is not None and _is_limited(report, report.invoker):
+        return "memory-policy" if report.invoker.nodes else "cpuset"
     return "none" if message or ending or report.stack or report.memory.ram_pages is not None else None
 
 
-def _is_cpuset_limited(report: "Report") -> bool:
-    """Return whether an allocation for a process could use only some of the nodes (constrained_alloc)."""
-    nodes, invoker = _node_numbers(report.nodes), report.invoker
-    if invoker is None or not nodes or not set(report.memory.nodes_kib) - nodes:
+def _is_limited(report: "Report", invoker: "Invoker") -> bool:
+    """Return whether an allocation could use only some of the nodes (constrained_alloc)."""
+    nodes = _node_numbers(report.nodes)
+    if not nodes or not set(report.memory.nodes_kib) - nodes:
         return False
     number, _, names = invoker.gfp_mask.partition("(")
-    return "USER" in names or "HARDWALL" in names or (not names and bool(int(number, 16) & _HARDWALL))
+    is_users = "USER" in names or "HARDWALL" in names or (not names and bool(int(number, 16) & _HARDWALL))
+    return is_users or bool(invoker.nodes)
 
 
 def _era(report: "Report", assumed: list[str]) -> Era | None:

@@ -22,6 +22,8 @@ class Invoker(NamedTuple):
     oom_score_adj: int | None
     has_oom_score_adj: bool = False
     """Whether the value is that, and not oom_adj of before 2.6.36."""
+    nodes: str = ""
+    """The memory nodes of the memory policy, which 4.10 to 4.20 print; "" without one."""
 
 
 class Task(NamedTuple):

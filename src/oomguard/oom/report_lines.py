@@ -15,7 +15,7 @@ _COLUMNS_LIMIT = 24
 _INVOKED = " invoked oom-killer: gfp_mask="
 _HEADER = re.compile(
     r"(?P<gfp_mask>0x[0-9a-f]{1,16}(?:\([^)]{0,400}(?:\)|\Z))?)"
-    r"(?:,? nodemask=(?P<nodemask>[^ ]{1,200}))?(?:,? {1,2}order=(?P<order>-?\d{1,4}))?"
+    r"(?:,? nodemask=(?:\(null\)|(?P<nodemask>[\d,-]{0,200}?)))?(?:,? {1,2}order=(?P<order>-?\d{1,4}))?"
     r"(?:,? oom_adj=-?\d{1,5}(?=,? oom_score_adj))?"  # 2.6.36 to 3.6 had both
     r"(?:,? (?:oom_score_adj|oom_adj|oomkilladj)=(?P<value>-?\d{1,5}))?"
     r"(?:,[ ]{0,2}(?:[a-z_]{0,15}=?[^,= ]{0,6}[>…]?)?)?"  # a mail or a screen may cut the rest
@@ -97,6 +97,7 @@ def parse_header(text: str) -> Invoker | None:
         int(order or 0),
         None if value is None else int(value),
         "oom_score_adj=" in text,
+        found["nodemask"] or "",
     )
 
 

@@ -153,7 +153,7 @@ class Assembler:
         text, draft, finished = line.text, self._draft, None
         if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
             draft, finished = self._begin(line)
-            draft.fields["invoker"] = invoker
+            draft.fields |= {"invoker": invoker, "nodes": invoker.nodes}
         elif names_process(text):
             finished = self._take_victim(line)
         elif text.startswith(CONTEXT):
@@ -311,4 +311,4 @@ class Assembler:
         elif " mems_allowed=" in text:
             before, _, nodes = text.rpartition(" mems_allowed=")
             if " cpuset=" in before and _NODE_LIST.fullmatch(nodes.rstrip()):
-                fields.setdefault("nodes", nodes.rstrip())
+                fields["nodes"] = fields.get("nodes") or nodes.rstrip()
