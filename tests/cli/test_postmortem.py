@@ -76,7 +76,9 @@ def test_one_report_is_explained_in_words_and_then_as_a_table(postmortem: Postmo
     assert out.startswith("#1  cache-worker[16420] was killed: cgroup /oom-report reached its limit of")
     shown = words(out)
     assert "The cgroup used 64.0 MiB of 64.0 MiB." in shown
-    assert "Next db-server[16419] (38.2 MiB, oom_score_adj 0), 15.3 MiB behind. Without" in shown
+    assert (
+        "Next db-server[16419] (38.2 MiB, oom_score_adj 0): its badness was 15.3 MiB lower. Without" in shown
+    )
     assert "Without oom_score_adj, it would have been killed instead." in shown
     rows = [line.split() for line in out.partition("SCORE\n")[2].splitlines()[1:]]
     assert [row[-6 if row[0] != "†" else 3] for row in rows] == [

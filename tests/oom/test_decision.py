@@ -62,7 +62,7 @@ def test_thousandths_of_old_kernels_are_told_as_such() -> None:
     assert share_of(finding.victim, finding) == finding.victim.badness / 1000 <= 1
     shown = dict(facts(Told(1, finding)))
     assert f"badness, {finding.victim.badness} thousandths of memory: " in shown["Why"]
-    assert re.search(r"\d+ thousandths of memory behind", shown["Next"])
+    assert re.search(r"badness was \d+ thousandths of memory lower", shown["Next"])
 
 
 def test_value_that_decided_is_named() -> None:

@@ -63,6 +63,16 @@ def test_a_click_sorts_by_a_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_no_table_is_wider_than_the_page_of_a_desktop(page: str, tmp_path: Path) -> None:
+    """Under a policy, it has the most columns."""
+    tables = "[...frames[0].document.querySelectorAll('.scroll')]"
+    measure = f"document.title = Math.max(...{tables}.map(one => one.scrollWidth - one.clientWidth))"
+    frame = f'<iframe width=1000 height=800 srcdoc="{html.escape(_POLICY.sub("", page))}"></iframe>'
+    dom = shown(f"<!DOCTYPE html><title></title>{frame}<script>onload = () => {measure}</script>", tmp_path)
+    assert "<title>0</title>" in dom
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_a_phone_scrolls_up_and_down_only(page: str, tmp_path: Path) -> None:
     """Wide tables scroll by themselves."""
     frame = f'<iframe width=390 height=800 srcdoc="{html.escape(_POLICY.sub("", page))}"></iframe>'

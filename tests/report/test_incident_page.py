@@ -3,15 +3,19 @@
 import base64
 import hashlib
 import re
+import tempfile
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 import incident
 import oom_formats as formats
+from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
+from oomguard.policy.load import load
 from oomguard.report.chart import growth_chart
 from oomguard.report.postmortem import Told, headline
 from oomguard.report.postmortem_page import RAW_LIMIT, TASKS, postmortem_page
@@ -47,7 +51,22 @@ class Tags(HTMLParser):
         return [attributes for tag, attributes in self.found if tag in tags]
 
 
-PAGES = {"postmortem": page_of(), "history": recording_page(incident.samples())}
+def replayed_page() -> str:
+    """Return the page of the incident under a policy with long rules."""
+    told = incident.told()
+    text = "rules:\n  - {name: report-gen, oom_score_adj: 800}\n"
+    text += "  - {name: postgres, user: 113, oom_score_adj: -900}\n"
+    text += "  - {name: systemd-journal, unit: systemd-journald.service, oom_score_adj: -250}\n"
+    with tempfile.TemporaryDirectory() as folder:
+        policy = Path(folder) / "new.yaml"
+        policy.write_text(text)
+        backtest = Backtester(load(str(policy)).policy).replay(told.finding)
+    told = told._replace(backtest=backtest, policy="new.yaml")
+    return postmortem_page([told], limit=TASKS, where="the journal", notes=[])
+
+
+REPLAYED = replayed_page()
+PAGES = {"postmortem": page_of(), "replayed": REPLAYED, "history": recording_page(incident.samples())}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -137,6 +156,28 @@ def test_holders_beyond_the_table_are_counted() -> None:
         report = told.finding.report._replace(tasks=(*tasks, *extra))
         page = postmortem_page([told._replace(finding=examine(report))], limit=TASKS, where="", notes=[])
         assert re.findall(r"\d+ more process(?:es)?", page) == [words]
+
+
+def test_parts_of_more_than_everything_are_explained() -> None:
+    """Where they show; and all processes are added up."""
+    told = incident.told()
+    assert "Parts are of the 6.3 GiB that ran out. 8 processes together: 5.7 GiB." in page_of()
+    tasks = tuple(one._replace(rss=one.rss * 3) for one in told.finding.report.tasks)
+    finding = examine(told.finding.report._replace(tasks=tasks))
+    page = postmortem_page([told._replace(finding=finding)], limit=TASKS, where="", notes=[])
+    assert "17.2 GiB, which is more, because shared memory counts in each process that uses it." in page
+
+
+def test_under_a_policy_the_table_has_the_columns_of_rank() -> None:
+    """The place and the value, now and new."""
+    tags = Tags(REPLAYED)
+    assert "The kill order" in tags.text
+    text = " ".join(tags.text.split())
+    assert "NowNewNamePIDUIDMemoryoom_score_adjScoreRule" in text.replace(" ", "")
+    [row] = [row for row in REPLAYED.split("<tr") if "report-gen</bdi>" in row and "200→" in row]
+    cells = re.findall(r"<bdi>(.*?)</bdi>", row)
+    assert (cells[:3], cells[6], cells[-1]) == (["4", "1", "report-gen"], "200→800", "name=report-gen")
+    assert re.search(r"<th scope=row[^>]*><bdi>report-gen", row)
 
 
 def test_a_cgroup_is_not_taken_for_the_host() -> None:

@@ -231,10 +231,10 @@ def _why(told: Told) -> "Iterator[str]":
         if finding.why == "lower":
             first = finding.ranked[0]
             assert first.badness is not None
-            ahead = _points(first.badness - victim.badness, finding)
+            more = _points(first.badness - victim.badness, finding)
             yield (
-                f"By this calculation {label(first.task)} was ahead by {ahead}. The kernel prints the table"
-                " after it chose, and skips processes in vfork or about to exit."
+                f"By this calculation the badness of {label(first.task)} was {more} higher. The kernel prints"
+                " the table after it chose, and skips processes in vfork or about to exit."
             )
 
 
@@ -274,8 +274,9 @@ def _next(told: Told) -> "Iterator[str]":
         yield "No other process could be killed."
         return
     assert runner_up.badness is not None
-    value, behind = runner_up.task.oom_score_adj, _points(victim.badness - runner_up.badness, finding)
-    yield f"{label(runner_up.task)} ({_held(runner_up, finding)}, oom_score_adj {value}), {behind} behind."
+    held, value = _held(runner_up, finding), runner_up.task.oom_score_adj
+    less = _points(victim.badness - runner_up.badness, finding)
+    yield f"{label(runner_up.task)} ({held}, oom_score_adj {value}): its badness was {less} lower."
     decider = finding.decider
     if largest is None:
         return
@@ -384,6 +385,14 @@ def _would(one: "Replayed") -> str:
     if verdict.rule is None:
         return f"{label(one.place.task)} (oom_score_adj {verdict.value}, no rule)"
     return f"{label(one.place.task)} (oom_score_adj {verdict.value}, {verdict.rule.label})"
+
+
+def value_of(task: "Task", replayed: "Replayed | None") -> str:
+    """Return a process's value, and the policy's: `0→500`, or `0→500?` if the report leaves that open."""
+    values = {task.oom_score_adj} if replayed is None else {one.value for one in replayed.verdicts}
+    if replayed is None or values == {task.oom_score_adj}:
+        return str(task.oom_score_adj)
+    return f"{task.oom_score_adj}→{replayed.likely.value}{'?' if len(values) > 1 else ''}"
 
 
 def _before(told: Told) -> "Iterator[str]":

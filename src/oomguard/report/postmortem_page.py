@@ -7,7 +7,17 @@ from oomguard.core.text import counted, kib, legible, printable
 from oomguard.oom.postmortem import share_of
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
-from oomguard.report.postmortem import Fact, circumstances, facts, headline, label, origin_of, paths, unranked
+from oomguard.report.postmortem import (
+    Fact,
+    circumstances,
+    facts,
+    headline,
+    label,
+    origin_of,
+    paths,
+    unranked,
+    value_of,
+)
 from oomguard.report.postmortem_before import grown, is_of_same, until_kill
 from oomguard.report.postmortem_document import told_json
 from oomguard.report.recording_page import growth_table
@@ -47,9 +57,8 @@ def _article(told: "Told", limit: int) -> Article:
             Column("Part", is_number=True),
             Column(""),
         )
-        sections.append(
-            Section("What held memory", table=Table("The largest, as the kernel counted them", columns, rows))
-        )
+        held = Table("The largest, as the kernel counted them", columns, rows)
+        sections.append(Section("What held memory", table=held, note=_together(finding)))
     if told.before:
         sections.append(_before(told))
     if report.tasks:
@@ -107,6 +116,22 @@ def _held(finding: "Finding") -> list[Row]:
     ]
 
 
+def _together(finding: "Finding") -> str:
+    """Return what the parts are of, how much all processes have, and why that can be more."""
+    whole, places = finding.total_pages, finding.ranked or unranked(finding.report)
+    pages = sum(one.pages for one in places)
+    together = f"{counted(len(places), 'process', 'es')} together: {_size(pages, finding)}"
+    if whole is None:
+        return f"{together}."
+    if pages > whole:
+        together += ", which is more, because shared memory counts in each process that uses it"
+    return f"Parts are of the {_size(whole, finding)} that ran out. {together}."
+
+
+def _size(pages: int, finding: "Finding") -> str:
+    return kib(pages * finding.report.memory.page_kib)
+
+
 def _before(told: "Told") -> Section:
     report = told.finding.report
     found = grown(report, told.before)
@@ -125,36 +150,45 @@ def _candidates(told: "Told", limit: int) -> Section:
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
     shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
     columns = [
-        *(Column("Place", is_number=True), Column("Name"), Column("PID", is_number=True)),
-        *(Column("UID", is_number=True), Column("Memory", is_number=True)),
-        *(Column("oom_score_adj", is_number=True), Column("Score", is_number=True)),
+        Column("Now", is_number=True),
+        *([Column("New", is_number=True)] if replayed else ()),
+        *(Column("Name"), Column("PID", is_number=True), Column("UID", is_number=True)),
+        *(Column("Memory", is_number=True), Column("oom_score_adj", is_number=True)),
+        Column("Score", is_number=True),
+        *([Column("Rule")] if replayed else ()),
     ]
-    if replayed:
-        columns += [Column("New", is_number=True), Column("New value", is_number=True), Column("Rule")]
     rows = [
         Row(tuple(_cells(one, finding, replayed.get(one.task.pid))), one.task.pid in killed) for one in shown
     ]
     hidden = len(places) - len(shown)
+    notes = ["Score is the badness, in percent of the memory that ran out."] if finding.ranked else []
+    notes += [f"And {hidden} more; --tasks 0 shows all."] if hidden else []
     return Section(
-        "Which process goes first" if finding.ranked else "The candidates",
-        table=Table("The processes that could be killed", columns, rows, head=1, is_sortable=True),
-        note=f"And {hidden} more; --tasks 0 shows all." if hidden else "",
+        "The kill order" if finding.ranked else "The candidates",
+        table=Table(
+            "The processes that the kernel considered",
+            columns,
+            rows,
+            head=2 if replayed else 1,
+            is_sortable=True,
+        ),
+        note=" ".join(notes),
     )
 
 
 def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> "Iterator[Cell]":
     task, page = one.task, finding.report.memory.page_kib
     yield _place(one, is_ranked=bool(finding.ranked))
+    if replayed is not None:
+        yield _place(replayed.place, is_ranked=True)
     yield Cell(printable(task.comm))
     for number in (task.pid, task.uid):
         yield Cell(str(number), number)
     yield Cell(kib(one.pages * page), one.pages)
-    yield Cell(str(task.oom_score_adj), task.oom_score_adj)
+    yield Cell(value_of(task, replayed), task.oom_score_adj)
     share = share_of(one, finding)
     yield Cell("", _NEVER) if share is None else Cell(f"{share:.1%}", round(share, 6))
     if replayed is not None:
-        yield _place(replayed.place, is_ranked=True)
-        yield Cell(str(replayed.likely.value), replayed.likely.value)
         yield Cell("" if replayed.likely.rule is None else replayed.likely.rule.label)
 
 

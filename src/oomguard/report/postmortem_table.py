@@ -18,9 +18,10 @@ from oomguard.report.postmortem import (
     paths,
     short_moment,
     unranked,
+    value_of,
     value_of_victim,
 )
-from oomguard.report.rank_table import WIDTH_OF_ALL, compact
+from oomguard.report.rank_table import WIDTH_OF_ALL, WIDTH_OF_USERS, compact, cut
 from oomguard.report.tables import bar, console, table
 
 if TYPE_CHECKING:
@@ -115,22 +116,26 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
     """Return the candidates, the first in kill order first, for a screen of that many columns."""
     finding = told.finding
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
-    headings = ["", "PLACE", "NEW", "PID", "NAME", "UID", "MEMORY", "BAR", "VALUE", "SCORE", "RULE"]
+    headings = ["", "NOW", "NEW", "PID", "NAME", "UID", "MEMORY", "BAR", "VALUE", "SCORE", "RULE"]
     if not replayed:
         headings = [name for name in headings if name not in ("NEW", "RULE")]
     if width < (WIDTH_OF_ALL if replayed else _WIDTH_OF_BARS):
         headings.remove("BAR")  # the rule and whole numbers matter more
+    left_out = set()
+    if replayed and width < WIDTH_OF_ALL:
+        left_out = {"SCORE"} if width >= WIDTH_OF_USERS else {"SCORE", "UID", "RULE"}
     if finding.total_pages is None:
-        headings.remove("SCORE")
+        left_out.add("SCORE")
     if not finding.ranked:
-        headings = [name for name in headings if name not in ("PLACE", "SCORE")]
+        left_out |= {"NOW", "SCORE"}
+    headings = [name for name in headings if name not in left_out]
     made = table(
         *["" if name == "BAR" else name for name in headings],
-        right=("PLACE", "NEW", "PID", "UID", "MEMORY", "VALUE", "SCORE"),
+        right=("NOW", "NEW", "PID", "UID", "MEMORY", "VALUE", "SCORE"),
     )
     made.collapse_padding = True
     for column in made.columns:
-        column.no_wrap = column.header != "RULE"
+        column.no_wrap = column.header != "RULE"  # shortened first if there is no room
         column.overflow = "ellipsis"
         column.max_width = _NAME_CELLS if column.header == "NAME" else None
     killed = {kill.pid for kill in finding.report.kills}
@@ -139,9 +144,9 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
     for one in shown:
         cells = _cells(one, finding, replayed.get(one.task.pid))
         part, whole = (max(one.badness or 0, 0), worst) if finding.ranked else (one.pages, largest)
-        row = ["†" if one.task.pid in killed else ""]
+        row: list[str | Text] = ["†" if one.task.pid in killed else ""]
         cells["BAR"] = bar(part, whole, _BAR_CELLS)
-        row += [cells[name] for name in headings[1:]]
+        row += [cut(cells[name]) if name == "RULE" else cells[name] for name in headings[1:]]
         made.add_row(*row, style="bold red" if one.task.pid in killed else "")
     return made
 
@@ -149,20 +154,17 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
 def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dict[str, str]:
     task, share = one.task, share_of(one, finding)
     cells = {
-        "PLACE": "never" if one.place is None else str(one.place),
+        "NOW": "never" if one.place is None else str(one.place),
         "PID": str(task.pid),
         "NAME": printable(task.comm),
         "UID": str(task.uid),
         "MEMORY": compact(one.pages * finding.report.memory.page_kib),
-        "VALUE": str(task.oom_score_adj),
+        "VALUE": value_of(task, replayed),
         "SCORE": "" if share is None else f"{share:.1%}",
         "NEW": "",
         "RULE": "",
     }
     if replayed is not None:
-        values = sorted({verdict.value for verdict in replayed.verdicts})
-        if values != [task.oom_score_adj]:
-            cells["VALUE"] = f"{task.oom_score_adj}→{replayed.likely.value}{'?' if len(values) > 1 else ''}"
         cells["NEW"] = "never" if replayed.place.place is None else str(replayed.place.place)
         cells["RULE"] = "" if replayed.likely.rule is None else replayed.likely.rule.label
     return cells

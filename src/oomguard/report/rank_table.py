@@ -23,7 +23,7 @@ _BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
-_WIDTH_OF_USERS = 70
+WIDTH_OF_USERS = 70
 """On narrower screens, a table has no bars and no users."""
 _OBSTACLES: "dict[Kind, str]" = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
 """Names of obstacles, short enough for the rule beside them."""
@@ -78,7 +78,7 @@ def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
         headings = [
             name for name in headings if name not in ("", "SCORE")
         ]  # the rule is more useful than those
-    if width < _WIDTH_OF_USERS:
+    if width < WIDTH_OF_USERS:
         headings = [name for name in headings if name not in ("", "USER")]
     made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "+/MIN", "VALUE"))
     made.collapse_padding = True
@@ -147,12 +147,13 @@ def _rule(one: "Ranked") -> Text:
     decision = one.decision
     if decision is not None and decision.rule is not None:
         if decision.obstacle is not None:
-            return _cut(f"{_OBSTACLES[decision.obstacle.kind]}: {decision.rule.label}", "yellow")
-        return _cut(decision.rule.label)
-    return _cut(exemption(one.candidate, one.now), "dim")
+            return cut(f"{_OBSTACLES[decision.obstacle.kind]}: {decision.rule.label}", "yellow")
+        return cut(decision.rule.label)
+    return cut(exemption(one.candidate, one.now), "dim")
 
 
-def _cut(text: str, style: str = "") -> Text:
+def cut(text: str, style: str = "") -> Text:
+    """Return a cell that is shortened to one line if there is no room."""
     return Text(text, style, no_wrap=True, overflow="ellipsis")
 
 
