@@ -94,3 +94,26 @@ def test_lines_are_broken_where_names_end() -> None:
         "vm.overcommit_memory   50-database-",
         "                       hosts.yaml:3",
     ]
+
+
+def test_a_grid_has_whole_names_too() -> None:
+    """And no headings."""
+    made = tables.grid()
+    made.add_row("", "name=chromium|chrome unit=a.service", "no", "name is sleep")
+    assert drawn(made, 40).splitlines() == [
+        "  name=chromium|       no  name is sleep",
+        "  chrome",
+        "  unit=a.service",
+    ]
+
+
+def test_a_paragraph_is_broken_within_a_word_only_where_that_is_too_long() -> None:
+    """A path then at a slash, and indented."""
+    screen = io.StringIO()
+    out = tables._Console(file=screen, width=30)
+    tables.print_text(out, "cgroup=/user.slice/user-1000.slice/app.slice (a.yaml:10) and more", indent=2)
+    assert screen.getvalue().splitlines() == [
+        "  cgroup=/user.slice/",
+        "    user-1000.slice/app.slice",
+        "    (a.yaml:10) and more",
+    ]

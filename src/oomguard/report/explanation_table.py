@@ -45,7 +45,7 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
     if len(shown) < len(explanation.tried):
         out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
     if shown:
-        out.print(_tried_table(shown, out.width))
+        out.print(_tried_table(shown))
     print_text(out, f"→ {explanation.verdict}")
     decision = explanation.decision
     if decision.obstacle is not None and decision.obstacle.hint:
@@ -58,17 +58,10 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
         out.print(f"  {explanation.paste}", soft_wrap=True)
 
 
-def _tried_table(shown: "Sequence[Tried]", width: int) -> "Table":
+def _tried_table(shown: "Sequence[Tried]") -> "Table":
     """Return the rules, and the condition of each that failed."""
     names = [f"{tried.rule.label} ({place(tried.rule)})" for tried in shown]
-    word = max(len(word) for name in names for word in name.split())
     made = grid()
-    made.add_column()  # indents
-    made.add_column(
-        no_wrap=max(map(len, names)) <= width // 2, min_width=min(word, width // 2), overflow="fold"
-    )
-    made.add_column()
-    made.add_column(overflow="fold")
     for name, tried in zip(names, shown, strict=True):
         answer, style = ("no", "") if tried.unmet else ("yes", "green")
         verb = " is" if tried.unmet in _KEYS else ":"

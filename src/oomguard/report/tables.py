@@ -15,9 +15,10 @@ from rich.text import Text
 from oomguard.core.text import wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Column
 
 _BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[|,/])|(?=[\[:])", r"(?<=[-._@])", "")))
 """Where a line of a cell may end, the best places first: between words; between a name and its pid, or the
@@ -37,7 +38,7 @@ class NamesTable(Table):
     """A table with whole names, and without spaces at the ends of lines: they would be in every paste."""
 
     def __rich_console__(self, console: Console, options: "ConsoleOptions") -> "RenderResult":
-        widths = self._widths(options.max_width) if self.box is box.SIMPLE_HEAD else []
+        widths = self._widths(options.max_width)
         if widths:
             yield from self._lines(console, widths)
             return
@@ -56,9 +57,9 @@ class NamesTable(Table):
         room = limit - len(self._gap) * (len(columns) - 1)
         if sum(most) <= room:
             return most
-        if any(column.overflow != "fold" or _is_cut(column.cells) for column in self.columns):
+        if any(map(_is_cut, self.columns)):
             return []
-        least = self._least()
+        least = [min(low, room * 2 // 3) for low in self._least()]
         for at in reversed(range(len(least))):  # the first columns matter most
             if not self.columns[at].no_wrap:
                 least[at] -= max(min(sum(least) - room, least[at] - _LEAST_CELLS), 0)
@@ -84,7 +85,7 @@ class NamesTable(Table):
 
     @property
     def _gap(self) -> str:
-        return "  " if self.collapse_padding else "   "
+        return "  " if self.collapse_padding else "   "  # a grid's, too
 
     def _lines(self, console: Console, widths: list[int]) -> "Iterator[Segment]":
         """Yield what rich would, in a tenth of its time: a plan may have thousands of rows."""
@@ -92,6 +93,8 @@ class NamesTable(Table):
         styles = [console.get_style(row.style or "") for row in self.rows]
         rows = zip(*(column.cells for column in self.columns), strict=True)
         for number, row in enumerate((head, *rows)):
+            if number == 0 and not self.show_header:
+                continue
             of_row = styles[number - 1] if number else Style.null()
             cells = [_broken(cell, width) for cell, width in zip(row, widths, strict=True)]
             for parts in zip_longest(*cells, fillvalue=""):
@@ -115,8 +118,10 @@ def _segments(part: "RenderableType", console: Console, style: Style) -> list[Se
     return [Segment(str(part), style + own)]
 
 
-def _is_cut(cells: "Iterable[RenderableType]") -> bool:
-    return any(isinstance(cell, Text) and cell.no_wrap for cell in cells)
+def _is_cut(column: "Column") -> bool:
+    if column.no_wrap and column.overflow == "ellipsis":
+        return True
+    return any(isinstance(cell, Text) and cell.no_wrap for cell in column.cells)
 
 
 def _longest(text: str) -> int:
@@ -181,7 +186,12 @@ def grid() -> Table:
 def print_text(out: Console, text: str, *, indent: int = 0, style: str = "") -> None:
     """Print a paragraph, broken between words, and indented by two more where it goes on."""
     for line in wrapped(" " * indent + text, out.width):
-        out.print(line, style=style)
+        if cell_len(line) <= out.width:
+            out.print(line, style=style)
+            continue
+        left = len(line) - len(line.lstrip())
+        for at, part in enumerate(_parts(line[left:], out.width - left - 2)):
+            out.print(f"{' ' * (left + 2 * bool(at))}{part}", style=style)
 
 
 def bar(part: float, whole: float, width: int = 20) -> str:
