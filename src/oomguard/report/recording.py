@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oomguard.core.sample import NOTICED_KIB, growth
 from oomguard.core.text import counted, kib, legible
+from oomguard.report.cgroup_title import cgroup_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,13 +47,13 @@ def headline(samples: "Sequence[Sample]") -> str:
     """Return the lowest amount that was left, and when."""
     lowest = min(of_host(samples) or samples, key=_share_left)
     place = f" in {legible(lowest.cgroup)}" if lowest.cgroup else ""
-    return f"At the lowest, {kib(lowest.left.available_kib)} were available{place}, at {_time(lowest.at)}."
+    return f"At the lowest, {kib(lowest.left.available_kib)} were available{place}, at {clock(lowest)}."
 
 
 def extent(samples: "Sequence[Sample]") -> str:
     """Return from when to when the samples are, how many, and of how many processes."""
     processes = {holder[:2] for sample in samples for holder in sample.holders}
-    first, last = _time(samples[0].at), _time(samples[-1].at)
+    first, last = clock(samples[0]), clock(samples[-1])
     if first[:10] == last[:10]:
         last = last[11:]
     counts = f"{counted(len(samples), 'sample')} of {counted(len(processes), 'process', 'es')}"
@@ -115,6 +116,16 @@ def moment(sample: "Sample", amount: "Callable[[int], str]") -> tuple[str, ...]:
     )
 
 
+def clock(sample: "Sample", form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return when a sample was taken, in local time."""
+    return datetime.fromtimestamp(sample.at).astimezone().strftime(form)
+
+
+def shown_by(sample: "Sample") -> str:
+    """Return what a sample shows: the host, or a cgroup by its short name."""
+    return cgroup_title(sample.cgroup) if sample.cgroup else "the host"
+
+
 def sparkline(values: "Sequence[int]") -> str:
     """Return values as a row of bars, a blank for 0."""
     most = max(values, default=0)
@@ -136,10 +147,6 @@ def recording_document(samples: "Sequence[Sample]") -> list[dict[str, Any]]:
 
 def _share_left(sample: "Sample") -> float:
     return sample.left.available_kib / max(sample.left.total_kib, 1)
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _parts(samples: "Sequence[Sample]", count: int) -> "list[list[Sample]]":

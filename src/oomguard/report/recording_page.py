@@ -1,20 +1,20 @@
 """The content of the flight recorder as an HTML page."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from oomguard.core.sample import Growth
 from oomguard.core.text import kib, span
-from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.recording import (
+    clock,
     condensed,
     extent,
     headline,
     moment,
     of_host,
     seen_once,
+    shown_by,
     what_grew,
 )
 
@@ -83,10 +83,5 @@ def _moments(samples: "Sequence[Sample]") -> Table:
     rows = []
     for one in samples:
         available, *others = map(Cell, moment(one, kib))
-        where = cgroup_title(one.cgroup) if one.cgroup else "the host"
-        rows.append(Row((Cell(_time(one)), available, Cell(where), *others)))
+        rows.append(Row((Cell(clock(one)), available, Cell(shown_by(one)), *others)))
     return Table("Of equal parts of the time, the moment with the least memory", columns, rows)
-
-
-def _time(sample: "Sample") -> str:
-    return datetime.fromtimestamp(sample.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,20 +1,20 @@
 """The content of the flight recorder as tables."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from oomguard.core.text import kib, span
-from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.rank_table import compact
 from oomguard.report.recording import (
+    clock,
     condensed,
     courses,
     extent,
     headline,
     moment,
     seen_once,
+    shown_by,
     sparkline,
     what_grew,
 )
@@ -73,7 +73,7 @@ def _memory_table(samples: "Sequence[Sample]") -> "Table":
     headings = ("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "FIRST TO GO", "MEMORY")
     rows = [moment(sample, compact) for sample in samples]
     shown = [at for at in range(len(headings)) if any(row[at] not in ("", "none") for row in rows)]
-    is_one_day = len({_clock(sample, "%x") for sample in samples}) == 1
+    is_one_day = len({clock(sample, "%x") for sample in samples}) == 1
     of = ("OF",) if any(sample.cgroup for sample in samples) else ()
     made = table(
         *("TIME", *(headings[at] for at in shown), *of),
@@ -83,11 +83,7 @@ def _memory_table(samples: "Sequence[Sample]") -> "Table":
     for column in made.columns:
         column.no_wrap = column.header not in ("SWAP FREE", "OF")
     for sample, row in zip(samples, rows, strict=True):
-        clock = _clock(sample, "%H:%M:%S" if is_one_day else "%m-%d %H:%M")
-        where = (cgroup_title(sample.cgroup) if sample.cgroup else "the host",) if of else ()
-        made.add_row(clock, *(row[at] for at in shown), *where)
+        when = clock(sample, "%H:%M:%S" if is_one_day else "%m-%d %H:%M")
+        where = (shown_by(sample),) if of else ()
+        made.add_row(when, *(row[at] for at in shown), *where)
     return made
-
-
-def _clock(sample: "Sample", form: str) -> str:
-    return datetime.fromtimestamp(sample.at).astimezone().strftime(form)
