@@ -55,6 +55,11 @@ def test_what_is_read_is_in_plain_words(path: Path) -> None:
     assert not words_of(prose_of(path) if path.suffix == ".py" else path.read_text())
 
 
+def test_all_pages_together_are_short() -> None:
+    """A page says what neither a screen beside it, the code, nor another page says."""
+    assert sum(len(page.read_text().split()) for page in PAGES if "docs" in page.parts) <= 16_400
+
+
 @pytest.mark.parametrize("page", MANUAL)
 def test_the_manual_is_in_plain_words(page: str) -> None:
     """With the parts that are made from the help and from tables of the code."""
