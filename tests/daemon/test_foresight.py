@@ -65,7 +65,7 @@ class Watched:
         self.proc.hold(pid, rss_pages=mib * PAGES_A_MIB, score=666 + mib // 24)
 
     def cgroup(self, mount: Path, name: str, *, used_mib: int, stalled_percent: int = 0) -> None:
-        """Have a cgroup with a limit of 1000 MiB, with the process 200 in it."""
+        """Have one more cgroup, with a limit of 1000 MiB and the process 200 in it; or let it change."""
         (self.proc.root / "self").mkdir(exist_ok=True)
         (self.proc.root / "self" / "mountinfo").write_text(f"31 20 0:27 / {mount} rw - cgroup2 none rw\n")
         (mount / name).mkdir(exist_ok=True)
@@ -78,6 +78,7 @@ class Watched:
             ("cgroup.procs", "200\n"),
         ):
             (mount / name / file).write_text(text)
+        (mount / "cgroup.stat").write_text(f"nr_descendants {len(list(mount.glob('*/')))}\nnr_dying 3\n")
 
     def begin_stall(self) -> None:
         """Fire the trigger, and let the daemon see it."""
@@ -292,11 +293,18 @@ def test_a_fast_leak_is_found_between_passes(watched: Watched) -> None:
     assert "the kernel would kill firefox[300] next (6.5 GiB, +5.9 GiB in " in said
 
 
-def test_a_cgroup_that_fills_up_fast_is_found_between_passes(watched: Watched, tmp_path: Path) -> None:
-    """If it was there at the last pass."""
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_cgroup_that_fills_up_fast_is_found_between_passes(
+    watched: Watched, tmp_path: Path, *, is_new: bool
+) -> None:
+    """Also one that was made since the last pass, and that was half empty at the first glance."""
+    if is_new:
+        watched.cgroup(tmp_path, "old", used_mib=300)
+        watched.end_pass()
     watched.cgroup(tmp_path, "job", used_mib=400)
-    watched.end_pass()
-    watched.cgroup(tmp_path, "job", used_mib=550)
+    if not is_new:
+        watched.end_pass()
+    watched.cgroup(tmp_path, "job", used_mib=490 if is_new else 550)
     watched.glance(seconds=30)
     assert watched.it.episode is None
     watched.cgroup(tmp_path, "job", used_mib=800)

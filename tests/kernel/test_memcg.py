@@ -10,6 +10,7 @@ from oomguard.kernel.memcg import (
     Hierarchy,
     Memcg,
     ancestors,
+    count_cgroups,
     group_killed_with,
     members,
     open_memcg,
@@ -119,3 +120,15 @@ def test_a_group_dies_with_the_highest_that_says_so(procfs: Procfs, mount: Path)
     assert group_killed_with(open_memcg(procfs, "/a/b"), "/a/b/c") == "/a/b"
     assert group_killed_with(open_memcg(procfs, "/a/b/c"), "/a/b/c") == ""
     assert group_killed_with(open_memcg(procfs, "/a/b"), "/abc") == ""
+
+
+@pytest.mark.parametrize(
+    ("root", "count"), [(Memcg("/", "", is_v2=False), 40), (Memcg("/", "", is_v2=True), 64)]
+)
+def test_cgroups_are_counted_without_a_walk(
+    proc: FakeProc, procfs: Procfs, tmp_path: Path, root: Memcg, count: int
+) -> None:
+    """Version 1 counts them in /proc/cgroups, version 2 in its root."""
+    make(tmp_path, "/", cgroup_stat="nr_descendants 64\nnr_subsys_memory 60\nnr_dying_descendants 12\n")
+    (proc.root / "cgroups").write_text("#subsys_name\thierarchy\tnum_cgroups\tenabled\nmemory\t4\t40\t1\n")
+    assert count_cgroups(procfs, root._replace(folder=str(tmp_path))) == count

@@ -4,7 +4,7 @@ Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon whe
 it checks every second until they have not stalled for a while. Each pass ends with a check, too: a leak
 stalls nobody until almost nothing is left, and in a cgroup without swap nobody at all. But the check shows
 that memory would be gone by the next pass. Between passes, the watchdog wakes the daemon anyway: then it
-looks only at how much is left.
+looks only at how much is left, and for new cgroups if their number has changed.
 """
 
 import os
@@ -19,7 +19,7 @@ from oomguard.core.sample import SHORT_PERCENT, Left, Sample, Trend, growth, nex
 from oomguard.core.text import printable
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.sampler import Sampler
-from oomguard.kernel.memcg import open_memcg
+from oomguard.kernel.memcg import count_cgroups, open_memcg
 from oomguard.kernel.pressure import (
     limited_cgroups,
     observe_left,
@@ -105,6 +105,8 @@ class Foresight:
         """Cgroups that fill up in this episode."""
         self._fullest: list[Memcg] = []
         """Of those with a limit, the ones that had the least left."""
+        self._cgroups = 0
+        """How many there were when those were chosen."""
         self.last: Sample | None = None
         self._earlier: Sample | None = None
         """The last one before the episode, or before the last one."""
@@ -270,12 +272,9 @@ class Foresight:
         if memory is None or not self.trend.is_due(now):
             return
         left = left_of(memory)
-        is_falling = self.trend.is_falling(now, "", left)
-        for memcg in self._fullest:
-            room = observe_left(memcg, left)
-            is_falling |= room is not None and self.trend.is_falling(now, memcg.path, room)
-            yield
-        if is_falling:
+        limited = yield from self._close_limits(left)
+        rooms = {"": left} | {memcg.path: room for memcg, room in limited}
+        if any(self.trend.is_falling(now, cgroup, room) for cgroup, room in rooms.items()):
             self._is_full, self._is_glance = True, False
             yield from self._looking()
 
@@ -305,8 +304,8 @@ class Foresight:
         if self.episode is None:
             return
         closer = {memcg: observe_left(memcg, left) for memcg in self._falling}
-        if self.episode.has_stalled:
-            found = yield from self._limited(left, stalled_percent=_CGROUP_PERCENT)
+        if self.episode.has_stalled and (root := self._root()) is not None:
+            found = yield from limited_cgroups(root, left, stalled_percent=_CGROUP_PERCENT)
             closer |= {memcg: room for memcg, room in found if room.percent < SHORT_PERCENT}
         for memcg, before in list(closer.items())[:_CLOSE_LIMIT]:
             if before is None:
@@ -317,9 +316,7 @@ class Foresight:
 
     def _compare(self, host: Sample) -> "Iterator[None]":
         """Follow what would soon be gone: the host's memory, or that of a cgroup with a limit."""
-        limited = yield from self._limited(host.left)
-        limited.sort(key=lambda one: one[1].percent)
-        self._fullest = [memcg for memcg, _ in limited[:_CLOSE_LIMIT]]
+        limited = yield from self._all_limits(host.left)
         memcgs = {memcg.path: memcg for memcg, _ in limited}
         lefts = {"": host.left} | {memcg.path: left for memcg, left in limited}
         if not (falling := self.trend.falling(host.booted, lefts)):
@@ -329,13 +326,32 @@ class Foresight:
         found = [memcgs[path] for path in falling if path]
         self._falling = list(dict.fromkeys([*found, *self._falling]))[:_CLOSE_LIMIT]
 
-    def _limited(
-        self, host: Left, *, stalled_percent: float = 0.0
-    ) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
+    def _close_limits(self, host: Left) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
+        """Return what is left in the fullest cgroups; in all that have a limit if some may be new."""
+        root, found = self._root(), []
+        if root is not None and count_cgroups(self._procfs, root) != self._cgroups:
+            return (yield from self._all_limits(host))
+        for memcg in self._fullest:
+            if (left := observe_left(memcg, host)) is not None:
+                found.append((memcg, left))
+            yield
+        return found
+
+    def _all_limits(self, host: Left) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
+        """Return what is left in each cgroup that has a limit, and remember the fullest."""
+        root = self._root()
+        if root is None:
+            return []
+        self._cgroups = count_cgroups(self._procfs, root)
+        limited = yield from limited_cgroups(root, host)
+        limited.sort(key=lambda one: one[1].percent)
+        self._fullest = [memcg for memcg, _ in limited[:_CLOSE_LIMIT]]
+        return limited
+
+    def _root(self) -> "Memcg | None":
         with suppress(OomguardError):  # no cgroups
-            root = open_memcg(self._procfs, "/")
-            return (yield from limited_cgroups(root, host, stalled_percent=stalled_percent))
-        return []
+            return open_memcg(self._procfs, "/")
+        return None
 
     def _take(self, sample: Sample) -> None:
         now, episode = time.monotonic(), self.episode

@@ -146,6 +146,15 @@ def children(memcg: Memcg) -> list[Memcg]:
     return []
 
 
+def count_cgroups(procfs: "Procfs", root: Memcg) -> int:
+    """Return how many memory cgroups there are; those of version 1 that are gone may still count."""
+    if root.is_v2:
+        key, lines = b"nr_descendants", read_control(root.folder, "cgroup.stat").split(b"\n")
+        return next((int(line.split()[1]) for line in lines if line.startswith(key)), 0)
+    lines = procfs.read("cgroups").split(b"\n")  # name, hierarchy, number of cgroups, enabled
+    return next((int(line.split()[2]) for line in lines if line.startswith(b"memory\t")), 0)
+
+
 def _folders_below(folder: str) -> list[str]:
     """Return the cgroups directly below, the oldest first, which is the order of their inodes."""
     try:
