@@ -36,9 +36,8 @@ class SetSysctl(NamedTuple):
 class SetOomScoreAdj(NamedTuple):
     """Write one process's `oom_score_adj`. `rule` is None for a restore.
 
-    `own` is the original value, which the ledger keeps; `before` is the current one. `moved_floor`: setting
-    the current value moved the floor, so this write must move it, too. `inherited`: the value was set for
-    an ancestor.
+    `own` is the value without oomguard, `before` the current one. `moved_floor`: setting the current value
+    moved the floor, so this write must move it, too. `inherited`: the value was set for an ancestor.
     """
 
     identity: "Identity"

@@ -40,7 +40,7 @@ class Obstacle(NamedTuple):
 class Decision(NamedTuple):
     """The value a process should have, and why.
 
-    `rule` is the rule that matches it, or would if the process were trusted. `original` is its value without
+    `rule` is the rule that matches it, or would if the process were trusted. `own` is its value without
     oomguard, `current` its value now, `wanted` the value it should have. `entry` is its own, or with
     `is_inherited` that of the managed process that it inherited its current value from. `is_held`: it left
     the rule by its own doing, and that still applies until it runs another program.
@@ -49,7 +49,7 @@ class Decision(NamedTuple):
     identity: "Identity"
     comm: bytes
     rule: "Rule | None"
-    original: int
+    own: int
     current: int
     wanted: int
     entry: "Entry | None" = None
@@ -70,7 +70,7 @@ class Decision(NamedTuple):
 
     def change(self, cause: "Cause") -> SetOomScoreAdj | None:
         """Return the write that it asks for, or None."""
-        obstacle, own, entry = self.obstacle, self.original, self.entry
+        obstacle, own, entry = self.obstacle, self.own, self.entry
         if self.wanted == self.current or (obstacle is not None and obstacle.kind == "unknown"):
             return None
         rule = self.rule if self.wanted != own else None
@@ -104,7 +104,7 @@ def decide(
     comm: bytes,
     *,
     current: int,
-    original: int,
+    own: int,
     rule: "Rule | None",
     refusal: "tuple[Rule, Refusal] | None" = None,
     unknown: str = "",
@@ -118,18 +118,18 @@ def decide(
     rule could not be tried: then the value stays as it is.
     """
     obstacle = None
-    wanted = wanted_by(rule, original)
+    wanted = wanted_by(rule, own)
     if unknown and wanted < current:
         obstacle = Obstacle("unknown", unknown)
-    elif rule is None and refusal is not None and current == original:  # otherwise it is reset first
+    elif rule is None and refusal is not None and current == own:  # otherwise it is reset first
         rule, why = refusal
-        wanted, obstacle = wanted_by(rule, original), Obstacle("refused", *why)
-    return Decision(identity, comm, rule, original, current, wanted, entry, is_inherited, is_held, obstacle)
+        wanted, obstacle = wanted_by(rule, own), Obstacle("refused", *why)
+    return Decision(identity, comm, rule, own, current, wanted, entry, is_inherited, is_held, obstacle)
 
 
-def wanted_by(rule: "Rule | None", original: int) -> int:
+def wanted_by(rule: "Rule | None", own: int) -> int:
     """Return the value that a process should have under a rule, or without one."""
-    return original if rule is None else rule.terms.value.wanted(original)
+    return own if rule is None else rule.terms.value.wanted(own)
 
 
 class Rights(NamedTuple):

@@ -68,5 +68,8 @@ def intended(
 
 
 def own_value(entry: Entry | None, value: int) -> int:
-    """Return what a value would be without oomguard, given that it is `value` now."""
+    """Return the own value: the one without oomguard, given that it is `value` now.
+
+    That is the original one, or what something else has set since.
+    """
     return entry.original if entry is not None and entry.is_ours(value) else value

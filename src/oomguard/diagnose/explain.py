@@ -133,7 +133,7 @@ def _try(
             found = _found(unmet, process)
             return unmet, printable(found) if unmet == "name" else legible(found)
         first = planner.policy.first_person_uid
-        refusal = trust_refusal(rule, handle, own=decision.original, first_person_uid=first)
+        refusal = trust_refusal(rule, handle, own=decision.own, first_person_uid=first)
     except UnknownFactError as error:
         return "unknown", f"cannot be read: {error}"
     return ("trust", refusal.reason) if refusal is not None else ("", "")

@@ -287,8 +287,8 @@ class ManagedProcesses:
                 entry = entry._replace(given=value, given_before=None)
             with suppress(OSError):  # on a full disk the change is denied, not the pass
                 self.ledger.record(handle.identity, entry)
-        if rule is not None and decision.wanted != decision.original:
-            one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.original
+        if rule is not None and decision.wanted != decision.own:
+            one.is_sharing, protects = rule.terms.children == "inherit", decision.wanted < decision.own
             if protects and not one.is_sharing and rule.terms.scope == "main":
                 self.watch(pid, controlled_by(handle, self._first_person_uid))
             elif pid in self._watched[False]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from oomguard.reconcile.record import Record
 
     Situation = tuple[int, int, Entry | None, bool]
-    """The value of a process, its original value, the entry with that, and whether it is another process's
+    """The value of a process, its own value, the entry that shows this, and whether it is another process's
     entry."""
 
 UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
@@ -219,7 +219,7 @@ class Planner:
         return controlled_by(handle, self.policy.first_person_uid), age < UNDECIDED_TICKS
 
     def _situation(self, handle: "ProcessHandle", known: "Record", *, may_match: bool) -> "Situation":
-        """Return the current and the original value of a process; `may_match`: a rule may match it."""
+        """Return the current and the own value of a process; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         if known.entry is not None:
             entry = reclaimed(known.entry, value, handle)
@@ -298,19 +298,19 @@ class Planner:
         Check trust each time: a process can change its user.
         """
         return (
-            (decision.wanted >= decision.original or rule.terms.trust == "name")
+            (decision.wanted >= decision.own or rule.terms.trust == "name")
             and not self._ledger.protections.include(decision.current)
             and self.matching.matcher.is_decided_by_name(handle.comm)
         )
 
 
 def _decide(handle: "ProcessHandle", situation: "Situation", match: Match, *, is_held: bool) -> "Decision":
-    value, original, entry, is_inherited = situation
+    value, own, entry, is_inherited = situation
     return decide(
         handle.identity,
         handle.comm,
         current=value,
-        original=original,
+        own=own,
         rule=match.rule,
         refusal=match.refused,
         unknown="" if match.unknown is None else str(match.unknown),

@@ -98,7 +98,7 @@ class Preview:
         rights = self._rights
         obstacle = denial(
             decision.wanted,
-            highest_floor=decision.current if is_moved else decision.original,
+            highest_floor=decision.current if is_moved else decision.own,
             owner_uid=rights.uid if rights.overrides_owner else handle.value_owner(),
             is_read_only=self._is_read_only,
             rights=rights,

@@ -49,7 +49,7 @@ def decision_document(decision: "Decision") -> dict[str, Any]:
     """Return the decision on a process."""
     return {
         **rule_document(decision.rule),
-        "original": decision.original,
+        "original": decision.own,
         "current": decision.current,
         "wanted": decision.wanted,
         "inherited": decision.is_inherited,

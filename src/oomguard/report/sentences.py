@@ -52,7 +52,7 @@ def outlook(decision: "Decision") -> str:
     current, wanted, rule = decision.current, decision.wanted, decision.rule
     obstacle = decision.obstacle
     what = f"be set to {wanted}"
-    if rule is None or wanted == decision.original != current:
+    if rule is None or wanted == decision.own != current:
         what = f"be reset to {wanted}, its original value"
     if decision.is_inherited and rule is None:
         what += f"; it inherited {current} from a managed process"
@@ -72,7 +72,7 @@ def outlook(decision: "Decision") -> str:
         return f"stays {current}: it no longer matches {rule.label}, {still}"
     if rule.terms.value.kind == "keep":
         return f"stays {current}: {rule.label} leaves it alone"
-    original = f" (original value: {decision.original})" if decision.original != current else ""
+    original = f" (original value: {decision.own})" if decision.own != current else ""
     return f"stays {current}: that satisfies {rule.label}{original}"
 
 
