@@ -51,7 +51,7 @@ class Matching:
         self.procfs = procfs
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
 
-    def candidates(self, handle: "ProcessHandle") -> "tuple[Rule, ...]":
+    def possible_rules(self, handle: "ProcessHandle") -> "tuple[Rule, ...]":
         """Return the rules that may match a process, by its name; none do if the kernel never kills it."""
         found = self.matcher.candidates(handle.comm)
         if not found or handle.pid == INIT_PID or self.itself.covers(handle):
@@ -59,14 +59,14 @@ class Matching:
         stat = handle.stat
         return () if stat.is_kernel_thread or stat.is_zombie else found
 
-    def matches(self, handle: "ProcessHandle") -> "Iterable[tuple[Rule, UnknownFactError | None]]":
+    def rules(self, handle: "ProcessHandle") -> "Iterable[tuple[Rule, UnknownFactError | None]]":
         """Return the rules that match a process or cannot be tried, as `Matcher.matches`."""
-        found = self.candidates(handle)
+        found = self.possible_rules(handle)
         return self.matcher.matches(handle, found, self.search, self.is_topmost) if found else ()
 
     def shares_value(self, handle: "ProcessHandle") -> bool:
         """Return whether a rule with `children: inherit` matches the process, trusted or not."""
-        rule = next((rule for rule, unknown in self.matches(handle) if unknown is None), None)
+        rule = next((rule for rule, unknown in self.rules(handle) if unknown is None), None)
         return rule is not None and rule.terms.children == "inherit"
 
     def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:

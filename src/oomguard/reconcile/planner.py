@@ -147,7 +147,7 @@ class Planner:
         Only a pass reads the value of the many processes that no rule matches; between passes, forks show
         what they inherited.
         """
-        matches = self.matching.matches(handle)
+        matches = self.matching.rules(handle)
         rule, refused, unknown, situation = self._first(handle, known, matches) if matches else _NO_MATCH
         fork_watch, may_match_later = None, False
         if self.matching.matcher.has_titles:
@@ -213,7 +213,7 @@ class Planner:
     ) -> "tuple[ControlledBy | None, bool]":
         """Return the `fork_watch` and `may_match_later` of a process that `rule` matches."""
         matcher = self.matching.matcher
-        if not self.matching.candidates(handle) or not matcher.may_come_to_match(handle, rule):
+        if not self.matching.possible_rules(handle) or not matcher.may_come_to_match(handle, rule):
             return None, False
         age = self.procfs.now_ticks() - handle.identity.start_time_ticks
         return controlled_by(handle, self.policy.first_person_uid), age < UNDECIDED_TICKS
