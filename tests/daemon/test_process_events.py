@@ -153,12 +153,12 @@ def test_a_program_that_needs_nothing_is_passed_over(subscription: Subscription)
 def test_a_program_that_may_need_something_is_checked_at_once(subscription: Subscription) -> None:
     """Here it has ended, so that it is forgotten; and the children it forked before are known first."""
     managed = subscription.work.reconciler.managed
-    managed.ledger.record_of(Identity(8, 1)).raised_by = 0
+    managed.ledger.known_of(Identity(8, 1)).raised_by = 0
     subscription.wire.pids = [7, 8]
     subscription.wire.forked = [(8, 9)]
     subscription.wire.wake()
     assert subscription.events.check_programs() == []
-    assert (managed.records[8].raised_by, managed.executed, subscription.wire.forked) == (None, {}, [])
+    assert (managed.known[8].raised_by, managed.executed, subscription.wire.forked) == (None, {}, [])
     assert not subscription.queue
 
 

@@ -8,9 +8,9 @@ from oomguard.core.entry import Entry
 from oomguard.core.process import Identity
 from oomguard.core.trust import ControlledBy
 from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.known import UNRELATED
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.managed import CROSSING_NS, ManagedProcesses
-from oomguard.reconcile.record import UNRELATED
 
 MANAGED, CHILD, GRANDCHILD = 10, 11, 12
 ENTRY = Entry(0, -900)
@@ -137,7 +137,7 @@ def test_the_last_children_of_ended_processes_inherit(managed: ManagedProcesses,
 
 def test_children_may_inherit_on_purpose(managed: ManagedProcesses, ledger: Ledger) -> None:
     """With `children: inherit` nothing is recorded of them, nor of their children, nor of one that ended."""
-    managed.records[MANAGED].is_sharing = True
+    managed.known[MANAGED].is_sharing = True
     managed.on_fork(MANAGED, CHILD, 1)
     managed.on_fork(CHILD, GRANDCHILD, 2)
     assert origin(managed, CHILD) is None

@@ -9,9 +9,9 @@ from oomguard.core.policy import Policy
 from oomguard.core.process import Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
 from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.known import Known
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
-from oomguard.reconcile.record import Record
 
 PERSON = 1000
 RULES = (
@@ -24,13 +24,13 @@ RULES = (
 def state(reconciler: Reconciler) -> dict[str, object]:
     """Return a copy of all that is known of processes, without the memo of parents that one pass has."""
     whole = {**vars(reconciler.managed), **vars(reconciler.inheritance)}
-    records = {
-        pid: [getattr(one, name) for name in Record.__slots__ if name != "start_time_ticks"]
-        for pid, one in reconciler.managed.records.items()
+    known = {
+        pid: [getattr(one, name) for name in Known.__slots__ if name != "start_time_ticks"]
+        for pid, one in reconciler.managed.known.items()
     }
     kept = {dict, set, bool, int}
     found = {name: copy(value) for name, value in whole.items() if type(value) in kept}
-    return found | {"records": records, "_by_parent": 0}
+    return found | {"known": known, "_by_parent": 0}
 
 
 @pytest.mark.parametrize(

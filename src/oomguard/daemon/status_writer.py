@@ -223,7 +223,7 @@ def _rule_status(rule: "Rule", count: int) -> RuleStatus:
 def _still_raised(reconciler: "Reconciler") -> "Iterator[StillRaised]":
     found = (
         StillRaised(pid, one.start_time_ticks, one.raised_by)
-        for pid, one in reconciler.managed.records.items()
+        for pid, one in reconciler.managed.known.items()
         if one.raised_by is not None and one.is_held
     )
     return islice(found, _STILL_RAISED_LIMIT)

@@ -135,8 +135,8 @@ def open_preview(
         if daemon.policy.digest == policy.digest:
             for pid, start_time_ticks, number in daemon.still_raised:
                 if 0 <= number < len(policy.rules):  # the file may be damaged
-                    record = ledger.record_of(Identity(pid, start_time_ticks))
-                    record.raised_by, record.is_held = number, True
+                    known = ledger.known_of(Identity(pid, start_time_ticks))
+                    known.raised_by, known.is_held = number, True
         with suppress(OSError):
             rights = observe_rights(procfs, daemon.identity.pid)
     return Preview(reconciler, rights, contended, denied, policy_in_use=used)

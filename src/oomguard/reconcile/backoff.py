@@ -32,7 +32,7 @@ _LIMIT = 10_000
 """Maximum number of targets remembered. Beyond it the oldest are forgotten, which is harmless."""
 
 
-class _Record:
+class _Tally:
     __slots__ = ("corrected", "last", "looks", "pause", "since", "until")
 
     def __init__(self, now: float) -> None:
@@ -57,7 +57,7 @@ class Backoff:
 
     def __init__(self, longest_pause_seconds: float) -> None:
         self.longest_pause_seconds = longest_pause_seconds
-        self._records: dict[Hashable, _Record] = {}
+        self._tallies: dict[Hashable, _Tally] = {}
         self._users = Budget(capacity=USER_BURST, refill=USER_PER_SECOND)
         self.resting: dict[Hashable, float] = {}
         """By target, the time until which it is not watched."""
@@ -68,33 +68,33 @@ class Backoff:
     @property
     def is_idle(self) -> bool:
         """Whether nothing was denied, corrected or checked lately: then nothing has to wait."""
-        return not (self._records or self._denials or self._users)
+        return not (self._tallies or self._denials or self._users)
 
     def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
         """Count a correction of `target`. `user` is None in a pass, because users cannot cause passes."""
-        record = self._record(target, now)
-        record.corrected += 1
-        if record.pause:
-            self._pause(target, record, now)
+        tally = self._tally(target, now)
+        tally.corrected += 1
+        if tally.pause:
+            self._pause(target, tally, now)
         if user is not None:
             self._users.charge(user, 1, now)
 
     def looked(self, target: "Hashable", now: float, user: str) -> None:
         """Count that a watch woke the daemon for `target`, which was right."""
-        record = self._record(target, now)
-        record.looks += 1
-        if record.looks > TOLERATED_LOOKS or self._users.is_spent(user, now):
+        tally = self._tally(target, now)
+        tally.looks += 1
+        if tally.looks > TOLERATED_LOOKS or self._users.is_spent(user, now):
             self._rest(target, now + WINDOW_SECONDS)
         self._users.charge(user, 1, now)
 
     def must_wait(self, target: "Hashable", now: float) -> bool:
         """Return whether `target` must not be corrected now: one correction too many starts a pause."""
-        record = self._records.get(target)
-        if record is None:
+        tally = self._tallies.get(target)
+        if tally is None:
             return False
-        if not record.pause and record.corrected >= TOLERATED and now - record.since <= WINDOW_SECONDS:
-            self._pause(target, record, now)
-        return record.until > now
+        if not tally.pause and tally.corrected >= TOLERATED and now - tally.since <= WINDOW_SECONDS:
+            self._pause(target, tally, now)
+        return tally.until > now
 
     def denied(self, target: "Hashable", value: int, now: float) -> None:
         """Count that the kernel denied `target` this value, so that it is retried only after a pause."""
@@ -134,37 +134,37 @@ class Backoff:
 
     def contended(self) -> "list[Hashable]":
         """Return the targets that are contended."""
-        return [target for target, record in self._records.items() if record.pause]
+        return [target for target, tally in self._tallies.items() if tally.pause]
 
     def forget_rested(self, now: float) -> "list[Hashable]":
         """Forget targets that stayed right for long enough; return those that were contended."""
         ended = []
-        for target, record in list(self._records.items()):
-            if now - max(record.last, record.until) > WINDOW_SECONDS:
-                if record.pause:
+        for target, tally in list(self._tallies.items()):
+            if now - max(tally.last, tally.until) > WINDOW_SECONDS:
+                if tally.pause:
                     ended.append(target)
-                del self._records[target]
+                del self._tallies[target]
         for key, denial in list(self._denials.items()):
             if now - denial.until > WINDOW_SECONDS:
                 del self._denials[key]
         self._users.forget_paid(now)
         return ended
 
-    def _record(self, target: "Hashable", now: float) -> _Record:
-        record = self._records.get(target)
-        if record is None:
-            while len(self._records) >= _LIMIT:
-                del self._records[next(iter(self._records))]
-            record = self._records[target] = _Record(now)
-        elif now - record.since > WINDOW_SECONDS:
-            record.since, record.corrected, record.looks = now, 0, 0
-        record.last = now
-        return record
+    def _tally(self, target: "Hashable", now: float) -> _Tally:
+        tally = self._tallies.get(target)
+        if tally is None:
+            while len(self._tallies) >= _LIMIT:
+                del self._tallies[next(iter(self._tallies))]
+            tally = self._tallies[target] = _Tally(now)
+        elif now - tally.since > WINDOW_SECONDS:
+            tally.since, tally.corrected, tally.looks = now, 0, 0
+        tally.last = now
+        return tally
 
-    def _pause(self, target: "Hashable", record: _Record, now: float) -> None:
-        record.pause = self._longer(record.pause)
-        record.until = now + record.pause
-        self._rest(target, record.until)
+    def _pause(self, target: "Hashable", tally: _Tally, now: float) -> None:
+        tally.pause = self._longer(tally.pause)
+        tally.until = now + tally.pause
+        self._rest(target, tally.until)
 
     def _longer(self, pause: float) -> float:
         return min(pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)

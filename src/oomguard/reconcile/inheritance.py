@@ -11,7 +11,7 @@ from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.proc_files import GONE, HIDDEN
-from oomguard.reconcile.record import NOTHING, UNRELATED
+from oomguard.reconcile.known import NOTHING, UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -54,7 +54,7 @@ class Inheritance:
         the cost.
         """
         entry, parent_pid = self._managed.descents.get(handle.pid, UNRELATED).origin, handle.stat.parent_pid
-        if entry is None and may_match and self._managed.records.get(parent_pid, NOTHING).entry is not None:
+        if entry is None and may_match and self._managed.known.get(parent_pid, NOTHING).entry is not None:
             parent = self._procfs.identity(parent_pid)
             entry = None if parent is None else self._ledger.entry(parent)
         if entry is None and self._managed.asks_parents:

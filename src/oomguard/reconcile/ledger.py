@@ -25,7 +25,7 @@ from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl_files import read_sysctl
-from oomguard.reconcile.record import NOTHING, Record
+from oomguard.reconcile.known import NOTHING, Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ class Ledger:
 
     def __init__(self, *, boot_id: str = "") -> None:
         self.sysctls: dict[str, Entry] = {}
-        self.records: dict[int, Record] = {}
+        self.known: dict[int, Known] = {}
         """What is known about processes, by pid; their entries are on file, too."""
         self.in_force = 0
         """How many of these have an entry."""
@@ -81,7 +81,7 @@ class Ledger:
         """The processes with an entry."""
         return {
             Identity(pid, one.start_time_ticks): one.entry
-            for pid, one in self.records.items()
+            for pid, one in self.known.items()
             if one.entry is not None
         }
 
@@ -89,19 +89,19 @@ class Ledger:
         """Return the entry of a sysctl, or of exactly this process."""
         if isinstance(target, str):
             return self.sysctls.get(target)
-        one = self.records.get(target.pid, NOTHING)
+        one = self.known.get(target.pid, NOTHING)
         return one.entry if one.start_time_ticks == target.start_time_ticks else None
 
     def protects(self, pid: int) -> bool:
         """Return whether oomguard lowered this process below its original value."""
-        entry = self.records.get(pid, NOTHING).entry
+        entry = self.known.get(pid, NOTHING).entry
         return entry is not None and entry.given < entry.original
 
-    def record_of(self, process: Identity) -> Record:
-        """Return the record of a process, a new one if nothing is known about it."""
-        one = self.records.get(process.pid)
+    def known_of(self, process: Identity) -> Known:
+        """Return what is known about a process; it can be changed."""
+        one = self.known.get(process.pid)
         if one is None:
-            one = self.records[process.pid] = Record()
+            one = self.known[process.pid] = Known()
         one.start_time_ticks = process.start_time_ticks
         return one
 
@@ -162,7 +162,7 @@ class Ledger:
 
     def forget_process(self, pid: int) -> None:
         """Drop a process that ended, in memory only: its line in the file is about no living process."""
-        one = self.records.get(pid, NOTHING)
+        one = self.known.get(pid, NOTHING)
         if one.entry is not None:
             self.in_force -= 1
             one.entry = None
@@ -191,7 +191,7 @@ class Ledger:
             else:
                 self.sysctls[target] = entry
         else:
-            one = self.record_of(target)
+            one = self.known_of(target)
             self.in_force += (entry is not None) - (one.entry is not None)
             one.entry = entry
 

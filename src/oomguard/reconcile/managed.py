@@ -1,4 +1,4 @@
-"""The table of processes: a record each, which events and decisions update, and which outlives the policy."""
+"""What is known about each process: events and decisions update it, and it outlives the policy."""
 
 import time
 from contextlib import suppress
@@ -9,7 +9,7 @@ from oomguard.core.process import INIT_PID, Identity
 from oomguard.core.trust import controlled_by
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
-from oomguard.reconcile.record import NOTHING, UNRELATED, Descent, Record
+from oomguard.reconcile.known import NOTHING, UNRELATED, Descent, Known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set
@@ -40,9 +40,9 @@ can make its child its parent's."""
 
 
 class ManagedProcesses:
-    """The records of managed processes, and the descent of those that they forked, by pid.
+    """What is known about managed processes, and the descent of those that they forked, by pid.
 
-    The `ledger` has the same records, and keeps their entries on file. The fork event of a reused pid
+    The `ledger` has the same table, and keeps its entries on file. The fork event of a reused pid
     replaces the old process. `clock` is that of the kernel's events, CLOCK_MONOTONIC in nanoseconds.
     """
 
@@ -52,7 +52,7 @@ class ManagedProcesses:
         self.ledger = ledger
         self._procfs = procfs
         self._clock = clock
-        self.records: dict[int, Record] = ledger.records
+        self.known: dict[int, Known] = ledger.known
         self.descents: dict[int, Descent] = {}
         self.matched = 0
         """How many processes a rule matches."""
@@ -87,7 +87,7 @@ class ManagedProcesses:
     @property
     def rule_of(self) -> dict[int, int]:
         """By pid, the number of the rule that matches it, as last seen."""
-        return {pid: one.rule for pid, one in self.records.items() if one.rule is not None}
+        return {pid: one.rule for pid, one in self.known.items() if one.rule is not None}
 
     @property
     def watched(self) -> frozenset[int]:
@@ -96,13 +96,13 @@ class ManagedProcesses:
 
     def rule(self, pid: int) -> "Rule | None":
         """Return the rule that matches a process, as last seen, or None."""
-        number = self.records.get(pid, NOTHING).rule
+        number = self.known.get(pid, NOTHING).rule
         return None if number is None else self._rules[number]
 
     def knows(self, pid: int) -> bool:
         """Return whether anything is known about a process."""
         return (
-            pid in self.records
+            pid in self.known
             or pid in self.descents
             or pid in self._watched[True]
             or (self.asks_parents and self.is_needed)
@@ -116,28 +116,28 @@ class ManagedProcesses:
         The new policy decides which children keep values. Forks of `children: inherit` processes were not
         recorded, so parents are asked.
         """
-        records = self.records.values()
+        known = self.known.values()
         descents = {*self.descents.values()}
-        numbers = {number for one in records for number in (one.rule, one.raised_by)}
+        numbers = {number for one in known for number in (one.rule, one.raised_by)}
         numbers |= {one.raised_by for one in descents}
         successor = _successors(numbers, self._rules, policy.rules)
         self._rules, self._first_person_uid = policy.rules, policy.first_person_uid
-        for one in records:
+        for one in known:
             one.rule, one.raised_by = successor.get(one.rule), successor.get(one.raised_by)
             one.is_held &= one.raised_by is not None
             self.asks_parents |= one.is_sharing
             one.is_sharing, one.unchanged = False, None
-        self.matched = sum(one.rule is not None for one in records)
+        self.matched = sum(one.rule is not None for one in known)
         moved = {one: one._replace(raised_by=successor.get(one.raised_by)) for one in descents}
         self.descents = {pid: moved[one] for pid, one in self.descents.items() if moved[one] != UNRELATED}
 
     def on_fork(self, parent: int, child: int, at_ns: int) -> bool:
         """Record a fork and its time; return whether to check the child soon, whatever it runs."""
-        old = self.records.get(child, NOTHING)
+        old = self.known.get(child, NOTHING)
         if old.entry is not None and not self._procfs.is_alive(Identity(child, old.start_time_ticks)):
             self.ledger.forget_process(child)  # it had this pid before, and its last children are known
             self._stop_sharing(child, old)
-        is_known = parent in self.records or parent in self.descents
+        is_known = parent in self.known or parent in self.descents
         self._set_descent(child, self._passed_on(parent, at_ns) if is_known else UNRELATED)
         if parent == INIT_PID:
             # The service manager forks seldom. An orphan's child can be made to look like its child.
@@ -157,7 +157,7 @@ class ManagedProcesses:
         Its original value stays where it may only be hidden.
         """
         self.executed.pop(pid, None)
-        one = self.records.get(pid)
+        one = self.known.get(pid)
         if one is None:
             return
         raised_by = self._raised_by(pid, one)
@@ -175,14 +175,14 @@ class ManagedProcesses:
     def on_reset(self, pid: int, entry: "Entry", parent: int = INIT_PID) -> None:
         """Record that a process got its original value back, in place of that of `entry`."""
         now = self._clock()
-        self._leave(pid, self.records.get(pid, NOTHING), Descent(former=entry, former_until=now))
+        self._leave(pid, self.known.get(pid, NOTHING), Descent(former=entry, former_until=now))
         for reset in (pid, parent):
             if reset != INIT_PID:
                 self._reset_until[reset] = now + _RESET_NS
 
     def on_denied(self, pid: int) -> None:
         """Record that the kernel denied a process its value; nothing of oomguard's is in force then."""
-        one = self.records.get(pid, NOTHING)
+        one = self.known.get(pid, NOTHING)
         if one.entry is None:
             self._stop_sharing(pid, one)
 
@@ -194,10 +194,10 @@ class ManagedProcesses:
 
     def keep_only(self, pids: "Set[int]") -> None:
         """Drop what is known about processes that are not among `pids`, which contains all earlier forks."""
-        for pid in self.records.keys() - pids:
+        for pid in self.known.keys() - pids:
             self.on_exit(pid)
-        for pid in [pid for pid, one in self.records.items() if one.is_empty]:
-            del self.records[pid]
+        for pid in [pid for pid, one in self.known.items() if one.is_empty]:
+            del self.known[pid]
         self.descents = {pid: descent for pid, descent in self.descents.items() if pid in pids}
         self.executed = {pid: at_ns for pid, at_ns in self.executed.items() if pid in pids}
         for places in self._watched:
@@ -226,9 +226,9 @@ class ManagedProcesses:
 
     # Decisions
 
-    def recall(self, handle: "ProcessHandle") -> Record:
+    def recall(self, handle: "ProcessHandle") -> Known:
         """Return what is known about a process, about most NOTHING. Raises one of GONE, or HIDDEN."""
-        one = self.records.get(handle.pid)
+        one = self.known.get(handle.pid)
         if one is None:
             return NOTHING
         if one.start_time_ticks not in (0, handle.stat.start_time_ticks):  # of another, which had this pid
@@ -236,7 +236,7 @@ class ManagedProcesses:
             one.raised_by, one.is_held, one.start_time_ticks = None, False, 0
         return one
 
-    def raising(self, handle: "ProcessHandle", one: Record) -> "Rule | None":
+    def raising(self, handle: "ProcessHandle", one: Known) -> "Rule | None":
         """Return the rule that raises a process, or that raised the one whose program it still runs."""
         number = None
         is_forked = one.entry is None and one.raised_by is None
@@ -244,7 +244,7 @@ class ManagedProcesses:
             number = self._raised_by(handle.pid, one)
         return None if number is None else self._rules[number]
 
-    def update(self, handle: "ProcessHandle", one: Record, finding: "Finding") -> None:
+    def update(self, handle: "ProcessHandle", one: Known, finding: "Finding") -> None:
         """Record what later decisions need of this one, given what was recalled before it."""
         pid, decision = handle.pid, finding.decision
         if finding.fork_watch is not None or pid in self._watched[True]:
@@ -258,8 +258,8 @@ class ManagedProcesses:
         if one is NOTHING:
             if decision is None:
                 return
-            one = Record()
-        self.records[pid] = one
+            one = Known()
+        self.known[pid] = one
         one.raised_by, one.is_held = finding.raised_by, finding.is_held
         if decision is None:
             self._release(one)
@@ -269,9 +269,9 @@ class ManagedProcesses:
             if finding.is_unchanged:
                 one.unchanged = hash((handle.inode, handle.comm, decision.current))
         if one.rule is None and one.is_empty:
-            del self.records[pid]
+            del self.known[pid]
 
-    def _update(self, handle: "ProcessHandle", one: Record, decision: "Decision") -> None:
+    def _update(self, handle: "ProcessHandle", one: Known, decision: "Decision") -> None:
         rule, entry, value, pid = decision.matched, decision.entry, decision.current, handle.pid
         if rule is not None:
             self.matched += one.rule is None
@@ -313,8 +313,8 @@ class ManagedProcesses:
             self._slow.add(who)
             self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
 
-    def is_unchanged(self, handle: "ProcessHandle", one: Record) -> bool:
-        """Return whether a process with a record of what is `unchanged` still is: it needs nothing then."""
+    def is_unchanged(self, handle: "ProcessHandle", one: Known) -> bool:
+        """Return whether a process of which is known what is `unchanged` still is: it needs nothing then."""
         try:
             is_same = one.unchanged == hash((handle.inode, handle.comm, handle.read_oom_score_adj()))
         except OSError:
@@ -328,11 +328,11 @@ class ManagedProcesses:
     def values(self) -> set[int]:
         """Return the values that some process has from oomguard, or until just now passed to its children."""
         since, descents = self._clock() - _RESET_NS, {*self.descents.values()}
-        found = [*(one.entry for one in self.records.values()), *(one.origin for one in descents)]
+        found = [*(one.entry for one in self.known.values()), *(one.origin for one in descents)]
         found += [one.former for one in descents if one.former_until > since]
         return {entry.given for entry in found if entry is not None}
 
-    def _raised_by(self, pid: int, one: Record) -> int | None:
+    def _raised_by(self, pid: int, one: Known) -> int | None:
         """Return the number of the rule that raises a process, or raised the one whose program it runs."""
         if one.entry is not None and one.rule is not None:
             return one.rule if one.entry.given > one.entry.original else None
@@ -340,7 +340,7 @@ class ManagedProcesses:
 
     def _passed_on(self, parent: int, at_ns: int) -> Descent:
         """Return the descent of a child that a process forked at a given time."""
-        one, descent = self.records.get(parent, NOTHING), self.descents.get(parent, UNRELATED)
+        one, descent = self.known.get(parent, NOTHING), self.descents.get(parent, UNRELATED)
         raised_by = self._raised_by(parent, one) if at_ns <= self.executed.get(parent, at_ns) else None
         if one.entry is not None:
             return Descent(None if one.is_sharing else one.entry, raised_by)
@@ -356,17 +356,17 @@ class ManagedProcesses:
         else:
             self.descents.pop(pid, None)
 
-    def _leave(self, pid: int, one: Record, last: Descent) -> None:
+    def _leave(self, pid: int, one: Known, last: Descent) -> None:
         """Record that a process no longer has a value of oomguard's, but earlier children may."""
         if not one.is_sharing:
             self.descents[pid] = last._replace(raised_by=self.descents.get(pid, UNRELATED).raised_by)
         self._stop_sharing(pid, one)
 
-    def _stop_sharing(self, pid: int, one: Record) -> None:
+    def _stop_sharing(self, pid: int, one: Known) -> None:
         one.is_sharing = False
         self.watch(pid, None)
 
-    def _release(self, one: Record) -> None:
+    def _release(self, one: Known) -> None:
         if one.rule is not None:
             self.before_release()
             one.rule = None

@@ -15,7 +15,7 @@ from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.sysctl_files import observe_overcommit, observe_sysctls
 from oomguard.reconcile.inheritance import reclaimed
-from oomguard.reconcile.record import NOTHING, UNRELATED
+from oomguard.reconcile.known import NOTHING, UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from oomguard.core.trust import ControlledBy
     from oomguard.kernel.procfs import ProcessHandle
     from oomguard.reconcile.inheritance import Inheritance
+    from oomguard.reconcile.known import Known
     from oomguard.reconcile.managed import ManagedProcesses
     from oomguard.reconcile.matching import Matching
-    from oomguard.reconcile.record import Record
 
     Situation = tuple[int, int, Entry | None, bool]
     """The value of a process, its own value, the entry that shows this, and whether it is another process's
@@ -47,7 +47,7 @@ class Finding(NamedTuple):
     """What was found out about a process: the decision, if any, and what to record for the next one.
 
     `decision` is None if no rule matches it and it inherited nothing. `unknown` is why a rule could not be
-    tried; with `is_undecided`, nothing can be decided yet. `raised_by` and `is_held` are those of `Record`.
+    tried; with `is_undecided`, nothing can be decided yet. `raised_by` and `is_held` are those of `Known`.
     `fork_watch`: its children may come to match a rule, and this is who controls it. `may_match_later`: so
     may the process itself. `is_unchanged`: the decision stays the same while its name and value do.
     """
@@ -141,7 +141,7 @@ class Planner:
                     found.append(_left_alone(change, known))
         return found
 
-    def find(self, handle: "ProcessHandle", known: "Record", *, in_pass: bool = True) -> Finding:
+    def find(self, handle: "ProcessHandle", known: "Known", *, in_pass: bool = True) -> Finding:
         """Return the decision on a process, given what is known. Raises GONE, HIDDEN or UnknownFactError.
 
         Only a pass reads the value of the many processes that no rule matches; between passes, forks show
@@ -186,7 +186,7 @@ class Planner:
     def _first(
         self,
         handle: "ProcessHandle",
-        known: "Record",
+        known: "Known",
         matches: "Iterable[tuple[Rule, UnknownFactError | None]]",
     ) -> Match:
         """Return the first of the rules that match a process which may set its value."""
@@ -218,7 +218,7 @@ class Planner:
         age = self.procfs.now_ticks() - handle.identity.start_time_ticks
         return controlled_by(handle, self.policy.first_person_uid), age < UNDECIDED_TICKS
 
-    def _situation(self, handle: "ProcessHandle", known: "Record", *, may_match: bool) -> "Situation":
+    def _situation(self, handle: "ProcessHandle", known: "Known", *, may_match: bool) -> "Situation":
         """Return the current and the own value of a process; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         if known.entry is not None:
@@ -264,7 +264,7 @@ class Planner:
         return kept, True
 
     def _meanwhile(
-        self, handle: "ProcessHandle", known: "Record", found: "Rule | None", unknown: "UnknownFactError"
+        self, handle: "ProcessHandle", known: "Known", found: "Rule | None", unknown: "UnknownFactError"
     ) -> "tuple[bool, Rule | None]":
         """Return what applies while a rule cannot be tried; first, whether nothing can be decided."""
         if unknown.is_transient:

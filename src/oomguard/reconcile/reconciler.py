@@ -14,10 +14,10 @@ from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.backoff import Backoff
 from oomguard.reconcile.inheritance import Inheritance
+from oomguard.reconcile.known import NOTHING, UNRELATED
 from oomguard.reconcile.managed import ManagedProcesses
 from oomguard.reconcile.matching import Matching
 from oomguard.reconcile.planner import Planner
-from oomguard.reconcile.record import NOTHING, UNRELATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Set
@@ -168,7 +168,7 @@ class Reconciler:
         self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
     ) -> "SetOomScoreAdj | None":
         """Return the change that one process needs, or None; it may end meanwhile."""
-        known = self.managed.records.get(handle.pid, NOTHING)
+        known = self.managed.known.get(handle.pid, NOTHING)
         if known.unchanged is not None and self.managed.is_unchanged(handle, known):
             return None
         executed_ns = self.managed.executed.get(handle.pid)
@@ -230,7 +230,7 @@ class Reconciler:
                     return _contended(change, f"the processes of {user} keep rewriting their values")
                 if self.backoff.must_wait(change.identity, now):
                     return _contended(change, _REWRITTEN.format("it"))
-        entry, now_ticks = self.managed.records.get(handle.pid, NOTHING).entry, self.procfs.now_ticks()
+        entry, now_ticks = self.managed.known.get(handle.pid, NOTHING).entry, self.procfs.now_ticks()
         outcome = apply_oom_score_adj(
             change, handle, entry, self.ledger, now_ticks=now_ticks, privilege=self.privilege
         )

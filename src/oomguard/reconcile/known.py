@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from oomguard.core.entry import Entry
 
 
-class Record:
+class Known:
     """A process that a rule matches, or whose value oomguard set. Rules are in it by number.
 
     `entry` is the ledger's. `rule` matches the process, as last seen. `raised_by` is the rule that raises it,
@@ -49,8 +49,8 @@ class Descent(NamedTuple):
     former_until: int = 0
 
 
-NOTHING = Record()
-"""The record of most processes. It is in no table, and never changes."""
+NOTHING = Known()
+"""What is known about most processes. It is in no table, and never changes."""
 
 UNRELATED = Descent()
 """The descent of most processes."""
