@@ -25,6 +25,8 @@ _COUNTERS = re.compile(r" {0,8}[A-Za-z_]{1,40}:\d")
 _COUNTER = re.compile(r"\b([a-z_]{1,40}):(\d{1,20})\b")
 _PAGES = re.compile(r"(\d{1,20}) (?:pages (?:of )?(RAM|reserved)\b|(reserved) pages)")
 _SWAP = re.compile(r"(Free|Total) swap {0,4}[=:] {0,20}(\d{1,20})kB")
+_CERTAIN = ("when", "uptime_seconds", "host", "ending", "group")
+"""What a line about it alone says of a report, whatever is among its lines."""
 _PAGES_KIB = (4, 8, 16, 32, 64)
 
 
@@ -37,9 +39,17 @@ class Draft:
     rows_left_out = rows_unread = raw_length = 0
     has_tasks = False
     ended = False
+    is_mixed = has_other_asker = has_other_choice = False
+    """Whether lines of another report may be among its own: any, its header, what it chose."""
 
-    def __init__(self, line: "Line") -> None:
+    def __init__(self, line: "Line", before: "Draft | None" = None) -> None:
+        """`before` is another report whose lines may follow."""
         self.last = line
+        if before is not None:
+            is_open = not before.is_over
+            self.is_mixed = before.is_mixed or (is_open and before.has_details)
+            self.has_other_asker = is_open and "invoker" in before.fields
+            self.has_other_choice = before.has_other_choice or before.choice is not None
         self.fields: dict[str, object] = {
             "when": line.when,
             "uptime_seconds": line.uptime_seconds,
@@ -74,6 +84,8 @@ class Draft:
             first = next(iter(self.kills.values()))
             return bool(self.fields.get("group")) and kill.message == first.message
         context = self.context
+        if self.has_other_choice and self.choice is not None and self.choice.pid != kill.pid:
+            return False
         if context is None or self.choice is not None or context.pid == kill.pid:
             return True
         return (
@@ -90,6 +102,16 @@ class Draft:
             self.kills[kill.pid] = kill
         self.last = line
         self.ended = True
+
+    @property
+    def has_details(self) -> bool:
+        """Whether it shows more than what asked, what was chosen and what was killed."""
+        return self.has_tasks or self.memory is not None or "constraint" in self.fields
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it shows how it ended."""
+        return self.ended or "ending" in self.fields
 
     def _learn_page_size(self) -> None:
         """Compute it from a victim in the table: a cgroup's report does not show it."""
@@ -112,13 +134,19 @@ class Draft:
         return self.memory
 
     def finished(self) -> Report:
-        """Return the report."""
+        """Return the report, or of one that may have lines of another only what is certain."""
+        if is_mixed := self.is_mixed and (self.has_details or "invoker" in self.fields):
+            self.memory, self.tasks, self.stack = None, [], []
+            self.fields = {name: self.fields[name] for name in _CERTAIN if name in self.fields}
+            if self.context is not None:
+                self.take_context(self.context)
         self._learn_page_size()
-        return Report(
+        report = Report(
             **self.fields,  # type: ignore[arg-type] # the keys are the fields
             memory=UNKNOWN_MEMORY if self.memory is None else self.memory.finished(),
             context=self.context,
             choice=self.choice,
+            is_mixed=is_mixed,
             tasks=tuple(self.tasks),
             rows_left_out=self.rows_left_out,
             rows_unread=self.rows_unread,
@@ -126,6 +154,13 @@ class Draft:
             kills=tuple(self.kills.values()),
             stack=tuple(self.stack),
         )
+        if self.is_mixed or not report.kills:
+            return report
+        is_cgroups = report.memory.cgroup or report.constraint == "memcg"
+        if is_cgroups and report.context is None and report.message.startswith("Out of memory"):
+            self.is_mixed = True
+            return self.finished()
+        return report._replace(invoker=None, is_mixed=True) if self.has_other_asker else report
 
     def take_context(self, context: "Context") -> None:
         """Add which memory ran out, and what was chosen."""

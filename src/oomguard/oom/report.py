@@ -135,6 +135,8 @@ class Report(NamedTuple):
     reaped: int = 0
     ending: str = ""
     is_manual: bool = False
+    is_mixed: bool = False
+    """Whether lines of another report may be among its own, so that it has only what is certain."""
     suppressed: int = 0
     stack: tuple[str, ...] = ()
     other: "OtherKill | None" = None
@@ -175,7 +177,7 @@ class Report(NamedTuple):
             not (self.tasks or self.columns or self.stack or self.ending or self.suppressed)
             and len(self.kills) <= 1
             and self.invoker is None
-            and not (self.release or self.group)
+            and not (self.release or self.group or self.is_mixed)
             and self.other is None
             and self.memory is UNKNOWN_MEMORY
         )

@@ -152,7 +152,7 @@ class Assembler:
     def _take_words(self, line: "Line") -> "Report | None":
         text, draft, finished = line.text, self._draft, None
         if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
-            draft, finished = self._begin(line)
+            draft, finished = self._begin(line, is_header=True)
             draft.fields |= {"invoker": invoker, "nodes": invoker.nodes}
         elif names_process(text):
             finished = self._take_victim(line)
@@ -178,6 +178,7 @@ class Assembler:
         elif text.startswith("Task in ") and " killed as a result of limit of " in text:
             draft, finished = self._go_on(line)
             task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
+            draft.is_mixed |= draft.fields.get("oom_memcg", oom) != oom
             draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
         elif (reaped := _REAPED.match(text)) is not None:
             chosen = None if draft is None else draft.choice or draft.context
@@ -196,10 +197,13 @@ class Assembler:
 
     # Beginnings
 
-    def _begin(self, line: "Line") -> "tuple[Draft, Report | None]":
+    def _begin(self, line: "Line", *, is_header: bool = False) -> "tuple[Draft, Report | None]":
         """Begin a report, and return it with the previous one."""
+        before = self._draft
+        if before is not None and ((is_header and before.is_over) or not is_near(before.last, line)):
+            before = None  # its lines have ended
         finished = self.finish()
-        self._draft = draft = Draft(line)
+        self._draft = draft = Draft(line, before)
         self.quiet = 0
         if self._suppressed:
             draft.fields["suppressed"] = self._suppressed

@@ -402,7 +402,11 @@ def _before(told: Told) -> "Iterator[str]":
 def _missing(told: Told) -> "Iterator[str]":
     """Yield what the report lacks."""
     finding, report = told.finding, told.finding.report
-    if report.invoker is None:
+    if report.is_mixed:
+        yield "whatever is not certain: lines of two reports may be mixed here"
+        if not report.tasks:
+            return
+    elif report.invoker is None:
         yield "the beginning, which shows what asked for memory"
     if not report.tasks:
         table = "the task table (cut off, rate-limited, or vm.oom_dump_tasks is 0)"

@@ -110,6 +110,7 @@ def _decision_document(told: Told, limit: int) -> dict[str, Any]:
         "oom_group": printable(report.group) or None,
         "runner_up": None if finding.runner_up is None else finding.runner_up.task.pid,
         "largest": None if finding.largest is None else finding.largest.task.pid,
+        "mixed": report.is_mixed,
         "suppressed": report.suppressed,
         "assumed": list(finding.assumed),
         "tasks": [_task_document(one, finding, page) for one in _kept(finding, limit)],
