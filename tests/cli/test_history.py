@@ -156,6 +156,21 @@ def test_names_are_whole_in_80_columns(folder: StateFolder, capsys: pytest.Captu
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_values_are_whole_on_a_narrow_screen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns that matter less are left out instead."""
+    monkeypatch.setenv("COLUMNS", "60")
+    grows = [Holder(1234567, 1, "qemu-system-x86", "", (1 + minute) * GIB, 0, 0) for minute in range(2)]
+    print_recording([moment(minute, one, cgroup="/a/batch-1.service") for minute, one in enumerate(grows)])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 60
+    assert "11:07:21" in shown
+    assert "FIRST TO GO" in shown
+    assert "PROMISED" not in shown
+    assert "qemu-system-x86[1234567]  1.0 GiB  2.0 GiB  60 seconds\n" in shown
+
+
 def test_only_the_time_asked_for_counts(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:
     """Growth is that of this time, too."""
     record(folder, 1, 2, 3)

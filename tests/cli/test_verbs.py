@@ -23,7 +23,7 @@ from oomguard.core.peaks import LASTING_SECONDS
 from oomguard.core.process import Identity, Process
 from oomguard.policy.load import load
 from oomguard.reconcile.peak_file import PeakFile
-from oomguard.report.status_file import RuleStatus, encode_status
+from oomguard.report.status_file import Complaint, RuleStatus, encode_status
 from statuses import IDLE
 
 POLICY = """\
@@ -1062,6 +1062,24 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     assert any(line.startswith(f"Problem {policy}:1") for line in shown), shown
     assert "Problem limited: no events here" in shown
     assert shown[-1] == f"For the policy of the daemon, add --policy {policy}"
+
+
+def test_the_host_at_one_look_is_whole_on_a_narrow_screen(
+    proc: FakeProc, policy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each verb has its line, and what cannot be changed stands beside many other problems."""
+    monkeypatch.setattr("oomguard.diagnose.this_host.Procfs", FakeKernel)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.chdir(policy.parent)
+    state = policy.parent / "state"
+    limits = tuple(f"{number} is missing on this host, as it is on many" for number in range(4))
+    complaint = Complaint("vm.swappiness", 10, "denied", "read-only", "", "a.yaml:1", 1)
+    write_status(state, Identity(10, 1), limits=limits, complaints=(complaint,))
+    assert overview.run(policy.name, str(state), str(proc.root)) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines()[:-1])) <= 60
+    assert "\noomguard explain NAME  why\noomguard rank          the kill order\n" in shown
+    assert re.search("^Problem +denied: vm.swappiness", shown, re.MULTILINE)
 
 
 # schema, help and usage

@@ -80,12 +80,11 @@ def test_lines_are_broken_where_names_end() -> None:
     made.add_row("gnome-shell-cal[3999812] +2", "name=chromium|chrome|google-chrome*")
     made.add_row("vm.overcommit_memory", "50-database-hosts.yaml:3")
     assert drawn(made, 48).splitlines() == [
-        "WHAT                     BY",
-        "─" * 47,
-        "gnome-shell-cal          name=chromium|chrome|",
-        "[3999812] +2             google-chrome*",
-        "vm.overcommit_memory     50-database-hosts.yaml",
-        "                         :3",
+        "WHAT                    BY",
+        "─" * 48,
+        "gnome-shell-cal         name=chromium|chrome|",
+        "[3999812] +2            google-chrome*",
+        "vm.overcommit_memory    50-database-hosts.yaml:3",
     ]
     assert drawn(made, 38).splitlines()[2:] == [
         "gnome-shell-cal        name=chromium|",
@@ -94,6 +93,13 @@ def test_lines_are_broken_where_names_end() -> None:
         "vm.overcommit_memory   50-database-",
         "                       hosts.yaml:3",
     ]
+
+
+def test_parts_stay_together_where_they_can() -> None:
+    """Two spaces are between parts."""
+    made = tables.grid()
+    made.add_row("chrome[4711]  2.1 GiB  oom_score_adj 300  name=chrome")
+    assert drawn(made, 38).splitlines() == ["chrome[4711]  2.1 GiB", "oom_score_adj 300  name=chrome"]
 
 
 def test_a_grid_has_whole_names_too() -> None:
@@ -105,6 +111,17 @@ def test_a_grid_has_whole_names_too() -> None:
         "  chrome",
         "  unit=a.service",
     ]
+
+
+def test_the_least_columns_are_left_out_before_names_are_broken() -> None:
+    """One after the other."""
+    made = tables.table("WHAT", "CAUSE", "FROM", "BY")
+    made.collapse_padding = True
+    made.add_row("vm.overcommit_memory", "drift", "0", "60-memory.yaml:3")
+    made.leave_out(("CAUSE", "FROM"), 60)
+    assert len(made.columns) == 4
+    made.leave_out(("CAUSE", "FROM"), 45)
+    assert drawn(made, 45).splitlines()[0].split() == ["WHAT", "FROM", "BY"]
 
 
 def test_a_paragraph_is_broken_within_a_word_only_where_that_is_too_long() -> None:

@@ -7,7 +7,7 @@ from oomguard.reconcile.state_folder import RUN_FOLDER
 def run(policy: str = DEFAULT_PATH, state_dir: str = RUN_FOLDER, proc: str = "/proc") -> int:
     """Print it."""
     from oomguard.diagnose.overview import observe_overview
-    from oomguard.report.tables import console, grid
+    from oomguard.report.tables import console, grid, print_text
 
     seen = observe_overview(policy, proc=proc, state_dir=state_dir)
     rows = grid()
@@ -16,14 +16,19 @@ def run(policy: str = DEFAULT_PATH, state_dir: str = RUN_FOLDER, proc: str = "/p
     for text in seen.problems:
         rows.add_row("Problem", text, style="yellow")
     out = console()
-    out.print(seen.headline, style="bold", soft_wrap=True)
+    print_text(out, seen.headline, style="bold")
     out.print()
     out.print(rows)
-    verb, what = seen.verb
-    out.print(
-        f"\noomguard {verb:<9}  {what:<21}  oomguard explain NAME   why"
-        "\noomguard rank       the kill order         oomguard --help         everything"
-    )
+    out.print()
+    verbs = grid()
+    for verb, what in (
+        seen.verb,
+        ("explain NAME", "why"),
+        ("rank", "the kill order"),
+        ("--help", "everything"),
+    ):
+        verbs.add_row(f"oomguard {verb}", what)
+    out.print(verbs)
     if seen.option:
         out.print(f"For the policy of the daemon, add{seen.option}", soft_wrap=True)
     return 0

@@ -62,7 +62,7 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
             rows += _order(ranker.look())
     except OomguardError as error:
         trouble = str(error).split("\n")
-    found = [*trouble, *_problems(seen)][:_PROBLEMS]
+    found = [*trouble[:_PROBLEMS], *_problems(seen)]
     verb = ("plan", "what would change")
     if seen.daemon is None and not has_policy(policy):
         verb = ("advise", "suggest a policy")
@@ -123,8 +123,9 @@ def _order(view: View) -> "Iterator[tuple[str, str]]":
 def _problems(seen: HostStatus) -> "Iterator[str]":
     if seen.daemon is None:
         return
-    yield from (text.strip() for text, _ in problems(seen.daemon))
+    texts = [text.strip() for text, _ in problems(seen.daemon)]
     groups = complaints(seen.daemon)
+    yield from texts[: _PROBLEMS - bool(groups)]
     if groups:
         first, which = groups[0][0], ", ".join(one.subject for one in groups[0])
         more = f"; and {len(groups) - 1} more: oomguard status" if groups[1:] else ""

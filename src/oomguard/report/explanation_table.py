@@ -52,9 +52,8 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
         print_text(out, decision.obstacle.hint, indent=2)
     if explanation.paste:
         what = "to match it, add this under `rules:`, with the value you want:"
-        out.print(
-            f"  {what}" if decision.rule is None else "  for this user's processes, add this above that rule:"
-        )
+        what = what if decision.rule is None else "for this user's processes, add this above that rule:"
+        print_text(out, what, indent=2)
         out.print(f"  {explanation.paste}", soft_wrap=True)
 
 

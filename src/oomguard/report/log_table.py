@@ -30,9 +30,8 @@ def history_table(entries: "Sequence[LoggedEntry]", *, width: int) -> "Table":
     if not all(entry.is_adjustment for entry in entries):
         return _made(entries, ("EVENT", "WHAT"), _sentence_cells)
     made = _made(entries, ("EVENT", "WHAT", "FROM", "TO", "CAUSE", "BY"), _change_cells)
-    if made.has_room(width):
-        return made
-    return _made(entries, ("EVENT", "WHAT", "FROM", "TO", "BY"), _change_cells_without_cause)
+    made.leave_out(("CAUSE",), width)
+    return made
 
 
 def _made(
@@ -57,11 +56,6 @@ def _change_cells(entry: "LoggedEntry") -> tuple[str | Text, ...]:
     more = f" +{entry.total - 1}" if entry.total > 1 else ""
     by = entry.rule or entry.source.rpartition("/")[2]
     return (_event(entry), entry.subject + more, entry.old, entry.new, entry.cause, by)
-
-
-def _change_cells_without_cause(entry: "LoggedEntry") -> tuple[str | Text, ...]:
-    *cells, _, by = _change_cells(entry)
-    return (*cells, by)
 
 
 def _kill_cells(entry: "LoggedEntry") -> tuple[str, ...]:

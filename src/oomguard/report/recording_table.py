@@ -23,27 +23,32 @@ from oomguard.report.tables import console, print_text, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
     from oomguard.core.sample import Sample
     from oomguard.report.recording import Course
+    from oomguard.report.tables import NamesTable
 
 _ROWS = 20
 _CELLS = 12
 _GREW = 10
+_COURSE = ""
+"""The heading of the bars."""
 
 
 def print_recording(samples: "Sequence[Sample]") -> None:
     """Print memory over time, and the processes that grew most."""
     out = console()
-    out.print(headline(samples), style="bold")
-    out.print(extent(samples))
+    print_text(out, headline(samples), style="bold")
+    print_text(out, extent(samples))
     out.print()
-    out.print(_memory_table(condensed(samples, _ROWS)))
+    memory = _memory_table(condensed(samples, _ROWS))
+    memory.leave_out(("PROMISED", "STALLED", "SWAP FREE"), out.width)
+    out.print(memory)
     grown = what_grew(samples)
     out.print()
     if grown.seen_often:
-        out.print(_growth_table(courses(samples, grown.seen_often[:_GREW], cells=_CELLS)))
+        growth = _growth_table(courses(samples, grown.seen_often[:_GREW], cells=_CELLS))
+        growth.leave_out((_COURSE, "FROM"), out.width)
+        out.print(growth)
     elif len({one.booted for one in samples}) == 1:
         out.print("Only one sample so far.")
     else:
@@ -54,10 +59,10 @@ def print_recording(samples: "Sequence[Sample]") -> None:
         print_text(out, once)
 
 
-def _growth_table(grown: "Sequence[Course]") -> "Table":
+def _growth_table(grown: "Sequence[Course]") -> "NamesTable":
     has_units = any(growth.holder.unit for growth, _ in grown)
     units = ("UNIT",) if has_units else ()
-    made = table("GREW", *units, "FROM", "TO", "IN", "", right=("FROM", "TO", "IN"))
+    made = table("GREW", *units, "FROM", "TO", "IN", _COURSE, right=("FROM", "TO", "IN"))
     made.collapse_padding = True
     for column in made.columns:
         column.no_wrap = column.header != "UNIT"  # cut off where a line is too short
@@ -69,7 +74,7 @@ def _growth_table(grown: "Sequence[Course]") -> "Table":
     return made
 
 
-def _memory_table(samples: "Sequence[Sample]") -> "Table":
+def _memory_table(samples: "Sequence[Sample]") -> "NamesTable":
     headings = ("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "FIRST TO GO", "MEMORY")
     rows = [moment(sample, compact) for sample in samples]
     shown = [at for at in range(len(headings)) if any(row[at] not in ("", "none") for row in rows)]

@@ -85,9 +85,12 @@ def _print_values(seen: "HostStatus", out: "Console") -> None:
     if seen.sysctls:
         _print_sysctls(seen, out)
     if seen.memory is not None:
-        out.print(f"\nPromised  {promised(seen.memory, seen.mode)}")
+        out.print()
+        _line(out, f"Promised  {promised(seen.memory, seen.mode)}")
     if (peak := seen.peak) is not None:
-        out.print(f"Peak      {kib(peak.committed_kib)} on {peak.day} (sustained; new limits must exceed it)")
+        _line(
+            out, f"Peak      {kib(peak.committed_kib)} on {peak.day} (sustained; new limits must exceed it)"
+        )
 
 
 def _print_sysctls(seen: "HostStatus", out: "Console") -> None:

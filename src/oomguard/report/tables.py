@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
     from rich.table import Column
 
-_BREAKS = tuple(map(re.compile, (r"(?<= )", r"(?<=[|,/])|(?=[\[:])", r"(?<=[-._@])", "")))
-"""Where a line of a cell may end, the best places first: between words; between a name and its pid, or the
-names of a rule; in a name; anywhere."""
+_BREAKS = tuple(map(re.compile, (r"(?<=  )", r"(?<= )", r"(?<=[|,/])|(?=\[)", r"(?<=[-._@])|(?=:)", "")))
+"""Where a line of a cell may end, the best places first: between parts; between words; between a name and its
+pid, or the names of a rule; in a name; anywhere."""
 
 _LEAST_CELLS = 14
 """Where there is no room for its longest name, a column shrinks to this."""
@@ -69,14 +69,24 @@ class NamesTable(Table):
                 return widths
         return []
 
-    def has_room(self, limit: int) -> bool:
-        """Return whether no name must be broken for lines of that length."""
-        return sum(self._least()) + len(self._gap) * (len(self.columns) - 1) <= limit
+    def leave_out(self, headings: "Sequence[str]", limit: int) -> None:
+        """Leave columns out, one after the other, until no name must be broken for lines of that length.
+
+        If that is not enough, the others are broken, and not cut.
+        """
+        for heading in headings:
+            if sum(self._least()) + len(self._gap) * (len(self.columns) - 1) <= limit:
+                return
+            self.columns = [column for column in self.columns if column.header != heading]
+        for column in self.columns:
+            column.no_wrap = False
 
     def _least(self) -> list[int]:
-        """Return the width of the longest name in each column."""
+        """Return the width of the longest name in each column, of some cells in one that may be cut off."""
         return [
-            max(
+            _LEAST_CELLS
+            if _is_cut(column)
+            else max(
                 cell_len(str(cell)) if column.no_wrap else _longest(str(cell))
                 for cell in (column.header, *column.cells)
             )
@@ -126,7 +136,7 @@ def _is_cut(column: "Column") -> bool:
 
 def _longest(text: str) -> int:
     """Return the width of the longest part that should not be broken."""
-    parts = (part for word in text.split() for part in _BREAKS[1].split(word))
+    parts = (part for word in text.split() for part in _BREAKS[2].split(word))
     return max(map(cell_len, parts), default=0)
 
 
