@@ -129,7 +129,7 @@ def test_beside_a_daemon_no_verb_waits_for_pydantic(host: list[str]) -> None:
     """They take the policy as it compiled it."""
     state, policy = host[3], host[5]
     time.sleep(0.12)  # a file that has just changed may change again
-    cache, drop = PolicyCache(state), lambda _: None
+    cache, drop = PolicyCache(state), lambda *_: None
     reloader = Reloader(policy, Loop(), adopt=drop, reject=drop, limited=drop, cache=cache, observe=Host)
     reloader.first()
     reloader.close()

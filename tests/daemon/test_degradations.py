@@ -9,7 +9,17 @@ def test_each_is_logged_once_and_kept_for_the_status() -> None:
     """However often it is found, and in the order in which it was."""
     said = Said()
     degradations = Degradations(Reporter(said))
-    degradations.add("no events", "no watches")
-    degradations.add("no events")
-    degradations.add("no log", "no watches")
+    degradations.set("start", "no events", "no watches")
+    degradations.set("log", "no log")
+    degradations.set("start", "no events", "no watches")
     assert said.messages == degradations.texts == ["no events", "no watches", "no log"]
+
+
+def test_what_works_again_is_no_longer_shown() -> None:
+    """And is not logged a second time if it fails again."""
+    said = Said()
+    degradations = Degradations(Reporter(said))
+    for text in ("the disk is full", "", "the disk is full"):
+        degradations.set("file", text)
+        assert degradations.texts == [text] * bool(text)
+    assert said.messages == ["the disk is full"]

@@ -44,6 +44,10 @@ class Host:
         """Return the key of the policy as it is."""
         return self.cache.key(layers(str(self.policy)), time.time_ns() + later_ns)
 
+    def _note(self, about: str, limit: str) -> None:
+        if limit:
+            self.limits.append(limit)
+
     def reloader(self) -> Reloader:
         """Return what a daemon reads its policy with."""
         return Reloader(
@@ -51,7 +55,7 @@ class Host:
             self.loop,
             adopt=self.adopted.append,
             reject=lambda error: self.limits.append(error.message),
-            limited=self.limits.append,
+            limited=self._note,
             cache=self.cache,
             observe=lambda: self.facts,
         )

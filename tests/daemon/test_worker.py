@@ -118,6 +118,24 @@ def test_a_pass_ends_when_what_the_host_was_too_busy_to_read_is_checked(work: Wo
     assert len(work.ended) == 2
 
 
+def test_what_could_not_be_read_once_is_not_a_limit_for_good(work: Work, proc: FakeProc) -> None:
+    """As on a host that thrashed; until a whole pass could read everything."""
+    proc.process(Process(Identity(2, 1), b"a"))
+    value = proc.root / "2" / "oom_score_adj"
+    value.unlink()
+    value.mkdir()  # a read fails
+    limits = []
+    for is_readable in (False, True):
+        if is_readable:
+            value.rmdir()
+            value.write_text("0\n")
+        work.worker.begin_pass("resync")
+        run(work)
+        limits.append(len(work.degradations.texts))
+    assert limits == [1, 0]
+    assert [said for said in work.said.messages if "cannot be read: Is a directory" in said]
+
+
 def test_what_is_lost_while_a_pass_runs_is_checked_after_it(work: Work, proc: FakeProc) -> None:
     """It is not begun again, or none would ever end; two losses are one more pass."""
     proc.process(Process(Identity(2, 1), b"a"))

@@ -53,7 +53,7 @@ def test_the_worst_patterns_cost_no_more_than_they_are_given(
     changes = [change.identity.pid for change in due(found)]
     assert time.process_time() - start < 10 * MATCH_SECONDS
     assert changes == [21]
-    assert any("takes too long" in reason for reason in found.managed.unreadable)
+    assert any("takes too long" in reason for reason in found.managed.unreadable.values())
     assert 20 not in found.managed.rule_of
 
 

@@ -1,4 +1,4 @@
-"""What oomguard cannot do on this host, each logged once."""
+"""What oomguard cannot do on this host now, each logged once."""
 
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report import events
@@ -7,16 +7,27 @@ if TYPE_CHECKING:
     from oomguard.report.reporter import Reporter
 
 
+_LOGGED_LIMIT = 100
+"""Some sentences name processes or users."""
+
+
 class Degradations:
-    """Sentences for people; `status` shows them while the daemon runs."""
+    """Sentences for people, by what they are about; `status` shows them."""
 
     def __init__(self, reporter: "Reporter") -> None:
         self._reporter = reporter
-        self.texts: list[str] = []
+        self._texts: dict[str, tuple[str, ...]] = {}
+        self._logged: set[str] = set()
 
-    def add(self, *texts: str) -> None:
-        """Log each sentence that was not logged before."""
+    @property
+    def texts(self) -> list[str]:
+        """All that hold now."""
+        return [text for texts in self._texts.values() for text in texts if text]
+
+    def set(self, about: str, *texts: str) -> None:
+        """Say what holds now about one thing; nothing, or "", if it works."""
+        self._texts[about] = texts
         for text in texts:
-            if text not in self.texts:
-                self.texts.append(text)
+            if text and text not in self._logged and len(self._logged) < _LOGGED_LIMIT:
+                self._logged.add(text)
                 self._reporter.say(events.LIMITED, text)

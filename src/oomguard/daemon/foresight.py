@@ -121,21 +121,26 @@ class Foresight:
 
     def adopt(self, policy: "Policy", privilege: "Privilege") -> None:
         """Use the settings of a policy."""
-        if not policy.recorder:
+        reason = ""
+        if policy.recorder:
+            reason = self._recorder.open()
+        else:
             self._recorder.close()
-        elif reason := self._recorder.open():
-            self._degradations.add(f"memory use is not recorded: {reason}")
+        self._degradations.set("recorder", reason and f"memory use is not recorded: {reason}")
         limit = policy.pressure
         if limit == self._limit:
             return
         self.close()
         self._limit = limit
+        self._degradations.set("pressure")
         if not limit.some_percent:
             return
         try:
             self._fd = open_trigger(self._procfs, limit.some_percent, limit.over_seconds, privilege)
         except OSError as error:
-            self._degradations.add(f"oomguard cannot warn before memory runs out: {why_not(error)}")
+            self._degradations.set(
+                "pressure", f"oomguard cannot warn before memory runs out: {why_not(error)}"
+            )
             return
         self._loop.watch(self._fd, self._stalled, select.EPOLLPRI)
 
@@ -209,10 +214,11 @@ class Foresight:
                     break
             else:
                 self._look = None
+                self._degradations.set("looks")
         except OSError as error:  # enforcing the policy comes first
             self._look = None
             if error.errno not in SHORTAGE:
-                self._degradations.add(f"oomguard cannot see what holds memory: {error.strerror}")
+                self._degradations.set("looks", f"oomguard cannot see what holds memory: {error.strerror}")
         self._spent += time.thread_time() - begun
         if self._look is not None:
             return
@@ -359,7 +365,7 @@ class Foresight:
             self._recorder.record(sample, in_episode=episode is not None and self._loop.is_set(_TIMER))
         except OSError as error:
             self._recorder.close()
-            self._degradations.add(f"memory use is no longer recorded: {error.strerror}")
+            self._degradations.set("recorder", f"memory use is no longer recorded: {error.strerror}")
         if episode is None:
             return
         if episode.take(sample, now) and self._is_news(sample.cgroup, now):

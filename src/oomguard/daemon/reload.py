@@ -43,7 +43,7 @@ class Reloader:
         *,
         adopt: "Callable[[Policy], None]",
         reject: "Callable[[OomguardError], None]",
-        limited: "Callable[[str], None]",
+        limited: "Callable[[str, str], None]",
         cache: PolicyCache,
         observe: "Callable[[], Host | None]",
     ) -> None:
@@ -136,11 +136,12 @@ class Reloader:
         return PolicyChild(self._path, self._host, deadline=deadline, copy=Copy(key))
 
     def _cached(self, key: str) -> "Policy | None":
-        policy = None
+        policy, trouble = None, ""
         try:
             policy = self._cache.load(key, self._host)
         except (OomguardError, OSError, ValueError) as error:
-            self._limited(f"{self._cache.path} is ignored: {error}")
+            trouble = f"{self._cache.path} is ignored: {error}"
+        self._limited("policy cache", trouble)
         if policy is not None:
             self._in_force = (key, policy)
         return policy
@@ -150,17 +151,16 @@ class Reloader:
         self._in_force = None
         if child.copy.key and child.answer.header.get("users_are_local"):
             self._in_force = (child.copy.key, policy)
-            if trouble := self._cache.store(child.copy):
-                self._limited(trouble)
+            self._limited("policy cache", self._cache.store(child.copy))
 
     def _listen(self) -> None:
         listening = self._watch.fileno()
         if listening is not None:
             self._loop.watch(listening, self._moved)
-        if self._watch.blind:
-            self._limited(
-                f"oomguard checks the policy for edits every {LOOK_SECONDS:.0f} s: {self._watch.blind}"
-            )
+        blind = self._watch.blind
+        limit = blind and f"oomguard checks the policy for edits every {LOOK_SECONDS:.0f} s: {blind}"
+        self._limited("policy edits", limit)
+        if blind:
             self._loop.set("reload", time.monotonic() + LOOK_SECONDS)
 
     def _moved(self) -> None:

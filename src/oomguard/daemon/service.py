@@ -111,7 +111,7 @@ class Service:
             self.loop,
             adopt=self._adopt,
             reject=self._reject,
-            limited=self.degradations.add,
+            limited=self.degradations.set,
             cache=PolicyCache(self._folder.path),
             observe=lambda: observe_host(self.procfs),
         )
@@ -122,16 +122,18 @@ class Service:
         ledger = self._open_ledger(stack)
         started = f"oomguard {__version__} started: {policy.origin}"
         self.reporter.say(events.STARTED, started, POLICY=policy.digest)
-        self.degradations.add(*take_rights(self.procfs), *rights_missing_for(policy, self.procfs))
+        self.degradations.set("rights", *take_rights(self.procfs))
+        self.degradations.set("rights for rules", *rights_missing_for(policy, self.procfs))
         privilege = SysResource()
         if privilege.moves_every_floor:
-            self.degradations.add(
+            self.degradations.set(
+                "floors",
                 "raised processes cannot lower themselves again: oomguard cannot drop CAP_SYS_RESOURCE"
-                " between writes (capset is not allowed here)"
+                " between writes (capset is not allowed here)",
             )
         itself = Itself(os.getpid(), self._identity)
         self.reconciler = Reconciler(policy, ledger, self.procfs, privilege, itself, self._peaks.highest)
-        self.degradations.add(*lock_memory(self.procfs))  # now that the policy is compiled
+        self.degradations.set("locked memory", *lock_memory(self.procfs))  # now that the policy is compiled
         self.reconciler.managed.before_release = self.kills.read
         self.reconciler.still_denied = self.reporter.still_denied
         self._open_events(stack)
@@ -141,8 +143,8 @@ class Service:
         stack.callback(ledger.close)
         if ledger.ignored_lines:
             lines = counted(ledger.ignored_lines, "line")
-            self.degradations.add(
-                f"{lines} of the ledger cannot be read; the values in them cannot be restored"
+            self.degradations.set(
+                "ledger", f"{lines} of the ledger cannot be read; the values in them cannot be restored"
             )
         return ledger
 
@@ -158,12 +160,13 @@ class Service:
         )
         # Before the first pass, so that no process that starts during it is missed.
         if reason := self.worker.events.open():
-            self.degradations.add(f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {reason}")
+            limit = f"oomguard checks for new processes every {POLL_SECONDS:.0f} s: {reason}"
+            self.degradations.set("events", limit)
         stack.callback(self.worker.events.close)
         self.foresight.adopt(self.reconciler.policy, self.reconciler.privilege)
         stack.callback(self.foresight.close)
         if reason := self.kills.open():
-            self.degradations.add(f"the kernel's kills are counted, but not their names: {reason}")
+            self.degradations.set("kills", f"the kernel's kills are counted, but not their names: {reason}")
 
     def _define_timers(self) -> None:
         self.loop.define("watchdog", self._beat)
@@ -234,8 +237,9 @@ class Service:
             self.foresight.promised(memory)
         headroom = self.reconciler.policy.commit_headroom_percent
         self._peaks.note(demand_kib(memory, knobs, headroom_percent=headroom), now)
-        if trouble := self._peaks.trouble:
-            self.degradations.add(f"the peak of Committed_AS will be lost at the next reboot: {trouble}")
+        trouble = self._peaks.trouble
+        lost = trouble and f"the peak of Committed_AS will be lost at the next reboot: {trouble}"
+        self.degradations.set("peaks", lost)
 
     # The policy
 
@@ -252,7 +256,7 @@ class Service:
         how = f"read again for this host: {', '.join(changed)}" if changed else "read again, unchanged"
         loaded = f"policy {'loaded' if is_new else how}: {policy.origin}"
         self.reporter.say(events.POLICY_LOADED, loaded, POLICY=policy.digest)
-        self.degradations.add(*rights_missing_for(policy, self.procfs))
+        self.degradations.set("rights for rules", *rights_missing_for(policy, self.procfs))
         self.foresight.adopt(policy, self.reconciler.privilege)
         self.worker.begin_pass("policy")
         self._notify_ready()

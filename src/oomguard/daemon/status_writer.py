@@ -185,8 +185,10 @@ class StatusWriter:
         """Replace the file."""
         try:
             self._folder.replace(STATUS_FILE, encode_status(status), mode=self._mode)
+            self._degradations.set("status")
         except OSError as error:
-            self._degradations.add(f"{self._folder.path}/{STATUS_FILE} cannot be written: {error.strerror}")
+            limit = f"{self._folder.path}/{STATUS_FILE} cannot be written: {error.strerror}"
+            self._degradations.set("status", limit)
 
     def remove(self) -> None:
         """Remove the file when the daemon stops."""
@@ -195,6 +197,7 @@ class StatusWriter:
     def choose_readers(self) -> None:
         """Let those read the file who may see all processes in it."""
         group = observe_privileged_group(self._procfs)
+        self._degradations.set("readers")
         if group is None:
             self._mode = 0o644
             return
@@ -204,9 +207,10 @@ class StatusWriter:
             limit, cure = f"only root can read {STATUS_FILE}", "lets that group read it, too"
             if self._procfs.init_mounts() is None:
                 limit, cure = "oomguard does not see most processes", "shows them"
-            self._degradations.add(
+            self._degradations.set(
+                "readers",
                 f"{limit}: /proc is mounted with hidepid= and gid={group}"
-                f" (systemctl edit oomguard: Group={group} {cure})"
+                f" (systemctl edit oomguard: Group={group} {cure})",
             )
 
 

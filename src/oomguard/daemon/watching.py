@@ -119,6 +119,8 @@ class Watching:
 
     def end_pass(self, now: float) -> None:
         """Drop in slices the watches on what is no longer managed, and retry what failed for lack of room."""
+        if not self.drift.full:  # also at the last try
+            self._degradations.set("watches")
         self._unwatched += self.drift.others(self._reconciler.managed.rule_of)
         self.drift.retry()
         self._listen()
@@ -169,6 +171,7 @@ class Watching:
         self._unwatched.sort(key=reconciler.ledger.protects)  # taken from the end
 
     def _report_limit(self) -> None:
-        self._degradations.add(
-            f"not all managed values are watched; the others are only checked in passes: {self.drift.full}"
+        self._degradations.set(
+            "watches",
+            f"not all managed values are watched; the others are only checked in passes: {self.drift.full}",
         )

@@ -61,6 +61,8 @@ class Worker:
         self._status = status
         self._degradations = degradations
         self._pass_ended = pass_ended
+        self._unreadable_before: dict[str, str] = {}
+        """What could not be read from the pass before the last one to that."""
         self.queue = WorkQueue(loop, follow_forks=self._follow_forks, lost=self._lost)
         self.events = ProcessEvents(
             loop,
@@ -168,14 +170,19 @@ class Worker:
             self.events.watch_parents()
         self.watching.rest()
         self.watching.plan(now)
-        for reason in managed.unreadable:
-            self._degradations.add(f"some processes cannot be read: {reason}")
+        if managed.unreadable:
+            self._report_unreadable()
         if managed.postponed:
             self.queue.put_off("postponed", managed.postponed)
             managed.postponed.clear()
         if managed.undecided:
             self.queue.put_off("undecided", managed.undecided)
             managed.undecided.clear()
+
+    def _report_unreadable(self) -> None:
+        found = self._unreadable_before | self._reconciler.managed.unreadable
+        texts = (f"some processes cannot be read: {reason}" for reason in found.values())
+        self._degradations.set("processes", *texts)
 
     def _take(self, outcome: "Outcome", now: float) -> None:
         if isinstance(outcome.change, SetOomScoreAdj):
@@ -193,8 +200,8 @@ class Worker:
             self._take(outcome, now)
         self.watching.rest()
         drift.watch_sysctls(self._reconciler.planner.sysctl_names())
-        for name in drift.missing:
-            self._degradations.add(f"{name} is skipped: this kernel has no such sysctl")
+        missing = (f"{name} is skipped: this kernel has no such sysctl" for name in sorted(drift.missing))
+        self._degradations.set("sysctls", *missing)
 
     def _follow_forks(self) -> None:
         self.events.follow_forks()
@@ -209,6 +216,8 @@ class Worker:
         self.events.end_pass()
         reconciler.end_pass()
         self._reporter.end_pass()
+        self._unreadable_before, reconciler.managed.unreadable = reconciler.managed.unreadable, {}
+        self._report_unreadable()
         self.watching.end_pass(now)
         self._reporter.uncontended(reconciler.backoff.forget_rested(now), reconciler.managed.rule)
         interval = reconciler.policy.resync_interval_seconds

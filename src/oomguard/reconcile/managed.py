@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.planner import Finding
 
-_SLOW_LIMIT = 64
-"""Users to report because their processes could not be read or matched in time."""
+_UNREADABLE_LIMIT = 64
+"""Users whose processes could not be read or matched in time."""
 
 _WATCHED_LIMIT = 64
 """Parents whose children are checked 0.1 s after their fork; the filter in the kernel names each."""
@@ -62,8 +62,8 @@ class ManagedProcesses:
         """Processes to examine again soon, because this host was too busy to read them."""
         self.undecided: set[int] = set()
         """Young processes to examine again: a rule will match if they rewrite their command line."""
-        self.unreadable: set[str] = set()
-        """Why processes could not be read or matched, for people."""
+        self.unreadable: dict[str, str] = {}
+        """Why processes could not be read or matched, for people; by user."""
         self.before_release: Callable[[], None] = lambda: None
         """Called before a process is no longer managed, when its rule is still known."""
         self.asks_parents = ledger.in_force > 0
@@ -77,7 +77,6 @@ class ManagedProcesses:
         """Processes that were just reset, and their parents: the time until which their forks are checked."""
         self._rules: Sequence[Rule] = ()
         self._first_person_uid = FIRST_PERSON_UID
-        self._slow: set[str] = set()
 
     @property
     def is_needed(self) -> bool:
@@ -309,9 +308,9 @@ class ManagedProcesses:
             self.postponed.add(handle.pid)
             return
         who = handle.spender().key
-        if who not in self._slow and len(self._slow) < _SLOW_LIMIT:
-            self._slow.add(who)
-            self.unreadable.add(f"{who}: {reason}; rules that need it are not applied to such processes")
+        if len(self.unreadable) < _UNREADABLE_LIMIT:
+            text = f"{who}: {reason}; rules that need it are not applied to such processes"
+            self.unreadable.setdefault(who, text)
 
     def is_unchanged(self, handle: "ProcessHandle", one: Known) -> bool:
         """Return whether a process of which is known what is `unchanged` still is: it needs nothing then."""

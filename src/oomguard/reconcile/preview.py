@@ -60,7 +60,7 @@ class Preview:
     @property
     def unreadable(self) -> list[str]:
         """Why processes could not be read or judged so far, for people."""
-        return sorted(self._reconciler.managed.unreadable)
+        return sorted(self._reconciler.managed.unreadable.values())
 
     def processes(self) -> "Iterator[tuple[ProcessHandle, Decision | None]]":
         """Yield each process, open, with the decision on it, or None."""

@@ -198,7 +198,8 @@ class Reconciler:
         except OSError as error:
             if error.errno in SHORTAGE:
                 raise
-            managed.unreadable.add(os.strerror(error.errno or errno.EIO))
+            reason = os.strerror(error.errno or errno.EIO)
+            managed.unreadable[reason] = reason
             return None
         finally:
             if handle.pid not in managed.postponed:
