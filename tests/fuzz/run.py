@@ -60,7 +60,7 @@ def fuzz(name: str, seconds: int) -> int:
     """Fuzz one target in this process, which libFuzzer ends."""
     import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]  # only who fuzzes has it
 
-    with atheris.instrument_imports(include=["oomguard"]):
+    with atheris.instrument_imports(include=["oomguard", "cpu"]):
         from fuzz.targets import TARGETS, seeds
     with tempfile.TemporaryDirectory() as corpus:
         for number, seed in enumerate(seeds(name)):

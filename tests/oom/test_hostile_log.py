@@ -3,12 +3,13 @@
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from time import process_time
 
 import pytest
 
-from cpu import cpu_bound
+from cpu import LENGTH, cpu_bound, ordinary_work, takes_at_most
 from hostile_logs import KINDS, log
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.quoted import quoted_messages
@@ -25,11 +26,26 @@ def read(text: str, log: OomLog | None = None, *, block: int = BLOCK) -> list[Re
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text_costs_more_than_its_length(kind: str) -> None:
-    """Sixteen times as much of it takes sixteen times as long: at most 4 µs a character, on a busy host."""
-    for size in (1 << 10, 1 << 14, 1 << 18):
-        text = log(kind, size)
-        with cpu_bound(0.1 + size * 4e-6, f"{size} characters of {kind}"):
-            read(text)
+    """At most 150 times as much as ordinary work on it, and four times as much of it at most eight times."""
+    with cpu_bound(60, kind):  # also within a regular expression
+        for size in (1 << 10, 1 << 14, 1 << 16):
+            reading = partial(read, log(kind, size))
+            takes_at_most(_MOST * size / LENGTH, reading, ordinary_work, f"{size} characters of {kind}")
+        more = log(kind, 1 << 18)
+        takes_at_most(8, lambda: read(more), reading, f"four times as much of {kind}")
+
+
+_MOST = 150
+"""Of the kinds, the most that one takes is about 80."""
+
+
+def test_bound_is_neither_flaky_nor_loose() -> None:
+    """Twice as long as that is noticed, however busy the host is, and a part of it is not."""
+    text = log("words of other programs", 1 << 14)
+    times = _MOST * len(text) / LENGTH
+    takes_at_most(times, lambda: read(text), ordinary_work, "once")
+    with pytest.raises(AssertionError, match="four times takes"):
+        takes_at_most(times, lambda: [read(text) for _ in range(4)], ordinary_work, "four times")
 
 
 PEAK = """
