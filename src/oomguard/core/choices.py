@@ -11,5 +11,6 @@ Children = Literal["reset", "inherit"]
 Trust = Literal["verified", "name"]
 SysctlKind = Literal["exact", "at_least", "at_most"]
 
+ObstacleKind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
 Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
 Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-alone"]

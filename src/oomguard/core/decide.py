@@ -4,14 +4,10 @@ from oomguard.core.change import SetOomScoreAdj
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    from oomguard.core.choices import Cause
+    from oomguard.core.choices import Cause, ObstacleKind
     from oomguard.core.entry import Entry
     from oomguard.core.process import Identity
     from oomguard.core.rule import Rule
-
-    Kind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
 
 
 TO_LOWER = "grant CAP_SYS_RESOURCE to oomguard; in a container: --cap-add SYS_RESOURCE"
@@ -32,7 +28,7 @@ class Obstacle(NamedTuple):
     rewriting the value. `unknown`: a fact that the rules need cannot be read.
     """
 
-    kind: "Kind"
+    kind: "ObstacleKind"
     reason: str
     hint: str = ""
 

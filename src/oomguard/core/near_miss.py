@@ -1,24 +1,20 @@
 """Running processes that a rule without a match was probably meant for."""
 
 import difflib
+from collections.abc import Collection
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from oomguard.core.match import is_glob
 from oomguard.core.name_regex import is_regex
 from oomguard.core.process import COMM_LENGTH
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-    from oomguard.core.rule import Rule
+from oomguard.core.rule import Rule
 
 _SHOWN = 3
 _COMPARED = 2000
 """The maximum number of names compared: users choose how many there are, and some take long."""
 
 
-def near_misses(rule: "Rule", running: "Collection[bytes]") -> list[bytes]:
+def near_misses(rule: Rule, running: Collection[bytes]) -> list[bytes]:
     """Return the names among `running` that are close to a name of the rule, the closest first.
 
     A close name differs in case, in a letter or two, or by a prefix or suffix.

@@ -1,10 +1,8 @@
 """Counts which rules match how many processes."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from oomguard.core.decide import Decision
+from oomguard.core.decide import Decision
 
 
 class Tally:
@@ -18,7 +16,7 @@ class Tally:
         self.refused: Counter[int] = Counter()
         self.unmatched: Counter[bytes] = Counter()
 
-    def add(self, comm: bytes, decision: "Decision | None") -> None:
+    def add(self, comm: bytes, decision: Decision | None) -> None:
         """Count a process and the decision on it."""
         if decision is not None and decision.matched is not None:
             self.matched[decision.matched.number] += 1

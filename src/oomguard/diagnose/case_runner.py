@@ -1,38 +1,33 @@
 """Runs cases: applies a policy to their processes and sysctls, and compares the results."""
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
+from oomguard.core.decide import Decision
 from oomguard.core.entry import Entry
 from oomguard.core.match import first_unmet
-from oomguard.core.rule import CONDITIONS
+from oomguard.core.policy import Policy, SysctlSetting
+from oomguard.core.process import Process
+from oomguard.core.rule import CONDITIONS, Rule
 from oomguard.core.text import legible, printable
 from oomguard.diagnose.imagined import ImaginedProc
+from oomguard.policy.cases.actors import Actor, Expected
+from oomguard.policy.cases.case_file import Case
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report.case_results import CaseResult, Compared, Difference
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.decide import Decision
-    from oomguard.core.policy import Policy, SysctlSetting
-    from oomguard.core.process import Process
-    from oomguard.core.rule import Rule
-    from oomguard.policy.cases.actors import Actor, Expected
-    from oomguard.policy.cases.case_file import Case
-
 _NOBODY = Itself(own_pid=0)
 
 
-def run_case(file: str, case: "Case") -> CaseResult:
+def run_case(file: str, case: Case) -> CaseResult:
     """Return what the policy does in a case, compared with what the case expects."""
     compared = (*_sysctls(case), *_processes(case))
     return CaseResult(file, case.line, case.title, tuple(sorted(compared, key=lambda one: one.line)))
 
 
-def _sysctls(case: "Case") -> "Iterator[Compared]":
+def _sysctls(case: Case) -> Iterator[Compared]:
     proc = ImaginedProc(case.sysctls, case.meminfo)
     reconciler = Reconciler(case.policy, Ledger(), proc, itself=_NOBODY)
     planned = {change.name: change for change in reconciler.planner.sysctl_changes("policy")}
@@ -46,12 +41,12 @@ def _sysctls(case: "Case") -> "Iterator[Compared]":
         yield Compared(name, expected.line, by, tuple(_differences("value", expected, found, None, refusal)))
 
 
-def _set_by(setting: "SysctlSetting") -> str:
+def _set_by(setting: SysctlSetting) -> str:
     source = legible(setting.source)
     return f"{setting.meaning} ({source})" if setting.said else f"set at {source}"
 
 
-def _processes(case: "Case") -> "Iterator[Compared]":
+def _processes(case: Case) -> Iterator[Compared]:
     """Apply the policy to one process after the other.
 
     Those that inherit their value start after the policy was applied to their parent; others ran before.
@@ -66,7 +61,7 @@ def _processes(case: "Case") -> "Iterator[Compared]":
             yield _compared(process, decision, actor.expected, case.policy)
 
 
-def _start(actor: "Actor", pids: list[int], proc: ImaginedProc, reconciler: Reconciler) -> "Decision | None":
+def _start(actor: Actor, pids: list[int], proc: ImaginedProc, reconciler: Reconciler) -> Decision | None:
     process = actor.process
     if actor.parent is not None and actor.inherits:
         process = process._replace(oom_score_adj=proc.process(pids[actor.parent]).oom_score_adj)
@@ -85,9 +80,7 @@ def _start(actor: "Actor", pids: list[int], proc: ImaginedProc, reconciler: Reco
     return decision
 
 
-def _compared(
-    process: "Process", decision: "Decision | None", expected: "Expected", policy: "Policy"
-) -> Compared:
+def _compared(process: Process, decision: Decision | None, expected: Expected, policy: Policy) -> Compared:
     rule = None if decision is None else decision.rule
     obstacle = None if decision is None else decision.obstacle
     refusal = "" if obstacle is None else obstacle.reason
@@ -101,7 +94,7 @@ def _compared(
     return Compared(what, expected.line, by, found)
 
 
-def _why_not(rule: "Rule", process: "Process") -> str:
+def _why_not(rule: Rule, process: Process) -> str:
     """Return which condition of a rule a process does not meet, and what it has instead."""
     unmet = first_unmet(rule, process)
     found = next((row.found(process) for row in CONDITIONS if row.key == unmet), "")
@@ -110,8 +103,8 @@ def _why_not(rule: "Rule", process: "Process") -> str:
 
 
 def _differences(
-    key: str, expected: "Expected", value: int | None, rule: "Rule | None", refusal: str
-) -> "Iterator[Difference]":
+    key: str, expected: Expected, value: int | None, rule: Rule | None, refusal: str
+) -> Iterator[Difference]:
     if expected.value is not None and expected.value != value:
         yield Difference(key, str(expected.value), "this kernel lacks it" if value is None else str(value))
     if expected.rule is not None and not _is_meant(expected.rule, rule):
@@ -121,11 +114,11 @@ def _differences(
         yield Difference("refused", legible(expected.refused), refusal or "no")
 
 
-def _shown(rule: "Rule") -> str:
+def _shown(rule: Rule) -> str:
     return f"{rule.label} ({legible(rule.source)})"
 
 
-def _is_meant(text: str, rule: "Rule | None") -> bool:
+def _is_meant(text: str, rule: Rule | None) -> bool:
     """Return whether a text names a rule: by its conditions, or by file and line."""
     if rule is None:
         return text == "none"

@@ -1,35 +1,29 @@
 """Tries every rule on a process: which condition failed, and on which value."""
 
 import difflib
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oomguard.core.decide import Decision
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
-from oomguard.core.process import COMM_LENGTH, INIT_PID, UnknownFactError, full_name
-from oomguard.core.rule import CONDITIONS
+from oomguard.core.process import COMM_LENGTH, INIT_PID, Process, UnknownFactError, full_name
+from oomguard.core.rule import CONDITIONS, Rule
 from oomguard.core.text import counted, legible, printable
 from oomguard.core.trust import trust_refusal
 from oomguard.diagnose.suggested_rule import rule_for
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import ProcessHandle
 from oomguard.policy.users import user_name
+from oomguard.reconcile.planner import Planner
+from oomguard.reconcile.preview import Preview
 from oomguard.report.explanation import Explanation, Tried
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from oomguard.core.process import Process
-    from oomguard.core.rule import Rule
-    from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.planner import Planner
-    from oomguard.reconcile.preview import Preview
 
 _PIDS = 8
 """Pids shown of processes that cannot be read."""
 
 
-def explain(preview: "Preview", asked: "Sequence[str]") -> tuple[list[Explanation], list[OomguardError]]:
+def explain(preview: Preview, asked: Sequence[str]) -> tuple[list[Explanation], list[OomguardError]]:
     """Return the explanation of each process of these pids and names, and an error for each without one."""
     explanations = []
     missing = dict.fromkeys(asked)
@@ -59,7 +53,7 @@ def _unread(pids: list[int], reason: str) -> OomguardError:
     )
 
 
-def _no_process(wanted: str, running: "Collection[str]") -> OomguardError:
+def _no_process(wanted: str, running: Collection[str]) -> OomguardError:
     if wanted.isdecimal():
         return OomguardError(f"no process has the pid {wanted}", hint="`ps -e` lists all processes")
     near = difflib.get_close_matches(wanted[:80], running, n=1, cutoff=0.65)
@@ -69,7 +63,7 @@ def _no_process(wanted: str, running: "Collection[str]") -> OomguardError:
     )
 
 
-def _is_meant(handle: "ProcessHandle", wanted: str) -> bool:
+def _is_meant(handle: ProcessHandle, wanted: str) -> bool:
     if wanted.isdecimal():
         return handle.pid == int(wanted)
     raw = wanted.encode("utf-8", "surrogateescape")
@@ -83,7 +77,7 @@ def _is_meant(handle: "ProcessHandle", wanted: str) -> bool:
         return False
 
 
-def _explain(handle: "ProcessHandle", planner: "Planner", decision: Decision | None) -> Explanation:
+def _explain(handle: ProcessHandle, planner: Planner, decision: Decision | None) -> Explanation:
     process = handle.snapshot()
     value = process.oom_score_adj
     if decision is None:
@@ -100,7 +94,7 @@ def _explain(handle: "ProcessHandle", planner: "Planner", decision: Decision | N
     )
 
 
-def _paste(process: "Process", decision: Decision, never: str) -> str:
+def _paste(process: Process, decision: Decision, never: str) -> str:
     """Return the rule that a policy lacks for the process, "" if it needs none."""
     obstacle = decision.obstacle
     if obstacle is None or not obstacle.hint:
@@ -110,7 +104,7 @@ def _paste(process: "Process", decision: Decision, never: str) -> str:
     return ""
 
 
-def _why_never(handle: "ProcessHandle", planner: "Planner") -> str:
+def _why_never(handle: ProcessHandle, planner: Planner) -> str:
     """Return why no rule is tried on a process, or ""."""
     if handle.stat.is_kernel_thread:
         return "a kernel thread: the kernel never kills it, so no rule matches it"
@@ -122,7 +116,7 @@ def _why_never(handle: "ProcessHandle", planner: "Planner") -> str:
 
 
 def _try(
-    rule: "Rule", process: "Process", handle: "ProcessHandle", planner: "Planner", decision: Decision
+    rule: Rule, process: Process, handle: ProcessHandle, planner: Planner, decision: Decision
 ) -> tuple[str, str]:
     """Return the first condition that failed, and the value found instead."""
     try:
@@ -139,7 +133,7 @@ def _try(
     return ("trust", refusal.reason) if refusal is not None else ("", "")
 
 
-def _found(unmet: str, process: "Process") -> str | bytes:
+def _found(unmet: str, process: Process) -> str | bytes:
     """Return the value on which a condition failed; names and cgroups may contain any character."""
     if unmet == "containers":
         return "in a container"

@@ -1,42 +1,37 @@
 """Whether a policy fits this host: conflicting settings, refused changes, how much memory is protected."""
 
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.change import grouped
+from oomguard.core.choices import ObstacleKind
+from oomguard.core.decide import Decision
 from oomguard.core.guard import unwise
 from oomguard.core.match import first_unmet
-from oomguard.core.policy import Policy
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import UnknownFactError
-from oomguard.core.rule import CONDITIONS
+from oomguard.core.rule import CONDITIONS, Rule
 from oomguard.core.sysctl import KUBELET, SYSCTLS
 from oomguard.core.tally import Tally
 from oomguard.core.text import counted, kib, legible, printable
 from oomguard.foreign.oomd import monitored_units, rules_of
 from oomguard.foreign.sysctl_d import sysctls_said
+from oomguard.foreign.text_file import Said
 from oomguard.foreign.tuned import active_profiles, tuned_sysctls
-from oomguard.foreign.units import host_units
+from oomguard.foreign.units import Units, host_units
 from oomguard.kernel.capability import CAP_SYS_PTRACE, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.kernel.usage import observe_candidate
 from oomguard.oom.ranking import is_protected
 from oomguard.policy.fault import Fault
 from oomguard.policy.lint.programs import INTERPRETERS, known
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from oomguard.core.decide import Decision, Kind
-    from oomguard.core.policy import SysctlSetting
-    from oomguard.core.rule import Rule
-    from oomguard.foreign.text_file import Said
-    from oomguard.foreign.units import Units
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.reconcile.preview import Preview
+from oomguard.reconcile.preview import Preview
 
 _ALSO_WRITE = {b"ananicy": "Ananicy", b"ananicy-cpp": "ananicy-cpp"}
 """Daemons that write oom_score_adj by their own rules, by process name."""
@@ -54,7 +49,7 @@ class _Words(NamedTuple):
     process: str
 
 
-_WORDS: "dict[Kind, _Words]" = {
+_WORDS: dict[ObstacleKind, _Words] = {
     "refused": _Words("refused-now", "would be refused now", "refused-process", "refused for"),
     "denied": _Words(
         "denied-here", "would be denied now", "denied-here", "the kernel would deny the value for"
@@ -72,7 +67,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self.obstacles: dict[tuple[int, Kind], list[Decision]] = {}
+        self.obstacles: dict[tuple[int, ObstacleKind], list[Decision]] = {}
         """By the number of the rule, and the kind of obstacle."""
         self.missed: dict[int, list[str]] = {}
         """By the number of a rule with their name: what processes that no rule matches have instead."""
@@ -91,7 +86,7 @@ class Fit(NamedTuple):
     memory: str
 
 
-def fit(preview: "Preview", path: str, *, root: str = "/", options: str = "") -> Fit:
+def fit(preview: Preview, path: str, *, root: str = "/", options: str = "") -> Fit:
     """Check the policy of a preview against this host; `path` is the policy's file.
 
     `root` is the folder that holds the host's configuration. `options` are those that other verbs need for
@@ -118,7 +113,7 @@ def fit(preview: "Preview", path: str, *, root: str = "/", options: str = "") ->
     return Fit(faults, seen.tally, memory if seen.protected_kib else "")
 
 
-def _look(preview: "Preview", path: str) -> Seen:
+def _look(preview: Preview, path: str) -> Seen:
     seen = Seen()
     for handle, decision in preview.processes():
         with suppress(*GONE, HIDDEN):
@@ -128,7 +123,7 @@ def _look(preview: "Preview", path: str) -> Seen:
     return seen
 
 
-def _look_for_misses(handle: "ProcessHandle", preview: "Preview", seen: Seen) -> None:
+def _look_for_misses(handle: ProcessHandle, preview: Preview, seen: Seen) -> None:
     """Add what a process that no rule matches has instead of what the rules with its name require.
 
     Not its command line, nor an interpreter: rules select one of many programs by these.
@@ -146,14 +141,14 @@ def _look_for_misses(handle: "ProcessHandle", preview: "Preview", seen: Seen) ->
                 seen.missed.setdefault(rule.number, []).append(f"{who} {_instead(key, handle)}")
 
 
-def _instead(key: str, handle: "ProcessHandle") -> str:
+def _instead(key: str, handle: ProcessHandle) -> str:
     if key == "containers":
         return "is in a container"
     found = next(row for row in CONDITIONS if row.key == key).found(handle.snapshot())
     return f"has {legible(found)}" if key == "user" else f"has {key} {legible(found)}"
 
 
-def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, seen: Seen) -> None:
+def _look_at(handle: ProcessHandle, decision: Decision | None, path: str, seen: Seen) -> None:
     rule = None if decision is None else decision.matched
     seen.tally.add(handle.comm, decision)
     if rule is not None:
@@ -173,7 +168,7 @@ def _look_at(handle: "ProcessHandle", decision: "Decision | None", path: str, se
         seen.others_kib += candidate.freed_kib
 
 
-def _rival(handle: "ProcessHandle", path: str) -> str:
+def _rival(handle: ProcessHandle, path: str) -> str:
     """Return what a process is if it writes the same values and is not the daemon of this policy."""
     if handle.comm in _ALSO_WRITE:
         return _ALSO_WRITE[handle.comm]
@@ -190,7 +185,7 @@ def _rival(handle: "ProcessHandle", path: str) -> str:
     return ""
 
 
-def _missing(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
+def _missing(policy: Policy, procfs: Procfs) -> Iterator[Fault]:
     for setting in policy.sysctls:
         if read_sysctl(procfs, setting.name) is None:
             message = f"this kernel ({os.uname().release}) has no such sysctl"
@@ -198,7 +193,7 @@ def _missing(policy: Policy, procfs: "Procfs") -> "Iterator[Fault]":
             yield Fault(setting.file, setting.line, 1, setting.name, message, hint, code="missing-sysctl")
 
 
-def _other_sysctls(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
+def _other_sysctls(policy: Policy, seen: Seen, root: str) -> Iterator[Fault]:
     profile = active_profiles(root)
     elsewhere = (
         ("sysctl.d", sysctls_said(root), "sysctl-elsewhere"),
@@ -224,7 +219,7 @@ def _other_sysctls(policy: Policy, seen: Seen, root: str) -> "Iterator[Fault]":
             )
 
 
-def _different(setting: "SysctlSetting", files: "Mapping[str, Said]") -> str:
+def _different(setting: SysctlSetting, files: Mapping[str, Said]) -> str:
     """Return what files set instead of the value of the policy, "" if nothing. A partner makes it 0."""
     said = files.get(setting.name)
     if said is not None and not _is_number(said.value, setting.wanted(_number(said.value))):
@@ -238,7 +233,7 @@ def _different(setting: "SysctlSetting", files: "Mapping[str, Said]") -> str:
     )
 
 
-def _interlock(preview: "Preview") -> "Iterator[Fault]":
+def _interlock(preview: Preview) -> Iterator[Fault]:
     settings = {setting.name: setting for setting in preview.planner.policy.sysctls}
     for group in grouped(preview.sysctl_changes("policy")):
         obstacle, names = group[0].obstacle, [change.name for change in group if change.name in settings]
@@ -249,7 +244,7 @@ def _interlock(preview: "Preview") -> "Iterator[Fault]":
             yield _at_setting(settings[names[0]], words.sysctl_code, message, obstacle.hint)
 
 
-def _unwise(policy: Policy, procfs: "Procfs", reported: set[str]) -> "Iterator[Fault]":
+def _unwise(policy: Policy, procfs: Procfs, reported: set[str]) -> Iterator[Fault]:
     memory = observe_memory(procfs)
     for setting in policy.sysctls:
         if memory is None or setting.name in reported or unwise(setting) is not None:
@@ -262,7 +257,7 @@ def _unwise(policy: Policy, procfs: "Procfs", reported: set[str]) -> "Iterator[F
             yield _at_setting(setting, "unwise-value", f"on this host, {found.reason}", found.hint)
 
 
-def _missed(policy: Policy, seen: Seen) -> "Iterator[Fault]":
+def _missed(policy: Policy, seen: Seen) -> Iterator[Fault]:
     for number, found in sorted(seen.missed.items()):
         rule = policy.rules[number]
         if seen.tally.matched[number]:
@@ -278,7 +273,7 @@ def _missed(policy: Policy, seen: Seen) -> "Iterator[Fault]":
         )
 
 
-def _oomd(policy: Policy, seen: Seen, units: "Units", root: str) -> "Iterator[Fault]":
+def _oomd(policy: Policy, seen: Seen, units: Units, root: str) -> Iterator[Fault]:
     rules = cache(lambda unit: rules_of(unit, units, root))
     for number, cgroups in sorted(seen.cgroups.items()):
         rule = policy.rules[number]
@@ -298,7 +293,7 @@ def _oomd(policy: Policy, seen: Seen, units: "Units", root: str) -> "Iterator[Fa
                 break
 
 
-def _units(policy: Policy, seen: Seen, units: "Units") -> "Iterator[Fault]":
+def _units(policy: Policy, seen: Seen, units: Units) -> Iterator[Fault]:
     for number, cgroups in sorted(seen.cgroups.items()):
         rule = policy.rules[number]
         # user@1000.service sets its manager's value; a user's units set their own.
@@ -320,7 +315,7 @@ def _units(policy: Policy, seen: Seen, units: "Units") -> "Iterator[Fault]":
             break
 
 
-def _obstacles(policy: Policy, seen: Seen) -> "Iterator[Fault]":
+def _obstacles(policy: Policy, seen: Seen) -> Iterator[Fault]:
     for (number, kind), decisions in sorted(seen.obstacles.items()):
         first = decisions[0]
         assert first.obstacle is not None
@@ -334,7 +329,7 @@ def _obstacles(policy: Policy, seen: Seen) -> "Iterator[Fault]":
         )
 
 
-def _unreadable(policy: Policy, procfs: "Procfs", units: "Units") -> "Iterator[Fault]":
+def _unreadable(policy: Policy, procfs: Procfs, units: Units) -> Iterator[Fault]:
     rule = next((rule for rule in policy.rules if rule.terms.exes), None)
     if rule is None or _may_read_exe(procfs, units):
         return
@@ -348,7 +343,7 @@ def _unreadable(policy: Policy, procfs: "Procfs", units: "Units") -> "Iterator[F
     )
 
 
-def _may_read_exe(procfs: "Procfs", units: "Units") -> bool:
+def _may_read_exe(procfs: Procfs, units: Units) -> bool:
     """Return whether the daemon's unit has the right; without a unit, whether this process has."""
     bounds: set[str] = set()
     lines = units.settings("oomguard.service", "CapabilityBoundingSet")
@@ -360,7 +355,7 @@ def _may_read_exe(procfs: "Procfs", units: "Units") -> bool:
     return has(parse_effective(procfs.read("self/status")), CAP_SYS_PTRACE)
 
 
-def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":
+def _rivals(seen: Seen, path: str) -> Iterator[Fault]:
     for who, where in sorted(seen.rivals.items()):
         message = (
             f"{who} ({where}) also writes oom_score_adj; if both set a process, they overwrite each other"
@@ -369,7 +364,7 @@ def _rivals(seen: Seen, path: str) -> "Iterator[Fault]":
         yield Fault(path, 0, 0, "", message, hint, "warning", "rival-daemon")
 
 
-def _little_killable(seen: Seen, path: str, options: str) -> "Iterator[Fault]":
+def _little_killable(seen: Seen, path: str, options: str) -> Iterator[Fault]:
     if seen.protected_kib > seen.others_kib:
         message = (
             f"protected processes use {kib(seen.protected_kib)}, all others {kib(seen.others_kib)}: "
@@ -379,11 +374,11 @@ def _little_killable(seen: Seen, path: str, options: str) -> "Iterator[Fault]":
         yield Fault(path, 0, 0, "", message, hint, "warning", "little-killable")
 
 
-def _at_setting(setting: "SysctlSetting", code: str, message: str, hint: str) -> Fault:
+def _at_setting(setting: SysctlSetting, code: str, message: str, hint: str) -> Fault:
     return Fault(setting.file, setting.line, 1, setting.name, message, hint, "warning", code)
 
 
-def _at_rule(policy: Policy, rule: "Rule", code: str, message: str, hint: str) -> Fault:
+def _at_rule(policy: Policy, rule: Rule, code: str, message: str, hint: str) -> Fault:
     index = sum(1 for other in policy.rules[: rule.number] if other.file == rule.file)
     return Fault(rule.file, rule.line, 1, f"rules[{index}]", message, hint, "warning", code)
 

@@ -9,23 +9,20 @@ import sys
 import time
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from io import BufferedReader
+from typing import IO, Protocol, cast
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers
 from oomguard.kernel.dev_kmsg import DEVICE, open_kernel_log, records
+from oomguard.oom.kill import Kill
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.report import Report
 from oomguard.report.log_entries import LoggedEntry, parse_entry
 from oomguard.report.postmortem import ValueOrigin
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from io import BufferedReader
-
-    from oomguard.oom.kill import Kill
-    from oomguard.oom.log_reader import OomLog
-    from oomguard.oom.report import Report
 
 _BLOCK_BYTES = 1 << 20
 _XZ_BYTES = 68 << 20
@@ -52,7 +49,7 @@ class KernelLog:
 
     def __init__(
         self,
-        files: "Sequence[str]",
+        files: Sequence[str],
         *,
         kmsg: bool = False,
         since: str | None = None,
@@ -81,11 +78,11 @@ class KernelLog:
             return "the log"
         return "the journal" if self.is_journal else f"{DEVICE}, which starts at boot or later"
 
-    def reports(self, log: "OomLog") -> "Iterator[Report]":
+    def reports(self, log: OomLog) -> Iterator[Report]:
         """Yield the reports that `log` finds, each once. OomguardError: it cannot be read."""
         return _once(self._reports(log))
 
-    def _reports(self, log: "OomLog") -> "Iterator[Report]":
+    def _reports(self, log: OomLog) -> Iterator[Report]:
         if self.is_journal:
             asked = [*self._span, f"--output-fields={_JOURNAL_FIELDS}", "_TRANSPORT=kernel"]
             asked += [*other_killers(), "+", f"MESSAGE_ID={_UNIT_OUT_OF_MEMORY}", "_PID=1"]
@@ -98,7 +95,7 @@ class KernelLog:
             for report in log.read(_kernel_log()):
                 yield report._replace(when=f"{booted + (report.uptime_seconds or 0):.6f}")
 
-    def _all_blocks(self) -> "Iterator[str]":
+    def _all_blocks(self) -> Iterator[str]:
         """Yield several files as one log: a report may begin in one and end in the next."""
         for path in sorted(self._files, key=_age):
             try:
@@ -108,7 +105,7 @@ class KernelLog:
                 self.damage = self.damage or error
             yield "\n"
 
-    def value_origins(self, reports: "Sequence[Report]") -> "list[ValueOrigin | None]":
+    def value_origins(self, reports: Sequence[Report]) -> list[ValueOrigin | None]:
         """Return from the journal which of the victims' values oomguard set; None for each it did not."""
         victims = [_victim(report) for report in reports]
         found: dict[tuple[str, str], list[LoggedEntry]] = {}
@@ -124,14 +121,14 @@ class KernelLog:
         ]
 
 
-def _victim(report: "Report") -> "Kill | None":
+def _victim(report: Report) -> Kill | None:
     """Return the victim if its line has its value and the time."""
     victim = report.victim
     return victim if report.when and victim is not None and victim.oom_score_adj is not None else None
 
 
 def _origin(
-    victim: "Kill", moment: float, found: "Mapping[tuple[str, str], Sequence[LoggedEntry]]"
+    victim: Kill, moment: float, found: Mapping[tuple[str, str], Sequence[LoggedEntry]]
 ) -> ValueOrigin | None:
     """Return the last change of the victim's value before that moment, if it still had that value."""
     entries = found.get((str(victim.pid), printable(victim.comm)), ())
@@ -141,7 +138,7 @@ def _origin(
     return ValueOrigin(last.new, last.rule, last.source, last.time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
-def _once(reports: "Iterator[Report]") -> "Iterator[Report]":
+def _once(reports: Iterator[Report]) -> Iterator[Report]:
     """Skip reports that are in the log twice, as in kern.log and syslog, among the last _REMEMBERED."""
     seen: OrderedDict[int, tuple[float | None, str]] = OrderedDict()
     for report in reports:
@@ -168,7 +165,7 @@ def _age(path: str) -> float:
         return 0.0  # opening it reports the error
 
 
-def _kernel_log() -> "Iterator[str]":
+def _kernel_log() -> Iterator[str]:
     fd = open_kernel_log()
     try:
         for record in records(fd):
@@ -198,7 +195,7 @@ def _open(path: str) -> "Iterator[_Log]":
         raise OomguardError(f"{printable(path)}: {said}", hint=_WITHOUT) from error
 
 
-def _unpacked(file: "BufferedReader", head: bytes) -> "_Log":
+def _unpacked(file: BufferedReader, head: bytes) -> "_Log":
     if head.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)
     if head.startswith(b"\xfd7zXZ"):
@@ -215,7 +212,7 @@ class _Log(Protocol):
 class _Xz:
     """An .xz file, read in bounded memory: a few bytes may ask for 4 GiB, and LZMAFile has no limit."""
 
-    def __init__(self, file: "IO[bytes]") -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._stream = _xz_stream()
 
@@ -244,7 +241,7 @@ def _xz_stream() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
 
 
-def _blocks(file: "_Log") -> "Iterator[str]":
+def _blocks(file: _Log) -> Iterator[str]:
     """Yield a log as text: UTF-8, or UTF-16, as some editors write it."""
     block = file.read1(_BLOCK_BYTES)  # what precedes damage is not lost
     encoding, errors = _encoding(block[:4])

@@ -1,8 +1,9 @@
 """An overview of this host: memory, the kill order, and problems."""
 
 import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard import __version__
 from oomguard.core.errors import OomguardError
@@ -13,17 +14,13 @@ from oomguard.diagnose.host_status import observe_status, values_in_force
 from oomguard.diagnose.ranker import open_ranker
 from oomguard.diagnose.this_host import has_policy, load_here, open_procfs
 from oomguard.kernel.pressure import observe_stalled_percent
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_kills
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.ranking import is_protected, reserve_now
 from oomguard.report.problems import HostStatus, complaints, problems
 from oomguard.report.rank_view import View, label
 from oomguard.report.status_table import promised
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.kernel.procfs import Procfs
 
 _NAMES = 2
 _PROBLEMS = 3
@@ -38,7 +35,7 @@ class Overview(NamedTuple):
     """
 
     headline: str
-    rows: "list[tuple[str, str]]"
+    rows: list[tuple[str, str]]
     problems: list[str]
     verb: tuple[str, str]
     option: str = ""
@@ -83,7 +80,7 @@ def _headline(seen: HostStatus, policy: str, *, proc: str, state_dir: str) -> st
     return f"oomguard {__version__}  not running{left}  {there}"
 
 
-def _memory(procfs: "Procfs", memory: Memory) -> str:
+def _memory(procfs: Procfs, memory: Memory) -> str:
     parts = [f"{kib(memory.available_kib)} of {kib(memory.total_kib)} available"]
     stalled = observe_stalled_percent(procfs)
     if stalled is not None:
@@ -97,7 +94,7 @@ def _memory(procfs: "Procfs", memory: Memory) -> str:
     return ", ".join(parts)
 
 
-def _order(view: View) -> "Iterator[tuple[str, str]]":
+def _order(view: View) -> Iterator[tuple[str, str]]:
     first = next((one for one in view.ranked if one.now.place == 1), None)
     if first is not None:
         decision = first.decision
@@ -120,7 +117,7 @@ def _order(view: View) -> "Iterator[tuple[str, str]]":
         yield "Note", note
 
 
-def _problems(seen: HostStatus) -> "Iterator[str]":
+def _problems(seen: HostStatus) -> Iterator[str]:
     if seen.daemon is None:
         return
     texts = [text.strip() for text, _ in problems(seen.daemon)]

@@ -1,9 +1,10 @@
 """Everything found in one policy: by itself, on this host, and compared with a running daemon."""
 
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.core.policy import policy_option
+from oomguard.core.policy import Policy, policy_option
 from oomguard.core.text import counted, printable
 from oomguard.diagnose.this_host import facts_of, open_preview, read_status
 from oomguard.kernel.timeout import TooLongError, within
@@ -15,9 +16,6 @@ from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report.status_reader import StatusError
 
 if TYPE_CHECKING:
-    import re
-
-    from oomguard.core.policy import Policy
     from oomguard.diagnose.host_check import Fit
 
 _FAR_TOO_LONG = 5
@@ -25,7 +23,7 @@ _FAR_TOO_LONG = 5
 `.*` in a pattern makes it take eighty times as long."""
 
 
-def is_slow(pattern: "re.Pattern[str]", text: str) -> bool:
+def is_slow(pattern: re.Pattern[str], text: str) -> bool:
     """Return whether a search takes much more CPU time than the daemon allows."""
     try:
         within(_FAR_TOO_LONG * MATCH_SECONDS, lambda: pattern.search(text))
@@ -42,7 +40,7 @@ class Checked(NamedTuple):
 
     name: str
     faults: tuple[Fault, ...]
-    policy: "Policy | None" = None
+    policy: Policy | None = None
     fit: "Fit | None" = None
     options: str = ""
 
@@ -69,7 +67,7 @@ def check_policy(path: str, *, alone: bool, with_host: bool, proc: str, state_di
     return Checked("<stdin>" if path == STANDARD_INPUT else path, faults, policy, found, options)
 
 
-def _with_losses(warnings: "tuple[Fault, ...]", state_dir: str) -> "tuple[Fault, ...]":
+def _with_losses(warnings: tuple[Fault, ...], state_dir: str) -> tuple[Fault, ...]:
     """Add to the warning about an empty file what a running daemon still enforces from it."""
     if all(fault.code != "empty-file" for fault in warnings):
         return warnings

@@ -1,27 +1,21 @@
 """The reports of a log examined, and what would have happened under another policy."""
 
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import starmap
-from typing import TYPE_CHECKING
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.sample import before
+from oomguard.core.policy import Policy
+from oomguard.core.sample import Sample, before
 from oomguard.core.text import counted
+from oomguard.diagnose.kernel_logs import KernelLog
 from oomguard.oom.backtest import Backtester
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.log_time import moment_of
 from oomguard.oom.postmortem import examine
+from oomguard.oom.report import Report
 from oomguard.reconcile.flight_recorder import read_samples
-from oomguard.report.postmortem import Told
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from oomguard.core.policy import Policy
-    from oomguard.core.sample import Sample
-    from oomguard.diagnose.kernel_logs import KernelLog
-    from oomguard.oom.report import Report
-    from oomguard.report.postmortem import ValueOrigin
+from oomguard.report.postmortem import Told, ValueOrigin
 
 
 class Examiner:
@@ -32,8 +26,8 @@ class Examiner:
 
     def __init__(
         self,
-        source: "KernelLog",
-        policy: "Policy | None",
+        source: KernelLog,
+        policy: Policy | None,
         policy_file: str,
         state_dir: str,
         *,
@@ -48,7 +42,7 @@ class Examiner:
             with suppress(OSError, OomguardError):  # only root can read it
                 self._samples = read_samples(state_dir) or []
 
-    def reports(self, only: int | None) -> "Iterator[tuple[int, Report]]":
+    def reports(self, only: int | None) -> Iterator[tuple[int, Report]]:
         """Yield each report with its number, or `only` one; OomguardError: there is no such report."""
         number = 0
         for number, report in enumerate(self.source.reports(self.log), 1):
@@ -62,20 +56,20 @@ class Examiner:
                 else "the log has no report",
             )
 
-    def examine(self, number: int, report: "Report", origin: "ValueOrigin | None" = None) -> Told:
+    def examine(self, number: int, report: Report, origin: ValueOrigin | None = None) -> Told:
         """Return everything known about a report."""
         finding = examine(report)
         backtest = None if self._backtester is None else self._backtester.replay(finding)
         return Told(number, finding, origin, backtest, self._policy_file, self._before(report))
 
-    def _before(self, report: "Report") -> "list[Sample]":
+    def _before(self, report: Report) -> list[Sample]:
         """Return what was recorded of the minutes before a report."""
         at = moment_of(report.when) if self._samples else None
         if at is None or at < self._samples[0].at:
             return []
         return before(self._samples, at, report.uptime_seconds)
 
-    def examine_wholly(self, numbered: "Iterable[tuple[int, Report]]") -> "Iterator[Told]":
+    def examine_wholly(self, numbered: Iterable[tuple[int, Report]]) -> Iterator[Told]:
         """Yield everything known about the reports, with the values that oomguard set, from the journal."""
         if not self.source.is_journal:
             yield from starmap(self.examine, numbered)
@@ -87,7 +81,7 @@ class Examiner:
                 yield self.examine(number, report, origin)
 
 
-def _until_full(numbered: "Iterator[tuple[int, Report]]") -> "Iterator[tuple[int, Report]]":
+def _until_full(numbered: Iterator[tuple[int, Report]]) -> Iterator[tuple[int, Report]]:
     """Yield the next reports, as many as fit one query to the journal."""
     size = 0
     for one in numbered:

@@ -1,11 +1,13 @@
 """Which process the kernel would kill first, now and under the policy."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from oomguard.core.decide import Decision
 from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import Memory
 from oomguard.core.policy import DEFAULT_PATH, Policy, policy_option
 from oomguard.core.process import UnknownFactError
 from oomguard.core.text import counted, legible
@@ -22,22 +24,15 @@ from oomguard.kernel.memcg import (
     read_used_bytes,
 )
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import ProcessHandle
 from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.kernel.usage import PAGE_KIB, observe_candidate
 from oomguard.oom.badness import adj_pages, cgroup_pages, era_of, global_pages
-from oomguard.oom.ranking import Domain, rank
+from oomguard.oom.ranking import Candidate, Domain, Ranked, rank
 from oomguard.policy.users import user_name
+from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.state_folder import state_dir_option
 from oomguard.report.rank_view import View, label
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.decide import Decision
-    from oomguard.core.overcommit import Memory
-    from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.oom.ranking import Candidate, Ranked
-    from oomguard.reconcile.preview import Preview
 
 _SWAPPINESS = 60
 """The kernel's default, where the sysctl cannot be read."""
@@ -59,7 +54,7 @@ class Ranker:
     """Ranks all processes as the OOM killer would."""
 
     def __init__(
-        self, preview: "Preview", memcg: Memcg | None, *, has_policy: bool, note: str = "", options: str = ""
+        self, preview: Preview, memcg: Memcg | None, *, has_policy: bool, note: str = "", options: str = ""
     ) -> None:
         self._preview = preview
         self._procfs = preview.planner.procfs
@@ -105,14 +100,14 @@ class Ranker:
             options=self._options,
         )
 
-    def _processes(self) -> "Iterator[ProcessHandle]":
+    def _processes(self) -> Iterator[ProcessHandle]:
         pids = self._procfs.pids()
         self._preview.keep_only(set(pids))
         asked = pids if self._memcg is None else members(self._memcg)
         # This process will have ended before memory runs out.
         return self._procfs.processes(pid for pid in asked if pid != self._own_pid)
 
-    def _judge(self, handle: "ProcessHandle") -> "Decision | None":
+    def _judge(self, handle: ProcessHandle) -> Decision | None:
         """Return the policy's decision on a process, None if there is none."""
         with suppress(*GONE, HIDDEN):
             handle.read_name_and_stat()
@@ -120,7 +115,7 @@ class Ranker:
                 return self._preview.judge(handle)
         return None
 
-    def _domain(self, memory: "Memory") -> Domain:
+    def _domain(self, memory: Memory) -> Domain:
         release = self._procfs.read("sys/kernel/osrelease").decode("ascii", "replace").strip()
         era = era_of(release)
         if era is None:
@@ -136,7 +131,7 @@ class Ranker:
             raise self._unlimited(self._memcg, memory)
         return Domain(pages, PAGE_KIB, self._memcg.path, era)
 
-    def _limit_pages(self, memcg: Memcg, memory: "Memory") -> int | None:
+    def _limit_pages(self, memcg: Memcg, memory: Memory) -> int | None:
         host_swappiness = read_sysctl(self._procfs, "vm.swappiness")
         limits = read_limits(
             memcg, host_swappiness=_SWAPPINESS if host_swappiness is None else host_swappiness
@@ -145,7 +140,7 @@ class Ranker:
             limits, swap_total_kib=memory.swap_total_kib, is_v2=memcg.is_v2, page_kib=PAGE_KIB
         )
 
-    def _unlimited(self, memcg: Memcg, memory: "Memory") -> OomguardError:
+    def _unlimited(self, memcg: Memcg, memory: Memory) -> OomguardError:
         above = (one.path for one in ancestors(memcg) if self._limit_pages(one, memory) is not None)
         limited = next(above, None)
         way_out = "omit --cgroup for the whole host"
@@ -156,7 +151,7 @@ class Ranker:
             hint=way_out,
         )
 
-    def _notes(self, domain: Domain, memory: "Memory", ranked: "list[Ranked]") -> "Iterator[str]":
+    def _notes(self, domain: Domain, memory: Memory, ranked: list[Ranked]) -> Iterator[str]:
         """Yield what else influences which process is killed."""
         if self._memcg is None and self._procfs.root == "/proc" and is_in_container():
             yield "In a container: the kernel may kill processes of the host first, which are not shown"
@@ -186,7 +181,7 @@ class Ranker:
                 name = label(ranked[0].candidate)
                 yield f"The kernel would kill all of {legible(group)} with {name}: memory.oom.group is 1"
 
-    def _group(self, victim: "Candidate") -> str:
+    def _group(self, victim: Candidate) -> str:
         handle = self._procfs.open(victim.identity.pid)
         if handle is None:
             return ""

@@ -1,19 +1,14 @@
 """A rule to paste into the policy, for a process that no rule matches."""
 
-from typing import TYPE_CHECKING
-
-from oomguard.core.process import COMM_LENGTH, UnknownFactError, full_name
+from oomguard.core.process import COMM_LENGTH, Facts, UnknownFactError, full_name
 from oomguard.policy.lint.lookalike import in_brackets, lookalike
 from oomguard.policy.quoting import quoted
 from oomguard.policy.regex_to_glob import literal
 
-if TYPE_CHECKING:
-    from oomguard.core.process import Facts
-
 _EXAMPLE = 300
 
 
-def rule_for(process: "Facts", value: int = _EXAMPLE) -> str:
+def rule_for(process: Facts, value: int = _EXAMPLE) -> str:
     """Return one rule as YAML that matches the process by its name and user, "" if its name is empty."""
     if not process.comm:
         return ""
@@ -40,7 +35,7 @@ def name_pattern(name: bytes) -> str:
     return in_brackets(pattern) if lookalike(pattern) else pattern
 
 
-def _whole_name(process: "Facts") -> bytes:
+def _whole_name(process: Facts) -> bytes:
     """Return the full name, if the command line shows what the kernel cut off."""
     comm = process.comm
     if len(comm) < COMM_LENGTH:

@@ -2,13 +2,14 @@
 
 import os
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
 
 from oomguard.core.decide import Obstacle
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import DEFAULT_PATH, is_drop_in, layers, policy_option
+from oomguard.core.host import Host
+from oomguard.core.overcommit import Peak
+from oomguard.core.policy import DEFAULT_PATH, Policy, is_drop_in, layers, policy_option
 from oomguard.core.process import Identity
 from oomguard.core.text import printable
 from oomguard.kernel.host_facts import observe_host
@@ -27,26 +28,19 @@ from oomguard.report.status_file import STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from oomguard.core.host import Host
-    from oomguard.core.overcommit import Peak
-    from oomguard.core.policy import Policy
-
 
 def open_procfs(proc: str) -> Procfs:
     """Open a /proc, with patience for processes that delay their reader."""
     return Procfs(proc, patient_reads())
 
 
-def facts_of(proc: str) -> "Host":
+def facts_of(proc: str) -> Host:
     """Return the facts of the host with this /proc."""
     with closing(open_procfs(proc)) as procfs:
         return observe_host(procfs)
 
 
-def load_here(path: str, proc: str, state_dir: str) -> "Policy":
+def load_here(path: str, proc: str, state_dir: str) -> Policy:
     """Return a policy for this host, as the daemon of `state_dir` keeps it if nothing changed since.
 
     Prints what the host skips of it. PolicyError: it is not valid; if the default is missing, the error
@@ -71,7 +65,7 @@ def load_here(path: str, proc: str, state_dir: str) -> "Policy":
     return policy
 
 
-def _compiled(path: str, host: "Host", state_dir: str) -> "Policy | None":
+def _compiled(path: str, host: Host, state_dir: str) -> Policy | None:
     """Return the policy that the daemon compiled, if it would not read it again; None for any other."""
     cache = PolicyCache(state_dir)
     with suppress(OomguardError, OSError, ValueError):
@@ -105,7 +99,7 @@ def has_policy(path: str) -> bool:
 
 
 def open_preview(
-    policy: "Policy", *, proc: str, state_dir: str, needs_ledger: bool = False, warns: bool = True
+    policy: Policy, *, proc: str, state_dir: str, needs_ledger: bool = False, warns: bool = True
 ) -> Preview:
     """Return a preview of a policy on this host, which cannot change anything. Close it at the end.
 
@@ -142,7 +136,7 @@ def open_preview(
     return Preview(reconciler, rights, contended, denied, policy_in_use=used)
 
 
-def peak_source(state_dir: str) -> "Callable[[], Peak | None]":
+def peak_source(state_dir: str) -> Callable[[], Peak | None]:
     """Return a function for the highest Committed_AS of the last days; print why if it cannot be read."""
     file = PeakFile(state_dir)
     file.highest()

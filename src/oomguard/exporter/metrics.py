@@ -4,21 +4,16 @@ The number of series does not grow with processes, and is bounded for rules: see
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
 from oomguard.core.choices import Cause, Result
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import meminfo_fields, observe_kills, read_sysctl
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from prometheus_client.core import Metric
-
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.report.status_file import RuleStatus, StatusFile, SysctlStatus
+from oomguard.report.status_file import RuleStatus, StatusFile, SysctlStatus
 
 OOM_SCORE_ADJ = "oom_score_adj"
 
@@ -34,7 +29,7 @@ class _Row(NamedTuple):
 
     name: str
     help: str
-    value: "Callable[[StatusFile], float]"
+    value: Callable[[StatusFile], float]
 
 
 _GAUGES = (
@@ -97,7 +92,7 @@ _MEMINFO = (
 """The figures of /proc/meminfo that are metrics, with their names and help texts."""
 
 
-def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric]":
+def daemon_metrics(status: StatusFile, *, rule_limit: int) -> Iterator[Metric]:
     """Yield the metrics from the status file of a running daemon."""
     yield InfoMetricFamily("oomguard_build", "Version of the daemon.", value={"version": status.version})
     yield InfoMetricFamily(
@@ -117,7 +112,7 @@ def daemon_metrics(status: "StatusFile", *, rule_limit: int) -> "Iterator[Metric
     yield _kills(status, rule_limit)
 
 
-def host_metrics(procfs: "Procfs", declared: "Sequence[SysctlStatus]") -> "Iterator[Metric]":
+def host_metrics(procfs: Procfs, declared: Sequence[SysctlStatus]) -> Iterator[Metric]:
     """Yield the host's metrics from /proc, except those that this kernel lacks; and which it should have."""
     names = {*ALWAYS_SHOWN, *(row.name for row in declared)}
     actual = {name: read_sysctl(procfs, name) for name in sorted(names)}
@@ -150,14 +145,14 @@ def host_metrics(procfs: "Procfs", declared: "Sequence[SysctlStatus]") -> "Itera
         )
 
 
-def up_metric(*, up: bool) -> "Metric":
+def up_metric(*, up: bool) -> Metric:
     """Return whether the daemon runs and its status can be read."""
     return GaugeMetricFamily(
         "oomguard_up", "1 if the daemon runs and its status file is current.", value=int(up)
     )
 
 
-def _changes(status: "StatusFile") -> "Iterator[Metric]":
+def _changes(status: StatusFile) -> Iterator[Metric]:
     """Yield how many changes had which result. Every series starts at 0, because rate() needs it."""
     targets = (OOM_SCORE_ADJ, "sysctl")
     adjustments: Counter[tuple[str, ...]] = Counter(dict.fromkeys(product(targets, get_args(Cause)), 0))
@@ -181,7 +176,7 @@ def _changes(status: "StatusFile") -> "Iterator[Metric]":
         yield _labelled(CounterMetricFamily, f"oomguard_{name}", help_text, labels, counts)
 
 
-def _rules(rules: "Sequence[RuleStatus]", limit: int) -> "Iterator[Metric]":
+def _rules(rules: Sequence[RuleStatus], limit: int) -> Iterator[Metric]:
     """Yield how many processes each rule matches, for the first `limit` rules that match any."""
     held: Counter[tuple[str, ...]] = Counter()
     for rule in rules[:limit]:
@@ -201,7 +196,7 @@ def _rules(rules: "Sequence[RuleStatus]", limit: int) -> "Iterator[Metric]":
     )
 
 
-def _kills(status: "StatusFile", limit: int) -> "Metric":
+def _kills(status: StatusFile, limit: int) -> Metric:
     """Return the kills by rule, for `limit` rules. Every series starts at 0, because rate() needs it."""
     rules = status.rules[:limit]
     counts: Counter[tuple[str, ...]] = Counter({("", "false"): 0, ("", "true"): 0})
@@ -232,19 +227,19 @@ def _rule_label(label: str) -> str:
 
 
 def _labelled(
-    family: "type[GaugeMetricFamily | CounterMetricFamily]",
+    family: type[GaugeMetricFamily | CounterMetricFamily],
     name: str,
     help_text: str,
     labels: tuple[str, ...],
-    values: "Mapping[tuple[str, ...], float]",
-) -> "Metric":
+    values: Mapping[tuple[str, ...], float],
+) -> Metric:
     made = family(name, help_text, labels=labels)
     for key, value in values.items():
         made.add_metric(key, value)
     return made
 
 
-def _read(procfs: "Procfs", path: str) -> bytes:
+def _read(procfs: Procfs, path: str) -> bytes:
     """Read a file of /proc; return b"" if there is none, as with `subset=pid`."""
     try:
         return procfs.read(path)

@@ -9,15 +9,12 @@ import os
 import shutil
 import signal
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from oomguard.core.text import kib, printable
+from oomguard.report.status_file import LastKill, StatusFile
 from oomguard.report.streams import complain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.report.status_file import LastKill, StatusFile
 
 _SECONDS = 10
 """How long showing one may take."""
@@ -33,9 +30,7 @@ class Notice(NamedTuple):
     fields: dict[str, str]
 
 
-def notices(
-    before: "StatusFile | None", now: "StatusFile", *, uid: int | None, since: float
-) -> "Iterator[Notice]":
+def notices(before: StatusFile | None, now: StatusFile, *, uid: int | None, since: float) -> Iterator[Notice]:
     """Yield what is new in the status; of kills, those of a user, or all if it is None.
 
     In the first status, those since a time are new. Later the clock may be another.
@@ -55,7 +50,7 @@ def notices(
         yield _killed(kills)
 
 
-def _killed(kills: "list[LastKill]") -> Notice:
+def _killed(kills: list[LastKill]) -> Notice:
     first, *others = sorted(kills, key=lambda one: one.rss_kib, reverse=True)
     names = ", ".join(f"{one.comm}[{one.pid}] ({kib(one.rss_kib)})" for one in (first, *others[: _SHOWN - 1]))
     more = f" and {len(kills) - _SHOWN} more" if len(kills) > _SHOWN else ""

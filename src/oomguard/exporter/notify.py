@@ -3,15 +3,12 @@
 import select
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from oomguard.exporter.notices import Notifier, notices
 from oomguard.exporter.status_source import StatusSource
 from oomguard.kernel.inotify import IN_MOVED_TO, IN_ONLYDIR, Inotify
-
-if TYPE_CHECKING:
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.report.status_file import StatusFile
+from oomguard.kernel.procfs import Procfs
+from oomguard.report.status_file import StatusFile
 
 _CHECK_SECONDS = 60.0
 """The daemon writes the file each minute."""
@@ -23,7 +20,7 @@ _PAUSE_SECONDS = 5.0
 """Pause after a notice, so that one reports all kills of a storm."""
 
 
-def watch_status(state_dir: str, procfs: "Procfs", notifier: Notifier, *, uid: int | None) -> None:
+def watch_status(state_dir: str, procfs: Procfs, notifier: Notifier, *, uid: int | None) -> None:
     """Send notices until a signal ends this process."""
     source = StatusSource(state_dir, procfs, meanwhile="notify waits for it")
     inotify, since = Inotify(), time.time()

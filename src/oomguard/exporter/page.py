@@ -1,19 +1,15 @@
 """The page at `/`: whether a daemon runs, its policy and its problems, as HTML or as text."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard import __version__
 from oomguard.core.policy import some_files
 from oomguard.core.text import counted, span
 from oomguard.report.problems import complaint, complaints, problems
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from oomguard.report.status_file import StatusFile
+from oomguard.report.status_file import StatusFile
 
 _STYLE = """\
 :root { color-scheme: light dark }
@@ -38,11 +34,11 @@ class Page(NamedTuple):
 
     title: str
     is_up: bool
-    tables: "Sequence[Table]"
+    tables: Sequence[Table]
     """The sections, each with its heading."""
 
 
-def describe(status: "StatusFile | None", trouble: str, *, now: float, rule_limit: int) -> Page:
+def describe(status: StatusFile | None, trouble: str, *, now: float, rule_limit: int) -> Page:
     """Return the page of a running daemon; without `status`, one with the `trouble`."""
     if status is None:
         found = [("Exporter", __version__), ("Reason", trouble)]
@@ -69,7 +65,7 @@ def describe(status: "StatusFile | None", trouble: str, *, now: float, rule_limi
     return Page("oomguard is up", is_up=True, tables=tables)
 
 
-def _problems(status: "StatusFile") -> "Iterable[str]":
+def _problems(status: StatusFile) -> Iterable[str]:
     """Yield the problems. None names a process: with `hidepid=`, the reader may not know which run."""
     yield from (text.strip() for text, _ in problems(status))
     sysctls = {row.name for row in status.sysctls}

@@ -4,27 +4,21 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from socketserver import TCPServer
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 from wsgiref.simple_server import WSGIRequestHandler
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard.core.errors import OomguardError
 from oomguard.exporter.address import Address
-from oomguard.exporter.page import as_html, as_text
+from oomguard.exporter.page import Page, as_html, as_text
 from oomguard.report.streams import complain
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import FrameType
-
-    from prometheus_client import CollectorRegistry
-
-    from oomguard.exporter.page import Page
 
 PATH = "/metrics"
 
@@ -55,7 +49,7 @@ class Server(ThreadingWSGIServer):
     longest_seconds = 10.0
     """How long a connection may take: an answer takes milliseconds, but a client can send a byte a second."""
 
-    def __init__(self, address: Address, app: "Callable[..., Iterable[bytes]]") -> None:
+    def __init__(self, address: Address, app: Callable[..., Iterable[bytes]]) -> None:
         self.address_family = address.family
         self._opened: dict[socket.socket, float] = {}
         super().__init__((address.host, address.port), _Handler)
@@ -99,7 +93,7 @@ class Server(ThreadingWSGIServer):
             complain(f"oomguard: a request from {client_address} failed: {error!r}")
 
 
-def serve(registry: "CollectorRegistry", home: "Callable[[], Page]", address: Address) -> None:
+def serve(registry: CollectorRegistry, home: Callable[[], Page], address: Address) -> None:
     """Answer requests until SIGTERM or SIGINT. OomguardError: the address cannot be listened on."""
     try:
         server = Server(address, _routes(make_wsgi_app(registry), home))
@@ -116,14 +110,14 @@ def serve(registry: "CollectorRegistry", home: "Callable[[], Page]", address: Ad
         server.serve_forever()
 
 
-def _stop(_number: int, _frame: "FrameType | None") -> NoReturn:
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
 def _routes(
-    metrics: "Callable[..., Iterable[bytes]]", home: "Callable[[], Page]"
-) -> "Callable[..., Iterable[bytes]]":
-    def app(environ: dict[str, Any], start_response: "Callable[..., object]") -> "Iterable[bytes]":
+    metrics: Callable[..., Iterable[bytes]], home: Callable[[], Page]
+) -> Callable[..., Iterable[bytes]]:
+    def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == PATH:
             return metrics(environ, start_response)

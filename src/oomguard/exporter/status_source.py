@@ -2,16 +2,12 @@
 
 import os
 import time
-from typing import TYPE_CHECKING
 
-from oomguard.report.status_file import STATUS_FILE
+from oomguard.core.process import Identity
+from oomguard.kernel.procfs import Procfs
+from oomguard.report.status_file import STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
-
-if TYPE_CHECKING:
-    from oomguard.core.process import Identity
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.report.status_file import StatusFile
 
 _SIZE_LIMIT = 4 * 1024 * 1024
 """Ten times the size of a file with a thousand rules."""
@@ -26,14 +22,14 @@ class StatusSource:
     `meanwhile` is what the reader does until it can be.
     """
 
-    def __init__(self, state_dir: str, procfs: "Procfs", *, meanwhile: str = "") -> None:
+    def __init__(self, state_dir: str, procfs: Procfs, *, meanwhile: str = "") -> None:
         self.path = os.path.join(state_dir, STATUS_FILE)
         self._procfs = procfs
         self._meanwhile = f"; {meanwhile}" if meanwhile else ""
         self._seen: Identity | None = None
         self._trouble = ""
 
-    def read(self, now: float) -> "tuple[StatusFile | None, str]":
+    def read(self, now: float) -> tuple[StatusFile | None, str]:
         """Return the status of a running daemon, or None and why there is none; `now` is time.time()."""
         status: StatusFile | None = None
         try:
@@ -48,7 +44,7 @@ class StatusSource:
         self._log(trouble)
         return (None, trouble) if trouble else (status, "")
 
-    def _why_stale(self, status: "StatusFile", now: float) -> str:
+    def _why_stale(self, status: StatusFile, now: float) -> str:
         """Return why the file is out of date, "" if it is current.
 
         If /proc shows the daemon, its end is noticed at once. With hidepid= or in another PID namespace

@@ -1,18 +1,14 @@
 """Metrics in a file, for node_exporter's textfile collector."""
 
 import sys
-from typing import TYPE_CHECKING
 
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from oomguard.core.errors import OomguardError
 from oomguard.report.output_file import replace_file
 
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
 
-
-def write(path: str, registry: "CollectorRegistry") -> None:
+def write(path: str, registry: CollectorRegistry) -> None:
     """Replace the file atomically, since node_exporter may read it at any time; `-` is standard output.
 
     Follows no link in its folder. OomguardError: the file cannot be written.

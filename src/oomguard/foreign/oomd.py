@@ -1,15 +1,11 @@
 """systemd-oomd's rules: in which units it kills whatever their oom_score_adj (oomd.conf(5), systemd 261)."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from oomguard.foreign.text_file import Said, lines_or_none
 from oomguard.foreign.unit_file import assignments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.foreign.units import Units
+from oomguard.foreign.units import Units
 
 FOLDERS = (
     "etc/systemd/oomd/rules.d",
@@ -20,7 +16,7 @@ FOLDERS = (
 """Most important first."""
 
 
-def rules_of(unit: str, units: "Units", root: str = "/") -> Said | None:
+def rules_of(unit: str, units: Units, root: str = "/") -> Said | None:
     """Return the `OOMRules=` of a unit that have an action, None if there are none."""
     names: list[str] = []
     last = None
@@ -30,7 +26,7 @@ def rules_of(unit: str, units: "Units", root: str = "/") -> Said | None:
     return last._replace(value=" ".join(names)) if last and names else None
 
 
-def monitored_units(cgroup: str) -> "Iterator[str]":
+def monitored_units(cgroup: str) -> Iterator[str]:
     """Yield the slices that a cgroup is in, and its unit: what may have rules for it."""
     yield "-.slice"
     for name in cgroup.split("/"):

@@ -2,17 +2,15 @@
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.foreign.sysctl_d import write
 from oomguard.foreign.text_file import Said, lines_or_none
 from oomguard.foreign.unit_file import Assignment
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    Read = Callable[[str], list[str]]
+Read = Callable[[str], list[str]]
 
 FOLDERS = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
 """Most important first."""
@@ -79,7 +77,7 @@ def tuned_sysctls(profiles: str, root: str = "/") -> dict[str, Said]:
     return load(profiles.split(), folders).said
 
 
-def load(profiles: "Iterable[str]", folders: "Sequence[str]", read: "Read" = lines_or_none) -> Tuned:
+def load(profiles: Iterable[str], folders: Sequence[str], read: Read = lines_or_none) -> Tuned:
     """Return what profiles set; each is a name, or the path of its file. Later ones override."""
     problems: list[Problem] = []
     sections: dict[str, _Section] = {}
@@ -121,7 +119,7 @@ def load(profiles: "Iterable[str]", folders: "Sequence[str]", read: "Read" = lin
     return Tuned(said, problems)
 
 
-def assignments(lines: "Iterable[str]") -> "Iterator[Assignment]":
+def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
     """Yield what the lines of a profile assign (configparser, with `#` comments behind values)."""
     section = ""
     for number, line in enumerate(lines, 1):
@@ -134,7 +132,7 @@ def assignments(lines: "Iterable[str]") -> "Iterator[Assignment]":
             yield Assignment(section, key.strip(), value.strip(), number)
 
 
-def profile_file(profile: str, folders: "Sequence[str]") -> str:
+def profile_file(profile: str, folders: Sequence[str]) -> str:
     """Return the file of a profile, "" if there is none."""
     if profile.endswith(f"/{FILE}"):
         return profile
@@ -142,9 +140,7 @@ def profile_file(profile: str, folders: "Sequence[str]") -> str:
     return next((path for path in paths if os.path.isfile(path)), "")
 
 
-def _files(
-    profiles: "Iterable[str]", folders: "Sequence[str]", read: "Read", problems: list[Problem]
-) -> list[str]:
+def _files(profiles: Iterable[str], folders: Sequence[str], read: Read, problems: list[Problem]) -> list[str]:
     """Return the files of profiles, each after those that it includes."""
     found: list[str] = []
     seen: set[str] = set()
@@ -170,7 +166,7 @@ def _files(
     return found
 
 
-def _variables(section: _Section, read: "Read") -> dict[str, str]:
+def _variables(section: _Section, read: Read) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, said in section.options.items():
         if key == "include":

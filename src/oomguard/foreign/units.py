@@ -1,15 +1,12 @@
 """systemd's units and their drop-ins in several folders, with systemd's precedence (systemd.unit(5))."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
 
 from oomguard.foreign.text_file import Said, lines_or_none, names_in
 from oomguard.foreign.unit_file import assignments
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    Read = Callable[[str], list[str]]
+Read = Callable[[str], list[str]]
 
 SYSTEM_FOLDERS = (
     "etc/systemd/system.control",
@@ -35,7 +32,7 @@ KINDS = ("service", "socket", "mount", "swap", "slice", "scope")
 class Units:
     """Units, by name; a template is `db@.service`, and a prefix that only drop-ins have `batch-.service`."""
 
-    def __init__(self, files: "Iterable[str]") -> None:
+    def __init__(self, files: Iterable[str]) -> None:
         """Index units and drop-ins; of equal names, those that come first count."""
         ranks: dict[str, int] = {}
         first: dict[str, str] = {}
@@ -84,7 +81,7 @@ class Units:
         main = self._file(unit)
         return [*([] if main is None else [main]), *(best[name][1] for name in sorted(best))]
 
-    def settings(self, unit: str, key: str, read: "Read" = lines_or_none) -> list[Said]:
+    def settings(self, unit: str, key: str, read: Read = lines_or_none) -> list[Said]:
         """Return each line that gives a setting, the one that counts last."""
         return [
             Said(one.value, file, one.line)
@@ -100,7 +97,7 @@ class Units:
     def _file(self, unit: str) -> str | None:
         return self._files.get(unit) or self._files.get(template(unit))
 
-    def _named(self, unit: str) -> "Iterator[list[str]]":
+    def _named(self, unit: str) -> Iterator[list[str]]:
         """Yield the names whose drop-ins a unit has: by its own name, by each alias, by its type."""
         for name in (unit, *self._aliases.get(unit, ()), *self._aliases.get(template(unit), ())):
             yield variants(name)

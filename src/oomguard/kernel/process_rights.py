@@ -1,7 +1,6 @@
 """Which values a process can change, and which files are on read-only mounts."""
 
 import os
-from typing import TYPE_CHECKING
 
 from oomguard.core.decide import Rights
 from oomguard.kernel.capability import (
@@ -12,9 +11,7 @@ from oomguard.kernel.capability import (
     parse_permitted,
 )
 from oomguard.kernel.proc_files import status_line
-
-if TYPE_CHECKING:
-    from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import Procfs
 
 
 def own_rights() -> Rights:
@@ -23,7 +20,7 @@ def own_rights() -> Rights:
         return parse_rights(file.read())
 
 
-def observe_rights(procfs: "Procfs", pid: int) -> Rights:
+def observe_rights(procfs: Procfs, pid: int) -> Rights:
     """Return the rights of a process. OSError: it has ended, or is hidden."""
     return parse_rights(procfs.read(f"{pid}/status"))
 

@@ -1,7 +1,8 @@
 """From valid files to the policy that the daemon applies."""
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from oomguard.core.host import AskedHost, UnknownHostError
 from oomguard.core.name_regex import marked
@@ -12,14 +13,9 @@ from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import model
 from oomguard.policy.nodes import Mapping, items
 from oomguard.policy.resolve import Resolved, commit_limit, resolve
+from oomguard.policy.source import Source
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, Knob, exclusives
 from oomguard.policy.users import Users, first_person_uid
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.policy.source import Source
-
 
 _Item = TypeVar("_Item")
 
@@ -40,7 +36,7 @@ class PolicyFile(NamedTuple):
     layer: int
     root: Mapping
     said: model.Document
-    rules: "list[tuple[tuple[bytes, ...], Terms]]"
+    rules: list[tuple[tuple[bytes, ...], Terms]]
 
 
 class _Said(NamedTuple):
@@ -52,8 +48,8 @@ class _Said(NamedTuple):
 
 
 def compile_rule(
-    said: model.Rule, users: Users, shared: "dict[Terms, Terms]"
-) -> "tuple[tuple[bytes, ...], Terms]":
+    said: model.Rule, users: Users, shared: dict[Terms, Terms]
+) -> tuple[tuple[bytes, ...], Terms]:
     """Return the names of a rule, and its terms, which it shares with rules that have equal ones."""
     terms = _terms(said, users)
     listed: tuple[str | model.NameRegex, ...] = _many(said.name)
@@ -86,7 +82,7 @@ def compile_policy(documents: tuple[PolicyFile, ...], host: AskedHost) -> Policy
     )
 
 
-def digest(sources: "tuple[Source, ...]") -> str:
+def digest(sources: tuple[Source, ...]) -> str:
     """Return the SHA-256 of the names and contents of the policy files, in hexadecimal."""
     total = hashlib.sha256()
     for source in (one for one in sources if one.fault is None):
@@ -126,7 +122,7 @@ def resolved(documents: tuple[PolicyFile, ...], host: AskedHost) -> tuple[tuple[
     return tuple(kept), len(said) - len(kept)
 
 
-def _sysctls(document: PolicyFile) -> "Iterator[tuple[str, _Said]]":
+def _sysctls(document: PolicyFile) -> Iterator[tuple[str, _Said]]:
     for section in ("vm", "kernel"):
         said = getattr(document.said, section)
         if said is None:
@@ -138,7 +134,7 @@ def _sysctls(document: PolicyFile) -> "Iterator[tuple[str, _Said]]":
                 yield f"{section}.{knob}", _Said(value, document.file, node.entries[knob].line)
 
 
-def _rules(documents: tuple[PolicyFile, ...]) -> "Iterator[Rule]":
+def _rules(documents: tuple[PolicyFile, ...]) -> Iterator[Rule]:
     number = 0
     for document in documents:
         for (names, terms), node in zip(document.rules, items(document.root, "rules"), strict=True):
@@ -175,7 +171,7 @@ def _value(said: int | str | model.Bound) -> Value:
     return Value("at_least", said.at_least or 0)  # `relations` refuses a bound that is neither
 
 
-def _pressure(said: "model.Pressure | Literal[False] | None") -> PressureLimit:
+def _pressure(said: model.Pressure | Literal[False] | None) -> PressureLimit:
     if said is None:
         return PressureLimit()
     if said is False:

@@ -1,23 +1,19 @@
 """The effective policy of all layers, with the file of each line: what `oomguard cat` prints."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from oomguard.core.host import AskedHost
+from oomguard.core.host import AskedHost, Host
 from oomguard.core.overcommit import KBYTES
+from oomguard.core.policy import Policy
 from oomguard.core.text import printable
 from oomguard.policy.lint.shadow import shadows
 from oomguard.policy.load import parse, read, used
 from oomguard.policy.nodes import Mapping, items, text_of
 from oomguard.policy.relations import Root, Said, single_values
 from oomguard.policy.scalars import Surprise, data
+from oomguard.policy.source import Sources
 from oomguard.policy.sysctl_model import COMMIT_LIMIT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.host import Host
-    from oomguard.core.policy import Policy
-    from oomguard.policy.source import Sources
 
 
 class Value(NamedTuple):
@@ -44,13 +40,13 @@ class Effective(NamedTuple):
     rules: list[EffectiveRule]
 
 
-def load_effective(path: str, host: "Host | None") -> Effective:
+def load_effective(path: str, host: Host | None) -> Effective:
     """Return the effective policy, on a host if its facts are given. PolicyError: it is not valid."""
     sources = read(path)
     return effective(sources, parse(sources, host=host).policy, host)
 
 
-def effective(sources: "Sources", policy: "Policy", host: "Host | None" = None) -> Effective:
+def effective(sources: Sources, policy: Policy, host: Host | None = None) -> Effective:
     """Return the effective policy of files, given the policy compiled from them for a host."""
     files = [*used(sources, AskedHost(host))]
     roots = [
@@ -75,7 +71,7 @@ def effective(sources: "Sources", policy: "Policy", host: "Host | None" = None) 
     return Effective([(printable(one.source.file), one.why_not) for one in files], [*values.values()], rules)
 
 
-def render(found: Effective) -> "Iterator[str]":
+def render(found: Effective) -> Iterator[str]:
     """Yield lines of YAML with the same effect, with the file of each as a comment."""
     for file, why_not in found.files:
         yield f"# {file}: {why_not}" if why_not else f"# {file}"
@@ -105,7 +101,7 @@ def document(found: Effective) -> dict[str, Any]:
     }
 
 
-def _section(section: str, values: list[Value]) -> "Iterator[str]":
+def _section(section: str, values: list[Value]) -> Iterator[str]:
     """Yield the lines of `vm:`, of `kernel:`, or of the settings that are in no section."""
     lines = []
     for said, meaning, overrides in values:

@@ -1,6 +1,7 @@
 """From policy files to a policy, or to all their faults."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,18 +13,13 @@ from oomguard.core.text import printable
 from oomguard.policy import model, nodes, relations, scalars, yaml_tree
 from oomguard.policy.compile import PolicyFile, compile_policy, compile_rule, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
+from oomguard.policy.language import Language
 from oomguard.policy.lint.checks import lint
-from oomguard.policy.lint.subject import Subject
+from oomguard.policy.lint.subject import Subject, Trial
 from oomguard.policy.messages import validation
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
 from oomguard.policy.users import Users
 from oomguard.policy.when import When, unmet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from oomguard.policy.language import Language
-    from oomguard.policy.lint.subject import Trial
 
 FAULTS_LIMIT = 1000
 """Faults to report for a policy: a file that is not a policy can have half a million."""
@@ -33,7 +29,7 @@ _UNREAD = {"tag", "complex-key", "merge-key", "unknown-anchor"}
 """Faults that change a value: faults that follow from it are not reported."""
 
 
-_SECTIONS: "dict[str, nodes.Node]" = {
+_SECTIONS: dict[str, nodes.Node] = {
     "vm": nodes.Mapping({}, 0, 0),
     "kernel": nodes.Mapping({}, 0, 0),
     "rules": nodes.Sequence([], 0, 0),
@@ -70,7 +66,7 @@ def load(
     *,
     alone: bool = False,
     host: Host | None = None,
-    trial: "Trial | None" = None,
+    trial: Trial | None = None,
     lints: bool = True,
 ) -> Loaded:
     """Read the policy `path` with all its layers, or standard input if it is `-`.
@@ -94,7 +90,7 @@ def parse(
     *,
     host: Host | None = None,
     users: Users | None = None,
-    trial: "Trial | None" = None,
+    trial: Trial | None = None,
     lints: bool = True,
 ) -> Loaded:
     """Return the policy of files that were read, for any host, or for one with these facts and `users`.
@@ -148,7 +144,7 @@ class Used(NamedTuple):
     why_not: str
 
 
-def used(sources: Sources, host: AskedHost) -> "Iterator[Used]":
+def used(sources: Sources, host: AskedHost) -> Iterator[Used]:
     """Yield each file of a policy. Those that cannot be parsed have no keys, nor have those replaced.
 
     A file counts on any host if the host is not known, but then it replaces none if it has `when:`.
@@ -221,7 +217,7 @@ def compile_root(file: str, root: nodes.Mapping, said: model.Document, *, users:
     return compile_policy((document,) if counts else (), asked)
 
 
-def _too_many_regexes(documents: "Iterable[PolicyFile]") -> "Iterator[Fault]":
+def _too_many_regexes(documents: Iterable[PolicyFile]) -> Iterator[Fault]:
     """Yield the fault of the first rule whose regular expressions on names exceed the number of nodes."""
     total = 0
     for document in documents:
@@ -234,7 +230,7 @@ def _too_many_regexes(documents: "Iterable[PolicyFile]") -> "Iterator[Fault]":
 
 
 def read_root(
-    source: Source, language: "type[Language]" = model.Document
+    source: Source, language: type[Language] = model.Document
 ) -> tuple[nodes.Mapping | None, list[Fault]]:
     """Return the keys of a file in this language, None if it cannot be parsed, and the faults."""
     if source.fault is not None:
@@ -255,7 +251,7 @@ def read_root(
     return root, faults
 
 
-def _in_order(faults: "Iterable[Fault]", sources: Sources) -> list[Fault]:
+def _in_order(faults: Iterable[Fault], sources: Sources) -> list[Fault]:
     order = {source.file: number for number, source in enumerate(sources)}
     return sorted(faults, key=lambda fault: (order[fault.file], fault.line, fault.column))
 

@@ -2,12 +2,10 @@
 
 import re
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard.core.name_regex import is_regex, text_of
-
-if TYPE_CHECKING:
-    from oomguard.core.rule import Rule
+from oomguard.core.rule import Rule
 
 NO_GLOB = "no glob is equivalent to this regular expression, or it needs too many"
 
@@ -25,7 +23,7 @@ _EXPANDED_LIMIT = 2048
 """Characters of a regular expression, and of all its alternatives together. A process name has 15."""
 
 
-def said_names(rule: "Rule") -> list[str]:
+def said_names(rule: Rule) -> list[str]:
     """Return the names of a rule, with equivalent globs in place of a regular expression."""
     found: list[str] = []
     for name in rule.names:

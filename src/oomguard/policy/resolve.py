@@ -3,21 +3,17 @@
 Every number is rounded down to the unit of its sysctl: a byte, 1 kB (1024 bytes) or a huge page.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from oomguard.core.choices import SysctlKind
+from oomguard.core.host import AskedHost
 from oomguard.core.policy import bounded
-from oomguard.core.sysctl import ULONG_MAX
+from oomguard.core.sysctl import ULONG_MAX, Sysctl
 from oomguard.core.text import kib
+from oomguard.policy.sysctl_model import Knob
 from oomguard.policy.values import Amount
 
-if TYPE_CHECKING:
-    from oomguard.core.host import AskedHost
-    from oomguard.core.sysctl import Sysctl
-    from oomguard.policy.sysctl_model import Knob
-
-
-_IN_WORDS: "dict[SysctlKind, str]" = {"at_least": "at least", "at_most": "at most"}
+_IN_WORDS: dict[SysctlKind, str] = {"at_least": "at least", "at_most": "at most"}
 
 
 class Resolved(NamedTuple):
@@ -28,7 +24,7 @@ class Resolved(NamedTuple):
     said: str = ""
 
 
-def resolve(row: "Sysctl", said: "Knob", host: "AskedHost") -> Resolved:
+def resolve(row: Sysctl, said: Knob, host: AskedHost) -> Resolved:
     """Return the number for the value of a sysctl. UnknownHostError: a fact is missing."""
     if isinstance(said, int):
         return Resolved(said)
@@ -46,7 +42,7 @@ def resolve(row: "Sysctl", said: "Knob", host: "AskedHost") -> Resolved:
     return Resolved(value, said=text)
 
 
-def number(row: "Sysctl", amount: "int | Amount", host: "AskedHost") -> int:
+def number(row: Sysctl, amount: int | Amount, host: AskedHost) -> int:
     """Return an amount in the unit of a sysctl, limited to the kernel's maximum."""
     if isinstance(amount, int):
         return amount
@@ -54,7 +50,7 @@ def number(row: "Sysctl", amount: "int | Amount", host: "AskedHost") -> int:
     return min(amount.of(host.memory_kib if amount.is_percent else 0) // unit, row.high)
 
 
-def commit_limit(said: Any, pages: Resolved | None, host: "AskedHost") -> Resolved:
+def commit_limit(said: Any, pages: Resolved | None, host: AskedHost) -> Resolved:
     """Return the `vm.overcommit_kbytes` for a commit limit; `pages` are the huge pages that the policy wants.
 
     If there is less RAM than to leave, it is 1 kB: 0 would mean no limit of this kind.
@@ -75,7 +71,7 @@ def commit_limit(said: Any, pages: Resolved | None, host: "AskedHost") -> Resolv
     return Resolved(max(1, limit), said=f"commit_limit leaves {said.leave.text}{of}")
 
 
-def _shown(amount: "int | Amount", host: "AskedHost") -> str:
+def _shown(amount: int | Amount, host: AskedHost) -> str:
     if isinstance(amount, int):
         return str(amount)
     return f"{amount.text} of {kib(host.memory_kib)}" if amount.is_percent else amount.text

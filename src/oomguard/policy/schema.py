@@ -1,15 +1,12 @@
 """The policy language and that of case files as JSON Schemas, for editors and pipelines."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from oomguard.policy.cases.case_model import CaseFile
 from oomguard.policy.model import Document
-
-if TYPE_CHECKING:
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import core_schema
 
 SCHEMA_ID = "urn:oomguard:policy"
 CASES_SCHEMA_ID = "urn:oomguard:cases"
@@ -18,10 +15,10 @@ CASES_SCHEMA_ID = "urn:oomguard:cases"
 class _Generator(GenerateJsonSchema):
     """Pydantic's generator, for models where None only means that a key is missing."""
 
-    def nullable_schema(self, schema: "core_schema.NullableSchema") -> "JsonSchemaValue":
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
-    def default_schema(self, schema: "core_schema.WithDefaultSchema") -> "JsonSchemaValue":
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         if schema.get("default") is None:
             return self.generate_inner(schema["schema"])
         return super().default_schema(schema)

@@ -1,8 +1,10 @@
 """The sections `vm:` and `kernel:`: what each sysctl takes, made from the table of sysctls."""
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
 from pydantic import Discriminator, Field, Tag, create_model
+from pydantic.config import JsonDict
 from pydantic.functional_validators import AfterValidator
 
 from oomguard.core.overcommit import KBYTES, RATIO
@@ -13,11 +15,6 @@ from oomguard.policy.fault import Words
 from oomguard.policy.language import Language, Takes, key
 from oomguard.policy.patterns import refusal
 from oomguard.policy.values import Amount
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from pydantic.config import JsonDict
 
 COMMIT_LIMIT = "vm.commit_limit"
 """A key that is not a sysctl: `overcommit_kbytes`, as a share of RAM or as what it leaves."""
@@ -40,7 +37,7 @@ def exclusives(name: str) -> tuple[str, ...]:
     return (SYSCTLS[name].partner,) if name in SYSCTLS and SYSCTLS[name].partner else ()
 
 
-def _word(form: str, parse: "Callable[[str], Amount]") -> Any:
+def _word(form: str, parse: Callable[[str], Amount]) -> Any:
     about: JsonDict = {"pattern": f"^({form})$"}
     return Annotated[str, Field(max_length=30, json_schema_extra=about), AfterValidator(parse)]
 
@@ -136,7 +133,7 @@ def _words(row: Sysctl) -> str:
     return f"{size} or a percentage of RAM such as 3%" if row.of_ram else size
 
 
-def _checked(row: Sysctl, want: Takes) -> "Callable[[Knob], Knob]":
+def _checked(row: Sysctl, want: Takes) -> Callable[[Knob], Knob]:
     """Return the check of a whole value: its range, and which keys of a mapping can be combined."""
 
     def check(value: Knob) -> Knob:
@@ -158,7 +155,7 @@ def _checked(row: Sysctl, want: Takes) -> "Callable[[Knob], Knob]":
     return check
 
 
-def one_bound(kinds: "Sequence[str]", given: "Iterable[str]") -> Words:
+def one_bound(kinds: Sequence[str], given: Iterable[str]) -> Words:
     """Return the fault of a mapping that has none of these keys, or several."""
     return Words(
         "one-bound",

@@ -2,21 +2,18 @@
 
 import operator
 import re
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 from pydantic.functional_validators import AfterValidator
 
+from oomguard.core.host import AskedHost
 from oomguard.core.text import any_of, kib, legible
 from oomguard.policy import patterns, values
 from oomguard.policy.fault import excerpt
 from oomguard.policy.language import Flag, Language, Some, Takes, key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from oomguard.core.host import AskedHost
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _SPLIT = re.compile("([<>]=?) ?(.*)")
@@ -66,7 +63,7 @@ def _version(text: str) -> None:
 
 
 def _comparison(
-    form: str, words: str, fits: "Callable[[str, Any], bool]", check_number: "Callable[[str], object]"
+    form: str, words: str, fits: Callable[[str, Any], bool], check_number: Callable[[str], object]
 ) -> AfterValidator:
     def check(text: str) -> str:
         if re.fullmatch(form, text) is None:
@@ -85,7 +82,7 @@ def _comparison(
     return AfterValidator(check)
 
 
-def _near(text: str) -> "Iterator[Any]":
+def _near(text: str) -> Iterator[Any]:
     """Yield what is beside each number that a text compares with: if anything fits, one of these does."""
     for _, number in _parts(text):
         if number.endswith("iB"):
@@ -160,7 +157,7 @@ def some(when: When) -> When:
     return when
 
 
-def unmet(when: When, host: "AskedHost") -> "Iterator[str]":
+def unmet(when: When, host: AskedHost) -> Iterator[str]:
     """Yield what keeps a file from counting on this host. UnknownHostError: a fact is not known."""
     if when.memory is not None and not _size_fits(when.memory, host.memory_kib):
         yield f"memory is {kib(host.memory_kib)}, not {when.memory}"

@@ -3,7 +3,8 @@
 If a fact is missing, or two programs want conflicting values, it suggests nothing and notes why.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from oomguard.core.overcommit import (
     ADMIN_RESERVE,
@@ -15,16 +16,11 @@ from oomguard.core.overcommit import (
     commit_limit_kib,
     usable_limit_kib,
 )
+from oomguard.core.overcommit import Peak as LastingPeak
 from oomguard.core.sysctl import KUBELET
 from oomguard.core.text import kib, span
 from oomguard.policy.sysctl_model import COMMIT_LIMIT
-from oomguard.propose.policy_draft import Draft, DraftRule, DraftSetting, Note
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from oomguard.core.overcommit import Peak as LastingPeak
-    from oomguard.propose.policy_draft import Value
+from oomguard.propose.policy_draft import Draft, DraftRule, DraftSetting, Note, Value
 
 PANIC_ON_OOM, PANIC, MAPS = "vm.panic_on_oom", "kernel.panic", "vm.max_map_count"
 PANIC_ON_OOPS = "kernel.panic_on_oops"
@@ -65,10 +61,10 @@ class HostFacts(NamedTuple):
     """
 
     memory: Memory
-    sysctls: "Mapping[str, int]"
-    running: "Sequence[Running]"
+    sysctls: Mapping[str, int]
+    running: Sequence[Running]
     peak: PeakSinceStart | None = None
-    lasting: "LastingPeak | None" = None
+    lasting: LastingPeak | None = None
 
 
 class Software(NamedTuple):
@@ -76,7 +72,7 @@ class Software(NamedTuple):
 
     title: str
     names: tuple[str, ...]
-    wants: "Mapping[str, int]"
+    wants: Mapping[str, int]
     because: str
     source: str
     argument: str = ""
@@ -120,7 +116,7 @@ class Wish(NamedTuple):
     """A value for a sysctl, and the programs on this host that want it."""
 
     value: int
-    by: "Sequence[Software]"
+    by: Sequence[Software]
 
     @property
     def why(self) -> str:
@@ -137,7 +133,7 @@ class Wish(NamedTuple):
         return DraftSetting(name, self.value, self.why, self.sources)
 
 
-def _wishes(name: str, here: "Sequence[Software]") -> list[Wish]:
+def _wishes(name: str, here: Sequence[Software]) -> list[Wish]:
     found: dict[int, list[Software]] = {}
     for one in here:
         if name in one.wants:
@@ -152,7 +148,7 @@ class Protected(NamedTuple):
     """A program that the kernel should not kill first, as a rule."""
 
     names: tuple[str, ...]
-    value: "Value"
+    value: Value
     because: str
     scope: str = "main"
     has_user: bool = False
@@ -221,7 +217,7 @@ def _runs(software: Software, facts: HostFacts) -> bool:
     )
 
 
-def _title(facts: HostFacts, here: "Sequence[Software]") -> str:
+def _title(facts: HostFacts, here: Sequence[Software]) -> str:
     memory = facts.memory
     known = ", ".join(one.title for one in here) or "no program that is known to need a sysctl"
     peak = f"{kib(facts.peak.committed_kib)} in {span(facts.peak.seconds)}" if facts.peak else "unknown"
@@ -239,7 +235,7 @@ def _title(facts: HostFacts, here: "Sequence[Software]") -> str:
 # How much may be promised
 
 
-def _overcommit(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
+def _overcommit(facts: HostFacts, here: Sequence[Software]) -> Iterator[DraftSetting | Note]:
     wishes = _wishes(MODE, here)
     if not wishes:
         now = f"; it is {facts.sysctls[MODE]}" if MODE in facts.sysctls else ""
@@ -255,7 +251,7 @@ def _overcommit(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[Draft
         yield wishes[0].as_setting(MODE)
 
 
-def _strict(facts: HostFacts, wish: Wish) -> "Iterator[DraftSetting | Note]":
+def _strict(facts: HostFacts, wish: Wish) -> Iterator[DraftSetting | Note]:
     """Yield mode 2 and a limit that would have granted everything promised so far."""
     peak, now = facts.peak, facts.memory.committed_kib
     if peak is None or peak.seconds < _DAY_SECONDS:
@@ -297,7 +293,7 @@ def _strict(facts: HostFacts, wish: Wish) -> "Iterator[DraftSetting | Note]":
     )
 
 
-def _lasting(peak: "LastingPeak") -> str:
+def _lasting(peak: LastingPeak) -> str:
     return f"{kib(peak.committed_kib)} on {peak.day}"
 
 
@@ -310,7 +306,7 @@ def _usable(facts: HostFacts, limit_kib: int) -> int:
 # What happens when memory runs out
 
 
-def _panic(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting | Note]":
+def _panic(facts: HostFacts, here: Sequence[Software]) -> Iterator[DraftSetting | Note]:
     for name, as_it_is in ((PANIC_ON_OOM, _panic_on_oom), (PANIC, _reboot)):
         now, wishes = facts.sysctls.get(name), _wishes(name, here)
         if now is None:
@@ -335,7 +331,7 @@ def _reboot(now: int, facts: HostFacts) -> DraftSetting:
     return DraftSetting(PANIC, 10, f"it is 0: after a panic this host hangs{hangs}")
 
 
-def _others(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSetting]":
+def _others(facts: HostFacts, here: Sequence[Software]) -> Iterator[DraftSetting]:
     for name in (PANIC_ON_OOPS, ROOT_MAXKEYS, ROOT_MAXBYTES, MAPS):
         for wish in _wishes(name, here) if name in facts.sysctls else ():
             setting = wish.as_setting(name)
@@ -345,7 +341,7 @@ def _others(facts: HostFacts, here: "Sequence[Software]") -> "Iterator[DraftSett
             yield setting
 
 
-def _java(facts: HostFacts) -> "Iterator[Note]":
+def _java(facts: HostFacts) -> Iterator[Note]:
     if any(one.name == "java" for one in facts.running):
         yield Note(
             "java",
@@ -357,7 +353,7 @@ def _java(facts: HostFacts) -> "Iterator[Note]":
 # Which processes are killed last
 
 
-def _rules(facts: HostFacts) -> "Iterator[DraftRule]":
+def _rules(facts: HostFacts) -> Iterator[DraftRule]:
     for row in PROTECTED:
         # Leave containers to their runtime, and people's programs to them.
         found = [

@@ -1,17 +1,14 @@
 """A draft as JSON. Keys are stable; new ones may be added."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from oomguard.propose.policy_draft import Regex, plain, render
-
-if TYPE_CHECKING:
-    from oomguard.propose.advice import HostFacts
-    from oomguard.propose.policy_draft import Draft, DraftRule, Origin
+from oomguard.propose.advice import HostFacts
+from oomguard.propose.policy_draft import Draft, DraftRule, Origin, Regex, plain, render
 
 FORMAT = 1
 
 
-def findings_document(draft: "Draft") -> dict[str, Any]:
+def findings_document(draft: Draft) -> dict[str, Any]:
     """Return a finding for each suggestion and each note, and the text of the policy."""
     findings = [_finding(one.name, plain(one.value), one.reason, one.sources) for one in draft.settings]
     for rule in draft.rules:
@@ -21,7 +18,7 @@ def findings_document(draft: "Draft") -> dict[str, Any]:
     return {"findings": findings, "policy": render(draft)}
 
 
-def import_document(draft: "Draft") -> dict[str, Any]:
+def import_document(draft: Draft) -> dict[str, Any]:
     """Return the sysctls, rules and notes, each with where it was read, and the text of the policy."""
     return {
         "sysctls": [{"name": one.name, "value": one.value, **_place(one.origin)} for one in draft.settings],
@@ -36,7 +33,7 @@ def _finding(target: str, value: object, reason: str, sources: tuple[str, ...] =
     return found | {"conditions": None, "scope": None}
 
 
-def _rule(rule: "DraftRule") -> dict[str, Any]:
+def _rule(rule: DraftRule) -> dict[str, Any]:
     return {
         "conditions": _conditions(rule),
         "scope": rule.scope,
@@ -46,14 +43,14 @@ def _rule(rule: "DraftRule") -> dict[str, Any]:
     }
 
 
-def _conditions(rule: "DraftRule") -> dict[str, Any]:
+def _conditions(rule: DraftRule) -> dict[str, Any]:
     return {
         key: [{"regex": item} if isinstance(item, Regex) else item for item in items]
         for key, items in rule.conditions.items()
     }
 
 
-def _place(place: "Origin | None") -> dict[str, Any]:
+def _place(place: Origin | None) -> dict[str, Any]:
     if place is None:
         return {"file": None, "line": None, "last_line": None}
     return {
@@ -63,7 +60,7 @@ def _place(place: "Origin | None") -> dict[str, Any]:
     }
 
 
-def host_document(facts: "HostFacts") -> dict[str, int | str | None]:
+def host_document(facts: HostFacts) -> dict[str, int | str | None]:
     """Return the figures behind the findings."""
     memory, peak, lasting = facts.memory, facts.peak, facts.lasting
     return {

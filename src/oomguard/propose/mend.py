@@ -1,19 +1,14 @@
 """Fixes a draft: what `oomguard check` would refuse, or warn about only because a policy was converted."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
 
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.lint.lookalike import as_it_is
 from oomguard.policy.lint.programs import HAND_ON, USERS_PROGRAMS, known
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source
-from oomguard.propose.policy_draft import Draft, Note, render
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from oomguard.propose.policy_draft import DraftRule
+from oomguard.propose.policy_draft import Draft, DraftRule, Note, render
 
 _ROUNDS = 4
 """A mended rule may be one that never takes effect."""
@@ -59,7 +54,7 @@ def _checked(draft: Draft) -> tuple[Draft, tuple[Fault, ...]]:
             draft = left
 
 
-def _without(draft: Draft, faults: "Iterable[Fault]") -> Draft:
+def _without(draft: Draft, faults: Iterable[Fault]) -> Draft:
     """Return the draft without what has these faults: sysctls, items of conditions, or rules."""
     refused: dict[str, str] = {}
     of_rules: dict[int, _Faults] = {}
@@ -82,7 +77,7 @@ def _without(draft: Draft, faults: "Iterable[Fault]") -> Draft:
     return draft._replace(settings=settings, rules=tuple(rules), notes=(*draft.notes, *notes))
 
 
-def _fixed(rule: "DraftRule", faults: _Faults, notes: list[Note]) -> "Iterator[DraftRule]":
+def _fixed(rule: DraftRule, faults: _Faults, notes: list[Note]) -> Iterator[DraftRule]:
     """Yield the rules that replace a rule with these faults, the narrower ones first."""
     codes = {fault.code: fault for _, _, fault in faults}
     if dropped := codes.get("shadowed-rule") or codes.get("never-matches"):

@@ -1,6 +1,6 @@
 """What `advise` reads of this host."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import KNOBS
@@ -8,19 +8,15 @@ from oomguard.core.process import UnknownFactError, full_name
 from oomguard.core.sysctl import KUBELET
 from oomguard.core.trust import is_of_services
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_memory, read_sysctl
 from oomguard.policy.users import first_person_uid, user_name
 from oomguard.propose.advice import MAPS, PANIC, PANIC_ON_OOM, HostFacts, Running
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.kernel.procfs import Procfs
-
 _SYSCTLS = dict.fromkeys((*KNOBS, PANIC_ON_OOM, PANIC, *KUBELET, MAPS))
 
 
-def observe_facts(procfs: "Procfs") -> HostFacts:
+def observe_facts(procfs: Procfs) -> HostFacts:
     """Return memory, sysctls and running programs. OomguardError: this /proc has no meminfo."""
     memory = observe_memory(procfs)
     if memory is None:
@@ -32,7 +28,7 @@ def observe_facts(procfs: "Procfs") -> HostFacts:
     return HostFacts(memory, sysctls, tuple(_running(procfs)))
 
 
-def _running(procfs: "Procfs") -> "Iterator[Running]":
+def _running(procfs: Procfs) -> Iterator[Running]:
     first_person = first_person_uid()
     for handle in procfs.processes():
         try:

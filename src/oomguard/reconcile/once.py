@@ -1,23 +1,19 @@
 """One pass by a process that is not the daemon, or as many as a restore needs."""
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
+from oomguard.core.change import Outcome
+from oomguard.core.choices import Cause
+from oomguard.core.overcommit import Peak
+from oomguard.core.policy import Policy
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.hidepid import may_be_hidden
+from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder, require_state_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from oomguard.core.change import Outcome
-    from oomguard.core.choices import Cause
-    from oomguard.core.overcommit import Peak
-    from oomguard.core.policy import Policy
-    from oomguard.kernel.procfs import Procfs
-
 
 LONGEST_SECONDS = 10.0
 """How long processes may start faster than they are examined before `repeat_until_quiet` gives up."""
@@ -30,19 +26,19 @@ class Pass(NamedTuple):
     have an original value, and /proc hides them. `is_complete`: every other process was examined.
     """
 
-    outcomes: "list[Outcome]"
+    outcomes: list[Outcome]
     lost_lines: int
     hidden: int
     is_complete: bool = True
 
 
 def reconcile_once(
-    policy: "Policy",
-    cause: "Cause",
-    procfs: "Procfs",
+    policy: Policy,
+    cause: Cause,
+    procfs: Procfs,
     state_dir: str,
     *,
-    promised_peak: "Callable[[], Peak | None]",
+    promised_peak: Callable[[], Peak | None],
 ) -> Pass:
     """Apply a policy as the only writer: in one pass, or for a restore in as many as needed.
 
@@ -72,8 +68,8 @@ def reconcile_once(
 
 
 def repeat_until_quiet(
-    reconciler: "Reconciler", cause: "Cause", clock: "Callable[[], float]" = time.monotonic
-) -> "tuple[list[Outcome], bool]":
+    reconciler: Reconciler, cause: Cause, clock: Callable[[], float] = time.monotonic
+) -> tuple[list[Outcome], bool]:
     """Return the last outcome of each target, and whether every process was examined.
 
     After a pass, examine the processes that started meanwhile, until a round changes none of them and none of
@@ -84,7 +80,7 @@ def repeat_until_quiet(
     outcomes: dict[object, Outcome] = {}
     deadline = clock() + LONGEST_SECONDS
 
-    def take(outcome: "Outcome | None") -> bool:
+    def take(outcome: Outcome | None) -> bool:
         if outcome is None or outcome.result == "vanished":
             return False
         outcomes[outcome.change.target] = outcome

@@ -2,24 +2,18 @@
 
 import os
 import stat
+from collections.abc import Hashable, Iterator, Mapping, Set
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from oomguard.core.change import grouped
-from oomguard.core.decide import Obstacle, denial
+from oomguard.core.change import SetSysctl, grouped
+from oomguard.core.choices import Cause
+from oomguard.core.decide import Decision, Obstacle, Rights, denial
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import printable
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.process_rights import is_read_only
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Set
-
-    from oomguard.core.change import SetSysctl
-    from oomguard.core.choices import Cause
-    from oomguard.core.decide import Decision, Rights
-    from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.reconciler import Reconciler
+from oomguard.kernel.procfs import ProcessHandle
+from oomguard.reconcile.reconciler import Reconciler
 
 _CONTENDED = Obstacle(
     "contended",
@@ -38,10 +32,10 @@ class Preview:
 
     def __init__(
         self,
-        reconciler: "Reconciler",
-        rights: "Rights",
-        contended: "Set[Hashable]" = frozenset(),
-        denied: "Mapping[tuple[str, int], Obstacle] | None" = None,
+        reconciler: Reconciler,
+        rights: Rights,
+        contended: Set[Hashable] = frozenset(),
+        denied: Mapping[tuple[str, int], Obstacle] | None = None,
         *,
         policy_in_use: str = "",
     ) -> None:
@@ -62,12 +56,12 @@ class Preview:
         """Why processes could not be read or judged so far, for people."""
         return sorted(self._reconciler.managed.unreadable.values())
 
-    def processes(self) -> "Iterator[tuple[ProcessHandle, Decision | None]]":
+    def processes(self) -> Iterator[tuple[ProcessHandle, Decision | None]]:
         """Yield each process, open, with the decision on it, or None."""
         for handle in self._reconciler.processes():
             yield handle, self.judge(handle)
 
-    def judge(self, handle: "ProcessHandle") -> "Decision | None":
+    def judge(self, handle: ProcessHandle) -> Decision | None:
         """Return the decision on a process, or None. Children come after the parents they inherit from."""
         decision = self._reconciler.decide_and_record(handle)
         if decision is None or decision.obstacle is not None:
@@ -80,7 +74,7 @@ class Preview:
         """Forget every process that is not among `pids`."""
         self._reconciler.keep_only(pids)
 
-    def sysctl_changes(self, cause: "Cause") -> "list[SetSysctl]":
+    def sysctl_changes(self, cause: Cause) -> list[SetSysctl]:
         """Return the sysctl writes that are due; an obstacle to one is one to its whole group."""
         found = []
         for changes in grouped(self.planner.sysctl_changes(cause)):
@@ -88,7 +82,7 @@ class Preview:
             found += [change._replace(obstacle=obstacle) for change in changes]
         return found
 
-    def _obstacle(self, decision: "Decision", handle: "ProcessHandle") -> Obstacle | None:
+    def _obstacle(self, decision: Decision, handle: ProcessHandle) -> Obstacle | None:
         if decision.wanted == decision.current:
             return None
         if decision.identity in self._contended:
@@ -108,7 +102,7 @@ class Preview:
         who = f"{printable(decision.comm)}[{decision.identity.pid}]"
         return self._denied.get((who, decision.wanted), obstacle)
 
-    def _sysctl_obstacle(self, changes: "list[SetSysctl]") -> Obstacle | None:
+    def _sysctl_obstacle(self, changes: list[SetSysctl]) -> Obstacle | None:
         for change in changes:
             name = change.name if len(changes) > 1 else ""
             denied = self._sysctl_denial(change)
@@ -118,7 +112,7 @@ class Preview:
                 return denied._replace(reason=f"{name}: {denied.reason}") if name else denied
         return None
 
-    def _sysctl_denial(self, change: "SetSysctl") -> Obstacle | None:
+    def _sysctl_denial(self, change: SetSysctl) -> Obstacle | None:
         path = f"{self.planner.procfs.root}/{SYSCTLS[change.name].path}"
         try:
             if is_read_only(path):

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from oomguard.core.change import Change, Outcome, Planned
-    from oomguard.core.decide import Kind
+    from oomguard.core.choices import ObstacleKind
     from oomguard.core.rule import Rule
     from oomguard.core.tally import Tally
 
-WORDS: "dict[Kind, str]" = {
+WORDS: "dict[ObstacleKind, str]" = {
     "refused": "refused",
     "denied": "denied here",
     "may-be-denied": "may be denied",

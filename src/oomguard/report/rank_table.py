@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from oomguard.core.decide import Kind
+    from oomguard.core.choices import ObstacleKind
     from oomguard.oom.ranking import Rank, Ranked
 
 _BAR_CELLS = 6
@@ -25,7 +25,7 @@ WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
 WIDTH_OF_USERS = 70
 """On narrower screens, a table has no bars and no users."""
-_OBSTACLES: "dict[Kind, str]" = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
+_OBSTACLES: "dict[ObstacleKind, str]" = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
 """Names of obstacles, short enough for the rule beside them."""
 _NAME_CELLS = 20
 """A name has 15 bytes, more only if escaped."""

@@ -1,22 +1,18 @@
 """The processes of a case, and what it expects of each."""
 
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard.core.cgroup import in_user_slice, is_system_service, system_unit
 from oomguard.core.process import COMM_LENGTH, DELETED, Identity, Process, Program
-from oomguard.policy.cases.case_model import PID_MAX
+from oomguard.policy.cases.case_host import CaseUsers
+from oomguard.policy.cases.case_model import PID_MAX, CaseProcess
 from oomguard.policy.fault import Words, excerpt
+from oomguard.policy.nodes import Mapping, Node
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from oomguard.policy.cases.case_host import CaseUsers
-    from oomguard.policy.cases.case_model import CaseProcess
-    from oomguard.policy.nodes import Mapping, Node
-
-    Told = list[tuple[CaseProcess, Mapping]]
-    Refuse = Callable[[Words, Node], None]
+Told = list[tuple[CaseProcess, Mapping]]
+Refuse = Callable[[Words, Node], None]
 
 _FIRST_PID = 100
 _ROOTS_FOLDERS = ("/bin/", "/lib", "/opt/", "/sbin/", "/usr/")
@@ -46,7 +42,7 @@ class Actor(NamedTuple):
     expected: Expected | None = None
 
 
-def read_actors(told: "Told", users: "CaseUsers", refuse: "Refuse") -> "Iterator[Actor]":
+def read_actors(told: Told, users: CaseUsers, refuse: Refuse) -> Iterator[Actor]:
     """Yield the processes of a case, parents before their children; `refuse` gets the faults."""
     pids = _pids(told, refuse)
     parents = _parents(told, refuse)
@@ -67,7 +63,7 @@ def read_actors(told: "Told", users: "CaseUsers", refuse: "Refuse") -> "Iterator
         yield Actor(process, where, inherits, one.original, _expected(one, node))
 
 
-def _pids(told: "Told", refuse: "Refuse") -> list[int]:
+def _pids(told: Told, refuse: Refuse) -> list[int]:
     taken = set()
     for one, node in told:
         if one.pid in taken:
@@ -79,7 +75,7 @@ def _pids(told: "Told", refuse: "Refuse") -> list[int]:
     return [next(free) if one.pid is None else one.pid for one, _ in told]
 
 
-def _parents(told: "Told", refuse: "Refuse") -> list[int | None]:
+def _parents(told: Told, refuse: Refuse) -> list[int | None]:
     """Return the position of each process's parent, None if it has none or the parent is unknown."""
     called: dict[int | str | None, list[int]] = {}
     for at, (one, _) in enumerate(told):
@@ -119,7 +115,7 @@ def _parents_first(parents: list[int | None]) -> tuple[list[int], int | None]:
     return [*order], None
 
 
-def _process(said: "CaseProcess", pid: int, parent: int, users: "CaseUsers") -> Process:
+def _process(said: CaseProcess, pid: int, parent: int, users: CaseUsers) -> Process:
     uid = users.uid(said.user or 0)
     cgroup = said.cgroup or _cgroup(said, uid)
     name = said.name.encode()
@@ -143,7 +139,7 @@ def _process(said: "CaseProcess", pid: int, parent: int, users: "CaseUsers") -> 
     )
 
 
-def _cgroup(said: "CaseProcess", uid: int) -> str:
+def _cgroup(said: CaseProcess, uid: int) -> str:
     """Return the cgroup of a unit, where systemd puts it."""
     user = f"/user.slice/user-{uid}.slice"
     if said.user_unit is not None:
@@ -170,7 +166,7 @@ def _program(exe: str) -> Program:
     return Program(path, is_hosts, is_hosts and path.startswith(_ROOTS_FOLDERS))
 
 
-def _expected(said: "CaseProcess", node: "Mapping") -> Expected | None:
+def _expected(said: CaseProcess, node: Mapping) -> Expected | None:
     if said.expect is None:
         return None
     line = node.entries["expect"].line

@@ -1,7 +1,8 @@
 """Reads case files: policies, processes and hosts, and what `oomguard test` should find."""
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -11,16 +12,12 @@ from oomguard.policy import load, scalars
 from oomguard.policy.cases import case_model
 from oomguard.policy.cases.actors import Actor, Expected, read_actors
 from oomguard.policy.cases.case_host import DEFAULTS, CaseUsers, has_sysctl, host_of, meminfo_of
+from oomguard.policy.cases.case_model import Case as Said
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.messages import validation
 from oomguard.policy.model import Document
 from oomguard.policy.nodes import Mapping, Node, items
 from oomguard.policy.source import Source, read_alone, read_layers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.policy.cases.case_model import Case as Said
 
 
 class Case(NamedTuple):
@@ -28,7 +25,7 @@ class Case(NamedTuple):
 
     title: str
     line: int
-    policy: "Policy"
+    policy: Policy
     meminfo: dict[str, int]
     sysctls: dict[str, int]
     actors: tuple[Actor, ...]
@@ -95,7 +92,7 @@ class _Reader:
         self._policies: dict[str, list[Policy]] = {}
         """By path, a policy for each kind of host that it differs for; none if it is not valid."""
 
-    def case(self, said: "Said", whole: case_model.CaseFile, node: Mapping, root: Mapping) -> Case:
+    def case(self, said: Said, whole: case_model.CaseFile, node: Mapping, root: Mapping) -> Case:
         """Return one case."""
         start = node.entries["case"].line
         told = [host for host in (whole.host, said.host) if host is not None]
@@ -123,7 +120,7 @@ class _Reader:
         self.faults.append(words.at(self._file, node.line, node.column, ""))
 
     def _policy_of(
-        self, said: "Said", whole: case_model.CaseFile, node: Mapping, root: Mapping, host: Host
+        self, said: Said, whole: case_model.CaseFile, node: Mapping, root: Mapping, host: Host
     ) -> Policy | None:
         if self._policy is not None:
             return self._read(self._policy, host)
@@ -174,7 +171,7 @@ def _layers(path: str) -> tuple[Layer, ...]:
     return tuple(layer._replace(path=f"{path.rstrip('/')}{layer.path}") for layer in layers(DEFAULT_PATH))
 
 
-def _portable(policy: "Policy") -> "Policy":
+def _portable(policy: Policy) -> Policy:
     """Return the policy as it is on any host."""
     return policy._replace(first_person_uid=FIRST_PERSON_UID)
 
@@ -189,7 +186,7 @@ def _items(node: Mapping, key: str) -> list[Mapping]:
     return [one for one in items(node, key) if isinstance(one, Mapping)]
 
 
-def _expected_sysctls(said: "Said", node: Mapping) -> "Iterator[tuple[str, Expected]]":
+def _expected_sysctls(said: Said, node: Mapping) -> Iterator[tuple[str, Expected]]:
     """Yield what is expected of sysctls, in the order of the file."""
     for section, told in said.expect or ():
         if told is None:

@@ -4,8 +4,9 @@ Each check is a function that yields warnings. Codes never change; docs/lint.md 
 """
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
+from oomguard.policy.fault import Fault
 from oomguard.policy.lint.rules import (
     names_collide,
     raised_supervisors,
@@ -14,21 +15,16 @@ from oomguard.policy.lint.rules import (
     unknown_users,
 )
 from oomguard.policy.lint.slow_patterns import slow_names, slow_patterns
+from oomguard.policy.lint.subject import Subject
 from oomguard.policy.lint.sysctls import sysctls
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from oomguard.policy.fault import Fault
-    from oomguard.policy.lint.subject import Subject
-
-CHECKS: "tuple[Callable[[Subject], Iterator[Fault]], ...]" = (
+CHECKS: tuple[Callable[[Subject], Iterator[Fault]], ...] = (
     *(shadowed_rules, rules_alone, names_collide, slow_patterns, slow_names),
     *(raised_supervisors, unknown_users, sysctls),
 )
 
 
-def lint(subject: "Subject") -> "list[Fault]":
+def lint(subject: Subject) -> list[Fault]:
     """Return all warnings, in no particular order."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # patterns were compiled before

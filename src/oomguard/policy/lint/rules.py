@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 from oomguard.core.match import is_glob
 from oomguard.core.name_regex import is_regex
 from oomguard.core.process import COMM_LENGTH
-from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING
+from oomguard.core.rule import CONDITIONS, OOM_SCORE_ADJ_MIN, VOUCHING, Rule, Terms
 from oomguard.core.text import any_of
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.lint.lookalike import lookalike, unusual_character
@@ -17,9 +16,6 @@ from oomguard.policy.lint.shadow import shadows
 from oomguard.policy.lint.subject import Loc, Subject, warning
 from oomguard.policy.lint.unmatchable import unmatchable
 from oomguard.policy.regex_to_glob import said_names
-
-if TYPE_CHECKING:
-    from oomguard.core.rule import Rule, Terms
 
 _Found = Iterator[tuple[Loc, Words]]
 """Warnings about a rule, each with the keys below it."""
@@ -49,7 +45,7 @@ def rules_alone(subject: Subject) -> Iterator[Fault]:
             yield warning(document, ("rules", index, *loc), words)
 
 
-def _names(rule: "Rule") -> _Found:
+def _names(rule: Rule) -> _Found:
     if found := unmatchable(rule):
         yield found
     names = ["" if is_regex(name) else name.decode() for name in rule.names]
@@ -65,7 +61,7 @@ def _names(rule: "Rule") -> _Found:
         yield (), _PROTECTS_ALL
 
 
-def _programs(rule: "Rule") -> _Found:
+def _programs(rule: Rule) -> _Found:
     terms = rule.terms
     if terms.value.kind == "keep":
         return
@@ -89,12 +85,12 @@ def _programs(rule: "Rule") -> _Found:
 _PROGRAMS = INTERPRETERS | USERS_PROGRAMS | HAND_ON
 
 
-def _named(rule: "Rule", programs: frozenset[str]) -> str:
+def _named(rule: Rule, programs: frozenset[str]) -> str:
     """Return the first of `programs` that a rule names, "" if it names none."""
     return next((found for name in said_names(rule) if (found := known(name, programs))), "")
 
 
-def _terms(rule: "Rule") -> _Found:
+def _terms(rule: Rule) -> _Found:
     """Yield what is odd about the conditions and values that rules share."""
     terms, value = rule.terms, rule.terms.value
     for row in CONDITIONS:
@@ -167,7 +163,7 @@ def raised_supervisors(subject: Subject) -> Iterator[Fault]:
         yield warning(document, ("rules", index, "name"), words)
 
 
-def _names_a_worker(rule: "Rule") -> bool:
+def _names_a_worker(rule: Rule) -> bool:
     return any(
         any(fnmatchcase(worker, name) for worker in WORKERS) if is_glob(name) else name in WORKERS
         for name in said_names(rule)

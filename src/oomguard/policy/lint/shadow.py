@@ -5,17 +5,12 @@ Each result is certain; some such rules are not found.
 
 import fnmatch
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 from oomguard.core.match import is_glob
 from oomguard.core.name_regex import is_regex, text_of
-from oomguard.core.rule import Terms, Value
+from oomguard.core.rule import Rule, Terms, Value
 from oomguard.policy.regex_to_glob import globs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from oomguard.core.rule import Rule
 
 _GLOBS_LIMIT = 200
 """Globs kept for each literal start, so that the time stays linear."""
@@ -31,7 +26,7 @@ class _Names:
         self._exact: dict[bytes, Rule] = {}
         self._globs: dict[bytes, list[tuple[re.Pattern[bytes], Rule]]] = {}
 
-    def add(self, name: bytes, rule: "Rule") -> None:
+    def add(self, name: bytes, rule: Rule) -> None:
         self._exact.setdefault(name, rule)
         if is_regex(name) or not is_glob(name) or any(wildcard in name for wildcard in b"?["):
             return
@@ -39,7 +34,7 @@ class _Names:
         if len(globs) < _GLOBS_LIMIT:
             globs.append((re.compile(fnmatch.translate(name.decode()).encode()), rule))
 
-    def first(self, name: bytes) -> "Rule | None":
+    def first(self, name: bytes) -> Rule | None:
         """Return the first rule that matches every process that `name` matches, None if there is none."""
         exact = self._exact.get(name)
         if self.any_name is None and not self._globs:
@@ -52,7 +47,7 @@ class _Names:
         return min(found, default=None)
 
 
-def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
+def shadows(rules: Iterable[Rule]) -> dict[int, Rule]:
     """Return, by number, the rules that never take effect, each with the earlier rule that wins."""
     seen: dict[Terms, _Names] = {}
     found: dict[int, Rule] = {}
@@ -76,7 +71,7 @@ def shadows(rules: "Iterable[Rule]") -> "dict[int, Rule]":
     return found
 
 
-def _names_of(rule: "Rule") -> "Sequence[bytes]":
+def _names_of(rule: Rule) -> Sequence[bytes]:
     """Return the names of a rule, those of a regular expression one by one if globs can say them."""
     if not any(map(is_regex, rule.names)):
         return rule.names
@@ -92,7 +87,7 @@ def _conditions(terms: Terms) -> Terms:
     return terms._replace(value=Value("keep"), children="reset", trust="verified")
 
 
-def _broader(terms: Terms) -> "set[Terms]":
+def _broader(terms: Terms) -> set[Terms]:
     """Return the conditions that are met whenever these are: the same ones, and none at all."""
     same = _conditions(terms)._replace(scope="all")
     none = Terms(Value("keep"))
@@ -101,7 +96,7 @@ def _broader(terms: Terms) -> "set[Terms]":
     }
 
 
-def _winner(rule: "Rule", broader: list[_Names]) -> "Rule | None":
+def _winner(rule: Rule, broader: list[_Names]) -> Rule | None:
     """Return the last of the rules that together match everything before `rule` could."""
     if not rule.names:
         return min((one.any_name for one in broader if one.any_name is not None), default=None)

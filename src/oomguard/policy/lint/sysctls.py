@@ -1,25 +1,21 @@
 """Warnings about sysctls."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from oomguard.core.guard import fatal_bound, unwise
 from oomguard.core.host import AskedHost, Host
 from oomguard.core.overcommit import HUGE_PAGES, Memory
+from oomguard.core.policy import SysctlSetting
 from oomguard.policy.compile import resolved
 from oomguard.policy.fault import Fault, Words
 from oomguard.policy.lint.subject import Subject, warning
 from oomguard.policy.nodes import locate
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.policy import SysctlSetting
-
 _TIB, _HUGE_PAGE_KIB = 2**30, 2048
 
 
-def sysctls(subject: Subject) -> "Iterator[Fault]":
+def sysctls(subject: Subject) -> Iterator[Fault]:
     """Find values that take the host down, or have no effect."""
     settings = {one.name: one for one in subject.policy.sysctls}
     value = {name: setting.value for name, setting in settings.items()}
@@ -59,7 +55,7 @@ _LIMIT_WITHOUT_MODE = Words(
 )
 
 
-def _unwise_shares(subject: Subject) -> "Iterator[Fault]":
+def _unwise_shares(subject: Subject) -> Iterator[Fault]:
     """Find shares of RAM that oomguard refuses on every host."""
     host, memory = Host(_TIB, 0, 0, 0, _HUGE_PAGE_KIB), Memory(_TIB, 0, 0, 0, 0, 0, _HUGE_PAGE_KIB, _TIB)
     for setting in resolved(subject.documents, AskedHost(host))[0]:
@@ -73,7 +69,7 @@ def _unwise_shares(subject: Subject) -> "Iterator[Fault]":
             yield _at_setting(subject, setting, Words("unwise-value", message, bound.hint))
 
 
-def _at_setting(subject: Subject, setting: "SysctlSetting", words: Words) -> Fault:
+def _at_setting(subject: Subject, setting: SysctlSetting, words: Words) -> Fault:
     document = next(one for one in subject.documents if one.file == setting.file)
     key = next(key for key in (setting.name, COMMIT_LIMIT) if locate(document.root, keys_of(key)).path == key)
     return warning(document, keys_of(key), words)

@@ -4,21 +4,17 @@ Each result is certain; some such rules are not found.
 """
 
 import re
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.match import is_glob
 from oomguard.core.process import CMDLINE_LIMIT
+from oomguard.core.rule import Rule, Terms
 from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.lint.programs import KERNEL_THREADS
 from oomguard.policy.quoting import quoted
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.rule import Rule, Terms
 
 _USER_MANAGER = "user@"
 _MOUNT = "/sys/fs/cgroup"
@@ -30,7 +26,7 @@ _OPTIONAL = re.compile(r"[|?*\[]|\{,|\{0|\\\{")
 """What may make a repetition optional, or no repetition."""
 
 
-def unmatchable(rule: "Rule") -> tuple[tuple[str], Words] | None:
+def unmatchable(rule: Rule) -> tuple[tuple[str], Words] | None:
     """Return the first condition of a rule that no process can meet and why, None if there is none."""
     terms = rule.terms
     if not (rule.names or terms.units or terms.cgroups or terms.cmdlines):
@@ -44,7 +40,7 @@ _Why = tuple[str, str, str]
 """A condition that no process meets, why, and a fix."""
 
 
-def _names(names: tuple[bytes, ...]) -> "Iterator[_Why]":
+def _names(names: tuple[bytes, ...]) -> Iterator[_Why]:
     if names and all(name == b"oomguard" for name in names):
         yield "name", "oomguard never matches itself", "remove the rule; oomguard has -1000"
     elif names and all(name.decode("utf-8", "surrogateescape") in KERNEL_THREADS for name in names):
@@ -52,7 +48,7 @@ def _names(names: tuple[bytes, ...]) -> "Iterator[_Why]":
         yield "name", why, "remove the rule"
 
 
-def _units(terms: "Terms") -> "Iterator[_Why]":
+def _units(terms: Terms) -> Iterator[_Why]:
     if terms.units and all(unit.endswith(".slice") for unit in terms.units):
         why = "processes are in the units of a slice, not in the slice itself"
         yield "unit", why, f'write cgroup: "/{terms.units[0]}/*" to match all of them'
@@ -67,7 +63,7 @@ def _may_be_manager(unit: str) -> bool:
     return literal.startswith(_USER_MANAGER) or (is_glob(unit) and _USER_MANAGER.startswith(literal))
 
 
-def _cgroups(terms: "Terms") -> "Iterator[_Why]":
+def _cgroups(terms: Terms) -> Iterator[_Why]:
     paths = terms.cgroups
     mounted = next((path for path in paths if path.startswith(_MOUNT)), None)
     if mounted is not None:
@@ -89,7 +85,7 @@ def _cgroups(terms: "Terms") -> "Iterator[_Why]":
         yield "cgroup", why, "remove unit or cgroup, or write two rules"
 
 
-def _cmdlines(terms: "Terms") -> "Iterator[_Why]":
+def _cmdlines(terms: Terms) -> Iterator[_Why]:
     least = [_least_length(pattern) for pattern in terms.cmdlines]
     if least and min(least) > CMDLINE_LIMIT:
         why = f"it needs at least {min(least)} characters, and oomguard reads {CMDLINE_LIMIT} bytes"

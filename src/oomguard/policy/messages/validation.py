@@ -1,7 +1,9 @@
 """The errors that pydantic finds, as faults with their line and a fix."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pydantic import ValidationError
 
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.language import Language, Takes, models, wanted
@@ -12,14 +14,11 @@ from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.sysctl_model import BOUNDS
 from oomguard.policy.values import looks_like_amount
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
 
 def faults(
     file: str,
     root: Node,
-    error: "ValidationError",
+    error: ValidationError,
     above: tuple[int | str, ...] = (),
     language: type[Language] = Document,
 ) -> list[Fault]:

@@ -2,23 +2,17 @@
 
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from oomguard.core.sysctl import SYSCTLS, TRIGGERS
 from oomguard.core.text import counted
 from oomguard.foreign import tuned
-from oomguard.foreign.sysctl_d import in_order, lines_that_count, settings, sysctl_files, write
-from oomguard.foreign.text_file import lines_or_none, names_in
+from oomguard.foreign.sysctl_d import Line, in_order, lines_that_count, settings, sysctl_files, write
+from oomguard.foreign.text_file import Said, lines_or_none, names_in
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftSetting, Note, Origin
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-
-    from oomguard.foreign.sysctl_d import Line
-    from oomguard.foreign.text_file import Said
-
-    _Named = tuple[str, Line | Said]
+_Named = tuple[str, Line | Said]
 
 _TUNED_MAIN = "/etc/tuned/tuned-main.conf"
 _VENDOR = re.compile(r"/lib/sysctl\.d/")
@@ -32,7 +26,7 @@ _TITLE = (
 )
 
 
-def import_files(paths: "Sequence[str]") -> Draft:
+def import_files(paths: Sequence[str]) -> Draft:
     """Read files and folders of sysctl.d, and TuneD profiles; without any, those of this host."""
     folders = [os.path.join("/", folder) for folder in tuned.FOLDERS]
     profiles = [file for path in paths if (file := _profile(path))]
@@ -67,7 +61,7 @@ def _profile(path: str) -> str:
     return file if os.path.isfile(file) else ""
 
 
-def _sysctl_files(paths: "Iterable[str]") -> "Iterator[str]":
+def _sysctl_files(paths: Iterable[str]) -> Iterator[str]:
     """Yield files in the order in which they are applied: those of folders, then those that were named."""
     in_folders: list[str] = []
     named: list[str] = []
@@ -79,7 +73,7 @@ def _sysctl_files(paths: "Iterable[str]") -> "Iterator[str]":
     yield from named
 
 
-def _merged(of_files: "Mapping[str, Said]", of_tuned: "Mapping[str, Said]") -> "dict[str, Said]":
+def _merged(of_files: Mapping[str, Said], of_tuned: Mapping[str, Said]) -> dict[str, Said]:
     """Return what counts. TuneD overrides sysctl.d, and then applies again what is not the vendor's."""
     said = dict(of_files)
     for name, one in of_tuned.items():
@@ -92,7 +86,7 @@ def _merged(of_files: "Mapping[str, Said]", of_tuned: "Mapping[str, Said]") -> "
     return said
 
 
-def _drafted(said: "Mapping[str, Said]", notes: list[Note]) -> "Iterator[DraftSetting]":
+def _drafted(said: Mapping[str, Said], notes: list[Note]) -> Iterator[DraftSetting]:
     for name, one in said.items():
         place = Origin(one.file, one.line)
         if name not in SYSCTLS:
@@ -103,7 +97,7 @@ def _drafted(said: "Mapping[str, Said]", notes: list[Note]) -> "Iterator[DraftSe
             notes.append(Note(f"{name}={one.value[:SHOWN_LIMIT]}", "must be a decimal number", place))
 
 
-def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Iterator[Note]":
+def _overridden(named: Sequence[_Named], said: Mapping[str, Said]) -> Iterator[Note]:
     """Yield the settings that do not count, with the one that does."""
     for name, one in named:
         if name not in SYSCTLS or one.value is None:
@@ -115,7 +109,7 @@ def _overridden(named: "Sequence[_Named]", said: "Mapping[str, Said]") -> "Itera
             yield Note(f"{name}={one.value}", why, Origin(one.file, one.line))
 
 
-def _others(named: "Sequence[_Named]", used: "Set[tuple[str, int]]") -> "Iterator[Note]":
+def _others(named: Sequence[_Named], used: Set[tuple[str, int]]) -> Iterator[Note]:
     """Yield sysctls that oomguard does not set: relevant ones, then some of the others and their number."""
     others: list[Note] = []
     for name, one in named:

@@ -2,20 +2,17 @@
 
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX
+from oomguard.foreign.text_file import Said
 from oomguard.foreign.unit_file import assignments
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, variants
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, toward
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from oomguard.foreign.text_file import Said
 
 _KEY = "OOMScoreAdjust"
 _ENDINGS = (".service", ".socket", ".mount", ".swap")
@@ -35,7 +32,7 @@ class _Setting(NamedTuple):
     place: Origin
 
 
-def import_files(paths: "Sequence[str]") -> Draft:
+def import_files(paths: Sequence[str]) -> Draft:
     """Read units, drop-ins, and folders of both."""
     folders: dict[str, str] = {}  # /lib is /usr/lib on most hosts
     for folder in (f"/{one}" for one in SYSTEM_FOLDERS):
@@ -54,8 +51,8 @@ def import_files(paths: "Sequence[str]") -> Draft:
 
 
 def _rules(
-    units: Units, condition: str, read: "Callable[[str], list[str]]", notes: list[Note]
-) -> "Iterator[DraftRule]":
+    units: Units, condition: str, read: Callable[[str], list[str]], notes: list[Note]
+) -> Iterator[DraftRule]:
     """Yield the rules of one manager's units: exact names first, then patterns, the broadest last.
 
     A unit that has what a broader rule gives has none of its own.
@@ -88,7 +85,7 @@ def _breadth(name: str, units: Units) -> tuple[int, int]:
     return int(stem.endswith("@")), 0
 
 
-def _pattern(name: str, units: Units, literal: "Callable[[str], str]" = str) -> str:
+def _pattern(name: str, units: Units, literal: Callable[[str], str] = str) -> str:
     """Return a glob for the units that a name stands for: a unit, template, prefix or type."""
     stem, _, kind = name.rpartition(".")
     prefix, at, instance = stem.partition("@")
@@ -96,7 +93,7 @@ def _pattern(name: str, units: Units, literal: "Callable[[str], str]" = str) -> 
     return f"{literal(prefix)}{'*' * is_open}{at}{literal(instance) or '*' * bool(at)}.{kind}"
 
 
-def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
+def _setting(lines: Sequence[Said], notes: list[Note]) -> _Setting | None:
     """Return the value that counts, None if there is none; an empty one resets those before."""
     found = None
     for value, file, number in lines:
@@ -111,7 +108,7 @@ def _setting(lines: "Sequence[Said]", notes: list[Note]) -> _Setting | None:
     return found
 
 
-def _defaults(file: str, lines: "Sequence[str]") -> list[Note]:
+def _defaults(file: str, lines: Sequence[str]) -> list[Note]:
     why = "a default for all services; write rules for those that matter"
     said = (one for one in assignments(lines) if one.key == "DefaultOOMScoreAdjust")
     return [Note(f"{one.key}={one.value}", why, Origin(file, one.line)) for one in said]

@@ -1,21 +1,18 @@
 """The tools whose settings can be imported: a row each."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from oomguard.propose.importers import ananicy, earlyoom, nohang, sysctl_conf, systemd
 from oomguard.propose.importers.files import ForeignError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from oomguard.propose.policy_draft import Draft
+from oomguard.propose.policy_draft import Draft
 
 
 class Importer(NamedTuple):
     """How to read a tool's settings: from its files, or from its arguments if it has no files."""
 
-    from_files: "Callable[[Sequence[str]], Draft]"
-    from_arguments: "Callable[[Sequence[str]], Draft] | None" = None
+    from_files: Callable[[Sequence[str]], Draft]
+    from_arguments: Callable[[Sequence[str]], Draft] | None = None
 
 
 IMPORTERS = {
@@ -28,7 +25,7 @@ IMPORTERS = {
 """By the name of the tool."""
 
 
-def import_settings(tool: str, source: "Sequence[str]") -> "Draft":
+def import_settings(tool: str, source: Sequence[str]) -> Draft:
     """Return a tool's settings, from its files or arguments. ForeignError: they cannot be read."""
     importer = IMPORTERS[tool]
     argument = next((word for word in source if word.startswith("-")), None)
