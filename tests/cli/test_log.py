@@ -29,7 +29,11 @@ CHANGE = SetOomScoreAdj(Identity(812, 5), b"ss\x1bhd", 0, -900, 0, "exec", RULE)
 JOURNALCTL = """\
 #!/bin/sh
 printf '%s\\n' "$*" > "{folder}/asked"
-cat "{folder}/entries"
+case "$*" in
+*" --reverse "*) exec tac "{folder}/entries" ;;
+*--after-cursor=*) cat "{folder}/later" ;;
+*) cat "{folder}/entries" ;;
+esac
 {tail}
 """
 
@@ -40,6 +44,7 @@ def line(record: LogEntry, second: int, **fields: object) -> str:
         "MESSAGE": record.message,
         "OOMGUARD_EVENT": record.event.name,
         "__REALTIME_TIMESTAMP": str((1_790_000_000 + second) * 1_000_000),
+        "__CURSOR": f"s=1;i={second}",
         "SYSLOG_IDENTIFIER": "oomguard",
     }
     return json.dumps(known | record.fields | fields)
@@ -69,6 +74,7 @@ def journalctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         program.write_text(JOURNALCTL.format(folder=tmp_path, tail=tail))
         program.chmod(0o755)
         (tmp_path / "entries").write_text("".join(f"{entry}\n" for entry in entries))
+        (tmp_path / "later").write_text("")
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         monkeypatch.setattr("oomguard.diagnose.own_log.has_journal", lambda: True)
         return tmp_path / "asked"
@@ -339,8 +345,27 @@ def test_the_last_none_are_none(log: Log, journalctl: Callable[..., Path]) -> No
     assert log("-n", "0", "--json") == (0, "[]\n", "")
     log("-n", "0", "--follow")
     assert "--follow --lines=0 " in asked.read_text()
-    log("--follow")
-    assert "--follow --lines=10 " in asked.read_text()
+
+
+def test_the_last_entries_before_those_to_come_are_counted_after_the_filters(
+    log: Log, journalctl: Callable[..., Path], tmp_path: Path
+) -> None:
+    """By default ten, and none is printed twice or missed."""
+    rules = [RULE._replace(names=(name,)) for name in (b"sshd", b"cron")]
+    changes = [
+        CHANGE._replace(identity=Identity(pid, 1), rule=rules[pid % 7 != 0]) for pid in range(100, 190)
+    ]
+    entries = [line(outcome_entry(Outcome(one, "applied")), second) for second, one in enumerate(changes)]
+    asked = journalctl([*entries, ENTRIES[0]])
+    (tmp_path / "later").write_text(f"{entries[5]}\n")
+    _, out, _ = log("--follow", "--rule", "sshd", "--since", "today")
+    assert [int(pid) for pid in re.findall(r"\[(\d+)\]", out)] == [*range(126, 190, 7), 105]
+    assert re.search("--follow --after-cursor=s=1;i=8[0-9] --lines=all ", asked.read_text())
+    assert "--since" not in asked.read_text()  # journalctl takes one or the other
+    _, out, _ = log("--follow", "-n", "1")
+    assert [int(pid) for pid in re.findall(r"\[(\d+)\]", out)] == [189, 105]
+    log("--follow", "--rule", "nothing", "--since", "today")
+    assert "--follow --lines=all --since=today " in asked.read_text()
 
 
 @pytest.mark.parametrize(
@@ -447,6 +472,7 @@ def test_following_prints_a_line_each_until_it_is_ended(
 ) -> None:
     """At once, and journalctl ends with it."""
     asked = journalctl(tail="exec sleep 60")
+    asked.with_name("later").write_text(f"{ENTRIES[1]}\n")
     code = (
         "import sys; from oomguard.diagnose import journalctl; from oomguard.__main__ import main;"
         f"journalctl._FOLDERS = ({str(asked.parent)!r},); sys.exit(main())"
@@ -460,7 +486,7 @@ def test_following_prints_a_line_each_until_it_is_ended(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         os.killpg(process.pid, signal.SIGINT)
         started = time.monotonic()
         assert process.wait(20) == 0
@@ -469,6 +495,6 @@ def test_following_prints_a_line_each_until_it_is_ended(
         assert process.stderr.read() == b""
     assert "--follow" in asked.read_text()
     if as_json:
-        assert [json.loads(one)["event"] for one in lines] == ["applied", "denied", "applied"]
+        assert [json.loads(one)["event"] for one in lines] == ["applied", "denied", "applied", "applied"]
     else:
         assert "oom_score_adj 0 → -900" in lines[0].decode()

@@ -66,7 +66,7 @@ def _run(options: "argparse.Namespace") -> int:
     """Print the journal's entries as a table, or one per line."""
     from collections import deque
 
-    from oomguard.diagnose.own_log import EntryFilter, read_history, require_journal
+    from oomguard.diagnose.own_log import EntryFilter, follow_history, read_history, require_journal
     from oomguard.report.change_document import print_json
     from oomguard.report.events import EVENTS, VALUE_EVENTS
     from oomguard.report.log_entries import entry_document
@@ -78,7 +78,7 @@ def _run(options: "argparse.Namespace") -> int:
         require_journal()  # journalctl would wait for one
         last = 10 if options.lines is None else options.lines
         names = [event.name for event in EVENTS] if "all" in wanted.events else wanted.events or VALUE_EVENTS
-        entries = read_history(wanted, follow=last)
+        entries = follow_history(wanted, last)
         return _follow(entries, as_json=options.json, width=max(map(len, names)))
     kept = deque(read_history(wanted), maxlen=options.lines)
     if not kept:

@@ -1,8 +1,10 @@
 """oomguard's own entries in the journal."""
 
 import fnmatch
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from oomguard.core.errors import OomguardError
@@ -36,17 +38,35 @@ class EntryFilter(NamedTuple):
         return any(self.rule in text for text in texts)
 
 
-def read_history(wanted: EntryFilter, *, follow: int | None = None) -> Iterator[LoggedEntry]:
-    """Yield the entries, oldest first; with `follow`, the last so many and then those to come.
+def read_history(wanted: EntryFilter) -> Iterator[LoggedEntry]:
+    """Yield the entries, oldest first. OomguardError: the journal cannot be read."""
+    return (entry for _, entry in _read(wanted))
+
+
+def follow_history(wanted: EntryFilter, last: int) -> Iterator[LoggedEntry]:
+    """Yield the last so many entries that are wanted, and then those to come.
 
     OomguardError: the journal cannot be read.
     """
+    newest_first = _read(wanted, "--reverse")
+    kept = list(islice(newest_first, last))
+    newest_first.close()  # ends journalctl, which may have much more
+    start = ["--lines=all" if last else "--lines=0"]
+    if kept:
+        start.insert(0, f"--after-cursor={json.loads(kept[0][0])['__CURSOR']}")
+        wanted = wanted._replace(since=None)
+    yield from (entry for _, entry in reversed(kept))
+    yield from (entry for _, entry in _read(wanted, "--follow", *start))
+
+
+def _read(wanted: EntryFilter, *how: str) -> Generator[tuple[bytes, LoggedEntry]]:
+    """Yield the entries, each with its line of JSON."""
     killers = OtherKillers()
-    with open_journal(_asked(wanted, follow), without=_WITHOUT) as journal:
+    with open_journal([*how, *_asked(wanted)], without=_WITHOUT) as journal:
         for line in journal:
             entry = parse_entry(line) if OUR_FIELD in line else parse_other_kill(line, killers)
             if entry is not None and wanted.accepts(entry):
-                yield entry
+                yield line, entry
 
 
 def require_journal() -> None:
@@ -55,11 +75,9 @@ def require_journal() -> None:
         raise OomguardError("this host has no journal", hint=_WITHOUT)
 
 
-def _asked(wanted: EntryFilter, follow: int | None) -> list[str]:
+def _asked(wanted: EntryFilter) -> list[str]:
     span = (("since", wanted.since), ("until", wanted.until))
     asked = [f"--{name}={value}" for name, value in span if value]
-    if follow is not None:
-        asked += ["--follow", f"--lines={follow}"]
     asked += [
         f"--output-fields={','.join(FIELDS)}",
         *OURS,
