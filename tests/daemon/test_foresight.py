@@ -163,6 +163,20 @@ def test_a_warning_says_what_is_left_who_would_go_and_what_grew(watched: Watched
     assert watched.it.status[-2:] == ("firefox[300]", 212 * 1024)
 
 
+def test_a_leak_that_grew_while_all_were_read_is_the_one_named(watched: Watched) -> None:
+    """As where a look takes seconds: what it names must be what is first by its end."""
+    watched.it.pass_ended()
+    watched.look()
+    watched.memory(available_mib=212)
+    watched.begin_stall()
+    for _ in range(2 * 3):  # scores, and then memory
+        watched.it.work(0.0)
+    watched.hold(300, b"firefox", 2100)
+    watched.look()
+    [said] = watched.messages
+    assert "the kernel would kill firefox[300] next (2.1 GiB" in said
+
+
 def test_a_look_waits_for_other_work_unless_memory_runs_out(watched: Watched) -> None:
     """A storm of new processes may be what takes the memory."""
     watched.it.pass_ended()

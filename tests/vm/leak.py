@@ -7,6 +7,8 @@ import time
 
 PAGE = 4096
 STEP_SECONDS = 0.05
+STEP_BYTES = 16 << 20
+"""More at once could be refused."""
 
 
 def main() -> None:
@@ -14,7 +16,7 @@ def main() -> None:
     rate = float(sys.argv[1]) * (1 << 20)
     begun, taken, kept = time.monotonic(), 0, []
     while True:
-        due = int((time.monotonic() - begun) * rate) - taken
+        due = min(int((time.monotonic() - begun) * rate) - taken, STEP_BYTES)
         if due >= PAGE:
             kept.append(mmap.mmap(-1, due, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
             for offset in range(0, due, PAGE):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from oomguard.core.overcommit import Memory
     from oomguard.core.policy import Policy
     from oomguard.core.rule import Rule
-    from oomguard.core.sample import Growth
+    from oomguard.core.sample import Growth, Holder
     from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.loop import Loop
     from oomguard.daemon.status_writer import StatusWriter
@@ -289,16 +289,16 @@ class Foresight:
         memory = observe_memory(self._procfs)
         if memory is None:
             return  # /proc has only processes (`subset=pid`)
-        pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
-        while True:
-            # What has just started may be the first victim, which the warning names.
-            self._is_full |= self.episode is not None and self.episode.is_news(left_of(memory))
-            last = None if self._is_full else self.last
-            pids = self._procfs.pids() if last is None else [one.pid for one in last.holders]
-            holders = yield from self._sampler.holders(pids, pages)
-            memory = observe_memory(self._procfs) or memory  # now: the kernel may have killed meanwhile
-            if last is None or self.episode is None or not self.episode.is_news(left_of(memory)):
-                break
+        last = self.last
+        self._is_full |= last is None or self._is_first_short(memory)
+        pids = None if last is None or self._is_full else [one.pid for one in last.holders]
+        holders, memory = yield from self._read(pids, memory)
+        if self._is_first_short(memory):
+            if not self._is_full:  # what has just started may be the first victim, which the warning names
+                self._is_full = True
+                holders, memory = yield from self._read(None, memory)
+            # Those that grow have grown while the others were read.
+            holders, memory = yield from self._read([one.pid for one in holders], memory)
         left, stalled = left_of(memory), observe_stalled_percent(self._procfs)
         host = Sample(time.time(), time.monotonic(), left, memory.committed_kib, stalled, holders)
         if self.episode is None:
@@ -319,6 +319,18 @@ class Foresight:
             holders = yield from self._sampler.members(memcg, before.total_kib)
             if (room := observe_left(memcg, left)) is not None:
                 self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
+
+    def _read(
+        self, pids: "list[int] | None", memory: "Memory"
+    ) -> "Generator[None, None, tuple[tuple[Holder, ...], Memory]]":
+        """Return the first victims of these processes, or of all, and the memory after reading them."""
+        pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
+        holders = yield from self._sampler.holders(self._procfs.pids() if pids is None else pids, pages)
+        return holders, observe_memory(self._procfs) or memory  # the kernel may have killed meanwhile
+
+    def _is_first_short(self, memory: "Memory") -> bool:
+        """Return whether the host is short of memory for the first time in an episode."""
+        return self.episode is not None and self.episode.is_news(left_of(memory))
 
     def _compare(self, host: Sample) -> "Iterator[None]":
         """Follow what would soon be gone: the host's memory, or that of a cgroup with a limit."""
