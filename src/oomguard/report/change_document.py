@@ -3,19 +3,16 @@
 import errno
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from oomguard.core.change import Outcome, SetOomScoreAdj
+from oomguard.core.change import Change, Outcome, Planned, SetOomScoreAdj
+from oomguard.core.decide import Decision, Obstacle
+from oomguard.core.rule import Rule
 from oomguard.core.text import printable
 from oomguard.report.sentences import target
 
-if TYPE_CHECKING:
-    from oomguard.core.change import Change, Planned
-    from oomguard.core.decide import Decision, Obstacle
-    from oomguard.core.rule import Rule
 
-
-def change_document(change: "Change") -> dict[str, Any]:
+def change_document(change: Change) -> dict[str, Any]:
     """Return a planned change. `obstacle` is null, or why oomguard will not make it."""
     document: dict[str, Any] = {
         "target": target(change),
@@ -38,14 +35,14 @@ def change_document(change: "Change") -> dict[str, Any]:
     return document
 
 
-def planned_document(planned: "Planned") -> dict[str, Any]:
+def planned_document(planned: Planned) -> dict[str, Any]:
     """Return a planned change, with the rule that matches the process."""
     change = planned.change
     rule = rule_document(planned.rule) if isinstance(change, SetOomScoreAdj) else {}
     return change_document(change) | rule
 
 
-def decision_document(decision: "Decision") -> dict[str, Any]:
+def decision_document(decision: Decision) -> dict[str, Any]:
     """Return the decision on a process."""
     return {
         **rule_document(decision.rule),
@@ -57,12 +54,12 @@ def decision_document(decision: "Decision") -> dict[str, Any]:
     }
 
 
-def rule_document(rule: "Rule | None") -> dict[str, Any]:
+def rule_document(rule: Rule | None) -> dict[str, Any]:
     """Return a rule's label, and the file and line it is in."""
     return {"rule": None if rule is None else rule.label, "source": None if rule is None else rule.source}
 
 
-def obstacle_document(obstacle: "Obstacle | None") -> dict[str, Any] | None:
+def obstacle_document(obstacle: Obstacle | None) -> dict[str, Any] | None:
     """Return why a value will not be written, or None."""
     return None if obstacle is None else obstacle._asdict()
 

@@ -1,14 +1,11 @@
 """Samples as lines: how the memory of processes grew, and what was left."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from oomguard.core.sample import Holder, Sample
 from oomguard.core.text import kib
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.core.sample import Holder, Sample
 
 LINES = 5
 _WIDTH, _HEIGHT = 1000, 300
@@ -26,26 +23,26 @@ class Chart(NamedTuple):
     """Lines over time. `top` and `half` are the amounts at these heights."""
 
     title: str
-    lines: "Sequence[Line]"
+    lines: Sequence[Line]
     top: str
     half: str
     begin: str
     end: str
 
 
-def growth_chart(samples: "Sequence[Sample]", holders: "Sequence[Holder]") -> Chart:
+def growth_chart(samples: Sequence[Sample], holders: Sequence[Holder]) -> Chart:
     """Return a chart of how these processes grew."""
     rows = [[_size(sample, holder) for sample in samples] for holder in holders]
     return _chart("Memory of processes", [one.at for one in samples], list(enumerate(rows, 1)))
 
 
-def left_chart(samples: "Sequence[Sample]") -> Chart:
+def left_chart(samples: Sequence[Sample]) -> Chart:
     """Return a chart of what was left."""
     sizes = [one.left.available_kib for one in samples]
     return _chart("Available memory", [one.at for one in samples], [(0, sizes)])
 
 
-def _chart(title: str, at: "Sequence[float]", rows: "Sequence[tuple[int, Sequence[int | None]]]") -> Chart:
+def _chart(title: str, at: Sequence[float], rows: Sequence[tuple[int, Sequence[int | None]]]) -> Chart:
     most = max((size for _, row in rows for size in row if size is not None), default=0) or 1
     begin, end = at[0], at[-1]
     times = [(one - begin) / ((end - begin) or 1) for one in at]
@@ -58,11 +55,11 @@ def _chart(title: str, at: "Sequence[float]", rows: "Sequence[tuple[int, Sequenc
     return Chart(title, lines, kib(most), kib(most // 2), *clocks)
 
 
-def _size(sample: "Sample", holder: "Holder") -> int | None:
+def _size(sample: Sample, holder: Holder) -> int | None:
     return next((one.held_kib for one in sample.holders if one.is_same(holder)), None)
 
 
-def _path(times: "Sequence[float]", shares: "Sequence[float | None]") -> str:
+def _path(times: Sequence[float], shares: Sequence[float | None]) -> str:
     """Return a path through the points there are, broken where one is missing."""
     parts, is_on = [], False
     for time, share in zip(times, shares, strict=True):

@@ -1,24 +1,21 @@
 """Why a process has its value, as JSON: the rules tried on it, and the condition that failed."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from oomguard.core.cgroup import system_unit
+from oomguard.core.decide import Decision
+from oomguard.core.process import Process
+from oomguard.core.rule import Rule
 from oomguard.core.text import printable
 from oomguard.report.change_document import decision_document
 from oomguard.report.sentences import outlook
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from oomguard.core.decide import Decision
-    from oomguard.core.process import Process
-    from oomguard.core.rule import Rule
 
 
 class Tried(NamedTuple):
     """One rule tried on the process: the condition that failed, "" if the rule matches."""
 
-    rule: "Rule"
+    rule: Rule
     unmet: str
     found: str
 
@@ -29,10 +26,10 @@ class Explanation(NamedTuple):
     `never` is why no rule is tried. `paste` is a rule to add to the policy, "" if none is needed.
     """
 
-    process: "Process"
+    process: Process
     user: str | None
     tried: list[Tried]
-    decision: "Decision"
+    decision: Decision
     never: str
     paste: str
 
@@ -42,7 +39,7 @@ class Explanation(NamedTuple):
         return self.never or outlook(self.decision)
 
 
-def alike(explanations: "Iterable[Explanation]") -> list[list[Explanation]]:
+def alike(explanations: Iterable[Explanation]) -> list[list[Explanation]]:
     """Return the explanations in groups: those of a group differ only in the pid."""
     found: dict[object, list[Explanation]] = {}
     for one in explanations:

@@ -1,19 +1,15 @@
 """What `oomguard explain` prints."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+from rich.table import Table
 
 from oomguard.core.cgroup import system_unit
 from oomguard.core.rule import CONDITIONS
 from oomguard.core.text import counted, legible, printable
+from oomguard.report.explanation import Explanation, Tried
 from oomguard.report.plan_table import place
 from oomguard.report.tables import console, grid, print_text
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
-
-    from oomguard.report.explanation import Explanation, Tried
 
 _SHOWN = 30
 """Rules for other names that are shown; a policy may have thousands."""
@@ -23,7 +19,7 @@ _PIDS = 8
 """Pids shown of processes that differ in nothing else."""
 
 
-def print_explanation(alike: "Sequence[Explanation]") -> None:
+def print_explanation(alike: Sequence[Explanation]) -> None:
     """Print the explanation of one process, or of several that differ only in their pid."""
     explanation = alike[0]
     process = explanation.process
@@ -57,7 +53,7 @@ def print_explanation(alike: "Sequence[Explanation]") -> None:
         out.print(f"  {explanation.paste}", soft_wrap=True)
 
 
-def _tried_table(shown: "Sequence[Tried]") -> "Table":
+def _tried_table(shown: Sequence[Tried]) -> Table:
     """Return the rules, and the condition of each that failed."""
     names = [f"{tried.rule.label} ({place(tried.rule)})" for tried in shown]
     made = grid()

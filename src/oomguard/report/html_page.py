@@ -6,18 +6,15 @@ The only importer of jinja2, which escapes all text. Should that fail, the page'
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from oomguard import __version__
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.report.chart import Chart
-    from oomguard.report.postmortem import Fact
+from oomguard.report.chart import Chart
+from oomguard.report.postmortem import Fact
 
 
 class Column(NamedTuple):
@@ -39,7 +36,7 @@ class Cell(NamedTuple):
 class Row(NamedTuple):
     """A row of a table."""
 
-    cells: "Sequence[Cell]"
+    cells: Sequence[Cell]
     is_killed: bool = False
 
 
@@ -47,8 +44,8 @@ class Table(NamedTuple):
     """A table; the column `head` says what each row is about."""
 
     caption: str
-    columns: "Sequence[Column]"
-    rows: "Sequence[Row]"
+    columns: Sequence[Column]
+    rows: Sequence[Row]
     head: int = 0
     is_sortable: bool = False
 
@@ -57,8 +54,8 @@ class Section(NamedTuple):
     """A part of an article. What is empty is left out."""
 
     title: str
-    facts: "Sequence[Fact]" = ()
-    charts: "Sequence[Chart]" = ()
+    facts: Sequence[Fact] = ()
+    charts: Sequence[Chart] = ()
     table: Table | None = None
     note: str = ""
 
@@ -68,8 +65,8 @@ class Article(NamedTuple):
 
     headline: str
     where: str = ""
-    sections: "Sequence[Section]" = ()
-    folded: "Sequence[tuple[str, str]]" = ()
+    sections: Sequence[Section] = ()
+    folded: Sequence[tuple[str, str]] = ()
     """Long texts, each under a title to click on."""
     is_calm: bool = False
 
@@ -78,8 +75,8 @@ class Page(NamedTuple):
     """A page: articles, and notes at its end."""
 
     title: str
-    articles: "Sequence[Article]"
-    notes: "Sequence[str]" = ()
+    articles: Sequence[Article]
+    notes: Sequence[str] = ()
 
 
 def render(page: Page) -> str:

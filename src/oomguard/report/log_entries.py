@@ -2,15 +2,13 @@
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from oomguard.core.text import counted, legible, printable
 from oomguard.oom.log_time import moment_of
+from oomguard.oom.other_killer import OtherKillers
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.events import KILLED
-
-if TYPE_CHECKING:
-    from oomguard.oom.other_killer import OtherKillers
 
 _DIGITS_LIMIT = 20
 """Longer than any number that oomguard writes."""
@@ -94,7 +92,7 @@ def parse_entry(line: bytes) -> LoggedEntry | None:
     return LoggedEntry(time.replace(microsecond=micros % 1_000_000), **found)
 
 
-def parse_other_kill(line: bytes, killers: "OtherKillers") -> LoggedEntry | None:
+def parse_other_kill(line: bytes, killers: OtherKillers) -> LoggedEntry | None:
     """Parse an entry in which another program says what it killed; None for any other."""
     found = killers.parse(line.decode("utf-8", "surrogateescape"))
     moment = None if found is None else moment_of(found[0].when)

@@ -1,26 +1,19 @@
 """The journal's entries as a table."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
+from rich.table import Table
 from rich.text import Text
 
 from oomguard.report.cgroup_title import cgroup_title
-from oomguard.report.log_entries import number
+from oomguard.report.log_entries import LoggedEntry, number
 from oomguard.report.rank_table import compact
-from oomguard.report.tables import table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from rich.table import Table
-
-    from oomguard.report.log_entries import LoggedEntry
-    from oomguard.report.tables import NamesTable
+from oomguard.report.tables import NamesTable, table
 
 _STYLES = {"applied": "", "refused": "yellow", "denied": "red", "contended": "yellow", "killed": ""}
 
 
-def history_table(entries: "Sequence[LoggedEntry]", *, width: int) -> "Table":
+def history_table(entries: Sequence[LoggedEntry], *, width: int) -> Table:
     """Return the entries as a table: of changes, of kills, or of sentences if they are of several kinds.
 
     The cause of changes is left out where whole names need its room.
@@ -35,10 +28,10 @@ def history_table(entries: "Sequence[LoggedEntry]", *, width: int) -> "Table":
 
 
 def _made(
-    entries: "Sequence[LoggedEntry]",
+    entries: Sequence[LoggedEntry],
     columns: tuple[str, ...],
-    cells: "Callable[[LoggedEntry], tuple[str | Text, ...]]",
-) -> "NamesTable":
+    cells: Callable[[LoggedEntry], tuple[str | Text, ...]],
+) -> NamesTable:
     made = table("TIME", *columns, right=("FROM", "TO", "VALUE", "RAM"))
     made.collapse_padding = True
     for column in made.columns:
@@ -48,23 +41,23 @@ def _made(
     return made
 
 
-def _event(entry: "LoggedEntry") -> Text:
+def _event(entry: LoggedEntry) -> Text:
     return Text(entry.event, style=_STYLES.get(entry.event, "dim"))
 
 
-def _change_cells(entry: "LoggedEntry") -> tuple[str | Text, ...]:
+def _change_cells(entry: LoggedEntry) -> tuple[str | Text, ...]:
     more = f" +{entry.total - 1}" if entry.total > 1 else ""
     by = entry.rule or entry.source.rpartition("/")[2]
     return (_event(entry), entry.subject + more, entry.old, entry.new, entry.cause, by)
 
 
-def _kill_cells(entry: "LoggedEntry") -> tuple[str, ...]:
+def _kill_cells(entry: LoggedEntry) -> tuple[str, ...]:
     rss_kib = number(entry.rss_kib)
     ram = "" if rss_kib is None else compact(rss_kib)
     return (entry.subject, entry.value, ram, _out_of(entry), entry.rule)
 
 
-def _out_of(entry: "LoggedEntry") -> str:
+def _out_of(entry: LoggedEntry) -> str:
     """Return which memory ran out, or which program killed it before any did."""
     if entry.killer:
         return f"not the kernel: {entry.killer}"
@@ -73,5 +66,5 @@ def _out_of(entry: "LoggedEntry") -> str:
     return "the host" if entry.constraint == "none" else entry.constraint
 
 
-def _sentence_cells(entry: "LoggedEntry") -> tuple[str | Text, ...]:
+def _sentence_cells(entry: LoggedEntry) -> tuple[str | Text, ...]:
     return (_event(entry), entry.message)

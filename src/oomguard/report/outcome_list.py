@@ -1,19 +1,14 @@
 """What `apply` and `restore` print: one line for each change, and for each kind of failure."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
-from oomguard.core.change import SetOomScoreAdj
+from oomguard.core.change import Outcome, SetOomScoreAdj
+from oomguard.core.choices import Result
 from oomguard.report.sentences import sentence, subjects
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from oomguard.core.change import Outcome
-    from oomguard.core.choices import Result
-
-_TOTALS: "dict[Result, str]" = {
+_TOTALS: dict[Result, str] = {
     "refused": "refused",
     "denied": "denied",
     "contended": "contended",
@@ -22,7 +17,7 @@ _TOTALS: "dict[Result, str]" = {
 }
 
 
-def outcome_lines(outcomes: "Sequence[Outcome]", *, applied: str) -> "Iterator[str]":
+def outcome_lines(outcomes: Sequence[Outcome], *, applied: str) -> Iterator[str]:
     """Yield the outcomes with their fixes, and the totals; `applied` is the word for success."""
     groups = _grouped(outcomes)
     for (first, *others), following in pairwise([*groups, []]):
@@ -36,7 +31,7 @@ def outcome_lines(outcomes: "Sequence[Outcome]", *, applied: str) -> "Iterator[s
     yield f"{', '.join(totals)}."
 
 
-def _grouped(outcomes: "Sequence[Outcome]") -> "list[list[Outcome]]":
+def _grouped(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
     """Return the outcomes; failures that differ only in the process are one group."""
     found: dict[object, list[Outcome]] = {}
     for number, outcome in enumerate(outcomes):

@@ -1,28 +1,22 @@
 """The plan as a table: changes, obstacles, and what each rule matches."""
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
+from rich.table import Table
 from rich.text import Text
 
-from oomguard.core.change import SetOomScoreAdj
+from oomguard.core.change import Change, Outcome, Planned, SetOomScoreAdj
+from oomguard.core.choices import ObstacleKind
 from oomguard.core.near_miss import near_misses
 from oomguard.core.process import COMM_LENGTH
+from oomguard.core.rule import Rule
+from oomguard.core.tally import Tally
 from oomguard.core.text import printable
 from oomguard.report.sentences import sentence, subjects
 from oomguard.report.tables import console, print_text, table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.table import Table
-
-    from oomguard.core.change import Change, Outcome, Planned
-    from oomguard.core.choices import ObstacleKind
-    from oomguard.core.rule import Rule
-    from oomguard.core.tally import Tally
-
-WORDS: "dict[ObstacleKind, str]" = {
+WORDS: dict[ObstacleKind, str] = {
     "refused": "refused",
     "denied": "denied here",
     "may-be-denied": "may be denied",
@@ -36,7 +30,7 @@ _RULES = 10
 
 
 def print_plan(
-    planned: "Sequence[Planned]", *, nothing: str, is_restore: bool = False, left: "Sequence[Outcome]" = ()
+    planned: Sequence[Planned], *, nothing: str, is_restore: bool = False, left: Sequence[Outcome] = ()
 ) -> None:
     """Print the changes: what, from, to, obstacle and rule; then what is `left` alone; or `nothing`.
 
@@ -61,7 +55,7 @@ def print_plan(
     out.print(f"\n{totals}{f', {len(left)} left alone' if left else ''}.")
 
 
-def _plan_table(planned: "Sequence[Planned]", *, is_restore: bool) -> "Table":
+def _plan_table(planned: Sequence[Planned], *, is_restore: bool) -> Table:
     made = table("WHAT", "FROM", "TO", "", "BY", right=("FROM", "TO"))
     if all(one.change.obstacle is None for one in planned):
         made = table("WHAT", "FROM", "TO", "BY", right=("FROM", "TO"))
@@ -74,7 +68,7 @@ def _plan_table(planned: "Sequence[Planned]", *, is_restore: bool) -> "Table":
     return made
 
 
-def print_matched(rules: "Sequence[Rule]", tally: "Tally", *, options: str = "") -> None:
+def print_matched(rules: Sequence[Rule], tally: Tally, *, options: str = "") -> None:
     """Print how many processes each rule matches, and similar names for rules that match none."""
     out = console()
     matched, unmatched = tally.matched, tally.unmatched
@@ -105,7 +99,7 @@ def print_matched(rules: "Sequence[Rule]", tally: "Tally", *, options: str = "")
 
 
 def _why_unmatched(
-    rule: "Rule", some: "Sequence[Rule]", unmatched: "Counter[bytes]", unnamed: list[bytes], options: str
+    rule: Rule, some: Sequence[Rule], unmatched: Counter[bytes], unnamed: list[bytes], options: str
 ) -> str:
     exact = next((name[:COMM_LENGTH] for name in rule.names if unmatched[name[:COMM_LENGTH]]), None)
     if exact is not None:
@@ -125,7 +119,7 @@ def _listed(texts: list[str]) -> str:
     return f"{', '.join(texts[:_RULES])} and {len(texts) - _RULES} more rules"
 
 
-def _grouped(planned: "Sequence[Planned]") -> "list[tuple[Rule | None, list[Change]]]":
+def _grouped(planned: Sequence[Planned]) -> list[tuple[Rule | None, list[Change]]]:
     """Return the changes by rule; processes that differ only in their pid are one group."""
     found: dict[object, tuple[Rule | None, list[Change]]] = {}
     for change, rule in planned:
@@ -138,7 +132,7 @@ def _grouped(planned: "Sequence[Planned]") -> "list[tuple[Rule | None, list[Chan
     return list(found.values())
 
 
-def _obstacles(changes: "Sequence[Change]") -> "Iterator[tuple[str, str]]":
+def _obstacles(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
     """Yield each obstacle and its fix, once for a rule or a group of sysctls."""
     found: dict[object, list[Change]] = {}
     for change in changes:
@@ -158,7 +152,7 @@ def _obstacles(changes: "Sequence[Change]") -> "Iterator[tuple[str, str]]":
         yield f"{WORDS[obstacle.kind]}: {which}: {obstacle.reason}", obstacle.hint
 
 
-def _totals(changes: "Sequence[Change]", applied: str) -> str:
+def _totals(changes: Sequence[Change], applied: str) -> str:
     parts = [f"{sum(change.obstacle is None for change in changes)} {applied}"]
     for kind, word in WORDS.items():
         count = sum(change.obstacle is not None and change.obstacle.kind == kind for change in changes)
@@ -167,11 +161,11 @@ def _totals(changes: "Sequence[Change]", applied: str) -> str:
     return ", ".join(parts)
 
 
-def _state(change: "Change") -> Text:
+def _state(change: Change) -> Text:
     return Text("" if change.obstacle is None else WORDS[change.obstacle.kind], style="yellow")
 
 
-def _to(change: "Change") -> Text:
+def _to(change: Change) -> Text:
     if change.obstacle is not None:
         return Text(str(change.after))
     if isinstance(change, SetOomScoreAdj):
@@ -179,7 +173,7 @@ def _to(change: "Change") -> Text:
     return Text(str(change.after), style="bold")
 
 
-def _by(change: "Change", rule: "Rule | None", *, is_restore: bool) -> str:
+def _by(change: Change, rule: Rule | None, *, is_restore: bool) -> str:
     if isinstance(change, SetOomScoreAdj):
         if rule is not None:
             return f"{rule.label} ({place(rule)})"
@@ -192,7 +186,7 @@ def _by(change: "Change", rule: "Rule | None", *, is_restore: bool) -> str:
     return f"{change.said} ({where})" if change.said else where
 
 
-def place(rule: "Rule") -> str:
+def place(rule: Rule) -> str:
     """Return where a rule was written, as `FILE:LINE` without the folder."""
     return f"{_short(rule.file)}:{rule.line}"
 

@@ -1,28 +1,23 @@
 """A report of the OOM killer in plain words."""
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from oomguard.core.sample import Sample
 from oomguard.core.text import counted, kib, legible, printable
+from oomguard.oom.backtest import Backtest, Replayed
 from oomguard.oom.badness import IMMUNE
-from oomguard.oom.other_killer import NAMELESS
-from oomguard.oom.postmortem import Place
+from oomguard.oom.kill import Kill
+from oomguard.oom.other_killer import NAMELESS, OtherKill
+from oomguard.oom.postmortem import Finding, Place
+from oomguard.oom.report import Choice, Report, Task
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.kill_entries import memory_nodes
 from oomguard.report.postmortem_before import course_of
 from oomguard.report.postmortem_memory import memory_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from oomguard.core.sample import Sample
-    from oomguard.oom.backtest import Backtest, Replayed
-    from oomguard.oom.kill import Kill
-    from oomguard.oom.other_killer import OtherKill
-    from oomguard.oom.postmortem import Finding
-    from oomguard.oom.report import Choice, Report, Task
 
 _OTHERS = 5
 _DAY = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d")
@@ -41,12 +36,12 @@ class Told(NamedTuple):
     """A report and everything known about it; `number` counts from 1 in the order of the log."""
 
     number: int
-    finding: "Finding"
+    finding: Finding
     origin: ValueOrigin | None = None
-    backtest: "Backtest | None" = None
+    backtest: Backtest | None = None
     policy: str = ""
     """The policy that `backtest` used, "" without one."""
-    before: "Sequence[Sample]" = ()
+    before: Sequence[Sample] = ()
     """What the flight recorder has about the minutes before."""
 
 
@@ -57,7 +52,7 @@ class Fact(NamedTuple):
     text: str
 
 
-def headline(finding: "Finding") -> str:
+def headline(finding: Finding) -> str:
     """Return which process was killed and why, as a sentence."""
     report, reason = finding.report, _reason(finding)
     if report.other is not None:
@@ -77,7 +72,7 @@ def headline(finding: "Finding") -> str:
     return f"{reason[0].upper()}{reason[1:]}; the log does not show which process was killed."
 
 
-def _other_headline(other: "OtherKill") -> str:
+def _other_headline(other: OtherKill) -> str:
     victim = killed_by_other(other)
     if other.is_kernels:
         victim = victim if other.kill is not None or victim == NAMELESS else f"a process of {victim}"
@@ -88,7 +83,7 @@ def _other_headline(other: "OtherKill") -> str:
     return f"Not the kernel: {other.by} killed {victim} for {other.why}."
 
 
-def killed_by_other(other: "OtherKill") -> str:
+def killed_by_other(other: OtherKill) -> str:
     """Return what another program says was killed: a cgroup by its short name, or in its words."""
     return cgroup_title(other.victim) if "/" in other.victim else legible(other.victim)
 
@@ -98,14 +93,14 @@ def brief(told: Told) -> str:
     return "; ".join(filter(None, (circumstances(told.finding.report), *_victim(told))))
 
 
-def circumstances(report: "Report") -> str:
+def circumstances(report: Report) -> str:
     """Return when and where it was, as far as the log says."""
     host = f"host {printable(report.host)}" if report.host else ""
     release = f"Linux {printable(report.release)}" if report.release else ""
     return ", ".join(filter(None, (moment(report), host, release)))
 
 
-def moment(report: "Report") -> str:
+def moment(report: Report) -> str:
     """Return when it was, as far as the log says."""
     if report.when:
         return _written(report.when)
@@ -118,7 +113,7 @@ def _written(when: str) -> str:
     return printable(when) if time is None else time.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def short_moment(report: "Report") -> str:
+def short_moment(report: Report) -> str:
     """Return when it was without the year, for a table."""
     time = _time(report.when)
     if time is not None:
@@ -141,7 +136,7 @@ def _time(when: str) -> datetime | None:
         return None
 
 
-def _reason(finding: "Finding") -> str:
+def _reason(finding: Finding) -> str:
     """Return why the kernel killed: which memory ran out."""
     report = finding.report
     if report.is_sysrq:
@@ -159,7 +154,7 @@ def _reason(finding: "Finding") -> str:
             return "memory ran out"
 
 
-def _limit(report: "Report") -> str:
+def _limit(report: Report) -> str:
     memory = report.memory.cgroup.get("memory")
     return "" if memory is None or memory.limit_kib is None else f" of {kib(memory.limit_kib)}"
 
@@ -172,7 +167,7 @@ def _cgroup(path: str) -> str:
     return f"cgroup {title}" if title[0] in "/…" else title
 
 
-def paths(report: "Report") -> "Iterator[Fact]":
+def paths(report: Report) -> Iterator[Fact]:
     """Yield the paths of the cgroups of which only a short name is in a sentence."""
     oom, task = report.oom_memcg, report.task_memcg
     if report.other is not None:
@@ -185,17 +180,17 @@ def paths(report: "Report") -> "Iterator[Fact]":
         yield Fact("Cgroup", legible(task or oom))
 
 
-def label(one: "Kill | Task | Choice") -> str:
+def label(one: Kill | Task | Choice) -> str:
     """Return `postgres[356]`."""
     return f"{printable(one.comm)}[{one.pid}]"
 
 
-def unranked(report: "Report") -> "list[Place]":
+def unranked(report: Report) -> list[Place]:
     """Return the tasks of a report whose order is unknown, largest first."""
     return sorted((Place(task, None, None) for task in report.tasks), key=lambda one: one.pages, reverse=True)
 
 
-def facts(told: Told) -> "Iterator[Fact]":
+def facts(told: Told) -> Iterator[Fact]:
     """Yield why, which process was next, and the facts about the victim and memory."""
     report = told.finding.report
     if report.other is not None:
@@ -210,7 +205,7 @@ def facts(told: Told) -> "Iterator[Fact]":
 # Why that process, and which one was next
 
 
-def _why(told: Told) -> "Iterator[str]":
+def _why(told: Told) -> Iterator[str]:
     finding = told.finding
     report, victim, total = finding.report, finding.victim, finding.total_pages
     if report.victim is None:
@@ -238,7 +233,7 @@ def _why(told: Told) -> "Iterator[str]":
             )
 
 
-def _sum(place: "Place", finding: "Finding") -> str:
+def _sum(place: Place, finding: Finding) -> str:
     """Return a badness as the sum that it is."""
     page, task = finding.report.memory.page_kib, place.task
     assert place.badness is not None
@@ -258,14 +253,14 @@ def _sum(place: "Place", finding: "Finding") -> str:
     return f"{verb} {_points(place.badness, finding)}: {' + '.join(parts)}{value}."
 
 
-def _points(badness: int, finding: "Finding") -> str:
+def _points(badness: int, finding: Finding) -> str:
     """Return a badness, or a difference, in the unit that the kernel uses."""
     if finding.era is not None and finding.era.is_per_mille:
         return f"{badness} thousandths of memory"
     return kib(badness * finding.report.memory.page_kib)
 
 
-def _next(told: Told) -> "Iterator[str]":
+def _next(told: Told) -> Iterator[str]:
     finding = told.finding
     victim, runner_up, largest = finding.victim, finding.runner_up, finding.largest
     if finding.why not in ("highest", "sysrq") or victim is None or victim.badness is None:
@@ -297,14 +292,14 @@ def _next(told: Told) -> "Iterator[str]":
         yield f"{has}{'with' if has else 'With'} 0 it would have been killed instead."
 
 
-def _held(place: "Place", finding: "Finding") -> str:
+def _held(place: Place, finding: Finding) -> str:
     return kib(place.pages * finding.report.memory.page_kib)
 
 
 # The victim
 
 
-def _victim(told: Told) -> "Iterator[str]":
+def _victim(told: Told) -> Iterator[str]:
     report, place = told.finding.report, told.finding.victim
     victim = report.victim
     if victim is None:
@@ -333,7 +328,7 @@ def origin_of(origin: ValueOrigin) -> str:
     return f"oomguard set {origin.value} at {origin.when}, for {origin.rule} ({origin.source})."
 
 
-def value_of_victim(finding: "Finding") -> int | None:
+def value_of_victim(finding: Finding) -> int | None:
     """Return the value of the first process that was killed, None if the report lacks it."""
     victim = finding.report.victim
     if victim is not None and victim.oom_score_adj is not None:
@@ -341,7 +336,7 @@ def value_of_victim(finding: "Finding") -> int | None:
     return None if finding.victim is None else finding.victim.task.oom_score_adj
 
 
-def _also(told: Told) -> "Iterator[str]":
+def _also(told: Told) -> Iterator[str]:
     report = told.finding.report
     others = report.kills[1:]
     if others:
@@ -355,7 +350,7 @@ def _also(told: Told) -> "Iterator[str]":
 # Another policy, and what is unknown
 
 
-def _replayed(told: Told) -> "Iterator[str]":
+def _replayed(told: Told) -> Iterator[str]:
     if not told.policy:
         return
     policy, backtest = printable(told.policy), told.backtest
@@ -380,14 +375,14 @@ def _replayed(told: Told) -> "Iterator[str]":
         yield f"The report does not show whether these rules match: {legible(rules)}."
 
 
-def _would(one: "Replayed") -> str:
+def _would(one: Replayed) -> str:
     verdict = one.likely
     if verdict.rule is None:
         return f"{label(one.place.task)} (oom_score_adj {verdict.value}, no rule)"
     return f"{label(one.place.task)} (oom_score_adj {verdict.value}, {verdict.rule.label})"
 
 
-def value_of(task: "Task", replayed: "Replayed | None") -> str:
+def value_of(task: Task, replayed: Replayed | None) -> str:
     """Return a process's value, and the policy's: `0→500`, or `0→500?` if the report leaves that open."""
     values = {task.oom_score_adj} if replayed is None else {one.value for one in replayed.verdicts}
     if replayed is None or values == {task.oom_score_adj}:
@@ -395,11 +390,11 @@ def value_of(task: "Task", replayed: "Replayed | None") -> str:
     return f"{task.oom_score_adj}→{replayed.likely.value}{'?' if len(values) > 1 else ''}"
 
 
-def _before(told: Told) -> "Iterator[str]":
+def _before(told: Told) -> Iterator[str]:
     return course_of(told.finding.report, told.before) if told.before else iter(())
 
 
-def _missing(told: Told) -> "Iterator[str]":
+def _missing(told: Told) -> Iterator[str]:
     """Yield what the report lacks."""
     finding, report = told.finding, told.finding.report
     if report.is_mixed:
@@ -427,7 +422,7 @@ def _missing(told: Told) -> "Iterator[str]":
         )
 
 
-_FACTS: "Sequence[tuple[str, Callable[[Told], Iterable[str]], str]]" = (
+_FACTS: Sequence[tuple[str, Callable[[Told], Iterable[str]], str]] = (
     ("Why", _why, " "),
     ("Next", _next, " "),
     ("Victim", _victim, " "),

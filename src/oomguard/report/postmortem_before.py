@@ -1,19 +1,15 @@
 """What the flight recorder has about the minutes before a kill: what grew, and how much memory was left."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from oomguard.core.sample import NOTICED_KIB, Growth, growth
+from oomguard.core.sample import NOTICED_KIB, Growth, Sample, growth
 from oomguard.core.text import kib, printable, span
 from oomguard.oom.log_time import moment_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from oomguard.core.sample import Sample
-    from oomguard.oom.report import Report
+from oomguard.oom.report import Report
 
 
-def course_of(report: "Report", samples: "Sequence[Sample]") -> "Iterator[str]":
+def course_of(report: Report, samples: Sequence[Sample]) -> Iterator[str]:
     """Yield what grew most, how the victim grew, and how much was left."""
     found = grown(report, samples)
     killed = {kill.pid for kill in report.kills}
@@ -29,7 +25,7 @@ def course_of(report: "Report", samples: "Sequence[Sample]") -> "Iterator[str]":
         yield f"In the {span(_seconds(report, samples))} before, {'; '.join(parts)}."
 
 
-def before_document(report: "Report", samples: "Sequence[Sample]") -> dict[str, Any] | None:
+def before_document(report: Report, samples: Sequence[Sample]) -> dict[str, Any] | None:
     """Return the same for JSON, with everything that grew; None if nothing was recorded."""
     if not samples:
         return None
@@ -49,7 +45,7 @@ def before_document(report: "Report", samples: "Sequence[Sample]") -> dict[str, 
     }
 
 
-def grown(report: "Report", samples: "Sequence[Sample]") -> list[Growth]:
+def grown(report: Report, samples: Sequence[Sample]) -> list[Growth]:
     """Return how the processes that could be killed grew until the kill, those that grew most first."""
     named = {task.pid: printable(task.comm) for task in report.tasks}
     named |= {kill.pid: printable(kill.comm) for kill in report.kills}
@@ -62,21 +58,21 @@ def grown(report: "Report", samples: "Sequence[Sample]") -> list[Growth]:
     ]
 
 
-def left_before(report: "Report", samples: "Sequence[Sample]") -> list[int]:
+def left_before(report: Report, samples: Sequence[Sample]) -> list[int]:
     """Return how much was left of what ran out, in KiB, at each sample that has it."""
     return [one.left.available_kib for one in samples if is_of_same(report, one)]
 
 
-def is_of_same(report: "Report", sample: "Sample") -> bool:
+def is_of_same(report: Report, sample: Sample) -> bool:
     """Return whether a sample has what was left of that which ran out: of the host, or of a cgroup."""
     return sample.cgroup == (printable(report.oom_memcg) if report.constraint == "memcg" else "")
 
 
-def _seconds(report: "Report", samples: "Sequence[Sample]") -> float:
+def _seconds(report: Report, samples: Sequence[Sample]) -> float:
     return (moment_of(report.when) or samples[-1].at) - samples[0].at
 
 
-def until_kill(report: "Report", samples: "Sequence[Sample]") -> "list[Sample]":
+def until_kill(report: Report, samples: Sequence[Sample]) -> list[Sample]:
     """Return the samples, and one of the kill itself: the kernel prints how large its victims were."""
     if not samples:
         return []

@@ -2,23 +2,19 @@
 
 import json
 import math
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from oomguard.core.rule import Rule
 from oomguard.core.text import printable
-from oomguard.oom.postmortem import share_of
+from oomguard.oom.kill import Kill
+from oomguard.oom.log_reader import Unread
+from oomguard.oom.other_killer import OtherKill
+from oomguard.oom.postmortem import Finding, Place, share_of
+from oomguard.oom.report import Choice, Report, Task
 from oomguard.report.postmortem import Told, facts, headline, moment, unranked
 from oomguard.report.postmortem_before import before_document
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.core.rule import Rule
-    from oomguard.oom.kill import Kill
-    from oomguard.oom.log_reader import Unread
-    from oomguard.oom.other_killer import OtherKill
-    from oomguard.oom.postmortem import Finding, Place
-    from oomguard.oom.report import Choice, Report, Task
 
 FORMAT = 1
 
@@ -73,7 +69,7 @@ def _cause_json(
     )[1:-1]
 
 
-def _choice_document(chosen: "Choice") -> dict[str, Any]:
+def _choice_document(chosen: Choice) -> dict[str, Any]:
     return {"pid": chosen.pid, "comm": printable(chosen.comm), "score": chosen.score}
 
 
@@ -118,7 +114,7 @@ def _decision_document(told: Told, limit: int) -> dict[str, Any]:
     }
 
 
-def _other_document(other: "OtherKill") -> dict[str, Any]:
+def _other_document(other: OtherKill) -> dict[str, Any]:
     """Return what another program says that it killed."""
     return {
         "program": other.by,
@@ -128,12 +124,12 @@ def _other_document(other: "OtherKill") -> dict[str, Any]:
     }
 
 
-def unread_document(line: "Unread") -> dict[str, Any]:
+def unread_document(line: Unread) -> dict[str, Any]:
     """Return a line that names a kill and is in no report as JSON."""
     return {"line": line.number, "why": line.why}
 
 
-def _outcome_name(report: "Report") -> str:
+def _outcome_name(report: Report) -> str:
     if report.kills or report.other is not None:
         return "killed"
     if "panic" in report.ending:
@@ -141,12 +137,12 @@ def _outcome_name(report: "Report") -> str:
     return "no-victim" if report.ending else "unknown"
 
 
-def _kept(finding: "Finding", limit: int) -> "Sequence[Place]":
+def _kept(finding: Finding, limit: int) -> Sequence[Place]:
     places = finding.ranked or unranked(finding.report)
     return places[:limit] if limit else places
 
 
-def _memory_document(finding: "Finding") -> dict[str, Any]:
+def _memory_document(finding: Finding) -> dict[str, Any]:
     memory, page = finding.report.memory, finding.report.memory.page_kib * 1024
     free = memory.pages.get("free")
     return {
@@ -168,7 +164,7 @@ def _memory_document(finding: "Finding") -> dict[str, Any]:
     }
 
 
-def _kill_json(kill: "Kill", row: "Task | None") -> str:
+def _kill_json(kill: Kill, row: Task | None) -> str:
     """Return a victim as JSON; what its line lacks is from its row in the task table."""
     uid, value = kill.uid, kill.oom_score_adj
     if row is not None:
@@ -185,7 +181,7 @@ _KILL = (
 )
 
 
-def _task_document(one: "Place", finding: "Finding", page: int) -> dict[str, Any]:
+def _task_document(one: Place, finding: Finding, page: int) -> dict[str, Any]:
     task = one.task
     share = share_of(one, finding)
     per_mille = None if share is None else math.floor(share * 1000)
@@ -224,7 +220,7 @@ def _backtest_document(told: Told) -> dict[str, Any]:
     }
 
 
-def _rule_document(rule: "Rule | None") -> dict[str, Any]:
+def _rule_document(rule: Rule | None) -> dict[str, Any]:
     if rule is None:
         return {"rule": None, "source": None}
     return {"rule": rule.label, "source": printable(rule.source)}

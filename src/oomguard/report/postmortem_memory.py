@@ -1,14 +1,11 @@
 """The state of memory in a report of the OOM killer, in words: what ran out, and what held the memory."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from oomguard.core.text import kib, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.oom.postmortem import Finding
-    from oomguard.oom.report import Invoker, Memory, Report, Zone
+from oomguard.oom.postmortem import Finding
+from oomguard.oom.report import Invoker, Memory, Report, Zone
 
 _CONTIGUOUS_ORDER = 2
 """From this order on, an allocation may fail although much memory is free: it must be contiguous."""
@@ -21,7 +18,7 @@ _DMA, _HIGHMEM, _DMA32, _MOVABLE = 1, 2, 4, 8
 _ZONES_SHOWN = 3
 
 
-def memory_of(finding: "Finding") -> "Iterator[str]":
+def memory_of(finding: Finding) -> Iterator[str]:
     """Yield what was asked for, what ran out, and why although memory is free."""
     report, page = finding.report, finding.report.memory.page_kib
     invoker, memory = report.invoker, report.memory
@@ -44,7 +41,7 @@ def memory_of(finding: "Finding") -> "Iterator[str]":
         yield from _holders(finding, memory.total_pages)
 
 
-def _cgroup(report: "Report") -> "Iterator[str]":
+def _cgroup(report: Report) -> Iterator[str]:
     used = report.memory.cgroup.get("memory")
     if used is not None:
         limit = "" if used.limit_kib is None else f" of {kib(used.limit_kib)}"
@@ -54,7 +51,7 @@ def _cgroup(report: "Report") -> "Iterator[str]":
     yield "The kernel considers only processes in the cgroup, however much memory the host has."
 
 
-def _swap(report: "Report") -> "Iterator[str]":
+def _swap(report: Report) -> Iterator[str]:
     total, free = report.memory.swap_total_kib, report.memory.swap_free_kib
     if total:
         yield f"{kib(total)} of swap"
@@ -64,9 +61,7 @@ def _swap(report: "Report") -> "Iterator[str]":
         yield "no swap"
 
 
-def _why_with_free_memory(
-    invoker: "Invoker", memory: "Memory", total: int, finding: "Finding"
-) -> "Iterator[str]":
+def _why_with_free_memory(invoker: Invoker, memory: Memory, total: int, finding: Finding) -> Iterator[str]:
     """Yield why free memory was of no use."""
     free, page = memory.pages.get("free", 0), memory.page_kib
     if free * _LEAST_PARTS < total or finding.constraint != "none" or finding.report.is_sysrq:
@@ -110,7 +105,7 @@ def _can_use(mask: int, zone: str) -> bool:
     return zone != "Movable" or mask & (_HIGHMEM | _MOVABLE) == _HIGHMEM | _MOVABLE
 
 
-def _zone(zone: "Zone") -> str:
+def _zone(zone: Zone) -> str:
     return f"{zone.name} of node {zone.node} ({kib(zone.free_kib)} free, minimum {kib(zone.min_kib)})"
 
 
@@ -120,7 +115,7 @@ class _Holder(NamedTuple):
     hint: str
 
 
-def _holders(finding: "Finding", total: int) -> "Iterator[str]":
+def _holders(finding: Finding, total: int) -> Iterator[str]:
     """Yield what held much memory and is no process, the largest first."""
     memory = finding.report.memory
     pages, page = memory.pages, memory.page_kib

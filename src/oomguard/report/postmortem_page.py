@@ -1,14 +1,16 @@
 """Reports of the OOM killer as a page of HTML, for a ticket."""
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from oomguard.core.text import counted, kib, legible, printable
-from oomguard.oom.postmortem import share_of
+from oomguard.oom.backtest import Replayed
+from oomguard.oom.postmortem import Finding, Place, share_of
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.postmortem import (
     Fact,
+    Told,
     circumstances,
     facts,
     headline,
@@ -22,13 +24,6 @@ from oomguard.report.postmortem_before import grown, is_of_same, until_kill
 from oomguard.report.postmortem_document import told_json
 from oomguard.report.recording_page import growth_table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from oomguard.oom.backtest import Replayed
-    from oomguard.oom.postmortem import Finding, Place
-    from oomguard.report.postmortem import Told
-
 TASKS = 200
 """Candidates in the table and in the JSON, unless another number is asked for."""
 RAW_LIMIT = 100_000
@@ -37,7 +32,7 @@ _HOLDERS = 10
 _JSON_LENGTH = 200_000
 
 
-def postmortem_page(told: "Sequence[Told]", *, limit: int, where: str, notes: "Sequence[str]") -> str:
+def postmortem_page(told: Sequence[Told], *, limit: int, where: str, notes: Sequence[str]) -> str:
     """Return reports as HTML. `where` is the log that they are from."""
     if not told:
         article = Article(f"No report of the OOM killer in {where}.", is_calm=True)
@@ -46,7 +41,7 @@ def postmortem_page(told: "Sequence[Told]", *, limit: int, where: str, notes: "S
     return render(Page(title, [_article(one, limit) for one in told], notes))
 
 
-def _article(told: "Told", limit: int) -> Article:
+def _article(told: Told, limit: int) -> Article:
     finding, report = told.finding, told.finding.report
     said = [*facts(told._replace(origin=None)), *paths(report)]
     sections = [Section("What happened", [fact for fact in said if fact.label != "Policy"])]
@@ -82,7 +77,7 @@ def _lines(raw: str) -> str:
     return "\n".join(map(legible, lines)).rstrip("\n")
 
 
-def _held(finding: "Finding") -> list[Row]:
+def _held(finding: Finding) -> list[Row]:
     """Return what held memory, the largest first, and what was free."""
     report, page = finding.report, finding.report.memory.page_kib
     places = sorted(finding.ranked or unranked(report), key=lambda one: one.pages, reverse=True)
@@ -116,7 +111,7 @@ def _held(finding: "Finding") -> list[Row]:
     ]
 
 
-def _together(finding: "Finding") -> str:
+def _together(finding: Finding) -> str:
     """Return what the parts are of, how much all processes have, and why that can be more."""
     whole, places = finding.total_pages, finding.ranked or unranked(finding.report)
     pages = sum(one.pages for one in places)
@@ -128,11 +123,11 @@ def _together(finding: "Finding") -> str:
     return f"Parts are of the {_size(whole, finding)} that ran out. {together}."
 
 
-def _size(pages: int, finding: "Finding") -> str:
+def _size(pages: int, finding: Finding) -> str:
     return kib(pages * finding.report.memory.page_kib)
 
 
-def _before(told: "Told") -> Section:
+def _before(told: Told) -> Section:
     report = told.finding.report
     found = grown(report, told.before)
     samples = until_kill(report, told.before)
@@ -143,7 +138,7 @@ def _before(told: "Told") -> Section:
     return Section("What grew before", charts=charts, table=growth_table(found, shown))
 
 
-def _candidates(told: "Told", limit: int) -> Section:
+def _candidates(told: Told, limit: int) -> Section:
     finding = told.finding
     places = list(finding.ranked) or unranked(finding.report)
     killed = {kill.pid for kill in finding.report.kills}
@@ -176,7 +171,7 @@ def _candidates(told: "Told", limit: int) -> Section:
     )
 
 
-def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> "Iterator[Cell]":
+def _cells(one: Place, finding: Finding, replayed: Replayed | None) -> Iterator[Cell]:
     task, page = one.task, finding.report.memory.page_kib
     yield _place(one, is_ranked=bool(finding.ranked))
     if replayed is not None:
@@ -196,7 +191,7 @@ _NEVER = -1e9
 """What is never killed is sorted behind all that may be."""
 
 
-def _place(one: "Place", *, is_ranked: bool) -> Cell:
+def _place(one: Place, *, is_ranked: bool) -> Cell:
     if one.place is None:
         return Cell("never" if is_ranked else "", -_NEVER)
     return Cell(str(one.place), one.place)

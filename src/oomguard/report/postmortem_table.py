@@ -1,14 +1,22 @@
 """Reports of the OOM killer for people: one in detail, or many in a table."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from oomguard.core.text import counted, printable
-from oomguard.oom.postmortem import share_of
+from oomguard.oom.backtest import Replayed
+from oomguard.oom.kill import Kill
+from oomguard.oom.log_messages import Why
+from oomguard.oom.log_reader import OomLog
+from oomguard.oom.postmortem import Finding, Place, share_of
+from oomguard.oom.report import Report
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem import (
+    Told,
     brief,
     circumstances,
     facts,
@@ -24,20 +32,6 @@ from oomguard.report.postmortem import (
 from oomguard.report.rank_table import WIDTH_OF_ALL, WIDTH_OF_USERS, compact, cut
 from oomguard.report.tables import bar, console, table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from oomguard.oom.backtest import Replayed
-    from oomguard.oom.kill import Kill
-    from oomguard.oom.log_messages import Why
-    from oomguard.oom.log_reader import OomLog
-    from oomguard.oom.postmortem import Finding, Place
-    from oomguard.oom.report import Report
-    from oomguard.report.postmortem import Told
-
 _AMOUNT = re.compile(r"(\d) ([KMGT]iB|s|more)\b")
 _BAR_CELLS = 6
 _NAME_CELLS = 20
@@ -49,7 +43,7 @@ class Row(tuple[str, ...]):
     """A report as a line of the list of many: all that is kept of it."""
 
 
-def print_told(told: "Told", *, limit: int, out: "Console", is_brief: bool = False) -> None:
+def print_told(told: Told, *, limit: int, out: Console, is_brief: bool = False) -> None:
     """Print a report: what happened and why in words, and then the candidates in a table.
 
     One that is only the line of a kill is two lines if `is_brief`: there may be hundred thousands.
@@ -69,7 +63,7 @@ def print_told(told: "Told", *, limit: int, out: "Console", is_brief: bool = Fal
             out.print(f"and {hidden} more; --tasks 0 shows all")
 
 
-def _parts(told: "Told", width: int, bold: str, *, is_brief: bool) -> "Iterator[str]":
+def _parts(told: Told, width: int, bold: str, *, is_brief: bool) -> Iterator[str]:
     """Yield which process was killed and why, when and where, and the rest as a list."""
     report, number = told.finding.report, f"#{told.number}  "
     yield _hanging(number, headline(told.finding), width, bold, bold)
@@ -96,7 +90,7 @@ def _hanging(first: str, text: str, width: int, label: str = "{}", style: str = 
     return label.format(first) + between.join(style.format(line.replace("\xa0", " ")) for line in lines)
 
 
-def _broken(text: str, width: int) -> "Iterator[str]":
+def _broken(text: str, width: int) -> Iterator[str]:
     """Yield text in lines of at most that width, broken at spaces if there are any."""
     line = ""
     for word in text.split(" "):
@@ -112,7 +106,7 @@ def _broken(text: str, width: int) -> "Iterator[str]":
         yield line
 
 
-def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table":
+def task_table(told: Told, shown: Iterable[Place], *, width: int) -> Table:
     """Return the candidates, the first in kill order first, for a screen of that many columns."""
     finding = told.finding
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
@@ -151,7 +145,7 @@ def task_table(told: "Told", shown: "Iterable[Place]", *, width: int) -> "Table"
     return made
 
 
-def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dict[str, str]:
+def _cells(one: Place, finding: Finding, replayed: Replayed | None) -> dict[str, str]:
     task, share = one.task, share_of(one, finding)
     cells = {
         "NOW": "never" if one.place is None else str(one.place),
@@ -170,7 +164,7 @@ def _cells(one: "Place", finding: "Finding", replayed: "Replayed | None") -> dic
     return cells
 
 
-def print_left_out(log: "OomLog") -> None:
+def print_left_out(log: OomLog) -> None:
     """Print what in the log is in no report: kills, refused allocations, and lines that were skipped."""
     _print_unread(log)
     if log.refusals:
@@ -185,7 +179,7 @@ def print_left_out(log: "OomLog") -> None:
         )
 
 
-def _print_unread(log: "OomLog") -> None:
+def _print_unread(log: OomLog) -> None:
     """Print which lines name a kill and are in no report."""
     count, lines = log.unread_count, log.unread[:_UNREAD]
     if not count:
@@ -198,7 +192,7 @@ def _print_unread(log: "OomLog") -> None:
 
 
 _UNREAD = 10
-_WHY_UNREAD: "dict[Why, str]" = {
+_WHY_UNREAD: dict[Why, str] = {
     "another program": "another program wrote it",
     "no message of its own": "it may be part of another message, which a user can forge",
     "unknown prefix": "the lines around it have another prefix",
@@ -207,7 +201,7 @@ _WHY_UNREAD: "dict[Why, str]" = {
 }
 
 
-def list_row(told: "Told") -> Row:
+def list_row(told: Told) -> Row:
     """Return what the list of many reports shows of one."""
     finding, report = told.finding, told.finding.report
     victim = report.victim
@@ -235,20 +229,20 @@ def list_row(told: "Told") -> Row:
     )
 
 
-def _chosen(report: "Report") -> str:
+def _chosen(report: Report) -> str:
     """Return what was chosen where the line about its kill is missing; `none` if the report says that."""
     if report.ending:
         return "none"
     return "unknown" if report.chosen is None else f"{label(report.chosen)}?"
 
 
-def _killed(victim: "Kill", others: int) -> str:
+def _killed(victim: Kill, others: int) -> str:
     comm = printable(victim.comm)
     comm = comm if len(comm) <= _NAME_CELLS else f"{comm[: _NAME_CELLS - 1]}…"
     return f"{comm}[{victim.pid}]{f' +{others}' if others else ''}"
 
 
-def _under_policy(told: "Told") -> str:
+def _under_policy(told: Told) -> str:
     if not told.policy:
         return ""
     backtest = told.backtest
@@ -265,7 +259,7 @@ def _under_policy(told: "Told") -> str:
             return f"{label(backtest.victims[0].place.task)}?"
 
 
-def print_list(rows: "Sequence[Row]", *, has_policy: bool) -> None:
+def print_list(rows: Sequence[Row], *, has_policy: bool) -> None:
     """Print many reports, one per line."""
     out = console()
     columns = list(zip(_HEADINGS, *rows, strict=True))

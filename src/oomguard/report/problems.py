@@ -1,15 +1,12 @@
 """The state of a daemon and its host, and the problems, one per line, wherever they are shown."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
+from oomguard.core.errors import OomguardError
+from oomguard.core.overcommit import Memory, Peak
 from oomguard.core.text import counted
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.errors import OomguardError
-    from oomguard.core.overcommit import Memory, Peak
-    from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
+from oomguard.report.status_file import Complaint, StatusFile, SysctlStatus
 
 
 class HostStatus(NamedTuple):
@@ -19,15 +16,15 @@ class HostStatus(NamedTuple):
     the policy cannot, if the sysctls are from there.
     """
 
-    status: "StatusFile | None"
-    daemon: "StatusFile | None"
-    sysctls: "list[tuple[SysctlStatus, int | None]]"
+    status: StatusFile | None
+    daemon: StatusFile | None
+    sysctls: list[tuple[SysctlStatus, int | None]]
     """Each with its current value; None if this kernel lacks it."""
-    memory: "Memory | None"
+    memory: Memory | None
     mode: int | None
-    peak: "Peak | None"
+    peak: Peak | None
     damage: str
-    policy_error: "OomguardError | None" = None
+    policy_error: OomguardError | None = None
 
     @property
     def is_as_wanted(self) -> bool:
@@ -43,7 +40,7 @@ class HostStatus(NamedTuple):
         )
 
 
-def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
+def problems(status: StatusFile) -> Iterator[tuple[str, str]]:
     """Yield the problems of the daemon or its policy, one per line, each with its style."""
     faults = status.policy.errors
     if faults:
@@ -70,7 +67,7 @@ def problems(status: "StatusFile") -> "Iterator[tuple[str, str]]":
         yield f"contended: something else keeps rewriting {name}{times}", "yellow"
 
 
-def complaints(status: "StatusFile") -> "list[list[Complaint]]":
+def complaints(status: StatusFile) -> list[list[Complaint]]:
     """Return the changes that cannot be made; sysctls that are refused together are one group."""
     names = {row.name for row in status.sysctls}
     groups: dict[object, list[Complaint]] = {}
@@ -80,7 +77,7 @@ def complaints(status: "StatusFile") -> "list[list[Complaint]]":
     return list(groups.values())
 
 
-def complaint(group: "list[Complaint]") -> str:
+def complaint(group: list[Complaint]) -> str:
     """Return a group of complaints as one sentence."""
     first = group[0]
     changes = ", ".join(f"{one.subject} → {one.wanted}" for one in group)

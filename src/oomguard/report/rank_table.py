@@ -1,23 +1,18 @@
 """The kill order as a table, to print or for a screen that updates."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
+from rich.table import Table
 from rich.text import Text
 
+from oomguard.core.choices import ObstacleKind
 from oomguard.core.sample import NOTICED_KIB
 from oomguard.core.text import printable, wrapped
 from oomguard.oom.badness import share
+from oomguard.oom.ranking import Rank, Ranked
 from oomguard.report.plan_table import WORDS
 from oomguard.report.rank_view import View, exemption, summary
 from oomguard.report.tables import bar, console, table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rich.table import Table
-
-    from oomguard.core.choices import ObstacleKind
-    from oomguard.oom.ranking import Rank, Ranked
 
 _BAR_CELLS = 6
 _USER_CELLS = 8
@@ -25,7 +20,7 @@ WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
 WIDTH_OF_USERS = 70
 """On narrower screens, a table has no bars and no users."""
-_OBSTACLES: "dict[ObstacleKind, str]" = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
+_OBSTACLES: dict[ObstacleKind, str] = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
 """Names of obstacles, short enough for the rule beside them."""
 _NAME_CELLS = 20
 """A name has 15 bytes, more only if escaped."""
@@ -63,7 +58,7 @@ def summary_lines(view: View, width: int, *, limit: int = 0) -> list[Text]:
     return lines
 
 
-def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
+def rank_table(view: View, shown: Iterable[Ranked], *, width: int) -> Table:
     """Return the table of the processes in `shown`, in that order, for a screen of that many columns.
 
     NOW is the place in the kernel's order, NEW the one under the policy. SCORE is the badness, as `oomguard
@@ -93,7 +88,7 @@ def rank_table(view: View, shown: "Iterable[Ranked]", *, width: int) -> "Table":
     return made
 
 
-def _cells(one: "Ranked", view: View, worst: int) -> "dict[str, str | Text]":
+def _cells(one: Ranked, view: View, worst: int) -> dict[str, str | Text]:
     candidate = one.candidate
     pages = sum(candidate.usage)
     user = view.users.get(candidate.uid, str(candidate.uid))
@@ -119,23 +114,23 @@ def _growth(amount_kib: int) -> Text:
     return Text(f"{sign}{compact(abs(amount_kib))}", style)
 
 
-def _score(one: "Ranked", view: View) -> str:
+def _score(one: Ranked, view: View) -> str:
     points = one.now.badness
     return "" if points is None else f"{share(points, view.domain.total_pages, view.domain.era):.1%}"
 
 
-def _place(rank: "Rank") -> str:
+def _place(rank: Rank) -> str:
     return "never" if rank.place is None else str(rank.place)
 
 
-def _moved(now: "Rank", new: "Rank") -> Text:
+def _moved(now: Rank, new: Rank) -> Text:
     if now.place == new.place:
         return Text(_place(new))
     safer = new.place is None or (now.place is not None and new.place > now.place)
     return Text(_place(new), style="green" if safer else "red")
 
 
-def _value(one: "Ranked") -> Text:
+def _value(one: Ranked) -> Text:
     before = one.now.oom_score_adj
     if one.new is None or one.new.oom_score_adj == before:
         return Text(str(before))
@@ -143,7 +138,7 @@ def _value(one: "Ranked") -> Text:
     return Text(f"{before}→{after}", style="green" if after < before else "red")
 
 
-def _rule(one: "Ranked") -> Text:
+def _rule(one: Ranked) -> Text:
     decision = one.decision
     if decision is not None and decision.rule is not None:
         if decision.obstacle is not None:
@@ -167,13 +162,13 @@ def compact(amount_kib: int) -> str:
     raise AssertionError
 
 
-def sort_keys() -> "dict[str, str]":
+def sort_keys() -> dict[str, str]:
     """Return the sort orders, by the key that selects each."""
     keys = {"k": "kill order", "p": "order under the policy", "m": "memory", "+": "growth"}
     return keys | {"v": "value", "n": "name"}
 
 
-def sorted_by(key: str, view: View) -> "list[Ranked]":
+def sorted_by(key: str, view: View) -> list[Ranked]:
     """Return the rows in another order; equal ones stay in the kernel's order."""
     ranked, growth = view.ranked, view.growth or {}
     never = len(ranked) + 1

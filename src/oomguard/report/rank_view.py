@@ -1,17 +1,13 @@
 """The kill order as text and as JSON. Keys are stable; new ones may be added."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from oomguard.core.process import Identity
 from oomguard.core.text import counted, kib, legible, printable
 from oomguard.oom.badness import adj_pages
-from oomguard.oom.ranking import Domain, Rank, Ranked, Reserve, reserve_new, reserve_now
+from oomguard.oom.ranking import Candidate, Domain, Rank, Ranked, Reserve, reserve_new, reserve_now
 from oomguard.report.change_document import decision_document
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from oomguard.core.process import Identity
-    from oomguard.oom.ranking import Candidate
 
 FORMAT = 1
 
@@ -25,11 +21,11 @@ class View(NamedTuple):
     """
 
     domain: Domain
-    ranked: "Sequence[Ranked]"
-    users: "Mapping[int, str]"
+    ranked: Sequence[Ranked]
+    users: Mapping[int, str]
     used_kib: int | None = None
-    notes: "Sequence[str]" = ()
-    growth: "Mapping[Identity, int] | None" = None
+    notes: Sequence[str] = ()
+    growth: Mapping[Identity, int] | None = None
     options: str = ""
 
     @property
@@ -37,7 +33,7 @@ class View(NamedTuple):
         """Whether there is a policy's order to compare with."""
         return any(one.new is not None for one in self.ranked)
 
-    def first(self, limit: int) -> "Sequence[Ranked]":
+    def first(self, limit: int) -> Sequence[Ranked]:
         """Return the `limit` processes that go first, now or under the policy; 0 for all."""
         if not limit or limit >= len(self.ranked):
             return self.ranked
@@ -50,7 +46,7 @@ def _soonest(one: Ranked) -> float:
     return min(places, default=float("inf"))
 
 
-def summary(view: View) -> "Iterator[str]":
+def summary(view: View) -> Iterator[str]:
     """Yield the summary, one sentence a line, the most important first."""
     now, after = reserve_now(view.ranked), reserve_new(view.ranked)
     yield f"{'Now and under the policy: ' if after == now else ''}{_reserve(now)}"
@@ -73,7 +69,7 @@ def summary(view: View) -> "Iterator[str]":
         yield f"{kib(total)} of RAM and swap; {weighs}."
 
 
-def _new_first(view: View) -> "Iterator[str]":
+def _new_first(view: View) -> Iterator[str]:
     """Yield the first victim under the policy if it is another one."""
     first = next((one for one in view.ranked if one.new is not None and one.new.place == 1), None)
     if first is not None and first.now.place != 1:
@@ -98,7 +94,7 @@ def _is_doubtful(one: Ranked) -> bool:
     return obstacle is not None and obstacle.kind == "may-be-denied"
 
 
-def label(candidate: "Candidate") -> str:
+def label(candidate: Candidate) -> str:
     """Return `sshd[812]`."""
     return f"{printable(candidate.comm)}[{candidate.identity.pid}]"
 
@@ -134,7 +130,7 @@ def _reserve_document(found: Reserve) -> dict[str, Any]:
     }
 
 
-def _document(one: Ranked, users: "Mapping[int, str]", page_kib: int) -> dict[str, Any]:
+def _document(one: Ranked, users: Mapping[int, str], page_kib: int) -> dict[str, Any]:
     candidate = one.candidate
     page = page_kib * 1024
     return {
@@ -159,7 +155,7 @@ def _rank(rank: Rank) -> dict[str, Any]:
     return {"place": rank.place, "badness": rank.badness, "oom_score_adj": rank.oom_score_adj}
 
 
-def exemption(candidate: "Candidate", rank: Rank) -> str:
+def exemption(candidate: Candidate, rank: Rank) -> str:
     """Return why a process is never killed, "" if it may be."""
     if candidate.exemption:
         return candidate.exemption

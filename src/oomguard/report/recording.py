@@ -1,17 +1,13 @@
 """The content of the flight recorder, for `oomguard history`: memory over time, and what grew."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from oomguard.core.sample import NOTICED_KIB, growth
+from oomguard.core.sample import NOTICED_KIB, Growth, Sample, growth
 from oomguard.core.text import counted, kib, legible
 from oomguard.report.cgroup_title import cgroup_title
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from oomguard.core.sample import Growth, Sample
 
 _STEPS = "▁▂▃▄▅▆▇█"
 _ONCE = 3
@@ -21,36 +17,36 @@ _ONCE = 3
 class Course(NamedTuple):
     """How one process grew: its memory at equal intervals, 0 before its first sample and after its last."""
 
-    growth: "Growth"
+    growth: Growth
     kib: tuple[int, ...]
 
 
 class Grown(NamedTuple):
     """Growth worth a row, most first: of processes in several samples, and of those in only one."""
 
-    seen_often: "Sequence[Growth]"
-    seen_once: "Sequence[Growth]"
+    seen_often: Sequence[Growth]
+    seen_once: Sequence[Growth]
 
 
-def condensed(samples: "Sequence[Sample]", rows: int) -> "list[Sample]":
+def condensed(samples: Sequence[Sample], rows: int) -> list[Sample]:
     """Return some samples: from equal parts of the time, those with the least memory left."""
     parts = [part for part in _parts(samples, rows) if part]
     return [min(part, key=_share_left) for part in parts]
 
 
-def of_host(samples: "Sequence[Sample]") -> "list[Sample]":
+def of_host(samples: Sequence[Sample]) -> list[Sample]:
     """Return the samples that show what is left of the host, not of a cgroup."""
     return [one for one in samples if not one.cgroup]
 
 
-def headline(samples: "Sequence[Sample]") -> str:
+def headline(samples: Sequence[Sample]) -> str:
     """Return the lowest amount that was left, and when."""
     lowest = min(of_host(samples) or samples, key=_share_left)
     place = f" in {legible(lowest.cgroup)}" if lowest.cgroup else ""
     return f"At the lowest, {kib(lowest.left.available_kib)} were available{place}, at {clock(lowest)}."
 
 
-def extent(samples: "Sequence[Sample]") -> str:
+def extent(samples: Sequence[Sample]) -> str:
     """Return from when to when the samples are, how many, and of how many processes."""
     processes = {holder[:2] for sample in samples for holder in sample.holders}
     first, last = clock(samples[0]), clock(samples[-1])
@@ -60,7 +56,7 @@ def extent(samples: "Sequence[Sample]") -> str:
     return f"{first} to {last}, {counts}"
 
 
-def what_grew(samples: "Sequence[Sample]") -> Grown:
+def what_grew(samples: Sequence[Sample]) -> Grown:
     """Return what grew until its last sample, by at least 1 MiB and a hundredth of its memory."""
     seen = Counter(holder[:2] for sample in samples for holder in sample.holders)
     found = [
@@ -79,7 +75,7 @@ def seen_once(grown: Grown) -> str:
     return f"In only one sample: {', '.join(names)}{f' and {more} more' if more else ''}." if names else ""
 
 
-def courses(samples: "Sequence[Sample]", grown: "Sequence[Growth]", *, cells: int) -> list[Course]:
+def courses(samples: Sequence[Sample], grown: Sequence[Growth], *, cells: int) -> list[Course]:
     """Return how the memory of these processes changed."""
     parts = _parts(samples, cells)
     found = []
@@ -103,7 +99,7 @@ def courses(samples: "Sequence[Sample]", grown: "Sequence[Growth]", *, cells: in
     return found
 
 
-def moment(sample: "Sample", amount: "Callable[[int], str]") -> tuple[str, ...]:
+def moment(sample: Sample, amount: Callable[[int], str]) -> tuple[str, ...]:
     """Return what was left at one moment, promised and stalled, and the largest process with its memory."""
     left, first = sample.left, sample.holders[0] if sample.holders else None
     return (
@@ -116,23 +112,23 @@ def moment(sample: "Sample", amount: "Callable[[int], str]") -> tuple[str, ...]:
     )
 
 
-def clock(sample: "Sample", form: str = "%Y-%m-%d %H:%M:%S") -> str:
+def clock(sample: Sample, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """Return when a sample was taken, in local time."""
     return datetime.fromtimestamp(sample.at).astimezone().strftime(form)
 
 
-def shown_by(sample: "Sample") -> str:
+def shown_by(sample: Sample) -> str:
     """Return what a sample shows: the host, or a cgroup by its short name."""
     return cgroup_title(sample.cgroup) if sample.cgroup else "the host"
 
 
-def sparkline(values: "Sequence[int]") -> str:
+def sparkline(values: Sequence[int]) -> str:
     """Return values as a row of bars, a blank for 0."""
     most = max(values, default=0)
     return "".join(_STEPS[(value * len(_STEPS) - 1) // most] if value else " " for value in values)
 
 
-def recording_document(samples: "Sequence[Sample]") -> list[dict[str, Any]]:
+def recording_document(samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Return all samples, for JSON."""
     return [
         {
@@ -145,11 +141,11 @@ def recording_document(samples: "Sequence[Sample]") -> list[dict[str, Any]]:
     ]
 
 
-def _share_left(sample: "Sample") -> float:
+def _share_left(sample: Sample) -> float:
     return sample.left.available_kib / max(sample.left.total_kib, 1)
 
 
-def _parts(samples: "Sequence[Sample]", count: int) -> "list[list[Sample]]":
+def _parts(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
     """Divide samples into parts of equal length in time."""
     parts: list[list[Sample]] = [[] for _ in range(count)]
     if samples:

@@ -1,8 +1,8 @@
 """The content of the flight recorder as an HTML page."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from oomguard.core.sample import Growth
+from oomguard.core.sample import Growth, Holder, Sample
 from oomguard.core.text import kib, span
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
@@ -18,24 +18,19 @@ from oomguard.report.recording import (
     what_grew,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.core.sample import Holder, Sample
-
 _POINTS = 300
 _ROWS = 60
 _GREW = 20
 """Less growth is not worth a row."""
 
 
-def recording_page(samples: "Sequence[Sample]") -> str:
+def recording_page(samples: Sequence[Sample]) -> str:
     """Return memory over time, and what grew, as HTML."""
     article = _article(samples) if samples else Article("Nothing was recorded in that time.", is_calm=True)
     return render(Page("What held memory, and what grew", [article]))
 
 
-def _article(samples: "Sequence[Sample]") -> Article:
+def _article(samples: Sequence[Sample]) -> Article:
     grown = what_grew(samples)
     rows = grown.seen_often[:_GREW]
     fewer = condensed(of_host(samples), _POINTS)
@@ -52,7 +47,7 @@ def _article(samples: "Sequence[Sample]") -> Article:
     return Article(headline(samples), extent(samples), sections, is_calm=True)
 
 
-def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]") -> Table:
+def growth_table(grown: Sequence[Growth], shown: Sequence[Holder]) -> Table:
     """Return the table that explains a chart with these lines, and what else grew."""
     columns = [
         *(Column("Process"), Column("Unit"), Column("From", is_number=True)),
@@ -74,7 +69,7 @@ def growth_table(grown: "Sequence[Growth]", shown: "Sequence[Holder]") -> Table:
     return Table(caption, columns, rows)
 
 
-def _moments(samples: "Sequence[Sample]") -> Table:
+def _moments(samples: Sequence[Sample]) -> Table:
     columns = [
         *(Column("Time", is_number=True), Column("Available", is_number=True), Column("Of")),
         *(Column("Swap free", is_number=True), Column("Promised", is_number=True)),

@@ -1,12 +1,14 @@
 """The content of the flight recorder as tables."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from rich.text import Text
 
+from oomguard.core.sample import Sample
 from oomguard.core.text import kib, span
 from oomguard.report.rank_table import compact
 from oomguard.report.recording import (
+    Course,
     clock,
     condensed,
     courses,
@@ -18,14 +20,7 @@ from oomguard.report.recording import (
     sparkline,
     what_grew,
 )
-from oomguard.report.tables import console, print_text, table
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.core.sample import Sample
-    from oomguard.report.recording import Course
-    from oomguard.report.tables import NamesTable
+from oomguard.report.tables import NamesTable, console, print_text, table
 
 _ROWS = 20
 _CELLS = 12
@@ -34,7 +29,7 @@ _COURSE = ""
 """The heading of the bars."""
 
 
-def print_recording(samples: "Sequence[Sample]") -> None:
+def print_recording(samples: Sequence[Sample]) -> None:
     """Print memory over time, and the processes that grew most."""
     out = console()
     print_text(out, headline(samples), style="bold")
@@ -59,7 +54,7 @@ def print_recording(samples: "Sequence[Sample]") -> None:
         print_text(out, once)
 
 
-def _growth_table(grown: "Sequence[Course]") -> "NamesTable":
+def _growth_table(grown: Sequence[Course]) -> NamesTable:
     has_units = any(growth.holder.unit for growth, _ in grown)
     units = ("UNIT",) if has_units else ()
     made = table("GREW", *units, "FROM", "TO", "IN", _COURSE, right=("FROM", "TO", "IN"))
@@ -74,7 +69,7 @@ def _growth_table(grown: "Sequence[Course]") -> "NamesTable":
     return made
 
 
-def _memory_table(samples: "Sequence[Sample]") -> "NamesTable":
+def _memory_table(samples: Sequence[Sample]) -> NamesTable:
     headings = ("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "FIRST TO GO", "MEMORY")
     rows = [moment(sample, compact) for sample in samples]
     shown = [at for at in range(len(headings)) if any(row[at] not in ("", "none") for row in rows)]

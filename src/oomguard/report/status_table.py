@@ -1,31 +1,24 @@
 """What `oomguard status` prints: the status file and the kernel's current values."""
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from rich.console import Console
 from rich.text import Text
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.overcommit import STRICT
+from oomguard.core.overcommit import STRICT, Memory
 from oomguard.core.policy import policy_option, some_files
 from oomguard.core.text import counted, kib, span
-from oomguard.report.problems import complaint, complaints, problems
+from oomguard.report.problems import HostStatus, complaint, complaints, problems
+from oomguard.report.status_file import StatusFile, SysctlStatus
 from oomguard.report.tables import console, grid, print_text, table
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rich.console import Console
-
-    from oomguard.core.overcommit import Memory
-    from oomguard.report.problems import HostStatus
-    from oomguard.report.status_file import StatusFile, SysctlStatus
 
 _SHOWN = 10
 """Complaints and changes shown; --json has all of them."""
 
 
-def print_status(seen: "HostStatus", status: "StatusFile", option: str = "") -> None:
+def print_status(seen: HostStatus, status: StatusFile, option: str = "") -> None:
     """Print the status of a running daemon, and the sysctls with their current values.
 
     `option` is the `--state-dir` to repeat, "" for the default.
@@ -55,7 +48,7 @@ def print_status(seen: "HostStatus", status: "StatusFile", option: str = "") -> 
         out.print(made)
 
 
-def print_stopped(seen: "HostStatus", in_force: "int | OomguardError", option: str = "") -> None:
+def print_stopped(seen: HostStatus, in_force: int | OomguardError, option: str = "") -> None:
     """Print that no daemon runs, how many of its values are in force or why that is unknown, and the sysctls.
 
     `option` is the `--state-dir` to repeat, "" for the default.
@@ -80,7 +73,7 @@ def print_stopped(seen: "HostStatus", in_force: "int | OomguardError", option: s
     _print_values(seen, out)
 
 
-def _print_values(seen: "HostStatus", out: "Console") -> None:
+def _print_values(seen: HostStatus, out: Console) -> None:
     """Print each sysctl of the policy, its current value, and why it differs; then what is promised."""
     if seen.sysctls:
         _print_sysctls(seen, out)
@@ -93,7 +86,7 @@ def _print_values(seen: "HostStatus", out: "Console") -> None:
         )
 
 
-def _print_sysctls(seen: "HostStatus", out: "Console") -> None:
+def _print_sysctls(seen: HostStatus, out: Console) -> None:
     why = {} if seen.daemon is None else {one.subject: one.result for one in seen.daemon.complaints}
     made = table("SYSCTL", "WANTED", "ACTUAL", "", right=("WANTED", "ACTUAL"))
     for row, actual in seen.sysctls:
@@ -106,7 +99,7 @@ def _print_sysctls(seen: "HostStatus", out: "Console") -> None:
     out.print(made)
 
 
-def state(row: "SysctlStatus", actual: int | None, why: "Mapping[str, str]") -> str:
+def state(row: SysctlStatus, actual: int | None, why: Mapping[str, str]) -> str:
     """Return how the actual value of a sysctl relates to the wanted one, "" if it is the same."""
     if actual is None:
         return "this kernel has no such sysctl"
@@ -117,7 +110,7 @@ def state(row: "SysctlStatus", actual: int | None, why: "Mapping[str, str]") -> 
     return why.get(row.name, "differs")
 
 
-def promised(memory: "Memory", mode: int | None) -> str:
+def promised(memory: Memory, mode: int | None) -> str:
     """Return how much memory is promised, of how much, and whether the limit is enforced."""
     percent = 100 * memory.committed_kib // memory.commit_limit_kib if memory.commit_limit_kib else 0
     enforced = f", {'' if mode == STRICT else 'not '}enforced: overcommit_memory is {mode}"
@@ -131,7 +124,7 @@ def when(at: float) -> str:
     return time.strftime("%H:%M:%S" if is_today else "%b %e %H:%M", then)
 
 
-def _print_rules(status: "StatusFile", out: "Console", options: str) -> None:
+def _print_rules(status: StatusFile, out: Console, options: str) -> None:
     rules, of_all = status.rules, status.policy.rules
     if rules:
         made = table("RULE", "VALUE", "PROCESSES", "WHERE", right=("PROCESSES",))
@@ -146,7 +139,7 @@ def _print_rules(status: "StatusFile", out: "Console", options: str) -> None:
         out.print(f"{matches}; see oomguard plan{options}", soft_wrap=True)
 
 
-def _print_complaints(status: "StatusFile", out: "Console") -> None:
+def _print_complaints(status: StatusFile, out: Console) -> None:
     groups = complaints(status)
     for group in groups[:_SHOWN]:
         out.print()
@@ -161,7 +154,7 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _line(out: "Console", text: str, *, indent: int = 0, style: str = "") -> None:
+def _line(out: Console, text: str, *, indent: int = 0, style: str = "") -> None:
     """Print a paragraph; to a file in one line, so that it can be searched for."""
     if out.is_terminal:
         print_text(out, text, indent=indent, style=style)

@@ -1,24 +1,18 @@
 """Tables for people, made with rich. The daemon never imports this."""
 
 import re
+from collections.abc import Iterator, Sequence
 from itertools import takewhile, zip_longest
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.style import Style
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from oomguard.core.text import wrapped
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Column
 
 _BREAKS = tuple(map(re.compile, (r"(?<=  )", r"(?<= )", r"(?<=[|,/])|(?=\[)", r"(?<=[-._@])|(?=:)", "")))
 """Where a line of a cell may end, the best places first: between parts; between words; between a name and its
@@ -37,7 +31,7 @@ class _Console(Console):
 class NamesTable(Table):
     """A table with whole names, and without spaces at the ends of lines: they would be in every paste."""
 
-    def __rich_console__(self, console: Console, options: "ConsoleOptions") -> "RenderResult":
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         widths = self._widths(options.max_width)
         if widths:
             yield from self._lines(console, widths)
@@ -69,7 +63,7 @@ class NamesTable(Table):
                 return widths
         return []
 
-    def leave_out(self, headings: "Sequence[str]", limit: int) -> None:
+    def leave_out(self, headings: Sequence[str], limit: int) -> None:
         """Leave columns out, one after the other, until no name must be broken for lines of that length.
 
         If that is not enough, the others are broken, and not cut.
@@ -97,7 +91,7 @@ class NamesTable(Table):
     def _gap(self) -> str:
         return "  " if self.collapse_padding else "   "  # a grid's, too
 
-    def _lines(self, console: Console, widths: list[int]) -> "Iterator[Segment]":
+    def _lines(self, console: Console, widths: list[int]) -> Iterator[Segment]:
         """Yield what rich would, in a tenth of its time: a plan may have thousands of rows."""
         head = [Text(str(column.header), style=self.header_style) for column in self.columns]
         styles = [console.get_style(row.style or "") for row in self.rows]
@@ -121,14 +115,14 @@ class NamesTable(Table):
                 yield Segment.line()
 
 
-def _segments(part: "RenderableType", console: Console, style: Style) -> list[Segment]:
+def _segments(part: RenderableType, console: Console, style: Style) -> list[Segment]:
     if isinstance(part, Text) and part.spans:
         return list(Segment.apply_style(part.render(console), style))
     own = console.get_style(part.style) if isinstance(part, Text) else Style.null()
     return [Segment(str(part), style + own)]
 
 
-def _is_cut(column: "Column") -> bool:
+def _is_cut(column: Column) -> bool:
     if column.no_wrap and column.overflow == "ellipsis":
         return True
     return any(isinstance(cell, Text) and cell.no_wrap for cell in column.cells)
@@ -140,7 +134,7 @@ def _longest(text: str) -> int:
     return max(map(cell_len, parts), default=0)
 
 
-def _broken(cell: "RenderableType", width: int) -> "Sequence[str | Text]":
+def _broken(cell: RenderableType, width: int) -> Sequence[str | Text]:
     """Return a cell as lines."""
     text = str(cell)
     if cell_len(text) <= width and "\n" not in text:
