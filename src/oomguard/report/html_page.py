@@ -18,10 +18,11 @@ from oomguard.report.postmortem import Fact
 
 
 class Column(NamedTuple):
-    """A column of a table; numbers are right-aligned, and sorted as numbers."""
+    """A column of a table; numbers are right-aligned, and sorted as numbers. A phone shows no lesser ones."""
 
     name: str
     is_number: bool = False
+    is_lesser: bool = False
 
 
 class Cell(NamedTuple):

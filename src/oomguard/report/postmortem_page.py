@@ -147,10 +147,11 @@ def _candidates(told: Told, limit: int) -> Section:
     columns = [
         Column("Now", is_number=True),
         *([Column("New", is_number=True)] if replayed else ()),
-        *(Column("Name"), Column("PID", is_number=True), Column("UID", is_number=True)),
+        *(Column("Name"), Column("PID", is_number=True, is_lesser=True)),
+        Column("UID", is_number=True, is_lesser=True),
         *(Column("Memory", is_number=True), Column("oom_score_adj", is_number=True)),
-        Column("Score", is_number=True),
-        *([Column("Rule")] if replayed else ()),
+        Column("Score", is_number=True, is_lesser=bool(replayed)),
+        *([Column("Rule", is_lesser=True)] if replayed else ()),
     ]
     rows = [
         Row(tuple(_cells(one, finding, replayed.get(one.task.pid))), one.task.pid in killed) for one in shown

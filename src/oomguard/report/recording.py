@@ -117,6 +117,11 @@ def clock(sample: Sample, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     return datetime.fromtimestamp(sample.at).astimezone().strftime(form)
 
 
+def clock_form(samples: Sequence[Sample]) -> str:
+    """Return how to write when samples were taken, in a table: without the date if that was on one day."""
+    return "%H:%M:%S" if len({clock(sample, "%x") for sample in samples}) == 1 else "%m-%d %H:%M"
+
+
 def shown_by(sample: Sample) -> str:
     """Return what a sample shows: the host, or a cgroup by its short name."""
     return cgroup_title(sample.cgroup) if sample.cgroup else "the host"

@@ -8,6 +8,7 @@ from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
 from oomguard.report.recording import (
     clock,
+    clock_form,
     condensed,
     extent,
     headline,
@@ -50,7 +51,7 @@ def _article(samples: Sequence[Sample]) -> Article:
 def growth_table(grown: Sequence[Growth], shown: Sequence[Holder]) -> Table:
     """Return the table that explains a chart with these lines, and what else grew."""
     columns = [
-        *(Column("Process"), Column("Unit"), Column("From", is_number=True)),
+        *(Column("Process"), Column("Unit", is_lesser=True), Column("From", is_number=True)),
         *(Column("To", is_number=True), Column("In", is_number=True)),
     ]
     lines = {holder[:2]: number for number, holder in enumerate(shown, 1)}
@@ -70,13 +71,16 @@ def growth_table(grown: Sequence[Growth], shown: Sequence[Holder]) -> Table:
 
 
 def _moments(samples: Sequence[Sample]) -> Table:
+    of_several = any(one.cgroup for one in samples)
     columns = [
-        *(Column("Time", is_number=True), Column("Available", is_number=True), Column("Of")),
-        *(Column("Swap free", is_number=True), Column("Promised", is_number=True)),
-        *(Column("Stalled", is_number=True), Column("First to go"), Column("Memory", is_number=True)),
+        *(Column("Time", is_number=True), Column("Available", is_number=True)),
+        Column("Of", is_lesser=not of_several),
+        *(Column(name, is_number=True, is_lesser=True) for name in ("Swap free", "Promised", "Stalled")),
+        *(Column("First to go"), Column("Memory", is_number=True, is_lesser=of_several)),
     ]
+    form = clock_form(samples)
     rows = []
     for one in samples:
         available, *others = map(Cell, moment(one, kib))
-        rows.append(Row((Cell(clock(one)), available, Cell(shown_by(one)), *others)))
+        rows.append(Row((Cell(clock(one, form)), available, Cell(shown_by(one)), *others)))
     return Table("Of equal parts of the time, the moment with the least memory", columns, rows)

@@ -10,6 +10,7 @@ from oomguard.report.rank_table import compact
 from oomguard.report.recording import (
     Course,
     clock,
+    clock_form,
     condensed,
     courses,
     extent,
@@ -73,7 +74,7 @@ def _memory_table(samples: Sequence[Sample]) -> NamesTable:
     headings = ("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "FIRST TO GO", "MEMORY")
     rows = [moment(sample, compact) for sample in samples]
     shown = [at for at in range(len(headings)) if any(row[at] not in ("", "none") for row in rows)]
-    is_one_day = len({clock(sample, "%x") for sample in samples}) == 1
+    form = clock_form(samples)
     of = ("OF",) if any(sample.cgroup for sample in samples) else ()
     made = table(
         *("TIME", *(headings[at] for at in shown), *of),
@@ -83,7 +84,6 @@ def _memory_table(samples: Sequence[Sample]) -> NamesTable:
     for column in made.columns:
         column.no_wrap = column.header not in ("SWAP FREE", "OF")
     for sample, row in zip(samples, rows, strict=True):
-        when = clock(sample, "%H:%M:%S" if is_one_day else "%m-%d %H:%M")
         where = (shown_by(sample),) if of else ()
-        made.add_row(when, *(row[at] for at in shown), *where)
+        made.add_row(clock(sample, form), *(row[at] for at in shown), *where)
     return made
