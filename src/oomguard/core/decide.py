@@ -6,7 +6,7 @@ from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from oomguard.core.choices import Cause, ObstacleKind
     from oomguard.core.entry import Entry
-    from oomguard.core.process import Identity
+    from oomguard.core.process import Identity, UnknownFactError
     from oomguard.core.rule import Rule
 
 
@@ -90,35 +90,45 @@ class Decision(NamedTuple):
         )
 
 
+class Situation(NamedTuple):
+    """The value of a process, its own one, and the entry that shows this, maybe that of another process."""
+
+    current: int
+    own: int
+    entry: "Entry | None"
+    is_inherited: bool
+
+
+class Match(NamedTuple):
+    """The rule that may set the value of a process, if any.
+
+    `refused` is the first that matches it but must not, and why. `unknown` is why another one could not be
+    tried: then the value is not lowered. The `situation` is that of the process, if it was needed.
+    """
+
+    rule: "Rule | None" = None
+    refused: "tuple[Rule, Refusal] | None" = None
+    unknown: "UnknownFactError | None" = None
+    situation: Situation | None = None
+
+
 def refused(refusal: Refusal | None) -> Obstacle | None:
     """Return a refusal as an obstacle, or None."""
     return None if refusal is None else Obstacle("refused", *refusal)
 
 
 def decide(
-    identity: "Identity",
-    comm: bytes,
-    *,
-    current: int,
-    own: int,
-    rule: "Rule | None",
-    refusal: "tuple[Rule, Refusal] | None" = None,
-    unknown: str = "",
-    entry: "Entry | None" = None,
-    is_inherited: bool = False,
-    is_held: bool = False,
+    identity: "Identity", comm: bytes, situation: Situation, match: Match, *, is_held: bool = False
 ) -> Decision:
-    """Return the decision on a process that `rule` matches.
-
-    `refusal` is the first rule that matches it but must not protect it, and why. `unknown` is why another
-    rule could not be tried: then the value stays as it is.
-    """
+    """Return the decision on a process."""
+    current, own, entry, is_inherited = situation
+    rule, refused, unknown, _ = match
     obstacle = None
     wanted = wanted_by(rule, own)
-    if unknown and wanted < current:
-        obstacle = Obstacle("unknown", unknown)
-    elif rule is None and refusal is not None and current == own:  # otherwise it is reset first
-        rule, why = refusal
+    if unknown is not None and wanted < current:
+        obstacle = Obstacle("unknown", str(unknown))
+    elif rule is None and refused is not None and current == own:  # otherwise it is reset first
+        rule, why = refused
         wanted, obstacle = wanted_by(rule, own), Obstacle("refused", *why)
     return Decision(identity, comm, rule, own, current, wanted, entry, is_inherited, is_held, obstacle)
 

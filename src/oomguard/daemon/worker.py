@@ -152,18 +152,26 @@ class Worker:
             now = time.monotonic()
             if now >= end:
                 break
-        self._settle(outcomes, now)
+        self._finish(outcomes, now)
 
     def check_exec(self, pid: int) -> None:
         """Apply the policy to a process that ran a program and needs something."""
         now = time.monotonic()
         outcome = self._reconciler.process(pid, "exec", now)
-        self._settle([] if outcome is None else [outcome], now)
+        self._finish([] if outcome is None else [outcome], now)
 
-    def _settle(self, outcomes: "list[Outcome]", now: float) -> None:
-        """Report the outcomes for processes, and arrange for watches and later checks."""
+    def _finish(self, outcomes: "list[Outcome]", now: float) -> None:
+        """Report the outcomes, and arrange for watches and later checks."""
         for outcome in outcomes:
-            self._take(outcome, now)
+            if isinstance(outcome.change, SetOomScoreAdj):
+                self.watching.drift.release_recycled(outcome.change.identity)
+                if outcome.change.inherited:
+                    self.queue.sweep.found_inherited = True
+                    self.queue.put_off("child", ())  # some forks happened during the write
+            self._reporter.outcome(outcome, now)
+        if outcomes:
+            self._loop.set_earlier("fold", now + FOLD_SECONDS)  # what is already combined is due first
+            self._status.request(now)
         self.watching.discount(outcomes)
         managed = self._reconciler.managed
         if managed.has_new_watched:
@@ -184,21 +192,9 @@ class Worker:
         texts = (f"some processes cannot be read: {reason}" for reason in found.values())
         self._degradations.set("processes", *texts)
 
-    def _take(self, outcome: "Outcome", now: float) -> None:
-        if isinstance(outcome.change, SetOomScoreAdj):
-            self.watching.drift.release_recycled(outcome.change.identity)
-            if outcome.change.inherited:
-                self.queue.sweep.found_inherited = True
-                self.queue.put_off("child", ())  # some forks happened during the write
-        self._reporter.outcome(outcome, now)
-        self._loop.set_earlier("fold", now + FOLD_SECONDS)  # entries that are already combined are due first
-        self._status.request(now)
-
     def _check_sysctls(self, cause: "Cause") -> None:
         now, drift = time.monotonic(), self.watching.drift
-        for outcome in self._reconciler.sysctls(cause, now):
-            self._take(outcome, now)
-        self.watching.rest()
+        self._finish([*self._reconciler.sysctls(cause, now)], now)
         drift.watch_sysctls(self._reconciler.planner.sysctl_names())
         missing = (f"{name} is skipped: this kernel has no such sysctl" for name in sorted(drift.missing))
         self._degradations.set("sysctls", *missing)

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 
 from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
-from oomguard.core.decide import decide, wanted_by
+from oomguard.core.decide import Match, Situation, decide, wanted_by
 from oomguard.core.entry import own_value
 from oomguard.core.match import quick_unmet
 from oomguard.core.process import UnknownFactError
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from oomguard.reconcile.managed import ManagedProcesses
     from oomguard.reconcile.matching import Matching
 
-    Situation = tuple[int, int, Entry | None, bool]
-    """The value of a process, its own value, the entry that shows this, and whether it is another process's
-    entry."""
-
 UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 """By this age, a program has rewritten its command line, if it does."""
 
@@ -64,19 +60,6 @@ class Finding(NamedTuple):
 
 _NOTHING = Finding()
 """The finding for most processes: no rule matches them, and they inherited nothing."""
-
-
-class Match(NamedTuple):
-    """The rule that may set the value of a process, if any.
-
-    `refused` is the first that matches it but must not, and why; `unknown` why one could not be tried. The
-    `situation` is that of the process, if it was needed.
-    """
-
-    rule: "Rule | None" = None
-    refused: "tuple[Rule, Refusal] | None" = None
-    unknown: "UnknownFactError | None" = None
-    situation: "Situation | None" = None
 
 
 _NO_MATCH = Match()
@@ -170,7 +153,8 @@ class Planner:
             or self._inheritance.is_possible(handle, in_pass=in_pass)
         ):
             situation = situation or self._situation(handle, known, may_match=rule is not None)
-            decision = _decide(handle, situation, Match(rule, refused, unknown), is_held=is_held)
+            match = Match(rule, refused, unknown)
+            decision = decide(handle.identity, handle.comm, situation, match, is_held=is_held)
             rule = decision.rule
             if rule is not None and decision.obstacle is None and decision.wanted == decision.current:
                 if raised_by is None and decision.entry is None and decision.current > 0:
@@ -197,7 +181,7 @@ class Planner:
             refusal, reason = None, untried
             try:
                 situation = situation or self._situation(handle, known, may_match=True)
-                refusal = trust_refusal(rule, handle, own=situation[1], first_person_uid=first_person)
+                refusal = trust_refusal(rule, handle, own=situation.own, first_person_uid=first_person)
             except UnknownFactError as error:
                 reason = untried or error
             if refusal is not None:  # the next rules are tried, or a protected name would be an escape
@@ -218,14 +202,15 @@ class Planner:
         age = self.procfs.now_ticks() - handle.identity.start_time_ticks
         return controlled_by(handle, self.policy.first_person_uid), age < UNDECIDED_TICKS
 
-    def _situation(self, handle: "ProcessHandle", known: "Known", *, may_match: bool) -> "Situation":
+    def _situation(self, handle: "ProcessHandle", known: "Known", *, may_match: bool) -> Situation:
         """Return the current and the own value of a process; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         if known.entry is not None:
             entry = reclaimed(known.entry, value, handle)
-            return value, own_value(entry, value), entry, False
+            return Situation(value, own_value(entry, value), entry, is_inherited=False)
         origin = self._inheritance.origin(handle, value, may_match=may_match)
-        return value, value if origin is None else origin.original, origin, origin is not None
+        own = value if origin is None else origin.original
+        return Situation(value, own, origin, is_inherited=origin is not None)
 
     def _unescaped(
         self,
@@ -302,22 +287,6 @@ class Planner:
             and not self._ledger.protections.include(decision.current)
             and self.matching.matcher.is_decided_by_name(handle.comm)
         )
-
-
-def _decide(handle: "ProcessHandle", situation: "Situation", match: Match, *, is_held: bool) -> "Decision":
-    value, own, entry, is_inherited = situation
-    return decide(
-        handle.identity,
-        handle.comm,
-        current=value,
-        own=own,
-        rule=match.rule,
-        refusal=match.refused,
-        unknown="" if match.unknown is None else str(match.unknown),
-        entry=entry,
-        is_inherited=is_inherited,
-        is_held=is_held,
-    )
 
 
 def _has(entry: "Entry", value: int) -> bool:
