@@ -501,6 +501,26 @@ def test_a_small_screen_shows_processes_rather_than_the_summary() -> None:
     assert "one point of oom_score_adj" in " ".join(drawn(view))
 
 
+def test_the_smallest_screen_has_processes_instead_of_the_summary() -> None:
+    """And whole words of what the keys do."""
+    lines = drawn(MANY, width=34, height=6)
+    assert len(lines) == 6, lines
+    assert sum("hro" in line for line in lines) == 2
+    assert lines[0] == "1–2 of 26 · by kill order · q=quit"
+
+
+def test_home_and_end_go_to_the_first_and_the_last() -> None:
+    """As in less, also with g and G."""
+    screen = watch.Screen()
+    screen.view = MANY
+    for key, shown in ((b"\x1b[F", "9–26 of 26"), (b"\x1b[H", "1–18 of 26"), (b"G", "9–26"), (b"g", "1–18")):
+        screen.press(key)
+        file = io.StringIO()
+        out = Console(width=80, height=24, file=file)
+        out.print(screen.frame(out))
+        assert shown in file.getvalue()
+
+
 def test_keys_sort_filter_and_quit(tmp_path: Path) -> None:
     """And the terminal is as it was."""
     with watched(tmp_path) as screen:

@@ -22,7 +22,7 @@ examples:
 
 keys of --watch: k kill order, p order under the policy, m memory, + growth,
                  v value, n name, / filter, Esc no filter, q quit,
-                 arrows and Page Up/Down scroll
+                 arrows, Page Up/Down, Home and End scroll
 
 exit codes: 0 shown, 1 cannot be calculated, 78 the policy is not valid
 """

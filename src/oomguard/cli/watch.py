@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.text import Text
 
 from oomguard.core.errors import UsageError
+from oomguard.core.text import wrapped
 from oomguard.report.rank_table import rank_table, sort_keys, sorted_by, summary_lines
 from oomguard.report.tables import console
 
@@ -127,6 +128,8 @@ class Screen:
             self.sort, self._top = key.decode("ascii"), 0
         elif key in (b"\x1b[H", b"\x1b[1~", b"g"):
             self._top = 0
+        elif key in (b"\x1b[F", b"\x1b[4~", b"G"):
+            self._top = sys.maxsize
         else:
             self._top += _SCROLLS.get(key, 0) + _PAGES.get(key, 0) * self._page
         return True
@@ -147,7 +150,9 @@ class Screen:
         """Return what to draw on a console of that size."""
         view = self.view
         assert view is not None
-        head = Group(*summary_lines(view, out.width, limit=out.height // _PART_OF_SUMMARY))
+        limit = out.height // _PART_OF_SUMMARY
+        lines = summary_lines(view, out.width, limit=limit)
+        head = Group(*lines if len(lines) <= limit else ())
         rows = [one for one in sorted_by(self.sort, view) if self._shows(one)]
         self._page = max(out.height - len(out.render_lines(head)) - 4, 1)
         self._top = max(0, min(self._top, len(rows) - self._page))
@@ -155,7 +160,7 @@ class Screen:
         place = (
             f"{self._top + 1}–{self._top + len(shown)} of {len(rows)} · " if len(shown) < len(rows) else ""
         )
-        keys = Text(self._keys(place), style="dim", overflow="ellipsis", no_wrap=True)
+        keys = Text(wrapped(self._keys(place), out.width)[0], style="dim")
         if self.filter and not rows:
             return Group(head, keys, "", Text(f"No process matches {self.filter!r}."))
         return Group(head, keys, "", rank_table(view, shown, width=out.width))
@@ -169,7 +174,7 @@ class Screen:
         if self._is_typing:
             return f"filter: {self.filter}_   Enter applies it, Esc clears it"
         kept = f"filter {self.filter!r} (Esc=none) · " if self.filter else ""
-        choices = "q=quit /=filter k=kills p=policy m=memory +=grow v=value n=name"  # cut at the end
+        choices = "q=quit /=filter k=kills p=policy m=memory +=grow v=value n=name"  # as many as fit
         return f"{place}{kept}by {sort_keys()[self.sort]} · {choices}"
 
 

@@ -19,7 +19,7 @@ _USER_CELLS = 8
 WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
 WIDTH_OF_USERS = 70
-"""On narrower screens, a table has no bars and no users."""
+"""On narrower screens, a table has no bars and no users, and beside rules no growth."""
 _OBSTACLES: dict[ObstacleKind, str] = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
 """Names of obstacles, short enough for the rule beside them."""
 _NAME_CELLS = 20
@@ -74,7 +74,8 @@ def rank_table(view: View, shown: Iterable[Ranked], *, width: int) -> Table:
             name for name in headings if name not in ("", "SCORE")
         ]  # the rule is more useful than those
     if width < WIDTH_OF_USERS:
-        headings = [name for name in headings if name not in ("", "USER")]
+        lesser = ("", "USER", "+/MIN") if view.has_policy else ("", "USER")
+        headings = [name for name in headings if name not in lesser]
     made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "+/MIN", "VALUE"))
     made.collapse_padding = True
     for column in made.columns:
