@@ -1,5 +1,6 @@
 """The flight recorder: a ring that outlives kills, damage and a full disk."""
 
+import base64
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -128,6 +129,29 @@ def test_texts_of_any_length_fit(opened: Recorder) -> None:
     assert len(found.holders) >= 1
     assert [one.pid for one in found.holders] == list(range(len(found.holders)))
     assert len(opened.samples()) == SLOTS
+
+
+_INCOMPRESSIBLE = (  # found by trying: escaped as in JSON, these characters compress worst
+    "8JSUhvCXsZjrkoXwpbyt5IiQ1L/wn6ec56mn8K2zhvCmnbDwppmI8JG7rvCwnLvnurrjj5/wlrma8KKUhvCnrrPhprvwrpOx"
+    "8KiolPOghZLwpISY8KWkquWWkfChkqblj5jwrK+W8KajoueMk/CkpqDjgLfjnY3wrqy08KG8tvCjurzwkYiW8JCBm/Crn7jw"
+    "oLm38JihofCXiqPwpaeq8JOAoPCipKXwsYee7Jm08LCUkvCYmrnwrJeh8KKEj/CqjqzworSZ8K+ju/CwjI7wkZaQ8J+QgPCn"
+    "jIvwrL2A8KSovPCrl7vwkJCx8KqSki/wnYCD44qU8KK6lvCoiK3wlr2e8LCtkfCnn6vwlqaX8Ku8ifCrqLfwoaCw8JKCjvCg"
+    "noHwqqOv8KGfovCShqnwpLKZ8JCpqfCmkYnwrZub8K2MnPCYj5/wrKaB86CGv/CqqY7wn4er8KmyhPCot47wl7CF8KOKhfCX"
+    "op7wqa+X8J6Kl/CmroDwpqeG8KCmmvChgpPwl5eC8Ki6qPCRq5zwlqm+8LC5vfCpnJHwprqm8LCClfCnkqTwqre08KG2lfCt"
+    "qpvwqp2i8KuUn/CQh7rwqbWq8KiYmPCnrIHwqKCU8JeNqfCtk7LwqIa48JeCuvCgmIbwraC48LC3jy/zoIWe8KmGt/Covp3w"
+    "sJmE8KGXp/CrpZnwo7Oe8KOQvvCugbLwm4Oz8KmOs/Cvp7XwkLqx8JisuPCjg6jwl4qc8KqnnfCulrLwrIGq8K6nlPCkl63w"
+    "sJCp8LGKovCqhLTwnZKq8KaoofCstafwraa28KyMhfCTh5Xwq4e98KOWufCruY/wq5iT8LChsfCmpJXwmr+w8KejovCmoafw"
+    "p7eM8KmZrvCdqZvwoIam8JiJqPClmavwoLKm8KmBlPCxgYvwpLeR8KKsqvCql7fwpIG58J64i/CqgrPwoIqI8KeZmPCklJDw"
+    "mKK08JGCoPCfmZzwqIeb8KW9rfCfg4Y="
+)
+
+
+def test_the_name_of_a_cgroup_that_compresses_badly_fits(opened: Recorder) -> None:
+    """Root of a container chooses it, and must not stop the daemon of the host."""
+    cgroup = printable(f"/pod/{base64.b64decode(_INCOMPRESSIBLE).decode()}")
+    texts = sample(1)._replace(cgroup=cgroup)
+    opened.record(texts, in_episode=True)
+    assert opened.samples()[-1]._replace(holders=()) == texts._replace(holders=())
 
 
 @pytest.mark.parametrize("size", [0, 1, 14, 5000, 2 * SLOTS * SLOT_BYTES + 77])

@@ -116,7 +116,9 @@ def encode_slot(number: int, sample: Sample) -> bytes:
     )
     short = sample._replace(cgroup=sample.cgroup[:_TEXT_LIMIT])
     while True:
-        document = json.dumps(short._replace(holders=holders), separators=(",", ":"))
+        fields = short._replace(holders=holders)
+        # As UTF-8, 200 characters that cannot be compressed have 800 bytes; escaped, they may not fit.
+        document = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         packed = zlib.compress(document.encode(), 1)
         if len(packed) <= SLOT_BYTES - _HEADER.size:
             return _HEADER.pack(_FORMAT, number, len(packed), _checksum(number, packed)) + packed
