@@ -25,9 +25,3 @@ def is_garbled_kill(text: str) -> bool:
     """Return whether a text looks like the kernel's line about a kill, a choice or its beginning."""
     text = text[:_LENGTH]
     return _GARBLED.search(text.lower() if text.isupper() else text) is not None
-
-
-def has_cut_kill(text: str) -> bool:
-    """Return the same of a line of a report about something else, which a cut joined with a kill."""
-    is_cut = ": Kill" in text or "lled process" in text or "or sacrifice" in text
-    return "-rss:" in text or (is_cut and is_garbled_kill(text))

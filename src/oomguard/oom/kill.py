@@ -135,7 +135,7 @@ _GROUP_BEFORE, _GROUP_BEHIND = "Tasks in ", " are going to be killed due to memo
 
 def names_process(text: str) -> bool:
     """Return whether a line may name a process that was killed or chosen."""
-    return "process " in text and any(mark in text for mark in MARKS)
+    return "process " in text and (KILLED in text or "ill process " in text or _KILLED_IN_CONTAINER in text)
 
 
 def parse_kill(line: str, *, has_note: bool = True) -> Kill | None:

@@ -137,8 +137,7 @@ def split_text(line: str) -> Line | None:
     uptime = _UPTIME.search(line, mark.start(), end)
     when = WHEN.search(line, 0, end) if outer or uptime is None else None
     text = line[end:]
-    if outer and _OPENING.intersection(outer):
-        text = without_ending(text, outer)
+    text = without_ending(text, outer) if outer else text
     if "#0" in text:
         text = text.replace("#012", "\n")  # rsyslog's newline
     return Line(
@@ -182,19 +181,16 @@ _FACILITIES = frozenset(
 def _host(outer: str, when: "re.Match[str] | None", *, is_next: bool) -> str:
     """Return the host in a prefix: what stands before `kernel:`, or the only word that is nothing else."""
     rest = outer if when is None else f"{outer[: when.start()]} {outer[when.end() :]}"
-    words = rest.replace("|", " ").split()
-    if is_next and words and _is_name(words[-1]):
-        return words[-1]
-    words = [word for word in words if _is_name(word)]
+    words = [word for word in rest.replace("|", " ").split() if _is_name(word)]
     return words[-1] if words and (is_next or len(words) == 1) else ""
 
 
 def _is_name(word: str) -> bool:
     return not (
         not word[0].isalnum()
+        or word[-1] in ':>-"'
         or word.rstrip(".)").isdecimal()
         or _TIMES.fullmatch(word) is not None
-        or word[-1] in ":>-"
         or word.startswith("kern.")
         or word in ("kern", "AM", "PM")
         or _NOT_IN_HOSTS.search(word)
@@ -203,12 +199,14 @@ def _is_name(word: str) -> bool:
 
 def without_ending(text: str, outer: str) -> str:
     """Return the message without what closes a quotation or a table that the prefix opened."""
+    if not _OPENING.intersection(outer):
+        return text
     if "|" in outer or "│" in outer:
         text = text.rstrip(" \t|│")
     if "**" in outer:
         text = text.rstrip().removesuffix("**")
     for quote, ends in _QUOTES.items():
-        if outer.count(quote) % 2:
+        if quote in outer and outer.count(quote) % 2:
             at = max(map(text.rfind, ends))
             text = text[:at].rstrip(ends) if at > 0 else text
     return text

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from oomguard.oom.draft import Draft
-from oomguard.oom.garbled import has_cut_kill, is_garbled_kill
+from oomguard.oom.garbled import is_garbled_kill
 from oomguard.oom.kill import (
     COMM,
     CONTEXT,
@@ -117,9 +117,15 @@ class Assembler:
                 return None
             if _GARBLED_ROW.match(text) is not None and self._draft is not None:
                 self._draft.rows_unread += 1
-        if names_process(text) or "oom-kill" in text:
-            return self._take_words(line)
-        if has_cut_kill(text) and not text.startswith("oom_reaper: "):
+        if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
+            draft, finished = self._begin(line, is_header=True)
+            draft.fields |= {"invoker": invoker, "nodes": invoker.nodes}
+            return finished
+        if names_process(text):
+            return self._take_victim(line)
+        if text.startswith(CONTEXT):
+            return self._take_context(line)
+        if is_garbled_kill(text):
             self.is_used = False
             return None
         if text.startswith("["):
@@ -151,20 +157,7 @@ class Assembler:
 
     def _take_words(self, line: "Line") -> "Report | None":
         text, draft, finished = line.text, self._draft, None
-        if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
-            draft, finished = self._begin(line, is_header=True)
-            draft.fields |= {"invoker": invoker, "nodes": invoker.nodes}
-        elif names_process(text):
-            finished = self._take_victim(line)
-        elif text.startswith(CONTEXT):
-            context = parse_context(text)
-            if context is None:
-                return self._take_cut_context(line)
-            draft, finished = self._go_on_about(context, line)
-            draft.take_context(context)
-        elif CONTEXT in text:
-            self.is_used = False
-        elif (has_ended := is_panic(text)) or is_without_victim(text):
+        if (has_ended := is_panic(text)) or is_without_victim(text):
             if not has_ended and draft is not None and draft.can_pass_over(line):
                 return None
             draft, finished = self._go_on(line)
@@ -189,8 +182,6 @@ class Assembler:
         elif text.startswith("memory: usage "):
             draft, finished = self._go_on(line)
             self._take_detail(draft, text)
-        elif is_garbled_kill(text):
-            self.is_used = False
         elif draft is not None:
             self._take_detail(draft, text)
         return finished
@@ -258,8 +249,13 @@ class Assembler:
             if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST
         ]
 
-    def _take_cut_context(self, line: "Line") -> "Report | None":
-        """Add what a line says of which the end is missing: its kill may follow."""
+    def _take_context(self, line: "Line") -> "Report | None":
+        """Add what a line says; if its end is missing, its kill may follow."""
+        draft: Draft | None
+        if (context := parse_context(line.text)) is not None:
+            draft, finished = self._go_on_about(context, line)
+            draft.take_context(context)
+            return finished
         draft, is_joined = self._draft, "-rss:" in line.text  # with the end of another line
         is_known = draft is not None and not draft.ended and draft.is_worth_telling
         self.is_used = is_known and ",uid=" not in line.text and not is_joined
