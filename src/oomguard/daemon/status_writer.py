@@ -10,22 +10,7 @@ from oomguard.core.process import Identity
 from oomguard.core.text import printable
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.hidepid import observe_privileged_group
-from oomguard.report.status_file import (
-    FORMAT,
-    NO_PRESSURE,
-    STATUS_FILE,
-    ChangeCount,
-    ContendedValue,
-    KillCount,
-    LastKill,
-    PolicyStatus,
-    PressureStatus,
-    RuleStatus,
-    StatusFile,
-    StillRaised,
-    SysctlStatus,
-    encode_status,
-)
+from oomguard.report import status_file
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -91,7 +76,7 @@ class StatusWriter:
         self._degradations = degradations
         self._started_at = time.time()
         self._mode = 0o600
-        self._kills: list[LastKill] = []
+        self._kills: list[status_file.LastKill] = []
         self.policy_loaded_at = self._started_at
         self.policy_error = ""
         """Why a newer policy was rejected, "" if none was."""
@@ -108,15 +93,15 @@ class StatusWriter:
         *,
         has_events: bool = True,
         watches: int = 0,
-        pressure: PressureStatus = NO_PRESSURE,
+        pressure: status_file.PressureStatus = status_file.NO_PRESSURE,
         is_throttled: bool = False,
         passing_limits: "Sequence[str]" = (),
-    ) -> StatusFile:
+    ) -> status_file.StatusFile:
         """Return the status. `passing_limits` are those that may end."""
         policy, reporter = reconciler.policy, self._reporter
         matching = Counter(matched.rule_of.values()).most_common(_RULES_LIMIT)
-        return StatusFile(
-            format=FORMAT,
+        return status_file.StatusFile(
+            format=status_file.FORMAT,
             version=__version__,
             pid=self._identity.pid,
             start_time_ticks=self._identity.start_time_ticks,
@@ -124,7 +109,7 @@ class StatusWriter:
             written_at=time.time(),
             policy=self._policy_status(policy),
             sysctls=tuple(
-                SysctlStatus(
+                status_file.SysctlStatus(
                     one.name, one.value, _granted(one, reconciler.ledger), one.source, one.kind, one.said
                 )
                 for one in policy.sysctls
@@ -132,9 +117,13 @@ class StatusWriter:
             rules=tuple(_rule_status(matched.rules[number], count) for number, count in sorted(matching)),
             processes_held=len(matched.rule_of),
             outcomes=reporter.counts,
-            changes=tuple(ChangeCount(*key, count) for key, count in sorted(reporter.changes.items())),
+            changes=tuple(
+                status_file.ChangeCount(*key, count) for key, count in sorted(reporter.changes.items())
+            ),
             complaints=matched.complaints,
-            kills=tuple(KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())),
+            kills=tuple(
+                status_file.KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())
+            ),
             contended=tuple(map(_contended_value, reconciler.backoff.contended())),
             limits=(*self._degradations.texts, *passing_limits),
             still_raised=tuple(_still_raised(reconciler)),
@@ -150,8 +139,8 @@ class StatusWriter:
             last_kills=tuple(self._kills),
         )
 
-    def _policy_status(self, policy: "Policy") -> PolicyStatus:
-        return PolicyStatus(
+    def _policy_status(self, policy: "Policy") -> status_file.PolicyStatus:
+        return status_file.PolicyStatus(
             files=tuple(map(_absolute, policy.files)),
             digest=policy.digest,
             rules=len(policy.rules),
@@ -174,25 +163,25 @@ class StatusWriter:
             del self._kills[0]
         label = "" if rule is None else rule.label
         self._kills.append(
-            LastKill(time.time(), kill.pid, printable(kill.comm), uid, kill.rss_kib or 0, label)
+            status_file.LastKill(time.time(), kill.pid, printable(kill.comm), uid, kill.rss_kib or 0, label)
         )
 
     def request(self, now: float) -> None:
         """Write the file soon: something in it changed."""
         self._loop.set_earlier("status", now + STATUS_SECONDS)
 
-    def write(self, status: StatusFile) -> None:
+    def write(self, status: status_file.StatusFile) -> None:
         """Replace the file."""
         try:
-            self._folder.replace(STATUS_FILE, encode_status(status), mode=self._mode)
+            self._folder.replace(status_file.STATUS_FILE, status_file.encode_status(status), mode=self._mode)
             self._degradations.set("status")
         except OSError as error:
-            limit = f"{self._folder.path}/{STATUS_FILE} cannot be written: {error.strerror}"
+            limit = f"{self._folder.path}/{status_file.STATUS_FILE} cannot be written: {error.strerror}"
             self._degradations.set("status", limit)
 
     def remove(self) -> None:
         """Remove the file when the daemon stops."""
-        self._folder.remove(STATUS_FILE)
+        self._folder.remove(status_file.STATUS_FILE)
 
     def choose_readers(self) -> None:
         """Let those read the file who may see all processes in it."""
@@ -204,7 +193,7 @@ class StatusWriter:
         is_ours = group == os.getegid()
         self._mode = 0o640 if is_ours else 0o600
         if not is_ours and os.geteuid() == 0:
-            limit, cure = f"only root can read {STATUS_FILE}", "lets that group read it, too"
+            limit, cure = f"only root can read {status_file.STATUS_FILE}", "lets that group read it, too"
             if self._procfs.init_mounts() is None:
                 limit, cure = "oomguard does not see most processes", "shows them"
             self._degradations.set(
@@ -220,23 +209,23 @@ def _granted(setting: "SysctlSetting", ledger: "Ledger") -> int:
     return setting.value if entry is None or entry.made is None else entry.made
 
 
-def _rule_status(rule: "Rule", count: int) -> RuleStatus:
-    return RuleStatus(rule.number, rule.label, rule.source, str(rule.terms.value), count)
+def _rule_status(rule: "Rule", count: int) -> status_file.RuleStatus:
+    return status_file.RuleStatus(rule.number, rule.label, rule.source, str(rule.terms.value), count)
 
 
-def _still_raised(reconciler: "Reconciler") -> "Iterator[StillRaised]":
+def _still_raised(reconciler: "Reconciler") -> "Iterator[status_file.StillRaised]":
     found = (
-        StillRaised(pid, one.start_time_ticks, one.raised_by)
+        status_file.StillRaised(pid, one.start_time_ticks, one.raised_by)
         for pid, one in reconciler.managed.known.items()
         if one.raised_by is not None and one.is_held
     )
     return islice(found, _STILL_RAISED_LIMIT)
 
 
-def _contended_value(target: "Hashable") -> ContendedValue:
+def _contended_value(target: "Hashable") -> status_file.ContendedValue:
     if isinstance(target, Identity):
-        return ContendedValue("oom_score_adj", *target)
-    return ContendedValue(str(target))
+        return status_file.ContendedValue("oom_score_adj", *target)
+    return status_file.ContendedValue(str(target))
 
 
 def _absolute(file: str) -> str:

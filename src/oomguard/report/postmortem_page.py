@@ -6,20 +6,9 @@ from collections.abc import Iterator, Sequence
 from oomguard.core.text import counted, kib, legible, printable
 from oomguard.oom.backtest import Replayed
 from oomguard.oom.postmortem import Finding, Place, share_of
+from oomguard.report import postmortem
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
-from oomguard.report.postmortem import (
-    Fact,
-    Told,
-    circumstances,
-    facts,
-    headline,
-    label,
-    origin_of,
-    paths,
-    unranked,
-    value_of,
-)
 from oomguard.report.postmortem_before import grown, is_of_same, until_kill
 from oomguard.report.postmortem_document import told_json
 from oomguard.report.recording_page import growth_table
@@ -32,18 +21,20 @@ _HOLDERS = 10
 _JSON_LENGTH = 200_000
 
 
-def postmortem_page(told: Sequence[Told], *, limit: int, where: str, notes: Sequence[str]) -> str:
+def postmortem_page(told: Sequence[postmortem.Told], *, limit: int, where: str, notes: Sequence[str]) -> str:
     """Return reports as HTML. `where` is the log that they are from."""
     if not told:
         article = Article(f"No report of the OOM killer in {where}.", is_calm=True)
         return render(Page(article.headline, [article], notes))
-    title = headline(told[0].finding) if len(told) == 1 else f"{len(told)} reports of the OOM killer"
+    title = (
+        postmortem.headline(told[0].finding) if len(told) == 1 else f"{len(told)} reports of the OOM killer"
+    )
     return render(Page(title, [_article(one, limit) for one in told], notes))
 
 
-def _article(told: Told, limit: int) -> Article:
+def _article(told: postmortem.Told, limit: int) -> Article:
     finding, report = told.finding, told.finding.report
-    said = [*facts(told._replace(origin=None)), *paths(report)]
+    said = [*postmortem.facts(told._replace(origin=None)), *postmortem.paths(report)]
     sections = [Section("What happened", [fact for fact in said if fact.label != "Policy"])]
     if rows := _held(finding):
         columns = (
@@ -58,7 +49,7 @@ def _article(told: Told, limit: int) -> Article:
         sections.append(_before(told))
     if report.tasks:
         sections.append(_candidates(told, limit))
-    policy = [] if told.origin is None else [Fact("Value", origin_of(told.origin))]
+    policy = [] if told.origin is None else [postmortem.Fact("Value", postmortem.origin_of(told.origin))]
     if policy := [*policy, *(fact for fact in said if fact.label == "Policy")]:
         sections.append(Section("The policy's part", policy))
     document = json.dumps(json.loads(told_json(told, limit=limit)), indent=1, ensure_ascii=False)
@@ -66,7 +57,7 @@ def _article(told: Told, limit: int) -> Article:
         document = ""  # a cgroup that was killed as a whole can have thousands of processes
     folded = [("The kernel's own lines", _lines(report.raw)), ("The same for programs, as JSON", document)]
     is_calm = not report.kills and report.other is None
-    return Article(headline(finding), circumstances(report), sections, folded, is_calm)
+    return Article(postmortem.headline(finding), postmortem.circumstances(report), sections, folded, is_calm)
 
 
 def _lines(raw: str) -> str:
@@ -80,11 +71,11 @@ def _lines(raw: str) -> str:
 def _held(finding: Finding) -> list[Row]:
     """Return what held memory, the largest first, and what was free."""
     report, page = finding.report, finding.report.memory.page_kib
-    places = sorted(finding.ranked or unranked(report), key=lambda one: one.pages, reverse=True)
+    places = sorted(finding.ranked or postmortem.unranked(report), key=lambda one: one.pages, reverse=True)
     if not places:
         return []
     killed = {kill.pid for kill in report.kills}
-    held = [(label(one.task), one.pages, one.task.pid in killed) for one in places[:_HOLDERS]]
+    held = [(postmortem.label(one.task), one.pages, one.task.pid in killed) for one in places[:_HOLDERS]]
     if rest := places[_HOLDERS:]:
         held.append((counted(len(rest), "more process", "es"), sum(one.pages for one in rest), False))
     pages = report.memory.pages
@@ -113,7 +104,7 @@ def _held(finding: Finding) -> list[Row]:
 
 def _together(finding: Finding) -> str:
     """Return what the parts are of, how much all processes have, and why that can be more."""
-    whole, places = finding.total_pages, finding.ranked or unranked(finding.report)
+    whole, places = finding.total_pages, finding.ranked or postmortem.unranked(finding.report)
     pages = sum(one.pages for one in places)
     together = f"{counted(len(places), 'process', 'es')} together: {_size(pages, finding)}"
     if whole is None:
@@ -127,7 +118,7 @@ def _size(pages: int, finding: Finding) -> str:
     return kib(pages * finding.report.memory.page_kib)
 
 
-def _before(told: Told) -> Section:
+def _before(told: postmortem.Told) -> Section:
     report = told.finding.report
     found = grown(report, told.before)
     samples = until_kill(report, told.before)
@@ -138,9 +129,9 @@ def _before(told: Told) -> Section:
     return Section("What grew before", charts=charts, table=growth_table(found, shown))
 
 
-def _candidates(told: Told, limit: int) -> Section:
+def _candidates(told: postmortem.Told, limit: int) -> Section:
     finding = told.finding
-    places = list(finding.ranked) or unranked(finding.report)
+    places = list(finding.ranked) or postmortem.unranked(finding.report)
     killed = {kill.pid for kill in finding.report.kills}
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
     shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
@@ -181,7 +172,7 @@ def _cells(one: Place, finding: Finding, replayed: Replayed | None) -> Iterator[
     for number in (task.pid, task.uid):
         yield Cell(str(number), number)
     yield Cell(kib(one.pages * page), one.pages)
-    yield Cell(value_of(task, replayed), task.oom_score_adj)
+    yield Cell(postmortem.value_of(task, replayed), task.oom_score_adj)
     share = share_of(one, finding)
     yield Cell("", _NEVER) if share is None else Cell(f"{share:.1%}", round(share, 6))
     if replayed is not None:

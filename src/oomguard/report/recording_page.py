@@ -4,20 +4,9 @@ from collections.abc import Sequence
 
 from oomguard.core.sample import Growth, Holder, Sample
 from oomguard.core.text import kib, span
+from oomguard.report import recording
 from oomguard.report.chart import LINES, growth_chart, left_chart
 from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
-from oomguard.report.recording import (
-    clock,
-    clock_form,
-    condensed,
-    extent,
-    headline,
-    moment,
-    of_host,
-    seen_once,
-    shown_by,
-    what_grew,
-)
 
 _POINTS = 300
 _ROWS = 60
@@ -32,20 +21,22 @@ def recording_page(samples: Sequence[Sample]) -> str:
 
 
 def _article(samples: Sequence[Sample]) -> Article:
-    grown = what_grew(samples)
+    grown = recording.what_grew(samples)
     rows = grown.seen_often[:_GREW]
-    fewer = condensed(of_host(samples), _POINTS)
+    fewer = recording.condensed(recording.of_host(samples), _POINTS)
     shown = [one.holder for one in rows[:LINES]] or list(samples[-1].holders[:LINES])
     chart = growth_chart(fewer or samples, shown)
     sections = [
-        Section("What grew", charts=[chart], table=growth_table(rows, shown), note=seen_once(grown)),
+        Section(
+            "What grew", charts=[chart], table=growth_table(rows, shown), note=recording.seen_once(grown)
+        ),
         Section(
             "What was left",
             charts=[left_chart(fewer)] if fewer else (),  # none, if only a cgroup was short
-            table=_moments(condensed(samples, _ROWS)),
+            table=_moments(recording.condensed(samples, _ROWS)),
         ),
     ]
-    return Article(headline(samples), extent(samples), sections, is_calm=True)
+    return Article(recording.headline(samples), recording.extent(samples), sections, is_calm=True)
 
 
 def growth_table(grown: Sequence[Growth], shown: Sequence[Holder]) -> Table:
@@ -78,9 +69,11 @@ def _moments(samples: Sequence[Sample]) -> Table:
         *(Column(name, is_number=True, is_lesser=True) for name in ("Swap free", "Promised", "Stalled")),
         *(Column("First to go"), Column("Memory", is_number=True, is_lesser=of_several)),
     ]
-    form = clock_form(samples)
+    form = recording.clock_form(samples)
     rows = []
     for one in samples:
-        available, *others = map(Cell, moment(one, kib))
-        rows.append(Row((Cell(clock(one, form)), available, Cell(shown_by(one)), *others)))
+        available, *others = map(Cell, recording.moment(one, kib))
+        rows.append(
+            Row((Cell(recording.clock(one, form)), available, Cell(recording.shown_by(one)), *others))
+        )
     return Table("Of equal parts of the time, the moment with the least memory", columns, rows)

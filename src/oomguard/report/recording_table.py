@@ -6,21 +6,8 @@ from rich.text import Text
 
 from oomguard.core.sample import Sample
 from oomguard.core.text import kib, span
+from oomguard.report import recording
 from oomguard.report.rank_table import compact
-from oomguard.report.recording import (
-    Course,
-    clock,
-    clock_form,
-    condensed,
-    courses,
-    extent,
-    headline,
-    moment,
-    seen_once,
-    shown_by,
-    sparkline,
-    what_grew,
-)
 from oomguard.report.tables import NamesTable, console, print_text, table
 
 _ROWS = 20
@@ -33,16 +20,16 @@ _COURSE = ""
 def print_recording(samples: Sequence[Sample]) -> None:
     """Print memory over time, and the processes that grew most."""
     out = console()
-    print_text(out, headline(samples), style="bold")
-    print_text(out, extent(samples))
+    print_text(out, recording.headline(samples), style="bold")
+    print_text(out, recording.extent(samples))
     out.print()
-    memory = _memory_table(condensed(samples, _ROWS))
+    memory = _memory_table(recording.condensed(samples, _ROWS))
     memory.leave_out(("PROMISED", "STALLED", "SWAP FREE"), out.width)
     out.print(memory)
-    grown = what_grew(samples)
+    grown = recording.what_grew(samples)
     out.print()
     if grown.seen_often:
-        growth = _growth_table(courses(samples, grown.seen_often[:_GREW], cells=_CELLS))
+        growth = _growth_table(recording.courses(samples, grown.seen_often[:_GREW], cells=_CELLS))
         growth.leave_out((_COURSE, "FROM"), out.width)
         out.print(growth)
     elif len({one.booted for one in samples}) == 1:
@@ -51,11 +38,11 @@ def print_recording(samples: Sequence[Sample]) -> None:
         out.print("None of the largest processes grew.")
     if (hidden := len(grown.seen_often) - _GREW) > 0:
         out.print(f"and {hidden} more that grew less")
-    if once := seen_once(grown):
+    if once := recording.seen_once(grown):
         print_text(out, once)
 
 
-def _growth_table(grown: Sequence[Course]) -> NamesTable:
+def _growth_table(grown: Sequence[recording.Course]) -> NamesTable:
     has_units = any(growth.holder.unit for growth, _ in grown)
     units = ("UNIT",) if has_units else ()
     made = table("GREW", *units, "FROM", "TO", "IN", _COURSE, right=("FROM", "TO", "IN"))
@@ -66,15 +53,15 @@ def _growth_table(grown: Sequence[Course]) -> NamesTable:
         holder = growth.holder
         unit = (Text(holder.unit, no_wrap=True, overflow="ellipsis"),) if has_units else ()
         amounts = (kib(growth.before_kib), kib(holder.held_kib), span(growth.seconds))
-        made.add_row(holder.label, *unit, *amounts, sparkline(sizes))
+        made.add_row(holder.label, *unit, *amounts, recording.sparkline(sizes))
     return made
 
 
 def _memory_table(samples: Sequence[Sample]) -> NamesTable:
     headings = ("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "FIRST TO GO", "MEMORY")
-    rows = [moment(sample, compact) for sample in samples]
+    rows = [recording.moment(sample, compact) for sample in samples]
     shown = [at for at in range(len(headings)) if any(row[at] not in ("", "none") for row in rows)]
-    form = clock_form(samples)
+    form = recording.clock_form(samples)
     of = ("OF",) if any(sample.cgroup for sample in samples) else ()
     made = table(
         *("TIME", *(headings[at] for at in shown), *of),
@@ -84,6 +71,6 @@ def _memory_table(samples: Sequence[Sample]) -> NamesTable:
     for column in made.columns:
         column.no_wrap = column.header not in ("SWAP FREE", "OF")
     for sample, row in zip(samples, rows, strict=True):
-        where = (shown_by(sample),) if of else ()
-        made.add_row(clock(sample, form), *(row[at] for at in shown), *where)
+        where = (recording.shown_by(sample),) if of else ()
+        made.add_row(recording.clock(sample, form), *(row[at] for at in shown), *where)
     return made
