@@ -1,5 +1,6 @@
 """`oomguard advise`: suggest a policy from this host's memory use and running programs."""
 
+import argparse
 import sys
 import time
 from contextlib import closing
@@ -9,8 +10,6 @@ from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
-    import argparse
-
     from oomguard.kernel.procfs import Procfs
     from oomguard.propose.advice import PeakSinceStart
 
@@ -28,11 +27,11 @@ exit codes: 0 done, 1 this host's memory use cannot be read
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--state-dir", "--proc", "--json")
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Print the policy, or its findings as JSON."""
     from oomguard.diagnose.this_host import open_procfs, peak_source
     from oomguard.propose.advice import advise

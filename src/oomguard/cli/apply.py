@@ -1,15 +1,14 @@
 """`oomguard apply`: one pass."""
 
+import argparse
 import sys
 from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
+from oomguard.core.choices import Cause
 
 if TYPE_CHECKING:
-    import argparse
-
-    from oomguard.core.choices import Cause
     from oomguard.core.policy import Policy
     from oomguard.reconcile.once import Pass
 
@@ -25,11 +24,11 @@ exit codes: 0 done, 1 a change failed or was refused, 78 the policy is not valid
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--policy", "--state-dir", "--proc", "--json")
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Apply the policy once, and print the result of each change."""
     from oomguard.diagnose.this_host import load_here
 
@@ -37,7 +36,7 @@ def _run(options: "argparse.Namespace") -> int:
     return report(done, as_json=options.json, nothing="Nothing to change.", applied="changed")
 
 
-def reconcile(options: "argparse.Namespace", policy: "Policy", cause: "Cause") -> "Pass":
+def reconcile(options: argparse.Namespace, policy: "Policy", cause: Cause) -> "Pass":
     """Apply a policy; warn if original values are lost."""
     from oomguard.core.text import counted
     from oomguard.diagnose.this_host import open_procfs, peak_source

@@ -1,5 +1,6 @@
 """`oomguard check`: validate the policy, and warn of mistakes."""
 
+import argparse
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,6 @@ from oomguard.core.text import printable
 from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
-    import argparse
-
     from oomguard.diagnose.policy_check import Checked
 
 BAD_POLICY = 78
@@ -31,7 +30,7 @@ exit codes: 0 valid, 78 not valid (or, with --strict, a warning)
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--policy", "--state-dir", "--json", "--proc")
     parser.add_argument(
         "--host", action="store_true", help="also check it against this host: users, sysctls, limits"
@@ -45,7 +44,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     )
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Report every fault and warning of every file."""
     from oomguard.diagnose.policy_check import check_policy
     from oomguard.policy.fault import render_json, render_text

@@ -1,14 +1,13 @@
 """`oomguard log`: what oomguard changed, from the journal."""
 
+import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
 from oomguard.cli.arguments import add, count, joined_times, one_of
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator
-
     from oomguard.report.log_entries import LoggedEntry
 
 _DETAIL = """\
@@ -27,7 +26,7 @@ exit codes: 0 shown, 1 the host has no journal, or it cannot be read
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     from oomguard.core.choices import Cause
     from oomguard.report.events import EVENTS
 
@@ -62,7 +61,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     )
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Print the journal's entries as a table, or one per line."""
     from collections import deque
 

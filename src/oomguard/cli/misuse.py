@@ -1,17 +1,16 @@
 """Errors for wrong command lines, with the probable correction."""
 
+import argparse
 import difflib
 import os
 import re
 import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from oomguard.core.text import printable
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterable, Mapping, Sequence
-
     from oomguard.cli.verb import Parser
 
 _OTHER_WORDS = {
@@ -33,7 +32,7 @@ _OTHER_WORDS = {
 _NEGATIVE = re.compile(r"-(?:[0-9]+|[0-9]*\.[0-9]+)\Z")
 
 
-def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mapping[str, Parser]") -> str:
+def before_verb(arguments: Sequence[str], own: Iterable[str], verbs: "Mapping[str, Parser]") -> str:
     """Return the error in the start of a command line, "" if there is none.
 
     `own` are the options of the program itself, which come before a verb.
@@ -58,7 +57,7 @@ def before_verb(arguments: "Sequence[str]", own: "Iterable[str]", verbs: "Mappin
     )
 
 
-def misused(words: "Sequence[str]", verb: "Parser") -> str:
+def misused(words: Sequence[str], verb: "Parser") -> str:
     """Return the error for a verb's words: a value is missing or too many, or options exclude each other."""
     given: list[argparse.Action] = []
     for at, word in enumerate(words):
@@ -80,28 +79,28 @@ def misused(words: "Sequence[str]", verb: "Parser") -> str:
     return f"an argument is empty; see {verb.prog} --help" if "" in words else ""
 
 
-def _action(name: str, options: "Mapping[str, argparse.Action]") -> "argparse.Action | None":
+def _action(name: str, options: Mapping[str, argparse.Action]) -> argparse.Action | None:
     """Return what an option is, also if it is abbreviated."""
     if name.startswith("--") and name not in options:
         (name,) = [one for one in options if one.startswith(name)][:1] or [""]
     return options.get(name)
 
 
-def _is_value(words: "Sequence[str]") -> bool:
+def _is_value(words: Sequence[str]) -> bool:
     """Return whether the next word is one that argparse takes as a value."""
     return any(
         word and (word == "-" or word[0] != "-" or " " in word or _NEGATIVE.match(word)) for word in words
     )
 
 
-def no_choice(what: str, text: str, choices: "Sequence[str]") -> str:
+def no_choice(what: str, text: str, choices: Sequence[str]) -> str:
     """Return the error for a word that is none of the choices."""
     near = _nearest(text, choices)
     fix = f"did you mean {near}?" if near else f"use one of {', '.join(choices)}"
     return f"no {what} {printable(text)}; {fix}"
 
 
-def not_taken(words: "Sequence[str]", verb: "Parser") -> str:
+def not_taken(words: Sequence[str], verb: "Parser") -> str:
     """Return the error for words that a verb does not take."""
     options = verb.options
     option = next((word for word in words if word.startswith("-") and word != "-"), None)
@@ -120,7 +119,7 @@ def not_taken(words: "Sequence[str]", verb: "Parser") -> str:
     return f"takes no argument {printable(word)}; see {verb.prog} --help"
 
 
-def _verb_at(arguments: "Sequence[str]", verbs: "Mapping[str, Parser]") -> int | None:
+def _verb_at(arguments: Sequence[str], verbs: "Mapping[str, Parser]") -> int | None:
     """Return the index of the verb, which is not the value of an option; None if there is none."""
     with_value = {
         name for verb in verbs.values() for name, action in verb.options.items() if action.nargs != 0
@@ -137,12 +136,12 @@ def _looks_like_file(word: str) -> bool:
     return word == "-" or "/" in word or word.endswith((".yaml", ".yml")) or os.path.exists(word)
 
 
-def _meant(word: str, words: "Iterable[str]") -> str:
+def _meant(word: str, words: Iterable[str]) -> str:
     near = _nearest(word, words)
     return f"; did you mean {near}?" if near else "; see oomguard --help"
 
 
-def _nearest(word: str, words: "Iterable[str]") -> str:
+def _nearest(word: str, words: Iterable[str]) -> str:
     """Return the most similar word, "" if none is similar. Leading dashes do not count."""
     bare = {one.lstrip("-"): one for one in words}
     found = difflib.get_close_matches(word[:80].lstrip("-"), bare, n=1, cutoff=0.65)

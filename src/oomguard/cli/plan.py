@@ -1,16 +1,12 @@
 """`oomguard plan`: what would change, and by which rule, or what a restore would do."""
 
+import argparse
 from contextlib import closing
-from typing import TYPE_CHECKING
 
 from oomguard.cli.arguments import add
 from oomguard.cli.verb import Verb
+from oomguard.core.choices import Cause
 from oomguard.core.policy import DEFAULT_PATH
-
-if TYPE_CHECKING:
-    import argparse
-
-    from oomguard.core.choices import Cause
 
 WOULD_CHANGE = 3
 
@@ -29,12 +25,12 @@ exit codes: 0 nothing would change, 3 something would change, or is refused,
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--policy", "--state-dir", "--proc", "--json")
     parser.add_argument("--restore", action="store_true", help="show what `oomguard restore` would do")
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Show the changes without applying them. Returns 3 if there are any, refused ones included."""
     from oomguard.core.change import Planned
     from oomguard.core.policy import Policy, policy_option

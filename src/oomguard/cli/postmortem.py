@@ -1,5 +1,6 @@
 """`oomguard postmortem`: which process the OOM killer killed and why, or would kill under another policy."""
 
+import argparse
 import json
 from collections import deque
 from itertools import chain
@@ -9,8 +10,6 @@ from oomguard.cli.arguments import add, count, joined_times
 from oomguard.cli.verb import MisuseError, Verb
 
 if TYPE_CHECKING:
-    import argparse
-
     from oomguard.diagnose.postmortem import Examiner
     from oomguard.oom.report import Report
 
@@ -37,7 +36,7 @@ exit codes: 0 shown, 1 a log, a part of it or a report cannot be read, or lines
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", metavar="FILE", nargs="*", help="a kernel log, also .gz, .xz or .bz2; - is standard input"
     )
@@ -61,7 +60,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     add(form, "--json", "--html")
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Print all reports, one, or a list of them and the last."""
     from oomguard.diagnose.kernel_logs import KernelLog
     from oomguard.diagnose.postmortem import Examiner
@@ -88,7 +87,7 @@ def _run(options: "argparse.Namespace") -> int:
     return 1 if examiner.log.unread_count else 0
 
 
-def _require_one_log(options: "argparse.Namespace") -> None:
+def _require_one_log(options: argparse.Namespace) -> None:
     """Raise MisuseError if more than one log is asked for."""
     asked = {
         "FILE": options.files,
@@ -101,7 +100,7 @@ def _require_one_log(options: "argparse.Namespace") -> None:
         raise MisuseError(f"{given[1]} cannot be combined with {given[0]}; see oomguard postmortem --help")
 
 
-def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
+def _print(examiner: "Examiner", options: argparse.Namespace) -> None:
     from oomguard.core.text import counted
     from oomguard.report.postmortem_table import Row, list_row, print_left_out, print_list, print_told
     from oomguard.report.tables import console
@@ -137,7 +136,7 @@ def _print(examiner: "Examiner", options: "argparse.Namespace") -> None:
     print_left_out(examiner.log)
 
 
-def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
+def _print_json(examiner: "Examiner", options: argparse.Namespace) -> None:
     """Print one document, report by report: there may be thousands."""
     from oomguard.report.postmortem_document import FORMAT, told_json, unread_document
 
@@ -156,7 +155,7 @@ def _print_json(examiner: "Examiner", options: "argparse.Namespace") -> None:
     print(f'  "refused_allocations": {log.refusals},\n  "skipped_lines": {log.skipped}\n}}')
 
 
-def _write_html(examiner: "Examiner", options: "argparse.Namespace") -> None:
+def _write_html(examiner: "Examiner", options: argparse.Namespace) -> None:
     """Write a page with the last report, one, or the last of all."""
     from oomguard.core.text import counted
     from oomguard.report.output_file import write_page

@@ -1,5 +1,6 @@
 """`oomguard test`: what a policy does with made-up processes and hosts, compared with what it should do."""
 
+import argparse
 import sys
 from typing import TYPE_CHECKING
 
@@ -8,8 +9,6 @@ from oomguard.cli.verb import Verb
 from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
-    import argparse
-
     from oomguard.policy.fault import Fault
 
 _DIFFERS, _BAD_FILE = 1, 78
@@ -28,7 +27,7 @@ exit codes: 0 all as expected, 1 a case differs, 78 a file is missing or wrong
 """
 
 
-def _arguments(parser: "argparse.ArgumentParser") -> None:
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", metavar="FILE", help="test this policy instead of those that the case files name"
     )
@@ -41,7 +40,7 @@ def _arguments(parser: "argparse.ArgumentParser") -> None:
     )
 
 
-def _run(options: "argparse.Namespace") -> int:
+def _run(options: argparse.Namespace) -> int:
     """Run all cases of all files, and report every difference."""
     from oomguard.diagnose.case_runner import run_case
     from oomguard.policy.cases.case_file import case_files, load_cases
