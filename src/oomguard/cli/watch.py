@@ -12,7 +12,9 @@ import termios
 import time
 import tty
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import ConsoleDimensions, Group
@@ -21,13 +23,10 @@ from rich.text import Text
 
 from oomguard.core.errors import UsageError
 from oomguard.core.text import wrapped
-from oomguard.report.rank_table import rank_table, sort_keys, sorted_by, summary_lines
+from oomguard.report.rank_table import SORTS, rank_table, sorted_by, summary_lines
 from oomguard.report.tables import console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import FrameType
-
     from rich.console import Console
 
     from oomguard.core.process import Identity
@@ -124,7 +123,7 @@ class Screen:
             self._is_typing, self.filter = True, ""
         elif key == b"\x1b":
             self.filter, self._top = "", 0
-        elif key.decode("ascii", "replace") in sort_keys():
+        elif key.decode("ascii", "replace") in SORTS:
             self.sort, self._top = key.decode("ascii"), 0
         elif key in (b"\x1b[H", b"\x1b[1~", b"g"):
             self._top = 0
@@ -153,7 +152,12 @@ class Screen:
         limit = out.height // _PART_OF_SUMMARY
         lines = summary_lines(view, out.width, limit=limit)
         head = Group(*lines if len(lines) <= limit else ())
-        rows = [one for one in sorted_by(self.sort, view) if self._shows(one)]
+        wanted = self.filter.casefold()
+        rows = [
+            one
+            for one in sorted_by(self.sort, view)
+            if any(wanted in text.casefold() for text in _searched(one, view))
+        ]
         self._page = max(out.height - len(out.render_lines(head)) - 4, 1)
         self._top = max(0, min(self._top, len(rows) - self._page))
         shown = rows[self._top : self._top + self._page]
@@ -165,20 +169,15 @@ class Screen:
             return Group(head, keys, "", Text(f"No process matches {self.filter!r}."))
         return Group(head, keys, "", rank_table(view, shown, width=out.width))
 
-    def _shows(self, one: "Ranked") -> bool:
-        assert self.view is not None
-        wanted = self.filter.casefold()
-        return any(wanted in text.casefold() for text in _searched(one, self.view))
-
     def _keys(self, place: str) -> str:
         if self._is_typing:
             return f"filter: {self.filter}_   Enter applies it, Esc clears it"
         kept = f"filter {self.filter!r} (Esc=none) · " if self.filter else ""
         choices = "q=quit /=filter k=kills p=policy m=memory +=grow v=value n=name"  # as many as fit
-        return f"{place}{kept}by {sort_keys()[self.sort]} · {choices}"
+        return f"{place}{kept}by {SORTS[self.sort][0]} · {choices}"
 
 
-def _searched(one: "Ranked", view: "View") -> "Sequence[str]":
+def _searched(one: "Ranked", view: "View") -> Sequence[str]:
     candidate = one.candidate
     return (
         candidate.comm.decode("utf-8", "replace"),
@@ -261,5 +260,5 @@ class Terminal:
             termios.tcsetattr(self._input, termios.TCSADRAIN, self._before)
 
 
-def _wake(_number: int, _frame: "FrameType | None") -> None:
+def _wake(_number: int, _frame: FrameType | None) -> None:
     """Do nothing: the byte in the wakeup pipe ends the wait."""

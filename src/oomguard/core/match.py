@@ -201,7 +201,12 @@ class Matcher:
 
     def _named_in(self, comm: bytes, whole: bytes, *, is_whole: bool = False) -> set[int]:
         """Return the indexes of the rules that may name a process, or that do if its whole name is known."""
-        places = {place for place, name in self._named(comm) if not is_whole or name in (comm, whole)}
+        places = {  # an exact name may be cut by the kernel
+            place
+            for place in self._names.find(comm)
+            for name in self._rules[place].names
+            if name[:COMM_LENGTH] == comm and (not is_whole or name in (comm, whole))
+        }
         if not self._globbed and self._regexes is None:
             return places
         is_cut = len(comm) >= COMM_LENGTH and not is_whole
@@ -218,11 +223,6 @@ class Matcher:
                 if is_cut or glob.match(short) or glob.match(long):
                     places.add(place)
         return places
-
-    def _named(self, comm: bytes) -> "Iterator[tuple[int, bytes]]":
-        """Yield the indexes of the rules with an exact name that is `comm`, or that the kernel cut to it."""
-        for place in self._names.find(comm):
-            yield from ((place, name) for name in self._rules[place].names if name[:COMM_LENGTH] == comm)
 
     def is_decided_by_name(self, comm: bytes) -> bool:
         """Return whether the same rule matches a process with this name for as long as it lives.

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from socketserver import TCPServer
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -103,15 +102,11 @@ def serve(registry: CollectorRegistry, home: Callable[[], Page], address: Addres
             hint="use --listen ADDRESS:PORT with an address of this host and a free port",
         ) from error
     with server:
-        signal.signal(signal.SIGTERM, _stop)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         bound = Address(address.host, server.server_port)
         complain(f"oomguard: metrics are at http://{bound}{PATH}")
         SystemdNotifier().notify(f"READY=1\nSTATUS=http://{bound}{PATH}")
         server.serve_forever()
-
-
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
 
 
 def _routes(

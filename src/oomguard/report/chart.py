@@ -32,7 +32,10 @@ class Chart(NamedTuple):
 
 def growth_chart(samples: Sequence[Sample], holders: Sequence[Holder]) -> Chart:
     """Return a chart of how these processes grew."""
-    rows = [[_size(sample, holder) for sample in samples] for holder in holders]
+    rows = [
+        [next((one.held_kib for one in sample.holders if one.is_same(holder)), None) for sample in samples]
+        for holder in holders
+    ]
     return _chart("Memory of processes", [one.at for one in samples], list(enumerate(rows, 1)))
 
 
@@ -53,10 +56,6 @@ def _chart(title: str, at: Sequence[float], rows: Sequence[tuple[int, Sequence[i
     day = "" if end - begin < 86400 / 2 else "%m-%d "
     clocks = [datetime.fromtimestamp(one).astimezone().strftime(f"{day}%H:%M:%S") for one in (begin, end)]
     return Chart(title, lines, kib(most), kib(most // 2), *clocks)
-
-
-def _size(sample: Sample, holder: Holder) -> int | None:
-    return next((one.held_kib for one in sample.holders if one.is_same(holder)), None)
 
 
 def _path(times: Sequence[float], shares: Sequence[float | None]) -> str:

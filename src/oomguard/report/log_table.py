@@ -21,7 +21,7 @@ def history_table(entries: Sequence[LoggedEntry], *, width: int) -> Table:
     if all(entry.is_kill for entry in entries):
         return _made(entries, ("KILLED", "VALUE", "RAM", "OUT OF", "RULE"), _kill_cells)
     if not all(entry.is_adjustment for entry in entries):
-        return _made(entries, ("EVENT", "WHAT"), _sentence_cells)
+        return _made(entries, ("EVENT", "WHAT"), lambda entry: (_event(entry), entry.message))
     made = _made(entries, ("EVENT", "WHAT", "FROM", "TO", "CAUSE", "BY"), _change_cells)
     made.leave_out(("CAUSE",), width)
     return made
@@ -64,7 +64,3 @@ def _out_of(entry: LoggedEntry) -> str:
     if entry.constraint == "memcg":
         return cgroup_title(entry.oom_memcg)
     return "the host" if entry.constraint == "none" else entry.constraint
-
-
-def _sentence_cells(entry: LoggedEntry) -> tuple[str | Text, ...]:
-    return (_event(entry), entry.message)

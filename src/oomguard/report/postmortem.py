@@ -390,10 +390,6 @@ def value_of(task: Task, replayed: Replayed | None) -> str:
     return f"{task.oom_score_adj}→{replayed.likely.value}{'?' if len(values) > 1 else ''}"
 
 
-def _before(told: Told) -> Iterator[str]:
-    return course_of(told.finding.report, told.before) if told.before else iter(())
-
-
 def _missing(told: Told) -> Iterator[str]:
     """Yield what the report lacks."""
     finding, report = told.finding, told.finding.report
@@ -428,7 +424,7 @@ _FACTS: Sequence[tuple[str, Callable[[Told], Iterable[str]], str]] = (
     ("Victim", _victim, " "),
     ("Also", _also, " "),
     ("Memory", lambda told: memory_of(told.finding), " "),
-    ("Before", _before, " "),
+    ("Before", lambda told: course_of(told.finding.report, told.before) if told.before else (), " "),
     ("Policy", _replayed, " "),
     ("Missing", _missing, "; "),
     ("Assumed", lambda told: told.finding.assumed, "; "),

@@ -1,6 +1,7 @@
 """The kill order as a table, to print or for a screen that updates."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -163,26 +164,18 @@ def compact(amount_kib: int) -> str:
     raise AssertionError
 
 
-def sort_keys() -> dict[str, str]:
-    """Return the sort orders, by the key that selects each."""
-    keys = {"k": "kill order", "p": "order under the policy", "m": "memory", "+": "growth"}
-    return keys | {"v": "value", "n": "name"}
+SORTS: dict[str, tuple[str, Callable[[Ranked, View], Any]]] = {
+    "k": ("kill order", lambda _, __: 0),
+    "p": ("order under the policy", lambda one, view: (one.new or one.now).place or len(view.ranked) + 1),
+    "m": ("memory", lambda one, _: -sum(one.candidate.usage)),
+    "+": ("growth", lambda one, view: -(view.growth or {}).get(one.candidate.identity, 0)),
+    "v": ("value", lambda one, _: -one.now.oom_score_adj),
+    "n": ("name", lambda one, _: one.candidate.comm),
+}
+"""The sort orders, by the key that selects each: the name, and by what it sorts."""
 
 
 def sorted_by(key: str, view: View) -> list[Ranked]:
-    """Return the rows in another order; equal ones stay in the kernel's order."""
-    ranked, growth = view.ranked, view.growth or {}
-    never = len(ranked) + 1
-    match key:
-        case "p":
-            return sorted(ranked, key=lambda one: (one.new or one.now).place or never)
-        case "m":
-            return sorted(ranked, key=lambda one: -sum(one.candidate.usage))
-        case "+":
-            return sorted(ranked, key=lambda one: -growth.get(one.candidate.identity, 0))
-        case "v":
-            return sorted(ranked, key=lambda one: -one.now.oom_score_adj)
-        case "n":
-            return sorted(ranked, key=lambda one: one.candidate.comm)
-        case _:
-            return list(ranked)
+    """Return the rows in one of these orders; equal ones stay in the kernel's order."""
+    order = SORTS[key][1]
+    return sorted(view.ranked, key=lambda one: order(one, view))

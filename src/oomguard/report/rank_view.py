@@ -54,7 +54,9 @@ def summary(view: View) -> Iterator[str]:
         amount = f"{kib(after.kib)} in {counted(after.processes, 'process', 'es')}"
         before = f" before {label(after.before)}" if after.before else _without_protected(after)
         yield f"Under the policy: {amount}{before}."
-    yield from _new_first(view)
+    first = next((one for one in view.ranked if one.new is not None and one.new.place == 1), None)
+    if first is not None and first.now.place != 1:
+        yield f"First under the policy: {label(first.candidate)}."
     yield from view.notes
     if doubtful := sum(_is_doubtful(one) for one in view.ranked):
         denied = f"{counted(doubtful, 'value')} that the kernel may deny"
@@ -67,13 +69,6 @@ def summary(view: View) -> Iterator[str]:
         yield f"{legible(domain.cgroup)}: {kib(total)} at most{used}; {weighs}."
     else:
         yield f"{kib(total)} of RAM and swap; {weighs}."
-
-
-def _new_first(view: View) -> Iterator[str]:
-    """Yield the first victim under the policy if it is another one."""
-    first = next((one for one in view.ranked if one.new is not None and one.new.place == 1), None)
-    if first is not None and first.now.place != 1:
-        yield f"First under the policy: {label(first.candidate)}."
 
 
 def _reserve(found: Reserve) -> str:
