@@ -1,6 +1,6 @@
 """How many leaks in a cgroup are warned of, and how long before: `python tests/benchmarks/leaks.py 15 60`.
 
-For each number, eight leaks fill cgroups of 110 MiB in so many seconds; they begin at eight moments of a
+For each number, eight leaks fill new cgroups of 110 MiB in so many seconds; they begin at eight moments of a
 minute, because passes are a minute apart. As root, on a host whose kills nobody else counts.
 """
 
@@ -52,9 +52,9 @@ class Daemon:
 def leak(daemon: Daemon, seconds: float, number: int, found: list[tuple[float, bool] | None]) -> None:
     """Fill a cgroup; add how long before its kill there was a warning, and whether of this victim."""
     cgroup = BASE / f"ogbleak-{os.getpid()}-{seconds:.0f}-{number}"
+    time.sleep(60 / COUNT * number)
     cgroup.mkdir()
     (cgroup / LIMIT).write_text(str(LIMIT_MIB << 20))
-    time.sleep(60 / COUNT * number)
     begun = time.monotonic()
     enter = f'echo $$ >{cgroup}/cgroup.procs; exec "$@"'
     command = ["sh", "-c", enter, "sh", sys.executable, str(LEAK), str(LIMIT_MIB / seconds)]
