@@ -134,3 +134,10 @@ def test_a_paragraph_is_broken_within_a_word_only_where_that_is_too_long() -> No
         "    user-1000.slice/app.slice",
         "    (a.yaml:10) and more",
     ]
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "20", "99999999"])
+def test_a_console_has_columns_that_can_be_filled(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell without a terminal may export 0."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert 20 <= tables.console().width <= 1000

@@ -24,7 +24,7 @@ from rich.text import Text
 from oomguard.core.errors import UsageError
 from oomguard.core.text import wrapped
 from oomguard.report.rank_table import SORTS, rank_table, sorted_by, summary_lines
-from oomguard.report.tables import console
+from oomguard.report.tables import LEAST_WIDTH, console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -222,7 +222,7 @@ class Terminal:
         """Draw what `frame` returns, at the current size of the terminal."""
         try:
             columns, lines = os.get_terminal_size(self._output)
-            self._console.size = ConsoleDimensions(max(columns, 20), max(lines, 5))
+            self._console.size = ConsoleDimensions(max(columns, LEAST_WIDTH), max(lines, 5))
             self._live.update(frame(self._console), refresh=True)
         except OSError:
             self.ended_by = signal.SIGHUP  # the terminal is gone

@@ -18,6 +18,9 @@ _BREAKS = tuple(map(re.compile, (r"(?<=  )", r"(?<= )", r"(?<=[|,/])|(?=\[)", r"
 """Where a line of a cell may end, the best places first: between parts; between words; between a name and its
 pid, or the names of a rule; in a name; anywhere."""
 
+LEAST_WIDTH, _MOST_WIDTH = 20, 1000
+"""Columns of a console, whatever COLUMNS or the terminal says: it may be 0."""
+
 _LEAST_CELLS = 14
 """Where there is no room for its longest name, a column shrinks to this."""
 
@@ -171,7 +174,9 @@ def _without_blank_end(line: list[Segment]) -> list[Segment]:
 
 def console() -> Console:
     """Return a console: plain when not a terminal, 80 columns then unless COLUMNS says otherwise."""
-    return _Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
+    made = _Console(highlight=False, emoji=False, markup=False, soft_wrap=False)
+    made.width = min(max(made.width, LEAST_WIDTH), _MOST_WIDTH)
+    return made
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> NamesTable:
