@@ -8,6 +8,9 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.report.status_file import FORMAT, StatusFile, SysctlStatus
 
+_INT_LIMIT, _FLOAT_LIMIT = 1 << 64, 1e12
+"""More than any sysctl, and than any time in seconds that the C library can print."""
+
 
 class StatusError(OomguardError):
     """The status file exists, but cannot be read."""
@@ -46,6 +49,8 @@ def _decoded(kind: Any, found: Any, where: str) -> Any:
         return kind(**_fields(kind, found, where))
     if type(found) is not kind and not (kind is float and type(found) is int):
         raise _ShapeError(f"{where}not {kind.__name__}")
+    if kind in (int, float) and not abs(found) < (_INT_LIMIT if kind is int else _FLOAT_LIMIT):  # NaN is not
+        raise _ShapeError(f"{where}out of range")
     if kind is str and not found.isprintable():  # it is printed on a terminal
         raise _ShapeError(f"{where}not printable")
     return found
