@@ -2,12 +2,14 @@
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from oomguard.core.entry import Entry
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
+from oomguard.diagnose.this_host import read_status
 from oomguard.reconcile.ledger import open_ledger, read_ledger
 from oomguard.reconcile.state_folder import StateFolder, find_state_folder, open_state_folder
 
@@ -151,6 +154,23 @@ def test_a_file_that_is_not_there_reads_as_none_and_needs_no_removing(folder: St
     """Both are what is to be expected of a first start."""
     assert folder.read("status.json") is None
     folder.remove("status.json")
+
+
+@pytest.mark.parametrize(
+    "read", [lambda folder: read_ledger(folder, boot_id=""), lambda folder: read_status(folder.path)]
+)
+def test_a_file_without_end_is_an_error(folder: StateFolder, read: Callable[[StateFolder], object]) -> None:
+    """A user's daemon has a folder of its own, which root may ask for; a hole takes no space."""
+    for name in ("ledger", "status.json"):
+        with open(f"{folder.path}/{name}", "wb") as file:
+            file.truncate(1 << 40)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2 << 30, limits[1]))  # so that a failure harms nobody
+    try:
+        with pytest.raises(OomguardError, match="cannot be used: File too large"):
+            read(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @pytest.mark.parametrize("name", ["lock", "ledger", "status.json"])

@@ -24,7 +24,7 @@ from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import find_state_folder, require_state_folder
-from oomguard.report.status_file import STATUS_FILE, StatusFile
+from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
 
@@ -151,7 +151,7 @@ def read_status(state_dir: str) -> StatusFile | None:
     if folder is None:
         return None
     try:
-        raw = folder.read(STATUS_FILE)
+        raw = folder.read(STATUS_FILE, limit=SIZE_LIMIT)
     except PermissionError as error:
         raise StatusError(
             f"{state_dir}/{STATUS_FILE}: this user cannot read it",

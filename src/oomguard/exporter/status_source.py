@@ -5,12 +5,9 @@ import time
 
 from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
-from oomguard.report.status_file import STATUS_FILE, StatusFile
+from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
 from oomguard.report.streams import complain
-
-_SIZE_LIMIT = 4 * 1024 * 1024
-"""Ten times the size of a file with a thousand rules."""
 
 _PATIENCE_SECONDS = 30.0
 """A pass over a large host under pressure can delay the next write."""
@@ -71,4 +68,4 @@ def _read(path: str) -> bytes:
     """Return the file's content, cut at the largest size of a status file: the rest is not valid JSON."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
-        return file.read(_SIZE_LIMIT)
+        return file.read(SIZE_LIMIT)

@@ -20,6 +20,8 @@ LASTING_FOLDER = "/var/lib/oomguard"
 """The folder in which that daemon keeps what survives a reboot."""
 
 _LOCK = "lock"
+_SIZE_LIMIT = 64 * 1024 * 1024
+"""A ledger of a million processes. Root may read the folder of any user's daemon."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO in a file's place must not block
 
@@ -65,12 +67,15 @@ class StateFolder:
         info = os.fstat(self.fd)
         return info.st_uid in (0, os.geteuid()) and not info.st_mode & 0o022
 
-    def read(self, name: str) -> bytes | None:
-        """Return a file's content, None if it does not exist. PermissionError: another user's."""
+    def read(self, name: str, *, limit: int = _SIZE_LIMIT) -> bytes | None:
+        """Return a file's content, None if it does not exist. PermissionError: another user's.
+
+        OomguardError: it has more bytes than the limit, or is not a regular file.
+        """
         try:
             fd = os.open(name, os.O_RDONLY | _FILE, dir_fd=self.fd)
             try:
-                return _read_file(fd)
+                return _read_file(fd, limit)
             finally:
                 os.close(fd)
         except FileNotFoundError:
@@ -200,8 +205,8 @@ def require_state_folder(path: str) -> None:
         )
 
 
-def _read_file(fd: int) -> bytes:
-    """Return the content of an open file. ENOTSUP: it is not a regular file."""
+def _read_file(fd: int, limit: int) -> bytes:
+    """Return the content of an open file. ENOTSUP: it is not a regular file; EFBIG: it is too large."""
     info = os.fstat(fd)
     if stat.S_ISDIR(info.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -210,6 +215,8 @@ def _read_file(fd: int) -> bytes:
     content = bytearray()
     while block := os.read(fd, 1 << 20):
         content += block
+        if len(content) > limit:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return bytes(content)
 
 

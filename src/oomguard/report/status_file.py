@@ -18,6 +18,8 @@ from oomguard.core.process import Identity
 from oomguard.core.text import legible
 
 STATUS_FILE = "status.json"
+SIZE_LIMIT = 4 * 1024 * 1024
+"""Bytes of the file that are read: ten times the size of one with a thousand rules."""
 FORMAT = 1
 
 
