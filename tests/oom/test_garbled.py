@@ -203,3 +203,18 @@ def test_lines_that_lost_the_break_between_them_are_listed(before: str) -> None:
         log = OomLog()
         (report,) = log.read(["\n".join([HEADER, "Mem-Info:", heading, f"{before}{line}", KILL])])
         assert ([kill.pid for kill in report.kills], log.unread_count) == ([12], 1), line
+
+
+def test_garbled_line_is_listed_far_behind_the_beginning() -> None:
+    """As far as anybody copies a log."""
+    log = OomLog()
+    assert list(log.read(["x\n" * 400_000 + "0ut 0f mem0ry: Ki1led pr0cess 1204 (mysqld)\n"])) == []
+    assert [one.number for one in log.unread] == [400_001]
+
+
+def test_garbled_line_of_a_program_is_listed_beside_reports() -> None:
+    """Nobody knows whether one of them is about its kill."""
+    log = OomLog()
+    line = "Oct 12 19:00:20 db1 app[7]: Out of memory: KiIled pr0cess 12O4 (mysqld)"
+    assert len(list(log.read([f"{KILL}\n{line}\n"]))) == 1
+    assert [one.number for one in log.unread] == [2]

@@ -101,7 +101,7 @@ def lost(text: str) -> list[object]:
         assert headline(examine(report)).isprintable()
     killed = {kill.pid for report in reports for kill in report.kills}
     chosen = {report.chosen.pid for report in reports if report.chosen is not None}
-    text = "".join(as_logged(plain([text])))
+    text = "".join(as_logged(plain([text]))[0])
     found: list[object] = [pid for pid in killed if not re.search(rf"process {pid}\b", text)]
     listed = {one.number for one in log.unread}
     for number, line in enumerate(text.split("\n"), 1):

@@ -1,5 +1,7 @@
 """What people do to a report before anybody reads it: notes, cuts, elisions, markup, lost prefixes."""
 
+import quopri
+
 import pytest
 
 import oom_formats as formats
@@ -229,3 +231,16 @@ def test_share_of_unknown_memory_is_unknown() -> None:
     finding = examine(read(*(line for line in lines if "pages" not in line))[0][0])
     assert finding.ranked[0].badness is not None
     assert share_of(finding.ranked[0], finding) is None
+
+
+def test_lines_have_the_numbers_of_the_file() -> None:
+    """Also where a mail broke the lines before, and where the newest line is the first."""
+    broken = quopri.encodestring("\n".join(LINES).encode()).decode().replace("=0A", "\n")
+    text = f"<p>=3D</p>\n{broken}\nOut of memory: KiIled pr0cess 12O4 (a)\n"
+    reports, log = read(text)
+    assert [kill.pid for kill in reports[0].kills] == [formats.VICTIM.pid]
+    assert "=\n" in text
+    assert [one.number for one in log.unread] == [text.count("\n")]
+    reports, log = read("Out of memory: KiIled pr0cess 12O4 (a)", *reversed(LINES), "x")
+    assert [kill.pid for kill in reports[0].kills] == [formats.VICTIM.pid]
+    assert [one.number for one in log.unread] == [1]

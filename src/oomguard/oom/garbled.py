@@ -5,8 +5,6 @@ Nothing in such a line can be believed, least of all its numbers. It is only fou
 
 import re
 
-COPIED = 1 << 16
-"""Characters at the beginning of a log that may be a copy: nobody copies more."""
 _LENGTH = 400
 """Characters of a line that are searched."""
 _KILL = r"[iIl1|!j]{2,3}"

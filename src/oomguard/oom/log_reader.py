@@ -10,7 +10,7 @@ from heapq import heapreplace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.oom.garbled import COPIED, is_garbled_kill
+from oomguard.oom.garbled import is_garbled_kill
 from oomguard.oom.kill import MARKS
 from oomguard.oom.log_entry import begins_log
 from oomguard.oom.log_line import Line, plain
@@ -27,7 +27,7 @@ from oomguard.oom.log_messages import (
 from oomguard.oom.log_time import is_near
 from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
 from oomguard.oom.other_killer import OtherKill, OtherKillers
-from oomguard.oom.pasted import as_logged
+from oomguard.oom.pasted import WHOLE, as_logged
 from oomguard.oom.quoted import is_literal, quoted_messages
 from oomguard.oom.report import Report
 from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
@@ -154,12 +154,14 @@ class OomLog:
         self._has_reports = False
         self._killed: set[int] = set()
         self._chosen: set[int] = set()
-        self._copied = COPIED
+        self._copied = WHOLE
+        self._reversed = 0
         self.skipped = 0
 
     def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
         """Yield each report when it is complete, and the unfinished ones at the end of the log."""
-        for text, begin, end in self._pieces(as_logged(plain(blocks))):
+        logged, self._reversed = as_logged(plain(blocks))
+        for text, begin, end in self._pieces(logged):
             yield from self._scan(text, begin, end)
             self._find_garbled(text, begin, end)
             self._lines += text.count("\n", begin, end)
@@ -270,6 +272,7 @@ class OomLog:
             number = int(pid) if pid.isdecimal() and len(pid) <= 10 else 0
             self._note_unread(text, start, number, why, is_choice=name[0][:5] in ("kill ", "Kill ", "oom-k"))
         if not found and is_garbled_kill(raw):
+            why = "unknown form" if why == "another program" else why  # which kill it is, nobody knows
             self._note_unread(text, start, 0, why)
 
     def _find_garbled(self, text: str, begin: int, end: int) -> None:
@@ -373,6 +376,7 @@ class OomLog:
         if len(self._unread) < _UNREAD_LIMIT:
             text, start, begin = self._within or (text, start, self._begin)
             number = self._lines + text.count("\n", begin, start) + 1
+            number = self._reversed + 1 - number if self._reversed else number
             self._unread.append(Unread(number, pid, why, is_choice))
         else:
             self._unread_more += 1

@@ -1,6 +1,7 @@
 """Undoes what copying does to a short log: the order of its lines, and the escapes of web pages and mails."""
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from oomguard.oom.kill import CONTEXT, KILLED
@@ -8,7 +9,7 @@ from oomguard.oom.kill import CONTEXT, KILLED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_WHOLE = 1 << 20
+WHOLE = 1 << 20
 """Characters of a log that may be a copy: nobody pastes more."""
 _CHOSEN = (
     (CONTEXT, re.compile(r",pid=(\d{1,10}),")),
@@ -30,21 +31,24 @@ _MARKUP = re.compile(
 
 None becomes a line break: users choose much of a log.
 """
+_SOFT_BREAKS = re.compile(r"(?m)^(?:[^\n]*=\n)+[^\n]*\n?")
+"""A line that a mail broke, and the end of it."""
 _HAS_MARKUP = re.compile(
     r"&(?:lt|gt|quot|#39|#x27|nbsp);|</(?!TASK|IRQ|NMI|SOFTIRQ|EOI)[A-Za-z]|<br|=3D|\]\]>|\[0m"
     rf"|\[/(?i:code|quote|pre|spoiler)\]|(?:oom|gfp)\\_|{_DASHES}"
 )
 
 
-def as_logged(blocks: "Iterable[str]") -> "Iterator[str]":
-    """Yield a log block by block: one that is short without markup, and with the oldest line first."""
+def as_logged(blocks: "Iterable[str]") -> "tuple[Iterator[str], int]":
+    """Return a log block by block: one that is short without markup, and with the oldest line first.
+
+    Lines keep their numbers; if they are in the other order, also returns how many there are, else 0.
+    """
     rest, text = iter(blocks), ""
     for block in rest:
         text += block
-        if len(text) > _WHOLE:
-            yield text
-            yield from rest
-            return
+        if len(text) > WHOLE:
+            return chain([text], rest), 0
     if "\n" not in text:
         text = text.replace("\r", "\n")
     for end in ("$\n", "^M\n"):  # cat -A
@@ -52,11 +56,13 @@ def as_logged(blocks: "Iterable[str]") -> "Iterator[str]":
             text = text.replace(end, "\n")
     if _HAS_MARKUP.search(text) is not None:
         if "=3D" in text:
-            text = text.replace("=\n", "")
+            text = _SOFT_BREAKS.sub(
+                lambda found: found[0].replace("=\n", "") + found[0].count("=\n") * "\n", text
+            )
         # Entries of JSON escape what they must.
         lines = text.splitlines(keepends=True)
         text = "".join(line if line.startswith("{") else _MARKUP.sub(_plain, line) for line in lines)
-    yield _reversed(text) if _is_reversed(text) else text
+    return (iter([_reversed(text)]), len(text.splitlines())) if _is_reversed(text) else (iter([text]), 0)
 
 
 def _plain(found: "re.Match[str]") -> str:
