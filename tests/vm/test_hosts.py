@@ -137,7 +137,8 @@ def test_swap_in_a_file_and_in_compressed_memory(installed: Service) -> None:
             assert first["freed_bytes"] >= 120 << 20
     finally:
         installed.write_policy("rules: []\n")
-        vm.run("swapoff -a; rm -f /swapfile; echo 1 >/sys/block/zram0/reset", timeout_seconds=300)
+        vm.run("swapoff -a; rm -f /swapfile", timeout_seconds=300)
+        vm.wait_until("echo 1 >/sys/block/zram0/reset")  # udev may still have it open
     installed.wait_for_value("/proc/sys/vm/overcommit_memory", 0)
 
 
