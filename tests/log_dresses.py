@@ -117,6 +117,15 @@ PREFIXES = {
     "Teams, syslog": "[19:00] Meier, Anna: Oct 12 19:00:20 db1 kernel: {stamp}",
     "WhatsApp": "[12.10.26, 19:00:20] Anna: {stamp}",
     "WhatsApp on Android": "12/10/26, 7:00 PM - Anna: {stamp}",
+    "svlogd": "2026-10-12_19:00:20.{number:05} {stamp}",
+    "svlogd, bare": "2026-10-12_19:00:20.{number:05} ",
+    "tai64n": "@400000006acbd4a4{number:08x} {stamp}",
+    "tai64n, bare": "@400000006acbd4a4{number:08x} ",
+    "MediaTek, dot": "<4>[ 8523.347168].(2)[1234:binder]",
+    "crash log -m": "{stamp}<4>",
+    "BusyBox without a host": "Oct 12 19:00:20 (none) kern.warn kernel: {stamp}",
+    "TeamCity": "[19:00:20] :\t [Step 1/2] {stamp}",
+    "multipass": "[2026-10-12T19:00:20.123] [debug] [primary] {stamp}",
     "Jenkins": "[2026-10-12T19:00:20.123Z] Oct 12 19:00:20 db1 kernel: {stamp}",
 }
 

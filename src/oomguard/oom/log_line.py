@@ -41,19 +41,20 @@ _TAG = r"ernel(?:\[\d{1,10}\])?(?::(?:[ ]:)?|[ ]\||[ ]-[ ]-[ ](?:-|(?:\[[^]\n]{0
 _MARK = re.compile(rf"(?:k(?<![\w./@-]k){_TAG}|K(?<![\w./@-]K){_TAG}|{_STAMP}:?)[ \t]?")
 _CALLER = (
     r"[ ]?\[[ ]*(?:[CT]\d{1,10}|\d{1,4}:[ ]{0,16}[^][:\n]{1,16}:[ ]{0,7}\d{1,7})\]"
-    r"|(?:<\d>)?[ ]?-?\(\d{1,2}\)\[\d{1,7}:[^][:\n]{1,16}\]"
+    r"|(?:<\d>)?[ ]?[.-]?\(\d{1,2}\)\[\d{1,7}:[^][:\n]{1,16}\]|<\d>"
 )
 """The thread or CPU that printed the message; some vendors of phones add the name."""
 _PREFIX_LIMIT = 400
 _UPTIME = re.compile(r"\[[ ]*(\d{1,12}\.\d{1,9})[] ]")
 
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
-ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[ ]?[+-]\d\d:?\d\d)?"
+ISO = rf"\d{{4}}-\d\d-\d\d[T _]{_CLOCK}(?:Z|[ ]?[+-]\d\d:?\d\d)?"
 _LETTERS = r"[^\W\d_]{1,9}"
 _DAY = rf"\d{{0,2}}{_LETTERS}\.?[ ]{{1,2}}\d{{1,2}}|\d{{1,2}}\.?[ ]{_LETTERS}\.?"
 """A month and a day in any language, in any order."""
 _NEXT = re.compile(
     rf"(?:{_CALLER}|[ ]?{_STAMP}:?"
+    rf"|(?:[ ]?:\s{{1,4}})?(?:\[[\w /-]{{1,20}}\][ ]){{1,2}}(?=\[[ ]{{0,12}}\d{{1,12}}\.\d)"
     rf"|(?:(?:{ISO}|{_LETTERS}[ ]{{1,2}}\d{{1,2}}[ ]{_CLOCK})[ ])?"
     rf"(?P<host>[^\s:]{{1,255}}[ ])?[Kk]{_TAG})[ \t]?"
 )
@@ -85,7 +86,8 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“”", "‘": "
 _DECORATION = re.compile(
     rf"(?:[\s>|│*+=#;/•·–—{''.join(_QUOTES)}-]|\[[ x]?\]|<[\w@-]{{1,30}}>|std(?:out|err) [FP] "
     r"|\d{1,4}[./-]\d{1,2}(?:[./-]\d{1,4})?,? |\d{1,2}:\d\d(?::\d\d(?:[.,]\d{1,9})?)?(?: [AP]M)? "
-    r"|\d{1,12}\.\d{1,9}\] |\d{1,6} +\d{1,6} [A-Z] {1,9}: |(?:message|textPayload): |\d{1,9}[:.)-])*+"
+    r"|\d{1,12}\.\d{1,9}\] |\d{1,6} +\d{1,6} [A-Z] {1,9}: |(?:message|textPayload): |\d{1,9}[:.)-]"
+    r"|@[0-9a-f]{24} )*+"
 )
 """What mails, chats, lists, comments, `grep -n`, `dmesg -r`, logcat and container runtimes add."""
 _OPENING = frozenset("|│*").union(_QUOTES)
@@ -126,7 +128,7 @@ def split_text(line: str) -> Line | None:
     start = 0 if chat is None else chat.end()
     mark = _MARK.search(line, start, _PREFIX_LIMIT)
     outer = "" if mark is None else line[: mark.start()]
-    if mark is None or "(" in outer or "task=" in outer:  # a name may look like a mark
+    if mark is None or "(" in outer.replace("(none)", "") or "task=" in outer:  # a name may look like a mark
         return Line(line, is_marked=False)
     if outer and is_others(outer[start:]):
         return None

@@ -6,7 +6,7 @@ from oomguard.oom.log_line import is_decoration
 
 MESSAGE_KEYS = frozenset(
     {"message", "msg", "log", "line", "text", "textPayload", "short_message", "full_message", "@message"}
-    | {"body", "event", "data", "content", "payload", "_raw", "original", "note"}
+    | {"body", "event", "data", "content", "payload", "_raw", "logmsg", "original", "note"}
     | {"SyslogMessage", "stringValue", "stdout", "stdout_lines", "output", "Output"}
 )
 """What loggers call a message. Users choose much of other fields: a name, a path, the name of a browser."""

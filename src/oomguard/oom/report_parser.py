@@ -118,6 +118,8 @@ class Assembler:
             if _GARBLED_ROW.match(text) is not None and self._draft is not None:
                 self._draft.rows_unread += 1
         if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
+            if self._draft is not None and self._draft.last == line:
+                return None  # somebody put it in front of the log
             draft, finished = self._begin(line, is_header=True)
             draft.fields |= {"invoker": invoker, "nodes": invoker.nodes}
             return finished
