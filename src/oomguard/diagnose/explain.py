@@ -65,7 +65,7 @@ def _no_process(wanted: str, running: Collection[str]) -> OomguardError:
 
 def _is_meant(handle: ProcessHandle, wanted: str) -> bool:
     if wanted.isdecimal():
-        return handle.pid == int(wanted)
+        return wanted == str(handle.pid)
     raw = wanted.encode("utf-8", "surrogateescape")
     try:
         return raw == handle.comm or (
