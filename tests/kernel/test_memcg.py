@@ -122,6 +122,13 @@ def test_a_group_dies_with_the_highest_that_says_so(procfs: Procfs, mount: Path)
     assert group_killed_with(open_memcg(procfs, "/a/b"), "/abc") == ""
 
 
+def test_a_cgroup_with_the_name_of_a_file_is_no_group(procfs: Procfs, mount: Path) -> None:
+    """Any user can make it below one of the user manager without the memory controller."""
+    (mount / "a" / "b" / "memory.oom.group").mkdir(parents=True)
+    (mount / "a" / "memory.oom.group").write_text("1\n")
+    assert group_killed_with(open_memcg(procfs, "/"), "/a/b") == "/a"
+
+
 @pytest.mark.parametrize(
     ("root", "count"), [(Memcg("/", "", is_v2=False), 40), (Memcg("/", "", is_v2=True), 64)]
 )

@@ -144,6 +144,15 @@ def test_paths_that_are_too_long_hide_nothing(tmp_path: Path) -> None:
     assert members(Memcg("/", str(tmp_path), is_v2=True))
 
 
+def test_cgroups_with_the_names_of_files_hide_nothing(tmp_path: Path) -> None:
+    """Where the memory controller is not enabled, root of a container can make them."""
+    for name in ("memory.pressure", "memory.max", "memory.current", "memory.stat", "memory.swap.max"):
+        (tmp_path / "pod" / name).mkdir(parents=True)
+    cgroup(tmp_path / "db.service", percent=30, limit=500, used=500, swap="0")
+    for percent in (0.0, 10.0):
+        assert [path for path, _ in found(tmp_path, stalled_percent=percent)] == ["/db.service"]
+
+
 def test_many_cgroups_are_not_all_looked_at(tmp_path: Path) -> None:
     """Each is a step, so that a value never waits for long."""
     for number in range(1100):

@@ -20,6 +20,7 @@ _UNLIMITED_BYTES = 1 << 62
 _NO_FILE = (
     *(errno.ENOENT, errno.ENODEV),  # no such file, or the cgroup was just removed
     errno.EOPNOTSUPP,  # a threaded cgroup has no file of its own
+    errno.EISDIR,  # without the controller it has none, and its owner can give a cgroup below it that name
     *(errno.ENAMETOOLONG, errno.EACCES),  # its owner can cause these errors
 )
 
