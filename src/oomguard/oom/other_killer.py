@@ -49,7 +49,8 @@ class OtherKill(NamedTuple):
 
 class _Killer(NamedTuple):
     programs: tuple[str, ...]
-    words: str
+    words: tuple[str, ...]
+    """What a log is searched for: a line has one of them."""
     pattern: re.Pattern[str]
     read: "Callable[[re.Match[str], str], OtherKill]"
     event: str = ""
@@ -84,14 +85,13 @@ def _unit(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("systemd", found["unit"], "", said, is_evidence=True, or_by=or_by)
 
 
-def _container(by: str) -> "Callable[[re.Match[str], str], OtherKill]":
-    """Return what reads that program's evidence of a kill in a container; its name is the group `id`."""
+def _named(by: str, kind: str, why: str = "") -> "Callable[[re.Match[str], str], OtherKill]":
+    """Return what reads that program's kill of what is in a group; without a reason, its evidence of one."""
 
     def read(found: re.Match[str], said: str) -> OtherKill:
-        name = found.groupdict().get("id")
-        kind = "step" if by == "slurmstepd" else "container"
-        victim = f"{kind} {name[:_ID_LENGTH]}" if name else f"a {kind}"
-        return OtherKill(by, victim, "", said, is_evidence=True)
+        name = found[found.lastgroup] if found.lastgroup else ""
+        victim = f"{kind} {name if why else name[:_ID_LENGTH]}" if name else f"a {kind}"
+        return OtherKill(by, victim, why, said, is_evidence=not why)
 
     return read
 
@@ -122,14 +122,6 @@ def _system_oom(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("the kubelet", f"{kill.comm}[{kill.pid}]", "", said, kill, is_evidence=True)
 
 
-def _kubelet(found: re.Match[str], said: str) -> OtherKill:
-    return OtherKill("kubelet", f"pod {found['pod'] or found['old']}", "low resources", said)
-
-
-def _evicted(found: re.Match[str], said: str) -> OtherKill:
-    return OtherKill("kubelet", f"pod {found['pod']}" if found["pod"] else "a pod", "low memory", said)
-
-
 def _talos(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("Talos", found["path"].removeprefix("/sys/fs/cgroup"), "memory pressure", said)
 
@@ -142,7 +134,7 @@ _KUBELETS = ("kubelet", "k3s", "k0s", "rke2", "hyperkube")
 _KILLERS = (
     _Killer(
         ("systemd-oomd",),
-        "ed /",
+        ("Killed /", "Marked /"),
         re.compile(
             r"(?:Killed|Marked) (?P<path>/[^ >…]{1,4096})(?: (?:for killing )?due to "
             r"(?P<what>memory pressure|swap used|memory used)"
@@ -153,13 +145,13 @@ _KILLERS = (
     ),
     _Killer(
         ("systemd",),
-        ": systemd-oomd killed ",
+        ("-oomd killed ",),
         re.compile(r"(?P<unit>[^ ]{1,255}): systemd-oomd killed (?:some|\d{1,9}) process"),
         _oomd_unit,
     ),
     _Killer(
         ("systemd",),
-        " by the OOM killer",
+        ("OOM killer",),
         re.compile(
             r"(?P<unit>[^ ]{1,255}): A process of this unit has been killed by the OOM killer(?P<result>)"
         ),
@@ -167,94 +159,78 @@ _KILLERS = (
     ),
     _Killer(
         ("systemd",),
-        "result 'oom-kill'",
+        ("result 'oom-kill'",),
         re.compile(r"(?P<unit>[^ ]{1,255}): Failed with (?P<result>result 'oom-kill')"),
         _unit,
     ),
     _Killer(
         ("containerd", "dockerd", "k3s", "rke2"),
-        "TaskOOM event ",
+        ("TaskOOM event ", "/tasks/oom"),
         re.compile(
             r".{0,200}?TaskOOM event (?:container_id:\\?\"|&TaskOOM\{ContainerID:)(?P<id>[\w.-]{1,128})"
+            r"|.{0,300}?[ =]/tasks/oom(?: \{\"container_id\":\"(?P<task>[\w.-]{1,128}))?"
         ),
-        _container("containerd"),
-    ),
-    _Killer(
-        ("containerd", "dockerd", "k3s", "rke2"),
-        "/tasks/oom",
-        re.compile(r".{0,300}?[ =]/tasks/oom(?: \{\"container_id\":\"(?P<id>[\w.-]{1,128}))?"),
-        _container("containerd"),
+        _named("containerd", "container"),
     ),
     _Killer(
         (),
-        "container oom ",
+        ("container oom ",),
         re.compile(r"(?:[A-Z]{3,4} )?container oom (?P<id>[0-9a-f]{12,64})\b"),
-        _container("Docker"),
+        _named("Docker", "container"),
     ),
     _Killer(
         ("Reason", "reason"),
-        "OOMKilled",
+        ("OOMKilled",),
         re.compile(
             r"\"reason\": ?\"OOMKilled\"|\"OOMKilled\": ?true\b|OOMKilled\Z"
             r"|(?:[\w-]{1,63} +)?[\w.-]{1,253} +\d{1,3}/\d{1,3} +OOMKilled "
         ),
-        _container("Kubernetes"),
+        _named("Kubernetes", "container"),
     ),
     _Killer(
         ("slurmstepd",),
-        "kill event",
+        ("oom-kill event", "oom_kill event"),
         re.compile(
             r"(?:error: )?Detected \d{1,9} oom[-_]kill event(?:\(s\))? in"
             r" (?:StepId=|step )(?P<id>[\w.]{1,64}\b)"
         ),
-        _container("slurmstepd"),
+        _named("slurmstepd", "step"),
     ),
     _Killer(
         ("earlyoom",),
-        "sending SIG",
+        ("ending SIG", "illing process "),
         re.compile(
-            r"sending SIG(?:TERM|KILL) to process (?P<pid>\d{1,10}) (?:uid (?P<uid>\d{1,10}) )?"
-            r'"(?P<comm>.{0,60}?)": (?:badness|oom_score) '
-        ),
-        _process("earlyoom"),
-    ),
-    _Killer(
-        ("earlyoom",),
-        "illing process ",
-        re.compile(
-            r"[Kk]illing process (?:(?P<pid>\d{1,10}) \"(?P<comm>.{0,60}?)\" with signal \d"
-            r"|'(?P<old_comm>.{0,60}?)' with signal \d{1,2}, pid: (?P<old_pid>\d{1,10}))"
+            r"(?:sending SIG(?:TERM|KILL) to|[Kk]illing) process (?P<pid>\d{1,10}) "
+            r'(?:uid (?P<uid>\d{1,10}) )?"(?P<comm>.{0,60}?)"(?:: (?:badness|oom_score) | with signal \d)'
+            r"|[Kk]illing process '(?P<old_comm>.{0,60}?)' with signal \d{1,2}, pid: (?P<old_pid>\d{1,10})"
         ),
         _process("earlyoom"),
     ),
     _Killer(
         ("nohang", "nohang-desktop"),
-        "to the victim",
+        ("ending SIG", "Send SIG"),
         re.compile(r"Send(?:ing)? SIG(?:TERM|KILL) to the victim"),
         _nohang,
     ),
     _Killer(
         ("lowmemorykiller", "lmkd"),
-        "' (",
-        re.compile(r"Kill(?:ing)? '(?P<comm>.{0,60}?)' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"),
-        _process("Android's low memory killer"),
-    ),
-    _Killer(
-        ("lowmemorykiller", "lmkd"),
-        "send sigkill to ",
-        re.compile(r"send sigkill to (?P<pid>\d{1,10}) \((?P<comm>.{0,60}?)\), (?:oom_)?(?:score_)?adj -?\d"),
+        ("Kill '", "Killing '", "send sigkill to "),
+        re.compile(
+            r"Kill(?:ing)? '(?P<comm>.{0,60}?)' \((?P<pid>\d{1,10})\)(?:, uid (?P<uid>\d{1,10}))?"
+            r"|send sigkill to (?P<old_pid>\d{1,10}) \((?P<old_comm>.{0,60}?)\), (?:oom_)?(?:score_)?adj -?\d"
+        ),
         _process("Android's low memory killer"),
     ),
     _Killer(
         (*_KUBELETS, "Message"),
-        "The node was low on resource: memory",
+        ("The node was low on resource: memory",),
         re.compile(r"(?:pod/(?P<pod>[\w.-]{1,253}) +)?The node was low on resource: memory"),
-        _evicted,
+        _named("kubelet", "pod", "low memory"),
         "Evicted",
     ),
     _Killer(
         _KUBELETS,
-        "System OOM encountered",
+        ("System OOM encountered",),
         re.compile(
             r".{0,300}?System OOM encountered"
             r"(?:, victim process: (?P<comm>.{0,60}?), pid: (?P<pid>\d{1,10}))?"
@@ -264,16 +240,16 @@ _KILLERS = (
     ),
     _Killer(
         _KUBELETS,
-        "viction manager: pod ",
+        ("viction manager: pod ",),
         re.compile(
             r"(?:[IWE]\d{4} .{0,200}?\] )?\"?[Ee]viction manager: pod (?:is evicted successfully\" "
             r'pod="(?P<pod>[^"]{1,512})"|(?P<old>[^ ]{1,512}) is evicted successfully)'
         ),
-        _kubelet,
+        _named("kubelet", "pod", "low resources"),
     ),
     _Killer(
         ("talos",),
-        "Sending SIGKILL to cgroup",
+        ("ending SIG",),
         re.compile(r'Sending SIGKILL to cgroup \{.{0,500}?"cgroup": ?"(?P<path>/[^"]{1,4096})"'),
         _talos,
     ),
@@ -284,30 +260,7 @@ _CANDIDATE = re.compile(
     r"|Victim is (?P<old_comm>.{0,60}?), pid: (?P<old_pid>\d{1,10})), badness: \d"
 )
 """The process that nohang names in a line before that of the signal."""
-TRIGGERS = (
-    "Killed /",
-    "Marked /",
-    "illing process ",
-    "-oomd killed ",
-    "OOM killer",
-    "ending SIG",
-    "Send SIG",
-    ", badness: ",
-    "viction manager: pod ",
-    "System OOM encountered",
-    "result 'oom-kill'",
-    "TaskOOM event ",
-    "/tasks/oom",
-    "container oom ",
-    "OOMKilled",
-    "oom-kill event",
-    "oom_kill event",
-    "send sigkill to ",
-    "The node was low on resource: memory",
-    "Kill '",
-    "Killing '",
-)
-"""What a log is searched for: each of the words above has one of these."""
+TRIGGERS = (", badness: ", *dict.fromkeys(word for killer in _KILLERS for word in killer.words))
 _SAID_LIMIT = 4096
 _ID_LENGTH = 12
 """Of the ids of containers, as their tools show them."""
@@ -327,9 +280,7 @@ class OtherKillers:
         None for any other line, and if the previous line was about the same kill: programs send two signals.
         """
         for killer in _KILLERS:
-            if killer.words not in line:
-                continue
-            if (found := _message(killer, line)) is None:
+            if not any(map(line.__contains__, killer.words)) or (found := _message(killer, line)) is None:
                 continue
             message, match, said = found
             other = killer.read(match, said)
@@ -378,7 +329,7 @@ def _message(killer: _Killer, line: str) -> tuple[Line, re.Match[str], str] | No
     program, message = split_any(line) or ("", None)
     if message is not None and (program is None or program in killer.programs):
         said = message.text[:_SAID_LIMIT].strip()
-    elif killer.event and (at := line.find(killer.words)) >= 0 and _is_event(line[:at], killer.event):
+    elif killer.event and (at := line.find(killer.words[0])) >= 0 and _is_event(line[:at], killer.event):
         message = Line(line) if message is None else message
         at = line.rfind(" pod/", 0, at) + 1 or at
         said = line[at : at + _SAID_LIMIT].strip().strip(_QUOTES)
