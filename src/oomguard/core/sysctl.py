@@ -23,7 +23,7 @@ DIRTY = "dirty"
 
 
 class Sysctl(NamedTuple):
-    """A sysctl: its full name, its values and their meaning.
+    """A sysctl: its full name, what its values mean, the highest and the lowest.
 
     `partner` is the knob that the kernel zeroes when this one is written. `since` is the first kernel with
     it, "" if every kernel in use has it. Rows of one `group` are written together or not at all.
@@ -34,9 +34,9 @@ class Sysctl(NamedTuple):
     """
 
     name: str
-    low: int
-    high: int
     summary: str
+    high: int = INT_MAX
+    low: int = 0
     partner: str = ""
     since: str = ""
     group: str = ""
@@ -61,22 +61,17 @@ class Sysctl(NamedTuple):
 SYSCTLS: dict[str, Sysctl] = {
     row.name: row
     for row in (
-        Sysctl(
-            "vm.overcommit_memory", 0, 2, "0 heuristic, 1 always grant, 2 strict accounting", group=COMMIT
-        ),
+        Sysctl("vm.overcommit_memory", "0 heuristic, 1 always grant, 2 strict accounting", 2, group=COMMIT),
         Sysctl(
             "vm.overcommit_ratio",
-            0,
-            INT_MAX,
             "percent of RAM that may be promised in mode 2; writing it zeroes overcommit_kbytes",
             partner="vm.overcommit_kbytes",
             group=COMMIT,
         ),
         Sysctl(
             "vm.overcommit_kbytes",
-            0,
-            ULONG_MAX,
             "KiB that may be promised in mode 2; writing it zeroes overcommit_ratio",
+            ULONG_MAX,
             partner="vm.overcommit_ratio",
             since="3.14",
             group=COMMIT,
@@ -84,24 +79,21 @@ SYSCTLS: dict[str, Sysctl] = {
         ),
         Sysctl(
             "vm.panic_on_oom",
-            0,
-            2,
             "0 kill, 1 panic when the whole host is out, 2 panic on any OOM",
+            2,
             hazard=True,
         ),
         Sysctl(
             "vm.oom_kill_allocating_task",
-            0,
-            1,
             "1 kills the task that asked instead of the worst one",
+            1,
             hazard=True,
         ),
-        Sysctl("vm.oom_dump_tasks", 0, 1, "1 prints the task table in OOM reports"),
+        Sysctl("vm.oom_dump_tasks", "1 prints the task table in OOM reports", 1),
         Sysctl(
             "vm.admin_reserve_kbytes",
-            0,
-            ULONG_MAX,
             "KiB kept for root in mode 2",
+            ULONG_MAX,
             since="3.10",
             group=COMMIT,
             unit="kB",
@@ -109,86 +101,79 @@ SYSCTLS: dict[str, Sysctl] = {
         ),
         Sysctl(
             "vm.user_reserve_kbytes",
-            0,
-            ULONG_MAX,
             "KiB kept for a user's recovery in mode 2",
+            ULONG_MAX,
             since="3.10",
             group=COMMIT,
             unit="kB",
             of_ram=True,
         ),
-        Sysctl("vm.swappiness", 0, 200, "how readily anonymous memory is swapped (up to 100 before 5.8)"),
-        Sysctl("vm.min_free_kbytes", 0, INT_MAX, "KiB the kernel keeps free", unit="kB", of_ram=True),
-        Sysctl("vm.watermark_scale_factor", 1, 3000, "distance between watermarks, in 1/10,000 of memory"),
-        Sysctl("vm.watermark_boost_factor", 0, INT_MAX, "reclaim after fragmentation, 1/10,000", since="5.0"),
-        Sysctl("vm.vfs_cache_pressure", 0, INT_MAX, "how readily dentries and inodes are reclaimed"),
-        Sysctl("vm.page-cluster", 0, 31, "swap read-ahead, as a power of two of pages"),
-        Sysctl("vm.max_map_count", 0, INT_MAX, "memory mappings a process may have"),
-        Sysctl("vm.mmap_min_addr", 0, ULONG_MAX, "lowest address a process may map", unit="bytes"),
+        Sysctl("vm.swappiness", "how readily anonymous memory is swapped (up to 100 before 5.8)", 200),
+        Sysctl("vm.min_free_kbytes", "KiB the kernel keeps free", unit="kB", of_ram=True),
+        Sysctl(
+            "vm.watermark_scale_factor", "distance between watermarks, in 1/10,000 of memory", 3000, low=1
+        ),
+        Sysctl("vm.watermark_boost_factor", "reclaim after fragmentation, 1/10,000", since="5.0"),
+        Sysctl("vm.vfs_cache_pressure", "how readily dentries and inodes are reclaimed"),
+        Sysctl("vm.page-cluster", "swap read-ahead, as a power of two of pages", 31),
+        Sysctl("vm.max_map_count", "memory mappings a process may have"),
+        Sysctl("vm.mmap_min_addr", "lowest address a process may map", ULONG_MAX, unit="bytes"),
         Sysctl(
             "vm.dirty_ratio",
-            0,
-            100,
             "percent of memory dirty before writers block",
-            "vm.dirty_bytes",
-            group=DIRTY,
-        ),
-        Sysctl(
-            "vm.dirty_bytes",
-            0,
-            ULONG_MAX,
-            "bytes dirty before writers block",
-            "vm.dirty_ratio",
-            group=DIRTY,
-            unit="bytes",
-            of_ram=True,
-        ),
-        Sysctl(
-            "vm.dirty_background_ratio",
-            0,
             100,
-            "percent of memory dirty before write-back starts",
-            "vm.dirty_background_bytes",
+            partner="vm.dirty_bytes",
             group=DIRTY,
         ),
         Sysctl(
-            "vm.dirty_background_bytes",
-            0,
+            "vm.dirty_bytes",
+            "bytes dirty before writers block",
             ULONG_MAX,
-            "bytes dirty before write-back starts",
-            "vm.dirty_background_ratio",
+            partner="vm.dirty_ratio",
             group=DIRTY,
             unit="bytes",
             of_ram=True,
         ),
-        Sysctl("vm.dirty_expire_centisecs", 0, INT_MAX, "age at which dirty pages are written, in 1/100 s"),
-        Sysctl("vm.dirty_writeback_centisecs", 0, INT_MAX, "interval of write-back, in 1/100 s", choice=True),
-        Sysctl("vm.dirtytime_expire_seconds", 0, INT_MAX, "age at which lazy timestamps are written"),
-        Sysctl("vm.extfrag_threshold", 0, 1000, "fragmentation above which memory is compacted"),
-        Sysctl("vm.compaction_proactiveness", 0, 100, "effort of background compaction", since="5.9"),
-        Sysctl("vm.compact_unevictable_allowed", 0, 1, "whether locked pages may be compacted"),
+        Sysctl(
+            "vm.dirty_background_ratio",
+            "percent of memory dirty before write-back starts",
+            100,
+            partner="vm.dirty_background_bytes",
+            group=DIRTY,
+        ),
+        Sysctl(
+            "vm.dirty_background_bytes",
+            "bytes dirty before write-back starts",
+            ULONG_MAX,
+            partner="vm.dirty_background_ratio",
+            group=DIRTY,
+            unit="bytes",
+            of_ram=True,
+        ),
+        Sysctl("vm.dirty_expire_centisecs", "age at which dirty pages are written, in 1/100 s"),
+        Sysctl("vm.dirty_writeback_centisecs", "interval of write-back, in 1/100 s", choice=True),
+        Sysctl("vm.dirtytime_expire_seconds", "age at which lazy timestamps are written"),
+        Sysctl("vm.extfrag_threshold", "fragmentation above which memory is compacted", 1000),
+        Sysctl("vm.compaction_proactiveness", "effort of background compaction", 100, since="5.9"),
+        Sysctl("vm.compact_unevictable_allowed", "whether locked pages may be compacted", 1),
         Sysctl(
             "vm.percpu_pagelist_high_fraction",
-            0,
-            INT_MAX,
             "0 or at least 8: per-CPU page lists hold up to 1/N of a zone",
             since="5.14",
             least_above_zero=8,
         ),
         Sysctl(
             "vm.zone_reclaim_mode",
-            0,
-            7,
             "NUMA: reclaim here before allocating elsewhere (bits 1, 2, 4)",
+            7,
             choice=True,
         ),
-        Sysctl("vm.min_unmapped_ratio", 0, 100, "NUMA: percent of a zone unmapped before reclaim"),
-        Sysctl("vm.min_slab_ratio", 0, 100, "NUMA: percent of a zone in slab before reclaim"),
+        Sysctl("vm.min_unmapped_ratio", "NUMA: percent of a zone unmapped before reclaim", 100),
+        Sysctl("vm.min_slab_ratio", "NUMA: percent of a zone in slab before reclaim", 100),
         Sysctl(
             "vm.nr_hugepages",
-            0,
-            ULONG_MAX,
             "huge pages in the pool; the kernel may grant fewer",
+            ULONG_MAX,
             group=COMMIT,
             granted_less="no more free memory in one piece: reserve huge pages early in the boot "
             "(hugepages= on the kernel's command line), or free memory and write the number again",
@@ -197,44 +182,35 @@ SYSCTLS: dict[str, Sysctl] = {
         ),
         Sysctl(
             "vm.nr_overcommit_hugepages",
-            0,
-            ULONG_MAX,
             "huge pages beyond the pool",
+            ULONG_MAX,
             group=COMMIT,
             unit="huge pages",
             of_ram=True,
         ),
+        Sysctl("vm.hugetlb_shm_group", "group that may use huge pages in shared memory", choice=True),
+        Sysctl("vm.stat_interval", "seconds between updates of VM statistics", low=1),
+        Sysctl("vm.laptop_mode", "seconds to batch disk writes", choice=True),
+        Sysctl("vm.unprivileged_userfaultfd", "whether any user may handle page faults", 1, since="5.2"),
+        Sysctl("vm.memory_failure_early_kill", "kill users of a corrupted page at once", 1, hazard=True),
         Sysctl(
-            "vm.hugetlb_shm_group", 0, INT_MAX, "group that may use huge pages in shared memory", choice=True
-        ),
-        Sysctl("vm.stat_interval", 1, INT_MAX, "seconds between updates of VM statistics"),
-        Sysctl("vm.laptop_mode", 0, INT_MAX, "seconds to batch disk writes", choice=True),
-        Sysctl("vm.unprivileged_userfaultfd", 0, 1, "whether any user may handle page faults", since="5.2"),
-        Sysctl("vm.memory_failure_early_kill", 0, 1, "kill users of a corrupted page at once", hazard=True),
-        Sysctl(
-            "vm.memory_failure_recovery",
-            0,
-            1,
-            "recover from memory failure instead of panicking",
-            hazard=True,
+            "vm.memory_failure_recovery", "recover from memory failure instead of panicking", 1, hazard=True
         ),
         Sysctl(
             "kernel.panic",
-            -1,
-            INT_MAX,
             "seconds until reboot after a panic; 0 hangs, -1 reboots at once",
+            low=-1,
             hazard=True,
             choice=True,
         ),
         Sysctl(
             "kernel.panic_on_oops",
-            0,
-            1,
             "1 panics on a kernel bug (oops) instead of going on without the task",
+            1,
             hazard=True,
         ),
-        Sysctl("kernel.keys.root_maxkeys", 0, INT_MAX, "keys that root may own"),
-        Sysctl("kernel.keys.root_maxbytes", 0, INT_MAX, "bytes that root's keys may take", unit="bytes"),
+        Sysctl("kernel.keys.root_maxkeys", "keys that root may own"),
+        Sysctl("kernel.keys.root_maxbytes", "bytes that root's keys may take", unit="bytes"),
     )
 }
 
