@@ -1,12 +1,9 @@
 """Finds the unit in a cgroup path, as systemd's `cg_path_get_unit` does, and recognizes containers."""
 
-from oomguard.core.typed import TYPE_CHECKING
+from collections.abc import Iterator
 
 UNIT_SUFFIXES = (".service", ".scope", ".socket", ".mount", ".swap", ".slice", ".target", ".automount")
 _USER_MANAGER = "user@"
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def parse_cgroup(raw: bytes) -> str:
@@ -96,7 +93,7 @@ def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool
     )
 
 
-def folders_above(path: str) -> "Iterator[str]":
+def folders_above(path: str) -> Iterator[str]:
     """Yield the paths of the cgroups above one, the root first."""
     at = path.find("/")
     while at >= 0 and path != "/":

@@ -1,13 +1,13 @@
 """Decides the value of one process from the policy, the ledger and /proc. Every verb shows this decision."""
 
 from oomguard.core.change import SetOomScoreAdj
+from oomguard.core.entry import Entry
+from oomguard.core.process import Identity, UnknownFactError
+from oomguard.core.rule import Rule
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from oomguard.core.choices import Cause, ObstacleKind
-    from oomguard.core.entry import Entry
-    from oomguard.core.process import Identity, UnknownFactError
-    from oomguard.core.rule import Rule
 
 
 TO_LOWER = "grant CAP_SYS_RESOURCE to oomguard; in a container: --cap-add SYS_RESOURCE"
@@ -42,19 +42,19 @@ class Decision(NamedTuple):
     the rule by its own doing, and that still applies until it runs another program.
     """
 
-    identity: "Identity"
+    identity: Identity
     comm: bytes
-    rule: "Rule | None"
+    rule: Rule | None
     own: int
     current: int
     wanted: int
-    entry: "Entry | None" = None
+    entry: Entry | None = None
     is_inherited: bool = False
     is_held: bool = False
     obstacle: Obstacle | None = None
 
     @property
-    def matched(self) -> "Rule | None":
+    def matched(self) -> Rule | None:
         """The rule that matches it: a refused rule does not."""
         is_refused = self.obstacle is not None and self.obstacle.kind == "refused"
         return None if is_refused else self.rule
@@ -95,7 +95,7 @@ class Situation(NamedTuple):
 
     current: int
     own: int
-    entry: "Entry | None"
+    entry: Entry | None
     is_inherited: bool
 
 
@@ -106,9 +106,9 @@ class Match(NamedTuple):
     tried: then the value is not lowered. The `situation` is that of the process, if it was needed.
     """
 
-    rule: "Rule | None" = None
-    refused: "tuple[Rule, Refusal] | None" = None
-    unknown: "UnknownFactError | None" = None
+    rule: Rule | None = None
+    refused: tuple[Rule, Refusal] | None = None
+    unknown: UnknownFactError | None = None
     situation: Situation | None = None
 
 
@@ -118,7 +118,7 @@ def refused(refusal: Refusal | None) -> Obstacle | None:
 
 
 def decide(
-    identity: "Identity", comm: bytes, situation: Situation, match: Match, *, is_held: bool = False
+    identity: Identity, comm: bytes, situation: Situation, match: Match, *, is_held: bool = False
 ) -> Decision:
     """Return the decision on a process."""
     current, own, entry, is_inherited = situation
@@ -133,7 +133,7 @@ def decide(
     return Decision(identity, comm, rule, own, current, wanted, entry, is_inherited, is_held, obstacle)
 
 
-def wanted_by(rule: "Rule | None", own: int) -> int:
+def wanted_by(rule: Rule | None, own: int) -> int:
     """Return the value that a process should have under a rule, or without one."""
     return own if rule is None else rule.terms.value.wanted(own)
 

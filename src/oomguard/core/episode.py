@@ -1,10 +1,6 @@
 """A time in which memory is short, or on the way to it."""
 
-from oomguard.core.sample import FALLING_PERCENT, SHORT_PERCENT
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from oomguard.core.sample import Left, Sample
+from oomguard.core.sample import FALLING_PERCENT, SHORT_PERCENT, Left, Sample
 
 _FALL_PARTS = 1000
 """A fall by less than this part of all memory is noise."""
@@ -29,12 +25,12 @@ class Episode:
         left."""
         self._killed: dict[str, list[str]] = {}
 
-    def is_short_of(self, left: "Left", cgroup: str = "") -> bool:
+    def is_short_of(self, left: Left, cgroup: str = "") -> bool:
         """Return whether so little is left that the host, or this cgroup, is short of memory."""
         is_slow = not self.has_stalled and cgroup not in self.lowest
         return left.percent < (FALLING_PERCENT if is_slow else SHORT_PERCENT)
 
-    def is_news(self, left: "Left") -> bool:
+    def is_news(self, left: Left) -> bool:
         """Return whether the host is short of memory for the first time."""
         return "" not in self.lowest and self.is_short_of(left)
 
@@ -53,7 +49,7 @@ class Episode:
         """Note that all samples of a look were taken."""
         self.is_calm, self._has_fallen = not self._has_fallen, False
 
-    def take(self, sample: "Sample", now: float) -> bool:
+    def take(self, sample: Sample, now: float) -> bool:
         """Note what is left of the host, or of a cgroup that is short; return whether it is new."""
         cgroup, left = sample.cgroup, sample.left
         least, lowest = self.least.get(cgroup), self.lowest.get(cgroup)

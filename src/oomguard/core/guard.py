@@ -4,17 +4,17 @@ Beyond a `fatal` bound a host cannot work, so oomguard refuses the change. For o
 `oomguard check` warns.
 """
 
+from collections.abc import Callable
+
 from oomguard.core.decide import Refusal
 from oomguard.core.overcommit import HUGE_PAGES, KBYTES, RATIO, Memory
+from oomguard.core.policy import SysctlSetting
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import kib
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Literal
-
-    from oomguard.core.policy import SysctlSetting
 
 
 class SafeLimit(NamedTuple):
@@ -30,7 +30,7 @@ class SafeLimit(NamedTuple):
     hint: str
     fatal: bool = False
     of_any: int | None = None
-    of_host: "Callable[[Memory, int], int] | None" = None
+    of_host: Callable[[Memory, int], int] | None = None
     off: int | None = None
 
     def limit(self, memory: Memory | None, now: int = 0) -> int | None:
@@ -246,7 +246,7 @@ def fatal_bound(name: str, value: int, now: int, memory: Memory) -> tuple[SafeLi
     return None
 
 
-def unwise(setting: "SysctlSetting", memory: Memory | None = None) -> Refusal | None:
+def unwise(setting: SysctlSetting, memory: Memory | None = None) -> Refusal | None:
     """Return why a value of the policy is unwise on a host with this memory, None if it is not.
 
     A value that is a bound is not beyond one of the same kind. With `memory` only bounds that depend on it

@@ -1,10 +1,11 @@
 """The facts of a host that a policy may depend on."""
 
+from collections.abc import Iterator, Mapping
+
 from oomguard.core.text import printable
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from typing import Any
 
 
@@ -39,7 +40,7 @@ class Host(NamedTuple):
         return True
 
 
-def changes(before: "Mapping[str, Any]", after: "Mapping[str, Any]") -> "Iterator[str]":
+def changes(before: "Mapping[str, Any]", after: "Mapping[str, Any]") -> Iterator[str]:
     """Yield how each fact changed: `memory 16777216 → 33554432 kB`."""
     for name, was in before.items():
         now = after.get(name, was)

@@ -9,6 +9,7 @@ delay a reader.
 
 import fnmatch
 import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
@@ -17,14 +18,11 @@ from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.name_index import NameIndex
 from oomguard.core.name_regex import NameRegexes, is_regex, text_of
 from oomguard.core.process import COMM_LENGTH, DELETED, Facts, UnknownFactError, full_name
-from oomguard.core.rule import CONDITIONS, Terms, Value
+from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
 from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
     from typing import TypeVar
-
-    from oomguard.core.rule import Rule
 
     _F = TypeVar("_F", bound=Facts)
     Search = Callable[[re.Pattern[str], str, _F], bool]
@@ -61,7 +59,7 @@ def search(pattern: re.Pattern[str], text: str, _process: Facts) -> bool:
 class Matcher:
     """The rules of a policy, indexed. `matches` finds those that match a process."""
 
-    def __init__(self, rules: "Sequence[Rule]") -> None:
+    def __init__(self, rules: Sequence[Rule]) -> None:
         _compiled.clear()  # of the policy before
         self._rules = rules
         self._memo: dict[bytes | tuple[bytes, bool, bool], tuple[Rule, ...]] = {}
@@ -103,7 +101,7 @@ class Matcher:
                 pattern = re.compile(fnmatch.translate(_text(name)))
                 self._globbed.setdefault(_before_wildcard(name), []).append((place, pattern))
 
-    def _file_nameless(self, nameless: "list[Rule]") -> None:
+    def _file_nameless(self, nameless: list[Rule]) -> None:
         """Index the rules without names."""
         self._filed: dict[int | str, list[Rule]] = {}
         """By their exact users or units."""
@@ -120,7 +118,7 @@ class Matcher:
         for rule in nameless:
             self._file(rule)
 
-    def _file(self, rule: "Rule") -> None:
+    def _file(self, rule: Rule) -> None:
         """Index a rule without names by its users or units, if it has exact ones."""
         terms = rule.terms
         keys: tuple[int | str, ...] = terms.uids if terms.users and not terms.subuids else ()
@@ -136,14 +134,14 @@ class Matcher:
         self._memo.clear()
         self._somewhere.clear()
 
-    def candidates(self, comm: bytes) -> "tuple[Rule, ...]":
+    def candidates(self, comm: bytes) -> tuple[Rule, ...]:
         """Return the rules whose `name` may match a process called `comm`, in policy order."""
         known = self._memo.get(comm)
         if known is None:
             known = self._remember(comm, self._named_in(comm, comm), self._nameless)
         return known
 
-    def _likely(self, process: "_F", search: "Search[_F]", *, is_many: bool) -> "tuple[Rule, ...]":
+    def _likely(self, process: "_F", search: "Search[_F]", *, is_many: bool) -> tuple[Rule, ...]:
         """Return the candidates that the user, the cgroup and the command line do not exclude.
 
         The command line is read only if there are many.
@@ -168,7 +166,7 @@ class Matcher:
         here = self._here(process)
         return tuple(sorted((*known, *here))) if here else known
 
-    def _here(self, process: Facts) -> "tuple[Rule, ...]":
+    def _here(self, process: Facts) -> tuple[Rule, ...]:
         """Return the rules without names that the user and the cgroup of a process do not exclude."""
         if not self._placed:
             return ()
@@ -188,10 +186,10 @@ class Matcher:
 
     def _remember(
         self,
-        key: "bytes | tuple[bytes, bool, bool]",
+        key: bytes | tuple[bytes, bool, bool],
         places: set[int],
-        nameless: "tuple[Rule, ...]",
-    ) -> "tuple[Rule, ...]":
+        nameless: tuple[Rule, ...],
+    ) -> tuple[Rule, ...]:
         """Return the rules with these indexes and the `nameless` ones, whose list most names share."""
         if len(self._memo) >= _MEMO_LIMIT:
             self.forget()
@@ -235,7 +233,7 @@ class Matcher:
             for rule in self.candidates(comm)
         )
 
-    def may_come_to_match(self, process: Facts, matched: "Rule | None") -> bool:
+    def may_come_to_match(self, process: Facts, matched: Rule | None) -> bool:
         """Return whether a child of the process could match a rule by rewriting its command line.
 
         A program that forks and then rewrites its command line, such as Chromium's zygote for each tab,
@@ -250,10 +248,10 @@ class Matcher:
     def matches(
         self,
         process: "_F",
-        candidates: "tuple[Rule, ...]",
+        candidates: tuple[Rule, ...],
         search: "Search[_F]" = search,
         is_topmost: "Callable[[Rule, _F], bool]" = lambda _rule, _process: True,
-    ) -> "Iterator[tuple[Rule, UnknownFactError | None]]":
+    ) -> Iterator[tuple[Rule, UnknownFactError | None]]:
         """Yield those of the `candidates` that match, and those that cannot be tried, with the reason.
 
         `is_topmost` returns whether no ancestor of the process matches the rule; it is called last, and only
@@ -274,7 +272,7 @@ class Matcher:
                 yield rule, error
 
 
-def first_unmet(rule: "Rule", process: "_F", search: "Search[_F]" = search) -> str | None:
+def first_unmet(rule: Rule, process: "_F", search: "Search[_F]" = search) -> str | None:
     """Return the first condition of `rule` that `process` does not meet, by its key, or None.
 
     Raises UnknownFactError if the result depends on a condition that cannot be tried.
@@ -284,7 +282,7 @@ def first_unmet(rule: "Rule", process: "_F", search: "Search[_F]" = search) -> s
     return quick_unmet(rule, process) or slow_unmet(rule, process, search)
 
 
-def quick_unmet(rule: "Rule", process: Facts) -> str | None:
+def quick_unmet(rule: Rule, process: Facts) -> str | None:
     """Return the first failed condition of those that the kernel answers without delay, or None.
 
     Not the name: a candidate has one that may hold.
@@ -316,7 +314,7 @@ def _place_unmet(terms: Terms, process: Facts) -> str | None:
     return None
 
 
-def _may_be_met(rule: "Rule", process: Facts) -> bool:
+def _may_be_met(rule: Rule, process: Facts) -> bool:
     """Return whether all quick conditions are met, as far as that is known."""
     try:
         return quick_unmet(rule, process) is None
@@ -324,7 +322,7 @@ def _may_be_met(rule: "Rule", process: Facts) -> bool:
         return True
 
 
-def slow_unmet(rule: "Rule", process: "_F", search: "Search[_F]" = search) -> str | None:
+def slow_unmet(rule: Rule, process: "_F", search: "Search[_F]" = search) -> str | None:
     """Return the first failed condition on the command line, or None.
 
     A longer name than the kernel keeps is one: of a shorter one, that it may hold means that it does.
@@ -429,7 +427,7 @@ def _regex(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return _combined("regex", patterns)
 
 
-def _share_regexes(patterns: "list[bytes]") -> None:
+def _share_regexes(patterns: list[bytes]) -> None:
     global _regexes, _numbers  # noqa: PLW0603  # rules are tried without a matcher, too
     _regexes = NameRegexes(enumerate(map(text_of, patterns)))
     _numbers = {pattern: number for number, pattern in enumerate(patterns)}

@@ -1,11 +1,7 @@
 """Which rules have an exact name, in nine bytes for each name, where a dictionary takes a hundred."""
 
 from array import array
-
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from collections.abc import Iterator
 
 
 class NameIndex:
@@ -40,7 +36,7 @@ class NameIndex:
         self._slots = slots
         del self._hashes, self._places
 
-    def find(self, name: bytes) -> "Iterator[int]":
+    def find(self, name: bytes) -> Iterator[int]:
         """Yield the places of rules that have this name, and perhaps of some that do not."""
         slots, size, wanted = self._slots, len(self._slots), hash(name)
         at = wanted % size

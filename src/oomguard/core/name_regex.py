@@ -8,11 +8,9 @@ In a rule, an expression is a name behind a NUL, which no process name has.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from oomguard.core.typed import NamedTuple
 
 _MARK = b"\0"
 
@@ -81,7 +79,7 @@ class NameRegexes:
     only to the one before, by a shift; the others are visited one by one, which STEPS_LIMIT limits.
     """
 
-    def __init__(self, listed: "Iterable[tuple[int, str]]") -> None:
+    def __init__(self, listed: Iterable[tuple[int, str]]) -> None:
         self._nodes: list[_Node] = []
         self._number: list[int] = []
         """By node, the number of its expression."""
@@ -183,7 +181,7 @@ class NameRegexes:
     def _numbers(self, nodes: int) -> frozenset[int]:
         return frozenset([self._number[at] for at in _places(nodes)])
 
-    def _closure(self, nodes: "Iterable[int]", *, at: str) -> frozenset[int]:
+    def _closure(self, nodes: Iterable[int], *, at: str) -> frozenset[int]:
         """Return the nodes that take a character or are an end, or wait for `$`, reached without one."""
         seen, left = set[int](), [*nodes]
         while left:
@@ -204,11 +202,11 @@ class NameRegexes:
         )
 
 
-def _bits(places: "Iterable[int]") -> int:
+def _bits(places: Iterable[int]) -> int:
     return sum([1 << at for at in places])
 
 
-def _places(bits: int) -> "Iterator[int]":
+def _places(bits: int) -> Iterator[int]:
     """Yield the places of the bits that are set."""
     if bits:
         for byte in _NOT_ZERO.finditer(bits.to_bytes(bits.bit_length() + 7 >> 3, "little")):

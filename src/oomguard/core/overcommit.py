@@ -5,13 +5,12 @@ but every later fork, mmap and brk fails, even in the shell that could repair it
 (mm/util.c:__vm_enough_memory). So the limit is computed before it is set.
 """
 
+from collections.abc import Iterable, Mapping
+
 from oomguard.core.decide import Refusal
 from oomguard.core.sysctl import COMMIT, SYSCTLS, after_writing
 from oomguard.core.text import kib
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from oomguard.core.typed import NamedTuple
 
 MODE = "vm.overcommit_memory"
 RATIO = "vm.overcommit_ratio"
@@ -58,7 +57,7 @@ class Peak(NamedTuple):
     file: str
 
 
-def commit_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
+def commit_limit_kib(memory: Memory, knobs: Mapping[str, int]) -> int:
     """Return the limit these settings give, as mm/util.c:vm_commit_limit computes it.
 
     Huge pages reduce the ratio's limit, but not an absolute one; those in `knobs` count as granted.
@@ -72,7 +71,7 @@ def commit_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
     return share + memory.swap_total_kib
 
 
-def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
+def usable_limit_kib(memory: Memory, knobs: Mapping[str, int]) -> int:
     """Return how much of the limit an unprivileged process can use, at least.
 
     This subtracts the reserves for root and recovery, and all surplus huge pages that programs may get.
@@ -83,7 +82,7 @@ def usable_limit_kib(memory: Memory, knobs: "Mapping[str, int]") -> int:
     return commit_limit_kib(memory, {**knobs, HUGE_PAGES: pages}) - reserves
 
 
-def demand_kib(memory: Memory, actual: "Mapping[str, int]", *, headroom_percent: int) -> int:
+def demand_kib(memory: Memory, actual: Mapping[str, int], *, headroom_percent: int) -> int:
     """Return how much of the memory promised now a later limit must allow.
 
     Under a strict limit, count at most 95 % of what that limit would be accepted for: RAM differs a little
@@ -94,7 +93,7 @@ def demand_kib(memory: Memory, actual: "Mapping[str, int]", *, headroom_percent:
     return min(memory.committed_kib, usable_limit_kib(memory, actual) * 95 // (100 + headroom_percent))
 
 
-def mismatch(memory: Memory, actual: "Mapping[str, int]") -> Refusal | None:
+def mismatch(memory: Memory, actual: Mapping[str, int]) -> Refusal | None:
     """Return a refusal if the `actual` knobs do not give the CommitLimit that the kernel reports.
 
     Then something else counts, such as huge pages of a size that an old kernel does not report, hotplugged
@@ -114,8 +113,8 @@ def mismatch(memory: Memory, actual: "Mapping[str, int]") -> Refusal | None:
 def interlock(
     memory: Memory,
     *,
-    actual: "Mapping[str, int]",
-    final: "Mapping[str, int]",
+    actual: Mapping[str, int],
+    final: Mapping[str, int],
     headroom_percent: int,
     peak: Peak | None = None,
 ) -> Refusal | None:
@@ -160,7 +159,7 @@ def interlock(
     )
 
 
-def _higher(memory: Memory, final: "Mapping[str, int]", needed_kib: int) -> str:
+def _higher(memory: Memory, final: Mapping[str, int], needed_kib: int) -> str:
     """Return which knob to raise, and how far, for a usable limit of `needed_kib`."""
     kbytes = final.get(KBYTES, 0)
     if kbytes:
@@ -173,10 +172,10 @@ def _higher(memory: Memory, final: "Mapping[str, int]", needed_kib: int) -> str:
 
 
 def write_order(
-    names: "Iterable[str]",
+    names: Iterable[str],
     *,
-    actual: "Mapping[str, int]",
-    final: "Mapping[str, int]",
+    actual: Mapping[str, int],
+    final: Mapping[str, int],
     memory: Memory | None = None,
 ) -> list[str]:
     """Return `names` in the order to write them.

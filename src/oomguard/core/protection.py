@@ -7,11 +7,10 @@ protected, or the process lowered itself, down to the floor (`oom_score_adj_min`
 a value. What is not explained by the first two counts as inherited.
 """
 
-from oomguard.core.cgroup import system_unit
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence, Set
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence, Set
+from oomguard.core.cgroup import system_unit
+from oomguard.core.typed import NamedTuple
 
 _ROWS_LIMIT = 1024
 """The maximum number of services remembered by name. Further ones count as every service."""
@@ -45,7 +44,7 @@ class Protections:
     def __len__(self) -> int:
         return sum(map(len, self._by_value.values()))
 
-    def __iter__(self) -> "Iterator[tuple[int, str, Protection]]":
+    def __iter__(self) -> Iterator[tuple[int, str, Protection]]:
         for value, of_services in self._by_value.items():
             for service, protection in of_services.items():
                 yield value, service, protection
@@ -66,17 +65,17 @@ class Protections:
         return is_news
 
     @property
-    def values(self) -> "Set[int]":
+    def values(self) -> Set[int]:
         """The values there are."""
         return self._by_value.keys()
 
-    def forget(self, values: "Set[int]") -> None:
+    def forget(self, values: Set[int]) -> None:
         """Forget these values."""
         for value in values:
             del self._by_value[value]
         self._lowest = min(self._by_value, default=0)
 
-    def forget_idle(self, in_force: "Set[int]") -> None:
+    def forget_idle(self, in_force: Set[int]) -> None:
         """Forget the values that no process has from oomguard, and had none at the end of the pass before.
 
         So a whole pass has found each process that still had one of them.
@@ -117,7 +116,7 @@ class Holder(NamedTuple):
 
 
 def inherited(
-    protections: Protections, value: int, chain: "Sequence[Holder]", *, is_set_by_trusted: bool
+    protections: Protections, value: int, chain: Sequence[Holder], *, is_set_by_trusted: bool
 ) -> Protection | None:
     """Return the protection that an untrusted process has its value from, or None if the value is its own.
 

@@ -1,17 +1,17 @@
 """A rule of the policy: conditions on a process, and the value it gets."""
 
+from collections.abc import Callable
+
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.name_regex import is_regex, text_of
-from oomguard.core.process import full_name
+from oomguard.core.process import Process, full_name
 from oomguard.core.text import legible
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Literal
 
     from oomguard.core.choices import Children, Scope, Trust, ValueKind
-    from oomguard.core.process import Process
 
 
 OOM_SCORE_ADJ_MIN = -1000
@@ -90,7 +90,7 @@ class Condition(NamedTuple):
     left_by: 'Literal["itself", "move", "exec"]'
     """How a process stops meeting it: by its own doing at any time, by a move to another cgroup, or not
     before it runs another program or root changes it."""
-    found: "Callable[[Process], str | bytes]"
+    found: Callable[[Process], str | bytes]
     """Returns the text to show when a process fails this condition."""
     vouches: bool = False
     """Whether users cannot meet it at will, so that a rule with it may protect: `core.trust` says when."""
@@ -112,11 +112,11 @@ CONDITIONS = (
 """In the order of the language. A rule has at least one of them."""
 
 
-def _arguments(process: "Process") -> str:
+def _arguments(process: Process) -> str:
     return b" ".join(process.arguments).decode("utf-8", "surrogateescape")
 
 
-def _unit(of_path: "Callable[[str], str]", process: "Process") -> str:
+def _unit(of_path: Callable[[str], str], process: Process) -> str:
     return of_path(process.cgroup) or f"none ({process.cgroup})"
 
 
@@ -148,7 +148,7 @@ class Rule(NamedTuple):
         return f"{self.file}:{self.line}"
 
     @property
-    def conditions(self) -> "tuple[tuple[bytes, ...], Terms]":
+    def conditions(self) -> tuple[tuple[bytes, ...], Terms]:
         """The conditions of the rule, to find the same rule in another policy."""
         return self.names, self.terms._replace(value=_ANY_VALUE)
 
@@ -157,7 +157,7 @@ class Rule(NamedTuple):
         """The rule in a few words, for logs and tables: `name=sshd`."""
         return " ".join([f"{row.key}={_some(found)}" for row in CONDITIONS if (found := self.patterns(row))])
 
-    def patterns(self, condition: Condition) -> "tuple[bytes, ...] | tuple[str, ...]":
+    def patterns(self, condition: Condition) -> tuple[bytes, ...] | tuple[str, ...]:
         """Return the patterns of a condition; none if the rule lacks it."""
         if condition.field == "names":
             return self.names

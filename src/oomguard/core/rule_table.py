@@ -5,17 +5,14 @@ the daemon. Here a rule takes its name and 20 bytes; the object is created on ac
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice, pairwise
 
-from oomguard.core.rule import Rule
+from oomguard.core.rule import Rule, Terms
 from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import overload
-
-    from oomguard.core.rule import Terms
 
 _COLUMNS = 4
 
@@ -23,14 +20,14 @@ _COLUMNS = 4
 class RuleTable(Sequence[Rule]):
     """An append-only sequence of rules, which share `terms` and `files`."""
 
-    def __init__(self, terms: "Iterable[Terms]", files: "Iterable[str]") -> None:
+    def __init__(self, terms: Iterable[Terms], files: Iterable[str]) -> None:
         self.terms = list(terms)
         self._files = list(files)
         self._text = bytearray()  # all names
         self._ends = array("I", [0])  # where each name ends in it
         self._rows = array("I")  # numbers of each rule: of names up to it, its terms, file and line
 
-    def extend(self, names: "Sequence[bytes]", rows: list[int]) -> None:
+    def extend(self, names: Sequence[bytes], rows: list[int]) -> None:
         """Add rules: all their names, and four numbers for each.
 
         These are how many names there are up to it, the indexes of its terms and file, and its line.
@@ -67,7 +64,7 @@ class RuleTable(Sequence[Rule]):
         )
         return Rule(number, names, self.terms[terms], self._files[file], line)
 
-    def __iter__(self) -> "Iterator[Rule]":
+    def __iter__(self) -> Iterator[Rule]:
         names = (bytes(self._text[begin:end]) for begin, end in pairwise(self._ends))
         columns, first = iter(self._rows), 0
         for number, (after, terms, file, line) in enumerate(zip(*[columns] * _COLUMNS, strict=True)):

@@ -1,9 +1,8 @@
 """The memory of a host at one moment: what was left, and the processes that used most."""
 
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+from oomguard.core.typed import NamedTuple
 
 HOLDERS = 15
 """Processes in a sample: those with the highest badness."""
@@ -123,7 +122,7 @@ class Trend:
         earlier = self._before.get(cgroup) or (left.untouched if self._before else left)
         return left.would_be_gone(earlier, now - self.at)
 
-    def falling(self, now: float, lefts: "Mapping[str, Left]") -> list[str]:
+    def falling(self, now: float, lefts: Mapping[str, Left]) -> list[str]:
         """Return what is falling, the least left first; remember these values."""
         found = [cgroup for cgroup, left in lefts.items() if self.is_falling(now, cgroup, left)]
         before, self.at, self._before = self._before, now, {}
@@ -147,7 +146,7 @@ class Growth(NamedTuple):
         return self.holder.held_kib - self.before_kib
 
 
-def growth(samples: "Sequence[Sample]", *, gone: bool = False) -> list[Growth]:
+def growth(samples: Sequence[Sample], *, gone: bool = False) -> list[Growth]:
     """Return how processes grew up to the last of these samples, those that grew most first.
 
     With `gone`, also those that only earlier samples have, up to their last. A process that started after the
@@ -191,12 +190,12 @@ def next_victim(sample: Sample, earlier: Sample | None) -> Holder | None:
     return max([first, *[one for one in others if rates.get(one, 0.0) > slowest]], key=at_the_end)
 
 
-def recent(samples: "Iterable[Sample]", booted: float) -> "list[Sample]":
+def recent(samples: Iterable[Sample], booted: float) -> list[Sample]:
     """Return the samples of the last ten minutes before a moment of this boot."""
     return [one for one in samples if 0 <= booted - one.booted <= _RECENT_SECONDS]
 
 
-def redated(samples: "Iterable[Sample]", at: float, booted: float, *, has_slept: bool) -> "list[Sample]":
+def redated(samples: Iterable[Sample], at: float, booted: float, *, has_slept: bool) -> list[Sample]:
     """Return samples of this boot with the times that a clock as of now would have shown.
 
     The clock may have been set since. Time since boot does not count a suspended host (`has_slept`): then a
@@ -210,7 +209,7 @@ def redated(samples: "Iterable[Sample]", at: float, booted: float, *, has_slept:
     return found
 
 
-def before(samples: "Iterable[Sample]", at: float, booted: float | None) -> "list[Sample]":
+def before(samples: Iterable[Sample], at: float, booted: float | None) -> list[Sample]:
     """Return the samples of the ten minutes before a moment, if the last of them is recent.
 
     `booted` is the time in the log, None if it has none. Samples whose clocks differ from those of the moment

@@ -5,6 +5,7 @@ so that neither side needs the whole text in memory.
 """
 
 import json
+from collections.abc import Iterable, Iterator
 
 from oomguard.core.policy import LeftOut, Policy, PressureLimit, SysctlSetting
 from oomguard.core.rule import Terms, Value
@@ -12,7 +13,6 @@ from oomguard.core.rule_table import RuleTable
 from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from oomguard.core.choices import SysctlKind, ValueKind
@@ -31,7 +31,7 @@ _RULES_A_LINE = 256
 """One line per rule would take four times as long to read."""
 
 
-def encode(policy: Policy) -> "Iterator[str]":
+def encode(policy: Policy) -> Iterator[str]:
     """Yield the policy as lines; `decode` reads them."""
     terms: dict[Terms, int] = {}
     files: dict[str, int] = {}
@@ -51,7 +51,7 @@ def encode(policy: Policy) -> "Iterator[str]":
         yield json.dumps([names, rows])
 
 
-def decode(lines: "Iterable[str | bytes]") -> Policy:
+def decode(lines: Iterable[str | bytes]) -> Policy:
     """Return the policy from the lines of `encode`. ValueError: they are malformed."""
     decoder = Decoder()
     for line in lines:

@@ -4,10 +4,11 @@ Ranges are the kernel's (kernel/sysctl.c:vm_table and the handlers in mm/, Linux
 the widest is given: an older kernel denies other values with EINVAL.
 """
 
+from collections.abc import Mapping
+
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Literal
 
     Unit = Literal["", "bytes", "kB", "huge pages"]
@@ -215,7 +216,7 @@ SYSCTLS: dict[str, Sysctl] = {
 }
 
 
-def after_writing(actual: "Mapping[str, int]", writes: "Mapping[str, int]") -> dict[str, int]:
+def after_writing(actual: Mapping[str, int], writes: Mapping[str, int]) -> dict[str, int]:
     """Return the `actual` sysctls after some writes. Each zeroes its partner, unless that is written, too."""
     final = dict(actual)
     for name, value in writes.items():

@@ -3,38 +3,35 @@
 All of it is pure: `oomguard plan` and the daemon use the same functions, so they cannot differ.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from oomguard.core.change import SetSysctl
-from oomguard.core.decide import refused
-from oomguard.core.entry import own_value
+from oomguard.core.decide import Refusal, refused
+from oomguard.core.entry import Entry, own_value
 from oomguard.core.guard import guard
-from oomguard.core.overcommit import MODE, STRICT, interlock, write_order
+from oomguard.core.overcommit import MODE, STRICT, Memory, Peak, interlock, write_order
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.sysctl import SYSCTLS, after_writing
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from oomguard.core.choices import Cause
-    from oomguard.core.decide import Refusal
-    from oomguard.core.entry import Entry
-    from oomguard.core.overcommit import Memory, Peak
-    from oomguard.core.policy import Policy, SysctlSetting
 
 
 class _Wanted(NamedTuple):
     value: int
     cause: "Cause"
-    setting: "SysctlSetting | None" = None
+    setting: SysctlSetting | None = None
 
 
 def diff_sysctls(
-    policy: "Policy",
-    actual: "Mapping[str, int]",
-    memory: "Memory | None",
-    ledger: "Mapping[str, Entry]",
+    policy: Policy,
+    actual: Mapping[str, int],
+    memory: Memory | None,
+    ledger: Mapping[str, Entry],
     *,
     cause: "Cause",
-    peak: "Peak | None" = None,
+    peak: Peak | None = None,
 ) -> list[SetSysctl]:
     """Return the writes that bring the `actual` sysctls to the policy, in the order to make them.
 
@@ -68,7 +65,7 @@ def diff_sysctls(
     ]
 
 
-def left_alone(policy: "Policy", actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> list[str]:
+def left_alone(policy: Policy, actual: Mapping[str, int], ledger: Mapping[str, Entry]) -> list[str]:
     """Return the sysctls that are left alone, because something else has changed them since."""
     named = {setting.name for setting in policy.sysctls}
     return [
@@ -80,12 +77,12 @@ def left_alone(policy: "Policy", actual: "Mapping[str, int]", ledger: "Mapping[s
 
 def _diff_group(
     names: list[str],
-    policy: "Policy",
-    actual: "Mapping[str, int]",
-    memory: "Memory | None",
-    wanted: "Mapping[str, _Wanted]",
-    peak: "Peak | None",
-) -> "Iterator[SetSysctl]":
+    policy: Policy,
+    actual: Mapping[str, int],
+    memory: Memory | None,
+    wanted: Mapping[str, _Wanted],
+    peak: Peak | None,
+) -> Iterator[SetSysctl]:
     final = after_writing(actual, {name: wanted[name].value for name in names})
     # Restoring sysctls one by one is safe, unless it restores strict accounting.
     is_one = final.get(MODE) == STRICT or any(wanted[name].cause != "restore" for name in names)
@@ -101,12 +98,12 @@ def _diff_group(
 
 
 def refusal_of(
-    changes: "Sequence[SetSysctl]",
-    policy: "Policy",
-    actual: "Mapping[str, int]",
-    memory: "Memory | None",
-    peak: "Peak | None",
-) -> "Refusal | None":
+    changes: Sequence[SetSysctl],
+    policy: Policy,
+    actual: Mapping[str, int],
+    memory: Memory | None,
+    peak: Peak | None,
+) -> Refusal | None:
     """Return why none of these writes must be made on this host, or None."""
     if memory is None or policy.force:
         return None
@@ -123,7 +120,7 @@ def refusal_of(
 
 
 def _must_write(
-    name: str, actual: "Mapping[str, int]", wanted: "Mapping[str, _Wanted]", ledger: "Mapping[str, Entry]"
+    name: str, actual: Mapping[str, int], wanted: Mapping[str, _Wanted], ledger: Mapping[str, Entry]
 ) -> bool:
     value = wanted[name].value
     partner = wanted.get(SYSCTLS[name].partner)
@@ -134,11 +131,11 @@ def _must_write(
     return actual[name] != value and not is_granted
 
 
-def _is_ours(name: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
+def _is_ours(name: str, actual: Mapping[str, int], ledger: Mapping[str, Entry]) -> bool:
     return ledger[name].is_ours(actual[name]) and not _is_foreign(SYSCTLS[name].partner, actual, ledger)
 
 
-def _is_foreign(partner: str, actual: "Mapping[str, int]", ledger: "Mapping[str, Entry]") -> bool:
+def _is_foreign(partner: str, actual: Mapping[str, int], ledger: Mapping[str, Entry]) -> bool:
     """Return whether something else has set the partner: writing this one would zero it."""
     value = actual.get(partner, 0)
     return value != 0 and not (partner in ledger and ledger[partner].is_ours(value))

@@ -4,10 +4,7 @@ A process chooses its own name and arguments. Control characters in them must no
 line or a table cell.
 """
 
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 _ESCAPES = frozenset("\\nrtuUx")
 """Characters that follow a backslash in an escape."""
@@ -87,7 +84,7 @@ def counted(number: int, noun: str, plural: str = "s") -> str:
     return f"{number} {noun}{plural if number != 1 else ''}"
 
 
-def any_of(words: "Iterable[str]") -> str:
+def any_of(words: Iterable[str]) -> str:
     """Return `a, b or c`."""
     *others, last = words
     return f"{', '.join(others)} or {last}" if others else last

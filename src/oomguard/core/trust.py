@@ -9,14 +9,9 @@ from enum import IntEnum
 from oomguard.core.cgroup import in_system_service, is_system_service
 from oomguard.core.decide import Refusal
 from oomguard.core.match import is_called
-from oomguard.core.process import UnknownFactError
-from oomguard.core.rule import VOUCHING
+from oomguard.core.process import Facts, UnknownFactError
+from oomguard.core.rule import VOUCHING, Rule
 from oomguard.core.text import any_of
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from oomguard.core.process import Facts
-    from oomguard.core.rule import Rule
 
 NOBODY = 65534
 
@@ -35,7 +30,7 @@ class ControlledBy(IntEnum):
     ANYBODYS = 2
 
 
-def trust_refusal(rule: "Rule", process: "Facts", *, own: int, first_person_uid: int) -> Refusal | None:
+def trust_refusal(rule: Rule, process: Facts, *, own: int, first_person_uid: int) -> Refusal | None:
     """Return why a rule must not set the value of a process, which is `own` without oomguard, or None.
 
     Only protection needs trust. Facts are read from cheap to expensive, and only if they matter.
@@ -67,7 +62,7 @@ def trust_refusal(rule: "Rule", process: "Facts", *, own: int, first_person_uid:
     )
 
 
-def is_trusted(process: "Facts", first_person_uid: int) -> bool:
+def is_trusted(process: Facts, first_person_uid: int) -> bool:
     """Return whether a process is root's, or a system user's in a system service.
 
     The real and the saved uid count: a setuid program has its caller's real uid, and the caller chooses its
@@ -82,7 +77,7 @@ def is_trusted(process: "Facts", first_person_uid: int) -> bool:
     return in_system_service(process.cgroup) and is_of_services(process, first_person_uid)
 
 
-def controlled_by(process: "Facts", first_person_uid: int) -> ControlledBy:
+def controlled_by(process: Facts, first_person_uid: int) -> ControlledBy:
     """Return who can make more processes like this one: only root, a system service, or anybody.
 
     Anybody, if its user made it too slow to read.
@@ -95,7 +90,7 @@ def controlled_by(process: "Facts", first_person_uid: int) -> ControlledBy:
     return ControlledBy.ROOTS if process.uid == 0 else ControlledBy.A_SERVICES
 
 
-def is_of_services(process: "Facts", first_person_uid: int) -> bool:
+def is_of_services(process: Facts, first_person_uid: int) -> bool:
     """Return whether all uids that a process can have are of services, and not of people."""
     uids = {process.uid, process.saved_uid}
     if all(uid < first_person_uid or uid == NOBODY for uid in uids):
@@ -104,7 +99,7 @@ def is_of_services(process: "Facts", first_person_uid: int) -> bool:
     return len(uids) == 1 and process.uid in DYNAMIC_UIDS and process.has_dynamic_uid
 
 
-def _switch_refusal(process: "Facts", uids: tuple[int, ...]) -> Refusal | None:
+def _switch_refusal(process: Facts, uids: tuple[int, ...]) -> Refusal | None:
     if process.saved_uid in (0, *uids):
         return None
     if process.uid not in uids:
@@ -118,7 +113,7 @@ def _switch_refusal(process: "Facts", uids: tuple[int, ...]) -> Refusal | None:
     )
 
 
-def _impostor_refusal(process: "Facts") -> Refusal | None:
+def _impostor_refusal(process: Facts) -> Refusal | None:
     program = process.program
     if program is not None and program.is_hosts:
         return None

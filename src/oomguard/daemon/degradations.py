@@ -1,11 +1,7 @@
 """What oomguard cannot do on this host now, each logged once."""
 
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report import events
-
-if TYPE_CHECKING:
-    from oomguard.report.reporter import Reporter
-
+from oomguard.report.reporter import Reporter
 
 _LOGGED_LIMIT = 100
 """Some sentences name processes or users."""
@@ -14,7 +10,7 @@ _LOGGED_LIMIT = 100
 class Degradations:
     """Sentences for people, by what they are about; `status` shows them."""
 
-    def __init__(self, reporter: "Reporter") -> None:
+    def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._texts: dict[str, tuple[str, ...]] = {}
         self._logged: set[str] = set()

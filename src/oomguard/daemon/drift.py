@@ -8,18 +8,15 @@ finds writes that inotify does not see: through /proc/thread-self, /proc/TID, or
 
 import errno
 import os
+from collections.abc import Container, Iterable
 
+from oomguard.core.process import Identity
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import NamedTuple
 from oomguard.kernel.inotify import IN_MODIFY, IN_Q_OVERFLOW, OUT_OF_ROOM, Inotify, shortage
 from oomguard.kernel.own import descriptor_limit
 from oomguard.kernel.proc_files import GONE
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
-
-    from oomguard.core.process import Identity
-    from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import Procfs
 
 _SPARE_DESCRIPTORS = 64
 """Descriptors left for examining processes, reading the policy and writing the status."""
@@ -44,7 +41,7 @@ class Drift(NamedTuple):
 class DriftWatch:
     """The watches on sysctls and processes. `open` it first; `fileno` is readable when one was written."""
 
-    def __init__(self, procfs: "Procfs") -> None:
+    def __init__(self, procfs: Procfs) -> None:
         self._procfs = procfs
         self._inotify: Inotify | None = None
         self._sysctls: dict[str, _Watch] = {}
@@ -88,7 +85,7 @@ class DriftWatch:
         assert self._inotify is not None
         return int(self._inotify.fileno())
 
-    def watch_sysctls(self, names: "Iterable[str]") -> None:
+    def watch_sysctls(self, names: Iterable[str]) -> None:
         """Watch exactly these sysctls."""
         wanted = set(names)
         for name in self._sysctls.keys() - wanted:
@@ -101,7 +98,7 @@ class DriftWatch:
             elif not self.full:
                 self.missing.add(name)
 
-    def watch_process(self, identity: "Identity", *, yields: bool = True) -> None:
+    def watch_process(self, identity: Identity, *, yields: bool = True) -> None:
         """Watch a process's value; watch again if the pid now belongs to another process.
 
         If no watch is left, a process that `yields` gives its watch to one that does not: users can have any
@@ -118,19 +115,19 @@ class DriftWatch:
             if yields:
                 self._yielding[pid] = None
 
-    def release(self, identity: "Identity") -> None:
+    def release(self, identity: Identity) -> None:
         """Drop the watch on a process."""
         known = self._processes.get(identity.pid)
         if known is not None and known.start_time_ticks == identity.start_time_ticks:
             self._forget(identity.pid)
 
-    def release_recycled(self, identity: "Identity") -> None:
+    def release_recycled(self, identity: Identity) -> None:
         """Drop the watch on an earlier process with this pid: it would never report anything."""
         known = self._processes.get(identity.pid)
         if known is not None and known.start_time_ticks != identity.start_time_ticks:
             self._forget(identity.pid)
 
-    def others(self, pids: "Container[int]") -> list[int]:
+    def others(self, pids: Container[int]) -> list[int]:
         """Return the watched processes that are not among `pids`. Dropping one takes 10 µs."""
         return [pid for pid in self._processes if pid not in pids]
 

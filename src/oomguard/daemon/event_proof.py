@@ -7,13 +7,13 @@ processes until events have flowed for a while without a gap. That time doubles,
 more nor write more to the log.
 """
 
+from collections.abc import MutableMapping, MutableSet
+
 from oomguard.core.typed import TYPE_CHECKING
+from oomguard.kernel.connector import Connector
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, MutableSet
     from typing import Literal
-
-    from oomguard.kernel.connector import Connector
 
     FlowChange = Literal["stopped", "resumed"]
     """What changed: events can no longer be relied on, or can be again."""
@@ -48,7 +48,7 @@ class EventProof:
     readable.
     """
 
-    def __init__(self, connector: "Connector") -> None:
+    def __init__(self, connector: Connector) -> None:
         self.connector = connector
         self.flow = True
         """Whether events are relied on; if not, processes have to be polled for."""
@@ -80,7 +80,7 @@ class EventProof:
             self.connector.probe()
 
     def receive(
-        self, pids: "MutableSet[int]", executed: "MutableMapping[int, int]", *, limit: int, now: float
+        self, pids: MutableSet[int], executed: MutableMapping[int, int], *, limit: int, now: float
     ) -> "tuple[bool, FlowChange | None]":
         """Take up to `limit` events as `Connector.receive` does; also return what changed."""
         connector = self.connector

@@ -10,16 +10,32 @@ looks only at how much is left, and for new cgroups if their number has changed.
 import os
 import select
 import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 
 from oomguard.core.episode import CGROUPS_LIMIT, Episode
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import PressureLimit
-from oomguard.core.sample import SHORT_PERCENT, Left, Sample, Trend, growth, next_victim, recent
+from oomguard.core.overcommit import Memory
+from oomguard.core.policy import Policy, PressureLimit
+from oomguard.core.rule import Rule
+from oomguard.core.sample import (
+    SHORT_PERCENT,
+    Growth,
+    Holder,
+    Left,
+    Sample,
+    Trend,
+    growth,
+    next_victim,
+    recent,
+)
 from oomguard.core.text import printable
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.loop import Loop
 from oomguard.daemon.sampler import Sampler
-from oomguard.kernel.memcg import count_cgroups, open_memcg
+from oomguard.daemon.status_writer import StatusWriter
+from oomguard.kernel.floor import Privilege
+from oomguard.kernel.memcg import Memcg, count_cgroups, open_memcg
 from oomguard.kernel.pressure import (
     limited_cgroups,
     observe_left,
@@ -27,28 +43,15 @@ from oomguard.kernel.pressure import (
     open_trigger,
     why_not,
 )
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_memory
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.badness import global_pages
+from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.reconciler import SHORTAGE
+from oomguard.report.reporter import Reporter
 from oomguard.report.shortage_entries import commit_limit_entry, over_entry, short_entry
 from oomguard.report.status_file import PressureStatus
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-
-    from oomguard.core.overcommit import Memory
-    from oomguard.core.policy import Policy
-    from oomguard.core.rule import Rule
-    from oomguard.core.sample import Growth, Holder
-    from oomguard.daemon.degradations import Degradations
-    from oomguard.daemon.loop import Loop
-    from oomguard.daemon.status_writer import StatusWriter
-    from oomguard.kernel.floor import Privilege
-    from oomguard.kernel.memcg import Memcg
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.reconcile.flight_recorder import Recorder
-    from oomguard.report.reporter import Reporter
 
 _TIMER = "sample"
 _SAMPLE_SECONDS = 1.0
@@ -79,14 +82,14 @@ class Foresight:
 
     def __init__(
         self,
-        loop: "Loop",
-        procfs: "Procfs",
-        reporter: "Reporter",
-        degradations: "Degradations",
-        status: "StatusWriter",
-        recorder: "Recorder",
+        loop: Loop,
+        procfs: Procfs,
+        reporter: Reporter,
+        degradations: Degradations,
+        status: StatusWriter,
+        recorder: Recorder,
         *,
-        rule_of: "Callable[[int], Rule | None]",
+        rule_of: Callable[[int], Rule | None],
     ) -> None:
         self._loop = loop
         self._procfs = procfs
@@ -119,7 +122,7 @@ class Foresight:
         self._seconds = 0.0
         loop.define(_TIMER, self.due)
 
-    def adopt(self, policy: "Policy", privilege: "Privilege") -> None:
+    def adopt(self, policy: Policy, privilege: Privilege) -> None:
         """Use the settings of a policy."""
         reason = ""
         if policy.recorder:
@@ -174,7 +177,7 @@ class Foresight:
         """Whether that must not wait until there is nothing else to do: memory runs out in seconds."""
         return self._look is not None and self.episode is not None
 
-    def promised(self, memory: "Memory") -> None:
+    def promised(self, memory: Memory) -> None:
         """Warn if strict accounting will soon deny memory: then nothing stalls, and nothing is killed."""
         percent = memory.committed_kib * 100 // max(memory.commit_limit_kib, 1)
         if percent >= _NEAR_PERCENT and not self._is_near:
@@ -193,7 +196,7 @@ class Foresight:
             self._spent, self._is_full, self._is_glance = 0.0, False, True
             self._look = self._glancing()
 
-    def killed(self, pid: int, comm: str, cgroup: str) -> "Growth | None":
+    def killed(self, pid: int, comm: str, cgroup: str) -> Growth | None:
         """Record a kill by the kernel; return how the process had grown, None if unknown."""
         if self.episode is not None:
             self.episode.note_kill(f"{printable(comm)}[{pid}]", printable(cgroup))
@@ -272,7 +275,7 @@ class Foresight:
             self._spent, self._is_full, self._is_glance = 0.0, is_full, False
             self._look = self._looking()
 
-    def _glancing(self) -> "Iterator[None]":
+    def _glancing(self) -> Iterator[None]:
         """Read what is left, and yield after each cgroup; go on to a sample if it is falling."""
         memory, now = observe_memory(self._procfs), time.monotonic()
         if memory is None or not self.trend.is_due(now):
@@ -284,7 +287,7 @@ class Foresight:
             self._is_full, self._is_glance = True, False
             yield from self._looking()
 
-    def _looking(self) -> "Iterator[None]":
+    def _looking(self) -> Iterator[None]:
         """Take a sample, and yield after each process."""
         memory = observe_memory(self._procfs)
         if memory is None:
@@ -321,18 +324,18 @@ class Foresight:
                 self._take(host._replace(left=room, holders=holders, cgroup=printable(memcg.path)))
 
     def _read(
-        self, pids: "list[int] | None", memory: "Memory"
-    ) -> "Generator[None, None, tuple[tuple[Holder, ...], Memory]]":
+        self, pids: list[int] | None, memory: Memory
+    ) -> Generator[None, None, tuple[tuple[Holder, ...], Memory]]:
         """Return the first victims of these processes, or of all, and the memory after reading them."""
         pages = global_pages(memory.total_kib, memory.swap_total_kib, page_kib=PAGE_KIB)
         holders = yield from self._sampler.holders(self._procfs.pids() if pids is None else pids, pages)
         return holders, observe_memory(self._procfs) or memory  # the kernel may have killed meanwhile
 
-    def _is_first_short(self, memory: "Memory") -> bool:
+    def _is_first_short(self, memory: Memory) -> bool:
         """Return whether the host is short of memory for the first time in an episode."""
         return self.episode is not None and self.episode.is_news(left_of(memory))
 
-    def _compare(self, host: Sample) -> "Iterator[None]":
+    def _compare(self, host: Sample) -> Iterator[None]:
         """Follow what would soon be gone: the host's memory, or that of a cgroup with a limit."""
         limited = yield from self._all_limits(host.left)
         memcgs = {memcg.path: memcg for memcg, _ in limited}
@@ -344,7 +347,7 @@ class Foresight:
         found = [memcgs[path] for path in falling if path]
         self._falling = list(dict.fromkeys([*found, *self._falling]))[:_CLOSE_LIMIT]
 
-    def _close_limits(self, host: Left) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
+    def _close_limits(self, host: Left) -> Generator[None, None, list[tuple[Memcg, Left]]]:
         """Return what is left in the fullest cgroups; in all that have a limit if some may be new."""
         root, found = self._root(), []
         if root is not None and count_cgroups(self._procfs, root) != self._cgroups:
@@ -355,7 +358,7 @@ class Foresight:
             yield
         return found
 
-    def _all_limits(self, host: Left) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
+    def _all_limits(self, host: Left) -> Generator[None, None, list[tuple[Memcg, Left]]]:
         """Return what is left in each cgroup that has a limit, and remember the fullest."""
         root = self._root()
         if root is None:
@@ -366,7 +369,7 @@ class Foresight:
         self._fullest = [memcg for memcg, _ in limited[:_CLOSE_LIMIT]]
         return limited
 
-    def _root(self) -> "Memcg | None":
+    def _root(self) -> Memcg | None:
         with suppress(OomguardError):  # no cgroups
             return open_memcg(self._procfs, "/")
         return None
@@ -401,6 +404,6 @@ class Foresight:
         return True
 
 
-def left_of(memory: "Memory") -> Left:
+def left_of(memory: Memory) -> Left:
     """Return what is left of a host."""
     return Left(memory.available_kib, memory.total_kib, memory.swap_free_kib, memory.swap_total_kib)

@@ -4,20 +4,16 @@ A service may be able to read the log but not to open it: systemd passes it as s
 (kernel/dev_kmsg.py).
 """
 
+from collections.abc import Callable
 from itertools import islice
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.daemon.loop import Loop
 from oomguard.kernel.dev_kmsg import inherited_kernel_log, open_kernel_log, records, skip_to_end
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_kills
 from oomguard.oom.kill import Context, Kill, parse_context, parse_group, parse_kill
 from oomguard.oom.kmsg import parse_record
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from oomguard.daemon.loop import Loop
-    from oomguard.kernel.procfs import Procfs
 
 GATHER_SECONDS = 0.2
 """Records are read with this delay: a log that is never quiet wakes the daemon five times a second."""
@@ -40,9 +36,7 @@ class KillWatch:
     enough overwrites records before they are read.
     """
 
-    def __init__(
-        self, loop: "Loop", procfs: "Procfs", killed: "Callable[[Kill, Context | None], None]"
-    ) -> None:
+    def __init__(self, loop: Loop, procfs: Procfs, killed: Callable[[Kill, Context | None], None]) -> None:
         self._loop = loop
         self._procfs = procfs
         self._killed = killed

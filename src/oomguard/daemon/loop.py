@@ -7,13 +7,12 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.ceiling import Ceiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Ready = list[tuple[int, int]]
 
 _BUSY_SECONDS = 0.2
@@ -47,7 +46,7 @@ class Loop:
         self._accounted_at = self._awake_since = time.monotonic()
         self.ceiling = Ceiling(self._awake_since, time.process_time())
 
-    def watch(self, fd: int, handler: "Callable[[], None]", events: int = select.EPOLLIN) -> None:
+    def watch(self, fd: int, handler: Callable[[], None], events: int = select.EPOLLIN) -> None:
         """Call `handler` whenever `fd` is readable, or has other `events` of epoll_ctl(2)."""
         self._readable[fd] = handler
         self._epoll.register(fd, events)
@@ -61,7 +60,7 @@ class Loop:
         """Return whether `fd` is watched."""
         return fd in self._readable
 
-    def define(self, name: str, action: "Callable[[float], None]") -> None:
+    def define(self, name: str, action: Callable[[float], None]) -> None:
         """Set the handler of the timer `name`; it gets the time."""
         self._timers[name] = action
 
@@ -84,7 +83,7 @@ class Loop:
         """Return whether a timer is set."""
         return name in self._due
 
-    def on_signal(self, number: signal.Signals, handler: "Callable[[], None]") -> None:
+    def on_signal(self, number: signal.Signals, handler: Callable[[], None]) -> None:
         """Call `handler` from the loop, not in the signal's context; a pending signal is handled now."""
         if self._signals < 0:
             self._signals, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

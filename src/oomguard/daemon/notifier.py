@@ -4,10 +4,7 @@ import time
 
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from oomguard.daemon.loop import Loop
+from oomguard.daemon.loop import Loop
 
 _RETRY_SECONDS = 0.05
 
@@ -15,7 +12,7 @@ _RETRY_SECONDS = 0.05
 class Notifier:
     """The socket of the service manager. What it does not accept is sent again with the next report."""
 
-    def __init__(self, loop: "Loop") -> None:
+    def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._pending: dict[str, str] = {}
         self._systemd = SystemdNotifier()

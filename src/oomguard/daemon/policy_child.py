@@ -11,15 +11,10 @@ import signal
 import time
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import policy_option
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.core.host import Host
+from oomguard.core.policy import Policy, policy_option
 from oomguard.kernel.own import python_command
-from oomguard.reconcile.policy_cache import Answer
-
-if TYPE_CHECKING:
-    from oomguard.core.host import Host
-    from oomguard.core.policy import Policy
-    from oomguard.reconcile.policy_cache import Copy
+from oomguard.reconcile.policy_cache import Answer, Copy
 
 DEADLINE_SECONDS = 120.0
 """A policy at its limits takes a few seconds of CPU time, and the child may use no more than 20. On a host
@@ -41,7 +36,7 @@ class PolicyChild:
     `fd` is readable when there is more to receive. `copy` gets the output as it comes.
     """
 
-    def __init__(self, path: str, host: "Host | None", *, deadline: float, copy: "Copy") -> None:
+    def __init__(self, path: str, host: Host | None, *, deadline: float, copy: Copy) -> None:
         self._path = path
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -95,7 +90,7 @@ class PolicyChild:
         os.kill(self.pid, signal.SIGKILL)
         self._reap()
 
-    def finish(self) -> "Policy":
+    def finish(self) -> Policy:
         """Return the policy of a child that is done, or raise the error."""
         status, cpu_seconds = self._reap()
         try:

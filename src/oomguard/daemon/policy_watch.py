@@ -6,8 +6,9 @@ metadata shows whether the policy changed.
 """
 
 import os
+from collections.abc import Iterator
 
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.core.policy import Layer
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,
@@ -22,11 +23,6 @@ from oomguard.kernel.inotify import (
     shortage,
 )
 from oomguard.reconcile.policy_cache import fingerprint, policy_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.policy import Layer
 
 SETTLE_SECONDS = 0.1
 LONGEST_SETTLE_SECONDS = 1.0
@@ -43,7 +39,7 @@ _LINKS = 40
 class PolicyWatch:
     """Watches the layers of a policy. `fileno` is readable when something changed there."""
 
-    def __init__(self, layers: "tuple[Layer, ...]") -> None:
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
         self.layers = tuple(layer._replace(path=os.path.abspath(layer.path)) for layer in layers)
         self._inotify: Inotify | None = None
         self.blind = ""
@@ -93,7 +89,7 @@ class PolicyWatch:
                 if error.errno in OUT_OF_ROOM:
                     self.blind = shortage(error)
 
-    def _folders(self) -> "Iterator[tuple[str, int]]":
+    def _folders(self) -> Iterator[tuple[str, int]]:
         for path, is_folder in self.layers:
             if is_folder:
                 yield path, _FILES
@@ -104,7 +100,7 @@ class PolicyWatch:
             yield from ((folder, _FILES) for folder in _folders_through(path))
 
 
-def _folders_through(path: str) -> "Iterator[str]":
+def _folders_through(path: str) -> Iterator[str]:
     """Yield the folder of `path`, and each folder in which a link on the way to it could be replaced."""
     for _ in range(_LINKS):
         if os.path.normpath(path) == os.devnull:

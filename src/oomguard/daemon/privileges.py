@@ -1,9 +1,10 @@
 """What the daemon requests for itself, and what it is not allowed to do here."""
 
 import os
+from collections.abc import Iterator
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.core.policy import Policy
 from oomguard.kernel.capability import (
     CAP_DAC_OVERRIDE,
     CAP_IPC_LOCK,
@@ -13,12 +14,7 @@ from oomguard.kernel.capability import (
     parse_effective,
 )
 from oomguard.kernel.own import descriptor_limit, lock_pages, raise_descriptor_limit
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.core.policy import Policy
-    from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import Procfs
 
 LEAST_DESCRIPTORS = 32
 """It works with 18, reloads included; with 17 it seems to run, but sets no values."""
@@ -35,7 +31,7 @@ def require_descriptors() -> None:
         )
 
 
-def take_rights(procfs: "Procfs") -> "Iterator[str]":
+def take_rights(procfs: Procfs) -> Iterator[str]:
     """Exempt this process from the OOM killer; yield a sentence for each right that it lacks."""
     effective = parse_effective(procfs.read("self/status"))
     try:
@@ -51,14 +47,14 @@ def take_rights(procfs: "Procfs") -> "Iterator[str]":
         yield "other users' processes cannot be changed: CAP_DAC_OVERRIDE is missing"
 
 
-def lock_memory(procfs: "Procfs") -> "Iterator[str]":
+def lock_memory(procfs: Procfs) -> Iterator[str]:
     """Keep the memory of this process from being swapped out; yield why it can be, nothing if it cannot."""
     why = lock_pages(privileged=has(parse_effective(procfs.read("self/status")), CAP_IPC_LOCK))
     if why:
         yield f"oomguard can be swapped out: {why}"
 
 
-def rights_missing_for(policy: "Policy", procfs: "Procfs") -> "Iterator[str]":
+def rights_missing_for(policy: Policy, procfs: Procfs) -> Iterator[str]:
     """Yield a sentence for each thing that a policy asks for and this process is not allowed to do."""
     effective = parse_effective(procfs.read("self/status"))
     if not has(effective, CAP_SYS_PTRACE) and any(terms.exes for terms in policy.terms):

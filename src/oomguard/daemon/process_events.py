@@ -2,20 +2,19 @@
 
 import select
 import time
+from collections.abc import Callable
 
 from oomguard.core.process import INIT_PID
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.event_proof import EventProof
 from oomguard.daemon.noise import LOOK_SECONDS, Noise
+from oomguard.daemon.work_queue import WorkQueue
 from oomguard.kernel.connector import Connector, ConnectorUnavailableError
+from oomguard.reconcile.reconciler import Reconciler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from oomguard.daemon.event_proof import FlowChange
     from oomguard.daemon.loop import Loop, Ready
-    from oomguard.daemon.work_queue import WorkQueue
-    from oomguard.reconcile.reconciler import Reconciler
 
 DESCENDANTS_LIMIT = 16_384
 """Descendants remembered before those that ended are forgotten, which no event reports: 2 MiB."""
@@ -37,13 +36,13 @@ class ProcessEvents:
     def __init__(
         self,
         loop: "Loop",
-        queue: "WorkQueue",
-        reconciler: "Reconciler",
+        queue: WorkQueue,
+        reconciler: Reconciler,
         *,
-        check: "Callable[[int], None]",
-        lost: "Callable[[str], None]",
+        check: Callable[[int], None],
+        lost: Callable[[str], None],
         turned: "Callable[[FlowChange], None]",
-        resync: "Callable[[], None]",
+        resync: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._queue = queue
@@ -58,7 +57,7 @@ class ProcessEvents:
         loop.define("prove", lambda _: self.prove())
         loop.define("noise", self._check_muted)
 
-    def open(self, connect: "Callable[[], Connector]" = Connector) -> str:
+    def open(self, connect: Callable[[], Connector] = Connector) -> str:
         """Subscribe. Return why there are no events here, "" if there are."""
         try:
             connector = connect()
@@ -138,7 +137,7 @@ class ProcessEvents:
         self._receive()  # now: the loop, which then accounts for the CPU time, may pause before it handles it
         return []
 
-    def follow_forks(self, note: "Callable[[int, int, int], None] | None" = None, *, until: int = 0) -> None:
+    def follow_forks(self, note: Callable[[int, int, int], None] | None = None, *, until: int = 0) -> None:
         """Learn which process forked which, up to now or to the fork of a process."""
         if self._proof is not None and self._proof.connector.forks(note or self._forked, until=until):
             self._reconciler.managed.forget_forks()

@@ -1,20 +1,15 @@
 """When the policy changed, and what it is now: combines the watch and the child that reads."""
 
 import time
+from collections.abc import Callable
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.policy import layers
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.core.host import Host
+from oomguard.core.policy import Policy, layers
+from oomguard.daemon.loop import Loop
 from oomguard.daemon.policy_child import DEADLINE_SECONDS, PolicyChild, PolicyRejectedError
 from oomguard.daemon.policy_watch import LONGEST_SETTLE_SECONDS, SETTLE_SECONDS, PolicyWatch
 from oomguard.reconcile.policy_cache import Copy, PolicyCache, fits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from oomguard.core.host import Host
-    from oomguard.core.policy import Policy
-    from oomguard.daemon.loop import Loop
 
 LOOK_SECONDS = 5.0
 """How often to check for an edit where inotify does not report it."""
@@ -39,13 +34,13 @@ class Reloader:
     def __init__(
         self,
         path: str,
-        loop: "Loop",
+        loop: Loop,
         *,
-        adopt: "Callable[[Policy], None]",
-        reject: "Callable[[OomguardError], None]",
-        limited: "Callable[[str, str], None]",
+        adopt: Callable[[Policy], None],
+        reject: Callable[[OomguardError], None],
+        limited: Callable[[str, str], None],
         cache: PolicyCache,
-        observe: "Callable[[], Host | None]",
+        observe: Callable[[], Host | None],
     ) -> None:
         self._path = path
         self._observe = observe
@@ -70,7 +65,7 @@ class Reloader:
         loop.define("policy-retry", lambda _: self.reload())
         self._listen()
 
-    def first(self) -> "Policy":
+    def first(self) -> Policy:
         """Return the policy, from the cache if that has it, and wait for it otherwise.
 
         OomguardError: there is none, and why.
@@ -112,7 +107,7 @@ class Reloader:
         self._loop.watch(self._child.fd, self._receive)
         self._loop.set("policy-child", self._child.deadline)
 
-    def follow_host(self, policy: "Policy", now: float) -> None:
+    def follow_host(self, policy: Policy, now: float) -> None:
         """Read the policy again if it depends on a fact of the host that has changed since.
 
         After a small change, only if the last change is FOLLOW_SECONDS ago.
@@ -135,7 +130,7 @@ class Reloader:
         deadline = time.monotonic() + DEADLINE_SECONDS
         return PolicyChild(self._path, self._host, deadline=deadline, copy=Copy(key))
 
-    def _cached(self, key: str) -> "Policy | None":
+    def _cached(self, key: str) -> Policy | None:
         policy, trouble = None, ""
         try:
             policy = self._cache.load(key, self._host)
@@ -146,7 +141,7 @@ class Reloader:
             self._in_force = (key, policy)
         return policy
 
-    def _keep(self, child: PolicyChild, policy: "Policy") -> None:
+    def _keep(self, child: PolicyChild, policy: Policy) -> None:
         """Remember what the policy is made from, if all of it is visible."""
         self._in_force = None
         if child.copy.key and child.answer.header.get("users_are_local"):

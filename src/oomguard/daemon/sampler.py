@@ -1,26 +1,20 @@
 """Finds the processes that the kernel would kill first, for a sample."""
 
 import os
+from collections.abc import Callable, Generator
 from contextlib import suppress
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.process import UnknownFactError
+from oomguard.core.rule import Rule
 from oomguard.core.sample import HOLDERS, Holder
 from oomguard.core.text import printable
-from oomguard.core.typed import TYPE_CHECKING
-from oomguard.kernel.memcg import members_by_cgroup
+from oomguard.kernel.memcg import Memcg, members_by_cgroup
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.usage import PAGE_KIB, observe_candidates
 from oomguard.oom.badness import CURRENT, era_of
-from oomguard.oom.ranking import Domain, rank
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from oomguard.core.rule import Rule
-    from oomguard.kernel.memcg import Memcg
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.oom.ranking import Candidate
+from oomguard.oom.ranking import Candidate, Domain, rank
 
 _CLOSER_LOOK = 2 * HOLDERS
 """Processes whose memory is read: the kernel's own score, in parts per thousand, is too coarse to order
@@ -32,12 +26,12 @@ _UNIT_LENGTH = 64
 class Sampler:
     """Looks at processes, one a step."""
 
-    def __init__(self, procfs: "Procfs", rule_of: "Callable[[int], Rule | None]") -> None:
+    def __init__(self, procfs: Procfs, rule_of: Callable[[int], Rule | None]) -> None:
         self._procfs = procfs
         self._rule_of = rule_of
         self._era = era_of(os.uname().release) or CURRENT
 
-    def members(self, memcg: "Memcg", total_kib: int) -> "Generator[None, None, tuple[Holder, ...]]":
+    def members(self, memcg: Memcg, total_kib: int) -> Generator[None, None, tuple[Holder, ...]]:
         """Return the processes of a cgroup with that limit which the kernel would kill first."""
         pids: list[int] = []
         for some in members_by_cgroup(memcg):
@@ -45,7 +39,7 @@ class Sampler:
             yield
         return (yield from self.holders(pids, total_kib // PAGE_KIB))
 
-    def holders(self, pids: list[int], pages: int) -> "Generator[None, None, tuple[Holder, ...]]":
+    def holders(self, pids: list[int], pages: int) -> Generator[None, None, tuple[Holder, ...]]:
         """Return the processes that the kernel would kill first, by score and then by memory."""
         scores = []
         for pid in pids:
@@ -63,7 +57,7 @@ class Sampler:
         ranked = rank([candidate for candidate, _ in seen], Domain(pages, PAGE_KIB, era=self._era))
         return tuple(self._holder(one.candidate, unit_of[one.candidate.identity]) for one in ranked[:HOLDERS])
 
-    def _holder(self, candidate: "Candidate", unit: str) -> Holder:
+    def _holder(self, candidate: Candidate, unit: str) -> Holder:
         rule = self._rule_of(candidate.identity.pid)
         return Holder(
             *candidate.identity,
@@ -76,7 +70,7 @@ class Sampler:
         )
 
 
-def _unit(handle: "ProcessHandle") -> str:
+def _unit(handle: ProcessHandle) -> str:
     with suppress(*GONE, HIDDEN, UnknownFactError):
         return printable(user_unit(handle.cgroup) or system_unit(handle.cgroup))[:_UNIT_LENGTH]
     return ""

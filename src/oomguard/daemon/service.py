@@ -7,12 +7,13 @@ import time
 from contextlib import ExitStack, suppress
 
 from oomguard import __version__
+from oomguard.core.errors import OomguardError
 from oomguard.core.host import changes
 from oomguard.core.overcommit import KNOBS, MODE, STRICT, demand_kib
-from oomguard.core.policy import emptied
+from oomguard.core.policy import Policy, emptied
 from oomguard.core.process import Identity
+from oomguard.core.rule import Rule
 from oomguard.core.text import counted, printable, span
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.ceiling import LIMIT_PERCENT
 from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.foresight import Foresight
@@ -31,27 +32,20 @@ from oomguard.daemon.worker import (
 )
 from oomguard.kernel.floor import SysResource
 from oomguard.kernel.host_facts import observe_host
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_overcommit
+from oomguard.oom.kill import Context, Kill
 from oomguard.reconcile.flight_recorder import Recorder
-from oomguard.reconcile.ledger import open_hosts_ledger
+from oomguard.reconcile.ledger import Ledger, open_hosts_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.policy_cache import PolicyCache
 from oomguard.reconcile.reconciler import SHORTAGE, Reconciler
-from oomguard.reconcile.state_folder import state_dir_option
+from oomguard.reconcile.state_folder import StateFolder, state_dir_option
 from oomguard.report import events
+from oomguard.report.journal import Sink
 from oomguard.report.kill_entries import Death
 from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
-
-if TYPE_CHECKING:
-    from oomguard.core.errors import OomguardError
-    from oomguard.core.policy import Policy
-    from oomguard.core.rule import Rule
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.oom.kill import Context, Kill
-    from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.state_folder import StateFolder
-    from oomguard.report.journal import Sink
 
 
 class Service:
@@ -61,7 +55,7 @@ class Service:
     worker: Worker
     _reloader: Reloader
 
-    def __init__(self, policy_path: str, folder: "StateFolder", procfs: "Procfs", sink: "Sink") -> None:
+    def __init__(self, policy_path: str, folder: StateFolder, procfs: Procfs, sink: Sink) -> None:
         self._policy_path = policy_path
         self._folder = folder
         self.loop = Loop()
@@ -138,7 +132,7 @@ class Service:
         self.reconciler.still_denied = self.reporter.still_denied
         self._open_events(stack)
 
-    def _open_ledger(self, stack: ExitStack) -> "Ledger":
+    def _open_ledger(self, stack: ExitStack) -> Ledger:
         ledger = open_hosts_ledger(self._folder, self.procfs)
         stack.callback(ledger.close)
         if ledger.ignored_lines:
@@ -243,7 +237,7 @@ class Service:
 
     # The policy
 
-    def _adopt(self, policy: "Policy") -> None:
+    def _adopt(self, policy: Policy) -> None:
         before = self.reconciler.policy
         is_new = bool(self.status.policy_error) or policy.digest != before.digest
         changed = [*changes(before.facts, policy.facts)]
@@ -261,7 +255,7 @@ class Service:
         self.worker.begin_pass("policy")
         self._notify_ready()
 
-    def _warn_of_emptied(self, policy: "Policy") -> None:
+    def _warn_of_emptied(self, policy: Policy) -> None:
         """Warn about files that a full disk or a shell's > may have emptied."""
         numbers = self.reconciler.managed.rule_of.values()
         for one in emptied(self.reconciler.policy, policy):
@@ -273,7 +267,7 @@ class Service:
                 SOURCE=one.file,
             )
 
-    def _reject(self, error: "OomguardError") -> None:
+    def _reject(self, error: OomguardError) -> None:
         self.status.policy_error = error.message
         message = f"the policy cannot be used; the previous one stays in force: {error.message}"
         self.reporter.say(events.POLICY_REJECTED, message)
@@ -286,11 +280,11 @@ class Service:
         """What the rules match; until a policy's first pass ends, what the previous policy matched."""
         return self._matched_before or self.worker.matched
 
-    def _rule_of(self, pid: int) -> "Rule | None":
+    def _rule_of(self, pid: int) -> Rule | None:
         before = self._matched_before
         return self.reconciler.managed.rule(pid) or (None if before is None else before.rule(pid))
 
-    def _killed(self, kill: "Kill", context: "Context | None") -> None:
+    def _killed(self, kill: Kill, context: Context | None) -> None:
         rule = self._rule_of(kill.pid)
         now = time.monotonic()
         growth = self.foresight.killed(kill.pid, kill.comm, "" if context is None else context.oom_memcg)

@@ -3,29 +3,26 @@
 import os
 import time
 from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from oomguard import __version__
+from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity
+from oomguard.core.rule import Rule
 from oomguard.core.text import printable
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import NamedTuple
+from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.loop import Loop
 from oomguard.kernel.hidepid import observe_privileged_group
+from oomguard.kernel.procfs import Procfs
+from oomguard.oom.kill import Kill
+from oomguard.reconcile.ledger import Ledger
+from oomguard.reconcile.reconciler import Reconciler
+from oomguard.reconcile.state_folder import StateFolder
 from oomguard.report import status_file
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
-
-    from oomguard.core.policy import Policy, SysctlSetting
-    from oomguard.core.rule import Rule
-    from oomguard.daemon.degradations import Degradations
-    from oomguard.daemon.loop import Loop
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.oom.kill import Kill
-    from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.reconciler import Reconciler
-    from oomguard.reconcile.state_folder import StateFolder
-    from oomguard.report.reporter import Reporter
-    from oomguard.report.status_file import Complaint
+from oomguard.report.reporter import Reporter
+from oomguard.report.status_file import Complaint
 
 STATUS_SECONDS = 1.0
 """Minimum time between two replacements."""
@@ -46,11 +43,11 @@ class Matched(NamedTuple):
     `rule_of` has, by pid, the number of the rule in `rules`.
     """
 
-    rules: "Sequence[Rule]"
-    rule_of: "Mapping[int, int]"
-    complaints: "tuple[Complaint, ...]"
+    rules: Sequence[Rule]
+    rule_of: Mapping[int, int]
+    complaints: tuple[Complaint, ...]
 
-    def rule(self, pid: int) -> "Rule | None":
+    def rule(self, pid: int) -> Rule | None:
         """Return the rule that matches a process, or None."""
         number = self.rule_of.get(pid)
         return None if number is None else self.rules[number]
@@ -61,12 +58,12 @@ class StatusWriter:
 
     def __init__(
         self,
-        loop: "Loop",
-        folder: "StateFolder",
-        procfs: "Procfs",
+        loop: Loop,
+        folder: StateFolder,
+        procfs: Procfs,
         identity: Identity,
-        reporter: "Reporter",
-        degradations: "Degradations",
+        reporter: Reporter,
+        degradations: Degradations,
     ) -> None:
         self._loop = loop
         self._folder = folder
@@ -88,14 +85,14 @@ class StatusWriter:
 
     def collect(
         self,
-        reconciler: "Reconciler",
+        reconciler: Reconciler,
         matched: Matched,
         *,
         has_events: bool = True,
         watches: int = 0,
         pressure: status_file.PressureStatus = status_file.NO_PRESSURE,
         is_throttled: bool = False,
-        passing_limits: "Sequence[str]" = (),
+        passing_limits: Sequence[str] = (),
     ) -> status_file.StatusFile:
         """Return the status. `passing_limits` are those that may end."""
         policy, reporter = reconciler.policy, self._reporter
@@ -139,7 +136,7 @@ class StatusWriter:
             last_kills=tuple(self._kills),
         )
 
-    def _policy_status(self, policy: "Policy") -> status_file.PolicyStatus:
+    def _policy_status(self, policy: Policy) -> status_file.PolicyStatus:
         return status_file.PolicyStatus(
             files=tuple(map(_absolute, policy.files)),
             digest=policy.digest,
@@ -149,7 +146,7 @@ class StatusWriter:
             errors=tuple(self.policy_error.splitlines()),
         )
 
-    def take_kill(self, kill: "Kill", rule: "Rule | None") -> None:
+    def take_kill(self, kill: Kill, rule: Rule | None) -> None:
         """Remember a kill.
 
         Few of each user are kept, so one user's storm hides nobody else's. Whoever may read the file could
@@ -203,17 +200,17 @@ class StatusWriter:
             )
 
 
-def _granted(setting: "SysctlSetting", ledger: "Ledger") -> int:
+def _granted(setting: SysctlSetting, ledger: Ledger) -> int:
     """Return the value that the kernel set; it may differ from the one written."""
     entry = ledger.sysctls.get(setting.name)
     return setting.value if entry is None or entry.made is None else entry.made
 
 
-def _rule_status(rule: "Rule", count: int) -> status_file.RuleStatus:
+def _rule_status(rule: Rule, count: int) -> status_file.RuleStatus:
     return status_file.RuleStatus(rule.number, rule.label, rule.source, str(rule.terms.value), count)
 
 
-def _still_raised(reconciler: "Reconciler") -> "Iterator[status_file.StillRaised]":
+def _still_raised(reconciler: Reconciler) -> Iterator[status_file.StillRaised]:
     found = (
         status_file.StillRaised(pid, one.start_time_ticks, one.raised_by)
         for pid, one in reconciler.managed.known.items()
@@ -222,7 +219,7 @@ def _still_raised(reconciler: "Reconciler") -> "Iterator[status_file.StillRaised
     return islice(found, _STILL_RAISED_LIMIT)
 
 
-def _contended_value(target: "Hashable") -> status_file.ContendedValue:
+def _contended_value(target: Hashable) -> status_file.ContendedValue:
     if isinstance(target, Identity):
         return status_file.ContendedValue("oom_score_adj", *target)
     return status_file.ContendedValue(str(target))

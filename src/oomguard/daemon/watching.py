@@ -1,23 +1,17 @@
 """Which values are watched: the sysctls, and those of managed processes that have lived for a while."""
 
 import os
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from oomguard.core.change import SetOomScoreAdj
+from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.process import Identity
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.drift import DriftWatch
-from oomguard.daemon.work_queue import SLICE_PROCESSES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from oomguard.core.change import Outcome
-    from oomguard.daemon.degradations import Degradations
-    from oomguard.daemon.loop import Loop
-    from oomguard.daemon.work_queue import WorkQueue
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.reconcile.reconciler import Reconciler
+from oomguard.daemon.loop import Loop
+from oomguard.daemon.work_queue import SLICE_PROCESSES, WorkQueue
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.reconciler import Reconciler
 
 WATCH_AGE_SECONDS = 3.0
 WATCH_AGE_TICKS = WATCH_AGE_SECONDS * os.sysconf("SC_CLK_TCK")
@@ -34,14 +28,14 @@ class Watching:
 
     def __init__(
         self,
-        loop: "Loop",
-        procfs: "Procfs",
-        queue: "WorkQueue",
-        reconciler: "Reconciler",
-        degradations: "Degradations",
+        loop: Loop,
+        procfs: Procfs,
+        queue: WorkQueue,
+        reconciler: Reconciler,
+        degradations: Degradations,
         *,
-        sysctls_written: "Callable[[], None]",
-        lost: "Callable[[str], None]",
+        sysctls_written: Callable[[], None],
+        lost: Callable[[str], None],
     ) -> None:
         self._loop = loop
         self._procfs = procfs
@@ -88,7 +82,7 @@ class Watching:
             self._unwatched.clear()
             self._report_limit()
 
-    def discount(self, outcomes: "Iterable[Outcome]") -> None:
+    def discount(self, outcomes: Iterable[Outcome]) -> None:
         """Drop what the watches report of our own writes, unless something else wrote, too.
 
         One report may stand for several writes, so each value is read after the reports: a write before that

@@ -1,16 +1,16 @@
 """The processes that wait to be checked, and their order."""
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.daemon.loop import Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
     from typing import Literal
 
     from oomguard.core.choices import Cause
-    from oomguard.daemon.loop import Loop
 
     Delay = Literal["child", "postponed", "undecided"]
 
@@ -76,7 +76,7 @@ class Sweep:
         """Return the cause of a change by this pass: a process that the last pass did not see is new."""
         return "exec" if self.cause == "resync" and pid not in self._listed_before else self.cause
 
-    def chase(self, list_pids: "Callable[[], list[int]]") -> bool:
+    def chase(self, list_pids: Callable[[], list[int]]) -> bool:
         """Continue with processes forked meanwhile, the latest first; return whether there are any.
 
         Otherwise a process could keep inherited protection by forking before the pass reaches it, and so
@@ -120,7 +120,7 @@ class WorkQueue:
     """
 
     def __init__(
-        self, loop: "Loop", *, follow_forks: "Callable[[], object]", lost: "Callable[[str], None]"
+        self, loop: Loop, *, follow_forks: Callable[[], object], lost: Callable[[str], None]
     ) -> None:
         self._loop = loop
         self._follow_forks = follow_forks
@@ -152,7 +152,7 @@ class WorkQueue:
         is_left = not self.sweep.pids and self._delayed["postponed"]
         return bool(is_left) and time.monotonic() < self.sweep.patient_until
 
-    def put_off(self, delay: "Delay", pids: "Iterable[int]") -> None:
+    def put_off(self, delay: "Delay", pids: Iterable[int]) -> None:
         """Check processes later; if the list is empty, only follow forks then."""
         waiting = self._delayed[delay]
         waiting.update(dict.fromkeys(pids))
@@ -183,7 +183,7 @@ class WorkQueue:
         for waiting in self._delayed.values():
             waiting.clear()
 
-    def batches(self, *, is_throttled: bool) -> "Iterator[Batch]":
+    def batches(self, *, is_throttled: bool) -> Iterator[Batch]:
         """Yield what to check next: what is due, and one other batch.
 
         Events come first. During throttling they come faster than they can be handled, so the pass gets half

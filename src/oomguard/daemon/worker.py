@@ -1,29 +1,24 @@
 """Applies the policy to queued processes, in slices, and checks everything when that is due."""
 
 import time
+from collections.abc import Callable
 
-from oomguard.core.change import SetOomScoreAdj
+from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.typed import TYPE_CHECKING
+from oomguard.daemon.degradations import Degradations
+from oomguard.daemon.loop import Loop
 from oomguard.daemon.process_events import ProcessEvents
-from oomguard.daemon.status_writer import Matched
+from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.daemon.watching import Watching
-from oomguard.daemon.work_queue import SLICE_PROCESSES, WorkQueue
+from oomguard.daemon.work_queue import SLICE_PROCESSES, Batch, WorkQueue
+from oomguard.kernel.procfs import Procfs
+from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report import events
-from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS
+from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from oomguard.core.change import Outcome
     from oomguard.core.choices import Cause
-    from oomguard.daemon.degradations import Degradations
     from oomguard.daemon.event_proof import FlowChange
-    from oomguard.daemon.loop import Loop
-    from oomguard.daemon.status_writer import StatusWriter
-    from oomguard.daemon.work_queue import Batch
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.reconcile.reconciler import Reconciler
-    from oomguard.report.reporter import Reporter
 
 POLL_SECONDS = 1.0
 """Interval of passes while no events report new processes."""
@@ -45,14 +40,14 @@ class Worker:
 
     def __init__(
         self,
-        loop: "Loop",
-        procfs: "Procfs",
-        reconciler: "Reconciler",
-        reporter: "Reporter",
-        status: "StatusWriter",
-        degradations: "Degradations",
+        loop: Loop,
+        procfs: Procfs,
+        reconciler: Reconciler,
+        reporter: Reporter,
+        status: StatusWriter,
+        degradations: Degradations,
         *,
-        pass_ended: "Callable[[float], None]",
+        pass_ended: Callable[[float], None],
     ) -> None:
         self._loop = loop
         self._procfs = procfs
@@ -130,7 +125,7 @@ class Worker:
         pids = self.events.forget_ended()
         self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
 
-    def check(self, batch: "Batch", end: float) -> None:
+    def check(self, batch: Batch, end: float) -> None:
         """Apply the policy to processes: to one at least, and to more until `end`.
 
         Outcomes are reported after the last write.
@@ -160,7 +155,7 @@ class Worker:
         outcome = self._reconciler.process(pid, "exec", now)
         self._finish([] if outcome is None else [outcome], now)
 
-    def _finish(self, outcomes: "list[Outcome]", now: float) -> None:
+    def _finish(self, outcomes: list[Outcome], now: float) -> None:
         """Report the outcomes, and arrange for watches and later checks."""
         for outcome in outcomes:
             if isinstance(outcome.change, SetOomScoreAdj):

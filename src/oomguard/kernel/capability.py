@@ -7,14 +7,12 @@ the process cannot lower itself (fs/proc/base.c:__set_oom_adj).
 
 import ctypes
 import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import NamedTuple
 from oomguard.kernel.libc import call
 from oomguard.kernel.proc_files import status_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CAP_DAC_OVERRIDE = 1
 CAP_IPC_LOCK = 14
@@ -68,7 +66,7 @@ def drop_effective(*capabilities: int) -> None:
 
 
 @contextmanager
-def effective(capability: int) -> "Iterator[bool]":
+def effective(capability: int) -> Iterator[bool]:
     """Put a permitted capability into effect for the block; yield whether it is.
 
     If it is not permitted, yield False and change nothing. OSError: as for `drop_effective`, unless

@@ -18,9 +18,9 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable, MutableMapping, MutableSet
 from contextlib import ExitStack, suppress
 
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.event_filter import (
     EVENT_OFFSET,
     EXEC,
@@ -32,9 +32,6 @@ from oomguard.kernel.event_filter import (
     fork_filter,
 )
 from oomguard.kernel.own import is_in_initial_namespace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping, MutableSet
 
 NETLINK_CONNECTOR = 11
 CN_IDX_PROC = 1
@@ -130,7 +127,7 @@ class Connector:
         self._want(self._wanted._replace(requests=False))
 
     def receive(
-        self, pids: "MutableSet[int]", executed: "MutableMapping[int, int] | None" = None, *, limit: int
+        self, pids: MutableSet[int], executed: MutableMapping[int, int] | None = None, *, limit: int
     ) -> bool:
         """Add the processes of up to `limit` events to `pids`; return whether events were lost before.
 
@@ -178,7 +175,7 @@ class Connector:
             self._take_answer(pids, lost=lost, emptied=emptied)
         return lost
 
-    def _take_answer(self, pids: "MutableSet[int]", *, lost: bool, emptied: bool) -> None:
+    def _take_answer(self, pids: MutableSet[int], *, lost: bool, emptied: bool) -> None:
         """Take the event of this process, which may come late, from those received; it is for nobody else."""
         if self._own in pids:
             pids.discard(self._own)
@@ -213,7 +210,7 @@ class Connector:
         self._left = size
         return None
 
-    def forks(self, note: "Callable[[int, int, int], object]", *, until: int = 0) -> bool:
+    def forks(self, note: Callable[[int, int, int], object], *, until: int = 0) -> bool:
         """Call `note(parent, child, time)` for each fork since the last call; return whether some were lost.
 
         With `until`, later forks than that of this process are left for the next call.

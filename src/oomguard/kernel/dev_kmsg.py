@@ -6,12 +6,9 @@ If kernel.dmesg_restrict is 1, as on Debian, opening it takes CAP_SYSLOG; readin
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 DEVICE = "/dev/kmsg"
 
@@ -63,7 +60,7 @@ def skip_to_end(fd: int) -> None:
     os.lseek(fd, 0, os.SEEK_END)
 
 
-def records(fd: int) -> "Iterator[bytes]":
+def records(fd: int) -> Iterator[bytes]:
     """Yield every record up to now, as `prio,seq,usec,flags;text` and a newline, then lines of ` KEY=value`.
 
     Records that were overwritten before they were read are skipped.

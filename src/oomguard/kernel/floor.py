@@ -5,13 +5,10 @@ show. Any value that a holder of the capability writes also becomes the floor (f
 a raised process could never lower itself again, and a lowered one could always return to that value.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, drop_effective, effective, has, own_sets
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Privilege:
@@ -21,7 +18,7 @@ class Privilege:
     """Whether the capability cannot be taken out of effect, so that each write moves a floor."""
 
     @contextmanager
-    def raised(self) -> "Iterator[bool]":
+    def raised(self) -> Iterator[bool]:
         """Put the capability into effect for the block; yield whether it is."""
         yield False
 
@@ -36,7 +33,7 @@ class SysResource(Privilege):
             self.moves_every_floor = has(own_sets().effective, CAP_SYS_RESOURCE)
 
     @contextmanager
-    def raised(self) -> "Iterator[bool]":
+    def raised(self) -> Iterator[bool]:
         """Put the capability into effect for the block; yield whether it is."""
         if self.moves_every_floor:
             yield True

@@ -2,11 +2,8 @@
 
 import os
 
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.mountinfo import parse_mounts
-
-if TYPE_CHECKING:
-    from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import Procfs
 
 ROOT_GROUP = 0
 """The group that sees all processes if there is no gid=."""
@@ -14,7 +11,7 @@ ROOT_GROUP = 0
 _OFF = ("", "0", "off")
 
 
-def observe_privileged_group(procfs: "Procfs") -> int | None:
+def observe_privileged_group(procfs: Procfs) -> int | None:
     """Return the group that sees all processes of this host, None if everybody does.
 
     PID 1's mounts decide, because a sandbox may have given this process another /proc. If they are hidden,
@@ -26,12 +23,12 @@ def observe_privileged_group(procfs: "Procfs") -> int | None:
     return parse_privileged_group(procfs.own_mounts()) or ROOT_GROUP
 
 
-def hides_processes(procfs: "Procfs") -> bool:
+def hides_processes(procfs: Procfs) -> bool:
     """Return whether this /proc hides other users' processes from us."""
     return parse_privileged_group(procfs.own_mounts()) is not None and procfs.init_mounts() is None
 
 
-def may_be_hidden(procfs: "Procfs", pid: int) -> bool:
+def may_be_hidden(procfs: Procfs, pid: int) -> bool:
     """Return whether a process that is not in this /proc may be alive: with hidepid=2, it may be hidden.
 
     The null signal (kill(2)) tells, because hidepid= hides nothing from signals.

@@ -3,15 +3,12 @@
 import os
 
 from oomguard.core.host import Host
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.own import is_in_initial_namespace
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_memory
 
-if TYPE_CHECKING:
-    from oomguard.kernel.procfs import Procfs
 
-
-def observe_host(procfs: "Procfs") -> Host:
+def observe_host(procfs: Procfs) -> Host:
     """Return the facts of this host; without meminfo, the sizes are not known."""
     system, memory = os.uname(), observe_memory(procfs)
     host = Host(hostname=system.nodename, kernel=system.release, is_container=is_in_container())

@@ -4,13 +4,10 @@ import errno
 import os
 import struct
 import sys
+from collections.abc import Iterable
 from types import ModuleType
 
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.libc import libc
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 # inotify-simple imports `ctypes.util`, which is large, to search for libc by running `ldconfig` in a child
 # process. Give it the loaded libc instead.
@@ -73,7 +70,7 @@ class Inotify(inotify_simple.INotify):  # type: ignore[misc]  # it ships no type
         """
         return int(self.add_watch(f"/proc/self/fd/{fd}", mask))
 
-    def read_some(self) -> "Iterable[tuple[int, int, int, int]]":
+    def read_some(self) -> Iterable[tuple[int, int, int, int]]:
         """Return up to 512 waiting events, the descriptor and the mask of each first.
 
         Only for watches on files: those on folders have names between their events. The queue stays readable

@@ -2,17 +2,14 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import NamedTuple
 from oomguard.kernel.mountinfo import parse_mounts
+from oomguard.kernel.procfs import Procfs
 from oomguard.oom.badness import CgroupLimits
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from oomguard.kernel.procfs import Procfs
 
 _UNLIMITED_BYTES = 1 << 62
 """Version 1 writes "no limit" as the largest multiple of a page: 9223372036854771712."""
@@ -52,7 +49,7 @@ def parse_mountinfo(raw: bytes) -> Hierarchy | None:
     return unified
 
 
-def open_memcg(procfs: "Procfs", path: str) -> Memcg:
+def open_memcg(procfs: Procfs, path: str) -> Memcg:
     """Return the cgroup with this path or folder. OomguardError: there is none."""
     hierarchy = parse_mountinfo(procfs.own_mounts())
     if hierarchy is None:
@@ -94,7 +91,7 @@ def read_used_bytes(memcg: Memcg) -> int | None:
     return read_bytes(memcg, "memory.current" if memcg.is_v2 else "memory.usage_in_bytes")
 
 
-def ancestors(memcg: Memcg) -> "Iterator[Memcg]":
+def ancestors(memcg: Memcg) -> Iterator[Memcg]:
     """Yield the cgroups above, the nearest first, and the root last."""
     path, folder = memcg.path, memcg.folder
     while path != "/":
@@ -126,7 +123,7 @@ def members(memcg: Memcg) -> list[int]:
     return list(found)
 
 
-def members_by_cgroup(memcg: Memcg) -> "Iterator[list[int]]":
+def members_by_cgroup(memcg: Memcg) -> Iterator[list[int]]:
     """Yield the same cgroup by cgroup: there may be thousands."""
     pending = [memcg.folder]
     while pending:
@@ -147,7 +144,7 @@ def children(memcg: Memcg) -> list[Memcg]:
     return []
 
 
-def count_cgroups(procfs: "Procfs", root: Memcg) -> int:
+def count_cgroups(procfs: Procfs, root: Memcg) -> int:
     """Return how many memory cgroups there are; those of version 1 that are gone may still count."""
     if root.is_v2:
         key, lines = b"nr_descendants", read_control(root.folder, "cgroup.stat").split(b"\n")

@@ -1,9 +1,8 @@
 """The mounts of a mount namespace, from /proc/PID/mountinfo."""
 
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from oomguard.core.typed import NamedTuple
 
 
 class Mount(NamedTuple):
@@ -15,7 +14,7 @@ class Mount(NamedTuple):
     options: list[str]
 
 
-def parse_mounts(raw: bytes) -> "Iterator[Mount]":
+def parse_mounts(raw: bytes) -> Iterator[Mount]:
     """Yield the mounts in their order: of two at one mount point, the later hides the earlier."""
     for line in raw.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
         before, _, after = line.partition(" - ")

@@ -3,16 +3,12 @@
 import errno
 import os
 from collections import deque
+from collections.abc import Generator
 
 from oomguard.core.sample import Left
-from oomguard.core.typed import TYPE_CHECKING
+from oomguard.kernel.floor import Privilege
 from oomguard.kernel.memcg import Memcg, children, read_bytes, read_control, read_limits, read_used_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from oomguard.kernel.floor import Privilege
-    from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import Procfs
 
 _FILE = "pressure/memory"
 
@@ -23,7 +19,7 @@ WINDOW_SECONDS = 2
 """Windows are multiples of this: others take CAP_SYS_RESOURCE (kernel/sched/psi.c:psi_trigger_create)."""
 
 
-def open_trigger(procfs: "Procfs", percent: int, window_seconds: int, privilege: "Privilege") -> int:
+def open_trigger(procfs: Procfs, percent: int, window_seconds: int, privilege: Privilege) -> int:
     """Return a descriptor with EPOLLPRI when tasks stalled so much of a window, at most once a window.
 
     OSError: the kernel has no PSI, or does not allow it; `why_not` explains it. Before Linux 6.5 only
@@ -49,7 +45,7 @@ def why_not(error: OSError) -> str:
     return f"/proc/{_FILE}: {os.strerror(error.errno or errno.EIO)}"
 
 
-def observe_stalled_percent(procfs: "Procfs") -> float | None:
+def observe_stalled_percent(procfs: Procfs) -> float | None:
     """Return the share of the last 10 s in which some task stalled for memory; None without PSI."""
     try:
         return parse_some(procfs.read(_FILE))
@@ -68,7 +64,7 @@ def parse_some(raw: bytes) -> float | None:
 
 def limited_cgroups(
     root: Memcg, host: Left, *, stalled_percent: float = 0.0
-) -> "Generator[None, None, list[tuple[Memcg, Left]]]":
+) -> Generator[None, None, list[tuple[Memcg, Left]]]:
     """Return the cgroups that have a limit, with what is left in each; or only those that stall so much.
 
     Goes down from the root, a cgroup a step: pressure (of version 2) counts in all cgroups above. What is

@@ -8,6 +8,7 @@ and write may raise these errors (`GONE`).
 import errno
 import os
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from itertools import islice
@@ -16,7 +17,6 @@ from oomguard.core.cgroup import budget_key, in_system_service, in_user_slice, i
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import CMDLINE_LIMIT, INIT_PID, Identity, Process, Program, UnknownFactError
 from oomguard.core.trust import NOBODY
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
 from oomguard.kernel.container import ANCESTORS, Containers
@@ -36,9 +36,6 @@ from oomguard.kernel.proc_files import (
     write_file,
 )
 from oomguard.kernel.slow_reads import SlowReads, Spender
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _THREADS = 64
 """Threads checked for a living one: only a tracer keeps this many ended ones, to mislead."""
@@ -97,7 +94,7 @@ class Procfs:
         except (*GONE, HIDDEN):
             return None
 
-    def processes(self, pids: "Iterable[int] | None" = None) -> "Iterator[ProcessHandle]":
+    def processes(self, pids: Iterable[int] | None = None) -> "Iterator[ProcessHandle]":
         """Yield each process, or each of `pids`, open; it closes on the next step."""
         for pid in self.pids() if pids is None else pids:
             handle = self.open(pid)

@@ -9,6 +9,7 @@ deadline, each user has a budget, and a read without an answer in time raises `U
 import _thread
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from oomguard.core.budget import Budget
@@ -17,7 +18,6 @@ from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.libc import libc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, TypeVar
 
     _T = TypeVar("_T")
@@ -96,7 +96,7 @@ class SlowReads:
         return len(self._stuck)
 
     def call(
-        self, fd: int, read: "Callable[[int], _T]", spender: "Callable[[], Spender]", what: str = ""
+        self, fd: int, read: "Callable[[int], _T]", spender: Callable[[], Spender], what: str = ""
     ) -> "_T":
         """Return what `read` returns, called in a thread with a duplicate of `fd`.
 
@@ -149,7 +149,7 @@ class SlowReads:
             if job.key[0] == inode and job.begun < before:
                 job.is_wanted = False
 
-    def read_long(self, read: "Callable[[], bytes]", payer: "Callable[[], str]") -> bytes:
+    def read_long(self, read: Callable[[], bytes], payer: Callable[[], str]) -> bytes:
         """Return a file that is usually short, read without a thread; a long one is charged.
 
         Raises UnknownFactError if the payer's budget is spent; the payer is "" for root.
@@ -251,7 +251,7 @@ class _Worker:
         finally:
             _thread.stack_size(before)
 
-    def run(self, job: "Callable[[], None]", seconds: float) -> bool:
+    def run(self, job: Callable[[], None], seconds: float) -> bool:
         """Do a job, which must raise nothing; return whether it was done in time."""
         self._job, self._ran_before = job, None
         self._begin.release()

@@ -2,19 +2,15 @@
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 
 from oomguard.core.overcommit import KNOBS, MODE, Memory, mismatch
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from oomguard.kernel.procfs import Procfs
+from oomguard.kernel.procfs import Procfs
 
 
-def observe_sysctls(procfs: "Procfs", names: "Iterable[str]") -> dict[str, int]:
+def observe_sysctls(procfs: Procfs, names: Iterable[str]) -> dict[str, int]:
     """Return the named sysctls, their partners and the overcommit knobs, without those this kernel lacks.
 
     OSError: one cannot be read.
@@ -31,7 +27,7 @@ def observe_sysctls(procfs: "Procfs", names: "Iterable[str]") -> dict[str, int]:
     return found
 
 
-def read_sysctl(procfs: "Procfs", name: str) -> int | None:
+def read_sysctl(procfs: Procfs, name: str) -> int | None:
     """Return one sysctl, None if this kernel lacks it."""
     try:
         return int(procfs.read(SYSCTLS[name].path))
@@ -39,7 +35,7 @@ def read_sysctl(procfs: "Procfs", name: str) -> int | None:
         return None
 
 
-def write_sysctl(procfs: "Procfs", name: str, value: int) -> int:
+def write_sysctl(procfs: Procfs, name: str, value: int) -> int:
     """Write one sysctl, and return the value that the kernel set.
 
     EACCES: not root; EROFS: read-only /proc/sys; EINVAL: out of range. A difference may also come from
@@ -53,18 +49,18 @@ def write_sysctl(procfs: "Procfs", name: str, value: int) -> int:
     return made
 
 
-def _write_once(procfs: "Procfs", name: str, value: int) -> int:
+def _write_once(procfs: Procfs, name: str, value: int) -> int:
     procfs.write(SYSCTLS[name].path, b"%d\n" % value)
     made = read_sysctl(procfs, name)
     return value if made is None else made
 
 
-def must_be_writable(procfs: "Procfs", name: str) -> None:
+def must_be_writable(procfs: Procfs, name: str) -> None:
     """Raise the OSError that any write to a sysctl would raise; write nothing."""
     os.close(os.open(SYSCTLS[name].path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=procfs.fd))
 
 
-def observe_overcommit(procfs: "Procfs", names: "Iterable[str]") -> tuple[dict[str, int], Memory | None]:
+def observe_overcommit(procfs: Procfs, names: Iterable[str]) -> tuple[dict[str, int], Memory | None]:
     """Return `observe_sysctls` and `observe_memory`, read again if they contradict each other.
 
     Then one may have changed in between.
@@ -78,7 +74,7 @@ def observe_overcommit(procfs: "Procfs", names: "Iterable[str]") -> tuple[dict[s
     return actual, memory
 
 
-def observe_memory(procfs: "Procfs") -> Memory | None:
+def observe_memory(procfs: Procfs) -> Memory | None:
     """Return the figures that overcommit depends on, None if /proc has no meminfo (`subset=pid`)."""
     try:
         return parse_meminfo(procfs.read("meminfo"))
@@ -109,7 +105,7 @@ def parse_meminfo(raw: bytes) -> Memory:
     )
 
 
-def observe_kills(procfs: "Procfs") -> int | None:
+def observe_kills(procfs: Procfs) -> int | None:
     """Return how many processes the OOM killer has killed since boot (/proc/vmstat, since 4.13)."""
     try:
         raw = procfs.read("vmstat")

@@ -1,12 +1,12 @@
 """A limit on processor time for work that has none."""
 
 import signal
+from collections.abc import Callable
 
 from oomguard.core.process import UnknownFactError
 from oomguard.core.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import TypeVar
 
     _T = TypeVar("_T")

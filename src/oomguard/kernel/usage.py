@@ -6,6 +6,7 @@ whose counters lag behind by what each CPU has not added yet. From 7.0 on, oom_b
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from oomguard.core.process import INIT_PID, UnknownFactError
@@ -13,14 +14,11 @@ from oomguard.core.trust import NOBODY
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.capability import CAP_SYS_ADMIN, has, parse_effective
 from oomguard.kernel.proc_files import GONE, HIDDEN, Stat, parse_stat, status_line
-from oomguard.oom.badness import CURRENT, Usage
+from oomguard.kernel.procfs import ProcessHandle, Procfs
+from oomguard.oom.badness import CURRENT, Era, Usage
 from oomguard.oom.ranking import Candidate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.oom.badness import Era
     from oomguard.oom.ranking import Exemption
 
 _TELLING_FLOOR = -998
@@ -79,7 +77,7 @@ def _kib(status: bytes, key: bytes) -> int | None:
     return int(value.removesuffix(b" kB")) if value else None
 
 
-def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:
+def read_held(handle: ProcessHandle, era: Era = CURRENT) -> Held | None:
     """Return the memory of a process, None if it has none. Raises one of GONE."""
     for folder in _folders(handle):
         try:
@@ -97,7 +95,7 @@ def read_held(handle: "ProcessHandle", era: "Era" = CURRENT) -> Held | None:
     return None
 
 
-def _folders(handle: "ProcessHandle") -> "Iterator[str]":
+def _folders(handle: ProcessHandle) -> Iterator[str]:
     """Yield the folders of a process and of its threads.
 
     A main thread can end before its process, and then has no memory (mm/oom_kill.c:find_lock_task_mm).
@@ -108,14 +106,14 @@ def _folders(handle: "ProcessHandle") -> "Iterator[str]":
             yield f"task/{tid}/"
 
 
-def _uid(handle: "ProcessHandle") -> int:
+def _uid(handle: ProcessHandle) -> int:
     with suppress(UnknownFactError):
         return handle.uid
     return handle.value_owner() or NOBODY  # root's own are always read
 
 
 def observe_candidate(
-    handle: "ProcessHandle", era: "Era" = CURRENT, value: int | None = None
+    handle: ProcessHandle, era: Era = CURRENT, value: int | None = None
 ) -> Candidate | None:
     """Return a process as the OOM killer sees it, None if it has no memory or has ended.
 
@@ -146,8 +144,8 @@ def observe_candidate(
 
 
 def observe_candidates(
-    procfs: "Procfs", pids: "Iterable[int]", era: "Era" = CURRENT
-) -> "Iterator[tuple[Candidate, ProcessHandle]]":
+    procfs: Procfs, pids: Iterable[int], era: Era = CURRENT
+) -> Iterator[tuple[Candidate, ProcessHandle]]:
     """Yield each candidate with its open process, which closes on the next step."""
     for handle in procfs.processes(pids):
         candidate = observe_candidate(handle, era)
@@ -155,7 +153,7 @@ def observe_candidates(
             yield candidate, handle
 
 
-def _exemption(pid: int, value: int, score: int, era: "Era") -> "Exemption":
+def _exemption(pid: int, value: int, score: int, era: Era) -> "Exemption":
     """Return why the kernel skips a process, whatever its value.
 
     Since Linux 5.9 a score of 0 shows that it does; before, every small process has it. PID 1 is init, unless

@@ -2,25 +2,20 @@
 
 import errno
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
-from oomguard.core.decide import TO_LOWER
+from oomguard.core.decide import TO_LOWER, Refusal
 from oomguard.core.entry import Entry, intended
 from oomguard.core.protection import JUST_BELOW_ZERO, home_service
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import NamedTuple
+from oomguard.kernel.floor import Privilege
 from oomguard.kernel.proc_files import GONE
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.sysctl_files import must_be_writable, read_sysctl, write_sysctl
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    from oomguard.core.decide import Refusal
-    from oomguard.kernel.floor import Privilege
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.reconcile.ledger import Ledger
-
+from oomguard.reconcile.ledger import Ledger
 
 _NO_FOLDER = (
     "the state folder was removed and cannot be created again: oomguard changes nothing it cannot restore",
@@ -38,11 +33,11 @@ class _Step(NamedTuple):
 
 
 def apply_sysctls(
-    changes: "Sequence[SetSysctl]",
-    procfs: "Procfs",
-    ledger: "Ledger",
+    changes: Sequence[SetSysctl],
+    procfs: Procfs,
+    ledger: Ledger,
     *,
-    refusal_of: "Callable[[Sequence[SetSysctl]], Refusal | None]",
+    refusal_of: Callable[[Sequence[SetSysctl]], Refusal | None],
 ) -> list[Outcome]:
     """Make the changes of one group in order: all of them, or none.
 
@@ -73,7 +68,7 @@ def apply_sysctls(
     return [_applied(step) for step in steps]
 
 
-def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Step:
+def _write_sysctl(change: SetSysctl, procfs: Procfs, ledger: Ledger) -> _Step:
     """Write one sysctl, after its original value is in the ledger. OSError: both are unchanged."""
     name, partner = change.name, SYSCTLS[change.name].partner
     known = {one: ledger.entry(one) for one in (name, partner) if one}
@@ -93,7 +88,7 @@ def _write_sysctl(change: SetSysctl, procfs: "Procfs", ledger: "Ledger") -> _Ste
         raise
 
 
-def _confirm_made(step: _Step, ledger: "Ledger") -> None:
+def _confirm_made(step: _Step, ledger: Ledger) -> None:
     """Record that a value was written, and what the kernel set."""
     change, entry = step.change, ledger.entry(step.change.name)
     if change.cause == "restore" or entry is None:
@@ -103,7 +98,7 @@ def _confirm_made(step: _Step, ledger: "Ledger") -> None:
     ledger.confirm(SYSCTLS[change.name].partner)
 
 
-def _intend(names: "Iterable[str]", ledger: "Ledger", *, restores: bool) -> None:
+def _intend(names: Iterable[str], ledger: Ledger, *, restores: bool) -> None:
     """Record that sysctls get their previous values, or, if `restores`, their original ones."""
     for name in names:
         entry = ledger.entry(name)
@@ -115,10 +110,10 @@ def _intend(names: "Iterable[str]", ledger: "Ledger", *, restores: bool) -> None
 
 def _take_back(
     failure: Outcome,
-    changes: "Sequence[SetSysctl]",
-    steps: "Sequence[_Step]",
-    procfs: "Procfs",
-    ledger: "Ledger",
+    changes: Sequence[SetSysctl],
+    steps: Sequence[_Step],
+    procfs: Procfs,
+    ledger: Ledger,
 ) -> list[Outcome]:
     """Undo the steps, the last first; return the outcome of each change of the group."""
     stuck = {step.change.name for step in reversed(steps) if not _undo(step, procfs, ledger)}
@@ -133,7 +128,7 @@ def _take_back(
     return outcomes
 
 
-def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
+def _undo(step: _Step, procfs: Procfs, ledger: Ledger) -> bool:
     """Undo a step, unless something else wrote since; return whether the previous value is in force."""
     name, value = step.back
     _intend(step.known, ledger, restores=False)
@@ -148,7 +143,7 @@ def _undo(step: _Step, procfs: "Procfs", ledger: "Ledger") -> bool:
     return True
 
 
-def _set_entries(known: "Mapping[str, Entry | None]", ledger: "Ledger") -> None:
+def _set_entries(known: Mapping[str, Entry | None], ledger: Ledger) -> None:
     for name, entry in known.items():
         ledger.set_entry(name, entry)
 
@@ -163,12 +158,12 @@ def _applied(step: _Step) -> Outcome:
 
 def apply_oom_score_adj(
     change: SetOomScoreAdj,
-    handle: "ProcessHandle",
+    handle: ProcessHandle,
     known: Entry | None,
-    ledger: "Ledger",
+    ledger: Ledger,
     *,
     now_ticks: int,
-    privilege: "Privilege",
+    privilege: Privilege,
 ) -> Outcome:
     """Write one process's value through its descriptor, after its original value is in the ledger.
 
@@ -199,7 +194,7 @@ def apply_oom_score_adj(
     return Outcome(change, "applied")
 
 
-def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege") -> Outcome | None:
+def take_floor(handle: ProcessHandle, ledger: Ledger, privilege: Privilege) -> Outcome | None:
     """Raise a process's floor to 0 if it is below; return None if it is not, or if that cannot be known.
 
     The kernel does not show the floor, but denies lower values without CAP_SYS_RESOURCE.
@@ -234,10 +229,10 @@ def take_floor(handle: "ProcessHandle", ledger: "Ledger", privilege: "Privilege"
 def _write_rule(
     change: SetOomScoreAdj,
     known: Entry | None,
-    handle: "ProcessHandle",
-    ledger: "Ledger",
+    handle: ProcessHandle,
+    ledger: Ledger,
     now_ticks: int,
-    privilege: "Privilege",
+    privilege: Privilege,
 ) -> None:
     """Write a rule's value, first to the ledger and then to the process."""
     moved_floor = change.moved_floor or privilege.moves_every_floor
@@ -266,11 +261,11 @@ def _write_rule(
 
 def _write(
     value: int,
-    handle: "ProcessHandle",
-    privilege: "Privilege",
+    handle: ProcessHandle,
+    privilege: Privilege,
     *,
     moves_floor: bool,
-    before_raising: "Callable[[], None]" = lambda: None,
+    before_raising: Callable[[], None] = lambda: None,
 ) -> None:
     """Write a value, and the floor too if `moves_floor`, or if the value is below the floor.
 
@@ -292,7 +287,7 @@ def _write(
             handle.write_oom_score_adj(value)
 
 
-def _record_sysctl(name: str, before: int, after: int, ledger: "Ledger") -> None:
+def _record_sysctl(name: str, before: int, after: int, ledger: Ledger) -> None:
     known = ledger.entry(name)
     is_grant_pending = bool(SYSCTLS[name].granted_less)
     if is_grant_pending or known is None or known.given != after or known.made is not None:

@@ -9,11 +9,10 @@ What the kernel denied once, it will likely deny again: oomguard retries after 1
 after each denial, up to the resync interval.
 """
 
-from oomguard.core.budget import Budget
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from collections.abc import Hashable
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable
+from oomguard.core.budget import Budget
+from oomguard.core.typed import NamedTuple
 
 TOLERATED = 5
 """Corrections of a value within WINDOW_SECONDS before oomguard backs off."""
@@ -70,7 +69,7 @@ class Backoff:
         """Whether nothing was denied, corrected or checked lately: then nothing has to wait."""
         return not (self._tallies or self._denials or self._users)
 
-    def corrected(self, target: "Hashable", now: float, user: str | None = None) -> None:
+    def corrected(self, target: Hashable, now: float, user: str | None = None) -> None:
         """Count a correction of `target`. `user` is None in a pass, because users cannot cause passes."""
         tally = self._tally(target, now)
         tally.corrected += 1
@@ -79,7 +78,7 @@ class Backoff:
         if user is not None:
             self._users.charge(user, 1, now)
 
-    def looked(self, target: "Hashable", now: float, user: str) -> None:
+    def looked(self, target: Hashable, now: float, user: str) -> None:
         """Count that a watch woke the daemon for `target`, which was right."""
         tally = self._tally(target, now)
         tally.looks += 1
@@ -87,7 +86,7 @@ class Backoff:
             self._rest(target, now + WINDOW_SECONDS)
         self._users.charge(user, 1, now)
 
-    def must_wait(self, target: "Hashable", now: float) -> bool:
+    def must_wait(self, target: Hashable, now: float) -> bool:
         """Return whether `target` must not be corrected now: one correction too many starts a pause."""
         tally = self._tallies.get(target)
         if tally is None:
@@ -96,7 +95,7 @@ class Backoff:
             self._pause(target, tally, now)
         return tally.until > now
 
-    def denied(self, target: "Hashable", value: int, now: float) -> None:
+    def denied(self, target: Hashable, value: int, now: float) -> None:
         """Count that the kernel denied `target` this value, so that it is retried only after a pause."""
         known = self._denials.pop((target, value), None)
         while len(self._denials) >= _LIMIT:
@@ -104,24 +103,24 @@ class Backoff:
         pause = self._longer(0.0 if known is None else known.pause)
         self._denials[target, value] = _Denial(now + pause, pause)
 
-    def is_denied(self, target: "Hashable", value: int, now: float) -> bool:
+    def is_denied(self, target: Hashable, value: int, now: float) -> bool:
         """Return whether the kernel denied `target` this value just now."""
         known = self._denials.get((target, value))
         return known is not None and known.until > now
 
-    def is_spent(self, target: "Hashable", now: float, user: str) -> bool:
+    def is_spent(self, target: Hashable, now: float, user: str) -> bool:
         """Return whether events must not cause a write to any process of `user`; `target` then rests."""
         spent = self._users.is_spent(user, now)
         if spent:
             self._rest(target, now + WINDOW_SECONDS)
         return spent
 
-    def take_rested(self) -> "list[Hashable]":
+    def take_rested(self) -> list[Hashable]:
         """Return the targets that began to rest since the last call."""
         rested, self._rested = self._rested, []
         return rested
 
-    def wake(self, now: float) -> "list[Hashable]":
+    def wake(self, now: float) -> list[Hashable]:
         """Return the targets that have rested for long enough and must be watched again."""
         woken = [target for target, until in self.resting.items() if until <= now]
         for target in woken:
@@ -132,11 +131,11 @@ class Backoff:
         """Return when `wake` will have something to return, or None."""
         return min(self.resting.values(), default=None)
 
-    def contended(self) -> "list[Hashable]":
+    def contended(self) -> list[Hashable]:
         """Return the targets that are contended."""
         return [target for target, tally in self._tallies.items() if tally.pause]
 
-    def forget_rested(self, now: float) -> "list[Hashable]":
+    def forget_rested(self, now: float) -> list[Hashable]:
         """Forget targets that stayed right for long enough; return those that were contended."""
         ended = []
         for target, tally in list(self._tallies.items()):
@@ -150,7 +149,7 @@ class Backoff:
         self._users.forget_paid(now)
         return ended
 
-    def _tally(self, target: "Hashable", now: float) -> _Tally:
+    def _tally(self, target: Hashable, now: float) -> _Tally:
         tally = self._tallies.get(target)
         if tally is None:
             while len(self._tallies) >= _LIMIT:
@@ -161,7 +160,7 @@ class Backoff:
         tally.last = now
         return tally
 
-    def _pause(self, target: "Hashable", tally: _Tally, now: float) -> None:
+    def _pause(self, target: Hashable, tally: _Tally, now: float) -> None:
         tally.pause = self._longer(tally.pause)
         tally.until = now + tally.pause
         self._rest(target, tally.until)
@@ -169,7 +168,7 @@ class Backoff:
     def _longer(self, pause: float) -> float:
         return min(pause * 2 or FIRST_PAUSE_SECONDS, self.longest_pause_seconds)
 
-    def _rest(self, target: "Hashable", until: float) -> None:
+    def _rest(self, target: Hashable, until: float) -> None:
         if target not in self.resting:
             if len(self.resting) >= _LIMIT:
                 return

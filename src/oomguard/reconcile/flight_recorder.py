@@ -9,16 +9,14 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Iterable, Iterator
 
 from oomguard.core.sample import Holder, Left, Sample
 from oomguard.core.typed import TYPE_CHECKING
-from oomguard.reconcile.state_folder import find_state_folder
+from oomguard.reconcile.state_folder import StateFolder, find_state_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Any
-
-    from oomguard.reconcile.state_folder import StateFolder
 
 FILE = "recorder"
 SLOT_BYTES = 1024
@@ -38,7 +36,7 @@ _FORMAT = b"oom1"
 class Recorder:
     """The recorder of the daemon that has this state folder; without a descriptor it records nothing."""
 
-    def __init__(self, folder: "StateFolder") -> None:
+    def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
         self._fd = -1
         self._number = 0
@@ -88,7 +86,7 @@ class Recorder:
         """Return what is recorded, oldest first. OSError: it cannot be read."""
         return [] if self._fd < 0 else decode_samples(self._chunks())
 
-    def _chunks(self) -> "Iterator[bytes]":
+    def _chunks(self) -> Iterator[bytes]:
         """Yield the file in parts: all of it at once, 1 MiB, would stay in the heap of the daemon."""
         return (os.pread(self._fd, _CHUNK, start) for start in range(0, _SIZE, _CHUNK))
 
@@ -126,12 +124,12 @@ def encode_slot(number: int, sample: Sample) -> bytes:
         holders = holders[: len(holders) * 3 // 4]
 
 
-def decode_samples(chunks: "Iterable[bytes]") -> list[Sample]:
+def decode_samples(chunks: Iterable[bytes]) -> list[Sample]:
     """Return the samples of a file, oldest first. What is damaged, or not a sample, is left out."""
     return [sample for _, _, packed in sorted(_slots(chunks)) if (sample := _sample(packed)) is not None]
 
 
-def _slots(chunks: "Iterable[bytes]") -> "Iterator[tuple[int, int, bytes]]":
+def _slots(chunks: Iterable[bytes]) -> Iterator[tuple[int, int, bytes]]:
     """Yield of each slot that is whole the number of its sample, its place, and its content."""
     slot = 0
     for chunk in chunks:

@@ -4,27 +4,23 @@ Fork events show it (`managed.on_fork`), even for one that forked twice and has 
 them, living parents show it, and for values below 0 the evidence of `core.protection`.
 """
 
+from collections.abc import Set
 from contextlib import suppress
 
 from oomguard.core.entry import Entry
 from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO, Holder, home_service, inherited
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import ProcessHandle
 from oomguard.reconcile.known import NOTHING, UNRELATED
-
-if TYPE_CHECKING:
-    from collections.abc import Set
-
-    from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.managed import ManagedProcesses
-    from oomguard.reconcile.matching import Matching
+from oomguard.reconcile.managed import ManagedProcesses
+from oomguard.reconcile.matching import Matching
 
 
 class Inheritance:
     """Finds out under one policy what a process inherited, from the table of processes and from /proc."""
 
-    def __init__(self, matching: "Matching", managed: "ManagedProcesses") -> None:
+    def __init__(self, matching: Matching, managed: ManagedProcesses) -> None:
         self._matching = matching
         self._procfs = matching.procfs
         self._managed = managed
@@ -34,12 +30,12 @@ class Inheritance:
         self._floor_checked: dict[int, int] = {}
         """By pid, the inode of a process whose floor is known not to be inherited, which never changes."""
 
-    def keep_only(self, pids: "Set[int]") -> None:
+    def keep_only(self, pids: Set[int]) -> None:
         """Ask parents again, and forget every process that is not among `pids`."""
         self._by_parent.clear()
         self._floor_checked = {pid: inode for pid, inode in self._floor_checked.items() if pid in pids}
 
-    def is_possible(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
+    def is_possible(self, handle: ProcessHandle, *, in_pass: bool) -> bool:
         """Return whether a process may have a managed one's value without a known fork that shows it."""
         if self._managed.asks_parents and self._managed.is_needed:
             return True
@@ -47,7 +43,7 @@ class Inheritance:
             return False
         return self._ledger.protections.include(handle.read_oom_score_adj())
 
-    def origin(self, handle: "ProcessHandle", value: int, *, may_match: bool) -> Entry | None:
+    def origin(self, handle: ProcessHandle, value: int, *, may_match: bool) -> Entry | None:
         """Return the entry of the process that a child has its value from: its original is the child's, too.
 
         None: the value is the child's own. `may_match`: a rule may match it, so examining its parent is worth
@@ -67,7 +63,7 @@ class Inheritance:
                 return entry
         return self._from_evidence(handle, value) if value < 0 else None
 
-    def may_have_floor(self, handle: "ProcessHandle", *, in_pass: bool) -> bool:
+    def may_have_floor(self, handle: ProcessHandle, *, in_pass: bool) -> bool:
         """Return whether a process may have inherited a floor below 0, although its value is 0 or more.
 
         Answered once for each process: later, only a privileged process can give it such a floor.
@@ -117,7 +113,7 @@ class Inheritance:
         self._by_parent.update(dict.fromkeys(passed, found))
         return found
 
-    def _from_evidence(self, handle: "ProcessHandle", value: int) -> Entry | None:
+    def _from_evidence(self, handle: ProcessHandle, value: int) -> Entry | None:
         """Return what a process with this value inherited according to /proc, or None.
 
         Trusted processes, and those that may choose their value freely, have any value by themselves.
@@ -142,7 +138,7 @@ class Inheritance:
         found = inherited(protections, value, chain, is_set_by_trusted=is_set_by_trusted)
         return None if found is None else Entry(found.original, value, moved_floor=True)
 
-    def _holder(self, handle: "ProcessHandle") -> Holder:
+    def _holder(self, handle: ProcessHandle) -> Holder:
         cgroup = handle.cgroup
         service = home_service(cgroup)
         # A user can move own processes into a cgroup that systemd delegated to that user.
@@ -153,7 +149,7 @@ class Inheritance:
         return Holder(handle.stat.start_time_ticks, service, in_container, is_trusted)
 
 
-def reclaimed(entry: Entry, value: int, handle: "ProcessHandle") -> Entry:
+def reclaimed(entry: Entry, value: int, handle: ProcessHandle) -> Entry:
     """Return the entry, with `value` as ours if only the floor that we moved let the process choose it.
 
     An ordinary process can get below its original value in no other way. Otherwise a child that lowers itself

@@ -1,9 +1,7 @@
 """What is known about one process: what oomguard set and decided, and what its parent passed on to it."""
 
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from oomguard.core.entry import Entry
+from oomguard.core.entry import Entry
+from oomguard.core.typed import NamedTuple
 
 
 class Known:
@@ -42,10 +40,10 @@ class Descent(NamedTuple):
     of a process that got another value at `former_until` (in the clock of forks): later children have that.
     """
 
-    origin: "Entry | None" = None
+    origin: Entry | None = None
     raised_by: int | None = None
     is_certain: bool = True
-    former: "Entry | None" = None
+    former: Entry | None = None
     former_until: int = 0
 
 

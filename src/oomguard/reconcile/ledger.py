@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 
 from oomguard.core.entry import Entry
@@ -24,15 +25,13 @@ from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import read_sysctl
 from oomguard.reconcile.known import NOTHING, Known
+from oomguard.reconcile.state_folder import StateFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
-
-    from oomguard.kernel.procfs import Procfs
-    from oomguard.reconcile.state_folder import StateFolder
 
 Target = str | Identity
 """The key of an entry: a sysctl's name, or a process."""
@@ -274,7 +273,7 @@ class Ledger:
             self._set(intent, known._replace(is_written=True))
         return target if isinstance(target, Identity) and row.get("intent") else None
 
-    def _resolve_intents(self, value_of: "Callable[[Target], int | None]") -> None:
+    def _resolve_intents(self, value_of: Callable[[Target], int | None]) -> None:
         """Find out which intents of a crashed writer were carried out."""
         for target, entry in self._entries():
             value = None if entry.is_written else value_of(target)
@@ -282,7 +281,7 @@ class Ledger:
                 self.set_entry(target, entry.after_crash(value))
 
 
-def open_hosts_ledger(folder: "StateFolder", procfs: "Procfs") -> Ledger:
+def open_hosts_ledger(folder: StateFolder, procfs: Procfs) -> Ledger:
     """Open the ledger of a host for writing, as `open_ledger`."""
 
     def value_of(target: Target) -> int | None:
@@ -303,11 +302,11 @@ def open_hosts_ledger(folder: "StateFolder", procfs: "Procfs") -> Ledger:
 
 
 def open_ledger(
-    folder: "StateFolder",
+    folder: StateFolder,
     *,
     boot_id: str,
-    is_alive: "Callable[[Identity], bool]",
-    value_of: "Callable[[Target], int | None]" = lambda _: None,
+    is_alive: Callable[[Identity], bool],
+    value_of: Callable[[Target], int | None] = lambda _: None,
 ) -> Ledger:
     """Open the ledger for writing, with the entries of this boot whose processes still live.
 
@@ -333,7 +332,7 @@ def open_ledger(
     return ledger
 
 
-def read_ledger(folder: "StateFolder", *, boot_id: str) -> Ledger:
+def read_ledger(folder: StateFolder, *, boot_id: str) -> Ledger:
     """Read the ledger without the right to record anything, for `plan` and `status`."""
     ledger = Ledger(boot_id=boot_id)
     raw = folder.read(_FILE)

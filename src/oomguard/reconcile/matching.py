@@ -1,24 +1,21 @@
 """Matches a policy with the processes of one /proc: reads what `core.match` and `core.trust` need."""
 
 import os
+import re
 import time
+from collections.abc import Iterable
 
 from oomguard.core.budget import Budget
 from oomguard.core.match import Matcher, first_unmet, search
+from oomguard.core.policy import Policy
 from oomguard.core.process import INIT_PID, Identity, UnknownFactError
+from oomguard.core.rule import Rule
 from oomguard.core.trust import is_trusted
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import NamedTuple
 from oomguard.kernel.proc_files import GONE
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.kernel.slow_reads import REFILL, UNNOTICED_SECONDS
 from oomguard.kernel.timeout import TooLongError, within
-
-if TYPE_CHECKING:
-    import re
-    from collections.abc import Iterable
-
-    from oomguard.core.policy import Policy
-    from oomguard.core.rule import Rule
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
 
 MATCH_SECONDS = 0.02
 """CPU time that the `cmdline` patterns of one rule may take on one process."""
@@ -30,7 +27,7 @@ class Itself(NamedTuple):
     own_pid: int
     daemon: Identity | None = None
 
-    def covers(self, handle: "ProcessHandle") -> bool:
+    def covers(self, handle: ProcessHandle) -> bool:
         """Return whether a process is one of them. Raises one of GONE."""
         pid, daemon = handle.pid, self.daemon
         if daemon is None or pid == self.own_pid:
@@ -44,14 +41,14 @@ class Itself(NamedTuple):
 class Matching:
     """Finds the rule for a process. Each method raises one of GONE if the process has ended."""
 
-    def __init__(self, policy: "Policy", procfs: "Procfs", itself: Itself | None = None) -> None:
+    def __init__(self, policy: Policy, procfs: Procfs, itself: Itself | None = None) -> None:
         self.policy = policy
         self.matcher = Matcher(policy.rules)
         self.itself = itself or Itself(os.getpid())
         self.procfs = procfs
         self._pattern_time = Budget(capacity=MATCH_SECONDS, refill=REFILL)
 
-    def possible_rules(self, handle: "ProcessHandle") -> "tuple[Rule, ...]":
+    def possible_rules(self, handle: ProcessHandle) -> tuple[Rule, ...]:
         """Return the rules that may match a process, by its name; none do if the kernel never kills it."""
         found = self.matcher.candidates(handle.comm)
         if not found or handle.pid == INIT_PID or self.itself.covers(handle):
@@ -59,17 +56,17 @@ class Matching:
         stat = handle.stat
         return () if stat.is_kernel_thread or stat.is_zombie else found
 
-    def rules(self, handle: "ProcessHandle") -> "Iterable[tuple[Rule, UnknownFactError | None]]":
+    def rules(self, handle: ProcessHandle) -> Iterable[tuple[Rule, UnknownFactError | None]]:
         """Return the rules that match a process or cannot be tried, as `Matcher.matches`."""
         found = self.possible_rules(handle)
         return self.matcher.matches(handle, found, self.search, self.is_topmost) if found else ()
 
-    def shares_value(self, handle: "ProcessHandle") -> bool:
+    def shares_value(self, handle: ProcessHandle) -> bool:
         """Return whether a rule with `children: inherit` matches the process, trusted or not."""
         rule = next((rule for rule, unknown in self.rules(handle) if unknown is None), None)
         return rule is not None and rule.terms.children == "inherit"
 
-    def is_topmost(self, rule: "Rule", handle: "ProcessHandle") -> bool:
+    def is_topmost(self, rule: Rule, handle: ProcessHandle) -> bool:
         """Return whether no ancestor of the process meets the rule's conditions."""
         parent_pid = handle.stat.parent_pid
         try:
@@ -80,7 +77,7 @@ class Matching:
             pass  # an ancestor has ended; its children are init's now
         return True
 
-    def search(self, pattern: "re.Pattern[str]", text: str, handle: "ProcessHandle") -> bool:
+    def search(self, pattern: re.Pattern[str], text: str, handle: ProcessHandle) -> bool:
         """Search a process's command line. UnknownFactError: that takes too long."""
         spent = self._pattern_time
         if spent and spent.is_spent(handle.spender().key, time.monotonic()):
@@ -97,7 +94,7 @@ class Matching:
                 spent.forget_paid(now)
                 spent.charge(handle.spender().key, took, now)
 
-    def is_trusted(self, handle: "ProcessHandle") -> bool:
+    def is_trusted(self, handle: ProcessHandle) -> bool:
         """Return whether a process is root's, or a system user's in a system service.
 
         False if its user made it too slow to read; root's own processes are always read.

@@ -1,15 +1,12 @@
 """The file that keeps the peaks of Committed_AS across reboots."""
 
 import time
+from collections.abc import Callable
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Peak
 from oomguard.core.peaks import Day, Lasting, decode, encode, highest, note
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.reconcile.lasting_file import LastingFile
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _FILE = "committed.json"
 _DAY_SECONDS = 86400
@@ -18,7 +15,7 @@ _DAY_SECONDS = 86400
 class PeakFile:
     """The peaks of a host. The file is read each time, so removing it takes effect at once."""
 
-    def __init__(self, state_dir: str, clock: "Callable[[], float]" = time.time) -> None:
+    def __init__(self, state_dir: str, clock: Callable[[], float] = time.time) -> None:
         self._file = LastingFile(state_dir, _FILE)
         self.path = self._file.path
         self._clock = clock
@@ -46,7 +43,7 @@ class PeakFile:
     def _today(self) -> int:
         return int(self._clock()) // _DAY_SECONDS
 
-    def _read(self) -> "tuple[Day, ...]":
+    def _read(self) -> tuple[Day, ...]:
         self.trouble = ""
         try:
             raw = self._file.read()

@@ -1,37 +1,29 @@
 """Plans the changes from the current /proc to the policy. Records nothing."""
 
 import os
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from oomguard.core.change import Outcome, SetOomScoreAdj, SetSysctl
-from oomguard.core.decide import Match, Situation, decide, wanted_by
-from oomguard.core.entry import own_value
+from oomguard.core.change import Change, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.decide import Decision, Match, Refusal, Situation, decide, wanted_by
+from oomguard.core.entry import Entry, own_value
 from oomguard.core.match import quick_unmet
+from oomguard.core.overcommit import Peak
 from oomguard.core.process import UnknownFactError
-from oomguard.core.rule import LEFT_BY, Value
+from oomguard.core.rule import LEFT_BY, Rule, Value
 from oomguard.core.sysctl_diff import diff_sysctls, left_alone, refusal_of
-from oomguard.core.trust import controlled_by, trust_refusal
+from oomguard.core.trust import ControlledBy, controlled_by, trust_refusal
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import ProcessHandle
 from oomguard.kernel.sysctl_files import observe_overcommit, observe_sysctls
-from oomguard.reconcile.inheritance import reclaimed
-from oomguard.reconcile.known import NOTHING, UNRELATED
+from oomguard.reconcile.inheritance import Inheritance, reclaimed
+from oomguard.reconcile.known import NOTHING, UNRELATED, Known
+from oomguard.reconcile.managed import ManagedProcesses
+from oomguard.reconcile.matching import Matching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from oomguard.core.change import Change
     from oomguard.core.choices import Cause
-    from oomguard.core.decide import Decision, Refusal
-    from oomguard.core.entry import Entry
-    from oomguard.core.overcommit import Peak
-    from oomguard.core.rule import Rule
-    from oomguard.core.trust import ControlledBy
-    from oomguard.kernel.procfs import ProcessHandle
-    from oomguard.reconcile.inheritance import Inheritance
-    from oomguard.reconcile.known import Known
-    from oomguard.reconcile.managed import ManagedProcesses
-    from oomguard.reconcile.matching import Matching
 
 UNDECIDED_TICKS = 3 * os.sysconf("SC_CLK_TCK")
 """By this age, a program has rewritten its command line, if it does."""
@@ -48,12 +40,12 @@ class Finding(NamedTuple):
     may the process itself. `is_unchanged`: the decision stays the same while its name and value do.
     """
 
-    decision: "Decision | None" = None
-    unknown: "UnknownFactError | None" = None
+    decision: Decision | None = None
+    unknown: UnknownFactError | None = None
     is_undecided: bool = False
     raised_by: int | None = None
     is_held: bool = False
-    fork_watch: "ControlledBy | None" = None
+    fork_watch: ControlledBy | None = None
     may_match_later: bool = False
     is_unchanged: bool = False
 
@@ -70,10 +62,10 @@ class Planner:
 
     def __init__(
         self,
-        matching: "Matching",
-        managed: "ManagedProcesses",
-        inheritance: "Inheritance",
-        promised_peak: "Callable[[], Peak | None]" = lambda: None,
+        matching: Matching,
+        managed: ManagedProcesses,
+        inheritance: Inheritance,
+        promised_peak: Callable[[], Peak | None] = lambda: None,
     ) -> None:
         self.policy = matching.policy
         self.matching = matching
@@ -93,7 +85,7 @@ class Planner:
             self.policy, actual, memory, self._ledger.sysctls, cause=cause, peak=self._promised_peak()
         )
 
-    def sysctl_refusal(self, changes: "Sequence[SetSysctl]") -> "Refusal | None":
+    def sysctl_refusal(self, changes: Sequence[SetSysctl]) -> Refusal | None:
         """Return why these values must not be set on the host in its current state, or None."""
         actual, memory = observe_overcommit(self.procfs, {change.name for change in changes})
         return refusal_of(changes, self.policy, actual, memory, self._promised_peak())
@@ -124,7 +116,7 @@ class Planner:
                     found.append(_left_alone(change, known))
         return found
 
-    def find(self, handle: "ProcessHandle", known: "Known", *, in_pass: bool = True) -> Finding:
+    def find(self, handle: ProcessHandle, known: Known, *, in_pass: bool = True) -> Finding:
         """Return the decision on a process, given what is known. Raises GONE, HIDDEN or UnknownFactError.
 
         Only a pass reads the value of the many processes that no rule matches; between passes, forks show
@@ -169,9 +161,9 @@ class Planner:
 
     def _first(
         self,
-        handle: "ProcessHandle",
-        known: "Known",
-        matches: "Iterable[tuple[Rule, UnknownFactError | None]]",
+        handle: ProcessHandle,
+        known: Known,
+        matches: Iterable[tuple[Rule, UnknownFactError | None]],
     ) -> Match:
         """Return the first of the rules that match a process which may set its value."""
         situation: Situation | None = None
@@ -193,8 +185,8 @@ class Planner:
         return Match(None, refused, unknown, situation)
 
     def _may_come_to_match(
-        self, handle: "ProcessHandle", rule: "Rule | None"
-    ) -> "tuple[ControlledBy | None, bool]":
+        self, handle: ProcessHandle, rule: Rule | None
+    ) -> tuple[ControlledBy | None, bool]:
         """Return the `fork_watch` and `may_match_later` of a process that `rule` matches."""
         matcher = self.matching.matcher
         if not self.matching.possible_rules(handle) or not matcher.may_come_to_match(handle, rule):
@@ -202,7 +194,7 @@ class Planner:
         age = self.procfs.now_ticks() - handle.identity.start_time_ticks
         return controlled_by(handle, self.policy.first_person_uid), age < UNDECIDED_TICKS
 
-    def _situation(self, handle: "ProcessHandle", known: "Known", *, may_match: bool) -> Situation:
+    def _situation(self, handle: ProcessHandle, known: Known, *, may_match: bool) -> Situation:
         """Return the current and the own value of a process; `may_match`: a rule may match it."""
         value = handle.read_oom_score_adj()
         if known.entry is not None:
@@ -214,12 +206,12 @@ class Planner:
 
     def _unescaped(
         self,
-        handle: "ProcessHandle",
-        entry: "Entry | None",
-        raising: "Rule",
-        found: "Rule | None",
-        refused: "tuple[Rule, Refusal] | None",
-    ) -> "tuple[Rule | None, bool]":
+        handle: ProcessHandle,
+        entry: Entry | None,
+        raising: Rule,
+        found: Rule | None,
+        refused: tuple[Rule, Refusal] | None,
+    ) -> tuple[Rule | None, bool]:
         """Return the rule to apply, and whether that is the one that raised the process so far, not `found`.
 
         That is so if the process left it by its own doing.
@@ -249,8 +241,8 @@ class Planner:
         return kept, True
 
     def _meanwhile(
-        self, handle: "ProcessHandle", known: "Known", found: "Rule | None", unknown: "UnknownFactError"
-    ) -> "tuple[bool, Rule | None]":
+        self, handle: ProcessHandle, known: Known, found: Rule | None, unknown: UnknownFactError
+    ) -> tuple[bool, Rule | None]:
         """Return what applies while a rule cannot be tried; first, whether nothing can be decided."""
         if unknown.is_transient:
             return True, None
@@ -262,7 +254,7 @@ class Planner:
         rule = so_far or (None if is_trusted else found)
         return rule is None and (is_trusted or entry is not None), rule
 
-    def _may_keep(self, handle: "ProcessHandle", entry: "Entry", rule: "Rule | None") -> bool:
+    def _may_keep(self, handle: ProcessHandle, entry: Entry, rule: Rule | None) -> bool:
         """Return whether an untrusted process keeps its value while its rule is unknown.
 
         Not if it was protected as root's and is now another user's; yes if its rule protects it by `user`.
@@ -277,7 +269,7 @@ class Planner:
         except UnknownFactError:
             return False
 
-    def _is_unchanged(self, handle: "ProcessHandle", decision: "Decision", rule: "Rule") -> bool:
+    def _is_unchanged(self, handle: ProcessHandle, decision: Decision, rule: Rule) -> bool:
         """Return whether the decision is the same while name and value are.
 
         Check trust each time: a process can change its user.
@@ -289,10 +281,10 @@ class Planner:
         )
 
 
-def _has(entry: "Entry", value: int) -> bool:
+def _has(entry: Entry, value: int) -> bool:
     return value == entry.original or entry.is_ours(value)
 
 
-def _left_alone(change: "Change", entry: "Entry") -> Outcome:
+def _left_alone(change: Change, entry: Entry) -> Outcome:
     given = entry.given if entry.made is None else entry.made
     return Outcome(change, "left-alone", reason=f"set by something else (oomguard had set {given})")

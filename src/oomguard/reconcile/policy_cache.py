@@ -9,19 +9,17 @@ import json
 import os
 import stat
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 
 from oomguard import __version__
-from oomguard.core.policy import LOGIN_DEFS, SUBUID_FILE, USERS_FILE, is_drop_in, is_mask
+from oomguard.core.host import Host
+from oomguard.core.policy import LOGIN_DEFS, SUBUID_FILE, USERS_FILE, Layer, Policy, is_drop_in, is_mask
 from oomguard.core.serialize import Decoder
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 from oomguard.reconcile.lasting_file import LastingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
-
-    from oomguard.core.host import Host
-    from oomguard.core.policy import Layer, Policy
 
 _SIZE_LIMIT = 1024 * 1024
 """Maximum packed size: some 100,000 rules."""
@@ -59,7 +57,7 @@ class PolicyCache:
         # Once: what a newer program reads for this daemon is not for this daemon's program.
         self._program = json.dumps([(path, metadata(path)) for path in _modules()])
 
-    def key(self, layers: "Sequence[Layer]", now_ns: int) -> str:
+    def key(self, layers: Sequence[Layer], now_ns: int) -> str:
         """Return the key of a policy read from `now_ns` on; "" if some of its input has only just changed."""
         paths = [layer.path for layer in layers]
         there = [layer._replace(path=os.path.abspath(layer.path)) for layer in layers]
@@ -71,7 +69,7 @@ class PolicyCache:
         # Include the paths as they were given, because messages contain them.
         return json.dumps([__version__, os.geteuid(), files, _owners(folders), self._program, paths])
 
-    def load(self, key: str, host: "Host | None") -> "Policy | None":
+    def load(self, key: str, host: Host | None) -> Policy | None:
         """Return the policy stored under `key`, None if there is none that fits this host.
 
         OSError, OomguardError: it cannot be read; ValueError: it is damaged, or may be another user's.
@@ -134,17 +132,17 @@ class Answer:
             else:
                 self._decoder.feed(line)
 
-    def policy(self) -> "Policy":
+    def policy(self) -> Policy:
         """Return the policy after the last part. ValueError, KeyError, TypeError: it is incomplete."""
         return self._decoder.policy()._replace(warnings=len(self.header["warnings"]))
 
 
-def fits(policy: "Policy", host: "Host | None") -> bool:
+def fits(policy: Policy, host: Host | None) -> bool:
     """Return whether the facts that a policy depends on are unchanged."""
     return not policy.facts or (host is not None and not host.differs(policy.facts))
 
 
-def policy_files(layers: "Iterable[Layer]") -> "Iterator[str]":
+def policy_files(layers: Iterable[Layer]) -> Iterator[str]:
     """Yield the path of every policy file, in order."""
     for path, is_folder in layers:
         if not is_folder:
@@ -157,7 +155,7 @@ def policy_files(layers: "Iterable[Layer]") -> "Iterator[str]":
         yield from (os.path.join(path, name) for name in sorted(filter(is_drop_in, found)))
 
 
-def fingerprint(layers: "Iterable[Layer]") -> list[tuple[str, Metadata | None]]:
+def fingerprint(layers: Iterable[Layer]) -> list[tuple[str, Metadata | None]]:
     """Return the metadata of every policy file; None: it is not there, or cannot be seen."""
     return [(path, metadata(path)) for path in policy_files(layers)]
 
@@ -175,7 +173,7 @@ def metadata(path: str) -> Metadata | None:
     )
 
 
-def _unpacked(packed: bytes, head: bytes) -> "Iterator[bytes]":
+def _unpacked(packed: bytes, head: bytes) -> Iterator[bytes]:
     """Yield the unpacked content behind `head`; nothing for another head. ValueError: it is damaged."""
     unpacker = zlib.decompressobj()
     try:

@@ -2,34 +2,31 @@
 
 import errno
 import os
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 
-from oomguard.core.change import Outcome, grouped
+from oomguard.core.change import Change, Outcome, SetOomScoreAdj, SetSysctl, grouped
+from oomguard.core.decide import Decision
 from oomguard.core.entry import Entry
+from oomguard.core.overcommit import Peak
+from oomguard.core.policy import Policy
 from oomguard.core.process import UnknownFactError
 from oomguard.core.protection import JUST_BELOW_ZERO
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.floor import Privilege
 from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.reconcile.apply import apply_oom_score_adj, apply_sysctls, take_floor
 from oomguard.reconcile.backoff import Backoff
 from oomguard.reconcile.inheritance import Inheritance
 from oomguard.reconcile.known import NOTHING, UNRELATED
+from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.managed import ManagedProcesses
-from oomguard.reconcile.matching import Matching
+from oomguard.reconcile.matching import Itself, Matching
 from oomguard.reconcile.planner import Planner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Set
-
-    from oomguard.core.change import Change, SetOomScoreAdj, SetSysctl
     from oomguard.core.choices import Cause
-    from oomguard.core.decide import Decision
-    from oomguard.core.overcommit import Peak
-    from oomguard.core.policy import Policy
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.reconcile.ledger import Ledger
-    from oomguard.reconcile.matching import Itself
 
 
 _REWRITTEN = "something else keeps rewriting {}"
@@ -47,12 +44,12 @@ class Reconciler:
 
     def __init__(
         self,
-        policy: "Policy",
-        ledger: "Ledger",
-        procfs: "Procfs",
+        policy: Policy,
+        ledger: Ledger,
+        procfs: Procfs,
         privilege: Privilege | None = None,
-        itself: "Itself | None" = None,
-        promised_peak: "Callable[[], Peak | None]" = lambda: None,
+        itself: Itself | None = None,
+        promised_peak: Callable[[], Peak | None] = lambda: None,
     ) -> None:
         self._itself = itself
         self._promised_peak = promised_peak
@@ -64,7 +61,7 @@ class Reconciler:
         self.managed = ManagedProcesses(ledger, procfs)
         self.adopt(policy)
 
-    def adopt(self, policy: "Policy") -> None:
+    def adopt(self, policy: Policy) -> None:
         """Use another policy from the next pass on."""
         self.policy = policy
         self.matching = Matching(policy, self.procfs, self._itself)
@@ -73,7 +70,7 @@ class Reconciler:
         self.managed.on_policy(policy)
         self.backoff = Backoff(policy.resync_interval_seconds)
 
-    def everything(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
+    def everything(self, cause: "Cause", now: float) -> Iterator[Outcome]:
         """Apply the policy to sysctls and every process; yield each outcome as it comes."""
         yield from self.sysctls(cause, now)
         pids = self.procfs.pids()
@@ -84,13 +81,13 @@ class Reconciler:
                 yield outcome
         self.end_pass()
 
-    def processes(self) -> "Iterator[ProcessHandle]":
+    def processes(self) -> Iterator[ProcessHandle]:
         """Yield each process, open, after those that ended were forgotten."""
         pids = self.procfs.pids()
         self.keep_only(set(pids))
         yield from self.procfs.processes(pids)
 
-    def keep_only(self, pids: "Set[int]") -> None:
+    def keep_only(self, pids: Set[int]) -> None:
         """Forget every process that is not among `pids`, which contains all earlier forks."""
         self.managed.keep_only(pids)
         self.inheritance.keep_only(pids)
@@ -100,14 +97,14 @@ class Reconciler:
         self.ledger.protections.forget_idle(self.managed.values())
         self.ledger.compact()
 
-    def sysctls(self, cause: "Cause", now: float) -> "Iterator[Outcome]":
+    def sysctls(self, cause: "Cause", now: float) -> Iterator[Outcome]:
         """Apply the policy to sysctls: of each group all, or none."""
         for changes in grouped(self.planner.sysctl_changes(cause)):
             yield from self._apply_sysctls(changes, now)
         for name in self.planner.foreign_sysctls():
             self.ledger.strike(name)
 
-    def _apply_sysctls(self, changes: "list[SetSysctl]", now: float) -> list[Outcome]:
+    def _apply_sysctls(self, changes: list[SetSysctl], now: float) -> list[Outcome]:
         if any(self.backoff.is_denied(change.name, change.after, now) for change in changes):
             for change in changes:
                 self.still_denied(change)
@@ -130,7 +127,7 @@ class Reconciler:
 
     def process(
         self, pid: int, cause: "Cause", now: float, *, in_pass: bool = False, is_watched: bool = False
-    ) -> "Outcome | None":
+    ) -> Outcome | None:
         """Apply the policy to one process; return None if there was nothing to do, or it has ended.
 
         A pass also corrects contended values, and finds inherited ones without fork events. `is_watched`: the
@@ -165,8 +162,8 @@ class Reconciler:
         return comm is None or not self.matching.matcher.candidates(comm)
 
     def next_change(
-        self, handle: "ProcessHandle", cause: "Cause", *, in_pass: bool = True
-    ) -> "SetOomScoreAdj | None":
+        self, handle: ProcessHandle, cause: "Cause", *, in_pass: bool = True
+    ) -> SetOomScoreAdj | None:
         """Return the change that one process needs, or None; it may end meanwhile."""
         known = self.managed.known.get(handle.pid, NOTHING)
         if known.unchanged is not None and self.managed.is_unchanged(handle, known):
@@ -177,7 +174,7 @@ class Reconciler:
         decision = self.decide_and_record(handle, in_pass=in_pass)
         return None if decision is None else decision.change(cause)
 
-    def decide_and_record(self, handle: "ProcessHandle", *, in_pass: bool = True) -> "Decision | None":
+    def decide_and_record(self, handle: ProcessHandle, *, in_pass: bool = True) -> Decision | None:
         """Return the decision on a process, and record what later decisions need.
 
         None: no rule matches it, and it has inherited nothing; or it has ended, or cannot be read now.
@@ -206,7 +203,7 @@ class Reconciler:
                 managed.executed.pop(handle.pid, None)
         return finding.decision
 
-    def _take_floor(self, handle: "ProcessHandle") -> "Outcome | None":
+    def _take_floor(self, handle: ProcessHandle) -> Outcome | None:
         outcome = take_floor(handle, self.ledger, self.privilege)
         if outcome is not None:
             entry = self.inheritance.from_fork(handle.pid) or Entry(0, JUST_BELOW_ZERO, moved_floor=True)
@@ -214,8 +211,8 @@ class Reconciler:
         return outcome
 
     def _apply(
-        self, change: "SetOomScoreAdj", handle: "ProcessHandle", now: float, *, in_pass: bool = False
-    ) -> "Outcome | None":
+        self, change: SetOomScoreAdj, handle: ProcessHandle, now: float, *, in_pass: bool = False
+    ) -> Outcome | None:
         """Make a change, or return why it must wait; None if the kernel denied it just now.
 
         A pass writes every process's value. Protection that a process must not keep is removed at once.
@@ -248,7 +245,7 @@ class Reconciler:
         return outcome
 
 
-def _contended(change: "Change", why: str) -> Outcome:
+def _contended(change: Change, why: str) -> Outcome:
     return Outcome(
         change,
         "contended",
@@ -258,7 +255,7 @@ def _contended(change: "Change", why: str) -> Outcome:
     )
 
 
-def _user(handle: "ProcessHandle") -> str | None:
+def _user(handle: ProcessHandle) -> str | None:
     """Return the account for a write if others can cause it repeatedly; None if the process has ended.
 
     They can rewrite the value, or change their user back and forth, so that it is set and restored. The

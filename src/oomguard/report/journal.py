@@ -11,11 +11,10 @@ import sys
 import time
 
 from oomguard.core.typed import TYPE_CHECKING, Protocol
+from oomguard.report.events import LogEntry
 
 if TYPE_CHECKING:
     from typing import TextIO
-
-    from oomguard.report.events import LogEntry
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 _FIELD_LIMIT = 4096
@@ -29,7 +28,7 @@ class Sink(Protocol):
 
     lost: int
 
-    def write(self, entry: "LogEntry") -> None:
+    def write(self, entry: LogEntry) -> None:
         """Deliver one entry; never blocks, never raises."""
 
 
@@ -41,7 +40,7 @@ class JournalSink:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
-    def write(self, entry: "LogEntry") -> None:
+    def write(self, entry: LogEntry) -> None:
         """Send one datagram. If journald does not take it, count it as lost; never wait."""
         try:
             self._socket.sendto(encode(entry), self._path)
@@ -56,7 +55,7 @@ class StreamSink:
         self.lost = 0
         self._stream = stream or sys.stderr
 
-    def write(self, entry: "LogEntry") -> None:
+    def write(self, entry: LogEntry) -> None:
         """Write one line with the time of day."""
         level = _LEVELS.get(entry.event.priority, "")
         try:
@@ -77,7 +76,7 @@ def open_sink() -> Sink:
     return StreamSink()
 
 
-def encode(entry: "LogEntry") -> bytes:
+def encode(entry: LogEntry) -> bytes:
     """Return the datagram. A value with a newline is sent by length, so it cannot forge a field."""
     fields = {
         "MESSAGE": entry.message,

@@ -2,16 +2,14 @@
 
 from collections import Counter
 
+from oomguard.core.rule import Rule
+from oomguard.core.sample import Growth
 from oomguard.core.text import counted, kib, legible, printable
-from oomguard.core.typed import TYPE_CHECKING, NamedTuple
+from oomguard.core.typed import NamedTuple
+from oomguard.oom.kill import Context, Kill
 from oomguard.report.events import ERROR, KILLED, LogEntry
+from oomguard.report.journal import Sink
 from oomguard.report.shortage_entries import grew
-
-if TYPE_CHECKING:
-    from oomguard.core.rule import Rule
-    from oomguard.core.sample import Growth
-    from oomguard.oom.kill import Context, Kill
-    from oomguard.report.journal import Sink
 
 WINDOW_SECONDS = 1.0
 ENTRIES_A_WINDOW = 20
@@ -25,10 +23,10 @@ RULES_LIMIT = 1000
 class Death(NamedTuple):
     """A kill, which memory ran out (None: the kernel did not say), and the rule that matched the victim."""
 
-    kill: "Kill"
-    context: "Context | None" = None
-    rule: "Rule | None" = None
-    growth: "Growth | None" = None
+    kill: Kill
+    context: Context | None = None
+    rule: Rule | None = None
+    growth: Growth | None = None
     """How it had grown, if recorded."""
 
     @property
@@ -41,7 +39,7 @@ class Death(NamedTuple):
 class KillReporter:
     """Writes the entries about kills, and counts them by rule."""
 
-    def __init__(self, sink: "Sink") -> None:
+    def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self.counts: Counter[tuple[str, bool]] = Counter()
         """Kills by the label of the victim's rule, "" for none, and by whether it was protected."""

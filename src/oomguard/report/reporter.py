@@ -2,24 +2,22 @@
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 
-from oomguard.core.change import Outcome, SetOomScoreAdj
+from oomguard.core.change import Change, Outcome, SetOomScoreAdj
 from oomguard.core.process import Identity
+from oomguard.core.rule import Rule
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report import events
 from oomguard.report.events import Event, LogEntry, outcome_entry
+from oomguard.report.journal import Sink
 from oomguard.report.kill_entries import KillReporter
 from oomguard.report.sentences import because, subject, target
 from oomguard.report.status_file import Complaint, OutcomeCounts, RecentChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
-
-    from oomguard.core.change import Change
     from oomguard.core.choices import Cause, Result
-    from oomguard.core.rule import Rule
-    from oomguard.report.journal import Sink
 
 FOLD_SECONDS = 1.0
 """At most one entry of each kind in this time."""
@@ -63,7 +61,7 @@ class _Repeat:
 class Reporter:
     """Turns outcomes and events into log entries, and remembers those that `status` shows."""
 
-    def __init__(self, sink: "Sink") -> None:
+    def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.complaints: dict[tuple[object, ...], Complaint] = {}
         self._applied: deque[tuple[float, Outcome]] = deque(maxlen=_RECENT)
@@ -83,7 +81,7 @@ class Reporter:
         """Write one entry about the daemon itself."""
         self.sink.write(LogEntry(event, message, {f"OOMGUARD_{key}": text for key, text in fields.items()}))
 
-    def uncontended(self, targets: "Iterable[Hashable]", rule_of: "Callable[[int], Rule | None]") -> None:
+    def uncontended(self, targets: Iterable[Hashable], rule_of: Callable[[int], Rule | None]) -> None:
         """Report that nothing rewrites these values any more: once for each sysctl, and for each rule."""
         of_rules: dict[int, tuple[Rule, list[int]]] = {}
         for one in targets:
@@ -127,7 +125,7 @@ class Reporter:
         self._fold(outcome, now)
 
     @property
-    def recent(self) -> "list[RecentChange]":
+    def recent(self) -> list[RecentChange]:
         """The last changes that were made."""
         return [_recent_change(outcome, at) for at, outcome in self._applied]
 
@@ -178,7 +176,7 @@ class Reporter:
         self.complaints.clear()
         self._said.clear()
 
-    def still_denied(self, change: "Change") -> None:
+    def still_denied(self, change: Change) -> None:
         """Log that a denied change is still wanted but was not retried."""
         if isinstance(change, SetOomScoreAdj):
             kind = (_rule_number(change), "denied")
@@ -232,7 +230,7 @@ class Reporter:
         fold.last = outcome
 
 
-def _rule_number(change: "Change") -> int | None:
+def _rule_number(change: Change) -> int | None:
     return change.rule.number if isinstance(change, SetOomScoreAdj) and change.rule is not None else None
 
 

@@ -1,13 +1,10 @@
 """One sentence for each outcome and decision."""
 
+from collections.abc import Sequence
+
 from oomguard.core.change import Change, Outcome, SetOomScoreAdj, SetSysctl
+from oomguard.core.decide import Decision
 from oomguard.core.text import printable
-from oomguard.core.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.core.decide import Decision
 
 _PIDS = 3
 
@@ -19,7 +16,7 @@ def subject(change: Change) -> str:
     return f"{printable(change.comm)}[{change.identity.pid}]"
 
 
-def subjects(group: "Sequence[Change]") -> str:
+def subjects(group: Sequence[Change]) -> str:
     """Return what several changes are about: `sshd[812, 813]`, or `sshd[812] and 3 more`."""
     first, *others = group
     if not others:
@@ -47,7 +44,7 @@ def because(change: Change) -> str:
     return "" if change.rule is None else f"{change.rule.label}, {change.rule.source}"
 
 
-def outlook(decision: "Decision") -> str:
+def outlook(decision: Decision) -> str:
     """Return what will happen to a process: `will be set to -900`, and the obstacle."""
     current, wanted, rule = decision.current, decision.wanted, decision.rule
     obstacle = decision.obstacle

@@ -1,23 +1,19 @@
 """Entries about memory that runs out, before anything is killed."""
 
-from oomguard.core.sample import NOTICED_KIB, Growth, growth, recent
+from collections.abc import Sequence
+
+from oomguard.core.overcommit import Memory
+from oomguard.core.policy import PressureLimit
+from oomguard.core.sample import NOTICED_KIB, Growth, Holder, Left, Sample, growth, recent
 from oomguard.core.text import kib, span
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report.events import COMMIT_LIMIT_NEAR, MEMORY_RECOVERED, MEMORY_SHORT, LogEntry
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.core.overcommit import Memory
-    from oomguard.core.policy import PressureLimit
-    from oomguard.core.sample import Holder, Left, Sample
 
 
 def short_entry(
-    sample: "Sample",
-    victim: "Holder | None",
-    samples: "Sequence[Sample]",
-    stalled: "PressureLimit | None" = None,
+    sample: Sample,
+    victim: Holder | None,
+    samples: Sequence[Sample],
+    stalled: PressureLimit | None = None,
 ) -> LogEntry:
     """Return the warning that memory is short; `samples` are those recorded, this one included.
 
@@ -54,7 +50,7 @@ def short_entry(
     return LogEntry(MEMORY_SHORT, message, fields)
 
 
-def remaining(left: "Left") -> str:
+def remaining(left: Left) -> str:
     """Return what is left: `212 MiB available, swap full`."""
     text = f"{kib(left.available_kib)} available"
     if not left.swap_total_kib:
@@ -64,7 +60,7 @@ def remaining(left: "Left") -> str:
     return f"{text}, {kib(left.swap_kib)} of swap free"
 
 
-def over_entry(lowest: "Sample", seconds: float, killed: "Sequence[str]") -> LogEntry:
+def over_entry(lowest: Sample, seconds: float, killed: Sequence[str]) -> LogEntry:
     """Return the entry for the end of an episode: how long it was, the least memory, and who was killed."""
     where = f" in {lowest.cgroup}" if lowest.cgroup else ""
     ended = f"the kernel killed {', '.join(killed)}" if killed else "nothing was killed"
@@ -76,7 +72,7 @@ def over_entry(lowest: "Sample", seconds: float, killed: "Sequence[str]") -> Log
     )
 
 
-def commit_limit_entry(memory: "Memory") -> LogEntry:
+def commit_limit_entry(memory: Memory) -> LogEntry:
     """Return the warning that nearly all is promised that may be."""
     percent = memory.committed_kib * 100 // max(memory.commit_limit_kib, 1)
     return LogEntry(
