@@ -1,5 +1,8 @@
 """Untrusted names as printable text, times and sizes."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +22,26 @@ def test_a_backslash_is_doubled_only_where_it_would_look_like_an_escape() -> Non
     assert printable("a\\b C:\\d \\") == "a\\b C:\\d \\"
     assert printable(r"\x1b \new \\b") == r"\\x1b \\new \\\b"
     assert printable("\\\x1b") == r"\\\x1b"
+
+
+@given(st.characters())
+def test_escapes_are_those_of_python(character: str) -> None:
+    """As in a policy in double quotes, and in JSON up to U+FFFF."""
+    if not character.isprintable() and not "\udc80" <= character <= "\udcff":
+        assert printable(character) == character.encode("unicode_escape").decode("ascii")
+
+
+def test_escaping_reads_no_file() -> None:
+    """Who reads a policy has no right to read Python's modules by then; and memory may be short."""
+    code = """if True:
+        import sys
+        from oomguard.core.text import printable
+        before = set(sys.modules)
+        printable(b"\\x1b\\xff" + "\\n\\u200b".encode())
+        print(set(sys.modules) - before)
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
 
 
 @given(st.binary())

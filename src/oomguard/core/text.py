@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 _ESCAPES = frozenset("\\nrtuUx")
 """Characters that follow a backslash in an escape."""
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(raw: bytes | str) -> str:
@@ -76,7 +77,9 @@ def _escape(character: str, following: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, from surrogateescape
         return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
+    if character in _SHORT:
+        return _SHORT[character]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def counted(number: int, noun: str, plural: str = "s") -> str:
