@@ -38,6 +38,11 @@ NAMES = [event.name for event in EVENTS]
             "reload",
             "oomguard: no verb reload; the daemon loads an edited policy by itself; see oomguard status",
         ),
+        ("restart", "oomguard: no verb restart; use: systemctl restart oomguard"),  # not restore
+        ("-V", "oomguard: no option -V without a verb; use: oomguard --version"),
+        ("plan -f f.yaml", "oomguard plan: no option -f; did you mean --policy?"),
+        ("plan --config f.yaml", "oomguard plan: no option --config; did you mean --policy?"),
+        ("restore -f f.yaml", "oomguard restore: no option -f; see oomguard restore --help"),
         ("plan --polcy f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
         ("plan --polcy=f.yaml", "oomguard plan: no option --polcy; did you mean --policy?"),
         ("plan --frob", "oomguard plan: no option --frob; see oomguard plan --help"),

@@ -175,7 +175,10 @@ def test_only_the_time_asked_for_counts(folder: StateFolder, capsys: pytest.Capt
     """Growth is that of this time, too."""
     record(folder, 1, 2, 3)
     assert run_verb(["history", "--state-dir", folder.path, "--since", "90s", "--json"]) == 0
-    samples = json.loads(capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    assert run_verb(["history", "--state-dir", folder.path, "--since", "-90s", "--json"]) == 0  # as for log
+    assert len(json.loads(capsys.readouterr().out)) == 2
+    samples = json.loads(shown)
     assert [one["holders"][0]["rss_kib"] for one in samples] == [2 * GIB, 3 * GIB]
     assert samples[0]["holders"][1]["rule"] is None
     assert run_verb(["history", "--state-dir", folder.path, "--since", "0s"]) == 0
@@ -220,7 +223,7 @@ def test_nothing_recorded_is_an_error_with_the_reasons(tmp_path: Path) -> None:
     assert "recorder: off" in (error.value.hint or "")
 
 
-@pytest.mark.parametrize("text", ["10", "m", "-5m", "10 m", "1w", "9999999s"])
+@pytest.mark.parametrize("text", ["10", "m", "--5m", "10 m", "1w", "9999999s"])
 def test_a_time_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With what is allowed."""
     with pytest.raises(SystemExit) as end:

@@ -553,7 +553,7 @@ def test_the_daemon_and_its_child_are_matched_by_no_rule(
 
 
 def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
-    oomguard: Oomguard, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    oomguard: Oomguard, proc: FakeProc, policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the daemon of this state folder has it; none without a daemon."""
     monkeypatch.setattr("oomguard.diagnose.this_host.DEFAULT_PATH", f"{tmp_path}/none.yaml")
@@ -561,10 +561,11 @@ def test_a_missing_default_policy_is_an_error_that_names_the_one_in_use(
     assert "or give another with --policy" in oomguard("plan", *asked).err
     files = (f"{tmp_path}/policy.d/10-a.yaml", str(policy))
     write_status(tmp_path / "state", Identity(10, 1), policy=IDLE.policy._replace(files=files))
-    for verb in (("plan",), ("explain", "10")):
+    monkeypatch.setattr("oomguard.reconcile.state_folder.RUN_FOLDER", f"{tmp_path}/state")
+    for verb in (("plan",), ("explain", "10"), ("check",), ("cat", "--proc", str(proc.root))):
         run = oomguard(*verb, *asked)
         assert run.code == 78
-        assert f"the daemon uses {policy}: add --policy {policy}" in run.err
+        assert f"the daemon uses {policy}: add --policy {policy}" in run.err + run.out
 
 
 def test_plan_of_one_file_says_that_it_leaves_out_the_running_policy(

@@ -220,8 +220,9 @@ def test_processes_that_would_be_refused_are_counted(check: Check, proc: FakePro
     proc.process(Process(Identity(20, 1), b"db", uid=0))
     rule = "rules:\n- {name: x, oom_score_adj: 1}\n- {name: db, oom_score_adj: -800}\n"
     assert check(rule) == {}
-    for pid in (21, 22):
-        proc.process(Process(Identity(pid, 1), b"db", uid=1000))
+    proc.process(Process(Identity(21, 1), b"db", uid=1000))
+    assert check(rule)["refused-process"].message.startswith("refused for 1 process, db[21]: uid 1000")
+    proc.process(Process(Identity(22, 1), b"db", uid=1000))
     found = check(rule)["refused-process"]
     assert found.message.startswith("refused for 2 processes, such as db[21]: uid 1000")
     assert found.path == "rules[1]"

@@ -20,7 +20,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.process import Identity
 from oomguard.diagnose.this_host import read_status
 from oomguard.reconcile.ledger import open_ledger, read_ledger
-from oomguard.reconcile.state_folder import StateFolder, find_state_folder, open_state_folder
+from oomguard.reconcile.state_folder import StateFolder, find_state_folder, how_to_stop, open_state_folder
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
 
@@ -79,8 +79,27 @@ def test_there_is_one_writer(folder: StateFolder) -> None:
     assert second is not None
     with pytest.raises(OomguardError, match=f"already runs here, as pid {os.getpid()}") as caught:
         second.lock()
-    assert caught.value.hint == f"stop the daemon first: kill {os.getpid()}"  # not the host's own folder
+    assert caught.value.hint == f"stop the daemon first: kill {os.getpid()}"
     second.close()
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "command"),
+    [
+        ("0::/system.slice/oomguard.service\n", "systemctl stop oomguard"),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", "kill 812"),
+        (None, "systemctl stop oomguard"),
+    ],
+)
+def test_how_to_stop_a_daemon_depends_on_what_runs_it(
+    cgroup: str | None, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one in the host's own folder that somebody started in a terminal."""
+    if cgroup is not None:
+        (tmp_path / "812").mkdir()
+        (tmp_path / "812" / "cgroup").write_text(cgroup)
+    monkeypatch.setattr("oomguard.reconcile.state_folder._PROC", str(tmp_path))
+    assert how_to_stop("812") == command
 
 
 def test_a_lock_ends_with_its_holder(folder: StateFolder) -> None:

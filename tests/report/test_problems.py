@@ -16,5 +16,5 @@ def test_kills_are_counted_by_rule_and_once_if_all_are_of_one() -> None:
         (f"{killed} 2 processes that no rule matches; see oomguard postmortem", "yellow")
     ]
     ((text, style),) = problems(IDLE._replace(kills=(chrome, none)))
-    assert "killed 14 processes matched by name=chrome (12), no rule (2);" in text
+    assert "killed 14 processes, matched: 12 by name=chrome, 2 by no rule;" in text
     assert style == "red"

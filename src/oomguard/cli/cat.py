@@ -26,11 +26,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     """Print it."""
-    from oomguard.diagnose.this_host import facts_of
+    from oomguard.diagnose.this_host import facts_of, with_policy_in_use
     from oomguard.policy.effective import document, load_effective, render
+    from oomguard.policy.fault import PolicyError
+    from oomguard.reconcile.state_folder import RUN_FOLDER
     from oomguard.report.change_document import print_json
 
-    found = load_effective(options.policy, facts_of(options.proc))
+    try:
+        found = load_effective(options.policy, facts_of(options.proc))
+    except PolicyError as error:
+        raise with_policy_in_use(error, options.policy, options.proc, RUN_FOLDER) from error
     if options.json:
         print_json(document(found))
     else:

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from oomguard.cli.arguments import add
+from oomguard.cli.arguments import add, joined_times
 from oomguard.cli.verb import Verb
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -38,8 +38,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> int:
-    """Return a time span in seconds. ArgumentTypeError: it is not one."""
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    """Return a time span in seconds, also one like `-1h`. ArgumentTypeError: it is not one."""
+    found = re.fullmatch(r"-?(\d{1,6})([smhd])", text)
     if found is None:
         raise argparse.ArgumentTypeError(f"must be a time span such as 90s, 10m, 2h or 1d, got {text!r}")
     return int(found[1]) * _UNITS[found[2]]
@@ -94,4 +94,5 @@ VERB = Verb(
     _DETAIL,
     _arguments,
     _run,
+    joined_times,
 )

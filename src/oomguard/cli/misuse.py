@@ -23,11 +23,15 @@ _OTHER_WORDS = {
     "reload": "the daemon loads an edited policy by itself; see oomguard status",
     "start": "use: systemctl start oomguard",
     "stop": "use: systemctl stop oomguard",
+    "restart": "use: systemctl restart oomguard",
     "undo": "use: oomguard restore",
     "reset": "use: oomguard restore",
     "top": "use: oomguard rank --watch",
 }
 """What people call verbs in other tools."""
+
+_POLICY_ELSEWHERE = ("-f", "-c", "-p", "--file", "--config")
+"""What other tools call the option for the file to read."""
 
 _NEGATIVE = re.compile(r"-(?:[0-9]+|[0-9]*\.[0-9]+)\Z")
 
@@ -45,7 +49,8 @@ def before_verb(arguments: Sequence[str], own: Iterable[str], verbs: "Mapping[st
         return f"no verb {printable(first) or repr(first)}{meant}"
     at = _verb_at(arguments, verbs)
     if at is None:
-        return f"no option {printable(first.partition('=')[0])} without a verb; see oomguard --help"
+        fix = "use: oomguard --version" if first.casefold() == "-v" else "see oomguard --help"
+        return f"no option {printable(first.partition('=')[0])} without a verb; {fix}"
     verb, others = arguments[at], [*arguments[:at], *arguments[at + 1 :]]
     name, equals, value = first.partition("=")
     near = _nearest(name, verbs[verb].options)
@@ -109,7 +114,7 @@ def not_taken(words: Sequence[str], verb: "Parser") -> str:
         if name in ("--dry-run", "-n") and "--state-dir" in options:
             restore = " --restore" if verb.prog.endswith(" restore") else ""
             return f"no option {name}; use: oomguard plan{restore}"
-        near = _nearest(name, options)
+        near = "--policy" if name in _POLICY_ELSEWHERE and "--policy" in options else _nearest(name, options)
         return (
             f"no option {printable(name)}; {f'did you mean {near}?' if near else f'see {verb.prog} --help'}"
         )

@@ -323,8 +323,9 @@ def _obstacles(policy: Policy, seen: Seen) -> Iterator[Fault]:
             policy,
             policy.rules[number],
             _WORDS[kind].process_code,
-            f"{_WORDS[kind].process} {counted(len(decisions), 'process', 'es')}, such as "
-            f"{printable(first.comm)}[{first.identity.pid}]: {first.obstacle.reason}",
+            f"{_WORDS[kind].process} {counted(len(decisions), 'process', 'es')}, "
+            f"{'such as ' * (len(decisions) > 1)}{printable(first.comm)}[{first.identity.pid}]: "
+            f"{first.obstacle.reason}",
             first.obstacle.hint,
         )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import Policy, policy_option
 from oomguard.core.text import counted, printable
-from oomguard.diagnose.this_host import facts_of, open_preview, read_status
+from oomguard.diagnose.this_host import facts_of, open_preview, read_status, with_policy_in_use
 from oomguard.kernel.timeout import TooLongError, within
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
@@ -55,7 +55,7 @@ def check_policy(path: str, *, alone: bool, with_host: bool, proc: str, state_di
         host = facts_of(proc) if with_host else None
         policy, warnings = load(path, alone=alone, host=host, trial=is_slow)
     except PolicyError as error:
-        return Checked(path, error.faults)
+        return Checked(path, with_policy_in_use(error, path, proc, state_dir).faults)
     found: Fit | None = None
     options = policy_option([path]) + state_dir_option(state_dir)
     if with_host:

@@ -54,15 +54,20 @@ def load_here(path: str, proc: str, state_dir: str) -> Policy:
         try:
             policy = load(path, host=host, lints=False).policy
         except PolicyError as error:
-            missing, *others = error.faults
-            if missing.code != "missing-file" or path != DEFAULT_PATH:
-                raise
-            with closing(open_procfs(proc)) as procfs:
-                hint = hint_at(policy_in_use(find_daemon(state_dir, procfs)))
-            raise PolicyError([missing._replace(hint=hint or missing.hint), *others]) from error
+            raise with_policy_in_use(error, path, proc, state_dir) from error
     if policy.skipped:
         complain(f"oomguard: {policy.skipped}")
     return policy
+
+
+def with_policy_in_use(error: PolicyError, path: str, proc: str, state_dir: str) -> PolicyError:
+    """Return the error of a policy; if the default one is missing, with what the daemon uses instead."""
+    missing, *others = error.faults
+    if missing.code != "missing-file" or path != DEFAULT_PATH:
+        return error
+    with closing(open_procfs(proc)) as procfs:
+        hint = hint_at(policy_in_use(find_daemon(state_dir, procfs)))
+    return PolicyError([missing._replace(hint=hint or missing.hint), *others])
 
 
 def _compiled(path: str, host: Host, state_dir: str) -> Policy | None:

@@ -20,6 +20,7 @@ LASTING_FOLDER = "/var/lib/oomguard"
 """The folder in which that daemon keeps what survives a reboot."""
 
 _LOCK = "lock"
+_PROC = "/proc"
 _SIZE_LIMIT = 64 * 1024 * 1024
 """A ledger of a million processes. Root may read the folder of any user's daemon."""
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -53,8 +54,7 @@ class StateFolder:
             os.close(fd)
             raise OomguardError(
                 f"{self.path}: oomguard already runs here, as pid {holder or 'unknown'}",
-                hint="stop the daemon first: "
-                + (f"kill {holder}" if holder and self.path != RUN_FOLDER else "systemctl stop oomguard"),
+                hint=f"stop the daemon first: {how_to_stop(holder)}",
             ) from error
         with suppress(OSError):  # on a full disk the lock holds, but without a pid
             os.ftruncate(fd, 0)
@@ -226,3 +226,11 @@ def _no_state_folder(path: str, error: OSError) -> OomguardError:
         f"{path}: cannot use it as the state folder: {os.strerror(number)}",
         hint='choose one that you can write to with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
     )
+
+
+def how_to_stop(pid: str) -> str:
+    """Return the command that stops a daemon: systemd's, unless it is known to run elsewhere."""
+    with suppress(OSError), open(f"{_PROC}/{pid}/cgroup", "rb") as file:
+        if b"/oomguard.service" not in file.read(4096):
+            return f"kill {pid}"
+    return "systemctl stop oomguard"

@@ -53,7 +53,8 @@ def problems(status: StatusFile) -> Iterator[tuple[str, str]]:
         if len(kills) == 1:
             of = f" matched by {kills[0].rule}" if kills[0].rule else " that no rule matches"
         else:
-            of = " matched by " + ", ".join(f"{row.rule or 'no rule'} ({row.count_})" for row in kills[:5])
+            each = (f"{row.count_} by {row.rule or 'no rule'}" for row in kills[:5])
+            of = f", matched: {', '.join(each)}"
         is_grave = any(row.protected for row in kills)
         killed = f"since oomguard started, the kernel killed {counted(total, 'process', 'es')}{of}"
         yield f"{killed}; see oomguard postmortem", "red" if is_grave else "yellow"
