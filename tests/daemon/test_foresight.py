@@ -246,7 +246,7 @@ def test_a_slow_leak_is_found_by_passes_before_anything_stalls(watched: Watched)
     assert watched.messages == []
     for available in (2000, 1700, 1500):
         watched.memory(available_mib=available)
-        watched.it.due(time.monotonic())
+        watched.it.due(time.monotonic() + 1)
         watched.look()
     [said] = watched.messages
     assert said.startswith(
@@ -267,7 +267,7 @@ def test_a_cgroup_that_fills_up_is_found_by_passes(watched: Watched, tmp_path: P
     assert watched.it.episode is not None
     for used in (700, 890, 910, 990):
         watched.cgroup(tmp_path, "pod", used_mib=used)
-        watched.it.due(time.monotonic())
+        watched.it.due(time.monotonic() + 1)
         watched.look()
     [said] = watched.messages
     assert said.startswith(
@@ -305,6 +305,31 @@ def test_a_fast_leak_is_found_between_passes(watched: Watched) -> None:
     watched.look()
     [said] = watched.messages
     assert "the kernel would kill firefox[300] next (6.5 GiB, +5.9 GiB in " in said
+
+
+@pytest.mark.parametrize("where", ["host", "cgroup"])
+def test_where_looks_take_long_what_is_left_is_still_read_each_second(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    """As in a cgroup of thousands of processes: they are looked at again when it is short."""
+    monkeypatch.setattr(foresight, "_CPU_SHARE", 1e-9)
+    monkeypatch.setattr(foresight, "_FULL_SHARE", 1e-9)
+    for used, available in ((200, 9000), (700, 3000)):
+        watched.cgroup(tmp_path, "pod", used_mib=used if where == "cgroup" else 0)
+        watched.memory(available_mib=available if where == "host" else 9000)
+        watched.end_pass()
+    watched.it.due(time.monotonic() + 1)
+    watched.look()
+    samples = len(watched.recorder.samples())
+    for used, available in ((800, 2500), (910, 1000)):
+        watched.cgroup(tmp_path, "pod", used_mib=used if where == "cgroup" else 0)
+        watched.memory(available_mib=available if where == "host" else 9000)
+        assert watched.messages == []
+        assert len(watched.recorder.samples()) == samples
+        watched.it.due(time.monotonic() + 1)
+        watched.look()
+    [said] = watched.messages
+    assert said.startswith("memory is running out")
 
 
 @pytest.mark.parametrize("is_new", [False, True])
@@ -355,7 +380,7 @@ def test_memory_that_one_program_took_at_once_is_no_warning(watched: Watched) ->
         watched.end_pass()
     assert watched.it.episode is not None
     for _ in range(3):
-        watched.it.due(time.monotonic())
+        watched.it.due(time.monotonic() + 1)
         watched.look()
     watched.calm_down()
     assert watched.messages == []
@@ -370,12 +395,12 @@ def test_between_full_looks_only_the_largest_are_read(
     watched.memory(available_mib=100)
     watched.stall()
     watched.hold(400, b"new", 3000)
-    watched.it.due(time.monotonic())
+    watched.it.due(time.monotonic() + 1)
     watched.look()
     assert watched.it.last is not None
     assert [one.pid for one in watched.it.last.holders] == [200, 300, 100]
     watched.memory(available_mib=9000)
-    watched.it.due(time.monotonic())
+    watched.it.due(time.monotonic() + 1)
     watched.look()
     watched.it.due(time.monotonic() + 1e7)  # this ends the episode, as nothing stalled for so long
     monkeypatch.setattr(foresight, "_FULL_SHARE", 1e9)
@@ -395,7 +420,7 @@ def test_a_warning_names_the_first_of_all_processes(
     watched.stall()
     assert watched.messages == []
     watched.memory(available_mib=100)
-    watched.it.due(time.monotonic())
+    watched.it.due(time.monotonic() + 1)
     watched.look()
     assert "the kernel would kill new[400] next (2.9 GiB" in watched.messages[0]
 
@@ -408,7 +433,7 @@ def test_memory_that_gets_short_during_a_look_is_looked_at_again(
     watched.end_pass()
     watched.stall()
     watched.hold(400, b"new", 3000)
-    watched.it.due(time.monotonic())
+    watched.it.due(time.monotonic() + 1)
     watched.it.work(0.0)
     assert watched.it.is_busy
     watched.memory(available_mib=100)
@@ -501,7 +526,7 @@ def test_a_recorder_that_cannot_be_written_is_said_once(
     monkeypatch.setattr(Recorder, "record", fails)
     watched.memory(available_mib=100)
     watched.stall()
-    watched.it.due(time.monotonic())
+    watched.it.due(time.monotonic() + 1)
     watched.look()
     assert watched.degradations.texts == ["memory use is no longer recorded: Input/output error"]
     assert any("chrome[200] next" in said for said in watched.messages)

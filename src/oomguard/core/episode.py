@@ -30,9 +30,9 @@ class Episode:
         is_slow = not self.has_stalled and cgroup not in self.lowest
         return left.percent < (FALLING_PERCENT if is_slow else SHORT_PERCENT)
 
-    def is_news(self, left: Left) -> bool:
-        """Return whether the host is short of memory for the first time."""
-        return "" not in self.lowest and self.is_short_of(left)
+    def is_news(self, left: Left, cgroup: str = "") -> bool:
+        """Return whether the host, or this cgroup, is short of memory for the first time."""
+        return cgroup not in self.lowest and self.is_short_of(left, cgroup)
 
     def note_kill(self, victim: str, cgroup: str) -> None:
         """Note which process was killed, and which cgroup ran out, "" for the host."""

@@ -58,7 +58,8 @@ _SAMPLE_SECONDS = 1.0
 
 _FULL_SHARE, _CPU_SHARE = 0.005, 0.02
 """Reading every process takes at most the first share of a CPU. In between, only those of the last sample
-are read, and less often than every second if that takes more than the second share."""
+are read, and less often than every second if that takes more than the second share: then only what is left
+is read each second, until that is news."""
 
 _CALM_SECONDS = 10.0
 """An episode ends when memory is not short, and for this long no task has stalled and memory has not
@@ -101,7 +102,7 @@ class Foresight:
         self._fd = -1
         self._limit = PressureLimit(some_percent=0)
         self._look: Iterator[None] | None = None
-        self._spent = self._full_at = 0.0
+        self._spent = self._full_at = self._again_at = 0.0
         self._is_full = self._is_glance = self._is_near = False
         self.episode: Episode | None = None
         self._falling: list[Memcg] = []
@@ -192,9 +193,8 @@ class Foresight:
 
     def glance(self) -> None:
         """Look only at how much is left, and at every process if that would be gone within a minute."""
-        if self._limit.some_percent and self.episode is None and self._look is None:
-            self._spent, self._is_full, self._is_glance = 0.0, False, True
-            self._look = self._glancing()
+        if self._limit.some_percent and self.episode is None:
+            self._begin_glance()
 
     def killed(self, pid: int, comm: str, cgroup: str) -> Growth | None:
         """Record a kill by the kernel; return how the process had grown, None if unknown."""
@@ -223,15 +223,15 @@ class Foresight:
             if error.errno not in SHORTAGE:
                 self._degradations.set("looks", f"oomguard cannot see what holds memory: {error.strerror}")
         self._spent += time.thread_time() - begun
-        if self._look is not None:
+        if self._look is not None or self._is_glance:
             return
         now = time.monotonic()
         if self.episode is not None:
             self.episode.end_look()
         if self._is_full:
             self._full_at = now + self._spent / _FULL_SHARE
-        elif self._loop.is_set(_TIMER):
-            self._loop.set(_TIMER, now + max(_SAMPLE_SECONDS, self._spent / _CPU_SHARE))
+        else:
+            self._again_at = now + self._spent / _CPU_SHARE
 
     def _stalled(self) -> None:
         now = time.monotonic()
@@ -255,7 +255,10 @@ class Foresight:
         self._loop.set(_TIMER, None)
         if now - episode.active_at < _CALM_SECONDS or not episode.is_calm:
             self._loop.set(_TIMER, now + _SAMPLE_SECONDS)
-            self._begin(is_full=now >= self._full_at)
+            if now >= self._again_at:
+                self._begin(is_full=now >= self._full_at)
+            else:
+                self._begin_glance()
         elif not episode.is_short:
             self._end(episode, now)
         # Otherwise a pass finds that memory is back, or tasks stall again.
@@ -275,17 +278,29 @@ class Foresight:
             self._spent, self._is_full, self._is_glance = 0.0, is_full, False
             self._look = self._looking()
 
+    def _begin_glance(self) -> None:
+        if self._look is None:
+            self._spent, self._is_full, self._is_glance = 0.0, False, True
+            self._look = self._glancing()
+
     def _glancing(self) -> Iterator[None]:
-        """Read what is left, and yield after each cgroup; go on to a sample if it is falling."""
-        memory, now = observe_memory(self._procfs), time.monotonic()
-        if memory is None or not self.trend.is_due(now):
-            return
-        left = left_of(memory)
-        limited = yield from self._close_limits(left)
-        rooms = {"": left} | {memcg.path: room for memcg, room in limited}
-        if any(self.trend.is_falling(now, cgroup, room) for cgroup, room in rooms.items()):
-            self._is_full, self._is_glance = True, False
+        """Read only what is left; go on to a sample if that is news."""
+        memory = observe_memory(self._procfs)
+        if memory is not None and (yield from self._is_worth_a_look(left_of(memory))):
+            self._is_glance = False
             yield from self._looking()
+
+    def _is_worth_a_look(self, host: Left) -> Generator[None, None, bool]:
+        """Return whether something falls, or in an episode has become short; yield after each cgroup."""
+        episode, now = self.episode, time.monotonic()
+        if episode is not None:
+            lefts = [("", host), *((printable(one.path), observe_left(one, host)) for one in self._falling)]
+            return any(left is not None and episode.is_news(left, cgroup) for cgroup, left in lefts)
+        if self.trend.is_due(now):
+            limited = yield from self._close_limits(host)
+            rooms = [("", host), *((memcg.path, left) for memcg, left in limited)]
+            self._is_full = any(self.trend.is_falling(now, cgroup, left) for cgroup, left in rooms)
+        return self._is_full
 
     def _looking(self) -> Iterator[None]:
         """Take a sample, and yield after each process."""
