@@ -142,6 +142,7 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "cat -v": lambda line, number: f"{_stamp(number)}{line}^M",
     "byte order mark": lambda line, number: ("" if number else "\ufeff") + _stamp(number) + line,
     "filled by a terminal": lambda line, number: f"{_stamp(number)}{line}".ljust(200),
+    "a window of tmux": lambda line, number: f"{_stamp(number)}{line}".ljust(200) + "│",
     "grep --color": lambda line, number: (
         _stamp(number) + line.replace("oom", "\x1b[01;31m\x1b[Koom\x1b[m\x1b[K")
     ),

@@ -34,6 +34,7 @@ def test_every_report_is_read_in_every_dress(dress: str) -> None:
             assert values[0] == values[1], (name, key)
         if dress not in WRAPPED:
             assert [one.memory for one in found] == [one.memory for one in expected], name
+            assert [one.oom_memcg for one in found] == [one.oom_memcg for one in expected], name
             assert [one.invoker for one in found] == [one.invoker for one in expected], name
         assert log.unread_count == 0, name
 

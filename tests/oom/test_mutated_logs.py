@@ -101,10 +101,12 @@ def lost(text: str) -> list[object]:
         assert headline(examine(report)).isprintable()
     killed = {kill.pid for report in reports for kill in report.kills}
     chosen = {report.chosen.pid for report in reports if report.chosen is not None}
-    text = "".join(as_logged(plain([text]))[0])
+    logged, reversed_lines = as_logged(plain([text]))
+    text = "".join(logged)
     found: list[object] = [pid for pid in killed if not re.search(rf"process {pid}\b", text)]
     listed = {one.number for one in log.unread}
-    for number, line in enumerate(text.split("\n"), 1):
+    for at, line in enumerate(text.split("\n"), 1):
+        number = reversed_lines + 1 - at if reversed_lines else at
         for name in NAMED.finditer(line) if number not in listed else ():
             if name["pid"] or name["choice"]:
                 is_told = int(name["pid"] or name["choice"]) in (killed if name["pid"] else killed | chosen)

@@ -33,6 +33,8 @@ None becomes a line break: users choose much of a log.
 """
 _SOFT_BREAKS = re.compile(r"(?m)^(?:[^\n]*=\n)+[^\n]*\n?")
 """A line that a mail broke, and the end of it."""
+_BORDER = re.compile(r"(?m)(?<![ \t])[ \t]*│$")
+"""What tmux draws to the right of a window."""
 _HAS_MARKUP = re.compile(
     r"&(?:lt|gt|quot|#39|#x27|nbsp);|</(?!TASK|IRQ|NMI|SOFTIRQ|EOI)[A-Za-z]|<br|=3D|\]\]>|\[0m"
     rf"|\[/(?i:code|quote|pre|spoiler)\]|(?:oom|gfp)\\_|{_DASHES}"
@@ -54,6 +56,8 @@ def as_logged(blocks: "Iterable[str]") -> "tuple[Iterator[str], int]":
     for end in ("$\n", "^M\n"):  # cat -A
         if text.count(end) > 1 and text.count(end) == text.count("\n"):
             text = text.replace(end, "\n")
+    if "│\n" in text:
+        text = _BORDER.sub("", text)
     if _HAS_MARKUP.search(text) is not None:
         if "=3D" in text:
             text = _SOFT_BREAKS.sub(

@@ -118,7 +118,7 @@ class Assembler:
             if _GARBLED_ROW.match(text) is not None and self._draft is not None:
                 self._draft.rows_unread += 1
         if "oom-killer:" in text and (invoker := parse_header(text)) is not None:
-            if self._draft is not None and self._draft.last == line:
+            if self._draft is not None and self._draft.last == line and line.uptime_seconds is not None:
                 return None  # somebody put it in front of the log
             draft, finished = self._begin(line, is_header=True)
             draft.fields |= {"invoker": invoker, "nodes": invoker.nodes}
@@ -172,7 +172,9 @@ class Assembler:
             self._suppressed += int(suppressed[1])
         elif text.startswith("Task in ") and " killed as a result of limit of " in text:
             draft, finished = self._go_on(line)
-            task, _, oom = text.removeprefix("Task in ").rpartition(" killed as a result of limit of ")
+            task, _, oom = (
+                text.rstrip().removeprefix("Task in ").rpartition(" killed as a result of limit of ")
+            )
             draft.is_mixed |= draft.fields.get("oom_memcg", oom) != oom
             draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
         elif (reaped := _REAPED.match(text)) is not None:
