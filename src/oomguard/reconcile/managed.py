@@ -263,7 +263,7 @@ class ManagedProcesses:
         if decision is None:
             self._release(one)
         else:
-            one.start_time_ticks = handle.stat.start_time_ticks
+            one.start_time_ticks = decision.identity.start_time_ticks
             self._update(handle, one, decision)
             if finding.is_unchanged:
                 one.unchanged = hash((handle.inode, handle.comm, decision.current))
