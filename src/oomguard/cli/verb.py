@@ -54,10 +54,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, fitted(f"{self.prog}: {message}\n", sys.stderr))
 
 
-def _unchanged(words: list[str]) -> list[str]:
-    return words
-
-
 class Verb(NamedTuple):
     """One verb: `summary` in one line, `detail` with examples and exit codes.
 
@@ -70,7 +66,7 @@ class Verb(NamedTuple):
     detail: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-    prepare: Callable[[list[str]], list[str]] = _unchanged
+    prepare: Callable[[list[str]], list[str]] = list
 
     @property
     def description(self) -> str:
