@@ -174,15 +174,16 @@ def test_run_does_not_read_standard_input() -> None:
     assert "write it to a file" in done.stderr
 
 
-def test_run_without_root_names_the_folder_to_use() -> None:
-    """Where the folder in /run is not its own."""
-    command = [*as_user(65534), sys.executable, "-P", "-m", "oomguard", "run"]
+@pytest.mark.parametrize("policy", ["", " --policy mine.yaml"])
+def test_run_without_root_names_the_folder_to_use(policy: str) -> None:
+    """Where the folder in /run is not its own; with the policy that was given."""
+    command = [*as_user(65534), sys.executable, "-P", "-m", "oomguard", "run", *policy.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr.splitlines()) == (
         2,
         [
             "oomguard: run needs root to manage other users' processes; for your own:",
-            '  oomguard run --state-dir "$XDG_RUNTIME_DIR/oomguard"',
+            f'  oomguard run{policy} --state-dir "$XDG_RUNTIME_DIR/oomguard"',
         ],
     )
 

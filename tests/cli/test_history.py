@@ -133,7 +133,9 @@ def test_a_single_sample_shows_no_growth(folder: StateFolder, capsys: pytest.Cap
     """In the daemon's first minute, nobody knows what grows."""
     record(folder, 1.0)
     assert run_verb(["history", "--state-dir", folder.path]) == 0
-    assert capsys.readouterr().out.endswith("\nOnly one sample so far.\n")
+    shown = capsys.readouterr().out
+    assert shown.endswith("\nOnly one sample so far.\n")
+    assert " to " not in shown.splitlines()[1]
 
 
 def test_names_are_whole_in_80_columns(folder: StateFolder, capsys: pytest.CaptureFixture[str]) -> None:

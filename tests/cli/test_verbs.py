@@ -603,7 +603,7 @@ def test_status_without_a_daemon_says_so_and_shows_the_host(oomguard: Oomguard, 
 def test_status_without_a_daemon_says_why_there_is_no_policy(oomguard: Oomguard, tmp_path: Path) -> None:
     """Without one, nothing would be shown as differing."""
     run = oomguard("status", "--policy", f"{tmp_path}/none.yaml")
-    assert f"the policy cannot be used:\n    {tmp_path}/none.yaml: no such file\n" in run.out
+    assert f"no usable policy:\n    {tmp_path}/none.yaml: no such file\n" in run.out
     (tmp_path / "bad.yaml").write_text("vm: {swappines: 1}\nrules: 1\n")
     bad = ["--policy", f"{tmp_path}/bad.yaml"]
     assert {f"{tmp_path}/bad.yaml:{line}" in oomguard("status", *bad).out for line in (1, 2)} == {True}

@@ -35,6 +35,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
     import sys
 
     from oomguard.core.errors import UsageError
+    from oomguard.core.policy import policy_option
     from oomguard.kernel.own import python_command
     from oomguard.reconcile.state_folder import RUN_FOLDER
 
@@ -46,7 +47,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
     if os.geteuid() != 0 and options.state_dir == RUN_FOLDER and not os.access(RUN_FOLDER, os.W_OK):
         raise UsageError(
             "run needs root to manage other users' processes; for your own:",
-            hint='oomguard run --state-dir "$XDG_RUNTIME_DIR/oomguard"',
+            hint=f'oomguard run{policy_option([options.policy])} --state-dir "$XDG_RUNTIME_DIR/oomguard"',
         )
     sys.stdout.flush()
     # Block Ctrl-C until the daemon handles it: a mask survives exec, a handler does not.

@@ -53,7 +53,7 @@ def extent(samples: Sequence[Sample]) -> str:
     if first[:10] == last[:10]:
         last = last[11:]
     counts = f"{counted(len(samples), 'sample')} of {counted(len(processes), 'process', 'es')}"
-    return f"{first} to {last}, {counts}"
+    return f"{first} to {last}, {counts}" if samples[1:] else f"{first}, {counts}"
 
 
 def what_grew(samples: Sequence[Sample]) -> Grown:

@@ -67,7 +67,7 @@ def print_stopped(seen: HostStatus, in_force: int | OomguardError, option: str =
     else:
         out.print("oomguard is not running", style="bold")
     if seen.policy_error is not None:
-        _line(out, "the policy cannot be used:", indent=2)
+        _line(out, "no usable policy:", indent=2)
         for line in f"{seen.policy_error.message}\n{seen.policy_error.hint}".strip().splitlines():
             _line(out, line, indent=4)
     _print_values(seen, out)
