@@ -435,7 +435,7 @@ def test_growth_is_that_of_a_minute() -> None:
     """Also of a process that is younger, but not of a few seconds: most of that is noise."""
     looks = Looks()
     assert looks.grown(view_of(a=100, b=50), 0.0).growth == {}
-    assert looks.grown(view_of(a=101, b=50), 9.0).growth == {}
+    assert looks.grown(view_of(a=101, b=50), 4.0).growth == {}
     assert looks.grown(view_of(a=110, b=40, c=7), 10.0).growth == {
         Identity(97, 1): 60 * 1024,
         Identity(98, 1): -60 * 1024,
@@ -443,6 +443,14 @@ def test_growth_is_that_of_a_minute() -> None:
     seen = looks.grown(view_of(a=110, b=40, c=9), 70.0)
     assert seen.growth == {Identity(97, 1): 0, Identity(98, 1): 0, Identity(99, 1): 2 * 1024}
     assert [one.candidate.comm for one in sorted_by("+", seen)] == [b"c", b"a", b"b"]
+
+
+def test_few_looks_are_kept() -> None:
+    """Whoever watches memory run out must not use it up."""
+    looks = Looks()
+    for tenths in range(1300):
+        looks.grown(view_of(a=100), tenths / 10)
+    assert 10 < len(looks._kept) <= 14
 
 
 def test_growth_is_beside_memory_on_the_screen_only() -> None:

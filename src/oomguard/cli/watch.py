@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)
 
-_MINUTE, _LEAST_SECONDS, _LOOK_SECONDS = 60.0, 10.0, 1.0
+_MINUTE, _LEAST_SECONDS, _LOOK_SECONDS = 60.0, 10.0, 5.0
 """Growth is measured over a minute, and over at least ten seconds: what grows in one says little of a minute.
-Looks are kept once a second."""
+Of the looks of a minute, twelve are kept: each takes 2 MiB for 10,000 processes, which any user may start."""
 _PART_OF_SUMMARY = 4
 """The summary has this part of the lines of the screen, so that there is room for processes."""
 
