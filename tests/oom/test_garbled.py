@@ -10,6 +10,7 @@ from oomguard.report.postmortem import Told, facts
 FIGURES = "total-vm:400000kB, anon-rss:160000kB, file-rss:0kB"
 KILL = f"Out of memory: Killed process 12 (a) {FIGURES}"
 CONTEXT = "nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/,task=a,pid={},uid=0"
+CUT_TAIL = "rocess 1204 (mysqld) total-vm:400000kB, anon-rss:160000kB"
 
 GARBLED = [
     f"Out of memory: Killed process 12O4 (mysqld) {FIGURES}",
@@ -49,6 +50,7 @@ GARBLED = [
     f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memKilled {FIGURES}",
     "oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,glo",
     "mysqld invoked oom-killer",
+    f"{'[ 903] 26 903 180000 90000 a' * 40}{CUT_TAIL}",
 ]
 
 

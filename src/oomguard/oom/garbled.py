@@ -5,8 +5,6 @@ Nothing in such a line can be believed, least of all its numbers. It is only fou
 
 import re
 
-_LENGTH = 400
-"""Characters of a line that are searched."""
 _KILL = r"[iIl1|!j]{2,3}"
 _GAP = r"(?:%20|\W{0,3})"
 _PID = r"(?=[oOIlSBZ|]{0,9}\d)[\doOIlSBZ|]{1,10}"
@@ -21,5 +19,4 @@ _GARBLED = re.compile(
 
 def is_garbled_kill(text: str) -> bool:
     """Return whether a text looks like the kernel's line about a kill, a choice or its beginning."""
-    text = text[:_LENGTH]
     return _GARBLED.search(text.lower() if text.isupper() else text) is not None
