@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+_Split = tuple[str | None, Line | None]
 
 
 class OtherKill(NamedTuple):
@@ -279,8 +280,12 @@ class OtherKillers:
 
         None for any other line, and if the previous line was about the same kill: programs send two signals.
         """
+        split = None
         for killer in _KILLERS:
-            if not any(map(line.__contains__, killer.words)) or (found := _message(killer, line)) is None:
+            if not any(word in line for word in killer.words):
+                continue
+            split = split or split_any(line) or ("", None)
+            if (found := _message(killer, line, split)) is None:
                 continue
             message, match, said = found
             other = killer.read(match, said)
@@ -324,9 +329,9 @@ def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bo
     return known.by.startswith(other.by) and is_same  # systemd's words may be about systemd-oomd's kill
 
 
-def _message(killer: _Killer, line: str) -> tuple[Line, re.Match[str], str] | None:
+def _message(killer: _Killer, line: str, split: _Split) -> tuple[Line, re.Match[str], str] | None:
     """Return the killer's message in a line, None if it is not the killer's."""
-    program, message = split_any(line) or ("", None)
+    program, message = split
     if message is not None and (program is None or program in killer.programs):
         said = message.text[:_SAID_LIMIT].strip()
     elif killer.event and (at := line.find(killer.words[0])) >= 0 and _is_event(line[:at], killer.event):
