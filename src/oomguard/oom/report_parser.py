@@ -172,9 +172,7 @@ class Assembler:
             self._suppressed += int(suppressed[1])
         elif text.startswith("Task in ") and " killed as a result of limit of " in text:
             draft, finished = self._go_on(line)
-            task, _, oom = (
-                text.rstrip().removeprefix("Task in ").rpartition(" killed as a result of limit of ")
-            )
+            task, _, oom = text.rstrip()[len("Task in ") :].rpartition(" killed as a result of limit of ")
             draft.is_mixed |= draft.fields.get("oom_memcg", oom) != oom
             draft.fields |= {"constraint": "memcg", "oom_memcg": oom, "task_memcg": task}
         elif (reaped := _REAPED.match(text)) is not None:
