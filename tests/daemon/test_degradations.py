@@ -23,3 +23,13 @@ def test_what_works_again_is_no_longer_shown() -> None:
         degradations.set("file", text)
         assert degradations.texts == [text] * bool(text)
     assert said.messages == ["the disk is full"]
+
+
+def test_many_sentences_about_one_thing_hide_none_about_another() -> None:
+    """Users decide how many of their processes cannot be read."""
+    said = Said()
+    degradations = Degradations(Reporter(said))
+    degradations.set("processes", *(f"user {uid}" for uid in range(1000)))
+    degradations.set("file", "the disk is full")
+    assert len(said.messages) < 100
+    assert said.messages[-1] == "the disk is full"

@@ -3,8 +3,8 @@
 from oomguard.report import events
 from oomguard.report.reporter import Reporter
 
-_LOGGED_LIMIT = 100
-"""Some sentences name processes or users."""
+_LOGGED_LIMIT = 64
+"""Sentences about one thing: some name processes or users."""
 
 
 class Degradations:
@@ -13,7 +13,7 @@ class Degradations:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._texts: dict[str, tuple[str, ...]] = {}
-        self._logged: set[str] = set()
+        self._logged: dict[str, set[str]] = {}
 
     @property
     def texts(self) -> list[str]:
@@ -23,7 +23,8 @@ class Degradations:
     def set(self, about: str, *texts: str) -> None:
         """Say what holds now about one thing; nothing, or "", if it works."""
         self._texts[about] = texts
+        logged = self._logged.setdefault(about, set())
         for text in texts:
-            if text and text not in self._logged and len(self._logged) < _LOGGED_LIMIT:
-                self._logged.add(text)
+            if text and text not in logged and len(logged) < _LOGGED_LIMIT:
+                logged.add(text)
                 self._reporter.say(events.LIMITED, text)
