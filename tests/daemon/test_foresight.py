@@ -564,6 +564,23 @@ def test_what_cannot_be_seen_never_stops_the_daemon(
     assert len(watched.recorder.samples()) == 1, "of the host"
 
 
+def test_what_a_look_could_not_see_is_said_until_a_look_can(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A glance, which reads less, does not count."""
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(foresight, "observe_stalled_percent", fails)
+        watched.end_pass()
+        watched.glance(seconds=15)
+    assert watched.degradations.texts == [f"oomguard cannot see what holds memory: {os.strerror(errno.EIO)}"]
+    watched.end_pass()
+    assert watched.degradations.texts == []
+
+
 def test_a_cgroup_that_is_short_hides_nothing_of_the_host(watched: Watched, tmp_path: Path) -> None:
     """Each has its own warning; one about a cgroup does not come again for some minutes."""
     watched.cgroup(tmp_path, "app.slice", used_mib=990, stalled_percent=5)

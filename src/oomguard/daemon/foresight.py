@@ -217,7 +217,8 @@ class Foresight:
                     break
             else:
                 self._look = None
-                self._degradations.set("looks")
+                if not self._is_glance:  # which reads little of what failed
+                    self._degradations.set("looks")
         except OSError as error:  # enforcing the policy comes first
             self._look = None
             if error.errno not in SHORTAGE:
@@ -296,10 +297,11 @@ class Foresight:
         if episode is not None:
             lefts = [("", host), *((printable(one.path), observe_left(one, host)) for one in self._falling)]
             return any(left is not None and episode.is_news(left, cgroup) for cgroup, left in lefts)
-        if self.trend.is_due(now):
-            limited = yield from self._close_limits(host)
-            rooms = [("", host), *((memcg.path, left) for memcg, left in limited)]
-            self._is_full = any(self.trend.is_falling(now, cgroup, left) for cgroup, left in rooms)
+        if not self.trend.is_due(now):
+            return False
+        limited = yield from self._close_limits(host)
+        rooms = [("", host), *((memcg.path, left) for memcg, left in limited)]
+        self._is_full = any(self.trend.is_falling(now, cgroup, left) for cgroup, left in rooms)
         return self._is_full
 
     def _looking(self) -> Iterator[None]:
