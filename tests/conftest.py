@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fakeproc import FakeProc
+from oomguard.core.process import Identity
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.state_folder import StateFolder, open_state_folder
 from soak import MINUTES, Soak
@@ -52,6 +54,18 @@ def soak(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> 
 
     option = request.config.getoption
     return Soak(minutes=option("--soak-minutes"), seed=option("--soak-seed"), say=say)
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Identity]:
+    """Start a process whose value may be raised, and end it."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        procfs = Procfs()
+        identity = procfs.identity(process.pid)
+        procfs.close()
+        assert identity is not None
+        yield identity
+        process.kill()
 
 
 @pytest.fixture

@@ -406,9 +406,11 @@ def test_a_restore_from_a_state_folder_that_does_not_exist_is_an_error(
     assert not (tmp_path / "state").exists()
 
 
-def test_restore_says_what_it_could_not_see(oomguard: Oomguard, proc: FakeProc, tmp_path: Path) -> None:
+def test_restore_says_what_it_could_not_see(
+    oomguard: Oomguard, proc: FakeProc, tmp_path: Path, sleeper: Identity
+) -> None:
     """With hidepid=2, it does not claim that everything is restored."""
-    pid = os.getppid()  # one that the kernel has, too
+    pid = sleeper.pid  # signals reach what /proc hides
     proc.process(Process(Identity(pid, 1), b"crond"))
     oomguard("apply")
     (proc.root / "self").mkdir(exist_ok=True)

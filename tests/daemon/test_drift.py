@@ -30,18 +30,6 @@ def drift() -> Iterator[DriftWatch]:
     procfs.close()
 
 
-@pytest.fixture
-def sleeper() -> Iterator[Identity]:
-    """Start a process whose value may be raised, and end it."""
-    with subprocess.Popen(["sleep", "60"]) as process:
-        procfs = Procfs()
-        identity = procfs.identity(process.pid)
-        procfs.close()
-        assert identity is not None
-        yield identity
-        process.kill()
-
-
 def write_value(pid: int, value: int) -> None:
     """Write a process's value as somebody else would."""
     Path(f"/proc/{pid}/oom_score_adj").write_text(f"{value}\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from oomguard.core.process import Identity
 from oomguard.kernel.inotify import (
     IN_ATTRIB,
     IN_CLOSE_WRITE,
@@ -28,14 +29,6 @@ def inotify() -> Iterator[Inotify]:
     opened = Inotify()
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def sleeper() -> Iterator[int]:
-    """Start a process whose value may be raised, and end it."""
-    with subprocess.Popen(["sleep", "60"]) as process:
-        yield process.pid
-        process.kill()
 
 
 def raise_value(pid: int, value: int) -> None:
@@ -91,12 +84,12 @@ def test_reading_an_empty_queue_does_not_wait(inotify: Inotify) -> None:
     assert not [*inotify.read_some()]
 
 
-def test_a_foreign_write_to_oom_score_adj_is_told(inotify: Inotify, sleeper: int) -> None:
+def test_a_foreign_write_to_oom_score_adj_is_told(inotify: Inotify, sleeper: Identity) -> None:
     """The kernel tells of writes to proc files made through the same mount."""
-    fd = os.open(f"/proc/{sleeper}/oom_score_adj", os.O_PATH)
+    fd = os.open(f"/proc/{sleeper.pid}/oom_score_adj", os.O_PATH)
     try:
         wd = inotify.add_descriptor(fd, IN_MODIFY)
-        raise_value(sleeper, 300)
+        raise_value(sleeper.pid, 300)
         assert [found for found, *_ in inotify.read_some()] == [wd]
     finally:
         os.close(fd)
@@ -118,14 +111,14 @@ def is_told_after_dropping_caches(inotify: Inotify, pid: int, wd: int, value: in
 )
 @pytest.mark.parametrize("held", [True, False])
 def test_a_watch_outlives_drop_caches_only_while_its_file_is_held(
-    inotify: Inotify, sleeper: int, *, held: bool
+    inotify: Inotify, sleeper: Identity, *, held: bool
 ) -> None:
     """Without the descriptor the dentry goes, and the watch with it: the reason that one is held."""
-    fd = os.open(f"/proc/{sleeper}/oom_score_adj", os.O_PATH)
+    fd = os.open(f"/proc/{sleeper.pid}/oom_score_adj", os.O_PATH)
     wd = inotify.add_descriptor(fd, IN_MODIFY)
     if not held:
         os.close(fd)
-    told = [is_told_after_dropping_caches(inotify, sleeper, wd, value) for value in range(400, 430)]
+    told = [is_told_after_dropping_caches(inotify, sleeper.pid, wd, value) for value in range(400, 430)]
     assert told == [True] * 30 if held else not told[-1]
     if held:
         os.close(fd)

@@ -1,6 +1,5 @@
 """With hidepid=2, a process that is not in /proc may be alive."""
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -18,14 +17,10 @@ from oomguard.reconcile.state_folder import open_state_folder
 POLICY = Policy(rules=(Rule(0, (b"victim",), Terms(Value("exact", 500)), "a.yaml", 1),))
 
 
-PID = os.getppid()
-"""One that the kernel has, too: signals reach what /proc hides."""
-
-
 class Host:
     """A host with a managed process, and a state folder."""
 
-    def __init__(self, proc: FakeProc, procfs: Procfs, state_dir: Path, pid: int = PID) -> None:
+    def __init__(self, proc: FakeProc, procfs: Procfs, state_dir: Path, pid: int) -> None:
         self.proc = proc
         self.procfs = procfs
         self.state_dir = state_dir
@@ -52,28 +47,28 @@ class Host:
 
 
 @pytest.fixture
-def host(proc: FakeProc, procfs: Procfs, tmp_path: Path) -> Host:
-    """Provide a host."""
-    return Host(proc, procfs, tmp_path / "state")
+def host(proc: FakeProc, procfs: Procfs, tmp_path: Path, sleeper: Identity) -> Host:
+    """Provide a host whose process the kernel has, too: signals reach what /proc hides."""
+    return Host(proc, procfs, tmp_path / "state", sleeper.pid)
 
 
 def test_a_process_that_was_hidden_gets_its_original_value_back(host: Host) -> None:
     """A daemon that ran, and one that started, while it was hidden did not take it for an ended one."""
     hidden = host.hide()
     assert host.reconcile(POLICY) == []
-    hidden.rename(host.proc.root / str(PID))
-    assert host.proc.oom_score_adj(PID) == 500
+    hidden.rename(host.proc.root / str(host.pid))
+    assert host.proc.oom_score_adj(host.pid) == 500
     assert host.reconcile(Policy()) == ["applied"]
-    assert host.proc.oom_score_adj(PID) == 20
+    assert host.proc.oom_score_adj(host.pid) == 20
 
 
 def test_a_process_that_ended_is_forgotten_where_all_are_shown(host: Host) -> None:
     """Else another with its pid and start time would get its value."""
     hidden = host.hide("gid=26")
     assert host.reconcile(POLICY) == []
-    hidden.rename(host.proc.root / str(PID))
+    hidden.rename(host.proc.root / str(host.pid))
     assert host.reconcile(Policy()) == []
-    assert host.proc.oom_score_adj(PID) == 500
+    assert host.proc.oom_score_adj(host.pid) == 500
 
 
 def test_a_process_that_ended_is_forgotten_where_some_are_hidden(
