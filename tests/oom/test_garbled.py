@@ -1,8 +1,11 @@
 """Reports that somebody retyped, or a camera read: nothing is invented, and no line about a kill is lost."""
 
+import random
+
 import pytest
 
 import oom_formats as formats
+from oomguard.oom.garbled import garbled_kills, is_garbled_kill
 from oomguard.oom.log_reader import OomLog
 from oomguard.oom.postmortem import examine
 from oomguard.report.postmortem import Told, facts
@@ -220,3 +223,23 @@ def test_garbled_line_of_a_program_is_listed_beside_reports() -> None:
     line = "Oct 12 19:00:20 db1 app[7]: Out of memory: KiIled pr0cess 12O4 (mysqld)"
     assert len(list(log.read([f"{KILL}\n{line}\n"]))) == 1
     assert [one.number for one in log.unread] == [2]
+
+
+def test_garbled_lines_in_many_are_those_that_are_alone() -> None:
+    """A search over many lines finds no kill that begins in one and ends in the next, and misses none."""
+    chance = random.Random(20261127)
+    found = 0
+    for _ in range(3000):
+        line = chance.choice(GARBLED)
+        text = "\n".join(chance.choices(["", "kill", " process 12 (a)", "KILL: ", line, line.upper()], k=9))
+        for _ in range(chance.randrange(4)):
+            place = chance.randrange(len(text) + 1)
+            text = text[:place] + chance.choice(["\n", " ", "k", "0", "K"]) + text[place:]
+        alone, at = [], 0
+        for one in text.split("\n"):
+            if is_garbled_kill(one):
+                alone.append(at)
+            at += len(one) + 1
+        assert garbled_kills(text, 0, len(text)) == alone
+        found += len(alone)
+    assert found > 3000

@@ -10,7 +10,7 @@ from heapq import heapreplace
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from oomguard.oom.garbled import is_garbled_kill
+from oomguard.oom.garbled import garbled_kills, is_garbled_kill
 from oomguard.oom.kill import MARKS
 from oomguard.oom.log_entry import begins_log
 from oomguard.oom.log_line import Line, plain
@@ -279,12 +279,9 @@ class OomLog:
         """Note the lines about a kill that no word in _TRIGGERS finds, at the beginning of a log."""
         end = min(end, begin + self._copied)
         self._copied -= end - begin
-        while begin < end:
-            after = line_end(text, begin)
-            line = text[begin:after]
-            if is_garbled_kill(line) and not any(trigger in line for trigger in _TRIGGERS):
-                self._note_unread(text, begin, 0, "unknown form")
-            begin = after + 1
+        for start in garbled_kills(text, begin, end):
+            if not any(trigger in text[start : line_end(text, start)] for trigger in _TRIGGERS):
+                self._note_unread(text, start, 0, "unknown form")
 
     def _take_quoted(self, raw: str, text: str, start: int) -> bool:
         """Take the messages in quotes in the line that begins there. Return whether one is the kernel's."""
