@@ -223,6 +223,11 @@ _IN_ONE_STRING = {
     "Ansible": lambda text: (
         f"changed: [db1] => {json.dumps({'rc': 0, 'stdout': text, 'stdout_lines': text.splitlines()})}\n"
     ),
+    "pretty Ansible": lambda text: (
+        "ok: [db1 -> db2] => (item=dmesg) => "
+        + json.dumps({"out": {"stdout": text, "stdout_lines": text.splitlines()}}, indent=4)
+        + "\n"
+    ),
     "ansible": lambda text: f"db1 | CHANGED => {json.dumps({'stdout': text})}\n",
     "one string in a list": lambda text: f"  {json.dumps({'items': [{'message': text}]})},\n",
 }

@@ -105,6 +105,39 @@ def test_event_in_nested_json_is_read() -> None:
     assert ([one.pid for report in reports for one in report.kills], log.unread_count) == ([7], 0)
 
 
+@pytest.mark.parametrize("before", ["changed: [db1] => ", "fatal: [db1]: FAILED! => ", "", "  (item=a) => "])
+@pytest.mark.parametrize("stdout", [None, "", "cut", "one line", "garbled"])
+def test_lines_of_a_task_are_read_if_its_output_is_not(before: str, stdout: str | None) -> None:
+    """A string in JSON that ends early, and the list of its lines beside it."""
+    lines = REPORTS["6.12.1"]
+    text = "\n".join(lines)
+    ways = {"cut": text[:500], "one line": " ".join(lines), "garbled": text.replace("Killed p", "KiIled p")}
+    task: dict[str, object] = {"stdout": ways.get(stdout or "", stdout), "stdout_lines": lines}
+    reports, log = read(f"{before}{json.dumps(task)}\n")
+    assert [(len(one.kills), len(one.tasks)) for one in reports] == [(1, 4)]
+    assert log.unread_count == 0
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_every_log_in_an_entry_is_read(whole: bool) -> None:
+    """One for each host or event, in which most lines are alike."""
+    lines = REPORTS["6.12.1"]
+    both = [lines, [line.replace("1377", "2377") for line in lines]]
+    outputs: list[list[str]] = [["\n".join(one)] for one in both] if whole else both
+    reports, _ = read(json.dumps({"results": [{"stdout": text} for one in outputs for text in one]}))
+    assert [([kill.pid for kill in one.kills], len(one.tasks)) for one in reports] == [
+        ([1377], 4),
+        ([2377], 4),
+    ]
+
+
+def test_report_that_a_log_has_twice_is_told_once() -> None:
+    """Two files, or two fields of an entry, have the same lines; another time is another kill."""
+    one, other = (dressed(dress, REPORTS["6.12.1"]) for dress in ("dmesg", "dmesg -T"))
+    assert len(read(one + one)[0]) == 1
+    assert len(read(one + other + one + other)[0]) == 2
+
+
 def test_event_of_kubernetes_in_yaml_is_read() -> None:
     """As `kubectl get events -o yaml` folds it: in quotes, with further lines."""
     text = (

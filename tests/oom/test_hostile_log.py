@@ -99,7 +99,8 @@ def test_reports_of_real_kernels_pay_for_themselves() -> None:
     """Nothing of a log is skipped that has nothing but reports, however many."""
     log = OomLog()
     text = (Path(__file__).parent.parent / "reports" / "6.1-host.txt").read_text()
-    assert len(read(text * 1000, log)) == 1000
+    times = (text.replace("[   28.", f"[{at:5}.") for at in range(1000))
+    assert len(read("".join(times), log)) == 1000
     assert log.skipped == 0
 
 

@@ -15,6 +15,7 @@ from oomguard.oom.log_line import (
     find_message,
     has_mark,
     is_decoration,
+    is_others,
     split_program,
     split_text,
     unmarked_line,
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
 
 _MICRO = 1_000_000
 _OBJECT = ('{"', "{ ", "{}", "[{", "data: {")
-_TAGGED = re.compile(
-    rf"(?:({ISO})\s+[\w.*-]{{1,80}}:?\s+"
-    r"|\w{1,9}: \[[^][]{1,80}\] => |[\w.-]{1,80} \| [A-Z]{1,9} => )(?=\{\")"
-)
+_TAGGED = re.compile(rf"(?:({ISO})\s+[\w.*-]{{1,80}}:?\s+|[^\"{{}}\n]{{1,250}} => )(?=\{{\")")
 """A time and a tag in front of an object, as Fluentd has them; a result and a host, as Ansible."""
 
 
@@ -41,7 +39,7 @@ def split_line(line: str) -> Line | None:
     start = line.lstrip("\x1e \t-")
     if start.startswith(_OBJECT):
         return _split_json(start)
-    if '{"' in start and (tag := _TAGGED.match(start)) is not None:
+    if '{"' in start and (tag := _TAGGED.match(start)) is not None and (tag[1] or not is_others(tag[0])):
         found = _split_json(start[tag.end() :])
         return found and found._replace(when=found.when or tag[1] or "")
     if start[:1].isdigit() and ";" in start:
@@ -155,23 +153,41 @@ def _split_object(entry: "Mapping[str, Any]") -> Line | None:
             return None
         is_time = isinstance(uptime, float) and 0 <= uptime < _UPTIME_LIMIT  # NaN is not JSON
         return Line(_LONE.sub("\ufffd", entry["msg"]), uptime_seconds=uptime if is_time else None)
-    found: dict[str, tuple[Line, str]] = {}
-    for string in _messages(entry, _JSON_DEPTH):
+    fields: dict[str, list[tuple[str, Line | None]]] = {}
+    for key, string in _messages(entry, _JSON_DEPTH):
         text = _LONE.sub("\ufffd", string.strip("\n"))
         if "\n" in text and begins_log(text):
-            return Line(text, is_log=True)
-        line = _split_string(text)
-        if line is not None:
-            found.setdefault(line.text, (line, text.partition("\n")[0]))  # it may be there twice
+            fields.setdefault(key, []).append((text, None))
+        elif (line := _split_string(text)) is not None:
+            fields.setdefault(key, []).append((text.partition("\n")[0], line))
+    found = [one for texts in _without_copies([*fields.values()]) for one in texts]
     if len(found) > 1:
-        return Line("\n".join(text for _, text in found.values()), is_log=True)
-    for line, _ in found.values():
+        return Line("\n".join(text for text, _ in found), is_log=True)
+    for text, line in found:
+        if line is None:
+            return Line(text, is_log=True)
         times = (WHEN.search(_string(entry.get(key))[:_TIME_LENGTH]) for key in _TIME_KEYS)
         when = next((time[0] for time in times if time is not None), "")
         return line._replace(when=line.when or when, indent=0, is_marked=True)
     return None
 
 
+def _without_copies(fields: list[list[tuple[str, Line | None]]]) -> list[list[tuple[str, Line | None]]]:
+    """Return the fields that tell of a kill which no fuller one does: `stdout` and `stdout_lines` are one."""
+    if len(fields) < 2:
+        return fields
+    told: set[str] = set()
+    kept = []
+    names = [set(_TELLS.findall("\n".join(text for text, _ in texts))) for texts in fields]
+    for own, texts in sorted(zip(names, fields, strict=True), key=lambda one: -len(one[0])):
+        tells = own or {text if line is None else line.text for text, line in texts}
+        if not told.issuperset(tells):
+            told |= tells
+            kept.append(texts)
+    return kept
+
+
+_TELLS = re.compile(r"(?:[Kk]ill(?:ed)? process \d|oom-kill:|invoked oom-killer:|reaped process \d).*")
 _JSON_DEPTH = 8
 _TIME_KEYS = ("time", "timestamp", "@timestamp", "ts")
 _TIME_LENGTH = 64
@@ -182,12 +198,12 @@ _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, which only JSON can have; the rest of them are bytes that are not UTF-8."""
 
 
-def _messages(value: object, depth: int, key: str = "") -> "Iterator[str]":
-    """Yield the messages in a value of JSON, not deeper than that."""
+def _messages(value: object, depth: int, key: str = "") -> "Iterator[tuple[str, str]]":
+    """Yield the messages in a value of JSON, not deeper than that, and the name of their field."""
     if isinstance(value, str):
         if key in MESSAGE_KEYS:
             nested = _object(value) if value.startswith("{") else None
-            yield from (value,) if nested is None else _messages(nested, depth - 1)
+            yield from ((key, value),) if nested is None else _messages(nested, depth - 1)
     elif depth > 0 and isinstance(value, (dict, list)):
         for name, one in value.items() if isinstance(value, dict) else ((key, item) for item in value):
             yield from _messages(one, depth - 1, name)

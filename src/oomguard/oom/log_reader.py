@@ -29,7 +29,7 @@ from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
 from oomguard.oom.other_killer import OtherKill, OtherKillers
 from oomguard.oom.pasted import WHOLE, as_logged
 from oomguard.oom.quoted import is_literal, quoted_messages
-from oomguard.oom.report import Report
+from oomguard.oom.report import UNKNOWN_MEMORY, Report
 from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ class OomLog:
         self._has_reports = False
         self._killed: set[int] = set()
         self._chosen: set[int] = set()
+        self._told: set[int] = set()
         self._copied = WHOLE
         self._reversed = 0
         self.skipped = 0
@@ -434,7 +435,7 @@ class OomLog:
             self._finish_all()
 
     def _note(self, report: "Report | None") -> None:
-        if report is not None:
+        if report is not None and not self._is_copy(report):
             self._has_reports = True
             self._finished.append(report)
             self._credit -= _REPORT_COST
@@ -444,6 +445,17 @@ class OomLog:
                 self._killed.update([kill.pid for kill in report.kills])
                 if (chosen := report.chosen) is not None:
                     self._chosen.add(chosen.pid)
+
+    def _is_copy(self, report: "Report") -> bool:
+        """Return whether the log has the same report before: two files, or two fields of an entry."""
+        victim, memory = report.victim, "" if report.memory is UNKNOWN_MEMORY else str(report.memory)
+        if not (memory or (victim and victim.total_vm_kib)) or len(self._told) >= _PIDS_LIMIT:
+            return False
+        time = report.when, report.uptime_seconds, report.host
+        told = hash((time, report.kills, len(report.tasks), memory))
+        is_copy = told in self._told
+        self._told.add(told)
+        return is_copy
 
     def _finish_all(self) -> None:
         for assembler in self._hosts.values():
