@@ -9,8 +9,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from oomguard.exporter.address import Address
-from oomguard.exporter.server import Server
+from oomguard.exporter.server import Address, Server
 
 BODY = b"x" * 32 * 1024 * 1024
 """More than the kernel keeps for a client that does not read."""

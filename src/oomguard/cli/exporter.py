@@ -7,7 +7,7 @@ from oomguard.cli.arguments import add, count
 from oomguard.cli.verb import Verb
 
 if TYPE_CHECKING:
-    from oomguard.exporter.address import Address
+    from oomguard.exporter.server import Address
 
 DEFAULT_LISTEN = "127.0.0.1:19177"
 DEFAULT_RULES = 100
@@ -54,7 +54,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _address(text: str) -> "Address":
     """Return the address. ArgumentTypeError: it is not valid."""
-    from oomguard.exporter.address import parse_address
+    from oomguard.exporter.server import parse_address
 
     try:
         return parse_address(text)
@@ -71,9 +71,8 @@ def _textfile(text: str) -> str:
 
 def _run(options: argparse.Namespace) -> int:
     """Serve metrics until stopped, or write them once."""
-    from oomguard.exporter.collector import HostCollector, make_registry
+    from oomguard.exporter.collector import HostCollector, make_registry, write_textfile
     from oomguard.exporter.server import serve
-    from oomguard.exporter.textfile import write
     from oomguard.kernel.procfs import Procfs
 
     collector = HostCollector(options.state_dir, Procfs(options.proc), rule_limit=options.rules)
@@ -81,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.textfile is None:
         serve(registry, collector.home, options.listen)
     else:
-        write(options.textfile, registry)
+        write_textfile(options.textfile, registry)
     return 0
 
 

@@ -40,8 +40,7 @@ def _run(options: argparse.Namespace) -> int:
     """Send notices until stopped."""
     import os
 
-    from oomguard.exporter.notices import Notifier
-    from oomguard.exporter.notify import watch_status
+    from oomguard.exporter.notices import Notifier, watch_status
     from oomguard.kernel.procfs import Procfs
 
     uid = None if options.all else os.getuid()

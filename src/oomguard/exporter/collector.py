@@ -1,15 +1,18 @@
-"""What prometheus_client asks on each scrape, and what the page shows. Nothing is cached between requests."""
+"""What prometheus_client asks on each scrape, what the page shows, and metrics in a file. Nothing is kept."""
 
+import sys
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
+from oomguard.core.errors import OomguardError
 from oomguard.exporter.metrics import daemon_metrics, host_metrics, up_metric
 from oomguard.exporter.page import Page, describe
 from oomguard.exporter.status_source import StatusSource
 from oomguard.kernel.procfs import Procfs
+from oomguard.report.output_file import replace_file
 
 
 class HostCollector:
@@ -39,3 +42,21 @@ def make_registry(collector: HostCollector) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(collector)
     return registry
+
+
+def write_textfile(path: str, registry: CollectorRegistry) -> None:
+    """Write metrics to a file, for node_exporter's textfile collector; `-` is standard output.
+
+    The file is replaced atomically, since it may be read at any time, and no link in its folder is followed.
+    OomguardError: it cannot be written.
+    """
+    if path == "-":
+        sys.stdout.buffer.write(generate_latest(registry))
+        return
+    try:
+        replace_file(path, generate_latest(registry), mode=0o644)  # node_exporter runs as another user
+    except OSError as error:
+        raise OomguardError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="use the folder given to node_exporter as --collector.textfile.directory",
+        ) from error

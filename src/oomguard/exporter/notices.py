@@ -6,13 +6,19 @@ Names in them are what others chose: none becomes an option, markup or a part of
 import html
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from oomguard.core.text import kib, printable
+from oomguard.exporter.status_source import StatusSource
+from oomguard.kernel.inotify import IN_MOVED_TO, IN_ONLYDIR, Inotify
+from oomguard.kernel.procfs import Procfs
 from oomguard.report.status_file import LastKill, StatusFile
 from oomguard.report.streams import complain
 
@@ -20,6 +26,15 @@ _SECONDS = 10
 """How long showing one may take."""
 _SHOWN = 3
 _BUS = "org.freedesktop.Notifications"
+
+_CHECK_SECONDS = 60.0
+"""The daemon writes the file each minute."""
+
+_ABSENT_SECONDS = 5.0
+"""Without a daemon there is no folder to watch."""
+
+_PAUSE_SECONDS = 5.0
+"""Pause after a notice, so that one reports all kills of a storm."""
 
 
 class Notice(NamedTuple):
@@ -119,3 +134,25 @@ def _trouble(arguments: list[str], environment: dict[str, str]) -> str:
     if code < 0:
         return f"was killed by signal {-code}"
     return f"ended with exit status {code}" if code else ""
+
+
+def watch_status(state_dir: str, procfs: Procfs, notifier: Notifier, *, uid: int | None) -> None:
+    """Send notices until a signal ends this process."""
+    source = StatusSource(state_dir, procfs, meanwhile="notify waits for it")
+    inotify, since = Inotify(), time.time()
+    before: StatusFile | None = None
+    while True:
+        seconds = _ABSENT_SECONDS
+        with suppress(OSError):  # `source` says why it is not there
+            inotify.add_watch(state_dir, IN_MOVED_TO | IN_ONLYDIR)
+            seconds = _CHECK_SECONDS
+        now, _ = source.read(time.time())
+        if now is not None:
+            found = list(notices(before, now, uid=uid, since=since))
+            before = now
+            for one in found:
+                notifier.send(one)
+            if found:
+                time.sleep(_PAUSE_SECONDS)
+        select.select([inotify.fileno()], [], [], seconds)
+        inotify.read_some()

@@ -1,4 +1,4 @@
-"""The HTTP side: metrics for Prometheus, and a page for a person."""
+"""The HTTP side: where to listen, metrics for Prometheus, and a page for a person."""
 
 import signal
 import socket
@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from socketserver import TCPServer
-from typing import Any
+from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -15,7 +16,6 @@ from prometheus_client.exposition import ThreadingWSGIServer
 from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it ships no types
 
 from oomguard.core.errors import OomguardError
-from oomguard.exporter.address import Address
 from oomguard.exporter.page import Page, as_html, as_text
 from oomguard.report.streams import complain
 
@@ -28,6 +28,39 @@ _HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
 )
 """Headers of the page: it runs no script and loads nothing, whatever gets into it."""
+
+
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @property
+    def family(self) -> int:
+        """The socket family of this address."""
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """Parse ADDRESS:PORT. ValueError: it is not valid; the message says what is allowed."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError(f"must be ADDRESS:PORT with a port from 0 to 65535, got {text!r}")
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        if host.startswith("[") and host.endswith("]"):
+            return Address(str(IPv6Address(host[1:-1])), int(port))
+        return Address(str(IPv4Address(host)), int(port))
+    except AddressValueError as error:
+        raise ValueError(
+            f"must be an IP address before the port, such as 127.0.0.1:{port}, [::1]:{port}, or "
+            f"0.0.0.0:{port} for every network; got {text!r}"
+        ) from error
 
 
 class _Handler(WSGIRequestHandler):
