@@ -2,8 +2,8 @@
 
 from oomguard.core.process import COMM_LENGTH, Facts, UnknownFactError, full_name
 from oomguard.policy.lint.lookalike import in_brackets, lookalike
-from oomguard.policy.quoting import quoted
 from oomguard.policy.regex_to_glob import literal
+from oomguard.policy.scalars import quoted
 
 _EXAMPLE = 300
 

@@ -9,9 +9,9 @@ from oomguard.core.policy import Policy
 from oomguard.core.text import printable
 from oomguard.policy.lint.shadow import shadows
 from oomguard.policy.load import parse, read, used
-from oomguard.policy.nodes import Mapping, items, text_of
+from oomguard.policy.nodes import Mapping, items
 from oomguard.policy.relations import Root, Said, single_values
-from oomguard.policy.scalars import Surprise, data
+from oomguard.policy.scalars import Surprise, data, text_of
 from oomguard.policy.source import Sources
 from oomguard.policy.sysctl_model import COMMIT_LIMIT
 

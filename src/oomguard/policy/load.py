@@ -1,6 +1,7 @@
 """From policy files to a policy, or to all their faults."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -14,12 +15,26 @@ from oomguard.policy import model, nodes, relations, scalars, yaml_tree
 from oomguard.policy.compile import PolicyFile, compile_policy, compile_rule, digest
 from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.language import Language
-from oomguard.policy.lint.checks import lint
+from oomguard.policy.lint.rules import (
+    names_collide,
+    raised_supervisors,
+    rules_alone,
+    shadowed_rules,
+    unknown_users,
+)
+from oomguard.policy.lint.slow_patterns import slow_names, slow_patterns
 from oomguard.policy.lint.subject import Subject, Trial
+from oomguard.policy.lint.sysctls import sysctls
 from oomguard.policy.messages import validation
 from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_sources
 from oomguard.policy.users import Users
 from oomguard.policy.when import When, unmet
+
+_CHECKS: tuple[Callable[[Subject], Iterator[Fault]], ...] = (
+    *(shadowed_rules, rules_alone, names_collide, slow_patterns, slow_names),
+    *(raised_supervisors, unknown_users, sysctls),
+)
+"""Each yields warnings about a valid policy. Their codes never change; docs/lint.md describes them."""
 
 FAULTS_LIMIT = 1000
 """Faults to report for a policy: a file that is not a policy can have half a million."""
@@ -111,7 +126,7 @@ def parse(
         if root is None:
             continue
         only = root.entries.get("when") if host is None else None
-        when = "" if only is None else nodes.text_of(only.value)
+        when = "" if only is None else scalars.text_of(only.value)
         document, wrong = _validated(source, root, users or nobody, shared)
         unread = {fault.path for fault in found if fault.code in _UNREAD}
         faults += [fault for fault in wrong if fault.path not in unread]
@@ -131,8 +146,14 @@ def parse(
     policy = compile_policy(valid, asked)
     policy = policy._replace(digest=digest(sources), left_out=tuple(left_out))
     if lints:
-        faults += lint(Subject(policy, valid, users, trial))
+        faults += _warnings(Subject(policy, valid, users, trial))
     return Loaded(policy, tuple(_in_order(faults, sources)))
+
+
+def _warnings(subject: Subject) -> list[Fault]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # patterns were compiled before
+        return [found for check in _CHECKS for found in check(subject)]
 
 
 class Used(NamedTuple):

@@ -1,13 +1,8 @@
 """A policy file as a tree of nodes that remember their line and column."""
 
-import re
 from typing import NamedTuple
 
 from oomguard.policy.fault import excerpt
-from oomguard.policy.quoting import quoted
-
-_PLAIN = re.compile(r"[\w./@+%<>=^~-][\w ./@+%*?<>=^~-]*")
-"""Words that need no quotes in a list, either."""
 
 
 class Scalar(NamedTuple):
@@ -50,15 +45,6 @@ def items(root: Mapping, key: str) -> "list[Node]":
     """Return the items of the list that a key has, none if it has no list."""
     entry = root.entries.get(key)
     return entry.value.items if entry is not None and isinstance(entry.value, Sequence) else []
-
-
-def text_of(node: Node) -> str:
-    """Return a value as YAML on one line."""
-    if isinstance(node, Scalar):
-        return node.text if node.plain and _PLAIN.fullmatch(node.text) else quoted(node.text)
-    if isinstance(node, Sequence):
-        return f"[{', '.join(map(text_of, node.items))}]"
-    return "{" + ", ".join(f"{key}: {text_of(entry.value)}" for key, entry in node.entries.items()) + "}"
 
 
 class Location(NamedTuple):

@@ -11,7 +11,8 @@ from oomguard.core.overcommit import KBYTES
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.model import CONDITIONS, Document, Rule
-from oomguard.policy.nodes import Mapping, Member, Node, items, text_of
+from oomguard.policy.nodes import Mapping, Member, Node, items
+from oomguard.policy.scalars import text_of
 from oomguard.policy.sysctl_model import BOUNDS, COMMIT_LIMIT, exclusives, one_bound
 
 _SECTIONS = ("vm", "kernel")

@@ -1,4 +1,4 @@
-"""What a word without quotes means.
+"""What a word without quotes means, and how text is written to mean itself.
 
 YAML 1.1, which most tools still speak, reads `on` as true, `0100` as 64 and `12:30` as 750. Here
 such a word becomes a `Surprise`, which no key takes, and the fault explains how YAML 1.1 reads it.
@@ -50,6 +50,10 @@ _FLOAT = re.compile(
     r"|\.(?:inf|Inf|INF|nan|NaN|NAN))\Z"
 )
 _DATE = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:.*)?\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNQUOTED = re.compile(r"[A-Za-z_/](?:[A-Za-z0-9_./@+-]*[A-Za-z0-9_])?")
+_KEPT = re.compile(r"[\w./@+%<>=^~-][\w ./@+%*?<>=^~-]*")
+"""Words without quotes that need none in a list, either."""
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
 _WORDS = {
     spelling: meaning
@@ -125,3 +129,33 @@ def _sixties(text: str) -> str:
     for part in text.lstrip("-+").partition(".")[0].replace("_", "").split(":")[:8]:
         total = total * 60 + int(part[:_DIGITS_LIMIT] or "0")
     return f"-{total}" if text.startswith("-") else str(total)
+
+
+def text_of(node: Node) -> str:
+    """Return a value as YAML on one line."""
+    if isinstance(node, Scalar):
+        return node.text if node.plain and _KEPT.fullmatch(node.text) else quoted(node.text)
+    if isinstance(node, Sequence):
+        return f"[{', '.join(map(text_of, node.items))}]"
+    return "{" + ", ".join(f"{key}: {text_of(entry.value)}" for key, entry in node.entries.items()) + "}"
+
+
+def quoted(text: str) -> str:
+    """Return text that YAML reads back unchanged, in double quotes if necessary."""
+    if _UNQUOTED.fullmatch(text) and text.lower() not in {"true", "false", *_WORDS}:
+        return text
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '\\"':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def has_surrogate(text: str) -> bool:
+    """Return whether an escape produced half a character, which cannot be encoded."""
+    return not text.isascii() and _SURROGATE.search(text) is not None

@@ -5,6 +5,8 @@ without limit. So this module builds the tree from PyYAML's events: bounded, wit
 the place of every fault.
 """
 
+import codecs
+import re
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
@@ -13,7 +15,7 @@ import yaml
 from oomguard.policy.fault import Fault, Words, excerpt
 from oomguard.policy.messages.yaml_syntax import syntax_fault
 from oomguard.policy.nodes import Mapping, Member, Node, Scalar, Sequence
-from oomguard.policy.unicode import decode, has_surrogate
+from oomguard.policy.scalars import has_surrogate
 
 DEPTH_LIMIT = 20
 NODE_LIMIT = 400_000
@@ -23,8 +25,7 @@ _LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
 """The error of libyaml 0.2.6 and later (PyYAML 6.0.4) at 1,000 levels, which comes before our own."""
 
 _LOADER: "type[yaml.CSafeLoader | yaml.SafeLoader]" = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_KEY = Scalar("", plain=True, line=0, column=0)  # in place of a key that was refused
 
 
@@ -41,7 +42,7 @@ class _StopError(Exception):
 
 def parse(file: str, content: bytes) -> Tree:
     """Return the tree of one policy file."""
-    text = decode(file, content)
+    text = _decode(file, content)
     if isinstance(text, Fault):
         return Tree(None, [text])
     builder = _Builder(file)
@@ -56,6 +57,25 @@ def parse(file: str, content: bytes) -> Tree:
     except _StopError:
         return Tree(None, builder.faults)
     return Tree(builder.root, builder.faults)
+
+
+def _decode(file: str, content: bytes) -> str | Fault:
+    """Return the text of a file without its byte order mark, or the fault."""
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
+        bad = _FORBIDDEN.search(text)
+        if bad is None:
+            return text
+        before = text[: bad.start()]
+        words = Words(
+            "control-character",
+            f"control character U+{ord(bad[0]):04X} is not allowed in YAML",
+            'remove it, or write it as an escape such as "\\x1b" in double quotes',
+        )
+    except UnicodeDecodeError as error:
+        before, byte = error.object[: error.start].decode(), error.object[error.start]
+        words = Words("not-utf-8", f"byte 0x{byte:02x} is not valid UTF-8", "save the file as UTF-8")
+    return words.at(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import printable
-from oomguard.policy.quoting import quoted
+from oomguard.policy.scalars import quoted
 
 _WIDTH = 100
 _WRAPPED: dict[str, Any] = {"width": _WIDTH, "break_long_words": False, "break_on_hyphens": False}

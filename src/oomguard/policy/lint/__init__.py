@@ -1,1 +1,1 @@
-"""Warnings about policies that are valid, but probably not what their author wants: `checks.lint` has all."""
+"""Warnings about policies that are valid, but probably not what their author wants: `load` asks for all."""

@@ -12,8 +12,8 @@ from oomguard.core.match import is_glob
 from oomguard.core.process import COMM_LENGTH
 from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.lint.programs import ONLY_TITLED
-from oomguard.policy.quoting import quoted
 from oomguard.policy.regex_to_glob import globs
+from oomguard.policy.scalars import quoted
 
 _UNIT = r"\.(?:service|scope|slice|socket|timer)\Z"
 _UNIT_END = re.compile(_UNIT)

@@ -14,7 +14,7 @@ from oomguard.core.process import CMDLINE_LIMIT
 from oomguard.core.rule import Rule, Terms
 from oomguard.policy.fault import Words, excerpt
 from oomguard.policy.lint.programs import KERNEL_THREADS
-from oomguard.policy.quoting import quoted
+from oomguard.policy.scalars import quoted
 
 _USER_MANAGER = "user@"
 _MOUNT = "/sys/fs/cgroup"

@@ -9,7 +9,7 @@ from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import counted
 from oomguard.policy.regex_to_glob import literal
-from oomguard.policy.unicode import has_surrogate
+from oomguard.policy.scalars import has_surrogate
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
 from oomguard.foreign.text_file import UnreadableError, read_lines, why_missing
-from oomguard.policy.unicode import has_surrogate
+from oomguard.policy.scalars import has_surrogate
 from oomguard.propose.policy_draft import Note, Origin
 
 SHOWN_LIMIT = 60
