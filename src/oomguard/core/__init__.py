@@ -1,7 +1,7 @@
 """Pure values and decisions: standard library only, nothing that touches the machine.
 
 - Processes and rules: `process`, `cgroup`, `rule`, `match` (with `name_index`, `name_regex`, `rule_table`),
-  `trust`, `protection`, `decide`; for messages `near_miss` and `tally`.
+  `trust`, `protection`, `decide`; for messages `tally`.
 - Sysctls: `sysctl`, `sysctl_diff`, `overcommit`, `guard`, `peaks`.
 - What is written, and what was there before: `change`, `entry`.
 - The policy: `policy`, `serialize`, `host`.

@@ -8,10 +8,9 @@ from rich.text import Text
 
 from oomguard.core.change import Change, Outcome, Planned, SetOomScoreAdj
 from oomguard.core.choices import ObstacleKind
-from oomguard.core.near_miss import near_misses
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import Rule
-from oomguard.core.tally import Tally
+from oomguard.core.tally import Tally, near_misses
 from oomguard.core.text import printable
 from oomguard.report.sentences import sentence, subjects
 from oomguard.report.tables import console, print_text, table

@@ -2,8 +2,8 @@
 
 import time
 
-from oomguard.core.near_miss import near_misses
 from oomguard.core.rule import Rule, Terms, Value
+from oomguard.core.tally import near_misses
 
 
 def rule(*names: bytes) -> Rule:
