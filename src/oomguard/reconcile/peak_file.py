@@ -6,7 +6,7 @@ from collections.abc import Callable
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Peak
 from oomguard.core.peaks import Day, Lasting, decode, encode, highest, note
-from oomguard.reconcile.lasting_file import LastingFile
+from oomguard.reconcile.state_folder import LastingFile
 
 _FILE = "committed.json"
 _DAY_SECONDS = 86400

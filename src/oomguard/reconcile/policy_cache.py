@@ -16,7 +16,7 @@ from oomguard.core.host import Host
 from oomguard.core.policy import LOGIN_DEFS, SUBUID_FILE, USERS_FILE, Layer, Policy, is_drop_in, is_mask
 from oomguard.core.serialize import Decoder
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
-from oomguard.reconcile.lasting_file import LastingFile
+from oomguard.reconcile.state_folder import LastingFile
 
 if TYPE_CHECKING:
     from typing import Any
