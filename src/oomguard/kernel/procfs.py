@@ -20,7 +20,7 @@ from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
 from oomguard.kernel.container import ANCESTORS, Containers
-from oomguard.kernel.executable import find_program, read_exe
+from oomguard.kernel.host_file import find_program, read_exe
 from oomguard.kernel.proc_files import (
     GONE,
     HIDDEN,
