@@ -16,8 +16,7 @@ from oomguard.core.process import full_name
 from oomguard.core.text import printable
 from oomguard.foreign.sysctl_d import sysctls_said
 from oomguard.foreign.tuned import tuned_sysctls
-from oomguard.foreign.unit_file import assignments
-from oomguard.foreign.units import host_units
+from oomguard.foreign.units import assignments, host_units
 from oomguard.kernel.proc_files import parse_arguments
 from oomguard.kernel.sysctl_files import parse_meminfo
 from oomguard.oom.kill import parse_context, parse_group, parse_kill

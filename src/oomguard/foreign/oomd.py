@@ -4,8 +4,7 @@ import os
 from collections.abc import Iterator
 
 from oomguard.foreign.text_file import Said, lines_or_none
-from oomguard.foreign.unit_file import assignments
-from oomguard.foreign.units import Units
+from oomguard.foreign.units import Units, assignments
 
 FOLDERS = (
     "etc/systemd/oomd/rules.d",

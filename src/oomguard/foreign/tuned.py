@@ -8,7 +8,7 @@ from typing import NamedTuple
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.foreign.sysctl_d import write
 from oomguard.foreign.text_file import Said, lines_or_none
-from oomguard.foreign.unit_file import Assignment
+from oomguard.foreign.units import Assignment
 
 Read = Callable[[str], list[str]]
 

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from oomguard.foreign.text_file import Said, lines_or_none, names_in
-from oomguard.foreign.unit_file import assignments
 
 Read = Callable[[str], list[str]]
 
@@ -27,6 +27,15 @@ SYSTEM_FOLDERS = (
 
 KINDS = ("service", "socket", "mount", "swap", "slice", "scope")
 """Units that processes run in, or that start them."""
+
+
+class Assignment(NamedTuple):
+    """A key and its value, the section ("" before the first), and the first line."""
+
+    section: str
+    key: str
+    value: str
+    line: int
 
 
 class Units:
@@ -102,6 +111,26 @@ class Units:
         for name in (unit, *self._aliases.get(unit, ()), *self._aliases.get(template(unit), ())):
             yield variants(name)
         yield [unit.rpartition(".")[2]]
+
+
+def assignments(lines: Iterable[str]) -> Iterator[Assignment]:
+    """Yield the assignments in a file (systemd.syntax(7)); continued lines are joined."""
+    section, pending, begun = "", "", 0
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if text.startswith(("#", ";")) or (not text and not pending):
+            continue  # a comment does not end a continued line
+        begun = begun or number
+        if text.endswith("\\"):
+            pending += text[:-1] + " "
+            continue
+        text, pending = pending + text, ""
+        if text.startswith("[") and text.endswith("]"):
+            section = text[1:-1]
+        elif "=" in text:
+            key, _, value = text.partition("=")
+            yield Assignment(section, key.strip(), value.strip(), begun)
+        begun = 0
 
 
 def host_units(root: str = "/") -> Units:

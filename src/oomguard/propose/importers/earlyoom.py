@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from oomguard.foreign.unit_file import assignments
+from oomguard.foreign.units import assignments
 from oomguard.policy.regex_to_glob import alternatives
 from oomguard.propose.importers.files import Files, ForeignError
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, Regex, toward

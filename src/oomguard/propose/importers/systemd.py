@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX
 from oomguard.foreign.text_file import Said
-from oomguard.foreign.unit_file import assignments
-from oomguard.foreign.units import SYSTEM_FOLDERS, Units, variants
+from oomguard.foreign.units import SYSTEM_FOLDERS, Units, assignments, variants
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
 from oomguard.propose.policy_draft import Draft, DraftRule, Note, Origin, toward
