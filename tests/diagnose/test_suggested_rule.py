@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from oomguard.core.match import Matcher, first_unmet
 from oomguard.core.process import Identity, Process
-from oomguard.diagnose.suggested_rule import name_pattern, rule_for
+from oomguard.diagnose.explain import name_pattern, rule_for
 from oomguard.policy.load import Loaded, parse
 from oomguard.policy.source import Source
 

@@ -1,4 +1,4 @@
-"""Tries every rule on a process: which condition failed, and on which value."""
+"""Tries every rule on a process: which condition failed, on which value, and which rule the policy lacks."""
 
 import difflib
 from collections.abc import Collection, Sequence
@@ -7,13 +7,15 @@ from contextlib import suppress
 from oomguard.core.decide import Decision
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
-from oomguard.core.process import COMM_LENGTH, INIT_PID, Process, UnknownFactError, full_name
+from oomguard.core.process import COMM_LENGTH, INIT_PID, Facts, Process, UnknownFactError, full_name
 from oomguard.core.rule import CONDITIONS, Rule
 from oomguard.core.text import counted, legible, printable
 from oomguard.core.trust import trust_refusal
-from oomguard.diagnose.suggested_rule import rule_for
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import ProcessHandle
+from oomguard.policy.lint.lookalike import in_brackets, lookalike
+from oomguard.policy.regex_to_glob import literal
+from oomguard.policy.scalars import quoted
 from oomguard.policy.users import user_name
 from oomguard.reconcile.planner import Planner
 from oomguard.reconcile.preview import Preview
@@ -21,6 +23,9 @@ from oomguard.report.explanation import Explanation, Tried
 
 _PIDS = 8
 """Pids shown of processes that cannot be read."""
+
+_EXAMPLE = 300
+"""The value of a rule that is suggested."""
 
 
 def explain(preview: Preview, asked: Sequence[str]) -> tuple[list[Explanation], list[OomguardError]]:
@@ -140,3 +145,42 @@ def _found(unmet: str, process: Process) -> str | bytes:
     if unmet == "scope":
         return f"an ancestor (parent {process.parent_pid}) matches as well"
     return next(row for row in CONDITIONS if row.key == unmet).found(process)
+
+
+def rule_for(process: Facts, value: int = _EXAMPLE) -> str:
+    """Return one rule as YAML that matches the process by its name and user, "" if its name is empty."""
+    if not process.comm:
+        return ""
+    conditions = [f"name: {quoted(name_pattern(_whole_name(process)))}"]
+    if process.uid != 0:
+        conditions.append(f"user: {process.uid}")
+    if process.in_container:
+        conditions.append("containers: true")
+    return f"- {{{', '.join(conditions)}, oom_score_adj: {value}}}"
+
+
+def name_pattern(name: bytes) -> str:
+    """Return a `name` for a policy that matches a process name, and nothing else if that is UTF-8.
+
+    A byte that is not UTF-8 becomes a `?`.
+    """
+    text = name.decode("utf-8", "surrogateescape")
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    pattern = (
+        "".join(f"[{one}]" for one in text[:start])
+        + "".join("?" if "\udc80" <= one <= "\udcff" else literal(one) for one in text[start:end])
+        + "".join(f"[{one}]" for one in text[max(start, end) :])
+    )
+    return in_brackets(pattern) if lookalike(pattern) else pattern
+
+
+def _whole_name(process: Facts) -> bytes:
+    """Return the full name, if the command line shows what the kernel cut off."""
+    comm = process.comm
+    if len(comm) < COMM_LENGTH:
+        return comm
+    try:
+        whole = full_name(comm, process.arguments)
+    except UnknownFactError:
+        return comm
+    return whole if len(whole) < 64 and whole.isascii() and b" " not in whole else comm
