@@ -242,6 +242,8 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "statuses": lambda: _repeat('"OOMKilled": true\n'),
     "containers": lambda: _repeat("container oom 29d72966e0be\n"),
     "words of runtimes": lambda: _repeat("/tasks/oom OOMKilled TaskOOM event \n"),
+    "words about kills": lambda: _repeat("a was OOM killed\n"),
+    "words about a kill in a line": lambda: _repeat("oom " * 7000 + "killed if " * 200 + "\n"),
     "pressed keys": lambda: _repeat("sysrq: Manual OOM execution\n"),
     "short entries in JSON": lambda: _repeat(_json([75])),
 }

@@ -21,10 +21,17 @@ from oomguard.oom.log_line import (
 )
 from oomguard.oom.report_lines import is_row, is_whole
 
-Why = Literal["another program", "no message of its own", "unknown prefix", "unknown form", "no kill before"]
+Why = Literal[
+    "another program",
+    "no message of its own",
+    "unknown prefix",
+    "unknown form",
+    "no kill before",
+    "words about a kill",
+]
 """Why a line that names a kill is in no report: its prefix shows another program; it may be part of another
 message, as users can forge it; the lines around it have another prefix; no kernel prints it so; it follows
-the line of a kill, which is missing."""
+the line of a kill, which is missing; it speaks of one as people do."""
 
 LINE_LIMIT = 1 << 15
 """Characters of a line. A record of the kernel has 1 KiB; the largest form is a list of bytes in JSON."""

@@ -26,8 +26,9 @@ from oomguard.oom.log_messages import (
 )
 from oomguard.oom.log_time import is_near
 from oomguard.oom.other_killer import TRIGGERS as OTHER_TRIGGERS
-from oomguard.oom.other_killer import OtherKill, OtherKillers
+from oomguard.oom.other_killer import OtherKill, OtherKillers, is_known
 from oomguard.oom.pasted import WHOLE, as_logged
+from oomguard.oom.prose import killed_in, lines_about_kills
 from oomguard.oom.quoted import is_literal, quoted_messages
 from oomguard.oom.report import UNKNOWN_MEMORY, Report
 from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
@@ -77,8 +78,11 @@ _KILL = re.compile(
     r"|invoked oom-killer:"
 )
 """The marks of a line that names a kill, or begins a report."""
-_UNREAD_LIMIT, _NAMES_LIMIT, _NAME_WITHIN = 1000, 16, 100
-"""Lines that name a kill and are in no report, names in each of them, and characters before a name."""
+_UNREAD_LIMIT, _NAMES_LIMIT, _NAME_WITHIN, _WORDS_LIMIT = 1000, 16, 100, 4000
+"""Lines that name a kill and are in no report, names in each of them, characters before a name, lines that
+may be words about a kill."""
+_REPEATED: frozenset[Why] = frozenset(("another program", "words about a kill"))
+"""What may be about a kill that a report has."""
 _PIDS_LIMIT = 1 << 16
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
@@ -156,6 +160,7 @@ class OomLog:
         self._chosen: set[int] = set()
         self._told: set[int] = set()
         self._copied = WHOLE
+        self._words = _WORDS_LIMIT
         self._reversed = 0
         self.skipped = 0
 
@@ -283,6 +288,10 @@ class OomLog:
         for start in garbled_kills(text, begin, end):
             if not any(trigger in text[start : line_end(text, start)] for trigger in _TRIGGERS):
                 self._note_unread(text, start, 0, "unknown form")
+        for start, line in islice(lines_about_kills(text, begin, end), self._words):
+            self._words -= 1
+            if (pid := killed_in(line)) is not None and not is_known(text[start : line_end(text, start)]):
+                self._note_unread(text, start, pid, "words about a kill")
 
     def _take_quoted(self, raw: str, text: str, start: int) -> bool:
         """Take the messages in quotes in the line that begins there. Return whether one is the kernel's."""
@@ -386,7 +395,7 @@ class OomLog:
             one.number: one
             for one in reversed(self._unread)
             if not self._is_reported(one.pid, as_killed=not one.is_choice)
-            and (one.pid or one.why != "another program" or not self._has_reports)
+            and (one.pid or one.why not in _REPEATED or not self._has_reports)
         }
         return tuple(sorted(found.values()))
 

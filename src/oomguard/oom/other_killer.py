@@ -280,14 +280,8 @@ class OtherKillers:
 
         None for any other line, and if the previous line was about the same kill: programs send two signals.
         """
-        split = None
-        for killer in _KILLERS:
-            if not any(word in line for word in killer.words):
-                continue
-            split = split or split_any(line) or ("", None)
-            if (found := _message(killer, line, split)) is None:
-                continue
-            message, match, said = found
+        if (told := _told(line)) is not None:
+            killer, message, match, said = told
             other = killer.read(match, said)
             candidate = self._candidates.pop(message.host, None) if killer.read is _nohang else None
             if candidate is not None:
@@ -327,6 +321,21 @@ def _is_same(before: tuple[Line, OtherKill], line: Line, other: OtherKill) -> bo
     path = known.victim.split("/")
     is_same = victim in path or (len(path) == 1 and victim.endswith(".slice"))
     return known.by.startswith(other.by) and is_same  # systemd's words may be about systemd-oomd's kill
+
+
+def is_known(line: str) -> bool:
+    """Return whether a line reports a kill, whatever is known of it."""
+    return _told(line) is not None
+
+
+def _told(line: str) -> tuple[_Killer, Line, re.Match[str], str] | None:
+    split = None
+    for killer in _KILLERS:
+        if any(word in line for word in killer.words):
+            split = split or split_any(line) or ("", None)
+            if (found := _message(killer, line, split)) is not None:
+                return killer, *found
+    return None
 
 
 def _message(killer: _Killer, line: str, split: _Split) -> tuple[Line, re.Match[str], str] | None:

@@ -198,6 +198,7 @@ _WHY_UNREAD: dict[Why, str] = {
     "unknown prefix": "the lines around it have another prefix",
     "unknown form": "no kernel is known to print it so",
     "no kill before": "the line about the kill, which comes before it, is missing",
+    "words about a kill": "it speaks of a kill, but is no report",
 }
 
 
