@@ -24,7 +24,7 @@ from rich.console import Console
 from fakeproc import FakeKernel, FakeProc
 from oomguard.__main__ import main
 from oomguard.cli import watch
-from oomguard.cli.arguments import SHARED
+from oomguard.cli.verb import SHARED
 from oomguard.cli.watch import Looks, Terminal
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process

@@ -6,8 +6,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 
 if TYPE_CHECKING:
     from oomguard.kernel.procfs import Procfs

@@ -2,8 +2,7 @@
 
 import argparse
 
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 
 _DETAIL = """\
 Lists the files in the order of the layers, and why some do not count: another

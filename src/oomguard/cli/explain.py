@@ -3,8 +3,7 @@
 import argparse
 from contextlib import closing
 
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 
 _DETAIL = """\
 oomguard tries the rules in order, and the first one that matches decides.

@@ -3,8 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add, count
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add, count
 
 if TYPE_CHECKING:
     from oomguard.exporter.server import Address

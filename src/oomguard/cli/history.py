@@ -3,8 +3,7 @@
 import argparse
 import re
 
-from oomguard.cli.arguments import add, joined_times
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add, joined_times
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SLEPT_SECONDS = 1.0

@@ -3,8 +3,7 @@
 import argparse
 import sys
 
-from oomguard.cli.arguments import add, one_of
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add, one_of
 
 _DETAIL = """\
 Prints a policy to review. Each rule names its source. At the end, it lists what

@@ -4,8 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, get_args
 
-from oomguard.cli.arguments import add, count, joined_times, one_of
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add, count, joined_times, one_of
 
 if TYPE_CHECKING:
     from oomguard.report.log_entries import LoggedEntry

@@ -2,8 +2,7 @@
 
 import argparse
 
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 
 _DETAIL = """\
 Shows a notification (by notify-send, else gdbus) when memory runs out, and when

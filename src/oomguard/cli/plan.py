@@ -3,8 +3,7 @@
 import argparse
 from contextlib import closing
 
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 from oomguard.core.choices import Cause
 from oomguard.core.policy import DEFAULT_PATH
 

@@ -6,8 +6,7 @@ from collections import deque
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from oomguard.cli.arguments import add, count, joined_times
-from oomguard.cli.verb import MisuseError, Verb
+from oomguard.cli.verb import MisuseError, Verb, add, count, joined_times
 
 if TYPE_CHECKING:
     from oomguard.diagnose.postmortem import Examiner

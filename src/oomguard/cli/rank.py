@@ -3,8 +3,7 @@
 import argparse
 from contextlib import closing
 
-from oomguard.cli.arguments import add, count
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add, count
 from oomguard.core.policy import DEFAULT_PATH
 
 _LIMIT = 20

@@ -3,8 +3,7 @@
 import argparse
 
 from oomguard.cli.apply import reconcile, report
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 
 _DETAIL = """\
 Prints each value it restores, and each it leaves alone because something else

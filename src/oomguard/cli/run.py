@@ -3,8 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 
 _DETAIL = """\
 Runs in the foreground until SIGTERM or Ctrl-C. When the policy is edited, or on

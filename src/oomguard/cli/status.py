@@ -5,8 +5,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from oomguard.cli.arguments import add
-from oomguard.cli.verb import Verb
+from oomguard.cli.verb import Verb, add
 from oomguard.core.policy import DEFAULT_PATH
 
 NOT_AS_WANTED = 1
