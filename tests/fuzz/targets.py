@@ -44,10 +44,10 @@ from oomguard.policy.fault import PolicyError, render_json, render_text
 from oomguard.policy.load import parse
 from oomguard.policy.source import Source
 from oomguard.policy.users import Users
-from oomguard.propose.draft_document import import_document
 from oomguard.propose.importers.files import ForeignError
 from oomguard.propose.importers.table import IMPORTERS, import_settings
 from oomguard.propose.mend import mended
+from oomguard.propose.policy_draft import import_document
 from oomguard.propose.policy_draft import render as render_draft
 from oomguard.reconcile.ledger import Ledger, _line
 from oomguard.report.case_results import file_document, result_lines, summary

@@ -33,11 +33,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     """Print the policy, or its findings as JSON."""
     from oomguard.diagnose.this_host import open_procfs, peak_source
-    from oomguard.propose.advice import advise
-    from oomguard.propose.draft_document import FORMAT, findings_document, host_document
+    from oomguard.propose.advice import advise, host_document
     from oomguard.propose.mend import valid
     from oomguard.propose.observed import observe_facts
-    from oomguard.propose.policy_draft import render
+    from oomguard.propose.policy_draft import FORMAT, findings_document, render
     from oomguard.report.change_document import print_json
 
     with closing(open_procfs(options.proc)) as procfs:

@@ -62,10 +62,9 @@ def _prepare(words: list[str]) -> list[str]:
 def _run(options: argparse.Namespace) -> int:
     """Print the policy, and on stderr how many rules and notes it has; or print JSON."""
     from oomguard.core.text import counted
-    from oomguard.propose.draft_document import FORMAT, import_document
     from oomguard.propose.importers.table import import_settings
     from oomguard.propose.mend import mended
-    from oomguard.propose.policy_draft import render
+    from oomguard.propose.policy_draft import FORMAT, import_document, render
     from oomguard.report.change_document import print_json
     from oomguard.report.streams import complain
 

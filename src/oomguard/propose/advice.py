@@ -200,6 +200,21 @@ PROTECTED = (
 )
 
 
+def host_document(facts: HostFacts) -> dict[str, int | str | None]:
+    """Return the figures behind the findings."""
+    memory, peak, lasting = facts.memory, facts.peak, facts.lasting
+    return {
+        "total_bytes": memory.total_kib * 1024,
+        "swap_bytes": memory.swap_total_kib * 1024,
+        "huge_page_bytes": memory.hugetlb_kib * 1024,
+        "committed_bytes": memory.committed_kib * 1024,
+        "committed_peak_bytes": None if peak is None else peak.committed_kib * 1024,
+        "peak_seconds": None if peak is None else int(peak.seconds),
+        "lasting_peak_bytes": None if lasting is None else lasting.committed_kib * 1024,
+        "lasting_peak_day": None if lasting is None else lasting.day,
+    }
+
+
 def advise(facts: HostFacts) -> Draft:
     """Return the suggestions for this host."""
     here = [one for one in SOFTWARE if _runs(one, facts)]

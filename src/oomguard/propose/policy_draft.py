@@ -1,6 +1,7 @@
-"""A policy that `import` or `advise` suggests, with reasons as comments.
+"""A policy that `import` or `advise` suggests: as text, with reasons as comments, or as JSON.
 
-`mend` makes it pass `oomguard check`: what the language does not allow becomes a note.
+`mend` makes it pass `oomguard check`: what the language does not allow becomes a note. Keys of JSON are
+stable; new ones may be added.
 """
 
 import textwrap
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN
 from oomguard.core.text import printable
 from oomguard.policy.scalars import quoted
+
+FORMAT = 1
 
 _WIDTH = 100
 _WRAPPED: dict[str, Any] = {"width": _WIDTH, "break_long_words": False, "break_on_hyphens": False}
@@ -169,3 +172,55 @@ def _comment(text: str, indent: str, first: str = "# ", rest: str = "# ") -> lis
         )
         lines += wrapped or [f"{indent}#"]
     return lines
+
+
+def findings_document(draft: Draft) -> dict[str, Any]:
+    """Return a finding for each suggestion and each note, and the text of the policy."""
+    findings = [_finding(one.name, plain(one.value), one.reason, one.sources) for one in draft.settings]
+    for rule in draft.rules:
+        finding = _finding("oom_score_adj", plain(rule.value), rule.reason)
+        findings.append(finding | {"conditions": _conditions(rule), "scope": rule.scope})
+    findings += [_finding(one.what, None, one.why, one.sources) for one in draft.notes]
+    return {"findings": findings, "policy": render(draft)}
+
+
+def import_document(draft: Draft) -> dict[str, Any]:
+    """Return the sysctls, rules and notes, each with where it was read, and the text of the policy."""
+    return {
+        "sysctls": [{"name": one.name, "value": one.value, **_place(one.origin)} for one in draft.settings],
+        "rules": [_rule_document(one) for one in draft.rules],
+        "left_out": [{"what": one.what, "why": one.why, **_place(one.origin)} for one in draft.notes],
+        "policy": render(draft),
+    }
+
+
+def _finding(target: str, value: object, reason: str, sources: tuple[str, ...] = ()) -> dict[str, Any]:
+    found = {"target": target, "value": value, "reason": reason, "sources": sources}
+    return found | {"conditions": None, "scope": None}
+
+
+def _rule_document(rule: DraftRule) -> dict[str, Any]:
+    return {
+        "conditions": _conditions(rule),
+        "scope": rule.scope,
+        "oom_score_adj": plain(rule.value),
+        "reason": rule.reason,
+        **_place(rule.origin),
+    }
+
+
+def _conditions(rule: DraftRule) -> dict[str, Any]:
+    return {
+        key: [{"regex": item} if isinstance(item, Regex) else item for item in items]
+        for key, items in rule.conditions.items()
+    }
+
+
+def _place(place: Origin | None) -> dict[str, Any]:
+    if place is None:
+        return {"file": None, "line": None, "last_line": None}
+    return {
+        "file": place.file or None,
+        "line": place.line or None,
+        "last_line": max(place.line, place.last_line) or None,
+    }
