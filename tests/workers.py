@@ -2,7 +2,6 @@
 
 from oomguard.core.policy import Policy
 from oomguard.core.process import Identity
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import StatusWriter
 from oomguard.daemon.worker import Worker
@@ -11,7 +10,7 @@ from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder
 from oomguard.report.events import LogEntry
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import Degradations, Reporter
 
 
 class Said:

@@ -23,7 +23,6 @@ from floors import FakePrivilege, FlooredKernel
 from oomguard.__main__ import main
 from oomguard.core.decide import Rights
 from oomguard.core.process import Identity, Process
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.policy.load import load
@@ -31,7 +30,7 @@ from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import open_state_folder
 from oomguard.report.journal import StreamSink
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import Degradations, Reporter
 from oomguard.report.status_file import STATUS_FILE
 
 COMMS = (b"a", b"b", b"foo) Z 1 (", b"\xff\n")

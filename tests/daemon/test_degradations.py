@@ -1,7 +1,6 @@
 """What cannot be done on a host."""
 
-from oomguard.daemon.degradations import Degradations
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import Degradations, Reporter
 from workers import Said
 
 

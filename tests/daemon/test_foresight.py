@@ -14,7 +14,6 @@ from oomguard.core.overcommit import Memory
 from oomguard.core.policy import Policy, PressureLimit
 from oomguard.core.process import Identity, Process
 from oomguard.daemon import foresight
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import StatusWriter
@@ -22,7 +21,7 @@ from oomguard.kernel.floor import Privilege
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.state_folder import StateFolder
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import Degradations, Reporter
 from workers import Said
 
 PAGES_A_MIB = 256

@@ -13,7 +13,6 @@ from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.policy import Policy, SysctlSetting
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule, Terms, Value
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.status_writer import Matched, StatusWriter
 from oomguard.kernel.procfs import Procfs
@@ -21,7 +20,7 @@ from oomguard.oom.kill import Kill
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import Degradations, Reporter
 from oomguard.report.status_file import STATUS_FILE, OutcomeCounts, encode_status
 from oomguard.report.status_reader import decode_status
 from workers import Said

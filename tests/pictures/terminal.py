@@ -24,7 +24,6 @@ sys.path.insert(0, str(ROOT / "tests"))
 from fakeproc import FakeProc  # noqa: E402 - needs the path above
 from oomguard.core.change import Outcome, SetOomScoreAdj  # noqa: E402
 from oomguard.core.process import Identity, Process  # noqa: E402
-from oomguard.daemon.degradations import Degradations  # noqa: E402
 from oomguard.daemon.loop import Loop  # noqa: E402
 from oomguard.daemon.status_writer import Matched, StatusWriter  # noqa: E402
 from oomguard.kernel.procfs import Procfs  # noqa: E402
@@ -33,7 +32,7 @@ from oomguard.reconcile.ledger import Ledger  # noqa: E402
 from oomguard.reconcile.reconciler import Reconciler  # noqa: E402
 from oomguard.reconcile.state_folder import open_state_folder  # noqa: E402
 from oomguard.report.journal import StreamSink  # noqa: E402
-from oomguard.report.reporter import Reporter  # noqa: E402
+from oomguard.report.reporter import Degradations, Reporter  # noqa: E402
 
 WIDTH = 80
 PICTURES = ROOT / "docs" / "pictures"

@@ -30,7 +30,6 @@ from oomguard.core.sample import (
     recent,
 )
 from oomguard.core.text import printable
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.sampler import Sampler
 from oomguard.daemon.status_writer import StatusWriter
@@ -49,7 +48,7 @@ from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.badness import global_pages
 from oomguard.reconcile.flight_recorder import Recorder
 from oomguard.reconcile.reconciler import SHORTAGE
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import Degradations, Reporter
 from oomguard.report.shortage_entries import commit_limit_entry, over_entry, short_entry
 from oomguard.report.status_file import PressureStatus
 

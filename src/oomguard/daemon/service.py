@@ -15,7 +15,6 @@ from oomguard.core.process import Identity
 from oomguard.core.rule import Rule
 from oomguard.core.text import counted, printable, span
 from oomguard.daemon.ceiling import LIMIT_PERCENT
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.foresight import Foresight
 from oomguard.daemon.kills import KillWatch
 from oomguard.daemon.loop import Loop
@@ -45,7 +44,7 @@ from oomguard.reconcile.state_folder import StateFolder, state_dir_option
 from oomguard.report import events
 from oomguard.report.journal import Sink
 from oomguard.report.kill_entries import Death
-from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
+from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Degradations, Reporter
 
 
 class Service:

@@ -12,7 +12,6 @@ from oomguard.core.process import Identity
 from oomguard.core.rule import Rule
 from oomguard.core.text import printable
 from oomguard.core.typed import NamedTuple
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.loop import Loop
 from oomguard.kernel.hidepid import observe_privileged_group
 from oomguard.kernel.procfs import Procfs
@@ -21,7 +20,7 @@ from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import StateFolder
 from oomguard.report import status_file
-from oomguard.report.reporter import Reporter
+from oomguard.report.reporter import Degradations, Reporter
 from oomguard.report.status_file import Complaint
 
 STATUS_SECONDS = 1.0

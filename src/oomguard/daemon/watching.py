@@ -6,12 +6,12 @@ from contextlib import suppress
 
 from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.process import Identity
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.drift import DriftWatch
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.work_queue import SLICE_PROCESSES, WorkQueue
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.reconciler import Reconciler
+from oomguard.report.reporter import Degradations
 
 WATCH_AGE_SECONDS = 3.0
 WATCH_AGE_TICKS = WATCH_AGE_SECONDS * os.sysconf("SC_CLK_TCK")

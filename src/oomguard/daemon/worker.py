@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from oomguard.core.change import Outcome, SetOomScoreAdj
 from oomguard.core.typed import TYPE_CHECKING
-from oomguard.daemon.degradations import Degradations
 from oomguard.daemon.loop import Loop
 from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.status_writer import Matched, StatusWriter
@@ -14,7 +13,7 @@ from oomguard.daemon.work_queue import SLICE_PROCESSES, Batch, WorkQueue
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.report import events
-from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Reporter
+from oomguard.report.reporter import FOLD_SECONDS, REPEAT_SECONDS, Degradations, Reporter
 
 if TYPE_CHECKING:
     from oomguard.core.choices import Cause

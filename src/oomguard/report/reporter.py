@@ -1,4 +1,4 @@
-"""Decides what is logged: combines bursts into one entry, and logs a repeated failure once."""
+"""Decides what is logged: combines bursts into one entry, and logs a repeated failure or a limit once."""
 
 import time
 from collections import Counter, deque
@@ -33,6 +33,9 @@ _COMPLAINTS_PER_RULE = 16
 """Distinct failures logged for one rule; later ones are only counted."""
 
 _RECENT = 20
+
+_LOGGED_LIMIT = 64
+"""Sentences about one thing: some name processes or users."""
 
 
 class _Fold:
@@ -228,6 +231,29 @@ class Reporter:
         if fold.last is not None and len(fold.examples) < _EXAMPLES:
             fold.examples.append(fold.last.change)
         fold.last = outcome
+
+
+class Degradations:
+    """Sentences for people, by what they are about; `status` shows them."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._texts: dict[str, tuple[str, ...]] = {}
+        self._logged: dict[str, set[str]] = {}
+
+    @property
+    def texts(self) -> list[str]:
+        """All that hold now."""
+        return [text for texts in self._texts.values() for text in texts if text]
+
+    def set(self, about: str, *texts: str) -> None:
+        """Say what holds now about one thing; nothing, or "", if it works."""
+        self._texts[about] = texts
+        logged = self._logged.setdefault(about, set())
+        for text in texts:
+            if text and text not in logged and len(logged) < _LOGGED_LIMIT:
+                logged.add(text)
+                self._reporter.say(events.LIMITED, text)
 
 
 def _rule_number(change: Change) -> int | None:
