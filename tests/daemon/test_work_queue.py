@@ -81,6 +81,16 @@ def test_half_of_the_time_is_the_passes_at_the_ceiling(queue: Waiting) -> None:
     assert [causes(queue) for _ in range(2)] == [["exec"], ["exec"]]
 
 
+def test_a_throttled_daemon_leaves_no_written_value_for_good(queue: Waiting) -> None:
+    """Where programs start all the time, a tool or a user could keep a value of its own choice."""
+    queue.sweep.begin("policy", [1, 2, 3, 4], chases_ended=False)
+    queue.urgent |= {5, 6, 7, 8}
+    queue.drifting |= {9, 10}
+    found = [causes(queue, is_throttled=True) for _ in range(8)]
+    assert found == [["policy"], ["exec"], ["policy"], ["drift"]] * 2
+    assert [causes(queue, is_throttled=True) for _ in range(2)] == [["exec"]] * 2
+
+
 def test_what_is_put_off_comes_first_once_it_is_due(queue: Waiting) -> None:
     """As part of a pass would, and in addition to what else is next; forks are followed before."""
     queue.urgent.add(9)

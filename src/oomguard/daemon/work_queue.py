@@ -138,7 +138,7 @@ class WorkQueue:
             Batch(self.drifting, "drift", is_watched=True),
             Batch(self.sweep.pids, None, in_pass=True),
         )
-        self._was_sweeps_turn = False
+        self._was_sweeps_turn = self._was_events_turn = False
         for delay in self._delayed:
             loop.define(delay, partial(self._release, delay))
 
@@ -187,16 +187,19 @@ class WorkQueue:
         """Yield what to check next: what is due, and one other batch.
 
         Events come first. During throttling they come faster than they can be handled, so the pass gets half
-        of the time.
+        of the time, and what the watches report every other turn of the rest.
         """
         due, urgent, drifting, sweep = self._batches
         if due.pids:
             yield due
         is_sweeps_turn = is_throttled and not self._was_sweeps_turn and bool(sweep.pids)
         self._was_sweeps_turn = is_sweeps_turn
-        if urgent.pids and not is_sweeps_turn:
-            yield urgent
-        elif drifting.pids and not is_sweeps_turn:
-            yield drifting
-        elif sweep.pids:
+        if is_sweeps_turn:
             yield sweep
+            return
+        is_events_turn = not (is_throttled and self._was_events_turn)
+        for batch in (urgent, drifting, sweep) if is_events_turn else (drifting, urgent, sweep):
+            if batch.pids:
+                self._was_events_turn = batch is urgent
+                yield batch
+                return
