@@ -135,13 +135,16 @@ class Draft:
 
     def finished(self) -> Report:
         """Return the report, or of one that may have lines of another only what is certain."""
-        if is_mixed := self.is_mixed and (self.has_details or "invoker" in self.fields):
+        may_be_mixed = self.is_mixed or self._is_of_two
+        if is_mixed := may_be_mixed and (self.has_details or "invoker" in self.fields):
             self.memory, self.tasks, self.stack = None, [], []
             self.fields = {name: self.fields[name] for name in _CERTAIN if name in self.fields}
             if self.context is not None:
                 self.take_context(self.context)
+        elif is_mixed := bool(self.kills) and self.has_other_asker and not may_be_mixed:
+            self.fields["invoker"] = None
         self._learn_page_size()
-        report = Report(
+        return Report(
             **self.fields,  # type: ignore[arg-type] # the keys are the fields
             memory=UNKNOWN_MEMORY if self.memory is None else self.memory.finished(),
             context=self.context,
@@ -154,13 +157,16 @@ class Draft:
             kills=tuple(self.kills.values()),
             stack=tuple(self.stack),
         )
-        if self.is_mixed or not report.kills:
-            return report
-        is_cgroups = report.memory.cgroup or report.constraint == "memcg"
-        if is_cgroups and report.context is None and report.message.startswith("Out of memory"):
-            self.is_mixed = True
-            return self.finished()
-        return report._replace(invoker=None, is_mixed=True) if self.has_other_asker else report
+
+    @property
+    def _is_of_two(self) -> bool:
+        """Whether it has the kill of a whole host, and what only the report of a cgroup has."""
+        message = next((kill.message for kill in self.kills.values()), "")
+        message = message or (self.choice.message if self.choice is not None and self.kills else "")
+        is_cgroups = self.fields.get("constraint") == "memcg" or (
+            self.memory is not None and self.memory.cgroup
+        )
+        return bool(is_cgroups) and self.context is None and message.startswith("Out of memory")
 
     def take_context(self, context: "Context") -> None:
         """Add which memory ran out, and what was chosen."""
