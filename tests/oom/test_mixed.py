@@ -47,7 +47,7 @@ def test_report_has_nothing_that_may_be_anothers(name: str, stamp: str) -> None:
         lines = []
         while most := max(map(len, parts)):  # none waits while another is printed whole
             part = rng.choice([part for part in parts if part and len(part) > most - 6])
-            length = rng.choice((1, 1, 3, 5))
+            length = rng.choice((1, 1, 3, 5, 10))
             lines += part[:length]
             del part[:length]
         reports = read(lines)
@@ -98,3 +98,10 @@ def test_choices_that_interleave_are_no_parents() -> None:
         *((301, []), (401, [])),
         *((None, [301]), (None, [401])),
     ]
+
+
+def test_report_that_has_no_end_may_have_lines_in_the_second_after_it() -> None:
+    """And not in a third: its end may be lost."""
+    begun, between, after, later = WEB[:8], DB, JOBS, [line.replace("50", "60") for line in JOBS]
+    reports = [one for one in read([*begun, *between, *after, *later]) if one.kills]
+    assert [(one.kills[0].pid, one.is_mixed) for one in reports] == [(401, True), (501, True), (601, False)]

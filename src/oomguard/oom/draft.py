@@ -39,16 +39,17 @@ class Draft:
     rows_left_out = rows_unread = raw_length = 0
     has_tasks = False
     ended = False
-    is_mixed = has_other_asker = has_other_choice = False
-    """Whether lines of another report may be among its own: any, its header, what it chose."""
+    is_mixed = has_other_asker = has_other_choice = follows_open = False
+    """Whether lines of another report may be among its own: any, its header, what it chose; and whether that
+    had no end where this one began."""
 
     def __init__(self, line: "Line", before: "Draft | None" = None) -> None:
         """`before` is another report whose lines may follow."""
         self.last = line
         if before is not None:
-            is_open = not before.is_over
+            self.follows_open = is_open = not before.is_over
             self.is_mixed = before.is_mixed or (is_open and before.has_details)
-            self.has_other_asker = is_open and "invoker" in before.fields
+            self.has_other_asker = "invoker" in before.fields if is_open else before.has_other_asker
             self.has_other_choice = before.has_other_choice or before.choice is not None
         self.fields: dict[str, object] = {
             "when": line.when,
@@ -135,13 +136,13 @@ class Draft:
 
     def finished(self) -> Report:
         """Return the report, or of one that may have lines of another only what is certain."""
-        may_be_mixed = self.is_mixed or self._is_of_two
-        if is_mixed := may_be_mixed and (self.has_details or "invoker" in self.fields):
+        has_header, is_mixed = "invoker" in self.fields, self.is_mixed or self._is_of_two
+        if is_mixed and (has_header or self.has_details):
             self.memory, self.tasks, self.stack = None, [], []
             self.fields = {name: self.fields[name] for name in _CERTAIN if name in self.fields}
             if self.context is not None:
                 self.take_context(self.context)
-        elif is_mixed := bool(self.kills) and self.has_other_asker and not may_be_mixed:
+        elif is_mixed := not is_mixed and has_header and self.has_other_asker and bool(self.kills):
             self.fields["invoker"] = None
         self._learn_page_size()
         return Report(

@@ -193,7 +193,8 @@ class Assembler:
     def _begin(self, line: "Line", *, is_header: bool = False) -> "tuple[Draft, Report | None]":
         """Begin a report, and return it with the previous one."""
         before = self._draft
-        if before is not None and ((is_header and before.is_over) or not is_near(before.last, line)):
+        is_over = before is not None and is_header and before.is_over and not before.follows_open
+        if before is not None and (is_over or not is_near(before.last, line)):
             before = None  # its lines have ended
         finished = self.finish()
         self._draft = draft = Draft(line, before)
