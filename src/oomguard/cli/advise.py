@@ -31,7 +31,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Print the policy, or its findings as JSON."""
     from oomguard.diagnose.this_host import open_procfs, peak_source
     from oomguard.propose.advice import advise, host_document
     from oomguard.propose.mend import valid

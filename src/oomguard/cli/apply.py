@@ -28,7 +28,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Apply the policy once, and print the result of each change."""
     from oomguard.diagnose.this_host import load_here
 
     done = reconcile(options, load_here(options.policy, options.proc, options.state_dir), "policy")

@@ -24,7 +24,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Print it."""
     from oomguard.diagnose.this_host import facts_of, with_policy_in_use
     from oomguard.policy.effective import document, load_effective, render
     from oomguard.policy.fault import PolicyError

@@ -44,7 +44,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Report every fault and warning of every file."""
     from oomguard.diagnose.policy_check import check_policy
     from oomguard.policy.fault import render_json, render_text
 

@@ -24,7 +24,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Explain each process of these pids and names."""
     from oomguard.diagnose.explain import explain
     from oomguard.diagnose.this_host import load_here, open_preview
     from oomguard.report.change_document import print_json

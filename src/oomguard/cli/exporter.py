@@ -69,7 +69,6 @@ def _textfile(text: str) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Serve metrics until stopped, or write them once."""
     from oomguard.exporter.collector import HostCollector, make_registry, write_textfile
     from oomguard.exporter.server import serve
     from oomguard.kernel.procfs import Procfs

@@ -45,7 +45,6 @@ def _seconds(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Print what is recorded."""
     import time
 
     from oomguard.core.errors import OomguardError

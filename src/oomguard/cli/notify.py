@@ -36,7 +36,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Send notices until stopped."""
     import os
 
     from oomguard.exporter.notices import Notifier, watch_status

@@ -60,7 +60,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Print all reports, one, or a list of them and the last."""
     from oomguard.diagnose.kernel_logs import KernelLog
     from oomguard.diagnose.postmortem import Examiner
 

@@ -58,7 +58,6 @@ def _seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Show the kill order once, or with --watch repeatedly."""
     from oomguard.diagnose.ranker import open_ranker
     from oomguard.diagnose.this_host import has_policy, load_here
     from oomguard.report.change_document import print_json

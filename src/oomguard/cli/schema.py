@@ -19,7 +19,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Print it."""
     import json
 
     from oomguard.policy.schema import cases_schema, json_schema

@@ -34,7 +34,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Show the daemon's status file and the kernel's current values."""
     from oomguard.diagnose.host_status import observe_status, values_in_force
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import print_json

@@ -40,7 +40,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Run all cases of all files, and report every difference."""
     from oomguard.diagnose.case_runner import run_case
     from oomguard.policy.cases.case_file import case_files, load_cases
     from oomguard.policy.fault import PolicyError, render_text

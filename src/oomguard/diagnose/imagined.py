@@ -88,12 +88,10 @@ class _Cgroups(CgroupFolders):
         """Folders in which users make cgroups."""
 
     def add(self, process: Process) -> None:
-        """Learn from a process."""
         if process.cgroup_is_roots is False:
             self._users.add(process.cgroup.rpartition("/")[0])
 
     def are_roots(self, path: str) -> bool | None:
-        """Return whether only root can have created a cgroup."""
         return path.rpartition("/")[0] not in self._users
 
 
@@ -109,22 +107,18 @@ class _Handle(ProcessHandle):
 
     @property
     def facts(self) -> Process:
-        """What is known of it now."""
         return self._proc.process(self.pid)
 
     @property
     def stat(self) -> Stat:
-        """State, parent and start time."""
         facts = self.facts
         return Stat(facts.comm, "S", facts.parent_pid, 0, 1, facts.identity.start_time_ticks)
 
     @property
     def inode(self) -> int:
-        """A number of its own."""
         return self.pid
 
     def spender(self) -> Spender:
-        """Return its account."""
         return Spender(self.budget_key, is_root=self.uid == 0)
 
     @property
@@ -133,15 +127,12 @@ class _Handle(ProcessHandle):
         return self.uid == 0 and not self.in_user_namespace
 
     def read_oom_score_adj(self) -> int:
-        """Return the current value."""
         return self.facts.oom_score_adj
 
     def value_owner(self) -> int:
-        """Return the uid that can write the value."""
         return self.uid
 
     def write_oom_score_adj(self, value: int) -> None:
-        """Write a value."""
         self._proc.set_oom_score_adj(self.pid, value)
 
 
