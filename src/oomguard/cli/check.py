@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from oomguard.cli.verb import Verb, add
@@ -47,18 +48,10 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.policy_check import check_policy
     from oomguard.policy.fault import render_json, render_text
 
-    def checked(path: str, *, alone: bool) -> "Checked":
-        return check_policy(
-            path,
-            alone=alone,
-            with_host=options.host,
-            proc=options.proc,
-            state_dir=options.state_dir,
-        )
-
-    found = [checked(file, alone=True) for file in options.files]
+    check = partial(check_policy, with_host=options.host, proc=options.proc, state_dir=options.state_dir)
+    found = [check(file, alone=True) for file in options.files]
     if options.policy != DEFAULT_PATH or not found:
-        found.insert(0, checked(options.policy, alone=False))
+        found.insert(0, check(options.policy, alone=False))
     faults = tuple(fault for one in found for fault in one.faults)
     if options.json:
         print(render_json(faults))

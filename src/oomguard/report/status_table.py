@@ -60,7 +60,8 @@ def print_stopped(seen: HostStatus, in_force: int | OomguardError, option: str =
         _line(out, in_force.hint, indent=2)
     elif in_force:
         values = counted(in_force, "value")
-        out.print(f"oomguard is not running; {values} it set {_are(in_force)} still in force", style="bold")
+        are = "is" if in_force == 1 else "are"
+        out.print(f"oomguard is not running; {values} it set {are} still in force", style="bold")
         between = "\n  " if option else " " * 8
         hint = f"  restore: oomguard restore{option}{between}show them: oomguard plan --restore{option}"
         out.print(hint, soft_wrap=True)
@@ -148,10 +149,6 @@ def _print_complaints(status: StatusFile, out: Console) -> None:
             _line(out, group[0].hint, indent=2)
     if len(groups) > _SHOWN:
         out.print(f"and {len(groups) - _SHOWN} more; --json shows all")
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def _line(out: Console, text: str, *, indent: int = 0, style: str = "") -> None:
