@@ -29,12 +29,18 @@ from oomguard.report.postmortem import (
     value_of,
     value_of_victim,
 )
-from oomguard.report.rank_table import WIDTH_OF_ALL, WIDTH_OF_USERS, compact, cut
+from oomguard.report.rank_table import (
+    BAR_CELLS,
+    NAME_CELLS,
+    WIDTH_OF_ALL,
+    WIDTH_OF_USERS,
+    compact,
+    cut,
+    order_table,
+)
 from oomguard.report.tables import bar, console, table
 
 _AMOUNT = re.compile(r"(\d) ([KMGT]iB|s|more)\b")
-_BAR_CELLS = 6
-_NAME_CELLS = 20
 _LEAST_CELLS = 8
 _WIDTH_OF_BARS = 72
 
@@ -123,15 +129,7 @@ def task_table(told: Told, shown: Iterable[Place], *, width: int) -> Table:
     if not finding.ranked:
         left_out |= {"NOW", "SCORE"}
     headings = [name for name in headings if name not in left_out]
-    made = table(
-        *["" if name == "BAR" else name for name in headings],
-        right=("NOW", "NEW", "PID", "UID", "MEMORY", "VALUE", "SCORE"),
-    )
-    made.collapse_padding = True
-    for column in made.columns:
-        column.no_wrap = column.header != "RULE"  # shortened first if there is no room
-        column.overflow = "ellipsis"
-        column.max_width = _NAME_CELLS if column.header == "NAME" else None
+    made = order_table(["" if name == "BAR" else name for name in headings])
     killed = {kill.pid for kill in finding.report.kills}
     worst = max((one.badness or 0 for one in finding.ranked), default=0)
     largest = max((one.pages for one in finding.ranked or unranked(finding.report)), default=0)
@@ -139,7 +137,7 @@ def task_table(told: Told, shown: Iterable[Place], *, width: int) -> Table:
         cells = _cells(one, finding, replayed.get(one.task.pid))
         part, whole = (max(one.badness or 0, 0), worst) if finding.ranked else (one.pages, largest)
         row: list[str | Text] = ["†" if one.task.pid in killed else ""]
-        cells["BAR"] = bar(part, whole, _BAR_CELLS)
+        cells["BAR"] = bar(part, whole, BAR_CELLS)
         row += [cut(cells[name]) if name == "RULE" else cells[name] for name in headings[1:]]
         made.add_row(*row, style="bold red" if one.task.pid in killed else "")
     return made
@@ -239,7 +237,7 @@ def _chosen(report: Report) -> str:
 
 def _killed(victim: Kill, others: int) -> str:
     comm = printable(victim.comm)
-    comm = comm if len(comm) <= _NAME_CELLS else f"{comm[: _NAME_CELLS - 1]}…"
+    comm = comm if len(comm) <= NAME_CELLS else f"{comm[: NAME_CELLS - 1]}…"
     return f"{comm}[{victim.pid}]{f' +{others}' if others else ''}"
 
 

@@ -1,6 +1,6 @@
 """The kill order as a table, to print or for a screen that updates."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -15,7 +15,7 @@ from oomguard.report.plan_table import WORDS
 from oomguard.report.rank_view import View, exemption, summary
 from oomguard.report.tables import bar, console, table
 
-_BAR_CELLS = 6
+BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
@@ -23,7 +23,7 @@ WIDTH_OF_USERS = 70
 """On narrower screens, a table has no bars and no users, and beside rules no growth."""
 _OBSTACLES: dict[ObstacleKind, str] = WORDS | {"denied": "denied", "may-be-denied": "denied?"}
 """Names of obstacles, short enough for the rule beside them."""
-_NAME_CELLS = 20
+NAME_CELLS = 20
 """A name has 15 bytes, more only if escaped."""
 
 
@@ -77,16 +77,23 @@ def rank_table(view: View, shown: Iterable[Ranked], *, width: int) -> Table:
     if width < WIDTH_OF_USERS:
         lesser = ("", "USER", "+/MIN") if view.has_policy else ("", "USER")
         headings = [name for name in headings if name not in lesser]
-    made = table(*headings, right=("NOW", "NEW", "SCORE", "PID", "MEMORY", "+/MIN", "VALUE"))
-    made.collapse_padding = True
-    for column in made.columns:
-        column.no_wrap = column.header != "RULE"  # shortened first if there is no room
-        column.overflow = "ellipsis"
-        column.max_width = _NAME_CELLS if column.header == "NAME" else None
+    made = order_table(headings)
     worst = max((one.now.badness or 0 for one in view.ranked), default=0)
     for one in shown:
         cells = _cells(one, view, worst)
         made.add_row(*(cells[name] for name in headings))
+    return made
+
+
+def order_table(headings: Sequence[str]) -> Table:
+    """Return an empty table for a kill order. If there is no room, the rule is shortened first."""
+    right = ("NOW", "NEW", "SCORE", "PID", "UID", "MEMORY", "+/MIN", "VALUE")
+    made = table(*headings, right=right)
+    made.collapse_padding = True
+    for column in made.columns:
+        column.no_wrap = column.header != "RULE"
+        column.overflow = "ellipsis"
+        column.max_width = NAME_CELLS if column.header == "NAME" else None
     return made
 
 
@@ -103,7 +110,7 @@ def _cells(one: Ranked, view: View, worst: int) -> dict[str, str | Text]:
         "USER": user if len(user) <= _USER_CELLS else user[: _USER_CELLS - 1] + "+",
         "MEMORY": compact(pages * view.domain.page_kib),
         "+/MIN": _growth((view.growth or {}).get(candidate.identity, 0)),
-        "": bar(max(one.now.badness or 0, 0), worst, _BAR_CELLS),
+        "": bar(max(one.now.badness or 0, 0), worst, BAR_CELLS),
         "VALUE": _value(one),
         "RULE": _rule(one),
     }
