@@ -185,9 +185,17 @@ def label(one: Kill | Task | Choice) -> str:
     return f"{printable(one.comm)}[{one.pid}]"
 
 
-def unranked(report: Report) -> list[Place]:
-    """Return the tasks of a report whose order is unknown, largest first."""
-    return sorted((Place(task, None, None) for task in report.tasks), key=lambda one: one.pages, reverse=True)
+def candidates(finding: Finding) -> Sequence[Place]:
+    """Return the tasks of a report in kill order; if that is unknown, the largest first."""
+    unranked = (Place(task, None, None) for task in finding.report.tasks)
+    return finding.ranked or sorted(unranked, key=lambda one: one.pages, reverse=True)
+
+
+def listed(told: Told, limit: int) -> tuple[list[Place], int]:
+    """Return the first candidates and those that were killed, and how many more there are; 0 lists all."""
+    places, killed = candidates(told.finding), {kill.pid for kill in told.finding.report.kills}
+    shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
+    return shown, len(places) - len(shown)
 
 
 def facts(told: Told) -> Iterator[Fact]:

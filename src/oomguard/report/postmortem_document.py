@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +12,7 @@ from oomguard.oom.log_reader import Unread
 from oomguard.oom.other_killer import OtherKill
 from oomguard.oom.postmortem import Finding, Place, share_of
 from oomguard.oom.report import Choice, Report, Task
-from oomguard.report.postmortem import Told, facts, headline, moment, unranked
+from oomguard.report.postmortem import Told, candidates, facts, headline, moment
 from oomguard.report.postmortem_before import before_document
 
 FORMAT = 1
@@ -109,7 +108,7 @@ def _decision_document(told: Told, limit: int) -> dict[str, Any]:
         "mixed": report.is_mixed,
         "suppressed": report.suppressed,
         "assumed": list(finding.assumed),
-        "tasks": [_task_document(one, finding, page) for one in _kept(finding, limit)],
+        "tasks": [_task_document(one, finding, page) for one in candidates(finding)[: limit or None]],
         "policy": None if not told.policy else _backtest_document(told),
     }
 
@@ -135,11 +134,6 @@ def _outcome_name(report: Report) -> str:
     if "panic" in report.ending:
         return "panic"
     return "no-victim" if report.ending else "unknown"
-
-
-def _kept(finding: Finding, limit: int) -> Sequence[Place]:
-    places = finding.ranked or unranked(finding.report)
-    return places[:limit] if limit else places
 
 
 def _memory_document(finding: Finding) -> dict[str, Any]:

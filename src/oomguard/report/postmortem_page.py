@@ -71,7 +71,7 @@ def _lines(raw: str) -> str:
 def _held(finding: Finding) -> list[Row]:
     """Return what held memory, the largest first, and what was free."""
     report, page = finding.report, finding.report.memory.page_kib
-    places = sorted(finding.ranked or postmortem.unranked(report), key=lambda one: one.pages, reverse=True)
+    places = sorted(postmortem.candidates(finding), key=lambda one: one.pages, reverse=True)
     if not places:
         return []
     killed = {kill.pid for kill in report.kills}
@@ -104,7 +104,7 @@ def _held(finding: Finding) -> list[Row]:
 
 def _together(finding: Finding) -> str:
     """Return what the parts are of, how much all processes have, and why that can be more."""
-    whole, places = finding.total_pages, finding.ranked or postmortem.unranked(finding.report)
+    whole, places = finding.total_pages, postmortem.candidates(finding)
     pages = sum(one.pages for one in places)
     together = f"{counted(len(places), 'process', 'es')} together: {_size(pages, finding)}"
     if whole is None:
@@ -131,10 +131,9 @@ def _before(told: postmortem.Told) -> Section:
 
 def _candidates(told: postmortem.Told, limit: int) -> Section:
     finding = told.finding
-    places = list(finding.ranked) or postmortem.unranked(finding.report)
+    shown, hidden = postmortem.listed(told, limit)
     killed = {kill.pid for kill in finding.report.kills}
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
-    shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
     columns = [
         Column("Now", is_number=True),
         *([Column("New", is_number=True)] if replayed else ()),
@@ -147,7 +146,6 @@ def _candidates(told: postmortem.Told, limit: int) -> Section:
     rows = [
         Row(tuple(_cells(one, finding, replayed.get(one.task.pid))), one.task.pid in killed) for one in shown
     ]
-    hidden = len(places) - len(shown)
     notes = ["Score is the badness, in percent of the memory that ran out."] if finding.ranked else []
     notes += [f"And {hidden} more; --tasks 0 shows all."] if hidden else []
     return Section(

@@ -18,14 +18,15 @@ from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.postmortem import (
     Told,
     brief,
+    candidates,
     circumstances,
     facts,
     headline,
     killed_by_other,
     label,
+    listed,
     paths,
     short_moment,
-    unranked,
     value_of,
     value_of_victim,
 )
@@ -60,11 +61,8 @@ def print_told(told: Told, *, limit: int, out: Console, is_brief: bool = False) 
     out.file.write("\n".join([*parts, ""]))  # rich takes ten times as long
     if finding.report.tasks:
         out.print()
-        places = list(finding.ranked) or unranked(finding.report)
-        killed = {kill.pid for kill in finding.report.kills}
-        shown = [one for at, one in enumerate(places) if not limit or at < limit or one.task.pid in killed]
+        shown, hidden = listed(told, limit)
         out.print(task_table(told, shown, width=out.width))
-        hidden = len(places) - len(shown)
         if hidden:
             out.print(f"and {hidden} more; --tasks 0 shows all")
 
@@ -132,7 +130,7 @@ def task_table(told: Told, shown: Iterable[Place], *, width: int) -> Table:
     made = order_table(["" if name == "BAR" else name for name in headings])
     killed = {kill.pid for kill in finding.report.kills}
     worst = max((one.badness or 0 for one in finding.ranked), default=0)
-    largest = max((one.pages for one in finding.ranked or unranked(finding.report)), default=0)
+    largest = max((one.pages for one in candidates(finding)), default=0)
     for one in shown:
         cells = _cells(one, finding, replayed.get(one.task.pid))
         part, whole = (max(one.badness or 0, 0), worst) if finding.ranked else (one.pages, largest)
