@@ -13,7 +13,7 @@ from oomguard.policy.nodes import Mapping, items
 from oomguard.policy.relations import Root, Said, single_values
 from oomguard.policy.scalars import Surprise, data, text_of
 from oomguard.policy.source import Sources
-from oomguard.policy.sysctl_model import COMMIT_LIMIT
+from oomguard.policy.sysctl_model import COMMIT_LIMIT, keys_of
 
 
 class Value(NamedTuple):
@@ -57,7 +57,7 @@ def effective(sources: Sources, policy: Policy, host: Host | None = None) -> Eff
     for here, first in single_values(roots):
         if first is None:
             meaning = meanings.get(KBYTES if here.name == COMMIT_LIMIT else here.name, "")
-            values[here.name] = Value(here, meaning.removeprefix(f"{_keys(here.name)[1]} "), [])
+            values[here.name] = Value(here, meaning.removeprefix(f"{keys_of(here.name)[1]} "), [])
         else:
             values[first.name].overrides.append(here)
     earlier = shadows(policy.rules)
@@ -105,7 +105,7 @@ def _section(section: str, values: list[Value]) -> Iterator[str]:
     """Yield the lines of `vm:`, of `kernel:`, or of the settings that are in no section."""
     lines = []
     for said, meaning, overrides in values:
-        own, key = _keys(said.name)
+        own, key = keys_of(said.name)
         if own == section:
             notes = [_place(said), *([meaning] if meaning else [])]
             notes += [f"overrides {_text(one, said.name)} ({_place(one)})" for one in overrides]
@@ -115,14 +115,9 @@ def _section(section: str, values: list[Value]) -> Iterator[str]:
         yield from lines
 
 
-def _keys(name: str) -> tuple[str, str]:
-    section, dot, key = name.partition(".")
-    return (section, key) if dot else ("", name)
-
-
 def _text(said: Said, instead: str) -> str:
     value = text_of(said.value)
-    return value if said.name == instead else f"{_keys(said.name)[1]}: {value}"
+    return value if said.name == instead else f"{keys_of(said.name)[1]}: {value}"
 
 
 def _value(said: Said) -> dict[str, Any]:

@@ -25,9 +25,9 @@ BOUNDS = ("at_least", "at_most")
 
 
 def keys_of(name: str) -> tuple[str, str]:
-    """Return the section and the key of a sysctl."""
-    section, _, knob = name.partition(".")
-    return section, knob
+    """Return the section and the key of a sysctl; a setting is in no section."""
+    section, dot, key = name.partition(".")
+    return (section, key) if dot else ("", name)
 
 
 def exclusives(name: str) -> tuple[str, ...]:
