@@ -80,7 +80,6 @@ _COUNTERS = (
     _Row("oomguard_log_entries_lost", "Log entries that could not be written.", lambda s: s.log_entries_lost),
 )
 
-
 _MEMINFO = (
     ("CommitLimit", "commit_limit", "Memory that may be promised to programs if vm.overcommit_memory is 2."),
     ("Committed_AS", "committed", "Memory promised to programs."),

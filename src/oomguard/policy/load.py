@@ -39,10 +39,8 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Fault]], ...] = (
 FAULTS_LIMIT = 1000
 """Faults to report for a policy: a file that is not a policy can have half a million."""
 
-
 _UNREAD = {"tag", "complex-key", "merge-key", "unknown-anchor"}
 """Faults that change a value: faults that follow from it are not reported."""
-
 
 _SECTIONS: dict[str, nodes.Node] = {
     "vm": nodes.Mapping({}, 0, 0),
@@ -50,7 +48,6 @@ _SECTIONS: dict[str, nodes.Node] = {
     "rules": nodes.Sequence([], 0, 0),
 }
 """The value of a section with all lines commented out."""
-
 
 REGEX_NODES_LIMIT = 4000
 """Maximum number of nodes of all regular expressions on names, some 200 expressions, to limit the time per

@@ -17,7 +17,6 @@ UNIT_KINDS = ("service", "scope", "slice", "socket", "mount", "swap")
 _ENDINGS = ", ".join(f".{one}" for one in UNIT_KINDS if one != "slice")
 """Of units whose processes are in the unit itself: those of a slice are in the units below it."""
 
-
 _REFERENCE = re.compile(r"(?<!\\)(?:\\\\)*(?:\\[1-9]|\(\?\()")
 
 

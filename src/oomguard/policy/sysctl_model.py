@@ -46,7 +46,6 @@ _SIZE = _word(values.SIZE, values.size)
 _PERCENT = _word(values.PERCENT, values.percent)
 _SIZE_OR_PERCENT = _word(f"{values.SIZE}|{values.PERCENT}", values.size_or_percent)
 
-
 _UNIT = f"add its unit: {any_of(values.UNITS)}"
 
 
@@ -95,7 +94,6 @@ _SIZE_LIMIT = _mapping("SizeLimit", _SIZE, ram=False, bounds=True)
 _SHARE = _mapping("Share", None, ram=True, bounds=False)
 _SHARE_OR_LIMIT = _mapping("ShareOrLimit", _SIZE_OR_PERCENT, ram=True, bounds=True)
 
-
 _LEAVE: Any = (
     Annotated[_SIZE, Takes("a size such as 8GiB", hint=_UNIT)],
     key("RAM, without huge pages, that is not promised.", "8GiB", default=...),
@@ -103,7 +101,6 @@ _LEAVE: Any = (
 _COMMIT_LIMIT = create_model(
     "CommitLimit", __base__=Language, __doc__="A commit limit by what it leaves.", leave=_LEAVE
 )
-
 
 Knob = int | Amount | Language
 """A valid value: a number, an amount or a mapping."""

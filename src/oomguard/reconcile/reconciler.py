@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _REWRITTEN = "something else keeps rewriting {}"
 
-
 SHORTAGE = frozenset((errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
 """The kernel's errors when it is short of memory or descriptors: a reason to wait, not to exit."""
 

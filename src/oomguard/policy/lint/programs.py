@@ -34,7 +34,6 @@ KERNEL_THREADS = frozenset(
 )
 """Some kernel threads, whose names no program has."""
 
-
 ONLY_TITLED = frozenset(
     "nginx postgres sshd php-fpm avahi-daemon sendmail vsftpd dovecot proftpd pure-ftpd smtpd systemd".split()
 )

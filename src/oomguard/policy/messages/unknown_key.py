@@ -33,7 +33,6 @@ _OTHER_WORDS = {
 }
 """Words that other tools use for our keys, beyond what a spelling check finds."""
 
-
 _MISSPELT = 0.8
 """How similar a word must be to a sysctl's name to be taken for it. The kernel has many similar names, such
 as mmap_rnd_bits and mmap_min_addr, and who follows a wrong hint sets the wrong one."""

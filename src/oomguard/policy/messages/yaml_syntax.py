@@ -8,7 +8,6 @@ from oomguard.policy.fault import Fault, Words, excerpt
 
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # what YAML 1.1 counts as one
 
-
 _UNKNOWN_ESCAPE = (
     "unknown escape after a backslash",
     "use single quotes, where a backslash is an ordinary character: '\\d+'",
