@@ -36,7 +36,8 @@ else:
             return dict(zip(self._fields, self, strict=True))
 
         def _replace(self, **changes):
-            made = self._make(map(changes.pop, self._fields, self))
+            # Of a list: of an iterator, CPython would keep up to 2,000 unused tuples of each length for good.
+            made = self._make([*map(changes.pop, self._fields, self)])
             if changes:
                 raise ValueError(f"no such fields: {[*changes]}")
             return made
