@@ -60,7 +60,7 @@ def note(days: "tuple[Day, ...]", today: Day) -> "tuple[Day, ...]":
         return (*days, today)[-KEPT_DAYS:]
     if today.committed_kib <= known.committed_kib + known.committed_kib // _GROWTH:
         return days
-    return tuple(today if day is known else day for day in days)
+    return tuple([today if day is known else day for day in days])
 
 
 def highest(days: "tuple[Day, ...]", today: int) -> Day | None:
@@ -82,7 +82,7 @@ def decode(raw: bytes) -> "tuple[Day, ...]":
     """Return the days of a file. ValueError: it is damaged."""
     try:
         document = json.loads(raw)
-        days = tuple(Day(**row) for row in document["days"])
+        days = tuple([Day(**row) for row in document["days"]])
         if document["version"] == _VERSION and all(map(_is_sound, days)):
             return days[-KEPT_DAYS:]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -68,9 +68,7 @@ class RuleTable(Sequence[Rule]):
         names = (bytes(self._text[begin:end]) for begin, end in pairwise(self._ends))
         columns, first = iter(self._rows), 0
         for number, (after, terms, file, line) in enumerate(zip(*[columns] * _COLUMNS, strict=True)):
-            yield Rule(
-                number, tuple(islice(names, after - first)), self.terms[terms], self._files[file], line
-            )
+            yield Rule(number, (*islice(names, after - first),), self.terms[terms], self._files[file], line)
             first = after
 
     def __eq__(self, other: object) -> bool:

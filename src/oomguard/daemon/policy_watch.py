@@ -40,7 +40,7 @@ class PolicyWatch:
     """Watches the layers of a policy. `fileno` is readable when something changed there."""
 
     def __init__(self, layers: tuple[Layer, ...]) -> None:
-        self.layers = tuple(layer._replace(path=os.path.abspath(layer.path)) for layer in layers)
+        self.layers = tuple([layer._replace(path=os.path.abspath(layer.path)) for layer in layers])
         self._inotify: Inotify | None = None
         self.blind = ""
         """Why some edits cannot be noticed; "" if all can."""

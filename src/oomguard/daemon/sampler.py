@@ -55,7 +55,9 @@ class Sampler:
             yield
         unit_of = {candidate.identity: unit for candidate, unit in seen}
         ranked = rank([candidate for candidate, _ in seen], Domain(pages, PAGE_KIB, era=self._era))
-        return tuple(self._holder(one.candidate, unit_of[one.candidate.identity]) for one in ranked[:HOLDERS])
+        return tuple(
+            [self._holder(one.candidate, unit_of[one.candidate.identity]) for one in ranked[:HOLDERS]]
+        )
 
     def _holder(self, candidate: Candidate, unit: str) -> Holder:
         rule = self._rule_of(candidate.identity.pid)

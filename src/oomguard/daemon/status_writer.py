@@ -105,24 +105,26 @@ class StatusWriter:
             written_at=time.time(),
             policy=self._policy_status(policy),
             sysctls=tuple(
-                status_file.SysctlStatus(
-                    one.name, one.value, _granted(one, reconciler.ledger), one.source, one.kind, one.said
-                )
-                for one in policy.sysctls
+                [
+                    status_file.SysctlStatus(
+                        one.name, one.value, _granted(one, reconciler.ledger), one.source, one.kind, one.said
+                    )
+                    for one in policy.sysctls
+                ]
             ),
-            rules=tuple(_rule_status(matched.rules[number], count) for number, count in sorted(matching)),
+            rules=tuple([_rule_status(matched.rules[number], count) for number, count in sorted(matching)]),
             processes_held=len(matched.rule_of),
             outcomes=reporter.counts,
             changes=tuple(
-                status_file.ChangeCount(*key, count) for key, count in sorted(reporter.changes.items())
+                [status_file.ChangeCount(*key, count) for key, count in sorted(reporter.changes.items())]
             ),
             complaints=matched.complaints,
             kills=tuple(
-                status_file.KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())
+                [status_file.KillCount(*key, count) for key, count in sorted(reporter.kills.counts.items())]
             ),
-            contended=tuple(map(_contended_value, reconciler.backoff.contended())),
+            contended=(*map(_contended_value, reconciler.backoff.contended()),),
             limits=(*self._degradations.texts, *passing_limits),
-            still_raised=tuple(_still_raised(reconciler)),
+            still_raised=(*_still_raised(reconciler),),
             recent=tuple(reporter.recent),
             events=has_events,
             watches=watches,
@@ -137,7 +139,7 @@ class StatusWriter:
 
     def _policy_status(self, policy: Policy) -> status_file.PolicyStatus:
         return status_file.PolicyStatus(
-            files=tuple(map(_absolute, policy.files)),
+            files=(*map(_absolute, policy.files),),
             digest=policy.digest,
             rules=len(policy.rules),
             loaded_at=self.policy_loaded_at,

@@ -109,8 +109,12 @@ def read_samples(state_dir: str) -> list[Sample] | None:
 def encode_slot(number: int, sample: Sample) -> bytes:
     """Return a slot with a sample; long texts are cut, and the last holders left out, so that it fits."""
     holders = tuple(
-        one._replace(comm=one.comm[:_TEXT_LIMIT], unit=one.unit[:_TEXT_LIMIT], rule=one.rule[:_TEXT_LIMIT])
-        for one in sample.holders
+        [
+            one._replace(
+                comm=one.comm[:_TEXT_LIMIT], unit=one.unit[:_TEXT_LIMIT], rule=one.rule[:_TEXT_LIMIT]
+            )
+            for one in sample.holders
+        ]
     )
     short = sample._replace(cgroup=sample.cgroup[:_TEXT_LIMIT])
     while True:
@@ -156,7 +160,7 @@ def _sample(packed: bytes) -> Sample | None:
             Left(*left),
             committed_kib,
             stalled_percent,
-            tuple(Holder(*holder) for holder in holders),
+            tuple([Holder(*holder) for holder in holders]),
             cgroup,
         )
     except (zlib.error, ValueError, TypeError, RecursionError):
