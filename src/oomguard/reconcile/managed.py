@@ -1,27 +1,23 @@
 """What is known about each process: events and decisions update it, and it outlives the policy."""
 
 import time
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from itertools import chain, islice
 
-from oomguard.core.policy import FIRST_PERSON_UID
-from oomguard.core.process import INIT_PID, Identity
-from oomguard.core.trust import controlled_by
+from oomguard.core.decide import Decision
+from oomguard.core.entry import Entry
+from oomguard.core.policy import FIRST_PERSON_UID, Policy
+from oomguard.core.process import INIT_PID, Identity, UnknownFactError
+from oomguard.core.rule import Rule
+from oomguard.core.trust import ControlledBy, controlled_by
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.kernel.hidepid import may_be_hidden
+from oomguard.kernel.procfs import ProcessHandle, Procfs
 from oomguard.reconcile.known import NOTHING, UNRELATED, Descent, Known
+from oomguard.reconcile.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence, Set
-
-    from oomguard.core.decide import Decision
-    from oomguard.core.entry import Entry
-    from oomguard.core.policy import Policy
-    from oomguard.core.process import UnknownFactError
-    from oomguard.core.rule import Rule
-    from oomguard.core.trust import ControlledBy
-    from oomguard.kernel.procfs import ProcessHandle, Procfs
-    from oomguard.reconcile.ledger import Ledger
     from oomguard.reconcile.planner import Finding
 
 _UNREADABLE_LIMIT = 64
@@ -46,9 +42,7 @@ class ManagedProcesses:
     replaces the old process. `clock` is that of the kernel's events, CLOCK_MONOTONIC in nanoseconds.
     """
 
-    def __init__(
-        self, ledger: "Ledger", procfs: "Procfs", clock: "Callable[[], int]" = time.monotonic_ns
-    ) -> None:
+    def __init__(self, ledger: Ledger, procfs: Procfs, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.ledger = ledger
         self._procfs = procfs
         self._clock = clock
@@ -93,7 +87,7 @@ class ManagedProcesses:
         """The parents whose forks wake the daemon, protected ones first."""
         return frozenset(islice(chain(*self._watched), _WATCHED_LIMIT))
 
-    def rule(self, pid: int) -> "Rule | None":
+    def rule(self, pid: int) -> Rule | None:
         """Return the rule that matches a process, as last seen, or None."""
         number = self.known.get(pid, NOTHING).rule
         return None if number is None else self._rules[number]
@@ -109,7 +103,7 @@ class ManagedProcesses:
 
     # Events
 
-    def on_policy(self, policy: "Policy") -> None:
+    def on_policy(self, policy: Policy) -> None:
         """Switch to another policy: what is known of rules moves to the rules with the same conditions.
 
         The new policy decides which children keep values. Forks of `children: inherit` processes were not
@@ -171,7 +165,7 @@ class ManagedProcesses:
         if one.entry is not None and not may_be_hidden(self._procfs, pid):
             self.ledger.forget_process(pid)
 
-    def on_reset(self, pid: int, entry: "Entry", parent: int = INIT_PID) -> None:
+    def on_reset(self, pid: int, entry: Entry, parent: int = INIT_PID) -> None:
         """Record that a process got its original value back, in place of that of `entry`."""
         now = self._clock()
         self._leave(pid, self.known.get(pid, NOTHING), Descent(former=entry, former_until=now))
@@ -191,7 +185,7 @@ class ManagedProcesses:
         if not descent.is_certain:
             self._set_descent(pid, Descent(raised_by=descent.raised_by))
 
-    def keep_only(self, pids: "Set[int]") -> None:
+    def keep_only(self, pids: Set[int]) -> None:
         """Drop what is known about processes that are not among `pids`, which contains all earlier forks."""
         for pid in self.known.keys() - pids:
             self.on_exit(pid)
@@ -205,7 +199,7 @@ class ManagedProcesses:
         now = self._clock()
         self._reset_until = {pid: until for pid, until in self._reset_until.items() if until >= now}
 
-    def watch(self, pid: int, control: "ControlledBy | None", *, for_match: bool = False) -> None:
+    def watch(self, pid: int, control: ControlledBy | None, *, for_match: bool = False) -> None:
         """Record whether the forks of a process are to wake the daemon, and who controls it.
 
         If no place is free, it replaces the process with the highest number, if its own is lower.
@@ -225,7 +219,7 @@ class ManagedProcesses:
 
     # Decisions
 
-    def recall(self, handle: "ProcessHandle") -> Known:
+    def recall(self, handle: ProcessHandle) -> Known:
         """Return what is known about a process, about most NOTHING. Raises one of GONE, or HIDDEN."""
         one = self.known.get(handle.pid)
         if one is None:
@@ -235,7 +229,7 @@ class ManagedProcesses:
             one.raised_by, one.is_held, one.start_time_ticks = None, False, 0
         return one
 
-    def raising(self, handle: "ProcessHandle", one: Known) -> "Rule | None":
+    def raising(self, handle: ProcessHandle, one: Known) -> Rule | None:
         """Return the rule that raises a process, or that raised the one whose program it still runs."""
         number = None
         is_forked = one.entry is None and one.raised_by is None
@@ -243,7 +237,7 @@ class ManagedProcesses:
             number = self._raised_by(handle.pid, one)
         return None if number is None else self._rules[number]
 
-    def update(self, handle: "ProcessHandle", one: Known, finding: "Finding") -> None:
+    def update(self, handle: ProcessHandle, one: Known, finding: "Finding") -> None:
         """Record what later decisions need of this one, given what was recalled before it."""
         pid, decision = handle.pid, finding.decision
         if finding.fork_watch is not None or pid in self._watched[True]:
@@ -270,7 +264,7 @@ class ManagedProcesses:
         if one.rule is None and one.is_empty:
             del self.known[pid]
 
-    def _update(self, handle: "ProcessHandle", one: Known, decision: "Decision") -> None:
+    def _update(self, handle: ProcessHandle, one: Known, decision: Decision) -> None:
         rule, entry, value, pid = decision.matched, decision.entry, decision.current, handle.pid
         if rule is not None:
             self.matched += one.rule is None
@@ -302,7 +296,7 @@ class ManagedProcesses:
             self._leave(pid, one, Descent(entry._replace(given_before=None) if is_former else entry))
             self.ledger.strike(handle.identity)
 
-    def on_unknown(self, handle: "ProcessHandle", reason: "UnknownFactError") -> None:
+    def on_unknown(self, handle: ProcessHandle, reason: UnknownFactError) -> None:
         """Record that a fact of a process could not be read, and what to do about it."""
         if reason.is_transient:
             self.postponed.add(handle.pid)
@@ -312,7 +306,7 @@ class ManagedProcesses:
             text = f"{who}: {reason}; rules that need it are not applied to such processes"
             self.unreadable.setdefault(who, text)
 
-    def is_unchanged(self, handle: "ProcessHandle", one: Known) -> bool:
+    def is_unchanged(self, handle: ProcessHandle, one: Known) -> bool:
         """Return whether a process of which is known what is `unchanged` still is: it needs nothing then."""
         try:
             is_same = one.unchanged == hash((handle.inode, handle.comm, handle.read_oom_score_adj()))
@@ -373,7 +367,7 @@ class ManagedProcesses:
 
 
 def _successors(
-    numbers: "Set[int | None]", rules: "Sequence[Rule]", later: "Sequence[Rule]"
+    numbers: Set[int | None], rules: Sequence[Rule], later: Sequence[Rule]
 ) -> dict[int | None, int]:
     """Return, by the number of a rule, that of the first later rule with the same conditions."""
     before = {number: rules[number].conditions for number in numbers if number is not None}
