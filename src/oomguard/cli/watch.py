@@ -15,23 +15,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from rich.console import ConsoleDimensions, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
 from oomguard.core.errors import UsageError
+from oomguard.core.process import Identity
 from oomguard.core.text import wrapped
+from oomguard.oom.ranking import Ranked
 from oomguard.report.rank_table import SORTS, rank_table, sorted_by, summary_lines
+from oomguard.report.rank_view import View
 from oomguard.report.tables import LEAST_WIDTH, console
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from oomguard.core.process import Identity
-    from oomguard.oom.ranking import Ranked
-    from oomguard.report.rank_view import View
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _KEY = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|[\xc2-\xf4][\x80-\xbf]+|.", re.DOTALL)
@@ -55,7 +50,7 @@ def refuse_no_terminal() -> None:
         )
 
 
-def watch(look: "Callable[[], View]", *, interval_seconds: float) -> int:
+def watch(look: Callable[[], View], *, interval_seconds: float) -> int:
     """Draw what `look` returns until the user quits; return the exit code."""
     screen, looks = Screen(), Looks()
     with Terminal() as terminal:
@@ -86,7 +81,7 @@ class Looks:
     def __init__(self) -> None:
         self._kept: deque[tuple[float, dict[Identity, int]]] = deque()
 
-    def grown(self, view: "View", now: float) -> "View":
+    def grown(self, view: View, now: float) -> View:
         """Return a view of that moment with how processes grow."""
         while len(self._kept) > 1 and now - self._kept[1][0] >= _MINUTE:
             self._kept.popleft()
@@ -145,7 +140,7 @@ class Screen:
             self.filter += text if text.isprintable() else ""
         self._top = 0
 
-    def frame(self, out: "Console") -> Group:
+    def frame(self, out: Console) -> Group:
         """Return what to draw on a console of that size."""
         view = self.view
         assert view is not None
@@ -177,7 +172,7 @@ class Screen:
         return f"{place}{kept}by {SORTS[self.sort][0]} · {choices}"
 
 
-def _searched(one: "Ranked", view: "View") -> Sequence[str]:
+def _searched(one: Ranked, view: View) -> Sequence[str]:
     candidate = one.candidate
     return (
         candidate.comm.decode("utf-8", "replace"),
@@ -218,7 +213,7 @@ class Terminal:
         os.close(self._woken)
         os.close(self._waker)
 
-    def draw(self, frame: "Callable[[Console], Group]") -> None:
+    def draw(self, frame: Callable[[Console], Group]) -> None:
         """Draw what `frame` returns, at the current size of the terminal."""
         try:
             columns, lines = os.get_terminal_size(self._output)

@@ -1,14 +1,14 @@
 """Changes of values, their causes, and their outcomes."""
 
+from collections.abc import Iterable
+
+from oomguard.core.process import Identity
+from oomguard.core.rule import Rule
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from oomguard.core.choices import Cause, Result
     from oomguard.core.decide import Obstacle
-    from oomguard.core.process import Identity
-    from oomguard.core.rule import Rule
 
 
 class SetSysctl(NamedTuple):
@@ -40,19 +40,19 @@ class SetOomScoreAdj(NamedTuple):
     moved the floor, so this write must move it, too. `inherited`: the value was set for an ancestor.
     """
 
-    identity: "Identity"
+    identity: Identity
     comm: bytes
     before: int
     after: int
     own: int
     cause: "Cause"
-    rule: "Rule | None" = None
+    rule: Rule | None = None
     obstacle: "Obstacle | None" = None
     moved_floor: bool = False
     inherited: bool = False
 
     @property
-    def target(self) -> "Identity":
+    def target(self) -> Identity:
         """What it changes, as a key."""
         return self.identity
 
@@ -64,7 +64,7 @@ class Planned(NamedTuple):
     """A change, and the rule that matches the process, even if the rule sets the original value."""
 
     change: Change
-    rule: "Rule | None"
+    rule: Rule | None
 
 
 class Outcome(NamedTuple):
@@ -81,7 +81,7 @@ class Outcome(NamedTuple):
     made: int | None = None
 
 
-def grouped(changes: "Iterable[SetSysctl]") -> list[list[SetSysctl]]:
+def grouped(changes: Iterable[SetSysctl]) -> list[list[SetSysctl]]:
     """Return the changes in lists; each list is made as a whole or not at all."""
     found: list[list[SetSysctl]] = []
     for change in changes:

@@ -9,11 +9,10 @@ import signal
 import time
 from collections.abc import Callable
 
-from oomguard.core.typed import TYPE_CHECKING
 from oomguard.daemon.ceiling import Ceiling
 
-if TYPE_CHECKING:
-    Ready = list[tuple[int, int]]
+Ready = list[tuple[int, int]]
+"""Descriptors and their events, as epoll returns them."""
 
 _BUSY_SECONDS = 0.2
 _BREATH_SECONDS = 0.002
@@ -94,7 +93,7 @@ class Loop:
         signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
-    def wait(self, *, busy: bool = False) -> "Ready":
+    def wait(self, *, busy: bool = False) -> Ready:
         """Wait for a descriptor or a timer, or only poll if there is other work; return what is readable.
 
         Even if there is always work, it sleeps for a moment now and then: at a real-time priority nothing
@@ -111,7 +110,7 @@ class Loop:
             self._awake_since = now
         return ready
 
-    def turn(self, *, busy: bool, ready: "Ready | None" = None) -> bool:
+    def turn(self, *, busy: bool, ready: Ready | None = None) -> bool:
         """Handle what is `ready`; if not given, wait for something, or only poll if there is other work.
 
         Returns False after a pause at the ceiling, in which only signals and timers were handled: then other
