@@ -151,6 +151,9 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "bold": lambda line, number: f"* **{_stamp(number)}{line}**",
     "a block of code each": lambda line, number: f"```{_stamp(number)}{line}```",
     "HTML": lambda line, number: f"<p>{html.escape(_stamp(number) + line)}</p>",
+    "HTML with numbers": lambda line, number: f"<li>{html.escape(_stamp(number) + line)}</li>".replace(
+        "[", "&#91;"
+    ).replace("]", "&#x5d;"),
     "HTML, bare": lambda line, _: f"{html.escape(line)}<br/>",
     "HTML, no-break spaces": lambda line, number: html.escape(f"<4>{_stamp(number)}{line}").replace(
         " ", "&nbsp;"

@@ -118,6 +118,15 @@ def test_lines_of_a_task_are_read_if_its_output_is_not(before: str, stdout: str 
     assert log.unread_count == 0
 
 
+@pytest.mark.parametrize("ending", ["\\par", " \\\\", ";"])
+def test_what_stands_behind_each_line_is_no_part_of_it(ending: str) -> None:
+    """The heading of the table shows what that is."""
+    lines = REPORTS["6.12.1"]
+    (expected,), _ = read("\n".join(lines))
+    (report,), log = read("".join(f"{line}{ending}\n" for line in lines))
+    assert (report.tasks, report.kills, log.unread_count) == (expected.tasks, expected.kills, 0)
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_every_log_in_an_entry_is_read(whole: bool) -> None:
     """One for each host or event, in which most lines are alike."""

@@ -398,3 +398,17 @@ def test_choices_that_interleave_are_not_joined_with_the_other_kill(order: tuple
     assert sorted(kill.pid for one in reports for kill in one.kills) == [7, 8]
     assert {one.oom_memcg: one.chosen.pid for one in reports if one.chosen is not None} == {"/x": 7, "/y": 8}
     assert log.unread_count == 0
+
+
+def test_kill_that_a_group_has_twice_is_one_without_the_line_between() -> None:
+    """The kernel prints the first victim again, and `grep` leaves only the kills."""
+    kills = [line for line in formats.GROUP_5_15.splitlines() if "Killed process" in line]
+    assert pids(read(*kills, *kills[:1])) == [[900], [901]]
+    assert pids(read(f"[    1.000000] {kills[0]}", f"[99999.000000] {kills[0]}")) == [[900], [900]]
+
+
+def test_lines_behind_the_name_of_who_pasted_them_are_read() -> None:
+    """The date of a chat is no mark of the kernel's."""
+    lines = formats.host_report(formats.KERNELS[-1])
+    (report,) = read("[12.10.26 19:00] Anna: look", *lines)
+    assert (len(report.kills), len(report.tasks)) == (1, 4)

@@ -48,8 +48,10 @@ _NUMBER_WIDTHS = 16
 """Numbers and spaces in two prefixes of one form differ by less."""
 _TERMINALS = frozenset((72, 76, 80, 100, 120, 132, 160))
 _STAMP = re.compile(r"\[ *\d{1,12}\.\d{1,9}[] ]")
-_MARKED = re.compile(r"ernel: |\[(?:[ +<]{0,12}\d{1,12}\.\d|[^][\n]{0,40}\d:\d\d)|_TRANSPORT[=\"]")
-"""What shows that the lines of a log have a mark, or are fields of an entry."""
+_MARKED = re.compile(
+    r"ernel: |\[(?!\d\d?[./]\d\d?[./]\d\d)(?:[ +<]{0,12}\d{1,12}\.\d|[^][\n]{0,40}\d:\d\d)|_TRANSPORT[=\"]"
+)
+"""What shows that the lines of a log have a mark, or are fields of an entry; the date in a chat does not."""
 _BARE_LIMIT = 1 << 12
 """Characters of a record whose further lines have no prefix."""
 _OTHERS_LIMIT = 32

@@ -19,11 +19,12 @@ _CHOSEN = (
 _STAMP = re.compile(r"\[ *(\d{1,12}\.\d{1,9})[] ]")
 
 
-_ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "#39": "'", "#x27": "'", "nbsp": " ", "amp": "&"}
+_ENTITIES = {"lt": "<", "gt": ">", "quot": '"', "nbsp": " ", "amp": "&"}
+_NUMBER = "#(?:(?P<decimal>\\d{2,6})|x(?P<hex>[0-9a-fA-F]{2,5}))"
 _TAG = r"</?(?!TASK|IRQ|NMI|SOFTIRQ|EOI)(?P<tag>[A-Za-z][\w:.-]{0,40})(?:[ /][^<>\n]{0,80})?>"
 _DASHES = "[\u2010-\u2014](?=vm|rss|kill)"
 _MARKUP = re.compile(
-    rf"&(?P<entity>{'|'.join(_ENTITIES)});|=(?P<byte>3D|20|09)|{_TAG}|<!\[CDATA\[|\]\]>"
+    rf"&(?:(?P<entity>{'|'.join(_ENTITIES)})|{_NUMBER});|=(?P<byte>3D|20|09)|{_TAG}|<!\[CDATA\[|\]\]>"
     r"|\[/?(?i:code|quote|pre|spoiler)(?:[=:][^]\n]{0,80})?\]|\\(?P<escaped>[][_*()<>-])"
     rf"|\[\d{{1,3}}(?:;\d{{1,3}}){{0,3}}m(?:\[K)?|\[m\[K|(?P<dash>{_DASHES})"
 )
@@ -35,8 +36,10 @@ _SOFT_BREAKS = re.compile(r"(?m)^(?:[^\n]*=\n)+[^\n]*\n?")
 """A line that a mail broke, and the end of it."""
 _BORDER = re.compile(r"(?m)(?<![ \t])[ \t]*│$")
 """What tmux draws to the right of a window."""
+_ENDING = re.compile(r"(?m) total_vm [^\n]{0,90} name( ?[\\;,][^\n\"'}]{0,20})$")
+"""What something put behind the heading of a table, and so perhaps behind each line."""
 _HAS_MARKUP = re.compile(
-    r"&(?:lt|gt|quot|#39|#x27|nbsp);|</(?!TASK|IRQ|NMI|SOFTIRQ|EOI)[A-Za-z]|<br|=3D|\]\]>|\[0m"
+    r"&(?:lt|gt|quot|#\d{2,6}|#x[0-9a-fA-F]{2,5}|nbsp);|</(?!TASK|IRQ|NMI|SOFTIRQ|EOI)[A-Za-z]|<br|=3D|\]\]>|\[0m"
     rf"|\[/(?i:code|quote|pre|spoiler)\]|(?:oom|gfp)\\_|{_DASHES}"
 )
 
@@ -66,6 +69,8 @@ def as_logged(blocks: "Iterable[str]") -> "tuple[Iterator[str], int]":
         # Entries of JSON escape what they must.
         lines = text.splitlines(keepends=True)
         text = "".join(line if line.startswith("{") else _MARKUP.sub(_plain, line) for line in lines)
+    if (ending := _ENDING.search(text)) is not None and text.count(f"{ending[1]}\n") > text.count("\n") // 2:
+        text = text.replace(f"{ending[1]}\n", "\n")
     return (iter([_reversed(text)]), len(text.splitlines())) if _is_reversed(text) else (iter([text]), 0)
 
 
@@ -76,6 +81,9 @@ def _plain(found: "re.Match[str]") -> str:
         return "-"
     if found["tag"] in ("td", "th"):
         return " "
+    if number := found["decimal"] or found["hex"]:
+        character = chr(int(number, 16 if found["hex"] else 10))
+        return character if character.isprintable() else found[0]
     return found["escaped"] or _ENTITIES.get(found["entity"], "")
 
 

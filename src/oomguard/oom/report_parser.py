@@ -35,7 +35,7 @@ from oomguard.oom.report_lines import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from oomguard.oom.kill import Context
+    from oomguard.oom.kill import Context, Kill
     from oomguard.oom.log_line import Line
     from oomguard.oom.other_killer import OtherKill
     from oomguard.oom.report import Choice, Report, Task
@@ -56,7 +56,7 @@ _GARBLED_ROW = re.compile(r"\[ *[\doOIl|]{1,10}\](?: +\S{1,20}){4}")
 _NODE_LIST = re.compile(r"[\d,-]{1,200}")
 _UNLIMITED_KIB = 1 << 52
 """A limit above this is none: PAGE_COUNTER_MAX is about 2^53 KiB for any page size."""
-_STACK_LIMIT = 8
+_STACK_LIMIT, _VICTIMS_LIMIT = 8, 64
 
 
 class Assembler:
@@ -76,6 +76,7 @@ class Assembler:
         """The line about SysRq-f that no report followed yet."""
         self._killed: tuple[Line, str] | None = None
         """The line of the last kill, and the victim's cgroup."""
+        self._victims: dict[int, tuple[Kill, Line]] = {}
         self.is_used = True
         """Whether the last line that names a kill was understood."""
         self.quiet = 0
@@ -282,8 +283,11 @@ class Assembler:
                     return None  # memory.oom.group prints the first one twice
                 draft = None
             if draft is None or not draft.can_kill(kill):
+                if (draft is None or draft.ended) and self._is_told(kill, line):
+                    return None
                 draft, finished = self._begin(line)
             draft.add_kill(kill, line)
+            self._victims[kill.pid] = (kill, line)
             self._killed = (line, str(draft.fields.get("task_memcg") or ""))
         elif (choice := parse_choice(line.text)) is not None:
             draft, finished = self._go_on_about(choice, line)
@@ -291,6 +295,15 @@ class Assembler:
         else:
             self.is_used = False
         return finished
+
+    def _is_told(self, kill: "Kill", line: "Line") -> bool:
+        """Return whether the same kill was told shortly before: a group's first one is printed twice."""
+        if len(self._victims) >= _VICTIMS_LIMIT:
+            self._victims.clear()
+        told = self._victims.get(kill.pid)
+        return (
+            told is not None and told[0] == kill and kill.total_vm_kib is not None and is_near(told[1], line)
+        )
 
     def _take_detail(self, draft: Draft, text: str) -> None:
         self.quiet += 1
