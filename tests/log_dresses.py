@@ -151,6 +151,10 @@ _WHOLE: dict[str, Callable[[str, int], str]] = {
     "bold": lambda line, number: f"* **{_stamp(number)}{line}**",
     "a block of code each": lambda line, number: f"```{_stamp(number)}{line}```",
     "HTML": lambda line, number: f"<p>{html.escape(_stamp(number) + line)}</p>",
+    "GELF": lambda line, number: json.dumps(
+        {"short_message": f"{_stamp(number)}{line}"[:40], "full_message": f"{_stamp(number)}{line}"}
+    ),
+    "asciinema": lambda line, number: json.dumps([number + 0.5, "o", f"{_stamp(number)}{line}\r\n"]),
     "HTML with numbers": lambda line, number: f"<li>{html.escape(_stamp(number) + line)}</li>".replace(
         "[", "&#91;"
     ).replace("]", "&#x5d;"),

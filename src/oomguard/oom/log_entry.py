@@ -177,11 +177,14 @@ def _without_copies(fields: list[list[tuple[str, Line | None]]]) -> list[list[tu
     if len(fields) < 2:
         return fields
     told: set[str] = set()
-    kept = []
+    kept: list[list[tuple[str, Line | None]]] = []
     names = [set(_TELLS.findall("\n".join(text for text, _ in texts))) for texts in fields]
-    for own, texts in sorted(zip(names, fields, strict=True), key=lambda one: -len(one[0])):
-        tells = own or {text if line is None else line.text for text, line in texts}
-        if not told.issuperset(tells):
+    for own, texts in sorted(
+        zip(names, fields, strict=True), key=lambda one: (-len(one[0]), -len(one[1][0][0]))
+    ):
+        tells, first = own or {text if line is None else line.text for text, line in texts}, texts[0][0]
+        is_cut = len(texts) == 1 and any(first in text for others in kept for text, _ in others)
+        if not is_cut and not told.issuperset(tells):
             told |= tells
             kept.append(texts)
     return kept

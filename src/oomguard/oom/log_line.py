@@ -210,7 +210,7 @@ def without_ending(text: str, outer: str) -> str:
     for quote, ends in _QUOTES.items():
         if quote in outer and outer.count(quote) % 2:
             at = max(map(text.rfind, ends))
-            text = text[:at].rstrip(ends) if at > 0 else text
+            text = text[:at].rstrip(ends).removesuffix("\\n").removesuffix("\\r") if at > 0 else text
     return text
 
 
