@@ -40,6 +40,7 @@ GARBLED = [
     f"process 1204 (mysqld) {FIGURES}",
     "Out%20of%20memory%3A%20Killed%20process%201204%20%28mysqld%29",
     "https://example.org/search?q=Out+of+memory%3A+Killed+process+1204+%28mysqld%29",
+    "Subject: =?utf-8?Q?Out_of_memory=3A_Killed_process_1204_=28mysqld=29?=",
     f"OUT OF MEMORY: KILLED PROCESS 1204 (MYSQLD) {FIGURES.upper()}",
     "MYSQLD INVOKED OOM-KILLER: GFP_MASK=0X100CCA(GFP_HIGHUSER_MOVABLE), ORDER=0, OOM_SCORE_ADJ=0",
     "Out of memory: Killed p",

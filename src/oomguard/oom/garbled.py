@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from oomguard.oom.log_messages import line_end, line_start
 
 _KILL = r"[iIl1|!j]{2,3}"
-_GAP = r"(?:%20|[^\w\n]{0,3})"
+_GAP = r"(?:%20|_|[^\w\n]{0,3})"
 _PID = r"(?=[oOIlSBZ|]{0,9}\d)[\doOIlSBZ|]{1,10}"
 _GARBLED = re.compile(
-    rf"[Kk](?<![a-z_][Kk]){_KILL}(?:(?:[eco]d)?{_GAP}p[rt][o0O]c[eco][s5S]{{1,2}}{_GAP}{_PID}"
+    rf"[Kk](?<![a-z_]k|[a-z]K){_KILL}(?:(?:[eco]d)?{_GAP}p[rt][o0O]c[eco][s5S]{{1,2}}{_GAP}{_PID}"
     rf"|[eco]d[ :]{{0,2}}{_PID}[ ]?[({{\[])"
     rf"|[o0O][o0O]m(?:[^\w\n]|_){{0,3}}[Kk]{_KILL}(?:{_GAP}c[o0O]n[s5S]tra|[eco]r{_GAP}gfp)|invoked oom-kill"
     r"|ut of [mM]emory(?: \([a-z_]{1,40}\))?: (?:Kill|kill p)|lled process \d|or sacrifice ch"

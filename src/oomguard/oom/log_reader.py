@@ -494,7 +494,8 @@ def _beside(message: Line, raw: str) -> str:
         return ""  # a path may have any words
     if (first := _KILL.search(said, 0, _NAME_WITHIN)) is None:
         return raw
-    return said[first.end() :] + (raw.replace(said, "") if said in raw else "")
+    is_entry = raw.startswith("{") and raw.endswith("}")  # of which every field was read
+    return said[first.end() :] + (raw.replace(said, "") if said in raw and not is_entry else "")
 
 
 def _count_names(text: str) -> int:
