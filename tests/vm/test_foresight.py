@@ -85,6 +85,8 @@ def test_a_warning_about_a_leak_names_its_victim(installed: Service, where: str,
         for _ in range(ROUNDS):
             found.append(leak(installed, rate, *limits))
             print(f"{where}, {rate} MiB/s: {json.dumps(found[-1])}")
+            if found[-1]["warned"] and not found[-1]["right"]:
+                print(vm.run("oomguard history --since 3m --json").stdout)  # who was seen, and how large
     assert all(one["right"] for one in found if one["warned"]), found
     assert (
         where == "cgroup"
