@@ -82,7 +82,7 @@ class Watched:
     def begin_stall(self) -> None:
         """Fire the trigger, and let the daemon see it."""
         self.kernel.send(b"!", socket.MSG_OOB)
-        while not self.it.is_busy:
+        while not self.it.is_urgent:
             self.loop.turn(busy=True)
 
     def stall(self) -> None:
@@ -437,6 +437,18 @@ def test_memory_that_gets_short_during_a_look_is_looked_at_again(
     assert watched.it.is_busy
     watched.memory(available_mib=100)
     watched.look()
+    assert "the kernel would kill new[400] next (2.9 GiB" in watched.messages[0]
+
+
+def test_memory_that_gets_short_during_a_look_at_all_is_looked_at_again(watched: Watched) -> None:
+    """It may have begun long before, since it waits for other work: what started meanwhile is not in it."""
+    watched.end_pass()
+    watched.it.pass_ended()
+    watched.it.work(0.0)
+    assert watched.it.is_busy
+    watched.hold(400, b"new", 3000)
+    watched.memory(available_mib=100)
+    watched.stall()
     assert "the kernel would kill new[400] next (2.9 GiB" in watched.messages[0]
 
 

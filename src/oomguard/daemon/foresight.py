@@ -308,12 +308,12 @@ class Foresight:
         memory = observe_memory(self._procfs)
         if memory is None:
             return  # /proc has only processes (`subset=pid`)
-        last = self.last
-        self._is_full |= last is None or self._is_first_short(memory)
+        last, was_short = self.last, self._is_first_short(memory)
+        self._is_full |= last is None or was_short
         pids = None if last is None or self._is_full else [one.pid for one in last.holders]
         holders, memory = yield from self._read(pids, memory)
         if self._is_first_short(memory):
-            if not self._is_full:  # what has just started may be the first victim, which the warning names
+            if not was_short:  # what has started since may be the first victim, which the warning names
                 self._is_full = True
                 holders, memory = yield from self._read(None, memory)
             # Those that grow have grown while the others were read.
