@@ -30,6 +30,7 @@ RESIDENTS = 50
 BURST = 200
 OWN = 77
 WARM_UP_SECONDS = 60
+LONGEST_ATTACK_SECONDS = 20.0
 SAMPLE_SECONDS = 60
 PATIENCE_SECONDS = 120.0
 """For values to be right at the end: long, since machines are busy."""
@@ -149,11 +150,11 @@ class Trouble:
         """Have a process keep the daemon busy, under a name that a rule matches."""
         self.attack_by(self.chance.choice(sorted(ATTACKS)))
 
-    def attack_by(self, how: str) -> None:
-        """Do one of the attacks, for some seconds."""
+    def attack_by(self, how: str, seconds: float = 0.0) -> None:
+        """Do one of the attacks, for so long, or for a while."""
         command = [sys.executable, "-c", attacker(how, NAMES["burst"])]
         with subprocess.Popen(command) as process:
-            time.sleep(self.chance.uniform(5, 20))
+            time.sleep(seconds or self.chance.uniform(5, LONGEST_ATTACK_SECONDS))
             assert process.poll() is None, how
             process.kill()
 
@@ -214,7 +215,7 @@ def test_nothing_grows_and_nothing_is_wrong_at_the_end(tmp_path: Path, soak: Soa
                 soak.say("from here on one daemon")
                 trouble.start_many_at_once()  # so that the first sample knows what many cost
                 for how in ATTACKS:
-                    trouble.attack_by(how)
+                    trouble.attack_by(how, LONGEST_ATTACK_SECONDS)
                 trouble.go_on(trouble.mild, seconds=WARM_UP_SECONDS, soak=soak)
                 samples = trouble.go_on(trouble.mild, seconds=half - WARM_UP_SECONDS, soak=soak)
                 seconds = time.monotonic() - began
