@@ -1,4 +1,4 @@
-"""Words of people and programs about a kill: they are no report, and never passed over in silence."""
+"""What people and programs write about a kill is no report, but it is listed."""
 
 import json
 
