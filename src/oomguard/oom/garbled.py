@@ -4,9 +4,8 @@ Nothing in such a line can be believed, least of all its numbers. It is only fou
 """
 
 import re
-from collections.abc import Iterator
 
-from oomguard.oom.log_messages import line_end, line_start
+from oomguard.oom.log_messages import lines_with
 
 _KILL = r"[iIl1|!j]{2,3}"
 _GAP = r"(?:%20|_|[^\w\n]{0,3})"
@@ -29,13 +28,9 @@ def is_garbled_kill(text: str) -> bool:
 
 def garbled_kills(text: str, begin: int, end: int) -> list[int]:
     """Return where the lines that look like one begin, in order: in one search, as most have none."""
-    found = {start for start, _ in _lines_with(_GARBLED, text, begin, end)}
-    capitals = _lines_with(_IN_CAPITALS, text, begin, end)
-    return sorted(found.union(start for start, line in capitals if line.isupper() and is_garbled_kill(line)))
-
-
-def _lines_with(pattern: re.Pattern[str], text: str, begin: int, end: int) -> Iterator[tuple[int, str]]:
-    while (found := pattern.search(text, begin, end)) is not None:
-        start, after = line_start(text, found.start(), begin), line_end(text, found.start())
-        yield start, text[start:after]
-        begin = after + 1
+    found = {start for start, _, _ in lines_with(_GARBLED, text, begin, end)}
+    for start, _, after in lines_with(_IN_CAPITALS, text, begin, end):
+        line = text[start:after]
+        if line.isupper() and is_garbled_kill(line):
+            found.add(start)
+    return sorted(found)

@@ -5,6 +5,7 @@ breaks included, so a line counts only where it cannot be a part of another mess
 """
 
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 from oomguard.oom.log_entry import is_damaged, is_field, is_in_entry, split_entry, split_line
@@ -333,6 +334,14 @@ def line_end(text: str, place: int) -> int:
     """Return where the line that includes `place` ends."""
     end = text.find("\n", place)
     return len(text) if end < 0 else end
+
+
+def lines_with(pattern: re.Pattern[str], text: str, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield for each line with a match where the line begins, where its first match ends, and its own end."""
+    while (found := pattern.search(text, begin, end)) is not None:
+        after = line_end(text, found.start())
+        yield line_start(text, found.start(), begin), found.end(), after
+        begin = after + 1
 
 
 def _message_start(text: str, start: int, least: int) -> int:

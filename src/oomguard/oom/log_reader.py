@@ -169,7 +169,7 @@ class OomLog:
         logged, self._reversed = as_logged(plain(blocks))
         for text, begin, end in self._pieces(logged):
             yield from self._scan(text, begin, end)
-            self._find_garbled(text, begin, end)
+            self._find_untriggered(text, begin, end)
             self._lines += text.count("\n", begin, end)
         self._finish_all()
         for one in self._evidence:
@@ -281,7 +281,7 @@ class OomLog:
             why = "unknown form" if why == "another program" else why  # which kill it is, nobody knows
             self._note_unread(text, start, 0, why)
 
-    def _find_garbled(self, text: str, begin: int, end: int) -> None:
+    def _find_untriggered(self, text: str, begin: int, end: int) -> None:
         """Note the lines about a kill that no word in _TRIGGERS finds, at the beginning of a log."""
         end = min(end, begin + self._copied)
         self._copied -= end - begin
@@ -310,7 +310,7 @@ class OomLog:
         self._messages, self._resume = Messages(), 0
         self._within = self._within or (text, start, self._begin)
         self._finished += list(self._scan(inner, 0, len(inner)))
-        self._find_garbled(inner, 0, len(inner))
+        self._find_untriggered(inner, 0, len(inner))
         self._messages, self._resume, self._begin, self._within = outer
         self._credit -= len(inner) + _WITHIN_COST  # the line counts itself
 

@@ -6,7 +6,7 @@ They are no report, as nobody knows what they leave out. They are only found, so
 import re
 from collections.abc import Iterator
 
-from oomguard.oom.log_messages import line_end, line_start
+from oomguard.oom.log_messages import lines_with
 
 _OOM = r"(?:[oO][mM](?=[^\w\n]|[ _-]?[kK](?:ill|ILL)|$)|[uU][tT][ _-][oO][fF][ _-][mM](?:emory|EMORY))"
 _BY_KERNEL = r"(?! process \d|: (?:gfp|constr))"
@@ -46,10 +46,8 @@ _IS_NOT = re.compile(r"[\"']?[:=]\s*[\"']?(?:false|no|0)\b")
 
 def lines_about_kills(text: str, begin: int, end: int) -> Iterator[tuple[int, str]]:
     """Yield the lines that may speak of a kill, and where each begins."""
-    while (found := _MAY_SAY.search(text, begin, end)) is not None:
-        start, after = line_start(text, found.start(), begin), line_end(text, found.start())
-        yield start, text[start : min(after, found.end() + _FURTHER)]
-        begin = after + 1
+    for start, said, after in lines_with(_MAY_SAY, text, begin, end):
+        yield start, text[start : min(after, said + _FURTHER)]
 
 
 def killed_in(line: str) -> int | None:
