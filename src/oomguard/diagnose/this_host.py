@@ -13,6 +13,7 @@ from oomguard.core.policy import DEFAULT_PATH, Policy, is_drop_in, layers, polic
 from oomguard.core.process import Identity
 from oomguard.core.text import printable
 from oomguard.kernel.host_facts import observe_host
+from oomguard.kernel.process_rights import observe_rights, own_rights
 from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.slow_reads import patient_reads
 from oomguard.policy.fault import PolicyError
@@ -20,7 +21,7 @@ from oomguard.reconcile.ledger import Ledger, read_ledger
 from oomguard.reconcile.matching import Itself
 from oomguard.reconcile.peak_file import PeakFile
 from oomguard.reconcile.policy_cache import PolicyCache
-from oomguard.reconcile.preview import Preview, observe_rights, own_rights
+from oomguard.reconcile.preview import Preview
 from oomguard.reconcile.reconciler import Reconciler
 from oomguard.reconcile.state_folder import find_state_folder, require_state_folder
 from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile

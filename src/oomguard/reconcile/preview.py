@@ -10,15 +10,9 @@ from oomguard.core.choices import Cause
 from oomguard.core.decide import Decision, Obstacle, Rights, denial
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.core.text import printable
-from oomguard.kernel.capability import (
-    CAP_DAC_OVERRIDE,
-    CAP_SYS_RESOURCE,
-    has,
-    parse_effective,
-    parse_permitted,
-)
-from oomguard.kernel.proc_files import GONE, HIDDEN, status_line
-from oomguard.kernel.procfs import ProcessHandle, Procfs
+from oomguard.kernel.proc_files import GONE, HIDDEN
+from oomguard.kernel.process_rights import is_read_only
+from oomguard.kernel.procfs import ProcessHandle
 from oomguard.reconcile.reconciler import Reconciler
 
 _CONTENDED = Obstacle(
@@ -51,7 +45,7 @@ class Preview:
         self._rights = rights
         self._contended = contended
         self._denied = denied or {}
-        self._is_read_only = _is_read_only(reconciler.procfs.root)
+        self._is_read_only = is_read_only(reconciler.procfs.root)
 
     def close(self) -> None:
         """Close its /proc."""
@@ -121,7 +115,7 @@ class Preview:
     def _sysctl_denial(self, change: SetSysctl) -> Obstacle | None:
         path = f"{self.planner.procfs.root}/{SYSCTLS[change.name].path}"
         try:
-            if _is_read_only(path):
+            if is_read_only(path):
                 return Obstacle(
                     "denied", "/proc/sys is read-only here", "run on the host, not in a container"
                 )
@@ -136,32 +130,3 @@ class Preview:
                 "denied", f"uid {self._rights.uid} cannot change sysctls", "run as root of the host"
             )
         return None
-
-
-def own_rights() -> Rights:
-    """Return the rights of this process."""
-    with open("/proc/self/status", "rb") as file:
-        return _rights(file.read())
-
-
-def observe_rights(procfs: Procfs, pid: int) -> Rights:
-    """Return the rights of a process. OSError: it has ended, or is hidden."""
-    return _rights(procfs.read(f"{pid}/status"))
-
-
-def _rights(status: bytes) -> Rights:
-    """Return the rights in /proc/PID/status.
-
-    CAP_SYS_RESOURCE counts if it is permitted: in oomguard it is effective only during writes.
-    """
-    _, effective_uid, *_ = status_line(status, b"Uid").split()
-    return Rights(
-        int(effective_uid),
-        overrides_owner=has(parse_effective(status), CAP_DAC_OVERRIDE),
-        lowers_any=has(parse_permitted(status), CAP_SYS_RESOURCE),
-    )
-
-
-def _is_read_only(path: str) -> bool:
-    """Return whether a file is on a read-only mount. OSError: there is no such file."""
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
