@@ -181,6 +181,20 @@ def test_what_cannot_be_read_is_bad_usage(
     assert message in err
 
 
+def test_a_tool_that_is_not_on_this_host_says_how_to_name_its_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the name of the tool; whoever named a file needs no such hint."""
+    monkeypatch.setattr("oomguard.propose.importers.nohang.DEFAULT", "/nonexistent/nohang.conf")
+    assert call(monkeypatch, "nohang") == 2
+    assert capsys.readouterr().err == (
+        "oomguard: /nonexistent/nohang.conf: no such file or folder\n"
+        "  if nohang's files are elsewhere: oomguard import nohang FILE\n"
+    )
+    assert call(monkeypatch, "nohang", "/nonexistent/file") == 2
+    assert capsys.readouterr().err == "oomguard: /nonexistent/file: no such file or folder\n"
+
+
 def test_an_unknown_tool_names_those_there_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,6 @@ SHOWN_LIMIT = 60
 """Characters of a line or value that a note shows."""
 
 _FILES_LIMIT = 20_000
-_NAME_IT = "name the tool's files: oomguard import TOOL FILE"
 _LINKS = (".wants", ".requires", ".upholds")
 """Folders of links to units that are found where they are."""
 
@@ -100,6 +99,5 @@ class Files:
 
     def _give_up(self, otherwise: str) -> None:
         if not self.notes:
-            raise ForeignError(otherwise, hint=_NAME_IT)
-        first = self.notes[0]
-        raise ForeignError(printable(str(first)), hint=_NAME_IT if "no such" in first.why else "")
+            raise ForeignError(otherwise)
+        raise ForeignError(printable(str(self.notes[0])))

@@ -30,7 +30,12 @@ def import_settings(tool: str, source: Sequence[str]) -> Draft:
     importer = IMPORTERS[tool]
     argument = next((word for word in source if word.startswith("-")), None)
     if argument is None:
-        return importer.from_files(source)
+        try:
+            return importer.from_files(source)
+        except ForeignError as error:
+            if not source and not error.hint:
+                error.hint = f"if {tool}'s files are elsewhere: oomguard import {tool} FILE"
+            raise
     if importer.from_arguments is None:
         raise ForeignError(f"{tool} takes files, not {argument}")
     return importer.from_arguments(source)
