@@ -17,6 +17,8 @@ _BINARY = {spelling: unit for unit in UNITS for spelling in (unit[0], unit[:2].u
 
 _LOOSE = re.compile(r"([-+]?)([0-9_,.]+) ?([A-Za-z]+|%|)\Z")
 
+_LETTERS = str.maketrans("OoIl", "0011")
+
 
 class Amount(NamedTuple):
     """A size in thousandths of a KiB, or thousandths of a percent of RAM; `text` is how it is shown."""
@@ -39,6 +41,13 @@ def looks_like_amount(value: object) -> bool:
     """Return whether this is a number with a unit, though perhaps none of ours."""
     found = _LOOSE.match(value) if isinstance(value, str) else None
     return found is not None and found[3] != ""
+
+
+def with_digits(text: str) -> str:
+    """Return a number whose digits are partly the letters that look like them; "" for any other text."""
+    number = text.translate(_LETTERS)
+    is_meant = number != text and re.fullmatch("[-+]?[1-9][0-9]*", number) and re.search("[0-9]", text)
+    return number if is_meant else ""
 
 
 def size(text: str) -> Amount:

@@ -12,7 +12,7 @@ from oomguard.policy.model import Bound, Document
 from oomguard.policy.nodes import Location, Mapping, Node, Scalar, Sequence, locate
 from oomguard.policy.scalars import Surprise, scalar
 from oomguard.policy.sysctl_model import BOUNDS
-from oomguard.policy.values import looks_like_amount
+from oomguard.policy.values import looks_like_amount, with_digits
 
 
 def faults(
@@ -123,8 +123,10 @@ def _given(node: Node, want: Takes) -> Words:
         return Words("wrong-type", shown, hint)
     if not node.plain and type(scalar(node._replace(plain=True))) in want.kinds:
         return Words("quoted-value", f"'{shown}'", f"remove the quotes: {shown}")
+    if int in want.kinds and (number := with_digits(value)):
+        return Words("wrong-type", shown, f"write {number}, with digits: O and l are letters")
     if int in want.kinds and looks_like_amount(value):
-        number = "a number" if re.search("[KMGT]i?B?$", shown) else re.sub(" ?[%a-z]+$", "", shown)
+        number = "a number" if re.search("[KMGT]i?B?$", shown) else re.sub(" ?[%A-Za-z]+$", "", shown)
         return Words("wrong-type", shown, f"write {number} without a unit; {want.hint}".removesuffix("; "))
     return Words("wrong-type", f"'{shown}'", _COLON if not want.kinds and ":" in value else "")
 
