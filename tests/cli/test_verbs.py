@@ -1066,7 +1066,27 @@ def test_without_a_verb_it_shows_the_host_at_one_look(
     assert shown[0].startswith("oomguard 9.9 running for")
     assert any(line.startswith(f"Problem {policy}:1") for line in shown), shown
     assert "Problem limited: no events here" in shown
+    assert "First to go bash[12] 4.0 MiB oom_score_adj 0" in shown
     assert shown[-1] == f"For the policy of the daemon, add --policy {policy}"
+
+
+def test_the_host_at_one_look_says_once_what_is_wrong_with_a_policy(
+    proc: FakeProc, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line for each error with its fix, in the daemon's words if it knows them, and the verb for more."""
+    policy.write_text("vm:\n  swappiness: 999\nrules: 1\n")
+    state = policy.parent / "state"
+    faults = (f"{policy}:2:15: must be an integer from 0 to 200 (write one)", f"{policy}:3:8: must be a list")
+    for is_known in (False, True):
+        if is_known:
+            mine = IDLE.policy._replace(files=(str(policy),), errors=faults)
+            write_status(state, Identity(10, 1), policy=mine)
+        assert overview.run(str(policy), str(state), str(proc.root)) == 0
+        shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        text = " ".join(shown)
+        assert text.count("policy.yaml:2:15") == text.count("policy.yaml:3:8") == 1, text
+        assert sum(line.startswith("Problem") for line in shown) == (3 if is_known else 2)
+        assert any(line.startswith("oomguard check all errors") for line in shown)
 
 
 def test_the_host_at_one_look_is_whole_on_a_narrow_screen(

@@ -18,6 +18,7 @@ from oomguard.kernel.procfs import Procfs
 from oomguard.kernel.sysctl_files import observe_kills
 from oomguard.kernel.usage import PAGE_KIB
 from oomguard.oom.ranking import is_protected, reserve_now
+from oomguard.policy.fault import PolicyError
 from oomguard.report.problems import HostStatus, complaints, problems
 from oomguard.report.rank_view import View, label
 from oomguard.report.status_table import promised
@@ -53,16 +54,22 @@ def observe_overview(policy: str, *, proc: str, state_dir: str) -> Overview:
     daemon = seen.daemon
     option = "" if daemon is None else policy_option(daemon.policy.files)
     used = daemon.policy.files[-1] if daemon is not None and option else policy
+    compiled, verb = None, ("plan", "what would change")
+    if has_policy(used):
+        try:
+            compiled = load_here(used, proc, state_dir)
+        except PolicyError as error:
+            verb = ("check", "all errors of the policy")
+            if daemon is None or not daemon.policy.errors:  # or the daemon reports them
+                trouble = [one.one_line for one in error.faults]
+    elif daemon is None:
+        verb = ("advise", "suggest a policy")
     try:
-        compiled = load_here(used, proc, state_dir) if has_policy(used) else None
         with closing(open_ranker(compiled, proc=proc, state_dir=state_dir)) as ranker:
             rows += _order(ranker.look())
     except OomguardError as error:
-        trouble = str(error).split("\n")
+        trouble.append(error.message)
     found = [*trouble[:_PROBLEMS], *_problems(seen)]
-    verb = ("plan", "what would change")
-    if seen.daemon is None and not has_policy(policy):
-        verb = ("advise", "suggest a policy")
     return Overview(_headline(seen, policy, proc=proc, state_dir=state_dir), rows, found, verb, option)
 
 
