@@ -228,6 +228,24 @@ def test_what_is_due_first_is_known_without_a_look_at_the_rest(reporter: Reporte
     assert reporter.next_flush() is None
 
 
+def test_corrections_of_a_contended_value_are_combined_for_an_hour(reporter: Reporter, sink: Memory) -> None:
+    """Each pass makes one. The rest is told when the contention ends, and another is told like the first."""
+    change = SetSysctl("vm.swappiness", 60, 0, "drift", "p:1")
+    begun = Outcome(change, "contended", reason="something else keeps rewriting it")
+    for hour in (0.0, 7200.0):
+        reporter.outcome(begun, hour, is_contended=True)
+        for minute in range(1, 71):
+            reporter.outcome(applied(change), hour + minute * 60, is_contended=True)
+            reporter.flush(hour + minute * 60)
+        reporter.uncontended(["vm.swappiness"], lambda _: None)
+    assert [record.event.name for record in sink.records] == [
+        *("contended", "applied", "applied", "applied", "uncontended")
+    ] * 2
+    assert sink.counts == [1, 1, 60, 9, 1] * 2
+    assert sink.records[2].message == "vm.swappiness: 60 → 0 (drift, p:1); and 59 more of this kind"
+    assert reporter.next_flush() is None
+
+
 def test_kinds_are_folded_apart(reporter: Reporter, sink: Memory) -> None:
     """By rule, cause, target and result."""
     for change in (

@@ -144,8 +144,8 @@ def test_a_tool_that_rewrites_everything_is_given_way_to_and_said_once(installed
         assert len(ended) <= 2 + len(pids)  # those that end with the same pass share an entry
         assert "vm.swappiness" in ended
         assert all(any(f"pid {pid}" in target for target in ended) for pid in pids)
-        # Each pass corrects them, and says so: as many entries as seconds at most, however slow the guest.
-        assert len(installed.log(since=since)) < 20 + vm.now() - since
+        # Each pass corrects them, which is one entry an hour for each rule and sysctl, and a last one.
+        assert len(installed.log(since=since)) < 60
 
 
 def test_an_upgrade_under_load_loses_no_value_and_no_original(installed: Service) -> None:

@@ -162,7 +162,8 @@ class Worker:
                 if outcome.change.inherited:
                     self.queue.sweep.found_inherited = True
                     self.queue.put_off("child", ())  # some forks happened during the write
-            self._reporter.outcome(outcome, now)
+            is_contended = self._reconciler.backoff.is_contended(outcome.change.target)
+            self._reporter.outcome(outcome, now, is_contended=is_contended)
         if outcomes:
             self._loop.set_earlier("fold", now + FOLD_SECONDS)  # what is already combined is due first
             self._status.request(now)

@@ -131,6 +131,11 @@ class Backoff:
         """Return when `wake` will have something to return, or None."""
         return min(self.resting.values(), default=None)
 
+    def is_contended(self, target: Hashable) -> bool:
+        """Return whether `target` is contended."""
+        tally = self._tallies.get(target)
+        return tally is not None and tally.pause > 0
+
     def contended(self) -> list[Hashable]:
         """Return the targets that are contended."""
         return [target for target, tally in self._tallies.items() if tally.pause]

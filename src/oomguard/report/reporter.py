@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FOLD_SECONDS = 1.0
 """At most one entry of each kind in this time."""
 
+CONTENDED_SECONDS = 3600.0
+"""The same for corrections of contended values, which every pass may make."""
+
 REPEAT_SECONDS = 60.0
 """At most one entry in this time about a repeated event of the daemon itself."""
 
@@ -75,9 +78,9 @@ class Reporter:
         self.changes: Counter[tuple[str, Cause, Result]] = Counter()
         """How many changes there were, by `target`, cause and result."""
         self.kills = KillReporter(sink)
-        self._folds: dict[tuple[object, ...], _Fold] = {}
-        """By kind of outcome, in the order in which they are due, so that more rules do not make a flush
-        slower."""
+        self._folds: dict[float, dict[tuple[object, ...], _Fold]] = {FOLD_SECONDS: {}, CONTENDED_SECONDS: {}}
+        """By how long they combine, then by kind of outcome, in the order in which they are due, so that more
+        rules do not make a flush slower."""
         self._repeats: dict[Event, _Repeat] = {}
 
     def say(self, event: Event, message: str, **fields: str) -> None:
@@ -87,8 +90,16 @@ class Reporter:
     def uncontended(self, targets: Iterable[Hashable], rule_of: Callable[[int], Rule | None]) -> None:
         """Report that nothing rewrites these values any more: once for each sysctl, and for each rule."""
         of_rules: dict[int, tuple[Rule, list[int]]] = {}
+        targets = [*targets]
+        if targets:
+            folds = self._folds[CONTENDED_SECONDS]
+            for fold in folds.values():
+                self._write(fold)
+            folds.clear()
         for one in targets:
             if not isinstance(one, Identity):
+                self.complaints.pop((one, True), None)
+                self._said.discard((one, True))  # the next time is news
                 self._uncontended(str(one))
             elif (rule := rule_of(one.pid)) is not None:
                 of_rules.setdefault(rule.number, (rule, []))[1].append(one.pid)
@@ -111,8 +122,8 @@ class Reporter:
             repeat.count += 1
             repeat.message = message
 
-    def outcome(self, outcome: Outcome, now: float) -> None:
-        """Log an outcome at the monotonic time `now`."""
+    def outcome(self, outcome: Outcome, now: float, *, is_contended: bool = False) -> None:
+        """Log an outcome at the monotonic time `now`; `is_contended`: so is its value."""
         change = outcome.change
         self.changes[target(change), change.cause, outcome.result] += 1
         if outcome.result == "vanished":
@@ -125,7 +136,7 @@ class Reporter:
             self._applied.append((time.time(), outcome))  # monotonic time stops while a host is suspended
         elif not self._complain(outcome):
             return
-        self._fold(outcome, now)
+        self._fold(outcome, now, CONTENDED_SECONDS if is_contended else FOLD_SECONDS)
 
     @property
     def recent(self) -> list[RecentChange]:
@@ -152,20 +163,18 @@ class Reporter:
             times = f"{repeat.count} times in the last {REPEAT_SECONDS:.0f} s"
             self.say(event, f"{repeat.message} ({times})", COUNT=str(repeat.count))
             self._repeats[event] = _Repeat(now + REPEAT_SECONDS)
-        while self._folds:
-            key, fold = next(iter(self._folds.items()))
-            if fold.deadline > now:
-                break
-            del self._folds[key]
-            if fold.last is None:
-                continue
-            examples = tuple([subject(change) for change in fold.examples])
-            self.sink.write(outcome_entry(fold.last, count=fold.count, examples=examples))
-            self._folds[key] = _Fold(now + FOLD_SECONDS)
+        for seconds, folds in self._folds.items():
+            while folds:
+                key, fold = next(iter(folds.items()))
+                if fold.deadline > now:
+                    break
+                del folds[key]
+                if self._write(fold):
+                    folds[key] = _Fold(now + seconds)
 
     def next_flush(self) -> float | None:
         """Return when the next entry is due, or None."""
-        due = [fold.deadline for fold in islice(self._folds.values(), 1)]
+        due = [fold.deadline for folds in self._folds.values() for fold in islice(folds.values(), 1)]
         due += [repeat.deadline for repeat in self._repeats.values()]
         of_kills = self.kills.next_flush()
         return min(due if of_kills is None else [*due, of_kills], default=None)
@@ -219,18 +228,26 @@ class Reporter:
         )
         return is_new
 
-    def _fold(self, outcome: Outcome, now: float) -> None:
-        change = outcome.change
+    def _fold(self, outcome: Outcome, now: float, seconds: float) -> None:
+        change, folds = outcome.change, self._folds[seconds]
         key = (outcome.result, change.cause, target(change), _rule_number(change))
-        fold = self._folds.get(key)
+        fold = folds.get(key)
         if fold is None:
-            self._folds[key] = _Fold(now + FOLD_SECONDS)
+            folds[key] = _Fold(now + seconds)
             self.sink.write(outcome_entry(outcome))
             return
         fold.count += 1
         if fold.last is not None and len(fold.examples) < _EXAMPLES:
             fold.examples.append(fold.last.change)
         fold.last = outcome
+
+    def _write(self, fold: _Fold) -> bool:
+        """Write the entry of a fold; return whether there is anything in it."""
+        if fold.last is None:
+            return False
+        examples = tuple([subject(change) for change in fold.examples])
+        self.sink.write(outcome_entry(fold.last, count=fold.count, examples=examples))
+        return True
 
 
 class Degradations:
