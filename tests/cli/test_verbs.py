@@ -416,13 +416,31 @@ def test_restore_says_what_it_could_not_see(
     (proc.root / "self").mkdir(exist_ok=True)
     (proc.root / "self" / "mountinfo").write_text("22 28 0:21 / /proc rw - proc proc rw,hidepid=2\n")
     hidden = (proc.root / str(pid)).rename(tmp_path / "hidden")
+    run = oomguard("plan", "--restore")
+    assert run.code == 3
+    assert (
+        "/proc hides 1 process from this user (hidepid=): what a restore would do to them is not" in run.err
+    )
+    assert f"run oomguard plan --restore --state-dir {tmp_path}/state in the group" in run.err
     run = oomguard("restore")
     assert run.code == 1
     assert "/proc hides 1 process from this user (hidepid=)" in run.err
     assert f"run oomguard restore --state-dir {tmp_path}/state in the group" in run.err
+    assert "not running; 1 value it set is still in force" in oomguard("status").out
     hidden.rename(proc.root / str(pid))
     assert oomguard("restore").code == 0
     assert proc.oom_score_adj(pid) == 0
+
+
+def test_a_plan_to_restore_says_that_originals_are_lost(oomguard: Oomguard, tmp_path: Path) -> None:
+    """As the restore would."""
+    oomguard("apply")
+    ledger = tmp_path / "state" / "ledger"
+    header, *lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join([header, *(b"0" + line[1:] for line in lines)]))
+    lost = f"{len(lines)} lines of {tmp_path}/state/ledger cannot be read, so some values cannot be restored"
+    assert lost in oomguard("plan", "--restore").err
+    assert lost in oomguard("restore").err
 
 
 def test_restore_says_how_to_go_on_where_processes_start_too_fast(

@@ -3,6 +3,7 @@
 import argparse
 from contextlib import closing
 
+from oomguard.cli.restore import unseen
 from oomguard.cli.verb import Verb, add
 from oomguard.core.choices import Cause
 from oomguard.core.policy import DEFAULT_PATH
@@ -19,8 +20,8 @@ examples:
   oomguard plan --policy ./new.yaml
   oomguard plan --restore
 
-exit codes: 0 nothing would change, 3 something would change, or is refused,
-            78 the policy is not valid
+exit codes: 0 nothing would change, 3 something would change, is refused, or is
+            hidden (hidepid=), 78 the policy is not valid
 """
 
 
@@ -53,11 +54,16 @@ def _run(options: argparse.Namespace) -> int:
             change = None if decision is None else decision.change(cause)
             if decision is not None and change is not None:
                 planned.append(Planned(change, decision.rule))
+        hidden = preview.hidden if options.restore else 0
     for reason in preview.unreadable:
         complain(f"oomguard: some processes cannot be read: {reason}")
+    code = WOULD_CHANGE if planned or hidden else 0
+    if hidden:
+        verb = f"plan --restore{state_dir_option(options.state_dir)}"
+        complain(unseen(hidden, verb, "what a restore would do to them is not shown"))
     if options.json:
         print_json([*map(planned_document, planned), *map(outcome_document, left)])
-        return WOULD_CHANGE if planned else 0
+        return code
     from oomguard.report.plan_table import print_matched, print_plan
 
     managed = counted(tally.matched.total(), "managed process", "es")
@@ -73,7 +79,7 @@ def _run(options: argparse.Namespace) -> int:
         if drops and options.policy != DEFAULT_PATH == preview.policy_in_use:
             named = printable(options.policy)
             print(f"{named} would replace the running policy; to add it instead, copy it to /etc/oomguard.d.")
-    return WOULD_CHANGE if planned else 0
+    return code
 
 
 VERB = Verb("plan", "show what would change, and by which rule", _DETAIL, _arguments, _run)

@@ -25,11 +25,21 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add(parser, "--state-dir", "--proc", "--json")
 
 
+def unseen(count: int, verb: str, therefore: str) -> str:
+    """Return the warning that /proc hides processes whose original values are known, and what to do."""
+    from oomguard.core.text import counted
+
+    return (
+        f"oomguard: /proc hides {counted(count, 'process', 'es')} from this user (hidepid=): {therefore}\n"
+        f"  run oomguard {verb} in the group of the mount's gid=, or with CAP_SYS_PTRACE"
+    )
+
+
 def _run(options: argparse.Namespace) -> int:
     """Reconcile with an empty policy, which restores every value in the ledger."""
     from oomguard.core.change import SetOomScoreAdj
     from oomguard.core.policy import Policy
-    from oomguard.core.text import counted, printable
+    from oomguard.core.text import printable
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.streams import complain
 
@@ -45,11 +55,7 @@ def _run(options: argparse.Namespace) -> int:
             f"  stop the program that starts them, then run oomguard restore{option} again"
         )
     if done.hidden:
-        complain(
-            f"oomguard: /proc hides {counted(done.hidden, 'process', 'es')} from this user (hidepid=): "
-            "their values stay in force\n"
-            f"  run oomguard restore{option} in the group of the mount's gid=, or with CAP_SYS_PTRACE"
-        )
+        complain(unseen(done.hidden, f"restore{option}", "their values stay in force"))
     return 1 if done.lost_lines or done.hidden or not done.is_complete else code
 
 

@@ -37,14 +37,15 @@ def observe_status(policy: str, *, proc: str, state_dir: str) -> HostStatus:
 
 
 def values_in_force(*, proc: str, state_dir: str) -> int | OomguardError:
-    """Return how many values a restore would change, or why that cannot be known."""
+    """Return how many values a restore would change or cannot see, or why that cannot be known."""
     try:
         preview = open_preview(Policy(), proc=proc, state_dir=state_dir, needs_ledger=True)
     except OomguardError as error:
         return error
     with closing(preview):
         changes = (one.change("restore") for _, one in preview.processes() if one is not None)
-        return len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
+        seen = len(preview.sysctl_changes("restore")) + sum(change is not None for change in changes)
+        return seen + preview.hidden
 
 
 def _declared(policy: str, proc: str, state_dir: str) -> Sequence[SysctlStatus]:

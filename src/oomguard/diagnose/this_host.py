@@ -11,7 +11,7 @@ from oomguard.core.host import Host
 from oomguard.core.overcommit import Peak
 from oomguard.core.policy import DEFAULT_PATH, Policy, is_drop_in, layers, policy_option
 from oomguard.core.process import Identity
-from oomguard.core.text import printable
+from oomguard.core.text import counted, printable
 from oomguard.kernel.host_facts import observe_host
 from oomguard.kernel.process_rights import observe_rights, own_rights
 from oomguard.kernel.procfs import Procfs
@@ -119,6 +119,9 @@ def open_preview(
     except OomguardError:
         procfs.close()
         raise
+    if needs_ledger and warns and ledger.ignored_lines:
+        lost = counted(ledger.ignored_lines, "line")
+        complain(f"oomguard: {lost} of {state_dir}/ledger cannot be read, so some values cannot be restored")
     daemon = find_daemon(state_dir, procfs)
     used = policy_in_use(daemon)
     if warns and policy.files and not policy_option(policy.files) and (hint := hint_at(used)):

@@ -252,6 +252,11 @@ class Ledger:
             except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
 
+    def hidden(self, procfs: Procfs) -> int:
+        """Return how many processes with an original value live, but are hidden in /proc."""
+        unseen = {one.pid for one in self.processes}.difference(procfs.pids())
+        return sum(may_be_hidden(procfs, pid) for pid in unseen)
+
     def _read_row(self, row: "Any", intent: Identity | None) -> Identity | None:
         """Read a line, and confirm the intent before it; return the process that it is an intent for."""
         target: Target | None = None

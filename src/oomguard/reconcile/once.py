@@ -9,7 +9,6 @@ from oomguard.core.choices import Cause
 from oomguard.core.overcommit import Peak
 from oomguard.core.policy import Policy
 from oomguard.kernel.floor import SysResource
-from oomguard.kernel.hidepid import may_be_hidden
 from oomguard.kernel.procfs import Procfs
 from oomguard.reconcile.ledger import open_hosts_ledger
 from oomguard.reconcile.reconciler import Reconciler
@@ -58,9 +57,7 @@ def reconcile_once(
             outcomes += left
         else:
             outcomes, is_complete = [*reconciler.everything(cause, time.monotonic())], True
-        unseen = {one.pid for one in ledger.processes}.difference(procfs.pids())
-        hidden = [pid for pid in unseen if may_be_hidden(procfs, pid)]
-        return Pass(outcomes, ledger.ignored_lines, len(hidden), is_complete)
+        return Pass(outcomes, ledger.ignored_lines, ledger.hidden(procfs), is_complete)
     finally:
         ledger.close()
         folder.close()

@@ -56,6 +56,11 @@ class Preview:
         """Why processes could not be read or judged so far, for people."""
         return sorted(self._reconciler.managed.unreadable.values())
 
+    @property
+    def hidden(self) -> int:
+        """How many processes with an original value /proc hides from this user."""
+        return self._reconciler.ledger.hidden(self._reconciler.procfs)
+
     def processes(self) -> Iterator[tuple[ProcessHandle, Decision | None]]:
         """Yield each process, open, with the decision on it, or None."""
         for handle in self._reconciler.processes():
