@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -1126,6 +1127,38 @@ def test_the_host_at_one_look_is_whole_on_a_narrow_screen(
 
 
 # schema, help and usage
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "--policy"],
+        ["plan", "--proc"],
+        ["plan"],
+        ["apply", "--state-dir"],
+        ["restore", "--state-dir"],
+        ["status", "--state-dir"],
+        ["rank", "--cgroup"],
+        ["history", "--state-dir"],
+        ["advise", "--proc"],
+        ["import", "earlyoom"],
+        ["test"],
+    ],
+    ids=" ".join,
+)
+def test_no_argument_reaches_a_terminal_unescaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """A shell fills in the names of files, which others may have made."""
+    name = tmp_path / "a\x1b[31m\nb.yaml"
+    name.write_text("no policy, and nothing else")
+    monkeypatch.setattr("sys.argv", ["oomguard", *words, str(name)])
+    with suppress(SystemExit):
+        main()
+    out, err = capsys.readouterr()
+    assert "a\\x1b[31m\\nb.yaml" in out + err
+    assert "\x1b" not in out + err
+    assert "\nb.yaml" not in (out + err).replace("\\nb.yaml", "")
 
 
 def test_the_schema_is_one_and_holds_for_the_policy(oomguard: Oomguard) -> None:

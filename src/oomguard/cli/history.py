@@ -4,6 +4,7 @@ import argparse
 import re
 
 from oomguard.cli.verb import Verb, add, joined_times
+from oomguard.core.text import printable
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SLEPT_SECONDS = 1.0
@@ -60,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
         ) from error
     if samples is None:
         raise OomguardError(
-            f"{options.state_dir}/{FILE}: nothing is recorded there",
+            f"{printable(options.state_dir)}/{FILE}: nothing is recorded there",
             hint="start the daemon (systemctl start oomguard); the policy must not have recorder: off",
         )
     now, booted = time.time(), time.monotonic()

@@ -120,7 +120,7 @@ def not_taken(words: Sequence[str], verb: "Parser") -> str:
         )
     word = words[0]
     if "--policy" in options and _looks_like_file(word):
-        return f"takes no file name; did you mean --policy {shlex.quote(word)}?"
+        return f"takes no file name; did you mean --policy {shlex.quote(printable(word))}?"
     return f"takes no argument {printable(word)}; see {verb.prog} --help"
 
 

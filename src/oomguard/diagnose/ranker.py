@@ -10,7 +10,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import DEFAULT_PATH, Policy, policy_option
 from oomguard.core.process import UnknownFactError
-from oomguard.core.text import counted, legible
+from oomguard.core.text import counted, legible, printable
 from oomguard.diagnose.this_host import hint_at, open_preview
 from oomguard.kernel.hidepid import hides_processes
 from oomguard.kernel.host_facts import is_in_container
@@ -73,7 +73,7 @@ class Ranker:
         memory = observe_memory(self._procfs)
         if memory is None:
             raise OomguardError(
-                f"{self._procfs.root}/meminfo is missing, so the total is not known",
+                f"{printable(self._procfs.root)}/meminfo is missing, so the total is not known",
                 hint="proc is mounted with subset=pid; use --proc with another mount",
             )
         domain = self._domain(memory)

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.text import printable
 from oomguard.exporter.metrics import daemon_metrics, host_metrics, up_metric
 from oomguard.exporter.page import Page, describe
 from oomguard.exporter.status_source import StatusSource
@@ -57,6 +58,6 @@ def write_textfile(path: str, registry: CollectorRegistry) -> None:
         replace_file(path, generate_latest(registry), mode=0o644)  # node_exporter runs as another user
     except OSError as error:
         raise OomguardError(
-            f"{path} cannot be written: {error.strerror}",
+            f"{printable(path)} cannot be written: {error.strerror}",
             hint="use the folder given to node_exporter as --collector.textfile.directory",
         ) from error

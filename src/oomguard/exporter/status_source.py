@@ -4,6 +4,7 @@ import os
 import time
 
 from oomguard.core.process import Identity
+from oomguard.core.text import printable
 from oomguard.kernel.procfs import Procfs
 from oomguard.report.status_file import SIZE_LIMIT, STATUS_FILE, StatusFile
 from oomguard.report.status_reader import StatusError, decode_status
@@ -33,7 +34,9 @@ class StatusSource:
             status = decode_status(_read(self.path), self.path)
             trouble = self._why_stale(status, now)
         except FileNotFoundError:
-            trouble = f"{self.path}: no such file: oomguard is not running, or uses another --state-dir"
+            trouble = (
+                f"{printable(self.path)}: no such file: oomguard is not running, or uses another --state-dir"
+            )
         except StatusError as error:
             trouble = f"{error.message}; {error.hint}"
         except OSError as error:

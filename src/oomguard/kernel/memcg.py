@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.text import printable
 from oomguard.core.typed import NamedTuple
 from oomguard.kernel.mountinfo import parse_mounts
 from oomguard.kernel.procfs import Procfs
@@ -65,7 +66,7 @@ def open_memcg(procfs: Procfs, path: str) -> Memcg:
     memcg = Memcg(wanted, hierarchy.mount + wanted.rstrip("/"), hierarchy.is_v2)
     if not os.path.isdir(memcg.folder):
         raise OomguardError(
-            f"{path}: no such memory cgroup ({memcg.folder})",
+            f"{printable(path)}: no such memory cgroup ({printable(memcg.folder)})",
             hint="write the path as in /proc/PID/cgroup, such as /system.slice/nginx.service",
         )
     return memcg

@@ -16,6 +16,7 @@ from itertools import islice
 from oomguard.core.cgroup import budget_key, in_system_service, in_user_slice, is_system_service, parse_cgroup
 from oomguard.core.errors import OomguardError
 from oomguard.core.process import CMDLINE_LIMIT, INIT_PID, Identity, Process, Program, UnknownFactError
+from oomguard.core.text import printable
 from oomguard.core.trust import NOBODY
 from oomguard.kernel.capability import CAP_SYS_RESOURCE, has, parse_effective
 from oomguard.kernel.cgroup_folders import CgroupFolders, parse_systemd_mount
@@ -62,7 +63,7 @@ class Procfs:
             self.fd = os.open(root, _DIRECTORY)
         except OSError as error:
             raise OomguardError(
-                f"{root} is not a proc file system: {os.strerror(error.errno or errno.EIO)}",
+                f"{printable(root)} is not a proc file system: {os.strerror(error.errno or errno.EIO)}",
                 hint="use --proc DIR with the folder where one is mounted",
             ) from error
         self.uid_map = self._own_uid_map()

@@ -6,6 +6,7 @@ from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import KNOBS
 from oomguard.core.process import UnknownFactError, full_name
 from oomguard.core.sysctl import KUBELET
+from oomguard.core.text import printable
 from oomguard.core.trust import is_of_services
 from oomguard.kernel.proc_files import GONE, HIDDEN
 from oomguard.kernel.procfs import Procfs
@@ -21,7 +22,7 @@ def observe_facts(procfs: Procfs) -> HostFacts:
     memory = observe_memory(procfs)
     if memory is None:
         raise OomguardError(
-            f"{procfs.root}/meminfo is missing, and advise needs it",
+            f"{printable(procfs.root)}/meminfo is missing, and advise needs it",
             hint="proc is mounted with subset=pid; use --proc with another mount",
         )
     sysctls = {name: value for name in _SYSCTLS if (value := read_sysctl(procfs, name)) is not None}

@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 
 from oomguard.core.errors import OomguardError
+from oomguard.core.text import printable
 
 RUN_FOLDER = "/run/oomguard"
 """The state folder of a host's daemon. A reboot empties it."""
@@ -264,7 +265,7 @@ def _read_file(fd: int, limit: int) -> bytes:
 def _no_state_folder(path: str, error: OSError) -> OomguardError:
     number = errno.ENOTDIR if error.errno == errno.EEXIST else error.errno or errno.EIO  # makedirs
     return OomguardError(
-        f"{path}: cannot use it as the state folder: {os.strerror(number)}",
+        f"{printable(path)}: cannot use it as the state folder: {os.strerror(number)}",
         hint='choose one that you can write to with --state-dir, such as "$XDG_RUNTIME_DIR/oomguard"',
     )
 

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from oomguard.core.text import printable
 from oomguard.foreign.units import assignments
 from oomguard.policy.regex_to_glob import alternatives
 from oomguard.propose.importers.files import Files, ForeignError
@@ -77,7 +78,7 @@ def import_files(paths: Sequence[str]) -> Draft:
     if not last:
         raise ForeignError(
             "".join(f"{note}; " for note in notes[:3])
-            + f"{', '.join(files.all)}: has no {_VARIABLE}= and no ExecStart=",
+            + f"{', '.join(map(printable, files.all))}: has no {_VARIABLE}= and no ExecStart=",
             hint="give the arguments themselves: oomguard import earlyoom --prefer '^x$'",
         )
     options: list[_Option] = []
