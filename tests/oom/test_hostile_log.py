@@ -104,6 +104,16 @@ def test_reports_of_real_kernels_pay_for_themselves() -> None:
     assert log.skipped == 0
 
 
+@pytest.mark.parametrize("prefix", ["", "> ", "a long prefix that nobody knows, 12 | "])
+def test_reports_without_times_are_read(prefix: str) -> None:
+    """Hundreds in a row, although their lines cost more, as nothing shows where they begin."""
+    log = OomLog()
+    text = (Path(__file__).parent.parent / "reports" / "6.1-host.txt").read_text()
+    bare = re.sub(r"(?m)^\[ *\d+\.\d+\] ?", prefix, text)
+    assert read(bare * 300, log)
+    assert log.skipped == 0
+
+
 def test_storm_of_kills_is_read_whole() -> None:
     """Beyond ten reports in five seconds the kernel prints one line for each kill."""
     log = OomLog()
@@ -206,3 +216,18 @@ def test_short_logs_in_strings_cost_more_than_their_length() -> None:
     text, reader = log("short logs in a string of JSON", 6_000_000), OomLog()
     assert read(text, reader) == []
     assert text.count("\n") - reader.skipped < 10_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "parsed"),
+    [
+        ("messages in strings", 50_000),
+        ("counters in a report", 70_000),
+        ("rows between other lines", 130_000),
+    ],
+)
+def test_lines_that_take_longer_cost_more(kind: str, parsed: int) -> None:
+    """Those whose beginning must be found, and rows of which each is read by itself."""
+    text, reader = log(kind, 6_000_000), OomLog()
+    read(text, reader)
+    assert 40_000 < text.count("\n") - reader.skipped < parsed

@@ -57,8 +57,10 @@ _BARE_LIMIT = 1 << 12
 """Characters of a record whose further lines have no prefix."""
 _OTHERS_LIMIT = 32
 """Lines of other hosts and programs between two of one record."""
-_BACK_COST = 3
-"""The cost of reading an earlier line again, in characters of the log."""
+_BACK_COST, _FURTHER_COST = 6, 40
+"""The cost of reading an earlier line again, and a later one, in characters of the log."""
+_UNMARKED_COST, _PREFIX_COST, _CHARACTER_COST = 55, 50, 4
+"""The additional cost of a line without a mark, of its prefix, and of each character of that."""
 _HOSTS_LIMIT = 256
 
 
@@ -99,6 +101,7 @@ class Messages:
         if not line.is_marked:
             bare = self._take_unmarked(text, start, end, line.text)
             return self._unwrapped(text, start, end, bare) if isinstance(bare, Line) else (bare, following)
+        self.cost += line.indent
         if self._may_be_forged(text, start, line, raw):
             return "no message of its own", following
         return line, following
@@ -150,7 +153,7 @@ class Messages:
         while len(parts) < _WRAPPED_LINES and end + 1 < len(text) and _is_wrapped(text, start, end):
             start, end = end + 1, line_end(text, end + 1)
             more = text[start : min(end, start + _FIELD_LIMIT)].rstrip("\r").removeprefix(decoration)
-            self.cost += len(more)
+            self.cost += len(more) + _FURTHER_COST
             if not more.strip() or has_mark(more):
                 break
             if find_message(more) >= 0 and (not line.is_marked or is_whole(line.text.strip())):
@@ -198,7 +201,8 @@ class Messages:
     def _take_unmarked(self, text: str, start: int, end: int, raw: str) -> Line | Why:
         """Return the message of a line without a mark, or why it is not the kernel's."""
         at, name_end = find_message(raw), raw.find(INVOKED, 0, _FIELD_LIMIT)
-        self.cost += (at if at >= 0 else min(len(raw), _FIELD_LIMIT)) * _BACK_COST
+        before = at if at >= 0 else min(len(raw), _FIELD_LIMIT)
+        self.cost += _UNMARKED_COST + (before and _PREFIX_COST + before * _CHARACTER_COST)
         line = unmarked_line(raw, max(at, 0))
         if line is None:
             return "another program"
@@ -207,7 +211,7 @@ class Messages:
         if at == 0:
             return line
         if 0 <= name_end < at:
-            self.cost += _BACK_COST * _FIELD_LIMIT
+            self.cost += _CHARACTER_COST * _FIELD_LIMIT
             return unmarked_line(raw, _name_start(text, end, raw, name_end)) or "another program"
         if at < 0:
             return "unknown form"

@@ -88,16 +88,18 @@ _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
 _MESSAGE_COST = 132
 """The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
-_REPORT_COST = 240
+_REPORT_COST = 275
 """The additional cost of a report, in JSON. The shortest real one is a line of about 180 characters."""
 _OTHER_COST = 300
 """The additional cost of a line of another program."""
 _WITHIN_COST = 400
 """The additional cost of a log in a string, however short: it is searched for each trigger by itself."""
+_ROWS_COST = 110
+"""The cost of rows between other lines, however many follow each other."""
 _STRING_COST = 16
 """The cost of a string in a line that may have a message in quotes."""
-_CREDIT = 1 << 22
-"""The cost of a log beyond its length after which lines are skipped: some 20,000 kills in a row."""
+_CREDIT = 5_000_000
+"""The cost of a log beyond its length after which lines are skipped: some 16,000 kills in a row."""
 _QUIET_LINES = 5000
 """After this many lines that do not mention memory, the end of a report counts as lost."""
 _EVIDENCE_LIMIT, _EVIDENCE_COST = 16, 30
@@ -296,7 +298,7 @@ class OomLog:
     def _take_quoted(self, raw: str, text: str, start: int) -> bool:
         """Take the messages in quotes in the line that begins there. Return whether one is the kernel's."""
         messages, strings = quoted_messages(raw)
-        self._credit -= strings * _STRING_COST
+        self._credit -= strings * _STRING_COST + len(raw)
         found = [one for one in map(str.strip, messages) if begins_log(one)]
         for inner in found:
             self._take_within(inner, text, start)
@@ -429,6 +431,7 @@ class OomLog:
             rows.append(row.groups())
             at = row.end()
         if rows:
+            self._credit -= _ROWS_COST
             assembler.add_tasks(rows)
         self._rows += len(rows)
         if self._raw_limit:
