@@ -33,6 +33,21 @@ SPOKEN = [
     "mysqld a été tué par l'OOM killer",
     "OOM killer убил процесс 1204 (java)",
     "进程被 OOM killer 杀死了",
+    "Task 7 failed: oom-kill",
+    "task 12 FAILED (oom_kill)",
+    "job 7 ended: exit reason=oom_kill",
+    "Result=oom-kill",
+    "failed because of oom-kill",
+    "mysql.service: Unit entered failed state (oom-kill).",
+    "db1: 3 OOM kills since boot",
+    "warning: OOM kills since boot: 3",
+    "We had two OOM kills last night",
+    "alert: OOM kill on db1: java",
+    "oom_kill 3",
+    "oom_group_kill 1",
+    "/sys/fs/cgroup/system.slice/mysql.service/memory.events:oom_kill 3",
+    "node_vmstat_oom_kill 3",
+    '{"oom":5,"oom_kill":3}',
 ]
 
 
@@ -66,6 +81,22 @@ def test_words_about_a_kill_are_listed_and_no_report(line: str) -> None:
         "systemd[1]: Started systemd-oomd.service - Userspace Out-Of-Memory (OOM) Killer.",
         '            "OOMKilled": false,',
         "OOMKilled: false",
+        "oom_kill 0",
+        "memory.events:oom_kill 0",
+        '{"oom":5,"oom_kill":0}',
+        "0 OOM kills since boot",
+        "OOM kills: 0",
+        "no OOM kills since boot",
+        "to avoid OOM kills, add memory",
+        "alert if more than 3 OOM kills happen",
+        "oom_kill_disable 1",
+        "vm.oom_kill_allocating_task 1",
+        "docker run --oom-kill-disable 1",
+        "failed to disable oom-kill for container web",
+        "expr: increase(node_vmstat_oom_kill[1m]) > 0",
+        " oom_kill_process.cold+0xb/0x10",
+        "test_oom_kill passed in 3 s",
+        "1a2b3c oom-kill: print the cgroup",
         "java.lang.OutOfMemoryError: Java heap space",
         "Tasks in /a.service are going to be killed due to memory.oom.group set",
     ],
@@ -84,6 +115,24 @@ def test_words_about_a_kill_that_a_report_has_are_not_listed() -> None:
     lines = ["mysqld was OOM-killed:", *SPOKEN[:2], "the OOM killer killed mysqld (777)", kill, SPOKEN[2]]
     assert len(list(log.read(["\n".join(lines)]))) == 1
     assert [(one.number, one.pid, one.why) for one in log.unread] == [(4, 777, "words about a kill")]
+
+
+@pytest.mark.parametrize(
+    ("when", "lines"),
+    [
+        ("Jun  3 10:01:30", []),
+        ("Jun  3 19:00:00", [2]),
+        ("Jun 12 10:01:30", [2]),
+        ("2026-06-03T08:01:30Z", []),
+        ("", []),
+    ],
+)
+def test_words_about_a_kill_at_another_time_are_listed(when: str, lines: list[int]) -> None:
+    """Without a time, or with one of another form, they may be about the kill that a report has."""
+    log = OomLog()
+    kill = "Jun  3 10:00:00 db1 kernel: Out of memory: Killed process 7 (mysqld) total-vm:9kB, anon-rss:9kB"
+    assert len(list(log.read([f"{kill}\n{when} db1 app: java was OOM-killed\n"]))) == 1
+    assert [one.number for one in log.unread] == lines
 
 
 def test_words_that_are_reports_of_their_own_are_not_listed() -> None:

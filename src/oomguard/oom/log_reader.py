@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from oomguard.oom.garbled import garbled_kills, is_garbled_kill
 from oomguard.oom.kill import MARKS
 from oomguard.oom.log_entry import begins_log
-from oomguard.oom.log_line import Line, plain
+from oomguard.oom.log_line import WHEN, Line, plain
 from oomguard.oom.log_messages import (
     DIGITS,
     LINE_LIMIT,
@@ -83,7 +83,8 @@ _UNREAD_LIMIT, _NAMES_LIMIT, _NAME_WITHIN, _WORDS_LIMIT = 1000, 16, 100, 4000
 may be words about a kill."""
 _REPEATED: frozenset[Why] = frozenset(("another program", "words about a kill"))
 """What may be about a kill that a report has."""
-_PIDS_LIMIT = 1 << 16
+_PIDS_LIMIT, _TIMES_LIMIT = 1 << 16, 16
+"""Processes, and the times of reports, that are remembered."""
 _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
 _MESSAGE_COST = 132
@@ -128,6 +129,8 @@ class Unread(NamedTuple):
     why: Why
     is_choice: bool = False
     """Whether it does not say that the process was killed."""
+    when: str = ""
+    """The time of words about a kill, as written."""
 
 
 class OomLog:
@@ -157,7 +160,7 @@ class OomLog:
         self._begin = 0
         self._unread: list[Unread] = []
         self._unread_more = 0
-        self._has_reports = False
+        self._times: list[Line] = []
         self._killed: set[int] = set()
         self._chosen: set[int] = set()
         self._told: set[int] = set()
@@ -293,7 +296,10 @@ class OomLog:
         for start, line in islice(lines_about_kills(text, begin, end), self._words):
             self._words -= 1
             if (pid := killed_in(line)) is not None and not is_known(text[start : line_end(text, start)]):
-                self._note_unread(text, start, pid, "words about a kill")
+                when = WHEN.search(line)
+                self._note_unread(
+                    text, start, pid, "words about a kill", when="" if when is None else when[0]
+                )
 
     def _take_quoted(self, raw: str, text: str, start: int) -> bool:
         """Take the messages in quotes in the line that begins there. Return whether one is the kernel's."""
@@ -378,7 +384,9 @@ class OomLog:
         assembler.name_host(host or other)
         return assembler
 
-    def _note_unread(self, text: str, start: int, pid: int, why: Why, *, is_choice: bool = False) -> None:
+    def _note_unread(
+        self, text: str, start: int, pid: int, why: Why, *, is_choice: bool = False, when: str = ""
+    ) -> None:
         """Remember a line that names a kill and is in no report so far."""
         if pid in self._killed:
             return
@@ -386,7 +394,7 @@ class OomLog:
             text, start, begin = self._within or (text, start, self._begin)
             number = self._lines + text.count("\n", begin, start) + 1
             number = self._reversed + 1 - number if self._reversed else number
-            self._unread.append(Unread(number, pid, why, is_choice))
+            self._unread.append(Unread(number, pid, why, is_choice, when))
         else:
             self._unread_more += 1
 
@@ -397,9 +405,15 @@ class OomLog:
             one.number: one
             for one in reversed(self._unread)
             if not self._is_reported(one.pid, as_killed=not one.is_choice)
-            and (one.pid or one.why not in _REPEATED or not self._has_reports)
+            and (one.pid or one.why not in _REPEATED or self._is_at_another_time(one.when))
         }
         return tuple(sorted(found.values()))
+
+    def _is_at_another_time(self, when: str) -> bool:
+        """Return whether no report is near a time. Times of different forms cannot be compared."""
+        return len(self._times) <= _TIMES_LIMIT and all(
+            when and len(when) == len(one.when) and not is_near(one, Line("", when)) for one in self._times
+        )
 
     def _is_reported(self, pid: int, *, as_killed: bool = False) -> bool:
         """Return whether a report has that process as a victim or, unless `as_killed`, as the choice."""
@@ -448,7 +462,8 @@ class OomLog:
 
     def _note(self, report: "Report | None") -> None:
         if report is not None and not self._is_copy(report):
-            self._has_reports = True
+            if len(self._times) <= _TIMES_LIMIT:
+                self._times.append(Line("", report.when))
             self._finished.append(report)
             self._credit -= _REPORT_COST
             if self._evidence and report.other is None and report.kills:

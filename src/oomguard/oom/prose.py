@@ -13,10 +13,12 @@ _BY_KERNEL = r"(?! process \d|: (?:gfp|constr))"
 _KILLED = (
     rf"(?:[kK]ill(?:ed|er\b){_BY_KERNEL}|KILLED|KILLER|[tT]erminated|[kK]ill(?: detec| event| of|: \d)|shot)"
 )
+_COUNTED = r"[oO][mM][ _-](?:group_)?[kK](?:ills?|ILLS?)(?=[\s\"'=(),.;]|:(?!con)|$)"
 _MAY_SAY = re.compile(
-    rf"(?m)[oOkKtTR](?:(?<=[oO])(?<![A-Za-z.][oO])(?:{_OOM}[^\n]{{0,60}}?{_KILLED}|UT_OF_ME(?:\+|MORY\b))"
+    r"(?m)[oOkKtT]"
+    rf"(?:(?<=[oO])(?<![A-Za-z.][oO])(?:{_OOM}[^\n]{{0,60}}?{_KILLED}|{_COUNTED}|UT_OF_ME(?:\+|MORY\b))"
     rf"|(?<=[kK])(?:illed{_BY_KERNEL}|ILLED)[^\n]{{0,60}}?(?<![\w.])[oO]{_OOM}"
-    rf"|(?<=[tT])erminated[^\n]{{0,60}}?(?<![\w.])[oO]{_OOM}|(?<=R)esult: oom-kill\b)"
+    rf"|(?<=[tT])erminated[^\n]{{0,60}}?(?<![\w.])[oO]{_OOM})"
 )
 """What a line has that speaks of a kill. It begins with one set of characters: that makes it fast."""
 _PID = re.compile(
@@ -27,7 +29,11 @@ _SAYS = re.compile(
     r"(?:killed|terminated|shot)\b.{0,60}?\b(?:oom|out.of.memory)"
     rf"|\b(?:oom|out.of.memory)[ _-]?killer\W.{{0,30}}?\b{_PAST}"
     rf"|\boom(?:[ _-]?killed\b|.{{0,60}}?[ :(]{_PAST})|out.of.memory.{{0,60}}?\b(?:killed|terminated)"
-    r"|oom[ _-]kill(?: detected| event| of|: \d)|result: oom-kill"
+    r"|oom[ _-]kills?(?: detected| events?\b| of| happened| occurred| (?:on|in|for) [\w.-]{1,64} ?[:(])"
+    r"|(?:failed|result|reason|stat(?:e|us)|because of|due to)[\s:=(\"']{1,4}oom[ _-]kill(?![\w.-])"
+    r"|\b(?:(?:was|had|shows|saw) (?:an )?oom[ _-]kills?|(?:[1-9]\d{0,9}|two) oom[ _-]kills)(?![\w.-])"
+    r"|(?:\b|vmstat_)oom[ _-](?:group_)?kills?(?: count| since boot)?[\"']?(?: ?[:=])? {0,9}"
+    r"[1-9]\d{0,9}(?=[\s\"']*(?:\Z|[,}]))"
     r"|out_of_me(?:\+|mory +\d+:)|state[:=] ?out_of_memory"
     r"|(?:\bvom|\bpar l.|\bpor el|\bda[li]l?.|\bprzez|\bpelo|от|被) ?oom"
 )
