@@ -11,22 +11,29 @@ def test_a_spender_waits_once_the_capacity_is_spent_and_only_until_it_is_refille
     budget = Budget(capacity=1.0, refill=0.1)
     assert not budget
     budget.charge("a", 0.9, now=0.0)
+    assert budget
     assert not budget.is_spent("a", now=0.0)
+    assert not budget.has_spent
     budget.charge("a", 0.6, now=0.0)
     assert budget.is_spent("a", now=0.0)
+    assert budget.has_spent
     assert not budget.is_spent("b", now=0.0)
     assert budget.is_spent("a", now=4.9)
     assert not budget.is_spent("a", now=5.1)
+    budget.forget_paid(now=4.9)
+    assert budget.has_spent
+    budget.forget_paid(now=5.1)
+    assert not budget.has_spent
 
 
 def test_those_who_owe_nothing_are_forgotten() -> None:
-    """An account costs memory only while it is in debt."""
+    """Their accounts are free for others, who otherwise would share one."""
     budget = Budget(capacity=1.0, refill=0.1)
-    budget.charge("a", 0.5, now=0.0)
-    budget.forget_paid(now=4.9)
-    assert budget
-    budget.forget_paid(now=5.1)
-    assert not budget
+    for number in range(1024):
+        budget.charge(f"user {number}", 0.5, now=0.0)
+    budget.charge("late", 1.0, now=5.1)
+    assert budget.is_spent("late", now=5.1)
+    assert not budget.is_spent("never seen", now=5.1)
 
 
 def test_more_spenders_than_are_remembered_share_one_account() -> None:

@@ -85,3 +85,30 @@ def test_a_program_that_gets_a_value_costs_17_system_calls(tmp_path: Path) -> No
         *("close", "close"),
         "write",  # the log
     ]
+
+
+@needs_events
+@needs_strace
+def test_a_rewritten_value_is_corrected_after_eleven_system_calls(tmp_path: Path) -> None:
+    """And only then is it found out whose process it is, for the limit of each user."""
+    program = tmp_path / "og-cost"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as process:
+
+        def start() -> None:
+            time.sleep(4)  # until it is watched
+            Path(f"/proc/{process.pid}/oom_score_adj").write_text("5")
+
+        lines = _lines(tmp_path, f"{{name: og-cost, oom_score_adj: {_VALUE}}}", start)
+        process.kill()
+    written = next(at for at, line in enumerate(lines) if line.startswith("pwrite64("))
+    woken = max(at for at, line in enumerate(lines[:written]) if line.startswith("epoll_wait("))
+    calls = [line.partition("(")[0] for line in lines[woken + 1 : written]]
+    assert [call for call in calls if call != "clock_gettime"] == [
+        "read",  # the watches
+        "openat",  # its folder
+        *("openat", "pread64"),  # its value
+        *("openat", "read", "close") * 2,  # stat, status
+        "pread64",
+    ]
+    assert any('"cgroup"' in line for line in lines[written:])

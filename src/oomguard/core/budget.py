@@ -23,6 +23,8 @@ class Budget:
         self._capacity = capacity
         self._refill = refill
         self._debts: dict[str, _Debt] = {}
+        self.has_spent = False
+        """Whether an account may be spent; if not, nobody has to wait."""
 
     def __bool__(self) -> bool:
         """Return whether any account owes anything; if not, callers need not find out who spends."""
@@ -37,11 +39,14 @@ class Budget:
         if key not in self._debts and len(self._debts) >= _KEYS:
             self.forget_paid(now)
             key = key if len(self._debts) < _KEYS else _SHARED
-        self._debts[key] = _Debt(self._debt(key, now) + amount, now)
+        owed = self._debt(key, now) + amount
+        self._debts[key] = _Debt(owed, now)
+        self.has_spent |= owed >= self._capacity
 
     def forget_paid(self, now: float) -> None:
         """Forget spenders who owe nothing."""
         self._debts = {key: debt for key, debt in self._debts.items() if self._debt(key, now) > 0}
+        self.has_spent = any(self.is_spent(key, now) for key in self._debts)
 
     def _debt(self, key: str, now: float) -> float:
         debt = self._debts.get(key)

@@ -26,11 +26,13 @@ class Entry(NamedTuple):
 
     def is_ours(self, value: int) -> bool:
         """Return whether oomguard set `value`; if not, something else changed it since."""
-        low, high = sorted((self.original, self.given))
-        if self.is_grant_pending and low <= value <= high:
+        if value == (self.given if self.made is None else self.made):
             return True
-        is_given = value == (self.given if self.made is None else self.made)
-        return is_given or (not self.is_written and value == self.given_before)
+        if self.is_grant_pending:
+            low, high = sorted((self.original, self.given))
+            if low <= value <= high:
+                return True
+        return not self.is_written and value == self.given_before
 
     def was_ours(self, value: int) -> bool:
         """Return whether oomguard set `value`, now or before: a child may have inherited it."""

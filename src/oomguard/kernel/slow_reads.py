@@ -154,7 +154,7 @@ class SlowReads:
 
         Raises UnknownFactError if the payer's budget is spent; the payer is "" for root.
         """
-        if self._long:
+        if self._long.has_spent:
             now = time.monotonic()
             self._long.forget_paid(now)
             key = payer()

@@ -67,7 +67,7 @@ class Backoff:
     @property
     def is_idle(self) -> bool:
         """Whether nothing was denied, corrected or checked lately: then nothing has to wait."""
-        return not (self._tallies or self._denials or self._users)
+        return not (self._tallies or self._denials or self._users.has_spent)
 
     def corrected(self, target: Hashable, now: float, user: str | None = None) -> None:
         """Count a correction of `target`. `user` is None in a pass, because users cannot cause passes."""
@@ -107,6 +107,11 @@ class Backoff:
         """Return whether the kernel denied `target` this value just now."""
         known = self._denials.get((target, value))
         return known is not None and known.until > now
+
+    @property
+    def limits_users(self) -> bool:
+        """Whether a user may have spent what events may cause; if not, the user need not be known."""
+        return self._users.has_spent
 
     def is_spent(self, target: Hashable, now: float, user: str) -> bool:
         """Return whether events must not cause a write to any process of `user`; `target` then rests."""

@@ -309,7 +309,10 @@ class ManagedProcesses:
     def is_unchanged(self, handle: ProcessHandle, one: Known) -> bool:
         """Return whether a process of which is known what is `unchanged` still is: it needs nothing then."""
         try:
-            is_same = one.unchanged == hash((handle.inode, handle.comm, handle.read_oom_score_adj()))
+            value = handle.read_oom_score_adj()  # first: a rewritten one, which is urgent, needs no more
+            is_same = (one.entry is None or value == one.entry.given) and one.unchanged == hash(
+                (handle.inode, handle.comm, value)
+            )
         except OSError:
             is_same = False
         if is_same:

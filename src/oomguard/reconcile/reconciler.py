@@ -217,12 +217,12 @@ class Reconciler:
         A pass writes every process's value. Protection that a process must not keep is removed at once.
         """
         is_repeatable = not in_pass and change.cause in ("drift", "restore") and not change.inherited
-        user = _user(handle) if is_repeatable else None
         if not self.backoff.is_idle:
             if self.backoff.is_denied(change.identity, change.after, now):
                 self.still_denied(change)
                 return None
             if not in_pass and (change.rule is not None or change.after <= change.before):
+                user = _user(handle) if is_repeatable and self.backoff.limits_users else None
                 if user is not None and self.backoff.is_spent(change.identity, now, user):
                     return _contended(change, f"the processes of {user} keep rewriting their values")
                 if self.backoff.must_wait(change.identity, now):
@@ -239,8 +239,9 @@ class Reconciler:
                 entry = entry or self.managed.descents.get(handle.pid, UNRELATED).origin
                 last = entry or Entry(change.own, change.before, moved_floor=change.moved_floor)
                 self.managed.on_reset(handle.pid, last, handle.stat.parent_pid)
-            if user is not None or change.cause == "drift":
-                self.backoff.corrected(change.identity, now, user)
+            if is_repeatable or change.cause == "drift":
+                # To find the account takes reads: after the write, which is more urgent.
+                self.backoff.corrected(change.identity, now, _user(handle) if is_repeatable else None)
         return outcome
 
 
