@@ -169,7 +169,8 @@ class SlowReads:
         """Raise UnknownFactError if this spender must wait."""
         now = time.monotonic()
         self._budget.forget_paid(now)
-        waits = "reading another process of this user took too long"
+        # An account of root's is of one process (ProcessHandle.spender).
+        waits = f"reading {'it' if who.is_root else 'another process of this user'} took too long"
         if self._budget.is_spent(who.key, now):
             raise UnknownFactError(waits)
         is_full = len(self._stuck) >= (_STUCK_LIMIT if who.is_root else _STUCK_OTHERS)
