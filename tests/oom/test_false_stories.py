@@ -69,6 +69,13 @@ def test_name_of_more_than_15_bytes_is_no_name() -> None:
     assert read(CONTEXT.format("x" * 16, 7)) == []
 
 
+def test_line_below_a_kill_is_no_part_of_a_name() -> None:
+    """Where no figures show that the line ends, as before 2.6.34: it may seem wrapped."""
+    prefix = "  107 | 2026-10-12 19:00:20 | [ 8523.347107] "
+    (report,) = read(f"{prefix}Out of memory: Killed process 5430 (httpd).\n(70 rows)\n")
+    assert [(kill.pid, kill.comm) for kill in report.kills] == [(5430, "httpd")]
+
+
 def test_report_during_which_the_clock_is_set_is_one() -> None:
     """A host without a clock of its own learns the time when its network is up."""
     lines = formats.host_report(formats.KERNELS[-1])

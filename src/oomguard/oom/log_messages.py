@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from oomguard.oom.kill import parse_kill
 from oomguard.oom.log_entry import is_damaged, is_field, is_in_entry, split_entry, split_line
 from oomguard.oom.log_line import (
     INVOKED,
@@ -158,6 +159,8 @@ class Messages:
                 break
             if find_message(more) >= 0 and (not line.is_marked or is_whole(line.text.strip())):
                 break
+            if ")" in more and parse_kill(line.text.rstrip()) is not None:
+                break  # the name ends in the first line
             parts.append(more)
             ends.append(end)
         if len(parts) > 1 and not is_row(line.text):
