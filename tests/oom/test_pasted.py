@@ -1,5 +1,6 @@
 """What people do to a report before anybody reads it: notes, cuts, elisions, markup, lost prefixes."""
 
+import json
 import quopri
 
 import pytest
@@ -198,6 +199,16 @@ def test_strings_of_one_list_are_a_log() -> None:
     """As a program prints the lines it has."""
     lines = [f"[    1.0{at:05}] {line}" for at, line in enumerate(LINES)]
     assert victims(repr(lines)) == [[formats.VICTIM.pid]]
+
+
+def test_list_of_entries_in_one_line_is_a_log() -> None:
+    """As an API returns them."""
+    stamped = [f"[ 8523.{at:06}] {line}" for at, line in enumerate(LINES)]
+    for key, lines in (("message", stamped), ("SyslogMessage", LINES)):
+        entries = [{"timestamp": "2026-10-12T19:00:20Z", key: line} for line in lines]
+        for text in (json.dumps(entries), json.dumps(entries, separators=(",", ":")) + ","):
+            assert victims(text) == [[1377]]
+    assert victims(json.dumps([{"message": KILLED}])) == [[1204]]
 
 
 def test_line_that_begins_a_report_is_never_lost() -> None:

@@ -133,11 +133,15 @@ def _split_json(line: str) -> Line | None:
 
 
 def _object(line: str) -> "dict[str, Any] | None":
-    """Parse an object of JSON, also as one of a list, or behind `data:` of server-sent events."""
+    """Parse an object or a list of JSON, also as one of a list, or behind `data:` of server-sent events."""
+    text = line.removeprefix("data: ").rstrip(" ,\r")
+    is_list = text.startswith("[{") and text.endswith("}]")
     try:
-        entry = json.loads(line.removeprefix("data: ").lstrip("[").rstrip(" ,]\r"))
+        entry = json.loads(text if is_list else text.lstrip("[").rstrip(" ,]"))
     except (ValueError, RecursionError):
         return None
+    if is_list:
+        entry = entry[0] if len(entry) == 1 else {"": entry}
     return entry if isinstance(entry, dict) else None
 
 
