@@ -211,6 +211,13 @@ def test_list_of_entries_in_one_line_is_a_log() -> None:
     assert victims(json.dumps([{"message": KILLED}])) == [[1204]]
 
 
+@pytest.mark.parametrize("end", ["\tdb1", "\t/var/log/messages\tsyslog", "\t"])
+def test_columns_behind_each_line_are_no_part_of_it(end: str) -> None:
+    """A table, copied with the columns to its right."""
+    (report,), log = read(*(f"Oct 12, 2026 @ 19:00:20.123\t{line}{end}" for line in LINES))
+    assert (len(report.tasks), [kill.pid for kill in report.kills], log.unread_count) == (4, [1377], 0)
+
+
 def test_line_that_begins_a_report_is_never_lost() -> None:
     """Nor one about a kill without a pid, or a cgroup that reached its limit."""
     for line in (

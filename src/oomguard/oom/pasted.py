@@ -36,7 +36,7 @@ _SOFT_BREAKS = re.compile(r"(?m)^(?:[^\n]*=\n)+[^\n]*\n?")
 """A line that a mail broke, and the end of it."""
 _BORDER = re.compile(r"(?m)(?<![ \t])[ \t]*│$")
 """What tmux draws to the right of a window."""
-_ENDING = re.compile(r"(?m) total_vm [^\n]{0,90} name( ?[\\;,][^\n\"'}]{0,20})$")
+_ENDING = re.compile(r"(?m) total_vm [^\n]{0,90} name( ?[\\;,][^\n\"'}]{0,20}|\t[^\n]{0,80})$")
 """What something put behind the heading of a table, and so perhaps behind each line."""
 _HAS_MARKUP = re.compile(
     r"&(?:lt|gt|quot|#\d{2,6}|#x[0-9a-fA-F]{2,5}|nbsp);|</(?!TASK|IRQ|NMI|SOFTIRQ|EOI)[A-Za-z]|<br|=3D|\]\]>|\[0m"
@@ -70,7 +70,7 @@ def as_logged(blocks: "Iterable[str]") -> "tuple[Iterator[str], int]":
         lines = text.splitlines(keepends=True)
         text = "".join(line if line.startswith("{") else _MARKUP.sub(_plain, line) for line in lines)
     if (ending := _ENDING.search(text)) is not None and text.count(f"{ending[1]}\n") > text.count("\n") // 2:
-        text = text.replace(f"{ending[1]}\n", "\n")
+        text = text.replace(f"{ending[1]}\n", "\n").removesuffix(ending[1])
     return (iter([_reversed(text)]), len(text.splitlines())) if _is_reversed(text) else (iter([text]), 0)
 
 
