@@ -46,6 +46,8 @@ _PROSE = {
         "write [a, b] or {at_most: -900}; quote text that contains [ ] { } or ,",
     ),
     ("quoted scalar", "unknown escape"): _UNKNOWN_ESCAPE,
+    ("quoted scalar", "escape code"): _UNKNOWN_ESCAPE,  # such as \ud800
+    ("quoted scalar", "hexdecimal"): _UNKNOWN_ESCAPE,  # \x, \u or \U without its digits
     ("quoted scalar", ""): (
         "the quote on line {start} is not closed",
         "close it; inside single quotes, write '' for a '",
