@@ -1296,7 +1296,7 @@ def test_no_verb_spends_more_than_its_share_on_one_user(
         os.chown(proc.root / str(pid), 4242, 4242)
     plan = oomguard("plan", "--json")
     assert [row["pid"] for row in plan.json] == [20]
-    assert "some processes cannot be read: untrusted: reading other processes of this user" in plan.err
+    assert "some processes cannot be read: untrusted users: reading other" in plan.err
     assert oomguard("check", "--host").code == 0
     explain = oomguard("explain", "slow")
     assert explain.code == 1

@@ -381,7 +381,7 @@ def test_a_cgroup_too_deep_to_be_printed_is_below_its_users_manager(
         assert handle is not None
         with handle:
             assert handle.cgroup == path
-            assert handle.budget_key == (f"user-{user}.slice" if known else "untrusted")
+            assert handle.budget_key == (f"user-{user}.slice" if known else "untrusted users")
             assert known or handle.cgroup_is_roots is None
 
 

@@ -58,7 +58,7 @@ def in_user_slice(path: str) -> bool:
 
 
 def budget_key(path: str, real_uid: int) -> str:
-    """Return the key for the cost of a process: its user's slice, its system unit, "root" or "untrusted".
+    """Return the key for the cost of a process: its user's slice, its system unit, "root" or "untrusted users".
 
     Everything that one user can start shares one key, and only root can make more keys. So the uid counts
     only as root's or not: subordinate uids (subuid(5)) give every user 65,536 of them. In a system
@@ -66,11 +66,11 @@ def budget_key(path: str, real_uid: int) -> str:
     """
     if in_user_slice(path):
         user = path.split("/", 3)[2]
-        return user if user.startswith("user-") and user.endswith(".slice") else "untrusted"
+        return user if user.startswith("user-") and user.endswith(".slice") else "untrusted users"
     unit = system_unit(path)
     if real_uid == 0:
         return unit or "root"
-    return f"{unit} (unprivileged)" if in_system_service(path) else "untrusted"
+    return f"{unit} (unprivileged)" if in_system_service(path) else "untrusted users"
 
 
 def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool:

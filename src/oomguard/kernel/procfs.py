@@ -379,7 +379,7 @@ class ProcessHandle:
 
     @property
     def budget_key(self) -> str:
-        """The account for its cost: its user's slice, its system unit, "root" or "untrusted"."""
+        """The account for its cost: its user's slice, its system unit, "root" or "untrusted users"."""
         try:
             return budget_key(self.cgroup, self.uid)
         except UnknownFactError:
