@@ -181,6 +181,14 @@ def test_a_policy_that_is_not_there_is_a_bad_policy(oomguard: Oomguard, policy: 
 # plan
 
 
+def test_a_plan_gives_no_process_the_reason_of_another(oomguard: Oomguard, proc: FakeProc) -> None:
+    """Two users pretend: one line for the rule, which says that there is more."""
+    proc.process(Process(Identity(21, 1), b"crond", uid=2000))
+    run = oomguard("plan")
+    why = "uid 1000 could give any program this name; and 1 other reason: oomguard explain PID add user"
+    assert f"refused: crond[11, 21]: {why}" in " ".join(run.out.split())
+
+
 def test_plan_shows_what_would_change_and_changes_nothing(oomguard: Oomguard, proc: FakeProc) -> None:
     """Exit 3, with the rule and its line, and why a change is refused."""
     before = (proc.oom_score_adjs(), proc.sysctls())

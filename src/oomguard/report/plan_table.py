@@ -11,7 +11,7 @@ from oomguard.core.choices import ObstacleKind
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import Rule
 from oomguard.core.tally import Tally, near_misses
-from oomguard.core.text import printable
+from oomguard.core.text import counted, printable
 from oomguard.report.sentences import sentence, subjects
 from oomguard.report.tables import console, print_text, table
 
@@ -148,7 +148,9 @@ def _obstacles(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
         assert obstacle is not None
         sysctls = [change.name for change in group if not isinstance(change, SetOomScoreAdj)]
         which = ", ".join(sysctls) or subjects(group)
-        yield f"{WORDS[obstacle.kind]}: {which}: {obstacle.reason}", obstacle.hint
+        others = len({change.obstacle and change.obstacle.reason for change in group}) - 1
+        more = f"; and {counted(others, 'other reason')}: oomguard explain PID" if others else ""
+        yield f"{WORDS[obstacle.kind]}: {which}: {obstacle.reason}{more}", obstacle.hint
 
 
 def _totals(changes: Sequence[Change], applied: str) -> str:
