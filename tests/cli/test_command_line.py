@@ -188,6 +188,23 @@ def test_run_without_root_names_the_folder_to_use(policy: str) -> None:
     )
 
 
+def test_run_says_which_file_it_cannot_start(tmp_path: Path) -> None:
+    """As where a virtual environment leads to an interpreter in the home of root."""
+    words = ["oomguard", "run", "--state-dir", str(tmp_path)]
+    program = (
+        "import sys; from oomguard.__main__ import main\n"
+        f"sys.executable, sys.argv = '/nonexistent/python', {words}\n"
+        "sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "oomguard: /nonexistent/python cannot be started: No such file or directory\n"
+        "  this user must be able to enter all folders above it\n"
+    )
+
+
 def test_help_fits_into_80_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,8 +33,9 @@ def _run(options: argparse.Namespace) -> NoReturn:
     import signal
     import sys
 
-    from oomguard.core.errors import UsageError
+    from oomguard.core.errors import OomguardError, UsageError
     from oomguard.core.policy import policy_option
+    from oomguard.core.text import printable
     from oomguard.kernel.own import python_command
     from oomguard.reconcile.state_folder import RUN_FOLDER
 
@@ -52,7 +53,13 @@ def _run(options: argparse.Namespace) -> NoReturn:
     # Block Ctrl-C until the daemon handles it: a mask survives exec, a handler does not.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     command = python_command("oomguard.daemon", options.policy, options.state_dir, options.proc)
-    os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
+    try:
+        os.execv(command[0], command)  # noqa: S606 - our own interpreter, no shell wanted
+    except OSError as error:
+        raise OomguardError(
+            f"{printable(command[0])} cannot be started: {error.strerror}",
+            hint="this user must be able to enter all folders above it",
+        ) from error
 
 
 VERB = Verb("run", "run the daemon: apply the policy until it is stopped", _DETAIL, _arguments, _run)

@@ -58,7 +58,7 @@ def in_user_slice(path: str) -> bool:
 
 
 def budget_key(path: str, real_uid: int) -> str:
-    """Return the key for the cost of a process: its user's slice, its system unit, "root" or "untrusted users".
+    """Return the key for the cost of a process: its user's slice, its unit, "root" or "untrusted users".
 
     Everything that one user can start shares one key, and only root can make more keys. So the uid counts
     only as root's or not: subordinate uids (subuid(5)) give every user 65,536 of them. In a system
