@@ -23,6 +23,15 @@ CONSOLE_TAIL_LINES = 25
 SUITES_VARIABLE = "OOMGUARD_VM_SUITES"
 ARTEFACTS_VARIABLE = "OOMGUARD_VM_ARTEFACTS"
 
+SECONDS = {
+    "test_foresight": 1800, "test_debian": 1400, "test_containers": 1200, "test_faults_load": 1200,
+    "test_attacks_inheritance": 700, "test_fleet": 700, "test_sysctls": 700, "test_trust": 600,
+    "test_walk": 550, "test_hosts": 420, "test_rank": 410, "test_docs": 310, "test_faults_state": 290,
+}  # fmt: skip
+"""How long the slowest files take in an emulated guest, beside another one, for `--vm-shard`."""
+
+OTHER_SECONDS = 130
+
 GUESTS_OF_TEST = pytest.StashKey[list[tuple[Guest, int]]]()
 """The guests a test works in, each with the size of its journal when the test began."""
 
@@ -34,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the suite's options; pytest takes them only if the command names this folder."""
     group = parser.getgroup("vm", "oomguard in virtual machines")
     group.addoption("--vm-suite", help=f"Debian releases, of {','.join(SUITES)} (default {SUITES[0]})")
+    group.addoption("--vm-shard", metavar="I/N", help="only this share of the files, from 1/N to N/N")
     group.addoption("--vm-write-walk", action="store_true", help="write docs/first-day.md")
     group.addoption("--vm-artefacts", help="folder for what failed scenarios leave (default: in the cache)")
 
@@ -53,6 +63,23 @@ def chosen_suites(config: pytest.Config) -> list[str]:
     if unknown := sorted(set(suites) - set(SUITES)):
         raise pytest.UsageError(f"--vm-suite: {', '.join(unknown)} unknown, choose from {', '.join(SUITES)}")
     return suites
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the files of other shards: the longest first, each goes to the shard with the least to do."""
+    text = config.getoption("--vm-shard", default=None)
+    if text is None:
+        return
+    found = re.fullmatch(r"([1-9])/([1-9])", text)
+    if found is None or found[1] > found[2]:
+        raise pytest.UsageError(f"--vm-shard: must be I/N with I from 1 to N, up to 9, got {text!r}")
+    seconds = {item.path.stem: SECONDS.get(item.path.stem, OTHER_SECONDS) for item in items}
+    shards: list[list[str]] = [[] for _ in range(int(found[2]))]
+    for file in sorted(seconds, key=lambda file: (-seconds[file], file)):
+        min(shards, key=lambda shard: sum(map(seconds.__getitem__, shard))).append(file)
+    mine = shards[int(found[1]) - 1]
+    config.hook.pytest_deselected(items=[item for item in items if item.path.stem not in mine])
+    items[:] = [item for item in items if item.path.stem in mine]
 
 
 def artefacts_folder(config: pytest.Config) -> Path:
