@@ -350,7 +350,7 @@ def test_ananicy_values_come_direct_and_through_types(tmp_path: Path) -> None:
     for note in (
         "a.rules:6: java: has `cmdlines`",
         "a.rules:7: lost: no type 'None'",
-        "a.rules:8: oom_score_adj: must be from -1000 to 1000, got 5000",
+        "a.rules:8: oom_score_adj: must be an integer from -1000 to 1000, got 5000",
         "a.rules:9: name  a: starts with a space",
         "2 rules that set no oom_score_adj",
         "1 rule: a later rule for the same name overrides it",

@@ -97,7 +97,9 @@ def _value(one: _Object, notes: list[Note]) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not OOM_SCORE_ADJ_MIN <= value <= OOM_SCORE_ADJ_MAX:
-        notes.append(Note("oom_score_adj", f"must be from -1000 to 1000, got {value!r}", one.place))
+        notes.append(
+            Note("oom_score_adj", f"must be an integer from -1000 to 1000, got {value!r}", one.place)
+        )
         return None
     return value
 
