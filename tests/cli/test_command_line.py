@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,17 @@ def test_check_reads_standard_input(arguments: tuple[str, ...]) -> None:
     done = oomguard("check", *arguments, text="vm: {swapiness: 1}\n")
     assert done.returncode == 78
     assert done.stdout.startswith("<stdin>:1:6: vm.swapiness: ")
+
+
+def test_a_warning_about_this_host_calls_standard_input_what_others_call_it(tmp_path: Path) -> None:
+    """There is no file called `-`."""
+    rival = shutil.copy("/bin/sleep", tmp_path / "ananicy-cpp")
+    with subprocess.Popen([rival, "60"]) as sleeping:
+        text = "rules: [{name: x, oom_score_adj: 1}]\n"
+        done = oomguard("check", "--host", "--policy", "-", "--state-dir", str(tmp_path), text=text)
+        sleeping.kill()
+    assert "<stdin>: warning: ananicy-cpp (pid " in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line.startswith("-:")]
 
 
 def test_plan_reads_standard_input(tmp_path: Path) -> None:

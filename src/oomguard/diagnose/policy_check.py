@@ -51,20 +51,21 @@ class Checked(NamedTuple):
 
 def check_policy(path: str, *, alone: bool, with_host: bool, proc: str, state_dir: str) -> Checked:
     """Check a policy; `alone` leaves out its drop-ins, `with_host` compares it with this host."""
+    name = "<stdin>" if path == STANDARD_INPUT else path
     try:
         host = facts_of(proc) if with_host else None
         policy, warnings = load(path, alone=alone, host=host, trial=is_slow)
     except PolicyError as error:
-        return Checked(path, with_policy_in_use(error, path, proc, state_dir).faults)
+        return Checked(name, with_policy_in_use(error, path, proc, state_dir).faults)
     found: Fit | None = None
     options = policy_option([path]) + state_dir_option(state_dir)
     if with_host:
         from oomguard.diagnose.host_check import fit  # imported late: most calls do not need it
 
         with closing(open_preview(policy, proc=proc, state_dir=state_dir)) as preview:
-            found = fit(preview, path, options=options)
+            found = fit(preview, name, options=options)
     faults = (*(found.faults if found else ()), *_with_losses(warnings, state_dir))
-    return Checked("<stdin>" if path == STANDARD_INPUT else path, faults, policy, found, options)
+    return Checked(name, faults, policy, found, options)
 
 
 def _with_losses(warnings: tuple[Fault, ...], state_dir: str) -> tuple[Fault, ...]:
