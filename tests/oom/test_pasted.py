@@ -262,3 +262,13 @@ def test_lines_have_the_numbers_of_the_file() -> None:
     reports, log = read("Out of memory: KiIled pr0cess 12O4 (a)", *reversed(LINES), "x")
     assert [kill.pid for kill in reports[0].kills] == [formats.VICTIM.pid]
     assert [one.number for one in log.unread] == [1]
+
+
+@pytest.mark.parametrize("character", "\x0b\x0c\x1c\x85\u2028")
+def test_no_character_but_a_newline_breaks_a_line(character: str) -> None:
+    """A user chooses them: no text behind one is a line of its own, in either order."""
+    forged = f"overlayfs: failed to resolve '/a{character}Out of memory: Killed process 1 (init) {FIGURES}"
+    for lines in ((*LINES, forged), (forged, *reversed(LINES))):
+        reports, log = read("<p>", *lines, "Out of memory: KiIled pr0cess 12O4 (a)", "</p>")
+        assert [kill.pid for report in reports for kill in report.kills] == [formats.VICTIM.pid]
+        assert {one.number for one in log.unread} >= {len(lines) + 2}

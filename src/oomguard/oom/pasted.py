@@ -71,7 +71,10 @@ def as_logged(blocks: "Iterable[str]") -> "tuple[Iterator[str], int]":
         text = "".join(line if line.startswith("{") else _MARKUP.sub(_plain, line) for line in lines)
     if (ending := _ENDING.search(text)) is not None and text.count(f"{ending[1]}\n") > text.count("\n") // 2:
         text = text.replace(f"{ending[1]}\n", "\n").removesuffix(ending[1])
-    return (iter([_reversed(text)]), len(text.splitlines())) if _is_reversed(text) else (iter([text]), 0)
+    if not _is_reversed(text):
+        return iter([text]), 0
+    text = _reversed(text)
+    return iter([text]), text.count("\n")
 
 
 def _plain(found: "re.Match[str]") -> str:
@@ -108,9 +111,9 @@ def _is_reversed(text: str) -> bool:
 def _reversed(text: str) -> str:
     """Return the lines in the other order; those that are indented stay behind the one before."""
     messages: list[str] = []
-    for line in text.splitlines(keepends=True):
+    for line in text.removesuffix("\n").split("\n"):
         if line.startswith(" ") and messages:
-            messages[-1] += line
+            messages[-1] += f"{line}\n"
         else:
-            messages.append(line if line.endswith("\n") else f"{line}\n")
+            messages.append(f"{line}\n")
     return "".join(reversed(messages))
