@@ -1312,6 +1312,21 @@ def test_no_verb_spends_more_than_its_share_on_one_user(
     assert "1 process cannot be explained (21): reading other processes of this user" in explain.err
 
 
+def test_explain_does_not_say_that_nothing_matches_where_a_rule_could_not_be_tried(
+    oomguard: Oomguard, policy: Path, proc: FakeProc
+) -> None:
+    """A command line on which the pattern takes too long: neither yes nor no, and no rule to add."""
+    policy.write_text("rules: [{cmdline: '(a+)+$', oom_score_adj: 300}]\n")
+    proc.process(Process(Identity(20, 1), b"slow", arguments=(b"a" * 200 + b"b",), uid=4242))
+    run = oomguard("explain", "20")
+    shown = " ".join(run.out.split())
+    assert run.code == 0
+    assert "cmdline=(a+)+$ (policy.yaml:1) ? unknown: " in shown
+    assert "→ stays 0: which rule matches cannot be known: " in shown
+    assert "no rule matches it" not in shown
+    assert "to match it" not in shown
+
+
 FITTING = "vm:\n  min_free_kbytes: 1%\n  swappiness: {at_most: 60}\n"
 
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
-from oomguard.core.decide import Decision
+from oomguard.core.decide import Decision, Obstacle
 from oomguard.core.errors import OomguardError
 from oomguard.core.match import first_unmet
 from oomguard.core.process import COMM_LENGTH, INIT_PID, Facts, Process, UnknownFactError, full_name
@@ -94,6 +94,9 @@ def _explain(handle: ProcessHandle, planner: Planner, decision: Decision | None)
         tried.append(Tried(rule, unmet, found))
         if not unmet:
             break
+    unknown = next((one.found for one in tried if one.unmet == "unknown"), "")
+    if unknown and decision.rule is None and decision.obstacle is None and decision.wanted == value:
+        decision = decision._replace(obstacle=Obstacle("unknown", unknown))
     return Explanation(
         process, user_name(process.uid), tried, decision, never, _paste(process, decision, never)
     )
@@ -102,6 +105,8 @@ def _explain(handle: ProcessHandle, planner: Planner, decision: Decision | None)
 def _paste(process: Process, decision: Decision, never: str) -> str:
     """Return the rule that a policy lacks for the process, "" if it needs none."""
     obstacle = decision.obstacle
+    if obstacle is not None and obstacle.kind == "unknown":
+        return ""
     if obstacle is None or not obstacle.hint:
         return rule_for(process) if decision.rule is None and not never else ""
     if obstacle.kind == "refused" and process.uid != 0:  # with the user, the rule is trusted
@@ -134,7 +139,7 @@ def _try(
         first = planner.policy.first_person_uid
         refusal = trust_refusal(rule, handle, own=decision.own, first_person_uid=first)
     except UnknownFactError as error:
-        return "unknown", f"cannot be read: {error}"
+        return "unknown", str(error)
     return ("trust", refusal.reason) if refusal is not None else ("", "")
 
 

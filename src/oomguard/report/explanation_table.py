@@ -59,6 +59,7 @@ def _tried_table(shown: Sequence[Tried]) -> Table:
     made = grid()
     for name, tried in zip(names, shown, strict=True):
         answer, style = ("no", "") if tried.unmet else ("yes", "green")
+        answer = "?" if tried.unmet == "unknown" else answer
         verb = " is" if tried.unmet in _KEYS else ":"
         what = f"{tried.unmet}{verb} {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
         made.add_row("", name, answer, what, style=style)
