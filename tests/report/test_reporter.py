@@ -246,6 +246,17 @@ def test_corrections_of_a_contended_value_are_combined_for_an_hour(reporter: Rep
     assert reporter.next_flush() is None
 
 
+def test_a_failure_about_a_contended_value_does_not_wait_for_an_hour(
+    reporter: Reporter, sink: Memory
+) -> None:
+    """Only its corrections do."""
+    for pid, reason in enumerate(("it is rewritten", "this user rewrites")):
+        reporter.outcome(Outcome(valued(pid), "contended", reason=reason), 0.0, is_contended=True)
+        reporter.outcome(denied(valued(pid), reason), 0.0, is_contended=True)
+    reporter.flush(FOLD_SECONDS)
+    assert [record.event.name for record in sink.records] == ["contended", "denied"] * 2
+
+
 def test_kinds_are_folded_apart(reporter: Reporter, sink: Memory) -> None:
     """By rule, cause, target and result."""
     for change in (

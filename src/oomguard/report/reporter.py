@@ -136,7 +136,8 @@ class Reporter:
             self._applied.append((time.time(), outcome))  # monotonic time stops while a host is suspended
         elif not self._complain(outcome):
             return
-        self._fold(outcome, now, CONTENDED_SECONDS if is_contended else FOLD_SECONDS)
+        is_correction = is_contended and outcome.result == "applied"
+        self._fold(outcome, now, CONTENDED_SECONDS if is_correction else FOLD_SECONDS)
 
     @property
     def recent(self) -> list[RecentChange]:
