@@ -89,8 +89,8 @@ _AHEAD = 1 << 15
 """Characters that are known beyond a line, unless the log ends."""
 _MESSAGE_COST = 132
 """The cost of parsing a message, in characters of the log. Real reports have at least 140 for each."""
-_REPORT_COST = 275
-"""The additional cost of a report, in JSON. The shortest real one is a line of about 180 characters."""
+_REPORT_COST = 540
+"""The additional cost of a report, in JSON: a line of a kill takes longer to print than to parse."""
 _OTHER_COST = 300
 """The additional cost of a line of another program."""
 _WITHIN_COST = 400
@@ -99,7 +99,7 @@ _ROWS_COST = 110
 """The cost of rows between other lines, however many follow each other."""
 _STRING_COST = 16
 """The cost of a string in a line that may have a message in quotes."""
-_CREDIT = 5_000_000
+_CREDIT = 10_500_000
 """The cost of a log beyond its length after which lines are skipped: some 16,000 kills in a row."""
 _QUIET_LINES = 5000
 """After this many lines that do not mention memory, the end of a report counts as lost."""
@@ -370,7 +370,7 @@ class OomLog:
         else:
             self._reading[host] = assembler
             if "total_vm" in line.text and assembler.row is not None and raw.endswith(line.text):
-                self._credit -= _MESSAGE_COST + _REPORT_COST  # the cost of a new table
+                self._credit -= 3 * _MESSAGE_COST  # the cost of a new table
                 prefix = raw[: line.indent]
                 self._table = _Table(assembler, prefix.translate(DIGITS), line.host, prefix.find(line.host))
         return assembler.is_used
