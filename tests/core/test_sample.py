@@ -46,13 +46,16 @@ def test_what_is_left_includes_swap(left: Left, percent: float) -> None:
     ],
 )
 def test_a_fall_that_leaves_nothing_the_next_time_shows(before: float, now: float, *, gone: bool) -> None:
-    """Unless more than half is left: a program took much at once."""
-    assert Left(int(now * GIB), 16 * GIB).would_be_gone(Left(int(before * GIB), 16 * GIB), 60) == gone
+    """If it goes on like this."""
+    assert Left(int(now * GIB), 16 * GIB).would_be_gone(Left(int(before * GIB), 16 * GIB), 60, 60) == gone
 
 
-@pytest.mark.parametrize(("seconds", "falling"), [(9, None), (10, ["/a"]), (60, ["/a"]), (70, []), (600, [])])
+@pytest.mark.parametrize(
+    ("seconds", "falling"),
+    [(9, None), (10, ["/a", "/b", "/new"]), (45, ["/a"]), (60, ["/a"]), (70, []), (600, [])],
+)
 def test_a_fall_counts_by_its_rate(seconds: float, falling: list[str] | None) -> None:
-    """Of which less than ten seconds tell nothing."""
+    """Of which less than ten seconds tell nothing; a slow one only counts if less than half is left."""
     trend = Trend()
     assert trend.falling(100, {"/a": Left(100, 100), "/b": Left(100, 100)}) == []
     now = 100 + seconds

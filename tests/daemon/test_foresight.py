@@ -92,15 +92,22 @@ class Watched:
 
     def end_pass(self, *, minutes: float = 1) -> None:
         """Look as after a pass, so long after the one before."""
-        self.it.trend.at -= 60 * minutes
+        self.age(60 * minutes)
         self.it.pass_ended()
         self.look()
 
     def glance(self, *, seconds: float) -> None:
-        """Look as when the watchdog wakes the daemon, so long after the last time."""
-        self.it.trend.at -= seconds
-        self.it.glance()
+        """Look as when something wakes the daemon, so long after the last time."""
+        self.age(seconds)
+        self.it.awake(time.monotonic())
         self.look()
+
+    def age(self, seconds: float) -> None:
+        """Let so much time pass since what was seen."""
+        self.it.glance_at -= seconds
+        trend = self.it.trend
+        trend.at, trend.read_at = trend.at - seconds, trend.read_at - seconds
+        trend.latest = {cgroup: (at - seconds, left) for cgroup, (at, left) in trend.latest.items()}
 
     def calm_down(self) -> None:
         """Let some seconds pass in which nothing stalls, nor falls."""
@@ -335,14 +342,14 @@ def test_where_looks_take_long_what_is_left_is_still_read_each_second(
 def test_a_cgroup_that_fills_up_fast_is_found_between_passes(
     watched: Watched, tmp_path: Path, *, is_new: bool
 ) -> None:
-    """Also one that was made since the last pass, and that was half empty at the first glance."""
+    """Also one that was made since the last pass, and that was mostly empty at the first glance."""
     if is_new:
         watched.cgroup(tmp_path, "old", used_mib=300)
         watched.end_pass()
     watched.cgroup(tmp_path, "job", used_mib=400)
     if not is_new:
         watched.end_pass()
-    watched.cgroup(tmp_path, "job", used_mib=490 if is_new else 550)
+    watched.cgroup(tmp_path, "job", used_mib=380 if is_new else 550)
     watched.glance(seconds=30)
     assert watched.it.episode is None
     watched.cgroup(tmp_path, "job", used_mib=800)
@@ -350,11 +357,34 @@ def test_a_cgroup_that_fills_up_fast_is_found_between_passes(
     assert watched.it.episode is not None
 
 
+def test_a_glance_follows_another_after_fourteen_seconds(watched: Watched) -> None:
+    """However often the daemon wakes up."""
+    watched.end_pass()
+    watched.glance(seconds=20)
+    watched.memory(available_mib=100)
+    for seconds, is_found in ((13, False), (0, False), (1, True)):
+        watched.glance(seconds=seconds)
+        assert (watched.it.episode is not None) == is_found
+
+
+@pytest.mark.parametrize(("used", "is_found"), [(300, True), (200, False)])
+def test_a_cgroup_that_fills_up_in_seconds_is_found_at_its_first_glance(
+    watched: Watched, tmp_path: Path, used: int, *, is_found: bool
+) -> None:
+    """By what it took since the last glance, not since the last pass, which was long before it was made."""
+    watched.cgroup(tmp_path, "old", used_mib=300)
+    watched.end_pass()
+    watched.glance(seconds=40)
+    watched.cgroup(tmp_path, "job", used_mib=used)
+    watched.glance(seconds=15)
+    assert (watched.it.episode is not None) == is_found
+
+
 def test_a_pass_does_not_lose_its_look_to_a_glance(watched: Watched) -> None:
     """Both wait for other work, and their timers are due at the same time, a minute being four times 15 s."""
     watched.end_pass()
     watched.it.trend.at -= 15
-    watched.it.glance()
+    watched.it.awake(time.monotonic())
     watched.it.pass_ended()
     watched.look()
     assert len(watched.recorder.samples()) == 2

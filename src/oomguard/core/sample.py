@@ -21,6 +21,9 @@ _MINUTE = 60.0
 _RECENT_SECONDS = 600
 
 _COMPARE_SECONDS = 10.0
+_FAST_SECONDS = 45.0
+"""What would be gone within this time if it kept falling as since it was last read, may be gone before it is
+read again some 15 s later: what is new began to fall in between."""
 
 _TICKS = 100
 """A second, in the times that processes started (USER_HZ)."""
@@ -82,9 +85,9 @@ class Left(NamedTuple):
         """The same amounts, with everything left."""
         return Left(self.total_kib, self.total_kib, self.swap_total_kib, self.swap_total_kib)
 
-    def would_be_gone(self, before: "Left", seconds: float) -> bool:
-        """Return whether nothing would be left within a minute if memory kept falling like this."""
-        return self.percent < _LOOK_PERCENT and self.kib * seconds < (before.kib - self.kib) * _MINUTE
+    def would_be_gone(self, before: "Left", seconds: float, within: float) -> bool:
+        """Return whether nothing would be left `within` seconds if memory kept falling as in these before."""
+        return self.kib * seconds < (before.kib - self.kib) * within
 
 
 class Sample(NamedTuple):
@@ -111,21 +114,36 @@ class Trend:
         self.at = 0.0
         self._before: dict[str, Left] = {}
         """By cgroup; of what was short, the least since it was not: what stays short does not fall again."""
+        self.latest: dict[str, tuple[float, Left]] = {}
+        """By cgroup, what was read last, and when; since then it may be at a glance."""
+        self.read_at = 0.0
 
     def is_due(self, now: float) -> bool:
         """Return whether enough time has passed: a short time shows no trend."""
         return now - self.at >= _COMPARE_SECONDS
 
     def is_falling(self, now: float, cgroup: str, left: Left) -> bool:
-        """Return whether nothing would be left within a minute."""
+        """Return whether nothing would be left soon."""
         # A cgroup that is new since the last time started empty.
-        earlier = self._before.get(cgroup) or (left.untouched if self._before else left)
-        return left.would_be_gone(earlier, now - self.at)
+        first = left.untouched if self._before else left
+        earlier = self._before.get(cgroup) or first
+        if left.percent < _LOOK_PERCENT and left.would_be_gone(earlier, now - self.at, _MINUTE):
+            return True
+        at, latest = self.latest.get(cgroup) or (self.read_at, first)
+        if latest.percent < SHORT_PERCENT or not _COMPARE_SECONDS <= now - at <= _FAST_SECONDS:
+            return False
+        return left.would_be_gone(latest, now - at, _FAST_SECONDS)
+
+    def glanced(self, now: float, lefts: Mapping[str, Left]) -> None:
+        """Remember what was read, of some."""
+        self.read_at = now
+        self.latest.update({cgroup: (now, left) for cgroup, left in lefts.items()})
 
     def falling(self, now: float, lefts: Mapping[str, Left]) -> list[str]:
         """Return what is falling, the least left first; remember these values."""
         found = [cgroup for cgroup, left in lefts.items() if self.is_falling(now, cgroup, left)]
-        before, self.at, self._before = self._before, now, {}
+        before, self.at, self._before, self.latest = self._before, now, {}, {}
+        self.glanced(now, lefts)
         for cgroup, left in lefts.items():
             earlier = before.get(cgroup, left)
             is_least = left.percent >= SHORT_PERCENT or left.kib < earlier.kib

@@ -3,8 +3,8 @@
 Nothing polls: a trigger of the kernel (kernel/pressure.py) wakes the daemon when tasks stall for memory. Then
 it checks every second until they have not stalled for a while. Each pass ends with a check, too: a leak
 stalls nobody until almost nothing is left, and in a cgroup without swap nobody at all. But the check shows
-that memory would be gone by the next pass. Between passes, the watchdog wakes the daemon anyway: then it
-looks only at how much is left, and for new cgroups if their number has changed.
+that memory would be gone by the next pass. Between passes, when the daemon is awake anyway (with systemd,
+for its watchdog), it looks only at how much is left, and for new cgroups if their number has changed.
 """
 
 import os
@@ -73,6 +73,9 @@ _CGROUP_PERCENT = 1.0
 _REPEAT_SECONDS = 600.0
 """At most one warning about a cgroup in this time: its processes can stall whenever they like."""
 
+_GLANCE_SECONDS = 14.0
+"""The least time between two glances: a little less than systemd lets pass (WatchdogSec=30s)."""
+
 _CLOSE_LIMIT = 8
 """Cgroups that are checked each second, of those that are short or fall; or at a glance."""
 
@@ -102,6 +105,8 @@ class Foresight:
         self._limit = PressureLimit(some_percent=0)
         self._look: Iterator[None] | None = None
         self._spent = self._full_at = self._again_at = 0.0
+        self.glance_at = time.monotonic() + _GLANCE_SECONDS
+        """When the next glance is due."""
         self._is_full = self._is_glance = self._is_near = False
         self.episode: Episode | None = None
         self._falling: list[Memcg] = []
@@ -190,9 +195,13 @@ class Foresight:
         if self._limit.some_percent or self._recorder.is_open:
             self._begin(is_full=True)
 
-    def glance(self) -> None:
-        """Look only at how much is left, and at every process if that would be gone within a minute."""
-        if self._limit.some_percent and self.episode is None:
+    def awake(self, now: float) -> None:
+        """Look at how much is left, and at every process if that would be gone soon.
+
+        Called whenever something woke the daemon; does nothing if the last time was just before.
+        """
+        if now >= self.glance_at and self._limit.some_percent and self.episode is None:
+            self.glance_at = now + _GLANCE_SECONDS
             self._begin_glance()
 
     def killed(self, pid: int, comm: str, cgroup: str) -> Growth | None:
@@ -299,8 +308,10 @@ class Foresight:
         if not self.trend.is_due(now):
             return False
         limited = yield from self._close_limits(host)
-        rooms = [("", host), *((memcg.path, left) for memcg, left in limited)]
-        self._is_full = any(self.trend.is_falling(now, cgroup, left) for cgroup, left in rooms)
+        rooms = {"": host} | {memcg.path: left for memcg, left in limited}
+        self._is_full = any(self.trend.is_falling(now, cgroup, left) for cgroup, left in rooms.items())
+        if not self._is_full:  # otherwise all are compared next, with what they were
+            self.trend.glanced(now, rooms)
         return self._is_full
 
     def _looking(self) -> Iterator[None]:

@@ -180,6 +180,7 @@ class Service:
                 self._report_throttling()
             if is_paused:
                 return
+            self.foresight.awake(time.monotonic())
             if is_working := self.worker.is_busy:
                 self.worker.work(is_throttled=self._is_throttled)
             if self.foresight.is_urgent or (self.foresight.is_busy and not is_working):
@@ -313,7 +314,6 @@ class Service:
         interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000
         if interval:
             self.notifier.notify(WATCHDOG="1")
-            self.foresight.glance()
             self.loop.set("watchdog", now + interval / 2)
 
     def _flush(self, now: float) -> None:
