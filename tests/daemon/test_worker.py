@@ -158,6 +158,21 @@ def test_a_watch_on_what_no_rule_matches_any_more_rests(work: Work, proc: FakePr
     assert [*work.reconciler.backoff.resting] == [Identity(2, 1)]
 
 
+def test_a_throttled_daemon_watches_what_it_manages(
+    work: Work, proc: FakeProc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although events never end: what is rewritten meanwhile would wait for a pass."""
+    monkeypatch.setattr(work.procfs, "now_ticks", lambda: 10_000)  # it has lived for long enough
+    proc.process(Process(Identity(2, 1), b"a"))
+    work.worker.begin_pass("start")
+    run(work)
+    work.loop._timers["watch"](0.0)
+    work.worker.queue.urgent |= set(range(1000, 1000 + URGENT_LIMIT))
+    work.worker.work(is_throttled=True)
+    assert work.worker.queue.urgent, "a slice is short"
+    assert work.worker.watching.drift.watches(2)
+
+
 def test_what_inherited_is_chased_soon(work: Work) -> None:
     """A fork may have crossed the reset; forks are followed then, though none was reported."""
     work.worker.queue.put_off("child", ())

@@ -90,7 +90,7 @@ class Worker:
         return Matched(rules, rule_of, tuple(self._reporter.complaints.values()))
 
     def work(self, *, is_throttled: bool) -> None:
-        """Do one slice of work: events first, then the pass, then watches."""
+        """Do one slice of work: events first, then the pass, then watches; when throttled, some of each."""
         now = time.monotonic()
         end = now + (THROTTLED_SLICE_SECONDS if is_throttled else SLICE_SECONDS)
         sweep = self.queue.sweep
@@ -108,6 +108,8 @@ class Worker:
             elif is_idle:
                 self.events.work()
             now = time.monotonic()
+        if is_throttled and self.watching.is_busy:  # events may come faster than they are handled
+            self.watching.work(now)
 
     def clear(self) -> None:
         """Drop what can be created again, and check everything when the shortage may be over."""
