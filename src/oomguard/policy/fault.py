@@ -17,6 +17,10 @@ _SHOWN_CHARACTERS = 60
 _ITEM = re.compile(r"^.*\b(?:rules|cases|processes)\[\d+\](?:\.|$)")
 
 
+FAULTS_LIMIT = 1000
+"""Faults to report for a policy: a file that is not a policy can have half a million."""
+
+
 class Fault(NamedTuple):
     """One error or warning in a policy file.
 

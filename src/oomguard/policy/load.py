@@ -13,7 +13,7 @@ from oomguard.core.rule import Terms
 from oomguard.core.text import printable
 from oomguard.policy import model, nodes, relations, scalars, yaml_tree
 from oomguard.policy.compile import PolicyFile, compile_policy, compile_rule, digest
-from oomguard.policy.fault import Fault, PolicyError, Words
+from oomguard.policy.fault import FAULTS_LIMIT, Fault, PolicyError, Words
 from oomguard.policy.language import Language
 from oomguard.policy.lint.rules import (
     names_collide,
@@ -35,9 +35,6 @@ _CHECKS: tuple[Callable[[Subject], Iterator[Fault]], ...] = (
     *(raised_supervisors, unknown_users, sysctls),
 )
 """Each yields warnings about a valid policy. Their codes never change; docs/lint.md describes them."""
-
-FAULTS_LIMIT = 1000
-"""Faults to report for a policy: a file that is not a policy can have half a million."""
 
 _UNREAD = {"tag", "complex-key", "merge-key", "unknown-anchor"}
 """Faults that change a value: faults that follow from it are not reported."""
