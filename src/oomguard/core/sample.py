@@ -86,7 +86,7 @@ class Left(NamedTuple):
         return Left(self.total_kib, self.total_kib, self.swap_total_kib, self.swap_total_kib)
 
     def would_be_gone(self, before: "Left", seconds: float, within: float) -> bool:
-        """Return whether nothing would be left `within` seconds if memory kept falling as in these before."""
+        """Return whether nothing would be left `within` seconds if it kept falling as in these `seconds`."""
         return self.kib * seconds < (before.kib - self.kib) * within
 
 
@@ -115,8 +115,9 @@ class Trend:
         self._before: dict[str, Left] = {}
         """By cgroup; of what was short, the least since it was not: what stays short does not fall again."""
         self.latest: dict[str, tuple[float, Left]] = {}
-        """By cgroup, what was read last, and when; since then it may be at a glance."""
+        """By cgroup, what was read last, and when: some of it maybe at a glance."""
         self.read_at = 0.0
+        """When any of it was."""
 
     def is_due(self, now: float) -> bool:
         """Return whether enough time has passed: a short time shows no trend."""
@@ -135,7 +136,7 @@ class Trend:
         return left.would_be_gone(latest, now - at, _FAST_SECONDS)
 
     def glanced(self, now: float, lefts: Mapping[str, Left]) -> None:
-        """Remember what was read, of some."""
+        """Remember what was read of some cgroups."""
         self.read_at = now
         self.latest.update({cgroup: (now, left) for cgroup, left in lefts.items()})
 
