@@ -175,6 +175,9 @@ def test_a_policy_that_could_not_be_read_is_read_later(tmp_path: Path, program: 
         wait_for_value(pid, 400)
         reader = daemon.process.pid
         used = set(map(int, os.listdir(f"/proc/{reader}/fd")))
+        for _ in range(20):  # some are open for a moment only
+            time.sleep(0.05)
+            used &= set(map(int, os.listdir(f"/proc/{reader}/fd")))
         room = min(set(range(len(used) + 1)) - used)  # a reader would fit in gaps below it
         _, hard = resource.prlimit(reader, resource.RLIMIT_NOFILE)
         resource.prlimit(reader, resource.RLIMIT_NOFILE, (room, hard))
