@@ -96,6 +96,11 @@ class Ledger:
         entry = self.known.get(pid, NOTHING).entry
         return entry is not None and entry.given < entry.original
 
+    def hidden(self, procfs: Procfs) -> int:
+        """Return how many processes with an original value live, but are hidden in /proc."""
+        unseen = {one.pid for one in self.processes}.difference(procfs.pids())
+        return sum(may_be_hidden(procfs, pid) for pid in unseen)
+
     def known_of(self, process: Identity) -> Known:
         """Return what is known about a process; it can be changed."""
         one = self.known.get(process.pid)
@@ -251,11 +256,6 @@ class Ledger:
                 intent = self._read_row(json.loads(text), intent)
             except (ValueError, KeyError, TypeError, RecursionError):
                 self.ignored_lines += 1
-
-    def hidden(self, procfs: Procfs) -> int:
-        """Return how many processes with an original value live, but are hidden in /proc."""
-        unseen = {one.pid for one in self.processes}.difference(procfs.pids())
-        return sum(may_be_hidden(procfs, pid) for pid in unseen)
 
     def _read_row(self, row: "Any", intent: Identity | None) -> Identity | None:
         """Read a line, and confirm the intent before it; return the process that it is an intent for."""
