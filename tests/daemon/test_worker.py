@@ -167,9 +167,11 @@ def test_a_throttled_daemon_watches_what_it_manages(
     work.worker.begin_pass("start")
     run(work)
     work.loop._timers["watch"](0.0)
+    work.loop.set("status", None)
     work.worker.queue.urgent |= set(range(1000, 1000 + URGENT_LIMIT))
     work.worker.work(is_throttled=True)
     assert work.worker.queue.urgent, "a slice is short"
+    assert work.due("status") is not None
     assert work.worker.watching.drift.watches(2)
 
 

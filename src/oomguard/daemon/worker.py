@@ -103,13 +103,16 @@ class Worker:
                 if not sweep.chase(self._list_pids):
                     self._end_pass(now)
             elif is_idle and self.watching.is_busy:
-                self.watching.work(now)
-                self._status.request(now)
+                self._watch(now)
             elif is_idle:
                 self.events.work()
             now = time.monotonic()
         if is_throttled and self.watching.is_busy:  # events may come faster than they are handled
-            self.watching.work(now)
+            self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        self.watching.work(now)
+        self._status.request(now)  # it has their number
 
     def clear(self) -> None:
         """Drop what can be created again, and check everything when the shortage may be over."""
