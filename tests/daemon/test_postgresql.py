@@ -9,7 +9,7 @@ import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -126,10 +126,11 @@ def test_backends_are_not_held_with_their_postmaster(tmp_path: Path, cluster: Cl
         with cluster.session() as backend:
             wait_for_value(backend, OWN)
             assert oom_score_adj(pid) == 300
-        helpers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        assert helpers
+        helpers = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         for helper in helpers:
-            wait_for_value(int(helper), OWN)
+            with suppress(FileNotFoundError, ProcessLookupError):  # one that ended, as autovacuum's do
+                wait_for_value(helper, OWN)
+        assert any(Path(f"/proc/{helper}").exists() for helper in helpers)
         assert not fights(daemon)
 
 

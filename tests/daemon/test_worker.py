@@ -177,19 +177,21 @@ def test_a_throttled_daemon_watches_what_it_manages(
 
 def test_what_inherited_is_chased_soon(work: Work) -> None:
     """A fork may have crossed the reset; forks are followed then, though none was reported."""
+    begun = time.monotonic()
     work.worker.queue.put_off("child", ())
     due = work.due("child")
     assert due is not None
-    assert due == pytest.approx(time.monotonic() + CHILD_SECONDS, abs=0.05)
+    assert begun <= due - CHILD_SECONDS <= time.monotonic()
 
 
 def test_short_of_memory_everything_is_dropped_and_a_pass_follows_soon(work: Work, proc: FakeProc) -> None:
     """When there may be some again."""
     proc.process(Process(Identity(2, 1), b"a"))
     work.worker.begin_pass("start")
+    begun = time.monotonic()
     work.worker.clear()
     assert not work.worker.is_busy
     assert (work.status.losses, work.ended) == (1, [])
     due = work.due("pass")
     assert due is not None
-    assert due == pytest.approx(time.monotonic() + POLL_SECONDS, abs=0.05)
+    assert begun <= due - POLL_SECONDS <= time.monotonic()

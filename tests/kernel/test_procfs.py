@@ -502,7 +502,7 @@ class Crowded(Procfs):
     def own_mounts(self) -> bytes:
         """Take as long as 4 MiB of them do, when this is not to open /proc."""
         if hasattr(self, "slow_reads") and hasattr(self, "cgroups"):
-            time.sleep(0.3)
+            time.sleep(3)
         return super().own_mounts()
 
 
@@ -516,7 +516,7 @@ def test_mounts_without_end_keep_nobody_waiting(child: "subprocess.Popen[bytes]"
         begun = time.monotonic()
         with pytest.raises(UnknownFactError):
             assert handle.program
-        assert time.monotonic() - begun < 0.25
+        assert time.monotonic() - begun < 2.5
     procfs.close()
 
 

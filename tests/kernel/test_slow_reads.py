@@ -173,7 +173,7 @@ def test_waits_below_the_deadline_add_up() -> None:
 
 def test_a_host_without_a_free_processor_is_nobodys_fault() -> None:
     """The thread could go on at any time: worth asking again, no user pays for it, and the answer is kept."""
-    reads = SlowReads(deadline_seconds=0.5)
+    reads = SlowReads(deadline_seconds=5)
     calls = 0
 
     def starve(_: int) -> int:
@@ -190,7 +190,7 @@ def test_a_host_without_a_free_processor_is_nobodys_fault() -> None:
             begun = time.monotonic()
             with pytest.raises(UnknownFactError) as given_up:
                 reads.call(0, starve, user(1), "a")
-            assert time.monotonic() - begun < 0.4, "others wait meanwhile"
+            assert time.monotonic() - begun < 4, "others wait meanwhile"
             assert given_up.value.is_transient
             with pytest.raises(UnknownFactError) as another:
                 reads.call(0, lambda _: 8, user(1), "b")
