@@ -23,7 +23,7 @@ from oomguard.kernel.slow_reads import patient_reads
 from oomguard.kernel.usage import observe_candidate
 from oomguard.reconcile.ledger import Ledger
 from oomguard.reconcile.reconciler import Reconciler
-from running import wait_until
+from running import wait_until, write_oom_score_adj
 
 CODE = """
 import ctypes, platform, sys, threading, time
@@ -131,10 +131,14 @@ def test_nobody_leaves_a_raising_rule_by_ending_the_main_thread(procfs: Procfs) 
 
 
 def test_a_process_that_ended_is_a_zombie(procfs: Procfs) -> None:
-    """Until its parent has waited for it; no rule matches it, and it is no candidate."""
+    """Until its parent has waited for it: no rule matches it, it is no candidate, and gets nothing back."""
     with subprocess.Popen(["/bin/true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with opened(procfs, process.pid) as handle:
             assert handle.stat.is_zombie
             assert observe_candidate(handle) is None
-        assert change(procfs, process.pid, Ledger(), cgroups=("*",)) is None
+            write_oom_score_adj(process.pid, 700)
+            ledger = Ledger()
+            ledger.record(handle.identity, Entry(0, 700))
+        assert change(procfs, process.pid, ledger, cgroups=("*",)) is None
+        assert ledger.processes == {}

@@ -144,6 +144,8 @@ class Planner:
             or descent.origin is not None
             or self._inheritance.is_possible(handle, in_pass=in_pass)
         ):
+            if handle.stat.is_zombie:
+                raise ProcessLookupError("a zombie: it has ended")
             situation = situation or self._situation(handle, known, may_match=rule is not None)
             match = Match(rule, refused, unknown)
             decision = decide(handle.identity, handle.comm, situation, match, is_held=is_held)
