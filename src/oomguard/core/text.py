@@ -4,7 +4,7 @@ A process chooses its own name and arguments. Control characters in them must no
 line or a table cell.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _ESCAPES = frozenset("\\nrtuUx")
 """Characters that follow a backslash in an escape."""
@@ -85,6 +85,12 @@ def _escape(character: str, following: str) -> str:
 def counted(number: int, noun: str, plural: str = "s") -> str:
     """Return `1 rule` or `2 rules`."""
     return f"{number} {noun}{plural if number != 1 else ''}"
+
+
+def some_of(texts: Sequence[str], limit: int, more: str = "more") -> str:
+    """Return the first texts and how many follow: `a, b and 3 more`."""
+    rest = f" and {len(texts) - limit} {more}" if len(texts) > limit else ""
+    return ", ".join(texts[:limit]) + rest
 
 
 def any_of(words: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from oomguard import __version__
 from oomguard.core.errors import OomguardError
 from oomguard.core.overcommit import Memory
 from oomguard.core.policy import policy_option, some_files
-from oomguard.core.text import counted, kib, printable, span
+from oomguard.core.text import counted, kib, printable, some_of, span
 from oomguard.diagnose.host_status import observe_status, values_in_force
 from oomguard.diagnose.ranker import open_ranker
 from oomguard.diagnose.this_host import has_policy, load_here, open_procfs
@@ -111,11 +111,9 @@ def _order(view: View) -> Iterator[tuple[str, str]]:
         yield "First to go", f"{label(first.candidate)}  {held}  oom_score_adj {value}{rule}"
     protected = [one.candidate for one in view.ranked if is_protected(one.candidate, one.now.oom_score_adj)]
     if protected:
-        names = list(dict.fromkeys(printable(one.comm) for one in protected))
-        shown = ", ".join(names[:_NAMES])
-        shown += f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        names = some_of([*dict.fromkeys(printable(one.comm) for one in protected)], _NAMES)
         held = kib(sum(one.freed_kib for one in protected))
-        yield "Protected", f"{shown}: {held} in {counted(len(protected), 'process', 'es')}"
+        yield "Protected", f"{names}: {held} in {counted(len(protected), 'process', 'es')}"
     before = reserve_now(view.ranked)
     if before.before is not None:
         amount = f"{kib(before.kib)} in {counted(before.processes, 'process', 'es')}"

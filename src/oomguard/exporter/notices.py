@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from oomguard.core.text import kib, printable
+from oomguard.core.text import kib, printable, some_of
 from oomguard.exporter.status_source import StatusSource
 from oomguard.kernel.inotify import IN_MOVED_TO, IN_ONLYDIR, Inotify
 from oomguard.kernel.procfs import Procfs
@@ -67,8 +67,7 @@ def notices(before: StatusFile | None, now: StatusFile, *, uid: int | None, sinc
 
 def _killed(kills: list[LastKill]) -> Notice:
     first, *others = sorted(kills, key=lambda one: one.rss_kib, reverse=True)
-    names = ", ".join(f"{one.comm}[{one.pid}] ({kib(one.rss_kib)})" for one in (first, *others[: _SHOWN - 1]))
-    more = f" and {len(kills) - _SHOWN} more" if len(kills) > _SHOWN else ""
+    names = some_of([f"{one.comm}[{one.pid}] ({kib(one.rss_kib)})" for one in (first, *others)], _SHOWN)
     fields = {
         "EVENT": "killed",
         "COMM": first.comm,
@@ -78,7 +77,7 @@ def _killed(kills: list[LastKill]) -> Notice:
         "COUNT": str(len(kills)),
     }
     title = f"{first.comm} and {len(others)} more were killed" if others else f"{first.comm} was killed"
-    return Notice(title, f"Out of memory: the kernel killed {names}{more}.", fields)
+    return Notice(title, f"Out of memory: the kernel killed {names}.", fields)
 
 
 class Notifier:

@@ -11,7 +11,7 @@ from oomguard.core.choices import ObstacleKind
 from oomguard.core.process import COMM_LENGTH
 from oomguard.core.rule import Rule
 from oomguard.core.tally import Tally, near_misses
-from oomguard.core.text import counted, printable
+from oomguard.core.text import counted, printable, some_of
 from oomguard.report.sentences import sentence, subjects
 from oomguard.report.tables import console, print_text, table
 
@@ -79,7 +79,7 @@ def print_matched(rules: Sequence[Rule], tally: Tally, *, options: str = "") -> 
             f"{matched[rule.number]} by {rule.label}{f' ({place(rule)})' if labels[rule.label] > 1 else ''}"
             for rule in some
         ]
-        print_text(out, f"Processes matched: {_listed(each)}.")
+        print_text(out, f"Processes matched: {some_of(each, _RULES, 'more rules')}.")
     if not none:
         return
     if len(none) > _RULES:
@@ -110,12 +110,6 @@ def _why_unmatched(
             return f": {one.label} ({place(one)}) matches first"
     near = [f"{printable(name)} ({unmatched[name]})" for name in near_misses(rule, unnamed)]
     return f": misspelled? No rule matches {', '.join(near)}" if near else ""
-
-
-def _listed(texts: list[str]) -> str:
-    if len(texts) <= _RULES:
-        return ", ".join(texts)
-    return f"{', '.join(texts[:_RULES])} and {len(texts) - _RULES} more rules"
 
 
 def _grouped(planned: Sequence[Planned]) -> list[tuple[Rule | None, list[Change]]]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from oomguard.core.sample import Sample
-from oomguard.core.text import counted, kib, legible, printable
+from oomguard.core.text import counted, kib, legible, printable, some_of
 from oomguard.oom.backtest import Backtest, Replayed
 from oomguard.oom.badness import IMMUNE
 from oomguard.oom.kill import Kill
@@ -348,9 +348,7 @@ def _also(told: Told) -> Iterator[str]:
     report = told.finding.report
     others = report.kills[1:]
     if others:
-        shown = ", ".join(label(one) for one in others[:_OTHERS])
-        more = f" and {len(others) - _OTHERS} more" if len(others) > _OTHERS else ""
-        yield f"The kernel also killed {shown}{more}."
+        yield f"The kernel also killed {some_of([*map(label, others)], _OTHERS)}."
     if report.group:
         yield f"memory.oom.group is set on {_cgroup(report.group)}: the kernel kills all of its processes."
 

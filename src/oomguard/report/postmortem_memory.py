@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from oomguard.core.text import kib, printable
+from oomguard.core.text import kib, printable, some_of
 from oomguard.oom.postmortem import Finding
 from oomguard.oom.report import Invoker, Memory, Report, Zone
 
@@ -86,9 +86,8 @@ def _why_with_free_memory(invoker: Invoker, memory: Memory, total: int, finding:
         yield f"Its gfp_mask excludes zone {names}, which has most of the free memory."
     low = [zone for zone in usable if zone.free_kib < zone.min_kib]
     if low and len(low) * 2 >= len(usable):
-        shown = ", ".join(_zone(zone) for zone in low[:_ZONES_SHOWN])
-        more = f" and {len(low) - _ZONES_SHOWN} more" if len(low) > _ZONES_SHOWN else ""
-        yield f"Zones that it could use were below their minimum: {shown}{more}."
+        shown = some_of([*map(_zone, low)], _ZONES_SHOWN)
+        yield f"Zones that it could use were below their minimum: {shown}."
     cma = memory.pages.get("free_cma", 0)
     if cma * 2 > free and not mask & _MOVABLE:
         yield f"{kib(cma * page)} of the free memory is CMA, for movable pages only."

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from oomguard.core.sample import NOTICED_KIB, Growth, Sample, growth
-from oomguard.core.text import counted, kib, legible
+from oomguard.core.text import counted, kib, legible, some_of
 from oomguard.report.cgroup_title import cgroup_title
 
 _STEPS = "▁▂▃▄▅▆▇█"
@@ -70,9 +70,8 @@ def what_grew(samples: Sequence[Sample]) -> Grown:
 
 def seen_once(grown: Grown) -> str:
     """Return what only one sample has as a sentence, "" if there is none."""
-    names = [f"{one.holder.label} ({kib(one.holder.held_kib)})" for one in grown.seen_once[:_ONCE]]
-    more = len(grown.seen_once) - len(names)
-    return f"In only one sample: {', '.join(names)}{f' and {more} more' if more else ''}." if names else ""
+    names = [f"{one.holder.label} ({kib(one.holder.held_kib)})" for one in grown.seen_once]
+    return f"In only one sample: {some_of(names, _ONCE)}." if names else ""
 
 
 def courses(samples: Sequence[Sample], grown: Sequence[Growth], *, cells: int) -> list[Course]:

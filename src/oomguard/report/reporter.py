@@ -8,6 +8,7 @@ from itertools import islice
 from oomguard.core.change import Change, Outcome, SetOomScoreAdj
 from oomguard.core.process import Identity
 from oomguard.core.rule import Rule
+from oomguard.core.text import some_of
 from oomguard.core.typed import TYPE_CHECKING
 from oomguard.report import events
 from oomguard.report.events import Event, LogEntry, outcome_entry
@@ -104,8 +105,7 @@ class Reporter:
             elif (rule := rule_of(one.pid)) is not None:
                 of_rules.setdefault(rule.number, (rule, []))[1].append(one.pid)
         for rule, pids in of_rules.values():
-            name = "oom_score_adj of " + ", ".join(f"pid {pid}" for pid in pids[:_EXAMPLES])
-            name += f" and {len(pids) - _EXAMPLES} more" if len(pids) > _EXAMPLES else ""
+            name = f"oom_score_adj of {some_of([f'pid {pid}' for pid in pids], _EXAMPLES)}"
             count = {} if len(pids) == 1 else {"COUNT": str(len(pids))}
             self._uncontended(name, **count, RULE=rule.label, SOURCE=rule.source)
 
