@@ -46,7 +46,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from oomguard.diagnose.policy_check import check_policy
-    from oomguard.policy.fault import render_json, render_text
+    from oomguard.policy.fault import render_text
+    from oomguard.report.change_document import print_json
 
     check = partial(check_policy, with_host=options.host, proc=options.proc, state_dir=options.state_dir)
     found = [check(file, alone=True) for file in options.files]
@@ -54,7 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         found.insert(0, check(options.policy, alone=False))
     faults = tuple(fault for one in found for fault in one.faults)
     if options.json:
-        print(render_json(faults))
+        print_json([fault._asdict() for fault in faults])
     else:
         if faults:
             print(fitted(render_text(faults), sys.stdout))

@@ -3,7 +3,6 @@
 The daemon logs the faults that its child finds, each as `one_line`.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -94,8 +93,3 @@ def render_text(faults: Iterable[Fault]) -> str:
         if fault.hint:
             lines.append(f"    {fault.hint}")
     return "\n".join(lines)
-
-
-def render_json(faults: Iterable[Fault]) -> str:
-    """Return the faults as a JSON array of objects with the fields of `Fault`."""
-    return json.dumps([fault._asdict() for fault in faults], indent=2, ensure_ascii=True)
