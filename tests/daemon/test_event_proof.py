@@ -21,8 +21,6 @@ DAY = 86_400
 PAIR_SECONDS = 4e-6
 """What it takes to bring the count up by one."""
 
-REACH = int(module.ATTEMPT_SECONDS / PAIR_SECONDS)
-
 
 class Kernel(Connector):
     """The kernel's count of listeners, with a subscriber's side of it."""
@@ -90,6 +88,7 @@ class Host:
     def __init__(self, listeners: int = 2) -> None:
         self.kernel = Kernel(listeners)
         self.events = EventProof(self.kernel)
+        self.slice_seconds = module.BATCH * PAIR_SECONDS
         self.now = 0.0
         self.next_pass = 0.0
         self.turns: list[FlowChange] = []
@@ -106,9 +105,9 @@ class Host:
         if self.kernel.requested:
             self.receive()
         while self.events.is_busy:
-            self.events.work(self.now)
+            self.events.work()
             self.receive()
-            self.now += module.BATCH * PAIR_SECONDS
+            self.now += self.slice_seconds
 
     def prove(self) -> None:
         """Let it find out whether events flow, as it does after each pass."""
@@ -145,7 +144,7 @@ def test_events_that_flow_cost_nothing() -> None:
 
 def test_who_silences_the_kernel_is_noticed_at_once_and_events_are_renewed() -> None:
     """However far the count was taken down, in slices, and with no more than it needs."""
-    for count in (50, 3_000, REACH - 100):
+    for count in (50, 3_000, module.REACH - 100):
         host = Host()
         host.kernel.lower(count)
         assert host.kernel.listeners <= 0
@@ -159,10 +158,21 @@ def test_who_silences_the_kernel_is_noticed_at_once_and_events_are_renewed() -> 
 def test_a_count_too_low_for_one_attempt_is_reached_in_several() -> None:
     """Each brings it nearer; meanwhile processes are looked for."""
     host = Host()
-    host.kernel.lower(5 * REACH)
+    host.kernel.lower(5 * module.REACH)
     host.wake()
     assert not host.events.flow
     host.wait(600)
+    assert host.turns == ["stopped", "resumed"]
+
+
+def test_an_attempt_goes_as_far_on_a_host_where_it_takes_long() -> None:
+    """Or where the daemon pauses at its limit of CPU time."""
+    host = Host()
+    host.slice_seconds = 1.0
+    host.kernel.lower(100 * module.BATCH)
+    host.wake()
+    assert host.kernel.listeners > 0
+    host.wait(module.HOLD_SECONDS + 2)
     assert host.turns == ["stopped", "resumed"]
 
 
@@ -173,7 +183,7 @@ def test_a_count_out_of_reach_is_reported_once_and_polled_for() -> None:
     host.wait(DAY)
     assert host.turns == ["stopped"]
     assert not host.events.flow
-    assert host.kernel.renewed <= REACH * (DAY / module.LONGEST_RETRY_SECONDS + 10)
+    assert host.kernel.renewed <= module.REACH * (DAY / module.LONGEST_RETRY_SECONDS + 10)
 
 
 def test_a_last_step_taken_later_does_not_go_unnoticed() -> None:
@@ -221,7 +231,7 @@ def test_who_goes_on_for_a_day_is_reported_once_and_costs_little() -> None:
         host.kernel.lower(50_000)
         host.wait(10)
     assert len(host.turns) <= 3
-    assert host.kernel.renewed <= REACH * (DAY / module.LONGEST_RETRY_SECONDS + 10)
+    assert host.kernel.renewed <= module.REACH * (DAY / module.LONGEST_RETRY_SECONDS + 10)
 
 
 def test_who_begins_again_whenever_events_flow_is_reported_ever_less_often() -> None:

@@ -9,6 +9,7 @@ from fakeproc import FakeProc
 from oomguard.core.policy import Policy
 from oomguard.core.process import INIT_PID, Identity, Process
 from oomguard.core.rule import Rule, Terms, Value
+from oomguard.daemon.process_events import ProcessEvents
 from oomguard.daemon.work_queue import CHILD_SECONDS, URGENT_LIMIT, Batch
 from oomguard.daemon.worker import POLL_SECONDS
 from oomguard.kernel.procfs import Procfs
@@ -173,6 +174,17 @@ def test_a_throttled_daemon_watches_what_it_manages(
     assert work.worker.queue.urgent, "a slice is short"
     assert work.due("status") is not None
     assert work.worker.watching.drift.watches(2)
+
+
+def test_a_throttled_daemon_makes_events_flow_again(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although looking for new processes instead takes all that it may take."""
+    attempts: list[None] = []
+    monkeypatch.setattr(ProcessEvents, "is_busy", property(lambda _: True))
+    monkeypatch.setattr(ProcessEvents, "work", lambda _: attempts.append(None))
+    work.worker.queue.urgent |= set(range(1000, 1000 + URGENT_LIMIT))
+    work.worker.work(is_throttled=True)
+    assert work.worker.queue.urgent, "a slice is short"
+    assert attempts
 
 
 def test_what_inherited_is_chased_soon(work: Work) -> None:

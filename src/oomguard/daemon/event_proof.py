@@ -28,8 +28,8 @@ whoever waits in between finds it higher than before."""
 BATCH = 64
 """How far to raise it in one slice of an attempt (0.25 ms), before checking whether that was enough."""
 
-ATTEMPT_SECONDS = 0.25
-"""How long one attempt to raise the count may take: it gets some 60,000 higher."""
+REACH = 60_000
+"""How far one attempt raises it, in some 0.25 s of CPU time."""
 
 RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 60.0
@@ -56,7 +56,7 @@ class EventProof:
         """When to call `prove` next, even if nothing else asks for it."""
         self.is_busy = False
         """Whether `work` has something to do."""
-        self._attempt_until = 0.0
+        self._left = 0
         self._retry_at = 0.0
         self._retry_seconds = RETRY_SECONDS
         self._hold_seconds = HOLD_SECONDS
@@ -71,13 +71,12 @@ class EventProof:
             self.guard_at = now + GUARD_SECONDS  # again, if the queue overflows and the answer stays unknown
         self.connector.probe()
 
-    def work(self, now: float) -> None:
+    def work(self) -> None:
         """Raise the count of listeners by one slice, and start to find out whether that is enough."""
-        if now >= self._attempt_until:
-            self.is_busy = False
-        else:
-            self.connector.renew(BATCH)
-            self.connector.probe()
+        self.connector.renew(BATCH)
+        self.connector.probe()
+        self._left -= BATCH
+        self.is_busy = self._left > 0
 
     def receive(
         self, pids: MutableSet[int], executed: MutableMapping[int, int], *, limit: int, now: float
@@ -113,7 +112,7 @@ class EventProof:
     def _unanswered(self, now: float) -> "FlowChange | None":
         if now >= self._retry_at:
             self.is_busy = True
-            self._attempt_until = now + ATTEMPT_SECONDS
+            self._left = REACH
             self._retry_at = now + self._retry_seconds
             self._retry_seconds = min(2 * self._retry_seconds, LONGEST_RETRY_SECONDS)
         if self.flow:

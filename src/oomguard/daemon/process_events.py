@@ -96,7 +96,7 @@ class ProcessEvents:
     def work(self) -> None:
         """Try to make them flow again, by one slice."""
         if self._proof is not None:
-            self._proof.work(time.monotonic())
+            self._proof.work()
             self._receive()
 
     def end_pass(self) -> None:

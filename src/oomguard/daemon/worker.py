@@ -107,8 +107,11 @@ class Worker:
             elif is_idle:
                 self.events.work()
             now = time.monotonic()
-        if is_throttled and self.watching.is_busy:  # events may come faster than they are handled
-            self._watch(now)
+        if is_throttled:  # the queue may never be empty
+            if self.watching.is_busy:
+                self._watch(now)
+            if self.events.is_busy:
+                self.events.work()
 
     def _watch(self, now: float) -> None:
         self.watching.work(now)
