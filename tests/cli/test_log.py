@@ -415,6 +415,30 @@ def test_without_a_journal_nothing_found_is_an_error(
     assert log("--json")[:2] == (0, "[]\n")
 
 
+def test_a_journal_that_only_others_can_read_is_an_error(
+    log: Log, journalctl: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a user gets their own entries from journalctl, which says nothing: others may be missing."""
+    kept = tmp_path / "kept" / "id" / "system.journal"
+    kept.parent.mkdir(parents=True)
+    kept.symlink_to("nowhere")  # root can read any file that is there
+    monkeypatch.setattr("oomguard.diagnose.journalctl._FOLDERS", (str(tmp_path / "kept"),))
+    why = f"oomguard: {kept} cannot be read, so entries are missing\n  run this as root"
+    journalctl()
+    code, out, err = log("--event", "all")
+    assert (code, err.startswith(why)) == (1, True)
+    assert "vm.swappiness" in out
+    code, out, err = log("--follow")
+    assert (code, err.startswith(why)) == (0, True)
+    journalctl([], tail="exit 1")
+    code, out, err = log()
+    assert (code, out, err.startswith(why)) == (1, "", True)
+    journalctl([], tail="echo 'insufficient permissions' >&2; exit 1")
+    code, out, err = log()
+    assert (code, out) == (1, "")
+    assert err.startswith("oomguard: journalctl: insufficient permissions\n  run this as root")
+
+
 def test_what_journalctl_complains_of_is_passed_on(log: Log, journalctl: Callable[..., Path]) -> None:
     """As a time that it cannot read."""
     journalctl([], tail="echo 'Failed to parse timestamp: soon' >&2; exit 1")

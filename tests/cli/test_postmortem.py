@@ -580,6 +580,18 @@ def test_journal_is_read_and_tells_which_rule_gave_the_value(postmortem: Postmor
     assert report["given_by"]["rule"] == "name=python3"
 
 
+def test_a_journal_that_only_others_can_read_is_not_one_without_kills(
+    postmortem: Postmortem, journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a user gets an empty one from journalctl, which says nothing."""
+    (journal / "kernel").write_text("")
+    (journal / "system.journal").symlink_to("nowhere")  # root can read any file that is there
+    monkeypatch.setattr("oomguard.diagnose.journalctl._FOLDERS", (str(journal.parent),))
+    code, out, err = postmortem()
+    assert (code, out) == (1, "")
+    assert "system.journal cannot be read" in err
+
+
 KILLED_AT, BOOT = 1_790_000_000.0, 1_790_000_000.0 - 34.7911
 GIB = 1024 * 1024
 

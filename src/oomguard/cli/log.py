@@ -64,16 +64,21 @@ def _run(options: argparse.Namespace) -> int:
     """Print the journal's entries as a table, or one per line."""
     from collections import deque
 
+    from oomguard.diagnose.journalctl import unreadable
     from oomguard.diagnose.own_log import EntryFilter, follow_history, read_history, require_journal
     from oomguard.report.change_document import print_json
     from oomguard.report.events import EVENTS, VALUE_EVENTS
     from oomguard.report.log_entries import entry_document
+    from oomguard.report.streams import complain
 
+    trouble = unreadable()
     wanted = EntryFilter(
         options.since, options.until, options.rule, options.pid, options.cause, options.event or ()
     )
     if options.follow:
         require_journal()  # journalctl would wait for one
+        if trouble is not None:
+            complain(trouble.for_stderr)
         last = 10 if options.lines is None else options.lines
         names = [event.name for event in EVENTS] if "all" in wanted.events else wanted.events or VALUE_EVENTS
         entries = follow_history(wanted, last)
@@ -89,8 +94,10 @@ def _run(options: argparse.Namespace) -> int:
 
         out = console()
         out.print(history_table(kept, width=out.width))
-    elif options.lines != 0:
+    elif options.lines != 0 and trouble is None:
         print("No matching journal entries.")
+    if trouble is not None:
+        raise trouble
     return 0
 
 

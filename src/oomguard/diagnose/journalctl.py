@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import glob
 from typing import IO
 
 from oomguard.core.errors import OomguardError
@@ -36,6 +37,18 @@ def has_journal() -> bool:
     )
 
 
+def unreadable() -> OomguardError | None:
+    """Return an error if the system's journal cannot be read: journalctl then reads only the user's own."""
+    for folder in _FOLDERS:
+        for path in (*glob(f"{folder}/*"), *glob(f"{folder}/*/system*.journal")):
+            if not os.access(path, os.R_OK):
+                return OomguardError(
+                    f"{printable(path)} cannot be read, so entries are missing",
+                    hint="run this as root, or as a member of the group systemd-journal",
+                )
+    return None
+
+
 @contextmanager
 def open_journal(arguments: Sequence[str], *, without: str) -> Iterator[IO[bytes]]:
     """Start journalctl and yield its output, an entry of JSON per line.
@@ -58,6 +71,8 @@ def open_journal(arguments: Sequence[str], *, without: str) -> Iterator[IO[bytes
     # Without entries it exits with 1 and prints nothing.
     if journal.returncode > 0 and said:
         first = printable(said.strip().splitlines()[0])
-        raise OomguardError(f"journalctl: {first}", hint="see journalctl(1) for --since and --until")
+        trouble = unreadable()
+        hint = trouble.hint if trouble else "see journalctl(1) for --since and --until"
+        raise OomguardError(f"journalctl: {first}", hint=hint)
     if said:
         sys.stderr.write("".join(f"journalctl: {printable(line)}\n" for line in said.splitlines()))

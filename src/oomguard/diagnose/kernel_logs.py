@@ -16,7 +16,7 @@ from typing import IO, Protocol, cast
 
 from oomguard.core.errors import OomguardError
 from oomguard.core.text import printable
-from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers
+from oomguard.diagnose.journalctl import OURS, has_journal, open_journal, other_killers, unreadable
 from oomguard.kernel.dev_kmsg import DEVICE, open_kernel_log, records
 from oomguard.oom.kill import Kill
 from oomguard.oom.log_reader import OomLog
@@ -58,7 +58,7 @@ class KernelLog:
         self.is_journal = not files and not kmsg and has_journal()
         self._files = files
         self.damage: OomguardError | None = None
-        """Why a part of the files could not be read, known once all reports are yielded."""
+        """Why a part of the log could not be read, known once all reports are yielded."""
         self._span = [f"--{key}={value}" for key, value in (("since", since), ("until", until)) if value]
         if self._span and not self.is_journal:
             raise OomguardError(
@@ -88,6 +88,7 @@ class KernelLog:
             asked += [*other_killers(), "+", f"MESSAGE_ID={_UNIT_OUT_OF_MEMORY}", "_PID=1"]
             with open_journal(asked, without=_WITHOUT) as journal:
                 yield from log.read(_blocks(cast("_Log", journal)))
+            self.damage = unreadable()
         elif self._files:
             yield from log.read(self._all_blocks())
         else:
