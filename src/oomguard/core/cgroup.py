@@ -62,7 +62,8 @@ def budget_key(path: str, real_uid: int) -> str:
 
     Everything that one user can start shares one key, and only root can make more keys. So the uid counts
     only as root's or not: subordinate uids (subuid(5)) give every user 65,536 of them. In a system
-    service, processes of other users have a separate key, because cron runs users' jobs there.
+    service, processes of other users have a separate key, because cron runs users' jobs there; and so in
+    a scope, which outside of user.slice is mostly a container.
     """
     if in_user_slice(path):
         user = path.split("/", 3)[2]
@@ -70,7 +71,8 @@ def budget_key(path: str, real_uid: int) -> str:
     unit = system_unit(path)
     if real_uid == 0:
         return unit or "root"
-    return f"{unit} (unprivileged)" if in_system_service(path) else "untrusted users"
+    is_roots = in_system_service(path) or unit.endswith(".scope")
+    return f"{unit} (unprivileged)" if is_roots else "untrusted users"
 
 
 def is_container(path: str, *, is_roots: bool | None, maker: str | None) -> bool:
