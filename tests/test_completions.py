@@ -30,11 +30,12 @@ def test_bash_completes_a_verb(typed: str, completed: str) -> None:
     assert complete("oomguard", typed) == [completed]
 
 
-def test_bash_completes_a_policy_by_its_path(tmp_path: Path) -> None:
-    """`--policy` takes a file."""
+@pytest.mark.parametrize("words", ["plan --policy", "import nohang"])
+def test_bash_completes_a_file_by_its_path(tmp_path: Path, words: str) -> None:
+    """A policy, and a file of another tool."""
     policy = tmp_path / "site.yaml"
     policy.touch()
-    assert complete("oomguard", "plan", "--policy", f"{tmp_path}/si") == [str(policy)]
+    assert complete("oomguard", *words.split(), f"{tmp_path}/si") == [str(policy)]
 
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")

@@ -26,7 +26,7 @@ _PROCESSES = {
     },
 }
 
-_COMPLETES = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY, "PID|NAME": _PROCESSES}
+_COMPLETES = {"FILE": shtab.FILE, "SOURCE": shtab.FILE, "DIR": shtab.DIRECTORY, "PID|NAME": _PROCESSES}
 """What an option or argument takes, told by the word that stands for it in the help."""
 
 

@@ -158,6 +158,7 @@ complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -
 complete -c oomguard -n '_shtab_oomguard_using import' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using import' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using import; and test $_shtab_oomguard_npos -eq 0' -ka "earlyoom nohang ananicy systemd sysctl" -d 'one of earlyoom, nohang, ananicy, systemd, sysctl'
+complete -c oomguard -n '_shtab_oomguard_using import; and test $_shtab_oomguard_npos -ge 1' -ka "(__fish_complete_path (commandline -ct))" -d 'files or folders of the tool; for earlyoom, also its own options'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a exporter -d 'Serve metrics of the daemon and this host to Prometheus.'
 complete -c oomguard -n '_shtab_oomguard_using exporter' -s h -l help -d 'show this help message and exit'
 complete -c oomguard -n '_shtab_oomguard_using exporter' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'
