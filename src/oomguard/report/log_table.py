@@ -8,7 +8,7 @@ from rich.text import Text
 from oomguard.report.cgroup_title import cgroup_title
 from oomguard.report.log_entries import LoggedEntry, number
 from oomguard.report.rank_table import compact
-from oomguard.report.tables import NamesTable, table
+from oomguard.report.tables import NamesTable, dense_table
 
 _STYLES = {"applied": "", "refused": "yellow", "denied": "red", "contended": "yellow", "killed": ""}
 
@@ -32,10 +32,8 @@ def _made(
     columns: tuple[str, ...],
     cells: Callable[[LoggedEntry], tuple[str | Text, ...]],
 ) -> NamesTable:
-    made = table("TIME", *columns, right=("FROM", "TO", "VALUE", "RAM"))
-    made.collapse_padding = True
-    for column in made.columns:
-        column.no_wrap = column.header in ("TIME", "EVENT", "FROM", "TO", "VALUE", "RAM")
+    broken = ("KILLED", "OUT OF", "RULE", "WHAT", "CAUSE", "BY")
+    made = dense_table("TIME", *columns, right=("FROM", "TO", "VALUE", "RAM"), broken=broken)
     for entry in entries:
         made.add_row(entry.time.strftime("%m-%d %H:%M:%S"), *cells(entry))
     return made

@@ -31,7 +31,6 @@ from oomguard.report.postmortem import (
     value_of_victim,
 )
 from oomguard.report.rank_table import (
-    BAR_CELLS,
     NAME_CELLS,
     WIDTH_OF_ALL,
     WIDTH_OF_USERS,
@@ -39,7 +38,7 @@ from oomguard.report.rank_table import (
     cut,
     order_table,
 )
-from oomguard.report.tables import bar, console, table
+from oomguard.report.tables import bar, console, dense_table
 
 _AMOUNT = re.compile(r"(\d) ([KMGT]iB|s|more)\b")
 _LEAST_CELLS = 8
@@ -135,7 +134,7 @@ def task_table(told: Told, shown: Iterable[Place], *, width: int) -> Table:
         cells = _cells(one, finding, replayed.get(one.task.pid))
         part, whole = (max(one.badness or 0, 0), worst) if finding.ranked else (one.pages, largest)
         row: list[str | Text] = ["†" if one.task.pid in killed else ""]
-        cells["BAR"] = bar(part, whole, BAR_CELLS)
+        cells["BAR"] = bar(part, whole)
         row += [cut(cells[name]) if name == "RULE" else cells[name] for name in headings[1:]]
         made.add_row(*row, style="bold red" if one.task.pid in killed else "")
     return made
@@ -265,10 +264,8 @@ def print_list(rows: Sequence[Row], *, has_policy: bool) -> None:
     if len(set(columns[_HEADINGS.index("HOST")])) <= 2:  # the heading, and one host
         del columns[_HEADINGS.index("HOST")]
     widths = _fitting({cells[0]: max(map(len, cells)) for cells in columns}, out.width)
-    made = table(*widths, right=("#", "RAM", "VALUE"))
-    made.collapse_padding = True
+    made = dense_table(*widths, right=("#", "RAM", "VALUE"))
     for column in made.columns:
-        column.no_wrap = True
         column.width = widths[str(column.header)]
     shown = [cells for cells in columns if cells[0] in widths]
     for at in range(len(rows)):

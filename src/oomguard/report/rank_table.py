@@ -13,9 +13,8 @@ from oomguard.oom.badness import share
 from oomguard.oom.ranking import Rank, Ranked
 from oomguard.report.plan_table import WORDS
 from oomguard.report.rank_view import View, exemption, summary
-from oomguard.report.tables import bar, console, table
+from oomguard.report.tables import bar, console, dense_table
 
-BAR_CELLS = 6
 _USER_CELLS = 8
 WIDTH_OF_ALL = 100
 """On narrower screens, a table with rules has no bars and no scores."""
@@ -88,10 +87,8 @@ def rank_table(view: View, shown: Iterable[Ranked], *, width: int) -> Table:
 def order_table(headings: Sequence[str]) -> Table:
     """Return an empty table for a kill order. If there is no room, the rule is shortened first."""
     right = ("NOW", "NEW", "SCORE", "PID", "UID", "MEMORY", "+/MIN", "VALUE")
-    made = table(*headings, right=right)
-    made.collapse_padding = True
+    made = dense_table(*headings, right=right, broken=("RULE",))
     for column in made.columns:
-        column.no_wrap = column.header != "RULE"
         column.overflow = "ellipsis"
         column.max_width = NAME_CELLS if column.header == "NAME" else None
     return made
@@ -110,7 +107,7 @@ def _cells(one: Ranked, view: View, worst: int) -> dict[str, str | Text]:
         "USER": user if len(user) <= _USER_CELLS else user[: _USER_CELLS - 1] + "+",
         "MEMORY": compact(pages * view.domain.page_kib),
         "+/MIN": _growth((view.growth or {}).get(candidate.identity, 0)),
-        "": bar(max(one.now.badness or 0, 0), worst, BAR_CELLS),
+        "": bar(max(one.now.badness or 0, 0), worst),
         "VALUE": _value(one),
         "RULE": _rule(one),
     }

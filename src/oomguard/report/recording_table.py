@@ -8,7 +8,7 @@ from oomguard.core.sample import Sample
 from oomguard.core.text import kib, span
 from oomguard.report import recording
 from oomguard.report.rank_table import compact
-from oomguard.report.tables import NamesTable, console, print_text, table
+from oomguard.report.tables import NamesTable, console, dense_table, print_text
 
 _ROWS = 20
 _CELLS = 12
@@ -45,10 +45,8 @@ def print_recording(samples: Sequence[Sample]) -> None:
 def _growth_table(grown: Sequence[recording.Course]) -> NamesTable:
     has_units = any(growth.holder.unit for growth, _ in grown)
     units = ("UNIT",) if has_units else ()
-    made = table("GREW", *units, "FROM", "TO", "IN", _COURSE, right=("FROM", "TO", "IN"))
-    made.collapse_padding = True
-    for column in made.columns:
-        column.no_wrap = column.header != "UNIT"  # cut off where a line is too short
+    headings = ("GREW", *units, "FROM", "TO", "IN", _COURSE)
+    made = dense_table(*headings, right=("FROM", "TO", "IN"), broken=("UNIT",))  # but cut off
     for growth, sizes in grown:
         holder = growth.holder
         unit = (Text(holder.unit, no_wrap=True, overflow="ellipsis"),) if has_units else ()
@@ -63,13 +61,11 @@ def _memory_table(samples: Sequence[Sample]) -> NamesTable:
     shown = [at for at in range(len(headings)) if any(row[at] not in ("", "none") for row in rows)]
     form = recording.clock_form(samples)
     of = ("OF",) if any(sample.cgroup for sample in samples) else ()
-    made = table(
+    made = dense_table(
         *("TIME", *(headings[at] for at in shown), *of),
         right=("AVAILABLE", "SWAP FREE", "PROMISED", "STALLED", "MEMORY"),
+        broken=("SWAP FREE", "OF"),
     )
-    made.collapse_padding = True
-    for column in made.columns:
-        column.no_wrap = column.header not in ("SWAP FREE", "OF")
     for sample, row in zip(samples, rows, strict=True):
         where = (recording.shown_by(sample),) if of else ()
         made.add_row(recording.clock(sample, form), *(row[at] for at in shown), *where)

@@ -21,6 +21,8 @@ pid, or the names of a rule; in a name; anywhere."""
 LEAST_WIDTH, _MOST_WIDTH = 20, 1000
 """Columns of a console, whatever COLUMNS or the terminal says: it may be 0."""
 
+_BAR_CELLS = 6
+
 _LEAST_CELLS = 14
 """Where there is no room for its longest name, a column shrinks to this."""
 
@@ -187,6 +189,15 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> NamesTable:
     return made
 
 
+def dense_table(*columns: str, right: tuple[str, ...] = (), broken: tuple[str, ...] = ()) -> NamesTable:
+    """Return an empty table with narrow gaps, in which only cells of `broken` columns have several lines."""
+    made = table(*columns, right=right)
+    made.collapse_padding = True
+    for column in made.columns:
+        column.no_wrap = column.header not in broken
+    return made
+
+
 def grid() -> Table:
     """Return an empty table without headings and lines."""
     return NamesTable.grid(padding=(0, 2))
@@ -203,7 +214,7 @@ def print_text(out: Console, text: str, *, indent: int = 0, style: str = "") -> 
             out.print(f"{' ' * (left + 2 * bool(at))}{part}", style=style)
 
 
-def bar(part: float, whole: float, width: int = 20) -> str:
+def bar(part: float, whole: float) -> str:
     """Return a bar that is full when `part` reaches `whole`."""
-    filled = 0 if whole <= 0 else min(width, round(width * part / whole))
-    return "█" * filled + " " * (width - filled)
+    filled = 0 if whole <= 0 else min(_BAR_CELLS, round(_BAR_CELLS * part / whole))
+    return "█" * filled + " " * (_BAR_CELLS - filled)
