@@ -35,10 +35,9 @@ def print_explanation(alike: Sequence[Explanation]) -> None:
         style="bold",
     )
     others = [t for t in explanation.tried if t.unmet == "name"]
-    shown = (
-        explanation.tried if len(others) <= _SHOWN else [t for t in explanation.tried if t.unmet != "name"]
-    )
-    if len(shown) < len(explanation.tried):
+    shown = explanation.tried
+    if len(others) > _SHOWN:
+        shown = [t for t in shown if t.unmet != "name"]
         out.print(f"  {counted(len(others), 'rule')} for other names, not shown")
     if shown:
         out.print(_tried_table(shown))
@@ -55,12 +54,11 @@ def print_explanation(alike: Sequence[Explanation]) -> None:
 
 def _tried_table(shown: Sequence[Tried]) -> Table:
     """Return the rules, and the condition of each that failed."""
-    names = [f"{tried.rule.label} ({place(tried.rule)})" for tried in shown]
     made = grid()
-    for name, tried in zip(names, shown, strict=True):
+    for tried in shown:
         answer, style = ("no", "") if tried.unmet else ("yes", "green")
         answer = "?" if tried.unmet == "unknown" else answer
         verb = " is" if tried.unmet in _KEYS else ":"
         what = f"{tried.unmet}{verb} {tried.found}" if tried.unmet else f"wants {tried.rule.terms.value}"
-        made.add_row("", name, answer, what, style=style)
+        made.add_row("", f"{tried.rule.label} ({place(tried.rule)})", answer, what, style=style)
     return made

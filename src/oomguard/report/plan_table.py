@@ -55,15 +55,13 @@ def print_plan(
 
 
 def _plan_table(planned: Sequence[Planned], *, is_restore: bool) -> Table:
-    made = table("WHAT", "FROM", "TO", "", "BY", right=("FROM", "TO"))
-    if all(one.change.obstacle is None for one in planned):
-        made = table("WHAT", "FROM", "TO", "BY", right=("FROM", "TO"))
+    has_obstacles = any(one.change.obstacle is not None for one in planned)
+    made = table("WHAT", "FROM", "TO", *([""] if has_obstacles else []), "BY", right=("FROM", "TO"))
     for rule, group in _grouped(planned):
         first = group[0]
-        state = [] if len(made.columns) == 4 else [_state(first)]
-        made.add_row(
-            subjects(group), str(first.before), _to(first), *state, _by(first, rule, is_restore=is_restore)
-        )
+        state = [_state(first)] if has_obstacles else []
+        by = _by(first, rule, is_restore=is_restore)
+        made.add_row(subjects(group), str(first.before), _to(first), *state, by)
     return made
 
 
@@ -148,12 +146,9 @@ def _obstacles(changes: Sequence[Change]) -> Iterator[tuple[str, str]]:
 
 
 def _totals(changes: Sequence[Change], applied: str) -> str:
-    parts = [f"{sum(change.obstacle is None for change in changes)} {applied}"]
-    for kind, word in WORDS.items():
-        count = sum(change.obstacle is not None and change.obstacle.kind == kind for change in changes)
-        if count:
-            parts.append(f"{count} {word}")
-    return ", ".join(parts)
+    counts = Counter(change.obstacle and change.obstacle.kind for change in changes)
+    stopped = (f"{counts[kind]} {word}" for kind, word in WORDS.items() if counts[kind])
+    return ", ".join([f"{counts[None]} {applied}", *stopped])
 
 
 def _state(change: Change) -> Text:
