@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from oomguard.core.host import AskedHost, UnknownHostError
 from oomguard.core.name_regex import marked
@@ -11,13 +11,12 @@ from oomguard.core.policy import Policy, PressureLimit, SysctlSetting
 from oomguard.core.rule import CONDITIONS, Rule, Terms, Value
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.policy import model
+from oomguard.policy.language import many
 from oomguard.policy.nodes import Mapping, items
 from oomguard.policy.resolve import Resolved, commit_limit, resolve
 from oomguard.policy.source import Source
 from oomguard.policy.sysctl_model import COMMIT_LIMIT, Knob, exclusives
 from oomguard.policy.users import Users, first_person_uid
-
-_Item = TypeVar("_Item")
 
 _SETTINGS = {
     "commit_headroom": "commit_headroom_percent",
@@ -52,7 +51,7 @@ def compile_rule(
 ) -> tuple[tuple[bytes, ...], Terms]:
     """Return the names of a rule, and its terms, which it shares with rules that have equal ones."""
     terms = _terms(said, users)
-    listed: tuple[str | model.NameRegex, ...] = _many(said.name)
+    listed: tuple[str | model.NameRegex, ...] = many(said.name)
     names = [name.encode() if isinstance(name, str) else marked(name.regex) for name in listed]
     return tuple(names), shared.setdefault(terms, terms)
 
@@ -144,10 +143,10 @@ def _rules(documents: tuple[PolicyFile, ...]) -> Iterator[Rule]:
 
 def _terms(rule: model.Rule, users: Users) -> Terms:
     listed: dict[str, Any] = {
-        row.field: _many(getattr(rule, row.key)) for row in _OF_TERMS if row.key in rule.model_fields_set
+        row.field: many(getattr(rule, row.key)) for row in _OF_TERMS if row.key in rule.model_fields_set
     }
     if rule.user is not None:
-        named: tuple[str | int, ...] = _many(rule.user)
+        named: tuple[str | int, ...] = many(rule.user)
         listed["users"] = tuple(str(user) for user in named)
         listed["uids"] = tuple(uid for user in named if (uid := users.uid(user)) is not None)
         listed["subuids"] = tuple(bound for user in named for bound in users.subuids(user))
@@ -177,9 +176,3 @@ def _pressure(said: model.Pressure | Literal[False] | None) -> PressureLimit:
     if said is False:
         return PressureLimit(some_percent=0)
     return PressureLimit(int(said.some.rstrip("%")), int(said.over.rstrip("s")))
-
-
-def _many(said: _Item | list[_Item] | None) -> tuple[_Item, ...]:
-    if said is None:
-        return ()
-    return tuple(said) if isinstance(said, list) else (said,)

@@ -42,6 +42,14 @@ Some = Annotated[
 ]
 """One value, or a list of them."""
 
+
+def many(said: _Item | list[_Item] | None) -> tuple[_Item, ...]:
+    """Return the values of a key that takes `Some`; none if it is missing."""
+    if said is None:
+        return ()
+    return tuple(said) if isinstance(said, list) else (said,)
+
+
 Flag = Annotated[bool, Takes("true or false", (bool,))]
 
 

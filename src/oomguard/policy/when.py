@@ -13,7 +13,7 @@ from oomguard.core.host import AskedHost
 from oomguard.core.text import any_of, kib, legible
 from oomguard.policy import patterns, values
 from oomguard.policy.fault import excerpt
-from oomguard.policy.language import Flag, Language, Some, Takes, key
+from oomguard.policy.language import Flag, Language, Some, Takes, key, many
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 _SPLIT = re.compile("([<>]=?) ?(.*)")
@@ -164,7 +164,7 @@ def unmet(when: When, host: AskedHost) -> Iterator[str]:
     if when.swap is not None and not _size_fits(_SWAP_WORDS.get(when.swap, when.swap), host.swap_kib):
         yield f"swap is {kib(host.swap_kib)}, not {when.swap}"
     if when.hostname is not None and not _is_named(when.hostname, host.hostname):
-        yield f"hostname is {legible(host.hostname)}, not {any_of(map(excerpt, _many(when.hostname)))}"
+        yield f"hostname is {legible(host.hostname)}, not {any_of(map(excerpt, many(when.hostname)))}"
     if when.kernel is not None and not _version_fits(when.kernel, host.kernel):
         yield f"kernel is {legible(host.kernel)}, not {when.kernel}"
     if when.container is not None and when.container != host.is_container:
@@ -172,8 +172,4 @@ def unmet(when: When, host: AskedHost) -> Iterator[str]:
 
 
 def _is_named(said: str | list[str], hostname: str) -> bool:
-    return any(fnmatchcase(hostname.lower(), glob.lower()) for glob in _many(said))
-
-
-def _many(said: str | list[str]) -> list[str]:
-    return said if isinstance(said, list) else [said]
+    return any(fnmatchcase(hostname.lower(), glob.lower()) for glob in many(said))
