@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from oomguard.core.name_regex import is_regex, text_of
@@ -23,12 +24,20 @@ _EXPANDED_LIMIT = 2048
 """Characters of a regular expression, and of all its alternatives together. A process name has 15."""
 
 
-def said_names(rule: Rule) -> list[str]:
-    """Return the names of a rule, with equivalent globs in place of a regular expression."""
-    found: list[str] = []
+def glob_names(rule: Rule) -> Sequence[bytes]:
+    """Return the names of a rule, with equivalent globs in place of a regular expression if there are any."""
+    if not any(map(is_regex, rule.names)):
+        return rule.names
+    names: list[bytes] = []
     for name in rule.names:
-        found += globs(text_of(name)) or () if is_regex(name) else (name.decode("utf-8", "surrogateescape"),)
-    return found
+        said = globs(text_of(name)) if is_regex(name) else None
+        names += [glob.encode("utf-8", "surrogateescape") for glob in said] if said else (name,)
+    return names
+
+
+def said_names(rule: Rule) -> list[str]:
+    """Return the same as text, without regular expressions."""
+    return [name.decode("utf-8", "surrogateescape") for name in glob_names(rule) if not is_regex(name)]
 
 
 class Alternatives(NamedTuple):

@@ -5,12 +5,12 @@ Each result is certain; some such rules are not found.
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from oomguard.core.match import is_glob
-from oomguard.core.name_regex import is_regex, text_of
+from oomguard.core.name_regex import is_regex
 from oomguard.core.rule import Rule, Terms, Value
-from oomguard.policy.regex_to_glob import globs
+from oomguard.policy.regex_to_glob import glob_names
 
 _GLOBS_LIMIT = 200
 """Globs kept for each literal start, so that the time stays linear."""
@@ -66,20 +66,9 @@ def shadows(rules: Iterable[Rule]) -> dict[int, Rule]:
             continue
         if not rule.names and names.any_name is None:
             names.any_name = rule
-        for name in _names_of(rule):
+        for name in glob_names(rule):
             names.add(name, rule)
     return found
-
-
-def _names_of(rule: Rule) -> Sequence[bytes]:
-    """Return the names of a rule, those of a regular expression one by one if globs can say them."""
-    if not any(map(is_regex, rule.names)):
-        return rule.names
-    names: list[bytes] = []
-    for name in rule.names:
-        said = globs(text_of(name)) if is_regex(name) else None
-        names += [glob.encode("utf-8", "surrogateescape") for glob in said] if said else (name,)
-    return names
 
 
 def _conditions(terms: Terms) -> Terms:
@@ -101,7 +90,7 @@ def _winner(rule: Rule, broader: list[_Names]) -> Rule | None:
     if not rule.names:
         return min((one.any_name for one in broader if one.any_name is not None), default=None)
     winners = []
-    for name in _names_of(rule):
+    for name in glob_names(rule):
         candidates = [winner for one in broader if (winner := one.first(name)) is not None]
         if not candidates:
             return None
