@@ -132,7 +132,6 @@ class Report(NamedTuple):
     choice: Choice | None = None
     kills: tuple[Kill, ...] = ()
     group: str = ""
-    reaped: int = 0
     ending: str = ""
     is_manual: bool = False
     is_mixed: bool = False

@@ -180,8 +180,6 @@ class Assembler:
             chosen = None if draft is None else draft.choice or draft.context
             pids = set() if draft is None else {*draft.kills, *(() if chosen is None else (chosen.pid,))}
             self.is_used = int(reaped[1]) in pids
-            if draft is not None and self.is_used:
-                draft.fields["reaped"] = int(str(draft.fields.get("reaped", 0))) + 1
         elif text.startswith("memory: usage "):
             draft, finished = self._go_on(line)
             self._take_detail(draft, text)
