@@ -105,14 +105,14 @@ def test_global_context_is_read() -> None:
         "task_memcg=/system.slice/db.service,task=postgres,pid=356,uid=26"
     )
     assert parse_context(line) == Context(
-        "none", 356, "postgres", 26, task_memcg="/system.slice/db.service", cpuset="/", mems_allowed="0"
+        "none", 356, "postgres", 26, task_memcg="/system.slice/db.service", nodes="0"
     )
 
 
 def test_context_of_a_cgroup_without_cpusets_is_read() -> None:
     """A kernel without CONFIG_CPUSETS says nothing of them."""
     line = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=0-1,oom_memcg=/a,task_memcg=/a/b,task=x,pid=3,uid=0"
-    assert parse_context(line) == Context("memcg", 3, "x", 0, "/a", "/a/b", nodemask="0-1")
+    assert parse_context(line) == Context("memcg", 3, "x", 0, "/a", "/a/b", nodes="0-1")
 
 
 @pytest.mark.parametrize("comm", ["", "a,task=b", ",pid=1,uid=0", "b,pid=7", "a\nb"])

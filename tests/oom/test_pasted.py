@@ -78,7 +78,7 @@ def test_container_of_openvz_is_not_the_host() -> None:
         ("NONE,nodemask=(null),task=a,pid=3,uid=9", Context("none", 3, "a", 9)),
         (
             "NONE,nodemask=0,cpuset=/,mems_allowed=0-1,task=a,pid=3,uid=9",
-            Context("none", 3, "a", 9, cpuset="/", mems_allowed="0-1", nodemask="0"),
+            Context("none", 3, "a", 9, nodes="0"),
         ),
         ("MEMCG ... task=a,pid=3,uid=9", Context("memcg", 3, "a", 9)),
         ("MEMCG,…,task=a,pid=3,uid=9", Context("memcg", 3, "a", 9)),

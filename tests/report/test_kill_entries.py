@@ -57,9 +57,9 @@ def test_cgroup_and_nodes_are_named() -> None:
     memcg = Context("memcg", 356, "a", 0, "/app", "/app/b")
     assert ": /app reached its limit (" in kill_entry(Death(KILL, memcg)).message
     assert kill_entry(Death(KILL, memcg)).fields["OOMGUARD_OOM_MEMCG"] == "/app"
-    cpuset = Context("cpuset", 356, "a", 0, mems_allowed="1")
+    cpuset = Context("cpuset", 356, "a", 0, nodes="1")
     assert ": memory node 1 ran out of memory (" in kill_entry(Death(KILL, cpuset)).message
-    two = cpuset._replace(nodemask="0-1")
+    two = cpuset._replace(nodes="0-1")
     assert ": memory nodes 0-1 ran out of memory (" in kill_entry(Death(KILL, two)).message
     in_short = KILL._replace(message="Memory cgroup out of memory")
     assert ": a memory cgroup reached its limit (" in kill_entry(Death(in_short)).message

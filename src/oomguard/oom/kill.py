@@ -75,14 +75,8 @@ class Context(NamedTuple):
     """The cgroup that reached its limit, "" for another constraint."""
     task_memcg: str = ""
     """The victim's cgroup."""
-    cpuset: str = ""
-    mems_allowed: str = ""
-    nodemask: str = ""
-
-    @property
-    def nodes(self) -> str:
-        """The memory nodes that it was limited to, `0-1,3`; "" if unknown."""
-        return self.nodemask or self.mems_allowed
+    nodes: str = ""
+    """The memory nodes that it was limited to, `0-1,3`; "" if unknown."""
 
 
 KILLED = "Killed process "
@@ -227,13 +221,12 @@ def parse_context(line: str) -> Context | None:
         if not (before or comm) and (shortened := _SHORTENED.fullmatch(rest)) is not None:
             comm = shortened[1]
         where, _, oom_memcg = before.partition(",oom_memcg=")
-        task_memcg, nodes = "", _parse_nodes(where) or ("", "", "")
+        task_memcg, nodes = "", _parse_nodes(where) or ""
         if "task=" not in rest or not fits_comm(comm):
             return None
     if nodes is None:
         return None
-    nodemask, cpuset, mems_allowed = nodes
-    return Context(constraint, pid, comm, uid, oom_memcg, task_memcg, cpuset, mems_allowed, nodemask)
+    return Context(constraint, pid, comm, uid, oom_memcg, task_memcg, nodes)
 
 
 def parse_constraint(line: str) -> "tuple[Constraint, str] | None":
@@ -269,15 +262,15 @@ def _split_memcgs(text: str, kind: str) -> tuple[str, str, str]:
     return (where, paths[:first], paths[first + len(marker) :]) if first >= 0 else ("", "", "")
 
 
-def _parse_nodes(text: str) -> tuple[str, str, str] | None:
-    """Parse `nodemask[,cpuset=…,mems_allowed=…]`; None for anything else."""
+def _parse_nodes(text: str) -> str | None:
+    """Return the nodes in `nodemask[,cpuset=…,mems_allowed=…]`, "" if unknown; None for anything else."""
     nodemask, found, rest = text.removeprefix(",nodemask=").partition(",cpuset=")
-    cpuset, has_mems, mems_allowed = rest.rpartition(",mems_allowed=")
+    _, has_mems, mems_allowed = rest.rpartition(",mems_allowed=")
     if nodemask == "(null)":
         nodemask = ""
     if bool(found) != bool(has_mems) or not _NODES.fullmatch(nodemask) or not _NODES.fullmatch(mems_allowed):
         return None
-    return nodemask, cpuset, mems_allowed
+    return nodemask or mems_allowed
 
 
 def _split_task(text: str) -> tuple[str, str]:
