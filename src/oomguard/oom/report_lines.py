@@ -31,20 +31,8 @@ _SCORE = re.compile(r"(\d{1,20}) (?:or (?:sacrifice child|a child)|and children\
 _PANIC = "Kernel panic - not syncing: "
 _EXITING = re.compile(r"(?:[\w ()]{1,80}: )?OOM victim \d{1,10} \(")
 _COLUMNS = frozenset(
-    {
-        "pid",
-        "uid",
-        "tgid",
-        "total_vm",
-        "rss",
-        "rss_anon",
-        "rss_file",
-        "rss_shmem",
-        "cpu",
-        "nr_ptes",
-        "nr_pmds",
-    }
-    | {"nr_puds", "pgtables_bytes", "swap", "swapents", "oom_adj", "oom_score_adj", "name"}
+    "pid uid tgid total_vm rss rss_anon rss_file rss_shmem cpu "  # noqa: SIM905 - as in a heading
+    "nr_ptes nr_pmds nr_puds pgtables_bytes swap swapents oom_adj oom_score_adj name".split()
 )
 """Those that kernels have printed so far."""
 _HAS_ROWS = ("uid", "tgid", "total_vm", "rss", "name")
