@@ -62,9 +62,8 @@ def what_grew(samples: Sequence[Sample]) -> Grown:
     found = [
         one for one in growth(samples, gone=True) if one.kib >= max(NOTICED_KIB, one.holder.held_kib / 100)
     ]
-    often, once = (
-        [one for one in found if (seen[one.holder[:2]] > 1) is is_often] for is_often in (True, False)
-    )
+    often = [one for one in found if seen[one.holder[:2]] > 1]
+    once = [one for one in found if seen[one.holder[:2]] == 1]
     return Grown(often, once)
 
 
