@@ -11,7 +11,7 @@ from oomguard.core.policy import Layer, drop_in_folder, layers
 from oomguard.core.serialize import decode, encode
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load, parse
-from oomguard.policy.source import SIZE_LIMIT, read_layers, read_sources
+from oomguard.policy.source import SIZE_LIMIT, read_alone, read_layers, read_sources
 
 from .conftest import Install, needs_root
 
@@ -79,10 +79,14 @@ def test_the_owner_of_a_symlink_does_not_count_but_its_target_does(
 
 
 def test_a_symlink_that_leads_nowhere_is_a_missing_file(tmp_path: "Path") -> None:
-    """A dangling link is the same as no file."""
+    """With a message of its own."""
     link = tmp_path / "policy.yaml"
-    link.symlink_to(tmp_path / "nowhere")
+    link.symlink_to("nowhere")
     assert _codes(str(link)) == ["missing-file"]
+    (source,) = read_alone(str(link))
+    assert source.fault is not None
+    assert source.fault.message == "is a link to nowhere, which does not exist"
+    assert "advise" not in source.fault.hint  # a new file in its place is not what was meant
 
 
 def test_symlinks_in_a_circle_are_a_fault(tmp_path: "Path") -> None:
@@ -222,7 +226,7 @@ def test_the_main_file_may_be_missing_if_another_layer_has_a_file(host: Layered)
     main.unlink()
     assert host.load() == ["usr/oomguard.d/90-default.yaml"]
     main.symlink_to("nowhere")
-    with pytest.raises(PolicyError, match=r"oomguard\.yaml: no such file"):
+    with pytest.raises(PolicyError, match=r"oomguard\.yaml: is a link to nowhere, which does not exist"):
         host.load()
     main.unlink()
     (host.root / "usr/oomguard.d/90-default.yaml").rename(host.root / "usr/oomguard.d/not-read.yml")

@@ -231,6 +231,9 @@ def ignored(file: str) -> Fault:
 def _fault(file: str, error: _RefusedError | OSError) -> Fault:
     if isinstance(error, _RefusedError):
         return error.words.at(file)
+    if error.errno == errno.ENOENT and os.path.islink(file):
+        message = f"is a link to {printable(os.readlink(file))}, which does not exist"
+        return Words("missing-file", message, "remove the link, or create that file").at(file)
     if error.errno == errno.ENOENT:
         hint = "create it: `oomguard advise` suggests one; or give another with --policy"
         return Words("missing-file", "no such file", hint).at(file)
