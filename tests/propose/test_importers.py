@@ -352,7 +352,7 @@ def test_ananicy_values_come_direct_and_through_types(tmp_path: Path) -> None:
         "a.rules:7: lost: no type 'None'",
         "a.rules:8: oom_score_adj: must be an integer from -1000 to 1000, got 5000",
         "a.rules:9: name  a: starts with a space",
-        "2 rules that set no oom_score_adj",
+        "1 rule that set no oom_score_adj",
         "1 rule: a later rule for the same name overrides it",
     ):
         assert note in text, note

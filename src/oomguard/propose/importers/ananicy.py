@@ -48,7 +48,7 @@ def import_files(paths: Sequence[str]) -> Draft:
             value, place = types[kind]
             by = f"type {kind}, {os.path.basename(str(place))}"
         if value is None:
-            indifferent += 1
+            indifferent += one.said.get("oom_score_adj") is None  # else a note says what is wrong with it
             continue
         if "cmdlines" in one.said:
             notes.append(Note(name, "has `cmdlines`; write a rule with name and cmdline yourself", one.place))
