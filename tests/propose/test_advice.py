@@ -81,6 +81,7 @@ def test_a_host_that_nothing_is_known_of_keeps_its_mode() -> None:
     assert "no running program is known to need a certain mode" in text
     assert "after a panic this host hangs" in text
     assert policy.rules == ()
+    assert "rules" not in text  # there are none below
 
 
 def test_redis_wants_everything_granted() -> None:

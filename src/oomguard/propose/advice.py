@@ -332,8 +332,7 @@ def _panic(facts: HostFacts, here: Sequence[Software]) -> Iterator[DraftSetting 
 
 def _panic_on_oom(now: int, _: HostFacts) -> DraftSetting | Note:
     if now == 0:
-        why = "as it is now: the kernel kills a process, and the rules below decide which"
-        return DraftSetting(PANIC_ON_OOM, 0, why)
+        return DraftSetting(PANIC_ON_OOM, 0, "as it is now: the kernel kills a process instead of panicking")
     why = f"it is {now}, which somebody chose: the kernel panics instead of killing, whatever the rules say"
     return Note(PANIC_ON_OOM, why)
 
