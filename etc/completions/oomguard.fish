@@ -74,7 +74,7 @@ complete -c oomguard -n '_shtab_oomguard_using cat' -l proc -xka "(__fish_comple
 complete -c oomguard -n '_shtab_oomguard_using cat' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a test -d 'Test the policy with made-up processes and hosts.'
 complete -c oomguard -n '_shtab_oomguard_using test' -s h -l help -d 'show this help message and exit'
-complete -c oomguard -n '_shtab_oomguard_using test' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'test this policy instead of those that the case files name'
+complete -c oomguard -n '_shtab_oomguard_using test' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'test this policy, - for standard input, instead of those that the case files name'
 complete -c oomguard -n '_shtab_oomguard_using test' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using test; and test $_shtab_oomguard_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a case file, - for standard input, or a folder: all *.yaml below it'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a plan -d 'Show what would change, and by which rule.'

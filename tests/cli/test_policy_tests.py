@@ -1,6 +1,7 @@
 """`oomguard test`: what is printed of cases that pass, that differ, and that cannot be read."""
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -171,6 +172,24 @@ def test_another_policy_can_be_tested(oomguard_test: Test) -> None:
     )
     assert oomguard_test("--policy", "other.yaml", "own.yaml").code == 0
     assert oomguard_test("own.yaml").code == 1
+
+
+def test_the_policy_can_come_from_standard_input(oomguard_test: Test) -> None:
+    """It is read once, for all case files and hosts; it cannot be a case file, too."""
+    case = "{case: a, host: {memory: %dGiB}, processes: [{name: x, expect: 301}]}"
+    Path("own.yaml").write_text(f"cases: [{case % 1}, {case % 2}]\n")
+    command = [sys.executable, "-m", "oomguard", "test", "--policy", "-"]
+    given = "rules: [{name: x, oom_score_adj: 301}]\nvm: {admin_reserve_kbytes: 1%}\n"
+
+    def run(*files: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *files], input=given, capture_output=True, text=True, check=False)
+
+    Path("same.yaml").write_text(Path("own.yaml").read_text())
+    done = run("own.yaml", "same.yaml")
+    assert (done.returncode, done.stdout.count("2 expectations: all as expected")) == (0, 2)
+    done = run("-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "standard input cannot be both" in done.stderr
 
 
 def test_drop_ins_belong_to_the_policy_whoever_owns_them(oomguard_test: Test) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from oomguard.cli.verb import Verb, add
+from oomguard.cli.verb import MisuseError, Verb, add
 from oomguard.report.streams import fitted
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ exit codes: 0 all as expected, 1 a case differs, 78 a file is missing or wrong
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--policy", metavar="FILE", help="test this policy instead of those that the case files name"
+        "--policy",
+        metavar="FILE",
+        help="test this policy, - for standard input, instead of those that the case files name",
     )
     add(parser, "--json")
     parser.add_argument(
@@ -46,6 +48,8 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.report.case_results import file_document, result_lines, summary
     from oomguard.report.change_document import print_json
 
+    if options.policy == "-" and "-" in options.files:
+        raise MisuseError("standard input cannot be both the policy and a case file")
     code, documents = 0, []
     faults: tuple[Fault, ...]
     for file in dict.fromkeys(file for path in options.files for file in case_files(path)):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from oomguard.policy.fault import Fault, PolicyError, Words
 from oomguard.policy.messages import validation
 from oomguard.policy.model import Document
 from oomguard.policy.nodes import Mapping, Node, items
-from oomguard.policy.source import Source, read_alone, read_layers
+from oomguard.policy.source import STANDARD_INPUT, Source, Sources, read_alone, read_layers
 
 
 class Case(NamedTuple):
@@ -149,7 +150,7 @@ class _Reader:
             return None
         found = self._policies.setdefault(path, [])
         try:
-            loaded = load.parse(read_layers(_layers(path), anybodys=True), host=host, users=self._users)
+            loaded = load.parse(_sources(path), host=host, users=self._users)
         except PolicyError as error:
             self.faults += error.faults
             return None
@@ -162,6 +163,16 @@ def _beside(file: str, path: str) -> str:
     joined = os.path.join(os.path.dirname(file), path)
     short = os.path.normpath(joined)
     return short if os.path.realpath(short) == os.path.realpath(joined) else joined
+
+
+def _sources(path: str) -> Sources:
+    return _standard_input() if path == STANDARD_INPUT else read_layers(_layers(path), anybodys=True)
+
+
+@cache
+def _standard_input() -> Sources:
+    """Return what can be read only once, for all case files and hosts."""
+    return read_alone(STANDARD_INPUT)
 
 
 def _layers(path: str) -> tuple[Layer, ...]:
