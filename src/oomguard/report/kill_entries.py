@@ -64,13 +64,7 @@ class KillReporter:
     def take_unknown(self, count: int, why: str) -> None:
         """Count kills of unknown processes, and write one entry."""
         self.counts["", False] += count
-        self._sink.write(
-            LogEntry(
-                KILLED,
-                f"the kernel killed {counted(count, 'process', 'es')}, names unknown: {why}",
-                {"OOMGUARD_COUNT": str(count)},
-            )
-        )
+        self._write_count(count, f"{counted(count, 'process', 'es')}, names unknown: {why}")
 
     def flush(self, now: float) -> None:
         """Write an entry with the number of further kills, when their second is over."""
@@ -81,17 +75,14 @@ class KillReporter:
         )
         count = self._more.total()
         self._more.clear()
-        self._sink.write(
-            LogEntry(
-                KILLED,
-                f"the kernel killed {counted(count, 'more process', 'es')} in the same second: {by_rule}",
-                {"OOMGUARD_COUNT": str(count)},
-            )
-        )
+        self._write_count(count, f"{counted(count, 'more process', 'es')} in the same second: {by_rule}")
 
     def next_flush(self) -> float | None:
         """Return when to call `flush`, or None."""
         return self._until if self._more else None
+
+    def _write_count(self, count: int, which: str) -> None:
+        self._sink.write(LogEntry(KILLED, f"the kernel killed {which}", {"OOMGUARD_COUNT": str(count)}))
 
 
 def kill_entry(death: Death) -> LogEntry:
