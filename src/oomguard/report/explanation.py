@@ -8,7 +8,7 @@ from oomguard.core.decide import Decision
 from oomguard.core.process import Process
 from oomguard.core.rule import Rule
 from oomguard.core.text import printable
-from oomguard.report.change_document import decision_document
+from oomguard.report.change_document import decision_document, rule_document
 from oomguard.report.sentences import outlook
 
 
@@ -64,13 +64,8 @@ def explanation_document(explanation: Explanation) -> dict[str, Any]:
         "exe": None if process.exe is None else printable(process.exe),
         "oom_score_adj": process.oom_score_adj,
         "tried": [
-            {
-                "rule": t.rule.label,
-                "source": t.rule.source,
-                "matched": not t.unmet,
-                "unmet": t.unmet or None,
-                "found": t.found or None,
-            }
+            rule_document(t.rule)
+            | {"matched": not t.unmet, "unmet": t.unmet or None, "found": t.found or None}
             for t in explanation.tried
         ],
         "decision": decision_document(explanation.decision),

@@ -140,14 +140,10 @@ def _document(one: Ranked, users: Mapping[int, str], page_kib: int) -> dict[str,
         "freed_bytes": candidate.freed_kib * 1024,
         "oom_score": candidate.kernel_score,
         "exempt": exemption(candidate, one.now) or None,
-        "now": _rank(one.now),
-        "policy": None if one.new is None else _rank(one.new),
+        "now": one.now._asdict(),
+        "policy": None if one.new is None else one.new._asdict(),
         "decision": None if one.decision is None else decision_document(one.decision),
     }
-
-
-def _rank(rank: Rank) -> dict[str, Any]:
-    return {"place": rank.place, "badness": rank.badness, "oom_score_adj": rank.oom_score_adj}
 
 
 def exemption(candidate: Candidate, rank: Rank) -> str:
