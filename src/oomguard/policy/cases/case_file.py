@@ -72,9 +72,9 @@ def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
         faults += validation.faults(source.file, root, error, language=case_model.CaseFile)
     if faults:
         raise PolicyError(load.cut(sorted(faults, key=lambda fault: (fault.line, fault.column))))
-    reader = _Reader(source.file, CaseUsers(said.users or {}), policy)
+    reader = _Reader(source.file, said, root, policy)
     nodes = _items(root, "cases")
-    cases = tuple(reader.case(one, said, node, root) for one, node in zip(said.cases, nodes, strict=True))
+    cases = tuple(reader.case(one, node) for one, node in zip(said.cases, nodes, strict=True))
     if reader.faults:
         faults = list(dict.fromkeys(reader.faults))
         faults.sort(key=lambda one: (one.file != source.file, one.file, *one[1:3]))
@@ -85,18 +85,18 @@ def parse_cases(source: Source, policy: str | None = None) -> tuple[Case, ...]:
 class _Reader:
     """Turns the cases of one file into values, and collects their faults."""
 
-    def __init__(self, file: str, users: CaseUsers, policy: str | None) -> None:
+    def __init__(self, file: str, said: case_model.CaseFile, root: Mapping, policy: str | None) -> None:
         self.faults: list[Fault] = []
-        self._file = file
-        self._users = users
+        self._file, self._said, self._root = file, said, root
+        self._users = CaseUsers(said.users or {})
         self._policy = policy
         self._policies: dict[str, list[Policy]] = {}
         """By path, a policy for each kind of host that it differs for; none if it is not valid."""
 
-    def case(self, said: Said, whole: case_model.CaseFile, node: Mapping, root: Mapping) -> Case:
+    def case(self, said: Said, node: Mapping) -> Case:
         """Return one case."""
         start = node.entries["case"].line
-        told = [host for host in (whole.host, said.host) if host is not None]
+        told = [host for host in (self._said.host, said.host) if host is not None]
         facts = {key: value for one in told for key, value in one if value is not None}
         sysctls = {
             f"{section}.{knob}": value
@@ -107,7 +107,7 @@ class _Reader:
         }
         meminfo = meminfo_of(facts, sysctls)
         host = host_of(facts, meminfo)
-        policy = self._policy_of(said, whole, node, root, host) or Policy()
+        policy = self._policy_of(said, node, host) or Policy()
         expected = dict(_expected_sysctls(said, node))
         if not expected and all(one.expect is None for one in said.processes or ()):
             self._fault(_NOTHING_EXPECTED, node)
@@ -120,14 +120,14 @@ class _Reader:
     def _fault(self, words: Words, node: Node) -> None:
         self.faults.append(words.at(self._file, node.line, node.column, ""))
 
-    def _policy_of(
-        self, said: Said, whole: case_model.CaseFile, node: Mapping, root: Mapping, host: Host
-    ) -> Policy | None:
+    def _policy_of(self, said: Said, node: Mapping, host: Host) -> Policy | None:
         if self._policy is not None:
             return self._read(self._policy, host)
-        owner, wanted = (node, said.policy) if said.policy is not None else (root, whole.policy)
+        owner, wanted = node, said.policy
         if wanted is None:
-            self._fault(_NO_POLICY, root)
+            owner, wanted = self._root, self._said.policy
+        if wanted is None:
+            self._fault(_NO_POLICY, owner)
             return None
         if isinstance(wanted, str):
             return self._read(_beside(self._file, wanted), host)
