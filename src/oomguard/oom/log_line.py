@@ -303,16 +303,15 @@ def split_program(line: str) -> tuple[str | None, Line] | None:
 
     The program is None if the line does not say: a program's own log has no name in it.
     """
-    when, found = WHEN.search(line, 0, _PREFIX_LIMIT), None
-    start = 0 if when is None else when.end()
+    time = WHEN.search(line, 0, _PREFIX_LIMIT)
+    when, start = ("", 0) if time is None else (time[0], time.end())
     found = _PROGRAM.search(line, start, _PREFIX_LIMIT)
     if found is None:
         start += len(line[start:]) - len(line[start:].lstrip(" >|\t:"))
-        return None, Line(line[start:], "" if when is None else when[0])
+        return None, Line(line[start:], when)
     program = found[1].strip("[]:").partition("[")[0]
     if program.endswith(UNIT_SUFFIXES):  # systemd's words without its name
-        return None, Line(line[found.start() :], "" if when is None else when[0])
+        return None, Line(line[found.start() :], when)
     host = line[start : found.start()].split()
-    text = line[found.end() :]
     is_host = len(host) == 1 and _is_name(host[0])
-    return program, Line(text, "" if when is None else when[0], host=host[0] if is_host else "")
+    return program, Line(line[found.end() :], when, host=host[0] if is_host else "")
