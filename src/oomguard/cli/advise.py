@@ -62,9 +62,7 @@ def _peak(state_dir: str, procfs: "Procfs") -> "PeakSinceStart | None":
     except StatusError as error:
         complain(f"oomguard: {error}; the peak of promised memory is not known")
         return None
-    if status is None or not procfs.is_alive(status.identity):
-        return None
-    if status.committed_peak_kib <= 0:
+    if status is None or not procfs.is_alive(status.identity) or status.committed_peak_kib <= 0:
         return None
     return PeakSinceStart(status.committed_peak_kib, time.time() - status.started_at)
 
