@@ -4,7 +4,7 @@ They are found in the nodes, not in the models, so that they are reported togeth
 of single keys.
 """
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from oomguard.core.overcommit import KBYTES
@@ -17,9 +17,6 @@ from oomguard.policy.sysctl_model import BOUNDS, COMMIT_LIMIT, exclusives, one_b
 
 _SECTIONS = ("vm", "kernel")
 _SETTINGS = Document.model_fields.keys() - {*_SECTIONS, "rules", "when"}
-_CONDITIONS = frozenset(CONDITIONS)
-_RULE_KEYS = frozenset(Rule.model_fields)
-_BOUNDS = frozenset(BOUNDS)
 
 
 class Root(NamedTuple):
@@ -90,20 +87,20 @@ def _rules(root: Root) -> Iterator[Fault]:
         if not isinstance(rule, Mapping):
             continue
         path = f"rules[{number}]"
-        if _lacks(rule, _CONDITIONS, _RULE_KEYS):
+        if _lacks(rule, CONDITIONS, Rule.model_fields):
             yield _NO_CONDITION.at(root.file, rule.line, rule.column, path)
         value = rule.entries.get("oom_score_adj")
         bound = value.value if value else None
         if isinstance(bound, Mapping):
             given = [one for one in BOUNDS if one in bound.entries]
-            if len(given) == len(BOUNDS) or _lacks(bound, _BOUNDS, _BOUNDS):
+            if len(given) == len(BOUNDS) or _lacks(bound, BOUNDS, BOUNDS):
                 words = one_bound(BOUNDS, given)
                 yield words.at(root.file, bound.line, bound.column, f"{path}.oom_score_adj")
 
 
-def _lacks(node: Mapping, keys: Set[str], known: Set[str]) -> bool:
+def _lacks(node: Mapping, keys: Iterable[str], known: Container[str]) -> bool:
     """Return whether all of `keys` are missing, and no unknown key may be one of them."""
-    return node.entries.keys() <= known and node.entries.keys().isdisjoint(keys)
+    return node.entries.keys().isdisjoint(keys) and all(key in known for key in node.entries)
 
 
 _NO_CONDITION = Words(
