@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from oomguard.oom.badness import (
     CURRENT,
     IMMUNE,
-    CgroupLimits,
     Era,
     Usage,
     adj_pages,
     badness,
-    cgroup_pages,
     era_of,
     kill_order,
     share,
@@ -288,18 +286,14 @@ def _limit_pages(report: "Report", assumed: list[str]) -> int | None:
         if both is None or both.limit_kib is None:
             return None
         limit = both.limit_kib
-    uses_swap = any(task.swap for task in report.tasks)
     swap_limit = None if swap is None else swap.limit_kib
     if both is not None:
         swap_limit = None if both.limit_kib is None else max(both.limit_kib - limit, 0)
     if swap_limit is None:
-        if uses_swap:
+        swap_limit = sum(task.swap for task in report.tasks) * page_kib
+        if swap_limit:
             assumed.append("the cgroup's swap limit is what its processes use (the report does not show it)")
-            swap_limit = sum(task.swap for task in report.tasks) * page_kib
-        else:
-            swap_limit = 0
-    limits = CgroupLimits(limit * 1024, swap_limit * 1024)
-    return cgroup_pages(limits, swap_total_kib=swap_limit, is_v2=True, page_kib=page_kib)
+    return max(limit // page_kib + swap_limit // page_kib, 1)
 
 
 def _pages_by_score(report: "Report", era: Era, assumed: list[str]) -> int | None:
