@@ -45,8 +45,8 @@ def before_verb(arguments: Sequence[str], own: Iterable[str], verbs: "Mapping[st
     if first in verbs or (len(first) > 2 and any(option.startswith(first) for option in own)) or first in own:
         return ""
     if not first.startswith("-"):
-        meant = f"; {_OTHER_WORDS[first]}" if first in _OTHER_WORDS else _meant(first, verbs)
-        return f"no verb {printable(first) or repr(first)}{meant}"
+        fix = _OTHER_WORDS.get(first) or _fix(_nearest(first, verbs), "oomguard")
+        return f"no verb {printable(first) or repr(first)}; {fix}"
     at = _verb_at(arguments, verbs)
     if at is None:
         fix = "use: oomguard --version" if first.casefold() == "-v" else "see oomguard --help"
@@ -115,9 +115,7 @@ def not_taken(words: Sequence[str], verb: "Parser") -> str:
             restore = " --restore" if verb.prog.endswith(" restore") else ""
             return f"no option {name}; use: oomguard plan{restore}"
         near = "--policy" if name in _POLICY_ELSEWHERE and "--policy" in options else _nearest(name, options)
-        return (
-            f"no option {printable(name)}; {f'did you mean {near}?' if near else f'see {verb.prog} --help'}"
-        )
+        return f"no option {printable(name)}; {_fix(near, verb.prog)}"
     word = words[0]
     if "--policy" in options and _looks_like_file(word):
         return f"takes no file name; did you mean --policy {shlex.quote(printable(word))}?"
@@ -141,9 +139,8 @@ def _looks_like_file(word: str) -> bool:
     return word == "-" or "/" in word or word.endswith((".yaml", ".yml")) or os.path.exists(word)
 
 
-def _meant(word: str, words: Iterable[str]) -> str:
-    near = _nearest(word, words)
-    return f"; did you mean {near}?" if near else "; see oomguard --help"
+def _fix(near: str, program: str) -> str:
+    return f"did you mean {near}?" if near else f"see {program} --help"
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
