@@ -12,7 +12,7 @@ import pytest
 
 from oomguard.exporter.notices import Notice, Notifier, notices
 from oomguard.kernel.procfs import Procfs
-from oomguard.report.status_file import LastKill, PressureStatus, StatusFile, encode_status
+from oomguard.report.status_file import KILLS_A_UID, LastKill, PressureStatus, StatusFile, encode_status
 from running import wait_until
 from statuses import IDLE
 
@@ -58,7 +58,7 @@ def test_a_user_hears_of_the_own_programs_that_died_since() -> None:
 
 def test_of_several_kills_the_largest_is_named_first() -> None:
     """Also in the title, and in the fields for a command."""
-    kills = [MINE._replace(pid=pid, rss_kib=1024 * kib) for pid, kib in enumerate((1, 5, 4, 3, 9))]
+    kills = [MINE._replace(pid=pid, uid=pid, rss_kib=1024 * kib) for pid, kib in enumerate((1, 5, 4, 3, 9))]
     [notice] = notices(IDLE, with_kills(*kills), uid=None, since=50.0)
     assert notice.title == "chrome and 4 more were killed"
     assert notice.text == (
@@ -66,6 +66,14 @@ def test_of_several_kills_the_largest_is_named_first() -> None:
         "and 2 more."
     )
     assert (notice.fields["PID"], notice.fields["COUNT"]) == ("4", "5")
+
+
+def test_a_storm_of_kills_has_a_number_that_is_a_minimum() -> None:
+    """The daemon keeps the last three of a user."""
+    kills = [MINE._replace(pid=pid) for pid in range(KILLS_A_UID)]
+    [notice] = notices(IDLE, with_kills(*kills), uid=1000, since=50.0)
+    assert notice.title == "chrome and at least 2 more were killed"
+    assert notice.text.startswith("Out of memory: the kernel killed at least chrome[0] (2.0 GiB), ")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ sh runs the command with these variables in its environment:
 OOMGUARD_EVENT (memory-short or killed), OOMGUARD_TITLE and OOMGUARD_TEXT;
 for memory-short, OOMGUARD_AVAILABLE_KIB and OOMGUARD_NEXT;
 for killed, OOMGUARD_COUNT, and OOMGUARD_COMM, OOMGUARD_PID, OOMGUARD_UID and
-OOMGUARD_RSS_KIB of the largest process killed.
+OOMGUARD_RSS_KIB of the largest process killed, of the last three of each user.
 Quote them: anybody can choose the name of a program.
 
 A command that runs for more than 10 s is killed. After a notification, what is

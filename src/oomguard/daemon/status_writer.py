@@ -32,8 +32,8 @@ _RULES_LIMIT = 1000
 _STILL_RAISED_LIMIT = 1000
 """Listed processes that left a rule by their own doing. A user can have any number."""
 
-_KILLS_A_UID, _KILLS_LIMIT = 3, 60
-"""The last kills listed: of each user, and in all."""
+_KILLS_LIMIT = 60
+"""The last kills listed, of all users."""
 
 
 class Matched(NamedTuple):
@@ -155,7 +155,7 @@ class StatusWriter:
         """
         uid = -1 if kill.uid is None else kill.uid
         own = [one for one in self._kills if one.uid == uid]
-        if len(own) >= _KILLS_A_UID:
+        if len(own) >= status_file.KILLS_A_UID:
             self._kills.remove(own[0])
         elif len(self._kills) >= _KILLS_LIMIT:
             del self._kills[0]

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from oomguard.core.text import kib, printable, some_of
 from oomguard.exporter.status_source import StatusSource
 from oomguard.kernel.inotify import IN_MOVED_TO, IN_ONLYDIR, Inotify
 from oomguard.kernel.procfs import Procfs
-from oomguard.report.status_file import LastKill, StatusFile
+from oomguard.report.status_file import KILLS_A_UID, LastKill, StatusFile
 from oomguard.report.streams import complain
 
 _SECONDS = 10
@@ -68,6 +69,8 @@ def notices(before: StatusFile | None, now: StatusFile, *, uid: int | None, sinc
 def _killed(kills: list[LastKill]) -> Notice:
     first, *others = sorted(kills, key=lambda one: one.rss_kib, reverse=True)
     names = some_of([f"{one.comm}[{one.pid}] ({kib(one.rss_kib)})" for one in (first, *others)], _SHOWN)
+    is_full = max(Counter(one.uid for one in kills).values()) >= KILLS_A_UID
+    at_least = "at least " if is_full else ""  # the daemon keeps no more of a user
     fields = {
         "EVENT": "killed",
         "COMM": first.comm,
@@ -76,8 +79,8 @@ def _killed(kills: list[LastKill]) -> Notice:
         "RSS_KIB": str(first.rss_kib),
         "COUNT": str(len(kills)),
     }
-    title = f"{first.comm} and {len(others)} more were killed" if others else f"{first.comm} was killed"
-    return Notice(title, f"Out of memory: the kernel killed {names}.", fields)
+    who = f"{first.comm} and {at_least}{len(others)} more were" if others else f"{first.comm} was"
+    return Notice(f"{who} killed", f"Out of memory: the kernel killed {at_least}{names}.", fields)
 
 
 class Notifier:

@@ -21,6 +21,8 @@ STATUS_FILE = "status.json"
 SIZE_LIMIT = 4 * 1024 * 1024
 """Bytes of the file that are read: ten times the size of one with a thousand rules."""
 FORMAT = 1
+KILLS_A_UID = 3
+"""Of each user, so many of the last kills are listed."""
 
 
 class PolicyStatus(NamedTuple):
