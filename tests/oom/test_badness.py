@@ -157,25 +157,24 @@ def test_the_whole_host_is_ram_and_swap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "is_v2", "pages"),
+    ("limits", "pages"),
     [
-        (CgroupLimits(64 * MIB), True, 16384 + 262144),  # swap.max is max: all there is, 1 GiB
-        (CgroupLimits(64 * MIB, swap=0), True, 16384),
-        (CgroupLimits(64 * MIB, swap=4 * MIB), True, 16384 + 1024),
-        (CgroupLimits(64 * MIB, swap=9 * GIB), True, 16384 + 262144),
-        (CgroupLimits(64 * MIB, swap=4 * MIB, swappiness=0), True, 16384),
-        (CgroupLimits(64 * MIB, memory_and_swap=96 * MIB), False, 16384 + 8192),
-        (CgroupLimits(64 * MIB, memory_and_swap=64 * MIB), False, 16384),
-        (CgroupLimits(64 * MIB), False, 16384 + 262144),
-        (CgroupLimits(0, swap=0), True, 1),
-        (CgroupLimits(None, swap=4096), True, None),
+        (CgroupLimits(64 * MIB), 16384 + 262144),  # swap.max is max: all there is, 1 GiB
+        (CgroupLimits(64 * MIB, swap=0), 16384),
+        (CgroupLimits(64 * MIB, swap=4 * MIB), 16384 + 1024),
+        (CgroupLimits(64 * MIB, swap=9 * GIB), 16384 + 262144),
+        (CgroupLimits(64 * MIB, swap=4 * MIB, swappiness=0), 16384),
+        (CgroupLimits(64 * MIB, memory_and_swap=96 * MIB), 16384 + 8192),
+        (CgroupLimits(64 * MIB, memory_and_swap=64 * MIB), 16384),
+        (CgroupLimits(0, swap=0), 1),
+        (CgroupLimits(None, swap=4096), None),
     ],
 )
 def test_a_cgroups_pages_are_its_limit_and_the_swap_it_may_use(
-    limits: CgroupLimits, is_v2: bool, pages: int | None
+    limits: CgroupLimits, pages: int | None
 ) -> None:
     """Version 1 limits RAM and swap together, version 2 swap alone; without swappiness neither counts."""
-    assert cgroup_pages(limits, swap_total_kib=1024 * 1024, is_v2=is_v2) == pages
+    assert cgroup_pages(limits, swap_total_kib=1024 * 1024) == pages
 
 
 @given(

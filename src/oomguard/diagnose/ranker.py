@@ -132,13 +132,9 @@ class Ranker:
         return Domain(pages, PAGE_KIB, self._memcg.path, era)
 
     def _limit_pages(self, memcg: Memcg, memory: Memory) -> int | None:
-        host_swappiness = read_sysctl(self._procfs, "vm.swappiness")
-        limits = read_limits(
-            memcg, host_swappiness=_SWAPPINESS if host_swappiness is None else host_swappiness
-        )
-        return cgroup_pages(
-            limits, swap_total_kib=memory.swap_total_kib, is_v2=memcg.is_v2, page_kib=PAGE_KIB
-        )
+        swappiness = read_sysctl(self._procfs, "vm.swappiness")
+        limits = read_limits(memcg, host_swappiness=_SWAPPINESS if swappiness is None else swappiness)
+        return cgroup_pages(limits, swap_total_kib=memory.swap_total_kib, page_kib=PAGE_KIB)
 
     def _unlimited(self, memcg: Memcg, memory: Memory) -> OomguardError:
         above = (one.path for one in ancestors(memcg) if self._limit_pages(one, memory) is not None)

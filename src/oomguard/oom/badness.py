@@ -136,7 +136,7 @@ def global_pages(total_kib: int, swap_total_kib: int, *, page_kib: int = 4) -> i
 class CgroupLimits(NamedTuple):
     """The limits of a memory cgroup, in bytes; None is no limit.
 
-    `swap` is `memory.swap.max` of version 2, `memory_and_swap` `memory.memsw.limit_in_bytes` of version 1.
+    Version 2 has `swap` (`memory.swap.max`), version 1 `memory_and_swap` (`memory.memsw.limit_in_bytes`).
     """
 
     memory: int | None
@@ -145,7 +145,7 @@ class CgroupLimits(NamedTuple):
     swappiness: int = 60
 
 
-def cgroup_pages(limits: CgroupLimits, *, swap_total_kib: int, is_v2: bool, page_kib: int = 4) -> int | None:
+def cgroup_pages(limits: CgroupLimits, *, swap_total_kib: int, page_kib: int = 4) -> int | None:
     """Return the limit of a memory cgroup in pages (mm/memcontrol.c:mem_cgroup_get_max).
 
     None if it has no limit: then it never runs out of memory by itself.
@@ -154,12 +154,11 @@ def cgroup_pages(limits: CgroupLimits, *, swap_total_kib: int, is_v2: bool, page
         return None
     page = page_kib * 1024
     pages = limits.memory // page
-    swap_total = swap_total_kib // page_kib
+    swap = swap_total = swap_total_kib // page_kib
     if limits.swappiness == 0:
-        return max(pages, 1)
-    if is_v2:
-        swap = swap_total if limits.swap is None else limits.swap // page
-    else:
-        both = limits.memory_and_swap
-        swap = swap_total if both is None else max(both // page - pages, 0)
+        swap = 0
+    elif limits.swap is not None:
+        swap = limits.swap // page
+    elif limits.memory_and_swap is not None:
+        swap = max(limits.memory_and_swap // page - pages, 0)
     return max(pages + min(swap, swap_total), 1)
