@@ -1,7 +1,6 @@
 """The state of memory in a report of the OOM killer, in words: what ran out, and what held the memory."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from oomguard.core.text import kib, printable, some_of
 from oomguard.oom.postmortem import Finding
@@ -108,12 +107,6 @@ def _zone(zone: Zone) -> str:
     return f"{zone.name} of node {zone.node} ({kib(zone.free_kib)} free, minimum {kib(zone.min_kib)})"
 
 
-class _Holder(NamedTuple):
-    kib: int
-    what: str
-    hint: str
-
-
 def _holders(finding: Finding, total: int) -> Iterator[str]:
     """Yield what held much memory and is no process, the largest first."""
     memory = finding.report.memory
@@ -127,13 +120,11 @@ def _holders(finding: Finding, total: int) -> Iterator[str]:
         name: pages.get(name, 0) * page for name in ("slab_unreclaimable", "shmem", "pagetables")
     }
     found = [
-        _Holder(
-            amounts.get("slab_unreclaimable", 0), "the kernel's own objects (slab)", "`slabtop` shows which"
-        ),
-        _Holder(amounts.get("shmem", 0), "shared memory and tmpfs", "killing a process does not free it"),
-        _Holder(amounts.get("pagetables", 0), "page tables", "many processes share large mappings"),
-        _Holder(memory.huge_kib, "huge pages", "vm.nr_hugepages reserves them"),
+        (amounts.get("slab_unreclaimable", 0), "the kernel's own objects (slab)", "`slabtop` shows which"),
+        (amounts.get("shmem", 0), "shared memory and tmpfs", "killing a process does not free it"),
+        (amounts.get("pagetables", 0), "page tables", "many processes share large mappings"),
+        (memory.huge_kib, "huge pages", "vm.nr_hugepages reserves them"),
     ]
-    for holder in sorted(found, reverse=True):
-        if holder.kib * _HOLDER_PARTS >= total * page:
-            yield f"{kib(holder.kib)} are {holder.what}: {holder.hint}."
+    for held_kib, what, hint in sorted(found, reverse=True):
+        if held_kib * _HOLDER_PARTS >= total * page:
+            yield f"{kib(held_kib)} are {what}: {hint}."
