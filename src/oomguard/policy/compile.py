@@ -38,12 +38,8 @@ class PolicyFile(NamedTuple):
     rules: list[tuple[tuple[bytes, ...], Terms]]
 
 
-class _Said(NamedTuple):
-    """The value of a sysctl as the file has it, and where."""
-
-    value: Knob
-    file: str
-    line: int
+_Said = tuple[Knob, str, int]
+"""The value of a sysctl as the file has it, and where: file and line."""
 
 
 def compile_rule(
@@ -130,7 +126,7 @@ def _sysctls(document: PolicyFile) -> Iterator[tuple[str, _Said]]:
         assert isinstance(node, Mapping)
         for knob, value in said:
             if value is not None:
-                yield f"{section}.{knob}", _Said(value, document.file, node.entries[knob].line)
+                yield f"{section}.{knob}", (value, document.file, node.entries[knob].line)
 
 
 def _rules(documents: tuple[PolicyFile, ...]) -> Iterator[Rule]:
