@@ -1,4 +1,4 @@
-"""Types of words: of the policy's language, and of what becomes of a change.
+"""Types of words: of the policy's language, of what becomes of a change, and of which memory ran out.
 
 The daemon does not import this module, nor `typing`: see `core.typed`.
 """
@@ -14,3 +14,5 @@ SysctlKind = Literal["exact", "at_least", "at_most"]
 ObstacleKind = Literal["refused", "denied", "may-be-denied", "contended", "unknown"]
 Cause = Literal["start", "exec", "drift", "policy", "resync", "restore"]
 Result = Literal["applied", "denied", "vanished", "refused", "contended", "left-alone"]
+
+Constraint = Literal["none", "cpuset", "memory-policy", "memcg"]

@@ -5,20 +5,17 @@ it is open whether it matches, and the process has several possible values.
 """
 
 import re
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from oomguard.core.cgroup import system_unit, user_unit
 from oomguard.core.match import Matcher, first_unmet
+from oomguard.core.policy import Policy
+from oomguard.core.process import Program
+from oomguard.core.rule import Rule
 from oomguard.core.trust import DYNAMIC_UIDS, trust_refusal
 from oomguard.oom.badness import IMMUNE
-from oomguard.oom.postmortem import INIT, Place, rank_tasks, task_badness
-
-if TYPE_CHECKING:
-    from oomguard.core.policy import Policy
-    from oomguard.core.process import Program
-    from oomguard.core.rule import Rule
-    from oomguard.oom.postmortem import Finding
-    from oomguard.oom.report import Task
+from oomguard.oom.postmortem import INIT, Finding, Place, rank_tasks, task_badness
+from oomguard.oom.report import Task
 
 _CONTAINER = re.compile(r"kubepods|docker|cri-containerd|crio-|libpod|lxc|/machine\.slice/")
 
@@ -27,7 +24,7 @@ class Verdict(NamedTuple):
     """The value of a process under a policy, and the rule that sets it; None keeps the process's own."""
 
     value: int
-    rule: "Rule | None" = None
+    rule: Rule | None = None
 
 
 class Replayed(NamedTuple):
@@ -58,7 +55,7 @@ class Backtest(NamedTuple):
     result: Result
     victims: tuple[Replayed, ...]
     replayed: tuple[Replayed, ...]
-    open_rules: "tuple[Rule, ...]"
+    open_rules: tuple[Rule, ...]
 
 
 class _UnrecordedError(Exception):
@@ -68,7 +65,7 @@ class _UnrecordedError(Exception):
 class _Recorded:
     """A process as far as a report has it, for rules to match."""
 
-    def __init__(self, task: "Task", *, cgroup: str, is_exact: bool) -> None:
+    def __init__(self, task: Task, *, cgroup: str, is_exact: bool) -> None:
         self.comm = task.comm.encode("utf-8", "surrogateescape")
         self.uid = self.saved_uid = task.uid  # the kernel prints the real one
         self.has_dynamic_uid = self.uid in DYNAMIC_UIDS
@@ -96,7 +93,7 @@ class _Recorded:
         raise _UnrecordedError
 
     @property
-    def program(self) -> "Program | None":
+    def program(self) -> Program | None:
         """As for a daemon without CAP_SYS_PTRACE."""
         return None
 
@@ -104,11 +101,11 @@ class _Recorded:
 class Backtester:
     """Applies a policy to reports."""
 
-    def __init__(self, policy: "Policy") -> None:
+    def __init__(self, policy: Policy) -> None:
         self._matcher = Matcher(policy.rules)
         self._first_person_uid = policy.first_person_uid
 
-    def replay(self, finding: "Finding") -> Backtest | None:
+    def replay(self, finding: Finding) -> Backtest | None:
         """Compute the decision with the policy's values; None if the report has too little."""
         report, era, total = finding.report, finding.era, finding.total_pages
         if era is None or total is None or not report.tasks:
@@ -124,9 +121,7 @@ class Backtester:
         victims = _asking(replayed, finding) or self._victims(replayed, finding)
         return Backtest(_result(victims, finding), victims, replayed, tuple(open_rules.values()))
 
-    def _verdicts(
-        self, task: "Task", finding: "Finding", open_rules: "dict[int, Rule]"
-    ) -> tuple[Verdict, ...]:
+    def _verdicts(self, task: Task, finding: Finding, open_rules: dict[int, Rule]) -> tuple[Verdict, ...]:
         """Return the possible values under the policy, the first rule's first."""
         facts = _facts(task, finding)
         own = task.oom_score_adj
@@ -145,7 +140,7 @@ class Backtester:
             open_rules[rule.number] = rule
         return (*found, Verdict(own))
 
-    def _victims(self, replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replayed, ...]:
+    def _victims(self, replayed: tuple[Replayed, ...], finding: Finding) -> tuple[Replayed, ...]:
         """Return the processes that may have been killed: those whose highest badness may be the highest."""
         bounds = [_bounds(one, finding) for one in replayed]
         certain = max((low for low, _ in bounds if low is not None), default=None)
@@ -159,7 +154,7 @@ class Backtester:
         return tuple(likely + [one for one in possible if _is_open(one) or _is_open(likely[0])])
 
 
-def _asking(replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replayed, ...]:
+def _asking(replayed: tuple[Replayed, ...], finding: Finding) -> tuple[Replayed, ...]:
     """Return the victim if the kernel kills the process that asks for memory: then only immunity matters."""
     victim = finding.victim
     if finding.why != "allocating" or victim is None:
@@ -168,7 +163,7 @@ def _asking(replayed: tuple[Replayed, ...], finding: "Finding") -> tuple[Replaye
     return () if any(verdict.value == IMMUNE for verdict in own[0].verdicts) else tuple(own)
 
 
-def _bounds(one: Replayed, finding: "Finding") -> tuple[int | None, int | None]:
+def _bounds(one: Replayed, finding: Finding) -> tuple[int | None, int | None]:
     """Return the lowest and the highest possible badness of a process; None is never chosen."""
     era, total = finding.era, finding.total_pages
     assert era is not None
@@ -186,7 +181,7 @@ def _is_open(one: Replayed) -> bool:
     return len({verdict.value for verdict in one.verdicts}) > 1
 
 
-def _result(victims: tuple[Replayed, ...], finding: "Finding") -> Result:
+def _result(victims: tuple[Replayed, ...], finding: Finding) -> Result:
     """Return what a policy changes: against the kernel's choice, or the first by this calculation."""
     if not victims:
         return "nobody"
@@ -198,7 +193,7 @@ def _result(victims: tuple[Replayed, ...], finding: "Finding") -> Result:
     return "same" if pid in unchanged else "other"
 
 
-def _facts(task: "Task", finding: "Finding") -> _Recorded:
+def _facts(task: Task, finding: Finding) -> _Recorded:
     report = finding.report
     victim = report.victim
     if victim is not None and victim.pid == task.pid and report.task_memcg:
@@ -207,7 +202,7 @@ def _facts(task: "Task", finding: "Finding") -> _Recorded:
     return _Recorded(task, cgroup=report.oom_memcg, is_exact=False)
 
 
-def _is_met(rule: "Rule", facts: _Recorded) -> tuple[bool, bool]:
+def _is_met(rule: Rule, facts: _Recorded) -> tuple[bool, bool]:
     """Return whether a rule may match, and whether that is certain."""
     terms = rule.terms
     is_certain = terms.scope == "all"
@@ -220,7 +215,7 @@ def _is_met(rule: "Rule", facts: _Recorded) -> tuple[bool, bool]:
         return True, False
 
 
-def _is_trusted(rule: "Rule", facts: _Recorded, own: int, first_person_uid: int) -> bool | None:
+def _is_trusted(rule: Rule, facts: _Recorded, own: int, first_person_uid: int) -> bool | None:
     """Return whether trust allows a rule to set its value; None if unknown."""
     try:
         refusal = trust_refusal(rule, facts, own=own, first_person_uid=first_person_uid)

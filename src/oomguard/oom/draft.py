@@ -2,14 +2,11 @@
 
 import re
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from oomguard.oom.kill import Context, Kill
+from oomguard.oom.log_line import Line
 from oomguard.oom.log_time import is_near
 from oomguard.oom.report import UNKNOWN_MEMORY, Amount, Choice, Memory, Report, Task, Zone
-
-if TYPE_CHECKING:
-    from oomguard.oom.kill import Context, Kill
-    from oomguard.oom.log_line import Line
 
 _KILLS_LIMIT = 2_000
 _COUNTERS_LIMIT = 128
@@ -34,7 +31,7 @@ class Draft:
     """An unfinished report."""
 
     memory: "MemoryDraft | None" = None
-    context: "Context | None" = None
+    context: Context | None = None
     choice: Choice | None = None
     rows_left_out = rows_unread = raw_length = 0
     has_tasks = False
@@ -43,7 +40,7 @@ class Draft:
     """Whether lines of another report may be among its own: any, its header, what it chose; and whether that
     had no end where this one began."""
 
-    def __init__(self, line: "Line", before: "Draft | None" = None) -> None:
+    def __init__(self, line: Line, before: "Draft | None" = None) -> None:
         """`before` is another report whose lines may follow."""
         self.last = line
         if before is not None:
@@ -61,25 +58,25 @@ class Draft:
         self.tasks: list[Task] = []
         self.kills: dict[int, Kill] = {}
 
-    def is_near(self, line: "Line") -> bool:
+    def is_near(self, line: Line) -> bool:
         """Return whether a line may be the report's by its time."""
         if is_near(self.last, line):
             self.last = line
             return True
         return False
 
-    def can_take(self, chosen: "Context | Choice") -> bool:
+    def can_take(self, chosen: Context | Choice) -> bool:
         """Return whether what was chosen may be the report's, which has one line of each kind."""
         both = (self.choice, self.context)
         same, other = both if isinstance(chosen, Choice) else reversed(both)
         return same is None and (other is None or other.pid == chosen.pid)
 
-    def was_killed(self, pid: int, line: "Line") -> bool:
+    def was_killed(self, pid: int, line: Line) -> bool:
         """Return whether a line about that choice follows its kill: the newest line may come first."""
         is_first = self.ended and self.context is None and self.choice is None and [*self.kills] == [pid]
         return is_first and self.is_near(line)
 
-    def can_kill(self, kill: "Kill") -> bool:
+    def can_kill(self, kill: Kill) -> bool:
         """Return whether a kill may be the report's: with a child or a thread of what was chosen."""
         if self.kills:
             first = next(iter(self.kills.values()))
@@ -93,11 +90,11 @@ class Draft:
             context.comm == kill.comm and self.has_tasks and all(row.pid != context.pid for row in self.tasks)
         )
 
-    def can_pass_over(self, line: "Line") -> bool:
+    def can_pass_over(self, line: Line) -> bool:
         """Return whether a victim that is already exiting may be one of the group that is being killed."""
         return bool(self.kills and self.fields.get("group")) and self.is_near(line)
 
-    def add_kill(self, kill: "Kill", line: "Line") -> None:
+    def add_kill(self, kill: Kill, line: Line) -> None:
         """Add a victim."""
         if len(self.kills) < _KILLS_LIMIT:
             self.kills[kill.pid] = kill
@@ -169,7 +166,7 @@ class Draft:
         )
         return bool(is_cgroups) and self.context is None and message.startswith("Out of memory")
 
-    def take_context(self, context: "Context") -> None:
+    def take_context(self, context: Context) -> None:
         """Add which memory ran out, and what was chosen."""
         self.context = context
         self.fields |= {

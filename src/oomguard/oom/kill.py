@@ -9,9 +9,7 @@ import re
 from oomguard.core.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import Literal
-
-    Constraint = Literal["none", "cpuset", "memory-policy", "memcg"]
+    from oomguard.core.choices import Constraint
 
 _COMM_BYTES = 15
 COMM_CHARACTERS = 60

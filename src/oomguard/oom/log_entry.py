@@ -2,7 +2,8 @@
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from oomguard.oom.kmsg import parse_record
 from oomguard.oom.log_line import (
@@ -21,9 +22,6 @@ from oomguard.oom.log_line import (
     unmarked_line,
 )
 from oomguard.oom.quoted import MESSAGE_KEYS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 _MICRO = 1_000_000
 _OBJECT = ('{"', "{ ", "{}", "[{", "data: {")
@@ -102,7 +100,7 @@ def is_field(line: str) -> bool:
     return _FIELD.match(line) is not None
 
 
-def split_entry(head: str, lines: "Iterable[str]", indent: int) -> Line | None:
+def split_entry(head: str, lines: Iterable[str], indent: int) -> Line | None:
     """Split an entry of journalctl -o export, verbose or json-pretty, or of dmesg -J.
 
     `head` is the line before its fields. Lines with another indent continue a field: users choose them.
@@ -132,7 +130,7 @@ def _split_json(line: str) -> Line | None:
     return None if entry is None else _split_object(entry)
 
 
-def _object(line: str) -> "dict[str, Any] | None":
+def _object(line: str) -> dict[str, Any] | None:
     """Parse an object or a list of JSON, also as one of a list, or behind `data:` of server-sent events."""
     text = line.removeprefix("data: ").rstrip(" ,\r")
     is_list = text.startswith("[{") and text.endswith("}]")
@@ -145,7 +143,7 @@ def _object(line: str) -> "dict[str, Any] | None":
     return entry if isinstance(entry, dict) else None
 
 
-def _split_object(entry: "Mapping[str, Any]") -> Line | None:
+def _split_object(entry: Mapping[str, Any]) -> Line | None:
     if "MESSAGE" in entry:
         return _split_journal(entry)
     for nested in entry.values():
@@ -205,7 +203,7 @@ _LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 """Halves of characters, which only JSON can have; the rest of them are bytes that are not UTF-8."""
 
 
-def _messages(value: object, depth: int, key: str = "") -> "Iterator[tuple[str, str]]":
+def _messages(value: object, depth: int, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the messages in a value of JSON, not deeper than that, and the name of their field."""
     if isinstance(value, str):
         if key in MESSAGE_KEYS:
@@ -226,7 +224,7 @@ def _split_string(text: str) -> Line | None:
     return unmarked_line(text, start) if start >= 0 and is_decoration(text[:start]) else None
 
 
-def _split_journal(entry: "Mapping[str, Any]") -> Line | None:
+def _split_journal(entry: Mapping[str, Any]) -> Line | None:
     if entry.get("_TRANSPORT", "kernel") != "kernel":
         return None  # anybody can write to the journal
     message = entry["MESSAGE"]

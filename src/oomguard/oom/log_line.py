@@ -7,13 +7,11 @@ if it mentions a kill. A line without a mark is split where the kernel's words b
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from oomguard.core.cgroup import UNIT_SUFFIXES
 from oomguard.oom.kill import COMM_CHARACTERS, fits_comm
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 
 class Line(NamedTuple):
@@ -101,7 +99,7 @@ NOT_KERN = 8
 """From this priority on, the facility is not the kernel's."""
 
 
-def plain(blocks: "Iterable[str]") -> "Iterator[str]":
+def plain(blocks: Iterable[str]) -> Iterator[str]:
     """Yield a log without colors, which `grep` puts within words, and with usual spaces and hyphens only."""
     rest = ""
     for block in blocks:
@@ -180,7 +178,7 @@ _FACILITIES = frozenset(
 )
 
 
-def _host(outer: str, when: "re.Match[str] | None", *, is_next: bool) -> str:
+def _host(outer: str, when: re.Match[str] | None, *, is_next: bool) -> str:
     """Return the host in a prefix: what stands before `kernel:`, or the only word that is nothing else."""
     rest = outer if when is None else f"{outer[: when.start()]} {outer[when.end() :]}"
     words = [word for word in rest.replace("|", " ").split() if _is_name(word)]

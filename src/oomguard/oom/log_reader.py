@@ -6,9 +6,10 @@ with a limit on the rows of all of them.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from heapq import heapreplace
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from oomguard.oom.garbled import garbled_kills, is_garbled_kill
 from oomguard.oom.kill import MARKS
@@ -32,9 +33,6 @@ from oomguard.oom.prose import killed_in, lines_about_kills
 from oomguard.oom.quoted import is_literal, quoted_messages
 from oomguard.oom.report import UNKNOWN_MEMORY, Report
 from oomguard.oom.report_parser import TASKS_LIMIT, Assembler
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 _TRIGGERS = (
     "oom-kill",  # oom-killer:, oom-kill:
@@ -169,7 +167,7 @@ class OomLog:
         self._reversed = 0
         self.skipped = 0
 
-    def read(self, blocks: "Iterable[str]") -> "Iterator[Report]":
+    def read(self, blocks: Iterable[str]) -> Iterator[Report]:
         """Yield each report when it is complete, and the unfinished ones at the end of the log."""
         logged, self._reversed = as_logged(plain(blocks))
         for text, begin, end in self._pieces(logged):
@@ -181,7 +179,7 @@ class OomLog:
             self._note_other(*one)
         yield from self._finished
 
-    def _pieces(self, blocks: "Iterable[str]") -> "Iterator[tuple[str, int, int]]":
+    def _pieces(self, blocks: Iterable[str]) -> Iterator[tuple[str, int, int]]:
         """Yield the log in pieces of whole lines, without lines that are too long.
 
         The text around a piece, from its beginning to its end, is what precedes and follows it in the log.
@@ -211,7 +209,7 @@ class OomLog:
             text, begin = text[least:], end - least
         yield text, begin, len(text)
 
-    def _scan(self, text: str, begin: int, end: int) -> "Iterator[Report]":
+    def _scan(self, text: str, begin: int, end: int) -> Iterator[Report]:
         messages, at = self._messages, begin + self._resume
         if messages.indent:
             at = further_end(text, at, messages.indent)
@@ -342,7 +340,7 @@ class OomLog:
         kills = () if other.kill is None else (other.kill,)
         self._note(Report(line.when, line.uptime_seconds, line.host, kills=kills, other=other))
 
-    def _forget_evidence(self, report: "Report") -> None:
+    def _forget_evidence(self, report: Report) -> None:
         """Forget what other programs said before about a kill that the kernel reports."""
         self._credit -= len(self._evidence) * _EVIDENCE_COST
         self._evidence = [one for one in self._evidence if not _is_about(*one, report)]
@@ -460,7 +458,7 @@ class OomLog:
         if sum(assembler.size for assembler in self._hosts.values()) > _ROWS_LIMIT:
             self._finish_all()
 
-    def _note(self, report: "Report | None") -> None:
+    def _note(self, report: Report | None) -> None:
         if report is not None and not self._is_copy(report):
             if len(self._times) <= _TIMES_LIMIT:
                 self._times.append(Line("", report.when))
@@ -473,7 +471,7 @@ class OomLog:
                 if (chosen := report.chosen) is not None:
                     self._chosen.add(chosen.pid)
 
-    def _is_copy(self, report: "Report") -> bool:
+    def _is_copy(self, report: Report) -> bool:
         """Return whether the log has the same report before: two files, or two fields of an entry."""
         victim, memory = report.victim, "" if report.memory is UNKNOWN_MEMORY else str(report.memory)
         if not (memory or (victim and victim.total_vm_kib)) or len(self._told) >= _PIDS_LIMIT:
@@ -520,7 +518,7 @@ def _count_names(text: str) -> int:
     return len(_KILL.findall(text)) + is_garbled_kill(text)
 
 
-def _is_about(line: Line, other: OtherKill, report: "Report") -> bool:
+def _is_about(line: Line, other: OtherKill, report: Report) -> bool:
     """Return whether a program's words are about the kernel's kill in a report."""
     if other.kill is not None:
         return any(kill.pid == other.kill.pid for kill in report.kills)

@@ -3,24 +3,21 @@
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from oomguard.oom.log_line import Line
-
+from oomguard.oom.log_line import Line
 
 _NEXT_SECONDS, _DAY = 0.05, 86400
 LONGEST_SECONDS = 120
 """A line that is so much later than the one before belongs to another report."""
 
 
-def is_near(one: "Line", other: "Line") -> bool:
+def is_near(one: Line, other: Line) -> bool:
     """Return whether two lines may belong to one report by their times."""
     seconds = seconds_between(one, other)
     return seconds is None or abs(seconds) <= LONGEST_SECONDS
 
 
-def seconds_between(one: "Line", other: "Line") -> float | None:
+def seconds_between(one: Line, other: Line) -> float | None:
     """Return how much later the other line is, by the more precise clock; None if there is none."""
     if one.uptime_seconds is None or other.uptime_seconds is None:
         return _clock_between(one, other)
@@ -30,7 +27,7 @@ def seconds_between(one: "Line", other: "Line") -> float | None:
     return max(by_uptime, _clock_between(one, other) or 0.0, key=abs)
 
 
-def _clock_between(one: "Line", other: "Line") -> float | None:
+def _clock_between(one: Line, other: Line) -> float | None:
     if one.when == other.when:
         return 0.0 if one.when else None
     times = [moment_of(line.when) for line in (one, other)]
@@ -61,5 +58,5 @@ def moment_of(when: str) -> float | None:
 _TIME = re.compile(r"(\d\d):(\d\d):(\d\d)(?:[.,]\d{1,9})?")
 
 
-def _date(when: str, clock: "re.Match[str]") -> str:
+def _date(when: str, clock: re.Match[str]) -> str:
     return when[: clock.start()] + when[clock.end() :]

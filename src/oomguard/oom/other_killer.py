@@ -5,16 +5,13 @@ journal.
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 from oomguard.oom.kill import Kill
 from oomguard.oom.log_entry import split_any
 from oomguard.oom.log_line import Line, is_others
 from oomguard.oom.log_time import is_near
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 _T = TypeVar("_T")
 _Split = tuple[str | None, Line | None]
@@ -53,7 +50,7 @@ class _Killer(NamedTuple):
     words: tuple[str, ...]
     """What a log is searched for: a line has one of them."""
     pattern: re.Pattern[str]
-    read: "Callable[[re.Match[str], str], OtherKill]"
+    read: Callable[[re.Match[str], str], OtherKill]
     event: str = ""
     """The reason of an event of Kubernetes that says the same behind other columns."""
 
@@ -86,7 +83,7 @@ def _unit(found: re.Match[str], said: str) -> OtherKill:
     return OtherKill("systemd", found["unit"], "", said, is_evidence=True, or_by=or_by)
 
 
-def _named(by: str, kind: str, why: str = "") -> "Callable[[re.Match[str], str], OtherKill]":
+def _named(by: str, kind: str, why: str = "") -> Callable[[re.Match[str], str], OtherKill]:
     """Return what reads that program's kill of what is in a group; without a reason, its evidence of one."""
 
     def read(found: re.Match[str], said: str) -> OtherKill:
@@ -97,7 +94,7 @@ def _named(by: str, kind: str, why: str = "") -> "Callable[[re.Match[str], str],
     return read
 
 
-def _process(by: str) -> "Callable[[re.Match[str], str], OtherKill]":
+def _process(by: str) -> Callable[[re.Match[str], str], OtherKill]:
     def read(found: re.Match[str], said: str) -> OtherKill:
         kill = _killed(found)
         return OtherKill(by, f"{kill.comm}[{kill.pid}]", "low memory", said, kill)
@@ -305,7 +302,7 @@ class OtherKillers:
             _keep(self._candidates, message.host, _killed(found))
 
 
-def _keep(by_host: "dict[str, _T]", host: str, value: "_T") -> None:
+def _keep(by_host: dict[str, _T], host: str, value: _T) -> None:
     if len(by_host) >= _HOSTS_LIMIT:
         by_host.clear()
     by_host[host] = value

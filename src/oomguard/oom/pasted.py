@@ -1,13 +1,10 @@
 """Undoes what copying does to a short log: the order of its lines, and the escapes of web pages and mails."""
 
 import re
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from oomguard.oom.kill import CONTEXT, KILLED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 WHOLE = 1 << 20
 """Characters of a log that may be a copy: nobody pastes more."""
@@ -44,7 +41,7 @@ _HAS_MARKUP = re.compile(
 )
 
 
-def as_logged(blocks: "Iterable[str]") -> "tuple[Iterator[str], int]":
+def as_logged(blocks: Iterable[str]) -> tuple[Iterator[str], int]:
     """Return a log block by block: one that is short without markup, and with the oldest line first.
 
     Lines keep their numbers; if they are in the other order, also returns how many there are, else 0.
@@ -77,7 +74,7 @@ def as_logged(blocks: "Iterable[str]") -> "tuple[Iterator[str], int]":
     return iter([text]), text.count("\n")
 
 
-def _plain(found: "re.Match[str]") -> str:
+def _plain(found: re.Match[str]) -> str:
     if found["byte"] is not None:
         return chr(int(found["byte"], 16))
     if found["dash"] is not None:

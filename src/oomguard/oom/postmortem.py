@@ -4,8 +4,10 @@ The kernel prints its input, but neither its sums nor its reasons. What a report
 listed as such.
 """
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
+from oomguard.core.choices import Constraint
 from oomguard.oom.badness import (
     CURRENT,
     IMMUNE,
@@ -17,19 +19,14 @@ from oomguard.oom.badness import (
     kill_order,
     share,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from oomguard.oom.kill import Constraint
-    from oomguard.oom.report import Choice, Invoker, Report, Task
+from oomguard.oom.report import Choice, Invoker, Report, Task
 
 Why = Literal["highest", "child", "allocating", "sysrq", "lower", "unknown"]
 """Why the victim: the highest badness; a child of the highest; it asked for memory; somebody pressed SysRq-f;
 another process was higher, by this calculation; or the report does not show it."""
 
 INIT = 1
-_MESSAGES: "dict[str, Constraint]" = {
+_MESSAGES: dict[str, Constraint] = {
     "Memory cgroup": "memcg",
     "No available memory in cpuset": "cpuset",
     "No available memory (MPOL_BIND)": "memory-policy",
@@ -43,7 +40,7 @@ _HARDWALL = 0x20000
 class Place(NamedTuple):
     """A task in the kill order, from 1; place and badness are None for a task that is never killed."""
 
-    task: "Task"
+    task: Task
     place: int | None
     badness: int | None
 
@@ -62,8 +59,8 @@ class Finding(NamedTuple):
     that. Without `total_pages`, there is an order only if no value matters.
     """
 
-    report: "Report"
-    constraint: "Constraint | None"
+    report: Report
+    constraint: Constraint | None
     era: Era | None
     total_pages: int | None
     ranked: tuple[Place, ...] = ()
@@ -82,7 +79,7 @@ class Finding(NamedTuple):
         return None if self.total_pages is None else adj_pages(self.total_pages)
 
 
-def examine(report: "Report") -> Finding:
+def examine(report: Report) -> Finding:
     """Compute a report's decision again."""
     constraint, why = _constraint(report), _plain_reason(report)
     if report.is_bare:
@@ -123,12 +120,12 @@ def examine(report: "Report") -> Finding:
     )
 
 
-def _is_by_memory_alone(report: "Report", era: Era) -> bool:
+def _is_by_memory_alone(report: Report, era: Era) -> bool:
     """Return whether the order does not depend on the size of memory: no value but 0 and immunity."""
     return not era.is_per_mille and all(task.oom_score_adj in (0, IMMUNE) for task in report.tasks)
 
 
-def _with_bonus(report: "Report", era: Era, total: int | None, assumed: list[str]) -> Era:
+def _with_bonus(report: Report, era: Era, total: int | None, assumed: list[str]) -> Era:
     """Return the formula with the bonus for root if the kernel's own score does not contradict it.
 
     The report has the uid of a process, but not its capabilities.
@@ -160,7 +157,7 @@ def _decider(victim: Place | None, largest: Place | None, total: int, era: Era) 
     return victim if is_victims else largest
 
 
-def rank_tasks(tasks: "Sequence[Task]", values: "Sequence[int]", total_pages: int, era: Era) -> list[Place]:
+def rank_tasks(tasks: Sequence[Task], values: Sequence[int], total_pages: int, era: Era) -> list[Place]:
     """Return the tasks with these values in kill order, those that are never killed last."""
     points = [
         None if task.pid == INIT else task_badness(task, value, total_pages, era)
@@ -172,7 +169,7 @@ def rank_tasks(tasks: "Sequence[Task]", values: "Sequence[int]", total_pages: in
     return first + [Place(tasks[at], None, points[at]) for at in sorted(spared)]
 
 
-def task_badness(task: "Task", value: int, total_pages: int, era: Era) -> int | None:
+def task_badness(task: Task, value: int, total_pages: int, era: Era) -> int | None:
     """Return the badness that a row of the task table has with that `oom_score_adj`."""
     usage = Usage(task.rss, task.swap, task.page_tables)
     is_admin = task.uid == 0 and era.root_bonus != "none"
@@ -186,12 +183,12 @@ def share_of(place: Place, finding: Finding) -> float | None:
     return share(place.badness, finding.total_pages, finding.era or CURRENT)
 
 
-def _kept(task: "Task") -> int:
+def _kept(task: Task) -> int:
     """Return the value of a task when all values are set to 0: only immunity remains."""
     return IMMUNE if task.oom_score_adj == IMMUNE else 0
 
 
-def _constraint(report: "Report") -> "Constraint | None":
+def _constraint(report: Report) -> Constraint | None:
     if report.constraint is not None:
         return report.constraint
     message, ending = report.message.partition(" in UB")[0], report.ending
@@ -213,7 +210,7 @@ def _constraint(report: "Report") -> "Constraint | None":
     return "none" if message or ending or report.stack or report.memory.ram_pages is not None else None
 
 
-def _is_limited(report: "Report", invoker: "Invoker") -> bool:
+def _is_limited(report: Report, invoker: Invoker) -> bool:
     """Return whether an allocation could use only some of the nodes (constrained_alloc)."""
     nodes = _node_numbers(report.nodes)
     if not nodes or not set(report.memory.nodes_kib) - nodes:
@@ -223,7 +220,7 @@ def _is_limited(report: "Report", invoker: "Invoker") -> bool:
     return is_users or bool(invoker.nodes)
 
 
-def _era(report: "Report", assumed: list[str]) -> Era | None:
+def _era(report: Report, assumed: list[str]) -> Era | None:
     if report.release:
         # RHEL 6 has the next kernels' formula.
         return era_of(report.release) or (era_of("2.6.39") if report.has_oom_score_adj else None)
@@ -239,7 +236,7 @@ def _era(report: "Report", assumed: list[str]) -> Era | None:
     return CURRENT if report.context else None
 
 
-def _oldest_release(report: "Report") -> str:
+def _oldest_release(report: Report) -> str:
     """Return the first kernel that prints what the report has."""
     victim = report.victim
     if victim is not None and victim.message and victim.shmem_rss_kib is not None:
@@ -256,9 +253,7 @@ def _oldest_release(report: "Report") -> str:
     return ""
 
 
-def _total_pages(
-    report: "Report", constraint: "Constraint | None", era: Era, assumed: list[str]
-) -> int | None:
+def _total_pages(report: Report, constraint: Constraint | None, era: Era, assumed: list[str]) -> int | None:
     memory = report.memory
     swap = (memory.swap_total_kib or 0) // memory.page_kib
     if constraint == "memcg":
@@ -274,7 +269,7 @@ def _total_pages(
     return _pages_by_score(report, era, assumed)
 
 
-def _limit_pages(report: "Report", assumed: list[str]) -> int | None:
+def _limit_pages(report: Report, assumed: list[str]) -> int | None:
     amounts = report.memory.cgroup
     memory = amounts.get("memory")
     if memory is None:
@@ -296,7 +291,7 @@ def _limit_pages(report: "Report", assumed: list[str]) -> int | None:
     return max(limit // page_kib + swap_limit // page_kib, 1)
 
 
-def _pages_by_score(report: "Report", era: Era, assumed: list[str]) -> int | None:
+def _pages_by_score(report: Report, era: Era, assumed: list[str]) -> int | None:
     """Compute it from the score that kernels printed before 5.1, which is in thousandths."""
     choice = report.choice
     if choice is None or choice.score is None or choice.score <= 0:
@@ -319,14 +314,14 @@ def _node_numbers(nodes: str) -> set[int]:
     return found
 
 
-def _victim(ranked: "Sequence[Place]", report: "Report") -> Place | None:
+def _victim(ranked: Sequence[Place], report: Report) -> Place | None:
     victim = report.victim
     if victim is None:
         return None
     return next((one for one in ranked if one.task.pid == victim.pid), None)
 
 
-def _victim_first(ranked: "list[Place]", report: "Report") -> "list[Place]":
+def _victim_first(ranked: list[Place], report: Report) -> list[Place]:
     """Return the order with the victim before others of its badness: a cgroup is scanned in another order."""
     victim = _victim(ranked, report)
     if victim is None or victim.place is None:
@@ -337,7 +332,7 @@ def _victim_first(ranked: "list[Place]", report: "Report") -> "list[Place]":
     return [one if one.place is None else one._replace(place=at) for at, one in enumerate(order, 1)]
 
 
-def _plain_reason(report: "Report") -> Why | None:
+def _plain_reason(report: Report) -> Why | None:
     """Return the reason that the report itself gives."""
     victim = report.victim
     if victim is None:
@@ -352,7 +347,7 @@ def _plain_reason(report: "Report") -> Why | None:
     return None
 
 
-def _is_thread(chosen: "Choice", report: "Report") -> bool:
+def _is_thread(chosen: Choice, report: Report) -> bool:
     """Return whether what was chosen is a thread of the victim: a table without gaps has no row of it."""
     victim, pids = report.victim, {task.pid for task in report.tasks}
     has_gaps = report.rows_left_out or report.rows_unread

@@ -60,6 +60,6 @@ def quoted_messages(line: str) -> tuple[list[str], int]:
     return messages, count
 
 
-def _unescaped(found: "re.Match[str]") -> str:
+def _unescaped(found: re.Match[str]) -> str:
     number = found[1] or found[2]
     return chr(int(number, 16)) if number else _ESCAPED.get(found[3], found[3])

@@ -3,13 +3,11 @@
 What a kernel does not print, or a log has lost, is None or empty.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from oomguard.core.choices import Constraint
 from oomguard.oom.kill import Context, Kill
-
-if TYPE_CHECKING:
-    from oomguard.oom.kill import Constraint
-    from oomguard.oom.other_killer import OtherKill
+from oomguard.oom.other_killer import OtherKill
 
 
 class Invoker(NamedTuple):
@@ -82,12 +80,12 @@ class Memory(NamedTuple):
     reserved_pages: int | None = None
     swap_total_kib: int | None = None
     swap_free_kib: int | None = None
-    pages: "dict[str, int]" = {}  # noqa: RUF012 - never written to
-    cgroup: "dict[str, Amount]" = {}  # noqa: RUF012
-    nodes_kib: "dict[int, int]" = {}  # noqa: RUF012
+    pages: dict[str, int] = {}  # noqa: RUF012 - never written to
+    cgroup: dict[str, Amount] = {}  # noqa: RUF012
+    nodes_kib: dict[int, int] = {}  # noqa: RUF012
     zones: tuple[Zone, ...] = ()
     huge_kib: int = 0
-    held_kib: "dict[str, int]" = {}  # noqa: RUF012
+    held_kib: dict[str, int] = {}  # noqa: RUF012
     knows_page: bool = False
 
     @property
@@ -119,7 +117,7 @@ class Report(NamedTuple):
     host: str = ""
     release: str = ""
     invoker: Invoker | None = None
-    constraint: "Constraint | None" = None
+    constraint: Constraint | None = None
     context: Context | None = None
     oom_memcg: str = ""
     task_memcg: str = ""
@@ -138,7 +136,7 @@ class Report(NamedTuple):
     """Whether lines of another report may be among its own, so that it has only what is certain."""
     suppressed: int = 0
     stack: tuple[str, ...] = ()
-    other: "OtherKill | None" = None
+    other: OtherKill | None = None
     """What another program says that it killed: then nothing else is of the kernel."""
     raw: str = ""
     """The lines of the log that it was read from, if they were asked for."""

@@ -1,14 +1,11 @@
 """Lines of a report besides those about a kill: the header, what was chosen, the table, and what ended it."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from oomguard.oom.kill import COMM_CHARACTERS, fits_comm, parse_context, parse_group, parse_kill
 from oomguard.oom.log_line import INVOKED, begins_report
 from oomguard.oom.report import Choice, Invoker, Task
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _COLUMNS_LIMIT = 24
 # At most one quantifier in each is unbounded. Names and paths are found by the fixed words around them.
@@ -140,7 +137,7 @@ _NONE = -1
 """The place of a number that is 0 because the table has no such column."""
 
 
-def task_maker(columns: tuple[str, ...], page_kib: int) -> "Callable[[tuple[str, ...]], Task]":
+def task_maker(columns: tuple[str, ...], page_kib: int) -> Callable[[tuple[str, ...]], Task]:
     """Return what makes a task of a row with these columns (mm/oom_kill.c:dump_task of many years)."""
     at = {name: place for place, name in enumerate(columns)}
     uid, total_vm, rss = at.get("uid", 0), at["total_vm"], at["rss"]

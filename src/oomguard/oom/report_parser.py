@@ -5,22 +5,25 @@ beginning or the end may be missing: a report has whatever is there.
 """
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from oomguard.oom.draft import Draft
 from oomguard.oom.garbled import is_garbled_kill
 from oomguard.oom.kill import (
     COMM,
     CONTEXT,
+    Context,
+    Kill,
     names_process,
     parse_constraint,
     parse_context,
     parse_group,
     parse_kill,
 )
-from oomguard.oom.log_line import begins_message
+from oomguard.oom.log_line import Line, begins_message
 from oomguard.oom.log_time import is_near
-from oomguard.oom.report import Amount
+from oomguard.oom.other_killer import OtherKill
+from oomguard.oom.report import Amount, Choice, Report, Task
 from oomguard.oom.report_lines import (
     CPU_LENGTH,
     is_panic,
@@ -31,14 +34,6 @@ from oomguard.oom.report_lines import (
     take_cpu,
     task_maker,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from oomguard.oom.kill import Context, Kill
-    from oomguard.oom.log_line import Line
-    from oomguard.oom.other_killer import OtherKill
-    from oomguard.oom.report import Choice, Report, Task
 
 _VALUE_MOST = 1000
 TASKS_LIMIT = 25_000
@@ -87,7 +82,7 @@ class Assembler:
         """Whether a report has begun and shows no kill yet: every line may be part of it."""
         return self._draft is not None and not self._draft.ended
 
-    def explains(self, line: "Line", other: "OtherKill") -> bool:
+    def explains(self, line: Line, other: OtherKill) -> bool:
         """Return whether the last kill is the one that another program reports."""
         killed = self._killed
         if killed is None:
@@ -105,7 +100,7 @@ class Assembler:
         draft = self._draft
         return 0 if draft is None else len(draft.tasks) + len(draft.kills)
 
-    def feed(self, line: "Line") -> "Report | None":
+    def feed(self, line: Line) -> Report | None:
         """Add a line; return the previous report if the line begins another one."""
         text = line.text
         self.is_used = True
@@ -152,13 +147,13 @@ class Assembler:
             draft.raw.append(raw[: limit - draft.raw_length])
             draft.raw_length += len(draft.raw[-1])
 
-    def finish(self) -> "Report | None":
+    def finish(self) -> Report | None:
         """Return the unfinished report, None if there is none."""
         draft, self._draft = self._draft, None
         self.row = self.row_line = None
         return draft.finished() if draft is not None and draft.is_worth_telling else None
 
-    def _take_words(self, line: "Line") -> "Report | None":
+    def _take_words(self, line: Line) -> Report | None:
         text, draft, finished = line.text, self._draft, None
         if (has_ended := is_panic(text)) or is_without_victim(text):
             if not has_ended and draft is not None and draft.can_pass_over(line):
@@ -189,7 +184,7 @@ class Assembler:
 
     # Beginnings
 
-    def _begin(self, line: "Line", *, is_header: bool = False) -> "tuple[Draft, Report | None]":
+    def _begin(self, line: Line, *, is_header: bool = False) -> tuple[Draft, Report | None]:
         """Begin a report, and return it with the previous one."""
         before = self._draft
         is_over = before is not None and is_header and before.is_over and not before.follows_open
@@ -206,21 +201,21 @@ class Assembler:
             self._manual = None
         return draft, finished
 
-    def _go_on(self, line: "Line", *, is_other: bool = False) -> "tuple[Draft, Report | None]":
+    def _go_on(self, line: Line, *, is_other: bool = False) -> tuple[Draft, Report | None]:
         """Return the report that a line belongs to: a new one if there is none, or the line `is_other`'s."""
         draft = self._draft
         if draft is None or draft.ended or is_other or not draft.is_near(line):
             return self._begin(line)
         return draft, None
 
-    def _go_on_about(self, chosen: "Context | Choice", line: "Line") -> "tuple[Draft, Report | None]":
+    def _go_on_about(self, chosen: Context | Choice, line: Line) -> tuple[Draft, Report | None]:
         """Return the report of which that process was chosen, also if the line of its kill came first."""
         draft = self._draft
         if draft is not None and draft.was_killed(chosen.pid, line):
             return draft, None
         return self._go_on(line, is_other=draft is not None and not draft.can_take(chosen))
 
-    def _take_heading(self, line: "Line") -> "Report | None":
+    def _take_heading(self, line: Line) -> Report | None:
         columns = parse_columns(line.text)
         if not columns:
             return None
@@ -251,7 +246,7 @@ class Assembler:
             if task.rss >= 0 and -_VALUE_MOST <= task.oom_score_adj <= _VALUE_MOST
         ]
 
-    def _take_context(self, line: "Line") -> "Report | None":
+    def _take_context(self, line: Line) -> Report | None:
         """Add what a line says; if its end is missing, its kill may follow."""
         draft: Draft | None
         if (context := parse_context(line.text)) is not None:
@@ -270,7 +265,7 @@ class Assembler:
             self.is_used = True
         return finished
 
-    def _take_victim(self, line: "Line") -> "Report | None":
+    def _take_victim(self, line: Line) -> Report | None:
         draft, finished = self._draft, None
         kill = parse_kill(line.text)
         if kill is not None:
@@ -294,7 +289,7 @@ class Assembler:
             self.is_used = False
         return finished
 
-    def _is_told(self, kill: "Kill", line: "Line") -> bool:
+    def _is_told(self, kill: Kill, line: Line) -> bool:
         """Return whether the same kill was told shortly before: a group's first one is printed twice."""
         if len(self._victims) >= _VICTIMS_LIMIT:
             self._victims.clear()
