@@ -99,6 +99,38 @@ def test_a_pass_applies_the_policy_and_ends_once(work: Work, proc: FakeProc) -> 
     assert None not in [work.due(timer) for timer in ("status", "fold", "watch", "pass")]
 
 
+def test_what_starts_in_a_long_pass_without_events_does_not_wait_for_its_end(
+    work: Work, proc: FakeProc
+) -> None:
+    """It is looked for each second, and once more when it may have run a program."""
+    for pid in range(2, 40):
+        proc.process(Process(Identity(pid, 1), b"b"))
+    work.worker.begin_pass("start")
+    due = work.due("poll")
+    assert due is not None
+    assert due <= time.monotonic() + POLL_SECONDS
+    proc.process(Process(Identity(50, 1), b"sh"))
+    proc.process(Process(Identity(51, 1), b"a"))
+    work.loop._timers["poll"](due)
+    assert work.worker.queue.urgent == {50, 51}
+    work.worker.check(Batch(work.worker.queue.urgent), due + 60)
+    assert proc.oom_score_adj(51) == 300
+    proc.process(Process(Identity(50, 1), b"a"))
+    work.loop._timers["poll"](due)
+    assert work.worker.queue.urgent == {50, 51}
+    work.worker.check(Batch(work.worker.queue.urgent), due + 60)
+    assert proc.oom_score_adj(50) == 300
+    work.loop._timers["poll"](due)
+    assert work.worker.queue.urgent == set()
+    assert work.worker.queue.sweep.is_running
+    run(work)
+    assert work.due("poll") is None
+    proc.process(Process(Identity(52, 1), b"a"))
+    work.worker.begin_pass("resync")
+    work.loop._timers["poll"](due)
+    assert work.worker.queue.urgent == {52}, "a pass comes to it last"
+
+
 def test_a_pass_ends_when_what_the_host_was_too_busy_to_read_is_checked(work: Work, proc: FakeProc) -> None:
     """Or after some seconds: what is counted and reported then is complete, as far as it can be."""
     proc.process(Process(Identity(2, 1), b"a"))

@@ -56,6 +56,8 @@ class Sweep:
         self._listed: set[int] = set()
         self._listed_before: set[int] = set()
         self._young: set[int] = set()
+        self._seen: set[int] = set()
+        self._newest: set[int] = set()
         self.patient_until = 0.0
         """Until when the pass waits for what was postponed, 0.0 if nothing was."""
 
@@ -71,10 +73,21 @@ class Sweep:
         self.found_inherited = self._is_chasing = self.is_wanted_again = False
         self.patient_until = 0.0
         self._chases, self._young = 0, self._listed if chases_ended else set()
+        self._newest = self._listed - self._seen if self._seen else set()
+        self._seen = set(pids)
 
     def cause_of(self, pid: int) -> "Cause":
         """Return the cause of a change by this pass: a process that the last pass did not see is new."""
         return "exec" if self.cause == "resync" and pid not in self._listed_before else self.cause
+
+    def newcomers(self, pids: list[int]) -> set[int]:
+        """Return those of all pids that started since this was last called, and what it returned then.
+
+        Those may have run a program since. A pass over many takes long, and comes to the latest last.
+        """
+        again, self._newest = self._newest, set(pids) - self._seen
+        self._seen |= self._newest
+        return self._newest | again
 
     def chase(self, list_pids: Callable[[], list[int]]) -> bool:
         """Continue with processes forked meanwhile, the latest first; return whether there are any.

@@ -77,6 +77,7 @@ class Worker:
             lost=self._lost,
         )
         loop.define("pass", lambda _: self.begin_pass("resync"))
+        loop.define("poll", self._poll)
 
     @property
     def is_busy(self) -> bool:
@@ -131,6 +132,14 @@ class Worker:
         self._check_sysctls(cause)
         pids = self.events.forget_ended()
         self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
+        self._loop.set("poll", None if self.events.flow else time.monotonic() + POLL_SECONDS)
+
+    def _poll(self, now: float) -> None:
+        """Check what has started since a pass began that takes longer than until the next one is due."""
+        if self.queue.sweep.is_running:
+            self.queue.urgent |= self.queue.sweep.newcomers(self._procfs.pids())
+            self.queue.check_size()
+            self._loop.set("poll", now + POLL_SECONDS)
 
     def check(self, batch: Batch, end: float) -> None:
         """Apply the policy to processes: to one at least, and to more until `end`.
@@ -221,6 +230,7 @@ class Worker:
         self._reporter.uncontended(reconciler.backoff.forget_rested(now), reconciler.managed.rule)
         interval = reconciler.policy.resync_interval_seconds
         self._loop.set("pass", now + (interval if flow else min(interval, POLL_SECONDS)))
+        self._loop.set("poll", None)
         self._pass_ended(now)
         if sweep.is_wanted_again:
             self.begin_pass("resync")
