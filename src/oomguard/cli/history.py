@@ -14,8 +14,9 @@ The daemon takes a sample of memory, and of the 15 processes that the kernel
 would kill first, at each pass, and every second while tasks stall for memory.
 It keeps 512 of each until the next reboot. Only root can read them.
 
-GREW compares the first and the last sample of each process. Those that only
-one sample has come last.
+GREW compares the first and the last sample of each process; one that started
+later than the first of all samples had 0. Those that only one sample has come
+last.
 
 examples:
   oomguard history
