@@ -814,6 +814,17 @@ def test_explain_shows_the_name_of_a_user_if_there_is_one(oomguard: Oomguard, pr
     assert [row["user"] for row in oomguard("explain", "job", "--json").json] == ["root", None]
 
 
+@pytest.mark.parametrize("call", [("plan",), ("explain", "bash"), ("check", "--host")])
+def test_a_process_that_ends_before_it_is_read_is_none(
+    oomguard: Oomguard, proc: FakeProc, call: tuple[str, ...]
+) -> None:
+    """Its folder was open, and is empty since."""
+    before = oomguard(*call)
+    (proc.root / "14").mkdir()
+    after = oomguard(*call)
+    assert (after.code, after.out, after.err) == (before.code, before.out, before.err)
+
+
 def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -> None:
     """And of names where a name was asked for."""
     run = oomguard("explain", "999999")

@@ -62,9 +62,12 @@ class Preview:
         return self._reconciler.ledger.hidden(self._reconciler.procfs)
 
     def processes(self) -> Iterator[tuple[ProcessHandle, Decision | None]]:
-        """Yield each process, open, with the decision on it, or None."""
+        """Yield each process, open and with its name read, with the decision on it, or None."""
         for handle in self._reconciler.processes():
-            yield handle, self.judge(handle)
+            decision = self.judge(handle)
+            with suppress(*GONE):
+                _ = handle.comm  # it may have ended before anything was read
+                yield handle, decision
 
     def judge(self, handle: ProcessHandle) -> Decision | None:
         """Return the decision on a process, or None. Children come after the parents they inherit from."""
