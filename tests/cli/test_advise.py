@@ -47,6 +47,13 @@ def test_without_a_daemon_no_limit_is_proposed(advise: Advise, tmp_path: Path) -
     assert next(rule.label for rule in load(str(file)).policy.rules).startswith("name=postgres user=")
 
 
+def test_programs_that_proc_hides_are_said_to_be_missing(advise: Advise, proc: FakeProc) -> None:
+    """They may need what is not suggested."""
+    (proc.root / "self").mkdir(exist_ok=True)
+    (proc.root / "self" / "mountinfo").write_text("22 1 0:21 / /proc rw - proc proc rw,hidepid=2\n")
+    assert advise()[2].startswith("oomguard: hidepid= hides other users' processes from this user")
+
+
 def test_as_json_each_finding_has_its_reason_and_sources(advise: Advise) -> None:
     """What is not proposed has no value, and says why; the policy is the same."""
     text = advise()[1]

@@ -825,6 +825,22 @@ def test_a_process_that_ends_before_it_is_read_is_none(
     assert (after.code, after.out, after.err) == (before.code, before.out, before.err)
 
 
+@pytest.mark.parametrize(
+    ("call", "code"), [(("plan",), 3), (("explain", "bash"), 0), (("check", "--host"), 0)]
+)
+def test_processes_that_proc_hides_are_said_to_be_missing(
+    oomguard: Oomguard, proc: FakeProc, policy: Path, call: tuple[str, ...], code: int
+) -> None:
+    """A user's view is not the host's: a plan that sees nothing is not one of nothing."""
+    policy.write_text("rules: [{name: hidden, oom_score_adj: 5}]\n")
+    assert "hidepid=" not in oomguard(*call).err
+    (proc.root / "self").mkdir(exist_ok=True)
+    (proc.root / "self" / "mountinfo").write_text("22 1 0:21 / /proc rw - proc proc rw,hidepid=2\n")
+    run = oomguard(*call)
+    assert run.code == code
+    assert run.err.startswith("oomguard: hidepid= hides other users' processes from this user")
+
+
 def test_explain_of_a_pid_that_is_not_there_speaks_of_pids(oomguard: Oomguard) -> None:
     """And of names where a name was asked for."""
     run = oomguard("explain", "999999")

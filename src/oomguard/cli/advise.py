@@ -31,7 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from oomguard.diagnose.this_host import open_procfs, peak_source
+    from oomguard.diagnose.this_host import open_procfs, peak_source, warn_if_hidden
     from oomguard.propose.advice import advise, host_document
     from oomguard.propose.mend import valid
     from oomguard.propose.observed import observe_facts
@@ -39,6 +39,7 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.report.change_document import print_json
 
     with closing(open_procfs(options.proc)) as procfs:
+        warn_if_hidden(procfs)
         facts = observe_facts(procfs)._replace(
             peak=_peak(options.state_dir, procfs), lasting=peak_source(options.state_dir)()
         )

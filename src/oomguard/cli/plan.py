@@ -36,7 +36,7 @@ def _run(options: argparse.Namespace) -> int:
     from oomguard.core.policy import Policy, policy_option
     from oomguard.core.tally import Tally
     from oomguard.core.text import counted, printable
-    from oomguard.diagnose.this_host import load_here, open_preview
+    from oomguard.diagnose.this_host import load_here, open_preview, warn_if_hidden
     from oomguard.reconcile.state_folder import state_dir_option
     from oomguard.report.change_document import outcome_document, planned_document, print_json
     from oomguard.report.streams import complain
@@ -55,9 +55,10 @@ def _run(options: argparse.Namespace) -> int:
             if decision is not None and change is not None:
                 planned.append(Planned(change, decision.rule))
         hidden = preview.hidden if options.restore else 0
+        is_hidden = not options.restore and warn_if_hidden(preview.planner.procfs)
     for reason in preview.unreadable:
         complain(f"oomguard: some processes cannot be read: {reason}")
-    code = WOULD_CHANGE if planned or hidden else 0
+    code = WOULD_CHANGE if planned or hidden or is_hidden else 0
     if hidden:
         verb = f"plan --restore{state_dir_option(options.state_dir)}"
         complain(unseen(hidden, verb, "what a restore would do to them is not shown"))

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oomguard.core.policy import Policy, policy_option
 from oomguard.core.text import counted, printable
-from oomguard.diagnose.this_host import facts_of, open_preview, read_status, with_policy_in_use
+from oomguard.diagnose.this_host import (
+    facts_of,
+    open_preview,
+    read_status,
+    warn_if_hidden,
+    with_policy_in_use,
+)
 from oomguard.kernel.timeout import TooLongError, within
 from oomguard.policy.fault import Fault, PolicyError
 from oomguard.policy.load import load
@@ -63,6 +69,7 @@ def check_policy(path: str, *, alone: bool, with_host: bool, proc: str, state_di
         from oomguard.diagnose.host_check import fit  # imported late: most calls do not need it
 
         with closing(open_preview(policy, proc=proc, state_dir=state_dir)) as preview:
+            warn_if_hidden(preview.planner.procfs)
             found = fit(preview, name, options=options)
     faults = (*(found.faults if found else ()), *_with_losses(warnings, state_dir))
     return Checked(name, faults, policy, found, options)

@@ -12,6 +12,7 @@ from oomguard.core.overcommit import Peak
 from oomguard.core.policy import DEFAULT_PATH, Policy, is_drop_in, layers, policy_option
 from oomguard.core.process import Identity
 from oomguard.core.text import counted, printable
+from oomguard.kernel.hidepid import hides_processes
 from oomguard.kernel.host_facts import observe_host
 from oomguard.kernel.process_rights import observe_rights, own_rights
 from oomguard.kernel.procfs import Procfs
@@ -32,6 +33,17 @@ from oomguard.report.streams import complain
 def open_procfs(proc: str) -> Procfs:
     """Open a /proc, with patience for processes that delay their reader."""
     return Procfs(proc, patient_reads())
+
+
+def warn_if_hidden(procfs: Procfs) -> bool:
+    """Print that /proc hides other users' processes from this user, and return whether it does."""
+    is_hidden = hides_processes(procfs)
+    if is_hidden:
+        complain(
+            "oomguard: hidepid= hides other users' processes from this user, so they are missing here\n"
+            "  run this as root, or in the group of the mount's gid="
+        )
+    return is_hidden
 
 
 def facts_of(proc: str) -> Host:
