@@ -25,6 +25,11 @@ class Column(NamedTuple):
     is_lesser: bool = False
 
 
+def numbers(name: str, *, is_lesser: bool = False) -> Column:
+    """Return a column of numbers."""
+    return Column(name, is_number=True, is_lesser=is_lesser)
+
+
 class Cell(NamedTuple):
     """A cell: text, with the value it is sorted by and the line of the chart it explains; or a bar."""
 

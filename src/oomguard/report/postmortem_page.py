@@ -8,7 +8,7 @@ from oomguard.oom.backtest import Replayed
 from oomguard.oom.postmortem import Finding, Place, share_of
 from oomguard.report import postmortem
 from oomguard.report.chart import LINES, growth_chart, left_chart
-from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
+from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, numbers, render
 from oomguard.report.postmortem_before import grown, is_of_same, until_kill
 from oomguard.report.postmortem_document import told_json
 from oomguard.report.recording_page import growth_table
@@ -37,12 +37,7 @@ def _article(told: postmortem.Told, limit: int) -> Article:
     said = [*postmortem.facts(told._replace(origin=None)), *postmortem.paths(report)]
     sections = [Section("What happened", [fact for fact in said if fact.label != "Policy"])]
     if rows := _held(finding):
-        columns = (
-            Column("What"),
-            Column("Memory", is_number=True),
-            Column("Part", is_number=True),
-            Column(""),
-        )
+        columns = (Column("What"), numbers("Memory"), numbers("Part"), Column(""))
         held = Table("The largest, as the kernel counted them", columns, rows)
         sections.append(Section("What held memory", table=held, note=_together(finding)))
     if told.before:
@@ -135,12 +130,10 @@ def _candidates(told: postmortem.Told, limit: int) -> Section:
     killed = {kill.pid for kill in finding.report.kills}
     replayed = {} if told.backtest is None else {one.place.task.pid: one for one in told.backtest.replayed}
     columns = [
-        Column("Now", is_number=True),
-        *([Column("New", is_number=True)] if replayed else ()),
-        *(Column("Name"), Column("PID", is_number=True, is_lesser=True)),
-        Column("UID", is_number=True, is_lesser=True),
-        *(Column("Memory", is_number=True), Column("oom_score_adj", is_number=True)),
-        Column("Score", is_number=True, is_lesser=bool(replayed)),
+        numbers("Now"),
+        *([numbers("New")] if replayed else ()),
+        *(Column("Name"), numbers("PID", is_lesser=True), numbers("UID", is_lesser=True)),
+        *(numbers("Memory"), numbers("oom_score_adj"), numbers("Score", is_lesser=bool(replayed))),
         *([Column("Rule", is_lesser=True)] if replayed else ()),
     ]
     rows = [

@@ -6,7 +6,7 @@ from oomguard.core.sample import Growth, Holder, Sample
 from oomguard.core.text import kib, span
 from oomguard.report import recording
 from oomguard.report.chart import LINES, growth_chart, left_chart
-from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, render
+from oomguard.report.html_page import Article, Cell, Column, Page, Row, Section, Table, numbers, render
 
 _POINTS = 300
 _ROWS = 60
@@ -41,10 +41,7 @@ def _article(samples: Sequence[Sample]) -> Article:
 
 def growth_table(grown: Sequence[Growth], shown: Sequence[Holder]) -> Table:
     """Return the table that explains a chart with these lines, and what else grew."""
-    columns = [
-        *(Column("Process"), Column("Unit", is_lesser=True), Column("From", is_number=True)),
-        *(Column("To", is_number=True), Column("In", is_number=True)),
-    ]
+    columns = [Column("Process"), Column("Unit", is_lesser=True), *map(numbers, ("From", "To", "In"))]
     lines = {holder[:2]: number for number, holder in enumerate(shown, 1)}
     rows = []
     for one in grown or [Growth(holder, holder.held_kib, 0.0) for holder in shown]:
@@ -64,10 +61,9 @@ def growth_table(grown: Sequence[Growth], shown: Sequence[Holder]) -> Table:
 def _moments(samples: Sequence[Sample]) -> Table:
     of_several = any(one.cgroup for one in samples)
     columns = [
-        *(Column("Time", is_number=True), Column("Available", is_number=True)),
-        Column("Of", is_lesser=not of_several),
-        *(Column(name, is_number=True, is_lesser=True) for name in ("Swap free", "Promised", "Stalled")),
-        *(Column("First to go"), Column("Memory", is_number=True, is_lesser=of_several)),
+        *(numbers("Time"), numbers("Available"), Column("Of", is_lesser=not of_several)),
+        *(numbers(name, is_lesser=True) for name in ("Swap free", "Promised", "Stalled")),
+        *(Column("First to go"), numbers("Memory", is_lesser=of_several)),
     ]
     form = recording.clock_form(samples)
     rows = []
