@@ -193,6 +193,18 @@ def test_the_first_of_a_kind_is_said_at_once(reporter: Reporter, sink: Memory) -
     )
 
 
+def test_what_is_told_again_names_others_only(reporter: Reporter, sink: Memory) -> None:
+    """One process may be corrected many times."""
+    for pid in (1, 2, 2, 1, 2):
+        reporter.outcome(applied(valued(pid)), now=0.0)
+    reporter.flush(FOLD_SECONDS)
+    assert sink.records[1].message.endswith("; and 3 more of this kind: worker[1], …")
+    for pid in (2, 2):
+        reporter.outcome(applied(valued(pid)), now=FOLD_SECONDS)
+    reporter.flush(2 * FOLD_SECONDS)
+    assert sink.records[2].message.endswith("; and 1 more of this kind")
+
+
 def test_a_second_alone_is_said_as_itself(reporter: Reporter, sink: Memory) -> None:
     """With no count."""
     reporter.outcome(applied(valued(1)), now=0.0)

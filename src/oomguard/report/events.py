@@ -87,7 +87,7 @@ def outcome_entry(outcome: Outcome, *, count: int = 1, examples: tuple[str, ...]
     message = sentence(outcome)
     if count > 1:
         message = f"{message}; and {count - 1} more of this kind"
-        if isinstance(change, SetOomScoreAdj):  # a sysctl is the same each time
+        if examples:
             message += f": {', '.join(examples)}" + (", …" if len(examples) < count - 1 else "")
         fields["OOMGUARD_COUNT"] = str(count)
     if outcome.hint:

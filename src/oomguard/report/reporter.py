@@ -246,8 +246,9 @@ class Reporter:
         """Write the entry of a fold; return whether there is anything in it."""
         if fold.last is None:
             return False
-        examples = tuple([subject(change) for change in fold.examples])
-        self.sink.write(outcome_entry(fold.last, count=fold.count, examples=examples))
+        others = dict.fromkeys([subject(change) for change in fold.examples])
+        others.pop(subject(fold.last.change), None)
+        self.sink.write(outcome_entry(fold.last, count=fold.count, examples=tuple(others)))
         return True
 
 
