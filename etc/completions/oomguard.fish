@@ -92,7 +92,7 @@ complete -c oomguard -n '_shtab_oomguard_using apply' -l proc -xka "(__fish_comp
 complete -c oomguard -n '_shtab_oomguard_using apply' -l json -d 'print JSON for programs'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a run -d 'Run the daemon: apply the policy until it is stopped.'
 complete -c oomguard -n '_shtab_oomguard_using run' -s h -l help -d 'show this help message and exit'
-complete -c oomguard -n '_shtab_oomguard_using run' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'policy file, - for standard input; *.yaml in the .d folder beside it override it (default: /etc/oomguard.yaml and its layers)'
+complete -c oomguard -n '_shtab_oomguard_using run' -l policy -xka "(__fish_complete_path (commandline -ct))" -d 'policy file; *.yaml in the .d folder beside it override it (default: /etc/oomguard.yaml and its layers)'
 complete -c oomguard -n '_shtab_oomguard_using run' -l state-dir -xka "(__fish_complete_directories)" -d 'folder for ledger, lock and status file (default: /run/oomguard)'
 complete -c oomguard -n '_shtab_oomguard_using run' -l proc -xka "(__fish_complete_directories)" -d 'where proc is mounted (default: /proc)'
 complete -c oomguard -n '_shtab_oomguard_using; and test $_shtab_oomguard_npos -eq 0' -a restore -d 'Restore original values, except those changed by something else since.'

@@ -184,6 +184,7 @@ def test_run_does_not_read_standard_input() -> None:
     done = oomguard("run", "--policy", "-")
     assert done.returncode == 2
     assert "write it to a file" in done.stderr
+    assert "standard input" not in oomguard("run", "--help").stdout
 
 
 @pytest.mark.parametrize("policy", ["", " --policy mine.yaml"])

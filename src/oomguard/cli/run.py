@@ -3,7 +3,7 @@
 import argparse
 from typing import NoReturn
 
-from oomguard.cli.verb import Verb, add
+from oomguard.cli.verb import SHARED, Verb, add
 
 _DETAIL = """\
 Runs in the foreground until SIGTERM or Ctrl-C. When the policy is edited, or on
@@ -21,7 +21,10 @@ exit codes: 0 stopped, 1 it cannot start, 78 the policy is not valid
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add(parser, "--policy", "--state-dir", "--proc")
+    policy = SHARED["--policy"]
+    text = policy["help"].replace(", - for standard input", "")  # the daemon could not read it again
+    parser.add_argument("--policy", **policy | {"help": text})
+    add(parser, "--state-dir", "--proc")
 
 
 def _run(options: argparse.Namespace) -> NoReturn:
