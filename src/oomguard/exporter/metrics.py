@@ -5,6 +5,7 @@ The number of series does not grow with processes, and is bounded for rules: see
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import product
 from typing import NamedTuple, get_args
 
@@ -130,7 +131,9 @@ def host_metrics(procfs: Procfs, declared: Sequence[SysctlStatus]) -> Iterator[M
         ("sysctl",),
         {(name,): value for name, value in actual.items() if value is not None},
     )
-    meminfo = meminfo_fields(_read(procfs, "meminfo"))
+    meminfo: dict[bytes, int] = {}
+    with suppress(FileNotFoundError):  # as with `subset=pid`
+        meminfo = meminfo_fields(procfs.read("meminfo"))
     for key, name, help_text in _MEMINFO:
         if (found := meminfo.get(key.encode())) is not None:
             yield GaugeMetricFamily(
@@ -236,11 +239,3 @@ def _labelled(
     for key, value in values.items():
         made.add_metric(key, value)
     return made
-
-
-def _read(procfs: Procfs, path: str) -> bytes:
-    """Read a file of /proc; return b"" if there is none, as with `subset=pid`."""
-    try:
-        return procfs.read(path)
-    except FileNotFoundError:
-        return b""
