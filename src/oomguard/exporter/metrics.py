@@ -202,9 +202,9 @@ def _kills(status: StatusFile, limit: int) -> Metric:
     """Return the kills by rule, for `limit` rules. Every series starts at 0, because rate() needs it."""
     rules = status.rules[:limit]
     counts: Counter[tuple[str, ...]] = Counter({("", "false"): 0, ("", "true"): 0})
-    counts.update({(_rule_label(rule.label), _truth(_protects(rule.value))): 0 for rule in rules})
+    counts.update({(_rule_label(rule.label), _protects(rule.value)): 0 for rule in rules})
     for row in status.kills:
-        key = (_rule_label(row.rule), _truth(row.protected))
+        key = (_rule_label(row.rule), str(row.protected).lower())
         counts[key if key in counts or len(counts) < 2 * limit else ("", key[1])] += row.count_
     return _labelled(
         CounterMetricFamily,
@@ -215,13 +215,9 @@ def _kills(status: StatusFile, limit: int) -> Metric:
     )
 
 
-def _protects(value: str) -> bool:
-    """Return whether a rule's value, such as `-900` or `at_most -500`, is below 0."""
-    return value.rpartition(" ")[2].startswith("-")
-
-
-def _truth(value: bool) -> str:  # noqa: FBT001 - a label's value
-    return "true" if value else "false"
+def _protects(value: str) -> str:
+    """Return as a label whether a rule's value, such as `-900` or `at_most -500`, is below 0."""
+    return str(value.rpartition(" ")[2].startswith("-")).lower()
 
 
 def _rule_label(label: str) -> str:
