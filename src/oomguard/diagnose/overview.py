@@ -93,11 +93,9 @@ def _memory(procfs: Procfs, memory: Memory) -> str:
     if stalled is not None:
         calm = stalled < _CALM
         parts.append("no pressure" if calm else f"tasks stalled {stalled:.0f} % of the last 10 s")
-    kills = None
     with suppress(OSError):
-        kills = observe_kills(procfs)
-    if kills is not None:
-        parts.append(f"{counted(kills, 'kill')} since boot" if kills else "no kill since boot")
+        if (kills := observe_kills(procfs)) is not None:
+            parts.append(f"{counted(kills, 'kill')} since boot" if kills else "no kill since boot")
     return ", ".join(parts)
 
 
