@@ -99,10 +99,8 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
         )
     if here.lstrip().startswith(": "):
         return fault("a key is missing before the ':'", "write key: value")
-    keyless = _without_colon(text, error)
-    if keyless is not None:
-        line, column, message, hint = keyless
-        return fault(message, hint)
+    if (keyless := _without_colon(file, text, error)) is not None:
+        return keyless
     if context.startswith("while parsing a block") and here[: column - 1].strip():
         return fault(
             "unexpected text after the end of the value",
@@ -115,8 +113,8 @@ def syntax_fault(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault:
     return fault(f"not valid YAML: {excerpt(said)}", "")
 
 
-def _without_colon(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int, str, str] | None:
-    """Return line, column, message and hint of a key without a colon, None if something else is wrong.
+def _without_colon(file: str, text: str, error: yaml.MarkedYAMLError) -> Fault | None:
+    """Return the fault of a key without a colon, None if something else is wrong.
 
     The parser takes such a line for text that goes on, and complains about a line below it.
     """
@@ -124,7 +122,8 @@ def _without_colon(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int, st
     if "simple key" in context and error.context_mark is not None:
         line, column = error.context_mark.line + 1, error.context_mark.column + 1
         if not _NO_COLON.match(_line(text, line)):
-            return line, column, "this key has no ': ' after it", "write key: value"
+            words = Words("syntax", "this key has no ': ' after it", "write key: value")
+            return words.at(file, line, column)
     elif error.problem_mark is not None and (
         "mapping values are not allowed" in problem or "block mapping" in context
     ):
@@ -136,7 +135,7 @@ def _without_colon(text: str, error: yaml.MarkedYAMLError) -> tuple[int, int, st
         return None
     key, value = excerpt(found["key"]), excerpt(found["value"])
     hint = f"write {key}: {value}" if value else f"add a colon: {key}:"
-    return line, found.start("key") + 1, f"{key} has no ': ' after it", hint
+    return Words("syntax", f"{key} has no ': ' after it", hint).at(file, line, found.start("key") + 1)
 
 
 def _line_above(text: str, number: int) -> int:
