@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from oomguard.core.match import is_glob
 from oomguard.core.sysctl import SYSCTLS
-from oomguard.foreign.text_file import Said, lines_or_none, names_in
+from oomguard.foreign.text_file import Read, Said, lines_or_none, names_in
 
 FOLDERS = (
     "etc/sysctl.d",
@@ -58,7 +58,7 @@ def in_order(files: Iterable[str]) -> list[str]:
 
 def lines_that_count(
     files: Iterable[str],
-    read: Callable[[str], list[str]] = lines_or_none,
+    read: Read = lines_or_none,
     wrong: Callable[[str, int, str], None] = lambda _file, _line, _text: None,
 ) -> dict[str, Line]:
     """Return the last line for each sysctl or glob, in the order in which they are applied.

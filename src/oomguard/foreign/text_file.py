@@ -3,7 +3,11 @@
 import codecs
 import os
 import stat
+from collections.abc import Callable
 from typing import NamedTuple
+
+Read = Callable[[str], list[str]]
+"""Returns the lines of a file."""
 
 _SIZE_LIMIT = 1 << 20
 """Ten times the largest file of Ananicy."""

@@ -2,15 +2,13 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from oomguard.core.sysctl import SYSCTLS
 from oomguard.foreign.sysctl_d import write
-from oomguard.foreign.text_file import Said, lines_or_none
+from oomguard.foreign.text_file import Read, Said, lines_or_none
 from oomguard.foreign.units import Assignment
-
-Read = Callable[[str], list[str]]
 
 FOLDERS = ("etc/tuned/profiles", "etc/tuned", "usr/lib/tuned/profiles", "usr/lib/tuned")
 """Most important first."""

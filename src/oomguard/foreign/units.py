@@ -1,12 +1,10 @@
 """systemd's units and their drop-ins in several folders, with systemd's precedence (systemd.unit(5))."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from oomguard.foreign.text_file import Said, lines_or_none, names_in
-
-Read = Callable[[str], list[str]]
+from oomguard.foreign.text_file import Read, Said, lines_or_none, names_in
 
 SYSTEM_FOLDERS = (
     "etc/systemd/system.control",

@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from oomguard.core.rule import OOM_SCORE_ADJ_MAX
-from oomguard.foreign.text_file import Said
+from oomguard.foreign.text_file import Read, Said
 from oomguard.foreign.units import SYSTEM_FOLDERS, Units, assignments, variants
 from oomguard.policy.regex_to_glob import literal
 from oomguard.propose.importers.files import SHOWN_LIMIT, Files
@@ -49,9 +49,7 @@ def import_files(paths: Sequence[str]) -> Draft:
     return Draft(_TITLE, (), tuple(rules), tuple(files.finish()))
 
 
-def _rules(
-    units: Units, condition: str, read: Callable[[str], list[str]], notes: list[Note]
-) -> Iterator[DraftRule]:
+def _rules(units: Units, condition: str, read: Read, notes: list[Note]) -> Iterator[DraftRule]:
     """Yield the rules of one manager's units: exact names first, then patterns, the broadest last.
 
     A unit that has what a broader rule gives has none of its own.
