@@ -181,6 +181,11 @@ class WorkQueue:
         self._delayed[delay].clear()
         self.check_size()
 
+    def check_newcomers(self, pids: list[int]) -> None:
+        """Check those of all pids that started since the last pass began, or this was last called."""
+        self._due += sorted(self.sweep.newcomers(pids), reverse=True)
+        self.check_size()
+
     def check_size(self) -> None:
         """Drop the queue if it is too long."""
         if max(len(self.urgent), len(self._due)) > URGENT_LIMIT:

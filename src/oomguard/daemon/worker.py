@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from oomguard.daemon.event_proof import FlowChange
 
 POLL_SECONDS = 1.0
-"""Interval of passes while no events report new processes."""
+"""Interval of looks for new processes while no events report them."""
+
+_POLL_SHARE = 0.05
+"""Passes take that much of a CPU meanwhile: with few processes, each of these looks is one."""
 
 SLICE_SECONDS = 0.0005
 """Time for one slice of work before signals and events are handled again: a program that starts during a
@@ -55,6 +58,7 @@ class Worker:
         self._status = status
         self._degradations = degradations
         self._pass_ended = pass_ended
+        self._cpu_before_pass = 0.0
         self._unreadable_before: dict[str, str] = {}
         """What could not be read from the pass before the last one to that."""
         self.queue = WorkQueue(loop, follow_forks=self._follow_forks, lost=self._lost)
@@ -129,17 +133,16 @@ class Worker:
 
     def begin_pass(self, cause: "Cause") -> None:
         """Check the sysctls at once, and every process in slices."""
+        self._cpu_before_pass = time.process_time()
         self._check_sysctls(cause)
         pids = self.events.forget_ended()
         self.queue.sweep.begin(cause, pids, chases_ended=bool(self._reconciler.ledger.protections))
         self._loop.set("poll", None if self.events.flow else time.monotonic() + POLL_SECONDS)
 
     def _poll(self, now: float) -> None:
-        """Check what has started since a pass began that takes longer than until the next one is due."""
-        if self.queue.sweep.is_running:
-            self.queue.urgent |= self.queue.sweep.newcomers(self._procfs.pids())
-            self.queue.check_size()
-            self._loop.set("poll", now + POLL_SECONDS)
+        """Check what has started, as in a pass, when the next one is not due."""
+        self.queue.check_newcomers(self._procfs.pids())
+        self._loop.set("poll", now + POLL_SECONDS)
 
     def check(self, batch: Batch, end: float) -> None:
         """Apply the policy to processes: to one at least, and to more until `end`.
@@ -228,9 +231,12 @@ class Worker:
         self._report_unreadable()
         self.watching.end_pass(now)
         self._reporter.uncontended(reconciler.backoff.forget_rested(now), reconciler.managed.rule)
-        interval = reconciler.policy.resync_interval_seconds
-        self._loop.set("pass", now + (interval if flow else min(interval, POLL_SECONDS)))
-        self._loop.set("poll", None)
+        interval: float = reconciler.policy.resync_interval_seconds
+        if not flow:
+            took = time.process_time() - self._cpu_before_pass
+            interval = min(interval, max(POLL_SECONDS, took / _POLL_SHARE))
+        self._loop.set("pass", now + interval)
+        self._loop.set("poll", None if flow or interval <= POLL_SECONDS else now + POLL_SECONDS)
         self._pass_ended(now)
         if sweep.is_wanted_again:
             self.begin_pass("resync")
