@@ -169,6 +169,7 @@ def test_arguments_are_of_no_file(
         (["nohang", "--", "--prefer", "x"], "nohang takes files, not --prefer"),
         (["earlyoom", "/nonexistent/file"], "/nonexistent/file: no such file or folder"),
         (["ananicy", "/nonexistent/folder"], "no such file or folder"),
+        (["ananicy", "/dev/null/rules"], "/dev/null/rules: cannot be read: Not a directory"),
     ],
 )
 def test_what_cannot_be_read_is_bad_usage(

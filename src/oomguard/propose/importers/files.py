@@ -64,8 +64,12 @@ class Files:
         return [*dict.fromkeys(self.notes)]  # a file can be read twice
 
     def _found(self, path: str, endings: tuple[str, ...]) -> list[str]:
-        if not os.path.exists(path):
-            self._unreadable(path, why_missing(path) or "no such file or folder")
+        try:
+            os.stat(path)
+        except OSError as error:
+            is_missing = isinstance(error, FileNotFoundError)
+            why = "no such file or folder" if is_missing else f"cannot be read: {error.strerror}"
+            self._unreadable(path, why_missing(path) or why)
             return []
         if not endings or not os.path.isdir(path):
             return [path]
