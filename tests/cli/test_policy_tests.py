@@ -1,6 +1,7 @@
 """`oomguard test`: what is printed of cases that pass, that differ, and that cannot be read."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -172,6 +173,20 @@ def test_another_policy_can_be_tested(oomguard_test: Test) -> None:
     )
     assert oomguard_test("--policy", "other.yaml", "own.yaml").code == 0
     assert oomguard_test("own.yaml").code == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_no_folder_without_cases(oomguard_test: Test) -> None:
+    """Cases that were not read must not pass."""
+    Path("tests/hidden").mkdir(parents=True)
+    Path("tests/hidden").chmod(0)
+    is_root = os.geteuid() == 0
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if is_root else []
+    command = [*without, sys.executable, "-m", "oomguard", "test", "--policy=policy.yaml", "tests"]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (78, "")
+        assert done.stderr.startswith("oomguard: tests/hidden: cannot be read: Permission denied\n")
+        Path("tests/cases.yaml").write_text(Path("cases.yaml").read_text())
 
 
 def test_the_policy_can_come_from_standard_input(oomguard_test: Test) -> None:

@@ -35,13 +35,22 @@ class Case(NamedTuple):
 
 
 def case_files(path: str) -> list[str]:
-    """Return the case files of a path: all *.yaml below a folder, the path itself if there is none."""
+    """Return the case files of a path: all *.yaml below a folder, the path itself if there is none.
+
+    PolicyError: a folder cannot be listed, which may have more.
+    """
     if not os.path.isdir(path):
         return [path]
+    walk = os.walk(path, onerror=_refuse_folder)
     found = sorted(
-        os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names if is_drop_in(name)
+        os.path.join(folder, name) for folder, _, names in walk for name in names if is_drop_in(name)
     )
     return found or [path]
+
+
+def _refuse_folder(error: OSError) -> None:
+    words = Words("unreadable", f"cannot be read: {error.strerror}", "make the folder readable")
+    raise PolicyError([words.at(error.filename)]) from error
 
 
 def load_cases(path: str, policy: str | None = None) -> tuple[Case, ...]:
